@@ -27,11 +27,11 @@ import manyhot  # noqa: E402
 from manyhot.classes import class_list  # noqa: E402
 from manyhot.core.ensembles import mean_probabilities  # noqa: E402
 from manyhot.diagnose.evidence import COLLAPSED  # noqa: E402
-from manyhot.diagnose.labels import find_issues_in_tables  # noqa: E402
 from manyhot.reassess.propose import ensemble_of  # noqa: E402
 from manyhot.tables import Images  # noqa: E402
 from manyhot.tables.sets import label_sets  # noqa: E402
 
+IMAGENET = manyhot.Reading(n_classes=1000)
 AT = (100, 500, 1000, 5000)
 SOME = ("alexnet", "resnet50", "pnasnet_large_tf")
 FLIPPED, SEEDS = 50, 5
@@ -70,9 +70,9 @@ def against_real():
     chosen += [(name, [p for p in predictions if p.model == name]) for name in SOME]
     doubts, missing = [], []
     for name, models in chosen:
-        found = find_issues_in_tables(rows, models, doubtful=0, missing=0.01, n_classes=1000)
+        found = manyhot.find_label_issues(rows, models, min_doubtful=0, min_missing=0.01, reading=IMAGENET)
         for kind, into, total in (("doubtful-label", doubts, wrong), ("missing-label", missing, absent)):
-            listed = found.of(kind).select(["image_id", "class_b"]).to_pydict()
+            listed = found.of_kind(kind).select(["image_id", "class_b"]).to_pydict()
             pairs = [p for p in zip(listed["image_id"], listed["class_b"], strict=True) if p[0] in full]
             right = np.array(
                 [label[i] not in valid[i] if into is doubts else c in valid[i] for i, c in pairs], float
@@ -90,7 +90,9 @@ def merges(rows, predictions, labels):
     print(f"\n{len(pairs)} pairs of classes are collapsed by Vasudevan et al.")
     lines = []
     for name, votes in (("67 models", None), ("67 models and ReaL", labels)):
-        found = find_issues_in_tables(rows, predictions, votes=votes, n_classes=1000).of("merge-classes")
+        found = manyhot.find_label_issues(
+            rows, predictions, confirmed_labels=votes, reading=IMAGENET
+        ).of_kind("merge-classes")
         listed = list(zip(found["class_a"].to_pylist(), found["class_b"].to_pylist(), strict=True))
         theirs = [frozenset((classes.keys[a], classes.keys[b])) in pairs for a, b in listed]
         others = [
@@ -125,8 +127,8 @@ def with_wrong_labels(folder):
                     label[i], flipped[i] = rng.choice(others), True
             changed = Images(pa.table({"image_id": images.image_id, "label": pa.array(label, pa.int32())}))
             for name, models in (("Lite0", read[:1]), ("Lite0, 1, 2", read)):
-                found = find_issues_in_tables(changed, models, doubtful=0, n_classes=1000)
-                ids = found.of("doubtful-label")["image_id"].to_pylist()
+                found = manyhot.find_label_issues(changed, models, min_doubtful=0, reading=IMAGENET)
+                ids = found.of_kind("doubtful-label")["image_id"].to_pylist()
                 order = [images.image_id.index(i).as_py() for i in ids]
                 sums.setdefault(name, []).append(flipped[order])
             for method in ("normalized_margin", "self_confidence", "confidence_weighted_entropy"):
@@ -146,7 +148,11 @@ def by_eye(folder):
         rows = list(csv.DictReader(file))
     right = ("valid-label", "collapsed-pair")
     seen = {(r["image_id"], int(r["predicted"])): r["by_eye"] in right for r in rows}
-    found = find_issues_in_tables(images, read, missing=0, n_classes=1000).of("missing-label").to_pydict()
+    found = (
+        manyhot.find_label_issues(images, read, min_missing=0, reading=IMAGENET)
+        .of_kind("missing-label")
+        .to_pydict()
+    )
     order = [p for p in zip(found["image_id"], found["class_b"], strict=True) if p in seen]
     print("\nPredictions of a hundred errors by their score as missing labels; there by eye:")
     cells = (f"{sum(seen[p] for p in order[:k])} of {k}" for k in (10, 25, 50, len(order)))
@@ -157,9 +163,11 @@ def seconds():
     """Print how long the search takes on 67 models of 50,000 images."""
     labels, rows = common.validation()
     predictions = [p for _, p in common.models(rows)]
-    spent = common.cpu_median(lambda: find_issues_in_tables(rows, predictions, votes=labels, n_classes=1000))
+    spent = common.cpu_median(
+        lambda: manyhot.find_label_issues(rows, predictions, confirmed_labels=labels, reading=IMAGENET)
+    )
     begun = time.perf_counter()
-    find_issues_in_tables(rows, predictions, votes=labels, n_classes=1000)
+    manyhot.find_label_issues(rows, predictions, confirmed_labels=labels, reading=IMAGENET)
     print(f"\n67 models, 50,000 images: {spent:.2f} CPU seconds, {time.perf_counter() - begun:.2f} s")
 
 

@@ -29,7 +29,6 @@ from PIL import Image, ImageDraw  # noqa: E402
 from sklearn.metrics import average_precision_score  # noqa: E402
 
 import manyhot  # noqa: E402
-from manyhot.diagnose.labels import find_issues_in_tables  # noqa: E402
 from manyhot.predict.similar import Embedded, similar  # noqa: E402
 
 FOLDS, SEEDS, SHARE, STRENGTH = 5, 3, 0.05, (3e-3,)
@@ -58,7 +57,7 @@ def neighbours(data):
     """Return the ten nearest images of each image, whatever their class."""
     c = len(data.classes)
     blank = predictions(data, np.full((len(data.images), c), 1 / c, np.float32))
-    return similar(Embedded(blank, data.vectors, labelled(data, data.label)), k=10, classes="any").table
+    return similar(Embedded(blank, data.vectors, labelled(data, data.label)), among="any").table
 
 
 def labelled(data, label):
@@ -83,8 +82,10 @@ def doubtful(data, label, p, near):
     """Return the evidence of models and of neighbours against each label; NaN without neighbours."""
     changed = labelled(data, label)
     options = {} if near is None else {"similar": near, "neighbours": changed}
-    issues = find_issues_in_tables(changed, [predictions(data, p)], doubtful=0, missing=1, **options)
-    found = issues.of("doubtful-label")
+    issues = manyhot.find_label_issues(
+        changed, [predictions(data, p)], min_doubtful=0, min_missing=1, **options
+    )
+    found = issues.of_kind("doubtful-label")
     place = {image: row for row, image in enumerate(data.images["image_id"].to_pylist())}
     rows = [place[image] for image in found["image_id"].to_pylist()]
     evidence = np.empty((2, len(label)))
@@ -156,9 +157,9 @@ def voc(folder):
 
 
 def missing(data, single, p, near):
-    found = find_issues_in_tables(
-        single, [predictions(data, p)], doubtful=1, missing=0, similar=near, neighbours=single
-    ).of("missing-label")
+    found = manyhot.find_label_issues(
+        single, [predictions(data, p)], min_doubtful=1, min_missing=0, similar=near, neighbours=single
+    ).of_kind("missing-label")
     place = {image: row for row, image in enumerate(data.images["image_id"].to_pylist())}
     cells = [place[image] for image in found["image_id"].to_pylist()], found["class_b"].to_numpy()
     models, similar_images = np.zeros(p.shape), np.zeros(p.shape)

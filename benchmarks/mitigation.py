@@ -38,10 +38,10 @@ def main() -> None:
     given.out.mkdir(parents=True, exist_ok=True)
     labels = manyhot.write_labels(data.labels(np.arange(len(data.label))), given.out / "labels.parquet")
     (given.out / "classes.txt").write_text("\n".join(data.classes.keys) + "\n", encoding="utf-8")
-    found, _ = manyhot.mitigate_files(
+    found = manyhot.mitigate(
         VOC / "images.parquet",
         VOC / "annotations.parquet",
-        given.out,
+        out=given.out,
         model=heads.MODEL,
         pairs=PAIRS,
         masks=VOC / "images.parquet",
@@ -49,7 +49,7 @@ def main() -> None:
         classes=given.out / "classes.txt",
         split=VOC / "images.parquet",
         fill=given.fill,
-        capped=not given.uncapped,
+        uncapped=given.uncapped,
     )
     print("\n".join(found.notes))
     rows = found.mitigation.to_pylist()

@@ -26,7 +26,7 @@ import polars as pl  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import manyhot  # noqa: E402
-from manyhot import PatchSettings, predict_files, read_labels  # noqa: E402
+from manyhot import PatchSettings, predict, read_labels  # noqa: E402
 from manyhot.diagnose.patchml import patchml_files  # noqa: E402
 from manyhot.predict import weights  # noqa: E402
 
@@ -105,7 +105,7 @@ def predicted(out: Path, files: list[Path]) -> list[manyhot.Predictions]:
     (backbone,) = {head.backbone for head in known}
     features = folder / "embeddings" / f"{backbone}.npy"
     if not features.is_file():
-        predict_files(out / "images", [backbone], folder, engine="openvino", embeddings=True)
+        predict(out / "images", backbone, out=folder, engine="openvino", embeddings=True)
     ids = pl.read_parquet(folder / f"{backbone}.parquet")["image_id"].to_arrow()
     names = [path.stem for path in files]
     return [

@@ -36,13 +36,13 @@ import manyhot  # noqa: E402
 from manyhot import tables  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
 from manyhot.core.resampling import wilson_interval  # noqa: E402
-from manyhot.diagnose.shortcuts import diagnose_shortcuts_files  # noqa: E402
+from manyhot.diagnose.shortcuts import diagnose_shortcuts  # noqa: E402
 from manyhot.predict.find import find_model  # noqa: E402
 from manyhot.predict.run import PredictSettings, run  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
 from manyhot.predict.weights import write_head  # noqa: E402
 from manyhot.train.heads import fit_softmax  # noqa: E402
-from manyhot.train.mitigate import mitigate_files  # noqa: E402
+from manyhot.train.mitigate.mitigate import mitigate  # noqa: E402
 
 DATA = common.REPO.parent / "shared" / "data" / "cifar10" / "cifar10_subset.parquet"
 CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -167,10 +167,10 @@ def treat(out: Path, main: str) -> None:
         folder.mkdir(exist_ok=True)
         if part != "mitigation" and not (folder / "predictions").exists():
             (folder / "predictions").symlink_to(Path("..") / "mitigation" / "predictions")
-        found, _ = mitigate_files(
+        found = mitigate(
             out / "images.parquet",
             out / "objects.parquet",
-            folder,
+            out=folder,
             model=BACKBONE,
             pairs=[f"{main}:square"],
             labels=out / "labels.parquet",
@@ -178,7 +178,7 @@ def treat(out: Path, main: str) -> None:
             split=out / "images.parquet",
             losses=("softmax", "sigmoid") if part == "mitigation" else ("softmax",),
             fill=fill,
-            capped=capped,
+            uncapped=not capped,
         )
         print(f"\n{name}: {found.notes[-1]}\n")
         show(found.mitigation.to_pylist())
@@ -235,14 +235,14 @@ def find(out: Path, main: str) -> None:
     print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for name, path in heads(out).items():
         folder = out / "found" / path.parent.parent.name / path.stem
-        found, _ = diagnose_shortcuts_files(
+        found = diagnose_shortcuts(
             out / "held-out.parquet",
-            out / "objects.parquet",
-            folder,
+            objects=out / "objects.parquet",
+            out=folder,
             model=f"head:{path}",
             labels=out / "labels.parquet",
             classes=out / "classes.txt",
-            fills=("inpaint",),
+            fill=("inpaint",),
         )
         rows = found.shortcuts.to_pylist()
         rank = next(i for i, r in enumerate(rows, 1) if r["main_name"] == main)
@@ -266,7 +266,7 @@ def accuracy(out: Path, folder: Path) -> float:
 def explain(out: Path, main: str) -> None:
     """Print how often maps of the class point at the square, on held-out images of the class that have it."""
     from manyhot.core.localisation import by_chance, centre, localise
-    from manyhot.diagnose.attribution import explain as maps_of
+    from manyhot.diagnose.attribution import attribute as maps_of
 
     images, regions = squares(out, main)
     print(

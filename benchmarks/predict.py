@@ -99,15 +99,16 @@ def loop(source: Path, out: Path) -> Row:
 
 def manyhot(source: Path, out: Path, engine: str, model: str = MODEL) -> Row:
     """Predict with one command's worth of manyhot, and save the best class of each image."""
-    from manyhot.predict.predict import predict_files
+    from manyhot.predict.predict import predict
+    from manyhot.run import Run
 
     times: Row = {}
 
-    def notify(kind: str, told: Row) -> None:
+    def on_event(kind: str, told: Row) -> None:
         if kind == "model":
             times.update(begun=time.perf_counter(), engine=told["engine"])
 
-    (done,) = predict_files(source, [model], out, engine=engine, notify=notify)
+    (done,) = predict(source, model, out=out, engine=engine, run=Run(on_event=on_event)).models
     spent = time.perf_counter() - times["begun"]
     return {"images": done.n, "seconds": spent, "engine": times["engine"]}
 

@@ -83,7 +83,7 @@ def sorted_errors(folder, asked=None, models=MODELS[:1]):
     return manyhot.diagnose_errors(
         manyhot.Labels(table, 1000, class_list().hash, asked_known=True, name="samples"),
         predictions,
-        together=manyhot.read_labels(catalog.fetch_file("imagenet-real", "real.json")),
+        cooccurrence_labels=manyhot.read_labels(catalog.fetch_file("imagenet-real", "real.json")),
         similar=similar,
         neighbours=neighbours,
     ).table.to_pylist()

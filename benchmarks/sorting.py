@@ -21,12 +21,13 @@ common.quiet()
 import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 
-from manyhot import diagnose_errors, read_findings  # noqa: E402
+from manyhot import Reading, diagnose_errors, read_findings  # noqa: E402
 from manyhot.core.error_kinds import ORDER  # noqa: E402
 from manyhot.data import catalog  # noqa: E402
 from manyhot.formats.tsipras import read_superclasses  # noqa: E402
 from manyhot.tables import Predictions, one_chunk  # noqa: E402
 
+IN_ORDER = Reading(trust_order=True)
 MODELS = ("vit3b", "greedy_soups")
 RULES = tuple(rule for rule in ORDER if rule != "non-prototypical")
 SAME = {
@@ -83,7 +84,7 @@ def mistakes(model):
 def sort(labels, model, rules=RULES, **options):
     """Return pairs of the published category and our kind, one a mistake."""
     predictions, category = mistakes(model)
-    found = diagnose_errors(labels, predictions, rules=rules, trust_order=True, **options)
+    found = diagnose_errors(labels, predictions, rules=rules, reading=IN_ORDER, **options)
     kinds = dict(zip(found.table["image_id"].to_pylist(), found.table["kind"].to_pylist(), strict=True))
     return [(category[i], kinds.get(i, "no error")) for i in category]
 
@@ -140,7 +141,7 @@ def like_theirs(labels, rows):
 def our_shares(labels, models, fine_grained="fine-grained", **options):
     """Return the share of each kind, in their order of rules; NaN where a rule rests."""
     rules = ["collapsed-pair", "valid-label", fine_grained, *KINDS[3:]]
-    found = diagnose_errors(labels, models, rules=rules, trust_order=True, **options)
+    found = diagnose_errors(labels, models, rules=rules, reading=IN_ORDER, **options)
     return np.array([[m.shares.get(kind, np.nan) for kind in KINDS] for m in found.models])
 
 

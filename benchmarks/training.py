@@ -80,11 +80,12 @@ def data(folder: Path, n: int) -> tuple[Path, Path, Path]:
 
 def both(source: Path, labels: Path, classes: Path, out: Path, settings: dict) -> list[tuple[Spent, Spent]]:
     """Return what epochs of the bare loop and of ours took, pair by pair."""
-    from manyhot.train.train import train_files
+    from manyhot.run import Run
+    from manyhot.train.train import train
 
     turns, pairs, begun = bare(source, labels, settings), [], None
 
-    def notify(kind: str, told: dict) -> None:
+    def on_event(kind: str, told: dict) -> None:
         nonlocal begun
         if kind == "epoch":
             own, other = begun and since(begun), next(turns)
@@ -92,7 +93,8 @@ def both(source: Path, labels: Path, classes: Path, out: Path, settings: dict) -
                 pairs.append((other, own))
             begun = since((0, 0))
 
-    train_files(source, labels, out, classes=classes, settings=settings, notify=notify)
+    run = Run(on_event=on_event)
+    train(source, labels, out=out, classes=classes, settings=settings, run=run)
     return pairs
 
 

@@ -30,7 +30,7 @@ from sklearn.multiclass import OneVsRestClassifier  # noqa: E402
 from sklearn.neighbors import KNeighborsClassifier  # noqa: E402
 from sklearn.preprocessing import StandardScaler  # noqa: E402
 
-from manyhot import fit_sigmoid, fit_softmax, predict, read_objects  # noqa: E402
+from manyhot import fit_sigmoid, fit_softmax, predict_in_memory, read_objects  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
 from manyhot.core.detection import class_overlaps  # noqa: E402
 from manyhot.core.sets import NO, YES  # noqa: E402
@@ -87,7 +87,7 @@ def compared(ours: Work, peer: Work, runs: int) -> tuple[float, float, float, fl
 
 def on_features(folder: Path, rows: pl.DataFrame) -> dict[str, tuple[Work, Work]]:
     """Return what is fitted to features."""
-    found = predict(folder / "voc.parquet", MODEL, embeddings=True)
+    found = predict_in_memory(folder / "voc.parquet", MODEL, embeddings=True)
     x = found.embeddings.astype(np.float32)
     label = np.array([KEYS.index(k) for k in rows["label_largest"]])
     there = np.array([[k in labels for k in KEYS] for labels in rows["labels"]])

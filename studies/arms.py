@@ -10,20 +10,20 @@ from ensembles import out_of_fold
 from raters import reassess
 
 from manyhot import Labels, read_labels, read_predictions, write_labels
-from manyhot.study import Arm, Run
+from manyhot.study import Arm, StudyRun
 
 
-def true_sets(run: Run) -> Path:
+def true_sets(run: StudyRun) -> Path:
     """Return the true label sets of the training images, original labels among them."""
     return run.labels("train")
 
 
-def reassessed_sets(run: Run) -> Path:
+def reassessed_sets(run: StudyRun) -> Path:
     """Return label sets that an ensemble proposed and simulated raters cleaned, as a campaign would."""
     return reassess(run.folder / "reassessed", run.labels("train"), run.classes, out_of_fold(run), run.seed)
 
 
-def soft_labels(run: Run) -> Path:
+def soft_labels(run: StudyRun) -> Path:
     """Return what an ensemble gives each class, on average over its members."""
     labels = read_labels(run.labels("train"))
     p = np.mean([read_predictions(file).scores for file in out_of_fold(run)], axis=0, dtype=np.float32)

@@ -16,8 +16,8 @@ from networks import engine_of, settings_of
 from seeing import seen
 
 from manyhot import Labels, Predictions, read_labels, write_labels, write_predictions
-from manyhot.study import Run
-from manyhot.train.train import train_files
+from manyhot.study import StudyRun
+from manyhot.train.train import train
 
 MEMBERS = 3
 """Pairs of networks: one is trained on a half of the images, the other on the other half."""
@@ -26,7 +26,7 @@ _SEED = 1000
 """Of the first member; seeds of runs are smaller."""
 
 
-def out_of_fold(run: Run) -> list[Path]:
+def out_of_fold(run: StudyRun) -> list[Path]:
     """Return a file of predictions of the training images for each member; train what is not there yet."""
     settings = {**settings_of(run), "teach": "label", "loss": "softmax"}
     told = sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
@@ -35,7 +35,7 @@ def out_of_fold(run: Run) -> list[Path]:
     return [_member(run, home / f"member-{m}", m, {**settings, "seed": _SEED + m}) for m in members]
 
 
-def _member(run: Run, home: Path, member: int, settings: dict[str, object]) -> Path:
+def _member(run: StudyRun, home: Path, member: int, settings: dict[str, object]) -> Path:
     done = home / "out-of-fold.parquet"
     if done.exists():
         return done
@@ -60,20 +60,20 @@ def halves(image_ids: list[str], member: int) -> npt.NDArray[np.intp]:
 
 
 def _probabilities(
-    run: Run, home: Path, labels: Labels, inside: npt.NDArray[np.bool_], settings: dict[str, object]
+    run: StudyRun, home: Path, labels: Labels, inside: npt.NDArray[np.bool_], settings: dict[str, object]
 ) -> npt.NDArray[np.float32]:
     """Train a network on some of the images; return its probabilities of all, shape (n, C)."""
     some = Labels(labels.table.filter(inside), labels.n_classes, labels.class_hash, name=home.name)
     home.mkdir(parents=True, exist_ok=True)
     file = write_labels(some, home / "labels.parquet")
-    model = train_files(
+    model = train(
         run.images("train"),
         file,
-        home,
+        out=home,
         classes=run.classes,
         settings=settings,
         features=run.folder.parents[4] / "features",
-    )
+    ).network
     predicted = seen(model, run.images("train"), home / "seen", engine_of(run))
     assert predicted.image_id.equals(labels.image_id)
     return predicted.confidence()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from manyhot.study import Net, Run
+from manyhot.study import Net, StudyRun
 
 _TINY = {"epochs": 1, "batch": 16, "size": 32, "warmup": 0.0, "precision": "32-true"}
 
@@ -45,12 +45,12 @@ LITE0 = Net(
 NETWORKS = (SMALL, LITE0)
 
 
-def engine_of(run: Run) -> str:
+def engine_of(run: StudyRun) -> str:
     """Return what predicts fastest: a small network is through before OpenVINO has read it."""
     return "openvino" if run.network == LITE0.name and not run.smoke else "torch"
 
 
-def settings_of(run: Run) -> dict[str, Any]:
+def settings_of(run: StudyRun) -> dict[str, Any]:
     """Return the settings of a run's network, whatever its arm."""
     (net,) = (n for n in NETWORKS if n.name == run.network)
     return {**net.settings, **(net.smoke if run.smoke else {})}

@@ -22,9 +22,9 @@ from networks import engine_of
 from seeing import seen
 
 from manyhot import read_labels
-from manyhot.study import Arm, Net, Run
+from manyhot.study import Arm, Net, StudyRun
 from manyhot.tables.sets import label_sets
-from manyhot.train.train import train_files
+from manyhot.train.train import train
 
 TRIED = {
     "small": [{"lr": lr, "epochs": epochs} for lr, epochs in itertools.product((3e-3, 1e-2), (16, 32))],
@@ -48,7 +48,7 @@ def main(out: Path, only: list[str]) -> None:
             folder = (
                 out / "pilot" / data_set.name / net.name / arm.name / "-".join(map(str, settings.values()))
             )
-            run = Run(data, data_set.name, net.name, arm.name, 0, folder)
+            run = StudyRun(data, data_set.name, net.name, arm.name, 0, folder)
             began = time.perf_counter()
             values = " ".join(f"{100 * v:9.1f}" for v in _tried(run, net, arm, settings))
             spent = time.perf_counter() - began
@@ -56,17 +56,17 @@ def main(out: Path, only: list[str]) -> None:
             print(f"{told} {spent:8.0f} {values}", flush=True)
 
 
-def _tried(run: Run, net: Net, arm: Arm, settings: dict[str, float]) -> list[float]:
+def _tried(run: StudyRun, net: Net, arm: Arm, settings: dict[str, float]) -> list[float]:
     """Return what a network is worth on ``val``."""
     run.folder.mkdir(parents=True, exist_ok=True)
-    model = train_files(
+    model = train(
         run.images("train"),
         arm.labels(run),
-        run.folder,
+        out=run.folder,
         classes=run.classes,
         settings={**net.settings, **arm.settings, **settings},
         features=run.data.parents[1] / "features",
-    )
+    ).network
     found = seen(model, run.images("val"), run.folder / "val", engine_of(run))
     judged = Judged(label_sets(read_labels(run.labels("val"))), scores_of(found), found.score_kind)
     return [measured.value for measured in judged.measured(METRICS)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from manyhot import Predictions, predict_files, read_predictions
+from manyhot import Predictions, predict, read_predictions
 from manyhot.tables import predictions_file_name
 
 
@@ -21,5 +21,5 @@ def seen(model: Path, images: Path, out: Path, engine: str) -> Predictions:
     engine : str
         As ``manyhot predict --engine`` takes it.
     """
-    (done,) = predict_files(images, [f"trained:{model}"], out, top=None, engine=engine)
-    return read_predictions(out / predictions_file_name(done.model))
+    done = predict(images, f"trained:{model}", out=out, dense=True, engine=engine)
+    return read_predictions(out / predictions_file_name(done.models[0].model))

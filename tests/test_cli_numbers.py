@@ -5,13 +5,9 @@ import polars as pl
 import pytest
 
 from forking import commands
-from manyhot.cli.calibrating import print_calibration
-from manyhot.cli.mitigating import print_mitigation
 from manyhot.cli.numbers import print_leaderboard
-from manyhot.evaluate.calibrate import Calibration
 from manyhot.evaluate.leaderboard import rank_models
 from manyhot.tables import Results, schema
-from manyhot.train.mitigate.held_out import Mitigation
 
 IDS = [f"{i:02d}.jpg" for i in range(20)]
 CLASSES = np.arange(20) % 5
@@ -138,51 +134,6 @@ def test_a_leaderboard(capsys):
         "   –  lucky  90.00% (50.00 to 100.00)     10     90.00%",
         "images: mine top1 10 to 2,100",
         "without a rank: 1 judged on other images",
-    ]
-
-
-def test_calibration_of_events_that_are_not_of_the_same_images(capsys):
-    row = {"dataset": "mine", "model": "net", "method": "none", "fitted_to": "", "n_fitted": 5}
-    numbers = [("top1", 0.9, 0.85, 0.93, 40), ("ece", 0.1, 0.05, 0.2, 30), ("real1", 0.8, None, None, 40)]
-    rows = [
-        row | {"metric": m, "value": v, "lo": lo, "hi": hi, "n": n, "n_skipped": 40 - n, "temperature": None}
-        for m, v, lo, hi, n in numbers
-    ]
-    frame = pl.DataFrame(rows, schema_overrides={"temperature": pl.Float64}, infer_schema_length=None)
-    table = frame.select(schema("calibration").names).to_arrow().cast(schema("calibration"))
-    print_calibration(Calibration(table, schema("prediction_sets").empty_table()), [], False)
-    assert capsys.readouterr().out.splitlines() == [
-        "mine, net: fitted on 5 images, judged on 40 others",
-        "",
-        "right if the best class is the original label",
-        "               right  ECE                  NLL  Brier  images",
-        "as it is  90.0% ±5.0  0.100 (0.050–0.200)    –      –  40 / 30",
-        "",
-        "right if the best class is in the label set: 40 images",
-        "          right  ECE  NLL  Brier",
-        "as it is  80.0%    –    –      –",
-        "",
-    ]
-
-
-def test_heads_are_printed_with_the_images_of_each_number(capsys):
-    numbers = [("lost", "none", 0.5, 20), ("lost", "sets", 0.25, 20), ("ap", "none", 0.75, 100)]
-    row = {"dataset": "mine", "model": "net", "main": 0, "companion": 1, "main_name": "horse"}
-    row |= {"companion_name": "person", "lo": None, "hi": None, "head": ""}
-    row |= dict.fromkeys(("change", "change_lo", "change_hi"))
-    rows = [
-        row | {"metric": m, "treatment": t, "value": v, "n": n, "n_skipped": 100 - n}
-        for m, t, v, n in numbers
-    ]
-    frame = pl.DataFrame(rows, infer_schema_length=None)
-    names = schema("mitigation").names
-    print_mitigation(Mitigation(frame.select(names).to_arrow().cast(schema("mitigation"))), [], False)
-    assert capsys.readouterr().out.splitlines() == [
-        "horse, beside person or not; net; 100 images held out",
-        "                             none   sets  images",
-        "lost without the companion  50.0%  25.0%      20",
-        "average precision           75.0%      –     100",
-        "",
     ]
 
 

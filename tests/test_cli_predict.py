@@ -77,7 +77,7 @@ def test_the_summary(photos):
     assert lines[4:] == [f"wrote {file}" for file in files]
     assert all(Path(file).is_file() for file in files)
     assert done.stderr == ""  # no bar where nobody watches
-    assert manyhot(*PREDICT).stdout == "tint: predicted already, in out\n"
+    assert manyhot(*PREDICT).stdout == "tint: already predicted, in out\n"
 
 
 def documented_events():
@@ -125,7 +125,7 @@ def test_assumed_preprocessing_is_said_before_anything_else(photos):
     )
     assert first["text"].endswith(f"To give them, or to confirm these: {exact}")
     lines = manyhot(*plain).stdout.splitlines()
-    assert lines == [first["text"], "python/mine.plain: predicted already, in out"]
+    assert lines == [first["text"], "python/mine.plain: already predicted, in out"]
     confirmed = manyhot("predict", "photos", "--model", exact, "--out", "out").stdout.splitlines()
     assert confirmed == lines[1:]
 
@@ -146,7 +146,7 @@ def test_a_line_a_minute_where_nobody_watches(monkeypatch, capsys):
 
     clock = iter([0.0, 40.0, 71.0, 71.0])
     monkeypatch.setattr(events.time, "monotonic", lambda: next(clock))
-    with events.show_events(Path("out"), False) as notify:
+    with events.show_run(False) as (_, notify):
         told = {"model": "m", "of": 1000, "images_per_second": 10.0}
         notify("progress", {**told, "images": 300, "seconds_left": 70.0})
         notify("progress", {**told, "images": 610, "seconds_left": 39.0})
@@ -177,15 +177,19 @@ def test_the_bar_on_a_terminal(photos):
 def test_shards_say_what_is_left(photos):
     done = manyhot(*PREDICT, "--engine", "own", "--shard", "1/2")
     assert done.stdout == (
-        "tint: nothing was left to do here\n"
-        "  1 parts are not there yet; the shard that finishes last merges all\n"
+        "tint: nothing left to predict here\n  1 part is missing; the last shard to finish merges all\n"
     )
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("--top", "0"), 3, "Error: top must be at least 1.\n  got:     0\n"),
+        (
+            ("--shard", "4/4"),
+            3,
+            "Error: There is no such shard.\n  got:     4/4\n"
+            "  allowed: I/N with I from 0 to N-1, such as 0/4\n",
+        ),
         (
             ("--precision", "f8"),
             3,
@@ -307,7 +311,7 @@ def test_models_by_a_part_of_the_name(photos):
         "source": "package",
     }
     assert manyhot("models", "no such*").stdout == (
-        "0 models fit 'no such*'. What predict takes besides: timm/NAME, torchvision/NAME, "
+        "0 models match 'no such*'. predict also accepts: timm/NAME, torchvision/NAME, "
         "open_clip/ARCH/PRETRAINED, onnx:FILE, openvino:FILE, python:MODULE:FUNCTION, "
         "head:FILE, trained:FILE\n"
     )
@@ -330,7 +334,7 @@ def test_an_interrupt_that_a_library_made_something_else_of(tmp_path):
         "from manyhot import cli\n"
         "from manyhot.predict import doctor\n"
         "import wraps\n"
-        "doctor.examine = wraps.model\n"
+        "doctor._machine = wraps.model\n"
         "sys.argv = ['manyhot', 'doctor']\n"
         "cli.main()\n"
     )

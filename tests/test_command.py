@@ -3,6 +3,8 @@
 import importlib
 import inspect
 import json
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,16 +16,21 @@ from typer.testing import CliRunner
 
 from manyhot import cli, command, registry
 from manyhot.cli.application import group
-from manyhot.cli.build import build
+from manyhot.cli.build import _show, build
 from manyhot.commands import COMMANDS
 from manyhot.errors import InputError
 from manyhot.parameters import (
+    NO_SETTINGS,
+    Address,
     AtLeast,
     Between,
     Count,
     Flattened,
     FromEnvironment,
+    InCampaign,
     Positional,
+    PythonOnly,
+    Settings,
     Shown,
     Was,
 )
@@ -48,10 +55,13 @@ class How(Flattened):
         The rows.
     loud
         Whether to shout.
+    array
+        What a command line cannot name.
     """
 
     rows: str | None = None
     loud: bool = False
+    array: Annotated[object, PythonOnly()] = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +165,7 @@ def test_help_says_what_the_docstring_says(run):
         "plus|minus",
     ):
         assert words in text, text
-    for words in ("--by", "--run", "<str>", "bool", "Never", "x>=1"):
+    for words in ("--by", "--run", "--array", "<str>", "bool", "Never", "x>=1"):
         assert words not in text, text
 
 
@@ -288,5 +298,185 @@ def test_arguments_with_defaults_and_folders_of_their_own(echo):
     assert former.stderr == "Note: --sources is called the argument SOURCES now.\n"
 
 
+@pytest.fixture
+def join(monkeypatch):
+    """Return a function that runs a command of any number of values, whose result is a file."""
+    registry.names("command")
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @dataclass(frozen=True, eq=False)
+    class Joined(Result):
+        TARGET = ("FILE", "Text to write.")
+        DRAWS = True
+        text: str
+
+        def lines(self):
+            yield self.text
+
+        def write(self, out, *, run=QUIET):
+            Path(out).write_text(self.text)
+            return [Path(out)]
+
+    @command.command("join", moved={"--card": "manyhot card"})
+    def join(*words: Annotated[str, Shown("WORD")], by: str = "+") -> Joined:
+        """Join words.
+
+        Parameters
+        ----------
+        *words
+            What to join.
+        by
+            What stands between them.
+        """
+        return Joined(by.join(words))
+
+    join.__wrapped__.__annotations__["return"] = Joined  # type: ignore[attr-defined]
+    assert join("a", "b", by="-").text == "a-b"
+    made = build("join", join)
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _: made)
+    return lambda *args: CliRunner().invoke(cli.app, args)
+
+
+def test_any_number_of_values_and_a_result_that_is_a_file(join, tmp_path, monkeypatch):
+    from manyhot.report import export
+
+    out = tmp_path / "out.txt"
+    out.write_text("old")
+    done = join("a", "b", "--out", str(out))
+    assert (done.exit_code, done.stdout) == (0, f"a+b\nwrote {out}\n")
+    assert out.read_text() == "a+b"
+    assert "Text to write." in join("--help").stdout
+    assert "WORD" in join("--help").stdout
+    monkeypatch.setattr(export, "undrawn", lambda: "altair missing")
+    assert join("a", "--out", str(out)).stderr == "Note: there are no figures: altair missing.\n"
+    assert join("a").stderr == ""
+
+
+def test_an_option_that_went_to_another_command(join):
+    done = join("a", "--card=x", "--never")
+    assert done.exit_code == 2
+    assert "--card is a command of its own now: manyhot card" in " ".join(done.stderr.split())
+
+
 def test_count_is_a_whole_number_from_one():
     assert command.metadata_of(Count) == (AtLeast(1),)
+
+
+@pytest.fixture
+def work(monkeypatch):
+    """Return a function that runs a command that streams events."""
+    registry.names("command")
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @dataclass(frozen=True, eq=False)
+    class Done(Result):
+        def lines(self):
+            yield "never shown"
+
+    @command.command("work", examples=("manyhot work a --model m",), streams=True)
+    def work(
+        images: Annotated[str | os.PathLike[str], Address(), Shown("IMAGES")],
+        *,
+        model: Sequence[str],
+        settings: Settings = NO_SETTINGS,
+        out: Annotated[Path, Shown("FOLDER")] = Path("there"),
+        run: Run = QUIET,
+    ) -> Done:
+        """Work.
+
+        Parameters
+        ----------
+        images
+            Images.
+        model
+            Models.
+        settings
+            Settings.
+        out
+            Where.
+        """
+        run.event("note", {"model": model[0], "text": f"{images} {'+'.join(model)} {settings}"})
+        return Done(written=(out,))
+
+    work.__wrapped__.__annotations__["return"] = Done  # type: ignore[attr-defined]
+    made = build("work", work)
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _: made)
+    return lambda *args: CliRunner().invoke(cli.app, args)
+
+
+def test_events_are_shown_as_they_come(work):
+    given = ("s3://a/b", "--model", "x", "--model", "y", "--set", "epochs=3", "--set", "loss=bce")
+    text = "s3://a/b x+y {'epochs': 3, 'loss': 'bce'}"
+    assert work(*given).stdout == f"{text}\nwrote there\n"
+    event = {"event": "note", "model": "x", "text": text}
+    assert json.loads(work(*given, "--json").stdout) == event
+
+
+def test_what_is_given_by_name_is_an_option_that_may_be_required(work):
+    done = work("a")
+    assert (done.exit_code, "Missing option '--model'" in done.stderr) == (2, True)
+    assert "--set is NAME=VALUE; got epochs" in work("a", "--model", "m", "--set", "epochs").stderr
+
+
+def test_a_listing_is_a_list_for_programs(capsys):
+    class Listed(Result):
+        def to_json(self):
+            return ["a"]
+
+    _show(Listed(), (), True)
+    assert capsys.readouterr().out == '["a"]\n'
+
+
+@pytest.fixture
+def count(monkeypatch):
+    """Return a function that runs a command of a campaign, with an option that must be given."""
+    registry.names("command")
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+
+    @dataclass(frozen=True, eq=False)
+    class Counted(Result):
+        NAMES = ("classes",)
+        n: int
+
+        @property
+        def tables(self):
+            return {
+                "classes": pa.table({"class_id": pa.array([self.n], pa.int32()), "key": ["a"], "name": ["a"]})
+            }
+
+        def lines(self):
+            yield str(self.n)
+
+    @command.command("count", out=InCampaign("place", "classes.csv"))
+    def count(place: Annotated[str, Shown("DIR")], *, n: Count) -> Counted:
+        """Count.
+
+        Parameters
+        ----------
+        place
+            Where.
+        n
+            How many.
+        """
+        return Counted(n)
+
+    count.__wrapped__.__annotations__["return"] = Counted  # type: ignore[attr-defined]
+    made = build("count", count)
+    monkeypatch.setattr(typer.testing, "_get_command", lambda _: made)
+    return lambda *args: CliRunner().invoke(cli.app, args)
+
+
+def test_results_of_a_campaign_are_written_into_it(count, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("camp").mkdir()
+    assert count("camp", "--n", "3").stdout == "3\nwrote classes.csv\n"
+    Path("camp/campaign.json").touch()
+    assert count("camp", "--n", "3").stdout == "3\nwrote camp/classes.csv\n"
+    assert count("camp", "--n", "3", "--out", "mine.csv").stdout == "3\nwrote mine.csv\n"
+    assert "--n" in count("camp").output
+
+
+def test_an_option_without_a_default_is_required(count):
+    done = count("camp")
+    assert done.exit_code == 2
+    assert "Missing option '--n'" in done.output

@@ -34,9 +34,7 @@ from manyhot import cli, errors, registry, tables
 from manyhot._version import __version__
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
-from manyhot.diagnose import corruptions
 from manyhot.evaluate import benchmark, evaluate, leaderboard
-from manyhot.predict import predict
 from manyhot.reassess import aggregate
 from manyhot.reassess import propose as propose_module
 from manyhot.tables.arrays import as_labels, as_predictions
@@ -571,7 +569,7 @@ def parse(monkeypatch):
         raise ParsedError
 
     def run_models(_, models, *__, **___):
-        for name in models:
+        for name in [models] if isinstance(models, str) else models:
             family = re.match(r"(\w+)[/:]", name)
             registry.get("model", family[1] if family else name)
         raise ParsedError
@@ -579,8 +577,6 @@ def parse(monkeypatch):
     monkeypatch.setattr(typer.testing, "_get_command", program)
     monkeypatch.setattr(benchmark, "evaluate_benchmark", judge)
     monkeypatch.setattr(evaluate, "evaluate_files", judge)
-    monkeypatch.setattr(predict, "predict_files", run_models)
-    monkeypatch.setattr(corruptions, "diagnose_corruptions_files", run_models)
 
     def rank(_, *, by, **__):
         if by:
@@ -593,8 +589,7 @@ def parse(monkeypatch):
 
     monkeypatch.setattr(propose_module, "propose_files", propose)
     given = {"evaluate_benchmark", "evaluate_files", "leaderboard", "aggregate_files", "propose_files"}
-    given |= {"predict_files", "diagnose_corruptions_files"}
-    monkeypatch.setattr("manyhot.cli.build._arguments", stop)
+    monkeypatch.setattr("manyhot.cli.build._arguments", lambda *a: run_models(None, a[2].get("model") or ()))
     for module, name in called():
         if name not in given and inspect.isfunction(getattr(module, name)):
             monkeypatch.setattr(module, name, stop)
@@ -606,7 +601,6 @@ def parse(monkeypatch):
     monkeypatch.setattr(aggregate, "aggregate_files", combine)
     monkeypatch.setattr(leaderboard, "leaderboard", rank)
     monkeypatch.setattr(catalog, "fetch", stop)
-    monkeypatch.setattr("manyhot.study.study.run_study", stop)
     monkeypatch.setattr("manyhot.study.study_file.read_opening", stop)
 
     def run(words):

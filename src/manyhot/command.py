@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import math
 import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Real
+from types import MappingProxyType
 from typing import Annotated, Any, ParamSpec, TypeVar
 
+from manyhot.checks import is_number, is_whole
 from manyhot.errors import InputError
-from manyhot.parameters import AtLeast, Between, Flattened
+from manyhot.parameters import AtLeast, Between, Flattened, InCampaign, PythonOnly
 from manyhot.registry import register
 from manyhot.run import Run
 
@@ -22,15 +26,22 @@ R = TypeVar("R")
 
 @dataclasses.dataclass(frozen=True)
 class Declaration:
-    """What `command` was told: the name, example lines, and the folder that ``--out`` names by default."""
+    """What `command` was told; see its parameters."""
 
     name: str
     examples: tuple[str, ...]
-    out: str | None
+    out: str | InCampaign | None
+    moved: Mapping[str, str]
+    streams: bool
 
 
 def command(
-    name: str, *, examples: Sequence[str], out: str | None = None
+    name: str,
+    *,
+    examples: Sequence[str] = (),
+    out: str | InCampaign | None = None,
+    moved: Mapping[str, str] = MappingProxyType({}),
+    streams: bool = False,
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Declare a public function that is a command, too.
 
@@ -40,8 +51,13 @@ def command(
         As it is typed, such as ``diagnose companions``.
     examples : sequence of str
         Command lines, for the help.
-    out : str, optional
-        The folder that ``--out`` names by default; without one, nothing is written unless it is given.
+    out : str or InCampaign, optional
+        What ``--out`` names by default; without one, nothing is written unless it is given.
+    moved : mapping of str to str, optional
+        Options of the last release that went to another command, each with that command.
+    streams : bool
+        Whether its events say all that there is to show: ``--json`` prints each event as a line while it
+        runs, and text shows no `Result.lines` afterwards.
     """
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
@@ -50,21 +66,44 @@ def command(
             _check_ranges(function, args, options)
             return function(*args, **options)
 
-        checked.declaration = Declaration(name, tuple(examples), out)  # type: ignore[attr-defined]
+        checked.declaration = Declaration(  # type: ignore[attr-defined]
+            name, tuple(examples), out, moved, streams
+        )
         return register("command", name)(checked)
 
     return declare
 
 
 def _check_ranges(function: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> None:
+    """Refuse numbers out of range, and what is no number where only a number is taken."""
     bound = inspect.signature(function).bind(*args, **options).arguments
     for name, hint in hints_of(function).items():
-        value = bound.get(name)
-        if not isinstance(value, int | float):
+        limits = [m for m in metadata_of(hint) if isinstance(m, AtLeast | Between)]
+        value, kinds = bound.get(name), _kinds(hint)
+        if name not in bound or not limits or (value is None and None in kinds):
             continue
-        for limit in metadata_of(hint):
-            if isinstance(limit, AtLeast | Between) and not limit.allows(value):
-                raise InputError(f"`{name}` is out of range.", got=value, allowed=str(limit))
+        if kinds <= {int, float, None}:
+            whole = float not in kinds
+            if not (is_whole(value) if whole else is_number(value) or _is_infinite(value)):
+                kind = "whole number" if whole else "number"
+                raise InputError(f"`{name}` is no {kind}.", got=repr(value), allowed=f"{limits[0]}")
+        if isinstance(value, Real):
+            for limit in limits:
+                if not limit.allows(float(value)):
+                    raise InputError(f"`{name}` is out of range.", got=value, allowed=str(limit))
+
+
+def _kinds(hint: Any) -> set[Any]:
+    """Return the plain types of an annotation, None for an optional one."""
+    if typing.get_origin(hint) is Annotated:
+        return _kinds(typing.get_args(hint)[0])
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        return set().union(*map(_kinds, typing.get_args(hint)))
+    return {None if hint is type(None) else hint}
+
+
+def _is_infinite(value: object) -> bool:
+    return isinstance(value, float) and math.isinf(value)
 
 
 @functools.cache
@@ -100,9 +139,9 @@ def _plain(text: str) -> str:
 
 
 def summary_of(function: Callable[..., Any]) -> str:
-    """Return the paragraphs of a docstring before its first section."""
+    """Return the paragraphs of a docstring before its first section, a line each."""
     text = re.split(r"^\w[\w ]*\n-+\n", inspect.getdoc(function) or "", maxsplit=1, flags=re.M)[0]
-    return text.replace("``", "").replace("`", "").strip()
+    return "\n\n".join(_plain(paragraph) for paragraph in text.strip().split("\n\n"))
 
 
 # Signatures.
@@ -123,6 +162,10 @@ class Parameter:
         What the docstring says of it.
     group : str
         The parameter that it is a field of; empty for one by itself.
+    several : bool
+        Whether it is ``*name``, which takes any number of values.
+    keyword_only : bool
+        Whether it is given by name: an option of the command, also where it has no default.
     """
 
     name: str
@@ -130,18 +173,29 @@ class Parameter:
     default: Any
     text: str
     group: str = ""
+    several: bool = False
+    keyword_only: bool = False
 
 
 def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
-    """Yield the parameters of a function, groups field by field, but for how it runs."""
+    """Yield the parameters of a function that its command has, groups field by field."""
     words, hints = words_of(function), hints_of(function)
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]
-        if hint is Run:
+        if hint is Run or _is_python_only(hint):
             continue
         if isinstance(hint, type) and issubclass(hint, Flattened):
             inner, kinds = words_of(hint), typing.get_type_hints(hint, include_extras=True)
             for field in dataclasses.fields(hint):  # type: ignore[arg-type]
+                if _is_python_only(kinds[field.name]):
+                    continue
                 yield Parameter(field.name, kinds[field.name], field.default, inner[field.name], name)
             continue
-        yield Parameter(name, hint, parameter.default, words.get(name, ""))
+        several = parameter.kind is parameter.VAR_POSITIONAL
+        keyword_only = parameter.kind is parameter.KEYWORD_ONLY
+        text = words.get(f"*{name}" if several else name, "")
+        yield Parameter(name, hint, parameter.default, text, several=several, keyword_only=keyword_only)
+
+
+def _is_python_only(hint: Any) -> bool:
+    return any(isinstance(m, PythonOnly) for m in metadata_of(hint))

@@ -17,19 +17,21 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "predict": Command(
         "Predict",
-        "Run image classifiers over images. Stopped at any moment, the same command goes on where it was.",
-        "manyhot.cli.predicting:predict",
+        "Run image classifiers over images. A run that was stopped resumes when it is started again.",
+        "manyhot.predict.predict:predict",
     ),
-    "models": Command("Predict", "List the models that predict takes.", "manyhot.cli.predicting:models"),
+    "models": Command(
+        "Predict", "List the models that predict accepts.", "manyhot.predict.models:list_models"
+    ),
     "doctor": Command(
         "Predict",
-        "Tell what this machine can predict with, and how to get the rest.",
-        "manyhot.cli.predicting:doctor",
+        "Show what this machine can predict with, and how to install the rest.",
+        "manyhot.predict.doctor:doctor",
     ),
     "similar": Command(
         "Predict",
-        "Find the nearest images by embedding, of each class that an image may show.",
-        "manyhot.cli.predicting:similar",
+        "Find the most similar images by embedding, of each class that an image may show.",
+        "manyhot.predict.similar:similar",
     ),
     "init": Command(
         "Re-assess",
@@ -74,10 +76,15 @@ COMMANDS: dict[str, Command] = {
         "Say which questions are worth another answer, and which are settled.",
         "manyhot.cli.asking:next_questions",
     ),
+    "card": Command(
+        "Re-assess",
+        "Write the data card of a data set: who labelled it, when and how, agreement, counts.",
+        "manyhot.reassess.card:data_card",
+    ),
     "proposers": Command(
         "Re-assess",
         "List the rules that propose labels, what each is, and its options.",
-        "manyhot.cli.proposing:proposers",
+        "manyhot.data.registered:list_proposers",
     ),
     "backup": Command(
         "Re-assess",
@@ -107,17 +114,17 @@ COMMANDS: dict[str, Command] = {
     "describe": Command(
         "Evaluate",
         "Count labels of images: sizes of label sets, pairs of classes, original labels that were rejected.",
-        "manyhot.cli.judging:describe",
+        "manyhot.evaluate.describe:describe",
     ),
     "kinds": Command(
         "Evaluate",
-        "Tell why images have several labels: several objects, one ambiguous object, or near-synonyms.",
-        "manyhot.cli.judging:kinds",
+        "Find out why images have several labels: several objects, one ambiguous object, or near-synonyms.",
+        "manyhot.evaluate.label_kinds:find_label_kinds",
     ),
     "gallery": Command(
         "Evaluate",
         "Show images, label sets, what models see, and similar images beside it: a folder for any browser.",
-        "manyhot.cli.showing:gallery",
+        "manyhot.evaluate.gallery:build_gallery",
     ),
     "report": Command(
         "Evaluate",
@@ -125,22 +132,22 @@ COMMANDS: dict[str, Command] = {
         "manyhot.cli.judging:report",
     ),
     "metrics": Command(
-        "Evaluate", "List the metrics, what each is, and its options.", "manyhot.cli.data:metrics"
+        "Evaluate", "List the metrics, what each is, and its options.", "manyhot.data.registered:list_metrics"
     ),
     "diagnose errors": Command(
         "Diagnose",
-        "Sort errors by what they are; the first rule that fits decides.",
-        "manyhot.cli.diagnosing:errors",
+        "Sort errors by what they are; the first rule that matches decides.",
+        "manyhot.diagnose.errors:diagnose_errors",
     ),
     "diagnose labels": Command(
         "Diagnose",
         "Rank labels that are doubtful, labels that are missing, and classes that may be one.",
-        "manyhot.cli.diagnosing:labels",
+        "manyhot.diagnose.labels:find_label_issues",
     ),
     "diagnose calibration": Command(
         "Diagnose",
-        "Measure how sure models are against how right, before and after recalibration.",
-        "manyhot.cli.calibrating:calibration",
+        "Measure how confidence matches accuracy, before and after recalibration.",
+        "manyhot.diagnose.calibration:diagnose_calibration",
     ),
     "diagnose companions": Command(
         "Diagnose",
@@ -150,22 +157,22 @@ COMMANDS: dict[str, Command] = {
     "diagnose shortcuts": Command(
         "Diagnose",
         "Take objects out of images, and count how many predictions of what is beside them change.",
-        "manyhot.cli.shortcutting:shortcuts",
+        "manyhot.diagnose.shortcuts:diagnose_shortcuts",
     ),
     "diagnose robustness": Command(
         "Diagnose",
         "Measure what models lose from one data set to another, and what share of it is missing labels.",
-        "manyhot.cli.robustness:robustness",
+        "manyhot.diagnose.robustness:diagnose_robustness",
     ),
     "diagnose corruptions": Command(
         "Diagnose",
         "Corrupt images as ImageNet-C does, and measure what models lose and what share is missing labels.",
-        "manyhot.cli.robustness:corruptions",
+        "manyhot.diagnose.corruptions:diagnose_corruptions",
     ),
     "explain": Command(
         "Diagnose",
-        "Draw what in an image speaks for each of its labels, and measure whether it is the object.",
-        "manyhot.cli.explaining:explain",
+        "Draw what in an image supports each of its labels, and measure whether it is the object.",
+        "manyhot.diagnose.explain:explain",
     ),
     "patchml": Command(
         "Diagnose",
@@ -174,42 +181,42 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command(
         "Train",
-        "Train a network on label sets. Killed at any moment, the same command goes on where it was.",
-        "manyhot.cli.training:train",
+        "Train a network on label sets. A run that was stopped resumes when it is started again.",
+        "manyhot.train.train:train",
     ),
     "transfer": Command(
         "Train",
-        "Judge backbones by how well they serve another data set.",
-        "manyhot.cli.transferring:transfer",
+        "Measure how well backbones serve another data set.",
+        "manyhot.train.transfer.transfer:transfer",
     ),
     "mitigate": Command(
         "Train",
-        "Fit the last layer with and without treatment of a shortcut, and judge both on images held out.",
-        "manyhot.cli.mitigating:mitigate",
+        "Fit the last layer with and without treatment of a shortcut, and evaluate both on images held out.",
+        "manyhot.train.mitigate.mitigate:mitigate",
     ),
     "label-maps": Command(
         "Train",
-        "Write what a network sees at each place of images, so that crops are taught what is in them.",
-        "manyhot.cli.mapping:label_maps",
+        "Write what a network predicts at each place of images, as targets for training on crops.",
+        "manyhot.train.write_label_maps:label_maps",
     ),
     "losses": Command(
         "Train",
         "List the losses to train with, what each ends in and is, and its options.",
-        "manyhot.cli.data:losses",
+        "manyhot.data.registered:list_losses",
     ),
     "study": Command(
         "Train",
-        "Answer a question by training: arms × networks × data sets × seeds, measured and compared.",
-        "manyhot.cli.studying:study",
+        "Answer questions by training: arms × networks × data sets × seeds, measured and compared.",
+        "manyhot.study.study:run_studies",
     ),
     "fetch": Command(
         "Data",
         "Download published data, verified, into the cache folder; without names, list what there is.",
-        "manyhot.cli.data:fetch",
+        "manyhot.data.fetch:fetch_published",
     ),
     "convert": Command(
         "Data",
         "Convert any file that manyhot reads to Parquet or CSV, or to another tool's format.",
-        "manyhot.cli.data:convert",
+        "manyhot.data.convert:convert",
     ),
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,18 @@ def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[
     with console.capture() as captured:
         console.print(table)
     return [line.rstrip() for line in captured.get().splitlines()]
+
+
+def counts(numbers: Iterable[int]) -> str:
+    """Return the number of images that several numbers are over: one where it is the same, else each."""
+    of = list(numbers)
+    return " / ".join(f"{n:,}" for n in (of[:1] if len(set(of)) == 1 else of))
+
+
+def fact_lines(facts: Sequence[tuple[str, str, str]]) -> Iterator[str]:
+    """Yield facts as lines: a name, its number, and more about it."""
+    names, numbers = (max(len(fact[i]) for fact in facts) for i in range(2))
+    yield from (f"{name:<{names}}  {number:>{numbers}}  {more}".rstrip() for name, number, more in facts)
 
 
 def written_lines(written: Sequence[Path]) -> Iterator[str]:

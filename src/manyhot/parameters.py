@@ -7,8 +7,10 @@ from Python and from the command line, and shows it in the help.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from types import MappingProxyType
+from typing import Annotated, Any
 
 
 @dataclass(frozen=True)
@@ -65,10 +67,35 @@ class Positional:
 
 
 @dataclass(frozen=True)
+class PythonOnly:
+    """A parameter of the function that its command does not have."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """A path that may be an address such as ``s3://bucket/folder``, and is passed on as it was typed."""
+
+
+@dataclass(frozen=True)
+class OptionName:
+    """The option of a parameter that has another name in Python, or no default there."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class FromEnvironment:
     """A variable of the environment that gives the value where no option does."""
 
     name: str
+
+
+@dataclass(frozen=True)
+class InCampaign:
+    """The default of ``--out``: a file in the campaign that an argument names, else in the working folder."""
+
+    argument: str
+    file: str
 
 
 @dataclass(frozen=True)
@@ -86,6 +113,11 @@ Resamples = Annotated[int, AtLeast(0)]
 Seed = Annotated[int, AtLeast(0)]
 Share = Annotated[float, Between(0, 1)]
 Probability = Annotated[float, Between(0, 1, "(")]
+
+Settings = Annotated[Mapping[str, Any], OptionName("--set"), Shown("NAME=VALUE")]
+"""Values by name, such as those of a recipe: ``--set epochs=30`` on the command line."""
+
+NO_SETTINGS: Mapping[str, Any] = MappingProxyType({})
 
 RESAMPLES = 1000
 """The default number of bootstrap resamples."""

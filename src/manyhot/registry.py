@@ -62,7 +62,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.predict.adapters.timm",
         "manyhot.predict.adapters.torchvision",
         "manyhot.predict.adapters.open_clip",
-        "manyhot.predict.adapters.files",
+        "manyhot.predict.adapters.network_files",
         "manyhot.predict.adapters.function",
         "manyhot.predict.adapters.trained",
     ),
@@ -74,17 +74,18 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.train.losses.partial",
     ),
     "chapter": (
-        "manyhot.diagnose.shortcuts",
-        "manyhot.train.mitigate",
-        "manyhot.diagnose.explain",
+        "manyhot.diagnose.shortcuts_chapter",
+        "manyhot.diagnose.explanations_chapter",
         "manyhot.diagnose.companions",
-        "manyhot.diagnose.corruptions",
+        "manyhot.diagnose.robustness_chapter",
     ),
 }
 BUILT_IN["command"] = tuple(
     dict.fromkeys(c.address.partition(":")[0] for c in COMMANDS.values() if ".cli." not in c.address)
 )
-BUILT_IN["table"] = ("manyhot.diagnose.companions",)
+# A feature is found through its command: its table and its chapter need no line of their own.
+BUILT_IN["table"] = BUILT_IN["command"]
+BUILT_IN["chapter"] = tuple(dict.fromkeys((*BUILT_IN["chapter"], *BUILT_IN["command"])))
 BUILT_IN["writer"] = BUILT_IN["format"]
 """The modules that register the built-ins of each kind, which are imported at the first look-up of the
 kind."""

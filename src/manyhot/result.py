@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.run import QUIET, Run
 
@@ -41,6 +40,12 @@ class Result:
     exit_code: ClassVar[int] = 0
     """What the command exits with."""
 
+    TARGET: ClassVar[tuple[str, str]] = ("FOLDER", "Folder to write to; made if absent.")
+    """What ``--out`` names, and its help."""
+
+    DRAWS: ClassVar[bool] = False
+    """Whether `write` draws figures, too, where the extra ``report`` is installed."""
+
     NAMES: ClassVar[tuple[str, ...]] = ()
     """The tables that `write` writes; see `manyhot.tables.TABLES`."""
 
@@ -53,7 +58,7 @@ class Result:
         """Yield what a terminal shows."""
         raise NotImplementedError
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Any:
         """Return what ``--json`` prints: the rows of each table, NaN as null, and the notes."""
         rows = {name: [_finite(row) for row in t.to_pylist()] for name, t in self.tables.items()}
         return {**rows, "notes": self.notes}
@@ -73,6 +78,8 @@ class Result:
         OutputError
             A file cannot be written; each is written whole or not at all.
         """
+        from manyhot.formats.tabular import write_csv  # brings polars, which predicting does not need
+
         about = {"notes": json.dumps(self.notes, ensure_ascii=False), **self.metadata}
         written = []
         for name, table in self.tables.items():

@@ -1,12 +1,16 @@
-"""How a call runs: the command to name in what it writes, and whom to tell how far it is."""
+"""How a call runs: the command to name in what it writes, and who hears how far it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 Progress = Callable[[str, int, int], None]
 """Called with what is being done, how much of it is done, and how much there is."""
+
+OnEvent = Callable[[str, dict[str, Any]], None]
+"""Called with the kind of an event, such as ``epoch``, and its values."""
 
 
 @dataclass(frozen=True)
@@ -19,11 +23,20 @@ class Run:
         The command line, which stands in the metadata of files and on pages; empty for a call from Python.
     on_progress : callable, optional
         Called with what is being done, how much of it is done, and how much there is.
+    on_event : callable, optional
+        Called with the kind of an event and its values: verbs that run for hours, such as predicting and
+        training, report their steps.
     """
 
     call: str = ""
     on_progress: Progress | None = None
+    on_event: OnEvent | None = None
+
+    def event(self, kind: str, values: dict[str, Any]) -> None:
+        """Report a step to whoever listens."""
+        if self.on_event is not None:
+            self.on_event(kind, values)
 
 
 QUIET = Run()
-"""Nobody is told anything: the default of calls from Python."""
+"""Nobody listens: the default of calls from Python."""

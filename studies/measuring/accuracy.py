@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from manyhot.study import Measurement, Run, RunMeasure, StudyMetric
+from manyhot.study import Measurement, RunMeasure, StudyMetric, StudyRun
 from measuring.judged import Judged
 
 METRICS = (
@@ -16,7 +16,7 @@ METRICS = (
 )
 
 
-def take(run: Run) -> Iterator[Measurement]:
+def take(run: StudyRun) -> Iterator[Measurement]:
     """Judge the test images."""
     yield from Judged.of(run).measured([m.name for m in METRICS])
 

@@ -18,7 +18,7 @@ from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.registry import get
-from manyhot.study import Measurement, Run
+from manyhot.study import Measurement, StudyRun
 from manyhot.tables import align
 from manyhot.tables.sets import label_sets
 
@@ -45,12 +45,12 @@ class Judged:
     kind: str
 
     @classmethod
-    def of(cls, run: Run) -> Judged:
+    def of(cls, run: StudyRun) -> Judged:
         """Predict the test images with the network of a run; rows are in the order of the labels."""
         return cls.matched(run.labels("test"), predictions(run))
 
     @classmethod
-    def of_val(cls, run: Run) -> Judged:
+    def of_val(cls, run: StudyRun) -> Judged:
         """Predict the images that a network may be fitted to in some other way, ``val``."""
         found = seen(run.model, run.images("val"), run.folder / "predictions" / "val", engine_of(run))
         return cls.matched(run.labels("val"), found)
@@ -83,7 +83,7 @@ class Judged:
         return Judged(self.labels.take(images), self.scores[images], self.kind)
 
 
-def predictions(run: Run) -> Predictions:
+def predictions(run: StudyRun) -> Predictions:
     """Return what a run's network says of all images that it is judged on, ``images-seen.parquet``."""
     return seen(run.model, run.images("seen"), run.folder / "predictions" / "seen", engine_of(run))
 

@@ -12,7 +12,7 @@ from manyhot.core.calibration import fit_isotonic
 from manyhot.core.reliability import against_label, against_set
 from manyhot.core.sets import Case
 from manyhot.registry import get
-from manyhot.study import Measurement, Run, RunMeasure, StudyMetric
+from manyhot.study import Measurement, RunMeasure, StudyMetric, StudyRun
 from measuring.judged import Judged, estimated
 
 _RIGHT = {"label": ("label", against_label), "set": ("label set", against_set)}
@@ -29,7 +29,7 @@ METRICS = tuple(
 )
 
 
-def take(run: Run) -> Iterator[Measurement]:
+def take(run: StudyRun) -> Iterator[Measurement]:
     """Recalibrate on ``val``, judge on the test images."""
     fitted, judged = Judged.of_val(run).case, Judged.of(run).case
     for to, (_, right) in _RIGHT.items():

@@ -20,7 +20,7 @@ from manyhot.core.shortcuts import (
     weighted_average_precision,
 )
 from manyhot.formats import read_classes
-from manyhot.study import Measurement, Run, RunMeasure, StudyMetric
+from manyhot.study import Measurement, RunMeasure, StudyMetric, StudyRun
 from manyhot.tables.sets import label_sets
 from measuring.judged import Floats, Judged, counts, predictions, scores_of
 
@@ -63,13 +63,13 @@ METRICS = (
 )
 
 
-def take(run: Run) -> Iterator[Measurement]:
+def take(run: StudyRun) -> Iterator[Measurement]:
     """Judge corrupted images and the splits of pairs."""
     yield from _corrupted(run)
     yield from _shortcuts(run)
 
 
-def _corrupted(run: Run) -> Iterator[Measurement]:
+def _corrupted(run: StudyRun) -> Iterator[Measurement]:
     """Average over kinds and severities; all copies are of the same images, and redrawn together."""
     found = predictions(run)
     copies = np.array([name.rpartition(":")[0] for name in found.image_id.to_pylist()])
@@ -91,7 +91,7 @@ def _corrupted(run: Run) -> Iterator[Measurement]:
         yield Measurement(f"lost_{metric}", clean[metric].value - value, n, replicates=lost)
 
 
-def _shortcuts(run: Run) -> Iterator[Measurement]:
+def _shortcuts(run: StudyRun) -> Iterator[Measurement]:
     """Average over pairs; of gaps the absolute value, as Plumb et al. 2022 (SPIRE) take it."""
     judged, classes = Judged.of(run), read_classes(run.classes)
     numbers = [(classes.keys.index(main), classes.keys.index(other)) for main, other in PAIRS[run.data_set]]

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 from networks import engine_of
 
-from manyhot.study import Measurement, Run, RunMeasure, StudyMetric
-from manyhot.train.transfer.transfer import transfer_files
+from manyhot.study import Measurement, RunMeasure, StudyMetric, StudyRun
+from manyhot.train.transfer.transfer import transfer
 
 METRICS = (
     StudyMetric("knn_top1", "k-NN accuracy on another data set", percent=True),
@@ -34,7 +34,7 @@ _MAPS = {
 RESAMPLES = 100
 
 
-def take(run: Run) -> Iterator[Measurement]:
+def take(run: StudyRun) -> Iterator[Measurement]:
     """Fit heads on the other data set, and on VOC with boxes and masks."""
     other, dense = run.data / "transfer", run.data / "dense"
     for method, (metric, name, settings) in _FEATURES.items():
@@ -65,12 +65,12 @@ def take(run: Run) -> Iterator[Measurement]:
 
 
 def _taken(
-    run: Run, method: str, metric: str, name: str, settings: dict, source: object, **given: object
+    run: StudyRun, method: str, metric: str, name: str, settings: dict, source: object, **given: object
 ) -> Measurement:
-    found, _ = transfer_files(
+    found = transfer(
         source,
-        run.folder / "predictions" / ("features" if method in _FEATURES else method),
-        models={run.arm: f"trained:{run.model}"},
+        {run.arm: f"trained:{run.model}"},
+        out=run.folder / "predictions" / ("features" if method in _FEATURES else method),
         method=method,
         settings=settings,
         resamples=RESAMPLES,

@@ -13,7 +13,7 @@ from scipy.stats import rankdata
 from manyhot.core.estimates import mean_over
 from manyhot.core.sets import Case, LabelSets
 from manyhot.registry import get
-from manyhot.study import Measurement, Run, RunMeasure, StudyMetric
+from manyhot.study import Measurement, RunMeasure, StudyMetric, StudyRun
 from measuring.judged import Floats, Judged, estimated, predictions, probabilities, scores_of
 
 _BOTH = {
@@ -47,7 +47,7 @@ METRICS = (
 )
 
 
-def take(run: Run) -> Iterator[Measurement]:
+def take(run: StudyRun) -> Iterator[Measurement]:
     """Judge the test images, and tell them from images of unknown classes."""
     judged = Judged.of(run)
     for name in (*_BOTH, "error_auroc"):

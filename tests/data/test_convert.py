@@ -1,4 +1,4 @@
-"""Files to the formats of other tools and back, and data cards, by the command line."""
+"""Files to the formats of other tools and back, by the command line."""
 
 import json
 import os
@@ -13,11 +13,10 @@ from manyhot.classes import from_keys
 from manyhot.data import catalog
 from manyhot.data.convert import convert
 from manyhot.errors import InputError
-from manyhot.evaluate.describe import describe_files
 from manyhot.formats import read_golden, read_labels, read_proposals, read_votes
 from manyhot.reassess.aggregate import aggregate_files
-from manyhot.reassess.card import CardFacts
-from manyhot.tables import Labels, write, write_labels
+from manyhot.reassess.card import data_card
+from manyhot.tables import Labels, write
 
 CLASSES = from_keys(["cat", "dog", "cup"], "three")
 
@@ -126,7 +125,7 @@ def test_label_studios_answers(files):
 
 def test_proposals_to_label_studio(files):
     saved = convert("proposals.parquet", "t.json", to="label-studio", classes="classes.txt")
-    assert [f.name for f in saved.files] == ["t.json", "t.xml"]
+    assert [f.name for f in saved.written] == ["t.json", "t.xml"]
     (task,) = json.loads((files / "t.json").read_text())
     assert task["data"]["classes"] == [{"value": "cup"}]
 
@@ -158,109 +157,6 @@ def test_a_folder_is_not_written_over_what_is_read_in_it(files):
     assert inner.read_bytes() == before
 
 
-# Data cards.
-
-
-def test_a_card_by_the_command_line(files):
-    row = {"measure": "fleiss_kappa", "value": 0.41201, "lo": None, "hi": None, "n": 1, "n_skipped": 0}
-    write(pa.Table.from_pylist([row], tables.schema("agreement")), "agreement.parquet", "agreement")
-    done = manyhot(
-        *("describe", "labels.parquet", "--card", "hub/README.md", "--votes", "votes.parquet"),
-        *("--agreement", "agreement.parquet", "--licence", "cc0-1.0", "--classes", "classes.txt"),
-    )
-    assert "wrote hub/README.md\n" in done.stdout
-    card = (files / "hub" / "README.md").read_text(encoding="utf-8")
-    for line in (
-        'license: "cc0-1.0"',
-        "# mine: label sets",
-        "2 raters gave 2 answers: 1 each.",
-        "| proposer | union(threshold=0.1) |",
-        "| answers a question | 2 |",
-        "| threshold | 0.8 |",
-        "| fleiss\\_kappa | 0.4120 | none | 1 |",
-        "| of these unclear | 1 |",
-        "| of these rejected: not in the label set | 1 |",
-    ):
-        assert f"\n{line}\n" in card
-    assert "bob" not in card
-
-
-def test_a_card_beside_the_tables(files):
-    _, written = describe_files("labels.parquet", "out", card="card.md", classes="classes.txt")
-    assert [p.name for p in written][:2] == ["card.md", "datasets.parquet"]
-
-
-def test_facts_without_a_card(files):
-    assert manyhot("describe", "labels.parquet", "--licence", "cc0-1.0", code=3).stderr == (
-        "Error: Only a data card tells this.\n  do:      say where to write it: --card README.md\n"
-    )
-
-
-def test_a_card_of_two_data_sets(files):
-    write_labels(
-        Labels(tables.read("labels.parquet", "labels"), 3, CLASSES.hash, name="other"), "other.parquet"
-    )
-    both = ["labels.parquet", "other.parquet"]
-    assert message(lambda: describe_files(both, card="card.md", classes="classes.txt")) == (
-        "A data card is of one data set.\n  got:     mine, other\n  do:      make one for each"
-    )
-    assert not (files / "card.md").exists()
-
-
-def test_a_card_is_not_written_over_what_it_is_made_of(files):
-    facts = CardFacts(votes="votes.parquet")
-    said = message(lambda: describe_files("labels.parquet", card="votes.parquet", facts=facts))
-    assert said.startswith("The output would overwrite an input.\n  where:   votes.parquet\n")
-    assert len(tables.read("votes.parquet", "votes")) == 2
-
-
-def test_votes_for_an_agreement(files):
-    facts = CardFacts(agreement="votes.parquet")
-    assert message(lambda: describe_files("labels.parquet", card="card.md", facts=facts)) == (
-        "The file holds another table.\n  where:   votes.parquet\n  got:     votes\n  allowed: agreement"
-    )
-    assert not (files / "card.md").exists()
-
-
-def test_a_card_of_what_is_not_known(files):
-    line = ("convert", "labels.parquet", "m.json", "--to", "multilabelfy", "--card", "card.md", "--classes")
-    assert manyhot(*line, "classes.txt").stdout == "wrote m.json\nwrote card.md\n"
-    card = (files / "card.md").read_text(encoding="utf-8")
-    assert "\nRaters: not recorded.\n" in card
-    assert "\nNot measured.\n" in card
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "card", "text"),
-    [
-        (
-            "votes.parquet",
-            "v.csv",
-            "card.md",
-            "A data card is of labels.\n  where:   votes.parquet\n  got:     votes",
-        ),
-        (
-            "labels.parquet",
-            "l.csv",
-            "l.csv",
-            "The card and the labels are one file.\n  where:   l.csv\n  do:      give them two names",
-        ),
-        (
-            "labels.parquet",
-            "l.csv",
-            "classes.txt",
-            "The output would overwrite an input.\n  where:   classes.txt\n"
-            "  got:     classes.txt\n  do:      choose another path for the output",
-        ),
-    ],
-)
-def test_cards_that_are_refused(files, source, target, card, text):
-    before = (files / "classes.txt").read_bytes()
-    assert message(lambda: convert(source, target, card=card, classes="classes.txt")) == text
-    assert (files / "classes.txt").read_bytes() == before
-    assert not (files / target).exists()
-
-
 @pytest.fixture
 def campaign(files):
     """A campaign of the labels' class list, which is no built-in one, with votes on what was proposed."""
@@ -288,8 +184,9 @@ def test_a_campaign_from_proposals_to_a_card(files, campaign):
     ]
     manyhot("aggregate", "pets", "--method", "majority")
     assert read_labels("pets/labels.parquet").table["state"].to_pylist() == [["no", "yes"], ["yes"]]
-    done = manyhot("convert", "pets/labels.parquet", "hub", "--to", "hf-labels", "--card", "hub/README.md")
-    assert done.stdout.splitlines()[1] == "wrote hub/README.md"
+    done = manyhot("convert", "pets/labels.parquet", "hub", "--to", "hf-labels")
+    assert done.stdout.splitlines()[0].startswith("wrote hub/")
+    assert manyhot("card", "pets", "--out", "hub").stdout.endswith("wrote hub/README.md\n")
     card = (files / "hub" / "README.md").read_text(encoding="utf-8")
     for line in (
         "# pets: label sets",
@@ -307,8 +204,7 @@ def test_of_other_votes_than_the_labels_were_made_of_a_card_says_nothing(files, 
     more = tables.read("pets/votes.parquet", "votes")
     more = more.set_column(2, "rater_id", pa.array(["9"] * len(more)))
     write(more, "pets/votes.parquet", "votes", about=read_votes("pets").about())
-    convert("pets/labels.parquet", "labels.csv", card="card.md")
-    assert "\nRaters: not recorded.\n" in (files / "card.md").read_text(encoding="utf-8")
+    assert "\nRaters: not recorded.\n" in data_card("pets/labels.parquet").text
 
 
 def test_of_questions_that_were_not_proposed_no_proposer_is_told(files, campaign):

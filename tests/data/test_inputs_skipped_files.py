@@ -13,14 +13,15 @@ from typer.testing import CliRunner
 
 from manyhot import (
     Predictions,
+    build_gallery,
     cli,
-    diagnose_calibration_files,
+    diagnose_calibration,
     diagnose_companions,
-    diagnose_errors_files,
-    diagnose_robustness_files,
-    find_label_issues_files,
+    diagnose_errors,
+    diagnose_robustness,
+    find_label_issues,
+    find_label_kinds,
     init_campaign,
-    kinds_files,
     propose_files,
     tables,
     write_predictions,
@@ -31,7 +32,6 @@ from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, OrderError
 from manyhot.evaluate.benchmark import evaluate_benchmark
 from manyhot.evaluate.evaluate import Options, evaluate_files
-from manyhot.evaluate.gallery import gallery_files
 from manyhot.tables import Images, Labels
 
 N, C = 300, 10
@@ -91,19 +91,18 @@ def originals(given):
 
 
 def errors(given):
-    found, _ = diagnose_errors_files("labels.csv", "o.parquet", predictions=given, classes="classes.txt")
+    found = diagnose_errors("labels.csv", given, reading=Reading(classes="classes.txt"))
     return found.table, found.notes
 
 
 def issues(given):
-    found, _ = find_label_issues_files("labels.csv", "o.parquet", predictions=given, classes="classes.txt")
+    found = find_label_issues("labels.csv", given, reading=Reading(classes="classes.txt"))
     return found.table, found.notes
 
 
 def calibration(given):
-    found, _ = diagnose_calibration_files(
-        "labels.csv", "o", predictions=given, classes="classes.txt", methods=["temperature"], resamples=0
-    )
+    reading = Reading(classes="classes.txt")
+    found = diagnose_calibration("labels.csv", given, reading=reading, methods=["temperature"], resamples=0)
     return found.calibration, found.notes
 
 
@@ -113,14 +112,14 @@ def companions(given):
 
 
 def robustness(given):
-    found, _ = diagnose_robustness_files(
-        ["labels.csv", "again.csv"], "o", predictions=given, classes="classes.txt", resamples=20
-    )
+    reading = Reading(classes="classes.txt")
+    found = diagnose_robustness(["labels.csv", "again.csv"], given, resamples=20, reading=reading)
     return found.tables["robustness"], found.notes
 
 
 def confused(given):
-    found, written = kinds_files("labels.csv", given, "kinds.parquet", classes="classes.txt")
+    found = find_label_kinds("labels.csv", given, reading=Reading(classes="classes.txt"))
+    written = found.write("kinds.parquet")
     about = tables.metadata(pq.read_table(written[0]))
     assert json.loads(about.get("notes", "[]")) == list(found.notes)
     return found.table, found.notes
@@ -133,7 +132,8 @@ def shown(given):
         f"{i},{y},photos/a.png\n" for i, y in zip(IDS[:3], LABEL, strict=False)
     )
     Path("shown.csv").write_text(table)
-    made, _ = gallery_files("labels.csv", "g", predictions=given, images="shown.csv", classes="classes.txt")
+    reading = Reading(images="shown.csv", classes="classes.txt")
+    made = build_gallery("labels.csv", given, out="g", reading=reading).gallery
     return pa.table({"models": made.models}), made.notes
 
 

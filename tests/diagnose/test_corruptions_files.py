@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,10 +20,11 @@ from typer.testing import CliRunner
 import manyhot as mh
 from manyhot import cli, tables
 from manyhot.classes import from_keys
-from manyhot.diagnose.corruptions import diagnose_corruptions_files
+from manyhot.diagnose.corruptions import diagnose_corruptions
 from manyhot.diagnose.pixels.corruptions import KINDS, chosen, cut
 from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.evaluate.evaluate import evaluate_files
+from manyhot.run import Run
 
 pytest.importorskip("imagecorruptions")
 
@@ -93,12 +95,14 @@ TINT, BLIND = "python:seeing:tint", "python:seeing:blind"
 
 
 def diagnose(models=(TINT,), out="out", **options):
-    given = {"labels": "labels.parquet", "kinds": ["fog", "pixelate"], "severities": [1, 4], "resamples": 50}
-    return diagnose_corruptions_files("images", list(models), out, **{**given, **options})
+    given = {"labels": "labels.parquet", "corruption": ["fog", "pixelate"], "severity": [1, 4]}
+    given |= {"resamples": 50, "run": Run(options.pop("call", "")), **options}
+    found = diagnose_corruptions("images", model=list(models), out=out, **given)
+    return found, list(found.written)
 
 
 def test_what_is_assumed_of_a_model_is_a_note():
-    found, _ = diagnose(("python:seeing:assuming",), kinds=["fog"], severities=[1])
+    found, _ = diagnose(("python:seeing:assuming",), corruption=["fog"], severity=[1])
     assert found.notes[0] == "tint: preprocessing assumed"
 
 
@@ -129,7 +133,7 @@ def test_folders_and_tables():
 
 
 def test_models_see_the_cut_picture_whole():
-    diagnose(kinds=["pixelate"], severities=[1])
+    diagnose(corruption=["pixelate"], severity=[1])
     assert Path("seen").read_text().endswith("3, 40, 40)")
     image = np.asarray(Image.open("images/04.png"))
     small = np.asarray(Image.fromarray(cut(image)).resize((40, 40), Image.Resampling.BICUBIC))
@@ -166,14 +170,14 @@ def test_nothing_is_predicted_twice():
     diagnose()
     before = contents("out")
     Path("seen").unlink()
-    diagnose(progress=lambda *a: told.append(a))
+    diagnose(run=Run(on_progress=lambda *a: told.append(a)))
     assert contents("out") == before
     assert not Path("seen").exists()
-    assert ("corrupting and predicting", 0, 0) in told
+    assert {activity for activity, *_ in told} == {"judging on tints"}
 
 
 def test_more_kinds_go_on_from_what_is_there():
-    diagnose(kinds=["fog"])
+    diagnose(corruption=["fog"])
     diagnose()
     diagnose(out="at once")
     assert contents("out") == contents("at once")
@@ -182,7 +186,17 @@ def test_more_kinds_go_on_from_what_is_there():
 @pytest.mark.slow
 def test_a_kill_loses_nothing():
     words = [sys.executable, "-m", "manyhot", "diagnose", "corruptions", "images", "--labels"]
-    words += ["labels.parquet", "--model", TINT, "--kind", "fog", "--kind", "snow", "--resamples", "50"]
+    words += [
+        "labels.parquet",
+        "--model",
+        TINT,
+        "--corruption",
+        "fog",
+        "--corruption",
+        "snow",
+        "--resamples",
+        "50",
+    ]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
     Path("slow").touch()
     running = subprocess.Popen(words, env=environment, stdout=subprocess.DEVNULL)
@@ -237,8 +251,8 @@ def test_labels_as_the_source_tells_them():
     for i in range(N):
         Path("folders", COLOURS[i % 3]).mkdir(parents=True, exist_ok=True)
         Path("images", f"{i:02}.png").rename(Path("folders", COLOURS[i % 3], f"{i:02}.png"))
-    found, _ = diagnose_corruptions_files(
-        "folders", [TINT], "out", kinds=["fog"], severities=[1], limit=7, resamples=0
+    found = diagnose_corruptions(
+        "folders", model=[TINT], out="out", corruption=["fog"], severity=[1], limit=7, resamples=0
     )
     assert set(found.robustness["n"].to_pylist()) == {7}
     assert set(found.robustness["dataset"].to_pylist()) == {"folders"}
@@ -258,7 +272,7 @@ def test_small_images_and_others_are_told():
         "skipped images: 1, such as small.png (20 x 50 pixels: corruptions need 32 a side); "
         "out/clean/skipped.csv lists them",
         "tint: 1 of 11 labelled images have no prediction and were left out",
-        "2 of 15 kinds: means over them are not those over all",
+        "2 of 15 kinds: the means are not over all kinds",
     )
     assert set(found.robustness["n"].to_pylist()) == {10}
 
@@ -280,15 +294,13 @@ def refused(error, **options):
 
 
 def test_what_is_refused():
-    assert refused(UnknownNameError, kinds=["frog"]) == (
+    assert refused(UnknownNameError, corruption=["frog"]) == (
         f"There is no corruption 'frog'.\n  allowed: {', '.join(KINDS)}\n  do:      did you mean 'fog'?"
     )
-    assert refused(InputError, severities=[0]) == (
+    assert refused(InputError, severity=[0]) == (
         "There is no such severity of fog.\n  got:     0\n  allowed: 1 to 5"
     )
-    assert refused(InputError, limit=0) == (
-        "The limit is no number of images.\n  got:     0\n  allowed: 1 and up"
-    )
+    assert refused(InputError, limit=0) == ("`limit` is out of range.\n  got:     0\n  allowed: 1 or more")
     assert refused(MatchError, baseline="tinted") == (
         "The baseline is none of the models.\n  got:     tinted\n  allowed: tint"
     )
@@ -316,23 +328,23 @@ def run(*words):
 
 
 def test_the_command_prints_a_table_that_fits():
-    done = run("--kind", "fog", "--kind", "pixelate", "--model", BLIND, "--baseline", "tint")
+    done = run("--corruption", "fog", "--corruption", "pixelate", "--model", BLIND, "--baseline", "tint")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 100
-    assert lines[0] == "tints, tint: 12 pictures as they are"
+    assert lines[0] == "tints, tint: 12 original images"
     assert lines[1].startswith("top1 100.0% (100.0 to 100.0), real1 100.0% (100.0 to 100.0), mla 100.0%")
     assert lines[3].split()[-1] == "images"
     assert {line.split()[-1] for line in lines if line.startswith(("fog", "all"))} == {"12"}
     firsts = [line.split("  ")[0] for line in lines]
     assert firsts.count("fog") == firsts.count("pixelate") == firsts.count("all") == 2
-    assert "mean errors on corrupted pictures, over those of tint" in lines
+    assert "mean errors on corrupted images, divided by those of tint" in lines
     assert lines[-1] == "wrote corruptions/report/index.html"
-    assert done.stderr == "Note: 2 of 15 kinds: means over them are not those over all.\n"
+    assert done.stderr == "Note: 2 of 15 kinds: the means are not over all kinds.\n"
 
 
 def test_json():
-    done = run("--kind", "fog", "--json", "--out", "told", "--limit", "9", "--dense", "--seed", "4")
+    done = run("--corruption", "fog", "--json", "--out", "told", "--limit", "9", "--dense", "--seed", "4")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     assert told["written"][0] == "told/robustness.parquet"
@@ -342,7 +354,7 @@ def test_json():
 
 
 def test_progress_is_a_line_where_nobody_watches(monkeypatch):
-    monkeypatch.setattr(sys.modules["manyhot.cli.robustness"], "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(sys.modules["manyhot.cli.events"], "LINE_EVERY_S", 0.0)
     done = run("--kind", "fog")
-    told = [line for line in done.stderr.splitlines() if line.startswith("corrupting and predicting")]
-    assert told[-1] == "corrupting and predicting: 24 of 24, 0:00:00 left"
+    told = [line for line in done.stderr.splitlines() if line.startswith("tint: ")]
+    assert re.fullmatch(r"tint: 24 of 24 images, [\d,]+/s, 0:00:00 left", told[-1])

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pytest
 
 import manyhot
+from manyhot import diagnose_errors
 from manyhot.classes import ClassList, class_list, from_keys
-from manyhot.diagnose.errors import diagnose_error_tables
-from manyhot.diagnose.errors import diagnose_errors as errors_diagnose_errors
+from manyhot.data.inputs import Reading
 from manyhot.diagnose.evidence import COLLAPSED
 from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError
 from manyhot.tables import Images, Predictions, check
@@ -51,6 +51,11 @@ def message(kind, make):
     return str(error.value)
 
 
+def sort(labels, predictions, *, trust_order=False, classes=None, **options):
+    reading = Reading(classes=classes, trust_order=trust_order)
+    return diagnose_errors(labels, predictions, reading=reading, **options)
+
+
 def told(found, *names):
     return list(zip(*(found.table[n].to_pylist() for n in names), strict=True))
 
@@ -58,7 +63,7 @@ def told(found, *names):
 def test_each_kind(labels):
     # Right; an Eskimo dog for a husky; a pug for a husky; the car beside the cat; a car for a cat, which are
     # together on one image only; a pug, on an image with nothing; a second label.
-    found = diagnose_error_tables(
+    found = sort(
         labels,
         [ranks(0, 2, 0, 4, 4, 1, 1)],
         classes=PETS,
@@ -69,7 +74,7 @@ def test_each_kind(labels):
             "co-occurrence(images=1)",
             "model-failure",
         ),
-        pairs=[(1, 2)],
+        collapsed_pairs=[(1, 2)],
     )
     assert told(found, "image_id", "kind", "class_a", "class_b", "label", "n_labels") == [
         ("1.jpg", "collapsed-pair", 1, 2, 1, 1),
@@ -83,15 +88,15 @@ def test_each_kind(labels):
     assert (model.n, model.n_skipped, model.n_errors, model.n_sorted) == (7, 0, 6, 6)
     assert model.shares["valid-label"] == 2 / 6
     assert found.notes == (
-        "the labels do not tell which classes people were asked about: errors of any kind but valid-label "
-        "may be labels that are missing",
-        "1 of 6 errors are on images with an empty label set: held against the original label",
+        "the labels do not record which classes people were asked about: errors of any kind but valid-label "
+        "may be missing labels",
+        "1 of 6 errors are on images with an empty label set: compared with the original label",
     )
-    assert repr(found) == "SortedErrors(6 errors of 1 models, 0 rules rest)"
+    assert repr(found) == "SortedErrors(6 errors of 1 models, 0 rules skipped)"
 
 
 def test_against_the_label_set(labels):
-    found = diagnose_error_tables(labels, [ranks(0, 2, 0, 4, 4, 1, 1)], classes=PETS, event="set")
+    found = sort(labels, [ranks(0, 2, 0, 4, 4, 1, 1)], classes=PETS, event="set")
     assert found.table["image_id"].to_pylist() == ["1.jpg", "2.jpg", "4.jpg"]
     assert found.count("valid-label") == 0
     assert (found.models[0].n, found.models[0].n_skipped) == (6, 1)
@@ -109,21 +114,21 @@ def test_what_people_said_is_told(labels):
         pa.array([["yes"], ["yes", "unclear"], ["yes", "no"], ["yes"], ["yes"], [], ["yes"]]),
     )
     given = replace(labels, table=table)
-    found = diagnose_error_tables(given, [ranks(0, 2, 0, 4)], classes=PETS)
+    found = sort(given, [ranks(0, 2, 0, 4)], classes=PETS)
     assert told(found, "image_id", "state") == [("1.jpg", "unclear"), ("2.jpg", "no"), ("3.jpg", None)]
-    asked = diagnose_error_tables(replace(given, asked_known=True), [ranks(0, 2, 0, 4)], classes=PETS)
+    asked = sort(replace(given, asked_known=True), [ranks(0, 2, 0, 4)], classes=PETS)
     assert asked.notes == (
         "m: 3 labelled images have no prediction and were left out",
-        "1 of 3 errors name a class that nobody was asked about: they may be labels that are missing",
+        "1 of 3 errors name a class that nobody was asked about: they may be missing labels",
     )
-    unclear = diagnose_error_tables(
+    unclear = sort(
         given, [ranks(0, 2, 0, 4)], classes=PETS, rules=("valid-label(unclear=True)", "model-failure")
     )
     assert unclear.table["kind"].to_pylist() == ["valid-label", "model-failure", "model-failure"]
 
 
 def test_findings_are_checked(labels):
-    table = diagnose_error_tables(labels, [ranks(4, 4, 0)], classes=PETS).table
+    table = sort(labels, [ranks(4, 4, 0)], classes=PETS).table
     assert check(table, "findings").equals(table)
     at = table.column_names.index("state")
     other = table.set_column(at, "state", pa.array([None, "perhaps", None][: len(table)]))
@@ -135,12 +140,12 @@ def test_findings_are_checked(labels):
 
 
 def test_rules_that_rest_say_why_and_count_nothing(labels):
-    found = diagnose_error_tables(labels, [ranks(1, 1)])
-    assert found.resting == {
+    found = sort(labels, [ranks(1, 1)])
+    assert found.skipped_rules == {
         "collapsed-pair": "no collapsed pairs are known",
-        "fine-grained": "the class list is not known, and so no hierarchy, and no superclasses are given",
+        "fine-grained": "without a class list there is no hierarchy, and no superclasses are given",
         "out-of-vocabulary": (
-            "the class list is not known, and so no hierarchy, and no superclasses are given; "
+            "without a class list there is no hierarchy, and no superclasses are given; "
             "no embeddings are given"
         ),
         "non-prototypical": "no list of non-prototypical images is given",
@@ -155,32 +160,33 @@ def test_rules_that_rest_say_why_and_count_nothing(labels):
 
 def test_a_class_list_without_hierarchy(labels):
     flat = from_keys(["a", "b", "c", "d", "e"], "flat")
-    found = diagnose_error_tables(labels, [ranks(1, 1)], classes=flat)
+    found = sort(labels, [ranks(1, 1)], classes=flat)
     assert (
-        found.resting["fine-grained"] == "the class list flat has no hierarchy, and no superclasses are given"
+        found.skipped_rules["fine-grained"]
+        == "the class list flat has no hierarchy, and no superclasses are given"
     )
-    assert found.resting["collapsed-pair"] == "no collapsed pairs are known for the class list flat"
-    given = diagnose_error_tables(labels, [ranks(1, 0)], classes=flat, superclasses={"dogs": [0, 1, 2]})
+    assert found.skipped_rules["collapsed-pair"] == "no collapsed pairs are known for the class list flat"
+    given = sort(labels, [ranks(1, 0)], classes=flat, superclasses={"dogs": [0, 1, 2]})
     assert given.table["kind"].to_pylist() == ["fine-grained", "fine-grained"]
-    assert "fine-grained" not in given.resting
+    assert "fine-grained" not in given.skipped_rules
 
 
 def test_nothing_is_together():
-    found = errors_diagnose_errors([[0], [1]], [[1], [1]], label=[0, 1], n_classes=3)
-    assert found.resting["co-occurrence"] == "no image has two labels"
+    found = diagnose_errors([[0], [1]], [[1], [1]], reading=Reading(label=[0, 1], n_classes=3))
+    assert found.skipped_rules["co-occurrence"] == "no image has two labels"
     # Where nobody looked for other labels, that none is missing would be a silent zero.
-    assert found.resting["valid-label"] == "nobody was asked about a class beside the original labels"
+    assert found.skipped_rules["valid-label"] == "nobody was asked about a class beside the original labels"
     assert list(found.models[0].counts) == ["model-failure"]
 
 
 def test_without_the_last_rule_what_is_left_is_unsorted(labels):
-    found = diagnose_error_tables(labels, [ranks(1, 1, 1, 4)], rules=["valid-label"])
+    found = sort(labels, [ranks(1, 1, 1, 4)], rules=["valid-label"])
     assert found.models[0].counts == {"valid-label": 1, "unsorted": 1}
     assert found.table["kind"].to_pylist() == ["unsorted", "valid-label"]
 
 
 def test_a_model_without_errors_has_shares_that_are_no_numbers(labels):
-    found = diagnose_error_tables(labels, [ranks(*LABEL)], classes=PETS)
+    found = sort(labels, [ranks(*LABEL)], classes=PETS)
     (model,) = found.models
     assert (model.n, model.n_errors, model.n_sorted, len(found)) == (7, 0, 0, 0)
     assert all(np.isnan(share) for share in model.shares.values())
@@ -188,16 +194,16 @@ def test_a_model_without_errors_has_shares_that_are_no_numbers(labels):
 
 
 def test_the_first_listed_rule_decides(labels):
-    first = diagnose_error_tables(labels, [ranks(*[4] * 7)], rules=("model-failure", "valid-label"))
+    first = sort(labels, [ranks(*[4] * 7)], rules=("model-failure", "valid-label"))
     assert first.count("model-failure") == 7
     assert first.count("valid-label") == 0
 
 
 def test_non_prototypical(labels):
-    found = diagnose_error_tables(labels, [ranks(4, 4)], non_prototypical=["1.jpg", "else.jpg"])
+    found = sort(labels, [ranks(4, 4)], non_prototypical=["1.jpg", "else.jpg"])
     assert found.table["kind"].to_pylist() == ["model-failure", "non-prototypical"]
-    none = diagnose_error_tables(labels, [ranks(4, 4)], non_prototypical=["else.jpg"])
-    assert none.notes[0] == "none of the 1 images that are listed as non-prototypical is among the images"
+    none = sort(labels, [ranks(4, 4)], non_prototypical=["else.jpg"])
+    assert none.notes[0] == "none of the 1 images listed as non-prototypical is among the images"
 
 
 def test_collapsed_pairs_of_imagenet_are_of_its_classes():
@@ -230,7 +236,7 @@ def test_out_of_vocabulary(labels):
         [[0.1], [0.2], [0.9], [], [0.9], [0.8], [0.7, 0.6]],
     )
     index = Images(pa.table({"image_id": ["a", "b"], "label": pa.array([0, 3], pa.int32())}))
-    found = diagnose_error_tables(
+    found = sort(
         labels,
         [ranks(1, 0, 0, 0, 4, 1, 4)],
         classes=PETS,
@@ -252,15 +258,15 @@ def test_out_of_vocabulary(labels):
         "others"
     )
     assert caution in found.notes
-    none = diagnose_error_tables(labels, [ranks(1)], classes=PETS, similar=near, neighbours=index, above=None)
+    none = sort(labels, [ranks(1)], classes=PETS, similar=near, neighbours=index, min_confidence=None)
     assert none.count("out-of-vocabulary") == 0
     assert caution not in none.notes
 
 
 def test_similar_images_of_one_class_tell_nothing_of_others(labels):
     near = similar_table([["a"]] * 7, [[0.1]] * 7, classes=[0] * 7)
-    assert message(InputError, lambda: diagnose_error_tables(labels, [ranks(1)], similar=near)) == (
-        "These similar images were searched for class by class.\n"
+    assert message(InputError, lambda: sort(labels, [ranks(1)], similar=near)) == (
+        "These similar images were searched class by class.\n"
         "  got:     7 rows of one class\n"
         "  allowed: one row an image, with its nearest images of any class\n"
         "  do:      make it with --classes any"
@@ -269,25 +275,25 @@ def test_similar_images_of_one_class_tell_nothing_of_others(labels):
 
 def test_similar_images_without_labels_tell_nothing(labels):
     near = similar_table([["unknown"]] * 7, [[0.1]] * 7)
-    found = diagnose_error_tables(labels, [ranks(4)], classes=PETS, similar=near)
-    assert found.resting["out-of-vocabulary"] == "none of the similar images has an original label"
+    found = sort(labels, [ranks(4)], classes=PETS, similar=near)
+    assert found.skipped_rules["out-of-vocabulary"] == "none of the similar images has an original label"
     index = Images(pa.table({"image_id": ["unknown"]}), name="index")
-    assert message(
-        InputError, lambda: diagnose_error_tables(labels, [ranks(4)], similar=near, neighbours=index)
-    ) == ("The similar images have no labels.\n  where:   index\n  allowed: a column label")
+    assert message(InputError, lambda: sort(labels, [ranks(4)], similar=near, neighbours=index)) == (
+        "The similar images have no labels.\n  where:   index\n  allowed: a column label"
+    )
 
 
 def test_images_without_similar_ones_are_counted(labels):
     near = similar_table([["0.jpg"]] * 7, [[0.1]] * 7).slice(0, 5)
-    found = diagnose_error_tables(labels, [ranks(4)], classes=PETS, similar=near)
-    assert "out-of-vocabulary" not in found.resting
-    assert "2 of 7 images have no similar ones" in found.notes
+    found = sort(labels, [ranks(4)], classes=PETS, similar=near)
+    assert "out-of-vocabulary" not in found.skipped_rules
+    assert "2 of 7 images have no similar images" in found.notes
 
 
 def test_similar_images_of_other_images(labels):
     near = similar_table([["a"]] * 7, [[0.1]] * 7)
     near = near.set_column(0, "image_id", pa.array([f"x{i}" for i in range(7)]))
-    assert message(MatchError, lambda: diagnose_error_tables(labels, [ranks(1)], similar=near)) == (
+    assert message(MatchError, lambda: sort(labels, [ranks(1)], similar=near)) == (
         "None of the images has similar ones.\n  got:     ids such as x0\n  allowed: ids such as 0.jpg"
     )
 
@@ -314,11 +320,11 @@ def test_similar_images_of_other_images(labels):
             "  allowed: ids of classes",
         ),
         (
-            {"pairs": [(0, 1), (0, 1, 2)]},
+            {"collapsed_pairs": [(0, 1), (0, 1, 2)]},
             "A collapsed pair is of two classes.\n  got:     (0, 1, 2)\n  allowed: (valid, predicted)",
         ),
         (
-            {"pairs": [(0, 5)]},
+            {"collapsed_pairs": [(0, 5)]},
             "A class is out of range.\n  where:   collapsed pairs\n  got:     5\n  allowed: 0 to 4",
         ),
         (
@@ -332,7 +338,7 @@ def test_similar_images_of_other_images(labels):
     ],
 )
 def test_bad_evidence_and_options(labels, given, said):
-    assert message(InputError, lambda: diagnose_error_tables(labels, [ranks(1)], **given)) == said
+    assert message(InputError, lambda: sort(labels, [ranks(1)], **given)) == said
 
 
 # Confidence.
@@ -359,7 +365,7 @@ def test_confidence_is_the_softmax_however_it_is_given():
         (False, Predictions(ids, "m", top, best, None, "logit", n_classes=12)),
         (False, Predictions(ids, "m", scores=scores, score_kind="score")),
     ):
-        confidence = diagnose_error_tables(labels, [given], trust_order=True).table["confidence"]
+        confidence = sort(labels, [given], trust_order=True).table["confidence"]
         assert confidence.null_count == (0 if known else 50)
         if known:
             assert np.allclose(confidence.to_numpy(), p.max(1), rtol=1e-5)
@@ -372,20 +378,20 @@ def with_confidence(best, confidence, **options):
 
 
 def test_only_errors_above_a_confidence(labels):
-    found = diagnose_error_tables(labels, [with_confidence([1, 0, 0], [0.95, 0.9, 0.6])], above=0.9)
+    found = sort(labels, [with_confidence([1, 0, 0], [0.95, 0.9, 0.6])], min_confidence=0.9)
     assert told(found, "image_id", "confidence") == [("0.jpg", pytest.approx(0.95))]
     assert (found.models[0].n_errors, found.models[0].n_sorted) == (3, 1)
-    every = diagnose_error_tables(labels, [with_confidence([1, 0, 0], [0.95, 0.9, 0.6])])
+    every = sort(labels, [with_confidence([1, 0, 0], [0.95, 0.9, 0.6])])
     assert len(every) == 3
     assert every.table["confidence"].null_count == 0
-    assert diagnose_error_tables(labels, [ranks(1, 1)]).table["confidence"].null_count == 1
+    assert sort(labels, [ranks(1, 1)]).table["confidence"].null_count == 1
 
 
 def test_infinite_logits_are_refused(labels):
     scores = np.zeros((3, 5), np.float32)
     scores[:, 4] = [3, np.inf, 9]
     dense = Predictions(IDS[:3], "m", scores=scores, score_kind="logit")
-    assert message(InputError, lambda: diagnose_error_tables(labels, [dense])) == (
+    assert message(InputError, lambda: sort(labels, [dense])) == (
         "The logits have no softmax: a row holds NaN, infinity, or only minus infinity.\n"
         "  where:   m, image 1.jpg\n"
         "  got:     1 of 3 rows\n"
@@ -400,20 +406,20 @@ def test_infinite_logits_are_refused(labels):
         (ranks(1), "classes without scores"),
         (
             ranks(1, scores=np.ones((1, 1), np.float32), score_kind="logit"),
-            "logits of the best classes alone, without logsumexp",
+            "logits of the top classes alone, without logsumexp",
         ),
         (
             ranks(1, scores=np.ones((1, 1), np.float32), score_kind="score"),
-            "scores that rank classes and are no logits or probabilities",
+            "scores that rank classes, neither logits nor probabilities",
         ),
     ],
 )
 def test_no_confidence_to_be_above(labels, predictions, got):
-    assert message(InputError, lambda: diagnose_error_tables(labels, [predictions], above=0.9)) == (
-        "m has no confidence that could be above anything.\n"
+    assert message(InputError, lambda: sort(labels, [predictions], min_confidence=0.9)) == (
+        "m has no confidence to compare with the minimum.\n"
         f"  got:     {got}\n"
-        "  allowed: logits or probabilities over all classes, or of the best ones with logsumexp\n"
-        "  do:      leave `above` out to sort errors of any confidence, or predict with scores"
+        "  allowed: logits or probabilities over all classes, or of the top ones with logsumexp\n"
+        "  do:      leave the minimum out to sort errors of any confidence, or predict with scores"
     )
 
 
@@ -421,7 +427,7 @@ def test_probabilities_that_are_none(labels):
     given = Predictions(
         IDS[:1], "m", np.array([[1, 2]]), np.array([[7, 2]], np.float32), score_kind="probability"
     )
-    assert message(InputError, lambda: diagnose_error_tables(labels, [given])) == (
+    assert message(InputError, lambda: sort(labels, [given])) == (
         "A probability is not between 0 and 1.\n"
         "  where:   m, image 0.jpg\n"
         "  got:     7\n"
@@ -435,22 +441,22 @@ def test_probabilities_that_are_none(labels):
 
 
 def test_choices_that_do_not_exist(labels):
-    assert message(InputError, lambda: diagnose_error_tables(labels, [], event="top1")) == (
+    assert message(InputError, lambda: sort(labels, [], event="top1")) == (
         "There is no such event.\n  got:     top1\n  allowed: label, set"
     )
-    assert message(InputError, lambda: diagnose_error_tables(labels, [], above=90)) == (
-        "The confidence to sort errors above is out of range.\n  got:     90\n  allowed: 0 up to 1"
+    assert message(InputError, lambda: sort(labels, [], min_confidence=90)) == (
+        "`min_confidence` is out of range.\n  got:     90\n  allowed: 0 to below 1"
     )
-    assert message(InputError, lambda: diagnose_error_tables(labels, [], rules=[])) == (
-        "No rule was asked for.\n  do:      leave rules out for the usual ones"
+    assert message(InputError, lambda: sort(labels, [], rules=[])) == (
+        "No rule is given.\n  do:      leave rules out to apply the default ones"
     )
-    assert message(InputError, lambda: diagnose_error_tables(labels, [], rules=["valid-label"] * 2)) == (
-        "A rule is asked twice.\n  got:     valid-label\n  allowed: each rule once, with its options"
+    assert message(InputError, lambda: sort(labels, [], rules=["valid-label"] * 2)) == (
+        "A rule is given twice.\n  got:     valid-label\n  allowed: each rule once, with its options"
     )
-    assert message(InputError, lambda: diagnose_error_tables(labels, [])) == (
+    assert message(InputError, lambda: sort(labels, [])) == (
         "There are no predictions whose errors to sort.\n  do:      give at least one model"
     )
-    assert message(UnknownNameError, lambda: diagnose_error_tables(labels, [], rules=["fine-grain"])) == (
+    assert message(UnknownNameError, lambda: sort(labels, [], rules=["fine-grain"])) == (
         "There is no rule 'fine-grain'.\n"
         "  allowed: valid-label, collapsed-pair, fine-grained, out-of-vocabulary, co-occurrence, "
         "non-prototypical, model-failure\n"
@@ -461,28 +467,28 @@ def test_choices_that_do_not_exist(labels):
 def test_nothing_to_judge():
     sets = as_labels([[0], [1]], n_classes=3)
     given = Predictions(sets.image_id, "m", np.array([[0], [0]]))
-    assert message(InputError, lambda: diagnose_error_tables(sets, [given])) == (
+    assert message(InputError, lambda: sort(sets, [given])) == (
         "No usable image has an original label.\n"
         "  where:   labels\n"
         "  got:     2 images\n"
-        "  do:      give original labels, or ask for errors against the label sets: event set"
+        "  do:      give original labels, or sort errors against the label sets: event set"
     )
     empty = as_labels([[], []], n_classes=3, label=[0, 1])
-    assert message(InputError, lambda: diagnose_error_tables(empty, [given], event="set")) == (
+    assert message(InputError, lambda: sort(empty, [given], event="set")) == (
         "No usable image has a label set that is not empty.\n"
         "  where:   labels\n"
         "  got:     2 images\n"
-        "  do:      ask for errors against the original label: event label"
+        "  do:      sort errors against the original label: event label"
     )
 
 
 def test_what_does_not_belong_together(labels):
-    assert message(MatchError, lambda: diagnose_error_tables(labels, [ranks(1), ranks(1)])) == (
+    assert message(MatchError, lambda: sort(labels, [ranks(1), ranks(1)])) == (
         "Two models have the same name.\n"
         "  got:     m\n"
         "  do:      rename the file, or the model in its metadata"
     )
-    assert message(MatchError, lambda: diagnose_error_tables(labels, [ranks(1)], classes=class_list())) == (
+    assert message(MatchError, lambda: sort(labels, [ranks(1)], classes=class_list())) == (
         "The class list is not that of the labels.\n"
         "  where:   imagenet1k\n"
         "  got:     1,000 classes\n"
@@ -490,17 +496,17 @@ def test_what_does_not_belong_together(labels):
         "  do:      give the class list that the labels are over"
     )
     other = as_labels([[0, 5]], n_classes=6)
-    assert message(MatchError, lambda: diagnose_error_tables(labels, [ranks(1)], together=other)) == (
+    assert message(MatchError, lambda: sort(labels, [ranks(1)], cooccurrence_labels=other)) == (
         "The labels to count classes together on are over another class list.\n"
         "  where:   labels\n"
         "  got:     6 classes\n"
         "  allowed: 5 classes"
     )
-    assert message(
-        InputError, lambda: diagnose_error_tables(labels, [ranks(1)], superclasses={"a": [0, 5]})
-    ) == ("A class is out of range.\n  where:   superclass a\n  got:     5\n  allowed: 0 to 4")
+    assert message(InputError, lambda: sort(labels, [ranks(1)], superclasses={"a": [0, 5]})) == (
+        "A class is out of range.\n  where:   superclass a\n  got:     5\n  allowed: 0 to 4"
+    )
     twice = {"a": [0], "b": [1, 0]}
-    assert message(InputError, lambda: diagnose_error_tables(labels, [ranks(1)], superclasses=twice)) == (
+    assert message(InputError, lambda: sort(labels, [ranks(1)], superclasses=twice)) == (
         "A class is of two superclasses.\n  where:   superclass b\n  got:     class 0"
     )
 
@@ -511,13 +517,13 @@ def test_rows_in_a_wrong_order():
     sets = as_labels(label, n_classes=50)
     shifted = Predictions(sets.image_id, "m", (label[:, None] + 1) % 50, n_classes=50)
     with pytest.raises(OrderError):
-        diagnose_error_tables(sets, [shifted])
-    assert len(diagnose_error_tables(sets, [shifted], trust_order=True)) == 2000
+        sort(sets, [shifted])
+    assert len(sort(sets, [shifted], trust_order=True)) == 2000
 
 
 def test_lists_and_arrays():
-    found = errors_diagnose_errors(
-        [[0, 1], [2]], {"a": [[1], [0]], "b": [[0], [2]]}, label=[0, 2], n_classes=3
+    found = diagnose_errors(
+        [[0, 1], [2]], {"a": [[1], [0]], "b": [[0], [2]]}, reading=Reading(label=[0, 2], n_classes=3)
     )
     assert found.count("valid-label") == 1
     assert found.count("model-failure", model="a") == 1
@@ -531,7 +537,7 @@ def test_lists_and_arrays():
 def test_images_without_a_prediction_or_a_label_are_skipped():
     labels = as_labels([[0], [1], [1], [2]], n_classes=3, label=[0, None, 1, 2])
     given = Predictions(labels.image_id[1:], "m", np.array([[0], [-1], [0]]), n_classes=3)
-    found = diagnose_error_tables(labels, [given])
+    found = sort(labels, [given])
     (model,) = found.models
     assert (model.n, model.n_skipped, model.n_errors) == (1, 2, 1)
     assert found.notes[0] == "m: 1 labelled images have no prediction and were left out"

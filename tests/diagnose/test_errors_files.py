@@ -12,14 +12,16 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from manyhot import cli, diagnose_errors_files, init_campaign, read_findings, tables
+from manyhot import cli, diagnose_errors, init_campaign, read_findings, tables
 from manyhot.classes import class_list
 from manyhot.data import catalog
-from manyhot.diagnose.errors import diagnose_errors, listed_ids
-from manyhot.diagnose.evidence import COLLAPSED
+from manyhot.data.inputs import Reading
+from manyhot.diagnose.evidence import COLLAPSED, listed_ids
+from manyhot.diagnose.sorted_errors import SortedErrors
 from manyhot.errors import InputError
 from manyhot.formats.tsipras import read_superclasses
 from manyhot.predict.similar import Embedded, similar
+from manyhot.run import Run
 from manyhot.tables.arrays import as_labels
 
 LARGEST = 120
@@ -30,6 +32,16 @@ def from_the_mirror(request, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     if "mirror" in request.fixturenames:
         monkeypatch.setenv("MANYHOT_MIRROR", str(request.getfixturevalue("mirror")))
+
+
+def sort(
+    source, out="findings.parquet", *, predictions=(), classes=None, trust_order=False, call="", **options
+):
+    """Sort errors and write them, as the command does."""
+    SortedErrors.check_out(out, [source, *predictions])
+    reading = Reading(classes=classes, trust_order=trust_order)
+    found = diagnose_errors(source, predictions, reading=reading, **options)
+    return found, found.write(out, run=Run(call))
 
 
 def message(kind, make):
@@ -80,7 +92,7 @@ def kind_of(image, said, raw):
 
 
 def test_errors_of_a_published_model(raw, mirror):
-    found, written = diagnose_errors_files(
+    found, written = sort(
         "imagenet-val",
         models=["resnet50"],
         rules=[
@@ -113,7 +125,7 @@ def test_published_mistakes_that_real_accepts(model, n, accepted, raw, mirror):
         ),
         "own.parquet",
     )
-    found, _ = diagnose_errors_files("imagenet-val", predictions=["own.parquet"], trust_order=True)
+    found, _ = sort("imagenet-val", predictions=["own.parquet"], trust_order=True)
     by_hand = sum(
         said in raw[0][image]
         for image, said in zip(mistakes["image_id"].to_pylist(), mistakes["class_b"].to_pylist(), strict=True)
@@ -122,9 +134,9 @@ def test_published_mistakes_that_real_accepts(model, n, accepted, raw, mirror):
 
 
 def test_images_that_experts_called_non_prototypical(mirror):
-    found, _ = diagnose_errors_files("imagenet-val", models=["alexnet"])
+    found, _ = sort("imagenet-val", models=["alexnet"])
     assert found.count("non-prototypical") > 0
-    assert list(found.resting) == ["out-of-vocabulary"]
+    assert list(found.skipped_rules) == ["out-of-vocabulary"]
     listed = {
         i
         for model in ("vit3b", "greedy_soups")
@@ -136,14 +148,14 @@ def test_images_that_experts_called_non_prototypical(mirror):
 
 
 def test_a_benchmark_of_two_data_sets(mirror):
-    found, _ = diagnose_errors_files("imagenet", models=["alexnet", "resnet50"])
+    found, _ = sort("imagenet", models=["alexnet", "resnet50"])
     assert [(m.dataset, m.model) for m in found.models] == [
         ("imagenet-val", "alexnet"),
         ("imagenet-val", "resnet50"),
         ("imagenetv2-matched-frequency", "alexnet"),
         ("imagenetv2-matched-frequency", "resnet50"),
     ]
-    assert found.resting["non-prototypical"] == (
+    assert found.skipped_rules["non-prototypical"] == (
         "imagenetv2-matched-frequency: no list of non-prototypical images is given"
     )
     counts = pl.read_csv("findings-counts.csv")
@@ -151,15 +163,13 @@ def test_a_benchmark_of_two_data_sets(mirror):
         counts.filter(dataset="imagenet-val")["errors"].sum()
         == found.models[0].n_errors + found.models[1].n_errors
     )
-    said = message(
-        InputError, lambda: diagnose_errors_files("imagenet-val", models=["renset50"])
-    ).splitlines()
+    said = message(InputError, lambda: sort("imagenet-val", models=["renset50"])).splitlines()
     assert said[:2] == ["No model is called so.", "  got:     renset50"]
     assert said[-1] == "  do:      did you mean 'resnet50'?"
 
 
 def test_superclasses_of_tsipras(mirror):
-    found, _ = diagnose_errors_files("imagenet-val", models=["alexnet"], superclasses="tsipras")
+    found, _ = sort("imagenet-val", models=["alexnet"], superclasses="tsipras")
     table = found.table.filter(pa.compute.equal(found.table["kind"], "fine-grained"))
     dogs = set(read_superclasses(catalog.fetch_file("tsipras", "superclasses.npy"), 1000, None)["Dogs"])
     pairs = [*zip(table["class_a"].to_pylist(), table["class_b"].to_pylist(), strict=True)]
@@ -185,20 +195,24 @@ def own(tmp_path):
 
 
 def test_own_files(own):
-    found, written = diagnose_errors_files(
+    found, written = sort(
         "labels.parquet",
         "out/errors.parquet",
         predictions=["net.parquet"],
         superclasses="superclasses.json",
-        above=0.7,
+        min_confidence=0.7,
         call="manyhot diagnose errors",
     )
     assert written == [Path("out/errors.parquet"), Path("out/errors-counts.csv")]
     table = tables.read(written[0], "findings")
     assert table["kind"].to_pylist() == ["fine-grained", "valid-label", "model-failure"]
     about = tables.metadata(table)
-    assert (about["event"], about["above"], about["call"]) == ("label", "0.7", "manyhot diagnose errors")
-    assert json.loads(about["resting"]) == found.resting
+    assert (about["event"], about["min_confidence"], about["call"]) == (
+        "label",
+        "0.7",
+        "manyhot diagnose errors",
+    )
+    assert json.loads(about["skipped_rules"]) == found.skipped_rules
     assert set(json.loads(about["inputs"])) == {"labels.parquet", "net.parquet", "superclasses.json"}
     counts = pl.read_csv(written[1])
     assert counts.filter(kind="valid-label").row(0, named=True) == {
@@ -216,7 +230,7 @@ def test_own_files(own):
 
 def test_the_same_files_give_the_same_bytes(own):
     for out in ("1.parquet", "2.parquet"):
-        diagnose_errors_files("labels.parquet", out, predictions=["net.parquet"])
+        sort("labels.parquet", out, predictions=["net.parquet"])
     assert Path("1.parquet").read_bytes() == Path("2.parquet").read_bytes()
 
 
@@ -229,7 +243,7 @@ def test_a_campaign(own):
     campaign, _ = init_campaign(
         "pets", images="images.parquet", classes="classes.txt", predictions=["net.parquet"]
     )
-    assert message(InputError, lambda: diagnose_errors_files("pets")) == (
+    assert message(InputError, lambda: sort("pets")) == (
         "The campaign has no label sets yet.\n"
         "  where:   pets\n"
         "  do:      make them of its votes: manyhot aggregate pets"
@@ -237,9 +251,7 @@ def test_a_campaign(own):
     labels = tables.Labels(own.table.drop_columns(["label"]), 4, campaign.class_hash)
     tables.write_labels(labels, "pets/labels.parquet")
     Path("superclasses.json").write_text('{"dogs": ["husky", "eskimo"]}')
-    found, (table, _) = diagnose_errors_files(
-        "pets", "pets/findings.parquet", superclasses="superclasses.json"
-    )
+    found, (table, _) = sort("pets", "pets/findings.parquet", superclasses="superclasses.json")
     assert [m.dataset for m in found.models] == ["pets"]
     assert found.table["kind"].to_pylist() == [
         "fine-grained",
@@ -253,7 +265,7 @@ def test_a_campaign(own):
         "net.parquet",
         "superclasses.json",
     }
-    refused = message(InputError, lambda: diagnose_errors_files("pets", "pets/labels.parquet"))
+    refused = message(InputError, lambda: sort("pets", "pets/labels.parquet"))
     assert refused == (
         "This file is reserved for another table than findings.\n"
         "  where:   pets/labels.parquet\n"
@@ -267,23 +279,23 @@ def test_a_folder_of_predictions_has_original_labels_alone(own):
     Path("net.parquet").rename("run/net.parquet")
     images = pa.table({"image_id": own.image_id, "label": own.table["label"]})
     tables.write(images.slice(0, 5), "run/images.parquet", "images")
-    found, (table, _) = diagnose_errors_files("run", rules=["valid-label", "model-failure"])
+    found, (table, _) = sort("run", rules=["valid-label", "model-failure"])
     assert found.table["image_id"].to_pylist() == ["1", "2", "3", "4"]
     assert found.table["state"].to_pylist() == [None] * 4
-    assert found.resting == {"valid-label": "nobody was asked about a class beside the original labels"}
+    assert found.skipped_rules == {"valid-label": "nobody was asked about a class beside the original labels"}
     assert [m.counts for m in found.models] == [{"model-failure": 4}]
     inputs = json.loads(tables.metadata(tables.read(table, "findings"))["inputs"])
     assert set(inputs) == {"images.parquet", "net.parquet"}
     given = tables.Predictions(own.image_id, "net", np.array([[0], [2], [0], [1], [0], [2]]))
     tables.write_predictions(given, "run/net.parquet")
-    assert message(InputError, lambda: diagnose_errors_files("run")) == (
+    assert message(InputError, lambda: sort("run")) == (
         "The number of classes is not known.\n  where:   run\n  do:      give the class list: --classes FILE"
     )
     Path("classes.txt").write_text("pug\nhusky\neskimo\ntabby")
-    found, _ = diagnose_errors_files("run", classes="classes.txt")
+    found, _ = sort("run", classes="classes.txt")
     assert found.table["image_id"].to_pylist() == ["1", "2", "3", "4"]
     tables.write(images.select(["image_id"]), "run/images.parquet", "images")
-    assert message(InputError, lambda: diagnose_errors_files("run", classes="classes.txt")) == (
+    assert message(InputError, lambda: sort("run", classes="classes.txt")) == (
         "The images have no original labels.\n"
         "  where:   run\n"
         "  allowed: an images table with the column 'label'\n"
@@ -302,14 +314,14 @@ def test_embeddings(own):
     images = pa.table({"image_id": own.image_id, "label": own.table["label"]})
     tables.write(images, folder / "images.parquet", "images")
     rules = ["out-of-vocabulary(rarity=0.0)", "model-failure"]
-    found, _ = diagnose_errors_files(
+    found, _ = sort(
         "labels.parquet",
         predictions=["net.parquet"],
         superclasses="superclasses.json",
         embeddings=folder,
         rules=rules,
     )
-    assert found.resting == {}
+    assert found.skipped_rules == {}
     near = similar(Embedded(given, vectors, tables.Images(images)), k=10, classes="any").table
     by_step = diagnose_errors(own, given, superclasses={"animals": [1, 2]}, similar=near, rules=rules)
     assert found.table["kind"].to_pylist() == by_step.table["kind"].to_pylist()
@@ -321,7 +333,7 @@ def test_embeddings(own):
     tables.write_predictions(replace(given, image_id=names), other / "net.parquet")
     np.save(other / "embeddings" / "net.npy", vectors)
     tables.write(images.set_column(0, "image_id", names), other / "images.parquet", "images")
-    apart, _ = diagnose_errors_files(
+    apart, _ = sort(
         "labels.parquet",
         predictions=["net.parquet"],
         superclasses="superclasses.json",
@@ -347,7 +359,7 @@ def test_bad_files(own):
     Path("x-counts.csv").write_text("image_id,class_0\n0,1\n")
 
     def run(*given, **options):
-        return message(InputError, lambda: diagnose_errors_files(*given, **options))
+        return message(InputError, lambda: sort(*given, **options))
 
     assert run("labels.parquet") == (
         "There are no predictions.\n  where:   labels.parquet\n  do:      give some: --predictions FILE"
@@ -362,9 +374,6 @@ def test_bad_files(own):
         "  got:     nowhere\n"
         "  allowed: imagenet, tsipras, errors, imagenet-val, imagenetv2-matched-frequency, "
         "imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file"
-    )
-    assert run("labels.parquet", "x.csv") == (
-        "Cannot write this kind of file.\n  where:   x.csv\n  allowed: .parquet"
     )
     assert run("labels.parquet", "labels.parquet", predictions=["net.parquet"]) == (
         "The output would overwrite an input.\n"
@@ -381,7 +390,7 @@ def test_bad_files(own):
         "  got:     index folder alone\n"
         "  do:      give embeddings of the images, too"
     )
-    assert run("labels.parquet", predictions=["net.parquet"], embeddings_of="net") == (
+    assert run("labels.parquet", predictions=["net.parquet"], embeddings_model="net") == (
         "Similar images are those of images that are embedded.\n"
         "  got:     the model net alone\n"
         "  do:      give embeddings of the images, too"
@@ -416,23 +425,31 @@ def run_command(*words):
 
 
 def test_the_command_prints_shares_with_their_n(own):
-    done = run_command("labels.parquet", "--predictions", "net.parquet", "--above", "0.7")
+    done = run_command("labels.parquet", "--predictions", "net.parquet", "--min-confidence", "0.7")
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines() == [
         "labels: errors against the original label, and shares of each kind",
         "model  images  errors  above 0.7  valid-label  co-occurrence  model-failure",
         "net         6       4          3        33.3%           0.0%          66.7%",
         "",
-        "wrote findings.parquet",
-        "wrote findings-counts.csv",
+        "rule collapsed-pair skipped: no collapsed pairs are known",
+        "rule fine-grained skipped: without a class list there is no hierarchy, and no superclasses are "
+        "given",
+        "rule out-of-vocabulary skipped: without a class list there is no hierarchy, and no superclasses are "
+        "given; no embeddings are given",
+        "rule non-prototypical skipped: no list of non-prototypical images is given",
+        "wrote errors/findings.parquet",
+        "wrote errors/findings-counts.csv",
     ]
-    assert done.stderr.splitlines()[0] == "Note: the rule collapsed-pair rests: no collapsed pairs are known."
+    former = run_command("labels.parquet", "--predictions", "net.parquet", "--above", "0.7")
+    assert former.stderr.splitlines()[0] == "Note: --above is called --min-confidence now."
+    assert former.stdout == done.stdout
 
 
 def test_no_errors_are_no_zero(own):
-    done = run_command("labels.parquet", "--predictions", "net.parquet", "--above", "0.999")
+    done = run_command("labels.parquet", "--predictions", "net.parquet", "--min-confidence", "0.999")
     assert done.stdout.splitlines()[2].split() == ["net", "6", "4", "0", "–", "–", "–"]
-    counts = pl.read_csv("findings-counts.csv")
+    counts = pl.read_csv("errors/findings-counts.csv")
     assert counts["share"].is_nan().all()
 
 
@@ -440,5 +457,10 @@ def test_as_json(own):
     done = run_command("labels.parquet", "--predictions", "net.parquet", "--json")
     told = json.loads(done.stdout)
     assert told["models"][0]["counts"] == {"valid-label": 1, "co-occurrence": 0, "model-failure": 3}
-    assert told["written"] == ["findings.parquet", "findings-counts.csv"]
-    assert set(told["resting"]) == {"collapsed-pair", "fine-grained", "out-of-vocabulary", "non-prototypical"}
+    assert told["written"] == ["errors/findings.parquet", "errors/findings-counts.csv"]
+    assert set(told["skipped_rules"]) == {
+        "collapsed-pair",
+        "fine-grained",
+        "out-of-vocabulary",
+        "non-prototypical",
+    }

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from manyhot.diagnose.errors import diagnose_error_tables
+from manyhot import diagnose_errors
 from manyhot.tables import Predictions
 from manyhot.tables.arrays import as_labels
 
@@ -15,9 +15,7 @@ def test_models_whose_images_stand_in_another_order():
     def model(name, order):
         return Predictions(pa.array([ids[i] for i in order]), name, best[order][:, None], n_classes=3)
 
-    found = diagnose_error_tables(
-        labels, [model("a", [0, 1, 2, 3]), model("b", [3, 2, 1, 0]), model("c", [1, 0])]
-    )
+    found = diagnose_errors(labels, [model("a", [0, 1, 2, 3]), model("b", [3, 2, 1, 0]), model("c", [1, 0])])
     wrong = {}
     for row in found.table.select(["model", "image_id", "class_b"]).to_pylist():
         wrong.setdefault(row["model"], {})[row["image_id"]] = row["class_b"]

@@ -22,7 +22,8 @@ def test_the_order_is_that_of_cleanlab(require, seed):
     p /= p.sum(1, keepdims=True)
     # Of all images by self-confidence; of those that confident learning suspects which, and in which order.
     quality = get_label_quality_scores(label, p, method="self_confidence")
-    every = manyhot.find_label_issues(label, p, score_kind="probability", doubtful=0).of("doubtful-label")
+    reading = manyhot.Reading(score_kind="probability")
+    every = manyhot.find_label_issues(label, p, min_doubtful=0, reading=reading).of_kind("doubtful-label")
     at = np.array(every["image_id"].to_pylist(), int)
     assert len(at) == n
     np.testing.assert_allclose(every["score"].to_numpy(), 1 - quality[at], atol=1e-6)
@@ -35,10 +36,10 @@ def test_the_order_is_that_of_cleanlab(require, seed):
     # Of several models as cleanlab has it of several that weigh the same.
     q = np.exp(rng.normal(size=(n, c)) + 2 * np.eye(c)[truth]).astype(np.float32)
     q /= q.sum(1, keepdims=True)
-    two = manyhot.find_label_issues(label, {"p": p, "q": q}, score_kind="probability", doubtful=0)
+    two = manyhot.find_label_issues(label, {"p": p, "q": q}, min_doubtful=0, reading=reading)
     quality = get_label_quality_ensemble_scores(
         label, [p, q], method="self_confidence", weight_ensemble_members_by="uniform", verbose=False
     )
-    rows = two.of("doubtful-label")
+    rows = two.of_kind("doubtful-label")
     at = np.array(rows["image_id"].to_pylist(), int)
     np.testing.assert_allclose(rows["score"].to_numpy(), 1 - quality[at], atol=1e-6)

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from manyhot import (
     cli,
-    find_label_issues_files,
+    find_label_issues,
     init_campaign,
     read_findings,
     read_images,
@@ -19,7 +19,10 @@ from manyhot import (
     tables,
 )
 from manyhot.data import catalog
+from manyhot.data.inputs import Reading
+from manyhot.diagnose.labels import LabelIssues
 from manyhot.errors import InputError
+from manyhot.run import Run
 from manyhot.tables.arrays import as_labels
 
 
@@ -28,6 +31,13 @@ def from_the_mirror(request, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     if "mirror" in request.fixturenames:
         monkeypatch.setenv("MANYHOT_MIRROR", str(request.getfixturevalue("mirror")))
+
+
+def find(source, out="label-issues.parquet", *, predictions=(), images=None, call="", **options):
+    """Find issues and write them, as the command does."""
+    LabelIssues.check_out(out, [source, *predictions])
+    found = find_label_issues(source, predictions, reading=Reading(images=images), **options)
+    return found, found.write(out, run=Run(call))
 
 
 def message(kind, make):
@@ -39,8 +49,8 @@ def message(kind, make):
 @pytest.mark.slow
 def test_published_models(mirror):
     names = ["resnet18", "resnet34", "resnet50"]
-    found, written = find_label_issues_files(
-        "imagenet-val", "out.parquet", models=names, no_votes=True, doubtful=0.6
+    found, written = find(
+        "imagenet-val", "out.parquet", models=names, no_confirmed_labels=True, min_doubtful=0.6
     )
     assert written == [Path("out.parquet")]
     files = catalog.fetch("imagenet-val-predictions")
@@ -55,25 +65,25 @@ def test_published_models(mirror):
         if score >= 0.6:
             doubtful[image] = score
         missing |= {(image, c): n / 3 for c, n in others.items()}
-    listed = found.of("doubtful-label").to_pydict()
+    listed = found.of_kind("doubtful-label").to_pydict()
     assert dict(zip(listed["image_id"], listed["score"], strict=True)) == pytest.approx(doubtful)
-    listed = found.of("missing-label").to_pydict()
+    listed = found.of_kind("missing-label").to_pydict()
     pairs = zip(listed["image_id"], listed["class_b"], strict=True)
     assert dict(zip(pairs, listed["score"], strict=True)) == pytest.approx(missing)
     assert (found.n, found.n_skipped, found.models) == (50_000, 0, tuple(names))
     # Where ReaL's raters were asked about a class, their probability is the score.
-    settled, _ = find_label_issues_files("imagenet-val", "votes.parquet", models=names)
+    settled, _ = find("imagenet-val", "votes.parquet", models=names)
     real = catalog.fetch("imagenet-real", only=["scores.npz", "real.json"])
     asked = {}
     for row in read_labels(real["scores.npz"]).table.to_pylist():
         if row["rated"]:  # what nobody looked at is no vote
             asked |= {(row["image_id"], c): p for c, p in zip(row["classes"], row["p"], strict=True)}
-    said = settled.of("missing-label").to_pydict()
+    said = settled.of_kind("missing-label").to_pydict()
     keys = list(zip(said["image_id"], said["class_b"], strict=True))
     assert said["people"] == pytest.approx([asked.get(key) for key in keys])
     assert sum(key in asked for key in keys) > 10_000
     assert all(s == p for s, p in zip(said["score"], said["people"], strict=True) if p is not None)
-    doubted = settled.of("doubtful-label").to_pydict()
+    doubted = settled.of_kind("doubtful-label").to_pydict()
     keys = zip(doubted["image_id"], doubted["class_a"], strict=True)
     gone = [asked.get(key) for key in keys]
     told = [(x, p) for x, p in zip(doubted["people"], gone, strict=True) if p is not None]
@@ -98,7 +108,7 @@ def own():
 
 
 def test_a_folder_of_predictions(own):
-    found, (path,) = find_label_issues_files("run", call="manyhot diagnose labels run")
+    found, (path,) = find("run", call="manyhot diagnose labels run")
     table = read_findings(path)
     assert table.equals(found.table)
     assert table["kind"].to_pylist() == ["doubtful-label", "missing-label"]
@@ -106,20 +116,18 @@ def test_a_folder_of_predictions(own):
     about = tables.metadata(tables.read(path, "findings"))
     assert (about["models"], about["call"]) == ("net", "manyhot diagnose labels run")
     assert set(json.loads(about["inputs"])) == {"images.parquet", "net.parquet"}
-    voted, _ = find_label_issues_files("run", "voted.parquet", votes="labels.parquet")
+    voted, _ = find("run", "voted.parquet", confirmed_labels="labels.parquet")
     # Nobody was asked whether class 0 is in image 4, so that the model still speaks for it.
-    assert voted.of("missing-label")["image_id"].to_pylist() == ["2", "4"]
-    assert voted.of("missing-label")["people"].to_pylist() == [1.0, None]
+    assert voted.of_kind("missing-label")["image_id"].to_pylist() == ["2", "4"]
+    assert voted.of_kind("missing-label")["people"].to_pylist() == [1.0, None]
     assert voted.count("doubtful-label") == 0
 
 
 def test_label_sets_with_predictions(own):
-    found, _ = find_label_issues_files("labels.parquet", predictions=["run/net.parquet"])
-    assert found.of("missing-label")["people"].to_pylist() == [1.0, None]
-    alone, _ = find_label_issues_files(
-        "labels.parquet", "b.parquet", predictions=["run/net.parquet"], no_votes=True
-    )
-    assert alone.of("doubtful-label")["image_id"].to_pylist() == ["4"]
+    found, _ = find("labels.parquet", predictions=["run/net.parquet"])
+    assert found.of_kind("missing-label")["people"].to_pylist() == [1.0, None]
+    alone, _ = find("labels.parquet", "b.parquet", predictions=["run/net.parquet"], no_confirmed_labels=True)
+    assert alone.of_kind("doubtful-label")["image_id"].to_pylist() == ["4"]
 
 
 def test_a_campaign_before_and_after_its_votes(own):
@@ -127,19 +135,19 @@ def test_a_campaign_before_and_after_its_votes(own):
     campaign, _ = init_campaign(
         "pets", images="run/images.parquet", classes="classes.txt", predictions=["run/net.parquet"]
     )
-    found, _ = find_label_issues_files("pets")
-    assert found.of("doubtful-label")["image_id"].to_pylist() == ["4"]
+    found, _ = find("pets")
+    assert found.of_kind("doubtful-label")["image_id"].to_pylist() == ["4"]
     labels = tables.Labels(own.table.drop_columns(["label"]), 4, campaign.class_hash)
     tables.write_labels(labels, "pets/labels.parquet")
-    found, (path,) = find_label_issues_files("pets", "pets/findings.parquet")
-    assert found.of("missing-label")["image_id"].to_pylist() == ["2", "4"]
+    found, (path,) = find("pets", "pets/findings.parquet")
+    assert found.of_kind("missing-label")["image_id"].to_pylist() == ["2", "4"]
     inputs = set(json.loads(tables.metadata(tables.read(path, "findings"))["inputs"]))
     assert inputs == {"images.parquet", "labels.parquet", "net.parquet"}
 
 
 def test_bad_input(own):
     def run(*words, **options):
-        return message(InputError, lambda: find_label_issues_files(*words, **options))
+        return message(InputError, lambda: find(*words, **options))
 
     assert run("nothing") == (
         "There is no such data set, campaign or file.\n"
@@ -147,7 +155,6 @@ def test_bad_input(own):
         "  allowed: imagenet, tsipras, errors, imagenet-val, imagenetv2-matched-frequency, "
         "imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file"
     )
-    assert run("run", "x.csv") == "Cannot write this kind of file.\n  where:   x.csv\n  allowed: .parquet"
     assert run("labels.parquet") == (
         "There are no predictions.\n  where:   labels.parquet\n  do:      give some: --predictions FILE"
     )
@@ -165,20 +172,22 @@ def test_bad_input(own):
         "  got:     index folder alone\n"
         "  do:      give embeddings of the images, too"
     )
-    assert run("run", votes="labels.parquet", no_votes=True) == (
-        "Votes are given, and to be passed over.\n  got:     labels.parquet\n  do:      leave one of them out"
+    assert run("run", confirmed_labels="labels.parquet", no_confirmed_labels=True) == (
+        "Confirmed labels are given, and also ignored.\n"
+        "  got:     labels.parquet\n"
+        "  do:      leave one of them out"
     )
     tables.write_labels(tables.Labels(own.table.drop_columns(["label"]), 4, name="sets"), "sets.parquet")
     assert run("sets.parquet", predictions=["run"]) == (
-        "The label sets do not tell the original labels.\n"
+        "The label sets have no original labels.\n"
         "  where:   sets\n"
         "  allowed: a column label\n"
         "  do:      give the images table: --images FILE"
     )
     assert not Path("label-issues.parquet").exists()
     given = {"predictions": ["run"], "images": "run/images.parquet"}
-    found, _ = find_label_issues_files("sets.parquet", **given)
-    assert found.of("missing-label")["people"].to_pylist() == [1.0, None]
+    found, _ = find("sets.parquet", **given)
+    assert found.of_kind("missing-label")["people"].to_pylist() == [1.0, None]
 
 
 def test_the_command(own):
@@ -186,12 +195,12 @@ def test_the_command(own):
     assert done.exit_code == 0, done.output
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["6", "labelled", "images,", "1", "model"],
-        ["issue", "found"],
+        ["issue", "number"],
         ["doubtful-label", "1", "the", "original", "label", "may", "be", "wrong"],
         ["missing-label", "1", "another", "class", "may", "be", "there,", "too"],
         ["merge-classes", "0", "two", "classes", "may", "be", "one"],
         [],
-        ["wrote", "label-issues.parquet"],
+        ["wrote", "label-issues/findings.parquet"],
     ]
     done = CliRunner().invoke(cli.app, ["diagnose", "labels", "run", "--json"])
     told = json.loads(done.stdout)

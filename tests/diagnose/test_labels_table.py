@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 import manyhot
-from manyhot.diagnose.labels import COLUMNS, KINDS, LabelIssues, find_issues_in_tables
+from manyhot.data.inputs import Reading
+from manyhot.diagnose.labels import ISSUES, LabelIssues
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.similar import Embedded, similar
 from manyhot.tables import Images, Predictions
@@ -39,6 +40,10 @@ def ranks(*best, model="ranks"):
     return Predictions(IDS, model, np.array(best)[:, None], n_classes=3)
 
 
+def find(images, predictions, *, dataset="", **options):
+    return manyhot.find_label_issues(images, predictions, reading=Reading(dataset=dataset), **options)
+
+
 def message(kind, make):
     with pytest.raises(kind) as error:
         make()
@@ -50,45 +55,70 @@ def told(table, *names):
 
 
 def test_each_kind(images):
-    found = find_issues_in_tables(images, [dense()], dataset="six")
-    doubtful = found.of("doubtful-label")
+    found = find(images, [dense()], dataset="six")
+    doubtful = found.of_kind("doubtful-label")
     names = ("image_id", "class_a", "class_b", "rank", "n_models", "confident_class", "dataset")
     assert told(doubtful, *names) == [("b.jpg", 0, 1, 1, 1, 1, "six")]
     assert doubtful["score"][0].as_py() == pytest.approx(0.9)
     assert doubtful["neighbours"].null_count == doubtful["people"].null_count == 1
-    missing = found.of("missing-label")
+    missing = found.of_kind("missing-label")
     assert told(missing, "image_id", "class_a", "class_b", "rank") == [("b.jpg", 0, 1, 1), ("d.jpg", 1, 2, 2)]
     assert missing["score"].to_pylist() == pytest.approx([0.8, 0.4])
-    assert found.table.column_names == [name for name, _ in COLUMNS]
+    assert found.table.column_names == [
+        "kind",
+        "image_id",
+        "class_a",
+        "class_b",
+        "dataset",
+        "rank",
+        "score",
+        "models",
+        "neighbours",
+        "people",
+        "n_models",
+        "confident_class",
+        "together",
+        "a_as_b",
+        "b_as_a",
+        "n_together",
+        "n_a",
+        "n_b",
+    ]
     assert repr(found) == "LabelIssues(1 doubtful-label, 2 missing-label, 0 merge-classes; 6 images)"
-    assert (found.n, found.n_skipped, found.notes, found.models, found.kinds) == (6, 0, (), ("net",), KINDS)
+    assert (found.n, found.n_skipped, found.notes, found.models, found.kinds) == (
+        6,
+        0,
+        (),
+        ("net",),
+        tuple(ISSUES),
+    )
     assert found.to_polars().height == 3
 
 
 def test_ranks_speak_alone_where_a_model_has_nothing_more(images):
-    found = find_issues_in_tables(images, [dense(), ranks(0, 1, 1, 2, 2, 2)])
+    found = find(images, [dense(), ranks(0, 1, 1, 2, 2, 2)])
     assert found.notes == (
-        "ranks has no probabilities: the best class of each model counts, and confident learning rests",
+        "ranks has no probabilities: the top class of each model counts, and confident learning is skipped",
     )
-    assert told(found.of("doubtful-label"), "image_id", "score", "confident_class") == [
+    assert told(found.of_kind("doubtful-label"), "image_id", "score", "confident_class") == [
         ("b.jpg", 1.0, None),
         ("d.jpg", 0.5, None),
     ]
-    many = find_issues_in_tables(images, [ranks(*LABEL, model=f"m{i}") for i in range(5)])
+    many = find(images, [ranks(*LABEL, model=f"m{i}") for i in range(5)])
     assert many.notes[0].startswith("m0, m1, m2 and 2 more have no probabilities: ")
 
 
 def test_logits_and_short_lists(images):
     with np.errstate(divide="ignore"):
         logits = np.log(np.maximum(P, 1e-30))
-    one = find_issues_in_tables(images, [dense(logits, "logit")])
-    whole = find_issues_in_tables(images, [dense()])
+    one = find(images, [dense(logits, "logit")])
+    whole = find(images, [dense()])
     assert one.table["score"].to_pylist() == pytest.approx(whole.table["score"].to_pylist(), abs=1e-6)
     classes = np.array([[0, -1], [1, 0], [1, -1], [1, 2], [2, -1], [2, -1]])
     p = np.array([[0.9, -np.inf], [0.8, 0.1], [0.9, -np.inf], [0.55, 0.4], [1, -np.inf], [0.8, -np.inf]])
     short = Predictions(IDS, "net", classes, p.astype(np.float32), score_kind="probability", n_classes=3)
-    found = find_issues_in_tables(images, [short])
-    assert told(found.of("missing-label"), "image_id", "class_b") == [("b.jpg", 1), ("d.jpg", 2)]
+    found = find(images, [short])
+    assert told(found.of_kind("missing-label"), "image_id", "class_b") == [("b.jpg", 1), ("d.jpg", 2)]
     assert found.n == 6
 
 
@@ -97,7 +127,7 @@ def test_infinite_logits_and_absent_labels_are_skipped_and_said():
     logits = np.log(np.maximum(P, 1e-30))
     logits[1, 1] = np.inf
     with np.errstate(invalid="ignore"):
-        found = find_issues_in_tables(Images(table, "six"), [dense(logits, "logit")])
+        found = find(Images(table, "six"), [dense(logits, "logit")])
     assert (found.n, found.n_skipped) == (4, 2)
     assert found.notes == (
         "2 of 6 images have no original label, or scores that are no numbers: none of their labels is "
@@ -105,15 +135,15 @@ def test_infinite_logits_and_absent_labels_are_skipped_and_said():
     )
     assert "b.jpg" not in found.table["image_id"].to_pylist()
     # An image without a label may lack any.
-    assert told(found.of("missing-label"), "image_id", "class_a", "class_b")[0] == ("a.jpg", None, 0)
+    assert told(found.of_kind("missing-label"), "image_id", "class_a", "class_b")[0] == ("a.jpg", None, 0)
 
 
 def test_votes_decide(images):
     votes = as_labels([[0], [1, 0], [1], [1, 2], [2], [2]], n_classes=3).table
     votes = manyhot.Labels(votes.set_column(0, "image_id", IDS), 3, name="votes")
-    found = find_issues_in_tables(images, [dense()], votes=votes)
+    found = find(images, [dense()], confirmed_labels=votes)
     assert found.count("doubtful-label") == 0
-    assert told(found.of("missing-label"), "image_id", "class_b", "score", "people") == [
+    assert told(found.of_kind("missing-label"), "image_id", "class_b", "score", "people") == [
         ("b.jpg", 1, 1.0, 1.0),
         ("d.jpg", 2, 1.0, 1.0),
     ]
@@ -124,10 +154,10 @@ def test_similar_images_speak(images):
     vectors = np.array([[1, 0], [0, 1], [0.1, 1], [0, 1], [1, 0.1], [1, 0.2]], np.float32)
     embedded = Embedded(dense(), vectors, images)
     table = similar(embedded, k=2, classes="any").table
-    found = find_issues_in_tables(images, [dense()], similar=table, neighbours=images)
+    found = find(images, [dense()], similar=table, neighbours=images)
     (row,) = (
-        found.of("doubtful-label")
-        .filter(pa.compute.equal(found.of("doubtful-label")["image_id"], "b.jpg"))
+        found.of_kind("doubtful-label")
+        .filter(pa.compute.equal(found.of_kind("doubtful-label")["image_id"], "b.jpg"))
         .to_pylist()
     )
     assert row["neighbours"] == 1
@@ -139,12 +169,12 @@ def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():
     images = Images(pa.table({"image_id": IDS, "label": pa.array(label, pa.int32())}), "six")
     vectors = np.eye(6, dtype=np.float32) + 0.5
     table = similar(Embedded(dense(), vectors, images), k=5, classes="any").table
-    found = find_issues_in_tables(images, [dense()], similar=table, doubtful=0).of("doubtful-label")
+    found = find(images, [dense()], similar=table, min_doubtful=0).of_kind("doubtful-label")
     by = dict(told(found, "image_id", "neighbours"))
     # Of a.jpg no other image has the label; each other label is one of four that neighbours have.
     assert by == {"a.jpg": None, **dict.fromkeys(("b.jpg", "c.jpg", "d.jpg", "f.jpg"), 0.75)}
-    note = "1 of 6 images have a label that no other image searched has: neighbours say nothing of it"
-    assert note in find_issues_in_tables(images, [dense()], similar=table).notes
+    note = "1 of 6 images have a label that no other image searched has: neighbours are no evidence about it"
+    assert note in find(images, [dense()], similar=table).notes
     # In an index of others, each image may have neighbours with its label.
     other = Images(pa.table({"image_id": ["x", "y"], "label": pa.array([0, 1], pa.int32())}), "index")
     there = pa.table(
@@ -155,41 +185,41 @@ def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():
             "similarity": pa.array([[0.9, 0.8]] * 6, pa.list_(pa.float32())),
         }
     )
-    found = find_issues_in_tables(images, [dense()], similar=there, neighbours=other, doubtful=0)
-    by = dict(told(found.of("doubtful-label"), "image_id", "neighbours"))
+    found = find(images, [dense()], similar=there, neighbours=other, min_doubtful=0)
+    by = dict(told(found.of_kind("doubtful-label"), "image_id", "neighbours"))
     assert by == {**dict.fromkeys(("a.jpg", "b.jpg", "c.jpg"), 0.5), "d.jpg": None, "f.jpg": None}
 
 
 def test_arrays_are_enough():
-    found = manyhot.find_label_issues(LABEL, {"net": P}, score_kind="probability")
-    assert found.of("doubtful-label")["image_id"].to_pylist() == ["1"]
+    found = manyhot.find_label_issues(LABEL, {"net": P}, reading=Reading(score_kind="probability"))
+    assert found.of_kind("doubtful-label")["image_id"].to_pylist() == ["1"]
     assert manyhot.find_label_issues(LABEL, P).notes[0].startswith("model has no probabilities")
-    some = manyhot.find_label_issues([0, -1, 1, 1, 2, 2], P, score_kind="probability")
+    some = manyhot.find_label_issues([0, -1, 1, 1, 2, 2], P, reading=Reading(score_kind="probability"))
     assert (some.n, some.n_skipped) == (5, 1)
 
 
 def test_data_sets_are_joined(images):
-    parts = [find_issues_in_tables(images, [ranks(0, 1, 1, 2, 2, 2)], dataset=d) for d in ("x", "y")]
-    both = LabelIssues.concat(parts)
+    parts = [find(images, [ranks(0, 1, 1, 2, 2, 2)], dataset=d) for d in ("x", "y")]
+    both = LabelIssues.concat(parts, {})
     assert len(both) == 2 * len(parts[0])
     assert (both.n, both.models) == (12, ("ranks",))
     assert [note.partition(":")[0] for note in both.notes] == ["x", "y"]
-    assert LabelIssues.concat(parts[:1]) is parts[0]
+    assert LabelIssues.concat(parts[:1], {}).notes == parts[0].notes
 
 
 def test_bad_input(images):
-    assert message(InputError, lambda: find_issues_in_tables(images, [])) == (
+    assert message(InputError, lambda: find(images, [])) == (
         "There are no predictions to find label issues with.\n  do:      predict the images with a model"
     )
     blank = Predictions(IDS, "net", np.array(LABEL)[:, None])
-    assert message(InputError, lambda: find_issues_in_tables(images, [blank])) == (
+    assert message(InputError, lambda: find(images, [blank])) == (
         "The number of classes is not known.\n  do:      give the class list"
     )
     bare = Images(pa.table({"image_id": IDS}), "six")
-    assert message(InputError, lambda: find_issues_in_tables(bare, [dense()])).splitlines()[0] == (
+    assert message(InputError, lambda: find(bare, [dense()])).splitlines()[0] == (
         "The images have no original labels."
     )
-    assert message(InputError, lambda: find_issues_in_tables(images, [dense(P * 30)])) == (
+    assert message(InputError, lambda: find(images, [dense(P * 30)])) == (
         "A probability is not between 0 and 1.\n"
         "  where:   net, image a.jpg\n"
         "  got:     27\n"
@@ -197,27 +227,30 @@ def test_bad_input(images):
         "  do:      declare the kind of the scores: logit, probability or score; a list of logits needs "
         "logsumexp over all classes"
     )
-    assert message(MatchError, lambda: find_issues_in_tables(images, [dense(P[:4], ids=IDS[:4])])) == (
+    assert message(MatchError, lambda: find(images, [dense(P[:4], ids=IDS[:4])])) == (
         "net does not predict all images.\n"
         "  got:     no prediction of 2 of 6, such as e.jpg\n"
         "  allowed: predictions of every image by every model\n"
         "  do:      predict the others, or leave the model or the images out"
     )
     other = as_labels([[0]] * 6, n_classes=9)
-    assert message(MatchError, lambda: find_issues_in_tables(images, [dense()], votes=other)).splitlines()[
-        0
-    ] == ("The known label sets are over another class list.")
-    assert message(InputError, lambda: find_issues_in_tables(images, [dense()]).of("wrong")) == (
+    assert message(MatchError, lambda: find(images, [dense()], confirmed_labels=other)).splitlines()[0] == (
+        "The known label sets are over another class list."
+    )
+    assert message(InputError, lambda: find(images, [dense()]).of_kind("wrong")) == (
         "There is no such kind of issue.\n"
         "  got:     wrong\n"
         "  allowed: doubtful-label, missing-label, merge-classes"
     )
-    assert message(InputError, lambda: manyhot.find_label_issues([[0, 1]], P)) == (
-        "Original labels are one class an image.\n"
-        "  got:     shape (1, 2) of int64\n"
-        "  allowed: (n,) integers, or an images table"
+    assert message(InputError, lambda: manyhot.find_label_issues([[0, 1]] * 6, P)) == (
+        "The label sets have no original labels.\n"
+        "  where:   labels\n"
+        "  allowed: a column label\n"
+        "  do:      give the images table: --images FILE"
     )
-    assert message(InputError, lambda: manyhot.find_label_issues(LABEL, P, score_kind="odds")) == (
+    assert message(
+        InputError, lambda: manyhot.find_label_issues(LABEL, P, reading=Reading(score_kind="odds"))
+    ) == (
         "This is not a kind of scores.\n"
         "  where:   model\n"
         "  got:     odds\n"

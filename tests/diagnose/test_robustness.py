@@ -10,8 +10,8 @@ import manyhot as mh
 from manyhot import tables
 from manyhot.core.comparison import difference_interval
 from manyhot.core.resampling import draw_counts
-from manyhot.diagnose.corruptions import diagnose_corruptions
-from manyhot.diagnose.robustness import diagnose_robustness, judge, judged_alike
+from manyhot.diagnose.corruption_losses import judge_corruptions
+from manyhot.diagnose.robustness import diagnose_robustness, judge_place, judged_alike
 from manyhot.errors import InputError, MatchError
 
 C = 6
@@ -37,7 +37,7 @@ def model(labels, sets, name, noise, rng):
 
 def results(dataset, *given, **options):
     labels, models = data(*given)
-    return judge(labels, models, dataset=dataset, **options).tables(dataset)
+    return judge_place(labels, models, dataset=dataset, **options).tables(dataset)
 
 
 def rights(labels, predicted):
@@ -57,7 +57,7 @@ def rows_of(table, **wanted):
 def two():
     (one, in_one), (other, in_other) = data(300, 1, 1.0, "x"), data(200, 2, 1.8, "y")
     judged = [
-        judge(labels, models, dataset=name, resamples=500).tables()
+        judge_place(labels, models, dataset=name, resamples=500).tables()
         for name, labels, models in (("one", one, in_one), ("other", other, in_other))
     ]
     return (one, in_one), (other, in_other), diagnose_robustness(judged)
@@ -136,7 +136,7 @@ def test_published_numbers_have_losses_alone():
     assert [a["loss"], a["lo"], a["hi"]] == pytest.approx([0.4, 0.4 - 0.02**0.5 / 10, 0.4 + 0.02**0.5 / 10])
     assert b["share"] is None
     assert found.notes == (
-        "without label sets, and under original labels alone: imagenet-val, imagenet-sketch",
+        "without label sets, and judged under original labels alone: imagenet-val, imagenet-sketch",
     )
 
 
@@ -160,9 +160,9 @@ def test_protocols_are_told():
         ]
     )
     assert found.notes == (
-        "shares take the label sets of both data sets to be made alike, and those of Multilabelfy "
-        "(imagenetv2-matched-frequency) and ReaL (imagenet-val) are not: part of such a share is the "
-        "protocol",
+        "shares assume that the label sets of both data sets were made in the same way, and those of "
+        "Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not: part of such a share "
+        "is the protocol",
     )
 
 
@@ -178,7 +178,7 @@ def test_images_that_metrics_do_not_share_are_left_out_and_told():
     assert kept.image_id.to_pylist() == labels.image_id.to_pylist()[4:]
     assert notes == ("4 of 40 images lack a valid label or an original one, and were left out",)
     assert judged_alike(labels) == (labels, ())
-    judged = judge(kept, models, dataset="x", resamples=0).results.to_pylist()
+    judged = judge_place(kept, models, dataset="x", resamples=0).results.to_pylist()
     assert {r["n"] for r in judged if r["slice"] == "all" and r["metric"] in ("top1", "real1")} == {36}
     # Judged elsewhere, with all images under top1, shares are of other images, and this is said.
     whole = mh.evaluate(holed, models, dataset="x", resamples=20).tables("x")
@@ -194,7 +194,7 @@ def test_label_sets_without_original_labels():
     bare = dataclasses.replace(labels, table=labels.table.drop_columns(["label"]))
     assert judged_alike(bare) == (bare, ("there are no original labels: nothing is lost under them",))
     judged = [
-        judge(bare, models, dataset="x", resamples=20).tables(),
+        judge_place(bare, models, dataset="x", resamples=20).tables(),
         results("y", 40, 2, 3.0, "y", resamples=20),
     ]
     found = diagnose_robustness(judged)
@@ -209,8 +209,7 @@ def test_label_sets_without_original_labels():
             "",
             ["x"],
             InputError,
-            "It takes two data sets to lose something from one to the other.\n  got:     x\n"
-            "  do:      give another",
+            "At least two data sets are needed.\n  got:     x\n  do:      give another",
         ),
         (
             "z",
@@ -253,7 +252,7 @@ def corrupted():
     for k, kind in enumerate(("fog", "frost")):
         for severity in (1, 2, 3):
             copies[kind, severity] = data(240, 1, 0.8 + 0.3 * severity + 0.2 * k)[1]
-    return labels, copies, diagnose_corruptions(labels, copies, baseline="b", resamples=400)
+    return labels, copies, judge_corruptions(labels, copies, baseline="b", resamples=400)
 
 
 def error(labels, copies, copy, name, under):
@@ -313,7 +312,7 @@ def test_alexnets_errors_are_of_imagenets_classes():
     models = [dataclasses.replace(m, scores=wide.copy(), n_classes=1000) for m in models]
     for m, old in zip(models, data(40, 1, 1.0)[1], strict=True):
         m.scores[:, :C] = old.scores
-    found = diagnose_corruptions(labels, {("clean", 0): models, ("snow", 2): models}, resamples=0)
+    found = judge_corruptions(labels, {("clean", 0): models, ("snow", 2): models}, resamples=0)
     single, multi = (
         rows_of(found.corruption_errors, model="a", metric=m, kind="snow")[0] for m in ("top1", "real1")
     )
@@ -321,19 +320,19 @@ def test_alexnets_errors_are_of_imagenets_classes():
     assert single["ce"] == pytest.approx(single["error"] / 0.88392)
     assert single["relative"] == pytest.approx(0)
     assert found.notes == (
-        "corruption errors are divided by AlexNet's published ones on all 50,000 images of ImageNet-C, of "
-        "original labels: there are none of label sets",
-        "1 of 15 kinds: means over them are not those over all",
+        "corruption errors are divided by AlexNet's published ones on all 50,000 images of ImageNet-C, under "
+        "original labels: there are none under label sets",
+        "1 of 15 kinds: the means are not over all kinds",
     )
 
 
 def test_no_baseline_no_corruption_errors():
     labels, models = data(40, 1, 1.0)
-    found = diagnose_corruptions(labels, {("clean", 0): models, ("fog", 1): models}, resamples=0)
+    found = judge_corruptions(labels, {("clean", 0): models, ("fog", 1): models}, resamples=0)
     assert {(r["baseline"], r["ce"]) for r in found.corruption_errors.to_pylist()} == {(None, None)}
     assert found.notes[0] == (
-        "no corruption errors: AlexNet's, which they are divided by, are of ImageNet's classes; another "
-        "model can be the baseline"
+        "no corruption errors: they are divided by AlexNet's, which are for ImageNet's classes; choose "
+        "another model as the baseline"
     )
 
 
@@ -351,9 +350,7 @@ def test_no_baseline_no_corruption_errors():
 def test_unknown_baselines(baseline, text):
     labels, models = data(30, 1, 1.0)
     with pytest.raises(MatchError) as found:
-        diagnose_corruptions(
-            labels, {("clean", 0): models, ("fog", 1): models}, baseline=baseline, resamples=0
-        )
+        judge_corruptions(labels, {("clean", 0): models, ("fog", 1): models}, baseline=baseline, resamples=0)
     assert str(found.value) == text
 
 
@@ -362,9 +359,9 @@ def test_unknown_baselines(baseline, text):
 )
 def test_pictures_as_they_are_and_others(copies, got):
     with pytest.raises(InputError) as found:
-        diagnose_corruptions(data(10, 1, 1.0)[0], copies)
+        judge_corruptions(data(10, 1, 1.0)[0], copies)
     assert str(found.value) == (
-        "Losses by corruption are those from pictures as they are to corrupted ones.\n"
+        "Losses to corruption need predictions of the original images and of corrupted ones.\n"
         f"  got:     {got}\n"
         "  allowed: predictions under ('clean', 0) and under a corruption, such as ('fog', 3)"
     )
@@ -373,7 +370,7 @@ def test_pictures_as_they_are_and_others(copies, got):
 def test_images_that_no_copy_has_are_told():
     labels, models = data(30, 1, 1.0)
     few = [dataclasses.replace(m, image_id=m.image_id[:20], scores=m.scores[:20]) for m in models]
-    found = diagnose_corruptions(labels, {("clean", 0): few, ("fog", 1): few}, resamples=50, baseline="a")
+    found = judge_corruptions(labels, {("clean", 0): few, ("fog", 1): few}, resamples=50, baseline="a")
     assert found.notes[:2] == tuple(
         f"{name}: 10 of 30 labelled images have no prediction and were left out" for name in "ab"
     )

@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 import manyhot as mh
 from manyhot import cli, tables
-from manyhot.diagnose.robustness import diagnose_robustness_files
+from manyhot.diagnose.robustness import Robustness, diagnose_robustness
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.evaluate import evaluate_files
+from manyhot.run import Run
 
 C = 5
 
@@ -48,10 +49,12 @@ def own(tmp_path, monkeypatch):
 
 
 def diagnose(*datasets, **options):
-    given = {"predictions": ["predictions"], "resamples": 100}
-    return diagnose_robustness_files(
-        datasets or ("mine.parquet", "other.parquet"), "out", **{**given, **options}
-    )
+    datasets = datasets or ("mine.parquet", "other.parquet")
+    Robustness.check_out("out", datasets)
+    given = {"predictions": ["predictions"], "resamples": 100} | options
+    call = given.pop("call", "")
+    found = diagnose_robustness(datasets, given.pop("predictions"), **given)
+    return found, found.write("out", run=Run(call))
 
 
 def test_tables_are_written_twice():
@@ -79,7 +82,7 @@ def test_each_data_set_takes_the_predictions_of_its_images():
     rows = found.losses.to_pylist()
     assert {(r["base"], r["dataset"]) for r in rows} == {("mine", "other")}
     assert {(r["n_base"], r["n"]) for r in rows} == {(200, 150)}
-    assert found.notes == ("shares take the label sets of both data sets to be made alike",)
+    assert found.notes == ("shares assume that the label sets of both data sets were made in the same way",)
     back, _ = diagnose(base="other")
     assert {(r["base"], r["dataset"]) for r in back.losses.to_pylist()} == {("other", "mine")}
 
@@ -103,7 +106,7 @@ def test_a_data_set_without_label_sets():
         d: {r["metric"] for r in found.losses.to_pylist() if r["dataset"] == d} for d in ("other", "plain")
     }
     assert metrics == {"other": {"top1", "real1", "mla", "map_macro"}, "plain": {"top1"}}
-    assert found.notes[0] == "without label sets, and under original labels alone: plain"
+    assert found.notes[0] == "without label sets, and judged under original labels alone: plain"
 
 
 def test_published_sets_and_protocols(mirror, monkeypatch):
@@ -112,7 +115,7 @@ def test_published_sets_and_protocols(mirror, monkeypatch):
         "imagenet-val", "imagenetv2-matched-frequency", predictions=(), models=["resnet50", "alexnet"]
     )
     assert found.notes[-1].endswith(
-        "those of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) are not: part of such "
+        "those of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not: part of such "
         "a share is the protocol"
     )
 
@@ -153,7 +156,7 @@ def test_the_command_prints_a_table_that_fits():
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 100
-    assert lines[0] == "mine → other: points lost, and what share of those of top1 is missing labels"
+    assert lines[0] == "mine → other: points lost, and the share of the loss of top1 that is missing labels"
     (row,) = [
         r
         for r in tables.read("robustness/losses.parquet", "losses").to_pylist()
@@ -163,7 +166,10 @@ def test_the_command_prints_a_table_that_fits():
     assert f"{100 * row['loss']:.1f} ({100 * row['lo']:.1f} to {100 * row['hi']:.1f})" in line
     assert f"{row['share']:.0%} ({row['share_lo']:.0%} to {row['share_hi']:.0%})" in line
     assert line.endswith("200 → 150")
-    assert done.stderr == "Note: shares take the label sets of both data sets to be made alike.\n"
+    assert (
+        done.stderr
+        == "Note: shares assume that the label sets of both data sets were made in the same way.\n"
+    )
 
 
 def test_json_and_options():

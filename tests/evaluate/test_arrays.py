@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from manyhot import Evaluator, diagnose_errors, evaluate
+from manyhot.data.inputs import Reading
 from manyhot.errors import InputError
 
 
@@ -186,6 +187,8 @@ def test_what_scores_are_is_said_and_not_guessed():
 
 def test_errors_of_arrays_above_a_confidence():
     logits = np.array([[0.0, 3.0], [0.0, 1.0]], np.float32)  # 95 and 73 %
-    found = diagnose_errors([[0], [0]], logits, label=[0, 0], score_kind="logit", above=0.9)
+    found = diagnose_errors(
+        [[0], [0]], logits, min_confidence=0.9, reading=Reading(label=[0, 0], score_kind="logit")
+    )
     assert found.table["image_id"].to_pylist() == ["0"]
     assert found.table["confidence"].to_pylist() == pytest.approx([1 / (1 + np.exp(-3.0))], abs=1e-6)

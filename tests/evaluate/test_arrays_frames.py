@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score, label_ranking_average_preci
 
 from manyhot import Evaluator, as_labels, diagnose_errors, evaluate, find_label_issues
 from manyhot.classes import class_list, from_keys
+from manyhot.data.inputs import Reading
 from manyhot.errors import MatchError
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.arrays import as_predictions
@@ -118,7 +119,7 @@ def test_ids_of_frames_are_ids_of_images():
     assert judged(LABELS, Predictions(pa.array(IDS), "model", scores=SCORES)) == pytest.approx(
         EXPECTED, abs=1e-6
     )
-    found = diagnose_errors(LABELS, FRAME.iloc[ROWS], label=pd.Series(LABEL, IDS))
+    found = diagnose_errors(LABELS, FRAME.iloc[ROWS], reading=Reading(label=pd.Series(LABEL, IDS)))
     wrong = {image for image, best, label in zip(IDS, BEST, LABEL, strict=True) if best != label}
     assert set(found.table["image_id"].to_pylist()) == wrong
 
@@ -131,7 +132,7 @@ def test_columns_are_put_into_the_order_of_the_class_list_of_a_table():
     labels = as_labels(pd.Series([0, 1, 2], IDS[:3]), n_classes=1000)
     table = Labels(labels.table, 1000, classes.hash, name="labels")
     assert evaluate(table, frame, metrics=["top1"], resamples=0).value("top1") == 1
-    assert diagnose_errors(labels, frame, classes=classes).count("model-failure") == 0
+    assert diagnose_errors(labels, frame, reading=Reading(classes=classes)).count("model-failure") == 0
     renamed = frame.rename(columns={"goldfish": "gold fish"})
     assert message(lambda: evaluate(table, renamed)) == (
         "The columns are not the classes.\n"
@@ -182,7 +183,9 @@ def test_batches_of_frames():
 
 def test_label_issues_of_series_and_frames():
     def issues(label, scores):
-        found = find_label_issues(label, scores, score_kind="probability").of("doubtful-label")
+        found = find_label_issues(label, scores, reading=Reading(score_kind="probability")).of_kind(
+            "doubtful-label"
+        )
         return {(r["image_id"], r["class_a"]): r["score"] for r in found.to_pylist()}
 
     p = np.exp(SCORES * 3) / np.exp(SCORES * 3).sum(axis=1, keepdims=True)
@@ -193,11 +196,11 @@ def test_label_issues_of_series_and_frames():
     images = Images(pa.table({"image_id": IDS, "label": pa.array(LABEL, pa.int32())}))
     assert issues(images, frame.iloc[ROWS]) == straight
     assert message(lambda: issues(LABEL, {"a": frame, "b": frame.iloc[:, COLUMNS]})) == (
-        "Two frames have columns in different orders, and images may be in either.\n"
+        "Two frames have their columns in different orders, and labels may be in either.\n"
         "  where:   b, beside a\n"
-        "  got:     images without names of classes\n"
-        "  allowed: frames in one order, or images as a frame, too\n"
-        "  do:      put the columns of all frames in the order of images"
+        "  got:     labels without names of classes\n"
+        "  allowed: frames in one order, or labels as a frame, too\n"
+        "  do:      put the columns of all frames into the order of labels"
     )
 
 

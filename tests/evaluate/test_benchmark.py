@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from manyhot.evaluate.benchmark import evaluate_benchmark
-from manyhot.evaluate.describe import describe_files
+from manyhot.evaluate.describe import describe
 from manyhot.evaluate.leaderboard import compare_files
 
 
@@ -157,7 +157,7 @@ def test_a_benchmarks_name_wins_over_a_folder_called_like_it(mirror, tmp_path, m
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "imagenet" / "report").mkdir(parents=True)
-    description, _ = describe_files(["imagenet"])
+    description = describe("imagenet")
     assert description.datasets["dataset"].to_pylist() == ["imagenet-val", "imagenetv2-matched-frequency"]
 
 

@@ -10,7 +10,7 @@ from manyhot import read_images, read_labels, read_predictions
 from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.evaluate.benchmark import evaluate_benchmark
 from manyhot.evaluate.judge import evaluate
-from manyhot.evaluate.label_kinds import kinds_files
+from manyhot.evaluate.label_kinds import find_label_kinds
 
 MODELS = ("alexnet", "resnet50", "pnasnet_large_tf")
 METRICS = ("errors_asked", "accepted_errors", "preferred_errors")
@@ -109,7 +109,8 @@ def test_benchmark_of_errors(files, raw, mirror, tmp_path, monkeypatch):
 
 def test_kinds_of_imagenet(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
-    found, (written,) = kinds_files("tsipras", out=tmp_path / "kinds.parquet")
+    found = find_label_kinds("tsipras")
+    (written,) = found.write(tmp_path / "kinds.parquet")
     table = pl.read_parquet(written)
     # Tsipras et al. count two or more objects in 2,156 of their 10,000 images, 21.6 %.
     assert (found.annotated, found.several_counted) == (10_000, 2_156)

@@ -7,8 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from forking import commands
-from manyhot import compare, describe_files, leaderboard, read_labels, read_results, report_folder
-from manyhot import describe as describe_labels
+from manyhot import compare, describe, leaderboard, read_labels, read_results, report_folder
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.evaluate.evaluate import evaluate_files
 from manyhot.evaluate.leaderboard import compare_files
@@ -99,7 +98,7 @@ def test_what_an_earlier_run_made_and_this_one_does_not_goes(two, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
     out = tmp_path / "out"
-    describe_files([labels], out)
+    describe(labels).write(out)
     assert (out / "set_sizes.parquet").exists()
     compare_files(two, out)
     assert not list(out.glob("set_sizes.*"))
@@ -161,14 +160,14 @@ def test_python_forms(two, tmp_path):
     assert compare(read_results(two[0]), two[1]).drops.equals(made.drops)
     labels = tmp_path / "labels.csv"
     labels.write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
-    assert describe_labels(read_labels(labels)).datasets["multi"].to_pylist() == [1]
+    assert describe(read_labels(labels)).datasets["multi"].to_pylist() == [1]
     assert leaderboard(two)["model"].to_pylist() == ["resnet50", "vgg16", "alexnet"]
 
 
 def test_figures_of_labels_alone(tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
-    _, written = describe_files([labels], tmp_path / "out")
+    written = describe(labels).write(tmp_path / "out")
     names = {p.relative_to(tmp_path / "out").as_posix() for p in written}
     assert {"set_sizes.csv", "rejected.parquet", "figures/set-sizes.svg", "figures/set-sizes.png"} <= names
     drawn = pl.read_csv(tmp_path / "out" / "figures" / "set-sizes.csv")
@@ -326,10 +325,11 @@ def test_a_folder_of_published_tables(two, tmp_path):
 
 def test_describe_knows_what_there_is(tmp_path):
     assert manyhot("describe", "imagenet-real", cwd=tmp_path, code=3).stderr == (
-        "Error: The file does not exist.\n"
-        "  where:   imagenet-real\n"
-        "  allowed: label sets as a file or folder, or imagenet or tsipras or errors\n"
-        "  do:      did you mean 'imagenet'?\n"
+        "Error: There is no such data set, campaign or file.\n"
+        "  got:     imagenet-real\n"
+        "  allowed: imagenet, tsipras, errors, imagenet-val, imagenetv2-matched-frequency, "
+        "imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file\n"
+        "  do:      did you mean 'imagenet-val'?\n"
     )
 
 
@@ -345,9 +345,9 @@ def test_a_report_of_an_earlier_run_goes(two, tmp_path):
 def test_labels_of_one_name_are_not_merged(tmp_path):
     (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\n")
     with pytest.raises(MatchError) as error:
-        describe_files([tmp_path / "labels.csv"] * 2)
+        describe(tmp_path / "labels.csv", tmp_path / "labels.csv")
     assert str(error.value) == (
-        "Two label files have the same name.\n"
+        "Two data sets have the same name.\n"
         "  got:     labels\n"
         "  do:      describe them one at a time, or rename one"
     )

@@ -5,8 +5,9 @@ import pyarrow as pa
 import pytest
 
 from manyhot import Images, Labels, Predictions, class_list, evaluate
+from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.label_kinds import kinds
+from manyhot.evaluate.label_kinds import find_label_kinds
 
 CLASSES = class_list()
 DESK, LAPTOP, NOTEBOOK, TABBY, TIGER = (
@@ -31,7 +32,7 @@ MODEL = model_of([[TABBY, DESK], [TIGER, DESK], *[[LAPTOP, NOTEBOOK], [NOTEBOOK,
 
 
 def test_table():
-    found = kinds(LABELS, [MODEL])
+    found = find_label_kinds(LABELS, [MODEL])
     # Tabby and tiger cat are siblings; cat and desk nothing to each other.
     assert found.table["kind"].to_pylist()[:4] == ["one", "ambiguous", "several-objects", None]
     assert found.table["kind"].to_pylist()[4:] == ["near-synonyms"] * 10
@@ -47,7 +48,7 @@ def test_table():
 def test_counted_objects():
     columns = {"image_id": ["1.jpg", "2.jpg", "3.jpg", "4.jpg", "elsewhere.jpg", "0.jpg"]}
     images = Images(pa.table(columns | {"n_objects": [2, 1, 3, None, 2, 1], "label": [TABBY] * 6}))
-    found = kinds(LABELS, [MODEL], images=images)
+    found = find_label_kinds(LABELS, [MODEL], reading=Reading(images=images))
     assert found.table["kind"].to_pylist()[:5] == [
         "one", "several-objects", "ambiguous", "several-objects", "near-synonyms"
     ]  # fmt: skip
@@ -59,16 +60,21 @@ def test_counted_objects():
 
 
 def test_kinds_are_slices():
-    images = Images(kinds(LABELS, [MODEL]).table)
+    images = Images(find_label_kinds(LABELS, [MODEL]).table)
     results = evaluate(LABELS, MODEL, images=images, slices=["kind"], metrics=["real1"], resamples=0)
     rows = {r["slice"]: (r["value"], r["n"]) for r in results.results.to_pylist()}
     assert (rows["kind=ambiguous"], rows["kind=near-synonyms"]) == ((1.0, 1), (1.0, 10))
 
 
+def counted(value):
+    """Return how to read an images table in which raters counted so many objects."""
+    return Reading(images=Images(pa.table({"image_id": ["0.jpg"], "n_objects": [value]}), name="counts"))
+
+
 def test_without_hierarchy_confusion_alone_joins_labels():
     table = LABELS.table.slice(0, 3)
     labels = Labels(table, 1000, name="own classes")
-    found = kinds(labels, [model_of([[TABBY, TIGER], [TIGER, TABBY], [DESK, TABBY]], key="")])
+    found = find_label_kinds(labels, [model_of([[TABBY, TIGER], [TIGER, TABBY], [DESK, TABBY]], key="")])
     assert found.table["kind"].to_pylist() == ["one", "ambiguous", "several-objects"]
 
 
@@ -76,31 +82,35 @@ def test_without_hierarchy_confusion_alone_joins_labels():
     ("call", "error", "message"),
     [
         (
-            lambda: kinds(LABELS, []),
+            lambda: find_label_kinds(LABELS, []),
             InputError,
-            "There are no predictions to tell confused classes by.\n  do:      give at least one model",
+            "There are no predictions to find confused classes with.\n  do:      give at least one model",
         ),
         (
-            lambda: kinds(LABELS, [model_of([[1], [2]])]),
+            lambda: find_label_kinds(LABELS, [model_of([[1], [2]])]),
             InputError,
             "Two classes that a model mixes up are its best and its second best.\n  where:   model\n"
             "  got:     one class an image\n  allowed: the two best classes, or more",
         ),
         (
-            lambda: kinds(
+            lambda: find_label_kinds(
                 LABELS,
                 [MODEL],
-                images=Images(pa.table({"image_id": ["0.jpg"], "n_objects": ["two"]}), name="counts"),
+                reading=Reading(
+                    images=Images(pa.table({"image_id": ["0.jpg"], "n_objects": ["two"]}), name="counts")
+                ),
             ),
             InputError,
             "The column 'n_objects' does not count objects.\n  where:   counts\n  got:     string\n"
             "  allowed: whole numbers, 0 and up; null where nobody counted",
         ),
         (
-            lambda: kinds(
+            lambda: find_label_kinds(
                 LABELS,
                 [MODEL],
-                images=Images(pa.table({"image_id": ["0.jpg"], "n_objects": [-1]}), name="counts"),
+                reading=Reading(
+                    images=Images(pa.table({"image_id": ["0.jpg"], "n_objects": [-1]}), name="counts")
+                ),
             ),
             InputError,
             "The column 'n_objects' does not count objects.\n  where:   counts\n  got:     -1\n"
@@ -116,7 +126,7 @@ def test_errors(call, error, message):
 
 def test_other_class_list():
     with pytest.raises(MatchError) as raised:
-        kinds(LABELS, [model_of([[0, 1], [1, 0]], key="another")])
+        find_label_kinds(LABELS, [model_of([[0, 1], [1, 0]], key="another")])
     assert str(raised.value) == (
         "model has another class list than made up.\n"
         "  got:     class list another\n"

@@ -8,12 +8,11 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 
 import pyarrow.parquet as pq
 
 import toys
-from manyhot.study import page, run_study, runner, tables
+from manyhot.study import page, run_studies, runner, tables
 from manyhot.study import study as study_module
 from manyhot.study.study_file import Opening
 from manyhot.train import train as train_module
@@ -39,11 +38,11 @@ def run(events):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(die)
-    run_study(Path("toy.py"), Path(out))
+    run_studies("toy.py", out=out)
     os._exit(0)
 
 
-setattr(train_module, "train_files", toys.Trainer())  # noqa: B010
+setattr(train_module, "train", toys.Trainer())  # noqa: B010
 toy = toys.study(data_sets=toys.study().grid.data_sets[:1], seeds=(0, 1))
 setattr(study_module, "read_study", lambda _: (toy, Opening("", "", "", "")))  # noqa: B010
 runner.machine = lambda: "a machine"

@@ -16,8 +16,9 @@ import timm.optim
 import torch
 import torch.utils.tensorboard
 
+from manyhot.run import Run
 from manyhot.train import loop
-from manyhot.train.train import train_files
+from manyhot.train.train import train
 
 source, labels, classes, jobs = sys.argv[1:]
 IMPORTED = (filelock, lightning_fabric, timm.optim, torch.utils.tensorboard)
@@ -45,9 +46,9 @@ def run(out, settings, kill):
     elif kill < 0:
         sys.addaudithook(lambda event, args: event in FILES and str(args[0]).startswith(out) and die())
     told = []
-    train_files(
-        source, labels, out, classes=classes, settings=settings, save_every=0,
-        notify=lambda kind, about: kind == "note" and told.append(about["text"]),
+    train(
+        source, labels, out=out, classes=classes, settings=settings, save_every=0,
+        run=Run(on_event=lambda kind, about: kind == "note" and told.append(about["text"])),
     )  # fmt: skip
     print(json.dumps(told), flush=True)
     os._exit(0)

@@ -50,6 +50,7 @@ CAMPAIGN = "campaign"
 COMMANDS = {
     "evaluate": ("--labels l.csv --predictions p.parquet q.parquet --out o", None),
     "compare": ("o", None),
+    "card": ("l.csv", None),
     "describe": ("l.csv", None),
     "leaderboard": ("o", None),
     "report": ("o", None),
@@ -57,7 +58,7 @@ COMMANDS = {
     "predict": ("photos --model efficientnet-lite0", "models"),
     "models": ("resnet*", "models"),
     "doctor": ("", None),
-    "similar": ("embedded --classes any", None),
+    "similar": ("embedded --among any", None),
     "train": ("photos --labels l.csv", "train"),
     "label-maps": ("photos --model timm/resnet18", "train"),
     "transfer": ("photos --method knn --model timm/resnet18 --labels l.csv", "models"),
@@ -87,7 +88,7 @@ COMMANDS = {
     "diagnose calibration": ("l.csv --predictions p.parquet", None),
     "diagnose shortcuts": ("photos --objects b.csv --model timm/resnet18", "models"),
     "diagnose robustness": ("l.csv m.csv --predictions p.parquet", None),
-    "diagnose corruptions": ("photos --model timm/resnet18 --kind fog", "diagnose"),
+    "diagnose corruptions": ("photos --model timm/resnet18 --corruption fog", "diagnose"),
     "diagnose companions": ("l.csv --predictions p.parquet", None),
 }
 """How each command is run, and the extra that it names; None where the minimal install will do."""
@@ -207,14 +208,14 @@ def test_a_command_names_the_extra_that_it_needs(outcomes, name):
 
 
 CALLS = {
-    "manyhot.predict('photos', 'python:mine:net')": "models",
+    "manyhot.predict_in_memory('photos', 'python:mine:net')": "models",
     "manyhot.predict('photos', 'python:study:net')": "models",
-    "manyhot.explain('efficientnet-lite0', 'photos', [0])": "models",
-    "manyhot.predict_files('photos', ['python:mine:net'], 'o')": "models",
-    "manyhot.transfer_files('photos', 'o', method='knn', models=['timm/resnet18'], labels='l.csv')": "models",
+    "manyhot.attribute('efficientnet-lite0', 'photos', [0])": "models",
+    "manyhot.predict('photos', 'python:mine:net', out='o')": "models",
+    "manyhot.transfer('photos', 'timm/resnet18', out='o', method='knn', labels='l.csv')": "models",
     "manyhot.fit_softmax([[0.0], [1.0]], [0, 1], manyhot.class_list(), 'timm/resnet18')": "train",
-    "manyhot.train_files('photos', 'l.csv', 'o')": "train",
-    "manyhot.label_map_files('photos', 'timm/resnet18', 'o.maps')": "train",
+    "manyhot.train('photos', 'l.csv', out='o')": "train",
+    "manyhot.label_maps('photos', model='timm/resnet18', out='o.arrow')": "train",
     "manyhot.export_votes('campaign')": "web",
     "app.Store": "web",
     "registry.names('loss')": "train",

@@ -11,7 +11,7 @@ from PIL import Image
 from manyhot import tables
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MatchError, UnknownNameError
-from manyhot.predict.in_memory import predict
+from manyhot.predict.in_memory import predict_in_memory
 from manyhot.predict.run import PredictSettings, run
 from manyhot.predict.scoring import _logsumexp
 from manyhot.predict.sources import open_source
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("quick_trials")
 
 
 def test_best_classes_first_with_logits(folder, tint):
-    said = predict(folder, tint, top=2).predictions
+    said = predict_in_memory(folder, tint, top=2).predictions
     assert said.image_id.to_pylist() == ["b.png", "g.png", "r.png"]
     assert said.classes.tolist() == [[2, 3], [1, 3], [0, 3]]
     assert said.scores.tolist() == [[10, 5]] * 3
@@ -35,7 +35,10 @@ def test_best_classes_first_with_logits(folder, tint):
 
 
 def test_all_scores_and_their_logsumexp(folder, tint):
-    dense, best = predict(folder, tint, top=None).predictions, predict(folder, tint, top=1).predictions
+    dense, best = (
+        predict_in_memory(folder, tint, top=None).predictions,
+        predict_in_memory(folder, tint, top=1).predictions,
+    )
     assert dense.is_dense
     assert dense.scores.shape == (3, 4)
     np.testing.assert_allclose(best.logsumexp, np.log(np.exp(dense.scores.astype(float)).sum(1)), rtol=1e-6)
@@ -48,7 +51,7 @@ def test_large_logits_do_not_overflow():
 
 
 def test_images_with_labels_and_sizes(folder, tint):
-    images = predict(folder, tint).images
+    images = predict_in_memory(folder, tint).images
     assert images.label.to_pylist() == [2, 1, 0]
     assert images.table["uri"][0].as_py() == f"{folder.as_posix()}/blue/b.png"
     assert images.table["width"].to_pylist() == [12] * 3
@@ -56,18 +59,18 @@ def test_images_with_labels_and_sizes(folder, tint):
 
 
 def test_no_label_column_where_no_folder_is_a_class(folder, tint):
-    assert predict(folder / "blue", tint).images.label.to_pylist() == [2]
+    assert predict_in_memory(folder / "blue", tint).images.label.to_pylist() == [2]
     (folder / "blue").rename(folder / "sky")
-    assert predict(folder / "sky", tint).images.label is None
+    assert predict_in_memory(folder / "sky", tint).images.label is None
 
 
 def test_labels_of_a_table(folder, tint, tmp_path):
     (tmp_path / "labels.csv").write_text("file_name,class\nb.png,red\nr.png,2\n")
-    images = predict(folder, tint, labels=tmp_path / "labels.csv").images
+    images = predict_in_memory(folder, tint, labels=tmp_path / "labels.csv").images
     assert images.label.to_pylist() == [0, None, 2]
     (tmp_path / "labels.csv").write_text("file_name,class\nb.png,mauve\n")
     with pytest.raises(InputError) as error:
-        predict(folder, tint, labels=tmp_path / "labels.csv")
+        predict_in_memory(folder, tint, labels=tmp_path / "labels.csv")
     assert str(error.value) == (
         "A label is not in the class list.\n"
         f"  where:   {folder}\n"
@@ -92,7 +95,7 @@ def test_a_wrong_label_ends_the_run_before_an_image_is_scored(folder, tint, tmp_
 
 
 def test_what_cannot_be_decoded_is_listed(folder, tint):
-    said = predict(folder, tint)
+    said = predict_in_memory(folder, tint)
     assert [(s.image_id, s.reason) for s in said.skipped] == [("e.jpg", "the file is empty")]
 
 
@@ -100,7 +103,10 @@ def test_nothing_can_be_decoded(tmp_path, tint):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jpg").touch()
     (tmp_path / "in" / "b.jpg").write_text("no image")
-    for go in (lambda: predict(tmp_path / "in", tint), lambda: into(tmp_path / "in", tint, tmp_path / "out")):
+    for go in (
+        lambda: predict_in_memory(tmp_path / "in", tint),
+        lambda: into(tmp_path / "in", tint, tmp_path / "out"),
+    ):
         with pytest.raises(InputError) as error:
             go()
         assert str(error.value) == (
@@ -112,13 +118,13 @@ def test_nothing_can_be_decoded(tmp_path, tint):
 
 def test_progress_counts_images(folder, tint):
     seen = []
-    predict(folder, tint, batch=3, progress=lambda done, of: seen.append((done, of)))
+    predict_in_memory(folder, tint, batch=3, progress=lambda done, of: seen.append((done, of)))
     assert seen == [(3, 4), (4, 4)]
 
 
 def test_classes_of_the_data_set_are_found_by_key(folder, tint):
     some = from_keys(("blue", "red"), "two colours")
-    said = predict(folder, tint, classes=some, top=2)
+    said = predict_in_memory(folder, tint, classes=some, top=2)
     assert said.predictions.classes.tolist() == [[0, 1], [0, 1], [1, 0]]
     assert said.predictions.scores.tolist() == [[10, 0], [0, 0], [10, 0]]
     np.testing.assert_allclose(said.predictions.logsumexp, np.log(np.exp([[10, 0], [0, 0], [10, 0]]).sum(1)))
@@ -127,7 +133,7 @@ def test_classes_of_the_data_set_are_found_by_key(folder, tint):
 
 def test_classes_that_the_model_does_not_know(folder, tint):
     with pytest.raises(MatchError) as error:
-        predict(folder, tint, classes=from_keys(("blue", "mauve", "teal"), "three"))
+        predict_in_memory(folder, tint, classes=from_keys(("blue", "mauve", "teal"), "three"))
     assert str(error.value) == (
         "The model does not know all classes of the data set.\n"
         "  where:   tint\n"
@@ -140,7 +146,7 @@ def test_classes_that_the_model_does_not_know(folder, tint):
 def test_scores_that_are_not_numbers(folder, tint):
     broken = replace(tint, forward=lambda images: np.full((len(images), 4), np.nan))
     with pytest.raises(InputError) as error:
-        predict(folder, broken)
+        predict_in_memory(folder, broken)
     assert str(error.value) == (
         "The network gives scores that are not numbers (NaN).\n"
         "  where:   tint\n"
@@ -152,7 +158,7 @@ def test_scores_that_are_not_numbers(folder, tint):
 def test_scores_of_another_shape(folder, tint):
     broken = replace(tint, forward=lambda images: np.zeros((len(images), 3)))
     with pytest.raises(InputError) as error:
-        predict(folder, broken)
+        predict_in_memory(folder, broken)
     assert str(error.value) == (
         "The model does not return a score for each image and class.\n"
         "  where:   tint\n"
@@ -163,7 +169,7 @@ def test_scores_of_another_shape(folder, tint):
 
 def test_a_model_that_runs_itself_has_no_other_engine(folder, tint):
     with pytest.raises(InputError) as error:
-        predict(folder, tint, engine="openvino")
+        predict_in_memory(folder, tint, engine="openvino")
     assert str(error.value) == (
         "This model brings its own way to run.\n"
         "  where:   tint\n"
@@ -175,20 +181,20 @@ def test_a_model_that_runs_itself_has_no_other_engine(folder, tint):
 @pytest.mark.parametrize(
     ("options", "what"),
     [
-        ({"top": 0}, "top must be at least 1.\n  got:     0"),
-        ({"workers": 0}, "workers must be at least 1.\n  got:     0"),
+        ({"top": 0}, "`top` is out of range.\n  got:     0\n  allowed: 1 or more"),
+        ({"workers": 0}, "`workers` is out of range.\n  got:     0\n  allowed: 1 or more"),
         ({"precision": "f8"}, "There is no such precision.\n  got:     f8\n  allowed: f32, bf16, f16"),
     ],
 )
 def test_options_out_of_range(folder, tint, options, what):
     with pytest.raises(InputError) as error:
-        predict(folder, tint, **options)
+        predict_in_memory(folder, tint, **options)
     assert str(error.value) == what
 
 
 def test_an_unknown_model(folder):
     with pytest.raises(UnknownNameError) as error:
-        predict(folder, "efficientnet-lite7")
+        predict_in_memory(folder, "efficientnet-lite7")
     assert str(error.value).endswith(
         "do:      did you mean 'efficientnet-lite2' or 'efficientnet-lite1' or 'efficientnet-lite0'?"
     )
@@ -208,7 +214,7 @@ def read(out, model="tint"):
 
 @pytest.mark.parametrize("top", [1, 3, 20, None])
 def test_files_hold_what_memory_does(folder, tint, tmp_path, top):
-    said = predict(folder, tint, top=top)
+    said = predict_in_memory(folder, tint, top=top)
     into(folder, tint, tmp_path / "out", top=top)
     found = read(tmp_path / "out")
     assert found.about() == said.predictions.about()
@@ -262,10 +268,10 @@ def test_an_image_that_vanishes_while_running(folder, tint):
     gone = folder / "red" / "r.png"
     source = open_source(str(folder))
     gone.unlink()
-    from manyhot.predict.engines import build
+    from manyhot.predict.engines import build_engine
     from manyhot.predict.scoring import Keep, score_parts
 
-    (part,) = score_parts(source.parts, tint, build("auto", tint), Keep())
+    (part,) = score_parts(source.parts, tint, build_engine("auto", tint), Keep())
     assert (
         dict(zip((i.image_id for i in part.items), part.reasons, strict=True))["r.png"] == "the file is gone"
     )
@@ -273,4 +279,4 @@ def test_an_image_that_vanishes_while_running(folder, tint):
 
 def test_pictures_that_are_larger_than_the_crop_are_resized(tmp_path, tint):
     Image.new("RGB", (100, 50), "red").save(tmp_path / "a.png")
-    assert predict(tmp_path, tint).predictions.classes[0, 0] == 0
+    assert predict_in_memory(tmp_path, tint).predictions.classes[0, 0] == 0

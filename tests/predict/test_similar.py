@@ -51,7 +51,7 @@ def expected(index, queries, image_id, class_id, k):
 
 def test_predicted_classes_the_best_first():
     index = make(10, label=LABEL)
-    found = similar(index, k=3, top=2)
+    found = similar(index, neighbours=3, top=2)
     assert check(found.table, "similar").schema.names == [c.name for c in TABLES["similar"]]
     rows = rows_of(found)
     assert [(r["image_id"], r["class_id"]) for r in rows] == [
@@ -67,21 +67,21 @@ def test_predicted_classes_the_best_first():
 
 def test_the_original_label():
     index = make(10, label=LABEL)
-    found = similar(index, k=10, classes="label")
+    found = similar(index, neighbours=10, among="label")
     assert [(r["image_id"], r["class_id"]) for r in rows_of(found)] == [
         (f"a{i}.jpg", c) for i, c in enumerate(LABEL) if c is not None
     ]
     for r in rows_of(found):
         assert r["neighbours"] == expected(index, index, r["image_id"], r["class_id"], 10)
     assert found.notes == (
-        "1 of 10 images have no class to search for: no row",
+        "1 of 10 images have no class to search for, and no row",
         "1 of 10 images of the index have no label: not searched",
     )
 
 
 def test_any_class_needs_no_labels():
     index = make(10)
-    found = similar(index, k=4, classes="any")
+    found = similar(index, neighbours=4, among="any")
     assert found.table["class_id"].null_count == 10
     for r in rows_of(found):
         assert r["neighbours"] == expected(index, index, r["image_id"], None, 4)
@@ -95,7 +95,7 @@ def test_queries_from_elsewhere_and_the_same_image_by_its_id():
         Predictions(ids, "timm/one", queries.predictions.classes, n_classes=4), queries.vectors
     )
     for classes in ("predicted", "any"):
-        for r in rows_of(similar(index, queries, k=10, classes=classes)):
+        for r in rows_of(similar(index, queries, neighbours=10, among=classes)):
             assert r["neighbours"] == expected(index, queries, r["image_id"], r["class_id"], 10)
             assert r["image_id"] not in r["neighbours"]
 
@@ -115,7 +115,7 @@ def test_the_order_of_the_index_does_not_matter(order, classes):
     p = index.predictions
     moved = Predictions(p.image_id.take(pa.array(order)), p.model, p.classes[order], n_classes=4)
     other = Embedded(moved, index.vectors[order], index.images)
-    here, there = similar(index, classes=classes), similar(other, index, classes=classes)
+    here, there = similar(index, among=classes), similar(other, index, among=classes)
     assert here.table.equals(there.table)
     assert here.notes == there.notes
 
@@ -143,7 +143,7 @@ def test_what_is_empty_is_counted_and_said():
 def test_embeddings_without_direction_are_counted_and_said():
     index = make(10, label=LABEL)
     index.vectors[3], index.vectors[4, 2] = 0, np.inf
-    found = similar(index, classes="label", k=2)
+    found = similar(index, among="label", neighbours=2)
     rows = {r["image_id"]: r["neighbours"] for r in rows_of(found)}
     assert rows["a3.jpg"] == rows["a4.jpg"] == []
     assert not {"a3.jpg", "a4.jpg"} & set(itertools.chain(*rows.values()))
@@ -162,10 +162,18 @@ def test_fewer_predicted_classes_than_asked_for():
 
 INDEX, UNLABELLED = make(4, label=[0, 1, 1, 0], name="folder"), make(4, name="folder")
 ERRORS = {
-    "k": (lambda: similar(INDEX, k=0), InputError, "k must be at least 1.\n  got:     0"),
-    "top": (lambda: similar(INDEX, top=0), InputError, "top must be at least 1.\n  got:     0"),
+    "neighbours": (
+        lambda: similar(INDEX, neighbours=0),
+        InputError,
+        "`neighbours` is out of range.\n  got:     0\n  allowed: 1 or more",
+    ),
+    "top": (
+        lambda: similar(INDEX, top=0),
+        InputError,
+        "`top` is out of range.\n  got:     0\n  allowed: 1 or more",
+    ),
     "classes": (
-        lambda: similar(INDEX, classes="all"),
+        lambda: similar(INDEX, among="all"),
         InputError,
         "There is no such choice of classes.\n  got:     all\n  allowed: predicted, label, any",
     ),
@@ -210,15 +218,15 @@ ERRORS = {
         "The images of the index have no labels.\n"
         "  where:   folder\n"
         "  allowed: a column label in images.parquet\n"
-        "  do:      predict again with --labels, or search among all images with --classes any",
+        "  do:      predict again with --labels, or search among all images with --among any",
     ),
     "no labels of queries": (
-        lambda: similar(INDEX, UNLABELLED, classes="label"),
+        lambda: similar(INDEX, UNLABELLED, among="label"),
         InputError,
         "The images of the queries have no labels.\n"
         "  where:   folder\n"
         "  allowed: a column label in images.parquet\n"
-        "  do:      predict again with --labels, or search among all images with --classes any",
+        "  do:      predict again with --labels, or search among all images with --among any",
     ),
     "class lists": (
         lambda: similar(INDEX, make(4, name="queries", class_hash="bbbb")),
@@ -227,7 +235,7 @@ ERRORS = {
         "  where:   queries\n"
         "  got:     class list bbbb\n"
         "  allowed: class list aaaa, as in folder\n"
-        "  do:      predict both over the same class list, or search among all images with --classes any",
+        "  do:      predict both over the same class list, or search among all images with --among any",
     ),
 }
 
@@ -242,7 +250,7 @@ def test_errors(name):
 
 def test_other_class_lists_do_not_matter_where_no_class_is_asked_for():
     other = make(4, name="queries", class_hash="bbbb")
-    assert len(similar(INDEX, other, classes="any").table) == 4
+    assert len(similar(INDEX, other, among="any").table) == 4
 
 
 def test_the_class_list_of_labels_is_that_of_the_images_table():

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
-from manyhot import tables
+from manyhot import cli, tables
 from manyhot.errors import InputError, OutputError
 from manyhot.files import sha256
-from manyhot.predict.similar import Embedded, neighbours_of, similar, similar_files
+from manyhot.predict.similar import Embedded, neighbours_of, similar
+from manyhot.run import Run
 
 
 @pytest.fixture
@@ -41,17 +43,13 @@ def write(tmp_path, monkeypatch):
 def test_a_folder_against_itself(write):
     index = write("a")
     done = []
-    found, written = similar_files(
-        "a",
-        k=3,
-        out="out/similar.parquet",
-        call="manyhot similar a",
-        progress=lambda *told: done.append(told),
-    )
+    run = Run("manyhot similar a", lambda *told: done.append(told))
+    found = similar("a", neighbours=3, run=run)
+    written = found.write("out/similar.parquet", run=run)
     assert written == [Path("out/similar.parquet")]
     table = tables.read(written[0], "similar")
     assert table.equals(found.table)
-    assert table.equals(similar(index, k=3).table)
+    assert table.equals(similar(index, neighbours=3).table)
     assert done[-1] == ("similar images", 12 * 3 * 4, 12 * 3 * 4)
     about = tables.metadata(table)
     assert (about["model"], about["call"], json.loads(about["notes"])) == (
@@ -67,16 +65,16 @@ def test_a_folder_against_itself(write):
 
 def test_queries_from_another_folder(write):
     index, queries = write("a"), write("b", n=5, seed=1)
-    found, (path,) = similar_files("a", queries="b", classes="any", k=2)
-    assert found.table.equals(similar(index, queries, classes="any", k=2).table)
-    assert path == Path("similar.parquet")
+    found = similar("a", queries="b", among="any", neighbours=2)
+    assert found.table.equals(similar(index, queries, among="any", neighbours=2).table)
+    (path,) = found.write("similar.parquet")
     assert len(json.loads(tables.metadata(tables.read(path, "similar"))["inputs"])) == 6
 
 
 def test_the_same_files_give_the_same_bytes(write):
     write("a")
     for out in ("1.parquet", "2.parquet"):
-        similar_files("a", out=out)
+        similar("a").write(out)
     assert Path("1.parquet").read_bytes() == Path("2.parquet").read_bytes()
 
 
@@ -84,22 +82,22 @@ def test_the_same_files_give_the_same_bytes(write):
 def test_one_of_several_models(write, name):
     write("a")
     two = write("a", "timm/two", seed=2)
-    found, _ = similar_files("a", model=name)
+    found = similar("a", embeddings_model=name)
     assert found.table.equals(similar(two).table)
 
 
 def test_images_without_a_table_have_no_labels_and_need_none(write):
     write("a")
     Path("a/images.parquet").unlink()
-    assert len(similar_files("a", classes="any")[0].table) == 12
+    assert len(similar("a", among="any").table) == 12
     with pytest.raises(InputError, match="The images of the index have no labels"):
-        similar_files("a")
+        similar("a")
 
 
 def test_nothing_is_written_after_an_error(write):
     write("a", label=False)
     with pytest.raises(InputError):
-        similar_files("a")
+        similar("a")
     assert not Path("similar.parquet").exists()
 
 
@@ -107,12 +105,12 @@ def test_an_unwritable_place(write):
     write("a")
     Path("file").write_text("")
     with pytest.raises(OutputError):
-        similar_files("a", out="file/similar.parquet")
+        similar("a").write("file/similar.parquet")
 
 
 def message_of(**options):
     with pytest.raises(InputError) as error:
-        similar_files("a", **options)
+        similar("a", **options)
     return str(error.value)
 
 
@@ -131,7 +129,7 @@ def test_no_embeddings(write):
     assert message_of() == (
         "The folder holds no embeddings.\n"
         "  where:   a\n"
-        "  allowed: files of embeddings/ beside the predictions, called like these\n"
+        "  allowed: files of embeddings/ beside the predictions, with the same names\n"
         "  do:      predict these images again, with --embeddings"
     )
 
@@ -144,7 +142,7 @@ def test_several_models(write):
         "  where:   a\n"
         "  got:     timm/one, timm/two\n"
         "  allowed: one of them\n"
-        "  do:      name it: --model timm/one"
+        "  do:      name it: --embeddings-model timm/one"
     )
 
 
@@ -158,21 +156,21 @@ def test_neighbours_by_one_of_several_models(write):
         "  where:   a\n"
         "  got:     timm/one, timm/two\n"
         "  allowed: one of them\n"
-        "  do:      name it: --embeddings-of timm/one"
+        "  do:      name it: --embeddings-model timm/one"
     )
     table, _ = neighbours_of("a", None, model="timm/two")
-    assert table.equals(similar(two, k=10, classes="any").table)
+    assert table.equals(similar(two, neighbours=10, among="any").table)
 
 
 def test_another_model(write):
     write("a")
-    assert message_of(model="timm/ones") == (
+    assert message_of(embeddings_model="timm/ones") == (
         "The folder holds no embeddings of 'timm/ones'.\n"
         "  where:   a\n"
         "  allowed: timm/one\n"
         "  do:      did you mean 'timm/one'?"
     )
-    assert message_of(model="x") == (
+    assert message_of(embeddings_model="x") == (
         "The folder holds no embeddings of 'x'.\n"
         "  where:   a\n"
         "  allowed: timm/one\n"
@@ -228,13 +226,33 @@ def test_broken_embeddings(write, content):
     assert lines[3:] == ["  do:      predict these images again, with --embeddings"]
 
 
-def test_places_that_are_not_written_to(write):
+def test_the_command(write):
+    """Former names of options are understood, and no table of another kind is written over."""
     write("a")
-    assert message_of(out="similar.csv") == (
-        "Cannot write this kind of file.\n  where:   similar.csv\n  allowed: .parquet"
+    write("b", n=5, seed=1)
+
+    def run(*arguments):
+        return CliRunner().invoke(cli.app, ["similar", "a", *arguments])
+
+    done = run("-k", "2", "--classes", "any", "--queries", "b")
+    assert (done.exit_code, done.output.splitlines()[-2:]) == (
+        0,
+        ["5 images, 5 rows, 0 without neighbours", "wrote similar.parquet"],
     )
-    assert message_of(out="a/images.parquet") == (
-        "The table would be written over what it is made of.\n"
-        "  where:   a/images.parquet\n"
-        "  do:      choose another --out"
-    )
+    assert done.stderr.splitlines() == [
+        "Note: --classes is called --among now.",
+        "Note: -k is called --neighbours now.",
+    ]
+    about = tables.metadata(tables.read("similar.parquet", "similar"))
+    assert (about["model"], len(json.loads(about["inputs"]))) == ("timm/one", 6)
+    assert json.loads(run("--json").stdout) == {
+        "images": 12,
+        "rows": 36,
+        "empty": 0,
+        "notes": [],
+        "written": ["similar.parquet"],
+    }
+    before = Path("a/images.parquet").read_bytes()
+    done = run("--out", "a/images.parquet")
+    assert isinstance(done.exception, InputError)
+    assert Path("a/images.parquet").read_bytes() == before

@@ -11,7 +11,7 @@ from markdown_it import MarkdownIt
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
 from manyhot.evaluate.describe import Description, describe_tables
-from manyhot.reassess.card import MOST_RATERS, data_card
+from manyhot.reassess.card import MOST_RATERS, card_text
 from manyhot.tables import Labels, schema, votes_from_table
 
 CLASSES = from_keys("abcde")
@@ -145,7 +145,7 @@ First answer 2026-03-09 22:16 UTC, last answer 2026-03-10 08:16 UTC. The times o
 
 
 def test_a_card_by_hand(votes):
-    made = data_card(
+    made = card_text(
         describe_tables(labels(), classes=CLASSES),
         votes=votes,
         agreement=AGREEMENT,
@@ -157,7 +157,7 @@ def test_a_card_by_hand(votes):
 
 def test_a_card_of_labels_alone():
     table = labels(rated=pa.nulls(4, pa.bool_()), method=pa.nulls(4, pa.string()))
-    made = data_card(describe_tables(table, classes=CLASSES))
+    made = card_text(describe_tables(table, classes=CLASSES))
     said = ["Raters: not recorded.", "Times of answers: not recorded.", "Not measured."]
     assert all(f"\n\n{line}\n" in made for line in said)
     assert "| proposer | not recorded |\n" in made
@@ -169,8 +169,8 @@ def test_a_card_of_labels_alone():
 
 def test_raters_are_named_on_request_alone(votes):
     described = describe_tables(labels(), classes=CLASSES)
-    assert "bob" not in data_card(described, votes=votes)
-    named = data_card(described, votes=votes, named=True)
+    assert "bob" not in card_text(described, votes=votes)
+    named = card_text(described, votes=votes, named=True)
     assert "| ann\\|e | 5 |\n| bob | 5 |\n| cy | 2 |\n\n## When" in named
 
 
@@ -178,7 +178,7 @@ def test_many_raters():
     n = MOST_RATERS + 2
     columns = {"image_id": ["a"] * n, "class_id": pa.array([0] * n, pa.int32()), "answer": ["no"] * n}
     many = to_votes(columns | {"rater_id": [f"r{i:03}" for i in range(n)]})
-    made = data_card(describe_tables(labels(), classes=CLASSES), votes=many)
+    made = card_text(describe_tables(labels(), classes=CLASSES), votes=many)
     assert f"{n} raters gave {n} answers: 1 each.\n" in made
     assert f"\n| {MOST_RATERS} | 1 |\n\nAnd 2 more, with fewer answers.\n" in made
     assert "Times of answers: not recorded." in made
@@ -189,7 +189,7 @@ def test_no_votes_at_all():
         name: pa.array([], schema("votes").field(name).type)
         for name in ("image_id", "class_id", "rater_id", "answer")
     }
-    empty = data_card(describe_tables(labels(), classes=CLASSES), votes=to_votes(columns))
+    empty = card_text(describe_tables(labels(), classes=CLASSES), votes=to_votes(columns))
     assert "Raters: not recorded." in empty
     assert "Times of answers: not recorded." in empty
 
@@ -209,12 +209,12 @@ def test_sizes_as_the_hub_sorts_them(n, name):
     at = described.datasets.column_names.index("images")
     sized = described.datasets.set_column(at, "images", pa.array([n]))
     tables = {**described.tables, "datasets": sized}
-    assert f'\n- "{name}"\n' in data_card(Description(**tables))
+    assert f'\n- "{name}"\n' in card_text(Description(**tables))
 
 
 def test_markup_in_names_stays_text():
     hostile = 'a "b": |c\n---\nlicense: mit <img src=x> [x](y)'
-    made = data_card(describe_tables(labels(), classes=CLASSES, dataset=hostile))
+    made = card_text(describe_tables(labels(), classes=CLASSES, dataset=hostile))
     heading = next(line for line in made.splitlines() if line.startswith("# "))
     assert heading == '# a "b": \\|c --- license: mit \\<img src=x\\> \\[x\\](y): label sets'
     assert made.split("---\n")[1].startswith('pretty_name: "a \\"b\\": |c\\n')
@@ -225,7 +225,7 @@ def test_the_hub_reads_the_front_matter(require, votes):
     from huggingface_hub import DatasetCard
 
     name = 'a "b": |c\nlicense: mit'
-    made = data_card(
+    made = card_text(
         describe_tables(labels(), classes=CLASSES, dataset=name), votes=votes, licence="cc-by-4.0"
     )
     data = DatasetCard(made).data.to_dict()
@@ -259,7 +259,7 @@ def test_front_matter_is_yaml_that_says_what_was_given(require, hostile):
     require(importlib.util.find_spec("yaml"), "PyYAML, which `make docs` installs")
     import yaml
 
-    made = data_card(describe_tables(labels(), classes=CLASSES, dataset=hostile), licence=hostile)
+    made = card_text(describe_tables(labels(), classes=CLASSES, dataset=hostile), licence=hostile)
     opening, front, _ = made.split("---\n", 2)
     assert opening == ""
     assert yaml.safe_load(front) == {
@@ -287,7 +287,7 @@ def test_hostile_names_are_text_in_markdown(hostile):
 def markdown(name):
     """Return what a reader of Markdown makes of a card in which everything is called like this."""
     row = {"image_id": ["0.jpg"], "class_id": pa.array([0], pa.int32()), "answer": ["yes"]}
-    card = data_card(
+    card = card_text(
         describe_tables(labels(method=[name] * 4), classes=CLASSES, dataset=name),
         votes=to_votes(row | {"rater_id": [name]}),
         agreement=AGREEMENT,
@@ -300,7 +300,7 @@ def markdown(name):
 
 
 def test_names_of_files_in_other_encodings():
-    made = data_card(describe_tables(labels(), classes=CLASSES), licence="a\udcffb")
+    made = card_text(describe_tables(labels(), classes=CLASSES), licence="a\udcffb")
     assert '\nlicense: "a?b"\n' in made
     assert "\n| licence of the labels | a?b |\n" in made
 
@@ -316,14 +316,14 @@ def test_names_of_files_in_other_encodings():
 def test_times_that_python_has_no_dates_for(microseconds, said):
     times = pa.array([microseconds], pa.timestamp("us", "UTC"))
     row = {"image_id": ["0.jpg"], "class_id": pa.array([0], pa.int32()), "answer": ["yes"], "rater_id": ["x"]}
-    made = data_card(describe_tables(labels(), classes=CLASSES), votes=to_votes(row | {"answered_at": times}))
+    made = card_text(describe_tables(labels(), classes=CLASSES), votes=to_votes(row | {"answered_at": times}))
     assert f"\nFirst answer {said}, last answer {said}.\n" in made
 
 
 def test_several_data_sets_have_several_cards():
     described = [describe_tables(labels(), classes=CLASSES, dataset=name) for name in ("a", "b")]
     with pytest.raises(InputError) as error:
-        data_card(Description.concat(described))
+        card_text(Description.concat(described))
     assert (
         str(error.value) == "A data card is of one data set.\n  got:     a, b\n  do:      make one for each"
     )
@@ -331,5 +331,5 @@ def test_several_data_sets_have_several_cards():
 
 def test_another_table_for_the_agreement():
     with pytest.raises(InputError) as error:
-        data_card(describe_tables(labels(), classes=CLASSES), agreement=pa.table({"image_id": ["a"]}))
+        card_text(describe_tables(labels(), classes=CLASSES), agreement=pa.table({"image_id": ["a"]}))
     assert str(error.value).startswith("The agreement table lacks the column 'measure'.\n")

@@ -16,7 +16,7 @@ import manyhot
 from manyhot.core.sets import NO, YES, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import get
-from manyhot.study import Run
+from manyhot.study import StudyRun
 from manyhot.tables.sets import label_sets
 
 pytest.importorskip("timm")
@@ -159,7 +159,7 @@ def a_run(data, arm, tmp_path):
     shutil.copytree(data, tmp_path / "data" / "voc9", dirs_exist_ok=True)
     folder = tmp_path / "runs" / "voc9" / "small" / arm / "seed-0"
     folder.mkdir(parents=True)
-    return Run(tmp_path / "data" / "voc9", "voc9", "small", arm, 0, folder, smoke=True)
+    return StudyRun(tmp_path / "data" / "voc9", "voc9", "small", arm, 0, folder, smoke=True)
 
 
 def out_of_fold(run, monkeypatch, of):
@@ -284,10 +284,10 @@ def out(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["transfer", "uncertainty", "benchmarking", "robustness"])
 def test_each_study_runs_and_answers(name, out):
-    from manyhot.study import run_study
+    from manyhot.study import run_studies
 
     for only in (("cifar-sets", "small"), ("voc9", "lite0", "single", "sets")):
-        found = run_study(STUDIES / f"{name}.py", out, smoke=True, only=only)
+        (found,) = run_studies(STUDIES / f"{name}.py", out=out, smoke=True, only=only).answers
         assert not found.failed
     assert (out / "results" / name / "effects.csv").is_file()
     assert (out / "report" / f"{name}.html").is_file()

@@ -117,7 +117,7 @@ def test_seeds_can_be_fewer_or_more(given, trainer):
     assert given(study(seeds=(5, 1, 0)), seeds=5)[0].study.grid.seeds == (5, 1, 0, 2, 3)
     with pytest.raises(InputError) as error:
         given(study(), seeds=1)
-    assert str(error.value) == "A study needs two seeds or more, for intervals.\n  got:     1"
+    assert str(error.value) == "`seeds` is out of range.\n  got:     1\n  allowed: 2 or more"
 
 
 def test_only_some_are_run_with_what_they_want(given, trainer):
@@ -182,7 +182,7 @@ def test_the_same_answer_however_often_it_is_stopped(given, trainer, monkeypatch
 
     from manyhot.train import train as train_module
 
-    monkeypatch.setattr(train_module, "train_files", stopping(trainer))
+    monkeypatch.setattr(train_module, "train", stopping(trainer))
     toy = changed(measures=(RunMeasure("judged", "Judged.", stopping(toys.take), (toys.METRIC,)),))
     while True:
         try:
@@ -208,7 +208,7 @@ def test_a_training_that_was_stopped_finds_its_checkpoints(given, trainer, monke
 
     from manyhot.train import train as train_module
 
-    monkeypatch.setattr(train_module, "train_files", stopped)
+    monkeypatch.setattr(train_module, "train", stopped)
     other = changed(networks=(Net("small", "", {"model": "timm/test_vit"}),))
     for toy in (study(), study(), other):
         with pytest.raises(KeyboardInterrupt):

@@ -8,6 +8,7 @@ from scipy.ndimage import gaussian_filter
 from torchvision.transforms import v2
 
 from manyhot.errors import InputError
+from manyhot.train import augment
 from manyhot.train.augment import OPERATIONS, augmented, jittered, rand_augment, three_augment
 from manyhot.train.recipe import Recipe
 
@@ -53,7 +54,7 @@ def test_it_has_the_operations_of_torchvision():
 @pytest.mark.parametrize("magnitude", [0, 9, 30])
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_an_operation_is_that_of_torchvision(image, monkeypatch, name, magnitude):
-    monkeypatch.setattr("manyhot.train.augment.OPERATIONS", {name: OPERATIONS[name]})
+    monkeypatch.setattr(augment, "OPERATIONS", {name: OPERATIONS[name]})
     ours = [rand_augment(image, np.random.default_rng(seed), 1, magnitude) for seed in range(12)]
     torch.manual_seed(0)
     theirs = [One(name, magnitude)(image) for _ in range(12)]
@@ -69,7 +70,7 @@ def test_operations_are_drawn_with_replacement(monkeypatch, image):
         name: (strength, lambda x, s, name=name: drawn.append(name) or x)
         for name, (strength, _) in OPERATIONS.items()
     }
-    monkeypatch.setattr("manyhot.train.augment.OPERATIONS", spied)
+    monkeypatch.setattr(augment, "OPERATIONS", spied)
     for seed in range(1400):
         rand_augment(image, np.random.default_rng(seed), 2, 9)
     n = np.array([drawn.count(name) for name in OPERATIONS])

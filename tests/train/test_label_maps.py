@@ -14,10 +14,11 @@ from manyhot.errors import InputError, MatchError  # noqa: E402
 from manyhot.predict.network import Network, Preprocessing  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
 from manyhot.predict.weights import Trained, read_trained, write_trained  # noqa: E402
+from manyhot.run import Run  # noqa: E402
 from manyhot.train.label_maps import MapBlock, localised, place_weights, read_maps, read_relabel, write_maps  # noqa: E402
 from manyhot.train.make_label_maps import compute_label_maps  # noqa: E402
-from manyhot.train.train import train_files  # noqa: E402
-from manyhot.train.write_label_maps import label_map_files  # noqa: E402
+from manyhot.train.train import train  # noqa: E402
+from manyhot.train.write_label_maps import label_maps  # noqa: E402
 
 CLASSES = from_keys(("cat", "dog", "sofa", "train"))
 BOXES = torch.tensor(
@@ -146,7 +147,8 @@ def test_a_trained_network_makes_maps_and_tells_what_it_could_not_read(photos, n
     state, how = network.module.state_dict(), network.preprocessing.to_dict()
     trained = Trained("test_resnet", {}, CLASSES, "softmax", how, state)
     path = write_trained(trained, tmp_path / "t.safetensors")
-    n, written = label_map_files(photos, f"trained:{path}", tmp_path / "m.arrow", k=3, size=64)
+    made = label_maps(photos, model=f"trained:{path}", out=tmp_path / "m.arrow", top=3, size=64)
+    n, written = made.n_images, made.written
     assert n == 5
     assert [p.name for p in written] == ["m.arrow", "m-skipped.csv"]
     assert "broken.png" in written[1].read_text()
@@ -175,21 +177,21 @@ def training(photos, network, folder, told=None, **settings):
     trained = write_trained(
         Trained("test_resnet", {}, CLASSES, "softmax", how, state), folder / "t.safetensors"
     )
-    label_map_files(photos, f"trained:{trained}", folder / "all.arrow", size=64, k=4)
+    label_maps(photos, model=f"trained:{trained}", out=folder / "all.arrow", size=64, top=4)
     known = read_maps(folder / "all.arrow").blocks[0]
     write_maps(folder / "m.arrow", [MapBlock(*(part[:4] for part in known))], CLASSES, {})
     lines = "".join(f"{i}.png,{i % 4},true,{i % 4},yes\n" for i in range(5))
     (folder / "labels.csv").write_text(f"image_id,label,usable,classes,state\n{lines}")
     (folder / "classes.txt").write_text("\n".join(CLASSES.keys))
     given = {"model": "timm/test_resnet", "weights": "none", "size": 32, "batch": 2, "epochs": 1}
-    return train_files(
+    return train(
         photos,
         folder / "labels.csv",
-        folder / "run",
+        out=folder / "run",
         classes=folder / "classes.txt",
         settings={**given, "teach": "maps", "maps": str(folder / "m.arrow"), **settings},
-        notify=lambda *event: None if told is None else told.append(str(event)),
-    )
+        run=Run(on_event=lambda *event: None if told is None else told.append(str(event))),
+    ).network
 
 
 def test_crops_are_trained_on(photos, network, tmp_path):
@@ -213,9 +215,9 @@ def test_crops_are_trained_on(photos, network, tmp_path):
         ),
         (
             {"loss": "bce"},
-            "Label maps tell shares of classes, for a loss that ends in a softmax.\n"
+            "Label maps give shares of classes, for a loss that ends in a softmax.\n"
             "  got:     bce\n"
-            "  do:      take softmax, or teach something else",
+            "  do:      use the loss softmax, or teach something else",
         ),
     ],
 )

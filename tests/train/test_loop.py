@@ -13,16 +13,17 @@ from PIL import Image
 from safetensors.torch import load_file
 
 import trainings
-from manyhot import predict, read_labels
+from manyhot import predict_in_memory, read_labels
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
 from manyhot.predict.weights import read_trained
+from manyhot.run import Run
 from manyhot.tables.sets import label_sets
-from manyhot.train import loop
+from manyhot.train import loop, networks
+from manyhot.train import train as train_module
 from manyhot.train.networks import stages_of, start_of
 from manyhot.train.recipe import Recipe
 from manyhot.train.targets import teacher
-from manyhot.train.train import train_files
 
 
 @pytest.fixture(scope="module")
@@ -35,16 +36,16 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def train(folder, tmp_path):
-    def train(out, source="images", val=False, notify=None, **settings):
-        return train_files(
+    def train(out, source="images", val=False, on_event=None, **settings):
+        return train_module.train(
             source if not isinstance(source, str) else folder / source,
             folder / "labels.parquet",
-            tmp_path / out,
+            out=tmp_path / out,
             classes=folder / "classes.txt",
             val_labels=folder / "val.parquet" if val else None,
             settings={**trainings.TINY, **settings},
-            notify=notify,
-        )
+            run=Run(on_event=on_event),
+        ).network
 
     return train
 
@@ -103,7 +104,7 @@ def test_what_is_written_predicts(train, folder):
     assert [row["epoch"] for row in rows] == [str(i) for i in range(1, 9)]
     assert float(rows[-1]["loss"]) < float(rows[0]["loss"]) * 0.8
     best = max(float(row["val_real1"]) for row in rows)
-    predicted = predict(folder / "images", f"trained:{path}").predictions
+    predicted = predict_in_memory(folder / "images", f"trained:{path}").predictions
     at = [predicted.image_id.to_pylist().index(f"{i:03}.png") for i in range(20, 32)]
     scores = predicted.scores if predicted.is_dense else None
     top = predicted.classes[at, 0] if scores is None else scores[at].argmax(1)
@@ -120,7 +121,7 @@ def test_features_computed_once_train_as_images_do(train, monkeypatch, model):
     layer = "layer4" if "resnet" in model else "blocks.3"
     settings = {"model": model, "trained_from": layer, "augment": "none", "val": True, "lr": 1e-2}
     cached = train("cached", **settings)
-    monkeypatch.setattr("manyhot.train.networks.Stages.rest", lambda self: None)
+    monkeypatch.setattr(networks.Stages, "rest", lambda self: None)
     whole = train("whole", **settings)
     same(cached, whole, rtol=1e-3, atol=1e-5)
     for a, b in zip(log(cached), log(whole), strict=True):
@@ -160,7 +161,7 @@ def test_a_loss_of_whole_batches_is_told_to_see_parts(train):
     for name, parts in (("whole", 1), ("parts", 2)):
         train(
             name,
-            notify=lambda kind, about: kind == "note" and told.append(about["text"]),
+            on_event=lambda kind, about: kind == "note" and told.append(about["text"]),
             accumulate=parts,
             **settings,
         )

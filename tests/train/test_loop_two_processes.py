@@ -31,10 +31,10 @@ SETTINGS = {
 
 SCRIPT = """
 import json, sys
-from manyhot.train.train import train_files
+from manyhot.train.train import train
 labels, classes, val, runs = sys.argv[1:]
 for source, settings, out in json.loads(runs):
-    train_files(source, labels, out, classes=classes, val_labels=val, settings=settings)
+    train(source, labels, out=out, classes=classes, val_labels=val, settings=settings)
 """
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from manyhot.train.train import train_files
+from manyhot.train.train import train
 
 timm = pytest.importorskip("timm")
 
@@ -37,13 +37,13 @@ def test_recipes_run(shards, recipe, tmp_path):
     assert timm.is_model(settings["model"].removeprefix("timm/"))
     assert settings["lanes"] % 8 == 0, "eight GPUs share the lanes"
     small = {"size": 32, "batch": 8, "lanes": 4, "buffer": 8, "epochs": 2, "warmup": 1.0}
-    path = train_files(
+    path = train(
         os.fspath(shards / "train-{000..003}.tar"),
         shards / "labels.parquet",
-        tmp_path / "run",
+        out=tmp_path / "run",
         recipe=recipe,
         settings={**small, **SMALL[recipe.stem]},
-    )
+    ).network
     assert path.is_file()
     with (tmp_path / "run" / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -12,10 +12,11 @@ from safetensors.torch import load_file
 import trainings
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, ManyhotError, MatchError, OutputError, UnknownNameError
+from manyhot.run import Run
 from manyhot.tables import Labels, write_labels
 from manyhot.train import loop
+from manyhot.train import train as train_module
 from manyhot.train.recipe import Recipe, recipe_of
-from manyhot.train.train import train_files
 
 
 @pytest.fixture(scope="module")
@@ -34,15 +35,15 @@ def train(folder, tmp_path):
         labels="labels.parquet", source="images", out="out", save_every=60.0, val_labels=None, **settings
     ):
         told = []
-        path = train_files(
+        path = train_module.train(
             folder / source,
             folder / labels,
-            tmp_path / out,
+            out=tmp_path / out,
             classes=folder / "classes.txt",
             settings={**trainings.TINY, "epochs": 1, **settings},
             save_every=save_every,
-            notify=lambda kind, about: told.append(about["text"]) if kind == "note" else None,
-        )
+            run=Run(on_event=lambda kind, about: told.append(about["text"]) if kind == "note" else None),
+        ).network
         return path, told
 
     return train
@@ -132,7 +133,7 @@ def test_empty_sets(train, folder):
     assert message(InputError, train, "empty.parquet", out="softmax", empty="no", loss="softmax") == (
         "A softmax cannot learn that an image has no class.\n"
         "  got:     3 images without one\n"
-        "  do:      set empty to 'skip', or take a loss that ends in a sigmoid, such as bce"
+        "  do:      set empty to 'skip', or use a loss that ends in a sigmoid, such as bce"
     )
     trainings.labels(folder / "nothing.parquet", 16, state=[["no"] * 3] * 16)
     assert message(InputError, train, "nothing.parquet", out="nothing") == (
@@ -314,14 +315,14 @@ def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
     lines = "".join(f"{i:03}.png,{i % 2},true,0 1,yes {'yes' if i % 2 else 'no'}\n" for i in range(16))
     (folder / "two.csv").write_text("image_id,label,usable,classes,state\n" + lines)
     told = []
-    other = train_files(
+    other = train_module.train(
         folder / "images",
         folder / "two.csv",
-        tmp_path / "two",
+        out=tmp_path / "two",
         classes=folder / "two.txt",
         settings={**trainings.TINY, "epochs": 1, "lr": 1e-12, "weights": str(path)},
-        notify=lambda kind, about: told.append(about["text"]) if kind == "note" else None,
-    )
+        run=Run(on_event=lambda kind, about: told.append(about["text"]) if kind == "note" else None),
+    ).network
     assert told == ["model.safetensors knows other classes: the head begins anew"]
     old, new = load_file(path), load_file(other)
     assert new["fc.weight"].shape[0] == 2
@@ -351,17 +352,17 @@ def test_labels_to_judge_by_of_other_classes(folder, tmp_path):
     row["classes"] = pa.array(row["classes"], pa.list_(pa.int32()))
     write_labels(Labels(pa.table(row), 2, other.hash, True), tmp_path / "val.parquet")
     with pytest.raises(MatchError) as error:
-        train_files(
+        train_module.train(
             folder / "images",
             folder / "labels.parquet",
-            tmp_path / "out",
+            out=tmp_path / "out",
             val_labels=tmp_path / "val.parquet",
             settings=trainings.TINY,
         )
     assert str(error.value) == (
-        "The labels to judge by have other classes than those to train on.\n"
+        "The labels to evaluate on have other classes than those to train on.\n"
         f"  where:   {tmp_path / 'val.parquet'}\n"
         f"  got:     {other.hash}\n"
         f"  allowed: {trainings.CLASSES.hash}\n"
-        "  do:      give both over the same class list"
+        "  do:      give both the same class list"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import os
@@ -13,13 +14,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from typer.core import TyperCommand
 
 from manyhot import console
-from manyhot.cli.help import typer_command
+from manyhot.cli.events import show_run
+from manyhot.cli.help import ManyValues, typer_command
 from manyhot.cli.options import call
 from manyhot.command import Declaration, Parameter, hints_of, metadata_of, parameters_of, summary_of
-from manyhot.parameters import AtLeast, Between, FromEnvironment, Positional, Repeated, Shown, Was
+from manyhot.formats.writing import in_campaign
+from manyhot.parameters import (
+    Address,
+    AtLeast,
+    Between,
+    FromEnvironment,
+    InCampaign,
+    OptionName,
+    Positional,
+    Repeated,
+    Shown,
+    Was,
+)
 from manyhot.result import Result
 from manyhot.run import Run
 
@@ -43,6 +56,8 @@ def _read_type(hint: Any) -> tuple[Any, bool]:
         return _read_type(parts[0])
     if typing.get_origin(hint) is Literal:
         return StrEnum("Choice", {str(c): str(c) for c in typing.get_args(hint)}), False
+    if typing.get_origin(hint) is Mapping:
+        return str, True
     if typing.get_origin(hint) in (tuple, list, Sequence):
         return _read_type(typing.get_args(hint)[0])[0], True
     return (str if hint is Any else hint), False
@@ -51,7 +66,9 @@ def _read_type(hint: Any) -> tuple[Any, bool]:
 def _kind(parameter: Parameter) -> tuple[Any, bool]:
     """Return what one value is, and whether several may be given."""
     kind, repeated = _read_type(parameter.hint)
-    return kind, repeated or any(isinstance(m, Repeated) for m in metadata_of(parameter.hint))
+    metadata = metadata_of(parameter.hint)
+    kind = str if any(isinstance(m, Address) for m in metadata) else kind
+    return kind, repeated or parameter.several or any(isinstance(m, Repeated) for m in metadata)
 
 
 def _declared(parameter: Parameter) -> inspect.Parameter:
@@ -71,21 +88,37 @@ def _declared(parameter: Parameter) -> inspect.Parameter:
         has_default = not (repeated or parameter.default in (None, inspect.Parameter.empty))
         info = typer.Argument(**more, show_default=str(parameter.default) if has_default else False)
         return _parameter(parameter.name, hint | None, info, None)
-    default = None if repeated or parameter.default is None else parameter.default
+    is_required = parameter.default is inspect.Parameter.empty and not _former([parameter])
+    default = parameter.default if is_required or not repeated else None
+    default = None if default is inspect.Parameter.empty and not is_required else default
     for metadata in metadata_of(parameter.hint):
         more |= {"envvar": metadata.name} if isinstance(metadata, FromEnvironment) else {}
-    info = typer.Option(_option(parameter.name), **more)
+    info = typer.Option(_option(parameter), **more)
     return _parameter(parameter.name, hint | None if default is None else hint, info, default)
 
 
 def _is_argument(parameter: Parameter) -> bool:
     """Return whether a parameter is an argument of the command, not an option."""
-    positional = any(isinstance(m, Positional) for m in metadata_of(parameter.hint))
-    return not parameter.group and (positional or parameter.default is inspect.Parameter.empty)
+    metadata = metadata_of(parameter.hint)
+    if any(isinstance(m, OptionName) for m in metadata):
+        return False
+    positional = any(isinstance(m, Positional) for m in metadata)
+    is_required = parameter.default is inspect.Parameter.empty and not parameter.keyword_only
+    return not parameter.group and (positional or is_required)
 
 
-def _option(name: str) -> str:
-    return "--" + name.rstrip("_").replace("_", "-")
+def _option(parameter: Parameter) -> str:
+    own = (m.name for m in metadata_of(parameter.hint) if isinstance(m, OptionName))
+    return next(own, "--" + parameter.name.rstrip("_").replace("_", "-"))
+
+
+def _shown_name(parameter: Parameter) -> str:
+    """Return the name of a parameter as errors show it: of an argument or an option."""
+    return (
+        f"argument '{parameter.name.upper()}'"
+        if _is_argument(parameter)
+        else f"option '{_option(parameter)}'"
+    )
 
 
 def _parameter(name: str, hint: Any, info: Any, default: Any = inspect.Parameter.empty) -> inspect.Parameter:
@@ -112,7 +145,7 @@ def _hidden(name: str, option: str, parameter: Parameter) -> inspect.Parameter:
     return _parameter(name, hint | None, typer.Option(option, hidden=True), None)
 
 
-def build(name: str, function: Callable[..., Any]) -> TyperCommand:
+def build(name: str, function: Callable[..., Any]) -> ManyValues:
     """Return the command of a function that `command` declared."""
     about: Declaration = function.declaration  # type: ignore[attr-defined]
     parameters = list(parameters_of(function))
@@ -126,24 +159,29 @@ def build(name: str, function: Callable[..., Any]) -> TyperCommand:
     def callback(**values: Any) -> None:
         as_json, out = values.pop("as_json"), values.pop("out", None) if writes else None
         _take_former(values, former)
-        arguments = _arguments(function, parameters, values)
+        several = [value for p in parameters if p.several for value in values.pop(p.name)]
+        arguments = _arguments(function, [p for p in parameters if not p.several], values)
+        if out is None and writes and isinstance(about.out, InCampaign):
+            out = in_campaign(arguments[about.out.argument], about.out.file)
         if out is not None:
-            returned.check_out(out, _places(values.values()))
-        with console.show_progress() as on_progress:
-            run = Run(call(), on_progress)
-            result = function(**arguments, **({"run": run} if takes_run else {}))
+            returned.check_out(out, [*several, *_places(values.values())])
+        with show_run(as_json, streams=about.streams) as (on_progress, on_event):
+            run = Run(call(), on_progress, on_event)
+            result = function(*several, **arguments, **({"run": run} if takes_run else {}))
             written = result.written if out is None else result.write(out, run=run)
-        _show(result, written, as_json)
+        _show(result, written, as_json, streamed=about.streams)
         if result.exit_code:
             raise typer.Exit(result.exit_code)
 
     more = [_hidden(name, *was) for name, was in former.items()]
-    more += [_out(about.out), _json()] if writes else [_json()]
+    more += [_out(about.out, returned)] if writes else []
+    more += [_json(about.streams)]
     signature = inspect.Signature([*(_declared(p) for p in parameters), *more])
     callback.__signature__ = signature  # type: ignore[attr-defined]
     callback.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-    text = f"{summary_of(function)}\n\n{_examples(about.examples)}"
+    text = "\n\n".join(filter(None, [summary_of(function), _examples(about.examples)]))
     made = typer_command(name.rpartition(" ")[2], callback, help=text)
+    made.moved = about.moved
     shown: Any
     for shown in made.params:  # the text says the range
         shown._get_number_range_help_str = lambda: None
@@ -155,33 +193,36 @@ def _take_former(values: dict[str, Any], former: Mapping[str, tuple[str, Paramet
     for name, (option, parameter) in former.items():
         value = values.pop(name)
         if value is not None:
-            now = (
-                f"the argument {parameter.name.upper()}"
-                if _is_argument(parameter)
-                else _option(parameter.name)
-            )
+            is_argument = _is_argument(parameter)
+            now = f"the argument {parameter.name.upper()}" if is_argument else _option(parameter)
             console.say(f"Note: {option} is called {now} now.", err=True)
             values[parameter.name] = value
         elif parameter.default is inspect.Parameter.empty and values[parameter.name] is None:
-            raise typer.BadParameter(f"Missing argument '{parameter.name.upper()}'.")
+            raise typer.BadParameter(f"Missing {_shown_name(parameter)}.")
 
 
-def _out(default: str | None) -> inspect.Parameter:
-    text = "Folder to write to; made if absent."
-    option = typer.Option("--out", help=text, file_okay=False, metavar="FOLDER")
-    if default is None:
+def _out(default: str | InCampaign | None, result: type[Result]) -> inspect.Parameter:
+    kind, text = result.TARGET
+    is_folder, one_table = kind == "FOLDER", len(result.NAMES) == 1
+    text += " Or a file: a name that ends in .parquet or .csv." if is_folder and one_table else ""
+    text += (
+        f" By default {default.file}, in the folder of a campaign." if isinstance(default, InCampaign) else ""
+    )
+    option = typer.Option("--out", help=text, file_okay=not is_folder or one_table, metavar=kind)
+    if default is None or isinstance(default, InCampaign):
         return _parameter("out", Path | None, option, None)
     return _parameter("out", Path, option, Path(default))
 
 
-def _json() -> inspect.Parameter:
-    return _parameter(
-        "as_json", bool, typer.Option("--json", help="Print JSON instead of text, for programs."), False
+def _json(streams: bool) -> inspect.Parameter:
+    text = (
+        "events, a JSON object a line, instead of text" if streams else "JSON instead of text, for programs"
     )
+    return _parameter("as_json", bool, typer.Option("--json", help=f"Print {text}."), False)
 
 
 def _examples(lines: Sequence[str]) -> str:
-    return f"Example{'s' if len(lines) > 1 else ''}: {' · '.join(lines)}"
+    return f"Example{'s' if len(lines) > 1 else ''}: {' · '.join(lines)}" if lines else ""
 
 
 def _arguments(
@@ -192,6 +233,8 @@ def _arguments(
     for parameter in parameters:
         value = values[parameter.name]
         value = value.value if isinstance(value, StrEnum) else value
+        if typing.get_origin(_plain_type(parameter.hint)) is Mapping and value is not None:
+            value = dict(setting(text, _option(parameter)) for text in value)
         if value is not None:
             grouped.setdefault(parameter.group, {})[parameter.name] = value
     alone = grouped.pop("", {})
@@ -199,18 +242,44 @@ def _arguments(
     return alone | {name: hints[name](**fields) for name, fields in grouped.items()}
 
 
+def _plain_type(hint: Any) -> Any:
+    return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
+
+
+def setting(text: str, option: str = "--set") -> tuple[str, Any]:
+    """Return name and value of ``NAME=VALUE``; a value that is no literal is a text."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{option} is NAME=VALUE; got {text}")
+    try:
+        return name.strip(), ast.literal_eval(value)
+    except (SyntaxError, ValueError):
+        return name.strip(), value
+
+
 def _places(values: Iterable[Any]) -> Iterator[Any]:
     for value in values:
         yield from value if isinstance(value, list) else [value]
 
 
-def _show(result: Result, written: Sequence[Path], as_json: bool) -> None:
+def _show(result: Result, written: Sequence[Path], as_json: bool, *, streamed: bool = False) -> None:
+    """Print a result; one whose events were shown as they came leaves the files to say."""
     if as_json:
-        console.say(json.dumps(result.to_json() | {"written": [str(path) for path in written]}))
+        if not streamed:
+            shown: Any = result.to_json()
+            files = {"written": [str(path) for path in written]}
+            # A listing is a list for programs.
+            console.say(json.dumps(shown if isinstance(shown, list) else shown | files))
         return
-    for line in result.lines():
-        console.say(line)
-    for note in result.notes:
-        console.say(f"Note: {note}.", err=True)
+    if not streamed:
+        for line in result.lines():
+            console.say(line)
+        for note in result.notes:
+            console.say(f"Note: {note}.", err=True)
     for line in console.written_lines(written):
         console.say(line)
+    if written and result.DRAWS:
+        from manyhot.report.export import undrawn
+
+        if missing := undrawn():
+            console.say(f"Note: there are no figures: {missing}.", err=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import typer
@@ -10,17 +11,28 @@ from typer.core import TyperCommand
 
 
 class ManyValues(TyperCommand):
-    """A command whose option ``--predictions`` takes one or more values: ``--predictions a.npy b.npy``."""
+    """A command whose option ``--predictions`` takes one or more values: ``--predictions a.npy b.npy``.
+
+    Attributes
+    ----------
+    moved : mapping of str to str
+        Options of the last release that went to another command, each with that command.
+    """
+
+    moved: Mapping[str, str] = MappingProxyType({})
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Repeat the option before each further value, which is what Click understands."""
         spread: list[str] = []
         taking = False
         for arg in args:
+            option = arg.partition("=")[0]
+            if option in self.moved:
+                raise typer.BadParameter(f"{option} is a command of its own now: {self.moved[option]}")
             if taking and not arg.startswith("-") and spread[-1] != "--predictions":
                 spread.append("--predictions")
             elif arg.startswith("-"):
-                taking = arg.partition("=")[0] == "--predictions"
+                taking = option == "--predictions"
             spread.append(arg)
         return super().parse_args(ctx, spread)
 
@@ -28,12 +40,12 @@ class ManyValues(TyperCommand):
 HELP = {"help_option_names": ["-h", "--help"]}
 
 
-def typer_command(name: str, function: Callable[..., Any], **more: Any) -> TyperCommand:
+def typer_command(name: str, function: Callable[..., Any], **more: Any) -> ManyValues:
     """Return a function as a command by itself."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command(name, context_settings=HELP, cls=ManyValues, **more)(function)
     made = typer.main.get_command(app)
-    assert isinstance(made, TyperCommand)
+    assert isinstance(made, ManyValues)
     in_words(made)
     return made
 

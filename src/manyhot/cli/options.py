@@ -6,12 +6,9 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from manyhot.reassess.card import CardFacts
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, for programs.")]
 OutOption = Annotated[
@@ -47,48 +44,6 @@ ClassesOption = Annotated[
         help="Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.",
     ),
 ]
-
-CardOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--card", help="Data card of labels to write, Markdown: who, when, protocol, agreement, counts."
-    ),
-]
-
-CardVotesOption = Annotated[
-    str | None,
-    typer.Option(
-        "--votes",
-        help="For the card: the votes that the labels rest on, as for agreement; by default those of "
-        "the campaign that the labels lie in.",
-    ),
-]
-
-CardAgreementOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--agreement",
-        help="For the card: agreement.parquet of `manyhot agreement`; by default measured on the votes.",
-    ),
-]
-
-LicenceOption = Annotated[
-    str | None, typer.Option("--licence", help="For the card: of the labels, such as cc-by-4.0.")
-]
-
-NamedOption = Annotated[
-    bool, typer.Option("--named", help="For the card: call raters by their ids, not by numbers.")
-]
-
-
-def card_facts(
-    votes: str | None, agreement: Path | None, licence: str | None, named: bool
-) -> CardFacts | None:
-    """Return what these options tell a data card, or None where none of them is given."""
-    from manyhot.reassess.card import CardFacts
-
-    told = votes or agreement or licence or named
-    return CardFacts(votes, agreement, licence, named) if told else None
 
 
 def call() -> str:

@@ -16,11 +16,11 @@ from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, data_set
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
-from manyhot.formats.writing import PathLike, Progress
-from manyhot.parameters import Flattened, Repeated, Shown
+from manyhot.formats.writing import PathLike, Progress, images_file
+from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
-from manyhot.tables.arrays import as_tables
+from manyhot.tables.arrays import as_predictions, as_tables
 from manyhot.tables.sets import single_labels
 from manyhot.tables.skipped_files import SkippedFiles
 
@@ -50,6 +50,12 @@ class Reading(Flattened):
         Name of the data set in the tables; by default its own.
     trust_order
         Take rows and classes in the order they have, without checking it.
+    label
+        Original labels beside label sets that are arrays or lists, one an image; -1 where there is none.
+    n_classes
+        How many classes there are, where neither labels nor scores say so.
+    score_kind
+        What scores in arrays are: probability, logit, or score, which only ranks.
     """
 
     rows: PathLike | None = None
@@ -57,6 +63,9 @@ class Reading(Flattened):
     classes: PathLike | ClassList | None = None
     dataset: str = ""
     trust_order: bool = False
+    label: Annotated[Any, PythonOnly()] = None
+    n_classes: Annotated[int, PythonOnly()] = 0
+    score_kind: Annotated[str, PythonOnly()] = "score"
 
 
 READING = Reading()
@@ -93,10 +102,12 @@ def open_inputs(
     given = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
     in_files = isinstance(given, list | tuple) and all(isinstance(p, str | os.PathLike) for p in given)
     if isinstance(labels, str | os.PathLike) and in_files:
-        paths = [reading.rows, reading.images, reading.classes]
-        inputs = {
-            Path(p).name: sha256(p) for p in paths if isinstance(p, str | os.PathLike) and Path(p).is_file()
-        }
+        paths = [
+            images_file(p)
+            for p in (reading.rows, reading.images, reading.classes)
+            if isinstance(p, str | os.PathLike)
+        ]
+        inputs = {p.name: sha256(p) for p in paths if p.is_file()}
         asked = Asked(given, models, reading.rows, reading.images, reading.classes, run.on_progress)
         for part in sources(labels, asked):
             part.inputs.update(inputs)
@@ -105,26 +116,77 @@ def open_inputs(
     yield _in_memory(labels, given, reading)
 
 
+def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QUIET) -> Iterator[Source]:
+    """Yield the data sets that a call names, for verbs over label sets alone.
+
+    Parameters
+    ----------
+    labels
+        Label sets as a table, a frame or arrays; a file in any format, a campaign, a benchmark or one of its
+        data sets.
+    reading, run
+        As in `open_inputs`.
+
+    Raises
+    ------
+    ManyhotError
+        If it is none of these, or a file cannot be read.
+    """
+    if not isinstance(labels, str | os.PathLike):
+        yield _in_memory(labels, {}, reading)
+        return
+    benchmark, dataset = BENCHMARKS.get(str(labels)), data_set(labels)
+    if benchmark or dataset:
+        asked = Asked(images=reading.images, progress=run.on_progress)
+        found = [_published(d, asked) for d in (benchmark.datasets if benchmark else [dataset]) if d]
+    else:
+        found = [_labels_alone(Path(labels), reading)]
+    yield from (replace(source, name=reading.dataset or source.name) for source in found)
+
+
+def _labels_alone(path: Path, reading: Reading) -> Source:
+    """Return the label sets of a file or a campaign."""
+    if not path.exists():
+        raise _nothing_called(path)
+    campaign = Campaign.read(path) if (path / DESCRIPTION).is_file() else None
+    file = campaign.path("labels") if campaign else path
+    classes = _class_list(reading.classes or (campaign.path("classes") if campaign else None))
+    labels = read_labels(file, classes=classes) if file.exists() else None
+    images = _images(reading.images or (campaign.path("images") if campaign else None), classes)
+    inputs = {file.name: sha256(file)} if file.is_file() else {}
+    name = path.resolve().name if campaign else (labels.name if labels else "") or path.resolve().stem
+    return Source(name, labels, images, classes, lambda: iter(()), 0, inputs, campaign=campaign)
+
+
 def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
-    """Return a data set that is given, or whose models are."""
+    """Return a data set whose labels or predictions are in memory."""
     classes = _class_list(reading.classes)
-    if isinstance(labels, str | os.PathLike):
-        labels = read_labels(labels, classes=classes)
-    found = [predictions] if isinstance(predictions, Predictions) else predictions
-    are_tables = isinstance(found, Iterator) or (
-        isinstance(found, list | tuple) and all(isinstance(p, Predictions) for p in found)
+    n_classes = reading.n_classes or (len(classes) if classes else 0)
+    models = [predictions] if isinstance(predictions, Predictions) else predictions
+    are_tables = isinstance(models, Iterator) or (
+        isinstance(models, list | tuple) and all(isinstance(p, Predictions) for p in models)
     )
-    if not (isinstance(labels, Labels) and are_tables):
-        n_classes = len(classes) if classes else None
-        labels, found = as_tables(labels, predictions, n_classes, None, classes=classes)
     images = _images(reading.images, classes)
-    name = reading.dataset or labels.name or "labels"
-    n = len(found) if isinstance(found, list) else 0
-    return Source(name, labels, images, classes, lambda: iter(found), n, {})
+    if isinstance(labels, Images):
+        labels, images = None, labels
+        if not are_tables:
+            kind = reading.score_kind
+            models = as_predictions(models, n_classes=n_classes, ids=images.image_id, score_kind=kind)
+    else:
+        if isinstance(labels, str | os.PathLike):
+            labels = read_labels(labels, classes=classes)
+        if not (isinstance(labels, Labels) and are_tables and reading.label is None):
+            labels, models = as_tables(
+                labels, predictions, n_classes or None, reading.label, reading.score_kind, classes
+            )
+    table = images if labels is None else labels
+    name = reading.dataset or (table.name if table is not None else "") or "labels"
+    n = len(models) if isinstance(models, list) else 0
+    return Source(name, labels, images, classes, lambda: iter(models), n, {})
 
 
 def _images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:
-    return images if isinstance(images, Images | None) else read_images(images, classes=classes)
+    return images if isinstance(images, Images | None) else read_images(images_file(images), classes=classes)
 
 
 def _class_list(classes: PathLike | ClassList | None) -> ClassList | None:
@@ -241,13 +303,19 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
     elif path.exists():
         yield _files(path, asked)
     else:
-        names = [d.name for b in BENCHMARKS.values() for d in b.datasets]
-        raise InputError(
-            "There is no such data set, campaign or file.",
-            got=source,
-            allowed=f"{', '.join(dict.fromkeys([*BENCHMARKS, *names]))}; the folder of a campaign or of "
-            "predictions; label sets or images in a file",
-        )
+        raise _nothing_called(source)
+
+
+def _nothing_called(name: PathLike) -> InputError:
+    published = list(dict.fromkeys([*BENCHMARKS, *(d.name for b in BENCHMARKS.values() for d in b.datasets)]))
+    near = difflib.get_close_matches(str(name), published, n=1)
+    return InputError(
+        "There is no such data set, campaign or file.",
+        got=name,
+        allowed=f"{', '.join(published)}; the folder of a campaign or of predictions; label sets or images "
+        "in a file",
+        do=f"did you mean {near[0]!r}?" if near else None,
+    )
 
 
 def original_alone(images: Images, classes: ClassList | None, first: Callable[[], Predictions]) -> Labels:
@@ -287,7 +355,7 @@ def _published(dataset: BenchmarkData, asked: Asked) -> Source:
         files = [f for f in fetched.files if asked.fits(f.stem)]
         asked.check_some(files, [f.stem for f in fetched.files])
         models, n, misfits = (lambda: map(fetched.read, files)), len(files), SkippedFiles()
-    images = _images(asked.images, class_list()) or fetched.rows
+    images = _images(asked.images, class_list()) or fetched.images
     return Source(dataset.name, fetched.labels, images, class_list(), models, n, inputs, misfits, dataset)
 
 
@@ -313,7 +381,10 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
 
 def _files(path: Path, asked: Asked) -> Source:
     classes = _class_list(asked.classes)
-    table = path / "images.parquet" if (path / "images.parquet").is_file() else path
+    # A folder with label sets is judged on them, never in silence on the original labels beside them.
+    sets, table = path / "labels.parquet", images_file(path)
+    shown = table if table != path else None
+    table = sets if sets.is_file() else table
     given = asked.predictions or ([path] if table != path else [])
     if not given and path.is_file() and detect(path, ("predictions",)) is not None:
         raise InputError(
@@ -325,10 +396,10 @@ def _files(path: Path, asked: Asked) -> Source:
         raise InputError("There are no predictions.", where=path, do="give some: --predictions FILE")
     rows = read_images(asked.rows, classes=classes) if asked.rows else None
     labels = None
-    if table == path and detect(path, ("labels",)) is not None:
-        labels = read_labels(path, classes=classes)
+    if table == sets or (table == path and detect(path, ("labels",)) is not None):
+        labels = read_labels(table, classes=classes)
         labels = labels if rows is None else labels.with_labels(rows)
-    named = asked.images or (table if labels is None else None)
+    named = asked.images or shown or (table if labels is None else None)
     inputs = {table.name: sha256(table)} if table.is_file() else {}
     models, n, misfits = _own(prediction_files(given), rows, classes, asked, inputs)
     return Source(

@@ -29,19 +29,17 @@ from manyhot.data.inputs import (
 )
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
-from manyhot.evaluate.judge import check_order
-from manyhot.evaluate.slices import case_of
+from manyhot.evaluate.cases import ModelCase, labels_of, model_cases
 from manyhot.parameters import AtLeast, Count, Probability, Was
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Row, Tables, in_points, listing, percent, rows_of
 from manyhot.report.listings import Head
 from manyhot.report.text import counted, title_of
 from manyhot.run import QUIET, Run
-from manyhot.tables import Labels, Predictions, align, check_same_classes, schema
+from manyhot.tables import Labels, schema
 from manyhot.tables.columns import COUNT, INT, ITS, REAL, TEXT, bounds, interval
 from manyhot.tables.definitions import declare_table
 from manyhot.tables.sets import label_sets
-from manyhot.tables.skipped_files import fitting_models
 
 Columns = Mapping[str, Any]
 
@@ -207,7 +205,7 @@ def diagnose_companions(
     """
     parts, inputs = [], dict[str, str]()
     for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
-        sets = source.sets() if source.images is None else source.sets().with_labels(source.images)
+        sets = labels_of(source)
         known = source.classes or class_list_of(sets.class_hash)
         names = list(known.names) if known else [str(i) for i in range(sets.n_classes)]
         judge = _Judge(
@@ -219,9 +217,8 @@ def diagnose_companions(
             min_images=min_images,
             labelled=labelled,
             unasked=unasked,
-            trust_order=reading.trust_order,
         )
-        parts.append(judge.judged(source, run))
+        parts.append(judge.judged(source, reading.trust_order, run))
         inputs |= source.inputs
     found_if = f"among the best {k}" if probability is None else f"probability >= {probability:g}"
     metadata = {"least": str(min_images), "found": found_if}
@@ -243,7 +240,6 @@ class _Judge:
     min_images: int
     labelled: bool
     unasked: bool
-    trust_order: bool
     models: list[str] = field(default_factory=list)
     _without: list[str] = field(default_factory=list)
     _parts: list[Columns] = field(default_factory=list)
@@ -271,25 +267,23 @@ class _Judge:
         self._found = np.zeros(len(self.beside.rows))
         self._known = np.ones(len(self.beside.rows), bool)
 
-    def judged(self, source: Source, run: Run) -> Companions:
+    def judged(self, source: Source, trust_order: bool, run: Run) -> Companions:
         """Return what all models of a data set find."""
-        for model, seen in fitting_models(source.models(), self.look, source.misfits):
-            self.add(model, *seen)
-            if run.on_progress:
-                run.on_progress(model.model, len(self.models), 0)
+        for model in model_cases(source, depth=self.k, trust_order=trust_order, run=run):
+            self.add(model.model, *self.look(model))
         done = self.finish()
         return replace(done, notes=(*done.notes, *source.misfits.notes(self.dataset)))
 
-    def add(self, model: Predictions, found: Floats | None, known: npt.NDArray[np.bool_]) -> None:
+    def add(self, model: str, found: Floats | None, known: npt.NDArray[np.bool_]) -> None:
         if found is None:
-            self._without.append(model.model)
+            self._without.append(model)
             return
-        self.models.append(model.model)
+        self.models.append(model)
         self._found += found
         self._known &= known
         told = {name: values[self.tested] for name, values in self.pairs.items()}
         measured = _measured(self.few, found, known, self.tested[self.tested])
-        self._parts.append({**told, **measured, "model": model.model, "n_models": 1})
+        self._parts.append({**told, **measured, "model": model, "n_models": 1})
 
     def finish(self) -> Companions:
         if not self.models:
@@ -328,17 +322,10 @@ class _Judge:
                 f"the most are {most:,}"
             )
 
-    def look(self, model: Predictions) -> tuple[Floats | None, npt.NDArray[np.bool_]]:
+    def look(self, model: ModelCase) -> tuple[Floats | None, npt.NDArray[np.bool_]]:
         """Return what is found of what is looked for, and whether the model tells; None if it never does."""
-        check_same_classes(self.labels, model)
-        name = self.labels.name or "the labels"
-        alignment = align(self.labels.image_id, model.image_id, left_name=name, right_name=model.model)
-        sets = self.sets if not alignment.left_only else self.sets.take(alignment.left)
-        case = case_of(sets, model, alignment, self.k)
-        if not self.trust_order:
-            check_order(case, model, alignment)
-        place = np.full(len(self.sets), -1)
-        place[alignment.left] = np.arange(len(alignment.left))
+        case, place = model.case, np.full(len(self.sets), -1)
+        place[model.rows] = np.arange(len(model.rows))
         row = place[self.beside.rows]
         known = row >= 0
         if self.probability is None:

@@ -1,9 +1,11 @@
-"""What rules that sort errors need beside predictions and label sets, from tables and class lists."""
+"""What the rules that sort errors need beside predictions and label sets."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +22,13 @@ from manyhot.core.error_kinds import (
     rarity_of,
 )
 from manyhot.core.sets import NO_LABEL, LabelSets
+from manyhot.data import catalog
+from manyhot.data.inputs import Source
 from manyhot.errors import InputError, MatchError
+from manyhot.files import sha256
+from manyhot.formats import detect, read_findings, read_images, read_labels
+from manyhot.formats.tsipras import read_superclasses
+from manyhot.formats.writing import PathLike
 from manyhot.tables import Images, Labels, one_chunk
 from manyhot.tables.predictions import list_matrix
 from manyhot.tables.sets import label_sets
@@ -53,9 +61,93 @@ COLLAPSED = (
 et al. 2023 list them."""
 
 
+_MISTAKES = "imagenet-mistakes"
+"""The catalogue entry in which experts called images of ImageNet's validation set non-prototypical."""
+
+_VALIDATED = "imagenet-val-predictions"
+"""The catalogue entry with predictions of these images."""
+
+_CATEGORY = "non-prototypical"
+"""The category of such images in findings."""
+
+
+def _published_ids(source: Source) -> list[str] | None:
+    """Return the images of ImageNet's validation set that experts called non-prototypical."""
+    if source.published is None or source.published.predictions != _VALIDATED:
+        return None
+    files = [f.path for f in catalog.catalog_entry(_MISTAKES).files if f.path.endswith("_mistakes.json")]
+    return [i for path in catalog.fetch(_MISTAKES, only=files).values() for i in listed_ids(path)]
+
+
+def listed_ids(path: PathLike) -> list[str]:
+    """Return the images that a file lists as non-prototypical.
+
+    Parameters
+    ----------
+    path : path-like
+        Findings, of which only that category counts if they have a column ``category``; or images, in any
+        format.
+    """
+    path = Path(path)
+    if path.is_file() and detect(path, ("findings",)) is not None:
+        table = read_findings(path)
+        if "category" in table.column_names:
+            table = table.filter(pa.compute.equal(table["category"], _CATEGORY))
+        return [i for i in table["image_id"].to_pylist() if i is not None]
+    ids: list[str] = read_images(path).image_id.to_pylist()
+    return ids
+
+
+@dataclass(frozen=True, eq=False)
+class EvidenceFiles:
+    """Where evidence is read from, in tables or files; None for what there is not.
+
+    Attributes
+    ----------
+    superclasses, collapsed_pairs, cooccurrence_labels, non_prototypical, similar, neighbours
+        As in `manyhot.diagnose_errors`.
+    """
+
+    superclasses: PathLike | Mapping[str, Collection[int]] | None = None
+    collapsed_pairs: Collection[tuple[int, int]] | None = None
+    cooccurrence_labels: PathLike | Labels | None = None
+    non_prototypical: PathLike | Collection[str] | None = None
+    similar: pa.Table | None = None
+    neighbours: Images | None = None
+
+    def hashes(self) -> dict[str, str]:
+        """Return the sha256 of each file by name."""
+        places = (self.superclasses, self.cooccurrence_labels, self.non_prototypical)
+        paths = [Path(p) for p in places if isinstance(p, str | os.PathLike)]
+        return {path.name: sha256(path) for path in paths if path.is_file()}
+
+    def read_superclasses(
+        self, n_classes: int, classes: ClassList | None
+    ) -> Mapping[str, Collection[int]] | None:
+        """Return the classes of each superclass."""
+        path = self.superclasses
+        if not isinstance(path, str | os.PathLike):
+            return path
+        if str(path) == "tsipras" and not Path(path).exists():
+            path = catalog.fetch_file("tsipras", "superclasses.npy")
+        return read_superclasses(path, n_classes, classes)
+
+    def read_labels(self, classes: ClassList | None) -> Labels | None:
+        """Return the label sets in which classes occur together."""
+        place = self.cooccurrence_labels
+        return read_labels(place, classes=classes) if isinstance(place, str | os.PathLike) else place
+
+    def listed_ids(self, source: Source) -> Collection[str] | None:
+        """Return the images that people called non-prototypical."""
+        if self.non_prototypical is None:
+            return _published_ids(source)
+        place = self.non_prototypical
+        return listed_ids(place) if isinstance(place, str | os.PathLike) else place
+
+
 @dataclass
-class World:
-    """What is known beside predictions, and why the rest is not."""
+class ErrorEvidence:
+    """What the rules need beside predictions, and why there is no more."""
 
     labels: Labels
     sets: LabelSets
@@ -72,29 +164,24 @@ class World:
                 do="give the class list that the labels are over",
             )
 
-    def known(
-        self,
-        superclasses: Mapping[str, Collection[int]] | None,
-        pairs: Collection[tuple[int, int]] | None,
-        together: Labels | None,
-        non_prototypical: Collection[str] | None,
-        similar: pa.Table | None,
-        neighbours: Images | None,
-    ) -> tuple[ErrorContext, dict[str, str]]:
-        """Return what is known, and for each need that is not why."""
-        counted = self._together(together)
-        known = replace(
+    def context(self, files: EvidenceFiles, source: Source) -> tuple[ErrorContext, dict[str, str]]:
+        """Return the evidence, and for each need without any why."""
+        together = self._together(files.read_labels(source.classes))
+        superclasses = files.read_superclasses(self.labels.n_classes, source.classes)
+        listed = files.listed_ids(source)
+        similar = files.similar
+        context = replace(
             ErrorContext.of(self.sets),
             hierarchy=self._hierarchy(),
             groups=None if superclasses is None else self._groups(superclasses),
-            pairs=self._pairs(pairs),
-            together=counted if len(counted[0]) else None,
-            neighbours=None if similar is None else self.neighbours(similar, neighbours),
-            listed=None if non_prototypical is None else self._listed(non_prototypical),
+            pairs=self._pairs(files.collapsed_pairs),
+            together=together if len(together[0]) else None,
+            neighbours=None if similar is None else self.neighbours(similar, files.neighbours),
+            listed=None if listed is None else self._listed(listed),
         )
         name = self.classes.name if self.classes is not None else ""
-        about = f"the class list {name} has" if name else "the class list is not known, and so"
-        return known, {
+        about = f"the class list {name} has" if name else "without a class list there is"
+        return context, {
             "superclasses": f"{about} no hierarchy, and no superclasses are given",
             "pairs": f"no collapsed pairs are known {f'for the class list {name}' if name else ''}".strip(),
             "others": "nobody was asked about a class beside the original labels",
@@ -166,7 +253,7 @@ class World:
         listed = pc.is_in(self.labels.image_id, pa.array(list(ids), pa.string()))
         if not pc.any(listed).as_py():
             self.notes.append(
-                f"none of the {len(ids):,} images that are listed as non-prototypical is among the images"
+                f"none of the {len(ids):,} images listed as non-prototypical is among the images"
             )
         return np.asarray(listed.to_numpy(zero_copy_only=False), bool)
 
@@ -174,7 +261,7 @@ class World:
         """Return the labels of similar images, and how rare each image is; None where none has a label."""
         if similar["class_id"].null_count < len(similar):
             raise InputError(
-                "These similar images were searched for class by class.",
+                "These similar images were searched class by class.",
                 got=f"{len(similar) - similar['class_id'].null_count:,} rows of one class",
                 allowed="one row an image, with its nearest images of any class",
                 do="make it with --classes any",
@@ -198,10 +285,10 @@ class World:
         classes[there] = near
         closest[there] = best[:, 0] if best.shape[1] else np.nan
         if not (classes != NOTHING).any():
-            return None  # that nobody's neighbours are of any class would be a silent zero
+            return None  # otherwise the rule would silently match no error
         if len(there) < len(self.labels):
             without = len(self.labels) - len(there)
-            self.notes.append(f"{without:,} of {len(self.labels):,} images have no similar ones")
+            self.notes.append(f"{without:,} of {len(self.labels):,} images have no similar images")
         return NeighbourLabels(classes, rarity_of(closest))
 
 

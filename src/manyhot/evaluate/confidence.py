@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -31,8 +31,12 @@ from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import case_of
 from manyhot.tables import Labels, Predictions, align, check_same_classes, schema
-from manyhot.tables.definitions import EVENTS, FITTED_TO, RECALIBRATIONS
+from manyhot.tables.definitions import EVENTS
 from manyhot.tables.sets import label_sets
+
+Recalibration = Literal["temperature", "vector", "isotonic"]
+RECALIBRATIONS: tuple[Recalibration, ...] = get_args(Recalibration)
+FITTED_TO = ("labels", "sets")
 
 
 @dataclass(frozen=True)

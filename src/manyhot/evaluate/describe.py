@@ -1,16 +1,11 @@
-"""What a labels table holds: sizes of label sets, pairs of classes, rejected original labels, a data card.
-
-Label files in, their sizes of label sets, pairs of classes and rejected labels out.
-"""
+"""What a labels table holds: sizes of label sets, pairs of classes, rejected original labels."""
 
 from __future__ import annotations
 
-import difflib
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,34 +13,44 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, class_list_of
+from manyhot.command import command
+from manyhot.console import fact_lines, table_lines
 from manyhot.core.sets import UNCLEAR, YES, LabelSets, pairs_within
 from manyhot.data import catalog
-from manyhot.data.benchmarks import BENCHMARKS, Fetched
+from manyhot.data.benchmarks import BenchmarkData, Fetched
+from manyhot.data.inputs import LabelsLike, Reading, Source, open_labels
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.cases import labels_of
 from manyhot.evaluate.outputs import save_label_figures, write_tables
-from manyhot.files import sha256
-from manyhot.formats import read_classes, read_images, read_labels
-from manyhot.formats.writing import PathLike, Progress
-from manyhot.tables import Labels, one_chunk, schema
+from manyhot.formats.writing import PathLike
+from manyhot.parameters import Shown, Was
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import Images, Labels, one_chunk, schema
 from manyhot.tables.sets import label_sets
-
-if TYPE_CHECKING:
-    from manyhot.reassess.card import CardFacts
-
 
 MOST_PAIRS = 200
 """Pairs of classes that are listed, the most frequent first."""
 
 
+MOST_SHOWN = 10
+"""Pairs of classes that a terminal shows of a data set."""
+
+
 @dataclass(frozen=True, eq=False)
-class Description:
+class Description(Result):
     """A labels table in numbers.
 
     Attributes
     ----------
     datasets, set_sizes, class_pairs, rejected : pyarrow.Table
         The tables of these names; see `manyhot.tables.TABLES`.
+    notes, metadata, inputs
+        As in `Result`.
     """
+
+    NAMES = ("datasets", "set_sizes", "class_pairs", "rejected")
+    DRAWS: ClassVar[bool] = True
 
     datasets: pa.Table
     set_sizes: pa.Table
@@ -53,19 +58,97 @@ class Description:
     rejected: pa.Table
 
     @classmethod
-    def concat(cls, parts: list[Description]) -> Description:
+    def concat(cls, parts: Sequence[Description], *, inputs: dict[str, str] | None = None) -> Description:
         """Join the descriptions of several data sets."""
-        return cls(*(pa.concat_tables([p.tables[n] for p in parts]) for n in parts[0].tables))
+        tables = (pa.concat_tables([part.tables[name] for part in parts]) for name in cls.NAMES)
+        return cls(*tables, inputs=inputs or {})
 
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The tables by name."""
-        return {
-            "datasets": self.datasets,
-            "set_sizes": self.set_sizes,
-            "class_pairs": self.class_pairs,
-            "rejected": self.rejected,
-        }
+    def to_json(self) -> dict[str, Any]:
+        """Return the rows of all tables but `rejected`, which has a row an image."""
+        return {name: table.to_pylist() for name, table in self.tables.items() if name != "rejected"}
+
+    def lines(self) -> Iterator[str]:
+        """Yield sizes of label sets and the most frequent pairs of each data set."""
+        for card in self.datasets.to_pylist():
+            yield from _card_lines(card)
+            sizes, pairs = (
+                [row for row in table.to_pylist() if row["dataset"] == card["dataset"]]
+                for table in (self.set_sizes, self.class_pairs)
+            )
+            cells = [(str(r["size"]), f"{r['images']:,}", f"{r['share']:.2%}") for r in sizes]
+            yield from table_lines(("labels", "images", "share"), cells)
+            if pairs:
+                yield ""
+                shown = [(f"{r['name_a']} + {r['name_b']}", f"{r['images']:,}") for r in pairs[:MOST_SHOWN]]
+                yield from table_lines(("most frequent pairs", "images"), shown)
+            yield ""
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the tables, and their figures where the extra ``report`` is installed; see `Result.write`."""
+        written = write_tables(self.tables, out, call=run.call, inputs=self.inputs)
+        return [*written, *save_label_figures(self.tables, out, run.call)]
+
+
+@command(
+    "describe",
+    examples=("manyhot describe imagenet", "manyhot describe labels.parquet --out description"),
+    moved={"--card": "manyhot card LABELS --out README.md"},
+)
+def describe(
+    *labels: LabelsLike,
+    images: Annotated[PathLike | Images | None, Shown("FILE"), Was("--rows")] = None,
+    classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
+    dataset: str = "",
+    run: Run = QUIET,
+) -> Description:
+    """Count labels of images: sizes of label sets, pairs of classes, original labels that were rejected.
+
+    Parameters
+    ----------
+    *labels
+        Label sets in any format, a campaign, or a benchmark such as imagenet.
+    images
+        Images table with original labels, where a file of label sets has none.
+    classes
+        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+    dataset
+        Name of the data set; by default its own.
+    run
+        How the call runs.
+
+    Returns
+    -------
+    Description
+
+    Raises
+    ------
+    InputError
+        If a file cannot be read.
+    MatchError
+        If two data sets have the same name.
+    """
+    reading = Reading(images=images, classes=classes, dataset=dataset)
+    parts: dict[str, Description] = {}
+    inputs: dict[str, str] = {}
+    for given in labels:
+        for source in open_labels(given, reading=reading, run=run):
+            if source.name in parts:
+                raise MatchError(
+                    "Two data sets have the same name.",
+                    got=source.name,
+                    do="describe them one at a time, or rename one",
+                )
+            parts[source.name] = describe_source(source)
+            inputs |= source.inputs
+    if not parts:
+        raise InputError("There are no label sets to describe.", do="give at least one data set")
+    return Description.concat(list(parts.values()), inputs=inputs)
+
+
+def describe_source(source: Source) -> Description:
+    """Describe the label sets of one data set."""
+    rights = rights_of(source.published) if source.published else {}
+    return describe_tables(labels_of(source), classes=source.classes, dataset=source.name, **rights)
 
 
 def describe_tables(
@@ -87,7 +170,7 @@ def describe_tables(
     dataset : str
         Its name; that of the labels by default.
     licence, citation, home : str, optional
-        For the data card.
+        Of the labels, for the table and the data card.
 
     Raises
     ------
@@ -175,7 +258,7 @@ def _pairs(name: str, sets: LabelSets, names: tuple[str, ...]) -> pa.Table:
     a, b = pairs_within(rows)
     low, high = np.minimum(classes[a], classes[b]), np.maximum(classes[a], classes[b])
     pair, count = np.unique(low * sets.n_classes + high, return_counts=True)
-    # By count, and among equals by class: the order must not hang on the sort.
+    # By count, and among equals by class: the order must not depend on the sort.
     best = np.lexsort((pair, -count))[:MOST_PAIRS]
     first, second = pair[best] // sets.n_classes, pair[best] % sets.n_classes
     of_class = np.bincount(classes, minlength=sets.n_classes)
@@ -218,125 +301,30 @@ def _rejected(name: str, labels: Labels, sets: LabelSets, names: tuple[str, ...]
     return pa.table(columns, schema=schema("rejected"))
 
 
-def describe(
-    labels: Labels | str | os.PathLike[str], *, classes: ClassList | None = None, dataset: str = "labels"
-) -> Description:
-    """Describe label sets: their sizes, which classes go together, which original labels are not in them.
-
-    Parameters
-    ----------
-    labels : Labels or path-like
-        In any format where it is a file.
-    classes : ClassList, optional
-        Gives names of classes.
-    dataset : str
-        The name of labels that have none.
-    """
-    if not isinstance(labels, Labels):
-        from manyhot.formats import read_labels
-
-        labels = read_labels(labels, classes=classes)
-    return describe_tables(labels, classes=classes, dataset=labels.name or dataset)
-
-
-def describe_files(
-    labels: Sequence[PathLike] | PathLike,
-    out: PathLike | None = None,
-    *,
-    rows: PathLike | None = None,
-    classes: PathLike | None = None,
-    card: PathLike | None = None,
-    facts: CardFacts | None = None,
-    call: str = "",
-    progress: Progress | None = None,
-) -> tuple[Description, list[Path]]:
-    """Describe label sets: how many labels images have, which classes go together, which labels fell.
-
-    Parameters
-    ----------
-    labels : sequence of path-like
-        Label files and folders in any format, and names of benchmarks such as ``imagenet``; a folder called
-        like one is meant by ``./imagenet``.
-    out : path-like, optional
-        Folder for the tables ``datasets``, ``set_sizes``, ``class_pairs`` and ``rejected``, and for their
-        figures, where the extra ``report`` is installed.
-    rows : path-like, optional
-        Original labels, where a file has none.
-    classes : path-like, optional
-        The class list; see `manyhot.formats.read_classes`.
-    card : path-like, optional
-        Markdown file for the data card of the one data set.
-    facts : CardFacts, optional
-        What the card tells beside the labels.
-
-    Raises
-    ------
-    ManyhotError
-        For each kind of bad input; nothing is written then.
-    """
-    from manyhot.reassess.card import CardFacts, check_facts, write_card
-
-    check_facts(card, facts)
-    known = read_classes(classes) if classes else None
-    images = read_images(rows, classes=known) if rows else None
-    parts: list[Description] = []
-    inputs: dict[str, str] = {}
-    for source in [labels] if isinstance(labels, str | os.PathLike) else labels:
-        # A benchmark's name wins over a folder called like it, which `evaluate` leaves behind.
-        if str(source) in BENCHMARKS:
-            parts += _published(str(source), progress)
-            continue
-        _check_exists(source)
-        read = read_labels(source, classes=known)
-        read = read.with_labels(images) if images is not None else read
-        parts.append(describe_tables(read, classes=known, dataset=_name(read.name, source)))
-        inputs |= {Path(source).name: sha256(source)} if Path(source).is_file() else {}
-    _check_names(parts)
-    description = Description.concat(parts)
-    written: list[Path] = []
-    if card is not None:
-        first = labels if isinstance(labels, str | os.PathLike) else labels[0]
-        written.append(write_card(description, card, facts or CardFacts(), labels=first, classes=classes))
-    if out is None:
-        return description, written
-    written += write_tables(description.tables, out, call=call, inputs=inputs)
-    return description, [*written, *save_label_figures(description.tables, out, call)]
-
-
-def _check_exists(source: PathLike) -> None:
-    if not Path(source).exists():
-        near = difflib.get_close_matches(str(source), BENCHMARKS, n=1, cutoff=0.5)
-        raise InputError(
-            "The file does not exist.",
-            where=source,
-            allowed=f"label sets as a file or folder, or {' or '.join(BENCHMARKS)}",
-            do=f"did you mean {near[0]!r}?" if near else None,
-        )
-
-
-def _check_names(parts: Sequence[Description]) -> None:
-    seen: set[str] = set()
-    for part in parts:
-        name = part.datasets["dataset"][0].as_py()
-        if name in seen:
-            raise MatchError(
-                "Two label files have the same name.",
-                got=name,
-                do="describe them one at a time, or rename one",
-            )
-        seen.add(name)
-
-
-def _name(name: str, source: PathLike) -> str:
-    return name or Path(source).stem
-
-
-def _published(name: str, progress: Progress | None) -> list[Description]:
-    return [describe_fetched(d.fetch(progress)) for d in BENCHMARKS[name].datasets]
-
-
 def describe_fetched(fetched: Fetched) -> Description:
     """Describe the labels of a published data set, with licence and citation from the catalogue."""
-    entry = catalog.catalog_entry(fetched.about.labels[0])
-    about = {"licence": entry.licence, "citation": entry.citation, "home": entry.home}
-    return describe_tables(fetched.labels, classes=class_list(), dataset=fetched.name, **about)
+    rights = rights_of(fetched.about)
+    return describe_tables(fetched.labels, classes=class_list(), dataset=fetched.name, **rights)
+
+
+def rights_of(dataset: BenchmarkData) -> dict[str, str]:
+    """Return licence, citation and home of the labels of a published data set."""
+    entry = catalog.catalog_entry(dataset.labels[0])
+    return {"licence": entry.licence, "citation": entry.citation, "home": entry.home}
+
+
+def _card_lines(card: dict[str, Any]) -> Iterator[str]:
+    """Yield the counts of a data set as a terminal shows them."""
+    sets = card["images"] - card["unusable"] - card["empty"]
+    yield f"{card['dataset']}: {card['images']:,} images, {card['labels']:,} labels"
+    share = card["multi"] / max(sets, 1)
+    facts = [("two or more labels", f"{card['multi']:,}", f"of {sets:,} images with any ({share:.1%})")]
+    facts.append(("no valid class", f"{card['empty']:,}", ""))
+    if card["labelled"]:
+        share = card["rejected"] / card["labelled"]
+        total = f"of {card['labelled']:,} ({share:.1%})"
+        facts.append(("original label not valid", f"{card['rejected']:,}", total))
+    if card["rated"] is not None:
+        facts.append(("looked at by people", f"{card['rated']:,}", ""))
+    yield from fact_lines(facts)
+    yield ""

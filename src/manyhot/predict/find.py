@@ -1,32 +1,28 @@
-"""Models by name: build the one that a command names, and list those that fit a pattern."""
+"""Models by name: build the one that a command names."""
 
 from __future__ import annotations
 
 import ast
 import contextlib
 import difflib
-import fnmatch
 import hashlib
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from manyhot import registry
 from manyhot.classes import ClassList
 from manyhot.errors import InputError, UnknownNameError
-from manyhot.extras import required
 from manyhot.files import sha256
-from manyhot.predict.adapters.timm import is_classifier
 from manyhot.predict.network import PREPROCESSING_OPTIONS, Network
 
 _LONGEST = 200
-"""Characters of the name of published weights; a longer one is not looked into."""
+"""Characters of a name that can be one of published weights; a longer one is not parsed."""
 
 
 def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Network:
-    """Build the network that a name tells.
+    """Build the network that a name refers to.
 
     Parameters
     ----------
@@ -46,7 +42,7 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     UnknownNameError
         There is no such model.
     InputError
-        The options are none of it, or it cannot be built.
+        The model has no such option, or it cannot be built.
     MissingExtraError
         A package that it needs is not installed.
     """
@@ -73,7 +69,7 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
 
 
 def find_backbone(spec: str) -> Network:
-    """Build a network for its features: weights that tell no classes will do, a linear head will not.
+    """Build a network for its features: weights without classes are accepted, a linear head is not.
 
     Raises
     ------
@@ -88,10 +84,9 @@ def find_backbone(spec: str) -> Network:
 
 
 def is_published(spec: str) -> bool:
-    """Return whether a name stands for published weights, so that building it runs and opens nothing else.
+    """Return whether a name refers to published weights, so that building it runs and opens nothing else.
 
-    Names of models that packages register do, and those of families that say so (`published`), with numbers
-    for options.
+    It does if a package registers the name, or its family says so (`published`), with numbers as options.
 
     Raises
     ------
@@ -108,7 +103,7 @@ def is_published(spec: str) -> bool:
 
 
 def published_names() -> list[str]:
-    """Return what stands for published weights: names, and how a model of a family is called."""
+    """Return the names of published weights, and the form of such names in each family."""
     entries = [registry.get("model", name) for name in registry.names("model")]
     return [
         str(e.about.get("form", e.name)) for e in entries if "published" in e.about or "form" not in e.about
@@ -116,13 +111,13 @@ def published_names() -> list[str]:
 
 
 def _with_preprocessing(options: dict[str, Any]) -> dict[str, Any]:
-    """Put the options of preprocessing, which several families take, into one."""
+    """Gather the options of preprocessing, which several families take, in one."""
     own = {name: value for name, value in options.items() if name not in PREPROCESSING_OPTIONS}
     return own | {"preprocessing": {name: options[name] for name in PREPROCESSING_OPTIONS if name in options}}
 
 
 def _marked(network: Network) -> Network:
-    """Tell by a hash which weights these are: others under the same name are another run.
+    """Record a hash of the weights: other weights under the same name are another run.
 
     0.03 s for EfficientNet-Lite0, a second for a ViT-L/16.
     """
@@ -147,13 +142,13 @@ def _add_weights(digest: Any, module: Any) -> None:
 
 
 def _add_file(digest: Any, path: Path) -> None:
-    for part in (path, path.with_suffix(".bin")):  # OpenVINO's weights lie beside its graph
+    for part in (path, path.with_suffix(".bin")):  # OpenVINO's weights are beside its graph
         if part.is_file():
             digest.update(sha256(part).encode())
 
 
 def families() -> dict[str, str]:
-    """Return the families of models by name, each with how a model of it is called."""
+    """Return the families of models by name, each with the form of the names of its models."""
     entries = (registry.get("model", name) for name in registry.names("model"))
     return {e.name: str(e.about["form"]) for e in entries if "form" in e.about}
 
@@ -172,7 +167,7 @@ def _entry(name: str, spec: str) -> registry.Entry:
 
 
 def _family(name: str) -> tuple[str, str]:
-    """Return the family of a model and the rest of its name; empty for a model that stands for itself."""
+    """Return the family of a model and the rest of its name; empty for a model without a family."""
     for family, form in families().items():
         head = form[: len(family) + 1]
         if name == family or name.startswith(head):
@@ -184,7 +179,7 @@ def _family(name: str) -> tuple[str, str]:
 
 
 def _split(spec: str) -> tuple[str, dict[str, Any]]:
-    """Return the name, and the options in brackets after it; a file's name may have brackets, too."""
+    """Return the name and the options in brackets after it; the name of a file may also have brackets."""
     spec = spec.strip()
     if "(" not in spec or not spec.endswith(")"):
         return spec, {}
@@ -201,80 +196,3 @@ def _options(brackets: str) -> dict[str, Any]:
     if not all(k.arg for k in call.keywords):
         raise SyntaxError
     return {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
-
-
-@dataclass(frozen=True)
-class Listed:
-    """A model that can be predicted with.
-
-    Attributes
-    ----------
-    name : str
-        As ``manyhot predict --model`` takes it.
-    size : int, optional
-        Height of the images that it takes.
-    classes : str
-        What it predicts over: a class list by name, or how many classes.
-    source : str
-        Where its weights come from.
-    """
-
-    name: str
-    size: int | None
-    classes: str
-    source: str
-
-
-def list_models(pattern: str = "*") -> list[Listed]:
-    """Return the models whose names fit a pattern with ``*`` and ``?``, with their family or without.
-
-    A pattern without either is a part of the name.
-
-    Raises
-    ------
-    MissingExtraError
-        The extra ``models`` is not installed.
-    """
-    if not any(c in pattern for c in "*?["):
-        pattern = f"*{pattern}*"
-    every = [*_own(), *_timm(pattern), *_torchvision()]
-    return [m for m in every if _fits(m.name, pattern)]
-
-
-def _fits(name: str, pattern: str) -> bool:
-    return any(
-        fnmatch.fnmatchcase(n.lower(), pattern.lower()) for n in (name, name.partition("/")[2] or name)
-    )
-
-
-def _own() -> Iterator[Listed]:
-    for name in registry.names("model"):
-        entry = registry.get("model", name)
-        if "form" not in entry.about:
-            yield Listed(name, entry.about.get("size"), str(entry.about.get("classes", "")), "package")
-
-
-def _timm(pattern: str) -> Iterator[Listed]:
-    timm: Any = required("timm", "The list of models")
-    for name in timm.list_pretrained():
-        if not _fits(f"timm/{name}", pattern):
-            continue  # before its configuration is copied
-        config = timm.get_pretrained_cfg(name)
-        if config is None or not is_classifier(config):
-            continue
-        yield Listed(f"timm/{name}", config.input_size[1], _classes(config.num_classes), "hub")
-
-
-def _torchvision() -> Iterator[Listed]:
-    models: Any = required("torchvision.models", "The list of models")
-    for base in models.list_models(module=models):
-        for weights in models.get_model_weights(base):
-            categories = weights.meta.get("categories")
-            if not categories:
-                continue  # weights to go on training with
-            size, classes = weights.transforms.keywords["crop_size"], _classes(len(categories))
-            yield Listed(f"torchvision/{base}.{weights.name}", size, classes, "pytorch.org")
-
-
-def _classes(n: int) -> str:
-    return "imagenet1k" if n == 1000 else f"{n:,}"

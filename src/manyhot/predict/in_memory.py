@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -16,13 +15,14 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, class_list, from_keys, of_outputs
 from manyhot.errors import InputError
 from manyhot.extras import required
+from manyhot.formats.writing import PathLike
 from manyhot.predict.engines import Trial, precision_of
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.parts import NoneLeftError
-from manyhot.predict.run import PredictSettings, choose_for, columns_of
+from manyhot.predict.run import TOP_CLASSES, PredictSettings, choose_for, columns_of
 from manyhot.predict.scoring import Keep, Scored, score_parts, select_scores
-from manyhot.predict.sources import LabelLookup, open_source
+from manyhot.predict.sources import ImagesLike, LabelLookup, open_source
 from manyhot.tables import Images, Predictions
 
 
@@ -37,22 +37,22 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """What a model said about the images of a source.
+    """The predictions of a model, and the images that they are of.
 
     Attributes
     ----------
     predictions : Predictions
-        The best classes or the scores of all. In the order of `images`.
+        Top classes or the scores of all, in the order of `images`.
     images : Images
         The images that could be decoded.
     skipped : tuple of Skipped
         Those that could not.
     embeddings : ndarray of float16, shape (n, D), optional
-        Penultimate features, where they were asked for.
+        Penultimate features, if they were requested.
     trials : tuple of Trial
-        What engines did, the chosen one among them.
+        Engines that were tried, with the chosen one.
     notes : tuple of str
-        What to know about the model, such as that its preprocessing is assumed.
+        Caveats about the model, such as that its preprocessing is assumed.
     """
 
     predictions: Predictions
@@ -63,93 +63,51 @@ class Predicted:
     notes: tuple[str, ...] = ()
 
 
-def predict(
-    source: Any,
-    model: Any,
+def predict_in_memory(
+    images: ImagesLike,
+    model: str | Network,
     *,
-    top: int | None = 20,
+    top: int | None = TOP_CLASSES,
     classes: ClassList | None = None,
-    labels: str | os.PathLike[str] | None = None,
+    labels: PathLike | None = None,
     engine: str = "auto",
     precision: str = "f32",
     embeddings: bool = False,
     workers: int | None = None,
     batch: int | None = None,
-    ids: Sequence[str] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Predicted:
-    """Predict the classes of images.
+    """Predict the classes of images and return the predictions, without writing files.
 
     An image that cannot be decoded is skipped and listed. The same files give the same numbers on the same
     machine with the same engine and batch.
 
     Parameters
     ----------
-    source : path-like, or torch.nn.Module
-        A folder of images, or what else ``manyhot predict`` reads. ``predict(module, loader)`` runs a module
-        over the batches of a loader as they come.
-    model : str, Network, or iterable
-        A name such as ``efficientnet-lite0`` or ``timm/resnet50.a1_in1k``; or the loader.
+    images : path-like
+        A folder of images, or what else `manyhot.predict` reads.
+    model : str or Network
+        A name such as ``efficientnet-lite0`` or ``timm/resnet50.a1_in1k``.
     top : int, optional
-        How many of the best classes to keep; None keeps the scores of all.
-    classes : ClassList, optional
-        Of the data set, where they are not those of the model: the scores of these are kept, by key.
-    labels : path-like, optional
-        CSV with the label of each image.
-    engine : str
-        ``auto`` measures those that are installed where there is enough to do, and takes the fastest with
-        the same answers; or ``torch``, ``openvino``, ``onnx``.
-    precision : str
-        ``f32``; ``bf16`` or ``f16`` are faster on some processors and change answers.
-    embeddings : bool
-        Whether to keep the penultimate features.
-    workers, batch : int, optional
-        Threads, by default one a core, and images of a call.
-    ids : sequence of str, optional
-        Of the images of a loader, in its order.
+        Number of top classes to keep; None keeps the scores of all.
+    classes, labels, engine, precision, embeddings, workers, batch
+        As in `manyhot.predict`.
     progress : callable, optional
         Called as ``progress(images done, images in all)`` after each batch.
 
     Raises
     ------
-    InputError
-        The source does not exist, holds no image, two of one name, or none that can be decoded.
-    MatchError
-        The model does not know all the classes.
-    UnknownNameError
-        There is no such model or engine.
-    MissingExtraError
-        A package that the model or the engine needs is not installed.
+    ManyhotError
+        As in `manyhot.predict`.
     """
-    if not isinstance(source, str | os.PathLike):
-        options = {"labels": labels, "engine": engine, "precision": precision, "embeddings": embeddings}
-        _check_unused(**options, workers=workers, batch=batch)
-        return predict_loader(source, model, top=top, classes=classes, ids=ids, progress=progress)
-    if ids is not None:
-        raise InputError(
-            "ids are those of a loader.", where=source, do="leave them out: a source has its own"
-        )
     settings = PredictSettings(top, engine, precision_of(precision), embeddings, workers=workers, batch=batch)
-    network = model if isinstance(model, Network) else find_model(str(model), classes)
-    opened = open_source(source, labels=labels)
-    choice = choose_for(opened, network, settings)
-    on_batch = _counter(progress, opened.n)
+    network = model if isinstance(model, Network) else find_model(model, classes)
+    source = open_source(images, labels=labels)
+    choice = choose_for(source, network, settings)
+    on_batch = _counter(progress, source.n)
     keep = Keep(top, columns_of(network, classes))
-    scored = list(score_parts(opened.parts, network, choice.engine, keep, progress=on_batch))
-    return _predicted(scored, network, classes or network.classes, opened.strict, str(source), choice.trials)
-
-
-def _check_unused(**options: Any) -> None:
-    """Refuse options that a module and a loader would not heed."""
-    usual = {"engine": "auto", "precision": "f32", "embeddings": False}
-    given = next((name for name, value in options.items() if value != usual.get(name)), "")
-    if given:
-        raise InputError(
-            "A module with a loader runs as it is.",
-            got=f"{given}={options[given]!r}",
-            allowed="top, classes, ids, progress",
-            do="set it in the module or in the loader; or give a path and the name of a model",
-        )
+    scored = list(score_parts(source.parts, network, choice.engine, keep, progress=on_batch))
+    return _predicted(scored, network, classes or network.classes, source.strict, str(images), choice.trials)
 
 
 def _counter(
@@ -215,7 +173,7 @@ def image_table(
     uris: Sequence[str] | None = None,
     sizes: Sequence[tuple[int, int] | None] | None = None,
 ) -> Images:
-    """Return an images table; columns of which nothing is known are left out."""
+    """Return an images table without columns that would be empty."""
     columns: dict[str, Any] = {"image_id": pa.array(ids, pa.string())}
     if uris is not None:
         columns["uri"] = pa.array(uris, pa.string())
@@ -236,7 +194,7 @@ def predict_loader(
     ids: Sequence[str] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Predicted:
-    """Run a module over a loader's batches, where it lies and as it is, in evaluation mode.
+    """Predict the batches of a loader with a module, in evaluation mode, on the device that it is on.
 
     Parameters
     ----------
@@ -255,20 +213,22 @@ def predict_loader(
 
     Notes
     -----
-    Where the data set names its classes, as an ImageFolder does, labels are found by these names in the class
-    list; else they count in it.
+    If the data set names its classes, as an ImageFolder does, its labels are looked up by these names in the
+    class list; otherwise they are indices into it.
 
     Raises
     ------
     InputError
-        Nobody knows the ids of the images, there are more or fewer, or the module does not return logits.
+        The ids of the images are unknown, there are more or fewer of them than images, or the module does not
+        return logits.
     """
     torch: Any = required("torch", "Predicting with a module")
     if not isinstance(module, torch.nn.Module):
         raise InputError(
-            "This is neither a source of images nor a module.",
+            "This is not a module.",
             got=type(module).__name__,
-            allowed="predict(source, model) with a path and a name, or predict(module, loader)",
+            allowed="a torch.nn.Module",
+            do="predict a folder with a model by name: manyhot.predict, or manyhot.predict_in_memory",
         )
     expected = list(ids) if ids is not None else _file_names(loader)
     class_names = _class_names(loader)
@@ -324,7 +284,7 @@ def _network(module: Any, n: int, classes: ClassList | None, names: Sequence[str
 
 
 def _class_names(loader: Any) -> list[str]:
-    """Return the classes that the labels of a data set count in; nothing where it does not tell."""
+    """Return the names of the classes of a loader's data set; none if it has no names."""
     dataset = getattr(loader, "dataset", None)
     names = getattr(dataset, "wnids", None) or getattr(dataset, "classes", None) or ()
     return list(names) if all(isinstance(name, str) for name in names) else []
@@ -370,7 +330,7 @@ def _named(own: list[str] | None, ids: list[str] | None, at: int, n: int) -> lis
         return own
     if ids is None:
         raise InputError(
-            "Nobody knows which images these are.",
+            "The ids of the images are unknown.",
             allowed="ids=…, batches of (images, labels, ids), or an ImageFolder that is not shuffled",
             do="rows without ids cannot be joined with labels",
         )

@@ -1,73 +1,171 @@
-"""Images to files of predictions."""
+"""Images to files of predictions: the function of ``manyhot predict``."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
+from manyhot.classes import ClassList
+from manyhot.command import command
+from manyhot.errors import InputError
 from manyhot.formats import read_classes
 from manyhot.formats.writing import PathLike
-from manyhot.predict.engines.base import precision_of
+from manyhot.parameters import Count, OptionName, Repeated, Shown
+from manyhot.predict.engines.engine import precision_of
 from manyhot.predict.find import find_model
 from manyhot.predict.ray import engine_of, run_on_ray
-from manyhot.predict.run import Notify, PredictResult, PredictSettings, run
-from manyhot.predict.sources import open_source
+from manyhot.predict.run import TOP_CLASSES, PredictedModel, PredictSettings
+from manyhot.predict.run import run as predict_source
+from manyhot.predict.sources import ImagesLike, open_source
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
 
 
-def predict_files(
-    source: PathLike,
-    models: Sequence[str],
-    out: PathLike,
+@dataclass(frozen=True, eq=False)
+class PredictResult(Result):
+    """Predictions of several models, in a folder.
+
+    Attributes
+    ----------
+    models : tuple of PredictedModel
+        One for each model, in the order in which they were predicted.
+    notes, metadata, inputs, written
+        As in `Result`.
+    """
+
+    models: tuple[PredictedModel, ...]
+
+    def lines(self) -> Iterator[str]:
+        """Yield how many images each model predicted, how fast, and what is missing."""
+        for model in self.models:
+            yield from model.lines()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the counts and times of each model, as the event ``result`` has them, and the notes."""
+        return {"models": [model.to_json() for model in self.models], "notes": self.notes}
+
+
+@command(
+    "predict",
+    streams=True,
+    examples=(
+        "manyhot predict photos --model efficientnet-lite0 --out predictions",
+        "manyhot predict 's3://bucket/val-{000..099}.tar' --model timm/resnet50.a1_in1k --shard 3/16",
+    ),
+)
+def predict(
+    images: ImagesLike,
+    model: Annotated[str | Sequence[str], OptionName("--model"), Repeated(), Shown("NAME")],
     *,
-    labels: PathLike | None = None,
-    classes: PathLike | None = None,
-    top: int | None = 20,
+    out: Annotated[PathLike, Shown("FOLDER")] = "predictions",
+    labels: Annotated[PathLike | None, Shown("FILE")] = None,
+    classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
+    top: Count | None = None,
+    dense: bool = False,
+    embeddings: bool = False,
     engine: str = "auto",
     precision: str = "f32",
-    embeddings: bool = False,
-    shard: tuple[int, int] = (0, 1),
-    workers: int | None = None,
-    batch: int | None = None,
-    call: str = "",
-    notify: Notify | None = None,
-) -> list[PredictResult]:
-    """Predict the images of a source with each model, into a folder.
+    shard: Annotated[str, Shown("I/N")] = "0/1",
+    workers: Count | None = None,
+    batch: Count | None = None,
+    run: Run = QUIET,
+) -> PredictResult:
+    """Run image classifiers over images. A run that was stopped resumes when it is started again.
 
-    Writes a table of predictions a model, `images.parquet` and `skipped.csv`; with `embeddings` the
-    penultimate features, too. A run that ended early goes on where it was.
+    Writes one table of predictions for each model, `images.parquet` and `skipped.csv`.
 
     Parameters
     ----------
-    source : path-like
-        See `manyhot.predict.sources.open_source`.
-    models : sequence of str
-        See `manyhot.predict.find.find_model`.
-    out : path-like
-    labels : path-like, optional
-        CSV with the label of each image.
-    classes : path-like, optional
-        Class list of the data set: a file, or the name of one that is known.
-    top, engine, precision, embeddings, shard, workers, batch
-        See `manyhot.predict.run.PredictSettings`.
-    notify : callable, optional
-        Called with the kind of an event and its values.
+    images
+        Images: a folder, a list (.txt, .csv), tar shards, Parquet, a Hugging Face data set (hf:NAME); a path
+        or an address such as s3://bucket/folder.
+    model
+        A model, such as timm/resnet50.a1_in1k; 'manyhot models' lists them.
+    out
+        Folder to write to; made if absent.
+    labels
+        CSV with the original label of each image.
+    classes
+        Class list of the data set, if it is not that of the model.
+    top
+        Number of top classes to keep; 20 by default.
+    dense
+        Keep the scores of all classes instead.
+    embeddings
+        Also keep the penultimate features, which similar searches.
+    engine
+        auto takes the fastest engine that gives the same answers; or torch, openvino, onnx; ray or ray:ENGINE
+        for a cluster.
+    precision
+        f32; bf16 and f16 are faster on some processors, and change answers.
+    shard
+        Predict only part I of N, counted from 0; the last shard to finish merges all.
+    workers
+        Number of threads; one per core by default.
+    batch
+        Images per batch; by default what suits the engine.
+    run
+        The command line, and who hears of events.
+
+    Returns
+    -------
+    PredictResult
 
     Raises
     ------
-    ManyhotError
-        As `manyhot.predict.run.run`.
+    InputError
+        If the source does not exist, holds no image, two images with one id, or none that can be decoded; or
+        if an option is out of range.
+    MatchError
+        If the folder holds predictions of another run, or a model does not know all the classes.
+    UnknownNameError
+        If there is no such model or engine.
+    MissingExtraError
+        If a package that the model, the source or the engine needs is not installed.
+    SourceLostError
+        If the storage stops answering.
+    OutputError
+        If the disk is full, or the folder cannot be written to.
     """
-    class_list = None if classes is None else read_classes(classes)
+    if dense and top is not None:
+        raise InputError("`top` and `dense` exclude each other.", got=f"top={top} and dense")
+    names = [model] if isinstance(model, str) else list(dict.fromkeys(model))
+    class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
     on_ray = engine_of(engine)
-    kind = precision_of(precision)
-    settings = PredictSettings(top, on_ray or engine, kind, embeddings, shard, workers, batch, class_list)
-    opened = open_source(source, labels=labels)
+    settings = PredictSettings(
+        top=None if dense else top or TOP_CLASSES,
+        engine=on_ray or engine,
+        precision=precision_of(precision),
+        embeddings=embeddings,
+        shard=_shard(shard),
+        workers=workers,
+        batch=batch,
+        classes=class_list,
+    )
+    source = open_source(images, labels=labels)
     if on_ray:
-        return run_on_ray(opened, models, Path(out), settings, call, notify)
-    done = []
-    for name in models:
-        network = find_model(name, class_list)
-        done.append(run(opened, network, Path(out), settings, call, notify))
-        if notify is not None:
-            notify("done", {"model": network.name, "done": done[-1]})
-    return done
+        done = run_on_ray(source, names, Path(out), settings, run.call, run.on_event)
+    else:
+        done = []
+        for name in names:
+            network = find_model(name, class_list)
+            done.append(predict_source(source, network, Path(out), settings, run.call, run.on_event))
+            run.event("done", {"model": network.name, "done": done[-1]})
+    written = dict.fromkeys(path for one in done for path in one.files)
+    # The tables that the models share come last.
+    shared = [path for path in written if path in done[0].shared]
+    notes = tuple(dict.fromkeys(note for one in done for note in one.notes))
+    return PredictResult(
+        tuple(done), notes=notes, written=(*(p for p in written if p not in shared), *shared)
+    )
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """Return the number of a shard and how many there are."""
+    index, _, total = text.partition("/")
+    if not (index.isdigit() and total.isdigit() and int(index) < int(total)):
+        allowed = "I/N with I from 0 to N-1, such as 0/4"
+        raise InputError("There is no such shard.", got=text, allowed=allowed)
+    return int(index), int(total)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice, EnginePrecision, Trial, choose_engine
 from manyhot.predict.network import Bytes, Network
 from manyhot.predict.parts import (
+    IMAGES,
+    SKIPPED,
     Identity,
     Merged,
     PartFiles,
@@ -30,37 +32,25 @@ from manyhot.predict.parts import (
 )
 from manyhot.predict.scoring import Keep, Scored, Seconds, score_parts
 from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart
-from manyhot.predict.sources.labels import Labelled
+from manyhot.predict.sources.image_labels import Labelled
 from manyhot.predict.sources.parquet import ParquetRows
 from manyhot.predict.sources.remote import is_remote
+from manyhot.run import OnEvent
 
 SAMPLE = 32
 """Images that engines are compared on."""
 
+TOP_CLASSES = 20
+"""The number of top classes that are kept by default."""
 
-Notify = Callable[[str, dict[str, Any]], None]
-"""Called with the kind of an event and its values."""
+Notify = OnEvent
 
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """How to predict.
+    """The settings of `manyhot.predict`, checked; a `top` of None keeps the scores of all classes."""
 
-    Attributes
-    ----------
-    top : int, optional
-        Best classes to keep; None for the scores of all.
-    engine : str
-    precision : EnginePrecision
-    embeddings : bool
-    shard : (int, int)
-        Which of how many shards, from 0.
-    workers, batch : int, optional
-    classes : ClassList, optional
-        Of the data set; that of the model by default.
-    """
-
-    top: int | None = 20
+    top: int | None = TOP_CLASSES
     engine: str = "auto"
     precision: EnginePrecision = EnginePrecision.f32
     embeddings: bool = False
@@ -73,39 +63,39 @@ class PredictSettings:
         for name in ("top", "workers", "batch"):
             count = getattr(self, name)
             if count is not None and count < 1:
-                raise InputError(f"{name} must be at least 1.", got=count)
-        index, of = self.shard
-        if not 0 <= index < of:
-            raise InputError("There is no such shard.", got=f"{index}/{of}", allowed="0/n to n-1/n")
+                raise InputError(f"`{name}` is out of range.", got=count, allowed="1 or more")
 
 
 @dataclass(frozen=True)
-class PredictResult:
-    """What came of a model.
+class PredictedModel:
+    """The outcome of a run of one model.
 
     Attributes
     ----------
     model : str
+    out : Path
+        The folder of the predictions.
     merged : Merged, optional
         None while parts of other shards are missing.
     trials : tuple of Trial
-        Of engines; empty where nothing was left to predict.
+        Engines that were tried; empty if nothing was left to predict.
     seconds : Seconds
     wall : float
-        Seconds, with choosing the engine and putting the parts together.
+        Seconds, including the choice of the engine and the merging of the parts.
     n : int
         Images of this run.
     missing : int
-        Parts that are not there yet.
+        Parts that other shards have not finished yet.
     rate : float
-        Images a second of this run, from the first to the last; 0 where there were none.
+        Images per second of this run, from the first to the last; 0 if there were none.
     choice : EngineChoice, optional
-        The engine, for a run over other pixels; None where nothing was left to predict.
+        The engine, for a run over other pixels; None if nothing was left to predict.
     notes : tuple of str
-        What to know about the model, such as that its preprocessing is assumed.
+        Caveats about the model, such as that its preprocessing is assumed.
     """
 
     model: str
+    out: Path
     merged: Merged | None
     trials: tuple[Trial, ...] = ()
     seconds: Seconds = field(default_factory=Seconds)
@@ -115,6 +105,59 @@ class PredictResult:
     rate: float = 0.0
     choice: EngineChoice | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def shared(self) -> tuple[Path, ...]:
+        """The tables that all models of the folder share."""
+        return (self.out / IMAGES, self.out / SKIPPED)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that this run wrote."""
+        return (*self.merged.files, *self.shared) if self.merged else ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return counts, times and files for programs."""
+        return {
+            "model": self.model,
+            "images": self.n,
+            "images_per_second": round(self.rate, 1),
+            "seconds": {"wall": self.wall, **asdict(self.seconds)},
+            "predicted": self.merged and self.merged.n,
+            "skipped": self.merged and self.merged.n_skipped,
+            "missing_parts": self.missing,
+            "written": [str(path) for path in self.files],
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield what a terminal shows of the run."""
+        if self.merged is None and not self.missing:
+            yield f"{self.model}: already predicted, in {self.out}"
+            return
+        if self.n:
+            speed = f"{self.n:,} images in {self.wall:.1f} s, {self.rate:,.0f}/s"
+            yield f"{self.model}: {speed}{_difference(self.trials)}"
+        else:
+            yield f"{self.model}: nothing left to predict here"
+        if self.merged:
+            yield f"  predicted {self.merged.n:,}, skipped {self.merged.n_skipped:,}"
+        if self.n:
+            s = self.seconds
+            spent = f"read {s.read:.1f}, decode {s.decode:.1f}, model {s.model:.1f}, write {s.write:.1f}"
+            yield f"  seconds of all threads: {spent}"
+        if self.missing:
+            parts = "1 part is" if self.missing == 1 else f"{self.missing:,} parts are"
+            yield f"  {parts} missing; the last shard to finish merges all"
+
+
+def _difference(trials: Sequence[Trial]) -> str:
+    """Return how much the chosen engine differs from PyTorch in f32."""
+    chosen = [t for t in trials if not t.why_not and t.difference is not None and t.engine != "torch"]
+    if not chosen:
+        return ""
+    text = f"; at most {max(t.difference or 0.0 for t in chosen):.2g} from PyTorch's logits"
+    changed = max(t.disagreement or 0.0 for t in chosen)
+    return text + (f", another top class on {changed:.1%} of the images compared" if changed else "")
 
 
 def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, Any] | None:
@@ -269,7 +312,7 @@ class ModelRun:
         self.scored = time.perf_counter()
         self.seconds.write += self.scored - begun
 
-    def finish(self, call: str = "") -> PredictResult:
+    def finish(self, call: str = "") -> PredictedModel:
         """Merge the parts, if all are there.
 
         Raises
@@ -279,14 +322,15 @@ class ModelRun:
         """
         if self.complete:
             tidy(self.parts)
-            return PredictResult(self.network.name, None, notes=self.network.notes)
+            return PredictedModel(self.network.name, self.parts.out, None, notes=self.network.notes)
         with locked(self.parts.out):
             together, absent = self._together(call)
         trials = self.choice.trials if self.choice else ()
         wall = time.perf_counter() - self.begun
         rate = self.n / max(self.scored - self.scoring, 1e-3)
-        return PredictResult(
+        return PredictedModel(
             self.network.name,
+            self.parts.out,
             together,
             trials,
             self.seconds,
@@ -410,7 +454,7 @@ def run(
     call: str = "",
     notify: Notify | None = None,
     choice: EngineChoice | None = None,
-) -> PredictResult:
+) -> PredictedModel:
     """Predict the images of a source with a model, into a folder.
 
     What an earlier run of the same command left is kept, whenever it ended. With the `choice` of a run of the

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,26 +16,38 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot import tables
+from manyhot.command import command
 from manyhot.core.nearest import NOBODY, Neighbours, nearest, nearest_by_class
 from manyhot.core.sets import NO_LABEL, top_k
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
-from manyhot.formats.writing import PathLike, Progress
+from manyhot.formats.writing import PathLike
+from manyhot.parameters import AtLeast, Count, Shown, Was
+from manyhot.result import Result
+from manyhot.run import QUIET, Progress, Run
 from manyhot.tables import Images, Predictions, metadata
+from manyhot.tables.columns import FLOATS32, INT, TEXT, TEXTS
+from manyhot.tables.definitions import declare_table
 
 CLASS_CHOICES = ("predicted", "label", "any")
-"""Whose images are searched for: of the classes predicted, of the original label, of any class."""
+"""Which images are searched: those of the predicted classes, of the original label, or of any class."""
 
+ClassIds = npt.NDArray[np.integer]
 
-Classes = npt.NDArray[np.integer]
-
-
-BlockProgress = Callable[[int, int], None]
+declare_table(
+    "similar",
+    (
+        TEXT("image_id", "as in images"),
+        INT.nullable("class_id", "the class of the neighbours; null if they may be of any class"),
+        TEXTS("neighbours", "image_id of the nearest images, nearest first; empty where there are none"),
+        FLOATS32("similarity", "of each neighbour, the cosine of the two embeddings"),
+    ),
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Embedded:
-    """Images as one model sees them: its embeddings, with what is known about the images.
+    """The embeddings of images by one model, with its predictions and the original labels.
 
     Attributes
     ----------
@@ -86,7 +98,7 @@ class Embedded:
         )
         return found
 
-    def best(self, top: int) -> Classes:
+    def best(self, top: int) -> ClassIds:
         """Return the best predicted classes, best first, shape (n, at most top); -1 fills short lists."""
         if self.predictions.classes is not None:
             return self.predictions.classes[:, :top]
@@ -95,87 +107,129 @@ class Embedded:
 
 
 @dataclass(frozen=True, eq=False)
-class Similar:
-    """Similar images, and what the reader must know about them.
+class Similar(Result):
+    """The images most similar to each image, of the classes that it may show.
 
     Attributes
     ----------
     table : pyarrow.Table
-        The table ``similar``; see `manyhot.tables.TABLES`.
+        The table ``similar``, by image in the order of the queries, then by class, the top class first; see
+        `manyhot.tables.TABLES`.
     n_images : int
-        Images that were asked about.
+        Number of query images.
     n_empty : int
         Rows without any neighbour.
-    notes : tuple of str
-        What was left out, and why.
+    notes, metadata, inputs, written
+        As in `Result`.
     """
+
+    NAMES = ("similar",)
 
     table: pa.Table
     n_images: int
     n_empty: int
-    notes: tuple[str, ...]
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The table by its name."""
+        return {"similar": self.table}
+
+    def lines(self) -> Iterator[str]:
+        """Yield the numbers of images, of rows, and of rows without neighbours."""
+        yield f"{self.n_images:,} images, {len(self.table):,} rows, {self.n_empty:,} without neighbours"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the numbers of images, of rows and of empty rows, and the notes."""
+        n_rows = len(self.table)
+        return {"images": self.n_images, "rows": n_rows, "empty": self.n_empty, "notes": self.notes}
 
 
+@command(
+    "similar",
+    out="similar.parquet",
+    examples=("manyhot similar predictions --queries photos --out similar.parquet",),
+)
 def similar(
-    index: Embedded,
-    queries: Embedded | None = None,
+    index: Annotated[PathLike | Embedded, Shown("FOLDER")],
+    queries: Annotated[PathLike | Embedded | None, Shown("FOLDER")] = None,
     *,
-    k: int = 10,
-    classes: str = "predicted",
-    top: int = 5,
-    progress: BlockProgress | None = None,
+    embeddings_model: Annotated[str, Shown("NAME"), Was("--model")] = "",
+    among: Annotated[Literal["predicted", "label", "any"], Was("--classes")] = "predicted",
+    top: Count = 5,
+    neighbours: Annotated[int, AtLeast(1), Was("-k")] = 10,
+    run: Run = QUIET,
 ) -> Similar:
-    """Find the nearest images by embedding: of each class that an image may show, or of any.
+    """Find the most similar images by embedding, of each class that an image may show.
 
-    An image of the index is of the class that is its original label. No image is its own neighbour.
+    The class of an image of the index is its original label. No image is its own neighbour.
 
     Parameters
     ----------
-    index : Embedded
-        Where to search.
-    queries : Embedded, optional
-        The images to find similar ones of; those of the index by default.
-    k : int
-        Neighbours for each image and class.
-    classes : {"predicted", "label", "any"}
-        A row for each of the `top` best predicted classes of an image, for its original label, or one for
-        images of any class.
-    top : int
-        As many as predictions hold where these hold fewer.
-    progress : callable, optional
-        Called as ``progress(comparisons done, comparisons in all)``.
+    index
+        Folder in which to search, written by predict --embeddings; in Python also an `Embedded`.
+    queries
+        Such a folder with the images to find similar ones of; by default the index itself.
+    embeddings_model
+        The model whose embeddings are compared, if the folder holds those of several.
+    among
+        Search among the images of the top predicted classes, of the original label, or of any class.
+    top
+        Number of predicted classes per image; all that are stored if there are fewer.
+    neighbours
+        Number of neighbours for each image and class.
+    run
+        The command line, and who hears how far the search is.
 
     Returns
     -------
     Similar
-        By image in the order of the queries, then by class, the best predicted first.
 
     Raises
     ------
     InputError
-        For a choice that does not exist, images without labels where a class needs them, and embeddings of
-        different length.
+        If there are no embeddings, or those of several models and `embeddings_model` names none; if a file
+        is damaged, or images have no labels where a class needs them.
     MatchError
-        If queries and index come from different models or are over different class lists.
+        If queries and index are embedded by different models or have different class lists.
     """
-    queries = index if queries is None else queries
-    _check_choice(k, classes, top)
+    if among not in CLASS_CHOICES:
+        raise InputError("There is no such choice of classes.", got=among, allowed=", ".join(CLASS_CHOICES))
+    inputs = dict[str, str]()
+    if not isinstance(index, Embedded):
+        files = _Files.of(index, embeddings_model)
+        inputs = files.hashes()
+        index, embeddings_model = files.read(), files.model
+    if queries is None:
+        queries = index
+    elif not isinstance(queries, Embedded):
+        asked = _Files.of(queries, embeddings_model or index.predictions.model)
+        inputs = asked.hashes("queries/") | inputs
+        queries = asked.read()
+    found = _search(index, queries, among, top, neighbours, run.on_progress)
+    return replace(found, metadata={"model": index.predictions.model}, inputs=inputs)
+
+
+def _search(
+    index: Embedded, queries: Embedded, among: str, top: int, k: int, on_progress: Progress | None
+) -> Similar:
+    """Return the neighbours of the queries in the index."""
+    progress = None if on_progress is None else partial(on_progress, "similar images")
     _check_same_model(index, queries)
     own = pc.fill_null(pc.index_in(queries.image_id, index.image_id), NOBODY).to_numpy()
-    if classes == "any":
-        query, wanted = np.arange(len(queries)), None
+    if among == "any":
+        query, class_ids = np.arange(len(queries)), None
         found = nearest(queries.vectors, index.vectors, k, own=own, progress=progress)
         notes: list[str] = []
     else:
         labels = index.labels()
-        _check_labels(index, queries, labels, classes)
-        pairs = _query_pairs(queries, classes, top)
-        query, wanted = pairs[:, 0], pairs[:, 1]
+        _check_labels(index, queries, labels, among)
+        pairs = _query_pairs(queries, among, top)
+        query, class_ids = pairs[:, 0], pairs[:, 1]
         found = nearest_by_class(queries.vectors, pairs, index.vectors, labels, k, own=own, progress=progress)
         notes = _class_notes(queries, labels, pairs, own, found)
-    table = _table(index, queries, query, wanted, found)
+    table = _table(index, queries, query, class_ids, found)
     n_empty = int(np.count_nonzero(found.rows[:, 0] == NOBODY))
-    return Similar(table, len(queries), n_empty, (*notes, *_blank_notes(index, queries, found)))
+    return Similar(table, len(queries), n_empty, notes=(*notes, *_blank_notes(index, queries, found)))
 
 
 def _query_pairs(queries: Embedded, classes: str, top: int) -> npt.NDArray[np.int64]:
@@ -186,7 +240,7 @@ def _query_pairs(queries: Embedded, classes: str, top: int) -> npt.NDArray[np.in
 
 
 def _table(
-    index: Embedded, queries: Embedded, query: Classes, class_ids: Classes | None, neighbours: Neighbours
+    index: Embedded, queries: Embedded, query: ClassIds, class_ids: ClassIds | None, neighbours: Neighbours
 ) -> pa.Table:
     there = neighbours.rows != NOBODY
     ends = pa.array(np.append(0, np.cumsum(there.sum(axis=1))).astype(np.int32))
@@ -203,13 +257,13 @@ def _table(
 
 
 def _class_notes(
-    queries: Embedded, labels: Classes, pairs: Classes, own: Classes, neighbours: Neighbours
+    queries: Embedded, labels: ClassIds, pairs: ClassIds, own: ClassIds, neighbours: Neighbours
 ) -> list[str]:
     notes = []
     without = len(queries) - len(np.unique(pairs[:, 0]))
     if without:
-        notes.append(f"{without:,} of {len(queries):,} images have no class to search for: no row")
-    # What has no direction is told apart: its rows are empty whatever the index holds.
+        notes.append(f"{without:,} of {len(queries):,} images have no class to search for, and no row")
+    # An embedding without direction is counted apart: its rows are empty whatever the index holds.
     empty = (neighbours.rows[:, 0] == NOBODY) & ~np.isin(pairs[:, 0], neighbours.blank_queries)
     if empty.any():
         missing = np.setdiff1d(pairs[empty, 1], labels)
@@ -223,7 +277,7 @@ def _class_notes(
     return notes
 
 
-def _named(missing: Classes, most: int = 3) -> str:
+def _named(missing: ClassIds, most: int = 3) -> str:
     if not len(missing):
         return ""
     shown = ", ".join(map(str, missing[:most])) + (", …" if len(missing) > most else "")
@@ -240,14 +294,6 @@ def _blank_notes(index: Embedded, queries: Embedded, neighbours: Neighbours) -> 
         )
         if len(rows)
     ]
-
-
-def _check_choice(k: int, classes: str, top: int) -> None:
-    for name, count in (("k", k), ("top", top)):
-        if count < 1:
-            raise InputError(f"{name} must be at least 1.", got=count)
-    if classes not in CLASS_CHOICES:
-        raise InputError("There is no such choice of classes.", got=classes, allowed=", ".join(CLASS_CHOICES))
 
 
 def _check_same_model(index: Embedded, queries: Embedded) -> None:
@@ -270,31 +316,31 @@ def _check_same_model(index: Embedded, queries: Embedded) -> None:
         )
 
 
-def _check_labels(index: Embedded, queries: Embedded, labels: Classes, classes: str) -> None:
+def _check_labels(index: Embedded, queries: Embedded, labels: ClassIds, classes: str) -> None:
     for side, what in ((index, "index"), *([(queries, "queries")] if classes == "label" else [])):
         if (side.labels() if side is queries else labels).max(initial=NO_LABEL) == NO_LABEL:
             raise InputError(
                 f"The images of the {what} have no labels.",
                 where=side.name or None,
                 allowed="a column label in images.parquet",
-                do="predict again with --labels, or search among all images with --classes any",
+                do="predict again with --labels, or search among all images with --among any",
             )
     asked = queries.predictions.class_hash if classes == "predicted" else _label_hash(queries)
-    told = _label_hash(index)
-    if asked and told and asked != told:
+    own = _label_hash(index)
+    if asked and own and asked != own:
         raise MatchError(
             "Queries and index are over different class lists.",
             where=queries.name or None,
             got=f"class list {asked}",
-            allowed=f"class list {told}, as in {index.name or 'the index'}",
-            do="predict both over the same class list, or search among all images with --classes any",
+            allowed=f"class list {own}, as in {index.name or 'the index'}",
+            do="predict both over the same class list, or search among all images with --among any",
         )
 
 
 def _label_hash(side: Embedded) -> str:
-    """Return the hash of the class list that labels count in; by default the one predicted over."""
-    told = {} if side.images is None else metadata(side.images.table)
-    return told.get("classes") or side.predictions.class_hash
+    """Return the hash of the class list of the labels; by default that of the predictions."""
+    about = {} if side.images is None else metadata(side.images.table)
+    return about.get("classes") or side.predictions.class_hash
 
 
 def _shape(vectors: npt.NDArray[np.floating]) -> str:
@@ -302,83 +348,34 @@ def _shape(vectors: npt.NDArray[np.floating]) -> str:
 
 
 EMBEDDINGS_FOLDER = "embeddings"
-"""Beside the predictions; its files are called like theirs."""
-
-
-def similar_files(
-    index: PathLike,
-    *,
-    model: str = "",
-    queries: PathLike | None = None,
-    k: int = 10,
-    classes: str = "predicted",
-    top: int = 5,
-    out: PathLike = "similar.parquet",
-    call: str = "",
-    progress: Progress | None = None,
-) -> tuple[Similar, list[Path]]:
-    """Find the nearest images by embedding and write the table ``similar``.
-
-    Parameters
-    ----------
-    index : path-like
-        A folder that ``manyhot predict --embeddings`` wrote: where to search.
-    model : str
-        Whose embeddings; not needed where the folder has those of one model.
-    queries : path-like, optional
-        Such a folder too: the images to find similar ones of. Those of the index by default.
-    k, classes, top
-        See `manyhot.predict.similar.similar`.
-    out : path-like
-        A Parquet file.
-
-    Raises
-    ------
-    InputError
-        If there are no embeddings, or more than one model's and none is named, if a file is not complete, or
-        as in `manyhot.predict.similar.similar`.
-    OutputError
-        If the file cannot be written.
-    """
-    files = _Files.of(index, model)
-    asked = None if queries is None else _Files.of(queries, files.model)
-    _check_out(Path(out), [f for side in (files, asked) if side is not None for f in side.all()])
-    told = None if progress is None else (lambda done, of: progress("similar images", done, of))
-    found = similar(
-        files.read(), None if asked is None else asked.read(), k=k, classes=classes, top=top, progress=told
-    )
-    inputs = {**({} if asked is None else asked.hashes("queries/")), **files.hashes()}
-    about = {"model": files.model, "notes": json.dumps(found.notes, ensure_ascii=False)}
-    return found, [tables.write(found.table, out, "similar", call=call, inputs=inputs, about=about)]
+"""Beside the predictions; its files have the same names."""
 
 
 def neighbours_of(
     queries: PathLike, index: PathLike | None, progress: Progress | None = None, *, model: str = ""
-) -> tuple[pa.Table, tables.Images | None]:
+) -> tuple[pa.Table, Images | None]:
     """Return the ten nearest images of any class of one folder in another, and the images of that other.
 
     Parameters
     ----------
     queries, index : path-like
-        Folders that ``manyhot predict --embeddings`` wrote with one model; by default both are one.
+        Folders that ``manyhot predict --embeddings`` wrote with one model; by default both are the same.
     model : str
-        Whose embeddings; not needed where `queries` has those of one model.
+        The model whose embeddings are compared, if `queries` holds those of several.
 
     Raises
     ------
     InputError
-        As in `similar_files`.
+        As in `similar`.
     """
-    asked = _Files.of(queries, model, "--embeddings-of").read()
+    asked = _Files.of(queries, model).read()
     searched = asked if index is None else _Files.of(index, asked.predictions.model).read()
-    told = None if progress is None else (lambda done, of: progress("similar images", done, of))
-    found = similar(searched, asked, k=10, classes="any", progress=told)
-    return found.table, searched.images
+    return _search(searched, asked, "any", 1, 10, progress).table, searched.images
 
 
 @dataclass(frozen=True)
 class _Files:
-    """What one model left in a folder."""
+    """The files of one model in a folder."""
 
     model: str
     predictions: Path
@@ -386,8 +383,8 @@ class _Files:
     images: Path
 
     @classmethod
-    def of(cls, folder: PathLike, model: str, option: str = "--model") -> _Files:
-        """Choose a model's files; "" is the only one there, or else `option` names one."""
+    def of(cls, folder: PathLike, model: str) -> _Files:
+        """Choose the files of a model; "" if the folder holds those of one model only."""
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(
@@ -395,7 +392,7 @@ class _Files:
                 where=folder,
                 allowed="a folder that manyhot predict --embeddings wrote",
             )
-        return _chosen(folder, _with_embeddings(folder), model, option)
+        return _chosen(folder, _with_embeddings(folder), model)
 
     def all(self) -> list[Path]:
         """Return the files that are there."""
@@ -428,19 +425,19 @@ def _with_embeddings(folder: Path) -> list[_Files]:
 
 def _model_of(predictions: Path) -> str:
     try:
-        told = tables.metadata(pq.read_schema(predictions)).get("model")
+        name = tables.metadata(pq.read_schema(predictions)).get("model")
     except (pa.ArrowInvalid, OSError):
-        told = None  # reading it will say what is wrong, if it is the one that is wanted
-    return told or predictions.stem.replace("--", "/")
+        name = None  # reading it will say what is wrong, if it is the model that is asked for
+    return name or predictions.stem.replace("--", "/")
 
 
-def _chosen(folder: Path, files: list[_Files], model: str, option: str) -> _Files:
+def _chosen(folder: Path, files: list[_Files], model: str) -> _Files:
     names = [f.model for f in files]
     if not files:
         raise InputError(
             "The folder holds no embeddings.",
             where=folder,
-            allowed=f"files of {EMBEDDINGS_FOLDER}/ beside the predictions, called like these",
+            allowed=f"files of {EMBEDDINGS_FOLDER}/ beside the predictions, with the same names",
             do="predict these images again, with --embeddings",
         )
     if not model and len(files) > 1:
@@ -449,7 +446,7 @@ def _chosen(folder: Path, files: list[_Files], model: str, option: str) -> _File
             where=folder,
             got=", ".join(names),
             allowed="one of them",
-            do=f"name it: {option} {names[0]}",
+            do=f"name it: --embeddings-model {names[0]}",
         )
     fitting = [f for f in files if model in ("", f.model, f.predictions.stem)]
     if not fitting:
@@ -478,17 +475,8 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
     return vectors
 
 
-def _check_out(out: Path, inputs: list[Path]) -> None:
-    if out.suffix.lower() != ".parquet":
-        raise InputError("Cannot write this kind of file.", where=out, allowed=".parquet")
-    if out.resolve() in {file.resolve() for file in inputs}:
-        raise InputError(
-            "The table would be written over what it is made of.", where=out, do="choose another --out"
-        )
-
-
 def embedded_in(folder: PathLike) -> Embedded | None:
-    """Read the embeddings that predict left in a folder, the first model's; None where there are none."""
+    """Read the embeddings of the first model in a folder; None if it holds none."""
     found = _with_embeddings(Path(folder))
     return found[0].read() if found else None
 
@@ -496,26 +484,26 @@ def embedded_in(folder: PathLike) -> Embedded | None:
 def similar_images(
     embeddings: PathLike | None, index: PathLike | None, model: str, progress: Progress | None
 ) -> dict[str, Any]:
-    """Return the images that look most like each image, as steps take them: `similar` and `neighbours`.
+    """Return the images most similar to each image, as the arguments `similar` and `neighbours` of others.
 
     Parameters
     ----------
     embeddings, index : path-like, optional
-        As in `manyhot.diagnose_errors_files`.
+        As in `manyhot.diagnose_errors`.
     model : str
-        Whose embeddings.
+        The model whose embeddings are compared.
 
     Raises
     ------
     InputError
-        If there is only an index, or as in `manyhot.predict.similar.similar_files`.
+        If there is only an index, or as in `similar`.
     """
     if embeddings is not None:
         table, images = neighbours_of(embeddings, index, progress, model=model)
         return {"similar": table, "neighbours": images}
     if index is not None or model:
         raise InputError(
-            "Similar images are those of images that are embedded.",
+            "Similar images need embeddings.",
             got=f"index {index} alone" if index is not None else f"the model {model} alone",
             do="give embeddings of the images, too",
         )

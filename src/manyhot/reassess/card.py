@@ -1,16 +1,14 @@
-"""The data card of a re-assessed data set, as Markdown: who, when, protocol, agreement, counts.
-
-What a data card tells beside the labels: votes, agreement and licence, from files.
-"""
+"""The data card of a re-assessed data set, as Markdown: who, when, protocol, agreement, counts."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,14 +16,19 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
+from manyhot.command import command
+from manyhot.data.inputs import LabelsLike, Reading, Source, open_labels
 from manyhot.errors import InputError, printable
-from manyhot.evaluate.describe import Description
+from manyhot.evaluate.describe import Description, describe_source
 from manyhot.files import sha256, write_text
-from manyhot.formats.reading import reading
+from manyhot.formats.reading import reading as reading_file
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.reassess.agreement import agreement
+from manyhot.parameters import Shown
+from manyhot.reassess.agreement import agreement as measure_agreement
 from manyhot.reassess.answers import read_answers
-from manyhot.tables import Votes, check, metadata, read
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import Images, Votes, check, metadata, read
 
 MOST_RATERS = 100
 """Raters that are listed, those with the most answers first."""
@@ -37,7 +40,136 @@ _SIZES = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7,
 _UNKNOWN = "not recorded"
 
 
+@dataclass(frozen=True, eq=False)
+class DataCard(Result):
+    """The data card of one data set.
+
+    Attributes
+    ----------
+    text : str
+        Markdown with the front matter that Hugging Face's hub reads.
+    dataset : str
+        The name of the data set.
+    notes, metadata, inputs
+        As in `Result`.
+    """
+
+    TARGET: ClassVar[tuple[str, str]] = ("FILE", "Markdown file to write; in a folder README.md.")
+
+    text: str
+    dataset: str
+
+    def lines(self) -> Iterator[str]:
+        """Yield the card itself."""
+        yield from self.text.splitlines()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the name of the data set and the card."""
+        return {"dataset": self.dataset, "card": self.text}
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the card, whole or not at all, and return its path.
+
+        Parameters
+        ----------
+        out : path-like
+            A file, or a folder in which the card becomes ``README.md``.
+        run : Run
+            Not used: the card depends on its inputs alone.
+        """
+        path = self._file(out)
+        write_text(path, self.text)
+        return [path]
+
+    @classmethod
+    def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
+        """Refuse to write the card over what it is made of."""
+        check_apart(sources, cls._file(out))
+
+    @staticmethod
+    def _file(out: PathLike) -> Path:
+        return Path(out) / "README.md" if Path(out).is_dir() else Path(out)
+
+
+@command(
+    "card",
+    examples=(
+        "manyhot card campaign --licence cc-by-4.0 --out README.md",
+        "manyhot card labels.parquet --votes votes.parquet --out README.md",
+    ),
+)
 def data_card(
+    labels: LabelsLike,
+    *,
+    votes: Annotated[PathLike | Votes | None, Shown("FILE")] = None,
+    agreement: Annotated[PathLike | pa.Table | None, Shown("FILE")] = None,
+    licence: str | None = None,
+    named: bool = False,
+    images: Annotated[PathLike | Images | None, Shown("FILE")] = None,
+    classes: Annotated[PathLike | None, Shown("FILE")] = None,
+    dataset: str = "",
+    run: Run = QUIET,
+) -> DataCard:
+    """Write the data card of a data set: who labelled it, when and how, agreement, counts.
+
+    It opens with the front matter that Hugging Face's hub reads; there it is called README.md.
+
+    Parameters
+    ----------
+    labels
+        Label sets in any format, a campaign, or a data set such as imagenet-val.
+    votes
+        The votes that the labels were made of: a file, a campaign or a published set; by default
+        votes.parquet beside the labels, if these say that they were made of it.
+    agreement
+        The table of manyhot agreement; by default agreement is measured on the votes.
+    licence
+        Of the labels, as the hub writes it, such as cc-by-4.0.
+    named
+        Call raters by their ids, not by numbers. An id may be a name.
+    images
+        Images table with original labels, where a file of label sets has none.
+    classes
+        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+    dataset
+        Name of the data set; by default its own.
+    run
+        How the call runs.
+
+    Returns
+    -------
+    DataCard
+
+    Raises
+    ------
+    InputError
+        The labels are of several data sets, a file is broken, or a table is no agreement.
+    """
+    reading = Reading(images=images, classes=classes, dataset=dataset)
+    sources = list(open_labels(labels, reading=reading, run=run))
+    if len(sources) != 1:
+        raise _several(source.name for source in sources)
+    (source,) = sources
+    file = _labels_file(labels, source)
+    read_votes, measured = _answers(votes, file, classes, agreement is None, run)
+    if isinstance(agreement, str | os.PathLike):
+        agreement = read(agreement, "agreement")
+    text = card_text(
+        describe_source(source),
+        votes=read_votes,
+        agreement=measured if agreement is None else agreement,
+        protocol={key: value for key, value in _about(file).items() if key in _PROTOCOL and value},
+        licence=licence,
+        named=named,
+    )
+    return DataCard(text, source.name, inputs=source.inputs)
+
+
+def _several(names: Iterable[str]) -> InputError:
+    return InputError("A data card is of one data set.", got=", ".join(names), do="make one for each")
+
+
+def card_text(
     description: Description,
     *,
     votes: Votes | None = None,
@@ -46,7 +178,7 @@ def data_card(
     licence: str | None = None,
     named: bool = False,
 ) -> str:
-    """Write the data card of one data set.
+    """Return the data card of one data set.
 
     It opens with the front matter that Hugging Face's hub reads; there it is called ``README.md``.
 
@@ -55,11 +187,11 @@ def data_card(
     description : Description
         Of one data set.
     votes : Votes, optional
-        The votes that its labels rest on: who answered, when, how often.
+        The votes that its labels were made of: who answered, when, how often.
     agreement : pyarrow.Table, optional
         The table ``agreement`` of these votes; nothing is computed here.
     protocol : Mapping of str to str, optional
-        What is known of how the labels were made, such as ``{"proposer": …, "method": …, "threshold": …}``.
+        How the labels were made, such as ``{"proposer": …, "method": …, "threshold": …}``.
     licence : str, optional
         As the hub writes it, such as ``cc-by-4.0``; else that of the description.
     named : bool
@@ -81,11 +213,7 @@ def data_card(
     Datasheets for datasets. CACM 64(12), 2021, as far as the tables answer them.
     """
     if len(description.datasets) != 1:
-        raise InputError(
-            "A data card is of one data set.",
-            got=", ".join(description.datasets["dataset"].to_pylist()),
-            do="make one for each",
-        )
+        raise _several(description.datasets["dataset"].to_pylist())
     (card,) = description.datasets.to_pylist()
     sections = {
         "Who": _who(votes, named),
@@ -255,111 +383,39 @@ def _text(value: object) -> str:
     return text
 
 
-_TOLD = ("proposer", "method", "threshold")
+_PROTOCOL = ("proposer", "method", "threshold")
 """Metadata of a labels file that say how the labels were made."""
 
 
-@dataclass(frozen=True)
-class CardFacts:
-    """What is known beside the labels; see `manyhot.reassess.card.data_card`.
-
-    Attributes
-    ----------
-    votes : path-like, optional
-        Votes as `manyhot.agreement_files` takes them; by default the ``votes.parquet`` beside the labels, if
-        the labels say that they were made of it.
-    agreement : path-like, optional
-        The table ``agreement`` of these votes, as ``manyhot agreement`` writes it; by default it is measured.
-    licence : str, optional
-    named : bool
-    """
-
-    votes: PathLike | None = None
-    agreement: PathLike | None = None
-    licence: str | None = None
-    named: bool = False
-
-
-def check_facts(card: PathLike | None, facts: CardFacts | None) -> None:
-    """Refuse facts of a card that is not to be written.
-
-    Raises
-    ------
-    InputError
-        There are some.
-    """
-    if facts is not None and card is None:
-        raise InputError("Only a data card tells this.", do="say where to write it: --card README.md")
-
-
-def write_card(
-    description: Description,
-    path: PathLike,
-    facts: CardFacts,
-    *,
-    labels: PathLike,
-    classes: PathLike | None = None,
-) -> Path:
-    """Write the data card of one labels file, all or nothing; the parameters are those of `card_text`.
-
-    Raises
-    ------
-    ManyhotError
-        As in `card_text`.
-    """
-    check_apart([labels, facts.votes, facts.agreement], path)
-    write_text(path, card_text(description, facts, labels=labels, classes=classes))
-    return Path(path)
-
-
-def card_text(
-    description: Description, facts: CardFacts, *, labels: PathLike, classes: PathLike | None = None
-) -> str:
-    """Return the data card of one labels file.
-
-    Parameters
-    ----------
-    description : Description
-        Of the labels.
-    facts : CardFacts
-    labels : path-like
-        The labels file, whose metadata may tell how the labels were made.
-    classes : path-like, optional
-        The class list that the votes are over.
-
-    Raises
-    ------
-    ManyhotError
-        A file is broken, or as in `data_card`.
-    """
-    votes, measured = _answers(facts, Path(labels), classes)
-    return data_card(
-        description,
-        votes=votes,
-        agreement=read(facts.agreement, "agreement") if facts.agreement else measured,
-        protocol={key: told for key, told in _about(Path(labels)).items() if key in _TOLD and told},
-        licence=facts.licence,
-        named=facts.named,
-    )
+def _labels_file(labels: LabelsLike, source: Source) -> Path | None:
+    """Return the file of the labels, if they are in one of one's own."""
+    if source.campaign is not None:
+        return source.campaign.path("labels")
+    has_file = isinstance(labels, str | os.PathLike) and source.published is None
+    return Path(labels) if has_file else None
 
 
 def _answers(
-    facts: CardFacts, labels: Path, classes: PathLike | None
+    votes: PathLike | Votes | None,
+    labels: Path | None,
+    classes: PathLike | None,
+    is_measured: bool,
+    run: Run,
 ) -> tuple[Votes | None, pa.Table | None]:
-    """Return the votes, and how far raters agree in them unless a table tells it."""
-    votes = facts.votes or _made_of(labels)
-    if votes is None:
-        return None, None
-    source = read_answers(votes, None, None, classes, None, None)
-    if facts.agreement is not None:
-        return source.votes, None
-    return source.votes, agreement(source.votes, source.golden).agreement
+    """Return the votes, and how far raters agree in them where that is to be measured."""
+    answers: Any = votes if votes is not None else _made_of(labels)
+    golden = None
+    if isinstance(answers, str | os.PathLike):
+        source = read_answers(answers, None, None, classes, None, run.on_progress)
+        answers, golden = source.votes, source.golden
+    measured = measure_agreement(answers, golden).agreement if answers is not None and is_measured else None
+    return answers, measured
 
 
-def _made_of(labels: Path) -> Path | None:
+def _made_of(labels: Path | None) -> Path | None:
     """Return the folder of a campaign whose votes, as they are now, the labels were made of."""
-    votes = labels.parent / "votes.parquet"
-    if not votes.is_file():
+    votes = None if labels is None else labels.parent / "votes.parquet"
+    if votes is None or not votes.is_file():
         return None
     try:
         inputs = json.loads(_about(labels).get("inputs") or "{}")
@@ -369,8 +425,9 @@ def _made_of(labels: Path) -> Path | None:
     return votes.parent if made else None
 
 
-def _about(labels: Path) -> dict[str, str]:
-    if labels.suffix.lower() != ".parquet" or not labels.is_file():
+def _about(labels: Path | None) -> dict[str, str]:
+    """Return the metadata of a labels file."""
+    if labels is None or labels.suffix.lower() != ".parquet" or not labels.is_file():
         return {}
-    with reading(labels):
+    with reading_file(labels):
         return metadata(pq.read_schema(labels))

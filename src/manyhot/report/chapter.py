@@ -1,7 +1,7 @@
 """The diagnosis page: chapters with figures, tables and pictures.
 
-The page shows all tables of `SHOWN` that a folder holds, so commands that write into the same folder share
-it.
+The page shows all tables of `chapter_tables` that a folder holds, so commands that write into the same
+folder share it.
 """
 
 from __future__ import annotations
@@ -14,25 +14,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from manyhot import tables
+from manyhot.registry import get, names
 from manyhot.report.figure import Figure
 from manyhot.report.listings import Entry, Head, Listing
 from manyhot.tables import Row as Row  # handed on until its users import it from tables
 from manyhot.tables.definitions import CONTROLS
-
-SHOWN = (
-    "shortcuts",
-    "shortcut_examples",
-    "mitigation",
-    "companions",
-    "maps",
-    "localisation",
-    "sanity",
-    "robustness",
-    "losses",
-    "corruption_errors",
-)
-"""Tables that the page shows; a chapter whose table is missing is left out."""
-
 
 MOST_PAIRS = 10
 """Maximum number of class pairs with pictures."""
@@ -142,22 +128,27 @@ class Diagnosis:
         return tuple(f for chapter in self.chapters for f in chapter.figures)
 
 
+def chapter_tables() -> list[str]:
+    """Return the tables that the page is made of: of each chapter the one of its name, or its `tables`."""
+    entries = (get("chapter", name) for name in names("chapter"))
+    return [table for entry in entries for table in entry.about.get("tables", (entry.name,))]
+
+
 def has_diagnosis(folder: Path) -> bool:
-    """Return whether a folder holds any table of `SHOWN`."""
-    return any((folder / f"{name}.parquet").is_file() for name in SHOWN)
+    """Return whether a folder holds any of the tables."""
+    return any((folder / f"{name}.parquet").is_file() for name in chapter_tables())
 
 
 def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
-    """Return the tables of `SHOWN` that a folder holds.
+    """Return the tables of `chapter_tables` that a folder holds.
 
     Raises
     ------
     InputError
         If a file does not have the schema of its table.
     """
-    files = {name: folder / f"{name}.parquet" for name in SHOWN}
-    there = {name: path for name, path in files.items() if name in tables.TABLES and path.is_file()}
-    return {name: tables.read(path, name) for name, path in there.items()}
+    files = {name: folder / f"{name}.parquet" for name in chapter_tables()}
+    return {name: tables.read(path, name) for name, path in files.items() if path.is_file()}
 
 
 def picture(folder: Path, file: str | None, title: str, text: str = "", mark: str = "") -> Picture:

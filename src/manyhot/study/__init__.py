@@ -18,14 +18,14 @@ if TYPE_CHECKING:
         Grid,
         Measurement,
         Net,
-        Run,
         RunMeasure,
         RunMeasurement,
         Study,
         StudyDataSet,
         StudyMetric,
+        StudyRun,
     )
-    from manyhot.study.study import StudyAnswer, keep_answer, run_study
+    from manyhot.study.study import StudyAnswer, StudyAnswers, run_studies
     from manyhot.study.study_file import Opening, read_study
 
 __all__ = [
@@ -36,21 +36,21 @@ __all__ = [
     "Measurement",
     "Net",
     "Opening",
-    "Run",
     "RunMeasure",
     "RunMeasurement",
     "Study",
     "StudyAnswer",
+    "StudyAnswers",
     "StudyDataSet",
     "StudyMetric",
-    "keep_answer",
+    "StudyRun",
     "read_study",
-    "run_study",
+    "run_studies",
 ]
 
 _HOME = {
     **dict.fromkeys(__all__, "manyhot.study.plan"),
-    **dict.fromkeys(("StudyAnswer", "keep_answer", "run_study"), "manyhot.study.study"),
+    **dict.fromkeys(("StudyAnswer", "StudyAnswers", "run_studies"), "manyhot.study.study"),
     **dict.fromkeys(("Opening", "read_study"), "manyhot.study.study_file"),
 }
 

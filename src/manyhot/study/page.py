@@ -18,9 +18,9 @@ from manyhot.report.metrics import Metric
 from manyhot.report.page import asset, environment, policy
 from manyhot.report.prerender import draw_inline, style
 from manyhot.report.text import counted, listed
-from manyhot.study.plan import ALL, BETTER_WORSE, Across, Claim, Run, Study, StudyMetric
+from manyhot.study.plan import ALL, BETTER_WORSE, Across, Claim, Study, StudyMetric, StudyRun
 from manyhot.study.runner import TRAINING, BuildRecord, Undone
-from manyhot.study.study_file import Opening, metrics_of
+from manyhot.study.study_file import Opening, study_metrics
 from manyhot.study.verdicts import RULE, EffectRow, about, evidence, fixed_sentence, format_value, p_value
 
 Made = Mapping[str, pa.Table]
@@ -35,7 +35,7 @@ def write_study_page(
     study: Study,
     opening: Opening,
     made: Made,
-    runs: Sequence[Run],
+    runs: Sequence[StudyRun],
     undone: Sequence[Undone],
     out: Path,
     *,
@@ -50,7 +50,7 @@ def write_study_page(
     opening : Opening
     made : Mapping of str to pyarrow.Table
         ``runs``, ``means`` and ``effects``.
-    runs : sequence of Run
+    runs : sequence of StudyRun
         Those that were chosen.
     undone : sequence of Undone
     out : Path
@@ -59,7 +59,7 @@ def write_study_page(
     call : str
         The command; by default that of the file's opening.
     """
-    metrics = metrics_of(study)
+    metrics = study_metrics(study)
     table = study.table or tuple(dict.fromkeys(c.metric for c in study.claims))
     verdicts = _page_verdicts(study, made["effects"].to_pylist(), metrics)
     page = StudyPage(
@@ -110,7 +110,7 @@ def _word(claim: Claim, verdict: str) -> str:
     return _VERDICT_NAMES.get(verdict) or dict(zip(("better", "worse"), claim.called, strict=True))[verdict]
 
 
-def _compute(study: Study, runs: Sequence[Run]) -> str:
+def _compute(study: Study, runs: Sequence[StudyRun]) -> str:
     """Return how many networks were trained, how long it took, and on what."""
     told = [BuildRecord.read(run.folder / "run.json").made for run in runs]
     trained = [made[TRAINING] for made in told if TRAINING in made]

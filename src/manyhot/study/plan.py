@@ -21,7 +21,7 @@ ALL = "all"
 
 
 @dataclass(frozen=True)
-class Run:
+class StudyRun:
     """A network that was or will be trained: one arm on one data set, with one seed.
 
     Attributes
@@ -63,7 +63,7 @@ class Run:
         own = self.data / f"images-{split}.parquet"
         return own if own.exists() else self.data / "images.parquet"
 
-    def of(self, arm: str, seed: int | None = None) -> Run:
+    def of(self, arm: str, seed: int | None = None) -> StudyRun:
         """Return the run of another arm or seed, on the same data set and network."""
         seed = self.seed if seed is None else seed
         folder = self.folder.parent.parent / arm / f"seed-{seed}"
@@ -115,7 +115,7 @@ class Arm:
 
     name: str
     about: str
-    labels: Callable[[Run], Path]
+    labels: Callable[[StudyRun], Path]
     settings: Mapping[str, Any] = field(default_factory=dict)
     wants: tuple[str, ...] = ()
     version: int = 1
@@ -202,7 +202,7 @@ class RunMeasure:
 
     name: str
     about: str
-    take: Callable[[Run], Iterable[Measurement]]
+    take: Callable[[StudyRun], Iterable[Measurement]]
     metrics: tuple[StudyMetric, ...]
     version: int = 1
 
@@ -395,10 +395,10 @@ def _mark(out: Path, smoke: bool) -> None:
     write_text(mark, json.dumps({"smoke": smoke}) + "\n")
 
 
-def runs_of(grid: Grid, out: Path, smoke: bool = False) -> list[Run]:
+def runs_of(grid: Grid, out: Path, smoke: bool = False) -> list[StudyRun]:
     """Return the runs of a grid, each after those that its arm wants."""
     return [
-        Run(
+        StudyRun(
             data=out / "data" / data_set.name,
             data_set=data_set.name,
             network=network.name,
@@ -425,7 +425,7 @@ def in_order(arms: Sequence[Arm]) -> Iterator[Arm]:
         yield arm
 
 
-def chosen_runs(runs: Sequence[Run], grid: Grid, only: Iterable[str]) -> list[Run]:
+def chosen_runs(runs: Sequence[StudyRun], grid: Grid, only: Iterable[str]) -> list[StudyRun]:
     """Return the runs of some data sets, networks or arms, and those that they want.
 
     Raises

@@ -22,7 +22,8 @@ from manyhot import tables
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.extras import missing_extra
 from manyhot.files import sha256, write_text
-from manyhot.study.plan import Across, Arm, Measurement, Run, RunMeasure, Study, StudyDataSet
+from manyhot.run import Run
+from manyhot.study.plan import Across, Arm, Measurement, RunMeasure, Study, StudyDataSet, StudyRun
 
 TRAINING = "training"
 _LABELS = "labels"
@@ -162,7 +163,7 @@ class Runner:
         self._clock = Clock()
         self._at = (0, 0)
 
-    def do(self, runs: Sequence[Run]) -> None:
+    def do(self, runs: Sequence[StudyRun]) -> None:
         """Train and measure what is not yet; a run that fails is reported and does not stop the others."""
         names = [TRAINING, *(m.name for m in self._measures)]
         self._clock.left.update((name, run.data_set, run.network) for run in runs for name in names)
@@ -181,16 +182,16 @@ class Runner:
                 except _Failed as error:
                     self._miss(run, error)
 
-    def _miss(self, run: Run, error: _Failed) -> None:
+    def _miss(self, run: StudyRun, error: _Failed) -> None:
         self.undone.append(Undone(run_name(run), error.step, error.reason))
         self._say("failed", run, error.step, reason=error.reason)
 
-    def _say(self, kind: Any, run: Run, step: str, seconds: float = 0.0, reason: str = "") -> None:
+    def _say(self, kind: Any, run: StudyRun, step: str, seconds: float = 0.0, reason: str = "") -> None:
         self.on_step(
             StepEvent(kind, run_name(run), step, seconds, reason, *self._at, self._clock.seconds_left())
         )
 
-    def _data(self, run: Run) -> str:
+    def _data(self, run: StudyRun) -> str:
         """Return the digest of a run's data set, which is made where it is not there."""
         name = run.data_set
         if name not in self._digests:
@@ -203,7 +204,7 @@ class Runner:
             raise digest
         return digest
 
-    def _made(self, one: StudyDataSet, run: Run) -> str:
+    def _made(self, one: StudyDataSet, run: StudyRun) -> str:
         record = BuildRecord.read(run.data.parent / f"{one.name}.json")
         parts = {"version": one.version, "smoke": run.smoke}
         if run.data.is_dir() and self._same(record, "data set", parts, one.name):
@@ -220,7 +221,7 @@ class Runner:
         self.on_step(StepEvent("done", one.name, "data set", seconds, "", *self._at))
         return digest
 
-    def _train(self, run: Run) -> None:
+    def _train(self, run: StudyRun) -> None:
         """Have a run's network, trained on its labels, and take the time where that was done now."""
         data, arm, record = self._data(run), self._arms[run.arm], BuildRecord.read(run.folder / "run.json")
         labels = self._labels(run, arm, data, record)
@@ -241,21 +242,21 @@ class Runner:
         self._clock.done(work, seconds)
         self._say("done", run, TRAINING, seconds)
 
-    def _fit(self, run: Run, labels: Path) -> None:
-        from manyhot.train.train import train_files
+    def _fit(self, run: StudyRun, labels: Path) -> None:
+        from manyhot.train.train import train
 
-        model = train_files(
+        trained = train(
             run.images("train"),
             labels,
-            run.folder / TRAINING,
+            out=run.folder / TRAINING,
             classes=run.classes,
             settings=self._settings(run),
             features=_root(run) / "features",
-            call=f"manyhot study, {run_name(run)}",
+            run=Run(f"manyhot study, {run_name(run)}"),
         )
-        model.replace(run.model)
+        trained.network.replace(run.model)
 
-    def _settings(self, run: Run) -> dict[str, Any]:
+    def _settings(self, run: StudyRun) -> dict[str, Any]:
         network = self._networks[run.network]
         return {
             **network.settings,
@@ -265,7 +266,7 @@ class Runner:
             "seed": run.seed,
         }
 
-    def _labels(self, run: Run, arm: Arm, data: str, record: BuildRecord) -> Path:
+    def _labels(self, run: StudyRun, arm: Arm, data: str, record: BuildRecord) -> Path:
         """Return the labels that a run is trained on, which are made where they are not there."""
         parts = {
             "data": data,
@@ -292,7 +293,7 @@ class Runner:
             self._say("done", run, _LABELS, seconds)
         return made
 
-    def _network_hashes(self, run: Run, arm: Arm) -> dict[str, str]:
+    def _network_hashes(self, run: StudyRun, arm: Arm) -> dict[str, str]:
         """Return the hash of each network that an arm wants."""
         hashes = {}
         for name in arm.wants:
@@ -303,7 +304,7 @@ class Runner:
                 hashes[f"{name}/seed-{seed}"] = trained["network"]
         return hashes
 
-    def _measure(self, run: Run, measure: RunMeasure) -> None:
+    def _measure(self, run: StudyRun, measure: RunMeasure) -> None:
         record, work = BuildRecord.read(run.folder / "run.json"), (measure.name, run.data_set, run.network)
         path, name = measurement_file(run, measure), f"measure {measure.name}"
         parts = {"network": record.made[TRAINING]["network"], "version": measure.version}
@@ -332,12 +333,12 @@ class Runner:
         return changed == ()
 
 
-def run_name(run: Run) -> str:
+def run_name(run: StudyRun) -> str:
     """Return the name of a run for people."""
     return f"{run.data_set}/{run.network}/{run.arm}/seed-{run.seed}"
 
 
-def measurement_file(run: Run, measure: RunMeasure) -> Path:
+def measurement_file(run: StudyRun, measure: RunMeasure) -> Path:
     """Return where the numbers of a measure lie."""
     return run.folder / "measures" / f"{measure.name}.parquet"
 
@@ -348,7 +349,7 @@ def machine() -> str:
 
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
-    from manyhot.predict.engines.base import cores
+    from manyhot.predict.engines.engine import cores
 
     return f"{_processor()}, {cores()} cores"
 
@@ -362,7 +363,7 @@ def _processor() -> str:
     return next(names, platform.machine())
 
 
-def _write(measure: RunMeasure, run: Run, path: Path) -> None:
+def _write(measure: RunMeasure, run: StudyRun, path: Path) -> None:
     """Take a measure and write its numbers."""
     import pyarrow as pa
 
@@ -438,12 +439,12 @@ def _remove(*paths: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def _root(run: Run) -> Path:
+def _root(run: StudyRun) -> Path:
     """Return the folder of all studies."""
     return run.data.parent.parent
 
 
-def _relative(path: Path, run: Run) -> str:
+def _relative(path: Path, run: StudyRun) -> str:
     """Return a path as others find it who move the folder."""
     try:
         return str(path.resolve().relative_to(_root(run).resolve()))

@@ -13,6 +13,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.core.array_types import Ints
+from manyhot.core.sets import NO_LABEL
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part
 from manyhot.tables.frames import BY_POSITION
@@ -25,7 +26,8 @@ def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
     ----------
     labels : Labels, sequence of sequences of int, bool array of shape (n, C), or int array of shape (n,)
         Lists of valid classes, a multi-hot matrix, or one label per image, which is both its original label
-        and its label set. The index of a frame or series are the ids of images, its columns are classes.
+        and its label set; -1 for none. The index of a frame or series holds the ids of images, its columns
+        are classes.
     n_classes : int
         Number of classes C.
     label : array-like of int, shape (n,), optional
@@ -250,7 +252,7 @@ def _sets(labels: Any, n_classes: int) -> tuple[list[Any], npt.NDArray[np.int64]
     ):
         return [np.flatnonzero(row) for row in array], None
     if array.ndim == 1 and array.dtype.kind in "iu":
-        return [[c] for c in array], array.astype(np.int64)
+        return [[c] if c != NO_LABEL else [] for c in array], array.astype(np.int64)
     raise InputError(
         "Labels are not lists of classes, a multi-hot matrix, or one class per image.",
         got=f"shape {array.shape} of {array.dtype}",

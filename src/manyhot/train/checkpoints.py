@@ -11,7 +11,7 @@ import io
 import json
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,15 +21,13 @@ import torch
 
 from manyhot.errors import InputError, MatchError
 from manyhot.files import atomic_write, write_text
+from manyhot.run import OnEvent
 
 CHECKPOINTS = "checkpoints"
 """The folder of checkpoints in that of a run."""
 
 RUN = "run.json"
-"""The file that tells a run from others."""
-
-Notify = Callable[[str, dict[str, Any]], None]
-"""Called with the kind of an event and its details."""
+"""The file that identifies a run."""
 
 EVERY_STEPS = 20
 """Steps between two points of a curve."""
@@ -169,7 +167,7 @@ class Logs:
         Where the run goes on: what TensorBoard has of later steps is forgotten.
     done : int
         Images that were seen before.
-    notify : callable, optional
+    on_event : callable, optional
     """
 
     def __init__(
@@ -180,10 +178,10 @@ class Logs:
         *,
         step: int = 0,
         done: int = 0,
-        notify: Notify | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         self.out, self.model, self.images, self.before = out, model, images, done
-        self.notify = None if out is None else notify
+        self.on_event = None if out is None else on_event
         self.began, self.last_progress = time.perf_counter(), 0.0
         self.board: Any = None if out is None else _board(out, step)
 
@@ -203,18 +201,18 @@ class Logs:
 
     def note(self, text: str) -> None:
         """Report something that a reader should know."""
-        if self.notify is not None:
-            self.notify("note", {"model": self.model, "text": text})
+        if self.on_event is not None:
+            self.on_event("note", {"model": self.model, "text": text})
 
     def progress(self, done: int) -> None:
         """Report how many images were seen, now and then."""
-        if self.notify is None or self.seconds - self.last_progress < _EVERY_S:
+        if self.on_event is None or self.seconds - self.last_progress < _EVERY_S:
             return
         self.last_progress = self.seconds
         rate = (done - self.before) / self.seconds
         left = (self.images - done) / rate if rate else None
         told = {"images": done, "of": self.images, "images_per_second": rate, "seconds_left": left}
-        self.notify("progress", {"model": self.model, **told})
+        self.on_event("progress", {"model": self.model, **told})
 
     def points(self, step: int, values: Mapping[str, float]) -> None:
         """Add a point to curves."""
@@ -230,8 +228,8 @@ class Logs:
         table.writeheader()
         table.writerows(rows)
         write_text(self.out / "log.csv", text.getvalue())
-        if self.notify is not None:
-            self.notify("epoch", {"model": self.model, **rows[-1]})
+        if self.on_event is not None:
+            self.on_event("epoch", {"model": self.model, **rows[-1]})
 
 
 def _board(out: Path, step: int) -> Any:

@@ -27,12 +27,12 @@ from manyhot.core.sets import LabelSets
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import alone, atomic_write
 from manyhot.predict.weights import Trained, write_trained
+from manyhot.run import QUIET, Run
 from manyhot.train.checkpoints import (
     CHECKPOINTS,
     EVERY_STEPS,
     Checkpoints,
     Logs,
-    Notify,
     check_identity,
     save_state,
     write_identity,
@@ -75,10 +75,9 @@ class TrainingJob:
         What images are taught; by default made of the labels.
     features : Path, optional
         A folder for features that several runs share.
-    call : str
-    notify : callable, optional
+    run : Run
     notes : list of str
-        What the log begins with.
+        The first lines of the log.
     """
 
     data: ImageOrder
@@ -92,8 +91,7 @@ class TrainingJob:
     identity: Mapping[str, Any] = field(default_factory=dict)
     taught: Any = None
     features: Path | None = None
-    call: str = ""
-    notify: Notify | None = None
+    run: Run = QUIET
     notes: list[str] = field(default_factory=list)
 
 
@@ -171,8 +169,7 @@ class _Run:
         return loss, taught, made_memory(loss, taught, recipe.seed)
 
     def _progress(self, done: int, of: int) -> None:
-        if self.job.notify is not None:
-            self.job.notify("features", {"model": self.recipe.model, "images": done, "of": of})
+        self.job.run.event("features", {"model": self.recipe.model, "images": done, "of": of})
 
     def _resume(self) -> str:
         """Go on from the last checkpoint, if there is one; return a note for the log."""
@@ -201,7 +198,7 @@ class _Run:
             steps * plan.batch,
             step=self.step,
             done=self.step * plan.batch,
-            notify=self.job.notify,
+            on_event=self.job.run.on_event,
         )
         saved = time.monotonic()
         with logs, contextlib.closing(self._steps()) as taken:
@@ -369,7 +366,7 @@ class _Run:
             shutil.rmtree(self.job.out / folder, ignore_errors=True)
 
     def _write(self, weights: Mapping[str, Tensor], path: Path) -> None:
-        about = {"recipe": self.recipe.to_dict(), "n": self.plan.n, "call": self.job.call}
+        about = {"recipe": self.recipe.to_dict(), "n": self.plan.n, "call": self.job.run.call}
         trained = Trained(
             architecture=self.start.architecture,
             options=self.start.options,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 from numpy import typing as npt
@@ -13,10 +13,13 @@ from numpy import typing as npt
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.writing import PathLike
+from manyhot.parameters import Between, Shown
+
+HeldOutShare = Annotated[float, Between(0, 1, "()"), Shown("SHARE")]
 
 
 class HeldOut(NamedTuple):
-    """Which images are held out: by a table, or so many by chance."""
+    """Which images are held out: those of a table, or a random share."""
 
     test: Mapping[str, bool] | None
     share: float
@@ -30,15 +33,13 @@ class HeldOut(NamedTuple):
 
 
 def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldOut:
-    """Return the images that a table of splits holds out, or else a share by chance.
+    """Return the images that a table of splits holds out, or else a random share.
 
     Raises
     ------
     InputError
-        The table does not exist, tells no split, or holds no image out; or the share is none.
+        The table does not exist, has no column split, or holds out no image.
     """
-    if not 0 < share < 1:
-        raise InputError("held_out is a share.", got=share, allowed="above 0, below 1")
     if path is None:
         return HeldOut(None, share, seed)
     import polars as pl
@@ -50,7 +51,7 @@ def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldOut:
     names = table.collect_schema().names()
     if not {"image_id", "split"} <= set(names):
         raise InputError(
-            "This tells no split.",
+            "The table has no split.",
             where=path,
             got=", ".join(names),
             allowed="a table with image_id and split",

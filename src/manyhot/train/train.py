@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import os
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of, from_keys
+from manyhot.command import command
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.predict.run import Notify
-from manyhot.predict.sources import open_source
-from manyhot.predict.sources.base import ImageSource
+from manyhot.parameters import NO_SETTINGS, Address, AtLeast, OptionName, Settings, Shown
+from manyhot.predict.sources import ImagesLike, open_source
+from manyhot.predict.sources.source import ImageSource
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
 from manyhot.tables import Labels
 from manyhot.tables.sets import label_sets
 from manyhot.train.recipe import Recipe, read_recipe, recipe_of
@@ -34,56 +40,90 @@ SAVE_EVERY = 60.0
 """Seconds between two checkpoints."""
 
 
-def train_files(
-    source: PathLike,
-    labels: PathLike,
-    out: PathLike = "training",
-    *,
-    recipe: PathLike | Mapping[str, Any] | Recipe | None = None,
-    classes: PathLike | None = None,
-    settings: Mapping[str, Any] | None = None,
-    val: PathLike | None = None,
-    val_labels: PathLike | None = None,
-    features: PathLike | None = None,
-    save_every: float = SAVE_EVERY,
-    call: str = "",
-    notify: Notify | None = None,
-) -> Path:
-    """Train a network on images and their label sets; ``trained:OUT/model.safetensors`` is a model then.
+@dataclass(frozen=True, eq=False)
+class TrainResult(Result):
+    """A trained network.
 
-    A run that was killed goes on where it was, and ends with the same weights; one that is finished returns
-    at once. Started by ``torchrun``, several processes share each batch.
+    Attributes
+    ----------
+    network : Path
+        The file of the network: ``trained:FILE`` is a model for `manyhot.predict`.
+    log : Path
+        CSV with a row for each epoch.
+    notes, metadata, inputs, written
+        As in `Result`.
+    """
+
+    network: Path
+    log: Path
+
+    def lines(self) -> Iterator[str]:
+        """Yield the name of the model, and the last row of the log."""
+        yield f"trained:{self.network}"
+        if self.log.is_file():
+            with self.log.open(newline="", encoding="utf-8") as file:
+                *_, last = csv.DictReader(file)
+            yield ", ".join(f"{name} {value}" for name, value in last.items())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the files and the notes."""
+        return {"network": str(self.network), "log": str(self.log), "notes": self.notes}
+
+
+@command(
+    "train",
+    streams=True,
+    examples=("manyhot train photos --labels labels.parquet --set model=timm/resnet50 --set epochs=30",),
+)
+def train(
+    images: ImagesLike,
+    labels: Annotated[PathLike, OptionName("--labels"), Shown("FILE")],
+    *,
+    out: Annotated[PathLike, Shown("FOLDER")] = "training",
+    recipe: Annotated[PathLike | Mapping[str, Any] | Recipe | None, Shown("FILE")] = None,
+    settings: Settings = NO_SETTINGS,
+    val_labels: Annotated[PathLike | None, Shown("FILE")] = None,
+    val: Annotated[PathLike | None, Address(), Shown("IMAGES")] = None,
+    features: Annotated[PathLike | None, Shown("FOLDER")] = None,
+    save_every: Annotated[float, AtLeast(0)] = SAVE_EVERY,
+    classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
+    run: Run = QUIET,
+) -> TrainResult:
+    """Train a network on label sets. A run that was stopped resumes when it is started again.
+
+    The resumed run ends with the same weights; a finished one returns at once. Started by torchrun, several
+    processes share each batch, one per GPU.
 
     Parameters
     ----------
-    source : path-like
-        See `manyhot.predict.sources.open_source`.
-    labels : path-like
-        Label sets of the images to train on; other images of the source are left out.
-    out : path-like
-        The folder that is written into.
-    recipe : path-like, mapping or Recipe, optional
-        Settings: a TOML file, or as they are.
-    classes : path-like, optional
-        Class list of the labels, where the file does not tell: a file, or the name of one that is known.
-    settings : Mapping, optional
-        Some that count instead of the recipe's.
-    val_labels : path-like, optional
-        Label sets of images to judge by after each epoch.
-    val : path-like, optional
-        The source of these images; by default `source`.
-    features : path-like, optional
-        A folder in which runs that train from the same layer on share what comes before; by default one in
-        `out`.
-    save_every : float
+    images
+        Images, as for predict.
+    labels
+        Label sets of the images to train on; other images are left out.
+    out
+        Folder to write to; made if absent.
+    recipe
+        Settings in a TOML file; by default the usual ones.
+    settings
+        A setting that replaces that of the recipe: NAME=VALUE.
+    val_labels
+        Label sets of images to evaluate the network on after each epoch.
+    val
+        Source of these images; by default the images to train on.
+    features
+        Folder in which runs with the same trained_from share the features before that layer; by default in
+        the folder of the run.
+    save_every
         Seconds between two checkpoints.
-    notify : callable, optional
-        Called with the kind of an event and its details.
+    classes
+        Class list of the labels, if their file names none: one key a line, a table with key and name, or
+        imagenet1k, imagenet-a, imagenet-r.
+    run
+        The command line, and who hears of events.
 
     Returns
     -------
-    Path
-        The network.
+    TrainResult
 
     Raises
     ------
@@ -94,11 +134,11 @@ def train_files(
     from manyhot.train.losses import loss_of
 
     out = Path(out)
-    check_apart([source, labels, val, val_labels], out)
+    check_apart([images, labels, val, val_labels], out)
     plan = _recipe(recipe, settings)
-    class_list = None if classes is None else read_classes(classes)
+    class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
     found = read_labels(labels, classes=class_list)
-    sets, names, images = label_sets(found), _classes(found, class_list), open_source(source)
+    sets, names, source = label_sets(found), _classes(found, class_list), open_source(images)
     ends = loss_of(plan.named_loss).about["ends"]
     rows, notes = selected(sets, plan, ends)
     taught = _local_teacher(plan, found, names, ends)
@@ -107,12 +147,12 @@ def train_files(
         rows = rows[~none]
         if none.any():
             notes.append(f"{none.sum():,} images without a label map are left out")
-    order, missing = _images(images, found, rows, out, plan)
+    order, missing = _images(source, found, rows, out, plan)
     identity = {
         "recipe": plan.to_dict(),
         "labels": sha256(labels),
         "classes": names.hash,
-        "source": images.fingerprint,
+        "source": source.fingerprint,
         "order": order.name,
     }
     if plan.maps:
@@ -124,45 +164,47 @@ def train_files(
         recipe=plan,
         out=out,
         ids=found.image_id.to_pylist(),
-        validation=_validation(val or source, val_labels, class_list, found),
+        validation=_validation(val or images, val_labels, class_list, found),
         identity=identity,
         taught=taught,
         features=None if features is None else Path(features),
         save_every=save_every,
-        call=call,
-        notify=notify,
+        run=run,
         notes=[*notes, *missing],
     )
-    return fit(job)
+    network = fit(job)
+    log = network.with_name("log.csv")
+    if os.environ.get("RANK", "0") != "0":  # the first process of torchrun reports what was written
+        return TrainResult(network, log)
+    run.event("result", {"model": plan.model, "written": [network, log]})
+    return TrainResult(network, log, written=(network, log))
 
 
 def _local_teacher(plan: Recipe, labels: Labels, classes: ClassList, ends: str) -> LocalTeacher | None:
-    """Return what teaches crops, where the recipe names label maps."""
+    """Return the targets of crops, if the recipe names label maps."""
     if plan.teach != "maps":
         return None
     from manyhot.train.label_maps import localised
 
     if ends != "softmax":
         raise InputError(
-            "Label maps tell shares of classes, for a loss that ends in a softmax.",
+            "Label maps give shares of classes, for a loss that ends in a softmax.",
             got=plan.named_loss,
-            do="take softmax, or teach something else",
+            do="use the loss softmax, or teach something else",
         )
     return localised(plan.maps, labels.image_id.to_pylist(), classes)
 
 
-def _recipe(
-    recipe: PathLike | Mapping[str, Any] | Recipe | None, settings: Mapping[str, Any] | None
-) -> Recipe:
-    """Return the recipe with the settings that count instead of its own."""
+def _recipe(recipe: PathLike | Mapping[str, Any] | Recipe | None, settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe with settings that replace its own."""
     if isinstance(recipe, Recipe):
         recipe = recipe.to_dict()
     own = recipe if isinstance(recipe, Mapping) else {} if recipe is None else read_recipe(recipe)
-    return recipe_of({**own, **(settings or {})}, None if isinstance(recipe, Mapping) else recipe)
+    return recipe_of({**own, **settings}, None if isinstance(recipe, Mapping) else recipe)
 
 
 def _classes(labels: Labels, class_list: ClassList | None) -> ClassList:
-    """Return what the classes of labels are called; their numbers where nobody knows."""
+    """Return the class list of labels; their numbers where it is unknown."""
     known = class_list_of(labels.class_hash) if labels.class_hash else None
     return class_list or known or from_keys([str(i) for i in range(labels.n_classes)], labels.name)
 
@@ -183,7 +225,7 @@ def _images(
 
 
 def _earlier_order(out: Path) -> str:
-    """Return the order of the run that a folder holds: it may not change with the memory that is free."""
+    """Return the order of the run in a folder: it must not change with the free memory."""
     try:
         return str(json.loads((out / "run.json").read_text(encoding="utf-8"))["order"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -193,7 +235,7 @@ def _earlier_order(out: Path) -> str:
 def _validation(
     source: PathLike, labels: PathLike | None, classes: ClassList | None, trained: Labels
 ) -> Validation | None:
-    """Return the images to judge by."""
+    """Return the images to evaluate on."""
     if labels is None:
         return None
     from manyhot.train.batches import collect_images, memory_share
@@ -204,11 +246,11 @@ def _validation(
     own, other = (t.class_hash or f"{t.n_classes} classes" for t in (found, trained))
     if own != other:
         raise MatchError(
-            "The labels to judge by have other classes than those to train on.",
+            "The labels to evaluate on have other classes than those to train on.",
             where=labels,
             got=own,
             allowed=other,
-            do="give both over the same class list",
+            do="give both the same class list",
         )
     wanted = {name: row for row, name in enumerate(found.image_id.to_pylist())}
     order = collect_images(open_source(source), wanted, "all", 1, memory_share() // 4)
@@ -217,12 +259,12 @@ def _validation(
 
 
 def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[np.int64], list[str]]:
-    """Return the rows that a recipe trains on, and what there is to tell of the others.
+    """Return the rows that a recipe trains on, and notes on the others.
 
     Raises
     ------
     InputError
-        No row is left, or images without a class shall be negatives of a softmax.
+        No row is left, or images without a class would be negatives of a softmax.
     """
     empty = labels.usable & _empty(labels, recipe)
     skips = recipe.empty == "skip" or recipe.teach == "label"
@@ -230,7 +272,7 @@ def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[
         raise InputError(
             "A softmax cannot learn that an image has no class.",
             got=f"{int(empty.sum()):,} images without one",
-            do="set empty to 'skip', or take a loss that ends in a sigmoid, such as bce",
+            do="set empty to 'skip', or use a loss that ends in a sigmoid, such as bce",
         )
     rows = np.flatnonzero(labels.usable & ~empty if skips else labels.usable)
     if not len(rows):

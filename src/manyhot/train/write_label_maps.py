@@ -1,60 +1,91 @@
-"""Images in, a file of what a network sees at each place of them out."""
+"""Write what a network predicts at each place of images: the function of ``manyhot label-maps``."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
+from manyhot.classes import ClassList
+from manyhot.command import command
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.formats import read_classes
-from manyhot.formats.writing import PathLike, Progress, check_apart
+from manyhot.formats.writing import PathLike, check_apart
+from manyhot.parameters import AtLeast, Count, Shown, Was
 from manyhot.predict.find import find_model
-from manyhot.predict.sources import open_source
+from manyhot.predict.sources import ImagesLike, open_source
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
 
 
-def label_map_files(
-    source: PathLike,
-    model: str,
-    out: PathLike = "maps.arrow",
+@dataclass(frozen=True, eq=False)
+class LabelMapsResult(Result):
+    """Label maps in a file.
+
+    Attributes
+    ----------
+    n_images : int
+        Images with a map.
+    notes, metadata, inputs, written
+        As in `Result`; a list of the images that could not be read is written beside the file.
+    """
+
+    n_images: int
+
+    def lines(self) -> Iterator[str]:
+        """Yield the number of maps."""
+        yield f"{self.n_images:,} label map{'s' * (self.n_images != 1)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the number of maps."""
+        return {"images": self.n_images}
+
+
+@command("label-maps", examples=("manyhot label-maps photos --model timm/resnet50 --out maps.arrow",))
+def label_maps(
+    images: ImagesLike,
     *,
-    k: int = 5,
-    size: int | None = None,
-    classes: PathLike | None = None,
-    call: str = "",
-    progress: Progress | None = None,
-) -> tuple[int, list[Path]]:
-    """Write the label maps of images, for training on localised soft labels.
+    model: Annotated[str, Shown("NAME")],
+    out: Annotated[PathLike, Shown("FILE")] = "maps.arrow",
+    top: Annotated[int, AtLeast(1), Was("--k")] = 5,
+    size: Count | None = None,
+    classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
+    run: Run = QUIET,
+) -> LabelMapsResult:
+    """Write what a network predicts at each place of images, as targets for training on crops.
+
+    Train with it: manyhot train … --set teach=maps --set maps=maps.arrow.
 
     Parameters
     ----------
-    source : path-like
-        See `manyhot.predict.sources.open_source`.
-    model : str
-        A network of timm whose classifier follows the mean of a grid; see `manyhot.predict.find.find_model`.
-    out : path-like
-        The file, ``.arrow``.
-    k : int
-        Classes that are kept of each place.
-    size : int, optional
+    images
+        Images, as for predict.
+    model
+        A network of timm whose classifier follows the mean of a grid.
+    out
+        File to write, which ends in .arrow.
+    top
+        Number of top classes to keep at each place.
+    size
         Side of the images in pixels; by default the network's own.
-    classes : path-like, optional
-        Class list of the model, where it does not tell.
-    progress : callable, optional
-        Called with what is done, how much, and of how many.
+    classes
+        Class list of the model, if it has none: one key a line, a table with key and name, or imagenet1k,
+        imagenet-a, imagenet-r.
+    run
+        The command line, and who hears how far it is.
 
     Returns
     -------
-    n : int
-        Images with a map.
-    written : list of Path
-        The file, and a list of what could not be read, if any.
+    LabelMapsResult
 
     Raises
     ------
     InputError
-        The file is called otherwise, the network has no grid before its classifier, or no image can be read.
+        If the file ends in something else, the network has no grid before its classifier, or no image can be
+        read.
     """
     from manyhot.train.label_maps import MapBlock, write_maps
     from manyhot.train.make_label_maps import compute_label_maps
@@ -62,30 +93,27 @@ def label_map_files(
     out = Path(out)
     if out.suffix != ".arrow":
         raise InputError("Label maps are written to an .arrow file.", got=out)
-    check_apart([source, classes], out)
-    network = find_model(model, None if classes is None else read_classes(classes))
-    images = open_source(source)
-    total = sum(part.n or 0 for part in images.parts)
+    check_apart([images, classes], out)
+    network = find_model(model, classes if isinstance(classes, ClassList | None) else read_classes(classes))
+    source = open_source(images)
+    total = sum(part.n or 0 for part in source.parts)
     skipped: list[tuple[str, str]] = []
     n = 0
-
-    def skip(*image: str) -> None:
-        skipped.append((image[0], image[1]))
 
     def counted() -> Iterator[MapBlock]:
         nonlocal n
         for block in compute_label_maps(
-            network, images, k=k, size=size, skip=lambda *told: skipped.append(told)
+            network, source, k=top, size=size, skip=lambda *image: skipped.append(image)
         ):
             n += len(block.image_ids)
-            if progress:
-                progress("mapping", n, max(total, n))
+            if run.on_progress:
+                run.on_progress("mapping", n, max(total, n))
             yield block
 
-    about = {"model": network.name, "k": k, "size": size, "call": call, **network.about}
+    about = {"model": network.name, "k": top, "size": size, "call": run.call, **network.about}
     written = [write_maps(out, counted(), network.classes, about)]
     if skipped:
         written.append(out.with_name(f"{out.stem}-skipped.csv"))
         with atomic_write(written[-1]) as part, part.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([("image_id", "reason"), *skipped])
-    return n, written
+    return LabelMapsResult(n, written=tuple(written))

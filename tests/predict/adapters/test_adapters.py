@@ -14,9 +14,11 @@ from PIL import Image
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import FetchError, InputError, MatchError, UnknownNameError
 from manyhot.predict.adapters import timm as timm_adapter
-from manyhot.predict.find import find_model, list_models
-from manyhot.predict.in_memory import predict
-from manyhot.predict.predict import predict_files
+from manyhot.predict.find import find_model
+from manyhot.predict.in_memory import predict_in_memory
+from manyhot.predict.models import list_models
+from manyhot.predict.predict import predict
+from manyhot.run import Run
 from manyhot.tables import metadata
 
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
@@ -64,7 +66,7 @@ def test_a_folder_in_the_hubs_format(tmp_path, photo, small):
     assert network.notes == ()
     assert network.classes.keys == tuple(names)
     assert network.preprocessing.size == (160, 160)
-    said = predict(photo, network, top=None, embeddings=True)
+    said = predict_in_memory(photo, network, top=None, embeddings=True)
     # Not random weights: timm gives these in silence where pretrained is not asked for.
     np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=1e-4)
     assert said.embeddings.shape == (3, 96)
@@ -74,7 +76,7 @@ def test_a_checkpoint(tmp_path, photo, small):
     torch.save(small.state_dict(), tmp_path / "small.pth")
     network = find_model(f"timm/test_resnet(checkpoint={str(tmp_path / 'small.pth')!r}, num_classes=7)")
     assert network.notes == ()
-    said = predict(photo, network, top=None)
+    said = predict_in_memory(photo, network, top=None)
     np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=1e-4)
     assert network.classes.name == "test_resnet"
 
@@ -133,7 +135,7 @@ def test_a_hub_that_does_not_answer_but_did(silent_hub, photo):
     begun = time.monotonic()
     network = find_model("timm/test_resnet.r160_in1k")
     assert time.monotonic() - begun < 10
-    said = predict(photo, network, top=None, engine="torch").predictions
+    said = predict_in_memory(photo, network, top=None, engine="torch").predictions
     np.testing.assert_allclose(said.scores, logits_of(module, network, photo), atol=1e-4)
 
 
@@ -152,12 +154,12 @@ def test_weights_that_are_no_classifiers(name, got):
         f"The weights are no classifier's.\n  where:   timm/{name}\n  got:     {got}\n"
         "  allowed: what manyhot models 'timm/*' lists"
     )
-    assert f"timm/{name}" not in [m.name for m in list_models(name)]
+    assert f"timm/{name}" not in [m.name for m in list_models(name).models]
 
 
 def test_every_listed_class_list_is_one():
     """Nothing that is listed is an embedding: 1,000 classes, or more than any embedding is wide."""
-    counts = {m.classes for m in list_models("timm/*")} - {"imagenet1k"}
+    counts = {m.classes for m in list_models("timm/*").models} - {"imagenet1k"}
     assert all(int(n.replace(",", "")) > 10_000 for n in counts)
 
 
@@ -226,7 +228,7 @@ def test_21k_to_1k_by_key(tmp_path, photo):
     network = find_model(spec)
     keys = ImageNetInfo("imagenet22k-ms").label_names()
     assert list(network.classes.keys) == keys
-    said = predict(photo, network, top=None, classes=class_list()).predictions
+    said = predict_in_memory(photo, network, top=None, classes=class_list()).predictions
     wanted = logits_of(wide, network, photo)[:, [keys.index(key) for key in class_list().keys]]
     np.testing.assert_allclose(said.scores, wanted, atol=1e-4)
     assert said.class_hash == class_list().hash
@@ -239,7 +241,7 @@ def test_21k_that_lacks_a_class(photo):
     wide = timm.create_model("test_resnet", num_classes=21841).eval()
     network = Network("wide", timm_adapter.timm_classes(wide, "wide"), module=wide)
     with pytest.raises(MatchError) as error:
-        predict(photo, network, classes=class_list())
+        predict_in_memory(photo, network, classes=class_list())
     assert str(error.value) == (
         "The model does not know all classes of the data set.\n  where:   wide\n"
         "  got:     1 of 1,000 unknown, such as n04399382\n"
@@ -270,7 +272,7 @@ def test_torchvision_with_a_checkpoint(tmp_path, photo):
         class_list().hash,
     )
     assert (network.preprocessing.size, network.preprocessing.scale) == ((224, 224), (256, 256))
-    said = predict(photo, network, top=None, embeddings=True)
+    said = predict_in_memory(photo, network, top=None, embeddings=True)
     np.testing.assert_allclose(said.predictions.scores, logits_of(module, network, photo), atol=1e-4)
     assert said.embeddings.shape == (3, 1024)
 
@@ -309,7 +311,7 @@ def onnx_file(tmp_path, small, require):
 def test_an_onnx_file(onnx_file, photo, small, engine):
     network = find_model(f"onnx:{onnx_file}(mean=0.5, std=0.25, crop_pct=1.0)")
     assert (network.preprocessing.size, network.preprocessing.scale) == ((64, 64), (64, 64))
-    said = predict(photo, network, top=None, engine=engine)
+    said = predict_in_memory(photo, network, top=None, engine=engine)
     np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=2e-4)
     assert said.trials[0].difference is None
 
@@ -388,17 +390,16 @@ def test_assumed_preprocessing_is_in_results_and_metadata(onnx_file, photo, tmp_
     told = []
     spec = f"onnx:{onnx_file}(crop_pct=0.875, mode='center', interpolation='bicubic')"
     (note,) = find_model(spec).notes
-    assert predict(photo, spec).notes == (note,)
-    options = {"engine": "onnx", "notify": lambda kind, about: told.append((kind, about))}
+    assert predict_in_memory(photo, spec).notes == (note,)
+    options = {"engine": "onnx", "run": Run(on_event=lambda kind, about: told.append((kind, about)))}
     for n in range(2):  # also where all is predicted already
-        (done,) = predict_files(photo, [spec], tmp_path / "out", **options)
-        assert done.notes == (note,)
+        assert predict(photo, spec, out=tmp_path / "out", **options).notes == (note,)
         assert [about for kind, about in told if kind == "note"] == [
             {"model": "onnx/small", "text": note}
         ] * (n + 1)
     path = tmp_path / "out" / "onnx--small.parquet"
     assert metadata(pq.read_schema(path))["preprocessing_assumed"] == "mean, std"
-    (done,) = predict_files(photo, [f"{spec[:-1]}, mean=0, std=1)"], tmp_path / "known", **options)
+    done = predict(photo, f"{spec[:-1]}, mean=0, std=1)", out=tmp_path / "known", **options)
     assert done.notes == ()
     known = metadata(pq.read_schema(tmp_path / "known" / "onnx--small.parquet"))
     assert "preprocessing_assumed" not in known
@@ -411,7 +412,7 @@ def test_an_openvino_file(tmp_path, photo, small, require):
     classes = from_keys([f"class {i}" for i in range(7)], "seven")
     network = find_model(f"openvino:{tmp_path / 'small.xml'}(interpolation='bilinear')", classes)
     assert (network.classes, network.preprocessing.interpolation) == (classes, "bilinear")
-    said = predict(photo, network, top=None)
+    said = predict_in_memory(photo, network, top=None)
     np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=2e-4)
 
 
@@ -512,7 +513,9 @@ def test_a_file_that_ends_in_a_softmax(onnx_file, small, photo, tmp_path):
     torch.onnx.export(
         torch.nn.Sequential(small, torch.nn.Softmax(1)), (torch.zeros(1, 3, 64, 64),), path, dynamo=False
     )
-    said = predict(photo, f"onnx:{path}(scores='probability')", top=None, engine="openvino").predictions
+    said = predict_in_memory(
+        photo, f"onnx:{path}(scores='probability')", top=None, engine="openvino"
+    ).predictions
     assert (said.score_kind, said.logsumexp) == ("probability", None)
     np.testing.assert_allclose(said.scores.sum(1), 1, rtol=1e-5)
     with pytest.raises(InputError) as error:
@@ -561,13 +564,13 @@ def module_of_ones_own(tmp_path, monkeypatch):
 def test_a_function_that_returns_a_module(photo, small):
     network = find_model("python:mine:net(size=96)")
     assert (network.name, network.preprocessing.size, network.head) == ("python/mine.net", (96, 96), "fc")
-    said = predict(photo, network, top=None)
+    said = predict_in_memory(photo, network, top=None)
     np.testing.assert_allclose(said.predictions.scores, logits_of(small, network, photo), atol=1e-4)
 
 
 @pytest.mark.usefixtures("module_of_ones_own")
 def test_a_function_that_returns_a_callable(photo):
-    said = predict(photo, "python:mine:plain", top=None).predictions
+    said = predict_in_memory(photo, "python:mine:plain", top=None).predictions
     assert (said.n_classes, said.scores.max() <= 255) == (1000, True)
 
 
@@ -676,7 +679,9 @@ def test_names_that_cannot_be(spec, message):
 @pytest.mark.usefixtures("module_of_ones_own")
 def test_a_module_in_training_mode_is_evaluated(photo):
     """Dropout would zero nine of ten logits, others each time."""
-    said = [predict(photo, "python:mine:dropping(size=64)", top=None, engine="torch") for _ in range(2)]
+    said = [
+        predict_in_memory(photo, "python:mine:dropping(size=64)", top=None, engine="torch") for _ in range(2)
+    ]
     assert (said[0].predictions.scores != 0).all()
 
 
@@ -707,7 +712,7 @@ def test_zero_shot_by_hand(tmp_path, photo, require):
         f"open_clip/{arch}/{tmp_path / 'clip.pt'}(templates=['a {{}}.', 'the {{}}.'])".replace("{{}}", "{}"),
         classes,
     )
-    said = predict(photo, network, top=None, engine="torch").predictions
+    said = predict_in_memory(photo, network, top=None, engine="torch").predictions
     tokens = clip.get_tokenizer(arch)
     from manyhot.predict.decode import decode
 
@@ -730,14 +735,14 @@ def test_zero_shot_by_hand(tmp_path, photo, require):
 
 
 def test_models_by_patterns():
-    eva = list_models("eva02*")
+    eva = list_models("eva02*").models
     assert len(eva) > 5
     assert all(m.name.startswith("timm/eva02") for m in eva)
-    assert [m.name for m in list_models("torchvision/resnet50.*")] == [
+    assert [m.name for m in list_models("torchvision/resnet50.*").models] == [
         "torchvision/resnet50.IMAGENET1K_V1",
         "torchvision/resnet50.IMAGENET1K_V2",
     ]
-    assert [(m.name, m.size) for m in list_models("efficientnet-lite?")] == [
+    assert [(m.name, m.size) for m in list_models("efficientnet-lite?").models] == [
         ("efficientnet-lite0", 224),
         ("efficientnet-lite1", 240),
         ("efficientnet-lite2", 260),

@@ -14,7 +14,7 @@ from manyhot.errors import InputError, MissingExtraError
 from manyhot.predict.adapters import packaged as efficientnet_lite
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import installed
-from manyhot.predict.in_memory import predict
+from manyhot.predict.in_memory import predict_in_memory
 from manyhot.predict.network import normalised
 from manyhot.registry import get, names
 
@@ -72,7 +72,7 @@ def test_equals_the_recipe_written_out(size):
 
 def test_a_packaged_photograph(tmp_path):
     (tmp_path / "coffee.png").write_bytes(packaged("coffee.png").read_bytes())
-    said = predict(tmp_path, "efficientnet-lite0", top=5).predictions
+    said = predict_in_memory(tmp_path, "efficientnet-lite0", top=5).predictions
     best = [class_list().names[i] for i in said.classes[0]]
     assert best[:2] == ["espresso", "cup"]
     assert np.exp(said.scores[0, 0] - said.logsumexp[0]) > 0.9
@@ -81,7 +81,7 @@ def test_a_packaged_photograph(tmp_path):
 
 def test_the_same_twice(tmp_path):
     (tmp_path / "a.png").write_bytes(packaged("chelsea.png").read_bytes())
-    one, two = (predict(tmp_path, "efficientnet-lite0", top=None).predictions for _ in range(2))
+    one, two = (predict_in_memory(tmp_path, "efficientnet-lite0", top=None).predictions for _ in range(2))
     assert np.array_equal(one.scores, two.scores)
 
 
@@ -90,7 +90,7 @@ def test_accuracy_on_samples_of_imagenet(require):
     """With the right preprocessing it is 86.9 and 97.2 %; with ImageNet's mean and std ten points less."""
     require((SAMPLES / "samples.tar").is_file(), f"{SAMPLES}, one image a class")
     require(installed("openvino"), "openvino")
-    said = predict(
+    said = predict_in_memory(
         SAMPLES / "samples.tar", "efficientnet-lite0", labels=SAMPLES / "index.csv", top=5, engine="openvino"
     )
     label = said.images.label.to_numpy()[:, None]

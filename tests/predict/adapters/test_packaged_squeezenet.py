@@ -9,7 +9,7 @@ from PIL import Image
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import installed
-from manyhot.predict.in_memory import predict
+from manyhot.predict.in_memory import predict_in_memory
 from manyhot.predict.network import normalised
 from manyhot.registry import get
 
@@ -67,7 +67,7 @@ def test_accuracy_on_samples_of_imagenet(require):
     """In RGB it is 42 %, cropped to the centre 59 %."""
     require((SAMPLES / "samples.tar").is_file(), f"{SAMPLES}, one image a class")
     require(installed("openvino"), "openvino")
-    said = predict(
+    said = predict_in_memory(
         SAMPLES / "samples.tar", "squeezenet", labels=SAMPLES / "index.csv", top=5, engine="openvino"
     )
     label = said.images.label.to_numpy()[:, None]

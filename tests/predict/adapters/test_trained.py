@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 from manyhot.classes import class_list, from_keys  # noqa: E402
 from manyhot.errors import InputError, OutputError  # noqa: E402
 from manyhot.predict.find import find_model  # noqa: E402
-from manyhot.predict.in_memory import predict  # noqa: E402
+from manyhot.predict.in_memory import predict_in_memory  # noqa: E402
 from manyhot.predict.network import Preprocessing  # noqa: E402
 from manyhot.predict.weights import Trained, read_trained, write_trained  # noqa: E402
 
@@ -47,7 +47,7 @@ def photos(tmp_path):
 @pytest.mark.parametrize("ends", ["softmax", "sigmoid"])
 def test_predictions_are_those_of_the_module(tmp_path, photos, module, ends):
     path = write_trained(made(module, ends), tmp_path / "run" / "model.safetensors")
-    said = predict(photos, f"trained:{path}", top=None, engine="torch", embeddings=True)
+    said = predict_in_memory(photos, f"trained:{path}", top=None, engine="torch", embeddings=True)
     p = said.predictions
     assert (p.model, p.class_hash) == ("trained/run", CLASSES.hash)
     assert p.score_kind == ("logit" if ends == "softmax" else "probability")

@@ -13,7 +13,7 @@ from PIL import Image
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import InputError
 from manyhot.predict.find import find_model, is_published
-from manyhot.predict.in_memory import predict
+from manyhot.predict.in_memory import predict_in_memory
 from manyhot.predict.weights import Head, read_head, write_head
 
 pytest.importorskip("timm")
@@ -58,8 +58,8 @@ def made(backbone, loss="softmax", d=96, scale=0.1):
 def test_predictions_are_those_of_features(place, loss, engine):
     head = made(NET, loss)
     write_head(head, "mine.safetensors")
-    features = predict("photos", head.backbone, embeddings=True, engine="torch").embeddings
-    said = predict("photos", MINE, top=None, engine=engine, embeddings=True)
+    features = predict_in_memory("photos", head.backbone, embeddings=True, engine="torch").embeddings
+    said = predict_in_memory("photos", MINE, top=None, engine=engine, embeddings=True)
     p = said.predictions
     assert (p.model, p.class_hash) == ("head/mine", CLASSES.hash)
     expected = features.astype(np.float64) @ head.weight.T + head.bias

@@ -10,7 +10,7 @@ pytest.importorskip("timm")
 import trainings
 from manyhot import registry
 from manyhot.errors import InputError
-from manyhot.train.train import train_files
+from manyhot.train import train as train_module
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def given(tmp_path_factory):
 def train(given, out, **settings):
     source, labels, classes = given
     settings = {**trainings.TINY, "epochs": 6, "size": 16, "teach": "label", **settings}
-    return train_files(source, labels, out, classes=classes, settings=settings)
+    return train_module.train(source, labels, out=out, classes=classes, settings=settings).network
 
 
 @pytest.mark.parametrize("loss", registry.names("loss"))

@@ -12,14 +12,15 @@ from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
 
 import tinted
-from manyhot import cli, predict, tables
-from manyhot.diagnose.shortcuts import diagnose_shortcuts_files
+from manyhot import cli, predict_in_memory, tables
+from manyhot.diagnose.shortcuts import diagnose_shortcuts
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.find import find_model
 from manyhot.predict.weights import read_head, write_head
-from manyhot.tables.definitions import WORTH
+from manyhot.run import Run
+from manyhot.tables import schema
 from manyhot.train.heads import fit_softmax
-from manyhot.train.mitigate import mitigate_files
+from manyhot.train.mitigate.mitigate import METRIC_LABELS, Mitigation, mitigate
 
 MODEL = "python:backbones:colours"
 FILES = {"labels": "labels.parquet", "classes": "classes.txt"}
@@ -39,25 +40,31 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def treated(place):
-    found, written = mitigate_files(
-        "photos", "objects.parquet", "out", pairs=["red:square"], fill="inpaint", call="a call", **GIVEN
+    found = mitigate(
+        "photos",
+        "objects.parquet",
+        out="out",
+        pairs=["red:square"],
+        fill="inpaint",
+        run=Run("a call"),
+        **GIVEN,
     )
     return (
         {(r["model"], r["treatment"], r["metric"]): r for r in found.mitigation.to_pylist()},
         found,
-        written,
+        found.written,
     )
 
 
 def shortcuts(head):
     """What diagnose shortcuts says of the held-out images."""
-    found, _ = diagnose_shortcuts_files(
+    found = diagnose_shortcuts(
         "held-out",
-        "objects.parquet",
-        f"found-{Path(head).stem}",
+        objects="objects.parquet",
+        out=f"found-{Path(head).stem}",
         model=f"head:{head}(backbone='{MODEL}')",
         engine="torch",
-        fills=["inpaint"],
+        fill=["inpaint"],
         resamples=0,
         **FILES,
     )
@@ -73,7 +80,7 @@ def test_a_planted_shortcut_is_found_and_removed(place, treated):
     assert [(r["main_name"], r["companion_name"]) for r in planted[:1]] == [("red", "square")]
     assert [r["main_name"] for r in planted if r["shortcut"]] == ["red"]
 
-    features = predict("clean", MODEL, embeddings=True, engine="torch").embeddings
+    features = predict_in_memory("clean", MODEL, embeddings=True, engine="torch").embeddings
     write_head(fit_softmax(features[~test], label[~test], tinted.CLASSES, MODEL), "control.safetensors")
     assert not any(r["shortcut"] for r in shortcuts("control.safetensors"))
 
@@ -93,7 +100,7 @@ def test_what_a_head_is_worth(place, treated):
         model = "colours, softmax"
         head = rows[model, treatment, "top1"]["head"]
         model_of_head = f"head:out/{head}(backbone='{MODEL}')"
-        scores = predict("photos", model_of_head, top=None, engine="torch").predictions.scores
+        scores = predict_in_memory("photos", model_of_head, top=None, engine="torch").predictions.scores
         scores = scores[test].astype(np.float64)
         p = np.exp(scores) / np.exp(scores).sum(1, keepdims=True)
         red, there = label[test] == 0, square[test]
@@ -137,7 +144,7 @@ def test_the_table_of_a_pair(treated):
     assert heads == {("colours, softmax", t) for t in ("none", "augmentation")} | {
         ("colours, sigmoid", t) for t in ("none", "augmentation", "label sets", "label sets and augmentation")
     }
-    assert {metric for *_, metric in rows} == set(WORTH)
+    assert {metric for *_, metric in rows} == set(METRIC_LABELS)
     for (model, treatment, metric), row in rows.items():
         assert row["lo"] <= row["value"] <= row["hi"]
         if treatment == "none":
@@ -155,8 +162,8 @@ def test_the_table_of_a_pair(treated):
     assert "altered images (without it first)" in found.notes[0]
     spec = f'head:{written[2]}(backbone="{MODEL}")'
     assert found.notes[-1] == (
-        "the file of a head may name published weights alone as its backbone, and this backbone is none: "
-        f"name it with each head, as in --model '{spec}', wherever a model is asked for"
+        "the file of a head can name only published weights as its backbone, and this backbone is not "
+        f"published: name it with each head, as in --model '{spec}', wherever a model is needed"
     )
     assert find_model(spec).name == f"head/{written[2].stem}"
 
@@ -171,14 +178,13 @@ def test_run_again_it_predicts_nothing_and_writes_the_same(treated):
     _, _, written = treated
     before = {path: path.read_bytes() for path in written}
     told = []
-    mitigate_files(
+    mitigate(
         "photos",
         "objects.parquet",
-        "out",
+        out="out",
         pairs=["red:square"],
         fill="inpaint",
-        call="a call",
-        notify=lambda kind, about: told.append(kind),
+        run=Run("a call", on_event=lambda kind, about: told.append(kind)),
         **GIVEN,
     )
     assert told == []
@@ -188,27 +194,27 @@ def test_run_again_it_predicts_nothing_and_writes_the_same(treated):
 def test_without_original_labels(place):
     """Boxes tell of squares alone: no class has one beside it."""
     with pytest.raises(InputError) as error:
-        mitigate_files(
-            "photos", "objects.parquet", "none", pairs=["red:square"], classes="classes.txt", model=MODEL
+        mitigate(
+            "photos", "objects.parquet", out="none", pairs=["red:square"], classes="classes.txt", model=MODEL
         )
     assert str(error.value) == (
         "There are too few images with both classes of a pair.\n  where:   red:square\n"
         "  got:     0 to fit on, 0 held out\n  allowed: at least 25, and 1\n"
-        "  do:      leave the pair out, or lower --least"
+        "  do:      leave the pair out, or lower --min-images"
     )
 
 
 def test_a_companion_that_is_beside_the_class_too_seldom():
     """Squares lie on other images than blue ones: they are pasted on these, and on what is not blue."""
-    found, _ = mitigate_files(
+    found = mitigate(
         "photos",
         "objects.parquet",
-        "added",
+        out="added",
         pairs=["blue:square"],
         losses=["softmax"],
         **GIVEN | {"split": None, "resamples": 0},
         held_out=0.5,
-        least=1,
+        min_images=1,
     )
     assert "(with it first)" in found.notes[0]
     rows = found.mitigation.to_pylist()
@@ -220,17 +226,17 @@ def test_a_companion_that_is_beside_the_class_too_seldom():
     ("options", "message"),
     [
         ({"losses": ["hinge"]}, "There is no such loss.\n  got:     hinge\n  allowed: softmax, sigmoid"),
-        ({"fill": "blur"}, "Nothing tells how to fill.\n  got:     blur\n  allowed: grey, inpaint"),
-        ({"held_out": 1.0}, "held_out is a share.\n  got:     1.0\n  allowed: above 0, below 1"),
+        ({"fill": "blur"}, "There is no such fill.\n  got:     blur\n  allowed: grey, inpaint"),
+        ({"held_out": 1.0}, "`held_out` is out of range.\n  got:     1.0\n  allowed: above 0 to below 1"),
         (
             {"pairs": []},
-            "No pair is named.\n  allowed: MAIN:COMPANION, such as horse:person\n"
-            "  do:      manyhot diagnose shortcuts finds those that are worth it",
+            "No pair is given.\n  allowed: MAIN:COMPANION, such as horse:person\n"
+            "  do:      find pairs worth treating with: manyhot diagnose shortcuts",
         ),
         ({"split": "none.csv"}, "The file does not exist.\n  where:   none.csv"),
         (
             {"split": "labels.parquet"},
-            "This tells no split.\n  where:   labels.parquet\n"
+            "The table has no split.\n  where:   labels.parquet\n"
             "  got:     image_id, label, rated, usable, classes, state\n"
             "  allowed: a table with image_id and split",
         ),
@@ -243,7 +249,7 @@ def test_a_companion_that_is_beside_the_class_too_seldom():
 def test_what_cannot_be(options, message):
     Path("train.csv").write_text("image_id,split\n0000.png,train\n")
     with pytest.raises(InputError) as error:
-        mitigate_files("photos", "objects.parquet", "none", **GIVEN | {"pairs": ["red:square"]} | options)
+        mitigate("photos", "objects.parquet", out="none", **GIVEN | {"pairs": ["red:square"]} | options)
     assert str(error.value) == message
     assert not Path("none").exists() or not list(Path("none").glob("*.parquet"))
 
@@ -252,10 +258,10 @@ def test_objects_of_other_images():
     objects = tables.read(Path("objects.parquet"), "objects").to_pandas()
     objects.assign(image_id="x" + objects["image_id"]).to_csv("elsewhere.csv", index=False)
     with pytest.raises(MatchError) as error:
-        mitigate_files("photos", "elsewhere.csv", "none", pairs=["red:square"], **GIVEN)
+        mitigate("photos", "elsewhere.csv", out="none", pairs=["red:square"], **GIVEN)
     first = "x" + objects["image_id"][0]
     assert str(error.value) == (
-        "None of the objects is in one of the images.\n  where:   photos\n"
+        "None of the objects is in any of the images.\n  where:   photos\n"
         f"  got:     images such as 0000.png\n  allowed: such as {first}\n"
         "  do:      check that both are of the same data set"
     )
@@ -267,8 +273,29 @@ def test_the_command(treated):
     words += ["--split", "split.csv", "--engine", "torch", "--fill", "inpaint", "--resamples", "40"]
     done = CliRunner().invoke(cli.app, [*words, "--loss", "softmax"], env={"COLUMNS": "200"})
     assert done.exit_code == 0, done.output
-    assert "red, beside square or not; colours, softmax; 300 images held out" in done.stdout
+    assert "red, with and without square; colours, softmax; 300 images held out" in done.stdout
     assert "augmentation" in done.stdout
     assert "Note: red:square, +0." in done.stderr
     told = json.loads(CliRunner().invoke(cli.app, [*words, "--loss", "softmax", "--json"]).stdout)
     assert {row["treatment"] for row in told["mitigation"]} == {"none", "augmentation"}
+
+
+def test_heads_are_printed_with_the_images_of_each_number():
+    numbers = [("lost", "none", 0.5, 20), ("lost", "sets", 0.25, 20), ("ap", "none", 0.75, 100)]
+    row = {"dataset": "mine", "model": "net", "main": 0, "companion": 1, "main_name": "horse"}
+    row |= {"companion_name": "person", "lo": None, "hi": None, "head": ""}
+    row |= dict.fromkeys(("change", "change_lo", "change_hi"))
+    rows = [
+        row | {"metric": m, "treatment": t, "value": v, "n": n, "n_skipped": 100 - n}
+        for m, t, v, n in numbers
+    ]
+    frame = pl.DataFrame(rows, infer_schema_length=None)
+    names = schema("mitigation").names
+    found = Mitigation(frame.select(names).to_arrow().cast(schema("mitigation")))
+    assert list(found.lines()) == [
+        "horse, with and without person; net; 100 images held out",
+        "                             none   sets  images",
+        "Lost without the companion  50.0%  25.0%      20",
+        "Average precision           75.0%      –     100",
+        "",
+    ]

@@ -16,11 +16,12 @@ from sklearn.preprocessing import StandardScaler
 from typer.testing import CliRunner
 
 import shapes
-from manyhot import cli, predict
+from manyhot import cli, predict_in_memory
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.decode import decode
 from manyhot.predict.find import find_backbone
-from manyhot.train.transfer.transfer import transfer_files
+from manyhot.run import Run
+from manyhot.train.transfer.transfer import transfer
 
 MODEL = "trained:resnet.safetensors"
 GIVEN = {"labels": "labels.parquet", "classes": "classes.txt", "split": "split.csv", "engine": "torch"}
@@ -43,10 +44,7 @@ def place(tmp_path_factory):
 
 
 def judged(out, method, models=(MODEL,), resamples=50, **more):
-    found, _ = transfer_files(
-        "photos", out, models=list(models), method=method, resamples=resamples, **{**GIVEN, **more}
-    )
-    return found
+    return transfer("photos", list(models), out=out, method=method, resamples=resamples, **{**GIVEN, **more})
 
 
 def value(found, metric, slice="all", column="value"):
@@ -61,7 +59,7 @@ def samples(found, metric):
 
 @pytest.fixture(scope="module")
 def features():
-    return predict("photos", MODEL, embeddings=True, engine="torch").embeddings.astype(np.float32)
+    return predict_in_memory("photos", MODEL, embeddings=True, engine="torch").embeddings.astype(np.float32)
 
 
 def test_a_probe_is_scikit_learns_regression(features):
@@ -104,7 +102,7 @@ def test_neighbours_and_few_shots():
 
 def test_a_class_with_few_images_is_taken_whole():
     found = judged("many-shots", "few-shot", settings={"shots": 30, "draws": 1})
-    assert [n.text for n in found.notes] == ["fewer than 30 images to fit on, all taken: disc 20, square 20"]
+    assert [*found.notes] == ["fewer than 30 images to fit on, all taken: disc 20, square 20"]
 
 
 def test_fine_tuning_is_by_the_loop():
@@ -123,8 +121,8 @@ def test_a_detector_finds_shapes():
     assert value(found, "detection/ap") == pytest.approx(
         np.mean([value(found, "detection/ap", f"class={key}") for key in shapes.KEYS])
     )
-    assert [n.text for n in found.notes] == [
-        "maps of layer2 (stride 8), layer3 (stride 16), layer4 (stride 32), 48 pixels"
+    assert [*found.notes] == [
+        "trained/resnet: maps of layer2 (stride 8), layer3 (stride 16), layer4 (stride 32), 48 pixels"
     ]
     assert not Path("fcos", "maps").exists()
 
@@ -138,7 +136,7 @@ def test_other_detectors_learn(detector):
         losses.extend([told["loss"]] if kind == "epoch" else [])
 
     settings = {"detector": detector, "epochs": 4, "batch": 8, "lr": 5e-3}
-    found = judged(detector, "detection", labels=None, settings=settings, notify=look, **BOXES)
+    found = judged(detector, "detection", labels=None, settings=settings, run=Run(on_event=look), **BOXES)
     assert len(losses) == 4
     assert losses[-1] < losses[0]
     assert 0 <= value(found, "detection/ap") < value(found, "detection/ap50")
@@ -186,9 +184,7 @@ def test_models_are_compared_by_the_same_resamples_in_one_call_or_in_several():
     shapes.network("other.safetensors", "test_efficientnet", ends="sigmoid")
     shapes.network("vit.safetensors", "test_vit", img_size=48)
     named = {"a": MODEL, "b": "trained:other.safetensors", "c": "trained:vit.safetensors"}
-    both, _ = transfer_files(
-        "photos", "named", models=named, method="knn", settings={"k": 7}, resamples=50, **GIVEN
-    )
+    both = transfer("photos", named, out="named", method="knn", settings={"k": 7}, resamples=50, **GIVEN)
     assert both.results["model"].to_pylist() == ["a", "a", "b", "b", "c", "c"]
     alone = judged("alone", "knn", ["trained:other.safetensors"], settings={"k": 7})
     together = [
@@ -199,7 +195,7 @@ def test_models_are_compared_by_the_same_resamples_in_one_call_or_in_several():
     values = {r["model"]: r["value"] for r in both.results.to_pylist() if r["metric"] == "knn/top1"}
     assert pair["diff"] == pytest.approx(values["a"] - values["b"])
     maps = judged("vit", "segmentation", ["trained:vit.safetensors"], **MASKS, settings=QUICK)
-    assert maps.notes[0].text == "maps of blocks.5 (stride 16), 48 pixels"
+    assert maps.notes[0] == "trained/vit: maps of blocks.5 (stride 16), 48 pixels"
 
 
 def test_weights_without_classes():
@@ -220,7 +216,7 @@ def test_weights_without_classes():
     assert (
         judged("ssl-maps", "detection", [spec], **BOXES, settings=QUICK)
         .notes[0]
-        .text.startswith("maps of blocks.5")
+        .startswith("timm/self-supervised: maps of blocks.5")
     )
 
 
@@ -264,7 +260,7 @@ CASES = [
         "multilabel",
         {"labels": None},
         InputError,
-        "Nothing tells what is in the images.\n  do:      give --labels or --objects",
+        "The method multilabel needs labels or objects.\n  do:      give --labels or --objects",
     ),
     (
         "detection",
@@ -282,7 +278,7 @@ CASES = [
         "segmentation",
         {"masks": "masks", "classes": None},
         InputError,
-        "Nothing tells the classes of the masks.\n  do:      give --classes, or --objects",
+        "The classes of the masks are unknown.\n  do:      give --classes, or --objects",
     ),
     (
         "probe",
@@ -294,7 +290,7 @@ CASES = [
     ),
     (
         "knn",
-        {"models": ["head:some.safetensors"]},
+        {"model": ["head:some.safetensors"]},
         InputError,
         "A head is no backbone.\n"
         "  got:     head:some.safetensors\n"
@@ -302,21 +298,21 @@ CASES = [
     ),
     (
         "knn",
-        {"models": []},
+        {"model": []},
         InputError,
-        "No backbone is named.\n  do:      name at least one with --model",
+        "No backbone is given.\n  do:      name at least one with --model",
     ),
     (
         "knn",
-        {"models": [MODEL, MODEL]},
+        {"model": [MODEL, MODEL]},
         InputError,
-        f"A backbone is named twice.\n  got:     {MODEL}, {MODEL}",
+        f"A backbone is given twice.\n  got:     {MODEL}, {MODEL}",
     ),
     (
         "knn",
         {"labels": "others.parquet"},
         MatchError,
-        "None of the images is one that something is known of.\n"
+        "None of the images has labels, objects or masks.\n"
         "  where:   photos\n"
         "  got:     images such as 00.png\n"
         "  allowed: such as 00.jpg\n"
@@ -327,13 +323,13 @@ CASES = [
         {"labels": "unlabelled.parquet"},
         InputError,
         "The labels hold no original label.\n"
-        "  do:      judge label sets with the method multilabel, or fine-tune with teach=sets",
+        "  do:      evaluate label sets with the method multilabel, or fine-tune with teach=sets",
     ),
     (
         "probe",
         {"labels": "one-sided.parquet"},
         InputError,
-        "Classes are judged that no image to fit on shows.\n"
+        "Classes of the test images are in no image to fit on.\n"
         "  got:     square\n"
         "  do:      leave them out of the labels, or choose another split",
     ),
@@ -359,13 +355,13 @@ CASES = [
         "knn",
         {"held_out": 1},
         InputError,
-        "held_out is a share.\n  got:     1\n  allowed: above 0, below 1",
+        "`held_out` is out of range.\n  got:     1\n  allowed: above 0 to below 1",
     ),
     (
         "knn",
         {"seed": -1},
         InputError,
-        "The seed is negative.\n  got:     -1\n  allowed: 0 and up",
+        "`seed` is out of range.\n  got:     -1\n  allowed: 0 or more",
     ),
     (
         "knn",
@@ -383,9 +379,9 @@ CASES = [
 def test_bad_input(method, changes, error, text, tmp_path):
     if not Path("others.parquet").exists():
         broken()
-    given = {"models": [MODEL], **GIVEN, **changes}
+    given = {"model": [MODEL], **GIVEN, **changes}
     with pytest.raises(error) as caught:
-        transfer_files("photos", tmp_path, method=method, resamples=0, **given)
+        transfer("photos", out=tmp_path, method=method, resamples=0, **given)
     assert str(caught.value) == text
 
 
@@ -397,13 +393,9 @@ def test_an_image_that_cannot_be_decoded_is_left_out_and_told(method, more):
     folder.mkdir()
     for file in Path("photos").iterdir():
         (folder / file.name).write_bytes(file.read_bytes() if file.stem != "03" else b"no image")
-    found, _ = transfer_files(
-        folder, f"{folder}-out", models=[MODEL], method=method, resamples=0, **{**GIVEN, **more}
-    )
+    found = transfer(folder, MODEL, out=f"{folder}-out", method=method, resamples=0, **{**GIVEN, **more})
     assert found.results["n"].to_pylist()[0] == 19
-    assert [n.text for n in found.notes][:1] == [
-        "left out: 1, such as 03.png (not an image of a known format)"
-    ]
+    assert [*found.notes][:1] == ["skipped: 1, such as 03.png (not an image of a known format)"]
 
 
 def test_backbones_of_one_name():
@@ -414,7 +406,7 @@ def test_backbones_of_one_name():
     assert str(caught.value) == (
         "Two backbones have the same name.\n"
         "  got:     trained/resnet\n"
-        "  do:      rename the folder of one, or give names from Python: models={'mine': …}"
+        "  do:      rename the folder of one, or give names in Python: model={'mine': …}"
     )
 
 
@@ -422,7 +414,5 @@ def test_images_that_nothing_is_known_of_and_empty_classes_are_no_error():
     pl.read_parquet("labels.parquet").head(50).write_parquet("some.parquet")
     Path("more.txt").write_text("disc\nsquare\nstar")
     found = judged("some", "knn", labels="some.parquet", classes="more.txt", settings={"k": 3})
-    assert [n.text for n in found.notes] == [
-        "10 images of the source were left out: nothing is known of them"
-    ]
+    assert [*found.notes] == ["10 images of the source are skipped: they have no labels, objects or masks"]
     assert value(found, "knn/top1", column="n") == 17

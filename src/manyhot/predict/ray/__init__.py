@@ -20,11 +20,11 @@ from typing import Any
 
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.predict.engines.base import cores
+from manyhot.predict.engines.engine import cores
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.ray.workers import RemoteModel, WorkerPool, worker_share
-from manyhot.predict.run import ModelRun, Notify, PredictResult, PredictSettings, prepare_run
+from manyhot.predict.run import ModelRun, Notify, PredictedModel, PredictSettings, prepare_run
 from manyhot.predict.sources import ImageSource
 
 ANSWER_S = 10.0
@@ -47,7 +47,7 @@ def run_on_ray(
     settings: PredictSettings,
     call: str = "",
     notify: Notify | None = None,
-) -> list[PredictResult]:
+) -> list[PredictedModel]:
     """Predict the images of a source with each model, all parts of all models at once, on a cluster.
 
     The cluster is the one that ``RAY_ADDRESS`` names, or that runs on this machine; else one is started here,
@@ -125,10 +125,10 @@ def _prepared(ray: Any, spec: str, run: ModelRun, settings: PredictSettings) -> 
 
 def _results(
     pool: WorkerPool, runs: Sequence[ModelRun], models: Sequence[RemoteModel], call: str, tell: Notify
-) -> list[PredictResult]:
+) -> list[PredictedModel]:
     """Give the parts of all models to workers, and write what comes."""
     left = [len(run.missing) for run in runs]
-    results: dict[int, PredictResult] = {}
+    results: dict[int, PredictedModel] = {}
 
     def finish(i: int) -> None:
         if not left[i]:

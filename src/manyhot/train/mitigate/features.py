@@ -1,4 +1,4 @@
-"""Features of a backbone, of images as they are and altered: objects taken out, or pasted in."""
+"""Features of original and altered images: objects removed, or pasted in."""
 
 from __future__ import annotations
 
@@ -17,15 +17,17 @@ from pyarrow import parquet as pq
 
 from manyhot import tables
 from manyhot.diagnose.pixels.removal import Cutting, Pasting, Removal, cuttings, fingerprint
-from manyhot.diagnose.removing import Told
+from manyhot.diagnose.run_progress import RunProgress
 from manyhot.formats import read_predictions
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice
 from manyhot.predict.network import Network
 from manyhot.predict.parts import NoneLeftError
-from manyhot.predict.run import Notify, PredictSettings, run
+from manyhot.predict.run import PredictSettings
+from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources.altered import alter_images
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
+from manyhot.run import Run
 from manyhot.tables import Objects, predictions_file_name
 from manyhot.train.mitigate.treatment import MitigationLabels, Pair
 
@@ -38,25 +40,24 @@ Features = npt.NDArray[np.float16]
 
 @dataclass(eq=False)
 class FeatureExtractor:
-    """The backbone's features of images, as they are and altered; an engine is chosen once."""
+    """Computes the features of images, original and altered; the engine is chosen once."""
 
     source: ImageSource
     network: Network
     objects: Objects
     out: Path
     settings: PredictSettings
-    call: str
-    notify: Notify | None
+    run: Run
     skipped: list[str] = field(default_factory=list)
     choice: EngineChoice | None = None
 
     @cached_property
-    def progress(self) -> Told:
+    def progress(self) -> RunProgress:
         """The progress over all images, altered ones included."""
-        return Told(self.notify or (lambda *_: None), self.source.n)
+        return RunProgress(self.run, "reading features", self.source.n)
 
     def expect(self, images: int) -> None:
-        """Note that so many will be altered."""
+        """Expect so many altered images."""
         if self.progress.total is not None:
             self.progress.total += images
 
@@ -64,12 +65,12 @@ class FeatureExtractor:
         """Return ids and features."""
         folder = self.out / "predictions" / name
         try:
-            done = run(
+            done = predict_source(
                 source or self.source,
                 self.network,
                 folder,
                 self.settings,
-                self.call,
+                self.run.call,
                 self.progress,
                 self.choice,
             )
@@ -92,7 +93,7 @@ class FeatureExtractor:
     def _note(self, name: str, reasons: Sequence[str]) -> None:
         first = [reason.partition(":")[0] for reason in reasons]
         self.skipped += [
-            f"{name}: {first.count(why):,} images left out, {why}" for why in dict.fromkeys(first)
+            f"{name}: {first.count(why):,} images skipped, {why}" for why in dict.fromkeys(first)
         ]
 
     def cut_out(self, class_id: int, image_ids: frozenset[str]) -> list[Cutting]:
@@ -111,7 +112,7 @@ class FeatureExtractor:
 
 @dataclass(frozen=True)
 class Altered:
-    """Images that were altered, as rows of those they were made of, and their features."""
+    """Altered images, as rows of their originals, and their features."""
 
     rows: npt.NDArray[np.intp]
     features: Features
@@ -137,7 +138,7 @@ class ImageFeatures:
         return fingerprint(self.predict.objects)
 
     def prepare(self, pairs: Iterable[Pair]) -> None:
-        """Take companions and main classes out of all images with both, a run a class."""
+        """Remove companions and main classes from all images with both, one class per run."""
         image_ids: dict[int, set[str]] = {}
         for pair in pairs:
             both = self.labels.both(pair)
@@ -161,7 +162,7 @@ class ImageFeatures:
         return Altered(np.array([self._row_of[i] for i in ids.to_pylist()], np.intp), features)
 
     def removed(self, class_id: int, inside: npt.NDArray[np.bool_]) -> Altered:
-        """Return those of some images from which a class could be taken out."""
+        """Return the images, of some, from which a class could be removed."""
         found = self._removed.get(class_id)
         if found is None or not len(found.rows):
             return self._nothing

@@ -11,13 +11,14 @@ import numpy as np
 
 from manyhot.classes import from_keys
 from manyhot.predict.weights import Head
-from manyhot.tables.definitions import TREATMENTS
 from manyhot.train.heads import fit_sigmoid, fit_softmax
 from manyhot.train.mitigate.features import Altered, Features, ImageFeatures
 from manyhot.train.mitigate.treatment import Added, Pair, treatment_note
 
 PASTED = 500
 """Images that one kind of pasting is done to, at most; each counts for several then."""
+
+TREATMENTS = ("none", "augmentation", "label sets", "label sets and augmentation")
 
 
 @dataclass(eq=False)

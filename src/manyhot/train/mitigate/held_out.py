@@ -1,4 +1,4 @@
-"""Metrics of heads after a shortcut was treated, on images that they were not fitted on."""
+"""Metrics of heads with and without treatment of a shortcut, on images that they were not fitted on."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Floats
@@ -29,40 +28,19 @@ from manyhot.core.shortcuts import (
     split_by_pair,
     weighted_average_precision,
 )
-from manyhot.tables import schema
+from manyhot.tables import Row
 
 _THRESHOLD = 0.5
-"""Probability from which a class is predicted; of a softmax the best class is."""
+"""Probability from which sigmoids predict a class; a softmax predicts the top class."""
 
 _CHUNK = 125  # Resamples at once.
 
 
-@dataclass(frozen=True, eq=False)
-class Mitigation:
-    """Heads before and after a shortcut was treated.
-
-    Attributes
-    ----------
-    mitigation : pyarrow.Table
-        The table of this name; see `manyhot.tables.TABLES`.
-    notes : tuple of str
-        What was added to the training images, and what could not be done.
-    """
-
-    mitigation: pa.Table
-    notes: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, rows: list[dict[str, Any]], notes: list[str]) -> Mitigation:
-        """Build it from rows."""
-        return cls(pa.Table.from_pylist(rows, schema=schema("mitigation")), tuple(notes))
-
-
 @dataclass(frozen=True)
 class HeldOutMetric:
-    """A number, and what it is in each resample of the images held out, shape (R,).
+    """A number, and its value in each resample of the images held out, shape (R,).
 
-    `hits` tells of a share which of its images are of it.
+    For a share, `hits` are the images that count towards it.
     """
 
     estimated: Estimated
@@ -70,9 +48,9 @@ class HeldOutMetric:
     hits: Bools | None = None
 
     def less(self, other: HeldOutMetric) -> tuple[float, float, float]:
-        """Return how much more it is than another of the same images, and the ends of the 95 % interval.
+        """Return the difference from another number of the same images, and the ends of its 95 % interval.
 
-        Of shares that of Newcombe; where no image changes, a bootstrap would be sure of that.
+        For shares, the interval is Newcombe's: if no image changes, a bootstrap would have no width.
         """
         if self.hits is not None and other.hits is not None:
             found = paired_difference(self.hits, other.hits)
@@ -83,7 +61,7 @@ class HeldOutMetric:
 
 @dataclass(frozen=True, eq=False)
 class HeldOutImages:
-    """Images that heads are judged on.
+    """Images that heads are evaluated on.
 
     Attributes
     ----------
@@ -107,19 +85,19 @@ class HeldOutImages:
         Parameters
         ----------
         p : ndarray of float, shape (n, C)
-            The probabilities that it gives.
+            Its probabilities.
         gone : ndarray of float, shape (k, C)
-            Of images with both, after the companion was taken out.
+            Its probabilities of images with both classes, after the companion was removed.
         altered : ndarray of int, shape (k,)
             Which images these are.
         best : bool
-            Whether the best class alone is predicted, and not each class with a probability of at least 0.5.
+            Whether only the top class is predicted, not each class with a probability of at least 0.5.
         pair : (int, int)
             Main class and companion.
 
         Returns
         -------
-        dict of str to Measured
+        dict of str to HeldOutMetric
             ``lost``, ``flips``, ``recall_gap``, ``hallucination_gap``, ``ap``, ``ap_balanced``, ``top1``,
             ``real1`` and ``map``, as far as there are images for them.
         """
@@ -159,7 +137,7 @@ class HeldOutImages:
         inside = np.flatnonzero(splits != NO_SPLIT)
         of, score = splits[inside], score[inside]
         positive = of <= MAIN_ONLY
-        told = {}
+        metrics = {}
         for name, weigh in (("ap", lambda w: w), ("ap_balanced", lambda w: balancing(of, w))):
 
             def measure(w: Any, weigh: Callable[[Any], Any] = weigh) -> Floats:
@@ -167,8 +145,8 @@ class HeldOutImages:
 
             value = float(measure(np.ones((1, len(splits)), np.float32))[0])
             samples = self._chunked(measure)
-            told[name] = HeldOutMetric(Estimated(value, *_ends(samples), len(inside)), samples)
-        return told
+            metrics[name] = HeldOutMetric(Estimated(value, *_ends(samples), len(inside)), samples)
+        return metrics
 
     def _map(self, p: Floats) -> HeldOutMetric:
         values, samples = [], []
@@ -213,7 +191,7 @@ class MitigationRows:
 
     about: dict[str, Any]
     n: int
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
     def add(
         self,

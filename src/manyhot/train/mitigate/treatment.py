@@ -144,24 +144,24 @@ class MitigationLabels(SplitLabels):
             self.state[held], self.label[held], Resampled.of(int(held.sum()), resamples, seed)
         )
 
-    def check_pairs(self, pairs: Sequence[Pair], least: int) -> None:
+    def check_pairs(self, pairs: Sequence[Pair], min_images: int) -> None:
         """Refuse pairs that cannot be treated.
 
         Raises
         ------
         InputError
-            Fewer images than `least` to fit on show both, or none of those held out.
+            A pair has fewer than `min_images` images with both classes to fit on, or none held out.
         """
         for pair in pairs:
             both = self.both(pair)
             fitted, judged = (int((both & h).sum()) for h in (~self.held, self.held))
-            if fitted < least or not judged:
+            if fitted < min_images or not judged:
                 raise InputError(
                     "There are too few images with both classes of a pair.",
                     where=":".join(self.classes.names[c] for c in pair),
                     got=f"{fitted:,} to fit on, {judged:,} held out",
-                    allowed=f"at least {least:,}, and 1",
-                    do="leave the pair out, or lower --least",
+                    allowed=f"at least {min_images:,}, and 1",
+                    do="leave the pair out, or lower --min-images",
                 )
 
 

@@ -14,19 +14,19 @@ from numpy import typing as npt
 from manyhot.core.detection import VOID
 from manyhot.diagnose.pixels.regions import read_mask
 from manyhot.errors import InputError
-from manyhot.evaluate.results import Evaluation
 from manyhot.formats import read_masks
 from manyhot.predict.decode import decode
 from manyhot.predict.network import Network
 from manyhot.predict.scoring import read_image
 from manyhot.predict.sources import ImageReader
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
 from manyhot.tables import predictions_file_name
 from manyhot.train.transfer.methods import DetectionSettings, SegmentationSettings
 from manyhot.train.transfer.request import TransferInputs, TransferRequest, labelled_images
 from manyhot.train.transfer.tally import (
     MetricSlice,
     ResampledMetric,
+    TransferResult,
     TransferTally,
     boxes_of,
     check_classes,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from manyhot.train.transfer.feature_maps import Backbone, MapFeed
 
 
-def by_maps(request: TransferRequest, inputs: TransferInputs) -> Evaluation:
+def by_maps(request: TransferRequest, inputs: TransferInputs) -> TransferResult:
     """Fit and judge detectors or segmentation heads."""
     judge = _Boxes(request, inputs) if request.method == "detection" else _Masks(request, inputs)
     images = _Images.read(request, judge.image_ids())

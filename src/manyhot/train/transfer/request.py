@@ -1,4 +1,4 @@
-"""What `transfer_files` is asked to do, and the labels, objects and masks that it reads."""
+"""The settings of `manyhot.transfer`, and the labels, objects and masks that it reads."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from manyhot.formats import read_classes, read_labels, read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.predict.find import find_backbone
 from manyhot.predict.network import Network
-from manyhot.predict.run import Notify
 from manyhot.predict.sources.altered import select_images
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
+from manyhot.run import Run
 from manyhot.tables import Labels, Objects, write_labels
 from manyhot.tables.sets import States, original_labels, states_of_labels
 from manyhot.train.mitigate.treatment import states_and_labels
@@ -33,13 +33,13 @@ _Settings = TypeVar("_Settings")
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TransferRequest:
-    """A call of `transfer_files`, and the notes that its result comes with.
+    """The settings of `manyhot.transfer`, and the notes on its result.
 
     Attributes
     ----------
     source : ImageSource
     models : Mapping of str to str
-        By name, the backbone as ``manyhot predict --model`` takes it; empty where the name is it.
+        By name, the backbone as for ``manyhot predict --model``; empty if that is the name.
     out : Path
     method : str
         One of `manyhot.train.transfer.methods.TRANSFER_METHODS`.
@@ -47,8 +47,8 @@ class TransferRequest:
         Of the method; those of a recipe for ``fine-tune``.
     held : HeldOut
     seed, resamples : int
-    engine, call : str
-    notify : callable, optional
+    engine : str
+    run : Run
     train_backbone : bool
     notes : list of Note
     """
@@ -62,8 +62,7 @@ class TransferRequest:
     seed: int
     resamples: int
     engine: str
-    call: str
-    notify: Notify | None
+    run: Run
     train_backbone: bool
     notes: list[Note] = field(default_factory=list)
 
@@ -79,7 +78,7 @@ class TransferRequest:
         return path.parent.name if path.stem == "images" and path.parent.name else path.stem
 
     def networks(self) -> Iterator[tuple[str, Network]]:
-        """Yield each backbone as ``--model`` takes it, and its network."""
+        """Yield each backbone as for ``--model``, and its network."""
         seen: set[str] = set()
         for name, spec in self.models.items():
             network = find_backbone(spec or name)
@@ -88,7 +87,7 @@ class TransferRequest:
                 raise InputError(
                     "Two backbones have the same name.",
                     got=network.name,
-                    do="rename the folder of one, or give names from Python: models={'mine': …}",
+                    do="rename the folder of one, or give names in Python: model={'mine': …}",
                 )
             seen.add(network.name)
             yield spec or name, network
@@ -100,11 +99,11 @@ class TransferRequest:
             self.notes.append(note)
 
     def note_skipped(self, reasons: Mapping[str, str]) -> None:
-        """Note which images were left out, and why the first of them was."""
+        """Note how many images were skipped, and why the first of them was."""
         if reasons:
             name, reason = next(iter(reasons.items()))
             n = len(reasons)
-            self.note("images_skipped", n, f"left out: {n:,}, such as {name} ({reason})")
+            self.note("images_skipped", n, f"skipped: {n:,}, such as {name} ({reason})")
 
     def tally(self, n: int) -> TransferTally:
         """Return an empty table of results on the n images held out."""
@@ -112,18 +111,18 @@ class TransferRequest:
 
     def on_maps(self, model: str) -> Callable[[int, int], None]:
         """Return a callback for images whose maps are computed."""
-        notify = self.notify or (lambda *_: None)
-        return lambda n, of: notify("features", {"model": model, "images": n, "of": of})
+        return lambda n, of: self.run.event("features", {"model": model, "images": n, "of": of})
 
     def on_epoch(self, model: str) -> Callable[[int, int, float], None]:
         """Return a callback for epochs."""
-        notify = self.notify or (lambda *_: None)
-        return lambda n, of, loss: notify("epoch", {"model": model, "epoch": n, "of": of, "loss": loss})
+        return lambda n, of, loss: self.run.event(
+            "epoch", {"model": model, "epoch": n, "of": of, "loss": loss}
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TransferInputs:
-    """Labels, objects and masks of the data set, as far as the method needs them.
+    """The labels, objects and masks that a method needs.
 
     Attributes
     ----------
@@ -131,15 +130,15 @@ class TransferInputs:
     labels : Labels, optional
     objects : Objects, optional
     masks : Path, optional
-    class_file : path-like, optional
-        The class list as the caller named it.
+    class_file : path-like or ClassList, optional
+        The class list as it was given.
     """
 
     classes: ClassList
     labels: Labels | None
     objects: Objects | None
     masks: Path | None
-    class_file: PathLike | None
+    class_file: PathLike | ClassList | None
 
     @classmethod
     def read(
@@ -149,16 +148,16 @@ class TransferInputs:
         labels: PathLike | None,
         objects: PathLike | None,
         masks: PathLike | None,
-        classes: PathLike | None,
+        classes: PathLike | ClassList | None,
     ) -> TransferInputs:
         """Read what a method needs.
 
         Raises
         ------
         InputError
-            It is not there.
+            Some of it is not given.
         """
-        class_list = None if classes is None else read_classes(classes)
+        class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
         _check_inputs(method, labels, objects, masks, class_list)
         found = None if objects is None else read_objects(objects, classes=class_list)
         own = None if labels is None else read_labels(labels, classes=class_list)
@@ -202,15 +201,15 @@ def _check_inputs(method: str, labels: Any, objects: Any, masks: Any, classes: C
             "Segmentation needs masks.", do="give a folder of PNGs, or a table with mask_png, with --masks"
         )
     if method == "segmentation" and objects is None and classes is None:
-        raise InputError("Nothing tells the classes of the masks.", do="give --classes, or --objects")
+        raise InputError("The classes of the masks are unknown.", do="give --classes, or --objects")
     if method == "multilabel" and labels is None and objects is None:
-        raise InputError("Nothing tells what is in the images.", do="give --labels or --objects")
+        raise InputError("The method multilabel needs labels or objects.", do="give --labels or --objects")
     if method in ("knn", "probe", "few-shot", "fine-tune") and labels is None:
         raise InputError(f"The method {method} needs labels.", do="give them with --labels")
 
 
 def labelled_images(request: TransferRequest, image_ids: Sequence[str]) -> ImageSource:
-    """Return a source of those images that have labels, objects or masks, by their ids.
+    """Return a source of the images that have labels, objects or masks.
 
     Raises
     ------
@@ -221,16 +220,20 @@ def labelled_images(request: TransferRequest, image_ids: Sequence[str]) -> Image
     both = there & set(image_ids)
     if not both:
         raise MatchError(
-            "None of the images is one that something is known of.",
+            "None of the images has labels, objects or masks.",
             where=request.source.uri,
             got=f"images such as {min(there, default='none')}",
-            allowed=f"such as {min(image_ids, default='none: nothing is known')}",
+            allowed=f"such as {min(image_ids, default='none: there are no labels')}",
             do="check that both are of the same data set",
         )
     unknown, absent = len(there - both), len(set(image_ids) - both)
     for kind, n, text in (
-        ("images_unknown", unknown, "images of the source were left out: nothing is known of them"),
-        ("images_absent", absent, "images that something is known of are not in the source"),
+        (
+            "images_unknown",
+            unknown,
+            "images of the source are skipped: they have no labels, objects or masks",
+        ),
+        ("images_absent", absent, "images with labels, objects or masks are not in the source"),
     ):
         if n:
             request.note(kind, n, f"{n:,} {text}")

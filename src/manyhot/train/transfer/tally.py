@@ -1,18 +1,21 @@
-"""How well backbones serve another data set: values, intervals and pairs over the images judged."""
+"""How well backbones serve another data set: values, intervals and pairs over the test images."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
+from manyhot import tables
 from manyhot.checks import check_draws
+from manyhot.console import table_lines
 from manyhot.core.array_types import Floats
 from manyhot.core.detection import Boxes, box_average_precision, class_overlaps, match
 from manyhot.core.estimates import Estimate, Pooled, Ratio
@@ -20,9 +23,12 @@ from manyhot.core.model_pairs import compare_pairs
 from manyhot.core.resampling import centred_interval, draw_counts, percentile_interval
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.errors import InputError
-from manyhot.evaluate.results import Evaluation, Note, Number, pair_rows
+from manyhot.evaluate.results import Note, Number, pair_rows
+from manyhot.formats.writing import PathLike
 from manyhot.registry import get
-from manyhot.tables import Objects
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import Objects, Row, results_digest
 from manyhot.tables.metrics import describe_metric
 from manyhot.tables.sets import States
 from manyhot.train.splits import SplitLabels
@@ -42,17 +48,17 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, eq=False)
 class ResampledMetric:
-    """A number and what it is in each resample of the images judged.
+    """A number and its value in each resample of the test images.
 
     Attributes
     ----------
     value : float
     samples : ndarray of float, shape (R,)
-        Empty where none were drawn, or where nobody can say.
+        Empty if none were drawn, or the metric has no resamples.
     n : int
         Images that count.
     centred : bool
-        Whether resamples lie beside the value, as those of average precision over rare classes do.
+        Whether the resamples are biased, as those of average precision over rare classes are.
     """
 
     value: float
@@ -117,7 +123,7 @@ class TransferLabels(SplitLabels):
 
 
 def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], keys: Sequence[str]) -> None:
-    """Refuse classes that images are judged on and none is fitted to.
+    """Refuse classes that are in images held out and in no image to fit on.
 
     Parameters
     ----------
@@ -135,7 +141,7 @@ def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], 
     missing = [key for key, f, j in zip(keys, fitted, judged, strict=True) if j and not f]
     if missing:
         raise InputError(
-            "Classes are judged that no image to fit on shows.",
+            "Classes of the test images are in no image to fit on.",
             got=", ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""),
             do="leave them out of the labels, or choose another split",
         )
@@ -261,6 +267,112 @@ def mean_of_draws(draws: Sequence[ResampledMetric], seed: int) -> ResampledMetri
     return ResampledMetric(float(np.mean([d.value for d in draws])), (samples * weights).sum(0), draws[0].n)
 
 
+@dataclass(frozen=True, eq=False)
+class TransferResult(Result):
+    """How well backbones serve another data set.
+
+    Attributes
+    ----------
+    results, pairs, samples : pyarrow.Table
+        The tables of these names; metrics are called ``METHOD/NAME``, such as ``knn/top1``.
+    model_notes : tuple of Note
+        The notes, with the model that each is about.
+    notes, metadata, inputs, written
+        As in `Result`.
+    """
+
+    NAMES = ("results", "pairs", "samples")
+
+    results: pa.Table
+    pairs: pa.Table
+    samples: pa.Table
+    model_notes: tuple[Note, ...] = ()
+
+    @classmethod
+    def of(
+        cls,
+        values: Sequence[Number],
+        pairs: Sequence[Mapping[str, Any]],
+        samples: pa.Table,
+        notes: Sequence[Note],
+        metadata: Mapping[str, str],
+    ) -> TransferResult:
+        """Build the tables from rows."""
+        columns = {f.name: [getattr(n, f.name) for n in values] for f in fields(Number)}
+        blocks = [pa.table(dict(p), schema=tables.schema("pairs")) for p in pairs]
+        return cls(
+            pa.table(columns, schema=tables.schema("results")),
+            pa.concat_tables(blocks) if blocks else tables.schema("pairs").empty_table(),
+            samples.cast(tables.schema("samples")),
+            tuple(notes),
+            notes=tuple(f"{n.model}: {n.text}" if n.model else n.text for n in notes),
+            metadata=metadata,
+        )
+
+    def value(self, metric: str, *, model: str = "", slice: str = ALL) -> float:
+        """Return one number.
+
+        Raises
+        ------
+        InputError
+            If none or several rows match.
+        """
+        rows = [r for r in self.results.to_pylist() if (r["metric"], r["slice"]) == (metric, slice)]
+        rows = [r for r in rows if model in ("", r["model"])]
+        if len(rows) != 1:
+            names = (", ".join(self.results[c].unique().to_pylist()) for c in ("metric", "model"))
+            raise InputError(
+                f"{len(rows) or 'No'} numbers match.",
+                got=f"{metric}, {slice}{model and f', {model}'}",
+                allowed="; ".join(names),
+                do="name the model" if rows else None,
+            )
+        return float(rows[0]["value"])
+
+    def lines(self) -> Iterator[str]:
+        """Yield a table with a column for each model, and the differences of pairs of models."""
+        rows = self.results.to_pylist()
+        models = list(dict.fromkeys(row["model"] for row in rows))
+        cells = {(_shown(row), row["model"]): _cell(row) for row in rows}
+        n = {_shown(row): f"{row['n']:,}" for row in rows}
+        table = [(name, *(cells.get((name, m), "–") for m in models), n[name]) for name in n]
+        yield from table_lines(("", *models, "images"), table)
+        for pair in self.pairs.to_pylist():
+            diff = f"{100 * pair['diff']:+.1f} ({100 * pair['lo']:+.1f} to {100 * pair['hi']:+.1f})"
+            yield f"{pair['metric']}: {pair['model_a']} less {pair['model_b']}: {diff} points"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rows of results and pairs, and the notes."""
+        names = ("results", "pairs")
+        return {name: getattr(self, name).to_pylist() for name in names} | {"notes": self.notes}
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the results as Parquet and CSV, the pairs and the samples, and return the paths."""
+        from manyhot.formats.tabular import write_csv
+
+        about = {**self.metadata, "notes": json.dumps([asdict(note) for note in self.model_notes])}
+        digest = {"results": results_digest(self.results)}
+        written = []
+        for name, table in self.tables.items():
+            path, metadata = Path(out) / f"{name}.parquet", about if name == "results" else digest
+            written.append(tables.write(table, path, name, call=run.call, inputs=self.inputs, about=metadata))
+            if name == "results":
+                written.append(write_csv(table, path.with_suffix(".csv")))
+        return written
+
+
+def _shown(row: Row) -> str:
+    metric = str(row["metric"]).partition("/")[2]
+    return metric if row["slice"] == ALL else f"{metric}, {row['slice'].partition('=')[2]}"
+
+
+def _cell(row: Row) -> str:
+    if row["value"] != row["value"]:
+        return "–"
+    ends = "" if row["lo"] is None else f" ({100 * row['lo']:.1f} to {100 * row['hi']:.1f})"
+    return f"{100 * row['value']:.1f}%{ends}"
+
+
 @dataclass
 class TransferTally:
     """Collects the results of models on a data set.
@@ -280,7 +392,7 @@ class TransferTally:
     draws: Draws
     results: dict[str, Mapping[MetricSlice, ResampledMetric]] = field(default_factory=dict)
 
-    def finish(self, notes: Sequence[Note]) -> Evaluation:
+    def finish(self, notes: Sequence[Note]) -> TransferResult:
         """Return all results, and pairs of models by the same resamples."""
         numbers = [
             Number(self.dataset, model, self._named(m), where, x.value, *x.interval, x.n, self.n - x.n)
@@ -294,7 +406,7 @@ class TransferTally:
             "seed": str(self.draws.seed),
         }
         pairs = [pair for m in names if (pair := self._pairs(m))]
-        return Evaluation.of(numbers, pairs, self._samples(), notes, about)
+        return TransferResult.of(numbers, pairs, self._samples(), notes, about)
 
     def _named(self, metric: str) -> str:
         return f"{self.method}/{metric}"

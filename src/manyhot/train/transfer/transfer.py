@@ -1,32 +1,45 @@
-"""Judge backbones by how well they serve another data set: the function of ``manyhot transfer``."""
+"""Measure how well backbones serve another data set: the function of ``manyhot transfer``."""
 
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.checks import check_draws
+from manyhot.classes import ClassList
+from manyhot.command import command
 from manyhot.errors import InputError
-from manyhot.evaluate.results import Evaluation
 from manyhot.files import sha256
 from manyhot.formats import read_predictions
 from manyhot.formats.writing import PathLike, check_apart, check_place
+from manyhot.parameters import (
+    NO_SETTINGS,
+    RESAMPLES,
+    OptionName,
+    Repeated,
+    Resamples,
+    Seed,
+    Settings,
+    Shown,
+)
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
-from manyhot.predict.run import Notify, PredictSettings, run
-from manyhot.predict.sources import open_source
+from manyhot.predict.run import PredictSettings
+from manyhot.predict.run import run as predict_source
+from manyhot.predict.sources import ImagesLike, open_source
 from manyhot.predict.sources.altered import select_images
+from manyhot.run import QUIET, Run
 from manyhot.tables import predictions_file_name
 from manyhot.tables.sets import States
-from manyhot.train.splits import held_out_of
-from manyhot.train.train import train_files
+from manyhot.train.splits import HeldOutShare, held_out_of
+from manyhot.train.train import train
 from manyhot.train.transfer.methods import NeighbourSettings, ProbeSettings, ShotSettings, settings_of
 from manyhot.train.transfer.request import TransferInputs, TransferRequest, labelled_images
 from manyhot.train.transfer.tally import (
@@ -34,6 +47,7 @@ from manyhot.train.transfer.tally import (
     MetricSlice,
     ResampledMetric,
     TransferLabels,
+    TransferResult,
     TransferTally,
     check_classes,
     mean_of_draws,
@@ -43,78 +57,83 @@ _METRICS: Mapping[str, tuple[str, ...]] = {
     "label": ("top1", "real1"),
     "sets": ("map_macro(masked=True)",),
 }
-"""What is measured where a head is fitted to single labels, and to label sets."""
+"""The metrics of heads on single labels, and on label sets."""
 
 
 Features = npt.NDArray[np.float16]
 
 
-def transfer_files(
-    source: PathLike,
-    out: PathLike = "transfer",
+@command(
+    "transfer",
+    examples=("manyhot transfer photos --labels labels.parquet --method knn --model timm/resnet50",),
+)
+def transfer(
+    images: ImagesLike,
+    model: Annotated[
+        str | Sequence[str] | Mapping[str, str], OptionName("--model"), Repeated(), Shown("NAME")
+    ],
     *,
-    models: Sequence[str] | Mapping[str, str],
     method: str,
-    labels: PathLike | None = None,
-    objects: PathLike | None = None,
-    masks: PathLike | None = None,
-    classes: PathLike | None = None,
-    split: PathLike | None = None,
-    held_out: float = 0.3,
-    settings: Mapping[str, Any] | None = None,
+    out: Annotated[PathLike, Shown("FOLDER")] = "transfer",
+    labels: Annotated[PathLike | None, Shown("FILE")] = None,
+    objects: Annotated[PathLike | None, Shown("FILE")] = None,
+    masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
+    classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
+    split: Annotated[PathLike | None, Shown("FILE")] = None,
+    held_out: HeldOutShare = 0.3,
+    settings: Settings = NO_SETTINGS,
     train_backbone: bool = False,
-    seed: int = 0,
-    resamples: int = 1000,
+    seed: Seed = 0,
+    resamples: Resamples = RESAMPLES,
     engine: str = "auto",
-    call: str = "",
-    notify: Notify | None = None,
-) -> tuple[Evaluation, list[Path]]:
-    """Judge backbones by how well they serve another data set.
+    run: Run = QUIET,
+) -> TransferResult:
+    """Measure how well backbones serve another data set.
+
+    Heads are fitted on features that stay as they are: nearest neighbours, linear heads, few images, or a
+    sigmoid per class; detectors and segmentation heads on feature maps; or the backbone is fine-tuned.
+    All models are evaluated on the same images and resamples.
 
     Parameters
     ----------
-    source : path-like
-        See `manyhot.predict.sources.open_source`.
-    out : path-like
-        The folder that results, features and fine-tuned networks are written into.
-    models : sequence of str, or mapping of str to str
-        Backbones, as ``manyhot predict --model`` takes them, weights without classes included; a mapping
-        gives them names.
-    method : str
-        One of `manyhot.train.transfer.methods.TRANSFER_METHODS`.
-    labels : path-like, optional
-        Label sets, of all methods but detection and segmentation; for ``multilabel`` by default the classes
-        of the objects.
-    objects : path-like, optional
-        See `manyhot.formats.read_objects`; for detection.
-    masks : path-like, optional
-        See `manyhot.formats.read_masks`; for segmentation. Their classes are those of the objects or of
-        `classes`.
-    classes : path-like, optional
-        A class list: a file, or the name of one that is known.
-    split : path-like, optional
-        A table with ``image_id`` and ``split``; images whose split is ``test`` are judged, all others are
-        fitted on.
-    held_out : float
-        Without it: the share of images that is judged, select_images by the seed.
-    settings : Mapping, optional
-        Of the method; see `manyhot.train.transfer.methods`. Of ``fine-tune`` those of a recipe.
-    train_backbone : bool
-        Train the backbone under a detector or a segmentation head, too; by default it stays as it is.
-    seed : int
-        Of images held out, first weights, order, few shots, and the bootstrap.
-    resamples : int
-        Of the bootstrap over the images judged; 0 for no intervals.
-    engine : str
-        That features are computed with.
-    notify : callable, optional
-        Called with the kind of an event and its details.
+    images
+        Images, as for predict.
+    model
+        A backbone, as for predict; its weights need no classes. In Python, a mapping gives names to models.
+    method
+        knn, probe, few-shot, fine-tune, multilabel, detection or segmentation.
+    out
+        Folder to write results, features and fine-tuned networks to; made if absent.
+    labels
+        Label sets and original labels of the images; all methods but detection and segmentation need them.
+        For multilabel, by default the classes of the objects.
+    objects
+        Boxes, for detection; they also give label sets.
+    masks
+        Masks, for segmentation: a folder of PNGs, or a table with mask_png.
+    classes
+        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+    split
+        Table with image_id and split; images of the split test are evaluated, all others are fitted on.
+    held_out
+        Without a split, the share of images that is evaluated, chosen by the seed.
+    settings
+        A setting of the method: NAME=VALUE; for fine-tune, a setting of a recipe.
+    train_backbone
+        Also train the backbone under a detector or segmentation head.
+    seed
+        Seed of the images held out, the weights, the draws and the bootstrap.
+    resamples
+        Bootstrap resamples of the images that are evaluated; 0 for no intervals.
+    engine
+        The engine that computes features, as for predict.
+    run
+        The command line, and who hears of events.
 
     Returns
     -------
-    Evaluation
-        Its samples are of the same draws in every call with the same seed and the same images judged.
-    list of Path
+    TransferResult
+        Its samples are of the same draws in every call with the same seed and the same test images.
 
     Raises
     ------
@@ -122,20 +141,20 @@ def transfer_files(
         For each kind of bad input.
     """
     out = Path(out)
-    method_settings = settings_of(method, settings or {})
+    method_settings = settings_of(method, settings)
     if train_backbone and method not in ("detection", "segmentation"):
         raise InputError(
             f"The method {method} does not train the backbone.",
             allowed="detection, segmentation",
             do="the method fine-tune does" if method != "fine-tune" else "it does so anyway: leave this out",
         )
-    _check_models(models)
-    check_draws(resamples, seed)
-    check_apart([source, labels, objects, masks, classes, split], out, ["results", "pairs", "samples"])
+    models = _models(model)
+    files = [labels, objects, masks, classes, split]
+    check_apart([images, *files], out, TransferResult.NAMES)
     check_place(out / "results.parquet", "results")
     request = TransferRequest(
-        source=open_source(source),
-        models=models if isinstance(models, Mapping) else dict.fromkeys(models, ""),
+        source=open_source(images),
+        models=models,
         out=out,
         method=method,
         settings=method_settings,
@@ -143,25 +162,29 @@ def transfer_files(
         seed=seed,
         resamples=resamples,
         engine=engine,
-        call=call,
-        notify=notify,
+        run=run,
         train_backbone=train_backbone,
     )
     data = TransferInputs.read(method, labels=labels, objects=objects, masks=masks, classes=classes)
-    evaluation = _transferred(request, data)
-    files = [Path(p) for p in (labels, objects, masks, classes, split) if p]
-    inputs = {p.name: sha256(p) for p in files if p.is_file()}
-    return evaluation, evaluation.write(out, call=call, inputs=inputs)
+    paths = [Path(f) for f in files if isinstance(f, str | os.PathLike)]
+    inputs = {path.name: sha256(path) for path in paths if path.is_file()}
+    result = replace(_transferred(request, data), inputs=inputs)
+    return replace(result, written=tuple(result.write(out, run=run)))
 
 
-def _check_models(models: Sequence[str] | Mapping[str, str]) -> None:
-    if not models or isinstance(models, str):
-        raise InputError("No backbone is named.", got=models or None, do="name at least one with --model")
-    if len(set(models)) < len(models):
-        raise InputError("A backbone is named twice.", got=", ".join(models))
+def _models(model: str | Sequence[str] | Mapping[str, str]) -> Mapping[str, str]:
+    """Return the backbones by name, each with what to build it of if that is not its name."""
+    if isinstance(model, Mapping):
+        return model
+    names = [model] if isinstance(model, str) else [*model]
+    if not names:
+        raise InputError("No backbone is given.", do="name at least one with --model")
+    if len(set(names)) < len(names):
+        raise InputError("A backbone is given twice.", got=", ".join(names))
+    return dict.fromkeys(names, "")
 
 
-def _transferred(request: TransferRequest, inputs: TransferInputs) -> Evaluation:
+def _transferred(request: TransferRequest, inputs: TransferInputs) -> TransferResult:
     if request.method in ("detection", "segmentation"):
         from manyhot.train.transfer.by_maps import by_maps
 
@@ -171,8 +194,8 @@ def _transferred(request: TransferRequest, inputs: TransferInputs) -> Evaluation
     return _by_features(request, inputs)
 
 
-def _by_features(request: TransferRequest, inputs: TransferInputs) -> Evaluation:
-    """Fit and judge heads on features."""
+def _by_features(request: TransferRequest, inputs: TransferInputs) -> TransferResult:
+    """Fit and evaluate heads on features."""
     states, label = inputs.states()
     by_label = request.method != "multilabel"
     tally: TransferTally | None = None
@@ -192,13 +215,13 @@ def _features(request: TransferRequest, network: Network, image_ids: pa.Array) -
     """Return ids and features of the images of the source that have labels or objects."""
     folder = request.out / "features"
     source = labelled_images(request, image_ids.to_pylist())
-    run(
+    predict_source(
         source,
         network,
         folder,
         PredictSettings(1, request.engine, embeddings=True),
-        request.call,
-        request.notify,
+        request.run.call,
+        request.run.on_event,
     )
     file = Path(predictions_file_name(network.name))
     with (folder / "skipped.csv").open(newline="", encoding="utf-8") as skipped:
@@ -218,14 +241,14 @@ def _labels(
     if by_label and not labels.labelled.any():
         raise InputError(
             "The labels hold no original label.",
-            do="judge label sets with the method multilabel, or fine-tune with teach=sets",
+            do="evaluate label sets with the method multilabel, or fine-tune with teach=sets",
         )
     check_classes(*labels.counts(by_label), labels.classes.keys)
     return labels
 
 
 Scored = Mapping[str, Sequence[npt.NDArray[np.floating]]]
-"""By options of the metrics: scores of the images judged, of one fit or of several draws."""
+"""By options of the metrics: scores of the test images, from one fit or from several draws."""
 
 
 def _by_neighbours(request: TransferRequest, labels: TransferLabels, x: Features, _: str) -> Scored:
@@ -306,8 +329,8 @@ def _measured(
     return found
 
 
-def _by_tuning(request: TransferRequest, inputs: TransferInputs) -> Evaluation:
-    """Train each backbone on, by the loop of ``manyhot train``, and judge it."""
+def _by_tuning(request: TransferRequest, inputs: TransferInputs) -> TransferResult:
+    """Fine-tune each backbone, by the loop of ``manyhot train``, and evaluate it."""
     from manyhot.train.networks import recipe_from
 
     plan = {"teach": "label", "epochs": 10, "lr": 3e-4, "seed": request.seed, **request.settings_as(dict)}
@@ -321,16 +344,17 @@ def _by_tuning(request: TransferRequest, inputs: TransferInputs) -> Evaluation:
     for spec, network in request.networks():
         folder = request.out / "fine-tune" / Path(predictions_file_name(network.name)).stem
         file = inputs.labels_of(set(labels.names) - set(held), folder / "labels.parquet")
-        tuned = train_files(
+        tuned = train(
             request.source.uri,
             file,
-            folder,
+            out=folder,
             recipe={**recipe_from(spec), **plan},
             classes=inputs.class_file,
-            call=request.call,
-            notify=request.notify,
+            run=request.run,
         )
-        scores = _scores(request, replace(find_model(f"trained:{tuned}"), name=network.name), held, folder)
+        scores = _scores(
+            request, replace(find_model(f"trained:{tuned.network}"), name=network.name), held, folder
+        )
         metrics = _METRICS["label" if by_label else "sets"]
         tally.results[network.name] = _measured(tally.draws, labels, {"": [scores]}, metrics, request.seed)
     return tally.finish(request.notes)
@@ -339,15 +363,15 @@ def _by_tuning(request: TransferRequest, inputs: TransferInputs) -> Evaluation:
 def _scores(
     request: TransferRequest, network: Network, held: Sequence[str], folder: Path
 ) -> npt.NDArray[np.floating]:
-    """Return the scores of the images judged, in the order of their ids."""
+    """Return the scores of the test images, in the order of their ids."""
     where = folder / "predictions"
-    run(
+    predict_source(
         select_images(request.source, held),
         network,
         where,
         PredictSettings(None, request.engine),
-        request.call,
-        request.notify,
+        request.run.call,
+        request.run.on_event,
     )
     found = read_predictions(where / predictions_file_name(network.name))
     row = {name: i for i, name in enumerate(found.image_id.to_pylist())}

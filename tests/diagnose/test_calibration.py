@@ -3,14 +3,17 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pyarrow as pa
 import pytest
 from scipy.special import softmax
 from sklearn.metrics import brier_score_loss, log_loss
 
 from manyhot import Predictions, calibrate, conformal, diagnose_calibration
+from manyhot.data.inputs import Reading
+from manyhot.diagnose.calibration import Calibration
 from manyhot.errors import InputError, MatchError
-from manyhot.tables import check
+from manyhot.tables import check, schema
 from manyhot.tables.arrays import as_labels
 
 N, C = 600, 5
@@ -31,7 +34,7 @@ def model():
 @pytest.fixture(scope="module")
 def found(model):
     labels, net = model
-    return diagnose_calibration(labels, [net], seed=3, resamples=50, dataset="made up")
+    return diagnose_calibration(labels, [net], seed=3, resamples=50, reading=Reading(dataset="made up"))
 
 
 def lists_of(net, k):
@@ -183,10 +186,10 @@ def test_no_errors_at_all(model):
     found = diagnose_calibration(alone, [perfect], methods=["temperature", "isotonic"], resamples=0)
     assert found.notes == (
         "labels: the label sets are the original labels alone, so that both events are one",
-        "net, temperature (labels): 0.05 is an end of what is looked through, as where nothing is wrong, or "
-        "confidence says nothing",
-        "net, temperature (sets): 0.05 is an end of what is looked through, as where nothing is wrong, or "
-        "confidence says nothing",
+        "net, temperature (labels): 0.05 is an end of the range that is searched, as when "
+        "nothing is wrong, or confidence says nothing",
+        "net, temperature (sets): 0.05 is an end of the range that is searched, as when "
+        "nothing is wrong, or confidence says nothing",
     )
     assert row_of(found.calibration, metric="ece", method="isotonic", fitted_to="sets")["value"] == 0
 
@@ -197,7 +200,7 @@ def test_few_images(model):
     some = replace(net, image_id=net.image_id.take(pa.array(few)), scores=net.scores[few])
     found = diagnose_calibration(labels, [some], methods=["isotonic"], resamples=0)
     assert found.notes[0] == (
-        "net, prediction sets (cover label): all classes, since an alpha of 0.1 takes 9 images to fit on "
+        "net, prediction sets (cover label): all classes, since an alpha of 0.1 needs 9 images to fit on "
         "and there are 3"
     )
     row = row_of(found.prediction_sets, cover="one")
@@ -265,9 +268,33 @@ def test_two_models_of_one_name(model):
 
 def test_the_same_seed_gives_the_same(model, found):
     labels, net = model
-    again = diagnose_calibration(labels, net, seed=3, resamples=50, dataset="made up")
+    again = diagnose_calibration(labels, net, seed=3, resamples=50, reading=Reading(dataset="made up"))
     assert again.calibration.to_string() == found.calibration.to_string()
     assert again.prediction_sets.equals(found.prediction_sets)
     other = diagnose_calibration(labels, [net], seed=4, resamples=0, methods=["temperature"])
     rows = (row_of(t.calibration, metric="top1", method="none") for t in (found, other))
     assert len({r["value"] for r in rows}) == 2
+
+
+def test_calibration_of_events_that_are_not_of_the_same_images():
+    row = {"dataset": "mine", "model": "net", "method": "none", "fitted_to": "", "n_fitted": 5}
+    numbers = [("top1", 0.9, 0.85, 0.93, 40), ("ece", 0.1, 0.05, 0.2, 30), ("real1", 0.8, None, None, 40)]
+    rows = [
+        row | {"metric": m, "value": v, "lo": lo, "hi": hi, "n": n, "n_skipped": 40 - n, "temperature": None}
+        for m, v, lo, hi, n in numbers
+    ]
+    frame = pl.DataFrame(rows, schema_overrides={"temperature": pl.Float64}, infer_schema_length=None)
+    table = frame.select(schema("calibration").names).to_arrow().cast(schema("calibration"))
+    found = Calibration(table, schema("prediction_sets").empty_table())
+    assert list(found.lines()) == [
+        "mine, net: fitted on 5 images, judged on 40 others",
+        "",
+        "right if the top class is the original label",
+        "               right  ECE                  NLL  Brier  images",
+        "as it is  90.0% ±5.0  0.100 (0.050–0.200)    –      –  40 / 30",
+        "",
+        "right if the top class is in the label set: 40 images",
+        "          right  ECE  NLL  Brier",
+        "as it is  80.0%    –    –      –",
+        "",
+    ]

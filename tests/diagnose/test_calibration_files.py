@@ -10,10 +10,11 @@ import pytest
 from scipy.special import softmax
 from typer.testing import CliRunner
 
-from manyhot import cli, tables
+from manyhot import cli, diagnose_calibration, tables
+from manyhot.diagnose.calibration import Calibration
 from manyhot.errors import InputError
-from manyhot.evaluate.calibrate import diagnose_calibration_files
 from manyhot.reassess.campaign import init_campaign
+from manyhot.run import Run
 from manyhot.tables.arrays import as_labels
 
 N, C = 200, 4
@@ -34,16 +35,21 @@ def own(tmp_path, monkeypatch):
     return labels
 
 
-def refused(*given, **options):
+def refused(*given, out="calibration", **options):
     with pytest.raises(InputError) as error:
-        diagnose_calibration_files(*given, **options)
+        written(*given, out=out, **options)
     return str(error.value)
 
 
+def written(*given, out, **options):
+    """Judge and write as the command does, which looks first where it may write."""
+    Calibration.check_out(out, options.get("predictions", ()))
+    return diagnose_calibration(*given, **options).write(out)
+
+
 def test_tables_are_written_twice():
-    found, written = diagnose_calibration_files(
-        "labels.parquet", "out", predictions=["net.parquet"], resamples=20, seed=2, call="manyhot …"
-    )
+    found = diagnose_calibration("labels.parquet", "net.parquet", resamples=20, seed=2)
+    written = found.write("out", run=Run("manyhot …"))
     names = ("calibration", "prediction_sets")
     assert written == [Path("out") / f"{name}.{kind}" for name in names for kind in ("parquet", "csv")]
     for name, path in zip(names, written[::2], strict=True):
@@ -53,9 +59,8 @@ def test_tables_are_written_twice():
         about = tables.metadata(table)
         assert (about["call"], about["fit"], about["seed"], about["notes"]) == ("manyhot …", "0.5", "2", "[]")
         assert set(json.loads(about["inputs"])) == {"labels.parquet", "net.parquet"}
-    again = diagnose_calibration_files(
-        "labels.parquet", "again", predictions=["net.parquet"], resamples=20, seed=2, call="manyhot …"
-    )[1]
+    again = diagnose_calibration("labels.parquet", "net.parquet", resamples=20, seed=2)
+    again = again.write("again", run=Run("manyhot …"))
     assert [p.read_bytes() for p in again] == [p.read_bytes() for p in written]
 
 
@@ -68,13 +73,13 @@ def test_a_campaign_and_a_folder_of_predictions(own):
     )
     labels = tables.Labels(own.table.drop_columns(["label"]), C, campaign.class_hash)
     tables.write_labels(labels, "pets/labels.parquet")
-    found, _ = diagnose_calibration_files("pets", "a", methods=["isotonic"], resamples=0)
+    found = diagnose_calibration("pets", methods=["isotonic"], resamples=0)
     assert found.calibration["dataset"].unique().to_pylist() == ["pets"]
     assert set(found.calibration["n"].to_pylist()) == {0, N // 2}  # isotonic has no likelihood
     Path("run").mkdir()
     for name in ("images.parquet", "net.parquet"):
         Path(name).rename(Path("run") / name)
-    found, _ = diagnose_calibration_files("run", "b", methods=["temperature"], resamples=0)
+    found = diagnose_calibration("run", methods=["temperature"], resamples=0)
     assert found.notes == ("run: the label sets are the original labels alone, so that both events are one",)
 
 
@@ -83,7 +88,7 @@ def test_what_is_not_overwritten_and_not_found(own):
         "There are no predictions.\n  where:   labels.parquet\n  do:      give some: --predictions FILE"
     )
     Path("net.parquet").rename("calibration.parquet")
-    assert refused("labels.parquet", ".", predictions=["calibration.parquet"]) == (
+    assert refused("labels.parquet", out=".", predictions=["calibration.parquet"]) == (
         "The output would overwrite an input.\n"
         "  where:   .\n"
         "  got:     calibration.parquet\n"
@@ -91,7 +96,7 @@ def test_what_is_not_overwritten_and_not_found(own):
     )
     Path("other").mkdir()
     tables.write_labels(own, "other/prediction_sets.parquet")
-    assert refused("labels.parquet", "other", predictions=["calibration.parquet"]) == (
+    assert refused("labels.parquet", out="other", predictions=["calibration.parquet"]) == (
         "This file is reserved for another table than prediction_sets.\n"
         "  where:   other/prediction_sets.parquet\n"
         "  got:     labels\n"
@@ -101,7 +106,7 @@ def test_what_is_not_overwritten_and_not_found(own):
 
 def test_published_ranks_have_no_confidence(mirror, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
-    assert refused("imagenet-val", models=["resnet5*"], call="x") == (
+    assert refused("imagenet-val", models=["resnet5*"]) == (
         "No model has confidences to calibrate.\n"
         "  got:     resnet50\n"
         "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp\n"
@@ -120,8 +125,8 @@ def test_the_command_prints_a_table_that_fits():
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 100
     assert lines[0] == "labels, net: fitted on 100 images, judged on 100 others"
-    assert "right if the best class is the original label: 100 images" in lines
-    assert "right if the best class is in the label set: 100 images" in lines
+    assert "right if the top class is the original label: 100 images" in lines
+    assert "right if the top class is in the label set: 100 images" in lines
     firsts = [line.split("  ")[0] for line in lines]
     for method in ("temperature (labels)", "vector (labels)", "isotonic (sets)", "as it is"):
         assert firsts.count(method) == 2
@@ -144,7 +149,7 @@ def test_the_command_prints_a_table_that_fits():
 
 
 def test_options_and_json():
-    words = ["labels.parquet", "--predictions", "net.parquet", "--method", "isotonic", "--resamples", "0"]
+    words = ["labels.parquet", "--predictions", "net.parquet", "--methods", "isotonic", "--resamples", "0"]
     done = run(*words, "--alpha", "0.2", "--fit", "0.25", "--seed", "5", "--json", "--out", "told")
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)

@@ -1,0 +1,427 @@
+"""What recalibration and prediction sets do on images that they were not fitted on, method by method."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Annotated, Any
+
+import pyarrow as pa
+
+from manyhot.command import command
+from manyhot.console import counts, table_lines
+from manyhot.core.calibration import RANGE, check_softmax
+from manyhot.core.conformal import COVERS, check_alpha
+from manyhot.core.sets import Case
+from manyhot.data.inputs import (
+    READING,
+    LabelsLike,
+    ModelPatterns,
+    PredictionsLike,
+    Reading,
+    Source,
+    open_inputs,
+)
+from manyhot.errors import InputError
+from manyhot.evaluate.cases import labels_of
+from manyhot.evaluate.confidence import (
+    FITTED_TO,
+    RECALIBRATIONS,
+    Recalibration,
+    Split,
+    check_method,
+    conformal,
+    split,
+)
+from manyhot.evaluate.judge import evaluate
+from manyhot.evaluate.results import Evaluation
+from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import Labels, Predictions, schema
+from manyhot.tables.columns import COUNT, ITS, REAL, TEXT, bounds
+from manyhot.tables.definitions import declare_table
+from manyhot.tables.sets import label_sets
+from manyhot.tables.skipped_files import fitting_models
+
+MEASURES = {
+    "label": ("top1", "ece", "nll", "brier"),
+    "set": ("real1", "ece_set", "nll_mass", "brier_set"),
+}
+"""By the event that counts as right: accuracy, calibration error, likelihood, Brier score."""
+
+MOST_RESAMPLES = 200
+"""For intervals of the calibration error, which sorts images into bins anew in each."""
+
+_LOWEST, _HIGHEST = RANGE[0] * 1.001, RANGE[1] * 0.999
+"""Temperatures beyond are as good as an end of the range."""
+
+Row = Mapping[str, Any]
+
+declare_table(
+    "calibration",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT("method", "how it was recalibrated; none: as it was", values=("none", *RECALIBRATIONS)),
+        TEXT.nullable("fitted_to", "to original labels or to label sets; null for none", values=FITTED_TO),
+        REAL.nullable("temperature", "what logits are divided by; null of other methods"),
+        COUNT("n_fitted", "images fitted on"),
+        TEXT("metric", "a registered name"),
+        REAL("value", "on the images that were held out; NaN where it is undefined"),
+        *bounds("lo", "hi", "its 95 % interval over these, null without one"),
+        COUNT("n", "images held out that count"),
+        COUNT("n_skipped", "images held out that do not"),
+    ),
+)
+
+declare_table(
+    "prediction_sets",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT(
+            "cover",
+            "what a set must hold: the original label, one class of the label set, or all of them",
+            values=COVERS,
+        ),
+        REAL("alpha", "share of images that may be missed; 1 - alpha is the target of coverage"),
+        REAL("threshold", "probability from which a class is in the set; 0: all classes are"),
+        COUNT("n_fitted", "images that the threshold was chosen on"),
+        COUNT("n", "images held out, on which the rest is measured"),
+        REAL("coverage", "share of these whose set holds what it must"),
+        *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
+        REAL("mean_size", "mean number of classes in a set"),
+        REAL("share_empty", "share of sets without any class"),
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration(Result):
+    """How well models are calibrated, before and after, and their prediction sets.
+
+    Attributes
+    ----------
+    calibration, prediction_sets : pyarrow.Table
+        The tables of these names; see `manyhot.tables.TABLES`.
+    notes, metadata, inputs
+        As in `Result`.
+    """
+
+    NAMES = ("calibration", "prediction_sets")
+
+    calibration: pa.Table
+    prediction_sets: pa.Table
+
+    def lines(self) -> Iterator[str]:
+        """Yield what recalibration does to each model, and its prediction sets."""
+        models: dict[tuple[str, str], list[Row]] = {}
+        for row in self.calibration.to_pylist():
+            models.setdefault((row["dataset"], row["model"]), []).append(row)
+        sets = self.prediction_sets.to_pylist()
+        for (dataset, model), rows in models.items():
+            yield from _model_lines(dataset, model, rows)
+            yield from _set_lines([r for r in sets if (r["dataset"], r["model"]) == (dataset, model)])
+
+
+@command(
+    "diagnose calibration",
+    out="calibration",
+    examples=(
+        "manyhot diagnose calibration campaign",
+        "manyhot diagnose calibration labels.parquet --predictions predictions --methods temperature",
+    ),
+)
+def diagnose_calibration(
+    labels: LabelsLike,
+    predictions: PredictionsLike = (),
+    *,
+    models: ModelPatterns = (),
+    methods: Annotated[Sequence[Recalibration], Was("--method")] = RECALIBRATIONS,
+    alpha: float = 0.1,
+    fit: float = 0.5,
+    seed: Seed = 0,
+    resamples: Resamples = RESAMPLES,
+    reading: Reading = READING,
+    run: Run = QUIET,
+) -> Calibration:
+    """Measure how confidence matches accuracy, before and after recalibration.
+
+    Each method is fitted on some images, to original labels and to label sets, and judged on the others
+    against both, as are the predictions as they were. Prediction sets that cover the original label, one
+    class of the label set, or all of it are chosen and measured on the same two parts. The models must not
+    have been trained on these images.
+
+    Parameters
+    ----------
+    labels
+        A data set such as imagenet-val; a campaign; a folder that predict wrote; label sets or images.
+    predictions
+        Files or folders of predictions, in place of those of the campaign or folder. Models without
+        confidence, such as ranks, are skipped.
+    models
+        Models whose names fit, such as 'resnet*'.
+    methods
+        How to recalibrate: temperature, vector or isotonic; by default all.
+    alpha
+        The share of images that prediction sets may miss.
+    fit
+        The share of images to fit on; the others are judged.
+    seed
+        Seed of the choice of images, and of the bootstrap.
+    resamples
+        Bootstrap resamples, at most 200 for calibration errors; 0 for no intervals.
+    reading
+        How files are read.
+    run
+        How the call runs.
+
+    Returns
+    -------
+    Calibration
+
+    Raises
+    ------
+    InputError
+        If no model has confidences, a file cannot be read, or an option is out of range.
+    MatchError, OrderError
+        As in `manyhot.evaluate`.
+    """
+    check_alpha(alpha)
+    for method in methods:
+        check_method(method)
+    parts, inputs = [], dict[str, str]()
+    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
+        judge = _Judge(labels_of(source), source.name, methods, alpha, fit, seed, resamples, reading, run)
+        parts.append(judge.judged(source))
+        inputs |= source.inputs
+    return Calibration(
+        pa.concat_tables([part.calibration for part in parts]),
+        pa.concat_tables([part.prediction_sets for part in parts]),
+        notes=tuple(note for part in parts for note in part.notes),
+        metadata={"fit": json.dumps(fit), "seed": str(seed)},
+        inputs=inputs,
+    )
+
+
+def _only_labels(labels: Labels) -> bool:
+    """Return whether the label sets hold the original labels and nothing else."""
+    sets = label_sets(labels)
+    return bool((sets.size == 1).all() and (sets.first == sets.label).all())
+
+
+@dataclass
+class _Judge:
+    """Collects rows of both tables, model by model; the settings are those of `diagnose_calibration`."""
+
+    labels: Labels
+    dataset: str
+    methods: Sequence[Recalibration]
+    alpha: float
+    fit: float
+    seed: int
+    resamples: int
+    reading: Reading
+    run: Run
+    _models: list[str] = field(default_factory=list)
+    _without: list[str] = field(default_factory=list)
+    _rows: list[Row] = field(default_factory=list)
+    _sets: list[Row] = field(default_factory=list)
+    _notes: list[str] = field(default_factory=list)
+
+    def judged(self, source: Source) -> Calibration:
+        """Return the tables of all models of a data set."""
+        for _ in fitting_models(source.models(), self.add, source.misfits):
+            pass
+        self.check_any()
+        return Calibration(
+            pa.Table.from_pylist(self._rows, schema=schema("calibration")),
+            pa.Table.from_pylist(self._sets, schema=schema("prediction_sets")),
+            notes=(*self._all_notes(), *source.misfits.notes(self.dataset)),
+        )
+
+    def add(self, model: Predictions) -> None:
+        parts = split(self.labels, model, fit=self.fit, seed=self.seed)
+        if parts.rest.confidence is None:
+            self._without.append(model.model)
+            return
+        about: dict[str, Row] = {}
+        refused: dict[str, list[str]] = {}
+        judged = evaluate(
+            self.labels,
+            self._versions(parts, about, refused),
+            metrics=_metrics(parts.rest, refused),
+            resamples=self.resamples,
+            map_resamples=min(self.resamples, MOST_RESAMPLES),
+            seed=self.seed,
+            trust_order=self.reading.trust_order,
+            dataset=self.dataset,
+        )
+        self._models.append(model.model)
+        self._rows += _numbers(judged, model.model, about)
+        for cover in COVERS:
+            self._cover(model, cover, refused)
+        said = [n.text for n in judged.notes if n.model == model.model and n.kind.startswith("needs")]
+        said += [f"no {', no '.join(what)}: {why}" for why, what in refused.items()]
+        self._notes += [f"{model.model}: {text}" for text in said]
+
+    def check_any(self) -> None:
+        """Refuse data sets without any model that has confidences."""
+        if not self._models:
+            raise InputError(
+                "No model has confidences to calibrate.",
+                got=self._skipped() or "no predictions",
+                allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
+                do="say what the scores are: manyhot convert --scores; or predict with scores",
+            )
+
+    def _skipped(self) -> str:
+        names = ", ".join(self._without[:5])
+        return names + (f" and {len(self._without) - 5:,} more" if len(self._without) > 5 else "")
+
+    def _all_notes(self) -> Iterator[str]:
+        if _only_labels(self.labels):
+            yield (
+                f"{self.dataset}: the label sets are the original labels alone, so that both events are one"
+            )
+        yield from self._notes
+        if self._without:
+            yield f"without confidences, and left out: {self._skipped()}"
+
+    def _versions(
+        self, parts: Split, about: dict[str, Row], refused: dict[str, list[str]]
+    ) -> Iterator[Predictions]:
+        """Yield the predictions as they were, and recalibrated; record in `about` what was done to each."""
+        name = parts.predictions.model
+        about[name] = {"method": "none", "n_fitted": 0}
+        yield parts.predictions
+        pairs = [(method, to) for method in self.methods for to in FITTED_TO]
+        for done, (method, to) in enumerate(pairs, 1):
+            if self.run.on_progress:
+                self.run.on_progress(f"calibrating {name}", done, len(pairs))
+            try:
+                recalibrated, temperature = parts.recalibrated(method, to)
+            except InputError as error:
+                refused.setdefault(_reason(error), []).append(f"{method} ({to})")
+                continue
+            if temperature is not None and not _LOWEST < temperature < _HIGHEST:
+                self._notes.append(
+                    f"{name}, {method} ({to}): {temperature:g} is an end of the range that is searched, "
+                    "as when nothing is wrong, or confidence says nothing"
+                )
+            made = {"method": method, "fitted_to": to, "temperature": temperature}
+            about[recalibrated.model] = {**made, "n_fitted": parts.n_fitted(to)}
+            yield recalibrated
+
+    def _cover(self, model: Predictions, cover: str, refused: dict[str, list[str]]) -> None:
+        options: dict[str, Any] = {"cover": cover, "alpha": self.alpha, "fit": self.fit, "seed": self.seed}
+        try:
+            found = conformal(self.labels, model, **options)
+        except InputError as error:
+            refused.setdefault(_reason(error), []).append(f"prediction sets (cover {cover})")
+            return
+        n_needed = math.ceil(1 / self.alpha - 1 - 1e-9)
+        if found.n_fitted < n_needed:
+            self._notes.append(
+                f"{model.model}, prediction sets (cover {cover}): all classes, since an alpha of "
+                f"{self.alpha:g} needs {n_needed:,} images to fit on and there are {found.n_fitted:,}"
+            )
+        self._sets.append({"dataset": self.dataset, **asdict(found)})
+
+
+def _metrics(case: Case, refused: dict[str, list[str]]) -> list[str]:
+    """Return what is measured; sigmoids have no likelihood of an image."""
+    found = [metric for measures in MEASURES.values() for metric in measures]
+    if case.scores is None or case.kind != "probability":
+        return found
+    try:
+        check_softmax(case)
+    except InputError as error:
+        refused[_reason(error)] = ["nll", "nll_mass"]
+        return [metric for metric in found if not metric.startswith("nll")]
+    return found
+
+
+def _numbers(judged: Evaluation, model: str, about: Mapping[str, Row]) -> Iterator[Row]:
+    for row in judged.results.to_pylist():
+        if row["slice"] == "all":
+            yield {**row, "model": model, **about[row["model"]]}
+
+
+def _reason(error: InputError) -> str:
+    got = error.details["got"]
+    return error.what[0].lower() + error.what[1:].rstrip(".") + (f" ({got})" if got else "")
+
+
+_RIGHT = {"label": "the original label", "set": "in the label set"}
+_HELD = {"label": "the original label", "one": "one class of the label set", "all": "all of the label set"}
+
+
+def _model_lines(dataset: str, model: str, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield what a terminal shows of a model."""
+    n, fitted = rows[0]["n"] + rows[0]["n_skipped"], max(r["n_fitted"] for r in rows)
+    yield f"{dataset}, {model}: fitted on {fitted:,} images, judged on {n:,} others"
+    versions: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        versions.setdefault(_called(row), {})[row["metric"]] = row
+    for event, metrics in MEASURES.items():
+        own = {name: [of[m] for m in metrics if _cell(of.get(m)) != "–"] for name, of in versions.items()}
+        of_event = {row["n"] for of in own.values() for row in of}
+        same = len(of_event) < 2
+        images = f": {counts(of_event) or 0} images" if same else ""
+        yield ""
+        yield f"right if the top class is {_RIGHT[event]}{images}"
+        cells = [
+            (
+                name,
+                *(_cell(versions[name].get(m)) for m in metrics),
+                *(() if same else (counts(r["n"] for r in of),)),
+            )
+            for name, of in own.items()
+        ]
+        yield from table_lines(("", "right", "ECE", "NLL", "Brier", *(() if same else ("images",))), cells)
+    yield ""
+    told = {r["fitted_to"]: r["temperature"] for r in rows if r["temperature"] is not None}
+    if told:
+        yield f"temperatures: {', '.join(f'{value:.2f} ({to})' for to, value in told.items())}"
+        yield ""
+
+
+def _called(row: Row) -> str:
+    return "as it is" if row["method"] == "none" else f"{row['method']} ({row['fitted_to']})"
+
+
+def _cell(row: Row | None) -> str:
+    if row is None or row["value"] != row["value"]:
+        return "–"
+    if row["metric"] in ("top1", "real1"):
+        # Short, so that a row fits into 100 columns; the farther end, as an interval near 1 is longer below.
+        ends = (row["value"] - row["lo"], row["hi"] - row["value"]) if row["lo"] is not None else ()
+        return f"{row['value']:.1%}" + (f" ±{100 * max(ends):.1f}" if ends else "")
+    value, lo, hi = (None if row[k] is None else _number(row[k]) for k in ("value", "lo", "hi"))
+    return f"{value}" if lo is None else f"{value} ({lo}–{hi})"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3f}" if value < 10 else f"{value:.4g}"
+
+
+def _set_lines(rows: Sequence[Row]) -> Iterator[str]:
+    if not rows:
+        return
+    cells = [
+        (
+            _HELD[r["cover"]],
+            f"{1 - r['alpha']:.1%}",
+            f"{r['coverage']:.1%} ({r['lo']:.1%} to {r['hi']:.1%})",
+            f"{r['mean_size']:,.2f}",
+            f"{r['share_empty']:.1%}",
+            f"{r['n']:,}",
+        )
+        for r in rows
+    ]
+    yield from table_lines(("sets that hold", "target", "measured", "mean size", "empty", "images"), cells)
+    yield ""

@@ -1,0 +1,311 @@
+"""Losses on corrupted copies of images, judged from finished predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from manyhot.classes import class_list, class_list_of
+from manyhot.console import table_lines
+from manyhot.core.array_types import Floats
+from manyhot.core.corruptions import ALEXNET, ALEXNET_CLEAN, corruption_errors, relative_errors
+from manyhot.core.resampling import percentile_interval
+from manyhot.diagnose.places import SINGLE, Place, Row, average, finite, loss_rows, places_of
+from manyhot.diagnose.robustness import (
+    Robustness,
+    judge_place,
+    judged_alike,
+    percent_with_ends,
+    points_lost,
+    share_missing,
+)
+from manyhot.errors import InputError, MatchError
+from manyhot.parameters import RESAMPLES
+from manyhot.run import QUIET, Run
+from manyhot.tables import Labels, Predictions
+
+NOT_CORRUPTED = ("clean", 0)
+"""Kind and severity of the original images."""
+
+BASELINE = "alexnet"
+"""The baseline of Hendrycks & Dietterich, whose errors on ImageNet are published."""
+
+ERRORS = (SINGLE, "real1")
+"""Metrics whose errors are averaged over corruptions."""
+
+Copy = tuple[str, int]
+"""Kind and severity."""
+
+
+@dataclass(frozen=True, eq=False)
+class Corruptions(Robustness):
+    """What models score on corrupted copies of images, and what they lose there.
+
+    Attributes
+    ----------
+    robustness, losses, corruption_errors : pyarrow.Table
+        The tables of these names; see `manyhot.tables.TABLES`.
+    notes, metadata, inputs, written
+        As in `Result`.
+    """
+
+    def lines(self) -> Iterator[str]:
+        """Yield what each model loses by each kind of corruption, and its corruption errors."""
+        losses = self.losses.to_pylist()
+        clean = {
+            (r["model"], r["metric"]): r for r in self.robustness.to_pylist() if r["kind"] == NOT_CORRUPTED[0]
+        }
+        for model in dict.fromkeys(r["model"] for r in losses if r["model"] is not None):
+            rows = [r for r in losses if r["model"] == model and r["severity"] is None]
+            metrics = list(dict.fromkeys(r["metric"] for r in rows))
+            images = _counts(clean[model, m]["n"] for m in metrics)
+            yield f"{rows[0]['dataset']}, {model}: {images} original images"
+            yield ", ".join(_clean_score(clean[model, m]) for m in metrics)
+            yield "points lost, on average over severities"
+            share = ["missing labels"] if "real1" in metrics else []
+            cells = [_kind_cells(rows, kind, metrics) for kind in _kinds(rows)]
+            yield from table_lines(("", *metrics, *share, "images"), cells)
+            yield ""
+        yield from self._error_lines()
+
+    def _error_lines(self) -> Iterator[str]:
+        rows = [r for r in self.corruption_errors.to_pylist() if r["kind"] is None]
+        baselines = ", ".join(dict.fromkeys(r["baseline"] for r in rows if r["baseline"]))
+        over = f", divided by those of {baselines}" if baselines else ""
+        yield f"mean errors on corrupted images{over}"
+        cells = [
+            (
+                r["model"],
+                f"1 - {r['metric']}",
+                *(percent_with_ends(*(r[name + end] for end in ("", "_lo", "_hi"))) for name in _MEASURES),
+                f"{r['n']:,}",
+            )
+            for r in rows
+        ]
+        yield from table_lines(("model", "error", "mean", "mCE", "relative mCE", "images"), cells)
+        yield ""
+
+
+def _kinds(rows: Sequence[Row]) -> list[str | None]:
+    return [*dict.fromkeys(r["kind"] for r in rows if r["kind"] is not None), None]
+
+
+def _kind_cells(rows: Sequence[Row], kind: str | None, metrics: Sequence[str]) -> tuple[str, ...]:
+    by = {r["metric"]: r for r in rows if r["kind"] == kind}
+    share = [share_missing(by["real1"])] if "real1" in by else []
+    losses = (points_lost(by[m]) if m in by else "–" for m in metrics)
+    return (kind or "all", *losses, *share, _counts(by[m]["n"] for m in metrics if m in by))
+
+
+def _clean_score(row: Row) -> str:
+    ends = "" if row["lo"] is None else f" ({100 * row['lo']:.1f} to {100 * row['hi']:.1f})"
+    return f"{row['metric']} {row['value']:.1%}{ends}"
+
+
+def _counts(n_images: Iterable[int]) -> str:
+    """Return the number of images: one if it is the same for all metrics, else each."""
+    counts = list(n_images)
+    return " / ".join(f"{n:,}" for n in (counts[:1] if len(set(counts)) == 1 else counts))
+
+
+def judge_corruptions(
+    labels: Labels,
+    copies: Mapping[Copy, Iterable[Predictions]],
+    *,
+    baseline: str = "",
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    dataset: str = "",
+    single: bool = False,
+    trust_order: bool = False,
+    run: Run = QUIET,
+) -> Corruptions:
+    """Measure what models lose on corrupted copies of images, and what share of it is missing labels.
+
+    Parameters
+    ----------
+    labels : Labels
+    copies : mapping of (str, int) to iterable of Predictions
+        Predictions by kind and severity, those of the original images under `NOT_CORRUPTED`.
+    baseline : str
+        The model whose errors to divide by; `BASELINE` for AlexNet's published ones, the default if the
+        classes are ImageNet-1k's. Otherwise errors are averaged without dividing them.
+    resamples, seed, trust_order
+        As in `manyhot.evaluate`. Each resample is of the same images in all copies.
+    dataset : str
+        Name of the data set; that of the labels by default.
+    single : bool
+        Judge under original labels alone, without label sets.
+    run : Run
+        Progress over copies.
+
+    Notes
+    -----
+    Corruption errors are defined for errors under original labels. AlexNet's errors under label sets were
+    never published, so errors of ``real1`` can only be divided by a baseline among the models.
+
+    Raises
+    ------
+    InputError
+        If the original images, or all corruptions, are missing.
+    MatchError
+        If the baseline is none of the models; or as in `manyhot.evaluate`.
+    """
+    if NOT_CORRUPTED not in copies or len(copies) < 2:
+        raise InputError(
+            "Losses to corruption need predictions of the original images and of corrupted ones.",
+            got=", ".join(f"{kind} {severity}" for kind, severity in copies) or "nothing",
+            allowed=f"predictions under {NOT_CORRUPTED} and under a corruption, such as ('fog', 3)",
+        )
+    name = dataset or labels.name or "labels"
+    alike, notes = (labels, ()) if single else judged_alike(labels)
+    places: dict[Copy, Place] = {}
+    all_notes = list(notes)
+    for done, copy in enumerate(sorted(copies, key=lambda c: c != NOT_CORRUPTED), 1):
+        judged = judge_place(
+            alike,
+            copies[copy],
+            dataset=name,
+            single=single,
+            resamples=resamples,
+            seed=seed,
+            trust_order=trust_order or copy != NOT_CORRUPTED,
+        )
+        all_notes += [f"{n.model}: {n.text}" for n in judged.notes if n.kind == "labels_unmatched"]
+        places[copy] = places_of(judged.tables(), *copy)[0]
+        if run.on_progress:
+            run.on_progress(f"judging on {name}", done, len(copies))
+    models = list(places[NOT_CORRUPTED].scores.get(SINGLE) or places[NOT_CORRUPTED].scores.get("real1", {}))
+    return _Corrupted(places, find_baseline(baseline, models, labels.class_hash)).finish(all_notes)
+
+
+def find_baseline(name: str, models: Sequence[str], class_hash: str) -> str:
+    """Return the baseline: the one named, else AlexNet on ImageNet's classes, else none.
+
+    Parameters
+    ----------
+    name : str
+    models : sequence of str
+    class_hash : str
+        Of the class list of the data set.
+
+    Raises
+    ------
+    MatchError
+        There is none of that name.
+    """
+    classes = class_list_of(class_hash)
+    on_imagenet = classes is not None and classes.hash == class_list().hash
+    allowed = [*models, BASELINE] if on_imagenet else models
+    if name and name not in allowed:
+        why = ": its errors are published on ImageNet's classes" if name == BASELINE else ""
+        raise MatchError(f"The baseline is none of the models{why}.", got=name, allowed=", ".join(allowed))
+    return name or (BASELINE if on_imagenet else "")
+
+
+@dataclass(frozen=True, eq=False)
+class _Corrupted:
+    """Places by kind and severity, including the original images."""
+
+    places: Mapping[Copy, Place]
+    baseline: str
+
+    def finish(self, notes: Sequence[str]) -> Corruptions:
+        clean = self.places[NOT_CORRUPTED]
+        copies = [p for copy, p in self.places.items() if copy != NOT_CORRUPTED]
+        means = [average([p for p in copies if p.kind == kind], kind) for kind in self._kinds]
+        everywhere = average(means, None)
+        ends = [everywhere, *means, *copies]
+        lost = [row for place in ends for row in loss_rows(clean, place, paired=True)]
+        errors = [row for metric in ERRORS for row in self._errors(metric)]
+        return Corruptions.from_places([clean, *ends], lost, errors, [*notes, *self._notes()])
+
+    @property
+    def _kinds(self) -> list[str]:
+        return list(dict.fromkeys(kind for kind, _ in self.places if kind != NOT_CORRUPTED[0]))
+
+    def _errors(self, metric: str) -> Iterator[Row]:
+        """Yield rows of the corruption_errors table: of each model the mean over kinds, and each kind."""
+        clean = self.places[NOT_CORRUPTED].scores.get(metric, {})
+        everywhere = [p.scores.get(metric, {}) for p in self.places.values()]
+        for model in (m for m in clean if all(m in at for at in everywhere)):
+            yield from self._error_rows(model, metric)
+
+    def _error_rows(self, model: str, metric: str) -> Iterator[Row]:
+        score = self.places[NOT_CORRUPTED].scores[metric][model]
+        found = {kind: self._kind(kind, model, metric) for kind in self._kinds}
+        mean = {name: np.mean([of[name] for of in found.values()], axis=0) for name in _MEASURES}
+        severities = {kind: sum(k == kind for k, _ in self.places) for kind in self._kinds}
+        for kind, measures in ((None, mean), *found.items()):
+            row: Row = {
+                "dataset": self.places[NOT_CORRUPTED].dataset,
+                "model": model,
+                "metric": metric,
+                "kind": kind,
+            }
+            row["baseline"] = self._baseline_of(metric) or None
+            row |= {"n_kinds": 1 if kind else len(found), "n": score.n}
+            row["n_severities"] = severities[kind] if kind else min(severities.values())
+            for name, drawn in measures.items():
+                row |= _columns(name, drawn)
+            yield row
+
+    def _kind(self, kind: str, model: str, metric: str) -> dict[str, Floats]:
+        """Return mean error and corruption errors: the value, then resampled ones, shape (1 + R,)."""
+        severities = [severity for k, severity in self.places if k == kind]
+        errors, clean = self._drawn(kind, severities, model, metric)
+        nothing = np.full(len(errors), np.nan)
+        found = {"error": errors.mean((1, 2)), "ce": nothing, "relative": nothing}
+        baseline = self._baseline_of(metric)
+        if baseline == BASELINE:
+            of, of_clean = np.array([[ALEXNET[kind][s - 1] for s in severities]]), np.array(ALEXNET_CLEAN)
+        elif baseline:
+            of, of_clean = self._drawn(kind, severities, baseline, metric)
+        else:
+            return found
+        found["ce"] = corruption_errors(errors, of)[:, 0]
+        found["relative"] = relative_errors(errors, clean, of, of_clean)[:, 0]
+        return found
+
+    def _baseline_of(self, metric: str) -> str:
+        published = metric == SINGLE
+        return self.baseline if self.baseline != BASELINE or published else ""
+
+    def _drawn(self, kind: str, severities: Sequence[int], model: str, metric: str) -> tuple[Floats, Floats]:
+        """Return errors by severity, shape (1 + R, 1, S), and those of original images, shape (1 + R,)."""
+        copies = [self.places[kind, severity] for severity in severities]
+        errors = [
+            1 - _with_resamples(place, metric, model) for place in (*copies, self.places[NOT_CORRUPTED])
+        ]
+        return np.stack(errors[:-1], axis=-1)[:, None], errors[-1]
+
+    def _notes(self) -> Iterator[str]:
+        if not self.baseline:
+            yield (
+                "no corruption errors: they are divided by AlexNet's, which are for ImageNet's classes; "
+                "choose another model as the baseline"
+            )
+        elif self.baseline == BASELINE:
+            yield (
+                "corruption errors are divided by AlexNet's published ones on all 50,000 images of "
+                "ImageNet-C, under original labels: there are none under label sets"
+            )
+        if len(self._kinds) < len(ALEXNET):
+            yield f"{len(self._kinds)} of {len(ALEXNET)} kinds: the means are not over all kinds"
+
+
+_MEASURES = ("error", "ce", "relative")
+
+
+def _with_resamples(place: Place, metric: str, model: str) -> Floats:
+    drawn = place.matrix(metric, [model])
+    value = np.array([place.scores[metric][model].value])
+    return value if drawn is None else np.concatenate([value, drawn[0]])
+
+
+def _columns(name: str, drawn: Floats) -> Row:
+    ends = percentile_interval(drawn[None, 1:]) if len(drawn) > 1 and np.isfinite(drawn[0]) else (None, None)
+    lo, hi = (None if end is None else finite(end[0]) for end in ends)
+    return {name: finite(drawn[0]), f"{name}_lo": lo, f"{name}_hi": hi}

@@ -1,0 +1,232 @@
+"""Places where models were judged, and what is lost between two of them.
+
+A place is a data set, or a corrupted copy of one. What is lost between two places under original labels but
+not under label sets was right all along: a label was missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.core.comparison import difference_interval
+from manyhot.core.corruptions import missing_share
+from manyhot.core.resampling import percentile_interval
+from manyhot.tables import Results, list_matrix
+
+SINGLE = "top1"
+"""The metric of original labels."""
+
+
+MULTI = ("real1", "mla")
+"""Metrics of label sets with the same criterion: the top class is right."""
+
+
+METRICS = (SINGLE, *MULTI, "map_macro")
+"""Compared between places. Average precision rates more than one class: it has losses, but no share."""
+
+
+Floats = npt.NDArray[np.float64]
+Row = dict[str, Any]
+
+
+class Score(NamedTuple):
+    """A number of a model, with its interval and the images it is of."""
+
+    value: float
+    lo: float | None
+    hi: float | None
+    n: int
+    n_skipped: int
+
+
+@dataclass(frozen=True, eq=False)
+class Place:
+    """Where models were judged.
+
+    Attributes
+    ----------
+    dataset : str
+    scores : dict
+        The `Score` of each model, by metric.
+    samples : dict
+        Resampled values of each model, shape (R,), by metric; of models with resampled values.
+    kind : str, optional
+        Of corruption; None of a data set, and of the mean over all kinds.
+    severity : int, optional
+        None of a data set, and of the mean over severities.
+    """
+
+    dataset: str
+    scores: Mapping[str, Mapping[str, Score]]
+    samples: Mapping[str, Mapping[str, Floats]] = field(default_factory=dict)
+    kind: str | None = None
+    severity: int | None = None
+
+    @property
+    def where(self) -> Row:
+        """The columns that identify the place."""
+        return {"dataset": self.dataset, "kind": self.kind, "severity": self.severity}
+
+    def rows(self) -> Iterator[Row]:
+        """Yield rows of the robustness table."""
+        for metric, scores in self.scores.items():
+            for model, score in scores.items():
+                yield {**self.where, "metric": metric, "model": model, **score._asdict()}
+
+    def matrix(self, metric: str, models: Sequence[str]) -> Floats | None:
+        """Return resampled values, shape (M, R), or None if a model has none."""
+        samples = self.samples.get(metric, {})
+        if not all(model in samples for model in models):
+            return None
+        least = min(len(samples[model]) for model in models)
+        return np.stack([samples[model][:least] for model in models]) if least else None
+
+
+def places_of(results: Results, kind: str | None = None, severity: int | None = None) -> list[Place]:
+    """Return the data sets of results as places."""
+    scores: dict[str, dict[str, dict[str, Score]]] = {d: {} for d in results.datasets}
+    for row in results.table.to_pylist():
+        if row["slice"] == "all" and row["metric"] in METRICS and np.isfinite(row["value"]):
+            score = Score(*(row[name] for name in Score._fields))
+            scores[row["dataset"]].setdefault(row["metric"], {})[row["model"]] = score
+    return [Place(d, _in_order(s), _samples(results, d), kind, severity) for d, s in scores.items()]
+
+
+def _in_order(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, Mapping[str, Score]]:
+    return {metric: scores[metric] for metric in METRICS if metric in scores}
+
+
+def _samples(results: Results, dataset: str) -> dict[str, dict[str, Floats]]:
+    found: dict[str, dict[str, Floats]] = {}
+    for metric in METRICS:
+        rows = results.sample_rows.get((dataset, metric, "all"))
+        if rows:
+            values = list_matrix(results.samples["values"].take(pa.array(list(rows.values()))), np.nan)
+            found[metric] = dict(zip(rows, values.astype(np.float64), strict=True))
+    return found
+
+
+def average(places: Sequence[Place], kind: str | None) -> Place:
+    """Return the mean over places of the same images, such as the severities of a kind.
+
+    Its intervals are those of the mean: each resample is of the same images at all of them.
+    """
+    scores: dict[str, dict[str, Score]] = {}
+    samples: dict[str, dict[str, Floats]] = {}
+    for metric in METRICS:
+        everywhere = [p.scores.get(metric, {}) for p in places]
+        models = [m for m in everywhere[0] if all(m in at for at in everywhere)]
+        for model in models:
+            drawn = [d[0] for p in places if (d := p.matrix(metric, [model])) is not None]
+            means = np.mean(drawn, axis=0) if len(drawn) == len(places) else None
+            if means is not None:
+                samples.setdefault(metric, {})[model] = means
+            found = _mean_score([at[model] for at in everywhere], means)
+            scores.setdefault(metric, {})[model] = found
+    return Place(places[0].dataset, scores, samples, kind)
+
+
+def _mean_score(scores: Sequence[Score], samples: Floats | None) -> Score:
+    lo, hi = _ends(samples)
+    n, skipped = min(s.n for s in scores), max(s.n_skipped for s in scores)
+    return Score(float(np.mean([s.value for s in scores])), lo, hi, n, skipped)
+
+
+def _ends(samples: Floats | None) -> tuple[float | None, float | None]:
+    if samples is None:
+        return None, None
+    lo, hi = percentile_interval(samples[None])
+    return finite(lo[0]), finite(hi[0])
+
+
+def finite(value: float | None) -> float | None:
+    """Return what a table holds: null in place of NaN and infinity."""
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+@dataclass(frozen=True, eq=False)
+class _Loss:
+    """What models lose under a metric; `samples` has shape (M, R), `lo` and `hi` have shape (M,)."""
+
+    models: Sequence[str]
+    value: Floats
+    samples: Floats | None
+    lo: Floats
+    hi: Floats
+    n: tuple[int, int]
+
+    @classmethod
+    def between(
+        cls, base: Place, place: Place, metric: str, paired: bool, models: Sequence[str] | None = None
+    ) -> _Loss:
+        at, there = base.scores.get(metric, {}), place.scores.get(metric, {})
+        names = [m for m in at if m in there] if models is None else models
+        x, y = (np.array([s[m][:3] for m in names], np.float64).reshape(-1, 3).T for s in (at, there))
+        drawn = (p.matrix(metric, names) if names else None for p in (base, place))
+        samples = _difference(*drawn, paired=paired)
+        lo, hi = difference_interval(x, y) if samples is None else percentile_interval(samples)
+        n = (min((s[m].n for m in names), default=0) for s in (at, there))
+        return cls(names, x[0] - y[0], samples, lo, hi, (next(n), next(n)))
+
+    def mean(self) -> _Loss:
+        """Return the loss of the mean over models; its interval needs resamples, which vary together."""
+        nothing = np.full(1, np.nan)
+        value = self.value.mean(keepdims=True)
+        if self.samples is None:
+            return _Loss([""], value, None, nothing, nothing, self.n)
+        samples = self.samples.mean(0, keepdims=True)
+        return _Loss([""], value, samples, *percentile_interval(samples), self.n)
+
+    def shares(self, single: _Loss) -> tuple[Floats, Floats, Floats]:
+        """Return which share of `single` is missing labels."""
+        if self.samples is None or single.samples is None:
+            return (np.full(len(self.models), np.nan),) * 3
+        least = min(self.samples.shape[1], single.samples.shape[1])
+        drawn = single.samples[:, :least], self.samples[:, :least]
+        return missing_share(single.value, self.value, *drawn)
+
+
+def _difference(x: Floats | None, y: Floats | None, *, paired: bool) -> Floats | None:
+    if x is None or y is None:
+        return None
+    r = min(x.shape[1], y.shape[1])
+    # Resamples of different images use one stream of random numbers: shifted by one they are independent.
+    return np.asarray(x[:, :r] - (y[:, :r] if paired else np.roll(y[:, :r], 1, axis=1)))
+
+
+def loss_rows(base: Place, place: Place, *, paired: bool) -> Iterator[Row]:
+    """Yield rows of the losses table: the means over models under each metric, and then each model.
+
+    Parameters
+    ----------
+    base, place : Place
+    paired : bool
+        Whether both are of the same images, row for row; else their resamples are independent.
+    """
+    means, each = list[Row](), list[Row]()
+    for metric in METRICS:
+        loss = _Loss.between(base, place, metric, paired)
+        single = None
+        if metric in MULTI and all(m in p.scores.get(SINGLE, {}) for m in loss.models for p in (base, place)):
+            single = _Loss.between(base, place, SINGLE, paired, loss.models)
+        where = {"base": base.dataset, **place.where, "metric": metric}
+        if len(loss.models) > 1:
+            mean = next(_rows(loss.mean(), single and single.mean()))
+            means.append({**where, **mean, "model": None, "n_models": len(loss.models)})
+        each += [{**where, **row} for row in _rows(loss, single)]
+    yield from (*means, *each)
+
+
+def _rows(loss: _Loss, single: _Loss | None) -> Iterator[Row]:
+    nothing = np.full(len(loss.models), np.nan)
+    shares = (nothing, nothing, nothing) if single is None else loss.shares(single)
+    names = ("loss", "lo", "hi", "share", "share_lo", "share_hi")
+    for model, *values in zip(loss.models, loss.value, loss.lo, loss.hi, *shares, strict=True):
+        row: Row = {"model": model, "n_base": loss.n[0], "n": loss.n[1], "n_models": 1}
+        yield row | dict(zip(names, map(finite, values), strict=True))

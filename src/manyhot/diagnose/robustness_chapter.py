@@ -1,0 +1,98 @@
+"""The chapter of the report about robustness and corruptions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from manyhot.registry import register
+from manyhot.report.chapter import Chapter, Row, Tables, in_points, listing, rows_of, with_ends
+from manyhot.report.figure import Figure
+from manyhot.report.listings import Head, Listing
+from manyhot.report.text import title_of
+
+
+@register("chapter", "corruptions", tables=("robustness", "losses", "corruption_errors"))
+def robustness_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
+    """Return what is lost elsewhere and to corruptions; None without the table ``losses``."""
+    losses = rows_of(named, "losses")
+    if not losses:
+        return None
+    whole = [r for r in losses if r["severity"] is None]
+    heads = (
+        Head("From", number=False),
+        Head("To", number=False),
+        Head("Model", number=False),
+        Head("Metric", number=False),
+        Head("Lost, points"),
+        Head("Of it missing labels", title="1 less this loss over that of top-1"),
+        Head("Images"),
+    )
+    lead = (
+        "What accuracy is lost from one set of pictures to another, by the original label and by label sets. "
+        "What is lost by the label alone is another valid class, named in its place: a missing label, as far "
+        "as the label sets of both were made alike.",
+    )
+    made = [listing("losses", "What is lost", heads, whole, _loss)] if whole else []
+    errors = rows_of(named, "corruption_errors")
+    if errors:
+        made.append(_errors(errors))
+    return Chapter(
+        "corruptions",
+        "Robustness",
+        "What is lost elsewhere, and to corruption",
+        lead,
+        tuple(_draw_losses(named["losses"])) if draw and "losses" in named else (),
+        tuple(made),
+    )
+
+
+def _loss(r: Row) -> tuple[str, ...]:
+    return (
+        title_of(r["base"]),
+        _destination(r),
+        r["model"] or f"mean of {r['n_models']:,}",
+        r["metric"],
+        in_points(r["loss"], r["lo"], r["hi"], 1),
+        with_ends(r["share"], r["share_lo"], r["share_hi"]),
+        f"{r['n']:,}",
+    )
+
+
+def _destination(r: Row) -> str:
+    name = title_of(r["dataset"])
+    if r["kind"] is not None:
+        return f"{name}, {r['kind'].replace('_', ' ')}"
+    return f"{name}, all kinds" if r["base"] == r["dataset"] else name
+
+
+def _errors(rows: Sequence[Row]) -> Listing:
+    heads = (
+        Head("Kind", number=False),
+        Head("Model", number=False),
+        Head("Metric", number=False),
+        Head("Mean error"),
+        Head("Corruption error", title="Over that of the baseline; of all kinds: mCE"),
+        Head("Relative"),
+    )
+    ordered = sorted(rows, key=lambda r: (r["kind"] is not None, r["kind"] or ""))
+    return listing("corruption-errors", "Corruption errors", heads, ordered, _error)
+
+
+def _error(r: Row) -> tuple[str, ...]:
+    return (
+        (r["kind"] or "mean of all").replace("_", " "),
+        r["model"],
+        r["metric"],
+        with_ends(r["error"], r["error_lo"], r["error_hi"], 1),
+        with_ends(r["ce"], r["ce_lo"], r["ce_hi"], 1),
+        with_ends(r["relative"], r["relative_lo"], r["relative_hi"], 1),
+    )
+
+
+def _draw_losses(losses: pa.Table) -> list[Figure]:
+    from manyhot.diagnose.figures import draw_corruptions
+
+    return draw_corruptions(losses)

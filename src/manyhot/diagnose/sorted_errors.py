@@ -1,0 +1,234 @@
+"""Errors with their kinds: the result of sorting them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+
+from manyhot.console import table_lines
+from manyhot.core.error_kinds import shares
+from manyhot.errors import InputError
+from manyhot.formats.tabular import write_csv
+from manyhot.formats.writing import PathLike, check_apart
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+
+
+@dataclass(frozen=True)
+class ModelErrors:
+    """How many errors of one model are of which kind.
+
+    Attributes
+    ----------
+    dataset, model : str
+    n, n_skipped : int
+        Images judged; images in common that are not usable, or have no label or no prediction to judge.
+    n_errors : int
+        Errors, of any confidence.
+    counts : dict of str to int
+        Errors that were sorted, by kind.
+    """
+
+    dataset: str
+    model: str
+    n: int
+    n_skipped: int
+    n_errors: int
+    counts: dict[str, int]
+
+    @property
+    def n_sorted(self) -> int:
+        """Errors that were sorted: those of a greater confidence than the minimum."""
+        return sum(self.counts.values())
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """The share of each kind; NaN where there is no error."""
+        return shares(self.counts)
+
+
+@dataclass(frozen=True, eq=False)
+class SortedErrors(Result):
+    """Errors with their kinds.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        The table ``findings``: `kind`, `image_id`, `class_a` (the class that decided; null where none did),
+        `class_b` (the predicted one), `label`, `state`, `n_labels`, `dataset`, `model`, `confidence`.
+    models : tuple of ModelErrors
+    rules : tuple of str
+        In the order in which they were applied.
+    skipped_rules : dict of str to str
+        Rules that could not be applied, and why.
+    event : {"label", "set"}
+        What counts as an error.
+    min_confidence : float or None
+        The confidence that errors exceed.
+    notes, metadata, inputs
+        As in `Result`.
+    """
+
+    NAMES = ("findings",)
+
+    table: pa.Table
+    models: tuple[ModelErrors, ...]
+    rules: tuple[str, ...]
+    skipped_rules: dict[str, str]
+    event: str
+    min_confidence: float | None
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        skipped = len(self.skipped_rules)
+        return f"SortedErrors({len(self):,} errors of {len(self.models)} models, {skipped} rules skipped)"
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The table by its name."""
+        return {"findings": self.table}
+
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds that errors were sorted into."""
+        return list(dict.fromkeys(kind for m in self.models for kind in m.counts))
+
+    def count(self, kind: str, *, model: str | None = None) -> int:
+        """Return the number of errors of a kind, of one model or of all.
+
+        Raises
+        ------
+        InputError
+            If no rule finds this kind, or there is no such model.
+        """
+        models = [m for m in self.models if model in (None, m.model)]
+        if not models:
+            names = ", ".join(dict.fromkeys(m.model for m in self.models))
+            raise InputError("There is no such model.", got=model, allowed=names)
+        if kind not in models[0].counts:
+            raise InputError("There is no such kind of error.", got=kind, allowed=", ".join(models[0].counts))
+        return sum(m.counts[kind] for m in models)
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the findings as a polars.DataFrame."""
+        return pl.DataFrame(self.table)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the share of each kind, a line a model, and the rules that were skipped."""
+        above = () if self.min_confidence is None else (f"above {self.min_confidence:g}",)
+        against = "the original label" if self.event == "label" else "the label set"
+        for dataset in dict.fromkeys(m.dataset for m in self.models):
+            yield f"{dataset}: errors against {against}, and shares of each kind"
+            rows = [self._cells(m) for m in self.models if m.dataset == dataset]
+            yield from table_lines(("model", "images", "errors", *above, *self.kinds), rows)
+            yield ""
+        yield from (f"rule {rule} skipped: {why}" for rule, why in self.skipped_rules.items())
+
+    def _cells(self, model: ModelErrors) -> tuple[str, ...]:
+        sorted_errors = [] if self.min_confidence is None else [f"{model.n_sorted:,}"]
+        percent = (_percent(model.shares[kind]) if kind in model.counts else "–" for kind in self.kinds)
+        return (model.model, f"{model.n:,}", f"{model.n_errors:,}", *sorted_errors, *percent)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``--json`` prints: counts of each model; the findings are in the table."""
+        keys = ("dataset", "model", "n", "n_skipped", "n_errors", "n_sorted", "counts")
+        return {
+            "event": self.event,
+            "min_confidence": self.min_confidence,
+            "rules": self.rules,
+            "models": [{key: getattr(m, key) for key in keys} for m in self.models],
+            "skipped_rules": self.skipped_rules,
+            "notes": self.notes,
+        }
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the findings, and beside them how many errors of each model are of each kind.
+
+        Into a folder they are written as Parquet alone: they are often millions of rows.
+        """
+        written = super().write(out, run=run)
+        return [*written, write_csv(counts_table(self), _counts_path(written[0]))]
+
+    @classmethod
+    def _paths(cls, out: PathLike, name: str) -> tuple[Path, ...]:
+        return super()._paths(out, name)[:1]
+
+    @classmethod
+    def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
+        """Refuse to write over what is read; see `Result.check_out`."""
+        sources = list(sources)
+        super().check_out(out, sources)
+        check_apart(sources, _counts_path(cls._paths(out, "findings")[0]))
+
+    @classmethod
+    def concat(cls, parts: Sequence[SortedErrors], inputs: Mapping[str, str]) -> SortedErrors:
+        """Join the errors of several data sets, sorted by the same rules."""
+        first = parts[0]
+        skipped = first.skipped_rules if len(parts) == 1 else _joined_reasons(parts)
+        named = [(f"{p.models[0].dataset}: " if len(parts) > 1 else "", p) for p in parts]
+        metadata = {
+            "rules": json.dumps(first.rules),
+            "skipped_rules": json.dumps(skipped, ensure_ascii=False),
+            "event": first.event,
+            "min_confidence": json.dumps(first.min_confidence),
+        }
+        return cls(
+            pa.concat_tables([p.table for p in parts]),
+            tuple(m for p in parts for m in p.models),
+            first.rules,
+            skipped,
+            first.event,
+            first.min_confidence,
+            notes=tuple(f"{name}{note}" for name, p in named for note in p.notes),
+            metadata=metadata,
+            inputs=inputs,
+        )
+
+
+def _percent(share: float) -> str:
+    return "–" if share != share else f"{share:.1%}"
+
+
+def _counts_path(findings: Path) -> Path:
+    return findings.with_name(f"{findings.stem}-counts.csv")
+
+
+def _joined_reasons(parts: Sequence[SortedErrors]) -> dict[str, str]:
+    """Return why rules were skipped, and on which data set where the reason differs."""
+    joined: dict[str, str] = {}
+    for rule in dict.fromkeys(rule for p in parts for rule in p.skipped_rules):
+        reasons = {p.models[0].dataset: p.skipped_rules.get(rule) for p in parts}
+        if len(set(reasons.values())) == 1:
+            joined[rule] = str(reasons[parts[0].models[0].dataset])
+        else:
+            joined[rule] = "; ".join(f"{dataset}: {why}" for dataset, why in reasons.items() if why)
+    return joined
+
+
+def counts_table(result: SortedErrors) -> pa.Table:
+    """Return how many errors of each model are of each kind, with share and n; skipped rules have no row."""
+    rows = [
+        {
+            "dataset": m.dataset,
+            "model": m.model,
+            "kind": kind,
+            "errors": m.counts[kind],
+            "share": m.shares[kind],
+            "n_sorted": m.n_sorted,
+            "n_errors": m.n_errors,
+            "n": m.n,
+            "n_skipped": m.n_skipped,
+        }
+        for m in result.models
+        for kind in result.kinds
+        if kind in m.counts
+    ]
+    return pl.DataFrame(rows, infer_schema_length=None).to_arrow()

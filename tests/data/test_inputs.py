@@ -1,0 +1,36 @@
+"""The one door: arrays with what only Python can give, and folders with label sets."""
+
+import numpy as np
+import pyarrow as pa
+
+from manyhot.data.inputs import Reading, open_inputs
+from manyhot.tables import Predictions, write, write_labels, write_predictions
+from manyhot.tables.arrays import as_labels
+
+SETS, LABEL = [[0, 1], [2]], [0, 2]
+
+
+def test_arrays_with_labels_and_a_kind_of_scores():
+    (source,) = open_inputs(SETS, np.eye(3)[:2], reading=Reading(label=LABEL, score_kind="probability"))
+    assert source.sets().table["label"].to_pylist() == LABEL
+    assert [m.score_kind for m in source.models()] == ["probability"]
+    (source,) = open_inputs(SETS, np.array([[0], [1]]), reading=Reading(n_classes=7))
+    assert source.sets().n_classes == 7
+
+
+def test_a_folder_with_label_sets_gives_these_and_its_images(tmp_path):
+    ids = ["0", "1"]
+    write(
+        pa.table({"image_id": ids, "label": pa.array(LABEL, pa.int32())}),
+        tmp_path / "images.parquet",
+        "images",
+    )
+    write_labels(as_labels(SETS, n_classes=3), tmp_path / "labels.parquet")
+    write_predictions(
+        Predictions(pa.array(ids), "net", np.array([[0], [1]]), n_classes=3), tmp_path / "net.parquet"
+    )
+    (source,) = open_inputs(tmp_path, reading=Reading(images=tmp_path))
+    assert source.labels is not None
+    assert source.images.label.to_pylist() == LABEL
+    assert set(source.inputs) == {"labels.parquet", "images.parquet"}
+    assert [m.model for m in source.models()] == ["net"]

@@ -1,0 +1,164 @@
+"""Data cards from files, by the command and from Python."""
+
+import json
+import os
+
+import pyarrow as pa
+import pytest
+
+from forking import commands
+from manyhot import data_card, read_labels, read_votes, tables
+from manyhot.classes import from_keys
+from manyhot.data import catalog
+from manyhot.errors import InputError
+from manyhot.tables import Labels, write, write_labels
+
+CLASSES = from_keys(["cat", "dog", "cup"], "three")
+ROW = {"measure": "fleiss_kappa", "value": 0.41201, "lo": None, "hi": None, "n": 1, "n_skipped": 0}
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """Labels, votes, agreement and a class list in the working folder."""
+    monkeypatch.chdir(tmp_path)
+    table = {
+        "image_id": ["a.jpg", "b.jpg"],
+        "label": [0, 1],
+        "usable": [True, True],
+        "classes": [[0, 1], [1, 2]],
+        "state": [["yes", "yes"], ["no", "unclear"]],
+        "p": [[0.9, 0.8], [0.1, 0.5]],
+    }
+    labels = Labels(pa.table(table), 3, CLASSES.hash, asked_known=True, name="mine")
+    protocol = {"proposer": "union(threshold=0.1)", "threshold": "0.8"}
+    write(labels.table, "labels.parquet", "labels", about=labels.about() | protocol)
+    votes = {
+        "image_id": ["a.jpg"] * 2,
+        "class_id": [0, 0],
+        "rater_id": ["ann", "bob"],
+        "answer": ["yes", "no"],
+    }
+    write(pa.table(votes), "votes.parquet", "votes")
+    write(pa.Table.from_pylist([ROW], tables.schema("agreement")), "agreement.parquet", "agreement")
+    (tmp_path / "classes.txt").write_text("cat\ndog\ncup\n")
+    return tmp_path
+
+
+def manyhot(*arguments, code=0):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("MANYHOT")}
+    return commands.run(*arguments, code=code, env=environment)
+
+
+def message(make):
+    with pytest.raises(InputError) as error:
+        make()
+    return str(error.value)
+
+
+LINES = (
+    'license: "cc0-1.0"',
+    "# mine: label sets",
+    "2 raters gave 2 answers: 1 each.",
+    "| proposer | union(threshold=0.1) |",
+    "| answers a question | 2 |",
+    "| threshold | 0.8 |",
+    "| fleiss\\_kappa | 0.4120 | none | 1 |",
+    "| of these unclear | 1 |",
+    "| of these rejected: not in the label set | 1 |",
+)
+
+
+def test_the_command_writes_a_card(files):
+    done = manyhot(
+        *("card", "labels.parquet", "--out", "hub/README.md", "--votes", "votes.parquet"),
+        *("--agreement", "agreement.parquet", "--licence", "cc0-1.0", "--classes", "classes.txt"),
+    )
+    card = (files / "hub" / "README.md").read_text(encoding="utf-8")
+    assert done.stdout == f"{card}wrote hub/README.md\n"
+    for line in LINES:
+        assert f"\n{line}\n" in card
+    assert "bob" not in card
+    again = manyhot("card", "labels.parquet", "--out", "hub", "--named", "--votes", "votes.parquet")
+    assert again.stdout.endswith("wrote hub/README.md\n")
+    assert "| bob | 1 |" in (files / "hub" / "README.md").read_text(encoding="utf-8")
+
+
+def test_without_out_the_card_is_printed(files):
+    done = manyhot("card", "labels.parquet")
+    assert "\n# mine: label sets\n" in done.stdout
+    assert "\nRaters: not recorded.\n" in done.stdout  # nothing says that they were made of votes.parquet
+    assert "\nNot measured.\n" in done.stdout
+    assert not (files / "README.md").exists()
+    shown = json.loads(manyhot("card", "labels.parquet", "--json").stdout)
+    assert shown == {"dataset": "mine", "card": done.stdout, "written": []}
+
+
+def test_the_same_from_tables_as_from_files(files):
+    votes, agreement = read_votes("votes.parquet"), tables.read("agreement.parquet", "agreement")
+    labels = read_labels("labels.parquet")
+    found = data_card(labels, votes=votes, agreement=agreement, dataset="ours")
+    kept = [line for line in LINES if "license" not in line and "mine" not in line]
+    assert all(f"\n{line}\n" in found.text for line in kept if "0.8" not in line and "union" not in line)
+    assert "\n# ours: label sets\n" in found.text
+    assert "| proposer | not recorded |" in found.text  # the file's metadata says it, not the table
+    measured = data_card(labels, votes=votes)
+    assert "| pairwise | " in measured.text
+    assert found._repr_html_().startswith("<pre>---\npretty_name")
+
+
+def test_a_published_data_set_has_licence_and_citation(files, mirror, monkeypatch):
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    text = data_card("imagenet-val").text
+    entry = catalog.catalog_entry("imagenet-real")
+    assert f"\n| licence of the labels | {entry.licence} |\n" in text
+    assert "\n# imagenet-val: label sets\n" in text
+
+
+def test_a_card_of_two_data_sets(files, mirror, monkeypatch):
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    assert message(lambda: data_card("imagenet")) == (
+        "A data card is of one data set.\n"
+        "  got:     imagenet-val, imagenetv2-matched-frequency\n"
+        "  do:      make one for each"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "out"),
+    [
+        (("--votes", "votes.parquet"), "votes.parquet"),
+        (("--classes", "classes.txt"), "classes.txt"),
+        ((), "labels.parquet"),
+    ],
+)
+def test_a_card_is_not_written_over_what_it_is_made_of(files, options, out):
+    before = (files / out).read_bytes()
+    done = manyhot("card", "labels.parquet", *options, "--out", out, code=3)
+    assert done.stderr == (
+        f"Error: The output would be written over what is read.\n  where:   {out}\n  got:     {out}\n"
+        "  do:      choose another place to write to\n"
+    )
+    assert (files / out).read_bytes() == before
+
+
+def test_votes_for_an_agreement(files):
+    assert message(lambda: data_card("labels.parquet", agreement="votes.parquet")) == (
+        "The file holds another table.\n  where:   votes.parquet\n  got:     votes\n  allowed: agreement"
+    )
+
+
+@pytest.mark.parametrize(
+    "arguments", [("describe", "labels.parquet"), ("convert", "labels.parquet", "l.csv")]
+)
+def test_other_commands_say_where_cards_are_made(files, arguments):
+    done = manyhot(*arguments, "--card", "card.md", "--votes", "votes.parquet", code=2)
+    said = " ".join(done.stderr.replace("│", " ").split())
+    assert "--card is a command of its own now: manyhot card LABELS --out README.md" in said
+    assert not (files / "card.md").exists()
+    assert not (files / "l.csv").exists()
+
+
+def test_several_names_of_labels_are_refused_alike(files):
+    write_labels(read_labels("labels.parquet"), "other.parquet")
+    done = manyhot("card", "labels.parquet", "other.parquet", code=2)
+    assert "other.parquet" in done.stderr

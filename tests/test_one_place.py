@@ -1,0 +1,88 @@
+"""A feature is added in few places: the examples of docs/architecture.md, in a copy of the package."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+import manyhot
+from manyhot.tables import write_labels, write_predictions
+from manyhot.tables.arrays import as_labels, as_predictions
+
+REPO = Path(__file__).parents[1]
+PAGE = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")
+BLOCK = re.compile(
+    r"^% not run: tests/test_one_place.py writes it to (\S+)\n```python\n(.*?)^```$", re.M | re.S
+)
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """Return a copy of the package, two models and label sets, and a function that runs its command line."""
+    source = tmp_path / "src" / "manyhot"
+    shutil.copytree(Path(manyhot.__file__).parent, source, ignore=shutil.ignore_patterns("__pycache__"))
+    write_labels(as_labels([[0], [0, 1], [1], [1]], n_classes=3), tmp_path / "labels.parquet")
+    (small,) = as_predictions({"small": np.array([[0, 1], [0, 1], [0, 2], [1, 2]])}, n_classes=3)
+    write_predictions(small, tmp_path / "small.parquet")
+
+    def run(*words):
+        environment = os.environ | {"PYTHONPATH": str(tmp_path / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+        command = [sys.executable, "-m", "manyhot", *words]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+
+    return source, run
+
+
+def test_a_diagnosis_is_two_files_and_a_line_of_the_index(copy):
+    source, run = copy
+    blocks = dict(BLOCK.findall(PAGE))
+    index = blocks.pop("src/manyhot/commands.py")
+    assert len(blocks) == 2
+    for name, text in blocks.items():
+        assert not (source.parents[1] / name).exists()
+        (source.parents[1] / name).write_text(text)
+    path = source / "commands.py"
+    path.write_text(
+        path.read_text().replace(
+            "COMMANDS: dict[str, Command] = {\n", f"COMMANDS: dict[str, Command] = {{\n{index}"
+        )
+    )
+    inputs = ("labels.parquet", "--predictions", "small.parquet")
+    done = run("diagnose", "recall", *inputs, "--out", "found")
+    assert done.returncode == 0, done.stderr
+    rows = pl.read_parquet(source.parents[1] / "found" / "class_recall.parquet")
+    assert rows["class_id"].to_list() == [0, 1]
+    assert rows["recall"].to_list() == [1.0, 1 / 3]
+    assert rows["n"].to_list() == [2, 3]
+    page = (source.parents[1] / "found" / "report" / "index.html").read_text()
+    assert "Which classes are missed" in page
+    assert "--k" in run("diagnose", "recall", "--help").stdout
+
+
+METRIC = '''
+
+@register("metric", "second_rank", better="higher", label="Second best", unit="share", default=True)
+def second_rank(case: Case) -> Ratio:
+    """Share of images whose second-best class is in the label set."""
+    return mean_over(case.hit[:, 1].astype(float), case.labels.scored)
+'''
+
+
+def test_a_metric_with_label_and_unit_is_one_function(copy):
+    source, run = copy
+    path = source / "core" / "accuracy.py"
+    path.write_text(path.read_text() + METRIC)
+    inputs = ("--labels", "labels.parquet", "--predictions", "small.parquet")
+    done = run("evaluate", *inputs, "--out", "found")
+    assert done.returncode == 0, done.stderr
+    rows = pl.read_csv(source.parents[1] / "found" / "results.csv").filter(metric="second_rank", slice="all")
+    assert rows["value"].to_list() == [0.25]
+    page = (source.parents[1] / "found" / "report" / "index.html").read_text()
+    assert "Second best" in page
+    assert "Share of images whose second-best class is in the label set" in page

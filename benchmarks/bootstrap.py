@@ -33,7 +33,8 @@ def correctness():
 
 def ours(right):
     """Return the ends of all intervals: of models and of pairs."""
-    from manyhot.core.resampling import Bootstrap, compare_pairs, percentile_interval
+    from manyhot.core.model_pairs import compare_pairs
+    from manyhot.core.resampling import Bootstrap, percentile_interval
 
     n = len(right)
     num = right.astype(np.float32)

@@ -139,7 +139,7 @@ def test_unknown_class_list():
     assert str(caught.value) == (
         "There is no built-in class list 'imagenet21k'.\n"
         "  allowed: imagenet1k, imagenet-a, imagenet-r\n"
-        "  do:      for a data set of your own use from_keys(keys)"
+        "  do:      for your own data set, use from_keys(keys)"
     )
 
 
@@ -196,10 +196,10 @@ def test_classes_of_ones_own():
         ([], "A class list needs at least one class.\n  where:   own classes"),
         (
             ["a", "\ud800"],
-            "A key or name holds half a character (a lone surrogate).\n"
+            "A key or name holds a lone surrogate, half of a character.\n"
             "  where:   own classes\n"
             "  got:     '\\ud800'\n"
-            "  allowed: whole characters, which UTF-8 can hold",
+            "  allowed: characters that UTF-8 can hold",
         ),
     ],
 )

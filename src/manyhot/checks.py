@@ -1,4 +1,4 @@
-"""Checks of values that callers give: refused with our own message before anything is computed with them."""
+"""Checks of arguments, with the error message of the caller."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from manyhot.errors import InputError
 
 
 def is_whole(value: object) -> TypeGuard[int]:
-    """Return whether this is a whole number; true and false are none."""
+    """Return whether a value is an integer; booleans are not."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
 def is_number(value: object) -> TypeGuard[float]:
-    """Return whether this is a finite number; true and false are none."""
+    """Return whether a value is a finite number; booleans are not."""
     return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def check_one_of(value: object, names: Iterable[str], message: str, *, where: object = None) -> None:
-    """Refuse what is none of some names, which the error lists.
+    """Check that a value is one of `names`.
 
     Raises
     ------
     InputError
+        If it is not; the error lists the names.
     """
     names = tuple(names)
     if value not in names:
@@ -42,21 +43,22 @@ def check_share(
     got: object = None,
     allowed: str = "above 0, up to 1",
 ) -> None:
-    """Refuse what is no number from 0 to 1.
+    """Check that a value is a number from 0 to 1.
 
     Parameters
     ----------
     value : object
     message : str
-        What is wrong.
+        The message of the error.
     zero, one : bool
-        Whether 0, and 1, are fine.
+        Whether 0, and 1, are allowed.
     where, got, allowed
-        As in `InputError`; `got` is the value by default, and `allowed` says what `zero` and `one` do.
+        As in `InputError`; `got` is the value by default, and `allowed` describes `zero` and `one`.
 
     Raises
     ------
     InputError
+        If it is not.
     """
     if is_number(value) and 0 <= value <= 1 and (zero or value != 0) and (one or value != 1):
         return
@@ -66,29 +68,30 @@ def check_share(
 def check_count(
     value: object, message: str, *, least: int = 1, got: object = None, allowed: str | None = "1 and up"
 ) -> None:
-    """Refuse what is no whole number, or one below the least.
+    """Check that a value is an integer of at least `least`.
 
     Raises
     ------
     InputError
+        If it is not.
     """
     if not is_whole(value) or value < least:
         raise InputError(message, got=value if got is None else got, allowed=allowed)
 
 
 def check_draws(resamples: object, seed: object) -> None:
-    """Refuse a bootstrap of a negative number of resamples, or from a negative seed.
+    """Check the number of resamples and the seed of a bootstrap.
 
     Raises
     ------
     InputError
-        One is negative or no whole number.
+        If one is negative or not an integer.
     """
-    _check_not_negative("seed", seed, "0 and up")
-    _check_not_negative("number of resamples", resamples, "0 (no intervals) and up")
+    _check_not_negative("seed", seed, "0 or more")
+    _check_not_negative("number of resamples", resamples, "0 (no intervals) or more")
 
 
 def _check_not_negative(what: str, value: object, allowed: str) -> None:
-    wrong = "negative" if is_whole(value) else "no whole number"
+    wrong = "negative" if is_whole(value) else "not an integer"
     got = value if is_whole(value) else repr(value)
     check_count(value, f"The {what} is {wrong}.", least=0, got=got, allowed=allowed)

@@ -1,16 +1,16 @@
-"""Class lists: ImageNet-1k, the 200 classes each of ImageNet-A and -R, and those of one's own data sets.
+"""Class lists: ImageNet-1k, the 200 classes each of ImageNet-A and -R, and those of users' data sets.
 
-The class id, which all tables use, is the position in the list. Ids that lost the list they count in are how
-a model gets judged by the wrong classes and nobody notices; so a list has a `ClassList.hash`, which files
-carry along, and the orders that ImageNet predictions are known to be in by mistake stand in `CLASS_ORDERS`.
+The class id, which all tables use, is the position in the list. If ids are used with another list, a model is
+evaluated on the wrong classes without notice. Therefore, a list has a `ClassList.hash`, which is stored in
+files, and `CLASS_ORDERS` lists the common wrong orders of ImageNet predictions.
 
 The names, definitions and hypernyms of ImageNet-1k are derived from WordNet 3.0, Copyright 2006 by Princeton
 University, by ``tools/build_imagenet1k.py``; the licence is in ``NOTICE``.
 
-A model's name tells the family of its architecture (`family_of`) and the data it was pretrained on
-(`pretraining_of`). Models of one family rise and fall together, so what is said about models in general must
-count families (`manyhot.core.comparison`). The rules know the names of timm, torchvision and Cadene's
-pretrained models; a table of models may overrule them.
+A model's name determines the family of its architecture (`family_of`) and its pretraining data
+(`pretraining_of`). Models of one family are correlated, so statements about models in general must count
+families (`manyhot.core.comparison`). The rules cover the names of timm, torchvision and Cadene's pretrained
+models; a table of models overrides them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from manyhot.errors import InputError, UnknownNameError
 _T = TypeVar("_T")
 
 SUPERCLASSES = ("organism", "artifact", "other")
-"""What `ClassList.superclass` counts in."""
+"""The superclasses of `ClassList.superclass`."""
 
 _ORGANISM, _ARTIFACT = "n00004475", "n00021939"
 
 BUILT_IN_CLASSES = ("imagenet1k", "imagenet-a", "imagenet-r")
-"""The class lists that are known by name."""
+"""The names of the built-in class lists."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -47,22 +47,22 @@ class ClassList:
     Parameters
     ----------
     name : str
-        Of the list, such as ``imagenet1k``.
+        The name of the list, such as ``imagenet1k``.
     keys : tuple of str, length C
         WordNet ids or folder names; the position is the class id.
     names : tuple of str, length C
-        Readable; those of ImageNet-1k are unique.
+        Readable names; those of ImageNet-1k are unique.
     synonyms : tuple of tuple of str, length C
-        Other names, which several classes may share: two are called *crane*.
+        Other names, which several classes may share, such as *crane*.
     definitions : tuple of str, length C
-        Empty where there is none.
+        Definitions; empty if there is none.
     hypernyms : tuple of tuple of str, length C
         From the direct hypernym up, each as ``n00015388 animal``.
 
     Raises
     ------
     InputError
-        A key occurs twice, a key holds a line break, a key or name is not Unicode, or the columns differ in
+        If a key occurs twice or holds a line break, a key or name is not Unicode, or the columns differ in
         length.
     """
 
@@ -107,11 +107,11 @@ class ClassList:
 
     @cached_property
     def hash(self) -> str:
-        """What identifies the class list in files: 16 hexadecimal digits.
+        """The identifier of the class list in files: 16 hexadecimal digits.
 
-        The beginning of the SHA-256 of the keys in their order, one a line. Names and definitions do not
-        count: a better name leaves the class ids as they are. 64 bits are plenty against mix-ups, which is
-        what the hash is for, and short enough to compare by eye.
+        It is the start of the SHA-256 of the keys in order, one per line. Names and definitions do not count,
+        because they do not change class ids. 64 bits are enough to detect mix-ups, and short enough to
+        compare by eye.
         """
         return hashlib.sha256("\n".join(self.keys).encode()).hexdigest()[:16]
 
@@ -119,9 +119,9 @@ class ClassList:
     def superclass(self) -> npt.NDArray[np.int8]:
         """The superclass of each class as its position in `SUPERCLASSES`, shape (C,).
 
-        By the hypernyms. Of ImageNet-1k 410 are organisms; Shankar et al. (2020) take the other 590 as
-        objects, of which manyhot tells 522 artifacts from 68 others: food, landscapes, plant parts, signs.
-        All classes of a list without hypernyms are *other*.
+        It is derived from hypernyms. In ImageNet-1k, 410 classes are organisms. Shankar et al. (2020) count
+        the other 590 as objects, which manyhot divides into 522 artifacts and 68 others: food, landscapes,
+        plant parts, signs. All classes of a list without hypernyms are *other*.
 
         References
         ----------
@@ -134,30 +134,30 @@ class ClassList:
     def index(self, key_or_name: str) -> int:
         """Return the class id of a key, a name or a synonym.
 
-        The first of these that knows the text decides: the keys; the names; the names without regard to case
-        and with underscores as spaces; names and synonyms in that same way.
+        The text is looked up in this order: the keys; the names; the names, ignoring case and with
+        underscores as spaces; names and synonyms in the same way.
 
         Raises
         ------
         UnknownNameError
-            No class is called so.
+            If no class has the name.
         InputError
-            Several classes are.
+            If several classes have the name.
         """
-        found = self._lookup(key_or_name)
-        if not found:
+        ids = self._lookup(key_or_name)
+        if not ids:
             raise self._unknown(key_or_name)
-        if len(found) > 1:
-            raise self._ambiguous(key_or_name, found)
-        return min(found)
+        if len(ids) > 1:
+            raise self._ambiguous(key_or_name, ids)
+        return min(ids)
 
     def find(self, key_or_name: str) -> int | None:
-        """Return the class id as `index` does, or None where no class, or more than one, is called so.
+        """Return the class id like `index`, or None if no class, or more than one, has the name.
 
-        In a microsecond: to look for near misses takes `index` thousands of times as long.
+        It takes a microsecond; `index` takes thousands of times as long to search for near misses.
         """
-        found = self._lookup(key_or_name)
-        return min(found) if len(found) == 1 else None
+        ids = self._lookup(key_or_name)
+        return min(ids) if len(ids) == 1 else None
 
     def _lookup(self, text: str) -> Collection[int]:
         keys, names, folded_names, folded_all = self._by_name
@@ -174,14 +174,14 @@ class ClassList:
     def _ambiguous(self, text: str, ids: Collection[int]) -> InputError:
         candidates = ", ".join(f"{self.names[i]} ({self.keys[i]}, class {i})" for i in sorted(ids))
         return InputError(
-            f"{len(ids)} classes of {self.name} are called {text!r}.",
+            f"{len(ids)} classes of {self.name} have the name {text!r}.",
             allowed=candidates,
             do="use the key or the full name",
         )
 
     def _unknown(self, text: str) -> UnknownNameError:
-        known = {_fold(name): name for name in [*sum(self.synonyms, ()), *self.names, *self.keys]}
-        near = [known[name] for name in difflib.get_close_matches(_fold(text), known, n=3, cutoff=0.7)]
+        folded = {_fold(name): name for name in [*sum(self.synonyms, ()), *self.names, *self.keys]}
+        near = [folded[name] for name in difflib.get_close_matches(_fold(text), folded, n=3, cutoff=0.7)]
         return UnknownNameError(
             f"There is no class {text!r} in {self.name}.",
             allowed=f"the keys, names and synonyms of its {len(self)} classes, such as {self.keys[0]}"
@@ -196,20 +196,20 @@ def class_list(name: str = "imagenet1k") -> ClassList:
     Raises
     ------
     UnknownNameError
-        There is none of this name.
+        If there is none of this name.
     """
     if name not in BUILT_IN_CLASSES:
         raise UnknownNameError(
             f"There is no built-in class list {name!r}.",
             allowed=", ".join(BUILT_IN_CLASSES),
-            do="for a data set of your own use from_keys(keys)",
+            do="for your own data set, use from_keys(keys)",
         )
     return _load(name)
 
 
 def class_list_of(key: str) -> ClassList | None:
     """Return the built-in class list with this hash, or None."""
-    return next((known for known in map(class_list, BUILT_IN_CLASSES) if known.hash == key), None)
+    return next((classes for classes in map(class_list, BUILT_IN_CLASSES) if classes.hash == key), None)
 
 
 @cache
@@ -238,24 +238,24 @@ def _part_of(whole: ClassList, name: str, keys: Sequence[str]) -> ClassList:
 
 
 def of_outputs(n: int, name: str) -> ClassList:
-    """Return the class list of a network with n outputs of which nothing is known: ImageNet-1k or numbers."""
+    """Return the class list of a network with n unnamed outputs: ImageNet-1k, or numbers."""
     return class_list() if n == len(class_list()) else from_keys([str(i) for i in range(n)], name)
 
 
 def from_keys(keys: Sequence[str], name: str = "own classes") -> ClassList:
-    """Return the class list of a data set of one's own; the names are the keys, and there is no hierarchy.
+    """Return the class list of a user's data set; the names are the keys, and there is no hierarchy.
 
     Parameters
     ----------
     keys : sequence of str, length C
-        In the order of the class ids; for folders as torchvision and timm read them, sorted as strings.
+        Keys in the order of class ids; for folders as in torchvision and timm, sorted as strings.
     name : str
-        Of the list, for messages.
+        Name of the list, for messages.
 
     Raises
     ------
     InputError
-        There is no key, a key occurs twice, or a key holds a line break.
+        If there are no keys, a key occurs twice, or a key holds a line break.
     """
     if len(keys) == 0:
         raise InputError("A class list needs at least one class.", where=name)
@@ -264,17 +264,17 @@ def from_keys(keys: Sequence[str], name: str = "own classes") -> ClassList:
 
 
 def to_json(classes: ClassList) -> dict[str, Any]:
-    """Return what a file of a model tells of its classes; `from_json` makes the list of it again."""
+    """Return the content of a class list for a file of a model; `from_json` is the inverse."""
     return {"name": classes.name, "keys": classes.keys, "names": classes.names}
 
 
 def from_json(content: Mapping[str, Any]) -> ClassList:
-    """Return the class list that `to_json` told: the built-in one, definitions and all, where it is one.
+    """Return the class list from the content of `to_json`; a built-in list with all its columns.
 
     Raises
     ------
     KeyError, TypeError, InputError
-        It tells something else.
+        If the content has another form.
     """
     classes = from_keys([str(key) for key in content["keys"]], str(content["name"]))
     return class_list_of(classes.hash) or replace(classes, names=tuple(map(str, content["names"])))
@@ -289,7 +289,7 @@ def _from_one(n_classes: int) -> npt.NDArray[np.int32] | None:
 
 
 def _devkit(n_classes: int) -> npt.NDArray[np.int32] | None:
-    # tests/test_classes.py holds the order against the devkit's own labels of validation images.
+    # tests/test_classes.py compares the order with the devkit's labels of validation images.
     if n_classes != 1000:
         return None
     class_of = {key: i for i, key in enumerate(class_list().keys)}
@@ -307,13 +307,13 @@ CLASS_ORDERS: Mapping[str, Callable[[int], npt.NDArray[np.int32] | None]] = {
     "the ILSVRC devkit (ILSVRC2012_ID)": _devkit_from_one,
     "the ILSVRC devkit (ILSVRC2012_ID - 1)": _devkit,
 }
-"""Orders that predictions are known to be in by mistake, in words for messages.
+"""Common wrong orders of predictions, by their descriptions in messages.
 
-Each gives ``true_class_of`` for C classes, an ndarray of int32, shape (C,): what was written as index i is
-class ``true_class_of[i]`` of the sorted keys. None where the order does not exist or is the right one: up to
-ten folders sort the same as strings, and the devkit has 1,000 classes. All are permutations of the classes:
-where indices start at 1, index 0, which does not occur then, stands for the last class, whose index C is out
-of range.
+Each function returns, for C classes, ``true_class_of``, an ndarray of int32, shape (C,): index i of the wrong
+order is class ``true_class_of[i]`` of the sorted keys. It returns None if the order does not exist or is the
+right one: up to ten folders have the same order as strings, and the devkit has 1,000 classes. All orders are
+permutations of the classes: if indices start at 1, index 0, which does not occur, is the last class, whose
+index C is out of range.
 """
 
 
@@ -322,10 +322,10 @@ def _check_characters(text: str, where: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            "A key or name holds half a character (a lone surrogate).",
+            "A key or name holds a lone surrogate, half of a character.",
             where=where,
             got=repr(text),
-            allowed="whole characters, which UTF-8 can hold",
+            allowed="characters that UTF-8 can hold",
         ) from error
 
 
@@ -339,10 +339,10 @@ def _fold(text: str) -> str:
 
 
 def _group(pairs: Iterable[tuple[int, str]]) -> dict[str, set[int]]:
-    found: dict[str, set[int]] = {}
+    by_text: dict[str, set[int]] = {}
     for i, text in pairs:
-        found.setdefault(text, set()).add(i)
-    return found
+        by_text.setdefault(text, set()).add(i)
+    return by_text
 
 
 def _split(column: Iterable[str]) -> tuple[tuple[str, ...], ...]:
@@ -379,7 +379,7 @@ _FAMILIES = (
     ("vgg", r"vgg"),
     ("fisher vectors", r"fv_\d"),
 )
-"""First match wins; a name that none matches is its own family up to the first digit."""
+"""Families by patterns of names; the first match counts. Other names are a family up to their first digit."""
 
 _PRETRAINING = (
     ("jft", r"jft"),
@@ -400,8 +400,9 @@ _PRETRAINING = (
 def family_of(model: str) -> str:
     """Return the family of a model's architecture.
 
-    ResNets, ResNeXts, SE-ResNets and their kin are one family, and so are vision transformers of one shape.
-    A family too wide makes intervals over families honest; one too narrow makes them too short.
+    ResNets, ResNeXts, SE-ResNets and similar architectures are one family, and so are plain vision
+    transformers. Too wide families make intervals over families conservative; too narrow ones make them too
+    short.
 
     Examples
     --------
@@ -420,9 +421,9 @@ def family_of(model: str) -> str:
 
 
 def pretraining_of(model: str) -> str:
-    """Return the data that a timm model saw before ImageNet-1k, by the tag of its name.
+    """Return the pretraining data of a timm model before ImageNet-1k, from the tag of its name.
 
-    ``in-1k`` where the tag names nothing else; empty where the name has no tag, as before timm 0.9.
+    ``in-1k`` if the tag contains no other data; empty if the name has no tag, as before timm 0.9.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a terminal shows: lines, tables, progress, and what was written."""
+"""Output on the terminal: lines, tables, progress, and written files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?%?( ±[\d.]+)?|[–…]?")
 
 
 def say(text: str, *, err: bool = False) -> None:
-    """Print a line; ids and names come from anywhere, and what a terminal would obey is shown, not sent."""
+    """Print a line, with control characters in ids and names escaped."""
     stream = sys.stderr if err else sys.stdout
     stream.write(f"{printable(text)}\n")
     stream.flush()
@@ -28,20 +28,20 @@ def without_passwords(text: str) -> str:
 
 
 def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return a table as lines, numbers to the right; away from a terminal nothing of it is cut."""
+    """Return a table as lines, with numbers right-aligned; without a terminal, nothing is cut."""
     from rich.console import Console
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for i, name in enumerate(head):
         right = bool(rows) and all(_NUMBER.fullmatch(row[i]) for row in rows)
-        # A narrow terminal wraps a head between words and never cuts one.
+        # A narrow terminal wraps heads between words.
         longest = max(map(len, name.split()), default=0)
         plain = name in ("model", "name")
         table.add_column(name, no_wrap=plain, justify="right" if right else "left", min_width=longest)
     for row in rows:
         table.add_row(*map(printable, row))
-    # Away from a terminal nothing is cut or wrapped: the lines go to a file or another program.
+    # Without a terminal, nothing is cut or wrapped: the lines go to a file or another program.
     console = Console(width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
     with console.capture() as captured:
         console.print(table)
@@ -61,7 +61,7 @@ def fact_lines(facts: Sequence[tuple[str, str, str]]) -> Iterator[str]:
 
 
 def written_lines(written: Sequence[Path]) -> Iterator[str]:
-    """Yield which files were written; of many only how many, and the pages."""
+    """Yield the written files; if there are many, only their number, and the pages."""
     if len(written) <= 8:
         yield from (f"wrote {path}" for path in written)
         return
@@ -71,7 +71,7 @@ def written_lines(written: Sequence[Path]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def show_progress() -> Iterator[Progress | None]:
-    """Yield a function that draws progress with the time left, or None where nobody watches."""
+    """Yield a function that draws progress with the remaining time, or None without a terminal."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -86,7 +86,7 @@ def show_progress() -> Iterator[Progress | None]:
         def show(what: str, done: int, of: int) -> None:
             if what not in tasks:
                 tasks[what] = bars.add_task(what, total=of)
-            # What is done makes room: the next task is what one waits for.
+            # Finished bars are hidden, to show the next one.
             bars.update(tasks[what], completed=done, total=of, visible=done < of)
 
         yield show

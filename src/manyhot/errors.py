@@ -1,18 +1,18 @@
-"""The exceptions that manyhot raises on purpose.
+"""The exceptions of manyhot.
 
 ::
 
     ManyhotError
-    ├── InputError          a file, an array or an argument is not what was expected
-    │   ├── OrderError      rows or classes are in another order than claimed
-    │   └── MatchError      two tables do not belong together
+    ├── InputError          a file, an array or an argument is invalid
+    │   ├── OrderError      rows or classes are in another order than declared
+    │   └── MatchError      two tables do not match
     ├── UnknownNameError    nothing is registered under this name
     ├── MissingExtraError   an optional dependency is not installed
-    ├── FetchError          published data could not be had
-    │   └── ChecksumError   the bytes are not the published ones
-    └── OutputError         a result could not be written
+    ├── FetchError          published data cannot be downloaded
+    │   └── ChecksumError   the downloaded bytes are not the published ones
+    └── OutputError         a result cannot be written
 
-Each message says what is wrong, where, what was got, what is allowed and what to do.
+Each message states what is wrong, where, the invalid value, what is allowed, and what to do.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import functools
 
 
 class ManyhotError(Exception):
-    """Base of all errors that manyhot raises on purpose.
+    """Base class of all exceptions of manyhot.
 
     Parameters
     ----------
     what : str
         What is wrong, as one sentence.
     where, got, allowed, do : str, optional
-        The place, the offending value, the values that are fine, and the way out.
+        The place, the invalid value, the allowed values, and what to do.
     """
 
     exit_code = 1
@@ -52,7 +52,7 @@ class ManyhotError(Exception):
         super().__init__("\n".join([_shown(what), *lines]))
 
     def in_a_line(self, where: str = "") -> str:
-        """Return the message as one line, without the place where that is `where`, which the reader knows."""
+        """Return the message as one line, without the place if it is `where`."""
         details = [
             f"{key}: {_shown(str(value))}"
             for key, value in self.details.items()
@@ -62,42 +62,42 @@ class ManyhotError(Exception):
         return f"{what} ({'; '.join(details)})" if details else what
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep the parts of the message apart where an error goes from one process to another."""
+        """Pickle the parts of the message separately, for other processes."""
         again: functools.partial[ManyhotError] = functools.partial(type(self), **self.details)  # type: ignore[arg-type]
         return again, (self.what,), self.__dict__
 
 
 _LONGEST = 2000
-"""Characters of a value that are shown: a cell may hold ten million."""
+"""Maximum number of characters of a value in a message; a cell may hold ten million."""
 
 
 def _shown(text: str) -> str:
-    """Return a text for one line of a message: cut, and without what a terminal would obey.
+    """Return a text for one line of a message: cut, and without control characters.
 
-    File names, ids and cells come from anywhere; a line break in one could forge a line of the message.
+    File names, ids and cells may come from anywhere; a line break in one could forge a line of the message.
     """
     return printable(text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…")
 
 
 def printable(text: str) -> str:
-    """Return a text without what a terminal would obey: escapes and line breaks as Python writes them."""
+    """Return a text with control characters and line breaks escaped as in Python."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class InputError(ManyhotError, ValueError):
-    """A file, an array or an argument is not what was expected."""
+    """A file, an array or an argument is invalid."""
 
     exit_code = 3
 
 
 class OrderError(InputError):
-    """Rows or classes are in another order than the one they are read in."""
+    """Rows or classes are in another order than declared."""
 
 
 class MatchError(InputError):
-    """Two tables do not belong together: no common ids, or different class lists."""
+    """Two tables do not match: they have no common ids, or different class lists."""
 
 
 class UnknownNameError(ManyhotError, LookupError):
@@ -113,7 +113,7 @@ class MissingExtraError(ManyhotError, ImportError):
 
 
 class FetchError(ManyhotError, OSError):
-    """Published data could not be had."""
+    """Published data cannot be downloaded."""
 
     exit_code = 5
 
@@ -123,6 +123,6 @@ class ChecksumError(FetchError):
 
 
 class OutputError(ManyhotError, OSError):
-    """A result could not be written."""
+    """A result cannot be written."""
 
     exit_code = 6

@@ -1,7 +1,4 @@
-"""What is not part of the minimal install.
-
-Packages whose names are imported when somebody first asks for them.
-"""
+"""Optional dependencies: the extras, errors for missing ones, and lazy imports of public names."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ EXTRAS = {
     "web": (("fastapi", "uvicorn", "sqlalchemy", "alembic", "argon2"), "the annotation app"),
     "pandas": (("pandas",), "tables as data frames"),
 }
-"""The modules that tell whether an extra is installed, and what it is for."""
+"""The modules by which an extra counts as installed, and its purpose."""
 
 
 _BESIDE = {
@@ -40,7 +37,7 @@ _BESIDE = {
     "web": ("PIL", "httptools", "uvloop", "pg8000", "python_multipart", "starlette"),
     "diagnose": ("PIL",),
 }
-"""What else comes with an extra, with what it includes and what its packages bring."""
+"""Other modules that an extra installs, including those of other extras and of dependencies."""
 
 
 _ROOMS = {
@@ -51,11 +48,11 @@ _ROOMS = {
     "manyhot.report": "report",
     "manyhot.diagnose.pixels": "diagnose",
 }
-"""The extra that the code of a package is part of."""
+"""The extra that the code of a package needs."""
 
 
 def modules_of(extra: str) -> tuple[str, ...]:
-    """Return the modules that come with an extra."""
+    """Return the modules that an extra installs."""
     return *EXTRAS[extra][0], *_BESIDE.get(extra, ())
 
 
@@ -66,14 +63,14 @@ def required(module: str, what: str, install: str = '"manyhot[models]"') -> Any:
     ----------
     module : str
     what : str
-        What needs it, as the subject of the message.
+        The feature that needs it, as the subject of the message.
     install : str
-        What to tell pip to install.
+        The argument of pip install.
 
     Raises
     ------
     MissingExtraError
-        If it is not installed.
+        If the module is not installed.
     """
     try:
         return importlib.import_module(module)
@@ -86,9 +83,9 @@ def required(module: str, what: str, install: str = '"manyhot[models]"') -> Any:
 
 
 def missing_extra(error: BaseException) -> MissingExtraError | None:
-    """Return the error that names the extra of a module that is not installed; None for any other error.
+    """Return the error with the extra of a module that is not installed; None for any other error.
 
-    Of several extras that bring the module it is the one whose code asks for it, from the outside in.
+    If several extras install the module, it is the one of the code that imports it, from the outermost call.
     """
     if not isinstance(error, ModuleNotFoundError):
         return None
@@ -112,7 +109,7 @@ def _rooms(traceback: TracebackType | None) -> Iterator[str]:
 
 
 def naming_extras(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that raises `MissingExtraError` where a module of an extra is not installed."""
+    """Return a function that raises `MissingExtraError` if a module of an extra is not installed."""
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
@@ -128,7 +125,7 @@ def naming_extras(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def public_names(file: str) -> dict[str, str]:
-    """Return the module of each name that the stub beside a package's ``__init__.py`` imports."""
+    """Return the module of each public name, from the stub of a package's ``__init__.py``."""
     stub = Path(file).with_suffix(".pyi").read_text(encoding="utf-8")
     lines = [line.split() for line in stub.splitlines() if line.startswith("from manyhot.")]
     return {line[3]: line[1] for line in lines if line[3] != "__version__"}
@@ -137,12 +134,12 @@ def public_names(file: str) -> dict[str, str]:
 def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
     """Return a package's ``__getattr__`` and ``__dir__`` (PEP 562).
 
-    What is missing is named by its extra: where a name is imported, and where a function is called.
+    A missing module is reported with its extra, both when a name is imported and when a function is called.
 
     Parameters
     ----------
     package : str
-        Its name, for the error.
+        The name of the package, for the error.
     homes : Mapping of str to str
         The module of each public name.
     """
@@ -155,7 +152,7 @@ def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any]
         if not inspect.isfunction(value):
             return value
         public = naming_extras(value)
-        # As the function of this package that it is now, it goes to other processes by its name.
+        # Pickled by its name in this package, for other processes.
         public.__module__, public.__qualname__ = package, name
         setattr(sys.modules[package], name, public)
         return public

@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written ever stands under its final name, and where to keep some."""
+"""Atomic writing of files, the cache folder, and locks of output folders."""
 
 from __future__ import annotations
 
@@ -15,27 +15,25 @@ from manyhot.errors import ManyhotError, OutputError
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a path to write to, moved to `path` when the block ends without an error.
+    """Yield a temporary path to write to, which is moved to `path` if the block ends without an error.
 
-    The temporary file lies beside `path`, so that the move is one rename. On any error, Ctrl-C included,
-    it is removed and `path` is as it was.
+    The temporary file is in the same folder, so that moving it is one rename. On any error, including Ctrl-C,
+    it is removed and `path` is unchanged.
 
     Raises
     ------
     OutputError
-        If the system refuses: disk full, no permission, read-only.
+        If the file cannot be written: disk full, no permission, read-only.
     """
     path = Path(path)
     if "\0" in str(path):
-        raise OutputError(
-            "The name of the file holds a NUL.", where=path, do="choose a place that can be written to"
-        )
+        raise OutputError("The name of the file holds a NUL.", where=path, do="choose another name")
     if not is_utf8(path.absolute()):
         raise OutputError(
             "The name of a file or folder is not UTF-8.",
             where=path,
             got=repr(os.fsencode(path.absolute())),
-            do="choose another place to write to",
+            do="choose another path for the output",
         )
     part: Path | None = None
     try:
@@ -46,7 +44,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield part
         _settle(part, path)
     except ManyhotError:
-        raise  # some are OSErrors, too: about what is read, not about this file
+        raise  # some are OSErrors, too, but not about this file
     except OSError as error:
         raise write_refused(path, error) from error
     finally:
@@ -55,7 +53,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def is_utf8(path: str | os.PathLike[str]) -> bool:
-    """Return whether a name is text that tables can hold."""
+    """Return whether a name is text in UTF-8, which tables can hold."""
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError:
@@ -64,17 +62,17 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text with Unix line ends, all or nothing."""
+    """Write UTF-8 text with Unix line ends, atomically."""
     with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def cache_folder() -> Path:
-    """Return ``MANYHOT_CACHE``, or else the platform's cache folder for manyhot."""
+    """Return the folder in ``MANYHOT_CACHE``, or else the platform's cache folder for manyhot."""
     chosen = os.environ.get("MANYHOT_CACHE")
     if chosen:
         return Path(chosen).expanduser()
-    import platformdirs  # 20 ms that nobody pays who keeps nothing
+    import platformdirs  # takes 20 ms
 
     return Path(platformdirs.user_cache_dir("manyhot"))
 
@@ -86,7 +84,7 @@ def sha256(path: str | os.PathLike[str]) -> str:
 
 
 def _settle(part: Path, path: Path) -> None:
-    # mkstemp makes files private; a result is as readable as any file its user makes.
+    # mkstemp makes files private; results have the usual permissions of the user's files.
     umask = os.umask(0)
     os.umask(umask)
     part.chmod(0o666 & ~umask)
@@ -96,33 +94,33 @@ def _settle(part: Path, path: Path) -> None:
 
 
 def write_refused(path: Path, error: OSError) -> OutputError:
-    """Return what to raise where the system refuses to write a file."""
-    # Libraries in other languages tell the reason in words alone.
+    """Return the error for a file that cannot be written."""
+    # Libraries in other languages give the reason only as text.
     full = error.errno in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
     return OutputError(
         "The disk is full; this file was not written."
         if full
         else f"Cannot write the file: {error.strerror or error}.",
         where=path,
-        do="free some space or choose another --out" if full else "choose a place that you may write to",
+        do="free some space or choose another --out" if full else "choose a folder with write permission",
     )
 
 
 @contextlib.contextmanager
 def alone(out: Path, patience: float = 0) -> Iterator[None]:
-    """Refuse a second run in a folder while one is at work in it.
+    """Lock a folder for one run at a time.
 
     Parameters
     ----------
     out : Path
-        Made if absent.
+        The folder, which is created if it does not exist.
     patience : float
-        Seconds to wait for the end of the other.
+        Time to wait for the end of another run, in seconds.
 
     Raises
     ------
     OutputError
-        One is.
+        If another run uses the folder.
     """
     from filelock import FileLock, Timeout
 
@@ -133,7 +131,7 @@ def alone(out: Path, patience: float = 0) -> Iterator[None]:
             yield
     except Timeout:
         raise OutputError(
-            "Another run is at work in this folder.",
+            "Another run uses this folder.",
             where=out,
             do="wait for its end, or choose another --out",
         ) from None

@@ -1,16 +1,16 @@
-"""The one extension mechanism: plain functions, registered by kind and name.
+"""The registry of plain functions by kind and name, for built-ins and plug-ins.
 
-A built-in and a plug-in register in the same way::
+Functions are registered by a decorator::
 
     @register("metric", "real1", better="higher")
     def real1(case: Case) -> Ratio: ...
 
-and are found by name or by a call string that takes literals only::
+and looked up by name, or by a call string with literals::
 
     get("metric", "precision@5")
     get("metric", "jaccard(threshold=0.5)")
 
-Other packages announce the module that registers theirs through the entry-point group ``manyhot``.
+Other packages declare the module that registers their functions in the entry-point group ``manyhot``.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.core.ranking",
         "manyhot.core.set_metrics",
         "manyhot.core.confidence",
+        "manyhot.core.classwise_calibration",
     ),
     "format": (
         "manyhot.formats.real",
@@ -65,7 +66,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.predict.adapters.function",
         "manyhot.predict.adapters.trained",
     ),
-    "aggregator": ("manyhot.core.aggregation",),
+    "aggregator": ("manyhot.core.aggregation", "manyhot.core.golden_bayes"),
     "proposer": ("manyhot.core.proposals", "manyhot.core.confident_learning"),
     "rule": ("manyhot.core.error_kinds",),
     "loss": (
@@ -86,7 +87,8 @@ BUILT_IN["command"] = tuple(
 BUILT_IN["table"] = BUILT_IN["command"]
 BUILT_IN["chapter"] = tuple(dict.fromkeys((*BUILT_IN["chapter"], *BUILT_IN["command"])))
 BUILT_IN["writer"] = BUILT_IN["format"]
-"""The modules that register the built-ins of each kind; imported at the first look-up of that kind."""
+"""The modules that register the built-ins of each kind, which are imported at the first look-up of the
+kind."""
 
 ENTRY_POINT_GROUP = "manyhot"
 
@@ -97,16 +99,16 @@ _loaded: set[str] = set()
 
 @dataclass(frozen=True)
 class Entry:
-    """A registered function with the options that a call string bound to it.
+    """A registered function with the options of a call string.
 
     Attributes
     ----------
     kind, name : str
-        As registered; after `get` the name as it was asked for, such as ``precision@5``.
+        The kind and the name; after `get`, the call string, such as ``precision@5``.
     function : callable
-        The plain function, options bound.
+        The plain function with bound options.
     about : Mapping[str, Any]
-        What was said at registration, such as ``better="higher"``.
+        The metadata of the registration, such as ``better="higher"``.
     """
 
     kind: str
@@ -162,9 +164,9 @@ def names(kind: str) -> list[str]:
     """Return the registered names of a kind: built-ins in the order of `BUILT_IN`, then others."""
     load_kind(kind)
     place = {module: i for i, module in enumerate(BUILT_IN[kind])}
-    found = [entry for (entry_kind, _), entry in _entries.items() if entry_kind == kind]
-    found.sort(key=lambda entry: place.get(_origin(entry.function)[0], len(place)))
-    return [entry.name for entry in found]
+    entries = [entry for (entry_kind, _), entry in _entries.items() if entry_kind == kind]
+    entries.sort(key=lambda entry: place.get(_origin(entry.function)[0], len(place)))
+    return [entry.name for entry in entries]
 
 
 def get(kind: str, spec: str) -> Entry:
@@ -173,7 +175,7 @@ def get(kind: str, spec: str) -> Entry:
     Raises
     ------
     UnknownNameError
-        If nothing is registered under the name; the message lists near misses.
+        If nothing is registered under the name; the message lists similar names.
     InputError
         If the call string does not parse or sets an option that does not exist.
     """
@@ -204,7 +206,7 @@ def options_of(entry: Entry) -> list[str]:
 
 
 def missing_options(entry: Entry) -> list[str]:
-    """Return the options without a default that are not bound yet."""
+    """Return the options that have no default and are not bound."""
     bound = getattr(entry.function, "keywords", {})
     parameters = inspect.signature(_innermost(entry.function)).parameters.values()
     return [
@@ -219,14 +221,14 @@ def _check_values(entry: Entry, options: Mapping[str, Any], spec: str) -> None:
     for name, value in options.items():
         if isinstance(parameters[name].default, bool) and not isinstance(value, bool):
             raise InputError(
-                f"The option {name!r} is a flag.", got=spec, allowed=f"{name}=True or {name}=False"
+                f"The option {name!r} needs a flag.", got=spec, allowed=f"{name}=True or {name}=False"
             )
         if isinstance(parameters[name].default, str) and not isinstance(value, str):
-            raise InputError(f"The option {name!r} is a text.", got=spec, allowed=f"{name}='…'")
+            raise InputError(f"The option {name!r} needs a text.", got=spec, allowed=f"{name}='…'")
         if is_number(parameters[name].default) and not is_number(value):
-            raise InputError(f"The option {name!r} is a number.", got=spec, allowed=f"{name}=1")
+            raise InputError(f"The option {name!r} needs a number.", got=spec, allowed=f"{name}=1")
         if type(parameters[name].default) is int and type(value) is not int:
-            raise InputError(f"The option {name!r} is a whole number.", got=spec, allowed=f"{name}=1")
+            raise InputError(f"The option {name!r} needs an integer.", got=spec, allowed=f"{name}=1")
 
 
 def _parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
@@ -243,16 +245,16 @@ def _parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
         return name, {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError) as error:
         raise InputError(
-            f"This is not the call string of a {kind}.", got=spec, allowed=f"{name}(option=literal, …)"
+            f"This is not a call string of a {kind}.", got=spec, allowed=f"{name}(option=literal, …)"
         ) from error
 
 
 def _unknown(kind: str, name: str) -> UnknownNameError:
-    known = names(kind)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    registered = names(kind)
+    near = difflib.get_close_matches(name, registered, n=3, cutoff=0.6)
     return UnknownNameError(
         f"There is no {kind} {name!r}.",
-        allowed=", ".join(known) or f"none: no {kind} is registered",
+        allowed=", ".join(registered) or f"none: no {kind} is registered",
         do=f"did you mean {' or '.join(map(repr, near))}?" if near else None,
     )
 
@@ -268,7 +270,7 @@ def load_kind(kind: str) -> None:
     _check_kind(kind)
     if kind in _loaded:
         return
-    for module in BUILT_IN[kind]:  # where one needs an extra that is missing, the next look-up says so again
+    for module in BUILT_IN[kind]:  # if an extra is missing, the next look-up raises the error again
         importlib.import_module(module)
     _loaded.add(kind)
     if "plug-ins" not in _loaded:

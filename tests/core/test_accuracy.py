@@ -175,7 +175,7 @@ def test_k_of_zero_is_refused():
     case = random_case(np.random.default_rng(0))
     with pytest.raises(InputError) as error:
         get("metric", "recall@0")(case)
-    assert str(error.value) == ("k counts the best classes looked at.\n  got:     k=0\n  allowed: 1 and up")
+    assert str(error.value) == ("k is not a number of classes.\n  got:     k=0\n  allowed: 1 and up")
 
 
 def test_valid_errors_by_hand():

@@ -5,8 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from manyhot.core.aggregation import dawid_skene, golden_bayes, golden_matrices, majority, one_coin, yes_share
+from manyhot.core.aggregation import dawid_skene, majority, one_coin, yes_share
 from manyhot.core.answers import SILENT, Answers, GoldenAnswers
+from manyhot.core.golden_bayes import golden_bayes, golden_matrices
 from manyhot.errors import InputError
 from manyhot.registry import get, names
 from manyhot.testing import check_aggregator, random_votes
@@ -293,27 +294,28 @@ def test_the_original_label_is_one_more_rater():
         ),
         (
             lambda: Answers(np.array([0, 1]), np.array([0]), np.array([0], np.int8), 2, 1),
-            "A vote is one question, one rater and one answer.\n"
+            "The arrays of votes differ in length.\n"
             "  got:     2 questions, 1 raters and 1 answers\n  allowed: three arrays of one length",
         ),
         (
             lambda: golden_bayes(votes(BY_HAND)),
-            "This method needs golden answers: questions that experts answered, and raters too.\n"
+            "This method needs golden answers: questions that both experts and raters answered.\n"
             "  got:     none\n"
-            "  do:      give golden answers with --golden, or use dawid-skene, which needs none",
+            "  do:      pass golden answers with --golden, or use dawid-skene, which needs none",
         ),
         (
             lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 1, 2, 0], GOLDEN)),
-            "Golden questions all have the same truth, so that nothing is known about the other.\n"
+            "All golden questions have the same truth, so that nothing can be learnt about the other.\n"
             "  got:     no in all 4\n  allowed: golden questions of both kinds\n"
             "  do:      add some, or use dawid-skene, which needs none",
         ),
         (
             lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 0, 0, 0, 5], GOLDEN)),
-            "No rater answered a golden question whose truth is yes, so that nothing is known about it.\n"
-            "  got:     8 answers to the others\n"
+            "No rater answered a golden question with the truth yes.\n"
+            "  got:     8 answers to other golden questions\n"
             "  allowed: answers of raters to golden questions of both kinds\n"
-            "  do:      ask raters these golden questions, too, or use dawid-skene, which needs none",
+            "  do:      ask raters these golden questions, too, or use dawid-skene, which needs no golden "
+            "answers",
         ),
         (
             lambda: majority(votes(BY_HAND), maybe="perhaps"),
@@ -329,7 +331,7 @@ def test_the_original_label_is_one_more_rater():
         ),
         (
             lambda: dawid_skene(votes(BY_HAND), smoothing=-1),
-            "Smoothing adds answers.\n  got:     -1\n  allowed: 0 or more",
+            "Smoothing is negative or not a number.\n  got:     -1\n  allowed: 0 or more",
         ),
         (
             lambda: one_coin(votes(BY_HAND), towards="0.5"),
@@ -337,7 +339,7 @@ def test_the_original_label_is_one_more_rater():
         ),
         (
             lambda: dawid_skene(votes(BY_HAND), iterations=0),
-            "There is nothing to iterate.\n  got:     0\n  allowed: 1 iteration or more",
+            "There are no iterations.\n  got:     0\n  allowed: 1 or more",
         ),
     ],
 )
@@ -355,9 +357,9 @@ def test_golden_questions_that_no_rater_answered():
     with pytest.raises(InputError) as error:
         golden_bayes(votes(BY_HAND), golden)
     assert str(error.value) == (
-        "This method needs golden answers: questions that experts answered, and raters too.\n"
+        "This method needs golden answers: questions that both experts and raters answered.\n"
         "  got:     2, which no rater answered\n"
-        "  do:      give golden answers with --golden, or use dawid-skene, which needs none"
+        "  do:      pass golden answers with --golden, or use dawid-skene, which needs none"
     )
 
 

@@ -129,9 +129,9 @@ def test_scores_that_no_softmax_gives(fit):
     assert message([whole, off, whole], "probability") == (
         "The probabilities of an image do not add up to 1.\n"
         "  where:   image 1\n"
-        "  got:     2.4, and 1 of 3 images like it\n"
-        "  allowed: 1, give or take 0.02\n"
-        "  do:      for scores that stand for each class alone, as sigmoids do, use ece_set, brier_set, "
+        "  got:     2.4; 1 of 3 images are affected\n"
+        "  allowed: 1 ± 0.02\n"
+        "  do:      for scores of independent classes, such as sigmoids, use ece_set, brier_set, "
         "classwise_ece_set or isotonic calibration"
     )
     assert message([whole, whole, [1.2, -0.2, 0]], "probability").splitlines()[:3] == [
@@ -141,11 +141,11 @@ def test_scores_that_no_softmax_gives(fit):
     ]
     for bad in ([np.inf, 0, 0], [-np.inf] * 3):
         assert message([whole, bad, whole], "logit").splitlines()[:2] == [
-            "Logits without a softmax: a row holds NaN, infinity, or nothing but minus infinity.",
+            "The logits have no softmax: a row holds NaN, infinity, or only minus infinity.",
             "  where:   image 1",
         ]
     assert message([whole, whole, [1, 0, -np.inf]], "logit").splitlines()[:2] == [
-        "A class that is right has a logit of minus infinity: its likelihood is 0.",
+        "A right class has a logit of minus infinity, so its likelihood is 0.",
         "  where:   image 2, class 2",
     ]
 
@@ -159,7 +159,7 @@ def test_what_is_scaled_must_have_a_softmax_too(kind):
     )
     bad = case_of(np.full((N, C), np.inf if kind == "logit" else 0.9, np.float32), label[:, None], kind=kind)
     assert refused(lambda: found.apply(bad)).splitlines()[0] in (
-        "Logits without a softmax: a row holds NaN, infinity, or nothing but minus infinity.",
+        "The logits have no softmax: a row holds NaN, infinity, or only minus infinity.",
         "The probabilities of an image do not add up to 1.",
     )
 
@@ -167,21 +167,21 @@ def test_what_is_scaled_must_have_a_softmax_too(kind):
 def test_what_cannot_be_fitted():
     case = case_of(np.eye(4, dtype=np.float32), [[], [], [], []])
     assert refused(lambda: FitLabels.of_sets(case.labels)) == (
-        "There is nothing to fit to.\n"
+        "No image has labels to fit to.\n"
         "  got:     no image with a label set\n"
-        "  allowed: images of the split that is fitted on, with labels"
+        "  allowed: images with labels in the split that is fitted on"
     )
     assert "no image with an original label" in refused(lambda: FitLabels.of_labels(case.labels))
     assert refused(lambda: fit_isotonic(np.empty(0), np.empty(0, bool))) == (
-        "There is nothing to fit to.\n  got:     no image\n  allowed: images that count"
+        "No image has labels to fit to.\n  got:     no image\n  allowed: images that count"
     )
     labels = LabelSets.from_lists([[0]], C, label=[0])
     lists = Case(labels, np.array([[0, 1]]), listed=np.array([[0.6, 0.4]]))
     assert refused(lambda: fit_vector(lists, FitLabels.of_labels(labels))) == (
         "Scaling needs logits or probabilities of all classes.\n"
-        "  got:     lists of the best classes\n"
-        "  allowed: dense predictions whose scores are called logit or probability\n"
-        "  do:      give scores of all classes, or use isotonic, which needs the best class alone"
+        "  got:     lists of top classes\n"
+        "  allowed: dense predictions whose scores are declared as logit or probability\n"
+        "  do:      use scores of all classes, or isotonic, which needs only the top class"
     )
 
 

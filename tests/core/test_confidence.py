@@ -304,9 +304,9 @@ def test_sigmoids_stand_for_each_class_alone():
     assert str(error.value) == (
         "The probabilities of an image do not add up to 1.\n"
         "  where:   a.parquet, image 0\n"
-        "  got:     2, and 1 of 3 images like it\n"
-        "  allowed: 1, give or take 0.02\n"
-        "  do:      for scores that stand for each class alone, as sigmoids do, use ece_set, brier_set, "
+        "  got:     2; 1 of 3 images are affected\n"
+        "  allowed: 1 ± 0.02\n"
+        "  do:      for scores of independent classes, such as sigmoids, use ece_set, brier_set, "
         "classwise_ece_set or isotonic calibration"
     )
 
@@ -316,7 +316,7 @@ def test_probabilities_that_leave_something_out():
     case = Case.from_scores(labels, np.array([[0.9, 0.1], [0.4, 0.1]], np.float32), kind="probability")
     lines = refused("nll", case).splitlines()
     assert lines[0] == "The probabilities of an image do not add up to 1."
-    assert lines[1:3] == ["  where:   row 1", "  got:     0.5, and 1 of 2 images like it"]
+    assert lines[1:3] == ["  where:   row 1", "  got:     0.5; 1 of 2 images are affected"]
 
 
 def refused(name, case):
@@ -336,8 +336,8 @@ def test_scores_that_are_no_probabilities(bad, got, name):
         "  where:   row 1\n"
         f"  got:     {got}\n"
         "  allowed: 0 to 1\n"
-        "  do:      say what the scores are: logit, probability or score; a list of logits needs logsumexp "
-        "over all classes"
+        "  do:      declare the kind of the scores: logit, probability or score; a list of logits needs "
+        "logsumexp over all classes"
     )
     assert refused(name, case) == text
     if name != "classwise_ece":
@@ -350,7 +350,7 @@ def test_infinite_logits(row, name):
     labels = LabelSets.from_lists([[0], [0]], 2, label=[0, 0])
     case = Case(labels, np.array([[0], [0]]), np.array([[1, 0], row], np.float32), "logit")
     assert refused(name, case) == (
-        "Logits without a softmax: a row holds NaN, infinity, or nothing but minus infinity.\n"
+        "The logits have no softmax: a row holds NaN, infinity, or only minus infinity.\n"
         "  where:   row 1\n"
         "  got:     1 of 2 rows\n"
         "  allowed: finite logits; minus infinity for a class that is ruled out\n"
@@ -367,21 +367,21 @@ def test_a_class_that_is_ruled_out():
     assert value("ece", case) == pytest.approx(p - 0.5)
     case = replace(case, labels=LabelSets.from_lists([[0], [2]], 3, label=[0, 2]))
     assert refused("nll_mass", case) == (
-        "A class that is right has a logit of minus infinity: its likelihood is 0.\n"
+        "A right class has a logit of minus infinity, so its likelihood is 0.\n"
         "  where:   row 1, class 2\n"
         "  got:     1 such cells\n"
         "  allowed: finite logits of the classes in the labels\n"
-        "  do:      predict over all classes that the labels have"
+        "  do:      predict over all classes of the labels"
     )
 
 
 def test_bins_and_coverage_that_are_none(case):
     assert refused("ece(bins=0)", case) == (
-        "Bins are counted.\n  got:     bins=0\n  allowed: 1 and up; 15 is usual"
+        "This is not a number of bins.\n  got:     bins=0\n  allowed: 1 or more; 15 is usual"
     )
     for coverage in (0, 1.1, "'half'"):
         assert refused(f"accuracy_at_coverage_set(coverage={coverage})", case) == (
-            "Coverage is the share of images that are kept.\n"
+            "Coverage is not a share of the images.\n"
             f"  got:     coverage={coverage}\n"
             "  allowed: above 0, up to 1"
         )

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import contingency
 
 from manyhot.core.cooccurrence import (
-    Beside,
     ClassPairs,
+    CompanionImages,
     difference_of_means,
     difference_of_shares,
     permutation_p,
@@ -109,7 +109,7 @@ def test_images_with_a_companion_and_without(labelled, asked, rest):
     values = np.random.default_rng(4).random((len(sets), C))
     ordered = list(itertools.permutations(range(C), 2))
     main, companion = np.array([*reversed(ordered), ordered[0]]).T
-    beside = Beside.of(sets, main, companion, labelled=labelled, rest=rest)
+    beside = CompanionImages.of(sets, main, companion, labelled=labelled, rest=rest)
     sums = beside.sums(values[beside.rows, beside.classes])
     counts = beside.sums(np.ones(len(beside.rows)))
     for p, (a, b) in enumerate(zip(main, companion, strict=True)):

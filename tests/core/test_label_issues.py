@@ -221,7 +221,7 @@ def test_what_is_no_probability_is_refused(made):
         "  where:   m0, row 5\n"
         "  got:     3.5\n"
         "  allowed: 0 to 1\n"
-        "  do:      say what the scores are: logit, probability or score; a list of logits needs "
+        "  do:      declare the kind of the scores: logit, probability or score; a list of logits needs "
         "logsumexp over all classes"
     )
 
@@ -240,7 +240,7 @@ def test_what_is_no_share_is_refused(made, find, name):
     with pytest.raises(InputError) as error:
         find(ensemble(label, *given), **{name: float("nan")})
     assert str(error.value) == (
-        f"This is no least score or share.\n  where:   {name}\n  got:     nan\n  allowed: 0 to 1"
+        f"This is not a score or share.\n  where:   {name}\n  got:     nan\n  allowed: 0 to 1"
     )
 
 

@@ -236,15 +236,15 @@ A, B = np.ones((2, 3), np.float16), np.ones((4, 3), np.float16)
 ERRORS = {
     "not a matrix": (
         lambda: nearest(A[0], B, 1),
-        "The vectors of the queries are not a matrix of floating point numbers.\n"
+        "The vectors of the queries are not a matrix of floating-point numbers.\n"
         "  got:     shape (3,) of float16\n"
-        "  allowed: a row a vector, as float16 or float32",
+        "  allowed: one row per vector, as float16 or float32",
     ),
     "not floating": (
         lambda: nearest(A, B.astype(int), 1),
-        "The vectors of the index are not a matrix of floating point numbers.\n"
+        "The vectors of the index are not a matrix of floating-point numbers.\n"
         "  got:     shape (4, 3) of int64\n"
-        "  allowed: a row a vector, as float16 or float32",
+        "  allowed: one row per vector, as float16 or float32",
     ),
     "length": (
         lambda: nearest(A, B[:, :2], 1),
@@ -256,26 +256,26 @@ ERRORS = {
     "k": (lambda: nearest(A, B, 0), "k must be at least 1.\n  got:     0"),
     "own": (
         lambda: nearest(A, B, 1, own=np.array([0, 4])),
-        "The rows that are the queries themselves do not fit.\n"
+        "The rows of the queries themselves do not match the queries.\n"
         "  got:     shape (2,), 0 to 4\n"
         "  allowed: one for each of 2 queries, from -1 to 3",
     ),
     "classes": (
         lambda: nearest_by_class(A, np.array([[0, 0]]), B, np.zeros(3, int), 1),
-        "There are not as many classes as vectors of the index.\n"
+        "The index has different numbers of classes and vectors.\n"
         "  got:     shape (3,)\n"
         "  allowed: shape (4,)",
     ),
     "pairs": (
         lambda: nearest_by_class(A, np.array([0, 0]), B, np.zeros(4, int), 1),
-        "Pairs are rows of a query and a class.\n  got:     shape (2,)",
+        "Pairs are not rows of a query and a class.\n  got:     shape (2,)",
     ),
     "pair": (
         lambda: nearest_by_class(A, np.array([[0, 0], [2, 0]]), B, np.zeros(4, int), 1),
         "A query does not exist or a class is negative.\n"
         "  where:   row 1 of pairs\n"
         "  got:     [2, 0]\n"
-        "  allowed: queries 0 to 1, classes 0 and up",
+        "  allowed: queries 0 to 1, classes of at least 0",
     ),
 }
 

@@ -170,8 +170,8 @@ def test_as_many_questions_as_real_has_take_well_under_a_second():
     [
         (
             lambda: log_ratios(np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5]])),
-            "The quality of a rater holds what is no probability above 0.\n  got:     0 to 0.9\n"
-            "  allowed: above 0 and up to 1\n  do:      smooth the counts, such as (k + 1) / (N + 3)",
+            "The quality of a rater is not a matrix of probabilities above 0.\n  got:     0 to 0.9\n"
+            "  allowed: above 0, at most 1\n  do:      smooth the counts, such as (k + 1) / (N + 3)",
         ),
         (
             lambda: flip_probability(ODDS, RATER, ahead=51),
@@ -183,7 +183,7 @@ def test_as_many_questions_as_real_has_take_well_under_a_second():
         ),
         (
             lambda: expected_change(ODDS, RATER, threshold=1.0),
-            "The threshold is no probability.\n  got:     1.0\n  allowed: between 0 and 1",
+            "The threshold is not a probability.\n  got:     1.0\n  allowed: between 0 and 1",
         ),
         (lambda: choose_questions(ODDS, -1), "The budget is negative.\n  got:     -1\n  allowed: 0 and up"),
     ],

@@ -206,7 +206,7 @@ def test_probabilities_of_scores():
 
 def test_a_threshold_of_something_else():
     assert error_of("union(threshold=0.1, by='logit')", ensemble()) == (
-        "This is nothing to take a threshold of.\n  got:     logit\n  allowed: probability, score"
+        "A threshold cannot be applied to this.\n  got:     logit\n  allowed: probability, score"
     )
 
 
@@ -215,7 +215,7 @@ def test_a_model_without_a_threshold():
         "The model 'two' has no threshold.\n  got:     one\n  allowed: one, two"
     )
     assert error_of("union(threshold={'one': 0.1, 'two': 0.1, 'tow': 0.2})", ensemble()) == (
-        "There is a threshold of 'tow', but no predictions.\n  got:     one, two, tow\n  allowed: one, two"
+        "There is a threshold for 'tow', but no predictions.\n  got:     one, two, tow\n  allowed: one, two"
     )
 
 
@@ -230,19 +230,20 @@ def test_lists_that_are_too_short():
 
 def test_no_classes_at_all():
     assert error_of("union(k=0)", ensemble()) == (
-        "The number of classes k is a whole number.\n  got:     0\n  allowed: 1 and up"
+        "The number of classes k is not valid.\n  got:     0\n  allowed: 1 and up"
     )
 
 
 def test_one_model_of_several():
     assert error_of("top-k(k=2)", ensemble()) == (
-        "The rule top-k is of one model.\n"
+        "The rule top-k needs a single model.\n"
         "  got:     2 models\n"
         "  allowed: one, two\n"
-        '  do:      name one: top-k(model="one")'
+        '  do:      choose one: top-k(model="one")'
     )
     assert error_of("top-k(k=2, model='three')", ensemble()) == (
-        "There are no predictions of 'three'.\n  allowed: one, two\n  do:      name one: top-k(model=\"one\")"
+        "There are no predictions of 'three'.\n  allowed: one, two\n"
+        '  do:      choose one: top-k(model="one")'
     )
 
 
@@ -251,13 +252,13 @@ def test_nothing_known():
         "The rule real-search needs known label sets.\n"
         "  got:     none\n"
         "  allowed: label sets or golden answers of some of the images\n"
-        "  do:      give them with --known"
+        "  do:      pass them with --known"
     )
     assert error_of("mean-probability", ensemble()) == (
         "The rule mean-probability needs known label sets.\n"
         "  got:     none\n"
         "  allowed: label sets or golden answers of some of the images\n"
-        "  do:      give a threshold: mean-probability(threshold=0.05)"
+        "  do:      pass a threshold: mean-probability(threshold=0.05)"
     )
 
 
@@ -266,34 +267,34 @@ def test_recall_out_of_reach():
     assert error_of("real-search(by='rank')", e) == (
         "No choice of models reaches this recall on the known label sets.\n"
         "  got:     recall 0.97\n"
-        "  allowed: up to 0.7500, which all models together reach\n"
+        "  allowed: up to 0.7500, the recall of all models together\n"
         "  do:      lower the recall, or add models or longer lists"
     )
     assert error_of("mean-probability", e) == (
         "No threshold reaches this recall on the known label sets.\n"
         "  got:     recall 0.97\n"
-        "  allowed: up to 0.7500, which all listed classes reach\n"
+        "  allowed: up to 0.7500, the recall of all listed classes\n"
         "  do:      lower the recall, or add models or longer lists"
     )
 
 
 def test_recall_that_is_no_share():
     assert error_of("real-search(recall=97)", ensemble()) == (
-        "The recall is a share.\n  got:     97\n  allowed: over 0, up to 1"
+        "The recall is not a share.\n  got:     97\n  allowed: above 0, at most 1"
     )
 
 
 def test_nothing_to_fit_temperatures_on():
     assert error_of("mean-probability(threshold=0.1)", ensemble(label=(-1, -1, -1))) == (
-        "There is nothing to fit temperatures on.\n"
+        "There are no labels to fit temperatures to.\n"
         "  got:     no known label set and no original label\n"
-        "  allowed: one of them for some of the images"
+        "  allowed: known label sets or original labels of some of the images"
     )
 
 
 def test_another_kind_of_images_to_leave_out():
     assert error_of("union", ensemble(), leave_out="all") == (
-        "This is no kind of images to leave out.\n  got:     all\n  allowed: proposals, models, nothing"
+        "Such images cannot be left out.\n  got:     all\n  allowed: proposals, models, nothing"
     )
 
 

@@ -357,7 +357,7 @@ def test_scores_of_another_shape(name: str, options: dict[str, bool]) -> None:
     assert str(error.value) == (
         "The scores do not fit the label sets.\n"
         "  got:     scores of shape (1, 3)\n"
-        "  allowed: shape (1, 2): one row an image, one column a class"
+        "  allowed: shape (1, 2): one row per image, one column per class"
     )
 
 
@@ -369,8 +369,8 @@ def test_nan_scores(name: str, options: dict[str, bool]) -> None:
     assert str(error.value) == (
         "The scores of 2 answered cells are NaN.\n"
         "  where:   first in row 1, class 0\n"
-        "  allowed: any other number, infinite ones included\n"
-        "  do:      find out where the model's numbers overflow, or leave these images out (usable False)"
+        "  allowed: any other number, including infinite ones\n"
+        "  do:      fix the overflow in the model, or leave these images out (usable False)"
     )
 
 

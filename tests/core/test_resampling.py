@@ -5,14 +5,12 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 
 from manyhot.core.estimates import Ratio
+from manyhot.core.model_pairs import compare_pairs, holm, paired_errors
 from manyhot.core.resampling import (
     Bootstrap,
     Cells,
     centred_interval,
-    compare_pairs,
     draw_counts,
-    holm,
-    paired_errors,
     percentile_interval,
     wilson_interval,
 )

@@ -149,10 +149,10 @@ def test_a_folder_is_not_written_over_what_is_read_in_it(files):
     inner = files / "hub" / "data" / "train-00000-of-00001.parquet"
     before = inner.read_bytes()
     assert message(lambda: convert(inner, "hub", to="hf-labels")) == (
-        "The output would be written over what is read.\n"
+        "The output would overwrite an input.\n"
         "  where:   hub\n"
         f"  got:     {files.resolve() / 'hub'}\n"
-        "  do:      choose another place to write to"
+        "  do:      choose another path for the output"
     )
     assert inner.read_bytes() == before
 
@@ -227,8 +227,8 @@ def test_names_of_another_list_are_not_written(files, campaign):
     (campaign / "proposals.parquet").rename("alone/p.parquet")
     key = CLASSES.hash
     assert message(lambda: convert("alone/p.parquet", "t.json", to="label-studio")) == (
-        "The names of the classes are not known.\n  where:   t.json\n"
-        f"  got:     class list {key} of 3 classes\n  do:      give the class list: --classes"
+        "The names of the classes are unknown.\n  where:   t.json\n"
+        f"  got:     class list {key} of 3 classes\n  do:      pass the class list: --classes"
     )
 
 

@@ -134,7 +134,7 @@ def test_lists_tell_what_they_do_not_have(model):
         "net: nll, nll_mass: undefined without probabilities, or logits, of all classes (they are lists of "
         "the best classes)",
         "net: no vector (labels), no vector (sets): scaling needs logits or probabilities of all classes "
-        "(lists of the best classes)",
+        "(lists of top classes)",
     )
 
 
@@ -235,7 +235,7 @@ def test_images_without_labels(model):
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"alpha": 2}, "Alpha is the share that may be missed.\n  got:     2\n  allowed: above 0, below 1"),
+        ({"alpha": 2}, "Alpha is not a miscoverage rate.\n  got:     2\n  allowed: above 0, below 1"),
         (
             {"methods": ["platt"]},
             "There is no such 'method' of calibration.\n"

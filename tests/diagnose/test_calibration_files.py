@@ -89,18 +89,18 @@ def test_what_is_not_overwritten_and_not_found(own):
     )
     Path("net.parquet").rename("calibration.parquet")
     assert refused("labels.parquet", out=".", predictions=["calibration.parquet"]) == (
-        "The output would be written over what is read.\n"
+        "The output would overwrite an input.\n"
         "  where:   .\n"
         "  got:     calibration.parquet\n"
-        "  do:      choose another place to write to"
+        "  do:      choose another path for the output"
     )
     Path("other").mkdir()
     tables.write_labels(own, "other/prediction_sets.parquet")
     assert refused("labels.parquet", out="other", predictions=["calibration.parquet"]) == (
-        "This file is the place of another table than prediction_sets.\n"
+        "This file is reserved for another table than prediction_sets.\n"
         "  where:   other/prediction_sets.parquet\n"
         "  got:     labels\n"
-        "  do:      choose another place to write to"
+        "  do:      choose another path for the output"
     )
 
 
@@ -171,7 +171,7 @@ def test_notes_are_told_and_errors_too():
     assert done.exit_code == 0, done.output
     assert (
         "Note: lists: no vector (labels), no vector (sets): scaling needs logits or probabilities of all "
-        "classes (lists of the best classes).\n"
+        "classes (lists of top classes).\n"
     ) in done.stderr
     done = run("labels.parquet", "--predictions", "net.parquet", "--fit", "1")
     assert done.exit_code == 1

@@ -91,10 +91,10 @@ def test_what_is_not_overwritten():
     words = ["labels.parquet", "--predictions", "companions.parquet", "--k", "1", "--out", "."]
     done = CliRunner().invoke(cli.app, ["diagnose", "companions", *words])
     assert str(done.exception) == (
-        "The output would be written over what is read.\n"
+        "The output would overwrite an input.\n"
         "  where:   .\n"
         "  got:     companions.parquet\n"
-        "  do:      choose another place to write to"
+        "  do:      choose another path for the output"
     )
 
 

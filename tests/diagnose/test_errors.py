@@ -133,7 +133,7 @@ def test_findings_are_checked(labels):
     at = table.column_names.index("state")
     other = table.set_column(at, "state", pa.array([None, "perhaps", None][: len(table)]))
     assert message(InputError, lambda: check(other, "findings")) == (
-        "The column 'state' of the findings table holds a value that does not exist.\n"
+        "The column 'state' of the findings table holds a value that is not allowed.\n"
         "  got:     perhaps\n"
         "  allowed: no, unclear, yes"
     )
@@ -392,7 +392,7 @@ def test_infinite_logits_are_refused(labels):
     scores[:, 4] = [3, np.inf, 9]
     dense = Predictions(IDS[:3], "m", scores=scores, score_kind="logit")
     assert message(InputError, lambda: sort(labels, [dense])) == (
-        "Logits without a softmax: a row holds NaN, infinity, or nothing but minus infinity.\n"
+        "The logits have no softmax: a row holds NaN, infinity, or only minus infinity.\n"
         "  where:   m, image 1.jpg\n"
         "  got:     1 of 3 rows\n"
         "  allowed: finite logits; minus infinity for a class that is ruled out\n"
@@ -432,7 +432,7 @@ def test_probabilities_that_are_none(labels):
         "  where:   m, image 0.jpg\n"
         "  got:     7\n"
         "  allowed: 0 to 1\n"
-        "  do:      say what the scores are: logit, probability or score; a list of logits needs "
+        "  do:      declare the kind of the scores: logit, probability or score; a list of logits needs "
         "logsumexp over all classes"
     )
 

@@ -267,10 +267,10 @@ def test_a_campaign(own):
     }
     refused = message(InputError, lambda: sort("pets", "pets/labels.parquet"))
     assert refused == (
-        "This file is the place of another table than findings.\n"
+        "This file is reserved for another table than findings.\n"
         "  where:   pets/labels.parquet\n"
         "  got:     labels\n"
-        "  do:      choose another place to write to"
+        "  do:      choose another path for the output"
     )
 
 
@@ -376,13 +376,13 @@ def test_bad_files(own):
         "imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file"
     )
     assert run("labels.parquet", "labels.parquet", predictions=["net.parquet"]) == (
-        "The output would be written over what is read.\n"
+        "The output would overwrite an input.\n"
         "  where:   labels.parquet\n"
         "  got:     labels.parquet\n"
-        "  do:      choose another place to write to"
+        "  do:      choose another path for the output"
     )
     assert run("labels.parquet", "x.parquet", predictions=["x-counts.csv"]).splitlines()[:2] == [
-        "The output would be written over what is read.",
+        "The output would overwrite an input.",
         "  where:   x-counts.csv",
     ]
     assert run("labels.parquet", predictions=["net.parquet"], index="folder") == (

@@ -316,10 +316,10 @@ def test_what_is_refused():
     Path("maps").mkdir()
     Path("boxes.parquet").rename("maps/maps.parquet")
     assert refused(InputError, out="maps", objects="maps/maps.parquet") == (
-        "The output would be written over what is read.\n"
+        "The output would overwrite an input.\n"
         "  where:   maps\n"
         "  got:     maps/maps.parquet\n"
-        "  do:      choose another place to write to"
+        "  do:      choose another path for the output"
     )
 
 

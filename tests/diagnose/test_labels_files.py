@@ -159,10 +159,10 @@ def test_bad_input(own):
         "There are no predictions.\n  where:   labels.parquet\n  do:      give some: --predictions FILE"
     )
     assert run("labels.parquet", "labels.parquet", predictions=["run"]) == (
-        "The output would be written over what is read.\n"
+        "The output would overwrite an input.\n"
         "  where:   labels.parquet\n"
         "  got:     labels.parquet\n"
-        "  do:      choose another place to write to"
+        "  do:      choose another path for the output"
     )
     assert run("run", models=["resnet*"]) == (
         "No model is called so.\n  got:     resnet*\n  allowed: net\n  do:      did you mean 'net'?"

@@ -224,7 +224,7 @@ def test_bad_input(images):
         "  where:   net, image a.jpg\n"
         "  got:     27\n"
         "  allowed: 0 to 1\n"
-        "  do:      say what the scores are: logit, probability or score; a list of logits needs "
+        "  do:      declare the kind of the scores: logit, probability or score; a list of logits needs "
         "logsumexp over all classes"
     )
     assert message(MatchError, lambda: find(images, [dense(P[:4], ids=IDS[:4])])) == (

@@ -151,7 +151,7 @@ def test_a_page_needs_nothing_else_and_runs_no_scripts_but_its_own(found):
 def test_each_table_alone_makes_a_page(tmp_path, name):
     tables.write(tables.schema(name).empty_table(), tmp_path / f"{name}.parquet", name)
     assert has_diagnosis(tmp_path)
-    assert "How the numbers were made" in words(page(tmp_path))
+    assert "Method" in words(page(tmp_path))
 
 
 def test_report_draws_it_anew(found):
@@ -163,5 +163,5 @@ def test_report_draws_it_anew(found):
 
 def test_a_file_in_the_way(found):
     (found / "report").write_text("")
-    with pytest.raises(OutputError, match="A file is where the report's folder would be"):
+    with pytest.raises(OutputError, match="The report's folder cannot be made: a file has its name"):
         write_diagnosis(found)

@@ -139,10 +139,10 @@ def test_what_is_refused():
     with pytest.raises(InputError) as error:
         diagnose("out/losses.parquet", "other.parquet")
     assert str(error.value) == (
-        "The output would be written over what is read.\n"
+        "The output would overwrite an input.\n"
         "  where:   out\n"
         "  got:     out/losses.parquet\n"
-        "  do:      choose another place to write to"
+        "  do:      choose another path for the output"
     )
 
 

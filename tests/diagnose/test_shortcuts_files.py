@@ -444,11 +444,11 @@ def test_what_is_refused():
     planted()
     known, one = from_keys(("dog", "ball", "tree", "square")), from_keys(("square",))
     assert refused(MatchError, labels="labels.parquet") == (
-        "The table is over another class list than the one that is given.\n"
+        "The table has another class list than the one passed.\n"
         "  where:   labels\n"
         f"  got:     4 classes, class list {known.hash}\n"
         f"  allowed: 1 classes, class list {one.hash}\n"
-        "  do:      give the class list that the table was made with, or leave it out"
+        "  do:      pass the class list of the table, or omit it"
     )
     assert not Path("out").exists()
 

@@ -67,14 +67,14 @@ def test_a_bad_batch_is_not_added():
 
 def test_lengths_must_agree():
     assert message(lambda: evaluate(SETS, {"m": SCORES[:3]})) == (
-        "There are not as many predictions as labels, which are matched by position.\n"
+        "Predictions and labels, which are matched by position, differ in length.\n"
         "  where:   m\n"
         "  got:     3 rows\n"
         "  allowed: 4\n"
-        "  do:      give tables with image ids to judge a part"
+        "  do:      pass tables with image ids to evaluate a part"
     )
     assert message(lambda: evaluate(SETS, SCORES, reading=Reading(label=[0, 1]))) == (
-        "There are not as many original labels as label sets.\n  got:     2\n  allowed: 4"
+        "Original labels and label sets differ in length.\n  got:     2\n  allowed: 4"
     )
 
 
@@ -83,7 +83,7 @@ def test_the_number_of_classes_comes_from_a_matrix():
     multi_hot[range(4), range(4)] = 1
     assert evaluate(multi_hot, np.array([[0], [1], [5], [3]]), resamples=0).value("real1") == 0.75
     assert message(lambda: evaluate(SETS, np.array([[0]] * 4))) == (
-        "The number of classes is not known.\n  do:      give n_classes"
+        "The number of classes is not known.\n  do:      pass n_classes"
     )
 
 
@@ -132,9 +132,9 @@ def test_frames_and_series():
 
 def test_lists_of_different_lengths():
     assert message(lambda: evaluate([[0], [1]], [[0, 1], [1]], reading=Reading(n_classes=4))) == (
-        "Predictions of different lengths are no array.\n"
+        "Predictions of different lengths are not an array.\n"
         "  where:   model\n"
-        "  do:      fill short lists up with -1"
+        "  do:      pad short lists with -1"
     )
 
 

@@ -142,7 +142,7 @@ def test_columns_are_put_into_the_order_of_the_class_list_of_a_table():
         "  got:     1 name not in the class list imagenet1k, such as gold fish; "
         "1 name of the class list imagenet1k missing, such as n01443537\n"
         "  allowed: the 1,000 names of the class list imagenet1k, in any order\n"
-        "  do:      rename or select columns; arrays, as .to_numpy() makes them, are matched by position"
+        "  do:      rename or select columns; arrays, such as by .to_numpy(), are matched by position"
     )
 
 
@@ -156,8 +156,8 @@ def test_columns_beside_a_table_over_a_class_list_of_which_the_hash_alone_is_kno
         "  where:   model, beside labels\n"
         f"  got:     columns such as {CLASSES[COLUMNS[0]]}, {CLASSES[COLUMNS[1]]}\n"
         f"  allowed: the 5 keys of class list {classes.hash}\n"
-        "  do:      call the columns by the keys and put them into their order; "
-        "arrays, as .to_numpy() makes them, are matched by position"
+        "  do:      name the columns after the keys and sort them in their order; "
+        "arrays, such as by .to_numpy(), are matched by position"
     )
 
 
@@ -176,7 +176,7 @@ def test_batches_of_frames():
         "  got:     1 name not in earlier batches, such as horse; "
         "1 name of earlier batches missing, such as cow\n"
         "  allowed: the 5 names of earlier batches, in any order\n"
-        "  do:      rename or select columns; arrays, as .to_numpy() makes them, are matched by position"
+        "  do:      rename or select columns; arrays, such as by .to_numpy(), are matched by position"
     )
     evaluator.reset()
     evaluator.update(other, HOT)
@@ -208,18 +208,18 @@ def test_label_issues_of_series_and_frames():
 
 def test_other_images_are_refused():
     assert message(lambda: evaluate(LABELS, {"net": FRAME.iloc[2:].rename({IDS[5]: "new.jpg"})})) == (
-        "The rows of two frames are not the same images.\n"
+        "Two frames have different images.\n"
         "  where:   net, beside labels\n"
         "  got:     1 id not in labels, such as new.jpg; "
         f"3 ids of labels missing, such as {IDS[0]}, {IDS[1]}\n"
         "  allowed: the 40 ids of labels, in any order\n"
-        "  do:      give all frames the rows that they share, such as labels.loc[scores.index]; "
-        "arrays, as .to_numpy() makes them, are matched by position"
+        "  do:      select the common rows of all frames, such as labels.loc[scores.index]; "
+        "arrays, such as by .to_numpy(), are matched by position"
     )
     assert message(
         lambda: evaluate(LABELS, SCORES, reading=Reading(label=pd.Series(LABEL, IDS).iloc[1:]))
     ).startswith(
-        "The rows of two frames are not the same images.\n"
+        "Two frames have different images.\n"
         "  where:   label, beside labels\n"
         f"  got:     1 id of labels missing, such as {IDS[0]}\n"
     )
@@ -231,7 +231,7 @@ def test_other_classes_are_refused():
         "  where:   model, beside labels\n"
         "  got:     1 name not in labels, such as horse; 1 name of labels missing, such as cow\n"
         "  allowed: the 5 names of labels, in any order\n"
-        "  do:      rename or select columns; arrays, as .to_numpy() makes them, are matched by position"
+        "  do:      rename or select columns; arrays, such as by .to_numpy(), are matched by position"
     )
     assert message(
         lambda: evaluate([[0]] * N, {"a": FRAME, "b": FRAME.iloc[:, :4]}, reading=Reading(n_classes=5))
@@ -244,7 +244,7 @@ def test_what_is_there_twice_is_refused():
         "  where:   model\n"
         f"  got:     {IDS[0]}\n"
         "  allowed: each id once\n"
-        "  do:      keep one row an image, or number the rows with .reset_index(drop=True)"
+        "  do:      retain one row per image, or number the rows with .reset_index(drop=True)"
     )
     assert message(lambda: evaluate(LABELS, FRAME.rename(columns={"cow": "cat"}))) == (
         "A class has more than one column.\n"
@@ -260,18 +260,18 @@ def test_an_order_that_is_not_clear_is_refused():
     shuffled = scores.iloc[ROWS]
     first = ", ".join(map(str, ROWS[:2]))
     assert message(lambda: evaluate(labels, shuffled)) == (
-        "Of two frames one has the default index, the other the same numbers in another order.\n"
+        "One frame has the default index, another the same numbers in another order.\n"
         "  where:   labels, beside model\n"
         f"  got:     model begins with rows {first}\n"
         "  allowed: the same index, or ids of images\n"
-        "  do:      give both the index that belongs to their rows; "
-        "arrays, as .to_numpy() makes them, are matched by position"
+        "  do:      set the index of both to the ids of their rows; "
+        "arrays, such as by .to_numpy(), are matched by position"
     )
     assert judged(labels.iloc[ROWS[::-1]], shuffled) == pytest.approx(EXPECTED, abs=1e-6)
     assert message(lambda: evaluate(HOT, {"a": FRAME, "b": FRAME.iloc[ROWS]})) == (
-        "Two frames have their rows in different orders, and labels may be in either.\n"
+        "Two frames have rows in different orders, and labels may be in either.\n"
         "  where:   b, beside a\n"
         "  got:     labels without an index\n"
         "  allowed: frames in one order, or labels as a frame, too\n"
-        "  do:      put the rows of all frames into the order of labels"
+        "  do:      put the rows of all frames in the order of labels"
     )

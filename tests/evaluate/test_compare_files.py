@@ -105,7 +105,7 @@ def test_photographs_stay_when_a_report_is_drawn_anew(tmp_path):
         "The file does not hold the pictures of a report.\n"
         f"  where:   {tmp_path / 'out' / 'pictures.json'}\n"
         "  got:     'thumbnail'\n"
-        "  do:      judge again, or delete the file for a report without pictures"
+        "  do:      evaluate again, or delete the file for a report without pictures"
     )
 
 
@@ -195,7 +195,7 @@ def test_a_folder_without_results(tmp_path):
     assert str(error.value) == (
         "The folder holds no results.\n"
         f"  where:   {tmp_path}\n"
-        "  allowed: a folder with results.parquet, as manyhot evaluate and manyhot compare write it"
+        "  allowed: a folder with results.parquet, written by manyhot evaluate or manyhot compare"
     )
 
 
@@ -265,9 +265,9 @@ def test_a_folder_of_two_runs_is_noticed(two, tmp_path):
     with pytest.raises(InputError) as error:
         report_folder(tmp_path / "one")
     assert str(error.value) == (
-        "The folder holds tables of two runs: one of them was interrupted, or two wrote at once.\n"
+        "The folder holds tables of two runs: one was interrupted, or two ran at the same time.\n"
         f"  where:   {tmp_path / 'one' / 'drops.parquet'}\n"
-        "  do:      run it again, into a folder of its own"
+        "  do:      run it again with another folder"
     )
 
 
@@ -280,10 +280,10 @@ def test_the_output_may_not_be_an_input(two, tmp_path):
         with pytest.raises(InputError) as error:
             compared(sources, tmp_path / "x" / ".." / "one")
         assert str(error.value) == (
-            "The output would be written over what is read.\n"
+            "The output would overwrite an input.\n"
             f"  where:   {tmp_path / 'x' / '..' / 'one'}\n"
             f"  got:     {sources[0]}\n"
-            "  do:      choose another place to write to"
+            "  do:      choose another path for the output"
         )
     assert before == {p: p.read_bytes() for p in out.glob("*.*")}
 
@@ -292,10 +292,10 @@ def test_no_command_writes_over_its_input(two, tmp_path):
     before = two[0].read_bytes()
     for words in (("convert", "a.csv", "a.csv"), ("leaderboard", "a.csv", "--out", "./a.csv")):
         assert manyhot(*words, cwd=tmp_path, code=3).stderr == (
-            "Error: The output would be written over what is read.\n"
+            "Error: The output would overwrite an input.\n"
             f"  where:   {'a.csv'}\n"
             "  got:     a.csv\n"
-            "  do:      choose another place to write to\n"
+            "  do:      choose another path for the output\n"
         )
     assert two[0].read_bytes() == before
 
@@ -321,9 +321,9 @@ def test_a_file_where_the_report_would_be(two, tmp_path):
     compared(two, tmp_path / "out")
     (tmp_path / "out" / "report").write_text("")
     assert manyhot("report", "out", cwd=tmp_path, code=6).stderr == (
-        "Error: A file is where the report's folder would be.\n"
+        "Error: The report's folder cannot be made: a file has its name.\n"
         f"  where:   {'out/report'}\n"
-        "  do:      move it, or rename it\n"
+        "  do:      move or rename the file\n"
     )
 
 

@@ -138,9 +138,9 @@ def test_nothing_to_fit_to(model, method):
     bare = as_labels([[] for _ in range(N)], n_classes=C, label=[0] * N)
     for predictions in (net,) if method == "vector" else (net, lists_of(net, 3)):
         assert refused(lambda p=predictions: calibrate(bare, p, method=method)) == (
-            "There is nothing to fit to.\n"
+            "No image has labels to fit to.\n"
             "  got:     no image with a label set\n"
-            "  allowed: images of the split that is fitted on, with labels"
+            "  allowed: images with labels in the split that is fitted on"
         )
 
 
@@ -171,5 +171,5 @@ def test_what_is_refused(model):
     )
     assert refused(lambda: calibrate(labels, lists_of(net, 3), method="vector")).splitlines()[:2] == [
         "Scaling needs logits or probabilities of all classes.",
-        "  got:     lists of the best classes",
+        "  got:     lists of top classes",
     ]

@@ -200,9 +200,9 @@ def test_a_model_that_predicts_none_of_the_images(predicted, tmp_path):
     with pytest.raises(MatchError) as error:
         gallery_of(predicted, tmp_path / "out", images=images)
     assert str(error.value) == (
-        "No image of my/first is in the images.\n  got:     ids such as 0.jpg, 1.jpg\n"
+        "No images are in both the images and my/first.\n  got:     ids such as 0.jpg, 1.jpg\n"
         "  allowed: ids such as other0.jpg, other1.jpg\n"
-        "  do:      give the file that names the images of each row, or labels of the same data set"
+        "  do:      pass the file with the images of each row, or labels of the same data set"
     )
 
 
@@ -223,7 +223,7 @@ def test_other_class_lists_are_refused(predicted, tmp_path):
     with pytest.raises(MatchError) as error:
         gallery_of(predicted, tmp_path / "out")
     assert str(error.value) == (
-        "third predicts another number of classes than my/first.\n"
+        "third has another number of classes than my/first.\n"
         f"  where:   {predicted / 'third.parquet'}\n"
         "  got:     10 classes\n  allowed: 3 classes\n"
         "  do:      predict over the same class list, or convert the file"
@@ -234,8 +234,8 @@ def test_the_folder_is_not_what_is_read(predicted):
     with pytest.raises(InputError) as error:
         gallery_of(predicted, predicted)
     assert str(error.value) == (
-        f"The output would be written over what is read.\n  where:   {predicted}\n  got:     {predicted}\n"
-        "  do:      choose another place to write to"
+        f"The output would overwrite an input.\n  where:   {predicted}\n  got:     {predicted}\n"
+        "  do:      choose another path for the output"
     )
 
 

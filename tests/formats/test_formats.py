@@ -59,7 +59,7 @@ def test_real_json_of_another_length(tmp_path):
         f"  where:   {path}\n"
         "  got:     2 entries\n"
         "  allowed: 50,000\n"
-        "  do:      for another data set use a table of image_id and classes"
+        "  do:      for another data set, use a table of image_id and classes"
     )
 
 
@@ -147,7 +147,7 @@ def test_npz_that_leaves_it_open(tmp_path, rows):
     path = tmp_path / "m.npz"
     np.savez(path, left=np.zeros((3, 5)), right=np.zeros((3, 5)))
     assert message(lambda: read_predictions(path, rows=rows)) == (
-        "It is not clear which array holds the predictions.\n"
+        "The array of predictions is ambiguous.\n"
         f"  where:   {path}\n"
         "  got:     left, right\n"
         "  allowed: one of classes, indices, topk, top_k, preds, predictions, logits, probabilities, probs, "
@@ -161,7 +161,7 @@ def test_array_without_row_order(tmp_path):
     assert message(lambda: read_predictions(path)) == (
         "The file does not say which image each row is.\n"
         f"  where:   {path}\n"
-        "  do:      give the row order with --rows: a data-set JSON, a CSV with image_id, or a list of ids"
+        "  do:      pass the row order with --rows: a data-set JSON, a CSV with image_id, or a list of ids"
     )
 
 
@@ -169,11 +169,11 @@ def test_array_with_another_number_of_rows(tmp_path, rows):
     path = tmp_path / "m.npy"
     np.save(path, np.zeros((4, 5), int))
     assert message(lambda: read_predictions(path, rows=rows)) == (
-        "The predictions have another number of rows than the row order has images.\n"
+        "The predictions and the row order have different numbers of rows.\n"
         f"  where:   {path}\n"
         "  got:     4 rows\n"
         "  allowed: 3\n"
-        "  do:      give the row order of this file"
+        "  do:      pass the row order of this file"
     )
 
 
@@ -181,11 +181,11 @@ def test_scores_over_another_number_of_classes(tmp_path, rows):
     path = tmp_path / "m.npy"
     np.save(path, np.zeros((3, 998), np.float32))
     assert message(lambda: read_predictions(path, rows=rows)) == (
-        "The scores have another number of classes than the class list.\n"
+        "The scores and the class list have different numbers of classes.\n"
         f"  where:   {path}\n"
         "  got:     998 columns\n"
         "  allowed: 1,000\n"
-        "  do:      give the class list that the model predicts over, with --classes"
+        "  do:      pass the class list of the model with --classes"
     )
 
 
@@ -250,7 +250,7 @@ def test_archive_without_arrays(tmp_path, rows):
     path = tmp_path / "m.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "nothing")
-    assert "which array holds the predictions" in message(lambda: read_predictions(path, rows=rows))
+    assert "array of predictions is ambiguous" in message(lambda: read_predictions(path, rows=rows))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -344,7 +344,7 @@ def test_file_of_another_kind(tmp_path):
         f"  where:   {path}\n"
         "  got:     images (images-table)\n"
         f"  allowed: {LABEL_FORMATS}\n"
-        "  do:      give it where images are asked for"
+        "  do:      pass it as images"
     )
 
 
@@ -449,7 +449,7 @@ def test_class_list_in_another_order_than_it_says(tmp_path):
     path = tmp_path / "c.csv"
     path.write_text("class_id,key\n1,a\n0,b\n")
     assert message(lambda: read_classes(path)) == (
-        "The column 'class_id' of a class list counts its rows from 0.\n"
+        "The column 'class_id' of a class list does not number its rows from 0.\n"
         f"  where:   {path}\n"
         "  got:     1, 0\n"
         "  allowed: 0, 1, 2, …"
@@ -496,7 +496,7 @@ def test_huge_classes_do_not_wrap_around(tmp_path):
         "  where:   l, image a\n"
         "  got:     2147483647\n"
         "  allowed: 0 to 999\n"
-        "  do:      check which class list the file is over"
+        "  do:      check the class list of the file"
     )
 
 

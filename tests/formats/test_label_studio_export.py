@@ -165,8 +165,8 @@ def test_of_two_annotations_by_one_rater_the_later_counts(write, message):
         "A rater answers a question twice.\n"
         "  where:   export, image a.jpg, class 0\n"
         "  got:     rater 7\n"
-        "  allowed: one answer of each rater to each question, or `round` or `answered_at` to tell the last\n"
-        "  do:      leave one of the answers out"
+        "  allowed: one answer of each rater to each question, or `round` or `answered_at` for the order\n"
+        "  do:      remove one of the answers"
     )
 
 
@@ -228,21 +228,21 @@ ONE = "{path}, task 1, annotation 11"
 BROKEN = {
     "unknown class": (
         put("result", [result("classes", "cow")]),
-        f"A choice is no class.\n  where:   {ONE}\n  got:     'cow'\n"
+        f"A choice is not a class.\n  where:   {ONE}\n  got:     'cow'\n"
         "  allowed: the keys and names of the 4 classes of four\n"
-        "  do:      give the class list of the project: --classes",
+        "  do:      pass the class list of the project: --classes",
     ),
     "unknown class shown": (
         in_data("classes", [{"value": "cow"}]),
-        "A choice is no class.\n  where:   {path}, task 1\n  got:     'cow'\n"
+        "A choice is not a class.\n  where:   {path}, task 1\n  got:     'cow'\n"
         "  allowed: the keys and names of the 4 classes of four\n"
-        "  do:      give the class list of the project: --classes",
+        "  do:      pass the class list of the project: --classes",
     ),
     "a choice that is no text": (
         put("result", [result("classes", ["cat"])]),
-        f"A choice is no class.\n  where:   {ONE}\n  got:     ['cat']\n"
+        f"A choice is not a class.\n  where:   {ONE}\n  got:     ['cat']\n"
         "  allowed: the keys and names of the 4 classes of four\n"
-        "  do:      give the class list of the project: --classes",
+        "  do:      pass the class list of the project: --classes",
     ),
     "not shown": (
         put("result", [result("classes", "pot")]),
@@ -251,12 +251,12 @@ BROKEN = {
     "yes and maybe": (
         put("result", [result("classes", "cat"), result("maybe", "cat")]),
         f"A class is answered both yes and maybe.\n  where:   {ONE}\n  got:     cat\n"
-        "  do:      correct the annotation in Label Studio and export anew",
+        "  do:      correct the annotation in Label Studio and export the project again",
     ),
     "unknown question": (
         put("result", [result("quality", "good")]),
-        f"A question of the project is not known.\n  where:   {ONE}\n  got:     'quality'\n"
-        "  allowed: 'classes', for what is yes, and 'maybe', for what is maybe\n"
+        f"A question of the project is unknown.\n  where:   {ONE}\n  got:     'quality'\n"
+        "  allowed: 'classes' for yes, and 'maybe' for maybe\n"
         "  do:      say what it is: --format \"label-studio(yes='…', maybe='…', skip='…')\"",
     ),
     "no choices": (
@@ -270,30 +270,31 @@ BROKEN = {
     ),
     "nobody": (
         lambda content: first(content).pop("completed_by"),
-        f"An annotation does not say who made it.\n  where:   {ONE}\n  got:     completed_by absent\n"
+        f"An annotation has no rater.\n  where:   {ONE}\n  got:     completed_by absent\n"
         "  allowed: the number of a user, or an object with an id\n"
-        "  do:      export the project anew, with its annotators",
+        "  do:      export the project again, with its annotators",
     ),
     "somebody without an id": (
         put("completed_by", {"email": "r@example.org"}),
-        f"An annotation does not say who made it.\n  where:   {ONE}\n"
+        f"An annotation has no rater.\n  where:   {ONE}\n"
         "  got:     completed_by {'email': 'r@example.org'}\n"
         "  allowed: the number of a user, or an object with an id\n"
-        "  do:      export the project anew, with its annotators",
+        "  do:      export the project again, with its annotators",
     ),
     "a task twice": (
         lambda content: content[1].__setitem__("id", 1),
         "The file holds the same task twice.\n  where:   {path}, task 1\n"
-        "  do:      keep one of the two, or export anew",
+        "  do:      remove one of the two, or export the project again",
     ),
     "an annotation twice": (
         lambda content: content[1]["annotations"][0].__setitem__("id", 11),
         "The file holds the same annotation twice.\n  where:   {path}, task 2, annotation 11\n"
-        "  do:      keep one of the two, or export anew",
+        "  do:      remove one of the two, or export the project again",
     ),
     "an id that is none": (
         put("id", [1]),
-        "The id of the annotation is no number.\n  where:   {path}, task 1, annotation [1]\n  got:     [1]",
+        "The id of the annotation is not a number.\n"
+        "  where:   {path}, task 1, annotation [1]\n  got:     [1]",
     ),
     "cancelled perhaps": (
         put("was_cancelled", "no"),
@@ -321,17 +322,17 @@ BROKEN = {
     ),
     "negative seconds": (
         put("lead_time", -1),
-        f"The lead time is no number of seconds.\n  where:   {ONE}\n  got:     -1\n  allowed: 0 or more",
+        f"The lead time is not a number of seconds.\n  where:   {ONE}\n  got:     -1\n  allowed: 0 or more",
     ),
     "no image": (
         lambda content: content[0]["data"].pop("image"),
-        "The task does not name its image.\n  where:   {path}, task 1\n  got:     classes\n"
+        "The task has no image.\n  where:   {path}, task 1\n  got:     classes\n"
         "  allowed: a text in the field 'image_id' or 'image'\n"
         "  do:      name the field: --format \"label-studio(image='…')\"",
     ),
     "a folder for an image": (
         in_data("image", "https://example.org/"),
-        "The task does not name its image.\n  where:   {path}, task 1\n  got:     'https://example.org/'",
+        "The task has no image.\n  where:   {path}, task 1\n  got:     'https://example.org/'",
     ),
     "no address": (
         in_data("image", "http://[1"),
@@ -339,9 +340,9 @@ BROKEN = {
     ),
     "nothing shown": (
         lambda content: content[0]["data"].pop("classes"),
-        "It is not known which classes were shown: not asked is not no.\n  where:   {path}, task 1\n"
+        "The classes that were shown are unknown, and not asked is not no.\n  where:   {path}, task 1\n"
         "  got:     no list in the field 'classes' of its data\n  allowed: image\n"
-        "  do:      name the field, or say that all were shown: --format \"label-studio(asked='*')\"",
+        "  do:      pass the field, or declare that all were shown: --format \"label-studio(asked='*')\"",
     ),
     "shown twice": (
         in_data("classes", ["cat", "cat"]),
@@ -357,14 +358,14 @@ BROKEN = {
     ),
     "no answers": (
         lambda content: content.__delitem__(slice(0, 2)),
-        "No annotation of the file answers anything.\n  where:   {path}\n"
+        "The file has no annotation with answers.\n  where:   {path}\n"
         "  do:      annotate the tasks in Label Studio and export the project as JSON",
     ),
     "cancelled alone": (
         lambda content: content.__setitem__(
             slice(None), [task(1, "a", ["cat"], EXPORT[0]["annotations"][2])]
         ),
-        "No annotation of the file answers anything.\n  where:   {path}\n  got:     1 cancelled\n"
+        "The file has no annotation with answers.\n  where:   {path}\n  got:     1 cancelled\n"
         "  do:      annotate the tasks in Label Studio and export the project as JSON",
     ),
 }
@@ -386,7 +387,7 @@ def test_json_min_is_refused_by_name(write, message):
     row = {"image": "a.jpg", "id": 1, "classes": {"choices": ["cat"]}, "annotator": 1, "annotation_id": 1}
     path = write([row])
     assert message(lambda: votes(path)) == (
-        "This is Label Studio's JSON-MIN, which does not tell cancelled annotations.\n"
+        "This is Label Studio's JSON-MIN, which does not mark cancelled annotations.\n"
         f"  where:   {path}, task 1\n"
         "  allowed: the export as JSON\n"
         "  do:      export the project as JSON"
@@ -517,13 +518,13 @@ def test_wrong_proposals(proposals, tmp_path, message):
 
     assert wrong(proposals.set_column(1, "class_id", pa.array([0, 1000, 1], pa.int32()))) == (
         f"A class is out of range.\n  where:   {path}, image a.jpg\n  got:     1000\n  allowed: 0 to 3\n"
-        "  do:      give the class list of the proposals: --classes"
+        "  do:      pass the class list of the proposals: --classes"
     )
     assert wrong(pa.concat_tables([proposals, proposals])) == (
         f"A class is proposed twice.\n  where:   {path}, image a.jpg\n  got:     class 0"
     )
     assert wrong(proposals, "label-studio(checked='0.5')") == (
-        "The option 'checked' is a score.\n  got:     '0.5'\n  allowed: a number"
+        "The option 'checked' is not a score.\n  got:     '0.5'\n  allowed: a number"
     )
     assert wrong(proposals.slice(0, 0)) == f"No image has a class to ask about.\n  where:   {path}"
     assert not list(tmp_path.iterdir())
@@ -702,7 +703,7 @@ def test_labels_as_annotations_come_back_as_answers(labels, tmp_path):
 @pytest.mark.parametrize("by", ["''", "True", "0.5"])
 def test_nobody_to_answer(labels, tmp_path, message, by):
     assert message(lambda: save(labels, tmp_path / "a.json", f"label-studio(by={by})", classes=CLASSES)) == (
-        f"The option 'by' is a rater.\n  got:     {by}\n  allowed: a number or a name"
+        f"The option 'by' is not a rater.\n  got:     {by}\n  allowed: a number or a name"
     )
 
 
@@ -710,8 +711,8 @@ def test_names_are_not_those_of_another_list(proposals, tmp_path, message):
     """Class 0 of four is no tench, though nobody gave the list."""
     told = proposals.replace_schema_metadata({"manyhot.classes": CLASSES.hash, "manyhot.n_classes": "4"})
     assert message(lambda: save(told, tmp_path / "t.json", "label-studio", holds="proposals")) == (
-        "The names of the classes are not known.\n  where:   t.json\n"
-        f"  got:     class list {CLASSES.hash} of 4 classes\n  do:      give the class list: --classes"
+        "The names of the classes are unknown.\n  where:   t.json\n"
+        f"  got:     class list {CLASSES.hash} of 4 classes\n  do:      pass the class list: --classes"
     )
     other = from_keys(["a", "b", "c", "d"], "other")
     for found, holds in ((told, "proposals"), (votes_of([("a.jpg", 0, "7", "yes")]), "votes")):
@@ -720,10 +721,10 @@ def test_names_are_not_those_of_another_list(proposals, tmp_path, message):
             MatchError,
         )
         assert said == (
-            f"The {holds} are over another class list.\n"
+            f"The {holds} have another class list.\n"
             f"  where:   {'t.json' if holds == 'proposals' else 'mine'}\n"
             f"  got:     other: 4 classes, hash {other.hash}\n"
             f"  allowed: 4 classes, hash {CLASSES.hash}\n"
-            f"  do:      give the class list of the {holds}: --classes"
+            f"  do:      pass the class list of the {holds}: --classes"
         )
     assert not list(tmp_path.iterdir())

@@ -101,9 +101,9 @@ def test_made_up_scores(tmp_path):
 def test_scores_alone(tmp_path, message):
     path = write_scores(tmp_path)
     assert message(lambda: read_labels(path)) == (
-        "The labels of the images that nobody rated are not in this file but in real.json.\n"
+        "The labels of images that were not rated are missing; they are in real.json.\n"
         f"  where:   {path}\n"
-        "  got:     no real.json beside it\n"
+        "  got:     no real.json in this folder\n"
         "  do:      put real.json of the same release into this folder, as in the catalogue's imagenet-real"
     )
 
@@ -112,10 +112,10 @@ def test_scores_beside_label_sets_of_another_release(tmp_path, message):
     path = write_scores(tmp_path)
     write_sets(tmp_path, i1=[3, 4, 5])
     assert message(lambda: read_labels(path)) == (
-        "The scores and the real.json beside them are not of one release.\n"
+        "The scores and the real.json in the same folder are from different releases.\n"
         f"  where:   {path}\n"
-        "  got:     2 labels of rated images in one of them only\n"
-        "  allowed: in real.json the classes with a score of 0.8 or more, and no others"
+        "  got:     2 labels of rated images in only one of them\n"
+        "  allowed: a real.json with the classes whose score is 0.8 or more, and no others"
     )
 
 
@@ -149,8 +149,8 @@ def test_scores_beside_label_sets_of_another_release(tmp_path, message):
             )
             for name in ("9" * 25, "-1", "1.5", "1_0", "\u0663", "")
         ),
-        ({"score": (0.9, 1.5)}, "A score is no probability.\n  where:   {}\n  allowed: 0 to 1"),
-        ({"score": (0.9, np.nan)}, "A score is no probability.\n  where:   {}\n  allowed: 0 to 1"),
+        ({"score": (0.9, 1.5)}, "A score is not a probability.\n  where:   {}\n  allowed: 0 to 1"),
+        ({"score": (0.9, np.nan)}, "A score is not a probability.\n  where:   {}\n  allowed: 0 to 1"),
         (
             {"score": (0.9,)},
             "The file is not ReaL's table of scores.\n  where:   {}\n"
@@ -396,7 +396,7 @@ def test_two_hundred_thousand_lines_of_chen_et_al(tmp_path):
     [
         (
             "a.JPEG\t0\t0,391\t0.5\n",
-            "An image has another number of probabilities than classes.\n  where:   {}, image a.JPEG\n"
+            "An image has different numbers of probabilities and classes.\n  where:   {}, image a.JPEG\n"
             "  got:     1 probabilities\n  allowed: 2",
         ),
         (
@@ -480,7 +480,7 @@ def test_lines_of_chen_et_al_over_another_class_list(tmp_path, message):
     path.write_text(CHEN)
     assert message(lambda: read_labels(path, classes=from_keys(["a", "b"]))) == (
         "A class is out of range.\n  where:   Chen et al., image n01440764_10042.JPEG\n"
-        "  got:     391\n  allowed: 0 to 1\n  do:      check which class list the file is over"
+        "  got:     391\n  allowed: 0 to 1\n  do:      check the class list of the file"
     )
 
 

@@ -169,7 +169,7 @@ def test_keys_that_stand_twice(tmp_path, message, kind):
     path.write_text(text.format(FIRST[kind]))
     assert message(lambda: read(path)) == (
         f"The JSON holds a key twice.\n  where:   {path}\n  got:     {FIRST[kind]!r}\n"
-        "  allowed: each key once\n  do:      make it again, or keep one of the two"
+        "  allowed: each key once\n  do:      make it again, or remove one of the two"
     )
 
 
@@ -179,10 +179,10 @@ def test_half_characters(tmp_path, message, kind):
     path = tmp_path / name
     path.write_text(text.format("\\ud800" + "x" * 30))
     said = message(lambda: read(path)).splitlines()
-    assert said[:2] == ["A text holds half a character (a lone surrogate).", f"  where:   {path}"]
+    assert said[:2] == ["A text holds a lone surrogate, half of a character.", f"  where:   {path}"]
     assert said[2].endswith("\\ud800" + "x" * 19 + "'")
     assert said[3:] == [
-        "  allowed: whole characters, which UTF-8 can hold",
+        "  allowed: characters that UTF-8 can hold",
         "  do:      make or fetch it again",
     ]
 
@@ -276,7 +276,7 @@ def test_damaged_metadata(tmp_path, message, key):
     told = table.schema.metadata | {f"manyhot.{key}".encode(): b"3x"}
     pq.write_table(table.replace_schema_metadata(told), path)
     assert message(lambda: read_labels(path)) == (
-        f"The metadata of the file tells a {key!r} that is no number.\n  where:   {path}\n  got:     '3x'\n"
+        f"The metadata of the file has a {key!r} that is not a number.\n  where:   {path}\n  got:     '3x'\n"
         "  do:      make or fetch it again"
     )
 

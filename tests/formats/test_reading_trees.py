@@ -76,11 +76,11 @@ def test_folders_over_a_class_list(tmp_path, message):
     }
     tree(tmp_path / "bad", ant=["d.jpg"])
     assert message(lambda: read_labels(tmp_path / "bad", classes=from_keys(["cat", "dog"], "pets"))) == (
-        "A folder is not called like a class.\n"
+        "The name of a folder is not a class.\n"
         f"  where:   {tmp_path / 'bad'}\n"
         "  got:     ant\n"
         "  allowed: keys and names of pets, or 0 to 1\n"
-        "  do:      give the class list of these folders, or move the folder away"
+        "  do:      pass the class list of these folders, or move the folder away"
     )
 
 
@@ -88,7 +88,7 @@ def test_one_name_in_two_folders(tmp_path, message):
     tree(tmp_path, n01440764=["a.jpg"], n01443537=["a.jpg"])
     assert message(lambda: read_labels(tmp_path), MatchError) == (
         f"An image is listed more than once.\n  where:   {tmp_path.name}\n  got:     1 ids, such as a.jpg\n"
-        "  allowed: each image_id once\n  do:      keep one row an image"
+        "  allowed: each image_id once\n  do:      retain one row per image"
     )
 
 
@@ -100,8 +100,8 @@ def test_folder_of_no_kind(tmp_path, message):
         "  got:     a folder of no known format\n  allowed: "
     )
     assert message(lambda: read_labels(tmp_path, format="image-folder")) == (
-        f"The folder holds no folders of images.\n  where:   {tmp_path}\n  allowed: one folder a class, with "
-        ".jpg, .jpeg, .png, .webp, .bmp, .gif, .tif, .tiff, .ppm, .pgm"
+        f"The folder holds no folders of images.\n  where:   {tmp_path}\n  allowed: one folder per class, "
+        "with .jpg, .jpeg, .png, .webp, .bmp, .gif, .tif, .tiff, .ppm, .pgm"
     )
     for read in (read_images, read_predictions):
         assert message(lambda read=read: read(tmp_path)) == (
@@ -126,7 +126,7 @@ def test_folder_of_splits(tmp_path, message, files, got):
         (tmp_path / name).touch()
     assert message(lambda: read_labels(tmp_path)) == (
         f"The folder holds splits, each with folders of images.\n  where:   {tmp_path}\n  got:     {got}\n"
-        f"  allowed: one folder a class\n  do:      give the folder of one, such as "
+        f"  allowed: one folder per class\n  do:      pass the folder of a split, such as "
         f"{tmp_path / got.partition(',')[0]}"
     )
 
@@ -291,7 +291,7 @@ def test_names_are_looked_up_in_a_class_list(tmp_path, message):
     assert message(lambda: read_labels(path, classes=from_keys(["cat", "dog"], "pets"))) == (
         f"A name in the file is not in the class list.\n  where:   {path}\n  got:     horse\n"
         "  allowed: keys and names of pets, or 0 to 1\n"
-        "  do:      leave the class list out: the data set has its own"
+        "  do:      omit the class list: the data set has its own"
     )
 
 
@@ -302,7 +302,7 @@ def test_several_splits(tmp_path, message):
     (root / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     assert message(lambda: read_labels(root)) == (
         f"The folder holds several splits, each a data set.\n  where:   {root}\n  allowed: train, test\n"
-        f"  do:      give the folder of one, such as {root / 'train'}"
+        f"  do:      pass the folder of a split, such as {root / 'train'}"
     )
     assert len(read_labels(root / "test")) == 3
 
@@ -313,14 +313,14 @@ def test_several_columns_of_labels(tmp_path, message):
         tmp_path / "d.parquet", table, {"image_id": {"_type": "Value"}, "fine": LABEL, "coarse": LABEL}
     )
     assert message(lambda: read_labels(path)) == (
-        f"It is not clear which column holds the labels.\n  where:   {path}\n  got:     fine, coarse\n"
-        "  allowed: fine, coarse\n  do:      name one: format=\"hf-labels(column='fine')\""
+        f"The column of labels is ambiguous.\n  where:   {path}\n  got:     fine, coarse\n"
+        "  allowed: fine, coarse\n  do:      choose one: format=\"hf-labels(column='fine')\""
     )
     chosen = read_labels(path, format="hf-labels(column='coarse')")
     assert chosen.table["classes"].to_pylist() == [[0]]
     assert message(lambda: read_labels(path, format="hf-labels(column='coarce')")) == (
         f"No column holds class labels.\n  where:   {path}\n  got:     coarce\n"
-        "  allowed: fine, coarse\n  do:      name one: format=\"hf-labels(column='fine')\""
+        "  allowed: fine, coarse\n  do:      choose one: format=\"hf-labels(column='fine')\""
     )
 
 
@@ -364,13 +364,13 @@ def test_incomplete_folder(tmp_path, message, harm):
     else:
         (path / "state.json").write_text("{}")
         assert message(lambda: read_labels(path)) == (
-            f"The folder is not a data set as save_to_disk writes it.\n  where:   {path}\n"
+            f"The folder was not written by save_to_disk.\n  where:   {path}\n"
             "  got:     no data files\n  do:      save it again with datasets 2.0 or later"
         )
 
 
 NOT_SAVED = (
-    "The folder is not a data set as save_to_disk writes it.\n  where:   {}\n"
+    "The folder was not written by save_to_disk.\n  where:   {}\n"
     "  got:     no data files\n  do:      save it again with datasets 2.0 or later"
 )
 

@@ -125,7 +125,7 @@ def test_labels_of_another_list(save, message):
         "A label is not in the class list.\n"
         f"  where:   {path}\n  got:     {sorted(set(LABEL['name'].ravel()))[0]}\n"
         "  allowed: keys, names and descriptions of pets\n"
-        "  do:      run inference.py with --include-index, or give the class list of the model"
+        "  do:      run inference.py with --include-index, or pass the class list of the model"
     )
 
 
@@ -142,14 +142,14 @@ def test_scores_over_all_classes(save, kind, separate):
 def test_scores_without_classes(save, message):
     path = save(columns(prob=PROB), "csv")
     assert message(lambda: read_predictions(path)) == (
-        f"The file does not say which class a score belongs to.\n  where:   {path}\n"
-        "  got:     3 scores an image, best first\n"
+        f"The classes of the scores are unknown.\n  where:   {path}\n"
+        "  got:     3 scores per image, best first\n"
         "  allowed: scores over all 1,000 classes in order (--topk 0), or scores with classes\n"
         "  do:      run inference.py with --include-index"
     )
     sorted_scores = -np.sort(np.random.default_rng(0).normal(size=(3, 1000)))
     path = save(columns(logit=sorted_scores), "parquet")
-    assert "got:     1000 scores an image, best first\n" in message(lambda: read_predictions(path))
+    assert "got:     1000 scores per image, best first\n" in message(lambda: read_predictions(path))
 
 
 def test_output_column_of_another_name(save, message):
@@ -158,7 +158,7 @@ def test_output_column_of_another_name(save, message):
     assert found.score_kind == "probability"
     path = save(columns(index=INDEX, prob=PROB, logit=PROB), "csv")
     assert message(lambda: read_predictions(path)) == (
-        f"It is not clear which column holds the scores.\n  where:   {path}\n  got:     prob, logit"
+        f"The column of scores is ambiguous.\n  where:   {path}\n  got:     prob, logit"
     )
 
 
@@ -168,14 +168,15 @@ def test_ragged_and_empty_values(tmp_path, message):
         json.dumps({"a": {"index": [1, 2], "prob": [0.5, 0.2]}, "b": {"index": [1], "prob": [0.5]}})
     )
     assert message(lambda: read_predictions(path)) == (
-        f"The images do not have one number of classes each.\n  where:   {path}\n  got:     1 to 2 values\n"
-        "  allowed: as many values for each image, as --topk says"
+        f"The images have different numbers of classes.\n  where:   {path}\n  got:     1 to 2 values\n"
+        "  allowed: the same number of values for each image, the --topk of inference.py"
     )
     path = tmp_path / "m.csv"
     path.write_text("filename,index,prob\na,1,0.5\nb,,0.5\n")
     assert message(lambda: read_predictions(path)) == (
-        f"The images do not have one number of classes each.\n  where:   {path}\n"
-        "  got:     an empty or unreadable value\n  allowed: as many values for each image, as --topk says"
+        f"The images have different numbers of classes.\n  where:   {path}\n"
+        "  got:     an empty or unreadable value\n"
+        "  allowed: the same number of values for each image, the --topk of inference.py"
     )
 
 
@@ -225,7 +226,7 @@ def test_outputs_without_images(tmp_path, message, name, text):
 
 OTHER = (
     "A column does not hold {0}.\n  where:   {1}, column {2}\n  got:     {3}\n"
-    "  allowed: {0}, or one list of them an image"
+    "  allowed: {0}, or one list of them per image"
 )
 
 

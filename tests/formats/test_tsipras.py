@@ -77,7 +77,7 @@ def test_counts_of_images_are_no_labels(folder):
         f"  where:   {folder / 'image_info.pkl'}\n"
         "  got:     annotation\n"
         "  allowed: the columns of annotations_classify_task.pkl\n"
-        "  do:      give that file"
+        "  do:      pass that file"
     )
 
 
@@ -99,7 +99,7 @@ def test_rows_keep_the_order_of_the_stream(folder, joined):
 def test_files_that_cannot_be_had(tmp_path, message, name):
     assert message(lambda: read_images(tmp_path / name)) == (
         f"The file does not exist.\n  where:   {tmp_path / name}\n"
-        "  got:     a file too large for the archive that the catalogue was made from; no format reads it"
+        "  got:     the file is too large for the archive of the catalogue; no format reads it"
     )
 
 
@@ -112,7 +112,7 @@ class Calls:
 
 
 REFUSED = (
-    "The pickle names something that could run code; it was not read.\n"
+    "The pickle contains a name that could run code; it was not read.\n"
     "  where:   {}\n"
     "  got:     {}\n"
     "  allowed: a pandas.DataFrame of numbers and texts\n"
@@ -216,7 +216,7 @@ def test_a_huge_file(tmp_path, message):
 
 LATER = (
     "The pickle was written by a later pandas or NumPy than the published files; it was not read.\n"
-    "  where:   {}\n  got:     {}, which those do not name\n"
+    "  where:   {}\n  got:     {}, which those do not contain\n"
     "  allowed: a pandas.DataFrame as it was written in 2020\n"
     "  do:      use the published file, whose checksum is in the catalogue"
 )
@@ -258,7 +258,7 @@ def test_pickles_of_two_releases(folder, tmp_path, message):
             stream = stream.replace(b"ILSVRC2012_val_00047683.JPEG", b"ILSVRC2012_val_99999999.JPEG")
         (tmp_path / name).write_bytes(stream)
     assert message(lambda: read_images(tmp_path / FILES[0])) == (
-        f"The images of the two pickles are not of one release.\n  where:   {tmp_path / FILES[1]}\n"
+        f"The images of the two pickles are from different releases.\n  where:   {tmp_path / FILES[1]}\n"
         "  got:     1 images missing\n  allowed: the 6,761 images beside it, among others"
     )
 

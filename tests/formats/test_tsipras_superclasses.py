@@ -102,7 +102,7 @@ def test_nothing_of_a_pickle_is_run(tmp_path, capfd):
     header = b"\x93NUMPY\x01\x00" + (10).to_bytes(2, "little") + b"{}       \n"
     path.write_bytes(header + pickle.dumps(Evil()))
     assert message(InputError, lambda: read_superclasses(path, 3, None)) == (
-        "The pickle names something that could run code; it was not read.\n"
+        "The pickle contains a name that could run code; it was not read.\n"
         f"  where:   {path}\n"
         f"  got:     {os.system.__module__}.system\n"
         "  allowed: an ordered dict of lists of whole numbers\n"

@@ -170,17 +170,17 @@ BAD = {
     "unknown answers": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"answer": ["yes", "1", "dunno", "no"]})),
         "This is not an answer.\n  where:   {folder}/v.csv\n  got:     '1' in 2 of 4 rows\n"
-        "  allowed: no, maybe, yes\n  do:      write these words; nothing is guessed from numbers",
+        "  allowed: no, maybe, yes\n  do:      write these words; numbers are not interpreted",
     ),
     "answers as numbers": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"answer": [1, 0, 0, 1]})),
         "This is not an answer.\n  where:   {folder}/v.csv\n  got:     '1' in 4 of 4 rows\n"
-        "  allowed: no, maybe, yes\n  do:      write these words; nothing is guessed from numbers",
+        "  allowed: no, maybe, yes\n  do:      write these words; numbers are not interpreted",
     ),
     "an unknown class": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"class_id": [3, 1000, 3, 3]})),
         "A class is out of range.\n  where:   v, image a.jpg\n  got:     1000\n  allowed: 0 to 999\n"
-        "  do:      check which class list the file is over",
+        "  do:      check the class list of the file",
     ),
     "a class that nobody knows": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"class_id": ["3", "unicorn", "3", "3"]})),
@@ -191,15 +191,15 @@ BAD = {
         lambda p: votes_from_table(table(), name="v", n_classes=5),
         "A rater answers a question twice.\n  where:   v, image a.jpg, class 0 and 3 more\n"
         "  got:     rater ann\n"
-        "  allowed: one answer of each rater to each question, or `round` or `answered_at` to tell the last\n"
-        "  do:      leave one of the answers out",
+        "  allowed: one answer of each rater to each question, or `round` or `answered_at` for the order\n"
+        "  do:      remove one of the answers",
     ),
     "a rater twice in one round": (
         lambda p: votes_from_table(table(round=[0] * 8), name="v", n_classes=5),
         "A rater answers a question twice.\n  where:   v, image a.jpg, class 0 and 3 more\n"
-        "  got:     rater ann, in one round and at one time\n"
-        "  allowed: one answer of each rater to each question, or `round` or `answered_at` to tell the last\n"
-        "  do:      leave one of the answers out",
+        "  got:     rater ann, with the same round and time\n"
+        "  allowed: one answer of each rater to each question, or `round` or `answered_at` for the order\n"
+        "  do:      remove one of the answers",
     ),
     "an expert twice": (
         lambda p: read_golden(
@@ -211,18 +211,18 @@ BAD = {
         "An expert answers a question twice.\n  where:   g, image a, class 1\n  got:     expert x\n"
         "  allowed: one answer of each expert to each question, "
         "or `round` or `answered_at` to tell the last\n"
-        "  do:      leave one of the answers out",
+        "  do:      remove one of the answers",
     ),
     "a task without a class": (
         lambda p: read_votes(crowd_kit(p / "k.csv", "a.jpg")),
         "A task does not name an image and a class.\n  where:   {folder}/k.csv\n  got:     a.jpg\n"
         "  allowed: an image id, ':' and a class, such as photo.jpg:65\n"
-        "  do:      name what stands between the two: --format \"crowd-kit(separator='|')\"",
+        "  do:      pass the text between the two: --format \"crowd-kit(separator='|')\"",
     ),
     "an answer of crowd-kit's": (
         lambda p: read_votes(crowd_kit(p / "k.csv", "a.jpg:1", "cat")),
         "This is not an answer.\n  where:   {folder}/k.csv\n  got:     'cat' in 1 of 1 rows\n"
-        "  allowed: no, maybe, yes\n  do:      write these words; nothing is guessed from numbers",
+        "  allowed: no, maybe, yes\n  do:      write these words; numbers are not interpreted",
     ),
     "no votes": (
         lambda p: read_votes(as_csv(p / "v.csv", {k: [] for k in ROWS})),
@@ -231,7 +231,7 @@ BAD = {
     "two answers in ReaL's archive": (
         lambda p: read_votes(real(p / "raters.npz", one_hot((0, 0, 2), (0, 0, 1)))),
         "A rater's answer to a question is not one of three.\n  where:   {folder}/raters.npz, rater 0\n"
-        "  allowed: 1 for one of no, maybe, yes and 0 for the others; all 0 where there is no answer",
+        "  allowed: 1 for one of no, maybe, yes and 0 for the others; all 0 for no answer",
     ),
     "a tensor of another shape": (
         lambda p: read_votes(real(p / "raters.npz", np.zeros((2, 3, 3)))),
@@ -269,7 +269,7 @@ def test_votes_on_unknown_images():
     assert str(error.value) == (
         "There are votes on images that are not in the images table.\n  where:   v\n"
         "  got:     1 of 2, such as b.jpg\n  allowed: ids such as a.jpg, z.jpg\n"
-        "  do:      give the images that the votes are on, or leave these votes out"
+        "  do:      pass the images of the votes, or remove these votes"
     )
 
 
@@ -281,5 +281,5 @@ def test_golden_files_are_not_taken_for_votes(tmp_path):
         f"The file does not hold votes.\n  where:   {tmp_path}/g.csv\n  got:     golden (golden-table)\n"
         "  allowed: crowd-kit (.csv .parquet); label-studio (.json); real-votes (.npz); "
         "votes-table (.parquet .csv folder)\n"
-        "  do:      give it where golden are asked for"
+        "  do:      pass it as golden"
     )

@@ -160,14 +160,14 @@ def test_real_json_is_written_by_name_not_by_place(tmp_path):
 def test_real_json_of_other_images(tmp_path, message):
     path = tmp_path / "real.json"
     assert message(lambda: save(real(VAL[:-2]), path, "real")) == (
-        "real.json holds ImageNet's validation images, all of them and no others.\n"
+        "real.json holds all of ImageNet's validation images and no others.\n"
         f"  where:   {path}\n"
-        "  got:     2 are not there, such as ILSVRC2012_val_00049999.JPEG\n"
+        "  got:     2 are missing, such as ILSVRC2012_val_00049999.JPEG\n"
         "  allowed: 50,000 images, ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_00050000.JPEG\n"
         "  do:      write another format, such as hf-labels or multilabelfy"
     )
     assert message(lambda: save(real([*VAL, "x.JPEG"]), path, "real")) == (
-        "real.json holds ImageNet's validation images, all of them and no others.\n"
+        "real.json holds all of ImageNet's validation images and no others.\n"
         f"  where:   {path}\n"
         "  got:     50,001 images\n"
         "  allowed: 50,000 images, ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_00050000.JPEG\n"
@@ -178,15 +178,15 @@ def test_real_json_of_other_images(tmp_path, message):
 
 def test_real_json_over_other_classes(labels, tmp_path, message):
     assert message(lambda: save(labels, tmp_path / "real.json", "real"), MatchError) == (
-        "The labels are over another class list.\n"
+        "The labels have another class list.\n"
         "  where:   mine\n"
         f"  got:     imagenet1k: 1,000 classes, hash {class_list().hash}\n"
         f"  allowed: 5 classes, hash {CLASSES.hash}\n"
-        "  do:      give the class list of the labels: --classes"
+        "  do:      pass the class list of the labels: --classes"
     )
     path = tmp_path / "real.json"
     assert message(lambda: save(labels, path, "real", classes=CLASSES)) == (
-        f"real.json is over ImageNet-1k.\n  where:   {path}\n  got:     5 classes"
+        f"real.json holds classes of ImageNet-1k.\n  where:   {path}\n  got:     5 classes"
     )
 
 
@@ -216,9 +216,7 @@ def test_a_table_that_the_format_does_not_hold(tmp_path, message):
 def test_another_suffix(labels, tmp_path, message, to, name, allowed):
     (tmp_path / "x.csv").write_text("")
     assert message(lambda: save(labels, tmp_path / name, to)) == (
-        f"The format {to!r} is written under another suffix.\n"
-        f"  where:   {tmp_path / name}\n"
-        f"  allowed: {allowed}"
+        f"The format {to!r} has another suffix.\n  where:   {tmp_path / name}\n  allowed: {allowed}"
     )
 
 
@@ -226,10 +224,10 @@ def test_another_suffix(labels, tmp_path, message, to, name, allowed):
 def test_names_that_nobody_knows(labels, tmp_path, message, to):
     path = tmp_path / ("hub" if to == "hf-labels" else "x.json")
     assert message(lambda: save(labels, path, to)) == (
-        "The names of the classes are not known.\n"
+        "The names of the classes are unknown.\n"
         "  where:   mine\n"
         f"  got:     class list {CLASSES.hash} of 5 classes\n"
-        "  do:      give the class list: --classes"
+        "  do:      pass the class list: --classes"
     )
     assert not list(tmp_path.iterdir())
 
@@ -294,7 +292,7 @@ def test_several_splits_on_the_hub(labels, tmp_path, message):
         "The folder holds several splits, each a data set.\n"
         f"  where:   {path}\n"
         "  allowed: test, train\n"
-        "  do:      name one: format=\"hf-labels(split='test')\""
+        "  do:      choose one: format=\"hf-labels(split='test')\""
     )
     assert sets_of(read_labels(path, format="hf-labels(split='train')")) == SETS
     assert message(lambda: read_labels(path, format="hf-labels(split='val')")).splitlines()[2:4] == [
@@ -314,7 +312,7 @@ def test_a_split_that_is_not_whole(labels, tmp_path, message):
         "  do:      make or fetch it again"
     )
     assert message(lambda: save(labels, tmp_path / "hub", "hf-labels", classes=CLASSES)) == (
-        "The folder holds other files of this split, which would be read along.\n"
+        "The folder holds other files of this split, which would also be read.\n"
         f"  where:   {tmp_path / 'hub'}\n"
         "  got:     train-00000-of-00002.parquet\n"
         "  do:      remove them, or write to another folder"
@@ -401,10 +399,10 @@ def test_images_that_differ_in_their_suffix_alone(tmp_path, message):
     }
     path = tmp_path / "f.json"
     assert message(lambda: save(labels_of(table), path, "fiftyone", classes=CLASSES), MatchError) == (
-        "Two images differ in their suffix alone, which FiftyOne drops.\n"
+        "Two images differ only in their suffix, which FiftyOne drops.\n"
         f"  where:   {path}\n"
         "  got:     a.jpg and a.png\n"
-        "  do:      say where they lie: --to \"fiftyone(folder='/data/images')\""
+        "  do:      pass their folder: --to \"fiftyone(folder='/data/images')\""
     )
     assert message(lambda: save(labels_of(table), path, "fiftyone(folder='data')", classes=CLASSES)) == (
         "The folder of the images is not an absolute path.\n  got:     data"

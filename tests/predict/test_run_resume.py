@@ -381,7 +381,7 @@ def test_a_folder_that_cannot_be_written_to(few, tint, tmp_path):
     assert str(error.value) == (
         "Cannot write the file: Not a directory.\n"
         f"  where:   {tmp_path / 'out' / 'x' / '.lock'}\n"
-        "  do:      choose a place that you may write to"
+        "  do:      choose a folder with write permission"
     )
     assert not seen
 

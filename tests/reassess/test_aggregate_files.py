@@ -283,8 +283,8 @@ BAD = [
     (
         {"method": "golden-bayes"},
         InputError,
-        "This method needs golden answers: questions that experts answered, and raters too.\n"
-        "  got:     none\n  do:      give golden answers with --golden, or use dawid-skene, which needs none",
+        "This method needs golden answers: questions that both experts and raters answered.\n"
+        "  got:     none\n  do:      pass golden answers with --golden, or use dawid-skene, which needs none",
     ),
     (
         {"min_precision": 0.9},
@@ -339,7 +339,7 @@ def test_votes_on_images_that_do_not_exist(campaign):
     assert str(error.value) == (
         "There are votes on images that are not in the images table.\n  where:   votes\n"
         "  got:     1 of 2, such as a.jpg\n  allowed: ids such as b.jpg\n"
-        "  do:      give the images that the votes are on, or leave these votes out"
+        "  do:      pass the images of the votes, or remove these votes"
     )
 
 
@@ -381,8 +381,8 @@ def test_votes_and_golden_answers_are_converted(campaign, tmp_path):
         ("labels.csv", "Cannot write this kind of file.\n  where:   {out}\n  allowed: .parquet, or a folder"),
         (
             "votes.parquet",
-            "The output would be written over what is read.\n  where:   {out}\n  got:     {out}\n"
-            "  do:      choose another place to write to",
+            "The output would overwrite an input.\n  where:   {out}\n  got:     {out}\n"
+            "  do:      choose another path for the output",
         ),
     ],
 )

@@ -206,7 +206,7 @@ def test_labels_that_do_not_exist(photos):
         "  where:   photos, image b.jpg\n"
         "  got:     9\n"
         "  allowed: 0 to 4\n"
-        "  do:      check which class list the file is over"
+        "  do:      check the class list of the file"
     )
 
 
@@ -225,7 +225,7 @@ def test_labels_of_another_class_list(photos):
 def test_predictions_of_another_class_list(photos):
     write_model("two", TWO, class_hash="bbbb")
     assert error_of(make, kind=MatchError) == (
-        "two predicts over another class list than the campaign.\n"
+        "two has another class list than the campaign.\n"
         "  where:   models/two.parquet\n"
         "  got:     class list bbbb\n"
         "  allowed: class list 524ed1e29592c536\n"
@@ -237,10 +237,10 @@ def test_predictions_of_another_class_list(photos):
 def test_predictions_of_other_images(photos):
     write_model("two", TWO, ids=["w.jpg", "x.jpg", "y.jpg", "z.jpg"])
     assert error_of(make, kind=MatchError) == (
-        "No image of models/two.parquet is in the campaign.\n"
+        "No images are in both the campaign and models/two.parquet.\n"
         "  got:     ids such as w.jpg, x.jpg\n"
         "  allowed: ids such as a.jpg, b.jpg\n"
-        "  do:      give the file that names the images of each row, or labels of the same data set"
+        "  do:      pass the file with the images of each row, or labels of the same data set"
     )
 
 
@@ -258,7 +258,7 @@ def test_a_model_twice(photos):
 
 def test_no_campaign(photos):
     assert error_of(campaign_status, "models") == (
-        "This is no campaign.\n"
+        "The folder is not a campaign.\n"
         "  where:   models\n"
         "  got:     no campaign.json in it\n"
         "  do:      make one: manyhot init DIR --images FILE --classes LIST"
@@ -324,7 +324,7 @@ def test_a_broken_description(photos):
     )
     Path("camp/campaign.json").write_text("[]")
     assert error_of(campaign_status, "camp") == (
-        f"The description of the campaign is no object.\n  where:   camp/campaign.json\n  allowed: {KEYS}"
+        f"The description of the campaign is not an object.\n  where:   camp/campaign.json\n  allowed: {KEYS}"
     )
 
 

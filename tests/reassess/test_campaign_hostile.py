@@ -61,9 +61,9 @@ def test_votes_over_another_class_list_than_the_campaign(camp):
     put_votes(camp, classes="dead")
     key = tables.Campaign.read(camp).class_hash
     assert error_of(mh.aggregate, camp, kind=MatchError) == (
-        "The table is over another class list than the one that is given.\n  where:   votes\n"
+        "The table has another class list than the one passed.\n  where:   votes\n"
         f"  got:     5 classes, class list dead\n  allowed: 5 classes, class list {key}\n"
-        "  do:      give the class list that the table was made with, or leave it out"
+        "  do:      pass the class list of the table, or omit it"
     )
 
 
@@ -71,9 +71,9 @@ def test_golden_answers_over_another_class_list_are_not_known_sets(camp):
     tables.write(pa.table(GOLDEN), camp / "golden.parquet", "golden", about={"classes": "dead"})
     key = tables.Campaign.read(camp).class_hash
     assert error_of(propose, camp, kind=MatchError) == (
-        "The table is over another class list than the one that is given.\n  where:   golden\n"
+        "The table has another class list than the one passed.\n  where:   golden\n"
         f"  got:     0 classes, class list dead\n  allowed: 5 classes, class list {key}\n"
-        "  do:      give the class list that the table was made with, or leave it out"
+        "  do:      pass the class list of the table, or omit it"
     )
 
 
@@ -249,8 +249,8 @@ def test_proposals_are_not_written_over_another_table(camp, name):
     put_votes(camp)
     before = {p: p.read_bytes() for p in camp.rglob("*") if p.is_file()}
     assert error_of(propose(camp).write, camp / f"{name}.parquet") == (
-        f"This file is the place of another table than proposals.\n  where:   camp/{name}.parquet\n"
-        f"  got:     {name}\n  do:      choose another place to write to"
+        f"This file is reserved for another table than proposals.\n  where:   camp/{name}.parquet\n"
+        f"  got:     {name}\n  do:      choose another path for the output"
     )
     assert before == {p: p.read_bytes() for p in camp.rglob("*") if p.is_file()}
 
@@ -267,8 +267,8 @@ def test_what_is_written_beside_labels_is_not_written_over_votes(camp):
     before = Path("o-raters.csv").read_bytes()
     done = CliRunner().invoke(cli.app, ["aggregate", "o-raters.csv", "--out", "o.parquet"])
     assert str(done.exception) == (
-        "The output would be written over what is read.\n  where:   o-raters.csv\n"
-        "  got:     o-raters.csv\n  do:      choose another place to write to"
+        "The output would overwrite an input.\n  where:   o-raters.csv\n"
+        "  got:     o-raters.csv\n  do:      choose another path for the output"
     )
     assert Path("o-raters.csv").read_bytes() == before
 
@@ -292,7 +292,7 @@ def test_names_that_are_not_utf_8(camp):
     name = os.fsdecode(b"\xff.parquet")
     said = "The name of a file or folder is not UTF-8.\n  where:   \\udcff.parquet\n  got:     b"
     assert error_of(mh.aggregate(camp).write, name, kind=OutputError) == (
-        f"{said}'{Path.cwd()}/\\xff.parquet'\n  do:      choose another place to write to"
+        f"{said}'{Path.cwd()}/\\xff.parquet'\n  do:      choose another path for the output"
     )
     shutil.copy(camp / "votes.parquet", name)
     assert error_of(mh.aggregate, name) == (f"{said}'\\xff.parquet'\n  do:      rename it")
@@ -313,13 +313,13 @@ EMPTY = "The column '{}' of the votes table may not be empty.\n  where:   v, row
         (
             f"a.jpg,{'9' * 5000},x,yes\na.jpg,cat,x,no\n",
             "A class is out of range.\n  where:   v, image a.jpg\n  got:     2147483647\n  allowed: 0 to 4\n"
-            "  do:      check which class list the file is over",
+            "  do:      check the class list of the file",
         ),
         ("a.jpg,--1,x,yes\na.jpg,cat,x,no\n", f"{UNKNOWN}--1{KNOWN}"),
         (
             "a.jpg,true,x,yes\n",
             "The column 'class_id' of the votes table has another type.\n"
-            "  where:   v\n  got:     bool\n  allowed: int32\n  do:      write whole numbers",
+            "  where:   v\n  got:     bool\n  allowed: int32\n  do:      write integers",
         ),
         ('"",1,x,yes\n', f"{EMPTY.format('image_id')}''"),
         ("dir/,1,x,yes\n", f"{EMPTY.format('image_id')}''"),
@@ -355,8 +355,8 @@ def test_a_time_that_is_not_known_is_not_the_earlier_one():
         said = error_of(mh.aggregate, pa.table(twice | {"answered_at": times}), kind=MatchError)
         assert said == (
             "A rater answers a question twice.\n  where:   votes, image a.jpg, class 0\n"
-            "  got:     rater x, in one round and at one time\n  allowed: one answer of each rater to each "
-            "question, or `round` or `answered_at` to tell the last\n  do:      leave one of the answers out"
+            "  got:     rater x, with the same round and time\n  allowed: one answer of each rater to each "
+            "question, or `round` or `answered_at` to tell the last\n  do:      remove one of the answers"
         )
 
 
@@ -373,7 +373,8 @@ def test_packed_files_are_not_unpacked(camp):
 
     Path("v.csv").write_bytes(gzip.compress(b"image_id,class_id,rater_id,answer\n"))
     assert error_of(read_votes, "v.csv", format="votes-table") == (
-        "The file is packed; it was not read.\n  where:   v.csv\n  do:      unpack it first, as gunzip does"
+        "The file is compressed; it was not read.\n  where:   v.csv\n"
+        "  do:      decompress it first, such as by gunzip"
     )
 
 

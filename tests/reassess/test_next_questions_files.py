@@ -98,8 +98,8 @@ def test_without_golden_answers_dawid_skene_tells_the_raters(campaign):
         ),
         (
             "votes.parquet",
-            "The output would be written over what is read.\n  where:   {0}/votes.parquet\n"
-            "  got:     {0}/votes.parquet\n  do:      choose another place to write to",
+            "The output would overwrite an input.\n  where:   {0}/votes.parquet\n"
+            "  got:     {0}/votes.parquet\n  do:      choose another path for the output",
         ),
     ],
 )

@@ -218,7 +218,7 @@ def test_predicted_classes_that_do_not_exist():
         "  where:   one.parquet, image b.jpg\n"
         "  got:     9\n"
         "  allowed: 0 to 4\n"
-        "  do:      check which class list the file is over"
+        "  do:      check the class list of the file"
     )
 
 
@@ -226,7 +226,7 @@ def test_models_of_other_class_lists():
     assert error_of(
         images(), [model(), model("two", n_classes=6)], reading=Reading(n_classes=5), kind=MatchError
     ) == (
-        "two predicts another number of classes than photos.\n"
+        "two has another number of classes than photos.\n"
         "  where:   two.parquet\n"
         "  got:     6 classes\n"
         "  allowed: 5 classes\n"
@@ -234,7 +234,7 @@ def test_models_of_other_class_lists():
     )
     pair = [model(class_hash="aaaa"), model("two", class_hash="bbbb")]
     assert error_of(images(), pair, kind=MatchError) == (
-        "two predicts over another class list than photos.\n"
+        "two has another class list than photos.\n"
         "  where:   two.parquet\n"
         "  got:     class list bbbb\n"
         "  allowed: class list aaaa\n"
@@ -256,10 +256,10 @@ def test_images_without_predictions_of_a_model():
 def test_predictions_of_other_images():
     other = model(ids=["w.jpg", "x.jpg", "y.jpg", "z.jpg"])
     assert error_of(images(), [other], kind=MatchError) == (
-        "No image of one.parquet is in photos.\n"
+        "No images are in both photos and one.parquet.\n"
         "  got:     ids such as w.jpg, x.jpg\n"
         "  allowed: ids such as a.jpg, b.jpg\n"
-        "  do:      give the file that names the images of each row, or labels of the same data set"
+        "  do:      pass the file with the images of each row, or labels of the same data set"
     )
 
 
@@ -272,10 +272,10 @@ def test_two_predictions_of_a_model():
 def test_known_sets_of_other_images():
     known = labels([[0]], ids=["z.jpg"])
     assert error_of(images(), [model()], known_labels=known, kind=MatchError) == (
-        "No image of known is in photos.\n"
+        "No images are in both photos and known.\n"
         "  got:     ids such as z.jpg\n"
         "  allowed: ids such as a.jpg, b.jpg\n"
-        "  do:      give the file that names the images of each row, or labels of the same data set"
+        "  do:      pass the file with the images of each row, or labels of the same data set"
     )
 
 

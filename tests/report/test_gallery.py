@@ -88,8 +88,8 @@ def test_label_sets_and_guesses(gallery):
     assert [p for _, p in shot.seen[0]] == pytest.approx([0.7, 0.18, 0.12])
     assert shot.states[3] == "unclear"
     assert gallery.shots[2].n_rejected == 1
-    assert gallery.shots[7].remark == "Nobody labelled this picture."
-    assert not gallery.shots[7].known
+    assert gallery.shots[7].remark == "No rater has seen this image."
+    assert not gallery.shots[7].is_rated
     assert gallery.shots[10].seen[1] == ()
 
 
@@ -135,17 +135,17 @@ def test_nearest_images_where_there_are_any(gallery, tmp_path):
     [
         (
             {"findings": pa.table({"kind": ["x"], "image_id": ["other.jpg"], "model": ["first"]})},
-            "The findings are about none of the images and models of the gallery.\n"
+            "The findings share no image or model with the gallery.\n"
             "  got:     findings on other.jpg\n"
             "  allowed: images such as plain.jpg\n"
-            "  do:      give those that were made of the same images and models",
+            "  do:      pass findings of the same images and models",
         ),
         (
             {"similar": pa.table({"image_id": ["o"], "class_id": [0], "neighbours": [["p"]]})},
-            "The similar images are about none of the images and models of the gallery.\n"
+            "The similar images share no image or model with the gallery.\n"
             "  got:     similar images on o\n"
             "  allowed: images such as plain.jpg\n"
-            "  do:      give those that were made of the same images and models",
+            "  do:      pass similar images of the same images and models",
         ),
     ],
 )
@@ -159,7 +159,7 @@ def test_without_labels_and_names(tmp_path):
     made = make_gallery(images_table(IDS), None, [model("first", FIRST)])
     assert made.names[0] == "class 0"
     assert made.shots[1].verdicts == ("wrong",), "the one label is all that is known"
-    assert not made.shots[1].known
+    assert not made.shots[1].is_rated
 
 
 def test_the_index_tells_what_filters_need(folder):
@@ -328,7 +328,8 @@ def test_photographs_that_were_moved(gallery, tmp_path):
     assert str(error.value) == (
         "None of the 12 photographs can be shown.\n  where:   gone/plain.jpg\n"
         "  got:     the file does not exist\n"
-        "  do:      tell where they lie now: --images FILE, an images table with the columns image_id and uri"
+        "  do:      pass their current addresses: "
+        "--images FILE, an images table with columns image_id and uri"
     )
     assert not (tmp_path / "g").exists()
 
@@ -344,8 +345,8 @@ def test_a_file_in_the_way(gallery, tmp_path):
     with pytest.raises(OutputError) as error:
         write_gallery(gallery, tmp_path / "gallery")
     assert str(error.value) == (
-        "A file is where the gallery's folder would be.\n"
-        f"  where:   {tmp_path / 'gallery'}\n  do:      move it"
+        "The gallery's folder cannot be made: a file has its name.\n"
+        f"  where:   {tmp_path / 'gallery'}\n  do:      move the file"
     )
 
 

@@ -105,15 +105,14 @@ def test_wrong_but_valid_is_told_by_colour_and_sign(visit):
 SENTENCES = {
     "plain.jpg": "The label says ✓ cat; both models say so, up to 99 %.",
     "valid.jpg": "The label says ✓ cat; first/<b>model says ◆ dog, 98 %. Both are valid.",
-    IDS[2]: "The label says ✓ dog; first/<b>model says ✕ cat, 97 %. That is not valid.",
+    IDS[2]: "The label says ✓ dog; first/<b>model says ✕ cat, 97 %. It is not valid.",
     "unclear.jpg": f"The label says ✓ {HOSTILE}; first/<b>model says ? {NAMES[3]}, 70 %. "
-    "Raters did not agree on that.",
-    "refuted.jpg": f"The label says ! {HOSTILE}; both models say so, up to 90 %. "
-    "Raters found that it is not valid.",
+    "Raters disagree about it.",
+    "refuted.jpg": f"The label says ! {HOSTILE}; both models say so, up to 90 %. Raters found it not valid.",
     "nobody.jpg": "The label says ✓ cup & saucer; both models say so, up to 90 %. "
-    "Nobody labelled this picture.",
+    "No rater has seen this image.",
     "last.jpg": "The label says ✓ bath tub; second says ◆ tub, 96 %. Both are valid.",
-    IDS[10]: f"The label says ✓ dog; first/<b>model says ○ {HOSTILE}, 40 %. Nobody asked about that.",
+    IDS[10]: f"The label says ✓ dog; first/<b>model says ○ {HOSTILE}, 40 %. No rater was asked about it.",
 }
 
 

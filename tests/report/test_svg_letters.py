@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from manyhot.report.svg import fitting, lean, packed, width
+from manyhot.report.svg import fitting, lean, letter_widths, width
 
 
 def test_widths_are_those_of_arial():
@@ -20,7 +20,7 @@ def test_letters_whose_width_is_not_known_are_left_as_they_are():
 
 
 def test_the_script_of_a_page_gets_each_letter_once():
-    for table in packed():
+    for table in letter_widths():
         letters = "".join(table.values())
         assert len(set(letters)) == len(letters)
         assert set(map(chr, range(32, 127))) <= set(letters)

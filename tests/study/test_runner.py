@@ -83,7 +83,7 @@ def test_two_studies_at_once_share_a_folder_and_no_data_set(given, trainer, tmp_
         with pytest.raises(OutputError) as error:
             given(study())
         assert str(error.value) == (
-            "Another run is at work in this folder.\n"
+            "Another run uses this folder.\n"
             f"  where:   {tmp_path / 'out/runs/voc'}\n"
             "  do:      wait for its end, or choose another --out"
         )

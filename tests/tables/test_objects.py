@@ -33,7 +33,7 @@ def test_class_out_of_range():
         "  where:   L, image a\n"
         "  got:     3\n"
         "  allowed: 0 to 2\n"
-        "  do:      check which class list the file is over"
+        "  do:      check the class list of the file"
     )
 
 
@@ -54,7 +54,7 @@ def test_label_out_of_range():
         "  where:   L, image b\n"
         "  got:     -4\n"
         "  allowed: 0 to 2\n"
-        "  do:      check which class list the file is over"
+        "  do:      check the class list of the file"
     )
 
 
@@ -64,7 +64,7 @@ def test_duplicate_ids():
         "  where:   L\n"
         "  got:     1 ids, such as a\n"
         "  allowed: each image_id once\n"
-        "  do:      keep one row an image"
+        "  do:      retain one row per image"
     )
 
 
@@ -76,7 +76,7 @@ def test_a_class_twice():
 
 def test_lists_of_different_lengths():
     assert message(InputError, lambda: labels(classes=[[2], []])) == (
-        "The lists `classes` and 'state' of an image have different lengths.\n"
+        "The lists `classes` and 'state' of an image differ in length.\n"
         "  where:   L, image a\n"
         "  got:     1 and 2"
     )
@@ -90,10 +90,10 @@ def test_original_labels_are_filled_in_where_unknown():
 def test_contradicting_original_labels():
     images = Images(pa.table({"image_id": ["a"], "label": pa.array([1], pa.int32())}))
     assert message(InputError, lambda: labels().with_labels(images)) == (
-        "Two files give an image different original labels.\n"
+        "Two files have different original labels of an image.\n"
         "  where:   L, image a\n"
         "  got:     0 and 1\n"
-        "  do:      check that both files are over the same class list and data set"
+        "  do:      check that both files have the same class list and data set"
     )
 
 
@@ -118,11 +118,11 @@ def test_infinite_scores_are_ranks_too():
 def test_number_of_columns():
     made = lambda: Predictions(ids("a"), "m", scores=np.zeros((1, 4), np.float32), n_classes=5)  # noqa: E731
     assert message(InputError, made) == (
-        "The scores have another number of classes than the class list.\n"
+        "The scores and the class list have different numbers of classes.\n"
         "  where:   m\n"
         "  got:     4 columns\n"
         "  allowed: 5\n"
-        "  do:      give the class list that the model predicts over, with --classes"
+        "  do:      pass the class list of the model with --classes"
     )
 
 
@@ -152,7 +152,7 @@ def test_gap_in_a_ragged_list():
         "A class is out of range.\n"
         "  where:   m, image a\n"
         "  got:     [1, -1, 2]\n"
-        "  allowed: 0 and up; -1 only after the last class of a short list"
+        "  allowed: 0 or more; -1 only after the last class of a short list"
     )
 
 
@@ -187,10 +187,10 @@ def test_align_reports_what_did_not_match():
 
 def test_no_overlap():
     assert message(MatchError, lambda: align(ids("a", "b"), ids("x"), left_name="L", right_name="m")) == (
-        "No image of m is in L.\n"
+        "No images are in both L and m.\n"
         "  got:     ids such as x\n"
         "  allowed: ids such as a, b\n"
-        "  do:      give the file that names the images of each row, or labels of the same data set"
+        "  do:      pass the file with the images of each row, or labels of the same data set"
     )
 
 
@@ -200,7 +200,7 @@ def test_no_overlap():
         (
             4,
             "",
-            "m predicts another number of classes than L.\n"
+            "m has another number of classes than L.\n"
             "  where:   m.npy\n"
             "  got:     4 classes\n"
             "  allowed: 3 classes\n"
@@ -209,7 +209,7 @@ def test_no_overlap():
         (
             3,
             "other",
-            "m predicts over another class list than L.\n"
+            "m has another class list than L.\n"
             "  where:   m.npy\n"
             "  got:     class list other\n"
             "  allowed: class list hash\n"

@@ -80,7 +80,7 @@ def test_a_folder_without_results(tmp_path):
     assert str(error.value) == (
         "The folder holds no results.\n"
         f"  where:   {tmp_path}\n"
-        "  allowed: a folder with results.parquet, as manyhot evaluate and manyhot compare write it"
+        "  allowed: a folder with results.parquet, written by manyhot evaluate or manyhot compare"
     )
 
 

@@ -79,7 +79,7 @@ def test_unknown_answer():
     with pytest.raises(InputError) as error:
         tables.check(votes(answer=["perhaps"]), "votes")
     assert str(error.value) == (
-        "The column 'answer' of the votes table holds a value that does not exist.\n"
+        "The column 'answer' of the votes table holds a value that is not allowed.\n"
         "  got:     perhaps\n"
         "  allowed: no, maybe, yes"
     )
@@ -159,7 +159,7 @@ def test_folder_that_cannot_be_made(tmp_path):
     assert str(error.value) == (
         "Cannot write the file: Not a directory.\n"
         f"  where:   {tmp_path / 'file' / 'v.parquet'}\n"
-        "  do:      choose a place that you may write to"
+        "  do:      choose a folder with write permission"
     ) or "File exists" in str(error.value)
 
 

@@ -268,7 +268,7 @@ def test_two_runs_at_once(train, tmp_path):
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / ".lock"):
         assert message(OutputError, train) == (
-            "Another run is at work in this folder.\n"
+            "Another run uses this folder.\n"
             f"  where:   {tmp_path / 'out'}\n"
             "  do:      wait for its end, or choose another --out"
         )

@@ -1,7 +1,7 @@
-"""Metrics that look at predicted ranks only: accuracy against one label, and against label sets.
+"""Metrics of predicted ranks: accuracy against the original label, and against label sets.
 
-Each takes a `Case` and returns an `Estimate`. A metric that needs more
-places than are predicted for an image skips the image and counts it.
+Each takes a `Case` and returns an `Estimate`. An image with fewer predicted classes than a metric needs is
+skipped and counted as skipped.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIZE_GROUPS = 4
     headline=True,
 )
 def top1(case: Case) -> Estimate:
-    """The best class is the original label; label sets play no part.
+    """Share of images whose top class is the original label; label sets are not used.
 
     Notes
     -----
@@ -51,7 +51,7 @@ def top1(case: Case) -> Estimate:
     default=True,
 )
 def top5(case: Case) -> Estimate:
-    """The original label is among the five best classes."""
+    """Share of images whose original label is among the top five classes."""
     return _label_in_top(case, 5)
 
 
@@ -61,13 +61,13 @@ def top5(case: Case) -> Estimate:
     better="higher",
     label="ReaL",
     short="ReaL, label sets",
-    axis="ReaL accuracy: best class in the label set",
+    axis="ReaL accuracy: top class in the label set",
     judged_on="label sets",
     default=True,
     headline=True,
 )
 def real1(case: Case) -> Estimate:
-    """The best class is in the label set.
+    """Share of images whose top class is in the label set.
 
     Images with an empty set are skipped, as published.
 
@@ -84,12 +84,12 @@ def real1(case: Case) -> Estimate:
     better="higher",
     label="ReaL top-5",
     short="ReaL top-5, label sets",
-    axis="Best five classes meet the label set",
+    axis="ReaL top-5: any of five classes in the label set",
     judged_on="label sets",
     default=True,
 )
 def real5(case: Case) -> Estimate:
-    """Any of the five best classes is in the label set.
+    """Share of images with at least one of the top five classes in the label set.
 
     References
     ----------
@@ -110,7 +110,7 @@ def real5(case: Case) -> Estimate:
     headline=True,
 )
 def mla(case: Case) -> Estimate:
-    """Multi-label accuracy: the best class is valid or unclear; mean over classes of the original label.
+    """Multi-label accuracy: share of images whose top class is valid or unclear, mean over original labels.
 
     References
     ----------
@@ -119,10 +119,10 @@ def mla(case: Case) -> Estimate:
 
     Notes
     -----
-    Unusable images are left out. `n` counts images.
+    The mean is taken over the classes of original labels. Unusable images are skipped. `n` counts images.
 
-    Deviation: images without any valid or unclear class are skipped. Their data has none among the usable
-    ones; in other label tables such an image could not be got right.
+    Deviation: images without any valid or unclear class are skipped, because no prediction could be right.
+    The published data have no such usable images.
     """
     labels = case.labels
     scored = case.reaching(1, (labels.accepted > 0) & labels.labelled)
@@ -135,29 +135,29 @@ def mla(case: Case) -> Estimate:
     "variable_topk",
     better="higher",
     label="Variable top-k",
-    axis="Variable top-k: share of the label set found",
+    axis="Variable top-k: share of the label set",
     judged_on="label sets",
     default=True,
     headline=True,
 )
 def variable_topk(case: Case, *, exact: bool = False) -> Ratio:
-    """Share of the label set found among the k best classes, k being the size of the set.
+    """Share of the label set among the top k classes, where k is the size of the set; mean over images.
 
-    Skipped: empty sets, and sets larger than the list of predicted classes.
+    Images are skipped if their label set is empty, or larger than the list of predicted classes.
 
     Parameters
     ----------
     exact : bool
-        Count an image only when its top k equals the label set.
+        Count an image as 1 if its top k classes equal the label set, otherwise as 0.
 
     References
     ----------
     Anzaku et al. 2024, arXiv 2412.18409.
     """
-    found, scored = _found_in_variable_top(case)
+    hits, scored = _hits_in_variable_top(case)
     if exact:
-        return mean_over(np.equal(found, case.labels.size), scored)
-    share = found / case.labels.divisor
+        return mean_over(np.equal(hits, case.labels.size), scored)
+    share = hits / case.labels.divisor
     return Ratio(np.multiply(share, scored, out=share), scored, scored)
 
 
@@ -172,9 +172,9 @@ def variable_topk(case: Case, *, exact: bool = False) -> Ratio:
     headline=True,
 )
 def asma(case: Case, *, exact: bool = False) -> Estimate:
-    """Mean of variable top-k over images with 1, 2, 3 and 4 or more labels, each group counting the same.
+    """Variable top-k averaged over images with 1, 2, 3 and 4 or more labels, each group with equal weight.
 
-    The published formula is unconfirmed.
+    This formula is not confirmed by its authors.
 
     Parameters
     ----------
@@ -187,9 +187,9 @@ def asma(case: Case, *, exact: bool = False) -> Estimate:
 
     Notes
     -----
-    Aggregate subgroup model accuracy. The abstract of the source says that accuracies of subgroups by number
-    of labels are aggregated so that single-label images do not dominate. This takes their unweighted mean;
-    groups without images do not count.
+    ASMA is aggregate subgroup model accuracy. According to the abstract, accuracies of subgroups by the
+    number of labels are aggregated so that single-label images do not dominate. This metric is their
+    unweighted mean; groups without images do not count.
     """
     plain = variable_topk(case, exact=exact)
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
@@ -197,12 +197,12 @@ def asma(case: Case, *, exact: bool = False) -> Estimate:
 
 @register("metric", "valid_errors", better="higher", label="Valid errors", interval="wilson", default=True)
 def valid_errors(case: Case) -> Estimate:
-    """Share of Top-1's errors whose best class is in the label set; n counts the errors.
+    """Share of Top-1 errors whose top class is in the label set; n is the number of errors.
 
     References
     ----------
-    Vasudevan et al. 2022, When does dough become a bagel?, arXiv 2205.04596, count by hand what this counts
-    by label sets: nearly half of the remaining mistakes of the best models were valid.
+    Vasudevan et al. 2022, When does dough become a bagel?, arXiv 2205.04596, determine this share by hand:
+    nearly half of the remaining mistakes of the best models were valid.
 
     Notes
     -----
@@ -215,11 +215,12 @@ def valid_errors(case: Case) -> Estimate:
 
 @register("metric", "errors_asked", better="higher", label="Errors asked about", interval="wilson")
 def errors_asked(case: Case) -> Estimate:
-    """Share of top-1 errors whose best class somebody was asked about.
+    """Share of Top-1 errors whose top class raters were asked about.
 
     Notes
     -----
-    Of images with an original label; `n` counts the errors. Nobody knows whether the others are any.
+    Images without an original label are skipped; `n` is the number of errors. It is unknown whether errors
+    that no rater was asked about are valid.
     """
     if not case.labels.asked_known:
         return undefined(len(case.labels))
@@ -228,12 +229,13 @@ def errors_asked(case: Case) -> Estimate:
 
 @register("metric", "accepted_errors", better="higher", label="Accepted errors", interval="wilson")
 def accepted_errors(case: Case) -> Estimate:
-    """Share of top-1 errors that raters accept, of those that they were asked about.
+    """Share of Top-1 errors whose class raters accept as valid, among the errors that they were asked about.
 
     Notes
     -----
-    An error on an image whose label set is empty counts as not accepted if its class was asked about:
-    people looked at it and said no. `n` counts the errors asked about, a share that `errors_asked` tells.
+    An error on an image with an empty label set counts as not accepted if raters were asked about its class,
+    because they answered no. `n` is the number of errors that raters were asked about; `errors_asked` is
+    their share.
     """
     if not case.labels.asked_known:
         return undefined(len(case.labels))
@@ -243,12 +245,13 @@ def accepted_errors(case: Case) -> Estimate:
 
 @register("metric", "preferred_errors", better="higher", label="Preferred errors", interval="wilson")
 def preferred_errors(case: Case) -> Estimate:
-    """Share of top-1 errors whose class raters prefer to the original label: its probability is higher.
+    """Share of Top-1 errors whose class has a higher probability in the labels than the original label.
 
     Notes
     -----
-    Of errors on images where both were asked about; equal probabilities are no preference. By what
-    probability that is, the labels decide: with shares of yes, it says that more raters said yes.
+    Only errors on images for which raters were asked about both classes count; equal probabilities are not a
+    preference. The meaning of the probability depends on the labels: if it is the share of yes answers, more
+    raters answered yes.
     """
     labels = case.labels
     if labels.p is None or not labels.asked_known:
@@ -259,7 +262,7 @@ def preferred_errors(case: Case) -> Estimate:
 
 @register("metric", "precision@k", better="higher", label="Precision@k", default="precision@5")
 def precision_at_k(case: Case, *, k: int) -> Estimate:
-    """Share of the k best classes that are in the label set, averaged over images.
+    """Share of the top k classes that are in the label set, averaged over images.
 
     Images with an empty label set are skipped.
     """
@@ -269,7 +272,7 @@ def precision_at_k(case: Case, *, k: int) -> Estimate:
 
 @register("metric", "recall@k", better="higher", label="Recall@k", default="recall@5")
 def recall_at_k(case: Case, *, k: int) -> Estimate:
-    """Share of the label set among the k best classes, averaged over images.
+    """Share of the label set among the top k classes, averaged over images.
 
     Images with an empty label set are skipped.
     """
@@ -289,7 +292,7 @@ def f1_at_k(case: Case, *, k: int) -> Estimate:
 
 @register("metric", "real1_unasked", better="lower", label="ReaL (unasked)", interval="wilson", default=True)
 def real1_unasked(case: Case) -> Estimate:
-    """Share of ReaL's misses whose class nobody was ever asked about."""
+    """Share of ReaL's misses whose class raters were not asked about."""
     return _unasked(case, case.reaching(1, case.labels.scored) & ~case.hit[:, 0], 1)
 
 
@@ -297,25 +300,25 @@ def real1_unasked(case: Case) -> Estimate:
     "metric", "real5_unasked", better="lower", label="ReaL top-5 (unasked)", interval="wilson", default=True
 )
 def real5_unasked(case: Case) -> Estimate:
-    """Share of ReaL top-5's misses with a class that nobody was ever asked about."""
+    """Share of ReaL top-5's misses with a class that raters were not asked about."""
     hits, scored = _hits_at(case, 5)
     return _unasked(case, scored & (hits == 0), 5)
 
 
 @register("metric", "mla_unasked", better="lower", label="MLA (unasked)", interval="wilson", default=True)
 def mla_unasked(case: Case) -> Estimate:
-    """Share of MLA's misses, over images, whose class nobody was ever asked about."""
+    """Share of MLA's misses, over images, whose class raters were not asked about."""
     judged = mla(case)
     return _unasked(case, judged.scored & (case.state[:, 0] < UNCLEAR), 1)
 
 
 @register("metric", "variable_topk_unasked", better="lower", label="Variable top-k (unasked)", default=True)
 def variable_topk_unasked(case: Case) -> Ratio:
-    """Share of the wrong classes in the variable top k that nobody was ever asked about."""
+    """Share of the wrong classes in the variable top k that raters were not asked about."""
     if not case.labels.asked_known:
         return undefined(len(case.labels))
-    found, scored = _found_in_variable_top(case)
-    misses = np.where(scored, case.labels.size - found, 0).astype(np.float64)
+    hits, scored = _hits_in_variable_top(case)
+    misses = np.where(scored, case.labels.size - hits, 0).astype(np.float64)
     unasked = (
         ((case.state == NOT_ASKED) & case.labels.within_size(case.top.shape[1])).sum(1).astype(np.float64)
     )
@@ -324,13 +327,13 @@ def variable_topk_unasked(case: Case) -> Ratio:
 
 @register("metric", "asma_unasked", better="lower", label="ASMA (unasked)", default=True)
 def asma_unasked(case: Case) -> Estimate:
-    """Share of the wrong classes in the variable top k that nobody was asked about, averaged as ASMA is."""
+    """Share of the wrong classes in the variable top k that raters were not asked about, as in ASMA."""
     plain = variable_topk_unasked(case)
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
 
 
 def size_group(size: Ints) -> npt.NDArray[np.intp]:
-    """Return 0, 1, 2, 3 for label sets of 1, 2, 3 and 4 or more classes (an empty set falls in 0)."""
+    """Return 0, 1, 2, 3 for label sets of 1, 2, 3 and 4 or more classes; 0 for an empty set."""
     group: npt.NDArray[np.intp] = np.clip(size, 1, SIZE_GROUPS).astype(np.intp) - 1
     return group
 
@@ -340,8 +343,8 @@ def _errors(case: Case) -> Bools:
 
 
 def _label_in_top(case: Case, k: int) -> Estimate:
-    found = np.logical_or.reduce(case.is_label[:, :k], axis=1)
-    return mean_over(found, case.reaching(k, case.labels.labelled))
+    in_top = np.logical_or.reduce(case.is_label[:, :k], axis=1)
+    return mean_over(in_top, case.reaching(k, case.labels.labelled))
 
 
 def _set_in_top(case: Case, k: int) -> Estimate:
@@ -350,20 +353,20 @@ def _set_in_top(case: Case, k: int) -> Estimate:
 
 
 def _hits_at(case: Case, k: int) -> tuple[Ints, Bools]:
-    """Return how many of the k best classes are in each label set, and the scored images that have k."""
-    check_count(k, "k counts the best classes looked at.", got=f"k={k}")
+    """Return how many of the top k classes are in each label set, and the scored images with k classes."""
+    check_count(k, "k is not a number of classes.", got=f"k={k}")
     return _count(case.hit[:, :k]), case.reaching(k, case.labels.scored)
 
 
 def _count(flags: Bools) -> Ints:
     """Return how many of k flags are set in each row, shape (n,)."""
-    # Adding bytes column by column is what NumPy does fast; k is below 256 wherever ranks are stored.
+    # NumPy adds bytes fast; k is below 256 wherever ranks are stored.
     narrow = np.uint8 if flags.shape[1] < 256 else np.int32
     count: Ints = np.add.reduce(flags.view(np.uint8), axis=1, dtype=narrow)
     return count
 
 
-def _found_in_variable_top(case: Case) -> tuple[Ints, Bools]:
+def _hits_in_variable_top(case: Case) -> tuple[Ints, Bools]:
     k = case.top.shape[1]
     scored = case.labels.scored_within(k)
     if case.length is not None:

@@ -1,4 +1,4 @@
-"""How far raters agree: pairs of answers, Fleiss' kappa, and Krippendorff's alpha for answers and label sets.
+"""Agreement of raters: pairwise agreement, Fleiss' kappa, and Krippendorff's alpha of answers and label sets.
 
 Each measure is a function of sums over images, so that one resampling of images gives all intervals.
 """
@@ -20,10 +20,10 @@ VOTE_MEASURES = ("pairwise", "fleiss_kappa", "alpha_nominal", "alpha_ordinal")
 SET_MEASURES = ("alpha_jaccard", "alpha_masi")
 
 _ROWS = 2000
-"""Label sets compared with all others at once."""
+"""Number of label sets per block of comparisons."""
 
 _DRAWN = 125
-"""Resamples at once: 12 MB for 24,889 images."""
+"""Resamples per block: 12 MB for 24,889 images."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class VoteMeasure:
     ----------
     name : str
     value, lo, hi : float
-        The value and its 95 % interval over images; NaN where nothing is known.
+        The value and its 95 % interval over images; NaN if undefined.
     n, n_skipped : int
-        Questions that two or more raters answered, or sets of questions that the same raters answered; and
-        those that only one did.
+        Number of questions, or of groups of questions, that two or more raters answered; and of those that
+        only one rater answered.
     """
 
     name: str
@@ -59,14 +59,14 @@ def measure_answers(
     image : ndarray of int, shape (Q,)
         The image of each question.
     resamples : int
-        Of images; 0 for no intervals.
+        Number of resamples of images; 0 for no intervals.
     rng : numpy.random.Generator
 
     Notes
     -----
-    ``pairwise`` is the share of pairs of answers to one question that are the same. ``fleiss_kappa`` is that
-    of Fleiss 1971 (doi 10.1037/h0031619), for questions with different numbers of raters the mean over
-    questions. The alphas are those of Krippendorff 2011 (Computing Krippendorff's Alpha-Reliability).
+    ``pairwise`` is the share of pairs of answers to one question that are equal. ``fleiss_kappa`` is the
+    kappa of Fleiss 1971 (doi 10.1037/h0031619), with the mean over questions for different numbers of raters.
+    The alphas are those of Krippendorff 2011 (Computing Krippendorff's Alpha-Reliability).
     """
     counts = answers.counts()
     total = counts.sum(1)
@@ -82,7 +82,7 @@ def measure_answers(
 
 
 def _features(counts: npt.NDArray[np.int64]) -> Floats:
-    """Return what is summed over questions: 7 numbers, and the 9 coincidences of two answers."""
+    """Return the features to sum over questions: 7 numbers, and the 9 coincidences of two answers."""
     total = counts.sum(1)
     pairs = total * (total - 1)
     same = (counts * (counts - 1)).sum(1)
@@ -93,7 +93,7 @@ def _features(counts: npt.NDArray[np.int64]) -> Floats:
 
 
 def _of_sums(sums: Floats) -> Floats:
-    """Return the measures of summed features, shape (M, …), of sums of shape (…, 16)."""
+    """Return the measures, shape (M, …), from sums of features, shape (…, 16)."""
     same, pairs, shares, n = np.moveaxis(sums[..., :4], -1, 0)
     counts, coincidences = sums[..., 4:7], sums[..., 7:].reshape(*sums.shape[:-1], N_ANSWERS, N_ANSWERS)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -114,7 +114,7 @@ def _alpha(coincidences: Floats, distance: Floats) -> Floats:
 
 
 def _ordinal(each: Floats) -> Floats:
-    """Return squared distances of ranks: the answers between two, and half of those at both ends."""
+    """Return squared distances of ranks: the number of answers between two, counting both ends half."""
     up_to = np.cumsum(each, -1) - each / 2
     distance: Floats = (up_to[..., :, None] - up_to[..., None, :]) ** 2
     return distance
@@ -128,24 +128,24 @@ def measure_sets(
     resamples: int,
     rng: np.random.Generator,
 ) -> list[VoteMeasure]:
-    """Return `SET_MEASURES`: Krippendorff's alpha of label sets, the classes that a rater said yes to.
+    """Return `SET_MEASURES`: Krippendorff's alpha of label sets, the classes that a rater answered with yes.
 
-    Sets are compared where the very same raters answered the very same questions of an image, so that a class
-    that nobody showed to a rater is not taken for a no.
+    Sets are compared only within a group of questions of an image that the same raters answered, so that a
+    class that was not shown to a rater does not count as a no.
 
     Parameters
     ----------
     answers : Answers
     image, class_id : ndarray of int, shape (Q,)
-        Of each question.
+        The image and the class of each question.
     resamples, rng
         As in `measure_answers`.
 
     Notes
     -----
-    The distance of two sets is one less Jaccard's index, for MASI times Passonneau's monotonicity (LREC
-    2006): 1 for equal sets, 2/3 for a subset, 1/3 for an overlap. Two empty sets are equal. Intervals hold
-    the expected distance fixed.
+    The distance of two sets is 1 - J, where J is Jaccard's index; for MASI, J is multiplied by Passonneau's
+    monotonicity (LREC 2006): 1 for equal sets, 2/3 for a subset, 1/3 for an overlap. Two empty sets are
+    equal. For intervals, the expected distance is fixed.
     """
     sheets = _Sheets.of(answers, image, class_id)
     observed, n = sheets.observed()
@@ -155,8 +155,8 @@ def measure_sets(
 
     def alpha(sums: Floats) -> Floats:
         with np.errstate(invalid="ignore", divide="ignore"):
-            found: Floats = 1 - np.moveaxis(sums[..., :-1] / sums[..., -1:] / expected, -1, 0)
-        return found
+            alphas: Floats = 1 - np.moveaxis(sums[..., :-1] / sums[..., -1:] / expected, -1, 0)
+        return alphas
 
     values = alpha(sums.sum(0)[None])[:, 0] if total else np.full(len(SET_MEASURES), np.nan)
     lo, hi = _intervals(sums, alpha, len(SET_MEASURES), resamples, rng)
@@ -168,17 +168,17 @@ def measure_sets(
 
 @dataclass(frozen=True)
 class _Sheets:
-    """Questions of one image that the same raters answered, and the label set that each made of them.
+    """Sheets: questions of one image that the same raters answered, with the label set of each rater.
 
     Attributes
     ----------
     sets : csr_array of float64, shape (n, C)
-        1 where a class is in the label set of a rater on a sheet; the sets of a sheet are neighbours.
+        1 if a class is in the label set of a rater on a sheet; the sets of a sheet are consecutive rows.
     start, raters : ndarray of int, shape (U,)
-        First set and number of sets of each sheet; two or more.
+        First set and number of sets, at least two, of each sheet.
     image : ndarray of int, shape (U,)
     n_skipped : int
-        Sheets of one rater.
+        Number of sheets with one rater.
     """
 
     sets: csr_array
@@ -196,13 +196,13 @@ class _Sheets:
         keys = group[asked] + numbers[image[asked]]
         _, first, sheet[asked] = np.unique(keys, return_index=True, return_inverse=True)
         cells = sheet[answers.question].astype(np.int64) * answers.n_raters + answers.rater
-        known, value = np.unique(cells, return_inverse=True)
-        size = np.bincount(known // max(answers.n_raters, 1), minlength=len(first))
+        unique, value = np.unique(cells, return_inverse=True)
+        size = np.bincount(unique // max(answers.n_raters, 1), minlength=len(first))
         yes = answers.answer == YES
         n_classes = int(class_id.max(initial=0)) + 1
         sets = csr_array(
             (np.ones(np.count_nonzero(yes)), (value[yes], class_id[answers.question[yes]])),
-            shape=(len(known), n_classes),
+            shape=(len(unique), n_classes),
         )
         several = size > 1
         start = np.concatenate([[0], np.cumsum(size)[:-1]])[several] if len(size) else size
@@ -210,7 +210,7 @@ class _Sheets:
         return cls(sets, start, size[several], of_sheet, int(np.count_nonzero(~several)))
 
     def observed(self) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Return the distances of a sheet's sets, each counted once for each of its sets, and the sets."""
+        """Return the mean distance of each set to the others of its sheet, summed, and the number of sets."""
         total = np.zeros((len(self.start), len(SET_MEASURES)))
         for count in np.unique(self.raters):
             sheets = np.flatnonzero(self.raters == count)
@@ -226,7 +226,7 @@ class _Sheets:
         return 1 - _similarity(both, size[a], size[b])
 
     def expected(self) -> Floats:
-        """Return the mean distance of two of all sets that count, whatever their sheets."""
+        """Return the mean distance of two sets of any sheets."""
         counts = np.repeat(self.start, self.raters) + _within(self.raters)
         sets = self.sets[counts]
         n = sets.shape[0]
@@ -242,14 +242,14 @@ class _Sheets:
             row, column = overlap.row + begin, overlap.col
             weight = times[row].astype(np.float64) * times[column]
             alike += (_similarity(overlap.data, size[row], size[column]) * weight[:, None]).sum(0)
-        # Empty sets overlap with nothing, and are equal to each other.
+        # Empty sets have no overlap, but equal each other.
         alike += float(times[size == 0].sum()) ** 2
         mean: Floats = 1 - (alike - n) / (n * (n - 1.0))
         return mean
 
 
 def _similarity(both: Floats, a: Floats, b: Floats) -> Floats:
-    """Return the similarities of sets by their sizes and those of their intersections, shape (n, 2)."""
+    """Return the similarities of sets from the sizes of the sets and of their intersections, shape (n, 2)."""
     union = a + b - both
     jaccard = np.where(union > 0, both / np.maximum(union, 1), 1.0)
     monotone = np.select([both == union, both == np.minimum(a, b), both > 0], [1.0, 2 / 3, 1 / 3], 0.0)
@@ -263,7 +263,7 @@ def _within(lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def _sums_of(row: Ints, member: Ints, n_rows: int, n_members: int) -> npt.NDArray[np.uint64]:
-    """Return a number for the members of each row, the same for the same members, shape (n_rows,).
+    """Return a hash of the members of each row, equal for equal members, shape (n_rows,).
 
     Sums of random 64-bit numbers, as in `manyhot.core.aggregation`.
     """

@@ -1,4 +1,4 @@
-"""Raters' answers as arrays, and the golden questions that experts answered too."""
+"""Raters' answers as arrays, and the golden questions that experts also answered."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ NO, MAYBE, YES = range(3)
 N_ANSWERS = len(ANSWERS)
 
 SILENT = -1
-"""The original label says nothing about a question, for none is known."""
+"""Code of a question of an image without an original label."""
 
 MAJORITY = 0.5
-"""A golden question's truth is yes where more than this share of its experts said yes."""
+"""The truth of a golden question is yes if more than this share of its experts answered yes."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +32,19 @@ class Answers:
     Parameters
     ----------
     question, rater : ndarray of int, shape (m,)
-        Whose answer to what each of the m votes is.
+        The question and the rater of each of the m votes.
     answer : ndarray of int8, shape (m,)
         `NO`, `MAYBE` or `YES`.
     n_questions, n_raters : int
-        Q and R; questions without votes and raters without answers are fine.
+        Q and R; questions without votes and raters without answers are allowed.
     original : ndarray of int8, shape (Q,), optional
-        What the original label says: 1 where it is the question's class, 0 where it is another, `SILENT`
-        where none is known. Not a vote.
+        1 if the original label is the question's class, 0 if it is another class, `SILENT` if there is none.
+        Not a vote.
 
     Raises
     ------
     InputError
-        The arrays differ in length, hold what does not exist, or a rater answers a question twice.
+        If the arrays differ in length, contain values out of range, or a rater answers a question twice.
     """
 
     question: Ints
@@ -58,7 +58,7 @@ class Answers:
         sizes = [len(self.question), len(self.rater), len(self.answer)]
         if len(set(sizes)) > 1:
             raise InputError(
-                "A vote is one question, one rater and one answer.",
+                "The arrays of votes differ in length.",
                 got=f"{sizes[0]:,} questions, {sizes[1]:,} raters and {sizes[2]:,} answers",
                 allowed="three arrays of one length",
             )
@@ -67,7 +67,7 @@ class Answers:
         _check_range("answer", self.answer, N_ANSWERS)
         if self.original is not None and len(self.original) != self.n_questions:
             raise InputError(
-                "The original label says one thing about each question.",
+                "The array `original` does not have one value per question.",
                 got=f"{len(self.original):,} values",
                 allowed=f"{self.n_questions:,}",
             )
@@ -89,16 +89,16 @@ class Answers:
 
 @dataclass(frozen=True)
 class GoldenAnswers:
-    """G questions that experts answered, and what raters answered to them.
+    """G golden questions, which experts answered, and raters' answers to them.
 
     Parameters
     ----------
     answers : Answers
-        Of the raters of the votes, under the same numbers; its questions are the G golden ones.
+        Raters' answers to the G golden questions, with the raters' numbers in the votes.
     yes, experts : ndarray of int, shape (G,)
-        Experts who said yes, and who said anything.
+        Number of experts who answered yes, and who answered.
     asked : ndarray of int, shape (G,)
-        The number of each question among the votes, -1 where the votes do not ask it.
+        The number of each question in the votes, -1 if the votes do not contain it.
     image : ndarray of int, shape (G,), optional
         The image of each question; by default each has its own.
     """
@@ -118,7 +118,7 @@ class GoldenAnswers:
         return np.arange(len(self)) if self.image is None else self.image
 
     def truth(self, share: float = MAJORITY) -> Bools:
-        """Return whether more than `share` of the experts said yes, shape (G,)."""
+        """Return whether more than `share` of the experts answered yes, shape (G,)."""
         truth: Bools = self.yes > share * self.experts
         return truth
 
@@ -130,7 +130,7 @@ def _check_range(what: str, values: Ints, n: int) -> None:
 
 
 def _check_once(answers: Answers) -> None:
-    # Sorting 924,810 numbers takes 10 ms where NumPy has vector instructions for it.
+    # Sorting 924,810 numbers takes 10 ms with NumPy's vector instructions.
     cells = np.sort(answers.question.astype(np.int64) * answers.n_raters + answers.rater)
     twice = np.flatnonzero(cells[1:] == cells[:-1])
     if len(twice):

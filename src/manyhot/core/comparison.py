@@ -1,13 +1,12 @@
-"""Models at two places: drops, fits and orders, with intervals over images and over families of models.
+"""Comparison of models' values at x and y, such as accuracies on two data sets: drops, fits and rankings.
 
-A model has a value at x and one at y, such as its accuracy on two data sets. What is said about models in
-general is uncertain in two ways. Other images would have given other values: intervals over images come from
-resampled values (`manyhot.core.resampling`). Other models would have been judged: models of one family are
-no independent witnesses, so intervals over models redraw whole families.
+Statements about models in general are uncertain in two ways. With other images, the values would differ:
+intervals over images come from resampled values (`manyhot.core.resampling`). Other models might have been
+evaluated: because models of one family are not independent, intervals over models resample whole families.
 
 References
 ----------
-Cameron, Gelbach & Miller 2008, doi 10.1162/rest.90.3.414, for redrawing clusters. With few families such
+Cameron, Gelbach & Miller 2008, doi 10.1162/rest.90.3.414, for resampling clusters. With few families, such
 intervals are too short.
 """
 
@@ -24,27 +23,28 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats
 from manyhot.core.resampling import LEVEL, percentile_interval
 
 FEWEST_FAMILIES = 5
-"""Families it takes for an interval: redrawing two or three says next to nothing about others."""
+"""Minimum number of families for an interval; resampling two or three has little meaning."""
 
 _MOST = 10_000_000
-"""Pairs of models in all resamples of an interval of tau."""
+"""Maximum number of pairs of models in all resamples of an interval of tau."""
 
 NO_INTERVAL = (float("nan"), float("nan"))
-"""The interval of what has none."""
+"""The ends of an undefined interval."""
 
 
 @dataclass(frozen=True)
 class FittedLine:
-    """A least-squares line of M models, with percentile intervals over families.
+    """A least-squares line through M models, with percentile intervals over families.
 
     Attributes
     ----------
     slope, intercept, r2 : float
-        NaN with fewer than two models, or where all have one value at x.
+        NaN with fewer than two models, or if all have the same value at x.
     slope_interval, intercept_interval : tuple of float
-        NaN with fewer than `FEWEST_FAMILIES`.
+        NaN with fewer than `FEWEST_FAMILIES` families.
     n, n_families : int
-        Models and families; a model at 0 or 1 has no place on the logit and probit scales and is left out.
+        Number of models and of families, without models at 0 or 1, which are infinite on the logit and probit
+        scales.
     """
 
     slope: float
@@ -58,7 +58,7 @@ class FittedLine:
 
 @dataclass(frozen=True)
 class RankAgreement:
-    """How alike two orders of models are.
+    """Agreement of two rankings of models.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class RankAgreement:
     images, models : tuple of float
         95 % intervals over images and over families.
     n_pairs, n_swapped : int
-        Pairs of models, and those in another order at y than at x.
+        Number of pairs of models, and of pairs whose order at y is reversed.
     """
 
     tau: float
@@ -78,7 +78,7 @@ class RankAgreement:
 
 
 def to_scale(values: npt.ArrayLike, scale: str) -> Floats:
-    """Return shares on the plain, logit or probit scale; 0 and 1 become infinite on the latter two."""
+    """Return shares on the plain, logit or probit scale; 0 and 1 are infinite on the latter two."""
     plain = np.asarray(values, np.float64)
     if scale == "plain":
         return plain
@@ -87,7 +87,7 @@ def to_scale(values: npt.ArrayLike, scale: str) -> Floats:
 
 
 def from_scale(values: npt.ArrayLike, scale: str) -> Floats:
-    """Return the shares that `to_scale` came from."""
+    """Return shares from values on a scale: the inverse of `to_scale`."""
     scaled = np.asarray(values, np.float64)
     if scale == "plain":
         return scaled
@@ -97,14 +97,14 @@ def from_scale(values: npt.ArrayLike, scale: str) -> Floats:
 
 @dataclass(frozen=True)
 class Families:
-    """Which models are of one family, and resamples of the families.
+    """The family of each model, and resamples of the families.
 
     Attributes
     ----------
     index : ndarray of int, shape (M,)
         The family of each model, from 0.
     counts : ndarray of float64, shape (R, F)
-        How often each family was drawn; of no rows with fewer than `FEWEST_FAMILIES`.
+        How often each family was drawn; without rows if there are fewer than `FEWEST_FAMILIES`.
     """
 
     index: npt.NDArray[np.intp]
@@ -112,9 +112,9 @@ class Families:
 
     @classmethod
     def draw(cls, names: Sequence[str], resamples: int, rng: np.random.Generator) -> Families:
-        """Redraw the families of M models, by their names, with replacement."""
-        known, index = np.unique(np.asarray(names, str), return_inverse=True)
-        n = len(known)
+        """Resample the families of M models, given by name, with replacement."""
+        unique, index = np.unique(np.asarray(names, str), return_inverse=True)
+        n = len(unique)
         if n < FEWEST_FAMILIES:
             return cls(index, np.empty((0, n)))
         counts = np.zeros((resamples, n))
@@ -125,17 +125,17 @@ class Families:
         return len(np.unique(self.index))
 
     def take(self, models: Bools) -> Families:
-        """Return the families of some of the models; without resamples if they are too few."""
+        """Return the families of the selected models; without resamples if there are too few families."""
         some = Families(self.index[models], self.counts)
         return some if len(some) >= FEWEST_FAMILIES else Families(some.index, self.counts[:0])
 
     def sums(self, values: Floats) -> Floats:
-        """Return the sum over the models of each resample, shape (R,)."""
+        """Return the sum of `values` over the models of each resample, shape (R,)."""
         sums: Floats = self.counts @ np.bincount(self.index, values, self.counts.shape[1])
         return sums
 
     def pair_sums(self, values: Floats) -> Floats:
-        """Return the sum over the pairs of models of each resample; `values` has shape (M, M)."""
+        """Return the sum of `values`, shape (M, M), over the pairs of models of each resample."""
         member = np.zeros((len(self.index), self.counts.shape[1]))
         member[np.arange(len(self.index)), self.index] = 1
         sums: Floats = np.einsum("rf,rf->r", self.counts @ (member.T @ values @ member), self.counts)
@@ -155,7 +155,7 @@ def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") 
     x, y : ndarray of float64, shape (M,)
         Shares between 0 and 1.
     families : Families
-        Of the M models.
+        The families of the M models.
     scale : {"plain", "logit", "probit"}
 
     References
@@ -164,14 +164,14 @@ def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") 
     2007.00644, on the logit scale.
     """
     u, v = to_scale(x, scale), to_scale(y, scale)
-    known = np.isfinite(u) & np.isfinite(v)
-    u, v, families = u[known], v[known], families.take(known)
+    finite = np.isfinite(u) & np.isfinite(v)
+    u, v, families = u[finite], v[finite], families.take(finite)
     if len(u) < 2:
         return FittedLine(*(float("nan"),) * 3, NO_INTERVAL, NO_INTERVAL, len(u), len(families))
     slope, intercept = (float(e) for e in _line(u, v, np.sum))
     slopes, intercepts = _line(u, v, families.sums)
     spread, residual = np.sum((v - v.mean()) ** 2), np.sum((v - intercept - slope * u) ** 2)
-    # What is equal but for rounding has no spread to explain.
+    # Values that differ only by rounding have no variance to explain.
     r2 = float(1 - residual / spread) if np.ptp(v) > 1e-9 else float("nan")
     return FittedLine(
         slope, intercept, r2, percentile_ends(slopes), percentile_ends(intercepts), len(u), len(families)
@@ -179,13 +179,13 @@ def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") 
 
 
 def above_line(x: Floats, y: Floats, line: FittedLine, scale: str) -> Floats:
-    """Return how far each model lies above a line, in shares: its effective robustness.
+    """Return each model's effective robustness: y minus the value of the line at x, as a share.
 
     References
     ----------
-    Taori et al. 2020, arXiv 2007.00644, section 2: y less what the line gives at x.
+    Taori et al. 2020, arXiv 2007.00644, section 2.
     """
-    with np.errstate(invalid="ignore"):  # a flat line at a model without a place on the scale
+    with np.errstate(invalid="ignore"):  # a flat line at a model that is infinite on the scale
         return np.asarray(y - from_scale(line.intercept + line.slope * to_scale(x, scale), scale))
 
 
@@ -196,21 +196,21 @@ def compare_orders(
     samples_x: AnyFloats | None = None,
     samples_y: AnyFloats | None = None,
 ) -> RankAgreement:
-    """Compare two orders of M models.
+    """Compare two rankings of M models.
 
     Parameters
     ----------
     x, y : ndarray of float64, shape (M,)
     families : Families
-        Of the M models.
+        The families of the M models.
     samples_x, samples_y : ndarray of float, shape (M, R), optional
         Resampled values, for the interval over images.
 
     Notes
     -----
-    Resamples add noise to values that have noise already, which brings their orders further apart: their tau
-    lies below that of the values, and percentiles may miss it. The interval over images is therefore the
-    value and 1.96 standard deviations of the resamples on both sides, cut at -1 and 1.
+    Resampling adds noise to values that already have noise, so the tau of resampled values is too low, and a
+    percentile interval may not contain the value. The interval over images is therefore the value plus and
+    minus 1.96 standard deviations of the resamples, clipped to -1 and 1.
     """
     signs_x, signs_y = (np.sign(np.subtract.outer(v, v)) for v in (x, y))
     products = signs_x * signs_y
@@ -226,17 +226,17 @@ def compare_orders(
 
 
 def difference_interval(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Return the interval of x less y of models judged on different images, from the interval of each.
+    """Return the interval of x - y, for values on different images, from the intervals of x and y.
 
     Parameters
     ----------
     x, y : ndarray of float64, shape (3, M)
-        Value, lower and upper end of the interval of each model; NaN where it has none.
+        Value, lower and upper end of the interval of each model; NaN if undefined.
 
     References
     ----------
-    Newcombe 1998, doi 10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, method 10, which
-    takes Wilson's intervals.
+    Newcombe 1998, doi 10.1002/(SICI)1097-0258(19980430)17:8<873::AID-SIM779>3.0.CO;2-I, method 10, which uses
+    Wilson's intervals.
     """
     (vx, lx, ux), (vy, ly, uy) = x, y
     difference = vx - vy
@@ -244,7 +244,7 @@ def difference_interval(x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def percentile_ends(samples: AnyFloats) -> tuple[float, float]:
-    """Return the percentile interval of samples, shape (R,), those that are NaN left out; NaN for none."""
+    """Return the percentile interval of samples, shape (R,), ignoring NaN; NaN if all are NaN."""
     if np.isnan(samples).all():
         return NO_INTERVAL
     lo, hi = percentile_interval(samples[None])
@@ -252,8 +252,8 @@ def percentile_ends(samples: AnyFloats) -> tuple[float, float]:
 
 
 def _line(x: Floats, y: Floats, sums: Callable[[Floats], Floats]) -> tuple[Floats, Floats]:
-    """Return slope and intercept from sums over models; NaN where all have one value at x."""
-    # Around the means of all models, so that squares of close values do not cancel.
+    """Return slope and intercept from sums over models; NaN if all have the same value at x."""
+    # Centred at the means of all models, to avoid cancellation.
     u, v = x - x.mean(), y - y.mean()
     with np.errstate(invalid="ignore", divide="ignore"):
         n = sums(np.ones(len(x)))
@@ -264,14 +264,15 @@ def _line(x: Floats, y: Floats, sums: Callable[[Floats], Floats]) -> tuple[Float
 
 
 def _tau(agreed: Floats, in_x: Floats, in_y: Floats) -> Floats:
-    """Return tau-b from sums over pairs: of products of signs, and of pairs without a tie at x and at y."""
+    """Return tau-b from sums over pairs: products of signs, and the pairs without ties at x and at y."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return agreed / np.sqrt(in_x * in_y)
 
 
 def _resampled_taus(x: AnyFloats, y: AnyFloats) -> Floats:
     a, b = np.triu_indices(len(x), 1)
-    # A standard deviation of 100 resamples is known to 7 %: enough for 1,500 models, where each takes 10 ms.
+    # The standard deviation of 100 resamples has an error of 7 %, enough for 1,500 models, where each takes
+    # 10 ms.
     taus = np.empty(min(x.shape[1], max(100, _MOST // max(len(a), 1))))
     for r in range(len(taus)):
         signs_x, signs_y = np.sign(x[a, r] - x[b, r]), np.sign(y[a, r] - y[b, r])

@@ -1,25 +1,22 @@
-"""Metrics of confidence: calibration, likelihood and ranking of errors, against one label or label sets.
+"""Metrics of confidence: calibration, likelihood and ranking of errors, against labels or label sets.
 
-The *confidence* is the probability of the best class. It is *right* if that class is the original label or,
-for the metrics that end in ``_set``, if it is in the label set. Those of the first event count the images of
-`top1`, those of the second the images of `real1`.
+The *confidence* is the probability of the top class. A prediction is *right* if that class is the original
+label or, for metrics ending in ``_set``, if it is in the label set. The former count the images of `top1`,
+the latter those of `real1`.
 
-A list of the best classes suffices where its probabilities are known: of logits through their ``logsumexp``
-over all classes. Where they are not, as in rank-only predictions, everything here is undefined (NaN with n
-0). Likelihoods and class-wise calibration (images that get a class at 0.3 should have it three times of ten)
-need the probabilities of all classes.
+Lists of top classes suffice if their probabilities are known; those of logits follow from the ``logsumexp``
+over all classes. Otherwise, as for predictions with ranks only, all metrics here are undefined (NaN with n
+0). Likelihoods need the probabilities of all classes.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 
 import numpy as np
-from numpy import typing as npt
 
 from manyhot.checks import check_count, check_share
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
+from manyhot.core.array_types import Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
 from manyhot.core.reliability import BINS, Bins, Outcomes, Ranked, against_label, against_set
 from manyhot.core.sets import YES, Case
@@ -36,7 +33,7 @@ def ece(case: Case, *, bins: int = BINS) -> Estimate:
     Parameters
     ----------
     bins : int
-        B; bin k holds the confidences from k / B up to (k + 1) / B, the last one 1 too.
+        Number of bins B; bin k holds the confidences c with k / B ≤ c < (k + 1) / B, and the last bin also 1.
 
     References
     ----------
@@ -44,14 +41,15 @@ def ece(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    Deviation: theirs are open below and closed above; here, as in torchmetrics, the other way round.
+    Deviation: in the source, bins are open below and closed above; here, as in torchmetrics, they are closed
+    below and open above.
     """
     return _binned(case, against_label, Outcomes.equal_width, bins, Bins.mean_gap)
 
 
 @register("metric", "ece_set", better="lower", label="ECE (set)", needs="confidence")
 def ece_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Expected calibration error, right being in the label set; bins of equal width.
+    """Expected calibration error against label sets, in bins of equal width.
 
     Parameters
     ----------
@@ -63,7 +61,7 @@ def ece_set(case: Case, *, bins: int = BINS) -> Estimate:
 
 @register("metric", "ece_mass", better="lower", label="ECE (equal mass)", needs="confidence")
 def ece_mass(case: Case, *, bins: int = BINS) -> Estimate:
-    """Expected calibration error in bins that hold equally many images.
+    """Expected calibration error in bins with equal numbers of images.
 
     Parameters
     ----------
@@ -75,14 +73,14 @@ def ece_mass(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    Images of equal confidence stay together, in the bin of their middle rank.
+    Images of equal confidence are in one bin, that of their middle rank.
     """
     return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.mean_gap)
 
 
 @register("metric", "ece_mass_set", better="lower", label="ECE (equal mass, set)", needs="confidence")
 def ece_mass_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Expected calibration error, right being in the label set; bins that hold equally many images.
+    """Expected calibration error against label sets, in bins with equal numbers of images.
 
     Parameters
     ----------
@@ -96,7 +94,7 @@ def ece_mass_set(case: Case, *, bins: int = BINS) -> Estimate:
     "metric", "ece_debiased", better="lower", label="Debiased CE", needs="confidence", depends_on_n=True
 )
 def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
-    """Debiased calibration error: root mean squared gap in bins of equal mass, less what chance adds to it.
+    """Debiased calibration error: root mean squared gap in bins of equal mass, without the bias by chance.
 
     Parameters
     ----------
@@ -105,13 +103,13 @@ def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
     References
     ----------
     Kumar, Liang and Ma 2019, Verified Uncertainty Calibration, arXiv 1909.10155, definition 4.1 and section
-    5. Not the sweep over bins of Roelofs et al. 2022, arXiv 2012.08668, who measured how far the plain one is
-    off.
+    5. Roelofs et al. 2022, arXiv 2012.08668, measured the bias of the plain estimate; their sweep over bins
+    is not used.
 
     Notes
     -----
-    Of squares, where `ece` is of absolute gaps: the two are not on one scale. The root is taken of 0 where
-    chance explains more than all. Weights count images: twice as many say more.
+    Gaps are squared, not absolute as in `ece`, so the two cannot be compared. The result is 0 if the bias is
+    larger than the squared gaps. Weights are numbers of images: doubling them reduces the bias.
     """
     return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.debiased_gap)
 
@@ -125,7 +123,7 @@ def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
     depends_on_n=True,
 )
 def ece_debiased_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Debiased calibration error, right being in the label set: root mean squared gap less chance.
+    """Debiased calibration error against label sets: root mean squared gap without the bias by chance.
 
     Parameters
     ----------
@@ -153,7 +151,7 @@ def mce(case: Case, *, bins: int = BINS) -> Estimate:
 
 @register("metric", "mce_set", better="lower", label="MCE (set)", needs="confidence")
 def mce_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Maximum calibration error, right being in the label set: the largest gap of any bin.
+    """Maximum calibration error against label sets: the largest gap of any bin.
 
     Parameters
     ----------
@@ -165,11 +163,11 @@ def mce_set(case: Case, *, bins: int = BINS) -> Estimate:
 
 @register("metric", "brier", better="lower", label="Brier", needs="confidence", unit="")
 def brier(case: Case) -> Estimate:
-    """Mean squared difference of confidence and top-1 being right, 1 or 0.
+    """Brier score of the top class: mean squared difference of its confidence and 1 if it is right, 0 if not.
 
     References
     ----------
-    Brier 1950, doi 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2, for the event that the best class is
+    Brier 1950, doi 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2, for the event that the top class is
     right; ``sklearn.metrics.brier_score_loss``.
     """
     return _squared(case, against_label(case))
@@ -177,7 +175,7 @@ def brier(case: Case) -> Estimate:
 
 @register("metric", "brier_set", better="lower", label="Brier (set)", needs="confidence", unit="")
 def brier_set(case: Case) -> Estimate:
-    """Brier score of top-1, right being in the label set."""
+    """Brier score of the top class against label sets."""
     return _squared(case, against_set(case))
 
 
@@ -196,7 +194,8 @@ def nll(case: Case) -> Estimate:
 
     Notes
     -----
-    A stored probability of 0 counts as the least number that its type holds: 1e-38, in half precision 6e-8.
+    A stored probability of 0 counts as the smallest positive number of its type: 1e-38, or 6e-8 in half
+    precision.
     """
     if not case.has_probabilities:
         return undefined(len(case.labels))
@@ -211,11 +210,11 @@ def nll(case: Case) -> Estimate:
     "metric", "nll_mass", better="lower", label="NLL (mass of the set)", needs="probabilities", unit="nats"
 )
 def nll_mass(case: Case) -> Estimate:
-    """Minus the logarithm of the probability of the label set, in nats.
+    """Negative logarithm of the total probability of the label set, in nats.
 
     Notes
     -----
-    What it costs a model to have mass outside the set, wherever in the set the rest is. Equal to `nll` where
+    It depends on the probability outside the set, not on its distribution within the set. It equals `nll` if
     the set is the original label.
     """
     return _set_likelihood(case, mass=True)
@@ -225,18 +224,18 @@ def nll_mass(case: Case) -> Estimate:
     "metric", "nll_best", better="lower", label="NLL (best of the set)", needs="probabilities", unit="nats"
 )
 def nll_best(case: Case) -> Estimate:
-    """Negative log-likelihood of the likeliest class of the label set, in nats.
+    """Negative log-likelihood of the most probable class of the label set, in nats.
 
     Notes
     -----
-    At least `nll_mass`, at most that of any single class of the set.
+    It is at least `nll_mass`, and at most the negative log-likelihood of any class of the set.
     """
     return _set_likelihood(case, mass=False)
 
 
 @register("metric", "aurc", better="lower", label="AURC", needs="confidence")
 def aurc(case: Case) -> Estimate:
-    """Area under the risk-coverage curve: mean share of errors among the images at least as sure as each.
+    """Area under the risk-coverage curve: mean error rate over all coverages, in order of confidence.
 
     References
     ----------
@@ -247,17 +246,17 @@ def aurc(case: Case) -> Estimate:
 
 @register("metric", "aurc_set", better="lower", label="AURC (set)", needs="confidence")
 def aurc_set(case: Case) -> Estimate:
-    """Area under the risk-coverage curve, right being in the label set."""
+    """Area under the risk-coverage curve against label sets."""
     return _of_order(case, against_set, Ranked.aurc)
 
 
 @register("metric", "eaurc", better="lower", label="Excess AURC", needs="confidence")
 def eaurc(case: Case) -> Estimate:
-    """Excess AURC: less that of the best order, in which every error is less sure than all that is right.
+    """Excess AURC: AURC minus that of an ideal ranking, in which all errors have the lowest confidence.
 
     References
     ----------
-    Geifman, Uziel and El-Yaniv 2019, arXiv 1805.08206, section 3: with r the share of errors the best order
+    Geifman, Uziel and El-Yaniv 2019, arXiv 1805.08206, section 3: with an error rate of r, the ideal ranking
     has r + (1 - r) ln(1 - r).
     """
     return _of_order(case, against_label, Ranked.excess_aurc)
@@ -265,18 +264,18 @@ def eaurc(case: Case) -> Estimate:
 
 @register("metric", "eaurc_set", better="lower", label="Excess AURC (set)", needs="confidence")
 def eaurc_set(case: Case) -> Estimate:
-    """Excess AURC, right being in the label set."""
+    """Excess AURC against label sets."""
     return _of_order(case, against_set, Ranked.excess_aurc)
 
 
 @register("metric", "accuracy_at_coverage", better="higher", label="Accuracy at coverage", needs="confidence")
 def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
-    """Top-1 accuracy of the surest images, a given share of all.
+    """Top-1 accuracy of the most confident images, a fixed share (coverage) of all.
 
     Parameters
     ----------
     coverage : float
-        Above 0, up to 1. Of images of equal confidence at the edge a share counts.
+        Above 0, up to 1. Images of equal confidence at the boundary count with a fraction.
     """
     check_coverage(coverage)
     return _of_order(case, against_label, lambda ranked: ranked.accuracy_at(coverage))
@@ -290,7 +289,7 @@ def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
     needs="confidence",
 )
 def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
-    """Share of the surest images whose best class is in the label set.
+    """Share of the most confident images, a fixed share of all, whose top class is in the label set.
 
     Parameters
     ----------
@@ -303,9 +302,9 @@ def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
 
 @register("metric", "error_auroc", better="higher", label="AUROC of errors", needs="confidence")
 def error_auroc(case: Case) -> Estimate:
-    """AUROC of error detection: the chance that a right prediction is surer than a wrong one.
+    """AUROC of error detection: probability that a right prediction is more confident than a wrong one.
 
-    NaN without errors, or without anything right.
+    It is undefined (NaN) if all predictions are right, or all are wrong.
 
     References
     ----------
@@ -317,28 +316,30 @@ def error_auroc(case: Case) -> Estimate:
 
 @register("metric", "error_auroc_set", better="higher", label="AUROC of errors (set)", needs="confidence")
 def error_auroc_set(case: Case) -> Estimate:
-    """AUROC of error detection, right being in the label set."""
+    """AUROC of error detection against label sets."""
     return _of_order(case, against_set, Ranked.auroc)
 
 
 def check_bins(bins: int) -> None:
-    """Refuse a number of bins that is none.
+    """Check a number of bins.
 
     Raises
     ------
     InputError
+        If it is not an integer of at least 1.
     """
-    check_count(bins, "Bins are counted.", got=f"bins={bins}", allowed="1 and up; 15 is usual")
+    check_count(bins, "This is not a number of bins.", got=f"bins={bins}", allowed="1 or more; 15 is usual")
 
 
 def check_coverage(coverage: float) -> None:
-    """Refuse a coverage that is no share of images.
+    """Check a coverage.
 
     Raises
     ------
     InputError
+        If it is not above 0 and at most 1.
     """
-    check_share(coverage, "Coverage is the share of images that are kept.", got=f"coverage={coverage!r}")
+    check_share(coverage, "Coverage is not a share of the images.", got=f"coverage={coverage!r}")
 
 
 def _binned(
@@ -389,7 +390,7 @@ def _set_likelihood(case: Case, *, mass: bool) -> Estimate:
     np.maximum.at(best, image, log_p)
     if not mass:
         return mean_over(-best, labels.scored)
-    # Relative to the best class nothing underflows.
+    # Relative to the most probable class, nothing underflows.
     total = np.bincount(image, np.exp(log_p - best[image]), minlength=len(labels))
     loss = -(best + np.log(np.where(labels.scored, total, 1)))
     return mean_over(loss, labels.scored)
@@ -398,133 +399,10 @@ def _set_likelihood(case: Case, *, mass: bool) -> Estimate:
 def _log_p(case: Case, image: Ints, classes: Ints) -> Floats:
     """Return the logarithms of the probabilities of some cells."""
     assert case.scores is not None  # for the type checker
-    found = case.scores[image, classes]
+    scores = case.scores[image, classes]
     if case.kind == "logit":
-        log_p = found.astype(np.float64) - case.log_total[image]
-        check_possible(found, image, classes, case.name)
+        log_p = scores.astype(np.float64) - case.log_total[image]
+        check_possible(scores, image, classes, case.name)
         return np.asarray(log_p)
     check_sums(case.scores, case.name)
-    return log_probability(found)
-
-
-@register("metric", "classwise_ece", better="lower", label="Class-wise ECE", needs="probabilities")
-def classwise_ece(case: Case, *, bins: int = BINS) -> Estimate:
-    """Class-wise calibration error: mean over classes of the gap between probability and share labelled so.
-
-    Parameters
-    ----------
-    bins : int
-        As in `ece`, of each class.
-
-    References
-    ----------
-    Kull et al. 2019, Beyond temperature scaling, arXiv 1910.12656, equation 3; the static calibration error
-    of Nixon et al. 2019, arXiv 1904.01685.
-
-    Notes
-    -----
-    With many classes nearly all probabilities are in the lowest bin, and the value is small whatever the
-    model.
-    """
-    if not case.has_probabilities:
-        return undefined(len(case.labels))
-    image = np.flatnonzero(case.labels.labelled)
-    return _by_class(case, case.labels.labelled, image, case.labels.label[image], bins)
-
-
-@register(
-    "metric",
-    "classwise_ece_set",
-    better="lower",
-    label="Class-wise ECE (set)",
-    needs="probabilities",
-    each_class=True,
-)
-def classwise_ece_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Class-wise calibration error of label sets: the gap between probability and share that has the class.
-
-    Parameters
-    ----------
-    bins : int
-        As in `ece`, of each class.
-
-    Notes
-    -----
-    Fair to scores that stand for each class alone, such as sigmoids. Those of a softmax add up to 1 and
-    cannot be right where sets hold several classes.
-    """
-    if not case.has_probabilities:
-        return undefined(len(case.labels))
-    labels = case.labels
-    chosen = (labels.state == YES) & labels.scored[labels.rows]
-    return _by_class(case, labels.scored, labels.rows[chosen], labels.classes[chosen], bins)
-
-
-def _by_class(
-    case: Case,
-    scored: Bools,
-    image: Ints,
-    classes: Ints,
-    bins: int,
-) -> Estimate:
-    """Return the class-wise error where the given cells, of scored images, are right and no others.
-
-    Nearly all probabilities are in the lowest bin. What is above is kept, a few cells an image; what the
-    lowest bin holds is the sum over a class less these, so that a column sum is all that a pass has to take.
-    """
-    check_bins(bins)
-    c = case.labels.n_classes
-    above = functools.cache(lambda: _above(case, scored, bins))
-
-    def value(weights: Weights | None = None) -> float:
-        w = scored.astype(np.float64) if weights is None else np.asarray(weights, np.float64) * scored
-        if not w.any():
-            return float("nan")
-        rows, at, p, plain = above()  # first: it refuses what is no probability
-        right_at = _bin_of(case.probability_of(image, classes), bins) * c + classes
-        gap = np.bincount(at, w[rows] * p, minlength=bins * c)
-        column = plain if (w == scored).all() else _column_sums(case, w)
-        gap[:c] = column - gap.reshape(bins, c).sum(axis=0)
-        gap -= np.bincount(right_at, w[image], minlength=bins * c)
-        return float(np.abs(gap).sum() / (w.sum() * c))
-
-    return Pooled(value, scored)
-
-
-def _bin_of(p: Floats, bins: int) -> npt.NDArray[np.intp]:
-    return np.minimum((p * bins).astype(np.intp), bins - 1)
-
-
-def _above(
-    case: Case, scored: Bools, bins: int
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats, Floats]:
-    """Return the cells of scored images above the lowest bin, and the sum of all cells of each class.
-
-    The cells as three arrays: image, bin and class as one number, probability.
-    """
-    c = case.labels.n_classes
-    rows, at, p, sums = [], [], [], np.zeros(c)
-    for start, block in case.probability_blocks():
-        image, classes = np.divmod(np.flatnonzero(block * np.float32(bins) >= 1), c)
-        found = block[image, classes].astype(np.float64)
-        place = _bin_of(found, bins)
-        high = place > 0  # in float64, as `_bin_of` decides for the cells that are right
-        rows.append(start + image[high])
-        at.append(place[high] * c + classes[high])
-        p.append(found[high])
-        sums += _sum_rows(block, scored[start : start + len(block)].astype(np.float64))
-    nothing = np.empty(0, np.intp)
-    return np.concatenate([nothing, *rows]), np.concatenate([nothing, *at]), np.concatenate([[], *p]), sums
-
-
-def _column_sums(case: Case, w: Floats) -> Floats:
-    """Return the weighted sum of the probabilities of each class, shape (C,)."""
-    total = np.zeros(case.labels.n_classes)
-    for start, block in case.probability_blocks():
-        total += _sum_rows(block, w[start : start + len(block)])
-    return total
-
-
-def _sum_rows(block: AnyFloats, w: Floats) -> Floats:
-    total: Floats = w @ block.astype(np.float64)
-    return total
+    return log_probability(scores)

@@ -1,4 +1,4 @@
-"""Rules on probabilities: the mean over calibrated models, and suspected label errors."""
+"""Proposal rules on probabilities: the mean over calibrated models, and suspected label errors."""
 
 from __future__ import annotations
 
@@ -19,31 +19,32 @@ from manyhot.registry import register
 
 @register("proposer", "mean-probability", learns=True)
 def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, recall: float = RECALL) -> Pairs:
-    """All classes whose mean probability over calibrated models is at least a threshold.
+    """Classes whose mean probability over calibrated models is at least a threshold.
 
-    Each model's temperature is fitted on the known label sets; where there are none, on the original labels.
+    The temperature of each model is fitted to the known label sets, or, if there are none, to the original
+    labels.
 
     Parameters
     ----------
     threshold : float, optional
-        By default the highest that reaches `recall` on the known label sets.
+        By default, the highest threshold that reaches `recall` on the known label sets.
     recall : float
 
     Raises
     ------
     InputError
-        If a model has no probabilities, or if there is neither a threshold nor a known label set, or none
-        reaches the recall.
+        If a model has no probabilities, if there is neither a threshold nor a known label set, or if no
+        threshold reaches the recall.
 
     Notes
     -----
-    A class counts if at least one model lists it. `n_models` counts the models that by themselves give it the
-    threshold.
+    Only classes that at least one model lists are proposed. `n_models` is the number of models whose own
+    probability reaches the threshold.
     """
-    check_share(recall, "The recall is a share.", allowed="over 0, up to 1")
+    check_share(recall, "The recall is not a share.", allowed="above 0, at most 1")
     temperatures = _temperatures(ensemble)
     if threshold is None:
-        check_known(ensemble, "mean-probability", "give a threshold: mean-probability(threshold=0.05)")
+        check_known(ensemble, "mean-probability", "pass a threshold: mean-probability(threshold=0.05)")
         threshold = _threshold_for(ensemble.take(ensemble.known_images), temperatures, recall)
     listed = count_models(ensemble.top, ensemble.n_classes)
     score = _scores_of(ensemble, temperatures, listed)
@@ -57,10 +58,10 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 
 @register("proposer", "label-errors")
 def suspected_errors(ensemble: Ensemble) -> Pairs:
-    """The class that suspected label errors are likely to show, by confident learning.
+    """The probable class of suspected label errors, by confident learning.
 
-    An image counts as of class j if its probability of j is at least what images labelled j have on average,
-    j being the likeliest such class. Where that is not the original label, j is proposed.
+    An image is assigned the most probable class j among those whose probability is at least the mean of j
+    over the images labelled j. If j is not the original label, it is proposed.
 
     Raises
     ------
@@ -69,10 +70,10 @@ def suspected_errors(ensemble: Ensemble) -> Pairs:
 
     Notes
     -----
-    Probabilities are the mean over models. They should come from models that were not trained on these
-    images. These are the off-diagonal cells of the confident joint, the paper's method C_confusion with
-    thresholds. The score is the margin: probability of j less that of the original label. `n_models` counts
-    the models whose best class is j.
+    Probabilities are the mean over models, which should not be trained on these images. The proposals are the
+    off-diagonal cells of the confident joint, the paper's method C_confusion with thresholds. The score is
+    the margin: the probability of j minus that of the original label. `n_models` is the number of models
+    whose top class is j.
 
     References
     ----------
@@ -95,7 +96,7 @@ def suspected_errors(ensemble: Ensemble) -> Pairs:
 
 
 def class_thresholds(own: Floats, label: Ints, n_classes: int) -> Floats:
-    """Return the mean probability of each class over the images labelled so, inf without any, shape (C,).
+    """Return the mean probability of each class over the images with that label, shape (C,); inf without any.
 
     Parameters
     ----------
@@ -109,14 +110,14 @@ def class_thresholds(own: Floats, label: Ints, n_classes: int) -> Floats:
 
 
 def confident_classes(probability: Floats, limits: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Return the likeliest class that reaches its threshold, `NO_LABEL` if none does, and its probability.
+    """Return the most probable class that reaches its threshold, or `NO_LABEL`, and its probability.
 
     Parameters
     ----------
     probability : ndarray of float64, shape (b, C)
     limits : ndarray of float64, shape (C,)
     """
-    # What is a mean of equal numbers may be a rounding step above them.
+    # By rounding, the mean of equal numbers may be slightly above them.
     confident = np.where(probability >= limits - 1e-9, probability, -1.0)
     best = confident.argmax(1)
     value = confident[np.arange(len(best)), best]
@@ -124,9 +125,9 @@ def confident_classes(probability: Floats, limits: Floats) -> tuple[npt.NDArray[
 
 
 def _temperatures(ensemble: Ensemble) -> Floats:
-    known, labelled = ensemble.label_sets, np.flatnonzero(ensemble.label != NO_LABEL)
-    if known is not None and known.scored.any():
-        part = ensemble.take(np.flatnonzero(known.scored))
+    all_sets, labelled = ensemble.label_sets, np.flatnonzero(ensemble.label != NO_LABEL)
+    if all_sets is not None and all_sets.scored.any():
+        part = ensemble.take(np.flatnonzero(all_sets.scored))
         assert part.label_sets is not None
         sets = part.label_sets
     elif len(labelled):
@@ -134,33 +135,33 @@ def _temperatures(ensemble: Ensemble) -> Floats:
         sets = _single(part.label, ensemble.n_classes)
     else:
         raise InputError(
-            "There is nothing to fit temperatures on.",
+            "There are no labels to fit temperatures to.",
             got="no known label set and no original label",
-            allowed="one of them for some of the images",
+            allowed="known label sets or original labels of some of the images",
         )
     models = zip((part.tail(m) for m in range(len(part.names))), part.top, strict=True)
     return np.array([fit_temperature(tail, set_target(tail, top, sets)) for tail, top in models])
 
 
 def _threshold_for(sub: Ensemble, temperatures: Floats, recall: float) -> float:
-    """Return the highest threshold that reaches the recall on images that are all known."""
+    """Return the highest threshold that reaches the recall on images with known label sets."""
     assert sub.label_sets is not None
     listed = count_models(sub.top, sub.n_classes)
     score = _scores_of(sub, temperatures, listed)
     right = (states(sub.label_sets, listed.keys(sub.n_classes)) == YES) & (
         listed.class_id != sub.label[listed.image]
     )
-    n_labels, given = int(sub.label_sets.size.sum()), int(label_is_valid(sub).sum())
+    n_labels, n_original = int(sub.label_sets.size.sum()), int(label_is_valid(sub).sum())
     ranked = np.sort(score[right])[::-1]
-    needed = int(np.ceil(recall * n_labels - 1e-9)) - given
+    needed = int(np.ceil(recall * n_labels - 1e-9)) - n_original
     if needed > len(ranked):
         raise InputError(
             "No threshold reaches this recall on the known label sets.",
             got=f"recall {recall:g}",
-            allowed=f"up to {(given + len(ranked)) / max(n_labels, 1):.4f}, which all listed classes reach",
+            allowed=f"up to {(n_original + len(ranked)) / max(n_labels, 1):.4f}, that of all listed classes",
             do="lower the recall, or add models or longer lists",
         )
-    # The sums of all images and of these may differ in their last bits.
+    # Sums over all images and over these may differ by rounding.
     return float(ranked[needed - 1]) * (1 - 1e-9) if needed > 0 else 1.0
 
 
@@ -176,7 +177,7 @@ def _scores_of(ensemble: Ensemble, temperatures: Floats, pairs: Pairs) -> Floats
 def _count_alone(
     ensemble: Ensemble, temperatures: Floats, pairs: Pairs, threshold: float
 ) -> npt.NDArray[np.int32]:
-    """Return how many models by themselves give each pair the threshold."""
+    """Return the number of models whose own probability of each pair reaches the threshold."""
     chosen = []
     for m, t in enumerate(temperatures):
         p, _ = calibrated(ensemble.tail(m), float(t))
@@ -189,7 +190,7 @@ def _count_alone(
 
 
 def _single(label: npt.NDArray[np.int32], n_classes: int) -> LabelSets:
-    """Return label sets of the original label alone."""
+    """Return label sets with only the original label."""
     n = len(label)
     yes, usable = np.full(n, YES, np.uint8), np.ones(n, bool)
     return LabelSets(n_classes, np.arange(n + 1), label, yes, label, usable)

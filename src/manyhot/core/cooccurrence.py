@@ -1,4 +1,4 @@
-"""Which classes are valid together, how much more often than by chance, and whose recall hangs on it."""
+"""Co-occurrence: which classes are valid together, compared with chance, and whose recall depends on it."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ _Z = float(ndtri((1 + LEVEL) / 2))
 
 @dataclass(frozen=True)
 class ClassPairs:
-    """The pairs of classes that are valid together on some image.
+    """The pairs of classes that are valid together on at least one image.
 
     Attributes
     ----------
     a, b : ndarray of int64, shape (p,)
         The classes, ``a < b``; pairs ascend.
     both : ndarray of int64, shape (p,)
-        Images on which both are valid.
+        Number of images on which both are valid.
     images : ndarray of int64, shape (C,)
-        Images on which each class is valid.
+        Number of images on which each class is valid.
     n : int
-        Usable images with a label set that is not empty.
+        Number of usable images with a label set that is not empty.
     """
 
     a: npt.NDArray[np.int64]
@@ -44,7 +44,7 @@ class ClassPairs:
 
     @classmethod
     def of(cls, sets: LabelSets) -> ClassPairs:
-        """Count the pairs of label sets."""
+        """Return the pairs in label sets."""
         yes = np.flatnonzero((sets.state == YES) & sets.usable[sets.rows])
         i, j = pairs_within(sets.rows[yes])
         one, other = sets.classes[yes[i]].astype(np.int64), sets.classes[yes[j]].astype(np.int64)
@@ -55,9 +55,9 @@ class ClassPairs:
         return cls(a, b, both, images, int(np.count_nonzero(sets.scored)))
 
     def lift(self) -> Bounds:
-        """Return how many times as often as by chance each pair is together: n n_ab / (n_a n_b).
+        """Return the lift of each pair: its frequency divided by that of chance, n n_ab / (n_a n_b).
 
-        The interval is that of its logarithm by the delta method, of multinomial counts.
+        The interval is that of the logarithm, by the delta method for multinomial counts.
         """
         ab, a, b = (x.astype(float) for x in (self.both, self.images[self.a], self.images[self.b]))
         value = self.n * ab / (a * b)
@@ -65,7 +65,7 @@ class ClassPairs:
         return _exp_interval(value, variance)
 
     def odds_ratio(self) -> Bounds:
-        """Return the odds of one class where the other is, over those where it is not.
+        """Return the odds of one class on images with the other, divided by those on images without it.
 
         Half an image is added to each of the four cells, so that none is empty; the interval is that of the
         logarithm (Gart 1966, Haldane 1956).
@@ -77,19 +77,19 @@ class ClassPairs:
 
 
 @dataclass(frozen=True)
-class Beside:
-    """Images of a class, by whether a companion is valid there, too.
+class CompanionImages:
+    """Images of a class, with and without a companion that is also valid.
 
     Attributes
     ----------
     main, companion : ndarray of int64, shape (p,)
         Ordered pairs of classes.
     rows, classes : ndarray of int64, shape (m,)
-        The usable images of each valid class, and the class: what is looked for.
+        The usable images with a valid class, and the class.
     companions, others : sparse matrix of float64, shape (n, C)
-        The classes that are valid, and either those known not to be or, where `rest`, those that may be.
+        The valid classes, and the classes with state no or, with `rest`, the classes that may be valid.
     rest : bool
-        Whether an image is without a companion if nobody said that it may be there.
+        Whether an image counts as without a companion unless the companion may be valid on it.
     """
 
     main: npt.NDArray[np.int64]
@@ -109,7 +109,7 @@ class Beside:
         *,
         labelled: bool = False,
         rest: bool = False,
-    ) -> Beside:
+    ) -> CompanionImages:
         """Look up the images of ordered pairs of classes.
 
         Parameters
@@ -117,9 +117,10 @@ class Beside:
         sets : LabelSets
         main, companion : ndarray of int64, shape (p,)
         labelled : bool
-            Look for a class in those images alone whose original label it is.
+            Use only the images whose original label is the class.
         rest : bool
-            An image is without a companion that nobody was asked about; so it is where no noes are recorded.
+            Whether an image is without a companion that no rater was asked about; always true if a source
+            does not record no answers.
         """
         rest = rest or not sets.asked_known
         usable = sets.usable[sets.rows]
@@ -138,7 +139,7 @@ class Beside:
         ndarray of float64, shape (2, p)
         """
         n, n_classes = self.companions.shape
-        if not len(self.main):  # of no cells SciPy gives a sparse array
+        if not len(self.main):  # SciPy returns a sparse array for no cells
             return np.zeros((2, 0))
         by_class = csr_array((values.astype(np.float64), (self.classes, self.rows)), shape=(n_classes, n))
         beside, other = (
@@ -150,19 +151,20 @@ class Beside:
 
 
 def difference_of_means(n: AnyFloats, sums: AnyFloats, squares: AnyFloats) -> Bounds:
-    """Return the mean in the first row less that in the second, of values from 0 to 1.
+    """Return the mean of the first row minus that of the second, for values from 0 to 1.
 
-    NaN where a row has no value.
+    NaN if a row has no values.
 
     Parameters
     ----------
     n, sums, squares : ndarray of float, shape (2, p)
-        Values, their sum and the sum of their squares.
+        Number of values, their sum, and the sum of their squares.
 
     Notes
     -----
-    For the interval a value of 0 and one of 1 are added to either row, so that it has a length where all
-    values are alike. Of shares it is that of Agresti & Caffo 2000, doi 10.1080/00031305.2000.10474560.
+    For the interval, a value of 0 and one of 1 are added to each row, so that its length is positive if all
+    values are equal. For shares, it is the interval of Agresti & Caffo 2000, doi
+    10.1080/00031305.2000.10474560.
     """
     with np.errstate(invalid="ignore"):
         means = sums / n
@@ -174,18 +176,18 @@ def difference_of_means(n: AnyFloats, sums: AnyFloats, squares: AnyFloats) -> Bo
 
 
 def permutation_p(n: AnyFloats, sums: AnyFloats, powers: AnyFloats) -> Floats:
-    """Return the two-sided p of a difference of means if it were chance which values are in which row.
+    """Return the two-sided p-value of a difference of means under random permutation of the rows.
 
-    Twice the smaller tail of the permutation distribution, by the Pearson curve of type III that has its
-    first three moments: tails of skewed values are far from normal ones, and many pairs need far tails. NaN
-    where a row has no value, 1 where all are alike.
+    It is twice the smaller tail of the permutation distribution, approximated by the Pearson type III
+    distribution with the same first three moments: tails of skewed values differ from normal ones, and with
+    many pairs, far tails matter. NaN if a row has no values, 1 if all values are equal.
 
     Parameters
     ----------
     n, sums : ndarray of float, shape (2, p)
-        Values in each row, and their sum.
+        Number of values of each row, and their sum.
     powers : ndarray of float, shape (2, p)
-        The sums of squares and of cubes of the values of both rows.
+        Sums of squares and of cubes of the values of both rows.
 
     References
     ----------
@@ -200,14 +202,15 @@ def permutation_p(n: AnyFloats, sums: AnyFloats, powers: AnyFloats) -> Floats:
         skew = of * n[1] * (n[1] - of) / ((total - 1) * (total - 2)) * third / variance**1.5
         away = (sums[0] - of * mean) / np.sqrt(variance)
         p = np.minimum(2 * _smaller_tail(away, np.where(np.isfinite(skew), skew, 0)), 1)
-    # Rounding leaves a variance of about 1e-16 where all values are alike.
+    # By rounding, the variance of equal values is about 1e-16.
     return np.where((n == 0).any(axis=0), np.nan, np.where(spread > 1e-12, p, 1.0))
 
 
 def difference_of_shares(hits: npt.NDArray[np.int64], images: npt.NDArray[np.int64]) -> Bounds:
-    """Return the share in the first row less that in the second; NaN where a row has no image.
+    """Return the share of the first row minus that of the second; NaN if a row has no images.
 
-    The interval joins Wilson's of both shares (Newcombe 1998, Statistics in Medicine 17, 873-890, method 10).
+    The interval combines Wilson's intervals of both (Newcombe 1998, Statistics in Medicine 17, 873-890,
+    method 10).
 
     Parameters
     ----------
@@ -223,13 +226,13 @@ def difference_of_shares(hits: npt.NDArray[np.int64], images: npt.NDArray[np.int
 
 
 def _indicator(sets: LabelSets, entries: npt.NDArray[np.intp]) -> Any:
-    """Return a sparse matrix that is 1 at the image and class of each entry, shape (n, C)."""
+    """Return a sparse matrix with 1 at the image and class of each entry, shape (n, C)."""
     at = (sets.rows[entries], sets.classes[entries])
     return csr_array((np.ones(len(entries)), at), shape=(len(sets), sets.n_classes))
 
 
 def _smaller_tail(z: Floats, skew: Floats) -> Floats:
-    """Return the smaller tail at z of a Pearson curve of type III, a gamma curve of mean 0 and variance 1."""
+    """Return the smaller tail at z of a Pearson type III distribution with mean 0 and variance 1."""
     straight = np.abs(skew) < 1e-6
     shape = 4 / np.where(straight, 1, skew) ** 2
     at = np.maximum(shape + np.where(skew < 0, -z, z) * np.sqrt(shape), 0)

@@ -1,8 +1,8 @@
-"""Errors on corrupted pictures as one number, and how much of a loss of accuracy is missing labels.
+"""The mean corruption error, and the share of a loss of accuracy that is due to missing labels.
 
-A model is judged on pictures and on corrupted copies of them: kinds of corruption at several severities.
-Some kinds are harder than others for every model, so that errors are divided by those of a baseline, kind by
-kind, before they are averaged.
+A model is evaluated on images and on corrupted copies of them, by several corruptions at several severities.
+Some corruptions are harder than others for all models, so errors are divided by those of a baseline,
+separately for each corruption, before they are averaged.
 
 References
 ----------
@@ -34,28 +34,31 @@ ALEXNET = {
     "pixelate": (0.52218, 0.54620, 0.73728, 0.87092, 0.91262),
     "jpeg_compression": (0.51002, 0.54718, 0.57294, 0.65458, 0.74778),
 }
-"""Top-1 errors of AlexNet on ImageNet-C's 50,000 images, by kind and severity, 1 to 5. Their means by kind
-are what Hendrycks & Dietterich normalise by, as in ``imagenet.py`` of google-research/augmix @ 202cf4c8."""
+"""Top-1 errors of AlexNet on ImageNet-C's 50,000 images, by corruption and severity, 1 to 5.
+
+Hendrycks & Dietterich normalise by their means over severities, as in ``imagenet.py`` of
+google-research/augmix @
+202cf4c8."""
 
 ALEXNET_CLEAN = 0.43482
-"""Top-1 error of AlexNet on the 50,000 images as they are: of its published predictions (ImageNetV2's
-repository), 56.518 % are right."""
+"""Top-1 error of AlexNet on the original 50,000 images: 56.518 % of its published predictions (ImageNetV2's
+repository) are right."""
 
 
 def corruption_errors(errors: Floats, baseline: Floats) -> Floats:
-    """Return the corruption error of each kind: the sum of errors over severities, over a baseline's.
+    """Return the corruption errors: sums of errors over severities, divided by those of a baseline.
 
     Parameters
     ----------
     errors : ndarray of float64, shape (…, K, S)
-        Of a model, for K kinds at S severities.
+        Error rates of a model for K corruptions at S severities.
     baseline : ndarray of float64, shape (…, K, S)
-        Of the baseline.
+        Error rates of the baseline.
 
     Returns
     -------
     ndarray of float64, shape (…, K)
-        NaN where the baseline makes no error. Their mean over the kinds is the mean corruption error.
+        NaN if the baseline makes no errors. The mean over corruptions is the mean corruption error.
     """
     return _ratio(errors.sum(-1), baseline.sum(-1))
 
@@ -63,19 +66,19 @@ def corruption_errors(errors: Floats, baseline: Floats) -> Floats:
 def relative_errors(
     errors: Floats, clean: npt.ArrayLike, baseline: Floats, baseline_clean: npt.ArrayLike
 ) -> Floats:
-    """Return the relative corruption error of each kind: how much errors grow, over how a baseline's do.
+    """Return the relative corruption errors: increases of errors, divided by those of a baseline.
 
     Parameters
     ----------
     errors, baseline : ndarray of float64, shape (…, K, S)
         As in `corruption_errors`.
     clean, baseline_clean : array-like of float64, shape (…)
-        Errors on the pictures as they are.
+        Error rates on the original images.
 
     Returns
     -------
     ndarray of float64, shape (…, K)
-        NaN where the errors of the baseline do not grow.
+        NaN if the errors of the baseline do not increase.
     """
     grown, of = (
         (e - np.asarray(c, np.float64)[..., None, None]).sum(-1)
@@ -92,23 +95,23 @@ def _ratio(num: Floats, den: Floats) -> Floats:
 def missing_share(
     single: npt.ArrayLike, multi: npt.ArrayLike, single_samples: Floats, multi_samples: Floats
 ) -> tuple[Floats, Floats, Floats]:
-    """Return what share of a loss is missing labels, with its 95 % interval.
+    """Return the share of a loss of accuracy that is due to missing labels, with its 95 % interval.
 
-    Under original labels a model loses accuracy from one place to another, and less of it under label sets:
-    what is not lost there was right all along, and a label was missing.
+    A model loses accuracy from one data set to another under original labels, and usually less under label
+    sets. The difference are predictions that are right, but whose label was missing.
 
     Parameters
     ----------
     single, multi : array-like of float64, shape (M,)
         Losses of accuracy under original labels and under label sets.
     single_samples, multi_samples : ndarray of float64, shape (M, R)
-        The same under R resamples of the images, each the same images for both.
+        The same under R resamples of the images, with the same images for both.
 
     Returns
     -------
     (share, lo, hi) : tuple of ndarray of float64, shape (M,)
-        ``1 - multi / single``, below 0 where more is lost under label sets. NaN where the loss is not clearly
-        above 0: where the interval of `single` reaches it, or there are no resamples.
+        ``1 - multi / single``, below 0 if more is lost under label sets. NaN if the interval of `single`
+        includes 0, or there are no resamples.
     """
     single, multi = np.asarray(single, np.float64), np.asarray(multi, np.float64)
     if not single_samples.shape[-1]:
@@ -116,5 +119,5 @@ def missing_share(
     clear = percentile_interval(single_samples)[0] > 0
     with np.errstate(invalid="ignore", divide="ignore"):
         lo, hi = percentile_interval(1 - multi_samples / single_samples)
-        found = (1 - multi / single, lo, hi)
-    return tuple(np.where(clear, values, np.nan) for values in found)  # type: ignore[return-value]
+        share = (1 - multi / single, lo, hi)
+    return tuple(np.where(clear, values, np.nan) for values in share)  # type: ignore[return-value]

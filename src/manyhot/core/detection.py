@@ -1,8 +1,7 @@
-"""Average precision of boxes and intersection over union of class masks, under any weights on the images.
+"""Average precision of boxes and intersection over union of class masks, under any weights of the images.
 
-Average precision is as COCO defines it. ``faster-coco-eval`` gives the same value for the images as they are;
-what it cannot do is give it for a thousand resamples. Here boxes are matched once, and a resample only counts
-again.
+Average precision is that of COCO, and equals ``faster-coco-eval``. In contrast to it, boxes are matched only
+once for a thousand resamples, which only repeat the counting.
 
 References
 ----------
@@ -20,15 +19,15 @@ from numpy import typing as npt
 from manyhot.core.array_types import Bools, Floats, Ints
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
-"""Intersection over union from which a box counts as found."""
+"""Minimum intersection over union of a right box, as in COCO."""
 
 VOID = 255
-"""A pixel that nobody judged."""
+"""Value of unlabelled pixels."""
 
 _RECALLS = np.linspace(0, 1, 101)
 
 _CHUNK = 125
-"""Resamples at once."""
+"""Resamples per block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +40,9 @@ class Boxes:
         Left, top, right, bottom.
     class_id : ndarray of int, shape (n,)
     score : ndarray of float, shape (n,), optional
-        Of boxes that were predicted.
+        Scores of predicted boxes.
     ignore : ndarray of bool, shape (n,), optional
-        Of those that are there: neither asked for nor held against a model.
+        Annotated boxes that count neither as objects nor as errors.
     """
 
     box: Floats
@@ -52,7 +51,7 @@ class Boxes:
     ignore: Bools | None = None
 
     def of(self, class_id: int) -> Boxes:
-        """Return those of a class, best first, and ignored ones last."""
+        """Return the boxes of a class, by descending score, and ignored ones last."""
         rows = np.flatnonzero(self.class_id == class_id)
         key = self.ignore if self.score is None else -self.score
         if key is not None:
@@ -67,16 +66,16 @@ class Boxes:
 
 @dataclass(frozen=True, eq=False)
 class Matched:
-    """The boxes predicted of one class in all images, best first.
+    """The predicted boxes of one class in all images, by descending score.
 
     Attributes
     ----------
     image : ndarray of int, shape (m,)
     right, counts : ndarray of bool, shape (T, m)
-        Whether each found an object at each of T overlaps; and whether it counts: it does not where it
-        found an ignored one.
+        Whether each box matches an object at each of T overlaps, and whether it counts; a box that matches an
+        ignored object does not count.
     objects : ndarray of int, shape (n,)
-        How many objects, ignored ones aside, each image has.
+        Number of objects of each image, without ignored ones.
     """
 
     image: Ints
@@ -86,7 +85,7 @@ class Matched:
 
 
 def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
-    """Return intersection over union of boxes, shape (n, m); over the area of `box` with ignored ones."""
+    """Return intersection over union of boxes, shape (n, m); for ignored ones, over the area of `box`."""
     corner = np.maximum(box[:, None, :2], other[None, :, :2])
     end = np.minimum(box[:, None, 2:], other[None, :, 2:])
     both = np.clip(end - corner, 0, None).prod(2)
@@ -96,10 +95,10 @@ def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
 
 
 def match(annotated: Sequence[Boxes], predictions: Sequence[Boxes], class_id: int) -> Matched:
-    """Match what was predicted of a class with what is there, image by image, best first.
+    """Match predicted and annotated boxes of a class, image by image, by descending score.
 
-    A box takes the object with which it overlaps most of those that are still free; if there is none, and it
-    lies in an ignored one, it does not count.
+    A box is matched with the free object that it overlaps most. If there is none and it is in an ignored
+    object, it does not count.
     """
     image, score, right, counts, objects = [], [], [], [], np.zeros(len(annotated), int)
     for i, (own, predicted) in enumerate(zip(annotated, predictions, strict=True)):
@@ -129,7 +128,7 @@ def _greedy(overlap: Floats, ignore: Bools) -> tuple[Bools, Bools]:
     lies_in_ignored = (overlap[:, ignore].max(1, initial=0)[:, None] >= OVERLAPS).T
     for d in range(n):
         able = np.where(free, overlap[d], -1)
-        best = m - 1 - able[:, ::-1].argmax(1)  # of equal ones the last, as COCOeval
+        best = m - 1 - able[:, ::-1].argmax(1)  # among equal ones the last, as in COCOeval
         hit = able[at, best] >= OVERLAPS
         free[at[hit], best[hit]] = False
         right[:, d] = hit
@@ -140,19 +139,19 @@ def _greedy(overlap: Floats, ignore: Bools) -> tuple[Bools, Bools]:
 def box_average_precision(matched: Matched, weights: npt.ArrayLike | None = None) -> Floats:
     """Return the average precision of a class at each overlap.
 
-    The mean of the best precision at 101 recalls or beyond, as in COCOeval. An image that is drawn twice
-    counts its boxes twice, at one place of the ranking.
+    It is the mean over 101 recalls of the highest precision at the recall or above, as in COCOeval. The boxes
+    of an image that is drawn twice count twice, at one place of the ranking.
 
     Parameters
     ----------
     matched : Matched
     weights : array-like, shape (R, n), optional
-        How often each image counts, in each of R resamples; once by default.
+        How often each image counts in each of R resamples; once by default.
 
     Returns
     -------
     ndarray of float64, shape (R, T)
-        NaN where no object counts.
+        NaN if no object counts.
     """
     w = np.ones((1, len(matched.objects))) if weights is None else np.asarray(weights)
     parts = [_precision(matched, w[i : i + _CHUNK].astype(float)) for i in range(0, len(w), _CHUNK)]
@@ -162,21 +161,21 @@ def box_average_precision(matched: Matched, weights: npt.ArrayLike | None = None
 def _precision(matched: Matched, weights: Floats) -> Floats:
     objects = weights @ matched.objects
     drawn = weights[:, matched.image]
-    found = np.full((len(weights), len(OVERLAPS)), np.nan)
+    precision = np.full((len(weights), len(OVERLAPS)), np.nan)
     for t, (right, counts) in enumerate(zip(matched.right, matched.counts, strict=True)):
         seen = np.cumsum(drawn[:, counts], axis=1)
         hits = np.cumsum(drawn[:, counts] * right[counts], axis=1)
-        at = right[counts]  # precision has its peaks where an object is found
+        at = right[counts]  # precision has its peaks at right boxes
         hits, seen = hits[:, at], seen[:, at]
         best = np.maximum.accumulate((hits / np.maximum(seen, 1e-12))[:, ::-1], axis=1)[:, ::-1]
         for r in np.flatnonzero(objects > 0):
             place = np.searchsorted(hits[r] / objects[r], _RECALLS)
-            found[r, t] = np.append(best[r], 0.0)[place].mean()
-    return found
+            precision[r, t] = np.append(best[r], 0.0)[place].mean()
+    return precision
 
 
 def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> npt.NDArray[np.int64]:
-    """Return how many pixels of an image are of each class in both masks, in the one, and in the other.
+    """Return the number of pixels of each class in both masks, in the first mask, and in the second mask.
 
     Parameters
     ----------
@@ -195,7 +194,7 @@ def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> npt.NDArray
 
 
 def class_overlaps(counts: npt.NDArray[np.int64], weights: npt.ArrayLike | None = None) -> Floats:
-    """Return intersection over union of each class, of the pixels of all images together.
+    """Return intersection over union of each class, over the pixels of all images.
 
     Parameters
     ----------
@@ -207,7 +206,7 @@ def class_overlaps(counts: npt.NDArray[np.int64], weights: npt.ArrayLike | None 
     Returns
     -------
     ndarray of float64, shape (R, C)
-        NaN where no pixel of the images is of the class.
+        NaN if no pixel of the images has the class.
 
     References
     ----------
@@ -215,6 +214,6 @@ def class_overlaps(counts: npt.NDArray[np.int64], weights: npt.ArrayLike | None 
     doi 10.1007/s11263-014-0733-5, section 4.2.
     """
     w = np.ones((1, len(counts))) if weights is None else np.asarray(weights, np.float64)
-    both, wanted, found = np.tensordot(w, counts.astype(np.float64), axes=1).transpose(1, 0, 2)
+    both, labelled, predicted = np.tensordot(w, counts.astype(np.float64), axes=1).transpose(1, 0, 2)
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(wanted > 0, both / (wanted + found - both), np.nan)
+        return np.where(labelled > 0, both / (labelled + predicted - both), np.nan)

@@ -1,12 +1,12 @@
-"""Differences between ways of training, with intervals over seeds and images at once.
+"""Differences between training methods, with intervals over both seeds and images.
 
-Two ways are compared at equal seeds on the same images. A difference is uncertain in two ways: other seeds
-would have given other networks, other images other values. Each has a variance here; they add up.
+Two methods are compared at equal seeds on the same images. A difference is uncertain in two ways: other seeds
+give other networks, and other images give other values. The variances of both are added.
 
 References
 ----------
 Bouthillier et al. 2021, Accounting for variance in machine learning benchmarks, arXiv 2103.03098: compare at
-equal seeds, resample both, and say how often one is better than the other.
+equal seeds, resample both, and report how often one method is better than the other.
 """
 
 from __future__ import annotations
@@ -22,23 +22,23 @@ from manyhot.core.array_types import Floats
 from manyhot.core.resampling import LEVEL
 
 FEWEST_SEEDS = 2
-"""Seeds of a cell that it takes for an interval."""
+"""Minimum number of seeds of a cell for an interval."""
 
 _NOTHING = 1e-12
-"""A standard error up to which nothing varies but by rounding."""
+"""Maximum standard error that is due to rounding."""
 
 
 @dataclass(frozen=True, eq=False)
 class SeedValues:
-    """A difference (or a value) on one data set and with one network, at each of n seeds.
+    """A cell: a difference (or a value) on one data set and with one network, at each of n seeds.
 
     Attributes
     ----------
     values : ndarray of float64, shape (n,)
     replicates : ndarray of float64, shape (n, R), optional
-        The same on R resamples of images, which are the same for all seeds.
+        The same on R resamples of images, with the same images for all seeds.
     images : str
-        Whose images they are: resamples of two cells are the same ones where this is.
+        The name of the images; cells with the same name share their resamples.
     """
 
     values: Floats
@@ -54,21 +54,21 @@ class Effect:
     ----------
     value : float
     lo, hi : float
-        95 % interval; NaN where a cell has a single seed, or nothing varies: that says that there are too few
-        seeds or images, not that the value is certain.
+        95 % interval; NaN if a cell has a single seed, or if there is no variation, which means that there
+        are too few seeds or images, not that the value is certain.
     p : float
-        Two-sided, of a value as far from 0 if it were 0; NaN without an interval.
+        Two-sided p-value for a true value of 0; NaN without an interval.
     d : float
         `value` in standard deviations over seeds within cells (Cohen's d of paired differences), with Hedges'
-        correction for few seeds; NaN where seeds do not differ.
+        correction for few seeds; NaN if seeds do not differ.
     wins : float
-        Share of seeds above 0, those at 0 as one half: how often one way is better than the other.
+        Share of seeds above 0, counting 0 as one half: how often one method is better than the other.
     error_seeds, error_images : float
-        Standard errors; that over images is 0 where no cell has replicates.
+        Standard errors over seeds and over images; the latter is 0 if no cell has replicates.
     df : float
         Degrees of freedom.
     n_seeds, n_cells : int
-        Seeds in all, and cells.
+        Total number of seeds, and number of cells.
     """
 
     value: float
@@ -89,33 +89,34 @@ def effect_of(cells: Sequence[SeedValues]) -> Effect:
 
     Parameters
     ----------
-    cells : sequence of Cell
-        At least one, each with at least one seed.
+    cells : sequence of SeedValues
+        At least one cell, each with at least one seed.
 
     Raises
     ------
     ValueError
-        There is no cell, or cells of the same images have different numbers of resamples.
+        If there is no cell, or cells of the same images have different numbers of resamples.
 
     Notes
     -----
     With d_ks the difference in cell k of K at seed s of n_k, and d_ksr the same on resample r,
 
     - over seeds, v_k = var_s(d_ks) / (K² n_k), with n_k - 1 degrees of freedom each;
-    - over images, v_g = var_r(Σ_k mean_s(d_ksr)) / K², over the cells k of the same images, with R - 1;
-      resamples on which it is undefined are left out;
+    - over images, v_g = var_r(Σ_k mean_s(d_ksr)) / K², over the cells k of the same images, with R - 1
+      degrees of freedom; resamples on which it is undefined are left out;
     - the interval is value ± t sqrt(Σ v), t with Satterthwaite's (Σ v)² / Σ (v² / df) degrees of freedom.
 
-    Without replicates and with one cell this is the paired t test. Both parts hold what seeds and images do
-    together, so that the interval is a little too long rather than too short.
+    With one cell without replicates, this is the paired t test. Both parts include the interaction of seeds
+    and images, so that the interval is slightly too long rather than too short.
 
-    Percentiles of a bootstrap of seeds are not used. Where chance is mostly in the seeds they give the least
-    and the greatest of three, between which the true mean lies in 75 % of cases (``benchmarks/effects.py``).
+    Percentiles of a bootstrap of seeds are not used. If the variation is mostly over seeds, they are the
+    minimum and the maximum of three seeds, which contain the true mean in 75 % of cases
+    (``benchmarks/effects.py``).
 
     References
     ----------
-    Satterthwaite 1946, doi 10.2307/3002019. Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122: what
-    resampling two crossed factors counts twice. Hedges 1981, doi 10.3102/10769986006002107.
+    Satterthwaite 1946, doi 10.2307/3002019. Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122, on
+    resampling two crossed factors. Hedges 1981, doi 10.3102/10769986006002107.
     """
     if not cells:
         raise ValueError("there is no cell")
@@ -162,10 +163,10 @@ def _over_images(cells: Sequence[SeedValues]) -> list[_Part]:
         if cell.replicates is None:
             continue
         means = cell.replicates.mean(0)
-        known = sums.setdefault(cell.images, np.zeros_like(means))
-        if known.shape != means.shape:
-            raise ValueError(f"{len(known)} and {len(means)} resamples of the images of {cell.images}")
-        sums[cell.images] = known + means
+        total = sums.setdefault(cell.images, np.zeros_like(means))
+        if total.shape != means.shape:
+            raise ValueError(f"{len(total)} and {len(means)} resamples of the images of {cell.images}")
+        sums[cell.images] = total + means
     finite = [total[np.isfinite(total)] for total in sums.values()]
     return [
         _Part(float(total.var(ddof=1)) / len(cells) ** 2 if len(total) > 1 else np.nan, len(total) - 1)
@@ -184,7 +185,7 @@ def _freedom(parts: Sequence[_Part], total: float) -> float:
 def _standardised(value: float, cells: Sequence[SeedValues]) -> float:
     df = sum(len(cell.values) - 1 for cell in cells)
     inner = sum(float(((cell.values - cell.values.mean()) ** 2).sum()) for cell in cells)
-    # Equal but for rounding is equal.
+    # Differences by rounding do not count.
     if df < FEWEST_SEEDS or inner <= 1e-24 * max(float(np.abs(cell.values).max()) for cell in cells) ** 2:
         return float("nan")
     hedges = np.exp(gammaln(df / 2) - gammaln((df - 1) / 2)) / np.sqrt(df / 2)
@@ -192,7 +193,7 @@ def _standardised(value: float, cells: Sequence[SeedValues]) -> float:
 
 
 def verdict_of(effect: Effect, margin: float) -> str:
-    """Return what an effect says by a margin that was fixed beforehand, where above 0 is better.
+    """Return the verdict on an effect for a margin that was fixed in advance; above 0 is better.
 
     Parameters
     ----------
@@ -203,7 +204,7 @@ def verdict_of(effect: Effect, margin: float) -> str:
     Returns
     -------
     str
-        The first that holds of ``same`` (the interval lies between -margin and margin), ``better`` (above 0),
+        The first that applies of ``same`` (the interval is within -margin and margin), ``better`` (above 0),
         ``worse`` (below 0) and ``undecided``.
 
     References

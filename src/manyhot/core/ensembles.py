@@ -1,8 +1,8 @@
-"""Several models on the same images: what a rule that proposes labels sees, and sums over the models.
+"""Several models on the same images, the input of rules that propose labels, and sums over the models.
 
-Sums are taken over blocks of images in a dense table of images and classes, which stays in the processor's
-cache: 67 models of 50,000 images with five classes each are 17 million additions, where sorting as many pairs
-takes ten times as long.
+Sums are computed for blocks of images in a dense table of images and classes, which fits the processor's
+cache: 67 models of 50,000 images with five classes each are 17 million additions; sorting as many pairs takes
+ten times as long.
 """
 
 from __future__ import annotations
@@ -21,38 +21,35 @@ from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.errors import InputError
 
 _CELLS = 2**21
-"""Cells of the dense table at once: 4 MB of counts, 16 MB of probabilities."""
-
-Classes = Ints
-Scores = AnyFloats
+"""Cells of the dense table per block: 4 MB of counts, 16 MB of probabilities."""
 
 
 @dataclass(frozen=True)
 class Ensemble:
-    """The best classes of M models on the same n images, row for row.
+    """The top classes of M models on the same n images, row by row.
 
     Parameters
     ----------
     n_classes : int
-        C.
+        Number of classes C.
     names : tuple of str, length M
-        Of the models.
+        Names of the models.
     top : tuple of ndarray of int, shapes (n, k)
-        Best first; `NO_LABEL` fills ragged lists. Each model has its own k.
+        Top classes, best first; `NO_LABEL` fills ragged lists. Each model has its own k.
     scores, probabilities : tuple of ndarray of float32 or None, shapes (n, k)
-        Of each entry of `top`; None for a model that has none. Scores rank classes, probabilities are of the
-        softmax over all C.
+        The score and the softmax probability (over all C classes) of each entry of `top`; None if a model has
+        none.
     label : ndarray of int32, shape (n,)
-        The original single label; `NO_LABEL` where there is none.
+        The original single label; `NO_LABEL` if there is none.
     label_sets : LabelSets, optional
-        Known label sets of the same n images; those that are not `usable` are not known.
+        Known label sets of the same n images; those that are not `usable` are unknown.
     """
 
     n_classes: int
     names: tuple[str, ...]
-    top: tuple[Classes, ...]
-    scores: tuple[Scores | None, ...]
-    probabilities: tuple[Scores | None, ...]
+    top: tuple[Ints, ...]
+    scores: tuple[AnyFloats | None, ...]
+    probabilities: tuple[AnyFloats | None, ...]
     label: npt.NDArray[np.int32]
     label_sets: LabelSets | None = None
 
@@ -64,7 +61,7 @@ class Ensemble:
         """The images whose label sets are known, in order."""
         return np.empty(0, np.intp) if self.label_sets is None else np.flatnonzero(self.label_sets.usable)
 
-    def values(self, by: str, m: int) -> Scores:
+    def values(self, by: str, m: int) -> AnyFloats:
         """Return the scores or probabilities of model m, shape (n, k).
 
         Raises
@@ -72,21 +69,21 @@ class Ensemble:
         InputError
             If the model has none, or `by` is neither.
         """
-        check_one_of(by, ("probability", "score"), "This is nothing to take a threshold of.")
-        found = self.probabilities[m] if by == "probability" else self.scores[m]
-        if found is None:
+        check_one_of(by, ("probability", "score"), "A threshold cannot be applied to this.")
+        values = self.probabilities[m] if by == "probability" else self.scores[m]
+        if values is None:
             kind = {"probability": "probabilities", "score": "scores"}[by]
             has_scores = self.scores[m] is not None
             raise InputError(
                 f"The predictions of {self.names[m]} have no {kind}.",
-                got="scores without their sum over all classes" if has_scores else "ranks alone",
-                allowed=f"predictions with {kind}, as manyhot predict writes them",
+                got="scores without their sum over all classes" if has_scores else "only ranks",
+                allowed=f"predictions with {kind}, such as those of manyhot predict",
                 do="use a rule on ranks, such as union(k=5)",
             )
-        return found
+        return values
 
     def take(self, images: Ints) -> Ensemble:
-        """Return the given images, in that order."""
+        """Return the selected images, in that order."""
         return replace(
             self,
             top=tuple(t[images] for t in self.top),
@@ -97,7 +94,7 @@ class Ensemble:
         )
 
     def only(self, models: Sequence[int]) -> Ensemble:
-        """Return the given models, in that order."""
+        """Return the selected models, in that order."""
         return replace(
             self,
             names=tuple(self.names[m] for m in models),
@@ -107,14 +104,14 @@ class Ensemble:
         )
 
     def knowing(self, images: Ints) -> Ensemble:
-        """Return the ensemble with the label sets of the given images alone known."""
+        """Return the ensemble with only the label sets of the selected images."""
         assert self.label_sets is not None
         usable = np.zeros(len(self), bool)
         usable[images] = True
         return replace(self, label_sets=replace(self.label_sets, usable=usable & self.label_sets.usable))
 
     def tail(self, m: int) -> Tail:
-        """Return the probabilities of model m, with what its list leaves to the other classes.
+        """Return the probabilities of model m, with the remaining probability of the other classes.
 
         Raises
         ------
@@ -132,11 +129,11 @@ class Pairs:
     ----------
     image, class_id : ndarray of int, shape (m,)
     score : ndarray of float64, shape (m,)
-        Of the rule that proposed them, higher first.
+        The score by the rule; higher scores are asked first.
     n_models : ndarray of int32, shape (m,)
-        Models that proposed them.
+        Number of models that propose the pair.
     about : Mapping
-        What the rule found on its way, such as the models and thresholds it chose.
+        Metadata of the rule, such as the models and thresholds that it chose.
     """
 
     image: npt.NDArray[np.int64]
@@ -149,11 +146,11 @@ class Pairs:
         return len(self.image)
 
     def keys(self, n_classes: int) -> npt.NDArray[np.int64]:
-        """Return one ascending number a pair, shape (m,)."""
+        """Return one ascending number per pair, shape (m,)."""
         return self.image * n_classes + self.class_id
 
     def where(self, keep: Bools) -> Pairs:
-        """Return the pairs that a mask keeps."""
+        """Return the pairs that a mask selects."""
         return replace(
             self,
             image=self.image[keep],
@@ -163,17 +160,17 @@ class Pairs:
         )
 
 
-def count_models(chosen: Sequence[Classes], n_classes: int) -> Pairs:
-    """Return the union of the classes that models chose, and how many chose each; the score is their share.
+def count_models(chosen: Sequence[Ints], n_classes: int) -> Pairs:
+    """Return the union of the classes that models choose; the score is the share of models.
 
     Parameters
     ----------
     chosen : sequence of M ndarray of int, shapes (n, k)
-        Of each model; `NO_LABEL` is no choice. No class stands twice in a row.
+        The classes that each model chooses, each once per row; `NO_LABEL` is no choice.
     n_classes : int
     """
-    found = [*_counted(chosen, n_classes)]
-    image, class_id, counts = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    blocks = [*_counted(chosen, n_classes)]
+    image, class_id, counts = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     return Pairs(image, class_id, counts / len(chosen), counts)
 
 
@@ -185,30 +182,30 @@ def mean_probabilities(ensemble: Ensemble, temperatures: Floats) -> Iterator[tup
     start : int
         The first image of the block.
     mean : ndarray of float64, shape (b, C)
-        Every class outside a model's list has an equal share of what the list leaves.
+        All classes outside a model's list have equal shares of the remaining probability.
     """
-    given = [ensemble.values("probability", m) for m in range(len(ensemble.names))]
+    listed_p = [ensemble.values("probability", m) for m in range(len(ensemble.names))]
     for start, stop in _blocks(len(ensemble), ensemble.n_classes):
         table = np.zeros((stop - start, ensemble.n_classes + 1))
         shares = np.zeros((stop - start, 1))
-        for top, probability, t in zip(ensemble.top, given, temperatures, strict=True):
+        for top, probability, t in zip(ensemble.top, listed_p, temperatures, strict=True):
             tail = Tail.of(top[start:stop], probability[start:stop], ensemble.n_classes)
             listed, share = calibrated(tail, float(t))
             table.ravel()[_cells(top[start:stop], ensemble.n_classes)] += listed - share
             shares += share
-        yield start, (table[:, :-1] + shares) / len(given)
+        yield start, (table[:, :-1] + shares) / len(listed_p)
 
 
 def _counted(
-    chosen: Sequence[Classes], n_classes: int
+    chosen: Sequence[Ints], n_classes: int
 ) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.int32], npt.NDArray[np.int32]]]:
-    """Yield image, class and number of models of each pair that any model chose, block by block."""
+    """Yield image, class and number of models of each pair that any model chooses, block by block."""
     for start, stop in _blocks(len(chosen[0]), n_classes):
         table = np.zeros((stop - start, n_classes + 1), np.uint16)
         flat = table.ravel()
         for classes in chosen:
             flat[_cells(classes[start:stop], n_classes)] += 1
-        table[:, n_classes] = 0  # what no choice was counted as
+        table[:, n_classes] = 0  # the column of `NO_LABEL`
         cells = np.flatnonzero(flat != 0)
         rows, columns = np.divmod(cells, n_classes + 1)
         yield start + rows, columns.astype(np.int32), flat[cells].astype(np.int32)
@@ -220,8 +217,8 @@ def _blocks(n: int, n_classes: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + size, n)
 
 
-def _cells(top: Classes, n_classes: int) -> npt.NDArray[np.int64]:
-    """Return where each entry lies in a flat table of C + 1 columns; no choice goes to the last."""
+def _cells(top: Ints, n_classes: int) -> npt.NDArray[np.int64]:
+    """Return the position of each entry in a flat table of C + 1 columns, with `NO_LABEL` in the last."""
     columns = np.where(top == NO_LABEL, n_classes, top).astype(np.int64)
     columns += np.arange(len(top), dtype=np.int64)[:, None] * (n_classes + 1)
     return columns

@@ -1,7 +1,7 @@
-"""Errors sorted by what they are: rules in an order, the first that fits decides.
+"""Kinds of errors: rules are applied in order, and the first that matches an error is its kind.
 
-The order and the idea of each rule are Peychev et al.'s. An error is one prediction of one image. Each rule
-looks at all errors at once, judges each by itself, and says by which class it went.
+The order and the idea of each rule are by Peychev et al. An error is one prediction for one image. Each rule
+gets all errors, decides on each separately, and returns the class on which its decision is based.
 
 References
 ----------
@@ -31,15 +31,18 @@ ORDER = (
     "non-prototypical",
     "model-failure",
 )
-"""The rules in the order in which they are asked by default; each is the name of a kind of error."""
+"""The default order of the rules; each is the name of a kind of error."""
 
 NOTHING = -1
-"""No rule fitted; no class decided; no neighbour; no superclass."""
+"""Code of no rule, no class, no neighbour and no superclass."""
 
 LARGEST_GROUP = 0.12
-"""Share of all classes that the smallest group which holds two classes may have, for these to be alike: of
-ImageNet's 1,000 the 118 dogs are one kind, the 124 devices are not. ``benchmarks/sorting.py`` has others:
-people agree more with 0.12, and with 0.05 as many errors are fine-grained as Peychev et al. publish."""
+"""Maximum size of a superclass, as a share of all classes, for its classes to be fine-grained alternatives.
+
+Among ImageNet's 1,000 classes, the 118 dogs are such a superclass, the 124 devices are not. According to
+``benchmarks/sorting.py``, people agree most with 0.12; with 0.05, as many errors are fine-grained as in
+Peychev et al.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +52,9 @@ class Hierarchy:
     Attributes
     ----------
     down : ndarray of int32, shape (C, L)
-        The way from the root to each class; short ways are filled up with numbers that no other class has.
+        The path from the root to each class; short paths are padded with numbers that no other class has.
     beneath : ndarray of int64, shape (number of nodes,)
-        Classes beneath each node, itself counted where it is a class.
+        Number of classes below each node, including the node itself if it is a class.
     """
 
     down: npt.NDArray[np.int32]
@@ -59,7 +62,7 @@ class Hierarchy:
 
     @classmethod
     def of(cls, paths: Sequence[Sequence[str]]) -> Hierarchy:
-        """Build the tree from the path of each class up to the root, the class itself first."""
+        """Return the tree from the path of each class to the root, starting with the class."""
         number = {step: i for i, step in enumerate(dict.fromkeys(s for path in paths for s in path))}
         length = max([len(path) for path in paths], default=1)
         down = np.repeat(-1 - np.arange(len(paths), dtype=np.int32)[:, None], length, axis=1)
@@ -68,9 +71,9 @@ class Hierarchy:
         return cls(down, np.bincount(down[down >= 0], minlength=len(number)))
 
     def group_size(self, a: Ints, b: Ints) -> npt.NDArray[np.int64]:
-        """Return how many classes lie beneath the lowest node above both of two classes, shape (p,).
+        """Return the number of classes below the lowest common ancestor of two classes, shape (p,).
 
-        1 for a class and itself; one more than there are classes where nothing joins the two.
+        1 if both are the same class; C + 1 if there is no common ancestor.
         """
         n = len(self.down)
         pair, back = np.unique(a.astype(np.int64) * n + b, return_inverse=True)
@@ -83,15 +86,14 @@ class Hierarchy:
 
 @dataclass(frozen=True, eq=False)
 class NeighbourLabels:
-    """What is known about the images that look most like each image.
+    """The labels of the images that are most similar to each image.
 
     Attributes
     ----------
     classes : ndarray of int, shape (n, k)
-        Original labels of the nearest images, `NOTHING` where there is none.
+        Original labels of the nearest images; `NOTHING` if there is none.
     rarity : ndarray of float, shape (n,)
-        The share of images that are nearer to their nearest one than this image is to its own; NaN where
-        that is not known.
+        The share of images that are more similar to their nearest image than this image is; NaN if unknown.
     """
 
     classes: Ints
@@ -100,27 +102,27 @@ class NeighbourLabels:
 
 @dataclass(frozen=True, eq=False)
 class ErrorContext:
-    """What is known about n images and C classes; what is None is not known, and rules that need it rest.
+    """The data on n images and C classes that rules use; None is unknown, and rules that need it are skipped.
 
     Attributes
     ----------
     n_classes : int
-        C.
+        Number of classes C.
     label : ndarray of int32, shape (n,)
-        Original labels; `NO_LABEL` where there is none.
+        Original labels; `NO_LABEL` if there is none.
     indptr, valid : ndarray of int64, shape (n + 1,), and of int32, shape (v,)
-        What a prediction of image i is held against, ``valid[indptr[i]:indptr[i + 1]]``: its label set, or
-        its original label where the set is empty.
+        The classes with which predictions for image i are compared are ``valid[indptr[i]:indptr[i + 1]]``:
+        its label set, or its original label if the set is empty.
     others : bool, optional
-        True where people were asked about any class beside the original labels.
+        True if raters were asked about any class other than the original labels.
     hierarchy : Hierarchy, optional
     groups : ndarray of int, shape (C,), optional
-        A superclass of each class, `NOTHING` for none; where it is there, it counts in place of `hierarchy`.
+        The superclass of each class, `NOTHING` for none; it is used in place of `hierarchy`.
     pairs : ndarray of int, shape (p, 2), optional
-        A valid class, and a class whose prediction says the same of it.
+        Pairs of a valid class and a class that has the same meaning when predicted.
     together : (ndarray of int64, ndarray of int64), optional
-        As `count_together` gives them.
-    neighbours : Neighbours, optional
+        The result of `count_together`.
+    neighbours : NeighbourLabels, optional
     listed : ndarray of bool, shape (n,), optional
         Images that people called non-prototypical.
     """
@@ -139,7 +141,7 @@ class ErrorContext:
 
     @classmethod
     def of(cls, sets: LabelSets) -> ErrorContext:
-        """Return what label sets tell alone."""
+        """Return the context of label sets without other data."""
         yes = sets.state == YES
         alone = np.flatnonzero((sets.size == 0) & (sets.label != NO_LABEL))
         rows = np.concatenate([sets.rows[yes], alone])
@@ -150,23 +152,23 @@ class ErrorContext:
         return cls(sets.n_classes, sets.label, indptr, valid, beside or None)
 
     def lacks(self, need: str) -> bool:
-        """Return whether what a rule needs is not known; see `RULE_NEEDS`."""
+        """Return whether data that a rule needs, one of `RULE_NEEDS`, is unknown."""
         if need == "superclasses":
             return self.hierarchy is None and self.groups is None
         return getattr(self, need) is None
 
     def alike(self, a: Ints, b: Ints, largest: float) -> Bools:
-        """Return whether two classes are of one superclass, shape (p,)."""
+        """Return whether two classes have the same superclass, shape (p,)."""
         if self.groups is not None:
-            known = (a == b) | (self.groups[a] != NOTHING)
-            return np.asarray((self.groups[a] == self.groups[b]) & known)
+            grouped = (a == b) | (self.groups[a] != NOTHING)
+            return np.asarray((self.groups[a] == self.groups[b]) & grouped)
         assert self.hierarchy is not None
-        # Classes are whole; what is added is for shares such as 23 / 24, which times 24 may be less than 23.
+        # The tolerance is for shares such as 23 / 24, whose product with 24 may be less than 23 by rounding.
         return np.asarray(self.hierarchy.group_size(a, b) <= largest * self.n_classes + 1e-6)
 
 
 RULE_NEEDS = ("others", "superclasses", "pairs", "neighbours", "together", "listed")
-"""What a rule may say that it needs."""
+"""Data that a rule can declare as needed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,14 +178,14 @@ class Errors:
     Attributes
     ----------
     context : ErrorContext
-        Of n images.
+        The context of n images.
     image : ndarray of int64, shape (e,)
         Row of the image.
     predicted : ndarray of int32, shape (e,)
     state : ndarray of uint8, shape (e,)
-        What people said about the predicted class, as in `manyhot.core.sets`.
+        State of the predicted class, as in `manyhot.core.sets`.
     confidence : ndarray of float32, shape (e,)
-        NaN where it is not known.
+        NaN if unknown.
     """
 
     context: ErrorContext
@@ -196,7 +198,7 @@ class Errors:
         return len(self.image)
 
     def take(self, rows: Ints) -> Errors:
-        """Return the given errors, in that order."""
+        """Return the selected errors, in that order."""
         return replace(
             self,
             image=self.image[rows],
@@ -206,7 +208,7 @@ class Errors:
         )
 
     def against(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        """Return the classes that each error is held against: its row and the class, two of shape (m,)."""
+        """Return the classes with which each error is compared: rows and classes, both of shape (m,)."""
         start = self.context.indptr[self.image]
         count = self.context.indptr[self.image + 1] - start
         rows = np.repeat(np.arange(len(self)), count)
@@ -216,13 +218,13 @@ class Errors:
 
 @dataclass(frozen=True, eq=False)
 class RuleMatch:
-    """What a rule says about e errors.
+    """The decisions of a rule on e errors.
 
     Attributes
     ----------
     fits : ndarray of bool, shape (e,)
     because : ndarray of int32, shape (e,)
-        The class that decided; `NOTHING` where the rule does not fit or goes by no class.
+        The class on which the decision is based; `NOTHING` if the rule does not match or uses no class.
     """
 
     fits: Bools
@@ -236,7 +238,7 @@ class Sorted:
     Attributes
     ----------
     kind : ndarray of int8, shape (e,)
-        The place among the rules of the one that fitted first; `NOTHING` where none did.
+        The position of the first rule that matches; `NOTHING` if none does.
     because : ndarray of int32, shape (e,)
         As in `RuleMatch`.
     """
@@ -246,7 +248,7 @@ class Sorted:
 
 
 def sort_errors(errors: Errors, rules: Sequence[Entry]) -> Sorted:
-    """Ask the rules in turn; the first that fits an error is its kind. Rules that lack what they need rest.
+    """Apply the rules in order; the first that matches an error is its kind; rules without data are skipped.
 
     Parameters
     ----------
@@ -268,15 +270,15 @@ def sort_errors(errors: Errors, rules: Sequence[Entry]) -> Sorted:
 
 
 def lacking(context: ErrorContext, rule: Entry) -> list[str]:
-    """Return what a rule needs and is not known."""
+    """Return the data that a rule needs and that is unknown."""
     return [need for need in rule.about.get("needs", ()) if context.lacks(need)]
 
 
 def count_together(sets: LabelSets) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the pairs of classes that are valid together, and on how many images.
+    """Return the pairs of classes that are valid together, and their numbers of images.
 
-    Pairs are left out that are together less often than by chance, on n_a n_b / n of n images. Of twenty
-    classes nearly all are together somewhere, also a *dog* and a *cat*.
+    Pairs that are together less often than by chance (n_a n_b / n of n images) are left out: with twenty
+    classes, nearly all are together on some image, even a *dog* and a *cat*.
 
     Returns
     -------
@@ -290,16 +292,16 @@ def count_together(sets: LabelSets) -> tuple[npt.NDArray[np.int64], npt.NDArray[
 
 
 def rarity_of(similarity: AnyFloats) -> Floats:
-    """Return the share of images that are nearer to their nearest one than each image is, shape (n,).
+    """Return the share of images that are more similar to their nearest image than each image, shape (n,).
 
     Parameters
     ----------
     similarity : ndarray of float, shape (n,)
-        To the nearest image; NaN where there is none.
+        Similarity to the nearest image; NaN if there is none.
     """
-    known = np.sort(similarity[~np.isnan(similarity)])
-    above = len(known) - np.searchsorted(known, similarity, side="right")
-    share = above / max(len(known), 1)
+    ascending = np.sort(similarity[~np.isnan(similarity)])
+    above = len(ascending) - np.searchsorted(ascending, similarity, side="right")
+    share = above / max(len(ascending), 1)
     return np.where(np.isnan(similarity), np.nan, share)
 
 
@@ -310,9 +312,9 @@ def _check_option(name: str, value: float, least: float, most: float = float("in
 
 
 def _first_fitting(errors: Errors, fits: Bools, rows: Ints, classes: Ints) -> RuleMatch:
-    """Return the verdict of a rule that looks at one class of those held against after the other."""
+    """Return the decisions of a rule on each class of the label sets, with the first class that matches."""
     because = np.full(len(errors), NOTHING, np.int32)
-    # Backwards, so that the first class in the set is what stays.
+    # Backwards, so that the first class of the set overwrites the others.
     because[rows[fits][::-1]] = classes[fits][::-1]
     return RuleMatch(because != NOTHING, because)
 
@@ -323,22 +325,22 @@ def _without_class(fits: Bools) -> RuleMatch:
 
 @register("rule", "valid-label", needs=("others",))
 def valid_label(errors: Errors, *, unclear: bool = False) -> RuleMatch:
-    """The predicted class is in the label set: no error of the model, a missing label.
+    """The predicted class is in the label set: not an error of the model, but a missing label.
 
     Parameters
     ----------
     errors : Errors
     unclear : bool
-        Whether classes on which people do not agree count as valid, too, as Peychev et al. count them.
+        Whether unclear classes also count as valid, as in Peychev et al.
     """
     return _without_class(errors.state >= (UNCLEAR if unclear else YES))
 
 
 @register("rule", "collapsed-pair", needs=("pairs",))
 def collapsed_pair(errors: Errors) -> RuleMatch:
-    """The predicted class says the same as a valid one: sunglasses for sunglass, cup for coffee mug.
+    """The predicted class has the same meaning as a valid one: sunglasses for sunglass, cup for coffee mug.
 
-    Goes by the label set where there is one; Peychev et al. by the original label alone.
+    Deviation: valid classes are those of the label set, if any; in Peychev et al., only the original label.
     """
     assert errors.context.pairs is not None
     rows, valid = errors.against()
@@ -350,11 +352,11 @@ def collapsed_pair(errors: Errors) -> RuleMatch:
 
 @register("rule", "fine-grained", needs=("superclasses",))
 def fine_grained(errors: Errors, *, largest: float = LARGEST_GROUP) -> RuleMatch:
-    """The predicted class is of one superclass with a valid one: another dog, another bird.
+    """The predicted class has the same superclass as a valid one: another dog, another bird.
 
-    Peychev et al. go by 161 superclasses made by hand. Here two classes are of one superclass where the
-    lowest node above both in the hierarchy holds at most the share `largest` of all classes, or where they
-    have the same superclass of those given.
+    Peychev et al. use 161 manual superclasses. Here, two classes have the same superclass if their lowest
+    common ancestor in the hierarchy has at most the share `largest` of all classes; or by the superclasses
+    passed, if any.
 
     Parameters
     ----------
@@ -370,23 +372,23 @@ def fine_grained(errors: Errors, *, largest: float = LARGEST_GROUP) -> RuleMatch
     "rule",
     "out-of-vocabulary",
     needs=("superclasses", "neighbours"),
-    caution="unusual images, which are hardly more often of objects without a class than others",
+    caution="unusual images, which rarely show objects without a class more often than others",
 )
 def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = LARGEST_GROUP) -> RuleMatch:
-    """The image looks like images of the predicted superclass and unlike images of any class.
+    """The image is similar to images of the predicted superclass, but dissimilar to images of any class.
 
-    Peychev et al. ask for a neighbour of the predicted superclass, too, and then let CLIP choose among the
-    names of classes and of their relatives that are none. Without a model of language the second question is
-    another one here: whether the image lies farther from its nearest neighbour than most images do. What a
-    network gets wrong is rare as well: ``benchmarks/vocabulary_rule.py`` has how little that tells.
+    Like here, Peychev et al. require a neighbour of the predicted superclass. They then let CLIP choose among
+    the names of classes and of related concepts without a class. Here, without a language model, the image
+    must be less similar to its nearest neighbour than most images are. This is weak evidence, because images
+    that a network gets wrong are often unusual: see ``benchmarks/vocabulary_rule.py``.
 
     Parameters
     ----------
     errors : Errors
     rarity : float
-        The share of images that must be nearer to their nearest one.
+        Minimum share of images that are more similar to their nearest image.
     largest : float
-        As for ``fine-grained``.
+        As in ``fine-grained``.
     """
     _check_option("rarity", rarity, 0, 1)
     _check_option("largest", largest, 0, 1)
@@ -404,17 +406,18 @@ def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = L
 
 @register("rule", "co-occurrence", needs=("together",))
 def co_occurrence(errors: Errors, *, images: int = 2) -> RuleMatch:
-    """The predicted class is one that often is beside a valid one: a spurious correlation.
+    """The predicted class often occurs together with a valid one: a spurious correlation.
 
-    Peychev et al. count ReaL's label sets of images that they do not judge. Here the image itself never
-    counts for its error: where the predicted class is in its set, it is no company. Deviation: a pair that is
-    together less often than by chance is none; on ReaL's label sets that leaves out no pair.
+    Peychev et al. count co-occurrences in ReaL's label sets of images that they do not evaluate. Here, an
+    image does not count for its own error: if the predicted class is in its label set, the rule does not
+    match. Deviation: pairs that are together less often than by chance are left out; in ReaL's label sets,
+    there are none.
 
     Parameters
     ----------
     errors : Errors
     images : int
-        On which both are valid, at least.
+        Minimum number of images on which both are valid.
     """
     _check_option("images", images, 1)
     assert errors.context.together is not None
@@ -429,18 +432,18 @@ def co_occurrence(errors: Errors, *, images: int = 2) -> RuleMatch:
 
 @register("rule", "non-prototypical", needs=("listed",))
 def non_prototypical(errors: Errors) -> RuleMatch:
-    """People called the image an unusual view or an unusual specimen of its class."""
+    """The image is an unusual view or an unusual specimen of its class, according to people."""
     assert errors.context.listed is not None
     return _without_class(errors.context.listed[errors.image])
 
 
 @register("rule", "model-failure")
 def model_failure(errors: Errors) -> RuleMatch:
-    """None of the reasons looked for: what is left, whatever it is."""
+    """No other rule matches."""
     return _without_class(np.ones(len(errors), bool))
 
 
 def shares(counts: Mapping[str, int]) -> dict[str, float]:
-    """Return the share of each kind; NaN where there is no error."""
+    """Return the share of each kind; NaN if there are no errors."""
     n = sum(counts.values())
     return {kind: count / n if n else float("nan") for kind, count in counts.items()}

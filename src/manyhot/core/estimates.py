@@ -1,7 +1,7 @@
-"""What a metric returns: enough to know its value under any weights on the images.
+"""Estimates, the results of metrics, which have a value under any weights of the images.
 
-Weights are the one door: a slice is weights of 0 and 1, a bootstrap resample is weights that count how
-often an image was drawn, and a skipped image weighs nothing.
+Slices and resamples are weights: a slice has weights of 0 and 1, a bootstrap resample has the number of times
+that each image was drawn, and a skipped image has a weight of 0.
 """
 
 from __future__ import annotations
@@ -25,12 +25,13 @@ class Ratio:
     Parameters
     ----------
     num, den : ndarray of bool or float64, shape (n,)
-        The value is ``sum(w * num) / sum(w * den)``. Both are 0 where `scored` is False. A bool `num`
-        and `den` say that the metric is a proportion of images.
+        The value is ``sum(w * num) / sum(w * den)``. Both are 0 if `scored` is False. If both are bool, the
+        metric is a proportion of images.
     scored : ndarray of bool, shape (n,)
-        False where the image is skipped.
+        False if the image is skipped.
     stratum : ndarray of int, shape (n,), optional
-        With strata, the ratio is taken in each stratum and averaged over those with a positive denominator.
+        With strata, the ratio is computed in each stratum and averaged over those with a positive
+        denominator.
     """
 
     num: Bools | Floats
@@ -39,7 +40,7 @@ class Ratio:
     stratum: Ints | None = None
 
     def value(self, weights: Weights | None = None) -> float:
-        """Return the metric's value under weights of shape (n,); NaN where nothing counts."""
+        """Return the metric's value under weights of shape (n,); NaN if no image counts."""
         w = np.ones(len(self.num)) if weights is None else np.asarray(weights, np.float64)
         stratum = (
             np.zeros(len(self.num), np.intp)
@@ -54,14 +55,14 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Pooled:
-    """A metric that is no ratio of sums over images, such as macro average precision.
+    """A metric that is not a ratio of sums over images, such as macro average precision.
 
     Parameters
     ----------
     value : callable
-        Weights of shape (n,), or None, to the metric's value.
+        Returns the metric's value under weights of shape (n,), or None.
     scored : ndarray of bool, shape (n,)
-        False where the image is skipped.
+        False if the image is skipped.
     """
 
     value: Callable[[Weights | None], float]
@@ -72,7 +73,7 @@ Estimate = Ratio | Pooled
 
 
 def undefined(n: int) -> Ratio:
-    """Return the estimate of a metric that cannot be known for any of n images: NaN with n 0."""
+    """Return the estimate of a metric that is undefined for all of n images: NaN with n 0."""
     nothing = np.zeros(n, bool)
     return Ratio(nothing, nothing, nothing)
 

@@ -1,6 +1,6 @@
-"""Label errors, missing labels and classes that are one, by what models, neighbours and people say.
+"""Label issues: doubtful labels, missing labels and duplicate classes, from models, neighbours and raters.
 
-Everything is pure: an `Ensemble` and the classes of neighbours in, ranked issues out.
+The input is an `Ensemble` and the classes of neighbours; the output are ranked issues.
 """
 
 from __future__ import annotations
@@ -20,33 +20,33 @@ from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.core.softmax import SLACK, not_a_probability
 
 _Part = tuple[Ints, Ints, Floats, Floats, Floats]
-"""Image, class, how likely it is, and the evidence of models and of neighbours, of each pair of a block."""
+"""Image, class, probability, and the evidence of models and of neighbours, for the pairs of a block."""
 
 _POSSIBLE = 1e-11
-"""Least probability of a missing label: `manyhot.core.calibration.Tail` has 1e-12 for none."""
+"""Minimum probability of a missing label; `manyhot.core.calibration.Tail` has 1e-12 in place of 0."""
 
 _CELLS = 2**21
-"""Cells of a dense table at once, as in `manyhot.core.ensembles`."""
+"""Cells of a dense table per block, as in `manyhot.core.ensembles`."""
 
 
 @dataclass(frozen=True, eq=False)
 class Issues:
-    """Issues of one kind, worst first.
+    """Issues of one kind, by descending score.
 
     Attributes
     ----------
     image, class_id : ndarray of int64, shape (m,)
-        Of a doubtful label the class that speaks against it, of a missing label the class that is missing.
+        The image, and the most probable other class (for a doubtful label) or the missing class.
     score : ndarray of float64, shape (m,)
-        What people said where they were asked, else what models say, else neighbours.
+        The evidence of raters if they were asked, or else of models, or else of neighbours.
     models, neighbours, people : ndarray of float64, shape (m,)
-        The evidence of each, 0 to 1, NaN where there is none.
+        The evidence of models, of neighbours and of raters, from 0 to 1; NaN if there is none.
     likely : ndarray of float64, shape (m,)
-        How likely the class is to models and neighbours; -1 where both say nothing.
+        Probability of the class according to models or neighbours; -1 if there is neither.
     n_models : ndarray of int64, shape (m,)
-        Models whose best class it is.
+        Number of models whose top class it is.
     confident : ndarray of int64, shape (m,)
-        The class that confident learning finds in the image; `NO_LABEL` where it suspects nothing.
+        The class of the image according to confident learning; `NO_LABEL` if it suspects no error.
     """
 
     image: Ints
@@ -65,13 +65,13 @@ class Issues:
 
 @dataclass(frozen=True, eq=False)
 class IssueLists:
-    """What there is to doubt.
+    """Doubtful and missing labels.
 
     Attributes
     ----------
     doubtful, missing : Issues
     n, n_skipped : int
-        Images with an original label that models or neighbours say something about; those without.
+        Number of images with an original label and with evidence of models or neighbours; and of all others.
     """
 
     doubtful: Issues
@@ -82,21 +82,21 @@ class IssueLists:
 
 @dataclass(frozen=True, eq=False)
 class Merges:
-    """Pairs of classes that may be one, ``a < b``, likeliest first.
+    """Pairs of classes that may be duplicates, ``a < b``, by descending score.
 
     Attributes
     ----------
     a, b : ndarray of int64, shape (m,)
     score : ndarray of float64, shape (m,)
-        The greater of `together` and twice the lesser of the next two, at most 1.
+        The maximum of `together` and twice the minimum of the next two; at most 1.
     together : ndarray of float64, shape (m,)
-        Of the images with the rarer or the commoner label, the lesser share that has both; NaN where no image
-        has one of them.
+        Share of images with both labels, among the images with the more frequent label; NaN if a label has no
+        images.
     a_as_b, b_as_a : ndarray of float64, shape (m,)
-        Of the images labelled one, the share whose best class is the other, mean over models; NaN where no
-        image is labelled so.
+        Share of the images labelled with one class whose top class is the other, mean over models; NaN if no
+        image has the label.
     n_together, n_a, n_b : ndarray of int64, shape (m,)
-        Images with both labels, and images labelled a and b.
+        Number of images with both labels, and of images labelled a and b.
     """
 
     a: Ints
@@ -114,7 +114,7 @@ class Merges:
 
 
 def uses_probabilities(ensemble: Ensemble) -> bool:
-    """Return whether all models have probabilities; else ranks alone speak, those of all models."""
+    """Return whether all models have probabilities; otherwise, only ranks of all models are used."""
     return all(p is not None for p in ensemble.probabilities)
 
 
@@ -127,35 +127,34 @@ def find_issues(
     missing: float = 0.2,
     name: Callable[[int], str] = "row {}".format,
 ) -> IssueLists:
-    """Rank original labels that are doubtful, and labels that are missing.
+    """Rank doubtful original labels and missing labels.
 
     Parameters
     ----------
     ensemble : Ensemble
-        Predictions on images that the models were not trained on. Its `label_sets` are what people
-        said.
+        Predictions on images that the models were not trained on. Its `label_sets` are the raters' answers.
     neighbours : ndarray of int, shape (n, k), optional
-        Original labels of the images most like each one, itself left out; `NO_LABEL` where there is none.
+        Original labels of the images most similar to each one, without itself; `NO_LABEL` if there is none.
     alone : ndarray of bool, shape (n,), optional
-        Images whose label no other image has that could be a neighbour: of it neighbours say nothing.
+        Images whose label no possible neighbour has, so that neighbours are no evidence on it.
     doubtful, missing : float
-        The least score of each kind. What confident learning suspects is listed with any score.
+        Minimum score of each kind. Errors suspected by confident learning are listed with any score.
     name : callable
-        What an image is called in messages, by its row.
+        Returns the name of an image in messages, by its row.
 
     Raises
     ------
     InputError
-        If scores said to be probabilities are none, or a least score is not from 0 to 1.
+        If scores declared as probabilities are not, or a minimum score is not from 0 to 1.
 
     Notes
     -----
-    With q the mean probability (of ranks: the share of models whose best class it is) the evidence of models
-    against a label y is 1 - q_y, which is 1 less cleanlab's self-confidence; for a missing label j it is q_j.
-    Neighbours say the same with q the share of neighbours of each label; that orders what models find equal,
-    and stands in where these say nothing. Then the one whose likeliest other class is likelier comes first.
-    People say 1 for what they rejected (of a doubtful label) or accepted (of a missing one), 1/2 for unclear,
-    and their probability where there is one.
+    Let q be the mean probability over models (for ranks: the share of models whose top class it is). The
+    evidence of models against a label y is 1 - q_y, that is, 1 minus cleanlab's self-confidence; for a
+    missing label j, it is q_j. The evidence of neighbours is the same with q as the share of neighbours with
+    each label. It breaks ties of models, and is used if there is no evidence of models. Remaining ties are
+    broken by the probability of the most probable other class. The evidence of raters is 1 if they rejected a
+    doubtful label or accepted a missing one, 1/2 if it is unclear, or their probability, if known.
 
     References
     ----------
@@ -165,24 +164,26 @@ def find_issues(
     ensemble = _cut(ensemble, name)
     confident = _confident(ensemble)
     labelled = ensemble.label != NO_LABEL
-    heard = np.zeros(len(ensemble), bool)
+    has_evidence = np.zeros(len(ensemble), bool)
     doubts, absent = [], []
-    for start, said in _beliefs(ensemble):
-        part = slice(start, start + len(said))
+    for start, beliefs in _beliefs(ensemble):
+        part = slice(start, start + len(beliefs))
         near = None if neighbours is None else _shares(neighbours[part], ensemble.n_classes)
         if near is not None and alone is not None:
             rows = np.flatnonzero(alone[part] & labelled[part])
             near[rows, ensemble.label[part][rows]] = np.nan
-        block = _Block(start, ensemble.label[part], said, near)
-        heard[part] = block.heard
+        block = _Block(start, ensemble.label[part], beliefs, near)
+        has_evidence[part] = block.has_evidence
         doubts.append(block.doubts())
-        absent.append(block.missing(missing, _known_cells(ensemble, part)))
-    found = [_settled(ensemble, _joined(parts, confident), of) for of, parts in enumerate((doubts, absent))]
-    keep = (found[0].score >= doubtful) | ((found[0].confident != NO_LABEL) & ~(found[0].people <= 0.5))
-    n = int(np.count_nonzero(labelled & heard))
+        absent.append(block.missing(missing, _accepted_cells(ensemble, part)))
+    doubt, lack = (
+        _settled(ensemble, _joined(parts, confident), of) for of, parts in enumerate((doubts, absent))
+    )
+    keep = (doubt.score >= doubtful) | ((doubt.confident != NO_LABEL) & ~(doubt.people <= 0.5))
+    n = int(np.count_nonzero(labelled & has_evidence))
     return IssueLists(
-        _ranked(ensemble, found[0], keep),
-        _ranked(ensemble, found[1], found[1].score >= missing),
+        _ranked(ensemble, doubt, keep),
+        _ranked(ensemble, lack, lack.score >= missing),
         n,
         len(ensemble) - n,
     )
@@ -191,18 +192,18 @@ def find_issues(
 def find_merges(
     ensemble: Ensemble, *, together: float = 0.7, confused: float = 0.2, images: int = 5
 ) -> Merges:
-    """Find pairs of classes that should be one.
+    """Find pairs of classes that should be merged.
 
     Parameters
     ----------
     ensemble : Ensemble
     together : float
-        The least share of images of either class that have both labels.
+        Minimum share of the images of each class that have both labels.
     confused : float
-        The least share of images labelled one that models call the other, in both directions. Half of each is
-        what guessing between two names for one thing gives.
+        Minimum share of the images of each class that models predict as the other; guessing between two names
+        of one class gives a half.
     images : int
-        The least number of images: with both labels for the first, labelled each for the second.
+        Minimum number of images: with both labels for `together`, of each label for `confused`.
     """
     _check_least(together=together, confused=confused)
     c, label = ensemble.n_classes, ensemble.label
@@ -211,10 +212,10 @@ def find_merges(
     keys, share = _confusions(ensemble, labelled, n_label)
     both, count, n_yes = _co_labelled(ensemble.label_sets, c)
     low, high = np.divmod(keys, c)
-    wanted = np.unique(np.concatenate([both, np.minimum(low, high) * c + np.maximum(low, high)]))
-    a, b = np.divmod(wanted, c)
+    pairs = np.unique(np.concatenate([both, np.minimum(low, high) * c + np.maximum(low, high)]))
+    a, b = np.divmod(pairs, c)
     forth, back = _looked_up(keys, share, a * c + b), _looked_up(keys, share, b * c + a)
-    n_both = _looked_up(both, count, wanted)
+    n_both = _looked_up(both, count, pairs)
     with np.errstate(invalid="ignore", divide="ignore"):
         overlap = np.where(
             np.minimum(n_yes[a], n_yes[b]) > 0, n_both / np.maximum(n_yes[a], n_yes[b]), np.nan
@@ -224,7 +225,7 @@ def find_merges(
     often = np.where(n_both >= images, np.nan_to_num(overlap), 0)
     score = np.maximum(often, np.minimum(2 * mixed, 1))
     keep = np.flatnonzero((often >= together) | (mixed >= confused))
-    keep = keep[np.lexsort((wanted[keep], -score[keep]))]
+    keep = keep[np.lexsort((pairs[keep], -score[keep]))]
     return Merges(
         a[keep],
         b[keep],
@@ -240,12 +241,12 @@ def find_merges(
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Some images with all their classes.
+    """A block of images with all classes.
 
     Attributes
     ----------
     models, near : ndarray of float64, shape (b, C)
-        Of models and of neighbours; NaN about which they say nothing.
+        Probabilities according to models and to neighbours; NaN without evidence.
     """
 
     start: int
@@ -254,29 +255,29 @@ class _Block:
     near: Floats | None
 
     @property
-    def heard(self) -> Bools:
-        known = np.isfinite(self.models[:, 0])
-        return known if self.near is None else known | np.isfinite(self.near).any(1)
+    def has_evidence(self) -> Bools:
+        by_models = np.isfinite(self.models[:, 0])
+        return by_models if self.near is None else by_models | np.isfinite(self.near).any(1)
 
     def _likely(self) -> Floats:
-        """Return how likely each class is to models, or else to neighbours; -1 where both say nothing."""
+        """Return the probability of each class by models, or else by neighbours; -1 without evidence."""
         near = np.nan if self.near is None else self.near
         likely = np.where(np.isnan(self.models), near, self.models)
         return np.where(np.isfinite(likely), likely, -1.0)
 
     def doubts(self) -> _Part:
-        """Return image, the likeliest other class, how likely it is, and the evidence against the label."""
+        """Return image, most probable other class, its probability, and the evidence against the label."""
         rows = np.flatnonzero(self.label != NO_LABEL)
         label = self.label[rows].astype(np.int64)
-        found = self._likely()[rows]
-        found[np.arange(len(rows)), label] = -2.0
-        other = found.argmax(1)
-        likely = found[np.arange(len(rows)), other]
+        others = self._likely()[rows]
+        others[np.arange(len(rows)), label] = -2.0
+        other = others.argmax(1)
+        likely = others[np.arange(len(rows)), other]
         near = np.full(len(rows), np.nan) if self.near is None else 1 - self.near[rows, label]
         return self.start + rows, other, likely, 1 - self.models[rows, label], near
 
     def missing(self, least: float, accepted: Ints) -> _Part:
-        """Return image, class, how likely it is, and the evidence, of what reaches a score or is accepted."""
+        """Return image, class, probability and evidence of missing labels, by their score or by raters."""
         likely = self._likely()
         labelled = np.flatnonzero(self.label != NO_LABEL)
         likely[labelled, self.label[labelled]] = -2.0
@@ -287,7 +288,7 @@ class _Block:
 
 
 def _beliefs(ensemble: Ensemble) -> Iterator[tuple[int, Floats]]:
-    """Yield how likely models think each class, block by block: mean probabilities or shares of votes."""
+    """Yield the probability of each class by models, in blocks: mean probabilities, or shares of models."""
     if ensemble.names and uses_probabilities(ensemble):
         yield from mean_probabilities(ensemble, np.ones(len(ensemble.names)))
         return
@@ -305,7 +306,7 @@ def _beliefs(ensemble: Ensemble) -> Iterator[tuple[int, Floats]]:
 
 
 def _shares(neighbours: Ints, n_classes: int) -> Floats:
-    """Return the share of neighbours of each label, shape (b, C); NaN without any."""
+    """Return the share of neighbours with each label, shape (b, C); NaN without neighbours."""
     rows, places = np.nonzero(neighbours >= 0)
     cells = rows * n_classes + neighbours[rows, places].astype(np.int64)
     count = np.bincount(cells, minlength=len(neighbours) * n_classes).reshape(len(neighbours), n_classes)
@@ -313,22 +314,22 @@ def _shares(neighbours: Ints, n_classes: int) -> Floats:
     return np.where(total > 0, count / np.maximum(total, 1), np.nan)
 
 
-def _known_cells(ensemble: Ensemble, part: slice) -> Ints:
-    """Return the cells of a block, as one number, that people accept or do not agree on."""
+def _accepted_cells(ensemble: Ensemble, part: slice) -> Ints:
+    """Return the cells of a block, each as one number, that are valid or unclear according to raters."""
     sets = ensemble.label_sets
     if sets is None:
         return np.empty(0, np.int64)
     block = sets.take(np.arange(part.start, min(part.stop, len(ensemble))))
-    said = (block.state >= UNCLEAR) & block.usable[block.rows]
-    said &= block.classes != ensemble.label[part][block.rows]
-    return np.asarray(block.rows[said] * ensemble.n_classes + block.classes[said], np.int64)
+    accepted = (block.state >= UNCLEAR) & block.usable[block.rows]
+    accepted &= block.classes != ensemble.label[part][block.rows]
+    return np.asarray(block.rows[accepted] * ensemble.n_classes + block.classes[accepted], np.int64)
 
 
 def _confident(ensemble: Ensemble) -> Ints:
-    """Return the class that confident learning finds in each image, where that is not its label."""
-    found = np.full(len(ensemble), NO_LABEL, np.int64)
+    """Return the class of each image according to confident learning, if it is not the label."""
+    classes = np.full(len(ensemble), NO_LABEL, np.int64)
     if not ensemble.names or not uses_probabilities(ensemble):
-        return found
+        return classes
     finite = np.ones(len(ensemble), bool)
     for p in ensemble.probabilities:
         assert p is not None
@@ -336,8 +337,8 @@ def _confident(ensemble: Ensemble) -> Ints:
     rows = np.flatnonzero(finite & (ensemble.label != NO_LABEL))
     if len(rows):
         pairs = suspected_errors(ensemble.take(rows))
-        found[rows[pairs.image]] = pairs.class_id
-    return found
+        classes[rows[pairs.image]] = pairs.class_id
+    return classes
 
 
 def _joined(parts: list[_Part], confident: Ints) -> Issues:
@@ -348,7 +349,7 @@ def _joined(parts: list[_Part], confident: Ints) -> Issues:
 
 
 def _settled(ensemble: Ensemble, issues: Issues, missing: int) -> Issues:
-    """Put what people said in the place of the score, where they were asked."""
+    """Replace the score by the evidence of raters, if they were asked."""
     sets = ensemble.label_sets
     if sets is None:
         return issues
@@ -363,7 +364,7 @@ def _settled(ensemble: Ensemble, issues: Issues, missing: int) -> Issues:
 
 
 def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:
-    """Keep some, worst first; of equal scores those of people, then by neighbours and by likelier classes."""
+    """Select issues by descending score; ties are broken by raters, neighbours and probability."""
     rows = np.flatnonzero(keep)
     unasked = np.isnan(issues.people[rows])
     near = np.nan_to_num(issues.neighbours[rows], nan=-1)
@@ -392,7 +393,7 @@ def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:
 
 
 def _confusions(ensemble: Ensemble, labelled: Ints, n_label: Ints) -> tuple[Ints, Floats]:
-    """Return keys ``label * C + best class`` off the diagonal, and the mean share of images, over models."""
+    """Return keys ``label * C + top class`` of wrong predictions, and their mean share of images."""
     c, label = ensemble.n_classes, ensemble.label[labelled].astype(np.int64)
     parts = []
     for top in ensemble.top:
@@ -404,7 +405,7 @@ def _confusions(ensemble: Ensemble, labelled: Ints, n_label: Ints) -> tuple[Ints
 
 
 def _co_labelled(sets: LabelSets | None, n_classes: int) -> tuple[Ints, Ints, Ints]:
-    """Return keys of pairs that are valid together, on how many images, and images of each class."""
+    """Return keys of pairs that are valid together, their numbers of images, and those of each class."""
     if sets is None:
         return np.empty(0, np.int64), np.empty(0, np.int64), np.zeros(n_classes, np.int64)
     yes = (sets.state == YES) & sets.usable[sets.rows]
@@ -412,20 +413,20 @@ def _co_labelled(sets: LabelSets | None, n_classes: int) -> tuple[Ints, Ints, In
 
 
 def _looked_up(keys: Ints, values: npt.NDArray[np.number], queries: Ints) -> Floats:
-    """Return the value of each wanted key, 0 where there is none; keys ascend."""
-    found = np.zeros(len(queries))
+    """Return the value of each query among the ascending keys; 0 if it is not a key."""
+    result = np.zeros(len(queries))
     if len(keys):
         at = np.minimum(np.searchsorted(keys, queries), len(keys) - 1)
         there = keys[at] == queries
-        found[there] = values[at[there]]
-    return found
+        result[there] = values[at[there]]
+    return result
 
 
 def _check_least(**least: float) -> None:
     for name, value in least.items():
         check_share(
             value,
-            "This is no least score or share.",
+            "This is not a score or share.",
             zero=True,
             where=name,
             got=f"{value:g}",
@@ -434,14 +435,14 @@ def _check_least(**least: float) -> None:
 
 
 def _cut(ensemble: Ensemble, name: Callable[[int], str]) -> Ensemble:
-    """Return the ensemble with probabilities cut to 1 where rounding took them above."""
+    """Return the ensemble with probabilities clipped to 1, which rounding may exceed."""
     cut: list[Floats32 | None] = []
     for model, probability in zip(ensemble.names, ensemble.probabilities, strict=True):
         if probability is None:
             cut.append(None)
             continue
         bad = (probability < 0) | (probability > 1 + SLACK)
-        bad &= ~np.isneginf(probability)  # what fills short lists
+        bad &= ~np.isneginf(probability)  # fills short lists
         if bad.any():
             row, place = np.argwhere(bad)[0]
             raise not_a_probability(float(probability[row, place]), f"{model}, {name(int(row))}")

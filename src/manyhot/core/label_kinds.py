@@ -1,8 +1,9 @@
-"""Why an image has several labels: several objects, one ambiguous object, or near-synonyms.
+"""Kinds of label sets: an image has several labels because of several objects, ambiguity, or near-synonyms.
 
-Two labels are *of one object* where models mix the two classes up, each ranking the other second, or where
-the classes are close in the hierarchy: two breeds of dogs. They are *near-synonyms* where models mix them up
-and raters accept both together: sunglass and sunglasses. Labels that are not of one object are of several.
+Two labels are *of one object* if models confuse the two classes, ranking each second after the other, or if
+the classes are close in the hierarchy, such as two breeds of dogs. They are *near-synonyms* if models confuse
+them and raters accept both together, such as sunglass and sunglasses. Labels that are not of one object are
+of several objects.
 """
 
 from __future__ import annotations
@@ -19,31 +20,31 @@ from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.sets import YES, LabelSets, pairs_within
 
 LABEL_KINDS = ("one", "several-objects", "ambiguous", "near-synonyms")
-"""What the labels of an image may be."""
+"""The kinds of label sets."""
 
 UNKNOWN = -1
-"""The kind of an image without a label, and the number of objects that nobody counted."""
+"""Code of an unknown number of objects, and kind of an image without labels."""
 
 FAR = 255
-"""Distance of classes that no hierarchy joins."""
+"""Distance of classes without a common ancestor."""
 
 
 @dataclass(frozen=True)
 class Rules:
-    """The thresholds that tell kinds apart.
+    """The thresholds that separate kinds.
 
     Parameters
     ----------
     confusion : float
-        Two labels are of one object where at least this share of the models' top-1 predictions of either
-        class has the other in second place.
+        Two labels are of one object if at least this share of the models' top-1 predictions of each class has
+        the other class in second place.
     distance : int
-        Or where at most so many steps lead from one class to the other in the hierarchy.
+        Or if at most this number of steps leads from one class to the other in the hierarchy.
     together : float
-        They are near-synonyms where also at least this share of the images with either label has both, of
-        images on which raters were asked about both.
+        Two confused labels are near-synonyms if at least this share of the images with either label has both,
+        among images on which raters were asked about both.
     together_images : int
-        And where there are as many such images.
+        Minimum number of such images.
     """
 
     confusion: float = 0.3
@@ -61,7 +62,7 @@ class ImageKinds:
     kind : ndarray of int8, shape (n,)
         Position in `LABEL_KINDS`, or `UNKNOWN`.
     apart : ndarray of int, shape (n,)
-        Groups of labels of one object: how many objects the labels tell.
+        Number of groups of labels of one object: the number of objects according to the labels.
     """
 
     kind: npt.NDArray[np.int8]
@@ -69,17 +70,17 @@ class ImageKinds:
 
 
 def mutual_confusion(tops: Iterable[Ints], n_classes: int) -> Floats:
-    """Return how much models mix up each two classes, shape (C, C), symmetric.
+    """Return how often models confuse each pair of classes, shape (C, C), symmetric.
 
-    Of the predictions with one class in first place, the share with the other in second, over all models and
-    images; of the two directions the smaller. Labels play no part.
+    It is the share, among predictions with one class in first place, of those with the other in second, over
+    all models and images; the minimum of both directions. Labels are not used.
 
     Parameters
     ----------
     tops : iterable of ndarray of int, each of shape (n, at least 2)
         Predicted classes of each model, best first; rows with -1 in the first two places are left out.
     n_classes : int
-        C.
+        Number of classes C.
     """
     counts = np.zeros(n_classes * n_classes, np.int64)
     for top in tops:
@@ -92,19 +93,19 @@ def mutual_confusion(tops: Iterable[Ints], n_classes: int) -> Floats:
 
 
 def hierarchy_distance(paths: Sequence[Sequence[str]], a: Ints, b: Ints) -> npt.NDArray[np.int64]:
-    """Return the steps from class a to class b by way of what they share in the hierarchy, shape (p,).
+    """Return the number of steps from class a to class b via their lowest common ancestor, shape (p,).
 
-    Two classes beneath one hypernym are two steps apart. `FAR` where nothing joins them.
+    Two classes with the same hypernym are two steps apart. `FAR` if there is no common ancestor.
 
     Parameters
     ----------
     paths : sequence of C sequences of str
-        From each class up to the root, the class itself first.
+        The path of each class to the root, starting with the class.
     a, b : ndarray of int, shape (p,)
     """
     number = {step: i for i, step in enumerate(dict.fromkeys(s for path in paths for s in path))}
     length = np.array([len(path) for path in paths])
-    # From the root down; what fills short paths differs from class to class, so that it is never shared.
+    # From the root down; short paths are padded with numbers that no other class has.
     down = np.repeat(-1 - np.arange(len(paths))[:, None], int(length.max(initial=1)), axis=1)
     for row, path in zip(down, paths, strict=True):
         row[: len(path)] = [number[step] for step in reversed(path)]
@@ -116,9 +117,9 @@ def hierarchy_distance(paths: Sequence[Sequence[str]], a: Ints, b: Ints) -> npt.
 def share_together(
     sets: LabelSets,
 ) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
-    """Return pairs of classes, the share of images with either label that have both, and those images.
+    """Return pairs of classes, the share of images with either label that have both, and these images.
 
-    Over usable images on which people were asked about both. No pairs where that is not known.
+    Only usable images on which raters were asked about both classes count; no pairs if that is unknown.
 
     Returns
     -------
@@ -126,7 +127,7 @@ def share_together(
         ``a * C + b`` with a < b, ascending.
     share : ndarray of float64, shape (p,)
     images : ndarray of int64, shape (p,)
-        Images with either label; the pairs have at least one.
+        Number of images with either label, at least one.
     """
     asked = np.flatnonzero(sets.usable[sets.rows] & sets.asked_known)
     i, j = pairs_within(sets.rows[asked])
@@ -143,7 +144,7 @@ def share_together(
 def near_synonyms(
     sets: LabelSets, confusion: Floats, rules: Rules | None = None
 ) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
-    """Return the pairs of classes that are near-synonyms, as `share_together` does.
+    """Return the pairs of classes that are near-synonyms, in the form of `share_together`.
 
     Parameters
     ----------
@@ -153,8 +154,8 @@ def near_synonyms(
     rules = rules or Rules()
     pair, share, images = share_together(sets)
     mixed = confusion[pair // sets.n_classes, pair % sets.n_classes] >= rules.confusion
-    kept = mixed & (share >= rules.together) & (images >= rules.together_images)
-    return pair[kept], share[kept], images[kept]
+    synonyms = mixed & (share >= rules.together) & (images >= rules.together_images)
+    return pair[synonyms], share[synonyms], images[synonyms]
 
 
 def image_kinds(
@@ -165,23 +166,23 @@ def image_kinds(
     n_objects: Ints | None = None,
     rules: Rules | None = None,
 ) -> ImageKinds:
-    """Return of which kind the labels of each image are.
+    """Return the kind of each image's label set.
 
-    Where raters counted the objects of an image, two or more are *several objects*, whatever the labels. One
-    object with several labels is of *near-synonyms* if such pairs join all of them, else *ambiguous*. Where
-    nobody counted, labels that are not all of one object are of *several objects*, and the rest is as with
-    one object. One label is *one*.
+    If raters counted the objects of an image, two or more are *several objects*, whatever the labels. One
+    object with several labels is *near-synonyms* if such pairs connect all labels, otherwise *ambiguous*. If
+    objects were not counted, labels that are not all of one object are *several objects*, and others as for
+    one object. A single label is *one*.
 
     Parameters
     ----------
     sets : LabelSets
-        Of n images.
+        Label sets of n images.
     confusion : ndarray of float64, shape (C, C)
-        As `mutual_confusion` gives it.
+        The result of `mutual_confusion`.
     paths : sequence of C sequences of str
-        As for `hierarchy_distance`.
+        As in `hierarchy_distance`.
     n_objects : ndarray of int, shape (n,), optional
-        Objects that raters counted; `UNKNOWN` where they did not.
+        Number of objects that raters counted; `UNKNOWN` if they did not.
     rules : Rules, optional
     """
     rules = rules or Rules()
@@ -219,10 +220,10 @@ def _groups(
     joined: Bools,
     n: int,
 ) -> npt.NDArray[np.int64]:
-    """Return into how many groups the joined pairs of entries leave each image's entries, shape (n,)."""
+    """Return the number of connected groups of each image's entries, shape (n,)."""
     edges = (np.ones(np.count_nonzero(joined), bool), (i[joined], j[joined]))
     _, group = connected_components(coo_array(edges, shape=(len(rows), len(rows))), directed=False)
-    # A group is within one image; its first entry stands for it.
+    # A group is within one image, that of its first entry.
     _, first = np.unique(group, return_index=True)
     return np.bincount(rows[first], minlength=n)
 

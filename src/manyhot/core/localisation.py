@@ -1,8 +1,8 @@
-"""Does a map point at an object? Measures against its mask or box, each beside what chance would give.
+"""Localisation: measures of how well a heat map points at an object's mask or box, with chance levels.
 
-A map says how much each pixel speaks for a class; NaN where the network did not see the image. Objects sit in
-the middle of photographs, so that a map that knows nothing but that does well: `centre` is that map, to be
-measured beside the others.
+A heat map is the relevance of each pixel for a class; NaN for pixels that the network did not see. Because
+objects are often in the centre of photographs, a map that ignores the image performs well: `centre` is this
+baseline.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from manyhot.core.array_types import AnyFloats, Floats, Mask
 HeatMap = AnyFloats
 
 POINTING_TOLERANCE = 0.03
-"""Of the pointing game, as a share of the long side: 15 pixels of 500, the long side of VOC's photographs."""
+"""Tolerance of the pointing game as a share of the long side: 15 of 500 pixels, VOC's long side."""
 
 DIFFICULT = 0.25
-"""Share of the image below which an object is difficult to point at, where there is another class as well."""
+"""Share of the image below which an object is difficult, if there is another class, too."""
 
 EVERYTHING = 0.9
-"""Share of what the network saw from which on an object covers everything: any map would be right."""
+"""Share of the visible pixels above which an object covers everything, so that any map would be right."""
 
 SPREAD = 0.25
 """Standard deviation of `centre`, as a share of each side."""
@@ -31,21 +31,21 @@ SPREAD = 0.25
 
 @dataclass(frozen=True)
 class Localised:
-    """How well a map points at an object; each between 0 and 1.
+    """Measures of how well a heat map points at an object; each is between 0 and 1.
 
     Attributes
     ----------
     pointing : float
-        Whether its highest pixel lies on the object; the share of them that does, where several are highest.
+        Whether the highest pixel is on the object; if several pixels are highest, their share.
     pointing_near : float
-        The same, or no farther from it than the tolerance.
+        The same, within the tolerance of the object.
     energy : float
-        Share of the sum of its positive values that lies on the object; 0 where none is positive.
+        Share of the positive values' sum that is on the object; 0 if no value is positive.
     overlap : float
-        Of its highest pixels, as many as the object has, the share on the object. With s of them it is an
-        intersection over union of s / (2 - s).
+        Share of the n highest pixels that are on the object, where n is the object's number of pixels. A
+        share of s is an intersection over union of s / (2 - s).
     auroc : float
-        Probability that a pixel on the object is higher than one beside it.
+        Probability that a pixel on the object is higher than one outside it.
     """
 
     pointing: float
@@ -59,12 +59,12 @@ LOCALISATION_MEASURES = tuple(f.name for f in fields(Localised))
 
 
 def localise(heatmap: HeatMap, region: Mask, tolerance: float = POINTING_TOLERANCE) -> Localised:
-    """Measure a map against the region of an object.
+    """Measure a heat map against the region of an object.
 
     Parameters
     ----------
     heatmap : ndarray of float, shape (h, w)
-        NaN where nothing is known; such pixels count nowhere.
+        Relevance; NaN pixels do not count.
     region : ndarray of bool, shape (h, w)
     tolerance : float
         Share of the long side.
@@ -72,16 +72,16 @@ def localise(heatmap: HeatMap, region: Mask, tolerance: float = POINTING_TOLERAN
     Returns
     -------
     Localised
-        NaN all where the map is the same everywhere, or no pixel of it lies on or beside the object.
+        All NaN if the map is constant, or has no pixels on or outside the object.
 
     References
     ----------
     Pointing game: Zhang et al. 2018, Top-down neural attention by excitation backprop, section 4.1,
-    doi 10.1007/s11263-017-1059-x. There the tolerance is 15 pixels.
-    Energy: Wang et al. 2020, Score-CAM, section 4.3, doi 10.1109/CVPRW50498.2020.00020, there in boxes.
+    doi 10.1007/s11263-017-1059-x, with a tolerance of 15 pixels.
+    Energy: Wang et al. 2020, Score-CAM, section 4.3, doi 10.1109/CVPRW50498.2020.00020, with boxes.
     """
-    known = ~np.isnan(heatmap)
-    values, inside = heatmap[known], region[known]
+    seen = ~np.isnan(heatmap)
+    values, inside = heatmap[seen], region[seen]
     n = int(inside.sum())
     if not 0 < n < len(inside) or values.min() == values.max():
         return Localised(*[float("nan")] * len(LOCALISATION_MEASURES))
@@ -97,18 +97,18 @@ def localise(heatmap: HeatMap, region: Mask, tolerance: float = POINTING_TOLERAN
 
 
 def points_at(heatmap: HeatMap, region: Mask) -> float:
-    """Return whether the highest pixel of a map lies in a region; of several, the share that does."""
+    """Return whether the highest pixel of a map is in a region; for several, their share."""
     return float(region[heatmap == np.nanmax(heatmap)].mean())
 
 
 def by_chance(region: Mask, seen: Mask, tolerance: float = POINTING_TOLERANCE) -> Localised:
-    """Return what a map without any sense would reach on average, over the pixels that the network saw."""
+    """Return the expected measures of a random map, over the pixels that the network saw."""
     area = float(region[seen].mean())
     return Localised(area, float(near(region, tolerance)[seen].mean()), area, area, 0.5)
 
 
 def centre(height: int, width: int, spread: float = SPREAD) -> Floats:
-    """Return a Gaussian in the middle of an image, shape (height, width): a map that looks at no pixel."""
+    """Return a Gaussian in the centre of an image, shape (height, width): a map that ignores the image."""
     rows, columns = (
         np.exp(-(((np.arange(n) + 0.5) / n - 0.5) ** 2) / (2 * spread**2)) for n in (height, width)
     )
@@ -116,7 +116,7 @@ def centre(height: int, width: int, spread: float = SPREAD) -> Floats:
 
 
 def near(region: Mask, tolerance: float) -> Mask:
-    """Return the pixels no farther from a region than a share of the long side of the image."""
+    """Return the pixels whose distance to a region is at most a share of the image's long side."""
     if not region.any():
         return region
     reach = tolerance * max(region.shape)
@@ -125,18 +125,18 @@ def near(region: Mask, tolerance: float) -> Mask:
 
 
 def rank_correlation(one: HeatMap, other: HeatMap) -> float:
-    """Return Spearman's correlation of two maps over the pixels known of both; NaN where one is constant."""
-    known = ~(np.isnan(one) | np.isnan(other))
-    if not known.any():
+    """Return Spearman's correlation of two maps over their common pixels; NaN if one is constant."""
+    common = ~(np.isnan(one) | np.isnan(other))
+    if not common.any():
         return float("nan")
-    ranks = [_ranks(m[known]) for m in (one, other)]
+    ranks = [_ranks(m[common]) for m in (one, other)]
     a, b = (r - r.mean() for r in ranks)
     spread = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / spread) if spread else float("nan")
 
 
 def _overlap(values: HeatMap, inside: Mask, n: int) -> float:
-    """Return the share of the n highest values that is inside; of equal ones at the edge their mean."""
+    """Return the share of the n highest values that are inside; ties at the boundary count by their mean."""
     edge = np.partition(values, len(values) - n)[len(values) - n]
     above, level = values > edge, values == edge
     left = n - np.count_nonzero(above)
@@ -149,7 +149,7 @@ def _auroc(values: HeatMap, inside: Mask, n: int) -> float:
 
 
 def _ranks(values: HeatMap) -> Floats:
-    """Return ranks from 1 on; equal values share the mean of theirs."""
+    """Return ranks, from 1; equal values have the mean of their ranks."""
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks: Floats = (last - (counts - 1) / 2)[place]

@@ -1,9 +1,9 @@
-"""Nearest vectors by cosine similarity: exact, by blocks, without a copy of the index.
+"""Exact nearest neighbours by cosine similarity, in blocks, without a copy of the index.
 
-A block of the index meets a block of queries in one float32 product. What the rounding of that product leaves
-among the k nearest is compared once more in float64, in an order of summation that depends on nothing but the
-length of the vectors. The answer therefore has the same bits on every run, whatever the blocks, the threads
-and the matrix library.
+A block of the index and a block of queries are multiplied in float32. All vectors that are among the k
+nearest within the rounding error are compared again in float64, with an order of summation that depends only
+on the length of the vectors. The result therefore has the same bits on each run, whatever the blocks, the
+threads and the matrix library.
 """
 
 from __future__ import annotations
@@ -23,38 +23,39 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
 from manyhot.errors import InputError
 
 CELLS_AT_ONCE = 4_000_000
-"""Similarities held at once. With 1,000 queries 16 MB, and blocks of 4,000 rows, which the cache still holds;
-the product of smaller ones is 10 to 20 % slower."""
+"""Similarities in memory: 16 MB, with 1,000 queries and blocks of 4,000 rows, which fit the cache.
+
+Products of smaller blocks are 10 to 20 % slower."""
 
 NOBODY = -1
-"""The row of a neighbour that there is not."""
+"""Row number of a missing neighbour."""
 
 Vectors = AnyFloats
 RowNumbers = npt.NDArray[np.int64]
 SearchProgress = Callable[[int, int], None]
 
 _NO_FLOOR = np.float32(-2)
-"""Below every cosine."""
+"""Below all cosines."""
 
 _APART = 32
-"""Rows that lie apart in a file and are read at once."""
+"""Number of scattered rows of a file that are read at once."""
 
 _PAIRS = 2**18
-"""Numbers of each side that are compared again at once: 2 MB of float64."""
+"""Numbers of each side per block of the comparison in float64: 2 MB."""
 
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The nearest vectors of each question, nearest first; of equals the lower row first.
+    """The nearest vectors of each query, nearest first; among equal ones, the lower row first.
 
     Attributes
     ----------
     rows : ndarray of int64, shape (q, k)
-        Rows of the index; `NOBODY` where there are fewer than k.
+        Rows of the index; `NOBODY` if there are fewer than k.
     similarity : ndarray of float32, shape (q, k)
-        The cosine in float64, rounded; NaN where there is nobody.
+        The cosine, computed in float64 and rounded; NaN if there is no neighbour.
     blank_queries, blank_index : ndarray of int64
-        Rows met that have no direction, all zeros or not finite: these have no neighbours and are nobody's.
+        Rows without a direction (all zeros, or not finite), which have no neighbours and are not neighbours.
     """
 
     rows: RowNumbers
@@ -78,30 +79,30 @@ def nearest(
     ----------
     queries : ndarray of float16 or float32, shape (q, D)
     index : ndarray of float16 or float32, shape (n, D)
-        May be mapped from a file: it is read once for every 2,000 queries, from first row to last.
+        May be memory-mapped: it is read once per 2,000 queries, from the first row to the last.
     k : int
-        At least 1. Where the index holds fewer, the rest is `NOBODY`.
+        At least 1. If the index has fewer rows, the rest are `NOBODY`.
     own : ndarray of int, shape (q,), optional
-        The row of the index that is the query itself and therefore no neighbour; -1 where none is.
+        The row of the index that is the query itself, and therefore not a neighbour; -1 if there is none.
     cells : int
-        Similarities held at once. It decides on speed and memory, never on the answer.
+        Similarities in memory at once. It affects speed and memory, but not the result.
     progress : callable, optional
         Called as ``progress(comparisons done, comparisons in all)``.
 
     Returns
     -------
     Neighbours
-        Row i answers query i.
+        Row i holds the neighbours of query i.
 
     Raises
     ------
     InputError
-        If shapes do not fit, or vectors are not floating point numbers.
+        If shapes do not match, or vectors are not floating-point numbers.
 
     Notes
     -----
-    Exact: the k greatest float32 roundings of the cosine, equals in the order of their rows. The cosine is
-    computed in float64 from the vectors read as float32.
+    The result is exact: the k greatest cosines, rounded to float32, with ties in the order of rows. The
+    cosine is computed in float64 from the vectors in float32.
     """
     _check_vectors(queries, index, k)
     asked = np.arange(len(queries))
@@ -123,7 +124,7 @@ def nearest_by_class(
 ) -> Neighbours:
     """Find, for each (query, class) pair, the k nearest vectors of that class.
 
-    No query is compared with vectors of a class that it does not want.
+    A query is compared only with vectors of its classes.
 
     Parameters
     ----------
@@ -137,7 +138,7 @@ def nearest_by_class(
     Returns
     -------
     Neighbours
-        Row i answers ``pairs[i]``.
+        Row i holds the neighbours of ``pairs[i]``.
 
     Raises
     ------
@@ -157,7 +158,7 @@ def nearest_by_class(
 
 
 def _groups(classes: Ints, index_class: Ints) -> Iterator[tuple[RowNumbers, RowNumbers]]:
-    """Yield which questions want each class, and the rows of the index that it has, both ascending."""
+    """Yield the pairs with each class, and the rows of the index with it, both ascending."""
     by_class = np.argsort(index_class, kind="stable")
     ordered, asked = index_class[by_class], np.argsort(classes, kind="stable")
     edges = np.flatnonzero(np.diff(classes[asked], prepend=-1, append=-1))
@@ -169,27 +170,27 @@ def _groups(classes: Ints, index_class: Ints) -> Iterator[tuple[RowNumbers, RowN
 
 @dataclass
 class _Comparisons:
-    """How many comparisons are done."""
+    """The number of comparisons that are done."""
 
-    tell: SearchProgress | None
-    of: int
+    on_progress: SearchProgress | None
+    total: int
     done: int = 0
 
     def add(self, comparisons: int) -> None:
         self.done += comparisons
-        if self.tell is not None:
-            self.tell(self.done, self.of)
+        if self.on_progress is not None:
+            self.on_progress(self.done, self.total)
 
 
 @dataclass
 class _Search:
-    """Questions to one index, and the answers found so far.
+    """A search in one index, with its results so far.
 
     Attributes
     ----------
     own : ndarray of int64, shape (q,)
     n : int
-        Questions.
+        Number of results.
     """
 
     queries: Vectors
@@ -206,14 +207,14 @@ class _Search:
         self.similarity = np.full((self.n, self.k), np.nan, np.float32)
 
     def neighbours(self) -> Neighbours:
-        """Return what was found."""
+        """Return the result."""
         blank = (np.unique(np.concatenate([*b, _no_rows()])) for b in (self.blank_queries, self.blank_index))
         return Neighbours(self.rows, self.similarity, *blank)
 
     def answer(
         self, asked: RowNumbers, query: RowNumbers, rows: RowNumbers, comparisons: _Comparisons
     ) -> None:
-        """Answer the questions `asked`, of which `query` are the queries, among `rows` of the index."""
+        """Find the results `asked`, whose queries are `query`, among `rows` of the index."""
         side = max(1, math.isqrt(self.cells))
         for start in range(0, len(asked), side):
             self._answer(asked[start : start + side], query[start : start + side], rows, comparisons)
@@ -255,11 +256,12 @@ class _Search:
 
 
 class _Shortlist:
-    """What may be among the k nearest of each query, and what one more must reach to join it.
+    """The candidates for the k nearest of each query, and the minimum score of further candidates.
 
     Attributes
     ----------
     floor : ndarray of float32, shape (n,)
+        Minimum score of further candidates.
     query, row, score : ndarray, shape (m,)
         Candidates, by query; `score` is within `margin` of the similarity.
     """
@@ -271,20 +273,20 @@ class _Shortlist:
 
     @property
     def is_long(self) -> bool:
-        """Whether rounding keeps far more candidates apart than there are places, as equal vectors do."""
+        """Whether there are many more candidates than k, such as for many equal vectors."""
         return len(self.query) > 16 * self.k * len(self.floor)
 
     def places(self) -> RowNumbers:
-        """Return the place of each candidate among those of its query, from 0; they are in that order."""
+        """Return the rank of each candidate among those of its query, from 0, in their present order."""
         counts = np.bincount(self.query, minlength=len(self.floor))
         place: RowNumbers = np.arange(len(self.query)) - (np.cumsum(counts) - counts)[self.query]
         return place
 
     def add(self, scores: Floats32, rows: RowNumbers) -> None:
-        """Take from a block what reaches the floor, which rises with what is found."""
+        """Add the rows of a block that reach the floor, and raise the floor."""
         hit = scores >= self.floor[:, None]
         if scores.shape[1] > self.k and np.count_nonzero(hit) > 4 * self.k * len(scores):
-            # At the start everything is a hit. The k-th of a block is no more than the k-th of the index.
+            # At the start, all rows are hits. The k-th of a block is at most the k-th of the index.
             kth = np.partition(scores, -self.k, axis=1)[:, -self.k]
             self._raise(np.arange(len(scores)), kth)
             np.greater_equal(scores, self.floor[:, None], out=hit)
@@ -297,7 +299,7 @@ class _Shortlist:
             self._prune()
 
     def settle(self, queries: Vectors, index: Vectors) -> None:
-        """Compare the candidates in float64 and keep the k nearest of each query, in their order."""
+        """Compare the candidates in float64, and retain the k nearest of each query, in order."""
         self._prune()
         self.score = _similarity(queries, self.query, index, self.row)
         self._order(np.lexsort((self.row, -self.score, self.query)))
@@ -311,7 +313,8 @@ class _Shortlist:
         self.full = 2 * max(len(self.query), self.k * len(self.floor))
 
     def _raise(self, query: RowNumbers, kth: Floats32) -> None:
-        # With e the margin, k rows are at kth - e or above; one whose score is below kth - 2 e is below them.
+        # With a margin of e, k rows are at kth - e or above; a row with a score below kth - 2 e is below
+        # them.
         floor = kth - np.float32(2 * self.margin)
         self.floor[query] = np.maximum(self.floor[query], floor)
 
@@ -324,10 +327,10 @@ def _no_rows() -> RowNumbers:
 
 
 def _margin(size: int) -> float:
-    """Return how far a float32 product of two directions may be from their similarity.
+    """Return the maximum error of a float32 product of two directions.
 
-    Each direction is off by a relative D / 2 + 3 roundings through its norm, the sum of D products by D, and
-    the similarity itself is rounded once: 2 D + 7 of 2^-24, whatever the order of the sum. 9 are spare.
+    The norm adds a relative error of D / 2 + 3 roundings to each direction, the sum of D products adds D, and
+    the similarity is rounded once: 2 D + 7 units of 2^-24, whatever the order of the sum. 9 are a reserve.
 
     References
     ----------
@@ -339,28 +342,28 @@ def _margin(size: int) -> float:
 def _similarity(queries: Vectors, query: RowNumbers, index: Vectors, row: RowNumbers) -> Floats32:
     """Return the similarity of each pair, shape (m,).
 
-    NumPy adds the numbers of a row of a matrix pairwise, in an order given by their count alone, and neither
-    fuses products with sums nor hands them to a matrix library.
+    NumPy sums the rows of a matrix pairwise, in an order that depends only on their length, without fused
+    products and without a matrix library.
     """
-    found = np.empty(len(query), np.float32)
+    similarity = np.empty(len(query), np.float32)
     step = max(1, _PAIRS // max(1, queries.shape[1]))
     for start in range(0, len(query), step):
         part = slice(start, start + step)
         a = _as_float32(queries[query[part]]).astype(np.float64)
         b = _as_float32(_gather(index, row[part])).astype(np.float64)
         norms = np.sqrt((a * a).sum(axis=1)) * np.sqrt((b * b).sum(axis=1))
-        found[part] = (a * b).sum(axis=1) / norms
-    return found
+        similarity[part] = (a * b).sum(axis=1) / norms
+    return similarity
 
 
 def _to_directions(vectors: Floats32) -> Bools:
-    """Scale rows to norm 1 in place, and return which have no direction; these become zeros."""
+    """Scale rows to norm 1 in place, and return which have no direction; these are set to zero."""
     with np.errstate(over="ignore", invalid="ignore"):
         squares = np.einsum("ij,ij->i", vectors, vectors)
         usual = (squares > 1e-25) & (squares < 1e30)
     blank = np.zeros(len(vectors), np.bool_)
     if not usual.all():
-        # float32 over- or underflows here, or nearly so.
+        # float32 overflows or underflows here, or nearly.
         strange = np.flatnonzero(~usual)
         exact = vectors[strange].astype(np.float64)
         norms = np.sqrt((exact * exact).sum(axis=1))
@@ -379,7 +382,7 @@ def _mask_own(scores: Floats32, own: RowNumbers, rows: RowNumbers) -> None:
 
 
 def _read(index: Vectors, rows: RowNumbers, out: Floats32) -> None:
-    """Read rows, which ascend, as float32."""
+    """Read ascending rows as float32."""
     together = rows[-1] - rows[0] == len(rows) - 1
     stored = index[rows[0] : rows[-1] + 1] if together else _gather(index, rows)
     with np.errstate(over="ignore"):
@@ -388,15 +391,15 @@ def _read(index: Vectors, rows: RowNumbers, out: Floats32) -> None:
 
 
 def _gather(index: Vectors, rows: RowNumbers) -> Vectors:
-    """Return copies of rows that lie apart."""
+    """Return copies of scattered rows."""
     if not isinstance(index, np.memmap):
         return index[rows]
-    found = np.empty((len(rows), index.shape[1]), index.dtype)
-    # To read a row may map 2 MB around it: 512 random rows of a file of 400 MB mapped 335.
+    copies = np.empty((len(rows), index.shape[1]), index.dtype)
+    # Reading a row may map 2 MB around it: 512 random rows of a file of 400 MB mapped 335 MB.
     for start in range(0, len(rows), _APART):
-        found[start : start + _APART] = index[rows[start : start + _APART]]
+        copies[start : start + _APART] = index[rows[start : start + _APART]]
         _forget(index)
-    return found
+    return copies
 
 
 def _as_float32(vectors: Vectors) -> Floats32:
@@ -405,7 +408,7 @@ def _as_float32(vectors: Vectors) -> Floats32:
 
 
 def _forget(index: Vectors) -> None:
-    """Unmap what was read of a file: its pages count as this process's memory as long as they are mapped."""
+    """Unmap the pages read from a file, which count as memory of this process while they are mapped."""
     if not isinstance(index, np.memmap) or index.mode != "r" or not hasattr(mmap, "MADV_DONTNEED"):
         return
     base: Any = index
@@ -420,7 +423,7 @@ def _own_rows(own: Ints | None, n: int, n_index: int) -> RowNumbers:
         return np.full(n, NOBODY, np.int64)
     if own.shape != (n,) or (n and (own.min() < NOBODY or own.max() >= n_index)):
         raise InputError(
-            "The rows that are the queries themselves do not fit.",
+            "The rows of the queries themselves do not match the queries.",
             got=f"shape {own.shape}" + (f", {own.min()} to {own.max()}" if own.size else ""),
             allowed=f"one for each of {n:,} queries, from -1 to {n_index - 1}",
         )
@@ -431,9 +434,9 @@ def _check_vectors(queries: Vectors, index: Vectors, k: int) -> None:
     for name, vectors in (("queries", queries), ("index", index)):
         if vectors.ndim != 2 or not vectors.shape[1] or not np.issubdtype(vectors.dtype, np.floating):
             raise InputError(
-                f"The vectors of the {name} are not a matrix of floating point numbers.",
+                f"The vectors of the {name} are not a matrix of floating-point numbers.",
                 got=f"shape {vectors.shape} of {vectors.dtype}",
-                allowed="a row a vector, as float16 or float32",
+                allowed="one row per vector, as float16 or float32",
             )
     if queries.shape[1] != index.shape[1]:
         raise InputError(
@@ -448,17 +451,17 @@ def _check_vectors(queries: Vectors, index: Vectors, k: int) -> None:
 def _check_pairs(pairs: Ints, index_class: Ints, n: int, n_index: int) -> None:
     if index_class.shape != (n_index,):
         raise InputError(
-            "There are not as many classes as vectors of the index.",
+            "The index has different numbers of classes and vectors.",
             got=f"shape {index_class.shape}",
             allowed=f"shape {(n_index,)}",
         )
     if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise InputError("Pairs are rows of a query and a class.", got=f"shape {pairs.shape}")
+        raise InputError("Pairs are not rows of a query and a class.", got=f"shape {pairs.shape}")
     bad = np.flatnonzero((pairs < 0).any(axis=1) | (pairs[:, 0] >= n))
     if len(bad):
         raise InputError(
             "A query does not exist or a class is negative.",
             where=f"row {bad[0]} of pairs",
             got=pairs[bad[0]].tolist(),
-            allowed=f"queries 0 to {n - 1}, classes 0 and up",
+            allowed=f"queries 0 to {n - 1}, classes of at least 0",
         )

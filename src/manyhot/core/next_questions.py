@@ -1,9 +1,9 @@
-"""What to ask next: which questions further answers would change, and which are settled.
+"""Next questions: which questions would change by further answers, and which are settled.
 
 A question is an (image, class) pair. Its log odds are those that the class is in the image, given the answers
-so far; an answer of a rater adds the log ratio of how often that rater gives it where the class is there and
-where it is not. The state is yes from a threshold on. All that follows is exact for answers that are
-independent given the truth, which is what Dawid and Skene (1979) take them to be.
+so far. An answer adds the logarithm of the ratio of its probabilities, by the rater, under both truths. The
+state is yes if the probability is at least a threshold. All results are exact for answers that are
+independent given the truth, as assumed by Dawid and Skene (1979).
 """
 
 from __future__ import annotations
@@ -22,43 +22,43 @@ from manyhot.errors import InputError
 Ranking = Literal["expected-change", "entropy", "disagreement"]
 
 RANKINGS: tuple[str, ...] = get_args(Ranking)
-"""By what questions are ranked."""
+"""Scores by which questions are ranked."""
 
 MAX_AHEAD = 50
-"""Further answers looked ahead at most: with three kinds of answers they have 1,326 outcomes."""
+"""Maximum number of further answers: with three kinds of answers, they have 1,326 outcomes."""
 
 
 def log_ratios(quality: Floats) -> Floats:
-    """Return how much each answer adds to the log odds that a class is in its image, shape (…, A).
+    """Return the contribution of each answer to the log odds that a class is in its image, shape (…, A).
 
     Parameters
     ----------
     quality : ndarray of float64, shape (…, 2, A)
-        How often a rater gives each answer where the class is not in the image, and where it is.
+        Probability of each answer of a rater if the class is not in the image, and if it is.
 
     Raises
     ------
     InputError
-        If `quality` holds what is no probability, or a zero: one answer would settle a question for good.
+        If a number of `quality` is not a probability, or 0, so that one answer would settle a question.
     """
     if not (np.isfinite(quality).all() and quality.min() > 0 and quality.max() <= 1):
         raise InputError(
-            "The quality of a rater holds what is no probability above 0.",
+            "The quality of a rater is not a matrix of probabilities above 0.",
             got=f"{np.min(quality):g} to {np.max(quality):g}",
-            allowed="above 0 and up to 1",
+            allowed="above 0, at most 1",
             do="smooth the counts, such as (k + 1) / (N + 3)",
         )
     return np.asarray(np.log(quality[..., 1, :]) - np.log(quality[..., 0, :]))
 
 
 def average_rater(quality: Floats, weights: npt.NDArray[Any] | None = None) -> Floats:
-    """Return the arithmetic mean of the raters' matrices: the quality of a rater not yet known.
+    """Return the mean of the raters' matrices: the quality of an unknown rater.
 
     Parameters
     ----------
     quality : ndarray of float64, shape (R, 2, A)
     weights : ndarray, shape (R,), optional
-        How likely each is to be the next, such as the answers that each gave.
+        Relative probability that each rater is the next, such as the rater's number of answers.
 
     Returns
     -------
@@ -70,18 +70,19 @@ def average_rater(quality: Floats, weights: npt.NDArray[Any] | None = None) -> F
 def flip_probability(odds: Floats, rater: Floats, *, ahead: int, threshold: float = 0.8) -> Floats:
     """Return the probability that a question has another state after `ahead` further answers, shape (Q,).
 
-    Exact: over all outcomes of so many answers, each weighed by how likely it is given the answers so far.
+    It is exact: the sum over all outcomes of the answers, weighted by their probabilities given the answers
+    so far.
 
     Parameters
     ----------
     odds : ndarray of float64, shape (Q,)
-        That the class is in the image, given the answers so far.
+        Log odds that the class is in the image, given the answers so far.
     rater : ndarray of float64, shape (2, A)
         The quality of the next raters.
     ahead : int
-        0 to `MAX_AHEAD`.
+        Number of answers, from 0 to `MAX_AHEAD`.
     threshold : float
-        Probability from which on the state is yes.
+        Minimum probability of the state yes.
 
     Raises
     ------
@@ -97,23 +98,23 @@ def expected_change(
 ) -> Floats:
     """Return the expected change of the label sets by an answer to each question, shape (Q,).
 
-    With ``ahead=1`` that is the probability that the very next answer changes the state. It is 0 for every
-    question that a single answer cannot tip over, which most new questions are: there no order follows. So
-    the change that the next 1, 2, … `ahead` answers would bring is taken, divided by their number, and the
-    largest of these counts.
+    With ``ahead=1``, this is the probability that the next answer changes the state. It is 0 for all
+    questions that a single answer cannot change, such as most new questions, which gives no ranking.
+    Therefore, it is the maximum, over 1, 2, … `ahead` answers, of the probability of a change divided by the
+    number of answers.
 
     Parameters
     ----------
     odds, rater, threshold
         As in `flip_probability`.
     ahead : int or array_like of int, shape (Q,)
-        Such as the answers that each question may still get.
+        Such as the maximum number of further answers to each question.
 
     References
     ----------
     Frazier & Powell 2010, Paradoxes in learning and the marginal value of information, Decision Analysis 7,
-    doi 10.1287/deca.1100.0190: one step ahead sees no value where information adds up; the best rate over
-    several steps does. They value reward, this the probability that the set changes.
+    doi 10.1287/deca.1100.0190: if information accumulates, it has no value one step ahead, but the best rate
+    over several steps has. Their value is a reward, here it is the probability that the set changes.
     """
     _check_threshold(threshold)
     steps = np.broadcast_to(np.asarray(ahead), odds.shape)
@@ -125,21 +126,21 @@ def expected_change(
 
 
 def entropy(odds: Floats) -> Floats:
-    """Return the entropy of the answer to each question in bits, shape (Q,): 1 where p is a half."""
+    """Return the entropy of each question's state in bits, shape (Q,): 1 if p is a half."""
     p, q = expit(odds), expit(-odds)
     return np.asarray((entr(p) + entr(q)) / np.log(2))
 
 
 def disagreement(counts: Ints) -> Floats:
-    """Return the entropy of the answers that each question got, in bits, each answer counted once more.
+    """Return the entropy of the answers to each question, in bits, with one answer of each kind added.
 
-    The one more, of Laplace's rule, lets a question without answers come first, and three equal answers say
-    more than one.
+    By the added answers (Laplace's rule), questions without answers come first, and three equal answers are
+    stronger evidence than one.
 
     Parameters
     ----------
     counts : ndarray of int, shape (Q, A)
-        How many raters gave each answer.
+        Number of raters who gave each answer.
 
     Returns
     -------
@@ -162,21 +163,22 @@ def settled(
     at_most: float = 0.0,
     sure: float = 1.0,
 ) -> Bools:
-    """Return which questions need no further answer, shape (Q,).
+    """Return which questions need no further answers, shape (Q,).
 
-    A question is settled if its probability is beyond `sure` or ``1 - sure``, or if the answers that are left
-    change its state with a probability of at most `at_most`. With 0, if no sequence of answers can.
+    A question is settled if its probability is at least `sure` or at most ``1 - sure``, or if the remaining
+    answers change its state with a probability of at most `at_most`; with 0, if no sequence of answers can
+    change it.
 
     Parameters
     ----------
     odds, rater, threshold
         As in `flip_probability`.
     left : int or array_like of int, shape (Q,)
-        Answers that may still be asked for; a question with none left is settled.
+        Number of answers that can still be asked for; a question with none left is settled.
     at_most : float
-        Probability of a change that is accepted.
+        Accepted probability of a change.
     sure : float
-        1 for no such bound.
+        Probability of a settled question; 1 for no such bound.
 
     Raises
     ------
@@ -193,15 +195,15 @@ def settled(
 
 
 def choose_questions(score: Floats, budget: int, open_: Bools | None = None) -> npt.NDArray[np.intp]:
-    """Return the questions to ask next, the highest score first; among equals the first in their order.
+    """Return the questions to ask next, by descending score; ties are in their original order.
 
     Parameters
     ----------
     score : ndarray of float64, shape (Q,)
     budget : int
-        Questions at most.
+        Maximum number of questions.
     open_ : ndarray of bool, shape (Q,), optional
-        Those that may be asked; all by default.
+        Questions that can be asked; all by default.
 
     Returns
     -------
@@ -213,7 +215,7 @@ def choose_questions(score: Floats, budget: int, open_: Bools | None = None) -> 
         If the budget is negative.
     """
     if budget < 0:
-        raise InputError("The budget is negative.", got=budget, allowed="0 and up")
+        raise InputError("The budget is negative.", got=budget, allowed="0 or more")
     among = np.arange(len(score)) if open_ is None else np.flatnonzero(open_)
     order = np.argsort(-score[among], kind="stable")[:budget]
     return np.asarray(among[order])
@@ -221,15 +223,15 @@ def choose_questions(score: Floats, budget: int, open_: Bools | None = None) -> 
 
 @dataclass(frozen=True, eq=False)
 class AnswerOutcomes:
-    """What a number of further answers may add to the log odds, in ascending order.
+    """The outcomes of a number of further answers, by ascending contribution to the log odds.
 
     Attributes
     ----------
     added : ndarray of float64, shape (K,)
-        Equal sums stand apart.
+        Contribution of each outcome; equal sums are separate outcomes.
     below, above : ndarray of float64, shape (2, K + 1)
-        Probability to get one of the first k outcomes, and one of the others, given that the class is not
-        there, and that it is. Two sums, so that what cannot happen has a probability of exactly 0.
+        Probability of the first k outcomes, and of the others, given that the class is not in the image, and
+        that it is. These are two sums, so that impossible outcomes have a probability of exactly 0.
     """
 
     added: Floats
@@ -238,7 +240,7 @@ class AnswerOutcomes:
 
     @classmethod
     def of(cls, rater: Floats, n: int) -> AnswerOutcomes:
-        """Return the outcomes of n answers of raters of one quality, of shape (2, A).
+        """Return the outcomes of n answers of raters with the same quality, shape (2, A).
 
         Raises
         ------
@@ -246,7 +248,7 @@ class AnswerOutcomes:
             If n is out of range, or as in `log_ratios`.
         """
         ratios, counts = log_ratios(rater), _compositions(_checked_ahead(n), rater.shape[1])
-        # Each row of counts, not each sequence: three kinds of five answers are 21 rows for 243 sequences.
+        # Rows of counts, not sequences: five answers of three kinds are 21 rows and 243 sequences.
         ways = gammaln(n + 1) - gammaln(counts + 1).sum(1)
         added = (counts * ratios).sum(1)
         chance = np.exp(ways + (counts[None] * np.log(rater)[:, None]).sum(2))
@@ -257,9 +259,9 @@ class AnswerOutcomes:
         return cls(added[order], below, above)
 
     def flips(self, odds: Floats, threshold: float) -> Floats:
-        """Return the probability that the state after these outcomes is another, shape (Q,)."""
+        """Return the probability that the state changes by these outcomes, shape (Q,)."""
         need = logit(threshold) - odds
-        # The first outcome that lifts the odds to the threshold: from it on the state is yes.
+        # From the first outcome that raises the odds to the threshold, the state is yes.
         first = np.searchsorted(self.added, need, side="left")
         absent, present = np.where(need <= 0, self.below[:, first], self.above[:, first])
         return np.asarray(expit(-odds) * absent + expit(odds) * present)
@@ -281,4 +283,4 @@ def _checked_ahead(ahead: int) -> int:
 
 
 def _check_threshold(threshold: float) -> None:
-    check_share(threshold, "The threshold is no probability.", one=False, allowed="between 0 and 1")
+    check_share(threshold, "The threshold is not a probability.", one=False, allowed="between 0 and 1")

@@ -1,10 +1,10 @@
-"""Rules that propose labels for people to judge, what they cost and what they find.
+"""Rules that propose labels for raters to judge, their cost and their recall.
 
-A rule is a registered function from an `Ensemble` to `Pairs`: the classes that it proposes for each image.
-Built in are the union of several models, one model's list, and ReaL's search. Whatever the rule, `apply_rule`
-adds the original label, for people are to judge it like any other class, and leaves out images that need no
-question. `count_coverage` counts, image by image, what of the known label sets that finds; recall, precision
-and their intervals are ratios of these counts.
+A rule is a registered function from an `Ensemble` to `Pairs`, the classes that it proposes for each image.
+Built-in rules are the union of several models, one model's list, and ReaL's search. For any rule,
+`apply_rule` adds the original label, which raters judge like all other classes, and leaves out images that
+need no question. `count_coverage` counts the labels of known label sets that are proposed, for each image;
+recall, precision and their intervals are ratios of these counts.
 """
 
 from __future__ import annotations
@@ -19,40 +19,43 @@ from numpy import typing as npt
 
 from manyhot.checks import check_one_of, check_share
 from manyhot.core.array_types import AnyFloats, Bools, Ints
-from manyhot.core.ensembles import Classes, Ensemble, Pairs, count_models
+from manyhot.core.ensembles import Ensemble, Pairs, count_models
 from manyhot.core.real_search import ModelChoice, Proposing, search
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import register
 
 LEFT_OUT = ("proposals", "models", "nothing")
-"""Images that need no question: those whose only proposal is the original label; those for which it is every
-model's best class; none."""
+"""Images that need no question.
+
+``proposals``: images whose only proposal is the original label. ``models``: images whose original label is
+the top class
+of all models. ``nothing``: none."""
 
 FOLDS = 5
-"""Parts of the known images: a rule that learns from four is judged on the fifth."""
+"""Number of folds of cross-validation: a rule that learns from four folds is evaluated on the fifth."""
 
 RECALL = 0.97
-"""What ReaL wanted, from memory of the paper."""
+"""Recall of ReaL's search, from memory of the paper."""
 
 _EXTRA = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Thresholds that `real_search` tries, as classes an image that a model adds to its best one."""
+"""Thresholds of `real_search`, as the mean number of classes per image that a model adds to its top class."""
 
 Rule = Callable[[Ensemble], Pairs]
 
 
 @dataclass(frozen=True)
 class Proposed:
-    """What is to be asked about n images.
+    """The questions about n images.
 
     Attributes
     ----------
     pairs : Pairs
-        The questions. An original label that the rule did not propose has score 0 and no model.
+        The questions. An original label that the rule did not propose has the score 0 and no models.
     label_only : ndarray of bool, shape (m,)
-        Whether a question is there as the original label alone.
+        Whether a question was added only because it is the original label.
     left_out : ndarray of bool, shape (n,)
-        Images without questions, whose original label stands.
+        Images without questions, whose original label remains.
     """
 
     pairs: Pairs
@@ -62,10 +65,10 @@ class Proposed:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Of each image with a known label set: labels, labels found, questions, and those answered with yes.
+    """Counts of each image with a known label set: labels, proposed labels, questions, and valid questions.
 
-    All are ndarray of int64, shape (q,); `unasked` counts questions that the known sets do not answer, which
-    count as answered with no.
+    All are ndarray of int64, shape (q,). `unasked` is the number of questions that the known label sets do
+    not answer, which count as not valid.
     """
 
     labels: npt.NDArray[np.int64]
@@ -82,17 +85,17 @@ def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") 
     ----------
     ensemble : Ensemble
     rule : callable
-        A registered proposer, options bound.
+        A registered proposer with bound options.
     leave_out : str
         One of `LEFT_OUT`.
 
     Raises
     ------
     InputError
-        If `leave_out` is none of these, or as the rule.
+        If `leave_out` is not one of these, or as in the rule.
     """
-    check_one_of(leave_out, LEFT_OUT, "This is no kind of images to leave out.")
-    pairs, given = _with_labels(ensemble, rule(ensemble))
+    check_one_of(leave_out, LEFT_OUT, "Such images cannot be left out.")
+    pairs, added = _with_labels(ensemble, rule(ensemble))
     others = pairs.class_id != ensemble.label[pairs.image]
     if leave_out == "proposals":
         left_out = np.bincount(pairs.image[others], minlength=len(ensemble)) == 0
@@ -102,14 +105,14 @@ def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") 
     else:
         left_out = np.bincount(pairs.image, minlength=len(ensemble)) == 0
     keep = ~left_out[pairs.image]
-    return Proposed(pairs.where(keep), given[keep], left_out)
+    return Proposed(pairs.where(keep), added[keep], left_out)
 
 
 def count_coverage(ensemble: Ensemble, proposed: Proposed, images: Ints | None = None) -> Coverage:
-    """Count what of the known label sets was proposed; of all images that have one, or of the given ones.
+    """Count the labels of known label sets that are proposed, for all images with one, or for `images`.
 
-    A class that is in the set of an image that was left out is found if it is the original label, which
-    stands without a question.
+    For images that are left out, the original label counts as proposed, because it remains without a
+    question.
     """
     images = ensemble.known_images if images is None else images
     assert ensemble.label_sets is not None
@@ -120,15 +123,17 @@ def count_coverage(ensemble: Ensemble, proposed: Proposed, images: Ints | None =
         for weights in (None, state == YES, state == NOT_ASKED)
     ]
     questions, valid, unasked = sums
-    label_found = proposed.left_out & label_is_valid(ensemble)
-    return Coverage(ensemble.label_sets.size[images], valid + label_found[images], questions, valid, unasked)
+    label_remains = proposed.left_out & label_is_valid(ensemble)
+    return Coverage(
+        ensemble.label_sets.size[images], valid + label_remains[images], questions, valid, unasked
+    )
 
 
 def held_out(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals", folds: int = FOLDS) -> Coverage:
-    """Count as `count_coverage` does, each known image under a rule that has not seen its label set.
+    """Return the coverage by cross-validation: each known image is counted under a rule learnt without it.
 
     A rule that was chosen for its precision on some images is less precise on others. The known images are
-    dealt out in turn into `folds` parts.
+    distributed in turn over `folds` folds.
     """
     images = ensemble.known_images
     folds = min(folds, len(images))
@@ -144,11 +149,11 @@ def held_out(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals", fo
 
 
 def _with_labels(ensemble: Ensemble, pairs: Pairs) -> tuple[Pairs, Bools]:
-    """Add the original labels that are not among the pairs; returns the pairs and which were added."""
+    """Return the pairs with all original labels, and which of them were added."""
     images = np.flatnonzero(ensemble.label != NO_LABEL)
-    wanted = images * ensemble.n_classes + ensemble.label[images]
+    label_keys = images * ensemble.n_classes + ensemble.label[images]
     keys = pairs.keys(ensemble.n_classes)
-    more = images[~among(wanted, keys)]
+    more = images[~among(label_keys, keys)]
     nothing = np.zeros(len(more))
     image = np.concatenate([pairs.image, more])
     class_id = np.concatenate([pairs.class_id, ensemble.label[more]]).astype(np.int32)
@@ -164,7 +169,7 @@ def _with_labels(ensemble: Ensemble, pairs: Pairs) -> tuple[Pairs, Bools]:
 
 
 def among(values: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> Bools:
-    """Return which numbers are among ascending ones."""
+    """Return whether each value is among the ascending keys."""
     if not len(keys):
         return np.zeros(len(values), bool)
     at = np.minimum(np.searchsorted(keys, values), len(keys) - 1)
@@ -172,8 +177,8 @@ def among(values: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> Bools:
 
 
 def states(label_sets: LabelSets, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Return what is known about each pair, given as ascending numbers; `NOT_ASKED` where nothing is."""
-    # Where noes are not recorded, a class that is not listed may have been answered with no.
+    """Return the state of each pair, by its ascending key; `NOT_ASKED` if unknown."""
+    # If a source does not record no answers, a class that is not listed may have the state no.
     listed = np.full(len(keys), NOT_ASKED if label_sets.asked_known else NO, np.uint8)
     theirs = label_sets.rows * label_sets.n_classes + label_sets.classes
     there = among(theirs, keys)
@@ -189,13 +194,13 @@ def label_is_valid(ensemble: Ensemble) -> Bools:
 
 
 def check_known(ensemble: Ensemble, rule: str, do: str = "") -> None:
-    """Refuse an ensemble without known label sets."""
+    """Raise an error for an ensemble without known label sets."""
     if not len(ensemble.known_images):
         raise InputError(
             f"The rule {rule} needs known label sets.",
             got="none",
             allowed="label sets or golden answers of some of the images",
-            do=do or "give them with --known",
+            do=do or "pass them with --known",
         )
 
 
@@ -207,21 +212,20 @@ def union(
     threshold: float | Mapping[str, float] | None = None,
     by: str = "probability",
 ) -> Pairs:
-    """The k best classes of each model, and all that it gives a probability or score of at least a threshold.
+    """The top k classes of each model, and all classes with a probability or score of at least a threshold.
 
     Parameters
     ----------
     k : int
     threshold : float or dict of str to float, optional
-        One for all models, or one for each by name. By default `k` alone decides.
+        One threshold for all models, or one for each by name; none by default.
     by : {"probability", "score"}
-        What the threshold is of.
+        The quantity that is compared with the threshold.
 
     Raises
     ------
     InputError
-        If a list holds fewer than `k` classes, a model has nothing to take a threshold of, or a model has no
-        threshold.
+        If a list has fewer than `k` classes, or a model lacks the quantity or a threshold.
     """
     _check_depth(ensemble, range(len(ensemble.names)), k)
     if threshold is None:
@@ -234,22 +238,22 @@ def union(
 
 @register("proposer", "top-k")
 def propose_top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
-    """The k best classes of one model, as Multilabelfy shows its raters the 20 of EVA-02.
+    """The top k classes of one model, such as the 20 of EVA-02 that Multilabelfy shows its raters.
 
     Parameters
     ----------
     k : int
     model : str
-        Its name; not needed where there is one model.
+        The name of the model; may be omitted if there is only one.
 
     Raises
     ------
     InputError
-        If no model or several are meant, or its lists hold fewer than `k` classes.
+        If the model is unknown or ambiguous, or its lists have fewer than `k` classes.
 
     Notes
     -----
-    The score is the probability; where the model has none, its score, or one over the rank.
+    The score is the probability, or else the model's score, or else one over the rank.
 
     References
     ----------
@@ -258,8 +262,8 @@ def propose_top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
     m = _one_model(ensemble, model)
     _check_depth(ensemble, [m], k)
     top = ensemble.top[m][:, :k]
-    given = next((v for v in (ensemble.probabilities[m], ensemble.scores[m]) if v is not None), None)
-    score = np.broadcast_to(1 / np.arange(1, k + 1), top.shape) if given is None else given[:, :k]
+    values = next((v for v in (ensemble.probabilities[m], ensemble.scores[m]) if v is not None), None)
+    score = np.broadcast_to(1 / np.arange(1, k + 1), top.shape) if values is None else values[:, :k]
     rows, places = np.nonzero(top != NO_LABEL)
     order = np.lexsort((top[rows, places], rows))
     rows, places = rows[order], places[order]
@@ -274,34 +278,34 @@ def propose_top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
 
 @register("proposer", "real-search", learns=True)
 def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probability") -> Pairs:
-    """The models and thresholds of the highest precision that reach a recall on known label sets, as ReaL's.
+    """ReaL's search: the models and thresholds with the highest precision at a recall on known label sets.
 
-    Each model proposes its best class and what is over its threshold, or its best classes up to a depth.
+    Each model proposes its top class and all classes above its threshold, or its top classes up to a depth.
 
     Parameters
     ----------
     recall : float
-        Wanted, of the known labels.
+        Minimum recall of the known labels.
     by : {"probability", "score", "rank"}
-        What the thresholds are of; of ranks they are depths, from 1 to as many classes as the list holds.
+        The quantity that is compared with thresholds. For ranks, thresholds are depths, from 1 to the length
+        of the list.
 
     Raises
     ------
     InputError
-        If there are no known label sets, no choice reaches the recall, or a model has nothing to take a
-        threshold of.
+        If there are no known label sets, no choice reaches the recall, or a model lacks the quantity.
 
     Notes
     -----
-    Thresholds are those at which a model adds 0, 1/8, 1/4, 1/2, 1, 2, 4 and 8 classes an image to its best
-    one. `manyhot.core.real_search.search` says how far the search is exhaustive. `searched_recall` and
-    `searched_precision` are those on the images that were searched, and lower on others.
+    Thresholds are those at which a model adds 0, 1/8, 1/4, 1/2, 1, 2, 4 and 8 classes per image to its top
+    class. See `manyhot.core.real_search.search` for how far the search is exhaustive. `searched_recall` and
+    `searched_precision` are those on the searched images; they are lower on other images.
 
     References
     ----------
     Beyer et al. 2020, arXiv 2006.07159, whose code was not released; details are from memory.
     """
-    check_share(recall, "The recall is a share.", allowed="over 0, up to 1")
+    check_share(recall, "The recall is not a share.", allowed="above 0, at most 1")
     check_known(ensemble, "real-search")
     order = sorted(range(len(ensemble.names)), key=lambda m: ensemble.names[m])
     ranked = ensemble.only(order)
@@ -313,7 +317,7 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
         raise InputError(
             "No choice of models reaches this recall on the known label sets.",
             got=f"recall {recall:g}",
-            allowed=f"up to {float(proposing.loosest().recall[0]):.4f}, which all models together reach",
+            allowed=f"up to {float(proposing.loosest().recall[0]):.4f}, the recall of all models together",
             do="lower the recall, or add models or longer lists",
         )
     about = _about(ranked, choice, limits)
@@ -323,14 +327,14 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
 
 def _check_depth(ensemble: Ensemble, models: Iterable[int], k: int) -> None:
     if not isinstance(k, int) or k < 1:
-        raise InputError("The number of classes k is a whole number.", got=k, allowed="1 and up")
+        raise InputError("The number of classes k is not valid.", got=k, allowed="integers of at least 1")
     for m in models:
         depth = ensemble.top[m].shape[1]
         if depth < k:
             raise InputError(
                 f"The lists of {ensemble.names[m]} are too short.",
-                got=f"{depth} classes an image",
-                allowed=f"{k} and more",
+                got=f"{depth} classes per image",
+                allowed=f"{k} or more",
                 do=f"predict again with --top {k}, or lower k",
             )
 
@@ -340,10 +344,10 @@ def _one_model(ensemble: Ensemble, model: str) -> int:
         return 0
     if model not in ensemble.names:
         raise InputError(
-            f"There are no predictions of {model!r}." if model else "The rule top-k is of one model.",
+            f"There are no predictions of {model!r}." if model else "The rule top-k needs a single model.",
             got=None if model else f"{len(ensemble.names)} models",
             allowed=", ".join(ensemble.names),
-            do=f'name one: top-k(model="{ensemble.names[0]}")',
+            do=f'choose one: top-k(model="{ensemble.names[0]}")',
         )
     return ensemble.names.index(model)
 
@@ -356,25 +360,25 @@ def _thresholds(ensemble: Ensemble, threshold: float | Mapping[str, float]) -> l
         raise InputError(
             f"The model {strange[0]!r} has no threshold."
             if strange[0] in ensemble.names
-            else f"There is a threshold of {strange[0]!r}, but no predictions.",
+            else f"There is a threshold for {strange[0]!r}, but no predictions.",
             got=", ".join(threshold),
             allowed=", ".join(ensemble.names),
         )
     return [float(threshold[name]) for name in ensemble.names]
 
 
-def _from(ensemble: Ensemble, m: int, k: int, values: AnyFloats, limit: float) -> Classes:
-    """Return the k best classes of a model and all others of at least the limit, shape (n, k or more)."""
+def _from(ensemble: Ensemble, m: int, k: int, values: AnyFloats, limit: float) -> Ints:
+    """Return the top k classes of a model and all others of at least the limit, shape (n, k or more)."""
     top = ensemble.top[m]
     keep = values >= limit
     keep[:, :k] = True
-    # Values descend, so that what is kept are the first places: the rest need not be looked at.
+    # Values descend, so that only the first places are selected.
     width = max(int(keep.any(0).sum()), k)
     return np.where(keep, top, NO_LABEL)[:, :width]
 
 
 def _limits(sub: Ensemble, by: str) -> list[list[float]]:
-    """Return the thresholds of each model, tightest first, as many for each."""
+    """Return the thresholds of each model, the highest first, with the same number for each model."""
     if by == "rank":
         depth = max(top.shape[1] for top in sub.top)
         return [[min(d, top.shape[1]) for d in range(1, depth + 1)] for top in sub.top]
@@ -388,14 +392,14 @@ def _limits(sub: Ensemble, by: str) -> list[list[float]]:
     return limits
 
 
-def _up_to(ensemble: Ensemble, m: int, by: str, limit: float) -> Classes:
+def _up_to(ensemble: Ensemble, m: int, by: str, limit: float) -> Ints:
     if by == "rank":
         return ensemble.top[m][:, : int(limit)]
     return _from(ensemble, m, 1, ensemble.values(by, m), limit)
 
 
 def _proposing(sub: Ensemble, limits: list[list[float]], by: str) -> Proposing:
-    """Return what each model proposes at each threshold, of images that are all known."""
+    """Return the proposals of each model at each threshold, for images with known label sets."""
     assert sub.label_sets is not None
     loosest = [_up_to(sub, m, by, each[-1]) for m, each in enumerate(limits)]
     universe = count_models(loosest, sub.n_classes)
@@ -403,7 +407,7 @@ def _proposing(sub: Ensemble, limits: list[list[float]], by: str) -> Proposing:
     keys = universe.keys(sub.n_classes)
     right = states(sub.label_sets, keys) == YES
     valid, labelled = label_is_valid(sub), sub.label != NO_LABEL
-    # Each at its bit: what is right first. Images without a label add no question.
+    # Each has a bit, right ones first. Images without a label add no question.
     pair_at, image_at = _ranks(~right), _ranks(np.where(valid, 0, np.where(labelled, 1, 2)))
     n_right, n_valid, n_labelled = (int(np.count_nonzero(f)) for f in (right, valid, labelled))
 
@@ -417,7 +421,7 @@ def _proposing(sub: Ensemble, limits: list[list[float]], by: str) -> Proposing:
         pairs[first, pair_at[np.searchsorted(keys, own)]] = True
         images = np.zeros((len(limits[m]), len(sub)), bool)
         images[first, image_at[rows]] = True
-        for each in (pairs, images):  # what is proposed at a threshold is at all looser ones
+        for each in (pairs, images):  # proposals at a threshold are also proposals at lower ones
             for tighter, looser in itertools.pairwise(each):
                 looser |= tighter
         return [pairs[:, :n_right], images[:, :n_valid], pairs[:, n_right:], images[:, n_valid:n_labelled]]
@@ -427,7 +431,7 @@ def _proposing(sub: Ensemble, limits: list[list[float]], by: str) -> Proposing:
 
 
 def _ranks(groups: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-    """Return the place of each element when they are sorted by group."""
+    """Return the position of each element when sorted by group."""
     ranks = np.empty(len(groups), np.intp)
     ranks[np.argsort(groups, kind="stable")] = np.arange(len(groups))
     return ranks
@@ -441,7 +445,7 @@ def _first_level(
     rows: npt.NDArray[np.intp],
     places: npt.NDArray[np.intp],
 ) -> npt.NDArray[np.intp]:
-    """Return the tightest threshold at which a model proposes the class at each place of its lists."""
+    """Return the highest threshold at which a model proposes the class at each place of its lists."""
     if by == "rank":
         return np.searchsorted(limits, places + 1)
     values = sub.values(by, m)[rows, places].astype(np.float64)

@@ -1,4 +1,4 @@
-"""How good single raters are: on golden questions, beside the others, in pairs, and in time."""
+"""Quality of single raters: on golden questions, against other raters, in pairs, and in speed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from manyhot.core.resampling import LEVEL, draw_counts, percentile_interval
 Z = float(ndtri((1 + LEVEL) / 2))
 
 SPAMMER, FEWEST_GOLDEN = 0.2, 10
-"""A spammer's informedness is below this, with so many answers at least under each truth."""
+"""Maximum informedness of a spammer, and minimum number of answers under each truth to judge a rater."""
 
 COPIER, FEWEST_ERRORS = 0.8, 20
-"""Copiers share this part of their errors, of which there are so many at least."""
+"""Minimum share of common errors of copiers, and minimum number of errors to judge a pair."""
 
 TOO_FAST, FEWEST_PAGES = 1 / 3, 10
-"""Who is too fast takes less than this part of the median rater's time, over so many pages at least."""
+"""Maximum time of a rater who is too fast, as a share of the median rater's, and minimum number of pages."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,12 @@ class Quality:
     Attributes
     ----------
     counts : ndarray of int64, shape (R, 2, 3)
-        How often each rater gave each answer where the truth is no and where it is yes.
+        Number of times that each rater gave each answer if the truth is no, and if it is yes.
     rater, image : ndarray of int64, shape (P,)
-        The parts of the answers: those of one rater about one image. Questions of one image are alike, so
-        that images and not questions are what intervals count.
+        The rater and the image of each part: the answers of one rater about one image. Questions of one image
+        are correlated, so intervals are over images.
     parts : ndarray of int64, shape (P, 2, 3)
-        As `counts`, part by part.
+        The same as `counts`, for each part.
     """
 
     counts: npt.NDArray[np.int64]
@@ -55,51 +55,51 @@ class Quality:
         answer: npt.NDArray[np.int8],
         n_raters: int,
     ) -> Quality:
-        """Count answers, given as arrays of shape (m,)."""
+        """Return the counts of answers, from arrays of shape (m,)."""
         n_images = int(image.max(initial=0)) + 1
-        known, part = np.unique(rater.astype(np.int64) * n_images + image, return_inverse=True)
+        keys, part = np.unique(rater.astype(np.int64) * n_images + image, return_inverse=True)
         cell = truth * N_ANSWERS + answer
         size = 2 * N_ANSWERS
-        parts = np.bincount(part * size + cell, minlength=len(known) * size).reshape(-1, 2, N_ANSWERS)
+        parts = np.bincount(part * size + cell, minlength=len(keys) * size).reshape(-1, 2, N_ANSWERS)
         counts = np.bincount(rater.astype(np.int64) * size + cell, minlength=n_raters * size)
-        return cls(counts.reshape(-1, 2, N_ANSWERS), *np.divmod(known, n_images), parts)
+        return cls(counts.reshape(-1, 2, N_ANSWERS), *np.divmod(keys, n_images), parts)
 
     @property
     def n(self) -> npt.NDArray[np.int64]:
-        """Answers of each rater, shape (R,)."""
+        """Number of answers of each rater, shape (R,)."""
         return np.asarray(self.counts.sum((1, 2)))
 
     @property
     def n_yes(self) -> npt.NDArray[np.int64]:
-        """Those to questions whose truth is yes, shape (R,)."""
+        """Number of answers of each rater to questions with the truth yes, shape (R,)."""
         return np.asarray(self.counts[:, 1].sum(1))
 
     @property
     def accuracy(self) -> Floats:
-        """The share of right answers; that of somebody who always says no is high where most are no."""
+        """The share of right answers. It is high for a rater who always answers no, if most truths are no."""
         return _share(self.counts[:, 1, YES] + self.counts[:, 0, :YES].sum(1), self.n)
 
     @property
     def sensitivity(self) -> Floats:
-        """The share of yes where the truth is yes."""
+        """The share of yes, if the truth is yes."""
         return _share(self.counts[:, 1, YES], self.n_yes)
 
     @property
     def specificity(self) -> Floats:
-        """The share of no and maybe where the truth is no."""
+        """The share of no and maybe, if the truth is no."""
         return _share(self.counts[:, 0, :YES].sum(1), self.n - self.n_yes)
 
     def informedness(self) -> tuple[Floats, Floats, Floats]:
-        """Return how far answers tell the truths apart, and the 95 % interval of it, each of shape (R,).
+        """Return the informedness of each rater, and its 95 % interval, each of shape (R,).
 
-        The chance that an answer under the truth yes is above one under the truth no, less the chance that it
-        is below: twice the area under the ROC curve of the ordered answers, less 1. Without maybes it is
-        sensitivity + specificity - 1. 0 is guessing, and 1 knowing.
+        It is the probability that an answer under the truth yes is above one under the truth no, minus the
+        probability that it is below: 2 AUROC - 1 of the ordered answers. Without maybes, it is sensitivity +
+        specificity - 1. 0 is guessing, 1 is perfect.
 
         References
         ----------
-        Somers 1962, doi 10.2307/2090408; the interval: Obuchowski 1997, doi 10.2307/2533958, that of DeLong
-        et al. 1988 for questions in clusters, which are images here.
+        Somers 1962, doi 10.2307/2090408. The interval is that of Obuchowski 1997, doi 10.2307/2533958: DeLong
+        et al. 1988 for clustered questions, with images as clusters.
         """
         under_no, under_yes = (
             _share(c, c.sum(1, keepdims=True)) for c in (self.counts[:, 0], self.counts[:, 1])
@@ -111,30 +111,30 @@ class Quality:
         return value, value - Z * error, value + Z * error
 
     def _variance(self, above: Floats, below: Floats) -> Floats:
-        """Return the variance of informedness, of the components of each answer, less their mean."""
+        """Return the variance of informedness from the centred components of each answer."""
         n_yes = self.n_yes
         of_yes = (self.parts[:, 1] * above[self.rater]).sum(1) / n_yes[self.rater]
         of_no = (self.parts[:, 0] * below[self.rater]).sum(1) / (self.n - n_yes)[self.rater]
         has_no, has_yes = (self.parts.sum(2) > 0).T
-        found = np.zeros(len(self.counts))
+        variance = np.zeros(len(self.counts))
         for one, other, there in (
             (of_yes, of_yes, has_yes),
             (of_no, of_no, has_no),
             (2 * of_yes, of_no, has_yes | has_no),
         ):
-            images = np.bincount(self.rater[there], minlength=len(found))
-            found += np.bincount(self.rater, one * other, len(found)) * images / (images - 1)
-        return np.maximum(found, 0)
+            images = np.bincount(self.rater[there], minlength=len(variance))
+            variance += np.bincount(self.rater, one * other, len(variance)) * images / (images - 1)
+        return np.maximum(variance, 0)
 
     def spammers(self) -> Bools:
-        """Return whose answers tell nothing: informedness below `SPAMMER`, at the upper end too.
+        """Return the raters whose answers are uninformative: the interval of informedness is below `SPAMMER`.
 
         Raters with fewer than `FEWEST_GOLDEN` answers under either truth are not judged.
         """
         enough = np.minimum(self.n_yes, self.n - self.n_yes) >= FEWEST_GOLDEN
         with np.errstate(invalid="ignore"):
-            found: Bools = enough & (self.informedness()[2] < SPAMMER)
-        return found
+            spammers: Bools = enough & (self.informedness()[2] < SPAMMER)
+        return spammers
 
 
 def golden_quality(golden: GoldenAnswers) -> Quality:
@@ -145,9 +145,9 @@ def golden_quality(golden: GoldenAnswers) -> Quality:
 
 
 def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
-    """Return raters' quality against the majority of the others, where these are not split.
+    """Return raters' quality against the majority of the other raters, without ties.
 
-    A maybe counts as no in the majority, and stands between the two as an answer.
+    In the majority, a maybe counts as no; as an answer, it is between no and yes.
 
     Parameters
     ----------
@@ -170,42 +170,43 @@ def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
 
 
 def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Generator) -> list[VoteMeasure]:
-    """Return the means over raters on golden questions, and what somebody has who always says no.
+    """Return the means over raters on golden questions, and the accuracy of always answering no.
 
     Parameters
     ----------
-    golden : Golden
+    golden : GoldenAnswers
     resamples : int
-        0 for no intervals.
+        Number of resamples; 0 for no intervals.
     rng : numpy.random.Generator
 
     Notes
     -----
-    Raters and images are both redrawn, each by itself, for both are samples: other raters, or other golden
-    images, would have given other means. Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122.
+    Raters and images are both resampled, independently of each other, because both are samples: other raters,
+    or other golden images, give other means. Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122.
     """
-    found, truth = golden_quality(golden), golden.truth()
+    quality, truth = golden_quality(golden), golden.truth()
     names, image = np.unique(golden.images, return_inverse=True)
     of_images = _drawn(len(names), resamples, rng)
-    raters = np.flatnonzero(found.n)
+    raters = np.flatnonzero(quality.n)
     of_raters = _drawn(len(raters), resamples, rng)
-    shown = np.searchsorted(names, found.image)
-    right = np.stack([found.parts[:, 0, :YES].sum(1), found.parts[:, 1, YES]], 1)
+    shown = np.searchsorted(names, quality.image)
+    right = np.stack([quality.parts[:, 0, :YES].sum(1), quality.parts[:, 1, YES]], 1)
     measures = []
     for name, values, truths in (
-        ("accuracy", found.accuracy, [0, 1]),
-        ("sensitivity", found.sensitivity, [1]),
-        ("specificity", found.specificity, [0]),
+        ("accuracy", quality.accuracy, [0, 1]),
+        ("sensitivity", quality.sensitivity, [1]),
+        ("specificity", quality.specificity, [0]),
     ):
         sums = (
-            csr_array((s, (found.rater, shown)), shape=(len(values), len(names)))[raters] @ of_images.T
-            for s in (right[:, truths].sum(1), found.parts[:, truths].sum((1, 2)))
+            csr_array((s, (quality.rater, shown)), shape=(len(values), len(names)))[raters] @ of_images.T
+            for s in (right[:, truths].sum(1), quality.parts[:, truths].sum((1, 2)))
         )
-        known = values[~np.isnan(values)]
-        mean = float(known.mean()) if len(known) else float("nan")
+        defined = values[~np.isnan(values)]
+        mean = float(defined.mean()) if len(defined) else float("nan")
         lo, hi = _interval(_mean_of_drawn(_share(*sums), of_raters.T))
-        measures.append(VoteMeasure(f"golden_{name}", mean, lo, hi, len(known), len(values) - len(known)))
-    no, all_ = (of_images @ np.bincount(image[kept], minlength=len(names)) for kept in (~truth, truth | True))
+        n = len(defined)
+        measures.append(VoteMeasure(f"golden_{name}", mean, lo, hi, n, len(values) - n))
+    no, all_ = (of_images @ np.bincount(image[rows], minlength=len(names)) for rows in (~truth, truth | True))
     lo, hi = _interval(_share(no, all_))
     return [*measures, VoteMeasure("always_no", always_no(golden), lo, hi, len(golden), 0)]
 
@@ -215,9 +216,9 @@ def _drawn(n: int, resamples: int, rng: np.random.Generator) -> Floats:
 
 
 def _mean_of_drawn(values: Floats, times: Floats) -> Floats:
-    """Return the mean over raters, each drawn so many times, of values of shape (R, B); NaN is left out."""
-    known = ~np.isnan(values)
-    return _share((np.where(known, values, 0) * times).sum(0), (known * times).sum(0))
+    """Return the mean of values, shape (R, B), over raters with these counts, ignoring NaN."""
+    defined = ~np.isnan(values)
+    return _share((np.where(defined, values, 0) * times).sum(0), (defined * times).sum(0))
 
 
 def _interval(samples: Floats) -> tuple[float, float]:
@@ -228,7 +229,7 @@ def _interval(samples: Floats) -> tuple[float, float]:
 
 
 def _net_share_below(shares: Floats) -> Floats:
-    """Return, for each answer, the share of answers below it less the share above, shape (R, 3)."""
+    """Return, for each answer, the share of answers below it minus the share above, shape (R, 3)."""
     up_to = np.cumsum(shares, 1)
     net: Floats = up_to - shares - (up_to[:, -1:] - up_to)
     return net
@@ -236,18 +237,19 @@ def _net_share_below(shares: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class RaterPairs:
-    """Raters who answered the same questions, a < b; each array has shape (P,).
+    """Pairs of raters with common questions, a < b; each array has shape (P,).
 
     Attributes
     ----------
     a, b : ndarray of int64
     n : ndarray of int64
-        Questions that both answered.
+        Number of questions that both answered.
     agreement, kappa : ndarray of float64
-        The share of these with the same answer, and Cohen's kappa (1960, doi 10.1177/001316446002000104).
+        The share of equal answers, and Cohen's kappa (1960, doi 10.1177/001316446002000104).
     wrong, same_wrong : ndarray of int64
-        Questions on which at least one of the two is against the majority of the others, and those on which
-        both are, with the same answer. Questions with two or more others count, if these are not split.
+        Number of questions on which at least one of the two disagrees with the majority of the others, and on
+        which both do, with the same answer. Only questions with two or more other raters and without a tie
+        count.
     """
 
     a: npt.NDArray[np.int64]
@@ -259,18 +261,18 @@ class RaterPairs:
     same_wrong: npt.NDArray[np.int64]
 
     def copiers(self) -> Bools:
-        """Return which pairs make the same errors: `COPIER` of `FEWEST_ERRORS` or more."""
+        """Return the pairs with the same errors: a share of `COPIER` of at least `FEWEST_ERRORS`."""
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 
 
 def rater_pairs(answers: Answers) -> RaterPairs:
-    """Return all pairs of raters who have a question in common."""
+    """Return all pairs of raters with a common question."""
     symbols = answers.rater.astype(np.int64) * N_ANSWERS + answers.answer
-    said = csr_array(
+    given_answers = csr_array(
         (np.ones(len(answers), np.int32), (answers.question, symbols)),
         shape=(answers.n_questions, answers.n_raters * N_ANSWERS),
     )
-    both = (said.T @ said).tocoo()
+    both = (given_answers.T @ given_answers).tocoo()
     upper = both.row // N_ANSWERS < both.col // N_ANSWERS
     row, column, count = both.row[upper], both.col[upper], both.data[upper]
     keys = (row // N_ANSWERS).astype(np.int64) * answers.n_raters + column // N_ANSWERS
@@ -292,7 +294,7 @@ def rater_pairs(answers: Answers) -> RaterPairs:
 def _errors(
     answers: Answers, pairs: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return questions on which one of a pair is against the others, and on which both are alike."""
+    """Return the numbers of questions with an error of either rater, and with the same error of both."""
     wrong, same = np.zeros(len(pairs), np.int64), np.zeros(len(pairs), np.int64)
     order = np.lexsort((answers.rater, answers.question))
     total = np.bincount(answers.question, minlength=answers.n_questions)
@@ -313,7 +315,7 @@ def _errors(
 def _against(
     counts: npt.NDArray[np.int64], a: npt.NDArray[np.int8], b: npt.NDArray[np.int8]
 ) -> tuple[Bools, Bools]:
-    """Return where a or b is against more than half of the others, and where both are, alike."""
+    """Return where a or b disagrees with the majority of the others, and where both do with equal answers."""
     rows = np.arange(len(counts))
     others = counts.copy()
     others[rows, a] -= 1
@@ -324,7 +326,7 @@ def _against(
 
 
 def agreement_with_others(answers: Answers) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Return the share of others' answers that are like a rater's own, and how many there are, shape (R,)."""
+    """Return the share of the others' answers that equal a rater's own, and their number, shape (R,)."""
     counts = answers.counts()
     alike = counts[answers.question, answers.answer] - 1
     others = counts.sum(1)[answers.question] - 1
@@ -333,24 +335,24 @@ def agreement_with_others(answers: Answers) -> tuple[Floats, npt.NDArray[np.int6
 
 
 def too_fast(seconds: Floats, pages: npt.NDArray[np.int64]) -> Bools:
-    """Return who takes less than `TOO_FAST` of the median rater's time, over `FEWEST_PAGES` or more.
+    """Return the raters with less than `TOO_FAST` of the median rater's time, over at least `FEWEST_PAGES`.
 
     Parameters
     ----------
     seconds : ndarray of float64, shape (R,)
-        Median time of each rater for an answer; NaN where unknown.
+        Median time of each rater for an answer; NaN if unknown.
     pages : ndarray of int64, shape (R,)
     """
-    known = seconds[~np.isnan(seconds)]
-    if not len(known):
+    measured = seconds[~np.isnan(seconds)]
+    if not len(measured):
         return np.zeros(len(seconds), bool)
     with np.errstate(invalid="ignore"):
-        found: Bools = (seconds < TOO_FAST * np.median(known)) & (pages >= FEWEST_PAGES)
-    return found
+        fast: Bools = (seconds < TOO_FAST * np.median(measured)) & (pages >= FEWEST_PAGES)
+    return fast
 
 
 def always_no(golden: GoldenAnswers) -> float:
-    """Return the accuracy on golden questions of somebody who always says no; NaN without any."""
+    """Return the accuracy of always answering no to golden questions; NaN without golden questions."""
     return float(1 - golden.truth().mean()) if len(golden) else float("nan")
 
 

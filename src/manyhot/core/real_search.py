@@ -1,8 +1,8 @@
-"""ReaL's search: which models, at which thresholds, propose the known labels with the fewest questions.
+"""ReaL's search for the models and thresholds that propose the known labels with the fewest questions.
 
-What a model proposes at a threshold is a row of bits, one for each pair that anybody might propose. What
-several models propose is the union of their rows; how much of it is right is a count of bits. Adding a model
-to a set costs a pass over some hundred words, so that half a million sets take seconds.
+The proposals of a model at a threshold are a row of bits, one for each pair that any model may propose. The
+proposals of several models are the union of their rows, and the number of right ones is a count of bits.
+Adding a model to a set takes a pass over some hundred words, so that half a million sets take seconds.
 """
 
 from __future__ import annotations
@@ -22,32 +22,33 @@ Bits = npt.NDArray[np.uint64]
 Codes = npt.NDArray[np.int64]
 
 BUDGET = 2**29
-"""What an exhaustive search may cost: combinations times words. 19 models with 8 thresholds on 150 images
-come to 2**19 * 8 * 70."""
+"""Maximum cost of an exhaustive search, as combinations times words.
+
+19 models with 8 thresholds on 150 images cost 2**19 * 8 * 70."""
 
 _OVERHEAD = 16
-"""What a combination costs beside its words."""
+"""Cost of a combination in addition to its words."""
 
 _TABLE = 2**18
-"""Words of the unions of the first models, which are kept; the others are added one combination at a time."""
+"""Words of the stored unions of the first models; the others are added one combination at a time."""
 
 
 @dataclass(frozen=True)
 class Proposing:
-    """What M models propose at L thresholds each, tightest first, as bits.
+    """The proposals of M models at L thresholds each, the highest first, as bits.
 
     Attributes
     ----------
     bits : ndarray of uint64, shape (M, L + 1, W)
-        At level 0 nothing, for a model that is left out.
-        Words ``[0, edges[0])`` are pairs of a known label that is not the original one, up to ``edges[1]``
-        images whose original label is valid, and the rest pairs and images for which it is not. The bit of an
-        image says that the model proposes a class beside its original label: the image is asked about.
+        Level 0 has no proposals, for a model that is left out. Words ``[0, edges[0])`` are pairs of an image
+        and a known label that is not the original one. Words up to ``edges[1]`` are images whose original
+        label is valid. The rest are all other pairs and images. The bit of an image is set if the model
+        proposes a class other than its original label, so that the image is asked about.
     edges : tuple of int
     n_labels : int
-        Known labels of all images.
+        Number of known labels of all images.
     n_given : int
-        Those of them that are the original label, which need no model.
+        Number of known labels that are original labels, which need no model.
     """
 
     bits: Bits
@@ -57,7 +58,7 @@ class Proposing:
 
     @classmethod
     def of(cls, models: Iterable[Sequence[Bools]], *, n_labels: int, n_given: int) -> Proposing:
-        """Pack flags: right pairs, images with a right original label, wrong pairs, other images.
+        """Return packed flags: right pairs, images with a valid original label, wrong pairs, other images.
 
         Parameters
         ----------
@@ -72,7 +73,7 @@ class Proposing:
         return cls(np.stack(bits), edges, n_labels, n_given)
 
     def measure(self, unions: Bits, axis: int = 0) -> UnionCounts:
-        """Count what N unions propose, whose words lie along `axis`."""
+        """Count the proposals of N unions, with words along `axis`."""
         counts = np.bitwise_count(unions)
         first, second, third = np.split(counts, self.edges, axis=axis)
         right = first.sum(axis, dtype=np.int64)
@@ -81,13 +82,13 @@ class Proposing:
         return UnionCounts((right + self.n_given) / max(self.n_labels, 1), valid, asked)
 
     def loosest(self) -> UnionCounts:
-        """Count what all models at their loosest propose, N = 1."""
+        """Count the proposals of all models at their lowest thresholds, N = 1."""
         return self.measure(_union(self.bits[:, -1])[:, None])
 
 
 @dataclass(frozen=True)
 class UnionCounts:
-    """Recall, questions answered with yes, and questions, each of shape (N,)."""
+    """Recall, number of valid questions, and number of questions, each of shape (N,)."""
 
     recall: Floats
     valid: npt.NDArray[np.int64]
@@ -95,7 +96,7 @@ class UnionCounts:
 
     @property
     def precision(self) -> Floats:
-        """The share of questions that are answered with yes; 1 where nothing is asked."""
+        """The share of valid questions; 1 if there are no questions."""
         return np.where(self.asked > 0, self.valid / np.maximum(self.asked, 1), 1.0)
 
 
@@ -107,10 +108,11 @@ class ModelChoice:
     ----------
     codes : ndarray of int, shape (M,)
     recall, precision : float
-        On the images that were searched.
+        Recall and precision on the searched images.
     how : str
-        What was looked through: ``all``, every set of models with every threshold a model; ``sets``, every
-        set at one level of threshold for all, then one model at a time; ``steps``, one model at a time.
+        The searched choices. ``all``: every set of models with every threshold of each model. ``sets``: every
+        set with one level of thresholds for all models, then changes of one model at a time. ``steps``:
+        changes of one model at a time.
     """
 
     codes: Codes
@@ -119,7 +121,7 @@ class ModelChoice:
     how: str
 
     def better_than(self, other: ModelChoice | None) -> bool:
-        """Whether it asks better questions, or as good ones with fewer models."""
+        """Whether the precision is higher, or equal with fewer models."""
         if other is None:
             return True
         mine, theirs = ((c.precision, -int((c.codes > 0).sum())) for c in (self, other))
@@ -127,22 +129,22 @@ class ModelChoice:
 
 
 def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> ModelChoice | None:
-    """Find the models and thresholds of the highest precision with a recall of at least `recall`.
+    """Find the models and thresholds with the highest precision at a recall of at least `recall`.
 
-    Among equals the one with fewer models is taken, then the one that comes first. None if even all models
-    at their loosest stay below.
+    Among equal choices, the one with fewer models is returned, then the first one. None if all models at
+    their lowest thresholds do not reach the recall.
 
     Parameters
     ----------
     p : Proposing
     recall : float
     budget : int
-        What an exhaustive search may cost.
+        Maximum cost of an exhaustive search.
 
     References
     ----------
-    Beyer et al. 2020, arXiv 2006.07159. That the search was exhaustive over sets of 19 models, and how their
-    thresholds were found, is from memory.
+    Beyer et al. 2020, arXiv 2006.07159. That the search was exhaustive over sets of 19 models, and how
+    thresholds were chosen, is from memory.
     """
     n_models, levels, words = p.bits.shape
     levels -= 1
@@ -155,22 +157,22 @@ def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> ModelChoice 
     if levels * 2**n_models * cost <= budget:
         best: ModelChoice | None = None
         for level in range(1, levels + 1):
-            found = _exhaustive(p, [np.array([0, level])] * n_models, recall, "sets")
-            best = found if found is not None and found.better_than(best) else best
+            choice = _exhaustive(p, [np.array([0, level])] * n_models, recall, "sets")
+            best = choice if choice is not None and choice.better_than(best) else best
         assert best is not None
         return _improved(p, best, recall)
     return _by_steps(p, recall)
 
 
 def _by_steps(p: Proposing, recall: float) -> ModelChoice:
-    """Start with all models at the tightest and the loosest level that reach the recall, and go on."""
+    """Improve the choices of all models at the highest and at the lowest level that reach the recall."""
     n_models, levels, _ = p.bits.shape
     starts = [_chosen(p, np.full(n_models, level), "steps") for level in range(1, levels)]
     fine = [c for c in starts if c.recall >= recall]
     best: ModelChoice | None = None
     for start in (fine[0], fine[-1]):
-        found = _improved(p, start, recall)
-        best = found if found.better_than(best) else best
+        choice = _improved(p, start, recall)
+        best = choice if choice.better_than(best) else best
     assert best is not None
     return best
 
@@ -184,13 +186,13 @@ def _exhaustive(p: Proposing, codes: Sequence[Codes], recall: float, how: str) -
         if precision[top[0]] < 0 or (best is not None and precision[top[0]] < best.precision):
             continue
         fewest = top[np.argmin((chosen[top] > 0).sum(1))]
-        found = ModelChoice(chosen[fewest], float(m.recall[fewest]), float(precision[fewest]), how)
-        best = found if found.better_than(best) else best
+        choice = ModelChoice(chosen[fewest], float(m.recall[fewest]), float(precision[fewest]), how)
+        best = choice if choice.better_than(best) else best
     return best
 
 
 def _unions(p: Proposing, codes: Sequence[Codes]) -> Iterator[tuple[Codes, Bits]]:
-    """Yield all combinations of codes, a few thousand at once, shapes (N, M) and (W, N)."""
+    """Yield all combinations of codes in blocks, shapes (N, M) and (W, N)."""
     sizes = np.cumprod([len(c) for c in codes])
     first = max(int(np.searchsorted(sizes, _TABLE // p.bits.shape[2], side="right")), 1)
     rows = [p.bits[m, c] for m, c in enumerate(codes)]
@@ -205,20 +207,20 @@ def _unions(p: Proposing, codes: Sequence[Codes]) -> Iterator[tuple[Codes, Bits]
 
 
 def _improved(p: Proposing, start: ModelChoice, recall: float) -> ModelChoice:
-    """Change one model, or take one out and change another, as long as that gives a better choice."""
+    """Change one model, or remove one and change another, until there is no better choice."""
     best = start
     while True:
-        # A change is looked for among all, an exchange model by model: there are as many times more of these.
+        # Changes are compared all at once; exchanges, of which there are many more, model by model.
         steps = itertools.chain([best.codes], _without_one(best.codes))
-        found = (_best_of(p, _changes(p, codes), recall, best.how) for codes in steps)
-        better = next((c for c in found if c is not None and c.better_than(best)), None)
+        choices = (_best_of(p, _changes(p, codes), recall, best.how) for codes in steps)
+        better = next((c for c in choices if c is not None and c.better_than(best)), None)
         if better is None:
             return best
         best = better
 
 
 def _without_one(codes: Codes) -> Iterator[Codes]:
-    """Yield the codes with each of the models that are in left out."""
+    """Yield the codes without each of the chosen models."""
     for gone in np.flatnonzero(codes):
         without = codes.copy()
         without[gone] = 0
@@ -228,19 +230,19 @@ def _without_one(codes: Codes) -> Iterator[Codes]:
 def _best_of(
     p: Proposing, moves: Iterator[tuple[Codes, Bits]], recall: float, how: str
 ) -> ModelChoice | None:
-    """Return the best of choices that come some at a time, shapes (N, M) and (N, W)."""
+    """Return the best of the choices in blocks, shapes (N, M) and (N, W)."""
     best: ModelChoice | None = None
     for codes, unions in moves:
         m = p.measure(unions, axis=1)
         precision = np.where(m.recall >= recall, m.precision, -1)
         for i in np.flatnonzero(precision >= (0 if best is None else best.precision)):
-            found = ModelChoice(codes[i], float(m.recall[i]), float(precision[i]), how)
-            best = found if found.better_than(best) else best
+            choice = ModelChoice(codes[i], float(m.recall[i]), float(precision[i]), how)
+            best = choice if choice.better_than(best) else best
     return best
 
 
 def _changes(p: Proposing, codes: Codes) -> Iterator[tuple[Codes, Bits]]:
-    """Yield, model by model, all its thresholds with the other models as they are."""
+    """Yield, model by model, all its thresholds with the other models unchanged."""
     for m, others in enumerate(_without_each(p, codes)):
         yield _with_every_level(p, codes, m), others | p.bits[m]
 
@@ -252,7 +254,7 @@ def _with_every_level(p: Proposing, codes: Codes, m: int) -> Codes:
 
 
 def _without_each(p: Proposing, codes: Codes) -> Iterator[Bits]:
-    """Yield for each model the union of all others, from unions of those before and those after it."""
+    """Yield for each model the union of all others, from the unions of the models before and after it."""
     rows = p.bits[np.arange(len(codes)), codes]
     everything = _union(rows)
     inside = np.flatnonzero(codes).tolist()
@@ -277,7 +279,7 @@ def _union(rows: Bits) -> Bits:
 
 
 def _packed(flags: Bools) -> Bits:
-    """Return flags as words of 64 bits along the last axis; what is left of the last word is 0."""
+    """Return flags as words of 64 bits along the last axis, padded with 0."""
     packed: npt.NDArray[Any] = np.packbits(flags, axis=-1)
     padded = np.zeros((*packed.shape[:-1], -(-packed.shape[-1] // 8) * 8), np.uint8)
     padded[..., : packed.shape[-1]] = packed

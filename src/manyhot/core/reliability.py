@@ -1,7 +1,7 @@
-"""How sure against how right: calibration in bins, and what is gained by leaving out the least sure.
+"""Confidence against correctness: calibration in bins, and selective prediction by confidence.
 
-Weights count images. Everything is taken over groups of equal confidence, so that a weight counts like
-repetition and nothing depends on the order of equals.
+Weights are numbers of images. All measures are computed over groups of equal confidence, so that a weight of
+2 counts like two images, and the order of equal confidences has no effect.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from manyhot.core.estimates import Weights
 from manyhot.core.sets import Case
 
 BINS = 15
-"""As usual since Guo et al. 2017."""
+"""Default number of bins, as in Guo et al. 2017."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Bins:
 
     @classmethod
     def of(cls, at: npt.NDArray[np.intp], bins: int, *values: Floats) -> Bins:
-        """Add up weight, confidence and right by the bin of each."""
+        """Return the sums of weight, confidence and right in each bin."""
         return cls(*(np.bincount(at, v, minlength=bins).astype(np.float64) for v in values))
 
     @property
     def gaps(self) -> Floats:
-        """Mean confidence less the share right; 0 in empty bins."""
+        """Mean confidence minus accuracy; 0 in empty bins."""
         return np.asarray((self.confidence - self.right) / np.where(self.weight > 0, self.weight, 1))
 
     @property
     def shares(self) -> Floats:
-        """The share of the weight that each bin has."""
+        """The share of each bin of the total weight."""
         return np.asarray(self.weight / self.weight.sum())
 
     def mean_gap(self) -> float:
@@ -60,11 +60,11 @@ class Bins:
         return float(np.abs(self.gaps).max())
 
     def debiased_gap(self) -> float:
-        """Return the root of the mean squared gap, less what chance alone adds to it; at least 0.
+        """Return the root mean squared gap without the bias by chance; at least 0.
 
-        Of n images that are right with probability a, the share right has a variance of a (1 - a) / n, which
-        a (1 - a) / (n - 1) estimates without bias. A bin of one image tells no variance: nothing is taken
-        off.
+        If n images are right with probability a, the accuracy has a variance of a (1 - a) / n, of which a (1
+        - a) / (n - 1) is an unbiased estimate. A bin of one image has no variance estimate: nothing is
+        subtracted.
         """
         accuracy = self.right / np.where(self.weight > 0, self.weight, 1)
         several = self.weight > 1
@@ -74,14 +74,14 @@ class Bins:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """How sure a model is of each of m images, and whether it is right.
+    """The confidence of a model on m images, and whether it is right.
 
     Parameters
     ----------
     image : ndarray of int, shape (m,)
-        The images among all n.
+        The positions of the images among all n.
     confidence : ndarray of float64, shape (m,)
-        Within 0 and 1.
+        Confidence between 0 and 1.
     right : ndarray of bool, shape (m,)
     """
 
@@ -90,29 +90,26 @@ class Outcomes:
     right: Bools
 
     def weigh(self, weights: Weights | None) -> Floats:
-        """Return the weight of each of the m images, from weights of all n."""
+        """Return the weights of the m images, from weights of all n."""
         if weights is None:
             return np.ones(len(self.image))
-        found: Floats = np.asarray(weights, np.float64)[self.image]
-        return found
+        own: Floats = np.asarray(weights, np.float64)[self.image]
+        return own
 
     def equal_width(self, w: Floats, bins: int) -> Bins:
-        """Return bins of equal width: k / B up to (k + 1) / B, the upper end in the last bin only."""
+        """Return bins of equal width: from k / B to (k + 1) / B, with the upper end only in the last bin."""
         at = np.minimum((self.confidence * bins).astype(np.intp), bins - 1)
         return Bins.of(at, bins, w, w * self.confidence, w * self.right)
 
     def equal_mass(self, w: Floats, bins: int) -> Bins:
-        """Return bins of equal weight, as nearly as images of equal confidence, which stay together, allow.
-
-        A group of equals goes to the bin that its middle rank is in.
-        """
-        found = self.ranked(w)
-        middle = np.cumsum(found.weight) - found.weight / 2
-        at = np.minimum((bins * middle / found.weight.sum()).astype(np.intp), bins - 1)
-        return Bins.of(at, bins, found.weight, found.weight * found.confidence, found.right)
+        """Return bins of about equal weight; equal confidences are in the bin of their middle rank."""
+        groups = self.ranked(w)
+        middle = np.cumsum(groups.weight) - groups.weight / 2
+        at = np.minimum((bins * middle / groups.weight.sum()).astype(np.intp), bins - 1)
+        return Bins.of(at, bins, groups.weight, groups.weight * groups.confidence, groups.right)
 
     def ranked(self, w: Floats) -> Ranked:
-        """Return the groups of equal confidence that weigh anything, the surest first."""
+        """Return the groups of equal confidence with positive weight, by descending confidence."""
         order, start, confidence = self._groups
         weight, right = (np.add.reduceat(v[order], start) for v in (w, w * self.right))
         there = weight > 0
@@ -120,7 +117,7 @@ class Outcomes:
 
     @cached_property
     def _groups(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], Floats]:
-        """The images, surest first; where each group of equals starts; and how sure it is."""
+        """The images by descending confidence, and the start and the confidence of each group."""
         order = np.argsort(-self.confidence, kind="stable")
         ordered = self.confidence[order]
         start = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
@@ -129,12 +126,12 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Groups of images of equal confidence, the surest first, each array of shape (G,).
+    """Groups of images of equal confidence, by descending confidence; each array has shape (G,).
 
     Attributes
     ----------
     confidence, weight, right : ndarray of float64
-        How sure, the weight of the images, and of those that are right.
+        The confidence, the weight of the images, and the weight of those that are right.
     """
 
     confidence: Floats
@@ -143,37 +140,37 @@ class Ranked:
 
     @cached_property
     def coverage(self) -> Floats:
-        """The share of the weight down to each group."""
+        """The share of the weight of all groups down to each one."""
         return np.asarray(np.cumsum(self.weight) / self.weight.sum())
 
     @cached_property
     def risk(self) -> Floats:
-        """The share of errors down to each group: the risk at its coverage."""
+        """The error rate of all groups down to each one: the risk at its coverage."""
         return np.asarray(np.cumsum(self.weight - self.right) / np.cumsum(self.weight))
 
     @property
     def accuracy(self) -> float:
-        """The share right of all."""
+        """The accuracy over all images."""
         return float(self.right.sum() / self.weight.sum())
 
     def aurc(self) -> float:
-        """Return the mean risk, each image's confidence taken as the threshold in turn."""
+        """Return the mean risk over all images' confidences as thresholds."""
         return float(np.sum(self.weight * self.risk) / self.weight.sum())
 
     def excess_aurc(self) -> float:
-        """Return the AURC less that of the best order there is: every error less sure than all others."""
+        """Return the AURC minus that of an ideal ranking, in which all errors have the lowest confidence."""
         a = self.accuracy
         return float(self.aurc() - (1 - a + (a * np.log(a) if a > 0 else 0.0)))
 
     def accuracy_at(self, coverage: float) -> float:
-        """Return the share right among the surest images; of a group at the edge its share counts."""
+        """Return the accuracy of the most confident images; a group at the boundary counts in part."""
         limit = coverage * self.weight.sum()
         before = np.cumsum(self.weight) - self.weight
         taken = np.clip(limit - before, 0, self.weight) / self.weight
         return float(np.sum(taken * self.right) / limit)
 
     def auroc(self) -> float:
-        """Return the chance that what is right is surer than what is wrong, a tie being half; NaN without."""
+        """Return the probability that right predictions are more confident than wrong ones; ties are half."""
         wrong = self.weight - self.right
         below = wrong.sum() - np.cumsum(wrong)
         pairs = self.right.sum() * wrong.sum()
@@ -181,12 +178,12 @@ class Ranked:
 
 
 def against_label(case: Case) -> Outcomes | None:
-    """Return confidence and whether the best class is the original label; None without probabilities."""
+    """Return confidence and whether the top class is the original label; None without probabilities."""
     return _outcomes(case, case.labels.labelled, case.is_label)
 
 
 def against_set(case: Case) -> Outcomes | None:
-    """Return confidence and whether the best class is in the label set; None without probabilities."""
+    """Return confidence and whether the top class is in the label set; None without probabilities."""
     return _outcomes(case, case.labels.scored, case.hit)
 
 

@@ -1,8 +1,8 @@
-"""Intervals: the percentile bootstrap over images for many models at once, Wilson's, and pairs of models.
+"""Intervals: the percentile bootstrap over images for many models at once, and Wilson's interval.
 
-A resample is a row of counts, how often each image was drawn. The value of a ratio metric under a resample
-is then a matrix product of counts and per-image numerators over one of counts and denominators, for all
-models in one call, from the same resamples: differences of models are paired by construction.
+A resample is a row of counts: how often each image was drawn. The value of a ratio metric under resamples is
+the matrix product of counts and per-image numerators, divided by that of counts and denominators. All models
+are computed in one call from the same resamples, so differences of models are paired.
 
 Overlapping slices are unions of disjoint `Cells`, so that one pass over the images serves all slices.
 """
@@ -17,16 +17,16 @@ from typing import Any
 
 import numpy as np
 from numpy import typing as npt
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.estimates import Ratio
 
 LEVEL = 0.95
-"""Coverage of every interval."""
+"""Coverage of all intervals."""
 
 _CHUNK = 125
-"""Resamples converted to float32 at once: 25 MB for 50,000 images."""
+"""Resamples per block in float32: 25 MB for 50,000 images."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Bootstrap:
     masks : ndarray of bool, shape (S, n)
         The images of each slice.
     resamples : int
-        R.
+        Number of resamples R.
     seed : int
         The same seed gives the same resamples of n images, whatever the slices and models.
 
@@ -54,7 +54,7 @@ class Bootstrap:
     @cached_property
     def _counts(self) -> npt.NDArray[np.uint8]:
         # The number of images is part of the seed: from one stream, resamples of n and of n + 1 images would
-        # slide past each other and be alike.
+        # be correlated.
         n = self.masks.shape[1]
         return draw_counts(n, self.resamples, np.random.default_rng([self.seed, n]))
 
@@ -78,16 +78,16 @@ class Bootstrap:
         Returns
         -------
         ndarray of float32, shape (S, R, m)
-            NaN where a resample holds no image that counts.
+            NaN if no image of a resample counts.
         """
         return _ratios(self.cells, self._counts, num, den, den_of)
 
     def means_over_few_strata(
         self, num: Floats32, den: Floats32, den_of: npt.NDArray[np.intp], stratum: Ints
     ) -> Floats32:
-        """Return what `means_over_strata` does, for a handful of strata: sums of each are affordable.
+        """Return the result of `means_over_strata` for few strata, with separate sums for each.
 
-        Numerators may have denominators of their own, as in `ratios`.
+        Numerators may have their own denominators, as in `ratios`.
 
         Parameters
         ----------
@@ -105,19 +105,19 @@ class Bootstrap:
             inside = np.flatnonzero(stratum == value)
             cells = Cells.of(self.masks[:, inside])
             ratios = _ratios(cells, self._counts[:, inside], num[inside], den[inside], den_of)
-            known = ~np.isnan(ratios)
-            filled += known
-            np.add(total, ratios, out=total, where=known)
+            defined = ~np.isnan(ratios)
+            filled += defined
+            np.add(total, ratios, out=total, where=defined)
         with np.errstate(invalid="ignore"):
             return np.divide(total, filled, out=total)
 
     def means_over_strata(self, num: Floats32, den: Floats32, stratum: Ints) -> Floats32:
         """Return resampled means over strata of ratios of sums.
 
-        Images are redrawn from all images and the metric is taken by its own definition; a stratum of which
-        no image was drawn is left out, as `Ratio.value` does. Redrawing within each stratum would give the
-        same interval where strata are large (50 images a class: 2 % of the variance), but none at all where a
-        slice holds one image of each class.
+        Images are drawn from all images, and the metric is applied to the resample; strata without drawn
+        images are left out, as in `Ratio.value`. Resampling within strata would give the same interval for
+        large strata (with 50 images per class, 2 % of the variance), but no interval for a slice with one
+        image of each class.
 
         Parameters
         ----------
@@ -135,7 +135,7 @@ class Bootstrap:
         samples = np.full((len(self.masks), self.resamples, num.shape[1]), np.nan, np.float32)
         parts = [(s, part, num[part.images]) for s, part in strata.parts(self.masks)]
         for rows in _chunks(self.resamples):
-            # Images lie in rows, so that what belongs to an image is moved in one piece.
+            # Images are rows, so that the values of an image are contiguous.
             counts = np.ascontiguousarray(self._counts[rows].T)[strata.order]
             sums = strata.groups @ (counts * den[:, None])
             for s, part, values in parts:
@@ -155,7 +155,7 @@ class _Strata:
     stratum : ndarray of int, shape (n,)
         The stratum of each image in this order, counted from 0.
     groups : sparse matrix of float32, shape (G, n)
-        1 where an image is in a group.
+        1 if an image is in a group.
     group_stratum : ndarray of int, shape (G,)
     member : ndarray of bool, shape (S, G)
         Whether a slice contains a group.
@@ -177,27 +177,27 @@ class _Strata:
         return cls(order, dense, _membership(group, len(edges)), dense[edges], member)
 
     def parts(self, masks: Bools) -> Iterator[tuple[int, _Part]]:
-        """Yield the slices that hold images, with their numbers."""
+        """Yield the slices with images, and their numbers."""
         n_strata = int(self.stratum.max(initial=-1)) + 1
         for s, mask in enumerate(masks):
             images = np.flatnonzero(mask[self.order])
             if len(images):
                 strata = _membership(self.group_stratum, n_strata, self.member[s])
-                # A view where a slice holds all images, which are not moved then.
+                # A slice with all images is a view, without copying.
                 whole = len(images) == len(self.order)
                 yield s, _Part(slice(None) if whole else images, self.stratum[images], strata)
 
 
 @dataclass(frozen=True)
 class _Part:
-    """A slice of images that are sorted by stratum: which these are, their strata, and groups to sum up."""
+    """A slice of images sorted by stratum: the images, their strata, and the matrix that sums groups."""
 
     images: slice | npt.NDArray[np.intp]
     stratum: npt.NDArray[np.intp]
     strata: Any
 
     def shares(self, sums: Floats32) -> Floats32:
-        """Return what each image adds to the mean over strata, shape (images, R)."""
+        """Return the contribution of each image to the mean over strata, shape (images, R)."""
         den = self.strata @ sums
         filled = den > 0
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -207,7 +207,7 @@ class _Part:
 
 
 def _membership(part: npt.NDArray[np.intp], n: int, inside: Bools | None = None) -> Any:
-    """Return a sparse matrix that sums up the elements of each of n parts, of those inside."""
+    """Return a sparse matrix that sums the elements of each of n parts, restricted to `inside`."""
     from scipy.sparse import csr_array
 
     ones = np.ones(len(part), np.float32) if inside is None else inside.astype(np.float32)
@@ -220,7 +220,7 @@ def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> npt.NDArray
     Returns
     -------
     ndarray of uint8, shape (resamples, n)
-        An image is drawn more than 255 times with a probability under 1e-500.
+        The probability that an image is drawn more than 255 times is below 1e-500.
     """
     counts = np.empty((resamples, n), np.uint8)
     for row in counts:
@@ -231,9 +231,9 @@ def draw_counts(n: int, resamples: int, rng: np.random.Generator) -> npt.NDArray
 def percentile_interval(
     samples: AnyFloats,
 ) -> tuple[Floats, Floats]:
-    """Return the ends of the percentile interval over the last axis; NaN samples are left out.
+    """Return the ends of the percentile interval over the last axis, ignoring NaN samples.
 
-    Quantiles interpolate linearly, as ``numpy.quantile`` does by default.
+    Quantiles are interpolated linearly, as by default in ``numpy.quantile``.
 
     Parameters
     ----------
@@ -241,7 +241,7 @@ def percentile_interval(
     """
     tails = np.array([(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     flat = samples.reshape(-1, samples.shape[-1])
-    # A sum is NaN where one of its terms is; slow quantiles are for those rows alone.
+    # Only rows with NaN, whose sum is NaN, need slow quantiles.
     holed = np.isnan(flat.sum(1))
     ends = np.empty((len(flat), 2))
     ends[~holed] = _quantiles(flat[~holed] if holed.any() else flat, tails)
@@ -251,18 +251,18 @@ def percentile_interval(
 
 
 def centred_interval(samples: AnyFloats, value: float) -> tuple[float, float]:
-    """Return the ends of the percentile interval, moved from the samples' median to the value.
+    """Return the ends of the percentile interval, shifted from the samples' median to the value.
 
-    A calibration error takes the absolute value of what chance leaves in a bin, and a resample adds chance
-    to chance: its samples lie above the value, often all of them. Their spread still says how the value would
-    vary with other images, as many, of the same kind. No end leaves [0, 1] where no sample does.
+    A calibration error is a sum of absolute deviations, which resampling increases: its samples are biased
+    upwards, often all above the value. Their spread is still a valid estimate of the variation over images.
+    If all samples are within [0, 1], so are the ends.
 
     Parameters
     ----------
     samples : ndarray of float, shape (R,)
-        NaN samples are left out.
+        NaN samples are ignored.
     value : float
-        That of the images themselves.
+        The value of the images themselves.
     """
     lo, hi = (float(end) for end in percentile_interval(samples))
     if np.isnan(lo):
@@ -285,7 +285,7 @@ def _quantiles(samples: AnyFloats, tails: Floats) -> Floats:
 
 
 def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Return Wilson's score interval of a proportion k / n; NaN where n is 0.
+    """Return Wilson's score interval of a proportion k / n; NaN if n is 0.
 
     References
     ----------
@@ -298,109 +298,8 @@ def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Floats]
         centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
         half = z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)) / (1 + z**2 / n)
         low, high = np.where(n > 0, centre - half, np.nan), np.where(n > 0, centre + half, np.nan)
-    # At k = 0 and k = n the ends are exact; rounding must not push them outside.
+    # At k = 0 and k = n, the ends are exactly 0 and 1, despite rounding.
     return np.where(k == 0, np.minimum(low, 0.0), low), np.where(k == n, np.maximum(high, 1.0), high)
-
-
-@dataclass(frozen=True)
-class PairTable:
-    """All pairs of M models, those with a < b, each array of shape (M (M - 1) / 2,)."""
-
-    a: npt.NDArray[np.intp]
-    b: npt.NDArray[np.intp]
-    diff: Floats
-    lo: Floats
-    hi: Floats
-    p: Floats
-    p_adjusted: Floats
-
-
-def compare_pairs(
-    values: Floats,
-    samples: AnyFloats,
-    *,
-    group: Ints | None = None,
-    errors: Floats | None = None,
-) -> PairTable:
-    """Compare all pairs of models by their values and the same resamples.
-
-    Parameters
-    ----------
-    values : ndarray of float64, shape (M,)
-    samples : ndarray of float, shape (M, R)
-        Row m holds the resampled values of model m.
-    group : ndarray of int, shape (M,), optional
-        Models of different groups count different images: their pairs are NaN, since a difference of images
-        is none of models.
-
-    errors : ndarray of float64, shape (M, M), optional
-        Standard errors of the differences, as `paired_errors` gives them; those of the resamples by default.
-
-    Notes
-    -----
-    `p` is two-sided, from the difference over its standard error, by the normal distribution. An error from
-    1,000 resamples is known to 2 %, which at p = 0.0001 is a tenth of p and more: where it can be had, take
-    the exact one.
-    Counting resamples cannot give less than 1 / (R + 1), which Holm's factor for 2,211 pairs lifts above 1
-    at R = 1,000: no difference would ever be significant.
-    """
-    a, b = np.triu_indices(len(values), 1)
-    diff = values[a] - values[b]
-    lo, hi = np.empty_like(diff), np.empty_like(diff)
-    for start, stop in _pair_blocks(len(values)):
-        lo[start:stop], hi[start:stop] = percentile_interval(samples[a[start:stop]] - samples[b[start:stop]])
-    with np.errstate(invalid="ignore", divide="ignore"):
-        se = _sampled_errors(samples)[a, b] if errors is None else errors[a, b]
-        p = np.where(diff == 0, 1.0, 2 * ndtr(-np.abs(diff) / se))
-    # No spread in the resamples says that there are too few images, not that the difference is certain.
-    p = np.where(np.isnan(diff) | ((se == 0) & (diff != 0)), np.nan, p)
-    if group is not None:
-        apart = group[a] != group[b]
-        diff, lo, hi, p = (np.where(apart, np.nan, values) for values in (diff, lo, hi, p))
-    return PairTable(a, b, diff, lo, hi, p, holm(p))
-
-
-def paired_errors(right: npt.NDArray[np.uint8], n: int) -> Floats:
-    """Return the standard error of the difference of each two shares of the same n images, shape (M, M).
-
-    Parameters
-    ----------
-    right : ndarray of uint8, shape (M, ceil(n / 8))
-        Which images count, as bits.
-    n : int
-
-    Notes
-    -----
-    With b images that count for one model alone and c for the other alone, the difference is (b - c) / n and
-    its variance ((b + c) / n - ((b - c) / n)²) / n, as in McNemar's test (doi 10.1007/BF02295996).
-    """
-    counts = np.bitwise_count(right).sum(1, dtype=np.int64)
-    both = np.array([np.bitwise_count(right & row).sum(1, dtype=np.int64) for row in right])
-    apart = counts[:, None] + counts[None] - 2 * both
-    difference = (counts[:, None] - counts[None]) / n
-    return np.asarray(np.sqrt(np.maximum(apart / n - difference**2, 0) / n))
-
-
-def _sampled_errors(samples: AnyFloats) -> Floats:
-    cov = np.atleast_2d(np.cov(samples.astype(np.float64), bias=True))
-    spread = np.diag(cov)
-    # Rounding leaves a variance of about 1e-20 where two models agree on every image.
-    return np.asarray(np.sqrt(np.maximum(spread[:, None] + spread[None] - 2 * cov, 0)))
-
-
-def holm(p: Floats) -> Floats:
-    """Return Holm's step-down adjusted p-values, shape (m,); NaN stays NaN and does not count.
-
-    References
-    ----------
-    Holm 1979, A simple sequentially rejective multiple test procedure, Scand. J. Statist. 6, 65–70.
-    """
-    adjusted = np.full(len(p), np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    factor = np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factor), 1)
-    return adjusted
 
 
 def _ratios(
@@ -431,12 +330,6 @@ def _chunks(resamples: int) -> Iterator[slice]:
         yield slice(start, min(start + _CHUNK, resamples))
 
 
-def _pair_blocks(n_models: int, size: int = 2048) -> Iterator[tuple[int, int]]:
-    n_pairs = n_models * (n_models - 1) // 2
-    for start in range(0, n_pairs, size):
-        yield start, min(start + size, n_pairs)
-
-
 def _nan_quantiles(samples: AnyFloats, tails: Floats) -> Floats:
     ends = np.full((len(samples), 2), np.nan)
     some = ~np.isnan(samples).all(1)
@@ -447,7 +340,7 @@ def _nan_quantiles(samples: AnyFloats, tails: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Cells:
-    """The images that are in exactly the same slices, for K such patterns.
+    """Disjoint cells of images that are in exactly the same slices.
 
     Attributes
     ----------
@@ -458,7 +351,7 @@ class Cells:
     edges : ndarray of int, shape (K + 1,)
         Cell k is ``order[edges[k]:edges[k + 1]]``.
     member : ndarray of float64, shape (S, K)
-        1 where slice s contains cell k.
+        1 if slice s contains cell k.
     packed : ndarray of uint64, shape (S, ceil(n / 64))
         The slices as bits.
     """
@@ -471,7 +364,7 @@ class Cells:
 
     @classmethod
     def of(cls, masks: Bools) -> Cells:
-        """Split images by the slices they are in; `masks` has shape (S, n)."""
+        """Split images by the slices that contain them; `masks` has shape (S, n)."""
         patterns, cell = np.unique(np.packbits(masks, axis=0), axis=1, return_inverse=True)
         cell = cell.ravel()
         size = np.bincount(cell, minlength=patterns.shape[1])
@@ -480,12 +373,12 @@ class Cells:
         return cls(cell, np.argsort(cell, kind="stable"), edges, member, _pack(masks))
 
     def count(self, flags: Bools) -> npt.NDArray[np.int64]:
-        """Return how many of n flags are set within each slice, shape (S,)."""
-        # Models share their denominators, the very same array; the last few counts are kept.
-        for known, found in self._counted:
-            if known is flags:
-                return found
-        # Counting bits of 64 images at a time is twenty times faster than adding them up by cell.
+        """Return the number of n flags that are set within each slice, shape (S,)."""
+        # Models share the same array of denominators, so the last few counts are cached.
+        for counted, cached in self._counted:
+            if counted is flags:
+                return cached
+        # Counting bits of 64 images at a time is twenty times faster than adding them by cell.
         counts: npt.NDArray[np.int64] = np.bitwise_count(self.packed & _pack(flags)).sum(1, dtype=np.int64)
         self._counted.append((flags, counts))
         return counts
@@ -495,7 +388,7 @@ class Cells:
         return deque(maxlen=8)
 
     def value(self, ratio: Ratio) -> Floats:
-        """Return ``ratio.value`` of each slice, shape (S,); NaN where nothing counts."""
+        """Return ``ratio.value`` of each slice, shape (S,); NaN if no image counts."""
         num, den = self._sums(ratio, ratio.num), self._sums(ratio, ratio.den)
         filled = den > 0
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -516,7 +409,7 @@ class Cells:
 
 
 def _pack(flags: Bools) -> npt.NDArray[np.uint64]:
-    """Return flags of shape (…, n) as bits, shape (…, ceil(n / 64)); the rest is 0."""
+    """Return flags of shape (…, n) as bits, shape (…, ceil(n / 64)), padded with 0."""
     packed = np.packbits(flags, axis=-1)
     padded = np.zeros((*packed.shape[:-1], -(-packed.shape[-1] // 8) * 8), np.uint8)
     padded[..., : packed.shape[-1]] = packed

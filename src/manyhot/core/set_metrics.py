@@ -1,13 +1,12 @@
-"""Metrics of predicted sets: the classes of an image whose score reaches a threshold.
+"""Metrics of predicted sets: the classes of an image whose score is at least a threshold.
 
-`threshold` is on the scale of the scores as they are stored (nothing tells logits from probabilities here)
-and is rounded to their precision, so that a stored 0.7 reaches a threshold of 0.7. A score equal to the
-threshold counts as predicted.
+`threshold` is on the scale of the stored scores, whether logits or probabilities. It is rounded to their
+precision, so that a stored 0.7 reaches a threshold of 0.7.
 
-Usable images with an empty label set take part: a predicted class is wrong there. As in
-`manyhot.core.ranking`, every class that is not in the label set is a no, unless `masked` leaves the classes
-that nobody was asked about, and unclear ones, out of account; images without any class in account are then
-skipped, and where a source does not record its noes the metric is undefined.
+Usable images with an empty label set count: all predicted classes are wrong. As in `manyhot.core.ranking`,
+all classes that are not in the label set are negatives, unless `masked` ignores unclear classes and classes
+that raters were not asked about. Then images without any remaining class are skipped, and the metric is
+undefined if a source does not record no answers.
 """
 
 from __future__ import annotations
@@ -20,9 +19,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from manyhot.core.answered_cells import AnsweredCells, answered_cells, comparable, scores_of
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights, mean_over, undefined
-from manyhot.core.ranking import ROWS, AnsweredCells, answered_cells, comparable, scores_of
+from manyhot.core.ranking import ROWS
 from manyhot.core.sets import Case
 from manyhot.errors import InputError
 from manyhot.registry import register
@@ -38,9 +38,9 @@ def subset_accuracy(case: Case, *, threshold: float, masked: bool = False) -> Es
     Parameters
     ----------
     threshold : float
-        The least score of a predicted class.
+        Minimum score of a predicted class.
     masked : bool
-        Leave cells that nobody was asked about, and unclear ones, out of account.
+        Ignore unclear cells and cells that raters were not asked about.
 
     References
     ----------
@@ -50,10 +50,11 @@ def subset_accuracy(case: Case, *, threshold: float, masked: bool = False) -> Es
     -----
     An empty predicted set equals an empty label set.
     """
-    found = _counts(case, threshold, masked=masked)
-    if found is None:
+    counts = _counts(case, threshold, masked=masked)
+    if counts is None:
         return undefined(len(case.labels))
-    return mean_over((found.hits == found.predicted) & (found.hits == found.positives), found.cells > 0)
+    equal = (counts.hits == counts.predicted) & (counts.hits == counts.positives)
+    return mean_over(equal, counts.cells > 0)
 
 
 @register("metric", "jaccard", better="higher", label="Jaccard", needs="scores")
@@ -71,18 +72,18 @@ def jaccard(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    Deviation: images where both sets are empty are skipped; scikit-learn counts them as `zero_division`.
+    Deviation: images are skipped if both sets are empty; scikit-learn counts them as `zero_division`.
     """
-    found = _counts(case, threshold, masked=masked)
-    if found is None:
+    counts = _counts(case, threshold, masked=masked)
+    if counts is None:
         return undefined(len(case.labels))
-    union = found.predicted + found.positives - found.hits
-    return mean_over(found.hits / np.maximum(union, 1), union > 0)
+    union = counts.predicted + counts.positives - counts.hits
+    return mean_over(counts.hits / np.maximum(union, 1), union > 0)
 
 
 @register("metric", "hamming", better="lower", label="Hamming loss", needs="scores")
 def hamming(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
-    """Share of cells that are predicted wrongly, over all images together.
+    """Share of (image, class) pairs that are predicted wrongly, over all images together.
 
     Parameters
     ----------
@@ -93,16 +94,16 @@ def hamming(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
     ----------
     ``sklearn.metrics.hamming_loss``.
     """
-    found = _counts(case, threshold, masked=masked)
-    if found is None:
+    counts = _counts(case, threshold, masked=masked)
+    if counts is None:
         return undefined(len(case.labels))
-    wrong = found.predicted + found.positives - 2 * found.hits
-    return Ratio(wrong.astype(np.float64), found.cells.astype(np.float64), found.cells > 0)
+    wrong = counts.predicted + counts.positives - 2 * counts.hits
+    return Ratio(wrong.astype(np.float64), counts.cells.astype(np.float64), counts.cells > 0)
 
 
 @register("metric", "f1_micro", better="higher", label="F1 (micro)", needs="scores")
 def f1_micro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
-    """2 TP / (2 TP + FP + FN), summed over all cells.
+    """F1 score over all (image, class) pairs: 2 TP / (2 TP + FP + FN).
 
     Parameters
     ----------
@@ -115,18 +116,18 @@ def f1_micro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    Deviation: NaN when nothing is predicted and nothing is positive; scikit-learn gives `zero_division`.
+    Deviation: NaN if nothing is predicted and nothing is positive; scikit-learn returns `zero_division`.
     """
-    found = _counts(case, threshold, masked=masked)
-    if found is None:
+    counts = _counts(case, threshold, masked=masked)
+    if counts is None:
         return undefined(len(case.labels))
-    either = found.predicted + found.positives
-    return Ratio((2 * found.hits).astype(np.float64), either.astype(np.float64), found.cells > 0)
+    either = counts.predicted + counts.positives
+    return Ratio((2 * counts.hits).astype(np.float64), either.astype(np.float64), counts.cells > 0)
 
 
 @register("metric", "f1_macro", better="higher", label="F1 (macro)", needs="scores")
 def f1_macro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
-    """2 TP / (2 TP + FP + FN) of each class over the images, averaged over the classes.
+    """F1 score of each class over the images, 2 TP / (2 TP + FP + FN), averaged over the classes.
 
     Parameters
     ----------
@@ -139,19 +140,19 @@ def f1_macro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    `n` counts images.
+    `n` is the number of images.
 
-    Deviation: a class that under the weights is neither positive nor predicted anywhere does not count, as
-    with scikit-learn's ``zero_division=np.nan``; by default scikit-learn counts it as 0.
+    Deviation: a class that is neither positive nor predicted on any image with positive weight does not
+    count, as with scikit-learn's ``zero_division=np.nan``; by default, scikit-learn counts it as 0.
 
-    Every predicted cell is kept, at 4 bytes for up to 65,536 images and classes.
+    All predicted cells are stored, at 4 bytes each for up to 65,536 images and classes.
     """
     if _unknown(case, masked):
         return undefined(len(case.labels))
-    known, least = answered_cells(case), _least(case, threshold)
-    reached = known.score >= least
-    hit, positive = _where(known, known.yes & reached), _where(known, known.yes)
-    predicted = [_where(known, reached)] if masked else _predicted_cells(case, least)
+    answered, least = answered_cells(case), _least(case, threshold)
+    reached = answered.score >= least
+    hit, positive = _where(answered, answered.yes & reached), _where(answered, answered.yes)
+    predicted = [_where(answered, reached)] if masked else _predicted_cells(case, least)
 
     def value(weights: Weights | None = None) -> float:
         w = np.ones(len(case.labels)) if weights is None else np.asarray(weights, np.float64)
@@ -159,17 +160,17 @@ def f1_macro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
         counts = either > 0
         return float(np.mean(2 * hits[counts] / either[counts])) if counts.any() else float("nan")
 
-    return Pooled(value, _cells(case, known, masked) > 0)
+    return Pooled(value, _cells(case, answered, masked) > 0)
 
 
 @dataclass(frozen=True)
 class _Counts:
-    """What each image has in account, each of shape (n,).
+    """Counts of each image, each of shape (n,).
 
     Attributes
     ----------
     hits, positives, predicted, cells : ndarray of int
-        Predicted positives, all positives, predicted classes and all classes in account.
+        Number of predicted positives, of positives, of predicted classes and of all classes that count.
     """
 
     hits: Ints
@@ -179,7 +180,7 @@ class _Counts:
 
 
 def _counts(case: Case, threshold: float, *, masked: bool) -> _Counts | None:
-    """Count hits and predicted classes of each image; None where that cannot be known."""
+    """Return the counts of each image; None if the metric is undefined."""
     if _unknown(case, masked):
         return None
     answered, least = answered_cells(case), _least(case, threshold)
@@ -198,7 +199,7 @@ def _unknown(case: Case, masked: bool) -> bool:
 
 
 def _cells(case: Case, answered: AnsweredCells, masked: bool) -> Ints:
-    """Return how many cells in account each image has."""
+    """Return the number of cells of each image that count."""
     if masked:
         return np.bincount(answered.image, minlength=len(case.labels))
     return case.labels.usable * case.labels.n_classes
@@ -212,12 +213,12 @@ def _least(case: Case, threshold: float) -> AnyFloats:
             got=repr(threshold),
             allowed="a number on the scale of the scores, such as 0.5 for probabilities or 0.0 for logits",
         )
-    with np.errstate(over="ignore"):  # a threshold above all float16 becomes inf, which is right
+    with np.errstate(over="ignore"):  # a threshold above all float16 correctly becomes inf
         return np.asarray(threshold).astype(scores_of(case).dtype)
 
 
 def _blocks(case: Case, least: AnyFloats) -> Iterator[tuple[int, Bools]]:
-    """Yield each block's first image and which cells are predicted there: none of unusable images."""
+    """Yield the first image of each block and the predicted cells, none of them of unusable images."""
     scores, usable = scores_of(case), case.labels.usable
     for start in range(0, len(scores), ROWS):
         reached = comparable(scores[start : start + ROWS]) >= comparable(least)
@@ -234,11 +235,11 @@ def _predicted_sizes(case: Case, least: AnyFloats) -> Ints:
 def _predicted_cells(case: Case, least: AnyFloats) -> list[_Places]:
     n, n_classes = scores_of(case).shape
     small_image, small_class = np.min_scalar_type(max(n - 1, 0)), np.min_scalar_type(n_classes - 1)
-    found = []
+    places = []
     for start, reached in _blocks(case, least):
         image, classes = np.divmod(np.flatnonzero(reached), n_classes)  # 7 times as fast as np.nonzero
-        found.append(((image + start).astype(small_image), classes.astype(small_class)))
-    return found
+        places.append(((image + start).astype(small_image), classes.astype(small_class)))
+    return places
 
 
 def _where(cells: AnsweredCells, chosen: Bools) -> _Places:

@@ -1,13 +1,8 @@
-"""Label sets as arrays, one model's predictions beside them, and whether the two are in one order.
-
-Data keyed by position breeds silent errors: predictions in the class order of the ILSVRC devkit, folders
-``0, 1, 10, …`` sorted as strings, indices that start at 1, class-sorted rows read in file order. Each leaves
-accuracy at chance, and `explain_order` recognises each by the accuracy that comes back once it is undone.
-"""
+"""Label sets as arrays, and one model's predictions on the same images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -20,24 +15,13 @@ from manyhot.core.softmax import blocks, checked, log_totals
 from manyhot.errors import InputError
 
 NOT_ASKED, NO, UNCLEAR, YES = range(4)
-"""What is known about an (image, class) pair. *Not asked is not no.*"""
+"""States of an (image, class) pair. *Not asked is not no.*"""
 
 NO_LABEL = -1
-"""Stands for a missing original label, and for an unfilled place of a ragged top-k list."""
+"""Code of a missing original label, and of an empty place of a ragged top-k list."""
 
 _NO_CLASS = -2
-"""Equal to no class and to no filler."""
-
-_SUSPICIOUS = 0.05
-"""Accuracy below which orders are tried. The worst of the 67 published networks has 0.19 on ImageNetV2."""
-
-_GAIN = 10
-"""An order must multiply accuracy by this, and lift it clearly over chance, to count as found."""
-
-_FEW = 100
-"""Images below which no order is accused: a dozen images fit some order by luck."""
-
-Classes = Ints
+"""Differs from all classes and from `NO_LABEL`."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +33,22 @@ class LabelSets:
     Parameters
     ----------
     n_classes : int
-        C.
+        Number of classes C.
     indptr : ndarray of int64, shape (n + 1,)
-        Image i was asked about ``classes[indptr[i]:indptr[i + 1]]``.
+        Raters were asked about ``classes[indptr[i]:indptr[i + 1]]`` of image i.
     classes : ndarray of int32, shape (m,)
-        Every class asked about.
+        All classes asked about.
     state : ndarray of uint8, shape (m,)
-        `YES`, `UNCLEAR` or `NO` for each of them.
+        `YES`, `UNCLEAR` or `NO` for each of `classes`.
     label : ndarray of int32, shape (n,)
-        The original single label; `NO_LABEL` where there is none.
+        The original single label; `NO_LABEL` if there is none.
     usable : ndarray of bool, shape (n,)
-        False: leave the image out.
+        False if the image is left out.
     asked_known : bool
-        Whether classes that were asked about and answered no are recorded. False for sources such as
-        ReaL's ``real.json``, which list the valid classes only.
+        Whether all classes asked about are recorded, including those with state no. False for sources such as
+        ReaL's ``real.json``, which contain only the valid classes.
     p : ndarray of float32, shape (m,), optional
-        Probability that each class is in the image; NaN where unknown.
+        Probability that each class is in the image; NaN if unknown.
     """
 
     n_classes: int
@@ -88,7 +72,7 @@ class LabelSets:
         label: npt.ArrayLike | None = None,
         usable: npt.ArrayLike | None = None,
     ) -> LabelSets:
-        """Build label sets from one list of valid classes an image."""
+        """Return label sets from one list of valid classes per image."""
         lists = [np.fromiter(s, np.int32) for s in sets]
         indptr = np.concatenate([[0], np.cumsum([len(s) for s in lists], dtype=np.int64)]).astype(np.int64)
         classes = np.concatenate([np.empty(0, np.int32), *lists])
@@ -119,7 +103,7 @@ class LabelSets:
 
     @cached_property
     def divisor(self) -> Floats:
-        """The size of each set, and 1 for empty ones, shape (n,)."""
+        """The size of each label set, and 1 for empty ones, shape (n,)."""
         return np.maximum(self.size, 1).astype(np.float64)
 
     @cached_property
@@ -140,7 +124,7 @@ class LabelSets:
 
     @cached_property
     def comparable_label(self) -> npt.NDArray[np.int32]:
-        """The original label; where there is none, a number that no prediction equals, shape (n,)."""
+        """The original label, or a number that differs from all predictions if there is none, shape (n,)."""
         return np.where(self.label == NO_LABEL, _NO_CLASS, self.label).astype(np.int32)
 
     @cached_property
@@ -162,11 +146,11 @@ class LabelSets:
         return rows, [classes[start[size > j] + j] for j in range(1, int(size.max(initial=1)))]
 
     def within_size(self, k: int) -> Bools:
-        """Return which of k places are within the size of each set, column-major, shape (n, k)."""
+        """Return whether each of k places is within the size of the label set, column-major, shape (n, k)."""
         return self._of_depth(k)[0]
 
     def scored_within(self, k: int) -> Bools:
-        """Return the scored images whose set is no larger than k, shape (n,)."""
+        """Return the scored images whose label set has at most k classes, shape (n,)."""
         return self._of_depth(k)[1]
 
     def _of_depth(self, k: int) -> tuple[Bools, Bools]:
@@ -181,7 +165,7 @@ class LabelSets:
 
     @cached_property
     def _packed(self) -> npt.NDArray[np.uint8]:
-        # Two bits a pair: 12.5 MB for 50,000 × 1,000 stays in cache where a byte a pair (50 MB) does not.
+        # Two bits per pair: 12.5 MB for 50,000 × 1,000 fit the cache; a byte per pair, 50 MB, does not.
         packed = np.zeros((len(self), -(-self.n_classes // 4)), np.uint8)
         np.bitwise_or.at(
             packed, (self.rows, self.classes >> 2), self.state << ((self.classes & 3) << 1).astype(np.uint8)
@@ -189,10 +173,10 @@ class LabelSets:
         return packed
 
     def hits(self, classes: Ints) -> Bools:
-        """Return which of `classes` are in the label set of their image.
+        """Return whether each of `classes` is in the label set of its image.
 
-        Most sets hold one class, so comparing with the first class of each and then with the few others takes
-        a tenth of the time of looking each pair up.
+        Most sets have one class, so comparing with the first class of each, and then with the few others,
+        takes a tenth of the time of looking up each pair.
 
         Parameters
         ----------
@@ -200,19 +184,19 @@ class LabelSets:
             Column-major is fastest.
         """
         first, rows, others = self._comparable(classes.dtype)
-        found: Bools = classes == first[:, None]
+        hits: Bools = classes == first[:, None]
         for place in range(classes.shape[1] if others else 0):
             column = classes[:, place].take(rows, mode="clip")
             right = column == others[0]
             for other in others[1:]:
                 right[: len(other)] |= column[: len(other)] == other
-            found[rows[np.flatnonzero(right)], place] = True
-        return found
+            hits[rows[np.flatnonzero(right)], place] = True
+        return hits
 
     def _comparable(
         self, dtype: np.dtype[Any]
     ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64], list[npt.NDArray[Any]]]:
-        """Return the first class of each set, and the others, in the type of predictions: no casts later."""
+        """Return the first class of each set, and the others, in the type of the predictions."""
         if dtype not in self._cast:
             rows, others = self._others
             self._cast[dtype] = (self.first.astype(dtype), rows, [o.astype(dtype) for o in others])
@@ -225,7 +209,7 @@ class LabelSets:
         return {}
 
     def state_of(self, classes: Ints) -> npt.NDArray[np.uint8]:
-        """Return what is known about `classes` of each image.
+        """Return the state of `classes` on each image.
 
         Parameters
         ----------
@@ -235,30 +219,30 @@ class LabelSets:
         width = self._packed.shape[1]
         index = classes.astype(np.int32) >> 2
         index += np.arange(len(self), dtype=np.int32)[:, None] * np.int32(width)
-        found = self._packed.ravel().take(index, mode="clip")
-        found >>= ((classes & 3) << 1).astype(np.uint8)
-        found &= 3
+        state = self._packed.ravel().take(index, mode="clip")
+        state >>= ((classes & 3) << 1).astype(np.uint8)
+        state &= 3
         if classes.size and classes.min() < 0:
-            found[classes < 0] = NOT_ASKED
-        return found
+            state[classes < 0] = NOT_ASKED
+        return state
 
     def p_of(self, classes: Ints) -> Floats32:
-        """Return the probability of one class of each image; NaN where it was not asked about or is unknown.
+        """Return the probability of one class of each image; NaN if not asked about or unknown.
 
         Parameters
         ----------
         classes : ndarray of int, shape (n,)
             Negative entries are in no image.
         """
-        found = np.full(len(self), np.nan, np.float32)
+        p = np.full(len(self), np.nan, np.float32)
         if self.p is None or not len(self.p):
-            return found
+            return p
         pairs, entries = self._by_pair
-        wanted = np.arange(len(self)) * self.n_classes + classes
-        at = np.searchsorted(pairs, wanted)
-        there = (pairs.take(at, mode="clip") == wanted) & (classes >= 0)
-        found[there] = self.p[entries[at[there]]]
-        return found
+        queries = np.arange(len(self)) * self.n_classes + classes
+        at = np.searchsorted(pairs, queries)
+        there = (pairs.take(at, mode="clip") == queries) & (classes >= 0)
+        p[there] = self.p[entries[at[there]]]
+        return p
 
     @cached_property
     def _by_pair(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
@@ -268,7 +252,7 @@ class LabelSets:
         return pairs[entries], entries
 
     def take(self, images: Ints) -> LabelSets:
-        """Return the label sets of the given images, in that order."""
+        """Return the label sets of the selected images, in that order."""
         lengths = np.diff(self.indptr)[images]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         entries = np.arange(indptr[-1]) + np.repeat(self.indptr[images] - indptr[:-1], lengths)
@@ -293,23 +277,23 @@ class LabelSets:
 
 @dataclass(frozen=True)
 class Case:
-    """One model's predictions on the images of `labels`, row by row: what a metric sees.
+    """One model's predictions on the images of `labels`, row by row: the input of a metric.
 
     Parameters
     ----------
     labels : LabelSets
-        Of n images.
+        The label sets of n images.
     top : ndarray of int, shape (n, k)
         Predicted classes, best first; `NO_LABEL` fills ragged lists. Column-major is fastest.
     scores : ndarray of float16 or float32, shape (n, C), optional
-        Scores over all classes; None for rank-only predictions.
+        Scores over all classes; None for predictions with ranks only.
     kind : str
-        What `scores` are: ``logit`` (the softmax makes them probabilities), ``probability``, or anything
-        else: they rank classes and claim nothing more.
+        The kind of `scores`: ``logit`` (its softmax are probabilities), ``probability``, or anything else for
+        scores that only rank classes.
     listed : ndarray of float, shape (n, k), optional
-        The probability of each class of `top`, where there are no dense scores.
+        The probability of each class of `top`, if there are no dense scores.
     name : callable
-        What an image is called in messages, by its row.
+        Returns the name of an image in messages, by its row.
     """
 
     labels: LabelSets
@@ -321,7 +305,7 @@ class Case:
 
     @classmethod
     def from_scores(cls, labels: LabelSets, scores: AnyFloats, *, k: int = 20, kind: str = "none") -> Case:
-        """Build a case from dense scores; among equal scores the lower class comes first."""
+        """Return a case from dense scores; among equal scores, the lower class comes first."""
         return cls(labels, top_k(scores, k), scores, kind)
 
     @cached_property
@@ -331,12 +315,12 @@ class Case:
 
     @cached_property
     def confidence(self) -> Floats | None:
-        """The probability of the best class, 0 where none is predicted, shape (n,); None where not known.
+        """The probability of the top class, shape (n,), 0 without predictions; None if unknown.
 
         Raises
         ------
         InputError
-            If it is no probability.
+            If it is not a probability.
         """
         best = self.top[:, 0]
         if self.listed is not None:
@@ -349,10 +333,10 @@ class Case:
         return checked(np.where(best >= 0, p, 0.0), self.name)
 
     def probability_of(self, image: Ints, classes: Ints) -> Floats:
-        """Return the probabilities of some cells, shape (m,); 0 of classes that are not listed."""
+        """Return the probabilities of (image, class) cells, shape (m,); 0 for classes that are not listed."""
         if self.listed is not None:
-            found = np.where(self.top[image] == classes[:, None], self.listed[image], 0)
-            best: Floats = found.max(axis=1, initial=0).astype(np.float64)
+            matching = np.where(self.top[image] == classes[:, None], self.listed[image], 0)
+            best: Floats = matching.max(axis=1, initial=0).astype(np.float64)
             return best
         assert self.scores is not None  # for the type checker
         p = self.scores[image, classes].astype(np.float32)
@@ -374,7 +358,7 @@ class Case:
 
     @cached_property
     def state(self) -> npt.NDArray[np.uint8]:
-        """What is known about each predicted class, shape (n, k)."""
+        """The state of each predicted class, shape (n, k)."""
         return self.labels.state_of(self.top)
 
     @cached_property
@@ -384,12 +368,12 @@ class Case:
 
     @cached_property
     def length(self) -> npt.NDArray[np.intp] | None:
-        """The number of predicted classes of each image, shape (n,); None where all lists are full."""
+        """The number of predicted classes of each image, shape (n,); None if all lists are full."""
         filled = self.top >= 0
         return None if filled.all() else np.count_nonzero(filled, axis=1)
 
     def reaching(self, k: int, scored: Bools) -> Bools:
-        """Return the scored images with at least k predicted classes; the array itself if that is all."""
+        """Return the scored images with at least k predicted classes; `scored` itself if these are all."""
         if self.top.shape[1] < k:
             return np.zeros(len(scored), bool)
         return scored if self.length is None else scored & (self.length >= k)
@@ -397,14 +381,14 @@ class Case:
     @cached_property
     def is_label(self) -> Bools:
         """Whether each predicted class is the original label, shape (n, k)."""
-        # A missing label must not equal the filler of a ragged list, which is the same number.
+        # A missing label and the filler of a ragged list have the same code, but must not be equal.
         label = self.labels.comparable_label.astype(self.top.dtype)[:, None]
         same: Bools = self.top == label
         return same
 
 
 def pairs_within(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the entries of all pairs within one row, two arrays of shape (p,); `rows` ascends."""
+    """Return the entries of all pairs within a row, two arrays of shape (p,); `rows` ascends."""
     lengths = np.bincount(rows) if len(rows) else np.zeros(0, np.int64)
     start = np.cumsum(lengths) - lengths
     parts = [np.empty((2, 0), np.int64)]
@@ -417,16 +401,16 @@ def pairs_within(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], np
 
 
 def top_k(scores: AnyFloats, k: int, *, block: int = 1024) -> npt.NDArray[np.int32]:
-    """Return the k best classes of each row, best first; the lower class wins a tie.
+    """Return the top k classes of each row, best first; among equal scores, the lower class comes first.
 
     Parameters
     ----------
     scores : ndarray of float16 or float32, shape (n, C)
-        Without NaN.
+        Scores without NaN.
     k : int
-        Cut to C.
+        Number of classes, C at most.
     block : int
-        Rows worked on at once, which bounds the memory added.
+        Rows per block, which bounds the additional memory.
     """
     n, n_classes = scores.shape
     k = min(k, n_classes)
@@ -447,80 +431,7 @@ def top_k(scores: AnyFloats, k: int, *, block: int = 1024) -> npt.NDArray[np.int
 
 
 def _ordered_int(scores: AnyFloats) -> npt.NDArray[np.int32]:
-    # Positive floats order as their bits do; negative ones in reverse. Adding 0 makes -0.0 equal to 0.0.
+    # Positive floats have the order of their bits; negative ones the reverse. Adding 0 makes -0.0 equal to
+    # 0.0.
     bits = (scores.astype(np.float32) + np.float32(0)).view(np.int32)
     return np.where(bits < 0, bits ^ np.int32(0x7FFFFFFF), bits)
-
-
-def explain_order(
-    top: Classes,
-    label: Classes,
-    *,
-    n_classes: int,
-    by_name: Callable[[], npt.NDArray[np.intp]],
-    class_orders: Mapping[str, Classes],
-) -> str | None:
-    """Return the order that predictions look to be in, if not in the one claimed.
-
-    Parameters
-    ----------
-    top : ndarray of int, shape (n, k)
-        Predicted classes, best first, in the rows of their file.
-    label : ndarray of int, shape (n,)
-        A right class of the image that each row is claimed to be; negative where unknown.
-    n_classes : int
-        C.
-    by_name : callable
-        Gives the rows sorted by image id, an ndarray of int, shape (n,); called when in doubt only.
-    class_orders : Mapping of str to ndarray of int, shape (C,)
-        Wrong class orders by name: the class that each index means in it.
-
-    Returns
-    -------
-    str or None
-        What the order looks like, as it ends the sentence "it looks like …"; None when nothing better than
-        the claimed order was found.
-    """
-    known = label >= 0
-    if np.count_nonzero(known) < _FEW:
-        return None
-    accuracy = _share(top[:, 0] == label, known)
-    convincing = max(_SUSPICIOUS, 5 / n_classes)
-    shares = [_share(column == label, known) for column in top.T]
-    # Best first falls from the first place on, also on images that were chosen for being predicted wrongly.
-    if shares[-1] > max(convincing, 3 * accuracy) and shares[-1] == max(shares):
-        return "classes stored worst first"
-    if accuracy >= _SUSPICIOUS:
-        return None
-    trials = _trials(top[:, 0], label, by_name(), class_orders)
-    best, found = max(((share, name) for name, share in trials), default=(0.0, ""))
-    return found if best > convincing and best >= _GAIN * accuracy else None
-
-
-def _trials(
-    top1: Classes, label: Classes, by_name: npt.NDArray[np.intp], class_orders: Mapping[str, Classes]
-) -> Iterator[tuple[str, float]]:
-    known = label >= 0
-    if known.all():
-        class_sorted = by_name[np.argsort(label[by_name], kind="stable")]
-        yield (
-            "rows sorted by class, read in the order of file names",
-            _share(top1 == label[class_sorted], known),
-        )
-        yield (
-            "rows in the order of file names, read as sorted by class",
-            _share(top1 == label[by_name], known),
-        )
-    for name, meaning in class_orders.items():
-        yield f"predicted classes given as {name}", _share(_mapped(meaning, top1) == label, known)
-        yield f"labels given as {name}", _share(top1 == _mapped(meaning, label), known)
-
-
-def _mapped(meaning: Classes, classes: Classes) -> Classes:
-    inside = (classes >= 0) & (classes < len(meaning))
-    mapped: Classes = np.where(inside, meaning[np.where(inside, classes, 0)], -2)
-    return mapped
-
-
-def _share(right: Bools, rows: Bools) -> float:
-    return int(np.count_nonzero(right & rows)) / max(int(np.count_nonzero(rows)), 1)

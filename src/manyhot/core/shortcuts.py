@@ -1,7 +1,7 @@
-"""Whether a prediction depends on what is beside the object: flips, gaps, balanced precision, controls.
+"""Shortcuts: whether predictions depend on a companion, by flips, gaps and balanced precision.
 
-`plan` gives the number of images to take a companion out of, or to put it into, so that a class no longer
-goes with it.
+`plan` returns the number of images from which to remove a companion, or to which to add it, so that it
+becomes independent of a class.
 
 References
 ----------
@@ -26,22 +26,23 @@ from manyhot.core.sets import NO, YES
 BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER = range(4)
 
 NO_SPLIT = -1
-"""Of an image of which one of the two classes is not known."""
+"""Code of an image on which the state of one of the two classes is unknown."""
 
 FREE = 0.5
-"""The least share of a control that must lie beside every object."""
+"""Minimum share of a control that is outside of all objects."""
 
 CAP = 19
-"""Altered images there may be for one that is not, in the smaller of the splits that they are added to."""
+"""Maximum number of altered images per original image, in the smaller of the splits to which they are
+added."""
 
-_NEAR = 0.02  # Of its size: places that differ by less are equally good.
-_GRID = 128  # Pixels of the longer side that places are looked for on: half a millisecond.
-_CHUNK = 125  # Resamples at once.
+_NEAR = 0.02  # Tolerance of places, as a share of the region's size: they are equally good.
+_GRID = 128  # Pixels of the longer side of the grid of places, which takes half a millisecond.
+_CHUNK = 125  # Resamples per block.
 
 
 @dataclass(frozen=True)
 class Estimated:
-    """A value, the ends of its 95 % interval, and how many images it rests on; NaN where there are none."""
+    """A value, the ends of its 95 % interval, and its number of images; NaN if there are none."""
 
     value: float
     lo: float
@@ -50,21 +51,21 @@ class Estimated:
 
 
 def split_by_pair(main: Ints, companion: Ints) -> npt.NDArray[np.int8]:
-    """Return which of the four splits of a pair each image is in.
+    """Return the split of each image, by the states of a pair of classes.
 
     Parameters
     ----------
     main, companion : ndarray of int, shape (n,)
-        The state of both classes: `YES`, `NO`, or not known.
+        The states of both classes: `YES`, `NO`, or unknown.
 
     Returns
     -------
     ndarray of int8, shape (n,)
         `BOTH`, `MAIN_ONLY`, `COMPANION_ONLY`, `NEITHER` or `NO_SPLIT`.
     """
-    found = np.where(main == YES, BOTH, COMPANION_ONLY) + np.where(companion == YES, 0, 1)
-    known = np.isin(main, (NO, YES)) & np.isin(companion, (NO, YES))
-    return np.where(known, found, NO_SPLIT).astype(np.int8)
+    split = np.where(main == YES, BOTH, COMPANION_ONLY) + np.where(companion == YES, 0, 1)
+    answered = np.isin(main, (NO, YES)) & np.isin(companion, (NO, YES))
+    return np.where(answered, split, NO_SPLIT).astype(np.int8)
 
 
 def share_with_interval(hits: Bools) -> Estimated:
@@ -76,7 +77,7 @@ def share_with_interval(hits: Bools) -> Estimated:
 
 
 def paired_difference(one: Bools, other: Bools) -> Estimated:
-    """Return the share of one less that of the other, of the same images.
+    """Return the difference of two shares of the same images, `one` minus `other`.
 
     Parameters
     ----------
@@ -84,8 +85,8 @@ def paired_difference(one: Bools, other: Bools) -> Estimated:
 
     References
     ----------
-    Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10: Wilson's intervals of both shares, joined
-    by the correlation of the two with a correction for continuity.
+    Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10: Wilson's intervals of both shares,
+    combined by their correlation with a continuity correction.
     """
     n = len(one)
     if not n:
@@ -109,10 +110,10 @@ def _correlation(one: Bools, other: Bools) -> float:
 
 
 def gap(predicted: Bools, splits: npt.NDArray[np.int8], one: int, other: int) -> Estimated:
-    """Return how much more often a class is predicted in one split than in another.
+    """Return the difference of the shares of images in two splits for which a class is predicted.
 
-    Of `BOTH` and `MAIN_ONLY` its absolute value is the recall gap of Plumb et al. 2022 (SPIRE), of
-    `COMPANION_ONLY` and `NEITHER` their hallucination gap.
+    For `BOTH` and `MAIN_ONLY`, its absolute value is the recall gap of Plumb et al. 2022 (SPIRE); for
+    `COMPANION_ONLY` and `NEITHER`, their hallucination gap.
 
     Parameters
     ----------
@@ -127,10 +128,10 @@ def gap(predicted: Bools, splits: npt.NDArray[np.int8], one: int, other: int) ->
 
 
 def balancing(splits: npt.NDArray[np.int8], counts: AnyFloats) -> AnyFloats:
-    """Return weights under which a companion is beside the main class as often as where that is absent.
+    """Return weights under which a companion is independent of the main class.
 
-    Half of the images with the main class have the companion, and half of those without it; how frequent the
-    main class is stays (Plumb et al. 2022: P(S | M) = P(S | not M) = 0.5).
+    Half of the images with the main class, and half of those without it, have the companion; the frequency of
+    the main class is unchanged (Plumb et al. 2022: P(S | M) = P(S | not M) = 0.5).
 
     Parameters
     ----------
@@ -141,7 +142,7 @@ def balancing(splits: npt.NDArray[np.int8], counts: AnyFloats) -> AnyFloats:
     Returns
     -------
     ndarray of float, shape (R, n)
-        NaN in resamples where one of the four splits is empty.
+        NaN in resamples with an empty split.
     """
     members = np.stack([splits == which for which in range(4)], axis=1).astype(counts.dtype)
     sums = counts @ members
@@ -155,8 +156,8 @@ def balancing(splits: npt.NDArray[np.int8], counts: AnyFloats) -> AnyFloats:
 def weighted_average_precision(score: AnyFloats, positive: Bools, weights: AnyFloats) -> Floats:
     """Return the average precision under each row of weights.
 
-    The sum of (R_i - R_{i-1}) P_i over the distinct scores, without interpolation, as in
-    ``sklearn.metrics.average_precision_score``. SPIRE interpolates a curve of 101 thresholds instead.
+    It is the sum of (R_i - R_{i-1}) P_i over the distinct scores, without interpolation, as in
+    ``sklearn.metrics.average_precision_score``. SPIRE interpolates a curve of 101 thresholds.
 
     Parameters
     ----------
@@ -167,7 +168,7 @@ def weighted_average_precision(score: AnyFloats, positive: Bools, weights: AnyFl
     Returns
     -------
     ndarray of float64, shape (R,)
-        NaN without a positive that counts.
+        NaN without positives of positive weight.
     """
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
@@ -182,7 +183,7 @@ def weighted_average_precision(score: AnyFloats, positive: Bools, weights: AnyFl
 
 @dataclass(frozen=True)
 class PairPrecision:
-    """The average precision of a class as images are, and on the balanced distribution of a pair."""
+    """The average precision of a class on the original images, and on the balanced distribution of a pair."""
 
     as_is: Estimated
     balanced: Estimated
@@ -190,7 +191,7 @@ class PairPrecision:
 
 @dataclass(frozen=True)
 class Resampled:
-    """Average precisions with intervals, of resamples that all pairs share.
+    """Average precisions with intervals, from resamples that all pairs share.
 
     Attributes
     ----------
@@ -202,11 +203,11 @@ class Resampled:
 
     @classmethod
     def of(cls, n: int, resamples: int, seed: int) -> Resampled:
-        """Draw n images so many times."""
+        """Draw n images `resamples` times."""
         return cls(draw_counts(n, resamples, np.random.default_rng([seed, n])))
 
     def precision(self, score: AnyFloats, splits: npt.NDArray[np.int8]) -> PairPrecision:
-        """Return the average precision of a class beside a companion, and its percentile interval.
+        """Return the average precision of a class with a companion, and its percentile interval.
 
         Parameters
         ----------
@@ -236,17 +237,17 @@ class Resampled:
 
 
 def place_control(removed: Bools, taken: Bools, rng: np.random.Generator) -> tuple[int, int] | None:
-    """Return how far to move a region so that it lies elsewhere: beside objects, as far as there is room.
+    """Return a shift of a region to another place, outside of objects as far as possible.
 
-    Of the places that cover the least of what is taken one is drawn. None where more than half of the region
-    would lie on what is taken at each of them.
+    The place is drawn from those that cover the least of `taken`. None if more than half of the region would
+    cover it at all places.
 
     Parameters
     ----------
     removed : ndarray of bool, shape (h, w)
         The region; not empty.
     taken : ndarray of bool, shape (h, w)
-        All objects, that of the region among them.
+        All objects, including that of the region.
     rng : Generator
 
     Returns
@@ -269,16 +270,16 @@ def place_control(removed: Bools, taken: Bools, rng: np.random.Generator) -> tup
 
 
 def moved(region: Bools, down: int, aside: int) -> Bools:
-    """Return a region that was moved; what leaves the image is gone."""
-    found = np.zeros_like(region)
+    """Return a shifted region, cut at the edges of the image."""
+    shifted = np.zeros_like(region)
     h, w = region.shape
     y, x = slice(max(down, 0), h + min(down, 0)), slice(max(aside, 0), w + min(aside, 0))
-    found[y, x] = region[max(-down, 0) : h - max(down, 0), max(-aside, 0) : w - max(aside, 0)]
-    return found
+    shifted[y, x] = region[max(-down, 0) : h - max(down, 0), max(-aside, 0) : w - max(aside, 0)]
+    return shifted
 
 
 def _covered(taken: Bools, shape: Bools) -> npt.NDArray[np.int64]:
-    """Return how many taken pixels a shape covers at each place within the image."""
+    """Return the number of taken pixels that a shape covers at each place within the image."""
     from scipy.signal import fftconvolve
 
     counted = fftconvolve(taken.astype(float), shape[::-1, ::-1].astype(float), mode="valid")
@@ -291,15 +292,15 @@ def _extent(region: Bools, across: int) -> tuple[int, int]:
 
 
 def _inside(region: Bools, across: int, way: int) -> int:
-    """Return a way that keeps a region in the image: of a coarse grid it may lead some pixels out."""
+    """Return a shift that keeps a region in the image; a shift by the coarse grid may be some pixels off."""
     first, last = _extent(region, across)
     return min(max(way, -first), int(region.shape[0 if across else 1]) - last)
 
 
 def rank(difference_lo: Floats, value: Floats) -> npt.NDArray[np.intp]:
-    """Return the order in which pairs are told: by the lower end of the difference to the control.
+    """Return the order of pairs, by descending lower end of the difference to the control.
 
-    Few images have wide intervals, and do not lead. Equal ones go by value; NaN comes last.
+    Pairs with few images have wide intervals, and are not first. Ties are broken by value; NaN is last.
     """
     keys = [np.where(np.isnan(x), -np.inf, x) for x in (value, difference_lo)]
     return np.asarray(np.lexsort([-k for k in keys]))
@@ -307,20 +308,20 @@ def rank(difference_lo: Floats, value: Floats) -> npt.NDArray[np.intp]:
 
 @dataclass(frozen=True)
 class BalancePlan:
-    """What to add to the images of a pair, in images.
+    """The number of altered images to add for a pair.
 
     Attributes
     ----------
     adds : bool
-        Whether the companion is put into images, as it is beside the class less often than elsewhere; else it
-        is taken out.
+        Whether the companion is added to images, because it is less frequent with the class than without;
+        otherwise, it is removed.
     amount : float
-        Altered images that are added to each of two splits. Taken out: images with the class alone, and with
-        the companion alone. Put in: images with both, and with the companion alone.
+        Number of altered images to add to each of two splits. By removing the companion: images with only the
+        class, and with only the companion. By adding it: images with both, and with only the companion.
     uncapped : float
-        The same without caps: where both are independent of each other.
+        The same without caps, which makes both classes independent.
     before, after : float
-        How much more often the companion is beside the class than where that is absent, in shares of images.
+        Share of images with the companion among those with the class, minus the share among those without.
     """
 
     adds: bool
@@ -333,48 +334,48 @@ class BalancePlan:
 def plan(
     both: float, main_only: float, companion_only: float, neither: float, *, capped: bool = True
 ) -> BalancePlan:
-    """Return how many altered images make a companion independent of a class.
+    """Return the number of altered images that make a companion independent of a class.
 
-    With b, m, s and n images in the four splits, d are added to two of them so that the odds ratio is 1.
-    Taken out of images with both: ``b n = (m + d)(s + d)``. Put into images without:
-    ``(b + d) n = m (s + d)``, which no d solves where ``m >= n``.
+    With b, m, s and n images in the four splits, d images are added to two of them so that the odds ratio is
+    1. If the companion is removed from images with both: ``b n = (m + d)(s + d)``. If it is added to images
+    without it: ``(b + d) n = m (s + d)``, which has no solution for ``m >= n``.
 
     Parameters
     ----------
     both, main_only, companion_only, neither : float
-        Training images in each split.
+        Number of training images in each split.
     capped : bool
-        As published, d is at most the images that there are to alter, and `CAP` times the smaller of the
-        splits that counterfactuals are set against; the second cap is left out where that split is empty, as
-        it would forbid all. False: neither holds, and an image counts more than once.
+        Whether to cap d as published: at the number of images that can be altered, and at `CAP` times the
+        smaller of the opposite splits. The second cap is omitted if that split is empty. Without caps, an
+        image may be used several times.
 
     Returns
     -------
-    Plan
-        Its amount is 0 where nothing can be done, or nothing needs to be.
+    BalancePlan
+        Its amount is 0 if nothing can or need be done.
     """
     b, m, s, n = both, main_only, companion_only, neither
     adds = b * n < m * s
     if adds:
-        wanted = (m * s - b * n) / (n - m) if n > m else math.inf
+        solution = (m * s - b * n) / (n - m) if n > m else math.inf
         caps: tuple[float, ...] = (m, n, CAP * min(b, s) or math.inf)
     else:
-        wanted = (math.hypot(m - s, 2 * math.sqrt(b * n)) - m - s) / 2
+        solution = (math.hypot(m - s, 2 * math.sqrt(b * n)) - m - s) / 2
         caps = (b, CAP * min(m, s) or math.inf)
-    amount = min(wanted, *caps) if capped else wanted
+    amount = min(solution, *caps) if capped else solution
     if math.isinf(amount):
         amount = 0.0
     to = (b + amount, m, s + amount, n) if adds else (b, m + amount, s + amount, n)
-    return BalancePlan(adds, amount, wanted, dependence((b, m, s, n)), dependence(to))
+    return BalancePlan(adds, amount, solution, dependence((b, m, s, n)), dependence(to))
 
 
 def dependence(counts: Sequence[float]) -> float:
-    """Return the share of images with the companion beside the class, less that where the class is absent.
+    """Return the share of images with the companion, among those with the class minus among those without.
 
     Parameters
     ----------
     counts : sequence of float
-        Images with both, the class alone, the companion alone, neither.
+        Number of images with both, only the class, only the companion, and neither.
     """
     both, main_only, companion_only, neither = counts
     inside, outside = both + main_only, companion_only + neither

@@ -1,4 +1,4 @@
-"""From scores to probabilities: in blocks, so that no second matrix of all scores is made, and checked."""
+"""Checked probabilities from scores, in blocks, so that there is no second matrix of all scores."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from manyhot.core.array_types import AnyFloats, Floats, Floats32, Ints
 from manyhot.errors import InputError
 
 ROWS = 256
-"""Images worked on at once: 1 MB of float32 scores of 1,000 classes stays in the second-level cache."""
+"""Images per block: 1 MB of float32 scores of 1,000 classes fits the second-level cache."""
 
 SLACK = 0.02
-"""How far above 1 a probability or a sum of them may be: half precision rounds a logit of 64 by 1/64."""
+"""Tolerance of probabilities and their sums above 1: half precision rounds a logit of 64 by 1/64."""
 
 Name = Callable[[int], str]
 
@@ -24,17 +24,17 @@ def log_totals(scores: AnyFloats, shift: AnyFloats, name: Name) -> Floats:
     Parameters
     ----------
     scores : ndarray of float16 or float32, shape (n, C)
-        Logits. One of minus infinity is a probability of 0.
+        Logits; minus infinity is a probability of 0.
     shift : ndarray of float, shape (n,)
-        What is taken off each row first: its highest logit. A row in which it is not, so that exponentials
-        overflow, has that looked for.
+        Number subtracted from each row, usually its highest logit. If exponentials of a row overflow, its
+        highest logit is used.
     name : callable
-        What a row is called in messages.
+        Returns the name of a row in messages.
 
     Raises
     ------
     InputError
-        If a row holds NaN or infinity, or nothing but minus infinity.
+        If a row holds NaN or infinity, or only minus infinity.
     """
     totals = np.empty(len(scores))
     buffer = np.empty((min(ROWS, len(scores)), scores.shape[1]), np.float32)
@@ -48,7 +48,7 @@ def log_totals(scores: AnyFloats, shift: AnyFloats, name: Name) -> Floats:
     bad = ~np.isfinite(totals)
     if bad.any():
         raise InputError(
-            "Logits without a softmax: a row holds NaN, infinity, or nothing but minus infinity.",
+            "The logits have no softmax: a row holds NaN, infinity, or only minus infinity.",
             where=name(int(np.argmax(bad))),
             got=f"{np.count_nonzero(bad):,} of {len(bad):,} rows",
             allowed="finite logits; minus infinity for a class that is ruled out",
@@ -59,11 +59,11 @@ def log_totals(scores: AnyFloats, shift: AnyFloats, name: Name) -> Floats:
 
 def _log_sums(rows: AnyFloats, shift: AnyFloats, buffer: Floats32) -> Floats:
     part = buffer[: len(rows)]
-    # What is not finite is seen in the sums: inf - inf is NaN, and so on.
+    # Values that are not finite make the sums NaN or infinite.
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         np.subtract(rows, shift[:, None], out=part, dtype=np.float32)
         np.exp(part, out=part)
-        # Added up in float64, the order of classes does not show.
+        # Sums in float64 do not depend visibly on the order of classes.
         return np.asarray(shift + np.log(part.sum(axis=1, dtype=np.float64)))
 
 
@@ -96,89 +96,91 @@ def blocks(
 
 
 def check_sums(scores: AnyFloats, name: Name) -> None:
-    """Refuse probabilities of all classes that do not add up to 1.
+    """Check that the probabilities of all classes add up to 1.
 
     Raises
     ------
     InputError
-        Then, and as `blocks`.
+        If they do not, or a number is not a probability.
     """
     parts = (part.sum(axis=1, dtype=np.float64) for _, part in blocks(scores, "", None, name))
-    found = np.concatenate([np.empty(0), *parts])
-    off = np.abs(found - 1) > SLACK
+    sums = np.concatenate([np.empty(0), *parts])
+    off = np.abs(sums - 1) > SLACK
     if off.any():
         row = int(np.argmax(off))
         raise InputError(
             "The probabilities of an image do not add up to 1.",
             where=name(row),
-            got=f"{found[row]:g}, and {np.count_nonzero(off):,} of {len(off):,} images like it",
-            allowed=f"1, give or take {SLACK}",
-            do="for scores that stand for each class alone, as sigmoids do, use ece_set, brier_set, "
+            got=f"{sums[row]:g}; {np.count_nonzero(off):,} of {len(off):,} images are affected",
+            allowed=f"1 ± {SLACK}",
+            do="for scores of independent classes, such as sigmoids, use ece_set, brier_set, "
             "classwise_ece_set or isotonic calibration",
         )
 
 
 def check_lists(listed: AnyFloats, name: Name) -> None:
-    """Refuse probabilities of the best classes, shape (n, k), that are none or add up to more than 1.
+    """Check the probabilities of top classes, shape (n, k).
 
     Raises
     ------
     InputError
+        If a number is not a probability, or those of an image add up to more than 1.
     """
     bad = ~((listed >= 0) & (listed <= 1 + SLACK))
     if bad.any():
         row, place = np.argwhere(bad)[0]
         raise not_a_probability(float(listed[row, place]), name(int(row)))
-    found = listed.sum(axis=1, dtype=np.float64)
-    row = int(np.argmax(found)) if len(found) else 0
-    if len(found) and found[row] > 1 + SLACK:
+    sums = listed.sum(axis=1, dtype=np.float64)
+    row = int(np.argmax(sums)) if len(sums) else 0
+    if len(sums) and sums[row] > 1 + SLACK:
         raise InputError(
             "The probabilities of an image add up to more than 1.",
             where=name(row),
-            got=f"{found[row]:g}",
-            allowed=f"at most 1, give or take {SLACK}",
-            do="say what the scores are: logit, probability or score; logsumexp is over all classes",
+            got=f"{sums[row]:g}",
+            allowed=f"at most 1 + {SLACK}",
+            do="declare the kind of the scores: logit, probability or score; logsumexp is over all classes",
         )
 
 
 def check_possible(logits: AnyFloats, image: Ints, classes: Ints, name: Name) -> None:
-    """Refuse logits of classes that are right, shape (m,), that are minus infinity.
+    """Check the logits of right classes, shape (m,).
 
     Raises
     ------
     InputError
+        If a logit is minus infinity.
     """
     ruled_out = np.isneginf(logits)
     if ruled_out.any():
         row = int(np.argmax(ruled_out))
         raise InputError(
-            "A class that is right has a logit of minus infinity: its likelihood is 0.",
+            "A right class has a logit of minus infinity, so its likelihood is 0.",
             where=f"{name(int(image[row]))}, class {classes[row]}",
             got=f"{np.count_nonzero(ruled_out):,} such cells",
             allowed="finite logits of the classes in the labels",
-            do="predict over all classes that the labels have",
+            do="predict over all classes of the labels",
         )
 
 
 def log_probability(stored: AnyFloats) -> Floats:
-    """Return the logarithms of stored probabilities, of their shape.
+    """Return the logarithms of stored probabilities, with the same shape.
 
-    A 0 is what rounding makes of less than a type can hold: it counts as the least that half precision holds,
-    or as the least normal number of single precision.
+    A 0 is a rounded small number: it counts as the smallest number of half precision, or as the smallest
+    normal number of single precision.
     """
     least = 2.0**-24 if stored.dtype == np.float16 else 2.0**-126
     return np.asarray(np.log(np.maximum(stored.astype(np.float64), least)))
 
 
 def checked(probability: AnyFloats, name: Name) -> Floats:
-    """Return one probability a row, shape (n,), cut to 1 where rounding took it above.
+    """Return one probability per row, shape (n,), clipped to 1.
 
-    They are rounded to float32: equal rows then tie, in whatever order their sums were taken.
+    They are rounded to float32, so that equal rows tie, whatever the order of their sums.
 
     Raises
     ------
     InputError
-        If one is not within 0 and 1.
+        If a number is not within 0 and 1.
     """
     bad = ~((probability >= 0) & (probability <= 1 + SLACK))
     if bad.any():
@@ -188,12 +190,12 @@ def checked(probability: AnyFloats, name: Name) -> Floats:
 
 
 def not_a_probability(value: float, where: str) -> InputError:
-    """Return the error for scores that are no probabilities, though they are said to be or to give some."""
+    """Return the error for scores that are not probabilities, although they are declared to yield some."""
     return InputError(
         "A probability is not between 0 and 1.",
         where=where,
         got=f"{value:g}",
         allowed="0 to 1",
-        do="say what the scores are: logit, probability or score; a list of logits needs logsumexp over "
-        "all classes",
+        do="declare the kind of the scores: logit, probability or score; a list of logits needs logsumexp "
+        "over all classes",
     )

@@ -12,7 +12,8 @@ import pyarrow as pa
 
 from manyhot.command import command
 from manyhot.console import counts, table_lines
-from manyhot.core.calibration import COVERS, RANGE, check_alpha, check_softmax
+from manyhot.core.calibration import RANGE, check_softmax
+from manyhot.core.conformal import COVERS, check_alpha
 from manyhot.core.sets import Case
 from manyhot.data.inputs import (
     READING,

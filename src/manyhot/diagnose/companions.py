@@ -16,8 +16,8 @@ from manyhot import tables
 from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
-from manyhot.core.cooccurrence import Beside, ClassPairs, difference_of_means, permutation_p
-from manyhot.core.resampling import holm
+from manyhot.core.cooccurrence import ClassPairs, CompanionImages, difference_of_means, permutation_p
+from manyhot.core.model_pairs import holm
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -34,7 +34,7 @@ from manyhot.parameters import AtLeast, Count, Probability, Was
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Row, Tables, in_points, listing, percent, rows_of
 from manyhot.report.listings import Head
-from manyhot.report.words import called, counted
+from manyhot.report.text import counted, title_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, schema
 from manyhot.tables.columns import COUNT, INT, ITS, REAL, TEXT, bounds, interval
@@ -259,7 +259,9 @@ class _Judge:
         self.pairs = _ordered(self.together, self.names)
         main, companion = self.pairs["main"], self.pairs["companion"]
         self.tested = self.pairs["both"] >= self.min_images
-        self.beside = Beside.of(self.sets, main, companion, labelled=self.labelled, rest=self.unasked)
+        self.beside = CompanionImages.of(
+            self.sets, main, companion, labelled=self.labelled, rest=self.unasked
+        )
         self.few = replace(self.beside, main=main[self.tested], companion=companion[self.tested])
         # Of all models: how many found each class of each image, and whether all were asked.
         self._found = np.zeros(len(self.beside.rows))
@@ -351,7 +353,7 @@ def _ordered(pairs: ClassPairs, names: Sequence[str]) -> dict[str, npt.NDArray[A
 
 
 def _measured(
-    beside: Beside, values: Floats, known: npt.NDArray[np.bool_], tested: npt.NDArray[np.bool_]
+    beside: CompanionImages, values: Floats, known: npt.NDArray[np.bool_], tested: npt.NDArray[np.bool_]
 ) -> Columns:
     """Return columns of recall with and without, and of their difference."""
     values = np.where(known, values, 0)
@@ -471,7 +473,7 @@ def _companion(r: Row) -> tuple[str, ...]:
     return (
         r["main_name"],
         r["companion_name"],
-        called(r["dataset"]),
+        title_of(r["dataset"]),
         f"{r['both']:,}",
         f"{r['lift']:,.1f}",
         percent(r["recall_with"]),

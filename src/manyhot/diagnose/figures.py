@@ -25,7 +25,7 @@ from manyhot.evaluate.report.figures.panel import (
 from manyhot.evaluate.report.figures.scatter import Side
 from manyhot.report.chapter import testable
 from manyhot.report.figure import Figure
-from manyhot.report.words import called, counted
+from manyhot.report.text import counted, title_of
 
 MOST = 20
 """Pairs that are drawn of a model and a fill."""
@@ -158,7 +158,7 @@ def _corruption(dataset: str, model: str, rows: Sequence[Row]) -> Figure:
         name,
         "corruptions",
         dataset,
-        f"What corruption costs, {model}, {called(dataset)}",
+        f"What corruption costs, {model}, {title_of(dataset)}",
         "Points of accuracy lost against the pictures as they are, by kind and severity of the corruption. "
         "Where the right panel is paler than the left, part of the loss is labels that are missing.",
         f"The most is lost to {_plain(worst['kind'])} at severity {worst['severity']}: "

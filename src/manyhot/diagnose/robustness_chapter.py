@@ -11,7 +11,7 @@ from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Row, Tables, in_points, listing, rows_of, with_ends
 from manyhot.report.figure import Figure
 from manyhot.report.listings import Head, Listing
-from manyhot.report.words import called
+from manyhot.report.text import title_of
 
 
 @register("chapter", "corruptions", tables=("robustness", "losses", "corruption_errors"))
@@ -51,7 +51,7 @@ def robustness_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
 
 def _loss(r: Row) -> tuple[str, ...]:
     return (
-        called(r["base"]),
+        title_of(r["base"]),
         _destination(r),
         r["model"] or f"mean of {r['n_models']:,}",
         r["metric"],
@@ -62,7 +62,7 @@ def _loss(r: Row) -> tuple[str, ...]:
 
 
 def _destination(r: Row) -> str:
-    name = called(r["dataset"])
+    name = title_of(r["dataset"])
     if r["kind"] is not None:
         return f"{name}, {r['kind'].replace('_', ' ')}"
     return f"{name}, all kinds" if r["base"] == r["dataset"] else name

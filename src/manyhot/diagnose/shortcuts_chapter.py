@@ -30,7 +30,7 @@ from manyhot.report.chapter import (
 )
 from manyhot.report.figure import Figure
 from manyhot.report.listings import Head, Listing
-from manyhot.report.words import counted
+from manyhot.report.text import counted
 
 
 @register("chapter", "shortcuts", tables=("shortcuts", "shortcut_examples"))

@@ -12,14 +12,8 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.core.estimates import Ratio
-from manyhot.core.resampling import (
-    Bootstrap,
-    Cells,
-    compare_pairs,
-    paired_errors,
-    percentile_interval,
-    wilson_interval,
-)
+from manyhot.core.model_pairs import compare_pairs, paired_errors
+from manyhot.core.resampling import Bootstrap, Cells, percentile_interval, wilson_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.evaluate.results import Number, pair_rows
 from manyhot.evaluate.slices import ALL, Slices

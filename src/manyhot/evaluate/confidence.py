@@ -17,17 +17,14 @@ from manyhot.core.calibration import (
     FitLabels,
     Tail,
     calibrated,
-    check_listed,
-    countable,
     fit_isotonic,
     fit_temperature,
     fit_temperature_of_all,
-    fit_threshold,
     fit_vector,
     mass_target,
     nothing_to_fit,
-    predict_sets,
 )
+from manyhot.core.conformal import check_listed, countable, fit_threshold, predict_sets
 from manyhot.core.reliability import BINS, Outcomes, against_label, against_set
 from manyhot.core.resampling import wilson_interval
 from manyhot.core.sets import Case, LabelSets
@@ -305,7 +302,7 @@ def _rows_of(predictions: Predictions, rows: npt.NDArray[np.int64]) -> Predictio
 
 
 def _cooled_lists(new: Predictions, fitted: Case, rest: Case, to: str) -> tuple[Predictions, float]:
-    """Return lists of the best classes at the temperature of the others, and that temperature."""
+    """Return lists of top classes at the temperature of the others, and that temperature."""
     assert fitted.listed is not None  # for the type checker
     assert rest.listed is not None
     check_listed(fitted)

@@ -15,7 +15,8 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList
-from manyhot.core.sets import NO_LABEL, Case, LabelSets, explain_order, top_k
+from manyhot.core.order_check import explain_order
+from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
 from manyhot.errors import InputError, OrderError
 from manyhot.registry import Entry
 from manyhot.tables import Alignment, Images, Labels, Predictions, one_chunk
@@ -249,7 +250,7 @@ def _kind_of_scores(predictions: Predictions) -> str:
     if predictions.is_dense:
         return "they are dense"
     known = predictions.score_kind == "probability" or predictions.logsumexp is not None
-    return "they are lists of the top classes" if known else "they are lists of logits without logsumexp"
+    return "they are lists of top classes" if known else "they are lists of logits without logsumexp"
 
 
 def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Iterator[tuple[str, int, str]]:

@@ -1,8 +1,8 @@
-"""Foreign files to our tables and back, one file a format.
+"""Reading and writing files of other tools, one module per format.
 
-A format is a registered reader with three facts about it: what it `holds` (one of `HOLDS`), the `suffixes` of
-its files, of which `FOLDER` stands for folders, and whether a given file `matches`. A fourth is optional:
-`absent`, the files of its kind that cannot be had, and why.
+A format is a registered reader with three properties: what it `holds` (one of `HOLDS`), the `suffixes` of its
+files, with `FOLDER` for folders, and a function `matches`, which decides whether a file has the format. A
+fourth is optional: `absent`, files that are not available, with the reason.
 """
 
 from __future__ import annotations
@@ -44,18 +44,20 @@ def read_labels(path: PathLike, *, classes: ClassList | None = None, format: str
     Parameters
     ----------
     path : path-like
-        A file, or a folder for the formats that are folders: images in class folders, saved data sets.
+        A file, or a folder for formats such as images in class folders and saved data sets.
     classes : ClassList, optional
-        The class list that the file is over. By default what the file tells; else ``imagenet1k`` is assumed
-        for keys, names and the number of classes, and nothing is claimed about which list it is.
+        The class list of the file. By default, the one that the file declares. If it declares none,
+        ``imagenet1k`` is used for keys, names and the number of classes, and the class list counts as
+        unknown.
     format : str, optional
-        A registered format, with options where it has any, as in ``chen(threshold=0.9)``; found out from the
-        file by default.
+        A registered format, possibly with options, such as ``chen(threshold=0.9)``; detected from the file by
+        default.
 
     Raises
     ------
     InputError
-        If the file is absent, truncated, of no known format, or its content breaks the labels table.
+        If the file is missing, truncated or of no known format, or if its content does not fit the labels
+        table.
     """
     labels = _read(path, "labels", format, classes=classes)
     assert isinstance(labels, Labels)
@@ -63,7 +65,7 @@ def read_labels(path: PathLike, *, classes: ClassList | None = None, format: str
 
 
 def read_images(path: PathLike, *, classes: ClassList | None = None, format: str | None = None) -> Images:
-    """Read an images table, or the row order of predictions: data-set JSON, CSV, Parquet or a list of ids.
+    """Read images, or the row order of predictions, from data-set JSON, CSV, Parquet or a list of ids.
 
     Raises
     ------
@@ -89,44 +91,43 @@ def read_predictions(
     ----------
     path : path-like
     rows : Images or path-like, optional
-        The image of each row, for files that hold arrays alone.
+        The image of each row, for files that hold only arrays.
     classes : ClassList, optional
-        The class list that the predictions are over; by default as in `read_labels`.
+        The class list of the predictions; by default as in `read_labels`.
     scores : {"logit", "probability", "score"}, optional
-        What scores are, where the file does not tell.
+        The kind of scores, if the file does not declare it.
     format : str, optional
-        A registered format; found out from the file by default.
+        A registered format; detected from the file by default.
 
     Raises
     ------
     InputError
-        As in `read_labels`; also if a file of arrays comes without `rows`.
+        As in `read_labels`; also if a file of arrays has no `rows`.
     """
     if rows is not None and not isinstance(rows, Images):
         rows = read_images(rows, classes=classes)
-    found = _read(path, "predictions", format, classes=classes, rows=rows, scores=scores)
-    assert isinstance(found, Predictions)
-    return found
+    predictions = _read(path, "predictions", format, classes=classes, rows=rows, scores=scores)
+    assert isinstance(predictions, Predictions)
+    return predictions
 
 
 def read_results(path: PathLike, *, dataset: str | None = None, format: str | None = None) -> Results:
-    """Read numbers of models: timm's tables, our results as Parquet or CSV, or a folder of an evaluation.
+    """Read results of models: timm's tables, a results table as Parquet or CSV, or an evaluation's folder.
 
     Parameters
     ----------
     path : path-like
-        A folder is read with the pairs, samples and models that lie in it.
+        A folder is read with its tables of pairs, samples and models.
     dataset : str, optional
-        Which data set the numbers are on, where neither the file nor its name tells. Of a table that tells,
-        the rows to keep.
+        The data set of the results, if neither the file nor its name declares it. If the table declares data
+        sets, the one whose rows are read.
     format : str, optional
-        A registered format; found out from the file by default.
+        A registered format; detected from the file by default.
 
     Raises
     ------
     InputError
-        As in `read_labels`; also if it is not known which data set the numbers are on, or how many images
-        that has.
+        As in `read_labels`; also if the data set, or its number of images, is unknown.
     """
     results = _read(path, "results", format, dataset=dataset)
     assert isinstance(results, Results)
@@ -134,7 +135,7 @@ def read_results(path: PathLike, *, dataset: str | None = None, format: str | No
 
 
 def read_findings(path: PathLike, *, format: str | None = None) -> pa.Table:
-    """Read a findings table: published mistakes of models, or our own Parquet.
+    """Read a findings table: published mistakes of models, or manyhot's own Parquet.
 
     Raises
     ------
@@ -154,15 +155,15 @@ def read_votes(path: PathLike, *, classes: ClassList | None = None, format: str 
     classes : ClassList, optional
         As in `read_labels`.
     format : str, optional
-        A registered format, with options where it has any, as in ``crowd-kit(separator='|')``; found out from
-        the file by default.
+        A registered format, possibly with options, such as ``crowd-kit(separator='|')``; detected from the
+        file by default.
 
     Raises
     ------
     InputError
         As in `read_labels`.
     MatchError
-        A rater answers a question twice, and nothing tells which answer is the later one.
+        If a rater answers a question twice, and it is unknown which answer is the later one.
     """
     votes = _read(path, "votes", format, classes=classes)
     assert isinstance(votes, Votes)
@@ -170,7 +171,7 @@ def read_votes(path: PathLike, *, classes: ClassList | None = None, format: str 
 
 
 def read_golden(path: PathLike, *, classes: ClassList | None = None, format: str | None = None) -> Golden:
-    """Read experts' answers from any registered format, with raters' where these lie beside.
+    """Read experts' answers from any registered format, with the raters' answers if these are beside them.
 
     Raises
     ------
@@ -194,19 +195,19 @@ def read_objects(
     Parameters
     ----------
     path : path-like
-        Our own table; a table with a box a row; COCO's instances as JSON; a folder of PASCAL VOC.
+        An objects table; a table with one box per row; COCO's instances as JSON; a folder of PASCAL VOC.
     classes : ClassList, optional
-        The class list to count in; by default that of the file.
+        The class list of the returned class ids; by default that of the file.
     masks : path-like, optional
-        Semantic masks: PNGs in a folder, called like the images, or a table with ``image_id`` and a column of
-        bytes, ``mask_png`` or ``mask``. A pixel holds 0 for background, ``class_id + 1``, or 255 for unknown.
+        Semantic masks: a folder of PNGs named after the images, or a table with ``image_id`` and a column of
+        bytes, ``mask_png`` or ``mask``. A pixel is 0 for background, ``class_id + 1``, or 255 for unknown.
     format : str, optional
-        A registered format; found out from the file by default.
+        A registered format; detected from the file by default.
 
     Raises
     ------
     InputError
-        As in `read_labels`; or a class is not in the list.
+        As in `read_labels`; also if a class is not in the list.
     """
     from manyhot.formats.objects import with_masks
 
@@ -222,12 +223,12 @@ def read_masks(path: PathLike, images: Iterable[str]) -> dict[str, bytes | Path]
     ----------
     path : path-like
     images : iterable of str
-        Ids of the images that masks are looked for of.
+        Ids of the images.
 
     Raises
     ------
     InputError
-        There is nothing, or it holds no masks.
+        If the path does not exist or holds no masks.
     """
     from manyhot.formats.objects import masks_of
 
@@ -248,7 +249,7 @@ def read_proposals(
 
 
 def read_classes(name_or_path: PathLike) -> ClassList:
-    """Read a class list: a built-in one by name, or a file with one key a line, or with ``key`` and ``name``.
+    """Read a class list: a built-in one by name, a file with one key per line, or a table with ``key``.
 
     Raises
     ------
@@ -263,7 +264,7 @@ def read_classes(name_or_path: PathLike) -> ClassList:
 
 
 def detect(path: PathLike, holds: Iterable[str] = HOLDS) -> registry.Entry | None:
-    """Return the format of a file or folder among those that hold one of `holds`, or None."""
+    """Return the format of a file or folder, of those that hold any of `holds`; None if there is none."""
     path = Path(path)
     suffix = FOLDER if path.is_dir() else path.suffix.lower()
     for name in registry.names("format"):
@@ -275,19 +276,19 @@ def detect(path: PathLike, holds: Iterable[str] = HOLDS) -> registry.Entry | Non
 
 
 def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
-    """Return the predictions files among `paths`; folders are searched, other files in them passed over.
+    """Return the prediction files in `paths`; of folders, those inside, without other files.
 
     Raises
     ------
     InputError
         If a path does not exist or a folder holds no predictions.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
             raise InputError("The file does not exist.", where=path)
         if not path.is_dir():
-            found.append(path)
+            files.append(path)
             continue
         with reading(path):
             inside = [p for p in sorted(path.iterdir()) if p.is_file() and detect(p, ("predictions",))]
@@ -295,29 +296,29 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
             raise InputError(
                 "The folder holds no predictions.", where=path, allowed=", ".join(_suffixes("predictions"))
             )
-        found += inside
-    return list(dict.fromkeys(found))
+        files += inside
+    return list(dict.fromkeys(files))
 
 
 def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any:
     path = Path(path)
     with reading(path):
         _check_there(path, holds)
-        entry = detect(path, (holds,)) if format is None else _asked_for(format, holds, path)
+        entry = detect(path, (holds,)) if format is None else _entry_of(format, holds, path)
         if entry is None:
             if path.suffix.lower() in (".csv", ".tsv") and not path.stat().st_size:
                 raise InputError("The file is empty.", where=path, do="make or fetch it again")
             check_whole(path)
             raise _unreadable(path, holds)
-        found = entry(path, **options)
-        _check_text(found)
-    if not len(found):
+        content = entry(path, **options)
+        _check_text(content)
+    if not len(content):
         raise InputError("The file has no rows.", where=path)
-    return found
+    return content
 
 
 def _check_text(content: Any) -> None:
-    """Refuse text that is not UTF-8, which Parquet readers pass on unseen."""
+    """Raise an error for text that is not UTF-8, which Parquet readers do not check."""
     if isinstance(content, Golden):
         return _check_text(content.experts)
     if isinstance(content, Votes):
@@ -346,7 +347,7 @@ def _check_there(path: Path, holds: str) -> None:
     raise InputError("The file does not exist.", where=path, got=why[0] if why else None)
 
 
-def _asked_for(format: str, holds: str, path: Path) -> registry.Entry:
+def _entry_of(format: str, holds: str, path: Path) -> registry.Entry:
     entry = registry.get("format", format)
     if entry.about["holds"] != holds:
         raise InputError(
@@ -368,7 +369,7 @@ def _asked_for(format: str, holds: str, path: Path) -> registry.Entry:
 
 
 def _columns(path: Path) -> str:
-    """Return the columns of a table that is in no known format, for a message."""
+    """Return the columns of a table of unknown format, for a message."""
     from manyhot.formats.tabular import column_names
 
     names = column_names(path) if path.suffix.lower() in (".csv", ".tsv", ".parquet") else []
@@ -381,7 +382,7 @@ def _unreadable(path: Path, holds: str) -> InputError:
     if other:
         got, do = (
             f"{other.about['holds']} ({other.name})",
-            f"give it where {other.about['holds']} are asked for",
+            f"pass it as {other.about['holds']}",
         )
     elif path.is_dir():
         got, do = "a folder of no known format", None

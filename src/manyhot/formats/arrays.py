@@ -28,13 +28,13 @@ SCORES = {
     "scores": "score",
 }
 ID_ARRAYS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
-"""Names of arrays in an ``.npz`` file that say what an array is."""
+"""Names of arrays in an ``.npz`` file and their meaning."""
 
 
 def damages() -> tuple[type[Exception], ...]:
-    """Return what is raised at a damaged file of arrays."""
-    # RuntimeError where a member is encrypted or packed in an unknown way; the others at headers of arrays,
-    # which are written in Python.
+    """Return the exceptions that damaged files of arrays raise."""
+    # RuntimeError for a member that is encrypted or compressed in an unknown way; the others for headers of
+    # arrays, which are Python literals.
     more = (ValueError, TypeError, KeyError, SyntaxError, tokenize.TokenError, RuntimeError, OverflowError)
     return (*broken(), *more)
 
@@ -44,7 +44,7 @@ def _always(_: Path) -> bool:
 
 
 def members(path: Path) -> frozenset[str]:
-    """Return the names of the arrays in an ``.npz`` file; none if it is broken, which its reader reports."""
+    """Return the names of the arrays in an ``.npz`` file; none if it is damaged, which its reader reports."""
     try:
         with zipfile.ZipFile(path) as archive:
             return frozenset(name.removesuffix(".npy") for name in archive.namelist())
@@ -53,7 +53,7 @@ def members(path: Path) -> frozenset[str]:
 
 
 def _npz_matches(path: Path) -> bool:
-    # ReaL's files of raters' answers and scores are archives of a tensor too.
+    # ReaL's files of raters' answers and scores are also archives of a tensor.
     return not members(path) >= {"tensor", "info"}
 
 
@@ -89,7 +89,7 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
     """
     try:
         with path.open("rb") as file, warnings.catch_warnings():
-            # NumPy warns about headers that Python 2 wrote, which it reads all the same.
+            # NumPy warns about headers that Python 2 wrote, but reads them.
             warnings.simplefilter("ignore", UserWarning)
             loaded = np.load(file, allow_pickle=False)
             named = {"": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
@@ -110,7 +110,7 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def is_text(array: npt.NDArray[np.str_]) -> bool:
-    """Return whether all characters exist: NumPy itself takes any 32 bits for one."""
+    """Return whether all characters exist; NumPy accepts any 32 bits as a character."""
     points = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).ravel().view(np.uint32)
     return not ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any()
 
@@ -128,7 +128,7 @@ def _predictions(
         array = array[:, None]
     if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise InputError(
-            "The array is not one row of numbers an image.",
+            "The array does not have one row of numbers per image.",
             where=path,
             got=f"shape {array.shape} of {array.dtype}",
             allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",
@@ -173,15 +173,15 @@ def _as_int32(array: npt.NDArray[Any]) -> npt.NDArray[np.int32]:
 
 def _main_array(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[str, npt.NDArray[Any]]:
     numeric = {name: a for name, a in arrays.items() if a.dtype.kind in "iuf"}
-    known = [n for n in numeric if n in SCORES] or [n for n in numeric if n in RANKS] or list(numeric)
-    if len(known) != 1:
+    names = [n for n in numeric if n in SCORES] or [n for n in numeric if n in RANKS] or list(numeric)
+    if len(names) != 1:
         raise InputError(
-            "It is not clear which array holds the predictions.",
+            "The array of predictions is ambiguous.",
             where=path,
             got=", ".join(arrays) or "no arrays",
             allowed=f"one of {', '.join([*RANKS, *SCORES])}",
         )
-    return known[0], numeric[known[0]]
+    return names[0], numeric[names[0]]
 
 
 def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None) -> pa.Array:
@@ -192,7 +192,7 @@ def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None
         raise InputError(
             "The file does not say which image each row is.",
             where=path,
-            do="give the row order with --rows: a data-set JSON, a CSV with image_id, or a list of ids",
+            do="pass the row order with --rows: a data-set JSON, a CSV with image_id, or a list of ids",
         )
     return rows.image_id
 
@@ -208,9 +208,9 @@ def _base_name(path: Path, name: str | bytes | int) -> str:
 def _check_rows(path: Path, n_rows: int, n_ids: int) -> None:
     if n_rows != n_ids:
         raise InputError(
-            "The predictions have another number of rows than the row order has images.",
+            "The predictions and the row order have different numbers of rows.",
             where=path,
             got=f"{n_rows:,} rows",
             allowed=f"{n_ids:,}",
-            do="give the row order of this file",
+            do="pass the row order of this file",
         )

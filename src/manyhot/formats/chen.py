@@ -1,4 +1,4 @@
-"""Chen et al.'s labels of ImageNet's training images, made by a model."""
+"""Chen et al.'s labels of ImageNet's training images, which a model made."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from manyhot.tables import Labels
 _COLUMNS = ("filename", "gt_index", "idx_list", "prob_list")
 
 _LAST = 2**20
-# Bytes that the last line has at most: a thousand classes with their probabilities are 12 KB.
+# Maximum length of the last line in bytes: a thousand classes with their probabilities take 12 KB.
 
 
 def _matches(path: Path) -> bool:
@@ -32,13 +32,14 @@ def _matches(path: Path) -> bool:
 def read_chen(path: Path, *, classes: ClassList | None, threshold: float = 0.5) -> Labels:
     """Chen et al.'s ``multilabel_annotations.tsv``: file name, original label, classes, probabilities.
 
-    No header; the lists have commas between. A class that is not listed was not asked about. Nobody looked at
-    the images: `rated` is false.
+    The file has no header; lists are separated by commas. A class that is not listed was not asked about. No
+    rater has seen the images: `rated` is false.
 
     Parameters
     ----------
     threshold : float
-        A class with this probability or more has state *yes*, else *no*; 0.5 as in the authors' code.
+        A class with at least this probability has the state *yes*, otherwise *no*; 0.5 as in the authors'
+        code.
 
     References
     ----------
@@ -81,7 +82,7 @@ def _check_threshold(threshold: object, path: Path) -> None:
 
 
 def _check_last_line(path: Path) -> None:
-    """Refuse a file that was cut within a line, as far as its tabs show that."""
+    """Raise an error if the number of tabs shows that the last line is truncated."""
     with path.open("rb") as file:
         file.seek(-min(_LAST, path.stat().st_size), os.SEEK_END)
         last = file.read().rstrip(b"\r\n").rpartition(b"\n")[2]
@@ -90,7 +91,7 @@ def _check_last_line(path: Path) -> None:
             "The last line of the file is not complete.",
             where=path,
             got=cut_for_message(repr(last.decode("utf-8", "replace"))),
-            allowed=f"{', '.join(_COLUMNS)}, with tabs between",
+            allowed=f"{', '.join(_COLUMNS)}, separated by tabs",
             do="make or fetch it again",
         )
 
@@ -103,7 +104,7 @@ def _rows(path: Path) -> pl.DataFrame:
         )
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise InputError(
-            "The file is not a table of four columns with tabs between.",
+            "The file is not a table of four columns separated by tabs.",
             where=path,
             got=str(error).partition("\n")[0],
             allowed=", ".join(_COLUMNS),
@@ -116,7 +117,7 @@ def _rows(path: Path) -> pl.DataFrame:
             allowed="a class index in each line",
         )
     lists = [pl.col(c).fill_null("").str.strip_chars(" ,").str.split(",") for c in _COLUMNS[2:]]
-    # Of an empty list, `split` makes a list of an empty text.
+    # `split` turns an empty list into a list of an empty text.
     return frame.with_columns(c.list.eval(pl.element().filter(pl.element() != "")) for c in lists)
 
 
@@ -126,7 +127,7 @@ def _lengths(frame: pl.DataFrame, path: Path) -> np.ndarray[tuple[int], np.dtype
     if len(bad):
         row = int(bad[0])
         raise InputError(
-            "An image has another number of probabilities than classes.",
+            "An image has different numbers of probabilities and classes.",
             where=f"{path}, image {frame['filename'][row]}",
             got=f"{others[row]} probabilities",
             allowed=str(lengths[row]),

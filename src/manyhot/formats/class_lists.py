@@ -1,4 +1,4 @@
-"""Class lists of one's own data sets."""
+"""Class lists of users' own data sets."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ def _matches(path: Path) -> bool:
 
 @register("format", "class-list", holds="classes", suffixes=(".txt", ".csv", ".parquet"), matches=_matches)
 def read_class_list(path: Path) -> ClassList:
-    """A class list: a text file with one key a line, or a table with ``key`` and, where known, more.
+    """A class list: a text file with one key per line, or a table with ``key``.
 
-    That is ``name``, ``synonyms``, ``definition`` and ``hypernyms``; semicolons separate several of a class
-    in a cell of a CSV. The class id is the position, from 0; a column ``class_id`` must agree.
+    Optional columns are ``name``, ``synonyms``, ``definition`` and ``hypernyms``; in a CSV, a cell with
+    several values separates them by semicolons. The class id is the position, from 0; a column ``class_id``
+    must agree.
     """
     if path.suffix.lower() == ".txt":
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -32,7 +33,7 @@ def read_class_list(path: Path) -> ClassList:
         raise InputError("A class has no key.", where=f"{path}, row {frame['key'].is_null().arg_true()[0]}")
     if "class_id" in frame.columns and frame["class_id"].to_list() != list(range(len(frame))):
         raise InputError(
-            "The column 'class_id' of a class list counts its rows from 0.",
+            "The column 'class_id' of a class list does not number its rows from 0.",
             where=path,
             got=", ".join(map(str, frame["class_id"][:5])),
             allowed="0, 1, 2, …",
@@ -62,7 +63,7 @@ def _several(frame: pl.DataFrame, column: str) -> tuple[tuple[str, ...], ...]:
 
 
 def _split(cell: object) -> Iterator[str]:
-    """Yield what a cell lists: a list in Parquet, a text with semicolons in a CSV."""
+    """Yield the values of a cell: a list in Parquet, a text with semicolons in a CSV."""
     parts = cell if isinstance(cell, list) else str("" if cell is None else cell).split(";")
     for part in parts:
         if part is not None and (text := str(part).strip()):

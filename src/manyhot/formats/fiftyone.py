@@ -52,13 +52,13 @@ def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") ->
     Parameters
     ----------
     suffix : str
-        What is added to names that are no paths, such as ``fiftyone(suffix='.JPEG')``: FiftyOne drops the
-        suffix of images in its folder ``data``.
+        Suffix of names that are not paths, such as ``fiftyone(suffix='.JPEG')``: FiftyOne drops the suffix of
+        images in its folder ``data``.
 
     Notes
     -----
-    As the importer of fiftyone 1.22.1 reads it (``fiftyone/utils/data``); attributes of a label are passed
-    over.
+    The file is read like the importer of fiftyone 1.22.1 (``fiftyone/utils/data``); attributes of a label are
+    ignored.
 
     References
     ----------
@@ -66,11 +66,11 @@ def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") ->
     """
     names, targets = _content(path)
     asked = [_targets(target, names, f"{path}, image {image}") for image, target in targets.items()]
-    found = [pair for pairs in asked for pair in pairs or ()]
-    texts = names or list(dict.fromkeys(text for text, _ in found))
-    known, position = classes_of_names(texts, classes, path) if texts else (classes or class_list(), None)
+    all_pairs = [pair for pairs in asked for pair in pairs or ()]
+    texts = names or list(dict.fromkeys(text for text, _ in all_pairs))
+    own, position = classes_of_names(texts, classes, path) if texts else (classes or class_list(), None)
     place = {text: i for i, text in enumerate(texts)}
-    flat = [] if position is None else position[[place[text] for text, _ in found]].tolist()
+    flat = [] if position is None else position[[place[text] for text, _ in all_pairs]].tolist()
     lengths = [len(pairs or ()) for pairs in asked]
     columns = {
         "image_id": _ids(list(targets), suffix, path),
@@ -79,10 +79,10 @@ def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") ->
         "state": ragged(lengths, constant("yes", len(flat), pa.string())),
         "method": constant("FiftyOne", len(asked), pa.string()),
     }
-    p = [p for _, p in found]
+    p = [p for _, p in all_pairs]
     if not all(map(math.isnan, p)):
         columns["p"] = ragged(lengths, pa.array(p, pa.float32()))
-    return Labels(pa.table(columns), len(known), known.hash, asked_known=False, name=path.stem)
+    return Labels(pa.table(columns), len(own), own.hash, asked_known=False, name=path.stem)
 
 
 def _content(path: Path) -> tuple[list[str], dict[str, Any]]:
@@ -136,8 +136,8 @@ def _ids(keys: list[str], suffix: str, path: Path) -> pa.Array:
 def write_fiftyone(labels: Labels, path: Path, classes: ClassList | None, *, folder: str = "") -> Saved:
     """Write label sets as ``labels.json`` of a FiftyOne classification data set.
 
-    Each image has a list of labels, which FiftyOne imports as ``Classifications``, with p as `confidence`
-    where it is known; images that are not usable have null::
+    Each image has a list of labels, which FiftyOne imports as ``Classifications``, with p, if known, as
+    `confidence`; images that are not usable have null::
 
         fo.Dataset.from_dir(
             data_path="/data/val",
@@ -148,30 +148,30 @@ def write_fiftyone(labels: Labels, path: Path, classes: ClassList | None, *, fol
     Parameters
     ----------
     folder : str
-        Where the images lie, an absolute path, which is then written before each name. Without it FiftyOne
-        wants names without suffix.
+        The folder of the images, an absolute path, which is written before each name. Without it, names are
+        written without suffix, as FiftyOne requires.
 
     Raises
     ------
     InputError
-        The class list is not known, or `folder` is not an absolute path.
+        If the class list is unknown, or `folder` is not an absolute path.
     MatchError
-        Two images differ in their suffix alone, and there is no `folder`.
+        If two images differ only in their suffix, and there is no `folder`.
     """
     if folder and not Path(folder).is_absolute():
         raise InputError("The folder of the images is not an absolute path.", got=folder)
-    known = classes_of_table(labels, classes)
+    own = classes_of_table(labels, classes)
     lengths, flat, p = with_state(labels)
-    told = [
+    entries = [
         {"label": c} if np.isnan(x) else {"label": c, "confidence": x}
         for c, x in zip(flat.tolist(), shortest(p), strict=True)
     ]
     keys = _keys(labels.image_id.to_pylist(), folder, path)
-    rows = zip(keys, lists_of(lengths, told), usable(labels), strict=True)
-    content = {"classes": list(unique_names(known)), "labels": {k: s if use else None for k, s, use in rows}}
+    rows = zip(keys, lists_of(lengths, entries), usable(labels), strict=True)
+    content = {"classes": list(unique_names(own)), "labels": {k: s if use else None for k, s, use in rows}}
     write_text(path, json.dumps(content, ensure_ascii=False))
     lost = () if folder else ("suffixes of image names",)
-    return Saved((path,), (*lost, *lost_keys(known)))
+    return Saved((path,), (*lost, *lost_keys(own)))
 
 
 def _keys(ids: list[str], folder: str, path: Path) -> list[str]:
@@ -182,10 +182,10 @@ def _keys(ids: list[str], folder: str, path: Path) -> list[str]:
         key = Path(image).stem
         if key in first:
             raise MatchError(
-                "Two images differ in their suffix alone, which FiftyOne drops.",
+                "Two images differ only in their suffix, which FiftyOne drops.",
                 where=path,
                 got=f"{first[key]} and {image}",
-                do="say where they lie: --to \"fiftyone(folder='/data/images')\"",
+                do="pass their folder: --to \"fiftyone(folder='/data/images')\"",
             )
         first[key] = image
     return list(first)

@@ -1,7 +1,6 @@
 """Hugging Face data sets whose features hold class labels: saved folders and Parquet files.
 
-The ``datasets`` package is not needed: both are Arrow tables, and their features stand in JSON beside the
-columns.
+The ``datasets`` package is not needed: both are Arrow tables, with their features as JSON in the metadata.
 """
 
 from __future__ import annotations
@@ -37,17 +36,18 @@ from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
 
 ID_FEATURES = ("image_id", "file_name", "filename", "path")
-"""Columns that name an image, best first; else the path within an image column does."""
+"""Columns with the names of images, by preference; without them, the paths of an image column are the
+names."""
 
 _LISTS = ("Sequence", "List", "LargeList")
 
 _SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.parquet")
-"""What a file of ``data/`` is called on the hub: split, number, and how many there are."""
+"""Names of the files in ``data/`` on the hub: split, number, and the number of files."""
 
 
 @dataclass(frozen=True)
 class _Feature:
-    """A column of class labels, one or a list an image."""
+    """A column of class labels, with one label or a list of labels per image."""
 
     column: str
     names: tuple[str, ...]
@@ -62,28 +62,28 @@ def _matches(path: Path) -> bool:
     try:
         return bool(_label_features(_features_of_parquet(path)))
     except InputError:
-        return True  # What is wrong with its features is for the reader to say.
+        return True  # The reader reports what is wrong with the features.
 
 
 @register("format", "hf-labels", holds="labels", suffixes=(FOLDER, ".parquet"), matches=_matches)
 def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", split: str = "") -> Labels:
     """A Hugging Face data set with a ``ClassLabel`` feature or a list of them.
 
-    A folder written by ``save_to_disk``, a folder as on the hub with Parquet in ``data/``, or Parquet, with
-    the schema metadata ``huggingface``. Only the columns of labels and of names are read: images stay on the
-    disk. An image whose label is null or -1 is not usable.
+    A folder written by ``save_to_disk``, a folder as on the hub with Parquet in ``data/``, or a Parquet file
+    with the schema metadata ``huggingface``. Only the columns of labels and names are read, not the images.
+    An image whose label is null or -1 is not usable.
 
     Parameters
     ----------
     column : str
-        Which column holds the labels, where several do: ``hf-labels(column='fine_label')``.
+        The column of labels, if several have labels: ``hf-labels(column='fine_label')``.
     split : str
-        Which split of a folder as on the hub, where it holds several: ``hf-labels(split='validation')``.
+        The split, if a folder as on the hub has several: ``hf-labels(split='validation')``.
 
     Notes
     -----
-    Images of Hugging Face's ``imagenet-1k`` are called ``ILSVRC2012_val_00000001_n01751748.JPEG``; the
-    WordNet id is cut, so that they have the names that everybody else uses.
+    Images of Hugging Face's ``imagenet-1k`` have names such as ``ILSVRC2012_val_00000001_n01751748.JPEG``;
+    the WordNet id is removed, which gives the usual names.
 
     References
     ----------
@@ -92,12 +92,12 @@ def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", s
     shards = _shards(path, split) if path.is_dir() and _splits(path) else [path]
     features = _features_of_folder(path) if shards[0].is_dir() else _features_of_parquet(shards[0])
     main, single = _chosen(_label_features(features), column, path)
-    wanted = [main.column, *([single.column] if single else [])]
+    selected = [main.column, *([single.column] if single else [])]
     if shards[0].is_dir():
-        table = _read_folder(path, features, wanted)
+        table = _read_folder(path, features, selected)
     else:
-        table = pa.concat_tables([_read_parquet(shard, features, wanted) for shard in shards])
-    known, position = classes_of_names(main.names, classes, path)
+        table = pa.concat_tables([_read_parquet(shard, features, selected) for shard in shards])
+    own, position = classes_of_names(main.names, classes, path)
     lengths, flat, fit = _sets(table, main, path)
     n = len(table)
     columns = {
@@ -109,20 +109,20 @@ def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", s
     }
     if single:
         columns["label"] = _original(_singles(table, single, path), position)
-    return Labels(pa.table(columns), len(known), known.hash, asked_known=False, name=path.resolve().stem)
+    return Labels(pa.table(columns), len(own), own.hash, asked_known=False, name=path.resolve().stem)
 
 
 def _splits(path: Path) -> dict[str, list[tuple[Path, int]]]:
-    """Return the files of each split of a folder as on the hub, with how many there should be."""
-    found: dict[str, list[tuple[Path, int]]] = {}
+    """Return the files of each split of a folder as on the hub, each with the split's number of files."""
+    splits: dict[str, list[tuple[Path, int]]] = {}
     for file in sorted((path / "data").glob("*.parquet")):
         if name := _SHARD.fullmatch(file.name):
-            found.setdefault(name[1], []).append((file, int(name[3])))
-    return found
+            splits.setdefault(name[1], []).append((file, int(name[3])))
+    return splits
 
 
 def _shards(path: Path, split: str) -> list[Path]:
-    """Return the files of a split, all of them."""
+    """Return all files of a split."""
     splits = _splits(path)
     name = split or next(iter(splits))
     if (len(splits) > 1 and not split) or name not in splits:
@@ -133,24 +133,24 @@ def _shards(path: Path, split: str) -> list[Path]:
             where=path,
             got=split or None,
             allowed=", ".join(splits),
-            do=f"name one: format=\"hf-labels(split='{next(iter(splits))}')\"",
+            do=f"choose one: format=\"hf-labels(split='{next(iter(splits))}')\"",
         )
     files, n = [file for file, _ in splits[name]], splits[name][0][1]
-    wanted = [path / "data" / f"{name}-{i:05d}-of-{n:05d}.parquet" for i in range(n)]
-    absent = [file.name for file in wanted if file not in files]
+    complete = [path / "data" / f"{name}-{i:05d}-of-{n:05d}.parquet" for i in range(n)]
+    absent = [file.name for file in complete if file not in files]
     if absent:
         raise InputError(
             "The data set is not complete.", where=path, got=f"no {absent[0]}", do="make or fetch it again"
         )
-    return wanted
+    return complete
 
 
 def _features_of_parquet(path: Path) -> dict[str, Any]:
     try:
-        told = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
+        info = (pq.read_schema(path).metadata or {}).get(b"huggingface", b"{}")
     except (pa.ArrowException, OSError):
         return {}
-    return _features(parse_json(told, f"{path}, schema metadata 'huggingface'"))
+    return _features(parse_json(info, f"{path}, schema metadata 'huggingface'"))
 
 
 def _features(content: Any) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def _features_of_folder(path: Path) -> dict[str, Any]:
             "The folder holds several splits, each a data set.",
             where=path,
             allowed=", ".join(map(str, names)),
-            do=f"give the folder of one, such as {path / str(names[0]) if names else 'train'}",
+            do=f"pass the folder of a split, such as {path / str(names[0]) if names else 'train'}",
         )
     for name in ("dataset_info.json", "state.json"):
         if not (path / name).is_file():
@@ -191,18 +191,16 @@ def _label_features(features: dict[str, Any]) -> list[_Feature]:
 
 
 def _chosen(features: list[_Feature], column: str, path: Path) -> tuple[_Feature, _Feature | None]:
-    """Return the column of label sets and, where one is over the same classes, that of single labels."""
+    """Return the column of label sets and, if it has the same classes, the column of single labels."""
     lists = [f for f in features if f.listed]
     candidates = [f for f in features if f.column == column] if column else lists or features
     if len(candidates) != 1:
         raise InputError(
-            "It is not clear which column holds the labels."
-            if candidates
-            else "No column holds class labels.",
+            "The column of labels is ambiguous." if candidates else "No column holds class labels.",
             where=path,
             got=column or ", ".join(f.column for f in candidates) or None,
             allowed=", ".join(f.column for f in features) or None,
-            do=f"name one: format=\"hf-labels(column='{features[0].column}')\"" if features else None,
+            do=f"choose one: format=\"hf-labels(column='{features[0].column}')\"" if features else None,
         )
     main = candidates[0]
     if not main.names:
@@ -251,7 +249,7 @@ def _data_files(path: Path) -> list[Path]:
     if not isinstance(listed, list) or not all(isinstance(f, dict) and f.get("filename") for f in listed):
         raise _not_saved(path, "no data files")
     if state.get("_indices_data_files"):
-        raise _not_saved(path, "rows picked by an index beside them")
+        raise _not_saved(path, "rows selected by an index")
     files = [path / Path(str(f["filename"])).name for f in listed]
     absent = [file.name for file in files if not file.is_file()]
     if absent:
@@ -263,7 +261,7 @@ def _data_files(path: Path) -> list[Path]:
 
 def _not_saved(path: Path, got: str) -> InputError:
     return InputError(
-        "The folder is not a data set as save_to_disk writes it.",
+        "The folder was not written by save_to_disk.",
         where=path,
         got=got,
         do="save it again with datasets 2.0 or later",
@@ -271,10 +269,10 @@ def _not_saved(path: Path, got: str) -> InputError:
 
 
 def _stream(path: Path) -> pa.Table:
-    # Mapped, not read: the bytes of images that lie between the columns are never touched.
+    # Mapped, not read: the bytes of images are never loaded.
     with pa.ipc.open_stream(pa.memory_map(str(path))) as stream:
         table = stream.read_all()
-        # As the bytes say, offsets and all; Arrow aborts where they lead out of the file.
+        # Arrow aborts the process if offsets point out of the file.
         table.validate()
         return table
 
@@ -322,7 +320,7 @@ def _paths(images: pa.ChunkedArray, where: str) -> pa.ChunkedArray:
 def _sets(
     table: pa.Table, feature: _Feature, path: Path
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return the lengths of the label sets, their names' positions, and which images have any."""
+    """Return the lengths of the label sets, the positions of their names, and which images are usable."""
     column = table[feature.column]
     if feature.listed:
         usable = one_chunk(column).is_valid().to_numpy(zero_copy_only=False)
@@ -340,8 +338,8 @@ def _singles(table: pa.Table, feature: _Feature, path: Path) -> pa.Array:
 
 
 def _checked(flat: pa.Array, feature: _Feature, path: Path) -> np.ndarray[Any, np.dtype[np.int64]]:
-    found: np.ndarray[Any, np.dtype[np.int64]] = flat.to_numpy().astype(np.int64)
-    bad = found[(found < 0) | (found >= len(feature.names))]
+    ids: np.ndarray[Any, np.dtype[np.int64]] = flat.to_numpy().astype(np.int64)
+    bad = ids[(ids < 0) | (ids >= len(feature.names))]
     if len(bad):
         raise InputError(
             "A label is out of range.",
@@ -349,12 +347,12 @@ def _checked(flat: pa.Array, feature: _Feature, path: Path) -> np.ndarray[Any, n
             got=int(bad[0]),
             allowed=f"0 to {len(feature.names) - 1}",
         )
-    return found
+    return ids
 
 
 def _original(values: pa.Array, position: np.ndarray[Any, np.dtype[np.int32]]) -> pa.Array:
-    known = pc.if_else(pc.greater_equal(values, 0), values, None).cast(pa.int64())
-    return pa.array(position).take(known)
+    labelled = pc.if_else(pc.greater_equal(values, 0), values, None).cast(pa.int64())
+    return pa.array(position).take(labelled)
 
 
 @register(
@@ -367,32 +365,32 @@ def _original(values: pa.Array, position: np.ndarray[Any, np.dtype[np.int32]]) -
 def write_hf_labels(labels: Labels, path: Path, classes: ClassList | None, *, split: str = "train") -> Saved:
     """Write label sets as a Hugging Face data set: ``labels``, a ``Sequence(ClassLabel)``.
 
-    A folder as on the hub, which ``datasets.load_dataset`` reads with the names of the classes, or one
-    Parquet file. The features stand in the Parquet's schema metadata, as ``datasets`` itself writes them;
-    it need not be installed. ``Sequence`` rather than ``List`` is what versions before 4 know as well.
+    The result is a folder as on the hub, which ``datasets.load_dataset`` reads with the names of the classes,
+    or one Parquet file. The features are in the Parquet's schema metadata, as ``datasets`` writes them; the
+    package need not be installed. Versions before 4 read ``Sequence``, but not ``List``.
 
-    Columns: ``image_id``; ``label``, the original label, where any is known; ``labels``, null for images
-    that are not usable.
+    Columns: ``image_id``; ``label``, the original label, if there are any; ``labels``, null for images that
+    are not usable.
 
     Parameters
     ----------
     split : str
-        What the split is called, in a folder.
+        The name of the split in a folder.
 
     Raises
     ------
     InputError
-        The class list is not known, or the folder holds other files of this split.
+        If the class list is unknown, or the folder holds other files of this split.
     """
-    known = classes_of_table(labels, classes)
+    own = classes_of_table(labels, classes)
     target = path
     if path.suffix.lower() != ".parquet":
         target = path / "data" / f"{split}-00000-of-00001.parquet"
         _check_alone(path, split, target)
-    table = _hf_table(labels, {"names": list(unique_names(known)), "_type": "ClassLabel"})
+    table = _hf_table(labels, {"names": list(unique_names(own)), "_type": "ClassLabel"})
     with atomic_write(target) as part:
         pq.write_table(table, part, compression="zstd")
-    return Saved((target,), lost_keys(known))
+    return Saved((target,), lost_keys(own))
 
 
 def _check_alone(path: Path, split: str, target: Path) -> None:
@@ -403,7 +401,7 @@ def _check_alone(path: Path, split: str, target: Path) -> None:
     others = [file for file, _ in _splits(path).get(split, []) if file != target]
     if others:
         raise InputError(
-            "The folder holds other files of this split, which would be read along.",
+            "The folder holds other files of this split, which would also be read.",
             where=path,
             got=others[0].name,
             do="remove them, or write to another folder",
@@ -412,14 +410,14 @@ def _check_alone(path: Path, split: str, target: Path) -> None:
 
 def _hf_table(labels: Labels, feature: dict[str, Any]) -> pa.Table:
     lengths, flat, _ = with_state(labels)
-    known = pa.array(usable(labels))
+    has_set = pa.array(usable(labels))
     sets = ragged(lengths, pa.array(flat, pa.int64()))
     columns = {"image_id": labels.image_id}
     features: dict[str, Any] = {"image_id": {"dtype": "string", "_type": "Value"}}
     if "label" in labels.table.column_names and labels.table["label"].null_count < len(labels):
         columns["label"] = one_chunk(labels.table["label"]).cast(pa.int64())
         features["label"] = feature
-    columns["labels"] = pc.if_else(known, sets, pa.scalar(None, sets.type))
+    columns["labels"] = pc.if_else(has_set, sets, pa.scalar(None, sets.type))
     features["labels"] = {"feature": feature, "_type": "Sequence"}
-    told = json.dumps({"info": {"features": features}}, ensure_ascii=False)
-    return pa.table(columns).replace_schema_metadata({"huggingface": told})
+    info = json.dumps({"info": {"features": features}}, ensure_ascii=False)
+    return pa.table(columns).replace_schema_metadata({"huggingface": info})

@@ -1,4 +1,4 @@
-"""Images in one folder a class, as torchvision's ImageFolder and timm read them."""
+"""Images in one folder per class, as torchvision's ImageFolder and timm read them."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from manyhot.registry import register
 from manyhot.tables import Labels
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-"""File names that count as images, in any case."""
+"""Suffixes of images, in lower or upper case."""
 
 SPLITS = ("train", "training", "val", "valid", "validation", "dev", "test", "testing")
-"""Folder names that are parts of a data set, in any case, if a folder holds no others."""
+"""Names of folders that are splits of a data set if a folder holds no others, in lower or upper case."""
 
 
 def _matches(path: Path) -> bool:
     if (path / "results.parquet").exists():
-        return False  # our own output, with pictures of figures in folders
+        return False  # the output of an evaluation, with figures in folders
     return any(True for name in _class_folders(path) for _ in _images(os.path.join(path, name)))  # noqa: PTH118
 
 
 @register("format", "image-folder", holds="labels", suffixes=(FOLDER,), matches=_matches)
 def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
-    """A folder with one folder of images a class, called by WordNet id, class name or number.
+    """A folder with one folder of images per class, named after its WordNet id, class name or number.
 
-    The label set of an image is the one class of its folder; nobody says who looked at it, so `rated` is
-    null. Folders called by numbers are sorted as numbers: as text, 10 would come before 2, which gives most
-    images of ImageNetV2 a wrong label.
+    The label set of an image is the class of its folder; `rated` is null, because it is unknown whether a
+    rater has seen the image. Folders named after numbers are sorted as numbers: as text, 10 comes before 2,
+    which gives most images of ImageNetV2 a wrong label.
 
     References
     ----------
@@ -42,22 +42,22 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     """
     names = _class_folders(path)
     above = (os.path.realpath(path),)
-    found = [sorted(_images(os.path.join(path, name), above)) for name in names]  # noqa: PTH118
-    for name in (*names, *(image for images in found for image in images)):
+    by_folder = [sorted(_images(os.path.join(path, name), above)) for name in names]  # noqa: PTH118
+    for name in (*names, *(image for images in by_folder for image in images)):
         _check_utf8(name, path)
-    _check_no_splits(path, [name for name, images in zip(names, found, strict=True) if images])
-    if not any(found):
+    _check_no_splits(path, [name for name, images in zip(names, by_folder, strict=True) if images])
+    if not any(by_folder):
         raise InputError(
             "The folder holds no folders of images.",
             where=path,
-            allowed=f"one folder a class, with {', '.join(SUFFIXES)}",
+            allowed=f"one folder per class, with {', '.join(SUFFIXES)}",
         )
     ids, class_hash, n_classes = _class_ids(names, classes, path)
-    label = np.repeat(np.array(ids, np.int32), [len(images) for images in found])
+    label = np.repeat(np.array(ids, np.int32), [len(images) for images in by_folder])
     n = len(label)
     table = pa.table(
         {
-            "image_id": pa.array([image for images in found for image in images], pa.string()),
+            "image_id": pa.array([image for images in by_folder for image in images], pa.string()),
             "label": pa.array(label),
             "usable": constant(True, n, pa.bool_()),
             "classes": ragged(np.ones(n, np.int64), pa.array(label)),
@@ -69,7 +69,7 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
 
 
 def _class_folders(path: Path) -> list[str]:
-    """Return the names of the folders in a folder, in order; hidden ones are none."""
+    """Return the names of the folders in a folder, in order, without hidden ones."""
     with os.scandir(path) as entries:
         names = [e.name for e in entries if not e.name.startswith(".") and e.is_dir()]
     counted = as_numbers(names)
@@ -79,7 +79,7 @@ def _class_folders(path: Path) -> list[str]:
 
 
 def _images(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the names of the images in a folder and below it; `above` are the real paths on the way to it."""
+    """Yield the names of the images in a folder and below it; `above` are the real paths of its parents."""
     here = os.path.realpath(folder)
     if here in above:
         raise InputError(
@@ -114,7 +114,7 @@ def _check_utf8(name: str, path: Path) -> None:
 
 
 def _check_no_splits(path: Path, names: list[str]) -> None:
-    """Refuse a folder of splits, whose images would all be of the class *train* or *val*."""
+    """Raise an error for a folder of splits, whose images would all have the class *train* or *val*."""
     if not names or not all(name.casefold() in SPLITS for name in names):
         return
     if len(names) > 1 or _class_folders(path / names[0]):
@@ -122,23 +122,23 @@ def _check_no_splits(path: Path, names: list[str]) -> None:
             "The folder holds splits, each with folders of images.",
             where=path,
             got=", ".join(names),
-            allowed="one folder a class",
-            do=f"give the folder of one, such as {path / names[0]}",
+            allowed="one folder per class",
+            do=f"pass the folder of a split, such as {path / names[0]}",
         )
 
 
 def _class_ids(names: list[str], classes: ClassList | None, path: Path) -> tuple[list[int], str, int]:
-    """Return the class of each folder, and hash and length of the class list that they count in."""
+    """Return the class of each folder, and the hash and the length of their class list."""
     counted = as_numbers(names)
     if classes is not None:
         return [_index(name, classes, path) for name in names], classes.hash, len(classes)
-    known = class_list()
-    if counted == list(range(len(known))):
-        # As many numbers as ImageNet-1k has classes, which does not say that they are these.
-        return counted, "", len(known)
+    imagenet = class_list()
+    if counted == list(range(len(imagenet))):
+        # As many folders as ImageNet-1k has classes; whether they are its classes is unknown.
+        return counted, "", len(imagenet)
     if counted is None:
         try:
-            return [known.index(name) for name in names], known.hash, len(known)
+            return [imagenet.index(name) for name in names], imagenet.hash, len(imagenet)
         except ManyhotError:
             pass
     own = from_keys(names, path.name)
@@ -152,9 +152,9 @@ def _index(name: str, classes: ClassList, path: Path) -> int:
         if as_numbers([name]) and int(name) < len(classes):
             return int(name)
         raise InputError(
-            "A folder is not called like a class.",
+            "The name of a folder is not a class.",
             where=path,
             got=name,
             allowed=f"keys and names of {classes.name}, or 0 to {len(classes) - 1}",
-            do="give the class list of these folders, or move the folder away",
+            do="pass the class list of these folders, or move the folder away",
         ) from error

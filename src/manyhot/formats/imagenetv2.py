@@ -1,4 +1,4 @@
-"""ImageNetV2: its data-set JSON, which names the image of each row, and Multilabelfy's label sets of it."""
+"""ImageNetV2's data-set JSON, which lists the image of each row, and Multilabelfy's label sets for it."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def _matches_imagenetv2(path: Path) -> bool:
 def read_imagenetv2(path: Path, *, classes: ClassList | None) -> Images:
     """ImageNetV2's data-set JSON: ``image_filenames`` lists (name, WordNet id) in the order of rows.
 
-    Bare names, as ImageNetV2's own images have them, get ``.jpeg``, as in Multilabelfy and in the released
-    image folders.
+    Names without suffix, such as those of ImageNetV2's own images, get ``.jpeg``, as in Multilabelfy and in
+    the released image folders.
 
     References
     ----------
@@ -60,7 +60,7 @@ def _is_pair(pair: Any) -> bool:
 
 
 def image_id(name: str) -> str:
-    """Return the base name with extension; a bare name gets ``.jpeg``."""
+    """Return the base name; a name without suffix gets ``.jpeg``."""
     name = name.replace("\\", "/").rpartition("/")[2]
     return name if "." in name else f"{name}.jpeg"
 
@@ -90,9 +90,9 @@ def read_multilabelfy(path: Path, *, classes: ClassList | None) -> Labels:
 
 @register("writer", "multilabelfy", holds=("labels",), suffixes=(".json",), keeps=())
 def write_multilabelfy(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
-    """Write label sets as Multilabelfy's JSON; images that are not usable are not in it.
+    """Write label sets as Multilabelfy's JSON, without images that are not usable.
 
-    Classes are written as numbers, as there. `classes` is not needed.
+    Classes are written as numbers, as in Multilabelfy. `classes` is not used.
     """
     lengths, flat, _ = with_state(labels)
     sets = lists_of(lengths, [str(c) for c in flat.tolist()])

@@ -1,7 +1,7 @@
-"""Label Studio, the way in: the answers of an export as votes; `label_studio_tasks` is the way out.
+"""Reading Label Studio's exports as votes; `label_studio_tasks` writes tasks.
 
-A task shows an image and the classes asked about, from which a rater chooses twice: those that are in the
-image (*yes*), and those of which nobody can tell (*maybe*). What was shown and not chosen is *no*.
+A task shows an image and the classes asked about. A rater chooses the classes that are in the image (*yes*),
+and the classes that are uncertain (*maybe*). A class that was shown and not chosen is *no*.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COLUMNS = ("image_id", "class_id", "rater_id", "answer", "page_id", "shown_at",
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 LONGEST_SECONDS = 1e8
-"""Seconds, three years: a lead time beyond it is none."""
+"""Longest valid lead time in seconds: three years."""
 
 
 def _matches(path: Path) -> bool:
@@ -40,7 +40,7 @@ def _matches(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Layout:
-    """How a project asks: the names of its questions and of the fields of its tasks."""
+    """The layout of a project: the names of its questions and of the fields of its tasks."""
 
     yes: str
     maybe: str
@@ -52,7 +52,7 @@ class _Layout:
 
 @dataclass(frozen=True)
 class _Annotation:
-    """One annotation that counts, with the task that it answers."""
+    """An annotation, with the image and the classes of its task."""
 
     image: str
     asked: Sequence[int]
@@ -73,33 +73,33 @@ def read_label_studio(
 ) -> Votes:
     """Label Studio's export (JSON, not JSON-MIN): the answers of each annotation, as votes.
 
-    A rater is called by the number of the user, never by the address. `page_id` is the number of the
-    annotation, `answered_at` when it was made, `shown_at` that less its lead time. Annotations that were
-    cancelled (skipped by the rater) hold no answer, and those marked as ground truth are an expert's, for
-    ``label-studio-golden``: both are left out, and counted in `Votes.left_out`.
+    The id of a rater is the number of the user, never the e-mail address. `page_id` is the number of the
+    annotation, `answered_at` its time of creation, and `shown_at` that time minus its lead time. Annotations
+    that were cancelled (skipped by the rater) have no answers, and those marked as ground truth are an
+    expert's, which ``label-studio-golden`` reads. Both are left out and counted in `Votes.left_out`.
 
     Parameters
     ----------
     yes, maybe : str
         The names (``from_name``) of the two questions.
     image, asked : str
-        The fields of a task's data that hold the image's address and the classes shown. ``asked='*'`` where
-        the configuration itself lists the choices: then every class of the list was shown.
+        The fields of a task's data with the image's address and the classes shown. ``asked='*'`` if the
+        configuration lists the choices, so that every class of the list was shown.
     skip : str
-        Further questions of the project that are none of these, with spaces between.
+        Other questions of the project, separated by spaces, which are ignored.
 
     Raises
     ------
     InputError
-        The export is broken, or asks in other words than the options say.
+        If the export is broken, or its questions and fields differ from the options.
     MatchError
-        A rater answers a question twice, and no time tells which answer is the later one.
+        If a rater answers a question twice, and the times do not determine the later answer.
 
     Notes
     -----
-    An image is called by the field ``image_id`` of its task, else by the end of its address. The eight
-    digits that Label Studio puts before the names of uploaded files are cut. Lead times of annotations that
-    were changed later are those of all sittings together, so `shown_at` is too early there.
+    The id of an image is the field ``image_id`` of its task, or else the end of its address. The eight digits
+    that Label Studio prefixes to the names of uploaded files are removed. The lead time of an annotation that
+    was changed later is the sum over all sessions, so its `shown_at` is too early.
 
     References
     ----------
@@ -107,8 +107,8 @@ def read_label_studio(
     """
     layout = _Layout(yes, maybe, image, asked, frozenset(skip.split()), classes or class_list())
     table, left_out = _answers(path, layout, golden=False)
-    known = layout.classes
-    votes = votes_from_table(table, name=path.stem, n_classes=len(known), class_hash=known.hash)
+    own = layout.classes
+    votes = votes_from_table(table, name=path.stem, n_classes=len(own), class_hash=own.hash)
     return replace(votes, left_out=left_out)
 
 
@@ -139,8 +139,8 @@ def read_label_studio_golden(
     table, _ = _answers(path, layout, golden=True)
     names = {"image_id": "image_id", "class_id": "class_id", "rater_id": "expert_id", "answer": "answer"}
     golden = table.select([*names]).rename_columns([*names.values()])
-    known = layout.classes
-    return golden_from_table(golden, name=path.stem, n_classes=len(known), class_hash=known.hash)
+    own = layout.classes
+    return golden_from_table(golden, name=path.stem, n_classes=len(own), class_hash=own.hash)
 
 
 def _answers(path: Path, layout: _Layout, *, golden: bool) -> tuple[pa.Table, tuple[str, ...]]:
@@ -148,25 +148,25 @@ def _answers(path: Path, layout: _Layout, *, golden: bool) -> tuple[pa.Table, tu
     left_out = {"cancelled": 0, "ground truth": 0}
     rows: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
     other = ""
-    for found in _annotations(path, layout):
-        expert = _flag(found, "ground_truth")
-        if _flag(found, "was_cancelled"):
+    for annotation in _annotations(path, layout):
+        expert = _flag(annotation, "ground_truth")
+        if _flag(annotation, "was_cancelled"):
             left_out["cancelled"] += 1
         elif expert != golden:
             left_out["ground truth"] += expert
         else:
-            _add(rows, found, layout)
-            other = other or _names_classes(found)
+            _add(rows, annotation, layout)
+            other = other or _names_classes(annotation)
     if not rows["answer"]:
         raise InputError(
-            "No annotation of the file answers anything.",
+            "The file has no annotation with answers.",
             where=path,
             got=", ".join(f"{n:,} {what}" for what, n in left_out.items() if n) or None,
             do=None if golden else "annotate the tasks in Label Studio and export the project as JSON",
         )
     _check_chosen(rows, other, path, layout)
-    kept = [n for n in _COLUMNS if any(value is not None for value in rows[n])]
-    table = pa.table({n: pa.array(rows[n], schema("votes").field(n).type) for n in kept})
+    filled = [n for n in _COLUMNS if any(value is not None for value in rows[n])]
+    table = pa.table({n: pa.array(rows[n], schema("votes").field(n).type) for n in filled})
     return table, tuple(f"{n:,} annotations ({what})" for what, n in left_out.items() if n)
 
 
@@ -195,11 +195,13 @@ def _check_once(one: Mapping[str, Any], kind: str, ids: dict[str, set[object]], 
         return
     if not isinstance(number, int | str):
         raise InputError(
-            f"The id of the {kind} is no number.", where=where, got=cut_for_message(repr(number))
+            f"The id of the {kind} is not a number.", where=where, got=cut_for_message(repr(number))
         )
     if number in ids[kind]:
         raise InputError(
-            f"The file holds the same {kind} twice.", where=where, do="keep one of the two, or export anew"
+            f"The file holds the same {kind} twice.",
+            where=where,
+            do="remove one of the two, or export the project again",
         )
     ids[kind].add(number)
 
@@ -207,7 +209,7 @@ def _check_once(one: Mapping[str, Any], kind: str, ids: dict[str, set[object]], 
 def _made(task: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     if "annotation_id" in task:
         raise InputError(
-            "This is Label Studio's JSON-MIN, which does not tell cancelled annotations.",
+            "This is Label Studio's JSON-MIN, which does not mark cancelled annotations.",
             where=where,
             allowed="the export as JSON",
             do="export the project as JSON",
@@ -222,23 +224,23 @@ def _image(task: Mapping[str, Any], layout: _Layout, where: str) -> str:
     data = task.get("data")
     if not isinstance(data, dict):
         raise InputError("The task has no data.", where=where)
-    found = data.get("image_id", data.get(layout.image))
-    if not isinstance(found, str):
+    text = data.get("image_id", data.get(layout.image))
+    if not isinstance(text, str):
         raise InputError(
-            "The task does not name its image.",
+            "The task has no image.",
             where=where,
             got=cut_for_message(", ".join(data)) or "no fields",
             allowed=f"a text in the field 'image_id' or {layout.image!r}",
-            do="name the field: --format \"label-studio(image='…')\"",
+            do="pass the name of the field: --format \"label-studio(image='…')\"",
         )
-    name = found if "image_id" in data else _name(found, where)
+    name = text if "image_id" in data else _name(text, where)
     if not (base := re.sub(r"^.*[/\\]", "", name)):
-        raise InputError("The task does not name its image.", where=where, got=cut_for_message(repr(found)))
+        raise InputError("The task has no image.", where=where, got=cut_for_message(repr(text)))
     return base
 
 
 def _name(address: str, where: str) -> str:
-    """Return the path of an image's address, without what Label Studio puts before it."""
+    """Return the path of an image's address, without Label Studio's prefix."""
     try:
         parts = urlsplit(address)
     except ValueError as error:
@@ -257,33 +259,33 @@ def _asked(task: Mapping[str, Any], layout: _Layout, class_of: dict[str, int], w
     offered = task["data"].get(layout.asked)
     if not isinstance(offered, list) or not offered:
         raise InputError(
-            "It is not known which classes were shown: not asked is not no.",
+            "The classes that were shown are unknown, and not asked is not no.",
             where=where,
             got=f"no list in the field {layout.asked!r} of its data",
             allowed=cut_for_message(", ".join(task["data"])) or None,
-            do="name the field, or say that all were shown: --format \"label-studio(asked='*')\"",
+            do="pass the field, or declare that all were shown: --format \"label-studio(asked='*')\"",
         )
     texts = [one.get("value") if isinstance(one, dict) else one for one in offered]
-    found = [_class(text, layout, class_of, where) for text in texts]
-    if len(set(found)) < len(found):
+    shown = [_class(text, layout, class_of, where) for text in texts]
+    if len(set(shown)) < len(shown):
         raise InputError("The task shows a class twice.", where=where)
-    return found
+    return shown
 
 
 def _class(text: object, layout: _Layout, class_of: dict[str, int], where: str) -> int:
     if isinstance(text, str) and text in class_of:
         return class_of[text]
-    found = layout.classes.find(text) if isinstance(text, str) else None
-    if found is None:
+    class_id = layout.classes.find(text) if isinstance(text, str) else None
+    if class_id is None:
         raise InputError(
-            "A choice is no class.",
+            "A choice is not a class.",
             where=where,
             got=cut_for_message(repr(text)),
             allowed=f"the keys and names of the {len(layout.classes):,} classes of {layout.classes.name}",
-            do="give the class list of the project: --classes",
+            do="pass the class list of the project: --classes",
         )
-    class_of[str(text)] = found
-    return found
+    class_of[str(text)] = class_id
+    return class_id
 
 
 def _add(rows: dict[str, list[Any]], annotation: _Annotation, layout: _Layout) -> None:
@@ -316,29 +318,29 @@ def _chosen(annotation: _Annotation, layout: _Layout) -> dict[int, str]:
                 chosen[c] = answers[question]
         elif one.get("type") == "choices" and not (isinstance(question, str) and question in layout.skip):
             raise InputError(
-                "A question of the project is not known.",
+                "A question of the project is unknown.",
                 where=annotation.where,
                 got=cut_for_message(repr(question)),
-                allowed=f"{layout.yes!r}, for what is yes, and {layout.maybe!r}, for what is maybe",
-                do="say what it is: --format \"label-studio(yes='…', maybe='…', skip='…')\"",
+                allowed=f"{layout.yes!r} for yes, and {layout.maybe!r} for maybe",
+                do="pass its meaning: --format \"label-studio(yes='…', maybe='…', skip='…')\"",
             )
     return chosen
 
 
 def _check_chosen(rows: Mapping[str, list[Any]], other: str, path: Path, layout: _Layout) -> None:
-    """Refuse a file in which nothing is chosen, but classes are named in another way: all would be no."""
+    """Raise an error if no class is chosen, but classes occur in other results: all answers would be no."""
     if other and set(rows["answer"]) == {"no"}:
         raise InputError(
-            "Nobody chose a class, but some are named in another way.",
+            "No class is chosen, but classes occur in results of another type.",
             where=path,
             got=f"results of type {other}",
             allowed=f"type 'choices', of the questions {layout.yes!r} and {layout.maybe!r}",
-            do="ask with choices; boxes and taxonomies are not read",
+            do="use choices; boxes and taxonomies are not read",
         )
 
 
 def _names_classes(annotation: _Annotation) -> str:
-    """Return the type of a result that names classes, but not as choices; else nothing."""
+    """Return the type of a result with classes that are not choices; empty if there is none."""
     kinds = (str(one.get("type")) for one in annotation.content["result"])
     return next((cut_for_message(repr(k)) for k in kinds if k == "taxonomy" or k.endswith("labels")), "")
 
@@ -367,7 +369,7 @@ def _check_answer(
             "A class is answered both yes and maybe.",
             where=annotation.where,
             got=name,
-            do="correct the annotation in Label Studio and export anew",
+            do="correct the annotation in Label Studio and export the project again",
         )
 
 
@@ -376,11 +378,11 @@ def _rater(annotation: _Annotation) -> str:
     number = by.get("id") if isinstance(by, dict) else by
     if not is_whole(number) and not (isinstance(number, str) and number):
         raise InputError(
-            "An annotation does not say who made it.",
+            "An annotation has no rater.",
             where=annotation.where,
             got=f"completed_by {'absent' if by is None else cut_for_message(repr(by))}",
             allowed="the number of a user, or an object with an id",
-            do="export the project anew, with its annotators",
+            do="export the project again, with its annotators",
         )
     return str(number)
 
@@ -395,7 +397,7 @@ def _flag(annotation: _Annotation, name: str) -> bool:
 
 
 def _times(annotation: _Annotation) -> tuple[datetime | None, datetime | None]:
-    """Return when the task was shown and when it was answered, as far as the export tells."""
+    """Return when the task was shown and when it was answered, if recorded."""
     created_at, seconds = annotation.content.get("created_at"), annotation.content.get("lead_time")
     if created_at is None:
         return None, None
@@ -410,7 +412,7 @@ def _times(annotation: _Annotation) -> tuple[datetime | None, datetime | None]:
         return None, answered
     if not is_number(seconds) or not 0 <= seconds <= LONGEST_SECONDS:
         raise InputError(
-            "The lead time is no number of seconds.",
+            "The lead time is not a number of seconds.",
             where=annotation.where,
             got=cut_for_message(repr(seconds)),
             allowed="0 or more",

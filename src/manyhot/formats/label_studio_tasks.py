@@ -1,6 +1,6 @@
-"""Label Studio, the way out: tasks and the answers to them, with a labelling configuration beside them.
+"""Writing Label Studio's tasks, with answers and a labelling configuration.
 
-`label_studio` is the way in, and says what the two questions of a task mean.
+`label_studio_export` reads exports, and explains the two questions of a task.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ CONFIG = """\
   <Image name="image" value="$image" zoom="true"/>
   <Header value="Which of these are in the image?"/>
   <Choices name="classes" toName="image" choice="multiple" value="$classes"/>
-  <Header value="Of which can you not tell?"/>
+  <Header value="Which of these are uncertain?"/>
   <Choices name="maybe" toName="image" choice="multiple" value="$classes"/>
 </View>
 """
-"""The labelling configuration that the tasks are written for; the classes come from each task's data."""
+"""The labelling configuration of the tasks; the classes are in each task's data."""
 
 LOCAL = "/data/local-files/?d="
-"""Where Label Studio serves files of its own machine from."""
+"""Address under which Label Studio serves files of its own machine."""
 
 
 @register(
@@ -59,32 +59,32 @@ def write_label_studio(
 ) -> Saved:
     """Write tasks to import into Label Studio, and the labelling configuration beside them, ``.xml``.
 
-    Of labels, every class asked about is shown, and a prediction holds their states: it is what the project
-    shows as chosen where predictions are switched on. Of proposals, every class proposed is shown, best
-    first, and nothing is chosen unless `checked` says so: raters follow what is chosen for them. Of votes,
-    each task holds its raters' annotations, and `read_label_studio` gives the same votes again.
+    Tasks of labels show every class asked about. A prediction holds the states, which the project shows as
+    chosen if predictions are enabled. Tasks of proposals show every proposed class, best first. Nothing is
+    chosen unless `checked` is set, because raters tend to agree with preselected choices. Tasks of votes hold
+    the raters' annotations, from which `read_label_studio` reads the same votes.
 
     Parameters
     ----------
     prefix : str
-        What stands before an image's name in its address; by default where Label Studio serves files of its
-        own machine from.
+        Prefix of an image's name in its address; by default the address under which Label Studio serves files
+        of its own machine.
     checked : float, optional
-        The score from which on proposals are in a prediction.
+        Minimum score of proposals that are preselected, as a prediction.
     by : str or int, optional
-        Write labels as annotations of this rater instead of as predictions.
+        Write labels as annotations of this rater, not as predictions.
 
     Raises
     ------
     InputError
-        The class list is not known, or no image has a class to ask about.
+        If the class list is unknown, or no image has a class to ask about.
     MatchError
-        It is another one.
+        If the class list is another one.
 
     Notes
     -----
-    Label Studio knows who annotated by number or by the address of a member. A rater whose id is a whole
-    number is written as that number, any other as an object with ``id`` and ``email``.
+    Label Studio identifies annotators by their number or by their e-mail address. A rater whose id is an
+    integer is written as that number, any other as an object with ``id`` and ``email``.
 
     References
     ----------
@@ -106,7 +106,7 @@ def write_label_studio(
 def write_label_studio_golden(
     golden: Golden, path: Path, classes: ClassList | None, *, prefix: str = LOCAL
 ) -> Saved:
-    """Write experts' answers as annotations that are marked as ground truth, as `write_label_studio` does.
+    """Write experts' answers as annotations that are marked as ground truth, like `write_label_studio`.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def write_label_studio_golden(
 
 
 def _write(pages: Sequence[_Page], lost: list[str], path: Path, prefix: str) -> Saved:
-    # One object a class, not one a question: 210,073 questions of ReaL share 1,000.
+    # One object per class, not per question: the 210,073 questions of ReaL share 1,000.
     choice = {name: {"value": name} for page in pages for name in page.asked}
     tasks = [_task(page, prefix, choice) for page in pages if page.asked]
     if not tasks:
@@ -138,7 +138,7 @@ def _write(pages: Sequence[_Page], lost: list[str], path: Path, prefix: str) -> 
 
 @dataclass(frozen=True)
 class _Page:
-    """One task: an image, the names of the classes shown, what is chosen beforehand, and the answers."""
+    """A task: an image, the names of the classes shown, the preselected choices, and the answers."""
 
     image: str
     asked: Sequence[str]
@@ -148,7 +148,7 @@ class _Page:
 
 def _pages_of_labels(labels: Labels, names: Sequence[str], by: str | int | None) -> list[_Page]:
     if by is not None and not is_whole(by) and not (isinstance(by, str) and by):
-        raise InputError("The option 'by' is a rater.", got=repr(by), allowed="a number or a name")
+        raise InputError("The option 'by' is not a rater.", got=repr(by), allowed="a number or a name")
     columns = labels.table.select(["image_id", "classes", "state"]).to_pydict()
     version = _version(labels)
     pages = []
@@ -170,26 +170,26 @@ def _version(labels: Labels) -> str:
 
 
 _WHEN = ("page_id", "shown_at", "answered_at")
-"""Optional columns of votes that an annotation has a place for."""
+"""Optional columns of votes that an annotation can hold."""
 
 
 def _pages_of_votes(
     votes: Votes, classes: ClassList | None, *, golden: bool = False
 ) -> tuple[list[_Page], list[str]]:
-    """Return a task for each set of classes that was asked about an image at once, and what is lost."""
+    """Return a task for each set of classes that was asked about an image at once, and the lost columns."""
     names = unique_names(classes_of_table(votes, classes))
     table = votes.to_table()
     answers = _by_annotation(table)
-    # A page of several images, or of several raters, is several annotations: its id cannot be all of theirs.
+    # A page of several images or raters becomes several annotations, which cannot share its id.
     used = Counter(page for _, _, page, _, _ in answers if page is not None)
     unique = all(n == 1 for n in used.values())
     untimed = 0
     pages: dict[tuple[Any, ...], _Page] = {}
-    for (image, rater, page, shown, answered), given in answers.items():
-        asked = tuple(names[c] for c, _ in given)
-        result = _result(zip(asked, (answer for _, answer in given), strict=True))
+    for (image, rater, page, shown, answered), pairs in answers.items():
+        asked = tuple(names[c] for c, _ in pairs)
+        result = _result(zip(asked, (answer for _, answer in pairs), strict=True))
         seconds = _seconds(shown, answered)
-        untimed += len(given) if shown is not None and seconds is None else 0
+        untimed += len(pairs) if shown is not None and seconds is None else 0
         one = _annotation(rater, result, golden)
         one |= {"id": _number(page)} if page is not None and unique else {}
         one |= {"created_at": _iso(answered)} if answered is not None else {}
@@ -202,19 +202,19 @@ def _pages_of_votes(
 
 
 def _by_annotation(table: pa.Table) -> dict[tuple[Any, ...], list[tuple[int, str]]]:
-    """Return what a rater answered about an image at once: class and answer, in the order of classes."""
-    told = [table[n].to_pylist() if n in table.column_names else [None] * len(table) for n in _WHEN]
+    """Return the answers that a rater gave about an image at once: (class, answer), by class."""
+    optional = [table[n].to_pylist() if n in table.column_names else [None] * len(table) for n in _WHEN]
     columns = (table[n].to_pylist() for n in ("image_id", "rater_id", "class_id", "answer"))
     answers: dict[tuple[Any, ...], list[tuple[int, str]]] = {}
-    for image, rater, c, answer, *when in zip(*columns, *told, strict=True):
+    for image, rater, c, answer, *when in zip(*columns, *optional, strict=True):
         answers.setdefault((image, rater, *when), []).append((c, answer))
-    for given in answers.values():
-        given.sort()
+    for pairs in answers.values():
+        pairs.sort()
     return answers
 
 
 def _seconds(shown: datetime | None, answered: datetime | None) -> float | None:
-    """Return the lead time, or None where there is none that Label Studio's format can hold."""
+    """Return the lead time in seconds; None if it is unknown or out of the format's range."""
     if shown is None or answered is None:
         return None
     seconds = (answered - shown).total_seconds()
@@ -227,12 +227,12 @@ def _annotation(rater: str, result: list[dict[str, Any]], golden: bool = False) 
         "completed_by": by if isinstance(by, int) else {"id": by, "email": by},
         "result": result,
         "was_cancelled": False,
-        "ground_truth": golden,  # what does not say so Label Studio imports as ground truth
+        "ground_truth": golden,  # without it, Label Studio imports the annotation as ground truth
     }
 
 
 def _number(text: str) -> int | str:
-    """Return an id as Label Studio has them, a number, where the number gives the text again."""
+    """Return an id as a number, as in Label Studio, if the number has the same text."""
     return int(text) if re.fullmatch(r"0|[1-9]\d{0,17}", text, re.ASCII) else text
 
 
@@ -241,7 +241,7 @@ def _iso(at: datetime) -> str:
 
 
 def _result(answers: Iterable[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Return what is chosen in the two questions, of names with their answers or states."""
+    """Return the choices of the two questions from names and their answers or states."""
     chosen: dict[str, list[str]] = {"classes": [], "maybe": []}
     for name, answer in answers:
         if answer != "no":
@@ -265,7 +265,7 @@ def _pages_of_proposals(
     table: pa.Table, names: Sequence[str], checked: float | None, path: Path
 ) -> list[_Page]:
     if isinstance(checked, bool) or not isinstance(checked, int | float | None):
-        raise InputError("The option 'checked' is a score.", got=repr(checked), allowed="a number")
+        raise InputError("The option 'checked' is not a score.", got=repr(checked), allowed="a number")
     table = check(table, "proposals")
     _check_pairs(table, len(names), path)
     of_image: dict[str, list[tuple[float, str]]] = {}
@@ -293,7 +293,7 @@ def _check_pairs(table: pa.Table, n: int, path: Path) -> None:
                 where=f"{path}, image {image}",
                 got=c,
                 allowed=f"0 to {n - 1}",
-                do="give the class list of the proposals: --classes",
+                do="pass the class list of the proposals: --classes",
             )
         if (image, c) in seen:
             raise InputError("A class is proposed twice.", where=f"{path}, image {image}", got=f"class {c}")
@@ -301,7 +301,7 @@ def _check_pairs(table: pa.Table, n: int, path: Path) -> None:
 
 
 def _task(page: _Page, prefix: str, choice: Mapping[str, dict[str, str]]) -> dict[str, Any]:
-    # Within a query nothing may stay as it is; within a path the name has no folders.
+    # In a query, everything must be quoted; in a path, the name has no folders.
     address = prefix + quote(page.image, safe="")
     data = {"image": address, "image_id": page.image, "classes": [choice[name] for name in page.asked]}
     task: dict[str, Any] = {"data": data}

@@ -1,4 +1,4 @@
-"""Objects with their boxes and outlines: tables with a box a row, COCO's JSON, and PASCAL VOC's folders."""
+"""Objects with their boxes and outlines: tables with one box per row, COCO's JSON, PASCAL VOC's folders."""
 
 from __future__ import annotations
 
@@ -43,39 +43,39 @@ def _matches_table(path: Path) -> bool:
 def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
     """A table with ``image_id``, ``class`` or ``class_id``, and a box as fractions of width and height.
 
-    Objects that ``ignore``, ``difficult`` or ``crowd`` marks are neither asked for nor wrong. ``polygons``
-    and ``mask`` may tell more than the box.
+    Objects marked by ``ignore``, ``difficult`` or ``crowd`` count neither as labels nor as errors.
+    ``polygons`` and ``mask``, if present, are more exact than the box.
     """
     own = declared(path) == "objects"
     frame = pl.from_arrow(read_own(path, "objects")) if own else read_frame(path)
     assert isinstance(frame, pl.DataFrame)
     if not {"class", "class_id"} & set(frame.columns):
         raise InputError(
-            "Nothing tells the classes of the objects.",
+            "The objects have no classes.",
             where=path,
             got=", ".join(frame.columns),
             allowed="a column class or class_id",
         )
-    known = classes or _classes(frame, path)
+    own_classes = classes or _classes(frame, path)
     column = "class" if "class" in frame.columns else "class_id"
-    ids = class_indices(frame[column].cast(pl.String), known, path)
-    marks = [c for c in _IGNORE if c in frame.columns]
-    told = [pl.col(c).cast(pl.Boolean).fill_null(False) for c in marks]
+    ids = class_indices(frame[column].cast(pl.String), own_classes, path)
+    names = [c for c in _IGNORE if c in frame.columns]
+    marks = [pl.col(c).cast(pl.Boolean).fill_null(False) for c in names]
     image = pl.col("image_id").cast(pl.String)
     frame = frame.with_columns(
-        image if own else image.str.replace(r"^.*[/\\]", ""),  # ids of ours are in their form already
+        image if own else image.str.replace(r"^.*[/\\]", ""),  # manyhot's own ids have no folders
         class_id=ids,
-        ignore=pl.any_horizontal(told) if told else pl.lit(False),
+        ignore=pl.any_horizontal(marks) if marks else pl.lit(False),
         **{c: pl.col(c).cast(pl.Float32) for c in _BOX},
     )
-    return made(frame.to_arrow(), known, path)
+    return objects_of_table(frame.to_arrow(), own_classes, path)
 
 
 def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
-    """Return the class list of a table: keys by number where both are there, else sorted."""
+    """Return the class list of a table: keys by number if it has both, otherwise sorted keys."""
     if "class" not in frame.columns:
         raise InputError(
-            "Nothing tells how the classes of the objects are called.",
+            "The classes of the objects have no names.",
             where=path,
             got=", ".join(frame.columns),
             allowed="a column class; or --classes",
@@ -88,13 +88,13 @@ def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
     if len(by_number) < len(pairs) or pairs["class"].n_unique() < len(pairs):
         raise InputError("A class has two numbers, or a number two classes.", where=path)
     if min(by_number, default=0) < 0 or max(by_number, default=0) > 10 * len(by_number) + 1000:
-        raise InputError("The column 'class_id' does not count classes from 0.", where=path)
+        raise InputError("The column 'class_id' does not number classes from 0.", where=path)
     numbers = range(max(by_number, default=-1) + 1)
     return from_keys([by_number.get(i, f"class {i}") for i in numbers], path.stem)
 
 
-def made(table: pa.Table, classes: ClassList, path: Path, **more: Any) -> Objects:
-    """Return objects of a table that has all of the columns, and perhaps others."""
+def objects_of_table(table: pa.Table, classes: ClassList, path: Path, **more: Any) -> Objects:
+    """Return the objects of a table with at least the required columns."""
     names = ("image_id", "class_id", *_BOX, "ignore", "polygons", "mask")
     table = with_small_offsets(table.select([n for n in names if n in table.column_names]))
     checked = check(table, "objects", where=str(path))
@@ -107,26 +107,26 @@ def with_masks(objects: Objects, path: Path) -> Objects:
     Raises
     ------
     InputError
-        There are none, or none of an image that has objects.
+        If there are no masks, or none of an image with objects.
     """
-    found = masks_of(path, objects.images)
-    if not found.keys() & objects.images.keys():
+    masks = masks_of(path, objects.images)
+    if not masks.keys() & objects.images.keys():
         raise InputError(
-            "None of the masks is of an image that has objects.",
+            "None of the masks is of an image with objects.",
             where=path,
-            got=next(iter(found), "no masks"),
+            got=next(iter(masks), "no masks"),
             allowed=f"such as {next(iter(objects.images), 'none: there are no objects')}",
         )
-    return replace(objects, semantic=found)
+    return replace(objects, semantic=masks)
 
 
 def masks_of(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
-    """Return the masks of a folder of PNGs that are named as some images, or of a table.
+    """Return the masks of images, from a folder of PNGs named after the images, or from a table.
 
     Raises
     ------
     InputError
-        There is nothing, or it holds no masks.
+        If the path does not exist or holds no masks.
     """
     with reading(path):
         if not path.exists():
@@ -144,7 +144,7 @@ def _table(path: Path) -> dict[str, bytes | Path]:
     column = next((c for c in _MASKS if c in names), None)
     if column is None or "image_id" not in names:
         raise InputError(
-            "This holds no masks.",
+            "The file holds no masks.",
             where=path,
             got=", ".join(names) or None,
             allowed=f"a folder of PNGs; or Parquet with image_id and {' or '.join(_MASKS)}",
@@ -169,12 +169,13 @@ def _matches_coco(path: Path) -> bool:
 def read_coco(path: Path, *, classes: ClassList | None) -> Objects:
     """COCO's ``instances_….json``: boxes, polygons and crowds. A class is the name of its category.
 
-    Masks in run lengths are those of crowds, in COCO itself; of other objects with such masks the box counts.
+    In COCO, only crowds have masks in run-length encoding. For other objects with such masks, the box is
+    used.
     """
     content = load_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(p), list) for p in _PARTS):
         raise InputError(
-            "The file holds no objects of COCO's form.",
+            "The file is not in COCO's format.",
             where=path,
             got=", ".join(content) if isinstance(content, dict) else type(content).__name__,
             allowed=f"an object with the lists {', '.join(_PARTS)}",
@@ -183,21 +184,21 @@ def read_coco(path: Path, *, classes: ClassList | None) -> Objects:
         return _objects(content, classes, path)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(
-            "An entry is not of COCO's form.", where=path, got=f"{type(error).__name__}: {error}"
+            "An entry is not in COCO's format.", where=path, got=f"{type(error).__name__}: {error}"
         ) from error
 
 
 def _objects(content: dict[str, Any], classes: ClassList | None, path: Path) -> Objects:
     categories = sorted(content["categories"], key=lambda c: int(c["id"]))
-    known = classes or from_keys([str(c["name"]) for c in categories], path.stem)
-    number = {int(c["id"]): known.index(str(c["name"])) for c in categories}
+    own = classes or from_keys([str(c["name"]) for c in categories], path.stem)
+    number = {int(c["id"]): own.index(str(c["name"])) for c in categories}
     images = {int(i["id"]): i for i in content["images"]}
     rows = [_row(a, images[int(a["image_id"])], number) for a in content["annotations"]]
     names = ("image_id", "class_id", "x1", "y1", "x2", "y2", "ignore", "polygons")
     types = (pa.string(), pa.int32(), *[pa.float32()] * 4, pa.bool_(), pa.list_(pa.list_(pa.float32())))
     columns = list(zip(*rows, strict=True)) or [()] * len(names)
     arrays = [pa.array(list(c), t) for c, t in zip(columns, types, strict=True)]
-    return made(pa.table(arrays, names=list(names)), known, path)
+    return objects_of_table(pa.table(arrays, names=list(names)), own, path)
 
 
 def _row(about: dict[str, Any], image: dict[str, Any], number: dict[int, int]) -> tuple[Any, ...]:
@@ -232,26 +233,25 @@ def _matches_voc(path: Path) -> bool:
 
 @register("format", "voc-folder", holds="objects", suffixes=(FOLDER,), matches=_matches_voc)
 def read_voc(path: Path, *, classes: ClassList | None) -> Objects:
-    """A folder with ``Annotations/*.xml`` and, where there are any, ``SegmentationClass/*.png``.
+    """A folder with ``Annotations/*.xml`` and optionally ``SegmentationClass/*.png``.
 
-    Difficult objects are ignored. VOC's boxes count pixels from 1 and hold both ends.
+    Difficult objects are ignored. VOC's boxes number pixels from 1 and include both ends.
     """
     files = sorted((path / "Annotations").glob("*.xml"))
     rows = [row for file in files for row in _read(file)]
-    found = list(dict.fromkeys(row[1] for row in rows))
-    own = VOC if set(found) <= set(VOC) else tuple(sorted(found))
-    known = classes or from_keys(own or VOC, path.name)
+    keys = {row[1] for row in rows}
+    own = classes or from_keys(VOC if keys <= set(VOC) else sorted(keys), path.name)
     columns = list(zip(*rows, strict=True)) or [()] * 7
     arrays = {
         "image_id": pa.array(columns[0], pa.string()),
-        "class_id": pa.array([known.index(key) for key in columns[1]], pa.int32()),
+        "class_id": pa.array([own.index(key) for key in columns[1]], pa.int32()),
         **{n: pa.array(c, pa.float32()) for n, c in zip(("x1", "y1", "x2", "y2"), columns[2:6], strict=True)},
         "ignore": pa.array(columns[6], pa.bool_()),
     }
     masks = {p.stem: p for p in sorted((path / "SegmentationClass").glob("*.png"))}
-    # Pixels hold the numbers of VOC's own classes: of another list masks say nothing.
+    # Pixels hold the numbers of VOC's own classes, so masks cannot be used with another list.
     semantic = {i: masks[Path(i).stem] for i in columns[0] if Path(i).stem in masks}
-    return made(pa.table(arrays), known, path, semantic=semantic if known.keys == VOC else {})
+    return objects_of_table(pa.table(arrays), own, path, semantic=semantic if own.keys == VOC else {})
 
 
 def _read(file: Path) -> list[BoxRow]:
@@ -266,7 +266,7 @@ def _read(file: Path) -> list[BoxRow]:
         name = Path(root.findtext("filename", f"{file.stem}.jpg").replace("\\", "/")).name
         return [_voc_row(o, name, width, height) for o in root.iter("object")]
     except (ElementTree.ParseError, ValueError, ZeroDivisionError) as error:
-        raise InputError("The annotation is not of VOC's form.", where=file, got=error) from error
+        raise InputError("The annotation is not in VOC's format.", where=file, got=error) from error
 
 
 def _voc_row(element: ElementTree.Element, name: str, width: float, height: float) -> BoxRow:

@@ -1,9 +1,9 @@
-"""Tables in old pandas pickles, read without running anything of pandas or NumPy.
+"""Tables in old pandas pickles, read without running code of pandas or NumPy.
 
-A pickle is a program. Here its words are ten names, and each builds an inert object of this module; any
-other name ends the reading. NumPy's own builders are not among them: given a forged dtype they read
-memory that is not theirs. The interpreter is the one in Python, whose memo is a dict; the one in C makes
-an array as long as the largest index that the stream mentions.
+A pickle is a program. This reader allows eleven names, each of which builds an inert object of this module;
+any other name is an error. NumPy's own builders are not allowed, because with a forged dtype they read
+foreign memory. The interpreter is the one in Python, whose memo is a dict; the one in C allocates an array as
+long as the largest index in the stream.
 
 References
 ----------
@@ -27,13 +27,13 @@ from manyhot.errors import InputError
 _T = TypeVar("_T")
 
 MAX_PICKLE_BYTES = 8 * 2**20
-"""Largest file read; the largest published one has 3.4 MB."""
+"""Maximum size of a file; the largest published one has 3.4 MB."""
 
 _NUMBERS = {"i8": "<i8", "i4": "<i4", "f8": "<f8", "f4": "<f4"}
 
 
 class _Inert:
-    """What a name of the stream builds: it keeps what it is given."""
+    """An object that a name of the stream builds: it stores its arguments and its state."""
 
     def __init__(self, *args: Any) -> None:
         self.args = args
@@ -61,7 +61,7 @@ class _Array(_Inert):
         _, shape, dtype, by_column, data = self.state
         if isinstance(data, list):
             flat: npt.NDArray[Any] = np.empty(len(data), object)
-            # One by one: given all at once NumPy walks into nested lists, which can double at each level.
+            # One by one: NumPy would descend into nested lists, which can double at each level.
             for i, item in enumerate(data):
                 flat[i] = item
         else:
@@ -74,7 +74,7 @@ class _Dtype(_Inert):
 
 
 class _Ordered(_Inert):
-    """An ordered dict: a list of what is set."""
+    """An ordered dict, as a list of its items."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -89,10 +89,10 @@ class _Kind(_Inert):
 
 
 class _Dropped(_Inert):
-    """A value that nobody asks for: a scalar or a count inside a list."""
+    """An unused value: a scalar or a count inside a list."""
 
 
-_WORDS: dict[tuple[str, str], type[Any]] = {
+_ALLOWED: dict[tuple[str, str], type[Any]] = {
     ("pandas.core.frame", "DataFrame"): _Frame,
     ("pandas.core.internals.managers", "BlockManager"): _Blocks,
     ("pandas.core.indexes.base", "_new_Index"): _Index,
@@ -122,22 +122,22 @@ _LATER = {
     ("numpy._core.numeric", "_frombuffer"),
     ("numpy.core.numeric", "_frombuffer"),
 }
-"""Names that tables of later releases of pandas and NumPy hold."""
+"""Names in tables of later releases of pandas and NumPy."""
 
 
 class _RefusedError(Exception):
-    """The stream names something that is not among the words."""
+    """The stream contains a name that is not allowed."""
 
 
 class _LaterError(_RefusedError):
-    """What it names is how a later pandas or NumPy writes a table."""
+    """The name belongs to tables of a later pandas or NumPy."""
 
 
 class _Reader(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> type[Any]:
-        if (module, name) not in _WORDS:
+        if (module, name) not in _ALLOWED:
             raise (_LaterError if (module, name) in _LATER else _RefusedError)(f"{module}.{name}")
-        return _WORDS[module, name]
+        return _ALLOWED[module, name]
 
 
 def load_frame(path: Path) -> Frame:
@@ -146,18 +146,18 @@ def load_frame(path: Path) -> Frame:
     Raises
     ------
     InputError
-        If the pickle is truncated, names anything but a table of numbers and texts, or is too large.
+        If the pickle is truncated, holds anything but a table of numbers and texts, or is too large.
     """
     return _read(path, _frame, "a pandas.DataFrame of numbers and texts", "a table")
 
 
 def load_groups(path: Path) -> dict[str, list[int]]:
-    """Read lists of whole numbers by name from a NumPy file that holds an ordered dict.
+    """Read lists of integers by name from a NumPy file that holds an ordered dict.
 
     Raises
     ------
     InputError
-        As `load_frame`.
+        As in `load_frame`.
     """
     return _read(path, _groups, "an ordered dict of lists of whole numbers", "superclasses", _after_header)
 
@@ -182,20 +182,20 @@ def _read(
         raise InputError(
             "The pickle was written by a later pandas or NumPy than the published files; it was not read.",
             where=path,
-            got=f"{later}, which those do not name",
+            got=f"{later}, which those do not contain",
             allowed=f"{allowed.partition(' of ')[0]} as it was written in 2020",
             do="use the published file, whose checksum is in the catalogue",
         ) from later
     except _RefusedError as refused:
         raise InputError(
-            "The pickle names something that could run code; it was not read.",
+            "The pickle contains a name that could run code; it was not read.",
             where=path,
             got=refused,
             allowed=allowed,
             do="use the published file, whose checksum is in the catalogue",
         ) from refused
     except Exception as error:
-        # A broken or forged stream can fail in any way that the interpreter can; none of them ran anything.
+        # A broken or forged stream can fail in any way that the interpreter can; no code of it was run.
         raise InputError(
             f"The file is not a complete pickle of {what}.",
             where=path,
@@ -219,7 +219,7 @@ def _frame(pickled: Any) -> Frame:
 
 
 def _after_header(content: bytes) -> bytes:
-    """Return the pickle in a NumPy file of version 1: a name, a version, the length of a header, and that."""
+    """Return the pickle in a NumPy file of version 1, after the magic string, the version and the header."""
     if content[:8] != b"\x93NUMPY\x01\x00":
         raise ValueError("no NumPy file of version 1")
     return content[10 + int.from_bytes(content[8:10], "little") :]
@@ -229,16 +229,16 @@ def _groups(pickled: Any) -> dict[str, list[int]]:
     if not isinstance(pickled, _Array):
         raise TypeError(f"a {type(pickled).__name__.strip('_')}, not an array")
     # Not by values(): an array of no dimension holds one object.
-    (held,) = pickled.state[4]
-    if not isinstance(held, _Ordered):
-        raise TypeError(f"a {type(held).__name__.strip('_')}, not an ordered dict")
+    (content,) = pickled.state[4]
+    if not isinstance(content, _Ordered):
+        raise TypeError(f"a {type(content).__name__.strip('_')}, not an ordered dict")
     groups: dict[str, list[int]] = {}
-    for name, members in held.items:
+    for name, members in content.items:
         if not isinstance(name, str) or not isinstance(members, list) or name in groups:
-            raise TypeError("names that are no texts, or are there twice, or no lists")
+            raise TypeError("names that are not texts or occur twice, or values that are not lists")
         name.encode()
         if not all(type(member) is int for member in members):
-            raise TypeError("classes that are no whole numbers")
+            raise TypeError("classes that are not integers")
         groups[name] = list(members)
     return groups
 
@@ -246,7 +246,7 @@ def _groups(pickled: Any) -> dict[str, list[int]]:
 def _texts(index: Any) -> list[str]:
     values: Sequence[Any] = index.args[1]["data"].values().tolist()
     if not all(isinstance(value, str) for value in values):
-        raise TypeError("names that are no texts")
+        raise TypeError("names that are not texts")
     for value in values:
-        value.encode()  # Pickles let lone surrogates through, which no table can hold.
+        value.encode()  # Pickles allow lone surrogates, which tables do not.
     return list(values)

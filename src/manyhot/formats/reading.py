@@ -1,6 +1,6 @@
-"""What all readers share: errors for damaged files, columns of tables from arrays, classes by name, and JSON.
+"""Shared code of readers: errors for damaged files, columns from arrays, classes by name, and JSON.
 
-All readers run inside `reading`, so none of them needs to know which exception a library raises at damaged
+All readers run inside `reading`, so they need not handle the exceptions that libraries raise for damaged
 bytes.
 """
 
@@ -30,12 +30,12 @@ _KINDS = {".parquet": "Parquet", ".npy": "NumPy", ".npz": "NumPy"}
 
 
 def broken() -> tuple[type[Exception], ...]:
-    """Return what libraries raise at damaged bytes.
+    """Return the exceptions that libraries raise for damaged bytes.
 
-    Arrow an OSError, which is no matter of the disk; zipfile a NotImplementedError at versions to come; and a
-    forged size ends in MemoryError.
+    Arrow raises an OSError, which is not about the disk; zipfile raises a NotImplementedError for future
+    versions; a forged size causes a MemoryError.
     """
-    # polars takes 90 ms and 60 MB, which predicting does not need; an ``except`` asks only when it must.
+    # polars takes 90 ms and 60 MB, which predicting does not need; ``except`` calls this only after an error.
     import polars as pl
 
     return (
@@ -53,12 +53,12 @@ def broken() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what libraries raise at a broken file or folder into an error that says so.
+    """Turn the exceptions of libraries for a broken file or folder into an `InputError`.
 
     Raises
     ------
     InputError
-        Instead of any of `broken`; our own errors pass.
+        In place of any exception of `broken`; manyhot's own errors are not changed.
     """
     try:
         yield
@@ -69,7 +69,7 @@ def reading(path: Path) -> Iterator[None]:
 
 
 def incomplete(path: Path, error: Exception) -> InputError:
-    """Return the error for a file that `error` was raised at."""
+    """Return the error for a file whose reader raised `error`."""
     if isinstance(error, OSError) and error.strerror:
         what = f"The {'folder' if path.is_dir() else 'file'} cannot be read."
         return InputError(what, where=error.filename or path, got=error.strerror)
@@ -78,42 +78,42 @@ def incomplete(path: Path, error: Exception) -> InputError:
     else:
         kind = _KINDS.get(path.suffix.lower())
         what = f"The file is not a complete {kind} file." if kind else "The file cannot be read."
-    # Damaged bytes come back in the words of libraries.
-    told = "".join(filter(str.isprintable, str(error).partition("\n")[0])).strip()
-    got = told or type(error).__name__
+    # Messages of libraries may contain damaged bytes.
+    text = "".join(filter(str.isprintable, str(error).partition("\n")[0])).strip()
+    got = text or type(error).__name__
     return InputError(what, where=path, got=got, do="make or fetch it again")
 
 
 def read_parquet(path: Path) -> pa.Table:
-    """Read a Parquet file that is not ours; texts and names are checked, for polars aborts at broken ones.
+    """Read a foreign Parquet file; its texts and names are checked, because polars aborts on broken ones.
 
     Raises
     ------
     InputError
-        If it is cut or damaged.
+        If the file is truncated or damaged.
     """
     with reading(path):
         table = pq.ParquetFile(path).read()
         table.validate(full=True)
         for kind in table.schema.types:
             _check_names(kind)
-        # Metadata, which may be as broken, stays behind.
+        # Without metadata, which may be damaged, too.
         return pa.Table.from_arrays(table.columns, names=table.column_names)
 
 
 def _check_names(kind: pa.DataType) -> None:
     for inner in (kind.field(i) for i in range(kind.num_fields)):
-        inner.name.encode()  # Arrow decodes a name when it is asked for, not before.
+        inner.name.encode()  # Arrow decodes a name only when it is accessed.
         _check_names(inner.type)
 
 
 def check_whole(path: Path) -> None:
-    """Refuse a file that is not of the kind that its suffix promises; JSON, Parquet and ``.npz`` tell.
+    """Check that a JSON, Parquet or ``.npz`` file is complete.
 
     Raises
     ------
     InputError
-        If it is cut or damaged, so that nobody looks for another format for it.
+        If the file is truncated or damaged, which is not a question of its format.
     """
     suffix = path.suffix.lower()
     with reading(path):
@@ -128,7 +128,7 @@ def check_whole(path: Path) -> None:
 
 
 FOLDER = "folder"
-"""What stands for a folder among the suffixes of a format."""
+"""Pseudo-suffix of folders among the suffixes of a format."""
 
 _SAME = 0.99
 
@@ -136,13 +136,13 @@ _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def ragged(lengths: npt.ArrayLike, values: pa.Array) -> pa.ListArray:
-    """Return a column of lists: the first holds the first ``lengths[0]`` values, and so on."""
+    """Return a column of lists: the first list has the first ``lengths[0]`` values, and so on."""
     offsets = np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))]).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, values)
 
 
 def base_names(names: pa.Array, where: object) -> pa.Array:
-    """Return names without the folders before them.
+    """Return names without their folders.
 
     Raises
     ------
@@ -170,7 +170,7 @@ def class_lists(
     Raises
     ------
     InputError
-        If the column has no lists, or as `class_id_column`.
+        If the column has no lists, or as in `class_id_column`.
     """
     lists = one_chunk(column)
     if not any(is_kind(lists.type) for is_kind in _LISTS):
@@ -180,20 +180,20 @@ def class_lists(
 
 
 def class_id_column(values: pa.Array, where: str, n_classes: int, *, gaps: bool = False) -> pa.Array:
-    """Return a column of class ids as int32; nothing is rounded, parsed or wrapped around.
+    """Return a column of class ids as int32; values are not rounded, parsed or wrapped around.
 
-    Whether they are below `n_classes` is left to the table that they come into, which names the image.
+    Whether ids are below `n_classes` is checked by their table, whose error contains the image.
 
     Parameters
     ----------
     gaps : bool
-        Whether values may be null. If so, floats that are whole numbers are fine too: pandas has no other
-        way to write whole numbers with gaps.
+        Whether values may be null. If so, floats with integer values are also allowed, because pandas writes
+        integers with gaps as floats.
 
     Raises
     ------
     InputError
-        If the column holds no whole numbers, a null without `gaps`, or numbers beyond 32 bits.
+        If the column does not hold integers, holds nulls without `gaps`, or numbers beyond 32 bits.
     """
     kind, allowed = values.type, f"whole numbers, 0 to {n_classes - 1}"
     if not (pa.types.is_integer(kind) or pa.types.is_null(kind) or (gaps and pa.types.is_floating(kind))):
@@ -223,33 +223,33 @@ def indices_of(keys: pa.Array, classes: ClassList, where: object) -> pa.Array:
     InputError
         If a key is not in the class list.
     """
-    found = pc.index_in(keys, pa.array(classes.keys, pa.string()))
-    if found.null_count:
+    ids = pc.index_in(keys, pa.array(classes.keys, pa.string()))
+    if ids.null_count:
         raise InputError(
             "A key is not in the class list.",
             where=where,
-            got=keys.filter(pc.is_null(found))[0],
+            got=keys.filter(pc.is_null(ids))[0],
             allowed=f"the {len(classes):,} keys of {classes.name}",
         )
-    return found
+    return ids
 
 
 def descriptions(classes: ClassList) -> dict[str, set[int]]:
-    """Return the classes by the texts that other tools write for them: names and synonyms in one line.
+    """Return the classes by the texts that other tools write for them, such as names with synonyms.
 
-    ``great white shark, white shark, man-eater, …`` is how timm and Hugging Face call a class of ImageNet-1k,
-    and timm's detailed labels add the definition after a colon. The two that are called *crane* share a text.
+    timm and Hugging Face describe a class of ImageNet-1k as ``great white shark, white shark, man-eater, …``,
+    and timm's detailed labels add the definition after a colon. The two classes named *crane* share a text.
     """
-    found: dict[str, set[int]] = {}
+    by_text: dict[str, set[int]] = {}
     for i, (name, synonyms) in enumerate(zip(classes.names, classes.synonyms, strict=True)):
         for line in {", ".join((name, *synonyms)), ", ".join(synonyms), name, classes.keys[i]} - {""}:
             for text in (line, f"{line}: {classes.definitions[i]}"):
-                found.setdefault(text, set()).add(i)
-    return found
+                by_text.setdefault(text, set()).add(i)
+    return by_text
 
 
 def as_numbers(names: Sequence[str]) -> list[int] | None:
-    """Return names that are all numbers as numbers; None where one is not."""
+    """Return names as integers; None if a name is not an integer."""
     if not all(name.isascii() and name.isdigit() and len(name) < 10 for name in names):
         return None
     return [int(name) for name in names]
@@ -258,19 +258,20 @@ def as_numbers(names: Sequence[str]) -> list[int] | None:
 def classes_of_names(
     names: Sequence[str], classes: ClassList | None, path: Path
 ) -> tuple[ClassList, npt.NDArray[np.int32]]:
-    """Return the class list that a file names, and the class id of each name.
+    """Return the class list of the names in a file, and the class id of each name.
 
-    Without a given list it is ImageNet-1k where the names are, else that of the names.
+    Without `classes`, the class list is ImageNet-1k if the names are those of its classes; otherwise, it is
+    made of the names.
 
     Raises
     ------
     InputError
-        If a name is not in the given list.
+        If a name is not in `classes`.
     """
     if classes is None:
-        known = class_list()
-        same = len(names) == len(known) and _share(names, known) >= _SAME
-        return known if same else from_keys(names, path.name), np.arange(len(names), dtype=np.int32)
+        imagenet = class_list()
+        same = len(names) == len(imagenet) and _share(names, imagenet) >= _SAME
+        return imagenet if same else from_keys(names, path.name), np.arange(len(names), dtype=np.int32)
     described = descriptions(classes)
     return classes, np.array([_index(name, classes, described, path) for name in names], np.int32)
 
@@ -281,9 +282,9 @@ def _share(names: Sequence[str], classes: ClassList) -> float:
 
 
 def _index(name: str, classes: ClassList, described: dict[str, set[int]], path: Path) -> int:
-    found = described.get(name, set())
-    if len(found) == 1:
-        return min(found)
+    ids = described.get(name, set())
+    if len(ids) == 1:
+        return min(ids)
     try:
         return classes.index(name)
     except (LookupError, InputError) as error:
@@ -294,12 +295,12 @@ def _index(name: str, classes: ClassList, described: dict[str, set[int]], path: 
             where=path,
             got=name,
             allowed=f"keys and names of {classes.name}, or 0 to {len(classes) - 1}",
-            do="leave the class list out: the data set has its own",
+            do="omit the class list: the data set has its own",
         ) from error
 
 
 HEAD_BYTES = 4096
-"""Bytes looked at to recognise a file."""
+"""Number of bytes that are read to recognise a file."""
 
 _DIGITS = 38
 
@@ -307,13 +308,13 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 def head(path: Path) -> str:
-    """Return the first `HEAD_BYTES` bytes as text without white space around."""
+    """Return the first `HEAD_BYTES` bytes as text, stripped of white space."""
     with path.open("rb") as file:
         return file.read(HEAD_BYTES).decode("utf-8", "replace").strip()
 
 
 def load_json(path: Path) -> Any:
-    """Parse a JSON file; raises as `parse_json`."""
+    """Parse a JSON file; raises the errors of `parse_json`."""
     return parse_json(path.read_bytes(), path)
 
 
@@ -323,35 +324,35 @@ def parse_json(content: str | bytes, where: object) -> Any:
     Raises
     ------
     InputError
-        If it is truncated or no JSON, an object holds a key twice, a number is too long to be one, or a text
-        holds half a character.
+        If the content is truncated or not JSON, an object has a key twice, an integer is too long, or a text
+        has a lone surrogate.
     """
     try:
-        # Strictly: json.loads itself lets lone surrogates through.
+        # Strict: json.loads accepts lone surrogates.
         text = content if isinstance(content, str) else content.decode(json.detect_encoding(content))
-        found = json.loads(text, object_pairs_hook=_each_once(where), parse_int=_whole_number(where))
+        parsed = json.loads(text, object_pairs_hook=_each_once(where), parse_int=_whole_number(where))
         if _SURROGATE.search(text):
-            _check_characters(found, where)
+            _check_characters(parsed, where)
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(
             "The file is not complete JSON.", where=where, got=str(error), do="make or fetch it again"
         ) from error
-    return found
+    return parsed
 
 
 def _each_once(where: object) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) < len(pairs):
+        by_key = dict(pairs)
+        if len(by_key) < len(pairs):
             twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
             raise InputError(
                 "The JSON holds a key twice.",
                 where=where,
                 got=cut_for_message(repr(twice)),
                 allowed="each key once",
-                do="make it again, or keep one of the two",
+                do="make it again, or remove one of the two",
             )
-        return found
+        return by_key
 
     return build
 
@@ -375,10 +376,10 @@ def _check_characters(content: Any, where: object) -> None:
         json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            "A text holds half a character (a lone surrogate).",
+            "A text holds a lone surrogate, half of a character.",
             where=where,
             got=repr(error.object[max(0, error.start - 20) : error.start + 20]),
-            allowed="whole characters, which UTF-8 can hold",
+            allowed="characters that UTF-8 can hold",
             do="make or fetch it again",
         ) from error
 
@@ -389,12 +390,12 @@ def cut_for_message(text: str, width: int = 80) -> str:
 
 
 def class_index(value: object, n_classes: int, where: str) -> int:
-    """Return a class index given as an int or as digits.
+    """Return a class index from an int or a text of digits.
 
     Raises
     ------
     InputError
-        If it is neither, or out of range.
+        If the value is neither, or out of range.
     """
     text = value if isinstance(value, str) else str(value)
     digits = (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else ""

@@ -1,7 +1,7 @@
-"""ReaL, as google-research/reassessed-imagenet has it.
+"""The files of ReaL, from google-research/reassessed-imagenet.
 
-``real.json`` holds the label sets; ``scores.npz`` every class that raters were asked about; ``raters.npz``,
-``golden.npz`` and ``raters_golden.npz`` who answered what to which question.
+``real.json`` holds the label sets; ``scores.npz`` every class that raters were asked about, with a score;
+``raters.npz``, ``golden.npz`` and ``raters_golden.npz`` the answers of raters and experts.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def _matches_real(path: Path) -> bool:
 def read_real(path: Path, *, classes: ClassList | None) -> Labels:
     """ReaL's ``real.json``: a list of 50,000 lists of classes, in the order of ImageNet's validation files.
 
-    Entry i is ``ILSVRC2012_val_{i + 1:08d}.JPEG``. Original labels are not in the file, nor is it known which
-    images were rated and which classes were asked about; ``scores.npz`` tells those.
+    Entry i is ``ILSVRC2012_val_{i + 1:08d}.JPEG``. The file does not contain the original labels, nor which
+    images were rated and which classes were asked about; ``scores.npz`` contains the latter two.
 
     References
     ----------
@@ -59,7 +59,7 @@ def read_real(path: Path, *, classes: ClassList | None) -> Labels:
             where=path,
             got=f"{len(lists):,} entries",
             allowed=f"{N_IMAGES:,}",
-            do="for another data set use a table of image_id and classes",
+            do="for another data set, use a table of image_id and classes",
         )
     return labels_of_sets(_ids(), lists, classes, path, rated=None, method="ReaL", name="ReaL")
 
@@ -74,7 +74,7 @@ def labels_of_sets(
     method: str,
     name: str,
 ) -> Labels:
-    """Build labels from one list of valid classes an image, over ``imagenet1k`` by default."""
+    """Return labels from one list of valid classes per image; the class list is ``imagenet1k`` by default."""
     classes = classes or class_list()
     n = len(classes)
     checked = [[class_index(c, n, f"{path}, image {i}") for c in s] for i, s in zip(ids, sets, strict=True)]
@@ -98,15 +98,17 @@ def labels_of_sets(
 def write_real(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
     """Write the label sets of ImageNet's 50,000 validation images as ``real.json``.
 
-    An image that is not usable gets an empty list, for lists are told apart by their place alone.
+    An image that is not usable gets an empty list, because lists are identified by their position.
 
     Raises
     ------
     InputError
-        The labels are not those of all the 50,000 images, or not over ImageNet-1k.
+        If the labels are not those of all 50,000 images, or not over ImageNet-1k.
     """
     if classes_of_table(labels, classes or class_list()).hash != class_list().hash:
-        raise InputError("real.json is over ImageNet-1k.", where=path, got=f"{labels.n_classes:,} classes")
+        raise InputError(
+            "real.json holds classes of ImageNet-1k.", where=path, got=f"{labels.n_classes:,} classes"
+        )
     lengths, flat, _ = with_state(labels)
     sets = lists_of(lengths, flat.tolist())
     of_image = {
@@ -122,9 +124,9 @@ def write_real(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
 
 def _other_images(of_image: dict[str, Any], ids: list[str], path: Path) -> InputError:
     absent = [image for image in ids if image not in of_image]
-    got = f"{len(absent):,} are not there, such as {absent[0]}" if absent else f"{len(of_image):,} images"
+    got = f"{len(absent):,} are missing, such as {absent[0]}" if absent else f"{len(of_image):,} images"
     return InputError(
-        "real.json holds ImageNet's validation images, all of them and no others.",
+        "real.json holds all of ImageNet's validation images and no others.",
         where=path,
         got=got,
         allowed=f"{N_IMAGES:,} images, {ids[0]} to {ids[-1]}",
@@ -133,10 +135,11 @@ def _other_images(of_image: dict[str, Any], ids: list[str], path: Path) -> Input
 
 
 REAL_THRESHOLD = 0.8
-"""Scores from which on a class is in ``real.json``: the lowest kept is 0.80002, the next lower 0.79999."""
+"""Minimum score of a class in ``real.json``: the lowest score in it is 0.80002, the next lower one
+0.79999."""
 
 VOTES = 5
-"""Answers that each question of ``raters.npz`` has."""
+"""Number of answers to each question of ``raters.npz``."""
 
 _PREFIX, _SUFFIX = "ILSVRC2012_val_", ".JPEG"
 
@@ -149,9 +152,9 @@ def _matches_real_scores(path: Path) -> bool:
 def read_real_scores(path: Path, *, classes: ClassList | None) -> Labels:
     """ReaL's ``scores.npz``: a score for each class that was asked about on the 24,889 rated images.
 
-    `tensor` holds the scores, `info` the image and the class of each. The 25,111 images that nobody rated are
-    not in it; their one label stands in ``real.json``, which must lie beside. Their `p` is 1, for the label
-    stands at any threshold; that nobody answered is told by `rated` and by `n_votes` 0.
+    `tensor` holds the scores, `info` the image and the class of each score. The 25,111 images that were not
+    rated are not in the file; their labels are read from ``real.json``, which must be in the same folder.
+    Their `p` is 1, because the label is valid at any threshold; `rated` is false and `n_votes` is 0.
 
     References
     ----------
@@ -196,7 +199,7 @@ def _questions(path: Path, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArra
     """Return image (from 0), class and score of each question."""
     arrays = load_array(path)
     nothing = np.empty(0, bool)
-    # A member of an archive may have any content, not only that of an array.
+    # A member of an archive may have any content, not only an array.
     score, info = arrays.get("tensor", nothing), arrays.get("info", nothing)
     fits = score.ndim == 1 and score.dtype.kind == "f" and info.shape == (len(score), 2)
     if not fits or info.dtype.kind != "U":
@@ -209,7 +212,7 @@ def _questions(path: Path, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArra
     if not len(score):
         raise InputError("The file has no rows.", where=path)
     if not np.isfinite(score).all() or score.min(initial=0) < 0 or score.max(initial=0) > 1:
-        raise InputError("A score is no probability.", where=path, allowed="0 to 1")
+        raise InputError("A score is not a probability.", where=path, allowed="0 to 1")
     return image_rows(path, info[:, 0]), classes_of_digits(path, info[:, 1], n_classes), score
 
 
@@ -219,9 +222,9 @@ def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]
     Raises
     ------
     InputError
-        One is none of it.
+        If a name is not such an image.
     """
-    # The digits as code points: parsing 184,962 strings would take longer than all the rest.
+    # The digits as code points: parsing 184,962 strings would take longer than the rest.
     wide = names.astype(f"U{len(_PREFIX) + 8 + len(_SUFFIX)}")
     points = wide.view(np.uint32).reshape(len(names), -1).astype(np.int64)
     start, stop = len(_PREFIX), len(_PREFIX) + 8
@@ -241,15 +244,15 @@ def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]
 
 
 def classes_of_digits(path: Path, names: npt.NDArray[np.str_], n_classes: int) -> npt.NDArray[np.int64]:
-    """Return classes given as digits.
+    """Return class ids from texts of digits.
 
     Raises
     ------
     InputError
-        One is no class.
+        If a text is not a class.
     """
-    known, at = np.unique(names, return_inverse=True)
-    ids = np.array([class_index(str(name), n_classes, str(path)) for name in known], np.int64)
+    unique, at = np.unique(names, return_inverse=True)
+    ids = np.array([class_index(str(name), n_classes, str(path)) for name in unique], np.int64)
     return ids[at]
 
 
@@ -258,9 +261,9 @@ def _released(path: Path, classes: ClassList) -> tuple[npt.NDArray[Any], npt.NDA
     beside = path.with_name("real.json")
     if not beside.is_file():
         raise InputError(
-            "The labels of the images that nobody rated are not in this file but in real.json.",
+            "The labels of images that were not rated are missing; they are in real.json.",
             where=path,
-            got="no real.json beside it",
+            got="no real.json in this folder",
             do="put real.json of the same release into this folder, as in the catalogue's imagenet-real",
         )
     column = one_chunk(read_real(beside, classes=classes).table["classes"])
@@ -269,14 +272,14 @@ def _released(path: Path, classes: ClassList) -> tuple[npt.NDArray[Any], npt.NDA
 
 
 def _check_released(path: Path, ours: tuple[Any, Any], theirs: tuple[Any, Any]) -> None:
-    # One number a pair; a class id has fewer than 20 bits.
-    scored, kept = (np.sort(row.astype(np.int64) << 20 | class_id) for row, class_id in (ours, theirs))
-    if not np.array_equal(scored, kept):
+    # One number per pair; a class id has fewer than 20 bits.
+    scored, listed = (np.sort(row.astype(np.int64) << 20 | class_id) for row, class_id in (ours, theirs))
+    if not np.array_equal(scored, listed):
         raise InputError(
-            "The scores and the real.json beside them are not of one release.",
+            "The scores and the real.json in the same folder are from different releases.",
             where=path,
-            got=f"{len(np.setxor1d(scored, kept)):,} labels of rated images in one of them only",
-            allowed=f"in real.json the classes with a score of {REAL_THRESHOLD} or more, and no others",
+            got=f"{len(np.setxor1d(scored, listed)):,} labels of rated images in only one of them",
+            allowed=f"a real.json with the classes whose score is {REAL_THRESHOLD} or more, and no others",
         )
 
 
@@ -286,7 +289,7 @@ _NAMES = {"tensor", "info", "ids"}
 
 
 def _is_golden(path: Path) -> bool:
-    # The three files are alike; the name alone tells experts from raters.
+    # The three files have one format; only the name distinguishes experts from raters.
     return path.name == _EXPERTS and members(path) == _NAMES
 
 
@@ -298,8 +301,8 @@ def _is_votes(path: Path) -> bool:
 def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
     """ReaL's ``raters.npz``: 924,810 answers of 85 raters; also its ``raters_golden.npz``.
 
-    `tensor` has the shape (raters, questions, 3) and 377 MB: 1 where a rater answered no, maybe or yes. It is
-    read one rater at a time. `info` holds image and class of each question, `ids` the raters.
+    `tensor` has the shape (raters, questions, 3) and 377 MB: 1 if a rater answered no, maybe or yes. It is
+    read one rater at a time. `info` holds the image and the class of each question, `ids` the raters.
 
     References
     ----------
@@ -334,7 +337,8 @@ def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
 def read_real_golden(path: Path, *, classes: ClassList | None) -> Golden:
     """ReaL's ``golden.npz``: the answers of 5 experts to 1,135 questions.
 
-    Those of 78 raters to the same questions are in ``raters_golden.npz``, which is read if it lies beside.
+    The answers of 78 raters to the same questions are read from ``raters_golden.npz`` if it is in the same
+    folder.
     """
     beside = path.with_name(_RATERS)
     raters = read_real_votes(beside, classes=classes) if beside.is_file() else None
@@ -364,8 +368,8 @@ def _check_shapes(path: Path, info: npt.NDArray[Any], ids: npt.NDArray[Any]) -> 
 
 
 def _check_once(path: Path, what: str, keys: npt.NDArray[Any], names: npt.NDArray[Any]) -> None:
-    known, first = np.unique(keys, return_index=True)
-    if len(known) < len(keys):
+    unique, first = np.unique(keys, return_index=True)
+    if len(unique) < len(keys):
         again = int(np.setdiff1d(np.arange(len(keys)), first)[0])
         raise InputError(
             f"A {what} is listed twice.",
@@ -378,8 +382,8 @@ def _check_once(path: Path, what: str, keys: npt.NDArray[Any], names: npt.NDArra
 def _answers(
     archive: zipfile.ZipFile, path: Path, n_raters: int, n_questions: int
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int8]]:
-    """Return question, rater and answer of each vote."""
-    # Closed by hand: where a rater's answers are refused, the file would stay open with the generator.
+    """Return the question, the rater and the answer of each vote."""
+    # Closed explicitly: after an error, the generator would keep the file open.
     with closing(_rows(archive, path, (n_raters, n_questions, len(ANSWERS)))) as rows:
         parts = [_votes_of(row, path, rater) for rater, row in enumerate(rows)]
     rater = np.repeat(np.arange(n_raters, dtype=np.int32), [len(question) for question, _ in parts])
@@ -389,14 +393,14 @@ def _answers(
 
 
 def _rows(archive: zipfile.ZipFile, path: Path, shape: tuple[int, int, int]) -> Generator[Floats]:
-    """Yield what each rater answered, flat, so that 4.4 MB and not 377 are in memory."""
+    """Yield the answers of each rater, flat, so that 4.4 MB and not 377 MB are in memory."""
     with archive.open("tensor.npy") as file:
-        found, fortran, dtype = _header(file)
-        if found != shape or fortran or dtype != np.float64:
+        stored, fortran, dtype = _header(file)
+        if stored != shape or fortran or dtype != np.float64:
             raise InputError(
                 "The file is not ReaL's table of answers.",
                 where=path,
-                got=f"tensor of {dtype} {found}{', the first index fastest' if fortran else ''}",
+                got=f"tensor of {dtype} {stored}{', the first index fastest' if fortran else ''}",
                 allowed=f"tensor of float64 {shape}: raters, questions and the answers {', '.join(ANSWERS)}",
             )
         size = shape[1] * shape[2] * dtype.itemsize
@@ -421,6 +425,6 @@ def _votes_of(row: Floats, path: Path, rater: int) -> tuple[npt.NDArray[np.int32
         raise InputError(
             "A rater's answer to a question is not one of three.",
             where=f"{path}, rater {rater}",
-            allowed=f"1 for one of {', '.join(ANSWERS)} and 0 for the others; all 0 where there is no answer",
+            allowed=f"1 for one of {', '.join(ANSWERS)} and 0 for the others; all 0 for no answer",
         )
     return question.astype(np.int32), answer.astype(np.int8)

@@ -1,6 +1,6 @@
-"""The multi-label annotations of Shankar et al., and the mistakes of two models by Vasudevan et al..
+"""The multi-label annotations of Shankar et al., and the mistakes of two models by Vasudevan et al.
 
-The annotations are read as released and as TensorFlow Datasets serves them.
+The annotations are read as released and as rows of TensorFlow Datasets.
 """
 
 from __future__ import annotations
@@ -60,16 +60,15 @@ def _matches_tfds_multilabel(path: Path) -> bool:
 def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str = "validation") -> Labels:
     """Shankar et al.'s ``human_accuracy_v3.0.0.json``, or rows of TFDS's ``imagenet2012_multilabel``.
 
-    Correct classes are *yes*, wrong ones *no*, and unclear ones *unclear*; one under two headings counts as
-    the first of correct, unclear, wrong. Problematic images are not usable. The JSON has no original labels,
-    the rows of TFDS have them.
+    Correct classes are *yes*, wrong ones *no*, and unclear ones *unclear*; a class under two headings counts
+    as the first of correct, unclear, wrong. Problematic images are not usable. The rows of TFDS have original
+    labels, the JSON has none.
 
     Parameters
     ----------
     images : {"validation", "v2"}
-        The JSON holds images of the validation set and of ImageNetV2, 20,000 each, which are two data sets.
-        TFDS takes the first; ``tfds-multilabel(images='v2')`` reads the second, whose bare names get
-        ``.jpeg``.
+        The data set to read: the JSON holds 20,000 images each of the validation set and of ImageNetV2. TFDS
+        has the first; ``tfds-multilabel(images='v2')`` reads the second, whose names get ``.jpeg``.
 
     References
     ----------
@@ -98,12 +97,12 @@ def _annotations(path: Path, classes: ClassList, images: str) -> pa.Table:
             where=path,
             do=f"read the others with format=\"tfds-multilabel(images='{_IMAGES[images == 'validation']}')\"",
         )
-    found = [_states(annotated[n], f"{path}, image {n}") for n in names]
-    keys = pa.array([key for states in found for key in states], pa.string())
+    per_image = [_states(annotated[n], f"{path}, image {n}") for n in names]
+    keys = pa.array([key for states in per_image for key in states], pa.string())
     ids = [image_id(n) for n in names]
     usable = pa.array([n not in problematic for n in names])
-    states = pa.array([state for states in found for state in states.values()], pa.string())
-    return _table(pa.array(ids), usable, list(map(len, found)), indices_of(keys, classes, path), states)
+    states = pa.array([state for states in per_image for state in states.values()], pa.string())
+    return _table(pa.array(ids), usable, list(map(len, per_image)), indices_of(keys, classes, path), states)
 
 
 def _parts(path: Path, content: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -133,33 +132,33 @@ def _states(annotation: Any, where: str) -> dict[str, str]:
             got=strange[0],
             allowed="lists of WordNet ids under correct, unclear and wrong",
         )
-    found: dict[str, str] = {}
+    states: dict[str, str] = {}
     for answer, state in _STATES.items():
         for key in annotation.get(answer, ()):
-            found.setdefault(key, state)
-    return found
+            states.setdefault(key, state)
+    return states
 
 
 def _rows_of_tfds(path: Path, n_classes: int) -> pa.Table:
-    wanted = ["file_name", *_COLUMNS, *({"original_label", "is_problematic"} & set(column_names(path)))]
-    rows = pq.ParquetFile(path).read(columns=wanted).combine_chunks()
-    found: list[dict[int, str]] = [{} for _ in range(len(rows))]
+    columns = ["file_name", *_COLUMNS, *({"original_label", "is_problematic"} & set(column_names(path)))]
+    rows = pq.ParquetFile(path).read(columns=columns).combine_chunks()
+    per_image: list[dict[int, str]] = [{} for _ in range(len(rows))]
     for column, state in _COLUMNS.items():
         lengths, flat = class_lists(rows[column], f"{path}, column {column}", n_classes)
         ids = iter(flat.to_pylist())
-        for states, length in zip(found, lengths, strict=True):
+        for states, length in zip(per_image, lengths, strict=True):
             for class_id in islice(ids, int(length)):
                 states.setdefault(class_id, state)
     table = _table(
         base_names(one_chunk(rows["file_name"]), f"{path}, column file_name"),
         _usable(rows, path),
-        list(map(len, found)),
-        pa.array([class_id for states in found for class_id in states], pa.int32()),
-        pa.array([state for states in found for state in states.values()], pa.string()),
+        list(map(len, per_image)),
+        pa.array([class_id for states in per_image for class_id in states], pa.int32()),
+        pa.array([state for states in per_image for state in states.values()], pa.string()),
     )
-    if "original_label" in wanted:
-        given, where = one_chunk(rows["original_label"]), f"{path}, column original_label"
-        table = table.append_column("label", class_id_column(given, where, n_classes, gaps=True))
+    if "original_label" in columns:
+        original, where = one_chunk(rows["original_label"]), f"{path}, column original_label"
+        table = table.append_column("label", class_id_column(original, where, n_classes, gaps=True))
     return table
 
 
@@ -203,7 +202,7 @@ CATEGORIES = {
     "Spurious Correlation": "spurious correlation",
     "Non-prototypical": "non-prototypical",
 }
-"""The published categories in our words; *out of vocabulary* is spelled in two ways."""
+"""Our names of the published categories; *out of vocabulary* is spelled in two ways."""
 
 MISTAKE_SEVERITIES = ("Major", "Minor", "Borderline")
 
@@ -218,8 +217,8 @@ def _matches_imagenet_mistakes(path: Path) -> bool:
 def read_imagenet_mistakes(path: Path) -> pa.Table:
     """Vasudevan et al.'s ``vit3b_mistakes.json`` and ``greedy_soups_mistakes.json``: findings *mistake*.
 
-    `class_b` is the predicted class, which experts found to be wrong. Evidence: `model`, as the file is
-    called, `category` and `severity`. The right classes are not in the file.
+    `class_b` is the predicted class, which experts found wrong. Evidence: `model`, the name of the file,
+    `category` and `severity`. The right classes are not in the file.
 
     References
     ----------
@@ -228,7 +227,7 @@ def read_imagenet_mistakes(path: Path) -> pa.Table:
     content = load_json(path)
     if not isinstance(content, dict):
         raise InputError("The file is not a table of images and mistakes.", where=path)
-    rows = [_row(name, found, f"{path}, image {name}") for name, found in content.items()]
+    rows = [_row(name, mistake, f"{path}, image {name}") for name, mistake in content.items()]
     columns = {c: [row[c] for row in rows] for c in ("image_id", "class_b", "category", "severity")}
     ids = pa.array(columns["image_id"], pa.string())
     check_unique(ids, str(path))
@@ -250,7 +249,7 @@ def _row(name: str, mistake: Any, where: str) -> dict[str, Any]:
             "This is not a mistake.", where=where, got=cut_for_message(str(mistake)), allowed=", ".join(_KEYS)
         )
     predicted, category, severity = (mistake[key] for key in _KEYS)
-    # A list is no key of a dict, not even to find that it is absent.
+    # A list cannot be looked up in a dict.
     if not isinstance(category, str) or category not in CATEGORIES:
         raise InputError(
             "There is no such category.",

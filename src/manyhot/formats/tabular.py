@@ -1,7 +1,7 @@
-"""Our own tables as Parquet and CSV, one row an image or long, and plain lists of ids.
+"""manyhot's tables as Parquet and CSV, with one row per image or in long form, and plain lists of ids.
 
-CSV has no lists: in one row an image they are written with spaces between, and read with commas, semicolons
-or bars between, or with spaces where the column has none of these. Classes may be indices, keys such as
+CSV has no lists: with one row per image, lists are written separated by spaces. They are read separated by
+commas, semicolons or bars, or by spaces if the column has none of these. Classes may be indices, keys such as
 WordNet ids, or names of the class list.
 """
 
@@ -49,11 +49,11 @@ _LIST_COLUMNS = {
 }
 
 _NAMES = ("image_id", "key", "model", "rater_id", "expert_id", "page_id", "task", "worker")
-"""Columns of names, even where these look like numbers: 007 is not 7."""
+"""Columns of names, even if these look like numbers: 007 is not 7."""
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the columns of a table; none where the file is broken, which its reader reports."""
+    """Return the columns of a table; none if the file is broken, which its reader reports."""
     try:
         if path.suffix.lower() == ".parquet":
             return list(pq.read_schema(path).names)
@@ -65,13 +65,13 @@ def column_names(path: Path) -> list[str]:
 
 
 def _raw_header(path: Path) -> list[str]:
-    # As the reader of the rest has it: a file with the line ends of old Macs is one line, and refused so.
+    # Like polars: a file with the line ends of old Macs is one line, and therefore an error.
     with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
         return [c.strip('"') for c in file.readline().rstrip("\r\n").split(",")]
 
 
 def declared(path: Path) -> str:
-    """Return which table the metadata of a Parquet file tells; nothing where it tells none."""
+    """Return the table's name in the metadata of a Parquet file; empty if there is none."""
     try:
         return (
             table_metadata(pq.read_schema(path)).get("table", "") if path.suffix.lower() == ".parquet" else ""
@@ -84,8 +84,8 @@ def _matches(table: str) -> Callable[[Path], bool]:
     def matches(path: Path) -> bool:
         if path.is_dir():
             return (path / f"{table}.parquet").is_file()
-        said = declared(path)
-        return said == table if said else table in _guess(column_names(path))
+        own = declared(path)
+        return own == table if own else table in _guess(column_names(path))
 
     return matches
 
@@ -98,7 +98,7 @@ def _guess(columns: Sequence[str]) -> tuple[str, ...]:
     if names >= {"image_id", "class_id", "n_models"}:
         return ("proposals",)
     if "image_id" not in names or names & {"rater_id", "expert_id", "n_models"}:
-        # A file that cannot be read is taken for predictions, whose reader then says what is wrong.
+        # A file that cannot be read is taken for predictions, whose reader reports the error.
         return () if names else ("predictions",)
     if names & {"state", "usable", "rated", "n_votes", "method"}:
         return ("labels",)
@@ -111,9 +111,9 @@ def _guess(columns: Sequence[str]) -> tuple[str, ...]:
 
 @register("format", "labels-table", holds="labels", suffixes=(".parquet", ".csv"), matches=_matches("labels"))
 def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
-    """A labels table: one row an image with lists, or long with ``image_id,class_id,state``.
+    """A labels table: one row per image with lists, or long with ``image_id,class_id,state``.
 
-    In long form the classes of an image with an empty set are a row without ``class_id``.
+    In long form, an image with an empty label set has one row without ``class_id``.
     """
     name = path.stem
     n_classes, key = size_and_hash(classes)
@@ -121,7 +121,7 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
         return labels_from_table(read_own(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
     frame = read_frame(path)
     if _has_names(frame):
-        # Names that were found in a list tell which list it is.
+        # Names that are looked up in a list determine the list.
         key = (classes or class_list()).hash
     table = _labels_long(frame) if "class_id" in frame.columns else _with_lists(frame, "labels")
     table = _indexed(table, classes, path)
@@ -142,7 +142,7 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
 def read_predictions_table(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
-    """A predictions table: one row an image with lists, or long with ``class_id`` and rank or score."""
+    """A predictions table: one row per image with lists, or long with ``class_id`` and rank or score."""
     if path.suffix.lower() == ".parquet" and (declared(path) or "classes" not in column_names(path)):
         return predictions_from_table(read_own(path, "predictions"), model=path.stem, source=str(path))
     frame = read_frame(path)
@@ -164,7 +164,7 @@ def read_predictions_table(
     matches=_matches("images"),
 )
 def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
-    """An images table with ``image_id`` and, where known, ``label``; or a text file with one id a line."""
+    """An images table with ``image_id`` and optionally ``label``; or a text file with one id per line."""
     if path.suffix.lower() == ".parquet":
         return Images(read_own(path, "images"), name=path.stem)
     frame = read_frame(path)
@@ -182,12 +182,13 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     matches=_matches("results"),
 )
 def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
-    """A results table, as ``manyhot evaluate`` writes it; of a folder also pairs, samples and models.
+    """A results table, as ``manyhot evaluate`` writes it, or its folder with pairs, samples and models.
 
     Parameters
     ----------
     dataset : str, optional
-        Names the data set where the table does not; else the rows to keep.
+        The data set of the results if the table has no such column; otherwise, the data set whose rows are
+        read.
     """
     if path.is_dir():
         results = read_results_folder(path)
@@ -208,8 +209,8 @@ def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
 
 
 def _of(table: pa.Table, dataset: str, path: Path) -> pa.Table:
-    known = table["dataset"].unique().to_pylist()
-    check_one_of(dataset, known, "The results are on other data sets.", where=path)
+    datasets = table["dataset"].unique().to_pylist()
+    check_one_of(dataset, datasets, "The results are on other data sets.", where=path)
     return table.filter(pc.equal(table["dataset"], dataset))
 
 
@@ -227,7 +228,7 @@ def read_findings_table(path: Path) -> pa.Table:
     matches=_matches("proposals"),
 )
 def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
-    """A proposals table: one image and class to ask about a row."""
+    """A proposals table: one image and class to ask about per row."""
     if declared(path):
         return read_own(path, "proposals")
     frame = read_frame(path)
@@ -237,12 +238,12 @@ def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
 
 
 def read_own(path: Path, table: str) -> pa.Table:
-    """Read a Parquet file of ours, whose metadata may be as damaged as the rest.
+    """Read a Parquet file of manyhot.
 
     Raises
     ------
     InputError
-        It is.
+        If the file or its metadata is damaged.
     """
     with reading(path):
         about = table_metadata(pq.read_schema(path))
@@ -252,14 +253,14 @@ def read_own(path: Path, table: str) -> pa.Table:
 
 
 def write_csv(table: pa.Table, path: str | os.PathLike[str], *, long: bool = False) -> Path:
-    """Write a labels or predictions table as CSV, all or nothing.
+    """Write a labels or predictions table as CSV, atomically.
 
     Parameters
     ----------
     table : pyarrow.Table
     path : path-like
     long : bool
-        One row for each (image, class) pair, instead of one an image.
+        One row per (image, class) pair, not per image.
     """
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
@@ -311,21 +312,23 @@ def read_frame(path: Path) -> pl.DataFrame:
 
 
 _PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x9c", b"\x78\xda")
-"""How gzip, zstd and zlib begin."""
+"""First bytes of gzip, zstd and zlib."""
 
 
 def _check_packed(path: Path) -> None:
-    """Refuse packed files, which polars would unpack, whatever comes out: 40 kB of zeros make 40 MB."""
+    """Raise an error for compressed files, which polars would decompress: 40 kB of zeros make 40 MB."""
     with path.open("rb") as file:
         start = file.read(4)
     if start.startswith(_PACKED):
         raise InputError(
-            "The file is packed; it was not read.", where=path, do="unpack it first, as gunzip does"
+            "The file is compressed; it was not read.",
+            where=path,
+            do="decompress it first, such as by gunzip",
         )
 
 
 def _check_columns(frame: pl.DataFrame, path: Path) -> None:
-    """Refuse what polars reads and cannot give to Arrow: numbers of 39 digits, and NUL in a name."""
+    """Raise an error for content that Arrow cannot hold: numbers of 39 digits, and NUL in a name."""
     for column, kind in frame.schema.items():
         if "\0" in column:
             raise InputError("The name of a column holds a NUL.", where=path, got=repr(column))
@@ -341,11 +344,11 @@ def _check_columns(frame: pl.DataFrame, path: Path) -> None:
 
 
 def _with_lists(frame: pl.DataFrame, table: str) -> pl.DataFrame:
-    known = {c.name for c in TABLES[table]}
+    columns = {c.name for c in TABLES[table]}
     for name, kind in _LIST_COLUMNS.items():
-        if name in frame.columns and name in known and not isinstance(frame[name].dtype, pl.List):
+        if name in frame.columns and name in columns and not isinstance(frame[name].dtype, pl.List):
             text = frame[name].cast(pl.String).fill_null("")
-            # Names may hold spaces, so these separate items only where nothing else does.
+            # Names may hold spaces, so spaces separate items only if nothing else does.
             item = r"[^,;|\[\]\"']+" if text.str.contains(r"[,;|]").any() else r"[^\s\[\]\"']+"
             text = text.str.extract_all(item).list.eval(pl.element().str.strip_chars())
             frame = frame.with_columns(text.cast(pl.List(kind)).alias(name))
@@ -383,7 +386,7 @@ def _predictions_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 
 def _of_numbers(table: pa.Table, path: Path) -> pa.Table:
-    """Return a table of predictions whose classes are whole numbers and whose scores are numbers."""
+    """Return a table of predictions, after checking that classes are integers and scores are numbers."""
     for name in ("classes", "scores", "logsumexp"):
         kind = table[name].type if name in table.column_names else pa.int32()
         item = kind.value_type if pa.types.is_list(kind) else kind
@@ -422,41 +425,42 @@ def _has_names(frame: pl.DataFrame) -> bool:
 
 
 def size_and_hash(classes: ClassList | None) -> tuple[int, str]:
-    """Return what a table without metadata is over: nothing is claimed about a list that nobody named."""
+    """Return the size and the hash of a table's class list; without a list, the hash is empty (unknown)."""
     return (len(classes), classes.hash) if classes else (len(class_list()), "")
 
 
 def class_indices(values: pl.Series, classes: ClassList | None, path: Path) -> pl.Series:
-    """Return the class of each index, key or name, as Int32; null where there is none.
+    """Return the class of each index, key or name, as Int32; null for empty values.
 
     Raises
     ------
     InputError
-        One is not in the class list.
+        If a value is not in the class list.
     """
-    known = classes or class_list()
+    classes = classes or class_list()
     table: dict[str, int] = {}
     for value in values.unique(maintain_order=True).drop_nulls().to_list():
         if value.strip() == "":
             continue
         try:
-            table[value] = _within_int32(value) if _DIGITS.fullmatch(value) else known.index(value)
+            table[value] = _within_int32(value) if _DIGITS.fullmatch(value) else classes.index(value)
         except LookupError as error:
             raise InputError(
                 "A class is not in the class list.",
                 where=path,
                 got=value if value.isprintable() and len(value) <= 80 else cut_for_message(repr(value)),
-                allowed=f"0 to {len(known) - 1}, or a key or name of {known.name}",
+                allowed=f"0 to {len(classes) - 1}, or a key or name of {classes.name}",
             ) from error
     return values.replace_strict(table, default=None, return_dtype=pl.Int32)
 
 
 _DIGITS = re.compile(r"-?[0-9]+")
-# Python takes more for digits than it can read as a number, such as ².
+# str.isdigit accepts characters that int does not, such as ².
 
 
 def _within_int32(digits: str) -> int:
-    # Out of any class list, and not wrapped around into one. Python reads no number of over 4,300 digits.
+    # Large numbers become an invalid class, not wrapped around into a valid one. Python does not parse
+    # numbers of more than 4,300 digits.
     return max(-(2**31), min(int(digits), 2**31 - 1)) if len(digits.lstrip("-0")) < 20 else 2**31 - 1
 
 
@@ -466,7 +470,7 @@ def _arrow(frame: pl.DataFrame, table: str) -> pa.Table:
 
 
 def with_small_offsets(table: pa.Table) -> pa.Table:
-    """Return the table with 32-bit offsets, which polars does not write."""
+    """Return a table of polars with 32-bit offsets."""
     fields = [pa.field(f.name, _narrow_type(f.type)) for f in table.schema]
     return table.cast(pa.schema(fields))
 

@@ -1,7 +1,7 @@
-"""What timm writes and publishes: outputs of its ``inference.py`` in any layout, and its tables of results.
+"""Files of timm: outputs of its ``inference.py`` in any layout, and its published results.
 
-The first are the best classes of each image; the second the accuracy of more than a thousand models on eight
-data sets.
+The outputs hold the top classes of each image; the results, the accuracy of more than a thousand models on
+eight data sets.
 """
 
 from __future__ import annotations
@@ -61,33 +61,33 @@ def read_timm_inference(
 ) -> Predictions:
     """Outputs of timm's ``inference.py``: CSV, Parquet, and JSON by image, split or as lines.
 
-    Classes are those of ``--include-index``; else the labels are looked up in the class list, which fails
-    for the two classes of ImageNet-1k that are called *crane* and nothing more. ``--topk 0`` gives scores
-    over all classes. Lists and separate columns are read alike. The model is called as the file.
+    Classes are those of ``--include-index``. Without it, labels are looked up in the class list, which fails
+    for the two classes of ImageNet-1k named *crane*. ``--topk 0`` gives scores over all classes. Lists and
+    separate columns are both read. The name of the model is the name of the file.
 
     References
     ----------
     huggingface/pytorch-image-models, ``inference.py``.
     """
     frame = _frame(path)
-    known = classes or class_list()
+    own = classes or class_list()
     families = _families(frame, path)
     outputs = [name for name in families if name not in ("filename", "index", "label")]
     if len(outputs) > 1:
-        raise InputError("It is not clear which column holds the scores.", where=path, got=", ".join(outputs))
+        raise InputError("The column of scores is ambiguous.", where=path, got=", ".join(outputs))
     values = _narrow(_float_matrix(frame, families[outputs[0]], path)) if outputs else None
-    found = _classes(frame, families, known, path)
-    if found is None:
-        _check_dense(values, len(known), path)
+    ids = _classes(frame, families, own, path)
+    if ids is None:
+        _check_dense(values, len(own), path)
     return Predictions(
         base_names(frame["filename"].to_arrow(), f"{path}, column filename"),
         path.stem,
-        found,
+        ids,
         values,
         score_kind="none" if values is None else _KINDS.get(outputs[0], scores or "score"),
-        n_classes=len(known),
-        # Labels that were looked up in a list tell which list it is.
-        class_hash=known.hash if classes or (found is not None and "index" not in families) else "",
+        n_classes=len(own),
+        # Labels that are looked up in a list determine the list.
+        class_hash=own.hash if classes or (ids is not None and "index" not in families) else "",
         source=str(path),
     )
 
@@ -129,14 +129,14 @@ def _of_json(content: Any, path: Path) -> pl.DataFrame:
             content["data"], schema=content["columns"], orient="row", infer_schema_length=None
         )
     if not isinstance(content, dict) or not all(isinstance(row, dict) for row in content.values()):
-        raise InputError("The file is not a table of images and their best classes.", where=path)
+        raise InputError("The file is not a table of images and their top classes.", where=path)
     return pl.DataFrame(
         [{"filename": name, **row} for name, row in content.items()], infer_schema_length=None
     )
 
 
 def _families(frame: pl.DataFrame, path: Path) -> dict[str, list[str]]:
-    """Return the columns of each kind, ``prob_0``, ``prob_1``, … being one kind."""
+    """Return the columns of each kind; ``prob_0``, ``prob_1``, … are one kind."""
     families: dict[str, list[str]] = {}
     for column in frame.columns:
         families.setdefault(re.sub(r"_\d+$", "", column), []).append(column)
@@ -172,7 +172,7 @@ def _narrow(values: Floats) -> Floats32:
 
 
 def _whole(values: Floats, class_list: ClassList, path: Path) -> npt.NDArray[np.int32]:
-    # A NaN is not equal to itself. What is a number of 32 bits the predictions hold against the class list.
+    # A NaN is not equal to itself. `Predictions` checks 32-bit numbers against the class list.
     bad = values[(values != np.rint(values)) | (np.abs(values) >= 2**31)]
     if len(bad):
         raise InputError(
@@ -189,7 +189,7 @@ def _strange(values: pl.Series, allowed: str, columns: list[str], path: Path) ->
         f"A column does not hold {allowed}.",
         where=f"{path}, column {columns[0]}",
         got=values.dtype,
-        allowed=f"{allowed}, or one list of them an image",
+        allowed=f"{allowed}, or one list of them per image",
     )
 
 
@@ -210,18 +210,18 @@ def _looked_up(
 
 
 def _index(text: str, class_list: ClassList, described: dict[str, set[int]], path: Path) -> int:
-    found = described.get(text) or described.get(text.strip("'\""), set())
-    if len(found) == 1:
-        return min(found)
+    ids = described.get(text) or described.get(text.strip("'\""), set())
+    if len(ids) == 1:
+        return min(ids)
     try:
-        return class_list.index(text.strip("'\"")) if not found else _ambiguous(text, found, class_list, path)
+        return class_list.index(text.strip("'\"")) if not ids else _ambiguous(text, ids, class_list, path)
     except LookupError as error:
         raise InputError(
             "A label is not in the class list.",
             where=path,
             got=text,
             allowed=f"keys, names and descriptions of {class_list.name}",
-            do="run inference.py with --include-index, or give the class list of the model",
+            do="run inference.py with --include-index, or pass the class list of the model",
         ) from error
 
 
@@ -236,20 +236,20 @@ def _ambiguous(text: str, ids: set[int], class_list: ClassList, path: Path) -> i
 
 
 def _lists(frame: pl.DataFrame, columns: list[str], item: str) -> pl.Series:
-    """Return one list an image: of columns, of a list, of an array written as text, or of one value."""
+    """Return one list per image, from columns, a list, an array written as text, or a single value."""
     if len(columns) > 1:
         return frame.select(pl.concat_list(columns)).to_series()
     values = frame[columns[0]]
     if isinstance(values.dtype, pl.List):
         return values
     if values.dtype == pl.String and values.str.starts_with("[").all():
-        found = values.str.extract_all(item)
-        return found.list.eval(_unquoted(pl.element())) if item == _QUOTED else found
+        items = values.str.extract_all(item)
+        return items.list.eval(_unquoted(pl.element())) if item == _QUOTED else items
     return values.to_frame().select(pl.concat_list(columns)).to_series()
 
 
 def _unquoted(text: pl.Expr) -> pl.Expr:
-    # NumPy writes the texts of an array as Python does.
+    # NumPy quotes the texts of an array like Python.
     bare = text.str.slice(1, text.str.len_chars() - 2)
     return bare.str.replace_all(r"\\(['\"\\])", "$1")
 
@@ -258,23 +258,23 @@ def _square(gaps: bool, values: npt.NDArray[Any], lists: pl.Series, path: Path) 
     lengths = lists.list.len().unique().to_list()
     if gaps or len(lengths) != 1 or lengths[0] == 0:
         raise InputError(
-            "The images do not have one number of classes each.",
+            "The images have different numbers of classes.",
             where=path,
             got="an empty or unreadable value" if gaps else f"{min(lengths)} to {max(lengths)} values",
-            allowed="as many values for each image, as --topk says",
+            allowed="the same number of values for each image, the --topk of inference.py",
         )
     return values.reshape(len(lists), -1)
 
 
 def _check_dense(values: Floats32 | None, n_classes: int, path: Path) -> None:
     if values is None:
-        raise InputError("The file names no classes.", where=path, do="run inference.py with --include-index")
+        raise InputError("The file holds no classes.", where=path, do="run inference.py with --include-index")
     best_first = values.shape[1] > 1 and bool((np.diff(values, axis=1) <= 0).all())
     if values.shape[1] != n_classes or best_first:
         raise InputError(
-            "The file does not say which class a score belongs to.",
+            "The classes of the scores are unknown.",
             where=path,
-            got=f"{values.shape[1]} scores an image" + (", best first" if best_first else ""),
+            got=f"{values.shape[1]} scores per image" + (", best first" if best_first else ""),
             allowed=f"scores over all {n_classes:,} classes in order (--topk 0), or scores with classes",
             do="run inference.py with --include-index",
         )
@@ -282,7 +282,7 @@ def _check_dense(values: Floats32 | None, n_classes: int, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Set:
-    """A data set that timm judges on: what results call it, its images, and those without a label."""
+    """A data set of timm's results: its name in results, its images, and those without labels."""
 
     dataset: str
     n: int
@@ -300,7 +300,7 @@ SETS = {
     "imagenet-r-clean": _Set("imagenet-val-r-classes", 10_000),
     "sketch": _Set("imagenet-sketch", 50_889),
 }
-"""By the file names of timm, which go before them: ``results-sketch.csv``."""
+"""Data sets by their names in timm's files, such as ``results-sketch.csv``."""
 
 _NEEDED = ("model", "top1", "top5")
 
@@ -313,34 +313,34 @@ def _matches_timm_results(path: Path) -> bool:
 def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
     """``results-*.csv`` of timm: top-1 and top-5 accuracy of a model at an image size, in percent.
 
-    A row becomes the model ``name@img_size``. The file name tells the data set, `dataset` overrules it;
-    it must be known how many images that has. Intervals are Wilson's. The tables of ImageNet-A and
-    ImageNet-R, and the ``-clean`` ones of the validation images of the same 200 classes, judge among
-    these classes only.
+    A row becomes the model ``name@img_size``. The data set is that of the file name, or `dataset`; its number
+    of images must be known. Intervals are Wilson's. In the tables of ImageNet-A and ImageNet-R, and in the
+    ``-clean`` tables of the validation images of the same 200 classes, predictions are restricted to these
+    classes.
 
     References
     ----------
     huggingface/pytorch-image-models, ``results/README.md`` and ``validate.py``.
     """
-    found = _set_of(path, dataset)
+    data = _set_of(path, dataset)
     frame = _checked(read_frame(path), path)
     sized = pl.concat_str(pl.col("model"), pl.col("img_size").cast(pl.String), separator="@")
     frame = frame.with_columns(row=sized if "img_size" in frame.columns else pl.col("model"))
     twice = frame["row"].filter(frame["row"].is_duplicated())
     if len(twice):
-        raise InputError("A model stands in the table twice.", where=path, got=twice[0])
+        raise InputError("A model occurs twice in the table.", where=path, got=twice[0])
     _check_percent(frame, path)
     numbers = [
-        _result_numbers(frame, column, metric, found)
-        for column, metric in zip(_NEEDED[1:], found.metrics, strict=True)
+        _result_numbers(frame, column, metric, data)
+        for column, metric in zip(_NEEDED[1:], data.metrics, strict=True)
     ]
-    metrics = {name: describe_metric(name) for name in found.metrics}
+    metrics = {name: describe_metric(name) for name in data.metrics}
     table = pa.concat_tables(numbers).replace_schema_metadata({"manyhot.metrics": json.dumps(metrics)})
     return Results(table, models=_models(frame), name=path.stem)
 
 
 def with_pretraining(results: Results, metadata: Path) -> Results:
-    """Return the results with the pretraining of models whose names tell none, as before timm 0.9.
+    """Return the results with the pretraining of models whose names do not contain it, as before timm 0.9.
 
     Parameters
     ----------
@@ -349,27 +349,27 @@ def with_pretraining(results: Results, metadata: Path) -> Results:
         timm's ``model_metadata-in1k.csv``, with ``model`` and ``pretrain``.
     """
     rows = read_frame(metadata).select("model", "pretrain").iter_rows()
-    known = {model: pretraining_of(f"{model}.{data}") for model, data in rows}
+    of_model = {model: pretraining_of(f"{model}.{data}") for model, data in rows}
     models = results.models
-    names, told = models["model"].to_pylist(), models["pretraining"].to_pylist()
-    filled = [t or known.get(n.partition("@")[0]) for n, t in zip(names, told, strict=True)]
+    names, stated = models["model"].to_pylist(), models["pretraining"].to_pylist()
+    filled = [s or of_model.get(n.partition("@")[0]) for n, s in zip(names, stated, strict=True)]
     at = models.column_names.index("pretraining")
     return replace(results, models=models.set_column(at, "pretraining", pa.array(filled, pa.string())))
 
 
 def _set_of(path: Path, dataset: str | None) -> _Set:
-    wanted = path.stem.rpartition("results-")[2] if dataset is None else dataset
+    name = path.stem.rpartition("results-")[2] if dataset is None else dataset
     by_name = {s.dataset: s for s in reversed(SETS.values())} | SETS
-    if wanted in by_name:
-        return by_name[wanted]
+    if name in by_name:
+        return by_name[name]
     raise InputError(
-        "The file name does not tell which data set these numbers are on."
+        "The file name does not contain the data set of these results."
         if dataset is None
-        else "It is not known how many images this data set has.",
+        else "The number of images of this data set is unknown.",
         where=path,
         got=path.name if dataset is None else dataset,
         allowed=", ".join(by_name),
-        do="rename it to results-NAME.csv, or give dataset=NAME in Python; for another data set write the "
+        do="rename it to results-NAME.csv, or pass dataset=NAME in Python; for another data set, write a "
         "results table, which has a column n",
     )
 
@@ -400,7 +400,7 @@ def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 
 def _check_percent(frame: pl.DataFrame, path: Path) -> None:
-    """Refuse numbers that do not fit together: fractions above all, which can be read as percents."""
+    """Raise an error for inconsistent numbers, in particular for fractions that look like percents."""
     for column in (c for c in _NEEDED[1:] if f"{c}_err" in frame.columns):
         whole = frame[column] + frame[f"{column}_err"].cast(pl.Float64, strict=False)
         near = _is_near(whole, 100)
@@ -414,13 +414,13 @@ def _check_percent(frame: pl.DataFrame, path: Path) -> None:
             "The top-5 accuracy of a model is below its top-1 accuracy.",
             where=f"{path}, model {bad['row'][0]}",
             got=f"top5 {bad['top5'][0]}, top1 {bad['top1'][0]}",
-            allowed="top5 from top1 on",
+            allowed="top5 of at least top1",
         )
 
 
 def _is_near(values: pl.Series, whole: float) -> pl.Series:
-    """Return whether each value is `whole`, but for rounding; a null is not."""
-    # Accuracy and error are rounded one by one: published ones miss 100 by 0.001, two decimals by 0.01.
+    """Return whether each value is `whole` up to rounding; a null is not."""
+    # Accuracy and error are rounded separately: published ones miss 100 by 0.001, two decimals by 0.01.
     return ((values - whole).abs() <= 1.1e-4 * whole).fill_null(False)
 
 
@@ -428,17 +428,17 @@ def _not_percent(row: dict[str, object], column: str, path: Path, fractions: boo
     return InputError(
         "These look like fractions, not percents."
         if fractions
-        else "The accuracy and the error of a model are not 100 percent together.",
+        else "The accuracy and the error of a model do not add up to 100 percent.",
         where=f"{path}, model {row['row']}",
         got=f"{column} {row[column]}, {column}_err {row[f'{column}_err']}",
-        allowed=f"{column} and {column}_err that are 100 together",
+        allowed=f"{column} and {column}_err that add up to 100",
         do="multiply accuracies and errors by 100" if fractions else "make or fetch it again",
     )
 
 
 def _result_numbers(frame: pl.DataFrame, column: str, metric: str, of: _Set) -> pa.Table:
     value = np.round(frame[column].to_numpy() / 100, 6)
-    # Three decimals of a percentage tell the count of up to 100,000 images.
+    # Three decimals of a percentage determine the count of up to 100,000 images.
     lo, hi = wilson_interval(np.rint(value * of.n), of.n)
     n = len(frame)
     columns = {

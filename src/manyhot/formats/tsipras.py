@@ -1,7 +1,7 @@
-"""MadryLab's annotations of 10,000 validation images: how many objects, and which is the main one.
+"""MadryLab's annotations of 10,000 validation images: the number of objects, and the main object.
 
-Read as images, they are columns to slice by; read as labels, the main object is the label set. Of the same
-authors are superclasses: lists of classes that belong together.
+Read as images, they are columns to slice by; read as labels, the main object is the label set. Superclasses,
+which are lists of related classes, are by the same authors.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from manyhot.registry import register
 from manyhot.tables import Images, Labels
 
 ANNOTATIONS = ("fu", "easy", "mis", "amb")
-"""Followed up in the CLASSIFY task; the original label alone is confident; never selected; ambiguous."""
+"""Followed up in the CLASSIFY task; only the original label is confident; never selected; ambiguous."""
 
 _COUNTS = {
     "label": "imagenet_label",
@@ -34,7 +34,7 @@ _COUNTS = {
 
 _INFO, _CLASSIFY = "image_info.pkl", "annotations_classify_task.pkl"
 
-_WHY = "a file too large for the archive that the catalogue was made from; no format reads it"
+_WHY = "the file is too large for the archive of the catalogue; no format reads it"
 
 
 def _matches(path: Path) -> bool:
@@ -54,10 +54,10 @@ def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
     """MadryLab's ``annotations_classify_task.pkl`` and ``image_info.pkl``: images with counts to slice by.
 
     The first gives 6,761 images with `label`, `n_objects`, `main_label` (the plurality of raters) and
-    `n_raters`; where the second lies beside it, all 10,000 with `annotation` as well, and the others null.
-    The second alone gives 10,000 images with `annotation`, one of `ANNOTATIONS`.
+    `n_raters`. If the second is in the same folder, the result has all 10,000 images with `annotation`; the
+    other columns may be null. The second alone gives 10,000 images with `annotation`, one of `ANNOTATIONS`.
 
-    The tasks CONTAINS and the models' predictions of that repository are not read.
+    The CONTAINS task and the models' predictions of that repository are not read.
 
     References
     ----------
@@ -82,10 +82,10 @@ def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
 
 @register("format", "tsipras-main", holds="labels", suffixes=(".pkl",), matches=_matches)
 def read_tsipras_main(path: Path, *, classes: ClassList | None) -> Labels:
-    """MadryLab's ``annotations_classify_task.pkl`` as labels: the set is the main object by most raters.
+    """MadryLab's ``annotations_classify_task.pkl`` as labels: the main object by most raters.
 
-    6,761 images, each with its original label and one valid class. Raters chose among several confident
-    labels; which these were the file does not tell, so that nothing is known about other classes.
+    The 6,761 images have an original label and one valid class each. Raters chose among several confident
+    labels, which the file does not contain, so that the states of other classes are unknown.
 
     References
     ----------
@@ -93,7 +93,7 @@ def read_tsipras_main(path: Path, *, classes: ClassList | None) -> Labels:
     """
     classes = classes or class_list()
     table = _counts(
-        load_frame(path), path, len(classes), allowed=f"the columns of {_CLASSIFY}", do="give that file"
+        load_frame(path), path, len(classes), allowed=f"the columns of {_CLASSIFY}", do="pass that file"
     )
     n, one = len(table), np.ones(len(table), np.int64)
     table = pa.table(
@@ -139,10 +139,10 @@ def _joined(table: pa.Table, beside: Path) -> pa.Table:
     unknown = row_of.keys() - set(info.index)
     if "annotation" not in info.columns or unknown:
         raise InputError(
-            "The images of the two pickles are not of one release.",
+            "The images of the two pickles are from different releases.",
             where=beside,
             got=f"{len(unknown):,} images missing" if unknown else "no column annotation",
-            allowed=f"the {len(row_of):,} images beside it, among others",
+            allowed=f"at least the {len(row_of):,} images of {_CLASSIFY}",
         )
     rows = pa.array([row_of.get(name) for name in info.index], pa.int32())
     joined = {n: table[n].combine_chunks().take(rows) for n in table.column_names if n != "image_id"}
@@ -152,7 +152,7 @@ def _joined(table: pa.Table, beside: Path) -> pa.Table:
 def _whole_numbers(frame: Frame, column: str, path: Path) -> npt.NDArray[np.int64]:
     values = frame.columns[column]
     if values.dtype.kind != "i":
-        raise InputError("A column is not of whole numbers.", where=path, got=f"{column}: {values.dtype}")
+        raise InputError("A column does not hold integers.", where=path, got=f"{column}: {values.dtype}")
     return values
 
 
@@ -160,7 +160,7 @@ def _annotations(frame: Frame, path: Path) -> list[str]:
     values: list[str] = frame.columns["annotation"].tolist()
     strange = [value for value in values if not isinstance(value, str) or value not in ANNOTATIONS]
     if strange:
-        # A value that is no text can be nested too deep to be shown.
+        # A value that is not a text may be nested too deeply to be shown.
         got = repr(strange[0]) if isinstance(strange[0], str) else type(strange[0]).__name__
         raise InputError("This is not an annotation.", where=path, got=got, allowed=", ".join(ANNOTATIONS))
     return values
@@ -174,17 +174,17 @@ def read_superclasses(
     Parameters
     ----------
     path : path-like
-        JSON, an object that names the classes of each superclass by id, key or name; or
-        ``superclasses.npy`` of Tsipras et al., a pickle, which is read without running anything.
+        A JSON object with the classes of each superclass by id, key or name; or ``superclasses.npy`` of
+        Tsipras et al., a pickle, which is read without running its code.
     n_classes : int
-        C.
+        Number of classes.
     classes : ClassList, optional
-        What keys and names are looked up in.
+        The class list of keys and names.
 
     Raises
     ------
     InputError
-        If the file is none of these, or a class is out of range or not known.
+        If the file is neither of these, or a class is out of range or unknown.
 
     References
     ----------
@@ -193,15 +193,15 @@ def read_superclasses(
     path = Path(path)
     if not path.is_file():
         raise InputError("The file does not exist.", where=path)
-    found = load_groups(path) if path.suffix == ".npy" else load_json(path)
-    if not isinstance(found, dict) or not found or not all(isinstance(v, list) for v in found.values()):
+    groups = load_groups(path) if path.suffix == ".npy" else load_json(path)
+    if not isinstance(groups, dict) or not groups or not all(isinstance(v, list) for v in groups.values()):
         raise InputError(
             "The file holds no superclasses.",
             where=path,
-            got=cut_for_message(json.dumps(found)),
+            got=cut_for_message(json.dumps(groups)),
             allowed='an object such as {"dogs": [151, 152], "birds": [7, 8]}',
         )
-    return {name: _ids(members, n_classes, classes, f"{path}, {name}") for name, members in found.items()}
+    return {name: _ids(members, n_classes, classes, f"{path}, {name}") for name, members in groups.items()}
 
 
 def _ids(members: Sequence[Any], n_classes: int, classes: ClassList | None, where: str) -> list[int]:

@@ -1,4 +1,4 @@
-"""Raters' and experts' answers as Parquet and CSV: our own tables, crowd-kit's, and campaign folders."""
+"""Raters' and experts' answers as Parquet and CSV: votes and golden tables, crowd-kit's, campaign folders."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def _matches(table: str, columns: set[str]) -> Callable[[Path], bool]:
     def matches(path: Path) -> bool:
         if path.is_dir():
             return (path / f"{table}.parquet").is_file()
-        said = declared(path)
-        return said == table if said else columns <= set(column_names(path))
+        own = declared(path)
+        return own == table if own else columns <= set(column_names(path))
 
     return matches
 
@@ -49,7 +49,7 @@ _GOLDEN = {"image_id", "class_id", "expert_id", "answer"}
     matches=_matches("votes", _VOTES),
 )
 def read_votes_table(path: Path, *, classes: ClassList | None) -> Votes:
-    """A votes table, one answer a row; or a campaign folder with ``votes.parquet``."""
+    """A votes table, one answer per row; or a campaign folder with ``votes.parquet``."""
     path, classes = _of_campaign(path, "votes", classes)
     n_classes, key = size_and_hash(classes)
     return votes_from_table(
@@ -65,7 +65,7 @@ def read_votes_table(path: Path, *, classes: ClassList | None) -> Votes:
     matches=_matches("golden", _GOLDEN),
 )
 def read_golden_table(path: Path, *, classes: ClassList | None) -> Golden:
-    """A golden table, one answer of an expert a row; or a campaign folder with ``golden.parquet``."""
+    """A golden table, one expert's answer per row; or a campaign folder with ``golden.parquet``."""
     path, classes = _of_campaign(path, "golden", classes)
     n_classes, key = size_and_hash(classes)
     table = _table(path, "golden", classes)
@@ -85,7 +85,7 @@ def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":
     Parameters
     ----------
     separator : str
-        What stands between image and class; the last one in a task counts.
+        Text between image and class; if a task contains it several times, the last one counts.
     """
     frame = read_frame(path).rename(_CROWD_KIT)
     question = frame["question"].cast(pl.String)
@@ -97,7 +97,7 @@ def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":
             where=path,
             got=question.filter(class_name.is_null() & question.is_not_null())[0],
             allowed=f"an image id, {separator!r} and a class, such as photo.jpg{separator}65",
-            do="name what stands between the two: --format \"crowd-kit(separator='|')\"",
+            do="pass the text between the two: --format \"crowd-kit(separator='|')\"",
         )
     frame = frame.with_columns(image_id=image, class_id=class_name).select(*sorted(_VOTES))
     n_classes, key = size_and_hash(classes)
@@ -106,7 +106,7 @@ def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":
 
 
 def _of_campaign(path: Path, table: str, classes: ClassList | None) -> tuple[Path, ClassList | None]:
-    """Return the file of a table and its class list, which a campaign's folder holds beside it."""
+    """Return the file of a table and its class list; in a campaign's folder, both are read from there."""
     if not path.is_dir():
         return path, classes
     beside = path / "classes.parquet"
@@ -123,7 +123,7 @@ def _table(path: Path, name: str, classes: ClassList | None) -> pa.Table:
 
 
 def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.Table:
-    """Return a table of a foreign file: classes as numbers, ids and answers as texts."""
+    """Return the table of a foreign file, with classes as numbers, and ids and answers as texts."""
     _check_answers(frame, path)
     if frame["class_id"].dtype == pl.String:
         frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path))
@@ -134,7 +134,7 @@ def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.T
 
 
 def _check_ids(frame: pl.DataFrame, path: Path) -> None:
-    """Refuse ids that are neither texts nor whole numbers: 1.0 is not what another file calls 1."""
+    """Raise an error for ids that are neither texts nor integers: 1.0 differs from 1 in another file."""
     for name in ("image_id", "rater_id", "expert_id"):
         kind = frame[name].dtype if name in frame.columns else pl.String()
         if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Binary, pl.Null)):
@@ -155,7 +155,7 @@ def _check_answers(frame: pl.DataFrame, path: Path) -> None:
             where=path,
             got=f"{cut_for_message(repr(strange[0]))} in {len(strange):,} of {len(answer):,} rows",
             allowed=", ".join(ANSWERS),
-            do="write these words; nothing is guessed from numbers",
+            do="write these words; numbers are not interpreted",
         )
 
 

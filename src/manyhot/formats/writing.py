@@ -1,9 +1,9 @@
-"""Our tables to foreign files: one look-up for all writers, and what a format cannot hold is said.
+"""Writing tables to foreign files, with a report of the content that a format cannot hold.
 
-A writer is registered under the name of the format that reads its files, with three facts about it: which
-tables it `holds`, the `suffixes` of its files, and what it `keeps` of a labels table beside the label sets,
-in the words of `LABEL_FACTS`. It takes the table, the path and a class list or None, and returns what it
-wrote. Where a file may be written at all, `check_apart` and `check_place` say.
+A writer is registered under the name of the format that reads its files, with three properties: the tables
+that it `holds`, the `suffixes` of its files, and the keys of `LABEL_FACTS` that it `keeps`, the content of a
+labels table apart from the label sets. It takes the table, the path and a class list or None, and returns a
+`Saved`. `check_apart` and `check_place` check where a file may be written.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Saved:
-    """What was written.
+    """The written files.
 
     Attributes
     ----------
     files : tuple of Path
     left_out : tuple of str
-        What the table holds and the files do not.
+        Content of the table that the files do not hold.
     """
 
     files: tuple[Path, ...]
@@ -66,7 +66,8 @@ LABEL_FACTS: Mapping[str, Callable[[Labels], bool]] = {
     "n_votes": _holds("n_votes"),
     "method": _holds("method"),
 }
-"""What a labels table may hold beside its label sets, and whether a given one does."""
+"""Content of a labels table apart from its label sets, with a function that returns whether a table has
+it."""
 
 
 def save(
@@ -77,7 +78,7 @@ def save(
     holds: str = "labels",
     classes: ClassList | None = None,
 ) -> Saved:
-    """Write a table in a foreign format, all or nothing.
+    """Write a table in a foreign format, atomically.
 
     Parameters
     ----------
@@ -87,16 +88,16 @@ def save(
     to : str
         A registered writer or call string, such as ``label-studio(prefix='https://example.org/')``.
     holds : str
-        Which table `content` is.
+        The table's name, such as ``labels``.
     classes : ClassList, optional
-        The class list of `content`; by default the built-in one that it names.
+        The class list of `content`; by default the built-in one with its hash.
 
     Raises
     ------
     UnknownNameError
         If there is no such writer.
     InputError
-        If the format does not hold such tables, is written under another suffix, or cannot hold this table.
+        If the format does not hold such tables, has another suffix, or cannot hold this table.
     """
     path = Path(path)
     entry = registry.get("writer", to)
@@ -126,7 +127,7 @@ def _check_suffix(entry: registry.Entry, path: Path) -> None:
     if path.suffix.lower() in suffixes or (FOLDER in suffixes and not path.is_file()):
         return
     raise InputError(
-        f"The format {entry.name!r} is written under another suffix.",
+        f"The format {entry.name!r} has another suffix.",
         where=path,
         allowed=", ".join("a folder" if s == FOLDER else s for s in suffixes),
     )
@@ -138,51 +139,51 @@ def classes_of_table(content: Labels | Votes, classes: ClassList | None) -> Clas
     Raises
     ------
     InputError, MatchError
-        As `class_list_for`.
+        As in `class_list_for`.
     """
     what = "labels" if isinstance(content, Labels) else "votes"
     return class_list_for(what, content.n_classes, content.class_hash, classes, content.name)
 
 
 def class_list_for(what: str, n: int, key: str, classes: ClassList | None, name: str = "") -> ClassList:
-    """Return the class list of n classes with this hash: the given one, or the built-in one.
+    """Return the class list of n classes with this hash: `classes`, or the built-in one.
 
     Raises
     ------
     InputError
-        If it is not known.
+        If the class list is unknown.
     MatchError
-        If the given one is another.
+        If `classes` has another length or hash.
     """
-    found = classes or class_list_of(key)
+    own = classes or class_list_of(key)
     where = name or what
-    if found is None:
+    if own is None:
         raise InputError(
-            "The names of the classes are not known.",
+            "The names of the classes are unknown.",
             where=where,
             got=f"class list {key or 'unknown'} of {n:,} classes",
-            do="give the class list: --classes",
+            do="pass the class list: --classes",
         )
-    if len(found) != n or key not in ("", found.hash):
+    if len(own) != n or key not in ("", own.hash):
         raise MatchError(
-            f"The {what} are over another class list.",
+            f"The {what} have another class list.",
             where=where,
-            got=f"{found.name}: {len(found):,} classes, hash {found.hash}",
+            got=f"{own.name}: {len(own):,} classes, hash {own.hash}",
             allowed=f"{n:,} classes, hash {key or 'unknown'}",
-            do=f"give the class list of the {what}: --classes",
+            do=f"pass the class list of the {what}: --classes",
         )
-    return found
+    return own
 
 
 def unique_names(classes: ClassList) -> tuple[str, ...]:
-    """Return what the classes are called where each needs a name of its own: names, or keys."""
+    """Return the names of the classes if they are unique, otherwise their keys."""
     return classes.names if len(set(classes.names)) == len(classes) else classes.keys
 
 
 def lost_keys(classes: ClassList) -> tuple[str, ...]:
-    """Return that keys are left out, where names alone are written and do not tell the list again."""
-    told = classes.keys == unique_names(classes) or classes.hash == class_list().hash
-    return () if told else ("keys of classes",)
+    """Return the keys as lost content, if the written names do not determine the class list."""
+    determined = classes.keys == unique_names(classes) or classes.hash == class_list().hash
+    return () if determined else ("keys of classes",)
 
 
 def with_state(
@@ -193,11 +194,11 @@ def with_state(
     Returns
     -------
     lengths : ndarray of int64, shape (n,)
-        How many such classes each image has.
+        Number of these classes of each image.
     classes : ndarray of int32, shape (m,)
-        These, image by image.
+        The classes, image by image.
     p : ndarray of float32, shape (m,)
-        Their probabilities, NaN where unknown.
+        Their probabilities; NaN if unknown.
     """
     states = one_chunk(labels.table["state"])
     rows = pc.list_parent_indices(states).to_numpy()
@@ -208,23 +209,23 @@ def with_state(
 
 
 def _probabilities(labels: Labels, n: int, rows: npt.NDArray[np.int64]) -> Floats32:
-    found = np.full(n, np.nan, np.float32)
+    p = np.full(n, np.nan, np.float32)
     if "p" in labels.table.column_names:
         column = one_chunk(labels.table["p"])
-        # An image may have no list of p at all, and others of the table theirs.
-        told = column.is_valid().to_numpy(zero_copy_only=False)[rows]
-        found[told] = pc.list_flatten(column).to_numpy(zero_copy_only=False)
-    return found
+        # Some images of a table may have a list of p, and others none.
+        has_p = column.is_valid().to_numpy(zero_copy_only=False)[rows]
+        p[has_p] = pc.list_flatten(column).to_numpy(zero_copy_only=False)
+    return p
 
 
 def lists_of(lengths: npt.NDArray[np.int64], values: list[_T]) -> list[list[_T]]:
-    """Return values as one list an image."""
+    """Return values as one list per image."""
     ends = np.cumsum(lengths).tolist()
     return [values[end - n : end] for n, end in zip(lengths.tolist(), ends, strict=True)]
 
 
 def shortest(values: Floats32) -> list[float]:
-    """Return 32-bit numbers as the shortest decimals that give them back: 0.9, not 0.8999999761581421."""
+    """Return 32-bit numbers as their shortest decimals: 0.9, not 0.8999999761581421."""
     return [float(str(value)) for value in values]
 
 
@@ -238,12 +239,12 @@ PathLike = str | os.PathLike[str]
 
 
 def check_apart(sources: Iterable[object], target: PathLike, names: Collection[str] = ()) -> None:
-    """Refuse to write over what is read.
+    """Check that no input is overwritten.
 
     Parameters
     ----------
     sources : iterable
-        Files and folders that are read; what is no path of one is passed over.
+        Files and folders that are read; objects that are not paths of existing files are ignored.
     target : path-like
         The file or folder that is written.
     names : collection of str
@@ -252,7 +253,7 @@ def check_apart(sources: Iterable[object], target: PathLike, names: Collection[s
     Raises
     ------
     InputError
-        A source is the target, or one of the files that are written into it.
+        If a source is the target, or one of the files that are written into it.
     """
     end = _resolved(target)
     for source in sources:
@@ -261,39 +262,39 @@ def check_apart(sources: Iterable[object], target: PathLike, names: Collection[s
         path = _resolved(source)
         if path == end or (path.parent == end and path.stem in names):
             raise InputError(
-                "The output would be written over what is read.",
+                "The output would overwrite an input.",
                 where=target,
                 got=source,
-                do="choose another place to write to",
+                do="choose another path for the output",
             )
 
 
 def images_file(path: PathLike) -> Path:
-    """Return the images table in a folder that ``manyhot predict`` wrote; another path is one already."""
+    """Return the path of an images table, which may be in a folder that ``manyhot predict`` wrote."""
     inside = Path(path) / "images.parquet"
     return inside if inside.is_file() else Path(path)
 
 
 def in_campaign(votes: PathLike, name: str) -> Path:
-    """Return where a file made of votes is written by default: into the folder of a campaign, else here."""
+    """Return the default path of a file made from votes: in the campaign's folder, or else in this folder."""
     folder = Path(votes)
     return folder / name if (folder / DESCRIPTION).is_file() else Path(name)
 
 
 def check_place(target: PathLike, table: str) -> None:
-    """Refuse to write a table over another one: votes are facts, and no other file holds them.
+    """Check that a table does not overwrite another one, such as votes, which cannot be made again.
 
     Parameters
     ----------
     target : path-like
         The file that is written.
     table : str
-        What is written into it.
+        The name of the written table.
 
     Raises
     ------
     InputError
-        The file tells that it is another table, or has its name in a campaign's folder.
+        If the file holds another table, or has the name of another table in a campaign's folder.
     """
     from manyhot.formats.tabular import declared  # brings polars, which predicting does not need
 
@@ -307,10 +308,10 @@ def check_place(target: PathLike, table: str) -> None:
     held = path.stem if reserved and in_campaign else held
     if held and held != table:
         raise InputError(
-            f"This file is the place of another table than {table}.",
+            f"This file is reserved for another table than {table}.",
             where=path,
             got=held,
-            do="choose another place to write to",
+            do="choose another path for the output",
         )
 
 
@@ -318,8 +319,8 @@ def _resolved(path: PathLike) -> Path:
     try:
         return Path(path).resolve()
     except (RuntimeError, OSError) as error:  # links that lead to themselves
-        raise InputError("The place cannot be found.", where=path, got=error) from error
+        raise InputError("The path cannot be resolved.", where=path, got=error) from error
 
 
 Progress = Callable[[str, int, int], None]
-"""Called with what is being done, how much of it is done, and how much there is."""
+"""Called with the name of the work, the amount that is done, and the total."""

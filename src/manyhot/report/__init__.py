@@ -1,3 +1,3 @@
-"""How to draw: pages, chapters, figures, SVG, text and pictures. Knows no feature."""
+"""Drawing: pages, chapters, figures, SVG, text and pictures. This room knows no feature."""
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What diagnoses found, as one page with pictures: shortcuts, mitigation, explanations, robustness.
+"""The diagnosis page: chapters with figures, tables and pictures.
 
-The page shows whatever tables lie in a folder, so that commands that write into the same one share it.
+The page shows all tables of `chapter_tables` that a folder holds, so commands that write into the same
+folder share it.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from manyhot.tables import Row as Row  # handed on until its users import it fro
 from manyhot.tables.definitions import CONTROLS
 
 MOST_PAIRS = 10
-"""Pairs whose pictures are shown."""
+"""Maximum number of class pairs with pictures."""
 
 
 MOST_IMAGES = 24
-"""Photographs whose maps are shown."""
+"""Maximum number of photographs with heat maps."""
 
 
 MOST_ROWS = 40
-"""Rows of a table; the rest is in its file."""
+"""Maximum number of rows of a table in the page; its file has all."""
 
 
-MAX_BYTES = 1 << 20
-"""Of a picture that is put into the page."""
+MAX_PICTURE_BYTES = 1 << 20
+"""Maximum size of a picture that is embedded in the page, in bytes."""
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,19 @@ class Picture:
     Attributes
     ----------
     uri : str
-        The picture itself; empty where there is none.
+        The picture as a data URI; empty if there is none.
     title : str
-        What it is, in few words.
+        A short name.
     text : str
-        What a model says of it.
-    told : str
-        What sets it off, such as ``flipped``; empty for nothing.
+        A model's prediction.
+    mark : str
+        A highlighted remark, such as ``flipped``; empty for none.
     """
 
     uri: str
     title: str
     text: str = ""
-    told: str = ""
+    mark: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Chapter:
     ----------
     anchor, short, title : str
     lead : tuple of str
-        Paragraphs at its start.
+        Introductory paragraphs.
     figures : tuple of Figure
     listings : tuple of Listing
     albums : tuple of Album
@@ -100,18 +101,18 @@ class Chapter:
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """The page.
+    """The diagnosis page.
 
     Attributes
     ----------
     title : str
     calls : tuple of str
-        The commands that made the tables.
+        The commands that wrote the tables.
     version : str
     chapters : tuple of Chapter
     notes : tuple of str
     undrawn : str
-        Why there are no figures; empty where there are.
+        Why there are no figures; empty if there are.
     """
 
     title: str
@@ -139,23 +140,23 @@ def has_diagnosis(folder: Path) -> bool:
 
 
 def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
-    """Return the tables of a folder that the page is made of.
+    """Return the tables of `chapter_tables` that a folder holds.
 
     Raises
     ------
     InputError
-        A file breaks its table.
+        If a file does not have the schema of its table.
     """
     files = {name: folder / f"{name}.parquet" for name in chapter_tables()}
     return {name: tables.read(path, name) for name, path in files.items() if path.is_file()}
 
 
-def picture(folder: Path, file: str | None, title: str, text: str = "", told: str = "") -> Picture:
-    """Return a picture that lies in a folder; one that does not, or is too large, has no `uri`."""
+def picture(folder: Path, file: str | None, title: str, text: str = "", mark: str = "") -> Picture:
+    """Return a picture from a file in a folder, without `uri` if it is missing, outside or too large."""
     data = _bytes(folder, file) if file else b""
     kind = next((kind for head, kind in _KINDS.items() if data.startswith(head)), "")
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if kind else ""
-    return Picture(uri, title, text, told)
+    return Picture(uri, title, text, mark)
 
 
 _KINDS = {b"\xff\xd8": "jpeg", b"\x89PNG": "png"}
@@ -166,7 +167,7 @@ def _bytes(folder: Path, file: str) -> bytes:
     if not path.is_relative_to(folder.resolve()):  # a table from elsewhere must not show other files
         return b""
     try:
-        return path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
+        return path.read_bytes() if path.stat().st_size <= MAX_PICTURE_BYTES else b""
     except OSError:
         return b""
 
@@ -184,43 +185,44 @@ def listing(
     note: str = "",
     folded: bool = False,
 ) -> Listing:
-    """Return a table of the first rows.
+    """Return a table of the first `MOST_ROWS` rows.
 
-    Columns that are empty in all of them are left out; words that are the same in all are told once, above.
+    Empty columns are left out. A text column with the same value in all rows becomes a sentence above the
+    table.
     """
-    found = list(rows)
-    made = [cells(row) for row in found[:MOST_ROWS]]
-    values = list(zip(*made, strict=True))
-    alike = [i for i, v in enumerate(values) if i and not heads[i].number and len(set(v)) == 1]
-    same = alike if len(made) > 1 else []
-    told = [f"{heads[i].text}: {values[i][0]}." for i in same if values[i][0]]
-    kept = [i for i, v in enumerate(values) if i == 0 or (any(v) and i not in same)]
-    entries = tuple(Entry(tuple(row[i] for i in kept)) for row in made)
-    rest = len(found) - len(made)
+    all_rows = list(rows)
+    shown = [cells(row) for row in all_rows[:MOST_ROWS]]
+    columns = list(zip(*shown, strict=True))
+    constant = [i for i, v in enumerate(columns) if i and not heads[i].number and len(set(v)) == 1]
+    constant = constant if len(shown) > 1 else []
+    sentences = [f"{heads[i].text}: {columns[i][0]}." for i in constant if columns[i][0]]
+    varying = [i for i, v in enumerate(columns) if i == 0 or (any(v) and i not in constant)]
+    entries = tuple(Entry(tuple(row[i] for i in varying)) for row in shown)
+    rest = len(all_rows) - len(shown)
     more = f"{rest:,} more rows are in the table's file." if rest > 0 else ""
-    about = " ".join(filter(None, (note, *told)))
-    return Listing(anchor, title, tuple(heads[i] for i in kept), entries, about, more, folded)
+    about = " ".join(filter(None, (note, *sentences)))
+    return Listing(anchor, title, tuple(heads[i] for i in varying), entries, about, more, folded)
 
 
 def testable(r: Row) -> bool:
-    """Return whether a row of ``shortcuts`` has controls; without, `shortcut` is false in old tables, too."""
+    """Return whether a row of ``shortcuts`` has enough controls; without them, `shortcut` is false."""
     return (r["n_control"] or 0) >= CONTROLS
 
 
 def percent(value: float | None, decimals: int = 0) -> str:
-    """Return a share in per cent; empty where there is none."""
+    """Return a share in percent; empty if it is undefined."""
     if value is None or value != value:
         return ""
     return f"{100 * value:.{decimals}f} %".replace("-", "−")
 
 
 def with_ends(value: float | None, lo: float | None, hi: float | None, decimals: int = 0) -> str:
-    """Return ``42 % (35 to 49)``; without an interval the value alone."""
+    """Return a share with its interval, as ``42 % (35 to 49)``; without an interval, the share alone."""
     return percent(value, decimals) + _ends(value, lo, hi, decimals)
 
 
 def in_points(value: float | None, lo: float | None, hi: float | None, decimals: int = 0) -> str:
-    """Return a difference of shares in points, as ``−21 (−31 to −10)``."""
+    """Return a difference of shares in percentage points, as ``−21 (−31 to −10)``."""
     return percent(value, decimals).removesuffix(" %") + _ends(value, lo, hi, decimals)
 
 
@@ -234,11 +236,11 @@ def _ends(value: float | None, lo: float | None, hi: float | None, decimals: int
 Tables = Mapping[str, pa.Table]
 
 
-def rows_of(found: Tables, name: str) -> list[Row]:
-    """Return the rows of a table, none where it is absent."""
-    return found[name].to_pylist() if name in found else []
+def rows_of(tables_by_name: Tables, name: str) -> list[Row]:
+    """Return the rows of a table; none if the table is missing."""
+    return tables_by_name[name].to_pylist() if name in tables_by_name else []
 
 
 def n_pairs(rows: Iterable[Row]) -> int:
-    """Return how many pairs of classes rows are about, by model."""
+    """Return the number of class pairs in the rows; a pair counts once per model."""
     return len({(r["model"], r["main"], r["companion"]) for r in rows})

@@ -1,7 +1,4 @@
-"""Tables as text: CSV, and Markdown and LaTeX to paste into a paper.
-
-Saving figures as files: for light and dark paper, as a picture, and the numbers that they draw.
-"""
+"""Tables as CSV, Markdown and LaTeX, and figures as SVG for light and dark paper, PNG and CSV."""
 
 from __future__ import annotations
 
@@ -40,7 +37,7 @@ _LATEX = {
 
 
 def to_csv(table: pa.Table) -> str:
-    """Return a table as CSV, lists joined by ``|``: CSV has none."""
+    """Return a table as CSV; lists are joined by ``|``."""
     import polars as pl
     import polars.selectors as cs
 
@@ -50,7 +47,7 @@ def to_csv(table: pa.Table) -> str:
 
 
 def to_markdown(table: pa.Table, *, digits: int = 4) -> str:
-    """Return a table in the pipe syntax of GitHub and Pandoc; numbers are to the right."""
+    """Return a table in the pipe syntax of GitHub and Pandoc; numbers are right-aligned."""
     head, *rows = (
         [_MARKDOWN.sub(r"\\\1", c) for c in r] for r in [_head(table), *_cells(table, digits, "–")]
     )
@@ -60,7 +57,7 @@ def to_markdown(table: pa.Table, *, digits: int = 4) -> str:
 
 
 def to_latex(table: pa.Table, *, digits: int = 4) -> str:
-    """Return a table as a ``tabular`` of the package booktabs; numbers are to the right."""
+    """Return a table as a ``tabular`` of the package booktabs; numbers are right-aligned."""
     columns = "".join("r" if _is_number(f.type) else "l" for f in table.schema)
     head, *rows = ([_latex(c) for c in row] for row in [_head(table), *_cells(table, digits, "–")])
     numbers = [i for i, f in enumerate(table.schema) if _is_number(f.type)]
@@ -95,7 +92,7 @@ def _text(value: object, digits: int, absent: str) -> str:
 
 
 def _finite(value: object) -> object:
-    """Return what JSON can hold: there is no NaN."""
+    """Return the value, or None if it is NaN or infinite, which JSON does not have."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -108,7 +105,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def for_paper(ranked: pa.Table) -> pa.Table:
-    """Return a leaderboard as papers print it: shares in percent, millions of parameters."""
+    """Return a leaderboard with shares in percent and parameters in millions."""
     ranked_by = next(name for name in ranked.column_names if " " in name)
     columns: dict[str, pa.ChunkedArray] = {}
     for name in ranked.column_names:
@@ -123,7 +120,7 @@ def for_paper(ranked: pa.Table) -> pa.Table:
 
 
 def _digits(name: str, values: pa.ChunkedArray, digits: int) -> int:
-    """Return decimals of a column: points of a percent, and tenths of millions."""
+    """Return the decimals of a column: 2 for percent, 1 for millions, otherwise `digits`."""
     if name.endswith("(M)"):
         return 1
     # The ends of an interval of percent are percent, too.
@@ -133,7 +130,7 @@ def _digits(name: str, values: pa.ChunkedArray, digits: int) -> int:
 
 
 def write_text_table(table: pa.Table, kind: str, path: Path | None) -> str:
-    """Return a table as ``csv``, ``markdown``, ``latex`` or ``json``, and write it to `path` if given."""
+    """Return a table as ``csv``, ``markdown``, ``latex`` or ``json``, and write it to `path`, if any."""
     if kind == "csv":
         text = to_csv(table)
     elif kind == "json":
@@ -147,15 +144,17 @@ def write_text_table(table: pa.Table, kind: str, path: Path | None) -> str:
 
 
 def check_no_file(folder: Path) -> None:
-    """Raise an `OutputError` where a file is in the place of a report's folder."""
+    """Raise an `OutputError` if the path of a report's folder is a file."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(
-            "A file is where the report's folder would be.", where=folder, do="move it, or rename it"
+            "The report's folder cannot be made: a file has its name.",
+            where=folder,
+            do="move or rename the file",
         )
 
 
 def undrawn() -> str:
-    """Return why reports have no figures here, and what to do; empty where they have."""
+    """Return which packages figures need and how to install them; empty if all are installed."""
     missing = [name for name in ("altair", "vl_convert") if importlib.util.find_spec(name) is None]
     return f'{" and ".join(missing)} missing; pip install "manyhot[report]"' if missing else ""
 
@@ -166,8 +165,8 @@ _SUFFIXES = (".svg", ".png", ".csv")
 def save_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
     """Write each figure as NAME.svg, NAME-dark.svg, NAME.png and NAME.csv and return the paths.
 
-    The same figures give the same bytes. A file is either whole or as it was. What an earlier run left of
-    figures that there are no more goes.
+    The same figures give the same bytes. Each file is written atomically. Files of figures that no longer
+    exist are removed.
 
     Raises
     ------
@@ -203,11 +202,11 @@ def _write(path: Path, content: bytes) -> Path:
 
 
 def _standalone(figure: Figure, svg: str, scheme: Scheme) -> str:
-    """Return a drawing with paper, font, title and description of its own."""
+    """Return a drawing with its own background, font, title and description."""
     start, _, rest = svg.partition(">")
-    told = f"<title>{_escaped(figure.title)}</title><desc>{_escaped(figure.alt)}</desc>"
+    described = f"<title>{_escaped(figure.title)}</title><desc>{_escaped(figure.alt)}</desc>"
     paper = f'<rect width="100%" height="100%" fill="{colour("paper")}"/>'
-    return concrete(f'{start} font-family="{FONT}">{told}{paper}{rest}\n', scheme)
+    return concrete(f'{start} font-family="{FONT}">{described}{paper}{rest}\n', scheme)
 
 
 def _csv(table: pa.Table) -> bytes:

@@ -1,11 +1,7 @@
-"""What a figure of a report is, before anyone draws it.
+"""Figures as specifications, their axes, and the theme that they share.
 
-Axes: from values to places, with round numbers at the ticks.
-
-One look for all figures: fonts, sizes, and colours for light and dark paper.
-
-Figures name their colours as CSS variables. A page defines these for both schemes, so that a figure follows
-the reader's; files get the colours of one scheme written in.
+Figures refer to colours by CSS variables. A page defines these for the light and the dark scheme, so that
+figures follow the reader's setting; files contain the colours of one scheme.
 """
 
 from __future__ import annotations
@@ -29,29 +25,29 @@ Spec = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """A figure: what it shows, in words and as a specification with its data.
+    """A figure: its title, caption and description, and its Vega-Lite specification with the data.
 
     Attributes
     ----------
     name : str
-        Unique in a report; the name of its files and its anchor, such as ``shift-imagenetv2``.
+        Unique in a report, such as ``shift-imagenetv2``; also the name of its files and its anchor.
     section : str
         One of `SECTIONS`.
     dataset : str
-        The data set it is about; empty where there are several.
+        The data set that it shows; empty for several.
     title : str
         Short and plain.
     caption : str
-        What a stranger must know to read it: the axes, what a mark is, what an interval is.
+        How to read it: the axes, the marks, the intervals.
     alt : str
-        The figure in words with its main numbers, for those who do not see it.
+        A description with the main numbers, for screen readers.
     spec : dict
         Vega-Lite: panels side by side in ``concat``, the data by name in ``datasets``. Colours are the CSS
         variables of `manyhot.report.figure`.
     data : pyarrow.Table
-        The numbers that are drawn, in the units of the tables they are from.
+        The drawn numbers, in the units of their tables.
     command : str
-        The command that makes it again; empty if unknown.
+        The command that reproduces the figure; empty if unknown.
     """
 
     name: str
@@ -66,7 +62,7 @@ class Figure:
 
     @property
     def panels(self) -> tuple[Spec, ...]:
-        """The panels, each a whole specification: what a page puts side by side, or one below the other."""
+        """The panels, each a complete specification, which a page arranges in rows."""
         shared = {key: self.spec[key] for key in ("$schema", "config", "params") if key in self.spec}
         return tuple({**shared, **panel, "datasets": self._used(panel)} for panel in self.spec["concat"])
 
@@ -76,7 +72,7 @@ class Figure:
 
 
 def _names(node: object) -> list[str]:
-    """Return the names of all data that a specification draws."""
+    """Return the names of all data that a specification uses."""
     if isinstance(node, Mapping):
         data = node.get("data")
         own = [data["name"]] if isinstance(data, Mapping) and "name" in data else []
@@ -96,9 +92,9 @@ class Axis:
     Attributes
     ----------
     lo, hi : float
-        Its ends, in the unit that is drawn.
+        The ends, in the unit of the drawing.
     ticks : tuple of float
-        Round numbers on it.
+        Positions of the ticks.
     """
 
     lo: float
@@ -107,9 +103,9 @@ class Axis:
 
     @classmethod
     def over(cls, values: Iterable[float], *, percent: bool, n_ticks: int = 5) -> Axis:
-        """Return the axis that holds all finite values, with ends at round numbers.
+        """Return the axis that contains all finite values, with ends at round numbers.
 
-        Shares stay within 0 and 100 %. Values that are all alike get room on both sides.
+        Shares stay within 0 and 100 %. If all values are equal, the axis has a margin on both sides.
         """
         finite = [v for v in values if math.isfinite(v)]
         lo, hi = (min(finite), max(finite)) if finite else (0.0, 1.0)
@@ -124,19 +120,19 @@ class Axis:
         return cls(lo, hi, tuple(round(i * step, 9) for i in range(first, last + 1)))
 
     def at(self, value: float, start: float, stop: float) -> float:
-        """Return where a value lies between two places."""
+        """Return the position of a value on an axis drawn from `start` to `stop`."""
         return start + (value - self.lo) / (self.hi - self.lo) * (stop - start)
 
     def nearest(self, value: float) -> float:
-        """Return the value, or the end of the axis that it lies beyond."""
+        """Return the value, clipped to the axis."""
         return min(max(value, self.lo), self.hi)
 
 
 def fences(values: Sequence[float], fewest: int = 8) -> tuple[float, float]:
-    """Return bounds of what an axis must show: three interquartile ranges outside the quartiles.
+    """Return Tukey's outer fences, beyond which values need not be shown: quartiles ± 3 interquartile ranges.
 
-    Beyond them lies what Tukey calls far out. One model at 20 % would squeeze 66 between 70 and 83 % into a
-    fifth of the axis. Of less than `fewest` values, or such that half are equal, all must be shown.
+    One model at 20 % would squeeze 66 models between 70 and 83 % into a fifth of the axis. The fences are
+    infinite for fewer than `fewest` values, and if the quartiles are equal.
     """
     finite = [v for v in values if math.isfinite(v)]
     if len(finite) < fewest:
@@ -147,7 +143,7 @@ def fences(values: Sequence[float], fewest: int = 8) -> tuple[float, float]:
 
 
 def tick_text(value: float) -> str:
-    """Return a tick's number without needless zeros."""
+    """Return the label of a tick, without trailing zeros."""
     return f"{value:,.6g}"
 
 
@@ -160,7 +156,7 @@ Scheme = Literal["light", "dark"]
 
 
 FONT = "Liberation Sans, Arial, Arimo, Nimbus Sans, Helvetica Neue, Helvetica, sans-serif"
-"""Of files, and what text is measured with: all but the last have letters of the same widths."""
+"""Fonts of files, and of measured text. All but the last have the same widths of letters."""
 
 
 COLOURS: Mapping[str, tuple[str, str]] = {
@@ -186,8 +182,8 @@ COLOURS: Mapping[str, tuple[str, str]] = {
 }
 """Each colour on light and on dark paper.
 
-After Okabe and Ito, whose hues people with any colour vision tell apart, made darker or lighter until each
-mark stands out from its paper by 4.5 to 1: direct labels wear the colour of their marks.
+The hues are those of Okabe and Ito, which people with any colour vision can distinguish. They are darkened or
+lightened to a contrast of 4.5 to 1, because labels have the colours of their marks.
 """
 
 
@@ -195,7 +191,7 @@ _VARIABLE = re.compile(r"var\(--f-([a-z0-9-]+)\)")
 
 
 def colour(name: str) -> str:
-    """Return a colour as figures name it, such as ``var(--f-mark)``."""
+    """Return the CSS variable of a colour, such as ``var(--f-mark)``."""
     if name not in COLOURS:
         raise KeyError(name)
     return f"var(--f-{name})"
@@ -208,7 +204,7 @@ def style() -> str:
 
 
 def concrete(svg: str, scheme: Scheme) -> str:
-    """Return an SVG with the colours of one scheme in place of variables."""
+    """Return an SVG with the colours of one scheme in place of CSS variables."""
     at = 0 if scheme == "light" else 1
     return _VARIABLE.sub(lambda match: COLOURS[match[1]][at], svg)
 
@@ -249,7 +245,7 @@ def _axis() -> dict[str, object]:
         "domain": False,
         "ticks": False,
         "labelFlush": False,
-        # To measure a text takes a millisecond: what ticks there are is chosen where an axis is made.
+        # Measuring a text takes a millisecond, so `Axis` chooses the ticks.
         "labelOverlap": False,
         "labelLimit": 0,
         "titleLimit": 0,

@@ -1,4 +1,4 @@
-"""What a gallery shows: images, their label sets, and what models see in them beside images of that class."""
+"""The content of a gallery: images with their label sets, models' predictions and similar images."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from manyhot.report.pictures import (
 from manyhot.tables import Images, Labels, Predictions
 
 SIMILAR = 4
-"""Images shown beside a predicted class."""
+"""Number of images shown beside a predicted class."""
 
 LARGEST = 4
-"""Sizes of label sets to filter by: this and more are one."""
+"""Largest size of label sets in the filter; it includes larger sets."""
 
 VERDICTS = ("right", "valid", "refuted", "unclear", "unasked", "wrong", "unknown", "none")
-"""Of a model's best class on an image.
+"""Verdicts on a model's top class for an image.
 
-``right`` is the original label; ``valid`` is another class of the label set, which a single label calls
-wrong; ``refuted`` is the original label where people found it not to be valid; ``unasked``: people went over
-the label set, but were not asked about this class; ``unknown``: there is nothing to judge it by; ``none``:
-the model did not predict the image.
+``right``: the original label. ``valid``: another class of the label set, which counts as wrong under the
+single label. ``refuted``: the original label, which raters found not valid. ``unclear``: the raters' answers
+are unclear. ``unasked``: the image was rated, but raters were not asked about this class. ``wrong``: not
+valid. ``unknown``: the image has no labels. ``none``: the model has no prediction for the image.
 """
 
 Best = tuple[tuple[int, float | None], ...]
@@ -46,34 +46,34 @@ class Shot:
     ----------
     image_id : str
     uri : str, optional
-        Where the photograph lies.
+        Address of the photograph.
     label : int, optional
         The original single label.
     label_set : tuple of (int, str)
         The valid classes, then the unclear ones.
-    known : bool
-        Whether people went over the label set.
+    is_rated : bool
+        Whether raters went over the label set.
     n_rejected : int
-        Classes that were asked about and are not valid.
+        Number of classes that raters were asked about and that are not valid.
     remark : str
-        What else must be known, such as that nobody labelled it.
+        A remark, such as that no rater has seen the image.
     seen : tuple of tuple of (int, float or None)
-        For each model its best classes with their confidence; empty if it did not predict the image.
+        The top classes of each model with their confidence; empty if it has no prediction for the image.
     verdicts : tuple of str
         For each model, one of `VERDICTS`.
     states : mapping of int to str
         The state of each class that any model predicts.
     similar : mapping of int to tuple of int
-        For each of these the images to show beside it, by their place in the gallery.
+        For each of these classes, the positions in the gallery of the images to show beside it.
     kinds : tuple of str
-        For each model what kind of error it is, empty where it is none or was not sorted.
+        For each model, the kind of its error; empty if there is no error or it was not sorted.
     """
 
     image_id: str
     uri: str | None
     label: int | None
     label_set: tuple[tuple[int, str], ...]
-    known: bool
+    is_rated: bool
     n_rejected: int
     remark: str
     seen: tuple[Best, ...]
@@ -93,14 +93,14 @@ class Gallery:
     models : tuple of str
     shots : tuple of Shot
     names : mapping of int to str
-        Of each class that occurs.
+        The name of each class that occurs.
     similar_by : str
-        The model whose embeddings tell which images are similar; empty where a fixed choice stands in.
+        The model whose embeddings determine which images are similar; empty if a fixed choice is shown.
     call : str
     report : str
-        Address of the report that it belongs to; empty where there is none.
+        Address of the report that it belongs to; empty if there is none.
     notes : tuple of str
-        Files of predictions that were skipped, and why.
+        Prediction files that were skipped, and why.
     """
 
     title: str
@@ -129,22 +129,22 @@ def make_gallery(
     call: str = "",
     report: str = "",
 ) -> Gallery:
-    """Collect what a gallery shows.
+    """Collect the content of a gallery.
 
     Parameters
     ----------
     images : Images
-        With the column ``uri``: paths of local files. An image is of the class that is its original label.
+        With the column ``uri``, paths of local files. The class of an image is its original label.
     labels : Labels, optional
-        Without them predictions are held against the original labels alone.
+        Without labels, predictions are compared with the original labels only.
     predictions : sequence of Predictions
     classes : ClassList, optional
-        Gives the names; without it classes are called by number.
+        The names; without it, classes are shown by number.
     similar : pyarrow.Table, optional
-        The table ``similar``: for images and classes the nearest images. Without it up to `SIMILAR` images
-        of a class are chosen, evenly over the data set, the same ones beside each image.
+        The table ``similar``: the nearest images of an image in each class. Without it, up to `SIMILAR`
+        images of each class are chosen evenly over the data set, the same ones beside each image.
     similar_by : str
-        The model whose embeddings these are.
+        The model of these embeddings.
     findings : pyarrow.Table, optional
         The table ``findings``: kinds of errors, by model.
     title, call, report : str
@@ -156,7 +156,7 @@ def make_gallery(
     Raises
     ------
     MatchError
-        Labels, a model, similar images or findings share no image with `images`.
+        If labels, a model, similar images or findings share no image with `images`.
     """
     rows = _rows(images, labels)
     best = [best_classes(images, p) for p in predictions]
@@ -175,7 +175,7 @@ def make_gallery(
                 uris[i],
                 row.label,
                 tuple((c, s) for s in ("yes", "unclear") for c in row.classes_in(s)),
-                row.known,
+                row.is_rated,
                 len(row.classes_in("no")),
                 row.remark,
                 seen,
@@ -189,7 +189,7 @@ def make_gallery(
 
 
 def verdict(best: int | None, row: LabelRow) -> str:
-    """Return what is to be said of a model's best class, one of `VERDICTS`."""
+    """Return the verdict on a model's top class, one of `VERDICTS`."""
     if best is None:
         return "none"
     state, is_label = row.state(best), best == row.label
@@ -198,11 +198,11 @@ def verdict(best: int | None, row: LabelRow) -> str:
     if state == "unclear":
         return "unclear"
     if is_label:
-        # Where nobody asked about the original label, nobody refuted it.
-        return "refuted" if row.known and state in ("no", UNRECORDED) else "right"
-    if row.known and state == NOT_ASKED:
+        # A label that no rater was asked about is not refuted.
+        return "refuted" if row.is_rated and state in ("no", UNRECORDED) else "right"
+    if row.is_rated and state == NOT_ASKED:
         return "unasked"
-    return "wrong" if row.known or row.label is not None else "unknown"
+    return "wrong" if row.is_rated or row.label is not None else "unknown"
 
 
 def _rows(images: Images, labels: Labels | None) -> list[LabelRow]:
@@ -211,8 +211,8 @@ def _rows(images: Images, labels: Labels | None) -> list[LabelRow]:
     return [LabelRow(label, (), "", UNRECORDED) for label in image_column(images, "label")]
 
 
-class _Chosen:
-    """Chooses the images that stand beside a class."""
+class _SimilarImages:
+    """Chooses the images that are shown beside a class."""
 
     def __init__(
         self, rows: Sequence[LabelRow], near: Mapping[tuple[int, int], Sequence[int]] | None
@@ -227,15 +227,15 @@ class _Chosen:
         if self.near is not None and (image, class_id) in self.near:
             return tuple(self.near[image, class_id][:SIMILAR])
         members = self.members.get(class_id, [])
-        # One more than shown, since the image itself may be among them.
+        # One more than is shown, because the image itself may be among them.
         step = max(1, len(members) / (SIMILAR + 1))
         spread = dict.fromkeys(members[int(j * step)] for j in range(min(len(members), SIMILAR + 1)))
         return tuple(i for i in spread if i != image)[:SIMILAR]
 
 
-def _chooser(ids: Sequence[str], rows: Sequence[LabelRow], similar: pa.Table | None) -> _Chosen:
+def _chooser(ids: Sequence[str], rows: Sequence[LabelRow], similar: pa.Table | None) -> _SimilarImages:
     if similar is None:
-        return _Chosen(rows, None)
+        return _SimilarImages(rows, None)
     at = {image_id: i for i, image_id in enumerate(ids)}
     near = {}
     for row in similar.select(["image_id", "class_id", "neighbours"]).to_pylist():
@@ -243,34 +243,34 @@ def _chooser(ids: Sequence[str], rows: Sequence[LabelRow], similar: pa.Table | N
             i = at[row["image_id"]]
             near[i, row["class_id"]] = [at[n] for n in row["neighbours"] if n in at and at[n] != i]
     _check_shared(bool(near), "similar images", similar, ids)
-    return _Chosen(rows, near)
+    return _SimilarImages(rows, near)
 
 
 def _kinds(
     findings: pa.Table | None, models: Sequence[str], ids: Sequence[str]
 ) -> dict[tuple[str, str], str]:
-    """Return kinds of errors by model and image; of findings that name no model, for all models."""
+    """Return the kinds of errors by model and image; findings without a model apply to all models."""
     if findings is None:
         return {}
-    known = set(ids)
-    found: dict[tuple[str, str], str] = {}
-    wanted = [c for c in ("kind", "image_id", "model") if c in findings.column_names]
-    for row in findings.select(wanted).to_pylist() if "image_id" in wanted else []:
-        if row["image_id"] in known:
+    shown = set(ids)
+    kinds: dict[tuple[str, str], str] = {}
+    columns = [c for c in ("kind", "image_id", "model") if c in findings.column_names]
+    for row in findings.select(columns).to_pylist() if "image_id" in columns else []:
+        if row["image_id"] in shown:
             own = row.get("model")
-            found |= {(m, row["image_id"]): row["kind"] for m in models if own is None or own == m}
-    _check_shared(bool(found) or not findings.num_rows, "findings", findings, ids)
-    return found
+            kinds |= {(m, row["image_id"]): row["kind"] for m in models if own is None or own == m}
+    _check_shared(bool(kinds) or not findings.num_rows, "findings", findings, ids)
+    return kinds
 
 
 def _check_shared(shared: bool, what: str, table: pa.Table, ids: Sequence[str]) -> None:
     if not shared:
         named = "image_id" in table.column_names and table.num_rows
         raise MatchError(
-            f"The {what} are about none of the images and models of the gallery.",
+            f"The {what} share no image or model with the gallery.",
             got=f"{what} on {table['image_id'][0].as_py()}" if named else f"{table.num_rows:,} rows",
             allowed=f"images such as {ids[0]}" if ids else None,
-            do="give those that were made of the same images and models",
+            do=f"pass {what} of the same images and models",
         )
 
 

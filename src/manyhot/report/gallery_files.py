@@ -1,10 +1,9 @@
-"""A gallery to a static folder: one page, one script, one style sheet, small photographs, data in parts.
+"""Writing a gallery as a static folder, and links from a report into it.
 
-Browsers refuse ``fetch`` and modules from ``file://``, where a gallery must work, too: data are scripts that
-call one function, and the script of the page is a classic one. Photographs are called by number, so that no
-file name of a data set ever stands in an address.
-
-The gallery in the folder of a report, and the links into it.
+The folder holds one page, one script, one style sheet, small photographs and the data in parts. Browsers
+refuse ``fetch`` and modules from ``file://``, where a gallery must work, too, so data are scripts that call
+one function, and the page's script is a classic one. Photographs are numbered, so that no address contains a
+file name of the data set.
 """
 
 from __future__ import annotations
@@ -32,15 +31,15 @@ from manyhot.report.gallery import LARGEST, VERDICTS, Gallery, Shot
 from manyhot.report.photographs import Opener, Photographs, decoded, in_files, load_pillow
 
 PART = 100
-"""Images in a part of the data: some 60 kB, and a part is read in 5 ms."""
+"""Images per part of the data: about 60 kB, read in 5 ms."""
 
 
 LARGE, SMALL = 640, 128
-"""Pixels of the long side of a photograph, and of the sides of a thumbnail: some 50 and 4 kB."""
+"""Pixels of the long side of a photograph, and of the sides of a thumbnail: about 50 and 4 kB."""
 
 
 WHOLE = 10_000
-"""Confidences are whole numbers out of this, which halves the data."""
+"""Confidences are stored as integers out of this, which halves the data."""
 
 
 _AHEAD = 64
@@ -52,7 +51,7 @@ _FOLDERS, _FILES = ("photos", "thumbs", "data"), ("gallery.css", "gallery.js", "
 INDEX, CALL, _UNFINISHED = "data/index.js", "manyhotGallery.", ".unfinished-"
 
 
-STATES = ("yes", "unclear", "no", "not asked", "unrecorded")
+CLASS_STATES = ("yes", "unclear", "no", "not asked", "unrecorded")
 
 
 Progress = Callable[[str, int, int], None]
@@ -67,24 +66,24 @@ def write_gallery(
 ) -> list[Path]:
     """Write a gallery into the folder `out`, in place of an earlier one, and return its files.
 
-    The same input gives the same bytes. An earlier gallery stands until the new one is complete.
+    The same input gives the same bytes. An earlier gallery remains until the new one is complete.
 
     Parameters
     ----------
     gallery : Gallery
     out : Path
     photographs : Photographs, optional
-        What reads them; by default each is a file of its own.
+        How to read them; by default, each is a file of its own.
     progress : callable, optional
 
     Raises
     ------
     MissingExtraError
-        Pillow is not installed.
+        If Pillow is not installed.
     InputError
-        Not one photograph can be shown.
+        If none of the photographs can be shown.
     OutputError
-        The folder holds something else, or a file cannot be written.
+        If the folder holds something else, or a file cannot be written.
     """
     pillow = load_pillow()
     _check_place(out)
@@ -101,21 +100,23 @@ def write_gallery(
 
 
 def _check_place(out: Path) -> None:
-    """Refuse a folder that holds anything but an earlier gallery."""
+    """Raise an error if a folder holds anything but an earlier gallery."""
     if out.exists() and not out.is_dir():
-        raise OutputError("A file is where the gallery's folder would be.", where=out, do="move it")
-    found = [p.name for p in out.iterdir() if not p.name.startswith(_UNFINISHED)] if out.is_dir() else []
-    if found and not _is_gallery(out):
+        raise OutputError(
+            "The gallery's folder cannot be made: a file has its name.", where=out, do="move the file"
+        )
+    names = [p.name for p in out.iterdir() if not p.name.startswith(_UNFINISHED)] if out.is_dir() else []
+    if names and not _is_gallery(out):
         raise OutputError(
             "The folder holds something other than a gallery.",
             where=out,
-            got=sorted(found)[0],
+            got=sorted(names)[0],
             do="choose another --out",
         )
 
 
 def remove_gallery(folder: Path) -> None:
-    """Remove a gallery, and leave alone what else lies in its folder."""
+    """Remove a gallery; other files in its folder remain."""
     if _is_gallery(folder):
         for name in _FILES:
             (folder / name).unlink(missing_ok=True)
@@ -135,7 +136,7 @@ def _is_gallery(folder: Path) -> bool:
 
 @contextmanager
 def _beside(out: Path) -> Iterator[Path]:
-    """Yield a folder within `out` to build in, so that moving is renaming; it is gone afterwards."""
+    """Yield a temporary folder within `out`, so that moving files out of it is renaming."""
     part = None
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -149,11 +150,11 @@ def _beside(out: Path) -> Iterator[Path]:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)
         with suppress(OSError):
-            out.rmdir()  # where it is empty: nothing is left of what failed
+            out.rmdir()  # only if it is empty: a failed run leaves nothing
 
 
 def _swap(part: Path, out: Path) -> None:
-    """Put a complete gallery in the place of an earlier one; no page stands over parts of both."""
+    """Replace an earlier gallery; the page goes first and comes last, so it never shows parts of both."""
     (out / "index.html").unlink(missing_ok=True)
     for name in _FOLDERS:
         if (out / name).exists():
@@ -168,15 +169,15 @@ _Shown = tuple[int, int] | str
 def _write_photographs(
     pillow: Any, photographs: Photographs, n: int, out: Path, progress: Progress | None
 ) -> list[_Shown]:
-    """Write each photograph in two sizes, and return what is shown of each."""
+    """Write each photograph in two sizes, and return its size, or why it is not shown."""
     shown: list[_Shown] = [""] * n
-    # Here and not in each thread: what warns is a setting of the whole process.
+    # Not in each thread: filters of warnings are a setting of the whole process.
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
         try:
             # Pillow decodes, scales and encodes without the lock of Python.
-            for done, (at, told) in enumerate(_side_by_side(pool, pillow, photographs, out), 1):
-                shown[at] = told
+            for done, (at, result) in enumerate(_side_by_side(pool, pillow, photographs, out), 1):
+                shown[at] = result
                 if progress:
                     progress("photographs", done, n)
         except BaseException:
@@ -188,7 +189,7 @@ def _write_photographs(
 def _side_by_side(
     pool: ThreadPoolExecutor, pillow: Any, photographs: Photographs, out: Path
 ) -> Iterator[tuple[int, _Shown]]:
-    """Yield what is shown of each photograph; few wait, as what reads one may hold its bytes."""
+    """Yield the result of each photograph; few are in flight, because openers may hold their bytes."""
     waiting: deque[tuple[int, Future[_Shown]]] = deque()
     for at, read in photographs:
         waiting.append((at, pool.submit(_write_photograph, pillow, read, out, f"{at}.jpg")))
@@ -210,21 +211,21 @@ def _write_photograph(pillow: Any, read: Opener, out: Path, name: str) -> _Shown
 
 
 def _check_any(gallery: Gallery, shown: Sequence[_Shown]) -> None:
-    if len(gallery) and all(isinstance(told, str) for told in shown):
+    if len(gallery) and all(isinstance(result, str) for result in shown):
         raise InputError(
             f"None of the {len(gallery):,} photographs can be shown.",
             where=gallery.shots[0].uri,
             got=shown[0],
-            do="tell where they lie now: --images FILE, an images table with the columns image_id and uri",
+            do="pass their current addresses: --images FILE, an images table with columns image_id and uri",
         )
 
 
 def _page(gallery: Gallery) -> str:
     link = f'<a href="{escape(gallery.report)}">Report</a>' if gallery.report else ""
-    # The title last: it is of the data set, and might hold what stands for another.
-    told = {"n": f"{len(gallery):,}", "report": link, "title": str(escape(gallery.title))}
+    # The title last: it is the data set's, and might contain another placeholder.
+    values = {"n": f"{len(gallery):,}", "report": link, "title": str(escape(gallery.title))}
     page = _template("gallery.html")
-    for name, text in told.items():
+    for name, text in values.items():
         page = page.replace(f"{{{{ {name} }}}}", text)
     return page
 
@@ -239,7 +240,7 @@ def _write_data(gallery: Gallery, photographs: Sequence[_Shown], out: Path) -> l
     for number, part in enumerate(_parts(gallery, photographs)):
         calls[f"data/{number}.js"] = ("part", {"number": number, "images": part})
     for path, (name, data) in calls.items():
-        # ASCII: U+2028 and what is no character at all stand as escapes.
+        # ASCII: U+2028 and lone surrogates are escaped.
         text = json.dumps(data, separators=(",", ":"), allow_nan=False)
         _write(out / path, f"{CALL}{name}({text});\n")
     return list(calls)
@@ -250,7 +251,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _index(gallery: Gallery, photographs: Sequence[_Shown]) -> dict[str, Any]:
-    """Return what filters need of all images, column by column."""
+    """Return the columns of all images that filters need."""
     shots = gallery.shots
     kinds = sorted({kind for s in shots for kind in s.kinds} - {""})
     return {
@@ -261,19 +262,19 @@ def _index(gallery: Gallery, photographs: Sequence[_Shown]) -> dict[str, Any]:
         "names": {str(c): name for c, name in gallery.names.items()},
         "kinds": kinds,
         "verdicts": VERDICTS,
-        "states": STATES,
+        "states": CLASS_STATES,
         "part": PART,
         "largest": LARGEST,
         "whole": WHOLE,
         "ids": [s.image_id for s in shots],
         "labels": [s.label for s in shots],
         "sets": [[c for c, state in s.label_set if state == "yes"] for s in shots],
-        "known": [int(s.known) for s in shots],
+        "known": [int(s.is_rated) for s in shots],
         "judged": ["".join(str(VERDICTS.index(v)) for v in s.verdicts) for s in shots],
         "top": [[of[0][0] if of else None for of in s.seen] for s in shots],
         "sure": [[_whole(of[0][1]) if of else None for of in s.seen] for s in shots],
         "errors": [[kinds.index(k) if k else -1 for k in s.kinds] for s in shots] if kinds else [],
-        "absent": [i for i, told in enumerate(photographs) if isinstance(told, str)],
+        "absent": [i for i, result in enumerate(photographs) if isinstance(result, str)],
     }
 
 
@@ -290,28 +291,29 @@ def _detail(shot: Shot, photograph: _Shown) -> dict[str, Any]:
         "rejected": shot.n_rejected,
         "remark": shot.remark,
         "seen": [[[c, _whole(sure)] for c, sure in of] for of in shot.seen],
-        "states": {str(c): STATES.index(state) for c, state in shot.states.items()},
+        "states": {str(c): CLASS_STATES.index(state) for c, state in shot.states.items()},
         "similar": {str(c): rows for c, rows in shot.similar.items() if rows},
     }
 
 
 def _whole(confidence: float | None) -> int | None:
-    # Scores that are no probabilities, NaN included, are none to draw as bars.
-    known = confidence is not None and 0 <= confidence <= 1 + 1e-4
-    return round(min(confidence, 1.0) * WHOLE) if known and confidence is not None else None
+    # Scores that are not probabilities, NaN included, are not drawn as bars.
+    if confidence is None or not 0 <= confidence <= 1 + 1e-4:
+        return None
+    return round(min(confidence, 1.0) * WHOLE)
 
 
-FOLDER = "gallery"
-"""Of the gallery, beside the page of the report."""
+GALLERY_FOLDER = "gallery"
+"""Folder of the gallery, beside the report's page."""
 
 
 CONFIDENT = 0.9
-"""Confidence above which a model is called confident; one that the gallery filters by."""
+"""Confidence above which a model is called confident; the gallery has a filter for it."""
 
 
 @dataclass(frozen=True, eq=False)
 class GalleryLink:
-    """What a report must know of its gallery.
+    """A report's summary of its gallery, and links into it.
 
     Attributes
     ----------
@@ -320,11 +322,11 @@ class GalleryLink:
     ids : frozenset of str
         Its images.
     counts : mapping of str to mapping of str to int
-        For each model, of how many images its best class is what: see `manyhot.report.gallery.VERDICTS`.
+        For each model, the number of images with each verdict of `manyhot.report.gallery.VERDICTS`.
     confident : mapping of str to mapping of str to int
-        The same, where the model is surer than `CONFIDENT`.
+        The same, of images on which the model's confidence is above `CONFIDENT`.
     rated : bool
-        Whether people went over the label set of any image.
+        Whether raters went over the label set of any image.
     """
 
     title: str
@@ -337,34 +339,34 @@ class GalleryLink:
         return len(self.ids)
 
     def to(self, **filters: str) -> str:
-        """Return the address of the gallery with these filters, as its own links have them."""
-        told = urlencode(filters, quote_via=quote)
-        return f"{FOLDER}/index.html" + (f"#{told}" if told else "")
+        """Return the address of the gallery with these filters set."""
+        fragment = urlencode(filters, quote_via=quote)
+        return f"{GALLERY_FOLDER}/index.html" + (f"#{fragment}" if fragment else "")
 
 
 def read_gallery_link(report: Path) -> GalleryLink | None:
-    """Return what the gallery in the folder of a report tells; None where there is none."""
-    folder = report / FOLDER
+    """Return the summary of the gallery in a report's folder; None if there is none."""
+    folder = report / GALLERY_FOLDER
     try:
         text = (folder / INDEX).read_text(encoding="utf-8")
-        told = json.loads(text.removeprefix(f"{CALL}index(").removesuffix(");\n"))
+        index = json.loads(text.removeprefix(f"{CALL}index(").removesuffix(");\n"))
         link = GalleryLink(
-            told["title"],
-            frozenset(told["ids"]),
-            _counts(told, 0),
-            _counts(told, CONFIDENT * told["whole"]),
-            any(told["known"]),
+            index["title"],
+            frozenset(index["ids"]),
+            _counts(index, 0),
+            _counts(index, CONFIDENT * index["whole"]),
+            any(index["known"]),
         )
     except (OSError, ValueError, LookupError, TypeError):
         return None
     return link if (folder / "index.html").is_file() else None
 
 
-def _counts(told: Mapping[str, Any], above: float) -> dict[str, Counter[str]]:
-    rows = list(zip(told["judged"], told["sure"], strict=True))
+def _counts(index: Mapping[str, Any], above: float) -> dict[str, Counter[str]]:
+    rows = list(zip(index["judged"], index["sure"], strict=True))
     return {
         model: Counter(
-            told["verdicts"][int(judged[m])] for judged, sure in rows if not above or (sure[m] or 0) > above
+            index["verdicts"][int(judged[m])] for judged, sure in rows if not above or (sure[m] or 0) > above
         )
-        for m, model in enumerate(told["models"])
+        for m, model in enumerate(index["models"])
     }

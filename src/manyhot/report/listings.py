@@ -1,4 +1,4 @@
-"""Small tables of a report: comparisons between two ends, in words."""
+"""Small tables of a report, such as comparisons of a metric between two data sets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from manyhot.report.gallery_files import GalleryLink
 from manyhot.report.metrics import Metric, Named
 from manyhot.report.page import Anchors
-from manyhot.report.words import called, ends, known, signed, slice_label
+from manyhot.report.text import ends, is_defined, signed, slice_label, title_of
 from manyhot.tables import Row
 from manyhot.tables.metrics import reading_order
 
@@ -22,7 +22,7 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Head:
-    """The head of a column: its text, whether numbers stand in it, and what it means."""
+    """The head of a column: its text, whether the column holds numbers, and an explanation."""
 
     text: str
     number: bool = True
@@ -31,7 +31,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Entry:
-    """A row; `anchor` leads to one of the user's own models, `links` from cells by their place."""
+    """A row: its cells, the anchor of one of the user's own models, and links of cells by their position."""
 
     cells: tuple[str, ...]
     own: bool = False
@@ -49,9 +49,9 @@ class Listing:
     heads : tuple of Head
     rows : tuple of Entry
     more : str
-        What is not shown, and where it is.
+        What is left out, and where to find it.
     folded : bool
-        Whether it is closed at first, as a figure or the table before it shows the main part.
+        Whether the table is collapsed at first.
     """
 
     anchor: str
@@ -65,17 +65,17 @@ class Listing:
 
 @dataclass(frozen=True)
 class Shared:
-    """What all builders of listings need.
+    """The context of all listings of a report.
 
     Attributes
     ----------
     named : callable
-        Gives a metric by its name.
+        Returns the presentation of a metric by its name.
     own : collection of str
         The user's own models.
     anchors : Anchors
     gallery : GalleryLink, optional
-        Beside the report.
+        The gallery in the report's folder.
     """
 
     named: Named
@@ -84,43 +84,43 @@ class Shared:
     gallery: GalleryLink | None = None
 
     def gallery_of(self, dataset: str) -> GalleryLink | None:
-        """Return the gallery if it is of this data set."""
+        """Return the gallery if it shows this data set."""
         return self.gallery if self.gallery is not None and self.gallery.title == dataset else None
 
     def pair(self, row: Row) -> str:
-        """Return the metrics of both ends, once if they are the same."""
+        """Return the metrics of both ends as ``x → y``; one name if they are equal."""
         x, y = self.named(row["metric_x"]).label, self.named(row["metric_y"]).label
         return x if x == y else f"{x} → {y}"
 
 
 def pair_of_images(row: Row) -> str:
-    """Return the slices of both ends, once if they are the same."""
+    """Return the slices of both ends as ``x → y``; one label if they are equal."""
     x, y = slice_label(row["slice_x"]), slice_label(row["slice_y"])
     return x if x == y else f"{x} → {y}"
 
 
 def between(row: Row) -> str:
-    """Return the data sets of both ends in words, as a title."""
-    x, y = called(row["dataset_x"]), called(row["dataset_y"])
+    """Return the data sets of both ends as a title; one name if they are equal."""
+    x, y = title_of(row["dataset_x"]), title_of(row["dataset_y"])
     return x if x == y else f"{x} → {y}"
 
 
 def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
-    """Return rows by the data sets that they compare, under their title."""
-    found: dict[tuple[str, str], list[Row]] = {}
+    """Return the rows of each pair of data sets, by the pair's title."""
+    groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
-        found.setdefault((row["dataset_x"], row["dataset_y"]), []).append(row)
-    return {between(rows[0]): rows for rows in found.values()}
+        groups.setdefault((row["dataset_x"], row["dataset_y"]), []).append(row)
+    return {between(rows[0]): rows for rows in groups.values()}
 
 
 def _places(row: Row) -> str:
-    """Return the data sets of both ends as the tables name them, for a link that stays the same."""
+    """Return the data sets of both ends by their names in the tables, which keep links stable."""
     x, y = row["dataset_x"], row["dataset_y"]
     return x if x == y else f"{x} → {y}"
 
 
 def picked(table: pa.Table, models: Collection[str] = ()) -> list[Row]:
-    """Return the rows of means over models, and those of the models given."""
+    """Return the rows with means over models, and the rows of `models`."""
     where = pc.or_(
         pc.is_null(table["model"]), pc.is_in(table["model"], pa.array(sorted(models), pa.string()))
     )
@@ -129,7 +129,7 @@ def picked(table: pa.Table, models: Collection[str] = ()) -> list[Row]:
 
 
 def list_drops(rows: Sequence[Row], shared: Shared, *, title: str, section: str) -> Listing:
-    """Return drops between two ends: the mean over models first, then the user's own."""
+    """Return the drops of a metric between two ends: the mean over models, then the user's own models."""
     anchor = shared.anchors(section, "drops", _places(rows[0]))
     ordered = sorted(rows, key=lambda r: (reading_order(r["metric_x"]), pair_of_images(r), r["model"] or ""))
     return Listing(anchor, title, *without_empty(_DROPS, [_drop(r, shared, anchor) for r in ordered]))
@@ -141,10 +141,16 @@ _DROPS = (
     Head("Model", number=False),
     Head("From"),
     Head("To"),
-    Head("Drop", title="From less to, in points where the metric is a share"),
+    Head("Drop", title="From minus to; in percentage points if the metric is a share"),
     Head("95 % over images"),
-    Head("95 % over families", title="Families of models redrawn: models of one rise and fall together"),
-    Head("Above fit", title="Effective robustness: what a model has at the second end beyond the logit fit"),
+    Head(
+        "95 % over families",
+        title="Bootstrap over families of models, because models of one family are correlated",
+    ),
+    Head(
+        "Above fit",
+        title="Effective robustness: the value at the second end minus the prediction of the logit fit",
+    ),
     Head("n"),
 )
 
@@ -170,7 +176,7 @@ def _drop(row: Row, shared: Shared, anchor: str) -> Entry:
 def list_fits(
     rows: Sequence[Row], shared: Shared, *, title: str, section: str, folded: bool = False
 ) -> Listing:
-    """Return lines through the models, a row a scale."""
+    """Return the regression lines over models, one row per scale."""
     heads, entries = without_empty(_FITS, [_fit(r, shared) for r in rows])
     return Listing(shared.anchors(section, "fits", _places(rows[0])), title, heads, entries, folded=folded)
 
@@ -179,11 +185,11 @@ _FITS = (
     Head("Metric", number=False),
     Head("Images", number=False),
     Head("Models", number=False),
-    Head("Scale", number=False, title="Of both axes"),
+    Head("Scale", number=False, title="Scale of both axes"),
     Head("Slope"),
-    Head("95 % of slope", title="Over families of models"),
+    Head("95 % of slope", title="Bootstrap over families of models"),
     Head("Intercept"),
-    Head("95 % of intercept", title="Over families of models"),
+    Head("95 % of intercept", title="Bootstrap over families of models"),
     Head("R²"),
     Head("n models"),
     Head("Families"),
@@ -209,7 +215,7 @@ def _fit(row: Row, shared: Shared) -> Entry:
 
 
 def _which(models: str, x: Metric) -> str:
-    """Return ``all``, or from which value on: ``x>=0.85`` as ``85 % and more``."""
+    """Return which models a fit includes, such as ``85 % and more`` for ``x>=0.85``."""
     head, sign, bound = models.partition(">=")
     if head != "x" or not sign or not bound.replace(".", "", 1).isdigit():
         return models
@@ -217,21 +223,21 @@ def _which(models: str, x: Metric) -> str:
 
 
 def list_ranks(rows: Sequence[Row], shared: Shared) -> Listing:
-    """Return how alike two orders of the models are."""
+    """Return how well two rankings of the models agree."""
     heads, entries = without_empty(_RANKS, [_rank(r, shared) for r in rows])
-    return Listing(shared.anchors("ranks", "orders"), "How alike the orders are", heads, entries)
+    return Listing(shared.anchors("ranks", "orders"), "Agreement of the rankings", heads, entries)
 
 
 _RANKS = (
-    Head("Orders by", number=False),
+    Head("Ranked by", number=False),
     Head("Data", number=False),
     Head("Images", number=False),
     Head("Kendall's τ"),
     Head("95 % over images"),
     Head("95 % over families"),
     Head("Models"),
-    Head("Swapped pairs", title="Pairs of models that stand in another order"),
-    Head("Beyond noise", title="Of these, pairs that differ beyond noise at both ends"),
+    Head("Swapped pairs", title="Pairs of models whose order is reversed"),
+    Head("Beyond noise", title="Swapped pairs that differ beyond noise at both ends"),
 )
 
 
@@ -253,7 +259,7 @@ def _rank(row: Row, shared: Shared) -> Entry:
 
 
 def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) -> Listing:
-    """Return pairs of models that change order beyond noise, the clearest first."""
+    """Return the pairs of models whose order is reversed beyond noise, the largest differences first."""
     ordered = sorted(
         rows, key=lambda r: (-min(abs(r["diff_x"]), abs(r["diff_y"])), r["model_a"], r["model_b"])
     )
@@ -261,14 +267,14 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
     x, y = shared.named(first["metric_x"]), shared.named(first["metric_y"])
     apart = first["dataset_x"] != first["dataset_y"]
     at_x, at_y = (
-        f"{m.label} on {called(first[end])}" if apart else m.label
+        f"{m.label} on {title_of(first[end])}" if apart else m.label
         for m, end in ((x, "dataset_x"), (y, "dataset_y"))
     )
     heads = (
         Head(f"Better by {at_x}", number=False),
         Head(f"Better by {at_y}", number=False),
-        Head("Ahead by", title=f"In {at_x}, the first of the second"),
-        Head("Behind by", title=f"In {at_y}, the first of the second"),
+        Head("Ahead by", title=f"{at_x} of the first model minus that of the second"),
+        Head("Behind by", title=f"{at_y} of the second model minus that of the first"),
     )
     entries = tuple(
         Entry(
@@ -285,9 +291,9 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
 
 
 def list_sensitivity(rows: Sequence[Row], shared: Shared, *, title: str, warning: str) -> Listing:
-    """Return what a drop becomes where the sets of one side are made like those of the other."""
+    """Return how a drop changes when the label sets of one side are made like those of the other."""
     heads, entries = without_empty(_SENSITIVITY, [_changed(r, shared) for r in rows])
-    note = f"First: {called(rows[0]['dataset_x'])}; second: {called(rows[0]['dataset_y'])}. {warning}"
+    note = f"First: {title_of(rows[0]['dataset_x'])}; second: {title_of(rows[0]['dataset_y'])}. {warning}"
     anchor = shared.anchors("shift", "sensitivity", _places(rows[0]))
     return Listing(anchor, title, heads, entries, note, folded=True)
 
@@ -299,7 +305,7 @@ _SENSITIVITY = (
     Head("Second"),
     Head("Drop"),
     Head("95 % over families"),
-    Head("Two labels or more", title="Share of the label sets with two labels or more, at both ends"),
+    Head("Two or more labels", title="Share of label sets with two or more labels, at both ends"),
     Head("n"),
     Head("Models"),
 )
@@ -323,36 +329,35 @@ def _changed(row: Row, shared: Shared) -> Entry:
 
 
 def _analysis(row: Row) -> str:
-    words = {
-        "not empty": "without images whose set is empty",
+    labels = {
+        "not empty": "without images with an empty label set",
         "sizes of y": "first re-weighted to the set sizes of the second",
         "sizes of x": "second re-weighted to the set sizes of the first",
         "rated at x": "rated images of the first only",
         "rated, sizes of y": "rated images of the first only, re-weighted to the set sizes of the second",
         "threshold at x": "threshold of the labels of the first",
     }
-    text = words.get(row["analysis"], str(row["analysis"]))
+    text = labels.get(row["analysis"], str(row["analysis"]))
     threshold = row["threshold"]
-    return text if threshold is None or not known(threshold) else f"{text}: {threshold:.6g}"
+    return text if threshold is None or not is_defined(threshold) else f"{text}: {threshold:.6g}"
 
 
 def count_pair(x: int, y: int) -> str:
-    """Return the n of both ends, once if they are the same."""
+    """Return the n of both ends as ``x → y``; one number if they are equal."""
     return f"{x:,}" if x == y else f"{x:,} → {y:,}"
 
 
 def without_empty(
     heads: Sequence[Head], entries: Sequence[Entry]
 ) -> tuple[tuple[Head, ...], tuple[Entry, ...]]:
-    """Leave out columns that are empty in all rows, or that say of all rows that they are of all images."""
-    kept = [i for i in range(len(heads)) if {e.cells[i] for e in entries} - {"", NONE, "all images"}]
-    # A column that says the same of every row is told apart from an empty one: its number still counts.
-    shown = [Entry(tuple(e.cells[i] or NONE for i in kept), e.own, e.anchor) for e in entries]
-    return tuple(heads[i] for i in kept), tuple(shown)
+    """Return the columns and rows without columns that are empty, or "all images", in every row."""
+    filled = [i for i in range(len(heads)) if {e.cells[i] for e in entries} - {"", NONE, "all images"}]
+    shown = [Entry(tuple(e.cells[i] or NONE for i in filled), e.own, e.anchor) for e in entries]
+    return tuple(heads[i] for i in filled), tuple(shown)
 
 
 def span(values: Sequence[float], m: Metric, decimals: int) -> str:
-    """Return the lowest and the highest of some values."""
+    """Return the range of values, as ``70.1–83.2``."""
     texts = [m.text(pick(values), decimals) for pick in (min, max)]
     return texts[0] if texts[0] == texts[1] else "–".join(texts)
 
@@ -366,7 +371,7 @@ def _value(value: float, m: Metric) -> str:
 
 
 def _difference(value: float | None, m: Metric) -> str:
-    return signed(m.draw(value), _decimals(m)) if value is not None and known(value) else NONE
+    return signed(m.draw(value), _decimals(m)) if value is not None and is_defined(value) else NONE
 
 
 def _plain(value: float | None, decimals: int) -> str:

@@ -1,7 +1,8 @@
 """How metrics are presented in a report: label, definition, direction, unit.
 
-Registered metrics say so themselves; of others, which an outside tool or a package that is not installed may
-have judged, the metadata of the results do. What neither describes has its name, and is a plain number.
+Registered metrics declare this. Metrics that are not registered here, such as those of another tool or of a
+package that is not installed, are described by the metadata of the results. Without either, a metric has its
+name as its label and its values are plain numbers.
 """
 
 from __future__ import annotations
@@ -25,16 +26,15 @@ class Metric:
     Attributes
     ----------
     name : str
-        As in the results table.
+        The name in the results table.
     label, definition : str
-        For people.
     lower_is_better : bool
     percent : bool
-        Whether it is a share, shown in percent; otherwise a plain number.
+        Whether the metric is a share, shown in percent; otherwise values are plain numbers.
     short, axis : str
-        The label in figures, where there is little room and beside an axis, without the unit.
+        The label in figures: short, and beside an axis without the unit.
     judged_on : str
-        Of an accuracy ``original labels`` or ``label sets``; otherwise empty.
+        ``original labels`` or ``label sets`` for an accuracy; otherwise empty.
     """
 
     name: str
@@ -48,31 +48,31 @@ class Metric:
 
     @property
     def unit(self) -> str:
-        """What follows a number of this metric."""
+        """The text after a value."""
         return " %" if self.percent else ""
 
     def draw(self, value: float) -> float:
-        """Return the value in the unit it is drawn in."""
+        """Return the value in the unit of figures and tables."""
         return value * 100 if self.percent else value
 
     def text(self, value: float, decimals: int) -> str:
-        """Return the value as text without its unit; an en dash where it is undefined."""
+        """Return the value as text without its unit; an en dash if it is undefined."""
         return f"{self.draw(value):,.{decimals}f}" if math.isfinite(value) else "–"
 
 
 Named = Callable[[str], Metric]
-"""Presents a metric by its name."""
+"""Returns the presentation of a metric by its name."""
 
 
 def metric(name: str, metadata: Mapping[str, Mapping[str, str]] | None = None) -> Metric:
-    """Return how the metric of a results table is presented, ``precision@5`` and call strings included.
+    """Return the presentation of a metric of a results table, such as ``precision@5`` or a call string.
 
     Parameters
     ----------
     name : str
     metadata : Mapping, optional
-        What the results' metadata say of each metric: ``label``, ``definition``, ``better`` and ``unit``; for
-        those that are not registered.
+        ``label``, ``definition``, ``better`` and ``unit`` of metrics that are not registered, from the
+        results' metadata.
     """
     about = describe_metric(name) or (metadata or {}).get(name, {})
     entry = registered_metric(name)
@@ -91,5 +91,5 @@ def metric(name: str, metadata: Mapping[str, Mapping[str, str]] | None = None) -
 
 
 def metrics_of(results: pa.Table) -> Named:
-    """Return a function that presents the metrics of a results table by their names."""
+    """Return a function from the name of a metric of a results table to its presentation."""
     return partial(metric, metadata=json.loads(metadata_of(results).get("metrics", "{}")))

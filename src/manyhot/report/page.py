@@ -1,4 +1,4 @@
-"""Names of places in the page, for links that stay the same when the report is made again."""
+"""Parts that all pages share: anchors of links, the security policy, assets and templates."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from manyhot.report.metrics import metric
-from manyhot.report.words import called, counted, listed, ordinal
+from manyhot.report.text import counted, listed, ordinal, title_of
 
 
 class Anchors:
-    """Gives every thing a name that is unique in the page and readable in a link.
+    """Makes anchors: names that are unique in a page, readable, and the same when the report is made again.
 
     Examples
     --------
@@ -31,7 +31,7 @@ class Anchors:
         self._taken: set[str] = set()
 
     def __call__(self, *names: str) -> str:
-        """Return the anchor of something, by the names that lead to it."""
+        """Return the anchor of a part of the page by its path of names."""
         base = "-".join(filter(None, (_slug(name) for name in names))) or "part"
         anchor, n = base, 2
         while anchor in self._taken:
@@ -46,8 +46,8 @@ def _slug(name: str) -> str:
 
 
 def policy(*scripts: str) -> str:
-    """Return what a page may load: itself, and scripts that are these."""
-    # A hash is of what stands between the tags, the line break after the first included.
+    """Return the Content-Security-Policy of a self-contained page with these inline scripts."""
+    # The hash covers the text between the tags, including the line break after the first.
     digests = (base64.b64encode(hashlib.sha256(f"\n{s}".encode()).digest()).decode() for s in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
@@ -58,13 +58,13 @@ def policy(*scripts: str) -> str:
 
 @cache
 def asset(name: str) -> str:
-    """Return a style or script of ours."""
+    """Return the text of a style sheet or script of this package."""
     return (files("manyhot.report") / "templates" / name).read_text(encoding="utf-8")
 
 
 @cache
 def environment() -> Environment:
-    """Return what fills templates."""
+    """Return the Jinja environment of the templates."""
     environment = Environment(
         loader=PackageLoader("manyhot.report"),
         autoescape=True,
@@ -80,7 +80,7 @@ def environment() -> Environment:
         "labels": _labels,
         "unbroken": _unbroken,
         "intervals": _intervals,
-        "called": called,
+        "title_of": title_of,
     }
     return environment
 
@@ -90,12 +90,12 @@ def _labels(names: Sequence[str]) -> str:
 
 
 def _unbroken(text: str) -> Markup:
-    """Return text in which no line ends within the name of a metric."""
+    """Return text in which the name of a metric is not broken over two lines."""
     return Markup(re.sub(r"\b(Top-[15])\b", r'<span class="nb">\1</span>', str(escape(text))))  # noqa: S704
 
 
 def _intervals(text: str) -> Markup:
-    """Return text in which intervals step back, so that the sentence is read without them."""
-    told = r"\((?:95 % interval|no interval)[^()]*\)"
-    marked = re.sub(told, r'<span class="ci">\g<0></span>', str(_unbroken(text)))
+    """Return text in which intervals are greyed out."""
+    pattern = r"\((?:95 % interval|no interval)[^()]*\)"
+    marked = re.sub(pattern, r'<span class="ci">\g<0></span>', str(_unbroken(text)))
     return Markup(marked)  # noqa: S704  escaped by _unbroken

@@ -1,4 +1,4 @@
-"""Photographs: their bytes from wherever they lie, decoded small and upright."""
+"""Photographs: read, decoded, turned upright and scaled down."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from manyhot.errors import ManyhotError, MissingExtraError
 
 Opener = Callable[[], bytes]
-"""Reads the bytes of a photograph; an OSError of its own tells why it cannot."""
+"""Reads the bytes of a photograph, or raises an OSError with the reason."""
 
 MAX_BYTES = 1 << 28
-"""Of a file that is read as a photograph."""
+"""Maximum size of a photograph's file, in bytes."""
 
 Photographs = Iterable[tuple[int, Opener]]
-"""For each image its place among the images, and what reads it; in the order in which reading is fast."""
+"""The position of each image and its opener, in the order in which reading is fast."""
 
 _SQUARE = 1 << 20
 
@@ -28,7 +28,7 @@ def load_pillow() -> Any:
     Raises
     ------
     MissingExtraError
-        It is not installed.
+        If Pillow is not installed.
     """
     try:
         importlib.import_module("PIL.ImageOps")
@@ -40,14 +40,14 @@ def load_pillow() -> Any:
 
 
 def in_files(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]:
-    """Yield photographs that are files of their own."""
+    """Yield photographs, each from a file of its own."""
     return ((i, opener(uri)) for i, uri in enumerate(uris))
 
 
 def opener(uri: str | None) -> Opener:
-    """Return what reads a file, or tells why there is none."""
+    """Return a function that reads a file, or raises an OSError with the reason why it cannot."""
     if not uri:
-        return absent("the images table does not say where it lies")
+        return absent("the images table has no uri for it")
     if "://" in uri and not uri.startswith("file://"):
         return absent("not a file on this computer")
     path = Path(uri.removeprefix("file://"))
@@ -58,7 +58,7 @@ def opener(uri: str | None) -> Opener:
 
 
 def absent(reason: str) -> Opener:
-    """Return what fails to read, with the reason."""
+    """Return an opener that raises an OSError with this reason."""
 
     def fail() -> bytes:
         raise OSError(reason)
@@ -69,7 +69,7 @@ def absent(reason: str) -> Opener:
 def decoded(pillow: Any, read: Opener, side: int) -> tuple[Any, str]:
     """Return a photograph upright, in RGB, its long side at most `side` pixels; or None and the reason.
 
-    Of its metadata only the colour profile is left, in ``info``.
+    The only metadata that remains is the colour profile, in ``info``.
     """
     try:
         data = read()
@@ -80,7 +80,7 @@ def decoded(pillow: Any, read: Opener, side: int) -> tuple[Any, str]:
     try:
         return _shrink(pillow, data, side), ""
     except Exception as error:
-        # Decoders raise whatever a broken file makes them trip over: OSError, SyntaxError, struct.error, …
+        # Decoders raise many kinds of errors on broken files: OSError, SyntaxError, struct.error, …
         if isinstance(error, pillow.UnidentifiedImageError):
             return None, "not an image of a known format"
         return None, f"cannot be decoded: {type(error).__name__}"
@@ -99,7 +99,7 @@ def _shrink(pillow: Any, data: bytes, side: int) -> Any:
 
 
 def _on_white(pillow: Any, image: Any) -> Any:
-    if image.mode.startswith("I"):  # 16 bits a pixel, which `convert` would clip to white
+    if image.mode.startswith("I"):  # 16 bits per pixel, which `convert` would clip to white
         return image.point(lambda v: v * (1 / 256)).convert("RGB")
     if not image.has_transparency_data:
         return image.convert("RGB")

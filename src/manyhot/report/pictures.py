@@ -1,4 +1,4 @@
-"""Photographs with what they are labelled as and what models see in them."""
+"""Photographs with their label sets and models' predictions."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ from manyhot.tables import Images, Labels, Predictions, align
 
 TOP = 5
 MAX_SIDE = 480
-"""Pixels of the long side of a photograph in a report: some 30 kB as JPEG."""
+"""Pixels of the long side of a photograph in a report: about 30 kB as JPEG."""
 
 NOT_ASKED, UNRECORDED = "not asked", "unrecorded"
-"""Of a class that an image does not list: nobody asked about it; or the labels do not tell who was asked."""
+"""States of a class that an image does not list: no rater was asked about it, or it is unknown which were
+asked."""
 
 
 @dataclass(frozen=True)
-class Judged:
+class ClassState:
     """A class with its state on an image: yes, unclear, no, `NOT_ASKED` or `UNRECORDED`."""
 
     name: str
@@ -41,16 +42,16 @@ class Judged:
 
 @dataclass(frozen=True)
 class Guess:
-    """One of a model's best classes; `confidence` is its softmax probability where that is known."""
+    """One of a model's top classes; `confidence` is its softmax probability, if known."""
 
-    judged: Judged
+    judged: ClassState
     is_label: bool
     confidence: float | None
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A model's best classes on an image, best first; none if it did not predict the image."""
+    """A model's top classes for an image; none if it has no prediction for the image."""
 
     model: str
     guesses: tuple[Guess, ...]
@@ -66,7 +67,7 @@ class Thumbnail:
 
 
 @dataclass(frozen=True)
-class Picture:
+class PredictedPicture:
     """An image with its labels and predictions.
 
     Attributes
@@ -77,12 +78,12 @@ class Picture:
         Why there is no thumbnail.
     label : str, optional
         The original single label.
-    label_set : tuple of Judged
+    label_set : tuple of ClassState
         The valid and the unclear classes.
     n_rejected : int
-        Classes that were asked about and are not valid.
+        Number of classes that raters were asked about and that are not valid.
     remark : str
-        What else must be known, such as that nobody labelled it.
+        A remark, such as that no rater has seen the image.
     seen : tuple of Seen
     """
 
@@ -90,7 +91,7 @@ class Picture:
     thumbnail: Thumbnail | None
     reason: str
     label: str | None
-    label_set: tuple[Judged, ...]
+    label_set: tuple[ClassState, ...]
     n_rejected: int
     remark: str
     seen: tuple[Seen, ...]
@@ -100,7 +101,7 @@ class Picture:
 class Pictures:
     """The pictures of a report, in the order of the images table."""
 
-    pictures: tuple[Picture, ...]
+    pictures: tuple[PredictedPicture, ...]
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -125,37 +126,37 @@ def make_pictures(
     Parameters
     ----------
     images : Images
-        With the column ``uri``: paths of local files.
+        With the column ``uri``, paths of local files.
     labels : Labels
     predictions : sequence of Predictions
     classes : ClassList, optional
-        Gives the names; without it classes are called by number.
+        The names; without it, classes are shown by number.
     photographs : Photographs, optional
-        What reads them; by default each is a file of its own.
+        How to read them; by default, each is a file of its own.
 
     Returns
     -------
     Pictures
-        An unreadable photograph leaves the reason in its place.
+        In place of an unreadable photograph, the reason is shown.
 
     Raises
     ------
     MissingExtraError
-        Pillow is not installed.
+        If Pillow is not installed.
     MatchError
-        Labels or a model share no image with `images`.
+        If labels or a model share no image with `images`.
     """
     pillow = load_pillow()
     read = dict(in_files(image_column(images, "uri")) if photographs is None else photographs)
     rows = label_rows(images, labels)
     best = [best_classes(images, p) for p in predictions]
-    found = []
+    pictures = []
     for i, image_id in enumerate(images.image_id.to_pylist()):
         seen = (
             Seen(p.model, _guesses(of[i], rows[i], classes)) for p, of in zip(predictions, best, strict=True)
         )
-        found.append(_picture(image_id, _thumbnail(pillow, read[i]), rows[i], tuple(seen), classes))
-    return Pictures(tuple(found))
+        pictures.append(_picture(image_id, _thumbnail(pillow, read[i]), rows[i], tuple(seen), classes))
+    return Pictures(tuple(pictures))
 
 
 def _picture(
@@ -164,12 +165,12 @@ def _picture(
     row: LabelRow,
     seen: tuple[Seen, ...],
     classes: ClassList | None,
-) -> Picture:
-    return Picture(
+) -> PredictedPicture:
+    return PredictedPicture(
         image_id,
         *thumbnail,
         None if row.label is None else class_name(classes, row.label),
-        tuple(Judged(class_name(classes, c), s) for s in ("yes", "unclear") for c in row.classes_in(s)),
+        tuple(ClassState(class_name(classes, c), s) for s in ("yes", "unclear") for c in row.classes_in(s)),
         len(row.classes_in("no")),
         row.remark,
         seen,
@@ -178,16 +179,17 @@ def _picture(
 
 @dataclass(frozen=True)
 class LabelRow:
-    """What is known about the labels of an image; `otherwise` is the state of a class that is not listed.
+    """The labels of an image.
 
-    `known` says whether people went over its label set.
+    `otherwise` is the state of classes that are not listed; `is_rated` is whether raters went over the label
+    set.
     """
 
     label: int | None = None
     states: tuple[tuple[int, str], ...] = ()
-    remark: str = "Nobody labelled this picture."
+    remark: str = "No rater has seen this image."
     otherwise: str = NOT_ASKED
-    known: bool = False
+    is_rated: bool = False
 
     def classes_in(self, state: str) -> list[int]:
         """Return the classes with a state."""
@@ -199,7 +201,7 @@ class LabelRow:
 
 
 def label_rows(images: Images, labels: Labels) -> list[LabelRow]:
-    """Return what is known about the labels of each image."""
+    """Return the labels of each image."""
     name = labels.name or "labels"
     matched = align(images.image_id, labels.image_id, left_name="the images", right_name=name)
     rows = [LabelRow(label) for label in image_column(images, "label")]
@@ -209,33 +211,34 @@ def label_rows(images: Images, labels: Labels) -> list[LabelRow]:
         states = tuple(zip(row["classes"], row["state"], strict=True))
         label = row.get("label")
         label = rows[i].label if label is None else label
-        known = bool(row["usable"]) and row.get("rated") is not False
-        rows[i] = LabelRow(label, states, _remark(row), otherwise, known)
+        is_rated = bool(row["usable"]) and row.get("rated") is not False
+        rows[i] = LabelRow(label, states, _remark(row), otherwise, is_rated)
     return rows
 
 
 def image_column(images: Images, name: str) -> list[Any]:
-    """Return a column of the images, or as many times None."""
-    known = name in images.table.column_names
-    return images.table[name].to_pylist() if known else [None] * len(images)
+    """Return a column of the images; a missing column is all None."""
+    present = name in images.table.column_names
+    return images.table[name].to_pylist() if present else [None] * len(images)
 
 
 def _remark(row: dict[str, Any]) -> str:
     if not row["usable"]:
         return "Set aside as unusable."
     if row.get("rated") is False:
-        return "Nobody labelled this picture."
+        return "No rater has seen this image."
     return "" if {"yes", "unclear"} & set(row["state"]) else "No class of the list is valid."
 
 
 def class_name(classes: ClassList | None, class_id: int) -> str:
-    """Return the name of a class, or its number where there is none."""
-    known = classes is not None and class_id < len(classes)
-    return classes.names[class_id] if known and classes is not None else f"class {class_id}"
+    """Return the name of a class, or its number if it has no name."""
+    if classes is None or class_id >= len(classes):
+        return f"class {class_id}"
+    return classes.names[class_id]
 
 
 def best_classes(images: Images, p: Predictions) -> list[list[tuple[int, float | None]]]:
-    """Return the `TOP` best classes of each image with their confidence."""
+    """Return the top classes of each image, `TOP` at most, with their confidence."""
     matched = align(images.image_id, p.image_id, left_name="the images", right_name=p.model)
     few = _rows(p, matched.right)
     confidence = few.confidence()
@@ -254,7 +257,7 @@ def best_classes(images: Images, p: Predictions) -> list[list[tuple[int, float |
 
 
 def _rows(p: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:
-    # Before `confidence`: a file may hold dense scores of 50,000 images, of which a few are shown.
+    # Before `confidence`: a file may hold dense scores of 50,000 images, few of which are shown.
     return replace(
         p,
         image_id=pc.take(p.image_id, pa.array(rows)),
@@ -268,13 +271,13 @@ def _guesses(
     best: list[tuple[int, float | None]], row: LabelRow, classes: ClassList | None
 ) -> tuple[Guess, ...]:
     return tuple(
-        Guess(Judged(class_name(classes, c), row.state(c)), c == row.label, sure) for c, sure in best
+        Guess(ClassState(class_name(classes, c), row.state(c)), c == row.label, sure) for c, sure in best
     )
 
 
 def _thumbnail(pillow: Any, read: Opener) -> tuple[Thumbnail | None, str]:
     with warnings.catch_warnings():
-        # Pillow warns of odd metadata and of half the size that it refuses; both are fine to go on with.
+        # Pillow warns of odd metadata and of large images; both can be shown.
         warnings.simplefilter("ignore")
         small, reason = decoded(pillow, read, MAX_SIDE)
     if small is None:
@@ -286,7 +289,7 @@ def _thumbnail(pillow: Any, read: Opener) -> tuple[Thumbnail | None, str]:
 
 
 def write_pictures(pictures: Pictures | None, path: Path) -> list[Path]:
-    """Write pictures to a JSON file; without any, remove what an earlier run left."""
+    """Write pictures to a JSON file; if there are none, remove the file of an earlier run."""
     if pictures is None:
         path.unlink(missing_ok=True)
         return []
@@ -295,7 +298,7 @@ def write_pictures(pictures: Pictures | None, path: Path) -> list[Path]:
 
 
 def read_pictures(path: Path) -> Pictures | None:
-    """Read what `write_pictures` wrote; None where there is no file.
+    """Read the pictures that `write_pictures` wrote; None if there is no file.
 
     Raises
     ------
@@ -311,21 +314,21 @@ def read_pictures(path: Path) -> Pictures | None:
             "The file does not hold the pictures of a report.",
             where=path,
             got=str(error).partition("\n")[0],
-            do="judge again, or delete the file for a report without pictures",
+            do="evaluate again, or delete the file for a report without pictures",
         ) from error
 
 
-def _read_picture(fields: dict[str, Any]) -> Picture:
+def _read_picture(fields: dict[str, Any]) -> PredictedPicture:
     thumbnail, seen = fields["thumbnail"], fields["seen"]
-    return Picture(
+    return PredictedPicture(
         **fields
         | {
             "thumbnail": Thumbnail(**thumbnail) if thumbnail else None,
-            "label_set": tuple(Judged(**j) for j in fields["label_set"]),
+            "label_set": tuple(ClassState(**j) for j in fields["label_set"]),
             "seen": tuple(Seen(s["model"], tuple(_read_guess(g) for g in s["guesses"])) for s in seen),
         }
     )
 
 
 def _read_guess(fields: dict[str, Any]) -> Guess:
-    return Guess(**fields | {"judged": Judged(**fields["judged"])})
+    return Guess(**fields | {"judged": ClassState(**fields["judged"])})

@@ -1,4 +1,4 @@
-"""From figures to what a page holds: drawings that need no script, and data for those that come alive."""
+"""Figures for a page: inline SVG that needs no script, and the data that makes figures interactive."""
 
 from __future__ import annotations
 
@@ -29,26 +29,27 @@ DATA_ID = "figure-data"
 
 
 HALF = 540
-"""Width up to which a figure of one panel takes half a page."""
+"""Maximum width of a figure with one panel that takes half the page's width."""
 
 PHONE = 490
-"""Width up to which a panel shrinks to fit a phone; wider ones are scrolled."""
+"""Maximum width of a panel that shrinks to fit a phone; wider panels are scrolled."""
 
 PICTURE = 1600
-"""Pixels across a picture."""
+"""Width of a PNG in pixels."""
 
 GAP = 28
-"""Between panels of a file."""
+"""Space between the panels of a file."""
 
 _UNDRAWN = re.compile(r"\\\\|\\u00[01][0-9a-f]|\\u007f|\\u202[89]|\\uffff|\\ufffe|\\[bf]")
-"""Escapes in JSON of what neither an SVG nor the renderer's script may hold; and of a backslash, to pass."""
+"""Escapes in JSON of characters that neither an SVG nor the renderer's script may contain, and of a
+backslash."""
 
 _drawn: WeakKeyDictionary[Figure, tuple[str, ...]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, eq=False)
 class FigurePage:
-    """What a page needs for its figures.
+    """The figures of a page.
 
     Attributes
     ----------
@@ -57,10 +58,10 @@ class FigurePage:
     data : Markup
         JSON for ``<script type="application/json" id="figure-data">``.
     script : str
-        For one inline script, whose hash the page's policy must name. It evaluates no strings as code.
+        One inline script, whose hash the page's policy must contain. It evaluates no strings as code.
     style : str
     lone : frozenset of str
-        Names of small figures that have no other beside them; their captions take the place.
+        Names of small figures without a neighbour, whose captions are set beside them.
     """
 
     drawn: Mapping[str, Markup]
@@ -71,7 +72,7 @@ class FigurePage:
 
 
 def prepare(figures: Sequence[Figure]) -> FigurePage:
-    """Draw all figures and collect what makes them interactive.
+    """Draw all figures and collect the data and the script that make them interactive.
 
     Raises
     ------
@@ -84,18 +85,18 @@ def prepare(figures: Sequence[Figure]) -> FigurePage:
 
 
 def draw_inline(figures: Sequence[Figure]) -> dict[str, Markup]:
-    """Return each figure's panels as inline SVG, by its name: all that a page without scripts needs."""
+    """Return each figure's panels as inline SVG, by name, for a page without scripts."""
     return {figure.name: _inline(figure) for figure in figures}
 
 
 def _lone(figures: Sequence[Figure]) -> frozenset[str]:
-    """Return the small figures that are not one of two: of three in a row, the last."""
-    found: list[str] = []
+    """Return the small figures without a neighbour, such as the last of three in a row."""
+    alone: list[str] = []
     for (_, small), run in groupby(figures, lambda figure: (figure.section, _small(figure))):
         names = [figure.name for figure in run]
         if small and len(names) % 2:
-            found.append(names[-1])
-    return frozenset(found)
+            alone.append(names[-1])
+    return frozenset(alone)
 
 
 def _small(figure: Figure) -> bool:
@@ -109,7 +110,7 @@ def style() -> str:
 
 
 def draw_panels(figure: Figure) -> tuple[str, ...]:
-    """Return the lean SVG of each panel; colours are variables. A figure is drawn but once."""
+    """Return the minified SVG of each panel, with colours as CSS variables. Drawings are cached."""
     if figure not in _drawn:
         convert = _converter().vegalite_to_svg
         _drawn[figure] = tuple(
@@ -120,18 +121,18 @@ def draw_panels(figure: Figure) -> tuple[str, ...]:
 
 
 def _drawable(panel: Spec) -> str:
-    """Return a panel as JSON in which control characters and separators of lines are the sign for such."""
+    """Return a panel as JSON, with control characters and line separators replaced by U+FFFD."""
     return _UNDRAWN.sub(lambda m: m[0] if m[0] == r"\\" else r"\ufffd", json.dumps(panel))
 
 
 def _numbered(svg: str) -> str:
-    """Return a drawing with its ids counted from 0: the renderer counts on from one drawing to the next."""
+    """Return a drawing with its ids numbered from 0; the renderer's counter continues between drawings."""
     ids = {name: f"id{i}" for i, name in enumerate(dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg)))}
     return re.sub(r'(\bid="|url\(#)([^")]+)', lambda m: m[1] + ids.get(m[2], m[2]), svg)
 
 
 def draw_whole(figure: Figure) -> str:
-    """Return the lean SVG of a figure, its panels in rows as the specification has them."""
+    """Return the minified SVG of a figure, its panels in rows as specified."""
     panels = draw_panels(figure)
     columns = figure.spec["columns"]
     sizes = [_size(panel) for panel in panels]
@@ -159,7 +160,7 @@ def _inside(svg: str) -> str:
 
 
 def to_png(svg: str) -> bytes:
-    """Return a drawing, its colours written in, as a picture about as wide as a slide."""
+    """Return a drawing with concrete colours as a PNG about `PICTURE` pixels wide."""
     return bytes(_converter().svg_to_png(svg, scale=min(round(PICTURE / max(_size(svg)[0], 1), 2), 3)))
 
 
@@ -186,7 +187,7 @@ def _inline(figure: Figure) -> Markup:
 
 
 def _scrolled(figure: Figure, i: int, width: float) -> str:
-    """Return the attributes of a panel; one that a phone scrolls takes the focus, and says what it is."""
+    """Return the attributes of a panel; a panel that phones scroll is focusable and has a label."""
     place = f" {i + 1}" if len(figure.spec["concat"]) > 1 else ""
     label = html.escape(f"{figure.title}{place}")
     focus = f' tabindex="0" role="group" aria-label="{label}"' if width > PHONE else ""
@@ -202,13 +203,13 @@ def _data(figures: Sequence[Figure]) -> Markup:
             "words": list(pool.words),
             "pool": pool.columns,
             "config": config,
-            "letters": letters.packed() if figures else [],
+            "letters": letters.letter_widths() if figures else [],
             "figures": packed,
         },
         separators=(",", ":"),
         ensure_ascii=False,
     )
-    # Inside a script element only "</" and "<!--" could end or bend it.
+    # Within a script element, only "</" and "<!--" have a meaning.
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704  JSON, with "<" escaped
 
 
@@ -224,25 +225,25 @@ def _columns(rows: Sequence[Mapping[str, Any]], pool: _Pool) -> dict[str, int]:
 
 
 class _Pool:
-    """Columns, each once however many figures draw it; words by their place in a list, each once."""
+    """Columns and strings, each stored once for all figures and referred to by position."""
 
     def __init__(self) -> None:
         self.words: dict[str, int] = {}
         self.columns: list[Any] = []
-        self._known: dict[str, int] = {}
+        self._positions: dict[str, int] = {}
 
     def add(self, values: list[Any]) -> int:
-        """Return the place of a column."""
+        """Return the position of a column."""
         column: Any = values
         if len(values) > 1 and all(v == values[0] for v in values):
             column = {"n": len(values), "c": values[0]}
         elif any(isinstance(v, str) for v in values):
             column = {"w": [None if v is None else self._word(str(v)) for v in values]}
         key = json.dumps(column)
-        if key not in self._known:
-            self._known[key] = len(self.columns)
+        if key not in self._positions:
+            self._positions[key] = len(self.columns)
             self.columns.append(column)
-        return self._known[key]
+        return self._positions[key]
 
     def _word(self, word: str) -> int:
         return self.words.setdefault(word, len(self.words))
@@ -250,22 +251,22 @@ class _Pool:
 
 @cache
 def _script() -> str:
-    # The bundle declares names of one letter: inside a function they stay there, and nothing of it runs, nor
-    # is compiled in full, before a figure comes alive.
+    # The bundle declares names of one letter, which a function keeps local. It is neither run nor fully
+    # compiled before a figure becomes interactive.
     return f"function manyhotVega() {{\n{_bundle()}\nreturn window.vegaEmbed;\n}}\n{_asset('figures.js')}"
 
 
 def _bundle() -> str:
-    """Return Vega as one script. It is always the same and takes a second, so that it is kept."""
+    """Return Vega as one script. Building it takes a second, so it is cached on disk."""
     converter = _converter()
-    kept = cache_folder() / f"vega-{converter.__version__}.js"
+    cached = cache_folder() / f"vega-{converter.__version__}.js"
     with contextlib.suppress(OSError):
-        digest, _, there = kept.read_bytes().partition(b"\n")
-        if digest.decode("latin-1") == hashlib.sha256(there).hexdigest():
-            return there.decode()
+        digest, _, script = cached.read_bytes().partition(b"\n")
+        if digest.decode("latin-1") == hashlib.sha256(script).hexdigest():
+            return script.decode()
     bundle: str = converter.javascript_bundle("window.vegaEmbed=vegaEmbed;").replace("</script", "<\\/script")
-    with contextlib.suppress(OutputError):  # a folder that cannot be written to costs the second each time
-        write_text(kept, f"{hashlib.sha256(bundle.encode()).hexdigest()}\n{bundle}")
+    with contextlib.suppress(OutputError):  # without a writable cache, it is built each time
+        write_text(cached, f"{hashlib.sha256(bundle.encode()).hexdigest()}\n{bundle}")
     return bundle
 
 

@@ -1,11 +1,10 @@
-"""Making the SVG of a drawing small: a page holds many, each with a mark for every model.
+"""Minifying the SVG of figures, and the widths of their texts.
 
-Marks that look alike become one path: a point is ``M3 4h0`` with a round cap, a tenth of what it was.
+A page holds many drawings, each with a mark for every model. Marks of one look become one path: a point is
+``M3 4h0`` with a round cap, a tenth of its size before.
 
-How wide texts of figures are, whatever font their reader has.
-
-A drawing is laid out where it is made, and read elsewhere, where in the place of Arial there may be DejaVu
-Sans, a seventh wider. So each text says how wide it was taken to be, and browsers fit its letters to that.
+A drawing is laid out with the widths of Arial, but its reader's browser may use DejaVu Sans, a seventh wider.
+Each text therefore states its width, to which browsers fit its letters.
 """
 
 from __future__ import annotations
@@ -48,18 +47,18 @@ _SHAPE = {"d", "transform", "x2", "y2"}
 
 
 LAYERS = 4
-"""Paths that see-through marks are dealt out to, so that where many lie the drawing is darker."""
+"""Number of paths over which transparent marks are distributed, so that dense regions are darker."""
 
 
 def lean(svg: str, prefix: str) -> str:
-    """Return the drawing without what a reader never gets to see.
+    """Return the drawing without invisible elements and attributes.
 
     Parameters
     ----------
     svg : str
-        As Vega writes it.
+        A drawing by Vega.
     prefix : str
-        Set before each id: ids are unique in a page.
+        Prefix of ids, which are unique in a page.
     """
     root = ET.fromstring(svg)  # noqa: S314  our own drawing
     body = "".join(_written(list(_flat(root)), prefix))
@@ -69,7 +68,7 @@ def lean(svg: str, prefix: str) -> str:
 
 
 def _flat(parent: ET.Element) -> Iterator[ET.Element]:
-    """Yield children, those of groups that only group in the place of the group."""
+    """Yield the children; a group without attributes is replaced by its children."""
     for child in parent:
         _strip(child)
         if child.tag == "g" and not child.attrib:
@@ -88,12 +87,12 @@ def _strip(element: ET.Element) -> None:
     if element.tag == "text":
         _fit(element)
     if element.tag == "text" and "stroke" in element.attrib:
-        # The outline of a text belongs under it.
+        # The outline of a text is drawn below it.
         element.set("paint-order", "stroke")
 
 
 def _fit(text: ET.Element) -> None:
-    """Let each line of a text be as wide as it was taken to be, in any font."""
+    """Fix the width of each line of a text, for any font."""
     size, bold = float(text.get("font-size", "0").removesuffix("px")), text.get("font-weight") == "bold"
     for line in list(text) or [text]:
         for name, value in fitting(line.text or "", size, bold=bold):
@@ -101,7 +100,7 @@ def _fit(text: ET.Element) -> None:
 
 
 def _sharpen(element: ET.Element) -> None:
-    """Make fill or stroke see-through, not the element, which would be drawn apart and laid over."""
+    """Make fill or stroke transparent, not the element, which renderers would composite separately."""
     opacity = element.attrib.pop("opacity")
     for part in ("fill", "stroke"):
         if element.get(part, "none") != "none" and float(opacity) < 1:
@@ -138,7 +137,7 @@ def _written(children: list[ET.Element], prefix: str) -> Iterator[str]:
 
 
 def _look(mark: ET.Element) -> tuple[object, ...] | None:
-    """Return what marks must have in common to be written as one; None for what stands alone."""
+    """Return the key of marks that can be written as one; None for a mark that cannot be merged."""
     style = tuple(sorted((k, v) for k, v in mark.attrib.items() if k not in _SHAPE))
     if mark.tag == "text":
         return ("text", *((k, mark.get(k)) for k in _INHERITED))
@@ -153,7 +152,7 @@ def _look(mark: ET.Element) -> tuple[object, ...] | None:
 
 
 def _together(texts: list[ET.Element], prefix: str) -> str:
-    """Write texts of one look in a group that says it once."""
+    """Write texts of one look in a group that has their common attributes."""
     group = ET.Element("g", {k: v for k in _INHERITED if (v := texts[0].get(k)) is not None})
     for text in texts:
         for name in _INHERITED:
@@ -178,7 +177,7 @@ def _merged(marks: list[ET.Element], prefix: str) -> Iterator[str]:
 
 
 def _path(mark: ET.Element) -> str:
-    """Return the path of a mark, with its shift worked in."""
+    """Return the path of a mark, with its translation applied."""
     shift = _SHIFT.fullmatch(mark.get("transform", "translate(0,0)"))
     start = f"M{_round(shift[1])} {_round(shift[2])}" if shift else "M0 0"
     if mark.tag == "line":
@@ -190,9 +189,9 @@ def _path(mark: ET.Element) -> str:
 
 
 def _relative(d: str) -> str:
-    """Return a polyline with steps in the place of points, which are shorter.
+    """Return a polyline in relative coordinates, which are shorter.
 
-    Steps are between rounded points, so that nothing adds up.
+    Steps are between rounded points, so that errors do not accumulate.
     """
     values = [round(10 * float(v)) for v in _NUMBER.findall(d)]
     points = list(zip(values[::2], values[1::2], strict=True))
@@ -271,7 +270,7 @@ REGULAR = {
     1000: "—…→←",
     1015: "@",
 }
-"""Letters by their width in thousandths of the font's size: in Arial, and in what is made to replace it."""
+"""Letters by their width in Arial and its metric-compatible fonts, in thousandths of the font size."""
 
 
 BOLD = {
@@ -302,18 +301,18 @@ _WIDTHS = tuple({c: w for w, letters in table.items() for c in letters} for tabl
 
 
 def width(text: str, size: float, *, bold: bool = False) -> float | None:
-    """Return the width of a text in pixels; None where it holds letters whose width is not known."""
-    known = _WIDTHS[bold]
-    return None if set(text) - known.keys() else sum(known[c] for c in text) * size / 1000
+    """Return the width of a text in pixels; None if it contains a letter of unknown width."""
+    widths = _WIDTHS[bold]
+    return None if set(text) - widths.keys() else sum(widths[c] for c in text) * size / 1000
 
 
-def packed() -> list[dict[str, str]]:
-    """Return the same for the script of a page, which lays figures out again: regular and bold."""
+def letter_widths() -> list[dict[str, str]]:
+    """Return the letters by their width, regular and bold, for the script of a page."""
     return [{str(w): letters for w, letters in table.items()} for table in (REGULAR, BOLD)]
 
 
 def fitting(text: str, size: float, *, bold: bool = False) -> Iterable[tuple[str, str]]:
-    """Return the attributes that make a text of an SVG as wide as it was taken to be."""
+    """Return the attributes that fix the width of a text in an SVG."""
     wide = width(text, size, bold=bold)
     if wide:
         yield "textLength", f"{wide:.4g}"

@@ -25,7 +25,7 @@ from manyhot.evaluate.report.figures.panel import (
 from manyhot.evaluate.report.figures.scatter import Side
 from manyhot.report.figure import Axis, Figure
 from manyhot.report.metrics import Metric
-from manyhot.report.words import counted, signed
+from manyhot.report.text import counted, signed
 from manyhot.study.verdicts import EffectRow
 
 _LINE = 20

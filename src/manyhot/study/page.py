@@ -17,7 +17,7 @@ from manyhot.report.listings import Entry, Head, Listing
 from manyhot.report.metrics import Metric
 from manyhot.report.page import asset, environment, policy
 from manyhot.report.prerender import draw_inline, style
-from manyhot.report.words import counted, listed
+from manyhot.report.text import counted, listed
 from manyhot.study.plan import ALL, BETTER_WORSE, Across, Claim, Study, StudyMetric, StudyRun
 from manyhot.study.runner import TRAINING, BuildRecord, Undone
 from manyhot.study.study_file import Opening, study_metrics

@@ -1,8 +1,8 @@
-"""The tables that stages meet at.
+"""The tables by which stages exchange data.
 
-Every table is one Parquet file, readable without manyhot. Its metadata tells the table, the schema version,
-the manyhot version, the call that made it, hashes of its inputs and of its class list. No times, so that the
-same inputs give the same bytes.
+A table is one Parquet file, readable without manyhot. Its metadata contains the name of the table, the
+versions of the schema and of manyhot, the call that made it, and the hashes of its inputs and of its class
+list. It contains no times, so that the same inputs give the same bytes.
 """
 
 from manyhot.core.answers import ANSWERS

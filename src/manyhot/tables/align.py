@@ -1,4 +1,4 @@
-"""Image ids: each once in a table, and matched between two tables in one place only."""
+"""Alignment of tables by image id, which is unique in each table; the only place where tables are joined."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from manyhot.errors import InputError, MatchError
 
 @dataclass(frozen=True)
 class Alignment:
-    """Which rows of two tables are the same image.
+    """The rows of two tables with the same image.
 
     Attributes
     ----------
     left, right : ndarray of int64, shape (m,)
         Row ``left[i]`` of one table is row ``right[i]`` of the other; `left` ascends.
     left_only, right_only : int
-        Rows without a match.
+        Number of rows without a match.
     """
 
     left: npt.NDArray[np.int64]
@@ -32,7 +32,7 @@ class Alignment:
 
 
 def align(left: pa.Array, right: pa.Array, *, left_name: str, right_name: str) -> Alignment:
-    """Match two columns of unique image ids, loudly.
+    """Match two columns of unique image ids.
 
     Raises
     ------
@@ -43,21 +43,20 @@ def align(left: pa.Array, right: pa.Array, *, left_name: str, right_name: str) -
         rows = np.arange(len(left))
         return Alignment(rows, rows, 0, 0)
     at = pc.index_in(left, right)
-    found = at.is_valid().to_numpy(zero_copy_only=False)
-    rows = np.flatnonzero(found)
+    rows = np.flatnonzero(at.is_valid().to_numpy(zero_copy_only=False))
     if not len(rows):
         raise MatchError(
-            f"No image of {right_name} is in {left_name}.",
+            f"No images are in both {left_name} and {right_name}.",
             got=f"ids such as {examples(right)}",
             allowed=f"ids such as {examples(left)}",
-            do="give the file that names the images of each row, or labels of the same data set",
+            do="pass the file with the images of each row, or labels of the same data set",
         )
     matched = at.drop_null().to_numpy().astype(np.int64)
     return Alignment(rows, matched, len(left) - len(rows), len(right) - len(rows))
 
 
 def count_shared(left: pa.Array, right: pa.Array) -> int:
-    """Return how many ids of `left` are in `right`."""
+    """Return the number of ids of `left` that are in `right`."""
     return int(pc.sum(pc.is_in(left, right)).as_py() or 0)
 
 
@@ -73,7 +72,7 @@ def examples(ids: pa.Array, count: int = 2) -> str:
 
 
 def check_unique(ids: pa.Array, where: str) -> None:
-    """Refuse ids that are listed twice."""
+    """Raise an error for ids that are listed twice."""
     n_distinct = pc.count_distinct(ids).as_py()
     if n_distinct == len(ids):
         return
@@ -84,15 +83,15 @@ def check_unique(ids: pa.Array, where: str) -> None:
         where=where,
         got=f"{len(twice):,} ids, such as {examples(twice.field('values'))}",
         allowed="each image_id once",
-        do="keep one row an image",
+        do="retain one row per image",
     )
 
 
 def check_range(classes: Ints, rows: Ints, ids: pa.Array, n_classes: int, where: str) -> None:
-    """Refuse classes outside 0 to n_classes - 1; `rows` says which image each belongs to."""
+    """Raise an error for classes outside 0 to n_classes - 1; `rows` are the positions of their images."""
     if not classes.size or (classes.min() >= 0 and classes.max() < n_classes):
         return
-    # What NumPy makes of a null is a NaN, which no comparison holds for.
+    # NumPy turns a null into NaN, for which all comparisons are false.
     bad = np.flatnonzero(~((classes >= 0) & (classes < n_classes)))
     if np.isnan(classes[bad[0]]):
         raise InputError(
@@ -107,5 +106,5 @@ def check_range(classes: Ints, rows: Ints, ids: pa.Array, n_classes: int, where:
         + (f" and {len(bad) - 1:,} more" if len(bad) > 1 else ""),
         got=int(classes[bad[0]]),
         allowed=f"0 to {n_classes - 1}",
-        do="subtract 1: these indices start at 1" if one_based else "check which class list the file is over",
+        do="subtract 1: these indices start at 1" if one_based else "check the class list of the file",
     )

@@ -1,4 +1,4 @@
-"""Arrays, lists and frames as tables: label sets and predictions as a notebook has them."""
+"""Label sets and predictions from arrays, lists and frames, as in notebooks."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ from manyhot.tables.frames import BY_POSITION
 
 
 def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
-    """Return label sets given as arrays or lists as a labels table; image i is called ``i``.
+    """Return a labels table from arrays or lists of label sets; the id of image i is ``i``.
 
     Parameters
     ----------
     labels : Labels, sequence of sequences of int, bool array of shape (n, C), or int array of shape (n,)
-        Lists of valid classes, a multi-hot matrix, or one label an image, which then is its label set too, -1
-        for none.
-        The index of a frame or series holds the ids of images, its columns are classes.
+        Lists of valid classes, a multi-hot matrix, or one label per image, which is both its original label
+        and its label set; -1 for none. The index of a frame or series holds the ids of images, its columns
+        are classes.
     n_classes : int
-        C.
+        Number of classes C.
     label : array-like of int, shape (n,), optional
-        Original labels; None or -1 where there is none.
+        Original labels; None or -1 if there is none.
 
     Raises
     ------
     InputError
-        If it is none of these.
+        If `labels` has another form.
     MatchError
-        If frames are not of the same images.
+        If frames have different images.
     """
     if isinstance(labels, Labels):
         return labels
@@ -55,19 +55,20 @@ def as_predictions(
     ----------
     predictions : Predictions, iterable of Predictions, array, or mapping of model names to arrays
         Integer arrays of shape (n, k) are classes, best first; float arrays of shape (n, C) are scores over
-        all classes. The index of a frame holds the ids of images; the columns of scores are put into the
-        order of the first frame.
+        all classes. The index of a frame are the ids of images; columns of scores are sorted in the order of
+        the first frame.
     n_classes : int
-        C; 0 where unknown.
+        Number of classes C; 0 if unknown.
     ids : pyarrow.Array of string, shape (n,), optional
-        The image of each row; image i is called ``i`` by default. Frames with an index are sorted by them.
+        The image of each row; by default, the id of image i is ``i``. Frames with an index are sorted by
+        them.
     score_kind : str
-        What scores given as arrays are; as in `evaluate`.
+        The kind of scores in arrays, as in `evaluate`.
 
     Raises
     ------
     MatchError
-        If frames are not of the same images or classes.
+        If frames have different images or classes.
     """
     tables, parts = read_models(predictions)
     if ids is not None:
@@ -84,13 +85,11 @@ def as_tables(
     score_kind: str = "score",
     classes: ClassList | None = None,
 ) -> tuple[Labels, list[Predictions]]:
-    """Return what was given as tables; arrays are matched by position, frames by ids and names."""
+    """Return labels and predictions as tables; arrays are matched by position, frames by ids and names."""
     tables, parts = read_models(predictions)
     if isinstance(labels, Labels):
         if label is not None:
-            raise InputError(
-                "`label` is for label sets given as lists or arrays.", do="give `images` instead"
-            )
+            raise InputError("`label` is only for label sets in lists or arrays.", do="pass `images` instead")
         classes = classes or class_list_of(labels.class_hash)
         parts, class_hash = in_class_order(parts, classes)
         _check_class_hash(parts, labels, class_hash, classes)
@@ -110,18 +109,18 @@ def _check_lengths(models: Sequence[Predictions], labels: Labels) -> None:
     for model in models:
         if len(model) != len(labels):
             raise InputError(
-                "There are not as many predictions as labels, which are matched by position.",
+                "Predictions and labels, which are matched by position, differ in length.",
                 where=model.model,
                 got=f"{len(model):,} rows",
                 allowed=f"{len(labels):,}",
-                do="give tables with image ids to judge a part",
+                do="pass tables with image ids to evaluate a part",
             )
 
 
 def _check_class_hash(
     parts: Sequence[FramePart], labels: Labels, class_hash: str, classes: ClassList | None
 ) -> None:
-    """Refuse columns in another order than a class list of which the hash alone is known."""
+    """Raise an error for columns in another order than a class list of which only the hash is known."""
     if classes is None and labels.class_hash and class_hash not in ("", labels.class_hash):
         part = next(p for p in parts if p.names)
         raise MatchError(
@@ -129,21 +128,21 @@ def _check_class_hash(
             where=f"{part.where}, beside {labels.name or 'labels'}",
             got=f"columns such as {', '.join((part.names or ())[:2])}",
             allowed=f"the {labels.n_classes:,} keys of class list {labels.class_hash}",
-            do=f"call the columns by the keys and put them into their order; {BY_POSITION}",
+            do=f"name the columns after the keys and sort them in their order; {BY_POSITION}",
         )
 
 
 def _n_classes(labels: FramePart, models: Sequence[FramePart]) -> int:
-    """Return C as a multi-hot matrix or scores tell it."""
+    """Return the number of classes of a multi-hot matrix or of scores."""
     wide = [p.values for p in models if getattr(p.values, "ndim", 0) == 2]
     scores = [v for v in wide if np.asarray(on_host(v[:0])).dtype.kind == "f"]
     for values in ([labels.values] if getattr(labels.values, "ndim", 0) == 2 else []) + scores:
         return int(values.shape[1])
-    raise InputError("The number of classes is not known.", do="give n_classes")
+    raise InputError("The number of classes is unknown.", do="pass n_classes")
 
 
 def read_models(predictions: Any) -> tuple[list[Predictions], list[FramePart]]:
-    """Return predictions that are tables, or else those that are arrays and frames."""
+    """Return predictions in tables, and those in arrays and frames; one of both is empty."""
     if isinstance(predictions, Predictions):
         return [predictions], []
     if isinstance(predictions, Mapping):
@@ -157,21 +156,21 @@ def read_models(predictions: Any) -> tuple[list[Predictions], list[FramePart]]:
 
 
 def read_model(name: str, values: Any) -> FramePart:
-    """Return a model's predictions; columns are classes only where they are scores, else ranks."""
+    """Return a model's predictions; columns of scores are classes, others are ranks."""
     part = read_frame_part(values, name)
     is_scores = isinstance(part.values, np.ndarray) and part.values.dtype.kind == "f"
     return part if is_scores else replace(part, names=None)
 
 
 def read_label(label: Any) -> FramePart:
-    """Return original labels, one a row."""
+    """Return original labels, one per row."""
     return replace(read_frame_part(label, "label"), names=None)
 
 
 def in_class_order(
     parts: Sequence[FramePart], classes: ClassList | None = None
 ) -> tuple[list[FramePart], str]:
-    """Return the parts with columns in one order, and the hash of its names; empty where there are none."""
+    """Return the parts with columns in one order, and the hash of its names; empty without names."""
     if classes is None:
         aligned, names = align_columns(parts)
         return aligned, from_keys(names, "columns").hash if names else ""
@@ -187,25 +186,25 @@ def in_class_order(
 def prediction_of(
     part: FramePart, n_classes: int, score_kind: str, class_hash: str = "", ids: pa.Array | None = None
 ) -> Predictions:
-    """Return one model's predictions as a table, of the images `ids` or else those of the part.
+    """Return one model's predictions as a table, for the images `ids`, or else those of the part.
 
     Raises
     ------
     InputError
-        If it is no array of classes or scores.
+        If the values are not an array of classes or scores.
     """
     name = part.where
     try:
         array = np.asarray(on_host(part.values))
     except ValueError as error:
         raise InputError(
-            "Predictions of different lengths are no array.", where=name, do="fill short lists up with -1"
+            "Predictions of different lengths are not an array.", where=name, do="pad short lists with -1"
         ) from error
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise InputError(
-            "Predictions are one row of numbers an image.",
+            "Predictions are not one row of numbers per image.",
             where=name,
             got=f"shape {array.shape} of {array.dtype}",
             allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",
@@ -221,7 +220,7 @@ def prediction_of(
 
 
 def labels_of(part: FramePart, label_part: FramePart, n_classes: int, class_hash: str = "") -> Labels:
-    """Return label sets, and original labels where there are any, as a labels table."""
+    """Return label sets, and original labels if there are any, as a labels table."""
     sets, single = _sets(part.values, n_classes)
     label = single if label_part.values is None else np.asarray(on_host(label_part.values))
     lengths = np.array([len(s) for s in sets], np.int32)
@@ -239,7 +238,7 @@ def labels_of(part: FramePart, label_part: FramePart, n_classes: int, class_hash
 
 
 def _sets(labels: Any, n_classes: int) -> tuple[list[Any], npt.NDArray[np.int64] | None]:
-    """Return one list of classes an image, and single labels if that is what was given."""
+    """Return one list of classes per image, and the single labels if there is one per image."""
     labels = on_host(labels)
     if not hasattr(labels, "dtype"):
         labels = list(labels)
@@ -255,45 +254,44 @@ def _sets(labels: Any, n_classes: int) -> tuple[list[Any], npt.NDArray[np.int64]
     if array.ndim == 1 and array.dtype.kind in "iu":
         return [[c] if c != NO_LABEL else [] for c in array], array.astype(np.int64)
     raise InputError(
-        "Labels are lists of classes, a multi-hot matrix, or one class an image.",
+        "Labels are not lists of classes, a multi-hot matrix, or one class per image.",
         got=f"shape {array.shape} of {array.dtype}",
         allowed=f"n lists; (n, {n_classes}) of bool; or (n,) integers",
     )
 
 
 def ids_of(part: FramePart, n: int) -> pa.Array:
-    """Return the ids of n rows, which are their positions where they have none."""
+    """Return the ids of n rows; without ids, these are their positions."""
     return positions(0, n) if part.ids is None else part.ids
 
 
 def positions(start: int, stop: int) -> pa.Array:
-    """Return ids of images that have none."""
+    """Return positions as ids of images without ids."""
     return pa.array(np.arange(start, stop)).cast(pa.string())
 
 
 def label_column(label: Any, n: int) -> pa.Array:
-    """Return original labels as a column of `n` rows; -1 is none."""
     """Return original labels as a column of n; -1 becomes null."""
     column = pa.array(list(label), pa.int32())
     if len(column) != n:
         raise InputError(
-            "There are not as many original labels as label sets.", got=f"{len(column):,}", allowed=f"{n:,}"
+            "Original labels and label sets differ in length.", got=f"{len(column):,}", allowed=f"{n:,}"
         )
     return pc.if_else(pc.equal(column, -1), pa.scalar(None, pa.int32()), column)
 
 
 def on_host(values: Any) -> Any:
-    """Return a tensor of any device as an array; anything else as it is."""
+    """Return a tensor of any device as an array, and anything else unchanged."""
     if hasattr(values, "to_list"):  # a Series of Polars
         return values.to_list()
     if not hasattr(values, "detach"):
         return values
     tensor = values.detach().cpu()
-    # NumPy has no bfloat16, which is what autocast gives.
+    # NumPy has no bfloat16, the type of tensors under autocast.
     return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
 
 
 def _narrow(classes: Ints) -> npt.NDArray[np.int32]:
-    # What is out of range must not wrap around into a class.
+    # Values out of range must not wrap around into a class.
     narrow: npt.NDArray[np.int32] = np.clip(classes, -(2**31), 2**31 - 1).astype(np.int32)
     return narrow

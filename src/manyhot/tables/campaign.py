@@ -1,15 +1,15 @@
-"""A campaign: one folder that holds the tables of a re-assessment under their own names.
+"""A campaign: a folder that holds the tables of a re-assessment under fixed names.
 
 ::
 
-    campaign.json          what the campaign is about
+    campaign.json          the description of the campaign
     classes.parquet        the class list
     images.parquet         the images with their original labels
-    predictions/           one table a model
-    proposals.parquet      what is asked
-    votes.parquet          what raters answered
-    golden.parquet         what experts answered
-    remarks.parquet        what raters wrote
+    predictions/           one table per model
+    proposals.parquet      the questions
+    votes.parquet          the raters' answers
+    golden.parquet         the experts' answers
+    remarks.parquet        the raters' remarks
     labels.parquet         the label sets
 """
 
@@ -33,7 +33,7 @@ CAMPAIGN_VERSION = 1
 
 @dataclass(frozen=True)
 class Campaign:
-    """What a campaign is about, as its ``campaign.json`` tells.
+    """The description of a campaign, from its ``campaign.json``.
 
     Attributes
     ----------
@@ -43,13 +43,13 @@ class Campaign:
     class_hash : str
     n_classes, n_images : int
     call : str
-        The command that made it.
+        The command that made the campaign.
     inputs : Mapping of str to str
-        The sha256 of each file it was made from, by name.
+        The sha256 of each input file, by name.
     version : str
-        Of manyhot.
+        The version of manyhot.
     campaign : int
-        Of the description itself.
+        The version of the description.
     """
 
     folder: Path
@@ -69,13 +69,13 @@ class Campaign:
         Raises
         ------
         InputError
-            If the folder is none, or its description is broken, has an unknown key or lacks one.
+            If the folder is not a campaign, or its description is broken, has an unknown key or lacks one.
         """
         folder = Path(folder)
         path = folder / DESCRIPTION
         if not path.is_file():
             raise InputError(
-                "This is no campaign." if folder.is_dir() else "There is no such campaign.",
+                "The folder is not a campaign." if folder.is_dir() else "There is no such campaign.",
                 where=folder,
                 got=f"no {DESCRIPTION} in it" if folder.is_dir() else "no such folder",
                 do="make one: manyhot init DIR --images FILE --classes LIST",
@@ -83,14 +83,14 @@ class Campaign:
         return cls(folder, **_described(path))
 
     def write(self) -> Path:
-        """Write the description, all or nothing."""
-        told = {k: v for k, v in asdict(self).items() if k != "folder"}
+        """Write the description, atomically."""
+        content = {k: v for k, v in asdict(self).items() if k != "folder"}
         path = self.folder / DESCRIPTION
-        write_text(path, json.dumps(told, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+        write_text(path, json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
         return path
 
     def path(self, table: str) -> Path:
-        """Return where a table lies; of predictions it is a folder."""
+        """Return the path of a table; for predictions, it is a folder."""
         return self.folder / (table if table == "predictions" else f"{table}.parquet")
 
     def same_as(self, other: Campaign) -> bool:
@@ -100,27 +100,27 @@ class Campaign:
 
 def _described(path: Path) -> dict[str, Any]:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_once)
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_once)
     except (ValueError, OSError, RecursionError) as error:
         raise InputError(
             "The description of the campaign is broken.", where=path, got=str(error).partition("\n")[0]
         ) from error
     kinds = {f.name: str(f.type) for f in fields(Campaign) if f.name != "folder"}
-    if not isinstance(told, dict):
+    if not isinstance(content, dict):
         raise InputError(
-            "The description of the campaign is no object.", where=path, allowed=", ".join(kinds)
+            "The description of the campaign is not an object.", where=path, allowed=", ".join(kinds)
         )
-    _check_version(told, path)
-    _check_keys(told, kinds, path)
+    _check_version(content, path)
+    _check_keys(content, kinds, path)
     for key, kind in kinds.items():
-        if not _FITS[kind](told[key]):
+        if not _FITS[kind](content[key]):
             raise InputError(
                 f"The key {key!r} of a campaign has another type.",
                 where=path,
-                got=json.dumps(told[key]),
+                got=json.dumps(content[key]),
                 allowed=_ALLOWED[kind],
             )
-    return told
+    return content
 
 
 _FITS: Mapping[str, Callable[[Any], bool]] = {
@@ -130,21 +130,21 @@ _FITS: Mapping[str, Callable[[Any], bool]] = {
         isinstance(value, dict) and all(isinstance(item, str) for item in value.values())
     ),
 }
-"""Whether a value is of the type of an attribute of `Campaign`."""
+"""Functions that return whether a value has the type of an attribute of `Campaign`."""
 
-_ALLOWED = {"str": "text", "int": "a whole number, 1 and up", "Mapping[str, str]": "an object of texts"}
+_ALLOWED = {"str": "text", "int": "an integer of at least 1", "Mapping[str, str]": "an object of texts"}
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    content = dict(pairs)
+    if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} occurs twice")
-    return found
+    return content
 
 
 def _check_version(content: Mapping[str, Any], path: Path) -> None:
-    """Refuse what a later manyhot wrote, before any of its keys is found to be unknown."""
+    """Raise an error for the description of a later manyhot, before its keys are checked."""
     number = content.get("campaign")
     if isinstance(number, int) and number > CAMPAIGN_VERSION:
         raise InputError(

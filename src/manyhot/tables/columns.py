@@ -1,4 +1,4 @@
-"""Columns of tables: what each is called, holds and means, and short ways to declare them."""
+"""Columns of tables: names, types and descriptions, with short forms to declare them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Column:
     name, doc : str
     type : pyarrow.DataType
     required : bool
-        Without it the table is not usable.
+        Whether the table must have the column.
     nullable : bool
         Whether values may be null.
     values : tuple of str
-        The only values allowed; empty for any.
+        The allowed values; empty for any.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ColumnType:
-    """A type of columns; call it with the name and the doc of one."""
+    """A type of columns; calling it with a name and a description returns a column."""
 
     type: pa.DataType
 
@@ -64,7 +64,7 @@ ITS = "its 95 % interval"
 def bounds(
     lo: str, hi: str, of: str = ITS, *, column: Callable[[str, str], Column] = REAL.nullable
 ) -> tuple[Column, Column]:
-    """Return the columns of the two ends of an interval."""
+    """Return the columns of both ends of an interval."""
     return column(lo, f"lower end of {of}"), column(hi, f"upper end of {of}")
 
 
@@ -76,5 +76,5 @@ def interval(
     value: Callable[[str, str], Column] = REAL.nullable,
     ends: Callable[[str, str], Column] = REAL.nullable,
 ) -> tuple[Column, Column, Column]:
-    """Return the columns of a value and of the ends of its interval, ``…_lo`` and ``…_hi``."""
+    """Return the columns of a value and of both ends of its interval, ``…_lo`` and ``…_hi``."""
     return value(name, doc), *bounds(f"{name}_lo", f"{name}_hi", of, column=ends)

@@ -1,4 +1,4 @@
-"""What the tables are: their names, columns and the values that these may hold."""
+"""The interchange tables: names, columns and allowed values; and the declaration of features' tables."""
 
 from __future__ import annotations
 
@@ -41,106 +41,108 @@ _declared: dict[str, tuple[Column, ...]] = {
     "classes": (
         INT("class_id", "position in the class list, from 0"),
         TEXT("key", "WordNet id or folder name"),
-        TEXT("name", "readable and unique"),
+        TEXT("name", "readable and unique name"),
         TEXTS.optional("synonyms", "other names"),
-        TEXT.optional("definition", "what the class is"),
+        TEXT.optional("definition", "definition of the class"),
         TEXTS.optional("hypernyms", "path to the root of the hierarchy, nearest first"),
     ),
     "images": (
         TEXT("image_id", "base name with extension"),
-        TEXT.optional("uri", "where the image lies"),
+        TEXT.optional("uri", "address of the image"),
         INT.optional("label", "the original single label, null if there is none"),
-        INT.optional("width", "pixels"),
-        INT.optional("height", "pixels"),
+        INT.optional("width", "width in pixels"),
+        INT.optional("height", "height in pixels"),
         TEXT.optional("split", "such as train or val"),
     ),
     "predictions": (
         TEXT("image_id", "as in images"),
         INTS.optional("classes", "predicted classes, best first; absent when scores are dense"),
-        FLOATS32.optional("scores", "of `classes`, or of all classes in class order; float16 or float32"),
+        FLOATS32.optional(
+            "scores", "scores of `classes`, or of all classes in class order; float16 or float32"
+        ),
         FLOAT32.optional(
-            "logsumexp", "over the logits of all classes, so that a top-k file gives probabilities"
+            "logsumexp", "logsumexp over the logits of all classes, which gives probabilities in top-k files"
         ),
     ),
     "proposals": (
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),
-        REAL("score", "of the rule that proposed it"),
-        INT("n_models", "models that proposed it"),
+        REAL("score", "score by the rule that proposed the class"),
+        INT("n_models", "number of models that proposed the class"),
         TEXT("source", "the rule"),
     ),
     "votes": (
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),
-        TEXT("rater_id", "who answered"),
+        TEXT("rater_id", "the rater"),
         TEXT("answer", "the answer", values=ANSWERS),
         FLAG.optional("main", "whether it is the main object"),
         TEXT.optional("page_id", "the page that was shown"),
-        TIME.optional("shown_at", "when it was shown"),
-        TIME.optional("answered_at", "when it was answered"),
-        INT.optional("round", "0 first, 1 refinement, …"),
+        TIME.optional("shown_at", "when the page was shown"),
+        TIME.optional("answered_at", "when the question was answered"),
+        INT.optional("round", "round of answers: 0 is the first, 1 the refinement, …"),
     ),
     "golden": (
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),
-        TEXT("expert_id", "who answered"),
+        TEXT("expert_id", "the expert"),
         TEXT("answer", "the answer", values=ANSWERS),
     ),
     "remarks": (
         TEXT("image_id", "as in images"),
-        TEXT("rater_id", "who wrote"),
+        TEXT("rater_id", "the rater"),
         TEXT.optional("text", "the comment"),
         INT.optional("missing_class_id", "a class that is missing"),
-        TIME.optional("at", "when"),
+        TIME.optional("at", "time of the remark"),
     ),
     "labels": (
         TEXT("image_id", "as in images"),
         INT.optional("label", "the original single label, null if unknown"),
-        FLAG.optional("rated", "whether people looked at the image; null where the source cannot tell"),
-        FLAG("usable", "false: leave the image out"),
-        INTS("classes", "every class asked about; one that is not listed was not asked about"),
-        TEXTS("state", "of each class; the label set is the classes with state yes", values=STATES),
+        FLAG.optional("rated", "whether raters have seen the image; null if unknown"),
+        FLAG("usable", "false if the image is left out"),
+        INTS("classes", "all classes asked about; a class that is not listed was not asked about"),
+        TEXTS("state", "state of each class; the label set are the classes with state yes", values=STATES),
         FLOATS32.optional("p", "probability that each class is valid"),
-        INTS.optional("n_votes", "answers that each state rests on"),
-        TEXT.optional("method", "how the states were reached"),
+        INTS.optional("n_votes", "number of answers to each class"),
+        TEXT.optional("method", "method by which the states were determined"),
     ),
     "results": (
-        TEXT("dataset", "the data set judged on"),
-        TEXT("model", "the model judged"),
-        TEXT("metric", "a registered name, with its options; of transfer METHOD/NAME"),
-        TEXT("slice", "which images"),
-        REAL("value", "the value; NaN where it is undefined"),
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT("metric", "a registered name, with its options; for transfer METHOD/NAME"),
+        TEXT("slice", "the slice of images"),
+        REAL("value", "the value; NaN if undefined"),
         *bounds("lo", "hi", f"the {_NULL_WITHOUT}"),
-        COUNT("n", "images counted"),
-        COUNT("n_skipped", "images of the slice left out; n + n_skipped are the aligned images"),
+        COUNT("n", "number of images that count"),
+        COUNT("n_skipped", "number of skipped images; n + n_skipped are the aligned images of the slice"),
     ),
     "pairs": (
-        TEXT("dataset", "the data set judged on"),
+        TEXT("dataset", "the data set"),
         TEXT("metric", "a registered name, with its options"),
-        TEXT("slice", "which images"),
+        TEXT("slice", "the slice of images"),
         TEXT("model_a", "one model"),
-        TEXT("model_b", "the other"),
-        REAL("diff", "value of model_a less that of model_b"),
+        TEXT("model_b", "the other model"),
+        REAL("diff", "value of model_a minus value of model_b"),
         *bounds("lo", "hi", "the 95 % interval of diff"),
-        REAL.nullable("p", "two-sided, that diff is 0"),
-        REAL.nullable("p_adjusted", "Holm over all pairs of the data set, metric and slice"),
-        COUNT("n", "images that count for both models"),
+        REAL.nullable("p", "two-sided p-value for a diff of 0"),
+        REAL.nullable(
+            "p_adjusted", "p with Holm's correction over all pairs of the data set, metric and slice"
+        ),
+        COUNT("n", "number of images that count for both models"),
     ),
     "models": (
         TEXT("model", "as in results"),
-        TEXT.optional("family", "the line of architectures it belongs to, such as resnet"),
-        TEXT.optional("pretraining", "the data it saw before ImageNet-1k; in-1k where none"),
-        REAL.optional("params", "parameters, in millions"),
-        INT.optional("img_size", "side of the images it sees, in pixels"),
+        TEXT.optional("family", "family of architectures, such as resnet"),
+        TEXT.optional("pretraining", "data of pretraining before ImageNet-1k; in-1k for none"),
+        REAL.optional("params", "number of parameters, in millions"),
+        INT.optional("img_size", "side of the input images, in pixels"),
     ),
     "samples": (
-        TEXT("dataset", "the data set judged on"),
-        TEXT("model", "the model judged"),
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
         TEXT("metric", "a registered name, with its options"),
-        TEXT("slice", "which images"),
-        FLOATS32(
-            "values", "the value in each resample; the resamples are the same for all rows of a data set"
-        ),
+        TEXT("slice", "the slice of images"),
+        FLOATS32("values", "the value in each resample; all rows of a data set share the resamples"),
     ),
     "datasets": (
         TEXT("dataset", "the data set judged on"),
@@ -222,10 +224,10 @@ _declared: dict[str, tuple[Column, ...]] = {
         FLOAT32("y1", "upper end, as a fraction of the height"),
         FLOAT32("x2", "right end; the box is half-open"),
         FLOAT32("y2", "lower end"),
-        FLAG("ignore", "too difficult to be asked for, or a crowd: neither right nor wrong"),
+        FLAG("ignore", "difficult object or crowd, which counts neither as a label nor as an error"),
         TEXT.optional("class", "key of the class"),
         OUTLINES.optional("polygons", "outlines, each x, y, x, y, … as fractions of width and height"),
-        BYTES.optional("mask", "PNG as large as the image: not 0 where the object is"),
+        BYTES.optional("mask", "PNG of the image's size, whose pixels are not 0 on the object"),
     ),
     "findings": (
         TEXT("kind", "what was found"),
@@ -242,11 +244,11 @@ _declared: dict[str, tuple[Column, ...]] = {
 }
 
 OPEN_ENDED = {"images", "findings"}
-"""Tables whose extra columns mean something: slices of images, evidence of findings."""
+"""Tables with arbitrary additional columns: slices of images, evidence of findings."""
 
 
 def declare_table(name: str, columns: Sequence[Column]) -> None:
-    """Declare the table of a feature, beside the feature.
+    """Declare the table of a feature, in the module of the feature.
 
     Raises
     ------
@@ -258,7 +260,7 @@ def declare_table(name: str, columns: Sequence[Column]) -> None:
 
 
 class _Tables(Mapping[str, tuple[Column, ...]]):
-    """Interchange tables, and those of features, whose modules are imported when one of them is looked up."""
+    """Interchange tables and features' tables; modules of features are imported at the first look-up."""
 
     def __getitem__(self, name: str) -> tuple[Column, ...]:
         if name not in _declared:
@@ -275,4 +277,4 @@ class _Tables(Mapping[str, tuple[Column, ...]]):
 
 
 TABLES: Mapping[str, tuple[Column, ...]] = _Tables()
-"""The columns of every table, by its name."""
+"""The columns of all tables, by name."""

@@ -1,7 +1,7 @@
-"""Frames of pandas, Polars and Arrow: an index holds image ids, column names are classes.
+"""Frames of pandas, Polars and Arrow, whose index are image ids and whose column names are classes.
 
-Arrays are matched by position, frames by what they say. No frame library is imported: what is needed of one
-are the attributes that they share.
+Arrays are matched by position, frames by ids and names. No frame library is imported; only common attributes
+are used.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from manyhot.core.array_types import Ints
 from manyhot.errors import MatchError
 from manyhot.tables.align import examples
 
-BY_POSITION = "arrays, as .to_numpy() makes them, are matched by position"
+BY_POSITION = "arrays, such as by .to_numpy(), are matched by position"
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,16 +29,16 @@ class FramePart:
     Attributes
     ----------
     values : object
-        An array of shape (n, C) or a list of length n, if it was a frame or a series; else what was given;
-        None for ids alone.
+        An array of shape (n, C) or a list of length n, from a frame or a series; anything else unchanged;
+        None for only ids.
     where : str
-        What messages call it.
+        Its name in messages.
     ids : pyarrow.Array of string, shape (n,), optional
-        The image of each row; None where rows are only numbered.
+        The image of each row; None if rows are only numbered.
     names : tuple of str, length C, optional
-        The name of each column; None where columns are only numbered, from 0.
+        The name of each column; None if columns are only numbered, from 0.
     numbered : bool
-        Whether it has pandas' default index, 0 to n - 1.
+        Whether the index is pandas' default, 0 to n - 1.
     """
 
     values: Any
@@ -49,15 +49,15 @@ class FramePart:
 
 
 def read_frame_part(values: Any, where: str) -> FramePart:
-    """Read the values, ids and names of a frame or series; anything else is returned as it is.
+    """Read the values, ids and names of a frame or series; anything else is returned unchanged.
 
-    Ids are the index of pandas, unless it is 0 to n - 1 in order, or a column ``image_id``. Columns that are
-    called by all numbers from 0, as of a frame that was made of an array, are put into the order of numbers.
+    Ids are the index of pandas, unless it is 0 to n - 1 in order, or a column ``image_id``. Columns named
+    after all numbers from 0, as in a frame made from an array, are sorted by number.
 
     Raises
     ------
     MatchError
-        If an id is there twice.
+        If an id occurs twice.
     """
     columns = _columns(values)
     index = getattr(values, "index", None)
@@ -79,15 +79,15 @@ def read_frame_part(values: Any, where: str) -> FramePart:
 
 
 def align_rows(parts: Sequence[FramePart]) -> list[FramePart]:
-    """Put the rows of all parts into one order, that of the first with ids.
+    """Sort the rows of all parts in one order, that of the first part with ids.
 
-    Parts without ids are taken to be in the order of the first part; if that has no ids, either, those of
-    the others must be in one order.
+    Parts without ids are assumed to have the order of the first part. If that has no ids, either, the ids of
+    the others must have one order.
 
     Raises
     ------
     MatchError
-        If the ids are not the same, or the order of a part without ids is ambiguous.
+        If the ids differ, or the order of a part without ids is ambiguous.
     """
     reference = next((p for p in parts if p.ids is not None), None)
     if reference is None:
@@ -104,12 +104,12 @@ def align_rows(parts: Sequence[FramePart]) -> list[FramePart]:
         at = pc.index_in(ids, part.ids)
         if at.null_count or len(part.ids) != len(ids):
             raise _differ(
-                "The rows of two frames are not the same images.",
+                "Two frames have different images.",
                 part,
                 reference,
                 (part.ids, ids),
                 "id",
-                "give all frames the rows that they share, such as labels.loc[scores.index]",
+                "select the common rows of all frames, such as labels.loc[scores.index]",
             )
         if is_ambiguous and not part.ids.equals(ids):
             raise _ambiguous("rows", part, reference, first)
@@ -124,30 +124,30 @@ def align_columns(
     of: str = "the class list",
     key: Callable[[str], str] = str,
 ) -> tuple[list[FramePart], tuple[str, ...] | None]:
-    """Put the columns of all parts into one order: `order`, or else that of the first with names.
+    """Sort the columns of all parts in one order: `order`, or else that of the first part with names.
 
     Parameters
     ----------
-    parts : sequence of Part
-        Those without names are taken to be in that order; if the first is one of them and there is no
-        `order`, those of the others must be in one order.
+    parts : sequence of FramePart
+        Parts without names are assumed to have that order. If the first part has no names and there is no
+        `order`, the names of the others must have one order.
     order : sequence of str, optional
         The classes.
     of : str
-        What messages call them.
+        The name of the classes in messages.
     key : callable
-        Maps a name to what `order` calls the class.
+        Returns the class in `order` of a name.
 
     Returns
     -------
-    list of Part
+    list of FramePart
     tuple of str, optional
-        The order; None if no part has names and none was given.
+        The order; None without `order` and without names.
 
     Raises
     ------
     MatchError
-        If the names are not the same, one is there twice, or the order of a part without names is ambiguous.
+        If the names differ, one occurs twice, or the order of a part without names is ambiguous.
     """
     reference = next((p for p in parts if p.names is not None), None)
     if reference is None:
@@ -185,7 +185,7 @@ def align_columns(
 
 
 def _columns(values: Any) -> list[Any] | None:
-    """Return the columns of a frame; None of anything else."""
+    """Return the columns of a frame; None for anything else."""
     columns = getattr(values, "column_names", None)  # Arrow's `columns` are arrays
     columns = getattr(values, "columns", None) if columns is None else columns
     readable = any(hasattr(values, name) for name in ("to_numpy", "__array__", "__arrow_c_stream__"))
@@ -211,7 +211,7 @@ def _ids(labels: list[Any], where: str) -> pa.Array:
         "An image has more than one row.",
         where,
         "each id once",
-        "keep one row an image, or number the rows with .reset_index(drop=True)",
+        "retain one row per image, or number the rows with .reset_index(drop=True)",
     )
     return ids
 
@@ -219,7 +219,7 @@ def _ids(labels: list[Any], where: str) -> pa.Array:
 def _numbered(
     array: npt.NDArray[Any], names: tuple[str, ...]
 ) -> tuple[npt.NDArray[Any], tuple[str, ...] | None]:
-    """Sort columns that are called by numbers, as pandas and Polars number them; these are no names."""
+    """Sort columns that pandas or Polars numbered; these numbers are not names."""
     for prefix in ("", "column_"):
         numbers = {f"{prefix}{i}": i for i in range(len(names))}
         if numbers.keys() == set(names):
@@ -234,17 +234,17 @@ def _taken(values: Any, rows: Ints) -> Any:
 
 
 def _check_numbered(part: FramePart, reference: FramePart) -> None:
-    """Refuse 0 to n - 1 beside the same numbers in another order: whether to sort them is anybody's guess."""
+    """Raise an error for 0 to n - 1 with the same numbers in another order, which is ambiguous."""
     if not part.numbered or reference.values is None or reference.ids is None:
         return
     if set(reference.ids.to_pylist()) != set(map(str, range(len(part.values)))):
         return
     raise MatchError(
-        "Of two frames one has the default index, the other the same numbers in another order.",
+        "One frame has the default index, another the same numbers in another order.",
         where=f"{part.where}, beside {reference.where}",
         got=f"{reference.where} begins with rows {examples(reference.ids)}",
         allowed="the same index, or ids of images",
-        do=f"give both the index that belongs to their rows; {BY_POSITION}",
+        do=f"set the index of both to the ids of their rows; {BY_POSITION}",
     )
 
 
@@ -256,13 +256,13 @@ def _check_distinct(labels: pa.Array, what: str, where: str, allowed: str, do: s
 
 
 def _ambiguous(what: str, part: FramePart, reference: FramePart, unlabelled: FramePart) -> MatchError:
-    """Return the refusal of values without labels beside frames in two orders."""
+    """Return the error for values without labels and frames in two orders."""
     return MatchError(
-        f"Two frames have their {what} in different orders, and {unlabelled.where} may be in either.",
+        f"Two frames have {what} in different orders, and {unlabelled.where} may have either order.",
         where=f"{part.where}, beside {reference.where}",
         got=f"{unlabelled.where} without {'an index' if what == 'rows' else 'names of classes'}",
         allowed=f"frames in one order, or {unlabelled.where} as a frame, too",
-        do=f"put the {what} of all frames into the order of {unlabelled.where}",
+        do=f"sort the {what} of all frames in the order of {unlabelled.where}",
     )
 
 
@@ -272,9 +272,9 @@ def _differ(
     own, theirs = labels
     more, fewer = (a.filter(pc.invert(pc.is_in(a, b))) for a, b in ((own, theirs), (theirs, own)))
     got = [
-        f"{len(found):,} {noun}{'' if len(found) == 1 else 's'} {text}, such as {examples(found)}"
-        for found, text in ((more, f"not in {reference.where}"), (fewer, f"of {reference.where} missing"))
-        if len(found)
+        f"{len(labels):,} {noun}{'' if len(labels) == 1 else 's'} {text}, such as {examples(labels)}"
+        for labels, text in ((more, f"not in {reference.where}"), (fewer, f"of {reference.where} missing"))
+        if len(labels)
     ]
     return MatchError(
         what,

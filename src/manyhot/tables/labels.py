@@ -1,4 +1,4 @@
-"""Label sets and images as tables, with what must be known to read them."""
+"""Label sets and images as tables with their metadata."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from manyhot.tables.schemas import check, metadata, metadata_number, write
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The label sets of a data set: a labels table with what must be known to read it.
+    """The label sets of a data set: a labels table with its metadata.
 
     Attributes
     ----------
@@ -28,11 +28,11 @@ class Labels:
         A row is an image; see `TABLES`.
     n_classes : int
     class_hash : str
-        The hash of the class list; empty where unknown.
+        The hash of the class list; empty if unknown.
     asked_known : bool
-        Whether classes that were asked about and answered no are recorded.
+        Whether all classes asked about are recorded, including those with state no.
     name : str
-        What the labels are called in reports.
+        The name of the labels in reports.
     """
 
     table: pa.Table
@@ -54,7 +54,7 @@ class Labels:
 
     @cached_property
     def image_id(self) -> pa.Array:
-        """The ids, one an image."""
+        """The ids, one per image."""
         return one_chunk(self.table["image_id"])
 
     def to_polars(self) -> Any:
@@ -64,12 +64,12 @@ class Labels:
         return pl.from_arrow(self.table)
 
     def with_labels(self, images: Images) -> Labels:
-        """Return the labels with original labels filled in from an images table, where they were unknown.
+        """Return the labels with missing original labels filled in from an images table.
 
         Raises
         ------
         InputError
-            If both know an original label and they differ.
+            If both have an original label and they differ.
         """
         if images.label is None:
             return self
@@ -85,7 +85,7 @@ class Labels:
         return Labels(table, self.n_classes, self.class_hash, self.asked_known, self.name)
 
     def about(self) -> dict[str, str]:
-        """Return what the file's metadata must tell beside the table."""
+        """Return the metadata of the file."""
         return {
             "n_classes": str(self.n_classes),
             "classes": self.class_hash,
@@ -96,7 +96,7 @@ class Labels:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """An images table, or the row order of a predictions array: ids, and original labels where known."""
+    """An images table, or the row order of a predictions array: ids, and original labels if known."""
 
     table: pa.Table
     name: str = ""
@@ -113,12 +113,12 @@ class Images:
 
     @cached_property
     def image_id(self) -> pa.Array:
-        """The ids, one an image."""
+        """The ids, one per image."""
         return one_chunk(self.table["image_id"])
 
     @cached_property
     def label(self) -> pa.Array | None:
-        """The original labels, or None where the table has none."""
+        """The original labels; None if the table has none."""
         return one_chunk(self.table["label"]) if "label" in self.table.column_names else None
 
     def to_polars(self) -> Any:
@@ -136,25 +136,25 @@ def write_labels(
 
 
 def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Labels:
-    """Read a checked labels table, with what its metadata tells; the arguments stand in otherwise."""
+    """Return labels from a checked table with its metadata; the arguments are the defaults."""
     about = metadata(table)
     states = pc.unique(pc.list_flatten(table["state"])).to_pylist()
     return Labels(
         table,
-        *told_classes(table, n_classes, class_hash, name),
-        # A foreign table that lists a rejected class records what was asked about.
+        *class_list_in_metadata(table, n_classes, class_hash, name),
+        # A foreign table with a rejected class records the classes asked about.
         about.get("asked_known", str("no" in states).lower()) == "true",
         about.get("name") or name,
     )
 
 
-def told_classes(table: pa.Table, n_classes: int, class_hash: str, name: str) -> tuple[int, str]:
-    """Return the number and the hash of the class list that a table is over; the arguments stand in.
+def class_list_in_metadata(table: pa.Table, n_classes: int, class_hash: str, name: str) -> tuple[int, str]:
+    """Return the length and the hash of a table's class list; the arguments are the defaults.
 
     Raises
     ------
     MatchError
-        The table tells another list than `class_hash`, where that is given.
+        If the table has another class list than `class_hash`.
     """
     about = metadata(table)
     n = metadata_number(about, "n_classes", name)
@@ -162,11 +162,11 @@ def told_classes(table: pa.Table, n_classes: int, class_hash: str, name: str) ->
     differ = class_hash and ((key and key != class_hash) or (n and n != n_classes))
     if differ:
         raise MatchError(
-            "The table is over another class list than the one that is given.",
+            "The table has another class list than the one passed.",
             where=name,
             got=f"{n:,} classes, class list {key or 'unknown'}",
             allowed=f"{n_classes:,} classes, class list {class_hash}",
-            do="give the class list that the table was made with, or leave it out",
+            do="pass the class list of the table, or omit it",
         )
     return n or n_classes, key or about.get("classes", class_hash)
 
@@ -180,7 +180,7 @@ def _check_lists(labels: Labels) -> None:
             if (other != lengths).any():
                 row = int(np.flatnonzero(other != lengths)[0])
                 raise InputError(
-                    f"The lists `classes` and {name!r} of an image have different lengths.",
+                    f"The lists `classes` and {name!r} of an image differ in length.",
                     where=f"{where}, image {labels.image_id[row]}",
                     got=f"{lengths[row]} and {other[row]}",
                 )
@@ -208,9 +208,9 @@ def _check_same_label(labels: Labels, own: pa.Array, theirs: pa.Array) -> None:
     if n:
         row = pc.index(differ, True).as_py()
         raise InputError(
-            "Two files give an image different original labels.",
+            "Two files have different original labels of an image.",
             where=f"{labels.name or 'labels'}, image {labels.image_id[row]}"
             + (f" and {n - 1:,} more" if n > 1 else ""),
             got=f"{own[row]} and {theirs[row]}",
-            do="check that both files are over the same class list and data set",
+            do="check that both files have the same class list and data set",
         )

@@ -1,21 +1,22 @@
-"""What metrics register about themselves, as results' metadata, reports and comparisons use it.
+"""Descriptions of metrics for results' metadata, reports and comparisons, from their registration.
 
-The keys of ``@register("metric", name, better="higher", …)`` beside those that computing needs:
+These are keys of ``@register("metric", name, better="higher", …)``, in addition to those for computing:
 
 ``better``
     ``higher`` or ``lower``.
 ``label``
-    What people read; the name by default.
+    The label in reports; the name by default.
 ``unit``
     ``share``, the default, is shown in percent; any other, such as ``nats``, is a plain number.
 ``short``, ``axis``
-    The label in figures, where there is little room and beside an axis.
+    The label in figures: short, and beside an axis.
 ``default``
-    True, or a call string such as ``precision@5``: computed by default, where the model has what it needs.
+    True, or a call string such as ``precision@5``: computed by default, if the predictions have what it
+    needs.
 ``headline``
     Shown first and by default.
 ``judged_on``
-    `ORIGINAL_LABELS` or `LABEL_SETS`: an accuracy, which data sets are compared by.
+    `ORIGINAL_LABELS` or `LABEL_SETS`, for an accuracy by which data sets are compared.
 """
 
 from __future__ import annotations
@@ -25,16 +26,16 @@ import re
 from manyhot import registry
 
 ORIGINAL_LABELS, LABEL_SETS = "original labels", "label sets"
-"""What accuracies are judged on."""
+"""The labels to which accuracies refer."""
 
 
 def describe_metric(name: str) -> dict[str, str]:
-    """Return ``label``, ``definition``, ``better`` and ``unit`` of a metric; nothing if it is not registered.
+    """Return ``label``, ``definition``, ``better`` and ``unit`` of a metric; empty if it is not registered.
 
     Parameters
     ----------
     name : str
-        As in results: ``real1``, ``precision@5`` or ``jaccard(threshold=0.5)``.
+        The name in results, such as ``real1``, ``precision@5`` or ``jaccard(threshold=0.5)``.
     """
     entry = registered_metric(name)
     if entry is None:
@@ -51,15 +52,15 @@ def describe_metric(name: str) -> dict[str, str]:
 
 
 def registered_metric(name: str) -> registry.Entry | None:
-    """Return the metric of a name in results without its options; None if it is not registered."""
+    """Return the metric of a name in results, without its options; None if it is not registered."""
     base = _family(name)[0]
     return registry.get("metric", base) if base in registry.names("metric") else None
 
 
 def default_metrics(*, dense: bool) -> list[str]:
-    """Return the metrics that are judged by default: those of ranks, or those of scores over all classes."""
-    found = ((e.about.get("default"), e) for e in _entries() if (e.about.get("needs") == "scores") == dense)
-    return [default if isinstance(default, str) else e.name for default, e in found if default]
+    """Return the metrics that are computed by default: those of ranks, or of scores over all classes."""
+    entries = ((e.about.get("default"), e) for e in _entries() if (e.about.get("needs") == "scores") == dense)
+    return [default if isinstance(default, str) else e.name for default, e in entries if default]
 
 
 def headline() -> list[str]:
@@ -68,14 +69,14 @@ def headline() -> list[str]:
 
 
 def accuracies(*judged_on: str) -> list[str]:
-    """Return the metrics that data sets are compared by, all or those judged on what is named."""
+    """Return the accuracies by which data sets are compared: all, or those that refer to these labels."""
     allowed = judged_on or (ORIGINAL_LABELS, LABEL_SETS)
-    found = (e.name for e in _entries() if e.about.get("judged_on") in allowed)
-    return sorted(found, key=reading_order)
+    names = (e.name for e in _entries() if e.about.get("judged_on") in allowed)
+    return sorted(names, key=reading_order)
 
 
 def reading_order(name: str) -> tuple[bool, int, str]:
-    """Return what to sort metrics by: the headline, then as they are registered, then by name."""
+    """Return the sort key of a metric: headline metrics first, then by registration, then by name."""
     places = {n: place for place, n in enumerate(registry.names("metric"))}
     entry = registered_metric(name)
     if entry is None:

@@ -1,4 +1,4 @@
-"""The objects in images: a class, a box, perhaps polygons or a mask."""
+"""The objects in images: a class, a box, and optionally polygons or a mask."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ BOX = ("x1", "y1", "x2", "y2")
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """What lies where in images. Images without a row have no object, or nobody looked.
+    """The objects in images. Images without a row have no objects, or were not annotated.
 
     Attributes
     ----------
     table : pyarrow.Table
-        The table of this name, in any order.
+        The table ``objects``, in any order.
     keys : tuple of str
-        The class list that `class_id` counts in, by its keys; it need not be that of a model.
+        The keys of the class list of `class_id`, which may differ from that of a model.
     class_hash : str
-        Its hash.
+        The hash of the class list.
     semantic : Mapping of str to bytes or Path
-        By image, where there is one: a PNG of whole numbers, 0 background, ``class_id + 1`` the class of a
-        pixel, 255 unknown.
+        Semantic masks by image, as PNGs whose pixels are 0 for background, ``class_id + 1``, or 255 for
+        unknown.
     name : str
     """
 
@@ -56,17 +56,17 @@ class Objects:
 
     @cached_property
     def class_id(self) -> npt.NDArray[np.int64]:
-        """Shape (n,)."""
+        """The class of each object, shape (n,)."""
         return np.asarray(self.table["class_id"].to_numpy(), np.int64)
 
     @cached_property
     def boxes(self) -> Floats:
-        """Fractions of width and height: left, top, right, bottom; shape (n, 4)."""
+        """Left, top, right and bottom of each box, as fractions of width and height, shape (n, 4)."""
         return np.stack([self.table[c].to_numpy().astype(float) for c in BOX], axis=1)
 
     @cached_property
     def ignore(self) -> Bools:
-        """Objects that are neither asked for nor held against a model; shape (n,)."""
+        """Whether each object counts neither as a label nor as an error, shape (n,)."""
         return np.asarray(self.table["ignore"].to_numpy(zero_copy_only=False), bool)
 
     @cached_property
@@ -80,12 +80,12 @@ class Objects:
         return dict(zip(encoded.dictionary.to_pylist(), rows, strict=True))
 
     def rows(self, image_id: str) -> npt.NDArray[np.int64]:
-        """Return the rows of an image; none where it has no object."""
+        """Return the rows of an image; empty if it has no objects."""
         return self.images.get(image_id, np.zeros(0, np.int64))
 
 
 def write_objects(objects: Objects, path: Path, *, call: str = "") -> Path:
-    """Write the table ``objects``, with the key of each class; semantic masks are not part of it."""
+    """Write the table ``objects`` with the key of each class, without semantic masks."""
     keys = pa.array([objects.keys[c] for c in objects.class_id], pa.string())
     table = objects.table
     if "class" not in table.column_names:

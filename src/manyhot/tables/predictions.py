@@ -21,7 +21,7 @@ from manyhot.tables.labels import Labels
 from manyhot.tables.schemas import metadata, write
 
 SCORE_KINDS = ("logit", "probability", "score", "none")
-"""What predicted scores are. ``score`` ranks classes and claims nothing more."""
+"""Kinds of predicted scores. ``score`` only ranks classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,18 +33,18 @@ class Predictions:
     image_id : pyarrow.Array of string, shape (n,)
     model : str
     classes : ndarray of int, shape (n, k), optional
-        Best first, -1 fills ragged lists; None when `scores` is dense. Kept column-major, as int16 where
-        classes fit.
+        Classes, best first; -1 fills ragged lists; None if `scores` is dense. Stored column-major, as int16
+        if classes fit.
     scores : ndarray of float16 or float32, shape (n, k) or (n, C), optional
     logsumexp : ndarray of float32, shape (n,), optional
     score_kind : str
         One of `SCORE_KINDS`.
     n_classes : int
-        0 where unknown.
+        Number of classes C; 0 if unknown.
     class_hash : str
-        The hash of the class list; empty where unknown.
+        The hash of the class list; empty if unknown.
     source : str
-        The file it was read from, for messages.
+        The file of the predictions, for messages.
     """
 
     image_id: pa.Array
@@ -78,9 +78,9 @@ class Predictions:
         return self.classes is None
 
     def confidence(self) -> Floats32 | None:
-        """Return the softmax probability of each entry of `scores`, of its shape; None where it is not known.
+        """Return the softmax probability of each entry of `scores`, with the same shape; None if unknown.
 
-        Logits of a top-k list need `logsumexp` for it.
+        Logits of a top-k list need `logsumexp`.
         """
         if self.scores is None or self.score_kind not in ("logit", "probability"):
             return None
@@ -93,7 +93,7 @@ class Predictions:
         if total is None:
             return None
         with np.errstate(invalid="ignore", over="ignore"):  # infinite logits give NaN
-            # An infinite total would make zeros of all, which look like probabilities.
+            # An infinite total would give zeros, which look like probabilities.
             return np.exp(scores - np.where(np.isposinf(total), np.nan, total)[:, None])
 
     def to_table(self) -> pa.Table:
@@ -115,7 +115,7 @@ class Predictions:
         return pl.from_arrow(self.to_table())
 
     def about(self) -> dict[str, str]:
-        """Return what the file's metadata must tell beside the table."""
+        """Return the metadata of the file."""
         return {
             "model": self.model,
             "scores": self.score_kind,
@@ -142,28 +142,28 @@ def predictions_file_name(model: str) -> str:
 
 
 def check_same_classes(labels: Labels, predictions: Predictions) -> None:
-    """Refuse predictions over another class list than the labels'.
+    """Check that predictions have the class list of the labels.
 
     Raises
     ------
     MatchError
-        If the number of classes or the hashes of the class lists differ, where both are known.
+        If the numbers of classes or the hashes of the class lists are known and differ.
     """
     check_class_list(predictions, labels.n_classes, labels.class_hash, labels.name or "the labels")
 
 
 def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, name: str) -> None:
-    """Refuse predictions over another class list than this one, which messages call that of `name`.
+    """Check that predictions have this class list, which messages attribute to `name`.
 
     Raises
     ------
     MatchError
-        If the number of classes or the hashes differ, where both are known.
+        If the numbers of classes or the hashes are known and differ.
     """
     theirs = predictions.n_classes
     if n_classes and theirs and n_classes != theirs:
         raise MatchError(
-            f"{predictions.model} predicts another number of classes than {name}.",
+            f"{predictions.model} has another number of classes than {name}.",
             where=predictions.source or None,
             got=f"{theirs:,} classes",
             allowed=f"{n_classes:,} classes",
@@ -171,7 +171,7 @@ def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, 
         )
     if class_hash and predictions.class_hash and class_hash != predictions.class_hash:
         raise MatchError(
-            f"{predictions.model} predicts over another class list than {name}.",
+            f"{predictions.model} has another class list than {name}.",
             where=predictions.source or None,
             got=f"class list {predictions.class_hash}",
             allowed=f"class list {class_hash}",
@@ -180,7 +180,7 @@ def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, 
 
 
 def predictions_from_table(table: pa.Table, *, model: str, source: str = "") -> Predictions:
-    """Read a checked predictions table, with what its metadata tells."""
+    """Return predictions from a checked table with its metadata."""
     about = metadata(table)
     _check_no_null_items(table, source or model)
     classes = list_matrix(table["classes"], -1) if "classes" in table.column_names else None
@@ -208,10 +208,10 @@ def _check_predictions(p: Predictions) -> None:
     where = p.source or p.model
     if not p.model.strip() or not p.model.isprintable():
         raise InputError(
-            "A model is called by a text of one line that can be printed.",
+            "The name of a model is not one line of printable text.",
             where=p.source or None,
             got=repr(p.model),
-            do="give the model another name",
+            do="rename the model",
         )
     if p.classes is None and p.scores is None:
         raise InputError("Predictions need classes, scores or both.", where=where)
@@ -220,7 +220,7 @@ def _check_predictions(p: Predictions) -> None:
         array = getattr(p, name)
         if array is not None and len(array) != len(p):
             raise InputError(
-                f"There are not as many rows of {name} as images.",
+                f"The number of rows of {name} differs from the number of images.",
                 where=where,
                 got=f"{len(array):,}",
                 allowed=f"{len(p):,}",
@@ -230,18 +230,18 @@ def _check_predictions(p: Predictions) -> None:
         _check_top(p.classes, p, where)
     elif p.n_classes and p.scores is not None and p.scores.shape[1] != p.n_classes:
         raise InputError(
-            "The scores have another number of classes than the class list.",
+            "The scores and the class list have different numbers of classes.",
             where=where,
             got=f"{p.scores.shape[1]:,} columns",
             allowed=f"{p.n_classes:,}",
-            do="give the class list that the model predicts over, with --classes",
+            do="pass the class list of the model with --classes",
         )
     if p.scores is not None:
         _check_scores(p.scores, p.classes, p, where)
 
 
 def _compact(classes: Ints) -> Ints:
-    # By rank, since metrics look at all best classes, then at all second ones; 16 bits halve what they read.
+    # By rank, because metrics read all top classes, then all second ones; 16 bits halve the memory read.
     fits = classes.size == 0 or (classes.min() >= -1 and classes.max() < 2**15)
     return np.asfortranarray(classes, dtype=np.int16 if fits else np.int32)
 
@@ -249,11 +249,11 @@ def _compact(classes: Ints) -> Ints:
 def _check_top(classes: Ints, p: Predictions, where: str) -> None:
     if classes.ndim != 2 or classes.shape[1] == 0:
         raise InputError(
-            "Predicted classes are one row an image, best first.", where=where, got=f"shape {classes.shape}"
+            "Predicted classes are not one row per image.", where=where, got=f"shape {classes.shape}"
         )
     _check_twice(classes, p, where)
     if classes.size and classes.min() >= 0 and (not p.n_classes or classes.max() < p.n_classes):
-        return  # The usual case in two passes; what follows takes ten.
+        return  # The usual case, in two passes; the rest takes ten.
     filled = classes >= 0
     if (classes < -1).any() or (filled[:, 1:] & ~filled[:, :-1]).any():
         row = int(np.flatnonzero((classes < -1).any(1) | (filled[:, 1:] & ~filled[:, :-1]).any(1))[0])
@@ -261,7 +261,7 @@ def _check_top(classes: Ints, p: Predictions, where: str) -> None:
             "A class is out of range.",
             where=f"{where}, image {p.image_id[row]}",
             got=classes[row].tolist(),
-            allowed="0 and up; -1 only after the last class of a short list",
+            allowed="0 or more; -1 only after the last class of a short list",
         )
     if p.n_classes:
         rows, _ = np.nonzero(filled)
@@ -269,7 +269,8 @@ def _check_top(classes: Ints, p: Predictions, where: str) -> None:
 
 
 def _check_twice(classes: Ints, p: Predictions, where: str) -> None:
-    # Column by column: ten comparisons of 50,000 for the usual five places, where sorting takes thirty times.
+    # Column by column: ten comparisons of 50,000 for the usual five places; sorting takes thirty times as
+    # long.
     for place, later in itertools.combinations(classes.T, 2):
         twice = (place == later) & (place >= 0)
         if twice.any():
@@ -285,7 +286,7 @@ def _check_twice(classes: Ints, p: Predictions, where: str) -> None:
 def _check_scores(scores: AnyFloats, classes: Ints | None, p: Predictions, where: str) -> None:
     if classes is not None and scores.shape != classes.shape:
         raise InputError(
-            "There are not as many scores as predicted classes.",
+            "Scores and predicted classes differ in shape.",
             where=where,
             got=f"shape {scores.shape}",
             allowed=f"shape {classes.shape}",
@@ -298,7 +299,7 @@ def _check_scores(scores: AnyFloats, classes: Ints | None, p: Predictions, where
             got=f"classes {classes[row].tolist()} with scores {scores[row].tolist()}",
             allowed="best first",
         )
-    # The sum is NaN when any score is, at a fifth of isnan's memory traffic; inf - inf is sorted out below.
+    # The sum is NaN if any score is, with a fifth of isnan's memory traffic; inf - inf is handled below.
     with np.errstate(invalid="ignore", over="ignore"):
         suspicious = not np.isfinite(scores.sum(dtype=np.float64))
     if not suspicious:
@@ -327,9 +328,9 @@ def _list_column(values: npt.NDArray[Any], *, drop: Bools | None = None) -> pa.A
 
 
 def list_matrix(column: pa.ChunkedArray | pa.Array, fill: float) -> npt.NDArray[Any]:
-    """Return a column of lists as a matrix, shape (n, longest); short lists are filled up with `fill`.
+    """Return a column of lists as a matrix, shape (n, longest); short lists are padded with `fill`.
 
-    Lists of one length come back without a copy.
+    Lists of equal lengths are not copied.
     """
     column = one_chunk(column) if isinstance(column, pa.ChunkedArray) else column
     flat = column.flatten().to_numpy(zero_copy_only=False)

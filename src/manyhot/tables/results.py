@@ -1,4 +1,4 @@
-"""Results as other stages read them: the numbers, and what goes with them."""
+"""Results of models, with pairs, samples and models, for other stages."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from manyhot.errors import InputError
 from manyhot.tables.schemas import check, metadata, read, schema
 
 End = tuple[str, str, str]
-"""A place that models have values at: data set, metric and slice."""
+"""One end of a comparison: data set, metric and slice."""
 
 
 class ModelValue(NamedTuple):
-    """A number of a model, with its interval and its n."""
+    """The value of a model, with its interval and its n."""
 
     value: float
     lo: float | None
@@ -37,27 +37,27 @@ _MODELS = {
     "samples": ("model",),
     "models": ("model",),
 }
-"""The columns that name models."""
+"""The columns with the names of models."""
 
 _BESIDE = ("pairs", "samples", "models")
 
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """Numbers of models on data sets, and what is known beside them.
+    """Results of models on data sets, with related tables.
 
     Attributes
     ----------
     table : pyarrow.Table
         The results table.
     pairs : pyarrow.Table
-        Compared pairs of models; empty where none were.
+        Compared pairs of models; empty if there are none.
     samples : pyarrow.Table
-        Resampled values, from which intervals of comparisons are made; empty where there are none.
+        Resampled values, for intervals of comparisons; empty if there are none.
     models : pyarrow.Table
-        What is known about the models; empty where nothing is.
+        Properties of the models; empty if unknown.
     name : str
-        What they are called in messages.
+        The name of the results in messages.
     """
 
     table: pa.Table
@@ -73,7 +73,7 @@ class Results:
                 "A number of images is negative.",
                 where=self.name or None,
                 got=pc.min(self.table["n"]).as_py(),
-                allowed="0 and up",
+                allowed="0 or more",
             )
         for kind in _BESIDE:
             object.__setattr__(self, kind, check(getattr(self, kind), kind, where=self.name or None))
@@ -87,62 +87,62 @@ class Results:
 
     @property
     def datasets(self) -> list[str]:
-        """The names of the data sets, in their order."""
+        """The names of the data sets, in order of appearance."""
         names: list[str] = self.table["dataset"].unique().to_pylist()
         return names
 
     def without(self, patterns: Sequence[str]) -> Results:
-        """Return the results without the models whose names fit one of the patterns, such as ``fv_*``.
+        """Return the results without the models whose names match one of the patterns, such as ``fv_*``.
 
         Raises
         ------
         InputError
-            If a pattern fits no model.
+            If a pattern matches no model.
         """
         names = self.table["model"].unique().to_pylist()
         fitting = {
             p: fnmatch.filter(names, p) for p in ([patterns] if isinstance(patterns, str) else patterns)
         }
-        for pattern, found in fitting.items():
-            if not found:
-                raise InputError("No model fits a pattern.", where=self.name or None, got=pattern)
+        for pattern, models in fitting.items():
+            if not models:
+                raise InputError("A pattern matches no model.", where=self.name or None, got=pattern)
         if not fitting:
             return self
-        out = pa.array({m for found in fitting.values() for m in found}, pa.string())
-        kept = {}
+        out = pa.array({m for models in fitting.values() for m in models}, pa.string())
+        remaining = {}
         for kind, columns in _MODELS.items():
             table = getattr(self, kind)
             for column in columns:
                 table = table.filter(pc.invert(pc.is_in(table[column], out)))
-            kept[kind] = table
-        return replace(self, **kept)
+            remaining[kind] = table
+        return replace(self, **remaining)
 
     @cached_property
     def values_at(self) -> dict[End, dict[str, ModelValue]]:
-        """The number of each model, by data set, metric and slice."""
-        found: dict[End, dict[str, ModelValue]] = {}
+        """The value of each model, by data set, metric and slice."""
+        values: dict[End, dict[str, ModelValue]] = {}
         models = self.table["model"].to_pylist()
         rows = map(ModelValue, *_lists(self.table, ModelValue._fields))
         for end, model, number in zip(_ends(self.table), models, rows, strict=True):
-            at = found.setdefault(end, {})
+            at = values.setdefault(end, {})
             if model in at:
                 raise InputError(
-                    "The results hold a number twice.",
+                    "The results hold a value twice.",
                     where=self.name or None,
                     got=", ".join((*end, model)),
                     allowed="one row for each data set, model, metric and slice",
                 )
             at[model] = number
-        return found
+        return values
 
     @cached_property
     def sample_rows(self) -> dict[End, dict[str, int]]:
         """The row of each model in the samples table, by data set, metric and slice."""
-        found: dict[End, dict[str, int]] = {}
+        rows: dict[End, dict[str, int]] = {}
         models = self.samples["model"].to_pylist()
         for row, (end, model) in enumerate(zip(_ends(self.samples), models, strict=True)):
-            found.setdefault(end, {})[model] = row
-        return found
+            rows.setdefault(end, {})[model] = row
+        return rows
 
     @property
     def about(self) -> dict[str, str]:
@@ -161,31 +161,31 @@ def _lists(table: pa.Table, columns: tuple[str, ...]) -> list[list[Any]]:
 def read_folder(
     folder: str | os.PathLike[str], beside: Sequence[str]
 ) -> tuple[pa.Table, dict[str, pa.Table]]:
-    """Read ``results.parquet`` of a folder, and those tables beside it that there are.
+    """Read ``results.parquet`` of a folder, and the tables of `beside` that the folder has.
 
     Raises
     ------
     InputError
-        If there is no ``results.parquet``, or a file breaks its table.
+        If there is no ``results.parquet``, or a file does not have the schema of its table.
     """
     folder = Path(folder)
     if not (folder / "results.parquet").is_file():
         raise InputError(
             "The folder holds no results.",
             where=folder,
-            allowed="a folder with results.parquet, as manyhot evaluate and manyhot compare write it",
+            allowed="a folder with results.parquet, written by manyhot evaluate or manyhot compare",
         )
     results = read(folder / "results.parquet", "results")
-    found = {k: read(path, k) for k in beside if (path := folder / f"{k}.parquet").is_file()}
+    related = {k: read(path, k) for k in beside if (path := folder / f"{k}.parquet").is_file()}
     run = results_digest(results)
-    for name, table in found.items():
+    for name, table in related.items():
         if metadata(table).get("results", run) != run:
             raise InputError(
-                "The folder holds tables of two runs: one of them was interrupted, or two wrote at once.",
+                "The folder holds tables of two runs: one was interrupted, or two ran at the same time.",
                 where=folder / f"{name}.parquet",
-                do="run it again, into a folder of its own",
+                do="run it again with another folder",
             )
-    return results, found
+    return results, related
 
 
 def read_thresholds(folder: str | os.PathLike[str]) -> Results | None:
@@ -195,19 +195,19 @@ def read_thresholds(folder: str | os.PathLike[str]) -> Results | None:
 
 
 def results_digest(results: pa.Table) -> str:
-    """Return what tells the numbers of one run from those of another: 16 hexadecimal digits."""
-    told = hashlib.sha256()
+    """Return a hash of the values of a run: 16 hexadecimal digits."""
+    digest = hashlib.sha256()
     for column in results.columns:
         if pa.types.is_string(column.type):
-            told.update("\n".join(column.to_pylist()).encode())
+            digest.update("\n".join(column.to_pylist()).encode())
         else:
             values = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy()
-            # One NaN for all: they may differ in bits.
-            told.update(np.where(np.isnan(values), np.nan, values).tobytes())
-    return told.hexdigest()[:16]
+            # NaNs may differ in bits.
+            digest.update(np.where(np.isnan(values), np.nan, values).tobytes())
+    return digest.hexdigest()[:16]
 
 
 def read_results_folder(folder: str | os.PathLike[str]) -> Results:
-    """Read the results of a folder, and pairs, samples and models beside them; raises as `read_folder`."""
+    """Read the results of a folder with its pairs, samples and models; raises the errors of `read_folder`."""
     table, beside = read_folder(folder, _BESIDE)
     return Results(table, name=str(folder), **beside)

@@ -1,4 +1,4 @@
-"""How a table is checked, read and written."""
+"""Checking, reading and writing tables."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 """A row of a table by its columns, such as `pyarrow.Table.to_pylist` returns."""
 
 ID_COLUMNS = ("image_id", "rater_id", "expert_id", "key", "model")
-"""Columns of names, none of which is blank."""
+"""Columns of names, which are not blank."""
 
 
 def schema(name: str) -> pa.Schema:
@@ -39,8 +39,8 @@ def check(table: pa.Table, name: str, *, where: object = None) -> pa.Table:
     Raises
     ------
     InputError
-        If a required column is missing, a column is unknown, has another type, or holds nulls or values
-        that it may not hold.
+        If a required column is missing, or a column is unknown, has another type, or holds nulls or values
+        that are not allowed.
     """
     columns = {c.name: c for c in _columns(name)}
     _check_names(table, name, columns, where)
@@ -62,16 +62,16 @@ def write(
     inputs: Mapping[str, str] | None = None,
     about: Mapping[str, str] | None = None,
 ) -> Path:
-    """Check a table and write it to one Parquet file, all or nothing.
+    """Check a table and write it to one Parquet file, atomically.
 
     Parameters
     ----------
     table : pyarrow.Table
     path : path-like
     name : str
-        Which table it is.
+        The name of the table.
     call : str
-        The call that made it.
+        The call that made the table.
     inputs : Mapping of str to str
         The sha256 of each input file, by name.
     about : Mapping of str to str
@@ -92,9 +92,9 @@ def write_stream(
     inputs: Mapping[str, str] | None = None,
     about: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a table that comes in pieces, one of which is in memory at a time; else as `write` does.
+    """Write a table in pieces, one of which is in memory at a time; otherwise like `write`.
 
-    Empty pieces add nothing; all others have the same columns.
+    Empty pieces are ignored; all others have the same columns.
     """
     writer: pq.ParquetWriter | None = None
     with atomic_write(path) as part:
@@ -114,7 +114,7 @@ def write_stream(
 def _about(
     name: str, call: str, inputs: Mapping[str, str] | None, about: Mapping[str, str] | None
 ) -> dict[str, str]:
-    told = {
+    content = {
         "table": name,
         "schema": str(SCHEMA_VERSION),
         "version": __version__,
@@ -122,8 +122,8 @@ def _about(
         "inputs": json.dumps(dict(inputs or {}), sort_keys=True),
         **(about or {}),
     }
-    # A command may name files that are not UTF-8, which metadata cannot hold.
-    return {f"manyhot.{k}": v.encode("utf-8", "backslashreplace").decode() for k, v in told.items()}
+    # A command may contain names of files that are not UTF-8, which metadata cannot hold.
+    return {f"manyhot.{k}": v.encode("utf-8", "backslashreplace").decode() for k, v in content.items()}
 
 
 def read(path: str | os.PathLike[str], name: str) -> pa.Table:
@@ -132,12 +132,12 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
     Raises
     ------
     InputError
-        If the file is no Parquet file, is truncated, holds another table or was written by a later schema.
+        If the file is not a Parquet file, is truncated, holds another table or has a later schema.
     """
     if Path(path).is_dir():
         raise InputError("This is a folder, not a file.", where=path)
     try:
-        # Without partitioning: a folder called a=1 is no column.
+        # Without partitioning: a folder named a=1 is not a column.
         table = pq.read_table(path, partitioning=None)
         about = metadata(table)
     except FileNotFoundError as error:
@@ -173,22 +173,22 @@ def metadata(table: pa.Table | pa.Schema) -> dict[str, str]:
 
 
 def metadata_number(about: Mapping[str, str], key: str, where: object) -> int:
-    """Return a whole number that a table's metadata tell, 0 where they do not.
+    """Return an integer of a table's metadata, 0 if it is missing.
 
     Raises
     ------
     InputError
-        They tell something else.
+        If the value is not an integer.
     """
-    told = about.get(key, "0")
-    if not (told.isascii() and told.isdigit() and len(told) < 10):
+    text = about.get(key, "0")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
         raise InputError(
-            f"The metadata of the file tells a {key!r} that is no number.",
+            f"The metadata of the file has a {key!r} that is not a number.",
             where=where,
-            got=repr(told),
+            got=repr(text),
             do="make or fetch it again",
         )
-    return int(told)
+    return int(text)
 
 
 def _columns(name: str) -> tuple[Column, ...]:
@@ -217,7 +217,9 @@ def _check_names(table: pa.Table, name: str, columns: Mapping[str, Column], wher
         )
     if len(set(table.column_names)) < len(table.column_names):
         raise InputError(
-            f"The {name} table has two columns of one name.", where=where, got=", ".join(table.column_names)
+            f"The {name} table has two columns with the same name.",
+            where=where,
+            got=", ".join(table.column_names),
         )
 
 
@@ -251,11 +253,11 @@ def _checked(values: pa.ChunkedArray, column: Column, name: str, where: object) 
 
 
 def _check_conversion(actual: pa.DataType, column: Column, name: str, where: object) -> None:
-    """Refuse what Arrow would convert and nobody means.
+    """Raise an error for conversions by Arrow that are not intended.
 
-    True is no class 1; 1.0 is not the rater that another table calls 1; and a whole number or a time
-    without zone says a time only to who knows the unit or the zone: seconds of 2021, read as microseconds,
-    are half past midnight on 1 January 1970.
+    True is not class 1, and 1.0 is not the rater 1 of another table. An integer or a time without zone is not
+    a time if the unit or the zone is unknown: seconds of 2021, read as microseconds, are half past midnight
+    on 1 January 1970.
     """
     kind = column.type
     if pa.types.is_dictionary(actual):
@@ -267,9 +269,9 @@ def _check_conversion(actual: pa.DataType, column: Column, name: str, where: obj
             return
         do = "write times with their zone, such as 2021-03-09T22:16:08Z"
     elif pa.types.is_integer(kind) and pa.types.is_boolean(actual):
-        do = "write whole numbers"
+        do = "write integers"
     elif column.name in ID_COLUMNS and (pa.types.is_floating(actual) or pa.types.is_nested(actual)):
-        do = "write texts or whole numbers"
+        do = "write texts or integers"
     if do is not None:
         raise InputError(
             f"The column {column.name!r} of the {name} table has another type.",
@@ -296,7 +298,7 @@ def _check_values(values: pa.ChunkedArray, column: Column, name: str, where: obj
     strange = pc.unique(flat.filter(pc.invert(pc.is_in(flat, pa.array(column.values)))))
     if len(strange):
         raise InputError(
-            f"The column {column.name!r} of the {name} table holds a value that does not exist.",
+            f"The column {column.name!r} of the {name} table holds a value that is not allowed.",
             where=where,
             got=strange[0],
             allowed=", ".join(column.values),

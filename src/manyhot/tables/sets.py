@@ -1,4 +1,4 @@
-"""Labels tables to arrays: label sets, and the states of images and classes."""
+"""Label sets and states of classes as arrays, from labels tables and objects."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from manyhot.tables import STATES, Images, Labels, Objects, one_chunk
 
 
 def label_sets(labels: Labels) -> LabelSets:
-    """Return the label sets of a labels table as arrays, row for row."""
+    """Return the label sets of a labels table as arrays, row by row."""
     lists = one_chunk(labels.table["classes"])
     states = one_chunk(labels.table["state"]).flatten()
-    # NOT_ASKED is 0, so the states no, unclear, yes count from 1.
+    # NOT_ASKED is 0, so the states no, unclear and yes start at 1.
     state = pc.index_in(states, pa.array(STATES)).to_numpy(zero_copy_only=False).astype(np.uint8) + 1
     return LabelSets(
         labels.n_classes,
@@ -36,22 +36,22 @@ def label_sets(labels: Labels) -> LabelSets:
 
 
 def probabilities(labels: Labels) -> Floats32 | None:
-    """Return the probability of each class of each image, one after another, shape (m,); None without any.
+    """Return the probabilities of all classes of all images, shape (m,); None without any.
 
-    NaN where an image, or a class of it, has none.
+    NaN if an image, or a class of it, has no probability.
     """
     if "p" not in labels.table.column_names:
         return None
     p = one_chunk(labels.table["p"])
     lengths = pc.list_value_length(labels.table["classes"]).to_numpy()
-    known = np.repeat(p.is_valid().to_numpy(zero_copy_only=False), lengths)
-    values = np.full(len(known), np.nan, np.float32)
-    values[known] = p.flatten().to_numpy(zero_copy_only=False)
+    has_p = np.repeat(p.is_valid().to_numpy(zero_copy_only=False), lengths)
+    values = np.full(len(has_p), np.nan, np.float32)
+    values[has_p] = p.flatten().to_numpy(zero_copy_only=False)
     return values
 
 
 def original_labels(labels: Labels) -> npt.NDArray[np.int32]:
-    """Return the original label of each image, `NO_LABEL` where unknown, shape (n,)."""
+    """Return the original label of each image, shape (n,); `NO_LABEL` if unknown."""
     if "label" not in labels.table.column_names:
         return np.full(len(labels), NO_LABEL, np.int32)
     filled = pc.fill_null(labels.table["label"], NO_LABEL)
@@ -60,7 +60,7 @@ def original_labels(labels: Labels) -> npt.NDArray[np.int32]:
 
 
 def single_labels(images: Images, n_classes: int, class_hash: str = "") -> Labels:
-    """Return the original labels of images alone, as label sets that nobody rated.
+    """Return the original labels of images as label sets that are not rated.
 
     Raises
     ------
@@ -89,9 +89,9 @@ def single_labels(images: Images, n_classes: int, class_hash: str = "") -> Label
 
 
 def at_threshold(labels: Labels, threshold: float) -> Labels:
-    """Return the labels with the classes of at least this probability as their sets.
+    """Return the labels with the classes of at least this probability as label sets.
 
-    A class without a probability keeps its state.
+    The state of a class without a probability is unchanged.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def at_threshold(labels: Labels, threshold: float) -> Labels:
     values = probabilities(labels)
     if values is None:
         raise InputError(
-            "These labels have no probabilities to take a threshold of.",
+            "The labels have no probabilities for a threshold.",
             where=labels.name or None,
             allowed="a labels table with the column 'p'",
         )
@@ -116,7 +116,7 @@ def at_threshold(labels: Labels, threshold: float) -> Labels:
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """What is known about images and classes.
+    """The states of classes on images.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class States:
     classes: ClassList
 
     def of(self, images: pa.Array) -> States:
-        """Return what is known of some of the images."""
+        """Return the states on the selected images."""
         there = pc.is_in(self.image_id, images)
         return replace(
             self,
@@ -141,17 +141,17 @@ class States:
 
     @cached_property
     def splits(self) -> npt.NDArray[np.int64]:
-        """How many images are in each of the four splits of each pair, shape (4, C, C): main, companion."""
-        # BLAS multiplies floats; below 2^24 images they are exact.
-        known = [(self.state == value).astype(np.float32) for value in (YES, NO)]
-        return np.rint([one.T @ other for one in known for other in known]).astype(np.int64)
+        """Number of images in each of the four splits of each (main, companion) pair, shape (4, C, C)."""
+        # BLAS multiplies floats, which are exact below 2^24 images.
+        flags = [(self.state == value).astype(np.float32) for value in (YES, NO)]
+        return np.rint([one.T @ other for one in flags for other in flags]).astype(np.int64)
 
 
 def states_of_labels(labels: Labels, classes: ClassList) -> States:
-    """Return what label sets say.
+    """Return the states by label sets.
 
-    A class that an image was not asked about is not known where the noes are recorded, else absent. Of images
-    that are not usable nothing is known.
+    The state of a class that was not asked about is unknown if the labels record no answers, otherwise no.
+    All states of unusable images are unknown.
     """
     sets = label_sets(labels)
     state = np.full((len(sets), len(classes)), NOT_ASKED if sets.asked_known else NO, np.uint8)
@@ -161,9 +161,9 @@ def states_of_labels(labels: Labels, classes: ClassList) -> States:
 
 
 def states_of_objects(objects: Objects, classes: ClassList) -> States:
-    """Return what objects say: a class is there if an object of it is.
+    """Return the states by objects: a class has state yes if the image has an object of it.
 
-    It is unclear if all of them are to be ignored, or have no box in the image.
+    It is unclear if all objects of the class are ignored, or have no box in the image.
     """
     images = objects.images
     state = np.full((len(images), len(classes)), NO, np.uint8)
@@ -177,6 +177,6 @@ def states_of_objects(objects: Objects, classes: ClassList) -> States:
 
 
 def boxes_that_fit(objects: Objects) -> Bools:
-    """Return whether anything of each box is in the image, shape (n,)."""
-    boxes = np.clip(objects.boxes, 0, 1)  # NaN stays, and compares as false
+    """Return whether any part of each box is in the image, shape (n,)."""
+    boxes = np.clip(objects.boxes, 0, 1)  # comparisons with NaN are false
     return np.asarray((boxes[:, :2] < boxes[:, 2:]).all(1))

@@ -1,4 +1,4 @@
-"""Predictions that cannot be judged with the others: of several files these are skipped, and named."""
+"""Prediction files that are skipped, with the reasons: unreadable, or not matching the data."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _Fitted = TypeVar("_Fitted")
 
 @dataclass
 class SkippedFiles:
-    """Files of predictions that cannot be read, or do not fit what they are judged on.
+    """Prediction files that cannot be read, or do not match the data.
 
-    Of several files each of these is skipped with its reason. One file alone ends in its error, and so does
-    the first where none is left.
+    Among several files, each of these is skipped with its reason. For a single file, the error is raised; if
+    no file remains, the first error is raised.
 
     Attributes
     ----------
     n_files : int
-        Files that are given.
+        Number of all files.
     errors : dict of str to InputError
-        Why a file is skipped, in the order in which that was noticed.
+        The reason for each skipped file, in order of occurrence.
     """
 
     n_files: int = 1
@@ -33,23 +33,23 @@ class SkippedFiles:
     _noted: int = 0
 
     def skip(self, name: str, error: InputError) -> None:
-        """Leave out a file, or raise the error where it is the only one."""
+        """Skip a file, or raise the error if it is the only one."""
         if self.n_files < 2:
             raise error
         self.errors.setdefault(name, error)
 
     def check_left(self, n: int) -> None:
-        """Raise the first error where no file is left."""
+        """Raise the first error if no file is left."""
         if not n and self.errors:
             raise next(iter(self.errors.values()))
 
     def reading(self, files: Iterable[Path], read: Callable[[Path], Predictions]) -> Iterator[Predictions]:
-        """Yield the predictions of files, one after another, but for those that are skipped.
+        """Yield the predictions of files, one at a time, without skipped ones.
 
         Raises
         ------
         InputError
-            None can be read.
+            If no file can be read.
         """
         n = 0
         for file in files:
@@ -69,13 +69,13 @@ class SkippedFiles:
         return [file for file in files if str(file) not in self.errors]
 
     def new(self) -> list[tuple[str, str]]:
-        """Return each file that was skipped since this was asked last, and why, as a note says it."""
+        """Return the files skipped since the last call, each with the text of its note."""
         since = list(self.errors.items())[self._noted :]
         self._noted += len(since)
         return [(name, f"skipped: {error.in_a_line(name)}") for name, error in since]
 
     def notes(self, dataset: str = "") -> list[str]:
-        """Return what `new` does as notes of a data set."""
+        """Return the result of `new` as notes of a data set."""
         return [": ".join(filter(None, (dataset, name, text))) for name, text in self.new()]
 
 
@@ -84,22 +84,22 @@ def fitting_models(
     fit: Callable[[Predictions], _Fitted],
     misfits: SkippedFiles | None = None,
 ) -> Iterator[tuple[Predictions, _Fitted]]:
-    """Yield models with what `fit` returns of each, but for those that it refuses.
+    """Yield models with the results of `fit`, without models for which it raises an error.
 
     Parameters
     ----------
     predictions : iterable of Predictions
     fit : callable
-        Raises an `InputError` where a model does not fit.
-    misfits : Misfits, optional
-        Where these are skipped; without it the first ends in its error.
+        Raises an `InputError` if a model does not match the data.
+    misfits : SkippedFiles, optional
+        Collects skipped models; without it, the first error is raised.
 
     Raises
     ------
     InputError
-        None fits.
+        If no model matches.
     MatchError
-        Two models have the same name: which of them is meant nobody can say.
+        If two models have the same name, which is ambiguous.
     """
     misfits, names = misfits or SkippedFiles(), set[str]()
     for model in predictions:
@@ -115,11 +115,12 @@ def fitting_models(
 
 
 def check_other_name(predictions: Predictions, names: Collection[str]) -> None:
-    """Refuse a second model of the same name.
+    """Check that a model has another name than earlier ones.
 
     Raises
     ------
     MatchError
+        If the name is among `names`.
     """
     if predictions.model in names:
         raise MatchError(

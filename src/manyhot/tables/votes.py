@@ -1,4 +1,4 @@
-"""Votes and golden answers: tables of which each text is kept once, and each vote as three numbers."""
+"""Votes and golden answers as arrays: each text is stored once, and each vote as three numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Bools
 from manyhot.errors import MatchError
 from manyhot.tables.align import check_range, examples, one_chunk
-from manyhot.tables.labels import Images, told_classes
+from manyhot.tables.labels import Images, class_list_in_metadata
 from manyhot.tables.schemas import check, metadata, write
 
 _REQUIRED = ("image_id", "class_id", "rater_id", "answer")
@@ -25,7 +25,7 @@ _REQUIRED = ("image_id", "class_id", "rater_id", "answer")
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """Decisions on questions, made with the answers of others in view: votes of round 1 and later.
+    """Refinement: decisions on questions, made with the other raters' answers in view; votes of later rounds.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Refined:
     answer : ndarray of int8, shape (d,)
         The last decision on each: 0 no, 1 maybe, 2 yes.
     rows : pyarrow.Table
-        All decisions, as the votes table has them.
+        All decisions, as rows of the votes table.
     """
 
     question: npt.NDArray[np.int32]
@@ -56,19 +56,20 @@ class Votes:
         The image and the class of each question.
     rater_id : pyarrow.Array of string, shape (R,)
     question, rater : ndarray of int32, shape (m,)
-        Which question each of m votes answers, and whose it is.
+        The question and the rater of each of m votes.
     answer : ndarray of int8, shape (m,)
         0 no, 1 maybe, 2 yes.
     n_classes : int
     class_hash : str
-        The hash of the class list; empty where unknown.
+        The hash of the class list; empty if unknown.
     name : str
     more : pyarrow.Table, optional
-        The optional columns of the votes table, one row a vote.
+        The optional columns of the votes table, one row per vote.
     left_out : tuple of str
-        What the file holds beside these votes.
+        Other content of the file.
     refined : Refined, optional
-        Decisions where raters disagreed. They are not among the votes: who decides has seen these.
+        Decisions on questions with disagreement. They are not votes, because they were made with the votes in
+        view.
     """
 
     image_id: pa.Array
@@ -97,12 +98,12 @@ class Votes:
 
     @property
     def n_questions(self) -> int:
-        """Q."""
+        """Number of questions Q."""
         return len(self.class_id)
 
     @property
     def n_raters(self) -> int:
-        """R."""
+        """Number of raters R."""
         return len(self.rater_id)
 
     @cached_property
@@ -112,7 +113,7 @@ class Votes:
 
     @cached_property
     def image(self) -> npt.NDArray[np.int32]:
-        """Which of `images` each question is about, shape (Q,)."""
+        """The position of each question's image in `images`, shape (Q,)."""
         return np.asarray(self._encoded.indices.to_numpy(), np.int32)
 
     @cached_property
@@ -120,7 +121,7 @@ class Votes:
         return pc.dictionary_encode(self.image_id)
 
     def to_table(self) -> pa.Table:
-        """Return the votes table, decisions last."""
+        """Return the votes table, with decisions last."""
         columns = {
             "image_id": self.image_id.take(pa.array(self.question)),
             "class_id": pa.array(self.class_id[self.question]),
@@ -134,32 +135,32 @@ class Votes:
         return pa.concat_tables([table, self.refined.rows.select(table.column_names).cast(table.schema)])
 
     def with_refined(self) -> Votes:
-        """Return the votes with decisions among them: each is one more answer, or a rater's last one."""
+        """Return the votes including decisions, each as an additional answer, or as a rater's last answer."""
         if self.refined is None:
             return self
         whole = _encode(self.to_table(), "rater_id", self.name, self.n_classes, self.class_hash)
         return _last_answers(replace(whole, left_out=self.left_out), "rater")
 
     def about(self) -> dict[str, str]:
-        """Return what the file's metadata must tell beside the table."""
+        """Return the metadata of the file."""
         return {"n_classes": str(self.n_classes), "classes": self.class_hash, "name": self.name}
 
     def check_known(self, images: Images) -> None:
-        """Refuse votes on images that are not in an images table, or whose labels are of other classes.
+        """Check that the images of votes are in an images table with the same class list.
 
         Raises
         ------
         MatchError
-            There are some.
+            If an image is missing, or the labels have another class list.
         """
         theirs = metadata(images.table).get("classes", "")
         if images.label is not None and self.class_hash and theirs and theirs != self.class_hash:
             raise MatchError(
-                "The images' labels are of another class list than the votes.",
+                "The images' labels and the votes have different class lists.",
                 where=images.name or "images",
                 got=f"class list {theirs}",
                 allowed=f"class list {self.class_hash}",
-                do="give images and votes over the same class list",
+                do="pass images and votes with the same class list",
             )
         strange = self.images.filter(pc.invert(pc.is_in(self.images, images.image_id)))
         if len(strange):
@@ -168,20 +169,20 @@ class Votes:
                 where=self.name or "votes",
                 got=f"{len(strange):,} of {len(self.images):,}, such as {examples(strange)}",
                 allowed=f"ids such as {examples(images.image_id)}",
-                do="give the images that the votes are on, or leave these votes out",
+                do="pass the images of the votes, or remove these votes",
             )
 
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """Questions whose truth experts told.
+    """Golden questions, whose truth are experts' answers.
 
     Attributes
     ----------
     experts : Votes
         The experts' answers; `rater_id` are the experts.
     raters : Votes, optional
-        Raters' answers to these questions, where they were asked apart; by default those among the votes.
+        Raters' answers to these questions, if they were asked separately; by default those among the votes.
     """
 
     experts: Votes
@@ -197,38 +198,37 @@ class Golden:
 
 
 def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Votes:
-    """Read a votes table, with what its metadata tells; the arguments stand in otherwise.
+    """Return votes from a table with its metadata; the arguments are the defaults.
 
-    Where a rater answers a question again, the last answer by `round` and `answered_at` counts. Answers of
-    round 1 and later, beside such of round 0, are decisions: `Votes.refined`.
+    If a rater answers a question again, the last answer by `round` and `answered_at` counts. If there are
+    answers of round 0, those of round 1 and later are decisions: `Votes.refined`.
 
     Raises
     ------
     InputError
-        The table is not one of votes, or a class is out of range.
+        If the table is not a votes table, or a class is out of range.
     MatchError
-        A rater answers a question twice, and nothing tells which answer is the later one; or the table is
-        over another class list than the given one.
+        If a rater answers a question twice, and it is unknown which answer is the later one; or if the table
+        has another class list than `class_hash`.
     """
-    told = metadata(table).get("name") or name
-    lists = told_classes(table, n_classes, class_hash, name)
-    votes = _encode(check(table, "votes", where=name), "rater_id", told, *lists)
+    own_name = metadata(table).get("name") or name
+    lists = class_list_in_metadata(table, n_classes, class_hash, name)
+    votes = _encode(check(table, "votes", where=name), "rater_id", own_name, *lists)
     return _last_answers(_without_decisions(votes), "rater")
 
 
 def golden_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Golden:
-    """Read a golden table, with what its metadata tells; the arguments stand in otherwise.
+    """Return golden answers from a table with its metadata; the arguments are the defaults.
 
     Raises
     ------
     InputError, MatchError
-        As `votes_from_table`.
+        As in `votes_from_table`.
     """
-    told = metadata(table).get("name") or name
-    lists = told_classes(table, n_classes, class_hash, name)
-    return Golden(
-        _last_answers(_encode(check(table, "golden", where=name), "expert_id", told, *lists), "expert")
-    )
+    own_name = metadata(table).get("name") or name
+    lists = class_list_in_metadata(table, n_classes, class_hash, name)
+    answers = _encode(check(table, "golden", where=name), "expert_id", own_name, *lists)
+    return Golden(_last_answers(answers, "expert"))
 
 
 def write_votes(
@@ -246,16 +246,16 @@ def write_golden(
 
 
 def find_questions(asked: Votes, among: Votes) -> npt.NDArray[np.int64]:
-    """Return the number that each question of `asked` has in `among`, shape (Q,); -1 where it has none."""
+    """Return the position of each question of `asked` in `among`, shape (Q,); -1 if it is not there."""
     image = pc.fill_null(pc.index_in(asked.images, among.images), -1).to_numpy().astype(np.int64)[asked.image]
     n = np.int64(max(asked.n_classes, among.n_classes, 1))
-    wanted, there = image * n + asked.class_id, among.image.astype(np.int64) * n + among.class_id
-    order = np.argsort(there, kind="stable")
-    at = np.searchsorted(there, wanted, sorter=order)
-    at = order[np.minimum(at, len(order) - 1)] if len(order) else np.zeros(len(wanted), np.int64)
-    found = (image >= 0) & (len(order) > 0)
-    found[found] = there[at[found]] == wanted[found]
-    return np.where(found, at, -1)
+    queries, keys = image * n + asked.class_id, among.image.astype(np.int64) * n + among.class_id
+    order = np.argsort(keys, kind="stable")
+    at = np.searchsorted(keys, queries, sorter=order)
+    at = order[np.minimum(at, len(order) - 1)] if len(order) else np.zeros(len(queries), np.int64)
+    there = (image >= 0) & (len(order) > 0)
+    there[there] = keys[at[there]] == queries[there]
+    return np.where(there, at, -1)
 
 
 def _encode(table: pa.Table, who: str, name: str, n_classes: int, class_hash: str) -> Votes:
@@ -264,14 +264,14 @@ def _encode(table: pa.Table, who: str, name: str, n_classes: int, class_hash: st
     class_id = one_chunk(table["class_id"]).to_numpy().astype(np.int64)
     check_range(class_id, np.arange(len(table)), one_chunk(table["image_id"]), n_classes, name)
     pairs = image * max(n_classes, 1) + class_id
-    known, question = np.unique(pairs, return_inverse=True)
-    # In one order whatever that of the rows is: sums of floats and drawn samples hang on it.
+    unique, question = np.unique(pairs, return_inverse=True)
+    # One order whatever the order of the rows, because sums of floats and drawn samples depend on it.
     order = np.lexsort((np.arange(len(table)), rater, question))
     extra = [n for n in table.column_names if n not in (*_REQUIRED, who)]
     answer = pc.index_in(one_chunk(table["answer"]), pa.array(ANSWERS)).to_numpy().astype(np.int8)
     return Votes(
-        images.take(pa.array(known // max(n_classes, 1))),
-        (known % max(n_classes, 1)).astype(np.int32),
+        images.take(pa.array(unique // max(n_classes, 1))),
+        (unique % max(n_classes, 1)).astype(np.int32),
         raters,
         question[order].astype(np.int32),
         rater[order].astype(np.int32),
@@ -284,7 +284,7 @@ def _encode(table: pa.Table, who: str, name: str, n_classes: int, class_hash: st
 
 
 def _without_decisions(votes: Votes) -> Votes:
-    """Take answers of later rounds out of the votes, where there are others."""
+    """Return the votes without answers of later rounds, which become decisions, if there are others."""
     if votes.more is None or "round" not in votes.more.column_names:
         return votes
     late = pc.fill_null(pc.greater(votes.more["round"], 0), False).to_numpy()
@@ -295,30 +295,30 @@ def _without_decisions(votes: Votes) -> Votes:
     order = rows[np.lexsort(keys)]
     last = order[np.append(np.diff(votes.question[order]) > 0, True)]
     refined = Refined(votes.question[last], votes.answer[last], votes.to_table().take(pa.array(rows)))
-    kept = np.flatnonzero(~late)
-    known, rater = np.unique(votes.rater[kept], return_inverse=True)
+    early = np.flatnonzero(~late)
+    raters, rater = np.unique(votes.rater[early], return_inverse=True)
     return replace(
         votes,
-        rater_id=votes.rater_id.take(pa.array(known)),
-        question=votes.question[kept],
+        rater_id=votes.rater_id.take(pa.array(raters)),
+        question=votes.question[early],
         rater=rater.astype(np.int32),
-        answer=votes.answer[kept],
-        more=votes.more.take(pa.array(kept)),
+        answer=votes.answer[early],
+        more=votes.more.take(pa.array(early)),
         refined=refined,
     )
 
 
 def _numbered(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int64]]:
-    """Return the distinct texts of a column in their order, and which of them each row is."""
-    found = pc.dictionary_encode(one_chunk(column))
-    order = pc.sort_indices(found.dictionary)
+    """Return the sorted distinct texts of a column, and the position of each row's text among them."""
+    encoded = pc.dictionary_encode(one_chunk(column))
+    order = pc.sort_indices(encoded.dictionary)
     place = np.empty(len(order), np.int64)
     place[order.to_numpy()] = np.arange(len(order))
-    return found.dictionary.take(order), place[found.indices.to_numpy()]
+    return encoded.dictionary.take(order), place[encoded.indices.to_numpy()]
 
 
 def _last_answers(votes: Votes, who: str) -> Votes:
-    """Return the votes without those that the same rater changed later."""
+    """Return the votes without those that their rater changed later."""
     cells = votes.question.astype(np.int64) * votes.n_raters + votes.rater
     ordered = np.sort(cells)
     if not (ordered[1:] == ordered[:-1]).any():
@@ -326,16 +326,16 @@ def _last_answers(votes: Votes, who: str) -> Votes:
     times = _times(votes)
     order = np.lexsort((*reversed([when for when, _ in times]), cells))
     same = cells[order][1:] == cells[order][:-1]
-    unclear = same & ~_told_apart(times, order)
+    unclear = same & ~_is_later(times, order)
     if unclear.any():
         raise _twice(votes, who, int(order[np.argmax(unclear)]), int(np.count_nonzero(unclear)), bool(times))
-    kept = np.sort(order[np.append(~same, True)])
+    last = np.sort(order[np.append(~same, True)])
     return replace(
         votes,
-        question=votes.question[kept],
-        rater=votes.rater[kept],
-        answer=votes.answer[kept],
-        more=None if votes.more is None else votes.more.take(pa.array(kept)),
+        question=votes.question[last],
+        rater=votes.rater[last],
+        answer=votes.answer[last],
+        more=None if votes.more is None else votes.more.take(pa.array(last)),
     )
 
 
@@ -343,7 +343,7 @@ _Times = list[tuple[npt.NDArray[np.int64], Bools]]
 
 
 def _times(votes: Votes) -> _Times:
-    """Return what tells which answer is the later one and whether it is known, the weightiest first."""
+    """Return the columns that order a rater's answers, each with its validity, the most important first."""
     if votes.more is None:
         return []
     columns = [one_chunk(votes.more[n]) for n in ("round", "answered_at") if n in votes.more.column_names]
@@ -353,18 +353,18 @@ def _times(votes: Votes) -> _Times:
     ]
 
 
-def _told_apart(times: _Times, order: npt.NDArray[np.intp]) -> Bools:
+def _is_later(times: _Times, order: npt.NDArray[np.intp]) -> Bools:
     """Return whether each vote is known to be later than the one before it in `order`, shape (m - 1,).
 
-    The first column in which two votes differ decides, and a time that is not known differs from any.
+    The first column in which two votes differ decides; an unknown time differs from all others.
     """
-    apart, decided = np.zeros(len(order) - 1, bool), np.zeros(len(order) - 1, bool)
-    for when, known in times:
-        both = known[order][1:] & known[order][:-1]
-        differ = (known[order][1:] != known[order][:-1]) | (both & (when[order][1:] != when[order][:-1]))
-        apart |= differ & both & ~decided
+    later, decided = np.zeros(len(order) - 1, bool), np.zeros(len(order) - 1, bool)
+    for when, valid in times:
+        both = valid[order][1:] & valid[order][:-1]
+        differ = (valid[order][1:] != valid[order][:-1]) | (both & (when[order][1:] != when[order][:-1]))
+        later |= differ & both & ~decided
         decided |= differ
-    return apart
+    return later
 
 
 def _twice(votes: Votes, who: str, vote: int, n: int, timed: bool) -> MatchError:
@@ -374,7 +374,7 @@ def _twice(votes: Votes, who: str, vote: int, n: int, timed: bool) -> MatchError
         f"{'An expert' if who == 'expert' else 'A rater'} answers a question twice.",
         where=f"{votes.name or 'votes'}, image {image}, class {class_id}"
         + (f" and {n - 1:,} more" if n > 1 else ""),
-        got=f"{who} {votes.rater_id[int(votes.rater[vote])]}" + (", in one round and at one time" * timed),
-        allowed=f"one answer of each {who} to each question, or `round` or `answered_at` to tell the last",
-        do="leave one of the answers out",
+        got=f"{who} {votes.rater_id[int(votes.rater[vote])]}" + (", with the same round and time" * timed),
+        allowed=f"one answer of each {who} to each question, or `round` or `answered_at` for the order",
+        do="remove one of the answers",
     )

@@ -369,7 +369,7 @@ def test_another_folder_is_not_touched():
         "  got:     thesis.txt\n"
         "  do:      choose another --out"
     )
-    assert refused("photos").startswith("The output would be written over what is read.")
+    assert refused("photos").startswith("The output would overwrite an input.")
     Path("file").write_text("")
     assert refused("file") == "A file is where the folder would be.\n  where:   file\n  do:      move it"
 

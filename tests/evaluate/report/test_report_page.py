@@ -41,7 +41,7 @@ def test_opens_with_what_was_judged(page):
     about = page.all("section", "dataset")[0].one("p", "about").text
     assert about == (
         "6 models, 1,000 images. Skipped: 40 by ReaL, MLA, Variable top-k and ASMA. "
-        "Not defined here, as no image counts: ReaL (unasked)."
+        "Undefined here, because no image counts: ReaL (unasked)."
     )
 
 
@@ -296,13 +296,13 @@ def test_pictures(page):
         "? unclear class 2 50.0 %",
         "✓ in the label set class 1 original 25.0 %",
         "✕ not valid class 4 12.5 %",
-        "○ nobody asked class 5 6.2 %",
-        "○ nobody asked class 6 3.1 %",
+        "○ not asked class 5 6.2 %",
+        "○ not asked class 6 3.1 %",
     ]
     assert sure.all("li")[0]["style"] == "--c:0.5"
     assert not any("style" in li.attributes for li in ranks.all("li"))
     assert broken.one("p", "absent").text == "No picture: not an image of a known format."
-    assert "Nobody labelled this picture." in new.text
+    assert "No rater has seen this image." in new.text
     assert new.all("div", "seen")[1].text == "ranks Did not predict this picture."
     assert "No class of the list is valid. 1 more asked about, not valid" in noise.one("dl").text
 
@@ -375,9 +375,8 @@ def test_a_metric_of_somebody_else_is_shown_under_its_name(write):
 def test_nothing_but_undefined_numbers(write):
     page = parse(write(results_table([number("val", "m", "real1", "all", math.nan, 0, 7)])))
     assert [row.one("b").text for row in table_of(page).one("tbody").all("tr")] == ["m"]
-    assert (
-        "Not defined here, as no image counts: ReaL." in page.one("section", "dataset").one("p", "about").text
-    )
+    about = page.one("section", "dataset").one("p", "about").text
+    assert "Undefined here, because no image counts: ReaL." in about
 
 
 def test_a_number_without_interval_says_so(write):

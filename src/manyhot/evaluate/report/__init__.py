@@ -40,7 +40,7 @@ from manyhot.report.metrics import Metric, metrics_of
 from manyhot.report.page import Anchors, asset, environment, policy
 from manyhot.report.pictures import TOP, Pictures
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare
-from manyhot.report.words import count_range, counted
+from manyhot.report.text import count_range, counted
 from manyhot.tables.metrics import reading_order
 
 RESERVED = (

@@ -22,7 +22,7 @@ from manyhot.errors import InputError
 from manyhot.report.figure import Axis, fences, tick_text
 from manyhot.report.metrics import Metric, Named, metrics_of
 from manyhot.report.page import Anchors
-from manyhot.report.words import count_range, known
+from manyhot.report.text import count_range, is_defined
 from manyhot.tables.metrics import headline, reading_order
 
 MAX_CELLS = 60_000
@@ -95,7 +95,7 @@ class Column:
     def told(self, value: Value) -> str:
         """Return a number as it stands in a sentence: with its interval and its n."""
         m, parts = self.metric, []
-        if value.lo is not None and value.hi is not None and known(value.lo) and known(value.hi):
+        if value.lo is not None and value.hi is not None and is_defined(value.lo) and is_defined(value.hi):
             parts = [f"95 % interval {m.text(value.lo, self.decimals)} to {m.text(value.hi, self.decimals)}"]
         return f"{m.text(value.value, self.decimals)}{m.unit} ({', '.join([*parts, f'n {value.n:,}'])})"
 

@@ -17,19 +17,19 @@ from manyhot.evaluate.report.datasets import SAME, UNKNOWN, Column, DataSet, Mod
 from manyhot.evaluate.report.inputs import ReportTables
 from manyhot.report.gallery_files import GalleryLink
 from manyhot.report.metrics import Metric, Named
-from manyhot.report.words import (
+from manyhot.report.text import (
     both_intervals,
-    called,
     counted,
     ends,
     fine,
     holds_zero,
     images_of,
+    is_defined,
     is_size,
-    known,
     listed,
     points,
     signed,
+    title_of,
 )
 from manyhot.tables.metrics import LABEL_SETS, ORIGINAL_LABELS, accuracies
 
@@ -124,7 +124,7 @@ def _part(anchor: str) -> tuple[str, str]:
 
 
 def _models(data: DataSet) -> tuple[str, str]:
-    return data.anchor, f"Models on {called(data.name)}"
+    return data.anchor, f"Models on {title_of(data.name)}"
 
 
 def _objects(drops: pa.Table, named: Named) -> list[Finding]:
@@ -142,7 +142,7 @@ def _objects(drops: pa.Table, named: Named) -> list[Finding]:
     row = min(rows, key=_several_first)
     m = named(row["metric_x"])
     start = f"{'all' if row['slice_x'] == 'all' else 'the'} {row['n_x']:,} {images_of(row['slice_x'])}"
-    start = start.replace("images", f"images of {called(row['dataset_x'])}", 1)
+    start = start.replace("images", f"images of {title_of(row['dataset_x'])}", 1)
     end = f"the {row['n_y']:,} {images_of(row['slice_y']).removeprefix('images ')}"
     sentence = f"From {start} to {end}, {_judged(m)} {_change(drops, row, m)}."
     return [
@@ -182,7 +182,7 @@ def _shift(tables: ReportTables, named: Named) -> list[Finding]:
     first = by_metric.get("top1") or next(iter(by_metric.values()))
     on_sets = next((by_metric[name] for name in accuracies(LABEL_SETS) if name in by_metric), None)
     m = named(first["metric_x"])
-    x, y = called(first["dataset_x"]), called(first["dataset_y"])
+    x, y = title_of(first["dataset_x"]), title_of(first["dataset_y"])
     sentence = (
         f"From {x} ({first['n_x']:,} images) to {y} ({first['n_y']:,}), {_judged(m)} "
         f"{_change(drops, first, m)}"
@@ -226,7 +226,7 @@ def _saturation(fits: pa.Table, named: Named) -> list[Finding]:
         and r["metric_x"] != r["metric_y"]
         and r["scale"] == "plain"
         # A slope without an interval, of a few models or families, is none to open with.
-        and known(r["slope_lo"])
+        and is_defined(r["slope_lo"])
     ]
     overall = [r for r in rows if r["models"] == "all"]
     if not overall:
@@ -236,7 +236,7 @@ def _saturation(fits: pa.Table, named: Named) -> list[Finding]:
     best = next((r for r in rows if r["models"] != "all" and all(r[e] == row[e] for e in ends_of)), None)
     x, y = named(row["metric_x"]), named(row["metric_y"])
     sentence = (
-        f"On {called(row['dataset_x'])}, a {'point' if x.percent else 'step of 1'} of {x.label} goes with "
+        f"On {title_of(row['dataset_x'])}, a {'point' if x.percent else 'step of 1'} of {x.label} goes with "
         f"{_slope(row, y)} of {y.label} over {_over(row['n'])}"
     )
     if best is not None:
@@ -252,7 +252,7 @@ def _saturation(fits: pa.Table, named: Named) -> list[Finding]:
 
 def _ranks(ranks: pa.Table, named: Named) -> list[Finding]:
     """Return how alike two orders of the models are."""
-    rows = [r for r in ranks.to_pylist() if known(r["tau"])]
+    rows = [r for r in ranks.to_pylist() if is_defined(r["tau"])]
     if not rows:
         return []
     row = min(
@@ -286,7 +286,7 @@ def _ranks(ranks: pa.Table, named: Named) -> list[Finding]:
 
 def _by(row: Row, x: Metric, y: Metric) -> str:
     ends_of = [
-        (called(row[f"dataset_{e}"]), images_of(row[f"slice_{e}"]), m) for e, m in (("x", x), ("y", y))
+        (title_of(row[f"dataset_{e}"]), images_of(row[f"slice_{e}"]), m) for e, m in (("x", x), ("y", y))
     ]
     (data, images, _), (other, others, _) = ends_of
     on = "" if images == "images" and others == "images" else f", {images} against {others}"
@@ -322,13 +322,14 @@ def _error(data: DataSet, column: Column, values: Sequence[tuple[Value, Model]])
     about = "of Top-1 errors are in the label set"
     if len(values) == 1:
         sentence = (
-            f"{column.told(low)} of what Top-1 counts as errors of {worst.name} on {called(data.name)} "
+            f"{column.told(low)} of what Top-1 counts as errors of {worst.name} on {title_of(data.name)} "
             "is in the label set."
         )
         return Finding("errors", f"{column.metric.text(low.value, 0)} %", about, sentence, "", *_models(data))
     sentence = (
         f"Between {column.told(low)} for {worst.name} and {column.told(high)} for {best.name} of what Top-1 "
-        f"counts as errors on {called(data.name)} is in the label set, over {counted(len(values), 'model')}."
+        f"counts as errors on {title_of(data.name)} is in the label set, "
+        f"over {counted(len(values), 'model')}."
     )
     figure = f"{column.metric.text(low.value, 0)}–{column.metric.text(high.value, 0)} %"
     return Finding("errors", figure, about, sentence, "", *_models(data))
@@ -349,16 +350,18 @@ def _best(data: DataSet) -> list[Finding]:
     leaders = [model for value, model in values if value.value == first.value]
     names = listed([model.name for model in leaders], 4)
     if len(values) == 1:
-        where = called(data.name)
+        where = title_of(data.name)
         sentence = f"{names}, the one model with a value, has {column.told(first)} by {m.label} on {where}."
     else:
         sentence = (
             f"{names} {'is' if len(leaders) == 1 else 'are'} best of {len(values):,} models by {m.label} on "
-            f"{called(data.name)}: {column.told(first)}; {_rivals(data, leader, leaders)}."
+            f"{title_of(data.name)}: {column.told(first)}; {_rivals(data, leader, leaders)}."
         )
     figure = m.text(first.value, 1 if m.percent else 3) + m.unit
     return [
-        Finding("best", figure, f"{m.label} of {names} on {called(data.name)}", sentence, "", *_models(data))
+        Finding(
+            "best", figure, f"{m.label} of {names} on {title_of(data.name)}", sentence, "", *_models(data)
+        )
     ]
 
 
@@ -383,7 +386,7 @@ def _rivals(data: DataSet, leader: Model, leaders: Sequence[Model]) -> str:
 def _means(drops: pa.Table) -> list[Row]:
     """Return the rows of means over models that have a value."""
     rows: list[Row] = drops.filter(pc.is_null(drops["model"])).to_pylist()
-    return [r for r in rows if known(r["drop"])]
+    return [r for r in rows if is_defined(r["drop"])]
 
 
 def _change(drops: pa.Table, row: Row, m: Metric, *, who: bool = True) -> str:
@@ -418,7 +421,7 @@ def _each(drops: pa.Table, row: Row) -> list[tuple[str, float]]:
         where = pc.and_(where, pc.equal(drops[end], row[end]))
     own = drops.filter(where)
     pairs = zip(own["model"].to_pylist(), own["drop"].to_pylist(), strict=True)
-    return [(model, drop) for model, drop in pairs if known(drop)]
+    return [(model, drop) for model, drop in pairs if is_defined(drop)]
 
 
 def _judged(m: Metric) -> str:

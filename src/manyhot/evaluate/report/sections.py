@@ -30,7 +30,7 @@ from manyhot.report.listings import (
     picked,
     span,
 )
-from manyhot.report.words import called, count_range, counted, slice_label
+from manyhot.report.text import count_range, counted, slice_label, title_of
 from manyhot.tables import Row
 from manyhot.tables.metrics import LABEL_SETS, accuracies
 
@@ -115,7 +115,7 @@ def _labels(tables: ReportTables, shared: Shared) -> _Part:
 
 def _asked(card: Row) -> str:
     """Return what people were asked on a data set, as far as its source says."""
-    name, images = called(card["dataset"]), counted(card["images"], "image")
+    name, images = title_of(card["dataset"]), counted(card["images"], "image")
     if card["rated"] is None:
         rated = f"{images}; the source does not tell which of them people looked at"
     elif card["rated"] == card["images"]:
@@ -139,10 +139,10 @@ def _asked(card: Row) -> str:
 def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
     if not cards:
         return []
-    heads = (Head("", number=False), *(Head(called(card["dataset"]), number=False) for card in cards))
+    heads = (Head("", number=False), *(Head(title_of(card["dataset"]), number=False) for card in cards))
     rows = (
         # Only where the head of the column is another.
-        ("Name in the tables", *(n if called(n) != n else "" for n in (c["dataset"] for c in cards))),
+        ("Name in the tables", *(n if title_of(n) != n else "" for n in (c["dataset"] for c in cards))),
         ("Images", *(f"{c['images']:,}" for c in cards)),
         ("Left out as unusable", *(f"{c['unusable']:,}" for c in cards)),
         ("Looked at by people", *(_or_unknown(c["rated"]) for c in cards)),
@@ -176,7 +176,7 @@ def _sizes(table: pa.Table, shared: Shared) -> list[Listing]:
     sizes = sorted({size for _, size in found})
     heads = (
         Head("Valid classes", number=False),
-        *(Head(f"{called(name)}, {what}") for name in names for what in ("images", "share")),
+        *(Head(f"{title_of(name)}, {what}") for name in names for what in ("images", "share")),
     )
     entries = []
     for size in sizes[:MOST_SIZES]:
@@ -208,7 +208,7 @@ def _class_pairs(table: pa.Table, shared: Shared) -> list[Listing]:
         )
         left = len(ordered) - len(entries)
         more = f"{left:,} more in class_pairs.csv." if left else ""
-        title = f"Classes that are valid together most often, {called(name)}"
+        title = f"Classes that are valid together most often, {title_of(name)}"
         listings.append(
             Listing(shared.anchors("labels", "pairs", name), title, heads, entries, "", more, True)
         )
@@ -233,7 +233,7 @@ def _rejected(table: pa.Table, shared: Shared) -> list[Listing]:
             for r in rows
         )
         left = n - len(entries)
-        title = f"Images whose original label is not in their label set, {called(name)}: {n:,}"
+        title = f"Images whose original label is not in their label set, {title_of(name)}: {n:,}"
         more = f"{left:,} more in rejected.csv." if left else ""
         note = "Images of which nothing is valid included."
         anchor = shared.anchors("labels", "rejected", name)
@@ -341,7 +341,7 @@ def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:
     note = (
         "The median over models, and the lowest and the highest in brackets." if len(data.models) > 1 else ""
     )
-    title = f"By group of images, {called(data.name)}"
+    title = f"By group of images, {title_of(data.name)}"
     return Listing(shared.anchors("groups", data.name), title, heads, tuple(entries), note, folded=True)
 
 

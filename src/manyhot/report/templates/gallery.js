@@ -12,19 +12,19 @@ const manyhotGallery = (() => {
     valid: ["◆", "“wrong” but valid"],
     refuted: ["!", "label, but not valid"],
     unclear: ["?", "unclear"],
-    unasked: ["○", "nobody asked"],
+    unasked: ["○", "not asked"],
     wrong: ["✕", "wrong"],
-    unknown: ["–", "nothing to judge by"],
+    unknown: ["–", "no labels"],
     none: ["–", "not predicted"],
   };
   const JUDGED = ["wrong", "valid", "refuted", "unclear", "unasked", "right"]; // filters by what a model says first
   const SIGNS = [
     ["right", "✓", "the original label, valid"],
-    ["valid", "◆", "valid, though it is not the original label: a single label calls it wrong"],
+    ["valid", "◆", "valid, but not the original label: wrong under the single label"],
     ["refuted", "!", "the original label, found not to be valid"],
-    ["unclear", "?", "raters did not agree"],
+    ["unclear", "?", "raters disagree"],
     ["wrong", "✕", "not valid"],
-    ["plain", "○", "nobody asked whether it is valid"],
+    ["plain", "○", "no rater was asked about it"],
   ];
   const parts = new Map(); // number → promise of its images
   const waiting = new Map();
@@ -206,7 +206,7 @@ const manyhotGallery = (() => {
     if (label) return said === "not asked" ? ["right", "✓", "original label"] : ["refuted", "!", "original label, not valid"];
     if (said === "no") return ["wrong", "✕", "not valid"];
     if (said === "unrecorded" && known) return ["wrong", "✕", "not in the label set"];
-    return known ? ["plain", "○", "nobody asked"] : ["plain", "✕", "not the original label"];
+    return known ? ["plain", "○", "not asked"] : ["plain", "✕", "not the original label"];
   }
 
   function draw(i, told) {
@@ -261,13 +261,13 @@ const manyhotGallery = (() => {
 
   function closing(i, told, c) {
     const label = data.labels[i];
-    if (!data.known[i]) return told.remark || (c === label ? "" : "Nobody looked for other classes.");
+    if (!data.known[i]) return told.remark || (c === label ? "" : "No rater looked for other classes.");
     return {
-      valid: data.sets[i].includes(label) ? "Both are valid." : "That is valid, the label is not.",
-      refuted: "Raters found that it is not valid.",
-      unclear: "Raters did not agree on that.",
-      unasked: "Nobody asked about that.",
-      wrong: "That is not valid.",
+      valid: data.sets[i].includes(label) ? "Both are valid." : "It is valid, the label is not.",
+      refuted: "Raters found it not valid.",
+      unclear: "Raters disagree about it.",
+      unasked: "No rater was asked about it.",
+      wrong: "It is not valid.",
     }[verdict(i, data.top[i].indexOf(c))] ?? "";
   }
 
@@ -300,7 +300,7 @@ const manyhotGallery = (() => {
     $("shot").classList.toggle("heat", heat);
     if (heat) $("seen").tabIndex = 0; // what scrolls must be reached by keys
     $("shot").style.setProperty("--models", data.models.length);
-    $("beside").textContent = data.similarBy ? `Beside each class: the images labelled so that look most like this one to ${data.similarBy}.` : "Beside each class: some of the images labelled so.";
+    $("beside").textContent = data.similarBy ? `Beside each class: its images that are most similar to this one, by the embeddings of ${data.similarBy}.` : "Beside each class: some of its images.";
   }
 
   // Names of models are long and without spaces: they may break after what joins their parts.

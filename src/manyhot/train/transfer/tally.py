@@ -19,7 +19,8 @@ from manyhot.console import table_lines
 from manyhot.core.array_types import Floats
 from manyhot.core.detection import Boxes, box_average_precision, class_overlaps, match
 from manyhot.core.estimates import Estimate, Pooled, Ratio
-from manyhot.core.resampling import centred_interval, compare_pairs, draw_counts, percentile_interval
+from manyhot.core.model_pairs import compare_pairs
+from manyhot.core.resampling import centred_interval, draw_counts, percentile_interval
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.evaluate.results import Note, Number, pair_rows

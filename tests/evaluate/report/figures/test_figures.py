@@ -123,7 +123,7 @@ def test_axes_are_titled_in_words_with_units(by_name):
 
     assert titles("models-val") == {
         "Top-1 accuracy, original labels (%)",
-        "ReaL accuracy: best class in the label set (%)",
+        "ReaL accuracy: top class in the label set (%)",
     }
     assert "On val (%)" in titles("shift-val-v2")
     assert titles("parameters-val") >= {"Parameters (millions)"}

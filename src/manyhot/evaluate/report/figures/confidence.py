@@ -22,7 +22,7 @@ from manyhot.evaluate.report.figures.panel import (
 )
 from manyhot.evaluate.report.figures.scatter import Side
 from manyhot.report.figure import Figure
-from manyhot.report.words import called, counted
+from manyhot.report.text import counted, title_of
 
 MOST = 3
 """Models that are drawn of a data set: own ones first, then as they were judged."""
@@ -66,7 +66,7 @@ def _confidence(frames: Frames, dataset: str, model: str, n_models: int) -> Figu
         name,
         "trust",
         dataset,
-        f"Confidence of {model}, {called(dataset)}",
+        f"Confidence of {model}, {title_of(dataset)}",
         f"Over the {counted(n, 'image')} that have an original label and a label set. Reliability: images by "
         "confidence, in 15 bins of equal width; a point is the mean confidence of a bin and the share of it "
         "that is right, its bar a 95 % interval, its size the number of images. Below the dashed line the "

@@ -25,7 +25,7 @@ from manyhot.evaluate.report.figures.panel import (
 )
 from manyhot.evaluate.report.figures.scatter import Line, plain_side, scatter, shown
 from manyhot.report.figure import Figure
-from manyhot.report.words import called, counted, listed
+from manyhot.report.text import counted, listed, title_of
 
 SIZES = {"n_labels=1": "1", "n_labels=2": "2", "n_labels=3": "3", "n_labels>=4": "4 or more"}
 """Slices by size of the label set, and what they are called on an axis."""
@@ -68,7 +68,7 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
         f"set-size-accuracy-{slug(dataset)}",
         "groups",
         dataset,
-        f"Accuracy by how many labels an image has, {called(dataset)}",
+        f"Accuracy by how many labels an image has, {title_of(dataset)}",
         "A thin line is a model; the bold one joins the medians of all models. Below the number of labels: "
         "how many images have so many."
         + own_said(frames.own, "The bars of your own models are 95 % intervals.")
@@ -145,7 +145,7 @@ def by_objects(frames: Frames, dataset: str) -> Figure | None:
         f"objects-{slug(dataset)}",
         "groups",
         dataset,
-        f"Accuracy on images with several objects, {called(dataset)}",
+        f"Accuracy on images with several objects, {title_of(dataset)}",
         f"Left: a thin line is a model, the bold one the mean over {_compared_said(mean, rows)}. "
         f"Below each group: its images.{_examined_said(rows)} Right: how much each model loses from all "
         "examined images to those with two or more objects; a bar is its 95 % interval over images, the line "
@@ -262,7 +262,7 @@ def set_sizes(frames: Frames) -> Figure | None:
     drawn = {name: _set_sizes(table.filter(pl.col("dataset") == name)) for name in names}
     top = 100 * max(max(column(sheet, "share")) for sheet in drawn.values())
     panels = [_sizes_panel(i, name, sheet, 1.2 * top) for i, (name, sheet) in enumerate(drawn.items())]
-    several = [f"{_several(table, name):.1f} % in {called(name)}" for name in names]
+    several = [f"{_several(table, name):.1f} % in {title_of(name)}" for name in names]
     return Figure(
         "set-sizes",
         "labels",
@@ -284,13 +284,15 @@ def _sizes_panel(i: int, name: str, rows: pl.DataFrame, top: float) -> Panel:
         "images": column(rows, "images"),
     }
     tips = [("Labels", "label"), ("Share of images", "value", "2", " %"), ("Images", "images", "0", "")]
-    return columns(f"sizes-{i}", sheet, x_title="Labels of an image", top=top, title=called(name), tips=tips)
+    return columns(
+        f"sizes-{i}", sheet, x_title="Labels of an image", top=top, title=title_of(name), tips=tips
+    )
 
 
 def _unrated_said(frames: Frames, names: list[str]) -> str:
     """Return how many images no rater has seen, as a sentence to follow others."""
     cards = frames["datasets"].filter(pl.col("dataset").is_in(names) & (pl.col("rated") < pl.col("images")))
-    said = [f"{c['images'] - c['rated']:,} of {called(c['dataset'])}" for c in cards.iter_rows(named=True)]
+    said = [f"{c['images'] - c['rated']:,} of {title_of(c['dataset'])}" for c in cards.iter_rows(named=True)]
     return f" Images that no rater has seen keep their original labels: {listed(said, 5)}." if said else ""
 
 
@@ -322,7 +324,7 @@ def class_pairs(frames: Frames) -> Figure | None:
 def _most_said(name: str, rows: pl.DataFrame) -> str:
     row = rows.row(0, named=True)
     images = counted(row["images"], "image")
-    return f"{_short(row['name_a'])} and {_short(row['name_b'])} on {images} of {called(name)}"
+    return f"{_short(row['name_a'])} and {_short(row['name_b'])} on {images} of {title_of(name)}"
 
 
 def _pairs_panel(i: int, name: str, rows: pl.DataFrame) -> Panel:
@@ -342,7 +344,7 @@ def _pairs_panel(i: int, name: str, rows: pl.DataFrame) -> Panel:
     ]
     top = 1.25 * max(column(rows, "images"))
     title = "Images on which both are valid"
-    return bars(f"pairs-{i}", sheet, x_title=title, top=top, title=called(name), tips=tips)
+    return bars(f"pairs-{i}", sheet, x_title=title, top=top, title=title_of(name), tips=tips)
 
 
 def _set_sizes(rows: pl.DataFrame) -> pl.DataFrame:

@@ -19,7 +19,7 @@ import polars as pl
 from manyhot.evaluate.report.inputs import ReportTables
 from manyhot.report.figure import Spec, colour, config
 from manyhot.report.metrics import metric
-from manyhot.report.words import counted, listed
+from manyhot.report.text import counted, listed
 from manyhot.tables.metrics import reading_order
 
 Sheet = Mapping[str, Sequence[Any]]

@@ -33,7 +33,7 @@ from manyhot.evaluate.report.figures.panel import (
 from manyhot.evaluate.report.figures.scatter import Side, plain_side
 from manyhot.report.figure import Figure
 from manyhot.report.metrics import metric
-from manyhot.report.words import called, listed
+from manyhot.report.text import listed, title_of
 from manyhot.tables.metrics import headline
 
 MOST = 80
@@ -118,10 +118,10 @@ def _named(row: dict[str, Any]) -> str:
 
 def _pair_label(x: Column, y: Column) -> str:
     if x[1] == y[1]:
-        return f"{_brief(x[1])}: {called(x[0])} and {called(y[0])}"
+        return f"{_brief(x[1])}: {title_of(x[0])} and {title_of(y[0])}"
     if x[0] == y[0]:
-        return f"{_brief(x[1])} and {_brief(y[1])}, {called(x[0])}"
-    return f"{_brief(x[1])} on {called(x[0])} and {_brief(y[1])} on {called(y[0])}"
+        return f"{_brief(x[1])} and {_brief(y[1])}, {title_of(x[0])}"
+    return f"{_brief(x[1])} on {title_of(x[0])} and {_brief(y[1])} on {title_of(y[0])}"
 
 
 def _brief(name: str) -> str:
@@ -157,7 +157,7 @@ def _list(rows: pl.DataFrame, ends: list[tuple[Column, Column]]) -> Panel:
 
 
 def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list[Column]) -> Panel:
-    label = {c: f"{_brief(c[1])}, {called(c[0])}" for c in columns}
+    label = {c: f"{_brief(c[1])}, {title_of(c[0])}" for c in columns}
     place = {c: i for i, c in enumerate(columns)}
     # Below the diagonal only: the other half would say the same again.
     cells = [(max(pair, key=place.__getitem__), min(pair, key=place.__getitem__)) for pair in ends]
@@ -268,7 +268,7 @@ def _bumps(
     width, height = max(360, 84 * (len(columns) - 1)), max(260, min(9 * last, 640))
     sheet: dict[str, list[Any]] = {
         "model": [m for m in shown for _ in columns],
-        "step": [f"{_brief(m)}, {called(d)}" for d, m in columns] * len(shown),
+        "step": [f"{_brief(m)}, {title_of(d)}" for d, m in columns] * len(shown),
         "at": list(range(len(columns))) * len(shown),
         "y": [p for m in shown for p in places[m]],
         "hue": [named.get(m, "") for m in shown for _ in columns],
@@ -283,7 +283,7 @@ def _bumps(
 
 def _top(columns: list[Column]) -> Side:
     """Return the axis above: a metric and a data set over several lines."""
-    steps = [f"{_broken(_brief(m))}|{_broken(called(d))}" for d, m in columns]
+    steps = [f"{_broken(_brief(m))}|{_broken(title_of(d))}" for d, m in columns]
     labels = f"split({json.dumps(steps)}[datum.value], '|')"
     lines = max(step.count("|") for step in steps)
     axis = {"orient": "top", "labelPadding": 10 + 14 * lines}

@@ -31,7 +31,7 @@ from manyhot.evaluate.report.figures.scatter import (
     typical,
 )
 from manyhot.report.figure import Figure
-from manyhot.report.words import called, counted
+from manyhot.report.text import counted, title_of
 
 GROUPS = {
     "pretraining": "By the data seen before ImageNet",
@@ -101,7 +101,7 @@ def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
         f"saturation-{slug(dataset)}",
         "saturation",
         dataset,
-        f"What a point of top-1 accuracy is worth on label sets, {called(dataset)}",
+        f"What a point of top-1 accuracy is worth on label sets, {title_of(dataset)}",
         "A point is a model. The slope of the line, fitted by least squares, is how many points of ReaL "
         "accuracy go with one point of top-1 accuracy, with its 95 % interval over families of models. "
         "Below one, much of a gain on original labels is no gain on label sets." + beyond_said(panels),
@@ -179,7 +179,7 @@ def label_errors(frames: Frames, dataset: str) -> Figure | None:
         f"label-errors-{slug(dataset)}",
         "saturation",
         dataset,
-        f"How much of what is left is error of the labels, {called(dataset)}",
+        f"How much of what is left is error of the labels, {title_of(dataset)}",
         "Images whose top class is not the original label: the share on which that class is in "
         "the label set, so that the label, not the model, is at fault or incomplete. "
         f"{points_said(both.height, 'the 95 % intervals')}" + beyond_said([panel]),
@@ -222,7 +222,7 @@ def by_parameters(frames: Frames, dataset: str) -> Figure | None:
         f"parameters-{slug(dataset)}",
         "saturation",
         dataset,
-        f"Accuracy against size of the model, {called(dataset)}",
+        f"Accuracy against size of the model, {title_of(dataset)}",
         "A point is a model. Parameters are on a logarithmic axis: each step to the right is as many "
         "times more." + beyond_said([panel]),
         f"{counted(rows.height, 'model')} of {min(sheet['x']):.3g} to {max(sheet['x']):,.0f} million "
@@ -247,7 +247,7 @@ def by_groups(frames: Frames, dataset: str) -> Figure | None:
         f"kinds-{slug(dataset)}",
         "saturation",
         dataset,
-        f"Accuracy by kind of model, {called(dataset)}",
+        f"Accuracy by kind of model, {title_of(dataset)}",
         "A faint tick is a model, the dot and the number at the right the median of its group. In brackets: "
         f"how many models; of many groups the {MOST_GROUPS} largest. Groups differ in more than their name: "
         "this shows correlation, not causation." + beyond_said(panels),

@@ -40,7 +40,7 @@ from manyhot.evaluate.report.figures.panel import (
     text_of,
 )
 from manyhot.report.figure import Axis, Figure, fences
-from manyhot.report.words import called, counted
+from manyhot.report.text import counted, title_of
 
 SQUEEZED = 1 / 3
 """Share of an axis that most models have at least; a few far ones that would leave less are cut off."""
@@ -410,7 +410,7 @@ def top1_against_real(frames: Frames, dataset: str) -> Figure | None:
         f"models-{slug(dataset)}",
         "models",
         dataset,
-        f"Original labels against label sets, {called(dataset)}",
+        f"Original labels against label sets, {title_of(dataset)}",
         f"{points_said(both.height, 'the 95 % intervals')} On the dashed line both accuracies are the "
         "same; a model above it gains from being judged on label sets." + beyond_said([panel]),
         f"{gains:,} of {counted(both.height, 'model')} have a higher accuracy on label sets than on original "

@@ -36,7 +36,7 @@ from manyhot.evaluate.report.figures.scatter import (
     typical,
 )
 from manyhot.report.figure import Figure
-from manyhot.report.words import called, counted, listed
+from manyhot.report.text import counted, listed, title_of
 from manyhot.tables.metrics import reading_order
 
 PANELS = 6
@@ -135,7 +135,7 @@ def accuracies(frames: Frames, rows: pl.DataFrame, x: str, y: str, scale: str = 
         f"shift-{slug(x)}-{slug(y)}" + ("" if scale == "plain" else f"-{scale}"),
         "shift",
         "",
-        f"Accuracy on {called(y)} against accuracy on {called(x)}{on}",
+        f"Accuracy on {title_of(y)} against accuracy on {title_of(x)}{on}",
         f"{points_said(n, 'the 95 % intervals over images')} {SHIFT}{why}{beyond_said(panels)}",
         f"{counted(n, 'model')}. {_fits_said(fits)}".strip(),
         compose(panels, frames.own),
@@ -181,7 +181,7 @@ def _accuracy(
     joined = own.join(both, on="model", how="left", maintain_order="left")
     shares = {"x": "value_x", "y": "value_y"} | {c: c for c in ("x_lo", "x_hi", "y_lo", "y_hi")}
     tips = [
-        (f"On {called(end)}", field, "2", " %", f"{field}_lo", f"{field}_hi")
+        (f"On {title_of(end)}", field, "2", " %", f"{field}_lo", f"{field}_hi")
         for end, field in ((x, "x"), (y, "y"))
     ]
     return _drawn(f"{scale}-{metric}", joined, shares, (x, y), metric, scale, fit, tips, frames.own)
@@ -198,7 +198,7 @@ def _drawn(
     tips: Sequence[tuple[str, ...]],
     own: tuple[str, ...],
 ) -> Panel:
-    titles = [f"On {called(end)} (%)" for end in ends]
+    titles = [f"On {title_of(end)} (%)" for end in ends]
     if scale == "plain":
         sheet: dict[str, list[Any]] = {new: column(rows, old, 100) for new, old in shares.items()}
         sides = [plain_side([t], v) for t, v in zip(titles, shown_both(sheet), strict=True)]
@@ -245,7 +245,7 @@ def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | N
         models,
         middle,
         plain_side(
-            [f"Points lost from {called(x)} to {called(y)}"],
+            [f"Points lost from {title_of(x)} to {title_of(y)}"],
             [0.0, *typical(models["x"]), *ends],
             percent=False,
         ),
@@ -259,7 +259,7 @@ def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | N
         f"drops-{slug(x)}-{slug(y)}",
         "shift",
         "",
-        f"How much models lose from {called(x)} to {called(y)}",
+        f"How much models lose from {title_of(x)} to {title_of(y)}",
         "Accuracy on the first data set less that on the second, in percentage points. A faint tick is a "
         f"model, the dot their mean. {_bars_said(means)}" + beyond_said([panel]),
         f"Mean loss with its 95 % interval: {listed(said, len(said))}.",
@@ -301,7 +301,7 @@ def robustness(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | N
         f"robustness-{slug(x)}-{slug(y)}",
         "shift",
         "",
-        f"Which models do better on {called(y)} than their accuracy on {called(x)} predicts",
+        f"Which models do better on {title_of(y)} than their accuracy on {title_of(x)} predicts",
         "Effective robustness: accuracy on the second data set less what the line fitted on logit axes "
         "gives for the accuracy on the first, in percentage points. A point is a model; above zero it is "
         "more robust than models of its accuracy usually are. Named are the highest and the lowest."
@@ -330,10 +330,10 @@ def _above(rows: pl.DataFrame, metric: str, x: str, own: tuple[str, ...]) -> Pan
     return scatter(
         f"above-{metric}",
         sheet,
-        plain_side([f"On {called(x)} (%)"], sheet["x"]),
+        plain_side([f"On {title_of(x)} (%)"], sheet["x"]),
         Side(["Points above the fit"], (min(lowest, 0.0) - room, max(highest, 0.0) + room)),
         title=axis(metric).removesuffix(" (%)"),
-        tips=[(f"On {called(x)}", "x", "2", " %"), ("Points above the fit", "y", "2", "")],
+        tips=[(f"On {title_of(x)}", "x", "2", " %"), ("Points above the fit", "y", "2", "")],
         lines=[Line(0.0, 0.0)],
         own=own,
         extremes=_extremes(rows),
@@ -359,7 +359,7 @@ def sensitivity(frames: Frames, x: str, y: str) -> Figure | None:
     panel = groups(
         "sensitivity",
         found,
-        plain_side([f"Points lost from {called(x)} to {called(y)}"], [0.0, *values], percent=False),
+        plain_side([f"Points lost from {title_of(x)} to {title_of(y)}"], [0.0, *values], percent=False),
         title={"text": WARNING, "fontWeight": "normal"},
         heads=("Points lost", "Two or more labels"),
         tips=[("", "label"), ("Points lost", "x", "2", "", "lo", "hi"), ("Two or more labels", "second")],
@@ -368,9 +368,9 @@ def sensitivity(frames: Frames, x: str, y: str) -> Figure | None:
         f"sensitivity-{slug(x)}-{slug(y)}",
         "shift",
         "",
-        f"How far the loss from {called(x)} to {called(y)} depends on how label sets were made",
+        f"How far the loss from {title_of(x)} to {title_of(y)} depends on how label sets were made",
         f"The mean loss of all models in percentage points, with its 95 % interval over families of models. "
-        f"The first data set is {called(x)}, the second {called(y)}. Weighted: images with few and many "
+        f"The first data set is {title_of(x)}, the second {title_of(y)}. Weighted: images with few and many "
         "labels count as often as in the other set. At the right: of the images that have a label, the share "
         "with two or more in the first and in the second. The dashed line is the loss as published.",
         " ".join(_analyses_said(group) for group in found),

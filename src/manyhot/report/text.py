@@ -1,4 +1,4 @@
-"""Numbers, intervals, slices and lists in words."""
+"""Numbers, intervals, slices and lists as text."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from manyhot.report.metrics import Metric
 
 Ends = tuple[float | None, float | None]
-"""The ends of an interval; None where there is none."""
+"""The ends of an interval; None if an end is undefined."""
 
 DATASETS = {
     "imagenet-val": "ImageNet validation",
@@ -23,7 +23,7 @@ DATASETS = {
     "imagenet-r": "ImageNet-R",
     "imagenet-sketch": "ImageNet-Sketch",
 }
-"""Data sets as people say them."""
+"""Titles of data sets."""
 
 _SIZES = re.compile(r"n_(label|object)s(>=|<=|=)(\d+)")
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
@@ -36,8 +36,8 @@ def counted(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
-def called(dataset: str) -> str:
-    """Return a data set as people say it; a name that is not known stays."""
+def title_of(dataset: str) -> str:
+    """Return the title of a data set, or its name if it has no title."""
     return DATASETS.get(dataset, dataset)
 
 
@@ -55,16 +55,16 @@ def listed(names: Sequence[str], most: int) -> str:
 
 
 def count_range(counts: Iterable[int]) -> str:
-    """Return an n, or the range of several."""
-    found = list(counts)
-    if not found:
+    """Return the range of counts, as ``900–1,000``; one number if they are equal."""
+    counts = list(counts)
+    if not counts:
         return "0"
-    lo, hi = min(found), max(found)
+    lo, hi = min(counts), max(counts)
     return f"{lo:,}" if lo == hi else f"{lo:,}–{hi:,}"
 
 
 def images_of(images: str) -> str:
-    """Return which images a slice holds, to stand after a number or an article.
+    """Return a description of a slice's images, to follow a number or an article.
 
     Examples
     --------
@@ -85,12 +85,12 @@ def slice_label(images: str) -> str:
 
 
 def is_size(images: str) -> bool:
-    """Return whether a slice is by how many labels or objects there are."""
+    """Return whether a slice is defined by the number of labels or objects."""
     return _SIZES.fullmatch(images) is not None
 
 
 def _part(condition: str) -> tuple[str, bool]:
-    """Return a condition of a slice in words, and whether they stand before what they describe."""
+    """Return the text of a condition of a slice, and whether it precedes the noun."""
     if condition in _RATED:
         return _RATED[condition], True
     size = _SIZES.fullmatch(condition)
@@ -104,13 +104,13 @@ def _part(condition: str) -> tuple[str, bool]:
     return (f"any {key}" if value == "*" else f"{key} {value}"), False
 
 
-def known(value: float | None) -> bool:
-    """Return whether there is a number."""
+def is_defined(value: float | None) -> bool:
+    """Return whether a value is a finite number."""
     return value is not None and math.isfinite(value)
 
 
 def signed(value: float, decimals: int) -> str:
-    """Return a number with a true minus; what rounds to zero has no sign.
+    """Return a number with a minus sign, not a hyphen; a number that rounds to zero has no sign.
 
     Examples
     --------
@@ -122,12 +122,12 @@ def signed(value: float, decimals: int) -> str:
 
 
 def fine(value: float) -> int:
-    """Return decimals that keep two digits of a difference in points."""
+    """Return the decimals that give a difference in points two digits."""
     return 1 if abs(value) >= 1 else 2
 
 
 def points(value: float, metric: Metric) -> str:
-    """Return a difference without its sign: ``10.7 points`` of a share, a bare number of anything else."""
+    """Return the size of a difference: ``10.7 points`` for a share, otherwise a plain number."""
     drawn = abs(metric.draw(value))
     if not metric.percent:
         return f"{drawn:,.3f}"
@@ -136,9 +136,9 @@ def points(value: float, metric: Metric) -> str:
 
 
 def ends(interval: Ends, metric: Metric | None = None, decimals: int = 2, *, sign: int = 1) -> str:
-    """Return ``10.5 to 10.9``, or nothing where an end is missing; `sign` -1 turns the interval around."""
+    """Return ``10.5 to 10.9``; empty if an end is undefined. `sign` -1 negates the interval."""
     lo, hi = interval
-    if lo is None or hi is None or not (known(lo) and known(hi)):
+    if lo is None or hi is None or not (is_defined(lo) and is_defined(hi)):
         return ""
     drawn = [metric.draw(e) if metric else e for e in (lo, hi)]
     lo, hi = drawn if sign > 0 else (-drawn[1], -drawn[0])
@@ -146,7 +146,7 @@ def ends(interval: Ends, metric: Metric | None = None, decimals: int = 2, *, sig
 
 
 def both_intervals(images: str, models: str) -> str:
-    """Return the intervals over images and over models in brackets, and which is missing."""
+    """Return the intervals over images and over models in brackets, and which of them is missing."""
     over = {"over images": images, "over families of models": models}
     there = [f"{text} {what}" for what, text in over.items() if text]
     if not there:
@@ -156,8 +156,8 @@ def both_intervals(images: str, models: str) -> str:
 
 
 def holds_zero(*intervals: Ends) -> bool:
-    """Return whether any interval that is there contains 0."""
+    """Return whether any of the defined intervals contains 0."""
     return any(
-        lo is not None and hi is not None and known(lo) and known(hi) and lo <= 0 <= hi
+        lo is not None and hi is not None and is_defined(lo) and is_defined(hi) and lo <= 0 <= hi
         for lo, hi in intervals
     )

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from manyhot.classes import CLASS_ORDERS
-from manyhot.core.sets import explain_order
+from manyhot.core.order_check import explain_order
 
 C, EACH = 1000, 4
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from manyhot.core.calibration import fit_threshold
+from manyhot.core.conformal import fit_threshold
 from manyhot.core.sets import Case, LabelSets
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve
 
-from manyhot.core.aggregation import MAX_THRESHOLDS, curve
+from manyhot.core.threshold_curve import MAX_THRESHOLDS, curve
 from manyhot.errors import InputError
 
 
@@ -63,12 +63,12 @@ def test_many_probabilities_make_a_curve_of_a_thousand():
     found = made(p, rng.random(5000) < p, np.arange(5000))
     assert len(found.threshold) == MAX_THRESHOLDS
     assert (found.threshold[0], found.threshold[-1]) == (p.min(), p.max())
-    assert found.kept[0] == 5000
+    assert found.n_above[0] == 5000
     # Where the labels are cut it is exact: between two of a thousand lie about five questions.
     exact = curve(p, p > 0.5, np.arange(5000), resamples=0, rng=rng, thresholds=[0.8, 0.123, 1.5])
     assert MAX_THRESHOLDS <= len(exact.threshold) <= MAX_THRESHOLDS + 2
     for threshold in (0.8, 0.123):
-        assert exact.kept[exact.at(threshold)] == np.count_nonzero(p >= threshold)
+        assert exact.n_above[exact.at(threshold)] == np.count_nonzero(p >= threshold)
 
 
 def test_golden_questions_that_are_all_no(data):
@@ -80,8 +80,8 @@ def test_golden_questions_that_are_all_no(data):
     with pytest.raises(InputError) as error:
         found.for_recall(0.9)
     assert str(error.value) == (
-        "No threshold has the recall that is wanted on the golden questions.\n  got:     0.9\n"
-        "  do:      add golden questions with the truth yes: of 300 none has"
+        "No threshold reaches this recall on the golden questions.\n  got:     0.9\n"
+        "  do:      add golden questions with the truth yes; none of the 300 none has"
     )
 
 
@@ -90,16 +90,16 @@ def test_golden_questions_that_are_all_no(data):
     [
         (
             lambda found: found.for_precision(0.99),
-            "No threshold has the precision that is wanted on the golden questions.\n  got:     0.99\n"
+            "No threshold reaches this precision on the golden questions.\n  got:     0.99\n"
             "  allowed: up to 0.5000",
         ),
         (
             lambda found: found.for_precision(90),
-            "A precision is a share.\n  got:     90\n  allowed: above 0, up to 1",
+            "The precision is not a share.\n  got:     90\n  allowed: above 0, up to 1",
         ),
         (
             lambda found: found.for_recall(0),
-            "A recall is a share.\n  got:     0\n  allowed: above 0, up to 1",
+            "The recall is not a share.\n  got:     0\n  allowed: above 0, up to 1",
         ),
     ],
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from manyhot.core.calibration import COVERS, countable, fit_threshold, predict_sets
+from manyhot.core.conformal import COVERS, countable, fit_threshold, predict_sets
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
 from manyhot.errors import InputError
 
@@ -93,14 +93,14 @@ def test_lists_that_end_too_early():
     lists = Case(case.labels, case.top[:, :2], listed=np.take_along_axis(case.scores, case.top[:, :2], 1))
     text = refused(lambda: fit_threshold(lists, np.arange(300), cover="all", alpha=0.01))
     assert text.splitlines()[0] == (
-        "These prediction sets may hold classes that are not in the lists of the best ones."
+        "These prediction sets may contain classes that are not in the lists of top classes."
     )
     assert text.splitlines()[1].startswith(
         "  got:     a threshold of 0; classes outside the lists have up to 0."
     )
     assert text.splitlines()[2:] == [
-        "  allowed: a threshold above what classes outside the lists may have",
-        "  do:      give scores of all classes or longer lists, or a larger alpha",
+        "  allowed: a threshold above the probabilities of classes outside the lists",
+        "  do:      use scores of all classes or longer lists, or a larger alpha",
     ]
 
 
@@ -141,14 +141,14 @@ def test_too_few_images_give_all_classes():
 def test_what_is_no_question():
     case, _, _ = drawn(np.random.default_rng(3), 20)
     assert refused(lambda: countable(case, "some")) == (
-        "This is nothing to cover.\n  got:     some\n  allowed: label, one, all"
+        "Prediction sets cannot cover this.\n  got:     some\n  allowed: label, one, all"
     )
     assert refused(lambda: fit_threshold(case, np.arange(8), cover="one", alpha=1)) == (
-        "Alpha is the share that may be missed.\n  got:     1\n  allowed: above 0, below 1"
+        "Alpha is not a miscoverage rate.\n  got:     1\n  allowed: above 0, below 1"
     )
     labels = LabelSets.from_lists([[]] * 20, C, label=np.full(20, NO_LABEL))
     empty = Case.from_scores(labels, case.scores, kind="probability")
     for cover in COVERS:
         assert refused(lambda c=cover: fit_threshold(empty, np.arange(8), cover=c, alpha=0.1)) == (
-            "There is nothing to fit to.\n  got:     no image\n  allowed: images with labels"
+            "No image has labels to fit to.\n  got:     no image\n  allowed: images with labels"
         )

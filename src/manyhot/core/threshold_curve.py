@@ -1,0 +1,180 @@
+"""Precision and recall of aggregated probabilities at every threshold, against golden questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.checks import check_share
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints
+from manyhot.core.resampling import draw_counts, percentile_interval
+from manyhot.errors import InputError
+
+MAX_THRESHOLDS = 1000
+"""Maximum number of thresholds of a curve, apart from those passed to it; more are thinned by rank."""
+
+_CHUNK = 200
+"""Number of thresholds resampled at once: 8 MB for 10,000 images."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Precision and recall at T thresholds, ascending; each array has shape (T,).
+
+    Attributes
+    ----------
+    threshold : ndarray of float64
+        A class counts as valid if its probability is at least this.
+    precision, recall : ndarray of float64
+        NaN if undefined.
+    precision_lo, precision_hi, recall_lo, recall_hi : ndarray of float64
+        Ends of 95 % intervals over images.
+    n_above, n_right : ndarray of int64
+        Numbers of golden questions at or above the threshold, and of those with the truth yes.
+    n_yes, n_questions, n_images : int
+        Numbers of golden questions with the truth yes, of all golden questions, and of their images.
+    """
+
+    threshold: Floats
+    precision: Floats
+    precision_lo: Floats
+    precision_hi: Floats
+    recall: Floats
+    recall_lo: Floats
+    recall_hi: Floats
+    n_above: npt.NDArray[np.int64]
+    n_right: npt.NDArray[np.int64]
+    n_yes: int
+    n_questions: int
+    n_images: int
+
+    def at(self, threshold: float) -> int | None:
+        """Return the row of a threshold, the first with at least this threshold; None if there is none."""
+        row = int(np.searchsorted(self.threshold, threshold))
+        return row if row < len(self.threshold) else None
+
+    def for_precision(self, least: float) -> float:
+        """Return the lowest threshold with at least this precision, which has the highest recall.
+
+        Raises
+        ------
+        InputError
+            If no threshold has this precision.
+        """
+        check_share(least, "The precision is not a share.")
+        with np.errstate(invalid="ignore"):
+            good = np.flatnonzero(self.precision >= least)
+        if not len(good):
+            raise self._unreachable("precision", least, self.precision)
+        return float(self.threshold[good[0]])
+
+    def for_recall(self, least: float) -> float:
+        """Return the highest threshold with at least this recall, which has the fewest valid classes.
+
+        Raises
+        ------
+        InputError
+            If no threshold has this recall, because no golden question has the truth yes.
+        """
+        check_share(least, "The recall is not a share.")
+        with np.errstate(invalid="ignore"):
+            good = np.flatnonzero(self.recall >= least)
+        if not len(good):
+            raise self._unreachable("recall", least, self.recall)
+        return float(self.threshold[good[-1]])
+
+    def _unreachable(self, what: str, least: float, values: Floats) -> InputError:
+        defined = values[~np.isnan(values)]
+        return InputError(
+            f"No threshold reaches this {what} on the golden questions.",
+            got=f"{least:g}",
+            allowed=f"up to {defined.max():.4f}" if len(defined) else None,
+            do=None
+            if len(defined)
+            else f"add golden questions with the truth yes; none of the {self.n_questions} has it",
+        )
+
+
+def curve(
+    p: Floats,
+    truth: Bools,
+    image: Ints,
+    *,
+    resamples: int,
+    rng: np.random.Generator,
+    thresholds: Sequence[float] = (),
+) -> Curve:
+    """Return precision and recall at each probability of a golden question.
+
+    Parameters
+    ----------
+    p : ndarray of float64, shape (G,)
+    truth : ndarray of bool, shape (G,)
+    image : ndarray of int, shape (G,)
+        The image of each question. Images are resampled, because questions of one image are correlated.
+    resamples : int
+        Number of resamples; 0 for no intervals.
+    rng : numpy.random.Generator
+    thresholds : sequence of float
+        Thresholds at which the curve is exact, however many probabilities there are.
+    """
+    threshold = np.unique(p)
+    if len(threshold) > MAX_THRESHOLDS:
+        ranks = np.linspace(0, len(threshold) - 1, MAX_THRESHOLDS).round().astype(int)
+        exact = np.searchsorted(threshold, thresholds)
+        threshold = threshold[np.union1d(ranks, exact[exact < len(threshold)])]
+    images, row = np.unique(image, return_inverse=True)
+    n_above, n_right = (_at_or_above(p[flags], threshold) for flags in (np.full(len(p), True), truth))
+    n_yes = int(np.count_nonzero(truth))
+    drawn = draw_counts(max(len(images), 1), resamples, rng).astype(np.float32)
+    ends = [
+        _intervals(p, truth, row, threshold[i : i + _CHUNK], drawn) for i in range(0, len(threshold), _CHUNK)
+    ]
+    precision_lo, precision_hi, recall_lo, recall_hi = (
+        (np.concatenate([np.empty(0), *column]) for column in zip(*ends, strict=True))
+        if ends
+        else (np.empty(0) for _ in range(4))
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall = n_right / n_above, n_right / np.float64(n_yes)
+    return Curve(
+        threshold, precision, precision_lo, precision_hi, recall, recall_lo, recall_hi,
+        n_above, n_right, n_yes, len(p), len(images),
+    )  # fmt: skip
+
+
+def _at_or_above(p: Floats, threshold: Floats) -> npt.NDArray[np.int64]:
+    return len(p) - np.searchsorted(np.sort(p), threshold)
+
+
+def _intervals(
+    p: Floats,
+    truth: Bools,
+    row: npt.NDArray[np.intp],
+    threshold: Floats,
+    drawn: Floats32,
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return the ends of the intervals of precision and of recall at some thresholds."""
+    if not len(drawn):
+        nothing = np.full(len(threshold), np.nan)
+        return nothing, nothing, nothing, nothing
+    n = drawn.shape[1]
+    n_above = drawn @ _by_image(p, row, threshold, n)
+    n_right = drawn @ _by_image(p[truth], row[truth], threshold, n)
+    n_yes = drawn @ np.bincount(row[truth], minlength=n).astype(np.float32)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall = n_right / n_above, n_right / n_yes[:, None]
+    return (*percentile_interval(precision.T), *percentile_interval(recall.T))
+
+
+def _by_image(p: Floats, row: npt.NDArray[np.intp], threshold: Floats, n: int) -> Floats32:
+    """Return the number of questions of each image at or above each threshold, shape (n, T)."""
+    size = len(threshold) + 1
+    level = np.searchsorted(threshold, p, side="right")
+    counts = np.bincount(row * size + level, minlength=n * size).reshape(n, size)
+    # A question at level l is at or above the first l thresholds.
+    above = counts[:, ::-1].cumsum(1)[:, ::-1][:, 1:]
+    return np.asarray(above, np.float32)

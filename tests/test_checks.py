@@ -39,9 +39,9 @@ DRAWS = [
     ({"resamples": -1}, "The number of resamples is negative.\n  got:     -1\n", COUNTS),
     ({"resamples": 1.5}, "The number of resamples is not an integer.\n  got:     1.5\n", COUNTS),
     ({"resamples": True}, "The number of resamples is not an integer.\n  got:     True\n", COUNTS),
-    ({"seed": -1}, "The seed is negative.\n  got:     -1\n", "0 and up"),
-    ({"seed": None}, "The seed is not an integer.\n  got:     None\n", "0 and up"),
-    ({"seed": "a"}, "The seed is not an integer.\n  got:     'a'\n", "0 and up"),
+    ({"seed": -1}, "The seed is negative.\n  got:     -1\n", "0 or more"),
+    ({"seed": None}, "The seed is not an integer.\n  got:     None\n", "0 or more"),
+    ({"seed": "a"}, "The seed is not an integer.\n  got:     'a'\n", "0 or more"),
 ]  # fmt: skip
 
 
@@ -67,8 +67,8 @@ def test_numbers_of_numpy_are_numbers():
     [
         ({"threshold": "x"}, "A threshold is a probability.\n  got:     'x'\n  allowed: above 0, up to 1"),
         ({"threshold": True}, "A threshold is a probability.\n  got:     True\n  allowed: above 0, up to 1"),
-        ({"precision": "x"}, "The precision is not a share.\n  got:     'x'\n  allowed: above 0, up to 1"),
-        ({"recall": math.nan}, "The recall is not a share.\n  got:     nan\n  allowed: above 0, up to 1"),
+        ({"precision": "x"}, "A precision is a share.\n  got:     'x'\n  allowed: above 0, up to 1"),
+        ({"recall": math.nan}, "A recall is a share.\n  got:     nan\n  allowed: above 0, up to 1"),
         *(
             (
                 {"unclear_from": value},

@@ -148,7 +148,7 @@ def test_one_metric_may_be_given_as_it_is_and_twice_is_once():
 
 def test_negative_seed():
     assert message(lambda: evaluate(SETS, SCORES, seed=-1)) == (
-        "The seed is negative.\n  got:     -1\n  allowed: 0 and up"
+        "The seed is negative.\n  got:     -1\n  allowed: 0 or more"
     )
 
 

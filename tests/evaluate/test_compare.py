@@ -318,7 +318,7 @@ def test_an_end_without_numbers_is_refused():
             InputError,
             "The number of resamples is negative.\n  got:     -1\n  allowed: 0 (no intervals) or more",
         ),
-        ({"seed": -1}, InputError, "The seed is negative.\n  got:     -1\n  allowed: 0 and up"),
+        ({"seed": -1}, InputError, "The seed is negative.\n  got:     -1\n  allowed: 0 or more"),
         (
             {"families": {"resnet-18": "resnet"}},
             MatchError,

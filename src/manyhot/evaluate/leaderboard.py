@@ -26,7 +26,7 @@ from manyhot.evaluate.outputs import clear_gallery, clear_report, write_tables, 
 from manyhot.files import sha256
 from manyhot.formats import read_results
 from manyhot.formats.tabular import write_csv
-from manyhot.formats.timm import with_pretraining
+from manyhot.formats.timm_files import with_pretraining
 from manyhot.formats.writing import PathLike, Progress, check_apart
 from manyhot.report.metrics import metrics_of
 from manyhot.tables import End, Results, one_chunk

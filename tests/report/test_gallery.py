@@ -89,7 +89,7 @@ def test_label_sets_and_guesses(gallery):
     assert shot.states[3] == "unclear"
     assert gallery.shots[2].n_rejected == 1
     assert gallery.shots[7].remark == "Nobody labelled this picture."
-    assert not gallery.shots[7].known
+    assert not gallery.shots[7].rated
     assert gallery.shots[10].seen[1] == ()
 
 
@@ -159,7 +159,7 @@ def test_without_labels_and_names(tmp_path):
     made = make_gallery(images_table(IDS), None, [model("first", FIRST)])
     assert made.names[0] == "class 0"
     assert made.shots[1].verdicts == ("wrong",), "the one label is all that is known"
-    assert not made.shots[1].known
+    assert not made.shots[1].rated
 
 
 def test_the_index_tells_what_filters_need(folder):

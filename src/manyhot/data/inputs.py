@@ -208,9 +208,9 @@ class Asked:
         """Return whether a model is asked for."""
         return not self.models or any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
 
-    def check_some(self, found: Sequence[object], names: Sequence[str]) -> None:
+    def check_some(self, files: Sequence[object], names: Sequence[str]) -> None:
         """Refuse patterns that no model fits."""
-        if not found:
+        if not files:
             near = difflib.get_close_matches(self.models[0], names, n=1)
             raise InputError(
                 "No model is called so.",

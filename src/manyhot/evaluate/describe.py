@@ -29,7 +29,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, one_chunk, schema
 from manyhot.tables.sets import label_sets
 
-MOST_PAIRS = 200
+LISTED_PAIRS = 200
 """Pairs of classes that are listed, the most frequent first."""
 
 
@@ -259,7 +259,7 @@ def _pairs(name: str, sets: LabelSets, names: tuple[str, ...]) -> pa.Table:
     low, high = np.minimum(classes[a], classes[b]), np.maximum(classes[a], classes[b])
     pair, count = np.unique(low * sets.n_classes + high, return_counts=True)
     # By count, and among equals by class: the order must not depend on the sort.
-    best = np.lexsort((pair, -count))[:MOST_PAIRS]
+    best = np.lexsort((pair, -count))[:LISTED_PAIRS]
     first, second = pair[best] // sets.n_classes, pair[best] % sets.n_classes
     of_class = np.bincount(classes, minlength=sets.n_classes)
     columns = {

@@ -31,7 +31,7 @@ MOST_ROWS = 40
 """Rows of a table; the rest is in its file."""
 
 
-MAX_BYTES = 1 << 20
+MAX_PICTURE_BYTES = 1 << 20
 """Of a picture that is put into the page."""
 
 
@@ -47,14 +47,14 @@ class Picture:
         What it is, in few words.
     text : str
         What a model says of it.
-    told : str
+    badge : str
         What sets it off, such as ``flipped``; empty for nothing.
     """
 
     uri: str
     title: str
     text: str = ""
-    told: str = ""
+    badge: str = ""
 
 
 @dataclass(frozen=True)
@@ -150,12 +150,12 @@ def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
     return {name: tables.read(path, name) for name, path in files.items() if path.is_file()}
 
 
-def picture(folder: Path, file: str | None, title: str, text: str = "", told: str = "") -> Picture:
+def picture(folder: Path, file: str | None, title: str, text: str = "", badge: str = "") -> Picture:
     """Return a picture that lies in a folder; one that does not, or is too large, has no `uri`."""
     data = _bytes(folder, file) if file else b""
     kind = next((kind for head, kind in _KINDS.items() if data.startswith(head)), "")
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if kind else ""
-    return Picture(uri, title, text, told)
+    return Picture(uri, title, text, badge)
 
 
 _KINDS = {b"\xff\xd8": "jpeg", b"\x89PNG": "png"}
@@ -166,7 +166,7 @@ def _bytes(folder: Path, file: str) -> bytes:
     if not path.is_relative_to(folder.resolve()):  # a table from elsewhere must not show other files
         return b""
     try:
-        return path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
+        return path.read_bytes() if path.stat().st_size <= MAX_PICTURE_BYTES else b""
     except OSError:
         return b""
 
@@ -234,9 +234,9 @@ def _ends(value: float | None, lo: float | None, hi: float | None, decimals: int
 Tables = Mapping[str, pa.Table]
 
 
-def rows_of(found: Tables, name: str) -> list[Row]:
+def rows_of(parts: Tables, name: str) -> list[Row]:
     """Return the rows of a table, none where it is absent."""
-    return found[name].to_pylist() if name in found else []
+    return parts[name].to_pylist() if name in parts else []
 
 
 def n_pairs(rows: Iterable[Row]) -> int:

@@ -26,8 +26,8 @@ SIMILAR = 4
 LARGEST = 4
 """Sizes of label sets to filter by: this and more are one."""
 
-VERDICTS = ("right", "valid", "refuted", "unclear", "unasked", "wrong", "unknown", "none")
-"""Of a model's best class on an image.
+TOP_VERDICTS = ("right", "valid", "refuted", "unclear", "unasked", "wrong", "unknown", "none")
+"""What a model's top class on an image is.
 
 ``right`` is the original label; ``valid`` is another class of the label set, which a single label calls
 wrong; ``refuted`` is the original label where people found it not to be valid; ``unasked``: people went over
@@ -51,7 +51,7 @@ class Shot:
         The original single label.
     label_set : tuple of (int, str)
         The valid classes, then the unclear ones.
-    known : bool
+    rated : bool
         Whether people went over the label set.
     n_rejected : int
         Classes that were asked about and are not valid.
@@ -60,7 +60,7 @@ class Shot:
     seen : tuple of tuple of (int, float or None)
         For each model its best classes with their confidence; empty if it did not predict the image.
     verdicts : tuple of str
-        For each model, one of `VERDICTS`.
+        For each model, one of `TOP_VERDICTS`.
     states : mapping of int to str
         The state of each class that any model predicts.
     similar : mapping of int to tuple of int
@@ -73,7 +73,7 @@ class Shot:
     uri: str | None
     label: int | None
     label_set: tuple[tuple[int, str], ...]
-    known: bool
+    rated: bool
     n_rejected: int
     remark: str
     seen: tuple[Best, ...]
@@ -175,7 +175,7 @@ def make_gallery(
                 uris[i],
                 row.label,
                 tuple((c, s) for s in ("yes", "unclear") for c in row.classes_in(s)),
-                row.known,
+                row.rated,
                 len(row.classes_in("no")),
                 row.remark,
                 seen,
@@ -189,7 +189,7 @@ def make_gallery(
 
 
 def verdict(best: int | None, row: LabelRow) -> str:
-    """Return what is to be said of a model's best class, one of `VERDICTS`."""
+    """Return what is to be said of a model's best class, one of `TOP_VERDICTS`."""
     if best is None:
         return "none"
     state, is_label = row.state(best), best == row.label
@@ -199,10 +199,10 @@ def verdict(best: int | None, row: LabelRow) -> str:
         return "unclear"
     if is_label:
         # Where nobody asked about the original label, nobody refuted it.
-        return "refuted" if row.known and state in ("no", UNRECORDED) else "right"
-    if row.known and state == NOT_ASKED:
+        return "refuted" if row.rated and state in ("no", UNRECORDED) else "right"
+    if row.rated and state == NOT_ASKED:
         return "unasked"
-    return "wrong" if row.known or row.label is not None else "unknown"
+    return "wrong" if row.rated or row.label is not None else "unknown"
 
 
 def _rows(images: Images, labels: Labels | None) -> list[LabelRow]:

@@ -28,7 +28,7 @@ from markupsafe import escape
 
 from manyhot.errors import InputError, OutputError
 from manyhot.files import write_refused
-from manyhot.report.gallery import LARGEST, VERDICTS, Gallery, Shot
+from manyhot.report.gallery import LARGEST, TOP_VERDICTS, Gallery, Shot
 from manyhot.report.photographs import Opener, Photographs, decoded, in_files, load_pillow
 
 PART = 100
@@ -52,7 +52,7 @@ _FOLDERS, _FILES = ("photos", "thumbs", "data"), ("gallery.css", "gallery.js", "
 INDEX, CALL, _UNFINISHED = "data/index.js", "manyhotGallery.", ".unfinished-"
 
 
-STATES = ("yes", "unclear", "no", "not asked", "unrecorded")
+SHOWN_STATES = ("yes", "unclear", "no", "not asked", "unrecorded")
 
 
 Progress = Callable[[str, int, int], None]
@@ -260,16 +260,16 @@ def _index(gallery: Gallery, photographs: Sequence[_Shown]) -> dict[str, Any]:
         "models": gallery.models,
         "names": {str(c): name for c, name in gallery.names.items()},
         "kinds": kinds,
-        "verdicts": VERDICTS,
-        "states": STATES,
+        "verdicts": TOP_VERDICTS,
+        "states": SHOWN_STATES,
         "part": PART,
         "largest": LARGEST,
         "whole": WHOLE,
         "ids": [s.image_id for s in shots],
         "labels": [s.label for s in shots],
         "sets": [[c for c, state in s.label_set if state == "yes"] for s in shots],
-        "known": [int(s.known) for s in shots],
-        "judged": ["".join(str(VERDICTS.index(v)) for v in s.verdicts) for s in shots],
+        "known": [int(s.rated) for s in shots],
+        "judged": ["".join(str(TOP_VERDICTS.index(v)) for v in s.verdicts) for s in shots],
         "top": [[of[0][0] if of else None for of in s.seen] for s in shots],
         "sure": [[_whole(of[0][1]) if of else None for of in s.seen] for s in shots],
         "errors": [[kinds.index(k) if k else -1 for k in s.kinds] for s in shots] if kinds else [],
@@ -290,7 +290,7 @@ def _detail(shot: Shot, photograph: _Shown) -> dict[str, Any]:
         "rejected": shot.n_rejected,
         "remark": shot.remark,
         "seen": [[[c, _whole(sure)] for c, sure in of] for of in shot.seen],
-        "states": {str(c): STATES.index(state) for c, state in shot.states.items()},
+        "states": {str(c): SHOWN_STATES.index(state) for c, state in shot.states.items()},
         "similar": {str(c): rows for c, rows in shot.similar.items() if rows},
     }
 
@@ -301,7 +301,7 @@ def _whole(confidence: float | None) -> int | None:
     return round(min(confidence, 1.0) * WHOLE) if known and confidence is not None else None
 
 
-FOLDER = "gallery"
+GALLERY_FOLDER = "gallery"
 """Of the gallery, beside the page of the report."""
 
 
@@ -320,7 +320,7 @@ class GalleryLink:
     ids : frozenset of str
         Its images.
     counts : mapping of str to mapping of str to int
-        For each model, of how many images its best class is what: see `manyhot.report.gallery.VERDICTS`.
+        For each model, of how many images its best class is what: see `manyhot.report.gallery.TOP_VERDICTS`.
     confident : mapping of str to mapping of str to int
         The same, where the model is surer than `CONFIDENT`.
     rated : bool
@@ -338,33 +338,33 @@ class GalleryLink:
 
     def to(self, **filters: str) -> str:
         """Return the address of the gallery with these filters, as its own links have them."""
-        told = urlencode(filters, quote_via=quote)
-        return f"{FOLDER}/index.html" + (f"#{told}" if told else "")
+        query = urlencode(filters, quote_via=quote)
+        return f"{GALLERY_FOLDER}/index.html" + (f"#{query}" if query else "")
 
 
 def read_gallery_link(report: Path) -> GalleryLink | None:
-    """Return what the gallery in the folder of a report tells; None where there is none."""
-    folder = report / FOLDER
+    """Return what a report shows of the gallery in its folder; None where there is none."""
+    folder = report / GALLERY_FOLDER
     try:
         text = (folder / INDEX).read_text(encoding="utf-8")
-        told = json.loads(text.removeprefix(f"{CALL}index(").removesuffix(");\n"))
+        index = json.loads(text.removeprefix(f"{CALL}index(").removesuffix(");\n"))
         link = GalleryLink(
-            told["title"],
-            frozenset(told["ids"]),
-            _counts(told, 0),
-            _counts(told, CONFIDENT * told["whole"]),
-            any(told["known"]),
+            index["title"],
+            frozenset(index["ids"]),
+            _counts(index, 0),
+            _counts(index, CONFIDENT * index["whole"]),
+            any(index["known"]),
         )
     except (OSError, ValueError, LookupError, TypeError):
         return None
     return link if (folder / "index.html").is_file() else None
 
 
-def _counts(told: Mapping[str, Any], above: float) -> dict[str, Counter[str]]:
-    rows = list(zip(told["judged"], told["sure"], strict=True))
+def _counts(index: Mapping[str, Any], above: float) -> dict[str, Counter[str]]:
+    rows = list(zip(index["judged"], index["sure"], strict=True))
     return {
         model: Counter(
-            told["verdicts"][int(judged[m])] for judged, sure in rows if not above or (sure[m] or 0) > above
+            index["verdicts"][int(judged[m])] for judged, sure in rows if not above or (sure[m] or 0) > above
         )
-        for m, model in enumerate(told["models"])
+        for m, model in enumerate(index["models"])
     }

@@ -180,14 +180,14 @@ def _picture(
 class LabelRow:
     """What is known about the labels of an image; `otherwise` is the state of a class that is not listed.
 
-    `known` says whether people went over its label set.
+    `rated` says whether people went over its label set.
     """
 
     label: int | None = None
     states: tuple[tuple[int, str], ...] = ()
     remark: str = "Nobody labelled this picture."
     otherwise: str = NOT_ASKED
-    known: bool = False
+    rated: bool = False
 
     def classes_in(self, state: str) -> list[int]:
         """Return the classes with a state."""
@@ -209,8 +209,8 @@ def label_rows(images: Images, labels: Labels) -> list[LabelRow]:
         states = tuple(zip(row["classes"], row["state"], strict=True))
         label = row.get("label")
         label = rows[i].label if label is None else label
-        known = bool(row["usable"]) and row.get("rated") is not False
-        rows[i] = LabelRow(label, states, _remark(row), otherwise, known)
+        rated = bool(row["usable"]) and row.get("rated") is not False
+        rows[i] = LabelRow(label, states, _remark(row), otherwise, rated)
     return rows
 
 

@@ -176,7 +176,7 @@ def test_a_data_set_of_ones_own_with_scores(run, small):
     assert (values["all"], values["class=class 2"]) == (0.5, 0.0)
     assert not [s for s in frame["slice"] if s.startswith("superclass")]
     refused = run(*ARGUMENTS, "--predictions", "dense.npy", code=3)
-    assert "give the class list that the model predicts over, with --classes" in refused.stderr
+    assert "give the class list of the model with --classes" in refused.stderr
 
 
 def test_metrics_are_listed(run):

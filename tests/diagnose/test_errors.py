@@ -133,7 +133,7 @@ def test_findings_are_checked(labels):
     at = table.column_names.index("state")
     other = table.set_column(at, "state", pa.array([None, "perhaps", None][: len(table)]))
     assert message(InputError, lambda: check(other, "findings")) == (
-        "The column 'state' of the findings table holds a value that does not exist.\n"
+        "The column 'state' of the findings table holds a value that is not allowed.\n"
         "  got:     perhaps\n"
         "  allowed: no, unclear, yes"
     )

@@ -439,7 +439,7 @@ def test_what_is_refused():
     planted()
     known, one = from_keys(("dog", "ball", "tree", "square")), from_keys(("square",))
     assert refused(MatchError, labels="labels.parquet") == (
-        "The table is over another class list than the one that is given.\n"
+        "The class list is not that of the table.\n"
         "  where:   labels\n"
         f"  got:     4 classes, class list {known.hash}\n"
         f"  allowed: 1 classes, class list {one.hash}\n"

@@ -132,7 +132,7 @@ def test_frames_and_series():
 
 def test_lists_of_different_lengths():
     assert message(lambda: evaluate([[0], [1]], [[0, 1], [1]], n_classes=4)) == (
-        "Predictions of different lengths are no array.\n"
+        "Predictions of different lengths do not form an array.\n"
         "  where:   model\n"
         "  do:      fill short lists up with -1"
     )
@@ -178,7 +178,7 @@ def test_what_scores_are_is_said_and_not_guessed():
         lambda: evaluate(sets, logits, label=label, metrics=["brier"], score_kind="probability")
     ).startswith("A probability is not between 0 and 1.\n  where:   model, image 0\n  got:     2\n")
     assert message(lambda: evaluate(sets, logits, label=label, score_kind="logits")) == (
-        "This is not a kind of scores.\n"
+        "There is no such kind of scores.\n"
         "  where:   model\n"
         "  got:     logits\n"
         "  allowed: logit, probability, score, none"

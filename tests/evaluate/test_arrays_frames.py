@@ -256,7 +256,7 @@ def test_an_order_that_is_not_clear_is_refused():
     shuffled = scores.iloc[ROWS]
     first = ", ".join(map(str, ROWS[:2]))
     assert message(lambda: evaluate(labels, shuffled)) == (
-        "Of two frames one has the default index, the other the same numbers in another order.\n"
+        "One frame has the default index, and another the same numbers in another order.\n"
         "  where:   labels, beside model\n"
         f"  got:     model begins with rows {first}\n"
         "  allowed: the same index, or ids of images\n"

@@ -252,7 +252,7 @@ def test_a_folder_of_two_runs_is_noticed(two, tmp_path):
     with pytest.raises(InputError) as error:
         report_folder(tmp_path / "one")
     assert str(error.value) == (
-        "The folder holds tables of two runs: one of them was interrupted, or two wrote at once.\n"
+        "The folder holds tables of two runs: one was interrupted, or two wrote at the same time.\n"
         f"  where:   {tmp_path / 'one' / 'drops.parquet'}\n"
         "  do:      run it again, into a folder of its own"
     )

@@ -126,7 +126,7 @@ def test_other_thresholds(labels):
     with pytest.raises(InputError) as error:
         at_threshold(Labels(labels.table.drop(["p"]), 5, name="mine"), 0.5)
     assert str(error.value) == (
-        "These labels have no probabilities to take a threshold of.\n"
+        "These labels have no probabilities for a threshold.\n"
         "  where:   mine\n"
         "  allowed: a labels table with the column 'p'"
     )

@@ -140,7 +140,7 @@ def test_the_command(predicted, tmp_path, monkeypatch):
     [
         (
             {"models": ["resnet*"]},
-            "No model is called so.\n  got:     resnet*\n  allowed: my/first, second",
+            "No model has such a name.\n  got:     resnet*\n  allowed: my/first, second",
         ),
         (
             {"embeddings": "."},

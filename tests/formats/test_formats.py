@@ -185,7 +185,7 @@ def test_scores_over_another_number_of_classes(tmp_path, rows):
         f"  where:   {path}\n"
         "  got:     998 columns\n"
         "  allowed: 1,000\n"
-        "  do:      give the class list that the model predicts over, with --classes"
+        "  do:      give the class list of the model with --classes"
     )
 
 

@@ -165,8 +165,8 @@ def test_of_two_annotations_by_one_rater_the_later_counts(write, message):
         "A rater answers a question twice.\n"
         "  where:   export, image a.jpg, class 0\n"
         "  got:     rater 7\n"
-        "  allowed: one answer of each rater to each question, or `round` or `answered_at` to tell the last\n"
-        "  do:      leave one of the answers out"
+        "  allowed: one answer of each rater to each question, or `round` or `answered_at` to order them\n"
+        "  do:      remove one of the answers"
     )
 
 

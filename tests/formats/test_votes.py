@@ -191,15 +191,15 @@ BAD = {
         lambda p: votes_from_table(table(), name="v", n_classes=5),
         "A rater answers a question twice.\n  where:   v, image a.jpg, class 0 and 3 more\n"
         "  got:     rater ann\n"
-        "  allowed: one answer of each rater to each question, or `round` or `answered_at` to tell the last\n"
-        "  do:      leave one of the answers out",
+        "  allowed: one answer of each rater to each question, or `round` or `answered_at` to order them\n"
+        "  do:      remove one of the answers",
     ),
     "a rater twice in one round": (
         lambda p: votes_from_table(table(round=[0] * 8), name="v", n_classes=5),
         "A rater answers a question twice.\n  where:   v, image a.jpg, class 0 and 3 more\n"
         "  got:     rater ann, in one round and at one time\n"
-        "  allowed: one answer of each rater to each question, or `round` or `answered_at` to tell the last\n"
-        "  do:      leave one of the answers out",
+        "  allowed: one answer of each rater to each question, or `round` or `answered_at` to order them\n"
+        "  do:      remove one of the answers",
     ),
     "an expert twice": (
         lambda p: read_golden(
@@ -210,8 +210,8 @@ BAD = {
         ),
         "An expert answers a question twice.\n  where:   g, image a, class 1\n  got:     expert x\n"
         "  allowed: one answer of each expert to each question, "
-        "or `round` or `answered_at` to tell the last\n"
-        "  do:      leave one of the answers out",
+        "or `round` or `answered_at` to order them\n"
+        "  do:      remove one of the answers",
     ),
     "a task without a class": (
         lambda p: read_votes(crowd_kit(p / "k.csv", "a.jpg")),

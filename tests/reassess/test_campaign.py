@@ -253,7 +253,7 @@ def test_a_model_twice(photos):
 
 def test_no_campaign(photos):
     assert error_of(campaign_status, "models") == (
-        "This is no campaign.\n"
+        "This folder is not a campaign.\n"
         "  where:   models\n"
         "  got:     no campaign.json in it\n"
         "  do:      make one: manyhot init DIR --images FILE --classes LIST"
@@ -295,7 +295,7 @@ KEYS = "classes, class_hash, n_classes, n_images, call, inputs, version, campaig
         ),
         (
             {"campaign": 2, "version": "9.0"},
-            "The campaign was made by a later manyhot.\n"
+            "The campaign was made by a later version of manyhot.\n"
             "  got:     campaign 2 of manyhot 9.0\n"
             "  allowed: campaign 1 and earlier\n"
             "  do:      upgrade manyhot",
@@ -319,7 +319,7 @@ def test_a_broken_description(photos):
     )
     Path("camp/campaign.json").write_text("[]")
     assert error_of(campaign_status, "camp") == (
-        f"The description of the campaign is no object.\n  where:   camp/campaign.json\n  allowed: {KEYS}"
+        f"The description of the campaign is not a JSON object.\n  where:   camp/campaign.json\n  allowed: {KEYS}"
     )
 
 

@@ -62,7 +62,7 @@ def test_votes_over_another_class_list_than_the_campaign(camp):
     put_votes(camp, classes="dead")
     key = tables.Campaign.read(camp).class_hash
     assert error_of(aggregate_files, camp, "labels.parquet", kind=MatchError) == (
-        "The table is over another class list than the one that is given.\n  where:   votes\n"
+        "The class list is not that of the table.\n  where:   votes\n"
         f"  got:     5 classes, class list dead\n  allowed: 5 classes, class list {key}\n"
         "  do:      give the class list that the table was made with, or leave it out"
     )
@@ -72,7 +72,7 @@ def test_golden_answers_over_another_class_list_are_not_known_sets(camp):
     tables.write(pa.table(GOLDEN), camp / "golden.parquet", "golden", about={"classes": "dead"})
     key = tables.Campaign.read(camp).class_hash
     assert error_of(propose_files, camp, kind=MatchError) == (
-        "The table is over another class list than the one that is given.\n  where:   golden\n"
+        "The class list is not that of the table.\n  where:   golden\n"
         f"  got:     0 classes, class list dead\n  allowed: 5 classes, class list {key}\n"
         "  do:      give the class list that the table was made with, or leave it out"
     )
@@ -356,7 +356,7 @@ def test_a_time_that_is_not_known_is_not_the_earlier_one():
         assert said == (
             "A rater answers a question twice.\n  where:   votes, image a.jpg, class 0\n"
             "  got:     rater x, in one round and at one time\n  allowed: one answer of each rater to each "
-            "question, or `round` or `answered_at` to tell the last\n  do:      leave one of the answers out"
+            "question, or `round` or `answered_at` to order them\n  do:      remove one of the answers"
         )
 
 

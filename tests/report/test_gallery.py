@@ -88,7 +88,7 @@ def test_label_sets_and_guesses(gallery):
     assert [p for _, p in shot.seen[0]] == pytest.approx([0.7, 0.18, 0.12])
     assert shot.states[3] == "unclear"
     assert gallery.shots[2].n_rejected == 1
-    assert gallery.shots[7].remark == "Nobody labelled this picture."
+    assert gallery.shots[7].remark == "No rater has seen this picture."
     assert not gallery.shots[7].rated
     assert gallery.shots[10].seen[1] == ()
 
@@ -138,14 +138,14 @@ def test_nearest_images_where_there_are_any(gallery, tmp_path):
             "The findings are about none of the images and models of the gallery.\n"
             "  got:     findings on other.jpg\n"
             "  allowed: images such as plain.jpg\n"
-            "  do:      give those that were made of the same images and models",
+            "  do:      give those of the same images and models",
         ),
         (
             {"similar": pa.table({"image_id": ["o"], "class_id": [0], "neighbours": [["p"]]})},
             "The similar images are about none of the images and models of the gallery.\n"
             "  got:     similar images on o\n"
             "  allowed: images such as plain.jpg\n"
-            "  do:      give those that were made of the same images and models",
+            "  do:      give those of the same images and models",
         ),
     ],
 )
@@ -328,7 +328,7 @@ def test_photographs_that_were_moved(gallery, tmp_path):
     assert str(error.value) == (
         "None of the 12 photographs can be shown.\n  where:   gone/plain.jpg\n"
         "  got:     the file does not exist\n"
-        "  do:      tell where they lie now: --images FILE, an images table with the columns image_id and uri"
+        "  do:      say where they are now: --images FILE, an images table with the columns image_id and uri"
     )
     assert not (tmp_path / "g").exists()
 

@@ -111,7 +111,7 @@ SENTENCES = {
     "refuted.jpg": f"The label says ! {HOSTILE}; both models say so, up to 90 %. "
     "Raters found that it is not valid.",
     "nobody.jpg": "The label says ✓ cup & saucer; both models say so, up to 90 %. "
-    "Nobody labelled this picture.",
+    "No rater has seen this picture.",
     "last.jpg": "The label says ✓ bath tub; second says ◆ tub, 96 %. Both are valid.",
     IDS[10]: f"The label says ✓ dog; first/<b>model says ○ {HOSTILE}, 40 %. Nobody asked about that.",
 }

@@ -122,7 +122,7 @@ def test_number_of_columns():
         "  where:   m\n"
         "  got:     4 columns\n"
         "  allowed: 5\n"
-        "  do:      give the class list that the model predicts over, with --classes"
+        "  do:      give the class list of the model with --classes"
     )
 
 

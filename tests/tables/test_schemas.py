@@ -79,7 +79,7 @@ def test_unknown_answer():
     with pytest.raises(InputError) as error:
         tables.check(votes(answer=["perhaps"]), "votes")
     assert str(error.value) == (
-        "The column 'answer' of the votes table holds a value that does not exist.\n"
+        "The column 'answer' of the votes table holds a value that is not allowed.\n"
         "  got:     perhaps\n"
         "  allowed: no, maybe, yes"
     )
@@ -121,7 +121,7 @@ def test_a_later_schema(tmp_path):
     with pytest.raises(InputError) as error:
         tables.read(path, "votes")
     assert str(error.value) == (
-        "The file was written by a later manyhot.\n"
+        "The file was written by a later version of manyhot.\n"
         f"  where:   {path}\n"
         "  got:     schema 9 of manyhot 3.1\n"
         "  allowed: schema 1 and earlier\n"

@@ -54,7 +54,7 @@ declare_table(
         ),
         COUNT.optional(
             "unclear",
-            "of the pairs asked about, those on which raters were undecided; null where only valid classes are recorded",
+            "of the pairs asked about, those left undecided; null where only valid classes are recorded",
         ),
         COUNT("labels", "valid (image, class) pairs, including those of images that nobody looked at"),
         COUNT("empty", "usable images without a valid class"),

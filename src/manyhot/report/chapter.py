@@ -1,6 +1,6 @@
-"""What diagnoses found, as one page with pictures: shortcuts, mitigation, explanations, robustness.
+"""The results of diagnoses as one page with pictures: shortcuts, mitigation, explanations, robustness.
 
-The page shows whatever tables lie in a folder, so that commands that write into the same one share it.
+The page shows all tables in a folder, so that commands that write into the same folder share it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MOST_ROWS = 40
 
 
 MAX_PICTURE_BYTES = 1 << 20
-"""Of a picture that is put into the page."""
+"""The largest picture that is embedded in the page."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
 
 
 def picture(folder: Path, file: str | None, title: str, text: str = "", badge: str = "") -> Picture:
-    """Return a picture that lies in a folder; one that does not, or is too large, has no `uri`."""
+    """Return a picture from a folder; one that is absent or too large has no `uri`."""
     data = _bytes(folder, file) if file else b""
     kind = next((kind for head, kind in _KINDS.items() if data.startswith(head)), "")
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if kind else ""
@@ -186,7 +186,8 @@ def listing(
 ) -> Listing:
     """Return a table of the first rows.
 
-    Columns that are empty in all of them are left out; words that are the same in all are told once, above.
+    Columns that are empty in all of them are left out; cells that are the same in all rows are shown once,
+    above.
     """
     found = list(rows)
     made = [cells(row) for row in found[:MOST_ROWS]]
@@ -215,7 +216,7 @@ def percent(value: float | None, decimals: int = 0) -> str:
 
 
 def with_ends(value: float | None, lo: float | None, hi: float | None, decimals: int = 0) -> str:
-    """Return ``42 % (35 to 49)``; without an interval the value alone."""
+    """Return ``42 % (35 to 49)``, or the value alone without an interval."""
     return percent(value, decimals) + _ends(value, lo, hi, decimals)
 
 

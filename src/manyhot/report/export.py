@@ -65,7 +65,7 @@ def to_latex(table: pa.Table, *, digits: int = 4) -> str:
     head, *rows = ([_latex(c) for c in row] for row in [_head(table), *_cells(table, digits, "–")])
     numbers = [i for i, f in enumerate(table.schema) if _is_number(f.type)]
     for row in rows:
-        for i in numbers:  # a hyphen is no minus
+        for i in numbers:  # a hyphen is not a minus
             row[i] = f"$-${row[i][1:]}" if row[i].startswith("-") and row[i] != "--" else row[i]
     lines = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", f"{' & '.join(head)} \\\\", "\\midrule"]
     lines += [f"{' & '.join(row)} \\\\" for row in rows]
@@ -95,7 +95,7 @@ def _text(value: object, digits: int, absent: str) -> str:
 
 
 def _finite(value: object) -> object:
-    """Return what JSON can hold: there is no NaN."""
+    """Return a value that JSON can hold: NaN becomes null."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -147,7 +147,7 @@ def write_text_table(table: pa.Table, kind: str, path: Path | None) -> str:
 
 
 def check_no_file(folder: Path) -> None:
-    """Raise an `OutputError` where a file is in the place of a report's folder."""
+    """Raise an `OutputError` if a file stands where the folder of a report would be."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(
             "A file is where the report's folder would be.", where=folder, do="move it, or rename it"
@@ -166,8 +166,8 @@ _SUFFIXES = (".svg", ".png", ".csv")
 def save_figures(figures: Sequence[Figure], folder: Path) -> list[Path]:
     """Write each figure as NAME.svg, NAME-dark.svg, NAME.png and NAME.csv and return the paths.
 
-    The same figures give the same bytes. A file is either whole or as it was. What an earlier run left of
-    figures that there are no more goes.
+    The same figures give the same bytes. A file is either whole or as it was. Figures of an earlier run that
+    no longer exist are removed.
 
     Raises
     ------

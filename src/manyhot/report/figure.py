@@ -1,4 +1,4 @@
-"""What a figure of a report is, before anyone draws it.
+"""What a figure of a report is, before it is drawn.
 
 Axes: from values to places, with round numbers at the ticks.
 
@@ -42,7 +42,7 @@ class Figure:
     title : str
         Short and plain.
     caption : str
-        What a stranger must know to read it: the axes, what a mark is, what an interval is.
+        What the reader must know: the axes, what a mark is, what an interval is.
     alt : str
         The figure in words with its main numbers, for those who do not see it.
     spec : dict
@@ -109,7 +109,7 @@ class Axis:
     def over(cls, values: Iterable[float], *, percent: bool, n_ticks: int = 5) -> Axis:
         """Return the axis that holds all finite values, with ends at round numbers.
 
-        Shares stay within 0 and 100 %. Values that are all alike get room on both sides.
+        Shares stay within 0 and 100 %. If all values are equal, the axis has room on both sides.
         """
         finite = [v for v in values if math.isfinite(v)]
         lo, hi = (min(finite), max(finite)) if finite else (0.0, 1.0)
@@ -128,15 +128,16 @@ class Axis:
         return start + (value - self.lo) / (self.hi - self.lo) * (stop - start)
 
     def nearest(self, value: float) -> float:
-        """Return the value, or the end of the axis that it lies beyond."""
+        """Return the value, clipped to the axis."""
         return min(max(value, self.lo), self.hi)
 
 
 def fences(values: Sequence[float], fewest: int = 8) -> tuple[float, float]:
     """Return bounds of what an axis must show: three interquartile ranges outside the quartiles.
 
-    Beyond them lies what Tukey calls far out. One model at 20 % would squeeze 66 between 70 and 83 % into a
-    fifth of the axis. Of less than `fewest` values, or such that half are equal, all must be shown.
+    Values beyond them are what Tukey calls far out. One model at 20 % would squeeze 66 between 70 and 83 %
+    into a fifth of the axis. If there are fewer than `fewest` values, or half of them are equal, all must be
+    shown.
     """
     finite = [v for v in values if math.isfinite(v)]
     if len(finite) < fewest:
@@ -160,7 +161,7 @@ Scheme = Literal["light", "dark"]
 
 
 FONT = "Liberation Sans, Arial, Arimo, Nimbus Sans, Helvetica Neue, Helvetica, sans-serif"
-"""Of files, and what text is measured with: all but the last have letters of the same widths."""
+"""Fonts of files, and for measuring text: all but the last have letters of the same widths."""
 
 
 COLOURS: Mapping[str, tuple[str, str]] = {
@@ -186,8 +187,8 @@ COLOURS: Mapping[str, tuple[str, str]] = {
 }
 """Each colour on light and on dark paper.
 
-After Okabe and Ito, whose hues people with any colour vision tell apart, made darker or lighter until each
-mark stands out from its paper by 4.5 to 1: direct labels wear the colour of their marks.
+After Okabe and Ito, whose hues people with any colour vision can distinguish, made darker or lighter until
+each mark stands out from its paper by 4.5 to 1: direct labels have the colour of their marks.
 """
 
 
@@ -249,7 +250,7 @@ def _axis() -> dict[str, object]:
         "domain": False,
         "ticks": False,
         "labelFlush": False,
-        # To measure a text takes a millisecond: what ticks there are is chosen where an axis is made.
+        # To measure a text takes a millisecond: ticks are chosen where an axis is made.
         "labelOverlap": False,
         "labelLimit": 0,
         "titleLimit": 0,

@@ -1,4 +1,4 @@
-"""What a gallery shows: images, their label sets, and what models see in them beside images of that class."""
+"""What a gallery shows: images, their label sets, and what models predict, with images of that class."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ TOP_VERDICTS = ("right", "valid", "refuted", "unclear", "unasked", "wrong", "unk
 """What a model's top class on an image is.
 
 ``right`` is the original label; ``valid`` is another class of the label set, which a single label calls
-wrong; ``refuted`` is the original label where people found it not to be valid; ``unasked``: people went over
-the label set, but were not asked about this class; ``unknown``: there is nothing to judge it by; ``none``:
+wrong; ``refuted`` is the original label that raters found not to be valid; ``unasked``: raters checked
+the label set, but were not asked about this class; ``unknown``: there is no label to judge it by; ``none``:
 the model did not predict the image.
 """
 
@@ -46,19 +46,19 @@ class Shot:
     ----------
     image_id : str
     uri : str, optional
-        Where the photograph lies.
+        Where the photograph is.
     label : int, optional
         The original single label.
     label_set : tuple of (int, str)
         The valid classes, then the unclear ones.
     rated : bool
-        Whether people went over the label set.
+        Whether raters checked the label set.
     n_rejected : int
         Classes that were asked about and are not valid.
     remark : str
-        What else must be known, such as that nobody labelled it.
+        A remark, such as that no rater has seen the image.
     seen : tuple of tuple of (int, float or None)
-        For each model its best classes with their confidence; empty if it did not predict the image.
+        For each model its top classes with their confidence; empty if it did not predict the image.
     verdicts : tuple of str
         For each model, one of `TOP_VERDICTS`.
     states : mapping of int to str
@@ -93,9 +93,9 @@ class Gallery:
     models : tuple of str
     shots : tuple of Shot
     names : mapping of int to str
-        Of each class that occurs.
+        The name of each class that occurs.
     similar_by : str
-        The model whose embeddings tell which images are similar; empty where a fixed choice stands in.
+        The model whose embeddings say which images are similar; empty where a fixed choice replaces them.
     call : str
     report : str
         Address of the report that it belongs to; empty where there is none.
@@ -136,10 +136,10 @@ def make_gallery(
     images : Images
         With the column ``uri``: paths of local files. An image is of the class that is its original label.
     labels : Labels, optional
-        Without them predictions are held against the original labels alone.
+        Without them, predictions are judged by the original labels alone.
     predictions : sequence of Predictions
     classes : ClassList, optional
-        Gives the names; without it classes are called by number.
+        Gives the names; without it, classes are numbered.
     similar : pyarrow.Table, optional
         The table ``similar``: for images and classes the nearest images. Without it up to `SIMILAR` images
         of a class are chosen, evenly over the data set, the same ones beside each image.
@@ -189,7 +189,7 @@ def make_gallery(
 
 
 def verdict(best: int | None, row: LabelRow) -> str:
-    """Return what is to be said of a model's best class, one of `TOP_VERDICTS`."""
+    """Return the verdict on a model's top class, one of `TOP_VERDICTS`."""
     if best is None:
         return "none"
     state, is_label = row.state(best), best == row.label
@@ -212,7 +212,7 @@ def _rows(images: Images, labels: Labels | None) -> list[LabelRow]:
 
 
 class _Chosen:
-    """Chooses the images that stand beside a class."""
+    """Chooses the images that are shown beside a class."""
 
     def __init__(
         self, rows: Sequence[LabelRow], near: Mapping[tuple[int, int], Sequence[int]] | None
@@ -270,7 +270,7 @@ def _check_shared(shared: bool, what: str, table: pa.Table, ids: Sequence[str]) 
             f"The {what} are about none of the images and models of the gallery.",
             got=f"{what} on {table['image_id'][0].as_py()}" if named else f"{table.num_rows:,} rows",
             allowed=f"images such as {ids[0]}" if ids else None,
-            do="give those that were made of the same images and models",
+            do="give those of the same images and models",
         )
 
 

@@ -1,8 +1,8 @@
-"""A gallery to a static folder: one page, one script, one style sheet, small photographs, data in parts.
+"""A gallery as a static folder: one page, one script, one style sheet, small photographs, data in parts.
 
 Browsers refuse ``fetch`` and modules from ``file://``, where a gallery must work, too: data are scripts that
-call one function, and the script of the page is a classic one. Photographs are called by number, so that no
-file name of a data set ever stands in an address.
+call one function, and the script of the page is a classic one. Photographs are numbered, so that no file name
+of a data set ever becomes part of an address.
 
 The gallery in the folder of a report, and the links into it.
 """
@@ -40,7 +40,7 @@ LARGE, SMALL = 640, 128
 
 
 WHOLE = 10_000
-"""Confidences are whole numbers out of this, which halves the data."""
+"""Confidences are stored as whole numbers out of this, which halves the data."""
 
 
 _AHEAD = 64
@@ -115,7 +115,7 @@ def _check_place(out: Path) -> None:
 
 
 def remove_gallery(folder: Path) -> None:
-    """Remove a gallery, and leave alone what else lies in its folder."""
+    """Remove a gallery, and leave other files in its folder alone."""
     if _is_gallery(folder):
         for name in _FILES:
             (folder / name).unlink(missing_ok=True)
@@ -174,7 +174,7 @@ def _write_photographs(
     with warnings.catch_warnings(), ThreadPoolExecutor(os.cpu_count()) as pool:
         warnings.simplefilter("ignore")
         try:
-            # Pillow decodes, scales and encodes without the lock of Python.
+            # Pillow releases Python's lock while it decodes, scales and encodes.
             for done, (at, told) in enumerate(_side_by_side(pool, pillow, photographs, out), 1):
                 shown[at] = told
                 if progress:
@@ -188,7 +188,7 @@ def _write_photographs(
 def _side_by_side(
     pool: ThreadPoolExecutor, pillow: Any, photographs: Photographs, out: Path
 ) -> Iterator[tuple[int, _Shown]]:
-    """Yield what is shown of each photograph; few wait, as what reads one may hold its bytes."""
+    """Yield what is shown of each photograph; few wait, because a reader may hold the bytes of one."""
     waiting: deque[tuple[int, Future[_Shown]]] = deque()
     for at, read in photographs:
         waiting.append((at, pool.submit(_write_photograph, pillow, read, out, f"{at}.jpg")))
@@ -215,13 +215,13 @@ def _check_any(gallery: Gallery, shown: Sequence[_Shown]) -> None:
             f"None of the {len(gallery):,} photographs can be shown.",
             where=gallery.shots[0].uri,
             got=shown[0],
-            do="tell where they lie now: --images FILE, an images table with the columns image_id and uri",
+            do="say where they are now: --images FILE, an images table with the columns image_id and uri",
         )
 
 
 def _page(gallery: Gallery) -> str:
     link = f'<a href="{escape(gallery.report)}">Report</a>' if gallery.report else ""
-    # The title last: it is of the data set, and might hold what stands for another.
+    # The title comes last: it is the name of a data set, and might contain another placeholder.
     told = {"n": f"{len(gallery):,}", "report": link, "title": str(escape(gallery.title))}
     page = _template("gallery.html")
     for name, text in told.items():
@@ -239,7 +239,7 @@ def _write_data(gallery: Gallery, photographs: Sequence[_Shown], out: Path) -> l
     for number, part in enumerate(_parts(gallery, photographs)):
         calls[f"data/{number}.js"] = ("part", {"number": number, "images": part})
     for path, (name, data) in calls.items():
-        # ASCII: U+2028 and what is no character at all stand as escapes.
+        # ASCII: U+2028 and lone surrogates are escaped.
         text = json.dumps(data, separators=(",", ":"), allow_nan=False)
         _write(out / path, f"{CALL}{name}({text});\n")
     return list(calls)
@@ -296,13 +296,13 @@ def _detail(shot: Shot, photograph: _Shown) -> dict[str, Any]:
 
 
 def _whole(confidence: float | None) -> int | None:
-    # Scores that are no probabilities, NaN included, are none to draw as bars.
+    # Scores that are not probabilities, NaN included, are not drawn as bars.
     known = confidence is not None and 0 <= confidence <= 1 + 1e-4
     return round(min(confidence, 1.0) * WHOLE) if known and confidence is not None else None
 
 
 GALLERY_FOLDER = "gallery"
-"""Of the gallery, beside the page of the report."""
+"""The folder of the gallery, beside the page of the report."""
 
 
 CONFIDENT = 0.9
@@ -320,11 +320,12 @@ class GalleryLink:
     ids : frozenset of str
         Its images.
     counts : mapping of str to mapping of str to int
-        For each model, of how many images its best class is what: see `manyhot.report.gallery.TOP_VERDICTS`.
+        For each model, the number of images by the verdict on its top class: see
+        `manyhot.report.gallery.TOP_VERDICTS`.
     confident : mapping of str to mapping of str to int
-        The same, where the model is surer than `CONFIDENT`.
+        The same, where confidence is above `CONFIDENT`.
     rated : bool
-        Whether people went over the label set of any image.
+        Whether raters checked the label set of any image.
     """
 
     title: str

@@ -22,7 +22,7 @@ NONE = "–"
 
 @dataclass(frozen=True)
 class Head:
-    """The head of a column: its text, whether numbers stand in it, and what it means."""
+    """The head of a column: its text, whether it holds numbers, and what it means."""
 
     text: str
     number: bool = True
@@ -179,7 +179,7 @@ _FITS = (
     Head("Metric", number=False),
     Head("Images", number=False),
     Head("Models", number=False),
-    Head("Scale", number=False, title="Of both axes"),
+    Head("Scale", number=False, title="Scale of both axes"),
     Head("Slope"),
     Head("95 % of slope", title="Over families of models"),
     Head("Intercept"),
@@ -217,9 +217,9 @@ def _which(models: str, x: Metric) -> str:
 
 
 def list_ranks(rows: Sequence[Row], shared: Shared) -> Listing:
-    """Return how alike two orders of the models are."""
+    """Return how similar two rankings of the models are."""
     heads, entries = without_empty(_RANKS, [_rank(r, shared) for r in rows])
-    return Listing(shared.anchors("ranks", "orders"), "How alike the orders are", heads, entries)
+    return Listing(shared.anchors("ranks", "orders"), "How similar the rankings are", heads, entries)
 
 
 _RANKS = (
@@ -230,8 +230,8 @@ _RANKS = (
     Head("95 % over images"),
     Head("95 % over families"),
     Head("Models"),
-    Head("Swapped pairs", title="Pairs of models that stand in another order"),
-    Head("Beyond noise", title="Of these, pairs that differ beyond noise at both ends"),
+    Head("Swapped pairs", title="Pairs of models in another order"),
+    Head("Beyond noise", title="Pairs in another order that differ beyond noise at both ends"),
 )
 
 
@@ -285,7 +285,7 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
 
 
 def list_sensitivity(rows: Sequence[Row], shared: Shared, *, title: str, warning: str) -> Listing:
-    """Return what a drop becomes where the sets of one side are made like those of the other."""
+    """Return how a drop changes if the sets of one side are made like those of the other."""
     heads, entries = without_empty(_SENSITIVITY, [_changed(r, shared) for r in rows])
     note = f"First: {called(rows[0]['dataset_x'])}; second: {called(rows[0]['dataset_y'])}. {warning}"
     anchor = shared.anchors("shift", "sensitivity", _places(rows[0]))
@@ -344,9 +344,9 @@ def count_pair(x: int, y: int) -> str:
 def without_empty(
     heads: Sequence[Head], entries: Sequence[Entry]
 ) -> tuple[tuple[Head, ...], tuple[Entry, ...]]:
-    """Leave out columns that are empty in all rows, or that say of all rows that they are of all images."""
+    """Leave out columns that are empty in all rows, or that say of every row that it covers all images."""
     kept = [i for i in range(len(heads)) if {e.cells[i] for e in entries} - {"", NONE, "all images"}]
-    # A column that says the same of every row is told apart from an empty one: its number still counts.
+    # A column that is the same in every row is not an empty one: its value still counts.
     shown = [Entry(tuple(e.cells[i] or NONE for i in kept), e.own, e.anchor) for e in entries]
     return tuple(heads[i] for i in kept), tuple(shown)
 

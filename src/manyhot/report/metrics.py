@@ -1,7 +1,8 @@
 """How metrics are presented in a report: label, definition, direction, unit.
 
-Registered metrics say so themselves; of others, which an outside tool or a package that is not installed may
-have judged, the metadata of the results do. What neither describes has its name, and is a plain number.
+Registered metrics say so themselves. Others, which an outside tool or a package that is not installed may
+have computed, are described by the metadata of the results. A metric that neither describes is shown by its
+name, as a plain number.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Metric:
     short, axis : str
         The label in figures, where there is little room and beside an axis, without the unit.
     judged_on : str
-        Of an accuracy ``original labels`` or ``label sets``; otherwise empty.
+        ``original labels`` or ``label sets`` for an accuracy; otherwise empty.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Names of places in the page, for links that stay the same when the report is made again."""
+"""Anchors in the page, for links that stay the same when the report is made again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from manyhot.report.words import called, counted, listed, ordinal
 
 
 class Anchors:
-    """Gives every thing a name that is unique in the page and readable in a link.
+    """Gives everything a name that is unique in the page and readable in a link.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Photographs: their bytes from wherever they lie, decoded small and upright."""
+"""Photographs: their bytes from any source, decoded small and upright."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from manyhot.errors import ManyhotError, MissingExtraError
 
 Opener = Callable[[], bytes]
-"""Reads the bytes of a photograph; an OSError of its own tells why it cannot."""
+"""Reads the bytes of a photograph; its OSError says why it cannot."""
 
 MAX_BYTES = 1 << 28
-"""Of a file that is read as a photograph."""
+"""The largest file that is read as a photograph."""
 
 Photographs = Iterable[tuple[int, Opener]]
 """For each image its place among the images, and what reads it; in the order in which reading is fast."""
@@ -40,14 +40,14 @@ def load_pillow() -> Any:
 
 
 def in_files(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]:
-    """Yield photographs that are files of their own."""
+    """Yield photographs that are separate files."""
     return ((i, opener(uri)) for i, uri in enumerate(uris))
 
 
 def opener(uri: str | None) -> Opener:
-    """Return what reads a file, or tells why there is none."""
+    """Return a function that reads a file, or says why it cannot."""
     if not uri:
-        return absent("the images table does not say where it lies")
+        return absent("the images table does not say where it is")
     if "://" in uri and not uri.startswith("file://"):
         return absent("not a file on this computer")
     path = Path(uri.removeprefix("file://"))
@@ -58,7 +58,7 @@ def opener(uri: str | None) -> Opener:
 
 
 def absent(reason: str) -> Opener:
-    """Return what fails to read, with the reason."""
+    """Return a function that fails to read, with the reason."""
 
     def fail() -> bytes:
         raise OSError(reason)
@@ -69,7 +69,7 @@ def absent(reason: str) -> Opener:
 def decoded(pillow: Any, read: Opener, side: int) -> tuple[Any, str]:
     """Return a photograph upright, in RGB, its long side at most `side` pixels; or None and the reason.
 
-    Of its metadata only the colour profile is left, in ``info``.
+    The colour profile is the only metadata that is left, in ``info``.
     """
     try:
         data = read()

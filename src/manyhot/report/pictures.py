@@ -1,4 +1,4 @@
-"""Photographs with what they are labelled as and what models see in them."""
+"""Photographs with their labels and the predictions of models."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAX_SIDE = 480
 """Pixels of the long side of a photograph in a report: some 30 kB as JPEG."""
 
 NOT_ASKED, UNRECORDED = "not asked", "unrecorded"
-"""Of a class that an image does not list: nobody asked about it; or the labels do not tell who was asked."""
+"""The state of a class that an image does not list: nobody was asked about it, or the labels do not say."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Guess:
-    """One of a model's best classes; `confidence` is its softmax probability where that is known."""
+    """One of a model's top classes; `confidence` is its softmax probability where that is known."""
 
     judged: Judged
     is_label: bool
@@ -50,7 +50,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Seen:
-    """A model's best classes on an image, best first; none if it did not predict the image."""
+    """A model's top classes on an image, best first; none if it did not predict the image."""
 
     model: str
     guesses: tuple[Guess, ...]
@@ -82,7 +82,7 @@ class Picture:
     n_rejected : int
         Classes that were asked about and are not valid.
     remark : str
-        What else must be known, such as that nobody labelled it.
+        A remark, such as that no rater has seen the image.
     seen : tuple of Seen
     """
 
@@ -129,14 +129,14 @@ def make_pictures(
     labels : Labels
     predictions : sequence of Predictions
     classes : ClassList, optional
-        Gives the names; without it classes are called by number.
+        Gives the names; without it, classes are numbered.
     photographs : Photographs, optional
         What reads them; by default each is a file of its own.
 
     Returns
     -------
     Pictures
-        An unreadable photograph leaves the reason in its place.
+        An unreadable photograph is replaced by the reason.
 
     Raises
     ------
@@ -178,14 +178,14 @@ def _picture(
 
 @dataclass(frozen=True)
 class LabelRow:
-    """What is known about the labels of an image; `otherwise` is the state of a class that is not listed.
+    """The labels of an image; `otherwise` is the state of a class that is not listed.
 
-    `rated` says whether people went over its label set.
+    `rated` says whether raters checked its label set.
     """
 
     label: int | None = None
     states: tuple[tuple[int, str], ...] = ()
-    remark: str = "Nobody labelled this picture."
+    remark: str = "No rater has seen this picture."
     otherwise: str = NOT_ASKED
     rated: bool = False
 
@@ -199,7 +199,7 @@ class LabelRow:
 
 
 def label_rows(images: Images, labels: Labels) -> list[LabelRow]:
-    """Return what is known about the labels of each image."""
+    """Return the labels of each image."""
     name = labels.name or "labels"
     matched = align(images.image_id, labels.image_id, left_name="the images", right_name=name)
     rows = [LabelRow(label) for label in image_column(images, "label")]
@@ -215,7 +215,7 @@ def label_rows(images: Images, labels: Labels) -> list[LabelRow]:
 
 
 def image_column(images: Images, name: str) -> list[Any]:
-    """Return a column of the images, or as many times None."""
+    """Return a column of the images, or None for each."""
     known = name in images.table.column_names
     return images.table[name].to_pylist() if known else [None] * len(images)
 
@@ -224,7 +224,7 @@ def _remark(row: dict[str, Any]) -> str:
     if not row["usable"]:
         return "Set aside as unusable."
     if row.get("rated") is False:
-        return "Nobody labelled this picture."
+        return "No rater has seen this picture."
     return "" if {"yes", "unclear"} & set(row["state"]) else "No class of the list is valid."
 
 
@@ -235,7 +235,7 @@ def class_name(classes: ClassList | None, class_id: int) -> str:
 
 
 def best_classes(images: Images, p: Predictions) -> list[list[tuple[int, float | None]]]:
-    """Return the `TOP` best classes of each image with their confidence."""
+    """Return the `TOP` classes of each image with their confidence."""
     matched = align(images.image_id, p.image_id, left_name="the images", right_name=p.model)
     few = _rows(p, matched.right)
     confidence = few.confidence()

@@ -1,4 +1,4 @@
-"""From figures to what a page holds: drawings that need no script, and data for those that come alive."""
+"""Figures for a page: drawings that need no script, and data for interactive ones."""
 
 from __future__ import annotations
 

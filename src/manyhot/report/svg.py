@@ -5,7 +5,7 @@ Marks that look alike become one path: a point is ``M3 4h0`` with a round cap, a
 How wide texts of figures are, whatever font their reader has.
 
 A drawing is laid out where it is made, and read elsewhere, where in the place of Arial there may be DejaVu
-Sans, a seventh wider. So each text says how wide it was taken to be, and browsers fit its letters to that.
+Sans, a seventh wider. So each text says how wide it was assumed to be, and browsers fit its letters to that.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ LAYERS = 4
 
 
 def lean(svg: str, prefix: str) -> str:
-    """Return the drawing without what a reader never gets to see.
+    """Return the drawing without what readers never see.
 
     Parameters
     ----------
@@ -93,7 +93,7 @@ def _strip(element: ET.Element) -> None:
 
 
 def _fit(text: ET.Element) -> None:
-    """Let each line of a text be as wide as it was taken to be, in any font."""
+    """Let each line of a text be as wide as it was assumed to be, in any font."""
     size, bold = float(text.get("font-size", "0").removesuffix("px")), text.get("font-weight") == "bold"
     for line in list(text) or [text]:
         for name, value in fitting(line.text or "", size, bold=bold):
@@ -308,12 +308,12 @@ def width(text: str, size: float, *, bold: bool = False) -> float | None:
 
 
 def packed() -> list[dict[str, str]]:
-    """Return the same for the script of a page, which lays figures out again: regular and bold."""
+    """Return the widths for the script of a page, which lays figures out again: regular and bold."""
     return [{str(w): letters for w, letters in table.items()} for table in (REGULAR, BOLD)]
 
 
 def fitting(text: str, size: float, *, bold: bool = False) -> Iterable[tuple[str, str]]:
-    """Return the attributes that make a text of an SVG as wide as it was taken to be."""
+    """Return the attributes that make a text of an SVG as wide as it was assumed to be."""
     wide = width(text, size, bold=bold)
     if wide:
         yield "textLength", f"{wide:.4g}"

@@ -1,4 +1,4 @@
-"""Numbers, intervals, slices and lists in words."""
+"""Numbers, intervals, slices and lists as text."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DATASETS = {
     "imagenet-r": "ImageNet-R",
     "imagenet-sketch": "ImageNet-Sketch",
 }
-"""Data sets as people say them."""
+"""Display names of data sets."""
 
 _SIZES = re.compile(r"n_(label|object)s(>=|<=|=)(\d+)")
 _NUMBERS = ("no", "one", "two", "three", "four", "five")
@@ -37,7 +37,7 @@ def counted(n: int, noun: str) -> str:
 
 
 def called(dataset: str) -> str:
-    """Return a data set as people say it; a name that is not known stays."""
+    """Return the display name of a data set; an unknown name stays."""
     return DATASETS.get(dataset, dataset)
 
 
@@ -105,7 +105,7 @@ def _part(condition: str) -> tuple[str, bool]:
 
 
 def known(value: float | None) -> bool:
-    """Return whether there is a number."""
+    """Return whether a value is a finite number."""
     return value is not None and math.isfinite(value)
 
 

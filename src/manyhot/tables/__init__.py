@@ -1,8 +1,8 @@
 """The tables that stages meet at.
 
-Every table is one Parquet file, readable without manyhot. Its metadata tells the table, the schema version,
-the manyhot version, the call that made it, hashes of its inputs and of its class list. No times, so that the
-same inputs give the same bytes.
+Every table is one Parquet file, readable without manyhot. Its metadata names the table, the schema version,
+the manyhot version, the call that made it, hashes of its inputs and of its class list. It holds no times, so
+that the same inputs give the same bytes.
 """
 
 from manyhot.core.answers import ANSWERS

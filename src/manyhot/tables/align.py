@@ -92,7 +92,7 @@ def check_range(classes: Ints, rows: Ints, ids: pa.Array, n_classes: int, where:
     """Refuse classes outside 0 to n_classes - 1; `rows` says which image each belongs to."""
     if not classes.size or (classes.min() >= 0 and classes.max() < n_classes):
         return
-    # What NumPy makes of a null is a NaN, which no comparison holds for.
+    # NumPy turns a null into NaN, for which no comparison holds.
     bad = np.flatnonzero(~((classes >= 0) & (classes < n_classes)))
     if np.isnan(classes[bad[0]]):
         raise InputError(

@@ -20,14 +20,13 @@ from manyhot.tables.frames import BY_POSITION
 
 
 def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
-    """Return label sets given as arrays or lists as a labels table; image i is called ``i``.
+    """Convert label sets from arrays or lists to a labels table; image i is called ``i``.
 
     Parameters
     ----------
     labels : Labels, sequence of sequences of int, bool array of shape (n, C), or int array of shape (n,)
-        Lists of valid classes, a multi-hot matrix, or one label an image, which then is its label set too, -1
-        for none.
-        The index of a frame or series holds the ids of images, its columns are classes.
+        Lists of valid classes, a multi-hot matrix, or one label an image, which is then its label set, too,
+        -1 for none. The index of a frame or series holds the ids of images, its columns are classes.
     n_classes : int
         C.
     label : array-like of int, shape (n,), optional
@@ -62,7 +61,7 @@ def as_predictions(
     ids : pyarrow.Array of string, shape (n,), optional
         The image of each row; image i is called ``i`` by default. Frames with an index are sorted by them.
     score_kind : str
-        What scores given as arrays are; as in `evaluate`.
+        What scores in arrays are, as in `evaluate`.
 
     Raises
     ------
@@ -84,12 +83,12 @@ def as_tables(
     score_kind: str = "score",
     classes: ClassList | None = None,
 ) -> tuple[Labels, list[Predictions]]:
-    """Return what was given as tables; arrays are matched by position, frames by ids and names."""
+    """Return labels and predictions as tables; arrays are matched by position, frames by ids and names."""
     tables, parts = read_models(predictions)
     if isinstance(labels, Labels):
         if label is not None:
             raise InputError(
-                "`label` is for label sets given as lists or arrays.", do="give `images` instead"
+                "`label` is for label sets that are lists or arrays.", do="give `images` instead"
             )
         classes = classes or class_list_of(labels.class_hash)
         parts, class_hash = in_class_order(parts, classes)
@@ -134,7 +133,7 @@ def _check_class_hash(
 
 
 def _n_classes(labels: FramePart, models: Sequence[FramePart]) -> int:
-    """Return C as a multi-hot matrix or scores tell it."""
+    """Return the number of classes that a multi-hot matrix or scores have."""
     wide = [p.values for p in models if getattr(p.values, "ndim", 0) == 2]
     scores = [v for v in wide if np.asarray(on_host(v[:0])).dtype.kind == "f"]
     for values in ([labels.values] if getattr(labels.values, "ndim", 0) == 2 else []) + scores:
@@ -199,7 +198,9 @@ def prediction_of(
         array = np.asarray(on_host(part.values))
     except ValueError as error:
         raise InputError(
-            "Predictions of different lengths are no array.", where=name, do="fill short lists up with -1"
+            "Predictions of different lengths do not form an array.",
+            where=name,
+            do="fill short lists up with -1",
         ) from error
     if array.ndim == 1:
         array = array[:, None]
@@ -283,13 +284,13 @@ def label_column(label: Any, n: int) -> pa.Array:
 
 
 def on_host(values: Any) -> Any:
-    """Return a tensor of any device as an array; anything else as it is."""
+    """Return a tensor on any device as an array, anything else unchanged."""
     if hasattr(values, "to_list"):  # a Series of Polars
         return values.to_list()
     if not hasattr(values, "detach"):
         return values
     tensor = values.detach().cpu()
-    # NumPy has no bfloat16, which is what autocast gives.
+    # NumPy has no bfloat16, which autocast gives.
     return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
 
 

@@ -33,7 +33,7 @@ CAMPAIGN_VERSION = 1
 
 @dataclass(frozen=True)
 class Campaign:
-    """What a campaign is about, as its ``campaign.json`` tells.
+    """What a campaign is about, as its ``campaign.json`` says.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class Campaign:
     call : str
         The command that made it.
     inputs : Mapping of str to str
-        The sha256 of each file it was made from, by name.
+        The sha256 of each file that it was made from, by name.
     version : str
         Of manyhot.
     campaign : int
@@ -75,7 +75,7 @@ class Campaign:
         path = folder / DESCRIPTION
         if not path.is_file():
             raise InputError(
-                "This is no campaign." if folder.is_dir() else "There is no such campaign.",
+                "This folder is not a campaign." if folder.is_dir() else "There is no such campaign.",
                 where=folder,
                 got=f"no {DESCRIPTION} in it" if folder.is_dir() else "no such folder",
                 do="make one: manyhot init DIR --images FILE --classes LIST",
@@ -108,7 +108,7 @@ def _described(path: Path) -> dict[str, Any]:
     kinds = {f.name: str(f.type) for f in fields(Campaign) if f.name != "folder"}
     if not isinstance(told, dict):
         raise InputError(
-            "The description of the campaign is no object.", where=path, allowed=", ".join(kinds)
+            "The description of the campaign is not a JSON object.", where=path, allowed=", ".join(kinds)
         )
     _check_version(told, path)
     _check_keys(told, kinds, path)
@@ -144,11 +144,11 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _check_version(content: Mapping[str, Any], path: Path) -> None:
-    """Refuse what a later manyhot wrote, before any of its keys is found to be unknown."""
+    """Refuse what a later manyhot wrote, before any of its keys is reported as unknown."""
     number = content.get("campaign")
     if isinstance(number, int) and number > CAMPAIGN_VERSION:
         raise InputError(
-            "The campaign was made by a later manyhot.",
+            "The campaign was made by a later version of manyhot.",
             where=path,
             got=f"campaign {number} of manyhot {content.get('version', '?')}",
             allowed=f"campaign {CAMPAIGN_VERSION} and earlier",

@@ -47,7 +47,7 @@ COMPARED_WITH = ("weights", "class", "image")
 SCALES = ("plain", "logit", "probit")
 FILLS = ("grey", "inpaint")
 CONTROLS = 2
-"""Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
+"""Images with a control from which on a row of shortcuts is testable: with one, no interval is above 0."""
 VERDICTS = ("better", "worse", "same", "undecided", "not run")
 ANALYSES = (
     "as published",
@@ -71,8 +71,8 @@ def _of_maps(name: str, doc: str) -> tuple[Column, ...]:
     """Return the columns of a measure of maps, and what it would be without looking at the image."""
     return (
         REAL.nullable(name, doc),
-        REAL.nullable(f"{name}_by_chance", "the same of a map without sense"),
-        REAL.nullable(f"{name}_centre", "the same of a Gaussian in the middle of the image"),
+        REAL.nullable(f"{name}_by_chance", "the same for a random map"),
+        REAL.nullable(f"{name}_centre", "the same for a Gaussian in the middle of the image"),
     )
 
 
@@ -84,20 +84,20 @@ _ENDS = (
     TEXT("metric_y", "the metric of y"),
     TEXT("slice_y", "the images of y"),
 )
-"""What a comparison is between: one number a model at x, and one at y."""
+"""What is compared: one number for each model at x, and one at y."""
 
 _OF_STUDY = (
     TEXT("dataset", "the data set"),
     TEXT("network", "the network; all where it was measured across them"),
     TEXT("arm", "what it learnt from; all where it was measured across arms"),
 )
-"""Which runs of a study a number is of."""
+"""The runs of a study that a number belongs to."""
 
 _declared: dict[str, tuple[Column, ...]] = {
     "classes": (
         INT("class_id", "position in the class list, from 0"),
         TEXT("key", "WordNet id or folder name"),
-        TEXT("name", "readable and unique"),
+        TEXT("name", "readable, unique"),
         TEXTS.optional("synonyms", "other names"),
         TEXT.optional("definition", "what the class is"),
         TEXTS.optional("hypernyms", "path to the root of the hierarchy, nearest first"),
@@ -225,13 +225,13 @@ _declared: dict[str, tuple[Column, ...]] = {
     "labels": (
         TEXT("image_id", "as in images"),
         INT.optional("label", "the original single label, null if unknown"),
-        FLAG.optional("rated", "whether people looked at the image; null where the source cannot tell"),
+        FLAG.optional("rated", "whether raters saw the image; null where the source does not say"),
         FLAG("usable", "false: leave the image out"),
-        INTS("classes", "every class asked about; one that is not listed was not asked about"),
+        INTS("classes", "every class asked about; a class that is not listed was not asked about"),
         TEXTS("state", "of each class; the label set is the classes with state yes", values=STATES),
         FLOATS32.optional("p", "probability that each class is valid"),
-        INTS.optional("n_votes", "answers that each state rests on"),
-        TEXT.optional("method", "how the states were reached"),
+        INTS.optional("n_votes", "answers from which each state was derived"),
+        TEXT.optional("method", "how the states were derived"),
     ),
     "results": (
         TEXT("dataset", "the data set judged on"),
@@ -249,7 +249,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("slice", "which images"),
         TEXT("model_a", "one model"),
         TEXT("model_b", "the other"),
-        REAL("diff", "value of model_a less that of model_b"),
+        REAL("diff", "value of model_a minus that of model_b"),
         *bounds("lo", "hi", "the 95 % interval of diff"),
         REAL.nullable("p", "two-sided, that diff is 0"),
         REAL.nullable("p_adjusted", "Holm over all pairs of the data set, metric and slice"),
@@ -257,10 +257,10 @@ _declared: dict[str, tuple[Column, ...]] = {
     ),
     "models": (
         TEXT("model", "as in results"),
-        TEXT.optional("family", "the line of architectures it belongs to, such as resnet"),
-        TEXT.optional("pretraining", "the data it saw before ImageNet-1k; in-1k where none"),
+        TEXT.optional("family", "its family of architectures, such as resnet"),
+        TEXT.optional("pretraining", "the data it was pre-trained on before ImageNet-1k; in-1k where none"),
         REAL.optional("params", "parameters, in millions"),
-        INT.optional("img_size", "side of the images it sees, in pixels"),
+        INT.optional("img_size", "side of its input images, in pixels"),
     ),
     "samples": (
         TEXT("dataset", "the data set judged on"),
@@ -311,7 +311,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         *_ENDS,
         TEXT("model_a", "the better model at x"),
         TEXT("model_b", "the better model at y"),
-        REAL("diff_x", "value of model_a less that of model_b at x"),
+        REAL("diff_x", "value of model_a minus that of model_b at x"),
         REAL("diff_y", "the same at y"),
         REAL.nullable("p_x", "p_adjusted of the pair at x"),
         REAL.nullable("p_y", "p_adjusted of the pair at y"),
@@ -340,7 +340,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         FLOAT32("y1", "upper end, as a fraction of the height"),
         FLOAT32("x2", "right end; the box is half-open"),
         FLOAT32("y2", "lower end"),
-        FLAG("ignore", "too difficult to be asked for, or a crowd: neither right nor wrong"),
+        FLAG("ignore", "too difficult, or a crowd: neither right nor wrong"),
         TEXT.optional("class", "key of the class"),
         OUTLINES.optional("polygons", "outlines, each x, y, x, y, … as fractions of width and height"),
         BYTES.optional("mask", "PNG as large as the image: not 0 where the object is"),
@@ -519,7 +519,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("metric", "a measure of maps", values=MAP_MEASURES),
         REAL("value", "mean over maps; NaN where there are none"),
         *bounds("lo", "hi", _IMAGES),
-        REAL("by_chance", "the same of a map without sense"),
+        REAL("by_chance", "the same for a random map"),
         REAL("centre", "the same of a Gaussian in the middle of each image"),
         *interval("more", "value less centre", _IMAGES, value=REAL),
         COUNT("n", "maps counted, of a class in the label set each"),

@@ -1,7 +1,7 @@
 """Frames of pandas, Polars and Arrow: an index holds image ids, column names are classes.
 
-Arrays are matched by position, frames by what they say. No frame library is imported: what is needed of one
-are the attributes that they share.
+Arrays are matched by position, frames by ids and names. No frame library is imported: only attributes that
+all of them share are used.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class FramePart:
         An array of shape (n, C) or a list of length n, if it was a frame or a series; else what was given;
         None for ids alone.
     where : str
-        What messages call it.
+        Its name in messages.
     ids : pyarrow.Array of string, shape (n,), optional
         The image of each row; None where rows are only numbered.
     names : tuple of str, length C, optional
@@ -49,7 +49,7 @@ class FramePart:
 
 
 def read_frame_part(values: Any, where: str) -> FramePart:
-    """Read the values, ids and names of a frame or series; anything else is returned as it is.
+    """Read the values, ids and names of a frame or series; anything else is returned unchanged.
 
     Ids are the index of pandas, unless it is 0 to n - 1 in order, or a column ``image_id``. Columns that are
     called by all numbers from 0, as of a frame that was made of an array, are put into the order of numbers.
@@ -57,7 +57,7 @@ def read_frame_part(values: Any, where: str) -> FramePart:
     Raises
     ------
     MatchError
-        If an id is there twice.
+        If an id occurs twice.
     """
     columns = _columns(values)
     index = getattr(values, "index", None)
@@ -134,7 +134,7 @@ def align_columns(
     order : sequence of str, optional
         The classes.
     of : str
-        What messages call them.
+        Their name in messages.
     key : callable
         Maps a name to what `order` calls the class.
 
@@ -147,7 +147,7 @@ def align_columns(
     Raises
     ------
     MatchError
-        If the names are not the same, one is there twice, or the order of a part without names is ambiguous.
+        If the names are not the same, one occurs twice, or the order of a part without names is ambiguous.
     """
     reference = next((p for p in parts if p.names is not None), None)
     if reference is None:
@@ -234,13 +234,13 @@ def _taken(values: Any, rows: Ints) -> Any:
 
 
 def _check_numbered(part: FramePart, reference: FramePart) -> None:
-    """Refuse 0 to n - 1 beside the same numbers in another order: whether to sort them is anybody's guess."""
+    """Refuse 0 to n - 1 beside the same numbers in another order: whether to sort them is ambiguous."""
     if not part.numbered or reference.values is None or reference.ids is None:
         return
     if set(reference.ids.to_pylist()) != set(map(str, range(len(part.values)))):
         return
     raise MatchError(
-        "Of two frames one has the default index, the other the same numbers in another order.",
+        "One frame has the default index, and another the same numbers in another order.",
         where=f"{part.where}, beside {reference.where}",
         got=f"{reference.where} begins with rows {examples(reference.ids)}",
         allowed="the same index, or ids of images",

@@ -1,4 +1,4 @@
-"""Label sets and images as tables, with what must be known to read them."""
+"""Label sets and images as tables, with the metadata that reading them needs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from manyhot.tables.schemas import check, metadata, metadata_number, write
 
 @dataclass(frozen=True, eq=False)
 class Labels:
-    """The label sets of a data set: a labels table with what must be known to read it.
+    """The label sets of a data set: a labels table and the metadata that reading it needs.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Labels:
         return Labels(table, self.n_classes, self.class_hash, self.asked_known, self.name)
 
     def about(self) -> dict[str, str]:
-        """Return what the file's metadata must tell beside the table."""
+        """Return the metadata that belong to the table."""
         return {
             "n_classes": str(self.n_classes),
             "classes": self.class_hash,
@@ -136,7 +136,7 @@ def write_labels(
 
 
 def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Labels:
-    """Read a checked labels table, with what its metadata tells; the arguments stand in otherwise."""
+    """Read a checked labels table, with its metadata; the arguments apply where these say nothing."""
     about = metadata(table)
     states = pc.unique(pc.list_flatten(table["state"])).to_pylist()
     return Labels(
@@ -149,12 +149,12 @@ def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_h
 
 
 def told_classes(table: pa.Table, n_classes: int, class_hash: str, name: str) -> tuple[int, str]:
-    """Return the number and the hash of the class list that a table is over; the arguments stand in.
+    """Return size and hash of the class list of a table; the arguments apply where its metadata say nothing.
 
     Raises
     ------
     MatchError
-        The table tells another list than `class_hash`, where that is given.
+        The table names another list than `class_hash`, where that is given.
     """
     about = metadata(table)
     n = metadata_number(about, "n_classes", name)
@@ -162,7 +162,7 @@ def told_classes(table: pa.Table, n_classes: int, class_hash: str, name: str) ->
     differ = class_hash and ((key and key != class_hash) or (n and n != n_classes))
     if differ:
         raise MatchError(
-            "The table is over another class list than the one that is given.",
+            "The class list is not that of the table.",
             where=name,
             got=f"{n:,} classes, class list {key or 'unknown'}",
             allowed=f"{n_classes:,} classes, class list {class_hash}",

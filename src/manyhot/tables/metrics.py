@@ -1,6 +1,6 @@
-"""What metrics register about themselves, as results' metadata, reports and comparisons use it.
+"""What metrics register about themselves, for the metadata of results, reports and comparisons.
 
-The keys of ``@register("metric", name, better="higher", …)`` beside those that computing needs:
+The keys of ``@register("metric", name, better="higher", …)`` in addition to those that computing needs:
 
 ``better``
     ``higher`` or ``lower``.

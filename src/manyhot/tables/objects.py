@@ -21,14 +21,14 @@ BOX = ("x1", "y1", "x2", "y2")
 
 @dataclass(frozen=True, eq=False)
 class Objects:
-    """What lies where in images. Images without a row have no object, or nobody looked.
+    """What is where in images. Images without a row have no object, or were not annotated.
 
     Attributes
     ----------
     table : pyarrow.Table
         The table of this name, in any order.
     keys : tuple of str
-        The class list that `class_id` counts in, by its keys; it need not be that of a model.
+        The keys of the class list that `class_id` refers to, which may differ from that of a model.
     class_hash : str
         Its hash.
     semantic : Mapping of str to bytes or Path
@@ -66,7 +66,7 @@ class Objects:
 
     @cached_property
     def ignore(self) -> Bools:
-        """Objects that are neither asked for nor held against a model; shape (n,)."""
+        """Objects that count neither for nor against a model; shape (n,)."""
         return np.asarray(self.table["ignore"].to_numpy(zero_copy_only=False), bool)
 
     @cached_property

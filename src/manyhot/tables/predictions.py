@@ -21,7 +21,7 @@ from manyhot.tables.labels import Labels
 from manyhot.tables.schemas import metadata, write
 
 SCORE_KINDS = ("logit", "probability", "score", "none")
-"""What predicted scores are. ``score`` ranks classes and claims nothing more."""
+"""What predicted scores are. ``score`` only ranks classes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,7 +78,7 @@ class Predictions:
         return self.classes is None
 
     def confidence(self) -> Floats32 | None:
-        """Return the softmax probability of each entry of `scores`, of its shape; None where it is not known.
+        """Return the softmax probability of each entry of `scores`, in its shape; None where it is unknown.
 
         Logits of a top-k list need `logsumexp` for it.
         """
@@ -93,7 +93,7 @@ class Predictions:
         if total is None:
             return None
         with np.errstate(invalid="ignore", over="ignore"):  # infinite logits give NaN
-            # An infinite total would make zeros of all, which look like probabilities.
+            # An infinite total would give zeros, which look like probabilities.
             return np.exp(scores - np.where(np.isposinf(total), np.nan, total)[:, None])
 
     def to_table(self) -> pa.Table:
@@ -115,7 +115,7 @@ class Predictions:
         return pl.from_arrow(self.to_table())
 
     def about(self) -> dict[str, str]:
-        """Return what the file's metadata must tell beside the table."""
+        """Return the metadata that belong to the table."""
         return {
             "model": self.model,
             "scores": self.score_kind,
@@ -153,7 +153,7 @@ def check_same_classes(labels: Labels, predictions: Predictions) -> None:
 
 
 def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, name: str) -> None:
-    """Refuse predictions over another class list than this one, which messages call that of `name`.
+    """Refuse predictions over another class list than this one, which messages call the class list of `name`.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, 
 
 
 def predictions_from_table(table: pa.Table, *, model: str, source: str = "") -> Predictions:
-    """Read a checked predictions table, with what its metadata tells."""
+    """Read a checked predictions table, with its metadata."""
     about = metadata(table)
     _check_no_null_items(table, source or model)
     classes = list_matrix(table["classes"], -1) if "classes" in table.column_names else None
@@ -208,14 +208,14 @@ def _check_predictions(p: Predictions) -> None:
     where = p.source or p.model
     if not p.model.strip() or not p.model.isprintable():
         raise InputError(
-            "A model is called by a text of one line that can be printed.",
+            "The name of a model is one printable line.",
             where=p.source or None,
             got=repr(p.model),
             do="give the model another name",
         )
     if p.classes is None and p.scores is None:
         raise InputError("Predictions need classes, scores or both.", where=where)
-    check_one_of(p.score_kind, SCORE_KINDS, "This is not a kind of scores.", where=where)
+    check_one_of(p.score_kind, SCORE_KINDS, "There is no such kind of scores.", where=where)
     for name in ("classes", "scores", "logsumexp"):
         array = getattr(p, name)
         if array is not None and len(array) != len(p):
@@ -234,7 +234,7 @@ def _check_predictions(p: Predictions) -> None:
             where=where,
             got=f"{p.scores.shape[1]:,} columns",
             allowed=f"{p.n_classes:,}",
-            do="give the class list that the model predicts over, with --classes",
+            do="give the class list of the model with --classes",
         )
     if p.scores is not None:
         _check_scores(p.scores, p.classes, p, where)

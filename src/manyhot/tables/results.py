@@ -1,4 +1,4 @@
-"""Results as other stages read them: the numbers, and what goes with them."""
+"""Results as other stages read them: values, and the tables that belong to them."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _BESIDE = ("pairs", "samples", "models")
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """Numbers of models on data sets, and what is known beside them.
+    """Values of models on data sets, with pairs, samples and properties of the models.
 
     Attributes
     ----------
@@ -55,9 +55,9 @@ class Results:
     samples : pyarrow.Table
         Resampled values, from which intervals of comparisons are made; empty where there are none.
     models : pyarrow.Table
-        What is known about the models; empty where nothing is.
+        Properties of the models; may be empty.
     name : str
-        What they are called in messages.
+        Their name in messages.
     """
 
     table: pa.Table
@@ -181,7 +181,7 @@ def read_folder(
     for name, table in found.items():
         if metadata(table).get("results", run) != run:
             raise InputError(
-                "The folder holds tables of two runs: one of them was interrupted, or two wrote at once.",
+                "The folder holds tables of two runs: one was interrupted, or two wrote at the same time.",
                 where=folder / f"{name}.parquet",
                 do="run it again, into a folder of its own",
             )
@@ -195,14 +195,14 @@ def read_thresholds(folder: str | os.PathLike[str]) -> Results | None:
 
 
 def results_digest(results: pa.Table) -> str:
-    """Return what tells the numbers of one run from those of another: 16 hexadecimal digits."""
+    """Return a digest that identifies the results of a run: 16 hexadecimal digits."""
     told = hashlib.sha256()
     for column in results.columns:
         if pa.types.is_string(column.type):
             told.update("\n".join(column.to_pylist()).encode())
         else:
             values = pc.fill_null(column.cast(pa.float64()), np.nan).to_numpy()
-            # One NaN for all: they may differ in bits.
+            # NaNs may differ in bits; one stands for all.
             told.update(np.where(np.isnan(values), np.nan, values).tobytes())
     return told.hexdigest()[:16]
 

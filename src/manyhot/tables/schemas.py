@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 """A row of a table by its columns, such as `pyarrow.Table.to_pylist` returns."""
 
 ID_COLUMNS = ("image_id", "rater_id", "expert_id", "key", "model")
-"""Columns of names, none of which is blank."""
+"""Columns of names, which must not be blank."""
 
 
 def schema(name: str) -> pa.Schema:
@@ -39,8 +39,8 @@ def check(table: pa.Table, name: str, *, where: object = None) -> pa.Table:
     Raises
     ------
     InputError
-        If a required column is missing, a column is unknown, has another type, or holds nulls or values
-        that it may not hold.
+        If a required column is missing, or a column is unknown, has another type, or holds nulls or values
+        that are not allowed.
     """
     columns = {c.name: c for c in _columns(name)}
     _check_names(table, name, columns, where)
@@ -92,9 +92,9 @@ def write_stream(
     inputs: Mapping[str, str] | None = None,
     about: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a table that comes in pieces, one of which is in memory at a time; else as `write` does.
+    """Write a table piece by piece, with one piece in memory at a time; otherwise like `write`.
 
-    Empty pieces add nothing; all others have the same columns.
+    Empty pieces are skipped; all others have the same columns.
     """
     writer: pq.ParquetWriter | None = None
     with atomic_write(path) as part:
@@ -153,7 +153,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
         raise InputError("The file holds another table.", where=path, got=about["table"], allowed=name)
     if metadata_number(about, "schema", path) > SCHEMA_VERSION:
         raise InputError(
-            "The file was written by a later manyhot.",
+            "The file was written by a later version of manyhot.",
             where=path,
             got=f"schema {about['schema']} of manyhot {about.get('version', '?')}",
             allowed=f"schema {SCHEMA_VERSION} and earlier",
@@ -173,17 +173,17 @@ def metadata(table: pa.Table | pa.Schema) -> dict[str, str]:
 
 
 def metadata_number(about: Mapping[str, str], key: str, where: object) -> int:
-    """Return a whole number that a table's metadata tell, 0 where they do not.
+    """Return a whole number from the metadata of a table, 0 where it is absent.
 
     Raises
     ------
     InputError
-        They tell something else.
+        The value is not a whole number.
     """
     told = about.get(key, "0")
     if not (told.isascii() and told.isdigit() and len(told) < 10):
         raise InputError(
-            f"The metadata of the file tells a {key!r} that is no number.",
+            f"The metadata of the file tells a {key!r} that is not a number.",
             where=where,
             got=repr(told),
             do="make or fetch it again",
@@ -251,11 +251,11 @@ def _checked(values: pa.ChunkedArray, column: Column, name: str, where: object) 
 
 
 def _check_conversion(actual: pa.DataType, column: Column, name: str, where: object) -> None:
-    """Refuse what Arrow would convert and nobody means.
+    """Refuse values that Arrow would convert in ways that nobody means.
 
-    True is no class 1; 1.0 is not the rater that another table calls 1; and a whole number or a time
-    without zone says a time only to who knows the unit or the zone: seconds of 2021, read as microseconds,
-    are half past midnight on 1 January 1970.
+    True is not class 1, and 1.0 is not the rater that another table calls 1. A whole number, or a time
+    without a zone, is a time only for those who know the unit or the zone: seconds of 2021, read as
+    microseconds, are half past midnight on 1 January 1970.
     """
     kind = column.type
     if pa.types.is_dictionary(actual):
@@ -296,7 +296,7 @@ def _check_values(values: pa.ChunkedArray, column: Column, name: str, where: obj
     strange = pc.unique(flat.filter(pc.invert(pc.is_in(flat, pa.array(column.values)))))
     if len(strange):
         raise InputError(
-            f"The column {column.name!r} of the {name} table holds a value that does not exist.",
+            f"The column {column.name!r} of the {name} table holds a value that is not allowed.",
             where=where,
             got=strange[0],
             allowed=", ".join(column.values),

@@ -1,4 +1,4 @@
-"""Labels tables to arrays: label sets, and the states of images and classes."""
+"""Labels tables as arrays: label sets, and the states of images and classes."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def at_threshold(labels: Labels, threshold: float) -> Labels:
     values = probabilities(labels)
     if values is None:
         raise InputError(
-            "These labels have no probabilities to take a threshold of.",
+            "These labels have no probabilities for a threshold.",
             where=labels.name or None,
             allowed="a labels table with the column 'p'",
         )
@@ -116,7 +116,7 @@ def at_threshold(labels: Labels, threshold: float) -> Labels:
 
 @dataclass(frozen=True, eq=False)
 class States:
-    """What is known about images and classes.
+    """The state of each class on each image.
 
     Attributes
     ----------
@@ -131,7 +131,7 @@ class States:
     classes: ClassList
 
     def of(self, images: pa.Array) -> States:
-        """Return what is known of some of the images."""
+        """Return the states of some of the images."""
         there = pc.is_in(self.image_id, images)
         return replace(
             self,
@@ -150,8 +150,8 @@ class States:
 def states_of_labels(labels: Labels, classes: ClassList) -> States:
     """Return what label sets say.
 
-    A class that an image was not asked about is not known where the noes are recorded, else absent. Of images
-    that are not usable nothing is known.
+    A class that nobody was asked about is unknown where answers of no are recorded, and absent otherwise. All
+    classes of images that are not usable are unknown.
     """
     sets = label_sets(labels)
     state = np.full((len(sets), len(classes)), NOT_ASKED if sets.asked_known else NO, np.uint8)
@@ -161,7 +161,7 @@ def states_of_labels(labels: Labels, classes: ClassList) -> States:
 
 
 def states_of_objects(objects: Objects, classes: ClassList) -> States:
-    """Return what objects say: a class is there if an object of it is.
+    """Return what objects say: a class is present if one of its objects is.
 
     It is unclear if all of them are to be ignored, or have no box in the image.
     """
@@ -178,5 +178,5 @@ def states_of_objects(objects: Objects, classes: ClassList) -> States:
 
 def boxes_that_fit(objects: Objects) -> Bools:
     """Return whether anything of each box is in the image, shape (n,)."""
-    boxes = np.clip(objects.boxes, 0, 1)  # NaN stays, and compares as false
+    boxes = np.clip(objects.boxes, 0, 1)  # NaN compares as false
     return np.asarray((boxes[:, :2] < boxes[:, 2:]).all(1))

@@ -1,4 +1,4 @@
-"""Predictions that cannot be judged with the others: of several files these are skipped, and named."""
+"""Predictions that cannot be judged: among several files they are skipped, and named."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _Fitted = TypeVar("_Fitted")
 class SkippedFiles:
     """Files of predictions that cannot be read, or do not fit what they are judged on.
 
-    Of several files each of these is skipped with its reason. One file alone ends in its error, and so does
-    the first where none is left.
+    Among several files, each of these is skipped with its reason. If it is the only file, or none is left,
+    its error is raised.
 
     Attributes
     ----------
     n_files : int
-        Files that are given.
+        The number of files.
     errors : dict of str to InputError
-        Why a file is skipped, in the order in which that was noticed.
+        Why a file is skipped, in the order of discovery.
     """
 
     n_files: int = 1
@@ -44,7 +44,7 @@ class SkippedFiles:
             raise next(iter(self.errors.values()))
 
     def reading(self, files: Iterable[Path], read: Callable[[Path], Predictions]) -> Iterator[Predictions]:
-        """Yield the predictions of files, one after another, but for those that are skipped.
+        """Yield the predictions of files, one after another, except those that are skipped.
 
         Raises
         ------
@@ -69,7 +69,7 @@ class SkippedFiles:
         return [file for file in files if str(file) not in self.errors]
 
     def new(self) -> list[tuple[str, str]]:
-        """Return each file that was skipped since this was asked last, and why, as a note says it."""
+        """Return each file that was skipped since the last call, and why, as the text of a note."""
         since = list(self.errors.items())[self._noted :]
         self._noted += len(since)
         return [(name, f"skipped: {error.in_a_line(name)}") for name, error in since]
@@ -84,7 +84,7 @@ def fitting_models(
     fit: Callable[[Predictions], _Fitted],
     misfits: SkippedFiles | None = None,
 ) -> Iterator[tuple[Predictions, _Fitted]]:
-    """Yield models with what `fit` returns of each, but for those that it refuses.
+    """Yield models with what `fit` returns for each, except those that it refuses.
 
     Parameters
     ----------
@@ -92,14 +92,14 @@ def fitting_models(
     fit : callable
         Raises an `InputError` where a model does not fit.
     misfits : Misfits, optional
-        Where these are skipped; without it the first ends in its error.
+        Collects what is skipped; without it, the first error is raised.
 
     Raises
     ------
     InputError
         None fits.
     MatchError
-        Two models have the same name: which of them is meant nobody can say.
+        Two models have the same name.
     """
     misfits, names = misfits or SkippedFiles(), set[str]()
     for model in predictions:

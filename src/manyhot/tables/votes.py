@@ -1,4 +1,4 @@
-"""Votes and golden answers: tables of which each text is kept once, and each vote as three numbers."""
+"""Votes and golden answers: each text is stored once, and each vote as three numbers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _REQUIRED = ("image_id", "class_id", "rater_id", "answer")
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """Decisions on questions, made with the answers of others in view: votes of round 1 and later.
+    """Decisions on questions, made in view of the answers of others: votes of round 1 and later.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class Votes:
         The image and the class of each question.
     rater_id : pyarrow.Array of string, shape (R,)
     question, rater : ndarray of int32, shape (m,)
-        Which question each of m votes answers, and whose it is.
+        The question and the rater of each of m votes.
     answer : ndarray of int8, shape (m,)
         0 no, 1 maybe, 2 yes.
     n_classes : int
@@ -66,9 +66,10 @@ class Votes:
     more : pyarrow.Table, optional
         The optional columns of the votes table, one row a vote.
     left_out : tuple of str
-        What the file holds beside these votes.
+        What the file holds in addition to these votes.
     refined : Refined, optional
-        Decisions where raters disagreed. They are not among the votes: who decides has seen these.
+        Decisions where raters disagreed. They are not among the votes, because those who decide have seen
+        them.
     """
 
     image_id: pa.Array
@@ -141,7 +142,7 @@ class Votes:
         return _last_answers(replace(whole, left_out=self.left_out), "rater")
 
     def about(self) -> dict[str, str]:
-        """Return what the file's metadata must tell beside the table."""
+        """Return the metadata that belong to the table."""
         return {"n_classes": str(self.n_classes), "classes": self.class_hash, "name": self.name}
 
     def check_known(self, images: Images) -> None:
@@ -174,7 +175,7 @@ class Votes:
 
 @dataclass(frozen=True, eq=False)
 class Golden:
-    """Questions whose truth experts told.
+    """Questions that experts answered.
 
     Attributes
     ----------
@@ -197,7 +198,7 @@ class Golden:
 
 
 def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Votes:
-    """Read a votes table, with what its metadata tells; the arguments stand in otherwise.
+    """Read a votes table, with its metadata; the arguments apply where these say nothing.
 
     Where a rater answers a question again, the last answer by `round` and `answered_at` counts. Answers of
     round 1 and later, beside such of round 0, are decisions: `Votes.refined`.
@@ -207,7 +208,7 @@ def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_ha
     InputError
         The table is not one of votes, or a class is out of range.
     MatchError
-        A rater answers a question twice, and nothing tells which answer is the later one; or the table is
+        A rater answers a question twice, and nothing says which answer is the later one; or the table is
         over another class list than the given one.
     """
     told = metadata(table).get("name") or name
@@ -217,7 +218,7 @@ def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_ha
 
 
 def golden_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Golden:
-    """Read a golden table, with what its metadata tells; the arguments stand in otherwise.
+    """Read a golden table, with its metadata; the arguments apply where these say nothing.
 
     Raises
     ------
@@ -265,7 +266,7 @@ def _encode(table: pa.Table, who: str, name: str, n_classes: int, class_hash: st
     check_range(class_id, np.arange(len(table)), one_chunk(table["image_id"]), n_classes, name)
     pairs = image * max(n_classes, 1) + class_id
     known, question = np.unique(pairs, return_inverse=True)
-    # In one order whatever that of the rows is: sums of floats and drawn samples hang on it.
+    # In one order, whatever that of the rows: sums of floats and drawn samples depend on it.
     order = np.lexsort((np.arange(len(table)), rater, question))
     extra = [n for n in table.column_names if n not in (*_REQUIRED, who)]
     answer = pc.index_in(one_chunk(table["answer"]), pa.array(ANSWERS)).to_numpy().astype(np.int8)
@@ -343,7 +344,7 @@ _Times = list[tuple[npt.NDArray[np.int64], Bools]]
 
 
 def _times(votes: Votes) -> _Times:
-    """Return what tells which answer is the later one and whether it is known, the weightiest first."""
+    """Return the columns that order answers, and where each is known, the most important first."""
     if votes.more is None:
         return []
     columns = [one_chunk(votes.more[n]) for n in ("round", "answered_at") if n in votes.more.column_names]
@@ -375,6 +376,6 @@ def _twice(votes: Votes, who: str, vote: int, n: int, timed: bool) -> MatchError
         where=f"{votes.name or 'votes'}, image {image}, class {class_id}"
         + (f" and {n - 1:,} more" if n > 1 else ""),
         got=f"{who} {votes.rater_id[int(votes.rater[vote])]}" + (", in one round and at one time" * timed),
-        allowed=f"one answer of each {who} to each question, or `round` or `answered_at` to tell the last",
-        do="leave one of the answers out",
+        allowed=f"one answer of each {who} to each question, or `round` or `answered_at` to order them",
+        do="remove one of the answers",
     )

@@ -301,7 +301,7 @@ def test_pictures(page):
     assert sure.all("li")[0]["style"] == "--c:0.5"
     assert not any("style" in li.attributes for li in ranks.all("li"))
     assert broken.one("p", "absent").text == "No picture: not an image of a known format."
-    assert "Nobody labelled this picture." in new.text
+    assert "No rater has seen this picture." in new.text
     assert new.all("div", "seen")[1].text == "ranks Did not predict this picture."
     assert "No class of the list is valid. 1 more asked about, not valid" in noise.one("dl").text
 

@@ -60,7 +60,7 @@ class Shot:
     seen : tuple of tuple of (int, float or None)
         The top classes of each model with their confidence; empty if it has no prediction for the image.
     verdicts : tuple of str
-        For each model, one of `VERDICTS`.
+        For each model, one of `TOP_VERDICTS`.
     states : mapping of int to str
         The state of each class that any model predicts.
     similar : mapping of int to tuple of int

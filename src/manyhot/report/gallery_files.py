@@ -27,7 +27,7 @@ from markupsafe import escape
 
 from manyhot.errors import InputError, OutputError
 from manyhot.files import write_refused
-from manyhot.report.gallery import LARGEST, VERDICTS, Gallery, Shot
+from manyhot.report.gallery import LARGEST, TOP_VERDICTS, Gallery, Shot
 from manyhot.report.photographs import Opener, Photographs, decoded, in_files, load_pillow
 
 PART = 100

@@ -26,7 +26,7 @@ SIMILAR = 4
 LARGEST = 4
 """Largest size of label sets in the filter; it includes larger sets."""
 
-VERDICTS = ("right", "valid", "refuted", "unclear", "unasked", "wrong", "unknown", "none")
+TOP_VERDICTS = ("right", "valid", "refuted", "unclear", "unasked", "wrong", "unknown", "none")
 """Verdicts on a model's top class for an image.
 
 ``right``: the original label. ``valid``: another class of the label set, which counts as wrong under the
@@ -189,7 +189,7 @@ def make_gallery(
 
 
 def verdict(best: int | None, row: LabelRow) -> str:
-    """Return the verdict on a model's top class, one of `VERDICTS`."""
+    """Return the verdict on a model's top class, one of `TOP_VERDICTS`."""
     if best is None:
         return "none"
     state, is_label = row.state(best), best == row.label

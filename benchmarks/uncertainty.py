@@ -10,7 +10,7 @@ peak during the first call less what was resident before it: the logits (200 MB)
 netcal brings gpytorch, pyro and tensorboard, so it is asked only where `--netcal` names the Python of an
 environment that has it: python -m venv V; V/bin/pip install netcal; --netcal V/bin/python.
 
-Bars: all metrics of `manyhot.core.confidence` and `classwise` in 1 s and 100 MB; ECE in a quarter of
+Bars: all metrics of `manyhot.core.confidence_metrics` and `classwise` in 1 s and 100 MB; ECE in a quarter of
 torchmetrics' time and a tenth of netcal's memory; equal values.
 """
 

@@ -108,7 +108,7 @@ def test_ambiguous_name(imagenet):
     with pytest.raises(InputError) as caught:
         imagenet.index("crane")
     assert str(caught.value) == (
-        "2 classes of imagenet1k are called 'crane'.\n"
+        "2 classes of imagenet1k have the name 'crane'.\n"
         "  allowed: crane (bird) (n02012849, class 134), crane (machine) (n03126707, class 517)\n"
         "  do:      use the key or the full name"
     )

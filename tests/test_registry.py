@@ -82,10 +82,10 @@ def test_an_option_of_another_kind():
 
     register("metric", "mine", better="higher")(mine)
     assert message(InputError, lambda: get("metric", "mine(name=3)")) == (
-        "The option 'name' is a text.\n  got:     mine(name=3)\n  allowed: name='…'"
+        "The option 'name' needs a text.\n  got:     mine(name=3)\n  allowed: name='…'"
     )
     assert message(InputError, lambda: get("metric", "mine(exact=3)")) == (
-        "The option 'exact' is a flag.\n  got:     mine(exact=3)\n  allowed: exact=True or exact=False"
+        "The option 'exact' needs a flag.\n  got:     mine(exact=3)\n  allowed: exact=True or exact=False"
     )
 
 
@@ -105,7 +105,7 @@ def test_plug_ins_are_loaded_through_the_entry_point(monkeypatch):
 
 def test_flags_are_true_or_false():
     assert message(InputError, lambda: get("metric", "asma(exact='no')")) == (
-        "The option 'exact' is a flag.\n  got:     asma(exact='no')\n  allowed: exact=True or exact=False"
+        "The option 'exact' needs a flag.\n  got:     asma(exact='no')\n  allowed: exact=True or exact=False"
     )
 
 

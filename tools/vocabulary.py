@@ -94,6 +94,14 @@ PHRASES = {
     r"\bwhat is known about\b": "properties of, or metadata of",
     r"\bno more than that\b": "only",
     r"\bas alike as\b": "as similar as",
+    r"\b(?:[Tt]he|[Ii]ts|model's) best class\b": "top class",
+    r"\bone (?:key|class|label|row|number|table) an? (?:line|row|image|model|file|class)\b": "one … per …",
+    r"\bis no (?:number|probability|share|integer|label)\b": "is not a …",
+    r"\bless (?:that|those) of\b": "minus",
+    r"\b[Gg]ive the class list\b": "pass the class list",
+    r"\bRefuse [a-z]": "raise an error if",
+    r"\bpeople (?:looked at|went over)\b": "raters checked",
+    r"\bby a later manyhot\b": "by a later version of manyhot",
 }
 """Translated English, as patterns, and what to say instead."""
 

@@ -94,14 +94,14 @@ from manyhot.reassess.status import CampaignStatus as CampaignStatus
 from manyhot.reassess.status import campaign_status as campaign_status
 from manyhot.registry import register as register
 from manyhot.tables.arrays import as_labels as as_labels
-from manyhot.tables.campaign import Campaign as Campaign
+from manyhot.tables.campaign_folder import Campaign as Campaign
 from manyhot.tables.labels import Images as Images
 from manyhot.tables.labels import Labels as Labels
 from manyhot.tables.labels import write_labels as write_labels
 from manyhot.tables.objects import write_objects as write_objects
 from manyhot.tables.predictions import Predictions as Predictions
 from manyhot.tables.predictions import write_predictions as write_predictions
-from manyhot.tables.results import Results as Results
+from manyhot.tables.result_tables import Results as Results
 from manyhot.tables.votes import Golden as Golden
 from manyhot.tables.votes import Votes as Votes
 from manyhot.tables.votes import write_golden as write_golden

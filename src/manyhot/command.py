@@ -75,7 +75,7 @@ def command(
 
 
 def _check_ranges(function: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> None:
-    """Refuse numbers out of range, and what is no number where only a number is taken."""
+    """Raise an error for numbers that are out of range, and for other values of number parameters."""
     bound = inspect.signature(function).bind(*args, **options).arguments
     for name, hint in hints_of(function).items():
         limits = [m for m in metadata_of(hint) if isinstance(m, AtLeast | Between)]

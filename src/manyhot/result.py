@@ -103,7 +103,7 @@ class Result:
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
-        """Refuse a folder in which `write` would write over what is read, or over another table.
+        """Raise an error if `write` would overwrite an input, or another table in the folder.
 
         Raises
         ------

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 from data_sets.written import CLEAN, UNKNOWN
 
 from manyhot import read_labels
-from manyhot.core.shortcuts import (
+from manyhot.core.companion_effects import (
     BOTH,
     COMPANION_ONLY,
     MAIN_ONLY,

@@ -185,7 +185,7 @@ def test_as_many_questions_as_real_has_take_well_under_a_second():
             lambda: expected_change(ODDS, RATER, threshold=1.0),
             "The threshold is not a probability.\n  got:     1.0\n  allowed: between 0 and 1",
         ),
-        (lambda: choose_questions(ODDS, -1), "The budget is negative.\n  got:     -1\n  allowed: 0 and up"),
+        (lambda: choose_questions(ODDS, -1), "The budget is negative.\n  got:     -1\n  allowed: 0 or more"),
     ],
 )
 def test_errors(call, message):

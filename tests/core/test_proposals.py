@@ -185,8 +185,8 @@ def error_of(spec, e, **more):
 def test_thresholds_of_ranks():
     expected = (
         "The predictions of one have no probabilities.\n"
-        "  got:     ranks alone\n"
-        "  allowed: predictions with probabilities, as manyhot predict writes them\n"
+        "  got:     only ranks\n"
+        "  allowed: predictions with probabilities, such as those of manyhot predict\n"
         "  do:      use a rule on ranks, such as union(k=5)"
     )
     ranks = ensemble(scores=False, sets=[[0], [1, 2], []])
@@ -199,7 +199,7 @@ def test_probabilities_of_scores():
     assert error_of("union(threshold=0.1)", e) == (
         "The predictions of one have no probabilities.\n"
         "  got:     scores without their sum over all classes\n"
-        "  allowed: predictions with probabilities, as manyhot predict writes them\n"
+        "  allowed: predictions with probabilities, such as those of manyhot predict\n"
         "  do:      use a rule on ranks, such as union(k=5)"
     )
 
@@ -222,15 +222,15 @@ def test_a_model_without_a_threshold():
 def test_lists_that_are_too_short():
     assert error_of("top-k(model='one')", ensemble()) == (
         "The lists of one are too short.\n"
-        "  got:     3 classes an image\n"
-        "  allowed: 20 and more\n"
+        "  got:     3 classes per image\n"
+        "  allowed: 20 or more\n"
         "  do:      predict again with --top 20, or lower k"
     )
 
 
 def test_no_classes_at_all():
     assert error_of("union(k=0)", ensemble()) == (
-        "The number of classes k is not valid.\n  got:     0\n  allowed: 1 and up"
+        "The number of classes k is not valid.\n  got:     0\n  allowed: integers of at least 1"
     )
 
 
@@ -273,7 +273,7 @@ def test_recall_out_of_reach():
     assert error_of("mean-probability", e) == (
         "No threshold reaches this recall on the known label sets.\n"
         "  got:     recall 0.97\n"
-        "  allowed: up to 0.7500, the recall of all listed classes\n"
+        "  allowed: up to 0.7500, that of all listed classes\n"
         "  do:      lower the recall, or add models or longer lists"
     )
 

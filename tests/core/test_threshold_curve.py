@@ -81,7 +81,7 @@ def test_golden_questions_that_are_all_no(data):
         found.for_recall(0.9)
     assert str(error.value) == (
         "No threshold reaches this recall on the golden questions.\n  got:     0.9\n"
-        "  do:      add golden questions with the truth yes; none of the 300 none has"
+        "  do:      add golden questions with the truth yes; none of the 300 has it"
     )
 
 

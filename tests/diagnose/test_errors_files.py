@@ -164,7 +164,7 @@ def test_a_benchmark_of_two_data_sets(mirror):
         == found.models[0].n_errors + found.models[1].n_errors
     )
     said = message(InputError, lambda: sort("imagenet-val", models=["renset50"])).splitlines()
-    assert said[:2] == ["No model is called so.", "  got:     renset50"]
+    assert said[:2] == ["No model has such a name.", "  got:     renset50"]
     assert said[-1] == "  do:      did you mean 'resnet50'?"
 
 
@@ -365,7 +365,7 @@ def test_bad_files(own):
         "There are no predictions.\n  where:   labels.parquet\n  do:      give some: --predictions FILE"
     )
     assert run("net.parquet") == (
-        "These are predictions, and no data set to hold them against.\n"
+        "These are predictions, without a data set to judge them on.\n"
         "  where:   net.parquet\n"
         "  do:      give the folder that manyhot predict wrote, or label sets and --predictions FILE"
     )
@@ -396,7 +396,7 @@ def test_bad_files(own):
         "  do:      give embeddings of the images, too"
     )
     assert run("labels.parquet", predictions=["net.parquet"], models=["vgg*"]) == (
-        "No model is called so.\n  got:     vgg*\n  allowed: net"
+        "No model has such a name.\n  got:     vgg*\n  allowed: net"
     )
     assert not Path("findings.parquet").exists()
 

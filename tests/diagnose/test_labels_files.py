@@ -165,7 +165,7 @@ def test_bad_input(own):
         "  do:      choose another path for the output"
     )
     assert run("run", models=["resnet*"]) == (
-        "No model is called so.\n  got:     resnet*\n  allowed: net\n  do:      did you mean 'net'?"
+        "No model has such a name.\n  got:     resnet*\n  allowed: net\n  do:      did you mean 'net'?"
     )
     assert run("run", index="folder") == (
         "Similar images are those of images that are embedded.\n"

@@ -251,7 +251,7 @@ def test_bad_input(images):
     assert message(
         InputError, lambda: manyhot.find_label_issues(LABEL, P, reading=Reading(score_kind="odds"))
     ) == (
-        "This is not a kind of scores.\n"
+        "There is no such kind of scores.\n"
         "  where:   model\n"
         "  got:     odds\n"
         "  allowed: logit, probability, score, none"

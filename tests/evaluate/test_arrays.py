@@ -188,7 +188,7 @@ def test_what_scores_are_is_said_and_not_guessed():
         )
     ).startswith("A probability is not between 0 and 1.\n  where:   model, image 0\n  got:     2\n")
     assert message(lambda: evaluate(sets, logits, reading=Reading(label=label, score_kind="logits"))) == (
-        "This is not a kind of scores.\n"
+        "There is no such kind of scores.\n"
         "  where:   model\n"
         "  got:     logits\n"
         "  allowed: logit, probability, score, none"

@@ -410,19 +410,19 @@ def test_two_hundred_thousand_lines_of_chen_et_al(tmp_path):
         (
             "b.JP",
             "The last line of the file is not complete.\n  where:   {}\n  got:     'b.JP'\n"
-            "  allowed: filename, gt_index, idx_list, prob_list, with tabs between\n"
+            "  allowed: filename, gt_index, idx_list, prob_list, separated by tabs\n"
             "  do:      make or fetch it again",
         ),
         (
             "b.JPEG\t0",
             "The last line of the file is not complete.\n  where:   {}\n  got:     'b.JPEG\\t0'\n"
-            "  allowed: filename, gt_index, idx_list, prob_list, with tabs between\n"
+            "  allowed: filename, gt_index, idx_list, prob_list, separated by tabs\n"
             "  do:      make or fetch it again",
         ),
         (
             "b.JPEG\t0\t1,2",
             "The last line of the file is not complete.\n  where:   {}\n  got:     'b.JPEG\\t0\\t1,2'\n"
-            "  allowed: filename, gt_index, idx_list, prob_list, with tabs between\n"
+            "  allowed: filename, gt_index, idx_list, prob_list, separated by tabs\n"
             "  do:      make or fetch it again",
         ),
         (
@@ -471,7 +471,8 @@ def test_thresholds_that_are_no_numbers(tmp_path, message, threshold):
     path = tmp_path / "m.tsv"
     path.write_text(CHEN)
     assert message(lambda: read_labels(path, format=f"chen(threshold={threshold})")) == (
-        f"The option 'threshold' is a number.\n  got:     chen(threshold={threshold})\n  allowed: threshold=1"
+        f"The option 'threshold' needs a number.\n  got:     chen(threshold={threshold})\n"
+        "  allowed: threshold=1"
     )
 
 

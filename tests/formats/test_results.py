@@ -11,7 +11,7 @@ from manyhot import read_labels, tables
 from manyhot.classes import class_list
 from manyhot.data.inputs import Reading
 from manyhot.formats import detect, read_findings, read_results
-from manyhot.formats.timm import with_pretraining
+from manyhot.formats.timm_files import with_pretraining
 
 RESULTS = "aa4b5850c1543fa488abf260f18390eda46cf85d/results/"
 EARLIER = "c9f208f7f8d5917f9a900ef2f96d9aa2ffb9264e/results/"
@@ -105,7 +105,7 @@ def test_tables_of_timm_say_what_their_metrics_are(timm):
     told = json.loads(timm("results-imagenet-real").about["metrics"])
     assert told["real1"] == {
         "label": "ReaL",
-        "definition": "The best class is in the label set. "
+        "definition": "Share of images whose top class is in the label set. "
         "Images with an empty set are skipped, as published.",
         "better": "higher",
         "unit": "share",
@@ -139,8 +139,8 @@ def test_table_of_another_name(tmp_path, message):
         "imagenet-r-clean, sketch"
     )
     do = (
-        "  do:      rename it to results-NAME.csv, or give dataset=NAME in Python; for another data set "
-        "write the results table, which has a column n"
+        "  do:      rename it to results-NAME.csv, or pass dataset=NAME in Python; for another data "
+        "set, write a results table, which has a column n"
     )
     assert message(lambda: read_results(path)) == (
         "The file name does not contain the data set of these results.\n"

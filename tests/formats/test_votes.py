@@ -210,7 +210,7 @@ BAD = {
         ),
         "An expert answers a question twice.\n  where:   g, image a, class 1\n  got:     expert x\n"
         "  allowed: one answer of each expert to each question, "
-        "or `round` or `answered_at` to tell the last\n"
+        "or `round` or `answered_at` for the order\n"
         "  do:      remove one of the answers",
     ),
     "a task without a class": (

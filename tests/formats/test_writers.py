@@ -234,7 +234,7 @@ def test_names_that_nobody_knows(labels, tmp_path, message, to):
 
 def test_an_option_of_another_kind(labels, tmp_path, message):
     assert message(lambda: save(labels, tmp_path / "hub", "hf-labels(split=1)", classes=CLASSES)) == (
-        "The option 'split' is a text.\n  got:     hf-labels(split=1)\n  allowed: split='…'"
+        "The option 'split' needs a text.\n  got:     hf-labels(split=1)\n  allowed: split='…'"
     )
 
 

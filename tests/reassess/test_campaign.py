@@ -300,7 +300,7 @@ KEYS = "classes, class_hash, n_classes, n_images, call, inputs, version, campaig
         ),
         (
             {"campaign": 2, "version": "9.0"},
-            "The campaign was made by a later manyhot.\n"
+            "The campaign was made by a later version of manyhot.\n"
             "  got:     campaign 2 of manyhot 9.0\n"
             "  allowed: campaign 1 and earlier\n"
             "  do:      upgrade manyhot",

@@ -356,7 +356,7 @@ def test_a_time_that_is_not_known_is_not_the_earlier_one():
         assert said == (
             "A rater answers a question twice.\n  where:   votes, image a.jpg, class 0\n"
             "  got:     rater x, with the same round and time\n  allowed: one answer of each rater to each "
-            "question, or `round` or `answered_at` to tell the last\n  do:      remove one of the answers"
+            "question, or `round` or `answered_at` for the order\n  do:      remove one of the answers"
         )
 
 
@@ -408,9 +408,9 @@ def test_a_number_of_classes_that_is_none(classes):
 @pytest.mark.parametrize(
     ("option", "said"),
     [
-        ("iterations='x'", "The option 'iterations' is a number."),
-        ("iterations=1.5", "The option 'iterations' is a whole number."),
-        ("smoothing=1e999", "The option 'smoothing' is a number."),
+        ("iterations='x'", "The option 'iterations' needs a number."),
+        ("iterations=1.5", "The option 'iterations' needs an integer."),
+        ("smoothing=1e999", "The option 'smoothing' needs a number."),
     ],
 )
 def test_options_that_are_no_numbers(option, said):

@@ -121,7 +121,7 @@ def test_a_later_schema(tmp_path):
     with pytest.raises(InputError) as error:
         tables.read(path, "votes")
     assert str(error.value) == (
-        "The file was written by a later manyhot.\n"
+        "The file was written by a later version of manyhot.\n"
         f"  where:   {path}\n"
         "  got:     schema 9 of manyhot 3.1\n"
         "  allowed: schema 1 and earlier\n"

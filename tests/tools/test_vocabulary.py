@@ -13,8 +13,22 @@ import pytest
 
 REPO = Path(__file__).resolve().parents[2]
 
-TO_COME = ("src/manyhot", "docs/guides/evaluate/figures.md")
-"""What the lint reads but does not hold yet: the package, names included, and captions that it writes."""
+TO_COME = (
+    "src/manyhot/cli",
+    "src/manyhot/commands.py",
+    "src/manyhot/core/array_types.py",  # Its name is an alias in other rooms, too.
+    "src/manyhot/data",
+    "src/manyhot/diagnose",
+    "src/manyhot/evaluate",
+    "src/manyhot/predict",
+    "src/manyhot/reassess",
+    "src/manyhot/study",
+    "src/manyhot/tables",
+    "src/manyhot/testing",
+    "src/manyhot/train",
+    "docs/guides/evaluate/figures.md",
+)
+"""What the lint reads but does not hold yet, names included, and captions that the package writes."""
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +125,12 @@ def test_files_out_of_the_paths_are_not_listed(tool: ModuleType, lint: Callable[
         ("No noes are recorded.", [(1, "noes")]),
         ("Rows are judged as they lie.", [(1, "as they lie")]),
         ("Say `hangs on` in code.", []),
+        ("A file holds one key a line.", [(1, "one key a line")]),
+        ("Some files hold one key per line; not every one is a line.", []),
+        ("The best class is right.", [(1, "The best class")]),
+        ("The 20 best classes of an image.", []),
+        ("Refuse files of another kind.", [(1, "Refuse f")]),
+        ("This is no number, and the value less that of y.", [(1, "is no number"), (1, "less that of")]),
         ("```text\nhangs on\n```\nThe note tells what ran.", [(4, "tells what")]),
     ],
 )
@@ -173,7 +193,7 @@ def test_the_command_prints_and_fails(
 
 
 def test_the_house_speaks_plainly(tool: ModuleType) -> None:
-    paths = tool.files(REPO / name for name in tool.READ if name not in TO_COME)
-    paths = [path for path in paths if path.relative_to(REPO).as_posix() not in TO_COME]
+    paths = tool.files(REPO / name for name in tool.READ)
+    paths = [path for path in paths if not any(path.is_relative_to(REPO / name) for name in TO_COME)]
     assert len(paths) > 30
     assert tool.check(paths) == []

@@ -306,7 +306,7 @@ def _maximise(
         likelihood, counts = 0.0, np.zeros_like(by_symbol)
         for at, votes in blocks:
             # A sparse product with all truths at once takes half the time of separate ones.
-            posterior[:, at], logsum = normalised(np.ascontiguousarray((votes @ by_symbol).T) + log_prior)
+            posterior[:, at], logsum = normalise_logs(np.ascontiguousarray((votes @ by_symbol).T) + log_prior)
             likelihood += float(np.sum(logsum * weight[at]))
             counts += votes.T @ np.ascontiguousarray((posterior[:, at] * weight[at]).T)
         added = float(np.sum(power * logs.sum(0))) + questions * float(log_prior.sum())
@@ -326,7 +326,7 @@ def _first_of(patterns: _Patterns, start: Floats) -> Floats:
     return posterior
 
 
-def normalised(scores: Floats) -> tuple[Floats, Floats]:
+def normalise_logs(scores: Floats) -> tuple[Floats, Floats]:
     """Return posteriors from logarithms, shape (K, n), and the logarithm of the sum over truths, shape (n,).
 
     Truths are the first axis: sums over an inner axis of length three take ten times as long.

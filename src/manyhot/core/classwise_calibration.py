@@ -8,7 +8,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
-from manyhot.core.confidence import check_bins
+from manyhot.core.confidence_metrics import check_bins
 from manyhot.core.estimates import Estimate, Pooled, Weights, undefined
 from manyhot.core.reliability import BINS
 from manyhot.core.sets import YES, Case

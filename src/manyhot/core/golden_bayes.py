@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.aggregation import TINY, Aggregate, normalised
+from manyhot.core.aggregation import TINY, Aggregate, normalise_logs
 from manyhot.core.answers import N_ANSWERS, SILENT, Answers, GoldenAnswers
 from manyhot.core.array_types import Bools, Floats
 from manyhot.errors import InputError
@@ -55,7 +55,7 @@ def golden_bayes(
         matrix = _original_matrix(golden, original_share, smoothing)
         has_label = answers.original != SILENT
         scores[:, has_label] += np.log(matrix)[:, answers.original[has_label].astype(np.intp)]
-    posterior, log_likelihood = normalised(scores)
+    posterior, log_likelihood = normalise_logs(scores)
     return Aggregate(posterior[1], matrices, prior, log_likelihood=float(log_likelihood.sum()))
 
 

@@ -16,7 +16,7 @@ from manyhot.tables import End, Images, Labels, Predictions
 
 @dataclass(frozen=True)
 class BenchmarkData:
-    """A data set of a benchmark, by names of the catalogue.
+    """A data set of a benchmark, as names of the catalogue.
 
     Attributes
     ----------
@@ -26,13 +26,13 @@ class BenchmarkData:
     predictions, rows : str
         Entry of the predictions, and its file that names the image of each row.
     beside : tuple of str
-        Files that the reader of the labels needs beside them.
+        Files that the reader of the labels needs in addition.
     images : tuple of str, optional
         Entry and files of an images table to slice by; the first is read.
     slices : tuple of str
-        To judge on beside the standing ones.
+        To judge on in addition to the default ones.
     thresholds : tuple of float
-        Of the labels' probability, to judge on again for the sensitivity analysis.
+        Thresholds of the labels' probability, for the sensitivity analysis.
     """
 
     name: str
@@ -66,9 +66,9 @@ class BenchmarkData:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Data sets that are judged together, what is compared beside the usual, and models left out of it.
+    """Data sets that are judged together, further comparisons, and models that are left out of them.
 
-    `metrics` are judged where nobody asks for others; the usual ones by default.
+    `metrics` are judged by default; without them, the usual ones.
     """
 
     datasets: tuple[BenchmarkData, ...]
@@ -110,7 +110,7 @@ BENCHMARKS: dict[str, Benchmark] = {
             ),
         ),
         ((_ALL, _CHOSEN), (_CHOSEN, _ONE), (_CHOSEN, _SEVERAL), (_ONE, _SEVERAL)),
-        # Fisher vectors are no networks, and far below them all.
+        # Fisher vectors are not networks, and far worse than all of them.
         without=("fv_*",),
     ),
     "errors": Benchmark(
@@ -127,7 +127,7 @@ BENCHMARKS: dict[str, Benchmark] = {
     ),
 }
 """What ``manyhot evaluate NAME`` judges: ImageNet's two label sets, the effect of several objects, and what
-raters say about errors: by ReaL's votes, and by the main object of Tsipras et al."""
+raters say about errors, by ReaL's votes and by the main object of Tsipras et al."""
 
 
 def data_set(name: PathLike) -> BenchmarkData | None:

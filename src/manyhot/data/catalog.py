@@ -1,14 +1,14 @@
-"""Published data: what there is, under which licence, and the verified bytes of it.
+"""Published data: the catalogue with licences, and verified downloads.
 
 ::
 
     catalog.catalog_names()                            # what there is
     catalog.catalog_entry("imagenet-real").citation    # whom to cite
-    catalog.fetch("imagenet-real")["real.json"]        # where it lies, downloaded if need be
+    catalog.fetch("imagenet-real")["real.json"]        # its path, downloaded if need be
     catalog.fetch_file("tsipras", "superclasses.npy")  # one file of several
 
 Addresses are pinned to a commit and checksums to the bytes, in ``data/catalog.json``, which
-``tools/build_catalog.py`` completes. Two variables of the environment count: ``MANYHOT_CACHE`` is where the
+``tools/build_catalog.py`` completes. Two environment variables matter: ``MANYHOT_CACHE`` is where the
 files are kept, and ``MANYHOT_MIRROR`` a folder or zip archive to read instead of the network, in which the
 entry ``<host>/<path>`` holds the bytes of ``https://<host>/<path>``.
 """
@@ -33,7 +33,7 @@ _DATA = Path(__file__).with_name("catalog.json")
 
 @dataclass(frozen=True)
 class File(Pinned):
-    """A published file, `path` being its name within the entry, and what a reader of it must know.
+    """A published file, `path` being its name within the entry, with what its reader must know.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ def catalog_entry(name: str) -> CatalogEntry:
 
 
 def is_cached(name: str, file: str | None = None, *, cache: Path | None = None) -> bool:
-    """Return whether an entry, or one file of it, lies in the cache with its published size.
+    """Return whether an entry, or one file of it, is in the cache with its published size.
 
     Only `fetch` looks at the bytes.
     """

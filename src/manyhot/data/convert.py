@@ -1,4 +1,4 @@
-"""Files of any known format to our Parquet or CSV, or to the formats of other tools."""
+"""Convert files of any known format to Parquet or CSV, or to the formats of other tools."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def convert(
 ) -> Converted:
     """Convert any file that manyhot reads to Parquet or CSV, or to another tool's format.
 
-    What the new file cannot hold is said.
+    A note lists what the new file cannot hold.
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def _check_target(target: Path, to: str | None, long: bool) -> None:
 def _read_any(
     source: Path, rows: PathLike | None, classes: ClassList | None, scores: str | None, format: str | None
 ) -> tuple[str, _Content]:
-    """Return which table a file holds, and what it reads as."""
+    """Return which table a file holds, and its content."""
     entry = get("format", format) if format else detect(source, _TABLES) if source.exists() else None
     holds = entry.about["holds"] if entry else "labels"
     if holds == "predictions":
@@ -216,7 +216,7 @@ def _table_of(holds: str, content: _Content) -> tuple[pa.Table, Mapping[str, str
 
 
 def _left_out(content: _Content) -> tuple[str, ...]:
-    """Return what the source holds beside the table."""
+    """Return what the source holds in addition to the table."""
     if isinstance(content, tables.Votes):
         return content.left_out
     if isinstance(content, tables.Golden) and content.raters is not None:

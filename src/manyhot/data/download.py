@@ -1,4 +1,4 @@
-"""Pinned files: from an address and a checksum to verified bytes in a folder.
+"""Pinned files: download an address, verify its checksum, and store it in a folder.
 
 Nothing unverified ever stands under a file's final name. A file grows beside it as ``<name>.part`` and is
 hashed on the way; a part that an interruption left is resumed. Processes that fill one folder take turns.
@@ -66,7 +66,7 @@ DownloadProgress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Pinned:
-    """A file that is known down to its bytes.
+    """A file with known bytes.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ class Pinned:
 def bring(
     files: Sequence[Pinned], folder: Path, *, mirror: str = "", progress: DownloadProgress | None = None
 ) -> None:
-    """See to it that the files lie in the folder, verified.
+    """Make sure that verified files are in the folder.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def bring(
 
 
 def size_of(path: Path) -> int | None:
-    """Return the size of a file in bytes, None if it cannot be had."""
+    """Return the size of a file in bytes, None if it is unknown."""
     try:
         return path.stat().st_size
     except OSError:
@@ -132,7 +132,7 @@ class _StoppedError(Exception):
 
 
 class _Transfer:
-    """What the threads of one fetch share: where files go, how far they are, whether to go on."""
+    """What the threads of one fetch share: where files go, how far they are, and whether to continue."""
 
     def __init__(self, files: Sequence[Pinned], folder: Path, progress: DownloadProgress | None) -> None:
         self.folder = folder
@@ -210,7 +210,7 @@ class _Source(Protocol):
     """Where bytes come from."""
 
     cure: str
-    """What to do about wrong bytes."""
+    """What to do if the bytes are wrong."""
 
     def open(self, file: Pinned, begin: int) -> AbstractContextManager[tuple[int, Iterator[bytes]]]:
         """Yield the position at which the bytes begin, `begin` or 0, and the bytes."""
@@ -310,7 +310,7 @@ def _obtain(transfer: _Transfer, source: _Source, file: Pinned, suffix: str) -> 
             with transfer.alive(), _writing(target):
                 part.replace(target)
         except OutputError:
-            # Mostly a full disk, which is no place to leave anything.
+            # Usually a full disk, on which nothing should be left.
             with transfer.alive(), contextlib.suppress(OSError):
                 part.unlink()
             raise

@@ -1,4 +1,4 @@
-"""What is diagnosed: data sets, each with the models that predict it, from whatever a call names."""
+"""The one door for inputs: data sets, each with the models that predict it, from whatever a call names."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def open_inputs(
     models
         Patterns of the names of models.
     reading, run
-        How files are read, and whom to tell how far that is.
+        How files are read, and who is told about progress.
 
     Raises
     ------
@@ -195,7 +195,7 @@ def _class_list(classes: PathLike | ClassList | None) -> ClassList | None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a call names beside the data set: files, and patterns of the names of models."""
+    """What a call names in addition to the data set: files, and patterns of the names of models."""
 
     predictions: Sequence[PathLike] = ()
     models: Sequence[str] = ()
@@ -208,12 +208,12 @@ class Asked:
         """Return whether a model is asked for."""
         return not self.models or any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
 
-    def check_some(self, found: Sequence[object], names: Sequence[str]) -> None:
+    def check_some(self, files: Sequence[object], names: Sequence[str]) -> None:
         """Refuse patterns that no model fits."""
-        if not found:
+        if not files:
             near = difflib.get_close_matches(self.models[0], names, n=1)
             raise InputError(
-                "No model is called so.",
+                "No model has such a name.",
                 got=" or ".join(self.models),
                 allowed=", ".join(names),
                 do=f"did you mean {near[0]!r}?" if near else None,
@@ -228,12 +228,12 @@ class Source:
     ----------
     name : str
     labels : Labels, optional
-        Label sets; None where nobody made any.
+        Label sets; None where there are none.
     images : Images, optional
         Original labels; None where only `labels` may have them.
     classes : ClassList, optional
     models : callable
-        Gives the predictions, one after another.
+        Yields the predictions, one model at a time.
     n : int
         How many there are, at most: names of one's own models are known once they are read.
     inputs : dict of str to str
@@ -263,7 +263,7 @@ class Source:
         Raises
         ------
         InputError
-            If it is a campaign without label sets, or nothing tells how many classes there are.
+            If it is a campaign without label sets, or the number of classes is unknown.
         """
         if self.labels is not None:
             return self.labels
@@ -319,19 +319,19 @@ def _nothing_called(name: PathLike) -> InputError:
 
 
 def original_alone(images: Images, classes: ClassList | None, first: Callable[[], Predictions]) -> Labels:
-    """Return the original labels of images as label sets that nobody rated.
+    """Return the original labels of images as label sets without ratings.
 
     Parameters
     ----------
     images : Images
     classes : ClassList, optional
     first : callable
-        Gives predictions, which say how many classes there are where no class list does.
+        Returns predictions, which say how many classes there are where no class list does.
 
     Raises
     ------
     InputError
-        If nothing tells how many classes there are, or as in `manyhot.tables.sets.single_labels`.
+        If the number of classes is unknown, or as in `manyhot.tables.sets.single_labels`.
     """
     if classes is not None:
         return single_labels(images, len(classes), classes.hash)
@@ -396,7 +396,7 @@ def _files(path: Path, asked: Asked) -> Source:
     given = asked.predictions or ([path] if table != path else [])
     if not given and path.is_file() and detect(path, ("predictions",)) is not None:
         raise InputError(
-            "These are predictions, and no data set to hold them against.",
+            "These are predictions, without a data set to judge them on.",
             where=path,
             do="give the folder that manyhot predict wrote, or label sets and --predictions FILE",
         )
@@ -429,7 +429,7 @@ def _own(
     asked: Asked,
     inputs: dict[str, str],
 ) -> tuple[Callable[[], Iterator[Predictions]], int, SkippedFiles]:
-    """Return what reads one's own models, those asked for; how many files there are; and what is skipped."""
+    """Return a reader of the user's models that fit, the number of files, and what is skipped."""
     misfits = SkippedFiles(len(files))
 
     def read() -> Iterator[Predictions]:

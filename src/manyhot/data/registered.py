@@ -20,7 +20,7 @@ class Registered(Result):
     ----------
     entries : tuple of Entry
     fact : str
-        What was said of each at its registration and is listed, such as ``better``; empty for nothing.
+        The fact of its registration that is listed for each, such as ``better``; empty for nothing.
     """
 
     entries: tuple[Entry, ...]

@@ -40,7 +40,7 @@ from manyhot.evaluate.results import Evaluation
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import Labels, Predictions, schema
+from manyhot.tables import Labels, Predictions, Row, schema
 from manyhot.tables.columns import COUNT, ITS, REAL, TEXT, bounds
 from manyhot.tables.definitions import declare_table
 from manyhot.tables.sets import label_sets
@@ -57,9 +57,6 @@ MOST_RESAMPLES = 200
 
 _LOWEST, _HIGHEST = RANGE[0] * 1.001, RANGE[1] * 0.999
 """Temperatures beyond are as good as an end of the range."""
-
-Row = Mapping[str, Any]
-
 declare_table(
     "calibration",
     (
@@ -259,7 +256,7 @@ class _Judge:
             dataset=self.dataset,
         )
         self._models.append(model.model)
-        self._rows += _numbers(judged, model.model, about)
+        self._rows += _metric_rows(judged, model.model, about)
         for cover in COVERS:
             self._cover(model, cover, refused)
         said = [n.text for n in judged.model_notes if n.model == model.model and n.kind.startswith("needs")]
@@ -343,7 +340,7 @@ def _metrics(case: Case, refused: dict[str, list[str]]) -> list[str]:
     return found
 
 
-def _numbers(judged: Evaluation, model: str, about: Mapping[str, Row]) -> Iterator[Row]:
+def _metric_rows(judged: Evaluation, model: str, about: Mapping[str, Row]) -> Iterator[Row]:
     for row in judged.results.to_pylist():
         if row["slice"] == "all":
             yield {**row, "model": model, **about[row["model"]]}

@@ -33,7 +33,7 @@ from manyhot.evaluate.cases import ModelCase, labels_of, model_cases
 from manyhot.parameters import AtLeast, Count, Probability, Was
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Row, Tables, in_points, listing, percent, rows_of
-from manyhot.report.listings import Head
+from manyhot.report.listings import ColumnHead
 from manyhot.report.text import counted, title_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, schema
@@ -438,15 +438,15 @@ def _companions(found: Tables, folder: Path, draw: bool) -> Chapter | None:
     tested = [r for r in rows if r["model"] is None and r["p_adjusted"] is not None]
     means = sorted(tested, key=lambda r: (r["p_adjusted"], -abs(r["diff"])))
     heads = (
-        Head("Class", number=False),
-        Head("Companion", number=False),
-        Head("Data set", number=False),
-        Head("Images with both"),
-        Head("Lift", title="How many times as often together as by chance"),
-        Head("Recall with"),
-        Head("Recall without"),
-        Head("Difference, points"),
-        Head("p adjusted"),
+        ColumnHead("Class", number=False),
+        ColumnHead("Companion", number=False),
+        ColumnHead("Data set", number=False),
+        ColumnHead("Images with both"),
+        ColumnHead("Lift", title="How many times as often together as by chance"),
+        ColumnHead("Recall with"),
+        ColumnHead("Recall without"),
+        ColumnHead("Difference, points"),
+        ColumnHead("p adjusted"),
     )
     lead = (
         "How often a class is found where another is valid beside it, and where not. A difference does not "

@@ -10,7 +10,7 @@ import numpy as np
 from manyhot.classes import class_list, class_list_of
 from manyhot.console import table_lines
 from manyhot.core.array_types import Floats
-from manyhot.core.corruptions import ALEXNET, ALEXNET_CLEAN, corruption_errors, relative_errors
+from manyhot.core.corruption_errors import ALEXNET, ALEXNET_CLEAN, corruption_errors, relative_errors
 from manyhot.core.resampling import percentile_interval
 from manyhot.diagnose.places import SINGLE, Place, Row, average, finite, loss_rows, places_of
 from manyhot.diagnose.robustness import (

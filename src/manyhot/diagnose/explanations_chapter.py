@@ -19,7 +19,7 @@ from manyhot.report.chapter import (
     rows_of,
     with_ends,
 )
-from manyhot.report.listings import Head
+from manyhot.report.listings import ColumnHead
 
 _MEASURES = {
     "pointing": "Highest point on the object",
@@ -44,22 +44,22 @@ def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
         "better than a spot there.",
     )
     heads = (
-        Head("Measure", number=False),
-        Head("Method", number=False),
-        Head("Model", number=False),
-        Head("Objects", number=False),
-        Head("Value"),
-        Head("Spot in the middle"),
-        Head("By chance"),
-        Head("Maps"),
+        ColumnHead("Measure", number=False),
+        ColumnHead("Method", number=False),
+        ColumnHead("Model", number=False),
+        ColumnHead("Objects", number=False),
+        ColumnHead("Value"),
+        ColumnHead("Spot in the middle"),
+        ColumnHead("By chance"),
+        ColumnHead("Maps"),
     )
     made = [listing("localisation", "Are the maps on the objects?", heads, _places(named), _where)]
     checks = (
-        Head("Compared with", number=False),
-        Head("Method", number=False),
-        Head("Model", number=False),
-        Head("Rank correlation"),
-        Head("Pairs"),
+        ColumnHead("Compared with", number=False),
+        ColumnHead("Method", number=False),
+        ColumnHead("Model", number=False),
+        ColumnHead("Rank correlation"),
+        ColumnHead("Pairs"),
     )
     made.append(
         listing("sanity", "Do maps depend on what they should?", checks, rows_of(named, "sanity"), _check)

@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.core.comparison import difference_interval
-from manyhot.core.corruptions import missing_share
+from manyhot.core.corruption_errors import missing_share
 from manyhot.core.resampling import percentile_interval
 from manyhot.tables import Results, list_matrix
 

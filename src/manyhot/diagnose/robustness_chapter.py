@@ -10,7 +10,7 @@ import pyarrow as pa
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Row, Tables, in_points, listing, rows_of, with_ends
 from manyhot.report.figure import Figure
-from manyhot.report.listings import Head, Listing
+from manyhot.report.listings import ColumnHead, Listing
 from manyhot.report.text import title_of
 
 
@@ -22,13 +22,13 @@ def robustness_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         return None
     whole = [r for r in losses if r["severity"] is None]
     heads = (
-        Head("From", number=False),
-        Head("To", number=False),
-        Head("Model", number=False),
-        Head("Metric", number=False),
-        Head("Lost, points"),
-        Head("Of it missing labels", title="1 less this loss over that of top-1"),
-        Head("Images"),
+        ColumnHead("From", number=False),
+        ColumnHead("To", number=False),
+        ColumnHead("Model", number=False),
+        ColumnHead("Metric", number=False),
+        ColumnHead("Lost, points"),
+        ColumnHead("Of it missing labels", title="1 less this loss over that of top-1"),
+        ColumnHead("Images"),
     )
     lead = (
         "What accuracy is lost from one set of pictures to another, by the original label and by label sets. "
@@ -70,12 +70,12 @@ def _destination(r: Row) -> str:
 
 def _errors(rows: Sequence[Row]) -> Listing:
     heads = (
-        Head("Kind", number=False),
-        Head("Model", number=False),
-        Head("Metric", number=False),
-        Head("Mean error"),
-        Head("Corruption error", title="Over that of the baseline; of all kinds: mCE"),
-        Head("Relative"),
+        ColumnHead("Kind", number=False),
+        ColumnHead("Model", number=False),
+        ColumnHead("Metric", number=False),
+        ColumnHead("Mean error"),
+        ColumnHead("Corruption error", title="Over that of the baseline; of all kinds: mCE"),
+        ColumnHead("Relative"),
     )
     ordered = sorted(rows, key=lambda r: (r["kind"] is not None, r["kind"] or ""))
     return listing("corruption-errors", "Corruption errors", heads, ordered, _error)

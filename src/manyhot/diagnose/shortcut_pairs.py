@@ -13,8 +13,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Floats
-from manyhot.core.sets import YES
-from manyhot.core.shortcuts import (
+from manyhot.core.companion_effects import (
     BOTH,
     COMPANION_ONLY,
     MAIN_ONLY,
@@ -27,6 +26,7 @@ from manyhot.core.shortcuts import (
     share_with_interval,
     split_by_pair,
 )
+from manyhot.core.sets import YES
 from manyhot.diagnose.object_remover import Change
 from manyhot.diagnose.shortcuts_result import FILLS, MIN_LOST, Row, Shortcuts
 from manyhot.errors import InputError

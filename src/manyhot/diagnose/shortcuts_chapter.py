@@ -12,12 +12,12 @@ from manyhot.diagnose.pixels.removal import FILL_NAMES
 from manyhot.diagnose.shortcuts_result import MIN_LOST
 from manyhot.registry import register
 from manyhot.report.chapter import (
-    MOST_PAIRS,
+    MAX_PAIRS,
     Album,
     Chapter,
-    Picture,
     Row,
     Strip,
+    StripPicture,
     Tables,
     in_points,
     listing,
@@ -29,7 +29,7 @@ from manyhot.report.chapter import (
     with_ends,
 )
 from manyhot.report.figure import Figure
-from manyhot.report.listings import Head, Listing
+from manyhot.report.listings import ColumnHead, Listing
 from manyhot.report.text import counted
 
 
@@ -71,20 +71,20 @@ def _untestable(rows: Sequence[Row]) -> str:
 
 
 _FLIPS = (
-    Head("Class", number=False),
-    Head("Without", number=False),
-    Head("Model", number=False),
-    Head("By", number=False),
-    Head("Images"),
-    Head("Flip", title="Share whose prediction of the class changes without the companion"),
-    Head("Lost", title="Share whose prediction of the class is lost without the companion"),
-    Head("Control", title="The same where a region of that shape is filled elsewhere"),
-    Head("More, points", title="Lost less what is lost in the control"),
-    Head("Recall gap, points", title="Recall beside the companion less recall without it"),
-    Head("Hallucination gap, points", title="False alarms beside the companion less those without it"),
-    Head("AP", title="Average precision"),
-    Head("AP, balanced", title="If the companion were as frequent with the class as without"),
-    Head("Shortcut", number=False),
+    ColumnHead("Class", number=False),
+    ColumnHead("Without", number=False),
+    ColumnHead("Model", number=False),
+    ColumnHead("By", number=False),
+    ColumnHead("Images"),
+    ColumnHead("Flip", title="Share whose prediction of the class changes without the companion"),
+    ColumnHead("Lost", title="Share whose prediction of the class is lost without the companion"),
+    ColumnHead("Control", title="The same where a region of that shape is filled elsewhere"),
+    ColumnHead("More, points", title="Lost less what is lost in the control"),
+    ColumnHead("Recall gap, points", title="Recall beside the companion less recall without it"),
+    ColumnHead("Hallucination gap, points", title="False alarms beside the companion less those without it"),
+    ColumnHead("AP", title="Average precision"),
+    ColumnHead("AP, balanced", title="If the companion were as frequent with the class as without"),
+    ColumnHead("Shortcut", number=False),
 )
 
 
@@ -96,10 +96,10 @@ def _flip_tables(rows: Sequence[Row]) -> list[Listing]:
         made.append(listing("pairs", "Pairs that were tested", _FLIPS, tested, _flip))
     if skipped:
         heads = (
-            Head("Class", number=False),
-            Head("Without", number=False),
-            Head("Images with both"),
-            Head("Why", number=False),
+            ColumnHead("Class", number=False),
+            ColumnHead("Without", number=False),
+            ColumnHead("Images with both"),
+            ColumnHead("Why", number=False),
         )
         made.append(listing("untested", "Pairs that were not", heads, skipped, _skip, folded=True))
     return made
@@ -134,7 +134,7 @@ def _albums(rows: Sequence[Row], folder: Path) -> list[Album]:
     for row in rows:
         pairs.setdefault((row["main_name"], row["companion_name"], row["fill"]), []).append(row)
     albums = []
-    for i, ((main, companion, fill), own) in enumerate(list(pairs.items())[:MOST_PAIRS]):
+    for i, ((main, companion, fill), own) in enumerate(list(pairs.items())[:MAX_PAIRS]):
         flipped = sum(r["flipped"] for r in own)
         images = counted(len(own), "image")
         text = f"By {FILL_NAMES[fill]}. {flipped} of these {images} flip; those are shown first."
@@ -144,7 +144,7 @@ def _albums(rows: Sequence[Row], folder: Path) -> list[Album]:
 
 
 def _triple(r: Row, folder: Path) -> Strip:
-    def shown(column: str, score: str, title: str, flipped: bool | None) -> Picture | None:
+    def shown(column: str, score: str, title: str, flipped: bool | None) -> StripPicture | None:
         if r.get(column) is None:
             return None
         text = f"{r['main_name']} {r[score]:.2f}" if r[score] is not None else ""

@@ -31,12 +31,47 @@ from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import case_of
 from manyhot.tables import Labels, Predictions, align, check_same_classes, schema
-from manyhot.tables.definitions import EVENTS
+from manyhot.tables.columns import COUNT, ITS, REAL, TEXT, bounds
+from manyhot.tables.definitions import declare_table
 from manyhot.tables.sets import label_sets
 
 Recalibration = Literal["temperature", "vector", "isotonic"]
 RECALIBRATIONS: tuple[Recalibration, ...] = get_args(Recalibration)
 FITTED_TO = ("labels", "sets")
+EVENTS = ("label", "set")
+"""What makes the top class right: being the original label, or in the label set."""
+
+declare_table(
+    "reliability",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT(
+            "event",
+            "what makes the top class right: being the original label, or in the label set",
+            values=EVENTS,
+        ),
+        REAL("from", "lower end of the bin; 0 to 1 is all images together"),
+        REAL("to", "upper end of the bin, which includes 1 in the last bin"),
+        REAL("confidence", "mean probability of the top class"),
+        REAL("right", "share of images whose top class is right"),
+        *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
+        COUNT("n", "images in the bin, among those with an original label and a label set"),
+    ),
+)
+
+declare_table(
+    "risk_coverage",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT("event", "as in reliability", values=EVENTS),
+        REAL("confidence", "the lowest confidence of the images that are kept"),
+        REAL("coverage", "share of images that are kept"),
+        REAL("risk", "share of errors among these"),
+        COUNT("n", "images that are kept"),
+    ),
+)
 
 
 @dataclass(frozen=True)

@@ -27,14 +27,84 @@ from manyhot.parameters import Shown, Was
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, one_chunk, schema
+from manyhot.tables.columns import COUNT, INT, INTS, REAL, TEXT, TEXTS
+from manyhot.tables.definitions import declare_table
 from manyhot.tables.sets import label_sets
 
-MOST_PAIRS = 200
+LISTED_PAIRS = 200
 """Pairs of classes that are listed, the most frequent first."""
 
 
 MOST_SHOWN = 10
 """Pairs of classes that a terminal shows of a data set."""
+
+declare_table(
+    "datasets",
+    (
+        TEXT("dataset", "the data set judged on"),
+        COUNT("images", "images of the labels table"),
+        COUNT("unusable", "images left out"),
+        COUNT.nullable("rated", "images that people looked at; null where the source does not say"),
+        COUNT.nullable(
+            "asked", "(image, class) pairs asked about; null where only valid classes are recorded"
+        ),
+        COUNT.nullable(
+            "confirmed",
+            "of the pairs asked about, those found valid; null where only valid classes are recorded",
+        ),
+        COUNT.optional(
+            "unclear",
+            "of the pairs asked about, those left undecided; null where only valid classes are recorded",
+        ),
+        COUNT("labels", "valid (image, class) pairs, including those of images that nobody looked at"),
+        COUNT("empty", "usable images without a valid class"),
+        COUNT("multi", "usable images with two or more"),
+        COUNT("labelled", "usable images with an original label"),
+        COUNT(
+            "rejected", "of these, images on which it is not valid, including those without any valid class"
+        ),
+        TEXT.nullable("method", "how the label sets were made"),
+        TEXT.optional("licence", "of the labels, from the catalogue"),
+        TEXT.optional("citation", "whom to cite, from the catalogue"),
+        TEXT.optional("home", "where the labels were published"),
+    ),
+)
+
+declare_table(
+    "set_sizes",
+    (
+        TEXT("dataset", "the data set"),
+        INT("size", "valid classes of an image"),
+        COUNT("images", "usable images with that many"),
+        REAL("share", "of all usable images"),
+    ),
+)
+
+declare_table(
+    "class_pairs",
+    (
+        TEXT("dataset", "the data set"),
+        INT("class_a", "a class"),
+        INT("class_b", "another that is valid on the same images"),
+        TEXT("name_a", "name of class_a"),
+        TEXT("name_b", "name of class_b"),
+        COUNT("images", "images on which both are valid"),
+        COUNT("images_a", "images on which class_a is valid"),
+        COUNT("images_b", "images on which class_b is valid"),
+    ),
+)
+
+declare_table(
+    "rejected",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("image_id", "an image whose original label is not in its label set"),
+        INT("label", "the original label"),
+        TEXT("label_name", "its name"),
+        INTS("classes", "the label set; empty where nothing is valid"),
+        TEXTS("names", "their names"),
+    ),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -259,7 +329,7 @@ def _pairs(name: str, sets: LabelSets, names: tuple[str, ...]) -> pa.Table:
     low, high = np.minimum(classes[a], classes[b]), np.maximum(classes[a], classes[b])
     pair, count = np.unique(low * sets.n_classes + high, return_counts=True)
     # By count, and among equals by class: the order must not depend on the sort.
-    best = np.lexsort((pair, -count))[:MOST_PAIRS]
+    best = np.lexsort((pair, -count))[:LISTED_PAIRS]
     first, second = pair[best] // sets.n_classes, pair[best] % sets.n_classes
     of_class = np.bincount(classes, minlength=sets.n_classes)
     columns = {

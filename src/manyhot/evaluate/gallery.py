@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from manyhot.report.gallery import Gallery
     from manyhot.report.photographs import Opener
 
-TOP = 5
+SHOWN_CLASSES = 5
 """Classes of each model that are shown of an image."""
 
 
@@ -144,7 +144,8 @@ def build_gallery(
     images = _images_of(source, labels)
     chosen = _chosen(source.labels, source.models(), images, source.misfits)
     _check_alike(chosen)
-    beside = _embedded(_folder_of(source, labels) if embeddings is None else embeddings, embeddings)
+    folder = _folder_of(source, labels) if embeddings is None else embeddings
+    beside = _embedded(folder, is_required=embeddings is not None)
     kinds = read_findings(findings) if isinstance(findings, str | os.PathLike) else findings
     gallery = _gallery(source, images, chosen, beside, kinds, run.call, run.on_progress)
     report = REPORT if _in_report(out) else ""
@@ -297,13 +298,13 @@ def _check_alike(models: Sequence[Predictions]) -> None:
         check_class_list(p, models[0].n_classes, models[0].class_hash, models[0].model)
 
 
-def _embedded(folder: PathLike | None, given: PathLike | None) -> Embedded | None:
-    """Return the embeddings in a folder; None without any, where none were given."""
+def _embedded(folder: PathLike | None, *, is_required: bool) -> Embedded | None:
+    """Return the embeddings in a folder; None without any, where none are needed."""
     embeddings = None if folder is None else embedded_in(Path(folder))
-    if embeddings is None and given is not None:
+    if embeddings is None and is_required:
         raise InputError(
             "The folder holds no embeddings.",
-            where=given,
+            where=folder,
             allowed="a folder that manyhot predict --embeddings wrote",
         )
     return embeddings
@@ -339,10 +340,13 @@ def _few(p: Predictions, shown: Images) -> Predictions:
         assert scores is not None
         if p.score_kind == "logit" and total is None:
             total = np.logaddexp.reduce(scores.astype(np.float32), axis=1)
-        classes = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
+        classes = np.argsort(-scores, axis=1, kind="stable")[:, :SHOWN_CLASSES]
         scores = np.take_along_axis(scores, classes, axis=1)
     else:
-        classes, scores = p.classes[rows, :TOP], None if scores is None else scores[:, :TOP]
+        classes, scores = (
+            p.classes[rows, :SHOWN_CLASSES],
+            None if scores is None else scores[:, :SHOWN_CLASSES],
+        )
     image_id = p.image_id.take(pa.array(rows))
     return replace(p, image_id=image_id, classes=classes, scores=scores, logsumexp=total)
 

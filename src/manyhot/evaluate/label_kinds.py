@@ -305,18 +305,18 @@ def _table(
     label: npt.NDArray[np.integer],
     size: npt.NDArray[np.integer],
     n_objects: npt.NDArray[np.integer],
-    found: ImageKinds,
+    kinds: ImageKinds,
 ) -> pa.Table:
     names = pa.array([*LABEL_KINDS, None], pa.string())
     # The last name, that of what is not known, is what -1 takes.
-    kind = names.take(pa.array(np.where(found.kind == UNKNOWN, len(LABEL_KINDS), found.kind)))
+    kind = names.take(pa.array(np.where(kinds.kind == UNKNOWN, len(LABEL_KINDS), kinds.kind)))
     return pa.table(
         {
             "image_id": labels.image_id,
             "label": pa.array(label, pa.int32(), mask=label == NO_LABEL),
             "n_labels": pa.array(size, pa.int32()),
             COUNTED: pa.array(n_objects, pa.int32(), mask=n_objects == UNKNOWN),
-            "n_apart": pa.array(found.apart, pa.int32()),
+            "n_apart": pa.array(kinds.apart, pa.int32()),
             "kind": kind,
             "counted": pa.array(n_objects != UNKNOWN),
         }

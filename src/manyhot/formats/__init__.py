@@ -209,7 +209,7 @@ def read_objects(
     InputError
         As in `read_labels`; also if a class is not in the list.
     """
-    from manyhot.formats.objects import with_masks
+    from manyhot.formats.object_files import with_masks
 
     objects = _read(path, "objects", format, classes=classes)
     assert isinstance(objects, Objects)
@@ -230,7 +230,7 @@ def read_masks(path: PathLike, images: Iterable[str]) -> dict[str, bytes | Path]
     InputError
         If the path does not exist or holds no masks.
     """
-    from manyhot.formats.objects import masks_of
+    from manyhot.formats.object_files import masks_of
 
     return masks_of(Path(path), images)
 

@@ -22,7 +22,7 @@ from manyhot.classes import ClassList, class_list
 from manyhot.core.array_types import Bools, Floats
 from manyhot.errors import InputError, ManyhotError
 from manyhot.files import write_text
-from manyhot.formats.arrays import damages, is_text, load_array, members
+from manyhot.formats.array_files import damages, is_text, load_array, members
 from manyhot.formats.reading import class_index, constant, head, incomplete, load_json, ragged
 from manyhot.formats.writing import Saved, classes_of_table, lists_of, usable, with_state
 from manyhot.registry import register

@@ -243,9 +243,9 @@ def _quoted(text: str) -> str:
 
     JSON's escapes are not YAML's: JSON writes an emoji as two halves, which YAML takes for two characters.
     """
-    told = {'"': '\\"', "\\": "\\\\", "\n": "\\n"}
-    kept = (told.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in _writable(text))
-    return f'"{"".join(kept)}"'
+    escapes = {'"': '\\"', "\\": "\\\\", "\n": "\\n"}
+    written = (escapes.get(c) or (c if c.isprintable() else f"\\U{ord(c):08x}") for c in _writable(text))
+    return f'"{"".join(written)}"'
 
 
 def _writable(text: str) -> str:
@@ -302,23 +302,23 @@ def _minute(microseconds: int) -> str:
     return f"{np.datetime64(microseconds, 'us').astype('datetime64[m]')} UTC".replace("T", " ", 1)
 
 
-def _protocol(card: Mapping[str, Any], votes: Votes | None, told: Mapping[str, str]) -> str:
+def _protocol(card: Mapping[str, Any], votes: Votes | None, protocol: Mapping[str, str]) -> str:
     facts = {"proposer": _UNKNOWN, "questions an image": _UNKNOWN, "answers a question": _UNKNOWN}
     if votes is not None and len(votes):
         questions = np.bincount(votes.question)
         asked = np.bincount(votes.image[questions > 0])
         facts["questions an image"] = _spread(asked[asked > 0])
         facts["answers a question"] = _spread(questions[questions > 0])
-    facts |= {"method": card["method"] or _UNKNOWN, "threshold": _UNKNOWN} | dict(told)
+    facts |= {"method": card["method"] or _UNKNOWN, "threshold": _UNKNOWN} | dict(protocol)
     return _table(("what", "how"), [(_text(k), _text(v)) for k, v in facts.items()])
 
 
-def _agreement(found: pa.Table | None) -> str:
-    if found is None:
+def _agreement(agreement: pa.Table | None) -> str:
+    if agreement is None:
         return "Not measured."
     rows = [
         (_text(r["measure"]), _number(r["value"]), _interval(r["lo"], r["hi"]), f"{r['n']:,}")
-        for r in check(found, "agreement").to_pylist()
+        for r in check(agreement, "agreement").to_pylist()
     ]
     return _table(("measure", "value", "95 % interval", "n"), rows)
 

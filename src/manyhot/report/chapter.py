@@ -16,11 +16,11 @@ import pyarrow as pa
 from manyhot import tables
 from manyhot.registry import get, names
 from manyhot.report.figure import Figure
-from manyhot.report.listings import Entry, Head, Listing
+from manyhot.report.listings import ColumnHead, Listing, ListingRow
 from manyhot.tables import Row as Row  # handed on until its users import it from tables
 from manyhot.tables.definitions import CONTROLS
 
-MOST_PAIRS = 10
+MAX_PAIRS = 10
 """Maximum number of class pairs with pictures."""
 
 
@@ -37,7 +37,7 @@ MAX_PICTURE_BYTES = 1 << 20
 
 
 @dataclass(frozen=True)
-class Picture:
+class StripPicture:
     """A picture in the page.
 
     Attributes
@@ -63,7 +63,7 @@ class Strip:
     """Pictures of one image, side by side."""
 
     title: str
-    pictures: tuple[Picture, ...]
+    pictures: tuple[StripPicture, ...]
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,12 @@ def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
     return {name: tables.read(path, name) for name, path in files.items() if path.is_file()}
 
 
-def picture(folder: Path, file: str | None, title: str, text: str = "", mark: str = "") -> Picture:
+def picture(folder: Path, file: str | None, title: str, text: str = "", mark: str = "") -> StripPicture:
     """Return a picture from a file in a folder, without `uri` if it is missing, outside or too large."""
     data = _bytes(folder, file) if file else b""
     kind = next((kind for head, kind in _KINDS.items() if data.startswith(head)), "")
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if kind else ""
-    return Picture(uri, title, text, mark)
+    return StripPicture(uri, title, text, mark)
 
 
 _KINDS = {b"\xff\xd8": "jpeg", b"\x89PNG": "png"}
@@ -178,7 +178,7 @@ Cells = Callable[[Row], tuple[str, ...]]
 def listing(
     anchor: str,
     title: str,
-    heads: Sequence[Head],
+    heads: Sequence[ColumnHead],
     rows: Iterable[Row],
     cells: Cells,
     *,
@@ -197,7 +197,7 @@ def listing(
     constant = constant if len(shown) > 1 else []
     sentences = [f"{heads[i].text}: {columns[i][0]}." for i in constant if columns[i][0]]
     varying = [i for i, v in enumerate(columns) if i == 0 or (any(v) and i not in constant)]
-    entries = tuple(Entry(tuple(row[i] for i in varying)) for row in shown)
+    entries = tuple(ListingRow(tuple(row[i] for i in varying)) for row in shown)
     rest = len(all_rows) - len(shown)
     more = f"{rest:,} more rows are in the table's file." if rest > 0 else ""
     about = " ".join(filter(None, (note, *sentences)))

@@ -62,7 +62,7 @@ def to_latex(table: pa.Table, *, digits: int = 4) -> str:
     head, *rows = ([_latex(c) for c in row] for row in [_head(table), *_cells(table, digits, "–")])
     numbers = [i for i, f in enumerate(table.schema) if _is_number(f.type)]
     for row in rows:
-        for i in numbers:  # a hyphen is no minus
+        for i in numbers:  # a hyphen is not a minus
             row[i] = f"$-${row[i][1:]}" if row[i].startswith("-") and row[i] != "--" else row[i]
     lines = [f"\\begin{{tabular}}{{{columns}}}", "\\toprule", f"{' & '.join(head)} \\\\", "\\midrule"]
     lines += [f"{' & '.join(row)} \\\\" for row in rows]

@@ -26,7 +26,7 @@ SIMILAR = 4
 LARGEST = 4
 """Largest size of label sets in the filter; it includes larger sets."""
 
-VERDICTS = ("right", "valid", "refuted", "unclear", "unasked", "wrong", "unknown", "none")
+TOP_VERDICTS = ("right", "valid", "refuted", "unclear", "unasked", "wrong", "unknown", "none")
 """Verdicts on a model's top class for an image.
 
 ``right``: the original label. ``valid``: another class of the label set, which counts as wrong under the
@@ -60,7 +60,7 @@ class Shot:
     seen : tuple of tuple of (int, float or None)
         The top classes of each model with their confidence; empty if it has no prediction for the image.
     verdicts : tuple of str
-        For each model, one of `VERDICTS`.
+        For each model, one of `TOP_VERDICTS`.
     states : mapping of int to str
         The state of each class that any model predicts.
     similar : mapping of int to tuple of int
@@ -189,7 +189,7 @@ def make_gallery(
 
 
 def verdict(best: int | None, row: LabelRow) -> str:
-    """Return the verdict on a model's top class, one of `VERDICTS`."""
+    """Return the verdict on a model's top class, one of `TOP_VERDICTS`."""
     if best is None:
         return "none"
     state, is_label = row.state(best), best == row.label

@@ -27,7 +27,7 @@ from markupsafe import escape
 
 from manyhot.errors import InputError, OutputError
 from manyhot.files import write_refused
-from manyhot.report.gallery import LARGEST, VERDICTS, Gallery, Shot
+from manyhot.report.gallery import LARGEST, TOP_VERDICTS, Gallery, Shot
 from manyhot.report.photographs import Opener, Photographs, decoded, in_files, load_pillow
 
 PART = 100
@@ -261,7 +261,7 @@ def _index(gallery: Gallery, photographs: Sequence[_Shown]) -> dict[str, Any]:
         "models": gallery.models,
         "names": {str(c): name for c, name in gallery.names.items()},
         "kinds": kinds,
-        "verdicts": VERDICTS,
+        "verdicts": TOP_VERDICTS,
         "states": CLASS_STATES,
         "part": PART,
         "largest": LARGEST,
@@ -270,7 +270,7 @@ def _index(gallery: Gallery, photographs: Sequence[_Shown]) -> dict[str, Any]:
         "labels": [s.label for s in shots],
         "sets": [[c for c, state in s.label_set if state == "yes"] for s in shots],
         "known": [int(s.is_rated) for s in shots],
-        "judged": ["".join(str(VERDICTS.index(v)) for v in s.verdicts) for s in shots],
+        "judged": ["".join(str(TOP_VERDICTS.index(v)) for v in s.verdicts) for s in shots],
         "top": [[of[0][0] if of else None for of in s.seen] for s in shots],
         "sure": [[_whole(of[0][1]) if of else None for of in s.seen] for s in shots],
         "errors": [[kinds.index(k) if k else -1 for k in s.kinds] for s in shots] if kinds else [],
@@ -322,7 +322,7 @@ class GalleryLink:
     ids : frozenset of str
         Its images.
     counts : mapping of str to mapping of str to int
-        For each model, the number of images with each verdict of `manyhot.report.gallery.VERDICTS`.
+        For each model, the number of images with each verdict of `manyhot.report.gallery.TOP_VERDICTS`.
     confident : mapping of str to mapping of str to int
         The same, of images on which the model's confidence is above `CONFIDENT`.
     rated : bool

@@ -12,16 +12,16 @@ import pyarrow.compute as pc
 from manyhot.report.gallery_files import GalleryLink
 from manyhot.report.metrics import Metric, Named
 from manyhot.report.page import Anchors
-from manyhot.report.text import ends, is_defined, signed, slice_label, title_of
+from manyhot.report.text import ends, is_defined, slice_label, title_of, with_minus
 from manyhot.tables import Row
 from manyhot.tables.metrics import reading_order
 
-ENDS = ("dataset_x", "metric_x", "slice_x", "dataset_y", "metric_y", "slice_y")
+PAIR_COLUMNS = ("dataset_x", "metric_x", "slice_x", "dataset_y", "metric_y", "slice_y")
 NONE = "–"
 
 
 @dataclass(frozen=True)
-class Head:
+class ColumnHead:
     """The head of a column: its text, whether the column holds numbers, and an explanation."""
 
     text: str
@@ -30,7 +30,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Entry:
+class ListingRow:
     """A row: its cells, the anchor of one of the user's own models, and links of cells by their position."""
 
     cells: tuple[str, ...]
@@ -46,8 +46,8 @@ class Listing:
     Attributes
     ----------
     anchor, title, note : str
-    heads : tuple of Head
-    rows : tuple of Entry
+    heads : tuple of ColumnHead
+    rows : tuple of ListingRow
     more : str
         What is left out, and where to find it.
     folded : bool
@@ -56,8 +56,8 @@ class Listing:
 
     anchor: str
     title: str
-    heads: tuple[Head, ...]
-    rows: tuple[Entry, ...]
+    heads: tuple[ColumnHead, ...]
+    rows: tuple[ListingRow, ...]
     note: str = ""
     more: str = ""
     folded: bool = False
@@ -105,7 +105,7 @@ def between(row: Row) -> str:
     return x if x == y else f"{x} → {y}"
 
 
-def grouped(rows: Iterable[Row]) -> dict[str, list[Row]]:
+def group_by_dataset(rows: Iterable[Row]) -> dict[str, list[Row]]:
     """Return the rows of each pair of data sets, by the pair's title."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
@@ -136,26 +136,26 @@ def list_drops(rows: Sequence[Row], shared: Shared, *, title: str, section: str)
 
 
 _DROPS = (
-    Head("Metric", number=False),
-    Head("Images", number=False),
-    Head("Model", number=False),
-    Head("From"),
-    Head("To"),
-    Head("Drop", title="From minus to; in percentage points if the metric is a share"),
-    Head("95 % over images"),
-    Head(
+    ColumnHead("Metric", number=False),
+    ColumnHead("Images", number=False),
+    ColumnHead("Model", number=False),
+    ColumnHead("From"),
+    ColumnHead("To"),
+    ColumnHead("Drop", title="From minus to; in percentage points if the metric is a share"),
+    ColumnHead("95 % over images"),
+    ColumnHead(
         "95 % over families",
         title="Bootstrap over families of models, because models of one family are correlated",
     ),
-    Head(
+    ColumnHead(
         "Above fit",
         title="Effective robustness: the value at the second end minus the prediction of the logit fit",
     ),
-    Head("n"),
+    ColumnHead("n"),
 )
 
 
-def _drop(row: Row, shared: Shared, anchor: str) -> Entry:
+def _drop(row: Row, shared: Shared, anchor: str) -> ListingRow:
     m = shared.named(row["metric_x"])
     own = row["model"] in shared.own
     cells = (
@@ -170,7 +170,7 @@ def _drop(row: Row, shared: Shared, anchor: str) -> Entry:
         _difference(row["above_fit"], m) if row["model"] else "",
         count_pair(row["n_x"], row["n_y"]),
     )
-    return Entry(cells, own, shared.anchors(anchor, row["model"], cells[0], cells[1]) if own else "")
+    return ListingRow(cells, own, shared.anchors(anchor, row["model"], cells[0], cells[1]) if own else "")
 
 
 def list_fits(
@@ -182,22 +182,22 @@ def list_fits(
 
 
 _FITS = (
-    Head("Metric", number=False),
-    Head("Images", number=False),
-    Head("Models", number=False),
-    Head("Scale", number=False, title="Scale of both axes"),
-    Head("Slope"),
-    Head("95 % of slope", title="Bootstrap over families of models"),
-    Head("Intercept"),
-    Head("95 % of intercept", title="Bootstrap over families of models"),
-    Head("R²"),
-    Head("n models"),
-    Head("Families"),
+    ColumnHead("Metric", number=False),
+    ColumnHead("Images", number=False),
+    ColumnHead("Models", number=False),
+    ColumnHead("Scale", number=False, title="Scale of both axes"),
+    ColumnHead("Slope"),
+    ColumnHead("95 % of slope", title="Bootstrap over families of models"),
+    ColumnHead("Intercept"),
+    ColumnHead("95 % of intercept", title="Bootstrap over families of models"),
+    ColumnHead("R²"),
+    ColumnHead("n models"),
+    ColumnHead("Families"),
 )
 
 
-def _fit(row: Row, shared: Shared) -> Entry:
-    return Entry(
+def _fit(row: Row, shared: Shared) -> ListingRow:
+    return ListingRow(
         (
             shared.pair(row),
             pair_of_images(row),
@@ -229,21 +229,21 @@ def list_ranks(rows: Sequence[Row], shared: Shared) -> Listing:
 
 
 _RANKS = (
-    Head("Ranked by", number=False),
-    Head("Data", number=False),
-    Head("Images", number=False),
-    Head("Kendall's τ"),
-    Head("95 % over images"),
-    Head("95 % over families"),
-    Head("Models"),
-    Head("Swapped pairs", title="Pairs of models whose order is reversed"),
-    Head("Beyond noise", title="Swapped pairs that differ beyond noise at both ends"),
+    ColumnHead("Ranked by", number=False),
+    ColumnHead("Data", number=False),
+    ColumnHead("Images", number=False),
+    ColumnHead("Kendall's τ"),
+    ColumnHead("95 % over images"),
+    ColumnHead("95 % over families"),
+    ColumnHead("Models"),
+    ColumnHead("Swapped pairs", title="Pairs of models whose order is reversed"),
+    ColumnHead("Beyond noise", title="Swapped pairs that differ beyond noise at both ends"),
 )
 
 
-def _rank(row: Row, shared: Shared) -> Entry:
+def _rank(row: Row, shared: Shared) -> ListingRow:
     beyond = row["n_beyond_noise"]
-    return Entry(
+    return ListingRow(
         (
             shared.pair(row),
             between(row),
@@ -271,13 +271,13 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
         for m, end in ((x, "dataset_x"), (y, "dataset_y"))
     )
     heads = (
-        Head(f"Better by {at_x}", number=False),
-        Head(f"Better by {at_y}", number=False),
-        Head("Ahead by", title=f"{at_x} of the first model minus that of the second"),
-        Head("Behind by", title=f"{at_y} of the second model minus that of the first"),
+        ColumnHead(f"Better by {at_x}", number=False),
+        ColumnHead(f"Better by {at_y}", number=False),
+        ColumnHead("Ahead by", title=f"{at_x} of the first model minus that of the second"),
+        ColumnHead("Behind by", title=f"{at_y} of the second model minus that of the first"),
     )
     entries = tuple(
-        Entry(
+        ListingRow(
             (r["model_a"], r["model_b"], _difference(r["diff_x"], x), _difference(-r["diff_y"], y)),
             own=r["model_a"] in shared.own or r["model_b"] in shared.own,
         )
@@ -299,21 +299,21 @@ def list_sensitivity(rows: Sequence[Row], shared: Shared, *, title: str, warning
 
 
 _SENSITIVITY = (
-    Head("Metric", number=False),
-    Head("What was changed", number=False),
-    Head("First"),
-    Head("Second"),
-    Head("Drop"),
-    Head("95 % over families"),
-    Head("Two or more labels", title="Share of label sets with two or more labels, at both ends"),
-    Head("n"),
-    Head("Models"),
+    ColumnHead("Metric", number=False),
+    ColumnHead("What was changed", number=False),
+    ColumnHead("First"),
+    ColumnHead("Second"),
+    ColumnHead("Drop"),
+    ColumnHead("95 % over families"),
+    ColumnHead("Two or more labels", title="Share of label sets with two or more labels, at both ends"),
+    ColumnHead("n"),
+    ColumnHead("Models"),
 )
 
 
-def _changed(row: Row, shared: Shared) -> Entry:
+def _changed(row: Row, shared: Shared) -> ListingRow:
     m = shared.named(row["metric"])
-    return Entry(
+    return ListingRow(
         (
             m.label,
             _analysis(row),
@@ -348,11 +348,11 @@ def count_pair(x: int, y: int) -> str:
 
 
 def without_empty(
-    heads: Sequence[Head], entries: Sequence[Entry]
-) -> tuple[tuple[Head, ...], tuple[Entry, ...]]:
+    heads: Sequence[ColumnHead], entries: Sequence[ListingRow]
+) -> tuple[tuple[ColumnHead, ...], tuple[ListingRow, ...]]:
     """Return the columns and rows without columns that are empty, or "all images", in every row."""
     filled = [i for i in range(len(heads)) if {e.cells[i] for e in entries} - {"", NONE, "all images"}]
-    shown = [Entry(tuple(e.cells[i] or NONE for i in filled), e.own, e.anchor) for e in entries]
+    shown = [ListingRow(tuple(e.cells[i] or NONE for i in filled), e.own, e.anchor) for e in entries]
     return tuple(heads[i] for i in filled), tuple(shown)
 
 
@@ -371,11 +371,11 @@ def _value(value: float, m: Metric) -> str:
 
 
 def _difference(value: float | None, m: Metric) -> str:
-    return signed(m.draw(value), _decimals(m)) if value is not None and is_defined(value) else NONE
+    return with_minus(m.draw(value), _decimals(m)) if value is not None and is_defined(value) else NONE
 
 
 def _plain(value: float | None, decimals: int) -> str:
-    return signed(value, decimals) if value is not None and math.isfinite(value) else NONE
+    return with_minus(value, decimals) if value is not None and math.isfinite(value) else NONE
 
 
 def _share(value: float) -> str:

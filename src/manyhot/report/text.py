@@ -109,12 +109,12 @@ def is_defined(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def signed(value: float, decimals: int) -> str:
+def with_minus(value: float, decimals: int) -> str:
     """Return a number with a minus sign, not a hyphen; a number that rounds to zero has no sign.
 
     Examples
     --------
-    >>> signed(-1.25, 1), signed(-0.001, 2), signed(1234.5, 1)
+    >>> with_minus(-1.25, 1), with_minus(-0.001, 2), with_minus(1234.5, 1)
     ('−1.2', '0.00', '1,234.5')
     """
     text = f"{value:,.{decimals}f}"
@@ -142,7 +142,7 @@ def ends(interval: Ends, metric: Metric | None = None, decimals: int = 2, *, sig
         return ""
     drawn = [metric.draw(e) if metric else e for e in (lo, hi)]
     lo, hi = drawn if sign > 0 else (-drawn[1], -drawn[0])
-    return f"{signed(lo, decimals)} to {signed(hi, decimals)}"
+    return f"{with_minus(lo, decimals)} to {with_minus(hi, decimals)}"
 
 
 def both_intervals(images: str, models: str) -> str:

@@ -25,7 +25,7 @@ from manyhot.evaluate.report.figures.panel import (
 from manyhot.evaluate.report.figures.scatter import Side
 from manyhot.report.figure import Axis, Figure
 from manyhot.report.metrics import Metric
-from manyhot.report.text import counted, signed
+from manyhot.report.text import counted, with_minus
 from manyhot.study.verdicts import EffectRow
 
 _LINE = 20
@@ -170,7 +170,7 @@ def _place(row: EffectRow) -> str:
 
 
 def _effect_text(drawn: Sequence[float | None], metric: Metric) -> str:
-    value, lo, hi = ("" if v is None else signed(v, 1 if metric.percent else 3) for v in drawn)
+    value, lo, hi = ("" if v is None else with_minus(v, 1 if metric.percent else 3) for v in drawn)
     return f"{value} ({lo} to {hi})" if lo else value
 
 

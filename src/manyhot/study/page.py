@@ -13,7 +13,7 @@ from markupsafe import Markup
 from manyhot._version import __version__
 from manyhot.files import write_text
 from manyhot.report.figure import Figure
-from manyhot.report.listings import Entry, Head, Listing
+from manyhot.report.listings import ColumnHead, Listing, ListingRow
 from manyhot.report.metrics import Metric
 from manyhot.report.page import asset, environment, policy
 from manyhot.report.prerender import draw_inline, style
@@ -160,13 +160,15 @@ _HEADS = (
 
 def _effects(study: Study, effects: Sequence[EffectRow], metrics: Mapping[str, StudyMetric]) -> Listing:
     claims = {claim.name: claim for claim in study.claims}
-    rows = [Entry(_effect_cells(claims[r["claim"]], r, metrics), own=r["dataset"] is None) for r in effects]
+    rows = [
+        ListingRow(_effect_cells(claims[r["claim"]], r, metrics), own=r["dataset"] is None) for r in effects
+    ]
     note = (
         "Set off: the mean over all pairs of data set and network. Below it: each pair. The adjusted p is "
         "Holm's over the claims; d is the effect in standard deviations of the paired difference over seeds "
         "(Cohen's d with Hedges' correction); wins is the share of seeds at which the first is better."
     )
-    heads = tuple(Head(*head) for head in _HEADS)
+    heads = tuple(ColumnHead(*head) for head in _HEADS)
     return Listing("effects-table", "Effects in numbers", heads, tuple(rows), note, folded=True)
 
 
@@ -209,12 +211,12 @@ def _results(
     own = [r for r in means if r["slice"] == ALL and r["metric"] in table and r["arm"] != ALL]
     places = dict.fromkeys((r["dataset"], r["network"]) for r in own)
     names = [name for name in table if any(r["metric"] == name for r in own)]
-    heads = (Head("arm", False), *(_head(metrics[name]) for name in names))
+    heads = (ColumnHead("arm", False), *(_head(metrics[name]) for name in names))
     found = []
     for place in places:
         here = {(r["arm"], r["metric"]): r for r in own if (r["dataset"], r["network"]) == place}
         rows = tuple(
-            Entry((arm, *(_cell(metrics[name], here.get((arm, name))) for name in names)))
+            ListingRow((arm, *(_cell(metrics[name], here.get((arm, name))) for name in names)))
             for arm in dict.fromkeys(arm for arm, _ in here)
         )
         title = ", ".join(place)
@@ -222,9 +224,9 @@ def _results(
     return tuple(found)
 
 
-def _head(metric: StudyMetric) -> Head:
+def _head(metric: StudyMetric) -> ColumnHead:
     unit, arrow = " (%)" if metric.percent else "", "↓" if metric.better == "lower" else "↑"
-    return Head(f"{metric.label}{unit} {arrow}", title=f"{metric.better} is better")
+    return ColumnHead(f"{metric.label}{unit} {arrow}", title=f"{metric.better} is better")
 
 
 def _cell(metric: StudyMetric, row: EffectRow | None) -> str:
@@ -252,8 +254,8 @@ def _across(study: Study, means: Sequence[EffectRow], metrics: Mapping[str, Stud
     for name in dict.fromkeys(r["metric"] for r in rows):
         here = {r["dataset"]: r for r in rows if r["metric"] == name}
         cells = (_cell(metrics[name], here.get(d)) for d in data_sets)
-        entries.append(Entry((metrics[name].label, *cells)))
-    heads = (Head("", False), *(Head(d) for d in data_sets))
+        entries.append(ListingRow((metrics[name].label, *cells)))
+    heads = (ColumnHead("", False), *(ColumnHead(d) for d in data_sets))
     note = "Mean over seeds ± half of its 95 % interval."
     return Listing("across", "Across networks and arms", heads, tuple(entries), note)
 

@@ -7,7 +7,7 @@ list. It contains no times, so that the same inputs give the same bytes.
 
 from manyhot.core.answers import ANSWERS
 from manyhot.tables.align import Alignment, align, count_shared, one_chunk
-from manyhot.tables.campaign import DESCRIPTION, Campaign
+from manyhot.tables.campaign_folder import DESCRIPTION, Campaign
 from manyhot.tables.columns import Column
 from manyhot.tables.definitions import STATES, TABLES
 from manyhot.tables.frames import FramePart, align_columns, align_rows, read_frame_part
@@ -23,7 +23,7 @@ from manyhot.tables.predictions import (
     predictions_from_table,
     write_predictions,
 )
-from manyhot.tables.results import (
+from manyhot.tables.result_tables import (
     End,
     ModelValue,
     Results,

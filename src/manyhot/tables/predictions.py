@@ -215,7 +215,7 @@ def _check_predictions(p: Predictions) -> None:
         )
     if p.classes is None and p.scores is None:
         raise InputError("Predictions need classes, scores or both.", where=where)
-    check_one_of(p.score_kind, SCORE_KINDS, "This is not a kind of scores.", where=where)
+    check_one_of(p.score_kind, SCORE_KINDS, "There is no such kind of scores.", where=where)
     for name in ("classes", "scores", "logsumexp"):
         array = getattr(p, name)
         if array is not None and len(array) != len(p):

@@ -153,7 +153,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
         raise InputError("The file holds another table.", where=path, got=about["table"], allowed=name)
     if metadata_number(about, "schema", path) > SCHEMA_VERSION:
         raise InputError(
-            "The file was written by a later manyhot.",
+            "The file was written by a later version of manyhot.",
             where=path,
             got=f"schema {about['schema']} of manyhot {about.get('version', '?')}",
             allowed=f"schema {SCHEMA_VERSION} and earlier",

@@ -276,8 +276,8 @@ def test_how_the_numbers_were_made(page):
     assert made.one("pre").text == "manyhot evaluate --labels real.json --out results"
     real = next(d for d in made.all("dt") if d.text == "ReaL real1").parent
     assert real.one("dd").text == (
-        "The best class is in the label set. Images with an empty set are skipped, as published. "
-        "val: n 960, skipped 40; v2: n 360, skipped 40"
+        "Share of images whose top class is in the label set. Images with an empty set are skipped, as "
+        "published. val: n 960, skipped 40; v2: n 360, skipped 40"
     )
     assert "manyhot 9.9, schema 1." in made.text
     assert made.one("details").text == "1 input file real.json " + "ab" * 32
@@ -303,7 +303,7 @@ def test_pictures(page):
     assert not any("style" in li.attributes for li in ranks.all("li"))
     assert broken.one("p", "absent").text == "No picture: not an image of a known format."
     assert "No rater has seen this image." in new.text
-    assert new.all("div", "seen")[1].text == "ranks Did not predict this picture."
+    assert new.all("div", "seen")[1].text == "ranks No prediction for this image."
     assert "No class of the list is valid. 1 more asked about, not valid" in noise.one("dl").text
 
 

@@ -341,7 +341,7 @@ def test_ends_are_registered():
         ),
         (
             "em_apl(start='soon')",
-            "The option 'start' is a number.\n  got:     em_apl(start='soon')\n  allowed: start=1",
+            "The option 'start' needs a number.\n  got:     em_apl(start='soon')\n  allowed: start=1",
         ),
         (
             "wan(gamma=1)",

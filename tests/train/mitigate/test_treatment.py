@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from manyhot.classes import from_keys
+from manyhot.core.companion_effects import BalancePlan, Estimated
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
-from manyhot.core.shortcuts import BalancePlan, Estimated
 from manyhot.train.mitigate.held_out import HeldOutMetric
 from manyhot.train.mitigate.treatment import Added, MitigationLabels, treatment_note
 

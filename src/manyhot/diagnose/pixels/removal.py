@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.core.shortcuts import moved, place_control
+from manyhot.core.companion_effects import moved, place_control
 from manyhot.diagnose.pixels.regions import Mask, Regions, find_regions
 from manyhot.extras import required
 from manyhot.tables import Objects

@@ -28,8 +28,8 @@ from manyhot.report.text import (
     is_size,
     listed,
     points,
-    signed,
     title_of,
+    with_minus,
 )
 from manyhot.tables.metrics import LABEL_SETS, ORIGINAL_LABELS, accuracies
 
@@ -267,7 +267,7 @@ def _ranks(ranks: pa.Table, named: Named) -> list[Finding]:
     intervals = both_intervals(ends((row["lo"], row["hi"])), ends((row["lo_models"], row["hi_models"])))
     sentence = (
         f"{_swapped(row).capitalize()}. Kendall's tau between the orders of "
-        f"{counted(row['n_models'], 'model')} by {_by(row, x, y)} is {signed(row['tau'], 2)} {intervals}."
+        f"{counted(row['n_models'], 'model')} by {_by(row, x, y)} is {with_minus(row['tau'], 2)} {intervals}."
     )
     figure, about = f"{row['n_swapped']:,} of {row['n_pairs']:,}", "pairs of models"
     if row["n_pairs"] > _WIDE:
@@ -433,7 +433,7 @@ def _judged(m: Metric) -> str:
 def _signed_drop(drop: float, m: Metric) -> str:
     drawn = -m.draw(drop)
     decimals = fine(drawn) if m.percent else 3
-    text = signed(drawn, decimals)
+    text = with_minus(drawn, decimals)
     plus = "+" if drawn > 0 and text[0] != "−" and float(text.replace(",", "")) else ""
     return f"{plus}{text} points" if m.percent else f"{plus}{text}"
 
@@ -450,7 +450,7 @@ def _slope(row: Row, y: Metric) -> str:
 
 
 def _unit(slope: float, y: Metric) -> str:
-    return f"{signed(slope, 2)} points" if y.percent else signed(slope, 2)
+    return f"{with_minus(slope, 2)} points" if y.percent else with_minus(slope, 2)
 
 
 def _over(n: int) -> str:

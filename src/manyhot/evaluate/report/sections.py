@@ -16,12 +16,12 @@ from manyhot.report.figure import Figure
 from manyhot.report.gallery import LARGEST
 from manyhot.report.gallery_files import CONFIDENT
 from manyhot.report.listings import (
-    Entry,
-    Head,
+    ColumnHead,
     Listing,
+    ListingRow,
     Shared,
     between,
-    grouped,
+    group_by_dataset,
     list_drops,
     list_fits,
     list_ranks,
@@ -139,7 +139,10 @@ def _asked(card: Row) -> str:
 def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
     if not cards:
         return []
-    heads = (Head("", number=False), *(Head(title_of(card["dataset"]), number=False) for card in cards))
+    heads = (
+        ColumnHead("", number=False),
+        *(ColumnHead(title_of(card["dataset"]), number=False) for card in cards),
+    )
     rows = (
         # Only where the head of the column is another.
         ("Name in the tables", *(n if title_of(n) != n else "" for n in (c["dataset"] for c in cards))),
@@ -160,7 +163,7 @@ def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
         ("Cite", *(c["citation"] or "" for c in cards)),
         ("From", *(c["home"] or "" for c in cards)),
     )
-    entries = tuple(Entry(tuple(cell or "–" for cell in row)) for row in rows if any(row[1:]))
+    entries = tuple(ListingRow(tuple(cell or "–" for cell in row)) for row in rows if any(row[1:]))
     return [Listing(shared.anchors("labels", "card"), "Data card", heads, entries)]
 
 
@@ -175,8 +178,8 @@ def _sizes(table: pa.Table, shared: Shared) -> list[Listing]:
     names = list(dict.fromkeys(name for name, _ in found))
     sizes = sorted({size for _, size in found})
     heads = (
-        Head("Valid classes", number=False),
-        *(Head(f"{title_of(name)}, {what}") for name in names for what in ("images", "share")),
+        ColumnHead("Valid classes", number=False),
+        *(ColumnHead(f"{title_of(name)}, {what}") for name in names for what in ("images", "share")),
     )
     entries = []
     for size in sizes[:MOST_SIZES]:
@@ -184,7 +187,7 @@ def _sizes(table: pa.Table, shared: Shared) -> list[Listing]:
         for name in names:
             row = found.get((name, size))
             cells += [f"{row['images']:,}", f"{100 * row['share']:.2f} %"] if row else ["0", "0.00 %"]
-        entries.append(Entry(tuple(cells), links=_to_size(size, names, shared)))
+        entries.append(ListingRow(tuple(cells), links=_to_size(size, names, shared)))
     left = len(sizes) - len(entries)
     more = f"Sets of up to {sizes[-1]} classes are in set_sizes.csv." if left else ""
     title = "How many valid classes images have"
@@ -193,17 +196,17 @@ def _sizes(table: pa.Table, shared: Shared) -> list[Listing]:
 
 def _class_pairs(table: pa.Table, shared: Shared) -> list[Listing]:
     heads = (
-        Head("Class", number=False),
-        Head("With", number=False),
-        Head("Images with both"),
-        Head("With the first"),
-        Head("With the second"),
+        ColumnHead("Class", number=False),
+        ColumnHead("With", number=False),
+        ColumnHead("Images with both"),
+        ColumnHead("With the first"),
+        ColumnHead("With the second"),
     )
     listings = []
     for name, rows in _by_dataset(table).items():
         ordered = sorted(rows, key=lambda r: (-r["images"], r["class_a"], r["class_b"]))
         entries = tuple(
-            Entry((r["name_a"], r["name_b"], *(f"{r[c]:,}" for c in ("images", "images_a", "images_b"))))
+            ListingRow((r["name_a"], r["name_b"], *(f"{r[c]:,}" for c in ("images", "images_a", "images_b"))))
             for r in ordered[:MOST_PAIRS]
         )
         left = len(ordered) - len(entries)
@@ -217,16 +220,16 @@ def _class_pairs(table: pa.Table, shared: Shared) -> list[Listing]:
 
 def _rejected(table: pa.Table, shared: Shared) -> list[Listing]:
     heads = (
-        Head("Image", number=False),
-        Head("Original label", number=False),
-        Head("Label set", number=False),
+        ColumnHead("Image", number=False),
+        ColumnHead("Original label", number=False),
+        ColumnHead("Label set", number=False),
     )
     listings = []
     counts = {r["values"]: r["counts"] for r in pc.value_counts(table["dataset"]).to_pylist()}
     for name, n in counts.items():
         rows = table.filter(pc.equal(table["dataset"], name)).slice(0, MOST_PAIRS).to_pylist()
         entries = tuple(
-            Entry(
+            ListingRow(
                 (r["image_id"], r["label_name"], ", ".join(r["names"]) or "nothing is valid"),
                 links=_to_image(r["image_id"], shared),
             )
@@ -281,8 +284,8 @@ def _by_kind(
             if counts.get(k)
         }
         cells = (model, *(f"{counts.get(k, 0):,}" for k in kinds))
-        entries.append(Entry(cells, model in shared.own, links=links))
-    heads = (Head("Model", number=False), *(Head(text) for text in kinds.values()))
+        entries.append(ListingRow(cells, model in shared.own, links=links))
+    heads = (ColumnHead("Model", number=False), *(ColumnHead(text) for text in kinds.values()))
     note = "Each number leads to its images."
     return (Listing(shared.anchors(section, "gallery"), title, heads, tuple(entries), note),)
 
@@ -302,7 +305,7 @@ def _groups(tables: ReportTables, datasets: Sequence[DataSet], shared: Shared) -
     ]
     listings = [
         list_drops(rows, shared, title=f"From some images to others, {name}", section="groups")
-        for name, rows in grouped(drops).items()
+        for name, rows in group_by_dataset(drops).items()
     ]
     results = tables["results"]
     sliced = results.filter(pc.not_equal(results["slice"], "all"))
@@ -332,11 +335,11 @@ def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:
             values = [value for value, _ in by_metric.get(c.metric.name, ())]
             middle = c.metric.text(median(values), c.decimals) if values else "–"
             cells.append(f"{middle} ({span(values, c.metric, 1)})" if len(values) > 1 else middle)
-        entries.append(Entry(tuple(cells)))
+        entries.append(ListingRow(tuple(cells)))
     heads = (
-        Head("Images", number=False),
-        Head("n"),
-        *(Head(f"{c.metric.label}{c.metric.unit}", title=c.metric.definition) for c in columns),
+        ColumnHead("Images", number=False),
+        ColumnHead("n"),
+        *(ColumnHead(f"{c.metric.label}{c.metric.unit}", title=c.metric.definition) for c in columns),
     )
     note = (
         "The median over models, and the lowest and the highest in brackets." if len(data.models) > 1 else ""
@@ -350,13 +353,13 @@ def _shift(tables: ReportTables, shared: Shared) -> _Part:
     fits = [r for r in tables["fits"].to_pylist() if r["dataset_x"] != r["dataset_y"]]
     listings = [
         list_drops(rows, shared, title=f"Drops, {name}", section="shift")
-        for name, rows in grouped(drops).items()
+        for name, rows in group_by_dataset(drops).items()
     ]
     listings += [
         list_fits(rows, shared, title=f"Lines through the models, {name}", section="shift", folded=True)
-        for name, rows in grouped(fits).items()
+        for name, rows in group_by_dataset(fits).items()
     ]
-    sensitivity = grouped(tables["sensitivity"].to_pylist())
+    sensitivity = group_by_dataset(tables["sensitivity"].to_pylist())
     listings += [
         list_sensitivity(rows, shared, title=f"What set sizes do to the drop, {name}", warning=PROTOCOLS)
         for name, rows in sensitivity.items()
@@ -375,7 +378,7 @@ def _saturation(tables: ReportTables, shared: Shared) -> _Part:
     ]
     listings = [
         list_fits(rows, shared, title=f"Lines through the models, {name}", section="saturation")
-        for name, rows in grouped(fits).items()
+        for name, rows in group_by_dataset(fits).items()
     ]
     return (), "", tuple(listings)
 

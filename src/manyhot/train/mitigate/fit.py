@@ -31,7 +31,7 @@ class HeadFitter:
     backbone : str
         As ``manyhot predict --model`` takes it.
     capped : bool
-        See `manyhot.core.shortcuts.plan`.
+        See `manyhot.core.companion_effects.plan`.
     """
 
     images: ImageFeatures

@@ -11,9 +11,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Floats
-from manyhot.core.resampling import percentile_interval
-from manyhot.core.sets import NO, NO_LABEL, YES
-from manyhot.core.shortcuts import (
+from manyhot.core.companion_effects import (
     BOTH,
     COMPANION_ONLY,
     MAIN_ONLY,
@@ -28,6 +26,8 @@ from manyhot.core.shortcuts import (
     split_by_pair,
     weighted_average_precision,
 )
+from manyhot.core.resampling import percentile_interval
+from manyhot.core.sets import NO, NO_LABEL, YES
 from manyhot.tables import Row
 
 _THRESHOLD = 0.5

@@ -29,8 +29,7 @@ from manyhot.predict.sources import ImagesLike, open_source
 from manyhot.predict.weights import Head, with_backbone, write_head
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Row, Tables, listing, rows_of, with_ends
-from manyhot.report.listings import Head as listings_Head
-from manyhot.report.listings import Listing
+from manyhot.report.listings import ColumnHead, Listing
 from manyhot.run import QUIET, Run
 from manyhot.tables import schema
 from manyhot.tables.columns import COUNT, INT, ITS, REAL, TEXT, bounds, interval
@@ -397,9 +396,9 @@ def _treated(i: int, pair: tuple[str, str], rows: Sequence[Row]) -> Listing:
         own = cells.setdefault((str(METRIC_LABELS.get(r["metric"], r["metric"])), r["model"]), {})
         own[r["treatment"]] = with_ends(r["value"], r["lo"], r["hi"], 1)
     heads = (
-        listings_Head("", number=False),
-        listings_Head("Model", number=False),
-        *(listings_Head(t.capitalize()) for t in treatments),
+        ColumnHead("", number=False),
+        ColumnHead("Model", number=False),
+        *(ColumnHead(t.capitalize()) for t in treatments),
     )
     lines = [{"cells": (*key, *(own.get(t, "") for t in treatments))} for key, own in cells.items()]
     return listing(f"treated-{i}", f"{pair[0]} and {pair[1]}", heads, lines, lambda line: line["cells"])

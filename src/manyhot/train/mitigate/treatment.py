@@ -11,8 +11,16 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.classes import ClassList
+from manyhot.core.companion_effects import (
+    BOTH,
+    MAIN_ONLY,
+    NEITHER,
+    BalancePlan,
+    Resampled,
+    plan,
+    split_by_pair,
+)
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
-from manyhot.core.shortcuts import BOTH, MAIN_ONLY, NEITHER, BalancePlan, Resampled, plan, split_by_pair
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Labels, Objects
 from manyhot.tables.sets import States, original_labels, states_of_labels, states_of_objects
@@ -95,7 +103,7 @@ class MitigationLabels(SplitLabels):
         return np.where(self.label[:, None] == NO_LABEL, UNCLEAR, state).astype(np.uint8)
 
     def splits(self, pair: Pair) -> npt.NDArray[np.int8]:
-        """Return the split of a pair that each image is in; see `manyhot.core.shortcuts.split`."""
+        """Return the split of a pair that each image is in; see `manyhot.core.companion_effects.split`."""
         return split_by_pair(*self.state[:, list(pair)].T)
 
     def both(self, pair: Pair) -> Bools:

@@ -7,8 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from sklearn.metrics import average_precision_score
 
-from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
-from manyhot.core.shortcuts import (
+from manyhot.core.companion_effects import (
     BOTH,
     COMPANION_ONLY,
     MAIN_ONLY,
@@ -25,6 +24,7 @@ from manyhot.core.shortcuts import (
     split_by_pair,
     weighted_average_precision,
 )
+from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 
 
 def test_split():

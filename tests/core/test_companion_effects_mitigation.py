@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manyhot.core.shortcuts import CAP, dependence, plan
+from manyhot.core.companion_effects import CAP, dependence, plan
 
 counts = st.integers(1, 10_000)
 

@@ -148,7 +148,7 @@ def _check_version(content: Mapping[str, Any], path: Path) -> None:
     number = content.get("campaign")
     if isinstance(number, int) and number > CAMPAIGN_VERSION:
         raise InputError(
-            "The campaign was made by a later manyhot.",
+            "The campaign was made by a later version of manyhot.",
             where=path,
             got=f"campaign {number} of manyhot {content.get('version', '?')}",
             allowed=f"campaign {CAMPAIGN_VERSION} and earlier",

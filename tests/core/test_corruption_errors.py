@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from manyhot.core.corruptions import ALEXNET, ALEXNET_CLEAN, corruption_errors, missing_share, relative_errors
+from manyhot.core.corruption_errors import (
+    ALEXNET,
+    ALEXNET_CLEAN,
+    corruption_errors,
+    missing_share,
+    relative_errors,
+)
 
 AUGMIX = {
     "gaussian_noise": 0.886428,

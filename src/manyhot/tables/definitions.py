@@ -144,7 +144,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("slice", "the slice of images"),
         FLOATS32("values", "the value in each resample; all rows of a data set share the resamples"),
     ),
-    ),
     "objects": (
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),

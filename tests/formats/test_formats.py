@@ -147,7 +147,7 @@ def test_npz_that_leaves_it_open(tmp_path, rows):
     path = tmp_path / "m.npz"
     np.savez(path, left=np.zeros((3, 5)), right=np.zeros((3, 5)))
     assert message(lambda: read_predictions(path, rows=rows)) == (
-        "It is not clear which array holds the predictions.\n"
+        "It is unclear which array holds the predictions.\n"
         f"  where:   {path}\n"
         "  got:     left, right\n"
         "  allowed: one of classes, indices, topk, top_k, preds, predictions, logits, probabilities, probs, "

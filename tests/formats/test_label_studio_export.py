@@ -228,19 +228,19 @@ ONE = "{path}, task 1, annotation 11"
 BROKEN = {
     "unknown class": (
         put("result", [result("classes", "cow")]),
-        f"A choice is no class.\n  where:   {ONE}\n  got:     'cow'\n"
+        f"A choice is not a class.\n  where:   {ONE}\n  got:     'cow'\n"
         "  allowed: the keys and names of the 4 classes of four\n"
         "  do:      give the class list of the project: --classes",
     ),
     "unknown class shown": (
         in_data("classes", [{"value": "cow"}]),
-        "A choice is no class.\n  where:   {path}, task 1\n  got:     'cow'\n"
+        "A choice is not a class.\n  where:   {path}, task 1\n  got:     'cow'\n"
         "  allowed: the keys and names of the 4 classes of four\n"
         "  do:      give the class list of the project: --classes",
     ),
     "a choice that is no text": (
         put("result", [result("classes", ["cat"])]),
-        f"A choice is no class.\n  where:   {ONE}\n  got:     ['cat']\n"
+        f"A choice is not a class.\n  where:   {ONE}\n  got:     ['cat']\n"
         "  allowed: the keys and names of the 4 classes of four\n"
         "  do:      give the class list of the project: --classes",
     ),
@@ -251,7 +251,7 @@ BROKEN = {
     "yes and maybe": (
         put("result", [result("classes", "cat"), result("maybe", "cat")]),
         f"A class is answered both yes and maybe.\n  where:   {ONE}\n  got:     cat\n"
-        "  do:      correct the annotation in Label Studio and export anew",
+        "  do:      correct the annotation in Label Studio and export again",
     ),
     "unknown question": (
         put("result", [result("quality", "good")]),
@@ -272,28 +272,28 @@ BROKEN = {
         lambda content: first(content).pop("completed_by"),
         f"An annotation does not say who made it.\n  where:   {ONE}\n  got:     completed_by absent\n"
         "  allowed: the number of a user, or an object with an id\n"
-        "  do:      export the project anew, with its annotators",
+        "  do:      export the project again, with its annotators",
     ),
     "somebody without an id": (
         put("completed_by", {"email": "r@example.org"}),
         f"An annotation does not say who made it.\n  where:   {ONE}\n"
         "  got:     completed_by {'email': 'r@example.org'}\n"
         "  allowed: the number of a user, or an object with an id\n"
-        "  do:      export the project anew, with its annotators",
+        "  do:      export the project again, with its annotators",
     ),
     "a task twice": (
         lambda content: content[1].__setitem__("id", 1),
         "The file holds the same task twice.\n  where:   {path}, task 1\n"
-        "  do:      keep one of the two, or export anew",
+        "  do:      keep one of the two, or export again",
     ),
     "an annotation twice": (
         lambda content: content[1]["annotations"][0].__setitem__("id", 11),
         "The file holds the same annotation twice.\n  where:   {path}, task 2, annotation 11\n"
-        "  do:      keep one of the two, or export anew",
+        "  do:      keep one of the two, or export again",
     ),
     "an id that is none": (
         put("id", [1]),
-        "The id of the annotation is no number.\n  where:   {path}, task 1, annotation [1]\n  got:     [1]",
+        "The id of the annotation is not a number.\n  where:   {path}, task 1, annotation [1]\n  got:     [1]",
     ),
     "cancelled perhaps": (
         put("was_cancelled", "no"),
@@ -321,7 +321,7 @@ BROKEN = {
     ),
     "negative seconds": (
         put("lead_time", -1),
-        f"The lead time is no number of seconds.\n  where:   {ONE}\n  got:     -1\n  allowed: 0 or more",
+        f"The lead time is not a number of seconds.\n  where:   {ONE}\n  got:     -1\n  allowed: 0 or more",
     ),
     "no image": (
         lambda content: content[0]["data"].pop("image"),
@@ -339,7 +339,7 @@ BROKEN = {
     ),
     "nothing shown": (
         lambda content: content[0]["data"].pop("classes"),
-        "It is not known which classes were shown: not asked is not no.\n  where:   {path}, task 1\n"
+        "It is unknown which classes were shown: not asked is not no.\n  where:   {path}, task 1\n"
         "  got:     no list in the field 'classes' of its data\n  allowed: image\n"
         "  do:      name the field, or say that all were shown: --format \"label-studio(asked='*')\"",
     ),
@@ -357,14 +357,14 @@ BROKEN = {
     ),
     "no answers": (
         lambda content: content.__delitem__(slice(0, 2)),
-        "No annotation of the file answers anything.\n  where:   {path}\n"
+        "No annotation of the file holds an answer.\n  where:   {path}\n"
         "  do:      annotate the tasks in Label Studio and export the project as JSON",
     ),
     "cancelled alone": (
         lambda content: content.__setitem__(
             slice(None), [task(1, "a", ["cat"], EXPORT[0]["annotations"][2])]
         ),
-        "No annotation of the file answers anything.\n  where:   {path}\n  got:     1 cancelled\n"
+        "No annotation of the file holds an answer.\n  where:   {path}\n  got:     1 cancelled\n"
         "  do:      annotate the tasks in Label Studio and export the project as JSON",
     ),
 }
@@ -386,7 +386,7 @@ def test_json_min_is_refused_by_name(write, message):
     row = {"image": "a.jpg", "id": 1, "classes": {"choices": ["cat"]}, "annotator": 1, "annotation_id": 1}
     path = write([row])
     assert message(lambda: votes(path)) == (
-        "This is Label Studio's JSON-MIN, which does not tell cancelled annotations.\n"
+        "This is Label Studio's JSON-MIN, which does not mark cancelled annotations.\n"
         f"  where:   {path}, task 1\n"
         "  allowed: the export as JSON\n"
         "  do:      export the project as JSON"
@@ -710,7 +710,7 @@ def test_names_are_not_those_of_another_list(proposals, tmp_path, message):
     """Class 0 of four is no tench, though nobody gave the list."""
     told = proposals.replace_schema_metadata({"manyhot.classes": CLASSES.hash, "manyhot.n_classes": "4"})
     assert message(lambda: save(told, tmp_path / "t.json", "label-studio", holds="proposals")) == (
-        "The names of the classes are not known.\n  where:   t.json\n"
+        "The names of the classes are unknown.\n  where:   t.json\n"
         f"  got:     class list {CLASSES.hash} of 4 classes\n  do:      give the class list: --classes"
     )
     other = from_keys(["a", "b", "c", "d"], "other")

@@ -154,13 +154,13 @@ def test_bad_input(tmp_path, voc):
     path = parquet(tmp_path / "o.parquet")
     rows = {k: v for k, v in ROWS.items() if k != "class"}
     assert error(parquet(tmp_path / "n.parquet", rows)) == (
-        "Nothing tells the classes of the objects.\n"
+        "The classes of the objects are unknown.\n"
         f"  where:   {tmp_path / 'n.parquet'}\n"
         "  got:     image_id, x1, y1, x2, y2, difficult\n"
         "  allowed: a column class or class_id"
     )
     assert error(parquet(tmp_path / "i.parquet", rows | {"class_id": [0, 1, 0]})) == (
-        "Nothing tells how the classes of the objects are called.\n"
+        "The names of the objects' classes are unknown.\n"
         f"  where:   {tmp_path / 'i.parquet'}\n"
         "  got:     image_id, x1, y1, x2, y2, difficult, class_id\n"
         "  allowed: a column class; or --classes"
@@ -182,18 +182,18 @@ def test_bad_input(tmp_path, voc):
         "  allowed: such as a.jpg"
     )
     assert error(path, masks=path) == (
-        "This holds no masks.\n"
+        "The path holds no masks.\n"
         f"  where:   {path}\n"
         f"  got:     {', '.join(ROWS)}\n"
         "  allowed: a folder of PNGs; or Parquet with image_id and mask_png or mask"
     )
     (tmp_path / "c.json").write_text(json.dumps(COCO | {"images": []}))
     assert error(tmp_path / "c.json") == (
-        f"An entry is not of COCO's form.\n  where:   {tmp_path / 'c.json'}\n  got:     KeyError: 7"
+        f"An entry is not in COCO's format.\n  where:   {tmp_path / 'c.json'}\n  got:     KeyError: 7"
     )
     (tmp_path / "d.json").write_text('{"images": []}')
     assert error(tmp_path / "d.json") == (
-        "The file holds no objects of COCO's form.\n"
+        "The file holds no objects in COCO's format.\n"
         f"  where:   {tmp_path / 'd.json'}\n"
         "  got:     images\n"
         "  allowed: an object with the lists images, annotations, categories"
@@ -201,7 +201,7 @@ def test_bad_input(tmp_path, voc):
     bomb = '<!DOCTYPE x [<!ENTITY a "aaaa">]>'
     (voc / "Annotations" / "b.xml").write_text(annotation("b.jpg", [], more=bomb))
     assert error(voc) == (
-        "The annotation is not of VOC's form.\n"
+        "The annotation is not in VOC's format.\n"
         f"  where:   {voc / 'Annotations' / 'b.xml'}\n"
         "  got:     a declaration"
     )

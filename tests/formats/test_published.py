@@ -112,7 +112,7 @@ def test_scores_beside_label_sets_of_another_release(tmp_path, message):
     path = write_scores(tmp_path)
     write_sets(tmp_path, i1=[3, 4, 5])
     assert message(lambda: read_labels(path)) == (
-        "The scores and the real.json beside them are not of one release.\n"
+        "The scores and the real.json beside them are from different releases.\n"
         f"  where:   {path}\n"
         "  got:     2 labels of rated images in one of them only\n"
         "  allowed: in real.json the classes with a score of 0.8 or more, and no others"
@@ -149,8 +149,8 @@ def test_scores_beside_label_sets_of_another_release(tmp_path, message):
             )
             for name in ("9" * 25, "-1", "1.5", "1_0", "\u0663", "")
         ),
-        ({"score": (0.9, 1.5)}, "A score is no probability.\n  where:   {}\n  allowed: 0 to 1"),
-        ({"score": (0.9, np.nan)}, "A score is no probability.\n  where:   {}\n  allowed: 0 to 1"),
+        ({"score": (0.9, 1.5)}, "A score is not a probability.\n  where:   {}\n  allowed: 0 to 1"),
+        ({"score": (0.9, np.nan)}, "A score is not a probability.\n  where:   {}\n  allowed: 0 to 1"),
         (
             {"score": (0.9,)},
             "The file is not ReaL's table of scores.\n  where:   {}\n"
@@ -410,19 +410,19 @@ def test_two_hundred_thousand_lines_of_chen_et_al(tmp_path):
         (
             "b.JP",
             "The last line of the file is not complete.\n  where:   {}\n  got:     'b.JP'\n"
-            "  allowed: filename, gt_index, idx_list, prob_list, with tabs between\n"
+            "  allowed: filename, gt_index, idx_list, prob_list, separated by tabs\n"
             "  do:      make or fetch it again",
         ),
         (
             "b.JPEG\t0",
             "The last line of the file is not complete.\n  where:   {}\n  got:     'b.JPEG\\t0'\n"
-            "  allowed: filename, gt_index, idx_list, prob_list, with tabs between\n"
+            "  allowed: filename, gt_index, idx_list, prob_list, separated by tabs\n"
             "  do:      make or fetch it again",
         ),
         (
             "b.JPEG\t0\t1,2",
             "The last line of the file is not complete.\n  where:   {}\n  got:     'b.JPEG\\t0\\t1,2'\n"
-            "  allowed: filename, gt_index, idx_list, prob_list, with tabs between\n"
+            "  allowed: filename, gt_index, idx_list, prob_list, separated by tabs\n"
             "  do:      make or fetch it again",
         ),
         (

@@ -276,7 +276,8 @@ def test_damaged_metadata(tmp_path, message, key):
     told = table.schema.metadata | {f"manyhot.{key}".encode(): b"3x"}
     pq.write_table(table.replace_schema_metadata(told), path)
     assert message(lambda: read_labels(path)) == (
-        f"The metadata of the file tells a {key!r} that is not a number.\n  where:   {path}\n  got:     '3x'\n"
+        f"The metadata of the file has a {key!r} that is not a number.\n  where:   {path}\n"
+        "  got:     '3x'\n"
         "  do:      make or fetch it again"
     )
 

@@ -119,8 +119,8 @@ NO_SHARE = "This is not an accuracy in percent.\n  where:   {}, model m\n  got: 
 
 
 NOT_WHOLE = (
-    "The accuracy and the error of a model are not 100 percent together.\n  where:   {{}}, model m@224\n"
-    "  got:     {0} {1}, {0}_err {2}\n  allowed: {0} and {0}_err that are 100 together\n"
+    "The accuracy and the error of a model do not add up to 100 percent.\n  where:   {{}}, model m@224\n"
+    "  got:     {0} {1}, {0}_err {2}\n  allowed: {0} and {0}_err that add up to 100\n"
     "  do:      make or fetch it again"
 )
 
@@ -142,11 +142,11 @@ def test_table_of_another_name(tmp_path, message):
         "write the results table, which has a column n"
     )
     assert message(lambda: read_results(path)) == (
-        "The file name does not tell which data set these numbers are on.\n"
+        "The file name does not say which data set these results are on.\n"
         f"  where:   {path}\n  got:     mine.csv\n  allowed: {names}\n{do}"
     )
     assert message(lambda: read_results(path, dataset="pets")) == (
-        "It is not known how many images this data set has.\n"
+        "The number of images of this data set is unknown.\n"
         f"  where:   {path}\n  got:     pets\n  allowed: {names}\n{do}"
     )
     assert value(read_results(path, dataset="imagenet-val"), "resnet50@224", "top1")["n"] == 50_000
@@ -170,12 +170,12 @@ def test_table_of_another_name(tmp_path, message):
         ),
         (
             "m,224,80,0,90,0,1,1,bicubic\nm,224,80,0,90,0,1,1,bicubic",
-            "A model stands in the table twice.\n  where:   {}\n  got:     m@224",
+            "A model is in the table twice.\n  where:   {}\n  got:     m@224",
         ),
         (
             "m,224,0.80212,0.19788,0.94604,0.05396,1,1,bicubic",
             "These look like fractions, not percents.\n  where:   {}, model m@224\n"
-            "  got:     top1 0.80212, top1_err 0.19788\n  allowed: top1 and top1_err that are 100 together\n"
+            "  got:     top1 0.80212, top1_err 0.19788\n  allowed: top1 and top1_err that add up to 100\n"
             "  do:      multiply accuracies and errors by 100",
         ),
         (

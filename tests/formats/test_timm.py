@@ -158,7 +158,7 @@ def test_output_column_of_another_name(save, message):
     assert found.score_kind == "probability"
     path = save(columns(index=INDEX, prob=PROB, logit=PROB), "csv")
     assert message(lambda: read_predictions(path)) == (
-        f"It is not clear which column holds the scores.\n  where:   {path}\n  got:     prob, logit"
+        f"It is unclear which column holds the scores.\n  where:   {path}\n  got:     prob, logit"
     )
 
 
@@ -168,13 +168,13 @@ def test_ragged_and_empty_values(tmp_path, message):
         json.dumps({"a": {"index": [1, 2], "prob": [0.5, 0.2]}, "b": {"index": [1], "prob": [0.5]}})
     )
     assert message(lambda: read_predictions(path)) == (
-        f"The images do not have one number of classes each.\n  where:   {path}\n  got:     1 to 2 values\n"
+        f"The images have different numbers of classes.\n  where:   {path}\n  got:     1 to 2 values\n"
         "  allowed: as many values for each image, as --topk says"
     )
     path = tmp_path / "m.csv"
     path.write_text("filename,index,prob\na,1,0.5\nb,,0.5\n")
     assert message(lambda: read_predictions(path)) == (
-        f"The images do not have one number of classes each.\n  where:   {path}\n"
+        f"The images have different numbers of classes.\n  where:   {path}\n"
         "  got:     an empty or unreadable value\n  allowed: as many values for each image, as --topk says"
     )
 

@@ -258,7 +258,7 @@ def test_pickles_of_two_releases(folder, tmp_path, message):
             stream = stream.replace(b"ILSVRC2012_val_00047683.JPEG", b"ILSVRC2012_val_99999999.JPEG")
         (tmp_path / name).write_bytes(stream)
     assert message(lambda: read_images(tmp_path / FILES[0])) == (
-        f"The images of the two pickles are not of one release.\n  where:   {tmp_path / FILES[1]}\n"
+        f"The images of the two pickles are from different releases.\n  where:   {tmp_path / FILES[1]}\n"
         "  got:     1 images missing\n  allowed: the 6,761 images beside it, among others"
     )
 

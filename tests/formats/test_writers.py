@@ -216,9 +216,7 @@ def test_a_table_that_the_format_does_not_hold(tmp_path, message):
 def test_another_suffix(labels, tmp_path, message, to, name, allowed):
     (tmp_path / "x.csv").write_text("")
     assert message(lambda: save(labels, tmp_path / name, to)) == (
-        f"The format {to!r} is written under another suffix.\n"
-        f"  where:   {tmp_path / name}\n"
-        f"  allowed: {allowed}"
+        f"The format {to!r} has another suffix.\n  where:   {tmp_path / name}\n  allowed: {allowed}"
     )
 
 
@@ -226,7 +224,7 @@ def test_another_suffix(labels, tmp_path, message, to, name, allowed):
 def test_names_that_nobody_knows(labels, tmp_path, message, to):
     path = tmp_path / ("hub" if to == "hf-labels" else "x.json")
     assert message(lambda: save(labels, path, to)) == (
-        "The names of the classes are not known.\n"
+        "The names of the classes are unknown.\n"
         "  where:   mine\n"
         f"  got:     class list {CLASSES.hash} of 5 classes\n"
         "  do:      give the class list: --classes"
@@ -401,10 +399,10 @@ def test_images_that_differ_in_their_suffix_alone(tmp_path, message):
     }
     path = tmp_path / "f.json"
     assert message(lambda: save(labels_of(table), path, "fiftyone", classes=CLASSES), MatchError) == (
-        "Two images differ in their suffix alone, which FiftyOne drops.\n"
+        "Two images differ only in their suffix, which FiftyOne drops.\n"
         f"  where:   {path}\n"
         "  got:     a.jpg and a.png\n"
-        "  do:      say where they lie: --to \"fiftyone(folder='/data/images')\""
+        "  do:      say where they are: --to \"fiftyone(folder='/data/images')\""
     )
     assert message(lambda: save(labels_of(table), path, "fiftyone(folder='data')", classes=CLASSES)) == (
         "The folder of the images is not an absolute path.\n  got:     data"

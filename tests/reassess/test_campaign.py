@@ -319,7 +319,8 @@ def test_a_broken_description(photos):
     )
     Path("camp/campaign.json").write_text("[]")
     assert error_of(campaign_status, "camp") == (
-        f"The description of the campaign is not a JSON object.\n  where:   camp/campaign.json\n  allowed: {KEYS}"
+        "The description of the campaign is not a JSON object.\n"
+        f"  where:   camp/campaign.json\n  allowed: {KEYS}"
     )
 
 

@@ -373,7 +373,8 @@ def test_packed_files_are_not_unpacked(camp):
 
     Path("v.csv").write_bytes(gzip.compress(b"image_id,class_id,rater_id,answer\n"))
     assert error_of(read_votes, "v.csv", format="votes-table") == (
-        "The file is packed; it was not read.\n  where:   v.csv\n  do:      unpack it first, as gunzip does"
+        "The file is compressed; it was not read.\n"
+        "  where:   v.csv\n  do:      decompress it first, for instance with gunzip"
     )
 
 

@@ -1,8 +1,8 @@
-"""Foreign files to our tables and back, one file a format.
+"""Readers and writers of foreign files, one module a format.
 
 A format is a registered reader with three facts about it: what it `holds` (one of `HOLDS`), the `suffixes` of
 its files, of which `FOLDER` stands for folders, and whether a given file `matches`. A fourth is optional:
-`absent`, the files of its kind that cannot be had, and why.
+`absent`, the files of its kind that are not available, and why.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ def read_labels(path: PathLike, *, classes: ClassList | None = None, format: str
     path : path-like
         A file, or a folder for the formats that are folders: images in class folders, saved data sets.
     classes : ClassList, optional
-        The class list that the file is over. By default what the file tells; else ``imagenet1k`` is assumed
-        for keys, names and the number of classes, and nothing is claimed about which list it is.
+        The class list that the file is over. By default that of the file; else ``imagenet1k`` is assumed for
+        keys, names and the number of classes, without a claim about which list it is.
     format : str, optional
-        A registered format, with options where it has any, as in ``chen(threshold=0.9)``; found out from the
+        A registered format, with options where it has any, as in ``chen(threshold=0.9)``; recognised from the
         file by default.
 
     Raises
@@ -93,9 +93,9 @@ def read_predictions(
     classes : ClassList, optional
         The class list that the predictions are over; by default as in `read_labels`.
     scores : {"logit", "probability", "score"}, optional
-        What scores are, where the file does not tell.
+        What scores are, where the file does not say.
     format : str, optional
-        A registered format; found out from the file by default.
+        A registered format; recognised from the file by default.
 
     Raises
     ------
@@ -110,23 +110,22 @@ def read_predictions(
 
 
 def read_results(path: PathLike, *, dataset: str | None = None, format: str | None = None) -> Results:
-    """Read numbers of models: timm's tables, our results as Parquet or CSV, or a folder of an evaluation.
+    """Read results of models: timm's tables, our results as Parquet or CSV, or a folder of an evaluation.
 
     Parameters
     ----------
     path : path-like
-        A folder is read with the pairs, samples and models that lie in it.
+        A folder is read with its pairs, samples and models.
     dataset : str, optional
-        Which data set the numbers are on, where neither the file nor its name tells. Of a table that tells,
-        the rows to keep.
+        The data set of the results, where neither the file nor its name says so; for a table that does, the
+        rows to keep.
     format : str, optional
-        A registered format; found out from the file by default.
+        A registered format; recognised from the file by default.
 
     Raises
     ------
     InputError
-        As in `read_labels`; also if it is not known which data set the numbers are on, or how many images
-        that has.
+        As in `read_labels`; also if the data set of the results, or its number of images, is unknown.
     """
     results = _read(path, "results", format, dataset=dataset)
     assert isinstance(results, Results)
@@ -154,15 +153,15 @@ def read_votes(path: PathLike, *, classes: ClassList | None = None, format: str 
     classes : ClassList, optional
         As in `read_labels`.
     format : str, optional
-        A registered format, with options where it has any, as in ``crowd-kit(separator='|')``; found out from
-        the file by default.
+        A registered format, with options where it has any, as in ``crowd-kit(separator='|')``; recognised
+        from the file by default.
 
     Raises
     ------
     InputError
         As in `read_labels`.
     MatchError
-        A rater answers a question twice, and nothing tells which answer is the later one.
+        A rater answers a question twice, and nothing says which answer is the later one.
     """
     votes = _read(path, "votes", format, classes=classes)
     assert isinstance(votes, Votes)
@@ -170,7 +169,7 @@ def read_votes(path: PathLike, *, classes: ClassList | None = None, format: str 
 
 
 def read_golden(path: PathLike, *, classes: ClassList | None = None, format: str | None = None) -> Golden:
-    """Read experts' answers from any registered format, with raters' where these lie beside.
+    """Read experts' answers from any registered format, with those of raters where the file holds them.
 
     Raises
     ------
@@ -196,12 +195,12 @@ def read_objects(
     path : path-like
         Our own table; a table with a box a row; COCO's instances as JSON; a folder of PASCAL VOC.
     classes : ClassList, optional
-        The class list to count in; by default that of the file.
+        The class list that ids refer to; by default that of the file.
     masks : path-like, optional
-        Semantic masks: PNGs in a folder, called like the images, or a table with ``image_id`` and a column of
+        Semantic masks: PNGs in a folder, named like the images, or a table with ``image_id`` and a column of
         bytes, ``mask_png`` or ``mask``. A pixel holds 0 for background, ``class_id + 1``, or 255 for unknown.
     format : str, optional
-        A registered format; found out from the file by default.
+        A registered format; recognised from the file by default.
 
     Raises
     ------
@@ -222,12 +221,12 @@ def read_masks(path: PathLike, images: Iterable[str]) -> dict[str, bytes | Path]
     ----------
     path : path-like
     images : iterable of str
-        Ids of the images that masks are looked for of.
+        Ids of the images whose masks are read.
 
     Raises
     ------
     InputError
-        There is nothing, or it holds no masks.
+        The path does not exist, or holds no masks.
     """
     from manyhot.formats.objects import masks_of
 
@@ -275,7 +274,7 @@ def detect(path: PathLike, holds: Iterable[str] = HOLDS) -> registry.Entry | Non
 
 
 def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
-    """Return the predictions files among `paths`; folders are searched, other files in them passed over.
+    """Return the predictions files among `paths`; folders are searched, and other files in them are ignored.
 
     Raises
     ------
@@ -317,7 +316,7 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
 
 
 def _check_text(content: Any) -> None:
-    """Refuse text that is not UTF-8, which Parquet readers pass on unseen."""
+    """Refuse text that is not UTF-8, which Parquet readers do not check."""
     if isinstance(content, Golden):
         return _check_text(content.experts)
     if isinstance(content, Votes):

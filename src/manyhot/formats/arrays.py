@@ -32,7 +32,7 @@ ID_ARRAYS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
 
 
 def damages() -> tuple[type[Exception], ...]:
-    """Return what is raised at a damaged file of arrays."""
+    """Return the exceptions that a damaged file of arrays raises."""
     # RuntimeError where a member is encrypted or packed in an unknown way; the others at headers of arrays,
     # which are written in Python.
     more = (ValueError, TypeError, KeyError, SyntaxError, tokenize.TokenError, RuntimeError, OverflowError)
@@ -44,7 +44,7 @@ def _always(_: Path) -> bool:
 
 
 def members(path: Path) -> frozenset[str]:
-    """Return the names of the arrays in an ``.npz`` file; none if it is broken, which its reader reports."""
+    """Return the names of the arrays in an ``.npz`` file; none if it is broken, which the reader reports."""
     try:
         with zipfile.ZipFile(path) as archive:
             return frozenset(name.removesuffix(".npy") for name in archive.namelist())
@@ -89,7 +89,7 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
     """
     try:
         with path.open("rb") as file, warnings.catch_warnings():
-            # NumPy warns about headers that Python 2 wrote, which it reads all the same.
+            # NumPy warns about headers written by Python 2, which it reads anyway.
             warnings.simplefilter("ignore", UserWarning)
             loaded = np.load(file, allow_pickle=False)
             named = {"": loaded} if isinstance(loaded, np.ndarray) else {n: loaded[n] for n in loaded.files}
@@ -110,7 +110,7 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def is_text(array: npt.NDArray[np.str_]) -> bool:
-    """Return whether all characters exist: NumPy itself takes any 32 bits for one."""
+    """Return whether all characters are valid: NumPy accepts any 32 bits."""
     points = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).ravel().view(np.uint32)
     return not ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any()
 
@@ -128,7 +128,7 @@ def _predictions(
         array = array[:, None]
     if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise InputError(
-            "The array is not one row of numbers an image.",
+            "The array does not hold one row of numbers an image.",
             where=path,
             got=f"shape {array.shape} of {array.dtype}",
             allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",
@@ -176,7 +176,7 @@ def _main_array(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[str
     known = [n for n in numeric if n in SCORES] or [n for n in numeric if n in RANKS] or list(numeric)
     if len(known) != 1:
         raise InputError(
-            "It is not clear which array holds the predictions.",
+            "It is unclear which array holds the predictions.",
             where=path,
             got=", ".join(arrays) or "no arrays",
             allowed=f"one of {', '.join([*RANKS, *SCORES])}",

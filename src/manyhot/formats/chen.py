@@ -1,4 +1,4 @@
-"""Chen et al.'s labels of ImageNet's training images, made by a model."""
+"""Chen et al.'s labels of ImageNet's training images, predicted by a model."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def _matches(path: Path) -> bool:
 def read_chen(path: Path, *, classes: ClassList | None, threshold: float = 0.5) -> Labels:
     """Chen et al.'s ``multilabel_annotations.tsv``: file name, original label, classes, probabilities.
 
-    No header; the lists have commas between. A class that is not listed was not asked about. Nobody looked at
-    the images: `rated` is false.
+    There is no header; lists are separated by commas. A class that is not listed was not asked about. No
+    rater has seen the images: `rated` is false.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def _check_threshold(threshold: object, path: Path) -> None:
 
 
 def _check_last_line(path: Path) -> None:
-    """Refuse a file that was cut within a line, as far as its tabs show that."""
+    """Refuse a file that is truncated within a line, as far as its tabs show it."""
     with path.open("rb") as file:
         file.seek(-min(_LAST, path.stat().st_size), os.SEEK_END)
         last = file.read().rstrip(b"\r\n").rpartition(b"\n")[2]
@@ -90,7 +90,7 @@ def _check_last_line(path: Path) -> None:
             "The last line of the file is not complete.",
             where=path,
             got=cut_for_message(repr(last.decode("utf-8", "replace"))),
-            allowed=f"{', '.join(_COLUMNS)}, with tabs between",
+            allowed=f"{', '.join(_COLUMNS)}, separated by tabs",
             do="make or fetch it again",
         )
 
@@ -103,7 +103,7 @@ def _rows(path: Path) -> pl.DataFrame:
         )
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise InputError(
-            "The file is not a table of four columns with tabs between.",
+            "The file is not a table of four columns separated by tabs.",
             where=path,
             got=str(error).partition("\n")[0],
             allowed=", ".join(_COLUMNS),
@@ -116,7 +116,7 @@ def _rows(path: Path) -> pl.DataFrame:
             allowed="a class index in each line",
         )
     lists = [pl.col(c).fill_null("").str.strip_chars(" ,").str.split(",") for c in _COLUMNS[2:]]
-    # Of an empty list, `split` makes a list of an empty text.
+    # `split` turns an empty list into a list of an empty text.
     return frame.with_columns(c.list.eval(pl.element().filter(pl.element() != "")) for c in lists)
 
 

@@ -1,4 +1,4 @@
-"""Class lists of one's own data sets."""
+"""Class lists of the user's data sets."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def _matches(path: Path) -> bool:
 
 @register("format", "class-list", holds="classes", suffixes=(".txt", ".csv", ".parquet"), matches=_matches)
 def read_class_list(path: Path) -> ClassList:
-    """A class list: a text file with one key a line, or a table with ``key`` and, where known, more.
+    """A class list: a text file with one key a line, or a table with ``key`` and optional columns.
 
-    That is ``name``, ``synonyms``, ``definition`` and ``hypernyms``; semicolons separate several of a class
-    in a cell of a CSV. The class id is the position, from 0; a column ``class_id`` must agree.
+    That is ``name``, ``synonyms``, ``definition`` and ``hypernyms``; semicolons separate several values in a
+    cell of a CSV. The class id is the position, from 0; a column ``class_id`` must agree.
     """
     if path.suffix.lower() == ".txt":
         lines = path.read_text(encoding="utf-8-sig").splitlines()

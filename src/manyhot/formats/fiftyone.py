@@ -52,13 +52,12 @@ def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") ->
     Parameters
     ----------
     suffix : str
-        What is added to names that are no paths, such as ``fiftyone(suffix='.JPEG')``: FiftyOne drops the
+        What is appended to names that are not paths, such as ``fiftyone(suffix='.JPEG')``: FiftyOne drops the
         suffix of images in its folder ``data``.
 
     Notes
     -----
-    As the importer of fiftyone 1.22.1 reads it (``fiftyone/utils/data``); attributes of a label are passed
-    over.
+    As the importer of fiftyone 1.22.1 reads it (``fiftyone/utils/data``); attributes of a label are ignored.
 
     References
     ----------
@@ -148,15 +147,15 @@ def write_fiftyone(labels: Labels, path: Path, classes: ClassList | None, *, fol
     Parameters
     ----------
     folder : str
-        Where the images lie, an absolute path, which is then written before each name. Without it FiftyOne
-        wants names without suffix.
+        The folder of the images, an absolute path, which is then written before each name. Without it,
+        FiftyOne expects names without suffix.
 
     Raises
     ------
     InputError
         The class list is not known, or `folder` is not an absolute path.
     MatchError
-        Two images differ in their suffix alone, and there is no `folder`.
+        Two images differ only in their suffix, and there is no `folder`.
     """
     if folder and not Path(folder).is_absolute():
         raise InputError("The folder of the images is not an absolute path.", got=folder)
@@ -182,10 +181,10 @@ def _keys(ids: list[str], folder: str, path: Path) -> list[str]:
         key = Path(image).stem
         if key in first:
             raise MatchError(
-                "Two images differ in their suffix alone, which FiftyOne drops.",
+                "Two images differ only in their suffix, which FiftyOne drops.",
                 where=path,
                 got=f"{first[key]} and {image}",
-                do="say where they lie: --to \"fiftyone(folder='/data/images')\"",
+                do="say where they are: --to \"fiftyone(folder='/data/images')\"",
             )
         first[key] = image
     return list(first)

@@ -1,7 +1,6 @@
 """Hugging Face data sets whose features hold class labels: saved folders and Parquet files.
 
-The ``datasets`` package is not needed: both are Arrow tables, and their features stand in JSON beside the
-columns.
+The ``datasets`` package is not needed: both are Arrow tables, and their features are JSON beside the columns.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
 
 ID_FEATURES = ("image_id", "file_name", "filename", "path")
-"""Columns that name an image, best first; else the path within an image column does."""
+"""Columns that name an image, in order of preference; else the path within an image column is used."""
 
 _LISTS = ("Sequence", "List", "LargeList")
 
@@ -76,14 +75,14 @@ def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", s
     Parameters
     ----------
     column : str
-        Which column holds the labels, where several do: ``hf-labels(column='fine_label')``.
+        The column that holds the labels, where there are several: ``hf-labels(column='fine_label')``.
     split : str
-        Which split of a folder as on the hub, where it holds several: ``hf-labels(split='validation')``.
+        The split of a folder as on the hub, where it holds several: ``hf-labels(split='validation')``.
 
     Notes
     -----
     Images of Hugging Face's ``imagenet-1k`` are called ``ILSVRC2012_val_00000001_n01751748.JPEG``; the
-    WordNet id is cut, so that they have the names that everybody else uses.
+    WordNet id is removed, so that they have their usual names.
 
     References
     ----------
@@ -368,8 +367,8 @@ def write_hf_labels(labels: Labels, path: Path, classes: ClassList | None, *, sp
     """Write label sets as a Hugging Face data set: ``labels``, a ``Sequence(ClassLabel)``.
 
     A folder as on the hub, which ``datasets.load_dataset`` reads with the names of the classes, or one
-    Parquet file. The features stand in the Parquet's schema metadata, as ``datasets`` itself writes them;
-    it need not be installed. ``Sequence`` rather than ``List`` is what versions before 4 know as well.
+    Parquet file. The features are in the Parquet's schema metadata, as ``datasets`` writes them; the package
+    is not needed. ``Sequence`` rather than ``List``, because versions before 4 know it, too.
 
     Columns: ``image_id``; ``label``, the original label, where any is known; ``labels``, null for images
     that are not usable.
@@ -377,7 +376,7 @@ def write_hf_labels(labels: Labels, path: Path, classes: ClassList | None, *, sp
     Parameters
     ----------
     split : str
-        What the split is called, in a folder.
+        The name of the split, in a folder.
 
     Raises
     ------

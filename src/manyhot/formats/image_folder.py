@@ -134,7 +134,7 @@ def _class_ids(names: list[str], classes: ClassList | None, path: Path) -> tuple
         return [_index(name, classes, path) for name in names], classes.hash, len(classes)
     known = class_list()
     if counted == list(range(len(known))):
-        # As many numbers as ImageNet-1k has classes, which does not say that they are these.
+        # As many numbers as ImageNet-1k has classes, which need not be these.
         return counted, "", len(known)
     if counted is None:
         try:

@@ -27,7 +27,7 @@ def _matches_imagenetv2(path: Path) -> bool:
 def read_imagenetv2(path: Path, *, classes: ClassList | None) -> Images:
     """ImageNetV2's data-set JSON: ``image_filenames`` lists (name, WordNet id) in the order of rows.
 
-    Bare names, as ImageNetV2's own images have them, get ``.jpeg``, as in Multilabelfy and in the released
+    Bare names, such as those of ImageNetV2's images, get ``.jpeg``, as in Multilabelfy and in the released
     image folders.
 
     References
@@ -92,7 +92,7 @@ def read_multilabelfy(path: Path, *, classes: ClassList | None) -> Labels:
 def write_multilabelfy(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
     """Write label sets as Multilabelfy's JSON; images that are not usable are not in it.
 
-    Classes are written as numbers, as there. `classes` is not needed.
+    Classes are written as numbers, as in the original. `classes` is not needed.
     """
     lengths, flat, _ = with_state(labels)
     sets = lists_of(lengths, [str(c) for c in flat.tolist()])

@@ -1,7 +1,7 @@
-"""Label Studio, the way in: the answers of an export as votes; `label_studio_tasks` is the way out.
+"""Label Studio's exports, read as votes; `label_studio_tasks` writes tasks.
 
 A task shows an image and the classes asked about, from which a rater chooses twice: those that are in the
-image (*yes*), and those of which nobody can tell (*maybe*). What was shown and not chosen is *no*.
+image (*yes*), and those that are undecidable (*maybe*). Classes that were shown and not chosen are *no*.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _COLUMNS = ("image_id", "class_id", "rater_id", "answer", "page_id", "shown_at",
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 
 LONGEST_SECONDS = 1e8
-"""Seconds, three years: a lead time beyond it is none."""
+"""Three years in seconds: a longer lead time is invalid."""
 
 
 def _matches(path: Path) -> bool:
@@ -73,10 +73,10 @@ def read_label_studio(
 ) -> Votes:
     """Label Studio's export (JSON, not JSON-MIN): the answers of each annotation, as votes.
 
-    A rater is called by the number of the user, never by the address. `page_id` is the number of the
-    annotation, `answered_at` when it was made, `shown_at` that less its lead time. Annotations that were
-    cancelled (skipped by the rater) hold no answer, and those marked as ground truth are an expert's, for
-    ``label-studio-golden``: both are left out, and counted in `Votes.left_out`.
+    The id of a rater is the number of the user, never the address. `page_id` is the number of the
+    annotation, `answered_at` when it was made, `shown_at` that time minus the lead time. Annotations that
+    were cancelled (skipped by the rater) hold no answer, and those marked as ground truth are an expert's,
+    for ``label-studio-golden``: both are left out, and counted in `Votes.left_out`.
 
     Parameters
     ----------
@@ -86,20 +86,20 @@ def read_label_studio(
         The fields of a task's data that hold the image's address and the classes shown. ``asked='*'`` where
         the configuration itself lists the choices: then every class of the list was shown.
     skip : str
-        Further questions of the project that are none of these, with spaces between.
+        Further questions of the project, to be ignored, separated by spaces.
 
     Raises
     ------
     InputError
-        The export is broken, or asks in other words than the options say.
+        The export is broken, or its questions have other names than the options say.
     MatchError
-        A rater answers a question twice, and no time tells which answer is the later one.
+        A rater answers a question twice, and no time says which answer is the later one.
 
     Notes
     -----
-    An image is called by the field ``image_id`` of its task, else by the end of its address. The eight
+    The id of an image is the field ``image_id`` of its task, else the end of its address. The eight
     digits that Label Studio puts before the names of uploaded files are cut. Lead times of annotations that
-    were changed later are those of all sittings together, so `shown_at` is too early there.
+    were changed later include all sittings, so that `shown_at` is too early.
 
     References
     ----------
@@ -159,7 +159,7 @@ def _answers(path: Path, layout: _Layout, *, golden: bool) -> tuple[pa.Table, tu
             other = other or _names_classes(found)
     if not rows["answer"]:
         raise InputError(
-            "No annotation of the file answers anything.",
+            "No annotation of the file holds an answer.",
             where=path,
             got=", ".join(f"{n:,} {what}" for what, n in left_out.items() if n) or None,
             do=None if golden else "annotate the tasks in Label Studio and export the project as JSON",
@@ -195,11 +195,11 @@ def _check_once(one: Mapping[str, Any], kind: str, ids: dict[str, set[object]], 
         return
     if not isinstance(number, int | str):
         raise InputError(
-            f"The id of the {kind} is no number.", where=where, got=cut_for_message(repr(number))
+            f"The id of the {kind} is not a number.", where=where, got=cut_for_message(repr(number))
         )
     if number in ids[kind]:
         raise InputError(
-            f"The file holds the same {kind} twice.", where=where, do="keep one of the two, or export anew"
+            f"The file holds the same {kind} twice.", where=where, do="keep one of the two, or export again"
         )
     ids[kind].add(number)
 
@@ -207,7 +207,7 @@ def _check_once(one: Mapping[str, Any], kind: str, ids: dict[str, set[object]], 
 def _made(task: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     if "annotation_id" in task:
         raise InputError(
-            "This is Label Studio's JSON-MIN, which does not tell cancelled annotations.",
+            "This is Label Studio's JSON-MIN, which does not mark cancelled annotations.",
             where=where,
             allowed="the export as JSON",
             do="export the project as JSON",
@@ -238,7 +238,7 @@ def _image(task: Mapping[str, Any], layout: _Layout, where: str) -> str:
 
 
 def _name(address: str, where: str) -> str:
-    """Return the path of an image's address, without what Label Studio puts before it."""
+    """Return the path of an image's address, without Label Studio's prefix."""
     try:
         parts = urlsplit(address)
     except ValueError as error:
@@ -257,7 +257,7 @@ def _asked(task: Mapping[str, Any], layout: _Layout, class_of: dict[str, int], w
     offered = task["data"].get(layout.asked)
     if not isinstance(offered, list) or not offered:
         raise InputError(
-            "It is not known which classes were shown: not asked is not no.",
+            "It is unknown which classes were shown: not asked is not no.",
             where=where,
             got=f"no list in the field {layout.asked!r} of its data",
             allowed=cut_for_message(", ".join(task["data"])) or None,
@@ -276,7 +276,7 @@ def _class(text: object, layout: _Layout, class_of: dict[str, int], where: str) 
     found = layout.classes.find(text) if isinstance(text, str) else None
     if found is None:
         raise InputError(
-            "A choice is no class.",
+            "A choice is not a class.",
             where=where,
             got=cut_for_message(repr(text)),
             allowed=f"the keys and names of the {len(layout.classes):,} classes of {layout.classes.name}",
@@ -329,7 +329,7 @@ def _check_chosen(rows: Mapping[str, list[Any]], other: str, path: Path, layout:
     """Refuse a file in which nothing is chosen, but classes are named in another way: all would be no."""
     if other and set(rows["answer"]) == {"no"}:
         raise InputError(
-            "Nobody chose a class, but some are named in another way.",
+            "No class was chosen, but some are named in another way.",
             where=path,
             got=f"results of type {other}",
             allowed=f"type 'choices', of the questions {layout.yes!r} and {layout.maybe!r}",
@@ -367,7 +367,7 @@ def _check_answer(
             "A class is answered both yes and maybe.",
             where=annotation.where,
             got=name,
-            do="correct the annotation in Label Studio and export anew",
+            do="correct the annotation in Label Studio and export again",
         )
 
 
@@ -380,7 +380,7 @@ def _rater(annotation: _Annotation) -> str:
             where=annotation.where,
             got=f"completed_by {'absent' if by is None else cut_for_message(repr(by))}",
             allowed="the number of a user, or an object with an id",
-            do="export the project anew, with its annotators",
+            do="export the project again, with its annotators",
         )
     return str(number)
 
@@ -395,7 +395,7 @@ def _flag(annotation: _Annotation, name: str) -> bool:
 
 
 def _times(annotation: _Annotation) -> tuple[datetime | None, datetime | None]:
-    """Return when the task was shown and when it was answered, as far as the export tells."""
+    """Return when the task was shown and when it was answered, as far as the export says."""
     created_at, seconds = annotation.content.get("created_at"), annotation.content.get("lead_time")
     if created_at is None:
         return None, None
@@ -410,7 +410,7 @@ def _times(annotation: _Annotation) -> tuple[datetime | None, datetime | None]:
         return None, answered
     if not is_number(seconds) or not 0 <= seconds <= LONGEST_SECONDS:
         raise InputError(
-            "The lead time is no number of seconds.",
+            "The lead time is not a number of seconds.",
             where=annotation.where,
             got=cut_for_message(repr(seconds)),
             allowed="0 or more",

@@ -1,6 +1,6 @@
-"""Label Studio, the way out: tasks and the answers to them, with a labelling configuration beside them.
+"""Tasks for Label Studio and the answers to them, with a labelling configuration.
 
-`label_studio` is the way in, and says what the two questions of a task mean.
+`label_studio_export` reads exports, and explains the two questions of a task.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ CONFIG = """\
 """The labelling configuration that the tasks are written for; the classes come from each task's data."""
 
 LOCAL = "/data/local-files/?d="
-"""Where Label Studio serves files of its own machine from."""
+"""The address at which Label Studio serves local files."""
 
 
 @register(
@@ -59,16 +59,16 @@ def write_label_studio(
 ) -> Saved:
     """Write tasks to import into Label Studio, and the labelling configuration beside them, ``.xml``.
 
-    Of labels, every class asked about is shown, and a prediction holds their states: it is what the project
-    shows as chosen where predictions are switched on. Of proposals, every class proposed is shown, best
-    first, and nothing is chosen unless `checked` says so: raters follow what is chosen for them. Of votes,
-    each task holds its raters' annotations, and `read_label_studio` gives the same votes again.
+    For labels, every class asked about is shown, and a prediction holds their states, which the project shows
+    as chosen where predictions are switched on. For proposals, every proposed class is shown, best first, and
+    nothing is chosen unless `checked` says so, because raters follow what is chosen for them. For votes, each
+    task holds its raters' annotations, and `read_label_studio` returns the same votes.
 
     Parameters
     ----------
     prefix : str
-        What stands before an image's name in its address; by default where Label Studio serves files of its
-        own machine from.
+        The prefix of an image's name in its address; by default the address at which Label Studio serves
+        local files.
     checked : float, optional
         The score from which on proposals are in a prediction.
     by : str or int, optional
@@ -77,13 +77,13 @@ def write_label_studio(
     Raises
     ------
     InputError
-        The class list is not known, or no image has a class to ask about.
+        The class list is unknown, or no image has a class to ask about.
     MatchError
         It is another one.
 
     Notes
     -----
-    Label Studio knows who annotated by number or by the address of a member. A rater whose id is a whole
+    Label Studio identifies annotators by number or by the address of a member. A rater whose id is a whole
     number is written as that number, any other as an object with ``id`` and ``email``.
 
     References
@@ -138,7 +138,7 @@ def _write(pages: Sequence[_Page], lost: list[str], path: Path, prefix: str) -> 
 
 @dataclass(frozen=True)
 class _Page:
-    """One task: an image, the names of the classes shown, what is chosen beforehand, and the answers."""
+    """One task: an image, the names of the classes shown, what is preselected, and the answers."""
 
     image: str
     asked: Sequence[str]
@@ -170,17 +170,17 @@ def _version(labels: Labels) -> str:
 
 
 _WHEN = ("page_id", "shown_at", "answered_at")
-"""Optional columns of votes that an annotation has a place for."""
+"""Optional columns of votes that an annotation can hold."""
 
 
 def _pages_of_votes(
     votes: Votes, classes: ClassList | None, *, golden: bool = False
 ) -> tuple[list[_Page], list[str]]:
-    """Return a task for each set of classes that was asked about an image at once, and what is lost."""
+    """Return a task for each set of classes that was asked about an image at once, and what is left out."""
     names = unique_names(classes_of_table(votes, classes))
     table = votes.to_table()
     answers = _by_annotation(table)
-    # A page of several images, or of several raters, is several annotations: its id cannot be all of theirs.
+    # A page of several images, or of several raters, is several annotations, whose ids differ.
     used = Counter(page for _, _, page, _, _ in answers if page is not None)
     unique = all(n == 1 for n in used.values())
     untimed = 0
@@ -214,7 +214,7 @@ def _by_annotation(table: pa.Table) -> dict[tuple[Any, ...], list[tuple[int, str
 
 
 def _seconds(shown: datetime | None, answered: datetime | None) -> float | None:
-    """Return the lead time, or None where there is none that Label Studio's format can hold."""
+    """Return the lead time, or None where Label Studio's format cannot hold it."""
     if shown is None or answered is None:
         return None
     seconds = (answered - shown).total_seconds()
@@ -227,12 +227,12 @@ def _annotation(rater: str, result: list[dict[str, Any]], golden: bool = False) 
         "completed_by": by if isinstance(by, int) else {"id": by, "email": by},
         "result": result,
         "was_cancelled": False,
-        "ground_truth": golden,  # what does not say so Label Studio imports as ground truth
+        "ground_truth": golden,  # without it, Label Studio imports annotations as ground truth
     }
 
 
 def _number(text: str) -> int | str:
-    """Return an id as Label Studio has them, a number, where the number gives the text again."""
+    """Return an id as a number, as Label Studio has them, where that gives the text back."""
     return int(text) if re.fullmatch(r"0|[1-9]\d{0,17}", text, re.ASCII) else text
 
 

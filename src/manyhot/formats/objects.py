@@ -43,15 +43,15 @@ def _matches_table(path: Path) -> bool:
 def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
     """A table with ``image_id``, ``class`` or ``class_id``, and a box as fractions of width and height.
 
-    Objects that ``ignore``, ``difficult`` or ``crowd`` marks are neither asked for nor wrong. ``polygons``
-    and ``mask`` may tell more than the box.
+    Objects marked by ``ignore``, ``difficult`` or ``crowd`` count neither as right nor as wrong. ``polygons``
+    and ``mask`` may be more precise than the box.
     """
     own = declared(path) == "objects"
     frame = pl.from_arrow(read_own(path, "objects")) if own else read_frame(path)
     assert isinstance(frame, pl.DataFrame)
     if not {"class", "class_id"} & set(frame.columns):
         raise InputError(
-            "Nothing tells the classes of the objects.",
+            "The classes of the objects are unknown.",
             where=path,
             got=", ".join(frame.columns),
             allowed="a column class or class_id",
@@ -72,10 +72,10 @@ def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
 
 
 def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
-    """Return the class list of a table: keys by number where both are there, else sorted."""
+    """Return the class list of a table: keys by number where both exist, else sorted."""
     if "class" not in frame.columns:
         raise InputError(
-            "Nothing tells how the classes of the objects are called.",
+            "The names of the objects' classes are unknown.",
             where=path,
             got=", ".join(frame.columns),
             allowed="a column class; or --classes",
@@ -126,7 +126,7 @@ def masks_of(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
     Raises
     ------
     InputError
-        There is nothing, or it holds no masks.
+        The path does not exist, or holds no masks.
     """
     with reading(path):
         if not path.exists():
@@ -144,7 +144,7 @@ def _table(path: Path) -> dict[str, bytes | Path]:
     column = next((c for c in _MASKS if c in names), None)
     if column is None or "image_id" not in names:
         raise InputError(
-            "This holds no masks.",
+            "The path holds no masks.",
             where=path,
             got=", ".join(names) or None,
             allowed=f"a folder of PNGs; or Parquet with image_id and {' or '.join(_MASKS)}",
@@ -169,12 +169,12 @@ def _matches_coco(path: Path) -> bool:
 def read_coco(path: Path, *, classes: ClassList | None) -> Objects:
     """COCO's ``instances_….json``: boxes, polygons and crowds. A class is the name of its category.
 
-    Masks in run lengths are those of crowds, in COCO itself; of other objects with such masks the box counts.
+    In COCO, run-length masks are those of crowds; for other objects with such masks, the box is used.
     """
     content = load_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(p), list) for p in _PARTS):
         raise InputError(
-            "The file holds no objects of COCO's form.",
+            "The file holds no objects in COCO's format.",
             where=path,
             got=", ".join(content) if isinstance(content, dict) else type(content).__name__,
             allowed=f"an object with the lists {', '.join(_PARTS)}",
@@ -183,7 +183,7 @@ def read_coco(path: Path, *, classes: ClassList | None) -> Objects:
         return _objects(content, classes, path)
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise InputError(
-            "An entry is not of COCO's form.", where=path, got=f"{type(error).__name__}: {error}"
+            "An entry is not in COCO's format.", where=path, got=f"{type(error).__name__}: {error}"
         ) from error
 
 
@@ -234,7 +234,7 @@ def _matches_voc(path: Path) -> bool:
 def read_voc(path: Path, *, classes: ClassList | None) -> Objects:
     """A folder with ``Annotations/*.xml`` and, where there are any, ``SegmentationClass/*.png``.
 
-    Difficult objects are ignored. VOC's boxes count pixels from 1 and hold both ends.
+    Difficult objects are ignored. VOC's boxes count pixels from 1 and include both ends.
     """
     files = sorted((path / "Annotations").glob("*.xml"))
     rows = [row for file in files for row in _read(file)]
@@ -249,7 +249,7 @@ def read_voc(path: Path, *, classes: ClassList | None) -> Objects:
         "ignore": pa.array(columns[6], pa.bool_()),
     }
     masks = {p.stem: p for p in sorted((path / "SegmentationClass").glob("*.png"))}
-    # Pixels hold the numbers of VOC's own classes: of another list masks say nothing.
+    # Pixels hold the numbers of VOC's classes: masks do not apply to another list.
     semantic = {i: masks[Path(i).stem] for i in columns[0] if Path(i).stem in masks}
     return made(pa.table(arrays), known, path, semantic=semantic if known.keys == VOC else {})
 
@@ -266,7 +266,7 @@ def _read(file: Path) -> list[BoxRow]:
         name = Path(root.findtext("filename", f"{file.stem}.jpg").replace("\\", "/")).name
         return [_voc_row(o, name, width, height) for o in root.iter("object")]
     except (ElementTree.ParseError, ValueError, ZeroDivisionError) as error:
-        raise InputError("The annotation is not of VOC's form.", where=file, got=error) from error
+        raise InputError("The annotation is not in VOC's format.", where=file, got=error) from error
 
 
 def _voc_row(element: ElementTree.Element, name: str, width: float, height: float) -> BoxRow:

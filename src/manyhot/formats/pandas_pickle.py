@@ -1,9 +1,9 @@
-"""Tables in old pandas pickles, read without running anything of pandas or NumPy.
+"""Tables in old pandas pickles, read without running code of pandas or NumPy.
 
-A pickle is a program. Here its words are ten names, and each builds an inert object of this module; any
-other name ends the reading. NumPy's own builders are not among them: given a forged dtype they read
-memory that is not theirs. The interpreter is the one in Python, whose memo is a dict; the one in C makes
-an array as long as the largest index that the stream mentions.
+A pickle is a program. Here it may use ten names, each of which builds an inert object of this module; any
+other name ends the reading. NumPy's own builders are not among them: given a forged dtype they read memory
+that is not theirs. The unpickler is the one in Python, whose memo is a dict; the one in C allocates an array
+as long as the largest index in the stream.
 
 References
 ----------
@@ -27,13 +27,13 @@ from manyhot.errors import InputError
 _T = TypeVar("_T")
 
 MAX_PICKLE_BYTES = 8 * 2**20
-"""Largest file read; the largest published one has 3.4 MB."""
+"""The largest file that is read; the largest published one has 3.4 MB."""
 
 _NUMBERS = {"i8": "<i8", "i4": "<i4", "f8": "<f8", "f4": "<f4"}
 
 
 class _Inert:
-    """What a name of the stream builds: it keeps what it is given."""
+    """What a name of the stream builds: it stores its arguments."""
 
     def __init__(self, *args: Any) -> None:
         self.args = args
@@ -61,7 +61,7 @@ class _Array(_Inert):
         _, shape, dtype, by_column, data = self.state
         if isinstance(data, list):
             flat: npt.NDArray[Any] = np.empty(len(data), object)
-            # One by one: given all at once NumPy walks into nested lists, which can double at each level.
+            # One by one: given all at once, NumPy descends into nested lists, which can double at each level.
             for i, item in enumerate(data):
                 flat[i] = item
         else:
@@ -89,7 +89,7 @@ class _Kind(_Inert):
 
 
 class _Dropped(_Inert):
-    """A value that nobody asks for: a scalar or a count inside a list."""
+    """A value that is not used: a scalar or a count inside a list."""
 
 
 _WORDS: dict[tuple[str, str], type[Any]] = {
@@ -126,11 +126,11 @@ _LATER = {
 
 
 class _RefusedError(Exception):
-    """The stream names something that is not among the words."""
+    """The stream names something that is not allowed."""
 
 
 class _LaterError(_RefusedError):
-    """What it names is how a later pandas or NumPy writes a table."""
+    """The stream names what a later pandas or NumPy uses to write a table."""
 
 
 class _Reader(pickle._Unpickler):
@@ -235,10 +235,10 @@ def _groups(pickled: Any) -> dict[str, list[int]]:
     groups: dict[str, list[int]] = {}
     for name, members in held.items:
         if not isinstance(name, str) or not isinstance(members, list) or name in groups:
-            raise TypeError("names that are no texts, or are there twice, or no lists")
+            raise TypeError("names that are not texts or occur twice, or values that are not lists")
         name.encode()
         if not all(type(member) is int for member in members):
-            raise TypeError("classes that are no whole numbers")
+            raise TypeError("classes that are not whole numbers")
         groups[name] = list(members)
     return groups
 
@@ -246,7 +246,7 @@ def _groups(pickled: Any) -> dict[str, list[int]]:
 def _texts(index: Any) -> list[str]:
     values: Sequence[Any] = index.args[1]["data"].values().tolist()
     if not all(isinstance(value, str) for value in values):
-        raise TypeError("names that are no texts")
+        raise TypeError("names that are not texts")
     for value in values:
-        value.encode()  # Pickles let lone surrogates through, which no table can hold.
+        value.encode()  # Pickles may hold lone surrogates, which no table can.
     return list(values)

@@ -1,7 +1,7 @@
-"""What all readers share: errors for damaged files, columns of tables from arrays, classes by name, and JSON.
+"""Shared by all readers: errors for damaged files, columns of tables from arrays, classes by name, and JSON.
 
-All readers run inside `reading`, so none of them needs to know which exception a library raises at damaged
-bytes.
+All readers run inside `reading`, so that none of them needs to know which exceptions a library raises for
+damaged bytes.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ _KINDS = {".parquet": "Parquet", ".npy": "NumPy", ".npz": "NumPy"}
 
 
 def broken() -> tuple[type[Exception], ...]:
-    """Return what libraries raise at damaged bytes.
+    """Return the exceptions that libraries raise for damaged bytes.
 
-    Arrow an OSError, which is no matter of the disk; zipfile a NotImplementedError at versions to come; and a
-    forged size ends in MemoryError.
+    Arrow raises an OSError that has nothing to do with the disk, zipfile a NotImplementedError for future
+    versions; and a forged size ends in MemoryError.
     """
     # polars takes 90 ms and 60 MB, which predicting does not need; an ``except`` asks only when it must.
     import polars as pl
@@ -53,12 +53,12 @@ def broken() -> tuple[type[Exception], ...]:
 
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
-    """Turn what libraries raise at a broken file or folder into an error that says so.
+    """Turn exceptions of libraries for a broken file or folder into an error that says so.
 
     Raises
     ------
     InputError
-        Instead of any of `broken`; our own errors pass.
+        Instead of any of `broken`; manyhot's own errors pass.
     """
     try:
         yield
@@ -78,14 +78,14 @@ def incomplete(path: Path, error: Exception) -> InputError:
     else:
         kind = _KINDS.get(path.suffix.lower())
         what = f"The file is not a complete {kind} file." if kind else "The file cannot be read."
-    # Damaged bytes come back in the words of libraries.
+    # Messages of libraries may quote damaged bytes.
     told = "".join(filter(str.isprintable, str(error).partition("\n")[0])).strip()
     got = told or type(error).__name__
     return InputError(what, where=path, got=got, do="make or fetch it again")
 
 
 def read_parquet(path: Path) -> pa.Table:
-    """Read a Parquet file that is not ours; texts and names are checked, for polars aborts at broken ones.
+    """Read a foreign Parquet file; texts and names are checked, because polars aborts at broken ones.
 
     Raises
     ------
@@ -97,23 +97,23 @@ def read_parquet(path: Path) -> pa.Table:
         table.validate(full=True)
         for kind in table.schema.types:
             _check_names(kind)
-        # Metadata, which may be as broken, stays behind.
+        # Metadata, which may be broken, too, is dropped.
         return pa.Table.from_arrays(table.columns, names=table.column_names)
 
 
 def _check_names(kind: pa.DataType) -> None:
     for inner in (kind.field(i) for i in range(kind.num_fields)):
-        inner.name.encode()  # Arrow decodes a name when it is asked for, not before.
+        inner.name.encode()  # Arrow decodes a name only when it is used.
         _check_names(inner.type)
 
 
 def check_whole(path: Path) -> None:
-    """Refuse a file that is not of the kind that its suffix promises; JSON, Parquet and ``.npz`` tell.
+    """Refuse a file that is not of the kind that its suffix promises, for JSON, Parquet and ``.npz``.
 
     Raises
     ------
     InputError
-        If it is cut or damaged, so that nobody looks for another format for it.
+        If it is cut or damaged, so that no other format is tried.
     """
     suffix = path.suffix.lower()
     with reading(path):
@@ -182,12 +182,12 @@ def class_lists(
 def class_id_column(values: pa.Array, where: str, n_classes: int, *, gaps: bool = False) -> pa.Array:
     """Return a column of class ids as int32; nothing is rounded, parsed or wrapped around.
 
-    Whether they are below `n_classes` is left to the table that they come into, which names the image.
+    Whether they are below `n_classes` is checked by their table, which names the image.
 
     Parameters
     ----------
     gaps : bool
-        Whether values may be null. If so, floats that are whole numbers are fine too: pandas has no other
+        Whether values may be null. If so, floats that are whole numbers are allowed, too: pandas has no other
         way to write whole numbers with gaps.
 
     Raises
@@ -237,8 +237,9 @@ def indices_of(keys: pa.Array, classes: ClassList, where: object) -> pa.Array:
 def descriptions(classes: ClassList) -> dict[str, set[int]]:
     """Return the classes by the texts that other tools write for them: names and synonyms in one line.
 
-    ``great white shark, white shark, man-eater, …`` is how timm and Hugging Face call a class of ImageNet-1k,
-    and timm's detailed labels add the definition after a colon. The two that are called *crane* share a text.
+    ``great white shark, white shark, man-eater, …`` is the name of a class of ImageNet-1k in timm and Hugging
+    Face, and timm's detailed labels add the definition after a colon. The two that are called *crane* share a
+    text.
     """
     found: dict[str, set[int]] = {}
     for i, (name, synonyms) in enumerate(zip(classes.names, classes.synonyms, strict=True)):
@@ -260,7 +261,7 @@ def classes_of_names(
 ) -> tuple[ClassList, npt.NDArray[np.int32]]:
     """Return the class list that a file names, and the class id of each name.
 
-    Without a given list it is ImageNet-1k where the names are, else that of the names.
+    Without a given list, it is ImageNet-1k if it has the names, else the list of the names.
 
     Raises
     ------
@@ -299,7 +300,7 @@ def _index(name: str, classes: ClassList, described: dict[str, set[int]], path: 
 
 
 HEAD_BYTES = 4096
-"""Bytes looked at to recognise a file."""
+"""Bytes read to recognise a file."""
 
 _DIGITS = 38
 
@@ -323,11 +324,11 @@ def parse_json(content: str | bytes, where: object) -> Any:
     Raises
     ------
     InputError
-        If it is truncated or no JSON, an object holds a key twice, a number is too long to be one, or a text
-        holds half a character.
+        If it is truncated or not JSON, an object holds a key twice, a number is too long, or a text holds
+        half a character.
     """
     try:
-        # Strictly: json.loads itself lets lone surrogates through.
+        # Strictly: json.loads itself accepts lone surrogates.
         text = content if isinstance(content, str) else content.decode(json.detect_encoding(content))
         found = json.loads(text, object_pairs_hook=_each_once(where), parse_int=_whole_number(where))
         if _SURROGATE.search(text):

@@ -1,7 +1,7 @@
-"""ReaL, as google-research/reassessed-imagenet has it.
+"""ReaL, as released in google-research/reassessed-imagenet.
 
 ``real.json`` holds the label sets; ``scores.npz`` every class that raters were asked about; ``raters.npz``,
-``golden.npz`` and ``raters_golden.npz`` who answered what to which question.
+``golden.npz`` and ``raters_golden.npz`` raters' and experts' answers.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ def _matches_real(path: Path) -> bool:
 def read_real(path: Path, *, classes: ClassList | None) -> Labels:
     """ReaL's ``real.json``: a list of 50,000 lists of classes, in the order of ImageNet's validation files.
 
-    Entry i is ``ILSVRC2012_val_{i + 1:08d}.JPEG``. Original labels are not in the file, nor is it known which
-    images were rated and which classes were asked about; ``scores.npz`` tells those.
+    Entry i is ``ILSVRC2012_val_{i + 1:08d}.JPEG``. Original labels are not in the file, nor are the rated
+    images and the classes asked about, which are in ``scores.npz``.
 
     References
     ----------
@@ -98,7 +98,7 @@ def labels_of_sets(
 def write_real(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
     """Write the label sets of ImageNet's 50,000 validation images as ``real.json``.
 
-    An image that is not usable gets an empty list, for lists are told apart by their place alone.
+    An image that is not usable gets an empty list, because lists are identified by their position alone.
 
     Raises
     ------
@@ -133,7 +133,8 @@ def _other_images(of_image: dict[str, Any], ids: list[str], path: Path) -> Input
 
 
 REAL_THRESHOLD = 0.8
-"""Scores from which on a class is in ``real.json``: the lowest kept is 0.80002, the next lower 0.79999."""
+"""The score from which on a class is in ``real.json``: the lowest one in it is 0.80002, the next lower
+0.79999."""
 
 VOTES = 5
 """Answers that each question of ``raters.npz`` has."""
@@ -150,8 +151,8 @@ def read_real_scores(path: Path, *, classes: ClassList | None) -> Labels:
     """ReaL's ``scores.npz``: a score for each class that was asked about on the 24,889 rated images.
 
     `tensor` holds the scores, `info` the image and the class of each. The 25,111 images that nobody rated are
-    not in it; their one label stands in ``real.json``, which must lie beside. Their `p` is 1, for the label
-    stands at any threshold; that nobody answered is told by `rated` and by `n_votes` 0.
+    not in it; their one label is in ``real.json``, which must be in the same folder. Their `p` is 1, so that
+    the label is valid at any threshold; `rated` is false, and `n_votes` 0.
 
     References
     ----------
@@ -196,7 +197,7 @@ def _questions(path: Path, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArra
     """Return image (from 0), class and score of each question."""
     arrays = load_array(path)
     nothing = np.empty(0, bool)
-    # A member of an archive may have any content, not only that of an array.
+    # A member of an archive may have any content.
     score, info = arrays.get("tensor", nothing), arrays.get("info", nothing)
     fits = score.ndim == 1 and score.dtype.kind == "f" and info.shape == (len(score), 2)
     if not fits or info.dtype.kind != "U":
@@ -209,7 +210,7 @@ def _questions(path: Path, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArra
     if not len(score):
         raise InputError("The file has no rows.", where=path)
     if not np.isfinite(score).all() or score.min(initial=0) < 0 or score.max(initial=0) > 1:
-        raise InputError("A score is no probability.", where=path, allowed="0 to 1")
+        raise InputError("A score is not a probability.", where=path, allowed="0 to 1")
     return image_rows(path, info[:, 0]), classes_of_digits(path, info[:, 1], n_classes), score
 
 
@@ -219,7 +220,7 @@ def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]
     Raises
     ------
     InputError
-        One is none of it.
+        One is not in it.
     """
     # The digits as code points: parsing 184,962 strings would take longer than all the rest.
     wide = names.astype(f"U{len(_PREFIX) + 8 + len(_SUFFIX)}")
@@ -246,7 +247,7 @@ def classes_of_digits(path: Path, names: npt.NDArray[np.str_], n_classes: int) -
     Raises
     ------
     InputError
-        One is no class.
+        One is not a class.
     """
     known, at = np.unique(names, return_inverse=True)
     ids = np.array([class_index(str(name), n_classes, str(path)) for name in known], np.int64)
@@ -269,11 +270,11 @@ def _released(path: Path, classes: ClassList) -> tuple[npt.NDArray[Any], npt.NDA
 
 
 def _check_released(path: Path, ours: tuple[Any, Any], theirs: tuple[Any, Any]) -> None:
-    # One number a pair; a class id has fewer than 20 bits.
+    # One number for each pair; a class id has fewer than 20 bits.
     scored, kept = (np.sort(row.astype(np.int64) << 20 | class_id) for row, class_id in (ours, theirs))
     if not np.array_equal(scored, kept):
         raise InputError(
-            "The scores and the real.json beside them are not of one release.",
+            "The scores and the real.json beside them are from different releases.",
             where=path,
             got=f"{len(np.setxor1d(scored, kept)):,} labels of rated images in one of them only",
             allowed=f"in real.json the classes with a score of {REAL_THRESHOLD} or more, and no others",
@@ -286,7 +287,7 @@ _NAMES = {"tensor", "info", "ids"}
 
 
 def _is_golden(path: Path) -> bool:
-    # The three files are alike; the name alone tells experts from raters.
+    # The three files have the same form; only the name distinguishes experts from raters.
     return path.name == _EXPERTS and members(path) == _NAMES
 
 
@@ -334,7 +335,8 @@ def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
 def read_real_golden(path: Path, *, classes: ClassList | None) -> Golden:
     """ReaL's ``golden.npz``: the answers of 5 experts to 1,135 questions.
 
-    Those of 78 raters to the same questions are in ``raters_golden.npz``, which is read if it lies beside.
+    Those of 78 raters to the same questions are in ``raters_golden.npz``, which is read if it is in the same
+    folder.
     """
     beside = path.with_name(_RATERS)
     raters = read_real_votes(beside, classes=classes) if beside.is_file() else None
@@ -389,7 +391,7 @@ def _answers(
 
 
 def _rows(archive: zipfile.ZipFile, path: Path, shape: tuple[int, int, int]) -> Generator[Floats]:
-    """Yield what each rater answered, flat, so that 4.4 MB and not 377 are in memory."""
+    """Yield the answers of each rater, flat, so that 4.4 MB and not 377 are in memory."""
     with archive.open("tensor.npy") as file:
         found, fortran, dtype = _header(file)
         if found != shape or fortran or dtype != np.float64:

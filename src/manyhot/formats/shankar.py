@@ -203,7 +203,7 @@ CATEGORIES = {
     "Spurious Correlation": "spurious correlation",
     "Non-prototypical": "non-prototypical",
 }
-"""The published categories in our words; *out of vocabulary* is spelled in two ways."""
+"""The published categories in manyhot's terms; *out of vocabulary* is spelled in two ways."""
 
 MISTAKE_SEVERITIES = ("Major", "Minor", "Borderline")
 
@@ -218,8 +218,8 @@ def _matches_imagenet_mistakes(path: Path) -> bool:
 def read_imagenet_mistakes(path: Path) -> pa.Table:
     """Vasudevan et al.'s ``vit3b_mistakes.json`` and ``greedy_soups_mistakes.json``: findings *mistake*.
 
-    `class_b` is the predicted class, which experts found to be wrong. Evidence: `model`, as the file is
-    called, `category` and `severity`. The right classes are not in the file.
+    `class_b` is the predicted class, which experts found to be wrong. Evidence: `model`, the name of the
+    file, `category` and `severity`. The right classes are not in the file.
 
     References
     ----------
@@ -250,7 +250,7 @@ def _row(name: str, mistake: Any, where: str) -> dict[str, Any]:
             "This is not a mistake.", where=where, got=cut_for_message(str(mistake)), allowed=", ".join(_KEYS)
         )
     predicted, category, severity = (mistake[key] for key in _KEYS)
-    # A list is no key of a dict, not even to find that it is absent.
+    # A list cannot be a key of a dict, not even for a look-up.
     if not isinstance(category, str) or category not in CATEGORIES:
         raise InputError(
             "There is no such category.",

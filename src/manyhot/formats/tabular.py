@@ -1,7 +1,7 @@
 """Our own tables as Parquet and CSV, one row an image or long, and plain lists of ids.
 
-CSV has no lists: in one row an image they are written with spaces between, and read with commas, semicolons
-or bars between, or with spaces where the column has none of these. Classes may be indices, keys such as
+CSV has no lists: with one row an image, they are written separated by spaces, and read separated by commas,
+semicolons or bars, or by spaces where the column has none of these. Classes may be indices, keys such as
 WordNet ids, or names of the class list.
 """
 
@@ -53,7 +53,7 @@ _NAMES = ("image_id", "key", "model", "rater_id", "expert_id", "page_id", "task"
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the columns of a table; none where the file is broken, which its reader reports."""
+    """Return the columns of a table; none where the file is broken, which the reader reports."""
     try:
         if path.suffix.lower() == ".parquet":
             return list(pq.read_schema(path).names)
@@ -71,7 +71,7 @@ def _raw_header(path: Path) -> list[str]:
 
 
 def declared(path: Path) -> str:
-    """Return which table the metadata of a Parquet file tells; nothing where it tells none."""
+    """Return the table that the metadata of a Parquet file name; empty where they name none."""
     try:
         return (
             table_metadata(pq.read_schema(path)).get("table", "") if path.suffix.lower() == ".parquet" else ""
@@ -98,7 +98,7 @@ def _guess(columns: Sequence[str]) -> tuple[str, ...]:
     if names >= {"image_id", "class_id", "n_models"}:
         return ("proposals",)
     if "image_id" not in names or names & {"rater_id", "expert_id", "n_models"}:
-        # A file that cannot be read is taken for predictions, whose reader then says what is wrong.
+        # A file that cannot be read is treated as predictions, whose reader then says what is wrong.
         return () if names else ("predictions",)
     if names & {"state", "usable", "rated", "n_votes", "method"}:
         return ("labels",)
@@ -113,7 +113,7 @@ def _guess(columns: Sequence[str]) -> tuple[str, ...]:
 def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
     """A labels table: one row an image with lists, or long with ``image_id,class_id,state``.
 
-    In long form the classes of an image with an empty set are a row without ``class_id``.
+    In long form, an image with an empty set is a row without ``class_id``.
     """
     name = path.stem
     n_classes, key = size_and_hash(classes)
@@ -121,7 +121,7 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
         return labels_from_table(read_own(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
     frame = read_frame(path)
     if _has_names(frame):
-        # Names that were found in a list tell which list it is.
+        # Names that were found in a list identify it.
         key = (classes or class_list()).hash
     table = _labels_long(frame) if "class_id" in frame.columns else _with_lists(frame, "labels")
     table = _indexed(table, classes, path)
@@ -237,7 +237,7 @@ def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
 
 
 def read_own(path: Path, table: str) -> pa.Table:
-    """Read a Parquet file of ours, whose metadata may be as damaged as the rest.
+    """Read a Parquet file of manyhot, whose metadata may be damaged, too.
 
     Raises
     ------
@@ -315,12 +315,14 @@ _PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x9c", b"\x78\xd
 
 
 def _check_packed(path: Path) -> None:
-    """Refuse packed files, which polars would unpack, whatever comes out: 40 kB of zeros make 40 MB."""
+    """Refuse compressed files, which polars would unpack without a limit: 40 kB of zeros make 40 MB."""
     with path.open("rb") as file:
         start = file.read(4)
     if start.startswith(_PACKED):
         raise InputError(
-            "The file is packed; it was not read.", where=path, do="unpack it first, as gunzip does"
+            "The file is compressed; it was not read.",
+            where=path,
+            do="decompress it first, for instance with gunzip",
         )
 
 
@@ -345,7 +347,7 @@ def _with_lists(frame: pl.DataFrame, table: str) -> pl.DataFrame:
     for name, kind in _LIST_COLUMNS.items():
         if name in frame.columns and name in known and not isinstance(frame[name].dtype, pl.List):
             text = frame[name].cast(pl.String).fill_null("")
-            # Names may hold spaces, so these separate items only where nothing else does.
+            # Names may hold spaces, which separate items only where nothing else does.
             item = r"[^,;|\[\]\"']+" if text.str.contains(r"[,;|]").any() else r"[^\s\[\]\"']+"
             text = text.str.extract_all(item).list.eval(pl.element().str.strip_chars())
             frame = frame.with_columns(text.cast(pl.List(kind)).alias(name))
@@ -422,7 +424,7 @@ def _has_names(frame: pl.DataFrame) -> bool:
 
 
 def size_and_hash(classes: ClassList | None) -> tuple[int, str]:
-    """Return what a table without metadata is over: nothing is claimed about a list that nobody named."""
+    """Return size and hash of the class list of a table without metadata; an unnamed list has no hash."""
     return (len(classes), classes.hash) if classes else (len(class_list()), "")
 
 
@@ -452,7 +454,7 @@ def class_indices(values: pl.Series, classes: ClassList | None, path: Path) -> p
 
 
 _DIGITS = re.compile(r"-?[0-9]+")
-# Python takes more for digits than it can read as a number, such as ².
+# Python accepts more digits than it can read as a number, such as ².
 
 
 def _within_int32(digits: str) -> int:

@@ -1,6 +1,6 @@
-"""What timm writes and publishes: outputs of its ``inference.py`` in any layout, and its tables of results.
+"""timm's files: outputs of its ``inference.py`` in any layout, and its tables of results.
 
-The first are the best classes of each image; the second the accuracy of more than a thousand models on eight
+The first hold the top classes of each image, the second the accuracy of more than a thousand models on eight
 data sets.
 """
 
@@ -61,9 +61,9 @@ def read_timm_inference(
 ) -> Predictions:
     """Outputs of timm's ``inference.py``: CSV, Parquet, and JSON by image, split or as lines.
 
-    Classes are those of ``--include-index``; else the labels are looked up in the class list, which fails
-    for the two classes of ImageNet-1k that are called *crane* and nothing more. ``--topk 0`` gives scores
-    over all classes. Lists and separate columns are read alike. The model is called as the file.
+    Classes are those of ``--include-index``; else the labels are looked up in the class list, which fails for
+    the two classes of ImageNet-1k whose only name is *crane*. ``--topk 0`` gives scores over all classes.
+    Lists and separate columns are read alike. The model has the name of the file.
 
     References
     ----------
@@ -74,7 +74,7 @@ def read_timm_inference(
     families = _families(frame, path)
     outputs = [name for name in families if name not in ("filename", "index", "label")]
     if len(outputs) > 1:
-        raise InputError("It is not clear which column holds the scores.", where=path, got=", ".join(outputs))
+        raise InputError("It is unclear which column holds the scores.", where=path, got=", ".join(outputs))
     values = _narrow(_float_matrix(frame, families[outputs[0]], path)) if outputs else None
     found = _classes(frame, families, known, path)
     if found is None:
@@ -86,7 +86,7 @@ def read_timm_inference(
         values,
         score_kind="none" if values is None else _KINDS.get(outputs[0], scores or "score"),
         n_classes=len(known),
-        # Labels that were looked up in a list tell which list it is.
+        # Labels that were looked up in a list identify it.
         class_hash=known.hash if classes or (found is not None and "index" not in families) else "",
         source=str(path),
     )
@@ -172,7 +172,7 @@ def _narrow(values: Floats) -> Floats32:
 
 
 def _whole(values: Floats, class_list: ClassList, path: Path) -> npt.NDArray[np.int32]:
-    # A NaN is not equal to itself. What is a number of 32 bits the predictions hold against the class list.
+    # A NaN is not equal to itself. Numbers of 32 bits are checked against the class list by the predictions.
     bad = values[(values != np.rint(values)) | (np.abs(values) >= 2**31)]
     if len(bad):
         raise InputError(
@@ -258,7 +258,7 @@ def _square(gaps: bool, values: npt.NDArray[Any], lists: pl.Series, path: Path) 
     lengths = lists.list.len().unique().to_list()
     if gaps or len(lengths) != 1 or lengths[0] == 0:
         raise InputError(
-            "The images do not have one number of classes each.",
+            "The images have different numbers of classes.",
             where=path,
             got="an empty or unreadable value" if gaps else f"{min(lengths)} to {max(lengths)} values",
             allowed="as many values for each image, as --topk says",
@@ -282,7 +282,7 @@ def _check_dense(values: Floats32 | None, n_classes: int, path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Set:
-    """A data set that timm judges on: what results call it, its images, and those without a label."""
+    """A data set on which timm evaluates: its name in results, its images, and those without a label."""
 
     dataset: str
     n: int
@@ -313,10 +313,9 @@ def _matches_timm_results(path: Path) -> bool:
 def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
     """``results-*.csv`` of timm: top-1 and top-5 accuracy of a model at an image size, in percent.
 
-    A row becomes the model ``name@img_size``. The file name tells the data set, `dataset` overrules it;
-    it must be known how many images that has. Intervals are Wilson's. The tables of ImageNet-A and
-    ImageNet-R, and the ``-clean`` ones of the validation images of the same 200 classes, judge among
-    these classes only.
+    A row becomes the model ``name@img_size``. The file name gives the data set, unless `dataset` does; its
+    number of images must be known. Intervals are Wilson's. The tables of ImageNet-A and ImageNet-R, and the
+    ``-clean`` ones of the validation images of the same 200 classes, judge among these classes only.
 
     References
     ----------
@@ -328,7 +327,7 @@ def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
     frame = frame.with_columns(row=sized if "img_size" in frame.columns else pl.col("model"))
     twice = frame["row"].filter(frame["row"].is_duplicated())
     if len(twice):
-        raise InputError("A model stands in the table twice.", where=path, got=twice[0])
+        raise InputError("A model is in the table twice.", where=path, got=twice[0])
     _check_percent(frame, path)
     numbers = [
         _result_numbers(frame, column, metric, found)
@@ -340,7 +339,7 @@ def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
 
 
 def with_pretraining(results: Results, metadata: Path) -> Results:
-    """Return the results with the pretraining of models whose names tell none, as before timm 0.9.
+    """Return the results with the pretraining of models whose names do not say it, as before timm 0.9.
 
     Parameters
     ----------
@@ -363,9 +362,9 @@ def _set_of(path: Path, dataset: str | None) -> _Set:
     if wanted in by_name:
         return by_name[wanted]
     raise InputError(
-        "The file name does not tell which data set these numbers are on."
+        "The file name does not say which data set these results are on."
         if dataset is None
-        else "It is not known how many images this data set has.",
+        else "The number of images of this data set is unknown.",
         where=path,
         got=path.name if dataset is None else dataset,
         allowed=", ".join(by_name),
@@ -400,7 +399,7 @@ def _checked(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 
 def _check_percent(frame: pl.DataFrame, path: Path) -> None:
-    """Refuse numbers that do not fit together: fractions above all, which can be read as percents."""
+    """Refuse values that are inconsistent, above all fractions, which could be read as percents."""
     for column in (c for c in _NEEDED[1:] if f"{c}_err" in frame.columns):
         whole = frame[column] + frame[f"{column}_err"].cast(pl.Float64, strict=False)
         near = _is_near(whole, 100)
@@ -420,7 +419,7 @@ def _check_percent(frame: pl.DataFrame, path: Path) -> None:
 
 def _is_near(values: pl.Series, whole: float) -> pl.Series:
     """Return whether each value is `whole`, but for rounding; a null is not."""
-    # Accuracy and error are rounded one by one: published ones miss 100 by 0.001, two decimals by 0.01.
+    # Accuracy and error are rounded separately: published ones miss 100 by 0.001, two decimals by 0.01.
     return ((values - whole).abs() <= 1.1e-4 * whole).fill_null(False)
 
 
@@ -428,17 +427,17 @@ def _not_percent(row: dict[str, object], column: str, path: Path, fractions: boo
     return InputError(
         "These look like fractions, not percents."
         if fractions
-        else "The accuracy and the error of a model are not 100 percent together.",
+        else "The accuracy and the error of a model do not add up to 100 percent.",
         where=f"{path}, model {row['row']}",
         got=f"{column} {row[column]}, {column}_err {row[f'{column}_err']}",
-        allowed=f"{column} and {column}_err that are 100 together",
+        allowed=f"{column} and {column}_err that add up to 100",
         do="multiply accuracies and errors by 100" if fractions else "make or fetch it again",
     )
 
 
 def _result_numbers(frame: pl.DataFrame, column: str, metric: str, of: _Set) -> pa.Table:
     value = np.round(frame[column].to_numpy() / 100, 6)
-    # Three decimals of a percentage tell the count of up to 100,000 images.
+    # Three decimals of a percentage determine the count of up to 100,000 images.
     lo, hi = wilson_interval(np.rint(value * of.n), of.n)
     n = len(frame)
     columns = {

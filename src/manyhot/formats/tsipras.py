@@ -1,7 +1,7 @@
-"""MadryLab's annotations of 10,000 validation images: how many objects, and which is the main one.
+"""MadryLab's annotations of 10,000 validation images: the number of objects, and the main one.
 
-Read as images, they are columns to slice by; read as labels, the main object is the label set. Of the same
-authors are superclasses: lists of classes that belong together.
+Read as images, they are columns to slice by; read as labels, the main object is the label set. The same
+authors published superclasses: lists of classes that belong together.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
     """MadryLab's ``annotations_classify_task.pkl`` and ``image_info.pkl``: images with counts to slice by.
 
     The first gives 6,761 images with `label`, `n_objects`, `main_label` (the plurality of raters) and
-    `n_raters`; where the second lies beside it, all 10,000 with `annotation` as well, and the others null.
-    The second alone gives 10,000 images with `annotation`, one of `ANNOTATIONS`.
+    `n_raters`; where the second is in the same folder, all 10,000 with `annotation`, too, and the others
+    null. The second alone gives 10,000 images with `annotation`, one of `ANNOTATIONS`.
 
     The tasks CONTAINS and the models' predictions of that repository are not read.
 
@@ -85,7 +85,7 @@ def read_tsipras_main(path: Path, *, classes: ClassList | None) -> Labels:
     """MadryLab's ``annotations_classify_task.pkl`` as labels: the set is the main object by most raters.
 
     6,761 images, each with its original label and one valid class. Raters chose among several confident
-    labels; which these were the file does not tell, so that nothing is known about other classes.
+    labels; the file does not say which, so that other classes are unknown.
 
     References
     ----------
@@ -139,7 +139,7 @@ def _joined(table: pa.Table, beside: Path) -> pa.Table:
     unknown = row_of.keys() - set(info.index)
     if "annotation" not in info.columns or unknown:
         raise InputError(
-            "The images of the two pickles are not of one release.",
+            "The images of the two pickles are from different releases.",
             where=beside,
             got=f"{len(unknown):,} images missing" if unknown else "no column annotation",
             allowed=f"the {len(row_of):,} images beside it, among others",
@@ -160,7 +160,7 @@ def _annotations(frame: Frame, path: Path) -> list[str]:
     values: list[str] = frame.columns["annotation"].tolist()
     strange = [value for value in values if not isinstance(value, str) or value not in ANNOTATIONS]
     if strange:
-        # A value that is no text can be nested too deep to be shown.
+        # A value that is not a text may be nested too deep to be shown.
         got = repr(strange[0]) if isinstance(strange[0], str) else type(strange[0]).__name__
         raise InputError("This is not an annotation.", where=path, got=got, allowed=", ".join(ANNOTATIONS))
     return values
@@ -175,16 +175,16 @@ def read_superclasses(
     ----------
     path : path-like
         JSON, an object that names the classes of each superclass by id, key or name; or
-        ``superclasses.npy`` of Tsipras et al., a pickle, which is read without running anything.
+        ``superclasses.npy`` of Tsipras et al., a pickle, which is read without running code.
     n_classes : int
         C.
     classes : ClassList, optional
-        What keys and names are looked up in.
+        The class list in which keys and names are looked up.
 
     Raises
     ------
     InputError
-        If the file is none of these, or a class is out of range or not known.
+        If the file is none of these, or a class is out of range or unknown.
 
     References
     ----------

@@ -85,7 +85,7 @@ def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":
     Parameters
     ----------
     separator : str
-        What stands between image and class; the last one in a task counts.
+        The separator between image and class; the last one in a task counts.
     """
     frame = read_frame(path).rename(_CROWD_KIT)
     question = frame["question"].cast(pl.String)
@@ -97,7 +97,7 @@ def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":
             where=path,
             got=question.filter(class_name.is_null() & question.is_not_null())[0],
             allowed=f"an image id, {separator!r} and a class, such as photo.jpg{separator}65",
-            do="name what stands between the two: --format \"crowd-kit(separator='|')\"",
+            do="give the separator of the two: --format \"crowd-kit(separator='|')\"",
         )
     frame = frame.with_columns(image_id=image, class_id=class_name).select(*sorted(_VOTES))
     n_classes, key = size_and_hash(classes)
@@ -106,7 +106,7 @@ def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":
 
 
 def _of_campaign(path: Path, table: str, classes: ClassList | None) -> tuple[Path, ClassList | None]:
-    """Return the file of a table and its class list, which a campaign's folder holds beside it."""
+    """Return the file of a table and its class list, which is in the same folder for a campaign."""
     if not path.is_dir():
         return path, classes
     beside = path / "classes.parquet"
@@ -134,7 +134,7 @@ def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.T
 
 
 def _check_ids(frame: pl.DataFrame, path: Path) -> None:
-    """Refuse ids that are neither texts nor whole numbers: 1.0 is not what another file calls 1."""
+    """Refuse ids that are neither texts nor whole numbers: 1.0 is not the 1 of another file."""
     for name in ("image_id", "rater_id", "expert_id"):
         kind = frame[name].dtype if name in frame.columns else pl.String()
         if not (kind.is_integer() or kind in (pl.String, pl.Categorical, pl.Enum, pl.Binary, pl.Null)):
@@ -155,7 +155,7 @@ def _check_answers(frame: pl.DataFrame, path: Path) -> None:
             where=path,
             got=f"{cut_for_message(repr(strange[0]))} in {len(strange):,} of {len(answer):,} rows",
             allowed=", ".join(ANSWERS),
-            do="write these words; nothing is guessed from numbers",
+            do="write these words; numbers are not interpreted",
         )
 
 

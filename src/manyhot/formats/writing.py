@@ -1,9 +1,9 @@
-"""Our tables to foreign files: one look-up for all writers, and what a format cannot hold is said.
+"""Writers of foreign files: one look-up for all, which reports what a format cannot hold.
 
 A writer is registered under the name of the format that reads its files, with three facts about it: which
 tables it `holds`, the `suffixes` of its files, and what it `keeps` of a labels table beside the label sets,
-in the words of `LABEL_FACTS`. It takes the table, the path and a class list or None, and returns what it
-wrote. Where a file may be written at all, `check_apart` and `check_place` say.
+in the terms of `LABEL_FACTS`. It takes the table, the path and a class list or None, and returns what it
+wrote. `check_apart` and `check_place` say where a file may be written.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ LABEL_FACTS: Mapping[str, Callable[[Labels], bool]] = {
     "n_votes": _holds("n_votes"),
     "method": _holds("method"),
 }
-"""What a labels table may hold beside its label sets, and whether a given one does."""
+"""What a labels table may hold in addition to its label sets, and whether a given one does."""
 
 
 def save(
@@ -96,7 +96,7 @@ def save(
     UnknownNameError
         If there is no such writer.
     InputError
-        If the format does not hold such tables, is written under another suffix, or cannot hold this table.
+        If the format does not hold such tables, has another suffix, or cannot hold this table.
     """
     path = Path(path)
     entry = registry.get("writer", to)
@@ -126,7 +126,7 @@ def _check_suffix(entry: registry.Entry, path: Path) -> None:
     if path.suffix.lower() in suffixes or (FOLDER in suffixes and not path.is_file()):
         return
     raise InputError(
-        f"The format {entry.name!r} is written under another suffix.",
+        f"The format {entry.name!r} has another suffix.",
         where=path,
         allowed=", ".join("a folder" if s == FOLDER else s for s in suffixes),
     )
@@ -158,7 +158,7 @@ def class_list_for(what: str, n: int, key: str, classes: ClassList | None, name:
     where = name or what
     if found is None:
         raise InputError(
-            "The names of the classes are not known.",
+            "The names of the classes are unknown.",
             where=where,
             got=f"class list {key or 'unknown'} of {n:,} classes",
             do="give the class list: --classes",
@@ -175,12 +175,12 @@ def class_list_for(what: str, n: int, key: str, classes: ClassList | None, name:
 
 
 def unique_names(classes: ClassList) -> tuple[str, ...]:
-    """Return what the classes are called where each needs a name of its own: names, or keys."""
+    """Return unique names of the classes: their names, or their keys."""
     return classes.names if len(set(classes.names)) == len(classes) else classes.keys
 
 
 def lost_keys(classes: ClassList) -> tuple[str, ...]:
-    """Return that keys are left out, where names alone are written and do not tell the list again."""
+    """Return that keys are left out, where only names are written and do not identify the list."""
     told = classes.keys == unique_names(classes) or classes.hash == class_list().hash
     return () if told else ("keys of classes",)
 
@@ -211,7 +211,7 @@ def _probabilities(labels: Labels, n: int, rows: npt.NDArray[np.int64]) -> Float
     found = np.full(n, np.nan, np.float32)
     if "p" in labels.table.column_names:
         column = one_chunk(labels.table["p"])
-        # An image may have no list of p at all, and others of the table theirs.
+        # An image may have no list of p, while others have one.
         told = column.is_valid().to_numpy(zero_copy_only=False)[rows]
         found[told] = pc.list_flatten(column).to_numpy(zero_copy_only=False)
     return found
@@ -238,12 +238,12 @@ PathLike = str | os.PathLike[str]
 
 
 def check_apart(sources: Iterable[object], target: PathLike, names: Collection[str] = ()) -> None:
-    """Refuse to write over what is read.
+    """Refuse to overwrite what is read.
 
     Parameters
     ----------
     sources : iterable
-        Files and folders that are read; what is no path of one is passed over.
+        Files and folders that are read; other objects are ignored.
     target : path-like
         The file or folder that is written.
     names : collection of str
@@ -275,13 +275,13 @@ def images_file(path: PathLike) -> Path:
 
 
 def in_campaign(votes: PathLike, name: str) -> Path:
-    """Return where a file made of votes is written by default: into the folder of a campaign, else here."""
+    """Return where a file made from votes is written by default: into the campaign, else here."""
     folder = Path(votes)
     return folder / name if (folder / DESCRIPTION).is_file() else Path(name)
 
 
 def check_place(target: PathLike, table: str) -> None:
-    """Refuse to write a table over another one: votes are facts, and no other file holds them.
+    """Refuse to overwrite another table: votes are facts, and no other file holds them.
 
     Parameters
     ----------
@@ -293,7 +293,7 @@ def check_place(target: PathLike, table: str) -> None:
     Raises
     ------
     InputError
-        The file tells that it is another table, or has its name in a campaign's folder.
+        The file is another table, or has its name in a campaign's folder.
     """
     from manyhot.formats.tabular import declared  # brings polars, which predicting does not need
 
@@ -317,8 +317,8 @@ def check_place(target: PathLike, table: str) -> None:
 def _resolved(path: PathLike) -> Path:
     try:
         return Path(path).resolve()
-    except (RuntimeError, OSError) as error:  # links that lead to themselves
-        raise InputError("The place cannot be found.", where=path, got=error) from error
+    except (RuntimeError, OSError) as error:  # links to themselves
+        raise InputError("The path cannot be resolved.", where=path, got=error) from error
 
 
 Progress = Callable[[str, int, int], None]

@@ -183,7 +183,7 @@ def metadata_number(about: Mapping[str, str], key: str, where: object) -> int:
     told = about.get(key, "0")
     if not (told.isascii() and told.isdigit() and len(told) < 10):
         raise InputError(
-            f"The metadata of the file tells a {key!r} that is not a number.",
+            f"The metadata of the file has a {key!r} that is not a number.",
             where=where,
             got=repr(told),
             do="make or fetch it again",

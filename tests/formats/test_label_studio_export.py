@@ -293,7 +293,8 @@ BROKEN = {
     ),
     "an id that is none": (
         put("id", [1]),
-        "The id of the annotation is not a number.\n  where:   {path}, task 1, annotation [1]\n  got:     [1]",
+        "The id of the annotation is not a number.\n"
+        "  where:   {path}, task 1, annotation [1]\n  got:     [1]",
     ),
     "cancelled perhaps": (
         put("was_cancelled", "no"),

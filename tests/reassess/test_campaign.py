@@ -472,7 +472,7 @@ def test_models_are_chosen_by_patterns(photos):
     make()
     assert propose("camp", models=["timm/*"]).models == ("timm/one",)
     assert error_of(propose, "camp", models=["onnx/*"]) == (
-        "No model is called so.\n  got:     onnx/*\n  allowed: timm/one, two"
+        "No model has such a name.\n  got:     onnx/*\n  allowed: timm/one, two"
     )
 
 

@@ -1,6 +1,6 @@
 """Objects cut out of photographs and laid onto a background: images whose label sets are exact.
 
-Which classes stand together in pictures that are composed.
+Which classes occur together in composed images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FOREIGN = 0.01
 
 
 HIDDEN = 0.05
-"""The most of an outline that another class may stand in front of: its shape would be seen as a hole."""
+"""The largest share of an outline that another class may hide: its shape would be seen as a hole."""
 
 
 FULL = 0.96
@@ -410,7 +410,7 @@ def deal_evenly(
 def deal_as_they_occur(
     n: int, sizes: tuple[int, int], sets: Sequence[Sequence[int]], rng: np.random.Generator
 ) -> list[list[int]]:
-    """Return classes that stand together in some set, for each of n pictures.
+    """Return classes that occur together in some set, for each of n pictures.
 
     Parameters
     ----------

@@ -57,10 +57,10 @@ class Material:
     workers : int
         Threads; 0 for one a core.
     progress : callable, optional
-    wanted : sequence of int
+    class_ids : sequence of int
         Classes to take objects of.
     pairs : list of (int, int)
-        Classes that stand together.
+        Classes that occur together.
     patches : dict of int to list of Patch
         By class, in the order in which they are taken.
     backgrounds : list of (str, ndarray)
@@ -74,7 +74,7 @@ class Material:
     objects: Objects
     workers: int = 0
     progress: Progress | None = None
-    wanted: Sequence[int] = ()
+    class_ids: Sequence[int] = ()
     pairs: list[tuple[int, int]] = field(default_factory=list)
     patches: dict[int, list[Patch]] = field(default_factory=dict)
     backgrounds: list[tuple[str, Pixels]] = field(default_factory=list)
@@ -83,16 +83,16 @@ class Material:
 
     def __post_init__(self) -> None:
         s, keys = self.settings, {key: i for i, key in enumerate(self.objects.keys)}
-        self.pairs = [(_class(a, keys), _class(b, keys)) for a, b in s.pairs]
-        only = [_class(key, keys) for key in s.only]
-        self.wanted = sorted({*only, *(c for p in self.pairs for c in p if only)}) or range(len(keys))
+        self.pairs = [(_class(a, keys), _class(b, keys)) for a, b in s.class_pairs]
+        only = [_class(key, keys) for key in s.only_classes]
+        self.class_ids = sorted({*only, *(c for p in self.pairs for c in p if only)}) or range(len(keys))
         self._ids: list[str] = self.objects.table["image_id"].to_pylist()
-        if len(self.wanted) < s.objects[1] and not s.as_they_occur:
-            most = len(self.wanted)
+        if len(self.class_ids) < s.n_objects[1] and not s.as_they_occur:
+            most = len(self.class_ids)
             raise InputError(
-                "There are fewer classes than objects in a picture; each is of another class.",
-                got=f"{most:,} classes, {s.objects[1]} objects",
-                do=f"give --objects-per-image {min(s.objects[0], most)}-{most}",
+                "There are fewer classes than objects in an image, each of another class.",
+                got=f"{most:,} classes, {s.n_objects[1]} objects",
+                do=f"give --objects-per-image {min(s.n_objects[0], most)}-{most}",
             )
         self._check_background()
 
@@ -118,7 +118,7 @@ class Material:
         self._find_backgrounds()
 
     def sets(self, classes: Sequence[int]) -> list[list[int]]:
-        """Return which of some classes stand in each photograph, of those with classes enough for a picture.
+        """Return which of some classes occur in each photograph, of those with enough classes for an image.
 
         Raises
         ------
@@ -127,14 +127,14 @@ class Material:
         """
         usable, fewest = (
             ~self.objects.ignore & np.isin(self.objects.class_id, classes),
-            self.settings.objects[0],
+            self.settings.n_objects[0],
         )
         rows = (self.objects.images[i] for i in sorted(self.objects.images))
         sets = [np.unique(self.objects.class_id[r[usable[r]]]).tolist() for r in rows]
         large = [found for found in sets if len(found) >= fewest]
         if not large:
             raise InputError(
-                "In no photograph do so many classes stand together.",
+                "No photograph has so many classes.",
                 got=f"from {fewest} objects on",
                 allowed=f"up to {max(map(len, sets))}",
             )
@@ -183,7 +183,7 @@ class Material:
     def _candidates(self) -> dict[int, list[int]]:
         """Return the objects of each class in random order."""
         rng = np.random.default_rng([self.settings.seed, 1])
-        of = np.isin(self.objects.class_id, list(self.wanted))
+        of = np.isin(self.objects.class_id, list(self.class_ids))
         self.skipped |= dict.fromkeys(np.flatnonzero(of & self.objects.ignore).tolist(), IGNORED)
         there = of & ~self.objects.ignore
         if not there.any():
@@ -192,25 +192,25 @@ class Material:
                 where=self.objects.name or None,
                 got=f"{len(self.objects):,} objects, all of them ignored or of other classes",
             )
-        rows = {c: np.flatnonzero(there & (self.objects.class_id == c)) for c in self.wanted}
+        rows = {c: np.flatnonzero(there & (self.objects.class_id == c)) for c in self.class_ids}
         return {c: rng.permutation(found).tolist() for c, found in rows.items()}
 
     def _enough(self) -> dict[int, int]:
         """Return how many patches of each class suffice: those that are needed, or that memory takes."""
         s = self.settings
-        room = max(10, int(_MEMORY / (4 * (s.scale[1] * s.size) ** 2 * len(self.wanted))))
+        room = max(10, int(_MEMORY / (4 * (s.scales[1] * s.size) ** 2 * len(self.class_ids))))
         return {c: min(int(np.ceil(1.2 * n)), room) for c, n in self._needed().items()}
 
     def _needed(self) -> dict[int, float]:
         """Return about how often each class will be taken."""
         s = self.settings
         if s.as_they_occur:
-            sets = self.sets(self.wanted)
+            sets = self.sets(self.class_ids)
             counts = Counter(c for found in sets for c in found)
-            return {c: s.n * counts[c] / len(sets) for c in self.wanted}
-        needed = dict.fromkeys(self.wanted, s.n * s.objects[1] / len(self.wanted))
+            return {c: s.n_images * counts[c] / len(sets) for c in self.class_ids}
+        needed = dict.fromkeys(self.class_ids, s.n_images * s.n_objects[1] / len(self.class_ids))
         for c in (c for pair in self.pairs for c in pair):
-            needed[c] += s.n / len(self.pairs)
+            needed[c] += s.n_images / len(self.pairs)
         return needed
 
     def _looked_at(
@@ -244,8 +244,8 @@ class Material:
         s, region = self.settings, next((r for r in regions.objects if r.row == row), None)
         if region is None:
             return OUTSIDE
-        patch = cut(pixels, regions, region, by=s.cut, least=s.least, image_id=image_id)
-        longest = round(s.scale[1] * s.size)
+        patch = cut(pixels, regions, region, by=s.cut, least=s.min_size, image_id=image_id)
+        longest = round(s.scales[1] * s.size)
         large = isinstance(patch, Patch) and max(patch.mask.shape) > longest
         return patch.scaled(longest) if isinstance(patch, Patch) and large else patch
 
@@ -272,7 +272,7 @@ class Material:
         if self.settings.background == "blur":
             return blurred(pixels, self.settings.size)
         rng = np.random.default_rng([self.settings.seed, 3, *image_id.encode()])
-        return free_crop(pixels, regions, self.settings.size, 2 * self.settings.least, rng)
+        return free_crop(pixels, regions, self.settings.size, 2 * self.settings.min_size, rng)
 
     def _find_backgrounds(self) -> None:
         """Put backgrounds in order, and read those of a folder."""
@@ -307,13 +307,13 @@ def _class(key: str, keys: Mapping[str, int]) -> int:
 
 
 def _items(
-    images: PathLike, wanted: Mapping[str, Any] | None, met: set[str]
+    images: PathLike, class_ids: Mapping[str, Any] | None, met: set[str]
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield the images that are wanted, and put down all that are met."""
+    """Yield the images that are class_ids, and put down all that are met."""
     for part in open_source(images).parts:
         for item, read in part.items():
             met.add(item.image_id)
-            if wanted is None or item.image_id in wanted:
+            if class_ids is None or item.image_id in class_ids:
                 yield item.image_id, read
 
 

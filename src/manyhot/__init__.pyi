@@ -4,8 +4,15 @@ from manyhot._version import __version__ as __version__
 from manyhot.classes import ClassList as ClassList
 from manyhot.classes import class_list as class_list
 from manyhot.data.catalog import fetch as fetch
+from manyhot.data.convert import Converted as Converted
 from manyhot.data.convert import convert as convert
+from manyhot.data.fetch import PublishedData as PublishedData
+from manyhot.data.fetch import fetch_published as fetch_published
 from manyhot.data.inputs import Reading as Reading
+from manyhot.data.registered import Registered as Registered
+from manyhot.data.registered import list_losses as list_losses
+from manyhot.data.registered import list_metrics as list_metrics
+from manyhot.data.registered import list_proposers as list_proposers
 from manyhot.diagnose.attribution import attribute as attribute
 from manyhot.diagnose.calibration import Calibration as Calibration
 from manyhot.diagnose.calibration import diagnose_calibration as diagnose_calibration
@@ -40,6 +47,8 @@ from manyhot.evaluate.confidence import conformal as conformal
 from manyhot.evaluate.describe import Description as Description
 from manyhot.evaluate.describe import describe as describe
 from manyhot.evaluate.evaluate import evaluate_files as evaluate_files
+from manyhot.evaluate.gallery import WrittenGallery as WrittenGallery
+from manyhot.evaluate.gallery import build_gallery as build_gallery
 from manyhot.evaluate.label_kinds import LabelKinds as LabelKinds
 from manyhot.evaluate.label_kinds import find_label_kinds as find_label_kinds
 from manyhot.evaluate.leaderboard import compare_files as compare_files

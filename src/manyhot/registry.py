@@ -61,7 +61,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.predict.adapters.timm",
         "manyhot.predict.adapters.torchvision",
         "manyhot.predict.adapters.open_clip",
-        "manyhot.predict.adapters.files",
+        "manyhot.predict.adapters.network_files",
         "manyhot.predict.adapters.function",
         "manyhot.predict.adapters.trained",
     ),

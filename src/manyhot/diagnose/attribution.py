@@ -16,7 +16,7 @@ import numpy as np
 
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.predict.adapters.hub import error_line
+from manyhot.predict.adapters.weights_hub import error_line
 from manyhot.predict.engines.torch import device
 from manyhot.predict.find import find_model
 from manyhot.predict.layers import find_grids

@@ -36,7 +36,7 @@ from manyhot.predict.find import find_model
 from manyhot.predict.network import Network, placed
 from manyhot.predict.scoring import read_image
 from manyhot.predict.sources import open_source
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
 from manyhot.run import QUIET, Run
 
 

@@ -27,7 +27,7 @@ from manyhot.predict.parts import NoneLeftError
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources.altered import alter_images
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
 from manyhot.run import Run
 from manyhot.tables import Objects, Predictions, predictions_file_name
 from manyhot.tables.sets import States, boxes_that_fit

@@ -18,7 +18,6 @@ from manyhot.tables.columns import (
     ITS,
     OUTLINES,
     REAL,
-    REALS,
     TEXT,
     TEXTS,
     TIME,
@@ -45,7 +44,6 @@ SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
 CONTROLS = 2
 """Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
-VERDICTS = ("better", "worse", "same", "undecided", "not run")
 ANALYSES = (
     "as published",
     "not empty",
@@ -74,12 +72,6 @@ _ENDS = (
 )
 """What a comparison is between: one number a model at x, and one at y."""
 
-_OF_STUDY = (
-    TEXT("dataset", "the data set"),
-    TEXT("network", "the network; all where it was measured across them"),
-    TEXT("arm", "what it learnt from; all where it was measured across arms"),
-)
-"""Which runs of a study a number is of."""
 
 _declared: dict[str, tuple[Column, ...]] = {
     "classes": (
@@ -413,63 +405,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         REAL("p", "probability that the class is in the image, given the answers so far"),
         TEXT("state", "by that probability and the threshold", values=STATES),
         INT("n_votes", "answers so far"),
-    ),
-    "measured": (
-        TEXT("metric", "what was measured"),
-        TEXT("slice", "which images"),
-        REAL("value", "the value; NaN where it is undefined"),
-        COUNT("n", "images counted"),
-        REALS.nullable(
-            "replicates",
-            "the value on resamples of images, the same for all runs of a data set; null without any",
-        ),
-    ),
-    "runs": (
-        *_OF_STUDY,
-        INT("seed", "the seed"),
-        TEXT("measure", "what measured it"),
-        TEXT("metric", "what was measured"),
-        TEXT("slice", "which images"),
-        REAL("value", "the value; NaN where it is undefined"),
-        REAL.nullable("error", "its standard error over images, null without resamples"),
-        COUNT("n", "images counted"),
-    ),
-    "means": (
-        *_OF_STUDY,
-        TEXT("metric", "what was measured"),
-        TEXT("slice", "which images"),
-        TEXT("better", "which values are better", values=("higher", "lower")),
-        REAL("value", "mean over seeds"),
-        REAL.nullable("lo", "lower end of its 95 % interval over seeds and images"),
-        REAL.nullable("hi", "upper end of its 95 % interval"),
-        COUNT("n_seeds", "seeds with a value"),
-        COUNT("n", "images counted, the least over seeds"),
-    ),
-    "effects": (
-        TEXT("claim", "the claim"),
-        TEXT.nullable("dataset", "the data set; null for the mean over all pairs"),
-        TEXT.nullable("network", "the network; null for the mean over all pairs"),
-        TEXT("metric", "what was measured"),
-        TEXT("slice", "which images"),
-        TEXT("arm", "the arm"),
-        TEXT("against", "the other arm, metric or number"),
-        REAL.nullable("value", "mean over the seeds of both, and over pairs"),
-        REAL.nullable("value_against", "the same of the other"),
-        REAL.nullable("effect", "difference of the two, above 0 where the arm is better; null if not run"),
-        REAL.nullable("lo", "lower end of its 95 % interval over seeds and images"),
-        REAL.nullable("hi", "upper end of its 95 % interval"),
-        REAL.nullable("p", "two-sided, that there is no effect"),
-        REAL.nullable("p_adjusted", "Holm over the claims of the study; null of single pairs"),
-        REAL.nullable("d", "effect in standard deviations over seeds, with Hedges' correction"),
-        REAL.nullable("wins", "share of seeds at which the arm is better, a tie as one half"),
-        REAL.nullable("error_seeds", "standard error over seeds"),
-        REAL.nullable("error_images", "standard error over images, 0 without resamples"),
-        REAL.nullable("df", "degrees of freedom of the interval"),
-        COUNT("n_seeds", "differences at equal seeds"),
-        COUNT("n_pairs", "pairs of data set and network that are averaged"),
-        REAL("margin", "the smallest difference that matters, fixed beforehand"),
-        TEXT("verdict", "by the rule", values=VERDICTS),
-        TEXT.nullable("sentence", "the verdict in words; null of single pairs"),
     ),
     "findings": (
         TEXT("kind", "what was found"),

@@ -166,7 +166,7 @@ def test_classes_as_they_occur(photographs):
     compose(objects_per_image=(2, 2), as_they_occur=True)
     assert {frozenset(s) for s in sets().values()} == {frozenset({2, 3})}
     assert refused(objects_per_image=(3, 3), as_they_occur=True) == (
-        "No photograph has so many classes.\n  got:     from 3 objects on\n  allowed: up to 2"
+        "No photograph has this many classes.\n  got:     from 3 objects on\n  allowed: up to 2"
     )
 
 
@@ -299,7 +299,7 @@ def test_what_has_no_room_is_an_error_that_ends():
         ),
         (
             {"only": ("aunt",)},
-            "No class of the objects is called so.\n  got:     aunt\n  allowed: ant, bee, cow, dog, eel",
+            "The objects have no class of this name.\n  got:     aunt\n  allowed: ant, bee, cow, dog, eel",
         ),
         (
             {"background": "plaid"},

@@ -1,4 +1,4 @@
-"""Objects cut out of photographs, and backgrounds made of them: what pictures are composed of."""
+"""Objects cut out of photographs, and backgrounds made of them: the material of composed images."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ ABSENT = "the images do not hold it"
 
 @dataclass
 class Material:
-    """What pictures are composed of.
+    """The material that images are composed of.
 
     Attributes
     ----------
     settings : PatchSettings
     objects : Objects
     workers : int
-        Threads; 0 for one a core.
+        Number of threads; 0 for one per core.
     progress : callable, optional
     class_ids : sequence of int
         Classes to take objects of.
@@ -64,9 +64,9 @@ class Material:
     patches : dict of int to list of Patch
         By class, in the order in which they are taken.
     backgrounds : list of (str, ndarray)
-        The photograph, and what was made of it.
+        The photograph, and the background made of it.
     skipped : dict of int to str
-        By row of the objects, why one cannot be taken.
+        Why an object cannot be used, by its row.
     notes : list of str
     """
 
@@ -134,16 +134,16 @@ class Material:
         large = [found for found in sets if len(found) >= fewest]
         if not large:
             raise InputError(
-                "No photograph has so many classes.",
+                "No photograph has this many classes.",
                 got=f"from {fewest} objects on",
                 allowed=f"up to {max(map(len, sets))}",
             )
         return large
 
     def side_by_side(self, jobs: Iterator[tuple[Any, ...]], what: str, of: int) -> Iterator[Any]:
-        """Yield the results of (function, arguments…) in their order; few wait at once."""
+        """Yield the results of (function, arguments…) in their order; few are computed ahead."""
         waiting: deque[Future[Any]] = deque()
-        # Here and not in each thread: what warns is a setting of the whole process.
+        # Not in each thread: the filter of warnings is a setting of the whole process.
         with warnings.catch_warnings(), ThreadPoolExecutor(self.workers or os.cpu_count()) as pool:
             warnings.simplefilter("ignore")
             try:
@@ -165,7 +165,7 @@ class Material:
         for row in chosen:
             rows.setdefault(self._ids[row], []).append(row)
         met: set[str] = set()
-        found = self._looked_at(images, rows, behind, met)
+        found = self._cut_out(images, rows, behind, met)
         if not met & self.objects.images.keys():
             raise InputError(
                 "None of the images has an object.",
@@ -196,7 +196,7 @@ class Material:
         return {c: rng.permutation(found).tolist() for c, found in rows.items()}
 
     def _enough(self) -> dict[int, int]:
-        """Return how many patches of each class suffice: those that are needed, or that memory takes."""
+        """Return how many patches of each class suffice: those needed, or as many as fit into memory."""
         s = self.settings
         room = max(10, int(_MEMORY / (4 * (s.scales[1] * s.size) ** 2 * len(self.class_ids))))
         return {c: min(int(np.ceil(1.2 * n)), room) for c, n in self._needed().items()}
@@ -213,13 +213,13 @@ class Material:
             needed[c] += s.n_images / len(self.pairs)
         return needed
 
-    def _looked_at(
+    def _cut_out(
         self, images: PathLike, rows: Mapping[str, list[int]], behind: set[str], met: set[str]
     ) -> dict[int, Patch | str]:
-        """Return what is cut out of photographs, or why not, by row."""
+        """Return the patches cut out of photographs, or why there are none, by row."""
         found: dict[int, Patch | str] = {}
         jobs = (
-            (self._look, image_id, read, rows[image_id], image_id in behind)
+            (self._cut_image, image_id, read, rows[image_id], image_id in behind)
             for image_id, read in _items(images, rows, met)
         )
         for image_id, patches, background in self.side_by_side(jobs, "cutting out", len(rows)):
@@ -228,7 +228,7 @@ class Material:
                 self.backgrounds.append((image_id, background))
         return found
 
-    def _look(
+    def _cut_image(
         self, image_id: str, read: Callable[[], Any], rows: Sequence[int], behind: bool
     ) -> tuple[str, dict[int, Patch | str], Pixels | None]:
         pixels = _decoded(read)
@@ -264,7 +264,7 @@ class Material:
         if self.settings.background not in ("blur", "crop"):
             return set()
         ids, rng = sorted(self.objects.images), np.random.default_rng([self.settings.seed, 2])
-        # In half of all photographs there is no place without objects.
+        # Half of all photographs have no place without objects.
         most = _PHOTOGRAPHS * (3 if self.settings.background == "crop" else 1)
         return {ids[i] for i in rng.permutation(len(ids))[:most]}
 
@@ -302,18 +302,18 @@ class Material:
 def _class(key: str, keys: Mapping[str, int]) -> int:
     if key not in keys:
         allowed = ", ".join(list(keys)[:30])
-        raise InputError("No class of the objects is called so.", got=key, allowed=allowed)
+        raise InputError("The objects have no class of this name.", got=key, allowed=allowed)
     return keys[key]
 
 
 def _items(
-    images: PathLike, class_ids: Mapping[str, Any] | None, met: set[str]
+    images: PathLike, image_ids: Mapping[str, Any] | None, met: set[str]
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield the images that are class_ids, and put down all that are met."""
+    """Yield the images with these ids, or all, and add the id of each image to `met`."""
     for part in open_source(images).parts:
         for item, read in part.items():
             met.add(item.image_id)
-            if class_ids is None or item.image_id in class_ids:
+            if image_ids is None or item.image_id in image_ids:
                 yield item.image_id, read
 
 

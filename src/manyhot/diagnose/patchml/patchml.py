@@ -22,7 +22,7 @@ from manyhot.diagnose.patchml.compose import (
     lay_out,
     noise,
     paint,
-    plain,
+    plain_background,
 )
 from manyhot.diagnose.patchml.folder import (
     COMPLETE,
@@ -41,7 +41,7 @@ from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_objects
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.parameters import Address, Count, Settings, Shown
+from manyhot.parameters import NO_SETTINGS, Address, Count, Settings, Shown
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 
@@ -89,9 +89,6 @@ class PatchML(Result):
             "skipped": self.skipped,
             "notes": self.notes,
         }
-
-
-NO_SETTINGS: Mapping[str, Any] = {}
 
 
 @command(
@@ -258,8 +255,8 @@ def _ground(material: Material, rng: np.random.Generator) -> tuple[str, Pixels]:
     if s.background == "noise":
         return "", noise(s.size, rng)
     if s.background == "colour":
-        return "", plain(s.size, rng.integers(0, 256, 3).tolist())
-    return "", plain(s.size, GREY if s.background == "grey" else colour_of(s.background))
+        return "", plain_background(s.size, rng.integers(0, 256, 3).tolist())
+    return "", plain_background(s.size, GREY if s.background == "grey" else colour_of(s.background))
 
 
 def _save(picture: Pixels, path: Path) -> None:

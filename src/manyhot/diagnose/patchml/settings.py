@@ -27,7 +27,7 @@ MOST_OVERLAP = 0.5
 """An object of which more is hidden would be in doubt."""
 
 
-Range = Annotated[str | tuple[float, float], Shown("RANGE")]
+RangeLike = Annotated[str | tuple[float, float], Shown("RANGE")]
 """The least and the most, such as ``0.3-0.6``; or one number."""
 
 
@@ -70,15 +70,15 @@ class PatchSettings(Flattened):
     """
 
     n_images: Annotated[Count, Was("--n")] = 1000
-    objects_per_image: Range = "1-4"
+    objects_per_image: RangeLike = "1-4"
     background: Annotated[str, Shown("NAME")] = "grey"
     cut: Literal["box", "mask"] = "box"
     size: Annotated[int, Between(32, 4096)] = 224
     pairs: Annotated[Sequence[str | tuple[str, str]], OptionName("--pair"), Shown("PAIR")] = ()
     to: Annotated[Literal["png", "jpg"], Was("--format")] = "png"
     seed: Seed = 0
-    overlap: Annotated[Range, PythonOnly()] = "0-0.1"
-    scale: Annotated[Range, PythonOnly()] = "0.3-0.6"
+    overlap: Annotated[RangeLike, PythonOnly()] = "0-0.1"
+    scale: Annotated[RangeLike, PythonOnly()] = "0.3-0.6"
     soft: Annotated[float, Between(0, 50), PythonOnly()] = 0.0
     min_size: Annotated[int, Between(4, 4096), PythonOnly()] = 32
     only: Annotated[str | Sequence[str], PythonOnly()] = ()

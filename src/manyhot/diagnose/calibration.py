@@ -39,7 +39,7 @@ from manyhot.evaluate.results import Evaluation
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import Labels, Predictions, schema
+from manyhot.tables import Labels, Predictions, Row, schema
 from manyhot.tables.columns import COUNT, ITS, REAL, TEXT, bounds
 from manyhot.tables.definitions import declare_table
 from manyhot.tables.sets import label_sets
@@ -56,8 +56,6 @@ MOST_RESAMPLES = 200
 
 _LOWEST, _HIGHEST = RANGE[0] * 1.001, RANGE[1] * 0.999
 """Temperatures beyond are as good as an end of the range."""
-
-Row = Mapping[str, Any]
 
 declare_table(
     "calibration",

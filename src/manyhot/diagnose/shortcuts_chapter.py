@@ -16,7 +16,6 @@ from manyhot.report.chapter import (
     Album,
     Chapter,
     Picture,
-    Row,
     Strip,
     Tables,
     in_points,
@@ -31,6 +30,7 @@ from manyhot.report.chapter import (
 from manyhot.report.figure import Figure
 from manyhot.report.listings import Head, Listing
 from manyhot.report.words import counted
+from manyhot.tables import Row
 
 
 @register("chapter", "shortcuts", tables=("shortcuts", "shortcut_examples"))

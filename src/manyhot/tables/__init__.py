@@ -35,6 +35,7 @@ from manyhot.tables.results import (
 from manyhot.tables.schemas import (
     SCHEMA_VERSION,
     Row,
+    RowDict,
     check,
     metadata,
     metadata_number,
@@ -77,6 +78,7 @@ __all__ = [
     "Refined",
     "Results",
     "Row",
+    "RowDict",
     "Votes",
     "align",
     "align_columns",

@@ -40,19 +40,19 @@ class ComposedPicture:
     ----------
     image_id, uri : str
     size : int
-        Pixels of a side.
+        Width and height, in pixels.
     classes : list of int
-        Of its patches, the lowest first.
+        Classes of its patches, the lowest first.
     label : int
-        The class of which most is seen.
+        The class with the most visible pixels.
     boxes : list of tuple
         Left, top, right and bottom of each patch, in pixels.
     masks : list of bytes
-        PNGs of the pixels of each that are seen.
+        PNGs of the visible pixels of each.
     sources : list of str
-        The photograph that each is from, and that of the background where it has one.
+        The photograph of each patch, and that of the background if there is one.
     overlap, scale : float
-        The share of the most covered patch that lies under others; the mean scale.
+        Share of the most covered patch that is under others; the mean scale.
     """
 
     image_id: str

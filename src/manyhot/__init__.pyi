@@ -28,7 +28,8 @@ from manyhot.diagnose.labels import LabelIssues as LabelIssues
 from manyhot.diagnose.labels import find_label_issues as find_label_issues
 from manyhot.diagnose.page import DrawnReport as DrawnReport
 from manyhot.diagnose.page import report_folder as report_folder
-from manyhot.diagnose.patchml import patchml_files as patchml_files
+from manyhot.diagnose.patchml.patchml import PatchML as PatchML
+from manyhot.diagnose.patchml.patchml import patchml as patchml
 from manyhot.diagnose.patchml.settings import PatchSettings as PatchSettings
 from manyhot.diagnose.robustness import Robustness as Robustness
 from manyhot.diagnose.robustness import diagnose_robustness as diagnose_robustness

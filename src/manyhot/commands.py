@@ -176,8 +176,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "patchml": Command(
         "Diagnose",
-        "Compose pictures of objects cut out of photographs: without context, with exact label sets.",
-        "manyhot.cli.patching:patchml",
+        "Compose images of objects cut out of photographs: without context, with exact label sets.",
+        "manyhot.diagnose.patchml.patchml:patchml",
     ),
     "train": Command(
         "Train",

@@ -33,7 +33,7 @@ from manyhot.reassess.answers import (
     open_votes,
 )
 from manyhot.reassess.label_table import labels_of_votes
-from manyhot.reassess.raters import decimal, flag_lines, raters_table, span
+from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, raters_table
 from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Golden, Labels, Refined, Votes, schema
@@ -128,8 +128,8 @@ class Aggregated(Result):
         for name in ("precision", "recall") if row is not None else ():
             assert row is not None
             golden = f"on {row['n_questions']:,} golden questions of {row['n_images']:,} images"
-            ends = span(row[f"{name}_lo"], row[f"{name}_hi"])
-            facts.append((name, decimal(row[name]), golden if ends == "–" else f"{ends}, {golden}"))
+            ends = interval_text(row[f"{name}_lo"], row[f"{name}_hi"])
+            facts.append((name, decimal_text(row[name]), golden if ends == "–" else f"{ends}, {golden}"))
         yield from fact_lines(facts)
         yield from flag_lines(self.raters.to_pylist())
 

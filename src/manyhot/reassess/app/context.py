@@ -73,7 +73,7 @@ class Context:
     classes : ClassList
     pictures : PictureCache
     title : str
-        Of the campaign.
+        The name of the campaign.
     callbacks : AppCallbacks
     reach : Reach
     limits : Limits

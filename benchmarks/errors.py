@@ -41,9 +41,10 @@ def tables():
 
 def numbers(labels, judged, name):
     """Return value, interval and n by model and metric."""
-    from manyhot.evaluate.judge import evaluate
+    from manyhot import Reading, evaluate
 
-    found = evaluate(labels, judged, metrics=METRICS, resamples=1, trust_order=True, dataset=name)
+    reading = Reading(trust_order=True, dataset=name)
+    found = evaluate(labels, judged, metrics=METRICS, resamples=1, reading=reading)
     rows = [r for r in found.results.to_pylist() if r["slice"] == "all"]
     return {(r["model"], r["metric"]): r for r in rows}
 

@@ -22,22 +22,6 @@ RowsOption = Annotated[
     ),
 ]
 
-MetricOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--metric", help="A metric or call string, such as 'jaccard(threshold=0.5)'; repeat for more."
-    ),
-]
-
-SliceOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--slice",
-        help="Also: class=KEY, class for all; of the images table COLUMN, COLUMN=VALUE, "
-        "'COLUMN>=NUMBER', COLUMN=* for images with a value.",
-    ),
-]
-
 ClassesOption = Annotated[
     Path | None,
     typer.Option(

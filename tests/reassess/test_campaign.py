@@ -463,7 +463,7 @@ def test_golden_answers_of_the_campaign_are_known(photos):
     assert propose("camp", known_labels="other.parquet").expected == found.expected
     assert propose("camp", known_labels=read_golden("other.parquet")).expected == found.expected
     assert error_of(propose, "camp", known_labels=3) == (
-        "These are no label sets.\n  where:   known_labels\n  got:     int\n"
+        "These are no label sets.\n  where:   `known_labels`\n  got:     int\n"
         "  allowed: a file, or what manyhot.read_labels or manyhot.read_golden gives"
     )
 

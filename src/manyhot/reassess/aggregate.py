@@ -297,7 +297,7 @@ def aggregate(
     [0.67]
     """
     entry = registry.get("aggregator", method)
-    check_one_of(refined, get_args(Decisions), "Decisions cannot be used like this.", where="refined")
+    check_one_of(refined, get_args(Decisions), "Decisions cannot be used like this.", where="`refined`")
     given = {"threshold": threshold, "min_precision": min_precision, "min_recall": min_recall}
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
@@ -311,7 +311,7 @@ def aggregate(
     if source.golden is None and named and named != ["threshold"]:
         raise InputError(
             f"`{named[0]}` needs golden answers: questions that experts answered.",
-            do="give golden answers (golden), or a threshold",
+            do="give golden answers, `golden`, or a threshold",
         )
     counting = source.original_classes or None if original_classes is None else original_classes
     answers = answers_of(
@@ -386,7 +386,7 @@ def _unclear(unclear_from: float | None, threshold: float) -> float:
     if unclear > threshold:
         raise InputError(
             "Classes are unclear below the threshold.",
-            where="unclear_from",
+            where="`unclear_from`",
             got=repr(unclear),
             allowed=f"0 to {threshold:g}, the threshold",
         )

@@ -372,7 +372,7 @@ def test_the_way_of_a_campaign(photos):
     assert told() == (
         {"images": 4, "predictions": 2, "proposals": 4, "votes": 2, "golden": 2, "labels": 1},
         "judge models on the label sets",
-        "manyhot evaluate --labels camp/labels.parquet --predictions camp/predictions "
+        "manyhot evaluate camp/labels.parquet --predictions camp/predictions "
         "--images camp/images.parquet --out camp/results",
     )
     report = Path("camp/results/report/index.html")

@@ -61,7 +61,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         "Re-assess",
         "Write the votes and remarks of the annotation app as tables of the campaign.",
-        "manyhot.reassess.export:export_votes",
+        "manyhot.reassess.export_votes:export_votes",
     ),
     "aggregate": Command(
         "Re-assess", "Combine raters' answers into label sets.", "manyhot.reassess.aggregate:aggregate"

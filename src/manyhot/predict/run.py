@@ -1,4 +1,4 @@
-"""One model over one source, resumed where an earlier run left off."""
+"""A run of one model over one source, which resumes where an earlier run ended."""
 
 from __future__ import annotations
 
@@ -161,12 +161,12 @@ def _difference(trials: Sequence[Trial]) -> str:
 
 
 def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, Any] | None:
-    """Return which scores of a network are the classes of a data set, by key; None where all are, in order.
+    """Return the indices of the classes of a data set among those of a network, by key; None if equal.
 
     Raises
     ------
     MatchError
-        The network does not know all of the classes.
+        The network lacks some of the classes.
     """
     if classes is None or classes.hash == network.classes.hash:
         return None
@@ -202,13 +202,13 @@ def sample(source: ImageSource, network: Network, n: int = SAMPLE) -> Bytes:
                 return np.stack(found)
         if found:
             break
-    if not found:  # nothing to compare on; the run will say why
+    if not found:  # nothing to compare on; the run reports why
         found = [np.zeros((3, *network.preprocessing.size), np.uint8)]
     return np.stack(found)
 
 
 def choose_for(source: ImageSource, network: Network, settings: PredictSettings) -> EngineChoice:
-    """Return the engine for a source, measured on its first images where there is a choice.
+    """Return the engine for a source, timed on its first images if there is a choice.
 
     Raises
     ------
@@ -229,27 +229,27 @@ def choose_for(source: ImageSource, network: Network, settings: PredictSettings)
 
 @dataclass
 class ModelRun:
-    """A model over a source: what is left to do, and what came of it so far.
+    """A run of a model over a source: what is left to do, and the results so far.
 
     Attributes
     ----------
     source : ImageSource
-        All of it, whatever the shard.
+        The whole source, for any shard.
     network : Network
     classes : ClassList
-        Those that the predictions count in.
+        The class list of the predictions.
     keep : Keep
     parts : PartFiles
     identity : Identity
     missing : tuple of SourcePart
-        Of this shard, to be predicted.
+        The parts of this shard that are to be predicted.
     choice : EngineChoice, optional
-        The engine; None where nothing is missing.
+        The engine; None if nothing is missing.
     complete : bool
-        Whether the predictions were there already.
+        Whether the predictions existed already.
     seconds : Seconds
     n : int
-        Images that were written.
+        Number of images written.
     begun, scoring, scored : float
         When the job began, its first image and its last part so far, by ``time.perf_counter``.
     """
@@ -271,20 +271,20 @@ class ModelRun:
 
     @functools.cached_property
     def labels(self) -> LabelLookup:
-        """Turns the source's labels into classes."""
+        """Converts the source's labels to classes."""
         return LabelLookup(self.classes, self.source.strict, self.source.uri)
 
     @functools.cached_property
     def to_do(self) -> int | None:
-        """How many images are missing; None where only reading tells."""
+        """The number of missing images; None if unknown before reading."""
         return ImageSource(self.source.uri, self.missing).n
 
     def start(self) -> None:
-        """Note that the first image is about to be scored."""
+        """Start the clock before the first image is scored."""
         self.scoring = self.scored = time.perf_counter()
 
     def progress(self, images: int) -> dict[str, Any]:
-        """Return the event that this run has scored so many images."""
+        """Return the progress event for a number of scored images."""
         rate = images / max(time.perf_counter() - self.scoring, 1e-3)
         left = None if self.to_do is None or not images else max(self.to_do - images, 0) / rate
         return {
@@ -301,7 +301,7 @@ class ModelRun:
         Raises
         ------
         InputError
-            A label is no class.
+            A label is not a class.
         OutputError
             The disk is full, or the folder cannot be written to.
         """
@@ -313,7 +313,7 @@ class ModelRun:
         self.seconds.write += self.scored - begun
 
     def finish(self, call: str = "") -> PredictedModel:
-        """Merge the parts, if all are there.
+        """Merge the parts, if all exist.
 
         Raises
         ------
@@ -343,14 +343,14 @@ class ModelRun:
         )
 
     def _together(self, call: str) -> tuple[Merged | None, int]:
-        """Return what all parts were put together to, and how many are missing."""
+        """Return the merged parts, or how many are missing."""
         if self.parts.is_complete(self.identity):  # by another process of this run
             remove(self.parts)  # it may have removed them before the last one of this process was written
             return merged(self.parts, self.identity), 0
         identity = self.identity
         if identity.engine == "auto" and (
             first := self.parts.first()
-        ):  # made while this shard had nothing to do
+        ):  # written while this shard had nothing to do
             identity = replace(identity, engine=str(first[1].get("engine", "")))
         absent = self.parts.missing(self.source, identity)
         if absent:
@@ -367,7 +367,7 @@ def prepare_run(
     notify: Notify | None = None,
     choice: EngineChoice | None = None,
 ) -> ModelRun:
-    """Find out what an earlier run left to do, and choose an engine for it, unless there is one.
+    """Determine what an earlier run left to do, and choose an engine for it, unless one is given.
 
     Raises
     ------
@@ -377,7 +377,7 @@ def prepare_run(
         See `choose_engine`.
     """
     tell = notify or (lambda *_: None)
-    if choice is None:  # else it was said already
+    if choice is None:  # otherwise it was reported already
         for note in network.notes:
             tell("note", {"model": network.name, "text": note})
     classes = settings.classes or network.classes
@@ -411,12 +411,12 @@ def prepare_run(
 
 
 def _check_labels(job: ModelRun) -> None:
-    """Turn the labels of tables into classes: a wrong one ends the run now, and not with the part it is in.
+    """Convert the labels of tables to classes, so that a wrong label ends the run before it starts.
 
     Raises
     ------
     InputError
-        A label is no class.
+        A label is not a class.
     """
     for part in job.source.parts:
         if isinstance(part, Labelled):
@@ -424,12 +424,12 @@ def _check_labels(job: ModelRun) -> None:
 
 
 def _check_apart(source: ImageSource, out: Path) -> None:
-    """Refuse to write among the tables that images are read from: the next run would read its own output.
+    """Refuse to write among the tables that images are read from: the next run would read the output.
 
     Raises
     ------
     InputError
-        The output is a folder of the source, or lies in it.
+        The output is a folder of the source, or is inside it.
     """
     files = {part.place.file for p in source.parts if isinstance(part := getattr(p, "part", p), ParquetRows)}
     uri = Path(source.uri)
@@ -439,7 +439,7 @@ def _check_apart(source: ImageSource, out: Path) -> None:
     own = {Path(file).resolve().parent for file in files}
     if place in own or (uri.is_dir() and place.is_relative_to(uri.resolve())):
         raise InputError(
-            "The output would lie among the tables that the images are in.",
+            "The output would be written among the tables that hold the images.",
             where=out,
             got=f"a source of the Parquet files in {source.uri}",
             do="choose an --out outside of it",
@@ -457,8 +457,8 @@ def run(
 ) -> PredictedModel:
     """Predict the images of a source with a model, into a folder.
 
-    What an earlier run of the same command left is kept, whenever it ended. With the `choice` of a run of the
-    same network no engine is built anew.
+    The parts of an earlier run of the same command are kept. With the `choice` of a run of the same network,
+    no engine is built again.
 
     Raises
     ------

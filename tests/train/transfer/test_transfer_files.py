@@ -292,7 +292,7 @@ CASES = [
         "knn",
         {"model": ["head:some.safetensors"]},
         InputError,
-        "A head is no backbone.\n"
+        "A head is not a backbone.\n"
         "  got:     head:some.safetensors\n"
         "  do:      give the model whose features the head was fitted on",
     ),

@@ -209,7 +209,7 @@ def test_crops_are_trained_on(photos, network, tmp_path):
     [
         (
             {"maps": ""},
-            "Label maps are taught from a file, and nothing else is.\n"
+            "The settings teach and maps do not fit together.\n"
             "  got:     teach 'maps', maps ''\n"
             "  do:      set both teach to 'maps' and maps to the file that manyhot label-maps wrote",
         ),
@@ -235,7 +235,7 @@ def test_maps_of_other_classes(maps_file):
     with pytest.raises(MatchError) as raised:
         localised(maps_file[0], ["a"], from_keys(("dog", "cat")))
     assert message(raised) == (
-        "The label maps are of other classes than the labels.\n"
+        "The label maps and the labels have different classes.\n"
         f"  where:   {maps_file[0]}\n"
         "  got:     4 classes, the first cat\n"
         "  allowed: 2 classes, the first dog"
@@ -250,7 +250,7 @@ def test_images_without_a_map(maps_file):
         "None of the images has a label map.\n"
         f"  where:   {maps_file[0]}\n"
         "  got:     a there, x.png here\n"
-        "  do:      make some of these images: manyhot label-maps"
+        "  do:      create maps of these images: manyhot label-maps"
     )
 
 
@@ -261,7 +261,7 @@ def test_no_file_of_maps(tmp_path, content):
     with pytest.raises(InputError) as raised:
         read_maps(path)
     assert message(raised) == (
-        f"The file holds no label maps.\n  where:   {path}\n  do:      make some with: manyhot label-maps"
+        f"The file holds no label maps.\n  where:   {path}\n  do:      create some with: manyhot label-maps"
     )
     with pytest.raises(InputError, match=r"^The file does not exist\."):
         read_maps(tmp_path / "absent.arrow")
@@ -271,8 +271,8 @@ def test_no_file_of_maps(tmp_path, content):
     ("blocks", "text"),
     [
         ([], "There is no image to make a label map of."),
-        ([random_block("ab"), random_block("b")], "An image comes twice."),
-        ([random_block("a"), random_block("b", h=6)], "Label maps are not of one shape."),
+        ([random_block("ab"), random_block("b")], "An image occurs twice."),
+        ([random_block("a"), random_block("b", h=6)], "Label maps have different shapes."),
     ],
 )
 def test_maps_that_are_not_written(tmp_path, blocks, text):

@@ -171,14 +171,14 @@ def test_no_image_can_be_read(train, folder):
     assert text == (
         "None of the images can be decoded.\n"
         "  got:     000.png: not an image of a known format\n"
-        "  do:      look at the source: are these images?"
+        "  do:      check that the source holds images"
     )
     text = message(InputError, train, source="bad", out="again")
     first, got, do = text.splitlines()
     assert first == "None of the images of a lane of a batch can be decoded."
     assert got.startswith("  got:     0")
     assert got.endswith(".png: not an image of a known format")
-    assert do == "  do:      look at the source: are these images?"
+    assert do == "  do:      check that the source holds images"
 
 
 def test_a_loss_that_is_no_number(train, tmp_path, monkeypatch):
@@ -189,10 +189,10 @@ def test_a_loss_that_is_no_number(train, tmp_path, monkeypatch):
     text = message(InputError, train, precision="bf16-mixed", lr=0.001, schedule="constant")
     bad = tmp_path / "out" / "bad-batch.npz"
     assert text == (
-        "The loss is no finite number.\n"
+        "The loss is not finite.\n"
         "  where:   step 1, learning rate 0.001\n"
         "  got:     nan\n"
-        f"  do:      look at the batch in {bad}; then begin anew in another folder with a lower lr, more "
+        f"  do:      look at the batch in {bad}; then start again in another folder with a lower lr, more "
         "warmup, clip=1, or precision 32-true"
     )
     with np.load(bad) as batch:
@@ -242,7 +242,7 @@ def test_damaged_checkpoints(train, tmp_path, monkeypatch):
         "No checkpoint of the run can be read.\n"
         f"  where:   {last.parent}\n"
         "  got:     damaged files\n"
-        "  do:      delete the folder, and the run begins anew; or choose another --out"
+        "  do:      delete the folder to start again; or choose another --out"
     )
     before.write_bytes(kept)
     _, told = train(epochs=3)
@@ -293,9 +293,9 @@ def test_networks_that_are_none(train, tmp_path):
         "  do:      did you mean test_resnet or test_nfnet or test_vit_relpos?"
     )
     assert message(InputError, train, model="squeezenet") == (
-        "This is no network of timm.\n"
+        "This is not a network of timm.\n"
         "  got:     squeezenet\n"
-        "  allowed: timm/NAME, or efficientnet-lite0 and its kin\n"
+        "  allowed: timm/NAME, or efficientnet-lite0 to efficientnet-lite2\n"
         "  do:      manyhot models 'timm/*' lists them"
     )
     assert message(InputError, train, trained_from="layer5") == (
@@ -323,7 +323,7 @@ def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
         settings={**trainings.TINY, "epochs": 1, "lr": 1e-12, "weights": str(path)},
         run=Run(on_event=lambda kind, about: told.append(about["text"]) if kind == "note" else None),
     ).network
-    assert told == ["model.safetensors knows other classes: the head begins anew"]
+    assert told == ["model.safetensors has other classes: the head is initialised again"]
     old, new = load_file(path), load_file(other)
     assert new["fc.weight"].shape[0] == 2
     trunk = [name for name in old if name.endswith("weight") and not name.startswith("fc.")]
@@ -340,7 +340,7 @@ def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
 
 def test_the_best_epoch_needs_images_to_judge_by(train):
     assert message(InputError, train, best="real1") == (
-        "There is nothing to choose the best epoch by.\n"
+        "There are no labels to choose the best epoch by.\n"
         "  got:     best 'real1'\n"
         "  do:      give --val-labels, or set best to '': the last epoch's weights are written"
     )

@@ -34,14 +34,14 @@ def states_and_labels(
     Raises
     ------
     MatchError
-        Labels and objects count in different class lists.
+        Labels and objects have different class lists.
     """
     if labels is None:
         states = states_of_objects(objects, classes)
         return states, np.full(len(states.image_id), NO_LABEL)
     if labels.n_classes != len(classes) or labels.class_hash not in ("", classes.hash):
         raise MatchError(
-            "Labels and objects count in different class lists.",
+            "Labels and objects have different class lists.",
             where=labels.name or None,
             got=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",
             allowed=f"{len(classes):,} classes, class list {classes.hash}, as the objects",

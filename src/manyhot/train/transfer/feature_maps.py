@@ -94,10 +94,10 @@ def timm_inside(network: Network) -> Any:
     found = next((m for m in modules if hasattr(m, "forward_intermediates")), None)
     if found is None:
         raise InputError(
-            "This backbone gives no feature maps.",
+            "This backbone has no feature maps.",
             got=network.name,
             allowed="a network of timm, or one that manyhot trained",
-            do="its features serve the methods knn, probe, few-shot and multilabel",
+            do="use the method knn, probe, few-shot or multilabel",
         )
     return found
 
@@ -244,7 +244,7 @@ class MapFeed(Protocol):
 
 
 class CachedMaps:
-    """Maps that were computed before."""
+    """Precomputed maps."""
 
     trained = None
 
@@ -324,7 +324,7 @@ def fit_head(
             value = loss(feed(batch, mirrored), batch, mirrored)
             if not torch.isfinite(value):
                 raise InputError(
-                    "The loss of the head is no number.",
+                    "The loss of the head is not finite.",
                     got=f"{value.item()} in epoch {epoch + 1}",
                     do="choose a smaller lr",
                 )

@@ -73,8 +73,8 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.train.losses.partial",
     ),
     "chapter": (
-        "manyhot.diagnose.shortcuts",
-        "manyhot.diagnose.explain",
+        "manyhot.diagnose.shortcuts_chapter",
+        "manyhot.diagnose.explanations_chapter",
         "manyhot.diagnose.companions",
         "manyhot.diagnose.robustness_chapter",
     ),

@@ -48,7 +48,7 @@ BLOCK = """
 CAMPAIGN = "campaign"
 
 COMMANDS = {
-    "evaluate": ("--labels l.csv --predictions p.parquet q.parquet --out o", None),
+    "evaluate": ("l.csv --predictions p.parquet q.parquet --out o", None),
     "compare": ("o", None),
     "card": ("l.csv", None),
     "describe": ("l.csv", None),
@@ -88,7 +88,7 @@ COMMANDS = {
     "diagnose calibration": ("l.csv --predictions p.parquet", None),
     "diagnose shortcuts": ("photos --objects b.csv --model timm/resnet18", "models"),
     "diagnose robustness": ("l.csv m.csv --predictions p.parquet", None),
-    "diagnose corruptions": ("photos --model timm/resnet18 --kind fog", "diagnose"),
+    "diagnose corruptions": ("photos --model timm/resnet18 --corruption fog", "diagnose"),
     "diagnose companions": ("l.csv --predictions p.parquet", None),
 }
 """How each command is run, and the extra that it names; None where the minimal install will do."""
@@ -210,7 +210,7 @@ def test_a_command_names_the_extra_that_it_needs(outcomes, name):
 CALLS = {
     "manyhot.predict_in_memory('photos', 'python:mine:net')": "models",
     "manyhot.predict('photos', 'python:study:net')": "models",
-    "manyhot.explain('efficientnet-lite0', 'photos', [0])": "models",
+    "manyhot.attribute('efficientnet-lite0', 'photos', [0])": "models",
     "manyhot.predict('photos', 'python:mine:net', out='o')": "models",
     "manyhot.transfer('photos', 'timm/resnet18', out='o', method='knn', labels='l.csv')": "models",
     "manyhot.fit_softmax([[0.0], [1.0]], [0, 1], manyhot.class_list(), 'timm/resnet18')": "train",

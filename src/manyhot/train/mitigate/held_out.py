@@ -28,6 +28,7 @@ from manyhot.core.shortcuts import (
     split_by_pair,
     weighted_average_precision,
 )
+from manyhot.tables import Row
 
 _THRESHOLD = 0.5
 """Probability from which sigmoids predict a class; a softmax predicts the top class."""
@@ -190,7 +191,7 @@ class MitigationRows:
 
     about: dict[str, Any]
     n: int
-    rows: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
 
     def add(
         self,

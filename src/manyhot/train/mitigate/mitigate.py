@@ -16,7 +16,8 @@ from manyhot.classes import ClassList, from_keys
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.diagnose.page import DiagnosisResult
-from manyhot.diagnose.shortcuts import LEAST, named_pairs
+from manyhot.diagnose.shortcut_pairs import MIN_IMAGES, named_pairs
+from manyhot.diagnose.shortcuts_result import FILLS
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels, read_objects
@@ -43,7 +44,6 @@ from manyhot.train.splits import HeldOut, HeldOutShare, held_out_of
 
 HeadLoss = Literal["softmax", "sigmoid"]
 LOSSES: tuple[HeadLoss, ...] = ("softmax", "sigmoid")
-FILLS = ("grey", "inpaint")
 
 METRIC_LABELS = {
     "lost": "Lost without the companion",
@@ -162,7 +162,7 @@ def mitigate(
     losses: Annotated[Sequence[HeadLoss], OptionName("--loss")] = LOSSES,
     fill: Literal["grey", "inpaint"] = "grey",
     uncapped: bool = False,
-    min_images: Annotated[int, AtLeast(1), Was("--least")] = LEAST,
+    min_images: Annotated[int, AtLeast(1), Was("--least")] = MIN_IMAGES,
     seed: Seed = 0,
     resamples: Resamples = RESAMPLES,
     engine: str = "auto",

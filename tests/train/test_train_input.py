@@ -247,7 +247,7 @@ def test_damaged_checkpoints(train, tmp_path, monkeypatch):
     before.write_bytes(kept)
     _, told = train(epochs=3)
     assert told[0].startswith(f"{last} cannot be read (")
-    assert told[0].endswith("): going on from the one before")
+    assert told[0].endswith("): resuming from the one before")
 
 
 def test_another_run_in_the_folder(train, tmp_path):

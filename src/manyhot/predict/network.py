@@ -52,7 +52,7 @@ class Preprocessing:
     interpolation : str
         One of `INTERPOLATIONS`, with antialiasing.
     mean, std : tuple of float
-        Of each channel, for pixels between 0 and 1.
+        Values for each channel, for pixels between 0 and 1.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -97,7 +97,7 @@ class Preprocessing:
         Parameters
         ----------
         height, width : int
-            Of the image, in pixels.
+            Size of the image, in pixels.
 
         Returns
         -------
@@ -318,7 +318,7 @@ def placed(maps: npt.ArrayLike, preprocessing: Preprocessing, height: int, width
         interpolation between centres. A map finer than the image is averaged over each pixel.
     preprocessing : Preprocessing
     height, width : int
-        Of the image, in pixels.
+        Size of the image, in pixels.
 
     Returns
     -------

@@ -77,7 +77,7 @@ class StudyDataSet:
     Attributes
     ----------
     name, about : str
-        The name is a folder's name; the words are a sentence for the page.
+        The name of the folder; a sentence for the page.
     make : callable
         ``make(folder, smoke)`` writes into an empty folder ``images.parquet`` (or one a split:
         ``images-train.parquet``, …), ``labels-train.parquet``, ``labels-val.parquet``,
@@ -85,7 +85,7 @@ class StudyDataSet:
     settings : Mapping
         Settings of the recipe that this data set asks for.
     version : int
-        Raise it when `make` changes: the data set is made anew, and what came of it.
+        Raise it when `make` changes: the data set and its results are then made again.
     """
 
     name: str
@@ -197,7 +197,7 @@ class RunMeasure:
         ``take(run)`` returns the numbers, each of a metric in `metrics`.
     metrics : tuple of StudyMetric
     version : int
-        Raise it when `take` changes: each run is measured anew.
+        Raise it when `take` changes: each run is then measured again.
     """
 
     name: str

@@ -90,7 +90,7 @@ class Checkpoints:
                     return torch.load(path, map_location="cpu", weights_only=True), why
                 except _DAMAGED as error:
                     told = str(error).partition("\n")[0] or type(error).__name__
-                    why = why or f"{path} cannot be read ({told}): going on from the one before"
+                    why = why or f"{path} cannot be read ({told}): resuming from the one before"
         if why:
             raise InputError(
                 "No checkpoint of the run can be read.",

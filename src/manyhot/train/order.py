@@ -113,7 +113,7 @@ class Everything:
     ----------
     openers : sequence of ImageReader
     rows : sequence of int
-        Of each image in the labels.
+        Row of each image in the labels.
     key : str
         A hash that identifies these images.
     """

@@ -261,7 +261,7 @@ class Validation:
     ----------
     openers : sequence of ImageReader
     labels : LabelSets
-        Of the same images.
+        Labels of the same images.
     key : str
         A hash that identifies these images.
     """

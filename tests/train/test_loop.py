@@ -165,7 +165,7 @@ def test_a_loss_of_whole_batches_is_told_to_see_parts(train):
             accumulate=parts,
             **settings,
         )
-    assert told == ["epr is defined on whole batches; here it is computed on each of their parts has"]
+    assert told == ["epr is defined on whole batches; here it is computed on each of their parts"]
 
 
 def test_a_batch_in_parts_gives_what_it_gives_whole(train):

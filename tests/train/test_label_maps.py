@@ -8,7 +8,9 @@ timm = pytest.importorskip("timm")
 
 from PIL import Image  # noqa: E402
 from torchvision.ops import roi_align  # noqa: E402
+from typer.testing import CliRunner  # noqa: E402
 
+from manyhot import cli  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
 from manyhot.errors import InputError, MatchError  # noqa: E402
 from manyhot.predict.network import Network, Preprocessing  # noqa: E402
@@ -153,6 +155,19 @@ def test_a_trained_network_makes_maps_and_tells_what_it_could_not_read(photos, n
     assert [p.name for p in written] == ["m.arrow", "m-skipped.csv"]
     assert "broken.png" in written[1].read_text()
     assert len(read_maps(written[0])) == 5
+    command = [
+        "label-maps",
+        str(photos),
+        "--model",
+        f"trained:{path}",
+        "--out",
+        str(tmp_path / "again.arrow"),
+    ]
+    done = CliRunner().invoke(cli.app, [*command, "--k", "3", "--size", "64"])
+    files = [f"wrote {tmp_path / name}" for name in ("again.arrow", "again-skipped.csv")]
+    assert done.stdout.splitlines() == ["5 label maps", *files]
+    assert done.stderr == "Note: --k is called --top now.\n"
+    assert read_maps(tmp_path / "again.arrow").about["k"] == 3
 
 
 @pytest.mark.parametrize("by_columns", [True, False])

@@ -1,6 +1,7 @@
 """What is wrong with the input of a training, in whole messages."""
 
 import errno
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -8,8 +9,10 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 import trainings
+from manyhot import cli
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, ManyhotError, MatchError, OutputError, UnknownNameError
 from manyhot.run import Run
@@ -366,3 +369,26 @@ def test_labels_to_judge_by_of_other_classes(folder, tmp_path):
         f"  allowed: {trainings.CLASSES.hash}\n"
         "  do:      give both the same class list"
     )
+
+
+def test_the_command_streams_events(folder, tmp_path):
+    """Settings by NAME=VALUE; the last event names the files, and text ends with them."""
+    words = [
+        "train",
+        str(folder / "images"),
+        "--labels",
+        str(folder / "labels.parquet"),
+        "--out",
+        str(tmp_path),
+    ]
+    words += ["--classes", str(folder / "classes.txt"), "--save-every", "5"]
+    words += [w for name, v in {**trainings.TINY, "epochs": 1}.items() for w in ("--set", f"{name}={v}")]
+    lines = CliRunner().invoke(cli.app, [*words, "--json"]).stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    files = [str(tmp_path / "model.safetensors"), str(tmp_path / "log.csv")]
+    assert events[-1] == {"event": "result", "model": trainings.TINY["model"], "written": files}
+    assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1]
+    again = CliRunner().invoke(cli.app, words)
+    assert (again.exit_code, again.stdout.splitlines()) == (0, [f"wrote {file}" for file in files])
+    done = CliRunner().invoke(cli.app, [*words, "--set", "epochs"])
+    assert (done.exit_code, "--set is NAME=VALUE; got epochs" in done.stderr) == (2, True)

@@ -43,8 +43,6 @@ SAMPLE = 32
 TOP_CLASSES = 20
 """The number of top classes that are kept by default."""
 
-Notify = OnEvent
-
 
 @dataclass(frozen=True)
 class PredictSettings:
@@ -364,7 +362,7 @@ def prepare_run(
     network: Network,
     out: Path,
     settings: PredictSettings,
-    notify: Notify | None = None,
+    notify: OnEvent | None = None,
     choice: EngineChoice | None = None,
 ) -> ModelRun:
     """Determine what an earlier run left to do, and choose an engine for it, unless one is given.
@@ -452,7 +450,7 @@ def run(
     out: Path,
     settings: PredictSettings,
     call: str = "",
-    notify: Notify | None = None,
+    notify: OnEvent | None = None,
     choice: EngineChoice | None = None,
 ) -> PredictedModel:
     """Predict the images of a source with a model, into a folder.
@@ -475,7 +473,7 @@ def run(
     return job.finish(call)
 
 
-def _predict(job: ModelRun, choice: EngineChoice, tell: Notify) -> None:
+def _predict(job: ModelRun, choice: EngineChoice, tell: OnEvent) -> None:
     n = 0
 
     def progress(done: int) -> None:

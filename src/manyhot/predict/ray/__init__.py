@@ -24,8 +24,9 @@ from manyhot.predict.engines.engine import cores
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.ray.workers import RemoteModel, WorkerPool, worker_share
-from manyhot.predict.run import ModelRun, Notify, PredictedModel, PredictSettings, prepare_run
+from manyhot.predict.run import ModelRun, PredictedModel, PredictSettings, prepare_run
 from manyhot.predict.sources import ImageSource
+from manyhot.run import OnEvent
 
 ANSWER_S = 10.0
 """Seconds that a cluster may take to answer: Ray would try for more than five minutes."""
@@ -46,7 +47,7 @@ def run_on_ray(
     out: Path,
     settings: PredictSettings,
     call: str = "",
-    notify: Notify | None = None,
+    notify: OnEvent | None = None,
 ) -> list[PredictedModel]:
     """Predict the images of a source with each model, all parts of all models at once, on a cluster.
 
@@ -124,7 +125,7 @@ def _prepared(ray: Any, spec: str, run: ModelRun, settings: PredictSettings) -> 
 
 
 def _results(
-    pool: WorkerPool, runs: Sequence[ModelRun], models: Sequence[RemoteModel], call: str, tell: Notify
+    pool: WorkerPool, runs: Sequence[ModelRun], models: Sequence[RemoteModel], call: str, tell: OnEvent
 ) -> list[PredictedModel]:
     """Give the parts of all models to Ray workers, and write the results."""
     left = [len(run.missing) for run in runs]

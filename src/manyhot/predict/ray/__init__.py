@@ -23,8 +23,9 @@ from manyhot.extras import required
 from manyhot.predict.engines.engine import cores
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
+from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.ray.workers import RemoteModel, WorkerPool, worker_share
-from manyhot.predict.run import ModelRun, PredictedModel, PredictSettings, prepare_run
+from manyhot.predict.run import ModelRun, PredictSettings, prepare_run
 from manyhot.predict.sources import ImageSource
 from manyhot.run import OnEvent
 

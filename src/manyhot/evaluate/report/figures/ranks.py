@@ -68,10 +68,10 @@ Column = tuple[str, str]
 
 def draw_ranks(frames: Frames) -> list[Figure]:
     """Return the figures of the section."""
-    return [figure for figure in (agreement(frames), bump(frames)) if figure is not None]
+    return [figure for figure in (order_agreement(frames), bump(frames)) if figure is not None]
 
 
-def agreement(frames: Frames) -> Figure | None:
+def order_agreement(frames: Frames) -> Figure | None:
     """Return Kendall's tau between columns: a square where most pairs are known, a list where few are."""
     rows = frames["ranks"].filter(
         (pl.col("slice_x") == "all") & (pl.col("slice_y") == "all") & pl.col("tau").is_finite()

@@ -31,7 +31,7 @@ import polars as pl
 import shortcuts
 from PIL import Image
 
-from manyhot import Explanations, explain_files
+from manyhot import Explanations, explain
 from manyhot.predict.in_memory import predict_in_memory
 
 VOC, COCO = heads.DATA / "voc", heads.DATA / "coco"
@@ -70,9 +70,9 @@ def main() -> None:
             for head in ("sigmoid", "softmax"):
                 show(on_voc(given.out, images, head, f"voc-{head}", check=60, pictures=0))
         elif case == "riders":
-            show(on_voc(given.out, images, "sigmoid", "riders", only=("horse", "person"), check=60))
+            show(on_voc(given.out, images, "sigmoid", "riders", class_=("horse", "person"), check=60))
         elif case == "methods":
-            show(on_voc(given.out, images, "sigmoid", "methods", methods=METHODS, limit=40, pictures=12))
+            show(on_voc(given.out, images, "sigmoid", "methods", method=METHODS, limit=40, pictures=12))
         elif case == "coco":
             show(on_coco(given.out))
         elif case == "picture":
@@ -95,7 +95,7 @@ def on_voc(out: Path, images: Path, head: str, to: str, **more: object) -> Expla
     model = f"head:{out}/voc-{head}.safetensors"
     objects = VOC / "annotations.parquet"
     begun = time.perf_counter()
-    found, _ = explain_files(images, model, out / to, objects=objects, masks=images, **more)
+    found = explain(images, model=model, out=out / to, objects=objects, masks=images, **more)
     print(f"{to}: {len(found.maps):,} maps in {time.perf_counter() - begun:.0f} s")
     return found
 
@@ -109,22 +109,21 @@ def on_coco(out: Path) -> Explanations:
     images.filter(pl.col("image_id").is_in(known["image_id"].implode())).write_parquet(
         out / "coco" / "images.parquet"
     )
-    found, _ = explain_files(
+    return explain(
         out / "coco" / "images.parquet",
-        f"head:{out}/voc-sigmoid.safetensors",
-        out / "coco-maps",
+        model=f"head:{out}/voc-sigmoid.safetensors",
+        out=out / "coco-maps",
         objects=out / "coco-objects.parquet",
         pictures=0,
     )
-    return found
 
 
 def on_demo(out: Path) -> Path:
     demo = common.REPO / "demo"
-    explain_files(
+    explain(
         demo / "photos",
-        "efficientnet-lite0",
-        out,
+        model="efficientnet-lite0",
+        out=out,
         labels=demo / "labels.parquet",
         objects=common.REPO / "examples" / "demo" / "objects.csv",
         classes="imagenet1k",
@@ -191,10 +190,10 @@ def measure(out: Path, images: Path) -> None:
             if what == "predict":
                 predict_in_memory(source, model, engine="torch")
             elif what == "explain":
-                explain_files(source, model, out / "timed", pictures=0)
+                explain(source, model=model, out=out / "timed", pictures=0)
             else:
                 objects = VOC / "annotations.parquet"
-                explain_files(source, model, out / "timed", pictures=0, objects=objects, masks=images)
+                explain(source, model=model, out=out / "timed", pictures=0, objects=objects, masks=images)
             own.append(time.process_time() - begun)
     for what, own in spent.items():
         print(f"{what}: {np.median(own):.1f} s of CPU for 200 images")

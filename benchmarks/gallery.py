@@ -121,7 +121,7 @@ FILTER = """async (value) => {
 
 def main() -> None:
     """Build a gallery, open it, and print what that took."""
-    from manyhot.evaluate.gallery import gallery_files
+    from manyhot.evaluate.gallery import build_gallery
 
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--images", type=int, default=5000)
@@ -138,7 +138,7 @@ def main() -> None:
             places = photographs(folder / "photos", asked.images)
         predictions = write_inputs(folder, places, asked.models)
         begun = time.perf_counter()
-        gallery_files(predictions, folder / "gallery")
+        build_gallery(predictions, out=folder / "gallery")
         print(f"built       {time.perf_counter() - begun:8.1f} s")
         files = [p for p in (folder / "gallery").rglob("*") if p.is_file()]
         print(f"size        {sum(p.stat().st_size for p in files) / 1e6:8.1f} MB")

@@ -36,7 +36,7 @@ import manyhot  # noqa: E402
 from manyhot import tables  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
 from manyhot.core.resampling import wilson_interval  # noqa: E402
-from manyhot.diagnose.shortcuts import diagnose_shortcuts_files  # noqa: E402
+from manyhot.diagnose.shortcuts import diagnose_shortcuts  # noqa: E402
 from manyhot.predict.find import find_model  # noqa: E402
 from manyhot.predict.run import PredictSettings, run  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
@@ -235,14 +235,14 @@ def find(out: Path, main: str) -> None:
     print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for name, path in heads(out).items():
         folder = out / "found" / path.parent.parent.name / path.stem
-        found, _ = diagnose_shortcuts_files(
+        found = diagnose_shortcuts(
             out / "held-out.parquet",
-            out / "objects.parquet",
-            folder,
+            objects=out / "objects.parquet",
+            out=folder,
             model=f"head:{path}",
             labels=out / "labels.parquet",
             classes=out / "classes.txt",
-            fills=("inpaint",),
+            fill=("inpaint",),
         )
         rows = found.shortcuts.to_pylist()
         rank = next(i for i, r in enumerate(rows, 1) if r["main_name"] == main)
@@ -266,7 +266,7 @@ def accuracy(out: Path, folder: Path) -> float:
 def explain(out: Path, main: str) -> None:
     """Print how often maps of the class point at the square, on held-out images of the class that have it."""
     from manyhot.core.localisation import by_chance, centre, localise
-    from manyhot.diagnose.attribution import explain as maps_of
+    from manyhot.diagnose.attribution import attribute as maps_of
 
     images, regions = squares(out, main)
     print(

@@ -34,6 +34,7 @@ import pyarrow.parquet as pq
 
 import manyhot
 from manyhot.predict.weights import write_head
+from manyhot.run import Run
 from manyhot.train.heads import fit_sigmoid, fit_softmax
 
 VOC = heads.DATA / "voc"
@@ -98,14 +99,14 @@ def timed(out: Path, head: str, to: str, **more: object) -> manyhot.Shortcuts:
             images = int(told["images"])
             marks["originals" if images <= n else "altered"] = now
 
-    found, _ = manyhot.diagnose_shortcuts_files(
+    found = manyhot.diagnose_shortcuts(
         VOC / "images.parquet",
-        VOC / "annotations.parquet",
-        out / to,
+        objects=VOC / "annotations.parquet",
+        out=out / to,
         masks=VOC / "images.parquet",
         model=f"head:{out}/voc-{head}.safetensors",
-        fills=("grey", "inpaint"),
-        notify=notify,
+        fill=("grey", "inpaint"),
+        run=Run(on_event=notify),
         **more,
     )
     marks["tables, pictures, page"] = time.perf_counter()

@@ -592,7 +592,6 @@ def parse(monkeypatch):
 
     monkeypatch.setattr(aggregate, "aggregate_files", combine)
     monkeypatch.setattr(catalog, "fetch", stop)
-    monkeypatch.setattr("manyhot.study.study.run_study", stop)
     monkeypatch.setattr("manyhot.study.study_file.read_opening", stop)
 
     def run(words):

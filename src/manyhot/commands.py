@@ -84,7 +84,7 @@ COMMANDS: dict[str, Command] = {
     "proposers": Command(
         "Re-assess",
         "List the rules that propose labels, what each is, and its options.",
-        "manyhot.cli.proposing:proposers",
+        "manyhot.data.registered:list_proposers",
     ),
     "backup": Command(
         "Re-assess",
@@ -124,7 +124,7 @@ COMMANDS: dict[str, Command] = {
     "gallery": Command(
         "Evaluate",
         "Show images, label sets, what models see, and similar images beside it: a folder for any browser.",
-        "manyhot.cli.showing:gallery",
+        "manyhot.evaluate.gallery:build_gallery",
     ),
     "report": Command(
         "Evaluate",
@@ -132,7 +132,7 @@ COMMANDS: dict[str, Command] = {
         "manyhot.diagnose.page:report_folder",
     ),
     "metrics": Command(
-        "Evaluate", "List the metrics, what each is, and its options.", "manyhot.cli.data:metrics"
+        "Evaluate", "List the metrics, what each is, and its options.", "manyhot.data.registered:list_metrics"
     ),
     "diagnose errors": Command(
         "Diagnose",
@@ -157,7 +157,7 @@ COMMANDS: dict[str, Command] = {
     "diagnose shortcuts": Command(
         "Diagnose",
         "Take objects out of images, and count how many predictions of what is beside them change.",
-        "manyhot.cli.shortcutting:shortcuts",
+        "manyhot.diagnose.shortcuts:diagnose_shortcuts",
     ),
     "diagnose robustness": Command(
         "Diagnose",
@@ -171,8 +171,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "explain": Command(
         "Diagnose",
-        "Draw what in an image speaks for each of its labels, and measure whether it is the object.",
-        "manyhot.cli.explaining:explain",
+        "Draw what in an image supports each of its labels, and measure whether it is the object.",
+        "manyhot.diagnose.explain:explain",
     ),
     "patchml": Command(
         "Diagnose",
@@ -202,21 +202,21 @@ COMMANDS: dict[str, Command] = {
     "losses": Command(
         "Train",
         "List the losses to train with, what each ends in and is, and its options.",
-        "manyhot.cli.data:losses",
+        "manyhot.data.registered:list_losses",
     ),
     "study": Command(
         "Train",
-        "Answer a question by training: arms × networks × data sets × seeds, measured and compared.",
-        "manyhot.cli.studying:study",
+        "Answer questions by training: arms × networks × data sets × seeds, measured and compared.",
+        "manyhot.study.study:run_studies",
     ),
     "fetch": Command(
         "Data",
         "Download published data, verified, into the cache folder; without names, list what there is.",
-        "manyhot.cli.data:fetch",
+        "manyhot.data.fetch:fetch_published",
     ),
     "convert": Command(
         "Data",
         "Convert any file that manyhot reads to Parquet or CSV, or to another tool's format.",
-        "manyhot.cli.data:convert",
+        "manyhot.data.convert:convert",
     ),
 }

@@ -125,7 +125,7 @@ def test_label_studios_answers(files):
 
 def test_proposals_to_label_studio(files):
     saved = convert("proposals.parquet", "t.json", to="label-studio", classes="classes.txt")
-    assert [f.name for f in saved.files] == ["t.json", "t.xml"]
+    assert [f.name for f in saved.written] == ["t.json", "t.xml"]
     (task,) = json.loads((files / "t.json").read_text())
     assert task["data"]["classes"] == [{"value": "cup"}]
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from manyhot import (
     Predictions,
+    build_gallery,
     cli,
     diagnose_calibration,
     diagnose_companions,
@@ -30,7 +31,6 @@ from manyhot.classes import class_list
 from manyhot.data.benchmarks import BENCHMARKS, Benchmark, BenchmarkData, Fetched
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, OrderError
-from manyhot.evaluate.gallery import gallery_files
 from manyhot.tables import Images, Labels
 
 N, C = 300, 10
@@ -133,7 +133,8 @@ def shown(given):
         f"{i},{y},photos/a.png\n" for i, y in zip(IDS[:3], LABEL, strict=False)
     )
     Path("shown.csv").write_text(table)
-    made, _ = gallery_files("labels.csv", "g", predictions=given, images="shown.csv", classes="classes.txt")
+    reading = Reading(images="shown.csv", classes="classes.txt")
+    made = build_gallery("labels.csv", given, out="g", reading=reading).gallery
     return pa.table({"models": made.models}), made.notes
 
 

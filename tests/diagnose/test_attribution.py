@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from manyhot.diagnose.attribution import METHODS, Explainer, class_of, explain
+from manyhot.diagnose.attribution import METHODS, Explainer, attribute, class_of
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
 from manyhot.predict.layers import randomised
 from manyhot.predict.network import Network, Preprocessing
@@ -275,15 +275,15 @@ def test_images_of_any_size_are_explained_where_they_were_seen():
     way = Preprocessing((28, 28), (28, 28), mean=(0.0,) * 3, std=(1.0,) * 3)
     net = network(*small_cnn(), way=way)
     images = np.random.default_rng(3).integers(0, 256, (2, 3, 56, 84), np.uint8)
-    found = explain(net, images, "green")
+    found = attribute(net, images, "green")
     assert found.shape == (2, 56, 84)
     assert np.isnan(found[:, :, :14]).all()
     assert np.isnan(found[:, :, 70:]).all()
     assert not np.isnan(found[:, :, 14:70]).any()
-    several = explain(net, [images[0], images[1][:, :40, :40]], ["green", 2], batch=1)
+    several = attribute(net, [images[0], images[1][:, :40, :40]], ["green", 2], batch=1)
     assert [m.shape for m in several] == [(56, 84), (40, 40)]
     np.testing.assert_allclose(several[0], found[0], atol=1e-6)
-    assert explain(net, images[:0], "green") == []
+    assert attribute(net, images[:0], "green") == []
 
 
 def test_what_explain_refuses():
@@ -293,18 +293,18 @@ def test_what_explain_refuses():
         "The model knows no class 'pink'.\n"
         "  where:   small\n"
         f"  allowed: 0 to 3, or the keys of {COLOURS.name}, such as red": (images, "pink"),
-        "There is a class for each image, or one for all.\n  got:     3\n  allowed: 2": (images, [0, 1, 2]),
-        "This is no image.\n"
+        "There must be one class per image, or one for all.\n  got:     3\n  allowed: 2": (images, [0, 1, 2]),
+        "This is not an image.\n"
         "  got:     float32 of shape (3, 8, 8)\n"
         "  allowed: uint8 of shape (3, height, width)": (images.astype(np.float32), 0),
-        "This is no image.\n  got:     list of shape ()\n  allowed: uint8 of shape (3, height, width)": (
+        "This is not an image.\n  got:     list of shape ()\n  allowed: uint8 of shape (3, height, width)": (
             [[1]],
             0,
         ),
     }
     for expected, given in cases.items():
         with pytest.raises((InputError, UnknownNameError)) as error:
-            explain(net, *given)
+            attribute(net, *given)
         assert str(error.value) == expected
     assert [class_of(net, name) for name in ("blue", 3)] == [2, 3]
 

@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 
 from manyhot import cli, tables
 from manyhot.classes import from_keys
-from manyhot.diagnose.explain import explain_files
+from manyhot.diagnose.explain import explain
 from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.predict.network import Network, Preprocessing
+from manyhot.run import Run
 
 KEYS = ("red", "green", "blue")
 SQUARES = {
@@ -78,20 +79,21 @@ def assuming():
     return replace(colours(), notes=("colours: preprocessing assumed",))
 
 
-def refused(kind, *given, **options):
+def refused(kind, **options):
     with pytest.raises(kind) as error:
-        explain_files(*given, **options)
+        explain("photos", **({"model": MODEL} | options))
     return str(error.value)
 
 
 def explained(**options):
     options = {"objects": "boxes.parquet", "classes": "classes.txt", "resamples": 50} | options
-    return explain_files("photos", MODEL, "out", **options)
+    run = Run(options.pop("call", ""))
+    found = explain("photos", model=options.pop("model", MODEL), out="out", run=run, **options)
+    return found, list(found.written)
 
 
 def test_what_is_assumed_of_the_model_is_a_note():
-    options = {"objects": "boxes.parquet", "classes": "classes.txt", "resamples": 50}
-    found, _ = explain_files("photos", "python:own_colours:assuming", "out", **options)
+    found, _ = explained(model="python:own_colours:assuming")
     assert found.notes[0] == "colours: preprocessing assumed"
 
 
@@ -189,7 +191,7 @@ def test_pictures_of_an_image_lie_side_by_side():
 
 
 def test_maps_are_written_where_they_are_wanted():
-    explained(arrays=True, methods=["gradcam", "occlusion"])
+    explained(arrays=True, method=["gradcam", "occlusion"])
     with np.load("out/arrays/both.png.npz") as arrays:
         assert sorted(arrays) == ["blue-gradcam", "blue-occlusion", "red-gradcam", "red-occlusion"]
         assert arrays["red-gradcam"].shape == (64, 64)
@@ -214,19 +216,19 @@ def test_only_pictures_of_an_earlier_run_are_removed():
 def test_an_earlier_run_stays_until_there_is_something_new():
     explained(pictures=1)
     before = {p: p.read_bytes() for p in Path("out").rglob("*") if p.is_file()}
-    assert refused(InputError, "photos", MODEL, "out", ids=["gone.png"]).startswith("No image could be")
+    assert refused(InputError, out="out", ids=["gone.png"]).startswith("No image could be")
     assert {p: p.read_bytes() for p in Path("out").rglob("*") if p.is_file()} == before
 
 
 def test_classes_and_images_can_be_chosen():
-    found, _ = explained(only=["blue", "red"])
+    found, _ = explained(class_=["blue", "red"])
     assert [(r["image_id"], r["class_name"]) for r in found.maps.to_pylist()] == [
         ("both.png", "blue"),
         ("both.png", "red"),
     ]
-    found, _ = explained(only=["blue"], objects=None, ids=["green.png", "gone.png", "torn.png"])
+    found, _ = explained(class_=["blue"], objects=None, ids=["green.png", "gone.png", "torn.png"])
     assert [(r["image_id"], r["rank"]) for r in found.maps.to_pylist()] == [("green.png", 2)]
-    assert found.notes[1] == "1 images that were asked for are not explained: gone.png"
+    assert found.notes[1] == "1 of the given images are not explained: gone.png"
     found, _ = explained(limit=1)
     assert found.maps["image_id"].unique().to_pylist() == ["both.png"]
 
@@ -265,7 +267,7 @@ def test_boxes_and_masks_that_do_not_fit():
     Path("masks").mkdir()
     Image.new("L", (10, 20)).save("masks/green.png")
     found, _ = explained(objects="more.parquet", masks="masks")
-    assert found.notes[1:] == ("2 objects have a box that is empty or outside of the image: passed over",)
+    assert found.notes[1:] == ("2 objects have a box that is empty or outside the image: skipped",)
     rows = {(r["image_id"], r["class_name"]): r for r in found.maps.to_pylist()}
     assert rows["both.png", "red"]["pointing"] == 1
     assert rows["green.png", "green"]["skipped"] == "the mask has 10 × 20 pixels, the image 64 × 64"
@@ -279,7 +281,7 @@ def test_classes_that_the_model_does_not_know():
     found, _ = explained(objects="more.parquet", classes=None)
     assert found.notes[1] == "the model does not know 1 of 4 classes: pink"
     pq.write_table(pa.Table.from_pylist([strange]), "pink.parquet")
-    assert refused(MatchError, "photos", MODEL, objects="pink.parquet") == (
+    assert refused(MatchError, objects="pink.parquet") == (
         "The model knows none of the classes.\n"
         "  where:   colours\n"
         "  got:     pink\n"
@@ -288,32 +290,32 @@ def test_classes_that_the_model_does_not_know():
 
 
 def test_what_is_refused():
-    assert refused(UnknownNameError, "photos", MODEL, only=["pink"]) == (
+    assert refused(UnknownNameError, class_=["pink"]) == (
         "The model knows no class 'pink'.\n"
         "  where:   colours\n"
         "  allowed: 0 to 2, or the keys of colours, such as red"
     )
-    assert refused(InputError, "photos", MODEL, masks="masks") == (
-        "Masks go with objects.\n  got:     masks\n  do:      give these, too: --objects FILE"
+    assert refused(InputError, masks="masks") == (
+        "Masks need objects.\n  got:     masks\n  do:      also give the objects: --objects FILE"
     )
-    assert refused(InputError, "photos", MODEL, top=-1) == "top cannot be negative.\n  got:     -1"
-    assert refused(InputError, "photos", MODEL, methods=()) == (
-        "Nothing tells how to explain.\n  allowed: gradcam, integrated-gradients, occlusion, saliency"
+    assert refused(InputError, top=-1) == "`top` is out of range.\n  got:     -1\n  allowed: 0 or more"
+    assert refused(InputError, method=()) == (
+        "No method is given.\n  allowed: gradcam, integrated-gradients, occlusion, saliency"
     )
-    assert refused(InputError, "photos", MODEL, methods=["saliency"], layer="grid") == (
+    assert refused(InputError, method=["saliency"], layer="grid") == (
         "Only gradcam looks at a layer.\n  got:     grid with saliency"
     )
-    assert refused(InputError, "photos", MODEL, ids=["gone.png"]) == (
+    assert refused(InputError, ids=["gone.png"]) == (
         "No image could be explained.\n"
         "  where:   photos\n"
         "  do:      check --id, --class, --limit and the label sets"
     )
-    assert refused(InputError, "photos", MODEL, ids=["torn.png"]) == (
+    assert refused(InputError, ids=["torn.png"]) == (
         "No image could be explained.\n  where:   photos\n  got:     1 images: not an image of a known format"
     )
     Path("maps").mkdir()
     Path("boxes.parquet").rename("maps/maps.parquet")
-    assert refused(InputError, "photos", MODEL, "maps", objects="maps/maps.parquet") == (
+    assert refused(InputError, out="maps", objects="maps/maps.parquet") == (
         "The output would be written over what is read.\n"
         "  where:   maps\n"
         "  got:     maps/maps.parquet\n"

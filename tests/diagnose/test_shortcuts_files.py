@@ -13,10 +13,11 @@ from typer.testing import CliRunner
 
 from manyhot import cli, tables
 from manyhot.classes import from_keys
-from manyhot.diagnose import removing
-from manyhot.diagnose.shortcuts import diagnose_shortcuts_files
+from manyhot.diagnose import object_remover
+from manyhot.diagnose.shortcuts import diagnose_shortcuts
 from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.predict.run import run as run_run
+from manyhot.run import Run
 from manyhot.tables.arrays import as_labels
 
 SIZE = 24
@@ -91,19 +92,19 @@ def own(tmp_path, monkeypatch):
 
 
 def diagnose(model="lazy", out="out", **options):
-    options = {"resamples": 50, "engine": "torch"} | options
-    found, written = diagnose_shortcuts_files(
-        "photos", "objects.csv", out, model=f"python:models_for_shortcuts:{model}", **options
-    )
+    run = Run(options.pop("call", ""), on_event=options.pop("on_event", None))
+    options = {"resamples": 50, "engine": "torch", "run": run} | options
+    model = f"python:models_for_shortcuts:{model}"
+    found = diagnose_shortcuts("photos", objects="objects.csv", model=model, out=out, **options)
     return (
         found,
         {(r["main_name"], r["companion_name"], r["fill"]): r for r in found.shortcuts.to_pylist()},
-        written,
+        list(found.written),
     )
 
 
 def test_a_planted_shortcut_is_found_and_its_reverse_is_not():
-    found, rows, written = diagnose(least=10, call="manyhot …")
+    found, rows, written = diagnose(min_images=10, call="manyhot …")
     first = found.shortcuts.to_pylist()[0]
     dog = rows["dog", "ball", "grey"]
     assert first == dog
@@ -164,7 +165,7 @@ def test_a_planted_shortcut_is_found_and_its_reverse_is_not():
 
 def test_examples_are_drawn_before_without_and_with_a_control(require):
     require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
-    found, _, _ = diagnose(least=12, fills=("grey", "inpaint"))
+    found, _, _ = diagnose(min_images=12, fill=("grey", "inpaint"))
     examples = found.shortcut_examples.to_pylist()
     assert [(e["main_name"], e["companion_name"]) for e in examples[:6]] == [("dog", "ball")] * 6
     first = examples[0]
@@ -179,7 +180,7 @@ def test_examples_are_drawn_before_without_and_with_a_control(require):
     assert after[ball].mean((0, 1)) == pytest.approx([124, 116, 104], abs=25)
     assert control[ball].mean((0, 1)) == pytest.approx(BALL, abs=25)
     assert np.abs(control - before).max() > 20
-    found, _, _ = diagnose(least=12)
+    found, _, _ = diagnose(min_images=12)
     there = {
         Path("out") / e[k]
         for e in found.shortcut_examples.to_pylist()
@@ -189,7 +190,7 @@ def test_examples_are_drawn_before_without_and_with_a_control(require):
 
 
 def test_examples_of_a_foreign_table_are_no_files_to_remove(tmp_path):
-    diagnose(least=12)
+    diagnose(min_images=12)
     path = Path("out/shortcut_examples.parquet")
     table = tables.read(path, "shortcut_examples")
     Path("letter.jpg").write_text("mine")
@@ -199,25 +200,29 @@ def test_examples_of_a_foreign_table_are_no_files_to_remove(tmp_path):
     column = pa.array(foreign[: len(table)], pa.string())
     changed = table.set_column(table.column_names.index("before"), "before", column)
     tables.write(changed, path, "shortcut_examples")
-    diagnose(least=12)
+    diagnose(min_images=12)
     assert Path("letter.jpg").read_text() == Path("out/letter.jpg").read_text() == "mine"
 
 
 def test_a_broken_table_of_an_earlier_run_is_written_anew():
-    found, _, _ = diagnose(least=12)
+    found, _, _ = diagnose(min_images=12)
     Path("out/shortcut_examples.parquet").write_bytes(b"PAR1 broken")
-    again, _, _ = diagnose(least=12)
+    again, _, _ = diagnose(min_images=12)
     assert again.shortcut_examples.equals(found.shortcut_examples)
 
 
 def test_objects_of_other_images():
     pl.read_csv("objects.csv").with_columns(image_id="other-" + pl.col("image_id")).write_csv("others.csv")
     with pytest.raises(MatchError) as error:
-        diagnose_shortcuts_files(
-            "photos", "others.csv", "out", model="python:models_for_shortcuts:lazy", engine="torch"
+        diagnose_shortcuts(
+            "photos",
+            objects="others.csv",
+            model="python:models_for_shortcuts:lazy",
+            out="out",
+            engine="torch",
         )
     assert str(error.value) == (
-        "Nothing is known about any of the images: neither objects nor label sets are of them.\n"
+        "None of the images has objects or label sets.\n"
         "  where:   photos\n"
         "  got:     images such as 000.png\n"
         "  allowed: such as other-000.png"
@@ -226,7 +231,7 @@ def test_objects_of_other_images():
 
 def test_of_logits_the_best_class_is_predicted_and_scores_are_probabilities(require):
     require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
-    found, rows, _ = diagnose("honest", least=10, fills=("grey", "inpaint"))
+    found, rows, _ = diagnose("honest", min_images=10, fill=("grey", "inpaint"))
     dog = rows["dog", "ball", "grey"]
     assert dog["decision"] == "best class"
     # Dog and ball are as large: the ball, which comes first, is the best class, until it is gone.
@@ -249,9 +254,9 @@ def test_what_was_predicted_is_not_predicted_again(monkeypatch):
         runs.append(arguments[2].name)
         return real(*arguments)
 
-    monkeypatch.setattr(removing, "run", counting)
+    monkeypatch.setattr(object_remover, "predict_source", counting)
     with pytest.raises(KeyboardInterrupt):
-        diagnose(least=10)
+        diagnose(min_images=10)
     assert not Path("out/shortcuts.parquet").exists()
     scored = []
 
@@ -260,8 +265,8 @@ def test_what_was_predicted_is_not_predicted_again(monkeypatch):
         scored.append((arguments[2].name, done.n))
         return done
 
-    monkeypatch.setattr(removing, "run", noting)
-    found, _, _ = diagnose(least=10)
+    monkeypatch.setattr(object_remover, "predict_source", noting)
+    found, _, _ = diagnose(min_images=10)
     assert scored[:4] == [(name, 0) for name in runs]
     assert all(n > 0 for _, n in scored[4:])
     assert [name for name, _ in scored] == [
@@ -273,14 +278,14 @@ def test_what_was_predicted_is_not_predicted_again(monkeypatch):
         "2-tree-grey",
         "2-tree-grey-control",
     ]
-    fresh, _, _ = diagnose(out="fresh", least=10)
+    fresh, _, _ = diagnose(out="fresh", min_images=10)
     assert found.shortcuts.equals(fresh.shortcuts)
     assert found.shortcut_examples.equals(fresh.shortcut_examples)
 
 
 def test_progress_counts_all_images():
     told = []
-    diagnose(least=10, notify=lambda kind, about: told.append((kind, about)))
+    diagnose(min_images=10, on_event=lambda kind, about: told.append((kind, about)))
     progress = [about for kind, about in told if kind == "progress"]
     total = 66 + 2 * (42 + 30 + 12)
     assert [about["of"] for about in progress] == [total] * len(progress)
@@ -309,12 +314,12 @@ def test_bad_input_is_said_skipped_and_counted(own):
     write_objects(rows)
     Path("photos/049.png").write_bytes(b"")
     draw(Path("photos"), {"unknown.png": ("tree",)}, np.random.default_rng(1))
-    found, by, _ = diagnose(least=11, masks="masks")
+    found, by, _ = diagnose(min_images=11, masks="masks")
     assert found.notes == (
-        "images with labels or objects that have no picture: 1, such as absent.png",
+        "images with labels or objects but without a picture: 1, such as absent.png",
         "pictures that cannot be read: 1, such as 049.png",
         "pictures without labels or objects, which do not count: 1",
-        "objects passed over, whose box is empty or outside of the image: 2",
+        "objects skipped, whose box is empty or outside the image: 2",
         "removals that cannot be made, masks that do not fit: 4, such as 000.png",
         "removals that cannot be made, hidden by other objects: 4, such as 041.png",
         "controls that cannot be made, no room for a control: 4, such as 041.png",
@@ -323,7 +328,7 @@ def test_bad_input_is_said_skipped_and_counted(own):
 
 
 def test_pairs_with_too_few_images_are_listed():
-    _, rows, _ = diagnose(least=13)
+    _, rows, _ = diagnose(min_images=13)
     few = rows["tree", "ball", "grey"]
     assert (few["both"], few["skipped"], few["n"], few["flips"]) == (
         12,
@@ -355,7 +360,7 @@ def planted(classes=("dog", "ball", "tree", "square")):
 
 def test_a_companion_that_the_model_does_not_know():
     planted()
-    found, rows, _ = diagnose(labels="labels.parquet", classes="classes.txt", least=10)
+    found, rows, _ = diagnose(labels="labels.parquet", classes="classes.txt", min_images=10)
     assert list(rows) == [("dog", "square", "grey")]
     row = rows["dog", "square", "grey"]
     assert (row["flips"], row["control"], row["companion_only"], row["neither"]) == (1.0, 0.0, 18, 8)
@@ -366,13 +371,13 @@ def test_labels_without_an_object_to_take_out():
     planted()
     rows = pl.read_csv("objects.csv")
     rows.filter(pl.col("image_id") != "007.png").write_csv("objects.csv")
-    found, by, _ = diagnose(labels="labels.parquet", classes="classes.txt", least=10)
+    found, by, _ = diagnose(labels="labels.parquet", classes="classes.txt", min_images=10)
     assert (by["dog", "square", "grey"]["both"], by["dog", "square", "grey"]["n"]) == (30, 29)
     assert found.notes == ("removals that cannot be made, no box in the image: 1, such as 007.png",)
 
 
 def test_only_pairs_that_are_asked_for():
-    _, rows, _ = diagnose(least=10, pairs=["dog:ball", "dog: tree"])
+    _, rows, _ = diagnose(min_images=10, pair=["dog:ball", "dog: tree"])
     assert [(*pair, row["skipped"]) for pair, row in rows.items()] == [
         ("dog", "ball", "grey", None),
         ("dog", "tree", "grey", "fewer than 10 images with both"),
@@ -381,7 +386,7 @@ def test_only_pairs_that_are_asked_for():
 
 def test_no_image_of_a_companion_can_be_altered(own):
     write_objects([*own, *([f"{i:03}.png", "ball", 0, 0, 1, 1] for i in range(30))])
-    found, rows, _ = diagnose(least=10)
+    found, rows, _ = diagnose(min_images=10)
     # All of the image is a ball then, but for the dog: no control has room.
     assert rows["dog", "ball", "grey"]["n"] == 30
     assert rows["dog", "ball", "grey"]["n_control"] == 0
@@ -390,7 +395,7 @@ def test_no_image_of_a_companion_can_be_altered(own):
     write_objects(
         [[i, "ball" if c == "ball" else c, *((0, 0, 1, 1) if c == "dog" else b)] for i, c, *b in own]
     )
-    found, rows, _ = diagnose(out="other", least=10)
+    found, rows, _ = diagnose(out="other", min_images=10)
     assert rows["dog", "ball", "grey"]["skipped"] == "fewer than 10 images could be altered"
     assert (rows["dog", "ball", "grey"]["n"], rows["dog", "ball", "grey"]["ap"]) == (0, None)
     assert "removals that cannot be made, hidden by other objects: 30, such as 000.png" in found.notes
@@ -403,39 +408,39 @@ def refused(error=InputError, **options):
 
 
 def test_what_is_refused():
-    assert refused(least=31) == (
+    assert refused(min_images=31) == (
         "No pair of classes can be tested.\n"
         "  where:   lazy\n"
         "  got:     4 pairs: fewer than 31 images with both\n"
         "  allowed: a main class that the model predicts, and a companion with objects, in 31 images\n"
-        "  do:      --least 30 would test some"
+        "  do:      --min-images 30 would test some"
     )
-    assert refused(pairs=["dog"]) == (
+    assert refused(pair=["dog"]) == (
         "A pair is two classes.\n  got:     dog\n  allowed: MAIN:COMPANION, such as horse:person"
     )
-    assert refused(pairs=["dog:dog"]) == (
+    assert refused(pair=["dog:dog"]) == (
         "A pair is two classes.\n  got:     dog:dog\n  allowed: MAIN:COMPANION, such as horse:person"
     )
-    assert "cat" in refused(UnknownNameError, pairs=["dog:cat"])
-    assert refused(fills=["black"]) == (
-        "Nothing tells how to fill.\n  got:     black\n  allowed: grey, inpaint"
-    )
-    assert refused(fills=[]) == "Nothing tells how to fill.\n  allowed: grey, inpaint"
-    assert refused(least=31, pairs=["tree:dog"]) == (
+    assert "cat" in refused(UnknownNameError, pair=["dog:cat"])
+    assert refused(fill=["black"]) == ("There is no such fill.\n  got:     black\n  allowed: grey, inpaint")
+    assert refused(fill=[]) == "No fill is given.\n  allowed: grey, inpaint"
+    assert refused(min_images=31, pair=["tree:dog"]) == (
         "No pair of classes can be tested.\n"
         "  where:   lazy\n"
         "  got:     1 pairs: fewer than 31 images with both\n"
         "  allowed: a main class that the model predicts, and a companion with objects, in 31 images"
     )
     assert refused(out="photos/shortcuts") == (
-        "The output would lie among the images.\n"
+        "The output folder is among the images.\n"
         "  where:   photos/shortcuts\n"
         "  got:     images in photos\n"
-        "  do:      choose an --out outside of it"
+        "  do:      choose an --out outside it"
     )
-    assert refused(least=0) == "least must be at least 1.\n  got:     0"
-    assert refused(at=0.0) == "at is a share.\n  got:     0.0\n  allowed: above 0, at most 1"
-    assert refused(threshold=1.5) == "threshold is a share.\n  got:     1.5\n  allowed: above 0, at most 1"
+    assert refused(min_images=0) == "`min_images` is out of range.\n  got:     0\n  allowed: 1 or more"
+    assert (
+        refused(probability=0.0) == "`probability` is out of range.\n  got:     0.0\n  allowed: above 0 to 1"
+    )
+    assert refused(min_lost=1.5) == "`min_lost` is out of range.\n  got:     1.5\n  allowed: above 0 to 1"
     planted()
     known, one = from_keys(("dog", "ball", "tree", "square")), from_keys(("square",))
     assert refused(MatchError, labels="labels.parquet") == (
@@ -449,9 +454,9 @@ def test_what_is_refused():
 
 
 def test_other_settings_want_another_folder():
-    diagnose(least=10)
+    diagnose(min_images=10)
     assert "The folder holds predictions of another run: its source differs." in refused(
-        MatchError, least=10, seed=1
+        MatchError, min_images=10, seed=1
     )
 
 
@@ -462,7 +467,7 @@ def run(*words):
 
 def test_the_command_prints_a_table_that_fits(require):
     require(importlib.util.find_spec("cv2"), "OpenCV, of the extra diagnose")
-    done = run("--least", "10", "--resamples", "0", "--fill", "grey", "--fill", "inpaint")
+    done = run("--min-images", "10", "--resamples", "0", "--fill", "grey", "--fill", "inpaint")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 112
@@ -481,34 +486,36 @@ def test_the_command_prints_a_table_that_fits(require):
 def test_the_command_tells_of_what_is_not_testable(own):
     """A companion that fills the image leaves no room for a control: what is lost is told."""
     write_objects([*own, *([f"{i:03}.png", "ball", 0, 0, 1, 1] for i in range(30))])
-    done = run("--least", "10", "--resamples", "0")
+    done = run("--min-images", "10", "--resamples", "0")
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 112
     at = next(i for i, line in enumerate(lines) if line.startswith("grey"))
     assert lines[at].endswith("; 0 of 2 from 0.4 on")
-    assert lines[at + 1] == "grey: 1 pair lost 100.0% but has no controls to go by: not testable"
+    assert lines[at + 1] == "grey: 1 pair lost 100.0% but has no controls to compare with: not testable"
     first = next(line for line in lines if line.startswith("dog "))
     assert first.split()[:3] == ["dog", "ball", "grey"]
     assert first.split()[-4:] == ["–", "–", "not", "testable"]
     assert lines.index(first) == at + 4  # before those that lost nothing
-    told = json.loads(run("--least", "10", "--resamples", "0", "--json").stdout)
+    told = json.loads(run("--min-images", "10", "--resamples", "0", "--json").stdout)
     assert [told["summary"][0][k] for k in ("shortcuts", "not_testable", "not_testable_lost")] == [0, 1, 1.0]
     page = Path("shortcuts/report/index.html").read_text(encoding="utf-8")
     assert "2 pairs of classes tested; none are beyond the threshold and beyond the control. 1 pair " in page
-    assert "1 pair lost 100 % but has no controls to go by, for want of room: not testable." in page
+    assert "1 pair lost 100 % but has no controls to compare with, for lack of room: not testable." in page
 
 
 def test_the_command_tells_of_what_was_not_tested():
     Path("photos/049.png").write_bytes(b"")
-    done = run("--least", "12", "--out", "few")
+    done = run("--min-images", "12", "--out", "few")
     assert done.exit_code == 0, done.output
     assert "not tested: 2 pairs, fewer than 12 images with both" in done.stdout.splitlines()
     assert "Note: pictures that cannot be read: 1, such as 049.png.\n" in done.stderr
 
 
 def test_json():
-    done = run("--least", "10", "--pair", "dog:ball", "--threshold", "1", "--at", "0.95", "--json")
+    done = run(
+        "--min-images", "10", "--pair", "dog:ball", "--min-lost", "1", "--probability", "0.95", "--json"
+    )
     assert done.exit_code == 0, done.output
     told = json.loads(done.stdout)
     (row,) = told["shortcuts"]

@@ -6,8 +6,8 @@ import pytest
 
 from manyhot.classes import from_keys
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
-from manyhot.diagnose.removing import Change
-from manyhot.diagnose.shortcuts import Pair, diagnose_shortcuts, find_pairs, images_to_alter, named_pairs
+from manyhot.diagnose.object_remover import Change
+from manyhot.diagnose.shortcut_pairs import Pair, find_pairs, images_to_alter, judge_shortcuts, named_pairs
 from manyhot.tables import Labels, Objects, Predictions, check
 from manyhot.tables.sets import States, states_of_labels, states_of_objects
 
@@ -37,7 +37,7 @@ def found(predictions, image, key, at=0.5):
 
 @pytest.mark.parametrize("kind", ["probability", "logit"])
 def test_rows_are_what_a_loop_finds(states, kind):
-    pairs = find_pairs(states, KNOWN, [0, 3], least=5)
+    pairs = find_pairs(states, KNOWN, [0, 3], min_images=5)
     assert {(p.main, p.companion) for p in pairs if not p.why_not} == {(0, 3), (1, 0), (1, 3), (2, 0), (2, 3)}
     wanted = images_to_alter(states, pairs)
     rng = np.random.default_rng(1)
@@ -47,8 +47,8 @@ def test_rows_are_what_a_loop_finds(states, kind):
         after[Change(companion, "grey", False)] = predicted(some, 10 + companion, kind)
         after[Change(companion, "grey", True)] = predicted(some[::2], 20 + companion, kind)
     before = predicted(IDS[:-5], 5, kind)
-    told = diagnose_shortcuts(
-        states, pairs, before, after, KNOWN, at=0.6, least=5, threshold=0.2, resamples=0
+    told = judge_shortcuts(
+        states, pairs, before, after, KNOWN, probability=0.6, min_images=5, min_lost=0.2, resamples=0
     )
     rows = {(r["main"], r["companion"]): r for r in told.shortcuts.to_pylist()}
     assert told.notes == ("5 images with labels or objects that were not predicted do not count",)
@@ -110,7 +110,7 @@ def test_examples_are_flips_first_that_the_control_does_not_share(states):
     control = np.full(8, 0.9)
     control[5] = 0.2
     after = {Change(0, "grey", False): score(gone), Change(0, "grey", True): score(control)}
-    told = diagnose_shortcuts(states, [pair], before, after, KNOWN, resamples=0)
+    told = judge_shortcuts(states, [pair], before, after, KNOWN, resamples=0)
     rows = told.shortcut_examples.to_pylist()
     assert [r["image_id"] for r in rows[:4]] == [ids[3], ids[8], ids[9], ids[5]]
     assert [r["flipped"] for r in rows] == [True] * 4 + [False] * 2
@@ -129,7 +129,7 @@ def test_a_companion_that_hides_a_class_is_no_shortcut(states):
 
     gone, control = score(sorted(ids), 0.9), score(sorted(ids), 0.1)
     after = {Change(0, "grey", False): gone, Change(0, "grey", True): control}
-    told = diagnose_shortcuts(states, [pair], score(IDS, 0.1), after, KNOWN, resamples=0)
+    told = judge_shortcuts(states, [pair], score(IDS, 0.1), after, KNOWN, resamples=0)
     (row,) = told.shortcuts.to_pylist()
     assert (row["flips"], row["control"]) == (1.0, 0.0)
     assert (row["lost"], row["more"], row["shortcut"]) == (0.0, 0.0, False)
@@ -164,7 +164,7 @@ def test_a_pair_without_controls_is_not_called_clean():
         Change(4, "grey", True): score([ids[i] for i in kept], control[kept]),
     }
     states = States(pa.array(ids), state, classes)
-    told = diagnose_shortcuts(states, pairs, score(ids, seen), after, known, least=5, resamples=0)
+    told = judge_shortcuts(states, pairs, score(ids, seen), after, known, min_images=5, resamples=0)
     rows = told.shortcuts.to_pylist()
     # By the lower end of what is lost, 0.60, 0.49 and 0.11; and of the difference, 0.07 on two images.
     assert [(r["main_name"], r["n_control"], r["shortcut"]) for r in rows] == [
@@ -181,7 +181,7 @@ def test_pairs_and_why_some_are_not_tested():
     state = np.full((10, C), NO, np.uint8)
     state[:6, :2], state[:3, 2], state[2:9, 3] = YES, YES, YES
     states = States(pa.array(IDS[:10]), state, CLASSES)
-    pairs = find_pairs(states, KNOWN, [0, 3], least=4)
+    pairs = find_pairs(states, KNOWN, [0, 3], min_images=4)
     assert {(p.main, p.companion): (p.both, p.why_not) for p in pairs} == {
         (0, 3): (4, ""),
         (1, 0): (6, ""),
@@ -190,7 +190,7 @@ def test_pairs_and_why_some_are_not_tested():
         (2, 3): (1, "fewer than 4 images with both"),
         (3, 0): (4, "the model does not know the class"),
     }
-    asked = find_pairs(states, KNOWN, [0, 3], least=4, only=[(0, 1), (0, 3), (0, 3)])
+    asked = find_pairs(states, KNOWN, [0, 3], min_images=4, only=[(0, 1), (0, 3), (0, 3)])
     assert asked == [Pair(0, 1, 6, "the companion has no objects"), Pair(0, 3, 4)]
     assert images_to_alter(states, pairs) == {0: frozenset(IDS[:6]), 3: frozenset(IDS[2:6])}
 

@@ -3,7 +3,7 @@
 import pyarrow as pa
 import pytest
 
-from manyhot import read_images, read_labels
+from manyhot import describe, read_images, read_labels
 from manyhot.classes import from_keys
 from manyhot.errors import InputError
 from manyhot.evaluate.describe import describe_tables
@@ -106,6 +106,16 @@ def test_labels_without_a_name_are_refused(labels):
     with pytest.raises(InputError) as error:
         describe_tables(Labels(labels.table, 5))
     assert str(error.value) == "The labels have no name.\n  do:      name the data set"
+
+
+def test_several_data_sets_and_none(labels):
+    arrays = describe([[0, 1], [2]], classes=from_keys("abc"), dataset="arrays")
+    assert arrays.set_sizes["images"].to_pylist() == [0, 1, 1]
+    both = describe(labels, Labels(labels.table, 5, name="theirs"))
+    assert both.datasets["dataset"].to_pylist() == ["mine", "theirs"]
+    assert str(both).startswith("mine: 6 images, 7 labels\n")
+    with pytest.raises(InputError, match="There are no label sets to describe"):
+        describe()
 
 
 def test_other_thresholds(labels):

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 from typer.testing import CliRunner
 
-from manyhot import cli, tables
+from manyhot import build_gallery, cli, tables
+from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.gallery import gallery_files
 from manyhot.predict.predict import predict
 from manyhot.reassess.campaign import init_campaign
 
@@ -24,6 +24,11 @@ LABEL = [0, 0, 0, 1, 1, 2]
 def predictions(name, classes, scores=None, n_classes=3, class_hash=""):
     kind = "none" if scores is None else "probability"
     return tables.Predictions(pa.array(IDS), name, classes, scores, None, kind, n_classes, class_hash)
+
+
+def gallery_of(labels, out, *, images=None, **options):
+    """Return what a gallery shows that is written into a folder."""
+    return build_gallery(labels, out=out, reading=Reading(images=images), **options).gallery
 
 
 @pytest.fixture
@@ -64,7 +69,8 @@ def write_sets(path, states=None):
 
 
 def test_a_folder_that_predict_wrote(predicted, tmp_path):
-    made, written = gallery_files(predicted, tmp_path / "out")
+    found = build_gallery(predicted, out=tmp_path / "out")
+    made, written = found.gallery, found.written
     assert made.title == "pred"
     assert made.models == ("my/first", "second")
     assert made.similar_by == "my/first"
@@ -78,17 +84,13 @@ def test_a_folder_that_predict_wrote(predicted, tmp_path):
 
 def test_label_sets_with_predictions_beside(predicted, tmp_path):
     sets = write_sets(tmp_path / "sets.parquet", [{0: "yes", 2: "yes"}] + [{c: "yes"} for c in LABEL[1:]])
-    made, _ = gallery_files(
-        sets, tmp_path / "out", predictions=[predicted], images=predicted, models=["sec*"]
-    )
+    made = gallery_of(sets, tmp_path / "out", predictions=[predicted], images=predicted, models=["sec*"])
     assert made.title == "sets"
     assert made.models == ("second",)
     assert [s.verdicts[0] for s in made.shots] == ["valid", *["unasked"] * 4, "right"]
     assert made.similar_by == ""
     assert made.shots[0].similar[0] == (1, 2), "a fixed choice, without the image itself"
-    made, _ = gallery_files(
-        sets, tmp_path / "out", predictions=[predicted], images=predicted, embeddings=predicted
-    )
+    made = gallery_of(sets, tmp_path / "out", predictions=[predicted], images=predicted, embeddings=predicted)
     assert made.similar_by == "my/first"
 
 
@@ -96,9 +98,7 @@ def test_original_labels_that_only_the_label_sets_tell(predicted, tmp_path):
     sets = write_sets(tmp_path / "sets.parquet")
     bare = tables.read(predicted / "images.parquet", "images").drop_columns("label")
     images = tables.write(bare, tmp_path / "bare.parquet", "images")
-    made, _ = gallery_files(
-        sets, tmp_path / "out", predictions=[predicted], images=images, embeddings=predicted
-    )
+    made = gallery_of(sets, tmp_path / "out", predictions=[predicted], images=images, embeddings=predicted)
     assert made.similar_by == "my/first"
     assert made.shots[2].similar[0] == (1, 0)
 
@@ -108,7 +108,7 @@ def test_a_campaign(predicted, tmp_path):
     classes.write_text("cat\ndog\ncup\n")
     home = tmp_path / "camp"
     init_campaign(home, images=predicted, predictions=[predicted], classes=classes)
-    made, _ = gallery_files(home, tmp_path / "out")
+    made = gallery_of(home, tmp_path / "out")
     assert (made.title, made.names) == ("camp", {0: "cat", 1: "dog", 2: "cup"})
     assert not any(s.known for s in made.shots)
 
@@ -116,14 +116,15 @@ def test_a_campaign(predicted, tmp_path):
 def test_findings(predicted, tmp_path):
     table = pa.table({"kind": ["fine-grained"], "image_id": [IDS[3]], "model": ["my/first"]})
     path = tables.write(table, tmp_path / "findings.parquet", "findings")
-    made, _ = gallery_files(predicted, tmp_path / "out", findings=path)
+    made = gallery_of(predicted, tmp_path / "out", findings=path)
     assert [s.kinds[0] for s in made.shots] == ["", "", "", "fine-grained", "", ""]
 
 
 def test_the_command(predicted, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(cli.app, ["gallery", "pred"])
-    assert (done.exit_code, done.output) == (0, "6 images, 2 models\ngallery: gallery/index.html\n")
+    assert done.exit_code == 0
+    assert done.output.startswith("6 images, 2 models\nwrote gallery/index.html\n")
     done = CliRunner().invoke(cli.app, ["gallery", "pred", "--json", "--models", "second"])
     told = json.loads(done.output)
     assert (told["images"], told["models"]) == (6, ["second"])
@@ -151,34 +152,33 @@ def test_the_command(predicted, tmp_path, monkeypatch):
 def test_bad_input(predicted, tmp_path, monkeypatch, options, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError) as error:
-        gallery_files(predicted, tmp_path / "out", **options)
+        gallery_of(predicted, tmp_path / "out", **options)
     assert str(error.value) == message
     assert not (tmp_path / "out").exists()
 
 
 def test_no_such_source(tmp_path):
     with pytest.raises(InputError) as error:
-        gallery_files(tmp_path / "none", tmp_path / "out")
+        gallery_of(tmp_path / "none", tmp_path / "out")
     assert str(error.value).startswith(
-        "There is no such data set, campaign, folder or file.\n"
-        f"  got:     {tmp_path / 'none'}\n  allowed: imagenet-val, "
+        f"There is no such data set, campaign or file.\n  got:     {tmp_path / 'none'}\n  allowed: imagenet, "
     )
     assert str(error.value).endswith(
-        "; the folder of a campaign; a folder that manyhot predict wrote; label sets in a file"
+        "; the folder of a campaign or of predictions; label sets or images in a file"
     )
 
 
 def test_label_sets_alone(predicted, tmp_path):
     sets = write_sets(tmp_path / "sets.parquet")
     with pytest.raises(InputError) as error:
-        gallery_files(sets, tmp_path / "out")
+        gallery_of(sets, tmp_path / "out")
     assert str(error.value) == (
-        f"There are no predictions to show.\n  where:   {sets}\n  do:      give some: --predictions FILE"
+        f"There are no predictions.\n  where:   {sets}\n  do:      give some: --predictions FILE"
     )
     with pytest.raises(InputError) as error:
-        gallery_files(sets, tmp_path / "out", predictions=[predicted])
+        gallery_of(sets, tmp_path / "out", predictions=[predicted])
     assert str(error.value) == (
-        f"Nothing says where the photographs lie.\n  where:   {sets}\n"
+        f"Nothing says where the photographs are.\n  where:   {sets}\n"
         "  allowed: an images table with the columns image_id and uri\n"
         "  do:      give one: --images FILE"
     )
@@ -188,7 +188,7 @@ def test_no_images(predicted, tmp_path):
     empty = tables.read(predicted / "images.parquet", "images").slice(0, 0)
     images = tables.write(empty, tmp_path / "none.parquet", "images")
     with pytest.raises(InputError) as error:
-        gallery_files(predicted, tmp_path / "out", images=images)
+        gallery_of(predicted, tmp_path / "out", images=images)
     assert str(error.value) == f"The file has no rows.\n  where:   {images}"
     assert not (tmp_path / "out").exists()
 
@@ -198,7 +198,7 @@ def test_a_model_that_predicts_none_of_the_images(predicted, tmp_path):
     other = table.set_column(0, "image_id", pa.array([f"other{i}" for i in IDS]))
     images = tables.write(other, tmp_path / "other.parquet", "images")
     with pytest.raises(MatchError) as error:
-        gallery_files(predicted, tmp_path / "out", images=images)
+        gallery_of(predicted, tmp_path / "out", images=images)
     assert str(error.value) == (
         "No image of my/first is in the images.\n  got:     ids such as 0.jpg, 1.jpg\n"
         "  allowed: ids such as other0.jpg, other1.jpg\n"
@@ -210,7 +210,7 @@ def test_dense_scores_are_shown_as_their_best_classes(predicted, tmp_path):
     scores = np.log(np.array([[0.2, 0.7, 0.1]] * 6, np.float32)) + 3
     dense = tables.Predictions(pa.array(IDS), "dense", None, scores, None, "logit", 3)
     tables.write_predictions(dense, tmp_path / "dense.parquet")
-    made, _ = gallery_files(predicted, tmp_path / "out", predictions=[tmp_path / "dense.parquet"])
+    made = gallery_of(predicted, tmp_path / "out", predictions=[tmp_path / "dense.parquet"])
     seen = [s.seen[0] for s in made.shots]
     assert [c for c, _ in seen[0]] == [1, 0, 2]
     assert [p for _, p in seen[5]] == pytest.approx([0.7, 0.2, 0.1])
@@ -221,7 +221,7 @@ def test_other_class_lists_are_refused(predicted, tmp_path):
         predictions("third", np.array([[0, 1]] * 6), n_classes=10), predicted / "third.parquet"
     )
     with pytest.raises(MatchError) as error:
-        gallery_files(predicted, tmp_path / "out")
+        gallery_of(predicted, tmp_path / "out")
     assert str(error.value) == (
         "third predicts another number of classes than my/first.\n"
         f"  where:   {predicted / 'third.parquet'}\n"
@@ -232,7 +232,7 @@ def test_other_class_lists_are_refused(predicted, tmp_path):
 
 def test_the_folder_is_not_what_is_read(predicted):
     with pytest.raises(InputError) as error:
-        gallery_files(predicted, predicted)
+        gallery_of(predicted, predicted)
     assert str(error.value) == (
         f"The output would be written over what is read.\n  where:   {predicted}\n  got:     {predicted}\n"
         "  do:      choose another place to write to"
@@ -258,7 +258,7 @@ def test_photographs_of_imagenet(require, tmp_path):
         embeddings=True,
         engine="openvino",
     )
-    made, _ = gallery_files(tmp_path / "pred", tmp_path / "out")
+    made = gallery_of(tmp_path / "pred", tmp_path / "out")
     told = [s.image_id.partition("_")[2].removesuffix(".JPEG").replace("_", " ") for s in made.shots]
     assert sum(made.names[s.label] == t for s, t in zip(made.shots, told, strict=True)) > 50
     assert {s.verdicts[0] for s in made.shots} == {"right", "wrong"}

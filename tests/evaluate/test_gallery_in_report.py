@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from manyhot import Reading, cli, evaluate, tables
 from manyhot.diagnose.page import report_folder
-from manyhot.evaluate.gallery import gallery_files
+from manyhot.evaluate.gallery import build_gallery
 from manyhot.run import Run
 
 image = pytest.importorskip("PIL.Image")
@@ -213,13 +213,12 @@ def test_a_report_that_is_drawn_anew_keeps_its_gallery(home):
 
 def test_a_gallery_made_for_a_report_is_linked_both_ways(home):
     evaluated(gallery=0)
-    _, written = gallery_files(
-        "sets.parquet", "results/report/gallery", predictions=["pred"], images="pred", models=["first"]
-    )
+    made = {"models": ["first"], "reading": Reading(images="pred")}
+    written = build_gallery("sets.parquet", ["pred"], out="results/report/gallery", **made).written
     assert '<a href="../index.html">Report</a>' in written[0].read_text(encoding="utf-8")
     report_folder("results")
     assert "gallery/index.html#show=valid&model=first" in links(page())
-    _, elsewhere = gallery_files("pred", "gallery")
+    elsewhere = build_gallery("pred").written
     assert "Report</a>" not in elsewhere[0].read_text(encoding="utf-8")
 
 

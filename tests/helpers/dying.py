@@ -13,7 +13,7 @@ from pathlib import Path
 from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings, run
 from manyhot.predict.sources import Files
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
 from small_models import COLOURS, SMALL, mean_colour
 
 STEPS = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.chmod", "shutil.rmtree"}

@@ -8,12 +8,11 @@ import json
 import os
 import signal
 import sys
-from pathlib import Path
 
 import pyarrow.parquet as pq
 
 import toys
-from manyhot.study import page, run_study, runner, tables
+from manyhot.study import page, run_studies, runner, tables
 from manyhot.study import study as study_module
 from manyhot.study.study_file import Opening
 from manyhot.train import train as train_module
@@ -39,7 +38,7 @@ def run(events):
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(die)
-    run_study(Path("toy.py"), Path(out))
+    run_studies("toy.py", out=out)
     os._exit(0)
 
 

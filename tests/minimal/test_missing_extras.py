@@ -210,7 +210,7 @@ def test_a_command_names_the_extra_that_it_needs(outcomes, name):
 CALLS = {
     "manyhot.predict_in_memory('photos', 'python:mine:net')": "models",
     "manyhot.predict('photos', 'python:study:net')": "models",
-    "manyhot.explain('efficientnet-lite0', 'photos', [0])": "models",
+    "manyhot.attribute('efficientnet-lite0', 'photos', [0])": "models",
     "manyhot.predict('photos', 'python:mine:net', out='o')": "models",
     "manyhot.transfer('photos', 'timm/resnet18', out='o', method='knn', labels='l.csv')": "models",
     "manyhot.fit_softmax([[0.0], [1.0]], [0, 1], manyhot.class_list(), 'timm/resnet18')": "train",

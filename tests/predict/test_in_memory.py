@@ -268,10 +268,10 @@ def test_an_image_that_vanishes_while_running(folder, tint):
     gone = folder / "red" / "r.png"
     source = open_source(str(folder))
     gone.unlink()
-    from manyhot.predict.engines import build
+    from manyhot.predict.engines import build_engine
     from manyhot.predict.scoring import Keep, score_parts
 
-    (part,) = score_parts(source.parts, tint, build("auto", tint), Keep())
+    (part,) = score_parts(source.parts, tint, build_engine("auto", tint), Keep())
     assert (
         dict(zip((i.image_id for i in part.items), part.reasons, strict=True))["r.png"] == "the file is gone"
     )

@@ -23,7 +23,7 @@ from manyhot.predict.parts import PartFiles
 from manyhot.predict.run import PredictSettings, prepare_run, run
 from manyhot.predict.scoring import score_parts
 from manyhot.predict.sources import Files, open_source
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
 from small_models import COLOURS
 
 HELPERS = str(Path(__file__).parents[1] / "helpers")

@@ -368,7 +368,7 @@ def test_golden_answers_over_another_class_list():
 
 def test_votes_and_golden_answers_are_converted(campaign, tmp_path):
     for name, columns in (("votes", VOTES), ("golden", GOLDEN)):
-        (path,) = convert(campaign / f"{name}.parquet", tmp_path / f"{name}.csv").files
+        (path,) = convert(campaign / f"{name}.parquet", tmp_path / f"{name}.csv").written
         convert(path, tmp_path / f"{name}.parquet")
         table = tables.read(tmp_path / f"{name}.parquet", name)
         assert sorted(map(tuple, pl.from_arrow(table).select(*columns).rows())) == sorted(

@@ -147,7 +147,9 @@ def test_votes_for_an_agreement(files):
     )
 
 
-@pytest.mark.parametrize("arguments", [("describe", "labels.parquet")])
+@pytest.mark.parametrize(
+    "arguments", [("describe", "labels.parquet"), ("convert", "labels.parquet", "l.csv")]
+)
 def test_other_commands_say_where_cards_are_made(files, arguments):
     done = manyhot(*arguments, "--card", "card.md", "--votes", "votes.parquet", code=2)
     said = " ".join(done.stderr.replace("│", " ").split())

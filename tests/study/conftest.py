@@ -1,7 +1,9 @@
 import pytest
 
 import toys
+from manyhot.run import Run
 from manyhot.study import study as studies
+from manyhot.study.runner import StepEvent
 from manyhot.study.study_file import Opening
 from manyhot.train import train as train_module
 
@@ -23,7 +25,13 @@ def given(monkeypatch, tmp_path):
     def run(study, **options):
         monkeypatch.setattr(studies, "read_study", lambda path: (study, opening))
         told = []
-        answer = studies.run_study(tmp_path / "toy.py", tmp_path / "out", on_step=told.append, **options)
-        return answer, told
+
+        def on_event(kind, values):
+            if kind == "step":
+                told.append(StepEvent(**values))
+
+        toy, call = tmp_path / "toy.py", options.pop("call", "")
+        done = studies.run_studies(toy, out=tmp_path / "out", run=Run(call, on_event=on_event), **options)
+        return done.answers[0], told
 
     return run

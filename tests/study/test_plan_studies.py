@@ -284,10 +284,10 @@ def out(tmp_path_factory):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["transfer", "uncertainty", "benchmarking", "robustness"])
 def test_each_study_runs_and_answers(name, out):
-    from manyhot.study import run_study
+    from manyhot.study import run_studies
 
     for only in (("cifar-sets", "small"), ("voc9", "lite0", "single", "sets")):
-        found = run_study(STUDIES / f"{name}.py", out, smoke=True, only=only)
+        (found,) = run_studies(STUDIES / f"{name}.py", out=out, smoke=True, only=only).answers
         assert not found.failed
     assert (out / "results" / name / "effects.csv").is_file()
     assert (out / "report" / f"{name}.html").is_file()

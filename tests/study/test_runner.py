@@ -117,7 +117,7 @@ def test_seeds_can_be_fewer_or_more(given, trainer):
     assert given(study(seeds=(5, 1, 0)), seeds=5)[0].study.grid.seeds == (5, 1, 0, 2, 3)
     with pytest.raises(InputError) as error:
         given(study(), seeds=1)
-    assert str(error.value) == "A study needs two seeds or more, for intervals.\n  got:     1"
+    assert str(error.value) == "`seeds` is out of range.\n  got:     1\n  allowed: 2 or more"
 
 
 def test_only_some_are_run_with_what_they_want(given, trainer):

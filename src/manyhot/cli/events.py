@@ -22,6 +22,9 @@ from manyhot.run import Progress as OnProgress
 EVERY_S = 1.0
 """Seconds between two events of progress for programs."""
 
+FOR_THE_LOG = ("step", "failures")
+"""Events whose lines go to stderr: the answer of a study is apart from its log."""
+
 LINE_EVERY_S = 60.0
 """Seconds between two lines of progress where nobody watches, as in the log of a scheduler."""
 
@@ -104,7 +107,7 @@ class _Log:
             self.last = time.monotonic()
             say(_progress(values), err=True)
         for line in _lines(kind, values):
-            say(line)
+            say(line, err=kind in FOR_THE_LOG)
 
 
 def _lines(kind: str, values: dict[str, Any]) -> Iterator[str]:
@@ -113,8 +116,10 @@ def _lines(kind: str, values: dict[str, Any]) -> Iterator[str]:
         yield from _chosen(values)
     elif kind == "done":
         yield from values["done"].lines()
-    elif kind == "note":
+    elif kind in ("note", "failures"):
         yield values["text"]
+    elif kind == "step":
+        yield _step(values)
     elif kind == "epoch":
         yield _epoch(values)
 
@@ -125,6 +130,19 @@ def _epoch(values: dict[str, Any]) -> str:
         f", {name.removeprefix('val_')} {v:.3f}" for name, v in values.items() if name.startswith("val_")
     )
     return f"epoch {values['epoch']}: loss {values['loss']:.4f}{''.join(judged)}"
+
+
+def _step(values: dict[str, Any]) -> str:
+    """Return a step of a study: what was done, failed or is done again, and the time left."""
+    where = f"[{values['done']}/{values['of']}] {values['what']}" if values["of"] else values["what"]
+    step = f"{where}: {values['step']}"
+    if values["kind"] == "failed":
+        return f"{step} failed: {values['reason']}"
+    if values["kind"] == "again":
+        return f"{step} is done again, because these changed: {values['reason']}"
+    left = values["left"]
+    more = "" if left is None else f", {datetime.timedelta(seconds=round(left))} left"
+    return f"{step} in {values['seconds']:.1f} s{more}"
 
 
 def _progress(values: dict[str, Any]) -> str:
@@ -142,7 +160,7 @@ class _Bars:
         self.tasks: dict[str, Any] = {}
 
     def __call__(self, kind: str, values: dict[str, Any]) -> None:
-        model = values["model"]
+        model = values.get("model", "")
         if kind == "engines":
             self.tasks[model] = self.bars.add_task(f"{model}: trying engines", total=None, amount="")
         elif kind == "model":
@@ -154,7 +172,7 @@ class _Bars:
         elif kind == "done" and model in self.tasks:
             self.bars.update(self.tasks[model], visible=False)
         for line in _lines(kind, values):
-            if sys.stdout.isatty():  # above the bars
+            if sys.stdout.isatty() or kind in FOR_THE_LOG:  # above the bars
                 self.bars.console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
             else:
                 say(line)

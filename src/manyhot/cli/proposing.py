@@ -1,4 +1,4 @@
-"""The commands around campaigns: init, status, propose, proposers."""
+"""The commands around campaigns: init, status, propose."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import typer
 
 from manyhot.cli.annotating import DatabaseOption, database_again
 from manyhot.cli.options import JsonOption, RowsOption, call
-from manyhot.cli.printing import options_text, print_facts, print_table, print_written, say, show_progress
+from manyhot.cli.printing import print_facts, print_table, print_written, say, show_progress
 
 if TYPE_CHECKING:
     from manyhot.reassess.campaign import Status
@@ -164,18 +164,6 @@ def propose(
             progress=progress,
         )
     print_proposals(found, written, as_json)
-
-
-def proposers(as_json: JsonOption = False) -> None:
-    """List the rules that propose labels, what each is, and its options."""
-    from manyhot import registry
-
-    entries = [registry.get("proposer", name) for name in registry.names("proposer")]
-    rows = [(e.name, options_text(e), e.summary) for e in entries]
-    if as_json:
-        typer.echo(json.dumps([dict(zip(("name", "options", "summary"), r, strict=True)) for r in rows]))
-        return
-    print_table(("name", "options", "what it proposes"), rows)
 
 
 def print_status(found: Status) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 import pyarrow as pa
 
 from manyhot import tables
 from manyhot.classes import ClassList
+from manyhot.command import command
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import (
@@ -26,11 +28,14 @@ from manyhot.formats import (
 )
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, Saved, check_apart, check_place, save
+from manyhot.parameters import Shown
 from manyhot.registry import get, names
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
 
 _TABLES = ("labels", "predictions", "images", "results", "findings", "proposals", "votes", "golden")
 
-_Found: TypeAlias = (
+_Content: TypeAlias = (
     tables.Labels
     | tables.Predictions
     | tables.Images
@@ -41,40 +46,80 @@ _Found: TypeAlias = (
 )
 
 
+@dataclass(frozen=True, eq=False)
+class Converted(Result):
+    """A file in another format.
+
+    Attributes
+    ----------
+    left_out : tuple of str
+        What the source holds and the files do not.
+    notes, written
+        As in `Result`.
+    """
+
+    left_out: tuple[str, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the files do not hold."""
+        return {"left_out": self.left_out}
+
+    def lines(self) -> Iterator[str]:
+        """Yield nothing: the files say it all."""
+        yield from ()
+
+
+@command(
+    "convert",
+    examples=(
+        "manyhot convert real.json labels.parquet",
+        "manyhot convert labels.parquet hub --to hf-labels",
+        "manyhot convert votes.parquet export.json --to label-studio",
+    ),
+    moved={"--card": "manyhot card LABELS --out README.md"},
+)
 def convert(
     source: PathLike,
     target: PathLike,
     *,
-    rows: PathLike | None = None,
-    classes: PathLike | None = None,
+    rows: Annotated[PathLike | None, Shown("FILE")] = None,
+    classes: Annotated[PathLike | None, Shown("FILE")] = None,
     scores: str | None = None,
     format: str | None = None,
     to: str | None = None,
     long: bool = False,
-    call: str = "",
-) -> Saved:
-    """Convert a file of any known format to our Parquet or CSV, or to another tool's.
+    run: Run = QUIET,
+) -> Converted:
+    """Convert any file that manyhot reads to Parquet or CSV, or to another tool's format.
+
+    What the new file cannot hold is said.
 
     Parameters
     ----------
-    source, target : path-like
-        What the file or folder `source` holds is found out. Without `to`, the suffix of `target` tells
-        whether Parquet or CSV is written.
-    rows, scores
-        As in `manyhot.formats.read_predictions`.
-    classes : path-like, optional
-        As in `manyhot.evaluate`; by default that of the campaign in whose folder `source` or `target` lies.
-    format : str, optional
-        The format of `source`, or a call string, such as ``chen(threshold=0.9)``.
-    to : str, optional
-        The format to write: a registered writer or call string, such as ``hf-labels(split='validation')``.
-    long : bool
-        CSV with one row for each (image, class) pair.
+    source
+        Labels, predictions, images, results, proposals or votes in any format: a file or folder.
+    target
+        File to write: .parquet or .csv; with --to what that format is.
+    rows
+        The image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
+    classes
+        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r; by
+        default that of the campaign whose folder holds the source or the target.
+    scores
+        What scores are: logit, probability or score.
+    format
+        The format of the source, or a call string: 'chen(threshold=0.9)'; by default it is recognised.
+    to
+        Another tool's format to write: real, multilabelfy, hf-labels, label-studio, label-studio-golden,
+        fiftyone; or a call string: 'hf-labels(split="validation")'.
+    long
+        Write CSV with one row for each (image, class) pair.
+    run
+        How the call runs.
 
     Returns
     -------
-    Saved
-        The files, and what `source` holds that they do not.
+    Converted
 
     Raises
     ------
@@ -88,14 +133,16 @@ def convert(
     check_apart([source, rows, classes, *_around(source, to)], target)
     if source.is_dir() and target.exists():
         check_apart([target], source, {target.stem})
-    known = read_classes(classes) if classes else None
-    holds, found = _read_any(source, rows, known, scores, format)
+    class_list = read_classes(classes) if classes else None
+    holds, content = _read_any(source, rows, class_list, scores, format)
     if to is not None:
-        saved = save(found, target, to, holds=holds, classes=known)
+        saved = save(content, target, to, holds=holds, classes=class_list)
     else:
         check_place(target, holds)
-        saved = Saved((_write(holds, found, source, target, rows, long, call),))
-    return Saved(saved.files, (*_left_out(found), *saved.left_out))
+        saved = Saved((_write(holds, content, source, target, rows, long, run.call),))
+    left_out = (*_left_out(content), *saved.left_out)
+    notes = (f"{target.name} does not hold {', '.join(left_out)}: left out",) if left_out else ()
+    return Converted(left_out, notes=notes, written=saved.files)
 
 
 def _of_campaign(*paths: Path) -> Path | None:
@@ -105,7 +152,7 @@ def _of_campaign(*paths: Path) -> Path | None:
 
 
 def _write(
-    holds: str, content: _Found, source: Path, target: Path, rows: PathLike | None, long: bool, call: str
+    holds: str, content: _Content, source: Path, target: Path, rows: PathLike | None, long: bool, call: str
 ) -> Path:
     table, about = _table_of(holds, content)
     if target.suffix.lower() == ".csv":
@@ -134,7 +181,7 @@ def _check_target(target: Path, to: str | None, long: bool) -> None:
 
 def _read_any(
     source: Path, rows: PathLike | None, classes: ClassList | None, scores: str | None, format: str | None
-) -> tuple[str, _Found]:
+) -> tuple[str, _Content]:
     """Return which table a file holds, and what it reads as."""
     entry = get("format", format) if format else detect(source, _TABLES) if source.exists() else None
     holds = entry.about["holds"] if entry else "labels"
@@ -155,8 +202,8 @@ def _read_any(
     return "labels", read_labels(source, classes=classes, format=format)
 
 
-def _table_of(holds: str, content: _Found) -> tuple[pa.Table, Mapping[str, str]]:
-    """Return the table itself, and what its metadata must tell."""
+def _table_of(holds: str, content: _Content) -> tuple[pa.Table, Mapping[str, str]]:
+    """Return the table itself, and what its metadata must say."""
     if isinstance(content, tables.Predictions | tables.Votes):
         return content.to_table(), content.about()
     if isinstance(content, tables.Golden):
@@ -168,7 +215,7 @@ def _table_of(holds: str, content: _Found) -> tuple[pa.Table, Mapping[str, str]]
     return (content.table if isinstance(content, tables.Images) else content), {}
 
 
-def _left_out(content: _Found) -> tuple[str, ...]:
+def _left_out(content: _Content) -> tuple[str, ...]:
     """Return what the source holds beside the table."""
     if isinstance(content, tables.Votes):
         return content.left_out

@@ -1,7 +1,7 @@
-"""What in an image speaks for a class, as a network has it: maps, computed by captum.
+"""What in an image supports a class, according to a network: maps computed by captum.
 
-A map is no proof: it says where a network's score is sensitive, by one definition of that, and whether it
-points at the object, or tells one class from another, is to be measured (`manyhot.core.localisation`).
+A map is not a proof: it says where a network's score is sensitive, by one definition of that. Whether it
+points at the object, or distinguishes classes, must be measured (`manyhot.core.localisation`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.predict.adapters.hub import error_line
+from manyhot.predict.adapters.weights_hub import error_line
 from manyhot.predict.engines.torch import device
 from manyhot.predict.find import find_model
 from manyhot.predict.layers import find_grids
@@ -40,7 +40,7 @@ _MOST_AFTER = 3
 
 
 def gradcam(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
-    """Channels of the last grid, weighted by the mean gradient of the score, what speaks for it alone.
+    """Channels of the last grid, weighted by the mean gradient of the score; only support for the class.
 
     A cell for 32 × 32 pixels in most networks. As fast as predicting: each image is computed once, whatever
     the number of classes.
@@ -133,7 +133,7 @@ the images."""
 
 @dataclass(frozen=True, eq=False)
 class Explainer:
-    """A network that is asked why.
+    """A network and the method that explains it.
 
     Attributes
     ----------
@@ -258,7 +258,7 @@ class Explainer:
         """Return the scores of images as `Preprocessing` cropped them, shape (n, C)."""
         import torch
 
-        with torch.inference_mode(), self._told(len(crops)):
+        with torch.inference_mode(), self._pytorch_errors(len(crops)):
             return np.asarray(self.module(self._images(crops)).float().cpu().numpy(), np.float32)
 
     def maps(self, crops: Bytes, classes: Sequence[Sequence[int]]) -> list[Float32Array]:
@@ -282,7 +282,7 @@ class Explainer:
         step = len(rows) if self.method == "gradcam" else self.batch
         for start in range(0, len(rows), step or 1):
             owner, target = torch.tensor(rows[start : start + step], device=images.device).T
-            with self._told(len(crops)):
+            with self._pytorch_errors(len(crops)):
                 maps = METHODS[self.method](self, images, owner, target)
             found.append(maps.detach().float().cpu().numpy())
         edges = np.cumsum([len(own) for own in classes])[:-1]
@@ -295,8 +295,8 @@ class Explainer:
         return torch.from_numpy(crops).to(device()).contiguous(memory_format=torch.channels_last)
 
     @contextlib.contextmanager
-    def _told(self, n: int) -> Iterator[None]:
-        """Tell in our words what PyTorch says."""
+    def _pytorch_errors(self, n: int) -> Iterator[None]:
+        """Turn errors of PyTorch into our own."""
         try:
             yield
         except RuntimeError as error:
@@ -315,7 +315,7 @@ class Explainer:
             ) from error
 
 
-def explain(
+def attribute(
     model: str | Network,
     images: Bytes | Sequence[Bytes],
     classes: int | str | Sequence[int | str],
@@ -324,27 +324,27 @@ def explain(
     layer: str = "",
     batch: int = 8,
 ) -> Any:
-    """Return what in each image speaks for a class.
+    """Return what in each image supports a class.
 
     Parameters
     ----------
     model : str or Network
         A name, as for `predict`, or a network.
     images : ndarray of uint8, shape (n, 3, h, w), or sequence of ndarray of uint8, shape (3, h, w)
-        As they are; they are resized and cropped as the model wants.
+        Original images; they are resized and cropped for the model.
     classes : int, str, or a sequence of n of these
-        The class asked about, by its number or key in the model's class list: one for all, or one an image.
+        The class to explain, by its number or key in the model's class list: one for all images, or one each.
     method : str
         ``gradcam``, ``integrated-gradients``, ``occlusion`` or ``saliency``.
     layer : str
-        Of Grad-CAM; the last one that has a grid over the image by default.
+        For Grad-CAM; by default the last one with a grid over the image.
     batch : int
         Images at once.
 
     Returns
     -------
     ndarray of float32, shape (n, h, w), or list of these of shape (h, w)
-        Over the pixels of each image; NaN where the model did not see it. A list where images are one.
+        Over the pixels of each image; NaN where the model did not see it. A list if `images` is one.
 
     Raises
     ------
@@ -357,12 +357,12 @@ def explain(
     """
     network = model if isinstance(model, Network) else find_model(model)
     explainer = Explainer(network, method, layer, batch)
-    wanted = [class_of(network, c) for c in _one_each(classes, len(images))]
+    class_ids = [class_of(network, c) for c in _one_each(classes, len(images))]
     found: list[Float32Array] = []
     for start in range(0, len(images), batch):
         part = [_checked(image) for image in images[start : start + batch]]
         crops = np.stack([cropped(network, image) for image in part])
-        maps = explainer.maps(crops, [[c] for c in wanted[start : start + batch]])
+        maps = explainer.maps(crops, [[c] for c in class_ids[start : start + batch]])
         for image, own in zip(part, maps, strict=True):
             found.append(placed(own[0], network.preprocessing, *image.shape[1:]))
     return np.stack(found) if isinstance(images, np.ndarray) and found else found
@@ -399,7 +399,7 @@ def _one_each(classes: int | str | Sequence[int | str], n: int) -> list[int | st
     if isinstance(classes, int | str | np.integer):
         return [classes] * n
     if len(classes) != n:
-        raise InputError("There is a class for each image, or one for all.", got=len(classes), allowed=n)
+        raise InputError("There must be one class per image, or one for all.", got=len(classes), allowed=n)
     return list(classes)
 
 
@@ -407,7 +407,7 @@ def _checked(image: Any) -> Bytes:
     shape: tuple[int, ...] = getattr(image, "shape", ())
     if getattr(image, "dtype", None) != np.uint8 or len(shape) != 3 or shape[0] != 3:
         raise InputError(
-            "This is no image.",
+            "This is not an image.",
             got=f"{getattr(image, 'dtype', type(image).__name__)} of shape {tuple(shape)}",
             allowed="uint8 of shape (3, height, width)",
         )

@@ -33,7 +33,7 @@ from manyhot.predict.run import PredictSettings
 from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources import open_source
 from manyhot.predict.sources.altered import alter_images
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions
 from manyhot.tables.predictions import predictions_file_name

@@ -1,9 +1,4 @@
-"""Do maps point at objects, and do they hang on what a network learnt? From maps to tables.
-
-What is known of images beside their pixels: label sets, and where objects are.
-
-Do maps hang on what a network learnt and on the class asked about? They are compared with others.
-"""
+"""Whether maps point at objects, and whether they depend on the network's weights and on the class."""
 
 from __future__ import annotations
 
@@ -11,7 +6,6 @@ import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +13,6 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot import tables
-from manyhot.classes import ClassList, from_keys
 from manyhot.core.array_types import Mask
 from manyhot.core.localisation import (
     DIFFICULT,
@@ -33,59 +26,28 @@ from manyhot.core.localisation import (
     rank_correlation,
 )
 from manyhot.core.resampling import Bootstrap, percentile_interval
-from manyhot.core.sets import NO, UNCLEAR, YES
 from manyhot.diagnose.attribution import Explainer
-from manyhot.errors import InputError, MatchError
-from manyhot.formats import read_labels, read_objects
-from manyhot.formats.writing import PathLike, Progress
+from manyhot.diagnose.explanations import MAP_MEASURES, Row
+from manyhot.parameters import RESAMPLES
 from manyhot.predict.layers import randomised
-from manyhot.predict.network import Network
-from manyhot.tables import Objects, schema
-from manyhot.tables.definitions import MAP_MEASURES
-from manyhot.tables.sets import States, states_of_labels, states_of_objects
+from manyhot.run import QUIET, Run
+from manyhot.tables import schema
 
 ENDS = ("", "_by_chance", "_centre")
 """Of the columns of a measure: of the map, of one without sense, of the middle of the image."""
 
 
-Row = dict[str, Any]
-
-
 Reals = npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True, eq=False)
-class Explanations:
-    """What maps show, and how far they can be trusted.
-
-    Attributes
-    ----------
-    maps, localisation, sanity : pyarrow.Table
-        The tables of these names; the last two without rows where nothing was measured.
-    notes : tuple of str
-        What was passed over.
-    """
-
-    maps: pa.Table
-    localisation: pa.Table
-    sanity: pa.Table
-    notes: tuple[str, ...] = ()
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The tables that have rows, by name."""
-        made = {"maps": self.maps, "localisation": self.localisation, "sanity": self.sanity}
-        return {name: table for name, table in made.items() if table.num_rows}
-
-
 @dataclass(frozen=True)
-class Agreement:
+class MapAgreement:
     """How alike two maps are.
 
     Attributes
     ----------
     against : str
-        One of `manyhot.tables.definitions.COMPARED_WITH`.
+        One of `manyhot.diagnose.explanations.COMPARED_WITH`.
     image : int
         Number of the image.
     value : float
@@ -101,31 +63,31 @@ class Agreement:
     of_layers: int | None = None
 
 
-def measure(found: HeatMap, region: Mask, boxes: Mask, others: Mask) -> Row:
+def measure(heat_map: HeatMap, region: Mask, boxes: Mask, others: Mask) -> Row:
     """Return the columns of `maps` that say how well a map points at an object.
 
     Parameters
     ----------
-    found : ndarray of float, shape (h, w)
+    heat_map : ndarray of float, shape (h, w)
         NaN where the model did not see the image.
     region, boxes : ndarray of bool, shape (h, w)
         The pixels of the object, and those in its boxes.
     others : ndarray of bool, shape (h, w)
         The pixels of objects of other classes.
     """
-    seen = ~np.isnan(found)
+    seen = ~np.isnan(heat_map)
     area = float(region[seen].mean()) if seen.any() else 0.0
-    middle = np.where(seen, centre(*found.shape), np.nan)
+    middle = np.where(seen, centre(*heat_map.shape), np.nan)
     beside = others & ~region & seen
     values: Row = {"area": area}
-    why = _why_not(found[seen], region, area)
+    why = _why_not(heat_map[seen], region, area)
     # Of images that are labelled as a whole, with boxes of something else, this alone can be measured.
-    if beside.any() and np.ptp(found[seen]) > 0 and not (why and region.any()):
-        told = (points_at(found, beside), float(beside[seen].mean()), points_at(middle, beside))
-        values |= dict(zip((f"pointing_other{end}" for end in ENDS), told, strict=True))
+    if beside.any() and np.ptp(heat_map[seen]) > 0 and not (why and region.any()):
+        other = (points_at(heat_map, beside), float(beside[seen].mean()), points_at(middle, beside))
+        values |= dict(zip((f"pointing_other{end}" for end in ENDS), other, strict=True))
     if why:
         return values | {"skipped": why}
-    own = (localise(found, region), by_chance(region, seen), localise(middle, region))
+    own = (localise(heat_map, region), by_chance(region, seen), localise(middle, region))
     named = zip(ENDS, own, strict=True)
     values |= {f"{name}{end}": value for end, of in named for name, value in asdict(of).items()}
     return values | {"difficult": bool(boxes.mean() < DIFFICULT and others.any())}
@@ -141,7 +103,7 @@ def _why_not(values: npt.NDArray[np.floating], region: Mask, area: float) -> str
     return "the map is the same everywhere" if values.min() == values.max() else ""
 
 
-def summarise(maps: pa.Table, *, resamples: int = 1000, seed: int = 0) -> pa.Table:
+def summarise(maps: pa.Table, *, resamples: int = RESAMPLES, seed: int = 0) -> pa.Table:
     """Return the table ``localisation``: means over maps of classes in the label set, of each method.
 
     Parameters
@@ -231,12 +193,6 @@ def mean_over_images(
     return values.mean(0), *percentile_interval(drawn[0].T)
 
 
-def states_by_class(states: States, row: int) -> dict[int, str]:
-    """Return what is known of an image: no, unclear or yes of each class that it was asked about."""
-    names = {YES: "yes", UNCLEAR: "unclear", NO: "no"}
-    return {i: names[state] for i, state in enumerate(states.state[row].tolist()) if state in names}
-
-
 def alike(one: HeatMap, other: HeatMap) -> float:
     """Return the rank correlation of two maps; NaN where one is the same everywhere."""
     return rank_correlation(one, other)
@@ -246,104 +202,34 @@ def _end(value: float) -> float | None:
     return None if np.isnan(value) else float(value)
 
 
-def agreements(
-    told: Mapping[str, str], found: Sequence[Agreement], *, resamples: int = 1000, seed: int = 0
+def agreement_rows(
+    keys: Mapping[str, str], agreements: Sequence[MapAgreement], *, resamples: int = RESAMPLES, seed: int = 0
 ) -> list[Row]:
     """Return rows of the table ``sanity`` for a model and a method.
 
     Parameters
     ----------
-    told : Mapping of str to str
+    keys : Mapping of str to str
         dataset, model and method.
-    found : sequence of Agreement
+    agreements : sequence of MapAgreement
     resamples, seed : int
     """
-    groups: dict[tuple[str, int | None, int | None], list[Agreement]] = defaultdict(list)
-    for one in found:
+    groups: dict[tuple[str, int | None, int | None], list[MapAgreement]] = defaultdict(list)
+    for one in agreements:
         groups[one.against, one.layers, one.of_layers].append(one)
     return [
-        dict(told) | {"against": against, "layers": layers, "of_layers": of} | _mean(own, resamples, seed)
+        dict(keys) | {"against": against, "layers": layers, "of_layers": of} | _mean(own, resamples, seed)
         for (against, layers, of), own in groups.items()
     ]
 
 
-def _mean(found: Sequence[Agreement], resamples: int, seed: int) -> Row:
-    known = [one for one in found if not np.isnan(one.value)]
-    values = np.array([[one.value] for one in known], float).reshape(-1, 1)
-    image = np.unique([one.image for one in known], return_inverse=True)[1]
+def _mean(agreements: Sequence[MapAgreement], resamples: int, seed: int) -> Row:
+    finite = [one for one in agreements if not np.isnan(one.value)]
+    values = np.array([[one.value] for one in finite], float).reshape(-1, 1)
+    image = np.unique([one.image for one in finite], return_inverse=True)[1]
     mean, lo, hi = mean_over_images(values, image, resamples, seed)
     ends = {"lo": _end(lo[0]), "hi": _end(hi[0])}
-    return {"value": mean[0], **ends, "n": len(known), "n_skipped": len(found) - len(known)}
-
-
-@dataclass(frozen=True, eq=False)
-class Known:
-    """What is known of images: label sets, and where objects are; in the classes of the model."""
-
-    network: Network
-    states: States | None
-    objects: Objects | None
-
-    @classmethod
-    def read(
-        cls,
-        network: Network,
-        given: ClassList | None,
-        objects: PathLike | None,
-        masks: PathLike | None,
-        labels: PathLike | None,
-    ) -> Known:
-        """Read objects, masks and label sets, those that are given.
-
-        Raises
-        ------
-        InputError
-            Masks come without objects, or a file cannot be read.
-        MatchError
-            The model knows none of the classes.
-        """
-        if masks is not None and objects is None:
-            raise InputError("Masks go with objects.", got=masks, do="give these, too: --objects FILE")
-        found = None if objects is None else read_objects(objects, classes=given, masks=masks)
-        classes = given or (network.classes if found is None else from_keys(found.keys, found.name))
-        states = None if found is None else states_of_objects(found, classes)
-        if labels is not None:
-            states = states_of_labels(read_labels(labels, classes=classes), classes)
-        known = cls(network, states, found)
-        if states is not None and not known.common:
-            raise MatchError(
-                "The model knows none of the classes.",
-                where=network.name,
-                got=", ".join(classes.keys[:3]) + (", …" if len(classes) > 3 else ""),
-                allowed=f"keys of {network.classes.name}, such as {network.classes.keys[0]}",
-            )
-        return known
-
-    @cached_property
-    def common(self) -> dict[int, int]:
-        """Class ids of the model by those of the label sets, as far as it knows them."""
-        assert self.states is not None
-        own = {key: i for i, key in enumerate(self.network.classes.keys)}
-        keys = self.states.classes.keys
-        return {i: own[key] for i, key in enumerate(keys) if key in own}
-
-    @cached_property
-    def _rows(self) -> dict[str, int]:
-        assert self.states is not None
-        return {name: i for i, name in enumerate(self.states.image_id.to_pylist())}
-
-    def states_of(self, image_id: str) -> dict[int, str]:
-        """Return the states of an image by class of the model; empty where nobody was asked."""
-        if self.states is None or image_id not in self._rows:
-            return {}
-        found = states_by_class(self.states, self._rows[image_id])
-        return {own: found[i] for i, own in self.common.items() if i in found}
-
-    def object_of(self, class_id: int) -> int:
-        """Return the number of a class in the objects; -1 where they do not know it."""
-        assert self.objects is not None
-        key = self.network.classes.keys[class_id]
-        return self.objects.keys.index(key) if key in self.objects.keys else -1
+    return {"value": mean[0], **ends, "n": len(finite), "n_skipped": len(agreements) - len(finite)}
 
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
@@ -382,12 +268,13 @@ class Sanity:
     explainers : sequence of Explainer
     most : int
         Images.
-    progress : callable, optional
+    run : Run
+        Progress.
     """
 
     explainers: Sequence[Explainer]
     most: int
-    progress: Progress | None = None
+    run: Run = QUIET
     images: list[Checked] = field(default_factory=list)
 
     def add(self, image: Checked) -> None:
@@ -399,24 +286,24 @@ class Sanity:
         """Return the table ``sanity``."""
         rows: list[dict[str, Any]] = []
         for place, explainer in enumerate(self.explainers):
-            told = {"dataset": dataset, "model": explainer.network.name, "method": explainer.method}
+            keys = {"dataset": dataset, "model": explainer.network.name, "method": explainer.method}
             found = [*self._among(place), *self._shuffled(place, explainer, seed)]
-            rows += agreements(told, found, resamples=resamples, seed=seed)
+            rows += agreement_rows(keys, found, resamples=resamples, seed=seed)
         return pa.Table.from_pylist(rows, schema=tables.schema("sanity"))
 
-    def _among(self, place: int) -> Iterator[Agreement]:
+    def _among(self, place: int) -> Iterator[MapAgreement]:
         """Yield how alike maps are to those of another class in the label set, and of the next image."""
         for i, image in enumerate(self.images):
             maps = image.maps[place]
             valid = [m for c, m in zip(image.classes, maps, strict=True) if c in image.valid]
             for one, other in itertools.combinations(valid, 2):
-                yield Agreement("class", i, alike(one, other))
+                yield MapAgreement("class", i, alike(one, other))
             if len(self.images) > 1:
                 after = self.images[(i + 1) % len(self.images)].maps[place]
-                yield Agreement("image", i, alike(maps[0], after[0]))
+                yield MapAgreement("image", i, alike(maps[0], after[0]))
 
-    def _shuffled(self, place: int, explainer: Explainer, seed: int) -> Iterator[Agreement]:
-        """Yield how alike maps are to those of the network without what its last layers learnt."""
+    def _shuffled(self, place: int, explainer: Explainer, seed: int) -> Iterator[MapAgreement]:
+        """Yield how alike maps are to those of the network with its last layers shuffled."""
         done = set()
         for step, share in enumerate(SHARES if self.images else ()):
             network, layers, of_layers = randomised(explainer.network, share, seed)
@@ -427,9 +314,9 @@ class Sanity:
             other = Explainer(network, explainer.method, layer, explainer.batch)
             for i, (image, maps) in enumerate(zip(self.images, self._anew(other), strict=True)):
                 for before, after in zip(image.maps[place], maps, strict=True):
-                    yield Agreement("weights", i, alike(before, after), layers, of_layers)
-            if self.progress is not None:
-                self.progress(f"checking {explainer.method}", step + 1, len(SHARES))
+                    yield MapAgreement("weights", i, alike(before, after), layers, of_layers)
+            if self.run.on_progress:
+                self.run.on_progress(f"checking {explainer.method}", step + 1, len(SHARES))
 
     def _anew(self, explainer: Explainer) -> Iterator[Maps]:
         for start in range(0, len(self.images), explainer.batch):

@@ -140,6 +140,8 @@ def describe(
                 )
             parts[source.name] = describe_source(source)
             inputs |= source.inputs
+    if not parts:
+        raise InputError("There are no label sets to describe.", do="give at least one data set")
     return Description.concat(list(parts.values()), inputs=inputs)
 
 

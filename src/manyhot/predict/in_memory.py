@@ -20,7 +20,7 @@ from manyhot.predict.engines import Trial, precision_of
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.parts import NoneLeftError
-from manyhot.predict.run import TOP, PredictSettings, choose_for, columns_of
+from manyhot.predict.run import TOP_CLASSES, PredictSettings, choose_for, columns_of
 from manyhot.predict.scoring import Keep, Scored, score_parts, select_scores
 from manyhot.predict.sources import ImagesLike, LabelLookup, open_source
 from manyhot.tables import Images, Predictions
@@ -67,7 +67,7 @@ def predict_in_memory(
     images: ImagesLike,
     model: str | Network,
     *,
-    top: int | None = TOP,
+    top: int | None = TOP_CLASSES,
     classes: ClassList | None = None,
     labels: PathLike | None = None,
     engine: str = "auto",

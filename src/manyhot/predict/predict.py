@@ -13,10 +13,10 @@ from manyhot.errors import InputError
 from manyhot.formats import read_classes
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Count, OptionName, Repeated, Shown
-from manyhot.predict.engines.base import precision_of
+from manyhot.predict.engines.engine import precision_of
 from manyhot.predict.find import find_model
 from manyhot.predict.ray import engine_of, run_on_ray
-from manyhot.predict.run import TOP, PredictedModel, PredictSettings
+from manyhot.predict.run import TOP_CLASSES, PredictedModel, PredictSettings
 from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources import ImagesLike, open_source
 from manyhot.result import Result
@@ -135,7 +135,7 @@ def predict(
     class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
     on_ray = engine_of(engine)
     settings = PredictSettings(
-        top=None if dense else top or TOP,
+        top=None if dense else top or TOP_CLASSES,
         engine=on_ray or engine,
         precision=precision_of(precision),
         embeddings=embeddings,

@@ -32,7 +32,7 @@ from manyhot.predict.parts import (
 )
 from manyhot.predict.scoring import Keep, Scored, Seconds, score_parts
 from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart
-from manyhot.predict.sources.labels import Labelled
+from manyhot.predict.sources.image_labels import Labelled
 from manyhot.predict.sources.parquet import ParquetRows
 from manyhot.predict.sources.remote import is_remote
 from manyhot.run import OnEvent
@@ -40,7 +40,7 @@ from manyhot.run import OnEvent
 SAMPLE = 32
 """Images that engines are compared on."""
 
-TOP = 20
+TOP_CLASSES = 20
 """The number of top classes that are kept by default."""
 
 Notify = OnEvent
@@ -50,7 +50,7 @@ Notify = OnEvent
 class PredictSettings:
     """The settings of `manyhot.predict`, checked; a `top` of None keeps the scores of all classes."""
 
-    top: int | None = TOP
+    top: int | None = TOP_CLASSES
     engine: str = "auto"
     precision: EnginePrecision = EnginePrecision.f32
     embeddings: bool = False

@@ -32,7 +32,7 @@ from manyhot.tables.definitions import declare_table
 CLASS_CHOICES = ("predicted", "label", "any")
 """Which images are searched: those of the predicted classes, of the original label, or of any class."""
 
-Classes = npt.NDArray[np.integer]
+ClassIds = npt.NDArray[np.integer]
 
 declare_table(
     "similar",
@@ -98,7 +98,7 @@ class Embedded:
         )
         return found
 
-    def best(self, top: int) -> Classes:
+    def best(self, top: int) -> ClassIds:
         """Return the best predicted classes, best first, shape (n, at most top); -1 fills short lists."""
         if self.predictions.classes is not None:
             return self.predictions.classes[:, :top]
@@ -240,7 +240,7 @@ def _query_pairs(queries: Embedded, classes: str, top: int) -> npt.NDArray[np.in
 
 
 def _table(
-    index: Embedded, queries: Embedded, query: Classes, class_ids: Classes | None, neighbours: Neighbours
+    index: Embedded, queries: Embedded, query: ClassIds, class_ids: ClassIds | None, neighbours: Neighbours
 ) -> pa.Table:
     there = neighbours.rows != NOBODY
     ends = pa.array(np.append(0, np.cumsum(there.sum(axis=1))).astype(np.int32))
@@ -257,7 +257,7 @@ def _table(
 
 
 def _class_notes(
-    queries: Embedded, labels: Classes, pairs: Classes, own: Classes, neighbours: Neighbours
+    queries: Embedded, labels: ClassIds, pairs: ClassIds, own: ClassIds, neighbours: Neighbours
 ) -> list[str]:
     notes = []
     without = len(queries) - len(np.unique(pairs[:, 0]))
@@ -277,7 +277,7 @@ def _class_notes(
     return notes
 
 
-def _named(missing: Classes, most: int = 3) -> str:
+def _named(missing: ClassIds, most: int = 3) -> str:
     if not len(missing):
         return ""
     shown = ", ".join(map(str, missing[:most])) + (", …" if len(missing) > most else "")
@@ -316,7 +316,7 @@ def _check_same_model(index: Embedded, queries: Embedded) -> None:
         )
 
 
-def _check_labels(index: Embedded, queries: Embedded, labels: Classes, classes: str) -> None:
+def _check_labels(index: Embedded, queries: Embedded, labels: ClassIds, classes: str) -> None:
     for side, what in ((index, "index"), *([(queries, "queries")] if classes == "label" else [])):
         if (side.labels() if side is queries else labels).max(initial=NO_LABEL) == NO_LABEL:
             raise InputError(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         StudyMetric,
         StudyRun,
     )
-    from manyhot.study.study import StudyAnswer, keep_answer, run_study
+    from manyhot.study.study import StudyAnswer, StudyAnswers, run_studies
     from manyhot.study.study_file import Opening, read_study
 
 __all__ = [
@@ -40,17 +40,17 @@ __all__ = [
     "RunMeasurement",
     "Study",
     "StudyAnswer",
+    "StudyAnswers",
     "StudyDataSet",
     "StudyMetric",
     "StudyRun",
-    "keep_answer",
     "read_study",
-    "run_study",
+    "run_studies",
 ]
 
 _HOME = {
     **dict.fromkeys(__all__, "manyhot.study.plan"),
-    **dict.fromkeys(("StudyAnswer", "keep_answer", "run_study"), "manyhot.study.study"),
+    **dict.fromkeys(("StudyAnswer", "StudyAnswers", "run_studies"), "manyhot.study.study"),
     **dict.fromkeys(("Opening", "read_study"), "manyhot.study.study_file"),
 }
 

@@ -20,7 +20,7 @@ from manyhot.report.prerender import draw_inline, style
 from manyhot.report.words import counted, listed
 from manyhot.study.plan import ALL, BETTER_WORSE, Across, Claim, Study, StudyMetric, StudyRun
 from manyhot.study.runner import TRAINING, BuildRecord, Undone
-from manyhot.study.study_file import Opening, metrics_of
+from manyhot.study.study_file import Opening, study_metrics
 from manyhot.study.verdicts import RULE, EffectRow, about, evidence, fixed_sentence, format_value, p_value
 
 Made = Mapping[str, pa.Table]
@@ -59,7 +59,7 @@ def write_study_page(
     call : str
         The command; by default that of the file's opening.
     """
-    metrics = metrics_of(study)
+    metrics = study_metrics(study)
     table = study.table or tuple(dict.fromkeys(c.metric for c in study.claims))
     verdicts = _page_verdicts(study, made["effects"].to_pylist(), metrics)
     page = StudyPage(

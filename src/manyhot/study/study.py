@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Annotated, Any
 
 import pyarrow as pa
 
 from manyhot import tables
+from manyhot.command import command
 from manyhot.files import alone, atomic_write, write_text
+from manyhot.formats.writing import PathLike
+from manyhot.parameters import AtLeast, OptionName, Positional, Repeated, Shown
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
 from manyhot.study.plan import Study, StudyRun, chosen_runs, open_study_folder, runs_of, with_seeds
-from manyhot.study.runner import OnStep, Runner, StepEvent, Undone, run_name
-from manyhot.study.study_file import Opening, read_study
+from manyhot.study.runner import Runner, StepEvent, Undone, run_name
+from manyhot.study.study_file import Opening, read_opening, read_study
 from manyhot.study.tables import collect_measurements, effects_table, means_table, runs_table
 
 _TABLES = ("runs", "means", "effects")
@@ -22,7 +29,7 @@ _TABLES = ("runs", "means", "effects")
 
 @dataclass(frozen=True, eq=False)
 class StudyAnswer:
-    """What came of a study.
+    """The answer of a study.
 
     Attributes
     ----------
@@ -33,7 +40,7 @@ class StudyAnswer:
     undone : tuple of Undone
         Runs, and measures of them, that failed or were not chosen.
     failed : int
-        Of these, those that failed.
+        How many of these failed.
     page : Path
     written : tuple of Path
     """
@@ -51,55 +58,164 @@ class StudyAnswer:
         """The verdict on each claim."""
         return [text for text in self.effects["sentence"].to_pylist() if text is not None]
 
+    def lines(self) -> Iterator[str]:
+        """Yield the question and the verdicts."""
+        yield f"{self.study.title}: {self.study.question}"
+        yield from (f"- {text}" for text in self.sentences)
+        if len(self.study.grid.seeds) < 5:
+            yield f"Intervals over {len(self.study.grid.seeds)} seeds are rough."
 
-def run_study(
-    file: Path,
-    out: Path = Path("study"),
+    def to_json(self) -> dict[str, Any]:
+        """Return the question, the verdicts, how many steps failed, and the files."""
+        return {
+            "study": self.study.name,
+            "question": self.study.question,
+            "verdicts": self.sentences,
+            "failed": self.failed,
+            "written": [str(path) for path in self.written],
+        }
+
+
+@dataclass(frozen=True)
+class StudyPlan:
+    """What the file of a study asks, read without running it."""
+
+    file: Path
+    opening: Opening
+
+    def lines(self) -> Iterator[str]:
+        """Yield the file and what it opens with."""
+        yield str(self.file)
+        yield from (f"  {name + ':':<10}{text}" for name, text in vars(self.opening).items())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the file and what it opens with."""
+        return {"file": str(self.file), **vars(self.opening)}
+
+
+@dataclass(frozen=True, eq=False)
+class StudyAnswers(Result):
+    """The answers of studies, or their plans if nothing was run.
+
+    Attributes
+    ----------
+    answers : tuple of StudyAnswer
+    plans : tuple of StudyPlan
+    notes, metadata, inputs, written
+        As in `Result`.
+    """
+
+    answers: tuple[StudyAnswer, ...] = ()
+    plans: tuple[StudyPlan, ...] = ()
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """1 if a step of a study failed, else 0."""
+        return int(any(answer.failed for answer in self.answers))
+
+    def lines(self) -> Iterator[str]:
+        """Yield the lines of each answer or plan."""
+        for answer in self.answers:
+            yield from answer.lines()
+        for plan in self.plans:
+            yield from plan.lines()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return each answer or plan."""
+        studies = [*(a.to_json() for a in self.answers), *(p.to_json() for p in self.plans)]
+        return {"studies": studies, "notes": self.notes}
+
+
+@command(
+    "study",
+    streams=True,
+    examples=(
+        "manyhot study studies/transfer.py --out study",
+        "manyhot study studies/transfer.py --list",
+    ),
+)
+def run_studies(
+    files: Annotated[PathLike | Sequence[PathLike], Positional(), Repeated(), Shown("FILES")],
     *,
+    out: Annotated[PathLike, Shown("FOLDER")] = "study",
     smoke: bool = False,
-    seeds: int | None = None,
-    only: Iterable[str] = (),
-    call: str = "",
-    on_step: OnStep | None = None,
-) -> StudyAnswer:
-    """Run a study and write its tables and its page.
+    seeds: Annotated[int, AtLeast(2)] | None = None,
+    only: Annotated[Sequence[str], Shown("NAME")] = (),
+    answers: Annotated[PathLike | None, Shown("FOLDER")] = None,
+    list_only: Annotated[bool, OptionName("--list")] = False,
+    run: Run = QUIET,
+) -> StudyAnswers:
+    """Answer questions by training: arms × networks × data sets × seeds, measured and compared.
 
-    Runs, measures and data sets that lie in the folder already are not made again: studies of one grid share
-    it, and the same call goes on after a stop at any moment. A run that fails does not stop the others.
+    Studies with the same grid share their runs. A command that was stopped resumes when it is started again.
+    A run that fails does not stop the others.
 
     Parameters
     ----------
-    file : Path
-        A Python file that defines ``study``.
-    out : Path
-        The folder of all studies. ``OUT/results/NAME`` holds the tables, ``OUT/report/NAME.html`` the page.
-    smoke : bool
-        Everything as small as it can be, with two seeds: to see that it runs.
-    seeds : int, optional
-        How many; by default as many as the study names.
-    only : iterable of str
-        Data sets, networks or arms to run; all by default.
-    call : str
-        The command, for the page.
-    on_step : callable, optional
-        Called after each step.
+    files
+        Python files, each of which defines a study.
+    out
+        Folder of all studies; made if absent. OUT/results/NAME holds the tables, OUT/report/NAME.html the
+        page.
+    smoke
+        Run everything as small as possible, with two seeds, to see that it works.
+    seeds
+        Number of seeds; by default as many as the study names.
+    only
+        A data set, network or arm to run; all by default.
+    answers
+        Folder to copy the tables as CSV and the page to, into a folder for each study.
+    list_only
+        Print what the files ask, and run nothing.
+    run
+        The command line, for the page, and who hears of each step.
+
+    Returns
+    -------
+    StudyAnswers
 
     Raises
     ------
     InputError
-        The file or the study cannot be used.
+        If a file or its study cannot be used.
     MatchError
-        The folder is used otherwise.
+        If the folder is of other studies.
     OutputError
-        Another command is at work on one of the data sets in it.
+        If another command is at work on one of the data sets in the folder.
     """
-    study, opening = read_study(Path(file))
+    places = [Path(file) for file in ([files] if isinstance(files, str | os.PathLike) else files)]
+    if list_only:
+        plans = tuple(StudyPlan(file, read_opening(file)) for file in places)
+        for plan in plans:
+            run.event("done", {"done": plan})
+        return StudyAnswers(plans=plans)
+    made = []
+    for file in places:
+        answer = _answered(file, Path(out), smoke, seeds, only, run)
+        if answers is not None:
+            copies = keep_answer(answer, Path(out), Path(answers))
+            answer = replace(answer, written=(*answer.written, *copies))
+        run.event("done", {"done": answer})
+        made.append(answer)
+    failed = sum(answer.failed for answer in made)
+    notes = (
+        (f"not everything was run: {failed:,} failed; the same command tries these again",) if failed else ()
+    )
+    for note in notes:
+        run.event("failures", {"text": f"Note: {note}."})
+    return StudyAnswers(tuple(made), notes=notes, written=tuple(p for answer in made for p in answer.written))
+
+
+def _answered(
+    file: Path, out: Path, smoke: bool, seeds: int | None, only: Iterable[str], run: Run
+) -> StudyAnswer:
+    """Run a study and write its tables and its page."""
+    study, opening = read_study(file)
     study = with_seeds(study, seeds, smoke)
-    out = Path(out)
     every = runs_of(study.grid, out, smoke)
     runs = chosen_runs(every, study.grid, only)
     open_study_folder(out, smoke)
-    runner = Runner(study, on_step or (lambda _: None))
+    runner = Runner(study, lambda step: run.event("step", asdict(step)))
     with contextlib.ExitStack() as stack:
         for data_set in dict.fromkeys(run.data_set for run in runs):
             stack.enter_context(alone(out / "runs" / data_set))
@@ -114,10 +230,10 @@ def run_study(
         "means": means_table(study, measurements),
         "effects": effects_table(study, measurements),
     }
-    written = _write(made, out / "results" / study.name, call)
+    written = _write(made, out / "results" / study.name, run.call)
     from manyhot.study.page import write_study_page
 
-    page = write_study_page(study, opening, made, runs, undone, out, smoke=smoke, call=call)
+    page = write_study_page(study, opening, made, runs, undone, out, smoke=smoke, call=run.call)
     return StudyAnswer(study, opening, made["effects"], tuple(undone), len(failed), page, (*written, page))
 
 
@@ -140,7 +256,7 @@ def _write(made: dict[str, pa.Table], folder: Path, call: str) -> list[Path]:
 
 
 def keep_answer(answer: StudyAnswer, out: Path, folder: Path) -> list[Path]:
-    """Copy what is committed of an answer, its tables as CSV and its page, into ``FOLDER/NAME``.
+    """Copy the tables of an answer as CSV, and its page, into ``FOLDER/NAME``.
 
     Raises
     ------

@@ -133,7 +133,7 @@ def check_study(study: Study, where: object = None) -> None:
 Problem = tuple[str, object, object]
 
 
-def metrics_of(study: Study) -> dict[str, StudyMetric]:
+def study_metrics(study: Study) -> dict[str, StudyMetric]:
     """Return the metrics of all measures by name, in their order."""
     return {metric.name: metric for measure in study.measures for metric in measure.metrics}
 
@@ -155,7 +155,7 @@ def _problems(study: Study) -> Iterator[Problem]:
     known = [d.name for d in grid.data_sets] + [n.name for n in grid.networks]
     left_out = (name for pair in grid.without for name in pair)
     yield from _unknown("The grid leaves out what is not in it.", left_out, known)
-    measured = list(metrics_of(study))
+    measured = list(study_metrics(study))
     yield from _unknown("The study's table has a metric that nothing measures.", study.table, measured)
     for claim in study.claims:
         yield from _claim_problems(claim, study)
@@ -205,7 +205,7 @@ def _circle(study: Study) -> Iterator[Problem]:
 
 
 def _claim_problems(claim: Claim, study: Study) -> Iterator[Problem]:
-    grid, metrics = study.grid, metrics_of(study)
+    grid, metrics = study.grid, study_metrics(study)
     of = f"The claim {claim.name!r}"
     arms = [*(arm.name for arm in grid.arms), ALL]
     yield from _unknown(f"{of} names an arm that is not there.", [claim.arm], arms)

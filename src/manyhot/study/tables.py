@@ -17,8 +17,92 @@ from manyhot.core.resampling import holm
 from manyhot.errors import InputError
 from manyhot.study.plan import ALL, Across, Claim, Measurement, RunMeasure, RunMeasurement, Study, StudyRun
 from manyhot.study.runner import Undone, check_measurements, measurement_file, reason, run_name
-from manyhot.study.study_file import metrics_of
+from manyhot.study.study_file import study_metrics
 from manyhot.study.verdicts import sentence
+from manyhot.tables.columns import COUNT, INT, REAL, REALS, TEXT
+from manyhot.tables.definitions import declare_table
+
+CLAIM_VERDICTS = ("better", "worse", "same", "undecided", "not run")
+
+_OF_STUDY = (
+    TEXT("dataset", "the data set"),
+    TEXT("network", "the network; all for a number across networks"),
+    TEXT("arm", "the arm; all for a number across arms"),
+)
+"""The runs of a study that a number is of."""
+
+declare_table(
+    "measured",
+    (
+        TEXT("metric", "what was measured"),
+        TEXT("slice", "which images"),
+        REAL("value", "the value; NaN where it is undefined"),
+        COUNT("n", "images counted"),
+        REALS.nullable(
+            "replicates",
+            "the value on resamples of images, the same for all runs of a data set; null without any",
+        ),
+    ),
+)
+
+declare_table(
+    "runs",
+    (
+        *_OF_STUDY,
+        INT("seed", "the seed"),
+        TEXT("measure", "what measured it"),
+        TEXT("metric", "what was measured"),
+        TEXT("slice", "which images"),
+        REAL("value", "the value; NaN where it is undefined"),
+        REAL.nullable("error", "its standard error over images, null without resamples"),
+        COUNT("n", "images counted"),
+    ),
+)
+
+declare_table(
+    "means",
+    (
+        *_OF_STUDY,
+        TEXT("metric", "what was measured"),
+        TEXT("slice", "which images"),
+        TEXT("better", "which values are better", values=("higher", "lower")),
+        REAL("value", "mean over seeds"),
+        REAL.nullable("lo", "lower end of its 95 % interval over seeds and images"),
+        REAL.nullable("hi", "upper end of its 95 % interval"),
+        COUNT("n_seeds", "seeds with a value"),
+        COUNT("n", "images counted, the least over seeds"),
+    ),
+)
+
+declare_table(
+    "effects",
+    (
+        TEXT("claim", "the claim"),
+        TEXT.nullable("dataset", "the data set; null for the mean over all pairs"),
+        TEXT.nullable("network", "the network; null for the mean over all pairs"),
+        TEXT("metric", "what was measured"),
+        TEXT("slice", "which images"),
+        TEXT("arm", "the arm"),
+        TEXT("against", "the other arm, metric or number"),
+        REAL.nullable("value", "mean over the seeds of both, and over pairs"),
+        REAL.nullable("value_against", "the same of the other"),
+        REAL.nullable("effect", "difference of the two, above 0 where the arm is better; null if not run"),
+        REAL.nullable("lo", "lower end of its 95 % interval over seeds and images"),
+        REAL.nullable("hi", "upper end of its 95 % interval"),
+        REAL.nullable("p", "two-sided, that there is no effect"),
+        REAL.nullable("p_adjusted", "Holm over the claims of the study; null of single pairs"),
+        REAL.nullable("d", "effect in standard deviations over seeds, with Hedges' correction"),
+        REAL.nullable("wins", "share of seeds at which the arm is better, a tie as one half"),
+        REAL.nullable("error_seeds", "standard error over seeds"),
+        REAL.nullable("error_images", "standard error over images, 0 without resamples"),
+        REAL.nullable("df", "degrees of freedom of the interval"),
+        COUNT("n_seeds", "differences at equal seeds"),
+        COUNT("n_pairs", "pairs of data set and network that are averaged"),
+        REAL("margin", "the smallest difference that matters, fixed beforehand"),
+        TEXT("verdict", "by the rule", values=CLAIM_VERDICTS),
+        TEXT.nullable("sentence", "the verdict in words; null of single pairs"),
+    ),
+)
 
 Place = tuple[str, str]
 """A data set and a network."""
@@ -143,7 +227,7 @@ def _error(measured: Measurement) -> float | None:
 
 def means_table(study: Study, measurements: Measurements) -> pa.Table:
     """Return each number's mean over seeds, with its interval over seeds and images."""
-    better = metrics_of(study)
+    better = study_metrics(study)
     slices: dict[tuple[str, str, str, str, str], None] = {}
     for _, row in measurements.rows:
         m = row.measurement
@@ -213,7 +297,7 @@ class PairedValues:
 
 def paired_values(claim: Claim, study: Study, measurements: Measurements) -> list[PairedValues]:
     """Return a claim at each place of it where both sides were measured."""
-    sign = 1 if metrics_of(study)[claim.metric].better == "higher" else -1
+    sign = 1 if study_metrics(study)[claim.metric].better == "higher" else -1
     found = []
     for place in claim_places(claim, study):
         one = measurements.by_seed(place, claim.arm, claim.metric, claim.slice)
@@ -254,7 +338,7 @@ def effects_table(study: Study, measurements: Measurements) -> pa.Table:
         own = compared[claim.name]
         single = [_effect(claim, [c], effect_of([c.cell])) for c in own]
         row = _effect(claim, own, pooled.get(claim.name), adjusted)
-        row["sentence"] = sentence(claim, [row, *single], metrics_of(study), len(study.claims))
+        row["sentence"] = sentence(claim, [row, *single], study_metrics(study), len(study.claims))
         made += [row, *single]
     return pa.Table.from_pylist(made, tables.schema("effects"))
 

@@ -18,7 +18,6 @@ from manyhot.tables.columns import (
     ITS,
     OUTLINES,
     REAL,
-    REALS,
     TEXT,
     TEXTS,
     TIME,
@@ -41,14 +40,9 @@ AGREEMENT_MEASURES = (
     "golden_specificity",
     "always_no",
 )
-EXPLAINED_BY = ("gradcam", "integrated-gradients", "occlusion", "saliency")
-MAP_MEASURES = ("pointing", "pointing_near", "pointing_other", "energy", "overlap", "auroc")
-COMPARED_WITH = ("weights", "class", "image")
 EVENTS = ("label", "set")
-FILLS = ("grey", "inpaint")
 CONTROLS = 2
 """Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
-VERDICTS = ("better", "worse", "same", "undecided", "not run")
 
 _IMAGES = f"{ITS} over images"
 _WILSON = f"{ITS} (Wilson)"
@@ -56,22 +50,6 @@ _NEWCOMBE = f"{ITS} (Newcombe)"
 _BOOTSTRAP = f"{ITS} (bootstrap)"
 _NULL_WITHOUT = "95 % interval, null without one"
 
-
-def _of_maps(name: str, doc: str) -> tuple[Column, ...]:
-    """Return the columns of a measure of maps, and what it would be without looking at the image."""
-    return (
-        REAL.nullable(name, doc),
-        REAL.nullable(f"{name}_by_chance", "the same of a map without sense"),
-        REAL.nullable(f"{name}_centre", "the same of a Gaussian in the middle of the image"),
-    )
-
-
-_OF_STUDY = (
-    TEXT("dataset", "the data set"),
-    TEXT("network", "the network; all where it was measured across them"),
-    TEXT("arm", "what it learnt from; all where it was measured across arms"),
-)
-"""Which runs of a study a number is of."""
 
 _declared: dict[str, tuple[Column, ...]] = {
     "classes": (
@@ -344,63 +322,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("state", "by that probability and the threshold", values=STATES),
         INT("n_votes", "answers so far"),
     ),
-    "measured": (
-        TEXT("metric", "what was measured"),
-        TEXT("slice", "which images"),
-        REAL("value", "the value; NaN where it is undefined"),
-        COUNT("n", "images counted"),
-        REALS.nullable(
-            "replicates",
-            "the value on resamples of images, the same for all runs of a data set; null without any",
-        ),
-    ),
-    "runs": (
-        *_OF_STUDY,
-        INT("seed", "the seed"),
-        TEXT("measure", "what measured it"),
-        TEXT("metric", "what was measured"),
-        TEXT("slice", "which images"),
-        REAL("value", "the value; NaN where it is undefined"),
-        REAL.nullable("error", "its standard error over images, null without resamples"),
-        COUNT("n", "images counted"),
-    ),
-    "means": (
-        *_OF_STUDY,
-        TEXT("metric", "what was measured"),
-        TEXT("slice", "which images"),
-        TEXT("better", "which values are better", values=("higher", "lower")),
-        REAL("value", "mean over seeds"),
-        REAL.nullable("lo", "lower end of its 95 % interval over seeds and images"),
-        REAL.nullable("hi", "upper end of its 95 % interval"),
-        COUNT("n_seeds", "seeds with a value"),
-        COUNT("n", "images counted, the least over seeds"),
-    ),
-    "effects": (
-        TEXT("claim", "the claim"),
-        TEXT.nullable("dataset", "the data set; null for the mean over all pairs"),
-        TEXT.nullable("network", "the network; null for the mean over all pairs"),
-        TEXT("metric", "what was measured"),
-        TEXT("slice", "which images"),
-        TEXT("arm", "the arm"),
-        TEXT("against", "the other arm, metric or number"),
-        REAL.nullable("value", "mean over the seeds of both, and over pairs"),
-        REAL.nullable("value_against", "the same of the other"),
-        REAL.nullable("effect", "difference of the two, above 0 where the arm is better; null if not run"),
-        REAL.nullable("lo", "lower end of its 95 % interval over seeds and images"),
-        REAL.nullable("hi", "upper end of its 95 % interval"),
-        REAL.nullable("p", "two-sided, that there is no effect"),
-        REAL.nullable("p_adjusted", "Holm over the claims of the study; null of single pairs"),
-        REAL.nullable("d", "effect in standard deviations over seeds, with Hedges' correction"),
-        REAL.nullable("wins", "share of seeds at which the arm is better, a tie as one half"),
-        REAL.nullable("error_seeds", "standard error over seeds"),
-        REAL.nullable("error_images", "standard error over images, 0 without resamples"),
-        REAL.nullable("df", "degrees of freedom of the interval"),
-        COUNT("n_seeds", "differences at equal seeds"),
-        COUNT("n_pairs", "pairs of data set and network that are averaged"),
-        REAL("margin", "the smallest difference that matters, fixed beforehand"),
-        TEXT("verdict", "by the rule", values=VERDICTS),
-        TEXT.nullable("sentence", "the verdict in words; null of single pairs"),
-    ),
     "findings": (
         TEXT("kind", "what was found"),
         TEXT.optional("image_id", "the image, null for a finding on classes"),
@@ -412,127 +333,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT.optional("dataset", "of an error: the data set"),
         TEXT.optional("model", "of an error: whose it is"),
         FLOAT32.optional("confidence", "of an error: probability of the predicted class"),
-    ),
-    "shortcuts": (
-        TEXT("model", "the model"),
-        INT("main", "the class that is predicted"),
-        INT("companion", "the class that is taken out of images beside it"),
-        TEXT("main_name", "its name"),
-        TEXT("companion_name", "its name"),
-        TEXT("fill", "what is put in its place: a grey box, or inpainting", values=FILLS),
-        TEXT.nullable("skipped", "why the pair was not tested; null where it was"),
-        TEXT("decision", "when a class counts as predicted"),
-        COUNT("both", "images with main and companion"),
-        COUNT("main_only", "images with the main class alone"),
-        COUNT("companion_only", "images with the companion alone"),
-        COUNT("neither", "images with neither; where one is not known an image is in no split"),
-        COUNT.nullable("n", "images with both that the companion could be taken out of"),
-        *interval("flips", "share of these whose prediction of main is another without it", _WILSON),
-        *interval(
-            "lost", "share that is predicted with it, and not without; the other flips are gained", _WILSON
-        ),
-        REAL.nullable("fall", "mean fall of the score of main"),
-        COUNT.nullable("n_control", "of the n those that had room for a control"),
-        *interval(
-            "control", "share of these that flip where a region of its shape is filled elsewhere", _WILSON
-        ),
-        *interval("control_lost", "share of these that is predicted before, and not so", _WILSON),
-        REAL.nullable("more", "share that is lost less control_lost, on the images with a control"),
-        REAL.nullable(
-            "lo",
-            "lower end of its 95 % interval (Newcombe, paired); pairs are ordered by it, those that "
-            "are not testable by lost_lo",
-        ),
-        REAL.nullable("hi", "upper end of its 95 % interval (Newcombe, paired)"),
-        FLAG.nullable(
-            "shortcut",
-            "lost is at least the threshold, and lo is above 0; null where n_control is below "
-            f"{CONTROLS}: not testable",
-        ),
-        REAL.nullable("found_both", "share predicted as main where both are: recall"),
-        REAL.nullable("found_main_only", "share predicted as main where it is alone: recall"),
-        REAL.nullable("found_companion_only", "share predicted as main where only the companion is"),
-        REAL.nullable("found_neither", "share predicted as main where neither is"),
-        *interval("recall_gap", "found_both less found_main_only", _NEWCOMBE),
-        *interval("hallucination_gap", "found_companion_only less found_neither", _NEWCOMBE),
-        *interval("ap", "average precision of main, on images in one of the four splits", _BOOTSTRAP),
-        *interval(
-            "ap_balanced", "the same where the companion is as frequent with main as without", _BOOTSTRAP
-        ),
-    ),
-    "shortcut_examples": (
-        INT("main", "as in shortcuts"),
-        INT("companion", "as in shortcuts"),
-        TEXT("main_name", "its name"),
-        TEXT("companion_name", "its name"),
-        TEXT("fill", "as in shortcuts", values=FILLS),
-        TEXT("image_id", "an image with both"),
-        FLAG("flipped", "whether the prediction of main is another without the companion"),
-        FLAG.nullable("flipped_control", "the same of the control; null where there was no room"),
-        REAL("score_before", "score of main as the image is"),
-        REAL("score_after", "without the companion"),
-        REAL.nullable("score_control", "of the control; null without one"),
-        TEXT.optional("before", "picture of the image, from the folder of the table on"),
-        TEXT.optional("after", "picture without the companion"),
-        TEXT.optional("control", "picture of the control"),
-    ),
-    "maps": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT("method", "how the map was made", values=EXPLAINED_BY),
-        TEXT("image_id", "as in images"),
-        INT("class_id", "the class asked about, in the model's class list"),
-        TEXT("class_name", "its name"),
-        REAL("score", "its probability; the score itself where a model gives no probabilities"),
-        INT("rank", "1 for the model's best class"),
-        TEXT.nullable("state", "in the label set; null where nobody was asked", values=STATES),
-        TEXT.nullable("skipped", "why the map was not measured; null where it was"),
-        REAL.nullable("x", "highest point of the map, from the left, as a share of the width"),
-        REAL.nullable("y", "the same from the top"),
-        REAL.nullable("area", "share of what the model saw that is object of this class"),
-        FLAG.nullable("difficult", "the object has less than a quarter of the image, and is not alone"),
-        *_of_maps("pointing", "whether the highest point lies on the object"),
-        *_of_maps("pointing_near", "the same, or within 3 % of the long side of it"),
-        *_of_maps(
-            "pointing_other", "whether it lies on an object of another class; null where there is none"
-        ),
-        *_of_maps("energy", "share of what is positive that lies on the object"),
-        *_of_maps("overlap", "of the highest pixels, as many as the object has, the share on the object"),
-        *_of_maps("auroc", "probability that a pixel of the object is higher than another"),
-        TEXT.optional("file", "picture of the map over the image, from the folder of the table on"),
-        TEXT.optional("photo", "picture of the image"),
-    ),
-    "localisation": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT("method", "as in maps", values=EXPLAINED_BY),
-        TEXT("slice", "which maps: all, those of difficult objects, or class=NAME"),
-        TEXT("metric", "a measure of maps", values=MAP_MEASURES),
-        REAL("value", "mean over maps; NaN where there are none"),
-        *bounds("lo", "hi", _IMAGES),
-        REAL("by_chance", "the same of a map without sense"),
-        REAL("centre", "the same of a Gaussian in the middle of each image"),
-        *interval("more", "value less centre", _IMAGES, value=REAL),
-        COUNT("n", "maps counted, of a class in the label set each"),
-        COUNT("n_images", "images that these are of"),
-        COUNT("n_skipped", "maps of such classes that were not measured at all"),
-    ),
-    "sanity": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT("method", "as in maps", values=EXPLAINED_BY),
-        TEXT(
-            "against",
-            "what a map is compared with: that of the network with weights shuffled, of another "
-            "class in the label set of the image, or of another image",
-            values=COMPARED_WITH,
-        ),
-        INT.nullable("layers", "last layers whose weights are shuffled; null of others"),
-        INT.nullable("of_layers", "layers that have weights; null of others"),
-        REAL("value", "mean rank correlation (Spearman) of both maps"),
-        *bounds("lo", "hi", _IMAGES),
-        COUNT("n", "pairs of maps"),
-        COUNT("n_skipped", "pairs of which one is the same everywhere"),
     ),
 }
 

@@ -28,7 +28,7 @@ from manyhot.predict.decode import decode
 from manyhot.predict.engines.torch import threads_given_back
 from manyhot.predict.network import Preprocessing
 from manyhot.predict.sources import Files, ImageReader, ImageSource, SourcePart
-from manyhot.predict.sources.base import failing_reader, reader_of, short_hash
+from manyhot.predict.sources.source import failing_reader, reader_of, short_hash
 from manyhot.predict.sources.tar import TarSlice
 from manyhot.train.augment import augmented
 from manyhot.train.order import BatchPlan, Everything, ImageOrder, Sample, Shards, none_found

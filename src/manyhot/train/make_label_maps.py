@@ -15,7 +15,7 @@ from manyhot.errors import InputError
 from manyhot.predict.decode import decode
 from manyhot.predict.network import Network, Preprocessing
 from manyhot.predict.scoring import read_image
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
 from manyhot.train.batches import decoders
 from manyhot.train.label_maps import MapBlock
 

@@ -23,7 +23,7 @@ from manyhot.formats import read_classes, read_labels
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import NO_SETTINGS, Address, AtLeast, OptionName, Settings, Shown
 from manyhot.predict.sources import ImagesLike, open_source
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels

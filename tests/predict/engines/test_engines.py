@@ -13,8 +13,9 @@ from PIL import Image
 
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
-from manyhot.predict.engines import ENGINES, EnginePrecision, base, build, choose_engine, installed
+from manyhot.predict.engines import ENGINES, EnginePrecision, build_engine, choose_engine, installed
 from manyhot.predict.engines import choose_engine as _choose  # noqa: F401
+from manyhot.predict.engines import engine as engine_module
 from manyhot.predict.engines import torch as torch_engine
 from manyhot.predict.in_memory import predict_in_memory
 from manyhot.predict.network import Network, Preprocessing
@@ -60,12 +61,12 @@ def parts(engine, images):
 def test_gives_the_logits_and_features_of_torch(name, network, images, require):
     require(installed(name), ENGINES[name].module)
     logits, features = by_hand(network, images)
-    engine = build(name, network, features=True)
+    engine = build_engine(name, network, features=True)
     got = parts(engine, images)
     assert [g.dtype for g in got] == [np.float32, np.float32]
     np.testing.assert_allclose(got[0], logits, atol=2e-4)
     np.testing.assert_allclose(got[1], features, atol=2e-4)
-    alone = build(name, network)(images[:1])
+    alone = build_engine(name, network)(images[:1])
     assert alone[1] is None
     np.testing.assert_allclose(alone[0], logits[:1], atol=2e-4)
 
@@ -74,7 +75,7 @@ def test_gives_the_logits_and_features_of_torch(name, network, images, require):
 def test_rows_do_not_hang_on_their_batch(name, network, images, require):
     """Openvino and onnx to the last bit; torch chooses its sums by the size of a batch."""
     require(installed(name), ENGINES[name].module)
-    engine = build(name, network)
+    engine = build_engine(name, network)
     together = np.concatenate([engine(images[i : i + 2])[0] for i in (0, 2)])
     single = np.concatenate([engine(images[i : i + 1])[0] for i in range(4)])
     np.testing.assert_allclose(together, single, atol=0 if name == "openvino" else 1e-5)
@@ -133,13 +134,13 @@ def test_an_engine_with_other_answers_is_not_taken(network, images, monkeypatch)
         def __call__(self, given):
             return by_hand(network, given)[0] + np.float32(0.5) * np.eye(10, dtype=np.float32)[3], None
 
-    real = base.build
+    real = engine_module.build_engine
 
     def fake(name, *given, **options):
         return Wrong() if name == "onnx" else real(name, *given, **options)
 
-    module = __import__("manyhot.predict.engines.choose", fromlist=["build"])
-    monkeypatch.setattr(module, "build", fake)
+    module = __import__("manyhot.predict.engines.choose", fromlist=["build_engine"])
+    monkeypatch.setattr(module, "build_engine", fake)
     monkeypatch.setattr(module, "installed", lambda name: name in ("torch", "onnx"))
     choice = choose_engine("auto", network, images, 10_000_000)
     assert choice.engine.name == "torch"
@@ -148,15 +149,15 @@ def test_an_engine_with_other_answers_is_not_taken(network, images, monkeypatch)
 
 
 def test_an_engine_that_cannot_is_passed_over(network, images, monkeypatch):
-    module = __import__("manyhot.predict.engines.choose", fromlist=["build"])
-    real = base.build
+    module = __import__("manyhot.predict.engines.choose", fromlist=["build_engine"])
+    real = engine_module.build_engine
 
     def fake(name, *given, **options):
         if name == "openvino":
             raise RuntimeError("cannot convert: aten::strange\nmore")
         return real(name, *given, **options)
 
-    monkeypatch.setattr(module, "build", fake)
+    monkeypatch.setattr(module, "build_engine", fake)
     monkeypatch.setattr(module, "installed", lambda name: name in ("torch", "openvino"))
     choice = choose_engine("auto", network, images, None)
     assert [(t.engine, t.why_not) for t in choice.trials] == [
@@ -167,16 +168,16 @@ def test_an_engine_that_cannot_is_passed_over(network, images, monkeypatch):
 
 def test_an_unknown_engine(network):
     with pytest.raises(UnknownNameError) as error:
-        build("tensorrt", network)
+        build_engine("tensorrt", network)
     assert str(error.value) == (
         "There is no engine 'tensorrt'.\n  allowed: auto, torch, compile, openvino, onnx, ray"
     )
 
 
 def test_an_engine_that_is_not_installed(network, monkeypatch):
-    monkeypatch.setattr(base, "installed", lambda name: False)
+    monkeypatch.setattr(engine_module, "installed", lambda name: False)
     with pytest.raises(MissingExtraError) as error:
-        build("onnx", network)
+        build_engine("onnx", network)
     assert str(error.value) == (
         "The engine 'onnx' is not installed.\n"
         "  got:     no module onnxruntime\n"
@@ -187,7 +188,7 @@ def test_an_engine_that_is_not_installed(network, monkeypatch):
 def test_features_that_nobody_knows(images):
     network = Network("own", CLASSES, Preprocessing((32, 32), (32, 32)), torch.nn.Flatten())
     with pytest.raises(InputError) as error:
-        build("torch", network, features=True)
+        build_engine("torch", network, features=True)
     assert str(error.value) == (
         "Nobody knows where the penultimate features of this model are.\n"
         "  where:   own\n"
@@ -203,8 +204,8 @@ def patched(monkeypatch, engines):
             raise engines[name]
         return engines[name]
 
-    module = __import__("manyhot.predict.engines.choose", fromlist=["build"])
-    monkeypatch.setattr(module, "build", made)
+    module = __import__("manyhot.predict.engines.choose", fromlist=["build_engine"])
+    monkeypatch.setattr(module, "build_engine", made)
     monkeypatch.setattr(module, "installed", engines.__contains__)
     monkeypatch.setattr(module, "TRIAL_S", 0.1)
     monkeypatch.setattr(module, "time", clock)
@@ -269,7 +270,7 @@ def test_an_onnx_file_of_one_batch(kind, network, images, tmp_path, require):
     torch.onnx.export(module, (torch.zeros(2, 3, 32, 32, dtype=getattr(torch, kind)),), path, dynamo=False)
     network.module.float()
     file = Network("file", CLASSES, network.preprocessing, file=str(path))
-    engine = build("onnx", file)
+    engine = build_engine("onnx", file)
     assert engine.batch == 2
     got = np.concatenate([engine(images[i : i + 2])[0] for i in range(0, 11, 2)])
     np.testing.assert_allclose(got, by_hand(network, images)[0], atol=2e-4 if kind == "float32" else 0.05)
@@ -288,7 +289,9 @@ def test_an_onnx_file_that_cannot_run(images, tmp_path, require):
         input_names=["x"],
         dynamic_axes={"x": {0: "n", 2: "h", 3: "w"}},
     )
-    engine = build("onnx", Network("onnx/net", CLASSES, Preprocessing((32, 32), (32, 32)), file=str(path)))
+    engine = build_engine(
+        "onnx", Network("onnx/net", CLASSES, Preprocessing((32, 32), (32, 32)), file=str(path))
+    )
     with pytest.raises(InputError) as error:
         engine(images[:2])
     assert error.value.what == "ONNX Runtime cannot run the network."

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from manyhot.errors import InputError
-from manyhot.predict.sources import base, files, hub, open_source, parquet, tar
-from manyhot.predict.sources.base import part_ranges
+from manyhot.predict.sources import hugging_face_hub, image_files, open_source, parquet, tar
+from manyhot.predict.sources.source import EXTENSIONS, part_ranges
 from source_kinds import CLASSES, expected, listed, webdataset, write_folder, write_parquet, write_tar
 
 KINDS_ALLOWED = (
@@ -103,7 +103,7 @@ def kind(request, require, tmp_path, monkeypatch):
         import datasets  # noqa: F401
 
         monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
-    for module in (files, tar, parquet, hub):
+    for module in (image_files, tar, parquet, hugging_face_hub):
         monkeypatch.setattr(module, "part_ranges", lambda n: part_ranges(n, 7))
 
     def make(root, images):
@@ -231,7 +231,7 @@ def test_an_empty_folder(tmp_path):
     assert refusal(tmp_path) == (
         "The folder holds no images.\n"
         f"  where:   {tmp_path}\n"
-        f"  allowed: files ending in {', '.join(base.EXTENSIONS)}"
+        f"  allowed: files ending in {', '.join(EXTENSIONS)}"
     )
 
 

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 import tinted
 from manyhot import cli, predict_in_memory, tables
-from manyhot.diagnose.shortcuts import diagnose_shortcuts_files
+from manyhot.diagnose.shortcuts import diagnose_shortcuts
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.find import find_model
 from manyhot.predict.weights import read_head, write_head
@@ -58,13 +58,13 @@ def treated(place):
 
 def shortcuts(head):
     """What diagnose shortcuts says of the held-out images."""
-    found, _ = diagnose_shortcuts_files(
+    found = diagnose_shortcuts(
         "held-out",
-        "objects.parquet",
-        f"found-{Path(head).stem}",
+        objects="objects.parquet",
+        out=f"found-{Path(head).stem}",
         model=f"head:{head}(backbone='{MODEL}')",
         engine="torch",
-        fills=["inpaint"],
+        fill=["inpaint"],
         resamples=0,
         **FILES,
     )

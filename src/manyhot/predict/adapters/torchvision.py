@@ -9,7 +9,7 @@ from typing import Any
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import FetchError, InputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.predict.adapters.hub import error_line
+from manyhot.predict.adapters.weights_hub import error_line
 from manyhot.predict.network import Network, Preprocessing
 from manyhot.registry import register
 

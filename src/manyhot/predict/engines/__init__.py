@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-from manyhot.predict.engines.base import ENGINES, Engine, EnginePrecision, build, installed, precision_of
 from manyhot.predict.engines.choose import EngineChoice, Trial, choose_engine
+from manyhot.predict.engines.engine import (
+    ENGINES,
+    Engine,
+    EnginePrecision,
+    build_engine,
+    installed,
+    precision_of,
+)
 
 __all__ = [
     "ENGINES",
@@ -11,7 +18,7 @@ __all__ = [
     "EngineChoice",
     "EnginePrecision",
     "Trial",
-    "build",
+    "build_engine",
     "choose_engine",
     "installed",
     "precision_of",

@@ -11,7 +11,7 @@ import numpy as np
 
 from manyhot.errors import InputError, ManyhotError
 from manyhot.predict.engines import torch
-from manyhot.predict.engines.base import Engine, EnginePrecision, build, installed
+from manyhot.predict.engines.engine import Engine, EnginePrecision, build_engine, installed
 from manyhot.predict.network import Bytes, Float32Array, Network
 
 NAN = float("nan")
@@ -95,12 +95,12 @@ def choose_engine(
     n : int, optional
         How many images there are to predict.
     precision, features, workers, batch
-        As in `build`.
+        As in `build_engine`.
 
     Raises
     ------
     UnknownNameError, MissingExtraError, InputError
-        As `build`.
+        As `build_engine`.
     """
     if name.partition(":")[0] == "ray":
         raise InputError(
@@ -112,7 +112,7 @@ def choose_engine(
         )
 
     def made(engine: str, kind: EnginePrecision = precision) -> Engine:
-        return build(engine, network, precision=kind, features=features, workers=workers, batch=batch)
+        return build_engine(engine, network, precision=kind, features=features, workers=workers, batch=batch)
 
     if network.forward is not None:
         return _single(made(name), images, None)

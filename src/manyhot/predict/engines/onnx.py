@@ -13,7 +13,7 @@ from numpy import typing as npt
 
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.predict.engines.base import Engine, EnginePrecision
+from manyhot.predict.engines.engine import Engine, EnginePrecision
 from manyhot.predict.network import Bytes, Float32Array, Network, normalised
 
 _BATCH = 4
@@ -22,7 +22,7 @@ _BATCH = 4
 def onnx_engine(
     network: Network, precision: EnginePrecision, features: bool, workers: int, batch: int | None
 ) -> Engine:
-    """Return the engine; see `manyhot.predict.engines.build`."""
+    """Return the engine; see `manyhot.predict.engines.build_engine`."""
     ort = required("onnxruntime", "The engine 'onnx'", '"manyhot[onnx]"')
     if precision is not EnginePrecision.f32:
         raise InputError(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from manyhot.errors import InputError
-from manyhot.predict.engines.base import Engine, EnginePrecision
+from manyhot.predict.engines.engine import Engine, EnginePrecision
 from manyhot.predict.network import Bytes, Float32Array, Network, normalised
 
 _BATCH = 2
@@ -32,7 +32,7 @@ def import_openvino() -> Any:
 def openvino_engine(
     network: Network, precision: EnginePrecision, features: bool, workers: int, batch: int | None
 ) -> Engine:
-    """Return the engine; see `manyhot.predict.engines.build`."""
+    """Return the engine; see `manyhot.predict.engines.build_engine`."""
     ov = import_openvino()
     batch = batch or _BATCH
     if precision is EnginePrecision.f16:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from manyhot.errors import InputError
-from manyhot.predict.engines.base import Engine, EnginePrecision
+from manyhot.predict.engines.engine import Engine, EnginePrecision
 from manyhot.predict.network import Bytes, Float32Array, Network, normalised
 
 CPU_BATCH, GPU_BATCH = 4, 128
@@ -50,7 +50,7 @@ def threads_given_back() -> Iterator[None]:
 def torch_engine(
     network: Network, precision: EnginePrecision, features: bool, workers: int, batch: int | None
 ) -> Torch:
-    """Return the engine; see `manyhot.predict.engines.build`."""
+    """Return the engine; see `manyhot.predict.engines.build_engine`."""
     import torch
 
     if network.module is None:
@@ -74,7 +74,7 @@ def torch_engine(
 def compile_engine(
     network: Network, precision: EnginePrecision, features: bool, workers: int, batch: int | None
 ) -> Engine:
-    """Return the engine; see `manyhot.predict.engines.build`."""
+    """Return the engine; see `manyhot.predict.engines.build_engine`."""
     import torch
 
     eager = torch_engine(network, precision, features, workers, batch)

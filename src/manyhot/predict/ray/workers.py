@@ -15,8 +15,8 @@ from typing import Any
 from manyhot._version import __version__
 from manyhot.errors import InputError, ManyhotError
 from manyhot.extras import required
-from manyhot.predict.engines import Engine, build, torch
-from manyhot.predict.engines.base import cores
+from manyhot.predict.engines import Engine, build_engine, torch
+from manyhot.predict.engines.engine import cores
 from manyhot.predict.engines.openvino import engine_from_export
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
@@ -130,7 +130,7 @@ class RemoteModel:
             return self.network, engine_from_export(exported, precision, features, self.workers, self.batch)
         network = find_model(self.spec, self.settings.classes)
         options: dict[str, Any] = {"workers": self.workers, "batch": self.batch}
-        return network, build(self.engine, network, precision=precision, features=features, **options)
+        return network, build_engine(self.engine, network, precision=precision, features=features, **options)
 
 
 def _described(network: Network) -> str:

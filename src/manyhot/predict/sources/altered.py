@@ -11,7 +11,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.predict.decode import decode
-from manyhot.predict.sources.base import ImageReader, ImageSource, Item, SourcePart, short_hash
+from manyhot.predict.sources.source import ImageReader, ImageSource, Item, SourcePart, short_hash
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -13,8 +13,7 @@ import pyarrow as pa
 from pyarrow import parquet as pq
 
 from manyhot.errors import InputError
-from manyhot.predict.sources.base import ImageReader, ImageSource, Item, part_names, part_ranges
-from manyhot.predict.sources.columns import (
+from manyhot.predict.sources.image_columns import (
     Columns,
     RowBlock,
     RowPosition,
@@ -25,7 +24,7 @@ from manyhot.predict.sources.columns import (
     row_images,
     source_of,
 )
-from manyhot.predict.sources.labels import with_labels
+from manyhot.predict.sources.image_labels import with_labels
 from manyhot.predict.sources.remote import (
     expand,
     first_line,
@@ -35,6 +34,7 @@ from manyhot.predict.sources.remote import (
     version_of,
     without_query,
 )
+from manyhot.predict.sources.source import ImageReader, ImageSource, Item, part_names, part_ranges
 
 _BATCH = 64
 

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.predict.sources.base import too_large
+from manyhot.predict.sources.source import too_large
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 

@@ -17,7 +17,18 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO, Self, cast
 
 from manyhot.errors import InputError
-from manyhot.predict.sources.base import (
+from manyhot.predict.sources.image_files import folder_label
+from manyhot.predict.sources.image_labels import base_name, with_labels
+from manyhot.predict.sources.remote import (
+    expand,
+    first_line,
+    is_remote,
+    lost,
+    open_stream,
+    version_of,
+    without_query,
+)
+from manyhot.predict.sources.source import (
     EXTENSIONS,
     ImageReader,
     ImageSource,
@@ -30,17 +41,6 @@ from manyhot.predict.sources.base import (
     reader_of,
     short_hash,
     too_large,
-)
-from manyhot.predict.sources.files import folder_label
-from manyhot.predict.sources.labels import base_name, with_labels
-from manyhot.predict.sources.remote import (
-    expand,
-    first_line,
-    is_remote,
-    lost,
-    open_stream,
-    version_of,
-    without_query,
 )
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")

@@ -17,7 +17,7 @@ from pyarrow import parquet as pq
 
 from manyhot import tables
 from manyhot.diagnose.pixels.removal import Cutting, Pasting, Removal, cuttings, fingerprint
-from manyhot.diagnose.removing import Told
+from manyhot.diagnose.run_progress import RunProgress
 from manyhot.formats import read_predictions
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice
@@ -26,7 +26,7 @@ from manyhot.predict.parts import NoneLeftError
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources.altered import alter_images
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
 from manyhot.run import Run
 from manyhot.tables import Objects, predictions_file_name
 from manyhot.train.mitigate.treatment import MitigationLabels, Pair
@@ -52,9 +52,9 @@ class FeatureExtractor:
     choice: EngineChoice | None = None
 
     @cached_property
-    def progress(self) -> Told:
+    def progress(self) -> RunProgress:
         """The progress over all images, altered ones included."""
-        return Told(self.run.event, self.source.n)
+        return RunProgress(self.run, "reading features", self.source.n)
 
     def expect(self, images: int) -> None:
         """Expect so many altered images."""

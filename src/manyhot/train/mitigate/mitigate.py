@@ -16,7 +16,8 @@ from manyhot.classes import ClassList, from_keys
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.diagnose.page import DiagnosisResult
-from manyhot.diagnose.shortcuts import LEAST, named_pairs
+from manyhot.diagnose.shortcut_pairs import MIN_IMAGES, named_pairs
+from manyhot.diagnose.shortcuts_result import FILLS
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels, read_objects
@@ -41,9 +42,8 @@ from manyhot.train.mitigate.held_out import HeldOutImages, HeldOutMetric, Mitiga
 from manyhot.train.mitigate.treatment import MitigationLabels, Pair, states_and_labels
 from manyhot.train.splits import HeldOut, HeldOutShare, held_out_of
 
-Loss = Literal["softmax", "sigmoid"]
-LOSSES: tuple[Loss, ...] = ("softmax", "sigmoid")
-FILLS = ("grey", "inpaint")
+HeadLoss = Literal["softmax", "sigmoid"]
+LOSSES: tuple[HeadLoss, ...] = ("softmax", "sigmoid")
 
 METRIC_LABELS = {
     "lost": "Lost without the companion",
@@ -159,10 +159,10 @@ def mitigate(
     classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
     split: Annotated[PathLike | None, Shown("FILE")] = None,
     held_out: HeldOutShare = 0.3,
-    losses: Annotated[Sequence[Loss], OptionName("--loss")] = LOSSES,
+    losses: Annotated[Sequence[HeadLoss], OptionName("--loss")] = LOSSES,
     fill: Literal["grey", "inpaint"] = "grey",
     uncapped: bool = False,
-    min_images: Annotated[int, AtLeast(1), Was("--least")] = LEAST,
+    min_images: Annotated[int, AtLeast(1), Was("--least")] = MIN_IMAGES,
     seed: Seed = 0,
     resamples: Resamples = RESAMPLES,
     engine: str = "auto",
@@ -335,7 +335,7 @@ def _judged(
                 named = {"model": f"{about['model']}, {loss}", "treatment": treatment}
                 rows.add(about | of | named | {"head": f"heads/{stem}.safetensors"}, measured, untreated)
                 untreated = untreated or measured
-    return rows.rows, notes
+    return [*rows.rows], notes
 
 
 def _stem(loss: str, treatment: str, keys: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from manyhot.predict.decode import decode
 from manyhot.predict.network import Network
 from manyhot.predict.scoring import read_image
 from manyhot.predict.sources import ImageReader
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
 from manyhot.tables import predictions_file_name
 from manyhot.train.transfer.methods import DetectionSettings, SegmentationSettings
 from manyhot.train.transfer.request import TransferInputs, TransferRequest, labelled_images

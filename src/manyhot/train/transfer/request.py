@@ -19,7 +19,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.predict.find import find_backbone
 from manyhot.predict.network import Network
 from manyhot.predict.sources.altered import select_images
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
 from manyhot.run import Run
 from manyhot.tables import Labels, Objects, write_labels
 from manyhot.tables.sets import States, original_labels, states_of_labels

@@ -27,7 +27,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.registry import get
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import Objects, results_digest
+from manyhot.tables import Objects, Row, results_digest
 from manyhot.tables.metrics import describe_metric
 from manyhot.tables.sets import States
 from manyhot.train.splits import SplitLabels
@@ -266,9 +266,6 @@ def mean_of_draws(draws: Sequence[ResampledMetric], seed: int) -> ResampledMetri
     return ResampledMetric(float(np.mean([d.value for d in draws])), (samples * weights).sum(0), draws[0].n)
 
 
-Row = dict[str, Any]
-
-
 @dataclass(frozen=True, eq=False)
 class TransferResult(Result):
     """How well backbones serve another data set.
@@ -293,14 +290,14 @@ class TransferResult(Result):
     @classmethod
     def of(
         cls,
-        numbers: Sequence[Number],
+        values: Sequence[Number],
         pairs: Sequence[Mapping[str, Any]],
         samples: pa.Table,
         notes: Sequence[Note],
         metadata: Mapping[str, str],
     ) -> TransferResult:
         """Build the tables from rows."""
-        columns = {f.name: [getattr(n, f.name) for n in numbers] for f in fields(Number)}
+        columns = {f.name: [getattr(n, f.name) for n in values] for f in fields(Number)}
         blocks = [pa.table(dict(p), schema=tables.schema("pairs")) for p in pairs]
         return cls(
             pa.table(columns, schema=tables.schema("results")),

@@ -13,7 +13,9 @@ from pyarrow import compute as pc
 
 from manyhot.classes import class_list
 from manyhot.errors import InputError
-from manyhot.predict.sources.base import (
+from manyhot.predict.sources.image_labels import base_name, with_labels
+from manyhot.predict.sources.remote import fetch_bytes
+from manyhot.predict.sources.source import (
     ImageReader,
     ImageSource,
     Item,
@@ -23,13 +25,11 @@ from manyhot.predict.sources.base import (
     reader_of,
     short_hash,
 )
-from manyhot.predict.sources.labels import base_name, with_labels
-from manyhot.predict.sources.remote import fetch_bytes
 
 IMAGE_COLUMNS = ("image", "img", "jpeg", "jpg", "png", "bytes", "content")
 
 
-ID_COLUMNS = ("image_id", "file_name", "filename", "path", "id", "__key__")
+IMAGE_ID_COLUMNS = ("image_id", "file_name", "filename", "path", "id", "__key__")
 
 
 LABEL_COLUMNS = ("wnid", "label", "class", "cls", "fine_label")
@@ -100,7 +100,9 @@ def find_columns(schema: pa.Schema, features: Mapping[str, Any], where: object) 
     image = _image_column(schema, where)
     kind = schema.field(image).type
     is_struct = pa.types.is_struct(kind)
-    by_name = [name for name in ID_COLUMNS if name in schema.names and _is_plain(schema.field(name).type)]
+    by_name = [
+        name for name in IMAGE_ID_COLUMNS if name in schema.names and _is_plain(schema.field(name).type)
+    ]
     label = _label_column(schema, features)
     classes = _class_names(features.get(label))
     has_path = is_struct and kind.get_field_index("path") >= 0
@@ -220,7 +222,9 @@ def source_of(
         raise InputError("The table has no rows.", where=where)
     ids = [name for block in blocks for name in block.ids]
     places = functools.partial(_place_of, blocks)
-    check_ids(ids, where, places, do=f"give them a column {ID_COLUMNS[0]}, or predict the files one by one")
+    check_ids(
+        ids, where, places, do=f"give them a column {IMAGE_ID_COLUMNS[0]}, or predict the files one by one"
+    )
     parts = tuple(
         block.part(
             name, short_hash(f"{image} {label}" for image, label in zip(block.ids, block.labels, strict=True))

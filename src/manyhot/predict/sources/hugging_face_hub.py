@@ -16,8 +16,7 @@ import pyarrow as pa
 
 from manyhot.errors import InputError
 from manyhot.extras import required
-from manyhot.predict.sources.base import ImageReader, ImageSource, Item, part_names, part_ranges
-from manyhot.predict.sources.columns import (
+from manyhot.predict.sources.image_columns import (
     Columns,
     RowBlock,
     RowPosition,
@@ -29,7 +28,7 @@ from manyhot.predict.sources.columns import (
     row_images,
     source_of,
 )
-from manyhot.predict.sources.labels import with_labels
+from manyhot.predict.sources.image_labels import with_labels
 from manyhot.predict.sources.remote import (
     SourceLostError,
     fetch_bytes,
@@ -39,6 +38,7 @@ from manyhot.predict.sources.remote import (
     open_stream,
     version_of,
 )
+from manyhot.predict.sources.source import ImageReader, ImageSource, Item, part_names, part_ranges
 
 _NEEDED = object()
 

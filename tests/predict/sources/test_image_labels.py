@@ -4,7 +4,7 @@ import pytest
 
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import InputError
-from manyhot.predict.sources.labels import LabelLookup, base_name, read_image_labels, read_table
+from manyhot.predict.sources.image_labels import LabelLookup, base_name, read_image_labels, read_table
 
 
 def table(tmp_path, text, name="labels.csv"):

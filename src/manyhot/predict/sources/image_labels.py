@@ -12,8 +12,8 @@ from pathlib import PurePosixPath
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.predict.sources.base import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart, short_hash
 from manyhot.predict.sources.remote import fetch_bytes, first_line, is_remote, unquoted, without_query
+from manyhot.predict.sources.source import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart, short_hash
 
 _ID_COLUMNS = ("image_id", "file_name", "filename", "file", "path", "image", "uri", "url", "id", "__key__")
 

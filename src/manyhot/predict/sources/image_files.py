@@ -10,7 +10,9 @@ from itertools import zip_longest
 from pathlib import Path
 
 from manyhot.errors import InputError
-from manyhot.predict.sources.base import (
+from manyhot.predict.sources.image_labels import ListedImage, base_name, with_labels
+from manyhot.predict.sources.remote import fetch_bytes, is_remote, unquoted, walk_remote
+from manyhot.predict.sources.source import (
     EXTENSIONS,
     ImageReader,
     ImageSource,
@@ -19,8 +21,6 @@ from manyhot.predict.sources.base import (
     part_ranges,
     short_hash,
 )
-from manyhot.predict.sources.labels import ListedImage, base_name, with_labels
-from manyhot.predict.sources.remote import fetch_bytes, is_remote, unquoted, walk_remote
 
 
 @dataclass(frozen=True)

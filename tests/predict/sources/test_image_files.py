@@ -4,7 +4,7 @@ import pytest
 
 from manyhot.errors import InputError
 from manyhot.predict.sources import SourceLostError, open_source
-from manyhot.predict.sources.files import folder_label, open_image_folder
+from manyhot.predict.sources.image_files import folder_label, open_image_folder
 from manyhot.predict.sources.remote import fetch_bytes
 
 EXTENSIONS = ".jpg, .jpeg, .png, .webp, .bmp, .gif, .tif, .tiff, .ppm, .pgm"

@@ -13,7 +13,7 @@ from manyhot.classes import ClassList, of_outputs
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.predict.adapters.assumptions import with_assumptions
-from manyhot.predict.adapters.hub import error_line
+from manyhot.predict.adapters.weights_hub import error_line
 from manyhot.predict.network import CROP_PCT, Network, Preprocessing
 from manyhot.registry import register
 

@@ -103,7 +103,7 @@ def installed(name: str) -> bool:
     return importlib.util.find_spec(ENGINES[name].module) is not None
 
 
-def build(
+def build_engine(
     name: str,
     network: Network,
     *,

@@ -1,10 +1,9 @@
-"""Predicts a source as it is, and without the objects of each class; notes what was passed over."""
+"""Predictions of images without the objects of a class, and what could not be removed."""
 
 from __future__ import annotations
 
 import csv
 import re
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,14 +18,17 @@ from pyarrow import parquet as pq
 from manyhot import tables
 from manyhot.diagnose.pixels.overlay import write_picture
 from manyhot.diagnose.pixels.removal import Removal, fingerprint
+from manyhot.diagnose.run_progress import RunProgress
 from manyhot.formats import read_predictions
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice
 from manyhot.predict.network import Network
 from manyhot.predict.parts import NoneLeftError
-from manyhot.predict.run import Notify, PredictSettings, run
+from manyhot.predict.run import PredictSettings
+from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources.altered import alter_images
-from manyhot.predict.sources.base import ImageSource
+from manyhot.predict.sources.source import ImageSource
+from manyhot.run import Run
 from manyhot.tables import Objects, Predictions, predictions_file_name
 from manyhot.tables.sets import States, boxes_that_fit
 
@@ -35,8 +37,8 @@ EXAMPLES = "examples"
 
 
 @dataclass(eq=False)
-class Removing:
-    """Predicts the images of a source, as they are and altered, and draws some."""
+class ObjectRemover:
+    """Predicts the original images of a source and altered ones, and draws some."""
 
     source: ImageSource
     network: Network
@@ -45,22 +47,21 @@ class Removing:
     settings: PredictSettings
     fills: Sequence[str]
     seed: int
-    call: str
-    notify: Notify | None
+    run: Run
     skipped: dict[Change | None, list[dict[str, str]]] = field(default_factory=dict)
     removals: dict[Change, Removal] = field(default_factory=dict)
     _choice: EngineChoice | None = None
 
     @cached_property
-    def told(self) -> Told:
-        """What is told of progress."""
-        return Told(self.notify or (lambda *_: None))
+    def progress(self) -> RunProgress:
+        """Progress over the images of all runs."""
+        return RunProgress(self.run, "predicting with and without objects")
 
     def predict_originals(self, expected: Mapping[int, frozenset[str]]) -> Predictions:
-        """Return what the model says of images as they are; `expected` are altered later, for progress."""
+        """Return the predictions of the original images; `expected` are altered later, for progress."""
         n = self.source.n
         more = 2 * len(self.fills) * sum(map(len, expected.values()))
-        self.told.total = None if n is None else n + more
+        self.progress.total = None if n is None else n + more
         found = self._predict(None, self.source, "original")
         assert found is not None
         if self.network.forward is None:  # the same engine before and after, whenever the run ended
@@ -69,16 +70,16 @@ class Removing:
         return found
 
     def predict_altered(self, images: Mapping[int, frozenset[str]]) -> dict[Change, Predictions | None]:
-        """Return what it says of the images of each companion without it; None where none can be altered."""
-        known = fingerprint(self.objects)
-        for companion, wanted in images.items():
+        """Return the predictions of images without each companion; None if no image can be altered."""
+        mark = fingerprint(self.objects)
+        for companion, image_ids in images.items():
             for fill in self.fills:
                 for control in (False, True):
                     change = Change(companion, fill, control)
                     self.removals[change] = Removal(
-                        self.objects, companion, fill, control, wanted, self.seed, known
+                        self.objects, companion, fill, control, image_ids, self.seed, mark
                     )
-        self.told.total = self.told.done + sum(len(r.images) for r in self.removals.values())
+        self.progress.total = self.progress.done + sum(len(r.images) for r in self.removals.values())
         return {
             change: self._predict(change, alter_images(self.source, removal), self._name(change))
             for change, removal in self.removals.items()
@@ -94,35 +95,37 @@ class Removing:
     def _predict(self, change: Change | None, source: ImageSource, name: str) -> Predictions | None:
         folder = self._file(name).parent
         try:
-            done = run(source, self.network, folder, self.settings, self.call, self.told, self._choice)
+            done = predict_source(
+                source, self.network, folder, self.settings, self.run.call, self.progress, self._choice
+            )
         except NoneLeftError as error:
             if change is None:
                 raise
             self.skipped[change] = [dict(row) for row in error.skipped]
-            self.told.add(len(error.skipped))
+            self.progress.add(len(error.skipped))
             return None
         self._choice = done.choice or self._choice
         self.skipped[change] = [
             r for r in _read_csv(folder / "skipped.csv") if r["model"] == self.network.name
         ]
         found = read_predictions(self._file(name))
-        self.told.add(len(found) + len(self.skipped[change]))
+        self.progress.add(len(found) + len(self.skipped[change]))
         return found
 
     def notes(self, states: States, before: Predictions) -> list[str]:
-        """Return what was passed over, and how much of it."""
-        return [text for n, text in self._passed_over(states, before) if n]
+        """Return what was skipped, and how much of it."""
+        return [text for n, text in self._skipped_images(states, before) if n]
 
-    def _passed_over(self, states: States, before: Predictions) -> Iterator[tuple[int, str]]:
+    def _skipped_images(self, states: States, before: Predictions) -> Iterator[tuple[int, str]]:
         unread = {row["image_id"] for row in self.skipped[None]}
         absent = states.image_id.filter(pc.invert(pc.is_in(states.image_id, before.image_id))).to_pylist()
         absent = [image for image in absent if image not in unread]
         unknown = len(before) - len(states.of(before.image_id).image_id)
         outside = int(np.count_nonzero(~boxes_that_fit(self.objects)))
-        yield len(absent), f"images with labels or objects that have no picture: {_some(absent)}"
+        yield len(absent), f"images with labels or objects but without a picture: {_some(absent)}"
         yield len(unread), f"pictures that cannot be read: {_some(sorted(unread))}"
         yield unknown, f"pictures without labels or objects, which do not count: {unknown:,}"
-        yield outside, f"objects passed over, whose box is empty or outside of the image: {outside:,}"
+        yield outside, f"objects skipped, whose box is empty or outside the image: {outside:,}"
         for control in (False, True):
             yield from self._not_altered(control)
 
@@ -134,17 +137,17 @@ class Removing:
                     found.setdefault(row["reason"].partition(":")[0], []).append(row["image_id"])
         what = "controls" if control else "removals"
         for reason, images in found.items():
-            if control is reason.startswith("no room"):  # what cannot be removed has no control, either
+            if control is reason.startswith("no room"):  # without a removal there is no control
                 yield len(images), f"{what} that cannot be made, {reason}: {_some(images)}"
 
     def draw(self, examples: pa.Table) -> pa.Table:
         """Write the pictures of examples, and return the table with their files."""
         rows = examples.to_pylist()
-        wanted: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+        by_image: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         for number, row in enumerate(rows, 1):
-            wanted.setdefault(row["image_id"], []).append((number, row))
-        for image_id, pixels in self._pixels(wanted):
-            for number, row in wanted[image_id]:
+            by_image.setdefault(row["image_id"], []).append((number, row))
+        for image_id, pixels in self._pixels(by_image):
+            for number, row in by_image[image_id]:
                 self._draw(number, row, pixels)
         return pa.Table.from_pylist(rows, schema=tables.schema("shortcut_examples"))
 
@@ -160,59 +163,14 @@ class Removing:
                 row[name] = f"{EXAMPLES}/{number:02}-{pair}-{row['fill']}-{name}.jpg"
                 write_picture(self.out / row[name], picture)
 
-    def _pixels(self, wanted: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    def _pixels(self, image_ids: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         for part in self.source.parts:
             for item, read in part.items():
-                if item.image_id in wanted:
+                if item.image_id in image_ids:
                     data = read()
                     image = decode(data) if isinstance(data, bytes) else data
                     if not isinstance(image, str):
                         yield item.image_id, image.permute(1, 2, 0).numpy()
-
-
-@dataclass
-class Told:
-    """Makes one run of many: images done of all of them, and how long the rest takes."""
-
-    notify: Notify
-    total: int | None = None
-    done: int = 0
-    scored: int = 0
-    begun: float = 0.0
-    _now: int = 0
-    _seen: set[str] = field(default_factory=set)
-
-    def __call__(self, kind: str, told: dict[str, Any]) -> None:
-        """Pass an event on, as one of the whole; each run has its own engine and model, and one is told."""
-        if kind == "progress":
-            self._progress(told)
-        elif kind not in self._seen:
-            self._seen.add(kind)
-            begun = {"images": self.total, "left": None if self.total is None else self.total - self.done}
-            self.notify(kind, told | begun if kind == "model" else told)
-
-    def add(self, images: int) -> None:
-        """Note that a run is complete."""
-        self.done += images
-        self.scored += self._now
-        self._now = 0
-
-    def _progress(self, told: dict[str, Any]) -> None:
-        self.begun = self.begun or time.perf_counter()
-        self._now = told["images"]
-        scored, done = self.scored + self._now, self.done + self._now
-        rate = scored / max(time.perf_counter() - self.begun, 1e-3)
-        left = None if self.total is None else round(max(self.total - done, 0) / rate, 1)
-        self.notify(
-            "progress",
-            {
-                "model": told["model"],
-                "images": done,
-                "of": self.total,
-                "images_per_second": round(rate, 1),
-                "seconds_left": left,
-            },
-        )
 
 
 def _file_name(text: str) -> str:
@@ -229,7 +187,7 @@ def _some(images: Sequence[str]) -> str:
 
 
 class Change(NamedTuple):
-    """What was done to images: which class was taken out, how, and whether this is the control."""
+    """How images were altered: which class was taken out, how, and whether this is the control."""
 
     companion: int
     fill: str

@@ -1,0 +1,71 @@
+"""What is registered of a kind, as a list: metrics, losses and proposers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from manyhot.command import command
+from manyhot.console import table_lines
+from manyhot.registry import Entry, get, missing_options, names, options_of
+from manyhot.result import Result
+
+
+@dataclass(frozen=True, eq=False)
+class Registered(Result):
+    """Functions that are registered under a kind.
+
+    Attributes
+    ----------
+    entries : tuple of Entry
+    fact : str
+        What was said of each at its registration and is listed, such as ``better``; empty for nothing.
+    """
+
+    entries: tuple[Entry, ...]
+    fact: str = ""
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Return name, options and summary of each."""
+        return [
+            {
+                "name": entry.name,
+                **({self.fact: entry.about[self.fact]} if self.fact else {}),
+                "options": _options(entry),
+                "summary": entry.summary,
+            }
+            for entry in self.entries
+        ]
+
+    def lines(self) -> Iterator[str]:
+        """Yield them as a table."""
+        head = ("name", *((self.fact,) if self.fact else ()), "options", "what it is")
+        yield from table_lines(head, [tuple(row.values()) for row in self.to_json()])
+
+
+def _options(entry: Entry) -> str:
+    needed = missing_options(entry)
+    return ", ".join(f"{name} (needed)" if name in needed else name for name in options_of(entry))
+
+
+def _registered(kind: str, fact: str = "") -> Registered:
+    return Registered(tuple(get(kind, name) for name in names(kind)), fact)
+
+
+@command("metrics")
+def list_metrics() -> Registered:
+    """List the metrics, what each is, and its options."""
+    return _registered("metric", "better")
+
+
+@command("losses")
+def list_losses() -> Registered:
+    """List the losses to train with, what each ends in and is, and its options."""
+    return _registered("loss", "ends")
+
+
+@command("proposers")
+def list_proposers() -> Registered:
+    """List the rules that propose labels, what each is, and its options."""
+    return _registered("proposer")

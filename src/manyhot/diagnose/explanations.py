@@ -1,0 +1,228 @@
+"""Maps of what in images supports their labels: tables and what they show."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from manyhot.console import table_lines
+from manyhot.diagnose.page import DiagnosisResult
+from manyhot.tables.columns import COUNT, FLAG, INT, ITS, REAL, TEXT, Column, bounds, interval
+from manyhot.tables.definitions import STATES, declare_table
+
+Row = dict[str, Any]
+
+EXPLAINED_BY = ("gradcam", "integrated-gradients", "occlusion", "saliency")
+MAP_MEASURES = ("pointing", "pointing_near", "pointing_other", "energy", "overlap", "auroc")
+COMPARED_WITH = ("weights", "class", "image")
+PRINTED_CLASSES = 12
+"""Classes that the terminal shows."""
+
+MEASURE_NAMES = {
+    "pointing": "highest point on the object",
+    "pointing_near": "… or near it",
+    "pointing_other": "… on an object of another class",
+    "energy": "share of the map on it",
+    "overlap": "highest pixels on it",
+    "auroc": "AUROC of its pixels",
+}
+
+_OVER_IMAGES = f"{ITS} over images"
+
+
+def _of_maps(name: str, doc: str) -> tuple[Column, ...]:
+    """Return the columns of a measure of maps, and what it would be without looking at the image."""
+    return (
+        REAL.nullable(name, doc),
+        REAL.nullable(f"{name}_by_chance", "the same of a map without sense"),
+        REAL.nullable(f"{name}_centre", "the same of a Gaussian in the middle of the image"),
+    )
+
+
+declare_table(
+    "maps",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT("method", "how the map was made", values=EXPLAINED_BY),
+        TEXT("image_id", "as in images"),
+        INT("class_id", "the class asked about, in the model's class list"),
+        TEXT("class_name", "its name"),
+        REAL("score", "its probability; the score itself where a model gives no probabilities"),
+        INT("rank", "1 for the model's best class"),
+        TEXT.nullable("state", "in the label set; null where nobody was asked", values=STATES),
+        TEXT.nullable("skipped", "why the map was not measured; null where it was"),
+        REAL.nullable("x", "highest point of the map, from the left, as a share of the width"),
+        REAL.nullable("y", "the same from the top"),
+        REAL.nullable("area", "share of what the model saw that is object of this class"),
+        FLAG.nullable("difficult", "the object has less than a quarter of the image, and is not alone"),
+        *_of_maps("pointing", "whether the highest point lies on the object"),
+        *_of_maps("pointing_near", "the same, or within 3 % of the long side of it"),
+        *_of_maps(
+            "pointing_other", "whether it lies on an object of another class; null where there is none"
+        ),
+        *_of_maps("energy", "share of what is positive that lies on the object"),
+        *_of_maps("overlap", "of the highest pixels, as many as the object has, the share on the object"),
+        *_of_maps("auroc", "probability that a pixel of the object is higher than another"),
+        TEXT.optional("file", "picture of the map over the image, from the folder of the table on"),
+        TEXT.optional("photo", "picture of the image"),
+    ),
+)
+
+declare_table(
+    "localisation",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT("method", "as in maps", values=EXPLAINED_BY),
+        TEXT("slice", "which maps: all, those of difficult objects, or class=NAME"),
+        TEXT("metric", "a measure of maps", values=MAP_MEASURES),
+        REAL("value", "mean over maps; NaN where there are none"),
+        *bounds("lo", "hi", _OVER_IMAGES),
+        REAL("by_chance", "the same of a map without sense"),
+        REAL("centre", "the same of a Gaussian in the middle of each image"),
+        *interval("more", "value less centre", _OVER_IMAGES, value=REAL),
+        COUNT("n", "maps counted, of a class in the label set each"),
+        COUNT("n_images", "images that these are of"),
+        COUNT("n_skipped", "maps of such classes that were not measured at all"),
+    ),
+)
+
+declare_table(
+    "sanity",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT("method", "as in maps", values=EXPLAINED_BY),
+        TEXT(
+            "against",
+            "what a map is compared with: that of the network with weights shuffled, of another "
+            "class in the label set of the image, or of another image",
+            values=COMPARED_WITH,
+        ),
+        INT.nullable("layers", "last layers whose weights are shuffled; null of others"),
+        INT.nullable("of_layers", "layers that have weights; null of others"),
+        REAL("value", "mean rank correlation (Spearman) of both maps"),
+        *bounds("lo", "hi", _OVER_IMAGES),
+        COUNT("n", "pairs of maps"),
+        COUNT("n_skipped", "pairs of which one is the same everywhere"),
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Explanations(DiagnosisResult):
+    """What maps show, and how far they can be trusted.
+
+    Attributes
+    ----------
+    maps, localisation, sanity : pyarrow.Table
+        The tables of these names; the last two have no rows if nothing was measured.
+    notes, metadata, inputs, written
+        As in `Result`.
+    """
+
+    NAMES = ("maps", "localisation", "sanity")
+
+    maps: pa.Table
+    localisation: pa.Table
+    sanity: pa.Table
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables that have rows, by name."""
+        return {name: table for name in self.NAMES if (table := getattr(self, name)).num_rows}
+
+    def lines(self) -> Iterator[str]:
+        """Yield how well maps point at objects, and the sanity checks."""
+        maps = self.maps.to_pylist()
+        images = len({row["image_id"] for row in maps})
+        yield f"{maps[0]['model']}: {len(maps):,} maps of {images:,} images"
+        measured = self.localisation.to_pylist()
+        whole, difficult = ([r for r in measured if r["slice"] == part] for part in ("all", "difficult"))
+        yield from _measure_lines(whole, "objects")
+        if [r["n"] for r in difficult] != [r["n"] for r in whole]:
+            yield from _measure_lines(difficult, "difficult objects: small, and not alone")
+        yield from _class_lines([r for r in measured if r["slice"].startswith("class=") and r["n"]])
+        if self.sanity.num_rows:
+            yield ""
+            head = ("method", "compared with", "rank correlation", "pairs")
+            yield from table_lines(head, _checks(self.sanity.to_pylist()))
+        yield ""
+
+
+def _measure_lines(rows: Sequence[Row], objects: str) -> Iterator[str]:
+    if not rows:
+        return
+    one, same = rows[0], len({r["n"] for r in rows}) == 1
+    skipped = f", {one['n_skipped']:,} not measured" if one["n_skipped"] else ""
+    yield ""
+    yield (f"{objects}: {one['n']:,} maps{skipped}")
+    head = ("method", "measure", "maps", "chance", "centre", "maps less centre", *(() if same else ("n",)))
+    cells = [
+        (
+            r["method"],
+            MEASURE_NAMES[r["metric"]],
+            _ended(r["value"], r["lo"], r["hi"]),
+            _ended(r["by_chance"]),
+            _ended(r["centre"]),
+            _ended(r["more"], r["more_lo"], r["more_hi"], "+"),
+            *(() if same else (f"{r['n']:,}",)),
+        )
+        for r in rows
+    ]
+    yield from table_lines(head, cells)
+
+
+def _class_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the share of objects of each class that the highest point is on, most objects first."""
+    pointing = sorted((r for r in rows if r["metric"] == "pointing"), key=lambda r: -r["n"])
+    beside = {(r["method"], r["slice"]): r for r in rows if r["metric"] == "pointing_other"}
+    if not pointing:
+        return
+    yield ""
+    cells = [
+        (
+            r["method"],
+            r["slice"].removeprefix("class="),
+            f"{r['n']:,}",
+            _ended(r["value"], r["lo"], r["hi"]),
+            _ended(r["by_chance"]),
+            _ended(r["centre"]),
+            _beside(r, beside.get((r["method"], r["slice"]))),
+        )
+        for r in pointing[:PRINTED_CLASSES]
+    ]
+    yield from table_lines(
+        ("method", "class", "maps", "highest point on it", "chance", "centre", "on another"), cells
+    )
+    if len(pointing) > PRINTED_CLASSES:
+        yield (f"… and {len(pointing) - PRINTED_CLASSES:,} more in the table")
+
+
+def _beside(row: Row, other: Row | None) -> str:
+    """Return a mean over as many maps as those of `row`, or with its n."""
+    if other is None:
+        return "–"
+    n = "" if other["n"] == row["n"] else f" of {other['n']:,}"
+    return _ended(other["value"], other["lo"], other["hi"]) + n
+
+
+def _ended(value: float, lo: float | None = None, hi: float | None = None, sign: str = "") -> str:
+    if value != value:
+        return "–"
+    ends = "" if lo is None or hi is None else f" ({lo:{sign}.3f} to {hi:{sign}.3f})"
+    return f"{value:{sign}.3f}{ends}"
+
+
+def _checks(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+    return [(r["method"], _compared(r), _ended(r["value"], r["lo"], r["hi"]), f"{r['n']:,}") for r in rows]
+
+
+def _compared(row: Row) -> str:
+    if row["against"] == "weights":
+        return f"last {row['layers']} of {row['of_layers']} layers shuffled"
+    return "another class of the image" if row["against"] == "class" else "another image"

@@ -1,0 +1,223 @@
+"""Pairs of classes, and how many predictions of one change without the other: tables and what they show."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.console import table_lines
+from manyhot.diagnose.page import DiagnosisResult
+from manyhot.report.chapter import testable
+from manyhot.tables.columns import COUNT, FLAG, INT, ITS, REAL, TEXT, interval
+from manyhot.tables.definitions import CONTROLS, declare_table
+
+FILLS = ("grey", "inpaint")
+"""What a companion is replaced with."""
+
+MIN_LOST = 0.4
+"""Share of images that must be lost for a pair to be called a shortcut; SPIRE uses the share of flips."""
+
+PRINTED_PAIRS = 12
+"""Pairs that the terminal shows."""
+
+_HEAD = ("main", "without", "fill", "images", "flips", "lost", "control", "difference in points", "")
+
+Row = dict[str, Any]
+
+_WILSON = f"{ITS} (Wilson)"
+_NEWCOMBE = f"{ITS} (Newcombe)"
+_BOOTSTRAP = f"{ITS} (bootstrap)"
+
+declare_table(
+    "shortcuts",
+    (
+        TEXT("model", "the model"),
+        INT("main", "the class that is predicted"),
+        INT("companion", "the class that is taken out of images beside it"),
+        TEXT("main_name", "its name"),
+        TEXT("companion_name", "its name"),
+        TEXT("fill", "what is put in its place: a grey box, or inpainting", values=FILLS),
+        TEXT.nullable("skipped", "why the pair was not tested; null where it was"),
+        TEXT("decision", "when a class counts as predicted"),
+        COUNT("both", "images with main and companion"),
+        COUNT("main_only", "images with the main class alone"),
+        COUNT("companion_only", "images with the companion alone"),
+        COUNT("neither", "images with neither; where one is not known an image is in no split"),
+        COUNT.nullable("n", "images with both that the companion could be taken out of"),
+        *interval("flips", "share of these whose prediction of main is another without it", _WILSON),
+        *interval(
+            "lost", "share that is predicted with it, but not without; the other flips are gained", _WILSON
+        ),
+        REAL.nullable("fall", "mean fall of the score of main"),
+        COUNT.nullable("n_control", "of the n those that had room for a control"),
+        *interval(
+            "control", "share of these that flip where a region of its shape is filled elsewhere", _WILSON
+        ),
+        *interval("control_lost", "share of these that is predicted before, and not so", _WILSON),
+        REAL.nullable("more", "share that is lost less control_lost, on the images with a control"),
+        REAL.nullable(
+            "lo",
+            "lower end of its 95 % interval (Newcombe, paired); pairs are ordered by it, those that "
+            "are not testable by lost_lo",
+        ),
+        REAL.nullable("hi", "upper end of its 95 % interval (Newcombe, paired)"),
+        FLAG.nullable(
+            "shortcut",
+            "lost is at least the threshold, and lo is above 0; null where n_control is below "
+            f"{CONTROLS}: not testable",
+        ),
+        REAL.nullable("found_both", "share predicted as main where both are: recall"),
+        REAL.nullable("found_main_only", "share predicted as main where it is alone: recall"),
+        REAL.nullable("found_companion_only", "share predicted as main where only the companion is"),
+        REAL.nullable("found_neither", "share predicted as main where neither is"),
+        *interval("recall_gap", "found_both less found_main_only", _NEWCOMBE),
+        *interval("hallucination_gap", "found_companion_only less found_neither", _NEWCOMBE),
+        *interval("ap", "average precision of main, on images in one of the four splits", _BOOTSTRAP),
+        *interval(
+            "ap_balanced", "the same where the companion is as frequent with main as without", _BOOTSTRAP
+        ),
+    ),
+)
+
+declare_table(
+    "shortcut_examples",
+    (
+        INT("main", "as in shortcuts"),
+        INT("companion", "as in shortcuts"),
+        TEXT("main_name", "its name"),
+        TEXT("companion_name", "its name"),
+        TEXT("fill", "as in shortcuts", values=FILLS),
+        TEXT("image_id", "an image with both"),
+        FLAG("flipped", "whether the prediction of main is another without the companion"),
+        FLAG.nullable("flipped_control", "the same of the control; null where there was no room"),
+        REAL("score_before", "score of main as the image is"),
+        REAL("score_after", "without the companion"),
+        REAL.nullable("score_control", "of the control; null without one"),
+        TEXT.optional("before", "picture of the image, from the folder of the table on"),
+        TEXT.optional("after", "picture without the companion"),
+        TEXT.optional("control", "picture of the control"),
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Shortcuts(DiagnosisResult):
+    """Pairs of classes, how many predictions of one change without the other, and examples.
+
+    Attributes
+    ----------
+    shortcuts, shortcut_examples : pyarrow.Table
+        The tables of these names; see `manyhot.tables.TABLES`.
+    min_lost : float
+        Share of images that must be lost for a pair to be called a shortcut.
+    notes, metadata, inputs, written
+        As in `Result`.
+    """
+
+    NAMES = ("shortcuts", "shortcut_examples")
+
+    shortcuts: pa.Table
+    shortcut_examples: pa.Table
+    min_lost: float = MIN_LOST
+
+    @property
+    def summary(self) -> list[Row]:
+        """For each fill: pairs tested, mean and median share of flips, mean share lost, shortcuts.
+
+        Both means are also given for controls. Pairs without enough controls are not testable: their number,
+        and the largest share that one of them loses.
+        """
+        tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
+        rows = []
+        for fill in FILLS:
+            of = tested.filter(pc.equal(tested["fill"], fill))
+            if not len(of):
+                continue
+            bare = [r["lost"] for r in of.to_pylist() if not testable(r)]
+            rows.append(
+                {
+                    "fill": fill,
+                    "pairs": len(of),
+                    "mean": pc.mean(of["flips"]).as_py(),
+                    "median": float(np.median(of["flips"].to_numpy())),
+                    "mean_control": pc.mean(of["control"]).as_py(),
+                    "mean_lost": pc.mean(of["lost"]).as_py(),
+                    "mean_control_lost": pc.mean(of["control_lost"]).as_py(),
+                    "shortcuts": of["shortcut"].to_pylist().count(True),
+                    "not_testable": len(bare),
+                    "not_testable_lost": max(bare, default=None),
+                }
+            )
+        return rows
+
+    def lines(self) -> Iterator[str]:
+        """Yield the first pairs, a summary, and what was not tested."""
+        rows = self.shortcuts.to_pylist()
+        tested = [r for r in rows if r["skipped"] is None]
+        if tested:
+            yield f"{tested[0]['model']}; predicted: {tested[0]['decision']}"
+            for one in self.summary:
+                yield self._summary_line(one)
+                if one["not_testable"]:
+                    yield f"{one['fill']}: {_untestable(one)}"
+            yield ""
+            head = (
+                "main",
+                "without",
+                "fill",
+                "images",
+                "flips",
+                "lost",
+                "control",
+                "difference in points",
+                "",
+            )
+            yield from table_lines(head, [_cells(row) for row in tested[:PRINTED_PAIRS]])
+            if len(tested) > PRINTED_PAIRS:
+                yield f"… and {len(tested) - PRINTED_PAIRS:,} more rows in the table"
+            yield ""
+        fills = max(len({r["fill"] for r in rows}), 1)
+        for why, n in Counter(r["skipped"] for r in rows if r["skipped"]).most_common():
+            yield f"not tested: {n // fills:,} pairs, {why}"
+
+    def _summary_line(self, one: Row) -> str:
+        control, control_lost = (_mean(one[name]) for name in ("mean_control", "mean_control_lost"))
+        flips = f"flips {one['mean']:.3f} (median {one['median']:.3f}, controls {control})"
+        lost = f"lost {one['mean_lost']:.3f} (controls {control_lost})"
+        of = f" of {one['pairs'] - one['not_testable']:,}" if one["not_testable"] else ""
+        marked = f"{one['shortcuts']:,}{of} from {self.min_lost:g} on"
+        return f"{one['fill']}: {one['pairs']:,} pairs, {flips}, {lost}; {marked}"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what ``--json`` prints: pairs and their summary, without the examples."""
+        rows = super().to_json()
+        return {"shortcuts": rows["shortcuts"], "summary": self.summary, "notes": self.notes}
+
+
+def _untestable(one: Row) -> str:
+    """Return what was lost without controls to compare with."""
+    n, lost = one["not_testable"], f"{one['not_testable_lost']:.1%}"
+    if n == 1:
+        return f"1 pair lost {lost} but has no controls to compare with: not testable"
+    return f"{n:,} pairs lost up to {lost} but have no controls to compare with: not testable"
+
+
+def _mean(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    lo, lost, hi = (100 * row[k] for k in ("lost_lo", "lost", "lost_hi"))
+    control, more = "–", "–"
+    if row["control_lost"] is not None:
+        control = f"{row['control_lost']:.1%}"
+        more = f"{100 * row['more']:+.1f} ({100 * row['lo']:+.1f} to {100 * row['hi']:+.1f})"
+    names = (row["main_name"], row["companion_name"], row["fill"], f"{row['n']:,}")
+    marked = {True: "shortcut", False: "", None: "not testable"}[row["shortcut"]]
+    return (*names, f"{row['flips']:.1%}", f"{lost:.1f}% ({lo:.1f} to {hi:.1f})", control, more, marked)

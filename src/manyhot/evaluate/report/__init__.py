@@ -308,7 +308,7 @@ def _data(drawn: Sequence[Drawn]) -> Markup:
 
 
 def _skipped(column: Column) -> str:
-    return count_range(v.n_skipped for v in column.values if v is not None and v.known)
+    return count_range(v.n_skipped for v in column.values if v is not None and v.finite)
 
 
 def _skips(data: DataSet) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -333,6 +333,8 @@ def _metrics(datasets: Sequence[DataSet]) -> list[tuple[Metric, list[tuple[str, 
     described = []
     for choice in _choices(datasets):
         own = [(d.name, c) for d in datasets if (c := d.column(choice.metric.name)) is not None]
-        counts = [(name, count_range(v.n for v in c.values if v and v.known), _skipped(c)) for name, c in own]
+        counts = [
+            (name, count_range(v.n for v in c.values if v and v.finite), _skipped(c)) for name, c in own
+        ]
         described.append((choice.metric, counts))
     return described

@@ -322,13 +322,13 @@ def _error(data: DataSet, column: Column, values: Sequence[tuple[Value, Model]])
     about = "of Top-1 errors are in the label set"
     if len(values) == 1:
         sentence = (
-            f"{column.told(low)} of what Top-1 counts as errors of {worst.name} on {called(data.name)} "
+            f"{column.in_full(low)} of what Top-1 counts as errors of {worst.name} on {called(data.name)} "
             "is in the label set."
         )
         return Finding("errors", f"{column.metric.text(low.value, 0)} %", about, sentence, "", *_models(data))
     sentence = (
-        f"Between {column.told(low)} for {worst.name} and {column.told(high)} for {best.name} of what Top-1 "
-        f"counts as errors on {called(data.name)} is in the label set, over {counted(len(values), 'model')}."
+        f"Between {column.in_full(low)} for {worst.name} and {column.in_full(high)} for {best.name} of what "
+        f"Top-1 counts as errors on {called(data.name)} is in the label set, over {counted(len(values), 'model')}."
     )
     figure = f"{column.metric.text(low.value, 0)}–{column.metric.text(high.value, 0)} %"
     return Finding("errors", figure, about, sentence, "", *_models(data))
@@ -336,7 +336,7 @@ def _error(data: DataSet, column: Column, values: Sequence[tuple[Value, Model]])
 
 def _defined(column: Column, data: DataSet) -> list[tuple[Value, Model]]:
     pairs = zip(column.values, data.models, strict=True)
-    return [(value, model) for value, model in pairs if value is not None and value.known]
+    return [(value, model) for value, model in pairs if value is not None and value.finite]
 
 
 def _best(data: DataSet) -> list[Finding]:
@@ -350,11 +350,13 @@ def _best(data: DataSet) -> list[Finding]:
     names = listed([model.name for model in leaders], 4)
     if len(values) == 1:
         where = called(data.name)
-        sentence = f"{names}, the one model with a value, has {column.told(first)} by {m.label} on {where}."
+        sentence = (
+            f"{names}, the one model with a value, has {column.in_full(first)} by {m.label} on {where}."
+        )
     else:
         sentence = (
             f"{names} {'is' if len(leaders) == 1 else 'are'} best of {len(values):,} models by {m.label} on "
-            f"{called(data.name)}: {column.told(first)}; {_rivals(data, leader, leaders)}."
+            f"{called(data.name)}: {column.in_full(first)}; {_rivals(data, leader, leaders)}."
         )
     figure = m.text(first.value, 1 if m.percent else 3) + m.unit
     return [

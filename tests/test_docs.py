@@ -35,8 +35,6 @@ from manyhot._version import __version__
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.data.inputs import Reading
-from manyhot.reassess import aggregate
-from manyhot.reassess import propose as propose_module
 from manyhot.tables.arrays import as_labels, as_predictions
 
 REPO = Path(__file__).resolve().parent.parent
@@ -563,9 +561,13 @@ def parse(monkeypatch):
     def stop(*_, **__):
         raise ParsedError
 
-    def check(_, __, values):
+    def check(function, _, values):
         """Look up the names that a declared command is given."""
-        for spec in [*(values.get("metrics") or ()), *filter(None, [values.get("by")])]:
+        for option, kind in (("rule", "proposer"), ("method", "aggregator")):
+            if function.declaration.name in ("propose", "aggregate", "next") and values.get(option):
+                registry.get(kind, values[option])
+        ranked_by = [values["by"]] if function.declaration.name == "leaderboard" and values["by"] else ()
+        for spec in [*(values.get("metrics") or ()), *ranked_by]:
             registry.get("metric", spec)
         models = values.get("model") or ()
         for name in [models] if isinstance(models, str) else models:
@@ -575,22 +577,11 @@ def parse(monkeypatch):
 
     monkeypatch.setattr(typer.testing, "_get_command", program)
 
-    def propose(_, *, rule, **__):
-        registry.get("proposer", rule)
-        raise ParsedError
-
-    monkeypatch.setattr(propose_module, "propose_files", propose)
-    given = {"aggregate_files", "propose_files"}
     monkeypatch.setattr("manyhot.cli.build._arguments", check)
     for module, name in called():
-        if name not in given and inspect.isfunction(getattr(module, name)):
+        if inspect.isfunction(getattr(module, name)):
             monkeypatch.setattr(module, name, stop)
 
-    def combine(*_, method, **__):
-        registry.get("aggregator", method)
-        raise ParsedError
-
-    monkeypatch.setattr(aggregate, "aggregate_files", combine)
     monkeypatch.setattr(catalog, "fetch", stop)
     monkeypatch.setattr("manyhot.study.study_file.read_opening", stop)
 

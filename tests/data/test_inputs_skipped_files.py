@@ -23,7 +23,7 @@ from manyhot import (
     find_label_issues,
     find_label_kinds,
     init_campaign,
-    propose_files,
+    propose,
     tables,
     write_predictions,
 )
@@ -146,7 +146,8 @@ def proposed(given):
         file.unlink()
     for file in given:
         (Path("camp/predictions") / file.name).write_bytes(file.read_bytes())
-    found, written = propose_files("camp")
+    found = propose("camp")
+    (written, _) = found.write("camp")
     assert json.loads(tables.metadata(pq.read_table(written))["notes"]) == list(found.notes)
     return found.table, [n.replace("camp/predictions", "models") for n in found.notes]
 

@@ -23,23 +23,9 @@ from manyhot.tables.columns import (
     TIME,
     Column,
     bounds,
-    interval,
 )
 
 STATES = ("no", "unclear", "yes")
-FLAGS = ("spammer", "copier", "too fast")
-AGREEMENT_MEASURES = (
-    "pairwise",
-    "fleiss_kappa",
-    "alpha_nominal",
-    "alpha_ordinal",
-    "alpha_jaccard",
-    "alpha_masi",
-    "golden_accuracy",
-    "golden_sensitivity",
-    "golden_specificity",
-    "always_no",
-)
 EVENTS = ("label", "set")
 CONTROLS = 2
 """Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
@@ -99,79 +85,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         INT("class_id", "as in classes"),
         TEXT("expert_id", "who answered"),
         TEXT("answer", "the answer", values=ANSWERS),
-    ),
-    "raters": (
-        TEXT("rater_id", "who answered"),
-        COUNT("votes", "answers"),
-        REAL("no", "share of no among them"),
-        REAL("maybe", "share of maybe"),
-        REAL("yes", "share of yes"),
-        REAL.nullable(
-            "agreement", "share of the other raters' answers to the same questions that are the same"
-        ),
-        COUNT("others", "these answers of others"),
-        REAL.nullable(
-            "sensitivity",
-            "probability of a yes where the truth is yes, as the method has it; null where it has none",
-        ),
-        REAL.nullable(
-            "specificity",
-            "probability of no yes where the truth is no, as the method has it; null where it has none",
-        ),
-        COUNT("golden", "golden questions answered"),
-        COUNT("golden_yes", "of these, those whose truth is yes"),
-        REAL.nullable(
-            "golden_accuracy",
-            "share of right answers to golden questions; a maybe counts as no, here and in what follows",
-        ),
-        REAL.nullable("golden_sensitivity", "share of yes where the truth is yes"),
-        REAL.nullable("golden_specificity", "share of no yes where the truth is no"),
-        *interval(
-            "informedness",
-            "how far answers tell the truths apart: 2 AUC - 1, without maybes sensitivity + "
-            "specificity - 1; on golden questions where there are both kinds, else against the "
-            "majority of the others",
-        ),
-        REAL.nullable("seconds", "median time for an answer; null where no times are known"),
-        COUNT("pages", "pages that the time is known of"),
-        TEXTS("flags", "what is suspicious", values=FLAGS),
-    ),
-    "rater_pairs": (
-        TEXT("rater_a", "one rater"),
-        TEXT("rater_b", "another"),
-        COUNT("n", "questions that both answered"),
-        REAL("agreement", "share of these with the same answer"),
-        REAL.nullable("kappa", "Cohen's kappa of the two"),
-        COUNT(
-            "wrong",
-            "questions on which at least one of the two is against the majority of two or more others",
-        ),
-        COUNT("same_wrong", "of these, those on which both are, with the same answer"),
-        FLAG("copies", "whether the two make the same errors"),
-    ),
-    "confusion": (
-        TEXT.nullable("rater_id", "who answered; null for all together"),
-        TEXT("truth", "the truth of golden questions", values=("no", "yes")),
-        TEXT("answer", "the answer", values=ANSWERS),
-        COUNT("n", "answers"),
-        REAL.nullable("share", "of the answers under this truth"),
-    ),
-    "agreement": (
-        TEXT("measure", "what is measured", values=AGREEMENT_MEASURES),
-        REAL("value", "the value; NaN where it is undefined"),
-        *bounds("lo", "hi", f"the {_NULL_WITHOUT}"),
-        COUNT("n", "questions, sheets or raters counted"),
-        COUNT("n_skipped", "those left out, for one rater alone answered, or no golden question"),
-    ),
-    "curve": (
-        REAL("threshold", "a class counts if its probability is no lower"),
-        *interval("precision", "share of the golden questions kept whose truth is yes", _IMAGES),
-        *interval("recall", "share of the golden questions with the truth yes that are kept", _IMAGES),
-        COUNT("kept", "golden questions at or above the threshold"),
-        COUNT("right", "of these, those whose truth is yes"),
-        COUNT("n_yes", "golden questions whose truth is yes"),
-        COUNT("n_questions", "golden questions among the votes"),
-        COUNT("n_images", "images that these are on, which are what is resampled"),
     ),
     "remarks": (
         TEXT("image_id", "as in images"),
@@ -313,14 +226,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT.optional("class", "key of the class"),
         OUTLINES.optional("polygons", "outlines, each x, y, x, y, … as fractions of width and height"),
         BYTES.optional("mask", "PNG as large as the image: not 0 where the object is"),
-    ),
-    "questions": (
-        TEXT("image_id", "as in images"),
-        INT("class_id", "as in classes"),
-        REAL("score", "of the ranking; the highest is asked first"),
-        REAL("p", "probability that the class is in the image, given the answers so far"),
-        TEXT("state", "by that probability and the threshold", values=STATES),
-        INT("n_votes", "answers so far"),
     ),
     "findings": (
         TEXT("kind", "what was found"),

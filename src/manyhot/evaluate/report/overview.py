@@ -328,7 +328,8 @@ def _error(data: DataSet, column: Column, values: Sequence[tuple[Value, Model]])
         return Finding("errors", f"{column.metric.text(low.value, 0)} %", about, sentence, "", *_models(data))
     sentence = (
         f"Between {column.in_full(low)} for {worst.name} and {column.in_full(high)} for {best.name} of what "
-        f"Top-1 counts as errors on {called(data.name)} is in the label set, over {counted(len(values), 'model')}."
+        f"Top-1 counts as errors on {called(data.name)} is in the label set, over "
+        f"{counted(len(values), 'model')}."
     )
     figure = f"{column.metric.text(low.value, 0)}–{column.metric.text(high.value, 0)} %"
     return Finding("errors", figure, about, sentence, "", *_models(data))

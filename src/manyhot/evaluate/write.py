@@ -24,7 +24,7 @@ from manyhot.run import Run
 from manyhot.tables import Images, Labels, Results
 
 if TYPE_CHECKING:
-    from manyhot.evaluate.report.inputs import ReportTables
+    from manyhot.evaluate.report.report_tables import ReportTables
     from manyhot.report.pictures import Pictures
 
 
@@ -160,7 +160,7 @@ def _photographed(judged: JudgedData) -> Images | None:
 def write_page(folder: PathLike, *, beside: bool, title: str = "") -> Path:
     """Draw the report of the tables in a folder, and return the path of its page."""
     from manyhot.evaluate.report import write_report
-    from manyhot.evaluate.report.inputs import read_tables
+    from manyhot.evaluate.report.report_tables import read_tables
     from manyhot.report.pictures import read_pictures
 
     report_tables = read_tables(folder)

@@ -28,8 +28,8 @@ from manyhot.evaluate.report.datasets import (
     pack,
 )
 from manyhot.evaluate.report.figures import draw_figures
-from manyhot.evaluate.report.inputs import ReportTables
 from manyhot.evaluate.report.overview import Finding, findings
+from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.evaluate.report.sections import Section, build_sections
 from manyhot.files import write_text
 from manyhot.report.export import save_figures

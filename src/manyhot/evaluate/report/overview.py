@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.evaluate.report.datasets import SAME, UNKNOWN, Column, DataSet, Model, Value
-from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.gallery_files import GalleryLink
 from manyhot.report.metrics import Metric, Named
 from manyhot.report.words import (
@@ -33,7 +33,7 @@ from manyhot.report.words import (
 )
 from manyhot.tables.metrics import LABEL_SETS, ORIGINAL_LABELS, accuracies
 
-MOST = 3
+_MOST = 3
 """Findings that are shown: what an audience can keep in mind."""
 
 
@@ -92,7 +92,7 @@ class Finding:
 def findings(
     tables: ReportTables, datasets: Sequence[DataSet], named: Named, gallery: GalleryLink | None = None
 ) -> tuple[Finding, ...]:
-    """Return the most important findings that the tables bear, `MOST` of them at most.
+    """Return the most important findings that the tables bear, `_MOST` of them at most.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def findings(
         *(() if among_best else slopes),
         *(finding for data in datasets for finding in _best(data)),
     ]
-    return tuple(found[:MOST])
+    return tuple(found[:_MOST])
 
 
 def _part(anchor: str) -> tuple[str, str]:

@@ -58,7 +58,7 @@ ANALYSIS_TITLES = {
 }
 
 
-LINE = ("scale", "slope", "slope_lo", "slope_hi", "intercept", "intercept_lo", "intercept_hi")
+_LINE = ("scale", "slope", "slope_lo", "slope_hi", "intercept", "intercept_lo", "intercept_hi")
 """Columns of a fitted line in the data of a figure."""
 
 
@@ -149,7 +149,7 @@ def _drawn_numbers(frames: Frames, x: str, y: str, fits: dict[str, dict[str, Any
     """Return points, their intervals, and the line of each metric."""
     parts = []
     for metric, fit in fits.items():
-        line = [pl.lit(fit and fit[name]).alias(name) for name in LINE]
+        line = [pl.lit(fit and fit[name]).alias(name) for name in _LINE]
         parts.append(
             frames.both((x, metric), (y, metric)).select(pl.lit(metric).alias("metric"), pl.all(), *line)
         )

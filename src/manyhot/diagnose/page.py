@@ -125,7 +125,7 @@ def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = 
     OutputError
         If a file cannot be written.
     """
-    from manyhot.evaluate.report.inputs import read_tables
+    from manyhot.evaluate.report.report_tables import read_tables
     from manyhot.report.chapter import has_diagnosis
 
     if not (Path(folder) / "results.parquet").exists() and has_diagnosis(Path(folder)):

@@ -59,7 +59,7 @@ class Column:
         stratum = full[3] if len(full) == 4 else None
         return cls(model, metric, full[0], full[1], full[2], stratum, by_wilson)
 
-    def numbers(
+    def in_slices(
         self, dataset: str, slices: Slices, cells: Cells, sets: LabelSets, rows: npt.NDArray[np.int64]
     ) -> Iterable[Number]:
         """Yield the metric's value in every slice; `rows` are the aligned images."""

@@ -14,7 +14,7 @@ STUDY := $(BIN)/manyhot study studies/transfer.py studies/uncertainty.py studies
 demo: $(STAMP)
 	$(BIN)/python examples/demo/collect.py --out demo
 	$(BIN)/manyhot predict demo/photos --labels examples/demo/photos.csv --model efficientnet-lite0 --model efficientnet-lite1 --model efficientnet-lite2 --out demo/predictions
-	$(BIN)/manyhot evaluate --labels demo/labels.parquet --predictions demo/predictions --images demo/predictions/images.parquet --dataset demo --out demo
+	$(BIN)/manyhot evaluate demo/labels.parquet --predictions demo/predictions --images demo/predictions/images.parquet --dataset demo --out demo
 	test -f demo/campaign/campaign.json || $(BIN)/manyhot init demo/campaign --images demo/predictions --predictions demo/predictions
 	test -f demo/campaign/proposals.parquet || $(BIN)/manyhot propose demo/campaign --rule 'union(threshold=0.05)' --leave-out nothing
 	@echo "Open demo/report/index.html. To say yourself what is in these photographs:"

@@ -58,7 +58,7 @@ CLASSES, A_PAGE, CONNECTIONS = 1000, 8, 6
 def make_campaign(folder: Path, images: int, examples: int) -> None:
     """Make a campaign: `images` pages of eight classes, and so many example images a class."""
     from manyhot import tables
-    from manyhot.reassess.campaign import init_campaign
+    from manyhot.reassess.init import init_campaign
 
     photos = folder.parent / "photos"
     photos.mkdir()
@@ -76,7 +76,7 @@ def make_campaign(folder: Path, images: int, examples: int) -> None:
         }
     )
     tables.write(table, folder.parent / "images.parquet", "images")
-    campaign, _ = init_campaign(folder, images=folder.parent / "images.parquet", classes="imagenet1k")
+    campaign = init_campaign(folder, images=folder.parent / "images.parquet", classes="imagenet1k").campaign
     asked = [(name, int(c)) for name in names[:images] for c in rng.choice(CLASSES, A_PAGE, replace=False)]
     proposals = pa.table(
         {
@@ -102,7 +102,7 @@ def _photo(rng: np.random.Generator) -> bytes:
 
 def warm(folder: Path, images: int) -> None:
     """Make the files that the server would make at the first look."""
-    from manyhot.reassess.annotate import CACHE, open_annotation
+    from manyhot.reassess.annotation import CACHE, open_annotation
     from manyhot.reassess.app.picture_cache import TILES, PictureCache
 
     pictures = PictureCache(folder / CACHE)
@@ -408,7 +408,7 @@ def compare(seen: Seen, rows: list[tuple[str, str, int, str]]) -> str:
 
 def add_votes(folder: Path, database: str | None, count: int) -> int:
     """Fill the database with about `count` votes of raters who have gone; return how many there are now."""
-    from manyhot.reassess.annotate import open_annotation
+    from manyhot.reassess.annotation import open_annotation
 
     with open_annotation(folder, database=database) as annotation:
         annotation.store.invite("gone")

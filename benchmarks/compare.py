@@ -45,13 +45,12 @@ def command(*arguments):
 
 def computing():
     """Return seconds of reading, joining and comparing alone, in this process."""
-    from manyhot import read_results
+    from manyhot import compare, read_results
     from manyhot.data import catalog
-    from manyhot.evaluate.compare import compare_tables
 
     files = [p for n, p in catalog.fetch("timm-results").items() if n.startswith("results")]
     begun = time.perf_counter()
-    compare_tables([read_results(p) for p in files])
+    compare([read_results(p) for p in files])
     return time.perf_counter() - begun
 
 

@@ -74,9 +74,8 @@ def main() -> None:
         counts = {state: found.count(state) for state in ("yes", "unclear", "no")}
         print(f"{len(found)} errors above {least}: {counts}")
     manyhot.write_labels(labels, folder / "judged.parquet")
-    manyhot.evaluate_files(
-        folder / "judged.parquet", [folder / "efficientnet-lite0.parquet"], folder / "judged"
-    )
+    judged = manyhot.evaluate(folder / "judged.parquet", [folder / "efficientnet-lite0.parquet"])
+    judged.write(folder / "judged")
 
 
 def verdicts() -> dict[str, str]:

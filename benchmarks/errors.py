@@ -28,24 +28,23 @@ METRICS = ["top1", "errors_asked", "accepted_errors", "preferred_errors"]
 
 def tables():
     """Return ReaL's labels, those by share of yes, main objects, and the row order of predictions."""
-    from manyhot import read_images, read_labels
+    from manyhot import aggregate, read_images, read_labels
     from manyhot.data import catalog
-    from manyhot.formats import read_votes
-    from manyhot.reassess.aggregate import aggregate_tables
 
     rows = read_images(catalog.fetch_file("imagenet-val-predictions", "imagenet-validation-original.json"))
     files = catalog.fetch("imagenet-real")
     real = read_labels(files["scores.npz"]).with_labels(rows)
-    by_share = aggregate_tables(read_votes(files["raters.npz"]), images=rows, method="yes-share").labels
+    by_share = aggregate(files["raters.npz"], images=rows, method="yes-share").labels
     main = read_labels(catalog.fetch("tsipras")["annotations_classify_task.pkl"])
     return real, by_share, main, rows
 
 
 def numbers(labels, judged, name):
     """Return value, interval and n by model and metric."""
-    from manyhot.evaluate.judge import evaluate
+    from manyhot import Reading, evaluate
 
-    found = evaluate(labels, judged, metrics=METRICS, resamples=1, trust_order=True, dataset=name)
+    reading = Reading(trust_order=True, dataset=name)
+    found = evaluate(labels, judged, metrics=METRICS, resamples=1, reading=reading)
     rows = [r for r in found.results.to_pylist() if r["slice"] == "all"]
     return {(r["model"], r["metric"]): r for r in rows}
 

@@ -13,7 +13,7 @@ VOC a sigmoid for each class. It prints the tables of calibration.md, and takes 
 
 What it wrote, to look at::
 
-    manyhot evaluate --labels heads/voc/labels.parquet --predictions heads/voc --out voc
+    manyhot evaluate heads/voc/labels.parquet --predictions heads/voc --out voc
     manyhot gallery heads/voc/labels.parquet --predictions heads/voc --images heads/voc \
         --classes heads/voc/classes.txt --embeddings heads/voc --out gallery
 """

@@ -35,8 +35,9 @@ def command(folder):
 
 def judged(tiles):
     """Return wall seconds of judging and of comparing pairs, of `tiles` × 67 models on the validation set."""
+    from manyhot import evaluate
     from manyhot.core import resampling
-    from manyhot.evaluate import judge as step
+    from manyhot.evaluate import columns as step
 
     table, rows = validation()
     published = list(models(rows))
@@ -52,7 +53,7 @@ def judged(tiles):
     setattr(step, "compare_pairs", timed)  # noqa: B010
     many = (dataclasses.replace(p, model=f"{n}-{t}") for t in range(tiles) for n, p in published)
     begun = time.perf_counter()
-    step.evaluate(table, many, images=rows)
+    evaluate(table, many)
     setattr(step, "compare_pairs", compare)  # noqa: B010
     return time.perf_counter() - begun - spent["pairs"], spent["pairs"]
 

@@ -27,7 +27,7 @@ import manyhot  # noqa: E402
 from manyhot.classes import class_list  # noqa: E402
 from manyhot.core.ensembles import mean_probabilities  # noqa: E402
 from manyhot.diagnose.evidence import COLLAPSED  # noqa: E402
-from manyhot.reassess.propose import ensemble_of  # noqa: E402
+from manyhot.reassess.ensemble import ensemble_of  # noqa: E402
 from manyhot.tables import Images  # noqa: E402
 from manyhot.tables.sets import label_sets  # noqa: E402
 

@@ -36,7 +36,7 @@ NUMBERS = ("seconds", "questions", "images", "shared", "recall", "of_real", "yes
 def load():
     """Return the ensemble of all models with ReaL's label sets known, and ReaL's questions as numbers."""
     from manyhot.data.benchmarks import BENCHMARKS
-    from manyhot.reassess.propose import ensemble_of
+    from manyhot.reassess.ensemble import ensemble_of
     from manyhot.tables import align
     from manyhot.tables.sets import label_sets
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from manyhot import Evaluator, Images, evaluate, read_labels, read_predictions
 from manyhot.classes import from_keys
+from manyhot.data.inputs import Reading
 
 N, C = 400, 12
 rng = np.random.default_rng(7)
@@ -39,7 +40,7 @@ models = {
 # skipped by `real1`, and counted: `n + n_skipped` is the number of images.
 
 # %%
-results = evaluate(shown, models, label=label, resamples=500)
+results = evaluate(shown, models, resamples=500, reading=Reading(label=label))
 print(results.summary().select("model", "top1", "real1", "variable_topk", "map_macro"))
 print(results.to_polars().filter(pl.col("slice") == "all", pl.col("metric").is_in(["top1", "real1"])))
 
@@ -74,8 +75,10 @@ with tempfile.TemporaryDirectory() as folder:
         read_labels(Path(folder) / "labels.parquet", classes=classes),
         read_predictions(Path(folder) / "good.parquet", classes=classes),
         slices=["light"],
-        images=Images(pl.DataFrame({"image_id": names, "light": ["day", "night"] * (N // 2)}).to_arrow()),
-        dataset="made up",
+        reading=Reading(
+            images=Images(pl.DataFrame({"image_id": names, "light": ["day", "night"] * (N // 2)}).to_arrow()),
+            dataset="made up",
+        ),
     )
 
 assert from_files.value("real1") == results.value("real1", model="good")

@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manyhot import Labels, aggregate_files, init_campaign, propose_files, read_labels, tables
+from manyhot import Labels, aggregate, init_campaign, propose, read_labels, tables
 from manyhot.core.sets import UNCLEAR, YES
 from manyhot.tables.sets import label_sets
 
@@ -98,10 +98,11 @@ def reassess(folder: Path, truth: Path, classes: Path, predictions: list[Path], 
     tables.write(images, folder / "images.parquet", "images", about=about)
     campaign = folder / "campaign"
     init_campaign(campaign, images=folder / "images.parquet", classes=classes, predictions=predictions)
-    found, _ = propose_files(campaign, rule=RULE, resamples=0)
+    found = propose(campaign, rule=RULE, resamples=0)
+    found.write(campaign / "proposals.parquet")
     rng = np.random.default_rng([seed, 78])
     _ask(campaign, found.table, labels, about, rng)
-    aggregate_files(campaign, method="golden-bayes", resamples=0, seed=seed)
+    aggregate(campaign, method="golden-bayes", resamples=0, seed=seed).write(campaign)
     return campaign / "labels.parquet"
 
 

@@ -42,7 +42,7 @@ def small(tmp_path):
     return tmp_path
 
 
-ARGUMENTS = ("evaluate", "--labels", "labels.csv", "--rows", "rows.txt", "--out", "out")
+ARGUMENTS = ("evaluate", "labels.csv", "--rows", "rows.txt", "--out", "out")
 
 
 def test_version():
@@ -114,6 +114,12 @@ def test_partial_overlap_is_said_aloud(run, small):
             "  allowed: imagenet, tsipras, errors\n"
             "  do:      did you mean 'imagenet'?\n",
         ),
+        (("evaluate", "labels.csv"), 3, "Error: There are no predictions.\n  where:   labels.csv\n"),
+        (
+            ("evaluate", "imagenet", "--dataset", "mine"),
+            3,
+            "Error: A benchmark brings its own labels, images and classes.\n  got:     imagenet\n",
+        ),
         (("fetch", "imagenet-rael"), 2, "Error: "),
         (
             ("convert", "labels.csv", "out.xml"),
@@ -132,15 +138,7 @@ def test_errors_are_one_message_and_a_code(run, small, arguments, code, text):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (
-            ("evaluate", "--labels", "labels.csv"),
-            "give --labels and --predictions, or the name of a benchmark",
-        ),
-        (("evaluate", "imagenet", "--labels", "labels.csv"), "the benchmark imagenet brings its own labels"),
-        (
-            ("evaluate", "--predictions", "two.npy", "imagenet"),
-            "name the benchmark first: manyhot evaluate imagenet",
-        ),
+        (("evaluate", "--predictions", "two.npy", "imagenet"), "Missing argument 'LABELS'"),
         (("predict", ".", "--model", "x", "--top", "3", "--dense"), "--top and --dense exclude each other"),
         ((*ARGUMENTS, "--predictions", "two.npy", "--resample", "5"), "No such option"),
     ],
@@ -155,7 +153,6 @@ def test_convert(run, small):
     run("convert", "two.npy", "two.parquet", "--rows", "rows.txt")
     run(
         "evaluate",
-        "--labels",
         "labels.parquet",
         "--predictions",
         "two.parquet",
@@ -332,7 +329,7 @@ def test_names_do_not_command_the_terminal(run):
     frame = pl.DataFrame(rows, ["image_id", "class_id", "rater_id", "answer"], orient="row")
     frame.write_parquet("v.parquet")
     for line in ("aggregate v.parquet", "agreement v.parquet", "agreement v.parquet --seed -1"):
-        done = run(*line.split(), code=3 if "seed" in line else 0)
+        done = run(*line.split(), code=2 if "seed" in line else 0)
         shown = done.stdout + done.stderr
         assert all(part.isprintable() for part in shown.split("\n")), shown
         assert "\nwrote all.txt" not in shown

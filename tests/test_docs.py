@@ -34,9 +34,7 @@ from manyhot import cli, errors, registry, tables
 from manyhot._version import __version__
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
-from manyhot.evaluate import benchmark, evaluate, leaderboard
-from manyhot.reassess import aggregate
-from manyhot.reassess import propose as propose_module
+from manyhot.data.inputs import Reading
 from manyhot.tables.arrays import as_labels, as_predictions
 
 REPO = Path(__file__).resolve().parent.parent
@@ -196,7 +194,9 @@ def test_no_table_is_described_that_does_not_exist():
 
 def test_every_metadata_key_is_described(tmp_path):
     labels = as_labels([[0], [1]], n_classes=2)
-    results = manyhot.evaluate([[0], [1]], {"a": [[0], [1]], "b": [[1], [1]]}, n_classes=2, resamples=5)
+    results = manyhot.evaluate(
+        [[0], [1]], {"a": [[0], [1]], "b": [[1], [1]]}, resamples=5, reading=Reading(n_classes=2)
+    )
     (predictions,) = as_predictions({"a": [[0], [1]]}, n_classes=2)
     files = [
         (manyhot.write_labels(labels, tmp_path / "labels.parquet"), "labels"),
@@ -376,7 +376,7 @@ def test_numbers_of_the_tour_are_those_of_the_command(mirror):
         labels = manyhot.read_labels(fetch(entry, only=[file, *dataset.beside])[file])
         images = manyhot.read_images(files[dataset.rows])
         models = [manyhot.read_predictions(files[name], rows=images) for name in wanted]
-        found = manyhot.evaluate(labels, models, images=images, metrics=columns).to_polars()
+        found = manyhot.evaluate(labels, models, metrics=columns, reading=Reading(images=images)).to_polars()
         found = found.filter(slice="all").with_columns(n=pl.col("n").map_elements("{:,}".format, pl.String))
         for model, values in rows:
             own = [found.filter(model=model, metric=c).to_dicts()[0] for c in columns]
@@ -561,45 +561,27 @@ def parse(monkeypatch):
     def stop(*_, **__):
         raise ParsedError
 
-    def judge(*arguments, options, **__):
-        for spec in options.metrics or ():
+    def check(function, _, values):
+        """Look up the names that a declared command is given."""
+        for option, kind in (("rule", "proposer"), ("method", "aggregator")):
+            if function.declaration.name in ("propose", "aggregate", "next") and values.get(option):
+                registry.get(kind, values[option])
+        ranked_by = [values["by"]] if function.declaration.name == "leaderboard" and values["by"] else ()
+        for spec in [*(values.get("metrics") or ()), *ranked_by]:
             registry.get("metric", spec)
-        if isinstance(arguments[0], str):
-            assert arguments[0] in BENCHMARKS, f"there is no benchmark {arguments[0]!r}"
-        raise ParsedError
-
-    def run_models(_, models, *__, **___):
+        models = values.get("model") or ()
         for name in [models] if isinstance(models, str) else models:
             family = re.match(r"(\w+)[/:]", name)
             registry.get("model", family[1] if family else name)
         raise ParsedError
 
     monkeypatch.setattr(typer.testing, "_get_command", program)
-    monkeypatch.setattr(benchmark, "evaluate_benchmark", judge)
-    monkeypatch.setattr(evaluate, "evaluate_files", judge)
 
-    def rank(_, *, by, **__):
-        if by:
-            registry.get("metric", by)
-        raise ParsedError
-
-    def propose(_, *, rule, **__):
-        registry.get("proposer", rule)
-        raise ParsedError
-
-    monkeypatch.setattr(propose_module, "propose_files", propose)
-    given = {"evaluate_benchmark", "evaluate_files", "leaderboard", "aggregate_files", "propose_files"}
-    monkeypatch.setattr("manyhot.cli.build._arguments", lambda *a: run_models(None, a[2].get("model") or ()))
+    monkeypatch.setattr("manyhot.cli.build._arguments", check)
     for module, name in called():
-        if name not in given and inspect.isfunction(getattr(module, name)):
+        if inspect.isfunction(getattr(module, name)):
             monkeypatch.setattr(module, name, stop)
 
-    def combine(*_, method, **__):
-        registry.get("aggregator", method)
-        raise ParsedError
-
-    monkeypatch.setattr(aggregate, "aggregate_files", combine)
-    monkeypatch.setattr(leaderboard, "leaderboard", rank)
     monkeypatch.setattr(catalog, "fetch", stop)
     monkeypatch.setattr("manyhot.study.study_file.read_opening", stop)
 

@@ -36,45 +36,45 @@ COMMANDS: dict[str, Command] = {
     "init": Command(
         "Re-assess",
         "Make a campaign: one folder with images, classes and predictions, for all that follows.",
-        "manyhot.cli.proposing:init",
+        "manyhot.reassess.init:init_campaign",
     ),
     "propose": Command(
         "Re-assess",
-        "Propose the classes that people are to be asked about, and say what that costs and finds.",
-        "manyhot.cli.proposing:propose",
+        "Propose the classes to ask raters about, and estimate what asking costs and finds.",
+        "manyhot.reassess.propose:propose",
     ),
     "annotate": Command(
         "Re-assess",
         "Ask people the questions of a campaign, in the browser.",
-        "manyhot.cli.annotating:annotate",
+        "manyhot.reassess.annotate:annotate",
     ),
     "invite": Command(
         "Re-assess",
         "Print an invitation link for each rater; an older one of the same name ends.",
-        "manyhot.cli.annotating:invite",
+        "manyhot.reassess.invite:invite_raters",
     ),
     "status": Command(
         "Re-assess",
-        "Say what of a campaign is done, with counts, and what comes next.",
-        "manyhot.cli.proposing:status",
+        "Show what of a campaign is done, with counts, and what comes next.",
+        "manyhot.reassess.status:campaign_status",
     ),
     "export": Command(
         "Re-assess",
         "Write the votes and remarks of the annotation app as tables of the campaign.",
-        "manyhot.cli.annotating:export",
+        "manyhot.reassess.export:export_votes",
     ),
     "aggregate": Command(
-        "Re-assess", "Make label sets of raters' answers.", "manyhot.cli.aggregating:aggregate"
+        "Re-assess", "Combine raters' answers into label sets.", "manyhot.reassess.aggregate:aggregate"
     ),
     "agreement": Command(
         "Re-assess",
-        "Say how far raters agree, how good they are on golden questions, and whose answers are suspicious.",
-        "manyhot.cli.aggregating:agreement",
+        "Measure how far raters agree, how good they are on golden questions, and whose answers are suspicious.",
+        "manyhot.reassess.agreement:agreement",
     ),
     "next": Command(
         "Re-assess",
-        "Say which questions are worth another answer, and which are settled.",
-        "manyhot.cli.asking:next_questions",
+        "Rank the questions that are worth another answer, and count those that are settled.",
+        "manyhot.reassess.next_questions:next_questions",
     ),
     "card": Command(
         "Re-assess",
@@ -88,28 +88,28 @@ COMMANDS: dict[str, Command] = {
     ),
     "backup": Command(
         "Re-assess",
-        "Write a campaign with all answers to one file; the app may go on meanwhile.",
-        "manyhot.cli.keeping:backup",
+        "Write a campaign with all answers to one file; the app may run meanwhile.",
+        "manyhot.reassess.backup:backup_campaign",
     ),
     "restore": Command(
         "Re-assess",
-        "Make a campaign from a backup; who had a session or an invitation goes on with it.",
-        "manyhot.cli.keeping:restore",
+        "Make a campaign from a backup; sessions and invitations stay valid.",
+        "manyhot.reassess.backup:restore_campaign",
     ),
     "evaluate": Command(
         "Evaluate",
         "Judge models on label sets: results, pairs of models and a report.",
-        "manyhot.cli.judging:evaluate",
+        "manyhot.evaluate.evaluate:evaluate",
     ),
     "compare": Command(
         "Evaluate",
         "Compare models between data sets and metrics: drops, fits and orders.",
-        "manyhot.cli.judging:compare",
+        "manyhot.evaluate.compare:compare",
     ),
     "leaderboard": Command(
         "Evaluate",
-        "Rank models, with intervals and what is known about them.",
-        "manyhot.cli.judging:leaderboard",
+        "Rank models, with intervals, number of parameters and pretraining.",
+        "manyhot.evaluate.leaderboard:leaderboard",
     ),
     "describe": Command(
         "Evaluate",
@@ -128,8 +128,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "report": Command(
         "Evaluate",
-        "Draw the report of a folder anew: one HTML file, its figures as SVG, PNG and CSV, its tables as text.",
-        "manyhot.cli.judging:report",
+        "Draw the report of a folder again: one HTML file, its figures as SVG, PNG and CSV, its tables as text.",
+        "manyhot.diagnose.page:report_folder",
     ),
     "metrics": Command(
         "Evaluate", "List the metrics, what each is, and its options.", "manyhot.data.registered:list_metrics"

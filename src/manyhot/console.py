@@ -22,6 +22,11 @@ def say(text: str, *, err: bool = False) -> None:
     stream.flush()
 
 
+def without_passwords(text: str) -> str:
+    """Return an argument with ``***`` in place of passwords in addresses: others see files and terminals."""
+    return re.sub(r"(://[^\s/@:]*):.*@", r"\1:***@", text)
+
+
 def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     """Return a table as lines, with numbers right-aligned; without a terminal, nothing is cut."""
     from rich.console import Console

@@ -45,6 +45,8 @@ class Between:
     def __str__(self) -> str:
         """Say the range as errors and help do."""
         above = f"above {self.least:g}" if "(" in self.open else f"{self.least:g}"
+        if math.isinf(self.most):
+            return above
         below = f"below {self.most:g}" if ")" in self.open else f"{self.most:g}"
         return f"{above} to {below}"
 
@@ -113,6 +115,7 @@ Resamples = Annotated[int, AtLeast(0)]
 Seed = Annotated[int, AtLeast(0)]
 Share = Annotated[float, Between(0, 1)]
 Probability = Annotated[float, Between(0, 1, "(")]
+Positive = Annotated[float, Between(0, math.inf, "()")]
 
 Settings = Annotated[Mapping[str, Any], OptionName("--set"), Shown("NAME=VALUE")]
 """Values by name, such as those of a recipe: ``--set epochs=30`` on the command line."""

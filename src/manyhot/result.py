@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import os
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +14,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from manyhot import tables
+from manyhot.errors import InputError
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.run import QUIET, Run
 
@@ -106,7 +109,11 @@ class Result:
         ------
         InputError
         """
-        check_apart(sources, out, cls.NAMES)
+        if len(cls.NAMES) == 1 and _ANOTHER_KIND.fullmatch(Path(out).suffix) and not Path(out).is_dir():
+            raise InputError(
+                "Cannot write this kind of file.", where=out, allowed=".parquet, .csv, or a folder"
+            )
+        check_apart(sources_of(sources, cls.NAMES), out, cls.NAMES)
         for name in cls.NAMES:
             check_place(cls._paths(out, name)[0], name)
 
@@ -116,6 +123,18 @@ class Result:
 
     def _repr_html_(self) -> str:
         return f"<pre>{html.escape(str(self))}</pre>"
+
+
+_ANOTHER_KIND = re.compile(r"\.(?!parquet$|csv$)[a-z]{2,8}", re.IGNORECASE)
+"""The ending of a file that is neither Parquet nor CSV."""
+
+
+def sources_of(sources: Iterable[object], made: Collection[str] = ()) -> list[object]:
+    """Return what is read: of a folder also the tables in it, but for those that are made anew."""
+    found = list(sources)
+    folders = [Path(s) for s in found if isinstance(s, str | os.PathLike) and Path(s).is_dir()]
+    own = (path for folder in folders for path in folder.glob("*.parquet"))
+    return [*found, *(path for path in own if path.stem in tables.TABLES and path.stem not in made)]
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from manyhot.data import catalog
 from manyhot.data.convert import convert
 from manyhot.errors import InputError
 from manyhot.formats import read_golden, read_labels, read_proposals, read_votes
-from manyhot.reassess.aggregate import aggregate_files
+from manyhot.reassess.aggregate import aggregate
 from manyhot.reassess.card import data_card
 from manyhot.tables import Labels, write
 
@@ -213,12 +213,12 @@ def test_of_questions_that_were_not_proposed_no_proposer_is_told(files, campaign
     other = {"image_id": ["b.jpg"], "class_id": [2], "rater_id": ["1"], "answer": ["no"]}
     other = pa.table({n: pa.array(c, votes.schema.field(n).type) for n, c in other.items()})
     write(pa.concat_tables([votes, other]), "pets/votes.parquet", "votes", about=about)
-    aggregate_files("pets", "pets/labels.parquet", method="majority")
+    aggregate("pets", method="majority").write("pets")
     assert "proposer" not in tables.metadata(tables.read("pets/labels.parquet", "labels"))
     # Golden questions are hidden among the others: an expert's question is no other one.
     golden = other.rename_columns(["image_id", "class_id", "expert_id", "answer"])
     write(golden, "pets/golden.parquet", "golden", about=about)
-    aggregate_files("pets", "pets/labels.parquet", method="majority")
+    aggregate("pets", method="majority").write("pets")
     assert tables.metadata(tables.read("pets/labels.parquet", "labels"))["proposer"] == "union"
 
 

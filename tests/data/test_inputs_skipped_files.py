@@ -19,10 +19,11 @@ from manyhot import (
     diagnose_companions,
     diagnose_errors,
     diagnose_robustness,
+    evaluate,
     find_label_issues,
     find_label_kinds,
     init_campaign,
-    propose_files,
+    propose,
     tables,
     write_predictions,
 )
@@ -30,8 +31,6 @@ from manyhot.classes import class_list
 from manyhot.data.benchmarks import BENCHMARKS, Benchmark, BenchmarkData, Fetched
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, OrderError
-from manyhot.evaluate.benchmark import evaluate_benchmark
-from manyhot.evaluate.evaluate import Options, evaluate_files
 from manyhot.tables import Images, Labels
 
 N, C = 300, 10
@@ -79,15 +78,17 @@ def files(*names):
 
 
 def evaluated(given, labels="labels.csv", **more):
-    outcome = evaluate_files(labels, given, "o", classes="classes.txt", options=Options(resamples=20), **more)
-    notes = [f"{n.dataset}: {n.model}: {n.text}" for n in outcome.evaluation.notes if n.kind == "skipped"]
-    return outcome.evaluation.results, notes
+    judged = evaluate(labels, given, resamples=20, reading=Reading(classes="classes.txt", **more))
+    judged.write("o")
+    notes = [f"{n.dataset}: {n.model}: {n.text}" for n in judged.model_notes if n.kind == "skipped"]
+    assert list(judged.notes)[len(judged.notes) - len(notes) :] == notes
+    return judged.results, notes
 
 
 def originals(given):
     """On the original labels alone; the first model that can be read tells how many classes there are."""
-    outcome = evaluate_files("images.csv", given, "o", options=Options(resamples=20))
-    return outcome.evaluation.results, [n.text for n in outcome.evaluation.notes if n.kind == "skipped"]
+    judged = evaluate("images.csv", given, resamples=20)
+    return judged.results, [n.text for n in judged.model_notes if n.kind == "skipped"]
 
 
 def errors(given):
@@ -145,7 +146,8 @@ def proposed(given):
         file.unlink()
     for file in given:
         (Path("camp/predictions") / file.name).write_bytes(file.read_bytes())
-    found, written = propose_files("camp")
+    found = propose("camp")
+    (written, _) = found.write("camp")
     assert json.loads(tables.metadata(pq.read_table(written))["notes"]) == list(found.notes)
     return found.table, [n.replace("camp/predictions", "models") for n in found.notes]
 
@@ -189,8 +191,8 @@ def test_a_file_that_does_not_fit_is_skipped_and_named(name, bad):
         assert place == "" if name == "originals" else f"models/{bad}.parquet: " in place
         assert {
             "broken": "The file is not a complete Parquet file (got: ",
-            "classes": " has another number of classes than " if name != "originals" else "classes",
-            "order": "The predictions of order do not fit the labels as they lie; it looks like ",
+            "classes": " predicts another number of classes than " if name != "originals" else "classes",
+            "order": "The predictions of order do not fit the labels in the order they have; it looks like ",
         }[bad] in reason
         assert reason.endswith(")")
 
@@ -215,9 +217,9 @@ def test_where_none_is_left_the_first_is_an_error(name):
 def test_the_whole_note():
     _, (note,) = evaluated(files("a", "order", "b"))
     assert note == (
-        "labels: models/order.parquet: skipped: The predictions of order do not fit the labels as they lie; "
-        "it looks like predicted classes given as indices that start at 1 (got: top-1 accuracy 0.0100; "
-        "do: give the row order or class order that the file is in; if this is it, --trust-order)"
+        "labels: models/order.parquet: skipped: The predictions of order do not fit the labels in the order "
+        "they have; it looks like predicted classes given as indices that start at 1 (got: top-1 accuracy "
+        "0.0100; do: give the row order or class order that the file is in; if this is it, --trust-order)"
     )
 
 
@@ -276,14 +278,15 @@ def benchmark(monkeypatch):
 
 def test_own_models_of_a_benchmark(benchmark):
     given = files("a", "broken", "b", "elsewhere", "order", "c")
-    outcome = evaluate_benchmark("small", "o", predictions=given, options=Options(("top1",), resamples=0))
-    rows = outcome.evaluation.results.to_pylist()
+    found = evaluate("small", given, metrics=["top1"], resamples=0)
+    found.write("o")
+    rows = found.results.to_pylist()
     judged = {(r["dataset"], r["model"]) for r in rows}
     assert judged == {("one", "a"), ("one", "b"), ("two", "c")}
-    assert outcome.highlight == ("a", "b", "c")
+    assert found.own == ("a", "b", "c")
     told = tables.metadata(pq.read_table("o/results.parquet"))
     assert set(json.loads(told["inputs"])) == {"a.parquet", "b.parquet", "c.parquet"}
-    skipped = {n.model: n.text for n in outcome.evaluation.notes if n.kind == "skipped"}
+    skipped = {n.model: n.text for n in found.model_notes if n.kind == "skipped"}
     assert list(skipped) == [f"models/{name}.parquet" for name in ("broken", "elsewhere", "order")]
     assert skipped["models/elsewhere.parquet"] == (
         "skipped: elsewhere predicts images of none of the benchmark's data sets (got: ids such as y000.png; "
@@ -292,9 +295,9 @@ def test_own_models_of_a_benchmark(benchmark):
     )
     for alone, kind in (("broken", InputError), ("elsewhere", MatchError), ("order", OrderError)):
         with pytest.raises(kind):
-            evaluate_benchmark("small", "o", predictions=files(alone))
+            evaluate("small", files(alone))
     with pytest.raises(MatchError):
-        evaluate_benchmark("small", "o", predictions=files("order", "elsewhere"))
+        evaluate("small", files("order", "elsewhere"))
 
 
 def test_commands_print_what_was_skipped():

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from manyhot import cli, diagnose_calibration, tables
 from manyhot.diagnose.calibration import Calibration
 from manyhot.errors import InputError
-from manyhot.reassess.campaign import init_campaign
+from manyhot.reassess.init import init_campaign
 from manyhot.run import Run
 from manyhot.tables.arrays import as_labels
 
@@ -68,9 +68,9 @@ def test_a_campaign_and_a_folder_of_predictions(own):
     Path("classes.txt").write_text("pug\nhusky\neskimo\ntabby")
     images = pa.table({"image_id": own.image_id, "label": own.table["label"]})
     tables.write(images, "images.parquet", "images")
-    campaign, _ = init_campaign(
+    campaign = init_campaign(
         "pets", images="images.parquet", classes="classes.txt", predictions=["net.parquet"]
-    )
+    ).campaign
     labels = tables.Labels(own.table.drop_columns(["label"]), C, campaign.class_hash)
     tables.write_labels(labels, "pets/labels.parquet")
     found = diagnose_calibration("pets", methods=["isotonic"], resamples=0)

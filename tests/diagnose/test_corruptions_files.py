@@ -18,12 +18,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 import manyhot as mh
-from manyhot import cli, tables
+from manyhot import cli, evaluate, tables
 from manyhot.classes import from_keys
 from manyhot.diagnose.corruptions import diagnose_corruptions
 from manyhot.diagnose.pixels.corruptions import KINDS, chosen, cut
 from manyhot.errors import InputError, MatchError, UnknownNameError
-from manyhot.evaluate.evaluate import evaluate_files
 from manyhot.run import Run
 
 pytest.importorskip("imagecorruptions")
@@ -146,13 +145,13 @@ def test_models_see_the_cut_picture_whole():
 
 def test_a_folder_is_judged_by_evaluate_too():
     found, _ = diagnose(resamples=0)
-    outcome = evaluate_files("labels.parquet", ["out/fog-4"], "judged")
+    judged = evaluate("labels.parquet", ["out/fog-4"])
     (row,) = [
         r
         for r in found.robustness.to_pylist()
         if (r["kind"], r["severity"], r["metric"]) == ("fog", 4, "real1")
     ]
-    assert outcome.evaluation.value("real1") == row["value"]
+    assert judged.value("real1") == row["value"]
 
 
 def test_dense_scores_have_precision():

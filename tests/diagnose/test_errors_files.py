@@ -240,9 +240,9 @@ def test_a_campaign(own):
     tables.write(
         pa.table({"image_id": own.image_id, "label": own.table["label"]}), "images.parquet", "images"
     )
-    campaign, _ = init_campaign(
+    campaign = init_campaign(
         "pets", images="images.parquet", classes="classes.txt", predictions=["net.parquet"]
-    )
+    ).campaign
     assert message(InputError, lambda: sort("pets")) == (
         "The campaign has no label sets yet.\n"
         "  where:   pets\n"

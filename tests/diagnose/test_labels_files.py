@@ -132,9 +132,9 @@ def test_label_sets_with_predictions(own):
 
 def test_a_campaign_before_and_after_its_votes(own):
     Path("classes.txt").write_text("pug\nhusky\neskimo\ntabby")
-    campaign, _ = init_campaign(
+    campaign = init_campaign(
         "pets", images="run/images.parquet", classes="classes.txt", predictions=["run/net.parquet"]
-    )
+    ).campaign
     found, _ = find("pets")
     assert found.of_kind("doubtful-label")["image_id"].to_pylist() == ["4"]
     labels = tables.Labels(own.table.drop_columns(["label"]), 4, campaign.class_hash)

@@ -37,7 +37,7 @@ def model(labels, sets, name, noise, rng):
 
 def results(dataset, *given, **options):
     labels, models = data(*given)
-    return judge_place(labels, models, dataset=dataset, **options).tables(dataset)
+    return judge_place(labels, models, dataset=dataset, **options).as_results(dataset)
 
 
 def rights(labels, predicted):
@@ -57,7 +57,7 @@ def rows_of(table, **wanted):
 def two():
     (one, in_one), (other, in_other) = data(300, 1, 1.0, "x"), data(200, 2, 1.8, "y")
     judged = [
-        judge_place(labels, models, dataset=name, resamples=500).tables()
+        judge_place(labels, models, dataset=name, resamples=500).as_results()
         for name, labels, models in (("one", one, in_one), ("other", other, in_other))
     ]
     return (one, in_one), (other, in_other), diagnose_robustness(judged)
@@ -181,7 +181,7 @@ def test_images_that_metrics_do_not_share_are_left_out_and_told():
     judged = judge_place(kept, models, dataset="x", resamples=0).results.to_pylist()
     assert {r["n"] for r in judged if r["slice"] == "all" and r["metric"] in ("top1", "real1")} == {36}
     # Judged elsewhere, with all images under top1, shares are of other images, and this is said.
-    whole = mh.evaluate(holed, models, dataset="x", resamples=20).tables("x")
+    whole = mh.evaluate(holed, models, resamples=20, reading=mh.Reading(dataset="x")).as_results("x")
     found = diagnose_robustness([whole, results("y", 40, 2, 3.0, "y", resamples=20)])
     assert (
         "x: metrics count different images (top1 38, real1 37), and shares are of them, too; give its label "
@@ -194,7 +194,7 @@ def test_label_sets_without_original_labels():
     bare = dataclasses.replace(labels, table=labels.table.drop_columns(["label"]))
     assert judged_alike(bare) == (bare, ("there are no original labels: nothing is lost under them",))
     judged = [
-        judge_place(bare, models, dataset="x", resamples=20).tables(),
+        judge_place(bare, models, dataset="x", resamples=20).as_results(),
         results("y", 40, 2, 3.0, "y", resamples=20),
     ]
     found = diagnose_robustness(judged)

@@ -10,10 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 import manyhot as mh
-from manyhot import cli, tables
+from manyhot import Reading, cli, evaluate, tables
 from manyhot.diagnose.robustness import Robustness, diagnose_robustness
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.evaluate import evaluate_files
 from manyhot.run import Run
 
 C = 5
@@ -90,7 +89,7 @@ def test_each_data_set_takes_the_predictions_of_its_images():
 def test_results_will_do_too():
     for name in ("mine", "other"):
         files = [f"predictions/{name}-{m}.parquet" for m in "ab"]
-        evaluate_files(f"{name}.parquet", files, name, dataset=name)
+        evaluate(f"{name}.parquet", files, reading=Reading(dataset=name)).write(name)
     judged, _ = diagnose("mine.parquet", "other.parquet", predictions=["predictions"])
     read, _ = diagnose("mine", "other", predictions=())
     loss = {(r["model"], r["metric"]): r["loss"] for r in judged.losses.to_pylist()}

@@ -20,7 +20,7 @@ def test_batches_give_what_the_whole_gives():
     evaluator = Evaluator(n_classes=4)
     for part in (slice(0, 1), slice(1, 3), slice(3, 4)):
         evaluator.update(SCORES[part], SETS[part], [0, 1, 2, -1][part])
-    whole = evaluate(SETS, {"model": SCORES}, label=[0, 1, 2, -1], resamples=0)
+    whole = evaluate(SETS, {"model": SCORES}, resamples=0, reading=Reading(label=[0, 1, 2, -1]))
     metrics = [m for m in evaluator.metrics if m != "top5"]
     batched = evaluator.compute()
     for metric in metrics:
@@ -73,8 +73,8 @@ def test_lengths_must_agree():
         "  allowed: 4\n"
         "  do:      pass tables with image ids to evaluate a part"
     )
-    assert message(lambda: evaluate(SETS, SCORES, label=[0, 1])) == (
-        "Original labels and label sets differ in length.\n  got:     2\n  allowed: 4"
+    assert message(lambda: evaluate(SETS, SCORES, reading=Reading(label=[0, 1]))) == (
+        "There are not as many original labels as label sets.\n  got:     2\n  allowed: 4"
     )
 
 
@@ -112,9 +112,9 @@ def test_notebook_shows_the_values():
 
 def test_what_does_not_fit_32_bits_does_not_wrap_around():
     with pytest.raises(InputError):
-        evaluate([[2**32]], [[0]], n_classes=4)
+        evaluate([[2**32]], [[0]], reading=Reading(n_classes=4))
     with pytest.raises(InputError):
-        evaluate([[0]], np.array([[2**32]]), n_classes=4)
+        evaluate([[0]], np.array([[2**32]]), reading=Reading(n_classes=4))
 
 
 def test_the_evaluator_looks_as_deep_as_its_metrics():
@@ -126,20 +126,22 @@ def test_the_evaluator_looks_as_deep_as_its_metrics():
 
 def test_frames_and_series():
     pd = pytest.importorskip("pandas")
-    found = evaluate(pd.Series([1, 0, 2, 3]), pd.DataFrame(SCORES), n_classes=4, resamples=0)
+    found = evaluate(pd.Series([1, 0, 2, 3]), pd.DataFrame(SCORES), resamples=0, reading=Reading(n_classes=4))
     assert found.value("top1") == 0.25
 
 
 def test_lists_of_different_lengths():
-    assert message(lambda: evaluate([[0], [1]], [[0, 1], [1]], n_classes=4)) == (
-        "Predictions of different lengths are not an array.\n"
+    assert message(lambda: evaluate([[0], [1]], [[0, 1], [1]], reading=Reading(n_classes=4))) == (
+        "Predictions of different lengths are no array.\n"
         "  where:   model\n"
         "  do:      pad short lists with -1"
     )
 
 
 def test_one_metric_may_be_given_as_it_is_and_twice_is_once():
-    found = evaluate(SETS, SCORES, metrics="real1", slices="class=1", label=[0, 1, 2, 3], resamples=0)
+    found = evaluate(
+        SETS, SCORES, metrics="real1", slices="class=1", resamples=0, reading=Reading(label=[0, 1, 2, 3])
+    )
     assert found.to_polars().filter(slice="all")["metric"].to_list() == ["real1"]
     assert len(evaluate(SETS, SCORES, metrics=["real1", "real1"], resamples=0)) == len(
         evaluate(SETS, SCORES, metrics=["real1"], resamples=0)
@@ -148,7 +150,7 @@ def test_one_metric_may_be_given_as_it_is_and_twice_is_once():
 
 def test_negative_seed():
     assert message(lambda: evaluate(SETS, SCORES, seed=-1)) == (
-        "The seed is negative.\n  got:     -1\n  allowed: 0 or more"
+        "`seed` is out of range.\n  got:     -1\n  allowed: 0 or more"
     )
 
 
@@ -164,21 +166,29 @@ def test_what_scores_are_is_said_and_not_guessed():
     logits = np.array([[2.0, 0.0], [3.0, 0.0]], np.float32)
     p = 1 / (1 + np.exp(-logits[:, 0].astype(float)))
     expected = ((p[0] - 1) ** 2 + p[1] ** 2) / 2
-    told = evaluate(sets, logits, label=label, metrics=["brier"], resamples=0, score_kind="logit")
+    told = evaluate(
+        sets, logits, metrics=["brier"], resamples=0, reading=Reading(label=label, score_kind="logit")
+    )
     assert told.value("brier") == pytest.approx(expected, abs=1e-6)
-    assert np.isnan(evaluate(sets, logits, label=label, metrics=["brier"], resamples=0).value("brier"))
+    assert np.isnan(
+        evaluate(sets, logits, metrics=["brier"], resamples=0, reading=Reading(label=label)).value("brier")
+    )
     evaluator = Evaluator(n_classes=2, metrics=["brier"], score_kind="logit")
     evaluator.update(logits[:1], sets[:1], label[:1])
     evaluator.update(logits[1:], sets[1:], label[1:])
     assert evaluator.compute().value("brier") == pytest.approx(expected, abs=1e-6)
     softmax = np.stack([p, 1 - p], axis=1).astype(np.float32)
-    told = evaluate(sets, softmax, label=label, metrics=["brier"], resamples=0, score_kind="probability")
+    told = evaluate(
+        sets, softmax, metrics=["brier"], resamples=0, reading=Reading(label=label, score_kind="probability")
+    )
     assert told.value("brier") == pytest.approx(expected, abs=1e-6)
     assert message(
-        lambda: evaluate(sets, logits, label=label, metrics=["brier"], score_kind="probability")
+        lambda: evaluate(
+            sets, logits, metrics=["brier"], reading=Reading(label=label, score_kind="probability")
+        )
     ).startswith("A probability is not between 0 and 1.\n  where:   model, image 0\n  got:     2\n")
-    assert message(lambda: evaluate(sets, logits, label=label, score_kind="logits")) == (
-        "There is no such kind of scores.\n"
+    assert message(lambda: evaluate(sets, logits, reading=Reading(label=label, score_kind="logits"))) == (
+        "This is not a kind of scores.\n"
         "  where:   model\n"
         "  got:     logits\n"
         "  allowed: logit, probability, score, none"

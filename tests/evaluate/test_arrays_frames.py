@@ -95,7 +95,9 @@ def test_several_frames_each_in_an_order_of_its_own():
 def test_original_labels_are_matched_by_their_index():
     top1 = np.mean(BEST == LABEL)
     for label in (pd.Series(LABEL, IDS).iloc[ROWS], LABEL, pd.Series(LABEL)):
-        found = evaluate(LABELS, FRAME.iloc[ROWS, COLUMNS], label=label, metrics=["top1"], resamples=0)
+        found = evaluate(
+            LABELS, FRAME.iloc[ROWS, COLUMNS], metrics=["top1"], resamples=0, reading=Reading(label=label)
+        )
         assert found.value("top1") == pytest.approx(top1)
     single = pd.Series(LABEL, IDS).iloc[ROWS]
     assert evaluate(single, FRAME, metrics=["top1"], resamples=0).value("top1") == pytest.approx(top1)
@@ -214,8 +216,10 @@ def test_other_images_are_refused():
         "  do:      select the common rows of all frames, such as labels.loc[scores.index]; "
         "arrays, such as by .to_numpy(), are matched by position"
     )
-    assert message(lambda: evaluate(LABELS, SCORES, label=pd.Series(LABEL, IDS).iloc[1:])).startswith(
-        "Two frames have different images.\n"
+    assert message(
+        lambda: evaluate(LABELS, SCORES, reading=Reading(label=pd.Series(LABEL, IDS).iloc[1:]))
+    ).startswith(
+        "The rows of two frames are not the same images.\n"
         "  where:   label, beside labels\n"
         f"  got:     1 id of labels missing, such as {IDS[0]}\n"
     )
@@ -229,9 +233,9 @@ def test_other_classes_are_refused():
         "  allowed: the 5 names of labels, in any order\n"
         "  do:      rename or select columns; arrays, such as by .to_numpy(), are matched by position"
     )
-    assert message(lambda: evaluate([[0]] * N, {"a": FRAME, "b": FRAME.iloc[:, :4]}, n_classes=5)).startswith(
-        "The columns of two frames differ.\n  where:   b, beside a\n"
-    )
+    assert message(
+        lambda: evaluate([[0]] * N, {"a": FRAME, "b": FRAME.iloc[:, :4]}, reading=Reading(n_classes=5))
+    ).startswith("The columns of two frames differ.\n  where:   b, beside a\n")
 
 
 def test_what_is_there_twice_is_refused():

@@ -7,9 +7,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from manyhot.evaluate.benchmark import evaluate_benchmark
+from manyhot import compare, evaluate
 from manyhot.evaluate.describe import describe
-from manyhot.evaluate.leaderboard import compare_files
 
 
 def read(table, folder):
@@ -24,7 +23,7 @@ def judge(mirror, tmp_path_factory):
         folder = tmp_path_factory.mktemp(name)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("MANYHOT_MIRROR", str(mirror))
-            evaluate_benchmark(name, folder)
+            evaluate(name).write(folder)
         return functools.partial(read, folder=folder)
 
     return go
@@ -137,8 +136,8 @@ def test_the_effect_of_several_objects_over_64_networks(tsipras):
 
 
 def test_what_a_benchmark_compares_is_compared_again(tsipras, tmp_path):
-    again = compare_files([tsipras.keywords["folder"]], tmp_path)
-    drops = pl.DataFrame(pl.from_arrow(again.comparison.drops))
+    again = compare(tsipras.keywords["folder"])
+    drops = pl.DataFrame(pl.from_arrow(again.drops))
     kept = (
         "dataset_x",
         "metric_x",
@@ -250,7 +249,7 @@ def test_orders_in_the_docs(imagenet):
 
 def test_lines_in_the_docs(mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
-    compare_files(["timm-results"], out=tmp_path)
+    compare("timm-results").write(tmp_path)
     fits = pl.read_parquet(tmp_path / "fits.parquet").filter(models="all", metric_x="top1", metric_y="top1")
     for _, y, scale, *said in shown("from", "to", "scale", "slope", "95 % over families", "R²"):
         (row,) = fits.filter(dataset_y=y.partition("`")[0], scale=scale).to_dicts()

@@ -6,10 +6,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from manyhot import read_images, read_labels, read_predictions
+from manyhot import evaluate, read_images, read_labels, read_predictions
 from manyhot.data.benchmarks import BENCHMARKS
-from manyhot.evaluate.benchmark import evaluate_benchmark
-from manyhot.evaluate.judge import evaluate
 from manyhot.evaluate.label_kinds import find_label_kinds
 
 MODELS = ("alexnet", "resnet50", "pnasnet_large_tf")
@@ -83,7 +81,7 @@ def test_errors_of_published_models(model, files, raw):
 @pytest.mark.slow
 def test_benchmark_of_errors(files, raw, mirror, tmp_path, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
-    evaluate_benchmark("errors", tmp_path / "errors")
+    evaluate("errors").write(tmp_path / "errors")
     results = pl.read_parquet(tmp_path / "errors" / "results.parquet").filter(slice="all")
     assert set(results["metric"]) == set(BENCHMARKS["errors"].metrics)
     assert results["model"].n_unique() == 67

@@ -6,9 +6,8 @@ import pyarrow as pa
 import pytest
 from scipy.stats import kendalltau, linregress
 
-from manyhot import read_results
+from manyhot import compare, read_results
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.compare import compare_tables
 from manyhot.tables import Results, schema
 
 MODELS = ("resnet18", "resnet50", "vgg16", "alexnet")
@@ -69,7 +68,7 @@ def _named(path, name):
 
 @pytest.fixture(scope="module")
 def compared(timm):
-    return compare_tables(timm)
+    return compare(timm)
 
 
 def test_published_drop_over_1556_rows(compared):
@@ -92,7 +91,7 @@ def test_published_drop_over_the_590_models_of_march_2022(published, tmp_path):
     for name in ("imagenet", "imagenetv2-matched-frequency"):
         (tmp_path / f"results-{name}.csv").write_bytes(published(f"{folder}/results-{name}.csv").read_bytes())
         parts.append(read_results(tmp_path / f"results-{name}.csv"))
-    found = mean(compare_tables(parts), metric_x="top1")
+    found = mean(compare(parts), metric_x="top1")
     assert (found["n_models"], round(found["drop"] * 100, 3)) == (590, 11.101)
 
 
@@ -129,7 +128,7 @@ def test_order_is_scipys(compared, timm):
 
 
 def test_drops_of_models_and_their_mean_by_hand():
-    made = compare_tables([results("a"), results("b", values=(0.5, 0.65, 0.5, 0.5), n=50)])
+    made = compare([results("a"), results("b", values=(0.5, 0.65, 0.5, 0.5), n=50)])
     drops = {r["model"]: r for r in frame(made, "drops").to_dicts()}
     assert {m: round(drops[m]["drop"], 9) for m in MODELS} == {
         "resnet18": 0.1,
@@ -148,8 +147,8 @@ def test_families_may_be_given():
     models = [f"resnet{i}" for i in range(12)]
     x, y = (np.random.default_rng(i).uniform(0.5, 0.7, 12) for i in (1, 2))
     parts = [results("a", values=x, models=models), results("b", values=y, models=models)]
-    assert mean(compare_tables(parts))["lo_models"] is None
-    row = mean(compare_tables(parts, families={m: m for m in models}))
+    assert mean(compare(parts))["lo_models"] is None
+    row = mean(compare(parts, families={m: m for m in models}))
     # Each its own family: nearly the interval of a mean of twelve.
     assert row["hi_models"] - row["lo_models"] == pytest.approx(
         2 * 1.96 * np.std(x - y) / np.sqrt(12), rel=0.1
@@ -161,7 +160,7 @@ def test_intervals_over_images_of_one_data_set_are_paired():
     shared = np.random.default_rng(0).normal(0, 0.05, (4, 200))
     x = with_samples(results("a"), shared + 0.6)
     y = with_samples(results("a", "real1", (0.7, 0.8, 0.7, 0.6)), shared + 0.7)
-    row = mean(compare_tables([x, y]))
+    row = mean(compare([x, y]))
     assert row["lo"] == pytest.approx(-0.1, abs=1e-6)
     assert row["hi"] == pytest.approx(-0.1, abs=1e-6)
 
@@ -171,7 +170,7 @@ def test_intervals_over_images_of_two_data_sets_are_not_paired():
     shared = np.random.default_rng(0).normal(0, 0.05, (1, 2000)).repeat(4, 0)
     x = with_samples(results("a"), shared + 0.6)
     y = with_samples(results("b", values=(0.5,) * 4), shared + 0.5)
-    row = mean(compare_tables([x, y]))
+    row = mean(compare([x, y]))
     assert row["hi"] - row["lo"] == pytest.approx(2 * 1.96 * 0.05 * np.sqrt(2), rel=0.1)
 
 
@@ -179,7 +178,7 @@ def test_pairs_that_change_order_and_whether_beyond_noise():
     sure = {("resnet18", "vgg16"): 0.01, ("resnet18", "alexnet"): 0.9, ("resnet50", "vgg16"): 0.01}
     x = with_pairs(results("a", values=(0.6, 0.7, 0.65, 0.5)), sure | {("vgg16", "alexnet"): 0.001})
     y = with_pairs(results("b", values=(0.6, 0.7, 0.55, 0.58)), sure | {("vgg16", "alexnet"): 0.2})
-    made = compare_tables([x, y])
+    made = compare([x, y])
     swaps = frame(made, "swaps").select("model_a", "model_b", "p_x", "p_y", "beyond_noise").sort("model_b")
     assert swaps.rows() == [("vgg16", "alexnet", 0.001, 0.2, False), ("vgg16", "resnet18", 0.01, 0.01, True)]
     (ranks,) = frame(made, "ranks").to_dicts()
@@ -188,7 +187,7 @@ def test_pairs_that_change_order_and_whether_beyond_noise():
 
 def test_data_sets_of_some_classes_are_compared_with_images_of_these_classes():
     parts = [results(d) for d in ("imagenet-val", "imagenet-val-a-classes", "imagenet-a", "imagenet-sketch")]
-    made = frame(compare_tables(parts), "ranks")
+    made = frame(compare(parts), "ranks")
     assert made.select("dataset_x", "dataset_y").rows() == [
         ("imagenet-val-a-classes", "imagenet-a"),
         ("imagenet-val", "imagenet-sketch"),
@@ -199,7 +198,7 @@ def test_the_same_number_twice_is_refused():
     part = results("a")
     twice = Results(pa.concat_tables([part.table, part.table.slice(0, 1)]), name="a.csv")
     with pytest.raises(InputError) as error:
-        compare_tables([twice, results("b")])
+        compare([twice, results("b")])
     assert str(error.value) == (
         "The results hold a number twice.\n"
         "  where:   a.csv\n"
@@ -210,7 +209,7 @@ def test_the_same_number_twice_is_refused():
 
 def test_percent_are_no_shares():
     with pytest.raises(InputError) as error:
-        compare_tables([results("a", values=(60.5, 70, 65, 50)), results("b")])
+        compare([results("a", values=(60.5, 70, 65, 50)), results("b")])
     assert str(error.value) == (
         "This is no share of images.\n"
         "  where:   a.csv and b.csv, a, top1, all, resnet18\n"
@@ -221,7 +220,7 @@ def test_percent_are_no_shares():
 
 
 def test_two_models_have_no_line():
-    made = compare_tables(
+    made = compare(
         [results(d, values=v, models=("one", "two")) for d, v in (("a", (0.6, 0.7)), ("b", (0.4, 0.6)))]
     )
     assert (made.fits.num_rows, made.ranks["tau"].to_pylist()) == (0, [1.0])
@@ -231,13 +230,13 @@ def test_runs_with_other_numbers_of_resamples():
     rng = np.random.default_rng(0)
     x = with_samples(results("a"), 0.6 + rng.normal(0, 0.05, (4, 500)))
     y = with_samples(results("b", values=(0.5,) * 4), 0.5 + rng.normal(0, 0.05, (4, 400)))
-    assert mean(compare_tables([x, y]))["lo"] is not None
+    assert mean(compare([x, y]))["lo"] is not None
 
 
 def test_leaving_models_out_makes_the_correction_anew():
     p = {("resnet18", "vgg16"): 0.02, ("resnet50", "vgg16"): 0.03, ("vgg16", "alexnet"): 0.2}
     part = with_pairs(results("a"), p)
-    made = compare_tables([part, results("b")], without=["alexnet"])
+    made = compare([part, results("b")], without=["alexnet"])
     pairs = made.results.pairs
     assert dict(zip(pairs["p"].to_pylist(), pairs["p_adjusted"].to_pylist(), strict=True)) == {
         0.02: 0.04,
@@ -247,32 +246,32 @@ def test_leaving_models_out_makes_the_correction_anew():
 
 def test_without_everybody():
     with pytest.raises(InputError) as error:
-        compare_tables([results("a"), results("b")], without=["*"])
+        compare([results("a"), results("b")], without=["*"])
     assert str(error.value) == "No model is left to compare.\n  got:     *"
 
 
 def test_models_may_be_left_out():
-    made = compare_tables([results("a"), results("b")], without=["res*"])
+    made = compare([results("a"), results("b")], without=["res*"])
     assert sorted(frame(made, "drops")["model"].drop_nulls()) == ["alexnet", "vgg16"]
     with pytest.raises(InputError) as error:
-        compare_tables([results("a"), results("b")], without=["resnett*"])
-    assert str(error.value) == "A pattern matches no model.\n  where:   a.csv\n  got:     resnett*"
+        compare([results("a"), results("b")], without=["resnett*"])
+    assert str(error.value) == "No model fits a pattern.\n  where:   a.csv\n  got:     resnett*"
 
 
 def test_fewer_than_two_models_are_no_comparison():
-    made = compare_tables(
+    made = compare(
         [results("a", values=(0.6,), models=("one",)), results("b", values=(0.5,), models=("one",))]
     )
     assert [t.num_rows for t in made.tables.values()] == [0] * 5
 
 
 def test_undefined_values_are_left_out():
-    made = compare_tables([results("a", values=(0.6, float("nan"), 0.65, 0.5)), results("b")])
+    made = compare([results("a", values=(0.6, float("nan"), 0.65, 0.5)), results("b")])
     assert mean(made)["n_models"] == 3
 
 
 def test_perfect_models_have_no_place_on_the_logit_scale_but_a_drop():
-    made = compare_tables([results("a", values=(1.0, 0.7, 0.65, 0.5)), results("b")])
+    made = compare([results("a", values=(1.0, 0.7, 0.65, 0.5)), results("b")])
     fits = frame(made, "fits")
     assert fits.filter(scale="plain")["n"].item() == 4
     assert fits.filter(scale="logit")["n"].item() == 3
@@ -282,7 +281,7 @@ def test_perfect_models_have_no_place_on_the_logit_scale_but_a_drop():
 
 def test_the_same_numbers_twice_are_refused():
     with pytest.raises(MatchError) as error:
-        compare_tables([results("a"), results("a")])
+        compare([results("a"), results("a")])
     assert str(error.value) == (
         "Two results hold numbers of the same data set, metric and images.\n"
         "  where:   a.csv and a.csv\n"
@@ -294,9 +293,7 @@ def test_the_same_numbers_twice_are_refused():
 
 def test_an_end_without_numbers_is_refused():
     with pytest.raises(MatchError) as error:
-        compare_tables(
-            [results("a"), results("b")], ends=[(("a", "top1", "all"), ("a", "top1", "n_objects>=2"))]
-        )
+        compare([results("a"), results("b")], ends=[(("a", "top1", "all"), ("a", "top1", "n_objects>=2"))])
     assert str(error.value) == (
         "There are no numbers to compare.\n"
         "  where:   a.csv and b.csv\n"
@@ -311,14 +308,14 @@ def test_an_end_without_numbers_is_refused():
         (
             {"best_from": 85},
             InputError,
-            "The best models begin at a share.\n  got:     85\n  allowed: between 0 and 1, such as 0.85",
+            "`best_from` is out of range.\n  got:     85\n  allowed: above 0 to below 1",
         ),
         (
             {"resamples": -1},
             InputError,
-            "The number of resamples is negative.\n  got:     -1\n  allowed: 0 (no intervals) or more",
+            "`resamples` is out of range.\n  got:     -1\n  allowed: 0 or more",
         ),
-        ({"seed": -1}, InputError, "The seed is negative.\n  got:     -1\n  allowed: 0 or more"),
+        ({"seed": -1}, InputError, "`seed` is out of range.\n  got:     -1\n  allowed: 0 or more"),
         (
             {"families": {"resnet-18": "resnet"}},
             MatchError,
@@ -330,23 +327,23 @@ def test_an_end_without_numbers_is_refused():
 )
 def test_options_out_of_range(options, kind, text):
     with pytest.raises(kind) as error:
-        compare_tables([results("a"), results("b")], **options)
+        compare([results("a"), results("b")], **options)
     assert str(error.value) == text
 
 
 def test_without_resamples_there_are_no_intervals():
-    made = compare_tables([results("a"), results("b")], resamples=0)
+    made = compare([results("a"), results("b")], resamples=0)
     assert mean(made)["lo_models"] is None
     assert frame(made, "fits")["slope_lo"].null_count() == 3
 
 
 def test_no_results_are_refused():
     with pytest.raises(InputError, match="There are no results to compare"):
-        compare_tables([])
+        compare([])
 
 
 def test_mean_drop_names_what_there_is():
-    made = compare_tables([results("a"), results("b", values=(0.5, 0.6, 0.55, 0.4)), results("c")])
+    made = compare([results("a"), results("b", values=(0.5, 0.6, 0.55, 0.4)), results("c")])
     assert made.mean_drop("top1", y="b")[0] == pytest.approx(0.1)
     with pytest.raises(InputError) as error:
         made.mean_drop("top1")
@@ -359,5 +356,5 @@ def test_mean_drop_names_what_there_is():
 
 def test_the_same_seed_gives_the_same_tables():
     parts = [results("a"), results("b", values=(0.5, 0.65, 0.5, 0.5))]
-    one, two = compare_tables(parts), compare_tables(parts)
+    one, two = compare(parts), compare(parts)
     assert all(one.tables[n].equals(two.tables[n]) for n in one.tables)

@@ -7,10 +7,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from forking import commands
-from manyhot import compare, describe, leaderboard, read_labels, read_results, report_folder
+from manyhot import (
+    Reading,
+    compare,
+    describe,
+    evaluate,
+    leaderboard,
+    read_labels,
+    read_results,
+    report_folder,
+)
 from manyhot.errors import InputError, MatchError, OutputError
-from manyhot.evaluate.evaluate import evaluate_files
-from manyhot.evaluate.leaderboard import compare_files
+from manyhot.run import Run
 from manyhot.tables import metadata
 
 pytestmark = pytest.mark.usefixtures("drawn_once")
@@ -23,6 +31,12 @@ def write(path, dataset, values, metric="top1"):
     return path
 
 
+def compared(results, out, *, call="", **options):
+    """Compare and write; return the comparison and the paths."""
+    made = compare(results, **options)
+    return made, made.write(out, run=Run(call))
+
+
 @pytest.fixture
 def two(tmp_path):
     a = write(tmp_path / "a.csv", "a", {"resnet50": 0.8, "vgg16": 0.7, "alexnet": 0.6})
@@ -31,13 +45,15 @@ def two(tmp_path):
 
 
 def test_tables_are_written_and_drawn_when_asked(two, tmp_path):
-    done = compare_files(two, tmp_path / "out")
-    names = {p.name for p in done.written}
+    _, written = compared(two, tmp_path / "out")
+    names = {p.name for p in written}
     assert {"results.parquet", "results.csv", "drops.parquet", "drops.csv", "fits.csv", "ranks.csv"} <= names
     drops = pl.read_csv(tmp_path / "out" / "drops.csv")
     assert drops.filter(pl.col("model").is_null())["drop"].item() == pytest.approx(0.35 / 3)
     assert not (tmp_path / "out" / "report").exists()
-    drawn = {p.relative_to(tmp_path / "out" / "report").as_posix() for p in report_folder(tmp_path / "out")}
+    drawn = {
+        p.relative_to(tmp_path / "out" / "report").as_posix() for p in report_folder(tmp_path / "out").written
+    }
     assert {"index.html", "tables/drops.md", "tables/leaderboard-a.tex", "tables/ranks.csv"} <= drawn
     figures = {p for p in drawn if p.startswith("figures/")}
     assert {f"figures/drops-a-b{end}" for end in (".svg", "-dark.svg", ".png", ".csv")} <= figures
@@ -47,25 +63,25 @@ def test_tables_are_written_and_drawn_when_asked(two, tmp_path):
 
 def test_the_same_files_give_the_same_bytes(two, tmp_path):
     for name in ("one", "two"):
-        compare_files(two, tmp_path / name, call="manyhot compare")
+        compared(two, tmp_path / name, call="manyhot compare")
         report_folder(tmp_path / name)
     for path in sorted((tmp_path / "one").rglob("*.*")):
         assert path.read_bytes() == (tmp_path / "two" / path.relative_to(tmp_path / "one")).read_bytes(), path
 
 
 def test_figures_that_are_no_more_go(two, tmp_path):
-    compare_files(two, tmp_path / "out")
+    compared(two, tmp_path / "out")
     report_folder(tmp_path / "out")
     assert list((tmp_path / "out" / "report" / "figures").glob("drops-a-b*"))
-    compare_files([two[0], write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "vgg16": 0.2})], tmp_path / "out")
+    compared([two[0], write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "vgg16": 0.2})], tmp_path / "out")
     report_folder(tmp_path / "out")
     assert not list((tmp_path / "out" / "report" / "figures").glob("drops-a-b*"))
 
 
 def test_a_comparison_can_be_compared_again(tmp_path, two):
-    compare_files(two, tmp_path / "one")
-    again = compare_files([tmp_path / "one"], tmp_path / "two")
-    assert again.comparison.drops.equals(compare(*two).drops)
+    compared(two, tmp_path / "one")
+    again, _ = compared([tmp_path / "one"], tmp_path / "two")
+    assert again.drops.equals(compare(two).drops)
 
 
 def test_photographs_stay_when_a_report_is_drawn_anew(tmp_path):
@@ -74,9 +90,8 @@ def test_photographs_stay_when_a_report_is_drawn_anew(tmp_path):
     (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\n")
     (tmp_path / "images.csv").write_text(f"image_id,uri\na.jpg,{tmp_path / 'a.jpg'}\n")
     (tmp_path / "one.csv").write_text("image_id,classes\na.jpg,0 4 5 6 8\n")
-    evaluate_files(
-        tmp_path / "labels.csv", [tmp_path / "one.csv"], tmp_path / "out", images=tmp_path / "images.csv"
-    )
+    reading = Reading(images=tmp_path / "images.csv")
+    evaluate(tmp_path / "labels.csv", [tmp_path / "one.csv"], reading=reading).write(tmp_path / "out")
     first = (tmp_path / "out" / "report" / "index.html").read_text()
     assert 'id="pictures"' in first
     report_folder(tmp_path / "out")
@@ -100,7 +115,7 @@ def test_what_an_earlier_run_made_and_this_one_does_not_goes(two, tmp_path):
     out = tmp_path / "out"
     describe(labels).write(out)
     assert (out / "set_sizes.parquet").exists()
-    compare_files(two, out)
+    compared(two, out)
     assert not list(out.glob("set_sizes.*"))
     assert (out / "drops.parquet").exists()
 
@@ -108,7 +123,7 @@ def test_what_an_earlier_run_made_and_this_one_does_not_goes(two, tmp_path):
 def test_nothing_to_compare_writes_nothing(tmp_path):
     alone = write(tmp_path / "a.csv", "a", {"resnet50": 0.8, "vgg16": 0.7})
     with pytest.raises(InputError) as error:
-        compare_files([alone], tmp_path / "out")
+        compared([alone], tmp_path / "out")
     assert str(error.value) == (
         "There is nothing to compare.\n"
         f"  where:   {alone}\n"
@@ -121,17 +136,17 @@ def test_nothing_to_compare_writes_nothing(tmp_path):
 
 def test_families_from_a_file(two, tmp_path):
     (tmp_path / "families.csv").write_text("model,family\nresnet50,x\nvgg16,x\nalexnet,x\n")
-    done = compare_files(two, tmp_path / "out", families=tmp_path / "families.csv")
-    assert set(done.comparison.results.models["family"].to_pylist()) == {"x"}
+    made, _ = compared(two, tmp_path / "out", families=tmp_path / "families.csv")
+    assert set(made.results.models["family"].to_pylist()) == {"x"}
     (tmp_path / "families.csv").write_text("model,kind\nresnet50,x\n")
     with pytest.raises(InputError) as error:
-        compare_files(two, tmp_path / "out", families=tmp_path / "families.csv")
+        compared(two, tmp_path / "out", families=tmp_path / "families.csv")
     assert str(error.value).splitlines()[0::3] == [
         "This is not a table of families.",
         "  allowed: CSV with the columns model and family",
     ]
     with pytest.raises(InputError, match="The file does not exist"):
-        compare_files(two, tmp_path / "out", families=tmp_path / "no.csv")
+        compared(two, tmp_path / "out", families=tmp_path / "no.csv")
 
 
 def test_a_folder_of_results_with_its_labels(tmp_path):
@@ -143,25 +158,25 @@ def test_a_folder_of_results_with_its_labels(tmp_path):
         text = "image_id,classes\n" + "".join(f"{i}.jpg,{c} 4 5 6 8\n" for i, c in rows)
         (tmp_path / f"{name}.csv").write_text(text)
     models = [tmp_path / f"{n}.csv" for n in ("one", "two", "three")]
-    evaluate_files(tmp_path / "labels.csv", models, tmp_path / "a", dataset="mine")
-    done = compare_files([tmp_path / "a"], tmp_path / "out")
-    assert {"datasets.parquet", "set_sizes.parquet"} <= {p.name for p in done.written}
+    evaluate(tmp_path / "labels.csv", models, reading=Reading(dataset="mine")).write(tmp_path / "a")
+    _, written = compared([tmp_path / "a"], tmp_path / "out")
+    assert {"datasets.parquet", "set_sizes.parquet"} <= {p.name for p in written}
     row = pl.read_parquet(tmp_path / "out" / "drops.parquet").filter(
         pl.col("model").is_null(), metric_y="real1"
     )
     assert row["lo"].item() is not None  # the samples of the folder give an interval over images
     again = report_folder(tmp_path / "a", title="Mine")
-    assert "<title>Mine</title>" in again[0].read_text()
+    assert "<title>Mine</title>" in again.written[0].read_text()
 
 
 def test_python_forms(two, tmp_path):
-    made = compare(*two)
+    made = compare(two)
     assert made.mean_drop("top1")[0] == pytest.approx(0.35 / 3)
-    assert compare(read_results(two[0]), two[1]).drops.equals(made.drops)
+    assert compare([read_results(two[0]), two[1]]).drops.equals(made.drops)
     labels = tmp_path / "labels.csv"
     labels.write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
     assert describe(read_labels(labels)).datasets["multi"].to_pylist() == [1]
-    assert leaderboard(two)["model"].to_pylist() == ["resnet50", "vgg16", "alexnet"]
+    assert leaderboard(two).ranked["model"].to_pylist() == ["resnet50", "vgg16", "alexnet"]
 
 
 def test_figures_of_labels_alone(tmp_path):
@@ -187,7 +202,7 @@ def test_a_folder_without_results(tmp_path):
 def test_an_output_folder_that_is_a_file(two, tmp_path):
     (tmp_path / "out").write_text("")
     with pytest.raises(OutputError):
-        compare_files(two, tmp_path / "out")
+        compared(two, tmp_path / "out")
 
 
 def manyhot(*arguments, cwd, code=0):
@@ -201,13 +216,13 @@ def test_commands(two, tmp_path):
     told = json.loads(manyhot("compare", "a.csv", "b.csv", "--out", "out", "--json", cwd=tmp_path).stdout)
     assert told["drops"][0]["n_models"] == 3
     assert told["written"][0].replace("\\", "/") == "out/results.parquet"
-    ranked = manyhot("leaderboard", "out", "--dataset", "b", "--format", "markdown", cwd=tmp_path).stdout
+    ranked = manyhot("leaderboard", "out", "--dataset", "b", "--to", "markdown", cwd=tmp_path).stdout
     assert ranked.splitlines()[2].startswith("| 1 | resnet50 | 70.00 |")
     manyhot("leaderboard", "out", "--top", 1, "--out", "top.csv", cwd=tmp_path)
     manyhot("leaderboard", "out", "--dataset", "b", "--out", "top.md", cwd=tmp_path)
     assert (tmp_path / "top.md").read_text() == ranked
     assert pl.read_csv(tmp_path / "top.csv")["model"].to_list() == ["resnet50"]
-    assert done.stdout.splitlines()[-1] == "draw them with: manyhot report out"
+    assert done.stdout.splitlines()[-1].startswith("wrote ")
     assert "files to out" in manyhot("report", "out", cwd=tmp_path).stdout
     (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
     assert manyhot("describe", "labels.csv", cwd=tmp_path).stdout.splitlines()[:5] == [
@@ -244,10 +259,8 @@ def test_commands_say_what_is_wrong(two, tmp_path):
 
 def test_a_folder_of_two_runs_is_noticed(two, tmp_path):
     """As an interrupted run leaves it: new results, tables of the one before."""
-    compare_files(two, tmp_path / "one")
-    compare_files(
-        (*two[:1], write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "vgg16": 0.2})), tmp_path / "two"
-    )
+    compared(two, tmp_path / "one")
+    compared((*two[:1], write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "vgg16": 0.2})), tmp_path / "two")
     (tmp_path / "one" / "drops.parquet").write_bytes((tmp_path / "two" / "drops.parquet").read_bytes())
     with pytest.raises(InputError) as error:
         report_folder(tmp_path / "one")
@@ -260,12 +273,12 @@ def test_a_folder_of_two_runs_is_noticed(two, tmp_path):
 
 def test_the_output_may_not_be_an_input(two, tmp_path):
     out = tmp_path / "one"
-    compare_files(two, out)
+    compared(two, out)
     before = {p: p.read_bytes() for p in out.glob("*.*")}
     other = write(tmp_path / "c.csv", "c", {"resnet50": 0.3, "vgg16": 0.2})
     for sources in ([out], [out / "results.csv", other], [out / "results.parquet", other]):
         with pytest.raises(InputError) as error:
-            compare_files(sources, tmp_path / "x" / ".." / "one")
+            compared(sources, tmp_path / "x" / ".." / "one")
         assert str(error.value) == (
             "The output would overwrite an input.\n"
             f"  where:   {tmp_path / 'x' / '..' / 'one'}\n"
@@ -305,7 +318,7 @@ def test_data_sets_with_one_model_in_common(two, tmp_path):
 
 
 def test_a_file_where_the_report_would_be(two, tmp_path):
-    compare_files(two, tmp_path / "out")
+    compared(two, tmp_path / "out")
     (tmp_path / "out" / "report").write_text("")
     assert manyhot("report", "out", cwd=tmp_path, code=6).stderr == (
         "Error: The report's folder cannot be made: a file has its name.\n"
@@ -335,10 +348,10 @@ def test_describe_knows_what_there_is(tmp_path):
 
 def test_a_report_of_an_earlier_run_goes(two, tmp_path):
     out = tmp_path / "out"
-    compare_files(two, out)
+    compared(two, out)
     report_folder(out)
     assert (out / "report" / "tables" / "drops.md").exists()
-    compare_files(two, out)
+    compared(two, out)
     assert not [p for p in (out / "report").rglob("*.*") if p.is_file()]
 
 
@@ -354,7 +367,7 @@ def test_labels_of_one_name_are_not_merged(tmp_path):
 
 
 def test_one_path_is_not_its_letters(two):
-    assert leaderboard(str(two[0]))["model"].to_pylist() == ["resnet50", "vgg16", "alexnet"]
+    assert leaderboard(str(two[0])).ranked["model"].to_pylist() == ["resnet50", "vgg16", "alexnet"]
     assert compare(list(two)).mean_drop("top1")[0] == pytest.approx(0.35 / 3)
 
 
@@ -364,9 +377,9 @@ def test_notes_and_metrics_of_all_results_are_kept(two, tmp_path):
         (tmp_path / f"{name}.csv").write_text("image_id,classes\na.jpg,0 4 5 6 8\nb.jpg,1 2 3 4 5\n")
     models = [tmp_path / f"{n}.csv" for n in ("one", "two")]
     for run in ("first", "second"):
-        evaluate_files(tmp_path / "labels.csv", models, tmp_path / run, dataset=run)
-    done = compare_files([tmp_path / "first", tmp_path / "second"], tmp_path / "out")
-    notes = json.loads(done.comparison.results.about["notes"])
+        evaluate(tmp_path / "labels.csv", models, reading=Reading(dataset=run)).write(tmp_path / run)
+    made, _ = compared([tmp_path / "first", tmp_path / "second"], tmp_path / "out")
+    notes = json.loads(made.results.about["notes"])
     assert {n["dataset"] for n in notes} == {"first", "second"}
     assert set(json.loads(metadata(pq.read_schema(tmp_path / "out" / "drops.parquet"))["inputs"])) == {
         "first/results.parquet",

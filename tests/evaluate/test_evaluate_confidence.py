@@ -5,10 +5,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manyhot import Labels, Predictions, as_labels, evaluate_files, write_labels, write_predictions
+from manyhot import (
+    Labels,
+    Predictions,
+    Reading,
+    as_labels,
+    evaluate,
+    leaderboard,
+    write_labels,
+    write_predictions,
+)
 from manyhot.diagnose.page import report_folder
-from manyhot.evaluate.evaluate import Options
-from manyhot.evaluate.leaderboard import leaderboard
 
 pytestmark = pytest.mark.usefixtures("drawn_once")
 N, C = 200, 5
@@ -37,10 +44,10 @@ def files(tmp_path):
 
 
 def run(files, *names, metrics=None):
-    options = Options(metrics=metrics, resamples=20, trust_order=True)
+    reading = Reading(dataset="made up", trust_order=True)
     predictions = [files / f"{name}.parquet" for name in names]
-    labels, out = files / "labels.parquet", files / "out"
-    return evaluate_files(labels, predictions, out, dataset="made up", options=options)
+    judged = evaluate(files / "labels.parquet", predictions, metrics=metrics, resamples=20, reading=reading)
+    judged.write(files / "out")
 
 
 def test_tables_and_pictures_are_there_where_confidences_are(files):
@@ -53,7 +60,7 @@ def test_tables_and_pictures_are_there_where_confidences_are(files):
     assert "Confidence of sharp, made up" in page
     report_folder(files / "out")
     assert (files / "out" / "report" / "figures" / "trust-made-up-sharp.svg").is_file()
-    ranked = leaderboard([files / "out"], by="ece")
+    ranked = leaderboard([files / "out"], by="ece").ranked
     found = [v for v in ranked["made up ece"].to_pylist() if v is not None and v == v]
     assert len(found) == 2
     assert found == sorted(found), "the smallest error first"

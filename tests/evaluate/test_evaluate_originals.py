@@ -8,9 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manyhot import Labels, Predictions, as_labels, evaluate_files, write_labels, write_predictions
+from manyhot import Labels, Predictions, as_labels, evaluate, init_campaign, write_labels, write_predictions
 from manyhot.errors import InputError
-from manyhot.evaluate.evaluate import Options
 
 N, C = 50, 7
 RNG = np.random.default_rng(0)
@@ -32,11 +31,10 @@ def folder(tmp_path, monkeypatch):
     write_predictions(model, tmp_path / "photos" / "net.parquet")
 
 
-def judged(labels, metrics=None, **options):
-    done = evaluate_files(
-        labels, ["photos/net.parquet"], "out", options=Options(metrics=metrics, resamples=9), **options
-    )
-    found = done.evaluation.to_polars().filter(slice="all")
+def judged(labels, metrics=None):
+    done = evaluate(labels, ["photos/net.parquet"], metrics=metrics, resamples=9)
+    done.write("out")
+    found = done.to_polars().filter(slice="all")
     return done, {r["metric"]: (r["value"], r["n"]) for r in found.iter_rows(named=True)}
 
 
@@ -49,7 +47,7 @@ def test_the_label_alone_is_judged(labels):
         "top1": (pytest.approx(right[:, 0].mean()), N - 1),
         "top5": (pytest.approx(right[:, :5].any(1).mean()), N - 1),
     }
-    assert (done.evaluation.to_polars()["dataset"] == labels.split("/")[-1].split(".")[0]).all()
+    assert (done.to_polars()["dataset"] == labels.split("/")[-1].split(".")[0]).all()
     assert pl.read_csv("out/results.csv")["metric"].unique().sort().to_list() == ["top1", "top5"]
 
 
@@ -64,7 +62,7 @@ def test_images_without_labels():
         judged("photos")
     assert str(error.value) == (
         "The images have no original labels.\n"
-        "  where:   images\n"
+        "  where:   photos\n"
         "  allowed: an images table with the column 'label'\n"
         "  do:      add the column, or predict with --labels"
     )
@@ -80,12 +78,12 @@ def test_a_folder_with_label_sets_is_judged_on_them():
 
 
 def test_a_campaign_without_label_sets():
-    Path("photos/campaign.json").write_text("{}")
+    Path("classes.txt").write_text("\n".join(f"c{i}" for i in range(C)))
+    init_campaign("c", images="photos", classes="classes.txt", predictions=["photos/net.parquet"])
     with pytest.raises(InputError) as error:
-        judged("photos")
+        judged("c")
     assert str(error.value) == (
         "The campaign has no label sets yet.\n"
-        "  where:   photos\n"
-        "  do:      make them of its votes: manyhot aggregate photos; or judge on the original labels alone: "
-        "--labels photos/images.parquet"
+        "  where:   c\n"
+        "  do:      make them of its votes: manyhot aggregate c"
     )

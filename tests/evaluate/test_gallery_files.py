@@ -13,7 +13,7 @@ from manyhot import build_gallery, cli, tables
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.predict import predict
-from manyhot.reassess.campaign import init_campaign
+from manyhot.reassess.init import init_campaign
 
 image = pytest.importorskip("PIL.Image")
 SAMPLES = Path(__file__).resolve().parents[3] / "shared" / "data" / "samples"

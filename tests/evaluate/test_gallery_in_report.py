@@ -11,11 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from manyhot import cli, tables
-from manyhot.data.inputs import Reading
+from manyhot import Reading, cli, evaluate, tables
 from manyhot.diagnose.page import report_folder
-from manyhot.evaluate.evaluate import evaluate_files
 from manyhot.evaluate.gallery import build_gallery
+from manyhot.run import Run
 
 image = pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.usefixtures("drawn_once")
@@ -23,7 +22,7 @@ IDS = [f"{i}.jpg" for i in range(6)]
 LABEL = [0, 0, 0, 1, 1, 2]
 SETS = [{0, 1}, {0}, {1}, {1, 2}, {1}, {2}]
 # Valid though not the label: images 0 and 3 of the first model, 2 of the second.
-COMMAND = ["evaluate", "--labels", "sets.parquet", "--predictions", "pred", "--out", "results"]
+COMMAND = ["evaluate", "sets.parquet", "--predictions", "pred", "--out", "results"]
 SAID = {"first": [1, 0, 0, 2, 1, 2], "second": [2, 0, 1, 0, 1, 0]}
 
 
@@ -56,8 +55,11 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def evaluated(**options):
-    return evaluate_files("sets.parquet", ["pred"], "results", **options)
+def evaluated(images=None, call="", **options):
+    """Judge and write; return what the report lacks, and the paths."""
+    judged = evaluate("sets.parquet", ["pred"], reading=Reading(images=images), **options)
+    written = judged.write("results", run=Run(call))
+    return "".join(line for line in judged.lines() if line.startswith("the report has no")), written
 
 
 def page():
@@ -73,10 +75,10 @@ def has_gallery():
 
 
 def test_predictions_with_photographs_give_the_report_a_gallery(home):
-    done = evaluated()
-    assert done.no_gallery == ""
-    assert Path("results/report/gallery/index.html") in done.written
-    assert all(p.is_file() for p in done.written)
+    lacking, written = evaluated()
+    assert lacking == ""
+    assert Path("results/report/gallery/index.html") in written
+    assert all(p.is_file() for p in written)
     assert len(list(Path("results/report/gallery/photos").iterdir())) == 6
     found = links(page())
     assert found[:2] == ["gallery/index.html", "gallery/index.html#show=valid"], "navigation, finding"
@@ -121,7 +123,7 @@ def test_an_images_table_tells_where_photographs_lie(home):
     table = pq.read_table("pred/images.parquet").slice(0, 4)
     tables.write(table, "images.parquet", "images")
     Path("pred/images.parquet").unlink()
-    assert evaluated().no_gallery == ""
+    assert evaluated()[0] == ""
     assert not has_gallery()
     evaluated(images="images.parquet")
     assert len(list(Path("results/report/gallery/photos").iterdir())) == 4
@@ -129,16 +131,16 @@ def test_an_images_table_tells_where_photographs_lie(home):
 
 
 def test_a_folder_that_predict_wrote_is_an_images_table(home):
-    done = evaluated(images="pred")
+    _, written = evaluated(images="pred")
     assert has_gallery()
-    assert "images.parquet" in json.loads(tables.metadata(pq.read_table(done.written[0]))["inputs"])
+    assert "images.parquet" in json.loads(tables.metadata(pq.read_table(written[0]))["inputs"])
 
 
 def test_more_photographs_than_asked_for_are_not_copied(home):
     done = CliRunner().invoke(cli.app, [*COMMAND, "--gallery", "5"])
     assert done.exit_code == 0, done.output
-    assert done.stderr == (
-        "Note: the report has no gallery: 6 photographs are more than 5: --gallery 6 to have one\n"
+    assert (
+        "the report has no gallery: 6 photographs are more than 5: --gallery 6 to have one\n" in done.stdout
     )
     assert not has_gallery()
     assert links(page()) == []
@@ -146,29 +148,32 @@ def test_more_photographs_than_asked_for_are_not_copied(home):
 
 def test_one_that_is_asked_for_needs_photographs(home):
     Path("pred/images.parquet").unlink()
-    done = evaluated(gallery=5)
-    assert done.no_gallery == "nothing says where photographs lie: --images FILE, with the column uri"
+    assert evaluated(gallery=5)[0] == (
+        "the report has no gallery: no images table says where photographs are: --images FILE, with the "
+        "column uri"
+    )
 
 
 def test_a_benchmark_has_no_photographs(home):
     done = CliRunner().invoke(cli.app, ["evaluate", "imagenet", "--gallery", "5"])
-    assert done.exit_code == 2
-    told = " ".join(re.sub(r"[│╭╰─╮╯]", " ", done.output).split())
-    assert told.endswith(
-        "Error Invalid value: the benchmark imagenet brings its own labels: drop --labels, --images, "
-        "--classes, --dataset and --gallery"
+    assert done.exit_code == 1
+    assert str(done.exception) == (
+        "A benchmark brings its own labels, images and classes.\n"
+        "  got:     imagenet\n"
+        "  do:      leave out images, classes, dataset and gallery"
     )
 
 
 def test_none_is_made_that_is_not_wanted(home):
-    assert evaluated(gallery=0).no_gallery == ""
+    assert evaluated(gallery=0)[0] == ""
     assert not has_gallery()
 
 
 def test_photographs_that_were_moved_do_not_spoil_an_evaluation(home):
     for name in IDS:
         Path(name).unlink()
-    assert evaluated().no_gallery == (
+    assert evaluated()[0] == (
+        "the report has no gallery: "
         f"None of the 6 photographs can be shown: {Path('0.jpg').resolve()}; the file does not exist; tell "
         "where they lie now: --images FILE, an images table with the columns image_id and uri"
     )
@@ -178,8 +183,8 @@ def test_photographs_that_were_moved_do_not_spoil_an_evaluation(home):
 
 def test_another_table_of_that_name_beside_predictions_does_not_either(home):
     pq.write_table(pa.table({"uri": ["0.jpg"], "jpeg": [b""]}), "pred/images.parquet")
-    done = evaluated()
-    assert done.no_gallery == (
+    assert evaluated()[0] == (
+        "the report has no gallery: "
         "The file does not hold images: pred/images.parquet; no known format with suffix '.parquet', and the "
         "columns uri, jpeg"
     )
@@ -188,8 +193,8 @@ def test_another_table_of_that_name_beside_predictions_does_not_either(home):
 
 def test_pillow_is_missed_but_not_needed(home, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "PIL.ImageOps", None)
-    done = evaluated()
-    assert done.no_gallery == 'A report with pictures needs Pillow: pip install "manyhot[report]"'
+    reason = 'A report with pictures needs Pillow: pip install "manyhot[report]"'
+    assert evaluated()[0] == f"the report has no gallery: {reason}"
 
 
 def test_a_gallery_of_an_earlier_run_goes(home):
@@ -242,8 +247,8 @@ def test_a_campaign_with_images_in_an_archive(home):
     table = pq.read_table("pred/images.parquet")
     uris = pa.array([f"{home}/photos.tar/{i}" for i in IDS])
     tables.write(table.set_column(1, "uri", uris), "pred/images.parquet", "images")
-    done = evaluated(images="pred")
-    assert len([p for p in done.written if p.name == "pictures.json"]) == 1
+    _, written = evaluated(images="pred")
+    assert len([p for p in written if p.name == "pictures.json"]) == 1
     assert page().count("data:image/jpeg") == 6
     assert len(list(Path("results/report/gallery/photos").iterdir())) == 6
 

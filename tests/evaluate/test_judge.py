@@ -8,8 +8,8 @@ from scipy.stats import binomtest
 
 from manyhot import evaluate, read_images, read_labels, read_predictions
 from manyhot.classes import class_list
+from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError
-from manyhot.evaluate import judge as step
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.arrays import as_labels
 
@@ -35,7 +35,7 @@ def published_val(published):
 @pytest.fixture(scope="module")
 def judged(published_val):
     labels, models, _ = published_val
-    return step.evaluate(labels, models, slices=["class=n01440764"], resamples=400)
+    return evaluate(labels, models, slices=["class=n01440764"], resamples=400)
 
 
 def row(evaluation, **where):
@@ -72,7 +72,7 @@ def test_published_values_on_imagenetv2(published):
     rows = read_images(published("imagenetv2-b-33.json"))
     labels = read_labels(published("imagenetv2_refined_labels.json"))
     model = read_predictions(published("imagenetv2-b-33/resnet50.npy"), rows=rows)
-    found = step.evaluate(labels, [model], images=rows, resamples=0)
+    found = evaluate(labels, [model], resamples=0, reading=Reading(images=rows))
     assert found.value("top1") == 0.6333
     real = row(found, metric="real1", slice="all")
     assert (round(real["value"], 5), real["n"], real["n_skipped"]) == (0.75372, 9_871, 129)
@@ -81,9 +81,7 @@ def test_published_values_on_imagenetv2(published):
 def test_original_labels_as_a_model(published_val):
     labels, _, rows = published_val
     original = Predictions(rows.image_id, "original", rows.label.to_numpy().astype(np.int32)[:, None])
-    assert (
-        round(step.evaluate(labels, [original], metrics=["real1"], resamples=0).value("real1"), 5) == 0.90023
-    )
+    assert round(evaluate(labels, [original], metrics=["real1"], resamples=0).value("real1"), 5) == 0.90023
 
 
 def test_slices_add_up(judged):
@@ -110,8 +108,9 @@ def test_wrong_row_order_is_refused(published_val, published):
     labels, _, _ = published_val
     by_name = Images(pa.table({"image_id": labels.image_id, "label": labels.table["label"]}))
     model = read_predictions(published("imagenet-validation-original/resnet50.npy"), rows=by_name)
-    assert message(lambda: step.evaluate(labels, [model], resamples=0), OrderError) == (
-        "The predictions of imagenet-validation-original--resnet50 do not fit the labels as they lie; it "
+    assert message(lambda: evaluate(labels, [model], resamples=0), OrderError) == (
+        "The predictions of imagenet-validation-original--resnet50 do not fit the labels in the order "
+        "they have; it "
         "looks like rows sorted by class, read in the order of file names.\n"
         f"  where:   {model.source}\n"
         "  got:     top-1 accuracy 0.0011\n"
@@ -123,12 +122,12 @@ def test_the_file_that_is_stored_worst_first_is_refused(published):
     rows = read_images(published("imagenetv2-b-33.json"))
     labels = read_labels(published("imagenetv2_refined_labels.json"))
     model = read_predictions(published("imagenetv2-b-33/fv_16k.npy"), rows=rows)
-    text = message(lambda: step.evaluate(labels, [model], images=rows, resamples=0), OrderError)
+    text = message(lambda: evaluate(labels, [model], resamples=0, reading=Reading(images=rows)), OrderError)
     assert text.startswith(
-        "The predictions of imagenetv2-b-33--fv_16k do not fit the labels as they lie; it looks like "
-        "classes stored worst first.\n"
+        "The predictions of imagenetv2-b-33--fv_16k do not fit the labels in the order they have; it looks "
+        "like classes stored worst first.\n"
     )
-    trusted = step.evaluate(labels, [model], images=rows, resamples=0, trust_order=True)
+    trusted = evaluate(labels, [model], resamples=0, reading=Reading(images=rows, trust_order=True))
     assert trusted.value("top1") == 0.0247
 
 
@@ -153,10 +152,10 @@ def model(ids, classes=None, name="m", **about):
 
 
 def test_partial_overlap_goes_on_and_is_recorded():
-    found = step.evaluate(small_labels(), [model(["1.jpg", "x.jpg", "0.jpg"], [[1], [0], [0]])], resamples=10)
+    found = evaluate(small_labels(), [model(["1.jpg", "x.jpg", "0.jpg"], [[1], [0], [0]])], resamples=10)
     assert found.value("top1") == 1.0
     assert row(found, metric="top1", slice="all")["n"] == 2
-    assert [(n.model, n.kind, n.n, n.text) for n in found.notes] == [
+    assert [(n.model, n.kind, n.n, n.text) for n in found.model_notes] == [
         ("m", "predictions_unmatched", 1, "1 of 3 predicted images have no labels and were left out"),
         ("m", "labels_unmatched", 1, "1 of 3 labelled images have no prediction and were left out"),
     ]
@@ -170,8 +169,8 @@ def test_order_of_rows_does_not_matter():
         rng.permuted(np.tile(np.arange(10), (9, 1)), axis=1)[:, :5],
     )
     order = rng.permutation(9)
-    one = step.evaluate(labels, [model(ids.tolist(), classes)], resamples=50)
-    other = step.evaluate(labels, [model(ids[order].tolist(), classes[order])], resamples=50)
+    one = evaluate(labels, [model(ids.tolist(), classes)], resamples=50)
+    other = evaluate(labels, [model(ids[order].tolist(), classes[order])], resamples=50)
     assert one.to_polars().equals(other.to_polars())
 
 
@@ -183,7 +182,7 @@ def test_models_on_different_images_are_not_compared():
         model(ids[3:], np.arange(3, 9)[:, None], "b"),
         model(ids[:6], np.arange(6)[:, None], "c"),
     ]
-    found = step.evaluate(labels, models, metrics=["top1", "mla"], resamples=20)
+    found = evaluate(labels, models, metrics=["top1", "mla"], resamples=20)
     pairs = pl.from_arrow(found.pairs).filter(metric="top1")
     assert pairs.select("model_a", "model_b", "n").rows() == [("a", "b", 3), ("a", "c", 6), ("b", "c", 3)]
     assert pairs["diff"].is_nan().to_list() == [True, False, True]
@@ -197,7 +196,7 @@ def test_asma_of_a_class_is_a_mean_over_set_sizes_too():
         classes=[[0], [0, 1], [0, 2]],
         state=[["yes"], ["yes"] * 2, ["yes"] * 2],
     )
-    found = step.evaluate(
+    found = evaluate(
         labels,
         [model(labels.image_id.to_pylist(), [[0, 1], [5, 6], [0, 2]])],
         metrics=["asma", "mla"],
@@ -215,14 +214,14 @@ def test_asma_of_a_class_is_a_mean_over_set_sizes_too():
 def test_precision_looks_as_deep_as_it_is_asked_to():
     labels = small_labels(9)
     scores = np.eye(10, dtype=np.float32)[:9]
-    found = step.evaluate(
+    found = evaluate(
         labels, [Predictions(labels.image_id, "d", scores=scores)], metrics=["precision@8"], resamples=0
     )
     assert found.value("precision@8") == 1 / 8
 
 
 def test_a_metric_without_its_option():
-    made = lambda: step.evaluate(small_labels(), [model(["0.jpg"])], metrics=["jaccard"])  # noqa: E731
+    made = lambda: evaluate(small_labels(), [model(["0.jpg"])], metrics=["jaccard"])  # noqa: E731
     assert message(made, InputError) == (
         "The metric 'jaccard' needs its option 'threshold'.\n"
         "  got:     jaccard\n"
@@ -231,8 +230,8 @@ def test_a_metric_without_its_option():
 
 
 def test_no_overlap():
-    assert message(lambda: step.evaluate(small_labels(), [model(["x"])]), MatchError) == (
-        "No images are in both L and m.\n"
+    assert message(lambda: evaluate(small_labels(), [model(["x"])]), MatchError) == (
+        "No image of m is in L.\n"
         "  got:     ids such as x\n"
         "  allowed: ids such as 0.jpg, 1.jpg\n"
         "  do:      pass the file with the images of each row, or labels of the same data set"
@@ -241,7 +240,7 @@ def test_no_overlap():
 
 def test_two_models_of_one_name():
     models = [model(["0.jpg"]), model(["0.jpg"], source="second.npy")]
-    assert message(lambda: step.evaluate(small_labels(), models), MatchError) == (
+    assert message(lambda: evaluate(small_labels(), models), MatchError) == (
         "Two models have the same name.\n"
         "  where:   second.npy\n"
         "  got:     m\n"
@@ -250,7 +249,7 @@ def test_two_models_of_one_name():
 
 
 def test_predicted_class_out_of_range():
-    made = lambda: step.evaluate(small_labels(), [model(["0.jpg", "1.jpg"], [[3], [10]])])  # noqa: E731
+    made = lambda: evaluate(small_labels(), [model(["0.jpg", "1.jpg"], [[3], [10]])])  # noqa: E731
     assert message(made, InputError) == (
         "A predicted class is out of range.\n"
         "  where:   m\n"
@@ -261,7 +260,7 @@ def test_predicted_class_out_of_range():
 
 
 def test_unknown_metric():
-    made = lambda: step.evaluate(small_labels(), [model(["0.jpg"])], metrics=["reall1"])  # noqa: E731
+    made = lambda: evaluate(small_labels(), [model(["0.jpg"])], metrics=["reall1"])  # noqa: E731
     lines = message(made, UnknownNameError).splitlines()
     assert lines[0] == "There is no metric 'reall1'."
     assert lines[1].startswith("  allowed: top1, top5, real1, real5, mla,")
@@ -270,7 +269,7 @@ def test_unknown_metric():
 
 
 def test_unknown_slice():
-    made = lambda: step.evaluate(small_labels(), [model(["0.jpg"])], slices=["camera"])  # noqa: E731
+    made = lambda: evaluate(small_labels(), [model(["0.jpg"])], slices=["camera"])  # noqa: E731
     assert message(made, InputError) == (
         "There is no slice 'camera'.\n"
         "  allowed: class, class=KEY\n"
@@ -281,12 +280,12 @@ def test_unknown_slice():
 def test_slices_by_columns_of_the_images_table():
     images = Images(pa.table({"image_id": ["2.jpg", "0.jpg", "1.jpg"], "camera": ["x", "y", "x"]}))
     labels = small_labels()
-    found = step.evaluate(
+    found = evaluate(
         labels,
         [model(labels.image_id.to_pylist(), [[0], [0], [2]])],
-        images=images,
         slices=["camera"],
         resamples=0,
+        reading=Reading(images=images),
     )
     assert row(found, metric="top1", slice="camera=x")["value"] == 0.5
     assert row(found, metric="top1", slice="camera=y")["n"] == 1
@@ -309,8 +308,12 @@ IMAGES = Images(
 )
 def test_slices_by_numbers_and_by_what_is_known(spec, n):
     labels = small_labels()
-    found = step.evaluate(
-        labels, [model(labels.image_id.to_pylist())], images=IMAGES, slices=[spec], resamples=10
+    found = evaluate(
+        labels,
+        [model(labels.image_id.to_pylist())],
+        slices=[spec],
+        resamples=10,
+        reading=Reading(images=IMAGES),
     )
     assert row(found, metric="top1", slice=spec)["n"] == n
     samples = pl.DataFrame(pl.from_arrow(found.samples)).filter(metric="top1")
@@ -337,16 +340,16 @@ def test_slices_by_numbers_and_by_what_is_known(spec, n):
     ],
 )
 def test_slices_that_cannot_be_made(spec, text):
-    made = lambda: step.evaluate(small_labels(), [model(["0.jpg"])], images=IMAGES, slices=[spec])  # noqa: E731
+    made = lambda: evaluate(small_labels(), [model(["0.jpg"])], slices=[spec], reading=Reading(images=IMAGES))  # noqa: E731
     assert message(made, InputError) == text
 
 
 def test_sizes_of_rated_images_where_others_were_not_rated():
     labels = small_labels(rated=[True, False, None])
-    found = step.evaluate(labels, [model(["0.jpg", "1.jpg", "2.jpg"])], resamples=0)
+    found = evaluate(labels, [model(["0.jpg", "1.jpg", "2.jpg"])], resamples=0)
     assert row(found, metric="top1", slice="rated=true,n_labels=1")["n"] == 1
     labels = small_labels(rated=[True, True, True])
-    found = step.evaluate(labels, [model(["0.jpg", "1.jpg", "2.jpg"])], resamples=0)
+    found = evaluate(labels, [model(["0.jpg", "1.jpg", "2.jpg"])], resamples=0)
     assert "rated=true,n_labels=1" not in found.to_polars()["slice"].to_list()
 
 
@@ -360,13 +363,13 @@ def test_samples_are_what_intervals_are_made_of(judged):
 
 def test_without_original_labels_top1_is_undefined():
     labels = small_labels(label=pa.nulls(3, pa.int32()))
-    found = step.evaluate(labels, [model(["0.jpg", "1.jpg"])], resamples=10)
+    found = evaluate(labels, [model(["0.jpg", "1.jpg"])], resamples=10)
     top = row(found, metric="top1", slice="all")
     assert (np.isnan(top["value"]), top["lo"], top["n"], top["n_skipped"]) == (True, None, 0, 2)
 
 
 def test_dense_metrics_on_ranks_are_undefined():
-    found = step.evaluate(small_labels(), [model(["0.jpg"])], metrics=["map_macro", "jaccard(threshold=0.5)"])
+    found = evaluate(small_labels(), [model(["0.jpg"])], metrics=["map_macro", "jaccard(threshold=0.5)"])
     assert found.to_polars()["value"].is_nan().all()
     assert (found.to_polars()["n"] == 0).all()
 
@@ -375,7 +378,7 @@ def test_dense_models_get_dense_metrics_and_intervals_on_request():
     rng = np.random.default_rng(0)
     labels = small_labels(9)
     dense = Predictions(labels.image_id, "d", scores=rng.normal(size=(9, 10)).astype(np.float32))
-    found = step.evaluate(labels, [dense, model(["0.jpg"])], resamples=20, map_resamples=20)
+    found = evaluate(labels, [dense, model(["0.jpg"])], resamples=20, map_resamples=20)
     frame = found.to_polars().filter(metric="map_macro", slice="all")
     assert frame["model"].to_list() == ["d"]
     assert frame["lo"].is_not_null().all()
@@ -383,16 +386,16 @@ def test_dense_models_get_dense_metrics_and_intervals_on_request():
 
 
 def test_too_many_resamples_for_map():
-    made = lambda: step.evaluate(small_labels(), [model(["0.jpg"])], map_resamples=201)  # noqa: E731
+    made = lambda: evaluate(small_labels(), [model(["0.jpg"])], map_resamples=201)  # noqa: E731
     assert message(made, InputError) == (
-        "The number of resamples for mAP is out of range.\n  got:     201\n  allowed: 0 (no interval) to 200"
+        "`map_resamples` is out of range.\n  got:     201\n  allowed: 0 to 200"
     )
 
 
 def test_the_same_seed_gives_the_same_numbers(published_val):
     labels, models, _ = published_val
     one, two = (
-        step.evaluate(labels, models[:2], metrics=["real1", "mla"], resamples=50, seed=4) for _ in range(2)
+        evaluate(labels, models[:2], metrics=["real1", "mla"], resamples=50, seed=4) for _ in range(2)
     )
     assert one.to_polars().equals(two.to_polars())
     assert pl.from_arrow(one.pairs).equals(pl.from_arrow(two.pairs))
@@ -401,14 +404,16 @@ def test_the_same_seed_gives_the_same_numbers(published_val):
 def test_evaluate_takes_lists_and_arrays():
     scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.1, 0.4]])
     for labels in ([[1, 2], [2]], np.array([[False, True, True], [False, False, True]])):
-        assert evaluate(labels, {"a": scores}, n_classes=3, resamples=0).value("real1") == 0.5
+        assert (
+            evaluate(labels, {"a": scores}, resamples=0, reading=Reading(n_classes=3)).value("real1") == 0.5
+        )
     assert evaluate(np.array([1, 0]), scores, resamples=0).value("top1") == 1.0
 
 
 def test_class_list_is_known_by_its_hash():
     known = class_list()
     labels = Labels(small_labels().table, 1000, known.hash, name="L")
-    found = step.evaluate(labels, [model(["0.jpg"])], resamples=0)
+    found = evaluate(labels, [model(["0.jpg"])], resamples=0)
     assert "superclass=organism" in found.to_polars()["slice"].to_list()
 
 
@@ -458,12 +463,12 @@ def test_without_confidence_a_note_says_what_is_missing():
     labels, models = scored_models()
     asked = [models[name] for name in ("list", "logits alone", "ranks", "scores")]
     judged = evaluate(labels, asked, metrics=["ece", "brier_set", "nll", "top1"], resamples=0)
-    needs = "undefined without the probability of the best class"
+    needs = "undefined without the probability of the top class"
     alone = "they are lists of logits without logsumexp"
-    called = "their scores are neither called logits nor probabilities"
+    called = "their scores are declared as neither logits nor probabilities"
     every = "undefined without probabilities, or logits, of all classes"
-    assert [(n.model, n.kind, n.text) for n in judged.notes] == [
-        ("list", "needs_probabilities", f"nll: {every} (they are lists of top classes)"),
+    assert [(n.model, n.kind, n.text) for n in judged.model_notes] == [
+        ("list", "needs_probabilities", f"nll: {every} (they are lists of the top classes)"),
         ("logits alone", "needs_confidence", f"ece, brier_set: {needs} ({alone})"),
         ("logits alone", "needs_probabilities", f"nll: {every} ({alone})"),
         ("ranks", "needs_confidence", f"ece, brier_set: {needs} (they are ranks)"),
@@ -482,6 +487,6 @@ def test_a_bad_probability_is_told_with_its_file_and_image():
     p[7, 3] = 5.0
     bad = replace(models["dense"], scores=p, score_kind="probability", source="bad.parquet")
     with pytest.raises(InputError) as error:
-        evaluate(labels, [bad], metrics=["ece"], resamples=0, trust_order=True)
+        evaluate(labels, [bad], metrics=["ece"], resamples=0, reading=Reading(trust_order=True))
     assert error.value.details["where"] == "bad.parquet, image 7"
     assert error.value.details["got"] == "5"

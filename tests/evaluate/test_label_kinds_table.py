@@ -61,7 +61,9 @@ def test_counted_objects():
 
 def test_kinds_are_slices():
     images = Images(find_label_kinds(LABELS, [MODEL]).table)
-    results = evaluate(LABELS, MODEL, images=images, slices=["kind"], metrics=["real1"], resamples=0)
+    results = evaluate(
+        LABELS, MODEL, slices=["kind"], metrics=["real1"], resamples=0, reading=Reading(images=images)
+    )
     rows = {r["slice"]: (r["value"], r["n"]) for r in results.results.to_pylist()}
     assert (rows["kind=ambiguous"], rows["kind=near-synonyms"]) == ((1.0, 1), (1.0, 10))
 

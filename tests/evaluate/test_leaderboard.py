@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from manyhot.errors import MatchError
-from manyhot.evaluate.leaderboard import narrow, rank_models
+from manyhot.evaluate.ranks import narrow, rank_models
 from manyhot.tables import Results, schema
 
 

@@ -9,6 +9,7 @@ import pytest
 import manyhot
 from manyhot import read_labels, tables
 from manyhot.classes import class_list
+from manyhot.data.inputs import Reading
 from manyhot.formats import detect, read_findings, read_results
 from manyhot.formats.timm_files import with_pretraining
 
@@ -213,7 +214,9 @@ def test_table_without_top_5(tmp_path, message):
 @pytest.fixture
 def evaluated(tmp_path):
     """Return the folder of an evaluation."""
-    results = manyhot.evaluate([[0], [1]], {"a": [[0], [1]], "b": [[1], [1]]}, n_classes=2, resamples=5)
+    results = manyhot.evaluate(
+        [[0], [1]], {"a": [[0], [1]], "b": [[1], [1]]}, resamples=5, reading=Reading(n_classes=2)
+    )
     results.write(tmp_path / "out")
     return tmp_path / "out", results
 

@@ -124,7 +124,7 @@ def served(campaign):
     """Serve a campaign from a thread."""
     import uvicorn
 
-    from manyhot.reassess.annotate import _listen
+    from manyhot.reassess.app.server import _listen
 
     app = create_app(campaign.store, CLASSES, campaign.folder / "cache", title="A campaign")
     with _listen("127.0.0.1", 0) as listening:
@@ -249,7 +249,7 @@ class Rater:
 
 def main(folder, port):
     """Serve what `make` left in a folder."""
-    from manyhot.reassess.annotate import serve
+    from manyhot.reassess.app.server import serve
 
     store = Store(f"sqlite:///{Path(folder) / 'votes.sqlite'}")
     app = create_app(store, CLASSES, Path(folder) / "cache", title="A campaign")

@@ -19,9 +19,7 @@ def manyhot(*arguments, cwd):
 def test_core_judges(tmp_path):
     (tmp_path / "l.csv").write_text("image_id,label,classes\na,0,0 1\nb,1,1\n")
     (tmp_path / "p.csv").write_text("image_id,class_id,rank\na,1,1\nb,0,1\n")
-    done = manyhot(
-        "evaluate", "--labels", "l.csv", "--predictions", "p.csv", "--out", "o", "--json", cwd=tmp_path
-    )
+    done = manyhot("evaluate", "l.csv", "--predictions", "p.csv", "--out", "o", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     values = {r["metric"]: r["value"] for r in json.loads(done.stdout)["results"]}
     assert (values["top1"], values["real1"]) == (0.0, 0.5)
@@ -71,7 +69,7 @@ def test_a_report_without_figures_names_the_extra(tmp_path):
         assert done.returncode == 0, done.stderr
         return done
 
-    run("evaluate", "--labels", "l.csv", "--predictions", "p.csv", "--out", "o")
+    run("evaluate", "l.csv", "--predictions", "p.csv", "--out", "o")
     page = (tmp_path / "o" / "report" / "index.html").read_text()
     assert "Figures need Altair." in page
     assert "pip install &#34;manyhot[report]&#34;" in page

@@ -48,7 +48,7 @@ BLOCK = """
 CAMPAIGN = "campaign"
 
 COMMANDS = {
-    "evaluate": ("--labels l.csv --predictions p.parquet q.parquet --out o", None),
+    "evaluate": ("l.csv --predictions p.parquet q.parquet --out o", None),
     "compare": ("o", None),
     "card": ("l.csv", None),
     "describe": ("l.csv", None),

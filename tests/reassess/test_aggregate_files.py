@@ -15,9 +15,8 @@ from manyhot.core.aggregation import dawid_skene
 from manyhot.data import catalog
 from manyhot.data.convert import convert
 from manyhot.errors import InputError, MatchError, UnknownNameError
-from manyhot.reassess.aggregate import aggregate_files
-from manyhot.reassess.agreement import agreement_files
 from manyhot.reassess.answers import answers_of
+from manyhot.run import Run
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +31,8 @@ def published_cache(mirror):
 def real(published_cache, tmp_path_factory):
     """Return what `manyhot aggregate imagenet-real --method golden-bayes` makes, and the files."""
     folder = tmp_path_factory.mktemp("real")
-    return aggregate_files(
-        "imagenet-real", folder / "labels.parquet", method="golden-bayes", call="manyhot aggregate …"
-    )
+    done = mh.aggregate("imagenet-real", method="golden-bayes")
+    return done, done.write(folder / "labels.parquet", run=Run("manyhot aggregate …"))
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +121,8 @@ def test_dawid_skene_comes_near(real, released):
 
 
 def test_agreement_of_real(published_cache, tmp_path):
-    found, written = agreement_files("imagenet-real", tmp_path, resamples=400)
+    found = mh.agreement("imagenet-real", resamples=400)
+    written = found.write(tmp_path)
     assert found.value("fleiss_kappa") == pytest.approx(0.412012, abs=1e-6)
     assert found.value("golden_accuracy") == pytest.approx(0.861821, abs=1e-6)
     assert round(found.value("golden_sensitivity"), 3) == 0.513
@@ -144,7 +143,7 @@ def test_agreement_of_real(published_cache, tmp_path):
     assert found.notes == (
         "accuracy alone misleads: always answering no has 0.7815 on these 1,135 golden questions; look at "
         "sensitivity and specificity",
-        "no times are known: who is too fast cannot be told",
+        "no times are recorded: nobody can be flagged as too fast",
     )
     accuracies = [r["golden_accuracy"] for r in found.raters.to_pylist() if r["golden"]]
     assert (round(min(accuracies), 3), round(max(accuracies), 3)) == (0.258, 0.910)
@@ -183,9 +182,8 @@ def campaign(tmp_path):
 
 
 def test_a_campaign_by_hand(campaign):
-    done, _ = aggregate_files(
-        campaign, campaign / "labels.parquet", method="yes-share", threshold=0.6, unclear_from=0.3
-    )
+    done = mh.aggregate(campaign, method="yes-share", threshold=0.6, unclear_from=0.3)
+    done.write(campaign)
     rows = mh.read_labels(campaign / "labels.parquet").table.to_pylist()
     assert [r["image_id"] for r in rows] == IMAGES["image_id"]
     told = {
@@ -202,7 +200,7 @@ def test_a_campaign_by_hand(campaign):
     assert rows[2]["p"] == pytest.approx([2 / 3, 1 / 3])
     assert done.labels.asked_known
     assert done.notes == (
-        "1 golden questions with the truth yes are not among the votes: recall counts without",
+        "1 golden questions with the truth yes are not among the votes: recall leaves them out",
     )
     assert [r["kept"] for r in done.curve.to_pylist()] == [3, 2, 1]
 
@@ -216,19 +214,19 @@ def test_tables_of_any_library_and_files(campaign):
         campaign / "votes.parquet",
     ]
     for votes in given:
-        done = mh.aggregate(votes, method="majority(maybe='half')", n_classes=5)
+        done = mh.aggregate(votes, method="majority(maybe='half')", classes=5)
         assert done.p.tolist() == [1, 0.5, 0]
         assert (done.threshold, done.labels.n_classes) == (0.5, 5)
-    done = mh.aggregate(pa.table(VOTES), pa.table(GOLDEN), precision=1.0, method="yes-share")
+    done = mh.aggregate(pa.table(VOTES), pa.table(GOLDEN), min_precision=1.0, method="yes-share")
     assert done.threshold == pytest.approx(2 / 3)
     assert done.notes[-1] == (
-        "the threshold was chosen on the golden questions that precision and recall are counted on: "
-        "expect a little less elsewhere"
+        "the threshold was chosen on the golden questions that precision and recall are measured on: "
+        "expect slightly less elsewhere"
     )
     assert (
         len(done.notes) == len(mh.aggregate(pa.table(VOTES), pa.table(GOLDEN), method="yes-share").notes) + 1
     )
-    done = mh.aggregate(campaign, campaign, recall=1.0, method="yes-share")
+    done = mh.aggregate(campaign, campaign, min_recall=1.0, method="yes-share")
     assert done.threshold == pytest.approx(2 / 3)
 
 
@@ -242,8 +240,8 @@ def test_one_rater_only():
     assert all(np.isnan(r["value"]) for r in rows)
     assert found.notes == (
         "no question has the answers of two raters: there is no agreement to measure",
-        "no golden answers are given: raters are compared with the majority of the others",
-        "no times are known: who is too fast cannot be told",
+        "there are no golden answers: raters are compared with the majority of the others",
+        "no times are recorded: nobody can be flagged as too fast",
     )
 
 
@@ -289,25 +287,27 @@ BAD = [
         "  got:     none\n  do:      pass golden answers with --golden, or use dawid-skene, which needs none",
     ),
     (
-        {"precision": 0.9},
+        {"min_precision": 0.9},
         InputError,
-        "A threshold by precision needs golden answers: questions that experts answered.\n"
-        "  do:      give golden answers with --golden, or a threshold",
+        "`min_precision` needs golden answers: questions that experts answered.\n"
+        "  do:      give golden answers (golden), or a threshold",
     ),
     (
-        {"precision": 0.9, "threshold": 0.5},
+        {"min_precision": 0.9, "threshold": 0.5},
         InputError,
-        "One thing decides which classes count.\n  got:     threshold and precision\n  allowed: one of them",
+        "Only one of these may set the threshold.\n  got:     threshold and min_precision\n"
+        "  allowed: one of them",
     ),
     (
         {"threshold": 80},
         InputError,
-        "A threshold is a probability.\n  got:     80\n  allowed: above 0, up to 1",
+        "`threshold` is out of range.\n  got:     80\n  allowed: above 0 to 1",
     ),
     (
         {"unclear_from": 0.9},
         InputError,
-        "What is unclear lies below what is in the set.\n  got:     0.9\n  allowed: 0 to 0.8, the threshold",
+        "Classes are unclear below the threshold.\n  where:   unclear_from\n  got:     0.9\n"
+        "  allowed: 0 to 0.8, the threshold",
     ),
     (
         {"original_classes": "0-5"},
@@ -326,17 +326,16 @@ BAD = [
 
 
 @pytest.mark.parametrize(("options", "kind", "message"), BAD)
-def test_bad_options(campaign, tmp_path, options, kind, message):
+def test_bad_options(campaign, options, kind, message):
     with pytest.raises(kind) as error:
-        aggregate_files(campaign / "votes.parquet", tmp_path / "labels.parquet", **options)
+        mh.aggregate(campaign / "votes.parquet", **options)
     assert str(error.value) == message
-    assert [p.name for p in tmp_path.iterdir()] == ["campaign"]
 
 
-def test_votes_on_images_that_do_not_exist(campaign, tmp_path):
+def test_votes_on_images_that_do_not_exist(campaign):
     tables.write(pa.table({"image_id": ["b.jpg"]}), campaign / "images.parquet", "images")
     with pytest.raises(MatchError) as error:
-        aggregate_files(campaign, tmp_path / "labels.parquet")
+        mh.aggregate(campaign)
     assert str(error.value) == (
         "There are votes on images that are not in the images table.\n  where:   votes\n"
         "  got:     1 of 2, such as a.jpg\n  allowed: ids such as b.jpg\n"
@@ -347,9 +346,9 @@ def test_votes_on_images_that_do_not_exist(campaign, tmp_path):
 def test_golden_questions_that_nobody_was_asked(campaign):
     golden = pa.table({k: v[3:] for k, v in GOLDEN.items()})
     with pytest.raises(InputError) as error:
-        mh.aggregate(pa.table(VOTES), golden, recall=0.9)
+        mh.aggregate(pa.table(VOTES), golden, min_recall=0.9)
     assert str(error.value) == (
-        "No golden question is among the votes, so that no threshold can be found.\n"
+        "No golden question is among the votes, so no threshold can be chosen.\n"
         "  do:      ask raters the golden questions, too, or give a threshold"
     )
 
@@ -379,7 +378,7 @@ def test_votes_and_golden_answers_are_converted(campaign, tmp_path):
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("labels.csv", "Cannot write this kind of file.\n  where:   {out}\n  allowed: .parquet"),
+        ("labels.csv", "Cannot write this kind of file.\n  where:   {out}\n  allowed: .parquet, or a folder"),
         (
             "votes.parquet",
             "The output would overwrite an input.\n  where:   {out}\n  got:     {out}\n"
@@ -389,9 +388,8 @@ def test_votes_and_golden_answers_are_converted(campaign, tmp_path):
 )
 def test_places_that_are_not_written_to(campaign, out, message):
     before = (campaign / "votes.parquet").read_bytes()
-    with pytest.raises(InputError) as error:
-        aggregate_files(campaign, campaign / out)
-    assert str(error.value) == message.format(out=campaign / out)
+    done = CliRunner().invoke(cli.app, ["aggregate", str(campaign), "--out", str(campaign / out)])
+    assert str(done.exception) == message.format(out=campaign / out)
     assert (campaign / "votes.parquet").read_bytes() == before
 
 

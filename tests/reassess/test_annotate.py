@@ -9,12 +9,15 @@ from PIL import Image
 from manyhot import tables
 from manyhot.errors import InputError
 from manyhot.formats import read_votes
-from manyhot.reassess.aggregate import aggregate_files
-from manyhot.reassess.annotate import export_votes, open_annotation
+from manyhot.reassess.aggregate import aggregate
+from manyhot.reassess.annotation import open_annotation
 from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.app.store import NewRemark, Vote
-from manyhot.reassess.campaign import campaign_status, init_campaign
-from manyhot.reassess.propose import propose_files
+from manyhot.reassess.export import export_votes
+from manyhot.reassess.init import init_campaign
+from manyhot.reassess.propose import propose
+from manyhot.reassess.status import campaign_status
+from manyhot.run import Run
 
 CLASSES = "key,name\nn0,tench\nn1,goldfish\nn2,shark\n"
 
@@ -43,7 +46,7 @@ def campaign(tmp_path, monkeypatch):
     pq.write_table(pa.table(images), tmp_path / "images.parquet")
     write_model(names, (0, 1, 2))
     init_campaign("camp", images="images.parquet", classes="classes.csv", predictions=["models"])
-    propose_files("camp", rule="top-k(k=3)")
+    propose("camp", rule="top-k(k=3)").write("camp")
     return tmp_path / "camp"
 
 
@@ -73,7 +76,7 @@ def test_from_the_campaign_to_labels_with_a_decision(campaign):
         decision = store.refine(owner, [page])
         store.store(owner, [Vote("owner-decides", decision.key, 1, 2)])
 
-    assert [p.name for p in export_votes(campaign, call="manyhot export camp")] == [
+    assert [p.name for p in export_votes(campaign, run=Run("manyhot export camp")).written] == [
         "votes.parquet",
         "remarks.parquet",
     ]
@@ -85,7 +88,7 @@ def test_from_the_campaign_to_labels_with_a_decision(campaign):
     assert [(r["rater_id"], r["text"], r["missing_class_id"]) for r in remarks] == [("bob", "blurred", 2)]
     votes = read_votes(campaign / "votes.parquet")
     assert (len(votes), len(votes.refined)) == (24, 1)
-    done, _ = aggregate_files(campaign, campaign / "labels.parquet", method="majority", resamples=0)
+    done = aggregate(campaign, method="majority", resamples=0)
     sets = {
         r["image_id"]: [c for c, s in zip(r["classes"], r["state"], strict=True) if s == "yes"]
         for r in done.labels.table.to_pylist()
@@ -126,10 +129,10 @@ def test_what_the_owner_should_know(campaign):
     with open_annotation(campaign) as annotation:
         assert annotation.notes == ()
     (campaign / "proposals.parquet").unlink()
-    propose_files(campaign, rule="top-k(k=1)")
+    propose(campaign, rule="top-k(k=1)").write(campaign)
     with open_annotation(campaign) as annotation:
         assert annotation.notes == (
-            "the proposals have changed since it began; it goes on with those of then. "
+            "the proposals have changed since annotation began; it goes on with the earlier ones. "
             "To ask about the new ones, export, and move annotation.sqlite away",
         )
 
@@ -140,7 +143,7 @@ def test_the_owner_hears_of_classes_without_examples(campaign, tmp_path):
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
             "3 of 3 classes asked about have fewer than two example images: raters see one or none, and go "
-            "by names and definitions. For better ones, move annotation.sqlite away and begin anew with "
+            "by names and definitions. For better ones, move annotation.sqlite away and start again with "
             "--examples TABLE, of other images with labels",
         )
 
@@ -154,8 +157,8 @@ def test_other_examples_come_too_late(campaign):
     pq.write_table(others, "others.parquet")
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
-            "--examples has no effect: examples stay those of when it began. For others, export, "
-            "move annotation.sqlite away and begin anew",
+            "--examples has no effect: annotation began with other examples. To use these, export, "
+            "move annotation.sqlite away and start again",
         )
         assert annotation.store.examples([0, 1, 2]) == before
 
@@ -189,11 +192,11 @@ def test_images_that_do_not_say_where_they_lie(tmp_path, monkeypatch):
     pq.write_table(pa.table({"image_id": ["0.png"], "label": pa.array([0], pa.int32())}), "images.parquet")
     write_model(["0.png"], (1,))
     init_campaign("camp", images="images.parquet", classes="classes.csv", predictions=["models"])
-    propose_files("camp", rule="top-k(k=1)")
+    propose("camp", rule="top-k(k=1)").write("camp")
     with pytest.raises(InputError) as error, open_annotation("camp"):
         pass
     assert str(error.value) == (
-        "The images table does not say where the images lie.\n"
+        "The images table does not say where the images are.\n"
         "  where:   images\n"
         "  got:     columns image_id, label\n"
         "  allowed: a column uri: paths or addresses\n"

@@ -8,12 +8,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
-from manyhot import tables
+from manyhot import cli, tables
 from manyhot.classes import class_list
 from manyhot.errors import InputError, ManyhotError, MatchError, OutputError
-from manyhot.reassess.campaign import campaign_status, init_campaign
-from manyhot.reassess.propose import propose_files
+from manyhot.formats import read_golden
+from manyhot.reassess.init import init_campaign
+from manyhot.reassess.propose import propose
+from manyhot.reassess.status import campaign_status
+from manyhot.run import Run
 from manyhot.tables import Campaign
 
 IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
@@ -42,7 +46,8 @@ def write_model(name, top, folder="models", ids=IDS, **more):
 
 def make(folder="camp", **more):
     options = {"images": "photos.csv", "classes": "classes.txt", "predictions": ["models"]} | more
-    return init_campaign(folder, call="manyhot init camp", **options)
+    done = init_campaign(folder, run=Run("manyhot init camp"), **options)
+    return done.campaign, done.is_new
 
 
 def contents(folder):
@@ -328,7 +333,7 @@ def test_a_broken_description(photos):
 
 def told():
     status = campaign_status("camp")
-    return {s.name: s.count for s in status.stages}, status.next, status.command
+    return {s.name: s.count for s in status.stages}, status.next_step, status.command
 
 
 def test_the_way_of_a_campaign(photos):
@@ -344,7 +349,7 @@ def test_the_way_of_a_campaign(photos):
     shutil.copy("models/timm--one.parquet", "camp/predictions")
     assert told()[0]["predictions"] == 2
     assert told()[1:] == ("propose the classes to ask about", "manyhot propose camp")
-    propose_files("camp")
+    propose("camp").write("camp")
     assert told()[0]["proposals"] == 4
     assert told()[1:] == (
         "ask raters the questions, or put answers into camp/votes.parquet",
@@ -389,7 +394,7 @@ def test_the_folder_of_the_images_is_in_the_command(photos):
 
 def test_models_that_came_or_went_after_the_proposals(photos):
     make()
-    propose_files("camp")
+    propose("camp").write("camp")
     assert campaign_status("camp").notes == ()
     write_model("three", ONE, "camp/predictions")
     Path("camp/predictions/two.parquet").unlink()
@@ -412,9 +417,8 @@ def test_broken_files_are_said(photos):
 def test_proposals_tell_what_they_are(photos):
     make()
     done = []
-    found, written = propose_files(
-        "camp", call="manyhot propose camp", progress=lambda *step: done.append(step)
-    )
+    found = propose("camp", run=Run(on_progress=lambda *step: done.append(step)))
+    written, _ = found.write("camp", run=Run("manyhot propose camp"))
     assert written == Path("camp/proposals.parquet")
     table = tables.read(written, "proposals")
     assert table.equals(found.table)
@@ -437,7 +441,7 @@ def test_proposals_tell_what_they_are(photos):
     }
     assert done[-1] == ("reading predictions", 2, 2)
     before = written.read_bytes()
-    propose_files("camp", call="manyhot propose camp")
+    propose("camp").write("camp", run=Run("manyhot propose camp"))
     assert written.read_bytes() == before
 
 
@@ -452,24 +456,29 @@ def test_golden_answers_of_the_campaign_are_known(photos):
         }
     )
     tables.write(golden, "camp/golden.parquet", "golden")
-    found, written = propose_files("camp")
+    found = propose("camp")
     assert (found.expected.n_images, found.expected.n_labels, found.expected.precision.value) == (2, 2, 0.5)
-    assert "golden.parquet" in json.loads(tables.metadata(tables.read(written, "proposals"))["inputs"])
+    assert "golden.parquet" in found.inputs
     tables.write(golden, "other.parquet", "golden")
-    assert propose_files("camp", known="other.parquet", out="more.parquet")[0].expected == found.expected
+    assert propose("camp", known_labels="other.parquet").expected == found.expected
+    assert propose("camp", known_labels=read_golden("other.parquet")).expected == found.expected
+    assert error_of(propose, "camp", known_labels=3) == (
+        "These are no label sets.\n  where:   known_labels\n  got:     int\n"
+        "  allowed: a file, or what manyhot.read_labels or manyhot.read_golden gives"
+    )
 
 
 def test_models_are_chosen_by_patterns(photos):
     make()
-    assert propose_files("camp", models=["timm/*"])[0].models == ("timm/one",)
-    assert error_of(propose_files, "camp", models=["onnx/*"]) == (
-        "No model of the campaign fits 'onnx/*'.\n  where:   camp/predictions\n  allowed: timm/one, two"
+    assert propose("camp", models=["timm/*"]).models == ("timm/one",)
+    assert error_of(propose, "camp", models=["onnx/*"]) == (
+        "No model is called so.\n  got:     onnx/*\n  allowed: timm/one, two"
     )
 
 
 def test_no_predictions_yet(photos):
     make(predictions=[])
-    assert error_of(propose_files, "camp") == (
+    assert error_of(propose, "camp") == (
         "The campaign holds no predictions.\n"
         "  where:   camp/predictions\n"
         "  allowed: a table of predictions a model, as manyhot predict writes them\n"
@@ -479,28 +488,33 @@ def test_no_predictions_yet(photos):
 
 def test_proposals_that_people_answer_stay(photos):
     make()
-    propose_files("camp")
+    propose("camp").write("camp")
     shutil.copy("camp/proposals.parquet", "camp/votes.parquet")
-    assert error_of(propose_files, "camp") == (
-        "People answer these proposals already.\n"
-        "  where:   camp/proposals.parquet\n"
-        "  got:     votes.parquet beside it\n"
-        "  do:      write others to another file, with --out"
+    done = CliRunner().invoke(cli.app, ["propose", "camp"])
+    assert (
+        str(done.exception)
+        == error_of(propose("camp").write, "camp")
+        == (
+            "People answer these proposals already.\n"
+            "  where:   camp/proposals.parquet\n"
+            "  got:     votes.parquet beside it\n"
+            "  do:      write others to another file, with --out"
+        )
     )
-    assert propose_files("camp", out="more.parquet")[1] == Path("more.parquet")
+    assert propose("camp").write("more.parquet") == [Path("more.parquet")]
 
 
 def test_other_kinds_of_files(photos):
     make()
-    assert error_of(propose_files, "camp", out="more.csv") == (
-        "Cannot write this kind of file.\n  where:   more.csv\n  allowed: .parquet"
+    assert error_of(propose("camp").write, "more.json") == (
+        "Cannot write this kind of file.\n  where:   more.json\n  allowed: .parquet, .csv, or a folder"
     )
 
 
 def test_images_without_original_labels(photos):
     Path("photos.csv").write_text("image_id\n" + "\n".join(IDS) + "\n")
     make()
-    assert error_of(propose_files, "camp") == (
+    assert error_of(propose, "camp") == (
         "The images have no original labels.\n"
         "  where:   the campaign\n"
         "  allowed: an images table with the column 'label': a question about it is always asked\n"
@@ -510,7 +524,7 @@ def test_images_without_original_labels(photos):
 
 def test_an_unknown_rule(photos):
     make()
-    assert error_of(propose_files, "camp", rule="unoin", kind=ManyhotError) == (
+    assert error_of(propose, "camp", rule="unoin", kind=ManyhotError) == (
         "There is no proposer 'unoin'.\n"
         "  allowed: union, top-k, real-search, mean-probability, label-errors\n"
         "  do:      did you mean 'union'?"

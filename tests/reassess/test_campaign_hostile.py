@@ -10,17 +10,16 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 import manyhot as mh
-from manyhot import tables
+from manyhot import cli, tables
 from manyhot.data.convert import convert
 from manyhot.errors import InputError, ManyhotError, MatchError, OutputError
 from manyhot.formats import read_votes
-from manyhot.reassess.aggregate import aggregate_files
-from manyhot.reassess.agreement import agreement_files
-from manyhot.reassess.campaign import campaign_status, init_campaign
-from manyhot.reassess.next_questions import next_files
-from manyhot.reassess.propose import propose_files
+from manyhot.reassess.init import init_campaign
+from manyhot.reassess.propose import propose
+from manyhot.reassess.status import campaign_status
 
 IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
 VOTES = {
@@ -61,8 +60,8 @@ def put_votes(camp, **about):
 def test_votes_over_another_class_list_than_the_campaign(camp):
     put_votes(camp, classes="dead")
     key = tables.Campaign.read(camp).class_hash
-    assert error_of(aggregate_files, camp, "labels.parquet", kind=MatchError) == (
-        "The table has another class list than the one passed.\n  where:   votes\n"
+    assert error_of(mh.aggregate, camp, kind=MatchError) == (
+        "The table is over another class list than the one that is given.\n  where:   votes\n"
         f"  got:     5 classes, class list dead\n  allowed: 5 classes, class list {key}\n"
         "  do:      pass the class list of the table, or omit it"
     )
@@ -71,8 +70,8 @@ def test_votes_over_another_class_list_than_the_campaign(camp):
 def test_golden_answers_over_another_class_list_are_not_known_sets(camp):
     tables.write(pa.table(GOLDEN), camp / "golden.parquet", "golden", about={"classes": "dead"})
     key = tables.Campaign.read(camp).class_hash
-    assert error_of(propose_files, camp, kind=MatchError) == (
-        "The table has another class list than the one passed.\n  where:   golden\n"
+    assert error_of(propose, camp, kind=MatchError) == (
+        "The table is over another class list than the one that is given.\n  where:   golden\n"
         f"  got:     0 classes, class list dead\n  allowed: 5 classes, class list {key}\n"
         "  do:      pass the class list of the table, or omit it"
     )
@@ -99,7 +98,7 @@ def test_golden_answers_in_any_format_are_known_sets(camp, kind):
     else:
         tables.write(pa.table(golden.to_dict(as_series=False)), "of/golden.parquet", "golden")
     path = {"table": "of/golden.parquet", "csv": "g.csv", "folder": "of", "real": "golden.npz"}[kind]
-    found, _ = propose_files("small", known=path, rule="top-k(k=1)", leave_out="nothing", resamples=0)
+    found = propose("small", known_labels=path, rule="top-k(k=1)", leave_out="nothing", resamples=0)
     expected = found.expected
     # Proposed: 0 of the first image; 2 and the original label 1 of the second.
     assert (expected.n_images, expected.n_labels, expected.n_questions) == (2, 2, 3)
@@ -108,12 +107,12 @@ def test_golden_answers_in_any_format_are_known_sets(camp, kind):
 
 def test_proposals_over_another_class_list_than_the_votes(camp):
     put_votes(camp)
-    propose_files(camp, out="p.parquet")
+    propose(camp).write("p.parquet")
     table = pq.read_table("p.parquet")
     told = {**table.schema.metadata, b"manyhot.classes": b"dead"}
     pq.write_table(table.replace_schema_metadata(told), "p.parquet")
     key = tables.Campaign.read(camp).class_hash
-    assert error_of(next_files, camp, budget=3, proposals="p.parquet", kind=MatchError) == (
+    assert error_of(mh.next_questions, camp, budget=3, proposals="p.parquet", kind=MatchError) == (
         "The proposals are over another class list than the votes.\n  where:   p.parquet\n"
         f"  got:     class list dead\n  allowed: class list {key}\n"
         "  do:      give the proposals that the votes answer"
@@ -126,7 +125,7 @@ def test_proposals_over_another_class_list_than_the_votes(camp):
 @pytest.mark.parametrize("content", [b"", b"PAR1 and no more"])
 def test_a_broken_model_is_skipped_and_named(camp, content):
     (camp / "predictions/two.parquet").write_bytes(content)
-    found, _ = propose_files(camp)
+    found = propose(camp)
     assert found.models == ("one",)
     (note,) = found.notes
     # In between in Arrow's words.
@@ -141,13 +140,13 @@ def test_a_broken_model_is_skipped_and_named(camp, content):
 def test_predictions_of_other_tools_count(camp):
     plain = pa.table({"image_id": IDS, "classes": [[0], [1], [2], [3]]})
     pq.write_table(plain, camp / "predictions/own.parquet")
-    found, _ = propose_files(camp)
+    found = propose(camp)
     assert found.models == ("one", "own", "two")
 
 
 def test_a_model_twice_in_a_campaign(camp):
     shutil.copy(camp / "predictions/two.parquet", camp / "predictions/zwei.parquet")
-    assert error_of(propose_files, camp) == (
+    assert error_of(propose, camp) == (
         "There are two predictions of two.\n"
         "  where:   camp/predictions/two.parquet and camp/predictions/zwei.parquet\n"
         "  do:      leave one of them out"
@@ -158,14 +157,14 @@ def test_a_model_twice_in_a_campaign(camp):
 def test_a_campaign_without_what_it_was_made_with(camp, table):
     put_votes(camp)
     (camp / f"{table}.parquet").unlink()
-    assert error_of(aggregate_files, camp, "labels.parquet") == (
+    assert error_of(mh.aggregate, camp) == (
         f"The campaign is not complete.\n  where:   camp/{table}.parquet\n  got:     no such file\n"
-        "  do:      make the campaign anew in another folder, and put this one's votes into it"
+        "  do:      make the campaign again in another folder, and put this one's votes into it"
     )
 
 
 def test_nobody_has_answered_yet(camp):
-    assert error_of(agreement_files, camp) == (
+    assert error_of(mh.agreement, camp) == (
         "The campaign holds no votes yet.\n  where:   camp\n  got:     no votes.parquet in it\n"
         "  do:      see what comes next: manyhot status camp"
     )
@@ -174,7 +173,7 @@ def test_nobody_has_answered_yet(camp):
 def test_golden_answers_that_are_a_folder_are_not_passed_over(camp):
     put_votes(camp)
     (camp / "golden.parquet").mkdir()
-    assert error_of(aggregate_files, camp, "labels.parquet") == (
+    assert error_of(mh.aggregate, camp) == (
         "The folder does not hold golden.\n  where:   camp/golden.parquet\n"
         "  got:     a folder of no known format\n"
         "  allowed: golden-table (.parquet .csv folder); label-studio-golden (.json); real-golden (.npz)"
@@ -186,11 +185,11 @@ def test_a_description_that_was_changed_by_hand(camp):
     told = json.loads(path.read_text())
     path.write_text(json.dumps(told | {"n_images": 9}))
     key = told["class_hash"]
-    assert error_of(propose_files, camp, kind=MatchError) == (
-        "The description of the campaign is not of the classes and images beside it.\n"
+    assert error_of(propose, camp, kind=MatchError) == (
+        "The description of the campaign does not fit the classes and images beside it.\n"
         f"  where:   camp/campaign.json\n  got:     class list {key} of 5 classes, 9 images\n"
         f"  allowed: class list {key} of 5 classes, 4 images\n"
-        "  do:      put back what was changed, or make the campaign anew in another folder"
+        "  do:      put back what was changed, or make the campaign again in another folder"
     )
 
 
@@ -214,7 +213,7 @@ def test_a_campaign_in_the_folder_where_one_stands(camp, monkeypatch):
     (here / ".here.killed.part").mkdir(parents=True)
     monkeypatch.chdir(here)
     options = {"images": "../photos.csv", "classes": "../classes.txt", "predictions": ["../models"]}
-    assert [init_campaign(".", **options)[1] for _ in range(2)] == [True, False]
+    assert [init_campaign(".", **options).is_new for _ in range(2)] == [True, False]
     assert Path.cwd().name == "here"
     assert sorted(p.name for p in Path().iterdir()) == sorted(
         [".here.killed.part", *(p.name for p in Path("../camp").iterdir())]
@@ -249,9 +248,9 @@ def test_the_files_that_changed_are_named(camp):
 def test_proposals_are_not_written_over_another_table(camp, name):
     put_votes(camp)
     before = {p: p.read_bytes() for p in camp.rglob("*") if p.is_file()}
-    assert error_of(propose_files, camp, out=camp / f"{name}.parquet") == (
-        f"This file is reserved for another table than proposals.\n  where:   camp/{name}.parquet\n"
-        f"  got:     {name}\n  do:      choose another path for the output"
+    assert error_of(propose(camp).write, camp / f"{name}.parquet") == (
+        f"This file is the place of another table than proposals.\n  where:   camp/{name}.parquet\n"
+        f"  got:     {name}\n  do:      choose another place to write to"
     )
     assert before == {p: p.read_bytes() for p in camp.rglob("*") if p.is_file()}
 
@@ -259,16 +258,17 @@ def test_proposals_are_not_written_over_another_table(camp, name):
 def test_proposals_are_not_written_over_the_predictions_they_are_made_of(camp):
     target = camp / "predictions/two.parquet"
     before = target.read_bytes()
-    error_of(propose_files, camp, out=target)
+    error_of(propose(camp).write, target)
     assert target.read_bytes() == before
 
 
 def test_what_is_written_beside_labels_is_not_written_over_votes(camp):
     pl.DataFrame(VOTES).write_csv("o-raters.csv")
     before = Path("o-raters.csv").read_bytes()
-    assert error_of(aggregate_files, "o-raters.csv", "o.parquet") == (
-        "The output would overwrite an input.\n  where:   o-raters.csv\n"
-        "  got:     o-raters.csv\n  do:      choose another path for the output"
+    done = CliRunner().invoke(cli.app, ["aggregate", "o-raters.csv", "--out", "o.parquet"])
+    assert str(done.exception) == (
+        "The output would be written over what is read.\n  where:   o-raters.csv\n"
+        "  got:     o-raters.csv\n  do:      choose another place to write to"
     )
     assert Path("o-raters.csv").read_bytes() == before
 
@@ -276,9 +276,9 @@ def test_what_is_written_beside_labels_is_not_written_over_votes(camp):
 def test_the_curve_of_an_earlier_run_is_removed(camp):
     put_votes(camp)
     tables.write(pa.table(GOLDEN), "golden.parquet", "golden", about={"n_classes": "5"})
-    aggregate_files(camp, "o.parquet", golden="golden.parquet", method="majority")
+    mh.aggregate(camp, "golden.parquet", method="majority").write("o.parquet")
     assert Path("o-curve.csv").exists()
-    aggregate_files(camp, "o.parquet", method="majority")
+    mh.aggregate(camp, method="majority").write("o.parquet")
     assert not Path("o-curve.csv").exists()
 
 
@@ -291,11 +291,11 @@ def test_names_that_are_not_utf_8(camp):
     put_votes(camp)
     name = os.fsdecode(b"\xff.parquet")
     said = "The name of a file or folder is not UTF-8.\n  where:   \\udcff.parquet\n  got:     b"
-    assert error_of(aggregate_files, camp, name, kind=OutputError) == (
-        f"{said}'{Path.cwd()}/\\xff.parquet'\n  do:      choose another path for the output"
+    assert error_of(mh.aggregate(camp).write, name, kind=OutputError) == (
+        f"{said}'{Path.cwd()}/\\xff.parquet'\n  do:      choose another place to write to"
     )
     shutil.copy(camp / "votes.parquet", name)
-    assert error_of(aggregate_files, name, "o.parquet") == (f"{said}'\\xff.parquet'\n  do:      rename it")
+    assert error_of(mh.aggregate, name) == (f"{said}'\\xff.parquet'\n  do:      rename it")
 
 
 # Cells.
@@ -329,7 +329,7 @@ EMPTY = "The column '{}' of the votes table may not be empty.\n  where:   v, row
 )
 def test_cells_that_are_not_what_they_should_be(camp, rows, said):
     Path("v.csv").write_text(HEAD + rows)
-    assert error_of(aggregate_files, "v.csv", "o.parquet", classes="classes.txt") == said
+    assert error_of(mh.aggregate, "v.csv", classes="classes.txt") == said
 
 
 @pytest.mark.parametrize(
@@ -394,14 +394,14 @@ def test_what_is_no_table(given):
 def test_tables_of_every_kind_are_taken():
     images = pl.DataFrame({"image_id": IDS, "label": [0, 1, 2, 3]})
     for votes in (pl.DataFrame(VOTES).lazy(), pa.RecordBatch.from_pydict(VOTES)):
-        assert len(mh.aggregate(votes, images=images, n_classes=5, method="majority").labels) == 4
+        assert len(mh.aggregate(votes, images=images, classes=5, method="majority").labels) == 4
 
 
-@pytest.mark.parametrize("n_classes", ["5", 2.5, -1, True])
-def test_a_number_of_classes_that_is_none(n_classes):
-    assert error_of(mh.agreement, pa.table(VOTES), n_classes=n_classes) == (
-        f"This is not a number of classes.\n  where:   n_classes\n  got:     {n_classes!r}\n"
-        "  allowed: a whole number, 1 and up"
+@pytest.mark.parametrize("classes", [2.5, -1, True])
+def test_a_number_of_classes_that_is_none(classes):
+    assert error_of(mh.agreement, pa.table(VOTES), classes=classes) == (
+        f"This is neither a class list nor a number of classes.\n  where:   classes\n  got:     {classes!r}\n"
+        "  allowed: a file, a class list, or a whole number, 1 and up"
     )
 
 

@@ -6,9 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from manyhot import aggregate, next_questions
 from manyhot.errors import InputError, UnknownNameError
-from manyhot.reassess.aggregate import aggregate_tables
-from manyhot.reassess.next_questions import ask_next, with_proposals
 from manyhot.tables import golden_from_table, votes_from_table
 
 RATERS = "abcdefg"
@@ -45,14 +44,23 @@ VOTES = [
 ]
 
 
-def aggregated(answers=VOTES, method="golden-bayes"):
+def votes_and_golden(answers=VOTES):
     experts, raters = golden()
-    votes = votes_from_table(table([*raters, *answers]), name="votes", n_classes=10)
-    return aggregate_tables(votes, experts, method=method, resamples=0)
+    return votes_from_table(table([*raters, *answers]), name="votes", n_classes=10), experts
+
+
+def aggregated(answers=VOTES, method="golden-bayes"):
+    return aggregate(*votes_and_golden(answers), method=method, resamples=0)
+
+
+def ask(answers=VOTES, **options):
+    """Return the next questions, by golden-bayes unless another method is given."""
+    votes, experts = votes_and_golden(answers)
+    return next_questions(votes, golden=experts, **options)
 
 
 def asked(found):
-    return [name for name in found.table["image_id"].to_pylist() if not name.startswith("g")]
+    return [name for name in found.questions["image_id"].to_pylist() if not name.startswith("g")]
 
 
 MATRIX = np.array([[9, 3, 1], [1, 3, 9]]) / 13
@@ -74,9 +82,9 @@ def reachable(p, left):
 
 def test_questions_in_order_of_expected_change():
     done = aggregated()
-    found = ask_next(done, budget=100, at_most=0.05)
-    rows = {(r["image_id"], r["class_id"]): r for r in found.table.to_pylist()}
-    scores = found.table["score"].to_pylist()
+    found = ask(budget=100, settled=0.05)
+    rows = {(r["image_id"], r["class_id"]): r for r in found.questions.to_pylist()}
+    scores = found.questions["score"].to_pylist()
     assert scores == sorted(scores, reverse=True)
     n_votes = np.bincount(done.votes.question)
     for q, p in enumerate(done.p):
@@ -97,8 +105,8 @@ def test_questions_in_order_of_expected_change():
 
 
 def test_budget_and_most():
-    assert asked(ask_next(aggregated(), budget=1)) == asked(ask_next(aggregated(), budget=3))[:1]
-    assert set(asked(ask_next(aggregated(), budget=100, most=6, at_most=0.0))) >= {"4.jpg"}
+    assert asked(ask(budget=1)) == asked(ask(budget=3))[:1]
+    assert set(asked(ask(budget=100, max_answers=6, settled=0.0))) >= {"4.jpg"}
 
 
 def test_a_small_budget_settles_nothing():
@@ -108,19 +116,17 @@ def test_a_small_budget_settles_nothing():
     votes = votes_from_table(table([*golden()[1], ("5.jpg", 1, "b", "maybe")]), name="votes", n_classes=10)
     new = {"image_id": ["9.jpg"], "class_id": pa.array([4], pa.int32()), "score": [0.5]}
     new |= {"n_models": pa.array([1], pa.int32()), "source": ["union"]}
-    done = aggregate_tables(with_proposals(votes, pa.table(new)), experts, method="golden-bayes", resamples=0)
-    found = [ask_next(done, budget=b) for b in (1, 2, 50)]
-    assert [len(f.table) for f in found] == [1, 2, 2]
+    found = [next_questions(votes, golden=experts, proposals=pa.table(new), budget=b) for b in (1, 2, 50)]
+    assert [len(f.questions) for f in found] == [1, 2, 2]
     assert {(f.n_open, f.n_settled, f.n_full, f.changes) for f in found} == {(2, 0, 20, found[2].changes)}
-    assert found[0].table.to_pylist() == found[2].table.to_pylist()[:1]
+    assert found[0].questions.to_pylist() == found[2].questions.to_pylist()[:1]
 
 
 def test_entropy_and_disagreement():
-    done = aggregated()
-    by_entropy = ask_next(done, budget=10, by="entropy").table
+    by_entropy = ask(budget=10, by="entropy").questions
     p = np.array(by_entropy["p"].to_pylist())
     assert (np.diff(np.abs(p - 0.5)) >= -1e-12).all()
-    by_disagreement = ask_next(done, budget=10, by="disagreement").table
+    by_disagreement = ask(budget=10, by="disagreement").questions
     # Two answers that differ: (2, 1, 2) / 5 with one more each; one answer: (1, 1, 2) / 4.
     expected = [-sum(s * np.log2(s) for s in (0.4, 0.2, 0.4)), 1.5, 1.5]
     assert by_disagreement["score"].to_pylist() == pytest.approx(expected)
@@ -128,8 +134,8 @@ def test_entropy_and_disagreement():
 
 
 def test_a_rater_is_not_asked_again():
-    assert set(asked(ask_next(aggregated(), budget=100, rater="b"))) == {"3.jpg"}
-    assert set(asked(ask_next(aggregated(), budget=100, rater="g"))) == {"2.jpg", "3.jpg", "5.jpg"}
+    assert set(asked(ask(budget=100, rater="b"))) == {"3.jpg"}
+    assert set(asked(ask(budget=100, rater="g"))) == {"2.jpg", "3.jpg", "5.jpg"}
 
 
 def test_proposals_that_nobody_answered():
@@ -138,22 +144,21 @@ def test_proposals_that_nobody_answered():
     others = {"score": [0.5] * 4, "n_models": pa.array([1] * 4, pa.int32()), "source": ["top1"] * 4}
     experts, raters = golden()
     votes = votes_from_table(table([*raters, *VOTES]), name="votes", n_classes=10)
-    more = with_proposals(votes, pa.table(columns | others))
-    assert more.n_questions == votes.n_questions + 2
-    assert [more.image_id[i].as_py() for i in (-2, -1)] == ["9.jpg", "2.jpg"]
-    assert more.class_id[-2:].tolist() == [4, 5]
+    proposals = pa.table(columns | others)
     for method in ("golden-bayes", "dawid-skene"):
-        done = aggregate_tables(more, experts, method=method, resamples=0)
-        found = ask_next(done, budget=100).table.to_pylist()
+        found = next_questions(votes, golden=experts, proposals=proposals, method=method, budget=100)
+        assert found.n_questions == votes.n_questions + 2
+        prior = aggregate(votes, experts, method=method, resamples=0).result.prior[-1]
+        found = found.questions.to_pylist()
         new = {(r["image_id"], r["class_id"]): r for r in found if r["n_votes"] == 0}
         assert set(new) == {("9.jpg", 4), ("2.jpg", 5)}
         # What is known before any answer.
-        assert [r["p"] for r in new.values()] == pytest.approx([float(done.result.prior[-1])] * 2)
+        assert [r["p"] for r in new.values()] == pytest.approx([float(prior)] * 2)
 
 
 def test_equal_questions_keep_their_order():
     votes = [(f"{i}.jpg", 1, "a", "yes") for i in (3, 1, 2)]
-    found = ask_next(aggregated(votes), budget=2)
+    found = ask(votes, budget=2)
     done = aggregated(votes).votes
     order = [n for n in done.image_id.to_pylist() if not n.startswith("g")]
     assert asked(found) == order[:2]
@@ -165,7 +170,8 @@ def test_equal_questions_keep_their_order():
         (
             {"method": "majority"},
             InputError,
-            "This method does not tell how raters answer where a class is in the image and where it is not.\n"
+            "This method does not estimate how raters answer if a class is present, and "
+            "if it is absent.\n"
             "  got:     majority\n  allowed: golden-bayes, dawid-skene, one-coin",
         ),
         (
@@ -179,24 +185,24 @@ def test_equal_questions_keep_their_order():
             "There are no answers of the rater 'A'.\n  where:   votes\n  allowed: a, b, c, d, e, f, g\n"
             "  do:      leave the rater out for one of average quality",
         ),
-        ({"budget": 0}, InputError, "The budget buys no answer.\n  got:     0\n  allowed: 1 and up"),
-        ({"most": 0}, InputError, "A question gets at least one answer.\n  got:     0\n  allowed: 1 and up"),
+        ({"budget": 0}, InputError, "`budget` is out of range.\n  got:     0\n  allowed: 1 or more"),
         (
-            {"at_most": 1.0},
+            {"max_answers": 0},
             InputError,
-            "The accepted chance of a change is no probability.\n  got:     1.0\n  allowed: 0 to 1",
+            "`max_answers` is out of range.\n  got:     0\n  allowed: 1 or more",
         ),
+        ({"settled": 1.0}, InputError, "`settled` is out of range.\n  got:     1.0\n  allowed: 0 to below 1"),
     ],
 )
 def test_errors(options, error, message):
-    method = options.pop("method", "golden-bayes")
     with pytest.raises(error) as raised:
-        ask_next(aggregated(method=method), **({"budget": 10} | options))
+        ask(**({"budget": 10} | options))
     assert str(raised.value) == message
 
 
 def test_inputs_stay_as_they_are():
-    done = aggregated()
-    before = [done.p.copy(), done.result.matrices.copy()]
-    ask_next(done, budget=5)
-    assert all(np.array_equal(a, b) for a, b in zip(before, (done.p, done.result.matrices), strict=True))
+    votes, experts = votes_and_golden()
+    arrays = (votes.question, votes.rater, votes.answer, experts.experts.answer)
+    before = [array.copy() for array in arrays]
+    next_questions(votes, golden=experts, budget=5)
+    assert all(np.array_equal(a, b) for a, b in zip(before, arrays, strict=True))

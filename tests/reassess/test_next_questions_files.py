@@ -1,18 +1,18 @@
 """From files of votes to the questions to ask next, on a campaign of a few images and on ReaL's votes."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from manyhot import aggregate_files, next_files
+from manyhot import next_questions
 from manyhot.cli import app
 from manyhot.data import catalog
 from manyhot.errors import InputError
 from manyhot.formats import read_classes
+from manyhot.run import Run
 from manyhot.tables import Campaign, metadata, read
 
 SCHEMA = {"image_id": pl.String, "class_id": pl.Int32}
@@ -46,7 +46,8 @@ def campaign(tmp_path):
 
 
 def test_campaign(campaign):
-    found, (written,) = next_files(campaign, campaign / "next.csv", budget=10, at_most=0.05)
+    found = next_questions(campaign, budget=10, settled=0.05)
+    (written,) = found.write(campaign / "next.csv")
     frame = pl.read_csv(written)
     assert frame.columns == ["image_id", "class_id", "score", "p", "state", "n_votes"]
     rows = {r["class_id"]: r for r in frame.iter_rows(named=True)}
@@ -61,7 +62,8 @@ def test_campaign(campaign):
 
 
 def test_parquet_tells_how_it_was_made(campaign):
-    _, (written,) = next_files(campaign, campaign / "next.parquet", budget=2, by="entropy", call="made so")
+    found = next_questions(campaign, budget=2, by="entropy")
+    (written,) = found.write(campaign / "next.parquet", run=Run("made so"))
     about = metadata(read(written, "questions"))
     assert (about["method"], about["by"], about["call"]) == ("golden-bayes", "entropy", "made so")
     assert set(json.loads(about["inputs"])) == {"votes.parquet", "golden.parquet", "proposals.parquet"}
@@ -83,14 +85,17 @@ def test_command_line(campaign):
 
 def test_without_golden_answers_dawid_skene_tells_the_raters(campaign):
     (campaign / "golden.parquet").unlink()
-    _, (written,) = next_files(campaign, campaign / "next.parquet", budget=5)
-    assert metadata(read(written, "questions"))["method"] == "dawid-skene"
+    assert next_questions(campaign, budget=5).metadata["method"] == "dawid-skene"
 
 
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("next.json", "Cannot write this kind of file.\n  where:   {0}/next.json\n  allowed: .csv, .parquet"),
+        (
+            "next.json",
+            "Cannot write this kind of file.\n  where:   {0}/next.json\n"
+            "  allowed: .parquet, .csv, or a folder",
+        ),
         (
             "votes.parquet",
             "The output would overwrite an input.\n  where:   {0}/votes.parquet\n"
@@ -99,16 +104,18 @@ def test_without_golden_answers_dawid_skene_tells_the_raters(campaign):
     ],
 )
 def test_output_that_cannot_be(campaign, out, message):
-    with pytest.raises(InputError) as error:
-        next_files(campaign, campaign / out, budget=5)
-    assert str(error.value) == message.format(campaign)
+    before = (campaign / "votes.parquet").read_bytes()
+    done = CliRunner().invoke(app, ["next", str(campaign), "--budget", "5", "--out", str(campaign / out)])
+    assert isinstance(done.exception, InputError)
+    assert str(done.exception) == message.format(campaign)
+    assert (campaign / "votes.parquet").read_bytes() == before
 
 
 @pytest.mark.slow
-def test_real_votes(mirror, tmp_path, monkeypatch):
+def test_real_votes(mirror, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
-    found, (written,) = next_files("imagenet-real", tmp_path / "next.parquet", budget=10_000, most=8)
-    frame = pl.read_parquet(written)
+    found = next_questions("imagenet-real", budget=10_000, max_answers=8)
+    frame = pl.from_arrow(found.questions)
     scores = catalog.fetch_file("imagenet-real", "scores.npz")
     with np.load(scores) as archive:
         info, score = archive["info"], archive["tensor"]
@@ -118,8 +125,8 @@ def test_real_votes(mirror, tmp_path, monkeypatch):
     assert (frame["n_votes"] == 5).all()
     assert found.n_questions == found.n_settled + found.n_open == 184_962
     # With as many answers as there are, nothing is left to ask.
-    full, _ = next_files("imagenet-real", tmp_path / "none.csv", budget=10)
-    assert (len(full.table), full.n_full, full.changes) == (0, 184_962, 0)
+    full = next_questions("imagenet-real", budget=10)
+    assert (len(full.questions), full.n_full, full.changes) == (0, 184_962, 0)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +141,7 @@ def test_nothing_to_ask_says_how_to_go_on(campaign, options, note):
     out = campaign / "none.csv"
     done = CliRunner().invoke(app, ["next", str(campaign), "--budget", "5", "--out", str(out), *options])
     assert done.exit_code == 0, done.output
-    assert done.stderr == f"Note: nothing is open; to ask on: {note}.\n"
+    assert done.stdout.splitlines()[-2] == f"no question is open; to ask on: {note}"
     assert len(pl.read_csv(out)) == 0
 
 
@@ -150,12 +157,20 @@ def describe(folder):
     Campaign(folder, known.name, known.hash, len(known), len(ids)).write()
 
 
+def written(words):
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    return json.loads(done.stdout)["written"]
+
+
 def test_a_campaign_keeps_what_is_made_of_it(campaign, tmp_path_factory, monkeypatch):
     """A folder is a campaign by its description; of other votes files are written here."""
     here = tmp_path_factory.mktemp("here")
     monkeypatch.chdir(here)
-    assert next_files(campaign, budget=5)[1] == [Path("next.csv")]
+    ask = ["next", str(campaign), "--budget", "5", "--json"]
+    combine = ["aggregate", str(campaign), "--method", "majority", "--resamples", "0", "--json"]
+    assert written(ask) == ["next.csv"]
     describe(campaign)
-    assert next_files(campaign, budget=5)[1] == [campaign / "next.csv"]
-    assert aggregate_files(campaign, method="majority", resamples=0)[1][0] == campaign / "labels.parquet"
+    assert written(ask) == [str(campaign / "next.csv")]
+    assert written(combine)[0] == str(campaign / "labels.parquet")
     assert [p.name for p in here.iterdir()] == ["next.csv"]

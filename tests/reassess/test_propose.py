@@ -6,8 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError
-from manyhot.reassess.propose import DEPTH, golden_labels, propose
+from manyhot.reassess.ensemble import DEPTH, golden_labels
+from manyhot.reassess.propose import propose
 from manyhot.tables import Images, Labels, Predictions, check
 
 IDS = ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
@@ -82,7 +84,7 @@ def test_dense_scores():
 
 def test_recall_and_precision_by_hand():
     known = labels([[0, 4], [1], [2], []])
-    found = propose(images(), [model()], known=known)
+    found = propose(images(), [model()], known_labels=known)
     # Asked: both classes of b; the label of a stands, its class 4 is missed. d's set is empty: 3 stands.
     assert [r[:2] for r in rows(found)] == [("b.jpg", 1), ("b.jpg", 2)]
     expected = found.expected
@@ -100,7 +102,7 @@ def test_intervals_are_those_of_a_plain_bootstrap():
     sets = [
         sorted({int(label[i]), int(top[i, 0])} if rng.random() < 0.5 else {int(label[i])}) for i in range(200)
     ]
-    found = propose(images(ids, label), [model(classes=top, ids=ids)], known=labels(sets, ids))
+    found = propose(images(ids, label), [model(classes=top, ids=ids)], known_labels=labels(sets, ids))
     asked = [{int(top[i, 0]), int(label[i])} if top[i, 0] != label[i] else set() for i in range(200)]
     hit = np.array([len(a & set(s)) for a, s in zip(asked, sets, strict=True)])
     of = np.array([len(a) for a in asked])
@@ -112,14 +114,14 @@ def test_intervals_are_those_of_a_plain_bootstrap():
 
 
 def test_without_intervals():
-    expected = propose(images(), [model()], known=labels([[0], [1], [2], [3]]), resamples=0).expected
+    expected = propose(images(), [model()], known_labels=labels([[0], [1], [2], [3]]), resamples=0).expected
     assert math.isnan(expected.recall.lo)
     assert expected.recall.value == 1
 
 
 def test_images_that_nobody_looked_at_are_not_known():
     known = labels([[0], [1], [2], [3]], rated=[False, True, None, True], usable=[True, True, True, False])
-    expected = propose(images(), [model()], known=known).expected
+    expected = propose(images(), [model()], known_labels=known).expected
     assert (expected.n_images, expected.n_labels) == (2, 2)
 
 
@@ -131,7 +133,7 @@ def test_a_rule_that_learns_is_judged_on_images_that_it_has_not_seen():
     sets = [sorted({int(label[i]), int(tops[0][i, 1])}) for i in range(60)]
     models = [model(f"m{m}", top[:, :3], ids) for m, top in enumerate(tops)]
     known = labels(sets, ids)
-    found = propose(images(ids, label), models, "real-search(by='rank', recall=0.9)", known=known)
+    found = propose(images(ids, label), models, "real-search(by='rank', recall=0.9)", known_labels=known)
     assert found.expected.held_out
     assert found.about["searched_recall"] >= 0.9
     assert found.expected.n_images == 60
@@ -160,7 +162,7 @@ def test_golden_answers():
         {"image_id": "b.jpg", "classes": [1], "state": ["no"], "rated": True},
     ]
     assert known.asked_known
-    expected = propose(images(), [model()], known=known).expected
+    expected = propose(images(), [model()], known_labels=known).expected
     # Class 2 of b was asked of no expert.
     assert (expected.n_images, expected.n_questions, expected.n_unasked) == (2, 2, 1)
 
@@ -211,7 +213,7 @@ def test_an_unknown_number_of_classes():
 
 def test_predicted_classes_that_do_not_exist():
     strange = model(classes=((0, 1), (2, 9), (2, 4), (3, 0)), n_classes=0)
-    assert error_of(images(), [strange], n_classes=5) == (
+    assert error_of(images(), [strange], reading=Reading(n_classes=5)) == (
         "A class is out of range.\n"
         "  where:   one.parquet, image b.jpg\n"
         "  got:     9\n"
@@ -221,8 +223,10 @@ def test_predicted_classes_that_do_not_exist():
 
 
 def test_models_of_other_class_lists():
-    assert error_of(images(), [model(), model("two", n_classes=6)], n_classes=5, kind=MatchError) == (
-        "two has another number of classes than photos.\n"
+    assert error_of(
+        images(), [model(), model("two", n_classes=6)], reading=Reading(n_classes=5), kind=MatchError
+    ) == (
+        "two predicts another number of classes than photos.\n"
         "  where:   two.parquet\n"
         "  got:     6 classes\n"
         "  allowed: 5 classes\n"
@@ -267,8 +271,8 @@ def test_two_predictions_of_a_model():
 
 def test_known_sets_of_other_images():
     known = labels([[0]], ids=["z.jpg"])
-    assert error_of(images(), [model()], known=known, kind=MatchError) == (
-        "No images are in both photos and known.\n"
+    assert error_of(images(), [model()], known_labels=known, kind=MatchError) == (
+        "No image of known is in photos.\n"
         "  got:     ids such as z.jpg\n"
         "  allowed: ids such as a.jpg, b.jpg\n"
         "  do:      pass the file with the images of each row, or labels of the same data set"
@@ -277,8 +281,8 @@ def test_known_sets_of_other_images():
 
 def test_known_sets_that_nobody_looked_at():
     known = labels([[0], [1], [2], [3]], rated=[False] * 4)
-    assert error_of(images(), [model()], known=known, kind=MatchError) == (
-        "None of the images with a known label set was looked at.\n"
+    assert error_of(images(), [model()], known_labels=known, kind=MatchError) == (
+        "Nobody rated any of the images with a known label set.\n"
         "  where:   known\n"
         "  got:     4 images, none usable and rated\n"
         "  allowed: label sets that people confirmed"
@@ -287,7 +291,7 @@ def test_known_sets_that_nobody_looked_at():
 
 def test_known_sets_of_another_class_list():
     known = labels([[0], [1], [2], [3]], n_classes=6, class_hash="bbbb")
-    assert error_of(images(), [model()], known=known, kind=MatchError) == (
+    assert error_of(images(), [model()], known_labels=known, kind=MatchError) == (
         "The known label sets are over another class list.\n"
         "  where:   known\n"
         "  got:     6 classes, class list bbbb\n"
@@ -297,8 +301,8 @@ def test_known_sets_of_another_class_list():
 
 def test_rates():
     assert error_of(images(), [model()], seconds=0) == (
-        "A question takes some time.\n  got:     0 seconds\n  allowed: over 0"
+        "`seconds` is out of range.\n  got:     0\n  allowed: above 0"
     )
     assert error_of(images(), [model()], raters=0) == (
-        "A question needs an answer.\n  got:     0 raters\n  allowed: 1 and up"
+        "`raters` is out of range.\n  got:     0\n  allowed: 1 or more"
     )

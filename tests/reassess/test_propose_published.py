@@ -43,7 +43,7 @@ def published(mirror):
 @pytest.mark.parametrize(("rule", "depth"), [("union", 1), ("union(k=5)", 5)])
 def test_union_beside_real(published, rule, depth):
     fetched, models, arrays, asked, yes, place = published
-    found = propose(fetched.rows, models, rule, known=fetched.labels, resamples=0)
+    found = propose(fetched.rows, models, rule, known_labels=fetched.labels, resamples=0)
     label = fetched.rows.label.to_numpy()
     named = np.zeros(50_000 * 1000, bool)
     for best in [a[:, :depth] for a in arrays] + [label[:, None]]:

@@ -69,7 +69,7 @@ def test_a_new_metric_is_named_in_its_own_file_alone(own_entries, tmp_path):
     registry.register("metric", "second_cost", **about)(reciprocal_cost)
     labels = [[0, 1], [2], [1], [0, 2]]
     models = {"good": np.array([[0, 1], [2, 0], [1, 0], [0, 2]]), "bad": np.array([[2, 0], [0, 1]] * 2)}
-    judged = mh.evaluate(labels, models, n_classes=3, resamples=0, dataset="toy")
+    judged = mh.evaluate(labels, models, resamples=0, reading=mh.Reading(n_classes=3, dataset="toy"))
     page = write_report(tmp_path, ReportTables(judged.results, {})).read_text("utf-8")
     assert (
         '<th scope="col" data-k="second_cost" title="Share of label sets without the second class. ' in page
@@ -83,9 +83,9 @@ def test_a_new_metric_is_named_in_its_own_file_alone(own_entries, tmp_path):
 
 def test_results_name_a_metric_where_its_package_is_absent(own_entries, tmp_path):
     registry.register("metric", "second_cost", label="Second cost", better="lower", unit="")(reciprocal_cost)
-    judged = mh.evaluate([[0], [1]], np.array([[0, 1], [0, 1]]), n_classes=2, metrics=["second_cost"])
+    judged = mh.evaluate(np.eye(2, dtype=int), np.array([[0, 1], [0, 1]]), metrics=["second_cost"])
     del registry._entries["metric", "second_cost"]
-    results = judged.tables().table
+    results = judged.as_results().table
     shown = metrics_of(results)("second_cost")
     assert (shown.label, shown.unit, shown.lower_is_better) == ("Second cost", "", True)
     page = write_report(tmp_path, ReportTables(results, {})).read_text("utf-8")

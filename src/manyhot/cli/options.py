@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from manyhot.console import without_passwords
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text, for programs.")]
 OutOption = Annotated[
@@ -18,22 +19,6 @@ RowsOption = Annotated[
     Path | None,
     typer.Option(
         "--rows", help="The image of each row of array files: data-set JSON, CSV, Parquet, or list of ids."
-    ),
-]
-
-MetricOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--metric", help="A metric or call string, such as 'jaccard(threshold=0.5)'; repeat for more."
-    ),
-]
-
-SliceOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--slice",
-        help="Also: class=KEY, class for all; of the images table COLUMN, COLUMN=VALUE, "
-        "'COLUMN>=NUMBER', COLUMN=* for images with a value.",
     ),
 ]
 
@@ -49,8 +34,3 @@ ClassesOption = Annotated[
 def call() -> str:
     """Return the command line, for the metadata of what is written: without passwords of addresses in it."""
     return shlex.join(["manyhot", *map(without_passwords, sys.argv[1:])])
-
-
-def without_passwords(text: str) -> str:
-    """Return an argument with ``***`` in place of passwords in addresses: others see files and terminals."""
-    return re.sub(r"(://[^\s/@:]*):.*@", r"\1:***@", text)

@@ -23,14 +23,6 @@ def print_written(written: list[Path], as_json: bool) -> None:
         say(line)
 
 
-def print_undrawn(as_json: bool) -> None:
-    """Print that reports have no figures here, if so, and what to install."""
-    from manyhot.report.export import undrawn
-
-    if not as_json and (why := undrawn()):
-        say(f"without figures: {why}")
-
-
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """Print a table, numbers to the right; away from a terminal nothing of it is cut."""
     for line in table_lines(head, rows):

@@ -363,7 +363,15 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
     classes = _class_list(asked.classes or campaign.path("classes"))
     labels, images = campaign.path("labels"), campaign.path("images")
     inputs = {f.name: sha256(f) for f in (labels, images) if f.is_file()}
-    files = prediction_files(asked.predictions or [campaign.path("predictions")])
+    own = campaign.path("predictions")
+    if not asked.predictions and own.is_dir() and not any(own.glob("*.parquet")):
+        raise InputError(
+            "The campaign holds no predictions.",
+            where=own,
+            allowed="a table of predictions a model, as manyhot predict writes them",
+            do=f"predict its images: manyhot predict IMAGES --model NAME --out {own}",
+        )
+    files = prediction_files(asked.predictions or [own])
     rows = read_images(asked.rows, classes=classes) if asked.rows else None
     models, n, misfits = _own(files, rows, classes, asked, inputs)
     return Source(

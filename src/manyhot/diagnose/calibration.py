@@ -35,7 +35,7 @@ from manyhot.evaluate.confidence import (
     conformal,
     split,
 )
-from manyhot.evaluate.judge import evaluate
+from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
 from manyhot.result import Result
@@ -247,13 +247,11 @@ class _Judge:
             return
         about: dict[str, Row] = {}
         refused: dict[str, list[str]] = {}
-        judged = evaluate(
+        judged = judge_models(
             self.labels,
             self._versions(parts, about, refused),
             metrics=_metrics(parts.rest, refused),
-            resamples=self.resamples,
-            map_resamples=min(self.resamples, MOST_RESAMPLES),
-            seed=self.seed,
+            resampling=Resampling(self.resamples, self.seed, min(self.resamples, MOST_RESAMPLES)),
             trust_order=self.reading.trust_order,
             dataset=self.dataset,
         )
@@ -261,7 +259,7 @@ class _Judge:
         self._rows += _metric_rows(judged, model.model, about)
         for cover in COVERS:
             self._cover(model, cover, refused)
-        said = [n.text for n in judged.notes if n.model == model.model and n.kind.startswith("needs")]
+        said = [n.text for n in judged.model_notes if n.model == model.model and n.kind.startswith("needs")]
         said += [f"no {', no '.join(what)}: {why}" for why, what in refused.items()]
         self._notes += [f"{model.model}: {text}" for text in said]
 

@@ -173,8 +173,8 @@ def judge_corruptions(
             seed=seed,
             trust_order=trust_order or copy != NOT_CORRUPTED,
         )
-        all_notes += [f"{n.model}: {n.text}" for n in judged.notes if n.kind == "labels_unmatched"]
-        places[copy] = places_of(judged.tables(), *copy)[0]
+        all_notes += [f"{n.model}: {n.text}" for n in judged.model_notes if n.kind == "labels_unmatched"]
+        places[copy] = places_of(judged.as_results(), *copy)[0]
         if run.on_progress:
             run.on_progress(f"judging on {name}", done, len(copies))
     models = list(places[NOT_CORRUPTED].scores.get(SINGLE) or places[NOT_CORRUPTED].scores.get("real1", {}))

@@ -36,8 +36,7 @@ from manyhot.data.inputs import (
 from manyhot.diagnose.evidence import ErrorEvidence, EvidenceFiles
 from manyhot.diagnose.sorted_errors import ModelErrors, SortedErrors
 from manyhot.errors import InputError
-from manyhot.evaluate.judge import check_order
-from manyhot.evaluate.slices import case_of
+from manyhot.evaluate.slices import case_of, check_order
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Between, PythonOnly, Shown, Was
 from manyhot.predict.similar import similar_images

@@ -20,7 +20,7 @@ from manyhot.evaluate.report.figures.panel import (
     ink,
     signed,
     slug,
-    words,
+    text_of,
 )
 from manyhot.evaluate.report.figures.scatter import Side
 from manyhot.report.chapter import testable
@@ -119,7 +119,7 @@ def _pairs(name: str, sheet: Sheet, threshold: float) -> Panel:
         ).encode(x.channel(alt.X, "control")),
         _rule(base, x, "lo", "hi", "own", up),
         base.mark_point(size=65, color=ink("own"), opacity=1, yOffset=up).encode(x.channel(alt.X, "x")),
-        base.mark_text(align="left", dx=8, **halo()).encode(at(width), words("text")),
+        base.mark_text(align="left", dx=8, **halo()).encode(at(width), text_of("text")),
     ]
     tips = [
         ("Pair", "label"),
@@ -200,7 +200,7 @@ def _heat(name: str, title: str, rows: Sequence[Row], most: float) -> Panel:
     on = alt.condition(f"datum.loss >= {steps[3]}", alt.value(ink("on-dark")), alt.value(ink("on-light")))
     layers = [
         base.mark_rect(stroke=ink("paper")).encode(alt.Color("loss:Q", scale=shade, legend=None)),
-        base.mark_text().encode(words("text"), color=on),
+        base.mark_text().encode(text_of("text"), color=on),
     ]
     tips = [("Kind", "kind"), ("Severity", "severity"), ("Lost", "loss", "1", " points", "lo", "hi")]
     width, height = CELL

@@ -36,7 +36,7 @@ from manyhot.formats import read_labels
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import PythonOnly, Share, Shown, Was
 from manyhot.predict.similar import similar_images
-from manyhot.reassess.propose import ensemble_of
+from manyhot.reassess.ensemble import ensemble_of
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, Predictions, read_frame_part

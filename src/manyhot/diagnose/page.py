@@ -7,18 +7,22 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, ClassVar
 
 import pyarrow as pa
 from markupsafe import Markup
 
 from manyhot import tables
+from manyhot.command import command
 from manyhot.errors import ManyhotError
 from manyhot.evaluate.outputs import clear_report
 from manyhot.evaluate.write import write_page, write_paper_tables
 from manyhot.files import write_text
 from manyhot.formats.writing import PathLike
+from manyhot.parameters import Shown
 from manyhot.registry import get, names
 from manyhot.report.chapter import Chapter, Diagnosis, read_diagnosis
 from manyhot.report.export import check_no_file
@@ -84,18 +88,38 @@ def render_diagnosis(diagnosis: Diagnosis, figures: FigurePage | None = None) ->
     )
 
 
-def report_folder(folder: PathLike, *, title: str = "") -> list[Path]:
-    """Draw the report of the tables in a folder: ``report/index.html``, its figures and its tables.
+@dataclass(frozen=True, eq=False)
+class DrawnReport(Result):
+    """A report that was drawn; its files are `written`."""
 
-    Figures are saved as SVG for light and dark paper, PNG and CSV, tables as CSV, Markdown and LaTeX.
+    DRAWS: ClassVar[bool] = True
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """No tables: those that are drawn are in the folder already."""
+        return {}
+
+    def lines(self) -> Iterator[str]:
+        """Yield nothing: the terminal lists the files."""
+        yield from ()
+
+
+@command("report", examples=("manyhot report imagenet",))
+def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = "") -> DrawnReport:
+    """Draw the report of a folder again: one HTML file, its figures as SVG, PNG and CSV, its tables as text.
+
+    Figures are saved for light and dark paper, tables as CSV, Markdown and LaTeX.
 
     Parameters
     ----------
-    folder : path-like
-        That `manyhot.evaluate_files`, `manyhot.evaluate_benchmark` or `manyhot.compare_files` wrote; or a
-        diagnosis, whose page is drawn anew.
-    title : str
-        Of the report.
+    folder
+        A folder that evaluate, compare or a diagnosis wrote.
+    title
+        Title of the report.
+
+    Returns
+    -------
+    DrawnReport
 
     Raises
     ------
@@ -108,13 +132,14 @@ def report_folder(folder: PathLike, *, title: str = "") -> list[Path]:
     from manyhot.report.chapter import has_diagnosis
 
     if not (Path(folder) / "results.parquet").exists() and has_diagnosis(Path(folder)):
-        return [write_diagnosis(folder)]
+        return DrawnReport(written=(write_diagnosis(folder),))
     found = read_tables(folder)
     check_no_file(Path(folder) / "report")
     clear_report(folder)
     page = write_page(folder, beside=True, title=title)
     figures = sorted((page.parent / "figures").glob("*.*"))
-    return [page, *figures, *write_paper_tables(found, page.parent / "tables")]
+    tables_written = write_paper_tables(found, page.parent / "tables")
+    return DrawnReport(written=(page, *figures, *tables_written))
 
 
 def forget_pictures(out: Path, name: str, columns: Sequence[str], folder: str) -> None:

@@ -16,12 +16,12 @@ from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.sets import NO_LABEL
 from manyhot.data.inputs import READING, ModelPatterns, PredictionsLike, Reading, Source, open_inputs
+from manyhot.data.results import PUBLISHED, read_source
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.diagnose.places import METRICS, MULTI, SINGLE, Place, Row, loss_rows, places_of
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.compare import REFERENCES, join
-from manyhot.evaluate.judge import evaluate
-from manyhot.evaluate.leaderboard import PUBLISHED, read_source
+from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.formats import detect
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Shown
@@ -260,7 +260,7 @@ def diagnose_robustness(
         if isinstance(dataset, Results):
             results.append(dataset)
         elif _holds_results(dataset):
-            results += read_source(dataset, run.on_progress)
+            results += read_source(dataset, run)
         else:
             for source in open_inputs(dataset, predictions, models=models, reading=reading, run=run):
                 judged, more = _judge_source(source, resamples, seed, reading.trust_order, run)
@@ -303,15 +303,13 @@ def judge_place(
     single : bool
         Judge under original labels alone, without label sets.
     resamples, seed, trust_order, misfits, progress
-        As in `manyhot.evaluate.judge.evaluate`. Average precision has at most `MAP_RESAMPLES`.
+        As in `manyhot.evaluate`. Average precision has at most `MAP_RESAMPLES`.
     """
-    return evaluate(
+    return judge_models(
         labels,
         predictions,
         metrics=(SINGLE,) if single else METRICS,
-        resamples=resamples,
-        map_resamples=min(resamples, MAP_RESAMPLES),
-        seed=seed,
+        resampling=Resampling(resamples, seed, min(resamples, MAP_RESAMPLES)),
         trust_order=trust_order,
         dataset=dataset,
         misfits=misfits,
@@ -427,8 +425,8 @@ def _judge_source(
         misfits=source.misfits,
         progress=_on_progress(source, run),
     )
-    skipped = [f"{n.model}: {n.text}" for n in judged.notes if n.kind == "skipped"]
-    return judged.tables(source.name), [f"{source.name}: {text}" for text in (*notes, *skipped)]
+    skipped = [f"{n.model}: {n.text}" for n in judged.model_notes if n.kind == "skipped"]
+    return judged.as_results(source.name), [f"{source.name}: {text}" for text in (*notes, *skipped)]
 
 
 def _covering(source: Source, labels: Labels) -> Iterator[Predictions]:

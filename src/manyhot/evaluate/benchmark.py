@@ -1,155 +1,156 @@
-"""Judge the models of a published benchmark, with one's own among them, and compare them."""
+"""Published benchmarks, with one's own models among the published ones."""
 
 from __future__ import annotations
 
 import difflib
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from manyhot.classes import class_list
 from manyhot.data import catalog
-from manyhot.data.benchmarks import BENCHMARKS, Benchmark, Fetched
+from manyhot.data.benchmarks import BENCHMARKS, Benchmark, Fetched, data_set
+from manyhot.data.inputs import Asked, Reading, Source
 from manyhot.errors import MatchError, UnknownNameError
-from manyhot.evaluate.compare import compare_tables
-from manyhot.evaluate.describe import Description, describe_fetched
-from manyhot.evaluate.evaluate import Options, Outcome, judge
-from manyhot.evaluate.results import Evaluation
-from manyhot.evaluate.sensitivity import METRICS as ANALYSED
-from manyhot.evaluate.write import write_evaluation
 from manyhot.files import sha256
 from manyhot.formats import prediction_files, read_predictions
-from manyhot.formats.writing import PathLike, Progress
+from manyhot.run import Run
 from manyhot.tables import Predictions
-from manyhot.tables.sets import at_threshold
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 
-def evaluate_benchmark(
-    name: str,
-    out: PathLike,
-    *,
-    predictions: Sequence[PathLike] = (),
-    rows: PathLike | None = None,
-    options: Options | None = None,
-    call: str = "",
-    progress: Progress | None = None,
-) -> Outcome:
-    """Judge all published models of a benchmark, and one's own among them.
-
-    Parameters
-    ----------
-    name : str
-        One of `BENCHMARKS`.
-    out : path-like
-    predictions : sequence of path-like
-        Own models; each is judged on the data sets whose images it predicts.
-    rows, options, call, progress
-        As in `evaluate_files`; `rows` is for the own predictions.
+def benchmark_of(labels: object, predictions: object) -> Benchmark | None:
+    """Return the benchmark, or the data set of one, that a call names; None where it names other labels.
 
     Raises
     ------
     UnknownNameError
-        If there is no such benchmark.
-    MatchError
-        If own predictions are of none of its data sets.
+        If there are neither such labels nor predictions for them.
     """
-    if name not in BENCHMARKS:
-        raise _no_benchmark(name)
-    files = prediction_files(predictions) if predictions else []
-    misfits = SkippedFiles(len(files))
-    own = list(misfits.reading(files, partial(read_predictions, rows=rows)))
-    sets = [d.fetch(progress) for d in BENCHMARKS[name].datasets]
-    own = [p for p, _ in fitting_models(own, partial(_check_own, sets=sets), misfits)]
-    own, options = _set_apart(own, sets), options or Options()
-    if options.metrics is None:
-        options = replace(options, metrics=BENCHMARKS[name].metrics)
-    evaluation = Evaluation.concat([_judge(f, own, options, progress, misfits) for f in sets])
-    judged = set(evaluation.results["model"].to_pylist())
-    own = [p for p in own if p.model in judged]
-    misfits.check_left(len(own))
-    # One that is skipped on a data set may be judged on another.
-    everywhere = [p for p in own if p.source not in misfits.errors]
-    again = [v for f in sets for v in _judge_at_thresholds(f, everywhere, progress)]
-    thresholds = Evaluation.concat(again) if again else None
-    inputs = {key: value for fetched in sets for key, value in fetched.inputs.items()}
-    highlight = tuple(p.model for p in own)
-    benchmark = BENCHMARKS[name]
-    evaluation = replace(evaluation, about={**evaluation.about, "sources": json.dumps(_sources(benchmark))})
-    if benchmark.ends:  # so that a later comparison makes them again
-        told = json.dumps({"ends": benchmark.ends, "without": benchmark.without})
-        evaluation = replace(evaluation, about={**evaluation.about, "compared": told})
-    comparison = compare_tables(
-        [evaluation.tables(name)],
-        ends=benchmark.ends,
-        without=benchmark.without,
-        seed=options.seed,
-        thresholds=None if thresholds is None else thresholds.tables(),
-    )
-    written = write_evaluation(
-        evaluation,
-        out,
-        description=Description.concat([describe_fetched(f) for f in sets]),
-        comparison=comparison,
-        thresholds=thresholds,
-        call=call,
-        inputs=inputs | {Path(p.source).name: sha256(p.source) for p in own},
-        highlight=highlight,
-    )
-    return Outcome(evaluation, comparison, tuple(written), highlight)
+    if not isinstance(labels, str | os.PathLike):
+        return None
+    name = str(labels)
+    if name in BENCHMARKS:  # which wins over a folder called like it: that is ./imagenet
+        return BENCHMARKS[name]
+    published = data_set(labels)
+    if published is not None:
+        return Benchmark((published,))
+    if not (Path(labels).exists() or predictions or Path(labels).suffix):
+        near = difflib.get_close_matches(name, BENCHMARKS, n=1)
+        do = f"did you mean {near[0]!r}?" if near else None
+        if name.startswith("timm-results"):
+            do = f"these are results already: manyhot compare {name}"
+        raise UnknownNameError(f"There is no benchmark {name!r}.", allowed=", ".join(BENCHMARKS), do=do)
+    return None
 
 
-def _sources(benchmark: Benchmark) -> list[dict[str, Any]]:
-    """Return what the published data are, with licence, citation and what must be known about them."""
-    names = [n for d in benchmark.datasets for n in (d.labels[0], d.predictions, *d.images[:1])]
-    entries = [catalog.catalog_entry(n) for n in dict.fromkeys(names)]
-    return [{k: getattr(e, k) for k in ("title", "home", "licence", "citation", "notes")} for e in entries]
+@dataclass(frozen=True, eq=False)
+class Entrants:
+    """The published models of a benchmark, and one's own among them.
+
+    Attributes
+    ----------
+    benchmark : Benchmark
+    sets : list of Fetched
+        Its data sets.
+    own : list of Predictions
+        One's own models that predict images of any of them.
+    misfits : SkippedFiles
+        Files of one's own models that are skipped.
+    """
+
+    benchmark: Benchmark
+    sets: list[Fetched]
+    own: list[Predictions]
+    misfits: SkippedFiles
+
+    @classmethod
+    def open(
+        cls, benchmark: Benchmark, predictions: Any, models: Sequence[str], reading: Reading, run: Run
+    ) -> Entrants:
+        """Fetch the data sets, and read one's own models.
+
+        Raises
+        ------
+        MatchError
+            If the own predictions are of none of the data sets.
+        """
+        listed = predictions if isinstance(predictions, list | tuple) else [predictions]
+        tables = [p for p in listed if isinstance(p, Predictions)]
+        paths = [p for p in listed if not isinstance(p, Predictions)]
+        files = prediction_files(paths) if paths else []
+        misfits = SkippedFiles(len(files))
+        own = tables + list(misfits.reading(files, partial(read_predictions, rows=reading.rows)))
+        asked = Asked(models=models)
+        sets = [d.fetch(run.on_progress) for d in benchmark.datasets]
+        fitting = fitting_models(own, partial(_check_own, sets=sets), misfits)
+        own = [p for p, _ in fitting if asked.fits(p.model)]
+        published = {path.stem for fetched in sets for path in fetched.files}
+        # One's own resnet50 is another than the published one.
+        own = [replace(p, model=f"own/{p.model}") if p.model in published else p for p in own]
+        chosen = [replace(f, files=tuple(p for p in f.files if asked.fits(p.stem))) for f in sets]
+        if models:
+            asked.check_some([*own, *(p for f in chosen for p in f.files)], sorted(published))
+        return cls(benchmark, chosen, own, misfits)
+
+    def entering(self, fetched: Fetched) -> list[Predictions]:
+        """Return one's own models that predict images of a data set."""
+        return [p for p in self.own if fetched.covers(p)]
+
+    def judged_in(self, results: pa.Table) -> list[Predictions]:
+        """Return one's own models that have results.
+
+        Raises
+        ------
+        InputError
+            If none has, the first error of one's own models.
+        """
+        names = set(results["model"].to_pylist())
+        judged = [p for p in self.own if p.model in names]
+        self.misfits.check_left(len(judged))
+        return judged
+
+    def to_judge_again(self, own: Sequence[Predictions]) -> Iterator[tuple[Fetched, list[Predictions]]]:
+        """Yield data sets to judge at other thresholds, with their models."""
+        # One that is skipped on a data set may be judged on another.
+        everywhere = [p for p in own if p.source not in self.misfits.errors]
+        for fetched in self.sets:
+            if fetched.about.thresholds:
+                yield fetched, [*fetched.published, *(p for p in everywhere if fetched.covers(p))]
+
+    def sources(self) -> list[dict[str, Any]]:
+        """Return title, licence, citation and notes of the published data."""
+        names = [n for d in self.benchmark.datasets for n in (d.labels[0], d.predictions, *d.images[:1])]
+        entries = [catalog.catalog_entry(n) for n in dict.fromkeys(names)]
+        return [
+            {k: getattr(e, k) for k in ("title", "home", "licence", "citation", "notes")} for e in entries
+        ]
+
+    def hashes(self, own: Sequence[Predictions]) -> Mapping[str, str]:
+        """Return the sha256 of the files of one's own models, by name."""
+        return {Path(p.source).name: sha256(p.source) for p in own if p.source}
 
 
-def _no_benchmark(name: str) -> UnknownNameError:
-    near = difflib.get_close_matches(name, BENCHMARKS, n=1)
-    do = f"did you mean {near[0]!r}?" if near else None
-    if name.startswith("timm-results"):
-        do = f"these are results already: manyhot compare {name}"
-    return UnknownNameError(f"There is no benchmark {name!r}.", allowed=", ".join(BENCHMARKS), do=do)
-
-
-def _judge(
-    fetched: Fetched,
-    own: Sequence[Predictions],
-    options: Options,
-    progress: Progress | None,
-    misfits: SkippedFiles,
-) -> Evaluation:
-    """Judge the published models, and the own ones that predict its images."""
-    mine = [p for p in own if fetched.covers(p)]
-    n = len(fetched.files) + len(mine)
-    slices = (*options.slices, *(s for s in fetched.about.slices if s not in options.slices))
-    options = replace(options, slices=slices)
-    models, images = fetched.models(mine), fetched.images
-    return judge(fetched.labels, models, n, images, class_list(), fetched.name, options, progress, misfits)
-
-
-def _judge_at_thresholds(
-    fetched: Fetched, own: Sequence[Predictions], progress: Progress | None
-) -> Iterator[Evaluation]:
-    """Judge on the label sets at other thresholds: values for the sensitivity analysis, no intervals."""
-    models = list(fetched.models([p for p in own if fetched.covers(p)])) if fetched.about.thresholds else []
-    for threshold in fetched.about.thresholds:
-        labels = at_threshold(fetched.labels, threshold)
-        # Their order was checked on the published label sets.
-        name = f"{fetched.name} p>={threshold:g}"
-        options = Options(ANALYSED, resamples=0, trust_order=True)
-        yield judge(labels, iter(models), len(models), None, None, name, options, progress)
-
-
-def _set_apart(own: Sequence[Predictions], sets: Sequence[Fetched]) -> list[Predictions]:
-    """Give own models a name of their own where a published one has it: one's own resnet50 is another."""
-    published = {path.stem for fetched in sets for path in fetched.files}
-    return [replace(p, model=f"own/{p.model}") if p.model in published else p for p in own]
+def sources_of(entrants: Entrants) -> Iterator[Source]:
+    """Yield the data sets of a benchmark, each with the published models and the own ones that predict it."""
+    for fetched in entrants.sets:
+        own = entrants.entering(fetched)
+        yield Source(
+            fetched.name,
+            fetched.labels,
+            fetched.images,
+            class_list(),
+            partial(fetched.models, own),
+            len(fetched.files) + len(own),
+            dict(fetched.inputs),
+            entrants.misfits,
+            fetched.about,
+        )
 
 
 def _check_own(predictions: Predictions, sets: Sequence[Fetched]) -> None:

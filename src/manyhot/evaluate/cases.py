@@ -10,8 +10,7 @@ from numpy import typing as npt
 
 from manyhot.core.sets import Case, LabelSets
 from manyhot.data.inputs import Source
-from manyhot.evaluate.judge import check_order
-from manyhot.evaluate.slices import case_of
+from manyhot.evaluate.slices import case_of, check_order
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, align, check_same_classes
 from manyhot.tables.sets import label_sets

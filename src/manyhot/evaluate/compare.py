@@ -1,8 +1,5 @@
 """Results to comparisons: who drops by how much between two places, by which line, and in which order.
 
-A comparison is between a number a model at x and one at y. Between two data sets it is shift, between top-1
-and ReaL saturation, between all images and those with several objects the effect of multiple labels.
-
 Several results as one, for what is compared between them.
 """
 
@@ -10,66 +7,65 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot import tables
 from manyhot.checks import check_draws
 from manyhot.classes import family_of
-from manyhot.core.array_types import Floats
-from manyhot.core.comparison import (
-    NO_INTERVAL,
-    Families,
-    FittedLine,
-    above_line,
-    compare_orders,
-    difference_interval,
-    fit_line,
-    percentile_ends,
-)
-from manyhot.core.model_pairs import holm
-from manyhot.core.resampling import percentile_interval
+from manyhot.command import command
+from manyhot.core.resampling import holm
+from manyhot.data.results import ResultsLike, listed, open_results, open_thresholds
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.results import Evaluation
+from manyhot.evaluate.drops import END, Comparer
+from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
 from manyhot.evaluate.sensitivity import sensitivity
-from manyhot.tables import SCALES, End, ModelValue, Results, list_matrix, one_chunk, schema
+from manyhot.evaluate.terminal import apart_lines, drop_lines, fit_lines, order_lines, sensitivity_lines
+from manyhot.files import sha256
+from manyhot.formats.writing import PathLike, check_apart
+from manyhot.parameters import Between, PythonOnly, Resamples, Seed, Shown
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import End, Results, one_chunk
 from manyhot.tables.metrics import LABEL_SETS, accuracies, headline
 
 REFERENCES = {"imagenet-a": "imagenet-val-a-classes", "imagenet-r": "imagenet-val-r-classes"}
 """Data sets of some of ImageNet's classes, and its images of the same classes, to compare them with."""
 
+_KEPT = ("metrics", "own", "notes", "classes", "resamples", "seed", "compared", "sources")
+"""What the metadata of compared results keeps of theirs."""
 
-BEYOND_NOISE = 0.05
-"""p_adjusted below which a pair of models differs."""
-
-
-FEWEST_MODELS = 3
-"""Models it takes to fit a line, and to speak of an order: two are always on a line."""
-
-
-FEWEST_BEST = 10
-"""Models it takes to fit a line among the best."""
-
-
-TABLES = ("drops", "fits", "ranks", "swaps", "sensitivity")
+_DESCRIBED = ("datasets", "set_sizes", "class_pairs", "rejected")
+"""Tables of label sets in a folder of results."""
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
-    """What came of comparing.
+class Comparison(Result):
+    """Models compared between data sets and metrics.
 
     Attributes
     ----------
     results : Results
-        All results that were compared, with what is known about the models.
+        All results that were compared, with family, size and pretraining of the models.
     drops, fits, ranks, swaps, sensitivity : pyarrow.Table
         The tables of these names; see `manyhot.tables.TABLES`.
+    thresholds : Results, optional
+        Results on label sets at other thresholds.
+    described : Mapping of str to pyarrow.Table
+        Tables of the label sets, where the folders of results have them.
+    sources : tuple of Path
+        Files and folders that were read, over which `write` does not write.
+    notes, metadata, inputs
+        As in `Result`.
     """
+
+    NAMES = ("results", "pairs", "samples", "thresholds")
 
     results: Results
     drops: pa.Table
@@ -77,6 +73,9 @@ class Comparison:
     ranks: pa.Table
     swaps: pa.Table
     sensitivity: pa.Table
+    thresholds: Results | None = None
+    described: Mapping[str, pa.Table] = field(default_factory=dict)
+    sources: tuple[Path, ...] = ()
 
     def __repr__(self) -> str:
         ends = self.ranks.num_rows
@@ -85,7 +84,61 @@ class Comparison:
     @property
     def tables(self) -> dict[str, pa.Table]:
         """The tables of comparisons by name."""
-        return {name: getattr(self, name) for name in TABLES}
+        return {name: getattr(self, name) for name in ("drops", "fits", "ranks", "swaps", "sensitivity")}
+
+    @property
+    def mean_drops(self) -> list[dict[str, Any]]:
+        """The rows of `drops` that are means over models."""
+        return [row for row in self.drops.to_pylist() if row["model"] is None]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the mean drops, the slopes and the orders."""
+        yield from drop_lines(self.mean_drops)
+        yield from apart_lines(self.results, self.ranks)
+        yield ""
+        yield from fit_lines([r for r in self.fits.to_pylist() if r["scale"] == "plain"])
+        yield ""
+        yield from order_lines(self.ranks.to_pylist())
+        yield from sensitivity_lines(self.sensitivity.to_pylist())
+        yield "To draw figures from these tables: manyhot report FOLDER"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rows of the tables; of drops the means over models."""
+        rows = {name: getattr(self, name).to_pylist() for name in ("fits", "ranks", "sensitivity")}
+        return {**rows, "drops": self.mean_drops, "notes": self.notes}
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the compared results and the tables into a folder, and return the paths.
+
+        Raises
+        ------
+        InputError
+            If no two places were compared, or it would write over what was read; nothing is written then.
+        OutputError
+            A file cannot be written; each is written whole or not at all.
+        """
+        check_apart(self.sources, out, self.NAMES)
+        if not self.ranks.num_rows:
+            raise InputError(
+                "There is nothing to compare.",
+                where=self.results.name,
+                got=f"data sets {', '.join(self.results.datasets)}",
+                allowed="two data sets with a metric and at least two models in common, or top1 and a metric "
+                "of label sets on one",
+            )
+        written = write_numbers(
+            self.results,
+            out,
+            call=run.call,
+            inputs=self.inputs,
+            about={k: v for k, v in self.results.about.items() if k in _KEPT},
+            thresholds=None if self.thresholds is None else self.thresholds.table,
+        )
+        made = self.tables | {"models": self.results.models} | dict(self.described)
+        clear_report(out)
+        clear_gallery(out)
+        results = self.results.table
+        return [*written, *write_tables(made, out, call=run.call, inputs=self.inputs, results=results)]
 
     def mean_drop(
         self,
@@ -113,60 +166,71 @@ class Comparison:
         """
         import polars as pl
 
-        wanted = {"metric_x": metric, "metric_y": metric, "dataset_x": x, "dataset_y": y}
-        wanted |= {"slice_x": slice_x, "slice_y": slice_y}
+        asked = {"metric_x": metric, "metric_y": metric, "dataset_x": x, "dataset_y": y}
+        asked |= {"slice_x": slice_x, "slice_y": slice_y}
         rows = pl.DataFrame(pl.from_arrow(self.drops)).filter(pl.col("model").is_null())
         rows = rows.filter(pl.col("metric_x") == pl.col("metric_y"))
-        found = rows.filter(pl.col(c) == v for c, v in wanted.items() if v is not None)
-        if len(found) != 1:
-            known = (f"{r['metric_x']} {_words(r, 'x')} → {_words(r, 'y')}" for r in rows.to_dicts())
+        matching = rows.filter(pl.col(c) == v for c, v in asked.items() if v is not None)
+        if len(matching) != 1:
+            known = (f"{r['metric_x']} {_place(r, 'x')} → {_place(r, 'y')}" for r in rows.to_dicts())
             raise InputError(
-                f"{len(found) or 'No'} comparisons match.",
-                got=", ".join(f"{c}={v}" for c, v in wanted.items() if v is not None),
+                f"{len(matching) or 'No'} comparisons match.",
+                got=", ".join(f"{c}={v}" for c, v in asked.items() if v is not None),
                 allowed="; ".join(sorted(set(known))) or "none: no two places were compared",
             )
-        row = found.row(0, named=True)
+        row = matching.row(0, named=True)
         return row["drop"], row["lo"], row["hi"]
 
 
-def _words(row: Mapping[str, Any], side: str) -> str:
+def _place(row: Mapping[str, Any], side: str) -> str:
     chosen = row[f"slice_{side}"]
     return str(row[f"dataset_{side}"]) + ("" if chosen == "all" else f" [{chosen}]")
 
 
-def compare_tables(
-    results: Sequence[Results],
-    *,
-    ends: Iterable[tuple[End, End]] = (),
-    families: Mapping[str, str] | None = None,
-    without: Sequence[str] = (),
-    best_from: float = 0.85,
-    resamples: int = 2000,
-    seed: int = 0,
-    thresholds: Results | None = None,
+@command(
+    "compare",
+    out="comparison",
+    examples=("manyhot compare timm-results --out timm", "manyhot compare results-a results-b"),
+)
+def compare(
+    *results: ResultsLike,
+    without: Annotated[Sequence[str], Shown("NAME")] = (),
+    families: Annotated[PathLike | Mapping[str, str] | None, Shown("FILE")] = None,
+    best_from: Annotated[float, Between(0, 1, "()")] = 0.85,
+    resamples: Resamples = 2000,
+    seed: Seed = 0,
+    ends: Annotated[Sequence[tuple[End, End]], PythonOnly()] = (),
+    run: Run = QUIET,
 ) -> Comparison:
-    """Compare models between data sets, between metrics, and between any two ends.
+    """Compare models between data sets and metrics: drops, fits and orders.
 
-    The first data set is the one that the others are compared with, under each accuracy that both
-    have, unless `REFERENCES` names another; on each data set ``top1`` is compared with the headline metrics
-    judged on label sets. Where fewer than two models have a value at both ends there is nothing to compare.
+    The first data set is the one that the others are compared with, under each accuracy that both have. On
+    each data set, top1 is compared with the headline metrics judged on label sets. manyhot report draws the
+    tables.
 
     Parameters
     ----------
-    results : sequence of Results
-        Joined; a data set may be in one of them only.
-    ends : iterable of pairs of (dataset, metric, slice)
-        What to compare beside.
-    families : Mapping of str to str, optional
-        The family of a model by its name; those of the models tables, and else of names, by default.
-    without : sequence of str
-        Patterns of models to leave out, such as ``fv_*``.
-    best_from : float
-        Value at x from which models count as the best, for a line of their own on the same data set.
-    resamples, seed : int
-        Of the families.
-    thresholds : Results, optional
-        Results on label sets at other thresholds, for the sensitivity analysis.
+    *results
+        Folders that manyhot evaluate wrote, results as Parquet or CSV, timm's CSVs, or timm-results; in
+        Python also tables and evaluations. The others are compared with the first data set.
+    without
+        Leave out models whose names fit, such as 'fv_*'; by default those that a benchmark leaves out.
+    families
+        CSV with model and family, for models whose names do not give the family; in Python also a mapping.
+    best_from
+        Value from which models count as the best, for a line of their own.
+    resamples
+        Bootstrap resamples of families of models; 0 for no intervals.
+    seed
+        Seed of the bootstrap.
+    ends
+        Further pairs to compare, each end as (dataset, metric, slice).
+    run
+        Progress of downloads, and the command line for the metadata.
+
+    Returns
+    -------
+    Comparison
 
     Raises
     ------
@@ -174,26 +238,46 @@ def compare_tables(
         If there are no results, a pattern fits no model, or an option is out of range.
     MatchError
         If two of the results hold the same numbers, an end is in none, or `families` names no model of them.
+    ManyhotError
+        If results cannot be read or downloaded.
+
+    Notes
+    -----
+    The comparisons that a benchmark defines are repeated for its results. Where fewer than two models have a
+    value at both ends, there is nothing to compare. imagenet-a and imagenet-r are compared with ImageNet's
+    images of the same classes, where these were judged.
     """
-    _check_options(best_from, resamples, seed)
-    together = join([r.without(without) for r in results])
+    check_draws(resamples, seed)
+    parts = open_results(results, run)
+    own_ends, own_without = _of_benchmarks(parts)
+    left_out = without or own_without
+    together = join([part.without(left_out) for part in parts])
     if not len(together):
-        raise InputError("No model is left to compare.", got=", ".join(without) or None)
-    together = replace(together, pairs=_adjusted(together.pairs)) if without else together
-    compared = _Compared(together, families or {}, best_from, resamples, seed)
-    compared.check_families()
-    for x, y in dict.fromkeys([*_shifts(together), *_within(together), *ends]):
-        compared.add(x, y)
-    others = None if thresholds is None else thresholds.without(without)
-    fitted = sensitivity(together, others, compared.family, resamples, seed)
-    return compared.finish(fitted)
+        raise InputError("No model is left to compare.", got=", ".join(left_out) or None)
+    if left_out:
+        together = replace(together, pairs=_adjusted(together.pairs))
+    comparer = Comparer(together, _family(together, families), best_from, resamples, seed)
+    for x, y in dict.fromkeys([*_shifts(together), *_within(together), *own_ends, *ends]):
+        comparer.add(x, y)
+    paths = [Path(r) for r in listed(results) if isinstance(r, str | os.PathLike)]
+    thresholds = open_thresholds(results)
+    others = None if thresholds is None else thresholds.without(left_out)
+    return Comparison(
+        replace(together, models=_with_families(together, comparer.family)),
+        **comparer.tables(),
+        sensitivity=sensitivity(together, others, comparer.family, resamples, seed),
+        thresholds=thresholds,
+        described=_described(paths),
+        sources=tuple(paths),
+        inputs=dict(_hash(path) for path in paths if path.exists()),
+    )
 
 
 def _adjusted(pairs: pa.Table) -> pa.Table:
-    """Return the pairs with Holm's correction made anew, over those that are there."""
+    """Return the pairs with Holm's correction repeated over the pairs that are left."""
     if not len(pairs):
         return pairs
-    ends = [list(map(str, e)) for e in zip(*(pairs[c].to_pylist() for c in _END), strict=True)]
+    ends = [list(map(str, e)) for e in zip(*(pairs[c].to_pylist() for c in END), strict=True)]
     _, family = np.unique(np.array(ends), axis=0, return_inverse=True)
     p = pc.fill_null(pairs["p"], np.nan).to_numpy()
     adjusted = np.full(len(p), np.nan)
@@ -201,249 +285,6 @@ def _adjusted(pairs: pa.Table) -> pa.Table:
         adjusted[family.ravel() == i] = holm(p[family.ravel() == i])
     at = pairs.column_names.index("p_adjusted")
     return pairs.set_column(at, "p_adjusted", pa.array(adjusted, pa.float64(), from_pandas=True))
-
-
-def _check_options(best_from: float, resamples: int, seed: int) -> None:
-    if not 0 < best_from < 1:
-        raise InputError(
-            "The best models begin at a share.", got=best_from, allowed="between 0 and 1, such as 0.85"
-        )
-    check_draws(resamples, seed)
-
-
-@dataclass
-class _Compared:
-    """Compares pairs of ends one by one and keeps the rows."""
-
-    results: Results
-    families: Mapping[str, str]
-    best_from: float
-    resamples: int
-    seed: int
-    _rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {name: [] for name in TABLES})
-    _swaps: list[pa.Table] = field(default_factory=list)
-
-    @cached_property
-    def models(self) -> list[str]:
-        names: list[str] = self.results.table["model"].unique().to_pylist()
-        return names
-
-    @cached_property
-    def _known_families(self) -> Mapping[str, str]:
-        table = self.results.models
-        if "family" not in table.column_names:
-            return {}
-        rows = zip(table["model"].to_pylist(), table["family"].to_pylist(), strict=True)
-        return {model: family for model, family in rows if family}
-
-    def check_families(self) -> None:
-        if self.families and not set(self.families) & set(self.models):
-            raise MatchError(
-                "The families name none of the models.",
-                got=f"models such as {next(iter(self.families))}",
-                allowed=f"models such as {self.models[0]}",
-            )
-
-    def family(self, model: str) -> str:
-        """Return the family of a model: as given, else as in the models table, else by its name."""
-        return self.families.get(model) or self._known_families.get(model) or family_of(model)
-
-    @cached_property
-    def _tested(self) -> dict[End, pa.Table]:
-        """The pairs table of each end."""
-        table = self.results.pairs
-        ends = dict.fromkeys(zip(*(table[c].to_pylist() for c in _END), strict=True)) if len(table) else {}
-        return {end: _where(table, end) for end in ends}
-
-    def add(self, x: End, y: End) -> None:
-        """Compare the models that have a value at both ends."""
-        at_x, at_y = self._at(x), self._at(y)
-        models = [m for m in at_x if m in at_y]
-        if len(models) < 2:
-            return
-        families = Families.draw(
-            [self.family(m) for m in models], self.resamples, np.random.default_rng(self.seed)
-        )
-        nx, ny = (np.array([at[m] for m in models], np.float64).T for at in (at_x, at_y))
-        both = _Both(x, y, models, nx, ny, families, self._paired_samples(x, y, models))
-        for scale in SCALES:
-            self._rows["fits"] += both.fits(scale, self.best_from)
-        self._rows["drops"] += both.drops()
-        swaps = self._swapped(both)
-        if swaps is not None:
-            self._swaps.append(swaps)
-        self._rows["ranks"].append(both.order(swaps))
-
-    def _at(self, end: End) -> dict[str, ModelValue]:
-        if end not in self.results.values_at:
-            raise MatchError(
-                "There are no numbers to compare.",
-                where=self.results.name or None,
-                got=", ".join(end),
-                allowed="; ".join(
-                    sorted({", ".join(e) for e in self.results.values_at if e[0] == end[0]})[:20]
-                )
-                or ", ".join(self.results.datasets),
-            )
-        numbers = self.results.values_at[end].items()
-        for model, number in numbers if end[1] in accuracies() else ():
-            if not (0 <= number.value <= 1 or np.isnan(number.value)):
-                raise InputError(
-                    "This is no share of images.",
-                    where=f"{self.results.name}, {', '.join(end)}, {model}" if self.results.name else model,
-                    got=number.value,
-                    allowed="0 to 1",
-                    do="divide by 100: this looks like percent" if 1 < number.value <= 100 else None,
-                )
-        return {m: number for m, number in numbers if np.isfinite(number.value)}
-
-    def _paired_samples(self, x: End, y: End, models: Sequence[str]) -> tuple[Floats, Floats] | None:
-        """Return resampled values at both ends, each shape (M, R), or None where a model has none."""
-        rows = [[self.results.sample_rows.get(end, {}).get(m, -1) for m in models] for end in (x, y)]
-        if min(map(min, rows)) < 0:
-            return None
-        values = self.results.samples["values"]
-        at_x, at_y = (list_matrix(values.take(pa.array(r)), np.nan).astype(np.float64) for r in rows)
-        r = min(at_x.shape[1], at_y.shape[1])
-        at_x, at_y = at_x[:, :r], at_y[:, :r]
-        # On one data set resample r is the same images at both ends. On two it is drawn from one stream of
-        # random numbers: moved by one it is not.
-        return at_x, at_y if x[0] == y[0] else np.roll(at_y, 1, axis=1)
-
-    def _swapped(self, both: _Both) -> pa.Table | None:
-        """Return the pairs that change order, the better at x first; None where no pairs were tested."""
-        if both.x not in self._tested or both.y not in self._tested:
-            return None
-        p = [_p_matrix(self._tested[end], both.models) for end in (both.x, both.y)]
-        return both.swaps(*p)
-
-    def finish(self, sensitivity: pa.Table) -> Comparison:
-        made = {n: pa.Table.from_pylist(self._rows[n], schema=schema(n)) for n in ("drops", "fits", "ranks")}
-        swaps = pa.concat_tables(self._swaps) if self._swaps else schema("swaps").empty_table()
-        told = _told_models(self.results, self.models, self.family)
-        return Comparison(replace(self.results, models=told), swaps=swaps, sensitivity=sensitivity, **made)
-
-
-_END = ("dataset", "metric", "slice")
-
-
-@dataclass(frozen=True, eq=False)
-class _Both:
-    """Models with a value at both ends.
-
-    `at_x` and `at_y` hold value, lo, hi and n of each model, shape (4, M); `samples` their resampled values,
-    each of shape (M, R), where there are any.
-    """
-
-    x: End
-    y: End
-    models: Sequence[str]
-    at_x: Floats
-    at_y: Floats
-    families: Families
-    samples: tuple[Floats, Floats] | None
-
-    @property
-    def ends(self) -> dict[str, str]:
-        """The columns that name the ends."""
-        ends = (("x", self.x), ("y", self.y))
-        return {f"{c}_{side}": end[i] for side, end in ends for i, c in enumerate(_END)}
-
-    def fits(self, scale: str, best_from: float) -> Iterator[dict[str, Any]]:
-        """Yield rows of the fits table: all models, and on one data set the best of them."""
-        x, y = self.at_x[0], self.at_y[0]
-        groups = {"all": np.ones(len(x), bool)}
-        if self.x[0] == self.y[0] and FEWEST_BEST <= np.count_nonzero(x >= best_from) < len(x):
-            groups[f"x>={best_from:g}"] = x >= best_from
-        for name, chosen in groups.items():
-            if np.count_nonzero(chosen) < FEWEST_MODELS:
-                continue
-            line = fit_line(x[chosen], y[chosen], self.families.take(chosen), scale=scale)
-            if np.isfinite(line.slope):
-                yield self.ends | {"models": name, "scale": scale} | _line_columns(line)
-
-    def drops(self) -> list[dict[str, Any]]:
-        """Return rows of the drops table: the mean over models, and each model."""
-        (x, *_, nx), (y, *_, ny) = self.at_x, self.at_y
-        drop = x - y
-        spread = None if self.samples is None else self.samples[0] - self.samples[1]
-        above = above_line(x, y, fit_line(x, y, self.families, scale="logit"), "logit")
-        images = NO_INTERVAL if spread is None else percentile_ends(spread.mean(0))
-        mean = (x.mean(), y.mean(), drop.mean(), *images, *self.families.mean_interval(drop), None)
-        rows: list[tuple[Any, ...]] = [(None, *map(_null, mean), int(nx.min()), int(ny.min()), len(x))]
-        lo, hi = self._intervals(spread)
-        for i, model in enumerate(self.models):
-            row = map(_null, (x[i], y[i], drop[i], lo[i], hi[i], *NO_INTERVAL, above[i]))
-            rows.append((model, *row, int(nx[i]), int(ny[i]), 1))
-        return [self.ends | dict(zip(_DROP, row, strict=True)) for row in rows]
-
-    def _intervals(self, spread: Floats | None) -> tuple[Floats, Floats]:
-        """Return the interval of each model's drop over images, NaN where nothing tells it."""
-        if spread is not None:
-            return percentile_interval(spread)
-        if self.x[0] == self.y[0]:
-            nothing = np.full(len(self.models), np.nan)
-            return nothing, nothing
-        return difference_interval(self.at_x[:3], self.at_y[:3])
-
-    def order(self, swaps: pa.Table | None) -> dict[str, Any]:
-        """Return the row of the ranks table."""
-        order = compare_orders(self.at_x[0], self.at_y[0], self.families, *(self.samples or (None, None)))
-        return self.ends | {
-            "tau": _null(order.tau),
-            "lo": _null(order.images[0]),
-            "hi": _null(order.images[1]),
-            "lo_models": _null(order.models[0]),
-            "hi_models": _null(order.models[1]),
-            "n_models": len(self.models),
-            "n_pairs": order.n_pairs,
-            "n_swapped": order.n_swapped,
-            "n_beyond_noise": None if swaps is None else int(pc.sum(swaps["beyond_noise"]).as_py() or 0),
-        }
-
-    def swaps(self, p_x: Floats, p_y: Floats) -> pa.Table:
-        """Return the pairs that change order, with p_adjusted of all pairs at both ends, shape (M, M)."""
-        x, y = self.at_x[0], self.at_y[0]
-        a, b = np.nonzero((np.subtract.outer(x, x) > 0) & (np.subtract.outer(y, y) < 0))
-        names, p_x, p_y = pa.array(self.models, pa.string()), p_x[a, b], p_y[a, b]
-        columns: dict[str, Any] = {
-            k: pa.repeat(pa.scalar(v, pa.string()), len(a)) for k, v in self.ends.items()
-        }
-        columns |= {"model_a": names.take(pa.array(a)), "model_b": names.take(pa.array(b))}
-        columns |= {"diff_x": x[a] - x[b], "diff_y": y[a] - y[b]}
-        columns |= {name: pa.array(p, from_pandas=True) for name, p in (("p_x", p_x), ("p_y", p_y))}
-        columns["beyond_noise"] = (p_x < BEYOND_NOISE) & (p_y < BEYOND_NOISE)
-        return pa.table(columns, schema=schema("swaps"))
-
-
-_DROP = (
-    "model",
-    "value_x",
-    "value_y",
-    "drop",
-    "lo",
-    "hi",
-    "lo_models",
-    "hi_models",
-    "above_fit",
-    "n_x",
-    "n_y",
-    "n_models",
-)
-
-
-def _line_columns(line: FittedLine) -> dict[str, Any]:
-    return {
-        "slope": line.slope,
-        "slope_lo": _null(line.slope_interval[0]),
-        "slope_hi": _null(line.slope_interval[1]),
-        "intercept": line.intercept,
-        "intercept_lo": _null(line.intercept_interval[0]),
-        "intercept_hi": _null(line.intercept_interval[1]),
-        "r2": _null(line.r2),
-        "n": line.n,
-        "n_families": line.n_families,
-    }
 
 
 def _shifts(results: Results) -> list[tuple[End, End]]:
@@ -461,84 +302,76 @@ def _within(results: Results) -> list[tuple[End, End]]:
     return [(x, y) for x, y in found if x in have and y in have]
 
 
-def _where(table: pa.Table, end: End) -> pa.Table:
-    mask = pc.equal(table[_END[0]], end[0])
-    for column, value in zip(_END[1:], end[1:], strict=True):
-        mask = pc.and_(mask, pc.equal(table[column], value))
-    return table.filter(mask)
+def _of_benchmarks(parts: Sequence[Results]) -> tuple[list[tuple[End, End]], list[str]]:
+    """Return the further comparisons that benchmarks define, and the models that they leave out."""
+    asked = [json.loads(part.about["compared"]) for part in parts if "compared" in part.about]
+    ends = [(tuple(x), tuple(y)) for one in asked for x, y in one["ends"]]
+    return ends, [pattern for one in asked for pattern in one["without"]]
 
 
-def _p_matrix(pairs: pa.Table, models: Sequence[str]) -> Floats:
-    """Return p_adjusted of all pairs of models, NaN where unknown, shape (M, M)."""
-    names = pa.array(models, pa.string())
-    ends = [pc.index_in(pairs[c], names) for c in ("model_a", "model_b")]
-    known = pc.and_(*(e.is_valid() for e in ends))
-    a, b = (e.filter(known).to_numpy() for e in ends)
-    p = np.full((len(models),) * 2, np.nan)
-    p[a, b] = p[b, a] = pc.fill_null(pairs["p_adjusted"], np.nan).filter(known).to_numpy()
-    return p
-
-
-def _null(value: float | None) -> float | None:
-    """Return what a table holds: no number is null."""
-    return None if value is None or not np.isfinite(value) else float(value)
-
-
-def _told_models(results: Results, models: Sequence[str], family: Any) -> pa.Table:
-    """Return the models table with a row and a family for every model."""
+def _family(results: Results, families: PathLike | Mapping[str, str] | None) -> Callable[[str], str]:
+    """Return what gives the family of a model: `families`, else the models table, else its name."""
+    own = families if isinstance(families, Mapping) else _read_families(families)
+    models = results.table["model"].unique().to_pylist()
+    if own and not set(own) & set(models):
+        raise MatchError(
+            "The families name none of the models.",
+            got=f"models such as {next(iter(own))}",
+            allowed=f"models such as {models[0]}",
+        )
     table = results.models
+    columns = (table[c].to_pylist() for c in ("model", "family") if "family" in table.column_names)
+    listed_families = {model: family for model, family in zip(*columns, strict=True) if family}
+    return lambda model: own.get(model) or listed_families.get(model) or family_of(model)
+
+
+def _read_families(path: PathLike | None) -> dict[str, str]:
+    import polars as pl
+
+    if path is None:
+        return {}
+    try:
+        frame = pl.read_csv(Path(path), infer_schema=False)
+        twice = frame["model"].filter(frame["model"].is_duplicated())
+        if len(twice):
+            raise InputError("A model has two families.", where=path, got=twice[0], allowed="one row a model")
+        return dict(frame.select("model", "family").iter_rows())
+    except FileNotFoundError as error:
+        raise InputError("The file does not exist.", where=path) from error
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        raise InputError(
+            "This is not a table of families.",
+            where=path,
+            got=str(error).partition("\n")[0],
+            allowed="CSV with the columns model and family",
+        ) from error
+
+
+def _with_families(results: Results, family: Callable[[str], str]) -> pa.Table:
+    """Return the models table with a row and a family for every model."""
+    table, models = results.models, results.table["model"].unique().to_pylist()
     at = pc.index_in(pa.array(models, pa.string()), one_chunk(table["model"]))
     columns = {c: table[c].take(at) for c in table.column_names if c not in ("model", "family")}
     families = pa.array([family(m) for m in models], pa.string())
     return pa.table({"model": pa.array(models, pa.string()), "family": families, **columns})
 
 
-def compare(
-    *results: Evaluation | Results | str | os.PathLike[str],
-    families: Mapping[str, str] | None = None,
-    without: Sequence[str] = (),
-    best_from: float = 0.85,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> Comparison:
-    """Compare models between data sets and metrics.
-
-    Parameters
-    ----------
-    *results : Evaluation, Results or path-like
-        What `evaluate` returned, or files and folders of results. The first data set is the one that others
-        are compared with.
-    families, without, best_from, resamples, seed
-        As in `manyhot.evaluate.compare.compare_tables`.
-
-    Raises
-    ------
-    ManyhotError
-        As in `manyhot.evaluate.compare.compare_tables` and `manyhot.read_results`.
-    """
-    from manyhot.tables import read_thresholds
-
-    flat = [r for given in results for r in (given if isinstance(given, list | tuple) else [given])]
-    found = [t for r in flat if isinstance(r, str | os.PathLike) and (t := read_thresholds(r)) is not None]
-    return compare_tables(
-        [_results(r) for r in flat],
-        families=families,
-        without=without,
-        best_from=best_from,
-        resamples=resamples,
-        seed=seed,
-        thresholds=found[0] if found else None,
-    )
+def _described(folders: Sequence[Path]) -> dict[str, pa.Table]:
+    """Return the tables of label sets in folders of results."""
+    read = {
+        name: [tables.read(p, name) for f in folders if (p := f / f"{name}.parquet").is_file()]
+        for name in _DESCRIBED
+    }
+    return {
+        name: pa.concat_tables([p.replace_schema_metadata() for p in parts])
+        for name, parts in read.items()
+        if parts
+    }
 
 
-def _results(given: Evaluation | Results | str | os.PathLike[str]) -> Results:
-    if isinstance(given, Results):
-        return given
-    if isinstance(given, Evaluation):
-        return given.tables()
-    from manyhot.formats import read_results
-
-    return read_results(given)
+def _hash(path: Path) -> tuple[str, str]:
+    file = path / "results.parquet" if path.is_dir() else path
+    return (f"{path.name}/{file.name}" if path.is_dir() else path.name), sha256(file)
 
 
 def join(results: Sequence[Results]) -> Results:
@@ -566,13 +399,13 @@ def join(results: Sequence[Results]) -> Results:
 
 
 def _joined_about(results: Sequence[Results]) -> dict[str, str]:
-    """Return what all results tell of their metrics, their notes and the user's own models."""
+    """Return the metrics, notes and own models of all results."""
     metrics = {k: v for p in reversed(results) for k, v in json.loads(p.about.get("metrics", "{}")).items()}
     notes, own = (
         [e for p in results for e in json.loads(p.about.get(kind, "[]"))] for kind in ("notes", "own")
     )
-    told = {"metrics": metrics, "notes": notes, "own": list(dict.fromkeys(own))}
-    return {name: json.dumps(value) for name, value in told.items()}
+    about = {"metrics": metrics, "notes": notes, "own": list(dict.fromkeys(own))}
+    return {name: json.dumps(value) for name, value in about.items()}
 
 
 def _check_apart(results: Sequence[Results]) -> None:

@@ -1,276 +1,226 @@
-"""Labels and predictions in, results and a report out."""
+"""Judge models on label sets: labels and predictions in, results and a report out."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
-from pyarrow import compute as pc
-
-from manyhot.classes import ClassList, class_list_of
-from manyhot.data.inputs import original_alone
-from manyhot.errors import InputError, MissingExtraError
-from manyhot.evaluate.compare import compare_tables
-from manyhot.evaluate.describe import describe_tables
-from manyhot.evaluate.gallery import find_photographs
-from manyhot.evaluate.judge import evaluate
+from manyhot.classes import class_list_of
+from manyhot.command import command
+from manyhot.data.inputs import (
+    READING,
+    LabelsLike,
+    ModelPatterns,
+    PredictionsLike,
+    Reading,
+    Source,
+    open_inputs,
+)
+from manyhot.errors import InputError
+from manyhot.evaluate.benchmark import Entrants, benchmark_of, sources_of
+from manyhot.evaluate.describe import rights_of
+from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
-from manyhot.evaluate.write import write_evaluation
-from manyhot.files import sha256
-from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
-from manyhot.formats.writing import PathLike, Progress, images_file
-from manyhot.tables import DESCRIPTION, Images, Labels, Predictions
+from manyhot.evaluate.sensitivity import METRICS as ANALYSED
+from manyhot.evaluate.write import Judged
+from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, Resamples, Seed, Shown, Was
+from manyhot.run import QUIET, Run
+from manyhot.tables import Predictions
 from manyhot.tables.metrics import ORIGINAL_LABELS, accuracies
-from manyhot.tables.skipped_files import SkippedFiles
+from manyhot.tables.sets import at_threshold
 
-if TYPE_CHECKING:
-    from manyhot.evaluate.compare import Comparison
-    from manyhot.report.pictures import Pictures
-
-
-MAX_PICTURES = 200
-"""Images up to which the page of a report shows them."""
+MAX_MAP_RESAMPLES = 200
+"""Bound on `map_resamples`: each sorts all scores again."""
 
 
-MAX_GALLERY = 1000
-"""Images up to which a report has a gallery unless another number is asked for: 3 s and up to 50 MB."""
-
-
-def evaluate_files(
-    labels: PathLike,
-    predictions: Sequence[PathLike],
-    out: PathLike,
+@command(
+    "evaluate",
+    out="results",
+    examples=(
+        "manyhot evaluate imagenet",
+        "manyhot evaluate real.json --predictions resnet50.npy --rows rows.json",
+    ),
+)
+def evaluate(
+    labels: Annotated[LabelsLike, Was("--labels")],
+    predictions: PredictionsLike = (),
     *,
-    rows: PathLike | None = None,
-    images: PathLike | None = None,
-    classes: PathLike | None = None,
-    dataset: str = "",
-    gallery: int | None = None,
-    options: Options | None = None,
-    call: str = "",
-    progress: Progress | None = None,
-) -> Outcome:
-    """Judge prediction files on a label file and write results, pairs and the report into the folder `out`.
+    models: ModelPatterns = (),
+    metrics: Annotated[Sequence[str] | None, Shown("METRIC"), OptionName("--metric")] = None,
+    slices: Annotated[Sequence[str], Shown("SLICE"), OptionName("--slice")] = (),
+    resamples: Resamples = RESAMPLES,
+    seed: Seed = 0,
+    map_resamples: Annotated[int, Between(0, MAX_MAP_RESAMPLES)] = 0,
+    gallery: Annotated[int, AtLeast(0)] | None = None,
+    reading: Reading = READING,
+    run: Run = QUIET,
+) -> Evaluation:
+    """Judge models on label sets: results, pairs of models and a report.
+
+    On a benchmark, your own models are judged among the published ones, each on the data sets whose images it
+    predicts.
 
     Parameters
     ----------
-    labels : path-like
-        Any format that holds labels, or a folder with ``labels.parquet``, such as a campaign; or an images
-        table, or a folder that ``manyhot predict`` wrote, for the original labels alone.
-    predictions : sequence of path-like
-        Files, and folders that are searched for files. Of several one that cannot be read or does not fit is
-        skipped, with a note.
-    rows : path-like, optional
-        The image of each row, and original labels, for files that hold arrays alone.
-    images : path-like, optional
-        Images table, or a folder that ``manyhot predict`` wrote: original labels, columns to slice by, and
-        photographs for the report.
-    classes : path-like, optional
-        The class list of labels and predictions, as a file or ``imagenet1k``; see
-        `manyhot.formats.read_classes`.
-    dataset : str
-        Its name in the results; that of the labels by default.
-    gallery : int, optional
-        Images up to which the report has a gallery, where their photographs are at hand: in `images` or in a
-        folder of `predictions`. `MAX_GALLERY` by default, 0 for none. 3 ms and up to 50 kB an image.
-    options : Options, optional
-    call : str
-        The command, for the metadata.
-    progress : callable, optional
+    labels
+        A benchmark such as imagenet, or one of its data sets; label sets in any format; a campaign; an images
+        table or a folder that predict wrote, for the original labels alone. In Python also tables, lists of
+        classes, a multi-hot matrix or frame of shape (n, C), or one class per image of shape (n,).
+    predictions
+        Files and folders of predictions. In Python also tables, and arrays or frames, or a mapping of model
+        names to them: integers of shape (n, k) are classes, best first; floats of shape (n, C) are scores.
+        Frames are matched by their index, or a column image_id, and by the names of their columns; arrays by
+        position.
+    models
+        Models whose names fit, such as 'resnet*'.
+    metrics
+        A metric or call string, such as 'jaccard(threshold=0.5)'; by default all metrics of ranks, and those
+        of scores for models that have scores of all classes.
+    slices
+        Further subsets of images: class=KEY, or class for all; of the images table COLUMN, COLUMN=VALUE,
+        'COLUMN>=NUMBER', or COLUMN=* for images with a value.
+    resamples
+        Bootstrap resamples; 0 for no intervals and no pairs.
+    seed
+        Seed of the bootstrap.
+    map_resamples
+        Bootstrap resamples for mAP, macro F1 and calibration, which are not means over images; 0 for no
+        intervals of these.
+    gallery
+        Images up to which the report has a gallery, where photographs are available; 0 for none. By default
+        1000.
+    reading
+        How files are read.
+    run
+        Progress, and the command line for the metadata.
+
+    Returns
+    -------
+    Evaluation
 
     Raises
     ------
-    ManyhotError
-        For each kind of bad input; nothing is written then.
+    InputError
+        If there are no predictions, a file cannot be read, or an option is out of range.
+    MatchError
+        If labels and a model share no image, or are over different class lists; if frames are not of the same
+        images or classes; if own models predict images of none of the benchmark's data sets.
+    OrderError
+        If rows or classes look to be in another order than claimed.
+    UnknownNameError
+        If there is no such metric or benchmark.
+
+    Examples
+    --------
+    >>> from manyhot.data.inputs import Reading
+    >>> found = evaluate([[0, 1], [2]], [[1, 0], [0, 2]], resamples=0, reading=Reading(n_classes=3))
+    >>> found.value("real1")
+    0.5
     """
-    known = read_classes(classes) if classes else None
-    row_order = read_images(rows, classes=known) if rows else None
-    files = prediction_files(predictions)
-    options = options or Options()
-    # A folder with label sets is judged on them, never in silence on the original labels beside them.
-    labels = _sets_file(labels)
-    single = _single(labels)
-    if single is None:
-        read = read_labels(labels, classes=known)
-    else:
-        dataset = dataset or Path(labels).resolve().stem
-        labels, images = single, images or single
-        any_model = SkippedFiles(len(files)).reading(
-            files, partial(read_predictions, rows=row_order, classes=known)
-        )
-        read = original_alone(read_images(single, classes=known), known, any_model.__next__)
-        # On original labels alone, metrics of label sets would say the same again.
-        options = replace(options, metrics=options.metrics or tuple(accuracies(ORIGINAL_LABELS)))
-    images = images_file(images) if images else None
-    shown = read_images(images, classes=known) if images else None
-    if row_order is not None:
-        read = read.with_labels(row_order)
-    known = known or class_list_of(read.class_hash)
-    pictured = shown is not None and "uri" in shown.table.column_names and len(shown) <= MAX_PICTURES
-    if pictured:
-        from manyhot.report.photographs import load_pillow
-
-        load_pillow()  # before the judging: a picture library that is missing should not cost it
-    misfits, one = SkippedFiles(len(files)), partial(read_predictions, rows=row_order, classes=known)
-    models = misfits.reading(files, one)
-    evaluation = judge(read, models, len(files), shown, known, dataset, options, progress, misfits)
-    files = misfits.left(files)
-    pictures = _pictures(read, shown, map(one, files), known) if pictured and shown is not None else None
-    named = [p for p in (labels, rows, images, classes) if p and Path(p).is_file()]
-    comparison = compare_tables([evaluation.tables()], seed=options.seed)
-    about = _Judged(read, files, row_order, known, dataset or read.name, call)
-    pages, no_gallery = _write_gallery(about, shown, predictions, gallery, Path(out) / "report", progress)
-    written = write_evaluation(
-        evaluation,
-        out,
-        description=describe_tables(read, classes=known, dataset=dataset or read.name or "labels"),
-        comparison=comparison,
-        call=call,
-        inputs={Path(p).name: sha256(p) for p in [*named, *files]},
-        pictures=pictures,
-        gallery=pages,
-    )
-    return Outcome(evaluation, comparison, tuple(written), no_gallery=no_gallery)
-
-
-def _sets_file(labels: PathLike) -> Path:
-    """Return the label sets in a folder, such as that of a campaign; another path is them already."""
-    inside = Path(labels) / "labels.parquet"
-    if (Path(labels) / DESCRIPTION).is_file() and not inside.is_file():
+    benchmark = benchmark_of(labels, predictions)
+    if benchmark is not None and (reading.images or reading.classes or reading.dataset or gallery):
         raise InputError(
-            "The campaign has no label sets yet.",
-            where=labels,
-            do=f"make them of its votes: manyhot aggregate {labels}; or judge on the original labels alone: "
-            f"--labels {Path(labels) / 'images.parquet'}",
+            "A benchmark brings its own labels, images and classes.",
+            got=labels,
+            do="leave out images, classes, dataset and gallery",
         )
-    return inside if inside.is_file() else Path(labels)
-
-
-def _single(labels: PathLike) -> Path | None:
-    """Return the images table that is given for labels, if one is."""
-    table = images_file(labels)
-    told = table != Path(labels) or detect(table, ("labels",)) is None
-    return table if told and detect(table, ("images",)) is not None else None
-
-
-def judge(
-    labels: Labels,
-    models: Iterator[Predictions],
-    n: int,
-    images: Images | None,
-    classes: ClassList | None,
-    dataset: str,
-    options: Options,
-    progress: Progress | None,
-    misfits: SkippedFiles | None = None,
-) -> Evaluation:
-    """Judge `n` models on labels, and tell the progress."""
-    name = dataset or labels.name
-    # One step more than models: intervals and pairs.
-    told = None if progress is None else (lambda done, _: progress(f"judging on {name}", done, n + 1))
-    return evaluate(
-        labels,
-        models,
-        metrics=options.metrics,
-        slices=options.slices,
-        images=images,
-        classes=classes,
-        resamples=options.resamples,
-        seed=options.seed,
-        map_resamples=options.map_resamples,
-        trust_order=options.trust_order,
-        dataset=name,
-        misfits=misfits,
-        progress=told,
+    entrants = None if benchmark is None else Entrants.open(benchmark, predictions, models, reading, run)
+    sources = (
+        open_inputs(labels, predictions, models=models, reading=reading, run=run)
+        if entrants is None
+        else sources_of(entrants)
     )
+    resampling = Resampling(resamples, seed, map_resamples)
+    metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics
+    parts = [_judged(source, metrics, slices, resampling, reading, run) for source in sources]
+    evaluation = replace(Evaluation.concat(parts) if len(parts) > 1 else parts[0], gallery=gallery)
+    return evaluation if entrants is None else _among_published(evaluation, entrants, run)
 
 
-def _pictures(
-    labels: Labels, images: Images, models: Iterable[Predictions], classes: ClassList | None
-) -> Pictures:
-    from manyhot.report.pictures import make_pictures
+def _judged(
+    source: Source,
+    metrics: Sequence[str] | None,
+    slices: Sequence[str],
+    resampling: Resampling,
+    reading: Reading,
+    run: Run,
+) -> Evaluation:
+    """Judge the models of one data set."""
+    labels, files = source.sets(), dict[str, Path]()
+    if source.labels is None and metrics is None:
+        # On original labels alone, metrics of label sets would say the same again.
+        metrics = accuracies(ORIGINAL_LABELS)
+    classes = source.classes or class_list_of(labels.class_hash)
+    slices = [slices] if isinstance(slices, str) else slices
+    published = source.published
 
-    photographs = find_photographs(images.table["uri"].to_pylist())
-    return make_pictures(images, labels, list(models), classes, photographs=photographs)
+    def models() -> Iterator[Predictions]:
+        for model in source.models():
+            if model.source and published is None:
+                files[model.source] = Path(model.source)
+            yield model
 
-
-@dataclass(frozen=True)
-class _Judged:
-    """What a gallery is made of."""
-
-    labels: Labels
-    files: Sequence[Path]
-    rows: Images | None
-    classes: ClassList | None
-    dataset: str
-    call: str
-
-
-def _write_gallery(
-    about: _Judged,
-    images: Images | None,
-    predictions: Sequence[PathLike],
-    asked: int | None,
-    report: Path,
-    progress: Progress | None,
-) -> tuple[list[Path], str]:
-    """Write the gallery of the report; or say why there is none, which does not spoil an evaluation."""
-    from manyhot.evaluate.gallery import report_gallery
-
-    most = MAX_GALLERY if asked is None else asked
-    if not most:
-        return [], ""
-    try:
-        shown = _photographed(about, images, predictions)
-        if shown is None:
-            absent = "nothing says where photographs lie: --images FILE, with the column uri"
-            return [], absent if asked else ""
-        if len(shown) > most:
-            more = f"{len(shown):,} photographs are more than {most:,}: --gallery {len(shown)} to have one"
-            return [], more
-        return report_gallery(shown, report, **vars(about), progress=progress), ""
-    except (InputError, MissingExtraError) as error:
-        reasons = [str(error.details[key]) for key in ("where", "got", "do") if error.details[key]]
-        return [], f"{error.what.rstrip('.')}: {'; '.join(reasons)}"
-
-
-def _photographed(about: _Judged, images: Images | None, predictions: Sequence[PathLike]) -> Images | None:
-    """Return the images that are judged, where a table says where their photographs lie."""
-    found = [] if images is None else [images]
-    folders = (images_file(p) for p in predictions if Path(p).is_dir())
-    beside = (read_images(p, classes=about.classes) for p in folders if p.is_file())
-    known = next((t for t in itertools.chain(found, beside) if "uri" in t.table.column_names), None)
-    if known is None:
-        return None
-    judged = known.table.filter(pc.is_in(known.image_id, about.labels.image_id))
-    return Images(judged, known.name) if len(judged) else None
+    evaluation = judge_models(
+        labels,
+        models(),
+        metrics=metrics,
+        slices=(*slices, *(s for s in published.slices if s not in slices)) if published else slices,
+        images=source.images,
+        classes=classes,
+        resampling=resampling,
+        trust_order=reading.trust_order,
+        dataset=source.name,
+        misfits=source.misfits,
+        progress=_progress(source.name, source.n, run),
+    )
+    skipped = {Path(name).name for name in source.misfits.errors}
+    judged = Judged(
+        source.name,
+        labels,
+        images=None if published else source.images,
+        rows=None if published else reading.rows,
+        classes=classes,
+        files=tuple(path for name, path in files.items() if name not in source.misfits.errors),
+        source=rights_of(published) if published else {},
+    )
+    inputs = {name: digest for name, digest in source.inputs.items() if name not in skipped}
+    return replace(evaluation, judged=(judged,), inputs=inputs)
 
 
-@dataclass(frozen=True)
-class Options:
-    """How to judge; see `manyhot.evaluate.judge.evaluate`."""
-
-    metrics: tuple[str, ...] | None = None
-    slices: tuple[str, ...] = ()
-    resamples: int = 1000
-    seed: int = 0
-    map_resamples: int = 0
-    trust_order: bool = False
+def _progress(name: str, n: int, run: Run) -> Callable[[int, str], None] | None:
+    on_progress = run.on_progress
+    # One step more than models: intervals and pairs.
+    return on_progress and (lambda done, _: on_progress(f"judging on {name}", done, max(n + 1, done)))
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """An evaluation, what came of comparing its models, and the files they were written to.
-
-    `no_gallery` says why the report has no gallery although photographs are at hand.
-    """
-
-    evaluation: Evaluation
-    comparison: Comparison
-    written: tuple[Path, ...]
-    highlight: tuple[str, ...] = ()
-    no_gallery: str = ""
+def _among_published(evaluation: Evaluation, entrants: Entrants, run: Run) -> Evaluation:
+    """Return the evaluation of a benchmark with what belongs to all its data sets."""
+    own = entrants.judged_in(evaluation.results)
+    thresholds = [
+        judge_models(
+            at_threshold(fetched.labels, threshold),
+            models,
+            metrics=ANALYSED,
+            resampling=Resampling(0),
+            # Their order was checked on the published label sets.
+            trust_order=True,
+            dataset=f"{fetched.name} p>={threshold:g}",
+            progress=_progress(f"{fetched.name} p>={threshold:g}", len(models), run),
+        )
+        for fetched, models in entrants.to_judge_again(own)
+        for threshold in fetched.about.thresholds
+    ]
+    benchmark = entrants.benchmark
+    metadata = {**evaluation.metadata, "sources": json.dumps(entrants.sources())}
+    if benchmark.ends:  # so that a later comparison makes them again
+        metadata["compared"] = json.dumps({"ends": benchmark.ends, "without": benchmark.without})
+    return replace(
+        evaluation,
+        thresholds=Evaluation.concat(thresholds) if thresholds else None,
+        own=tuple(p.model for p in own),
+        metadata=metadata,
+        inputs={**evaluation.inputs, **entrants.hashes(own)},
+    )

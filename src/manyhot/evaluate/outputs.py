@@ -10,7 +10,9 @@ import pyarrow as pa
 from manyhot import tables
 from manyhot.errors import MissingExtraError
 from manyhot.files import atomic_write
+from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike
+from manyhot.tables import Results
 
 _SAVED = (".svg", ".png", ".csv", ".md", ".tex")
 """Suffixes of what is saved beside a report."""
@@ -26,7 +28,7 @@ def write_tables(
 ) -> list[Path]:
     """Write tables as Parquet and CSV, and remove what an earlier run made and this one did not.
 
-    With `results` each table tells whose it is, so that a folder of two runs is noticed.
+    With `results` each table names its run, so that a folder with tables of two runs is noticed.
     """
     from manyhot.evaluate.report.inputs import MADE
     from manyhot.report.export import to_csv
@@ -63,15 +65,38 @@ def clear_gallery(out: PathLike) -> None:
     remove_gallery(Path(out) / "report" / "gallery")
 
 
-def write_thresholds(
-    table: pa.Table | None, out: PathLike, call: str, inputs: Mapping[str, str]
+def write_numbers(
+    results: Results,
+    out: PathLike,
+    *,
+    call: str,
+    inputs: Mapping[str, str],
+    about: Mapping[str, str],
+    thresholds: pa.Table | None = None,
 ) -> list[Path]:
-    """Write results on label sets at other thresholds, or remove those of an earlier run."""
+    """Write results as Parquet and CSV, their pairs and samples; remove thresholds of an earlier run.
+
+    Parameters
+    ----------
+    results : Results
+    out : path-like
+    call, inputs, about
+        Metadata of the results; pairs and samples say whose they are instead.
+    thresholds : pyarrow.Table, optional
+        Results on label sets at other thresholds.
+    """
+    path = Path(out) / "results.parquet"
+    written = [tables.write(results.table, path, "results", call=call, inputs=inputs, about=about)]
+    written.append(write_csv(results.table, path.with_suffix(".csv")))
+    digest = {"results": tables.results_digest(results.table)}
+    for name, table in (("pairs", results.pairs), ("samples", results.samples)):
+        path = Path(out) / f"{name}.parquet"
+        written.append(tables.write(table, path, name, call=call, inputs=inputs, about=digest))
     path = Path(out) / "thresholds.parquet"
-    if table is None:
+    if thresholds is None:
         path.unlink(missing_ok=True)
-        return []
-    return [tables.write(table, path, "results", call=call, inputs=inputs)]
+        return written
+    return [*written, tables.write(thresholds, path, "results", call=call, inputs=inputs)]
 
 
 def save_label_figures(made: Mapping[str, pa.Table], out: PathLike, call: str) -> list[Path]:

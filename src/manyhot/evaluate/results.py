@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import html
 import json
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -17,8 +17,14 @@ from numpy import typing as npt
 
 from manyhot.core.model_pairs import PairTable
 from manyhot.errors import InputError, MissingExtraError
-from manyhot.files import atomic_write
-from manyhot.tables import Results, results_digest, schema, write
+from manyhot.evaluate.compare import Comparison, compare
+from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
+from manyhot.evaluate.terminal import change_lines, headline_lines
+from manyhot.evaluate.write import PICTURES, Judged, error_in_a_line, make_pictures, write_gallery, write_page
+from manyhot.formats.writing import PathLike
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import Results, schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,26 +54,44 @@ class Note:
 
 
 @dataclass(frozen=True, eq=False)
-class Evaluation:
+class Evaluation(Result):
     """Results of judging models on label sets.
 
     Attributes
     ----------
     results, pairs, samples : pyarrow.Table
         The tables of these names; see `manyhot.tables.TABLES`.
-    notes : tuple of Note
-    about : Mapping of str to str
-        For the metadata: ``metrics`` (what each is, as JSON), ``resamples`` and ``seed``.
+    model_notes : tuple of Note
+        What the reader of the numbers of a model must know; `notes` are the same, grouped.
     confidence : Mapping of str to pyarrow.Table
         The tables ``reliability`` and ``risk_coverage`` of models with confidences; empty if there are none.
+    thresholds : Evaluation, optional
+        Results on label sets at other thresholds of their probabilities, which `comparison` uses.
+    own : tuple of str
+        The user's own models among published ones.
+    judged : tuple of Judged
+        The data sets, for the report.
+    gallery : int, optional
+        Images up to which the report has a gallery.
+    metadata : Mapping of str to str
+        ``metrics`` (what each is, as JSON), ``resamples``, ``seed`` and the hash of the ``classes``.
+    notes, inputs
+        As in `Result`.
     """
+
+    NAMES = ("results", "pairs", "samples")
+    DRAWS: ClassVar[bool] = True
 
     results: pa.Table
     pairs: pa.Table
     samples: pa.Table
-    notes: tuple[Note, ...] = ()
-    about: Mapping[str, str] = field(default_factory=dict)
+    model_notes: tuple[Note, ...] = ()
     confidence: Mapping[str, pa.Table] = field(default_factory=dict)
+    thresholds: Evaluation | None = None
+    own: tuple[str, ...] = ()
+    judged: tuple[Judged, ...] = ()
+    gallery: int | None = None
+    _page_notes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -76,7 +100,7 @@ class Evaluation:
         pairs: Sequence[Mapping[str, Any]],
         samples: pa.Table,
         notes: Sequence[Note],
-        about: Mapping[str, str],
+        metadata: Mapping[str, str],
     ) -> Evaluation:
         """Build the tables from rows."""
         columns = {f.name: [getattr(n, f.name) for n in numbers] for f in dataclasses.fields(Number)}
@@ -85,24 +109,30 @@ class Evaluation:
             pa.table(columns, schema=schema("results")),
             pa.concat_tables(blocks) if blocks else schema("pairs").empty_table(),
             samples.cast(schema("samples")),
-            tuple(notes),
-            about,
-        )
+            metadata=metadata,
+        ).with_notes(notes)
 
     @classmethod
     def concat(cls, parts: Sequence[Evaluation]) -> Evaluation:
         """Join the evaluations of several data sets."""
+        confidence = {
+            name: pa.concat_tables([p.confidence[name] for p in parts if name in p.confidence])
+            for name in dict.fromkeys(name for p in parts for name in p.confidence)
+        }
         return cls(
             pa.concat_tables([p.results for p in parts]),
             pa.concat_tables([p.pairs for p in parts]),
             pa.concat_tables([p.samples for p in parts]),
-            tuple(note for p in parts for note in p.notes),
-            {**parts[0].about, "metrics": json.dumps(_metrics_of(parts))},
-            {
-                name: pa.concat_tables([p.confidence[name] for p in parts if name in p.confidence])
-                for name in dict.fromkeys(name for p in parts for name in p.confidence)
-            },
-        )
+            confidence=confidence,
+            judged=tuple(j for p in parts for j in p.judged),
+            metadata={**parts[0].metadata, "metrics": json.dumps(_metrics_of(parts))},
+            inputs={name: digest for p in parts for name, digest in p.inputs.items()},
+        ).with_notes([note for p in parts for note in p.model_notes])
+
+    def with_notes(self, notes: Sequence[Note]) -> Evaluation:
+        """Return the evaluation with further notes on models."""
+        every = (*self.model_notes, *notes)
+        return replace(self, model_notes=every, notes=tuple(_grouped(every)))
 
     def __len__(self) -> int:
         return int(self.results.num_rows)
@@ -142,42 +172,19 @@ class Evaluation:
         """
         import polars as pl
 
-        wanted = {"metric": metric, "slice": slice, "model": model, "dataset": dataset}
-        found = self.to_polars().filter(pl.col(c) == v for c, v in wanted.items() if v is not None)
-        if len(found) != 1:
-            known = {
+        asked = {"metric": metric, "slice": slice, "model": model, "dataset": dataset}
+        rows = self.to_polars().filter(pl.col(c) == v for c, v in asked.items() if v is not None)
+        if len(rows) != 1:
+            names = {
                 c: ", ".join(self.results[c].unique().to_pylist()) for c in ("metric", "model", "dataset")
             }
             raise InputError(
-                f"{len(found) or 'No'} numbers match.",
-                got=", ".join(f"{c}={v}" for c, v in wanted.items() if v is not None),
-                allowed="; ".join(f"{c}: {names}" for c, names in known.items()),
-                do="name the model and the data set" if len(found) else None,
+                f"{len(rows) or 'No'} numbers match.",
+                got=", ".join(f"{c}={v}" for c, v in asked.items() if v is not None),
+                allowed="; ".join(f"{c}: {listed}" for c, listed in names.items()),
+                do="name the model and the data set" if len(rows) else None,
             )
-        return float(found["value"][0])
-
-    def write(
-        self, out: str | os.PathLike[str], *, call: str = "", inputs: Mapping[str, str] | None = None
-    ) -> list[Path]:
-        """Write the results as Parquet and CSV, the pairs and the samples into the folder `out`."""
-        out = Path(out)
-        notes = {**self.about, "notes": json.dumps([dataclasses.asdict(n) for n in self.notes])}
-        written = [
-            write(self.results, out / "results.parquet", "results", call=call, inputs=inputs, about=notes)
-        ]
-        with atomic_write(out / "results.csv") as part:
-            self.to_polars().write_csv(part)
-        written.append(out / "results.csv")
-        run = {"results": results_digest(self.results)}
-        for name, table in (("pairs", self.pairs), ("samples", self.samples)):
-            path = out / f"{name}.parquet"
-            written.append(write(table, path, name, call=call, inputs=inputs, about=run))
-        return written
-
-    def tables(self, name: str = "") -> Results:
-        """Return the results as comparisons read them."""
-        about = {f"manyhot.{key}": value for key, value in self.about.items()}
-        return Results(self.results.replace_schema_metadata(about), self.pairs, self.samples, name=name)
+        return float(rows["value"][0])
 
     def summary(self) -> Any:
         """Return one row a data set and model with the values over all images, as a polars.DataFrame."""
@@ -188,13 +195,108 @@ class Evaluation:
 
     def _repr_html_(self) -> str:
         notes = "".join(
-            f"<li>{html.escape(f'{n.dataset}, {n.model}: {n.text}')}</li>" for n in self.notes[:10]
+            f"<li>{html.escape(f'{n.dataset}, {n.model}: {n.text}')}</li>" for n in self.model_notes[:10]
         )
         return f"{self.summary()._repr_html_()}<ul>{notes}</ul>"
 
+    def as_results(self, name: str = "") -> Results:
+        """Return the results as comparisons read them; messages call them by `name`."""
+        metadata = {f"manyhot.{key}": value for key, value in self.metadata.items()}
+        return Results(self.results.replace_schema_metadata(metadata), self.pairs, self.samples, name=name)
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """The models compared between the data sets, and between metrics of each."""
+        return compare(self, seed=int(self.metadata.get("seed", 0)))
+
+    def lines(self) -> Iterator[str]:
+        """Yield the best models of each data set, one's own with their rank, and how far models drop."""
+        yield from headline_lines(self.as_results(), self.own)
+        yield from change_lines(self.comparison.drops.to_pylist())
+        yield from self._page_notes
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the results over all images, the mean drops and the notes on models."""
+        rows = [r for r in self.results.to_pylist() if r["slice"] == "all"]
+        return {
+            "results": [{k: None if v != v else v for k, v in r.items()} for r in rows],
+            "drops": [r for r in self.comparison.drops.to_pylist() if r["model"] is None],
+            "notes": [dataclasses.asdict(n) for n in self.model_notes],
+        }
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the results, what goes with them, and the report; return the paths.
+
+        Parameters
+        ----------
+        out : path-like
+            A folder.
+        run : Run
+            Its command line stands in the metadata.
+
+        Raises
+        ------
+        OutputError
+            A file cannot be written; each is written whole or not at all.
+        """
+        notes = json.dumps([dataclasses.asdict(n) for n in self.model_notes])
+        written = write_numbers(
+            self.as_results(),
+            out,
+            call=run.call,
+            inputs=self.inputs,
+            about={**self.metadata, "own": json.dumps(self.own), "notes": notes},
+            thresholds=None if self.thresholds is None else self.thresholds.results,
+        )
+        if not self.judged:
+            return written
+        comparison = self.comparison
+        made = {name: pa.concat_tables(parts) for name, parts in _described(self.judged)}
+        made |= comparison.tables | {"models": comparison.results.models} | dict(self.confidence)
+        written += write_tables(made, out, call=run.call, inputs=self.inputs, results=self.results)
+        clear_report(out)
+        return [*written, *self._pictured(Path(out), run), write_page(out, beside=False)]
+
+    def _pictured(self, out: Path, run: Run) -> list[Path]:
+        """Write the pictures and the gallery of the report; note what it lacks for want of photographs."""
+        from manyhot.report.pictures import write_pictures
+
+        self._page_notes.clear()
+        pictures, gallery = None, list[Path]()
+        for judged in self.judged if len(self.judged) == 1 else ():
+            try:
+                pictures = make_pictures(judged)
+            except MissingExtraError as error:
+                self._page_notes.append(f"the report has no pictures: {error_in_a_line(error)}")
+            gallery, lacking = write_gallery(judged, out / "report", self.gallery, run)
+            self._page_notes.extend([f"the report has no gallery: {lacking}"] if lacking else [])
+        if not gallery:
+            clear_gallery(out)
+        return [*write_pictures(pictures, out / PICTURES), *gallery]
+
+
+def _described(judged: Sequence[Judged]) -> Iterator[tuple[str, list[pa.Table]]]:
+    """Yield the tables of label sets by name, of each data set."""
+    described = [j.describe().tables for j in judged]
+    for name in described[0]:
+        yield name, [tables[name] for tables in described]
+
+
+def _grouped(notes: Sequence[Note], most: int = 5) -> Iterator[str]:
+    """Yield notes for a terminal: what holds of several models of a data set once, skipped ones last."""
+    models: dict[tuple[str, str], list[str]] = {}
+    for note in (n for n in notes if n.kind != "skipped"):
+        models.setdefault((note.dataset, note.text), []).append(note.model)
+    for (dataset, text), names in list(models.items())[:most]:
+        yield f"{dataset}, {names[0] if len(names) == 1 else f'{len(names):,} models'}: {text}"
+    if len(models) > most:
+        yield f"{len(models) - most} more, all recorded in results.parquet and the report"
+    for note in (n for n in notes if n.kind == "skipped"):  # each, so that none is overlooked
+        yield f"{note.dataset}: {note.model}: {note.text}"
+
 
 def _metrics_of(parts: Sequence[Evaluation]) -> dict[str, Any]:
-    return {name: told for p in parts for name, told in json.loads(p.about.get("metrics", "{}")).items()}
+    return {name: about for p in parts for name, about in json.loads(p.metadata.get("metrics", "{}")).items()}
 
 
 def pair_rows(

@@ -18,16 +18,19 @@ import pyarrow as pa
 from manyhot.core.array_types import Floats
 from manyhot.core.comparison import Families
 from manyhot.tables import End, ModelValue, Results, schema
+from manyhot.tables.columns import COUNT, ITS, REAL, TEXT, bounds
+from manyhot.tables.definitions import declare_table
 
 METRICS = ("top1", "real1", "variable_topk")
 """Whose drop is analysed."""
 
 
 WARNING = (
-    "Set sizes found under different protocols are not the same quantity: re-weighting shows how much hangs "
-    "on the protocol, and does not take its effect away. Rated images are those on which models disagreed."
+    "Set sizes found under different protocols are not the same quantity: re-weighting shows how much "
+    "depends on the protocol, and does not remove its effect. Rated images are those on which models "
+    "disagreed."
 )
-"""What must be read with any of this."""
+"""Printed with every sensitivity table."""
 
 
 FEWEST = 2
@@ -40,6 +43,36 @@ SIZES = ("n_labels=1", "n_labels=2", "n_labels=3", "n_labels>=4")
 
 RATED = "rated=true"
 
+
+ANALYSES = (
+    "as published",
+    "not empty",
+    "sizes of y",
+    "sizes of x",
+    "rated at x",
+    "rated, sizes of y",
+    "threshold at x",
+)
+
+declare_table(
+    "sensitivity",
+    (
+        TEXT("dataset_x", "the data set on the x axis"),
+        TEXT("dataset_y", "the data set on the y axis"),
+        TEXT("metric", "a registered name, with its options"),
+        TEXT("analysis", "what was changed", values=ANALYSES),
+        REAL.nullable("threshold", "of the labels' probability at x; null where it is the published one"),
+        REAL("value_x", "mean over models at x"),
+        REAL("value_y", "mean over models at y"),
+        REAL("drop", "value_x less value_y"),
+        *bounds("lo_models", "hi_models", f"{ITS} over families of models"),
+        REAL("multi_x", "share of the sets at x with two or more labels"),
+        REAL("multi_y", "share of the sets at y with two or more labels"),
+        COUNT("n_x", "images counted at x, the smallest over the models"),
+        COUNT("n_y", "images counted at y, the smallest over the models"),
+        COUNT("n_models", "models averaged"),
+    ),
+)
 
 _THRESHOLD = re.compile(r"(.+) p>=([\d.]+)")
 
@@ -68,11 +101,11 @@ def sensitivity(
     results : Results
         With the slices `SIZES` of both data sets; without them there is nothing to analyse.
     thresholds : Results, optional
-        Of the first data set under other thresholds, named ``NAME p>=THRESHOLD``.
+        Results on the first data set under other thresholds, named ``NAME p>=THRESHOLD``.
     family : callable
         From a model to its family.
     resamples, seed : int
-        Of the families.
+        Bootstrap of the families.
 
     Notes
     -----
@@ -82,12 +115,12 @@ def sensitivity(
     at, *rated, sizes of y* does both; *threshold at x* takes another threshold of the labels' probability.
     Metrics of label sets leave empty sets out by themselves, and have no row *not empty*.
     """
-    numbers = results.values_at | (thresholds.values_at if thresholds is not None else {})
+    values = results.values_at | (thresholds.values_at if thresholds is not None else {})
     first, *others = results.datasets
     rows: list[dict[str, Any]] = []
     for y in others:
         for metric in METRICS:
-            for row, models, drop in _analyses(numbers, first, y, metric):
+            for row, models, drop in _analyses(values, first, y, metric):
                 if len(models) < FEWEST:  # one model is no comparison
                     continue
                 names = [family(m) for m in models]
@@ -99,11 +132,11 @@ def sensitivity(
 
 
 def _analyses(
-    numbers: _Numbers, x: str, y: str, metric: str
+    values: _Numbers, x: str, y: str, metric: str
 ) -> Iterator[tuple[dict[str, Any], Sequence[str], Floats]]:
     """Yield a row of the table for each analysis, with the models and their drops."""
-    at_x, at_y = numbers.get((x, metric, "all")), numbers.get((y, metric, "all"))
-    sizes_x, sizes_y = (_sizes(numbers, d, metric) for d in (x, y))
+    at_x, at_y = values.get((x, metric, "all")), values.get((y, metric, "all"))
+    sizes_x, sizes_y = (_sizes(values, d, metric) for d in (x, y))
     if at_x is None or at_y is None or sizes_x is None or sizes_y is None:
         return
     share_x, share_y = _shares(sizes_x), _shares(sizes_y)
@@ -113,14 +146,14 @@ def _analyses(
         ("sizes of y", None, _weighted(sizes_x, share_y), _weighted(sizes_y, share_y), share_y),
         ("sizes of x", None, _weighted(sizes_x, share_x), _weighted(sizes_y, share_x), share_x),
     ]
-    rated, rated_sizes = numbers.get((x, metric, RATED)), _sizes(numbers, x, metric, f"{RATED},")
+    rated, rated_sizes = values.get((x, metric, RATED)), _sizes(values, x, metric, f"{RATED},")
     if rated is not None and rated_sizes is not None:
         share = _shares(rated_sizes)
         cases.append(("rated at x", None, rated, at_y, share))
         as_y = _weighted(rated_sizes, share_y)
         cases.append(("rated, sizes of y", None, as_y, _weighted(sizes_y, share_y), share_y))
-    for at, name in _thresholds(numbers, x) if metric != "top1" else []:
-        other, sizes = numbers.get((name, metric, "all")), _sizes(numbers, name, metric)
+    for at, name in _thresholds(values, x) if metric != "top1" else []:
+        other, sizes = values.get((name, metric, "all")), _sizes(values, name, metric)
         if other is not None and sizes is not None:
             cases.append(("threshold at x", at, other, at_y, _shares(sizes)))
     for analysis, threshold, values_x, values_y, share in cases:
@@ -146,8 +179,8 @@ def _row(about: dict[str, Any], x: _Values, y: _Values) -> tuple[dict[str, Any],
     return row, models, vx - vy
 
 
-def _sizes(numbers: _Numbers, dataset: str, metric: str, before: str = "") -> list[_Values] | None:
-    found = [numbers.get((dataset, metric, f"{before}{size}")) for size in SIZES]
+def _sizes(values: _Numbers, dataset: str, metric: str, before: str = "") -> list[_Values] | None:
+    found = [values.get((dataset, metric, f"{before}{size}")) for size in SIZES]
     return [f for f in found if f is not None] if all(found) else None
 
 
@@ -167,6 +200,6 @@ def _weighted(sizes: Sequence[_Values], shares: Floats) -> _Values:
     return found
 
 
-def _thresholds(numbers: _Numbers, x: str) -> list[tuple[float, str]]:
-    found = {d: m for d, _, _ in numbers if (m := _THRESHOLD.fullmatch(d)) and m[1] == x}
+def _thresholds(values: _Numbers, x: str) -> list[tuple[float, str]]:
+    found = {d: m for d, _, _ in values if (m := _THRESHOLD.fullmatch(d)) and m[1] == x}
     return sorted((float(m[2]), d) for d, m in found.items())

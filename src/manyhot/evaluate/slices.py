@@ -14,9 +14,9 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.classes import SUPERCLASSES, ClassList
-from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
-from manyhot.errors import InputError
+from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList
+from manyhot.core.sets import NO_LABEL, Case, LabelSets, explain_order, top_k
+from manyhot.errors import InputError, OrderError
 from manyhot.registry import Entry
 from manyhot.tables import Alignment, Images, Labels, Predictions, one_chunk
 
@@ -211,7 +211,7 @@ def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[n
 
 NEEDS = {
     "scores": "scores over all classes",
-    "confidence": "the probability of the best class",
+    "confidence": "the probability of the top class",
     "probabilities": "probabilities, or logits, of all classes",
 }
 """What a metric may need beside ranks, as `needs` at its registration, and how a note says so."""
@@ -240,16 +240,16 @@ def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, dep
     return Case(sets, top, None, kind, listed, name)
 
 
-def _told(predictions: Predictions) -> str:
+def _kind_of_scores(predictions: Predictions) -> str:
     """Return in words what scores there are."""
     if predictions.scores is None:
         return "they are ranks"
     if predictions.score_kind not in ("logit", "probability"):
-        return "their scores are neither called logits nor probabilities"
+        return "their scores are declared as neither logits nor probabilities"
     if predictions.is_dense:
         return "they are dense"
     known = predictions.score_kind == "probability" or predictions.logsumexp is not None
-    return "they are lists of top classes" if known else "they are lists of logits without logsumexp"
+    return "they are lists of the top classes" if known else "they are lists of logits without logsumexp"
 
 
 def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Iterator[tuple[str, int, str]]:
@@ -262,7 +262,7 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
     for need, text in NEEDS.items():
         names = [m.name for m in metrics if m.about.get("needs") == need and not has[need]]
         if names:
-            said = f"{', '.join(names)}: undefined without {text} ({_told(predictions)})"
+            said = f"{', '.join(names)}: undefined without {text} ({_kind_of_scores(predictions)})"
             yield f"needs_{need}", len(names), said
 
 
@@ -284,3 +284,44 @@ def _check_top_range(top: npt.NDArray[np.integer], sets: LabelSets, predictions:
         if one_based
         else "check which class list the model predicts over",
     )
+
+
+def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> None:
+    """Refuse predictions whose rows or classes look to be in another order than claimed.
+
+    Raises
+    ------
+    OrderError
+    """
+    orders = {name: order(case.labels.n_classes) for name, order in CLASS_ORDERS.items()}
+    # Rows in the order of the predictions' file: a wrong row order is an order of that file.
+    rows = slice(None) if ascends(alignment.right) else np.argsort(alignment.right, kind="stable")
+    found = explain_order(
+        case.top[rows],
+        _any_label(case.labels)[rows],
+        n_classes=case.labels.n_classes,
+        by_name=lambda: _by_name(predictions.image_id, np.sort(alignment.right)),
+        class_orders={name: order for name, order in orders.items() if order is not None},
+    )
+    if found:
+        raise OrderError(
+            f"The predictions of {predictions.model} do not fit the labels in the order they have; "
+            f"it looks like {found}.",
+            where=predictions.source or None,
+            got=f"top-1 accuracy {_share_right(case):.4f}",
+            do="give the row order or class order that the file is in; if this is it, --trust-order",
+        )
+
+
+def _any_label(sets: LabelSets) -> npt.NDArray[np.int32]:
+    """Return a right class of each image, the original label where known; negative where there is none."""
+    return np.where(sets.label == NO_LABEL, sets.first, sets.label)
+
+
+def _by_name(ids: pa.Array, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
+    order: npt.NDArray[np.intp] = pc.sort_indices(pc.take(ids, pa.array(rows))).to_numpy().astype(np.intp)
+    return order
+
+
+def _share_right(case: Case) -> float:
+    return float(np.mean(case.top[:, 0] == _any_label(case.labels)))

@@ -11,13 +11,16 @@ from numpy import typing as npt
 
 from manyhot.core.sets import top_k
 from manyhot.errors import InputError
-from manyhot.evaluate import judge as step
-from manyhot.evaluate.arrays import DEPTH
+from manyhot.evaluate.evaluate import evaluate
+from manyhot.evaluate.judge import depth_of
 from manyhot.evaluate.results import Evaluation
 from manyhot.registry import get
 from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part
 from manyhot.tables.arrays import labels_of, positions, prediction_of, read_label, read_model
 from manyhot.tables.metrics import default_metrics
+
+DEPTH = 20
+"""Best classes kept of an image by `Evaluator`, unless a metric looks deeper or needs all scores."""
 
 
 class Evaluator:
@@ -30,7 +33,7 @@ class Evaluator:
         Registered names or call strings; all rank metrics by default. Only if one needs scores are those over
         all classes kept; else the best `DEPTH` classes of each image.
     resamples : int
-        Of the bootstrap in `compute`; 0 for no intervals.
+        Bootstrap resamples in `compute`; 0 for no intervals.
     model : str
         Its name in the results.
     score_kind : str
@@ -61,7 +64,7 @@ class Evaluator:
         self.score_kind = score_kind
         entries = [get("metric", m) for m in self.metrics]
         self._dense = any(e.about.get("needs") for e in entries)
-        self._depth = max(DEPTH, step.depth_of(entries))
+        self._depth = max(DEPTH, depth_of(entries))
         self.reset()
 
     def reset(self) -> None:
@@ -93,7 +96,7 @@ class Evaluator:
         batch = labels if is_table else labels_of(parts[0], parts[1], self.n_classes)
         predicted = prediction_of(parts[2], self.n_classes, self.score_kind, ids=batch.image_id)
         self._labels.append(batch)
-        self._predicted.append(self._kept(predicted))
+        self._predicted.append(self._to_keep(predicted))
         self._names = names
 
     def compute(self) -> Evaluation:
@@ -117,9 +120,9 @@ class Evaluator:
         width = min(p.shape[1] for p in self._predicted)
         joined = np.concatenate([p[:, :width] for p in self._predicted])
         predictions = prediction_of(FramePart(joined, self.model), self.n_classes, self.score_kind, ids=ids)
-        return step.evaluate(labels, [predictions], metrics=self.metrics, resamples=self.resamples)
+        return evaluate(labels, [predictions], metrics=self.metrics, resamples=self.resamples)
 
-    def _kept(self, predicted: Predictions) -> npt.NDArray[Any]:
+    def _to_keep(self, predicted: Predictions) -> npt.NDArray[Any]:
         if predicted.classes is not None:
             return predicted.classes
         assert predicted.scores is not None

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.evaluate.compare import Comparison
-from manyhot.evaluate.describe import Description
-from manyhot.evaluate.leaderboard import narrow, rank_models
-from manyhot.evaluate.outputs import clear_gallery, clear_report, write_tables, write_thresholds
-from manyhot.evaluate.results import Evaluation
-from manyhot.formats.writing import PathLike
-from manyhot.tables import Results
+from manyhot.classes import ClassList
+from manyhot.errors import InputError, ManyhotError, MissingExtraError
+from manyhot.evaluate.describe import Description, describe_tables
+from manyhot.evaluate.ranks import narrow, rank_models
+from manyhot.formats import read_images, read_predictions
+from manyhot.formats.writing import PathLike, images_file
+from manyhot.run import Run
+from manyhot.tables import Images, Labels, Results
 
 if TYPE_CHECKING:
     from manyhot.evaluate.report.inputs import ReportTables
@@ -28,36 +29,130 @@ if TYPE_CHECKING:
 
 
 PICTURES = "pictures.json"
-"""Photographs of a run, so that its report can be drawn anew."""
+"""Photographs of a run, so that its report can be drawn again."""
 
 
-def write_evaluation(
-    evaluation: Evaluation,
-    out: PathLike,
-    *,
-    description: Description,
-    comparison: Comparison,
-    thresholds: Evaluation | None = None,
-    call: str,
-    inputs: Mapping[str, str],
-    pictures: Pictures | None = None,
-    gallery: Sequence[Path] = (),
-    highlight: Sequence[str] = (),
-) -> list[Path]:
-    """Write an evaluation, what goes with it, and the report; `gallery` is what was written of one."""
-    from manyhot.report.pictures import write_pictures
+MAX_PICTURES = 200
+"""Images up to which the page of a report shows them."""
 
-    about = {**evaluation.about, "own": json.dumps(list(highlight))}
-    written = dataclasses.replace(evaluation, about=about).write(out, call=call, inputs=inputs)
-    written += write_thresholds(None if thresholds is None else thresholds.results, out, call, inputs)
-    made = description.tables | comparison.tables | {"models": comparison.results.models}
-    made |= evaluation.confidence
-    written += write_tables(made, out, call=call, inputs=inputs, results=evaluation.results)
-    clear_report(out)
-    if not gallery:
-        clear_gallery(out)
-    written += write_pictures(pictures, Path(out) / PICTURES)
-    return [*written, *gallery, write_page(out, beside=False)]
+MAX_GALLERY = 1000
+"""Images up to which a report has a gallery unless another number is asked for: 3 s and up to 50 MB."""
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """A data set that models were judged on, as its report describes and shows it.
+
+    Attributes
+    ----------
+    name : str
+    labels : Labels
+    images : Images, optional
+        Where photographs are.
+    rows : path-like, optional
+        The image of each row of files that hold arrays alone.
+    classes : ClassList, optional
+    files : tuple of Path
+        Predictions of the models; empty where they were not read from files.
+    source : Mapping of str to str
+        Licence, citation and home of published labels.
+    """
+
+    name: str
+    labels: Labels
+    images: Images | None = None
+    rows: PathLike | None = None
+    classes: ClassList | None = None
+    files: tuple[Path, ...] = ()
+    source: Mapping[str, str] = field(default_factory=dict)
+
+    def describe(self) -> Description:
+        """Count labels, set sizes, pairs of classes and rejected original labels."""
+        return describe_tables(
+            self.labels, classes=self.classes, dataset=self.name or "labels", **self.source
+        )
+
+
+def make_pictures(judged: Judged) -> Pictures | None:
+    """Return the photographs that the page of a report shows; None where there are none, or too many.
+
+    Raises
+    ------
+    MissingExtraError
+        If Pillow is not installed.
+    """
+    from manyhot.evaluate.gallery import find_photographs
+    from manyhot.report.photographs import load_pillow
+    from manyhot.report.pictures import make_pictures as made
+
+    images = judged.images
+    if not judged.files or images is None or "uri" not in images.table.column_names:
+        return None
+    if len(images) > MAX_PICTURES:
+        return None
+    load_pillow()
+    photographs = find_photographs(images.table["uri"].to_pylist())
+    rows = None if judged.rows is None else read_images(judged.rows, classes=judged.classes)
+    models = [read_predictions(file, rows=rows, classes=judged.classes) for file in judged.files]
+    return made(images, judged.labels, models, judged.classes, photographs=photographs)
+
+
+def write_gallery(judged: Judged, report: Path, limit: int | None, run: Run) -> tuple[list[Path], str]:
+    """Write the gallery of a report; or return why there is none, which does not spoil an evaluation.
+
+    Parameters
+    ----------
+    judged : Judged
+    report : Path
+        Its folder.
+    limit : int, optional
+        Images up to which there is a gallery; `MAX_GALLERY` by default.
+    run : Run
+    """
+    from manyhot.evaluate.gallery import report_gallery
+
+    most = MAX_GALLERY if limit is None else limit
+    if not most or not judged.files:
+        return [], ""
+    try:
+        shown = _photographed(judged)
+        if shown is None:
+            absent = "no images table says where photographs are: --images FILE, with the column uri"
+            return [], absent if limit else ""
+        if len(shown) > most:
+            more = f"{len(shown):,} photographs are more than {most:,}: --gallery {len(shown)} to have one"
+            return [], more
+        return report_gallery(
+            shown,
+            report,
+            labels=judged.labels,
+            files=judged.files,
+            rows=None if judged.rows is None else read_images(judged.rows, classes=judged.classes),
+            classes=judged.classes,
+            dataset=judged.name,
+            call=run.call,
+            progress=run.on_progress,
+        ), ""
+    except (InputError, MissingExtraError) as error:
+        return [], error_in_a_line(error)
+
+
+def error_in_a_line(error: ManyhotError) -> str:
+    """Return an error as a reason in one line."""
+    reasons = [str(error.details[key]) for key in ("where", "got", "do") if error.details[key]]
+    return f"{error.what.rstrip('.')}: {'; '.join(reasons)}"
+
+
+def _photographed(judged: Judged) -> Images | None:
+    """Return the images that are judged, where a table gives the place of their photographs."""
+    found = [] if judged.images is None else [judged.images]
+    beside = (images_file(folder) for folder in dict.fromkeys(f.parent for f in judged.files))
+    read = (read_images(p, classes=judged.classes) for p in beside if p.is_file())
+    known = next((t for t in itertools.chain(found, read) if "uri" in t.table.column_names), None)
+    if known is None:
+        return None
+    table = known.table.filter(pc.is_in(known.image_id, judged.labels.image_id))
+    return Images(table, known.name) if len(table) else None
 
 
 def write_page(folder: PathLike, *, beside: bool, title: str = "") -> Path:

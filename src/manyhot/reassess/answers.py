@@ -1,36 +1,51 @@
-"""Votes in files, campaigns and the catalogue; label sets, raters and agreement out.
-
-Votes tables to arrays, with what the original labels and the experts say beside them.
-"""
+"""The door of votes: reads votes, golden answers and original labels from whatever a call names."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import tables
-from manyhot.classes import ClassList
-from manyhot.core.answers import SILENT, YES, Answers
-from manyhot.core.answers import GoldenAnswers as GoldenAnswers
+from manyhot.checks import is_whole
+from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.core.answers import SILENT, YES, Answers, GoldenAnswers
 from manyhot.data import catalog
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_golden, read_images, read_votes
-from manyhot.formats.writing import PathLike, Progress
-from manyhot.tables import Golden, Images, Votes, find_questions
+from manyhot.formats.tabular import declared
+from manyhot.formats.writing import PathLike
+from manyhot.parameters import Shown
+from manyhot.run import QUIET, Run
+from manyhot.tables import Golden, Images, Votes, find_questions, golden_from_table, votes_from_table
+
+VotesLike = Annotated[Any, Shown("VOTES")]
+"""Votes as a table or a frame; or where they are: a file, a campaign, or ``imagenet-real``."""
+
+TableLike = Annotated[Any, Shown("FILE")]
+"""A table or a frame, or the file that holds it."""
+
+ClassesLike = Annotated[PathLike | ClassList | int | None, Shown("FILE")]
+"""A class list, its file or name, or how many classes there are."""
+
+OriginalClasses = Annotated[str | Collection[int] | None, Shown("CLASSES")]
+"""Class ids, or a text such as ``0-397,500``."""
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedVotes:
     """Votes of the catalogue, and what belongs to them.
 
     Attributes
@@ -44,7 +59,7 @@ class Published:
     original_classes : str
         The classes for which the original label counts as a rater.
     title : str
-        Of the labels made of them.
+        The name of the labels made of them.
     """
 
     votes: str
@@ -55,13 +70,13 @@ class Published:
     title: str
 
 
-PUBLISHED: Mapping[str, Published] = {
-    "imagenet-real": Published(
+PUBLISHED_VOTES: Mapping[str, PublishedVotes] = {
+    "imagenet-real": PublishedVotes(
         "raters.npz",
         "golden.npz",
         ("raters_golden.npz",),
         ("imagenet-val-predictions", "imagenet-validation-original.json"),
-        # Only in the scores of animals does the original label count; nobody has said why.
+        # The original label counts only in the scores of animals; the reason was not published.
         "0-397",
         "ReaL",
     )
@@ -70,81 +85,133 @@ PUBLISHED: Mapping[str, Published] = {
 
 
 @dataclass(frozen=True, eq=False)
-class _Source:
-    """What was read, and from where."""
+class VotesSource:
+    """Votes, and what was read with them.
+
+    Attributes
+    ----------
+    votes : Votes
+    golden : Golden, optional
+    images : Images, optional
+        Original labels.
+    classes : ClassList, optional
+    inputs : dict of str to str
+        The sha256 of each file that was read, by name.
+    folder : Path, optional
+        The campaign, or another folder that holds the tables.
+    name : str
+        The name of the labels.
+    original_classes : str
+        The classes for which the original label counts as a rater; all where empty.
+    """
 
     votes: Votes
     golden: Golden | None
     images: Images | None
-    files: tuple[Path, ...]
-    original_classes: str = ""
-    name: str = ""
     classes: ClassList | None = None
+    inputs: dict[str, str] = field(default_factory=dict)
+    folder: Path | None = None
+    name: str = ""
+    original_classes: str = ""
 
-    def hashes(self) -> dict[str, str]:
-        return {file.name: sha256(file) for file in self.files if file.is_file()}
+    def proposals(self) -> Path | None:
+        """Return the proposals of the campaign, if there are any."""
+        path = None if self.folder is None else self.folder / "proposals.parquet"
+        return path if path is not None and path.is_file() else None
+
+    def proposer(self) -> str:
+        """Return the rule of the campaign's proposals; empty if raters answered other questions, too."""
+        path = self.proposals()
+        if path is None:
+            return ""
+        proposals, pairs = tables.read(path, "proposals"), ["image_id", "class_id"]
+        proposed = [pl.DataFrame(proposals.select(pairs))]
+        if self.golden is not None:
+            proposed.append(pl.DataFrame(self.golden.to_table().select(pairs)))
+        asked = pl.DataFrame({"image_id": self.votes.image_id, "class_id": self.votes.class_id})
+        if len(asked.join(pl.concat(proposed), on=pairs, how="anti")):
+            return ""
+        try:
+            rule = json.loads(tables.metadata(proposals).get("rule", "null"))
+        except ValueError:
+            return ""
+        return str(rule.get("rule", "")) if isinstance(rule, dict) else ""
 
 
-def read_answers(
-    votes: PathLike,
-    golden: PathLike | None,
-    images: PathLike | None,
-    classes: PathLike | None,
-    format: str | None,
-    progress: Progress | None,
-) -> _Source:
-    """Return votes, golden answers and original labels, from files, a campaign or the catalogue.
+def open_votes(
+    votes: VotesLike,
+    golden: TableLike = None,
+    images: TableLike = None,
+    *,
+    classes: ClassesLike = None,
+    format: str | None = None,
+    run: Run = QUIET,
+) -> VotesSource:
+    """Return votes, golden answers and original labels.
+
+    Parameters
+    ----------
+    votes
+        A pyarrow, Polars or pandas table, a file in any format, a campaign or another folder that holds
+        ``votes.parquet``, or a name of `PUBLISHED_VOTES`; ``./imagenet-real`` is the folder of that name.
+    golden, images
+        Experts' answers and all images with their original labels; by default those of the campaign.
+    classes
+        The class list, or the number of classes, of votes that do not say; by default that of the campaign.
+    format
+        A registered format or call string of the file of votes.
+    run
+        Downloads report their progress.
 
     Raises
     ------
     FormatError, InputError, MatchError
-        See `aggregate_files`.
+        One of them cannot be read, or a campaign has no votes yet.
     """
-    if str(votes) in PUBLISHED:
-        return _published(str(votes), golden, images, progress)
-    folder = Path(votes)
-    if folder.is_dir():
+    _check_number(classes)
+    if isinstance(votes, str) and votes in PUBLISHED_VOTES:
+        return _published(votes, golden, images, run)
+    folder = Path(votes) if isinstance(votes, str | os.PathLike) and Path(votes).is_dir() else None
+    if folder is not None:
         _check_campaign(folder)
-        golden = golden or _if_there(folder / "golden.parquet")
-        images = images or _if_there(folder / "images.parquet")
-        classes = classes or _if_there(folder / "classes.parquet")
-    known = read_classes(classes) if classes else None
-    return _Source(
-        read_votes(votes, classes=known, format=format),
-        read_golden(golden, classes=known) if golden else None,
-        read_images(images, classes=known) if images else None,
-        tuple(
-            Path(f)
-            for f in (folder / "votes.parquet" if folder.is_dir() else votes, golden, images, classes)
-            if f
-        ),
-        name=folder.resolve().name if (folder / tables.DESCRIPTION).is_file() else "",
-        classes=known,
+        golden = _beside(folder, "golden") if golden is None else golden
+        images = _beside(folder, "images") if images is None else images
+        classes = _beside(folder, "classes") if classes is None else classes
+    paths = (folder / "votes.parquet" if folder else votes, golden, images, classes)
+    files = [Path(p) for p in paths if isinstance(p, str | os.PathLike)]
+    listed = read_classes(classes) if isinstance(classes, str | os.PathLike) else classes
+    return VotesSource(
+        _votes(votes, listed, format),
+        None if golden is None else _golden(golden, listed),
+        None if images is None else _images(images, listed),
+        listed if isinstance(listed, ClassList) else None,
+        {file.name: sha256(file) for file in files if file.is_file()},
+        folder,
+        folder.resolve().name if folder and (folder / tables.DESCRIPTION).is_file() else "",
     )
 
 
-def _published(
-    name: str, golden: PathLike | None, images: PathLike | None, progress: Progress | None
-) -> _Source:
-    entry = PUBLISHED[name]
-    told = None if progress is None else (lambda done, of: progress(f"fetching {name}", done, of))
-    files = catalog.fetch(name, only=[entry.votes, entry.golden, *entry.beside], progress=told)
-    golden = golden or files[entry.golden]
-    images = images or catalog.fetch_file(*entry.images, progress=told)
+def _published(name: str, golden: TableLike, images: TableLike, run: Run) -> VotesSource:
+    entry, report = PUBLISHED_VOTES[name], run.on_progress
+    progress = None if report is None else (lambda done, of: report(f"fetching {name}", done, of))
+    files = catalog.fetch(name, only=[entry.votes, entry.golden, *entry.beside], progress=progress)
+    golden = files[entry.golden] if golden is None else golden
+    images = catalog.fetch_file(*entry.images, progress=progress) if images is None else images
     # Rows in the order of file names: the published list of original labels is sorted by class.
-    ordered = Images(read_images(images).table.sort_by("image_id"), name)
-    return _Source(
+    ordered = Images(_images(images, None).table.sort_by("image_id"), name)
+    used = [*files.values(), *(Path(p) for p in (golden, images) if isinstance(p, str | os.PathLike))]
+    return VotesSource(
         read_votes(files[entry.votes]),
-        read_golden(golden),
+        _golden(golden, None),
         ordered,
-        (*files.values(), Path(golden), Path(images)),
-        entry.original_classes,
-        entry.title,
+        inputs={file.name: sha256(file) for file in used},
+        name=entry.title,
+        original_classes=entry.original_classes,
     )
 
 
 def _check_campaign(folder: Path) -> None:
-    """Refuse a campaign without what it was made with, or without votes."""
+    """Refuse a campaign that lost what it was made with, or has no votes."""
     if not (folder / tables.DESCRIPTION).is_file():
         return
     campaign = tables.Campaign.read(folder)
@@ -154,7 +221,7 @@ def _check_campaign(folder: Path) -> None:
                 "The campaign is not complete.",
                 where=campaign.path(table),
                 got="no such file",
-                do="make the campaign anew in another folder, and put this one's votes into it",
+                do="make the campaign again in another folder, and put this one's votes into it",
             )
     if not campaign.path("votes").exists():
         raise InputError(
@@ -165,50 +232,152 @@ def _check_campaign(folder: Path) -> None:
         )
 
 
-def _if_there(path: Path) -> Path | None:
+def _beside(folder: Path, table: str) -> Path | None:
+    path = folder / f"{table}.parquet"
     return path if path.exists() else None
 
 
-def class_ids(text: str, n_classes: int) -> frozenset[int]:
-    """Return the classes of a text such as ``0-397, 500``.
+# Tables of any library.
+
+
+def _votes(votes: VotesLike, classes: ClassList | int | None, format: str | None) -> Votes:
+    if isinstance(votes, Votes):
+        return votes
+    if isinstance(votes, str | os.PathLike):
+        return read_votes(votes, classes=_numbered(votes, "votes", classes), format=format)
+    table = as_arrow(votes, "votes")
+    n, key = _class_count(table, classes)
+    return votes_from_table(table, name="votes", n_classes=n, class_hash=key)
+
+
+def _golden(golden: TableLike, classes: ClassList | int | None) -> Golden:
+    if isinstance(golden, Golden):
+        return golden
+    if isinstance(golden, str | os.PathLike):
+        return read_golden(golden, classes=_numbered(golden, "golden", classes))
+    table = as_arrow(golden, "golden")
+    n, key = _class_count(table, classes)
+    return golden_from_table(table, name="golden", n_classes=n, class_hash=key)
+
+
+def _images(images: TableLike, classes: ClassList | int | None) -> Images:
+    if isinstance(images, Images):
+        return images
+    if isinstance(images, str | os.PathLike):
+        return read_images(images, classes=classes if isinstance(classes, ClassList) else None)
+    return Images(as_arrow(images, "images"), "images")
+
+
+def _check_number(classes: object) -> None:
+    if isinstance(classes, str | os.PathLike | ClassList | None) or (is_whole(classes) and classes >= 1):
+        return
+    raise InputError(
+        "This is neither a class list nor a number of classes.",
+        where="classes",
+        got=repr(classes),
+        allowed="a file, a class list, or a whole number, 1 and up",
+    )
+
+
+def _numbered(path: PathLike, table: str, classes: ClassList | int | None) -> ClassList | None:
+    """Return the class list of a file; without names where the file has none and only a number is given."""
+    if classes is None or isinstance(classes, ClassList):
+        return classes
+    file = Path(path) / f"{table}.parquet" if Path(path).is_dir() else Path(path)
+    if classes == len(class_list()) or declared(file):
+        return None
+    return from_keys([str(i) for i in range(classes)], "classes by number")
+
+
+def _class_count(table: pa.Table, classes: ClassList | int | None) -> tuple[int, str]:
+    """Return the number of classes, by default one more than the highest, and the hash of their list."""
+    if isinstance(classes, ClassList):
+        return len(classes), classes.hash
+    has_ids = "class_id" in table.column_names and pa.types.is_integer(table["class_id"].type)
+    highest = pc.max(table["class_id"]).as_py() if has_ids else None
+    return classes or (1 if highest is None else max(highest, 0) + 1), ""
+
+
+def as_arrow(table: Any, name: str) -> pa.Table:
+    """Return a table of pyarrow, Polars or pandas in the types that our tables have.
 
     Raises
     ------
     InputError
-        It is none, or there are not so many classes.
+        It is no table.
     """
-    found: set[int] = set()
+    try:
+        converted = _as_table(table)
+    except (AttributeError, TypeError, ValueError, pa.ArrowException) as error:
+        raise InputError(
+            "This is not a table.",
+            where=name,
+            got=f"{type(table).__name__} ({str(error).partition(chr(10))[0]})",
+            allowed="a table of pyarrow, Polars or pandas with the columns of the table "
+            f"{name}, a file, or what manyhot.read_{name} gives",
+        ) from error
+    texts = [n for n in converted.column_names if pa.types.is_large_string(converted.schema.field(n).type)]
+    for column in texts:
+        at = converted.column_names.index(column)
+        converted = converted.set_column(at, column, converted[column].cast(pa.string()))
+    return converted
+
+
+def _as_table(table: Any) -> pa.Table:
+    if isinstance(table, pa.Table):
+        return table
+    if isinstance(table, pa.RecordBatch):
+        return pa.Table.from_batches([table])
+    if hasattr(table, "collect"):  # a LazyFrame
+        table = table.collect()
+    if hasattr(table, "to_arrow"):
+        converted = table.to_arrow()
+        if not isinstance(converted, pa.Table):
+            raise TypeError("one column alone")
+        return converted
+    if not hasattr(table, "columns"):
+        raise TypeError("no columns")
+    return pa.Table.from_pandas(table, preserve_index=False)
+
+
+# Votes as arrays.
+
+
+def class_ids(classes: str | Collection[int], n_classes: int) -> frozenset[int]:
+    """Return classes that are given as ids or as a text such as ``0-397, 500``.
+
+    Raises
+    ------
+    InputError
+        It is neither, or a class does not exist.
+    """
+    if isinstance(classes, str):
+        ids = _ranges(classes, n_classes)
+        example, got = "ids and ranges from 0 to {}, such as 0-397 or 0-9,20", classes
+    else:
+        listed = list(classes) if isinstance(classes, Collection) else [classes]
+        wrong = [c for c in listed if not is_whole(c) or not 0 <= c < n_classes]
+        ids = None if wrong or not isinstance(classes, Collection) else frozenset(listed)
+        example, got = "ids from 0 to {}, such as [0, 1]", repr(wrong[0] if wrong else classes)
+    if ids is None:
+        raise InputError(
+            "This is no list of classes.",
+            where="original classes",
+            got=got,
+            allowed=f"class {example.format(n_classes - 1)}",
+        )
+    return ids
+
+
+def _ranges(text: str, n_classes: int) -> frozenset[int] | None:
+    ids: set[int] = set()
     for part in text.split(","):
         ends = re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9})\s*)?", part)
         first, last = (int(ends[1]), int(ends[2] or ends[1])) if ends else (1, 0)
         if not first <= last < n_classes:
-            raise InputError(
-                "This is no list of classes.",
-                where="original classes",
-                got=text,
-                allowed=f"class ids and ranges from 0 to {n_classes - 1}, such as 0-397 or 0-9,20",
-            )
-        found.update(range(first, last + 1))
-    return frozenset(found)
-
-
-def proposer_of(path: Path, source: _Source) -> str:
-    """Return the rule of a campaign's proposals; none where raters answered other questions than these."""
-    if not path.is_file():
-        return ""
-    proposals = tables.read(path, "proposals")
-    pairs = ["image_id", "class_id"]
-    known = [pl.DataFrame(proposals.select(pairs))]
-    if source.golden is not None:
-        known.append(pl.DataFrame(source.golden.to_table().select(pairs)))
-    asked = pl.DataFrame({"image_id": source.votes.image_id, "class_id": source.votes.class_id})
-    if len(asked.join(pl.concat(known), on=pairs, how="anti")):
-        return ""
-    try:
-        told = json.loads(tables.metadata(proposals).get("rule", "null"))
-    except ValueError:
-        return ""
-    return str(told.get("rule", "")) if isinstance(told, dict) else ""
+            return None
+        ids.update(range(first, last + 1))
+    return frozenset(ids)
 
 
 def answers_of(
@@ -222,7 +391,7 @@ def answers_of(
     images : Images, optional
         Gives original labels.
     original_classes : collection of int, optional
-        The classes about which the original label says something; all by default.
+        The classes for which the original label counts; all by default.
     """
     original = None if images is None else _original(votes, images, original_classes)
     return Answers(votes.question, votes.rater, votes.answer, votes.n_questions, votes.n_raters, original)
@@ -231,7 +400,7 @@ def answers_of(
 def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> GoldenAnswers:
     """Return golden questions as arrays, with the answers of the raters of `votes`.
 
-    Answers of raters who have no votes, and those to other questions, are left out.
+    Answers of raters who have no votes, and answers to other questions, are left out.
 
     Raises
     ------
@@ -241,11 +410,11 @@ def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> Gol
     experts, raters = golden.experts, golden.raters or votes
     _check_same_classes(votes, experts)
     number = find_questions(raters, experts)
-    known = pc.fill_null(pc.index_in(raters.rater_id, votes.rater_id), -1).to_numpy()
-    kept = np.flatnonzero((number[raters.question] >= 0) & (known[raters.rater] >= 0))
+    place = pc.fill_null(pc.index_in(raters.rater_id, votes.rater_id), -1).to_numpy()
+    kept = np.flatnonzero((number[raters.question] >= 0) & (place[raters.rater] >= 0))
     answers = Answers(
         number[raters.question[kept]],
-        known[raters.rater[kept]],
+        place[raters.rater[kept]],
         raters.answer[kept],
         experts.n_questions,
         votes.n_raters,
@@ -273,7 +442,7 @@ def _check_same_classes(votes: Votes, experts: Votes) -> None:
 
 
 def _original(votes: Votes, images: Images, classes: Collection[int] | None) -> npt.NDArray[np.int8] | None:
-    """Return what the original label says about each question; None where none is known."""
+    """Return what the original label says about each question; None if no label is recorded."""
     if images.label is None:
         return None
     at = pc.index_in(votes.images, images.image_id)

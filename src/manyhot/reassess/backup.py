@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import shutil
 import tempfile
 import zipfile
@@ -13,15 +14,18 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any
 
 from manyhot._version import __version__
+from manyhot.command import command
+from manyhot.console import without_passwords
 from manyhot.errors import InputError, OutputError
 from manyhot.files import atomic_write, is_utf8, write_refused
 from manyhot.formats.writing import PathLike
-from manyhot.reassess.annotate import open_store
-from manyhot.reassess.campaign import APP as DATABASE
-from manyhot.reassess.campaign import web_extra
+from manyhot.parameters import Shown
+from manyhot.reassess.app.address import DATABASE, DatabaseAddress, open_store, web_extra
+from manyhot.reassess.status import CampaignFolder
+from manyhot.result import Result
 from manyhot.tables import Campaign
 
 BACKUP_VERSION = 1
@@ -44,21 +48,21 @@ _SWELLS = 200
 
 
 @dataclass(frozen=True)
-class Backup:
-    """What a backup holds, as its ``backup.json`` tells.
+class Manifest:
+    """What a backup holds, as its ``backup.json`` says.
 
     Attributes
     ----------
     revision : str
-        Of the database's tables.
+        The revision of the database's tables.
     counts : dict of str to int
         Rows of each table.
     files : dict of str to str
         The sha256 of each file, by name.
     version : str
-        Of manyhot.
+        The version of manyhot.
     backup : int
-        Of the backup itself.
+        The version of the backup itself.
     """
 
     revision: str
@@ -68,10 +72,52 @@ class Backup:
     backup: int = BACKUP_VERSION
 
 
-def backup_campaign(folder: PathLike, file: PathLike, *, database: str | None = None) -> Backup:
-    """Write a campaign and its database to one zip file, all or nothing; the app may go on meanwhile.
+@dataclass(frozen=True, eq=False)
+class Backup(Result):
+    """A backup that was written.
 
-    The images themselves are not in it.
+    Attributes
+    ----------
+    manifest : Manifest
+    written
+        The file.
+    """
+
+    manifest: Manifest
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the backup holds."""
+        return asdict(self.manifest)
+
+    def lines(self) -> Iterator[str]:
+        """Yield how much the backup holds."""
+        yield f"{self.manifest.counts['votes']:,} votes and {len(self.manifest.files):,} files"
+        yield "Keep the backup private: it shows which rater wrote what."
+
+
+@command("backup", examples=("manyhot backup campaign campaign.zip",))
+def backup_campaign(
+    campaign: CampaignFolder,
+    file: Annotated[PathLike, Shown("FILE")],
+    *,
+    database: DatabaseAddress = None,
+) -> Backup:
+    """Write a campaign with all answers to one file; the app may run meanwhile.
+
+    The file is written whole or not at all. The images themselves are not in it.
+
+    Parameters
+    ----------
+    campaign
+        Folder of the campaign.
+    file
+        The backup, a zip file.
+    database
+        Address of the database of answers, such as postgresql://HOST/NAME; by default a file in the campaign.
+
+    Returns
+    -------
+    Backup
 
     Raises
     ------
@@ -80,42 +126,84 @@ def backup_campaign(folder: PathLike, file: PathLike, *, database: str | None = 
     OutputError
         The file cannot be written.
     """
-    campaign, target = Campaign.read(folder), Path(file)
-    with open_store(campaign, database) as store, tempfile.TemporaryDirectory() as made:
+    home, target = Campaign.read(campaign), Path(file)
+    with open_store(home, database) as store, tempfile.TemporaryDirectory() as made:
         revision, counts = store.backup(Path(made))
         sources = {f"database/{name}.parquet": Path(made, f"{name}.parquet") for name in counts}
-        sources |= {f"campaign/{name}": path for name, path in _files(campaign.folder, target)}
+        sources |= {f"campaign/{name}": path for name, path in _files(home.folder, target)}
         with atomic_write(target) as part, zipfile.ZipFile(part, "w") as archive:
-            # Hashed as they are read: an export may replace one meanwhile.
+            # Hashed while they are read: an export may replace one meanwhile.
             files = {name: _add(archive, name, path) for name, path in sources.items()}
-            about = Backup(revision, counts, files)
-            told = json.dumps(asdict(about), indent=1, sort_keys=True)
-            archive.writestr(_ABOUT, told, zipfile.ZIP_DEFLATED)
-        target.chmod(0o600)  # what passwords and sessions were hashed to is in it
-    return about
+            manifest = Manifest(revision, counts, files)
+            text = json.dumps(asdict(manifest), indent=1, sort_keys=True)
+            archive.writestr(_ABOUT, text, zipfile.ZIP_DEFLATED)
+        target.chmod(0o600)  # it holds the hashes of passwords and sessions
+    return Backup(manifest, written=(target,))
 
 
-def restore_campaign(file: PathLike, folder: PathLike, *, database: str | None = None) -> Campaign:
-    """Make a campaign and its database from a backup, all or nothing.
+@dataclass(frozen=True, eq=False)
+class RestoredCampaign(Result):
+    """A campaign that was made from a backup.
+
+    Attributes
+    ----------
+    campaign : Campaign
+    database : str, optional
+        The address of its database; None for a file in the folder.
+    written
+        The folder.
+    """
+
+    campaign: Campaign
+    database: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the folder."""
+        return {"campaign": str(self.campaign.folder)}
+
+    def lines(self) -> Iterator[str]:
+        """Yield how to go on."""
+        folder = shlex.quote(str(self.campaign.folder))
+        address = f" --database {shlex.quote(without_passwords(self.database))}" if self.database else ""
+        yield f"To continue: manyhot annotate {folder}{address}"
+        yield "  If the images were moved, add --image-folder FOLDER."
+
+
+@command("restore", examples=("manyhot restore campaign.zip campaign",))
+def restore_campaign(
+    file: Annotated[PathLike, Shown("FILE")],
+    campaign: Annotated[PathLike, Shown("DIR")],
+    *,
+    database: Annotated[str | None, Shown("ADDRESS")] = None,
+) -> RestoredCampaign:
+    """Make a campaign from a backup; sessions and invitations stay valid.
+
+    The campaign and its database are made whole or not at all.
 
     Parameters
     ----------
-    file, folder : path-like
-        The folder is new or empty.
-    database : str, optional
-        The address of an empty database; by default a SQLite file in the folder.
+    file
+        The backup, a zip file.
+    campaign
+        Folder to make: new or empty.
+    database
+        Address of an empty database, such as postgresql://HOST/NAME; by default a file in the campaign.
+
+    Returns
+    -------
+    RestoredCampaign
 
     Raises
     ------
     InputError
-        The file is no backup, is broken, hostile or of a later manyhot, or folder or database hold something.
+        The file is no backup, is broken, hostile or of a later manyhot, or folder or database are not empty.
     OutputError
         The folder or database cannot be written.
     """
     web_extra()
     from manyhot.reassess.app.store.backup import restore_database
 
-    folder = Path(folder)
+    folder = Path(campaign)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError("The folder is not empty.", where=folder, do="restore into a new one")
     try:
@@ -139,7 +227,7 @@ def restore_campaign(file: PathLike, folder: PathLike, *, database: str | None =
         raise write_refused(folder, error) from error
     finally:
         shutil.rmtree(made, ignore_errors=True)
-    return Campaign.read(folder)
+    return RestoredCampaign(Campaign.read(folder), database, written=(folder,))
 
 
 def _appear(ready: Path, folder: Path) -> None:
@@ -190,7 +278,7 @@ def _stays(path: Path) -> bool:
     return came > _SWELLS // 2 * (packed + len(packer.flush()))
 
 
-def _unpack(file: Path, made: Path) -> Backup:
+def _unpack(file: Path, made: Path) -> Manifest:
     try:
         with zipfile.ZipFile(file) as archive:
             about = _about(archive, file)
@@ -214,17 +302,17 @@ def _unpack(file: Path, made: Path) -> Backup:
     return about
 
 
-def _about(archive: zipfile.ZipFile, file: Path) -> Backup:
+def _about(archive: zipfile.ZipFile, file: Path) -> Manifest:
     entry = archive.NameToInfo.get(_ABOUT)
     if entry is None or entry.file_size > _MOST_ABOUT:
         raise InputError(
             "The file is no backup of a campaign.", where=file, got=f"a zip file without {_ABOUT}"
         )
     try:
-        told: dict[str, Any] = json.loads(archive.read(entry))
-        later = told["backup"] > BACKUP_VERSION
+        content: dict[str, Any] = json.loads(archive.read(entry))
+        later = content["backup"] > BACKUP_VERSION
         if not later:
-            about = Backup(**told)
+            about = Manifest(**content)
             fine = all(type(n) is int for n in about.counts.values()) and isinstance(about.revision, str)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise _broken(file, error) from error
@@ -232,7 +320,7 @@ def _about(archive: zipfile.ZipFile, file: Path) -> Backup:
         raise InputError(
             "The backup was made by a later manyhot.",
             where=file,
-            got=f"backup {told['backup']} of manyhot {told.get('version')}",
+            got=f"backup {content['backup']} of manyhot {content.get('version')}",
             allowed=f"backup {BACKUP_VERSION} and earlier",
             do="upgrade manyhot",
         )
@@ -241,7 +329,7 @@ def _about(archive: zipfile.ZipFile, file: Path) -> Backup:
     return about
 
 
-def _entries(archive: zipfile.ZipFile, about: Backup, file: Path) -> list[zipfile.ZipInfo]:
+def _entries(archive: zipfile.ZipFile, about: Manifest, file: Path) -> list[zipfile.ZipInfo]:
     """Return what is to be unpacked, once it is certain that nothing else is there."""
     entries = [entry for entry in archive.infolist() if entry.filename != _ABOUT]
     names = [entry.filename for entry in entries]

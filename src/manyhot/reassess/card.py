@@ -25,7 +25,7 @@ from manyhot.formats.reading import reading as reading_file
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import Shown
 from manyhot.reassess.agreement import agreement as measure_agreement
-from manyhot.reassess.answers import read_answers
+from manyhot.reassess.answers import open_votes
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Votes, check, metadata, read
@@ -406,7 +406,7 @@ def _answers(
     answers: Any = votes if votes is not None else _made_of(labels)
     golden = None
     if isinstance(answers, str | os.PathLike):
-        source = read_answers(answers, None, None, classes, None, run.on_progress)
+        source = open_votes(answers, classes=classes, run=run)
         answers, golden = source.votes, source.golden
     measured = measure_agreement(answers, golden).agreement if answers is not None and is_measured else None
     return answers, measured

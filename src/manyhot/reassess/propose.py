@@ -1,60 +1,64 @@
-"""Predictions to proposals: which classes people are to be asked about, and what that costs and finds.
-
-A campaign's predictions to its proposals.
-"""
+"""Predictions to proposals, the classes to ask raters about, and what that costs: `manyhot propose`."""
 
 from __future__ import annotations
 
-import fnmatch
+import dataclasses
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import partial
+import math
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
-from pyarrow import compute as pc
 
 from manyhot import tables
-from manyhot.checks import check_draws, is_number, is_whole
+from manyhot.checks import check_one_of
 from manyhot.classes import ClassList
-from manyhot.core.ensembles import Ensemble
+from manyhot.command import command
+from manyhot.console import fact_lines
 from manyhot.core.proposals import Coverage, Proposed, apply_rule, count_coverage, held_out
 from manyhot.core.resampling import Bootstrap, percentile_interval
-from manyhot.core.sets import NO_LABEL, LabelSets, top_k
+from manyhot.data.benchmarks import data_set
+from manyhot.data.inputs import (
+    READING,
+    LabelsLike,
+    ModelPatterns,
+    PredictionsLike,
+    Reading,
+    Source,
+    open_inputs,
+)
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
-from manyhot.formats import detect, read_classes, read_golden, read_images, read_labels, read_predictions
-from manyhot.formats.writing import PathLike, Progress, check_apart, check_place
-from manyhot.reassess.campaign import campaign_models, fetched_set
+from manyhot.formats import detect, read_golden, read_labels
+from manyhot.formats.writing import PathLike
+from manyhot.parameters import RESAMPLES, Count, InCampaign, Positive, Resamples, Seed, Shown, Was
+from manyhot.reassess.ensemble import ensemble_of, golden_labels
 from manyhot.registry import Entry, get
-from manyhot.tables import Campaign, Images, Labels, Predictions, align, check_class_list, one_chunk
-from manyhot.tables.sets import label_sets
-from manyhot.tables.skipped_files import SkippedFiles, fitting_models
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import Campaign, Golden, Images, Labels, Predictions
 
 SECONDS = 5.0
 """Seconds that a rater takes for one question: an assumption, since neither ReaL nor Multilabelfy publishes a
-time. Votes with `shown_at` and `answered_at` tell one's own."""
-
+time. Votes with `shown_at` and `answered_at` give one's own."""
 
 RATERS = 5
-"""Answers to each question, as ReaL has them."""
+"""Answers to each question, as in ReaL."""
 
-
-DEPTH = 20
-"""Best classes that are taken of scores over all classes."""
-
-
-ORIGINAL = "label"
+UNPROPOSED = "label"
 """The source of an original label that no rule proposed."""
+
+LeaveOut = Literal["proposals", "models", "nothing"]
+"""Images without questions."""
 
 
 @dataclass(frozen=True)
-class Share:
-    """A share with its 95 % interval; NaN where nothing is known."""
+class ShareInterval:
+    """A share with its 95 % interval; NaN where it is unknown."""
 
     value: float
     lo: float
@@ -67,18 +71,20 @@ class Expected:
 
     Attributes
     ----------
-    recall, precision : Share
-        Of known labels that are proposed or stand unasked; of questions that are answered with yes.
+    recall : ShareInterval
+        Share of known labels that are proposed, or kept as the original label of an image without questions.
+    precision : ShareInterval
+        Share of questions that known label sets answer with yes.
     n_images, n_labels, n_questions : int
-        Known images, their labels, and the questions about them.
+        Images with a known label set, their labels, and the questions about them.
     n_unasked : int
         Questions that the known sets do not answer; they count as answered with no.
     held_out : bool
         Whether each image was judged under a rule that had not seen its label set.
     """
 
-    recall: Share
-    precision: Share
+    recall: ShareInterval
+    precision: ShareInterval
     n_images: int
     n_labels: int
     n_questions: int
@@ -87,7 +93,7 @@ class Expected:
 
 
 @dataclass(frozen=True, eq=False)
-class Proposals:
+class Proposals(Result):
     """Proposals with what they cost and find.
 
     Attributes
@@ -96,21 +102,21 @@ class Proposals:
         The table ``proposals``.
     rule : str
     n_images, n_left_out : int
-        Images, and those without questions, whose original label stands.
+        Images, and those without questions, which keep their original label.
     models : tuple of str
-    hours : float
-        Of all raters together.
-    seconds, raters : float, int
-        What the hours were computed with.
+    seconds : float
+        Seconds that a rater takes for a question.
+    raters : int
+        Answers to each question.
     expected : Expected or None
-        None where no label set is known.
+        None if no label set is known.
     about : Mapping
-        What the rule found on its way.
-    n_classes, class_hash
-        The class list.
-    notes : tuple of str
-        Files of predictions that were skipped, and why.
+        What the rule reports of its search.
+    notes, metadata, inputs
+        As in `Result`.
     """
+
+    NAMES = ("proposals",)
 
     table: pa.Table
     rule: str
@@ -121,15 +127,17 @@ class Proposals:
     raters: int
     expected: Expected | None
     about: dict[str, Any] = field(default_factory=dict)
-    n_classes: int = 0
-    class_hash: str = ""
-    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
 
     def __repr__(self) -> str:
         return f"Proposals({self.rule!r}, {len(self):,} questions about {self.n_asked:,} images)"
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The table by its name."""
+        return {"proposals": self.table}
 
     @property
     def n_asked(self) -> int:
@@ -147,71 +155,183 @@ class Proposals:
 
         return pl.from_arrow(self.table)
 
+    def to_json(self) -> dict[str, Any]:
+        """Return the rule, what asking costs and finds, and the notes."""
+        values = {
+            "rule": self.rule,
+            "images": self.n_images,
+            "left_out": self.n_left_out,
+            "questions": len(self),
+            "per_image": len(self) / self.n_asked if self.n_asked else math.nan,
+            "seconds": self.seconds,
+            "raters": self.raters,
+            "hours": self.hours,
+            "expected": None if self.expected is None else dataclasses.asdict(self.expected),
+            "about": self.about,
+            "notes": self.notes,
+        }
+        return {key: _without_nan(value) for key, value in values.items()}
 
+    def lines(self) -> Iterator[str]:
+        """Yield what is asked, what it costs, and what it finds."""
+        yield f"{self.rule}, {len(self.models)} models"
+        each = f", {len(self) / self.n_asked:.2f} an image" if self.n_asked else ""
+        cost = f"{self.raters} answers each, {self.seconds:g} seconds an answer"
+        facts = [
+            ("questions", f"{len(self):,}", f"about {self.n_asked:,} images{each}"),
+            ("left out", f"{self.n_left_out:,}", f"of {self.n_images:,} images, which need no question"),
+            ("hours", f"{self.hours:,.1f}", cost),
+        ]
+        yield from fact_lines([*facts, *_expected_facts(self.expected)])
+        fitted = {k.removeprefix("searched_"): v for k, v in self.about.items() if k.startswith("searched_")}
+        for key, value in self.about.items():
+            if not key.startswith("searched_"):
+                yield f"{key}: {_shown(value)}"
+        if fitted:
+            yield f"on the images of the search: {', '.join(f'{k} {v:.1%}' for k, v in fitted.items())}"
+        if not len(self):
+            yield "no image is asked about; all are with --leave-out nothing"
+        if self.expected is None:
+            yield "recall and precision are unknown: they need label sets of some images, --known-labels"
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the table, as `Result.write` does, unless people answer proposals of this place already."""
+        self.check_out(out, ())
+        return super().write(out, run=run)
+
+    @classmethod
+    def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
+        """Refuse what `Result.check_out` does, and a campaign whose proposals people answer already."""
+        super().check_out(out, sources)
+        target = cls._paths(out, "proposals")[0]
+        is_own = target.name == "proposals.parquet" and (target.parent / tables.DESCRIPTION).is_file()
+        if is_own and target.exists() and (target.parent / "votes.parquet").exists():
+            raise InputError(
+                "People answer these proposals already.",
+                where=target,
+                got="votes.parquet beside it",
+                do="write others to another file, with --out",
+            )
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_nan(v) for k, v in value.items()}
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {_shown(v)}" for k, v in value.items()) or "none"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _expected_facts(expected: Expected | None) -> Iterator[tuple[str, str, str]]:
+    if expected is None:
+        return
+    for name, n, of in (
+        ("recall", expected.n_labels, "known labels"),
+        ("precision", expected.n_questions, "questions"),
+    ):
+        share = getattr(expected, name)
+        span = "" if math.isnan(share.lo) else f"{share.lo:.1%} to {share.hi:.1%}, "
+        value = "–" if math.isnan(share.value) else f"{share.value:.1%}"
+        yield name, value, f"{span}of {n:,} {of} of {expected.n_images:,} images"
+    if expected.held_out:
+        yield "", "", "each image judged under a rule chosen without it"
+    if expected.n_unasked:
+        yield "unanswered", f"{expected.n_unasked:,}", "of these questions by the known sets: no"
+
+
+@command(
+    "propose",
+    examples=(
+        "manyhot propose campaign --rule 'union(threshold=0.1)'",
+        "manyhot propose campaign --rule real-search --known-labels labels.parquet",
+    ),
+    out=InCampaign("labels", "proposals.parquet"),
+)
 def propose(
-    images: Images,
-    predictions: Sequence[Predictions],
-    rule: str | Entry = "union",
+    labels: LabelsLike,
+    predictions: PredictionsLike = (),
+    rule: str = "union",
     *,
-    known: Labels | None = None,
-    n_classes: int = 0,
-    class_hash: str = "",
-    leave_out: str = "proposals",
-    seconds: float = SECONDS,
-    raters: int = RATERS,
-    resamples: int = 1000,
-    seed: int = 0,
-    misfits: SkippedFiles | None = None,
+    models: Annotated[ModelPatterns, Was("--model")] = (),
+    known_labels: Annotated[Any, Shown("FILE"), Was("--known")] = None,
+    leave_out: LeaveOut = "proposals",
+    seconds: Positive = SECONDS,
+    raters: Count = RATERS,
+    resamples: Resamples = RESAMPLES,
+    seed: Seed = 0,
+    reading: Reading = READING,
+    run: Run = QUIET,
 ) -> Proposals:
-    """Propose the classes that people are to be asked about.
+    """Propose the classes to ask raters about, and estimate what asking costs and finds.
 
     Parameters
     ----------
-    images : Images
-        With their original labels, which are always among the proposals.
-    predictions : sequence of Predictions
-        One a model. Each predicts all images.
-    rule : str or Entry
-        A registered proposer or call string, such as ``union(threshold=0.1)``.
-    known : Labels, optional
-        Label sets of some of the images: for rules that learn from them, and for recall and precision.
-        Images that nobody rated are passed over.
-    n_classes, class_hash
-        The class list of the images; that of the predictions by default.
-    leave_out : str
-        Images without questions: those whose only proposal is the original label (``proposals``), those
-        where it is every model's best class (``models``), or none (``nothing``).
-    seconds, raters
-        Seconds a question and answers a question, for the hours.
-    resamples, seed
-        Of the bootstrap over the known images.
-    misfits : Misfits, optional
-        As in `manyhot.evaluate.judge.evaluate`.
+    labels
+        Images with original labels, which are always among the proposals: a campaign, a folder that predict
+        wrote, an images table, or a data set of a benchmark.
+    predictions
+        Files or folders of predictions, in place of those of the campaign, folder or benchmark. Each model
+        predicts all images.
+    rule
+        A rule or call string, such as 'union(threshold=0.1)'; 'manyhot proposers' lists them.
+    models
+        Only models whose names fit, such as 'timm/*'.
+    known_labels
+        Label sets of some images, or golden answers, for recall and precision and for rules that learn; those
+        of images that nobody rated are left out. By default golden.parquet of the campaign.
+    leave_out
+        Images not to ask about: those whose only proposal is the original label, those where it is the top
+        class of every model, or none.
+    seconds
+        Seconds a question, for the hours. The default is assumed.
+    raters
+        Answers to each question, for the hours.
+    resamples
+        Bootstrap resamples of the images with known label sets; 0 for no intervals.
+    seed
+        Seed of the bootstrap.
+    reading
+        How files are read.
+    run
+        Its command line and its progress.
+
+    Returns
+    -------
+    Proposals
 
     Raises
     ------
     UnknownNameError
-        If there is no such rule.
+        There is no such rule.
     InputError
-        If images have no original labels, there are no predictions, or as the rule.
+        Images have no original labels, there are no predictions, or the rule cannot use them.
     MatchError
-        If predictions are over another class list or lack images, or no label set is of these images.
+        Predictions are over another class list or lack images, or no label set is of these images.
     """
-    entry = get("proposer", rule) if isinstance(rule, str) else rule
-    _check_rate(seconds, raters)
-    check_draws(resamples, seed)
-    n_classes, class_hash = _class_list(predictions, n_classes, class_hash)
-    misfits = misfits or SkippedFiles()
-    ensemble = ensemble_of(images, predictions, n_classes, class_hash, known, misfits)
+    entry = get("proposer", rule)
+    check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="leave_out")
+    source = _only(open_inputs(labels, predictions, models=models, reading=reading, run=run))
+    images = _images_of(source)
+    read = []
+    for n, model in enumerate(source.models(), 1):
+        read.append(model)
+        if run.on_progress:
+            run.on_progress("reading predictions", n, source.n)
+    n_classes, class_hash = _class_list(source.classes, read, reading.n_classes)
+    known, inputs = _known_sets(source, known_labels, n_classes, class_hash)
+    ensemble = ensemble_of(images, read, n_classes, class_hash, known, source.misfits)
     proposed = apply_rule(ensemble, entry, leave_out=leave_out)
-    learns = bool(entry.about.get("learns"))
-    expected = None
-    if known is not None:
-        counted = (
-            held_out(ensemble, entry, leave_out=leave_out) if learns else count_coverage(ensemble, proposed)
-        )
-        expected = _expected(counted, learns, resamples, seed)
-    return Proposals(
+    coverage = None
+    if known is not None and entry.about.get("learns"):
+        coverage = held_out(ensemble, entry, leave_out=leave_out)
+    elif known is not None:
+        coverage = count_coverage(ensemble, proposed)
+    expected = None if coverage is None else _expected(coverage, entry, resamples, seed)
+    made = Proposals(
         _table(images, proposed, entry.name),
         entry.name,
         len(ensemble),
@@ -221,64 +341,98 @@ def propose(
         raters,
         expected,
         dict(proposed.pairs.about),
-        n_classes,
-        class_hash,
-        tuple(misfits.notes()),
+        notes=tuple(source.misfits.notes()),
+        inputs=inputs | {k: v for k, v in source.inputs.items() if k != "labels.parquet"},
     )
+    return dataclasses.replace(made, metadata=_metadata(made, n_classes, class_hash))
 
 
-def ensemble_of(
-    images: Images,
-    predictions: Sequence[Predictions],
-    n_classes: int,
-    class_hash: str,
-    known: Labels | None = None,
-    misfits: SkippedFiles | None = None,
-) -> Ensemble:
-    """Return the predictions of all models on the images, row for row, but for those that are skipped.
+def _only(sources: Iterator[Source]) -> Source:
+    source, *more = sources
+    if more:
+        names = [s.name for s in (source, *more)]
+        raise InputError("Proposals are made for one data set.", got=", ".join(names), allowed="one of them")
+    return source
 
-    Raises
-    ------
-    InputError, MatchError
-        As `propose`.
-    """
-    _check_names(predictions)
-    label = _original_labels(images, n_classes)
-    arrays = {
-        p.model: found
-        for p, found in fitting_models(
-            predictions, lambda p: _arrays(images, p, n_classes, class_hash), misfits
+
+def _images_of(source: Source) -> Images:
+    """Return the images with their original labels."""
+    if source.campaign is not None and source.images is not None and source.classes is not None:
+        _check_described(source.campaign, source.images, source.classes)
+        return Images(source.images.table, "the campaign")
+    if source.images is not None:
+        return source.images
+    assert source.labels is not None
+    columns = [n for n in ("image_id", "label") if n in source.labels.table.column_names]
+    return Images(source.labels.table.select(columns), source.name)
+
+
+def _check_described(home: Campaign, images: Images, classes: ClassList) -> None:
+    """Refuse a campaign whose description does not fit its images and classes."""
+    described = (home.class_hash, home.n_classes, home.n_images)
+    actual = (classes.hash, len(classes), len(images))
+    if described != actual:
+        raise MatchError(
+            "The description of the campaign does not fit the classes and images beside it.",
+            where=home.folder / tables.DESCRIPTION,
+            got=f"class list {described[0]} of {described[1]:,} classes, {described[2]:,} images",
+            allowed=f"class list {actual[0]} of {actual[1]:,} classes, {actual[2]:,} images",
+            do="put back what was changed, or make the campaign again in another folder",
         )
-    }
-    top, scores, probabilities = (tuple(column) for column in zip(*arrays.values(), strict=True))
-    sets = None if known is None else _known_sets(images, known, n_classes, class_hash)
-    return Ensemble(n_classes, tuple(arrays), top, scores, probabilities, label, sets)
 
 
-def golden_labels(golden: pa.Table, n_classes: int, class_hash: str, name: str) -> Labels:
-    """Return label sets from experts' answers: the classes to which more than half of them said yes.
+def _class_list(classes: ClassList | None, models: list[Predictions], n_classes: int) -> tuple[int, str]:
+    if not models:
+        raise InputError(
+            "There are no predictions to propose labels from.",
+            do="predict the images with at least one model",
+        )
+    if classes is not None:
+        return len(classes), classes.hash
+    n_classes = n_classes or max(p.n_classes for p in models)
+    if not n_classes:
+        raise InputError("The number of classes is not known.", do="give the class list")
+    return n_classes, next((p.class_hash for p in models if p.class_hash), "")
 
-    Parameters
-    ----------
-    golden : pyarrow.Table
-        The table ``golden``.
-    """
-    import polars as pl
 
-    frame = pl.from_arrow(golden)
-    assert isinstance(frame, pl.DataFrame)
-    yes = (pl.col("answer") == "yes").mean() > 0.5
-    asked = frame.group_by("image_id", "class_id", maintain_order=True).agg(yes=yes)
-    state = pl.when("yes").then(pl.lit("yes")).otherwise(pl.lit("no"))
-    rows = asked.group_by("image_id", maintain_order=True).agg(classes=pl.col("class_id"), state=state)
-    table = rows.with_columns(usable=pl.lit(True), rated=pl.lit(True)).to_arrow()
-    return Labels(table, n_classes, class_hash, asked_known=True, name=name)
+def _known_sets(
+    source: Source, known_labels: Any, n_classes: int, class_hash: str
+) -> tuple[Labels | None, dict[str, str]]:
+    """Return known label sets, and the hash of each file that was read besides the source's."""
+    home, classes, inputs = source.campaign, source.classes, dict[str, str]()
+    if home is not None:
+        inputs[home.path("classes").name] = sha256(home.path("classes"))
+        if known_labels is None and home.path("golden").exists():
+            known_labels = home.path("golden")
+    if isinstance(known_labels, Labels | None):
+        return known_labels, inputs
+    if isinstance(known_labels, str | os.PathLike):
+        if (published := data_set(known_labels)) is not None:
+            return published.fetch().labels, inputs
+        path = Path(known_labels)
+        entry = detect(path, ("labels", "golden")) if path.exists() else None
+        is_golden = entry is not None and entry.about["holds"] == "golden"
+        file = path / "golden.parquet" if is_golden and path.is_dir() else path
+        inputs |= {file.name: sha256(file)} if file.is_file() else {}
+        if not is_golden:
+            return read_labels(path, classes=classes), inputs
+        known_labels, name = read_golden(path, classes=classes), path.name
+    elif isinstance(known_labels, Golden):
+        name = known_labels.experts.name or "golden"
+    else:
+        raise InputError(
+            "These are no label sets.",
+            where="known_labels",
+            got=type(known_labels).__name__,
+            allowed="a file, or what manyhot.read_labels or manyhot.read_golden gives",
+        )
+    return golden_labels(known_labels.to_table(), n_classes, class_hash, name), inputs
 
 
 def _table(images: Images, proposed: Proposed, rule: str) -> pa.Table:
     pairs = proposed.pairs
-    given = pa.array(proposed.label_only.astype(np.int8))
-    source = pa.DictionaryArray.from_arrays(given, pa.array([rule, ORIGINAL]))
+    is_label = pa.array(proposed.label_only.astype(np.int8))
+    source = pa.DictionaryArray.from_arrays(is_label, pa.array([rule, UNPROPOSED]))
     return pa.table(
         {
             "image_id": images.image_id.take(pa.array(pairs.image)),
@@ -290,7 +444,7 @@ def _table(images: Images, proposed: Proposed, rule: str) -> pa.Table:
     )
 
 
-def _expected(c: Coverage, learns: bool, resamples: int, seed: int) -> Expected:
+def _expected(c: Coverage, rule: Entry, resamples: int, seed: int) -> Expected:
     num = np.stack([c.proposed, c.valid], axis=1).astype(np.float32)
     den = np.stack([c.labels, c.questions], axis=1).astype(np.float32)
     low = high = np.full(2, np.nan)
@@ -300,309 +454,26 @@ def _expected(c: Coverage, learns: bool, resamples: int, seed: int) -> Expected:
         low, high = percentile_interval(samples[0].T)
     with np.errstate(invalid="ignore"):
         values = num.sum(0, dtype=np.float64) / den.sum(0, dtype=np.float64)
-    recall, precision = (Share(*map(float, row)) for row in zip(values, low, high, strict=True))
+    recall, precision = (ShareInterval(*map(float, row)) for row in zip(values, low, high, strict=True))
     labels, questions, unasked = (int(v.sum()) for v in (c.labels, c.questions, c.unasked))
+    learns = bool(rule.about.get("learns"))
     return Expected(recall, precision, len(num), labels, questions, unasked, held_out=learns)
 
 
-def _check_rate(seconds: float, raters: int) -> None:
-    if not is_number(seconds) or seconds <= 0:
-        raise InputError("A question takes some time.", got=f"{seconds} seconds", allowed="over 0")
-    if not is_whole(raters) or raters < 1:
-        raise InputError("A question needs an answer.", got=f"{raters} raters", allowed="1 and up")
-
-
-def _class_list(predictions: Sequence[Predictions], n_classes: int, class_hash: str) -> tuple[int, str]:
-    if not predictions:
-        raise InputError(
-            "There are no predictions to propose labels from.",
-            do="predict the images with at least one model",
-        )
-    n_classes = n_classes or max(p.n_classes for p in predictions)
-    if not n_classes:
-        raise InputError("The number of classes is not known.", do="give the class list")
-    return n_classes, class_hash or next((p.class_hash for p in predictions if p.class_hash), "")
-
-
-def _check_names(predictions: Sequence[Predictions]) -> None:
-    seen: dict[str, str] = {}
-    for p in predictions:
-        if p.model in seen:
-            raise InputError(
-                f"There are two predictions of {p.model}.",
-                where=" and ".join(filter(None, (seen[p.model], p.source))) or None,
-                do="leave one of them out",
-            )
-        seen[p.model] = p.source
-
-
-def _original_labels(images: Images, n_classes: int) -> npt.NDArray[np.int32]:
-    label = images.label
-    if label is None or label.null_count == len(label):
-        raise InputError(
-            "The images have no original labels.",
-            where=images.name or None,
-            allowed="an images table with the column 'label': a question about it is always asked",
-            do="add the column, or predict with --labels",
-        )
-    filled = pc.fill_null(label, NO_LABEL).to_numpy(zero_copy_only=False).astype(np.int32)
-    if filled.max() >= n_classes or filled.min() < NO_LABEL:
-        row = int(np.argmax((filled >= n_classes) | (filled < NO_LABEL)))
-        raise InputError(
-            "An original label is out of range.",
-            where=f"{images.name or 'images'}, image {images.image_id[row]}",
-            got=int(filled[row]),
-            allowed=f"0 to {n_classes - 1}",
-            do="check which class list the images are of",
-        )
-    return np.asarray(filled)
-
-
-def _arrays(
-    images: Images, p: Predictions, n_classes: int, class_hash: str
-) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
-    """Return a model's best classes, scores and probabilities, in the order of the images."""
-    check_class_list(p, n_classes, class_hash, images.name or "the images")
-    p = p if p.n_classes else replace(p, n_classes=n_classes)  # which checks that its classes exist
-    rows = align(
-        images.image_id, p.image_id, left_name=images.name or "the images", right_name=p.source or p.model
-    )
-    if rows.left_only:
-        absent = np.setdiff1d(np.arange(len(images)), rows.left)
-        example = images.image_id[int(absent[0])]
-        raise MatchError(
-            f"{p.model} does not predict all images.",
-            where=p.source or None,
-            got=f"no prediction of {len(absent):,} of {len(images):,}, such as {example}",
-            allowed="predictions of every image by every model",
-            do="predict the others, or leave the model or the images out",
-        )
-    top, scores, probabilities = p.classes, p.scores, p.confidence()
-    if top is None:
-        assert scores is not None
-        top = top_k(scores, min(DEPTH, n_classes))
-        scores = np.take_along_axis(scores, top, axis=1)
-        probabilities = None if probabilities is None else np.take_along_axis(probabilities, top, axis=1)
-    if np.array_equal(rows.right, np.arange(len(top))):
-        return top, scores, probabilities
-    return (
-        np.asfortranarray(top[rows.right]),
-        None if scores is None else scores[rows.right],
-        None if probabilities is None else probabilities[rows.right],
-    )
-
-
-def _known_sets(images: Images, known: Labels, n_classes: int, class_hash: str) -> LabelSets:
-    """Return the known label sets of all images; where there is none, the image is not usable."""
-    name = known.name or "the known label sets"
-    if known.n_classes != n_classes or (known.class_hash and class_hash and known.class_hash != class_hash):
-        raise MatchError(
-            "The known label sets are over another class list.",
-            where=name,
-            got=f"{known.n_classes:,} classes, class list {known.class_hash or 'unknown'}",
-            allowed=f"{n_classes:,} classes, class list {class_hash or 'unknown'}",
-        )
-    rows = align(images.image_id, known.image_id, left_name=images.name or "the images", right_name=name)
-    sets = label_sets(known)
-    usable = sets.usable
-    if "rated" in known.table.column_names:
-        rated = pc.fill_null(one_chunk(known.table["rated"]), True)
-        usable = usable & rated.to_numpy(zero_copy_only=False)
-    if not usable[rows.right].any():
-        raise MatchError(
-            "None of the images with a known label set was looked at.",
-            where=name,
-            got=f"{len(rows.right):,} images, none usable and rated",
-            allowed="label sets that people confirmed",
-        )
-    return _spread(replace(sets, usable=usable), rows.left, rows.right, len(images))
-
-
-def _spread(sets: LabelSets, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], n: int) -> LabelSets:
-    """Put label sets at their rows of n images."""
-    part = sets.take(right)
-    lengths = np.zeros(n, np.int64)
-    lengths[left] = np.diff(part.indptr)
-    label, usable = np.full(n, NO_LABEL, np.int32), np.zeros(n, bool)
-    label[left], usable[left] = part.label, part.usable
-    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return replace(part, indptr=indptr, label=label, usable=usable)
-
-
-def propose_files(
-    campaign: PathLike,
-    *,
-    rule: str = "union",
-    models: Sequence[str] = (),
-    known: PathLike | None = None,
-    leave_out: str = "proposals",
-    seconds: float = SECONDS,
-    raters: int = RATERS,
-    resamples: int = 1000,
-    seed: int = 0,
-    out: PathLike | None = None,
-    call: str = "",
-    progress: Progress | None = None,
-) -> tuple[Proposals, Path]:
-    """Propose labels for the images of a campaign, and write its table ``proposals``.
-
-    Parameters
-    ----------
-    campaign : path-like
-        A folder that `init_campaign` made.
-    rule : str
-        A registered proposer or call string.
-    models : sequence of str
-        Patterns of the models to take, such as ``timm/*``; all by default.
-    known : path-like, optional
-        Label sets of some of the images, golden answers, both in any format, or a data set of a benchmark. By
-        default the campaign's golden answers, if it has any.
-    leave_out, seconds, raters, resamples, seed
-        As in `manyhot.reassess.propose.propose`.
-    out : path-like, optional
-        Another file than the campaign's ``proposals.parquet``.
-
-    Raises
-    ------
-    ManyhotError
-        As in `manyhot.reassess.propose.propose`; also if people answer the campaign's proposals already.
-    """
-    home = Campaign.read(campaign)
-    target = home.path("proposals") if out is None else Path(out)
-    _check_target(home, target)
-    classes = read_classes(home.path("classes"))
-    images = read_images(home.path("images"), classes=classes)
-    _check_described(home, images, classes)
-    chosen, misfits = _chosen(home, models)
-    check_apart([*chosen, known], target)
-    predictions = _read(chosen, classes, misfits, progress)
-    sets, source = _known(home, known, classes)
-    found = propose(
-        Images(images.table, "the campaign"),
-        predictions,
-        rule,
-        known=sets,
-        n_classes=len(classes),
-        class_hash=classes.hash,
-        leave_out=leave_out,
-        seconds=seconds,
-        raters=raters,
-        resamples=resamples,
-        seed=seed,
-        misfits=misfits,
-    )
-    used = misfits.left(chosen)
-    files = [home.path("images"), home.path("classes"), *used, *([source] if source else [])]
-    inputs = {path.name: sha256(path) for path in files}
-    return found, tables.write(found.table, target, "proposals", call=call, inputs=inputs, about=_told(found))
-
-
-def _told(found: Proposals) -> dict[str, str]:
-    """Return what the metadata of proposals tell beside the table."""
-    numbers = {
-        "images": found.n_images,
-        "left_out": found.n_left_out,
-        "seconds": found.seconds,
-        "raters": found.raters,
-        "hours": found.hours,
+def _metadata(made: Proposals, n_classes: int, class_hash: str) -> dict[str, str]:
+    """Return what the metadata of the file say beside the table."""
+    cost = {
+        "images": made.n_images,
+        "left_out": made.n_left_out,
+        "seconds": made.seconds,
+        "raters": made.raters,
+        "hours": made.hours,
     }
     return {
-        "n_classes": str(found.n_classes),
-        "classes": found.class_hash,
-        "models": "\n".join(found.models),
-        "rule": json.dumps({"rule": found.rule, **found.about}),
-        "cost": json.dumps(numbers),
-        "expected": json.dumps(None if found.expected is None else asdict(found.expected)),
-        "notes": json.dumps(found.notes, ensure_ascii=False),
+        "n_classes": str(n_classes),
+        "classes": class_hash,
+        "models": "\n".join(made.models),
+        "rule": json.dumps({"rule": made.rule, **made.about}),
+        "cost": json.dumps(cost),
+        "expected": json.dumps(None if made.expected is None else dataclasses.asdict(made.expected)),
     }
-
-
-def _check_target(home: Campaign, target: Path) -> None:
-    if target.suffix.lower() != ".parquet":
-        raise InputError("Cannot write this kind of file.", where=target, allowed=".parquet")
-    check_place(target, "proposals")
-    if target == home.path("proposals") and target.exists() and home.path("votes").exists():
-        raise InputError(
-            "People answer these proposals already.",
-            where=target,
-            got=f"{home.path('votes').name} beside it",
-            do="write others to another file, with --out",
-        )
-
-
-def _check_described(home: Campaign, images: Images, classes: ClassList) -> None:
-    """Refuse a campaign whose description is not of its own images and classes."""
-    told = (home.class_hash, home.n_classes, home.n_images)
-    found = (classes.hash, len(classes), len(images))
-    if told != found:
-        raise MatchError(
-            "The description of the campaign is not of the classes and images beside it.",
-            where=home.folder / tables.DESCRIPTION,
-            got=f"class list {told[0]} of {told[1]:,} classes, {told[2]:,} images",
-            allowed=f"class list {found[0]} of {found[1]:,} classes, {found[2]:,} images",
-            do="put back what was changed, or make the campaign anew in another folder",
-        )
-
-
-def _chosen(home: Campaign, patterns: Sequence[str]) -> tuple[list[Path], SkippedFiles]:
-    """Return the predictions of the models that are asked for, and what is skipped of a campaign's."""
-    models, broken = campaign_models(home)
-    found: dict[str, Path] = {}
-    for model, path in models:
-        if model in found:
-            raise InputError(
-                f"There are two predictions of {model}.",
-                where=f"{found[model]} and {path}",
-                do="leave one of them out",
-            )
-        found[model] = path
-    if not found and not broken:
-        raise InputError(
-            "The campaign holds no predictions.",
-            where=home.path("predictions"),
-            allowed="a table of predictions a model, as manyhot predict writes them",
-            do=f"predict its images: manyhot predict IMAGES --model NAME --out {home.path('predictions')}",
-        )
-    for pattern in patterns:
-        if found and not fnmatch.filter(found, pattern):
-            raise InputError(
-                f"No model of the campaign fits {pattern!r}.",
-                where=home.path("predictions"),
-                allowed=", ".join(found),
-            )
-    chosen = [f for m, f in found.items() if not patterns or any(fnmatch.fnmatchcase(m, p) for p in patterns)]
-    misfits = SkippedFiles(len(chosen) + len(broken))
-    for path, error in broken.items():
-        misfits.skip(str(path), error)
-    misfits.check_left(len(chosen))
-    return chosen, misfits
-
-
-def _read(
-    files: Sequence[Path], classes: ClassList, misfits: SkippedFiles, progress: Progress | None
-) -> list[Predictions]:
-    predictions = []
-    for done, found in enumerate(misfits.reading(files, partial(read_predictions, classes=classes)), 1):
-        predictions.append(found)
-        if progress is not None:
-            progress("reading predictions", done, len(files))
-    return predictions
-
-
-def _known(home: Campaign, given: PathLike | None, classes: ClassList) -> tuple[Labels | None, Path | None]:
-    """Return known label sets, and the file they are from."""
-    if given is None:
-        golden = home.path("golden")
-        return (_golden(golden, classes), golden) if golden.exists() else (None, None)
-    if (fetched := fetched_set(given)) is not None:
-        return fetched.labels, None
-    path = Path(given)
-    entry = detect(path, ("labels", "golden")) if path.exists() else None
-    if entry is not None and entry.about["holds"] == "golden":
-        return _golden(path, classes), path if path.is_file() else path / "golden.parquet"
-    return read_labels(path, classes=classes), path if path.is_file() else None
-
-
-def _golden(path: Path, classes: ClassList) -> Labels:
-    golden = read_golden(path, classes=classes)
-    return golden_labels(golden.to_table(), len(classes), classes.hash, path.name)

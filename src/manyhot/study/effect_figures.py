@@ -20,7 +20,7 @@ from manyhot.evaluate.report.figures.panel import (
     ink,
     shortened,
     slug,
-    words,
+    text_of,
 )
 from manyhot.evaluate.report.figures.scatter import Side
 from manyhot.report.figure import Axis, Figure
@@ -131,10 +131,10 @@ def _forest_layers(name: str, x: Side, n_rows: int) -> list[Any]:
         zero.mark_rule(color=ink("axis")).encode(x.channel(alt.X, "x")),
         bar.encode(x.channel(alt.X, "lo"), alt.X2("hi"), color=hue),
         dot.encode(x.channel(alt.X, "x"), color=hue, size=_either(pooled, 80, 45)),
-        above.mark_text(align="left", **bold).encode(at(-_LEFT), words("head")),
-        above.mark_text(align="right", **bold).encode(end, words("verdict")),
-        base.mark_text(align="left").encode(at(10 - _LEFT), words("label")),
-        base.mark_text(align="right").encode(end, words("text")),
+        above.mark_text(align="left", **bold).encode(at(-_LEFT), text_of("head")),
+        above.mark_text(align="right", **bold).encode(end, text_of("verdict")),
+        base.mark_text(align="left").encode(at(10 - _LEFT), text_of("label")),
+        base.mark_text(align="right").encode(end, text_of("text")),
     ]
 
 
@@ -247,7 +247,7 @@ def _dots(
         bar.encode(x.channel(alt.X, "lo"), alt.X2("hi")),
         mean.encode(x.channel(alt.X, "value")),
         dots.mark_point(size=26, color=ink("mark"), opacity=0.8, yOffset=5),
-        base.mark_text(align="right", dx=-8).encode(at(0), words("label")),
+        base.mark_text(align="right", dx=-8).encode(at(0), text_of("label")),
     ]
     better = "lower" if metric.lower_is_better else "higher"
     lines = textwrap.wrap(metric.label, _TITLE)

@@ -9,7 +9,7 @@ from manyhot.core.answers import ANSWERS
 from manyhot.tables.align import Alignment, align, count_shared, one_chunk
 from manyhot.tables.campaign_folder import DESCRIPTION, Campaign
 from manyhot.tables.columns import Column
-from manyhot.tables.definitions import ANALYSES, SCALES, STATES, TABLES
+from manyhot.tables.definitions import STATES, TABLES
 from manyhot.tables.frames import FramePart, align_columns, align_rows, read_frame_part
 from manyhot.tables.labels import Images, Labels, labels_from_table, write_labels
 from manyhot.tables.objects import Objects, write_objects
@@ -55,10 +55,8 @@ from manyhot.tables.votes import (
 )
 
 __all__ = [
-    "ANALYSES",
     "ANSWERS",
     "DESCRIPTION",
-    "SCALES",
     "SCHEMA_VERSION",
     "SCORE_KINDS",
     "STATES",

@@ -23,54 +23,18 @@ from manyhot.tables.columns import (
     TIME,
     Column,
     bounds,
-    interval,
 )
 
 STATES = ("no", "unclear", "yes")
-FLAGS = ("spammer", "copier", "too fast")
-AGREEMENT_MEASURES = (
-    "pairwise",
-    "fleiss_kappa",
-    "alpha_nominal",
-    "alpha_ordinal",
-    "alpha_jaccard",
-    "alpha_masi",
-    "golden_accuracy",
-    "golden_sensitivity",
-    "golden_specificity",
-    "always_no",
-)
-SCALES = ("plain", "logit", "probit")
 EVENTS = ("label", "set")
 CONTROLS = 2
 """Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
-ANALYSES = (
-    "as published",
-    "not empty",
-    "sizes of y",
-    "sizes of x",
-    "rated at x",
-    "rated, sizes of y",
-    "threshold at x",
-)
 
 _IMAGES = f"{ITS} over images"
-_FAMILIES = f"{ITS} over families of models"
 _WILSON = f"{ITS} (Wilson)"
 _NEWCOMBE = f"{ITS} (Newcombe)"
 _BOOTSTRAP = f"{ITS} (bootstrap)"
 _NULL_WITHOUT = "95 % interval, null without one"
-
-
-_ENDS = (
-    TEXT("dataset_x", "the data set of x"),
-    TEXT("metric_x", "the metric of x"),
-    TEXT("slice_x", "the images of x"),
-    TEXT("dataset_y", "the data set of y"),
-    TEXT("metric_y", "the metric of y"),
-    TEXT("slice_y", "the images of y"),
-)
-"""What is compared: one number for each model at x, and one at y."""
 
 
 _declared: dict[str, tuple[Column, ...]] = {
@@ -123,79 +87,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         INT("class_id", "as in classes"),
         TEXT("expert_id", "the expert"),
         TEXT("answer", "the answer", values=ANSWERS),
-    ),
-    "raters": (
-        TEXT("rater_id", "who answered"),
-        COUNT("votes", "answers"),
-        REAL("no", "share of no among them"),
-        REAL("maybe", "share of maybe"),
-        REAL("yes", "share of yes"),
-        REAL.nullable(
-            "agreement", "share of the other raters' answers to the same questions that are the same"
-        ),
-        COUNT("others", "these answers of others"),
-        REAL.nullable(
-            "sensitivity",
-            "probability of a yes where the truth is yes, as the method has it; null where it has none",
-        ),
-        REAL.nullable(
-            "specificity",
-            "probability of no yes where the truth is no, as the method has it; null where it has none",
-        ),
-        COUNT("golden", "golden questions answered"),
-        COUNT("golden_yes", "of these, those whose truth is yes"),
-        REAL.nullable(
-            "golden_accuracy",
-            "share of right answers to golden questions; a maybe counts as no, here and in what follows",
-        ),
-        REAL.nullable("golden_sensitivity", "share of yes where the truth is yes"),
-        REAL.nullable("golden_specificity", "share of no yes where the truth is no"),
-        *interval(
-            "informedness",
-            "how far answers tell the truths apart: 2 AUC - 1, without maybes sensitivity + "
-            "specificity - 1; on golden questions where there are both kinds, else against the "
-            "majority of the others",
-        ),
-        REAL.nullable("seconds", "median time for an answer; null where no times are known"),
-        COUNT("pages", "pages that the time is known of"),
-        TEXTS("flags", "what is suspicious", values=FLAGS),
-    ),
-    "rater_pairs": (
-        TEXT("rater_a", "one rater"),
-        TEXT("rater_b", "another"),
-        COUNT("n", "questions that both answered"),
-        REAL("agreement", "share of these with the same answer"),
-        REAL.nullable("kappa", "Cohen's kappa of the two"),
-        COUNT(
-            "wrong",
-            "questions on which at least one of the two is against the majority of two or more others",
-        ),
-        COUNT("same_wrong", "of these, those on which both are, with the same answer"),
-        FLAG("copies", "whether the two make the same errors"),
-    ),
-    "confusion": (
-        TEXT.nullable("rater_id", "who answered; null for all together"),
-        TEXT("truth", "the truth of golden questions", values=("no", "yes")),
-        TEXT("answer", "the answer", values=ANSWERS),
-        COUNT("n", "answers"),
-        REAL.nullable("share", "of the answers under this truth"),
-    ),
-    "agreement": (
-        TEXT("measure", "what is measured", values=AGREEMENT_MEASURES),
-        REAL("value", "the value; NaN where it is undefined"),
-        *bounds("lo", "hi", f"the {_NULL_WITHOUT}"),
-        COUNT("n", "questions, sheets or raters counted"),
-        COUNT("n_skipped", "those left out, for one rater alone answered, or no golden question"),
-    ),
-    "curve": (
-        REAL("threshold", "a class counts if its probability is no lower"),
-        *interval("precision", "share of the golden questions kept whose truth is yes", _IMAGES),
-        *interval("recall", "share of the golden questions with the truth yes that are kept", _IMAGES),
-        COUNT("kept", "golden questions at or above the threshold"),
-        COUNT("right", "of these, those whose truth is yes"),
-        COUNT("n_yes", "golden questions whose truth is yes"),
-        COUNT("n_questions", "golden questions among the votes"),
-        COUNT("n_images", "images that these are on, which are what is resampled"),
     ),
     "remarks": (
         TEXT("image_id", "as in images"),
@@ -253,67 +144,78 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("slice", "the slice of images"),
         FLOATS32("values", "the value in each resample; all rows of a data set share the resamples"),
     ),
-    "drops": (
-        *_ENDS,
-        TEXT.nullable("model", "the model; null for the mean over models"),
-        REAL("value_x", "value at x"),
-        REAL("value_y", "value at y"),
-        REAL("drop", "value_x less value_y"),
-        *bounds("lo", "hi", _IMAGES),
-        *bounds("lo_models", "hi_models", "the mean's 95 % interval over families of models"),
-        REAL.nullable("above_fit", "effective robustness: value_y less what the logit fit gives"),
-        COUNT("n_x", "images counted at x; the smallest over the models for the mean"),
-        COUNT("n_y", "images counted at y; the smallest over the models for the mean"),
-        COUNT("n_models", "models averaged, 1 for one"),
-    ),
-    "fits": (
-        *_ENDS,
-        TEXT("models", "which models: all, or those from a value at x on, such as x>=0.85"),
-        TEXT("scale", "of both axes", values=SCALES),
-        *interval("slope", "slope of the least-squares line", _FAMILIES, value=REAL),
-        *interval("intercept", "intercept", _FAMILIES, value=REAL),
-        REAL.nullable("r2", "share of variance explained"),
-        COUNT("n", "models"),
-        COUNT("n_families", "families of models, which are what is resampled"),
-    ),
-    "ranks": (
-        *_ENDS,
-        REAL.nullable("tau", "Kendall's tau-b between the two orders of the models"),
-        *bounds("lo", "hi", _IMAGES),
-        *bounds("lo_models", "hi_models", _FAMILIES),
-        COUNT("n_models", "models ranked"),
-        COUNT("n_pairs", "pairs of models"),
-        COUNT("n_swapped", "pairs in another order at y than at x"),
+    "datasets": (
+        TEXT("dataset", "the data set judged on"),
+        COUNT("images", "images of the labels table"),
+        COUNT("unusable", "images left out"),
+        COUNT.nullable("rated", "images that people looked at; null where the source cannot tell"),
+        COUNT.nullable("asked", "(image, class) pairs asked about; null where no noes are recorded"),
         COUNT.nullable(
-            "n_beyond_noise",
-            "of these, pairs that differ beyond noise both at x and at y; null where no pairs were tested",
+            "confirmed", "of the pairs asked about, those found valid; null where no noes are recorded"
         ),
+        COUNT.optional(
+            "unclear",
+            "of the pairs asked about, those of which raters could not tell; null where no noes are recorded",
+        ),
+        COUNT("labels", "valid (image, class) pairs, those of images that nobody looked at included"),
+        COUNT("empty", "usable images without a valid class"),
+        COUNT("multi", "usable images with two or more"),
+        COUNT("labelled", "usable images with an original label"),
+        COUNT(
+            "rejected", "of these, images on which it is not valid, those without any valid class included"
+        ),
+        TEXT.nullable("method", "how the label sets were reached"),
+        TEXT.optional("licence", "of the labels, from the catalogue"),
+        TEXT.optional("citation", "whom to cite, from the catalogue"),
+        TEXT.optional("home", "where the labels are from"),
     ),
-    "swaps": (
-        *_ENDS,
-        TEXT("model_a", "the better model at x"),
-        TEXT("model_b", "the better model at y"),
-        REAL("diff_x", "value of model_a minus that of model_b at x"),
-        REAL("diff_y", "the same at y"),
-        REAL.nullable("p_x", "p_adjusted of the pair at x"),
-        REAL.nullable("p_y", "p_adjusted of the pair at y"),
-        FLAG.nullable("beyond_noise", "whether both differences are beyond noise"),
+    "set_sizes": (
+        TEXT("dataset", "the data set"),
+        INT("size", "valid classes of an image"),
+        COUNT("images", "usable images with so many"),
+        REAL("share", "of all usable images"),
     ),
-    "sensitivity": (
-        TEXT("dataset_x", "the data set on the x axis"),
-        TEXT("dataset_y", "the data set on the y axis"),
-        TEXT("metric", "a registered name, with its options"),
-        TEXT("analysis", "what was changed", values=ANALYSES),
-        REAL.nullable("threshold", "of the labels' probability at x; null where it is the published one"),
-        REAL("value_x", "mean over models at x"),
-        REAL("value_y", "mean over models at y"),
-        REAL("drop", "value_x less value_y"),
-        *bounds("lo_models", "hi_models", _FAMILIES),
-        REAL("multi_x", "share of the sets at x with two or more labels"),
-        REAL("multi_y", "share of the sets at y with two or more labels"),
-        COUNT("n_x", "images counted at x, the smallest over the models"),
-        COUNT("n_y", "images counted at y, the smallest over the models"),
-        COUNT("n_models", "models averaged"),
+    "class_pairs": (
+        TEXT("dataset", "the data set"),
+        INT("class_a", "a class"),
+        INT("class_b", "another, that is valid on the same images"),
+        TEXT("name_a", "name of class_a"),
+        TEXT("name_b", "name of class_b"),
+        COUNT("images", "images on which both are valid"),
+        COUNT("images_a", "images on which class_a is valid"),
+        COUNT("images_b", "images on which class_b is valid"),
+    ),
+    "rejected": (
+        TEXT("dataset", "the data set"),
+        TEXT("image_id", "an image whose original label is not in its label set"),
+        INT("label", "the original label"),
+        TEXT("label_name", "its name"),
+        INTS("classes", "the label set; empty where nothing is valid"),
+        TEXTS("names", "their names"),
+    ),
+    "reliability": (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT(
+            "event",
+            "when the best class is right: if it is the original label, or in the label set",
+            values=EVENTS,
+        ),
+        REAL("from", "least confidence of the bin; 0 to 1 is all images together"),
+        REAL("to", "confidence up to which the bin goes, in the last bin with 1"),
+        REAL("confidence", "mean probability of the best class"),
+        REAL("right", "share of images whose best class is right"),
+        *bounds("lo", "hi", _WILSON, column=REAL),
+        COUNT("n", "images in the bin; of those that have an original label and a label set"),
+    ),
+    "risk_coverage": (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT("event", "as in reliability", values=EVENTS),
+        REAL("confidence", "the least confidence of the images that are kept"),
+        REAL("coverage", "share of images that are kept"),
+        REAL("risk", "share of errors among these"),
+        COUNT("n", "images that are kept"),
     ),
     "objects": (
         TEXT("image_id", "as in images"),
@@ -326,14 +228,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT.optional("class", "key of the class"),
         OUTLINES.optional("polygons", "outlines, each x, y, x, y, … as fractions of width and height"),
         BYTES.optional("mask", "PNG of the image's size, whose pixels are not 0 on the object"),
-    ),
-    "questions": (
-        TEXT("image_id", "as in images"),
-        INT("class_id", "as in classes"),
-        REAL("score", "of the ranking; the highest is asked first"),
-        REAL("p", "probability that the class is in the image, given the answers so far"),
-        TEXT("state", "by that probability and the threshold", values=STATES),
-        INT("n_votes", "answers so far"),
     ),
     "findings": (
         TEXT("kind", "what was found"),

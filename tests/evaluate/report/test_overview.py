@@ -220,9 +220,8 @@ def test_the_share_of_errors_that_are_none():
     rows = [number("val", m, "valid_errors", "all", 0.2 + 0.1 * i, 300) for i, m in enumerate(MODELS[:3])]
     assert first("errors", results=results_table([*some_rows(), *rows])) == (
         "20–40 %",
-        "Of what Top-1 counts as errors on val, between 20.0 % (95 % interval 19.0 to 21.0, n 300) for "
-        "timm/resnet50 and 40.0 % (95 % interval 39.0 to 41.0, n 300) for vgg16 is in the label set, "
-        "over 3 models.",
+        "Between 20.0 % (95 % interval 19.0 to 21.0, n 300) for timm/resnet50 and 40.0 % (95 % interval 39.0 "
+        "to 41.0, n 300) for vgg16 of what Top-1 counts as errors on val is in the label set, over 3 models.",
     )
     one = [number("val", "a", "valid_errors", "all", 0.25, 300, half=None)]
     assert first("errors", results=results_table(one)) == (

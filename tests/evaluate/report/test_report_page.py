@@ -201,8 +201,9 @@ def test_the_data_card_says_what_is_not_known(page):
     ]
     assert lead == [
         "val: people looked at 600 of 1,000 images, and were asked about 4,000 (image, class) pairs, of "
-        "which 1,200 are valid. Another 100 labels are of images that nobody looked at.",
-        "v2: 400 images; the source does not tell which of them people looked at. No noes are recorded, so a "
+        "which 1,200 are valid. Another 100 labels are of images that no rater has seen.",
+        "v2: 400 images; the source does not tell which of them people looked at. Negative answers are not "
+        "recorded, so a "
         "class that is not in a set may never have been asked about.",
         "Set sizes found under different protocols are not the same quantity, and neither are accuracies on "
         "them.",

@@ -305,8 +305,8 @@ def wire(campaign):
 
     import uvicorn
 
-    from manyhot.reassess.annotate import _listen, configured
     from manyhot.reassess.app import access
+    from manyhot.reassess.app.server import _listen, configured
 
     patch = pytest.MonkeyPatch()
     patch.setattr(access, "HEAD_SECONDS", 0.5)

@@ -98,14 +98,14 @@ def findings(
     ----------
     tables : ReportTables
     datasets : sequence of DataSet
-        Of the same results.
+        Data sets of the same results.
     named : callable
         Gives a metric by its name.
     gallery : GalleryLink, optional
         Beside the report.
     """
     slopes = _saturation(tables["fits"], named)
-    # Over all models a slope tells little: what saturates are the best.
+    # Over all models a slope says little: what saturates are the best.
     among_best = pc.any(pc.not_equal(tables["fits"]["models"], "all")).as_py()
     found = [
         *_objects(tables["drops"], named),
@@ -310,7 +310,7 @@ def _errors(datasets: Iterable[DataSet], gallery: GalleryLink | None) -> list[Fi
     """Return which share of the errors under the original label is none."""
     for data in datasets:
         column = data.column("valid_errors")
-        if column is not None and (values := _known(column, data)):
+        if column is not None and (values := _defined(column, data)):
             shown = gallery is not None and gallery.title == data.name
             see = gallery.to(show="valid") if gallery is not None and shown else ""
             return [replace(_error(data, column, values), see=see)]
@@ -327,15 +327,14 @@ def _error(data: DataSet, column: Column, values: Sequence[tuple[Value, Model]])
         )
         return Finding("errors", f"{column.metric.text(low.value, 0)} %", about, sentence, "", *_models(data))
     sentence = (
-        f"Of what Top-1 counts as errors on {title_of(data.name)}, between {column.told(low)} "
-        f"for {worst.name} and {column.told(high)} for {best.name} is in the label set, "
-        f"over {counted(len(values), 'model')}."
+        f"Between {column.told(low)} for {worst.name} and {column.told(high)} for {best.name} of what Top-1 "
+        f"counts as errors on {called(data.name)} is in the label set, over {counted(len(values), 'model')}."
     )
     figure = f"{column.metric.text(low.value, 0)}–{column.metric.text(high.value, 0)} %"
     return Finding("errors", figure, about, sentence, "", *_models(data))
 
 
-def _known(column: Column, data: DataSet) -> list[tuple[Value, Model]]:
+def _defined(column: Column, data: DataSet) -> list[tuple[Value, Model]]:
     pairs = zip(column.values, data.models, strict=True)
     return [(value, model) for value, model in pairs if value is not None and value.known]
 
@@ -343,7 +342,7 @@ def _known(column: Column, data: DataSet) -> list[tuple[Value, Model]]:
 def _best(data: DataSet) -> list[Finding]:
     """Return the best models of a data set, and those that do not differ from them."""
     column = data.column(data.primary.name)
-    values = _known(column, data) if column else []
+    values = _defined(column, data) if column else []
     if column is None or not values:
         return []
     (first, leader), m = values[0], data.primary

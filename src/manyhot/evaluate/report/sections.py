@@ -54,7 +54,7 @@ class Section:
         Paragraphs at its start; the last one set off.
     listings : tuple of Listing
     figures : tuple of Figure
-        Of the whole section; those about one data set of `Models` stand with it.
+        Figures of the whole section; those about one data set of `Models` stand with it.
     """
 
     anchor: str
@@ -114,8 +114,8 @@ def _labels(tables: ReportTables, shared: Shared) -> _Part:
 
 
 def _asked(card: Row) -> str:
-    """Return what people were asked on a data set, as far as its source tells."""
-    name, images = title_of(card["dataset"]), counted(card["images"], "image")
+    """Return what people were asked on a data set, as far as its source says."""
+    name, images = called(card["dataset"]), counted(card["images"], "image")
     if card["rated"] is None:
         rated = f"{images}; the source does not tell which of them people looked at"
     elif card["rated"] == card["images"]:
@@ -124,12 +124,12 @@ def _asked(card: Row) -> str:
         rated = f"people looked at {card['rated']:,} of {images}"
     if card["asked"] is None:
         return (
-            f"{name}: {rated}. No noes are recorded, so a class that is not in a set may never have been "
-            "asked about."
+            f"{name}: {rated}. Negative answers are not recorded, so a class that is not in a set may never "
+            "have been asked about."
         )
     unasked = card["labels"] - card["confirmed"]
     are = "is" if unasked == 1 else "are"
-    rest = f" Another {counted(unasked, 'label')} {are} of images that nobody looked at."
+    rest = f" Another {counted(unasked, 'label')} {are} of images that no rater has seen."
     return (
         f"{name}: {rated}, and were asked about {card['asked']:,} (image, class) pairs, of which "
         f"{card['confirmed']:,} are valid." + (rest if unasked else "")
@@ -150,7 +150,7 @@ def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
         ("Left out as unusable", *(f"{c['unusable']:,}" for c in cards)),
         ("Looked at by people", *(_or_unknown(c["rated"]) for c in cards)),
         ("(image, class) pairs asked about", *(_or_unknown(c["asked"]) for c in cards)),
-        ("Of these, valid", *(_or_unknown(c["confirmed"]) for c in cards)),
+        ("Valid among these", *(_or_unknown(c["confirmed"]) for c in cards)),
         ("Valid (image, class) pairs in all", *(f"{c['labels']:,}" for c in cards)),
         ("Images without a valid class", *(f"{c['empty']:,}" for c in cards)),
         ("Usable images with two valid classes or more", *(f"{c['multi']:,}" for c in cards)),
@@ -259,7 +259,7 @@ def _seen(shared: Shared) -> tuple[Listing, ...]:
     if shared.gallery is None:
         return ()
     title = f"What models say first on the {counted(len(shared.gallery), 'image')} of the gallery"
-    return _said(shared, "models", title, shared.gallery.counts)
+    return _by_kind(shared, "models", title, shared.gallery.counts)
 
 
 def _confident(shared: Shared) -> tuple[Listing, ...]:
@@ -268,10 +268,10 @@ def _confident(shared: Shared) -> tuple[Listing, ...]:
         return ()
     title = f"What models say first with more than {CONFIDENT:.0%}, on the images of the gallery"
     title = title.replace("%", " %")
-    return _said(shared, "trust", title, shared.gallery.confident, above=str(CONFIDENT))
+    return _by_kind(shared, "trust", title, shared.gallery.confident, above=str(CONFIDENT))
 
 
-def _said(
+def _by_kind(
     shared: Shared, section: str, title: str, counted_of: Mapping[str, Mapping[str, int]], **filters: str
 ) -> tuple[Listing, ...]:
     assert shared.gallery is not None

@@ -38,7 +38,7 @@ def drawn(own=(), models=MODELS):
 def test_at_most_three_models_own_ones_first():
     assert [f.name for f in drawn()] == ["trust-val-alpha", "trust-val-beta", "trust-val-gamma"]
     assert drawn(own=["delta"])[0].name == "trust-val-delta"
-    assert "Of 4 models with confidences 3 are drawn." in drawn()[0].caption
+    assert "3 of 4 models with confidences are drawn." in drawn()[0].caption
     assert "are drawn" not in drawn(models=["alpha"])[0].caption
 
 

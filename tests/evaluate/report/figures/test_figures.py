@@ -312,7 +312,8 @@ def test_label_errors(by_name):
     figure = by_name["label-errors-val"]
     assert row(figure, "errors", model="alpha")["y"] == 35.0
     assert (
-        figure.alt == "Of the errors of alpha, the most accurate model (70.0 %), 35.0 % are in the label set."
+        figure.alt
+        == "Among the errors of alpha, the most accurate model (70.0 %), 35.0 % are in the label set."
     )
 
 
@@ -356,7 +357,7 @@ def test_bump_of_many_draws_the_best_and_own():
     drawn = {r["model"] for r in rows(figure, "bump")}
     assert len(drawn) == 41
     assert "m099" in drawn
-    assert "Of 100 models the best 40 and your own are drawn" in figure.caption
+    assert "The best 40 and your own of 100 models are drawn" in figure.caption
 
 
 @pytest.mark.parametrize(

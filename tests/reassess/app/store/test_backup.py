@@ -16,11 +16,12 @@ import sqlalchemy as sa
 
 from manyhot import tables
 from manyhot.errors import InputError, OutputError
-from manyhot.reassess.annotate import export_votes, open_annotation
+from manyhot.reassess.annotation import open_annotation
 from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.app.store import NewRemark
 from manyhot.reassess.backup import backup_campaign, restore_campaign
-from manyhot.reassess.campaign import init_campaign
+from manyhot.reassess.export import export_votes
+from manyhot.reassess.init import init_campaign
 from stores import YES, answer
 
 CLASSES = 3
@@ -39,9 +40,9 @@ def campaign(tmp_path):
     uris = [str(photos / name) for name in names]
     images = pa.table({"image_id": ids, "uri": uris, "label": pa.array([0, 1, 0, 1], pa.int32())})
     tables.write(images, tmp_path / "images.parquet", "images")
-    made, _ = init_campaign(
+    made = init_campaign(
         tmp_path / "c", images=tmp_path / "images.parquet", classes=tmp_path / "classes.txt"
-    )
+    ).campaign
     asked = [(i, c) for i in ids for c in range(CLASSES)]
     proposals = pa.table(
         {
@@ -101,14 +102,15 @@ def test_a_campaign_goes_on_elsewhere(campaign, place, tmp_path):
     invitation, session, visit_key = begin(campaign, here)
     before = all_rows(campaign, here)
     done = backup_campaign(campaign, tmp_path / "b.zip", database=here)
-    assert done.counts["votes"] == 6
-    assert done.counts["remarks"] == 1
+    assert done.manifest.counts["votes"] == 6
+    assert done.manifest.counts["remarks"] == 1
+    assert done.written == (tmp_path / "b.zip",)
     assert stat.S_IMODE((tmp_path / "b.zip").stat().st_mode) == 0o600
     shutil.rmtree(campaign)
     shutil.move(tmp_path / "photos", tmp_path / "moved")
     restored = restore_campaign(tmp_path / "b.zip", tmp_path / "d", database=there)
     assert all_rows(tmp_path / "d", there) == before
-    with open_annotation(restored.folder, database=there, images=tmp_path / "moved") as open_:
+    with open_annotation(restored.campaign.folder, database=there, image_folder=tmp_path / "moved") as open_:
         store = open_.store
         ann = store.of_session(session)
         assert ann == store.invited(invitation)
@@ -120,7 +122,7 @@ def test_a_campaign_goes_on_elsewhere(campaign, place, tmp_path):
             assert len(answer(store, ann, visit).stored) == CLASSES
         assert store.queue(ann).reason == "finished"
         assert store.last_done(ann).key == visits[-1].key
-    (votes, remarks) = export_votes(tmp_path / "d", database=there)
+    votes, remarks = export_votes(tmp_path / "d", database=there).written
     assert len(tables.read(votes, "votes")) == 12
     assert tables.read(remarks, "remarks")["text"].to_pylist() == ["é ✓"]
 
@@ -185,7 +187,7 @@ def test_files_of_all_kinds_come_back(campaign, tmp_path):
         (campaign / name).write_bytes(data)
     os.utime(campaign / "old.txt", (0, 0))  # before there were zip files
     backup_campaign(campaign, tmp_path / "b.zip")
-    restored = restore_campaign(tmp_path / "b.zip", tmp_path / "d").folder
+    restored = restore_campaign(tmp_path / "b.zip", tmp_path / "d").campaign.folder
     assert {name: (restored / name).read_bytes() for name in written} == written
 
 
@@ -372,7 +374,7 @@ def test_what_is_called_a_link_becomes_no_link(backup, tmp_path):
         (with_about(files={}), "other files than backup.json lists"),
         (with_about(counts={"votes": 1}), None),
         (with_about(counts={"votes": "many"}), "backup.json is not as manyhot writes it"),
-        (with_about(strange=1), "Backup.__init__() got an unexpected keyword argument 'strange'"),
+        (with_about(strange=1), "Manifest.__init__() got an unexpected keyword argument 'strange'"),
         (cut_table, "'database/votes.parquet' is not what was written"),
     ],
 )
@@ -440,7 +442,7 @@ def test_images_in_an_archive(campaign, tmp_path):
     with tarfile.open(tmp_path / "all.tar", "w") as tar:
         tar.add(tmp_path / "photos", "photos")
     shutil.rmtree(tmp_path / "photos")
-    with open_annotation(campaign, images=tmp_path / "all.tar") as open_:
+    with open_annotation(campaign, image_folder=tmp_path / "all.tar") as open_:
         for uri in open_.store.places():
             assert open_.app.state.context.pictures.read(uri, "small")
 
@@ -452,13 +454,13 @@ def test_images_that_are_not_all_there_change_nothing(campaign, tmp_path):
         before = open_.store.places()
     with (
         pytest.raises(InputError) as raised,
-        open_annotation(campaign, images=tmp_path / "photos"),
+        open_annotation(campaign, image_folder=tmp_path / "photos"),
     ):
         pass
     assert str(raised.value) == (
         "1 of 4 images are not under the new place.\n"
         f"  where:   {tmp_path / 'photos'}\n"
-        f"  got:     no photo3.png, which lay at {tmp_path / 'photos' / 'kind1' / 'photo3.png'}\n"
+        f"  got:     no photo3.png, which was at {tmp_path / 'photos' / 'kind1' / 'photo3.png'}\n"
         "  do:      give the folder or archive that holds them all"
     )
     with open_annotation(campaign) as open_:
@@ -470,8 +472,8 @@ def test_no_place_for_images(campaign, tmp_path, name, got):
     begin(campaign)
     (tmp_path / "b.txt").write_text("text")
     with (
-        pytest.raises(InputError, match="This is no place for images") as raised,
-        open_annotation(campaign, images=tmp_path / name),
+        pytest.raises(InputError, match="Images cannot be read from here") as raised,
+        open_annotation(campaign, image_folder=tmp_path / name),
     ):
         pass
     assert f"got:     {got}" in str(raised.value)

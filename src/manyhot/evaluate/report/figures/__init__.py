@@ -19,7 +19,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: st
     own : collection of str
         The user's own models, set off from the others.
     command : str
-        What made the report, told beneath each figure.
+        The command that made the report, shown beneath each figure.
 
     Raises
     ------
@@ -32,13 +32,13 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: st
         raise MissingExtraError("Figures need Altair.", do='pip install "manyhot[report]"') from error
     from manyhot.evaluate.report.figures.confidence import draw_trust
     from manyhot.evaluate.report.figures.label_sets import draw_groups, draw_labels
-    from manyhot.evaluate.report.figures.panel import Numbers
+    from manyhot.evaluate.report.figures.panel import Frames
     from manyhot.evaluate.report.figures.ranks import draw_ranks
     from manyhot.evaluate.report.figures.saturation import draw_saturation
     from manyhot.evaluate.report.figures.scatter import draw_models
     from manyhot.evaluate.report.figures.shift import draw_shift
 
-    numbers = Numbers(tables, sorted(own))
+    frames = Frames(tables, sorted(own))
     with alt.utils.schemapi.debug_mode(False):
         sections = (
             draw_labels,
@@ -49,5 +49,5 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: st
             draw_saturation,
             draw_ranks,
         )
-        drawn = [figure for draw in sections for figure in draw(numbers)]
+        drawn = [figure for draw in sections for figure in draw(frames)]
     return tuple(replace(figure, command=command) for figure in drawn)

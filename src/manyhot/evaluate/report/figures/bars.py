@@ -29,7 +29,7 @@ from manyhot.evaluate.report.figures.panel import (
     pinned,
     plain,
     spread,
-    words,
+    text_of,
 )
 from manyhot.evaluate.report.figures.scatter import Side
 
@@ -42,7 +42,7 @@ ABOVE = 36
 
 
 LINE = 21
-"""Height of a row of a group, where all that is told of it stands beside it."""
+"""Height of a row of a group, where all its text stands beside it."""
 
 
 BESIDE = 290
@@ -67,7 +67,7 @@ def columns(name: str, sheet: Sheet, *, x_title: str, top: float, title: str, ti
     )
     layers = [
         base.mark_bar(width={"band": 0.72}),
-        base.mark_text(dy=-8, baseline="bottom", fontSize=13).encode(words("text")),
+        base.mark_text(dy=-8, baseline="bottom", fontSize=13).encode(text_of("text")),
     ]
     return Panel(layers, {name: sheet}, max(48 * len(sheet["label"]), 220), 200, title, tips)
 
@@ -87,7 +87,7 @@ def bars(
     half = 9
     layers = [
         base.mark_bar(size=12, yOffset=half),
-        base.mark_text(dx=6, dy=half, align="left").encode(words("text")),
+        base.mark_text(dx=6, dy=half, align="left").encode(text_of("text")),
         _above(name, rows, -half + 2),
     ]
     return Panel(layers, {name: sheet}, width, ABOVE * len(sheet["label"]), title, tips)
@@ -96,7 +96,7 @@ def bars(
 def _above(name: str, rows: Any, dy: float) -> Any:
     """Return the names of categories above what is drawn of them, where they may be long."""
     text: Any = alt.Chart(data(name)).mark_text(align="left", dy=dy, **halo())
-    return text.encode(rows, at(0), words("label"))
+    return text.encode(rows, at(0), text_of("label"))
 
 
 def strips(
@@ -116,7 +116,7 @@ def strips(
     Parameters
     ----------
     name : str
-        Of its data.
+        Name of its data.
     models : Sheet
         ``model``, ``label``, ``x``; empty where only the middles are known.
     middles : Sheet
@@ -145,7 +145,7 @@ def strips(
     if "text" in middles:
         place: dict[str, Any] = {"align": "right", "dy": -9} if above else {"align": "left", "dx": 8}
         text: Any = alt.Chart(data(f"{name}-middle")).mark_text(**place, **halo())
-        layers.append(text.encode(y, at(width), words("text")))
+        layers.append(text.encode(y, at(width), text_of("text")))
     if models.get("model"):
         layers += badges(alt.Chart(data(name)).encode(x.channel(alt.X, "x"), y), dy=dy)
     height = (ABOVE if above else ROW) * len(set(middles["label"]))
@@ -240,13 +240,13 @@ def groups(
         level.encode(x.channel(alt.X, "level"), alt.Y2("end")),
         base.mark_rule(strokeWidth=1.5, color=ink("ink")).encode(x.channel(alt.X, "lo"), alt.X2("hi")),
         base.mark_point(size=60, color=ink("ink"), opacity=1).encode(x.channel(alt.X, "x")),
-        above.mark_text(align="left", fontWeight="bold").encode(at(-BESIDE), words("title")),
-        base.mark_text(align="left").encode(at(12 - BESIDE), words("label")),
+        above.mark_text(align="left", fontWeight="bold").encode(at(-BESIDE), text_of("title")),
+        base.mark_text(align="left").encode(at(12 - BESIDE), text_of("label")),
     ]
     for field, place in (("first", 60), ("second", 180)):
-        layers.append(base.mark_text(align="right").encode(at(width + place), words(field)))
+        layers.append(base.mark_text(align="right").encode(at(width + place), text_of(field)))
     for field, place in zip(("head_1", "head_2"), (60, 180), strict=True):
-        text = above.mark_text(align="right", color=ink("muted")).encode(at(width + place), words(field))
+        text = above.mark_text(align="right", color=ink("muted")).encode(at(width + place), text_of(field))
         layers.append(text)
         titles[field] = [heads[field == "head_2"], *[""] * (len(found) - 1)]
     return Panel(layers, sheets, width, LINE * (len(rows["row"]) + len(found)), title, tips)
@@ -291,7 +291,7 @@ def lines(
     Parameters
     ----------
     name : str
-        Of its data.
+        Name of its data.
     models : Sheet
         ``model``, ``step``, ``y`` and where there are intervals ``lo``, ``hi``.
     middle : Sheet
@@ -326,7 +326,7 @@ def lines(
     layers.append(_own_names(f"{name}-own", x, y))
     layers += _badges(name, x, y, steps, left=bool(own))
     if middle.get("y"):
-        layers.append(_numbers(f"{name}-middle", x, y))
+        layers.append(_numbers_on_lines(f"{name}-middle", x, y))
     return Panel(layers, sheets, width, height, title, tips, beyond)
 
 
@@ -356,7 +356,7 @@ def _own_names(name: str, x: Any, y: Side) -> Any:
     text: Any = alt.Chart(data(name)).mark_text(
         align="left", dx=LINE_BESIDE - 2, fontWeight="bold", color=ink("own"), **halo()
     )
-    return text.encode(x, y.channel(alt.Y, "y"), words("model"))
+    return text.encode(x, y.channel(alt.Y, "y"), text_of("model"))
 
 
 def _models(name: str, x: Any, y: Side, models: Sheet) -> list[Any]:
@@ -378,9 +378,9 @@ def _middle_of_line(name: str, x: Any, y: Side) -> list[Any]:
     ]
 
 
-def _numbers(name: str, x: Any, y: Side) -> Any:
+def _numbers_on_lines(name: str, x: Any, y: Side) -> Any:
     base: Any = alt.Chart(data(name)).encode(x, y.channel(alt.Y, "y"))
-    return base.mark_text(dy=-13, fontSize=13, fontWeight="bold", **halo()).encode(words("text"))
+    return base.mark_text(dy=-13, fontSize=13, fontWeight="bold", **halo()).encode(text_of("text"))
 
 
 def _on_top(name: str, x: Any, y: Side, *, intervals: bool) -> list[Any]:

@@ -8,7 +8,7 @@ import altair as alt
 import polars as pl
 
 from manyhot.evaluate.report.figures.panel import (
-    Numbers,
+    Frames,
     Panel,
     Sheet,
     column,
@@ -18,7 +18,7 @@ from manyhot.evaluate.report.figures.panel import (
     halo,
     ink,
     slug,
-    words,
+    text_of,
 )
 from manyhot.evaluate.report.figures.scatter import Side
 from manyhot.report.figure import Figure
@@ -37,22 +37,22 @@ HUES = {"label": "mark", "set": "own"}
 SIDE = 320
 
 
-def draw_trust(numbers: Numbers) -> list[Figure]:
+def draw_trust(frames: Frames) -> list[Figure]:
     """Return the figures of the section: one a model."""
-    table = numbers["reliability"]
+    table = frames["reliability"]
     drawn = []
     for dataset in table["dataset"].unique(maintain_order=True).to_list():
         models = table.filter(pl.col("dataset") == dataset)["model"].unique(maintain_order=True).to_list()
-        chosen = sorted(models, key=lambda m: m not in numbers.own)[:MOST]
-        drawn += [_confidence(numbers, dataset, model, len(models)) for model in chosen]
+        chosen = sorted(models, key=lambda m: m not in frames.own)[:MOST]
+        drawn += [_confidence(frames, dataset, model, len(models)) for model in chosen]
     return drawn
 
 
-def _confidence(numbers: Numbers, dataset: str, model: str, n_models: int) -> Figure:
+def _confidence(frames: Frames, dataset: str, model: str, n_models: int) -> Figure:
     """Return reliability and risk by coverage of one model."""
     of = (pl.col("dataset") == dataset) & (pl.col("model") == model)
-    rows = numbers["reliability"].filter(of)
-    curve = numbers["risk_coverage"].filter(of)
+    rows = frames["reliability"].filter(of)
+    curve = frames["risk_coverage"].filter(of)
     whole = (pl.col("from") == 0) & (pl.col("to") == 1)
     overall = {r["event"]: r for r in rows.filter(whole).iter_rows(named=True)}
     bins = rows.filter(~whole)
@@ -61,7 +61,7 @@ def _confidence(numbers: Numbers, dataset: str, model: str, n_models: int) -> Fi
     n = overall["label"]["n"]
     label, sets = (100 * overall[event]["right"] for event in NAMES)
     sure = 100 * overall["label"]["confidence"]
-    rest = f" Of {n_models:,} models with confidences {MOST} are drawn." if n_models > MOST else ""
+    rest = f" {MOST} of {n_models:,} models with confidences are drawn." if n_models > MOST else ""
     return Figure(
         name,
         "trust",
@@ -142,7 +142,7 @@ def _names(name: str, x: Side, y: Side, *, below: bool = False) -> tuple[Sheet, 
     for event, hue in HUES.items():
         look = {"align": align, "fontWeight": "bold", "color": ink(hue), **halo()}
         text = _of_event(name, event).mark_text(**look)
-        layers.append(text.encode(x.channel(alt.X, "across"), y.channel(alt.Y, "high"), words("event")))
+        layers.append(text.encode(x.channel(alt.X, "across"), y.channel(alt.Y, "high"), text_of("event")))
     return sheet, layers
 
 

@@ -13,7 +13,7 @@ import polars as pl
 
 from manyhot.evaluate.report.figures.bars import bars, columns, lines
 from manyhot.evaluate.report.figures.panel import (
-    Numbers,
+    Frames,
     Panel,
     axis,
     beyond_said,
@@ -43,24 +43,24 @@ OBJECTS = {
 """Slices by number of objects, in the order of the poster's figure."""
 
 
-def draw_groups(numbers: Numbers) -> list[Figure]:
+def draw_groups(frames: Frames) -> list[Figure]:
     """Return the figures of the section."""
     drawn = []
-    for dataset in numbers.datasets:
-        drawn += [by_set_size(numbers, dataset), by_objects(numbers, dataset)]
+    for dataset in frames.datasets:
+        drawn += [by_set_size(frames, dataset), by_objects(frames, dataset)]
     return [figure for figure in drawn if figure is not None]
 
 
-def by_set_size(numbers: Numbers, dataset: str) -> Figure | None:
+def by_set_size(frames: Frames, dataset: str) -> Figure | None:
     """Return accuracy by size of the label set, a panel a metric and a line a model."""
-    rows = numbers.results.filter(
+    rows = frames.results.filter(
         (pl.col("dataset") == dataset) & pl.col("metric").is_in(METRICS) & pl.col("slice").is_in(list(SIZES))
     )
     used = [m for m in METRICS if rows.filter(pl.col("metric") == m)["slice"].n_unique() > 1]
     if not used:
         return None
     y_values = shown(column(rows, "value", 100))
-    panels = [_sizes(rows.filter(pl.col("metric") == m), m, y_values, numbers.own) for m in used]
+    panels = [_sizes(rows.filter(pl.col("metric") == m), m, y_values, frames.own) for m in used]
     said = [
         f"{axis(m).removesuffix(' (%)')}: {_medians_said(rows.filter(pl.col('metric') == m))}" for m in used
     ]
@@ -71,10 +71,10 @@ def by_set_size(numbers: Numbers, dataset: str) -> Figure | None:
         f"Accuracy by how many labels an image has, {title_of(dataset)}",
         "A thin line is a model; the bold one joins the medians of all models. Below the number of labels: "
         "how many images have so many."
-        + own_said(numbers.own, "The bars of your own models are 95 % intervals.")
+        + own_said(frames.own, "The bars of your own models are 95 % intervals.")
         + beyond_said(panels),
         f"Medians over models from one label to four or more. {' '.join(said)}",
-        compose(panels, numbers.own),
+        compose(panels, frames.own),
         rows.select("metric", "model", "slice", "value", "lo", "hi", "n").to_arrow(),
     )
 
@@ -121,14 +121,14 @@ def _medians_said(rows: pl.DataFrame) -> str:
     return ", ".join(f"{100 * m:.1f}" for m in _medians(rows).values()) + " %."
 
 
-def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
+def by_objects(frames: Frames, dataset: str) -> Figure | None:
     """Return the effect of several objects on top-1 accuracy: lines, and the drop of each model."""
-    rows = numbers.results.filter(
+    rows = frames.results.filter(
         (pl.col("dataset") == dataset) & (pl.col("metric") == "top1") & pl.col("slice").is_in(list(OBJECTS))
     )
     if not {"annotation=*", "n_objects>=2"} <= set(rows["slice"]):
         return None
-    drops = numbers["drops"].filter(
+    drops = frames["drops"].filter(
         (pl.col("dataset_x") == dataset)
         & (pl.col("dataset_y") == dataset)
         & (pl.col("metric_x") == "top1")
@@ -137,10 +137,10 @@ def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
     several = drops.filter((pl.col("slice_x") == "annotation=*") & (pl.col("slice_y") == "n_objects>=2"))
     mean = several.filter(pl.col("model").is_null())
     said = _drop_said(mean)
-    panels = [_object_lines(rows, drops, numbers.own)]
+    panels = [_object_lines(rows, drops, frames.own)]
     each = several.filter(pl.col("model").is_not_null()).sort("model")
     if each.height:
-        panels.append(_object_drops(each, mean, numbers.own))
+        panels.append(_object_drops(each, mean, frames.own))
     return Figure(
         f"objects-{slug(dataset)}",
         "groups",
@@ -151,7 +151,7 @@ def by_objects(numbers: Numbers, dataset: str) -> Figure | None:
         "examined images to those with two or more objects; a bar is its 95 % interval over images, the line "
         "the mean." + beyond_said(panels),
         said or f"Top-1 accuracy of {counted(rows['model'].n_unique(), 'model')} by number of objects.",
-        compose(panels, numbers.own, columns=2),
+        compose(panels, frames.own, columns=2),
         rows.select("metric", "model", "slice", "value", "lo", "hi", "n").to_arrow(),
     )
 
@@ -248,14 +248,14 @@ PAIRS = 15
 _PAIR = ("name_a", "name_b", "images", "images_a", "images_b")
 
 
-def draw_labels(numbers: Numbers) -> list[Figure]:
+def draw_labels(frames: Frames) -> list[Figure]:
     """Return the figures of the section."""
-    return [figure for figure in (set_sizes(numbers), class_pairs(numbers)) if figure is not None]
+    return [figure for figure in (set_sizes(frames), class_pairs(frames)) if figure is not None]
 
 
-def set_sizes(numbers: Numbers) -> Figure | None:
+def set_sizes(frames: Frames) -> Figure | None:
     """Return the share of images with none, one, two, … labels, a panel a data set."""
-    table = numbers["set_sizes"]
+    table = frames["set_sizes"]
     if table.is_empty():
         return None
     names = table["dataset"].unique(maintain_order=True).to_list()
@@ -269,7 +269,7 @@ def set_sizes(numbers: Numbers) -> Figure | None:
         names[0] if len(names) == 1 else "",
         "How many labels images have",
         "Share of usable images by the number of classes that are valid on them. An image without labels "
-        f"was looked at, and nothing proposed for it was found valid.{_unrated_said(numbers, names)}",
+        f"was looked at, and nothing proposed for it was found valid.{_unrated_said(frames, names)}",
         f"Usable images with two or more labels: {listed(several, len(several))}.",
         compose(panels),
         table.to_arrow(),
@@ -289,20 +289,16 @@ def _sizes_panel(i: int, name: str, rows: pl.DataFrame, top: float) -> Panel:
     )
 
 
-def _unrated_said(numbers: Numbers, names: list[str]) -> str:
-    """Return how many images nobody looked at, as a sentence to follow others."""
-    cards = numbers["datasets"].filter(pl.col("dataset").is_in(names) & (pl.col("rated") < pl.col("images")))
-    said = [f"{c['images'] - c['rated']:,} of {title_of(c['dataset'])}" for c in cards.iter_rows(named=True)]
-    return (
-        f" Images that nobody looked at have the labels that they came with: {listed(said, 5)}."
-        if said
-        else ""
-    )
+def _unrated_said(frames: Frames, names: list[str]) -> str:
+    """Return how many images no rater has seen, as a sentence to follow others."""
+    cards = frames["datasets"].filter(pl.col("dataset").is_in(names) & (pl.col("rated") < pl.col("images")))
+    said = [f"{c['images'] - c['rated']:,} of {called(c['dataset'])}" for c in cards.iter_rows(named=True)]
+    return f" Images that no rater has seen keep their original labels: {listed(said, 5)}." if said else ""
 
 
-def class_pairs(numbers: Numbers) -> Figure | None:
+def class_pairs(frames: Frames) -> Figure | None:
     """Return the pairs of classes that share most images, a panel a data set."""
-    table = numbers["class_pairs"]
+    table = frames["class_pairs"]
     if table.is_empty():
         return None
     names = table["dataset"].unique(maintain_order=True).to_list()

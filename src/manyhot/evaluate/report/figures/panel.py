@@ -64,7 +64,7 @@ class Panel:
     width, height : int
     title : str or Mapping
     tips : sequence of Tip
-        What a tooltip tells of a mark, beside the model.
+        What a tooltip shows of a mark, beside the model.
     beyond : tuple of str
         Models that lie beyond the axes and are not drawn.
     """
@@ -126,8 +126,8 @@ def line_said(panel: Panel) -> Panel:
     title = dict(panel.title) if isinstance(panel.title, Mapping) else {"text": panel.title}
     names = sorted(panel.beyond)
     which = names[0] if len(names) == 1 else counted(len(names), "model")
-    told = [title.get("subtitle", ""), f"The line is fitted to {which} beyond the axes, too."]
-    return replace(panel, title={**title, "subtitle": [text for text in told if text]})
+    subtitle = [title.get("subtitle", ""), f"The line is fitted to {which} beyond the axes, too."]
+    return replace(panel, title={**title, "subtitle": [text for text in subtitle if text]})
 
 
 def points_said(n: int, cross: str) -> str:
@@ -140,7 +140,7 @@ def own_said(own: Sequence[str], text: str) -> str:
     return f" {text}" if own else ""
 
 
-def words(field: str) -> Any:
+def text_of(field: str) -> Any:
     """Return the encoding of a text by a field; altair takes its time to make one of a string."""
     return alt.Text(field=field, type="nominal")
 
@@ -188,11 +188,11 @@ def halo() -> dict[str, Any]:
     return {"stroke": ink("paper"), "strokeWidth": 3, "strokeJoin": "round"}
 
 
-def spread(wanted: Mapping[str, float], apart: float) -> dict[str, float]:
+def spread(places: Mapping[str, float], apart: float) -> dict[str, float]:
     """Move labels that would lie on each other apart, upwards in value, each as little as it needs."""
     placed: dict[str, float] = {}
     free = -math.inf
-    for name, place in sorted(wanted.items(), key=lambda item: (item[1], item[0])):
+    for name, place in sorted(places.items(), key=lambda item: (item[1], item[0])):
         placed[name] = max(float(place), free)
         free = placed[name] + apart
     return placed
@@ -237,7 +237,7 @@ def _hoisted(layers: list[Spec]) -> Spec:
     return {"encoding": shared, "layer": kept}
 
 
-class Numbers:
+class Frames:
     """The tables as frames, made once, with what several figures ask of them.
 
     Parameters
@@ -361,5 +361,5 @@ def slug(name: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in name.lower()).split())
 
 
-def _with_unit(words: str, name: str) -> str:
-    return f"{words} (%)" if metric(name).percent else words
+def _with_unit(title: str, name: str) -> str:
+    return f"{title} (%)" if metric(name).percent else title

@@ -14,7 +14,7 @@ from manyhot.evaluate.report.figures.bars import strips
 from manyhot.evaluate.report.figures.panel import (
     FOCUS,
     PINNED,
-    Numbers,
+    Frames,
     Panel,
     Sheet,
     badges,
@@ -28,7 +28,7 @@ from manyhot.evaluate.report.figures.panel import (
     pinned,
     shortened,
     spread,
-    words,
+    text_of,
 )
 from manyhot.evaluate.report.figures.scatter import Side, plain_side
 from manyhot.report.figure import Figure
@@ -66,14 +66,14 @@ Column = tuple[str, str]
 """A data set and a metric."""
 
 
-def draw_ranks(numbers: Numbers) -> list[Figure]:
+def draw_ranks(frames: Frames) -> list[Figure]:
     """Return the figures of the section."""
-    return [figure for figure in (agreement(numbers), bump(numbers)) if figure is not None]
+    return [figure for figure in (agreement(frames), bump(frames)) if figure is not None]
 
 
-def agreement(numbers: Numbers) -> Figure | None:
+def agreement(frames: Frames) -> Figure | None:
     """Return Kendall's tau between columns: a square where most pairs are known, a list where few are."""
-    rows = numbers["ranks"].filter(
+    rows = frames["ranks"].filter(
         (pl.col("slice_x") == "all") & (pl.col("slice_y") == "all") & pl.col("tau").is_finite()
     )
     if rows.is_empty():
@@ -183,31 +183,31 @@ def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list
         base.mark_rect(stroke=ink("paper"), strokeWidth=2).encode(
             alt.Color("tau:Q", scale=shade, legend=None)
         ),
-        base.mark_text(fontSize=12).encode(words("text"), color=dark),
+        base.mark_text(fontSize=12).encode(text_of("text"), color=dark),
     ]
     tips = [("", "y"), ("and", "x"), ("Kendall's tau", "tau", "3", "", "lo", "hi"), ("", "swaps")]
     width, height = (side * (len(columns) - 1) for side in (44, 30))
     return Panel(layers, {"agreement": sheet}, width, height, "", tips)
 
 
-def bump(numbers: Numbers) -> Figure | None:
+def bump(frames: Frames) -> Figure | None:
     """Return the rank of each model by each metric on each data set, a line a model."""
-    columns = [(d, m) for m in headline() for d in numbers.datasets if m in numbers.metrics(d)][:COLUMNS]
-    places = _places(numbers, columns)
+    columns = [(d, m) for m in headline() for d in frames.datasets if m in frames.metrics(d)][:COLUMNS]
+    places = _places(frames, columns)
     if len(columns) < 2 or len(places) < 3:
         return None
     total = len(places)
-    shown = _shown(places, numbers.own)
+    shown = _shown(places, frames.own)
     if len(shown) < total:
-        places = _places(numbers, columns, shown)
-    named = _movers(places, shown, numbers.own)
+        places = _places(frames, columns, shown)
+    named = _movers(places, shown, frames.own)
     panel = _bumps(places, shown, named, columns)
     moved = max(shown, key=lambda m: _moved(places[m]))
-    own = " and your own" if set(numbers.own) & set(shown) else ""
+    own = " and your own" if set(frames.own) & set(shown) else ""
     cut = (
         ""
         if len(shown) == total
-        else f" Of {total:,} models the best {BEST}{own} are drawn, and ranked among themselves."
+        else f" The best {BEST}{own} of {total:,} models are drawn, and ranked among themselves."
     )
     return Figure(
         "rank-changes",
@@ -216,23 +216,23 @@ def bump(numbers: Numbers) -> Figure | None:
         "How models change rank",
         "A line is a model; the best is at the top of each column, equals share a place. Named are "
         f"{'your own models and ' if own else ''}those that move most.{cut}"
-        + _absent_said(numbers, columns, places),
+        + _absent_said(frames, columns, places),
         f"{moved} moves most: between places {min(places[moved])} and {max(places[moved])} of {len(shown)}.",
-        compose([panel], numbers.own),
+        compose([panel], frames.own),
         _bump_table(places, columns),
     )
 
 
-def _absent_said(numbers: Numbers, columns: list[Column], places: dict[str, list[int]]) -> str:
+def _absent_said(frames: Frames, columns: list[Column], places: dict[str, list[int]]) -> str:
     """Return which models lack a value in one of the columns, as a sentence to follow others."""
-    every = {m for d, name in columns for m in numbers.of(d, name)["model"]}
-    absent = sorted(every - set(places), key=lambda m: (m not in numbers.own, m))
+    every = {m for d, name in columns for m in frames.of(d, name)["model"]}
+    absent = sorted(every - set(places), key=lambda m: (m not in frames.own, m))
     return f" Not drawn, as they have not all of these numbers: {listed(absent, 4)}." if absent else ""
 
 
-def _places(numbers: Numbers, columns: list[Column], among: Sequence[str] = ()) -> dict[str, list[int]]:
+def _places(frames: Frames, columns: list[Column], among: Sequence[str] = ()) -> dict[str, list[int]]:
     """Return the places of the models that have a value in every column, among some or all."""
-    found = [dict(zip(f["model"], f["value"], strict=True)) for f in (numbers.of(d, m) for d, m in columns)]
+    found = [dict(zip(f["model"], f["value"], strict=True)) for f in (frames.of(d, m) for d, m in columns)]
     common = set.intersection(*(set(f) for f in found)) if found else set()
     common &= set(among) or common
     places: dict[str, list[int]] = {m: [] for m in sorted(common)}
@@ -273,8 +273,8 @@ def _bumps(
         "y": [p for m in shown for p in places[m]],
         "hue": [named.get(m, "") for m in shown for _ in columns],
     }
-    told = {m: places[m] for m in shown if m in named}
-    ends = _ends(told, named, len(columns) - 1, 14 * last / height)
+    marked = {m: places[m] for m in shown if m in named}
+    ends = _ends(marked, named, len(columns) - 1, 14 * last / height)
     y = Side([""], (last + 0.5, 0.5), [], "", {"grid": False, "labels": False})
     tips = (("By", "step"), ("Rank", "y", "0", ""))
     layers = _bump_layers(_top(columns), y)
@@ -290,12 +290,12 @@ def _top(columns: list[Column]) -> Side:
     return Side([""], (-0.15, len(steps) - 0.85), list(range(len(steps))), labels, axis)
 
 
-def _ends(told: dict[str, list[int]], hues: dict[str, str], last: int, apart: float) -> Sheet:
+def _ends(places_of: dict[str, list[int]], hues: dict[str, str], last: int, apart: float) -> Sheet:
     """Return the names at both ends of lines, none on another."""
     rows = []
     for at, side in ((0, "left"), (last, "right")):
-        placed = spread({m: places[at] for m, places in told.items()}, apart)
-        for m, places in told.items():
+        placed = spread({m: places[at] for m, places in places_of.items()}, apart)
+        for m, places in places_of.items():
             name = shortened(m, LONGEST)
             text = f"{name} {places[at]}" if at == 0 else f"{places[at]} {name}"
             rows.append(
@@ -309,14 +309,14 @@ def _bump_layers(x: Side, y: Side) -> list[Any]:
     hues = alt.Scale(domain=[*HUES, "own"], range=[ink(h) for h in (*HUES, "own")])
     hue = alt.Color("hue:N", scale=hues, legend=None)
     ends: Any = alt.Chart(data("bump-ends")).encode(
-        x.channel(alt.X, "at"), y.channel(alt.Y, "place"), hue, words("text")
+        x.channel(alt.X, "at"), y.channel(alt.Y, "place"), hue, text_of("text")
     )
-    told = base.transform_filter("datum.hue")
+    marked = base.transform_filter("datum.hue")
     layers = [
         base.transform_filter("!datum.hue").mark_line(strokeWidth=1, opacity=dimmed(0.5), color=ink("faint")),
         base.mark_line(strokeWidth=7, opacity=0.001, color=ink("faint")),
-        told.mark_line(strokeWidth=2.5, opacity=dimmed(1)).encode(hue),
-        told.mark_point(size=40, opacity=dimmed(1)).encode(hue),
+        marked.mark_line(strokeWidth=2.5, opacity=dimmed(1)).encode(hue),
+        marked.mark_point(size=40, opacity=dimmed(1)).encode(hue),
         base.transform_filter(FOCUS).mark_line(strokeWidth=3, color=ink("ink")),
         base.transform_filter(PINNED).mark_line(strokeWidth=3, color=pinned()),
     ]

@@ -9,7 +9,7 @@ import polars as pl
 
 from manyhot.evaluate.report.figures.bars import strips
 from manyhot.evaluate.report.figures.panel import (
-    Numbers,
+    Frames,
     Panel,
     axis,
     beyond_said,
@@ -61,20 +61,20 @@ SEEN = {
 """Pretraining data of `manyhot.families` in words."""
 
 
-def draw_saturation(numbers: Numbers) -> list[Figure]:
+def draw_saturation(frames: Frames) -> list[Figure]:
     """Return the figures of the section."""
     drawn: list[Figure | None] = []
-    for dataset in numbers.datasets:
-        drawn += [real_by_top1(numbers, dataset), label_errors(numbers, dataset)]
-    for dataset in numbers.datasets[:1]:
-        drawn += [by_parameters(numbers, dataset), by_groups(numbers, dataset)]
+    for dataset in frames.datasets:
+        drawn += [real_by_top1(frames, dataset), label_errors(frames, dataset)]
+    for dataset in frames.datasets[:1]:
+        drawn += [by_parameters(frames, dataset), by_groups(frames, dataset)]
     return [figure for figure in drawn if figure is not None]
 
 
-def real_by_top1(numbers: Numbers, dataset: str) -> Figure | None:
+def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
     """Return ReaL against top-1 accuracy with the lines fitted to all models and to the best."""
-    both = numbers.both((dataset, "top1"), (dataset, "real1"))
-    fits = numbers["fits"].filter(
+    both = frames.both((dataset, "top1"), (dataset, "real1"))
+    fits = frames["fits"].filter(
         (pl.col("dataset_x") == dataset)
         & (pl.col("dataset_y") == dataset)
         & (pl.col("metric_x") == "top1")
@@ -95,7 +95,7 @@ def real_by_top1(numbers: Numbers, dataset: str) -> Figure | None:
     sheet = {"model": column(both, "model")} | {
         name: column(both, name, 100) for name in ("x", "x_lo", "x_hi", "y", "y_lo", "y_hi")
     }
-    panels = [_fitted(f"saturation-{i}", sheet, fit, numbers.own) for i, fit in enumerate(found)]
+    panels = [_fitted(f"saturation-{i}", sheet, fit, frames.own) for i, fit in enumerate(found)]
     said = "; ".join(f"{_which(fit)}: {slope_said(fit)}" for fit in found)
     return Figure(
         f"saturation-{slug(dataset)}",
@@ -106,7 +106,7 @@ def real_by_top1(numbers: Numbers, dataset: str) -> Figure | None:
         "accuracy go with one point of top-1 accuracy, with its 95 % interval over families of models. "
         "Below one, much of a gain on original labels is no gain on label sets." + beyond_said(panels),
         f"Points of ReaL accuracy to a point of top-1. {said}.",
-        compose(panels, numbers.own),
+        compose(panels, frames.own),
         _with_lines(both.drop("x_n", "y_n"), found).to_arrow(),
     )
 
@@ -152,9 +152,9 @@ def _which(fit: dict[str, Any]) -> str:
     return f"Models from {100 * _least(fit):g} % on" if _least(fit) else "All models"
 
 
-def label_errors(numbers: Numbers, dataset: str) -> Figure | None:
+def label_errors(frames: Frames, dataset: str) -> Figure | None:
     """Return which share of top-1 errors is in the label set, against top-1 accuracy."""
-    both = numbers.both((dataset, "top1"), (dataset, "valid_errors"))
+    both = frames.both((dataset, "top1"), (dataset, "valid_errors"))
     if both.is_empty():
         return None
     sheet = {"model": column(both, "model")} | {
@@ -172,34 +172,34 @@ def label_errors(numbers: Numbers, dataset: str) -> Figure | None:
             (short("top1"), "x", "2", " %", "x_lo", "x_hi"),
             ("Errors in the label set", "y", "1", " %", "y_lo", "y_hi"),
         ],
-        own=numbers.own,
+        own=frames.own,
         width=400,
     )
     return Figure(
         f"label-errors-{slug(dataset)}",
         "saturation",
         dataset,
-        f"How much of what is left is error of the labels, {title_of(dataset)}",
-        "Of the images whose best class is not the original label: the share on which that class is in "
+        f"How much of what is left is error of the labels, {called(dataset)}",
+        "Images whose top class is not the original label: the share on which that class is in "
         "the label set, so that the label, not the model, is at fault or incomplete. "
         f"{points_said(both.height, 'the 95 % intervals')}" + beyond_said([panel]),
-        f"Of the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
+        f"Among the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
         f"{100 * best['y']:.1f} % are in the label set.",
-        compose([panel], numbers.own),
+        compose([panel], frames.own),
         both.drop("x_n").to_arrow(),
     )
 
 
-def _with_models(numbers: Numbers, dataset: str) -> tuple[str, pl.DataFrame]:
-    """Return the metric that accuracy is told by, and its values beside what is known of the models."""
-    metric = next((m for m in ("real1", "top1") if numbers.of(dataset, m).height), "")
-    values = numbers.of(dataset, metric).select("model", "value", "lo", "hi", "n")
-    return metric, values.join(numbers["models"], on="model", maintain_order="left")
+def _with_models(frames: Frames, dataset: str) -> tuple[str, pl.DataFrame]:
+    """Return the metric of accuracy, and its values beside size and pretraining of the models."""
+    metric = next((m for m in ("real1", "top1") if frames.of(dataset, m).height), "")
+    values = frames.of(dataset, metric).select("model", "value", "lo", "hi", "n")
+    return metric, values.join(frames["models"], on="model", maintain_order="left")
 
 
-def by_parameters(numbers: Numbers, dataset: str) -> Figure | None:
+def by_parameters(frames: Frames, dataset: str) -> Figure | None:
     """Return accuracy against the number of parameters."""
-    metric, rows = _with_models(numbers, dataset)
+    metric, rows = _with_models(frames, dataset)
     rows = rows.filter(pl.col("params").is_finite() & (pl.col("params") > 0))
     if rows.height < 3:
         return None
@@ -215,7 +215,7 @@ def by_parameters(numbers: Numbers, dataset: str) -> Figure | None:
         plain_side([axis(metric)], shown(sheet["y"])),
         title="",
         tips=[("Parameters", "x", "1", " million"), (short(metric), "y", "2", " %", "y_lo", "y_hi")],
-        own=numbers.own,
+        own=frames.own,
         width=400,
     )
     return Figure(
@@ -227,14 +227,14 @@ def by_parameters(numbers: Numbers, dataset: str) -> Figure | None:
         "times more." + beyond_said([panel]),
         f"{counted(rows.height, 'model')} of {min(sheet['x']):.3g} to {max(sheet['x']):,.0f} million "
         f"parameters, {short(metric)} {min(sheet['y']):.1f} to {max(sheet['y']):.1f} %.",
-        compose([panel], numbers.own),
+        compose([panel], frames.own),
         rows.select("model", "params", "value", "lo", "hi").to_arrow(),
     )
 
 
-def by_groups(numbers: Numbers, dataset: str) -> Figure | None:
+def by_groups(frames: Frames, dataset: str) -> Figure | None:
     """Return accuracy by pretraining data, image size and family, each ordered by its median."""
-    metric, rows = _with_models(numbers, dataset)
+    metric, rows = _with_models(frames, dataset)
     panels = []
     for name, title in GROUPS.items():
         known = rows.filter(pl.col(name).is_not_null()) if name in rows.columns else rows.clear()
@@ -250,9 +250,9 @@ def by_groups(numbers: Numbers, dataset: str) -> Figure | None:
         f"Accuracy by kind of model, {title_of(dataset)}",
         "A faint tick is a model, the dot and the number at the right the median of its group. In brackets: "
         f"how many models; of many groups the {MOST_GROUPS} largest. Groups differ in more than their name: "
-        "this tells what goes together, not what causes what." + beyond_said(panels),
+        "this shows correlation, not causation." + beyond_said(panels),
         f"Median {short(metric)}. {' '.join(map(_medians_said, panels))}",
-        compose(panels, numbers.own),
+        compose(panels, frames.own),
         rows.select("model", *(g for g in GROUPS if g in rows.columns), "value", "lo", "hi").to_arrow(),
     )
 

@@ -17,7 +17,7 @@ from manyhot.evaluate.report.figures.panel import (
     CROSSES,
     FOCUS,
     OWN,
-    Numbers,
+    Frames,
     Panel,
     Sheet,
     Tip,
@@ -37,7 +37,7 @@ from manyhot.evaluate.report.figures.panel import (
     shortened,
     slug,
     spread,
-    words,
+    text_of,
 )
 from manyhot.report.figure import Axis, Figure, fences
 from manyhot.report.text import counted, title_of
@@ -47,7 +47,7 @@ SQUEEZED = 1 / 3
 
 
 ROOM = 0.05
-"""Of an axis, beyond what it must show."""
+"""Length that an axis has beyond what it must show."""
 
 
 SIDE = 300
@@ -187,9 +187,9 @@ def shown_both(sheet: Sheet) -> tuple[list[float], list[float]]:
     """
     points = list(zip(sheet["x"], sheet["y"], strict=True))
     (x_lo, x_hi), (y_lo, y_hi) = ((min(v), max(v)) for v in (shown(sheet["x"]), shown(sheet["y"])))
-    kept = [i for i, (a, b) in enumerate(points) if x_lo <= a <= x_hi and y_lo <= b <= y_hi]
+    rows_shown = [i for i, (a, b) in enumerate(points) if x_lo <= a <= x_hi and y_lo <= b <= y_hi]
     ends = ("", "_lo", "_hi") if len(points) <= CROSSES else ("",)
-    xs, ys = ([sheet[v + end][i] for end in ends if v + end in sheet for i in kept] for v in "xy")
+    xs, ys = ([sheet[v + end][i] for end in ends if v + end in sheet for i in rows_shown] for v in "xy")
     return [x for x in xs if x is not None], [y for y in ys if y is not None]
 
 
@@ -219,7 +219,7 @@ def scatter(
     Parameters
     ----------
     name : str
-        Of its data.
+        Name of its data.
     sheet : Sheet
         ``model``, ``x``, ``y``, and where there are intervals ``x_lo``, ``x_hi``, ``y_lo``, ``y_hi``.
     x, y : Side
@@ -236,7 +236,7 @@ def scatter(
     """
     sheet = plain(sheet, *(f"{p}{v}_{end}" for p in ("", "p_") for v in "xy" for end in ("lo", "hi")))
     beyond = _beyond(sheet, x.domain, y.domain)
-    kept = _inside(x.domain, y.domain) if beyond else ""
+    rows_shown = _inside(x.domain, y.domain) if beyond else ""
     channels = (x.channel(alt.X, "x"), y.channel(alt.Y, "y"))
     sheets: dict[str, Sheet] = {name: sheet}
     drawn = (
@@ -253,12 +253,15 @@ def scatter(
             sheets[f"{name}-{kind}"] = ends
             layers += _line(f"{name}-{kind}", channels, style, line.note)
     n = len(sheet["model"])
-    marks = [*(_crosses(name, x, y, sheet, kept) if n <= CROSSES else ()), _points(name, channels, n, kept)]
+    marks = [
+        *(_crosses(name, x, y, sheet, rows_shown) if n <= CROSSES else ()),
+        _points(name, channels, n, rows_shown),
+    ]
     # A fitted line is seen over the points, the line of equals under them.
     layers[int(equal and f"{name}-equal" in sheets) : 0] = marks
     apart = 14 * (y.domain[1] - y.domain[0]) / height
     sheets[f"{name}-own"] = _own_places(sheet, own, apart)
-    layers += _named(_rows(name, kept).encode(*channels), f"{name}-own", sum(x.domain) / 2)
+    layers += _named(_rows(name, rows_shown).encode(*channels), f"{name}-own", sum(x.domain) / 2)
     if extremes:
         sheets[f"{name}-extremes"] = _extremes(sheet, extremes, x.domain, width)
         layers += _extreme_names(f"{name}-extremes", channels)
@@ -276,19 +279,19 @@ def _inside(x: tuple[float, float], y: tuple[float, float]) -> str:
     return " && ".join(f"inrange(datum.{v}, [{d[0]:.6g}, {d[1]:.6g}])" for v, d in (("x", x), ("y", y)))
 
 
-def _rows(name: str, kept: str) -> Any:
+def _rows(name: str, rows_shown: str) -> Any:
     chart: Any = alt.Chart(data(name))
-    return chart.transform_filter(kept) if kept else chart
+    return chart.transform_filter(rows_shown) if rows_shown else chart
 
 
-def _points(name: str, channels: tuple[Any, Any], n: int, kept: str) -> Any:
+def _points(name: str, channels: tuple[Any, Any], n: int, rows_shown: str) -> Any:
     size, opacity = (34, 0.8) if n <= CROSSES else (12, 0.5)
-    mark = _rows(name, kept).mark_point(size=size, opacity=dimmed(opacity), color=ink("mark"))
+    mark = _rows(name, rows_shown).mark_point(size=size, opacity=dimmed(opacity), color=ink("mark"))
     return mark.encode(*channels)
 
 
-def _crosses(name: str, x: Side, y: Side, sheet: Sheet, kept: str) -> list[Any]:
-    mark = _rows(name, kept).mark_rule(strokeWidth=1, opacity=dimmed(0.4), color=ink("mark"))
+def _crosses(name: str, x: Side, y: Side, sheet: Sheet, rows_shown: str) -> list[Any]:
+    mark = _rows(name, rows_shown).mark_rule(strokeWidth=1, opacity=dimmed(0.4), color=ink("mark"))
     layers = []
     if any(v is not None for v in sheet.get("x_lo", ())):
         layers.append(mark.encode(x.channel(alt.X, "x_lo"), y.channel(alt.Y, "y"), alt.X2("x_hi")))
@@ -314,7 +317,7 @@ def _extremes(
 
 
 def _extreme_names(name: str, channels: tuple[Any, Any]) -> list[Any]:
-    base: Any = alt.Chart(data(name)).encode(*channels, words("text"))
+    base: Any = alt.Chart(data(name)).encode(*channels, text_of("text"))
     look = {"color": ink("muted"), **halo()}
     kinds = (("datum.up", -12), ("!datum.up", 13))
     return [
@@ -348,12 +351,12 @@ def _own_places(sheet: Sheet, own: Sequence[str], apart: float) -> Sheet:
 
 def _own_names(name: str, base: Any, text: dict[str, Any]) -> Any:
     chart: Any = alt.Chart(data(name)).encode(base.encoding.x, base.encoding.y)
-    return chart.mark_text(**text, color=ink("own"), fontWeight="bold").encode(words("model"))
+    return chart.mark_text(**text, color=ink("own"), fontWeight="bold").encode(text_of("model"))
 
 
 def _line(name: str, channels: tuple[Any, Any], style: dict[str, Any], note: str) -> list[Any]:
     base: Any = alt.Chart(data(name)).encode(*channels)
-    text = base.mark_text(align="left", dy=-8, **halo()).encode(words("text"))
+    text = base.mark_text(align="left", dy=-8, **halo()).encode(text_of("text"))
     return [base.mark_line(**style), *([text] if note else ())]
 
 
@@ -372,15 +375,15 @@ def _ends(line: Line, x: tuple[float, float], y: tuple[float, float]) -> Sheet |
     return {"x": xs, "y": [line.slope * end + line.intercept for end in xs], "text": [line.note, ""]}
 
 
-def draw_models(numbers: Numbers) -> list[Figure]:
+def draw_models(frames: Frames) -> list[Figure]:
     """Return the figures of the section."""
-    drawn = (top1_against_real(numbers, dataset) for dataset in numbers.datasets)
+    drawn = (top1_against_real(frames, dataset) for dataset in frames.datasets)
     return [figure for figure in drawn if figure is not None]
 
 
-def top1_against_real(numbers: Numbers, dataset: str) -> Figure | None:
+def top1_against_real(frames: Frames, dataset: str) -> Figure | None:
     """Return ReaL against top-1 accuracy, a point a model."""
-    both = numbers.both((dataset, "top1"), (dataset, "real1"))
+    both = frames.both((dataset, "top1"), (dataset, "real1"))
     if both.is_empty():
         return None
     sheet = {"model": column(both, "model")} | {
@@ -398,7 +401,7 @@ def top1_against_real(numbers: Numbers, dataset: str) -> Figure | None:
             (short("real1"), "y", "2", " %", "y_lo", "y_hi"),
         ],
         equal=True,
-        own=numbers.own,
+        own=frames.own,
         width=400,
         height=320,
     )
@@ -413,6 +416,6 @@ def top1_against_real(numbers: Numbers, dataset: str) -> Figure | None:
         f"{gains:,} of {counted(both.height, 'model')} have a higher accuracy on label sets than on original "
         f"labels. Top-1 accuracy is {min(sheet['x']):.1f} to {max(sheet['x']):.1f} %, ReaL accuracy "
         f"{min(sheet['y']):.1f} to {max(sheet['y']):.1f} %.",
-        compose([panel], numbers.own),
+        compose([panel], frames.own),
         both.drop("x_n", "y_n").to_arrow(),
     )

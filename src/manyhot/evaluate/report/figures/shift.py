@@ -1,4 +1,4 @@
-"""From one data set to another: accuracy on both, mean drops, robustness, and what hangs on the labels."""
+"""From one data set to another: accuracy on both, mean drops, robustness, and what depends on the labels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from manyhot.evaluate.report.figures.bars import Group, groups, strips
 from manyhot.evaluate.report.figures.panel import (
     CROSSES,
-    Numbers,
+    Frames,
     Panel,
     axis,
     beyond_said,
@@ -59,7 +59,7 @@ ANALYSES = {
 
 
 LINE = ("scale", "slope", "slope_lo", "slope_hi", "intercept", "intercept_lo", "intercept_hi")
-"""Of a fitted line, what a figure's data hold."""
+"""Columns of a fitted line in the data of a figure."""
 
 
 WARNING = "Set sizes found under different protocols are not the same quantity."
@@ -77,31 +77,31 @@ PROBIT = (
 )
 
 
-def draw_shift(numbers: Numbers) -> list[Figure]:
+def draw_shift(frames: Frames) -> list[Figure]:
     """Return the figures of the section."""
     drawn: list[Figure | None] = []
-    for x, y in _pairs(numbers):
-        rows = _rows(numbers, x, y)
+    for x, y in _pairs(frames):
+        rows = _rows(frames, x, y)
         drawn += [
-            accuracies(numbers, rows, x, y, scale="probit"),
-            accuracies(numbers, rows, x, y),
-            mean_drops(numbers, rows, x, y),
-            robustness(numbers, rows, x, y),
-            sensitivity(numbers, x, y),
+            accuracies(frames, rows, x, y, scale="probit"),
+            accuracies(frames, rows, x, y),
+            mean_drops(frames, rows, x, y),
+            robustness(frames, rows, x, y),
+            sensitivity(frames, x, y),
         ]
     return [figure for figure in drawn if figure is not None]
 
 
-def _pairs(numbers: Numbers) -> list[tuple[str, str]]:
+def _pairs(frames: Frames) -> list[tuple[str, str]]:
     """Return the pairs of data sets that were compared by one metric on all images."""
-    both = pl.concat([numbers[t].select("dataset_x", "dataset_y") for t in ("drops", "sensitivity")])
+    both = pl.concat([frames[t].select("dataset_x", "dataset_y") for t in ("drops", "sensitivity")])
     found = both.filter(pl.col("dataset_x") != pl.col("dataset_y")).unique(maintain_order=True)
     return list(zip(*found.to_dict(as_series=False).values(), strict=True)) if found.height else []
 
 
-def _rows(numbers: Numbers, x: str, y: str) -> pl.DataFrame:
+def _rows(frames: Frames, x: str, y: str) -> pl.DataFrame:
     """Return the drops of the pair by one metric on all images."""
-    return numbers["drops"].filter(
+    return frames["drops"].filter(
         (pl.col("dataset_x") == x)
         & (pl.col("dataset_y") == y)
         & (pl.col("metric_x") == pl.col("metric_y"))
@@ -114,14 +114,14 @@ def _metrics(rows: pl.DataFrame) -> list[str]:
     return sorted(rows["metric_x"].unique().to_list(), key=reading_order)[:PANELS]
 
 
-def accuracies(numbers: Numbers, rows: pl.DataFrame, x: str, y: str, scale: str = "plain") -> Figure | None:
+def accuracies(frames: Frames, rows: pl.DataFrame, x: str, y: str, scale: str = "plain") -> Figure | None:
     """Return accuracy on the second data set against that on the first, a panel a metric.
 
     On plain axes only those metrics whose points lie on a straight line there.
     """
     each = rows.filter(pl.col("model").is_not_null())
     used = _metrics(each)[:PANELS]
-    fits = {m: _fit(numbers, x, y, m, scale) for m in used}
+    fits = {m: _fit(frames, x, y, m, scale) for m in used}
     if scale == "plain":
         used = [m for m in used if not _bent(fits[m])]
     used = used[: 3 if scale == "probit" else PANELS]
@@ -129,7 +129,7 @@ def accuracies(numbers: Numbers, rows: pl.DataFrame, x: str, y: str, scale: str 
     if not used:
         return None
     n = each["model"].n_unique()
-    panels = [_accuracy(numbers, each, x, y, m, scale, fits[m]) for m in used]
+    panels = [_accuracy(frames, each, x, y, m, scale, fits[m]) for m in used]
     on, why = (", on plain axes", "") if scale == "plain" else ("", f" {PROBIT}")
     return Figure(
         f"shift-{slug(x)}-{slug(y)}" + ("" if scale == "plain" else f"-{scale}"),
@@ -138,18 +138,18 @@ def accuracies(numbers: Numbers, rows: pl.DataFrame, x: str, y: str, scale: str 
         f"Accuracy on {title_of(y)} against accuracy on {title_of(x)}{on}",
         f"{points_said(n, 'the 95 % intervals over images')} {SHIFT}{why}{beyond_said(panels)}",
         f"{counted(n, 'model')}. {_fits_said(fits)}".strip(),
-        compose(panels, numbers.own),
-        _drawn_numbers(numbers, x, y, fits),
+        compose(panels, frames.own),
+        _drawn_numbers(frames, x, y, fits),
     )
 
 
-def _drawn_numbers(numbers: Numbers, x: str, y: str, fits: dict[str, dict[str, Any] | None]) -> pa.Table:
+def _drawn_numbers(frames: Frames, x: str, y: str, fits: dict[str, dict[str, Any] | None]) -> pa.Table:
     """Return points, their intervals, and the line of each metric."""
     parts = []
     for metric, fit in fits.items():
         line = [pl.lit(fit and fit[name]).alias(name) for name in LINE]
         parts.append(
-            numbers.both((x, metric), (y, metric)).select(pl.lit(metric).alias("metric"), pl.all(), *line)
+            frames.both((x, metric), (y, metric)).select(pl.lit(metric).alias("metric"), pl.all(), *line)
         )
     return pl.concat(parts, how="vertical_relaxed").to_arrow()
 
@@ -164,8 +164,8 @@ def _table(rows: pl.DataFrame, used: Sequence[str], *columns: str) -> pa.Table:
     return drawn.select("metric", "model", *columns).to_arrow()
 
 
-def _fit(numbers: Numbers, x: str, y: str, metric: str, scale: str) -> dict[str, Any] | None:
-    return numbers.fit((x, metric), (y, metric), scale, "all")
+def _fit(frames: Frames, x: str, y: str, metric: str, scale: str) -> dict[str, Any] | None:
+    return frames.fit((x, metric), (y, metric), scale, "all")
 
 
 def _fits_said(fits: dict[str, dict[str, Any] | None]) -> str:
@@ -174,17 +174,17 @@ def _fits_said(fits: dict[str, dict[str, Any] | None]) -> str:
 
 
 def _accuracy(
-    numbers: Numbers, each: pl.DataFrame, x: str, y: str, metric: str, scale: str, fit: dict[str, Any] | None
+    frames: Frames, each: pl.DataFrame, x: str, y: str, metric: str, scale: str, fit: dict[str, Any] | None
 ) -> Panel:
     own = each.filter(pl.col("metric_x") == metric).sort("model")
-    both = numbers.both((x, metric), (y, metric)).select("model", "x_lo", "x_hi", "y_lo", "y_hi")
+    both = frames.both((x, metric), (y, metric)).select("model", "x_lo", "x_hi", "y_lo", "y_hi")
     joined = own.join(both, on="model", how="left", maintain_order="left")
     shares = {"x": "value_x", "y": "value_y"} | {c: c for c in ("x_lo", "x_hi", "y_lo", "y_hi")}
     tips = [
         (f"On {title_of(end)}", field, "2", " %", f"{field}_lo", f"{field}_hi")
         for end, field in ((x, "x"), (y, "y"))
     ]
-    return _drawn(f"{scale}-{metric}", joined, shares, (x, y), metric, scale, fit, tips, numbers.own)
+    return _drawn(f"{scale}-{metric}", joined, shares, (x, y), metric, scale, fit, tips, frames.own)
 
 
 def _drawn(
@@ -220,7 +220,7 @@ def _drawn(
     return line_said(panel) if lines else panel
 
 
-def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
+def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
     """Return the mean drop a metric, with both intervals, over the drops of the models."""
     means = rows.filter(pl.col("model").is_null())
     if means.is_empty():
@@ -263,15 +263,15 @@ def mean_drops(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure |
         "Accuracy on the first data set less that on the second, in percentage points. A faint tick is a "
         f"model, the dot their mean. {_bars_said(means)}" + beyond_said([panel]),
         f"Mean loss with its 95 % interval: {listed(said, len(said))}.",
-        compose([panel], numbers.own),
+        compose([panel], frames.own),
         _table(pl.concat([means, each]), used, "drop", "lo", "hi", "lo_models", "hi_models", "n_x", "n_y"),
     )
 
 
 def _middles(means: pl.DataFrame) -> dict[str, list[Any]]:
     fields = {"x": "drop", "lo": "lo_models", "hi": "hi_models", "inner_lo": "lo", "inner_hi": "hi"}
-    told = [_told(*row) for row in zip(means["drop"], means["lo"], means["hi"], strict=True)]
-    return {**{new: column(means, old, 100) for new, old in fields.items()}, "text": told}
+    text = [_with_interval(*row) for row in zip(means["drop"], means["lo"], means["hi"], strict=True)]
+    return {**{new: column(means, old, 100) for new, old in fields.items()}, "text": text}
 
 
 def _bars_said(means: pl.DataFrame) -> str:
@@ -284,30 +284,30 @@ def _bars_said(means: pl.DataFrame) -> str:
     )
 
 
-def _told(drop: float, lo: float | None, hi: float | None) -> str:
+def _with_interval(drop: float, lo: float | None, hi: float | None) -> str:
     ends = "" if lo is None or hi is None else f" ({interval(100 * lo, 100 * hi)})"
     return f"{signed(100 * drop)}{ends}"
 
 
-def robustness(numbers: Numbers, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
-    """Return by how much each model is better on the second data set than the fit to all models tells."""
+def robustness(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
+    """Return by how much each model is better on the second data set than the fit to all models predicts."""
     each = rows.filter(pl.col("model").is_not_null() & pl.col("above_fit").is_not_null())
     if each.is_empty():
         return None
     used = _metrics(each)[:3]
     rows_of = {m: each.filter(pl.col("metric_x") == m).sort("model") for m in used}
-    panels = [_above(own, m, x, numbers.own) for m, own in rows_of.items()]
+    panels = [_above(own, m, x, frames.own) for m, own in rows_of.items()]
     return Figure(
         f"robustness-{slug(x)}-{slug(y)}",
         "shift",
         "",
-        f"Which models do better on {title_of(y)} than their accuracy on {title_of(x)} tells",
+        f"Which models do better on {called(y)} than their accuracy on {called(x)} predicts",
         "Effective robustness: accuracy on the second data set less what the line fitted on logit axes "
         "gives for the accuracy on the first, in percentage points. A point is a model; above zero it is "
         "more robust than models of its accuracy usually are. Named are the highest and the lowest."
         + beyond_said(panels),
         " ".join(_extremes_said(own, m) for m, own in rows_of.items()),
-        compose(panels, numbers.own),
+        compose(panels, frames.own),
         _table(each, used, "value_x", "above_fit", "n_x", "n_y"),
     )
 
@@ -347,9 +347,9 @@ def _extremes(rows: pl.DataFrame) -> list[str]:
     return order if len(order) < 2 else [order[0], order[-1]]
 
 
-def sensitivity(numbers: Numbers, x: str, y: str) -> Figure | None:
+def sensitivity(frames: Frames, x: str, y: str) -> Figure | None:
     """Return the mean drop under each way of making the label sets comparable."""
-    rows = numbers["sensitivity"].filter((pl.col("dataset_x") == x) & (pl.col("dataset_y") == y))
+    rows = frames["sensitivity"].filter((pl.col("dataset_x") == x) & (pl.col("dataset_y") == y))
     if rows.is_empty():
         return None
     used = sorted(rows["metric"].unique().to_list(), key=reading_order)[:3]

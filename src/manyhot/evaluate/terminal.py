@@ -1,79 +1,23 @@
-"""What is printed of the numbers of models: judged, compared, ranked."""
+"""What a terminal shows of models: their numbers, how far they drop, and their orders."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-from collections.abc import Collection, Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
-import typer
+import pyarrow as pa
 
-from manyhot.cli.printing import print_table, print_undrawn, print_written, say
-
-if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from manyhot.evaluate.evaluate import Outcome
-    from manyhot.evaluate.leaderboard import Compared
+from manyhot.console import table_lines
+from manyhot.evaluate.ranks import image_groups
+from manyhot.evaluate.sensitivity import WARNING
+from manyhot.tables import Results, Row
+from manyhot.tables.metrics import headline
 
 
-def print_outcome(outcome: Outcome, as_json: bool) -> None:
-    """Print the best models, the notes and what was written."""
-    evaluation = outcome.evaluation
-    if as_json:
-        numbers = [r for r in evaluation.results.to_pylist() if r["slice"] == "all"]
-        numbers = [{k: None if v != v else v for k, v in r.items()} for r in numbers]
-        notes = [dataclasses.asdict(n) for n in evaluation.notes]
-        drops = [r for r in outcome.comparison.drops.to_pylist() if r["model"] is None]
-        written = [str(p) for p in outcome.written]
-        typer.echo(json.dumps({"results": numbers, "drops": drops, "notes": notes, "written": written}))
-        return
-    _print_headline(outcome)
-    _print_changes(outcome)
-    _print_notes(outcome)
-    print_written(list(outcome.written), as_json)
-    print_undrawn(as_json)
-    if outcome.no_gallery:
-        say(f"Note: the report has no gallery: {outcome.no_gallery}", err=True)
-    for note in outcome.evaluation.notes:
-        if note.kind == "skipped":  # last and each, so that none is overlooked
-            say(f"Note: {note.dataset}: {note.model}: {note.text}.", err=True)
-
-
-def _print_changes(outcome: Outcome) -> None:
-    """Print how far models drop between data sets and slices; metrics of one data set stand side by side."""
-    rows = outcome.comparison.drops.to_pylist()
-    drops = [
-        r
-        for r in rows
-        if r["model"] is None and (r["dataset_x"], r["slice_x"]) != (r["dataset_y"], r["slice_y"])
-    ]
-    if drops:
-        _print_drops(drops)
-        typer.echo()
-
-
-def _print_notes(outcome: Outcome, most: int = 5) -> None:
-    """Print the notes; what is said of several models of a data set is said once."""
-    models: dict[tuple[str, str], list[str]] = {}
-    for note in (n for n in outcome.evaluation.notes if n.kind != "skipped"):
-        models.setdefault((note.dataset, note.text), []).append(note.model)
-    for (dataset, text), of in list(models.items())[:most]:
-        who = of[0] if len(of) == 1 else f"{len(of):,} models"
-        say(f"Note: {dataset}, {who}: {text}.", err=True)
-    if len(models) > most:
-        say(f"Note: {len(models) - most} more, all recorded in results.parquet and the report.", err=True)
-
-
-def _print_headline(outcome: Outcome, most: int = 15) -> None:
-    """Print the best models of each data set, and one's own with their rank."""
-    from manyhot.evaluate.leaderboard import image_groups
-    from manyhot.tables.metrics import headline
-
-    told = json.loads(outcome.evaluation.about["metrics"])
-    results = outcome.evaluation.tables()
+def headline_lines(results: Results, own: Collection[str] = (), most: int = 15) -> Iterator[str]:
+    """Yield the best models of each data set, and one's own with their rank."""
+    about = json.loads(results.about["metrics"])
     every = list(dict.fromkeys(results.table["metric"].to_pylist()))
     usual = [m for m in headline() if m in every]
     shown = every if len(every) <= 7 else usual if len(usual) > 1 else every[:7]
@@ -86,13 +30,13 @@ def _print_headline(outcome: Outcome, most: int = 15) -> None:
         alone = [model for group in groups if len(group) == 1 < len(groups) for model in group]
         for group in [*(g for g in groups if g[0] not in alone), *([alone] if alone else [])]:
             is_ranked = group is not alone
-            kept = _best(group, columns[at], told[at]["better"], most, outcome.highlight, is_ranked)
-            say(_title(dataset, len(group), min(most, len(group)), at, is_ranked, group is groups[0]))
-            rows = _rows(kept, columns, told)
-            print_table(("", "model", *shown), rows)
+            best = _best(group, columns[at], about[at]["better"], most, own, is_ranked)
+            yield _title(dataset, len(group), min(most, len(group)), at, is_ranked, group is groups[0])
+            rows = _rows(best, columns, about)
+            yield from table_lines(("", "model", *shown), rows)
             has_intervals |= any("±" in cell for row in rows for cell in row)
     if has_intervals:
-        say("±: to the farther end of the 95 % interval")
+        yield "±: to the farther end of the 95 % interval"
 
 
 def _best(
@@ -100,7 +44,7 @@ def _best(
     numbers: Mapping[str, Any],
     better: str,
     most: int,
-    highlight: Collection[str],
+    own: Collection[str],
     is_ranked: bool,
 ) -> list[tuple[str, str]]:
     """Return the best models with their ranks, and one's own; without a rank, the first."""
@@ -111,8 +55,8 @@ def _best(
         return value != value, 0.0 if value != value else sign * value
 
     ordered = sorted(group, key=cost) if is_ranked else group
-    kept = [(i, m) for i, m in enumerate(ordered, 1) if i <= most or m in highlight]
-    return [(str(i) if is_ranked else "", m) for i, m in kept]
+    best = [(i, m) for i, m in enumerate(ordered, 1) if i <= most or m in own]
+    return [(str(i) if is_ranked else "", m) for i, m in best]
 
 
 def _title(dataset: str, n: int, shown: int, by: str, is_ranked: bool, is_first: bool) -> str:
@@ -127,7 +71,7 @@ def _title(dataset: str, n: int, shown: int, by: str, is_ranked: bool, is_first:
 def _rows(
     ranked: Sequence[tuple[str, str]],
     columns: Mapping[str, Mapping[str, Any]],
-    told: Mapping[str, Mapping[str, str]],
+    about: Mapping[str, Mapping[str, str]],
 ) -> list[tuple[str, ...]]:
     """Return a row a model, below one with the numbers of images, again where these change."""
     blocks: list[tuple[dict[str, int], list[tuple[str, ...]]]] = []
@@ -137,7 +81,7 @@ def _rows(
         if not blocks or any(blocks[-1][0].get(m, n) != n for m, n in images.items()):
             blocks.append(({}, []))
         blocks[-1][0].update(images)
-        figures = (_figure(numbers.get(m), told[m]["unit"]) for m in columns)
+        figures = (_figure(numbers.get(m), about[m]["unit"]) for m in columns)
         blocks[-1][1].append((rank, model, *figures))
     heads = [
         ("", "images", *(f"{images[m]:,}" if m in images else "–" for m in columns)) for images, _ in blocks
@@ -156,29 +100,20 @@ def _figure(number: Any, unit: str) -> str:
     return f"{value} ±{scale * max(number.value - number.lo, number.hi - number.value):.2f}"
 
 
-def print_comparison(done: Compared, out: Path, as_json: bool) -> None:
-    """Print the mean drops, the slopes and the orders."""
-    tables = done.comparison.tables
-    if as_json:
-        numbers = {n: tables[n].to_pylist() for n in ("fits", "ranks", "sensitivity")}
-        numbers["drops"] = [r for r in tables["drops"].to_pylist() if r["model"] is None]
-        typer.echo(json.dumps(numbers | {"written": [str(p) for p in done.written]}))
-        return
-    _print_drops([r for r in tables["drops"].to_pylist() if r["model"] is None])
-    _print_apart(done)
-    typer.echo()
-    _print_fits([r for r in tables["fits"].to_pylist() if r["scale"] == "plain"])
-    typer.echo()
-    _print_orders(tables["ranks"].to_pylist())
-    _print_sensitivity(tables["sensitivity"].to_pylist())
-    print_written(list(done.written), False)
-    say(f"draw them with: manyhot report {out}")
+def change_lines(drops: Sequence[Row]) -> Iterator[str]:
+    """Yield mean drops between data sets and slices; metrics of one data set stand side by side already."""
+    changed = [
+        r
+        for r in drops
+        if r["model"] is None and (r["dataset_x"], r["slice_x"]) != (r["dataset_y"], r["slice_y"])
+    ]
+    if changed:
+        yield from drop_lines(changed)
+        yield ""
 
 
-def _print_apart(done: Compared) -> None:
-    """Print which data sets have too few models in common with the first to be compared with it."""
-    results = done.comparison.results
-    ranks = done.comparison.ranks
+def apart_lines(results: Results, ranks: pa.Table) -> Iterator[str]:
+    """Yield which data sets have too few models in common with the first to be compared with it."""
     ends = zip(ranks["dataset_x"].to_pylist(), ranks["dataset_y"].to_pylist(), strict=True)
     compared = {name for x, y in ends if x != y for name in (x, y)}
     models: dict[str, set[str]] = {}
@@ -189,7 +124,7 @@ def _print_apart(done: Compared) -> None:
         if dataset not in compared:
             n = len(models[first] & models[dataset])
             shared = f"{n or 'no'} model{'' if n == 1 else 's'}"
-            say(f"{first} and {dataset} have {shared} in common and are not compared.")
+            yield f"{first} and {dataset} have {shared} in common and are not compared."
 
 
 _ANALYSES = {
@@ -203,12 +138,11 @@ _ANALYSES = {
 }
 
 
-def _print_sensitivity(rows: list[dict[str, Any]]) -> None:
-    from manyhot.evaluate.sensitivity import WARNING
-
+def sensitivity_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield how much of the drops depends on the protocol of the label sets."""
     if not rows:
         return
-    typer.echo()
+    yield ""
     cells = [
         (
             r["metric"],
@@ -220,16 +154,18 @@ def _print_sensitivity(rows: list[dict[str, Any]]) -> None:
         )
         for r in rows
     ]
-    print_table(("metric", "sensitivity", "drop", "95 % over families", "two or more", "images"), cells)
-    say(f"Warning: {WARNING}")
+    head = ("metric", "sensitivity", "drop", "95 % over families", "two or more", "images")
+    yield from table_lines(head, cells)
+    yield f"Warning: {WARNING}"
 
 
-def _print_drops(drops: list[dict[str, Any]]) -> None:
+def drop_lines(drops: Sequence[Row]) -> Iterator[str]:
+    """Yield the points that models lose on average, data set by data set."""
     places = list(dict.fromkeys((r["dataset_x"], r["dataset_y"]) for r in drops))
     for i, (x, y) in enumerate(places):
         if i:
-            typer.echo()
-        say(f"{x if x == y else f'{x} → {y}'}: points lost, means over models")
+            yield ""
+        yield (f"{x if x == y else f'{x} → {y}'}: points lost, means over models")
         rows = [
             (
                 _between(r),
@@ -243,10 +179,10 @@ def _print_drops(drops: list[dict[str, Any]]) -> None:
             if (r["dataset_x"], r["dataset_y"]) == (x, y)
         ]
         head = ("metric", "drop", "95 % over images", "95 % over families", "models", "images")
-        print_table(head, rows)
+        yield from table_lines(head, rows)
 
 
-def _between(row: dict[str, Any]) -> str:
+def _between(row: Row) -> str:
     """Return metric and slice of both ends, what they share once."""
     (metric_x, slice_x), (metric_y, slice_y) = ((row[f"metric_{e}"], row[f"slice_{e}"]) for e in "xy")
     metrics = metric_x if metric_x == metric_y else f"{metric_x} → {metric_y}"
@@ -254,7 +190,8 @@ def _between(row: dict[str, Any]) -> str:
     return metrics if slices == "all" else f"{metrics} [{slices}]"
 
 
-def _print_fits(fits: list[dict[str, Any]]) -> None:
+def fit_lines(fits: Sequence[Row]) -> Iterator[str]:
+    """Yield the slopes of lines between two places."""
     rows = [
         (
             *_ends(r),
@@ -266,10 +203,11 @@ def _print_fits(fits: list[dict[str, Any]]) -> None:
         )
         for r in fits
     ]
-    print_table(("x", "y", "models", "slope", "95 % over families", "R²", "n"), rows)
+    yield from table_lines(("x", "y", "models", "slope", "95 % over families", "R²", "n"), rows)
 
 
-def _print_orders(ranks: list[dict[str, Any]]) -> None:
+def order_lines(ranks: Sequence[Row]) -> Iterator[str]:
+    """Yield how far the orders of models agree."""
     rows = [
         (
             *_ends(r),
@@ -279,7 +217,7 @@ def _print_orders(ranks: list[dict[str, Any]]) -> None:
         )
         for r in ranks
     ]
-    print_table(("x", "y", "Kendall's tau", "pairs in another order", "beyond noise"), rows)
+    yield from table_lines(("x", "y", "Kendall's tau", "pairs in another order", "beyond noise"), rows)
 
 
 def _number(value: float | None) -> str:
@@ -290,7 +228,7 @@ def _beyond(n: int | None) -> str:
     return "–" if n is None else str(n)
 
 
-def _ends(row: dict[str, Any]) -> tuple[str, str]:
+def _ends(row: Row) -> tuple[str, str]:
     """Return both ends of a comparison in words, without what they share."""
     x, y = ((row[f"dataset_{e}"], row[f"metric_{e}"], row[f"slice_{e}"]) for e in "xy")
     return _end(x), _end(y)
@@ -309,21 +247,8 @@ def _span(lo: float | None, hi: float | None, scale: int = 100, digits: int = 2)
     return "–" if lo is None or hi is None else f"{lo * scale:.{digits}f} to {hi * scale:.{digits}f}"
 
 
-def print_leaderboard(ranked: pa.Table, kind: str, out: Path | None) -> None:
-    """Print or write a leaderboard; CSV and JSON have all columns, the others what fits on a page."""
-    from manyhot.evaluate.leaderboard import leaderboard_text, narrow
-
-    if kind in ("", "table") and out is None:
-        _print_ranked(narrow(ranked))
-        return
-    text = leaderboard_text(ranked, "" if kind == "table" else kind, out)
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    say(f"wrote {out}")
-
-
-def _print_ranked(shown: pa.Table) -> None:
+def ranked_lines(shown: pa.Table) -> Iterator[str]:
+    """Yield a narrow leaderboard."""
     value = shown.column_names[shown.column_names.index("lo") - 1]
     columns = [c for c in shown.column_names if c not in ("lo", "hi")]
     rows = []
@@ -332,14 +257,14 @@ def _print_ranked(shown: pa.Table) -> None:
         if r["lo"] is not None:
             cells[value] += f" ({_span(r['lo'], r['hi'])})"
         rows.append(tuple(cells.values()))
-    say(f"{len(shown):,} models, the best by {value} first")
-    print_table(tuple(c.replace("_", " ") for c in columns), rows)
+    yield (f"{len(shown):,} models, the best by {value} first")
+    yield from table_lines(tuple(c.replace("_", " ") for c in columns), rows)
     images = json.loads(shown.schema.metadata[b"manyhot.images"])
     others = (f"{c} {_images(*images[c])}" for c in columns if c in images and c != value)
-    if told := "; ".join(others):
-        say(f"images: {told}")
+    if listed := "; ".join(others):
+        yield (f"images: {listed}")
     if n := shown["rank"].null_count:
-        say(f"without a rank: {n:,} judged on other images")
+        yield (f"without a rank: {n:,} judged on other images")
 
 
 def _images(fewest: int, most: int) -> str:

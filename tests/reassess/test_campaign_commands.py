@@ -1,4 +1,4 @@
-"""Campaigns on the command line: what is printed, and exit codes."""
+"""The commands around campaigns: what is printed, and exit codes."""
 
 import json
 import shlex
@@ -49,15 +49,16 @@ def test_init_says_what_is_there_and_what_comes_next(run):
         "labels       –     none yet",
         "next: propose the classes to ask about",
         "  manyhot propose camp",
+        "wrote camp",
     ]
     again = "nothing to do, this is the campaign camp, over the 5 classes of classes"
     assert run(INIT).splitlines()[0] == again
-    assert json.loads(run(f"{INIT} --json")) == {"written": []}
+    assert json.loads(run(f"{INIT} --json"))["written"] == []
 
 
 def test_propose_says_what_it_costs_and_finds(run):
     run(INIT)
-    assert run("propose camp --known known.csv --resamples 0").splitlines() == [
+    assert run("propose camp --known-labels known.csv --resamples 0").splitlines() == [
         "union, 2 models",
         "questions        4  about 2 images, 2.00 an image",
         "left out         2  of 4 images, which need no question",
@@ -67,7 +68,7 @@ def test_propose_says_what_it_costs_and_finds(run):
         "unanswered       1  of these questions by the known sets: no",
         "wrote camp/proposals.parquet",
     ]
-    shown = run("propose camp --known known.csv --rule \"real-search(by='rank')\"").splitlines()
+    shown = run("propose camp --known-labels known.csv --rule \"real-search(by='rank')\"").splitlines()
     # Every known label is an original label: no question is needed.
     assert shown[1:7] == [
         "questions       0  about 0 images",
@@ -78,13 +79,13 @@ def test_propose_says_what_it_costs_and_finds(run):
         "                   each image judged under a rule chosen without it",
     ]
     assert "search: all" in shown
-    assert any(line.startswith("on the images that it was chosen on: recall 100.0%") for line in shown)
+    assert any(line.startswith("on the images of the search: recall 100.0%") for line in shown)
 
 
 def test_without_known_sets(run):
     run(INIT)
-    shown = run("propose camp --model one --seconds 3 --raters 2").splitlines()
-    assert [line.split()[0] for line in shown] == ["union,", "questions", "left", "hours", "wrote"]
+    shown = run("propose camp --models one --seconds 3 --raters 2").splitlines()
+    assert [line.split()[0] for line in shown] == ["union,", "questions", "left", "hours", "recall", "wrote"]
 
 
 def test_status_says_how_to_ask(run):
@@ -98,7 +99,7 @@ def test_status_says_how_to_ask(run):
 
 def test_propose_as_json(run):
     run(INIT)
-    told = json.loads(run("propose camp --known known.csv --resamples 0 --out more.parquet --json"))
+    told = json.loads(run("propose camp --known-labels known.csv --resamples 0 --out more.parquet --json"))
     assert told["expected"]["recall"] == {"value": 1.0, "lo": None, "hi": None}
     assert {k: told[k] for k in ("images", "left_out", "questions", "per_image", "written")} == {
         "images": 4,

@@ -15,11 +15,10 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from manyhot import cli, tables
-from manyhot.cli import annotating
-from manyhot.reassess import annotate
+from manyhot.reassess import annotate as annotate_module
 from manyhot.reassess.app.store import Store
-from manyhot.reassess.campaign import init_campaign
-from manyhot.reassess.propose import propose_files
+from manyhot.reassess.init import init_campaign
+from manyhot.reassess.propose import propose
 
 
 @pytest.fixture
@@ -32,7 +31,7 @@ def campaign(tmp_path, monkeypatch):
     init_campaign("camp", images="images.csv", classes="classes.csv")
     predictions = tables.Predictions(pa.array(["a.png"]), "model", np.array([[0, 1]]), n_classes=2)
     tables.write_predictions(predictions, "camp/predictions/model.parquet")
-    propose_files("camp", rule="top-k(k=2)")
+    propose("camp", rule="top-k(k=2)").write("camp")
     return "camp"
 
 
@@ -55,9 +54,9 @@ def served(monkeypatch):
         def __init__(self, seconds, call, arguments):
             self.start = lambda: call(*arguments)
 
-    monkeypatch.setattr(annotate, "serve", serve)
-    monkeypatch.setattr(annotating.threading, "Timer", Now)
-    monkeypatch.setattr(annotating.webbrowser, "open", opened.append)
+    monkeypatch.setattr(annotate_module, "serve", serve)
+    monkeypatch.setattr(annotate_module.threading, "Timer", Now)
+    monkeypatch.setattr(annotate_module.webbrowser, "open", opened.append)
     return given, opened
 
 
@@ -69,12 +68,12 @@ def test_open_is_one_command(campaign, served):
     (link,) = opened
     assert re.fullmatch(r"http://127\.0\.0\.1:4321/join/[\w-]{43}", link)
     assert said.splitlines() == [
-        "Annotating camp at http://127.0.0.1:4321. Ctrl-C ends it; answers are kept.",
+        "Annotating camp at http://127.0.0.1:4321. Ctrl-C ends it; answers are stored.",
         "Note: 2 of 2 classes asked about have fewer than two example images: raters see one or none, and go "
-        "by names and definitions. For better ones, move annotation.sqlite away and begin anew with "
+        "by names and definitions. For better ones, move annotation.sqlite away and start again with "
         "--examples TABLE, of other images with labels.",
         f"  {link}",
-        "Ended; answers are kept. To go on: the same command. To use them:",
+        "Ended; answers are stored. To continue, run the same command. To use them:",
         "  manyhot export camp",
         "  manyhot status camp    # what comes next",
     ]
@@ -116,8 +115,8 @@ def test_with_raters_the_owner_sets_a_password_first(campaign, served):
 def test_it_says_when_others_can_reach_it(campaign, served, host, warned):
     said = run("annotate", campaign, "--host", host)
     note = (
-        f"Note: it listens on {host}, for all who can reach this machine. Without https in front of it, "
-        "links and passwords can be read on the way."
+        f"Note: it listens on {host}: everybody who can reach this machine can connect. Without https in "
+        "front of it, links and passwords can be read on the way."
     )
     assert (note in said.splitlines()) == warned
     assert "//0.0.0.0" not in said
@@ -176,7 +175,7 @@ def test_it_ends_in_order_and_says_what_comes_next(campaign, number):
     assert (process.returncode, errors) == (0, "")
     assert said.splitlines() == [
         "",
-        "Ended; answers are kept. To go on: the same command. To use them:",
+        "Ended; answers are stored. To continue, run the same command. To use them:",
         "  manyhot export camp",
         "  manyhot status camp    # what comes next",
     ]

@@ -1,0 +1,293 @@
+"""A metric of a model as one number an image: what slices, intervals and pairs are made of."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.core.estimates import Ratio
+from manyhot.core.resampling import (
+    Bootstrap,
+    Cells,
+    compare_pairs,
+    paired_errors,
+    percentile_interval,
+    wilson_interval,
+)
+from manyhot.core.sets import NO_LABEL, LabelSets
+from manyhot.evaluate.results import Number, pair_rows
+from manyhot.evaluate.slices import ALL, Slices
+from manyhot.tables.metrics import accuracies
+
+FEW_STRATA = 8
+"""Strata up to which each is resampled on its own: set sizes, not classes."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One metric of one model, per image of the labels table.
+
+    A share of a model's own images, such as its errors, has its interval `by_wilson`: no other model counts
+    the same images, so that nothing is gained from resamples that all share.
+    """
+
+    model: str
+    metric: str
+    num: npt.NDArray[Any]
+    den: npt.NDArray[Any]
+    scored: npt.NDArray[np.bool_]
+    stratum: npt.NDArray[np.integer] | None
+    by_wilson: bool = False
+
+    @classmethod
+    def spread(
+        cls,
+        model: str,
+        metric: str,
+        e: Ratio,
+        rows: npt.NDArray[np.int64],
+        n: int,
+        by_wilson: bool = False,
+    ) -> Column:
+        """Put an estimate over the aligned images at their rows of the labels table."""
+        if len(rows) == n:
+            return cls(model, metric, e.num, e.den, e.scored, e.stratum, by_wilson)
+        arrays = [e.num, e.den, e.scored] + ([] if e.stratum is None else [e.stratum])
+        full: list[npt.NDArray[Any]] = [np.zeros(n, a.dtype) for a in arrays]
+        for target, array in zip(full, arrays, strict=True):
+            target[rows] = array
+        stratum = full[3] if len(full) == 4 else None
+        return cls(model, metric, full[0], full[1], full[2], stratum, by_wilson)
+
+    def numbers(
+        self, dataset: str, slices: Slices, cells: Cells, sets: LabelSets, rows: npt.NDArray[np.int64]
+    ) -> Iterable[Number]:
+        """Yield the metric's value in every slice; `rows` are the aligned images."""
+        values = cells.value(Ratio(self.num, self.den, self.scored, self.stratum))
+        n = cells.count(self.scored)
+        ends = iter(_wilson_ends(values, n) if self.by_wilson else [(None, None)] * len(n))
+        aligned = cells.count(np.bincount(rows, minlength=len(sets)) > 0)
+        for name, value, counted, of in zip(slices.names, values, n, aligned, strict=True):
+            low, high = next(ends)
+            counts = (int(counted), int(of - counted))
+            yield Number(dataset, self.model, self.metric, name, float(value), low, high, *counts)
+        if slices.classes:
+            yield from self._class_numbers(dataset, slices, sets, rows)
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it is a plain share of the images scored."""
+        return self.num.dtype == bool and self.den.dtype == bool and self.stratum is None
+
+    @property
+    def has_few_strata(self) -> bool:
+        """Whether each stratum can be resampled on its own."""
+        return self.stratum is not None and int(self.stratum.max(initial=0)) < FEW_STRATA
+
+    def stratum_is_class(self, label: npt.NDArray[np.integer]) -> bool:
+        """Whether the metric within a class is a plain proportion: it has no strata but the classes."""
+        return self.stratum is None or bool((self.stratum == label)[self.scored].all())
+
+    def _class_numbers(
+        self, dataset: str, slices: Slices, sets: LabelSets, rows: npt.NDArray[np.int64]
+    ) -> Iterable[Number]:
+        label = np.where(sets.label == NO_LABEL, sets.n_classes, sets.label)
+        c = sets.n_classes + 1
+        value = _means_by_class(Ratio(self.num, self.den, self.scored, self.stratum), label, c)
+        n = np.bincount(label, self.scored, c)
+        skipped = np.bincount(label[rows], minlength=c) - n
+        lo = hi = np.full(c, np.nan)
+        if self.num.dtype == bool and self.stratum_is_class(label):
+            lo, hi = wilson_interval(np.bincount(label, self.num, c), np.bincount(label, self.den, c))
+        for i, name in zip(slices.classes, slices.class_names, strict=True):
+            low, high = (float(e) if np.isfinite(e) else None for e in (lo[i], hi[i]))
+            counts = (int(n[i]), int(skipped[i]))
+            yield Number(dataset, self.model, self.metric, name, float(value[i]), low, high, *counts)
+
+
+def _wilson_ends(
+    values: npt.NDArray[np.float64], n: npt.NDArray[np.int64]
+) -> list[tuple[float | None, float | None]]:
+    lo, hi = wilson_interval(values * n, n)
+    known = n > 0
+    return [(float(a), float(b)) if k else (None, None) for a, b, k in zip(lo, hi, known, strict=True)]
+
+
+def _means_by_class(ratio: Ratio, label: npt.NDArray[np.integer], c: int) -> npt.NDArray[np.float64]:
+    """Return the metric's value within each class of the original label, shape (c,); NaN where undefined."""
+    stratum = (
+        np.zeros(len(label), np.intp) if ratio.stratum is None else np.where(ratio.scored, ratio.stratum, 0)
+    )
+    g = int(stratum.max(initial=0)) + 1
+    at = label * g + stratum
+    num = np.bincount(at, ratio.num, c * g).reshape(c, g)
+    den = np.bincount(at, ratio.den, c * g).reshape(c, g)
+    filled = den > 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value: npt.NDArray[np.float64] = np.where(filled, num / den, 0).sum(1) / filled.sum(1)
+    return value
+
+
+def stack(
+    columns: Sequence[Column],
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.intp]]:
+    """Return numerators, the distinct denominators, and which belongs to which."""
+    keys: dict[bytes, int] = {}
+    dens: list[npt.NDArray[Any]] = []
+    den_of = np.empty(len(columns), np.intp)
+    for i, column in enumerate(columns):
+        key = _digest(column.den)
+        if key not in keys:
+            keys[key] = len(dens)
+            dens.append(column.den)
+        den_of[i] = keys[key]
+    num = np.stack([c.num for c in columns], axis=1, dtype=np.float32, casting="unsafe")
+    return num, np.stack(dens, axis=1, dtype=np.float32, casting="unsafe"), den_of
+
+
+def grouped(columns: Iterable[Column], *, by_den: bool) -> list[list[Column]]:
+    """Group columns that share strata, and denominators if so wanted, so that they share resamples."""
+    groups: dict[tuple[bytes, bytes], list[Column]] = {}
+    for column in columns:
+        assert column.stratum is not None
+        den = _digest(column.den) if by_den else b""
+        groups.setdefault((den, _digest(column.stratum)), []).append(column)
+    return list(groups.values())
+
+
+def _digest(array: npt.NDArray[Any]) -> bytes:
+    return hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).digest()
+
+
+Key = tuple[str, str, str]
+"""Model, metric and slice."""
+
+
+class Sampler:
+    """Resamples metrics of many models together, and keeps what pairs of models need.
+
+    Parameters
+    ----------
+    slices : Slices
+    bootstrap : Bootstrap
+    """
+
+    def __init__(self, slices: Slices, bootstrap: Bootstrap) -> None:
+        self._slices, self._bootstrap = slices, bootstrap
+        self._compared = frozenset(accuracies())
+        self._waiting: list[Column] = []
+        self._samples: dict[Key, npt.NDArray[np.float32]] = {}
+        self._bits: dict[tuple[str, str], npt.NDArray[np.uint8]] = {}
+        self._scored: dict[tuple[str, str], bytes] = {}
+        self._masks: dict[bytes, npt.NDArray[np.bool_]] = {}
+
+    @property
+    def n_waiting(self) -> int:
+        """How many models have no intervals yet."""
+        return len({c.model for c in self._waiting})
+
+    def add(self, column: Column) -> None:
+        """Add a metric of a model, to be resampled with others."""
+        key = hashlib.blake2b(np.packbits(column.scored).tobytes(), digest_size=16).digest()
+        self._masks.setdefault(key, column.scored)
+        self._scored[column.metric, column.model] = key
+        if column.scored.any() and not column.by_wilson:
+            self._waiting.append(column)
+        if column.is_share:
+            self._bits[column.metric, column.model] = np.packbits(column.num)
+
+    def intervals(self) -> dict[Key, tuple[float, float]]:
+        """Resample what was added since the last call; return intervals by model, metric and slice."""
+        plain = [c for c in self._waiting if c.stratum is None]
+        intervals = self._ends(plain, self._bootstrap.ratios(*stack(plain))) if plain else {}
+        few = [c for c in self._waiting if c.has_few_strata]
+        for group in grouped(few, by_den=False):
+            assert group[0].stratum is not None
+            samples = self._bootstrap.means_over_few_strata(*stack(group), group[0].stratum)
+            intervals |= self._ends(group, samples)
+        many = [c for c in self._waiting if c.stratum is not None and not c.has_few_strata]
+        for group in grouped(many, by_den=True):
+            num = np.stack([c.num for c in group], axis=1, dtype=np.float32)
+            assert group[0].stratum is not None
+            den = group[0].den.astype(np.float32)
+            intervals |= self._ends(group, self._bootstrap.means_over_strata(num, den, group[0].stratum))
+        self._waiting = []
+        return intervals
+
+    def _ends(
+        self, columns: Sequence[Column], samples: npt.NDArray[np.float32]
+    ) -> dict[Key, tuple[float, float]]:
+        """Return the intervals of resampled columns, and keep the samples that comparisons need."""
+        by_column = np.ascontiguousarray(samples.transpose(0, 2, 1))
+        lo, hi = percentile_interval(by_column)
+        intervals = {}
+        for c, column in enumerate(columns):
+            for s, name in enumerate(self._slices.names):
+                key = (column.model, column.metric, name)
+                if name == ALL or (s >= self._slices.standing and column.metric in self._compared):
+                    self._samples[key] = by_column[s, c].copy()
+                intervals[key] = (float(lo[s, c]), float(hi[s, c]))
+        return intervals
+
+    def samples(self, dataset: str) -> pa.Table:
+        """Return the samples table."""
+        rows = [(*key, values) for key, values in self._samples.items() if key[1] in self._compared]
+        models, metrics, slices, values = zip(*rows, strict=True) if rows else ((), (), (), ())
+        offsets = np.arange(len(rows) + 1, dtype=np.int32) * self._bootstrap.resamples
+        flat = np.concatenate([np.empty(0, np.float32), *values])
+        return pa.table(
+            {
+                "dataset": pa.repeat(pa.scalar(dataset, pa.string()), len(rows)),
+                "model": pa.array(models, pa.string()),
+                "metric": pa.array(metrics, pa.string()),
+                "slice": pa.array(slices, pa.string()),
+                "values": pa.ListArray.from_arrays(offsets, flat),
+            }
+        )
+
+    def pairs(self, dataset: str, values: Mapping[Key, float]) -> Iterator[dict[str, Any]]:
+        """Yield columns of the pairs table for each metric, on all images.
+
+        Parameters
+        ----------
+        dataset : str
+        values : Mapping
+            The value of each model, metric and slice, in the order of the models.
+        """
+        judged = dict.fromkeys(model for model, *_ in values)
+        for metric in dict.fromkeys(metric for _, metric, _ in self._samples):
+            models = [model for model in judged if (model, metric, ALL) in self._samples]
+            # Where all models count other images, such as their own errors, no two can be compared.
+            if len({self._scored[metric, m] for m in models}) == len(models):
+                continue
+            table = compare_pairs(
+                np.array([values[m, metric, ALL] for m in models]),
+                np.stack([self._samples[m, metric, ALL] for m in models]),
+                group=np.unique([self._scored[metric, m] for m in models], return_inverse=True)[1],
+                errors=self._errors(metric, models),
+            )
+            yield pair_rows(dataset, metric, ALL, models, table, self._n_shared(metric, models))
+
+    def _errors(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.float64] | None:
+        """Return the standard errors of differences, of a share of the same images; None of other metrics."""
+        keys = {self._scored[metric, m] for m in models}
+        if len(keys) > 1 or not all((metric, m) in self._bits for m in models):
+            return None
+        n = int(np.count_nonzero(self._masks[keys.pop()]))
+        return paired_errors(np.stack([self._bits[metric, m] for m in models]), n)
+
+    def _n_shared(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.int64]:
+        """Return how many images count for both models of each pair, shape (M, M)."""
+        keys = [self._scored[metric, m] for m in models]
+        distinct = list(dict.fromkeys(keys))
+        masks = np.stack([self._masks[k] for k in distinct]).astype(np.float64)
+        shared = (masks @ masks.T).astype(np.int64)
+        at = np.array([distinct.index(k) for k in keys])
+        result: npt.NDArray[np.int64] = shared[np.ix_(at, at)]
+        return result

@@ -1,0 +1,362 @@
+"""Between two places: who drops by how much, by which line, and in which order.
+
+A comparison is between a number a model at x and one at y. Between two data sets it is shift, between top-1
+and ReaL saturation, between all images and those with several objects the effect of multiple labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.core.array_types import Floats
+from manyhot.core.comparison import (
+    NO_INTERVAL,
+    Families,
+    FittedLine,
+    above_line,
+    compare_orders,
+    difference_interval,
+    fit_line,
+    percentile_ends,
+)
+from manyhot.core.resampling import percentile_interval
+from manyhot.errors import InputError, MatchError
+from manyhot.tables import End, ModelValue, Results, list_matrix, schema
+from manyhot.tables.columns import COUNT, FLAG, ITS, REAL, TEXT, bounds, interval
+from manyhot.tables.definitions import declare_table
+from manyhot.tables.metrics import accuracies
+
+SCALES = ("plain", "logit", "probit")
+"""Scales on which lines are fitted."""
+
+BEYOND_NOISE = 0.05
+"""p_adjusted below which a pair of models differs."""
+
+FEWEST_MODELS = 3
+"""Models it takes to fit a line, and to speak of an order: two are always on a line."""
+
+FEWEST_BEST = 10
+"""Models it takes to fit a line among the best."""
+
+ENDS = (
+    TEXT("dataset_x", "the data set of x"),
+    TEXT("metric_x", "the metric of x"),
+    TEXT("slice_x", "the images of x"),
+    TEXT("dataset_y", "the data set of y"),
+    TEXT("metric_y", "the metric of y"),
+    TEXT("slice_y", "the images of y"),
+)
+"""Columns that say what is compared: one number a model at x, and one at y."""
+
+_IMAGES = f"{ITS} over images"
+_FAMILIES = f"{ITS} over families of models"
+
+declare_table(
+    "drops",
+    (
+        *ENDS,
+        TEXT.nullable("model", "the model; null for the mean over models"),
+        REAL("value_x", "value at x"),
+        REAL("value_y", "value at y"),
+        REAL("drop", "value_x less value_y"),
+        *bounds("lo", "hi", _IMAGES),
+        *bounds("lo_models", "hi_models", "the mean's 95 % interval over families of models"),
+        REAL.nullable("above_fit", "effective robustness: value_y less what the logit fit gives"),
+        COUNT("n_x", "images counted at x; the smallest over the models for the mean"),
+        COUNT("n_y", "images counted at y; the smallest over the models for the mean"),
+        COUNT("n_models", "models averaged, 1 for one"),
+    ),
+)
+
+declare_table(
+    "fits",
+    (
+        *ENDS,
+        TEXT("models", "which models: all, or those from a value at x on, such as x>=0.85"),
+        TEXT("scale", "of both axes", values=SCALES),
+        *interval("slope", "slope of the least-squares line", _FAMILIES, value=REAL),
+        *interval("intercept", "intercept", _FAMILIES, value=REAL),
+        REAL.nullable("r2", "share of variance explained"),
+        COUNT("n", "models"),
+        COUNT("n_families", "families of models, which are what is resampled"),
+    ),
+)
+
+declare_table(
+    "ranks",
+    (
+        *ENDS,
+        REAL.nullable("tau", "Kendall's tau-b between the two orders of the models"),
+        *bounds("lo", "hi", _IMAGES),
+        *bounds("lo_models", "hi_models", _FAMILIES),
+        COUNT("n_models", "models ranked"),
+        COUNT("n_pairs", "pairs of models"),
+        COUNT("n_swapped", "pairs in another order at y than at x"),
+        COUNT.nullable(
+            "n_beyond_noise",
+            "of these, pairs that differ beyond noise both at x and at y; null where no pairs were tested",
+        ),
+    ),
+)
+
+declare_table(
+    "swaps",
+    (
+        *ENDS,
+        TEXT("model_a", "the better model at x"),
+        TEXT("model_b", "the better model at y"),
+        REAL("diff_x", "value of model_a less that of model_b at x"),
+        REAL("diff_y", "the same at y"),
+        REAL.nullable("p_x", "p_adjusted of the pair at x"),
+        REAL.nullable("p_y", "p_adjusted of the pair at y"),
+        FLAG.nullable("beyond_noise", "whether both differences are beyond noise"),
+    ),
+)
+
+
+END = ("dataset", "metric", "slice")
+"""Columns that name a place that models have values at."""
+
+
+class Comparer:
+    """Compares pairs of ends one by one and keeps the rows.
+
+    Parameters
+    ----------
+    results : Results
+    family : callable
+        From a model to its family.
+    best_from, resamples, seed
+        As in `manyhot.compare`.
+    """
+
+    def __init__(
+        self, results: Results, family: Callable[[str], str], best_from: float, resamples: int, seed: int
+    ) -> None:
+        self.results, self.family = results, family
+        self.best_from, self.resamples, self.seed = best_from, resamples, seed
+        self._rows: dict[str, list[dict[str, Any]]] = {"drops": [], "fits": [], "ranks": []}
+        self._swaps: list[pa.Table] = []
+
+    @cached_property
+    def _tested(self) -> dict[End, pa.Table]:
+        """The pairs table of each end."""
+        table = self.results.pairs
+        ends = dict.fromkeys(zip(*(table[c].to_pylist() for c in END), strict=True)) if len(table) else {}
+        return {end: _where(table, end) for end in ends}
+
+    def add(self, x: End, y: End) -> None:
+        """Compare the models that have a value at both ends."""
+        at_x, at_y = self._at(x), self._at(y)
+        models = [m for m in at_x if m in at_y]
+        if len(models) < 2:
+            return
+        families = Families.draw(
+            [self.family(m) for m in models], self.resamples, np.random.default_rng(self.seed)
+        )
+        nx, ny = (np.array([at[m] for m in models], np.float64).T for at in (at_x, at_y))
+        both = _Both(x, y, models, nx, ny, families, self._paired_samples(x, y, models))
+        for scale in SCALES:
+            self._rows["fits"] += both.fits(scale, self.best_from)
+        self._rows["drops"] += both.drops()
+        swaps = self._swapped(both)
+        if swaps is not None:
+            self._swaps.append(swaps)
+        self._rows["ranks"].append(both.order(swaps))
+
+    def _at(self, end: End) -> dict[str, ModelValue]:
+        if end not in self.results.values_at:
+            raise MatchError(
+                "There are no numbers to compare.",
+                where=self.results.name or None,
+                got=", ".join(end),
+                allowed="; ".join(
+                    sorted({", ".join(e) for e in self.results.values_at if e[0] == end[0]})[:20]
+                )
+                or ", ".join(self.results.datasets),
+            )
+        numbers = self.results.values_at[end].items()
+        for model, number in numbers if end[1] in accuracies() else ():
+            if not (0 <= number.value <= 1 or np.isnan(number.value)):
+                raise InputError(
+                    "This is no share of images.",
+                    where=f"{self.results.name}, {', '.join(end)}, {model}" if self.results.name else model,
+                    got=number.value,
+                    allowed="0 to 1",
+                    do="divide by 100: this looks like percent" if 1 < number.value <= 100 else None,
+                )
+        return {m: number for m, number in numbers if np.isfinite(number.value)}
+
+    def _paired_samples(self, x: End, y: End, models: Sequence[str]) -> tuple[Floats, Floats] | None:
+        """Return resampled values at both ends, each shape (M, R), or None where a model has none."""
+        rows = [[self.results.sample_rows.get(end, {}).get(m, -1) for m in models] for end in (x, y)]
+        if min(map(min, rows)) < 0:
+            return None
+        values = self.results.samples["values"]
+        at_x, at_y = (list_matrix(values.take(pa.array(r)), np.nan).astype(np.float64) for r in rows)
+        r = min(at_x.shape[1], at_y.shape[1])
+        at_x, at_y = at_x[:, :r], at_y[:, :r]
+        # On one data set resample r is the same images at both ends. On two it is drawn from one stream of
+        # random numbers: moved by one it is not.
+        return at_x, at_y if x[0] == y[0] else np.roll(at_y, 1, axis=1)
+
+    def _swapped(self, both: _Both) -> pa.Table | None:
+        """Return the pairs that change order, the better at x first; None where no pairs were tested."""
+        if both.x not in self._tested or both.y not in self._tested:
+            return None
+        p = [_p_matrix(self._tested[end], both.models) for end in (both.x, both.y)]
+        return both.swaps(*p)
+
+    def tables(self) -> dict[str, pa.Table]:
+        """Return the tables by name."""
+        made = {name: pa.Table.from_pylist(rows, schema=schema(name)) for name, rows in self._rows.items()}
+        return made | {"swaps": pa.concat_tables(self._swaps or [schema("swaps").empty_table()])}
+
+
+@dataclass(frozen=True, eq=False)
+class _Both:
+    """Models with a value at both ends.
+
+    `at_x` and `at_y` hold value, lo, hi and n of each model, shape (4, M); `samples` their resampled values,
+    each of shape (M, R), where there are any.
+    """
+
+    x: End
+    y: End
+    models: Sequence[str]
+    at_x: Floats
+    at_y: Floats
+    families: Families
+    samples: tuple[Floats, Floats] | None
+
+    @property
+    def ends(self) -> dict[str, str]:
+        """The columns that name the ends."""
+        ends = (("x", self.x), ("y", self.y))
+        return {f"{c}_{side}": end[i] for side, end in ends for i, c in enumerate(END)}
+
+    def fits(self, scale: str, best_from: float) -> Iterator[dict[str, Any]]:
+        """Yield rows of the fits table: all models, and on one data set the best of them."""
+        x, y = self.at_x[0], self.at_y[0]
+        groups = {"all": np.ones(len(x), bool)}
+        if self.x[0] == self.y[0] and FEWEST_BEST <= np.count_nonzero(x >= best_from) < len(x):
+            groups[f"x>={best_from:g}"] = x >= best_from
+        for name, chosen in groups.items():
+            if np.count_nonzero(chosen) < FEWEST_MODELS:
+                continue
+            line = fit_line(x[chosen], y[chosen], self.families.take(chosen), scale=scale)
+            if np.isfinite(line.slope):
+                yield self.ends | {"models": name, "scale": scale} | _line_columns(line)
+
+    def drops(self) -> list[dict[str, Any]]:
+        """Return rows of the drops table: the mean over models, and each model."""
+        (x, *_, nx), (y, *_, ny) = self.at_x, self.at_y
+        drop = x - y
+        spread = None if self.samples is None else self.samples[0] - self.samples[1]
+        above = above_line(x, y, fit_line(x, y, self.families, scale="logit"), "logit")
+        images = NO_INTERVAL if spread is None else percentile_ends(spread.mean(0))
+        mean = (x.mean(), y.mean(), drop.mean(), *images, *self.families.mean_interval(drop), None)
+        rows: list[tuple[Any, ...]] = [(None, *map(_null, mean), int(nx.min()), int(ny.min()), len(x))]
+        lo, hi = self._intervals(spread)
+        for i, model in enumerate(self.models):
+            row = map(_null, (x[i], y[i], drop[i], lo[i], hi[i], *NO_INTERVAL, above[i]))
+            rows.append((model, *row, int(nx[i]), int(ny[i]), 1))
+        return [self.ends | dict(zip(_DROP, row, strict=True)) for row in rows]
+
+    def _intervals(self, spread: Floats | None) -> tuple[Floats, Floats]:
+        """Return the interval of each model's drop over images, NaN where it is unknown."""
+        if spread is not None:
+            return percentile_interval(spread)
+        if self.x[0] == self.y[0]:
+            nothing = np.full(len(self.models), np.nan)
+            return nothing, nothing
+        return difference_interval(self.at_x[:3], self.at_y[:3])
+
+    def order(self, swaps: pa.Table | None) -> dict[str, Any]:
+        """Return the row of the ranks table."""
+        order = compare_orders(self.at_x[0], self.at_y[0], self.families, *(self.samples or (None, None)))
+        return self.ends | {
+            "tau": _null(order.tau),
+            "lo": _null(order.images[0]),
+            "hi": _null(order.images[1]),
+            "lo_models": _null(order.models[0]),
+            "hi_models": _null(order.models[1]),
+            "n_models": len(self.models),
+            "n_pairs": order.n_pairs,
+            "n_swapped": order.n_swapped,
+            "n_beyond_noise": None if swaps is None else int(pc.sum(swaps["beyond_noise"]).as_py() or 0),
+        }
+
+    def swaps(self, p_x: Floats, p_y: Floats) -> pa.Table:
+        """Return the pairs that change order, with p_adjusted of all pairs at both ends, shape (M, M)."""
+        x, y = self.at_x[0], self.at_y[0]
+        a, b = np.nonzero((np.subtract.outer(x, x) > 0) & (np.subtract.outer(y, y) < 0))
+        names, p_x, p_y = pa.array(self.models, pa.string()), p_x[a, b], p_y[a, b]
+        columns: dict[str, Any] = {
+            k: pa.repeat(pa.scalar(v, pa.string()), len(a)) for k, v in self.ends.items()
+        }
+        columns |= {"model_a": names.take(pa.array(a)), "model_b": names.take(pa.array(b))}
+        columns |= {"diff_x": x[a] - x[b], "diff_y": y[a] - y[b]}
+        columns |= {name: pa.array(p, from_pandas=True) for name, p in (("p_x", p_x), ("p_y", p_y))}
+        columns["beyond_noise"] = (p_x < BEYOND_NOISE) & (p_y < BEYOND_NOISE)
+        return pa.table(columns, schema=schema("swaps"))
+
+
+_DROP = (
+    "model",
+    "value_x",
+    "value_y",
+    "drop",
+    "lo",
+    "hi",
+    "lo_models",
+    "hi_models",
+    "above_fit",
+    "n_x",
+    "n_y",
+    "n_models",
+)
+
+
+def _line_columns(line: FittedLine) -> dict[str, Any]:
+    return {
+        "slope": line.slope,
+        "slope_lo": _null(line.slope_interval[0]),
+        "slope_hi": _null(line.slope_interval[1]),
+        "intercept": line.intercept,
+        "intercept_lo": _null(line.intercept_interval[0]),
+        "intercept_hi": _null(line.intercept_interval[1]),
+        "r2": _null(line.r2),
+        "n": line.n,
+        "n_families": line.n_families,
+    }
+
+
+def _where(table: pa.Table, end: End) -> pa.Table:
+    mask = pc.equal(table[END[0]], end[0])
+    for column, value in zip(END[1:], end[1:], strict=True):
+        mask = pc.and_(mask, pc.equal(table[column], value))
+    return table.filter(mask)
+
+
+def _p_matrix(pairs: pa.Table, models: Sequence[str]) -> Floats:
+    """Return p_adjusted of all pairs of models, NaN where unknown, shape (M, M)."""
+    names = pa.array(models, pa.string())
+    ends = [pc.index_in(pairs[c], names) for c in ("model_a", "model_b")]
+    known = pc.and_(*(e.is_valid() for e in ends))
+    a, b = (e.filter(known).to_numpy() for e in ends)
+    p = np.full((len(models),) * 2, np.nan)
+    p[a, b] = p[b, a] = pc.fill_null(pairs["p_adjusted"], np.nan).filter(known).to_numpy()
+    return p
+
+
+def _null(value: float | None) -> float | None:
+    """Return what a table holds: no number is null."""
+    return None if value is None or not np.isfinite(value) else float(value)

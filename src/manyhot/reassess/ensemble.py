@@ -1,0 +1,187 @@
+"""Images, predictions and known label sets to what a rule sees: the `Ensemble` of all models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot.core.ensembles import Ensemble
+from manyhot.core.sets import NO_LABEL, LabelSets, top_k
+from manyhot.errors import InputError, MatchError
+from manyhot.tables import Images, Labels, Predictions, align, check_class_list, one_chunk
+from manyhot.tables.sets import label_sets
+from manyhot.tables.skipped_files import SkippedFiles, fitting_models
+
+DEPTH = 20
+"""Top classes that are taken from scores over all classes."""
+
+
+def ensemble_of(
+    images: Images,
+    predictions: Sequence[Predictions],
+    n_classes: int,
+    class_hash: str,
+    known_labels: Labels | None = None,
+    misfits: SkippedFiles | None = None,
+) -> Ensemble:
+    """Return the predictions of all models on the images, row for row, but for those that are skipped.
+
+    Parameters
+    ----------
+    images : Images
+        With their original labels.
+    predictions : sequence of Predictions
+        One of each model, of all images.
+    n_classes, class_hash
+        The class list of the images.
+    known_labels : Labels, optional
+        Label sets of some of the images. Images that nobody rated are left out.
+    misfits : SkippedFiles, optional
+        Where models that do not fit are skipped; without it the first ends in its error.
+
+    Raises
+    ------
+    InputError
+        Images have no original labels, two predictions are of one model, or no model fits.
+    MatchError
+        Predictions are over another class list or lack images, or no label set is of these images.
+    """
+    _check_names(predictions)
+    label = _original_labels(images, n_classes)
+    fitted = fitting_models(predictions, lambda p: _arrays(images, p, n_classes, class_hash), misfits)
+    arrays = {p.model: columns for p, columns in fitted}
+    top, scores, probabilities = (tuple(column) for column in zip(*arrays.values(), strict=True))
+    sets = None if known_labels is None else _known_sets(images, known_labels, n_classes, class_hash)
+    return Ensemble(n_classes, tuple(arrays), top, scores, probabilities, label, sets)
+
+
+def golden_labels(golden: pa.Table, n_classes: int, class_hash: str, name: str) -> Labels:
+    """Return label sets from experts' answers: the classes to which more than half of them said yes.
+
+    Parameters
+    ----------
+    golden : pyarrow.Table
+        The table ``golden``.
+    """
+    import polars as pl
+
+    frame = pl.from_arrow(golden)
+    assert isinstance(frame, pl.DataFrame)
+    yes = (pl.col("answer") == "yes").mean() > 0.5
+    asked = frame.group_by("image_id", "class_id", maintain_order=True).agg(yes=yes)
+    state = pl.when("yes").then(pl.lit("yes")).otherwise(pl.lit("no"))
+    rows = asked.group_by("image_id", maintain_order=True).agg(classes=pl.col("class_id"), state=state)
+    table = rows.with_columns(usable=pl.lit(True), rated=pl.lit(True)).to_arrow()
+    return Labels(table, n_classes, class_hash, asked_known=True, name=name)
+
+
+def _check_names(predictions: Sequence[Predictions]) -> None:
+    seen: dict[str, str] = {}
+    for p in predictions:
+        if p.model in seen:
+            raise InputError(
+                f"There are two predictions of {p.model}.",
+                where=" and ".join(filter(None, (seen[p.model], p.source))) or None,
+                do="leave one of them out",
+            )
+        seen[p.model] = p.source
+
+
+def _original_labels(images: Images, n_classes: int) -> npt.NDArray[np.int32]:
+    label = images.label
+    if label is None or label.null_count == len(label):
+        raise InputError(
+            "The images have no original labels.",
+            where=images.name or None,
+            allowed="an images table with the column 'label': a question about it is always asked",
+            do="add the column, or predict with --labels",
+        )
+    filled = pc.fill_null(label, NO_LABEL).to_numpy(zero_copy_only=False).astype(np.int32)
+    if filled.max() >= n_classes or filled.min() < NO_LABEL:
+        row = int(np.argmax((filled >= n_classes) | (filled < NO_LABEL)))
+        raise InputError(
+            "An original label is out of range.",
+            where=f"{images.name or 'images'}, image {images.image_id[row]}",
+            got=int(filled[row]),
+            allowed=f"0 to {n_classes - 1}",
+            do="check which class list the images are of",
+        )
+    return np.asarray(filled)
+
+
+def _arrays(
+    images: Images, p: Predictions, n_classes: int, class_hash: str
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any] | None, npt.NDArray[Any] | None]:
+    """Return a model's best classes, scores and probabilities, in the order of the images."""
+    check_class_list(p, n_classes, class_hash, images.name or "the images")
+    p = p if p.n_classes else replace(p, n_classes=n_classes)  # which checks that its classes exist
+    rows = align(
+        images.image_id, p.image_id, left_name=images.name or "the images", right_name=p.source or p.model
+    )
+    if rows.left_only:
+        absent = np.setdiff1d(np.arange(len(images)), rows.left)
+        example = images.image_id[int(absent[0])]
+        raise MatchError(
+            f"{p.model} does not predict all images.",
+            where=p.source or None,
+            got=f"no prediction of {len(absent):,} of {len(images):,}, such as {example}",
+            allowed="predictions of every image by every model",
+            do="predict the others, or leave the model or the images out",
+        )
+    top, scores, probabilities = p.classes, p.scores, p.confidence()
+    if top is None:
+        assert scores is not None
+        top = top_k(scores, min(DEPTH, n_classes))
+        scores = np.take_along_axis(scores, top, axis=1)
+        probabilities = None if probabilities is None else np.take_along_axis(probabilities, top, axis=1)
+    if np.array_equal(rows.right, np.arange(len(top))):
+        return top, scores, probabilities
+    return (
+        np.asfortranarray(top[rows.right]),
+        None if scores is None else scores[rows.right],
+        None if probabilities is None else probabilities[rows.right],
+    )
+
+
+def _known_sets(images: Images, labels: Labels, n_classes: int, class_hash: str) -> LabelSets:
+    """Return known label sets as a row for each image; an image without one is not usable."""
+    name = labels.name or "the known label sets"
+    other_hash = labels.class_hash and class_hash and labels.class_hash != class_hash
+    if labels.n_classes != n_classes or other_hash:
+        raise MatchError(
+            "The known label sets are over another class list.",
+            where=name,
+            got=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",
+            allowed=f"{n_classes:,} classes, class list {class_hash or 'unknown'}",
+        )
+    rows = align(images.image_id, labels.image_id, left_name=images.name or "the images", right_name=name)
+    sets = label_sets(labels)
+    usable = sets.usable
+    if "rated" in labels.table.column_names:
+        rated = pc.fill_null(one_chunk(labels.table["rated"]), True)
+        usable = usable & rated.to_numpy(zero_copy_only=False)
+    if not usable[rows.right].any():
+        raise MatchError(
+            "Nobody rated any of the images with a known label set.",
+            where=name,
+            got=f"{len(rows.right):,} images, none usable and rated",
+            allowed="label sets that people confirmed",
+        )
+    return _spread(replace(sets, usable=usable), rows.left, rows.right, len(images))
+
+
+def _spread(sets: LabelSets, left: npt.NDArray[np.int64], right: npt.NDArray[np.int64], n: int) -> LabelSets:
+    """Put label sets at their rows of n images."""
+    part = sets.take(right)
+    lengths = np.zeros(n, np.int64)
+    lengths[left] = np.diff(part.indptr)
+    label, usable = np.full(n, NO_LABEL, np.int32), np.zeros(n, bool)
+    label[left], usable[left] = part.label, part.usable
+    indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return replace(part, indptr=indptr, label=label, usable=usable)

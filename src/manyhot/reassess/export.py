@@ -1,0 +1,134 @@
+"""The app's votes and remarks as tables of the campaign: `manyhot export`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot import tables
+from manyhot.command import command
+from manyhot.files import sha256
+from manyhot.reassess.app.address import DatabaseAddress, open_store
+from manyhot.reassess.status import CampaignFolder
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import ANSWERS, Campaign
+
+if TYPE_CHECKING:
+    from manyhot.reassess.app.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class ExportedVotes(Result):
+    """The tables that were written: votes, and remarks if there are any; see `Result.written`."""
+
+    def lines(self) -> Iterator[str]:
+        """Yield nothing: what was written says it."""
+        return iter(())
+
+
+@command("export", examples=("manyhot export campaign",))
+def export_votes(
+    campaign: CampaignFolder, *, database: DatabaseAddress = None, run: Run = QUIET
+) -> ExportedVotes:
+    """Write the votes and remarks of the annotation app as tables of the campaign.
+
+    Each answer is a row, changes of mind included: the last answer of a rater by answered_at counts.
+
+    Parameters
+    ----------
+    campaign
+        Folder of the campaign.
+    database
+        Address of the database of answers, such as postgresql://HOST/NAME; by default a file in the campaign.
+    run
+        Its command line stands in the metadata.
+
+    Returns
+    -------
+    ExportedVotes
+
+    Raises
+    ------
+    InputError
+        The campaign has no database yet.
+    """
+    home = Campaign.read(campaign)
+    with open_store(home, database) as store:
+        return ExportedVotes(written=tuple(write_answers(store, home, home.folder, run.call)))
+
+
+def write_answers(store: Store, campaign: Campaign, folder: Path, call: str = "") -> list[Path]:
+    """Write votes, and remarks where there are any, into a folder."""
+    from manyhot.reassess.app.store.submissions import all_remarks, all_votes
+
+    votes, remarks = store.read_all(all_votes), store.read_all(all_remarks)
+    about = {
+        "n_classes": str(campaign.n_classes),
+        "classes": campaign.class_hash,
+        "name": campaign.folder.resolve().name,
+    }
+    inputs = {"proposals.parquet": sha256(campaign.path("proposals"))}
+    parts = {"votes": _votes_table(votes)} | ({"remarks": _remarks_table(remarks)} if remarks else {})
+    return [
+        tables.write(table, folder / campaign.path(name).name, name, call=call, inputs=inputs, about=about)
+        for name, table in parts.items()
+    ]
+
+
+def _votes_table(rows: Iterable[Any]) -> pa.Table:
+    image, class_id, rater, answer, main, page, shown, answered, round_ = _columns(rows, 9)
+    return pa.table(
+        {
+            "image_id": pa.array(image, pa.string()),
+            "class_id": pa.array(class_id, pa.int32()),
+            "rater_id": pa.array(rater, pa.string()),
+            "answer": pa.array([ANSWERS[a] for a in answer], pa.string()),
+            "main": pa.array(main, pa.bool_()),
+            "page_id": pa.array(page, pa.string()),
+            "shown_at": pa.array(shown, pa.timestamp("us", "UTC")),
+            "answered_at": pa.array(_in_order(page, class_id, answered), pa.timestamp("us", "UTC")),
+            "round": pa.array(round_, pa.int32()),
+        }
+    )
+
+
+def _in_order(page: list[str], class_id: list[int], answered: list[int]) -> npt.NDArray[np.int64]:
+    """Return times in which each answer is later than the one of the same rater that it replaces.
+
+    The clock of a browser that was not connected says when, and may be wrong; what came later replaced the
+    earlier for all who looked.
+    """
+    visit = pc.dictionary_encode(pa.array(page, pa.string())).indices.to_numpy().astype(np.int64)
+    cells = visit * (max(class_id, default=0) + 1) + np.array(class_id, np.int64)
+    order = np.argsort(cells, kind="stable")
+    times = np.array(answered, np.int64)
+    for at in np.flatnonzero(np.diff(cells[order]) == 0):
+        before, after = order[at], order[at + 1]
+        times[after] = max(times[after], times[before] + 1)
+    return times
+
+
+def _remarks_table(rows: Iterable[Any]) -> pa.Table:
+    image, rater, text, missing, at = _columns(rows, 5)
+    return pa.table(
+        {
+            "image_id": pa.array(image, pa.string()),
+            "rater_id": pa.array(rater, pa.string()),
+            "text": pa.array(text, pa.string()),
+            "missing_class_id": pa.array(missing, pa.int32()),
+            "at": pa.array(at, pa.timestamp("us", "UTC")),
+        }
+    )
+
+
+def _columns(rows: Iterable[Any], count: int) -> list[list[Any]]:
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    return columns or [[] for _ in range(count)]

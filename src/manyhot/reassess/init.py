@@ -1,0 +1,326 @@
+"""Images, classes and predictions to a campaign: `manyhot init`."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+
+from manyhot import tables
+from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list, class_list_of
+from manyhot.command import command
+from manyhot.data.benchmarks import Fetched, data_set
+from manyhot.errors import InputError, MatchError, OutputError
+from manyhot.files import sha256, write_refused
+from manyhot.formats import prediction_files, read_classes, read_images, read_predictions
+from manyhot.formats.writing import PathLike
+from manyhot.parameters import Shown
+from manyhot.reassess.status import CampaignStatus, campaign_status, file_metadata
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import Campaign, Images, Predictions
+from manyhot.tables.align import check_range
+
+_PART = ".part"
+"""What the name of a folder that is not complete ends with; a killed run may leave one."""
+
+
+@dataclass(frozen=True, eq=False)
+class InitialCampaign(Result):
+    """A campaign, as it was made or found.
+
+    Attributes
+    ----------
+    campaign : Campaign
+    is_new : bool
+        Whether it was made now; False if it was there, made of the same files.
+    status : CampaignStatus
+    written
+        The folder, if it is new.
+    """
+
+    campaign: Campaign
+    is_new: bool
+    status: CampaignStatus
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the status."""
+        return self.status.to_json()
+
+    def lines(self) -> Iterator[str]:
+        """Yield whether it was made, and its status."""
+        what = "made the campaign" if self.is_new else "nothing to do, this is the campaign"
+        over = f"{self.campaign.n_classes:,} classes of {self.campaign.classes}"
+        yield f"{what} {self.campaign.folder}, over the {over}"
+        yield from self.status.lines()
+
+
+@command(
+    "init",
+    examples=(
+        "manyhot init campaign --images photos.csv --classes classes.txt --predictions predictions",
+        "manyhot init real --images imagenet-val --predictions imagenet-val",
+    ),
+)
+def init_campaign(
+    folder: Annotated[PathLike, Shown("DIR")],
+    *,
+    images: Annotated[PathLike, Shown("FILE")],
+    classes: Annotated[PathLike | None, Shown("FILE")] = None,
+    predictions: Annotated[Sequence[PathLike], Shown("FILE")] = (),
+    rows: Annotated[PathLike | None, Shown("FILE")] = None,
+    run: Run = QUIET,
+) -> InitialCampaign:
+    """Make a campaign: one folder with images, classes and predictions, for all that follows.
+
+    The folder appears when it is complete. The same call again changes nothing, and another campaign is never
+    written over.
+
+    Parameters
+    ----------
+    folder
+        Folder of the campaign: new, empty, or the campaign of the same files.
+    images
+        Images with original labels: a table in any format, a folder that predict wrote, or a data set of a
+        benchmark, such as imagenet-val.
+    classes
+        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
+        default the built-in one that the images or the predictions name.
+    predictions
+        Files and folders of predictions, or a data set of a benchmark; takes several values.
+    rows
+        The image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
+    run
+        Its command line stands in the description of the campaign.
+
+    Returns
+    -------
+    InitialCampaign
+
+    Raises
+    ------
+    InputError
+        The folder holds something else, or a file cannot be read.
+    MatchError
+        Images, classes and predictions do not belong together.
+    OutputError
+        The folder cannot be written.
+    """
+    target, listed = Path(folder), _class_list(classes, images, predictions)
+    sources = _Inputs.of(images, predictions, rows, listed)
+    inputs = sources.inputs | (
+        {f"classes/{Path(classes).name}": sha256(classes)} if classes and Path(classes).is_file() else {}
+    )
+    campaign = Campaign(target, listed.name, listed.hash, len(listed), len(sources.images), run.call, inputs)
+    if (standing := _standing(campaign)) is not None:
+        return InitialCampaign(standing, False, campaign_status(target))
+    _check_images(sources.images, listed)
+    try:
+        home = target if target.is_dir() else target.parent
+        home.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_PART, dir=home))
+        try:
+            _fill(replace(campaign, folder=part), sources, listed)
+            _settle(part, target)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    except OSError as error:
+        if isinstance(error, OutputError):
+            raise
+        raise write_refused(target, error) from error
+    return InitialCampaign(campaign, True, campaign_status(target), written=(target,))
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """What a campaign is made from, with the sha256 of each file."""
+
+    images: Images
+    predictions: tuple[tuple[Predictions, Path | None], ...]
+    inputs: dict[str, str]
+
+    @classmethod
+    def of(
+        cls, images: PathLike, predictions: Sequence[PathLike], rows: PathLike | None, classes: ClassList
+    ) -> _Inputs:
+        own: list[tuple[Predictions, Path | None]] = []
+        table, inputs = _read_images(images, classes)
+        order = None if rows is None else read_images(rows, classes=classes)
+        for place in predictions:
+            if (fetched := _fetched(place)) is not None:
+                own += [(p, None) for p in fetched.published]
+                inputs |= fetched.inputs
+                continue
+            for path in prediction_files([place]):
+                own.append((read_predictions(path, rows=order, classes=classes), path))
+                inputs[f"predictions/{path.name}"] = sha256(path)
+        return cls(table, tuple(own), inputs)
+
+
+def _class_list(classes: PathLike | None, images: PathLike, predictions: Sequence[PathLike]) -> ClassList:
+    """Return the class list, by default the built-in one of the first file that names one."""
+    if classes is not None:
+        return read_classes(classes)
+    for source in (images, *predictions):
+        if data_set(source) is not None:
+            return class_list()
+        folder = Path(source)
+        for path in sorted(folder.rglob("*.parquet")) if folder.is_dir() else [folder]:
+            if (named := class_list_of(file_metadata(path).get("classes", ""))) is not None:
+                return named
+    if not Path(images).exists():
+        read_images(images)  # which says so
+    raise InputError(
+        "The class list is not known.",
+        where=str(images),
+        got="no file that names a built-in class list",
+        allowed=f"a file with one key a line, or {', '.join(BUILT_IN_CLASSES)}",
+        do="give it: --classes",
+    )
+
+
+def _fetched(name: PathLike) -> Fetched | None:
+    """Return a data set of a benchmark by name, fetched, or None where the name is none or is a file."""
+    published = data_set(name)
+    return None if published is None else published.fetch()
+
+
+def _read_images(place: PathLike, classes: ClassList) -> tuple[Images, dict[str, str]]:
+    if (fetched := _fetched(place)) is not None:
+        return fetched.rows, dict(fetched.inputs)
+    path = Path(place)
+    if path.is_dir():
+        if not (path / "images.parquet").is_file():
+            raise InputError(
+                "The folder holds no images table.",
+                where=path,
+                got="no images.parquet in it",
+                allowed="a folder that manyhot predict wrote, or a table with image_id and label",
+                do=f"predict its images first: manyhot predict {shlex.quote(str(path))} --out predictions",
+            )
+        path = path / "images.parquet"
+    return read_images(path, classes=classes), {f"images/{path.name}": sha256(path)}
+
+
+def _standing(campaign: Campaign) -> Campaign | None:
+    """Return the campaign that is there already, made of the same files; refuse anything else."""
+    folder = campaign.folder
+    if folder.is_dir() and all(path.name.endswith(_PART) for path in folder.iterdir()):
+        return None
+    if not folder.exists():
+        return None
+    if not folder.is_dir() or not (folder / tables.DESCRIPTION).is_file():
+        raise InputError(
+            "The folder holds something else." if folder.is_dir() else "This is a file, not a folder.",
+            where=folder,
+            allowed="a folder that is new or empty",
+            do="choose another one",
+        )
+    standing = Campaign.read(folder)
+    if not standing.same_as(campaign):
+        raise InputError(
+            "The folder holds another campaign.",
+            where=folder,
+            got=f"made by: {standing.call or 'unknown'}" + _changed(standing, campaign),
+            allowed="the same images, classes and predictions, or a new folder",
+            do="choose another folder; predictions of more models go into its folder predictions",
+        )
+    return standing
+
+
+def _changed(standing: Campaign, campaign: Campaign) -> str:
+    """Return which files of one name are not the same any more."""
+    changed = [n for n, h in campaign.inputs.items() if standing.inputs.get(n, h) != h]
+    return f"; changed since: {', '.join(sorted(changed))}" if changed else ""
+
+
+def _check_images(images: Images, classes: ClassList) -> None:
+    theirs = tables.metadata(images.table).get("classes", "")
+    if images.label is not None and theirs and theirs != classes.hash:
+        raise MatchError(
+            "The images' labels are of another class list.",
+            where=images.name,
+            got=f"class list {theirs}",
+            allowed=f"class list {classes.hash} ({classes.name})",
+            do="give the class list that the images were labelled with",
+        )
+    if images.label is not None:
+        label = images.label.drop_null().to_numpy()
+        rows = images.label.is_valid().to_numpy(zero_copy_only=False).nonzero()[0]
+        check_range(label, rows, images.image_id, len(classes), images.name)
+
+
+def _fill(campaign: Campaign, sources: _Inputs, classes: ClassList) -> None:
+    call, inputs = campaign.call, campaign.inputs
+    about = {"classes": classes.hash, "n_classes": str(len(classes))}
+    tables.write(_class_table(classes), campaign.path("classes"), "classes", call=call, inputs=inputs)
+    tables.write(
+        sources.images.table, campaign.path("images"), "images", call=call, inputs=inputs, about=about
+    )
+    campaign.path("predictions").mkdir()
+    written: dict[str, str] = {}
+    for predictions, source in sources.predictions:
+        _check_predictions(predictions, sources.images, classes, written)
+        target = campaign.path("predictions") / tables.predictions_file_name(predictions.model)
+        if source is not None and file_metadata(source).get("classes") == classes.hash:
+            shutil.copyfile(source, target)  # with all its metadata
+            continue
+        whole = replace(predictions, n_classes=len(classes), class_hash=classes.hash)
+        inputs = {source.name: sha256(source)} if source is not None else {}
+        tables.write_predictions(replace(whole, inputs=inputs), target, call=call)
+    campaign.write()
+
+
+def _check_predictions(
+    predictions: Predictions, images: Images, classes: ClassList, written: dict[str, str]
+) -> None:
+    model, source = predictions.model, predictions.source
+    tables.check_class_list(predictions, len(classes), classes.hash, "the campaign")
+    tables.align(images.image_id, predictions.image_id, left_name="the campaign", right_name=source or model)
+    if model in written:
+        raise InputError(
+            f"There are two predictions of {model}.",
+            where=" and ".join(filter(None, (written[model], source))) or None,
+            do="leave one of them out",
+        )
+    written[model] = source
+
+
+def _class_table(classes: ClassList) -> pa.Table:
+    kind = pa.list_(pa.string())
+    return pa.table(
+        {
+            "class_id": pa.array(range(len(classes)), pa.int32()),
+            "key": pa.array(classes.keys, pa.string()),
+            "name": pa.array(classes.names, pa.string()),
+            "synonyms": pa.array(list(map(list, classes.synonyms)), kind),
+            "definition": pa.array(classes.definitions, pa.string()),
+            "hypernyms": pa.array(list(map(list, classes.hypernyms)), kind),
+        }
+    )
+
+
+def _settle(part: Path, folder: Path) -> None:
+    """Give a complete folder its final name; what it holds is moved into an empty folder that is there."""
+    for path in (part, *(p for p in part.rglob("*") if p.is_dir())):
+        path.chmod(0o777 & ~_umask())
+    if not folder.exists():
+        part.rename(folder)
+        return
+    # It may be where the caller stands, or a volume of its own, which nothing can take the place of. The
+    # description comes last: without it the folder is no campaign.
+    for path in sorted(part.iterdir(), key=lambda p: p.name == tables.DESCRIPTION):
+        path.rename(folder / path.name)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask

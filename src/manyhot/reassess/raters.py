@@ -1,0 +1,263 @@
+"""What the votes say about each rater: the table ``raters``."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot.console import table_lines
+from manyhot.core import raters as quality
+from manyhot.core.aggregation import Aggregate
+from manyhot.core.answers import Answers, GoldenAnswers
+from manyhot.core.raters import (
+    Quality,
+    RaterPairs,
+    agreement_with_others,
+    golden_quality,
+    peer_quality,
+    rater_pairs,
+    too_fast,
+)
+from manyhot.tables import Votes, schema
+from manyhot.tables.columns import COUNT, REAL, TEXT, TEXTS, interval
+from manyhot.tables.definitions import declare_table
+
+FLAGS = {
+    "spammer": f"informedness below {quality.SPAMMER:g}, the upper end of its interval included, over "
+    f"{quality.FEWEST_GOLDEN} answers or more under each truth",
+    "copier": f"of {quality.FEWEST_ERRORS} questions or more on which one of two raters is against the "
+    f"majority of the others, both are, and alike, on {quality.COPIER:.0%}",
+    "too fast": f"less than {quality.TOO_FAST:.0%} of the median rater's seconds for an answer, over "
+    f"{quality.FEWEST_PAGES} pages or more",
+}
+"""What raters are flagged for, and when. A flag is a reason to look, not a verdict."""
+
+declare_table(
+    "raters",
+    (
+        TEXT("rater_id", "who answered"),
+        COUNT("votes", "answers"),
+        REAL("no", "share of no among them"),
+        REAL("maybe", "share of maybe"),
+        REAL("yes", "share of yes"),
+        REAL.nullable(
+            "agreement", "share of the other raters' answers to the same questions that are the same"
+        ),
+        COUNT("others", "these answers of others"),
+        REAL.nullable(
+            "sensitivity",
+            "probability of a yes where the truth is yes, as the method has it; null where it has none",
+        ),
+        REAL.nullable(
+            "specificity",
+            "probability of no yes where the truth is no, as the method has it; null where it has none",
+        ),
+        COUNT("golden", "golden questions answered"),
+        COUNT("golden_yes", "of these, those whose truth is yes"),
+        REAL.nullable(
+            "golden_accuracy",
+            "share of right answers to golden questions; a maybe counts as no, here and in what follows",
+        ),
+        REAL.nullable("golden_sensitivity", "share of yes where the truth is yes"),
+        REAL.nullable("golden_specificity", "share of no yes where the truth is no"),
+        *interval(
+            "informedness",
+            "how well answers separate the two truths: 2 AUC - 1, without maybes sensitivity + "
+            "specificity - 1; on golden questions where there are both kinds, else against the "
+            "majority of the others",
+        ),
+        REAL.nullable("seconds", "median time for an answer; null where no times are recorded"),
+        COUNT("pages", "pages that the time was measured on"),
+        TEXTS("flags", "what is suspicious", values=tuple(FLAGS)),
+    ),
+)
+
+Floats = npt.NDArray[np.float64]
+
+
+def raters_table(
+    votes: Votes,
+    answers: Answers,
+    golden: GoldenAnswers | None = None,
+    result: Aggregate | None = None,
+    pairs: RaterPairs | None = None,
+) -> pa.Table:
+    """Return the table ``raters``, a row for each rater of the votes.
+
+    Parameters
+    ----------
+    votes : Votes
+    answers : Answers
+        The same votes as arrays.
+    golden : GoldenAnswers, optional
+    result : Aggregate, optional
+        Gives what a method has learnt about raters.
+    pairs : RaterPairs, optional
+        From `manyhot.core.raters.rater_pairs`, which is called by default.
+    """
+    counts = answers.of_raters()
+    share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    alike, others = agreement_with_others(answers)
+    on_golden = None if golden is None else golden_quality(golden)
+    informedness, suspicious = _informedness(peer_quality(answers, votes.image), on_golden)
+    seconds, pages = _seconds(votes)
+    copiers = _copiers(rater_pairs(answers) if pairs is None else pairs, votes.n_raters)
+    sensitivity, specificity = _estimated(result, votes.n_raters)
+    ends = ("informedness", "informedness_lo", "informedness_hi")
+    columns: dict[str, Any] = {
+        "rater_id": votes.rater_id,
+        "votes": counts.sum(1),
+        **dict(zip(("no", "maybe", "yes"), share.T, strict=True)),
+        "agreement": _or_null(alike),
+        "others": others,
+        "sensitivity": _or_null(sensitivity),
+        "specificity": _or_null(specificity),
+        **_golden_columns(on_golden, votes.n_raters),
+        **dict(zip(ends, map(_or_null, informedness), strict=True)),
+        "seconds": _or_null(seconds),
+        "pages": pages,
+        "flags": _flags(suspicious, copiers, too_fast(seconds, pages)),
+    }
+    return pa.table(columns, schema=schema("raters"))
+
+
+def _estimated(result: Aggregate | None, n: int) -> tuple[Floats, Floats]:
+    if result is None or result.matrices is None:
+        return np.full(n, np.nan), np.full(n, np.nan)
+    # Yes is the last answer and the last truth, no the first truth, whatever stands between.
+    return result.matrices[:, -1, -1], 1 - result.matrices[:, 0, -1]
+
+
+def _golden_columns(on_golden: Quality | None, n: int) -> dict[str, Any]:
+    if on_golden is None:
+        zero, null = np.zeros(n, np.int64), _or_null(np.full(n, np.nan))
+        shares = {f"golden_{s}": null for s in ("accuracy", "sensitivity", "specificity")}
+        return {"golden": zero, "golden_yes": zero, **shares}
+    return {
+        "golden": on_golden.n,
+        "golden_yes": on_golden.n_yes,
+        "golden_accuracy": _or_null(on_golden.accuracy),
+        "golden_sensitivity": _or_null(on_golden.sensitivity),
+        "golden_specificity": _or_null(on_golden.specificity),
+    }
+
+
+def _informedness(peers: Quality, golden: Quality | None) -> tuple[tuple[Floats, ...], npt.NDArray[np.bool_]]:
+    """Return informedness with its interval, and who is a spammer by it."""
+    values, suspicious = peers.informedness(), peers.spammers()
+    if golden is None:
+        return values, suspicious
+    both = (golden.n_yes > 0) & (golden.n > golden.n_yes)
+    merged = tuple(np.where(both, g, p) for g, p in zip(golden.informedness(), values, strict=True))
+    return merged, np.where(both, golden.spammers(), suspicious)
+
+
+def _copiers(pairs: RaterPairs, n: int) -> npt.NDArray[np.bool_]:
+    is_copier = np.zeros(n, bool)
+    copies = pairs.copiers()
+    is_copier[pairs.a[copies]] = is_copier[pairs.b[copies]] = True
+    return is_copier
+
+
+def _seconds(votes: Votes) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Return each rater's median seconds for an answer, and the number of pages with times."""
+    seconds, pages = np.full(votes.n_raters, np.nan), np.zeros(votes.n_raters, np.int64)
+    more = votes.more
+    if more is None or not {"shown_at", "answered_at"} <= set(more.column_names):
+        return seconds, pages
+    import polars as pl
+
+    page = more["page_id"] if "page_id" in more.column_names else more["shown_at"]
+    frame = pl.DataFrame(
+        {
+            "rater": votes.rater,
+            "page": pl.from_arrow(page),
+            "shown": pl.from_arrow(more["shown_at"]),
+            "answered": pl.from_arrow(more["answered_at"]),
+        }
+    ).drop_nulls()
+    time = (pl.col("answered").max() - pl.col("shown").min()).dt.total_microseconds() / 1e6 / pl.len()
+    of_pages = frame.group_by("rater", "page").agg(time.alias("seconds"))
+    of_raters = of_pages.group_by("rater").agg(pl.col("seconds").median(), pl.len().alias("pages"))
+    rater = of_raters["rater"].to_numpy()
+    seconds[rater], pages[rater] = of_raters["seconds"].to_numpy(), of_raters["pages"].to_numpy()
+    return seconds, pages
+
+
+def _flags(*flagged: npt.NDArray[np.bool_]) -> pa.Array:
+    rows = zip(*flagged, strict=True)
+    return pa.array(
+        [[n for n, is_so in zip(FLAGS, row, strict=True) if is_so] for row in rows], pa.list_(pa.string())
+    )
+
+
+def _or_null(values: Floats) -> pa.Array:
+    """Return a column with null in place of NaN."""
+    column = pa.array(np.asarray(values, np.float64))
+    return pc.if_else(pc.is_nan(column), pa.scalar(None, pa.float64()), column)
+
+
+# What a terminal shows.
+
+
+def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = 5) -> list[str]:
+    """Return the raters with the least and the most informative answers, and what is measured of each.
+
+    If some have golden answers of both truths, only these are shown: their quality is measured directly.
+    """
+    on_golden = [r for r in raters if r["golden_yes"] and r["golden"] > r["golden_yes"]] or raters
+    ranked = sorted((r for r in on_golden if r["informedness"] is not None), key=lambda r: r["informedness"])
+    shown = ranked if len(ranked) <= 2 * most else [*ranked[:most], None, *ranked[-most:]]
+    rows = [("…",) * 9 if r is None else _cells(r) for r in shown]
+    shares = ("like others", "golden (yes)", "accuracy", "sensitivity", "specificity")
+    head = ("rater", "votes", *shares, "informedness", "flags")
+    # Without golden answers some columns are empty, and mostly nobody is flagged.
+    used = [i for i in range(len(head)) if any(row[i] not in ("", "–", "…") for row in rows)]
+    return table_lines(tuple(head[i] for i in used), [tuple(row[i] for i in used) for row in rows])
+
+
+def _cells(r: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        r["rater_id"],
+        f"{r['votes']:,}",
+        percent(r["agreement"]) + (f" of {r['others']:,}" if r["agreement"] is not None else ""),
+        f"{r['golden']:,} ({r['golden_yes']:,})" if r["golden"] else "–",
+        *(percent(r[name]) for name in ("golden_accuracy", "golden_sensitivity", "golden_specificity")),
+        _with_interval(r["informedness"], r["informedness_lo"], r["informedness_hi"]),
+        ", ".join(r["flags"]),
+    )
+
+
+def flag_lines(raters: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Yield who is flagged, and why."""
+    for flag, rule in FLAGS.items():
+        flagged = [r["rater_id"] for r in raters if flag in r["flags"]]
+        if flagged:
+            shown = ", ".join(flagged[:10]) + (", …" if len(flagged) > 10 else "")
+            yield from textwrap.wrap(f"{flag}: {shown} ({rule})", 88, subsequent_indent="  ")
+
+
+def decimal(value: float | None) -> str:
+    """Return a value with four decimals; a dash where it is undefined."""
+    return "–" if value is None or value != value else f"{value:.4f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a share as a percentage; a dash where it is undefined."""
+    return "–" if value is None or value != value else f"{value:.1%}"
+
+
+def span(lo: float | None, hi: float | None) -> str:
+    """Return an interval; a dash where there is none."""
+    return "–" if lo is None or hi is None or lo != lo else f"{lo:.4f} to {hi:.4f}"
+
+
+def _with_interval(value: float | None, lo: float | None, hi: float | None) -> str:
+    ends = span(lo, hi)
+    return decimal(value) if ends == "–" else f"{decimal(value)} ({ends})"

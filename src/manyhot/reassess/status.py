@@ -1,0 +1,248 @@
+"""How far a campaign is, and what comes next: `manyhot status`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import pyarrow as pa
+from pyarrow import compute as pc
+from pyarrow import parquet as pq
+
+from manyhot import tables
+from manyhot.command import command
+from manyhot.console import table_lines
+from manyhot.errors import InputError
+from manyhot.formats import detect
+from manyhot.formats.reading import check_whole
+from manyhot.formats.writing import PathLike
+from manyhot.parameters import Shown
+from manyhot.reassess.app.address import DATABASE, DatabaseAddress, database_option, web_extra
+from manyhot.reassess.app.vote_count import count_votes, count_votes_at
+from manyhot.result import Result
+from manyhot.tables import Campaign
+
+CampaignFolder = Annotated[PathLike, Shown("CAMPAIGN")]
+
+STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
+
+_ENOUGH_RATERS = 3
+"""Raters from which on a fit can tell who errs."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A table of a campaign: how much there is of what, None where there is nothing."""
+
+    name: str
+    count: int | None
+    what: str
+
+    @property
+    def done(self) -> bool:
+        """Whether there is anything."""
+        return bool(self.count)
+
+
+@dataclass(frozen=True, eq=False)
+class CampaignStatus(Result):
+    """How far a campaign is, and what comes next.
+
+    Attributes
+    ----------
+    campaign : Campaign
+    stages : tuple of Stage
+    next_step : str
+        What comes next, in words.
+    command : str
+        The commands for it, one a line.
+    notes
+        As in `Result`.
+    """
+
+    campaign: Campaign
+    stages: tuple[Stage, ...]
+    next_step: str
+    command: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the tables of the campaign, the notes, and what comes next."""
+        stages = {s.name: {"done": s.done, "count": s.count, "what": s.what} for s in self.stages}
+        about = {"campaign": str(self.campaign.folder), "stages": stages, "notes": self.notes}
+        return about | {"next": self.next_step, "command": self.command}
+
+    def lines(self) -> Iterator[str]:
+        """Yield what is done, what comes next, and the command for it."""
+        rows = [
+            (s.name, "done" if s.done else "–", f"{s.count:,} {s.what}" if s.count is not None else s.what)
+            for s in self.stages
+        ]
+        yield from table_lines(("table", "", "what"), rows)
+        yield f"next: {self.next_step}"
+        yield from (f"  {line}" for line in self.command.splitlines())
+
+
+@command("status", examples=("manyhot status campaign",))
+def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = None) -> CampaignStatus:
+    """Show what of a campaign is done, with counts, and what comes next.
+
+    Parameters
+    ----------
+    campaign
+        Folder of the campaign. Most files are read only at their ends, which hold the number of rows.
+    database
+        Address of the database of answers, such as postgresql://HOST/NAME; by default a file in the campaign.
+
+    Returns
+    -------
+    CampaignStatus
+
+    Raises
+    ------
+    InputError
+        The folder is no campaign, or the address is none.
+    MissingExtraError
+        A database is given, and the extra ``web`` is not installed.
+    OutputError
+        The database cannot be used.
+    """
+    home = Campaign.read(campaign)
+    models, broken = campaign_models(home)
+    names = [model for model, _ in models]
+    wrong = [f"{path.name} among the predictions is not a complete Parquet file" for path in broken]
+    stages = [
+        Stage("predictions", len(names), "models") if name == "predictions" else _stage(home, name)
+        for name in STAGES
+    ]
+    by_name = {stage.name: stage for stage in stages}
+    shown = tuple(s for s in stages if s.count is not None or s.name != "golden")
+    new = _answers_to_export(home, by_name["votes"], database)
+    notes = (*wrong, *_new_answers(home, new, database), *_notes(home, names))
+    next_step, line = _next(home, by_name, new)
+    if line.startswith(("manyhot annotate ", "manyhot export ")):
+        line += database_option(database)
+    return CampaignStatus(home, shown, next_step, line, notes=notes)
+
+
+def campaign_models(campaign: Campaign) -> tuple[list[tuple[str, Path]], dict[Path, InputError]]:
+    """Return the model and the file of each predictions table of a campaign, and the files that are broken.
+
+    Other tables are ignored: ``manyhot predict`` writes its images table there, too.
+    """
+    models, broken = [], {}
+    for path in sorted(campaign.path("predictions").glob("*.parquet")):
+        try:
+            check_whole(path)
+        except InputError as error:
+            broken[path] = error
+            continue
+        if detect(path, ("predictions",)) is not None:
+            models.append((file_metadata(path).get("model") or path.stem.replace("--", "/"), path))
+    return models, broken
+
+
+_COUNTED = {
+    "images": "images",
+    "proposals": "questions",
+    "votes": "answers",
+    "golden": "answers of experts",
+    "labels": "images",
+}
+
+
+def _stage(campaign: Campaign, name: str) -> Stage:
+    path = campaign.path(name)
+    if not path.is_file():
+        return Stage(name, None, "none yet")
+    try:
+        return Stage(name, pq.read_metadata(path).num_rows, _COUNTED[name])
+    except (pa.ArrowException, OSError):
+        return Stage(name, None, "the file is not a complete Parquet file")
+
+
+def _new_answers(campaign: Campaign, new: int, database: str | None) -> Iterator[str]:
+    if new:
+        held = DATABASE if database is None else "the database"
+        yield f"{held} holds {new:,} answers that are not in {campaign.path('votes').name} yet"
+
+
+def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:
+    listed = file_metadata(campaign.path("proposals")).get("models")
+    used = set(listed.split("\n")) if listed else set(models)
+    if more := len(set(models) - used):
+        yield f"the proposals were made without {more} of the models that are here now"
+    if gone := len(used - set(models)):
+        yield f"{gone} of the models that the proposals were made with are not here any more"
+
+
+def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, str]:
+    folder = shlex.quote(str(campaign.folder))
+    if not stages["predictions"].done:
+        return "predict the images with several models", (
+            f"manyhot predict {_source(campaign)} --model efficientnet-lite0 "
+            f"--classes {folder}/classes.parquet --out {folder}/predictions"
+        )
+    if not stages["proposals"].done:
+        return "propose the classes to ask about", f"manyhot propose {folder}"
+    if new:
+        return "write the answers of the app as a table", f"manyhot export {folder}"
+    if not stages["votes"].done:
+        return f"ask raters the questions, or put answers into {folder}/votes.parquet", (
+            f"manyhot annotate {folder}"
+        )
+    if not stages["labels"].done:
+        method = "golden-bayes" if stages["golden"].done else _method(campaign)
+        return "aggregate the answers", (
+            f"manyhot aggregate {folder} --method {method} --out {folder}/labels.parquet"
+        )
+    report, labels = campaign.folder / "results" / "report" / "index.html", campaign.path("labels")
+    if report.is_file() and report.stat().st_mtime >= labels.stat().st_mtime:
+        return "look at the report", f"python -m webbrowser {folder}/results/report/index.html"
+    return "judge models on the label sets", (
+        f"manyhot evaluate --labels {folder}/labels.parquet --predictions {folder}/predictions "
+        f"--images {folder}/images.parquet --out {folder}/results"
+    )
+
+
+def _method(campaign: Campaign) -> str:
+    """Return how to aggregate votes: a fit needs three raters to learn who errs."""
+    with pq.ParquetFile(campaign.path("votes")) as file:
+        votes = file.read([n for n in file.schema_arrow.names if n in ("rater_id", "round")])
+    if "round" in votes.column_names:  # decisions are no independent answers
+        votes = votes.filter(pc.equal(pc.fill_null(votes["round"], 0), 0))
+    raters = pc.unique(votes["rater_id"]) if "rater_id" in votes.column_names else []
+    return "dawid-skene" if len(raters) >= _ENOUGH_RATERS else "majority"
+
+
+def _answers_to_export(campaign: Campaign, votes: Stage, database: str | None) -> int:
+    """Return how many answers the app has that are not in the votes table."""
+    if database is not None:
+        web_extra()
+        there = count_votes_at(database)
+    else:
+        path = campaign.folder / DATABASE
+        there = count_votes(path) if path.is_file() else None
+    return max((there or 0) - (votes.count or 0), 0)
+
+
+def _source(campaign: Campaign) -> str:
+    """Return the folder of the images for a command, if they are all in one; else a word in its place."""
+    try:
+        images = tables.read(campaign.path("images"), "images")
+    except InputError:
+        return "IMAGES"
+    if "uri" not in images.column_names:
+        return "IMAGES"
+    parents = {str(Path(uri).parent) for uri in images["uri"].drop_null()[:1000].to_pylist()}
+    return shlex.quote(parents.pop()) if len(parents) == 1 else "IMAGES"
+
+
+def file_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of one of our files; none where it is no Parquet file."""
+    try:
+        return tables.metadata(pq.read_schema(path))
+    except (pa.ArrowException, OSError, UnicodeDecodeError):
+        return {}

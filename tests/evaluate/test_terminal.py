@@ -1,0 +1,150 @@
+"""What a terminal shows of numbers has their n, and the interval where there is one."""
+
+import numpy as np
+import polars as pl
+import pytest
+
+from forking import commands
+from manyhot import Leaderboard
+from manyhot.evaluate.ranks import rank_models
+from manyhot.tables import Results, schema
+
+IDS = [f"{i:02d}.jpg" for i in range(20)]
+CLASSES = np.arange(20) % 5
+HEAD = "dataset,model,metric,slice,value,lo,hi,n,n_skipped\n"
+
+
+def predict(folder, name, images, right):
+    """Write a model's ranks of some images, the first of which it has right."""
+    rows = [
+        f"{IDS[i]},{(CLASSES[i] + (place + (at >= right)) % 5) % 5},{place + 1}\n"
+        for at, i in enumerate(images)
+        for place in range(5)
+    ]
+    (folder / f"{name}.csv").write_text("image_id,class_id,rank\n" + "".join(rows))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    # Of four images the label set is empty.
+    rows = [f"{i},{c},{'' if n >= 16 else c}\n" for n, (i, c) in enumerate(zip(IDS, CLASSES, strict=True))]
+    (tmp_path / "labels.csv").write_text("image_id,label,classes\n" + "".join(rows))
+    (tmp_path / "classes.txt").write_text("a\nb\nc\nd\ne\n")
+    (tmp_path / "models").mkdir()
+    predict(tmp_path / "models", "good", range(20), 15)
+    predict(tmp_path / "models", "bad", range(20), 5)
+    return tmp_path
+
+
+def evaluate(folder, *more):
+    words = ["evaluate", "labels.csv", "--classes", "classes.txt", "--predictions", "models"]
+    words += ["--metric", "top1", "--metric", "real1", "--out", "out", "--dataset", "mine", *more]
+    done = commands.run(*words, cwd=folder)
+    return done.stdout.partition("wrote")[0].splitlines()
+
+
+def test_models_of_the_same_images_share_a_row_of_n(folder):
+    assert evaluate(folder, "--resamples", 0) == [
+        "mine: 2 models, best 2 by real1",
+        "   model     top1   real1",
+        "   images      20      16",
+        "1  good    75.00%  93.75%",
+        "2  bad     25.00%  31.25%",
+    ]
+
+
+def test_intervals_to_the_farther_end(folder):
+    lines = evaluate(folder, "--resamples", 100)
+    frame = pl.read_csv(folder / "out" / "results.csv").filter(slice="all")
+    for line, model in zip(lines[3:5], ("good", "bad"), strict=True):
+        cells = []
+        for metric in ("top1", "real1"):
+            (row,) = frame.filter(model=model, metric=metric).to_dicts()
+            half = max(row["value"] - row["lo"], row["hi"] - row["value"])
+            cells.append(f"{row['value']:.2%} ±{100 * half:.2f}")
+        assert line.endswith("  ".join(cell.rjust(len("75.00% ±20.00")) for cell in cells)), lines
+    assert lines[5] == "±: to the farther end of the 95 % interval"
+
+
+@pytest.mark.parametrize("resamples", [0, 50])
+def test_a_model_of_fewer_images_is_not_ranked_among_the_others(folder, resamples):
+    predict(folder / "models", "lucky", range(4), 4)
+    lines = [" ".join(line.split()) for line in evaluate(folder, "--resamples", resamples)]
+    assert lines[0] == "mine: 2 models, best 2 by real1"
+    assert [line.split()[:2] for line in lines[3:5]] == [["1", "good"], ["2", "bad"]]
+    assert lines[5:8] == [
+        "mine, not ranked: 1 model, judged on other images",
+        "model top1 real1",
+        "images 4 4",
+    ]
+    assert lines[8].startswith("lucky 100.00%")
+    assert len(lines) == 9 + bool(resamples)
+
+
+def test_as_many_images_are_not_the_same_ones(folder):
+    predict(folder / "models", "lucky", range(4), 4)
+    predict(folder / "models", "late", range(10, 14), 3)
+    lines = [" ".join(line.split()) for line in evaluate(folder, "--resamples", 50)]
+    assert lines[5] == "mine, not ranked: 2 models, each judged on other images"
+    assert [line.split()[0] for line in lines[7:10]] == ["images", "late", "lucky"]
+
+
+def test_two_models_of_other_images_are_ranked_among_themselves(folder):
+    predict(folder / "models", "one", range(4), 3)
+    predict(folder / "models", "two", range(4), 4)
+    assert evaluate(folder, "--resamples", 0)[5:] == [
+        "mine: 2 models, best 2 by real1, judged on other images and ranked among themselves",
+        "   model      top1    real1",
+        "   images        4        4",
+        "1  two     100.00%  100.00%",
+        "2  one      75.00%   75.00%",
+    ]
+
+
+def test_models_of_which_no_two_saw_the_same_images(folder):
+    predict(folder / "models", "bad", range(19), 5)
+    assert evaluate(folder, "--resamples", 0) == [
+        "mine, not ranked: 2 models, each judged on other images",
+        "  model     top1   real1",
+        "  images      20      16",
+        "  good    75.00%  93.75%",
+        "  images      19      16",
+        "  bad     26.32%  31.25%",
+    ]
+
+
+def results(rows):
+    frame = pl.DataFrame(rows, ["model", "metric", "value", "lo", "hi", "n"], orient="row")
+    frame = frame.with_columns(dataset=pl.lit("mine"), slice=pl.lit("all"), n_skipped=0)
+    return Results(frame.select(schema("results").names).to_arrow().cast(schema("results")))
+
+
+def test_a_leaderboard():
+    rows = [("one", "real1", 0.8, 0.75, 0.84, 2000), ("two", "real1", 0.7, 0.65, 0.74, 2000)]
+    rows += [("lucky", "real1", 0.9, 0.5, 1.0, 10), ("one", "top1", 0.7, None, None, 2100)]
+    ranked = rank_models(results([*rows, ("lucky", "top1", 0.9, None, None, 10)]))
+    assert ranked["model"].to_pylist() == ["one", "two", "lucky"]
+    assert ranked["rank"].to_pylist() == [1, 2, None]
+    assert list(Leaderboard(ranked).lines()) == [
+        "3 models, the best by mine real1 first",
+        "rank  model  mine real1                    n  mine top1",
+        "   1  one    80.00% (75.00 to 84.00)   2,000     70.00%",
+        "   2  two    70.00% (65.00 to 74.00)   2,000          –",
+        "   –  lucky  90.00% (50.00 to 100.00)     10     90.00%",
+        "images: mine top1 10 to 2,100",
+        "without a rank: 1 judged on other images",
+    ]
+
+
+def test_a_comparison(folder):
+    (folder / "a.csv").write_text(
+        HEAD + "".join(f"a,{m},top1,all,{v},,,90,0\n" for m, v in (("x", 0.9), ("y", 0.8)))
+    )
+    (folder / "b.csv").write_text(
+        HEAD + "".join(f"b,{m},top1,all,{v},,,70,0\n" for m, v in (("x", 0.7), ("y", 0.5)))
+    )
+    assert commands.run("compare", "a.csv", "b.csv", "--out", "c", cwd=folder).stdout.splitlines()[:3] == [
+        "a → b: points lost, means over models",
+        "metric   drop  95 % over images  95 % over families  models  images",
+        "top1    25.00                 –                   –       2  90 → 70",
+    ]

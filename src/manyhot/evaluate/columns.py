@@ -12,11 +12,10 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.core.estimates import Ratio
+from manyhot.core.model_pairs import compare_pairs, paired_errors
 from manyhot.core.resampling import (
     Bootstrap,
     Cells,
-    compare_pairs,
-    paired_errors,
     percentile_interval,
     wilson_interval,
 )

@@ -20,7 +20,7 @@ from manyhot import tables
 from manyhot.checks import check_draws
 from manyhot.classes import family_of
 from manyhot.command import command
-from manyhot.core.resampling import holm
+from manyhot.core.model_pairs import holm
 from manyhot.data.results import ResultsLike, listed, open_results, open_thresholds
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.drops import END, Comparer

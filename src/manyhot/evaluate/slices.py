@@ -15,7 +15,8 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList
-from manyhot.core.sets import NO_LABEL, Case, LabelSets, explain_order, top_k
+from manyhot.core.order_check import explain_order
+from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
 from manyhot.errors import InputError, OrderError
 from manyhot.registry import Entry
 from manyhot.tables import Alignment, Images, Labels, Predictions, one_chunk

@@ -16,8 +16,9 @@ from manyhot import registry, tables
 from manyhot.checks import check_one_of
 from manyhot.command import command
 from manyhot.console import fact_lines
-from manyhot.core.aggregation import Aggregate, Curve, curve
+from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import NO, YES, Answers, GoldenAnswers
+from manyhot.core.threshold_curve import Curve, curve
 from manyhot.errors import InputError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
@@ -412,7 +413,8 @@ def _curve_table(measured: Curve | None) -> pa.Table:
     if measured is None:
         return schema("curve").empty_table()
     n = len(measured.threshold)
-    columns = {f.name: getattr(measured, f.name) for f in schema("curve")}
+    renamed = {"kept": "n_above", "right": "n_right"}
+    columns = {f.name: getattr(measured, renamed.get(f.name, f.name)) for f in schema("curve")}
     whole = {"n_yes", "n_questions", "n_images"}
     return pa.table(
         {name: np.full(n, v, np.int64) if name in whole else v for name, v in columns.items()},

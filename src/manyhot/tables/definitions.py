@@ -26,12 +26,9 @@ from manyhot.tables.columns import (
 )
 
 STATES = ("no", "unclear", "yes")
-EVENTS = ("label", "set")
 CONTROLS = 2
 """Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
 
-_IMAGES = f"{ITS} over images"
-_WILSON = f"{ITS} (Wilson)"
 _NEWCOMBE = f"{ITS} (Newcombe)"
 _BOOTSTRAP = f"{ITS} (bootstrap)"
 _NULL_WITHOUT = "95 % interval, null without one"
@@ -143,79 +140,6 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("metric", "a registered name, with its options"),
         TEXT("slice", "the slice of images"),
         FLOATS32("values", "the value in each resample; all rows of a data set share the resamples"),
-    ),
-    "datasets": (
-        TEXT("dataset", "the data set judged on"),
-        COUNT("images", "images of the labels table"),
-        COUNT("unusable", "images left out"),
-        COUNT.nullable("rated", "images that people looked at; null where the source cannot tell"),
-        COUNT.nullable("asked", "(image, class) pairs asked about; null where no noes are recorded"),
-        COUNT.nullable(
-            "confirmed", "of the pairs asked about, those found valid; null where no noes are recorded"
-        ),
-        COUNT.optional(
-            "unclear",
-            "of the pairs asked about, those of which raters could not tell; null where no noes are recorded",
-        ),
-        COUNT("labels", "valid (image, class) pairs, those of images that nobody looked at included"),
-        COUNT("empty", "usable images without a valid class"),
-        COUNT("multi", "usable images with two or more"),
-        COUNT("labelled", "usable images with an original label"),
-        COUNT(
-            "rejected", "of these, images on which it is not valid, those without any valid class included"
-        ),
-        TEXT.nullable("method", "how the label sets were reached"),
-        TEXT.optional("licence", "of the labels, from the catalogue"),
-        TEXT.optional("citation", "whom to cite, from the catalogue"),
-        TEXT.optional("home", "where the labels are from"),
-    ),
-    "set_sizes": (
-        TEXT("dataset", "the data set"),
-        INT("size", "valid classes of an image"),
-        COUNT("images", "usable images with so many"),
-        REAL("share", "of all usable images"),
-    ),
-    "class_pairs": (
-        TEXT("dataset", "the data set"),
-        INT("class_a", "a class"),
-        INT("class_b", "another, that is valid on the same images"),
-        TEXT("name_a", "name of class_a"),
-        TEXT("name_b", "name of class_b"),
-        COUNT("images", "images on which both are valid"),
-        COUNT("images_a", "images on which class_a is valid"),
-        COUNT("images_b", "images on which class_b is valid"),
-    ),
-    "rejected": (
-        TEXT("dataset", "the data set"),
-        TEXT("image_id", "an image whose original label is not in its label set"),
-        INT("label", "the original label"),
-        TEXT("label_name", "its name"),
-        INTS("classes", "the label set; empty where nothing is valid"),
-        TEXTS("names", "their names"),
-    ),
-    "reliability": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT(
-            "event",
-            "when the best class is right: if it is the original label, or in the label set",
-            values=EVENTS,
-        ),
-        REAL("from", "least confidence of the bin; 0 to 1 is all images together"),
-        REAL("to", "confidence up to which the bin goes, in the last bin with 1"),
-        REAL("confidence", "mean probability of the best class"),
-        REAL("right", "share of images whose best class is right"),
-        *bounds("lo", "hi", _WILSON, column=REAL),
-        COUNT("n", "images in the bin; of those that have an original label and a label set"),
-    ),
-    "risk_coverage": (
-        TEXT("dataset", "the data set"),
-        TEXT("model", "the model"),
-        TEXT("event", "as in reliability", values=EVENTS),
-        REAL("confidence", "the least confidence of the images that are kept"),
-        REAL("coverage", "share of images that are kept"),
-        REAL("risk", "share of errors among these"),
-        COUNT("n", "images that are kept"),
     ),
     "objects": (
         TEXT("image_id", "as in images"),

@@ -328,7 +328,8 @@ def _error(data: DataSet, column: Column, values: Sequence[tuple[Value, Model]])
         return Finding("errors", f"{column.metric.text(low.value, 0)} %", about, sentence, "", *_models(data))
     sentence = (
         f"Between {column.told(low)} for {worst.name} and {column.told(high)} for {best.name} of what Top-1 "
-        f"counts as errors on {called(data.name)} is in the label set, over {counted(len(values), 'model')}."
+        f"counts as errors on {title_of(data.name)} is in the label set, over "
+        f"{counted(len(values), 'model')}."
     )
     figure = f"{column.metric.text(low.value, 0)}–{column.metric.text(high.value, 0)} %"
     return Finding("errors", figure, about, sentence, "", *_models(data))

@@ -115,7 +115,7 @@ def _labels(tables: ReportTables, shared: Shared) -> _Part:
 
 def _asked(card: Row) -> str:
     """Return what people were asked on a data set, as far as its source says."""
-    name, images = called(card["dataset"]), counted(card["images"], "image")
+    name, images = title_of(card["dataset"]), counted(card["images"], "image")
     if card["rated"] is None:
         rated = f"{images}; the source does not tell which of them people looked at"
     elif card["rated"] == card["images"]:

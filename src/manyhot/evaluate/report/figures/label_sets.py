@@ -292,7 +292,7 @@ def _sizes_panel(i: int, name: str, rows: pl.DataFrame, top: float) -> Panel:
 def _unrated_said(frames: Frames, names: list[str]) -> str:
     """Return how many images no rater has seen, as a sentence to follow others."""
     cards = frames["datasets"].filter(pl.col("dataset").is_in(names) & (pl.col("rated") < pl.col("images")))
-    said = [f"{c['images'] - c['rated']:,} of {called(c['dataset'])}" for c in cards.iter_rows(named=True)]
+    said = [f"{c['images'] - c['rated']:,} of {title_of(c['dataset'])}" for c in cards.iter_rows(named=True)]
     return f" Images that no rater has seen keep their original labels: {listed(said, 5)}." if said else ""
 
 

@@ -179,7 +179,7 @@ def label_errors(frames: Frames, dataset: str) -> Figure | None:
         f"label-errors-{slug(dataset)}",
         "saturation",
         dataset,
-        f"How much of what is left is error of the labels, {called(dataset)}",
+        f"How much of what is left is error of the labels, {title_of(dataset)}",
         "Images whose top class is not the original label: the share on which that class is in "
         "the label set, so that the label, not the model, is at fault or incomplete. "
         f"{points_said(both.height, 'the 95 % intervals')}" + beyond_said([panel]),

@@ -301,7 +301,7 @@ def robustness(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | N
         f"robustness-{slug(x)}-{slug(y)}",
         "shift",
         "",
-        f"Which models do better on {called(y)} than their accuracy on {called(x)} predicts",
+        f"Which models do better on {title_of(y)} than their accuracy on {title_of(x)} predicts",
         "Effective robustness: accuracy on the second data set less what the line fitted on logit axes "
         "gives for the accuracy on the first, in percentage points. A point is a model; above zero it is "
         "more robust than models of its accuracy usually are. Named are the highest and the lowest."

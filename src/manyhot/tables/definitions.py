@@ -26,12 +26,9 @@ from manyhot.tables.columns import (
 )
 
 STATES = ("no", "unclear", "yes")
-EVENTS = ("label", "set")
 CONTROLS = 2
 """Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
 
-_IMAGES = f"{ITS} over images"
-_WILSON = f"{ITS} (Wilson)"
 _NEWCOMBE = f"{ITS} (Newcombe)"
 _BOOTSTRAP = f"{ITS} (bootstrap)"
 _NULL_WITHOUT = "95 % interval, null without one"

@@ -48,9 +48,9 @@ def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[
     return [line.rstrip() for line in captured.get().splitlines()]
 
 
-def counts(numbers: Iterable[int]) -> str:
-    """Return the number of images that several numbers are over: one where it is the same, else each."""
-    of = list(numbers)
+def counts(values: Iterable[int]) -> str:
+    """Return the number of images that several values are over: one where it is the same, else each."""
+    of = list(values)
     return " / ".join(f"{n:,}" for n in (of[:1] if len(set(of)) == 1 else of))
 
 

@@ -55,7 +55,7 @@ def peer(ids, sets, top):
 def main():
     from manyhot.core.resampling import Cells
     from manyhot.evaluate.slices import make_slices
-    from manyhot.tables.sets import label_sets
+    from manyhot.tables.arrays import label_sets
 
     table, rows = validation()
     sets = label_sets(table)

@@ -102,7 +102,7 @@ def _photo(rng: np.random.Generator) -> bytes:
 
 def warm(folder: Path, images: int) -> None:
     """Make the files that the server would make at the first look."""
-    from manyhot.reassess.annotation import CACHE, open_annotation
+    from manyhot.reassess.annotate import CACHE, open_annotation
     from manyhot.reassess.app.picture_cache import TILES, PictureCache
 
     pictures = PictureCache(folder / CACHE)
@@ -408,7 +408,7 @@ def compare(seen: Seen, rows: list[tuple[str, str, int, str]]) -> str:
 
 def add_votes(folder: Path, database: str | None, count: int) -> int:
     """Fill the database with about `count` votes of raters who have gone; return how many there are now."""
-    from manyhot.reassess.annotation import open_annotation
+    from manyhot.reassess.annotate import open_annotation
 
     with open_annotation(folder, database=database) as annotation:
         annotation.store.invite("gone")

@@ -21,11 +21,11 @@ def correctness():
     """Return which model is right on which image, shape (46837, 67)."""
     from manyhot.core.accuracy import real1
     from manyhot.core.sets import Case
-    from manyhot.tables import align
-    from manyhot.tables.sets import label_sets
+    from manyhot.tables import frames
+    from manyhot.tables.arrays import label_sets
 
     table, rows = validation()
-    matched = align(table.image_id, rows.image_id, left_name="labels", right_name="rows").right
+    matched = frames.align(table.image_id, rows.image_id, left_name="labels", right_name="rows").right
     sets = label_sets(table)
     columns = [real1(Case(sets, p.classes.T.take(matched, axis=1).T)).num for _, p in models(rows)]
     return np.stack(columns, axis=1)[sets.scored]

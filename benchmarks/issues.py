@@ -29,7 +29,7 @@ from manyhot.core.ensembles import mean_probabilities  # noqa: E402
 from manyhot.diagnose.evidence import COLLAPSED  # noqa: E402
 from manyhot.reassess.ensemble import ensemble_of  # noqa: E402
 from manyhot.tables import Images  # noqa: E402
-from manyhot.tables.sets import label_sets  # noqa: E402
+from manyhot.tables.arrays import label_sets  # noqa: E402
 
 IMAGENET = manyhot.Reading(n_classes=1000)
 AT = (100, 500, 1000, 5000)

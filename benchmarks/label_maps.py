@@ -23,13 +23,13 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from manyhot.predict.decode import decode  # noqa: E402
-from manyhot.predict.find import find_model  # noqa: E402
+from manyhot.predict.models import find_model  # noqa: E402
 from manyhot.predict.network import Network  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
 from manyhot.predict.sources.source import ImageSource  # noqa: E402
 from manyhot.train.batches import cropped_view, random_box  # noqa: E402
 from manyhot.train.label_maps import LocalTeacher, localised, write_maps  # noqa: E402
-from manyhot.train.make_label_maps import compute_label_maps  # noqa: E402
+from manyhot.train.write_label_maps import compute_label_maps  # noqa: E402
 
 PHOTOGRAPHS, CROPS = 200, 5
 

@@ -24,7 +24,7 @@ from torch import Tensor  # noqa: E402
 
 from manyhot import registry  # noqa: E402
 from manyhot.core.sets import NO_LABEL  # noqa: E402
-from manyhot.tables.sets import label_sets  # noqa: E402
+from manyhot.tables.arrays import label_sets  # noqa: E402
 from manyhot.train.losses import loss_of, made_memory  # noqa: E402
 from manyhot.train.targets import Teacher, teacher  # noqa: E402
 

@@ -37,7 +37,7 @@ from manyhot import tables  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
 from manyhot.core.resampling import wilson_interval  # noqa: E402
 from manyhot.diagnose.shortcuts import diagnose_shortcuts  # noqa: E402
-from manyhot.predict.find import find_model  # noqa: E402
+from manyhot.predict.models import find_model  # noqa: E402
 from manyhot.predict.run import PredictSettings, run  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
 from manyhot.predict.weights import write_head  # noqa: E402
@@ -265,7 +265,7 @@ def accuracy(out: Path, folder: Path) -> float:
 
 def explain(out: Path, main: str) -> None:
     """Print how often maps of the class point at the square, on held-out images of the class that have it."""
-    from manyhot.core.localisation import by_chance, centre, localise
+    from manyhot.core.detection import by_chance, centre, localise
     from manyhot.diagnose.attribution import attribute as maps_of
 
     images, regions = squares(out, main)

@@ -73,7 +73,7 @@ def loop(source: Path, out: Path) -> Row:
     import torch
     from PIL import Image
 
-    from manyhot.predict.find import find_model
+    from manyhot.predict.models import find_model
 
     module = find_model(MODEL).module
     transform = timm.data.create_transform(

@@ -37,13 +37,13 @@ def load():
     """Return the ensemble of all models with ReaL's label sets known, and ReaL's questions as numbers."""
     from manyhot.data.benchmarks import BENCHMARKS
     from manyhot.reassess.ensemble import ensemble_of
-    from manyhot.tables import align
-    from manyhot.tables.sets import label_sets
+    from manyhot.tables import frames
+    from manyhot.tables.arrays import label_sets
 
     fetched = BENCHMARKS["imagenet"].datasets[0].fetch()
     labels = fetched.labels
     ensemble = ensemble_of(fetched.rows, fetched.published, 1000, labels.class_hash, labels)
-    rows = align(labels.image_id, fetched.rows.image_id, left_name="ReaL", right_name="predictions")
+    rows = frames.align(labels.image_id, fetched.rows.image_id, left_name="ReaL", right_name="predictions")
     sets = label_sets(labels)
     rated = labels.table["rated"].to_numpy()[sets.rows]
     asked = np.sort(rows.right[sets.rows[rated]] * 1000 + sets.classes[rated])

@@ -36,12 +36,15 @@ from manyhot.core.detection import class_overlaps  # noqa: E402
 from manyhot.core.sets import NO, YES  # noqa: E402
 from manyhot.diagnose.pixels.regions import read_mask  # noqa: E402
 from manyhot.predict.decode import decode  # noqa: E402
-from manyhot.predict.find import find_model  # noqa: E402
+from manyhot.predict.models import find_model  # noqa: E402
+from manyhot.train.transfer.by_maps import count_pixels, fit_segmenter  # noqa: E402
 from manyhot.train.transfer.detection import coco_metrics, detect_objects, fit_detector  # noqa: E402
 from manyhot.train.transfer.feature_maps import Backbone, CachedMaps, LiveMaps, compute_maps  # noqa: E402  # noqa: E402
-from manyhot.train.transfer.methods import DetectionSettings, SegmentationSettings  # noqa: E402
-from manyhot.train.transfer.neighbours import knn_scores  # noqa: E402
-from manyhot.train.transfer.segmentation import count_pixels, fit_segmenter  # noqa: E402
+from manyhot.train.transfer.methods import (  # noqa: E402
+    DetectionSettings,
+    SegmentationSettings,
+    knn_scores,
+)
 from manyhot.train.transfer.tally import boxes_of  # noqa: E402
 
 VOC = common.REPO.parent / "shared" / "data" / "voc"

@@ -23,7 +23,7 @@ from seeing import seen
 
 from manyhot import read_labels
 from manyhot.study import Arm, Net, StudyRun
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
 from manyhot.train.train import train
 
 TRIED = {

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from manyhot import Labels, aggregate, init_campaign, propose, read_labels, tables
 from manyhot.core.sets import UNCLEAR, YES
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
 
 MEASURED = Path(__file__).with_name("real_raters.csv")
 

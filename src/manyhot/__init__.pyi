@@ -3,11 +3,11 @@
 from manyhot._version import __version__ as __version__
 from manyhot.classes import ClassList as ClassList
 from manyhot.classes import class_list as class_list
+from manyhot.data.catalog import PublishedData as PublishedData
 from manyhot.data.catalog import fetch as fetch
+from manyhot.data.catalog import fetch_published as fetch_published
 from manyhot.data.convert import Converted as Converted
 from manyhot.data.convert import convert as convert
-from manyhot.data.fetch import PublishedData as PublishedData
-from manyhot.data.fetch import fetch_published as fetch_published
 from manyhot.data.inputs import Reading as Reading
 from manyhot.data.registered import Registered as Registered
 from manyhot.data.registered import list_losses as list_losses
@@ -28,9 +28,9 @@ from manyhot.diagnose.labels import LabelIssues as LabelIssues
 from manyhot.diagnose.labels import find_label_issues as find_label_issues
 from manyhot.diagnose.page import DrawnReport as DrawnReport
 from manyhot.diagnose.page import report_folder as report_folder
+from manyhot.diagnose.patchml.folder import PatchSettings as PatchSettings
 from manyhot.diagnose.patchml.patchml import PatchML as PatchML
 from manyhot.diagnose.patchml.patchml import patchml as patchml
-from manyhot.diagnose.patchml.settings import PatchSettings as PatchSettings
 from manyhot.diagnose.robustness import Robustness as Robustness
 from manyhot.diagnose.robustness import diagnose_robustness as diagnose_robustness
 from manyhot.diagnose.shortcut_pairs import judge_shortcuts as judge_shortcuts
@@ -62,11 +62,11 @@ from manyhot.formats import read_objects as read_objects
 from manyhot.formats import read_predictions as read_predictions
 from manyhot.formats import read_results as read_results
 from manyhot.formats import read_votes as read_votes
-from manyhot.predict.doctor import Checkup as Checkup
-from manyhot.predict.doctor import doctor as doctor
 from manyhot.predict.in_memory import predict_in_memory as predict_in_memory
 from manyhot.predict.in_memory import predict_loader as predict_loader
+from manyhot.predict.models import Checkup as Checkup
 from manyhot.predict.models import ModelList as ModelList
+from manyhot.predict.models import doctor as doctor
 from manyhot.predict.models import list_models as list_models
 from manyhot.predict.predict import PredictResult as PredictResult
 from manyhot.predict.predict import predict as predict
@@ -99,7 +99,7 @@ from manyhot.tables.campaign_folder import Campaign as Campaign
 from manyhot.tables.labels import Images as Images
 from manyhot.tables.labels import Labels as Labels
 from manyhot.tables.labels import write_labels as write_labels
-from manyhot.tables.objects import write_objects as write_objects
+from manyhot.tables.labels import write_objects as write_objects
 from manyhot.tables.predictions import Predictions as Predictions
 from manyhot.tables.predictions import write_predictions as write_predictions
 from manyhot.tables.result_tables import Results as Results

@@ -26,7 +26,7 @@ COMMANDS: dict[str, Command] = {
     "doctor": Command(
         "Predict",
         "Show what this machine can predict with, and how to install the rest.",
-        "manyhot.predict.doctor:doctor",
+        "manyhot.predict.models:doctor",
     ),
     "similar": Command(
         "Predict",
@@ -212,7 +212,7 @@ COMMANDS: dict[str, Command] = {
     "fetch": Command(
         "Data",
         "Download published data, verified, into the cache folder; without names, list what there is.",
-        "manyhot.data.fetch:fetch_published",
+        "manyhot.data.catalog:fetch_published",
     ),
     "convert": Command(
         "Data",

@@ -70,12 +70,12 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     "proposer": ("manyhot.core.proposals", "manyhot.core.confident_learning"),
     "rule": ("manyhot.core.error_kinds",),
     "loss": (
-        "manyhot.train.losses.standard",
+        "manyhot.train.losses.partial",
         "manyhot.train.losses.partial",
     ),
     "chapter": (
         "manyhot.diagnose.shortcuts_chapter",
-        "manyhot.diagnose.explanations_chapter",
+        "manyhot.diagnose.explanations",
         "manyhot.diagnose.companions",
         "manyhot.diagnose.robustness_chapter",
     ),

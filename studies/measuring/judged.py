@@ -19,8 +19,8 @@ from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.registry import get
 from manyhot.study import Measurement, StudyRun
-from manyhot.tables import align
-from manyhot.tables.sets import label_sets
+from manyhot.tables import frames
+from manyhot.tables.arrays import label_sets
 
 RESAMPLES = 100
 """A standard deviation of so many is known to 7 %."""
@@ -59,7 +59,7 @@ class Judged:
     def matched(cls, file: Path, found: Predictions) -> Judged:
         """Put predictions beside the label sets of a file, which are of some of the images or of all."""
         labels = read_labels(file)
-        at = align(labels.image_id, found.image_id, left_name="the labels", right_name="the images")
+        at = frames.align(labels.image_id, found.image_id, left_name="the labels", right_name="the images")
         assert not at.left_only
         return cls(label_sets(labels).take(at.left), scores_of(found)[at.right], found.score_kind)
 

@@ -21,7 +21,7 @@ from manyhot.core.companion_effects import (
 )
 from manyhot.formats import read_classes
 from manyhot.study import Measurement, RunMeasure, StudyMetric, StudyRun
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
 from measuring.judged import Floats, Judged, counts, predictions, scores_of
 
 PAIRS: Mapping[str, tuple[tuple[str, str], ...]] = {

@@ -21,7 +21,7 @@ from manyhot.core.error_kinds import (
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.registry import Entry, get, names
 from manyhot.testing import random_case
-from manyhot.testing.rules import check_rule, random_errors
+from manyhot.testing.losses import check_rule, random_errors
 
 SPECS = {
     "valid-label": ["valid-label", "valid-label(unclear=True)"],

@@ -9,8 +9,7 @@ from torch import nn
 
 from manyhot.diagnose.attribution import METHODS, Explainer, attribute, class_of
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
-from manyhot.predict.layers import randomised
-from manyhot.predict.network import Network, Preprocessing
+from manyhot.predict.network import Network, Preprocessing, randomised
 from small_models import COLOURS, mean_colour
 
 PLAIN = Preprocessing((28, 28), (28, 28), mode="squash", mean=(0.0,) * 3, std=(1.0,) * 3)

@@ -9,7 +9,7 @@ from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.diagnose.object_remover import Change
 from manyhot.diagnose.shortcut_pairs import Pair, find_pairs, images_to_alter, judge_shortcuts, named_pairs
 from manyhot.tables import Labels, Objects, Predictions, check
-from manyhot.tables.sets import States, states_of_labels, states_of_objects
+from manyhot.tables.arrays import States, states_of_labels, states_of_objects
 
 N, C = 300, 4
 CLASSES = from_keys(("sofa", "dog", "cat", "square"))

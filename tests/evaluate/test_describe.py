@@ -8,7 +8,7 @@ from manyhot.classes import from_keys
 from manyhot.errors import InputError
 from manyhot.evaluate.describe import describe_tables
 from manyhot.tables import Labels
-from manyhot.tables.sets import at_threshold, label_sets
+from manyhot.tables.arrays import at_threshold, label_sets
 
 STATES = [["yes", "yes"], ["yes", "no"], ["no"], ["yes", "yes", "yes"], ["unclear"], ["yes"]]
 CLASSES = [[0, 1], [1, 2], [3], [0, 1, 4], [2], [4]]

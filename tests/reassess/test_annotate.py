@@ -10,7 +10,7 @@ from manyhot import tables
 from manyhot.errors import InputError
 from manyhot.formats import read_votes
 from manyhot.reassess.aggregate import aggregate
-from manyhot.reassess.annotation import open_annotation
+from manyhot.reassess.annotate import open_annotation
 from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.app.store import NewRemark, Vote
 from manyhot.reassess.export_votes import export_votes

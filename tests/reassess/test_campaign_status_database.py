@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from manyhot import cli, tables
 from manyhot.errors import OutputError
-from manyhot.reassess.annotation import open_annotation
+from manyhot.reassess.annotate import open_annotation
 from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.init import init_campaign
 from manyhot.reassess.status import campaign_status

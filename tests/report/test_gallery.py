@@ -26,8 +26,7 @@ from gallery_cases import (
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.report.gallery import SIMILAR, make_gallery, verdict
 from manyhot.report.gallery_files import LARGE, PART, SMALL, remove_gallery, write_gallery
-from manyhot.report.photographs import in_files
-from manyhot.report.pictures import NOT_ASKED, UNRECORDED, LabelRow
+from manyhot.report.pictures import NOT_ASKED, UNRECORDED, LabelRow, in_files
 from noted_photographs import ENDINGS, PROFILE, SECRET, TURNED, write_photograph
 
 image = pytest.importorskip("PIL.Image")

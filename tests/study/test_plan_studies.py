@@ -17,7 +17,7 @@ from manyhot.core.sets import NO, YES, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import get
 from manyhot.study import StudyRun
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
 
 pytest.importorskip("timm")
 pytest.importorskip("imagecorruptions")

@@ -578,10 +578,10 @@ def test_files_with_the_name_of_a_metric(measure: Measure) -> None:
             @register("loss", "other")
             def other(): ...
             """,
-        "report/metrics.py": "LABELS = {'top1': 'Top-1'}",
+        "report/text.py": "LABELS = {'top1': 'Top-1'}",
         "evaluate.py": "DEFAULT = ('top1',)\ntop5 = 1",
     }
-    of = ["top1: core/accuracy.py, evaluate.py, report/metrics.py", "top5: core/accuracy.py"]
+    of = ["top1: core/accuracy.py, evaluate.py, report/text.py", "top5: core/accuracy.py"]
     assert measure("touched", files)["files with a metric's name, median"] == (2, of)
 
 

@@ -18,7 +18,7 @@ from manyhot.classes import from_keys
 from manyhot.errors import InputError
 from manyhot.predict.weights import read_trained
 from manyhot.run import Run
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
 from manyhot.train import loop, networks
 from manyhot.train import train as train_module
 from manyhot.train.networks import stages_of, start_of

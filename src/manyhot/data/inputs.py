@@ -20,8 +20,7 @@ from manyhot.formats.writing import PathLike, Progress, images_file
 from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
-from manyhot.tables.arrays import as_predictions, as_tables
-from manyhot.tables.sets import single_labels
+from manyhot.tables.arrays import as_predictions, as_tables, single_labels
 from manyhot.tables.skipped_files import SkippedFiles
 
 LabelsLike = Annotated[Any, Shown("DATASET")]
@@ -339,7 +338,7 @@ def original_alone(images: Images, classes: ClassList | None, first: Callable[[]
     Raises
     ------
     InputError
-        If the number of classes is unknown, or as in `manyhot.tables.sets.single_labels`.
+        If the number of classes is unknown, or as in `manyhot.tables.arrays.single_labels`.
     """
     if classes is not None:
         return single_labels(images, len(classes), classes.hash)

@@ -1,7 +1,7 @@
 """What in an image supports a class, according to a network: maps computed by captum.
 
 A map is not a proof: it says where a network's score is sensitive, by one definition of that. Whether it
-points at the object, or distinguishes classes, must be measured (`manyhot.core.localisation`).
+points at the object, or distinguishes classes, must be measured (`manyhot.core.detection`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
 from manyhot.predict.adapters.weights_hub import error_line
 from manyhot.predict.engines.torch import device
-from manyhot.predict.find import find_model
-from manyhot.predict.layers import find_grids
-from manyhot.predict.network import Bytes, Float32Array, Network, normalised, placed
+from manyhot.predict.models import find_model
+from manyhot.predict.network import Bytes, Float32Array, Network, find_grids, normalised, placed
 
 STEPS = 16
 """Steps of integrated gradients between the baseline and the image."""

@@ -25,7 +25,6 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import InputError
-from manyhot.evaluate.cases import labels_of
 from manyhot.evaluate.confidence import (
     FITTED_TO,
     RECALIBRATIONS,
@@ -37,13 +36,13 @@ from manyhot.evaluate.confidence import (
 )
 from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
+from manyhot.evaluate.slices import labels_of
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, Row, schema
-from manyhot.tables.columns import COUNT, ITS, REAL, TEXT, bounds
-from manyhot.tables.definitions import declare_table
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
+from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
 from manyhot.tables.skipped_files import fitting_models
 
 MEASURES = {

@@ -30,7 +30,7 @@ from manyhot.data.inputs import (
 )
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
-from manyhot.evaluate.cases import ModelCase, labels_of, model_cases
+from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.parameters import AtLeast, Count, Probability, Was
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Tables, in_points, listing, percent, rows_of
@@ -38,9 +38,8 @@ from manyhot.report.listings import ColumnHead
 from manyhot.report.text import counted, title_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Row, schema
-from manyhot.tables.columns import COUNT, INT, ITS, REAL, TEXT, bounds, interval
-from manyhot.tables.definitions import declare_table
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
+from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
 
 Columns = Mapping[str, Any]
 

@@ -16,28 +16,27 @@ from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.diagnose.corruption_losses import Corruptions, find_baseline, judge_corruptions
+from manyhot.diagnose.page import RunProgress
 from manyhot.diagnose.pixels.corruptions import CLEAN, KINDS, SEVERITIES, Corruption, chosen, corruption
 from manyhot.diagnose.robustness import (
     judge_place,
     judged_alike,
 )
-from manyhot.diagnose.run_progress import RunProgress
 from manyhot.errors import MatchError
 from manyhot.files import sha256
 from manyhot.formats import detect, read_classes, read_images, read_labels, read_predictions
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import RESAMPLES, Address, Between, Count, Repeated, Resamples, Seed, Shown, Was
-from manyhot.predict.find import find_model
+from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources import open_source
-from manyhot.predict.sources.altered import alter_images
-from manyhot.predict.sources.source import ImageSource
+from manyhot.predict.sources.source import ImageSource, alter_images
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions
+from manyhot.tables.arrays import single_labels
 from manyhot.tables.predictions import predictions_file_name
-from manyhot.tables.sets import single_labels
 
 
 @command(

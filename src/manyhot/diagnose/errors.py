@@ -43,7 +43,7 @@ from manyhot.predict.similar import similar_images
 from manyhot.registry import Entry, get
 from manyhot.run import QUIET, Run
 from manyhot.tables import STATES, Alignment, Images, Labels, Predictions, align, check_same_classes
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.skipped_files import fitting_models
 
 UNSORTED = "unsorted"

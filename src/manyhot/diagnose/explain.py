@@ -20,8 +20,8 @@ from manyhot.command import command
 from manyhot.core.array_types import Floats32 as Map
 from manyhot.core.array_types import Mask
 from manyhot.diagnose.attribution import METHODS, Explainer, class_of
+from manyhot.diagnose.evidence import ImageFacts
 from manyhot.diagnose.explanations import Explanations
-from manyhot.diagnose.image_facts import ImageFacts
 from manyhot.diagnose.localisation import Checked, Sanity, measure, summarise
 from manyhot.diagnose.page import forget_pictures
 from manyhot.diagnose.pixels.overlay import enlarged, highest, overlay, write_picture
@@ -32,7 +32,7 @@ from manyhot.formats import read_classes
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import RESAMPLES, Address, AtLeast, Count, OptionName, Resamples, Seed, Shown
 from manyhot.predict.decode import decode
-from manyhot.predict.find import find_model
+from manyhot.predict.models import find_model
 from manyhot.predict.network import Network, placed
 from manyhot.predict.scoring import read_image
 from manyhot.predict.sources import open_source

@@ -14,7 +14,7 @@ from numpy import typing as npt
 
 from manyhot import tables
 from manyhot.core.array_types import Floats, Mask
-from manyhot.core.localisation import (
+from manyhot.core.detection import (
     DIFFICULT,
     EVERYTHING,
     LOCALISATION_MEASURES,
@@ -29,7 +29,7 @@ from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.diagnose.attribution import Explainer
 from manyhot.diagnose.explanations import MAP_MEASURES
 from manyhot.parameters import RESAMPLES
-from manyhot.predict.layers import randomised
+from manyhot.predict.network import randomised
 from manyhot.run import QUIET, Run
 from manyhot.tables import RowDict, schema
 

@@ -16,9 +16,9 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot import tables
+from manyhot.diagnose.page import RunProgress
 from manyhot.diagnose.pixels.overlay import write_picture
 from manyhot.diagnose.pixels.removal import Removal, fingerprint
-from manyhot.diagnose.run_progress import RunProgress
 from manyhot.formats import read_predictions
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import EngineChoice
@@ -26,11 +26,10 @@ from manyhot.predict.network import Network
 from manyhot.predict.parts import NoneLeftError
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.run import run as predict_source
-from manyhot.predict.sources.altered import alter_images
-from manyhot.predict.sources.source import ImageSource
+from manyhot.predict.sources.source import ImageSource, alter_images
 from manyhot.run import Run
 from manyhot.tables import Objects, Predictions, predictions_file_name
-from manyhot.tables.sets import States, boxes_that_fit
+from manyhot.tables.arrays import States, boxes_that_fit
 
 EXAMPLES_FOLDER = "examples"
 """The folder of pictures, in that of the output."""

@@ -15,8 +15,8 @@ from manyhot import tables
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.sets import NO_LABEL
+from manyhot.data.benchmarks import PUBLISHED, read_source
 from manyhot.data.inputs import READING, ModelPatterns, PredictionsLike, Reading, Source, open_inputs
-from manyhot.data.result_sources import PUBLISHED, read_source
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.diagnose.places import COMPARED_METRICS, MULTI, SINGLE, Place, loss_rows, places_of
 from manyhot.errors import InputError, MatchError
@@ -27,9 +27,8 @@ from manyhot.formats import detect
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Shown
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, Results, Row, schema
-from manyhot.tables.columns import COUNT, INT, ITS, REAL, TEXT, bounds, interval
-from manyhot.tables.definitions import declare_table
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
+from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.tables.skipped_files import SkippedFiles
 
 MAP_RESAMPLES = 100

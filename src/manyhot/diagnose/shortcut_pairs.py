@@ -34,7 +34,7 @@ from manyhot.parameters import RESAMPLES
 from manyhot.report.chapter import testable
 from manyhot.run import QUIET, Run
 from manyhot.tables import Predictions, RowDict, schema
-from manyhot.tables.sets import States
+from manyhot.tables.arrays import States
 
 MIN_IMAGES = 25
 """Images with both classes that a pair needs, as in Plumb et al. 2022 (SPIRE)."""

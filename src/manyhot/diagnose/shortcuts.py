@@ -26,13 +26,13 @@ from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels, read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import RESAMPLES, Address, Count, Probability, Resamples, Seed, Shown, Was
-from manyhot.predict.find import find_model
+from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.sources import open_source
 from manyhot.run import QUIET, Run
 from manyhot.tables import Objects, Predictions
-from manyhot.tables.sets import States, states_of_labels, states_of_objects
+from manyhot.tables.arrays import States, states_of_labels, states_of_objects
 
 
 @command(

@@ -15,8 +15,7 @@ from manyhot.console import table_lines
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.report.chapter import testable
 from manyhot.tables import RowDict
-from manyhot.tables.columns import COUNT, FLAG, INT, ITS, REAL, TEXT, interval
-from manyhot.tables.definitions import CONTROLS, declare_table
+from manyhot.tables.definitions import CONTROLS, COUNT, FLAG, INT, ITS, REAL, TEXT, declare_table, interval
 
 FILLS = ("grey", "inpaint")
 """What a companion is replaced with."""

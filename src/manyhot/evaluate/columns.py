@@ -17,7 +17,7 @@ from manyhot.core.resampling import Bootstrap, Cells, percentile_interval, wilso
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.evaluate.results import Number, pair_rows
 from manyhot.evaluate.slices import ALL, Slices
-from manyhot.tables.metrics import accuracies
+from manyhot.tables.result_tables import accuracies
 
 FEW_STRATA = 8
 """Strata up to which each is resampled on its own: set sizes, not classes."""

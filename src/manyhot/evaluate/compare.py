@@ -21,7 +21,7 @@ from manyhot.checks import check_draws
 from manyhot.classes import family_of
 from manyhot.command import command
 from manyhot.core.model_pairs import holm
-from manyhot.data.result_sources import ResultsLike, listed, open_results, open_thresholds
+from manyhot.data.benchmarks import ResultsLike, listed, open_results, open_thresholds
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.drops import END, Comparer
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
@@ -33,7 +33,7 @@ from manyhot.parameters import Between, PythonOnly, Resamples, Seed, Shown
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import End, Results, one_chunk
-from manyhot.tables.metrics import LABEL_SETS, accuracies, headline
+from manyhot.tables.result_tables import LABEL_SETS, accuracies, headline
 
 REFERENCES = {"imagenet-a": "imagenet-val-a-classes", "imagenet-r": "imagenet-val-r-classes"}
 """Data sets of some of ImageNet's classes, and its images of the same classes, to compare them with."""

@@ -31,9 +31,8 @@ from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import case_of
 from manyhot.tables import Labels, Predictions, align, check_same_classes, schema
-from manyhot.tables.columns import COUNT, ITS, REAL, TEXT, bounds
-from manyhot.tables.definitions import declare_table
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
+from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
 
 Recalibration = Literal["temperature", "vector", "isotonic"]
 RECALIBRATIONS: tuple[Recalibration, ...] = get_args(Recalibration)

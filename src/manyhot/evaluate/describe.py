@@ -20,16 +20,15 @@ from manyhot.data import catalog
 from manyhot.data.benchmarks import BenchmarkData, Fetched
 from manyhot.data.inputs import LabelsLike, Reading, Source, open_labels
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.cases import labels_of
 from manyhot.evaluate.outputs import save_label_figures, write_tables
+from manyhot.evaluate.slices import labels_of
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown, Was
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, one_chunk, schema
-from manyhot.tables.columns import COUNT, INT, INTS, REAL, TEXT, TEXTS
-from manyhot.tables.definitions import declare_table
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
+from manyhot.tables.definitions import COUNT, INT, INTS, REAL, TEXT, TEXTS, declare_table
 
 LISTED_PAIRS = 200
 """Pairs of classes that are listed, the most frequent first."""

@@ -29,9 +29,8 @@ from manyhot.core.comparison import (
 from manyhot.core.resampling import percentile_interval
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import End, ModelValue, Results, list_matrix, schema
-from manyhot.tables.columns import COUNT, FLAG, ITS, REAL, TEXT, bounds, interval
-from manyhot.tables.definitions import declare_table
-from manyhot.tables.metrics import accuracies
+from manyhot.tables.definitions import COUNT, FLAG, ITS, REAL, TEXT, bounds, declare_table, interval
+from manyhot.tables.result_tables import accuracies
 
 SCALES = ("plain", "logit", "probit")
 """Scales on which lines are fitted."""

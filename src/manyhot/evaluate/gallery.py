@@ -41,7 +41,7 @@ from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 if TYPE_CHECKING:
     from manyhot.report.gallery import Gallery
-    from manyhot.report.photographs import Opener
+    from manyhot.report.pictures import Opener
 
 SHOWN_CLASSES = 5
 """Classes of each model that are shown of an image."""
@@ -371,7 +371,7 @@ def find_photographs(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]
     Files come first. Each archive or table is then listed once and read in its own order, no further than to
     the last photograph that is needed. What cannot be found has an opener that says why.
     """
-    from manyhot.report.photographs import opener
+    from manyhot.report.pictures import opener
 
     inside: dict[str, dict[str, list[int]]] = {}
     for i, uri in enumerate(uris):
@@ -395,7 +395,7 @@ def _holder(uri: str) -> str:
 
 
 def _inside(holder: str, places: Mapping[str, Sequence[int]]) -> Iterator[tuple[int, Opener]]:
-    from manyhot.report.photographs import absent
+    from manyhot.report.pictures import absent
 
     left = dict(places)
     reason = f"{Path(holder).name} does not hold it"

@@ -23,8 +23,8 @@ from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slic
 from manyhot.parameters import RESAMPLES
 from manyhot.registry import Entry, get, missing_options
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes
-from manyhot.tables.metrics import default_metrics, describe_metric
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
+from manyhot.tables.result_tables import default_metrics, describe_metric
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 _BATCH = 64

@@ -38,13 +38,13 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import InputError
-from manyhot.evaluate.cases import labels_of
+from manyhot.evaluate.slices import labels_of
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import PythonOnly
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, Predictions, check_same_classes, one_chunk
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 COUNTED = "n_objects"

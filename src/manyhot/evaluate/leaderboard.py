@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 
 from manyhot.command import command
-from manyhot.data.result_sources import ResultsLike, listed, open_results
+from manyhot.data.benchmarks import ResultsLike, listed, open_results
 from manyhot.errors import InputError
 from manyhot.evaluate.compare import join
 from manyhot.evaluate.ranks import narrow, rank_models

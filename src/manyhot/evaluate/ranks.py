@@ -11,9 +11,9 @@ from pyarrow import compute as pc
 
 from manyhot.errors import MatchError
 from manyhot.evaluate.drops import BEYOND_NOISE
-from manyhot.report.metrics import metrics_of
+from manyhot.report.text import metrics_of
 from manyhot.tables import End, Results, one_chunk
-from manyhot.tables.metrics import accuracies, headline
+from manyhot.tables.result_tables import accuracies, headline
 
 
 def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Table:

@@ -18,8 +18,7 @@ import pyarrow as pa
 from manyhot.core.array_types import Floats
 from manyhot.core.comparison import Families
 from manyhot.tables import End, ModelValue, Results, schema
-from manyhot.tables.columns import COUNT, ITS, REAL, TEXT, bounds
-from manyhot.tables.definitions import declare_table
+from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
 
 ANALYSED_METRICS = ("top1", "real1", "variable_topk")
 """Whose drop is analysed."""

@@ -17,9 +17,13 @@ from pyarrow import compute as pc
 from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList
 from manyhot.core.order_check import explain_order
 from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
+from manyhot.data.inputs import Source
 from manyhot.errors import InputError, OrderError
 from manyhot.registry import Entry
-from manyhot.tables import Alignment, Images, Labels, Predictions, one_chunk
+from manyhot.run import QUIET, Run
+from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes, one_chunk
+from manyhot.tables.arrays import label_sets
+from manyhot.tables.skipped_files import fitting_models
 
 ALL = "all"
 
@@ -326,3 +330,77 @@ def _by_name(ids: pa.Array, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]
 
 def _share_right(case: Case) -> float:
     return float(np.mean(case.top[:, 0] == _any_label(case.labels)))
+
+
+@dataclass(frozen=True, eq=False)
+class ModelCase:
+    """What one model predicts, beside the label sets of the same images.
+
+    Attributes
+    ----------
+    model : str
+    case : Case
+        Predictions and label sets, row by row.
+    rows : ndarray of int, shape (n,)
+        The row of each of these images among the label sets of the data set.
+    """
+
+    model: str
+    case: Case
+    rows: npt.NDArray[np.intp]
+
+
+def model_cases(
+    source: Source, *, depth: int = 1, trust_order: bool = False, run: Run = QUIET
+) -> Iterator[ModelCase]:
+    """Yield the models of a data set, one in memory at a time.
+
+    Parameters
+    ----------
+    source : Source
+        As `manyhot.data.inputs.open_inputs` yields it.
+    depth : int
+        How many classes of each image are ranked where a model has scores of all classes.
+    trust_order : bool
+        Whether rows and classes are taken in the order they have.
+    run : Run
+
+    Raises
+    ------
+    MatchError, OrderError
+        As in `manyhot.evaluate`. Among several files, one that cannot be judged is skipped, and
+        ``source.misfits`` says why.
+    """
+    labels = labels_of(source)
+    sets = label_sets(labels)
+
+    def beside(predictions: Predictions) -> ModelCase:
+        return _beside(labels, sets, predictions, depth, trust_order)
+
+    models = fitting_models(source.models(), beside, source.misfits)
+    for done, (_, found) in enumerate(models, 1):
+        if run.on_progress:
+            run.on_progress(f"judging on {source.name}", done, source.n)
+        yield found
+
+
+def labels_of(source: Source) -> Labels:
+    """Return the label sets of a data set, with its original labels."""
+    return source.sets() if source.images is None else source.sets().with_labels(source.images)
+
+
+def _beside(
+    labels: Labels, sets: LabelSets, predictions: Predictions, depth: int, trust_order: bool
+) -> ModelCase:
+    check_same_classes(labels, predictions)
+    alignment = align(
+        labels.image_id,
+        predictions.image_id,
+        left_name=labels.name or "the labels",
+        right_name=predictions.model,
+    )
+    aligned = sets if not alignment.left_only else sets.take(alignment.left)
+    case = case_of(aligned, predictions, alignment, depth)
+    if not trust_order:
+        check_order(case, predictions, alignment)
+    return ModelCase(predictions.model, case, np.asarray(alignment.left))

@@ -17,7 +17,7 @@ from manyhot.evaluate.results import Evaluation
 from manyhot.registry import get
 from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part
 from manyhot.tables.arrays import labels_of, positions, prediction_of, read_label, read_model
-from manyhot.tables.metrics import default_metrics
+from manyhot.tables.result_tables import default_metrics
 
 DEPTH = 20
 """Best classes kept of an image by `Evaluator`, unless a metric looks deeper or needs all scores."""

@@ -12,7 +12,7 @@ from manyhot.console import table_lines
 from manyhot.evaluate.ranks import image_groups
 from manyhot.evaluate.sensitivity import PROTOCOL_WARNING
 from manyhot.tables import Results, Row
-from manyhot.tables.metrics import headline
+from manyhot.tables.result_tables import headline
 
 
 def headline_lines(results: Results, own: Collection[str] = (), most: int = 15) -> Iterator[str]:

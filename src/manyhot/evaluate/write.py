@@ -82,8 +82,7 @@ def page_pictures(judged: JudgedData) -> Pictures | None:
         If Pillow is not installed.
     """
     from manyhot.evaluate.gallery import find_photographs
-    from manyhot.report.photographs import load_pillow
-    from manyhot.report.pictures import make_pictures
+    from manyhot.report.pictures import load_pillow, make_pictures
 
     images = judged.images
     if not judged.files or images is None or "uri" not in images.table.column_names:

@@ -33,7 +33,7 @@ from manyhot.formats.reading import (
 from manyhot.formats.tabular import column_names
 from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
-from manyhot.tables.align import check_unique
+from manyhot.tables.frames import check_unique
 
 _STATES = {"correct": "yes", "unclear": "unclear", "wrong": "no"}
 

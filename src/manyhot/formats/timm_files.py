@@ -26,7 +26,7 @@ from manyhot.formats.reading import base_names, descriptions, head, load_json, p
 from manyhot.formats.tabular import column_names, read_frame
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions, Results, schema
-from manyhot.tables.metrics import describe_metric
+from manyhot.tables.result_tables import describe_metric
 
 _KINDS = {"prob": "probability", "logit": "logit"}
 

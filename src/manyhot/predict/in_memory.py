@@ -17,7 +17,7 @@ from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.formats.writing import PathLike
 from manyhot.predict.engines import Trial, precision_of
-from manyhot.predict.find import find_model
+from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.parts import NoneLeftError
 from manyhot.predict.run import TOP_CLASSES, PredictSettings, choose_for, columns_of

@@ -14,7 +14,7 @@ from manyhot.formats import read_classes
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Count, OptionName, Repeated, Shown
 from manyhot.predict.engines.engine import precision_of
-from manyhot.predict.find import find_model
+from manyhot.predict.models import find_model
 from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.ray import engine_of, run_on_ray
 from manyhot.predict.run import TOP_CLASSES, PredictSettings

@@ -26,8 +26,7 @@ from manyhot.parameters import AtLeast, Count, Shown, Was
 from manyhot.result import Result
 from manyhot.run import QUIET, Progress, Run
 from manyhot.tables import Images, Predictions, metadata
-from manyhot.tables.columns import FLOATS32, INT, TEXT, TEXTS
-from manyhot.tables.definitions import declare_table
+from manyhot.tables.definitions import FLOATS32, INT, TEXT, TEXTS, declare_table
 
 CLASS_CHOICES = ("predicted", "label", "any")
 """Which images are searched: those of the predicted classes, of the original label, or of any class."""

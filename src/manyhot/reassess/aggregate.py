@@ -33,13 +33,11 @@ from manyhot.reassess.answers import (
     golden_of,
     open_votes,
 )
-from manyhot.reassess.label_table import labels_of_votes
-from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, raters_table
+from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, labels_of_votes, raters_table
 from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Golden, Labels, Refined, Votes, schema
-from manyhot.tables.columns import COUNT, ITS, REAL, interval
-from manyhot.tables.definitions import declare_table
+from manyhot.tables.definitions import COUNT, ITS, REAL, declare_table, interval
 
 METHOD = "dawid-skene"
 """The method by default: it needs no golden answers."""

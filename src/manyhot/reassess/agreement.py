@@ -29,8 +29,7 @@ from manyhot.reassess.raters import (
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Votes, schema
-from manyhot.tables.columns import COUNT, FLAG, REAL, TEXT, bounds
-from manyhot.tables.definitions import declare_table
+from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table
 
 AGREEMENT_MEASURES = (
     "pairwise",

@@ -23,7 +23,7 @@ from manyhot.errors import InputError, OutputError
 from manyhot.files import atomic_write, is_utf8, write_refused
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
-from manyhot.reassess.app.address import DATABASE, DatabaseAddress, open_store, web_extra
+from manyhot.reassess.app.server import DATABASE, DatabaseAddress, open_store, web_extra
 from manyhot.reassess.status import CampaignFolder
 from manyhot.result import Result
 from manyhot.tables import Campaign

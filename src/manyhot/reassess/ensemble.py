@@ -15,7 +15,7 @@ from manyhot.core.ensembles import Ensemble
 from manyhot.core.sets import NO_LABEL, LabelSets, top_k
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Images, Labels, Predictions, align, check_class_list, one_chunk
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 DEPTH = 20

@@ -15,7 +15,7 @@ from pyarrow import compute as pc
 from manyhot import tables
 from manyhot.command import command
 from manyhot.files import sha256
-from manyhot.reassess.app.address import DatabaseAddress, open_store
+from manyhot.reassess.app.server import DatabaseAddress, open_store
 from manyhot.reassess.status import CampaignFolder
 from manyhot.result import Result
 from manyhot.run import QUIET, Run

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from manyhot.command import command
 from manyhot.parameters import Between, Shown
-from manyhot.reassess.annotation import open_annotation
-from manyhot.reassess.app.address import DatabaseAddress
+from manyhot.reassess.annotate import open_annotation
+from manyhot.reassess.app.server import DatabaseAddress
 from manyhot.reassess.status import CampaignFolder
 from manyhot.result import Result
 

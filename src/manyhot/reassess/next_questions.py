@@ -49,8 +49,7 @@ from manyhot.reassess.answers import (
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import STATES, Votes, check, one_chunk, schema
-from manyhot.tables.columns import INT, REAL, TEXT
-from manyhot.tables.definitions import declare_table
+from manyhot.tables.definitions import INT, REAL, TEXT, declare_table
 
 WITH_GOLDEN = "golden-bayes"
 """The method by default if there are golden answers: it fits nothing, so that it takes no time."""

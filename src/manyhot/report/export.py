@@ -17,8 +17,8 @@ from pyarrow import types as kinds
 from manyhot.errors import OutputError
 from manyhot.files import atomic_write, write_text
 from manyhot.report.figure import FONT, Figure, Scheme, colour, concrete
-from manyhot.report.metrics import metric
 from manyhot.report.prerender import draw_whole, to_png
+from manyhot.report.text import metric
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
 

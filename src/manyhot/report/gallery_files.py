@@ -28,7 +28,7 @@ from markupsafe import escape
 from manyhot.errors import InputError, OutputError
 from manyhot.files import write_refused
 from manyhot.report.gallery import LARGEST, TOP_VERDICTS, Gallery, Shot
-from manyhot.report.photographs import Opener, Photographs, decoded, in_files, load_pillow
+from manyhot.report.pictures import Opener, Photographs, decoded, in_files, load_pillow
 
 PART = 100
 """Images per part of the data: about 60 kB, read in 5 ms."""

@@ -10,11 +10,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from manyhot.report.gallery_files import GalleryLink
-from manyhot.report.metrics import Metric, Named
 from manyhot.report.page import Anchors
-from manyhot.report.text import ends, is_defined, slice_label, title_of, with_minus
+from manyhot.report.text import Metric, Named, ends, is_defined, slice_label, title_of, with_minus
 from manyhot.tables import Row
-from manyhot.tables.metrics import reading_order
+from manyhot.tables.result_tables import reading_order
 
 PAIR_COLUMNS = ("dataset_x", "metric_x", "slice_x", "dataset_y", "metric_y", "slice_y")
 NONE = "–"

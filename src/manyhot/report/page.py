@@ -13,8 +13,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from manyhot.report.metrics import metric
-from manyhot.report.text import counted, listed, ordinal, title_of
+from manyhot.report.text import counted, listed, metric, ordinal, title_of
 
 
 class Anchors:

@@ -24,8 +24,7 @@ from manyhot.evaluate.report.figures.panel import (
 )
 from manyhot.evaluate.report.figures.scatter import Side
 from manyhot.report.figure import Axis, Figure
-from manyhot.report.metrics import Metric
-from manyhot.report.text import counted, with_minus
+from manyhot.report.text import Metric, counted, with_minus
 from manyhot.study.verdicts import EffectRow
 
 _LINE = 20

@@ -14,10 +14,9 @@ from manyhot._version import __version__
 from manyhot.files import write_text
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
-from manyhot.report.metrics import Metric
 from manyhot.report.page import asset, environment, policy
 from manyhot.report.prerender import draw_inline, style
-from manyhot.report.text import counted, listed
+from manyhot.report.text import Metric, counted, listed
 from manyhot.study.plan import ALL, BETTER_WORSE, Across, Claim, Study, StudyMetric, StudyRun
 from manyhot.study.runner import TRAINING, BuildRecord, Undone
 from manyhot.study.study_file import Opening, study_metrics

@@ -19,8 +19,7 @@ from manyhot.study.plan import ALL, Across, Claim, Measurement, RunMeasure, RunM
 from manyhot.study.runner import Undone, check_measurements, measurement_file, reason, run_name
 from manyhot.study.study_file import study_metrics
 from manyhot.study.verdicts import sentence
-from manyhot.tables.columns import COUNT, INT, REAL, REALS, TEXT
-from manyhot.tables.definitions import declare_table
+from manyhot.tables.definitions import COUNT, INT, REAL, REALS, TEXT, declare_table
 
 CLAIM_VERDICTS = ("better", "worse", "same", "undecided", "not run")
 

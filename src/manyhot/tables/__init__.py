@@ -6,13 +6,19 @@ list. It contains no times, so that the same inputs give the same bytes.
 """
 
 from manyhot.core.answers import ANSWERS
-from manyhot.tables.align import Alignment, align, count_shared, one_chunk
 from manyhot.tables.campaign_folder import DESCRIPTION, Campaign
-from manyhot.tables.columns import Column
-from manyhot.tables.definitions import STATES, TABLES
-from manyhot.tables.frames import FramePart, align_columns, align_rows, read_frame_part
-from manyhot.tables.labels import Images, Labels, labels_from_table, write_labels
-from manyhot.tables.objects import Objects, write_objects
+from manyhot.tables.definitions import STATES, TABLES, Column
+from manyhot.tables.frames import (
+    Alignment,
+    FramePart,
+    align,
+    align_columns,
+    align_rows,
+    count_shared,
+    one_chunk,
+    read_frame_part,
+)
+from manyhot.tables.labels import Images, Labels, Objects, labels_from_table, write_labels, write_objects
 from manyhot.tables.predictions import (
     SCORE_KINDS,
     Predictions,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,21 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list_of, from_keys
-from manyhot.core.array_types import Ints
-from manyhot.core.sets import NO_LABEL
+from manyhot.core.array_types import Bools, Floats32, Ints
+from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, LabelSets
 from manyhot.errors import InputError, MatchError
-from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part
+from manyhot.tables import (
+    STATES,
+    FramePart,
+    Images,
+    Labels,
+    Objects,
+    Predictions,
+    align_columns,
+    align_rows,
+    one_chunk,
+    read_frame_part,
+)
 from manyhot.tables.frames import BY_POSITION
 
 
@@ -295,3 +307,168 @@ def _narrow(classes: Ints) -> npt.NDArray[np.int32]:
     # Values out of range must not wrap around into a class.
     narrow: npt.NDArray[np.int32] = np.clip(classes, -(2**31), 2**31 - 1).astype(np.int32)
     return narrow
+
+
+def label_sets(labels: Labels) -> LabelSets:
+    """Return the label sets of a labels table as arrays, row by row."""
+    lists = one_chunk(labels.table["classes"])
+    states = one_chunk(labels.table["state"]).flatten()
+    # NOT_ASKED is 0, so the states no, unclear and yes start at 1.
+    state = pc.index_in(states, pa.array(STATES)).to_numpy(zero_copy_only=False).astype(np.uint8) + 1
+    return LabelSets(
+        labels.n_classes,
+        lists.offsets.to_numpy().astype(np.int64) - lists.offsets[0].as_py(),
+        lists.flatten().to_numpy(),
+        state.astype(np.uint8),
+        original_labels(labels),
+        labels.table["usable"].to_numpy(),
+        labels.asked_known,
+        probabilities(labels),
+    )
+
+
+def probabilities(labels: Labels) -> Floats32 | None:
+    """Return the probabilities of all classes of all images, shape (m,); None without any.
+
+    NaN if an image, or a class of it, has no probability.
+    """
+    if "p" not in labels.table.column_names:
+        return None
+    p = one_chunk(labels.table["p"])
+    lengths = pc.list_value_length(labels.table["classes"]).to_numpy()
+    has_p = np.repeat(p.is_valid().to_numpy(zero_copy_only=False), lengths)
+    values = np.full(len(has_p), np.nan, np.float32)
+    values[has_p] = p.flatten().to_numpy(zero_copy_only=False)
+    return values
+
+
+def original_labels(labels: Labels) -> npt.NDArray[np.int32]:
+    """Return the original label of each image, shape (n,); `NO_LABEL` if unknown."""
+    if "label" not in labels.table.column_names:
+        return np.full(len(labels), NO_LABEL, np.int32)
+    filled = pc.fill_null(labels.table["label"], NO_LABEL)
+    label: npt.NDArray[np.int32] = one_chunk(filled).to_numpy().astype(np.int32)
+    return label
+
+
+def single_labels(images: Images, n_classes: int, class_hash: str = "") -> Labels:
+    """Return the original labels of images as label sets that are not rated.
+
+    Raises
+    ------
+    InputError
+        If no image has an original label, or a label is out of range.
+    """
+    if images.label is None or images.label.null_count == len(images.label):
+        raise InputError(
+            "The images have no original labels.",
+            where=images.name or None,
+            allowed="an images table with the column 'label'",
+            do="add the column, or predict with --labels",
+        )
+    there = images.label.is_valid().to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(there)]), pa.int32())
+    valid = images.label.drop_null().cast(pa.int32())
+    columns = {
+        "image_id": images.image_id,
+        "label": images.label.cast(pa.int32()),
+        "rated": pa.repeat(False, len(there)),
+        "usable": pa.repeat(True, len(there)),
+        "classes": pa.ListArray.from_arrays(offsets, valid),
+        "state": pa.ListArray.from_arrays(offsets, pa.repeat("yes", len(valid))),
+    }
+    return Labels(pa.table(columns), n_classes, class_hash, asked_known=True, name=images.name)
+
+
+def at_threshold(labels: Labels, threshold: float) -> Labels:
+    """Return the labels with the classes of at least this probability as label sets.
+
+    The state of a class without a probability is unchanged.
+
+    Raises
+    ------
+    InputError
+        If the labels have no probabilities.
+    """
+    values = probabilities(labels)
+    if values is None:
+        raise InputError(
+            "The labels have no probabilities for a threshold.",
+            where=labels.name or None,
+            allowed="a labels table with the column 'p'",
+        )
+    lists = one_chunk(labels.table["classes"])
+    state = np.asarray(one_chunk(labels.table["state"]).flatten().to_pylist(), object)
+    decided = ~np.isnan(values)
+    state[decided] = np.where(values[decided] >= np.float32(threshold), "yes", "no")
+    column = pa.ListArray.from_arrays(lists.offsets, pa.array(state, pa.string()))
+    table = labels.table.set_column(labels.table.column_names.index("state"), "state", column)
+    return replace(labels, table=table)
+
+
+@dataclass(frozen=True, eq=False)
+class States:
+    """The states of classes on images.
+
+    Attributes
+    ----------
+    image_id : pyarrow.Array of string, shape (n,)
+    state : ndarray of uint8, shape (n, C)
+        `YES`, `NO`, `UNCLEAR` or `NOT_ASKED`.
+    classes : ClassList
+    """
+
+    image_id: pa.Array
+    state: npt.NDArray[np.uint8]
+    classes: ClassList
+
+    def of(self, images: pa.Array) -> States:
+        """Return the states on the selected images."""
+        there = pc.is_in(self.image_id, images)
+        return replace(
+            self,
+            image_id=self.image_id.filter(there),
+            state=self.state[there.to_numpy(zero_copy_only=False)],
+        )
+
+    @cached_property
+    def splits(self) -> npt.NDArray[np.int64]:
+        """Number of images in each of the four splits of each (main, companion) pair, shape (4, C, C)."""
+        # BLAS multiplies floats, which are exact below 2^24 images.
+        flags = [(self.state == value).astype(np.float32) for value in (YES, NO)]
+        return np.rint([one.T @ other for one in flags for other in flags]).astype(np.int64)
+
+
+def states_of_labels(labels: Labels, classes: ClassList) -> States:
+    """Return the states by label sets.
+
+    The state of a class that was not asked about is unknown if the labels record no answers, otherwise no.
+    All states of unusable images are unknown.
+    """
+    sets = label_sets(labels)
+    state = np.full((len(sets), len(classes)), NOT_ASKED if sets.asked_known else NO, np.uint8)
+    state[sets.rows, sets.classes] = sets.state
+    state[~sets.usable] = NOT_ASKED
+    return States(labels.image_id, state, classes)
+
+
+def states_of_objects(objects: Objects, classes: ClassList) -> States:
+    """Return the states by objects: a class has state yes if the image has an object of it.
+
+    It is unclear if all objects of the class are ignored, or have no box in the image.
+    """
+    images = objects.images
+    state = np.full((len(images), len(classes)), NO, np.uint8)
+    row = np.empty(len(objects), np.int64)
+    for i, rows in enumerate(images.values()):
+        row[rows] = i
+    state[row, objects.class_id] = UNCLEAR
+    sure = ~objects.ignore & boxes_that_fit(objects)
+    state[row[sure], objects.class_id[sure]] = YES
+    return States(pa.array(list(images), pa.string()), state, classes)
+
+
+def boxes_that_fit(objects: Objects) -> Bools:
+    """Return whether any part of each box is in the image, shape (n,)."""
+    boxes = np.clip(objects.boxes, 0, 1)  # comparisons with NaN are false
+    return np.asarray((boxes[:, :2] < boxes[:, 2:]).all(1))

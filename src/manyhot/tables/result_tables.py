@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -15,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manyhot import registry
 from manyhot.errors import InputError
 from manyhot.tables.schemas import check, metadata, read, schema
 
@@ -211,3 +213,74 @@ def read_results_folder(folder: str | os.PathLike[str]) -> Results:
     """Read the results of a folder with its pairs, samples and models; raises the errors of `read_folder`."""
     table, beside = read_folder(folder, _BESIDE)
     return Results(table, name=str(folder), **beside)
+
+
+ORIGINAL_LABELS, LABEL_SETS = "original labels", "label sets"
+"""The labels to which accuracies refer."""
+
+
+def describe_metric(name: str) -> dict[str, str]:
+    """Return ``label``, ``definition``, ``better`` and ``unit`` of a metric; empty if it is not registered.
+
+    Parameters
+    ----------
+    name : str
+        The name in results, such as ``real1``, ``precision@5`` or ``jaccard(threshold=0.5)``.
+    """
+    entry = registered_metric(name)
+    if entry is None:
+        return {}
+    about, options = entry.about, _family(name)[1]
+    label = about.get("label", entry.name)
+    at_k = options.startswith("@") and "@k" in label
+    return {
+        "label": label.replace("@k", options) if at_k else f"{label} {options}".strip(),
+        "definition": entry.definition,
+        "better": about["better"],
+        "unit": about.get("unit", "share"),
+    }
+
+
+def registered_metric(name: str) -> registry.Entry | None:
+    """Return the metric of a name in results, without its options; None if it is not registered."""
+    base = _family(name)[0]
+    return registry.get("metric", base) if base in registry.names("metric") else None
+
+
+def default_metrics(*, dense: bool) -> list[str]:
+    """Return the metrics that are computed by default: those of ranks, or of scores over all classes."""
+    entries = ((e.about.get("default"), e) for e in _entries() if (e.about.get("needs") == "scores") == dense)
+    return [default if isinstance(default, str) else e.name for default, e in entries if default]
+
+
+def headline() -> list[str]:
+    """Return the metrics that are shown first and by default."""
+    return [e.name for e in _entries() if e.about.get("headline")]
+
+
+def accuracies(*judged_on: str) -> list[str]:
+    """Return the accuracies by which data sets are compared: all, or those that refer to these labels."""
+    allowed = judged_on or (ORIGINAL_LABELS, LABEL_SETS)
+    names = (e.name for e in _entries() if e.about.get("judged_on") in allowed)
+    return sorted(names, key=reading_order)
+
+
+def reading_order(name: str) -> tuple[bool, int, str]:
+    """Return the sort key of a metric: headline metrics first, then by registration, then by name."""
+    places = {n: place for place, n in enumerate(registry.names("metric"))}
+    entry = registered_metric(name)
+    if entry is None:
+        return True, len(places), name
+    return not entry.about.get("headline"), places[entry.name], name
+
+
+def _entries() -> list[registry.Entry]:
+    return [registry.get("metric", name) for name in registry.names("metric")]
+
+
+def _family(name: str) -> tuple[str, str]:
+    at = re.fullmatch(r"(.+)@(\d+)", name)
+    if at:
+        return f"{at[1]}@k", f"@{at[2]}"
+    base, _, options = name.partition("(")
+    return base, f"({options}" if options else ""

@@ -16,8 +16,7 @@ import pyarrow.parquet as pq
 from manyhot._version import __version__
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.tables.columns import Column
-from manyhot.tables.definitions import OPEN_ENDED, TABLES
+from manyhot.tables.definitions import OPEN_ENDED, TABLES, Column
 
 SCHEMA_VERSION = 1
 

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Bools
 from manyhot.errors import MatchError
-from manyhot.tables.align import check_range, examples, one_chunk
+from manyhot.tables.frames import check_range, examples, one_chunk
 from manyhot.tables.labels import Images, class_list_in_metadata
 from manyhot.tables.schemas import check, metadata, write
 

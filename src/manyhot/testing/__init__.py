@@ -24,8 +24,7 @@ from manyhot.core.proposals import apply_rule
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, Case, LabelSets, top_k
 from manyhot.errors import InputError
 from manyhot.registry import Entry, get
-from manyhot.testing.losses import check_loss
-from manyhot.testing.rules import check_rule, random_errors
+from manyhot.testing.losses import check_loss, check_rule, random_errors
 
 __all__ = [
     "check_aggregator",

@@ -38,12 +38,11 @@ from manyhot.train.checkpoints import (
     write_identity,
     write_skipped_images,
 )
-from manyhot.train.feeds import Fed
+from manyhot.train.feeds import Fed, keep_memory, started, summed
 from manyhot.train.losses import loss_of, made_memory
 from manyhot.train.networks import start_of
 from manyhot.train.optimisers import averaged, optimiser_of, rate
 from manyhot.train.order import ImageOrder
-from manyhot.train.processes import keep_memory, started, summed
 from manyhot.train.recipe import Recipe
 from manyhot.train.targets import Targets, Teacher, teacher
 from manyhot.train.trained_part import PartInputs, Validation, check_best, is_better, parts_of

@@ -27,7 +27,7 @@ from manyhot.predict.sources.source import ImageSource
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels
-from manyhot.tables.sets import label_sets
+from manyhot.tables.arrays import label_sets
 from manyhot.train.recipe import Recipe, read_recipe, recipe_of
 
 if TYPE_CHECKING:

@@ -18,10 +18,18 @@ from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.predict.sources import ImageReader
 from manyhot.train.batches import Loader, View, Views, decoders, memory_share
-from manyhot.train.feeds import FeatureFeed, ImageFeed, InputFeed, Normalise, as_input, computed, key_of
+from manyhot.train.feeds import (
+    FeatureFeed,
+    ImageFeed,
+    InputFeed,
+    Normalise,
+    as_input,
+    computed,
+    key_of,
+    summed,
+)
 from manyhot.train.networks import Stages, Start, stages_of
 from manyhot.train.order import Everything, ImageOrder, plan_of
-from manyhot.train.processes import summed
 from manyhot.train.recipe import Recipe
 
 EPOCH_METRICS = ("top1", "real1", "map_macro")

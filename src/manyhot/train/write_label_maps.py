@@ -15,7 +15,7 @@ from manyhot.files import atomic_write
 from manyhot.formats import read_classes
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import AtLeast, Count, Shown, Was
-from manyhot.predict.find import find_model
+from manyhot.predict.models import find_model
 from manyhot.predict.sources import ImagesLike, open_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Run

@@ -17,8 +17,8 @@ from typer.testing import CliRunner
 import manyhot
 from manyhot import cli, tables
 from manyhot.diagnose.patchml import folder as composed
+from manyhot.diagnose.patchml.folder import PatchSettings
 from manyhot.diagnose.patchml.patchml import patchml
-from manyhot.diagnose.patchml.settings import PatchSettings
 from manyhot.errors import InputError, OutputError
 from manyhot.predict.sources import open_source
 
@@ -395,7 +395,7 @@ def test_a_run_that_is_killed_leaves_the_earlier_pictures():
     before = files_of("out")
     script = """
 import os, signal
-from manyhot.diagnose.patchml.settings import PatchSettings
+from manyhot.diagnose.patchml.folder import PatchSettings
 from manyhot.diagnose.patchml import folder
 from manyhot.diagnose.patchml.patchml import patchml
 def die(*_, **__):

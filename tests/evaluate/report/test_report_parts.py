@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 from manyhot.errors import MissingExtraError
 from manyhot.evaluate.report.datasets import DIFFERENT, SAME, UNKNOWN, Comparison
 from manyhot.report.figure import Axis, fences
-from manyhot.report.photographs import MAX_BYTES
-from manyhot.report.pictures import make_pictures
+from manyhot.report.pictures import MAX_BYTES, make_pictures
 from manyhot.tables import Images, Predictions
 from noted_photographs import ENDINGS, PROFILE, SECRET, TURNED, write_photograph
 from report_pages import picture_labels, picture_predictions

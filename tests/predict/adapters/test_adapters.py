@@ -14,9 +14,8 @@ from PIL import Image
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import FetchError, InputError, MatchError, UnknownNameError
 from manyhot.predict.adapters import timm as timm_adapter
-from manyhot.predict.find import find_model
 from manyhot.predict.in_memory import predict_in_memory
-from manyhot.predict.models import list_models
+from manyhot.predict.models import find_model, list_models
 from manyhot.predict.predict import predict
 from manyhot.run import Run
 from manyhot.tables import metadata

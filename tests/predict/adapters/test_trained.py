@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch")
 
 from manyhot.classes import class_list, from_keys  # noqa: E402
 from manyhot.errors import InputError, OutputError  # noqa: E402
-from manyhot.predict.find import find_model  # noqa: E402
 from manyhot.predict.in_memory import predict_in_memory  # noqa: E402
+from manyhot.predict.models import find_model  # noqa: E402
 from manyhot.predict.network import Preprocessing  # noqa: E402
 from manyhot.predict.weights import Trained, read_trained, write_trained  # noqa: E402
 

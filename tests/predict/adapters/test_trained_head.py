@@ -12,8 +12,8 @@ from PIL import Image
 
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import InputError
-from manyhot.predict.find import find_model, is_published
 from manyhot.predict.in_memory import predict_in_memory
+from manyhot.predict.models import find_model, is_published
 from manyhot.predict.weights import Head, read_head, write_head
 
 pytest.importorskip("timm")

@@ -19,7 +19,7 @@ from forking import predictions
 from manyhot._version import __version__
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.predict import ray as on_ray
-from manyhot.predict.find import find_model
+from manyhot.predict.models import find_model
 from manyhot.predict.ray import run_on_ray, workers
 from manyhot.predict.ray.workers import RemoteModel
 from manyhot.predict.run import PredictSettings, run

@@ -15,7 +15,7 @@ import tinted
 from manyhot import cli, predict_in_memory, tables
 from manyhot.diagnose.shortcuts import diagnose_shortcuts
 from manyhot.errors import InputError, MatchError
-from manyhot.predict.find import find_model
+from manyhot.predict.models import find_model
 from manyhot.predict.weights import read_head, write_head
 from manyhot.run import Run
 from manyhot.tables import schema

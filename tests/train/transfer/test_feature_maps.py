@@ -10,8 +10,13 @@ from manyhot.classes import from_keys
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.predict.network import Network, Preprocessing
 from manyhot.train.transfer.feature_maps import Backbone, CachedMaps, LiveMaps, Pyramid, compute_maps
-from manyhot.train.transfer.methods import DetectionSettings, ShotSettings, settings_of
-from manyhot.train.transfer.neighbours import draw_shots, knn_scores
+from manyhot.train.transfer.methods import (
+    DetectionSettings,
+    ShotSettings,
+    draw_shots,
+    knn_scores,
+    settings_of,
+)
 
 RNG = np.random.default_rng(0)
 

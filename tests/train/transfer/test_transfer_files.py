@@ -19,7 +19,7 @@ import shapes
 from manyhot import cli, predict_in_memory
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.decode import decode
-from manyhot.predict.find import find_backbone
+from manyhot.predict.models import find_backbone
 from manyhot.run import Run
 from manyhot.train.transfer.transfer import transfer
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from manyhot.diagnose.patchml.compose import Patch, Pixels, blurred, cut, free_crop, square
-from manyhot.diagnose.patchml.settings import BACKGROUNDS, PatchSettings, colour_of
+from manyhot.diagnose.patchml.folder import BACKGROUNDS, PatchSettings, colour_of
 from manyhot.diagnose.pixels.regions import Regions, find_regions
 from manyhot.errors import InputError
 from manyhot.extras import required
@@ -318,7 +318,7 @@ def _items(
 
 
 def _decoded(read: Callable[[], Any]) -> Pixels | str:
-    from manyhot.report.photographs import decoded, load_pillow
+    from manyhot.report.pictures import decoded, load_pillow
 
     required("PIL", "PatchML", '"manyhot[diagnose]"')
     image, reason = decoded(load_pillow(), read, _LARGEST)

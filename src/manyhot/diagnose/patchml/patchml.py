@@ -28,14 +28,17 @@ from manyhot.diagnose.patchml.folder import (
     COMPLETE,
     PARTS,
     ComposedPicture,
+    PatchSettings,
     beside,
     check_folder,
+    colour_of,
+    no_room,
     swap,
+    with_settings,
     write_composed,
     write_skipped,
 )
 from manyhot.diagnose.patchml.material import Material
-from manyhot.diagnose.patchml.settings import PatchSettings, colour_of, no_room, with_settings
 from manyhot.diagnose.pixels.removal import GREY
 from manyhot.errors import InputError
 from manyhot.files import sha256

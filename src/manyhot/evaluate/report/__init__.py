@@ -36,12 +36,11 @@ from manyhot.report.export import save_figures
 from manyhot.report.figure import Figure
 from manyhot.report.gallery_files import GalleryLink, read_gallery_link
 from manyhot.report.listings import Shared
-from manyhot.report.metrics import Metric, metrics_of
 from manyhot.report.page import Anchors, asset, environment, policy
 from manyhot.report.pictures import TOP, Pictures
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare
-from manyhot.report.text import count_range, counted
-from manyhot.tables.metrics import reading_order
+from manyhot.report.text import Metric, count_range, counted, metrics_of
+from manyhot.tables.result_tables import reading_order
 
 RESERVED = (
     "overview",

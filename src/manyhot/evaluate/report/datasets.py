@@ -21,10 +21,9 @@ from pyarrow import compute as pc
 from manyhot.errors import InputError
 from manyhot.evaluate.drops import BEYOND_NOISE
 from manyhot.report.figure import Axis, fences, tick_text
-from manyhot.report.metrics import Metric, Named, metrics_of
 from manyhot.report.page import Anchors
-from manyhot.report.text import count_range, is_defined
-from manyhot.tables.metrics import headline, reading_order
+from manyhot.report.text import Metric, Named, count_range, is_defined, metrics_of
+from manyhot.tables.result_tables import headline, reading_order
 
 MAX_CELLS = 60_000
 """Columns beyond the shown ones are left out above it: a page of 2,000 models must open quickly."""

@@ -16,8 +16,9 @@ from pyarrow import compute as pc
 from manyhot.evaluate.report.datasets import SAME, UNKNOWN, Column, DataSet, Model, Value
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.gallery_files import GalleryLink
-from manyhot.report.metrics import Metric, Named
 from manyhot.report.text import (
+    Metric,
+    Named,
     both_intervals,
     counted,
     ends,
@@ -31,7 +32,7 @@ from manyhot.report.text import (
     title_of,
     with_minus,
 )
-from manyhot.tables.metrics import LABEL_SETS, ORIGINAL_LABELS, accuracies
+from manyhot.tables.result_tables import LABEL_SETS, ORIGINAL_LABELS, accuracies
 
 _MOST = 3
 """Findings that are shown: what an audience can keep in mind."""

@@ -32,7 +32,7 @@ from manyhot.report.listings import (
 )
 from manyhot.report.text import count_range, counted, slice_label, title_of
 from manyhot.tables import Row
-from manyhot.tables.metrics import LABEL_SETS, accuracies
+from manyhot.tables.result_tables import LABEL_SETS, accuracies
 
 MOST_SWAPS = 20
 

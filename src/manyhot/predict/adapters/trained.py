@@ -36,7 +36,7 @@ def head_network(path: str, *, backbone: str = "") -> Network:
     MissingExtraError
         What the backbone needs is not installed.
     """
-    from manyhot.predict.find import find_model, is_published, published_names
+    from manyhot.predict.models import find_model, is_published, published_names
 
     required("torch", "A head")
     head = read_head(path)

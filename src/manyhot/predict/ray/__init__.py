@@ -21,7 +21,7 @@ from typing import Any
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.predict.engines.engine import cores
-from manyhot.predict.find import find_model
+from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.ray.workers import RemoteModel, WorkerPool, worker_share

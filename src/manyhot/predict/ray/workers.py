@@ -18,7 +18,7 @@ from manyhot.extras import required
 from manyhot.predict.engines import Engine, build_engine, torch
 from manyhot.predict.engines.engine import cores
 from manyhot.predict.engines.openvino import engine_from_export
-from manyhot.predict.find import find_model
+from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.scoring import Keep, Scored, Seconds, score_parts

@@ -10,13 +10,21 @@ from typing import Annotated
 
 from manyhot.errors import InputError
 from manyhot.parameters import Address, Shown
-from manyhot.predict.sources.altered import Alteration, alter_images, select_images
 from manyhot.predict.sources.hugging_face_hub import PREFIX, is_saved, open_hub, open_saved
 from manyhot.predict.sources.image_files import Files, list_files, open_image_folder, open_list
 from manyhot.predict.sources.image_labels import LabelLookup, read_image_labels, read_table
 from manyhot.predict.sources.parquet import is_parquet, open_parquet
 from manyhot.predict.sources.remote import SourceLostError, expand, is_pattern, is_remote, without_query
-from manyhot.predict.sources.source import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart
+from manyhot.predict.sources.source import (
+    EXTENSIONS,
+    Alteration,
+    ImageReader,
+    ImageSource,
+    Item,
+    SourcePart,
+    alter_images,
+    select_images,
+)
 from manyhot.predict.sources.tar import is_tar, open_tars
 
 __all__ = [

@@ -24,9 +24,8 @@ from starlette.types import Scope
 
 from manyhot.classes import ClassList
 from manyhot.reassess.app.access import Limits, Reach
-from manyhot.reassess.app.cached_value import CachedValue
 from manyhot.reassess.app.picture_cache import PictureCache
-from manyhot.reassess.app.progress import AppCallbacks, JudgedCampaign
+from manyhot.reassess.app.progress import AppCallbacks, CachedValue, JudgedCampaign
 from manyhot.reassess.app.store import Rater, Store
 
 _HERE = Path(__file__).parent

@@ -24,7 +24,7 @@ import PIL.ImageCms
 import PIL.ImageOps
 
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
-from manyhot.reassess.app.cached_value import CachedValue
+from manyhot.reassess.app.progress import CachedValue
 
 SIDES: Mapping[str, int] = {"small": 256, "large": 1280}
 """The longer side in pixels at most: of an example, and of the image that is asked about."""

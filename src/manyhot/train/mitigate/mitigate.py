@@ -23,7 +23,7 @@ from manyhot.files import sha256
 from manyhot.formats import read_classes, read_labels, read_objects
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, AtLeast, OptionName, Resamples, Seed, Shown, Was
-from manyhot.predict.find import find_model, is_published
+from manyhot.predict.models import find_model, is_published
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.sources import ImagesLike, open_source
 from manyhot.predict.weights import Head, with_backbone, write_head
@@ -32,13 +32,17 @@ from manyhot.report.chapter import Chapter, Row, Tables, listing, rows_of, with_
 from manyhot.report.listings import ColumnHead, Listing
 from manyhot.run import QUIET, Run
 from manyhot.tables import schema
-from manyhot.tables.columns import COUNT, INT, ITS, REAL, TEXT, bounds, interval
-from manyhot.tables.definitions import declare_table
-from manyhot.tables.sets import States
-from manyhot.train.mitigate.features import FeatureExtractor, ImageFeatures, file_slug
-from manyhot.train.mitigate.fit import TREATMENTS, HeadFitter
-from manyhot.train.mitigate.held_out import HeldOutImages, HeldOutMetric, MitigationRows
-from manyhot.train.mitigate.treatment import MitigationLabels, Pair, states_and_labels
+from manyhot.tables.arrays import States
+from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
+from manyhot.train.mitigate.features import TREATMENTS, FeatureExtractor, HeadFitter, ImageFeatures, file_slug
+from manyhot.train.mitigate.held_out import (
+    HeldOutImages,
+    HeldOutMetric,
+    MitigationLabels,
+    MitigationRows,
+    Pair,
+    states_and_labels,
+)
 from manyhot.train.splits import HeldOut, HeldOutShare, held_out_of
 
 HeadLoss = Literal["softmax", "sigmoid"]

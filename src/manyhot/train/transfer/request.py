@@ -16,14 +16,13 @@ from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.results import Note
 from manyhot.formats import read_classes, read_labels, read_objects
 from manyhot.formats.writing import PathLike
-from manyhot.predict.find import find_backbone
+from manyhot.predict.models import find_backbone
 from manyhot.predict.network import Network
-from manyhot.predict.sources.altered import select_images
-from manyhot.predict.sources.source import ImageSource
+from manyhot.predict.sources.source import ImageSource, select_images
 from manyhot.run import Run
 from manyhot.tables import Labels, Objects, write_labels
-from manyhot.tables.sets import States, original_labels, states_of_labels
-from manyhot.train.mitigate.treatment import states_and_labels
+from manyhot.tables.arrays import States, original_labels, states_of_labels
+from manyhot.train.mitigate.held_out import states_and_labels
 from manyhot.train.splits import HeldOut
 from manyhot.train.transfer.methods import MethodSettings
 from manyhot.train.transfer.tally import Draws, TransferTally

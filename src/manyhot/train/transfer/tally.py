@@ -29,8 +29,8 @@ from manyhot.registry import get
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Objects, Row, results_digest
-from manyhot.tables.metrics import describe_metric
-from manyhot.tables.sets import States
+from manyhot.tables.arrays import States
+from manyhot.tables.result_tables import describe_metric
 from manyhot.train.splits import SplitLabels
 
 ALL = "all"

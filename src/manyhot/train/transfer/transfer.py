@@ -29,15 +29,15 @@ from manyhot.parameters import (
     Settings,
     Shown,
 )
-from manyhot.predict.find import find_model
+from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources import ImagesLike, open_source
-from manyhot.predict.sources.altered import select_images
+from manyhot.predict.sources.source import select_images
 from manyhot.run import QUIET, Run
 from manyhot.tables import predictions_file_name
-from manyhot.tables.sets import States
+from manyhot.tables.arrays import States
 from manyhot.train.splits import HeldOutShare, held_out_of
 from manyhot.train.train import train
 from manyhot.train.transfer.methods import NeighbourSettings, ProbeSettings, ShotSettings, settings_of
@@ -252,7 +252,7 @@ Scored = Mapping[str, Sequence[npt.NDArray[np.floating]]]
 
 
 def _by_neighbours(request: TransferRequest, labels: TransferLabels, x: Features, _: str) -> Scored:
-    from manyhot.train.transfer.neighbours import knn_scores
+    from manyhot.train.transfer.methods import knn_scores
 
     settings = request.settings_as(NeighbourSettings)
     fit = ~labels.held & labels.labelled
@@ -287,7 +287,7 @@ def _by_sets(request: TransferRequest, labels: TransferLabels, x: Features, spec
 
 def _by_shots(request: TransferRequest, labels: TransferLabels, x: Features, spec: str) -> Scored:
     from manyhot.train.heads import fit_softmax
-    from manyhot.train.transfer.neighbours import draw_shots
+    from manyhot.train.transfer.methods import draw_shots
 
     settings = request.settings_as(ShotSettings)
     fit = np.flatnonzero(~labels.held & labels.labelled)

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from manyhot import tables
 from manyhot.errors import InputError, OutputError
-from manyhot.reassess.annotation import open_annotation
+from manyhot.reassess.annotate import open_annotation
 from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.app.store import NewRemark
 from manyhot.reassess.backup import backup_campaign, restore_campaign

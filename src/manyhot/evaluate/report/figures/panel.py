@@ -18,9 +18,8 @@ import polars as pl
 
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.figure import Spec, colour, config
-from manyhot.report.metrics import metric
-from manyhot.report.text import counted, listed
-from manyhot.tables.metrics import reading_order
+from manyhot.report.text import counted, listed, metric
+from manyhot.tables.result_tables import reading_order
 
 Sheet = Mapping[str, Sequence[Any]]
 """Columns of a data set that is drawn."""

@@ -32,9 +32,8 @@ from manyhot.evaluate.report.figures.panel import (
 )
 from manyhot.evaluate.report.figures.scatter import Side, plain_side
 from manyhot.report.figure import Figure
-from manyhot.report.metrics import metric
-from manyhot.report.text import listed, title_of
-from manyhot.tables.metrics import headline
+from manyhot.report.text import listed, metric, title_of
+from manyhot.tables.result_tables import headline
 
 _MOST = 80
 """Models of a bump chart; of more, the best `BEST` and all own ones are drawn."""

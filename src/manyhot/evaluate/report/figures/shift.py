@@ -37,7 +37,7 @@ from manyhot.evaluate.report.figures.scatter import (
 )
 from manyhot.report.figure import Figure
 from manyhot.report.text import counted, listed, title_of
-from manyhot.tables.metrics import reading_order
+from manyhot.tables.result_tables import reading_order
 
 PANELS = 6
 """Metrics of one figure; further ones are in the tables."""

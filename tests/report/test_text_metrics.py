@@ -8,7 +8,7 @@ from manyhot import registry
 from manyhot.core.estimates import mean_over
 from manyhot.evaluate.report import write_report
 from manyhot.evaluate.report.report_tables import ReportTables
-from manyhot.report.metrics import Metric, metric, metrics_of
+from manyhot.report.text import Metric, metric, metrics_of
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 import pyarrow as pa
 
-from manyhot.tables.columns import REAL, TEXT, Column, bounds, interval
+from manyhot.tables.definitions import REAL, TEXT, Column, bounds, interval
 
 
 def test_a_type_declares_columns():

@@ -8,7 +8,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from manyhot.core.localisation import by_chance, centre, localise, near, rank_correlation
+from manyhot.core.detection import by_chance, centre, localise, near, rank_correlation
 
 MAP = np.array([[0, 1, 2, 3], [0, 5, 4, -1], [0, 0, -2, 0]], float)
 

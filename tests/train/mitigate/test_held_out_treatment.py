@@ -6,8 +6,7 @@ import pytest
 from manyhot.classes import from_keys
 from manyhot.core.companion_effects import BalancePlan, Estimated
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
-from manyhot.train.mitigate.held_out import HeldOutMetric
-from manyhot.train.mitigate.treatment import Added, MitigationLabels, treatment_note
+from manyhot.train.mitigate.held_out import Added, HeldOutMetric, MitigationLabels, treatment_note
 
 HORSE, PERSON, DOG = range(3)
 PAIR = (HORSE, PERSON)

@@ -10,7 +10,7 @@ from manyhot.errors import MatchError
 from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings, run
 from manyhot.predict.sources import open_source
-from manyhot.predict.sources.altered import alter_images
+from manyhot.predict.sources.source import alter_images
 from manyhot.tables import read
 from small_models import COLOURS, SMALL
 

@@ -33,6 +33,6 @@ def test_files_of_names(mirror, monkeypatch):
 
 
 def test_nothing_is_fetched_for_a_name_that_is_none(monkeypatch):
-    monkeypatch.setattr("manyhot.data.fetch.fetch", pytest.fail)
+    monkeypatch.setattr("manyhot.data.catalog.fetch", pytest.fail)
     with pytest.raises(UnknownNameError, match="imagenet-rael"):
         fetch_published(["imagenet-real", "imagenet-rael"])

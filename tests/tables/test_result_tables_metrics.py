@@ -3,7 +3,7 @@
 import pytest
 
 from manyhot import registry
-from manyhot.tables.metrics import (
+from manyhot.tables.result_tables import (
     LABEL_SETS,
     ORIGINAL_LABELS,
     accuracies,

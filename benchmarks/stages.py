@@ -31,7 +31,8 @@ def rate(size: int) -> float:
     from manyhot.train.losses import loss_of
     from manyhot.train.networks import stages_of, start_of
     from manyhot.train.order import plan_of
-    from manyhot.train.recipe import Recipe, optimiser_of
+    from manyhot.train.optimisers import optimiser_of
+    from manyhot.train.recipe import Recipe
 
     recipe = Recipe(model="efficientnet-lite0", trained_from="blocks.6", augment="mirror")
     module = start_of(recipe, from_keys([str(i) for i in range(CLASSES)])).module

@@ -14,7 +14,7 @@ from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.errors import InputError
 from manyhot.formats import read_results
-from manyhot.formats.timm import with_pretraining
+from manyhot.formats.timm_files import with_pretraining
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Repeated, Shown
 from manyhot.run import QUIET, Run

@@ -157,7 +157,7 @@ def test_each_table_alone_makes_a_page(tmp_path, name):
 def test_report_draws_it_anew(found):
     html = page(found)
     (found / "report" / "index.html").unlink()
-    assert report_folder(found) == [found / "report" / "index.html"]
+    assert list(report_folder(found).written) == [found / "report" / "index.html"]
     assert page(found) == html
 
 

@@ -74,7 +74,7 @@ def test_lengths_must_agree():
         "  do:      pass tables with image ids to evaluate a part"
     )
     assert message(lambda: evaluate(SETS, SCORES, reading=Reading(label=[0, 1]))) == (
-        "There are not as many original labels as label sets.\n  got:     2\n  allowed: 4"
+        "Original labels and label sets differ in length.\n  got:     2\n  allowed: 4"
     )
 
 
@@ -83,7 +83,7 @@ def test_the_number_of_classes_comes_from_a_matrix():
     multi_hot[range(4), range(4)] = 1
     assert evaluate(multi_hot, np.array([[0], [1], [5], [3]]), resamples=0).value("real1") == 0.75
     assert message(lambda: evaluate(SETS, np.array([[0]] * 4))) == (
-        "The number of classes is not known.\n  do:      pass n_classes"
+        "The number of classes is unknown.\n  do:      pass n_classes"
     )
 
 
@@ -132,7 +132,7 @@ def test_frames_and_series():
 
 def test_lists_of_different_lengths():
     assert message(lambda: evaluate([[0], [1]], [[0, 1], [1]], reading=Reading(n_classes=4))) == (
-        "Predictions of different lengths are no array.\n  where:   model\n  do:      pad short lists with -1"
+        "Predictions of different lengths are not an array.\n  where:   model\n  do:      pad short lists with -1"
     )
 
 
@@ -186,7 +186,7 @@ def test_what_scores_are_is_said_and_not_guessed():
         )
     ).startswith("A probability is not between 0 and 1.\n  where:   model, image 0\n  got:     2\n")
     assert message(lambda: evaluate(sets, logits, reading=Reading(label=label, score_kind="logits"))) == (
-        "This is not a kind of scores.\n"
+        "There is no such kind of scores.\n"
         "  where:   model\n"
         "  got:     logits\n"
         "  allowed: logit, probability, score, none"

@@ -200,7 +200,7 @@ def test_the_same_number_twice_is_refused():
     with pytest.raises(InputError) as error:
         compare([twice, results("b")])
     assert str(error.value) == (
-        "The results hold a number twice.\n"
+        "The results hold a value twice.\n"
         "  where:   a.csv\n"
         "  got:     a, top1, all, resnet18\n"
         "  allowed: one row for each data set, model, metric and slice"
@@ -255,7 +255,7 @@ def test_models_may_be_left_out():
     assert sorted(frame(made, "drops")["model"].drop_nulls()) == ["alexnet", "vgg16"]
     with pytest.raises(InputError) as error:
         compare([results("a"), results("b")], without=["resnett*"])
-    assert str(error.value) == "No model fits a pattern.\n  where:   a.csv\n  got:     resnett*"
+    assert str(error.value) == "A pattern matches no model.\n  where:   a.csv\n  got:     resnett*"
 
 
 def test_fewer_than_two_models_are_no_comparison():

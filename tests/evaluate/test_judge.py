@@ -231,7 +231,7 @@ def test_a_metric_without_its_option():
 
 def test_no_overlap():
     assert message(lambda: evaluate(small_labels(), [model(["x"])]), MatchError) == (
-        "No image of m is in L.\n"
+        "No images are in both L and m.\n"
         "  got:     ids such as x\n"
         "  allowed: ids such as 0.jpg, 1.jpg\n"
         "  do:      pass the file with the images of each row, or labels of the same data set"

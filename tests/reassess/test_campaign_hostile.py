@@ -61,7 +61,7 @@ def test_votes_over_another_class_list_than_the_campaign(camp):
     put_votes(camp, classes="dead")
     key = tables.Campaign.read(camp).class_hash
     assert error_of(mh.aggregate, camp, kind=MatchError) == (
-        "The table is over another class list than the one that is given.\n  where:   votes\n"
+        "The table has another class list than the one passed.\n  where:   votes\n"
         f"  got:     5 classes, class list dead\n  allowed: 5 classes, class list {key}\n"
         "  do:      pass the class list of the table, or omit it"
     )
@@ -71,7 +71,7 @@ def test_golden_answers_over_another_class_list_are_not_known_sets(camp):
     tables.write(pa.table(GOLDEN), camp / "golden.parquet", "golden", about={"classes": "dead"})
     key = tables.Campaign.read(camp).class_hash
     assert error_of(propose, camp, kind=MatchError) == (
-        "The table is over another class list than the one that is given.\n  where:   golden\n"
+        "The table has another class list than the one passed.\n  where:   golden\n"
         f"  got:     0 classes, class list dead\n  allowed: 5 classes, class list {key}\n"
         "  do:      pass the class list of the table, or omit it"
     )
@@ -249,8 +249,8 @@ def test_proposals_are_not_written_over_another_table(camp, name):
     put_votes(camp)
     before = {p: p.read_bytes() for p in camp.rglob("*") if p.is_file()}
     assert error_of(propose(camp).write, camp / f"{name}.parquet") == (
-        f"This file is the place of another table than proposals.\n  where:   camp/{name}.parquet\n"
-        f"  got:     {name}\n  do:      choose another place to write to"
+        f"This file is reserved for another table than proposals.\n  where:   camp/{name}.parquet\n"
+        f"  got:     {name}\n  do:      choose another path for the output"
     )
     assert before == {p: p.read_bytes() for p in camp.rglob("*") if p.is_file()}
 
@@ -267,8 +267,8 @@ def test_what_is_written_beside_labels_is_not_written_over_votes(camp):
     before = Path("o-raters.csv").read_bytes()
     done = CliRunner().invoke(cli.app, ["aggregate", "o-raters.csv", "--out", "o.parquet"])
     assert str(done.exception) == (
-        "The output would be written over what is read.\n  where:   o-raters.csv\n"
-        "  got:     o-raters.csv\n  do:      choose another place to write to"
+        "The output would overwrite an input.\n  where:   o-raters.csv\n"
+        "  got:     o-raters.csv\n  do:      choose another path for the output"
     )
     assert Path("o-raters.csv").read_bytes() == before
 
@@ -292,7 +292,7 @@ def test_names_that_are_not_utf_8(camp):
     name = os.fsdecode(b"\xff.parquet")
     said = "The name of a file or folder is not UTF-8.\n  where:   \\udcff.parquet\n  got:     b"
     assert error_of(mh.aggregate(camp).write, name, kind=OutputError) == (
-        f"{said}'{Path.cwd()}/\\xff.parquet'\n  do:      choose another place to write to"
+        f"{said}'{Path.cwd()}/\\xff.parquet'\n  do:      choose another path for the output"
     )
     shutil.copy(camp / "votes.parquet", name)
     assert error_of(mh.aggregate, name) == (f"{said}'\\xff.parquet'\n  do:      rename it")

@@ -226,7 +226,7 @@ def test_models_of_other_class_lists():
     assert error_of(
         images(), [model(), model("two", n_classes=6)], reading=Reading(n_classes=5), kind=MatchError
     ) == (
-        "two predicts another number of classes than photos.\n"
+        "two has another number of classes than photos.\n"
         "  where:   two.parquet\n"
         "  got:     6 classes\n"
         "  allowed: 5 classes\n"
@@ -272,7 +272,7 @@ def test_two_predictions_of_a_model():
 def test_known_sets_of_other_images():
     known = labels([[0]], ids=["z.jpg"])
     assert error_of(images(), [model()], known_labels=known, kind=MatchError) == (
-        "No image of known is in photos.\n"
+        "No images are in both photos and known.\n"
         "  got:     ids such as z.jpg\n"
         "  allowed: ids such as a.jpg, b.jpg\n"
         "  do:      pass the file with the images of each row, or labels of the same data set"

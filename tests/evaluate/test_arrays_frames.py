@@ -202,7 +202,7 @@ def test_label_issues_of_series_and_frames():
         "  where:   b, beside a\n"
         "  got:     labels without names of classes\n"
         "  allowed: frames in one order, or labels as a frame, too\n"
-        "  do:      put the columns of all frames into the order of labels"
+        "  do:      sort the columns of all frames in the order of labels"
     )
 
 
@@ -273,5 +273,5 @@ def test_an_order_that_is_not_clear_is_refused():
         "  where:   b, beside a\n"
         "  got:     labels without an index\n"
         "  allowed: frames in one order, or labels as a frame, too\n"
-        "  do:      put the rows of all frames in the order of labels"
+        "  do:      sort the rows of all frames in the order of labels"
     )

@@ -38,7 +38,7 @@ from PIL import Image  # noqa: E402
 from manyhot import tables  # noqa: E402
 from manyhot.classes import ClassList, from_keys  # noqa: E402
 from manyhot.core.sets import NO, UNCLEAR, YES  # noqa: E402
-from manyhot.diagnose.pixels.corruptions import KINDS, SEVERITIES, corruption, cut  # noqa: E402
+from manyhot.diagnose.pixels.corruptions import KINDS, SEVERITIES, corruption, crop  # noqa: E402
 
 DATA = common.REPO.parent / "shared" / "data"
 PICTURES = 12
@@ -60,7 +60,7 @@ def alone(kind: str, severity: int, image_id: str, pixels: np.ndarray) -> np.nda
     seed = int(image_id)
     np.random.seed(seed)  # noqa: NPY002 (the library draws from it)
     options = {"seed": seed} if kind in ("impulse_noise", "glass_blur") else {}
-    return imagecorruptions.corrupt(cut(pixels), corruption_name=kind, severity=severity, **options)
+    return imagecorruptions.corrupt(crop(pixels), corruption_name=kind, severity=severity, **options)
 
 
 def ours(kind: str, severity: int, image_id: str, pixels: np.ndarray) -> np.ndarray:

@@ -26,8 +26,7 @@ import polars as pl  # noqa: E402
 from PIL import Image  # noqa: E402
 
 import manyhot  # noqa: E402
-from manyhot import PatchSettings, predict, read_labels  # noqa: E402
-from manyhot.diagnose.patchml import patchml_files  # noqa: E402
+from manyhot import PatchSettings, patchml, predict, read_labels  # noqa: E402
 from manyhot.predict import weights  # noqa: E402
 
 VOC = common.REPO.parent / "shared" / "data" / "voc"
@@ -35,15 +34,21 @@ CLASSES = ("bus", "car", "cat", "cow", "dog", "horse", "person", "sheep", "train
 ANIMALS = ("cat", "cow", "dog", "horse", "sheep")  # of which masks are known
 METRICS = ("top1", "real1", "variable_topk")
 
-PLAIN = {"n": 500, "objects": (1, 1), "scale": (0.5, 0.5), "overlap": (0.0, 0.0), "only": CLASSES}
+PLAIN = {
+    "n_images": 500,
+    "objects_per_image": (1, 1),
+    "scale": (0.5, 0.5),
+    "overlap": (0.0, 0.0),
+    "only": CLASSES,
+}
 WAYS = {
     "1 object": {},
-    "2 objects": {"objects": (2, 2)},
-    "3 objects": {"objects": (3, 3)},
-    "4 objects": {"objects": (4, 4)},
+    "2 objects": {"objects_per_image": (2, 2)},
+    "3 objects": {"objects_per_image": (3, 3)},
+    "4 objects": {"objects_per_image": (4, 4)},
     "scale 0.15": {"scale": (0.15, 0.15)},
     "scale 1": {"scale": (1.0, 1.0)},
-    "2 objects, 40-50 % covered": {"objects": (2, 2), "overlap": (0.4, 0.5)},
+    "2 objects, 40-50 % covered": {"objects_per_image": (2, 2), "overlap": (0.4, 0.5)},
     "blur": {"background": "blur"},
     "crop": {"background": "crop"},
     "animals": {"only": ANIMALS},
@@ -53,8 +58,8 @@ WAYS = {
 
 SHOWN = (
     {"scale": (0.4, 0.7)},
-    {"objects": (3, 3), "scale": (0.4, 0.6), "overlap": (0.2, 0.4), "background": "blur"},
-    {"objects": (2, 2), "scale": (0.5, 0.7), "soft": 12.0, "background": "noise"},
+    {"objects_per_image": (3, 3), "scale": (0.4, 0.6), "overlap": (0.2, 0.4), "background": "blur"},
+    {"objects_per_image": (2, 2), "scale": (0.5, 0.7), "soft": 12.0, "background": "noise"},
 )
 """What the figure shows, from top to bottom."""
 
@@ -71,7 +76,8 @@ def compose(name: str, way: dict, folder: Path) -> Path:
     out = folder / name.replace(" ", "-").replace(",", "").replace("%", "pct")
     if not (out / "patchml.json").is_file():
         images, objects = VOC / "images.parquet", held_out(folder)
-        patchml_files(images, objects, out, settings=PatchSettings(**PLAIN | way), masks=images)
+        settings = PatchSettings(**PLAIN | way)
+        patchml(images, objects=objects, out=out, settings=settings, masks=images)
     return out
 
 
@@ -163,7 +169,8 @@ def timed(folder: Path) -> None:
     for cut, background in (("box", "grey"), ("mask", "crop")):
         begun, spent = time.perf_counter(), time.process_time()
         settings = PatchSettings(cut=cut, background=background)
-        done = patchml_files(images, objects, folder / f"timed-{cut}", settings=settings, masks=images)
+        out = folder / f"timed-{cut}"
+        done = patchml(images, objects=objects, out=out, settings=settings, masks=images)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         print(
             f"{cut}, {background}: {done.n:,} pictures in {time.perf_counter() - begun:.1f} s, "
@@ -177,8 +184,8 @@ def draw(folder: Path, path: Path) -> None:
     sheet = Image.new("RGB", (5 * 228 - 4, 3 * 228 - 4), "white")
     for row, way in enumerate(SHOWN):
         out = folder / f"figure-{row}"
-        settings = PatchSettings(n=12, seed=2, least=40, **way)
-        patchml_files(common.REPO / "demo" / "photos", boxes, out, settings=settings)
+        settings = PatchSettings(n_images=12, seed=2, min_size=40, **way)
+        patchml(common.REPO / "demo" / "photos", objects=boxes, out=out, settings=settings)
         for column, picture in enumerate(pl.read_parquet(out / "images.parquet").head(5).to_dicts()):
             with Image.open(picture["uri"]) as drawn:
                 sheet.paste(drawn, (column * 228, row * 228))

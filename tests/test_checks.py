@@ -72,13 +72,13 @@ def test_numbers_of_numpy_are_numbers():
         ({"unclear_from": -1}, "`unclear_from` is out of range.\n  got:     -1\n  allowed: 0 to 1"),
         (
             {"unclear_from": 0.9},
-            "Classes are unclear below the threshold.\n  where:   unclear_from\n  got:     0.9\n"
+            "Classes are unclear below the threshold.\n  where:   `unclear_from`\n  got:     0.9\n"
             "  allowed: 0 to 0.8, the threshold",
         ),
         *(
             (
                 {"original_classes": value},
-                f"This is no list of classes.\n  where:   original classes\n  got:     {got}\n"
+                f"This is no list of classes.\n  where:   `original_classes`\n  got:     {got}\n"
                 "  allowed: class ids from 0 to 2, such as [0, 1]",
             )
             for value, got in (([0, 99], "99"), ([-1], "-1"), (5, "5"), ([1.5], "1.5"))

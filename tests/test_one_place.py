@@ -78,7 +78,7 @@ def test_a_metric_with_label_and_unit_is_one_function(copy):
     source, run = copy
     path = source / "core" / "accuracy.py"
     path.write_text(path.read_text() + METRIC)
-    inputs = ("--labels", "labels.parquet", "--predictions", "small.parquet")
+    inputs = ("labels.parquet", "--predictions", "small.parquet")
     done = run("evaluate", *inputs, "--out", "found")
     assert done.returncode == 0, done.stderr
     rows = pl.read_csv(source.parents[1] / "found" / "results.csv").filter(metric="second_rank", slice="all")
@@ -86,3 +86,17 @@ def test_a_metric_with_label_and_unit_is_one_function(copy):
     page = (source.parents[1] / "found" / "report" / "index.html").read_text()
     assert "Second best" in page
     assert "Share of images whose second-best class is in the label set" in page
+
+
+def test_an_option_of_evaluate_is_one_parameter_with_its_sentence(copy):
+    source, run = copy
+    path = source / "evaluate" / "evaluate.py"
+    text = path.read_text().replace(
+        "    seed: Seed = 0,\n", "    seed: Seed = 0,\n    folds: Annotated[int, AtLeast(1)] = 5,\n", 1
+    )
+    path.write_text(text.replace("    gallery\n", "    folds\n        Number of folds.\n    gallery\n", 1))
+    shown = " ".join(run("evaluate", "--help").stdout.split())
+    assert "--folds N Number of folds; 1 or more. [default: 5]" in shown.replace("│ ", "")
+    inputs = ("labels.parquet", "--predictions", "small.parquet")
+    assert run("evaluate", *inputs, "--folds", "0").returncode == 2
+    assert run("evaluate", *inputs, "--folds", "2", "--out", "found").returncode == 0

@@ -22,7 +22,7 @@ from typing import Any
 import polars as pl
 
 from manyhot.evaluate.report.figures import draw_figures
-from manyhot.evaluate.report.inputs import ReportTables, read_tables
+from manyhot.evaluate.report.report_tables import ReportTables, read_tables
 from manyhot.report.export import save_figures
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"

@@ -28,7 +28,8 @@ from manyhot.diagnose.labels import LabelIssues as LabelIssues
 from manyhot.diagnose.labels import find_label_issues as find_label_issues
 from manyhot.diagnose.page import DrawnReport as DrawnReport
 from manyhot.diagnose.page import report_folder as report_folder
-from manyhot.diagnose.patchml import patchml_files as patchml_files
+from manyhot.diagnose.patchml.patchml import PatchML as PatchML
+from manyhot.diagnose.patchml.patchml import patchml as patchml
 from manyhot.diagnose.patchml.settings import PatchSettings as PatchSettings
 from manyhot.diagnose.robustness import Robustness as Robustness
 from manyhot.diagnose.robustness import diagnose_robustness as diagnose_robustness
@@ -83,7 +84,7 @@ from manyhot.reassess.backup import backup_campaign as backup_campaign
 from manyhot.reassess.backup import restore_campaign as restore_campaign
 from manyhot.reassess.card import DataCard as DataCard
 from manyhot.reassess.card import data_card as data_card
-from manyhot.reassess.export import export_votes as export_votes
+from manyhot.reassess.export_votes import export_votes as export_votes
 from manyhot.reassess.init import init_campaign as init_campaign
 from manyhot.reassess.invite import invite_raters as invite_raters
 from manyhot.reassess.next_questions import NextQuestions as NextQuestions

@@ -61,7 +61,7 @@ COMMANDS: dict[str, Command] = {
     "export": Command(
         "Re-assess",
         "Write the votes and remarks of the annotation app as tables of the campaign.",
-        "manyhot.reassess.export:export_votes",
+        "manyhot.reassess.export_votes:export_votes",
     ),
     "aggregate": Command(
         "Re-assess", "Combine raters' answers into label sets.", "manyhot.reassess.aggregate:aggregate"
@@ -176,8 +176,8 @@ COMMANDS: dict[str, Command] = {
     ),
     "patchml": Command(
         "Diagnose",
-        "Compose pictures of objects cut out of photographs: without context, with exact label sets.",
-        "manyhot.cli.patching:patchml",
+        "Compose images of objects cut out of photographs: without context, with exact label sets.",
+        "manyhot.diagnose.patchml.patchml:patchml",
     ),
     "train": Command(
         "Train",

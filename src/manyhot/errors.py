@@ -18,6 +18,8 @@ Each message states what is wrong, where, the invalid value, what is allowed, an
 from __future__ import annotations
 
 import functools
+import re
+from collections.abc import Mapping
 
 
 class ManyhotError(Exception):
@@ -61,10 +63,24 @@ class ManyhotError(Exception):
         what = _shown(self.what).rstrip(".")
         return f"{what} ({'; '.join(details)})" if details else what
 
+    def renamed(self, names: Mapping[str, str]) -> ManyhotError:
+        """Return the error with other names of parameters, which stand in backticks in all of its parts."""
+        parts = {key: _renamed(value, names) for key, value in self.details.items()}
+        what = str(_renamed(self.what, names))
+        if (what, parts) == (self.what, self.details):
+            return self
+        return type(self)(what, **parts)  # type: ignore[arg-type]
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle the parts of the message separately, for other processes."""
         again: functools.partial[ManyhotError] = functools.partial(type(self), **self.details)  # type: ignore[arg-type]
         return again, (self.what,), self.__dict__
+
+
+def _renamed(value: object, names: Mapping[str, str]) -> object:
+    if not isinstance(value, str):
+        return value
+    return re.sub(r"`(\w+)`", lambda found: names.get(found[1], found[0]), value)
 
 
 _LONGEST = 2000

@@ -130,7 +130,7 @@ _ANOTHER_KIND = re.compile(r"\.(?!parquet$|csv$)[a-z]{2,8}", re.IGNORECASE)
 
 
 def sources_of(sources: Iterable[object], made: Collection[str] = ()) -> list[object]:
-    """Return what is read: of a folder also the tables in it, but for those that are written again."""
+    """Return what is read: of a folder also the tables in it, but for those that are written."""
     found = list(sources)
     folders = [Path(s) for s in found if isinstance(s, str | os.PathLike) and Path(s).is_dir()]
     own = (path for folder in folders for path in folder.glob("*.parquet"))

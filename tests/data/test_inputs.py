@@ -34,3 +34,15 @@ def test_a_folder_with_label_sets_gives_these_and_its_images(tmp_path):
     assert source.images.label.to_pylist() == LABEL
     assert set(source.inputs) == {"labels.parquet", "images.parquet"}
     assert [m.model for m in source.models()] == ["net"]
+
+
+def test_label_sets_in_memory_and_models_in_files(tmp_path):
+    for name in ("net", "other"):
+        model = Predictions(pa.array(["0", "1"]), name, np.array([[0], [1]]), n_classes=3)
+        write_predictions(model, tmp_path / f"{name}.parquet")
+    labels = as_labels(SETS, n_classes=3)
+    (source,) = open_inputs(labels, tmp_path, models=["n*"])
+    assert [m.model for m in source.models()] == ["net"]
+    assert set(source.inputs) == {"net.parquet"}
+    (source,) = open_inputs(labels, {"a": np.eye(3)[:2], "b": np.eye(3)[:2]}, models=["b"])
+    assert [m.model for m in source.models()] == ["b"]

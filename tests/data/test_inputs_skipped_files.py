@@ -300,6 +300,18 @@ def test_own_models_of_a_benchmark(benchmark):
         evaluate("small", files("order", "elsewhere"))
 
 
+def test_models_of_a_benchmark_are_chosen_by_name_and_a_data_set_is_judged_alone(benchmark):
+    given = files("a", "b", "c")
+    found = evaluate("small", given, models=["a", "c"], metrics=["top1"], resamples=0)
+    assert {r["model"] for r in found.results.to_pylist()} == {"a", "c"}
+    alone = evaluate("two", given, metrics=["top1"], resamples=0)
+    assert {(r["dataset"], r["model"]) for r in alone.results.to_pylist()} == {("two", "c")}
+    with pytest.raises(InputError, match="No model has such a name"):
+        evaluate("small", given, models=["d"])
+    with pytest.raises(InputError, match="brings its own labels"):
+        evaluate("small", given, reading=Reading(dataset="mine"))
+
+
 def test_commands_print_what_was_skipped():
     """Each as its notes, in JSON too where it prints JSON."""
     shown(files("a"))

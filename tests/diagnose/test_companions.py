@@ -100,7 +100,7 @@ def test_what_nobody_was_asked_about_is_not_without():
     assert row_of(diagnose_companions(asked, given, k=1))["n_without"] == 10
     assert row_of(diagnose_companions(asked, given, k=1, unasked=True))["n_without"] == 35
     assert diagnose_companions(asked, given, k=1).notes == (
-        "with k = 1 a class must be before its companion: recall is lower beside it by itself",
+        "with k = 1 a class must rank before its companion, which by itself lowers recall beside it",
     )
     assert diagnose_companions(labels, given, k=1).notes[0] == (
         "labels: only valid classes are recorded: where a companion is not among them, nobody may have been "
@@ -128,10 +128,10 @@ def test_sigmoids_find_what_is_probable():
     with pytest.raises(InputError) as error:
         diagnose_companions(labels, ranks, probability=0.5)
     assert str(error.value) == (
-        "No model tells what it finds.\n"
+        "No model has the probabilities that are needed.\n"
         "  got:     ranks\n"
         "  allowed: probabilities, or logits, of all classes\n"
-        "  do:      leave the probability out: the best k classes are looked at then"
+        "  do:      leave the probability out: then the top k classes are used"
     )
 
 
@@ -142,8 +142,8 @@ def test_images_that_a_model_does_not_know_are_in_no_mean():
     found = diagnose_companions(labels, [whole, half], k=1)
     assert [row_of(found, of=of)["n_with"] for of in (None, "whole", "half")] == [20, 30, 20]
     assert found.notes[-1] == (
-        "labels: 20 of 130 valid classes are in no mean: a model has no prediction of the image, or fewer "
-        "than 1 classes"
+        "labels: 20 of 130 valid classes are left out of means: a model has no prediction of the image, or "
+        "fewer than 1 classes"
     )
     shuffled = np.random.default_rng(0).permutation(100)
     other = Predictions(labels.image_id.take(shuffled), "net", whole.classes[shuffled], n_classes=C)
@@ -173,7 +173,7 @@ def test_what_cannot_be_asked():
     labels = labels_of(SETS)
     given = net(labels, 30, 20)
     assert refused(labels, given, k=6) == (
-        "This k finds every class, or none.\n  got:     6\n  allowed: 1 to 5"
+        "With this k every class is found, or none.\n  got:     6\n  allowed: 1 to 5"
     )
     assert refused(labels, given, probability=1.5) == (
         "`probability` is out of range.\n  got:     1.5\n  allowed: above 0 to 1"
@@ -182,14 +182,14 @@ def test_what_cannot_be_asked():
         "`min_images` is out of range.\n  got:     0\n  allowed: 1 or more"
     )
     assert refused(labels, given, labelled=True) == (
-        "The images have no original labels to look for.\n"
+        "The images have no original labels.\n"
         "  where:   labels\n"
         "  do:      give them: --images FILE, with the column 'label'; or leave --labelled out"
     )
     assert refused(labels, []) == (
-        "No model tells what it finds.\n"
+        "No model has the probabilities that are needed.\n"
         "  got:     no predictions\n"
         "  allowed: probabilities, or logits, of all classes\n"
-        "  do:      leave the probability out: the best k classes are looked at then"
+        "  do:      leave the probability out: then the top k classes are used"
     )
     assert refused(labels, [given, given], k=1).startswith("Two models have the same name.")

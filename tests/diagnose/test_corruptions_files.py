@@ -21,7 +21,7 @@ import manyhot as mh
 from manyhot import cli, evaluate, tables
 from manyhot.classes import from_keys
 from manyhot.diagnose.corruptions import diagnose_corruptions
-from manyhot.diagnose.pixels.corruptions import KINDS, chosen, cut
+from manyhot.diagnose.pixels.corruptions import KINDS, chosen, crop
 from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.run import Run
 
@@ -135,7 +135,7 @@ def test_models_see_the_cut_picture_whole():
     diagnose(corruption=["pixelate"], severity=[1])
     assert Path("seen").read_text().endswith("3, 40, 40)")
     image = np.asarray(Image.open("images/04.png"))
-    small = np.asarray(Image.fromarray(cut(image)).resize((40, 40), Image.Resampling.BICUBIC))
+    small = np.asarray(Image.fromarray(crop(image)).resize((40, 40), Image.Resampling.BICUBIC))
     table = tables.read("out/clean/tint.parquet", "predictions").to_pylist()
     (row,) = [r for r in table if r["image_id"] == "04.png"]
     scores = dict(zip(row["classes"], row["scores"], strict=True))

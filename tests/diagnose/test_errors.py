@@ -269,7 +269,7 @@ def test_similar_images_of_one_class_tell_nothing_of_others(labels):
         "These similar images were searched class by class.\n"
         "  got:     7 rows of one class\n"
         "  allowed: one row an image, with its nearest images of any class\n"
-        "  do:      make it with --classes any"
+        "  do:      make it with --among any"
     )
 
 

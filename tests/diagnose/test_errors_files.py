@@ -267,9 +267,9 @@ def test_a_campaign(own):
     }
     refused = message(InputError, lambda: sort("pets", "pets/labels.parquet"))
     assert refused == (
-        "This file is reserved for another table than findings.\n"
+        "The output would overwrite an input.\n"
         "  where:   pets/labels.parquet\n"
-        "  got:     labels\n"
+        "  got:     pets/labels.parquet\n"
         "  do:      choose another path for the output"
     )
 
@@ -322,7 +322,7 @@ def test_embeddings(own):
         rules=rules,
     )
     assert found.skipped_rules == {}
-    near = similar(Embedded(given, vectors, tables.Images(images)), k=10, classes="any").table
+    near = similar(Embedded(given, vectors, tables.Images(images)), neighbours=10, among="any").table
     by_step = diagnose_errors(own, given, superclasses={"animals": [1, 2]}, similar=near, rules=rules)
     assert found.table["kind"].to_pylist() == by_step.table["kind"].to_pylist()
     assert found.count("out-of-vocabulary") > 0
@@ -344,8 +344,8 @@ def test_embeddings(own):
     near = similar(
         Embedded(replace(given, image_id=names), vectors, tables.Images(pa.table({"image_id": names}))),
         Embedded(given, vectors),
-        k=10,
-        classes="any",
+        neighbours=10,
+        among="any",
     ).table
     assert [n[0] for n in near["neighbours"].to_pylist()] == names.to_pylist()
     nearest = tables.Images(images.set_column(0, "image_id", names))
@@ -386,12 +386,12 @@ def test_bad_files(own):
         "  where:   x-counts.csv",
     ]
     assert run("labels.parquet", predictions=["net.parquet"], index="folder") == (
-        "Similar images are those of images that are embedded.\n"
+        "Similar images need embeddings.\n"
         "  got:     index folder alone\n"
         "  do:      give embeddings of the images, too"
     )
     assert run("labels.parquet", predictions=["net.parquet"], embeddings_model="net") == (
-        "Similar images are those of images that are embedded.\n"
+        "Similar images need embeddings.\n"
         "  got:     the model net alone\n"
         "  do:      give embeddings of the images, too"
     )

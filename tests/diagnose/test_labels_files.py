@@ -168,7 +168,7 @@ def test_bad_input(own):
         "No model has such a name.\n  got:     resnet*\n  allowed: net\n  do:      did you mean 'net'?"
     )
     assert run("run", index="folder") == (
-        "Similar images are those of images that are embedded.\n"
+        "Similar images need embeddings.\n"
         "  got:     index folder alone\n"
         "  do:      give embeddings of the images, too"
     )

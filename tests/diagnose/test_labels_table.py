@@ -153,7 +153,7 @@ def test_similar_images_speak(images):
     # b lies beside c and d; with them two of its three neighbours are of class 1.
     vectors = np.array([[1, 0], [0, 1], [0.1, 1], [0, 1], [1, 0.1], [1, 0.2]], np.float32)
     embedded = Embedded(dense(), vectors, images)
-    table = similar(embedded, k=2, classes="any").table
+    table = similar(embedded, neighbours=2, among="any").table
     found = find(images, [dense()], similar=table, neighbours=images)
     (row,) = (
         found.of_kind("doubtful-label")
@@ -168,7 +168,7 @@ def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():
     label = [0, 1, 1, 2, None, 2]
     images = Images(pa.table({"image_id": IDS, "label": pa.array(label, pa.int32())}), "six")
     vectors = np.eye(6, dtype=np.float32) + 0.5
-    table = similar(Embedded(dense(), vectors, images), k=5, classes="any").table
+    table = similar(Embedded(dense(), vectors, images), neighbours=5, among="any").table
     found = find(images, [dense()], similar=table, min_doubtful=0).of_kind("doubtful-label")
     by = dict(told(found, "image_id", "neighbours"))
     # Of a.jpg no other image has the label; each other label is one of four that neighbours have.

@@ -468,7 +468,7 @@ def test_without_confidence_a_note_says_what_is_missing():
     called = "their scores are declared as neither logits nor probabilities"
     every = "undefined without probabilities, or logits, of all classes"
     assert [(n.model, n.kind, n.text) for n in judged.model_notes] == [
-        ("list", "needs_probabilities", f"nll: {every} (they are lists of the top classes)"),
+        ("list", "needs_probabilities", f"nll: {every} (they are lists of top classes)"),
         ("logits alone", "needs_confidence", f"ece, brier_set: {needs} ({alone})"),
         ("logits alone", "needs_probabilities", f"nll: {every} ({alone})"),
         ("ranks", "needs_confidence", f"ece, brier_set: {needs} (they are ranks)"),

@@ -6,7 +6,7 @@ import hashlib
 import pyarrow as pa
 from jinja2 import Environment, PackageLoader
 
-from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.prerender import DATA_ID, prepare
 from manyhot.tables import schema
 

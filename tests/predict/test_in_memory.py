@@ -148,7 +148,7 @@ def test_scores_that_are_not_numbers(folder, tint):
     with pytest.raises(InputError) as error:
         predict_in_memory(folder, broken)
     assert str(error.value) == (
-        "The network gives scores that are not numbers (NaN).\n"
+        "The network returns NaN scores.\n"
         "  where:   tint\n"
         f"  got:     for {folder}/blue/b.png\n"
         "  do:      use a higher --precision, or check the weights"
@@ -160,7 +160,7 @@ def test_scores_of_another_shape(folder, tint):
     with pytest.raises(InputError) as error:
         predict_in_memory(folder, broken)
     assert str(error.value) == (
-        "The model does not return a score for each image and class.\n"
+        "The model does not return one score for each image and class.\n"
         "  where:   tint\n"
         "  got:     shape (3, 3)\n"
         "  allowed: shape (3, 4)"
@@ -171,10 +171,10 @@ def test_a_model_that_runs_itself_has_no_other_engine(folder, tint):
     with pytest.raises(InputError) as error:
         predict_in_memory(folder, tint, engine="openvino")
     assert str(error.value) == (
-        "This model brings its own way to run.\n"
+        "This model runs itself.\n"
         "  where:   tint\n"
         "  got:     --engine openvino\n"
-        "  allowed: scores alone, from --engine auto"
+        "  allowed: scores only, with --engine auto"
     )
 
 

@@ -120,8 +120,8 @@ def test_a_class_list_of_another_length():
             MeanColour(), [(torch.zeros(1, 3, 2, 2), torch.tensor([0]), ["a"])], classes=from_keys("ab")
         )
     assert str(error.value) == (
-        "The model has another number of classes than the class list.\n"
+        "The model and the class list have different numbers of classes.\n"
         "  where:   MeanColour\n"
-        "  got:     3 scores an image\n"
+        "  got:     3 scores per image\n"
         "  allowed: 2"
     )

@@ -240,7 +240,7 @@ def test_a_folder_of_another_run(few, tint, tmp_path, settings, what, got, allow
         f"  where:   {part}\n"
         f"  got:     {got}\n"
         + (f"  allowed: {allowed}\n" if allowed is not None else "")
-        + "  do:      choose another --out, or delete these"
+        + "  do:      choose another --out, or delete these files"
     )
 
 
@@ -268,7 +268,7 @@ def test_a_source_that_changed(few, tint, tmp_path):
     with pytest.raises(MatchError) as error:
         go(few, replace(tint, name="other"), out)
     assert str(error.value) == (
-        "The folder holds the table of other images, or of these with other labels.\n"
+        "The folder holds the table of other images, or of these images with other labels.\n"
         f"  where:   {out / 'images.parquet'}\n"
         "  do:      choose another --out"
     )
@@ -303,7 +303,7 @@ def test_labels_in_two_class_lists(folder, tint, tmp_path):
     with pytest.raises(MatchError) as error:
         run(open_source(folder), other, tmp_path / "out", PredictSettings())
     assert str(error.value) == (
-        "The labels of the images in the folder count in another class list.\n"
+        "The labels of the images in the folder use another class list.\n"
         f"  where:   {tmp_path / 'out' / 'images.parquet'}\n"
         f"  got:     that of other: {other.classes.hash}\n"
         f"  allowed: {COLOURS.hash}\n"
@@ -320,7 +320,7 @@ def test_output_among_the_tables_of_the_source(few, tint, tmp_path):
         with pytest.raises(InputError) as error:
             run(open_source(source), tint, out, PredictSettings())
         assert str(error.value) == (
-            "The output would lie among the tables that the images are in.\n"
+            "The output would be written among the tables that hold the images.\n"
             f"  where:   {out}\n"
             f"  got:     a source of the Parquet files in {source}\n"
             "  do:      choose an --out outside of it"
@@ -421,5 +421,5 @@ def test_two_of_one_name_are_found_in_the_end(few, tint, tmp_path):
         f"  where:   {few}\n"
         "  got:     00000.jpg\n"
         "  allowed: each base name once: it is the image's id in every table\n"
-        "  do:      rename one of them, and predict them anew"
+        "  do:      rename one of them, and predict them again"
     )

@@ -208,7 +208,7 @@ ERRORS = {
         MatchError,
         "The embeddings of queries and index differ in length.\n"
         "  where:   queries\n"
-        "  got:     6 numbers an image\n"
+        "  got:     6 numbers per image\n"
         "  allowed: 8, as in folder\n"
         "  do:      predict both with the same weights of the model, with --embeddings",
     ),
@@ -231,11 +231,11 @@ ERRORS = {
     "class lists": (
         lambda: similar(INDEX, make(4, name="queries", class_hash="bbbb")),
         MatchError,
-        "Queries and index are over different class lists.\n"
+        "Queries and index have different class lists.\n"
         "  where:   queries\n"
         "  got:     class list bbbb\n"
         "  allowed: class list aaaa, as in folder\n"
-        "  do:      predict both over the same class list, or search among all images with --among any",
+        "  do:      predict both with the same class list, or search among all images with --among any",
     ),
 }
 

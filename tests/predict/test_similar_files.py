@@ -207,7 +207,7 @@ def test_dimensions_differ(write):
     assert message_of(queries="b") == (
         "The embeddings of queries and index differ in length.\n"
         "  where:   b\n"
-        "  got:     6 numbers an image\n"
+        "  got:     6 numbers per image\n"
         "  allowed: 8, as in a\n"
         "  do:      predict both with the same weights of the model, with --embeddings"
     )

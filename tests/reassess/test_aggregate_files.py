@@ -290,7 +290,7 @@ BAD = [
         {"min_precision": 0.9},
         InputError,
         "`min_precision` needs golden answers: questions that experts answered.\n"
-        "  do:      give golden answers (golden), or a threshold",
+        "  do:      give golden answers, `golden`, or a threshold",
     ),
     (
         {"min_precision": 0.9, "threshold": 0.5},
@@ -306,13 +306,13 @@ BAD = [
     (
         {"unclear_from": 0.9},
         InputError,
-        "Classes are unclear below the threshold.\n  where:   unclear_from\n  got:     0.9\n"
+        "Classes are unclear below the threshold.\n  where:   `unclear_from`\n  got:     0.9\n"
         "  allowed: 0 to 0.8, the threshold",
     ),
     (
         {"original_classes": "0-5"},
         InputError,
-        "This is no list of classes.\n  where:   original classes\n  got:     0-5\n"
+        "This is no list of classes.\n  where:   `original_classes`\n  got:     0-5\n"
         "  allowed: class ids and ranges from 0 to 4, such as 0-397 or 0-9,20",
     ),
     (

@@ -100,7 +100,7 @@ def test_an_unknown_reading_is_refused():
     with pytest.raises(InputError) as error:
         manyhot.aggregate(votes(*FIRST), refined="rules")
     assert str(error.value) == (
-        "Decisions cannot be used like this.\n  where:   refined\n  got:     rules\n"
+        "Decisions cannot be used like this.\n  where:   `refined`\n  got:     rules\n"
         "  allowed: decides, counts, ignored"
     )
 

@@ -13,7 +13,7 @@ from manyhot.reassess.aggregate import aggregate
 from manyhot.reassess.annotation import open_annotation
 from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.app.store import NewRemark, Vote
-from manyhot.reassess.export import export_votes
+from manyhot.reassess.export_votes import export_votes
 from manyhot.reassess.init import init_campaign
 from manyhot.reassess.propose import propose
 from manyhot.reassess.status import campaign_status

@@ -372,7 +372,7 @@ def test_the_way_of_a_campaign(photos):
     assert told() == (
         {"images": 4, "predictions": 2, "proposals": 4, "votes": 2, "golden": 2, "labels": 1},
         "judge models on the label sets",
-        "manyhot evaluate --labels camp/labels.parquet --predictions camp/predictions "
+        "manyhot evaluate camp/labels.parquet --predictions camp/predictions "
         "--images camp/images.parquet --out camp/results",
     )
     report = Path("camp/results/report/index.html")
@@ -463,7 +463,7 @@ def test_golden_answers_of_the_campaign_are_known(photos):
     assert propose("camp", known_labels="other.parquet").expected == found.expected
     assert propose("camp", known_labels=read_golden("other.parquet")).expected == found.expected
     assert error_of(propose, "camp", known_labels=3) == (
-        "These are no label sets.\n  where:   known_labels\n  got:     int\n"
+        "These are no label sets.\n  where:   `known_labels`\n  got:     int\n"
         "  allowed: a file, or what manyhot.read_labels or manyhot.read_golden gives"
     )
 
@@ -472,7 +472,7 @@ def test_models_are_chosen_by_patterns(photos):
     make()
     assert propose("camp", models=["timm/*"]).models == ("timm/one",)
     assert error_of(propose, "camp", models=["onnx/*"]) == (
-        "No model is called so.\n  got:     onnx/*\n  allowed: timm/one, two"
+        "No model has such a name.\n  got:     onnx/*\n  allowed: timm/one, two"
     )
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from manyhot import cli
+from manyhot import Reading, cli, propose, read_images, read_predictions
 from manyhot.errors import ManyhotError
+from manyhot.formats import read_classes
 
 
 @pytest.fixture
@@ -130,3 +131,18 @@ def test_lists_without_probabilities(run):
         run("propose camp --rule label-errors")
     assert error.value.exit_code == 3
     assert str(error.value).startswith("The predictions of one have no probabilities.\n")
+
+
+def test_proposals_are_the_same_from_a_campaign_files_and_tables(run):
+    run(INIT)
+    campaign = propose("camp")
+    reading = Reading(classes="classes.txt")
+    files = propose("photos.csv", ["models/one.csv", "models/two.csv"], reading=reading)
+    classes = read_classes("classes.txt")
+    models = [read_predictions(f"models/{n}.csv", classes=classes) for n in ("one", "two")]
+    tables = propose(read_images("photos.csv"), models, reading=reading)
+    assert files.table.equals(campaign.table)
+    assert tables.table.equals(campaign.table)
+    assert set(files.inputs) == {"photos.csv", "classes.txt", "one.csv", "two.csv"}
+    run("propose photos.csv --predictions models --classes classes.txt --out mine.csv")
+    assert Path("mine.csv").read_text().splitlines()[0] == "image_id,class_id,score,n_models,source"

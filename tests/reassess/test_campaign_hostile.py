@@ -400,7 +400,8 @@ def test_tables_of_every_kind_are_taken():
 @pytest.mark.parametrize("classes", [2.5, -1, True])
 def test_a_number_of_classes_that_is_none(classes):
     assert error_of(mh.agreement, pa.table(VOTES), classes=classes) == (
-        f"This is neither a class list nor a number of classes.\n  where:   classes\n  got:     {classes!r}\n"
+        "This is neither a class list nor a number of classes.\n"
+        f"  where:   `classes`\n  got:     {classes!r}\n"
         "  allowed: a file, a class list, or a whole number, 1 and up"
     )
 

@@ -7,7 +7,7 @@ import manyhot as mh
 from manyhot import registry
 from manyhot.core.estimates import mean_over
 from manyhot.evaluate.report import write_report
-from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.metrics import Metric, metric, metrics_of
 
 

@@ -53,7 +53,7 @@ def test_files_that_hold_no_study(tmp_path):
     )
     write(tmp_path, "study = (")
     assert refused(read_study, path) == (
-        f"The file is no Python.\n  where:   {path}, line 1\n"
+        f"The file is not Python.\n  where:   {path}, line 1\n"
         "  got:     '(' was never closed (<unknown>, line 1)"
     )
 
@@ -62,7 +62,7 @@ def test_an_opening_that_lacks_parts(tmp_path):
     text = DOC.replace("Time: a second.", "").replace("Result: they", "They")
     path = write(tmp_path, text)
     assert refused(read_opening, path) == (
-        f"The docstring of the file does not tell all that it must.\n  where:   {path}\n"
+        f"The docstring of the file lacks paragraphs.\n  where:   {path}\n"
         "  got:     no Time, no Result\n"
         "  allowed: Question: …, Command: …, Time: …, Result: …\n"
         "  do:      begin a paragraph with each"
@@ -97,11 +97,11 @@ ARMS = "cleaned, label, sets"
         ),
         (
             {"arms": (Arm("a", "", toys.truth, wants=("b",)), Arm("b", "", toys.truth, wants=("a",)))},
-            "Arms wait for each other.\n  got:     a, b\n  allowed: an arm that wants none, to begin with",
+            "Arms depend on each other.\n  got:     a, b\n  allowed: an arm that wants none, to begin with",
         ),
         (
             {"without": (("voc", "large"),)},
-            "The grid leaves out what is not in it.\n  got:     'large'\n  allowed: voc, cifar, small",
+            "The grid leaves out what it does not contain.\n  got:     'large'\n  allowed: voc, cifar, small",
         ),
         (
             {"table": ("ap",)},

@@ -143,13 +143,13 @@ X = np.zeros((4, 2))
             (X, [0, 1, 2]),
             {},
             "Features, labels and weights are not of the same images.\n"
-            "  got:     shapes (4, 2), (3,) and (4,)\n  allowed: (n, D), one row an image, and (n,)",
+            "  got:     shapes (4, 2), (3,) and (4,)\n  allowed: (n, D), one row per image, and (n,)",
         ),
         (
             fit_softmax,
             (X, [0, 1, 2, 4]),
             {},
-            "A label is no class.\n  got:     4\n  allowed: 0 to 3, one an image",
+            "A label is not a class.\n  got:     4\n  allowed: 0 to 3, one per image",
         ),
         (
             fit_softmax,
@@ -174,7 +174,7 @@ X = np.zeros((4, 2))
             fit_sigmoid,
             (X, np.full((4, 4), YES)),
             {},
-            "No class is there on some images and absent on others: nothing can be fitted.",
+            "No class is valid on some images and absent on others: nothing can be fitted.",
         ),
     ],
 )

@@ -8,7 +8,9 @@ timm = pytest.importorskip("timm")
 
 from PIL import Image  # noqa: E402
 from torchvision.ops import roi_align  # noqa: E402
+from typer.testing import CliRunner  # noqa: E402
 
+from manyhot import cli  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
 from manyhot.errors import InputError, MatchError  # noqa: E402
 from manyhot.predict.network import Network, Preprocessing  # noqa: E402
@@ -153,6 +155,19 @@ def test_a_trained_network_makes_maps_and_tells_what_it_could_not_read(photos, n
     assert [p.name for p in written] == ["m.arrow", "m-skipped.csv"]
     assert "broken.png" in written[1].read_text()
     assert len(read_maps(written[0])) == 5
+    command = [
+        "label-maps",
+        str(photos),
+        "--model",
+        f"trained:{path}",
+        "--out",
+        str(tmp_path / "again.arrow"),
+    ]
+    done = CliRunner().invoke(cli.app, [*command, "--k", "3", "--size", "64"])
+    files = [f"wrote {tmp_path / name}" for name in ("again.arrow", "again-skipped.csv")]
+    assert done.stdout.splitlines() == ["5 label maps", *files]
+    assert done.stderr == "Note: --k is called --top now.\n"
+    assert read_maps(tmp_path / "again.arrow").about["k"] == 3
 
 
 @pytest.mark.parametrize("by_columns", [True, False])
@@ -209,7 +224,7 @@ def test_crops_are_trained_on(photos, network, tmp_path):
     [
         (
             {"maps": ""},
-            "Label maps are taught from a file, and nothing else is.\n"
+            "The settings teach and maps do not fit together.\n"
             "  got:     teach 'maps', maps ''\n"
             "  do:      set both teach to 'maps' and maps to the file that manyhot label-maps wrote",
         ),
@@ -235,7 +250,7 @@ def test_maps_of_other_classes(maps_file):
     with pytest.raises(MatchError) as raised:
         localised(maps_file[0], ["a"], from_keys(("dog", "cat")))
     assert message(raised) == (
-        "The label maps are of other classes than the labels.\n"
+        "The label maps and the labels have different classes.\n"
         f"  where:   {maps_file[0]}\n"
         "  got:     4 classes, the first cat\n"
         "  allowed: 2 classes, the first dog"
@@ -250,7 +265,7 @@ def test_images_without_a_map(maps_file):
         "None of the images has a label map.\n"
         f"  where:   {maps_file[0]}\n"
         "  got:     a there, x.png here\n"
-        "  do:      make some of these images: manyhot label-maps"
+        "  do:      create maps of these images: manyhot label-maps"
     )
 
 
@@ -261,7 +276,7 @@ def test_no_file_of_maps(tmp_path, content):
     with pytest.raises(InputError) as raised:
         read_maps(path)
     assert message(raised) == (
-        f"The file holds no label maps.\n  where:   {path}\n  do:      make some with: manyhot label-maps"
+        f"The file holds no label maps.\n  where:   {path}\n  do:      create some with: manyhot label-maps"
     )
     with pytest.raises(InputError, match=r"^The file does not exist\."):
         read_maps(tmp_path / "absent.arrow")
@@ -271,8 +286,8 @@ def test_no_file_of_maps(tmp_path, content):
     ("blocks", "text"),
     [
         ([], "There is no image to make a label map of."),
-        ([random_block("ab"), random_block("b")], "An image comes twice."),
-        ([random_block("a"), random_block("b", h=6)], "Label maps are not of one shape."),
+        ([random_block("ab"), random_block("b")], "An image occurs twice."),
+        ([random_block("a"), random_block("b", h=6)], "Label maps have different shapes."),
     ],
 )
 def test_maps_that_are_not_written(tmp_path, blocks, text):

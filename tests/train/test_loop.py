@@ -165,7 +165,7 @@ def test_a_loss_of_whole_batches_is_told_to_see_parts(train):
             accumulate=parts,
             **settings,
         )
-    assert told == ["epr looks at a batch as a whole; here at what each of its parts has"]
+    assert told == ["epr is defined on whole batches; here it is computed on each of their parts"]
 
 
 def test_a_batch_in_parts_gives_what_it_gives_whole(train):
@@ -227,9 +227,9 @@ def test_losses_that_remember_run_alone(train, monkeypatch):
     with pytest.raises(InputError) as error:
         train("out", loss="role")
     assert str(error.value) == (
-        "The loss remembers something of each image, and each process would have its own memory.\n"
+        "The loss stores values of each image, and each process would have its own.\n"
         "  got:     role, 2 processes\n"
-        "  do:      train in one process, or with another loss"
+        "  do:      train in one process, or use another loss"
     )
 
 

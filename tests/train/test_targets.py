@@ -112,13 +112,13 @@ def test_mixed_images_lose_what_both_would_lose(not_asked):
         (
             label_sets(),
             {"teach": "soft"},
-            "The labels do not tell the probability of each class.\n  got:     no p\n"
+            "The labels have no probabilities of classes.\n  got:     no p\n"
             "  do:      teach label sets: --set teach=sets",
         ),
         (
             label_sets(np.full(10, np.nan, np.float32)),
             {"teach": "soft"},
-            "The labels do not tell the probability of each class.\n  got:     some p are missing\n"
+            "The labels have no probabilities of classes.\n  got:     some p are missing\n"
             "  do:      teach label sets: --set teach=sets",
         ),
         (
@@ -129,9 +129,9 @@ def test_mixed_images_lose_what_both_would_lose(not_asked):
         (
             LabelSets.from_lists([[0], [1]], 2),
             {"teach": "sets", "not_asked": "mask"},
-            "With classes masked that nobody asked about, no class would be absent from any image.\n"
+            "If classes that were not asked about are masked, no class is absent from any image.\n"
             "  got:     label sets without a single no\n"
-            "  do:      count classes that nobody asked about as absent: --set not_asked=no",
+            "  do:      count classes that were not asked about as absent: --set not_asked=no",
         ),
     ],
 )

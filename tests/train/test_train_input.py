@@ -1,6 +1,7 @@
 """What is wrong with the input of a training, in whole messages."""
 
 import errno
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -8,8 +9,10 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
+from typer.testing import CliRunner
 
 import trainings
+from manyhot import cli
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, ManyhotError, MatchError, OutputError, UnknownNameError
 from manyhot.run import Run
@@ -171,14 +174,14 @@ def test_no_image_can_be_read(train, folder):
     assert text == (
         "None of the images can be decoded.\n"
         "  got:     000.png: not an image of a known format\n"
-        "  do:      look at the source: are these images?"
+        "  do:      check that the source holds images"
     )
     text = message(InputError, train, source="bad", out="again")
     first, got, do = text.splitlines()
     assert first == "None of the images of a lane of a batch can be decoded."
     assert got.startswith("  got:     0")
     assert got.endswith(".png: not an image of a known format")
-    assert do == "  do:      look at the source: are these images?"
+    assert do == "  do:      check that the source holds images"
 
 
 def test_a_loss_that_is_no_number(train, tmp_path, monkeypatch):
@@ -189,10 +192,10 @@ def test_a_loss_that_is_no_number(train, tmp_path, monkeypatch):
     text = message(InputError, train, precision="bf16-mixed", lr=0.001, schedule="constant")
     bad = tmp_path / "out" / "bad-batch.npz"
     assert text == (
-        "The loss is no finite number.\n"
+        "The loss is not finite.\n"
         "  where:   step 1, learning rate 0.001\n"
         "  got:     nan\n"
-        f"  do:      look at the batch in {bad}; then begin anew in another folder with a lower lr, more "
+        f"  do:      look at the batch in {bad}; then start again in another folder with a lower lr, more "
         "warmup, clip=1, or precision 32-true"
     )
     with np.load(bad) as batch:
@@ -242,12 +245,12 @@ def test_damaged_checkpoints(train, tmp_path, monkeypatch):
         "No checkpoint of the run can be read.\n"
         f"  where:   {last.parent}\n"
         "  got:     damaged files\n"
-        "  do:      delete the folder, and the run begins anew; or choose another --out"
+        "  do:      delete the folder to start again; or choose another --out"
     )
     before.write_bytes(kept)
     _, told = train(epochs=3)
     assert told[0].startswith(f"{last} cannot be read (")
-    assert told[0].endswith("): going on from the one before")
+    assert told[0].endswith("): resuming from the one before")
 
 
 def test_another_run_in_the_folder(train, tmp_path):
@@ -293,9 +296,9 @@ def test_networks_that_are_none(train, tmp_path):
         "  do:      did you mean test_resnet or test_nfnet or test_vit_relpos?"
     )
     assert message(InputError, train, model="squeezenet") == (
-        "This is no network of timm.\n"
+        "This is not a network of timm.\n"
         "  got:     squeezenet\n"
-        "  allowed: timm/NAME, or efficientnet-lite0 and its kin\n"
+        "  allowed: timm/NAME, or efficientnet-lite0 to efficientnet-lite2\n"
         "  do:      manyhot models 'timm/*' lists them"
     )
     assert message(InputError, train, trained_from="layer5") == (
@@ -323,7 +326,7 @@ def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
         settings={**trainings.TINY, "epochs": 1, "lr": 1e-12, "weights": str(path)},
         run=Run(on_event=lambda kind, about: told.append(about["text"]) if kind == "note" else None),
     ).network
-    assert told == ["model.safetensors knows other classes: the head begins anew"]
+    assert told == ["model.safetensors has other classes: the head is initialised again"]
     old, new = load_file(path), load_file(other)
     assert new["fc.weight"].shape[0] == 2
     trunk = [name for name in old if name.endswith("weight") and not name.startswith("fc.")]
@@ -340,7 +343,7 @@ def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
 
 def test_the_best_epoch_needs_images_to_judge_by(train):
     assert message(InputError, train, best="real1") == (
-        "There is nothing to choose the best epoch by.\n"
+        "There are no labels to choose the best epoch by.\n"
         "  got:     best 'real1'\n"
         "  do:      give --val-labels, or set best to '': the last epoch's weights are written"
     )
@@ -366,3 +369,26 @@ def test_labels_to_judge_by_of_other_classes(folder, tmp_path):
         f"  allowed: {trainings.CLASSES.hash}\n"
         "  do:      give both the same class list"
     )
+
+
+def test_the_command_streams_events(folder, tmp_path):
+    """Settings by NAME=VALUE; the last event names the files, and text ends with them."""
+    words = [
+        "train",
+        str(folder / "images"),
+        "--labels",
+        str(folder / "labels.parquet"),
+        "--out",
+        str(tmp_path),
+    ]
+    words += ["--classes", str(folder / "classes.txt"), "--save-every", "5"]
+    words += [w for name, v in {**trainings.TINY, "epochs": 1}.items() for w in ("--set", f"{name}={v}")]
+    lines = CliRunner().invoke(cli.app, [*words, "--json"]).stdout.splitlines()
+    events = [json.loads(line) for line in lines]
+    files = [str(tmp_path / "model.safetensors"), str(tmp_path / "log.csv")]
+    assert events[-1] == {"event": "result", "model": trainings.TINY["model"], "written": files}
+    assert [e["epoch"] for e in events if e["event"] == "epoch"] == [1]
+    again = CliRunner().invoke(cli.app, words)
+    assert (again.exit_code, again.stdout.splitlines()) == (0, [f"wrote {file}" for file in files])
+    done = CliRunner().invoke(cli.app, [*words, "--set", "epochs"])
+    assert (done.exit_code, "--set is NAME=VALUE; got epochs" in done.stderr) == (2, True)

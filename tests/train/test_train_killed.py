@@ -53,7 +53,7 @@ def test_a_killed_run_ends_with_the_same_weights(tmp_path):
     deaths = [signal.SIGKILL] * len(KILLS) + [0]
     assert told[1::2] == [[0], deaths, [0], deaths]
     for kind, order in ((2, "all"), (6, "shards")):
-        assert told[kind][-1].startswith("going on from step ")
+        assert told[kind][-1].startswith("resuming from step ")
         for name in ("model.safetensors", "log.csv"):
             killed, calm = (tmp_path / f"{order}-{how}" / name for how in ("killed", "calm"))
             assert killed.read_bytes() == calm.read_bytes()

@@ -20,6 +20,7 @@ from manyhot.cli.events import show_run
 from manyhot.cli.help import ManyValues, typer_command
 from manyhot.cli.options import call
 from manyhot.command import Declaration, Parameter, hints_of, metadata_of, parameters_of, summary_of
+from manyhot.errors import ManyhotError
 from manyhot.formats.writing import in_campaign
 from manyhot.parameters import (
     Address,
@@ -163,12 +164,16 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
         arguments = _arguments(function, [p for p in parameters if not p.several], values)
         if out is None and writes and isinstance(about.out, InCampaign):
             out = in_campaign(arguments[about.out.argument], about.out.file)
-        if out is not None:
-            returned.check_out(out, [*several, *_places(values.values())])
-        with show_run(as_json, streams=about.streams) as (on_progress, on_event):
-            run = Run(call(), on_progress, on_event)
-            result = function(*several, **arguments, **({"run": run} if takes_run else {}))
-            written = result.written if out is None else result.write(out, run=run)
+        try:
+            if out is not None:
+                returned.check_out(out, [*several, *_places(values.values())])
+            with show_run(as_json, streams=about.streams) as (on_progress, on_event):
+                run = Run(call(), on_progress, on_event)
+                result = function(*several, **arguments, **({"run": run} if takes_run else {}))
+                written = result.written if out is None else result.write(out, run=run)
+        except ManyhotError as error:
+            options = {p.name: p.name.upper() if _is_argument(p) else _option(p) for p in parameters}
+            raise error.renamed(options) from error.__cause__
         _show(result, written, as_json, streamed=about.streams)
         if result.exit_code:
             raise typer.Exit(result.exit_code)

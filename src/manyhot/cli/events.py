@@ -9,7 +9,6 @@ import math
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import typer
@@ -26,15 +25,15 @@ FOR_THE_LOG = ("step", "failures")
 """Events whose lines go to stderr: the answer of a study is apart from its log."""
 
 LINE_EVERY_S = 60.0
-"""Seconds between two lines of progress where nobody watches, as in the log of a scheduler."""
+"""Seconds between two lines of progress away from a terminal, as in the log of a scheduler."""
 
 
 @contextlib.contextmanager
 def show_run(as_json: bool, *, streams: bool = False) -> Iterator[tuple[OnProgress | None, OnEvent | None]]:
     """Yield what shows the progress and the events of a call.
 
-    On a terminal both are bars; elsewhere there is a line a minute of the images predicted. Events that one
-    keeps are lines above them. For programs, events are lines of JSON where a command streams them.
+    On a terminal, both are bars, and notable events are lines above them. Elsewhere, a line per minute shows
+    the progress of predictions. With JSON, events are lines if the command streams them.
     """
     if as_json and streams:
         yield None, _Lines()
@@ -44,16 +43,6 @@ def show_run(as_json: bool, *, streams: bool = False) -> Iterator[tuple[OnProgre
         with _live() as bars:
             shown = _Bars(bars)
             yield shown.progress, None if as_json else shown
-
-
-@contextlib.contextmanager
-def show_events(out: Path, as_json: bool) -> Iterator[OnEvent]:
-    """Yield what shows events: a line of JSON each, a bar on a terminal, a line a minute elsewhere."""
-    if as_json or not sys.stderr.isatty():
-        yield _Lines() if as_json else _Log()
-        return
-    with _live() as bars:
-        yield _Bars(bars)
 
 
 def _live() -> Any:

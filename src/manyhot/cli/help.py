@@ -28,7 +28,9 @@ class ManyValues(TyperCommand):
         for arg in args:
             option = arg.partition("=")[0]
             if option in self.moved:
-                raise typer.BadParameter(f"{option} is a command of its own now: {self.moved[option]}")
+                now = self.moved[option]
+                where = now if now.startswith("--") else f"a command of its own now: {now}"
+                raise typer.BadParameter(f"{option} is {where}")
             if taking and not arg.startswith("-") and spread[-1] != "--predictions":
                 spread.append("--predictions")
             elif arg.startswith("-"):

@@ -113,7 +113,15 @@ def open_inputs(
             part.inputs.update(inputs)
             yield replace(part, name=reading.dataset or part.name)
         return
-    yield _in_memory(labels, given, reading)
+    asked = Asked(models=models)
+    if in_files and given:
+        source = _in_memory(labels, {}, reading)
+        rows = read_images(reading.rows, classes=source.classes) if reading.rows else None
+        read, n, misfits = _own(prediction_files(given), rows, source.classes, asked, source.inputs)
+        yield replace(source, models=read, n=n, misfits=misfits)
+        return
+    source = _in_memory(labels, given, reading)
+    yield replace(source, models=lambda: (m for m in source.models() if asked.fits(m.model)))
 
 
 def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QUIET) -> Iterator[Source]:

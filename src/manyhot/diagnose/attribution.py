@@ -23,16 +23,16 @@ from manyhot.predict.layers import find_grids
 from manyhot.predict.network import Bytes, Float32Array, Network, normalised, placed
 
 STEPS = 16
-"""Between the baseline and the image, of integrated gradients."""
+"""Steps of integrated gradients between the baseline and the image."""
 
 
 WINDOWS = 7
-"""Of occlusion, side by side along an axis; they move by half of their side."""
+"""Windows of occlusion along an axis; they move by half of their side."""
 
 
 CELLS = 14
-"""Along an axis, of maps by pixels, which are averaged over these: the gradient of one pixel is noise. On 168
-maps of PASCAL VOC the highest point of a saliency map lies on the object in 47 % by pixels, in 54 % by cells.
+"""Cells along an axis, over which maps by pixel are averaged: the gradient of one pixel is noise. On 168 maps
+of PASCAL VOC, the highest point of a saliency map is on the object in 47 % by pixels, in 54 % by cells.
 """
 
 
@@ -40,17 +40,17 @@ _MOST_AFTER = 3
 
 
 def gradcam(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
-    """Channels of the last grid, weighted by the mean gradient of the score; only support for the class.
+    """Channels of the last grid, weighted by the mean gradient of the score; positive support only.
 
-    A cell for 32 × 32 pixels in most networks. As fast as predicting: each image is computed once, whatever
-    the number of classes.
+    In most networks a cell covers 32 × 32 pixels. It is as fast as predicting: each image is computed once,
+    whatever the number of classes.
 
     References
     ----------
     Selvaraju et al. 2017, Grad-CAM, doi 10.1109/ICCV.2017.74.
     """
     layer = net.module.module.get_submodule(net.grid)
-    # From the grid on there is a row for each class; what comes before need not be computed again.
+    # From the grid on there is a row for each class; earlier layers are computed once.
     hook = layer.register_forward_hook(lambda _, __, out: out[owner])
     try:
         return net.captum.LayerGradCam(net.forward, layer).attribute(images, target, relu_attributions=True)[
@@ -141,9 +141,9 @@ class Explainer:
     method : str
         One of `METHODS`.
     layer : str
-        Of Grad-CAM: the path of the layer whose grid is used; the last one by default.
+        For Grad-CAM: the path of the layer whose grid is used; the last one by default.
     batch : int
-        Images, or rows of an image and a class, at once.
+        Images, or pairs of an image and a class, per batch.
 
     Raises
     ------
@@ -339,7 +339,7 @@ def attribute(
     layer : str
         For Grad-CAM; by default the last one with a grid over the image.
     batch : int
-        Images at once.
+        Images per batch.
 
     Returns
     -------

@@ -57,6 +57,7 @@ MOST_RESAMPLES = 200
 
 _LOWEST, _HIGHEST = RANGE[0] * 1.001, RANGE[1] * 0.999
 """Temperatures beyond are as good as an end of the range."""
+
 declare_table(
     "calibration",
     (

@@ -16,6 +16,7 @@ from manyhot import tables
 from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
+from manyhot.core.array_types import Bools, Floats
 from manyhot.core.cooccurrence import ClassPairs, CompanionImages, difference_of_means, permutation_p
 from manyhot.core.model_pairs import holm
 from manyhot.data.inputs import (
@@ -32,11 +33,11 @@ from manyhot.errors import InputError
 from manyhot.evaluate.cases import ModelCase, labels_of, model_cases
 from manyhot.parameters import AtLeast, Count, Probability, Was
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, Row, Tables, in_points, listing, percent, rows_of
+from manyhot.report.chapter import Chapter, Tables, in_points, listing, percent, rows_of
 from manyhot.report.listings import ColumnHead
 from manyhot.report.text import counted, title_of
 from manyhot.run import QUIET, Run
-from manyhot.tables import Labels, schema
+from manyhot.tables import Labels, Row, schema
 from manyhot.tables.columns import COUNT, INT, ITS, REAL, TEXT, bounds, interval
 from manyhot.tables.definitions import declare_table
 from manyhot.tables.sets import label_sets
@@ -44,14 +45,11 @@ from manyhot.tables.sets import label_sets
 Columns = Mapping[str, Any]
 
 
-Floats = npt.NDArray[np.float64]
-
-
 MIN_IMAGES = 25
 """Images with both classes that a pair needs to be tested."""
 
-MOST = 10
-"""ClassPairs that a terminal shows of a data set."""
+PRINTED_PER_DATASET = 10
+"""Pairs that the terminal shows for a data set."""
 
 declare_table(
     "companions",
@@ -88,14 +86,14 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class Companions(DiagnosisResult):
-    """ClassPairs of classes that are valid together, and what the one does to the recall of the other.
+    """Pairs of classes that are valid together, and how recall of one depends on the other.
 
     Attributes
     ----------
     table : pyarrow.Table
         The table ``companions``; see `manyhot.tables.TABLES`.
     min_images : int
-        Images with both classes from which on a pair is tested.
+        Images with both classes that a pair needs to be tested.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -112,13 +110,13 @@ class Companions(DiagnosisResult):
 
     @property
     def pairs(self) -> list[tuple[int, int]]:
-        """The ordered pairs (main, companion) with images enough to test."""
+        """The ordered pairs (main, companion) with enough images to test."""
         of = self.table.select(["main", "companion", "both"]).to_pydict()
         found = zip(*of.values(), strict=True)
         return list(dict.fromkeys((a, b) for a, b, both in found if both >= self.min_images))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the pairs that have images enough, as means over the models, and the notes."""
+        """Return the pairs with enough images, as means over models, and the notes."""
         rows = [r for r in self._means() if r["both"] >= self.min_images]
         return {
             "tested": [{k: None if v != v else v for k, v in r.items()} for r in rows],
@@ -126,7 +124,7 @@ class Companions(DiagnosisResult):
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield how many pairs there are, and those whose difference is surest."""
+        """Yield the number of pairs, and those with the clearest differences."""
         rows = self._means()
         for dataset in dict.fromkeys(r["dataset"] for r in rows):
             yield from _set_lines(dataset, [r for r in rows if r["dataset"] == dataset], self.min_images)
@@ -158,7 +156,8 @@ def diagnose_companions(
 ) -> Companions:
     """Measure which classes are valid together, and whose recall depends on a companion.
 
-    A class that is found more often beside its companion may be found by it: a pair to test for a shortcut.
+    If a class is found more often beside its companion, a model may rely on the companion: test such pairs
+    for a shortcut.
 
     Parameters
     ----------
@@ -168,23 +167,23 @@ def diagnose_companions(
     predictions
         Files or folders of predictions, in place of the published ones or those of the campaign.
     models
-        Models whose names fit, such as 'resnet*'.
+        Patterns of model names, such as 'resnet*'.
     k
-        A class is found if it is among the best k. Fewer than a label set holds would make a class harder to
-        find beside its companion.
+        A class is found if it is among the top k classes. A k below the size of label sets makes classes
+        harder to find beside a companion.
     probability
-        A class is found if it has this probability, as for sigmoids; models without probabilities of all
-        classes are skipped.
+        A class is found if it has at least this probability, as for sigmoids; models without probabilities of
+        all classes are skipped.
     min_images
         Images with both classes that a pair needs to be tested.
     labelled
-        Look for a class only in images whose original label it is.
+        Measure recall of a class only in images that have it as their original label.
     unasked
-        Count an image as one without a companion that nobody was asked about.
+        Count a companion as absent if nobody was asked about it.
     reading
         How files are read.
     run
-        Whom to tell how far it is.
+        Command line and progress.
 
     Returns
     -------
@@ -200,14 +199,14 @@ def diagnose_companions(
 
     Notes
     -----
-    The same k holds everywhere: with as many as the label set holds, a class would be found more easily
-    beside companions.
+    The same k is used everywhere: a k as large as each label set would make classes easier to find beside
+    companions.
     """
     parts, inputs = [], dict[str, str]()
     for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
         sets = labels_of(source)
-        known = source.classes or class_list_of(sets.class_hash)
-        names = list(known.names) if known else [str(i) for i in range(sets.n_classes)]
+        classes = source.classes or class_list_of(sets.class_hash)
+        names = list(classes.names) if classes else [str(i) for i in range(sets.n_classes)]
         judge = _Judge(
             sets,
             names,
@@ -230,7 +229,7 @@ def diagnose_companions(
 
 @dataclass
 class _Judge:
-    """Adds up what each model finds; the settings are those of `diagnose_companions`."""
+    """Adds up which classes each model finds; the settings are those of `diagnose_companions`."""
 
     labels: Labels
     names: Sequence[str]
@@ -247,11 +246,11 @@ class _Judge:
     def __post_init__(self) -> None:
         if self.k >= self.labels.n_classes:
             allowed = f"1 to {self.labels.n_classes - 1:,}"
-            raise InputError("This k finds every class, or none.", got=self.k, allowed=allowed)
+            raise InputError("With this k every class is found, or none.", got=self.k, allowed=allowed)
         self.sets = label_sets(self.labels)
         if self.labelled and not self.sets.labelled.any():
             raise InputError(
-                "The images have no original labels to look for.",
+                "The images have no original labels.",
                 where=self.labels.name or None,
                 do="give them: --images FILE, with the column 'label'; or leave --labelled out",
             )
@@ -263,37 +262,37 @@ class _Judge:
             self.sets, main, companion, labelled=self.labelled, rest=self.unasked
         )
         self.few = replace(self.beside, main=main[self.tested], companion=companion[self.tested])
-        # Of all models: how many found each class of each image, and whether all were asked.
+        # Number of models that found each class of each image, and whether all of them predict the image.
         self._found = np.zeros(len(self.beside.rows))
-        self._known = np.ones(len(self.beside.rows), bool)
+        self._complete = np.ones(len(self.beside.rows), bool)
 
     def judged(self, source: Source, trust_order: bool, run: Run) -> Companions:
-        """Return what all models of a data set find."""
+        """Return recall by companion, of all models of a data set."""
         for model in model_cases(source, depth=self.k, trust_order=trust_order, run=run):
             self.add(model.model, *self.look(model))
         done = self.finish()
         return replace(done, notes=(*done.notes, *source.misfits.notes(self.dataset)))
 
-    def add(self, model: str, found: Floats | None, known: npt.NDArray[np.bool_]) -> None:
-        if found is None:
+    def add(self, model: str, hits: Floats | None, complete: Bools) -> None:
+        if hits is None:
             self._without.append(model)
             return
         self.models.append(model)
-        self._found += found
-        self._known &= known
-        told = {name: values[self.tested] for name, values in self.pairs.items()}
-        measured = _measured(self.few, found, known, self.tested[self.tested])
-        self._parts.append({**told, **measured, "model": model, "n_models": 1})
+        self._found += hits
+        self._complete &= complete
+        pairs = {name: values[self.tested] for name, values in self.pairs.items()}
+        measured = _measured(self.few, hits, complete, self.tested[self.tested])
+        self._parts.append({**pairs, **measured, "model": model, "n_models": 1})
 
     def finish(self) -> Companions:
         if not self.models:
             raise InputError(
-                "No model tells what it finds.",
+                "No model has the probabilities that are needed.",
                 got=", ".join(self._without[:5]) or "no predictions",
                 allowed="probabilities, or logits, of all classes",
-                do="leave the probability out: the best k classes are looked at then",
+                do="leave the probability out: then the top k classes are used",
             )
-        mean = _measured(self.beside, self._found / len(self.models), self._known, self.tested)
+        mean = _measured(self.beside, self._found / len(self.models), self._complete, self.tested)
         about = {"model": None, "n_models": len(self.models)}
         table = pa.concat_tables(
             [_table(p, self.dataset) for p in ({**self.pairs, **mean, **about}, *self._parts)]
@@ -307,13 +306,13 @@ class _Judge:
                 "nobody may have been asked about it"
             )
         if self.k == 1 and self.probability is None:
-            yield "with k = 1 a class must be before its companion: recall is lower beside it by itself"
+            yield "with k = 1 a class must rank before its companion, which by itself lowers recall beside it"
         if self._without:
             yield f"{self.dataset}: without probabilities of all classes, and left out: {_few(self._without)}"
-        if unknown := int(np.count_nonzero(~self._known)):
+        if unknown := int(np.count_nonzero(~self._complete)):
             yield (
-                f"{self.dataset}: {unknown:,} of {len(self._known):,} valid classes are in no mean: a "
-                f"model has no prediction of the image, or fewer than {self.k:,} classes"
+                f"{self.dataset}: {unknown:,} of {len(self._complete):,} valid classes are left out of "
+                f"means: a model has no prediction of the image, or fewer than {self.k:,} classes"
             )
         if not self.tested.any():
             most = int(self.pairs["both"].max(initial=0))
@@ -322,21 +321,21 @@ class _Judge:
                 f"the most are {most:,}"
             )
 
-    def look(self, model: ModelCase) -> tuple[Floats | None, npt.NDArray[np.bool_]]:
-        """Return what is found of what is looked for, and whether the model tells; None if it never does."""
+    def look(self, model: ModelCase) -> tuple[Floats | None, Bools]:
+        """Return which valid classes a model finds, and which it ranks at all; None without probabilities."""
         case, place = model.case, np.full(len(self.sets), -1)
         place[model.rows] = np.arange(len(model.rows))
         row = place[self.beside.rows]
-        known = row >= 0
+        ranked = row >= 0
         if self.probability is None:
             top = case.top[:, : self.k]
-            known &= case.reaching(self.k, np.ones(len(top), bool))[row]
+            ranked &= case.reaching(self.k, np.ones(len(top), bool))[row]
             hit = (top[row] == self.beside.classes[:, None]).any(axis=1)
         elif case.has_probabilities:
             hit = case.probability_of(row, self.beside.classes) >= self.probability
         else:
-            return None, known
-        return (hit & known).astype(float), known
+            return None, ranked
+        return (hit & ranked).astype(float), ranked
 
 
 def _ordered(pairs: ClassPairs, names: Sequence[str]) -> dict[str, npt.NDArray[Any]]:
@@ -352,12 +351,10 @@ def _ordered(pairs: ClassPairs, names: Sequence[str]) -> dict[str, npt.NDArray[A
     return {name: values[order] for name, values in columns.items()}
 
 
-def _measured(
-    beside: CompanionImages, values: Floats, known: npt.NDArray[np.bool_], tested: npt.NDArray[np.bool_]
-) -> Columns:
+def _measured(beside: CompanionImages, values: Floats, complete: Bools, tested: Bools) -> Columns:
     """Return columns of recall with and without, and of their difference."""
-    values = np.where(known, values, 0)
-    n, sums, squares, cubes = (beside.sums(v) for v in (known.astype(float), values, values**2, values**3))
+    values = np.where(complete, values, 0)
+    n, sums, squares, cubes = (beside.sums(v) for v in (complete.astype(float), values, values**2, values**3))
     value, lo, hi = difference_of_means(n, sums, squares)
     p = permutation_p(n, sums, np.stack([squares.sum(axis=0), cubes.sum(axis=0)]))
     with np.errstate(invalid="ignore"):
@@ -392,27 +389,27 @@ def _few(names: Sequence[str], most: int = 5) -> str:
 
 
 def _set_lines(dataset: str, rows: list[Row], min_images: int) -> Iterator[str]:
-    """Yield what a terminal shows of a data set."""
+    """Yield the lines of a data set."""
     n_pairs, n_tested = len(rows) // 2, sum(r["both"] >= min_images for r in rows) // 2
     n_models, several = rows[0]["n_models"], "" if n_pairs == 1 else "s"
     judged = f"{dataset}, {n_models:,} model{'' if n_models == 1 else 's'}"
     yield (f"{judged}: {n_pairs:,} pair{several} of classes, {n_tested:,} on {min_images:,} images or more")
-    known = [r for r in rows if r["p_adjusted"] is not None]
-    unknown = sum(r["both"] >= min_images for r in rows) - len(known)
-    sure = [r["diff"] > 0 for r in known if r["p_adjusted"] < 0.05]
-    if known:
+    testable = [r for r in rows if r["p_adjusted"] is not None]
+    untestable = sum(r["both"] >= min_images for r in rows) - len(testable)
+    sure = [r["diff"] > 0 for r in testable if r["p_adjusted"] < 0.05]
+    if testable:
         yield (
             f"found more often beside the companion: {sum(sure):,}; less often: {len(sure) - sum(sure):,}; "
-            f"of {len(known):,} tested, at an adjusted p below 0.05"
+            f"of {len(testable):,} tested, at an adjusted p below 0.05"
         )
-    if n_models and unknown:
-        yield (f"not testable: {unknown:,}, for want of images with the companion, or without it")
-    if not known:
+    if n_models and untestable:
+        yield f"not testable: {untestable:,}, for lack of images with the companion, or without it"
+    if not testable:
         return
     yield ""
     head = ("class", "companion", "lift", "with", "without", "difference", "adjusted p", "images")
-    order = sorted(known, key=lambda r: (r["p_adjusted"], -abs(r["diff"]), r["main"], r["companion"]))
-    yield from table_lines(head, [_cells(r) for r in order[:MOST]])
+    order = sorted(testable, key=lambda r: (r["p_adjusted"], -abs(r["diff"]), r["main"], r["companion"]))
+    yield from table_lines(head, [_cells(r) for r in order[:PRINTED_PER_DATASET]])
     yield ""
 
 
@@ -431,8 +428,9 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 @register("chapter", "companions")
-def _companions(found: Tables, folder: Path, draw: bool) -> Chapter | None:
-    rows = rows_of(found, "companions")
+def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
+    """Return whose recall depends on a companion; None without the table ``companions``."""
+    rows = rows_of(named, "companions")
     if not rows:
         return None
     tested = [r for r in rows if r["model"] is None and r["p_adjusted"] is not None]
@@ -449,10 +447,10 @@ def _companions(found: Tables, folder: Path, draw: bool) -> Chapter | None:
         ColumnHead("p adjusted"),
     )
     lead = (
-        "How often a class is found where another is valid beside it, and where not. A difference does not "
-        "prove that a model looks at the companion: pictures with it differ in other ways, too. It says what "
-        "to test.",
-        *_without_comparison(found["companions"], len(tested)),
+        "How often a class is found in images where another class is valid, and in images where it is not. A "
+        "difference does not prove that a model uses the companion: images with it differ in other ways, "
+        "too. It shows which pairs to test.",
+        *_without_comparison(named["companions"], len(tested)),
     )
     table = listing("recall-by-companion", "Recall by companion", heads, means, _companion)
     return Chapter("companions", "Companions", "Whose recall depends on what", lead, (), (table,))
@@ -465,7 +463,7 @@ def _without_comparison(table: pa.Table, n_tested: int) -> tuple[str, ...]:
     n = sum(r["both"] >= least for r in rows) - n_tested if least else 0
     if not n:
         return ()
-    return (f"{counted(n, 'pair')} not testable, for want of images with the companion, or without it.",)
+    return (f"{counted(n, 'pair')} not testable, for lack of images with the companion, or without it.",)
 
 
 def _companion(r: Row) -> tuple[str, ...]:

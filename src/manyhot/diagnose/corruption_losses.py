@@ -12,7 +12,7 @@ from manyhot.console import table_lines
 from manyhot.core.array_types import Floats
 from manyhot.core.corruption_errors import ALEXNET, ALEXNET_CLEAN, corruption_errors, relative_errors
 from manyhot.core.resampling import percentile_interval
-from manyhot.diagnose.places import SINGLE, Place, Row, average, finite, loss_rows, places_of
+from manyhot.diagnose.places import SINGLE, Place, average, finite, loss_rows, places_of
 from manyhot.diagnose.robustness import (
     Robustness,
     judge_place,
@@ -24,7 +24,7 @@ from manyhot.diagnose.robustness import (
 from manyhot.errors import InputError, MatchError
 from manyhot.parameters import RESAMPLES
 from manyhot.run import QUIET, Run
-from manyhot.tables import Labels, Predictions
+from manyhot.tables import Labels, Predictions, RowDict
 
 NOT_CORRUPTED = ("clean", 0)
 """Kind and severity of the original images."""
@@ -88,18 +88,18 @@ class Corruptions(Robustness):
         yield ""
 
 
-def _kinds(rows: Sequence[Row]) -> list[str | None]:
+def _kinds(rows: Sequence[RowDict]) -> list[str | None]:
     return [*dict.fromkeys(r["kind"] for r in rows if r["kind"] is not None), None]
 
 
-def _kind_cells(rows: Sequence[Row], kind: str | None, metrics: Sequence[str]) -> tuple[str, ...]:
+def _kind_cells(rows: Sequence[RowDict], kind: str | None, metrics: Sequence[str]) -> tuple[str, ...]:
     by = {r["metric"]: r for r in rows if r["kind"] == kind}
     share = [share_missing(by["real1"])] if "real1" in by else []
     losses = (points_lost(by[m]) if m in by else "–" for m in metrics)
     return (kind or "all", *losses, *share, _counts(by[m]["n"] for m in metrics if m in by))
 
 
-def _clean_score(row: Row) -> str:
+def _clean_score(row: RowDict) -> str:
     ends = "" if row["lo"] is None else f" ({100 * row['lo']:.1f} to {100 * row['hi']:.1f})"
     return f"{row['metric']} {row['value']:.1%}{ends}"
 
@@ -189,7 +189,7 @@ def find_baseline(name: str, models: Sequence[str], class_hash: str) -> str:
     name : str
     models : sequence of str
     class_hash : str
-        Of the class list of the data set.
+        Hash of the class list of the data set.
 
     Raises
     ------
@@ -226,20 +226,20 @@ class _Corrupted:
     def _kinds(self) -> list[str]:
         return list(dict.fromkeys(kind for kind, _ in self.places if kind != NOT_CORRUPTED[0]))
 
-    def _errors(self, metric: str) -> Iterator[Row]:
+    def _errors(self, metric: str) -> Iterator[RowDict]:
         """Yield rows of the corruption_errors table: of each model the mean over kinds, and each kind."""
         clean = self.places[NOT_CORRUPTED].scores.get(metric, {})
         everywhere = [p.scores.get(metric, {}) for p in self.places.values()]
         for model in (m for m in clean if all(m in at for at in everywhere)):
             yield from self._error_rows(model, metric)
 
-    def _error_rows(self, model: str, metric: str) -> Iterator[Row]:
+    def _error_rows(self, model: str, metric: str) -> Iterator[RowDict]:
         score = self.places[NOT_CORRUPTED].scores[metric][model]
         found = {kind: self._kind(kind, model, metric) for kind in self._kinds}
         mean = {name: np.mean([of[name] for of in found.values()], axis=0) for name in _MEASURES}
         severities = {kind: sum(k == kind for k, _ in self.places) for kind in self._kinds}
         for kind, measures in ((None, mean), *found.items()):
-            row: Row = {
+            row: RowDict = {
                 "dataset": self.places[NOT_CORRUPTED].dataset,
                 "model": model,
                 "metric": metric,
@@ -305,7 +305,7 @@ def _with_resamples(place: Place, metric: str, model: str) -> Floats:
     return value if drawn is None else np.concatenate([value, drawn[0]])
 
 
-def _columns(name: str, drawn: Floats) -> Row:
+def _columns(name: str, drawn: Floats) -> RowDict:
     ends = percentile_interval(drawn[None, 1:]) if len(drawn) > 1 and np.isfinite(drawn[0]) else (None, None)
     lo, hi = (None if end is None else finite(end[0]) for end in ends)
     return {name: finite(drawn[0]), f"{name}_lo": lo, f"{name}_hi": hi}

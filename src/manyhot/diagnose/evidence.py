@@ -264,7 +264,7 @@ class ErrorEvidence:
                 "These similar images were searched class by class.",
                 got=f"{len(similar) - similar['class_id'].null_count:,} rows of one class",
                 allowed="one row an image, with its nearest images of any class",
-                do="make it with --classes any",
+                do="make it with --among any",
             )
         ids, label = (self.labels.image_id, self.sets.label) if images is None else _labels_of(images)
         rows = pc.index_in(self.labels.image_id, one_chunk(similar["image_id"]))

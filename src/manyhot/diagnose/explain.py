@@ -20,7 +20,7 @@ from manyhot.command import command
 from manyhot.core.array_types import Floats32 as Map
 from manyhot.core.array_types import Mask
 from manyhot.diagnose.attribution import METHODS, Explainer, class_of
-from manyhot.diagnose.explanations import Explanations, Row
+from manyhot.diagnose.explanations import Explanations
 from manyhot.diagnose.image_facts import ImageFacts
 from manyhot.diagnose.localisation import Checked, Sanity, measure, summarise
 from manyhot.diagnose.page import forget_pictures
@@ -38,6 +38,7 @@ from manyhot.predict.scoring import read_image
 from manyhot.predict.sources import open_source
 from manyhot.predict.sources.source import ImageSource
 from manyhot.run import QUIET, Run
+from manyhot.tables import RowDict
 
 
 @command(
@@ -270,7 +271,7 @@ class _Job:
     explained: set[str] = field(default_factory=set)
     beyond: int = 0
 
-    def rows(self, dataset: str) -> Iterator[Row]:
+    def rows(self, dataset: str) -> Iterator[RowDict]:
         """Yield the rows of `maps`, images a batch at a time."""
         images, total = self._images(), self.choice.total(self.source.n)
         while part := list(itertools.islice(images, self.explainers[0].batch)):
@@ -305,7 +306,9 @@ class _Job:
             crop = self.network.preprocessing(pixels).numpy()
             yield _Image(next(numbers), item.image_id, pixels.numpy(), crop, states)
 
-    def _rows(self, image: _Image, classes: Sequence[int], scores: Map, maps: Sequence[Map]) -> Iterator[Row]:
+    def _rows(
+        self, image: _Image, classes: Sequence[int], scores: Map, maps: Sequence[Map]
+    ) -> Iterator[RowDict]:
         height, width = image.pixels.shape[1:]
         regions = self._regions(image, width, height)
         photo = self.output.photo(image) if classes else ""
@@ -322,7 +325,7 @@ class _Job:
                 yield {"method": explainer.method, **row}
         self.output.maps(image, arrays)
 
-    def _columns(self, image: _Image, class_id: int, scores: Map) -> Row:
+    def _columns(self, image: _Image, class_id: int, scores: Map) -> RowDict:
         return {
             "image_id": image.image_id,
             "class_id": class_id,
@@ -343,7 +346,9 @@ class _Job:
     def _region(self, class_id: int, regions: Regions | str | None) -> Mask | None:
         return regions.of(self.facts.object_of(class_id)) if isinstance(regions, Regions) else None
 
-    def _measured(self, image: _Image, class_id: int, heat_map: Map, regions: Regions | str | None) -> Row:
+    def _measured(
+        self, image: _Image, class_id: int, heat_map: Map, regions: Regions | str | None
+    ) -> RowDict:
         flat = np.nanmin(heat_map, initial=np.inf) >= np.nanmax(heat_map, initial=-np.inf)
         point = dict(zip("xy", highest(heat_map), strict=True)) if not flat else {}
         if image.states.get(class_id) != "yes" or regions is None:

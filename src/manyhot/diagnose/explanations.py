@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pyarrow as pa
 
 from manyhot.console import table_lines
 from manyhot.diagnose.page import DiagnosisResult
+from manyhot.tables import Row
 from manyhot.tables.columns import COUNT, FLAG, INT, ITS, REAL, TEXT, Column, bounds, interval
 from manyhot.tables.definitions import STATES, declare_table
-
-Row = dict[str, Any]
 
 EXPLAINED_BY = ("gradcam", "integrated-gradients", "occlusion", "saliency")
 MAP_MEASURES = ("pointing", "pointing_near", "pointing_other", "energy", "overlap", "auroc")

@@ -10,7 +10,6 @@ from manyhot.report.chapter import (
     MOST_IMAGES,
     Album,
     Chapter,
-    Row,
     Strip,
     Tables,
     listing,
@@ -20,6 +19,7 @@ from manyhot.report.chapter import (
     with_ends,
 )
 from manyhot.report.listings import ColumnHead
+from manyhot.tables import Row
 
 _MEASURES = {
     "pointing": "Highest point on the object",

@@ -1,8 +1,8 @@
-"""Figures of diagnoses: what flips without a companion, and what is lost on corrupted pictures."""
+"""Figures of diagnoses: predictions lost without a companion, and accuracy lost to corruptions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -26,18 +26,16 @@ from manyhot.evaluate.report.figures.scatter import Side
 from manyhot.report.chapter import testable
 from manyhot.report.figure import Figure
 from manyhot.report.text import counted, title_of
+from manyhot.tables import Row
 
-MOST = 20
-"""Pairs that are drawn of a model and a fill."""
+DRAWN_PAIRS = 20
+"""Pairs that are drawn for a model and a fill."""
 
 
-LINE = 26
+_ROW_HEIGHT = 26
 
 
 CELL = (46, 24)
-
-
-Row = Mapping[str, Any]
 
 
 def draw_shortcuts(table: pa.Table, threshold: float) -> list[Figure]:
@@ -51,26 +49,26 @@ def draw_shortcuts(table: pa.Table, threshold: float) -> list[Figure]:
 
 def _flips(model: str, fill: str, rows: Sequence[Row], threshold: float) -> Figure:
     name = f"shortcuts-{slug(model)}-{fill}"
-    drawn = rows[:MOST]
+    drawn = rows[:DRAWN_PAIRS]
     sheet = {
         "label": [f"{r['main_name']} without {r['companion_name']}" for r in drawn],
         "n": [r["n"] for r in drawn],
         "text": [f"{r['n']:,}" for r in drawn],
         **{to: _percent(drawn, of) for to, of in _COLUMNS.items()},
     }
-    rest = f" Of {len(rows):,} pairs the first {MOST} are drawn." if len(rows) > MOST else ""
+    rest = f" The first {DRAWN_PAIRS} of {len(rows):,} pairs are drawn." if len(rows) > DRAWN_PAIRS else ""
     if not all(testable(r) for r in drawn):
-        rest = f" Where no hollow dot is, there was no room for a control: not testable.{rest}"
+        rest = f" Pairs without a hollow dot had no room for a control: not testable.{rest}"
     first = drawn[0]
     return Figure(
         name,
         "shortcuts",
         "",
         f"Predictions that are lost without a companion, {model}, {FILL_NAMES[fill]}",
-        "Of the images with both classes, the share on which the first is predicted, and no more once the "
-        f"second is covered by {FILL_NAMES[fill]} (filled), and once a region of the same shape elsewhere is "
-        f"(hollow); bars are 95 % intervals, numbers at the right are images. Dashed: the threshold, "
-        f"{100 * threshold:.0f} %. What hollow dots reach is not due to the companion.{rest}",
+        "Share of the images with both classes on which the first is predicted, but no longer once the "
+        f"second is covered by {FILL_NAMES[fill]} (filled), or once a region of the same shape elsewhere is "
+        f"covered (hollow). Bars are 95 % intervals, numbers at the right are images. Dashed: the threshold, "
+        f"{100 * threshold:.0f} %. Losses up to the hollow dots are not due to the companion.{rest}",
         f"{counted(len(rows), 'pair')}. First: {first['main_name']} without {first['companion_name']}, "
         f"{100 * first['lost']:.0f} % of {first['n']:,} images are lost.",
         compose([_pairs(name, sheet, threshold)]),
@@ -128,7 +126,7 @@ def _pairs(name: str, sheet: Sheet, threshold: float) -> Panel:
         ("Images", "n", "0", ""),
     ]
     sheets = {name: sheet, f"{name}-threshold": {"x": [100 * threshold]}}
-    return Panel(layers, sheets, width, LINE * len(sheet["label"]), "", tips)
+    return Panel(layers, sheets, width, _ROW_HEIGHT * len(sheet["label"]), "", tips)
 
 
 def _rule(base: Any, x: Side, lo: str, hi: str, hue: str, dy: int) -> Any:
@@ -158,10 +156,10 @@ def _corruption(dataset: str, model: str, rows: Sequence[Row]) -> Figure:
         name,
         "corruptions",
         dataset,
-        f"What corruption costs, {model}, {title_of(dataset)}",
-        "Points of accuracy lost against the pictures as they are, by kind and severity of the corruption. "
-        "Where the right panel is paler than the left, part of the loss is labels that are missing.",
-        f"The most is lost to {_plain(worst['kind'])} at severity {worst['severity']}: "
+        f"Accuracy lost to corruptions, {model}, {title_of(dataset)}",
+        "Points of accuracy lost relative to the original images, by kind and severity of the corruption. "
+        "Where the right panel is paler than the left, part of the loss is missing labels.",
+        f"The largest loss is to {_plain(worst['kind'])} at severity {worst['severity']}: "
         f"{100 * worst['loss']:.1f} points.",
         compose(panels),
         pa.Table.from_pylist(list(rows)),

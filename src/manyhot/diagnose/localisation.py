@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot import tables
-from manyhot.core.array_types import Mask
+from manyhot.core.array_types import Floats, Mask
 from manyhot.core.localisation import (
     DIFFICULT,
     EVERYTHING,
@@ -27,33 +27,30 @@ from manyhot.core.localisation import (
 )
 from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.diagnose.attribution import Explainer
-from manyhot.diagnose.explanations import MAP_MEASURES, Row
+from manyhot.diagnose.explanations import MAP_MEASURES
 from manyhot.parameters import RESAMPLES
 from manyhot.predict.layers import randomised
 from manyhot.run import QUIET, Run
-from manyhot.tables import schema
+from manyhot.tables import RowDict, schema
 
-ENDS = ("", "_by_chance", "_centre")
-"""Of the columns of a measure: of the map, of one without sense, of the middle of the image."""
-
-
-Reals = npt.NDArray[np.float64]
+VARIANTS = ("", "_by_chance", "_centre")
+"""Endings of the columns of a measure: for the map, for a meaningless one, for the middle of the image."""
 
 
 @dataclass(frozen=True)
 class MapAgreement:
-    """How alike two maps are.
+    """How similar two maps are.
 
     Attributes
     ----------
     against : str
-        One of `manyhot.diagnose.explanations.COMPARED_WITH`.
+        What maps are compared with: one of `manyhot.diagnose.explanations.COMPARED_WITH`.
     image : int
         Number of the image.
     value : float
-        Their rank correlation; NaN where one of them is the same everywhere.
+        Their rank correlation; NaN if one of them is the same everywhere.
     layers, of_layers : int, optional
-        Last layers whose weights are shuffled, and layers with weights.
+        Number of last layers whose weights are shuffled, and of layers with weights.
     """
 
     against: str
@@ -63,7 +60,7 @@ class MapAgreement:
     of_layers: int | None = None
 
 
-def measure(heat_map: HeatMap, region: Mask, boxes: Mask, others: Mask) -> Row:
+def measure(heat_map: HeatMap, region: Mask, boxes: Mask, others: Mask) -> RowDict:
     """Return the columns of `maps` that say how well a map points at an object.
 
     Parameters
@@ -79,16 +76,16 @@ def measure(heat_map: HeatMap, region: Mask, boxes: Mask, others: Mask) -> Row:
     area = float(region[seen].mean()) if seen.any() else 0.0
     middle = np.where(seen, centre(*heat_map.shape), np.nan)
     beside = others & ~region & seen
-    values: Row = {"area": area}
+    values: RowDict = {"area": area}
     why = _why_not(heat_map[seen], region, area)
-    # Of images that are labelled as a whole, with boxes of something else, this alone can be measured.
+    # Only this can be measured in images that are labelled as a whole and have boxes of something else.
     if beside.any() and np.ptp(heat_map[seen]) > 0 and not (why and region.any()):
         other = (points_at(heat_map, beside), float(beside[seen].mean()), points_at(middle, beside))
-        values |= dict(zip((f"pointing_other{end}" for end in ENDS), other, strict=True))
+        values |= dict(zip((f"pointing_other{end}" for end in VARIANTS), other, strict=True))
     if why:
         return values | {"skipped": why}
     own = (localise(heat_map, region), by_chance(region, seen), localise(middle, region))
-    named = zip(ENDS, own, strict=True)
+    named = zip(VARIANTS, own, strict=True)
     values |= {f"{name}{end}": value for end, of in named for name, value in asdict(of).items()}
     return values | {"difficult": bool(boxes.mean() < DIFFICULT and others.any())}
 
@@ -114,7 +111,7 @@ def summarise(maps: pa.Table, *, resamples: int = RESAMPLES, seed: int = 0) -> p
         Bootstrap resamples of images, whose maps stay together; 0 for no intervals.
     seed : int
     """
-    groups: dict[tuple[str, str, str], list[Row]] = defaultdict(list)
+    groups: dict[tuple[str, str, str], list[RowDict]] = defaultdict(list)
     for row in maps.to_pylist():
         if row["state"] == "yes" and (row["skipped"] or row["pointing"] is not None):
             groups[row["dataset"], row["model"], row["method"]].append(row)
@@ -128,14 +125,14 @@ def summarise(maps: pa.Table, *, resamples: int = RESAMPLES, seed: int = 0) -> p
     return pa.Table.from_pylist(rows, schema=schema("localisation"))
 
 
-def _slices(rows: Sequence[Row]) -> dict[str, Sequence[Row]]:
-    found: dict[str, list[Row]] = {"all": [*rows], "difficult": [r for r in rows if r["difficult"]]}
+def _slices(rows: Sequence[RowDict]) -> dict[str, Sequence[RowDict]]:
+    found: dict[str, list[RowDict]] = {"all": [*rows], "difficult": [r for r in rows if r["difficult"]]}
     for row in sorted(rows, key=lambda row: int(row["class_id"])):
         found.setdefault(f"class={row['class_name']}", []).append(row)
     return {name: own for name, own in found.items() if own}
 
 
-def _means(part: Sequence[Row], resamples: int, seed: int) -> Iterator[Row]:
+def _means(part: Sequence[RowDict], resamples: int, seed: int) -> Iterator[RowDict]:
     n_skipped = sum(row["skipped"] is not None for row in part)
     for metric in MAP_MEASURES:
         rows = [row for row in part if row[metric] is not None]
@@ -143,8 +140,10 @@ def _means(part: Sequence[Row], resamples: int, seed: int) -> Iterator[Row]:
             yield {"metric": metric, **_mean_of(rows, metric, resamples, seed), "n_skipped": n_skipped}
 
 
-def _mean_of(rows: Sequence[Row], metric: str, resamples: int, seed: int) -> Row:
-    values = np.array([[row[f"{metric}{end}"] for end in ENDS] for row in rows], float).reshape(-1, len(ENDS))
+def _mean_of(rows: Sequence[RowDict], metric: str, resamples: int, seed: int) -> RowDict:
+    values = np.array([[row[f"{metric}{end}"] for end in VARIANTS] for row in rows], float).reshape(
+        -1, len(VARIANTS)
+    )
     less = values[:, :1] - values[:, 2:]
     image = np.unique([row["image_id"] for row in rows], return_inverse=True)[1]
     mean, lo, hi = mean_over_images(np.concatenate([values, less], axis=1), image, resamples, seed)
@@ -163,8 +162,8 @@ def _mean_of(rows: Sequence[Row], metric: str, resamples: int, seed: int) -> Row
 
 
 def mean_over_images(
-    values: Reals, image: npt.NDArray[np.integer], resamples: int, seed: int
-) -> tuple[Reals, Reals, Reals]:
+    values: Floats, image: npt.NDArray[np.integer], resamples: int, seed: int
+) -> tuple[Floats, Floats, Floats]:
     """Return means of columns and their intervals, images drawn with all of their rows.
 
     Parameters
@@ -194,7 +193,7 @@ def mean_over_images(
 
 
 def alike(one: HeatMap, other: HeatMap) -> float:
-    """Return the rank correlation of two maps; NaN where one is the same everywhere."""
+    """Return the rank correlation of two maps; NaN if one is the same everywhere."""
     return rank_correlation(one, other)
 
 
@@ -204,7 +203,7 @@ def _end(value: float) -> float | None:
 
 def agreement_rows(
     keys: Mapping[str, str], agreements: Sequence[MapAgreement], *, resamples: int = RESAMPLES, seed: int = 0
-) -> list[Row]:
+) -> list[RowDict]:
     """Return rows of the table ``sanity`` for a model and a method.
 
     Parameters
@@ -223,7 +222,7 @@ def agreement_rows(
     ]
 
 
-def _mean(agreements: Sequence[MapAgreement], resamples: int, seed: int) -> Row:
+def _mean(agreements: Sequence[MapAgreement], resamples: int, seed: int) -> RowDict:
     finite = [one for one in agreements if not np.isnan(one.value)]
     values = np.array([[one.value] for one in finite], float).reshape(-1, 1)
     image = np.unique([one.image for one in finite], return_inverse=True)[1]
@@ -233,7 +232,7 @@ def _mean(agreements: Sequence[MapAgreement], resamples: int, seed: int) -> Row:
 
 
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
-"""Of the layers, from the scores down, whose weights are shuffled; at least the last one."""
+"""Shares of the layers, from the scores down, whose weights are shuffled; at least the last one."""
 
 
 Maps = npt.NDArray[np.float32]
@@ -250,7 +249,7 @@ class Checked:
     valid : frozenset of int
         Those in the label set.
     maps : sequence of ndarray of float32, shape (k, h, w)
-        Of each method, for each class, over the crop.
+        Maps of each method, for each class, over the crop.
     """
 
     crop: npt.NDArray[np.uint8]
@@ -261,13 +260,13 @@ class Checked:
 
 @dataclass(eq=False)
 class Sanity:
-    """Collects the first images and compares their maps.
+    """Collects the first images, and compares their maps.
 
     Attributes
     ----------
     explainers : sequence of Explainer
     most : int
-        Images.
+        Number of images.
     run : Run
         Progress.
     """
@@ -292,7 +291,7 @@ class Sanity:
         return pa.Table.from_pylist(rows, schema=tables.schema("sanity"))
 
     def _among(self, place: int) -> Iterator[MapAgreement]:
-        """Yield how alike maps are to those of another class in the label set, and of the next image."""
+        """Yield how similar maps are to those of another class in the label set, and of the next image."""
         for i, image in enumerate(self.images):
             maps = image.maps[place]
             valid = [m for c, m in zip(image.classes, maps, strict=True) if c in image.valid]
@@ -303,7 +302,7 @@ class Sanity:
                 yield MapAgreement("image", i, alike(maps[0], after[0]))
 
     def _shuffled(self, place: int, explainer: Explainer, seed: int) -> Iterator[MapAgreement]:
-        """Yield how alike maps are to those of the network with its last layers shuffled."""
+        """Yield how similar maps are to those of the network with its last layers shuffled."""
         done = set()
         for step, share in enumerate(SHARES if self.images else ()):
             network, layers, of_layers = randomised(explainer.network, share, seed)
@@ -312,13 +311,13 @@ class Sanity:
             done.add(layers)
             layer = explainer.grid if explainer.method == "gradcam" else ""
             other = Explainer(network, explainer.method, layer, explainer.batch)
-            for i, (image, maps) in enumerate(zip(self.images, self._anew(other), strict=True)):
+            for i, (image, maps) in enumerate(zip(self.images, self._maps_of(other), strict=True)):
                 for before, after in zip(image.maps[place], maps, strict=True):
                     yield MapAgreement("weights", i, alike(before, after), layers, of_layers)
             if self.run.on_progress:
                 self.run.on_progress(f"checking {explainer.method}", step + 1, len(SHARES))
 
-    def _anew(self, explainer: Explainer) -> Iterator[Maps]:
+    def _maps_of(self, explainer: Explainer) -> Iterator[Maps]:
         for start in range(0, len(self.images), explainer.batch):
             part = self.images[start : start + explainer.batch]
             yield from explainer.maps(np.stack([i.crop for i in part]), [i.classes for i in part])

@@ -32,7 +32,7 @@ from manyhot.run import Run
 from manyhot.tables import Objects, Predictions, predictions_file_name
 from manyhot.tables.sets import States, boxes_that_fit
 
-EXAMPLES = "examples"
+EXAMPLES_FOLDER = "examples"
 """The folder of pictures, in that of the output."""
 
 
@@ -160,7 +160,7 @@ class ObjectRemover:
             )
         for name, picture in made.items():
             if not isinstance(picture, str):
-                row[name] = f"{EXAMPLES}/{number:02}-{pair}-{row['fill']}-{name}.jpg"
+                row[name] = f"{EXAMPLES_FOLDER}/{number:02}-{pair}-{row['fill']}-{name}.jpg"
                 write_picture(self.out / row[name], picture)
 
     def _pixels(self, image_ids: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

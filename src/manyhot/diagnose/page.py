@@ -1,7 +1,4 @@
-"""From diagnoses to one HTML file that needs nothing else.
-
-The parts of the page of diagnoses, each from its tables.
-"""
+"""The page of diagnoses: one self-contained HTML file, with a chapter for each diagnosis."""
 
 from __future__ import annotations
 
@@ -33,9 +30,9 @@ from manyhot.run import QUIET, Run
 
 
 def write_diagnosis_page(folder: Path) -> Path:
-    """Write ``report/index.html`` of the diagnoses whose tables lie in a folder, and return its path.
+    """Write ``report/index.html`` of the diagnoses whose tables are in a folder, and return its path.
 
-    Pictures become part of the page. Without the extra ``report`` it has no figures, and says so.
+    Pictures become part of the page. Without the extra ``report`` it has no figures, and reports that.
 
     Raises
     ------
@@ -62,15 +59,15 @@ def write_diagnosis_page(folder: Path) -> Path:
     return path
 
 
-def _build(found: Mapping[str, pa.Table], folder: Path) -> tuple[tuple[Chapter, ...], str]:
-    """Return the chapters, and why they have no figures where they have none."""
+def _build(named: Mapping[str, pa.Table], folder: Path) -> tuple[tuple[Chapter, ...], str]:
+    """Return the chapters, and why they have no figures if they have none."""
     try:
         import altair as alt
         import vl_convert  # noqa: F401
     except ImportError:
-        return build_chapters(found, folder, draw=False), 'Figures need Altair: pip install "manyhot[report]"'
+        return build_chapters(named, folder, draw=False), 'Figures need Altair: pip install "manyhot[report]"'
     with alt.utils.schemapi.debug_mode(False):
-        return build_chapters(found, folder, draw=True), ""
+        return build_chapters(named, folder, draw=True), ""
 
 
 def render_diagnosis(diagnosis: Diagnosis, figures: FigurePage | None = None) -> str:
@@ -128,7 +125,7 @@ def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = 
     OutputError
         If a file cannot be written.
     """
-    from manyhot.evaluate.report.inputs import read_tables
+    from manyhot.evaluate.report.report_tables import read_tables
     from manyhot.report.chapter import has_diagnosis
 
     if not (Path(folder) / "results.parquet").exists() and has_diagnosis(Path(folder)):
@@ -143,18 +140,18 @@ def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = 
 
 
 def forget_pictures(out: Path, name: str, columns: Sequence[str], folder: str) -> None:
-    """Remove the pictures that a table of an earlier run names, and nothing else that it may name.
+    """Remove the pictures that a table of an earlier run names, but no other file that it names.
 
     Parameters
     ----------
     out : Path
-        Where the table lies. One of another version, or broken, names nothing: it is written anew.
+        Folder of the table. A broken one, or one of another version, is ignored: it will be replaced.
     name : str
-        Of the table.
+        Name of the table.
     columns : sequence of str
-        Of files, from `out` on.
+        Columns with paths of files, relative to `out`.
     folder : str
-        Where these lie; a table from elsewhere must not remove other files.
+        Folder of these files; a foreign table must not remove other files.
     """
     path, place = out / f"{name}.parquet", (out / folder).resolve()
     if not path.is_file():
@@ -181,9 +178,9 @@ def write_diagnosis(out: PathLike) -> Path:
     return write_diagnosis_page(Path(out))
 
 
-def build_chapters(found: Mapping[str, pa.Table], folder: Path, draw: bool) -> tuple[Chapter, ...]:
-    """Return the chapters that there are tables for, with their figures if these can be drawn."""
-    made = (get("chapter", name)(found, folder, draw) for name in names("chapter"))
+def build_chapters(named: Mapping[str, pa.Table], folder: Path, draw: bool) -> tuple[Chapter, ...]:
+    """Return the chapters whose tables exist, with their figures if these can be drawn."""
+    made = (get("chapter", name)(named, folder, draw) for name in names("chapter"))
     return tuple(chapter for chapter in made if chapter is not None)
 
 
@@ -191,5 +188,5 @@ class DiagnosisResult(Result):
     """A result that is a chapter of the page of all diagnoses in a folder."""
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the tables and draw the page anew; see `Result.write`."""
+        """Write the tables and draw the page again; see `Result.write`."""
         return [*super().write(out, run=run), write_diagnosis(out)]

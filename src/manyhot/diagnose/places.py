@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
-from numpy import typing as npt
 
+from manyhot.core.array_types import Floats
 from manyhot.core.comparison import difference_interval
 from manyhot.core.corruption_errors import missing_share
 from manyhot.core.resampling import percentile_interval
-from manyhot.tables import Results, list_matrix
+from manyhot.tables import Results, RowDict, list_matrix
 
 SINGLE = "top1"
 """The metric of original labels."""
@@ -27,12 +27,8 @@ MULTI = ("real1", "mla")
 """Metrics of label sets with the same criterion: the top class is right."""
 
 
-METRICS = (SINGLE, *MULTI, "map_macro")
+COMPARED_METRICS = (SINGLE, *MULTI, "map_macro")
 """Compared between places. Average precision rates more than one class: it has losses, but no share."""
-
-
-Floats = npt.NDArray[np.float64]
-Row = dict[str, Any]
 
 
 class Score(NamedTuple):
@@ -57,9 +53,9 @@ class Place:
     samples : dict
         Resampled values of each model, shape (R,), by metric; of models with resampled values.
     kind : str, optional
-        Of corruption; None of a data set, and of the mean over all kinds.
+        Kind of corruption; None for a data set, and for the mean over all kinds.
     severity : int, optional
-        None of a data set, and of the mean over severities.
+        Severity of the corruption; None for a data set, and for the mean over severities.
     """
 
     dataset: str
@@ -69,11 +65,11 @@ class Place:
     severity: int | None = None
 
     @property
-    def where(self) -> Row:
+    def where(self) -> RowDict:
         """The columns that identify the place."""
         return {"dataset": self.dataset, "kind": self.kind, "severity": self.severity}
 
-    def rows(self) -> Iterator[Row]:
+    def rows(self) -> Iterator[RowDict]:
         """Yield rows of the robustness table."""
         for metric, scores in self.scores.items():
             for model, score in scores.items():
@@ -92,19 +88,19 @@ def places_of(results: Results, kind: str | None = None, severity: int | None = 
     """Return the data sets of results as places."""
     scores: dict[str, dict[str, dict[str, Score]]] = {d: {} for d in results.datasets}
     for row in results.table.to_pylist():
-        if row["slice"] == "all" and row["metric"] in METRICS and np.isfinite(row["value"]):
+        if row["slice"] == "all" and row["metric"] in COMPARED_METRICS and np.isfinite(row["value"]):
             score = Score(*(row[name] for name in Score._fields))
             scores[row["dataset"]].setdefault(row["metric"], {})[row["model"]] = score
     return [Place(d, _in_order(s), _samples(results, d), kind, severity) for d, s in scores.items()]
 
 
 def _in_order(scores: Mapping[str, Mapping[str, Score]]) -> dict[str, Mapping[str, Score]]:
-    return {metric: scores[metric] for metric in METRICS if metric in scores}
+    return {metric: scores[metric] for metric in COMPARED_METRICS if metric in scores}
 
 
 def _samples(results: Results, dataset: str) -> dict[str, dict[str, Floats]]:
     found: dict[str, dict[str, Floats]] = {}
-    for metric in METRICS:
+    for metric in COMPARED_METRICS:
         rows = results.sample_rows.get((dataset, metric, "all"))
         if rows:
             values = list_matrix(results.samples["values"].take(pa.array(list(rows.values()))), np.nan)
@@ -119,7 +115,7 @@ def average(places: Sequence[Place], kind: str | None) -> Place:
     """
     scores: dict[str, dict[str, Score]] = {}
     samples: dict[str, dict[str, Floats]] = {}
-    for metric in METRICS:
+    for metric in COMPARED_METRICS:
         everywhere = [p.scores.get(metric, {}) for p in places]
         models = [m for m in everywhere[0] if all(m in at for at in everywhere)]
         for model in models:
@@ -200,7 +196,7 @@ def _difference(x: Floats | None, y: Floats | None, *, paired: bool) -> Floats |
     return np.asarray(x[:, :r] - (y[:, :r] if paired else np.roll(y[:, :r], 1, axis=1)))
 
 
-def loss_rows(base: Place, place: Place, *, paired: bool) -> Iterator[Row]:
+def loss_rows(base: Place, place: Place, *, paired: bool) -> Iterator[RowDict]:
     """Yield rows of the losses table: the means over models under each metric, and then each model.
 
     Parameters
@@ -209,8 +205,8 @@ def loss_rows(base: Place, place: Place, *, paired: bool) -> Iterator[Row]:
     paired : bool
         Whether both are of the same images, row for row; else their resamples are independent.
     """
-    means, each = list[Row](), list[Row]()
-    for metric in METRICS:
+    means, each = list[RowDict](), list[RowDict]()
+    for metric in COMPARED_METRICS:
         loss = _Loss.between(base, place, metric, paired)
         single = None
         if metric in MULTI and all(m in p.scores.get(SINGLE, {}) for m in loss.models for p in (base, place)):
@@ -223,10 +219,10 @@ def loss_rows(base: Place, place: Place, *, paired: bool) -> Iterator[Row]:
     yield from (*means, *each)
 
 
-def _rows(loss: _Loss, single: _Loss | None) -> Iterator[Row]:
+def _rows(loss: _Loss, single: _Loss | None) -> Iterator[RowDict]:
     nothing = np.full(len(loss.models), np.nan)
     shares = (nothing, nothing, nothing) if single is None else loss.shares(single)
     names = ("loss", "lo", "hi", "share", "share_lo", "share_hi")
     for model, *values in zip(loss.models, loss.value, loss.lo, loss.hi, *shares, strict=True):
-        row: Row = {"model": model, "n_base": loss.n[0], "n": loss.n[1], "n_models": 1}
+        row: RowDict = {"model": model, "n_base": loss.n[0], "n": loss.n[1], "n_models": 1}
         yield row | dict(zip(names, map(finite, values), strict=True))

@@ -16,9 +16,9 @@ from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.sets import NO_LABEL
 from manyhot.data.inputs import READING, ModelPatterns, PredictionsLike, Reading, Source, open_inputs
-from manyhot.data.results import PUBLISHED, read_source
+from manyhot.data.result_sources import PUBLISHED, read_source
 from manyhot.diagnose.page import DiagnosisResult
-from manyhot.diagnose.places import METRICS, MULTI, SINGLE, Place, Row, loss_rows, places_of
+from manyhot.diagnose.places import COMPARED_METRICS, MULTI, SINGLE, Place, loss_rows, places_of
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.compare import REFERENCES, join
 from manyhot.evaluate.judge import Resampling, judge_models
@@ -26,16 +26,16 @@ from manyhot.evaluate.results import Evaluation
 from manyhot.formats import detect
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Shown
 from manyhot.run import QUIET, Run
-from manyhot.tables import Labels, Predictions, Results, schema
+from manyhot.tables import Labels, Predictions, Results, Row, schema
 from manyhot.tables.columns import COUNT, INT, ITS, REAL, TEXT, bounds, interval
 from manyhot.tables.definitions import declare_table
 from manyhot.tables.sets import label_sets
 from manyhot.tables.skipped_files import SkippedFiles
 
 MAP_RESAMPLES = 100
-"""Of average precision, each of which sorts all scores anew."""
+"""Bootstrap resamples of average precision: each sorts all scores again."""
 
-PROTOCOLS = {"imagenet-val": "ReaL", "imagenetv2-matched-frequency": "Multilabelfy"}
+LABEL_SET_PROTOCOLS = {"imagenet-val": "ReaL", "imagenetv2-matched-frequency": "Multilabelfy"}
 """Who made the label sets of published data sets, and how."""
 
 FEW = 8
@@ -274,7 +274,7 @@ def diagnose_robustness(
         raise InputError(
             "No two data sets have a model and a metric in common.",
             got=", ".join(p.dataset for p in places),
-            allowed=f"models of one name, under {' or '.join(METRICS)}",
+            allowed=f"models of one name, under {' or '.join(COMPARED_METRICS)}",
         )
     found = Robustness.from_places(places, rows, (), [*notes, *_notes(pairs, rows), *_protocols(rows)])
     return replace(found, metadata={"seed": str(seed)}, inputs=inputs)
@@ -308,7 +308,7 @@ def judge_place(
     return judge_models(
         labels,
         predictions,
-        metrics=(SINGLE,) if single else METRICS,
+        metrics=(SINGLE,) if single else COMPARED_METRICS,
         resampling=Resampling(resamples, seed, min(resamples, MAP_RESAMPLES)),
         trust_order=trust_order,
         dataset=dataset,
@@ -375,7 +375,8 @@ def _notes(pairs: Sequence[tuple[Place, Place]], rows: Sequence[Row]) -> Iterato
 
 def _other_images(place: Place) -> Iterator[str]:
     """Yield a note if metrics count different images, as in results of ``manyhot evaluate``."""
-    counts = {m: max(s.n for s in place.scores[m].values()) for m in METRICS[:2] if m in place.scores}
+    metrics = [m for m in COMPARED_METRICS[:2] if m in place.scores]
+    counts = {m: max(s.n for s in place.scores[m].values()) for m in metrics}
     if len(set(counts.values())) > 1:
         counted = ", ".join(f"{metric} {n:,}" for metric, n in counts.items())
         yield (
@@ -390,9 +391,9 @@ def _protocols(rows: Sequence[Row]) -> Iterator[str]:
     if not shared:
         return
     text = "shares assume that the label sets of both data sets were made in the same way"
-    named = [d for d in dict.fromkeys(d for pair in shared for d in pair) if d in PROTOCOLS]
-    if len({PROTOCOLS[d] for d in named}) > 1:
-        makers = " and ".join(sorted(f"{PROTOCOLS[d]} ({d})" for d in named))
+    named = [d for d in dict.fromkeys(d for pair in shared for d in pair) if d in LABEL_SET_PROTOCOLS]
+    if len({LABEL_SET_PROTOCOLS[d] for d in named}) > 1:
+        makers = " and ".join(sorted(f"{LABEL_SET_PROTOCOLS[d]} ({d})" for d in named))
         text += f", and those of {makers} were not: part of such a share is the protocol"
     yield text
 

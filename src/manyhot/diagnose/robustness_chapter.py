@@ -8,10 +8,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, Row, Tables, in_points, listing, rows_of, with_ends
+from manyhot.report.chapter import Chapter, Tables, in_points, listing, rows_of, with_ends
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing
 from manyhot.report.text import title_of
+from manyhot.tables import Row
 
 
 @register("chapter", "corruptions", tables=("robustness", "losses", "corruption_errors"))
@@ -27,22 +28,22 @@ def robustness_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         ColumnHead("Model", number=False),
         ColumnHead("Metric", number=False),
         ColumnHead("Lost, points"),
-        ColumnHead("Of it missing labels", title="1 less this loss over that of top-1"),
+        ColumnHead("Missing labels", title="1 less this loss over that of top-1"),
         ColumnHead("Images"),
     )
     lead = (
-        "What accuracy is lost from one set of pictures to another, by the original label and by label sets. "
-        "What is lost by the label alone is another valid class, named in its place: a missing label, as far "
-        "as the label sets of both were made alike.",
+        "Accuracy lost from one set of images to another, under original labels and under label sets. If "
+        "accuracy is lost only under the labels, another valid class is predicted instead: a missing label, "
+        "provided that both label sets were made in the same way.",
     )
-    made = [listing("losses", "What is lost", heads, whole, _loss)] if whole else []
+    made = [listing("losses", "Losses", heads, whole, _loss)] if whole else []
     errors = rows_of(named, "corruption_errors")
     if errors:
         made.append(_errors(errors))
     return Chapter(
         "corruptions",
         "Robustness",
-        "What is lost elsewhere, and to corruption",
+        "Accuracy lost on other data, and to corruption",
         lead,
         tuple(_draw_losses(named["losses"])) if draw and "losses" in named else (),
         tuple(made),
@@ -74,7 +75,7 @@ def _errors(rows: Sequence[Row]) -> Listing:
         ColumnHead("Model", number=False),
         ColumnHead("Metric", number=False),
         ColumnHead("Mean error"),
-        ColumnHead("Corruption error", title="Over that of the baseline; of all kinds: mCE"),
+        ColumnHead("Corruption error", title="Divided by that of the baseline; mean over kinds: mCE"),
         ColumnHead("Relative"),
     )
     ordered = sorted(rows, key=lambda r: (r["kind"] is not None, r["kind"] or ""))

@@ -28,12 +28,12 @@ from manyhot.core.companion_effects import (
 )
 from manyhot.core.sets import YES
 from manyhot.diagnose.object_remover import Change
-from manyhot.diagnose.shortcuts_result import FILLS, MIN_LOST, Row, Shortcuts
+from manyhot.diagnose.shortcuts_result import FILLS, MIN_LOST, Shortcuts
 from manyhot.errors import InputError
 from manyhot.parameters import RESAMPLES
 from manyhot.report.chapter import testable
 from manyhot.run import QUIET, Run
-from manyhot.tables import Predictions, schema
+from manyhot.tables import Predictions, RowDict, schema
 from manyhot.tables.sets import States
 
 MIN_IMAGES = 25
@@ -158,12 +158,12 @@ def judge_shortcuts(
     Parameters
     ----------
     states : States
-        Of the images; images without a prediction do not count.
+        States of the images; images without a prediction do not count.
     pairs : sequence of Pair
     before : Predictions
-        Of the original images, dense.
+        Dense predictions of the original images.
     after : mapping of Change to Predictions
-        Of images without the companion; None if no image could be altered.
+        Predictions of images without the companion; None if no image could be altered.
     classes : ClassList
         Class list of the predictions.
     fills : sequence of str
@@ -189,7 +189,7 @@ def judge_shortcuts(
     drawn = Resampled.of(len(predicted.image_id), resamples, seed)
     criteria = _Criteria(probability, min_lost, min_images)
     judge = _Judge(predicted, before, after, classes, fills, criteria, drawn)
-    rows: list[Row] = []
+    rows: list[RowDict] = []
     for done, pair in enumerate(pairs, 1):
         rows += judge.rows(pair)
         if run.on_progress:
@@ -248,11 +248,11 @@ class _Judge:
         is_probability = self.before.score_kind == "probability"
         return f"p >= {self.criteria.probability:g}" if is_probability else "best class"
 
-    def rows(self, pair: Pair) -> Iterator[Row]:
+    def rows(self, pair: Pair) -> Iterator[RowDict]:
         """Yield a row for each way to take the companion out."""
         counts = self.states.splits[:, pair.main, pair.companion].tolist()
         names = self.states.classes.names
-        row: Row = {
+        row: RowDict = {
             "model": self.before.model,
             "main": pair.main,
             "companion": pair.companion,
@@ -271,7 +271,7 @@ class _Judge:
             flips = self._flips(pair, splits, fill)
             yield row | {"fill": fill} | flips | ({} if flips.get("skipped") else beside)
 
-    def examples(self, rows: Sequence[Row]) -> Iterator[Row]:
+    def examples(self, rows: Sequence[RowDict]) -> Iterator[RowDict]:
         """Yield images of the first pairs: those that are lost first, then other flips."""
         for row in [r for r in rows if r["skipped"] is None][:PAIRS_WITH_EXAMPLES]:
             yield from self._examples(row)
@@ -303,12 +303,12 @@ class _Judge:
             return np.asarray(scores[:, column] >= self.criteria.probability)
         return np.asarray(scores.argmax(1) == column)
 
-    def _flips(self, pair: Pair, splits: npt.NDArray[np.int8], fill: str) -> Row:
+    def _flips(self, pair: Pair, splits: npt.NDArray[np.int8], fill: str) -> RowDict:
         """Return how many predictions change without the companion, and without something else."""
         before = self._output(None, pair.main)
         gone, control = (self._output(Change(pair.companion, fill, c), pair.main) for c in (False, True))
         inside = np.flatnonzero((splits == BOTH) & gone.exists)
-        row: Row = {"n": len(inside), "n_control": 0}
+        row: RowDict = {"n": len(inside), "n_control": 0}
         if len(inside) < self.criteria.min_images:
             return row | {"skipped": f"fewer than {self.criteria.min_images:,} images could be altered"}
         lost = share_with_interval((before.predicted & ~gone.predicted)[inside])
@@ -328,12 +328,12 @@ class _Judge:
             row["shortcut"] = bool(lost.value >= self.criteria.min_lost and more.lo > 0)
         return row
 
-    def _beside(self, pair: Pair, splits: npt.NDArray[np.int8]) -> Row:
+    def _beside(self, pair: Pair, splits: npt.NDArray[np.int8]) -> RowDict:
         """Return how often the class is predicted in each split, and its average precision."""
         output = self._output(None, pair.main)
         found = output.predicted
         names = ("found_both", "found_main_only", "found_companion_only", "found_neither")
-        row: Row = {
+        row: RowDict = {
             name: _null(share_with_interval(found[splits == which]).value) for which, name in enumerate(names)
         }
         gaps = {"recall_gap": (BOTH, MAIN_ONLY), "hallucination_gap": (COMPANION_ONLY, NEITHER)}
@@ -343,7 +343,7 @@ class _Judge:
         row |= _columns(precision.as_is, "ap", "ap_lo", "ap_hi")
         return row | _columns(precision.balanced, "ap_balanced", "ap_balanced_lo", "ap_balanced_hi")
 
-    def _examples(self, row: Row) -> Iterator[Row]:
+    def _examples(self, row: RowDict) -> Iterator[RowDict]:
         main, companion, fill = row["main"], row["companion"], row["fill"]
         splits = split_by_pair(*self.states.state[:, [main, companion]].T)
         before = self._output(None, main)
@@ -378,7 +378,7 @@ def _confidence(predictions: Predictions, column: int) -> npt.NDArray[np.float64
     return np.asarray(np.exp(score - total))
 
 
-def _columns(estimated: Estimated, value: str, lo: str, hi: str, n: str = "") -> Row:
+def _columns(estimated: Estimated, value: str, lo: str, hi: str, n: str = "") -> RowDict:
     ends = {value: estimated.value, lo: estimated.lo, hi: estimated.hi}
     return {k: _null(v) for k, v in ends.items()} | ({n: estimated.n} if n else {})
 

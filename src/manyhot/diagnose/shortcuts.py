@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.command import command
-from manyhot.diagnose.object_remover import EXAMPLES, ObjectRemover
+from manyhot.diagnose.object_remover import EXAMPLES_FOLDER, ObjectRemover
 from manyhot.diagnose.page import forget_pictures
 from manyhot.diagnose.shortcut_pairs import (
     MIN_IMAGES,
@@ -149,7 +149,7 @@ def diagnose_shortcuts(
         notes=remover.notes(states, before),
         run=run,
     )
-    forget_pictures(out, "shortcut_examples", ("before", "after", "control"), EXAMPLES)
+    forget_pictures(out, "shortcut_examples", ("before", "after", "control"), EXAMPLES_FOLDER)
     result = replace(
         result,
         shortcut_examples=remover.draw(result.shortcut_examples),

@@ -15,7 +15,6 @@ from manyhot.report.chapter import (
     MAX_PAIRS,
     Album,
     Chapter,
-    Row,
     Strip,
     StripPicture,
     Tables,
@@ -31,6 +30,7 @@ from manyhot.report.chapter import (
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing
 from manyhot.report.text import counted
+from manyhot.tables import Row
 
 
 @register("chapter", "shortcuts", tables=("shortcuts", "shortcut_examples"))

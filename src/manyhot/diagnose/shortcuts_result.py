@@ -14,6 +14,7 @@ from pyarrow import compute as pc
 from manyhot.console import table_lines
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.report.chapter import testable
+from manyhot.tables import RowDict
 from manyhot.tables.columns import COUNT, FLAG, INT, ITS, REAL, TEXT, interval
 from manyhot.tables.definitions import CONTROLS, declare_table
 
@@ -27,8 +28,6 @@ PRINTED_PAIRS = 12
 """Pairs that the terminal shows."""
 
 _HEAD = ("main", "without", "fill", "images", "flips", "lost", "control", "difference in points", "")
-
-Row = dict[str, Any]
 
 _WILSON = f"{ITS} (Wilson)"
 _NEWCOMBE = f"{ITS} (Newcombe)"
@@ -127,7 +126,7 @@ class Shortcuts(DiagnosisResult):
     min_lost: float = MIN_LOST
 
     @property
-    def summary(self) -> list[Row]:
+    def summary(self) -> list[RowDict]:
         """For each fill: pairs tested, mean and median share of flips, mean share lost, shortcuts.
 
         Both means are also given for controls. Pairs without enough controls are not testable: their number,
@@ -186,7 +185,7 @@ class Shortcuts(DiagnosisResult):
         for why, n in Counter(r["skipped"] for r in rows if r["skipped"]).most_common():
             yield f"not tested: {n // fills:,} pairs, {why}"
 
-    def _summary_line(self, one: Row) -> str:
+    def _summary_line(self, one: RowDict) -> str:
         control, control_lost = (_mean(one[name]) for name in ("mean_control", "mean_control_lost"))
         flips = f"flips {one['mean']:.3f} (median {one['median']:.3f}, controls {control})"
         lost = f"lost {one['mean_lost']:.3f} (controls {control_lost})"
@@ -200,7 +199,7 @@ class Shortcuts(DiagnosisResult):
         return {"shortcuts": rows["shortcuts"], "summary": self.summary, "notes": self.notes}
 
 
-def _untestable(one: Row) -> str:
+def _untestable(one: RowDict) -> str:
     """Return what was lost without controls to compare with."""
     n, lost = one["not_testable"], f"{one['not_testable_lost']:.1%}"
     if n == 1:
@@ -212,7 +211,7 @@ def _mean(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: RowDict) -> tuple[str, ...]:
     lo, lost, hi = (100 * row[k] for k in ("lost_lo", "lost", "lost_hi"))
     control, more = "–", "–"
     if row["control_lost"] is not None:

@@ -13,12 +13,7 @@ from numpy import typing as npt
 
 from manyhot.core.estimates import Ratio
 from manyhot.core.model_pairs import compare_pairs, paired_errors
-from manyhot.core.resampling import (
-    Bootstrap,
-    Cells,
-    percentile_interval,
-    wilson_interval,
-)
+from manyhot.core.resampling import Bootstrap, Cells, percentile_interval, wilson_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.evaluate.results import Number, pair_rows
 from manyhot.evaluate.slices import ALL, Slices
@@ -64,7 +59,7 @@ class Column:
         stratum = full[3] if len(full) == 4 else None
         return cls(model, metric, full[0], full[1], full[2], stratum, by_wilson)
 
-    def numbers(
+    def in_slices(
         self, dataset: str, slices: Slices, cells: Cells, sets: LabelSets, rows: npt.NDArray[np.int64]
     ) -> Iterable[Number]:
         """Yield the metric's value in every slice; `rows` are the aligned images."""

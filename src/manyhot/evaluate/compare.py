@@ -21,7 +21,7 @@ from manyhot.checks import check_draws
 from manyhot.classes import family_of
 from manyhot.command import command
 from manyhot.core.model_pairs import holm
-from manyhot.data.results import ResultsLike, listed, open_results, open_thresholds
+from manyhot.data.result_sources import ResultsLike, listed, open_results, open_thresholds
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.drops import END, Comparer
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables

@@ -45,7 +45,7 @@ FEWEST_MODELS = 3
 FEWEST_BEST = 10
 """Models it takes to fit a line among the best."""
 
-ENDS = (
+END_COLUMNS = (
     TEXT("dataset_x", "the data set of x"),
     TEXT("metric_x", "the metric of x"),
     TEXT("slice_x", "the images of x"),
@@ -61,7 +61,7 @@ _FAMILIES = f"{ITS} over families of models"
 declare_table(
     "drops",
     (
-        *ENDS,
+        *END_COLUMNS,
         TEXT.nullable("model", "the model; null for the mean over models"),
         REAL("value_x", "value at x"),
         REAL("value_y", "value at y"),
@@ -78,7 +78,7 @@ declare_table(
 declare_table(
     "fits",
     (
-        *ENDS,
+        *END_COLUMNS,
         TEXT("models", "which models: all, or those from a value at x on, such as x>=0.85"),
         TEXT("scale", "of both axes", values=SCALES),
         *interval("slope", "slope of the least-squares line", _FAMILIES, value=REAL),
@@ -92,7 +92,7 @@ declare_table(
 declare_table(
     "ranks",
     (
-        *ENDS,
+        *END_COLUMNS,
         REAL.nullable("tau", "Kendall's tau-b between the two orders of the models"),
         *bounds("lo", "hi", _IMAGES),
         *bounds("lo_models", "hi_models", _FAMILIES),
@@ -109,7 +109,7 @@ declare_table(
 declare_table(
     "swaps",
     (
-        *ENDS,
+        *END_COLUMNS,
         TEXT("model_a", "the better model at x"),
         TEXT("model_b", "the better model at y"),
         REAL("diff_x", "value of model_a less that of model_b at x"),

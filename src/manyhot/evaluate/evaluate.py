@@ -24,8 +24,8 @@ from manyhot.evaluate.benchmark import Entrants, benchmark_of, sources_of
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
-from manyhot.evaluate.sensitivity import METRICS as ANALYSED
-from manyhot.evaluate.write import Judged
+from manyhot.evaluate.sensitivity import ANALYSED_METRICS
+from manyhot.evaluate.write import JudgedData
 from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, Resamples, Seed, Shown, Was
 from manyhot.run import QUIET, Run
 from manyhot.tables import Predictions
@@ -177,7 +177,7 @@ def _judged(
         progress=_progress(source.name, source.n, run),
     )
     skipped = {Path(name).name for name in source.misfits.errors}
-    judged = Judged(
+    judged = JudgedData(
         source.name,
         labels,
         images=None if published else source.images,
@@ -203,7 +203,7 @@ def _among_published(evaluation: Evaluation, entrants: Entrants, run: Run) -> Ev
         judge_models(
             at_threshold(fetched.labels, threshold),
             models,
-            metrics=ANALYSED,
+            metrics=ANALYSED_METRICS,
             resampling=Resampling(0),
             # Their order was checked on the published label sets.
             trust_order=True,

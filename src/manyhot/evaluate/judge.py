@@ -150,7 +150,7 @@ class Judge:
     dense: list[Entry]
     resampling: Resampling
     trust_order: bool
-    _numbers: list[Number] = field(default_factory=list)
+    _rows: list[Number] = field(default_factory=list)
     _notes: list[Note] = field(default_factory=list)
     _last: tuple[pa.Array, Alignment, LabelSets] | None = None
 
@@ -181,7 +181,7 @@ class Judge:
         for kind, n, text in unmet(self.requested, case, predictions):
             self._notes.append(Note(self.dataset, predictions.model, kind, n, text))
         for metric in self.requested + (self.dense if case.scores is not None else []):
-            self._numbers += self._judge(predictions.model, metric, metric(case), alignment.left)
+            self._rows += self._judge(predictions.model, metric, metric(case), alignment.left)
         wrong = self._pictured.add(predictions.model, case)
         if wrong:
             self._notes.append(Note(self.dataset, predictions.model, "confidence", len(case.labels), wrong))
@@ -190,10 +190,10 @@ class Judge:
 
     def finish(self) -> Evaluation:
         """Return the numbers of all models added, with intervals and pairs."""
-        if not self._numbers:
+        if not self._rows:
             raise InputError("There are no predictions to judge.", do="give at least one model")
         self._add_intervals()
-        values = {(n.model, n.metric, n.slice): n.value for n in self._numbers}
+        values = {(n.model, n.metric, n.slice): n.value for n in self._rows}
         metrics = {m.name: describe_metric(m.name) for m in self.requested + self.dense}
         about = {
             "metrics": json.dumps(metrics),
@@ -203,7 +203,7 @@ class Judge:
         }
         pairs = [*self._sampler.pairs(self.dataset, values)]
         samples = self._sampler.samples(self.dataset)
-        evaluation = Evaluation.of(self._numbers, pairs, samples, self._notes, about)
+        evaluation = Evaluation.of(self._rows, pairs, samples, self._notes, about)
         return replace(evaluation, confidence=self._pictured.tables())
 
     def _align(self, predictions: Predictions) -> tuple[Alignment, LabelSets]:
@@ -237,7 +237,7 @@ class Judge:
         column = Column.spread(model, metric.name, estimate, rows, len(self.sets), by_wilson)
         if self.resampling.resamples:
             self._sampler.add(column)
-        return column.numbers(self.dataset, self.slices, self._bootstrap.cells, self.sets, rows)
+        return column.in_slices(self.dataset, self.slices, self._bootstrap.cells, self.sets, rows)
 
     def _pooled(
         self, model: str, metric: Entry, estimate: Pooled, rows: npt.NDArray[np.int64]
@@ -257,10 +257,10 @@ class Judge:
     def _add_intervals(self) -> None:
         """Draw the intervals of the models added since the last time."""
         intervals = self._sampler.intervals()
-        for i, number in enumerate(self._numbers):
+        for i, number in enumerate(self._rows):
             ends = intervals.get((number.model, number.metric, number.slice))
             if ends and number.n and not np.isnan(ends).any():
-                self._numbers[i] = replace(number, lo=ends[0], hi=ends[1])
+                self._rows[i] = replace(number, lo=ends[0], hi=ends[1])
 
 
 def _metrics(specs: Sequence[str]) -> list[Entry]:

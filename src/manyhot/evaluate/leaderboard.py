@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 
 from manyhot.command import command
-from manyhot.data.results import ResultsLike, listed, open_results
+from manyhot.data.result_sources import ResultsLike, listed, open_results
 from manyhot.errors import InputError
 from manyhot.evaluate.compare import join
 from manyhot.evaluate.ranks import narrow, rank_models
@@ -23,7 +23,7 @@ from manyhot.run import QUIET, Run
 
 Format = Literal["table", "csv", "markdown", "latex", "json"]
 
-SUFFIXES: Mapping[str, Format] = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
+TEXT_SUFFIXES: Mapping[str, Format] = {".csv": "csv", ".json": "json", ".md": "markdown", ".tex": "latex"}
 """How a leaderboard is written, by the suffix of its file."""
 
 
@@ -70,9 +70,9 @@ class Leaderboard(Result):
             If the suffix is another, and `to` is a table.
         """
         path = Path(out)
-        to = self.to if self.to != "table" else SUFFIXES.get(path.suffix.lower())
+        to = self.to if self.to != "table" else TEXT_SUFFIXES.get(path.suffix.lower())
         if to is None:
-            raise InputError("Cannot write this kind of file.", where=path, allowed=", ".join(SUFFIXES))
+            raise InputError("Cannot write this kind of file.", where=path, allowed=", ".join(TEXT_SUFFIXES))
         self.text(to, path)
         return [path]
 

@@ -30,7 +30,7 @@ def write_tables(
 
     With `results` each table names its run, so that a folder with tables of two runs is noticed.
     """
-    from manyhot.evaluate.report.inputs import MADE
+    from manyhot.evaluate.report.report_tables import MADE
     from manyhot.report.export import to_csv
 
     run = {} if results is None else {"results": tables.results_digest(results)}
@@ -102,7 +102,7 @@ def write_numbers(
 def save_label_figures(made: Mapping[str, pa.Table], out: PathLike, call: str) -> list[Path]:
     """Save the figures of label sets in ``figures/``; none where the extra ``report`` is not installed."""
     from manyhot.evaluate.report.figures import draw_figures
-    from manyhot.evaluate.report.inputs import ReportTables
+    from manyhot.evaluate.report.report_tables import ReportTables
     from manyhot.report.export import save_figures
 
     found = ReportTables(tables.schema("results").empty_table(), made)

@@ -20,7 +20,14 @@ from manyhot.errors import InputError, MissingExtraError
 from manyhot.evaluate.compare import Comparison, compare
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
 from manyhot.evaluate.terminal import change_lines, headline_lines
-from manyhot.evaluate.write import PICTURES, Judged, error_in_a_line, make_pictures, write_gallery, write_page
+from manyhot.evaluate.write import (
+    PICTURES,
+    JudgedData,
+    error_in_a_line,
+    page_pictures,
+    write_page,
+    write_report_gallery,
+)
 from manyhot.formats.writing import PathLike
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -89,21 +96,21 @@ class Evaluation(Result):
     confidence: Mapping[str, pa.Table] = field(default_factory=dict)
     thresholds: Evaluation | None = None
     own: tuple[str, ...] = ()
-    judged: tuple[Judged, ...] = ()
+    judged: tuple[JudgedData, ...] = ()
     gallery: int | None = None
     _page_notes: list[str] = field(default_factory=list)
 
     @classmethod
     def of(
         cls,
-        numbers: Sequence[Number],
+        rows: Sequence[Number],
         pairs: Sequence[Mapping[str, Any]],
         samples: pa.Table,
         notes: Sequence[Note],
         metadata: Mapping[str, str],
     ) -> Evaluation:
         """Build the tables from rows."""
-        columns = {f.name: [getattr(n, f.name) for n in numbers] for f in dataclasses.fields(Number)}
+        columns = {f.name: [getattr(n, f.name) for n in rows] for f in dataclasses.fields(Number)}
         blocks = [pa.table(dict(p), schema=schema("pairs")) for p in pairs]
         return cls(
             pa.table(columns, schema=schema("results")),
@@ -265,17 +272,17 @@ class Evaluation(Result):
         pictures, gallery = None, list[Path]()
         for judged in self.judged if len(self.judged) == 1 else ():
             try:
-                pictures = make_pictures(judged)
+                pictures = page_pictures(judged)
             except MissingExtraError as error:
                 self._page_notes.append(f"the report has no pictures: {error_in_a_line(error)}")
-            gallery, lacking = write_gallery(judged, out / "report", self.gallery, run)
+            gallery, lacking = write_report_gallery(judged, out / "report", self.gallery, run)
             self._page_notes.extend([f"the report has no gallery: {lacking}"] if lacking else [])
         if not gallery:
             clear_gallery(out)
         return [*write_pictures(pictures, out / PICTURES), *gallery]
 
 
-def _described(judged: Sequence[Judged]) -> Iterator[tuple[str, list[pa.Table]]]:
+def _described(judged: Sequence[JudgedData]) -> Iterator[tuple[str, list[pa.Table]]]:
     """Yield the tables of label sets by name, of each data set."""
     described = [j.describe().tables for j in judged]
     for name in described[0]:

@@ -21,11 +21,11 @@ from manyhot.tables import End, ModelValue, Results, schema
 from manyhot.tables.columns import COUNT, ITS, REAL, TEXT, bounds
 from manyhot.tables.definitions import declare_table
 
-METRICS = ("top1", "real1", "variable_topk")
+ANALYSED_METRICS = ("top1", "real1", "variable_topk")
 """Whose drop is analysed."""
 
 
-WARNING = (
+PROTOCOL_WARNING = (
     "Set sizes found under different protocols are not the same quantity: re-weighting shows how much "
     "depends on the protocol, and does not remove its effect. Rated images are those on which models "
     "disagreed."
@@ -37,7 +37,7 @@ FEWEST = 2
 """Models in common that it takes."""
 
 
-SIZES = ("n_labels=1", "n_labels=2", "n_labels=3", "n_labels>=4")
+SIZE_SLICES = ("n_labels=1", "n_labels=2", "n_labels=3", "n_labels>=4")
 """Slices by size of the label set."""
 
 
@@ -99,7 +99,7 @@ def sensitivity(
     Parameters
     ----------
     results : Results
-        With the slices `SIZES` of both data sets; without them there is nothing to analyse.
+        With the slices `SIZE_SLICES` of both data sets; without them there is nothing to analyse.
     thresholds : Results, optional
         Results on the first data set under other thresholds, named ``NAME p>=THRESHOLD``.
     family : callable
@@ -119,7 +119,7 @@ def sensitivity(
     first, *others = results.datasets
     rows: list[dict[str, Any]] = []
     for y in others:
-        for metric in METRICS:
+        for metric in ANALYSED_METRICS:
             for row, models, drop in _analyses(values, first, y, metric):
                 if len(models) < FEWEST:  # one model is no comparison
                     continue
@@ -180,7 +180,7 @@ def _row(about: dict[str, Any], x: _Values, y: _Values) -> tuple[dict[str, Any],
 
 
 def _sizes(values: _Numbers, dataset: str, metric: str, before: str = "") -> list[_Values] | None:
-    found = [values.get((dataset, metric, f"{before}{size}")) for size in SIZES]
+    found = [values.get((dataset, metric, f"{before}{size}")) for size in SIZE_SLICES]
     return [f for f in found if f is not None] if all(found) else None
 
 

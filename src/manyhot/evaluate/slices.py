@@ -250,7 +250,7 @@ def _kind_of_scores(predictions: Predictions) -> str:
     if predictions.is_dense:
         return "they are dense"
     known = predictions.score_kind == "probability" or predictions.logsumexp is not None
-    return "they are lists of the top classes" if known else "they are lists of logits without logsumexp"
+    return "they are lists of top classes" if known else "they are lists of logits without logsumexp"
 
 
 def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Iterator[tuple[str, int, str]]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from manyhot.console import table_lines
 from manyhot.evaluate.ranks import image_groups
-from manyhot.evaluate.sensitivity import WARNING
+from manyhot.evaluate.sensitivity import PROTOCOL_WARNING
 from manyhot.tables import Results, Row
 from manyhot.tables.metrics import headline
 
@@ -41,7 +41,7 @@ def headline_lines(results: Results, own: Collection[str] = (), most: int = 15) 
 
 def _best(
     group: Sequence[str],
-    numbers: Mapping[str, Any],
+    values: Mapping[str, Any],
     better: str,
     most: int,
     own: Collection[str],
@@ -51,7 +51,7 @@ def _best(
     sign = -1 if better == "higher" else 1
 
     def cost(model: str) -> tuple[bool, float]:
-        value = numbers[model].value
+        value = values[model].value
         return value != value, 0.0 if value != value else sign * value
 
     ordered = sorted(group, key=cost) if is_ranked else group
@@ -76,12 +76,12 @@ def _rows(
     """Return a row a model, below one with the numbers of images, again where these change."""
     blocks: list[tuple[dict[str, int], list[tuple[str, ...]]]] = []
     for rank, model in ranked:
-        numbers = {m: column[model] for m, column in columns.items() if model in column}
-        images = {m: number.n for m, number in numbers.items()}
+        values = {m: column[model] for m, column in columns.items() if model in column}
+        images = {m: number.n for m, number in values.items()}
         if not blocks or any(blocks[-1][0].get(m, n) != n for m, n in images.items()):
             blocks.append(({}, []))
         blocks[-1][0].update(images)
-        figures = (_figure(numbers.get(m), about[m]["unit"]) for m in columns)
+        figures = (_figure(values.get(m), about[m]["unit"]) for m in columns)
         blocks[-1][1].append((rank, model, *figures))
     heads = [
         ("", "images", *(f"{images[m]:,}" if m in images else "–" for m in columns)) for images, _ in blocks
@@ -156,7 +156,7 @@ def sensitivity_lines(rows: Sequence[Row]) -> Iterator[str]:
     ]
     head = ("metric", "sensitivity", "drop", "95 % over families", "two or more", "images")
     yield from table_lines(head, cells)
-    yield f"Warning: {WARNING}"
+    yield f"Warning: {PROTOCOL_WARNING}"
 
 
 def drop_lines(drops: Sequence[Row]) -> Iterator[str]:

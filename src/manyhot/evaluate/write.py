@@ -24,7 +24,7 @@ from manyhot.run import Run
 from manyhot.tables import Images, Labels, Results
 
 if TYPE_CHECKING:
-    from manyhot.evaluate.report.inputs import ReportTables
+    from manyhot.evaluate.report.report_tables import ReportTables
     from manyhot.report.pictures import Pictures
 
 
@@ -40,7 +40,7 @@ MAX_GALLERY = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Judged:
+class JudgedData:
     """A data set that models were judged on, as its report describes and shows it.
 
     Attributes
@@ -73,7 +73,7 @@ class Judged:
         )
 
 
-def make_pictures(judged: Judged) -> Pictures | None:
+def page_pictures(judged: JudgedData) -> Pictures | None:
     """Return the photographs that the page of a report shows; None where there are none, or too many.
 
     Raises
@@ -83,7 +83,7 @@ def make_pictures(judged: Judged) -> Pictures | None:
     """
     from manyhot.evaluate.gallery import find_photographs
     from manyhot.report.photographs import load_pillow
-    from manyhot.report.pictures import make_pictures as made
+    from manyhot.report.pictures import make_pictures
 
     images = judged.images
     if not judged.files or images is None or "uri" not in images.table.column_names:
@@ -94,10 +94,12 @@ def make_pictures(judged: Judged) -> Pictures | None:
     photographs = find_photographs(images.table["uri"].to_pylist())
     rows = None if judged.rows is None else read_images(judged.rows, classes=judged.classes)
     models = [read_predictions(file, rows=rows, classes=judged.classes) for file in judged.files]
-    return made(images, judged.labels, models, judged.classes, photographs=photographs)
+    return make_pictures(images, judged.labels, models, judged.classes, photographs=photographs)
 
 
-def write_gallery(judged: Judged, report: Path, limit: int | None, run: Run) -> tuple[list[Path], str]:
+def write_report_gallery(
+    judged: JudgedData, report: Path, limit: int | None, run: Run
+) -> tuple[list[Path], str]:
     """Write the gallery of a report; or return why there is none, which does not spoil an evaluation.
 
     Parameters
@@ -143,12 +145,12 @@ def error_in_a_line(error: ManyhotError) -> str:
     return f"{error.what.rstrip('.')}: {'; '.join(reasons)}"
 
 
-def _photographed(judged: Judged) -> Images | None:
+def _photographed(judged: JudgedData) -> Images | None:
     """Return the images that are judged, where a table gives the place of their photographs."""
-    found = [] if judged.images is None else [judged.images]
+    report_tables = [] if judged.images is None else [judged.images]
     beside = (images_file(folder) for folder in dict.fromkeys(f.parent for f in judged.files))
     read = (read_images(p, classes=judged.classes) for p in beside if p.is_file())
-    known = next((t for t in itertools.chain(found, read) if "uri" in t.table.column_names), None)
+    known = next((t for t in itertools.chain(report_tables, read) if "uri" in t.table.column_names), None)
     if known is None:
         return None
     table = known.table.filter(pc.is_in(known.image_id, judged.labels.image_id))
@@ -158,18 +160,18 @@ def _photographed(judged: Judged) -> Images | None:
 def write_page(folder: PathLike, *, beside: bool, title: str = "") -> Path:
     """Draw the report of the tables in a folder, and return the path of its page."""
     from manyhot.evaluate.report import write_report
-    from manyhot.evaluate.report.inputs import read_tables
+    from manyhot.evaluate.report.report_tables import read_tables
     from manyhot.report.pictures import read_pictures
 
-    found = read_tables(folder)
+    report_tables = read_tables(folder)
     options: dict[str, Any] = {"title": title} if title else {}
     return write_report(
         Path(folder) / "report",
-        found,
-        notes=json.loads(found.about.get("notes", "[]")),
+        report_tables,
+        notes=json.loads(report_tables.about.get("notes", "[]")),
         pictures=read_pictures(Path(folder) / PICTURES),
-        highlight=json.loads(found.about.get("own", "[]")),
-        call=_commands(found.about.get("call", "")),
+        highlight=json.loads(report_tables.about.get("own", "[]")),
+        call=_commands(report_tables.about.get("call", "")),
         beside=beside,
         **options,
     )
@@ -185,26 +187,30 @@ def _commands(call: str) -> str:
     return f"{call} && {shlex.join(['manyhot', 'report', *(given or ['comparison'])])}"
 
 
-def _paper_tables(found: ReportTables) -> dict[str, pa.Table]:
+def _paper_tables(report_tables: ReportTables) -> dict[str, pa.Table]:
     """Return what goes into a paper as tables: leaderboards, and comparisons without what is the same."""
     from manyhot.report.export import for_paper
 
-    results = Results(found.results, found["pairs"], models=found["models"])
+    results = Results(report_tables.results, report_tables["pairs"], models=report_tables["models"])
     made = {
         f"leaderboard-{_file_name(d)}": for_paper(narrow(rank_models(results, dataset=d)))
         for d in results.datasets
     }
-    drops = found["drops"]
+    drops = report_tables["drops"]
     made["drops"] = drops.filter(pc.is_null(drops["model"])).drop(["model", "above_fit"])
-    made |= {n: found[n] for n in ("fits", "ranks", "sensitivity", "set_sizes", "class_pairs", "rejected")}
-    made["swaps"] = found["swaps"].filter(pc.fill_null(found["swaps"]["beyond_noise"], False))
-    if found["datasets"].num_rows:
-        made["datasets"] = found["datasets"].drop([c for c in ("citation", "home") if c in _columns(found)])
+    made |= {
+        n: report_tables[n] for n in ("fits", "ranks", "sensitivity", "set_sizes", "class_pairs", "rejected")
+    }
+    made["swaps"] = report_tables["swaps"].filter(pc.fill_null(report_tables["swaps"]["beyond_noise"], False))
+    if report_tables["datasets"].num_rows:
+        made["datasets"] = report_tables["datasets"].drop(
+            [c for c in ("citation", "home") if c in _columns(report_tables)]
+        )
     return {name: _without_constants(table) for name, table in made.items() if table.num_rows}
 
 
-def _columns(found: ReportTables) -> list[str]:
-    return list(found["datasets"].column_names)
+def _columns(report_tables: ReportTables) -> list[str]:
+    return list(report_tables["datasets"].column_names)
 
 
 def _without_constants(table: pa.Table) -> pa.Table:
@@ -219,12 +225,12 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^\w.-]+", "-", name)
 
 
-def write_paper_tables(found: ReportTables, folder: Path) -> list[Path]:
+def write_paper_tables(report_tables: ReportTables, folder: Path) -> list[Path]:
     """Write the tables of a report as CSV, Markdown and LaTeX."""
     from manyhot.report.export import write_text_table
 
     written = []
-    for name, table in _paper_tables(found).items():
+    for name, table in _paper_tables(report_tables).items():
         for kind, suffix in (("csv", "csv"), ("markdown", "md"), ("latex", "tex")):
             path = folder / f"{name}.{suffix}"
             write_text_table(table, kind, path)

@@ -1,7 +1,7 @@
 """Images → predictions and embeddings: a source lists images, a network scores them, parts become tables.
 
-The way of an image: `sources` (bytes) → `decode` (pixels, perhaps `sources.altered`) → `network`
-(preprocessing) → `engines` (logits) → `scoring` (best classes) → `parts` (files, resumed; then tables).
+An image passes through: `sources` (bytes) → `decode` (pixels, optionally `sources.altered`) → `network`
+(preprocessing) → `engines` (logits) → `scoring` (top classes) → `parts` (files, resumed; then tables).
 `adapters` build networks by name.
 
 Importing this package imports neither torch nor Pillow; building a model does.

@@ -1,4 +1,4 @@
-"""Bytes of an image file → pixels as a person would see them."""
+"""Decode the bytes of an image file to pixels as a person would see them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-# Pillow knows some 40 formats; EPS, one of them, it hands to Ghostscript.
+# Pillow reads some 40 formats, and would pass one of them, EPS, to Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 
 
@@ -47,24 +47,24 @@ _IGNORED = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 
 def _ignore_warnings() -> None:
-    """Ignore what Pillow warns of: odd metadata, and half the size that it refuses.
+    """Ignore Pillow's warnings about odd metadata, and about images of half the size that it refuses.
 
-    For the process, as `warnings.catch_warnings` is for one thread alone, and several decode.
+    For the whole process: `warnings.catch_warnings` holds for one thread only, and several threads decode.
     """
     if _IGNORED not in warnings.filters:
         warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 class _UnfitError(Exception):
-    """Pixels that nobody can say how to show; the reason is the message."""
+    """Pixels that cannot be shown; the message is the reason."""
 
 
 def decode(data: bytes) -> Tensor | str:
-    """Decode an image to RGB, or return why that is not possible.
+    """Decode an image to RGB, or return the reason why it cannot be decoded.
 
-    Turned upright by its EXIF orientation; transparent parts on white; the first picture of an animation;
-    16-bit greyscale scaled to 8. Colour profiles are ignored, as timm and torchvision do. What the bytes are
-    decides, not how the file is called.
+    The image is rotated by its EXIF orientation; transparency becomes white; of an animation, the first frame
+    is taken; 16-bit greyscale is scaled to 8. Colour profiles are ignored, as in timm and torchvision. The
+    bytes decide the format, not the name of the file.
 
     Returns
     -------
@@ -87,15 +87,15 @@ def decode(data: bytes) -> Tensor | str:
     except _UnfitError as error:
         return str(error)
     except Exception as error:
-        # Decoders raise whatever a broken file makes them trip over: OSError, SyntaxError, struct.error, …
+        # Decoders raise many kinds of errors on broken files: OSError, SyntaxError, struct.error, …
         return f"cannot be decoded: {getattr(error, 'strerror', None) or _first_line(error)}"
 
 
 def _is_common_jpeg(data: bytes) -> bool:
-    """Say whether this is a JPEG of no unusual size, grey or of three colours of 8 bits each.
+    """Return whether this is a JPEG of ordinary size, greyscale or with three channels of 8 bits.
 
-    Pillow, which looks at all else, reads more of a header than is needed: of two threads that decode a
-    seventh of the time, with Python's lock.
+    Pillow, which handles all others, reads more of the header than is needed: with two decoding threads, a
+    seventh of the time, holding Python's lock.
     """
     at, last = 2, len(data) - 10
     while data.startswith(_JPEG) and at <= last and data[at] == 0xFF:
@@ -121,7 +121,7 @@ def _pixels(image: Image, data: bytes) -> Tensor:
 
 
 def _jpeg(data: bytes) -> Tensor:
-    """Decode a JPEG as libjpeg-turbo does for Pillow too, at a fifth less time and without the lock."""
+    """Decode a JPEG with libjpeg-turbo, as Pillow does, in a fifth less time and without the lock."""
     import torch
     from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -150,14 +150,14 @@ def _planes(image: Image) -> Tensor:
 
 
 def _orientation(image: Image) -> int:
-    # A picture whose EXIF data are broken is still a picture; it stays as it was stored.
+    # An image with broken EXIF data is still an image; it is shown as it was stored.
     with contextlib.suppress(Exception):
         return int(image.getexif().get(0x0112, 1))
     return 1
 
 
 def _turned(planes: Tensor, orientation: int) -> Tensor:
-    """Turn an image upright by its EXIF orientation: rows as columns or not, then dimensions to flip."""
+    """Rotate an image by its EXIF orientation: transposed or not, then the dimensions to flip."""
     turns = {2: (2,), 3: (1, 2), 4: (1,), 5: (), 6: (2,), 7: (1, 2), 8: (1,)}
     if orientation not in turns:
         return planes
@@ -165,14 +165,14 @@ def _turned(planes: Tensor, orientation: int) -> Tensor:
 
 
 def _to_rgb(image: Image) -> Callable[[Image], Image]:
-    """Return what makes RGB of the pixels of an image."""
+    """Return the function that converts the pixels of an image to RGB."""
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
-        # Pillow would cut at 255 and make all but the darkest pixels white.
+        # Pillow would clip at 255 and make all but the darkest pixels white.
         tags: Any = getattr(image, "tag_v2", {})
         white = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
         return functools.partial(_from_16_bit, white=white, inverted=tags.get(_PHOTOMETRIC) == 0)
     if image.mode in ("I", "F"):
-        raise _UnfitError(f"pixels of mode {image.mode}, for which nothing says what is white")
+        raise _UnfitError(f"pixels of mode {image.mode}, whose white level is unknown")
     return _on_white if image.has_transparency_data else _converted
 
 

@@ -74,11 +74,11 @@ def find_backbone(spec: str) -> Network:
     Raises
     ------
     ManyhotError
-        As of `find_model`.
+        As in `find_model`.
     """
     if spec.strip().startswith("head:"):
         raise InputError(
-            "A head is no backbone.", got=spec, do="give the model whose features the head was fitted on"
+            "A head is not a backbone.", got=spec, do="give the model whose features the head was fitted on"
         )
     return find_model(spec, backbone=True)
 
@@ -173,7 +173,7 @@ def _family(name: str) -> tuple[str, str]:
         if name == family or name.startswith(head):
             rest = name[len(head) :]
             if not rest:
-                raise InputError("The name of the model is not complete.", got=name, allowed=form)
+                raise InputError("The name of the model is incomplete.", got=name, allowed=form)
             return family, rest
     return "", name
 

@@ -199,16 +199,16 @@ def predict_loader(
     Parameters
     ----------
     module : torch.nn.Module
-        Batches of the loader to logits of shape (n, C).
+        Maps batches of the loader to logits of shape (n, C).
     loader : iterable
-        Of tensors, of (images, labels), of (images, labels, ids), or of mappings with ``image``, ``label``,
+        Yields tensors, (images, labels), (images, labels, ids), or mappings with ``image``, ``label`` and
         ``image_id``.
     top : int, optional
     classes : ClassList, optional
-        ImageNet-1k where there are 1,000 logits.
+        By default ImageNet-1k, if there are 1,000 logits.
     ids : sequence of str, optional
-        Of the images in order; by default from the loader, or from the files of its data set if it does not
-        shuffle.
+        Ids of the images, in order; by default from the loader, or from the files of its data set if it does
+        not shuffle.
     progress : callable, optional
 
     Notes
@@ -272,13 +272,13 @@ def _network(module: Any, n: int, classes: ClassList | None, names: Sequence[str
     name = str((getattr(module, "pretrained_cfg", None) or {}).get("architecture") or type(module).__name__)
     if classes is not None and len(classes) != n:
         raise InputError(
-            "The model has another number of classes than the class list.",
+            "The model and the class list have different numbers of classes.",
             where=name,
-            got=f"{n:,} scores an image",
+            got=f"{n:,} scores per image",
             allowed=f"{len(classes):,}",
         )
     if classes is None and len(names) == n and not set(names) <= set(class_list().keys):
-        # A module of as many scores as the data set has classes is one of these, in this order.
+        # A module with as many scores as the data set has classes is over these, in this order.
         classes = from_keys(names, f"{n} classes of the loader")
     return Network(name, classes or of_outputs(n, name), module=module)
 
@@ -291,7 +291,7 @@ def _class_names(loader: Any) -> list[str]:
 
 
 def _taken(batch: Any) -> tuple[Any, list[int | None] | None, list[str] | None]:
-    """Return images, labels and ids of a batch, as far as it has them."""
+    """Return the images of a batch, and its labels and ids if it has them."""
     if isinstance(batch, Mapping):
         images = next((batch[k] for k in ("image", "images", "pixel_values") if k in batch), None)
         if images is None:
@@ -350,7 +350,7 @@ def _file_names(loader: Any) -> list[str] | None:
 
 
 def _is_in_order(loader: Any) -> bool:
-    # A loader with batches of one's own calls its sampler sequential, which is not asked then.
+    # With a custom batch sampler, the loader's own sampler is sequential, but unused.
     batches = getattr(loader, "batch_sampler", None)
     own = batches is not None and type(batches).__name__ != "BatchSampler"
     sampler = getattr(loader if batches is None else batches, "sampler", None)

@@ -1,4 +1,4 @@
-"""The layers of a network in the order in which it computes them: its grids, and weights to be shuffled."""
+"""The layers of a network in the order of computation: those with a grid, and those with weights."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from manyhot.predict.network import Network
 
 
 def find_grids(network: Network) -> tuple[list[str], int]:
-    """Return the layers that give a grid over the image, in order, and how many with weights follow."""
+    """Return the layers whose output is a grid, in order, and how many layers with weights follow."""
     module, size = network.module, network.preprocessing.size
     found: dict[str, int] = {}
     weights = 0
@@ -34,21 +34,21 @@ def find_grids(network: Network) -> tuple[list[str], int]:
 
 
 def randomised(network: Network, share: float, seed: int) -> tuple[Network, int, int]:
-    """Return a network whose last layers forgot what they learnt, how many these are, and how many there are.
+    """Return a network with its last layers randomised, how many these are, and how many layers there are.
 
-    The values of each array of weights are shuffled: as large as they were, in a random order.
+    The values of each array of weights are shuffled, which keeps their scale.
 
     Parameters
     ----------
     network : Network
     share : float
-        Of the layers that have weights, counted from the scores down; at least one.
+        Share of the layers with weights, counted from the scores down; at least one layer.
     seed : int
 
     References
     ----------
     Adebayo et al. 2018, Sanity checks for saliency maps, arXiv 1810.03292: cascading randomisation. There
-    weights are drawn anew; shuffled they keep the scale that the next layer was made for.
+    weights are drawn again; shuffled weights keep the scale that the next layer expects.
     """
     import torch
 
@@ -65,7 +65,7 @@ def randomised(network: Network, share: float, seed: int) -> tuple[Network, int,
 
 
 def _layers(module: Any, network: Network) -> list[Any]:
-    """Return the modules that hold weights of their own, in the order in which they are computed."""
+    """Return the modules with weights of their own, in the order of computation."""
     seen: list[Any] = []
     own = [m for m in module.modules() if any(True for _ in m.parameters(recurse=False))]
     hooks = [m.register_forward_hook(lambda m, *_: seen.append(m)) for m in own]
@@ -84,7 +84,7 @@ def _black(module: Any, network: Network) -> None:
 
 
 def _is_grid(out: Any, size: tuple[int, int]) -> bool:
-    """Return whether an output is channels over the image: of its shape, and more than one cell."""
+    """Return whether an output is a grid of channels over the image, with more than one cell."""
     if getattr(out, "ndim", 0) != 4 or min(out.shape[2:]) < 2:
         return False
     high, wide = out.shape[2:]

@@ -1,7 +1,7 @@
 """A network over a class list, and its preprocessing: an image resized, cropped and normalised, and back.
 
-Pixels stay whole numbers from 0 to 255 until the network: a quarter of the memory, and engines that take
-bytes normalise within their own graph.
+Pixels stay integers from 0 to 255 up to the network: this takes a quarter of the memory, and engines that
+accept bytes normalise within their graph.
 """
 
 from __future__ import annotations
@@ -30,29 +30,29 @@ INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 MODES = ("center", "squash", "border")
 
 PREPROCESSING_OPTIONS = ("size", "crop_pct", "mode", "interpolation", "mean", "std")
-"""What a call string may say about preprocessing."""
+"""The options of preprocessing in the name of a model."""
 
 CROP_PCT = 0.875
-"""Share of the resized side that is kept where nothing says it."""
+"""Default share of the resized side that the crop keeps."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a network wants its images.
+    """The preprocessing of a network.
 
     Attributes
     ----------
     size : (int, int)
-        Height and width that it takes.
+        Height and width of its input.
     scale : (int, int)
-        Height and width before the crop; in mode ``center`` the short side is resized to its own.
+        Height and width before the crop; in mode ``center``, the short side is resized to this.
     mode : str
-        ``center`` keeps the shape and cuts out the centre, ``squash`` does not keep it, ``border`` keeps it
-        and pads.
+        ``center`` keeps the aspect ratio and crops the centre, ``squash`` does not keep it, ``border`` keeps
+        it and pads.
     interpolation : str
         One of `INTERPOLATIONS`, with antialiasing.
     mean, std : tuple of float
-        Of each channel, for pixels between 0 and 1.
+        Values for each channel, for pixels between 0 and 1.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -92,12 +92,12 @@ class Preprocessing:
         return cropped
 
     def window(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return where the network's input lies in an image.
+        """Return the place of the network's input in an image.
 
         Parameters
         ----------
         height, width : int
-            Of the image, in pixels.
+            Size of the image, in pixels.
 
         Returns
         -------
@@ -128,7 +128,7 @@ class Preprocessing:
         return [round(height / ratio), round(width / ratio)]
 
     def _by_pillow(self, pixels: Tensor) -> Tensor:
-        """Do as timm does where torchvision has no kernel for bytes."""
+        """Resize as timm does if torchvision has no kernel for bytes."""
         import numpy as np
         import torch
         from PIL import Image
@@ -152,7 +152,7 @@ class Preprocessing:
         Raises
         ------
         InputError
-            An option does not exist or has a value that it may not have.
+            An option does not exist, or its value is out of range.
         """
         unknown = [name for name in options if name not in PREPROCESSING_OPTIONS]
         if unknown:
@@ -179,22 +179,22 @@ class Preprocessing:
         return replace(changed, size=size, scale=scaled(size, crop_pct))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what stands in the metadata of predictions."""
+        """Return the fields for the metadata of predictions."""
         return asdict(self)
 
 
 def scaled(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
-    """Return the sides before a crop that keeps a share of them, rounded down as timm does."""
+    """Return the size before a crop that keeps a share of each side, rounded down as in timm."""
     return math.floor(size[0] / crop_pct), math.floor(size[1] / crop_pct)
 
 
 def from_timm(config: Mapping[str, Any]) -> Preprocessing:
-    """Return what ``timm.data.resolve_data_config`` tells.
+    """Return the preprocessing that ``timm.data.resolve_data_config`` gives.
 
     Raises
     ------
     InputError
-        The network wants something else than three channels.
+        The network does not take three channels.
     """
     channels, *sides = config["input_size"]
     if channels != 3:
@@ -212,7 +212,7 @@ def from_timm(config: Mapping[str, Any]) -> Preprocessing:
 
 def _channels(name: str, value: Any) -> tuple[float, ...]:
     values = tuple(value) if isinstance(value, list | tuple) else (value,) * 3
-    # Of pixels from 0 to 255 they would be over 1, and a network of black images gives answers, too.
+    # For pixels from 0 to 255 they would be above 1, and a network also answers on black images.
     if (
         len(values) != 3
         or not all(isinstance(v, int | float) and 0 <= v <= 1 for v in values)
@@ -239,30 +239,29 @@ def _pair(value: Any) -> tuple[int, int]:
 class Network:
     """A classifier, built and ready for an engine.
 
-    One of `module`, `file` and `forward` says what computes it.
+    It is computed by one of `module`, `file` and `forward`.
 
     Attributes
     ----------
     name : str
         As in the tables, such as ``timm/resnet50.a1_in1k``.
     classes : ClassList
-        What the columns of its scores are.
+        The classes of the columns of its scores.
     preprocessing : Preprocessing
     module : torch.nn.Module, optional
-        Normalised images, float32 of shape (n, 3, height, width), to logits of shape (n, C).
+        Maps normalised images, float32 of shape (n, 3, height, width), to logits of shape (n, C).
     head : str
-        The path of the layer of `module` whose input are the penultimate features; empty where nobody knows.
+        Path of the layer of `module` whose input is the penultimate features; empty if unknown.
     file : str
-        An ONNX or OpenVINO file that is run as it is.
+        An ONNX or OpenVINO file, run without conversion.
     forward : callable, optional
-        Images as they were cropped, uint8 of shape (n, 3, height, width), to logits: a model that brings its
-        own way to run.
+        Maps cropped images, uint8 of shape (n, 3, height, width), to logits, for a model that runs itself.
     score_kind : str
-        ``logit``, or what else the scores are.
+        The kind of its scores, such as ``logit``.
     about : Mapping of str to str
-        What else the metadata of its predictions tells, such as where the weights are from.
+        Further metadata of its predictions, such as the origin of the weights.
     notes : tuple of str
-        What who uses its predictions must know, such as that its preprocessing is assumed.
+        Caveats about its predictions, such as that its preprocessing is assumed.
     """
 
     name: str
@@ -278,9 +277,9 @@ class Network:
 
 
 def normalised(module: Any, preprocessing: Preprocessing, head: str = "") -> Any:
-    """Return a module from bytes to logits, and to features where `head` names the layer after them.
+    """Return a module that maps bytes to logits, and to features if `head` names the layer after them.
 
-    The normalisation is part of it, so that engines take bytes and fuse it with the first layer.
+    It includes the normalisation, so that engines accept bytes and fuse it with the first layer.
     """
     import threading
 
@@ -310,16 +309,16 @@ def normalised(module: Any, preprocessing: Preprocessing, head: str = "") -> Any
 
 
 def placed(maps: npt.ArrayLike, preprocessing: Preprocessing, height: int, width: int) -> Float32Array:
-    """Return maps over the pixels of an image; NaN where the network did not see it.
+    """Return maps over the pixels of an image; NaN outside the network's input.
 
     Parameters
     ----------
     maps : array-like of float, shape (…, h, w)
-        Over the input of the network, however coarse: each cell counts for its centre, and between centres
-        is interpolated linearly. A map finer than the image is averaged over each pixel.
+        Over the input of the network, at any resolution: each cell holds the value at its centre, with linear
+        interpolation between centres. A map finer than the image is averaged over each pixel.
     preprocessing : Preprocessing
     height, width : int
-        Of the image, in pixels.
+        Size of the image, in pixels.
 
     Returns
     -------
@@ -338,7 +337,7 @@ def placed(maps: npt.ArrayLike, preprocessing: Preprocessing, height: int, width
 
 
 def _weights(cells: int, crop: int, side: int, resized: int, start: int) -> Float32Array:
-    """Return what each cell along an axis adds to each pixel of the image, shape (side, cells)."""
+    """Return the weight of each cell along an axis for each pixel of the image, shape (side, cells)."""
     centre = (np.arange(side) + 0.5) * resized / side - start  # in pixels of the crop
     place = np.clip(centre * cells / crop - 0.5, 0, cells - 1)
     reach = max(1.0, resized / side * cells / crop)  # of a triangle that is as wide as a pixel, or a cell

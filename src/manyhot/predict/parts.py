@@ -1,4 +1,4 @@
-"""The files of a run: scored parts, which a run that was killed finds again, and the tables made of them.
+"""The files of a run: scored parts, from which a killed run resumes, and the tables merged from them.
 
 Each model has its parts and its predictions; the models of a folder share `images.parquet` and `skipped.csv`.
 """
@@ -29,7 +29,7 @@ from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart
 from manyhot.tables import metadata, predictions_file_name, read, write, write_stream
 
 PARTS_FOLDER = ".parts"
-"""Beside the predictions, until these are complete."""
+"""The folder of parts, beside the predictions until these are complete."""
 
 
 _IDENTITY, _DIFFERENCE = b"manyhot.part", b"manyhot.difference_from_torch"
@@ -37,7 +37,7 @@ _IDENTITY, _DIFFERENCE = b"manyhot.part", b"manyhot.difference_from_torch"
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for parts of two runs to fit together.
+    """What two runs must have in common for their parts to be merged.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class Identity:
     preprocessing: Mapping[str, Any]
 
     def check(self, recorded: Mapping[str, Any], path: Path) -> None:
-        """Refuse what another run left in a file.
+        """Refuse a file of another run.
 
         Raises
         ------
@@ -77,9 +77,9 @@ class Identity:
             raise MatchError(
                 f"The folder holds predictions of another run: its {what} differs.",
                 where=path,
-                got=recorded.get(what, "nothing known"),
+                got=recorded.get(what, "not recorded"),
                 allowed=own[what],
-                do="choose another --out, or delete these",
+                do="choose another --out, or delete these files",
             )
 
 
@@ -97,19 +97,19 @@ class PartFiles:
         return self.folder / f"{name}.parquet"
 
     def first(self) -> tuple[Path, Mapping[str, Any]] | None:
-        """Return a part that is there already, whoever made it, and the identity of its run."""
+        """Return an existing part, of any run, and the identity of its run."""
         for path in sorted(self.folder.glob("*.parquet")):
             if found := _identity(path):
                 return path, found
         return None
 
     def missing(self, source: ImageSource, identity: Identity) -> tuple[SourcePart, ...]:
-        """Return the parts of a source that are not there yet, or are damaged.
+        """Return the parts of a source that are missing or damaged.
 
         Raises
         ------
         MatchError
-            Parts are there that another run made.
+            There are parts of another run.
         """
         missing = []
         for part in source.parts:
@@ -121,12 +121,12 @@ class PartFiles:
         return tuple(missing)
 
     def is_complete(self, identity: Identity) -> bool:
-        """Return whether the predictions are there, made by the same run.
+        """Return whether the predictions exist, written by the same run.
 
         Raises
         ------
         MatchError
-            Predictions are there that another run made.
+            There are predictions of another run.
         """
         if not self.final.exists():
             return False
@@ -140,12 +140,12 @@ class PartFiles:
     def write(
         self, scored: Scored, labels: LabelLookup, identity: Identity, difference: float | None
     ) -> None:
-        """Write a part, all or nothing; `difference` is the engine's from PyTorch.
+        """Write a part, all or nothing; `difference` is that of the engine from PyTorch.
 
         Raises
         ------
         InputError
-            A label is no class.
+            A label is not a class.
         OutputError
             The disk is full, or the folder cannot be written to.
         """
@@ -157,7 +157,7 @@ class PartFiles:
             with atomic_write(self.path(scored.part.name)) as part:
                 pq.write_table(table.replace_schema_metadata(about), part, compression="zstd")
         except OutputError:
-            # Another process of the run may have put all parts together meanwhile, and removed them.
+            # Another process of the run may have merged all parts meanwhile, and removed them.
             if not self.final.exists():
                 raise
 
@@ -182,15 +182,15 @@ def read_part_file(path: Path, columns: Sequence[str] | None = None) -> pa.Table
 
 
 def largest_difference(paths: Sequence[Path]) -> str:
-    """Return the largest difference from PyTorch that a shard measured; empty where none did."""
+    """Return the largest difference from PyTorch that a shard measured; empty if none did."""
     found = [(pq.read_schema(path).metadata or {}).get(_DIFFERENCE, b"").decode() for path in paths]
     return max(filter(None, found), key=float, default="")
 
 
 def _identity(path: Path) -> dict[str, Any]:
-    """Return what a part tells of its run; nothing where it is not there, or is cut off or empty.
+    """Return the identity of the run of a part; empty if the part is missing, truncated or empty.
 
-    A kill leaves no such file, a disk that loses power and a copy that was broken off do.
+    A kill leaves no truncated file, but a power failure or an interrupted copy does.
     """
     try:
         found: dict[str, Any] = json.loads((pq.read_schema(path).metadata or {}).get(_IDENTITY, b"{}"))
@@ -235,7 +235,7 @@ _SKIPPED = ("image_id", "uri", "reason", "model")
 
 
 class NoneLeftError(InputError):
-    """Each image of a source was skipped."""
+    """All images of a source were skipped."""
 
     def __init__(self, *args: Any, skipped: Sequence[Mapping[str, str]] = (), **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -243,7 +243,7 @@ class NoneLeftError(InputError):
 
     @classmethod
     def of(cls, where: str, skipped: Sequence[Mapping[str, str]]) -> NoneLeftError:
-        """Return the error for a source, by the id, the place and the reason of each image."""
+        """Return the error for a source, from the id, the place and the reason of each image."""
         more = f"; and {len(skipped) - 1:,} more" if skipped[1:] else ""
         return cls(
             "None of the images could be decoded.",
@@ -255,7 +255,7 @@ class NoneLeftError(InputError):
 
 @dataclass(frozen=True)
 class Merged:
-    """What was written for a model, and how many images were predicted and skipped."""
+    """The files of a model, and how many images were predicted and skipped."""
 
     files: tuple[Path, ...]
     n: int
@@ -264,7 +264,7 @@ class Merged:
 
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Let one process at a time into a folder: shards end at once, and models share two files.
+    """Lock a folder for one process: shards may end at the same time, and models share two files.
 
     Raises
     ------
@@ -277,24 +277,24 @@ def locked(out: Path) -> Iterator[None]:
     lock = FileLock(path)
     try:
         out.mkdir(parents=True, exist_ok=True)
-        lock.acquire()  # that of a process that died is free
+        lock.acquire()  # the lock of a process that died is free
     except OSError as error:
         raise write_refused(path, error) from error
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            path.unlink()  # while it is held: whoever waits for it makes another
+            path.unlink()  # while it is held: a waiting process creates another
         lock.release()
 
 
 def check_output_folder(out: Path, identity: Identity) -> None:
-    """Refuse a folder whose files are not of this source, or not of `manyhot predict`: they would be lost.
+    """Refuse a folder with files of another source or another program, which would be lost.
 
     Raises
     ------
     MatchError
-        They are of another source, or labels in it count in another class list.
+        The files are of another source, or their labels use another class list.
     InputError
         The images table is damaged.
     """
@@ -307,13 +307,13 @@ def check_output_folder(out: Path, identity: Identity) -> None:
         about = metadata(schema)
         if about.get("source") != identity.source:
             raise MatchError(
-                "The folder holds the table of other images, or of these with other labels.",
+                "The folder holds the table of other images, or of these images with other labels.",
                 where=path,
                 do="choose another --out",
             )
         if "label" in schema.names and about.get("classes") != identity.classes:
             raise MatchError(
-                "The labels of the images in the folder count in another class list.",
+                "The labels of the images in the folder use another class list.",
                 where=path,
                 got=f"that of {identity.model}: {identity.classes}",
                 allowed=about.get("classes"),
@@ -329,14 +329,14 @@ def check_output_folder(out: Path, identity: Identity) -> None:
 def merge(
     parts: PartFiles, source: ImageSource, identity: Identity, about: Mapping[str, str], call: str
 ) -> Merged:
-    """Put all parts together, in a folder that is locked.
+    """Merge all parts, in a locked folder.
 
-    The predictions come last, so that whoever finds them finds the rest.
+    The predictions are written last, so that the other files exist if they do.
 
     Raises
     ------
     InputError
-        Two images have one id, none could be decoded, or a part is damaged.
+        Two images have the same id, none could be decoded, or a part is damaged.
     MatchError
         See `check_output_folder`.
     OutputError
@@ -359,13 +359,13 @@ def merge(
 
 
 def merged(parts: PartFiles, identity: Identity) -> Merged:
-    """Return what another process put together."""
+    """Return what another process merged."""
     skipped = sum(row["model"] == parts.model for row in _read_skipped(parts.out / SKIPPED))
     return Merged(_files(parts, identity), pq.read_metadata(parts.final).num_rows, skipped)
 
 
 def tidy(parts: PartFiles) -> None:
-    """Remove what a process that was killed left beside predictions that are complete.
+    """Remove the files that a killed process left beside complete predictions.
 
     Raises
     ------
@@ -379,7 +379,7 @@ def tidy(parts: PartFiles) -> None:
 
 
 def clean(parts: PartFiles) -> None:
-    """Remove unfinished files, in a folder that is locked: nobody is at work on them."""
+    """Remove unfinished files, in a locked folder: no process is writing them."""
     for path in list(_leavings(parts)):
         path.unlink(missing_ok=True)
 
@@ -392,7 +392,7 @@ def remove(parts: PartFiles) -> None:
 
 
 def _leavings(parts: PartFiles) -> Iterator[Path]:
-    """Yield what `atomic_write` leaves where its process is killed."""
+    """Yield the files that `atomic_write` leaves if its process is killed."""
     for path in (parts.final, parts.features, parts.out / IMAGES, parts.out / SKIPPED):
         yield from path.parent.glob(f".{glob.escape(path.name)}.*.part")
 
@@ -423,19 +423,21 @@ def _check_once(ids: pa.ChunkedArray, where: str) -> None:
         where=where,
         got=f"{twice[0]}" + (f", and {len(twice) - 1:,} more" if len(twice) > 1 else ""),
         allowed="each base name once: it is the image's id in every table",
-        do="rename one of them, and predict them anew",
+        do="rename one of them, and predict them again",
     )
 
 
 def _write_features(paths: Sequence[Path], target: Path, n: int) -> None:
     """Write the features of all parts as one array.
 
-    Not by a map of the file: on a disk that is full the system kills who writes to one.
+    The file is not memory-mapped: on a full disk, the system kills a process that writes to a mapped file.
     """
     with atomic_write(target) as unfinished, unfinished.open("wb") as file:
         for path in paths:
             part = read_part_file(path)
-            if "features" not in part.column_names:  # no image of it could be decoded, or none was wanted
+            if (
+                "features" not in part.column_names
+            ):  # none of its images could be decoded, or features were not requested
                 continue
             column = part["features"].combine_chunks().drop_null()
             rows = column.flatten().to_numpy().reshape(len(column), -1)
@@ -454,7 +456,7 @@ def _predicted(path: Path) -> pa.Table:
 
 
 def _update_images(path: Path, images: pa.Table, identity: Identity, call: str) -> None:
-    """Write the images table; images that another model of this source could decode stay."""
+    """Write the images table; images that another model of this source could decode are kept."""
     if path.exists():
         known = read(path, "images")
         images = images.select([c for c in images.column_names if c in known.column_names or c == "label"])
@@ -471,7 +473,7 @@ def _update_skipped(path: Path, skipped: pa.Table, model: str) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, _SKIPPED, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(sorted(rows, key=itemgetter("model")))  # whichever model ended first
+    writer.writerows(sorted(rows, key=itemgetter("model")))  # in any order of the models
     write_text(path, text.getvalue())
 
 

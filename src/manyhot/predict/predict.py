@@ -15,8 +15,9 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import Count, OptionName, Repeated, Shown
 from manyhot.predict.engines.engine import precision_of
 from manyhot.predict.find import find_model
+from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.ray import engine_of, run_on_ray
-from manyhot.predict.run import TOP_CLASSES, PredictedModel, PredictSettings
+from manyhot.predict.run import TOP_CLASSES, PredictSettings
 from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources import ImagesLike, open_source
 from manyhot.result import Result

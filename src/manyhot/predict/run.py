@@ -1,12 +1,11 @@
-"""One model over one source, resumed where an earlier run left off."""
+"""A run of one model over one source, which resumes where an earlier run ended."""
 
 from __future__ import annotations
 
 import functools
 import itertools
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +14,9 @@ import numpy as np
 from manyhot.classes import ClassList
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.decode import decode
-from manyhot.predict.engines import EngineChoice, EnginePrecision, Trial, choose_engine
+from manyhot.predict.engines import EngineChoice, EnginePrecision, choose_engine
 from manyhot.predict.network import Bytes, Network
 from manyhot.predict.parts import (
-    IMAGES,
-    SKIPPED,
     Identity,
     Merged,
     PartFiles,
@@ -30,6 +27,7 @@ from manyhot.predict.parts import (
     remove,
     tidy,
 )
+from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.scoring import Keep, Scored, Seconds, score_parts
 from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart
 from manyhot.predict.sources.image_labels import Labelled
@@ -42,8 +40,6 @@ SAMPLE = 32
 
 TOP_CLASSES = 20
 """The number of top classes that are kept by default."""
-
-Notify = OnEvent
 
 
 @dataclass(frozen=True)
@@ -66,107 +62,13 @@ class PredictSettings:
                 raise InputError(f"`{name}` is out of range.", got=count, allowed="1 or more")
 
 
-@dataclass(frozen=True)
-class PredictedModel:
-    """The outcome of a run of one model.
-
-    Attributes
-    ----------
-    model : str
-    out : Path
-        The folder of the predictions.
-    merged : Merged, optional
-        None while parts of other shards are missing.
-    trials : tuple of Trial
-        Engines that were tried; empty if nothing was left to predict.
-    seconds : Seconds
-    wall : float
-        Seconds, including the choice of the engine and the merging of the parts.
-    n : int
-        Images of this run.
-    missing : int
-        Parts that other shards have not finished yet.
-    rate : float
-        Images per second of this run, from the first to the last; 0 if there were none.
-    choice : EngineChoice, optional
-        The engine, for a run over other pixels; None if nothing was left to predict.
-    notes : tuple of str
-        Caveats about the model, such as that its preprocessing is assumed.
-    """
-
-    model: str
-    out: Path
-    merged: Merged | None
-    trials: tuple[Trial, ...] = ()
-    seconds: Seconds = field(default_factory=Seconds)
-    wall: float = 0.0
-    n: int = 0
-    missing: int = 0
-    rate: float = 0.0
-    choice: EngineChoice | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def shared(self) -> tuple[Path, ...]:
-        """The tables that all models of the folder share."""
-        return (self.out / IMAGES, self.out / SKIPPED)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The files that this run wrote."""
-        return (*self.merged.files, *self.shared) if self.merged else ()
-
-    def to_json(self) -> dict[str, Any]:
-        """Return counts, times and files for programs."""
-        return {
-            "model": self.model,
-            "images": self.n,
-            "images_per_second": round(self.rate, 1),
-            "seconds": {"wall": self.wall, **asdict(self.seconds)},
-            "predicted": self.merged and self.merged.n,
-            "skipped": self.merged and self.merged.n_skipped,
-            "missing_parts": self.missing,
-            "written": [str(path) for path in self.files],
-        }
-
-    def lines(self) -> Iterator[str]:
-        """Yield what a terminal shows of the run."""
-        if self.merged is None and not self.missing:
-            yield f"{self.model}: already predicted, in {self.out}"
-            return
-        if self.n:
-            speed = f"{self.n:,} images in {self.wall:.1f} s, {self.rate:,.0f}/s"
-            yield f"{self.model}: {speed}{_difference(self.trials)}"
-        else:
-            yield f"{self.model}: nothing left to predict here"
-        if self.merged:
-            yield f"  predicted {self.merged.n:,}, skipped {self.merged.n_skipped:,}"
-        if self.n:
-            s = self.seconds
-            spent = f"read {s.read:.1f}, decode {s.decode:.1f}, model {s.model:.1f}, write {s.write:.1f}"
-            yield f"  seconds of all threads: {spent}"
-        if self.missing:
-            parts = "1 part is" if self.missing == 1 else f"{self.missing:,} parts are"
-            yield f"  {parts} missing; the last shard to finish merges all"
-
-
-def _difference(trials: Sequence[Trial]) -> str:
-    """Return how much the chosen engine differs from PyTorch in f32."""
-    chosen = [t for t in trials if not t.why_not and t.difference is not None and t.engine != "torch"]
-    if not chosen:
-        return ""
-    text = f"; at most {max(t.difference or 0.0 for t in chosen):.2g} from PyTorch's logits"
-    changed = max(t.disagreement or 0.0 for t in chosen)
-    return text + (f", another top class on {changed:.1%} of the images compared" if changed else "")
-
-
 def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, Any] | None:
-    """Return which scores of a network are the classes of a data set, by key; None where all are, in order.
+    """Return the indices of the classes of a data set among those of a network, by key; None if equal.
 
     Raises
     ------
     MatchError
-        The network does not know all of the classes.
+        The network lacks some of the classes.
     """
     if classes is None or classes.hash == network.classes.hash:
         return None
@@ -202,13 +104,13 @@ def sample(source: ImageSource, network: Network, n: int = SAMPLE) -> Bytes:
                 return np.stack(found)
         if found:
             break
-    if not found:  # nothing to compare on; the run will say why
+    if not found:  # nothing to compare on; the run reports why
         found = [np.zeros((3, *network.preprocessing.size), np.uint8)]
     return np.stack(found)
 
 
 def choose_for(source: ImageSource, network: Network, settings: PredictSettings) -> EngineChoice:
-    """Return the engine for a source, measured on its first images where there is a choice.
+    """Return the engine for a source, timed on its first images if there is a choice.
 
     Raises
     ------
@@ -229,27 +131,27 @@ def choose_for(source: ImageSource, network: Network, settings: PredictSettings)
 
 @dataclass
 class ModelRun:
-    """A model over a source: what is left to do, and what came of it so far.
+    """A run of a model over a source: what is left to do, and the results so far.
 
     Attributes
     ----------
     source : ImageSource
-        All of it, whatever the shard.
+        The whole source, for any shard.
     network : Network
     classes : ClassList
-        Those that the predictions count in.
+        The class list of the predictions.
     keep : Keep
     parts : PartFiles
     identity : Identity
     missing : tuple of SourcePart
-        Of this shard, to be predicted.
+        The parts of this shard that are to be predicted.
     choice : EngineChoice, optional
-        The engine; None where nothing is missing.
+        The engine; None if nothing is missing.
     complete : bool
-        Whether the predictions were there already.
+        Whether the predictions existed already.
     seconds : Seconds
     n : int
-        Images that were written.
+        Number of images written.
     begun, scoring, scored : float
         When the job began, its first image and its last part so far, by ``time.perf_counter``.
     """
@@ -271,20 +173,20 @@ class ModelRun:
 
     @functools.cached_property
     def labels(self) -> LabelLookup:
-        """Turns the source's labels into classes."""
+        """Converts the source's labels to classes."""
         return LabelLookup(self.classes, self.source.strict, self.source.uri)
 
     @functools.cached_property
     def to_do(self) -> int | None:
-        """How many images are missing; None where only reading tells."""
+        """The number of missing images; None if unknown before reading."""
         return ImageSource(self.source.uri, self.missing).n
 
     def start(self) -> None:
-        """Note that the first image is about to be scored."""
+        """Start the clock before the first image is scored."""
         self.scoring = self.scored = time.perf_counter()
 
     def progress(self, images: int) -> dict[str, Any]:
-        """Return the event that this run has scored so many images."""
+        """Return the progress event for a number of scored images."""
         rate = images / max(time.perf_counter() - self.scoring, 1e-3)
         left = None if self.to_do is None or not images else max(self.to_do - images, 0) / rate
         return {
@@ -301,7 +203,7 @@ class ModelRun:
         Raises
         ------
         InputError
-            A label is no class.
+            A label is not a class.
         OutputError
             The disk is full, or the folder cannot be written to.
         """
@@ -313,7 +215,7 @@ class ModelRun:
         self.seconds.write += self.scored - begun
 
     def finish(self, call: str = "") -> PredictedModel:
-        """Merge the parts, if all are there.
+        """Merge the parts, if all exist.
 
         Raises
         ------
@@ -343,14 +245,14 @@ class ModelRun:
         )
 
     def _together(self, call: str) -> tuple[Merged | None, int]:
-        """Return what all parts were put together to, and how many are missing."""
+        """Return the merged parts, or how many are missing."""
         if self.parts.is_complete(self.identity):  # by another process of this run
             remove(self.parts)  # it may have removed them before the last one of this process was written
             return merged(self.parts, self.identity), 0
         identity = self.identity
         if identity.engine == "auto" and (
             first := self.parts.first()
-        ):  # made while this shard had nothing to do
+        ):  # written while this shard had nothing to do
             identity = replace(identity, engine=str(first[1].get("engine", "")))
         absent = self.parts.missing(self.source, identity)
         if absent:
@@ -364,10 +266,10 @@ def prepare_run(
     network: Network,
     out: Path,
     settings: PredictSettings,
-    notify: Notify | None = None,
+    notify: OnEvent | None = None,
     choice: EngineChoice | None = None,
 ) -> ModelRun:
-    """Find out what an earlier run left to do, and choose an engine for it, unless there is one.
+    """Determine what an earlier run left to do, and choose an engine for it, unless one is given.
 
     Raises
     ------
@@ -377,7 +279,7 @@ def prepare_run(
         See `choose_engine`.
     """
     tell = notify or (lambda *_: None)
-    if choice is None:  # else it was said already
+    if choice is None:  # otherwise it was reported already
         for note in network.notes:
             tell("note", {"model": network.name, "text": note})
     classes = settings.classes or network.classes
@@ -411,12 +313,12 @@ def prepare_run(
 
 
 def _check_labels(job: ModelRun) -> None:
-    """Turn the labels of tables into classes: a wrong one ends the run now, and not with the part it is in.
+    """Convert the labels of tables to classes, so that a wrong label ends the run before it starts.
 
     Raises
     ------
     InputError
-        A label is no class.
+        A label is not a class.
     """
     for part in job.source.parts:
         if isinstance(part, Labelled):
@@ -424,12 +326,12 @@ def _check_labels(job: ModelRun) -> None:
 
 
 def _check_apart(source: ImageSource, out: Path) -> None:
-    """Refuse to write among the tables that images are read from: the next run would read its own output.
+    """Refuse to write among the tables that images are read from: the next run would read the output.
 
     Raises
     ------
     InputError
-        The output is a folder of the source, or lies in it.
+        The output is a folder of the source, or is inside it.
     """
     files = {part.place.file for p in source.parts if isinstance(part := getattr(p, "part", p), ParquetRows)}
     uri = Path(source.uri)
@@ -439,7 +341,7 @@ def _check_apart(source: ImageSource, out: Path) -> None:
     own = {Path(file).resolve().parent for file in files}
     if place in own or (uri.is_dir() and place.is_relative_to(uri.resolve())):
         raise InputError(
-            "The output would lie among the tables that the images are in.",
+            "The output would be written among the tables that hold the images.",
             where=out,
             got=f"a source of the Parquet files in {source.uri}",
             do="choose an --out outside of it",
@@ -452,13 +354,13 @@ def run(
     out: Path,
     settings: PredictSettings,
     call: str = "",
-    notify: Notify | None = None,
+    notify: OnEvent | None = None,
     choice: EngineChoice | None = None,
 ) -> PredictedModel:
     """Predict the images of a source with a model, into a folder.
 
-    What an earlier run of the same command left is kept, whenever it ended. With the `choice` of a run of the
-    same network no engine is built anew.
+    The parts of an earlier run of the same command are kept. With the `choice` of a run of the same network,
+    no engine is built again.
 
     Raises
     ------
@@ -475,7 +377,7 @@ def run(
     return job.finish(call)
 
 
-def _predict(job: ModelRun, choice: EngineChoice, tell: Notify) -> None:
+def _predict(job: ModelRun, choice: EngineChoice, tell: OnEvent) -> None:
     n = 0
 
     def progress(done: int) -> None:

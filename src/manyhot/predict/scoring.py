@@ -1,4 +1,4 @@
-"""Batches of images through an engine, on all cores: parts of a source in, scored parts out."""
+"""Score the parts of a source: batches of images through an engine, on all cores."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Ids = npt.NDArray[np.intp]
 
 @dataclass
 class Seconds:
-    """Where the time of all workers went."""
+    """The time of all threads, by step."""
 
     read: float = 0.0
     decode: float = 0.0
@@ -48,7 +48,7 @@ class Seconds:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """What came of a part, image by image; rows of scores are those of the images without a reason.
+    """The scores of a part; rows of scores are those of the images without a reason.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Scored:
     sizes : sequence of (int, int) or None
         Width and height.
     reasons : sequence of str
-        Why an image was skipped; empty where it was not.
+        Why an image was skipped; empty if it was not.
     classes : ndarray of int32, shape (n, k), optional
     scores : ndarray of float32, shape (n, k) or (n, C)
     logsumexp : ndarray of float32, shape (n,), optional
@@ -76,14 +76,14 @@ class Scored:
 
 @dataclass(frozen=True)
 class Keep:
-    """What is kept of the scores.
+    """The scores to keep.
 
     Attributes
     ----------
     top : int, optional
-        The best classes; None for the scores of all.
+        Number of top classes; None for the scores of all.
     columns : ndarray of int, optional
-        Which scores of the network are the classes of the data set; all by default.
+        Indices of the classes of the data set among the scores of the network; all by default.
     """
 
     top: int | None = 20
@@ -123,8 +123,8 @@ def score_parts(
 ) -> Iterator[Scored]:
     """Score the images of parts and yield each part when it is complete.
 
-    Each worker takes a batch the whole way, from reading to the best classes, so that no core waits for
-    another and only batches that are being worked on are in memory.
+    Each thread processes a batch from reading to the top classes, so that no core waits for another and only
+    the batches in progress are in memory.
 
     Parameters
     ----------
@@ -133,16 +133,16 @@ def score_parts(
     engine : Engine
     keep : Keep
     seconds : Seconds, optional
-        Where the time went is added to it.
+        The times are added to it.
     progress : callable, optional
-        Called with how many images are done since the last call.
+        Called with the number of images done since the last call.
 
     Raises
     ------
     SourceLostError
         The storage does not answer.
     InputError
-        The scores of the network are not numbers.
+        The scores of the network are NaN.
     """
     batches, lock = _batches(parts, engine.batch), threading.Lock()
     done, stop = queue.Queue[Any](64), threading.Event()
@@ -162,7 +162,7 @@ def score_parts(
             _put(done, error, stop)
         _put(done, own, stop)
 
-    # Daemons: an engine cannot be interrupted in a batch, and Ctrl-C must not wait for it.
+    # Daemon threads: an engine cannot be interrupted in a batch, and Ctrl-C must not wait for it.
     workers = [threading.Thread(target=work, daemon=True) for _ in range(engine.workers)]
     with threads_given_back():
         for worker in workers:
@@ -175,7 +175,7 @@ def score_parts(
 
 
 def _join(workers: Sequence[threading.Thread]) -> None:
-    """Wait until threads end, for a second: an engine aborts the process that ends under it."""
+    """Wait up to a second for the threads to end: an engine aborts a process that exits while it runs."""
     until = time.monotonic() + 1
     for worker in workers:
         worker.join(max(0.0, until - time.monotonic()))
@@ -195,7 +195,7 @@ def _collected(
     seconds: Seconds,
     progress: Callable[[int], None] | None,
 ) -> Iterator[Scored]:
-    """Put batches together to parts, and yield these in order."""
+    """Join batches to parts, and yield these in order."""
     open_: dict[int, dict[int, _Batch]] = {}
     sizes: dict[int, int] = {}
     following = 0
@@ -233,7 +233,7 @@ def _scored(
     reasons: list[str] = []
     for _, read in images:
         if stop.is_set():
-            return None  # nobody waits for it any more
+            return None  # the run has stopped
         begun = time.perf_counter()
         data = read_image(read)
         took = time.perf_counter()
@@ -259,7 +259,7 @@ def _scored(
 
 
 def read_image(read: ImageReader) -> bytes | str | Tensor:
-    """Return the bytes or the pixels of an image, or why there are none."""
+    """Return the bytes or the pixels of an image, or the reason why there are none."""
     try:
         return read()
     except SourceLostError:
@@ -273,7 +273,7 @@ def read_image(read: ImageReader) -> bytes | str | Tensor:
 def select_scores(
     logits: Float32Array, network: Network, keep: Keep, names: Sequence[str]
 ) -> tuple[npt.NDArray[np.int32] | None, Float32Array, Float32Array | None]:
-    """Return best classes, their scores or all, and logsumexp of a batch.
+    """Return the top classes, their scores or all scores, and logsumexp of a batch.
 
     Raises
     ------
@@ -283,7 +283,7 @@ def select_scores(
     scores = logits if keep.columns is None else logits[:, keep.columns]
     if np.isnan(scores).any():
         raise InputError(
-            "The network gives scores that are not numbers (NaN).",
+            "The network returns NaN scores.",
             where=network.name,
             got=f"for {names[int(np.isnan(scores).any(1).argmax())]}",
             do="use a higher --precision, or check the weights",

@@ -85,11 +85,11 @@ class Embedded:
 
     @property
     def image_id(self) -> pa.Array:
-        """The ids, one an image."""
+        """The ids of the images."""
         return self.predictions.image_id
 
     def labels(self) -> npt.NDArray[np.int64]:
-        """Return the original label of each image, shape (n,); -1 where there is none."""
+        """Return the original label of each image, shape (n,); -1 if there is none."""
         if self.images is None or self.images.label is None:
             return np.full(len(self), NO_LABEL, np.int64)
         at = pc.index_in(self.image_id, self.images.image_id)
@@ -310,7 +310,7 @@ def _check_same_model(index: Embedded, queries: Embedded) -> None:
         raise MatchError(
             "The embeddings of queries and index differ in length.",
             where=queries.name or None,
-            got=f"{queries.vectors.shape[1]:,} numbers an image",
+            got=f"{queries.vectors.shape[1]:,} numbers per image",
             allowed=f"{index.vectors.shape[1]:,}, as in {index.name or 'the index'}",
             do="predict both with the same weights of the model, with --embeddings",
         )
@@ -329,11 +329,11 @@ def _check_labels(index: Embedded, queries: Embedded, labels: ClassIds, classes:
     own = _label_hash(index)
     if asked and own and asked != own:
         raise MatchError(
-            "Queries and index are over different class lists.",
+            "Queries and index have different class lists.",
             where=queries.name or None,
             got=f"class list {asked}",
             allowed=f"class list {own}, as in {index.name or 'the index'}",
-            do="predict both over the same class list, or search among all images with --among any",
+            do="predict both with the same class list, or search among all images with --among any",
         )
 
 

@@ -1,6 +1,6 @@
-"""Files of weights that manyhot writes and reads: linear heads on a backbone, and trained networks.
+"""Files of weights: linear heads on a backbone, and trained networks.
 
-Both are in the format safetensors, which holds arrays and text and runs nothing when it is read. All but the
+Both use the format safetensors, which holds arrays and text and runs no code when it is read. All but the
 arrays is one JSON text in the metadata.
 """
 
@@ -26,7 +26,7 @@ from manyhot.files import atomic_write
 from manyhot.predict.network import Float32Array
 
 LOSSES = ("softmax", "sigmoid")
-"""What makes probabilities of the logits: one over all classes together, or one for each class."""
+"""How logits become probabilities: over all classes together, or for each class."""
 
 _HEAD, _TRAINED = "manyhot.head", "manyhot.trained"
 """Keys of the text in the metadata."""
@@ -41,16 +41,16 @@ class Head:
     Attributes
     ----------
     backbone : str
-        As ``manyhot predict --model`` takes it. Of a file that is not your own, check it before you build it.
+        As for ``manyhot predict --model``. Check it before you build it, if the file is not your own.
     classes : ClassList
     loss : str
         One of `LOSSES`.
     weight : ndarray of float32, shape (C, D)
     bias : ndarray of float32, shape (C,)
     penalty : float
-        Of the weights, when it was fitted; see `manyhot.train.heads.fit_softmax`.
+        Penalty on the weights during fitting; see `manyhot.train.heads.fit_softmax`.
     n : int
-        Images that it was fitted on.
+        Number of images that it was fitted on.
 
     Raises
     ------
@@ -77,7 +77,7 @@ class Head:
                 allowed=f"({c}, D) and ({c},)",
             )
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
-            raise InputError("A head holds numbers that are not finite.")
+            raise InputError("A head holds values that are not finite.")
 
     def __repr__(self) -> str:
         return f"<Head {self.loss} over {len(self.classes)} classes on {self.backbone}, {self.n:,} images>"
@@ -88,7 +88,7 @@ class Head:
         return logits
 
     def probabilities(self, features: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return the probabilities of classes: those of an image sum to 1 under a softmax only."""
+        """Return the probabilities of classes; those of an image sum to 1 only under a softmax."""
         from scipy.special import expit, softmax
 
         logits = self.logits(features).astype(np.float64)
@@ -104,7 +104,7 @@ def write_head(head: Head, path: str | os.PathLike[str], *, call: str = "") -> P
     Raises
     ------
     InputError
-        The file is called otherwise.
+        The name of the file has another suffix.
     OutputError
         It cannot be written.
     """
@@ -128,9 +128,9 @@ def read_head(path: str | os.PathLike[str]) -> Head:
     Raises
     ------
     InputError
-        The file does not exist, or is none that `write_head` wrote.
+        The file does not exist, or was not written by `write_head`.
     """
-    with _reading(path, "A head", "The file is no head that manyhot wrote.", "fit it again"):
+    with _reading(path, "A head", "The file is not a head that manyhot wrote.", "fit it again"):
         about, arrays = _read(path, "A head", "numpy", _HEAD, ("weight", "bias"))
         _check(about, arrays)
         classes, penalty = from_json(about["classes"]), about["penalty"]
@@ -138,17 +138,17 @@ def read_head(path: str | os.PathLike[str]) -> Head:
 
 
 def with_backbone(path: str | os.PathLike[str], backbone: str) -> str:
-    """Return the name of a head as a model whose backbone is named beside it, in quotes for the shell."""
+    """Return the name of a head as a model with its backbone as an option, quoted for the shell."""
     return shlex.quote(f"head:{path}(backbone={json.dumps(backbone, ensure_ascii=False)})")
 
 
 def _check(about: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     if not isinstance(about, dict):
-        raise TypeError("its text is no object")
+        raise TypeError("its text is not an object")
     wrong = [n for n, kind in _TYPES.items() if not isinstance(about.get(n), kind)]
     wrong += [n for n, array in arrays.items() if array.dtype != np.float32]
     if wrong:
-        raise TypeError(f"{wrong[0]} is not what it should be")
+        raise TypeError(f"{wrong[0]} has a wrong value")
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,18 +158,18 @@ class Trained:
     Attributes
     ----------
     architecture : str
-        As timm knows it, such as ``resnet50``.
+        As in timm, such as ``resnet50``.
     options : Mapping of str to Any
-        What ``timm.create_model`` takes beside the name and the number of classes.
+        Arguments of ``timm.create_model`` besides the name and the number of classes.
     classes : ClassList
     ends : str
         One of `LOSSES`.
     preprocessing : Mapping of str to Any
-        How it wants its images; the fields of `manyhot.predict.network.Preprocessing`.
+        The fields of `manyhot.predict.network.Preprocessing`.
     weights : Mapping of str to torch.Tensor
         The state of the module.
     about : Mapping of str to Any
-        How it was trained: the recipe, the data, the number of images.
+        Its training: the recipe, the data, the number of images.
     """
 
     architecture: str
@@ -187,7 +187,7 @@ def write_trained(trained: Trained, path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        The file is called otherwise.
+        The name of the file has another suffix.
     OutputError
         It cannot be written.
     """
@@ -210,10 +210,10 @@ def read_trained(path: str | os.PathLike[str]) -> Trained:
     Raises
     ------
     InputError
-        The file does not exist, or is none that `write_trained` wrote.
+        The file does not exist, or was not written by `write_trained`.
     """
-    do = "take the model.safetensors of a finished run of manyhot train"
-    with _reading(path, "A trained network", "The file is no network that manyhot trained.", do):
+    do = "use the model.safetensors of a finished run of manyhot train"
+    with _reading(path, "A trained network", "The file is not a network that manyhot trained.", do):
         about, weights = _read(path, "A trained network", "pt", _TRAINED)
         if about["ends"] not in LOSSES:
             raise ValueError(f"it ends in {about['ends']}")
@@ -236,7 +236,7 @@ def _write(
     about: Mapping[str, Any],
     arrays: Mapping[str, Any],
 ) -> Path:
-    """Write arrays of NumPy or PyTorch, and the rest as one text: several are written in a changing order."""
+    """Write arrays of NumPy or PyTorch, and the rest as one text: several texts have no fixed order."""
     path = Path(path)
     if path.suffix != ".safetensors":
         raise InputError(f"{what} is written to a .safetensors file.", got=path)
@@ -250,7 +250,7 @@ def _write(
 def _read(
     path: str | os.PathLike[str], what: str, framework: str, key: str, names: Sequence[str] = ()
 ) -> tuple[Any, dict[str, Any]]:
-    """Return the text and some arrays of a file, or all."""
+    """Return the text of a file, and some of its arrays or all."""
     with required("safetensors", what).safe_open(Path(path), framework=framework) as file:
         about = json.loads((file.metadata() or {})[key])
         return about, {name: file.get_tensor(name) for name in names or file.keys()}
@@ -258,7 +258,7 @@ def _read(
 
 @contextlib.contextmanager
 def _reading(path: str | os.PathLike[str], what: str, message: str, do: str) -> Iterator[None]:
-    """Turn whatever a file of another kind makes readers trip over into an error that says so."""
+    """Convert the many errors of reading a file of another kind to one that says so."""
     if not Path(path).is_file():
         raise InputError("The file does not exist.", where=path)
     errors = (OSError, ValueError, KeyError, TypeError, required("safetensors", what).SafetensorError)

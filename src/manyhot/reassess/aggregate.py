@@ -34,7 +34,7 @@ from manyhot.reassess.answers import (
     open_votes,
 )
 from manyhot.reassess.label_table import labels_of_votes
-from manyhot.reassess.raters import decimal, flag_lines, raters_table, span
+from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, raters_table
 from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Golden, Labels, Refined, Votes, schema
@@ -129,8 +129,8 @@ class Aggregated(Result):
         for name in ("precision", "recall") if row is not None else ():
             assert row is not None
             golden = f"on {row['n_questions']:,} golden questions of {row['n_images']:,} images"
-            ends = span(row[f"{name}_lo"], row[f"{name}_hi"])
-            facts.append((name, decimal(row[name]), golden if ends == "–" else f"{ends}, {golden}"))
+            ends = interval_text(row[f"{name}_lo"], row[f"{name}_hi"])
+            facts.append((name, decimal_text(row[name]), golden if ends == "–" else f"{ends}, {golden}"))
         yield from fact_lines(facts)
         yield from flag_lines(self.raters.to_pylist())
 
@@ -298,7 +298,7 @@ def aggregate(
     [0.67]
     """
     entry = registry.get("aggregator", method)
-    check_one_of(refined, get_args(Decisions), "Decisions cannot be used like this.", where="refined")
+    check_one_of(refined, get_args(Decisions), "Decisions cannot be used like this.", where="`refined`")
     given = {"threshold": threshold, "min_precision": min_precision, "min_recall": min_recall}
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
@@ -312,7 +312,7 @@ def aggregate(
     if source.golden is None and named and named != ["threshold"]:
         raise InputError(
             f"`{named[0]}` needs golden answers: questions that experts answered.",
-            do="give golden answers (golden), or a threshold",
+            do="give golden answers, `golden`, or a threshold",
         )
     counting = source.original_classes or None if original_classes is None else original_classes
     answers = answers_of(
@@ -387,7 +387,7 @@ def _unclear(unclear_from: float | None, threshold: float) -> float:
     if unclear > threshold:
         raise InputError(
             "Classes are unclear below the threshold.",
-            where="unclear_from",
+            where="`unclear_from`",
             got=repr(unclear),
             allowed=f"0 to {threshold:g}, the threshold",
         )

@@ -18,14 +18,21 @@ from manyhot.core.agreement import VoteMeasure, measure_answers, measure_sets
 from manyhot.core.answers import ANSWERS, Answers, GoldenAnswers
 from manyhot.parameters import RESAMPLES, Resamples, Seed
 from manyhot.reassess.answers import ClassesLike, TableLike, VotesLike, answers_of, golden_of, open_votes
-from manyhot.reassess.raters import decimal, flag_lines, percent, rater_lines, raters_table, span
+from manyhot.reassess.raters import (
+    decimal_text,
+    flag_lines,
+    interval_text,
+    rater_lines,
+    raters_table,
+    share_text,
+)
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Votes, schema
 from manyhot.tables.columns import COUNT, FLAG, REAL, TEXT, bounds
 from manyhot.tables.definitions import declare_table
 
-MEASURES = (
+AGREEMENT_MEASURES = (
     "pairwise",
     "fleiss_kappa",
     "alpha_nominal",
@@ -41,7 +48,7 @@ MEASURES = (
 declare_table(
     "agreement",
     (
-        TEXT("measure", "what is measured", values=MEASURES),
+        TEXT("measure", "what is measured", values=AGREEMENT_MEASURES),
         REAL("value", "the value; NaN where it is undefined"),
         *bounds("lo", "hi", "the 95 % interval, null without one"),
         COUNT("n", "questions, sheets or raters counted"),
@@ -112,7 +119,13 @@ class Agreement(Result):
         head = ("measure", "value", "95 % interval", "n", "left out")
         measures = self.agreement.to_pylist()
         cells = [
-            (r["measure"], decimal(r["value"]), span(r["lo"], r["hi"]), f"{r['n']:,}", f"{r['n_skipped']:,}")
+            (
+                r["measure"],
+                decimal_text(r["value"]),
+                interval_text(r["lo"], r["hi"]),
+                f"{r['n']:,}",
+                f"{r['n_skipped']:,}",
+            )
             for r in measures
         ]
         yield from table_lines(head, cells)
@@ -120,7 +133,10 @@ class Agreement(Result):
         if together:
             yield ""
             rows = [
-                (f"truth {t}", *(f"{r['n']:,} ({percent(r['share'])})" for r in together if r["truth"] == t))
+                (
+                    f"truth {t}",
+                    *(f"{r['n']:,} ({share_text(r['share'])})" for r in together if r["truth"] == t),
+                )
                 for t in ("no", "yes")
             ]
             yield from table_lines(("all raters on golden questions", *ANSWERS), rows)

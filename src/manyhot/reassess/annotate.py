@@ -84,11 +84,11 @@ def annotate(
     raters
         Raters of each question; 5 by default, 1 with --open.
     per_page
-        Most classes on a page; for good once annotation began.
+        Most classes on a page; cannot be changed after the start.
     qualify
         Golden pages that each rater answers first.
     examples
-        Images table with labels, whose images are shown as examples; for good once annotation began.
+        Images table with labels, whose images are shown as examples; cannot be changed after the start.
     image_folder
         Folder or tar archive of the images, if they were moved.
     database

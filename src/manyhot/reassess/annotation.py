@@ -19,7 +19,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.reassess.agreement import agreement
 from manyhot.reassess.app.address import DATABASE, address_of, web_extra
 from manyhot.reassess.ensemble import golden_labels
-from manyhot.reassess.export import write_answers
+from manyhot.reassess.export_votes import write_answers
 from manyhot.reassess.moved_images import find_images
 from manyhot.tables import Campaign, Images
 
@@ -37,7 +37,7 @@ _RESAMPLES = 100
 """For the intervals on the owner's page, which are computed every few minutes, over up to a million votes."""
 
 
-EXAMPLES = 24
+EXAMPLES_PER_CLASS = 24
 """Example images of each class in the database: eight are shown, never the image that is asked about."""
 
 
@@ -244,6 +244,6 @@ def _examples(web: Any, images: Images) -> Iterator[Example]:
     order = sorted(_places(images).items(), key=lambda place: hashlib.sha256(place[0].encode()).digest())
     counts: dict[int, int] = {}
     for image_id, (uri, label) in order:
-        if label is not None and counts.get(label, 0) < EXAMPLES:
+        if label is not None and counts.get(label, 0) < EXAMPLES_PER_CLASS:
             counts[label] = counts.get(label, 0) + 1
             yield web.Example(label, image_id, uri)

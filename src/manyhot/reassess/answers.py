@@ -273,7 +273,7 @@ def _check_number(classes: object) -> None:
         return
     raise InputError(
         "This is neither a class list nor a number of classes.",
-        where="classes",
+        where="`classes`",
         got=repr(classes),
         allowed="a file, a class list, or a whole number, 1 and up",
     )
@@ -362,7 +362,7 @@ def class_ids(classes: str | Collection[int], n_classes: int) -> frozenset[int]:
     if ids is None:
         raise InputError(
             "This is no list of classes.",
-            where="original classes",
+            where="`original_classes`",
             got=got,
             allowed=f"class {example.format(n_classes - 1)}",
         )

@@ -81,7 +81,7 @@ def init_campaign(
     """Make a campaign: one folder with images, classes and predictions, for all that follows.
 
     The folder appears when it is complete. The same call again changes nothing, and another campaign is never
-    written over.
+    overwritten.
 
     Parameters
     ----------

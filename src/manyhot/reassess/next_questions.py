@@ -19,6 +19,7 @@ from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.console import fact_lines
+from manyhot.core.array_types import Floats
 from manyhot.core.next_questions import (
     MAX_AHEAD,
     RANKINGS,
@@ -53,8 +54,6 @@ from manyhot.tables.definitions import declare_table
 
 WITH_GOLDEN = "golden-bayes"
 """The method by default if there are golden answers: it fits nothing, so that it takes no time."""
-
-Floats = npt.NDArray[np.float64]
 
 declare_table(
     "questions",

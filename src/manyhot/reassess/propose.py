@@ -313,7 +313,7 @@ def propose(
         Predictions are over another class list or lack images, or no label set is of these images.
     """
     entry = get("proposer", rule)
-    check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="leave_out")
+    check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
     source = _only(open_inputs(labels, predictions, models=models, reading=reading, run=run))
     images = _images_of(source)
     read = []
@@ -422,7 +422,7 @@ def _known_sets(
     else:
         raise InputError(
             "These are no label sets.",
-            where="known_labels",
+            where="`known_labels`",
             got=type(known_labels).__name__,
             allowed="a file, or what manyhot.read_labels or manyhot.read_golden gives",
         )

@@ -15,6 +15,7 @@ from manyhot.console import table_lines
 from manyhot.core import raters as quality
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import Answers, GoldenAnswers
+from manyhot.core.array_types import Floats
 from manyhot.core.raters import (
     Quality,
     RaterPairs,
@@ -77,8 +78,6 @@ declare_table(
         TEXTS("flags", "what is suspicious", values=tuple(FLAGS)),
     ),
 )
-
-Floats = npt.NDArray[np.float64]
 
 
 def raters_table(
@@ -226,9 +225,9 @@ def _cells(r: Mapping[str, Any]) -> tuple[str, ...]:
     return (
         r["rater_id"],
         f"{r['votes']:,}",
-        percent(r["agreement"]) + (f" of {r['others']:,}" if r["agreement"] is not None else ""),
+        share_text(r["agreement"]) + (f" of {r['others']:,}" if r["agreement"] is not None else ""),
         f"{r['golden']:,} ({r['golden_yes']:,})" if r["golden"] else "–",
-        *(percent(r[name]) for name in ("golden_accuracy", "golden_sensitivity", "golden_specificity")),
+        *(share_text(r[name]) for name in ("golden_accuracy", "golden_sensitivity", "golden_specificity")),
         _with_interval(r["informedness"], r["informedness_lo"], r["informedness_hi"]),
         ", ".join(r["flags"]),
     )
@@ -243,21 +242,21 @@ def flag_lines(raters: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             yield from textwrap.wrap(f"{flag}: {shown} ({rule})", 88, subsequent_indent="  ")
 
 
-def decimal(value: float | None) -> str:
+def decimal_text(value: float | None) -> str:
     """Return a value with four decimals; a dash where it is undefined."""
     return "–" if value is None or value != value else f"{value:.4f}"
 
 
-def percent(value: float | None) -> str:
+def share_text(value: float | None) -> str:
     """Return a share as a percentage; a dash where it is undefined."""
     return "–" if value is None or value != value else f"{value:.1%}"
 
 
-def span(lo: float | None, hi: float | None) -> str:
+def interval_text(lo: float | None, hi: float | None) -> str:
     """Return an interval; a dash where there is none."""
     return "–" if lo is None or hi is None or lo != lo else f"{lo:.4f} to {hi:.4f}"
 
 
 def _with_interval(value: float | None, lo: float | None, hi: float | None) -> str:
-    ends = span(lo, hi)
-    return decimal(value) if ends == "–" else f"{decimal(value)} ({ends})"
+    ends = interval_text(lo, hi)
+    return decimal_text(value) if ends == "–" else f"{decimal_text(value)} ({ends})"

@@ -202,7 +202,7 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, 
     if report.is_file() and report.stat().st_mtime >= labels.stat().st_mtime:
         return "look at the report", f"python -m webbrowser {folder}/results/report/index.html"
     return "judge models on the label sets", (
-        f"manyhot evaluate --labels {folder}/labels.parquet --predictions {folder}/predictions "
+        f"manyhot evaluate {folder}/labels.parquet --predictions {folder}/predictions "
         f"--images {folder}/images.parquet --out {folder}/results"
     )
 

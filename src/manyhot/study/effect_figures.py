@@ -44,11 +44,11 @@ _RIGHT = 140
 
 
 _LETTERS = 24
-"""Letters of a name that fit there."""
+"""Characters of a name that fit there."""
 
 
 _HEAD = 46
-"""Letters of what a claim compares."""
+"""Characters of the comparison of a claim."""
 
 
 _PANEL, _NAMES = 138, 110
@@ -56,14 +56,14 @@ _PANEL, _NAMES = 138, 110
 
 
 _TITLE = 31
-"""Letters of a line above it; of the wider panel of effects, twice as many."""
+"""Characters of a line above it; twice as many in the wider panel of effects."""
 
 
 _VERDICTS = {"same": "no difference", "not run": "not run"}
 
 
 def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figure]:
-    """Return the forest plot of all claims, a panel each metric; nothing where nothing was run."""
+    """Return the forest plot of all claims, with one panel per metric; empty if nothing was run."""
     rows = [row for row in effects.to_pylist() if row["effect"] is not None]
     if not rows:
         return []
@@ -146,7 +146,7 @@ def _forest_rows(claims: Sequence[Sequence[EffectRow]], metrics: Mapping[str, Me
     metric, place = metrics[claims[0][0]["metric"]], 0
     for own in claims:
         _append(heads, (place, shortened(_compared(own[0], metrics), _HEAD), _verdict(own[0])))
-        # Of a single pair the mean is that pair.
+        # With a single pair, the mean is that pair.
         shown = own if len(own) > 2 else own[:1]
         for i, row in enumerate(shown, 1):
             drawn = [None if row[c] is None else metric.draw(row[c]) for c in ("effect", "lo", "hi")]
@@ -222,7 +222,7 @@ def _seeds(
         "models",
         place[0],
         f"Every seed, {place[0]}, {place[1]}",
-        "Blue: a network each. Dark: their mean, with its 95 % interval over seeds and images.",
+        "Blue: each network. Dark: their mean, with its 95 % interval over seeds and images.",
         f"{counted(len(arms), 'arm')} in {counted(len(panels), 'metric')}, as in the table of results.",
         compose(panels),
         pa.Table.from_pylist([r for r in points if r["metric"] in shown]),

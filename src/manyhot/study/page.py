@@ -65,7 +65,7 @@ def write_study_page(
     page = StudyPage(
         title=study.title,
         question=study.question,
-        warning="A smoke run: everything was as small as it can be, and the numbers mean nothing."
+        warning="A smoke run: everything was as small as possible, and the numbers mean nothing."
         if smoke
         else "",
         verdicts=tuple(v for v, main in verdicts if main),
@@ -111,7 +111,7 @@ def _word(claim: Claim, verdict: str) -> str:
 
 
 def _compute(study: Study, runs: Sequence[StudyRun]) -> str:
-    """Return how many networks were trained, how long it took, and on what."""
+    """Return the number of trained networks, the time, and the device."""
     told = [BuildRecord.read(run.folder / "run.json").made for run in runs]
     trained = [made[TRAINING] for made in told if TRAINING in made]
     if not trained:
@@ -244,7 +244,7 @@ def _counts(rows: Iterable[EffectRow]) -> str:
 
 
 def _across(study: Study, means: Sequence[EffectRow], metrics: Mapping[str, StudyMetric]) -> Listing | None:
-    """Return a table of what was measured across runs; None where nothing was."""
+    """Return a table of the measures across runs; None if there are none."""
     names = [metric.name for m in study.measures if isinstance(m, Across) for metric in m.metrics]
     rows = [r for r in means if r["metric"] in names and r["slice"] == ALL]
     if not rows:
@@ -268,7 +268,7 @@ def _rough(study: Study) -> tuple[str, ...]:
 
 
 def _not_run(undone: Sequence[Undone]) -> list[str]:
-    """Return what is missing and why, runs of one reason together."""
+    """Return what is missing and why, grouped by reason."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for one in undone:
         reasons.setdefault((one.step, one.reason), []).append(one.what)
@@ -277,7 +277,7 @@ def _not_run(undone: Sequence[Undone]) -> list[str]:
 
 @dataclass(frozen=True)
 class PageVerdict:
-    """A verdict: its kind, the word for it, its sentence, and the numbers behind it."""
+    """A verdict: its kind, its name, its sentence, and its evidence."""
 
     kind: str
     word: str
@@ -287,7 +287,7 @@ class PageVerdict:
 
 @dataclass(frozen=True)
 class Term:
-    """A name and what it is."""
+    """A name and its description."""
 
     name: str
     text: str

@@ -31,9 +31,9 @@ class StudyRun:
     data_set, network, arm : str
     seed : int
     folder : Path
-        What belongs to the run: ``OUT/runs/<data set>/<network>/<arm>/seed-<seed>``.
+        The files of the run: ``OUT/runs/<data set>/<network>/<arm>/seed-<seed>``.
     smoke : bool
-        Whether everything is as small as it can be.
+        Whether everything is as small as possible.
     """
 
     data: Path
@@ -77,7 +77,7 @@ class StudyDataSet:
     Attributes
     ----------
     name, about : str
-        The name is a folder's name; the words are a sentence for the page.
+        The name of the folder; a sentence for the page.
     make : callable
         ``make(folder, smoke)`` writes into an empty folder ``images.parquet`` (or one a split:
         ``images-train.parquet``, …), ``labels-train.parquet``, ``labels-val.parquet``,
@@ -85,7 +85,7 @@ class StudyDataSet:
     settings : Mapping
         Settings of the recipe that this data set asks for.
     version : int
-        Raise it when `make` changes: the data set is made anew, and what came of it.
+        Raise it when `make` changes: the data set and its results are then made again.
     """
 
     name: str
@@ -123,7 +123,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Net:
-    """What is trained, and how long.
+    """A network and its training schedule.
 
     Attributes
     ----------
@@ -142,18 +142,18 @@ class Net:
 
 @dataclass(frozen=True)
 class StudyMetric:
-    """A number that a measure takes.
+    """A metric of a measure.
 
     Attributes
     ----------
     name : str
-        As in tables.
+        Its name in tables.
     label : str
-        As on the page.
+        Its name on the page.
     better : str
         ``higher`` or ``lower``.
     percent : bool
-        Whether the page shows a hundredfold of the value.
+        Whether the page shows percent.
     """
 
     name: str
@@ -164,13 +164,13 @@ class StudyMetric:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """A number of a run.
+    """A value that was measured on a run.
 
     Attributes
     ----------
     metric : str
     value : float
-        NaN where it is undefined.
+        NaN if undefined.
     n : int
         Images (or what else was counted).
     slice : str
@@ -188,7 +188,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class RunMeasure:
-    """What is measured of each run.
+    """A measure of each run.
 
     Attributes
     ----------
@@ -197,7 +197,7 @@ class RunMeasure:
         ``take(run)`` returns the numbers, each of a metric in `metrics`.
     metrics : tuple of StudyMetric
     version : int
-        Raise it when `take` changes: each run is measured anew.
+        Raise it when `take` changes: each run is then measured again.
     """
 
     name: str
@@ -209,7 +209,7 @@ class RunMeasure:
 
 @dataclass(frozen=True)
 class RunMeasurement:
-    """A number and the run that it is of, as a measure across runs gets it."""
+    """A value and its run, as given to measures across runs."""
 
     data_set: str
     network: str
@@ -220,7 +220,7 @@ class RunMeasurement:
 
 @dataclass(frozen=True)
 class Across:
-    """What is measured across the runs of one data set and one seed, such as how two rankings of them agree.
+    """A measure across the runs of one data set and one seed, such as the agreement of two rankings.
 
     Its numbers have the arm and the network ``all``.
 
@@ -293,7 +293,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Grid:
-    """The runs that studies share: each data set × network × arm × seed.
+    """The runs of a study: each data set × network × arm × seed.
 
     Attributes
     ----------
@@ -350,16 +350,16 @@ class Study:
 
 
 MARK = "grid.json"
-"""The file that tells a folder of studies from others."""
+"""The file that marks a folder of studies."""
 
 
 def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
-    """Return a study with its first n seeds, more by counting on; two in a smoke run.
+    """Return a study with its first n seeds, extended if it has fewer; two in a smoke run.
 
     Raises
     ------
     InputError
-        Fewer than two are wanted.
+        There are fewer than two.
     """
     n = n or (2 if smoke else len(study.grid.seeds))
     if n < 2:
@@ -370,12 +370,12 @@ def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
 
 
 def open_study_folder(out: Path, smoke: bool) -> None:
-    """Mark a folder as one of studies, whoever else begins there at the same moment.
+    """Mark a folder as one of studies, safely if several commands start at once.
 
     Raises
     ------
     MatchError
-        It holds something else, or smoke runs where others are wanted and the other way round.
+        It holds other files, or smoke runs and full runs would be mixed.
     """
     with alone(out, patience=60):
         _mark(out, smoke)
@@ -396,7 +396,7 @@ def _mark(out: Path, smoke: bool) -> None:
 
 
 def runs_of(grid: Grid, out: Path, smoke: bool = False) -> list[StudyRun]:
-    """Return the runs of a grid, each after those that its arm wants."""
+    """Return the runs of a grid, each after those that its arm depends on."""
     return [
         StudyRun(
             data=out / "data" / data_set.name,
@@ -416,7 +416,7 @@ def runs_of(grid: Grid, out: Path, smoke: bool = False) -> list[StudyRun]:
 
 
 def in_order(arms: Sequence[Arm]) -> Iterator[Arm]:
-    """Yield arms, each after those that it wants."""
+    """Yield arms, each after those that it depends on."""
     left, done = list(arms), set[str]()
     while left:
         arm = next(arm for arm in left if done.issuperset(arm.wants))
@@ -426,12 +426,12 @@ def in_order(arms: Sequence[Arm]) -> Iterator[Arm]:
 
 
 def chosen_runs(runs: Sequence[StudyRun], grid: Grid, only: Iterable[str]) -> list[StudyRun]:
-    """Return the runs of some data sets, networks or arms, and those that they want.
+    """Return the runs of some data sets, networks or arms, and those that they depend on.
 
     Raises
     ------
     InputError
-        A name is none of the grid's.
+        A name is not in the grid.
     """
     names = set(only)
     kinds = [{of(run) for run in runs} for of in _KINDS]

@@ -1,6 +1,6 @@
 """Run a grid: data sets, labels, training, measures; each once, resumed after a stop at any moment.
 
-A `BuildRecord` in each folder says what its parts were made from; a `Clock` estimates the time that is left.
+A `BuildRecord` in each folder says what its parts were made from; a `Clock` estimates the remaining time.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ _LABELS = "labels"
 
 
 Dependencies = Mapping[str, Any]
-"""What something is made from; it is made anew when one of them changes."""
+"""The inputs of a part; it is made again when one of them changes."""
 
 
 @dataclass
 class BuildRecord:
-    """What was made in a folder, and from what.
+    """A record of the parts of a folder and their inputs.
 
     Attributes
     ----------
     path : Path
         A JSON file.
     made : dict
-        By name: the parts it was made from, seconds that it took, and what else is to be known.
+        By name: its inputs, the seconds that it took, and further values.
     """
 
     path: Path
@@ -50,7 +50,7 @@ class BuildRecord:
 
     @classmethod
     def read(cls, path: Path) -> BuildRecord:
-        """Return the record in a file; an empty one where there is none, or where it is broken."""
+        """Return the record in a file; an empty one if the file is missing or damaged."""
         try:
             made = json.loads(path.read_text(encoding="utf-8"))
             return cls(path, {name: dict(entry) for name, entry in made.items()})
@@ -58,7 +58,7 @@ class BuildRecord:
             return cls(path)
 
     def changed(self, name: str, parts: Dependencies) -> tuple[str, ...] | None:
-        """Return which parts changed since something was made; None where it was not."""
+        """Return which inputs of a part changed since it was made; None if it was not made."""
         if name not in self.made:
             return None
         before = self.made[name]["parts"]
@@ -66,12 +66,12 @@ class BuildRecord:
         return tuple(sorted(p for p in {*before, *now} if before.get(p) != now.get(p)))
 
     def note(self, name: str, parts: Dependencies, **about: Any) -> None:
-        """Write down that something was made."""
+        """Record that a part was made."""
         self.made[name] = {"parts": dict(parts), **about}
         self._write()
 
     def forget(self, *names: str) -> None:
-        """Write down that something is made no more."""
+        """Remove parts from the record."""
         for name in names:
             self.made.pop(name, None)
         self._write()
@@ -89,23 +89,23 @@ def folder_digest(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class StepEvent:
-    """What happened to a step of a run.
+    """The outcome of a step of a run.
 
     Attributes
     ----------
     kind : str
-        ``done``, ``again`` (made anew, as something changed) or ``failed``.
+        ``done``, ``again`` (it is repeated, as something changed) or ``failed``.
     what : str
         Such as ``voc9/resnet10t/sets/seed-1``.
     step : str
         ``data set``, ``labels``, ``training`` or a measure.
     seconds : float
     reason : str
-        Why it failed, or what changed.
+        The reason of a failure, or what changed.
     done, of : int
-        Runs, this one included.
+        Number of this run, and of all runs.
     left : float, optional
-        Seconds that the rest will take.
+        Seconds that remain.
     """
 
     kind: Literal["done", "again", "failed"]
@@ -123,7 +123,7 @@ OnStep = Callable[[StepEvent], None]
 
 @dataclass(frozen=True)
 class Undone:
-    """What is missing, a step of it, and why."""
+    """A missing run or measure, its step, and the reason."""
 
     what: str
     step: str
@@ -138,7 +138,7 @@ class _Failed(Exception):
 
 @dataclass
 class Runner:
-    """Does the runs of a study one after another.
+    """Executes the runs of a study in order.
 
     Attributes
     ----------
@@ -164,7 +164,7 @@ class Runner:
         self._at = (0, 0)
 
     def do(self, runs: Sequence[StudyRun]) -> None:
-        """Train and measure what is not yet; a run that fails is reported and does not stop the others."""
+        """Train and measure what is missing; a run that fails is reported and does not stop the others."""
         names = [TRAINING, *(m.name for m in self._measures)]
         self._clock.left.update((name, run.data_set, run.network) for run in runs for name in names)
         for i, run in enumerate(runs, 1):
@@ -192,7 +192,7 @@ class Runner:
         )
 
     def _data(self, run: StudyRun) -> str:
-        """Return the digest of a run's data set, which is made where it is not there."""
+        """Return the digest of a run's data set, which is made if it is missing."""
         name = run.data_set
         if name not in self._digests:
             try:
@@ -222,7 +222,7 @@ class Runner:
         return digest
 
     def _train(self, run: StudyRun) -> None:
-        """Have a run's network, trained on its labels, and take the time where that was done now."""
+        """Train the network of a run, unless it exists, and record the time."""
         data, arm, record = self._data(run), self._arms[run.arm], BuildRecord.read(run.folder / "run.json")
         labels = self._labels(run, arm, data, record)
         parts = {"data": data, "labels": sha256(labels), "settings": self._settings(run)}
@@ -267,7 +267,7 @@ class Runner:
         }
 
     def _labels(self, run: StudyRun, arm: Arm, data: str, record: BuildRecord) -> Path:
-        """Return the labels that a run is trained on, which are made where they are not there."""
+        """Return the labels that a run is trained on, which are made if they are missing."""
         parts = {
             "data": data,
             "version": arm.version,
@@ -279,7 +279,7 @@ class Runner:
         if file is not None and file.is_file() and self._same(record, _LABELS, parts, run_name(run)):
             return file
         if record.made:
-            # First what tells of the rest, in case of a stop in between.
+            # The record is removed first, in case of a stop in between.
             _remove(record.path, run.folder)
             record.made.clear()
         run.folder.mkdir(parents=True, exist_ok=True)
@@ -294,7 +294,7 @@ class Runner:
         return made
 
     def _network_hashes(self, run: StudyRun, arm: Arm) -> dict[str, str]:
-        """Return the hash of each network that an arm wants."""
+        """Return the hash of each network that an arm depends on."""
         hashes = {}
         for name in arm.wants:
             for seed in self.study.grid.seeds:
@@ -325,7 +325,7 @@ class Runner:
         self._say("done", run, measure.name, seconds)
 
     def _same(self, record: BuildRecord, name: str, parts: Dependencies, what: str) -> bool:
-        """Return whether something was made of the same parts; where not, tell what changed."""
+        """Return whether a part was made from the same inputs; if not, report what changed."""
         changed = record.changed(name, parts)
         if changed:
             step = name.removeprefix("measure ")
@@ -334,17 +334,17 @@ class Runner:
 
 
 def run_name(run: StudyRun) -> str:
-    """Return the name of a run for people."""
+    """Return the displayed name of a run."""
     return f"{run.data_set}/{run.network}/{run.arm}/seed-{run.seed}"
 
 
 def measurement_file(run: StudyRun, measure: RunMeasure) -> Path:
-    """Return where the numbers of a measure lie."""
+    """Return the file of the values of a measure."""
     return run.folder / "measures" / f"{measure.name}.parquet"
 
 
 def machine() -> str:
-    """Return what a run is done on: the GPU, or the processor with its cores."""
+    """Return the device of a run: the GPU, or the processor with its cores."""
     import torch
 
     if torch.cuda.is_available():
@@ -364,7 +364,7 @@ def _processor() -> str:
 
 
 def _write(measure: RunMeasure, run: StudyRun, path: Path) -> None:
-    """Take a measure and write its numbers."""
+    """Take a measure and write its values."""
     import pyarrow as pa
 
     measurements = list(measure.take(run))
@@ -383,7 +383,7 @@ def _write(measure: RunMeasure, run: StudyRun, path: Path) -> None:
 
 
 def check_measurements(measure: RunMeasure | Across, measurements: Iterable[Measurement]) -> None:
-    """Refuse numbers of metrics that a measure does not name, and such as are there twice.
+    """Refuse values of metrics that a measure does not declare, and duplicates.
 
     Raises
     ------
@@ -406,9 +406,9 @@ def check_measurements(measure: RunMeasure | Across, measurements: Iterable[Meas
 
 
 def _attempt(step: str, trace: Path, act: Callable[[], Any]) -> Any:
-    """Return what an act returns; where it fails, its trace is kept and the reason is short.
+    """Return the result of a function; if it fails, its traceback is kept and the reason is short.
 
-    An extra that is not installed ends the study: it would fail each run.
+    A missing extra ends the study: it would fail each run.
     """
     try:
         result = act()
@@ -424,7 +424,7 @@ def _attempt(step: str, trace: Path, act: Callable[[], Any]) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """Return an error in a line, without places, which are others' on another machine."""
+    """Return an error in a line, without paths, which differ between machines."""
     if isinstance(error, ManyhotError):
         got = error.details["got"]
         return error.what if got is None else f"{error.what} Got {got}."
@@ -445,7 +445,7 @@ def _root(run: StudyRun) -> Path:
 
 
 def _relative(path: Path, run: StudyRun) -> str:
-    """Return a path as others find it who move the folder."""
+    """Return a path relative to the folder of studies, which may be moved."""
     try:
         return str(path.resolve().relative_to(_root(run).resolve()))
     except ValueError:
@@ -453,11 +453,11 @@ def _relative(path: Path, run: StudyRun) -> str:
 
 
 Work = tuple[str, str, str]
-"""What is done (a measure's name, or ``training``), the data set and the network."""
+"""A step (a measure's name, or ``training``), the data set and the network."""
 
 
 class Clock:
-    """Seconds of what was done, by kind, and how much of each kind is left."""
+    """Estimates the remaining time from the seconds of each kind of work."""
 
     def __init__(self) -> None:
         self.left: Counter[Work] = Counter()
@@ -472,7 +472,7 @@ class Clock:
     def seconds_left(self) -> float | None:
         """Return an estimate; None before anything was done.
 
-        What was never done takes as long as the same elsewhere, or else as everything on average.
+        Work that was never done takes as long as the same work elsewhere, or else the average of all work.
         """
         everything = [s for seconds in self.took.values() for s in seconds]
         if not everything:

@@ -18,7 +18,7 @@ from manyhot.study.plan import ALL, Across, Claim, Study, StudyMetric
 from manyhot.train.recipe import recipe_of
 
 OPENING = ("Question", "Command", "Time", "Result")
-"""Paragraphs that the docstring of a study's file must have, each beginning ``Question: …``."""
+"""Paragraphs that the docstring of a study's file must have, each starting like ``Question: …``."""
 
 _PART = re.compile(rf"^({'|'.join(OPENING)}): ", re.MULTILINE)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -26,7 +26,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class Opening:
-    """What the file of a study opens with."""
+    """The opening paragraphs of the file of a study."""
 
     question: str
     command: str
@@ -57,12 +57,12 @@ def read_study(path: Path) -> tuple[Study, Opening]:
 
 
 def read_opening(path: Path) -> Opening:
-    """Return what a file opens with, without running it.
+    """Return the opening paragraphs of a file, without running it.
 
     Raises
     ------
     InputError
-        The file does not exist, is no Python, or its docstring lacks a part.
+        The file does not exist, is not Python, or its docstring lacks a part.
     """
     if not path.is_file():
         raise InputError("The file does not exist.", where=path)
@@ -70,12 +70,12 @@ def read_opening(path: Path) -> Opening:
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     except (SyntaxError, UnicodeDecodeError) as error:
         at = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise InputError("The file is no Python.", where=f"{path}{at}", got=error) from error
+        raise InputError("The file is not Python.", where=f"{path}{at}", got=error) from error
     parts = _parts(text)
     absent = [name for name in OPENING if not parts.get(name)]
     if absent:
         raise InputError(
-            "The docstring of the file does not tell all that it must.",
+            "The docstring of the file lacks paragraphs.",
             where=path,
             got=f"no {', no '.join(absent)}",
             allowed=", ".join(f"{name}: …" for name in OPENING),
@@ -93,11 +93,11 @@ def _parts(text: str) -> dict[str, str]:
 
 def _imported(path: Path) -> Any:
     folder = str(path.resolve().parent)
-    # First, as for a file that Python runs; it stays, as functions of the study import when they are called.
+    # First, as for a script; it stays, as functions of the study may import later.
     sys.path[:] = [folder, *(p for p in sys.path if p != folder)]
     spec = importlib.util.spec_from_file_location(f"manyhot_study_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise InputError("The file is no Python.", where=path, do="give it a name that ends in .py")
+        raise InputError("The file is not Python.", where=path, do="give it a name that ends in .py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -121,8 +121,8 @@ def check_study(study: Study, where: object = None) -> None:
     Raises
     ------
     InputError
-        A name is used twice, is no name of a file, or is not known; seeds are too few; a claim compares
-        nothing, or too much; a setting does not exist.
+        A name is used twice, is not a valid file name, or is unknown; there are too few seeds; a claim
+        compares nothing, or too much; a setting does not exist.
     """
     for problem in _problems(study):
         what, got, allowed = problem
@@ -139,7 +139,7 @@ def study_metrics(study: Study) -> dict[str, StudyMetric]:
 
 
 def _problems(study: Study) -> Iterator[Problem]:
-    """Yield what is wrong, the first reason first: what was found, what was got and what is allowed."""
+    """Yield each problem: the message, what was got and what is allowed."""
     grid = study.grid
     yield from _names_twice(study)
     if len(set(grid.seeds)) < max(2, len(grid.seeds)):
@@ -154,7 +154,7 @@ def _problems(study: Study) -> Iterator[Problem]:
     yield from _circle(study)
     known = [d.name for d in grid.data_sets] + [n.name for n in grid.networks]
     left_out = (name for pair in grid.without for name in pair)
-    yield from _unknown("The grid leaves out what is not in it.", left_out, known)
+    yield from _unknown("The grid leaves out what it does not contain.", left_out, known)
     measured = list(study_metrics(study))
     yield from _unknown("The study's table has a metric that nothing measures.", study.table, measured)
     for claim in study.claims:
@@ -199,7 +199,7 @@ def _circle(study: Study) -> Iterator[Problem]:
     while left:
         free = {name for name, wants in left.items() if not wants & set(left)}
         if not free:
-            yield "Arms wait for each other.", ", ".join(left), "an arm that wants none, to begin with"
+            yield "Arms depend on each other.", ", ".join(left), "an arm that wants none, to begin with"
             return
         left = {name: wants for name, wants in left.items() if name not in free}
 

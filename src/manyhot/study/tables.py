@@ -1,4 +1,4 @@
-"""From what runs measured to tables: all numbers, means of arms, effects of claims."""
+"""The tables of a study from the measurements of its runs: all values, means of arms, effects of claims."""
 
 from __future__ import annotations
 
@@ -110,12 +110,12 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True, eq=False)
 class Measurements:
-    """What the runs of a study measured.
+    """The measurements of the runs of a study.
 
     Attributes
     ----------
     rows : list of (str, Row)
-        With the name of the measure.
+        Each with the name of its measure.
     """
 
     rows: list[tuple[str, RunMeasurement]]
@@ -129,7 +129,7 @@ class Measurements:
         object.__setattr__(self, "_by_seed", found)
 
     def by_seed(self, place: Place, arm: str, metric: str, images: str) -> dict[int, Measurement]:
-        """Return a number of an arm at each seed where it is defined."""
+        """Return a metric of an arm at each seed for which it is defined."""
         found: Mapping[int, Measurement] = self._by_seed.get((*place, arm, metric, images), {})  # type: ignore[attr-defined]
         return {seed: m for seed, m in found.items() if math.isfinite(m.value)}
 
@@ -137,12 +137,12 @@ class Measurements:
 def collect_measurements(
     study: Study, runs: Sequence[StudyRun], undone: Sequence[Undone]
 ) -> tuple[Measurements, list[Undone]]:
-    """Return what was measured of the runs and across them, and what could not be measured across them.
+    """Return the measurements of the runs and across them, and the measures across them that failed.
 
     Raises
     ------
     InputError
-        Resamples of images differ in number within a data set, or a measure gives what it may not.
+        The number of resamples differs within a data set, or a measure returns undeclared metrics.
     """
     missing = {(u.what, u.step) for u in undone}
     rows = [
@@ -192,14 +192,14 @@ def _across(across: Across, rows: Sequence[RunMeasurement], failed: list[Undone]
         try:
             found = list(across.take(own))
             check_measurements(across, found)
-        except Exception as error:  # of a data set of which a run failed, such as its only network
+        except Exception as error:  # if a run of the data set failed, such as that of its only network
             failed.append(Undone(f"{data_set}, seed {seed}", across.name, reason(error)))
             continue
         yield from (RunMeasurement(data_set, ALL, ALL, seed, measured) for measured in found)
 
 
 def runs_table(measurements: Measurements) -> pa.Table:
-    """Return all numbers, one a row."""
+    """Return all values, one per row."""
     made = [
         {
             "dataset": row.data_set,
@@ -226,7 +226,7 @@ def _error(measured: Measurement) -> float | None:
 
 
 def means_table(study: Study, measurements: Measurements) -> pa.Table:
-    """Return each number's mean over seeds, with its interval over seeds and images."""
+    """Return the mean of each value over seeds, with its interval over seeds and images."""
     better = study_metrics(study)
     slices: dict[tuple[str, str, str, str, str], None] = {}
     for _, row in measurements.rows:
@@ -268,7 +268,7 @@ def _finite(value: float) -> float | None:
 
 @dataclass(frozen=True, eq=False)
 class PairedValues:
-    """A claim at one place: the numbers of both sides at the seeds that both have.
+    """A claim at one place: the values of both sides at their common seeds.
 
     Attributes
     ----------
@@ -289,14 +289,14 @@ class PairedValues:
         a, b = _cell(self.one, self.place[0]), _cell(self.other, self.place[0])
         replicates = None
         if a.replicates is not None:
-            # A number that is compared with has no images.
+            # A constant has no images.
             there = b.values[:, None] if b.replicates is None else b.replicates
             replicates = self.sign * (a.replicates - there)
         return SeedValues(self.sign * (a.values - b.values), replicates, self.place[0])
 
 
 def paired_values(claim: Claim, study: Study, measurements: Measurements) -> list[PairedValues]:
-    """Return a claim at each place of it where both sides were measured."""
+    """Return a claim at each place where both sides were measured."""
     sign = 1 if study_metrics(study)[claim.metric].better == "higher" else -1
     found = []
     for place in claim_places(claim, study):
@@ -329,7 +329,7 @@ def claim_places(claim: Claim, study: Study) -> list[Place]:
 
 
 def effects_table(study: Study, measurements: Measurements) -> pa.Table:
-    """Return the effect of each claim, over all places and at each."""
+    """Return the effect of each claim, over all places and at each place."""
     compared = {claim.name: paired_values(claim, study, measurements) for claim in study.claims}
     pooled = {c.name: effect_of([p.cell for p in compared[c.name]]) for c in study.claims if compared[c.name]}
     p = holm(np.array([pooled[c.name].p if c.name in pooled else np.nan for c in study.claims]))

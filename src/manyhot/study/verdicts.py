@@ -1,4 +1,4 @@
-"""Verdicts in words: sentences that were written beforehand, with the numbers that chose them."""
+"""Verdicts: sentences that were written beforehand, with the numbers that decided between them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ RULE = (
     "over pairs of data set and network. Its 95 % interval is over seeds and, where a measure resamples "
     "them, images. The verdict is the first that holds: no difference larger than the margin (the interval "
     "lies between −margin and margin), better (it lies above 0), worse (below 0), undecided. p-values are "
-    "told beside and decide nothing."
+    "reported in addition and decide nothing."
 )
-"""How verdicts are made, for the page and the docs."""
+"""The rule for verdicts, for the page and the docs."""
 
 
 EffectRow = Mapping[str, Any]
@@ -32,7 +32,7 @@ def sentence(
 
 
 def fixed_sentence(claim: Claim, row: EffectRow, metrics: Mapping[str, StudyMetric]) -> str:
-    """Return the sentence that was fixed beforehand for the verdict of a row."""
+    """Return the sentence that was written beforehand for the verdict of a row."""
     fixed = {"better": claim.better, "worse": claim.worse, "same": claim.same}
     if row["verdict"] == "not run":
         return f"Not run: {about(claim, metrics)}."
@@ -42,7 +42,7 @@ def fixed_sentence(claim: Claim, row: EffectRow, metrics: Mapping[str, StudyMetr
 def evidence(
     claim: Claim, rows: Sequence[EffectRow], metrics: Mapping[str, StudyMetric], n_claims: int
 ) -> str:
-    """Return what chose a verdict; empty where nothing was run.
+    """Return the evidence for a verdict; empty if nothing was run.
 
     Parameters
     ----------
@@ -50,9 +50,9 @@ def evidence(
     rows : sequence of Mapping
         The claim's effects as in the table: over all places, then at each.
     metrics : Mapping
-        By name.
+        Metrics by name.
     n_claims : int
-        Of the study.
+        Number of claims of the study.
     """
     metric, (row, *single) = metrics[claim.metric], rows
     if row["verdict"] == "not run":
@@ -73,7 +73,7 @@ def evidence(
 
 
 def _contradicted(claim: Claim, row: EffectRow, single: Sequence[EffectRow]) -> str:
-    """Return what the rule says of each place by itself, where that contradicts another's or the mean's."""
+    """Return the verdicts of single places, if they contradict each other or that of the mean."""
     verdicts = [r["verdict"] for r in single]
     if not {"better", "worse"} <= {row["verdict"], *verdicts}:
         return ""
@@ -95,7 +95,7 @@ def _sides(claim: Claim, row: EffectRow, metrics: Mapping[str, StudyMetric]) -> 
 
 
 def about(claim: Claim, metrics: Mapping[str, StudyMetric]) -> str:
-    """Return what a claim compares, such as ``sets against label in mAP``."""
+    """Return the comparison of a claim, such as ``sets against label in mAP``."""
     metric = metrics[claim.metric].label
     if claim.against:
         return f"{claim.arm} against {claim.against} in {metric}"
@@ -104,7 +104,7 @@ def about(claim: Claim, metrics: Mapping[str, StudyMetric]) -> str:
 
 
 def measured(metric: StudyMetric, row: EffectRow) -> str:
-    """Return a difference as it was measured, not as better or worse, with its interval."""
+    """Return a difference with its measured sign, and its interval."""
     sign = 1 if metric.better == "higher" else -1
     ends = sorted(sign * row[end] for end in ("lo", "hi") if row[end] is not None)
     told = [difference(metric, sign * row["effect"])]
@@ -127,9 +127,9 @@ def difference(metric: StudyMetric, value: float) -> str:
 
 
 def format_value(metric: StudyMetric, value: float) -> str:
-    """Return a number as the page shows it: hundredfold with one decimal, or three decimals.
+    """Return a value as on the page: in percent with one decimal, or with three decimals.
 
-    What would be 0 by rounding has the decimals that it takes: a verdict may hang on the side of 0.
+    A value that would round to 0 gets more decimals: a verdict may depend on the sign.
     """
     if math.isnan(value):
         return "–"

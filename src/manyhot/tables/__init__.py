@@ -35,6 +35,7 @@ from manyhot.tables.result_tables import (
 from manyhot.tables.schemas import (
     SCHEMA_VERSION,
     Row,
+    RowDict,
     check,
     metadata,
     metadata_number,
@@ -75,6 +76,7 @@ __all__ = [
     "Refined",
     "Results",
     "Row",
+    "RowDict",
     "Votes",
     "align",
     "align_columns",

@@ -24,6 +24,9 @@ SCHEMA_VERSION = 1
 Row = Mapping[str, Any]
 """A row of a table by its columns, such as `pyarrow.Table.to_pylist` returns."""
 
+RowDict = dict[str, Any]
+"""A row that is being built."""
+
 ID_COLUMNS = ("image_id", "rater_id", "expert_id", "key", "model")
 """Columns of names, which are not blank."""
 

@@ -1,9 +1,9 @@
-"""Augmentation of batches, mixup and CutMix, and of images: RandAugment, 3-Augment, jittered colours.
+"""Augmentation of batches (mixup, CutMix) and of images (RandAugment, 3-Augment, colour jitter).
 
 Mixing pairs each image with the next one of its lane. The policies use torchvision's operations on images of
-Pillow, which take a quarter of the time that tensors do. Random numbers come from a generator of each image:
-torchvision's own classes draw from PyTorch's, which threads share, so that the same seed would give other
-images.
+Pillow, which take a quarter of the time of tensors. Random numbers come from one generator per image:
+torchvision's own classes draw from PyTorch's generator, which threads share, so that the same seed would give
+different images.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from manyhot.train.recipe import MAGNITUDES, Recipe
 
 @dataclass(frozen=True, eq=False)
 class Mix:
-    """How the n images of a batch are mixed.
+    """The mixing of the n images of a batch.
 
     Attributes
     ----------
     order : torch.Tensor of int64, shape (n,)
         The image that each one is mixed with.
     share : torch.Tensor of float32, shape (n,)
-        Of the image itself: exactly, whatever a box lost at the border.
+        Exact share of the image itself, also if a box is cut at the border.
     boxes : torch.Tensor of int64, shape (n, 4)
-        Top, left, bottom and right, in pixels, of what is pasted on; empty where images are blended.
+        Top, left, bottom and right, in pixels, of the pasted box; empty if images are blended.
     """
 
     order: Tensor
@@ -57,10 +57,10 @@ class Mix:
 
 
 def drawn(recipe: Recipe, plan: BatchPlan, epoch: int, step: int, size: tuple[int, int]) -> Mix | None:
-    """Draw how a batch is mixed; None where it is not.
+    """Draw the mixing of a batch; None without mixing.
 
     Zhang et al. 2018 (https://doi.org/10.48550/arXiv.1710.09412); Yun et al. 2019, section 3.2
-    (https://doi.org/10.1109/ICCV.2019.00612). Both draw one share a batch, here each image has its own.
+    (https://doi.org/10.1109/ICCV.2019.00612). Both draw one share per batch; here, each image has its own.
     """
     if not recipe.mixup and not recipe.cutmix:
         return None
@@ -75,7 +75,7 @@ def drawn(recipe: Recipe, plan: BatchPlan, epoch: int, step: int, size: tuple[in
     boxes = np.concatenate(corners, 1).astype(np.int64) * cuts[:, None]
     pasted = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / (height * width)
     share = np.where(cuts, 1 - pasted, share).astype(np.float32)
-    # A box of a row without a column is none.
+    # A box without width or height is empty.
     boxes[pasted == 0] = 0
     own = slice(plan.rank, None, plan.world)
     order = torch.arange(plan.own).roll(-plan.own_lanes)
@@ -83,18 +83,18 @@ def drawn(recipe: Recipe, plan: BatchPlan, epoch: int, step: int, size: tuple[in
 
 
 Operation = Callable[[Image, float], Image]
-"""From an image and a strength to an image."""
+"""Maps an image and a strength to an image."""
 
 
 def augmented(pixels: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
-    """Return an image altered as a recipe asks; `rng` is read on.
+    """Return an image with the augmentation of a recipe; `rng` advances.
 
     Parameters
     ----------
     pixels : torch.Tensor of uint8, shape (3, h, w)
     recipe : Recipe
     rng : numpy.random.Generator
-        Of this image in this epoch.
+        Generator of this image in this epoch.
     """
     image = fromarray(pixels.permute(1, 2, 0).numpy())
     if recipe.policy == "rand-augment":
@@ -107,10 +107,10 @@ def augmented(pixels: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tenso
 
 
 def rand_augment(image: Image, rng: np.random.Generator, operations: int, magnitude: float) -> Image:
-    """Apply some of fourteen operations, drawn with replacement, all as strong.
+    """Apply some of fourteen operations, drawn with replacement, with the same strength.
 
-    Cubuk et al. 2020 (arXiv 1909.13719), as torchvision's ``RandAugment`` has it: its operations and ranges,
-    with `magnitude` from 0 to 30, and either sign of those that have one. What comes in from outside is
+    Cubuk et al. 2020 (arXiv 1909.13719), as in torchvision's ``RandAugment``: its operations and ranges, with
+    `magnitude` from 0 to 30, and a random sign for those that have one. Pixels from outside the image are
     black.
     """
     for which in rng.integers(len(OPERATIONS), size=operations):
@@ -121,9 +121,9 @@ def rand_augment(image: Image, rng: np.random.Generator, operations: int, magnit
 
 
 def three_augment(image: Image, rng: np.random.Generator) -> Image:
-    """Make an image grey, solarise it from 128 up, or blur it by σ from 0.1 to 2 pixels, each as often.
+    """Make an image grey, solarise it from 128 up, or blur it by σ from 0.1 to 2 pixels, each equally often.
 
-    Touvron et al. 2022 (DeiT III, arXiv 2204.07118), whose recipe jitters colours by 0.3 besides.
+    Touvron et al. 2022 (DeiT III, arXiv 2204.07118), whose recipe also jitters colours by 0.3.
     """
     which = rng.integers(3)
     if which == 0:
@@ -136,7 +136,7 @@ def three_augment(image: Image, rng: np.random.Generator) -> Image:
 def jittered(image: Image, rng: np.random.Generator, most: float) -> Image:
     """Multiply brightness, contrast and saturation by 1 - `most` to 1 + `most`, in a random order.
 
-    As torchvision's ``ColorJitter``.
+    As in torchvision's ``ColorJitter``.
     """
     factors = rng.uniform(max(0.0, 1 - most), 1 + most, 3)
     adjust = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)
@@ -185,7 +185,7 @@ OPERATIONS: dict[str, tuple[Callable[[float], float], Operation]] = {
     "AutoContrast": (_no_strength, lambda x, _: F.autocontrast(x)),
     "Equalize": (_no_strength, lambda x, _: F.equalize(x)),
 }
-"""By torchvision's names: the strength at a share of the largest magnitude, and what it does.
+"""Operations by torchvision's names: the strength at a share of the largest magnitude, and the function.
 
-Those of one sign take the absolute value.
+Operations with one sign take the absolute value.
 """

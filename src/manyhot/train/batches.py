@@ -1,6 +1,6 @@
-"""Batches of random crops, decoded while the network trains; the same seed gives the same ones.
+"""Batches of random crops, decoded while the network trains; the same seed gives the same batches.
 
-`collect_images` chooses the images of a source that have labels, and holds them in memory where they fit;
+`collect_images` selects the images of a source that have labels, and keeps them in memory if they fit;
 a `Loader` makes batches of them. Crops are functions of the seed, the epoch and the row of an image, and are
 cut before they are resized.
 """
@@ -35,32 +35,32 @@ from manyhot.train.order import BatchPlan, Everything, ImageOrder, Sample, Shard
 from manyhot.train.recipe import Recipe
 
 BATCHES_AHEAD = 3
-"""Batches that are made while a step runs."""
+"""Number of batches that are prepared during a step."""
 
 MEMORY_SHARE = 0.25
-"""Of the free memory: what the encoded images of a run may take, and as much again the decoded."""
+"""Share of the free memory for the encoded images of a run; the decoded images may take as much again."""
 
 ASPECTS = (3 / 4, 4 / 3)
-"""Least and largest ratio of width to height of a random crop."""
+"""Smallest and largest aspect ratio of a random crop."""
 
 _CHUNK = 8  # Images that a thread decodes at a time.
-_TRIED = 64  # Images whose mean size stands for that of all.
-_TRIES = 10  # Random crops that are tried before the one in the middle.
+_TRIED = 64  # Images whose mean size estimates that of all.
+_TRIES = 10  # Random crops that are tried before the central one.
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images of a step.
+    """The images of a step.
 
     Attributes
     ----------
     images : torch.Tensor of uint8, shape (n, 3, h, w)
     rows : torch.Tensor of int64, shape (n,)
-        In the labels.
+        Rows in the labels.
     boxes : torch.Tensor of float32, shape (n, 4)
-        Left, top, right and bottom of each crop, as shares of the image, before it was mirrored.
+        Left, top, right and bottom of each crop before mirroring, as shares of the image.
     mirrored : torch.Tensor of bool, shape (n,)
     """
 
@@ -71,7 +71,7 @@ class Batch:
 
     @classmethod
     def empty(cls, n: int, size: tuple[int, int], pinned: bool) -> Batch:
-        """Return a batch to be filled."""
+        """Return an empty batch."""
         laid: Any = {"memory_format": torch.channels_last, "pin_memory": pinned}
         images = torch.empty((n, 3, *size), dtype=torch.uint8, **laid)
         rows, boxes = torch.empty(n, dtype=torch.int64), torch.empty((n, 4))
@@ -80,19 +80,19 @@ class Batch:
     def put(self, at: int, row: int, view: View, mirrored: bool) -> None:
         """Fill a place."""
         self.images[at] = view.pixels.flip(2) if mirrored else view.pixels
-        # By NumPy: each call of PyTorch gives Python's lock away, and waits for it.
+        # With NumPy: each call of PyTorch releases Python's lock, and waits for it.
         self.rows.numpy()[at], self.mirrored.numpy()[at] = row, mirrored
         self.boxes.numpy()[at] = view.box
 
     def copy(self, source: int, to: int) -> None:
-        """Fill a place with what is in another."""
+        """Copy one place to another."""
         for array in (self.images, self.rows, self.boxes, self.mirrored):
             array[to] = array[source]
 
 
 @dataclass(eq=False)
 class Views:
-    """Decoded images, kept as long as they fit into memory: what is small is decoded once.
+    """Decoded images, cached while they fit into memory: small images are decoded once.
 
     Attributes
     ----------
@@ -112,11 +112,11 @@ class Views:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def rng(self, row: int, epoch: int) -> np.random.Generator:
-        """Return what decides how an image is seen in an epoch."""
+        """Return the random generator of an image in an epoch."""
         return np.random.default_rng([self.recipe.seed, epoch, row])
 
     def __call__(self, row: int, opener: ImageReader, rng: np.random.Generator) -> tuple[View, bool] | None:
-        """Return how an image is seen, and whether it is mirrored; None if it is unreadable."""
+        """Return the view of an image, and whether it is mirrored; None if it is unreadable."""
         whole = self._views.get(row) or self._opened(row, opener)
         if whole is None:
             return None
@@ -157,9 +157,9 @@ class Loader:
     plan : BatchPlan
     views : Views
     name : callable
-        What an image is called, by its row.
+        Returns the name of an image, by its row.
     pinned : bool
-        Whether batches lie in memory that a GPU reads directly.
+        Whether batches are in pinned memory, which a GPU reads directly.
     """
 
     order: ImageOrder
@@ -171,7 +171,7 @@ class Loader:
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """Yield the batches of an epoch from a step on.
 
-        The place of an unreadable image is taken by the next one of its lane.
+        An unreadable image is replaced by the next one of its lane.
 
         Raises
         ------
@@ -198,7 +198,7 @@ class Loader:
     def _fill(self, batch: Batch, samples: list[Sample], start: int, epoch: int) -> list[int]:
         """Fill some places of a batch, and return those whose images cannot be decoded."""
         bad, end = [], min(start + _CHUNK, len(samples))
-        # Made together: one by one, between images that are decoded, it takes four times as long.
+        # All at once: between the decoding of images, it takes four times as long.
         rngs = [self.views.rng(row, epoch) for row, _ in samples[start:end]]
         for at, (row, opener), rng in zip(range(start, end), samples[start:end], rngs, strict=True):
             seen = self.views(row, opener, rng)
@@ -220,14 +220,14 @@ class Loader:
                 raise InputError(
                     "None of the images of a lane of a batch can be decoded.",
                     got=f"{self.name(row)}: {self.views.skipped[row]}",
-                    do="look at the source: are these images?",
+                    do="check that the source holds images",
                 )
             batch.copy(good, at)
         return batch
 
 
 def opened(opener: ImageReader) -> Tensor | str:
-    """Return the pixels of an image, uint8 of shape (3, h, w), or why there are none."""
+    """Return the pixels of an image, uint8 of shape (3, h, w), or the reason why there are none."""
     try:
         data = opener()
     except OSError as error:
@@ -236,10 +236,10 @@ def opened(opener: ImageReader) -> Tensor | str:
 
 
 def decoders(processes: int = 1) -> ThreadPoolExecutor:
-    """Return threads for what each of some processes decodes.
+    """Return the threads with which each process decodes.
 
-    Each computes alone: PyTorch would give it a team, and teams of threads that share two cores wait for one
-    another in busy loops.
+    Each thread computes alone: PyTorch would give it a team, and teams of threads on two cores wait for each
+    other in busy loops.
     """
     count = max(1, (os.cpu_count() or 1) // processes)
     pool = ThreadPoolExecutor(count, initializer=_alone)
@@ -253,12 +253,12 @@ def decoders(processes: int = 1) -> ThreadPoolExecutor:
 
 def _alone() -> None:
     torch.set_num_threads(1)
-    # What a thread asks for first settles its team: later it would be as large as the others' again.
+    # The first request of a thread fixes its team size: later, the default of the others would apply.
     torch.get_num_threads()
 
 
 def _ahead(items: Iterator[_T], reader: ThreadPoolExecutor) -> Iterator[_T]:
-    """Yield what another thread reads ahead."""
+    """Yield the items that another thread reads ahead."""
     nothing = object()
     pending = deque(reader.submit(next, items, nothing) for _ in range(BATCHES_AHEAD))
     while (item := pending.popleft().result()) is not nothing:
@@ -267,12 +267,12 @@ def _ahead(items: Iterator[_T], reader: ThreadPoolExecutor) -> Iterator[_T]:
 
 
 def memory_share() -> int:
-    """Return the bytes that each process of the run on this machine may hold."""
+    """Return the memory for each process of the run on this machine, in bytes."""
     return int(MEMORY_SHARE * _free() / int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def _free() -> int:
-    """Return the bytes that are free here: of the machine, or of the container."""
+    """Return the free memory of the machine or the container, in bytes."""
     about = Path("/proc/meminfo")
     if not about.is_file():
         return int(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2)
@@ -286,7 +286,7 @@ def _free() -> int:
 def collect_images(
     source: ImageSource, rows: Mapping[str, int], order: str, buffer: int, budget: int
 ) -> ImageOrder:
-    """Return the images of a source that have labels, held in memory where they fit.
+    """Return the images of a source that have labels, in memory if they fit.
 
     Parameters
     ----------
@@ -296,9 +296,9 @@ def collect_images(
     order : str
         ``auto``, ``all`` or ``shards``.
     buffer : int
-        Of shards.
+        Size of the shuffle buffer, for shards.
     budget : int
-        Bytes that may be held.
+        Memory for the images, in bytes.
 
     Raises
     ------
@@ -345,7 +345,7 @@ def _size(opener: ImageReader) -> int:
 
 
 def _held(opener: ImageReader) -> ImageReader:
-    """Return what gives the bytes of an image, which are read now."""
+    """Return a reader of an image whose bytes are read now."""
     try:
         data = opener()
     except OSError as error:
@@ -368,11 +368,11 @@ class View(NamedTuple):
 
 
 def random_box(rng: np.random.Generator, height: int, width: int, least: float) -> tuple[int, int, int, int]:
-    """Draw top, left, height and width of a crop.
+    """Draw the top, left, height and width of a crop.
 
-    Szegedy et al. 2015, as torchvision's ``RandomResizedCrop`` draws it: an area from `least` to 1 of the
-    image, and a ratio of width to height from 3/4 to 4/3 whose logarithm is uniform; after ten that do not
-    fit, the largest crop in the middle of a ratio that does.
+    Szegedy et al. 2015, as in torchvision's ``RandomResizedCrop``: an area from `least` to 1 of the image,
+    and an aspect ratio from 3/4 to 4/3 whose logarithm is uniform; after ten crops that do not fit, the
+    largest central crop with a ratio in this range.
     """
     low, high = map(math.log, ASPECTS)
     for share, at in rng.random((_TRIES, 2)).tolist():
@@ -387,18 +387,18 @@ def random_box(rng: np.random.Generator, height: int, width: int, least: float) 
 
 
 def cropped_view(pixels: Tensor, at: tuple[int, int, int, int], size: tuple[int, int]) -> View:
-    """Return a crop at the size of the network: cut first, so that nothing else is resized."""
+    """Return a crop at the size of the network: cropped first, so that only the crop is resized."""
     (top, left, h, w), (height, width) = at, pixels.shape[1:]
     cut = pixels[None, :, top : top + h, left : left + w]
-    # Decoded pixels lie channel by channel of a pixel; so laid out the resize takes half the time.
+    # Decoded pixels are channels-last; resizing takes half the time in this layout.
     cut = cut.contiguous(memory_format=torch.channels_last)
-    # As torchvision's resize calls it, which looks at more before.
+    # As in torchvision's resize, which does more checks before.
     resized = F.interpolate(cut, size, mode="bilinear", antialias=True)
     return View(resized[0], (left / width, top / height, (left + w) / width, (top + h) / height))
 
 
 def centred_view(pixels: Tensor, preprocessing: Preprocessing) -> View:
-    """Return an image as the network sees it when it predicts."""
+    """Return an image with the preprocessing of prediction."""
     height, width = pixels.shape[1:]
     (h, w), (top, left) = preprocessing.window(height, width)
     box = (left / w, top / h, (left + preprocessing.size[1]) / w, (top + preprocessing.size[0]) / h)

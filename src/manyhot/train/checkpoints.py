@@ -1,7 +1,7 @@
-"""What a run writes while it trains: checkpoints to resume from, its identity, and its logs.
+"""The files of a training run: checkpoints to resume from, its identity, and its logs.
 
-A checkpoint holds weights, optimiser and step, and is written whole or not at all. Logs are points for
-TensorBoard, a row an epoch in a CSV file, and progress for people.
+A checkpoint holds weights, optimiser and step, and is written whole or not at all. The logs are points for
+TensorBoard, a CSV file with a row per epoch, and progress events.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from manyhot.files import atomic_write, write_text
 from manyhot.run import OnEvent
 
 CHECKPOINTS = "checkpoints"
-"""The folder of checkpoints in that of a run."""
+"""The folder of checkpoints in the folder of a run."""
 
 RUN = "run.json"
 """The file that identifies a run."""
@@ -39,7 +39,7 @@ _DAMAGED = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError,
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints in the folder of a run: the last one and the one before.
+    """The checkpoints in the folder of a run: the last two.
 
     Attributes
     ----------
@@ -50,21 +50,21 @@ class Checkpoints:
 
     @property
     def last(self) -> Path:
-        """Where the last one is written."""
+        """The path of the last checkpoint."""
         return self.out / CHECKPOINTS / "last.pt"
 
     @property
     def before(self) -> Path:
-        """Where the one before lies."""
+        """The path of the one before."""
         return self.out / CHECKPOINTS / "before.pt"
 
     @property
     def best(self) -> Path:
-        """Where the weights of the best epoch lie."""
+        """The path of the weights of the best epoch."""
         return self.out / CHECKPOINTS / "best.pt"
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint; what was the last becomes the one before.
+        """Write a checkpoint, and keep the last one as the one before.
 
         Raises
         ------
@@ -74,14 +74,14 @@ class Checkpoints:
         save_state(state, self.last, self.before)
 
     def read(self) -> tuple[dict[str, Any] | None, str]:
-        """Return the newest checkpoint that can be read, and a note where the last one could not be.
+        """Return the newest readable checkpoint, and a note if the last one is damaged.
 
-        A run that goes on from the one before ends with the same weights, later.
+        A run that resumes from the one before ends with the same weights, later.
 
         Raises
         ------
         InputError
-            There are some, and none can be read.
+            There are checkpoints, and none can be read.
         """
         why = ""
         for path in (self.last, self.before):
@@ -90,23 +90,23 @@ class Checkpoints:
                     return torch.load(path, map_location="cpu", weights_only=True), why
                 except _DAMAGED as error:
                     told = str(error).partition("\n")[0] or type(error).__name__
-                    why = why or f"{path} cannot be read ({told}): going on from the one before"
+                    why = why or f"{path} cannot be read ({told}): resuming from the one before"
         if why:
             raise InputError(
                 "No checkpoint of the run can be read.",
                 where=self.out / CHECKPOINTS,
                 got="damaged files",
-                do="delete the folder, and the run begins anew; or choose another --out",
+                do="delete the folder to start again; or choose another --out",
             )
         return None, ""
 
 
 def save_state(state: Mapping[str, Any], path: Path, before: Path | None = None) -> None:
-    """Write a state all or nothing; the file that was there is kept as `before`."""
+    """Write a state, all or nothing; the previous file is kept as `before`."""
     with atomic_write(path) as part:
         try:
             torch.save(dict(state), part)
-        except RuntimeError as error:  # PyTorch's writer, of a full disk
+        except RuntimeError as error:  # PyTorch's writer, on a full disk
             raise OSError(
                 28 if "No space" in str(error) or "write" in str(error) else None, str(error)
             ) from error
@@ -115,12 +115,12 @@ def save_state(state: Mapping[str, Any], path: Path, before: Path | None = None)
 
 
 def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
-    """Refuse to go on in the folder of another run.
+    """Refuse to resume in the folder of another run.
 
     Raises
     ------
     MatchError
-        The folder holds one.
+        The folder is of another run.
     """
     path = out / RUN
     if not path.is_file():
@@ -141,7 +141,7 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
 
 
 def write_identity(out: Path, identity: Mapping[str, Any]) -> None:
-    """Write down which run a folder is of, before its first checkpoint: what fails earlier may change."""
+    """Write the identity of a run before its first checkpoint: settings that fail earlier may be changed."""
     if not (out / RUN).is_file():
         write_text(out / RUN, json.dumps(identity, indent=1, ensure_ascii=False) + "\n")
 
@@ -159,14 +159,14 @@ class Logs:
     Parameters
     ----------
     out : Path, optional
-        The folder of the run; None for silence.
+        The folder of the run; None for no logs.
     model : str
     images : int
-        Of all epochs.
+        Number of images in all epochs.
     step : int
-        Where the run goes on: what TensorBoard has of later steps is forgotten.
+        The step from which the run resumes: TensorBoard's points of later steps are discarded.
     done : int
-        Images that were seen before.
+        Number of images seen before.
     on_event : callable, optional
     """
 
@@ -196,16 +196,16 @@ class Logs:
 
     @property
     def seconds(self) -> float:
-        """Since the run began or went on."""
+        """Seconds since the run started or resumed."""
         return time.perf_counter() - self.began
 
     def note(self, text: str) -> None:
-        """Report something that a reader should know."""
+        """Report a note."""
         if self.on_event is not None:
             self.on_event("note", {"model": self.model, "text": text})
 
     def progress(self, done: int) -> None:
-        """Report how many images were seen, now and then."""
+        """Report the number of images seen, at intervals."""
         if self.on_event is None or self.seconds - self.last_progress < _EVERY_S:
             return
         self.last_progress = self.seconds
@@ -215,7 +215,7 @@ class Logs:
         self.on_event("progress", {"model": self.model, **told})
 
     def points(self, step: int, values: Mapping[str, float]) -> None:
-        """Add a point to curves."""
+        """Add points to curves."""
         for name, value in values.items() if self.board else ():
             self.board.add_scalar(name, value, step)
 
@@ -239,7 +239,7 @@ def _board(out: Path, step: int) -> Any:
 
 
 def write_skipped_images(out: Path, ids: Sequence[str], skipped: Mapping[int, str], rank: int = 0) -> None:
-    """List the images that could not be decoded, by row, each process in a file of its own."""
+    """List the images that could not be decoded, by row, in one file per process."""
     if not skipped:
         return
     text = io.StringIO()

@@ -1,4 +1,4 @@
-"""What a step is computed on: images as the network takes them, or features that were computed before.
+"""The inputs of a step: preprocessed images, or precomputed features.
 
 Features are the output of the layers that are not trained, computed once for each image and its mirror image.
 """
@@ -24,7 +24,7 @@ from manyhot.train.batches import Batch, Loader, centred_view, decoders, opened
 from manyhot.train.order import BatchPlan
 from manyhot.train.recipe import Recipe
 
-_BLOCK = 1 << 16  # Numbers that are normalised at a time.
+_BLOCK = 1 << 16  # Values that are normalised at a time.
 _BATCH = 32  # Images whose features are computed at a time.
 
 
@@ -34,9 +34,9 @@ class Fed(NamedTuple):
     Attributes
     ----------
     x : torch.Tensor
-        What the trained part of the network takes.
+        Input of the trained part of the network.
     batch : Batch
-        Rows, boxes and, where there are any, the images as they were cropped.
+        Rows, boxes and, if there are any, the cropped images.
     mix : Mix, optional
     """
 
@@ -50,7 +50,7 @@ class InputFeed(Protocol):
 
     @property
     def plan(self) -> BatchPlan:
-        """How they are cut."""
+        """The plan of the batches."""
         ...
 
     def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
@@ -59,7 +59,7 @@ class InputFeed(Protocol):
 
 
 class Normalise:
-    """Bytes to what a network takes, on its device and in the order of memory that is fastest there."""
+    """Normalises images for a network, on its device and in the fastest memory layout."""
 
     def __init__(self, preprocessing: Preprocessing, device: Any) -> None:
         self.device = device
@@ -77,9 +77,9 @@ class Normalise:
         return there.to(torch.float32, memory_format=torch.channels_last).mul_(self.scale).add_(self.shift)
 
     def _by_blocks(self, images: Tensor) -> Tensor:
-        """Do it block by block, into memory that was used before: a fifth of the time.
+        """Normalise block by block, into reused memory, in a fifth of the time.
 
-        By NumPy, in one thread: those of PyTorch would wait in busy loops for cores that decode.
+        With NumPy, in one thread: PyTorch's threads would wait in busy loops for cores that decode.
         """
         if self._out is None or self._out.shape != images.shape:
             self._out = torch.empty(images.shape).contiguous(memory_format=torch.channels_last)
@@ -107,7 +107,7 @@ class ImageFeed:
 
     @property
     def plan(self) -> BatchPlan:
-        """How batches are cut."""
+        """The plan of the batches."""
         return self.loader.plan
 
     def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
@@ -126,9 +126,9 @@ class FeatureFeed:
     ----------
     features : ndarray of float16 or float32, shape (n, views, …)
     rows : ndarray of int64, shape (n,)
-        Of each in the labels.
+        Rows in the labels.
     at : ndarray of int64, shape (m,)
-        Those of images that could be decoded.
+        Indices of images that could be decoded.
     """
 
     features: npt.NDArray[Any]
@@ -154,7 +154,7 @@ class FeatureFeed:
 
 
 def as_input(features: npt.NDArray[Any], device: Any) -> Tensor:
-    """Return features as the trained part of a network takes them."""
+    """Return features in the form of the input of the trained part."""
     x = torch.from_numpy(features).to(device).float()
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
@@ -168,29 +168,29 @@ def computed(
     half: bool,
     on_progress: Callable[[int], None],
 ) -> tuple[npt.NDArray[Any], list[str]]:
-    """Return features of images, and why there are none of some; an earlier run's are taken.
+    """Return the features of images, and the reasons for missing ones; those of an earlier run are reused.
 
     Parameters
     ----------
     openers : sequence of ImageReader
     preprocessing : Preprocessing
     compute : callable
-        From images, uint8 of shape (n, 3, h, w), to features of shape (n, …).
+        Maps images, uint8 of shape (n, 3, h, w), to features of shape (n, …).
     path : Path
-        Where they are kept, without ``.npy``; the name must tell all that they depend on.
+        Their file, without ``.npy``; the name must identify all that they depend on.
     views : int
-        1, or 2 for mirror images too.
+        1, or 2 to include mirror images.
     half : bool
-        Whether to keep them in half precision.
+        Whether to store them in half precision.
     on_progress : callable
         Called with the number of images that are done.
 
     Returns
     -------
     features : ndarray of float16 or float32, shape (n, views, …)
-        On the disk, mapped into memory. Rows of unreadable images are 0.
+        Memory-mapped. Rows of unreadable images are 0.
     reasons : list of str
-        Empty where an image could be decoded.
+        Empty for images that could be decoded.
     """
     array, text = path.with_suffix(".npy"), path.with_suffix(".txt")
     if not array.is_file() or not text.is_file():
@@ -219,7 +219,7 @@ def _write(
             if out is None:
                 shape = (len(openers), *rows.shape[1:])
                 kind = np.float16 if half else np.float32
-                # The mode that open_memmap writes in; the name of the part does not end in .npy.
+                # With open_memmap's mode for writing; the name of the part does not end in .npy.
                 out = np.lib.format.open_memmap(part, "w+", kind, shape)
             out[len(reasons) : len(reasons) + len(rows)] = rows
             reasons += why
@@ -244,7 +244,7 @@ def _batches(
 
 
 def key_of(before: Mapping[str, Tensor], *about: object) -> str:
-    """Return the key of features: a hash of the arrays that make them, and of all else."""
+    """Return the key of features: a hash of the weights that compute them, and of all other inputs."""
     key = hashlib.sha256(repr(about).encode())
     for name, value in before.items():
         key.update(name.encode())

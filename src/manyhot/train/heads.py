@@ -1,6 +1,6 @@
 """Linear heads fitted to features: logistic regressions, by L-BFGS over all images at once.
 
-The loss is convex and nothing is drawn by chance: the same features give the same head.
+The loss is convex and nothing is random: the same features give the same head.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from manyhot.tables import FramePart, align_rows, read_frame_part
 from manyhot.tables.arrays import in_class_order
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-"""Strengths that are tried, strongest first: each fit begins where the last one ended."""
+"""Penalties that are tried, strongest first: each fit starts from the last one."""
 
 HELD_OUT = 10
-"""One image of so many judges them."""
+"""One in this many images is held out to choose the penalty."""
 
 NEVER = -100.0
-"""The logit that a softmax gives a class that no image has."""
+"""The logit under a softmax of a class without images."""
 
 _ROUNDS = 1000
 _GRADIENT = 1e-5
-"""Where it ends. Probabilities are within 1e-3 of the minimum then: of VOC 6e-4 at most."""
+"""Tolerance of the gradient. Probabilities are then within 1e-3 of the minimum: on VOC within 6e-4."""
 
 Array = npt.NDArray[Any]
 Loss = Callable[[Any, Any, Any], Any]
-"""From logits, targets and weights, tensors of shapes (n, C), (n, …) and (n,), to the mean loss."""
+"""Maps logits, targets and weights, tensors of shapes (n, C), (n, …) and (n,), to the mean loss."""
 
 
 def fit_softmax(
@@ -48,7 +48,7 @@ def fit_softmax(
     penalty: float | None = None,
     start: Head | None = None,
 ) -> Head:
-    """Fit one probability over all classes to single labels.
+    """Fit a softmax over all classes to single labels.
 
     It minimises the mean cross-entropy plus half the penalty times the sum of squares of the weights of
     standardised features; with penalty ``1 / (C n)`` this is scikit-learn's ``LogisticRegression(C)``.
@@ -60,15 +60,15 @@ def fit_softmax(
     label : array-like of int, shape (n,)
         `NO_LABEL` leaves the image out.
     classes : ClassList
-        A class that no image has gets a probability of nearly 0.
+        A class without images gets a probability of nearly 0.
     backbone : str
-        Whose features these are, as ``manyhot predict --model`` takes it.
+        The model of the features, as for ``manyhot predict --model``.
     weights : array-like, shape (n,), optional
-        Of the images; 1 by default.
+        Weights of the images; 1 by default.
     penalty : float, optional
-        By default that of `PENALTIES` under which every tenth image is likeliest.
+        By default the one of `PENALTIES` with the highest likelihood on every tenth image.
     start : Head, optional
-        Where to begin, with a penalty: faster where little has changed, and with the same end.
+        Starting point, if a penalty is given: faster if little has changed, with the same result.
 
     Raises
     ------
@@ -82,9 +82,9 @@ def fit_softmax(
     x, weight = _checked(features, targets, weights)
     if targets.ndim != 1 or targets.max(initial=NO_LABEL) >= len(classes):
         raise InputError(
-            "A label is no class.",
+            "A label is not a class.",
             got=int(targets.max()) if targets.ndim == 1 else f"shape {targets.shape}",
-            allowed=f"0 to {len(classes) - 1}, one an image",
+            allowed=f"0 to {len(classes) - 1}, one per image",
         )
     use = (targets != NO_LABEL) & (weight > 0)
     present, targets = np.unique(targets[use], return_inverse=True)
@@ -108,11 +108,11 @@ def fit_sigmoid(
     penalty: float | None = None,
     start: Head | None = None,
 ) -> Head:
-    """Fit a probability for each class to label sets: a logistic regression a class.
+    """Fit a sigmoid for each class to label sets: one logistic regression per class.
 
     It minimises, summed over classes, the mean binary cross-entropy over the images of which the class is
     known plus half the penalty times the sum of squares of its weights. A class that is unclear on an image,
-    or that nobody asked about, does not count there.
+    or was not asked about, does not count there.
 
     Parameters
     ----------
@@ -121,15 +121,15 @@ def fit_sigmoid(
         `manyhot.core.sets.YES`, `NO`, `UNCLEAR` or `NOT_ASKED`. Columns of a frame are matched by the keys or
         names of classes.
     classes : ClassList
-        A class that is always there, or never, gets one probability for all images: its share of them,
-        with half an image on either side.
+        A class that is always or never valid gets one probability for all images: its share of them, with
+        half an image added on either side.
     backbone, weights, penalty, start
         As in `fit_softmax`.
 
     Raises
     ------
     InputError
-        The arrays or frames do not fit together, or no class is there on some images and absent on others.
+        The arrays or frames do not fit together, or no class is valid on some images and absent on others.
     MissingExtraError
         PyTorch is not installed.
     """
@@ -145,7 +145,7 @@ def fit_sigmoid(
     yes, no = (weight @ (states == value) for value in (YES, NO))
     fittable = np.flatnonzero((yes > 0) & (no > 0))
     if not len(fittable):
-        raise InputError("No class is there on some images and absent on others: nothing can be fitted.")
+        raise InputError("No class is valid on some images and absent on others: nothing can be fitted.")
     known = states[:, fittable]
     targets = np.where(known == YES, 1, np.where(known == NO, 0, np.nan)).astype(np.float32)
     begin = _Layer.of(start, fittable, x.shape[1])
@@ -161,7 +161,7 @@ def _head(backbone: str, classes: ClassList, loss: str, w: Array, b: Array, pena
 
 
 def _aligned(features: Any, target: FramePart, weights: Any, classes: ClassList) -> tuple[Any, Any, Any]:
-    """Return the values of frames with their rows and classes in one order; arrays as they are."""
+    """Return the values of frames with aligned rows and classes; arrays unchanged."""
     x, target, weight = align_rows(
         [read_frame_part(features, "features"), target, read_frame_part(weights, "weights")]
     )
@@ -176,7 +176,7 @@ def _checked(features: npt.ArrayLike, targets: Array, weights: npt.ArrayLike | N
         raise InputError(
             "Features, labels and weights are not of the same images.",
             got=f"shapes {x.shape}, {targets.shape} and {weight.shape}",
-            allowed="(n, D), one row an image, and (n,)",
+            allowed="(n, D), one row per image, and (n,)",
         )
     if not (np.isfinite(x).all() and np.isfinite(weight).all() and (weight >= 0).all()):
         raise InputError("Features must be finite, and weights at least 0.")
@@ -198,17 +198,17 @@ class _Layer:
 
 
 def _fit(x: Array, targets: Array, weight: Array, begin: _Layer, loss: Loss, penalty: float | None) -> _Layer:
-    """Fit with a penalty, or with the best, and return the layer of features as they are."""
+    """Fit with a penalty, or with the best one, and return the layer for features as they are."""
     mean = np.average(x, axis=0, weights=weight)
     deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
-    deviation[np.ptp(x, axis=0) == 0] = 1  # rounding makes 1e-16 of 0, and features of it
+    deviation[np.ptp(x, axis=0) == 0] = 1  # rounding turns 0 into 1e-16, which would be scaled up
     seen = (x - mean) / deviation
     rough = seen.astype(np.float32), targets, weight.astype(np.float32)
     bias = begin.bias + begin.weight @ mean
     start = np.concatenate([begin.weight * deviation, bias[:, None]], axis=1)
     if penalty is None:
         penalty, start = _best_penalty(*rough, start, loss)
-    # Single precision does most of the way in a quarter of the time.
+    # Single precision does most of the work in a quarter of the time.
     layer = _minimised(*rough, start, loss, penalty)
     layer = _minimised(seen, targets, weight, layer, loss, penalty)
     w = layer[:, :-1] / deviation
@@ -216,9 +216,10 @@ def _fit(x: Array, targets: Array, weight: Array, begin: _Layer, loss: Loss, pen
 
 
 def _best_penalty(x: Array, targets: Array, weight: Array, layer: Array, loss: Loss) -> tuple[float, Array]:
-    """Return the penalty under which every tenth image is likeliest, and the layer fitted on the others.
+    """Return the penalty with the highest likelihood on every tenth image, and the layer fitted on the rest.
 
-    From strong to weak, up to the first that is worse: the likelihood of images held out has one maximum.
+    Penalties are tried from strong to weak, until one is worse: the likelihood of images held out has one
+    maximum.
     """
     held = np.arange(len(x)) % HELD_OUT == 0
     tried = [(np.inf, PENALTIES[0], layer)]
@@ -238,7 +239,7 @@ def _evaluated(x: Array, targets: Array, weight: Array, layer: Array, loss: Loss
 
 
 def _minimised(x: Array, targets: Array, weight: Array, start: Array, loss: Loss, penalty: float) -> Array:
-    """Return weights and, in the last column, biases of shape (C, D + 1) where the penalised loss is least.
+    """Return weights and, in the last column, biases, of shape (C, D + 1), that minimise the penalised loss.
 
     In the precision of `x`.
     """

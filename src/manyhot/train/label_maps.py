@@ -1,11 +1,11 @@
-"""Label maps: what a network sees at each place of an image, so that a crop is taught what is in it.
+"""Label maps: what a network predicts at each place of an image, so that a crop is taught its own content.
 
 ReLabel (Yun et al. 2021, arXiv 2101.05022): the classifier of a strong network is applied at each place of
-its last grid, and the best classes of each place are kept. A random crop is taught the softmax of the mean
-of its part of the map, and no longer the label of the whole image.
+its last grid, and the top classes of each place are kept. The target of a random crop is the softmax of the
+mean of its part of the map, in place of the label of the whole image.
 
-The file is Arrow's IPC format, uncompressed: rows are read where they lie, so that maps of a million images
-take no memory.
+The file has Arrow's IPC format, uncompressed: it is memory-mapped, so that maps of a million images take no
+memory.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class MapBlock(NamedTuple):
     ----------
     image_ids : sequence of str
     scores : numpy.ndarray of float16, shape (n, k, h, w)
-        Logits less their mean over all classes at the place: classes that are not kept count 0.
+        Logits minus their mean over all classes at the place: classes that are not kept count as 0.
     classes : numpy.ndarray of int, shape (n, k, h, w)
-        Whose they are.
+        The classes of the scores.
     """
 
     image_ids: Sequence[str]
@@ -60,7 +60,7 @@ class LabelMaps:
     grid : (int, int)
         Height and width of the maps.
     blocks : sequence of MapBlock
-        Their arrays lie in the file.
+        Their arrays are memory-mapped.
     about : Mapping of str to Any
         How they were made.
     """
@@ -74,7 +74,7 @@ class LabelMaps:
         return sum(len(block.image_ids) for block in self.blocks)
 
     def places(self) -> Iterator[tuple[str, tuple[int, int]]]:
-        """Yield each image with its block and its row therein."""
+        """Yield each image with its block and its row in the block."""
         for at, block in enumerate(self.blocks):
             for row, image_id in enumerate(block.image_ids):
                 yield image_id, (at, row)
@@ -95,7 +95,7 @@ def write_maps(
     Raises
     ------
     InputError
-        There are none, their shapes differ, or an image comes twice.
+        There are none, their shapes differ, or an image occurs twice.
     OutputError
         The file cannot be written.
     """
@@ -119,11 +119,11 @@ def write_maps(
 def _check_block(block: MapBlock, shape: Any, seen: set[str], path: Path) -> None:
     for image_id in block.image_ids:
         if image_id in seen:
-            raise InputError("An image comes twice.", where=path, got=image_id)
+            raise InputError("An image occurs twice.", where=path, got=image_id)
         seen.add(image_id)
     if block.scores.shape[1:] != shape:
         raise InputError(
-            "Label maps are not of one shape.", where=path, got=f"{block.scores.shape[1:]} and {shape}"
+            "Label maps have different shapes.", where=path, got=f"{block.scores.shape[1:]} and {shape}"
         )
 
 
@@ -170,7 +170,7 @@ def read_maps(path: str | os.PathLike[str]) -> LabelMaps:
         blocks = [_block(reader.get_batch(i), shape) for i in range(reader.num_record_batches)]
     except (pa.ArrowInvalid, KeyError, ValueError) as error:
         raise InputError(
-            "The file holds no label maps.", where=path, do="make some with: manyhot label-maps"
+            "The file holds no label maps.", where=path, do="create some with: manyhot label-maps"
         ) from error
     keys = [str(k) for k in told["classes"]["keys"]]
     return LabelMaps(from_keys(keys, told["classes"]["name"]), shape[1:], blocks, told["about"])
@@ -186,13 +186,13 @@ def _block(batch: pa.RecordBatch, shape: tuple[int, ...]) -> MapBlock:
 
 @dataclass(frozen=True, eq=False)
 class LocalTeacher:
-    """What crops of the images of a training set are taught: the softmax of their part of the label map.
+    """The targets of crops of training images: the softmax of their part of the label map.
 
     Attributes
     ----------
     maps : LabelMaps
     places : sequence of (int, int) or None
-        Of each image, by its row in the training set: block and row in the maps, if there is a map of it.
+        Block and row in the maps of each image, by its row in the training set; None without a map.
     """
 
     maps: LabelMaps
@@ -208,7 +208,7 @@ class LocalTeacher:
 
     @property
     def mapped(self) -> npt.NDArray[np.bool_]:
-        """Which images there is a map of."""
+        """Which images have a map."""
         return np.array([place is not None for place in self.places])
 
     def batch(
@@ -226,12 +226,11 @@ class LocalTeacher:
         ----------
         rows : torch.Tensor of int64, shape (n,)
         epoch, memory
-            Passed on.
+            Passed on to the targets.
         boxes : torch.Tensor of float32, shape (n, 4), optional
             Left, top, right and bottom of each crop as shares of its image; by default the whole image.
         mirrored : torch.Tensor of bool, shape (n,), optional
-            Whether the crop was mirrored after it was cut. It shows the same part of the image then, and is
-            taught the same.
+            Whether the crop was mirrored. It shows the same part of the image then, with the same targets.
         """
         scores, classes = self.maps.take(self.places[row] for row in rows.tolist())
         if boxes is None:
@@ -244,11 +243,11 @@ class LocalTeacher:
 
 
 def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return what each place of a map counts in a crop: RoIAlign to a single value.
+    """Return the weight of each place of a map in a crop: RoIAlign to a single value.
 
-    Sample points lie one to a place or closer, and each is interpolated between four places, so that the
-    weight of a place is that of its row times that of its column. torchvision computes both, of maps that
-    are 1 in one row or column: a map of 1,000 classes need not be filled in.
+    There is at least one sample point per place, and each is interpolated between four places, so that the
+    weight of a place is that of its row times that of its column. torchvision computes both, from maps that
+    are 1 in one row or column, so that a map of 1,000 classes need not be built.
 
     Parameters
     ----------
@@ -264,7 +263,7 @@ def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
 
     References
     ----------
-    He et al. 2017, Mask R-CNN, arXiv 1703.06870. As in ReLabel's code, without its least size of one place.
+    He et al. 2017, Mask R-CNN, arXiv 1703.06870. As in ReLabel's code, without its minimum size of one place.
     """
     h, w = grid
     lines = torch.zeros(1, h + w, h, w)
@@ -276,14 +275,14 @@ def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: ClassList) -> LocalTeacher:
-    """Return a teacher of the images of a training set, as far as there are maps of them.
+    """Return the targets of the training images that have maps.
 
     Parameters
     ----------
     path : path-like
         A file of label maps.
     image_ids : sequence of str
-        Of the training set, in the order of its rows.
+        Ids of the training set, in the order of its rows.
     classes : ClassList
 
     Raises
@@ -291,12 +290,12 @@ def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: C
     InputError
         The file holds no label maps.
     MatchError
-        They are of other classes, or of other images.
+        The maps are of other classes, or of other images.
     """
     maps = read_maps(path)
     if maps.classes.keys != classes.keys:
         raise MatchError(
-            "The label maps are of other classes than the labels.",
+            "The label maps and the labels have different classes.",
             where=path,
             got=f"{len(maps.classes)} classes, the first {maps.classes.keys[0]}",
             allowed=f"{len(classes)} classes, the first {classes.keys[0]}",
@@ -308,7 +307,7 @@ def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: C
             "None of the images has a label map.",
             where=path,
             got=f"{next(iter(known))} there, {image_ids[0]} here",
-            do="make some of these images: manyhot label-maps",
+            do="create maps of these images: manyhot label-maps",
         )
     return LocalTeacher(maps, places)
 
@@ -325,11 +324,11 @@ def read_relabel(
     folder : path-like
         Where their archive was unpacked.
     suffix : str
-        What the names of images have in place of ``.pt``.
+        The suffix of images, in place of ``.pt``.
     by_columns : bool
-        Their code gives RoIAlign top, left, bottom and right of a crop for what torchvision takes as left,
-        top, right and bottom. So either maps lie by columns in the files, or its crops were taught what is in
-        other places; the files would tell. True gives the labels that their code gives.
+        Their code passes top, left, bottom and right of a crop to RoIAlign, where torchvision expects left,
+        top, right and bottom. So either the maps are stored by columns, or the crops got the labels of other
+        places; the files would show which. True gives the labels of their code.
 
     Raises
     ------
@@ -352,7 +351,7 @@ def read_relabel(
 def _released(file: Path) -> npt.NDArray[np.float32]:
     try:
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickles break in many ways
+    except Exception as error:  # pickles fail in many ways
         raise InputError("The file cannot be read.", where=file, got=type(error).__name__) from error
     if not isinstance(found, Tensor) or found.ndim != 4 or len(found) != 2:
         got = f"shape {tuple(found.shape)}" if isinstance(found, Tensor) else type(found).__name__

@@ -1,7 +1,7 @@
-"""The one loop: batches, loss, step; a run that is killed at any moment ends with the same weights.
+"""The training loop: batches, loss, step. A run that is killed resumes, and ends with the same weights.
 
 Nothing depends on hidden state: order, crops, mixing and dropout are functions of the seed, the epoch, the
-step and the row of an image. So a checkpoint is what was learned and a number of steps.
+step and the row of an image. So a checkpoint holds the weights and a number of steps.
 """
 
 from __future__ import annotations
@@ -49,30 +49,30 @@ from manyhot.train.targets import Targets, Teacher, teacher
 from manyhot.train.trained_part import PartInputs, Validation, check_best, is_better, parts_of
 
 FEATURES = "features"
-"""In the folder of a run, until it is done: what comes before the part that is trained."""
+"""The folder of features in that of a run, until it is done: outputs of the layers that are not trained."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingJob:
-    """What a run trains on, and where it writes.
+    """The data, settings and folder of a training run.
 
     Attributes
     ----------
     data : ImageOrder
     labels : LabelSets
-        The rows of `data` count in them.
+        The rows of `data` refer to these.
     classes : ClassList
     recipe : Recipe
     out : Path
     ids : sequence of str
-        What images are called, by row.
+        Names of the images, by row.
     save_every : float
         Seconds between two checkpoints.
     validation : Validation, optional
     identity : Mapping of str to Any
-        What tells the run apart from others: its recipe, labels, classes and source.
+        What identifies the run: its recipe, labels, classes and source.
     taught : Teacher, optional
-        What images are taught; by default made of the labels.
+        The targets; by default those of the labels.
     features : Path, optional
         A folder for features that several runs share.
     run : Run
@@ -96,12 +96,12 @@ class TrainingJob:
 
 
 def fit(job: TrainingJob) -> Path:
-    """Train a network, or go on where a killed run was; return its file.
+    """Train a network, or resume a killed run; return its file.
 
     Raises
     ------
     ManyhotError
-        For each kind of bad input; the loss is no finite number; memory or the disk is full.
+        For each kind of bad input; if the loss is not finite; or if memory or the disk is full.
     """
     path = job.out / "model.safetensors"
     check_best(job.recipe.best, job.validation)
@@ -153,15 +153,15 @@ class _Run:
         loss = loss_of(recipe.named_loss)
         if loss.about.get("memory") and self.fabric.world_size > 1:
             raise InputError(
-                "The loss remembers something of each image, and each process would have its own memory.",
+                "The loss stores values of each image, and each process would have its own.",
                 got=f"{recipe.named_loss}, {self.fabric.world_size} processes",
-                do="train in one process, or with another loss",
+                do="train in one process, or use another loss",
             )
         if loss.about.get("memory") and (recipe.mixup or recipe.cutmix):
             raise InputError(
-                "The loss remembers something of each image, and mixed images are of two.",
+                "The loss stores values of each image, and a mixed image consists of two.",
                 got=f"{recipe.named_loss}, mixup {recipe.mixup}, cutmix {recipe.cutmix}",
-                do="set mixup and cutmix to 0, or take another loss",
+                do="set mixup and cutmix to 0, or use another loss",
             )
         taught = self.job.taught or teacher(
             self.job.labels, recipe.teach, ends=loss.about["ends"], not_asked=recipe.not_asked
@@ -172,7 +172,7 @@ class _Run:
         self.job.run.event("features", {"model": self.recipe.model, "images": done, "of": of})
 
     def _resume(self) -> str:
-        """Go on from the last checkpoint, if there is one; return a note for the log."""
+        """Resume from the last checkpoint, if there is one; return a note for the log."""
         state, note = self.checkpoints.read()
         if state is None:
             return note
@@ -186,10 +186,10 @@ class _Run:
                 self.memory[name].copy_(value)
         self.step, self.total, self.best = state["step"], state["total"], state["best"]
         self.rows = json.loads(state["rows"])
-        return note or f"going on from step {self.step:,}"
+        return note or f"resuming from step {self.step:,}"
 
     def go(self, path: Path) -> None:
-        """Take the steps that are left, and write the network."""
+        """Take the remaining steps, and write the network."""
         steps, plan = self.recipe.epochs * self.plan.steps, self.plan
         first = self.fabric.is_global_zero
         logs = Logs(
@@ -215,10 +215,11 @@ class _Run:
                 self._finish(path)
 
     def _notes(self) -> Iterator[str]:
-        """Yield what the log begins with."""
+        """Yield the first lines of the log."""
         cut = "processes" if self.fabric.world_size > 1 else "parts" if self.recipe.accumulate > 1 else ""
         if cut and self.loss.about.get("whole_batch"):
-            yield f"{self.recipe.named_loss} looks at a batch as a whole; here at what each of its {cut} has"
+            named = self.recipe.named_loss
+            yield f"{named} is defined on whole batches; here it is computed on each of their {cut}"
         yield from filter(None, (*self.job.notes, *self.start.notes, self.parts.note, self.note))
 
     def _steps(self) -> Generator[tuple[float, float], None, None]:
@@ -239,9 +240,9 @@ class _Run:
             write_skipped_images(self.job.out, self.job.ids, self.parts.skipped, self.plan.rank)
 
     def _seed(self) -> None:
-        """Set what dropout is drawn from.
+        """Seed dropout.
 
-        Without CUDA, `torch.manual_seed` notes for later who asked, and takes as long as a small optimiser.
+        Without CUDA, `torch.manual_seed` stores a traceback, which takes as long as a small optimiser.
         """
         words = np.random.SeedSequence([self.recipe.seed, self.step, self.plan.rank, 2]).generate_state(1)
         torch.default_generator.manual_seed(int(words[0]))
@@ -277,7 +278,7 @@ class _Run:
         return total
 
     def _stop(self, loss: float, fed: Fed, lr: float) -> None:
-        """Save the batch that a run has lost its way on."""
+        """Save the batch whose loss is not finite."""
         out, ids = self.job.out, self.job.ids
         path = out / ("bad-batch.npz" if self.plan.rank == 0 else f"bad-batch-{self.plan.rank}.npz")
         rows = fed.batch.rows.tolist()
@@ -291,10 +292,10 @@ class _Run:
                 loss=loss,
             )
         raise InputError(
-            "The loss is no finite number.",
+            "The loss is not finite.",
             where=f"step {self.step:,}, learning rate {lr:.3g}",
             got=loss,
-            do=f"look at the batch in {path}; then begin anew in another folder with a lower lr, more "
+            do=f"look at the batch in {path}; then start again in another folder with a lower lr, more "
             "warmup, clip=1" + ("" if self.recipe.precision == "32-true" else ", or precision 32-true"),
         )
 
@@ -335,7 +336,7 @@ class _Run:
         return self.job.validation.judged(logits, good, self.recipe.best)
 
     def _weights(self) -> dict[str, Tensor]:
-        """Return what is judged and written."""
+        """Return the weights that are evaluated and written."""
         found: Any = self.start.module if self.average is None else self.average.module
         return dict(found.state_dict())
 
@@ -362,7 +363,7 @@ class _Run:
             self._write(weights, self.job.out / "last.safetensors")
             weights = torch.load(self.checkpoints.best, map_location="cpu", weights_only=True)
         self._write(weights, path)
-        for folder in (CHECKPOINTS, FEATURES):  # features that runs share lie elsewhere
+        for folder in (CHECKPOINTS, FEATURES):  # shared features are in another folder
             shutil.rmtree(self.job.out / folder, ignore_errors=True)
 
     def _write(self, weights: Mapping[str, Tensor], path: Path) -> None:
@@ -386,7 +387,7 @@ def _part(targets: Targets, start: int, end: int) -> Targets:
 
 @contextlib.contextmanager
 def _naming_settings(recipe: Recipe) -> Iterator[None]:
-    """Say which setting to lower where memory does not suffice."""
+    """Name the settings to lower if memory is insufficient."""
     try:
         yield
     except ManyhotError:

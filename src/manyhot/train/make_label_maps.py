@@ -1,4 +1,4 @@
-"""Make label maps of images: the classifier of a network, applied at each place of its last grid."""
+"""Compute label maps: the classifier of a network, applied at each place of its last grid."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def compute_label_maps(
 ) -> Iterator[MapBlock]:
     """Yield the label maps of images.
 
-    Each image is resized as a whole, without a crop: the map covers all of it.
+    Each image is resized without a crop, so that the map covers all of it.
 
     Parameters
     ----------
     network : Network
-        One of timm's whose classifier follows the mean of a grid.
+        A network of timm whose classifier follows the mean of a grid.
     source : ImageSource
     k : int
-        Classes that are kept of each place.
+        Number of classes to keep at each place.
     size : int, optional
         Side of the images in pixels; by default the network's own.
     batch : int
@@ -50,7 +50,7 @@ def compute_label_maps(
     """
     if not 1 <= k <= len(network.classes):
         raise InputError(
-            "A place cannot keep so many classes.", got=k, allowed=f"1 to {len(network.classes)}"
+            "The number of classes to keep is out of range.", got=k, allowed=f"1 to {len(network.classes)}"
         )
     side = (size, size) if size else network.preprocessing.size
     preprocessing = replace(network.preprocessing, mode="squash", size=side, scale=side)
@@ -82,10 +82,10 @@ def _pixels(read: bytes | str | Tensor, preprocessing: Preprocessing) -> Tensor 
 
 
 def local_logits(network: Network, preprocessing: Preprocessing) -> Callable[[Tensor], Tensor]:
-    """Return a function from images to logits of each place, less their mean over classes.
+    """Return a function from images to the logits of each place, minus their mean over classes.
 
-    Images are uint8 of shape (n, 3, H, W), logits of shape (n, C, h, w). Where nothing but the mean lies
-    between grid and classifier, the mean of the map is the logits of the image.
+    Images are uint8 of shape (n, 3, H, W), logits of shape (n, C, h, w). If only the mean lies between grid
+    and classifier, the mean of the map equals the logits of the image.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def local_logits(network: Network, preprocessing: Preprocessing) -> Callable[[Te
     """
     module: Any = network.module
     if not hasattr(module, "forward_features") or not hasattr(module, "forward_head"):
-        raise InputError("This is no network of timm.", got=network.name, allowed="timm/NAME")
+        raise InputError("This is not a network of timm.", got=network.name, allowed="timm/NAME")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     module = module.to(device).eval()
     mean, std = (

@@ -1,4 +1,4 @@
-"""Networks to train: timm's, with as many outputs as classes; whole, or from a named layer on (`Stages`)."""
+"""Networks to train: timm's, with one output per class; whole, or from a named layer on (`Stages`)."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class Start:
     architecture : str
         As timm knows it.
     options : Mapping of str to Any
-        What ``timm.create_model`` took beside.
+        Further arguments of ``timm.create_model``.
     preprocessing : Preprocessing
     notes : tuple of str
-        What a reader of the log should know of it.
+        Notes for the log.
     """
 
     module: Any
@@ -61,11 +61,11 @@ def start_of(recipe: Recipe, classes: ClassList) -> Start:
     Raises
     ------
     InputError
-        It is none of timm's, or its weights do not exist or do not fit.
+        It is not one of timm's, or its weights do not exist or do not fit.
     UnknownNameError
         There is no such network.
     FetchError
-        The published weights cannot be had.
+        The published weights cannot be fetched.
     """
     timm: Any = required("timm", "Training", '"manyhot[train]"')
     if recipe.model.startswith(_TIMM):
@@ -84,7 +84,7 @@ def start_of(recipe: Recipe, classes: ClassList) -> Start:
 
 
 def _of_timm(timm: Any, recipe: Recipe, n: int) -> Start:
-    """Build it with timm itself, which also takes weights that come without a classifier."""
+    """Build it with timm, which also accepts weights without a classifier."""
     name = recipe.model.removeprefix(_TIMM)
     published = recipe.weights == "published"
     local = ":" in name
@@ -105,21 +105,21 @@ def _of_timm(timm: Any, recipe: Recipe, n: int) -> Start:
 
 
 def _options(timm: Any, name: str, recipe: Recipe) -> dict[str, Any]:
-    """Return what a network must be told of the size of its images; most take any."""
+    """Return the arguments for the size of images, which most networks do not need."""
     config = timm.get_pretrained_cfg(name) if ":" not in name else None
     fixed = recipe.size and config is not None and config.fixed_input_size
     return {"img_size": recipe.size} if fixed else {}
 
 
 def _of_model(recipe: Recipe, n: int) -> Start:
-    """Take a model of ours that is timm's inside."""
+    """Use a packaged model that is a network of timm."""
     network = find_model(recipe.model)
     module = cast("Any", network.module)
     if module is None or not hasattr(module, "reset_classifier"):
         raise InputError(
-            "This is no network of timm.",
+            "This is not a network of timm.",
             got=recipe.model,
-            allowed="timm/NAME, or efficientnet-lite0 and its kin",
+            allowed="timm/NAME, or efficientnet-lite0 to efficientnet-lite2",
             do="manyhot models 'timm/*' lists them",
         )
     module.reset_classifier(n)
@@ -130,7 +130,7 @@ def _of_model(recipe: Recipe, n: int) -> Start:
 
 
 def _continued(start: Start, trained: Trained, recipe: Recipe, classes: ClassList) -> Start:
-    """Load what an earlier run trained; a head over other classes begins anew."""
+    """Load the weights of an earlier run; a head over other classes is initialised again."""
     if trained.architecture != start.architecture:
         raise InputError(
             "The weights are of another network.",
@@ -144,7 +144,7 @@ def _continued(start: Start, trained: Trained, recipe: Recipe, classes: ClassLis
         own = start.module.state_dict()
         head = _head_names(start.module)
         weights = {k: own[k] if k.startswith(head) else v for k, v in weights.items()}
-        notes = (*notes, f"{Path(recipe.weights).name} knows other classes: the head begins anew")
+        notes = (*notes, f"{Path(recipe.weights).name} has other classes: the head is initialised again")
     try:
         start.module.load_state_dict(weights)
     except RuntimeError as error:
@@ -156,14 +156,14 @@ def _continued(start: Start, trained: Trained, recipe: Recipe, classes: ClassLis
 
 
 def _head_names(module: Any) -> tuple[str, ...]:
-    """Return how the names of the classifier's arrays begin."""
+    """Return the prefix of the names of the classifier's arrays."""
     config = module.pretrained_cfg.get("classifier") or ()
     names = (config,) if isinstance(config, str) else tuple(config)
     return tuple(f"{name}." for name in names)
 
 
 class _Reached(Exception):
-    """The layer was reached: what comes after is not computed."""
+    """Raised when the layer is reached, so that later layers are not computed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,23 +173,23 @@ class Stages:
     Attributes
     ----------
     module : torch.nn.Module
-        The whole.
+        The whole network.
     first : str
-        The path of the first layer that is trained; empty where all are.
+        The path of the first layer that is trained; empty if all are.
     """
 
     module: Any
     first: str
 
     def freeze(self) -> None:
-        """Keep the weights of what comes before."""
+        """Freeze the weights of the layers before it."""
         if self.first:
             trained = {id(p) for part in self._after() for p in part.parameters()}
             for parameter in self.module.parameters():
                 parameter.requires_grad_(id(parameter) in trained)
 
     def train(self) -> None:
-        """Put the network into training mode, all but what comes before."""
+        """Set training mode for all layers but those before it."""
         self.module.train()
         if self.first:
             after = {id(m) for part in self._after() for m in part.modules()}
@@ -198,13 +198,13 @@ class Stages:
                     part.training = False
 
     def before(self) -> dict[str, Tensor]:
-        """Return the arrays of what comes before."""
+        """Return the arrays of the layers before it."""
         after = {id(value) for part in self._after() for value in part.state_dict(keep_vars=True).values()}
         arrays = self.module.state_dict(keep_vars=True).items()
         return {name: value for name, value in arrays if id(value) not in after}
 
     def features(self, images: Tensor) -> Tensor:
-        """Return what reaches the first layer that is trained."""
+        """Return the input of the first layer that is trained."""
         found: list[Tensor] = []
 
         def caught(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -221,17 +221,17 @@ class Stages:
         return found[0]
 
     def rest(self) -> nn.Module | None:
-        """Return a module from these features to logits, in the mode that the network is in.
+        """Return a module from these features to logits, in the mode of the network.
 
-        Its layers are the network's own. None where the network cannot be cut there.
+        It shares the layers of the network. None if the network cannot be cut there.
         """
         try:
             return _cut(self.module, self.first)
-        except Exception:  # what symbolic tracing meets in code that it was not made for
+        except Exception:  # symbolic tracing fails in many ways on unsupported code
             return None
 
     def _after(self) -> Iterator[nn.Module]:
-        """Yield the first layer that is trained and what comes after, as networks list their layers."""
+        """Yield the first layer that is trained and the later ones, in the order of the network."""
         reached = False
         for name, part in self.module.named_modules():
             reached = reached or name == self.first
@@ -254,7 +254,7 @@ def stages_of(module: Any, first: str) -> Stages:
             "The network has no such layer.",
             where="trained_from of the recipe",
             got=first,
-            allowed=", ".join(dict.fromkeys(n.partition(".")[0] for n in names)) + ", and what is in them",
+            allowed=", ".join(dict.fromkeys(n.partition(".")[0] for n in names)) + ", and their layers",
             do=f"did you mean {' or '.join(near)}?" if near else None,
         )
     return Stages(module, first)
@@ -265,7 +265,7 @@ def _is_above(name: str, first: str) -> bool:
 
 
 class _Tracer(fx.Tracer):
-    """Looks into what the layer lies in, and nowhere else."""
+    """Traces only the modules that contain the layer."""
 
     def __init__(self, first: str) -> None:
         super().__init__()
@@ -283,7 +283,7 @@ def _cut(module: Any, first: str) -> nn.Module:
     known: dict[fx.Node, Any] = {n: n.args[0] for n in nodes if n.op == "placeholder" and n.args}
     known[nodes[start].args[0]] = rest.placeholder("features")
     for node in nodes[start:]:
-        # What still needs something from before the layer is not known: KeyError.
+        # A later layer that needs an output from before the layer raises KeyError.
         if node.op == "output":
             rest.output(known[node.args[0]])
         else:

@@ -17,7 +17,7 @@ from manyhot.train.recipe import Recipe
 
 
 def optimiser_of(recipe: Recipe, module: Any, memory: Mapping[str, Tensor], loss: Entry) -> Any:
-    """Return the optimiser of what is trained; biases and norms do not decay.
+    """Return the optimiser of the trained weights; biases and norms do not decay.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def optimiser_of(recipe: Recipe, module: Any, memory: Mapping[str, Tensor], loss
 
 
 def rate(done: float, recipe: Recipe) -> float:
-    """Return the share of the largest learning rate after so many epochs.
+    """Return the learning rate after a number of epochs, as a share of the largest.
 
     The cosine is that of Loshchilov & Hutter 2017 (https://doi.org/10.48550/arXiv.1608.03983), equation 5,
     without restarts; the warmup is linear, as in Goyal et al. 2017 (https://doi.org/10.48550/arXiv.1706.02677).
@@ -62,7 +62,7 @@ def rate(done: float, recipe: Recipe) -> float:
 def averaged(module: Any, decay: float) -> Any:
     """Return the moving average of a module's weights, None without one.
 
-    After n steps the decay is at most (1 + n) / (10 + n), so that a short run does not end near its start.
+    After n steps, the decay is at most (1 + n) / (10 + n), so that a short run does not end near its start.
     """
     if not decay:
         return None

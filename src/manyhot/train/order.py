@@ -1,4 +1,4 @@
-"""In which order images come: functions of the seed and the epoch alone, for any number of processes."""
+"""The order of images: a function of the seed and the epoch only, for any number of processes."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from manyhot.predict.sources import ImageReader, ImageSource, SourcePart
 from manyhot.predict.sources.parquet import ParquetRows
 
 Sample = tuple[int, ImageReader]
-"""An image: its row in the labels, and what reads it."""
+"""An image: its row in the labels, and its reader."""
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How batches are cut and dealt to processes.
+    """The composition of batches and their distribution to processes.
 
-    A batch has `batch` places; place p is of lane ``p % lanes``, and of the process whose rank is
-    ``p % world``. As `world` divides `lanes`, a lane is of one process, and what is done within lanes does
-    not depend on how many processes there are.
+    A batch has `batch` places; place p belongs to lane ``p % lanes``, and to the process of rank ``p %
+    world``. As `world` divides `lanes`, a lane belongs to one process, and what is done within lanes does not
+    depend on the number of processes.
 
     Attributes
     ----------
@@ -45,17 +45,17 @@ class BatchPlan:
 
     @property
     def steps(self) -> int:
-        """Batches of an epoch; what is left over at its end is not shown in it."""
+        """Number of batches of an epoch; the remainder is dropped."""
         return self.n // self.batch
 
     @property
     def own(self) -> int:
-        """Images of a batch in this process."""
+        """Number of images of a batch in this process."""
         return self.batch // self.world
 
     @property
     def own_lanes(self) -> int:
-        """Lanes of this process."""
+        """The lanes of this process."""
         return self.lanes // self.world
 
 
@@ -65,7 +65,7 @@ def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int
     Raises
     ------
     InputError
-        There are fewer images than a batch has, or the processes do not divide it.
+        There are fewer images than a batch needs, or the processes do not divide it.
     """
     if n < batch:
         raise InputError(
@@ -82,7 +82,7 @@ def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int
             "The batch cannot be dealt evenly to the processes.",
             got=f"{world} processes, batch {batch}, lanes {lanes}",
             allowed=f"{allowed} processes",
-            do="start as many with torchrun, or set batch and lanes to multiples of them",
+            do="start another number of processes, or set batch and lanes to multiples of it",
         )
     return BatchPlan(batch, fitting, seed, n, rank, world)
 
@@ -97,7 +97,7 @@ class ImageOrder(Protocol):
 
     @property
     def n(self) -> int:
-        """How many there are."""
+        """The number of images."""
         ...
 
     def batches(self, plan: BatchPlan, epoch: int, first: int) -> Iterator[list[Sample]]:
@@ -107,15 +107,15 @@ class ImageOrder(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Everything:
-    """Images that can be read at any time, in one random order an epoch.
+    """Images with random access, in one random order per epoch.
 
     Attributes
     ----------
     openers : sequence of ImageReader
     rows : sequence of int
-        Of each image in the labels.
+        Row of each image in the labels.
     key : str
-        What tells these images from others.
+        A hash that identifies these images.
     """
 
     openers: Sequence[ImageReader]
@@ -138,10 +138,10 @@ class Everything:
 
 @dataclass(frozen=True, eq=False)
 class Shards:
-    """Images that are read shard after shard.
+    """Images that are read shard by shard.
 
-    Shards are dealt to lanes anew in each epoch; a lane that comes to its end begins again, so that an epoch
-    is as many batches as there are images for, whatever each lane holds.
+    Shards are distributed to lanes again in each epoch; a lane that is exhausted starts again, so that the
+    number of batches in an epoch depends only on the number of images.
 
     Attributes
     ----------
@@ -149,7 +149,7 @@ class Shards:
     rows : Mapping of str to int
         The row of each image to train on, by its id.
     buffer : int
-        Images that are shuffled at a time.
+        Size of the shuffle buffer.
     """
 
     source: ImageSource
@@ -159,11 +159,11 @@ class Shards:
 
     @property
     def n(self) -> int:
-        """How many images there are to train on."""
+        """The number of training images."""
         return len(self.rows)
 
     def batches(self, plan: BatchPlan, epoch: int, first: int) -> Iterator[list[Sample]]:
-        """Yield the images of this process in each batch; what comes before is passed over unread."""
+        """Yield the images of this process in each batch; earlier ones are skipped unread."""
         shards = _shards(self.source.parts)
         if len(shards) < plan.lanes:
             raise InputError(
@@ -213,7 +213,7 @@ def shuffled(samples: Iterator[Sample], size: int, seed: Sequence[int]) -> Itera
 
 
 def _shards(parts: Sequence[SourcePart]) -> list[list[SourcePart]]:
-    """Return parts that are read one after the other: a row group of Parquet can only be read in order."""
+    """Return the parts that must be read in order, such as those of a row group of Parquet."""
 
     def of(part: SourcePart) -> object:
         return (part.place.file, part.group) if isinstance(part, ParquetRows) else part.name

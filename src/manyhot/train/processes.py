@@ -1,4 +1,4 @@
-"""Devices and processes: Lightning Fabric, started by itself or by torchrun."""
+"""Devices and processes: Lightning Fabric, started alone or by torchrun."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from manyhot.errors import InputError
 
 
 def started(precision: str) -> Any:
-    """Return Fabric on the devices that this process has.
+    """Return Fabric on the devices of this process.
 
-    One process uses one GPU where there is one, else the CPU; ``torchrun`` starts several, one a GPU.
+    One process uses one GPU if there is one, else the CPU; ``torchrun`` starts several processes, one per
+    GPU.
 
     Raises
     ------
     InputError
-        There are more processes than GPUs, or the device does not know the precision.
+        There are more processes than GPUs, or the device does not support the precision.
     """
     from lightning_fabric import Fabric
 
-    # Which device it took and how it speaks to others: on stderr, of each process.
+    # Each process would report its device and its connections on stderr.
     for name in ("lightning_fabric", "lightning_utilities", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
 
@@ -41,7 +42,7 @@ def started(precision: str) -> Any:
         )
     if precision == "16-mixed" and not gpus:
         raise InputError(
-            "CPUs do not train in 16-mixed.", allowed="32-true, bf16-mixed", do="set precision to bf16-mixed"
+            "CPUs do not support 16-mixed.", allowed="32-true, bf16-mixed", do="set precision to bf16-mixed"
         )
     fabric = Fabric(
         accelerator="cuda" if gpus else "cpu",
@@ -62,10 +63,10 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def keep_memory() -> None:
-    """Use the memory of a step again in the next one, with glibc: a fifth of the time of small networks.
+    """Reuse the memory of a step in the next one, with glibc: it saves a fifth of the time of small networks.
 
-    What is large, and what lies at the end of the heap, would go back to the system after each step and come
-    again page by page, filled with zeros.
+    Otherwise large blocks, and those at the end of the heap, return to the system after each step, and are
+    allocated again page by page, filled with zeros.
     """
     mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
@@ -84,6 +85,6 @@ def summed(fabric: Any, values: torch.Tensor) -> torch.Tensor:
 
 
 def _end() -> None:
-    """Close what processes speak through: at their end, for it cannot be opened twice."""
+    """Close the process group at the end: it cannot be opened twice."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

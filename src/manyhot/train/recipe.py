@@ -18,15 +18,15 @@ from typing import Any
 from manyhot.errors import InputError
 
 NOT_ASKED = ("no", "mask")
-"""What a class is that nobody asked about: not there, or not known."""
+"""The treatment of classes that were not asked about: as absent, or as unknown."""
 
 
 LISTED = ("label", "sets", "soft")
-"""What labels tell of whole images: the original label, the label set, or the probability of each class."""
+"""Targets of whole images: the original label, the label set, or the probability of each class."""
 
 
 TEACH = (*LISTED, "maps")
-"""What is taught: what labels tell of the image, or what a label map tells of the crop."""
+"""Targets: those of the whole image, or of the crop by a label map."""
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -39,11 +39,11 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "order": ("auto", "all", "shards"),
     "precision": ("32-true", "bf16-mixed", "16-mixed"),
 }
-"""Settings that take one of a few values."""
+"""The allowed values of settings."""
 
 
 MAGNITUDES = 30
-"""The largest of RandAugment."""
+"""The largest magnitude of RandAugment."""
 
 
 def _finite(low: float, high: float = math.inf) -> Callable[[float], bool]:
@@ -70,13 +70,12 @@ class Recipe:
     Attributes
     ----------
     model : str
-        A network of timm, ``timm/resnet50``, or one that is timm's inside, such as ``efficientnet-lite0``.
+        A network of timm, such as ``timm/resnet50``, or a packaged one, such as ``efficientnet-lite0``.
     weights : str
-        ``published``: start from its published weights; ``none``: from random ones; or a file that an earlier
-        run wrote.
+        ``published`` weights, ``none`` for random ones, or the file of an earlier run.
     trained_from : str
-        The first part of the network that is trained, such as ``blocks.6``; what comes before keeps its
-        weights. Empty: all.
+        The first part of the network that is trained, such as ``blocks.6``; earlier layers keep their
+        weights. Empty: all are trained.
     teach : str
         One of `TEACH`: the original label, the label set, soft labels, or a label map.
     maps : str
@@ -86,58 +85,58 @@ class Recipe:
     not_asked : str
         One of `NOT_ASKED`.
     empty : str
-        What images are without a class: ``skip``, or ``no`` for all classes.
+        Images without a class: ``skip`` them, or ``no``: all classes are absent.
     epochs : int
     batch : int
-        Images of a step, of all processes together.
+        Images per step, of all processes together.
     accumulate : int
-        Parts that a step is computed in, one after the other; the loss is that of the whole batch. Batch
-        norms see a part each.
+        Number of parts in which a step is computed; the loss is that of the whole batch. Batch norms see one
+        part at a time.
     order : str
-        ``all``: one random order of all images in each epoch; ``shards``: images in the order of shuffled
-        shards and through a shuffle buffer, for what neither fits into memory nor can be read at random;
-        ``auto``: the first that is possible.
+        ``all``: one random order of all images in each epoch; ``shards``: shuffled shards and a shuffle
+        buffer, for images that neither fit into memory nor allow random access; ``auto``: the first that is
+        possible.
     lanes : int
-        Streams that shards are dealt to. A batch has as many images of each, so that any number of processes
-        that divides it sees the same batches.
+        Number of streams that shards are distributed to. A batch has the same number of images of each, so
+        that any number of processes that divides it sees the same batches.
     buffer : int
-        Images that a lane shuffles at a time.
+        Size of the shuffle buffer of a lane, in images.
     optimiser : str
-        As timm knows it. Weight decay spares biases and norms.
+        An optimiser of timm. Weight decay does not apply to biases and norms.
     lr, weight_decay, momentum : float
-        The rate is the largest that the schedule reaches.
+        The learning rate is the maximum of the schedule.
     schedule : str
         ``cosine``; ``constant``; or ``step``: a tenth after each third of the epochs.
     warmup : float
-        Epochs of a rate that rises from 0.
+        Epochs in which the learning rate rises from 0.
     clip : float
-        The largest norm of the gradient; 0 for any.
+        The maximum norm of the gradient; 0 for no limit.
     drop, drop_path : float
-        Rates of dropout before the classifier and of whole residual branches, as timm has them.
+        Rates of dropout before the classifier and of residual branches, as in timm.
     size : int, optional
         Side of the images in pixels; by default the network's own.
     augment : str
-        ``crop``: random resized crop and mirror; ``mirror``: mirror alone; ``none``.
+        ``crop``: random resized crop and mirroring; ``mirror``: mirroring only; ``none``.
     least_area : float
-        Of a random crop, as a share of the image.
+        Smallest area of a random crop, as a share of the image.
     policy : str
-        What else is done to images: ``rand-augment``, ``3-augment`` or ``none``.
+        Further augmentation: ``rand-augment``, ``3-augment`` or ``none``.
     operations : int
     magnitude : float
-        Of RandAugment: how many a crop, and how strong, from 0 to 30.
+        RandAugment's number of operations per crop, and their strength, from 0 to 30.
     jitter : float
-        The largest change of brightness, contrast and saturation, as a share.
+        Largest change of brightness, contrast and saturation, as a share.
     mixup, cutmix : float
-        α of the Beta distribution that shares are drawn from; 0 for none. With both, each image has one of
-        them, by a coin.
+        α of the Beta distribution of the shares; 0 for none. With both, each image has one of them, with
+        equal probability.
     ema : float
-        Decay of the average of weights that is kept, judged and written; 0 for none.
+        Decay of the moving average of the weights, which is evaluated and written; 0 for none.
     best : str
-        A metric: the weights of the epoch that is best by it are written, not those of the last.
+        A metric: the weights of the epoch with its best value are written, in place of those of the last.
     precision : str
-        As Lightning Fabric calls it: ``32-true``, ``bf16-mixed``, ``16-mixed``.
+        As in Lightning Fabric: ``32-true``, ``bf16-mixed``, ``16-mixed``.
     seed : int
-        Of weights, order, crops and mixing.
+        Seed of weights, order, crops and mixing.
     """
 
     model: str = "timm/resnet18"
@@ -193,13 +192,13 @@ class Recipe:
                 raise InputError(f"{what} of the recipe is out of range.", got=value, allowed=range_)
         if (self.teach == "maps") != bool(self.maps):
             raise InputError(
-                "Label maps are taught from a file, and nothing else is.",
+                "The settings teach and maps do not fit together.",
                 got=f"teach {self.teach!r}, maps {self.maps!r}",
                 do="set both teach to 'maps' and maps to the file that manyhot label-maps wrote",
             )
         if self.augment == "none" and self.alters:
             raise InputError(
-                "Images are to be altered and left as they are.",
+                "The setting augment excludes a policy and jitter.",
                 got=f"augment 'none', policy {self.policy!r}, jitter {self.jitter:g}",
                 do="set augment to 'mirror' or 'crop', or leave out policy and jitter",
             )
@@ -212,16 +211,16 @@ class Recipe:
 
     @property
     def alters(self) -> bool:
-        """Whether images are changed beyond cutting and mirroring."""
+        """Whether images are changed beyond cropping and mirroring."""
         return self.policy != "none" or self.jitter > 0
 
     def unaltered(self) -> Recipe:
-        """Return the recipe for images as the network sees them when it predicts."""
+        """Return the recipe without augmentation."""
         return dataclasses.replace(self, augment="none", policy="none", jitter=0.0)
 
     @property
     def named_loss(self) -> str:
-        """The loss, where the recipe names none the usual one."""
+        """The loss; by default the usual one for the targets."""
         return self.loss or ("bce" if self.teach == "sets" else "softmax")
 
     def to_dict(self) -> dict[str, Any]:
@@ -235,7 +234,7 @@ def recipe_of(settings: Mapping[str, Any], where: object = None) -> Recipe:
     Raises
     ------
     InputError
-        A setting does not exist, or has a value of another type.
+        A setting does not exist, or its value has a wrong type.
     """
     fields = {f.name: f for f in dataclasses.fields(Recipe)}
     for name, value in settings.items():
@@ -272,7 +271,7 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        The file does not exist or is no TOML.
+        The file does not exist or is not TOML.
     """
     file = Path(path)
     if not file.is_file():
@@ -280,4 +279,4 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         return tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise InputError("The recipe is no TOML.", where=path, got=error) from error
+        raise InputError("The recipe is not TOML.", where=path, got=error) from error

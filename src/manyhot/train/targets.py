@@ -1,4 +1,4 @@
-"""What logits are compared with: single labels, label sets or soft labels, as one pair of arrays."""
+"""The targets of logits: single labels, label sets or soft labels, as one pair of arrays."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from manyhot.train.recipe import LISTED, NOT_ASKED
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """What the logits of a batch of n images are compared with.
+    """The targets of the logits of a batch of n images.
 
     Attributes
     ----------
     p : torch.Tensor of float32, shape (n, C)
-        1 for a class that is there and 0 for one that is not; soft labels and mixed images lie between. For a
-        loss that ends in a softmax each row sums to 1, or to 0 where nothing is known.
+        1 for a valid class, 0 for an absent one; soft labels and mixed images have values between. For a loss
+        that ends in a softmax, each row sums to 1, or to 0 if nothing is known.
     weight : torch.Tensor of float32, shape (n, C), optional
-        How much each cell counts: 0 where nothing is known. None stands for 1 everywhere.
+        Weight of each cell: 0 if nothing is known. None for 1 everywhere.
     rows : torch.Tensor of int64, shape (n,)
-        Of the images in the training set, for losses that remember.
+        Rows of the images in the training set, for losses with a memory.
     epoch : int
         From 0 on.
     memory : Mapping of str to torch.Tensor
-        What the loss remembers of each image of the training set; see `manyhot.train.losses`.
+        The stored values of each image of the training set; see `manyhot.train.losses`.
     """
 
     p: Tensor
@@ -45,16 +45,16 @@ class Targets:
     def mixed(self, order: Tensor, share: Tensor) -> Targets:
         """Return the targets of images that were mixed with others of the batch.
 
-        A class of both images is there; one of a single image is there to its share. Where one of two images
-        does not know a class, the other's word counts, to its share: the loss of a mixed image is that of
-        both images in their shares, for each loss that is linear in `p`.
+        A class of both images has the target 1; a class of one image has its share. If a class is unknown for
+        one of the images, the other decides, with its share: the loss of a mixed image is the weighted mean
+        of both losses, for each loss that is linear in `p`.
 
         Parameters
         ----------
         order : torch.Tensor of int64, shape (n,)
             The image that each one was mixed with.
         share : torch.Tensor of float32, shape (n,)
-            Of the image itself in the mixture.
+            Share of the image itself in the mixture.
         """
         own = share[:, None]
         if self.weight is None:
@@ -64,16 +64,16 @@ class Targets:
         return replace(self, p=p / weight.clamp(min=1e-12), weight=weight)
 
     def to(self, device: Any) -> Targets:
-        """Return the same on another device; the memory stays where it is."""
+        """Return the targets on another device; the memory is not moved."""
         weight = None if self.weight is None else self.weight.to(device)
         return replace(self, p=self.p.to(device), rows=self.rows.to(device), weight=weight)
 
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """What each image of a training set is taught, as lists; batches of it are dense.
+    """The targets of a training set, as lists; its batches are dense.
 
-    At 1,000 classes an image takes some bytes here, and 4 kB in a batch.
+    With 1,000 classes, an image takes some bytes here, and 4 kB in a batch.
 
     Attributes
     ----------
@@ -82,7 +82,7 @@ class Teacher:
         Image i has the entries ``indptr[i]`` to ``indptr[i + 1]``.
     classes : torch.Tensor of int64, shape (m,)
     p, weight : torch.Tensor of float32, shape (m,)
-        Of the entries, as in `Targets`.
+        Values of the entries, as in `Targets`.
     elsewhere : float
         The weight of classes without an entry; their `p` is 0.
     """
@@ -99,7 +99,7 @@ class Teacher:
 
     @cached_property
     def masks(self) -> bool:
-        """Whether there are cells that do not count fully."""
+        """Whether some cells have a weight below 1."""
         return self.elsewhere != 1 or bool((self.weight != 1).any())
 
     def batch(
@@ -113,9 +113,9 @@ class Teacher:
     ) -> Targets:
         """Return the targets of some images, by their rows, a tensor of int64 of shape (n,).
 
-        Where they were cut, and whether they were mirrored, is the same to all; see `label_maps`.
+        Crops and mirroring are ignored here; see `label_maps`.
         """
-        # In NumPy: each call of PyTorch gives Python's lock to a thread that decodes, and waits for it.
+        # With NumPy: each call of PyTorch releases Python's lock to a thread that decodes, and waits for it.
         at, indptr = rows.numpy(), self.indptr.numpy()
         start, length = indptr[at], indptr[at + 1] - indptr[at]
         image = np.repeat(np.arange(len(at)), length)
@@ -131,24 +131,23 @@ class Teacher:
 
 
 def teacher(labels: LabelSets, teach: str, *, ends: str = "sigmoid", not_asked: str = "no") -> Teacher:
-    """Return what images are taught.
+    """Return the targets of a training set.
 
     Parameters
     ----------
     labels : LabelSets
-        Of the training images, in the order of their rows.
+        Labels of the training images, in the order of their rows.
     teach : str
         One of `LISTED`.
     ends : str
-        What the loss ends in: under ``softmax`` the classes of an image share 1 between them.
+        What the loss ends in: under ``softmax``, the targets of an image sum to 1.
     not_asked : str
-        One of `NOT_ASKED`; it matters for label sets under a sigmoid.
+        One of `NOT_ASKED`, for label sets under a sigmoid.
 
     Raises
     ------
     InputError
-        There is no such way to teach; the labels do not tell what it takes; or nothing that is known would
-        speak against a class.
+        There is no such choice; the labels lack what it needs; or no class would be absent from any image.
     """
     for what, value, allowed in (("way to teach", teach, LISTED), ("not_asked", not_asked, NOT_ASKED)):
         if value not in allowed:
@@ -172,7 +171,7 @@ def _of_labels(labels: LabelSets) -> Teacher:
 def _of_soft(labels: LabelSets, ends: str) -> Teacher:
     if labels.p is None or not np.isfinite(labels.p).all():
         raise InputError(
-            "The labels do not tell the probability of each class.",
+            "The labels have no probabilities of classes.",
             got="no p" if labels.p is None else "some p are missing",
             do="teach label sets: --set teach=sets",
         )
@@ -188,9 +187,9 @@ def _of_sets(labels: LabelSets, ends: str, not_asked: str) -> Teacher:
     known = (labels.state != UNCLEAR).astype(np.float32)
     if not_asked == "mask" and not ((yes == 0) & (known == 1)).any():
         raise InputError(
-            "With classes masked that nobody asked about, no class would be absent from any image.",
+            "If classes that were not asked about are masked, no class is absent from any image.",
             got="label sets without a single no",
-            do="count classes that nobody asked about as absent: --set not_asked=no",
+            do="count classes that were not asked about as absent: --set not_asked=no",
         )
     return _teacher(
         labels.n_classes, labels.indptr, labels.classes, yes, known, 1.0 if not_asked == "no" else 0.0
@@ -198,7 +197,7 @@ def _of_sets(labels: LabelSets, ends: str, not_asked: str) -> Teacher:
 
 
 def _shared(labels: LabelSets, p: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return what each class has of the 1 that the classes of an image share."""
+    """Return the targets of the classes of an image, which sum to 1."""
     total = np.bincount(labels.rows, p, minlength=len(labels))
     shared: npt.NDArray[np.float32] = (p / np.maximum(total, 1e-12)[labels.rows]).astype(np.float32)
     return shared

@@ -1,4 +1,4 @@
-"""The trained part of a network, what it is fed with, and how the whole is judged after each epoch."""
+"""The trained part of a network, its inputs, and the evaluation after each epoch."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ from manyhot.train.processes import summed
 from manyhot.train.recipe import Recipe
 
 EPOCH_METRICS = ("top1", "real1", "map_macro")
-"""What is measured after each epoch, and the metric of the recipe's ``best`` if it is none of these."""
+"""The metrics after each epoch, besides the one of the recipe's ``best``."""
 
-_VALIDATION_BATCH = 128  # Images that are judged at once.
+_VALIDATION_BATCH = 128  # Images that are evaluated at once.
 
 ValidationLogits = tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 """Logits of shape (n, C), and which images could be decoded."""
 
 
 class Validator(Protocol):
-    """Computes the logits of the images to judge by."""
+    """Computes the logits of the validation images."""
 
     def __call__(self, module: Any) -> ValidationLogits:
-        """Return those of a network."""
+        """Return the logits of a network."""
         ...
 
 
@@ -52,10 +52,10 @@ class TrainingParts:
         The network, or its part from a layer on.
     feed : InputFeed
     skipped : Mapping of int to str
-        Why images were left out, by row; it grows while the run is at work.
+        Why images were skipped, by row; it grows during the run.
     validator : Validator, optional
     note : str
-        For the log; empty for none.
+        A note for the log; empty for none.
     """
 
     stages: Stages
@@ -68,7 +68,7 @@ class TrainingParts:
 
 @dataclass(frozen=True, eq=False)
 class PartInputs:
-    """What the trained part and its feed are made of.
+    """The inputs from which the trained part and its feed are built.
 
     Attributes
     ----------
@@ -80,9 +80,9 @@ class PartInputs:
     features : Path
         The folder of features.
     ids : sequence of str
-        What images are called, by row.
+        Names of the images, by row.
     on_progress : callable
-        Called with the number of images whose features are there, and of all.
+        Called with the number of images with features, and the number of all images.
     """
 
     order: ImageOrder
@@ -95,16 +95,16 @@ class PartInputs:
     on_progress: Any
 
     def plan(self, n: int) -> Any:
-        """Return how batches of n images are cut."""
+        """Return the plan of batches of n images."""
         recipe, fabric = self.recipe, self.fabric
         return plan_of(recipe.batch, recipe.lanes, recipe.seed, n, fabric.global_rank, fabric.world_size)
 
 
 def parts_of(inputs: PartInputs) -> TrainingParts:
-    """Return the part of a network that is trained, and what it is fed with.
+    """Return the part of a network that is trained, and its input.
 
-    From features where the first trained layer is named and images are not changed but mirrored: what comes
-    before would compute the same in each epoch.
+    The input is features if the first trained layer is named and images are only mirrored: earlier layers
+    would compute the same in each epoch.
 
     Raises
     ------
@@ -121,9 +121,7 @@ def parts_of(inputs: PartInputs) -> TrainingParts:
         return _of_images(inputs, stages)
     rest = stages.rest()
     if rest is None:
-        note = (
-            f"the network cannot be cut at {recipe.trained_from}: what comes before is computed in each step"
-        )
+        note = f"the network cannot be cut at {recipe.trained_from}: earlier layers are computed in each step"
         return replace(_of_images(inputs, stages), note=note)
     return _of_features(inputs, inputs.order, stages, rest)
 
@@ -148,7 +146,7 @@ def _of_features(inputs: PartInputs, order: Everything, stages: Stages, rest: An
         raise InputError(
             "None of the images can be decoded.",
             got=f"{inputs.ids[order.rows[0]]}: {reasons[0]}",
-            do="look at the source: are these images?",
+            do="check that the source holds images",
         )
     feed = FeatureFeed(features, np.array(order.rows), good, inputs.plan(len(good)), inputs.fabric.device)
     skipped = {order.rows[i]: why for i, why in enumerate(reasons) if why}
@@ -199,7 +197,7 @@ def _whole(fabric: Any, own: npt.NDArray[np.int64], logits: Tensor, n: int) -> A
 
 
 class _ImageValidator:
-    """Each process judges its own images; small ones are decoded once."""
+    """Each process evaluates its own images; small ones are decoded once."""
 
     def __init__(self, inputs: PartInputs, validation: Validation) -> None:
         self.fabric, self.validation = inputs.fabric, validation
@@ -223,7 +221,7 @@ class _ImageValidator:
         return self.views(row, self.validation.openers[row], self.views.rng(row, 0))
 
     def _logits(self, module: Any, pool: ThreadPoolExecutor, rows: npt.NDArray[np.int64]) -> Tensor:
-        """Return logits after a column that says which images could be decoded."""
+        """Return a column with which images could be decoded, followed by the logits."""
         seen = list(pool.map(self._seen, rows.tolist()))
         images = torch.stack([self.nothing if one is None else one[0].pixels for one in seen])
         with self.fabric.autocast():
@@ -233,7 +231,7 @@ class _ImageValidator:
 
 
 class _FeatureValidator:
-    """Judges by features that are there."""
+    """Evaluates on precomputed features."""
 
     def __init__(self, inputs: PartInputs, features: npt.NDArray[Any], good: npt.NDArray[np.bool_]) -> None:
         self.fabric, self.first = inputs.fabric, inputs.recipe.trained_from
@@ -257,15 +255,15 @@ class _FeatureValidator:
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """Images to judge by.
+    """Validation images.
 
     Attributes
     ----------
     openers : sequence of ImageReader
     labels : LabelSets
-        Of the same images.
+        Labels of the same images.
     key : str
-        What tells these images from others.
+        A hash that identifies these images.
     """
 
     openers: Sequence[ImageReader]
@@ -286,28 +284,28 @@ class Validation:
 
 
 def check_best(best: str, validation: Validation | None) -> None:
-    """Refuse to choose an epoch by what is not known.
+    """Refuse to choose an epoch by a metric that cannot be computed.
 
     Raises
     ------
     UnknownNameError
         There is no such metric.
     InputError
-        There are no images to judge by.
+        There are no validation images.
     """
     if not best:
         return
     registry.get("metric", best)
     if validation is None:
         raise InputError(
-            "There is nothing to choose the best epoch by.",
+            "There are no labels to choose the best epoch by.",
             got=f"best {best!r}",
             do="give --val-labels, or set best to '': the last epoch's weights are written",
         )
 
 
 def is_better(best: str, value: float, before: float | None) -> bool:
-    """Return whether a value of a metric is better than the best one before."""
+    """Return whether a value of a metric is better than the best one so far."""
     if before is None or np.isnan(before):
         return True
     higher = registry.get("metric", best).about.get("better") == "higher"

@@ -15,7 +15,7 @@ from manyhot.diagnose.patchml.compose import (
     lay_out,
     noise,
     paint,
-    plain,
+    plain_background,
     square,
 )
 from manyhot.diagnose.pixels.regions import Region, Regions
@@ -157,7 +157,7 @@ def test_no_layout_ends():
 def test_pictures_are_what_the_layout_says(soft):
     patches = [patch_of(i, 30, 40, i % 2) for i in range(4)]
     layout = lay_out(patches, SIZE, (0.4, 0.5), (0.1, 0.3), rng(3))
-    background = plain(SIZE, (200, 0, 255))
+    background = plain_background(SIZE, (200, 0, 255))
     picture = paint(layout, background, soft=soft)
     assert (picture[layout.owner == -1] == (200, 0, 255)).all()
     assert (background == (200, 0, 255)).all()
@@ -168,7 +168,7 @@ def test_pictures_are_what_the_layout_says(soft):
 
 
 def test_backgrounds():
-    assert (plain(8, GREY) == (124, 116, 104)).all()
+    assert (plain_background(8, GREY) == (124, 116, 104)).all()
     drawn = noise(64, rng())
     assert drawn.std() > 40
     assert drawn.mean(axis=(0, 1)) == pytest.approx(GREY, abs=5)

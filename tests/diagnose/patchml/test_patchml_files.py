@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import manyhot
 from manyhot import cli, tables
 from manyhot.diagnose.patchml import folder as composed
-from manyhot.diagnose.patchml import patchml_files
+from manyhot.diagnose.patchml.patchml import patchml
 from manyhot.diagnose.patchml.settings import PatchSettings
 from manyhot.errors import InputError, OutputError
 from manyhot.predict.sources import open_source
@@ -25,7 +25,7 @@ from manyhot.predict.sources import open_source
 KEYS = ("ant", "bee", "cow", "dog", "eel")
 COLOURS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [250, 250, 0], [0, 250, 250]], np.uint8)
 GROUND = (90, 90, 90)
-SETTINGS = {"n": 30, "size": 64, "least": 8, "scale": (0.3, 0.5)}
+SETTINGS = {"n_images": 30, "size": 64, "min_size": 8, "scale": (0.3, 0.5)}
 
 
 def save(path, pixels):
@@ -64,7 +64,7 @@ def photographs(tmp_path, monkeypatch):
 
 def compose(out="out", table="objects.csv", *, masks=None, workers=None, **options):
     settings = PatchSettings(**SETTINGS | options)
-    return patchml_files("photos", table, out, settings=settings, masks=masks, workers=workers)
+    return patchml("photos", objects=table, out=out, settings=settings, masks=masks, workers=workers)
 
 
 def refused(*given, **options):
@@ -90,11 +90,11 @@ def sets(out="out"):
 
 @pytest.mark.parametrize("overlap", [(0, 0), (0.2, 0.4)])
 def test_label_sets_are_what_is_to_be_seen(overlap):
-    done = compose(objects=(2, 4), overlap=overlap)
+    done = compose(objects_per_image=(2, 4), overlap=overlap)
     assert (done.n, done.patches, done.notes) == (
         30,
         dict.fromkeys(KEYS, 3),
-        (f"fewer than ten patches, seen again and again: {', '.join(KEYS)}",),
+        (f"fewer than ten patches, which recur: {', '.join(KEYS)}",),
     )
     images = {r["image_id"]: r for r in tables.read("out/images.parquet", "images").to_pylist()}
     found = sets()
@@ -110,7 +110,7 @@ def test_label_sets_are_what_is_to_be_seen(overlap):
 
 
 def test_objects_are_where_their_pixels_are():
-    compose(objects=(2, 4), overlap=(0.1, 0.5))
+    compose(objects_per_image=(2, 4), overlap=(0.1, 0.5))
     objects = manyhot.read_objects("out/objects.parquet")
     assert objects.keys == KEYS
     images = {r["image_id"]: r for r in tables.read("out/images.parquet", "images").to_pylist()}
@@ -146,12 +146,12 @@ def test_the_same_seed_gives_the_same_files_with_any_number_of_threads():
 
 
 def test_each_class_as_often_as_any_other_and_pairs_together():
-    compose(n=100)
+    compose(n_images=100)
     counts = np.bincount([c for s in sets().values() for c in s])
     assert max(counts) - min(counts) <= 1
-    compose("pairs", objects=(2, 3), pairs=(("ant", "dog"),))
+    compose("pairs", objects_per_image=(2, 3), pairs=(("ant", "dog"),))
     assert all({0, 3} <= s for s in sets("pairs").values())
-    compose("only", objects=(1, 2), only=("bee", "eel"))
+    compose("only", objects_per_image=(1, 2), only=("bee", "eel"))
     assert {c for s in sets("only").values() for c in s} == {1, 4}
     assert Path("only/classes.txt").read_text().split() == list(KEYS)
 
@@ -163,12 +163,10 @@ def test_classes_as_they_occur(photographs):
     pixels[70:95, 60:95] = COLOURS[3]
     save("photos/2.png", pixels)
     write_objects([*rows, row("2.png", 2), row("2.png", 3, (0.6, 0.7, 0.95, 0.95))])
-    compose(objects=(2, 2), as_they_occur=True)
+    compose(objects_per_image=(2, 2), as_they_occur=True)
     assert {frozenset(s) for s in sets().values()} == {frozenset({2, 3})}
-    assert refused(objects=(3, 3), as_they_occur=True) == (
-        "In no photograph do so many classes stand together.\n"
-        "  got:     from 3 objects on\n"
-        "  allowed: up to 2"
+    assert refused(objects_per_image=(3, 3), as_they_occur=True) == (
+        "No photograph has this many classes.\n  got:     from 3 objects on\n  allowed: up to 2"
     )
 
 
@@ -229,14 +227,14 @@ def test_classes_without_patches(photographs):
     rows = [r for r in photographs if r["class"] != "eel"]
     write_objects([*rows, row("4.png", 4, (0.1, 0.2, 0.12, 0.6))])
     done = compose()
-    assert done.notes[0] == "without patches, and in no picture: eel"
+    assert done.notes[0] == "without patches, and in no image: eel"
     assert done.patches["eel"] == 0
     assert refused(only=("eel", "ant", "bee", "cow")) == (
         "No object of a class can be cut out.\n  where:   objects\n  got:     eel (smaller than 8 pixels: 1)"
     )
     write_objects([r for r in photographs if r["class"] in ("ant", "bee")])
     assert refused("new") == (
-        "There are fewer classes than objects in a picture; each is of another class.\n"
+        "There are fewer classes than objects in an image, each of another class.\n"
         "  got:     2 classes, 4 objects\n"
         "  do:      give --objects-per-image 1-2"
     )
@@ -251,17 +249,17 @@ def test_objects_are_looked_for_until_none_is_left(photographs):
         save(f"photos/bee{i}.png", photograph(1))
         rows.append(row(f"bee{i}.png", 1))
     write_objects(rows)
-    done = compose(n=5, objects=(1, 1))
+    done = compose(n_images=5, objects_per_image=(1, 1))
     assert done.patches["ant"] == 1
     assert done.skipped == {"smaller than 8 pixels": 299}
-    compose("many", n=40, objects=(1, 1), only=("bee",))
+    compose("many", n_images=40, objects_per_image=(1, 1), only=("bee",))
     found = tables.read("many/images.parquet", "images")["sources"].to_pylist()
     assert sorted(s for (s,) in found) == sorted(f"bee{i}.png" for i in range(40))
     assert found != sorted(found)
 
 
 def test_what_has_no_room_is_an_error_that_ends():
-    assert refused(n=3, objects=(5, 5), scale=(0.6, 0.6), overlap=(0, 0)) == (
+    assert refused(n_images=3, objects_per_image=(5, 5), scale=(0.6, 0.6), overlap=(0, 0)) == (
         "There is no room for the objects.\n"
         "  got:     5 objects at a scale from 0.6, 0 to 0 of one covered\n"
         "  allowed: 5 objects always fit at a scale from 0.33 and an overlap from 0\n"
@@ -275,33 +273,33 @@ def test_what_has_no_room_is_an_error_that_ends():
     [
         (
             {"overlap": (0.2, 0.7)},
-            "This is no range for the overlap.\n"
+            "This is not a range for the overlap.\n"
             "  got:     0.2 to 0.7\n"
             "  allowed: from 0 to 0.5, the smaller one first",
         ),
         (
             {"scale": (0.6, 0.3)},
-            "This is no range for the scale.\n"
+            "This is not a range for the scale.\n"
             "  got:     0.6 to 0.3\n"
             "  allowed: from 0.05 to 1, the smaller one first",
         ),
-        ({"size": 8}, "This cannot be the size of pictures.\n  got:     8\n  allowed: 32 to 4,096"),
+        ({"size": 8}, "This cannot be the size of images.\n  got:     8\n  allowed: 32 to 4,096"),
         ({"cut": "circle"}, "There is no such cut.\n  got:     circle\n  allowed: box or mask"),
         (
             {"overlap": (0.2, 0.4)},
-            "What is to overlap takes two objects or more in a picture.\n"
+            "An overlap needs at least two objects in an image.\n"
             "  got:     from 1 on\n"
             "  do:      give --objects-per-image 2-4",
         ),
         (
             {"pairs": (("ant", "bee"),)},
-            "A pair takes two objects or more in a picture.\n"
+            "A pair needs at least two objects in an image.\n"
             "  got:     from 1 on\n"
             "  do:      give --objects-per-image 2-4",
         ),
         (
             {"only": ("aunt",)},
-            "No class of the objects is called so.\n  got:     aunt\n  allowed: ant, bee, cow, dog, eel",
+            "The objects have no class of this name.\n  got:     aunt\n  allowed: ant, bee, cow, dog, eel",
         ),
         (
             {"background": "plaid"},
@@ -309,7 +307,7 @@ def test_what_has_no_room_is_an_error_that_ends():
             "  got:     plaid\n"
             "  allowed: grey, noise, colour, blur, crop; a colour such as #40a0ff; a folder of photographs",
         ),
-        ({"background": "#12345"}, "This is no colour.\n  got:     #12345\n  allowed: such as #40a0ff"),
+        ({"background": "#12345"}, "This is not a colour.\n  got:     #12345\n  allowed: such as #40a0ff"),
     ],
 )
 def test_what_cannot_be_asked_for(options, text):
@@ -371,7 +369,7 @@ def test_another_folder_is_not_touched():
     )
     assert refused("photos").startswith("The output would overwrite an input.")
     Path("file").write_text("")
-    assert refused("file") == "A file is where the folder would be.\n  where:   file\n  do:      move it"
+    assert refused("file") == "A file has the name of the folder.\n  where:   file\n  do:      move it"
 
 
 def test_a_full_disk_leaves_the_earlier_pictures(monkeypatch):
@@ -398,11 +396,13 @@ def test_a_run_that_is_killed_leaves_the_earlier_pictures():
     script = """
 import os, signal
 from manyhot.diagnose.patchml.settings import PatchSettings
-from manyhot.diagnose.patchml import folder, patchml_files
+from manyhot.diagnose.patchml import folder
+from manyhot.diagnose.patchml.patchml import patchml
 def die(*_, **__):
     os.kill(os.getpid(), signal.SIGKILL)
 folder.tables.write_objects = die
-patchml_files("photos", "objects.csv", "out", settings=PatchSettings(n=5, size=64, least=8, seed=9))
+settings = PatchSettings(n_images=5, size=64, min_size=8, seed=9)
+patchml("photos", objects="objects.csv", out="out", settings=settings)
 """
     done = subprocess.run([sys.executable, "-c", script], env=os.environ, check=False)
     assert done.returncode == -signal.SIGKILL
@@ -415,7 +415,7 @@ patchml_files("photos", "objects.csv", "out", settings=PatchSettings(n=5, size=6
 
 
 def test_pictures_are_read_by_what_comes_next():
-    compose(n=12)
+    compose(n_images=12)
     source = open_source("out/images")
     assert source.n == 12
     objects = manyhot.read_objects("out/objects.parquet")
@@ -432,9 +432,8 @@ def test_pictures_are_read_by_what_comes_next():
     )
     shown = [0 in s for s in sets().values()]
     assert found.value("real1") == pytest.approx(np.mean(shown))
-    again = patchml_files(
-        "out/images", "out/objects.parquet", "again", settings=PatchSettings(**SETTINGS, cut="mask")
-    )
+    settings = PatchSettings(**SETTINGS, cut="mask")
+    again = patchml("out/images", objects="out/objects.parquet", out="again", settings=settings)
     assert again.n == 30
     for image_id, classes in sets("again").items():
         assert set(seen(f"again/images/{image_id}")) == {KEYS[c] for c in classes}
@@ -445,11 +444,13 @@ def run(*words):
 
 
 def test_the_command():
-    words = ["--n", "6", "--size", "64", "--least", "8", "--scale", "0.4", "--objects-per-image", "2"]
-    done = run(*words, "--pair", "ant+bee", "--format", "jpg", "--background", "blur", "--overlap", "0-0.2")
+    words = ["--n-images", "6", "--size", "64", "--set", "min_size=8", "--set", "scale=0.4"]
+    words += ["--objects-per-image", "2"]
+    more = ["--pair", "ant+bee", "--to", "jpg", "--background", "blur", "--set", "overlap=0-0.2"]
+    done = run(*words, *more)
     assert done.exit_code == 0, done.output
     assert done.stdout.splitlines() == [
-        "6 pictures of 15 objects of 5 classes",
+        "6 images of 15 objects of 5 classes",
         "",
         "wrote patchml/images",
         "wrote patchml/images.parquet",
@@ -460,7 +461,7 @@ def test_the_command():
         "wrote patchml/patchml.json",
     ]
     assert len(list(Path("patchml/images").glob("*.jpg"))) == 6
-    told = json.loads(run(*words, "--json", "--as-they-occur", "--objects-per-image", "1").stdout)
+    told = json.loads(run(*words, "--json", "--set", "as_they_occur=True", "--objects-per-image", "1").stdout)
     assert (told["pictures"], told["skipped"]) == (6, {})
     assert json.loads(Path("patchml/patchml.json").read_text())["settings"]["as_they_occur"] is True
 
@@ -469,21 +470,38 @@ def test_the_command():
     ("words", "text"),
     [
         (
-            ["--scale", "big"],
-            "This is no range of numbers.\n  where:   --scale\n  got:     big\n  allowed: 0.3-0.6, or 0.5",
+            ["--set", "scale=big"],
+            "This is not a range of numbers.\n  where:   scale\n  got:     big\n  allowed: 0.3-0.6, or 0.5",
         ),
         (
             ["--objects-per-image", "1-2.5"],
-            "This is no range of numbers.\n"
-            "  where:   --objects-per-image\n"
+            "This is not a range of numbers.\n"
+            "  where:   objects_per_image\n"
             "  got:     1-2.5\n"
             "  allowed: 1-4, or 2",
         ),
         (
+            ["--set", "sizes=64"],
+            "There is no setting 'sizes'.\n"
+            "  allowed: n_images, objects_per_image, background, cut, size, pairs, to, seed, overlap, scale, "
+            "soft, min_size, only, as_they_occur\n"
+            "  do:      did you mean 'size'?",
+        ),
+        (
+            ["--set", "soft=very"],
+            "This cannot be the softness of edges.\n  got:     very\n  allowed: 0 to 50",
+        ),
+        (
             ["--pair", "ant"],
-            "These are no two classes.\n  where:   --pair\n  got:     ant\n  allowed: horse+person",
+            "These are not two classes.\n  where:   --pair\n  got:     ant\n  allowed: horse+person",
         ),
     ],
 )
-def test_options_that_say_nothing(words, text):
+def test_values_that_are_refused(words, text):
     assert str(run(*words).exception) == text
+
+
+def test_options_of_the_last_release_say_what_they_are_now():
+    done = run("--overlap", "0-0.2")
+    assert done.exit_code == 2
+    assert "--overlap is --set overlap=0-0.1" in " ".join(done.stderr.replace("│", " ").split())

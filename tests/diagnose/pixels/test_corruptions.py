@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import CenterCrop, Resize
 
 from manyhot.diagnose.pixels import corruptions
-from manyhot.diagnose.pixels.corruptions import CLEAN, KINDS, SEVERITIES, corruption, cut
+from manyhot.diagnose.pixels.corruptions import CLEAN, KINDS, SEVERITIES, corruption, crop
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
 
 imagecorruptions = pytest.importorskip("imagecorruptions")
@@ -42,15 +42,15 @@ def test_pixels_are_those_of_the_library(kind, severity, monkeypatch):
     pixels = picture(300, 400)
     found = corruption(kind, severity)("a.jpg", pixels)
     assert found.dtype == np.uint8
-    assert np.array_equal(found, alone(cut(pixels), kind, severity, 11))
+    assert np.array_equal(found, alone(crop(pixels), kind, severity, 11))
 
 
 @pytest.mark.parametrize("size", [(128, 171), (500, 333), (256, 256), (224, 1000), (32, 33)])
 def test_cut_is_that_of_torchvision(size):
     pixels = picture(*size)
     theirs = CenterCrop(224)(Resize(256)(Image.fromarray(pixels)))
-    assert np.array_equal(cut(pixels), np.asarray(theirs))
-    assert np.array_equal(corruption(CLEAN, 0)("a", pixels), cut(pixels))
+    assert np.array_equal(crop(pixels), np.asarray(theirs))
+    assert np.array_equal(corruption(CLEAN, 0)("a", pixels), crop(pixels))
 
 
 def test_noise_depends_on_image_kind_severity_and_seed_alone():

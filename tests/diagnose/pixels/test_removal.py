@@ -180,8 +180,8 @@ def test_keys_differ_where_pixels_do():
     assert fingerprint(made(("a", PERSON, 5, 5, 9, 9))) == known[0]
     options = {"companion": PERSON, "fill": "grey", "control": True, "images": frozenset("ab"), "seed": 0}
 
-    def key(known=known[0], **changed):
-        return Removal(objects, **(options | changed), known=known).key
+    def key(objects_hash=known[0], **changed):
+        return Removal(objects, **(options | changed), objects_hash=objects_hash).key
 
     different = [
         {"companion": HORSE},
@@ -189,7 +189,7 @@ def test_keys_differ_where_pixels_do():
         {"control": False},
         {"images": frozenset("a")},
         {"seed": 1},
-        {"known": known[1]},
+        {"objects_hash": known[1]},
     ]
     assert len({key(), *(key(**d) for d in different)}) == 7
     assert key(control=False, seed=1) == key(control=False, seed=2)  # of removals nothing is drawn

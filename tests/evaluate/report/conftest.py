@@ -5,7 +5,7 @@ import pytest
 
 from manyhot.evaluate.report import TITLE, build_report, render
 from manyhot.evaluate.report.figures import draw_figures
-from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.pictures import make_pictures
 from manyhot.report.prerender import prepare
 from manyhot.tables import Images

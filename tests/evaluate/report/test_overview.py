@@ -5,7 +5,7 @@ import math
 import pytest
 
 from manyhot.evaluate.report import build_report
-from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.report_tables import ReportTables
 from report_pages import MODELS, drop, fit, number, pairs_table, rank, results_table, rows_of, some_rows
 
 SHIFT = "From val (1,000 images) to v2 (400), Top-1 with original labels"

@@ -6,7 +6,7 @@ from importlib.util import find_spec
 import pytest
 
 from manyhot.evaluate.report import write_report
-from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.report_tables import ReportTables
 from report_pages import MODELS, hostile_report, number, pairs_table, parse, results_table, some_rows
 
 WIDTH = "document.documentElement.scrollWidth"

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from report_pages import compared, small_tables, small_notes
 from manyhot.evaluate.report import write_report
-from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.report_tables import ReportTables
 results, pairs = small_tables()
 tables = ReportTables(results, {"pairs": pairs, **compared()})
 write_report(Path(sys.argv[1]), tables, notes=small_notes(), highlight={"my/model", "vgg16"})

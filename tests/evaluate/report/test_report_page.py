@@ -12,7 +12,7 @@ import pytest
 
 from manyhot.errors import InputError
 from manyhot.evaluate.report import write_report
-from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.report_tables import ReportTables
 from report_pages import HOSTILE, MODELS, hostile_report, number, parse, results_table, some_rows
 
 

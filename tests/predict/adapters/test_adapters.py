@@ -114,7 +114,7 @@ def test_a_hub_that_does_not_answer(silent_hub, caplog, name):
     assert str(error.value) == (
         f"The weights cannot be fetched.\n  where:   {name}\n"
         "  got:     http://127.0.0.1:9: [Errno 111] Connection refused\n"
-        "  do:      check the network and the name; HF_HOME is the cache; local weights can be named instead"
+        "  do:      check the network and the name; HF_HOME is the cache; or use local weights"
     )
     assert caplog.text == ""
     assert not silent_hub.HF_HUB_OFFLINE  # the next model may find it
@@ -151,7 +151,7 @@ def test_weights_that_are_no_classifiers(name, got):
     with pytest.raises(InputError) as error:
         find_model(f"timm/{name}")
     assert str(error.value) == (
-        f"The weights are no classifier's.\n  where:   timm/{name}\n  got:     {got}\n"
+        f"The weights are not those of a classifier.\n  where:   timm/{name}\n  got:     {got}\n"
         "  allowed: what manyhot models 'timm/*' lists"
     )
     assert f"timm/{name}" not in [m.name for m in list_models(name).models]
@@ -195,7 +195,7 @@ def test_folders_and_checkpoints_that_do_not_fit(tmp_path, small):
         f"The weights cannot be loaded into the network.\n  where:   {path}\n"
         "  got:     size mismatch for fc.weight: copying a param with shape torch.Size([7, 96]) from "
         "checkpoint, the shape in current model is torch.Size([1000, 96]).\n"
-        "  do:      num_classes=N tells how many classes a checkpoint has"
+        "  do:      give the number of classes of the checkpoint: num_classes=N"
     )
     with pytest.raises(InputError) as error:
         find_model(f"torchvision/resnet18(checkpoint={str(path)!r})")
@@ -428,7 +428,9 @@ def test_files_that_are_none(tmp_path):
         assert str(error.value) == message
     with pytest.raises(InputError) as error:
         find_model(f"onnx:{tmp_path / 'x.onnx'}")
-    assert str(error.value).startswith(f"The file is no ONNX network.\n  where:   {tmp_path / 'x.onnx'}\n")
+    assert str(error.value).startswith(
+        f"The file is not an ONNX network.\n  where:   {tmp_path / 'x.onnx'}\n"
+    )
 
 
 class Two(torch.nn.Module):
@@ -503,7 +505,7 @@ def test_a_graph_without_its_weights(tmp_path, small):
     with pytest.raises(InputError) as error:
         find_model(f"openvino:{tmp_path / 'small.xml'}")
     assert str(error.value) == (
-        f"The file is no OpenVINO network.\n  where:   {tmp_path / 'small.xml'}\n"
+        f"The file is not an OpenVINO network.\n  where:   {tmp_path / 'small.xml'}\n"
         "  got:     Empty weights data in bin file or bin file cannot be found!"
     )
 
@@ -623,7 +625,7 @@ def test_a_network_of_timm_knows_its_preprocessing():
         ),
         (
             "python:mine:nothing",
-            "This is no model.\n  where:   python/mine.nothing\n  got:     int\n"
+            "This is not a model.\n  where:   python/mine.nothing\n  got:     int\n"
             "  allowed: a manyhot.predict.network.Network, a torch.nn.Module or a callable",
         ),
         (
@@ -655,7 +657,7 @@ def test_a_network_of_timm_knows_its_preprocessing():
             "python:mine:fixed",
             "The network cannot compute images of 224 × 224 pixels.\n  where:   python/mine.fixed\n"
             "  got:     mat1 and mat2 shapes cannot be multiplied (1x150528 and 12288x7)\n"
-            "  do:      name the size that it takes: …(size=224)",
+            "  do:      give the size of its input: …(size=224)",
         ),
         (
             "python:mine:net(sise=96)",
@@ -667,7 +669,7 @@ def test_a_network_of_timm_knows_its_preprocessing():
             "The options of the model cannot be read.\n  got:     python:mine:net(size)\n"
             "  allowed: NAME(option=literal, …)",
         ),
-        ("timm/", "The name of the model is not complete.\n  got:     timm/\n  allowed: timm/NAME"),
+        ("timm/", "The name of the model is incomplete.\n  got:     timm/\n  allowed: timm/NAME"),
     ],
 )
 def test_names_that_cannot_be(spec, message):

@@ -104,8 +104,8 @@ def refused(path):
 
 def not_ours(path, got):
     return (
-        f"The file is no network that manyhot trained.\n  where:   {path}\n  got:     {got}\n"
-        "  do:      take the model.safetensors of a finished run of manyhot train"
+        f"The file is not a network that manyhot trained.\n  where:   {path}\n  got:     {got}\n"
+        "  do:      use the model.safetensors of a finished run of manyhot train"
     )
 
 
@@ -133,7 +133,7 @@ def test_files_that_are_none(tmp_path, module):
 def test_a_file_that_was_cut_off(tmp_path, module):
     path = write_trained(made(module), tmp_path / "a.safetensors")
     path.write_bytes(path.read_bytes()[:-1000])
-    assert refused(path).startswith(f"The file is no network that manyhot trained.\n  where:   {path}\n")
+    assert refused(path).startswith(f"The file is not a network that manyhot trained.\n  where:   {path}\n")
 
 
 @pytest.mark.parametrize(
@@ -147,15 +147,15 @@ def test_a_file_that_was_cut_off(tmp_path, module):
 def test_a_hostile_file_opens_no_other(tmp_path, module, changed, got):
     path = write_trained(made(module, **changed), tmp_path / "a.safetensors")
     assert refused(path) == (
-        f"The architecture of a trained network is none of timm's.\n  where:   {path}\n  got:     {got}\n"
-        "  allowed: a name that timm knows, with img_size, drop_rate, drop_path_rate"
+        f"The architecture of a trained network is not one of timm's.\n  where:   {path}\n  got:     {got}\n"
+        "  allowed: a name of timm's, with img_size, drop_rate, drop_path_rate"
     )
 
 
 def test_preprocessing_that_nobody_knows(tmp_path, module):
     path = write_trained(made(module, preprocessing={"sizes": 3}), tmp_path / "a.safetensors")
     assert refused(path) == (
-        "The file of a trained network does not tell how it wants its images.\n"
+        "The file of a trained network has no preprocessing.\n"
         f"  where:   {path}\n"
         "  got:     Preprocessing.__init__() got an unexpected keyword argument 'sizes'\n"
         "  do:      read it with the version of manyhot that wrote it"

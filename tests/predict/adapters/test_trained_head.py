@@ -129,13 +129,13 @@ BROKEN = {
         bytes(32),
         "Expecting property name enclosed in double quotes: line 1 column 2 (char 1)",
     ),
-    "a list": (header("[]"), bytes(32), "its text is no object"),
+    "a list": (header("[]"), bytes(32), "its text is not an object"),
     "a number for the backbone": (
         header({**ABOUT, "backbone": 3}),
         bytes(32),
-        "backbone is not what it should be",
+        "backbone has a wrong value",
     ),
-    "half precision": (header(dtype="F16"), bytes(20), "weight is not what it should be"),
+    "half precision": (header(dtype="F16"), bytes(20), "weight has a wrong value"),
     "three classes": (
         header({**ABOUT, "classes": {"name": "x", "keys": list("abc"), "names": list("abc")}}),
         bytes(32),
@@ -151,7 +151,7 @@ BROKEN = {
     "not finite": (
         header(),
         np.full(8, np.nan, "<f4").tobytes(),
-        "A head holds numbers that are not finite.",
+        "A head holds values that are not finite.",
     ),
 }
 
@@ -164,7 +164,7 @@ def test_broken_files(tmp_path, name):
     with pytest.raises(InputError) as error:
         find_model(f"head:{path}")
     assert str(error.value) == (
-        f"The file is no head that manyhot wrote.\n  where:   {path}\n  got:     {said}\n"
+        f"The file is not a head that manyhot wrote.\n  where:   {path}\n  got:     {said}\n"
         "  do:      fit it again"
     )
 
@@ -188,7 +188,7 @@ def test_another_name(tmp_path):
             "python:elsewhere:net",
             "The backbone of a head cannot be built.\n  where:   mine.safetensors\n"
             "  got:     python:elsewhere:net: There is no such function.\n"
-            "  do:      predict where it can be: a file or function of yours must be at the same place",
+            "  do:      a file or function of yours must be in the same place as when the head was fitted",
         ),
         (
             "head:mine.safetensors",
@@ -197,18 +197,18 @@ def test_another_name(tmp_path):
         ),
         (
             "python:backbones:callable(size=8)",
-            "A head cannot be put on this model: nobody knows where its penultimate features are.\n"
+            "A head cannot be put on this model: its penultimate features are unknown.\n"
             "  where:   mine.safetensors\n  got:     python/backbones.callable",
         ),
         (
             NET,
-            "The head was fitted on other features than those of its backbone.\n"
-            "  where:   mine.safetensors\n  got:     192 weights a class\n"
+            "The head was not fitted on the features of its backbone.\n"
+            "  where:   mine.safetensors\n  got:     192 weights per class\n"
             "  allowed: 96 features of python/backbones.net",
         ),
         (
             "python:backbones:softened(size=8)",
-            "A head cannot be put on this model: something comes after its classifier.\n"
+            "A head cannot be put on this model: other layers follow its classifier.\n"
             "  where:   mine.safetensors\n  got:     python/backbones.softened",
         ),
         (3, "The option 'backbone' is a text.\n  got:     3\n  allowed: backbone='NAME'"),
@@ -254,7 +254,7 @@ def test_a_file_names_published_weights_alone(place, backbone):
         find_model("head:evil.safetensors")
     quoted = backbone.replace("'", "'\"'\"'")
     assert str(error.value) == (
-        "The file of a head may name published weights alone as its backbone.\n  where:   evil.safetensors\n"
+        "The file of a head can name only published weights as its backbone.\n  where:   evil.safetensors\n"
         f"  got:     {backbone}\n  allowed: {PUBLISHED}\n"
         f"  do:      if you trust it, name it yourself: 'head:evil.safetensors(backbone=\"{quoted}\")'"
     )
@@ -291,7 +291,7 @@ def test_published_weights(spec):
     ("backbone", "said"),
     [
         ("resnet50", "There is no model 'resnet50'."),
-        ("python", "The name of the model is not complete."),
+        ("python", "The name of the model is incomplete."),
         ("timm/none_such", "timm has no network 'none_such'."),
         ("efficientnet-lite0(size=3)", "The model 'efficientnet-lite0' has no option 'size'."),
         ("efficientnet-lite0(3)", "The options of the model cannot be read."),
@@ -304,5 +304,5 @@ def test_a_file_names_no_model(place, backbone, said):
     assert str(error.value) == (
         "The backbone of a head cannot be built.\n  where:   mine.safetensors\n"
         f"  got:     {backbone}: {said}\n"
-        "  do:      name it otherwise: head:mine.safetensors(backbone='NAME')"
+        "  do:      give its new name: head:mine.safetensors(backbone='NAME')"
     )

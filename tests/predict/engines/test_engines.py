@@ -96,7 +96,7 @@ def test_few_images_stay_with_torch(network, images):
     choice = choose_engine("auto", network, images, 100)
     assert choice.engine.name == "torch"
     others = sum(map(installed, ("openvino", "onnx")))
-    assert [t.why_not for t in choice.trials[1:]] == ["too few images for it to pay"] * others
+    assert [t.why_not for t in choice.trials[1:]] == ["too few images for it to pay off"] * others
 
 
 def test_auto_takes_the_fastest_with_the_same_answers(network, images):
@@ -190,7 +190,7 @@ def test_features_that_nobody_knows(images):
     with pytest.raises(InputError) as error:
         build_engine("torch", network, features=True)
     assert str(error.value) == (
-        "Nobody knows where the penultimate features of this model are.\n"
+        "The penultimate features of this model are unknown.\n"
         "  where:   own\n"
         "  do:      predict without --embeddings"
     )

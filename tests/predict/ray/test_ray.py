@@ -186,7 +186,7 @@ def test_a_storage_that_is_lost(cluster, source, tmp_path, place):
         "The storage of the images is gone.\n"
         "  where:   in\n"
         "  got:     No such file or directory\n"
-        "  do:      bring it back, and run the same command again: it goes on here"
+        "  do:      bring it back, and run the same command again to resume"
     )
     assert [p.name for p in (tmp_path / "ray" / ".parts" / "tint").iterdir()] == ["00000.parquet"]
     done = run(source, tint, tmp_path / "ray", PredictSettings())  # goes on without Ray just as well
@@ -214,7 +214,7 @@ def test_another_model_on_a_worker(place):
     with pytest.raises(InputError) as error:
         model.build()
     assert str(error.value) == (
-        "A worker of Ray has another one: the model.\n"
+        "A worker of Ray has a different one: the model.\n"
         f"  where:   python:mine:other on {platform.node()}\n"
         f"  got:     other, 4 classes {COLOURS.hash}\n"
         f"  allowed: tint, 4 classes {COLOURS.hash}\n"
@@ -223,7 +223,7 @@ def test_another_model_on_a_worker(place):
     with pytest.raises(InputError) as error:
         replace(model, version="0.0.1").build()
     assert str(error.value) == (
-        "A worker of Ray has another one: manyhot.\n"
+        "A worker of Ray has a different one: manyhot.\n"
         f"  where:   python:mine:other on {platform.node()}\n"
         f"  got:     {__version__}\n"
         "  allowed: 0.0.1\n"
@@ -308,7 +308,7 @@ def test_a_network_in_memory(tint, folder, tmp_path):
             "  where:   tint\n"
             f"  got:     engine {engine!r}\n"
             "  allowed: manyhot predict --engine ray --model NAME\n"
-            "  do:      give the network a name: python:MODULE:FUNCTION is what a function returns"
+            "  do:      name the network: python:MODULE:FUNCTION is the return value of a function"
         )
 
 
@@ -391,7 +391,7 @@ def test_nobody_at_the_address(monkeypatch):
     with pytest.raises(InputError) as error, on_ray.connected(Refusing(None), None) as connect:
         connect()
     assert str(error.value) == (
-        "Nobody answers at the address of the Ray cluster.\n"
+        "The Ray cluster does not answer at its address.\n"
         "  where:   RAY_ADDRESS\n"
         f"  got:     {address}: Connection refused\n"
         "  do:      start it there with ray start --head, or unset RAY_ADDRESS to start one here"
@@ -415,10 +415,10 @@ def test_what_ray_trips_over():
         RuntimeError("The worker died.\n  ModuleNotFoundError: No module named 'manyhot'\n")
     )
     assert str(error) == (
-        "Ray cannot go on.\n"
+        "Ray cannot continue.\n"
         "  got:     ModuleNotFoundError: No module named 'manyhot'\n"
         "  do:      each machine needs the same manyhot and what the models need; look into Ray's logs for"
-        " more, and run the same command again: it goes on here"
+        " more, and run the same command again to resume"
     )
 
 

@@ -107,7 +107,7 @@ def test_a_saved_data_set_that_is_not_complete(tmp_path, datasets, images, name)
         "The folder is not a complete saved data set.\n"
         f"  where:   {folder}/x\n"
         f"  got:     no {name}\n"
-        "  do:      make or fetch it again"
+        "  do:      create or fetch it again"
     )
 
 
@@ -127,7 +127,7 @@ def test_rows_picked_by_an_index(tmp_path, datasets, images):
         json.dumps(json.loads(path.read_text()) | {"_indices_data_files": [{"filename": "i.arrow"}]})
     )
     assert refusal(tmp_path / "saved") == (
-        "The folder is not a data set as save_to_disk writes it.\n"
+        "The folder is not a data set that save_to_disk wrote.\n"
         f"  where:   {tmp_path}/saved\n"
         "  got:     rows picked by an index beside them\n"
         "  do:      save it again with datasets 2.0 or later"
@@ -174,7 +174,7 @@ def test_rows_without_names_are_numbered(tmp_path, datasets, images):
 
 
 def test_a_name_that_cannot_be_loaded(tmp_path, datasets):
-    assert refusal("hf:") == ("No data set is named.\n  where:   hf:\n  allowed: hf:NAME or hf:NAME:SPLIT")
+    assert refusal("hf:") == ("No data set is given.\n  where:   hf:\n  allowed: hf:NAME or hf:NAME:SPLIT")
     message = refusal(f"hf:{tmp_path}/none")
     assert message.startswith(f"The data set cannot be loaded.\n  where:   hf:{tmp_path}/none\n  got:     ")
     assert message.endswith(

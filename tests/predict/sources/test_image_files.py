@@ -158,7 +158,7 @@ def test_labels_of_other_images(tmp_path, name, do):
     with pytest.raises(InputError) as error:
         open_source(tmp_path / "photos", labels=tmp_path / "labels.csv")
     assert str(error.value) == (
-        "None of the labels is of an image of the source.\n"
+        "None of the labels belongs to an image of the source.\n"
         f"  where:   {tmp_path / 'photos'}\n"
         f"  got:     labels of images such as {name}\n"
         f"  allowed: images such as a.jpg{do}"
@@ -277,7 +277,7 @@ def test_a_folder_that_vanished_ends_the_run(tmp_path):
         "The storage of the images is gone.\n"
         f"  where:   {tmp_path / 'photos'}\n"
         "  got:     No such file or directory\n"
-        "  do:      bring it back, and run the same command again: it goes on here"
+        "  do:      bring it back, and run the same command again to resume"
     )
 
 

@@ -47,7 +47,7 @@ IDS = "image_id, file_name, filename, file, path, image, uri, url, id, __key__"
     [
         ("name,label\n", "No column names the images.", "", "name, label", IDS),
         ("", "No column names the images.", "", "nothing", IDS),
-        ("path,label\na.jpg,1\n,2\n", "A row names no image.", ", row 3", ",2", "path,label"),
+        ("path,label\na.jpg,1\n,2\n", "A row has no image.", ", row 3", ",2", "path,label"),
         (
             "path,label\na,b.jpg,1\n",
             "A row is not as long as the header.",

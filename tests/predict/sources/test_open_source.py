@@ -201,7 +201,7 @@ def test_one_image(tmp_path):
         "This is one image.\n"
         f"  where:   {tmp_path}/a.jpg\n"
         f"  allowed: {KINDS_ALLOWED}\n"
-        "  do:      give the folder that it lies in, or a list of paths"
+        "  do:      give its folder, or a list of paths"
     )
 
 
@@ -209,11 +209,11 @@ def test_a_pattern_of_images(tmp_path):
     (tmp_path / "a.jpg").touch()
     (tmp_path / "b.jpg").touch()
     assert refusal(f"{tmp_path}/*.jpg") == (
-        "The pattern fits neither tar archives nor Parquet alone.\n"
+        "The pattern matches files other than tar archives or Parquet.\n"
         f"  where:   {tmp_path}/*.jpg\n"
         f"  got:     2 files, such as {tmp_path}/a.jpg\n"
         f"  allowed: {KINDS_ALLOWED}\n"
-        "  do:      give the folder that it lies in, or a list of paths"
+        "  do:      give its folder, or a list of paths"
     )
 
 
@@ -221,9 +221,7 @@ def test_a_pattern_of_images(tmp_path):
 def test_no_known_kind(tmp_path, name, do):
     (tmp_path / name).touch()
     assert refusal(tmp_path / name) == (
-        "This is no kind of source that can be read.\n"
-        f"  where:   {tmp_path}/{name}\n"
-        f"  allowed: {KINDS_ALLOWED}{do}"
+        f"This kind of source cannot be read.\n  where:   {tmp_path}/{name}\n  allowed: {KINDS_ALLOWED}{do}"
     )
 
 

@@ -163,7 +163,7 @@ def test_which_column_holds_images(tmp_path, columns, found):
 def test_several_columns_that_may_hold_images(tmp_path):
     path = write(tmp_path / "x.parquet", left=[b"1"], right=[b"2"], label=[3])
     assert refusal(path) == (
-        "It is not clear which column holds the images.\n"
+        "Several columns may hold the images.\n"
         f"  where:   {path}\n"
         "  got:     left, right\n"
         "  allowed: one column of bytes, or one called image, img, jpeg, jpg, png, bytes, content\n"
@@ -203,7 +203,7 @@ def test_two_images_of_one_id(tmp_path):
         f"  where:   {path}\n"
         f"  got:     {path}#0 and {path}#2\n"
         "  allowed: each base name once: it is the image's id in every table\n"
-        "  do:      give them a column image_id, or predict the files one by one"
+        "  do:      add a column image_id, or predict the files one by one"
     )
 
 
@@ -211,7 +211,7 @@ def test_files_of_other_columns(tmp_path):
     write(tmp_path / "a.parquet", image=[b"1"], label=[3])
     write(tmp_path / "b.parquet", image=[b"1"], klass=[3])
     assert refusal(tmp_path) == (
-        "The file has not the columns of the others.\n"
+        "The file lacks columns of the others.\n"
         f"  where:   {tmp_path}/b.parquet\n"
         "  got:     image, klass\n"
         "  allowed: image, label among them"
@@ -229,11 +229,11 @@ def test_truncated(tmp_path, images):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     assert refusal(path).startswith(
-        f"The file is not complete Parquet.\n  where:   {path}\n  got:     Parquet magic "
+        f"The Parquet file is incomplete.\n  where:   {path}\n  got:     Parquet magic "
     )
     with pytest.raises(InputError) as error:
         listed(source)
-    assert str(error.value).startswith("The file is not complete Parquet.\n")
+    assert str(error.value).startswith("The Parquet file is incomplete.\n")
 
 
 def test_a_file_that_vanished_ends_the_run(tmp_path, images):

@@ -10,7 +10,7 @@ from manyhot.errors import InputError, MissingExtraError
 from manyhot.predict.sources import SourceLostError, open_source, remote
 from source_kinds import expected, listed, serving, webdataset, write_folder, write_parquet, write_tar
 
-DO = "check the network and your credentials, and run the same command again: it goes on here"
+DO = "check the network and your credentials, and run the same command again to resume"
 
 
 @pytest.fixture(autouse=True)
@@ -249,7 +249,7 @@ def test_a_bucket_that_is_not_there(s3):
         "The file cannot be opened.\n  where:   s3://photos/0.tar\n"
     )
     assert refusal("s3://photos/0.parquet") == "The file does not exist.\n  where:   s3://photos/0.parquet"
-    assert refusal("s3://photos/*.tar").startswith("The pattern fits no file.\n")
+    assert refusal("s3://photos/*.tar").startswith("The pattern matches no file.\n")
     assert refusal("s3://photos/a.jpg").startswith("This is one image.\n")
 
 

@@ -220,7 +220,7 @@ def test_truncated(tmp_path, images):
         "The archive is truncated.\n"
         f"  where:   {shard}\n"
         "  got:     unexpected end of data after 6 images, the last of them 005.jpg\n"
-        "  do:      fetch or make it again"
+        "  do:      fetch or create it again"
     )
     packed = tmp_path / "shard-000.tar.gz"
     packed.write_bytes(gzip.compress(whole)[:-300])
@@ -245,7 +245,7 @@ def test_archives_one_after_the_other(tmp_path, pack):
     path = tmp_path / ("x.tar" if pack is bytes else "x.tar.gz")
     path.write_bytes(b"".join(map(pack, two)))
     assert refusal(path) == (
-        "Another archive follows in the file.\n"
+        "The file holds several concatenated archives.\n"
         f"  where:   {path}\n"
         "  do:      give them one by one, or join them with tar --concatenate"
     )
@@ -258,7 +258,7 @@ def test_without_its_end(tmp_path):
         "The archive is truncated.\n"
         f"  where:   {path}\n"
         "  got:     empty header after 0 images\n"
-        "  do:      fetch or make it again"
+        "  do:      fetch or create it again"
     )
 
 
@@ -271,7 +271,7 @@ def test_damaged_in_the_middle(tmp_path, images):
         "The archive is damaged.\n"
         f"  where:   {path}\n"
         "  got:     bad checksum after 4 images, the last of them 003.jpg\n"
-        "  do:      fetch or make it again"
+        "  do:      fetch or create it again"
     )
 
 
@@ -301,7 +301,7 @@ def test_a_shard_that_is_not_there(tmp_path):
     write_tar(tmp_path / "0.tar", [("a.jpg", b"1")])
     assert refusal(f"{tmp_path}/{{0..1}}.tar") == f"The file does not exist.\n  where:   {tmp_path}/1.tar"
     assert refusal(f"{tmp_path}/a*.tar") == (
-        "The pattern fits no file.\n"
+        "The pattern matches no file.\n"
         f"  where:   {tmp_path}/a*.tar\n"
         "  allowed: ranges such as {000..127}, and * and ?"
     )
@@ -356,7 +356,7 @@ def test_a_shard_that_vanished_ends_the_run(tmp_path, ending):
         "The storage of the images is gone.\n"
         f"  where:   {path}\n"
         "  got:     No such file or directory\n"
-        "  do:      bring it back, and run the same command again: it goes on here"
+        "  do:      bring it back, and run the same command again to resume"
     )
 
 

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from manyhot.reassess.app import AppCallbacks, create_app
 from manyhot.reassess.app.cached_value import CORE_SHARE, CachedValue
-from manyhot.reassess.app.progress import CampaignStatus
+from manyhot.reassess.app.progress import JudgedCampaign
 from manyhot.reassess.app.store.progress import VoteCounts
 from raters_page import until
 from stores import NO, YES, answer, classes, filled, form, rater
@@ -191,7 +191,7 @@ def test_while_what_fails_is_found_again_the_older_value_stands():
 
 def test_a_page_is_decided_until_the_votes_are_counted_anew():
     counts = VoteCounts(None, {}, [(2, 1), (3, 1), (4, 2)], 0)
-    before, after = CampaignStatus(counts), CampaignStatus(counts)
+    before, after = JudgedCampaign(counts), JudgedCampaign(counts)
     before.decided_since.add(3)
     assert before.pages_to_decide() == [2, 4]
     assert after.pages_to_decide() == [2, 3, 4]

@@ -36,7 +36,7 @@ def test_more_neighbours_than_images():
     with pytest.raises(InputError) as caught:
         knn_scores(np.eye(3), np.arange(3), np.eye(3), 3, k=4)
     assert str(caught.value) == (
-        "There are fewer images to fit on than neighbours are asked for.\n"
+        "There are fewer images to fit on than neighbours.\n"
         "  got:     3 images\n"
         "  allowed: at least k=4\n"
         "  do:      choose a smaller k"
@@ -111,10 +111,10 @@ def test_a_backbone_without_maps():
     with pytest.raises(InputError) as caught:
         Backbone(Network("flat", from_keys(("a", "b")), module=module))
     assert str(caught.value) == (
-        "This backbone gives no feature maps.\n"
+        "This backbone has no feature maps.\n"
         "  got:     flat\n"
         "  allowed: a network of timm, or one that manyhot trained\n"
-        "  do:      its features serve the methods knn, probe, few-shot and multilabel"
+        "  do:      use the method knn, probe, few-shot or multilabel"
     )
 
 

@@ -292,7 +292,7 @@ CASES = [
         "knn",
         {"model": ["head:some.safetensors"]},
         InputError,
-        "A head is no backbone.\n"
+        "A head is not a backbone.\n"
         "  got:     head:some.safetensors\n"
         "  do:      give the model whose features the head was fitted on",
     ),
@@ -345,7 +345,7 @@ CASES = [
         "segmentation",
         {"masks": "wild-masks"},
         InputError,
-        "A mask holds a number that is no class.\n"
+        "A mask holds a number that is not a class.\n"
         "  where:   wild-masks: 00.png\n"
         "  got:     7\n"
         "  allowed: 0 for background, 1 to 2, 255 for void\n"
@@ -367,7 +367,7 @@ CASES = [
         "knn",
         {"settings": {"k": 41}},
         InputError,
-        "There are fewer images to fit on than neighbours are asked for.\n"
+        "There are fewer images to fit on than neighbours.\n"
         "  got:     40 images\n"
         "  allowed: at least k=41\n"
         "  do:      choose a smaller k",

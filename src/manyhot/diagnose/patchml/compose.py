@@ -1,7 +1,4 @@
-"""Objects cut out of photographs and laid onto a background: images whose label sets are exact.
-
-Which classes stand together in pictures that are composed.
-"""
+"""Objects cut out of photographs and laid onto a background: images whose label sets are exact."""
 
 from __future__ import annotations
 
@@ -29,15 +26,15 @@ Places = list[tuple[int, int]]
 
 
 FOREIGN = 0.01
-"""The most of a patch that may belong to another class."""
+"""The largest share of a patch that may belong to another class."""
 
 
 HIDDEN = 0.05
-"""The most of an outline that another class may stand in front of: its shape would be seen as a hole."""
+"""The largest share of an outline that another class may hide: its shape would be seen as a hole."""
 
 
 FULL = 0.96
-"""The least of an image that an object fills: there is nothing to cut it out of."""
+"""An object that fills at least this share of an image has nothing to be cut out of."""
 
 
 _ATTEMPTS, _AT_LEAST_SCALE, _TRIES = 30, 20, 60
@@ -57,7 +54,7 @@ class Patch:
     ----------
     pixels : ndarray of uint8, shape (h, w, 3)
     mask : ndarray of bool, shape (h, w)
-        What of it is the object; all of it where a box was cut.
+        Pixels of the object; all of them if it was cut out by its box.
     class_id : int
     image_id : str
         The photograph that it is from.
@@ -69,7 +66,7 @@ class Patch:
     image_id: str = ""
 
     def scaled(self, longest: int) -> Patch:
-        """Return the patch with a long side of so many pixels."""
+        """Return the patch with a long side of this many pixels."""
         cv2 = required("cv2", "Scaling patches", '"manyhot[diagnose]"')
         height, width = self.mask.shape
         factor = longest / max(height, width)
@@ -89,12 +86,12 @@ def cut(
     ----------
     pixels : ndarray of uint8, shape (height, width, 3)
     regions : Regions
-        Of all objects of the image, ignored ones included: what is too difficult to be asked for is in doubt.
+        All objects of the image, including ignored ones, whose class is in doubt.
     region : Region
         The object.
     by : {"box", "mask"}
     least : int
-        Pixels of the short side.
+        Least short side, in pixels.
     image_id : str
     """
     if by == "mask" and region.known_by == "box":
@@ -129,7 +126,7 @@ def _bounds(mask: Mask) -> tuple[int, int, int, int]:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """Where patches lie in a picture.
+    """The places of patches in an image.
 
     Attributes
     ----------
@@ -138,7 +135,7 @@ class Layout:
     places : list of (int, int)
         Left and top of each.
     owner : ndarray of int8, shape (size, size)
-        The number of the patch that is seen in each pixel, -1 where there is none.
+        Number of the patch that is visible in each pixel, -1 for none.
     """
 
     patches: tuple[Patch, ...]
@@ -147,36 +144,37 @@ class Layout:
 
     @property
     def visible(self) -> npt.NDArray[np.int64]:
-        """The pixels of each patch that are seen, shape (k,)."""
+        """Number of visible pixels of each patch, shape (k,)."""
         return np.bincount(self.owner.ravel() + 1, minlength=len(self.patches) + 1)[1:]
 
     @property
     def covered(self) -> npt.NDArray[np.float64]:
-        """The share of each patch that lies under others, shape (k,)."""
+        """Share of each patch that is under others, shape (k,)."""
         return np.asarray(1 - self.visible / [p.mask.sum() for p in self.patches])
 
 
 def lay_out(
     patches: Sequence[Patch], size: int, scale: Span, overlap: Span, rng: np.random.Generator
 ) -> Layout | None:
-    """Return a layout in which every patch lies within the picture, or None if none was found.
+    """Return a layout with every patch inside the image, or None if there is none.
 
     Parameters
     ----------
     patches : sequence of Patch
     size : int
-        Sides of the picture.
+        Width and height of the image.
     scale : (float, float)
-        The long side of a patch over that of the picture, drawn evenly for each.
+        Long side of a patch over that of the image, drawn uniformly for each.
     overlap : (float, float)
-        The share of the most covered patch that lies under others; of one patch always 0.
+        Share of the most covered patch that is under others; 0 for a single patch.
     rng : Generator
 
     Notes
     -----
-    Patches are laid one after another in random order, each at random where it covers no more than it may; of
-    the last, where much is to be covered, the distance from another is found by halving. What does not fit is
-    drawn anew, in the end at the smallest scale and in the cells of a grid: some thousand places are tried.
+    Patches are laid one after another in random order, each at a random place where it covers no more than
+    allowed. If the last must cover more, its distance from another is found by bisection. Patches that do not
+    fit are drawn again, finally at the smallest scale and in the cells of a grid: some thousand places are
+    tried.
     """
     for attempt in range(_ATTEMPTS):
         span = scale if attempt < _AT_LEAST_SCALE else (scale[0], scale[0])
@@ -190,12 +188,12 @@ def lay_out(
 
 
 def fits_always(n: int) -> float:
-    """Return the scale at which n patches of any shape have room without overlap."""
+    """Return the scale at which n patches of any shape fit without overlap."""
     return 1 / math.ceil(math.sqrt(n))
 
 
 class _Ground:
-    """A picture on which patches are laid."""
+    """An image on which patches are laid."""
 
     def __init__(self, size: int, overlap: Span) -> None:
         self.size, self.overlap = size, overlap
@@ -205,7 +203,7 @@ class _Ground:
         self._seen: list[int] = []
 
     def add(self, patch: Patch, rng: np.random.Generator, *, last: bool) -> bool:
-        """Lay a patch onto the others where it may lie; return whether there is such a place."""
+        """Lay a patch onto the others; return whether there is an allowed place."""
         most = [self.size - side for side in patch.mask.shape[::-1]]
         if min(most) < 0:
             return False
@@ -223,7 +221,7 @@ class _Ground:
         return max((1 - s / whole for s, whole in zip(seen, self._whole, strict=True)), default=0.0)
 
     def _seen_under(self, mask: Mask, at: tuple[int, int]) -> list[int]:
-        """Return how much of each patch would be seen with another one here."""
+        """Return how much of each patch would be visible with another one here."""
         under = self.owner[self._window(mask, at)][mask]
         hidden = np.bincount(under + 1, minlength=len(self._seen) + 1)[1:]
         return [s - int(h) for s, h in zip(self._seen, hidden, strict=True)]
@@ -240,7 +238,7 @@ class _Ground:
         return slice(top, top + height), slice(left, left + width)
 
     def _touching(self, patch: Patch, most: list[int], rng: np.random.Generator) -> tuple[int, int]:
-        """Return a place at which about as much of another patch is covered as should be."""
+        """Return a place at which the drawn share of another patch is covered."""
         goal = rng.uniform(*self.overlap)
         start = np.array(self.places[int(rng.integers(len(self.places)))], float)
         angle = rng.uniform(0, 2 * math.pi)
@@ -279,14 +277,14 @@ def _grid(patches: Sequence[Patch], size: int, rng: np.random.Generator) -> Layo
 
 
 def paint(layout: Layout, background: Pixels, *, soft: float = 0) -> Pixels:
-    """Return the picture of a layout.
+    """Return the image of a layout.
 
     Parameters
     ----------
     layout : Layout
     background : ndarray of uint8, shape (size, size, 3)
     soft : float
-        Pixels over which edges fade, inwards: nothing beyond the object is shown.
+        Pixels over which edges fade inwards: nothing beyond the object is shown.
     """
     picture = background.copy()
     for patch, (left, top) in zip(layout.patches, layout.places, strict=True):
@@ -309,25 +307,25 @@ def _faded(mask: Mask, soft: float) -> npt.NDArray[np.float32]:
     return np.asarray(blurred * mask, np.float32)
 
 
-def plain(size: int, colour: Sequence[int]) -> Pixels:
+def plain_background(size: int, colour: Sequence[int]) -> Pixels:
     """Return a background of one colour."""
     return np.full((size, size, 3), colour, np.uint8)
 
 
 def noise(size: int, rng: np.random.Generator) -> Pixels:
-    """Return a background of noise around grey, in each pixel and colour its own."""
+    """Return a background of noise around grey, drawn for each pixel and channel."""
     drawn = rng.normal(GREY, 50, (size, size, 3))
     return np.clip(np.rint(drawn), 0, 255).astype(np.uint8)
 
 
 def blurred(pixels: Pixels, size: int) -> Pixels:
-    """Return a photograph as a background, so blurred that nothing but colours is left."""
+    """Return a photograph as a background, blurred until only colours are left."""
     cv2 = required("cv2", "Blurred backgrounds", '"manyhot[diagnose]"')
     return np.asarray(cv2.GaussianBlur(square(pixels, size), (0, 0), size / 8), np.uint8)
 
 
 def square(pixels: Pixels, size: int) -> Pixels:
-    """Return the middle of a photograph, as large as the picture."""
+    """Return the middle of a photograph, in the size of the image."""
     cv2 = required("cv2", "Backgrounds", '"manyhot[diagnose]"')
     side = min(pixels.shape[:2])
     top, left = ((n - side) // 2 for n in pixels.shape[:2])
@@ -339,7 +337,7 @@ def square(pixels: Pixels, size: int) -> Pixels:
 def free_crop(
     pixels: Pixels, regions: Regions, size: int, least: int, rng: np.random.Generator
 ) -> Pixels | None:
-    """Return the largest of some places of a photograph that no box of an object reaches into; None without.
+    """Return the largest of some places of a photograph without any box of an object; None if there is none.
 
     Parameters
     ----------
@@ -378,16 +376,16 @@ def deal_evenly(
     ----------
     n : int
     sizes : (int, int)
-        The fewest and the most classes of a picture; how many is drawn evenly.
+        The fewest and the most classes of an image; the number is drawn uniformly.
     classes : sequence of int
         At least as many as the most.
     rng : Generator
     pairs : sequence of (int, int)
-        Of which each picture has one, all as often; other classes fill it up. Sizes are 2 or more then.
+        Each image has one of them, all equally often; other classes fill it up. Sizes are then 2 or more.
 
     Notes
     -----
-    A picture gets the classes that were dealt least so far, ties in random order: without pairs no class is
+    An image gets the classes that were dealt least so far, ties in random order: without pairs no class is
     dealt more than once more than another.
     """
     known = np.asarray(classes)
@@ -410,7 +408,7 @@ def deal_evenly(
 def deal_as_they_occur(
     n: int, sizes: tuple[int, int], sets: Sequence[Sequence[int]], rng: np.random.Generator
 ) -> list[list[int]]:
-    """Return classes that stand together in some set, for each of n pictures.
+    """Return classes that occur together in some set, for each of n pictures.
 
     Parameters
     ----------

@@ -21,8 +21,8 @@ from manyhot.errors import OutputError
 from manyhot.files import write_refused
 from manyhot.tables import Labels, Objects
 
-DESCRIPTION = "patchml.json"
-"""Stands in the folder last: it is complete then."""
+COMPLETE = "patchml.json"
+"""Written last: with it the folder is complete."""
 
 
 PARTS = ("images", "images.parquet", "labels.parquet", "objects.parquet", "classes.txt", "skipped.csv")
@@ -33,26 +33,26 @@ _UNFINISHED = ".unfinished-"
 
 
 @dataclass(frozen=True)
-class Picture:
-    """What is told of a picture.
+class ComposedPicture:
+    """A composed picture, as the tables describe it.
 
     Attributes
     ----------
     image_id, uri : str
     size : int
-        Pixels of a side.
+        Width and height, in pixels.
     classes : list of int
-        Of its patches, the lowest first.
+        Classes of its patches, the lowest first.
     label : int
-        The class of which most is seen.
+        The class with the most visible pixels.
     boxes : list of tuple
         Left, top, right and bottom of each patch, in pixels.
     masks : list of bytes
-        PNGs of the pixels of each that are seen.
+        PNGs of the visible pixels of each.
     sources : list of str
-        The photograph that each is from, and that of the background where it has one.
+        The photograph of each patch, and that of the background if there is one.
     overlap, scale : float
-        The share of the most covered patch that lies under others; the mean scale.
+        Share of the most covered patch that is under others; the mean scale.
     """
 
     image_id: str
@@ -67,8 +67,8 @@ class Picture:
     scale: float
 
     @classmethod
-    def of(cls, image_id: str, uri: str, layout: Layout, behind: str) -> Picture:
-        """Keep of a layout what the tables tell."""
+    def of(cls, image_id: str, uri: str, layout: Layout, behind: str) -> ComposedPicture:
+        """Return what the tables say about a layout."""
         size, classes = len(layout.owner), [p.class_id for p in layout.patches]
         sides = [p.mask.shape for p in layout.patches]
         places = zip(layout.places, sides, strict=True)
@@ -86,10 +86,15 @@ class Picture:
         )
 
 
-def write_tables(
-    pictures: Sequence[Picture], objects: Objects, folder: Path, *, call: str, inputs: Mapping[str, str]
+def write_composed(
+    pictures: Sequence[ComposedPicture],
+    objects: Objects,
+    folder: Path,
+    *,
+    call: str,
+    inputs: Mapping[str, str],
 ) -> None:
-    """Write what is told of pictures: images, label sets, objects and classes."""
+    """Write the tables of pictures: images, label sets, objects and classes."""
     keys, class_hash = objects.keys, objects.class_hash
     columns = {
         "image_id": pa.array([p.image_id for p in pictures]),
@@ -125,7 +130,7 @@ def write_skipped(skipped: Mapping[int, str], objects: Objects, path: Path) -> N
     pl.DataFrame(columns, schema=types).write_csv(path)
 
 
-def _label_sets(pictures: Sequence[Picture], n_classes: int) -> pa.Table:
+def _label_sets(pictures: Sequence[ComposedPicture], n_classes: int) -> pa.Table:
     """Return label sets in which all classes were asked about."""
     n = len(pictures)
     state = np.full((n, n_classes), "no", object)
@@ -146,7 +151,7 @@ def _label_sets(pictures: Sequence[Picture], n_classes: int) -> pa.Table:
     )
 
 
-def _objects(pictures: Sequence[Picture]) -> pa.Table:
+def _objects(pictures: Sequence[ComposedPicture]) -> pa.Table:
     """Return the objects of all pictures, with the pixels of each that are seen."""
     of = [(p, i) for p in pictures for i in range(len(p.classes))]
     ends = np.array([p.boxes[i] for p, i in of]) / np.array([[p.size] for p, _ in of])
@@ -169,12 +174,12 @@ def _png(mask: npt.NDArray[np.bool_]) -> bytes:
 
 
 def check_folder(out: Path) -> None:
-    """Refuse a folder that holds anything but an earlier run."""
+    """Refuse a folder that holds anything but the files of an earlier run."""
     if out.exists() and not out.is_dir():
-        raise OutputError("A file is where the folder would be.", where=out, do="move it")
+        raise OutputError("A file has the name of the folder.", where=out, do="move it")
     found = [p.name for p in out.iterdir() if not p.name.startswith(_UNFINISHED)] if out.is_dir() else []
-    strange = sorted(set(found) - {*PARTS, DESCRIPTION})
-    if strange or (found and DESCRIPTION not in found):
+    strange = sorted(set(found) - {*PARTS, COMPLETE})
+    if strange or (found and COMPLETE not in found):
         raise OutputError(
             "The folder holds something other than composed pictures.",
             where=out,
@@ -195,7 +200,7 @@ def beside(out: Path) -> Iterator[Path]:
     except OSError as error:
         if isinstance(error, OutputError):
             raise
-        raise write_refused(out / DESCRIPTION, error) from error
+        raise write_refused(out / COMPLETE, error) from error
     finally:
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)
@@ -205,8 +210,8 @@ def beside(out: Path) -> Iterator[Path]:
 
 def swap(part: Path, out: Path) -> None:
     """Put complete pictures in the place of earlier ones."""
-    (out / DESCRIPTION).unlink(missing_ok=True)
+    (out / COMPLETE).unlink(missing_ok=True)
     if (out / "images").exists():
         (out / "images").rename(part / "old")
-    for name in (*PARTS, DESCRIPTION):
+    for name in (*PARTS, COMPLETE):
         (part / name).replace(out / name)

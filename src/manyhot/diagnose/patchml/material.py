@@ -1,4 +1,4 @@
-"""Objects cut out of photographs, and backgrounds made of them: what pictures are composed of."""
+"""Objects cut out of photographs, and backgrounds made of them: the material of composed images."""
 
 from __future__ import annotations
 
@@ -48,25 +48,25 @@ ABSENT = "the images do not hold it"
 
 @dataclass
 class Material:
-    """What pictures are composed of.
+    """The material that images are composed of.
 
     Attributes
     ----------
     settings : PatchSettings
     objects : Objects
     workers : int
-        Threads; 0 for one a core.
+        Number of threads; 0 for one per core.
     progress : callable, optional
-    wanted : sequence of int
+    class_ids : sequence of int
         Classes to take objects of.
     pairs : list of (int, int)
-        Classes that stand together.
+        Classes that occur together.
     patches : dict of int to list of Patch
         By class, in the order in which they are taken.
     backgrounds : list of (str, ndarray)
-        The photograph, and what was made of it.
+        The photograph, and the background made of it.
     skipped : dict of int to str
-        By row of the objects, why one cannot be taken.
+        Why an object cannot be used, by its row.
     notes : list of str
     """
 
@@ -74,7 +74,7 @@ class Material:
     objects: Objects
     workers: int = 0
     progress: Progress | None = None
-    wanted: Sequence[int] = ()
+    class_ids: Sequence[int] = ()
     pairs: list[tuple[int, int]] = field(default_factory=list)
     patches: dict[int, list[Patch]] = field(default_factory=dict)
     backgrounds: list[tuple[str, Pixels]] = field(default_factory=list)
@@ -83,16 +83,16 @@ class Material:
 
     def __post_init__(self) -> None:
         s, keys = self.settings, {key: i for i, key in enumerate(self.objects.keys)}
-        self.pairs = [(_class(a, keys), _class(b, keys)) for a, b in s.pairs]
-        only = [_class(key, keys) for key in s.only]
-        self.wanted = sorted({*only, *(c for p in self.pairs for c in p if only)}) or range(len(keys))
+        self.pairs = [(_class(a, keys), _class(b, keys)) for a, b in s.class_pairs]
+        only = [_class(key, keys) for key in s.only_classes]
+        self.class_ids = sorted({*only, *(c for p in self.pairs for c in p if only)}) or range(len(keys))
         self._ids: list[str] = self.objects.table["image_id"].to_pylist()
-        if len(self.wanted) < s.objects[1] and not s.as_they_occur:
-            most = len(self.wanted)
+        if len(self.class_ids) < s.n_objects[1] and not s.as_they_occur:
+            most = len(self.class_ids)
             raise InputError(
-                "There are fewer classes than objects in a picture; each is of another class.",
-                got=f"{most:,} classes, {s.objects[1]} objects",
-                do=f"give --objects-per-image {min(s.objects[0], most)}-{most}",
+                "There are fewer classes than objects in an image, each of another class.",
+                got=f"{most:,} classes, {s.n_objects[1]} objects",
+                do=f"give --objects-per-image {min(s.n_objects[0], most)}-{most}",
             )
         self._check_background()
 
@@ -118,7 +118,7 @@ class Material:
         self._find_backgrounds()
 
     def sets(self, classes: Sequence[int]) -> list[list[int]]:
-        """Return which of some classes stand in each photograph, of those with classes enough for a picture.
+        """Return which of some classes occur in each photograph, of those with enough classes for an image.
 
         Raises
         ------
@@ -127,23 +127,23 @@ class Material:
         """
         usable, fewest = (
             ~self.objects.ignore & np.isin(self.objects.class_id, classes),
-            self.settings.objects[0],
+            self.settings.n_objects[0],
         )
         rows = (self.objects.images[i] for i in sorted(self.objects.images))
         sets = [np.unique(self.objects.class_id[r[usable[r]]]).tolist() for r in rows]
         large = [found for found in sets if len(found) >= fewest]
         if not large:
             raise InputError(
-                "In no photograph do so many classes stand together.",
+                "No photograph has this many classes.",
                 got=f"from {fewest} objects on",
                 allowed=f"up to {max(map(len, sets))}",
             )
         return large
 
     def side_by_side(self, jobs: Iterator[tuple[Any, ...]], what: str, of: int) -> Iterator[Any]:
-        """Yield the results of (function, arguments…) in their order; few wait at once."""
+        """Yield the results of (function, arguments…) in their order; few are computed ahead."""
         waiting: deque[Future[Any]] = deque()
-        # Here and not in each thread: what warns is a setting of the whole process.
+        # Not in each thread: the filter of warnings is a setting of the whole process.
         with warnings.catch_warnings(), ThreadPoolExecutor(self.workers or os.cpu_count()) as pool:
             warnings.simplefilter("ignore")
             try:
@@ -165,7 +165,7 @@ class Material:
         for row in chosen:
             rows.setdefault(self._ids[row], []).append(row)
         met: set[str] = set()
-        found = self._looked_at(images, rows, behind, met)
+        found = self._cut_out(images, rows, behind, met)
         if not met & self.objects.images.keys():
             raise InputError(
                 "None of the images has an object.",
@@ -183,7 +183,7 @@ class Material:
     def _candidates(self) -> dict[int, list[int]]:
         """Return the objects of each class in random order."""
         rng = np.random.default_rng([self.settings.seed, 1])
-        of = np.isin(self.objects.class_id, list(self.wanted))
+        of = np.isin(self.objects.class_id, list(self.class_ids))
         self.skipped |= dict.fromkeys(np.flatnonzero(of & self.objects.ignore).tolist(), IGNORED)
         there = of & ~self.objects.ignore
         if not there.any():
@@ -192,34 +192,34 @@ class Material:
                 where=self.objects.name or None,
                 got=f"{len(self.objects):,} objects, all of them ignored or of other classes",
             )
-        rows = {c: np.flatnonzero(there & (self.objects.class_id == c)) for c in self.wanted}
+        rows = {c: np.flatnonzero(there & (self.objects.class_id == c)) for c in self.class_ids}
         return {c: rng.permutation(found).tolist() for c, found in rows.items()}
 
     def _enough(self) -> dict[int, int]:
-        """Return how many patches of each class suffice: those that are needed, or that memory takes."""
+        """Return how many patches of each class suffice: those needed, or as many as fit into memory."""
         s = self.settings
-        room = max(10, int(_MEMORY / (4 * (s.scale[1] * s.size) ** 2 * len(self.wanted))))
+        room = max(10, int(_MEMORY / (4 * (s.scales[1] * s.size) ** 2 * len(self.class_ids))))
         return {c: min(int(np.ceil(1.2 * n)), room) for c, n in self._needed().items()}
 
     def _needed(self) -> dict[int, float]:
         """Return about how often each class will be taken."""
         s = self.settings
         if s.as_they_occur:
-            sets = self.sets(self.wanted)
+            sets = self.sets(self.class_ids)
             counts = Counter(c for found in sets for c in found)
-            return {c: s.n * counts[c] / len(sets) for c in self.wanted}
-        needed = dict.fromkeys(self.wanted, s.n * s.objects[1] / len(self.wanted))
+            return {c: s.n_images * counts[c] / len(sets) for c in self.class_ids}
+        needed = dict.fromkeys(self.class_ids, s.n_images * s.n_objects[1] / len(self.class_ids))
         for c in (c for pair in self.pairs for c in pair):
-            needed[c] += s.n / len(self.pairs)
+            needed[c] += s.n_images / len(self.pairs)
         return needed
 
-    def _looked_at(
+    def _cut_out(
         self, images: PathLike, rows: Mapping[str, list[int]], behind: set[str], met: set[str]
     ) -> dict[int, Patch | str]:
-        """Return what is cut out of photographs, or why not, by row."""
+        """Return the patches cut out of photographs, or why there are none, by row."""
         found: dict[int, Patch | str] = {}
         jobs = (
-            (self._look, image_id, read, rows[image_id], image_id in behind)
+            (self._cut_image, image_id, read, rows[image_id], image_id in behind)
             for image_id, read in _items(images, rows, met)
         )
         for image_id, patches, background in self.side_by_side(jobs, "cutting out", len(rows)):
@@ -228,7 +228,7 @@ class Material:
                 self.backgrounds.append((image_id, background))
         return found
 
-    def _look(
+    def _cut_image(
         self, image_id: str, read: Callable[[], Any], rows: Sequence[int], behind: bool
     ) -> tuple[str, dict[int, Patch | str], Pixels | None]:
         pixels = _decoded(read)
@@ -244,8 +244,8 @@ class Material:
         s, region = self.settings, next((r for r in regions.objects if r.row == row), None)
         if region is None:
             return OUTSIDE
-        patch = cut(pixels, regions, region, by=s.cut, least=s.least, image_id=image_id)
-        longest = round(s.scale[1] * s.size)
+        patch = cut(pixels, regions, region, by=s.cut, least=s.min_size, image_id=image_id)
+        longest = round(s.scales[1] * s.size)
         large = isinstance(patch, Patch) and max(patch.mask.shape) > longest
         return patch.scaled(longest) if isinstance(patch, Patch) and large else patch
 
@@ -264,7 +264,7 @@ class Material:
         if self.settings.background not in ("blur", "crop"):
             return set()
         ids, rng = sorted(self.objects.images), np.random.default_rng([self.settings.seed, 2])
-        # In half of all photographs there is no place without objects.
+        # Half of all photographs have no place without objects.
         most = _PHOTOGRAPHS * (3 if self.settings.background == "crop" else 1)
         return {ids[i] for i in rng.permutation(len(ids))[:most]}
 
@@ -272,7 +272,7 @@ class Material:
         if self.settings.background == "blur":
             return blurred(pixels, self.settings.size)
         rng = np.random.default_rng([self.settings.seed, 3, *image_id.encode()])
-        return free_crop(pixels, regions, self.settings.size, 2 * self.settings.least, rng)
+        return free_crop(pixels, regions, self.settings.size, 2 * self.settings.min_size, rng)
 
     def _find_backgrounds(self) -> None:
         """Put backgrounds in order, and read those of a folder."""
@@ -302,18 +302,18 @@ class Material:
 def _class(key: str, keys: Mapping[str, int]) -> int:
     if key not in keys:
         allowed = ", ".join(list(keys)[:30])
-        raise InputError("No class of the objects is called so.", got=key, allowed=allowed)
+        raise InputError("The objects have no class of this name.", got=key, allowed=allowed)
     return keys[key]
 
 
 def _items(
-    images: PathLike, wanted: Mapping[str, Any] | None, met: set[str]
+    images: PathLike, image_ids: Mapping[str, Any] | None, met: set[str]
 ) -> Iterator[tuple[str, Callable[[], Any]]]:
-    """Yield the images that are wanted, and put down all that are met."""
+    """Yield the images with these ids, or all, and add the id of each image to `met`."""
     for part in open_source(images).parts:
         for item, read in part.items():
             met.add(item.image_id)
-            if wanted is None or item.image_id in wanted:
+            if image_ids is None or item.image_id in image_ids:
                 yield item.image_id, read
 
 

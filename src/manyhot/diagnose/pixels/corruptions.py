@@ -1,7 +1,7 @@
-"""Corrupted pictures: the fifteen kinds of ImageNet-C at five severities, made on the fly.
+"""Corrupted images: the fifteen kinds of ImageNet-C at five severities, made on the fly.
 
-The pixels are those of imagecorruptions-imaug. What is corrupted is what ImageNet-C corrupted: the picture
-resized to a short side of 256 and cut to the 224 in its centre, whatever model is going to see it.
+The pixels are those of imagecorruptions-imaug. As in ImageNet-C, an image is resized to a short side of 256,
+cropped to the 224 pixels in its centre and then corrupted, whatever model will see it.
 
 References
 ----------
@@ -53,22 +53,22 @@ KINDS = (
 
 
 CLEAN = "clean"
-"""The kind of the picture as it is, resized and cut as corrupted ones are; its severity is 0."""
+"""The kind of the original image, resized and cropped as corrupted ones are; its severity is 0."""
 
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
 
 SHORT, SIDE = 256, 224
-"""The short side that pictures are resized to, and the sides of what is cut from the centre."""
+"""The short side that images are resized to, and the side of the crop from the centre."""
 
 
-LEAST = 32
-"""Pixels of a side below which a picture is not corrupted: noise would be finer than anything in it."""
+MIN_SIDE = 32
+"""Images with a shorter side, in pixels, are not corrupted: noise would be finer than anything in them."""
 
 
 _SEEDED = ("impulse_noise", "glass_blur")
-"""Kinds that take a seed of their own, and nothing from NumPy's random numbers."""
+"""Kinds that take a seed of their own instead of NumPy's random numbers."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Corruption:
     severity : int
     seed : int
     only : frozenset of str, optional
-        The images that are altered; others are left out.
+        Ids of the images to alter; others are left out.
     """
 
     kind: str
@@ -91,13 +91,13 @@ class Corruption:
 
     @functools.cached_property
     def key(self) -> str:
-        """What tells it from other alterations."""
+        """What distinguishes it from other alterations."""
         named = f"{self.kind}-{self.severity} seed {self.seed}" if self.severity else self.kind
         return named if self.only is None else f"{named} of {_digest(sorted(self.only))}"
 
     @property
     def folder(self) -> str:
-        """What its predictions lie in, such as ``fog-3``."""
+        """The folder of its predictions, such as ``fog-3``."""
         return f"{self.kind}-{self.severity}" if self.severity else self.kind
 
     def wants(self, image_id: str) -> bool:
@@ -115,9 +115,9 @@ class Corruption:
         pixels : ndarray of uint8, shape (height, width, 3)
         """
         height, width = pixels.shape[:2]
-        if min(height, width) < LEAST:
-            return f"{width} x {height} pixels: corruptions need {LEAST} a side"
-        picture = cut(pixels)
+        if min(height, width) < MIN_SIDE:
+            return f"{width} x {height} pixels: corruptions need {MIN_SIDE} a side"
+        picture = crop(pixels)
         return picture if self.kind == CLEAN else _corrupted(picture, self, image_id)
 
 
@@ -172,7 +172,7 @@ def check_kind(kind: str) -> None:
         )
 
 
-def cut(pixels: Bytes) -> Bytes:
+def crop(pixels: Bytes) -> Bytes:
     """Resize a picture to a short side of 256 and cut 224 x 224 from its centre, as ImageNet-C does.
 
     As torchvision's ``Resize(256)`` and ``CenterCrop(224)`` of a PIL image: bilinear, antialiased.

@@ -1,10 +1,7 @@
-"""A map over its photograph: what speaks for a class stays as it is, the rest fades to a darker grey.
+"""A map over its photograph: regions that support a class keep their colour, the rest fades to dark grey.
 
-Light and colour say how much, not a scale of hues: nothing hangs on telling red from green, and the
-photograph itself stays to be seen. A thick line goes around what is above half of the highest value, a thin
-white one around the object.
-
-Pixels to small pictures for reports.
+Brightness shows the value, not a scale of hues, so that red and green need not be distinguished and the
+photograph stays visible. A thick line encloses values above half of the highest, a thin white one the object.
 """
 
 from __future__ import annotations
@@ -35,26 +32,26 @@ _HALF = 0.5
 _TOP = 99.5
 
 
-def overlay(pixels: Pixels, found: npt.NDArray[np.floating], region: Mask | None = None) -> Pixels:
+def overlay(pixels: Pixels, heat_map: npt.NDArray[np.floating], region: Mask | None = None) -> Pixels:
     """Return a photograph lit by a map, with a cross at its highest point.
 
     Parameters
     ----------
     pixels : ndarray of uint8, shape (height, width, 3)
-    found : ndarray of float, shape (height, width)
-        What is not above 0 is dark; NaN is darker.
+    heat_map : ndarray of float, shape (height, width)
+        Values up to 0 are dark; NaN is darker.
     region : ndarray of bool, shape (height, width), optional
         The object, whose outline is drawn.
 
     Returns
     -------
     ndarray of uint8, shape (h, w, 3)
-        Of the shape of the photograph, its long side `LONGEST` pixels.
+        With the shape of the photograph, its long side `LONG_SIDE` pixels.
     """
     photo = enlarged(pixels).astype(np.float32)
     shape = photo.shape[:2]
-    light = _resized(_light(found), shape)
-    seen = _resized(~np.isnan(found), shape) > _HALF
+    light = _resized(_light(heat_map), shape)
+    seen = _resized(~np.isnan(heat_map), shape) > _HALF
     grey = photo @ np.array([0.299, 0.587, 0.114], np.float32)
     faded = grey[..., None] * np.where(seen, _DARK, _UNSEEN)[..., None]
     lit = faded + np.sqrt(light)[..., None] * (photo - faded)
@@ -62,33 +59,33 @@ def overlay(pixels: Pixels, found: npt.NDArray[np.floating], region: Mask | None
         _trace(lit, _resized(region, shape) > _HALF, (255, 255, 255), 2)
     if light.any():
         _trace(lit, (light >= _HALF * light.max()) & seen, _LINE, 3)
-        _cross(lit, _place(found, shape))
+        _cross(lit, _place(heat_map, shape))
     made: Pixels = lit.clip(0, 255).astype(np.uint8)
     return made
 
 
 def enlarged(pixels: Pixels) -> Pixels:
-    """Return a photograph with a long side of `LONGEST` pixels, its shape kept."""
+    """Return a photograph with a long side of `LONG_SIDE` pixels, its shape kept."""
     height, width = pixels.shape[:2]
-    ratio = LONGEST / max(height, width)
+    ratio = LONG_SIDE / max(height, width)
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
     pil = required("PIL.Image", "Drawing maps")
     return np.asarray(pil.fromarray(pixels).resize(size, pil.Resampling.LANCZOS))
 
 
-def highest(found: npt.NDArray[np.floating]) -> tuple[float, float]:
-    """Return the column and row of the highest point as fractions; of several, of their middle."""
-    rows, columns = np.nonzero(found == np.nanmax(found))
-    return (columns.mean() + 0.5) / found.shape[1], (rows.mean() + 0.5) / found.shape[0]
+def highest(heat_map: npt.NDArray[np.floating]) -> tuple[float, float]:
+    """Return column and row of the highest point as fractions; if there are several, of their middle."""
+    rows, columns = np.nonzero(heat_map == np.nanmax(heat_map))
+    return (columns.mean() + 0.5) / heat_map.shape[1], (rows.mean() + 0.5) / heat_map.shape[0]
 
 
-def _place(found: npt.NDArray[np.floating], shape: tuple[int, ...]) -> tuple[int, int]:
-    x, y = highest(found)
+def _place(heat_map: npt.NDArray[np.floating], shape: tuple[int, ...]) -> tuple[int, int]:
+    x, y = highest(heat_map)
     return min(int(y * shape[0]), shape[0] - 1), min(int(x * shape[1]), shape[1] - 1)
 
 
-def _light(found: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
-    positive = np.maximum(np.nan_to_num(found), 0)
+def _light(heat_map: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
+    positive = np.maximum(np.nan_to_num(heat_map), 0)
     top = np.percentile(positive, _TOP) or positive.max()
     light: npt.NDArray[np.float32] = (positive / top if top > 0 else positive).clip(0, 1).astype(np.float32)
     return light
@@ -111,7 +108,7 @@ def _trace(lit: npt.NDArray[np.float32], region: Mask, colour: tuple[int, ...], 
 
 
 def _shrunk(region: Mask) -> Mask:
-    padded = np.pad(region, 1, constant_values=True)  # along the border of the image runs no line
+    padded = np.pad(region, 1, constant_values=True)  # no line along the border of the image
     around = [padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:]]
     shrunk: Mask = region & np.logical_and.reduce(around)
     return shrunk
@@ -126,7 +123,7 @@ def _cross(lit: npt.NDArray[np.float32], place: tuple[int, int], arm: int = 7) -
         lit[top : y + thick + 1, max(0, x - reach) : x + reach + 1] = colour
 
 
-LONGEST = 320
+LONG_SIDE = 320
 """Pixels of the longer side at most."""
 
 
@@ -134,7 +131,7 @@ _QUALITY = 88
 
 
 def write_picture(path: Path, pixels: npt.NDArray[np.uint8]) -> Path:
-    """Write an image as JPEG, made smaller where it is large.
+    """Write an image as JPEG, made smaller if it is large.
 
     Parameters
     ----------
@@ -147,7 +144,7 @@ def write_picture(path: Path, pixels: npt.NDArray[np.uint8]) -> Path:
         It cannot be written.
     """
     image = required("PIL.Image", "Writing pictures").fromarray(np.ascontiguousarray(pixels))
-    image.thumbnail((LONGEST, LONGEST))
+    image.thumbnail((LONG_SIDE, LONG_SIDE))
     with atomic_write(path) as part:
         image.save(part, "JPEG", quality=_QUALITY)
     return path

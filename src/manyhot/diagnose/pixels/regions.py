@@ -33,11 +33,11 @@ class Region:
     box : tuple of int
         Left, top, right, bottom in pixels; half-open, within the image.
     mask : ndarray of bool, shape (height, width)
-        Its pixels, as well as they are known; none beyond its box where the mask is that of a class.
+        Its pixels, as far as they are known; only those in its box if the mask is that of a class.
     known_by : str
         ``mask``, ``polygons`` or ``box``.
     row : int
-        Of the table.
+        Row of the table.
     """
 
     class_id: int
@@ -59,7 +59,7 @@ class Regions:
     objects : tuple of Region
         In the order of the table.
     skipped : tuple of str
-        Why objects are not among them.
+        Why other objects are missing.
     """
 
     shape: tuple[int, int]
@@ -86,7 +86,7 @@ class Regions:
 
 
 def find_regions(objects: Objects, image_id: str, width: int, height: int) -> Regions | str:
-    """Return the objects of an image, or why nobody can say where they are.
+    """Return the objects of an image, or why their places are not known.
 
     Parameters
     ----------
@@ -98,8 +98,8 @@ def find_regions(objects: Objects, image_id: str, width: int, height: int) -> Re
     Returns
     -------
     Regions or str
-        Objects whose box lies outside of the image are skipped, those that reach beyond it are cut. A mask of
-        another size than the image gives a reason.
+        Objects whose box is outside the image are skipped, those that reach beyond it are cropped. A mask of
+        another size than the image is a reason.
     """
     try:
         semantic = _semantic(objects, image_id, (height, width))
@@ -156,32 +156,32 @@ def _semantic(objects: Objects, image_id: str, shape: tuple[int, int]) -> npt.ND
     return np.where(mask == _UNKNOWN, 0, mask)
 
 
-def read_mask(found: bytes | Path, shape: tuple[int, int]) -> npt.NDArray[np.uint8] | str:
+def read_mask(source: bytes | Path, shape: tuple[int, int]) -> npt.NDArray[np.uint8] | str:
     """Return the numbers of a semantic mask, or why there are none.
 
     Parameters
     ----------
-    found : bytes or Path
+    source : bytes or Path
         A PNG.
     shape : (int, int)
         Height and width of its image.
     """
     try:
-        return _read(found, shape)
+        return _read(source, shape)
     except _UnfitError as error:
         return str(error)
 
 
-def _read(found: bytes | Path, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def _read(source: bytes | Path, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     try:
-        data = found.read_bytes() if isinstance(found, Path) else found
+        data = source.read_bytes() if isinstance(source, Path) else source
     except OSError as error:
         raise _UnfitError(f"the mask cannot be read: {error.strerror or error}") from error
     return _decoded(data, shape)
 
 
 def _decoded(data: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """Return the numbers in a PNG: of a palette the places in it, not colours."""
+    """Return the numbers in a PNG; with a palette, its indices, not colours."""
     pil = required("PIL.Image", "Reading masks")
     try:
         with pil.open(io.BytesIO(data), formats=("PNG",)) as image:

@@ -1,7 +1,4 @@
-"""Images without an object: a grey box, or inpainted; and controls, without something else of its shape.
-
-Images with an object that was not there: cut out of another image, pasted at the same place.
-"""
+"""Images without an object, filled or inpainted, and their controls; images with a pasted object."""
 
 from __future__ import annotations
 
@@ -27,12 +24,12 @@ GREY = (124, 116, 104)
 FILL_NAMES = {"grey": "a grey box", "inpaint": "inpainting"}
 
 
-LEAST = 0.5
-"""The least share of an object that must be gone."""
+MIN_REMOVED = 0.5
+"""The least share of an object that must be removed."""
 
 
-MOST = 0.95
-"""The largest share of an image that may be gone."""
+MAX_FILLED = 0.95
+"""The largest share of an image that may be filled."""
 
 
 _RADIUS = 3  # Pixels around a point that inpainting looks at.
@@ -45,8 +42,8 @@ Pixels = npt.NDArray[np.uint8]
 class Removal:
     """Takes the objects of a class out of images: an `Alteration`.
 
-    Their boxes are filled, but for the pixels of all other objects. A control has a moved copy of that region
-    filled instead, where it covers the least of any object.
+    Their boxes are filled, except for the pixels of all other objects. In a control, a moved copy of that
+    region is filled instead, where it covers the least of any object.
 
     Attributes
     ----------
@@ -54,13 +51,13 @@ class Removal:
     companion : int
         The class.
     fill : str
-        One of `FILLS`: `GREY`, or what Telea's inpainting makes of the surroundings.
+        ``grey``: `GREY`; or ``inpaint``: Telea's inpainting from the surroundings.
     control : bool
     images : frozenset of str
-        Those that are wanted.
+        Ids of the images to alter.
     seed : int
-        Of the place of controls.
-    known : str
+        Seed of the place of controls.
+    objects_hash : str
         The `fingerprint` of the objects.
     """
 
@@ -70,12 +67,12 @@ class Removal:
     control: bool
     images: frozenset[str] = field(repr=False)
     seed: int = 0
-    known: str = ""
+    objects_hash: str = ""
 
     @property
     def key(self) -> str:
-        """What tells its pixels from others."""
-        what = (self.companion, self.fill, self.control, self.seed if self.control else "", self.known)
+        """What distinguishes its pixels from others."""
+        what = (self.companion, self.fill, self.control, self.seed if self.control else "", self.objects_hash)
         return f"removal {what} {_digest(i.encode() for i in sorted(self.images))}"
 
     def wants(self, image_id: str) -> bool:
@@ -83,9 +80,9 @@ class Removal:
         return image_id in self.images
 
     def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
-        """Return the image without the objects, or why that cannot be.
+        """Return the image without the objects, or why that is impossible.
 
-        Reasons begin with what they have in common, up to a colon.
+        Up to a colon, a reason is the same for many images.
         """
         regions = find_regions(self.objects, image_id, pixels.shape[1], pixels.shape[0])
         if isinstance(regions, str):
@@ -95,7 +92,9 @@ class Removal:
             region = self._elsewhere(image_id, regions, region)
         if isinstance(region, str):
             return region
-        return filled(pixels, region, self.fill, regions.of(self.companion) | kept(regions, self.companion))
+        return filled(
+            pixels, region, self.fill, regions.of(self.companion) | other_objects(regions, self.companion)
+        )
 
     def _elsewhere(self, image_id: str, regions: Regions, region: Mask) -> Mask | str:
         rng = np.random.default_rng([self.seed, zlib.crc32(image_id.encode()), self.companion])
@@ -103,7 +102,7 @@ class Removal:
         way = place_control(region, taken, rng)
         if way is None:
             return "no room for a control: objects are everywhere"
-        return moved(region, *way) & ~kept(regions, self.companion)
+        return moved(region, *way) & ~other_objects(regions, self.companion)
 
 
 def removed(regions: Regions, companion: int, key: str) -> Mask | str:
@@ -114,23 +113,23 @@ def removed(regions: Regions, companion: int, key: str) -> Mask | str:
     regions : Regions
     companion : int
     key : str
-        Its own.
+        Key of the class.
     """
     there = regions.of(companion)
     if not there.any():
         outside = [why for why in regions.skipped if why.startswith(f"{key}: ")]
         return f"no box in the image: {'; '.join(outside) or f'{key} has no object'}"
-    region = regions.boxes_of(companion) & ~kept(regions, companion)
-    gone = np.count_nonzero(region & there) / np.count_nonzero(there)
-    if gone < LEAST:
-        return f"hidden by other objects: {1 - gone:.0%} of it would stay"
-    if region.mean() > MOST:
+    region = regions.boxes_of(companion) & ~other_objects(regions, companion)
+    removed_share = np.count_nonzero(region & there) / np.count_nonzero(there)
+    if removed_share < MIN_REMOVED:
+        return f"hidden by other objects: {1 - removed_share:.0%} of it would stay"
+    if region.mean() > MAX_FILLED:
         return f"nothing would be left: it covers {region.mean():.0%} of the image"
     return region
 
 
-def kept(regions: Regions, companion: int) -> Mask:
-    """Return the pixels of other objects; where these are boxes, without what is known to be of the class."""
+def other_objects(regions: Regions, companion: int) -> Mask:
+    """Return the pixels of other objects; of their boxes, without the known pixels of the class."""
     there = np.zeros(regions.shape, bool)
     boxes = np.zeros(regions.shape, bool)
     own = np.zeros(regions.shape, bool)
@@ -146,8 +145,8 @@ def kept(regions: Regions, companion: int) -> Mask:
 def filled(pixels: Pixels, region: Mask, fill: str, objects: Mask) -> Pixels:
     """Return a copy of an image with a region filled.
 
-    Inpainting goes on from the background alone, as far as there is any: the colours of an object beside it
-    would run into the region, and dissolve the outline of the object.
+    Inpainting continues the background alone, if there is any: the colours of an object beside the region
+    would run into it, and dissolve the outline of the object.
 
     Parameters
     ----------
@@ -173,14 +172,14 @@ def filled(pixels: Pixels, region: Mask, fill: str, objects: Mask) -> Pixels:
 def _inpainted(pixels: Pixels, region: Mask, objects: Mask) -> Pixels:
     cv2 = required("cv2", "Inpainting", '"manyhot[diagnose]"')
     unknown = region | objects
-    if unknown.mean() > MOST:
+    if unknown.mean() > MAX_FILLED:
         unknown = region
     painted = cv2.inpaint(np.ascontiguousarray(pixels), unknown.astype(np.uint8), _RADIUS, cv2.INPAINT_TELEA)
     return np.where(region[:, :, None], painted, pixels)
 
 
 def fingerprint(objects: Objects) -> str:
-    """Return what tells objects and their masks from others: 16 hexadecimal digits."""
+    """Return a hash of objects and their masks: 16 hexadecimal digits."""
     sink = pa.BufferOutputStream()
     table = objects.table.replace_schema_metadata().combine_chunks()
     with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -192,7 +191,7 @@ def fingerprint(objects: Objects) -> str:
 def _bytes(mask: bytes | Path) -> bytes:
     try:
         return mask.read_bytes() if isinstance(mask, Path) else mask
-    except OSError:  # said of each image that has it
+    except OSError:  # reported for each image that has it
         return b""
 
 
@@ -214,14 +213,14 @@ class Cutting:
     Attributes
     ----------
     image_id : str
-        Where it is from.
+        The image that it is from.
     pixels : ndarray of uint8, shape (height, width, 3)
     mask : ndarray of bool, shape (height, width)
-        Which of them are the object's.
+        Pixels of the object.
     centre : (float, float)
-        Where it was: fractions of width and height.
+        Its place, as fractions of width and height.
     size : (float, float)
-        The same of its width and height.
+        Its width and height, as fractions of those of the image.
     """
 
     image_id: str
@@ -253,16 +252,16 @@ def cuttings(objects: Objects, class_id: int, image_id: str, pixels: Pixels) -> 
 class Pasting:
     """Puts an object of other images into images: an `Alteration`.
 
-    Which one hangs on the image's id and the seed. It is pasted where it was, as large as it was, both as
-    fractions of the image; of other shapes of images it keeps its own.
+    Which one depends on the image's id and the seed. It is pasted at its own place and size, as fractions
+    of the image; it keeps its shape.
 
     Attributes
     ----------
     objects : Objects
-        Those of the images, of which no more than half may be covered.
+        Objects of the images, of which no more than half may be covered.
     cuttings : sequence of Cutting
     images : frozenset of str
-        Those that are wanted.
+        Ids of the images to alter.
     seed : int
     """
 
@@ -273,7 +272,7 @@ class Pasting:
 
     @property
     def key(self) -> str:
-        """What tells its pixels from others."""
+        """What distinguishes its pixels from others."""
         donors = (c.image_id.encode() + c.pixels.tobytes() + c.mask.tobytes() for c in self.cuttings)
         return f"pasting {self.seed} {_digest([*donors, *map(str.encode, sorted(self.images))])}"
 
@@ -282,7 +281,7 @@ class Pasting:
         return image_id in self.images
 
     def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
-        """Return the image with the object, or why that cannot be."""
+        """Return the image with the object, or why that is impossible."""
         height, width = pixels.shape[:2]
         rng = np.random.default_rng([self.seed, zlib.crc32(image_id.encode())])
         cutting = self.cuttings[int(rng.integers(len(self.cuttings)))]

@@ -28,8 +28,8 @@ from manyhot.evaluate.report.datasets import (
     pack,
 )
 from manyhot.evaluate.report.figures import draw_figures
-from manyhot.evaluate.report.inputs import ReportTables
 from manyhot.evaluate.report.overview import Finding, findings
+from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.evaluate.report.sections import Section, build_sections
 from manyhot.files import write_text
 from manyhot.report.export import save_figures
@@ -308,7 +308,7 @@ def _data(drawn: Sequence[Drawn]) -> Markup:
 
 
 def _skipped(column: Column) -> str:
-    return count_range(v.n_skipped for v in column.values if v is not None and v.known)
+    return count_range(v.n_skipped for v in column.values if v is not None and v.finite)
 
 
 def _skips(data: DataSet) -> tuple[tuple[str, tuple[str, ...]], ...]:
@@ -333,6 +333,8 @@ def _metrics(datasets: Sequence[DataSet]) -> list[tuple[Metric, list[tuple[str, 
     described = []
     for choice in _choices(datasets):
         own = [(d.name, c) for d in datasets if (c := d.column(choice.metric.name)) is not None]
-        counts = [(name, count_range(v.n for v in c.values if v and v.known), _skipped(c)) for name, c in own]
+        counts = [
+            (name, count_range(v.n for v in c.values if v and v.finite), _skipped(c)) for name, c in own
+        ]
         described.append((choice.metric, counts))
     return described

@@ -19,6 +19,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.errors import InputError
+from manyhot.evaluate.drops import BEYOND_NOISE
 from manyhot.report.figure import Axis, fences, tick_text
 from manyhot.report.metrics import Metric, Named, metrics_of
 from manyhot.report.page import Anchors
@@ -29,12 +30,8 @@ MAX_CELLS = 60_000
 """Columns beyond the shown ones are left out above it: a page of 2,000 models must open quickly."""
 
 
-BEYOND_NOISE = 0.05
-"""Adjusted p below which two models are said to differ."""
-
-
 LOOKS = 4
-"""Colours of models that can be told apart; further highlighted ones share them."""
+"""Distinct colours of models; further highlighted ones share them."""
 
 
 UNKNOWN, SAME, DIFFERENT = 0, 1, 2
@@ -54,7 +51,7 @@ class Value:
     n_skipped: int
 
     @property
-    def known(self) -> bool:
+    def finite(self) -> bool:
         """Whether the number is defined."""
         return math.isfinite(self.value)
 
@@ -92,7 +89,7 @@ class Column:
     decimals: int
     values: tuple[Value | None, ...]
 
-    def told(self, value: Value) -> str:
+    def in_full(self, value: Value) -> str:
         """Return a number as it stands in a sentence: with its interval and its n."""
         m, parts = self.metric, []
         if value.lo is not None and value.hi is not None and is_defined(value.lo) and is_defined(value.hi):
@@ -180,7 +177,7 @@ class DataSet:
         return next((c for c in self.columns if c.metric.name == name), None)
 
 
-_Numbers = dict[str, dict[str, dict[str, Value]]]
+_Values = dict[str, dict[str, dict[str, Value]]]
 """By data set and metric: the value of each model over all images."""
 
 
@@ -197,13 +194,13 @@ def build_datasets(
     _check_highlight(results, highlight)
     own = tuple(sorted(set(highlight)))
     named = metrics_of(results)
-    numbers = _numbers(results)
+    values = _values_by_model(results)
     for name in pc.unique(results["dataset"]).to_pylist():
-        numbers.setdefault(name, {})
-    n_rows = sum(len({m for of in by_metric.values() for m in of}) for by_metric in numbers.values())
+        values.setdefault(name, {})
+    n_rows = sum(len({m for of in by_metric.values() for m in of}) for by_metric in values.values())
     return tuple(
         _dataset(name, by_metric, pairs, own, n_rows, named, anchors)
-        for name, by_metric in numbers.items()
+        for name, by_metric in values.items()
         if by_metric
     )
 
@@ -216,9 +213,9 @@ def _check_highlight(results: pa.Table, highlight: Collection[str]) -> None:
         raise InputError("A model to highlight is not in the results.", got=unknown[0])
 
 
-def _numbers(results: pa.Table) -> _Numbers:
+def _values_by_model(results: pa.Table) -> _Values:
     rows = results.filter(pc.equal(results["slice"], "all"))
-    found: _Numbers = {}
+    found: _Values = {}
     keys = zip(*(rows[c].to_pylist() for c in ("dataset", "metric", "model")), strict=True)
     columns = zip(*(rows[c].to_pylist() for c in ("value", "lo", "hi", "n", "n_skipped")), strict=True)
     for (dataset, name, model), value in zip(keys, columns, strict=True):
@@ -235,19 +232,19 @@ def _numbers(results: pa.Table) -> _Numbers:
 
 def _dataset(
     name: str,
-    numbers: Mapping[str, Mapping[str, Value]],
+    values: Mapping[str, Mapping[str, Value]],
     pairs: pa.Table,
     highlight: tuple[str, ...],
     n_rows: int,
     named: Named,
     anchors: Anchors,
 ) -> DataSet:
-    defined = sorted((m for m, v in numbers.items() if any(e.known for e in v.values())), key=reading_order)
+    defined = sorted((m for m, v in values.items() if any(e.finite for e in v.values())), key=reading_order)
     kept, shown = _choose(defined, n_rows)
-    primary = named("real1" if "real1" in kept else (kept or sorted(numbers, key=reading_order))[0])
-    models = _ranked(numbers, primary, highlight)
+    primary = named("real1" if "real1" in kept else (kept or sorted(values, key=reading_order))[0])
+    models = _ranked(values, primary, highlight)
     decimals = 2 if max((m.images for m in models), default=0) >= 10_000 else 1
-    columns = tuple(_column(named(m), m in shown, decimals, numbers[m], models) for m in kept)
+    columns = tuple(_column(named(m), m in shown, decimals, values[m], models) for m in kept)
     comparisons = _comparisons(name, pairs, columns, models)
     return DataSet(
         name,
@@ -257,7 +254,7 @@ def _dataset(
         primary,
         decimals,
         columns,
-        tuple(sorted(set(numbers) - set(defined), key=reading_order)),
+        tuple(sorted(set(values) - set(defined), key=reading_order)),
         tuple(m for m in defined if m not in kept),
         comparisons,
         tuple(_standing(m, columns, comparisons, models) for m in models if m.own),
@@ -295,7 +292,7 @@ def _look(index: int, name: str, n: int, highlight: tuple[str, ...]) -> int | No
 
 
 def _badness(metric: Metric, value: Value | None) -> float:
-    if value is None or not value.known:
+    if value is None or not value.finite:
         return math.inf
     return value.value if metric.lower_is_better else -value.value
 
@@ -326,7 +323,7 @@ def _comparison(rows: pa.Table, column: Column, models: Sequence[Model]) -> Comp
     p = pc.fill_null(rows["p_adjusted"], math.nan).filter(judged_too).to_numpy()
     states = np.zeros((len(models), len(models)), np.uint8)
     states[a, b] = states[b, a] = np.where(np.isnan(p), UNKNOWN, np.where(p < BEYOND_NOISE, DIFFERENT, SAME))
-    judged = [i for i, v in enumerate(column.values) if v is not None and v.known]
+    judged = [i for i, v in enumerate(column.values) if v is not None and v.finite]
     order = sorted(judged, key=lambda i: _badness(column.metric, column.values[i]))
     return Comparison(tuple(order), states)
 
@@ -354,9 +351,9 @@ def _standing(
 
 def _rank(model: Model, column: Column) -> Rank | None:
     own = column.values[model.index]
-    if own is None or not own.known:
+    if own is None or not own.finite:
         return None
-    all_of = [_badness(column.metric, v) for v in column.values if v is not None and v.known]
+    all_of = [_badness(column.metric, v) for v in column.values if v is not None and v.finite]
     better = sum(b < _badness(column.metric, own) for b in all_of)
     text = column.metric.text(own.value, column.decimals) + column.metric.unit
     return Rank(column.metric, text, better + 1, len(all_of))
@@ -407,7 +404,7 @@ class DrawnColumn:
     def packed(self) -> dict[str, Any]:
         """Return the column as data: rounded as it is shown, with the place of each model."""
         m, decimals, values = self.column.metric, self.column.decimals, self.column.values
-        drawn = [(v.value, v.lo, v.hi) if v is not None and v.known else (None, None, None) for v in values]
+        drawn = [(v.value, v.lo, v.hi) if v is not None and v.finite else (None, None, None) for v in values]
         value, lo, hi = (
             [None if e is None else round(m.draw(e), decimals) for e in part]
             for part in zip(*drawn, strict=True)
@@ -435,7 +432,7 @@ class DrawnColumn:
 def draw_column(column: Column, models: Sequence[Model]) -> DrawnColumn:
     """Lay out a column of the table on an axis that all its cells share."""
     m = column.metric
-    known = [v for v in column.values if v is not None and v.known]
+    known = [v for v in column.values if v is not None and v.finite]
     axis = Axis.over(
         (m.draw(e) for v in _typical(column.values, models) for e in _extent(v)), percent=m.percent, n_ticks=6
     )
@@ -478,7 +475,7 @@ def _extent(value: Value) -> tuple[float, ...]:
 
 def _typical(values: Sequence[Value | None], models: Sequence[Model]) -> list[Value]:
     """Return the values that an axis must hold: the user's own, and those that are not far out."""
-    known = [(v, m) for v, m in zip(values, models, strict=True) if v is not None and v.known]
+    known = [(v, m) for v, m in zip(values, models, strict=True) if v is not None and v.finite]
     low, high = fences([v.value for v, _ in known])
     return [v for v, m in known if low <= v.value <= high or m.own]
 
@@ -486,7 +483,7 @@ def _typical(values: Sequence[Value | None], models: Sequence[Model]) -> list[Va
 def _cell(value: Value | None, column: Column, axis: Axis) -> Cell:
     if value is None:
         return Cell("–", "not judged")
-    if not value.known:
+    if not value.finite:
         return Cell("–", f"undefined: n {value.n:,}, {value.n_skipped:,} skipped")
     m = column.metric
     places = [("v", value.value)]

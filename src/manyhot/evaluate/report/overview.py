@@ -14,7 +14,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.evaluate.report.datasets import SAME, UNKNOWN, Column, DataSet, Model, Value
-from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.gallery_files import GalleryLink
 from manyhot.report.metrics import Metric, Named
 from manyhot.report.text import (
@@ -33,7 +33,7 @@ from manyhot.report.text import (
 )
 from manyhot.tables.metrics import LABEL_SETS, ORIGINAL_LABELS, accuracies
 
-MOST = 3
+_MOST = 3
 """Findings that are shown: what an audience can keep in mind."""
 
 
@@ -92,7 +92,7 @@ class Finding:
 def findings(
     tables: ReportTables, datasets: Sequence[DataSet], named: Named, gallery: GalleryLink | None = None
 ) -> tuple[Finding, ...]:
-    """Return the most important findings that the tables bear, `MOST` of them at most.
+    """Return the most important findings that the tables bear, `_MOST` of them at most.
 
     Parameters
     ----------
@@ -116,7 +116,7 @@ def findings(
         *(() if among_best else slopes),
         *(finding for data in datasets for finding in _best(data)),
     ]
-    return tuple(found[:MOST])
+    return tuple(found[:_MOST])
 
 
 def _part(anchor: str) -> tuple[str, str]:
@@ -322,13 +322,13 @@ def _error(data: DataSet, column: Column, values: Sequence[tuple[Value, Model]])
     about = "of Top-1 errors are in the label set"
     if len(values) == 1:
         sentence = (
-            f"{column.told(low)} of what Top-1 counts as errors of {worst.name} on {title_of(data.name)} "
+            f"{column.in_full(low)} of what Top-1 counts as errors of {worst.name} on {title_of(data.name)} "
             "is in the label set."
         )
         return Finding("errors", f"{column.metric.text(low.value, 0)} %", about, sentence, "", *_models(data))
     sentence = (
-        f"Between {column.told(low)} for {worst.name} and {column.told(high)} for {best.name} of what Top-1 "
-        f"counts as errors on {title_of(data.name)} is in the label set, over "
+        f"Between {column.in_full(low)} for {worst.name} and {column.in_full(high)} for {best.name} of what "
+        f"Top-1 counts as errors on {title_of(data.name)} is in the label set, over "
         f"{counted(len(values), 'model')}."
     )
     figure = f"{column.metric.text(low.value, 0)}–{column.metric.text(high.value, 0)} %"
@@ -337,7 +337,7 @@ def _error(data: DataSet, column: Column, values: Sequence[tuple[Value, Model]])
 
 def _defined(column: Column, data: DataSet) -> list[tuple[Value, Model]]:
     pairs = zip(column.values, data.models, strict=True)
-    return [(value, model) for value, model in pairs if value is not None and value.known]
+    return [(value, model) for value, model in pairs if value is not None and value.finite]
 
 
 def _best(data: DataSet) -> list[Finding]:
@@ -351,11 +351,13 @@ def _best(data: DataSet) -> list[Finding]:
     names = listed([model.name for model in leaders], 4)
     if len(values) == 1:
         where = title_of(data.name)
-        sentence = f"{names}, the one model with a value, has {column.told(first)} by {m.label} on {where}."
+        sentence = (
+            f"{names}, the one model with a value, has {column.in_full(first)} by {m.label} on {where}."
+        )
     else:
         sentence = (
             f"{names} {'is' if len(leaders) == 1 else 'are'} best of {len(values):,} models by {m.label} on "
-            f"{title_of(data.name)}: {column.told(first)}; {_rivals(data, leader, leaders)}."
+            f"{title_of(data.name)}: {column.in_full(first)}; {_rivals(data, leader, leaders)}."
         )
     figure = m.text(first.value, 1 if m.percent else 3) + m.unit
     return [

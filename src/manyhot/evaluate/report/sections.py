@@ -10,8 +10,8 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.evaluate.report.datasets import DataSet
-from manyhot.evaluate.report.inputs import ReportTables
 from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
+from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.figure import Figure
 from manyhot.report.gallery import LARGEST
 from manyhot.report.gallery_files import CONFIDENT

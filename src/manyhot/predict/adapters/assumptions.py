@@ -1,4 +1,4 @@
-"""What neither a model nor its call says about preprocessing, and what is assumed instead."""
+"""Preprocessing that neither a model nor its name specifies, and the values that are assumed."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ _RESIZED = {
 def with_assumptions(
     network: Network, call: str, options: Mapping[str, Any], *, source: str, fixed_size: bool = False
 ) -> Network:
-    """Return a network with a note about the options of preprocessing that are assumed, if any are.
+    """Return a network with a note about assumed options of preprocessing, if there are any.
 
     Parameters
     ----------
     network : Network
-        With its preprocessing as it is used.
+        With the preprocessing that is used.
     call : str
-        How it is called, without options, such as ``onnx:net.onnx``.
+        Its name, without options, such as ``onnx:net.onnx``.
     options : Mapping of str to Any
-        Those of `PREPROCESSING_OPTIONS` that the call gives.
+        Those of `PREPROCESSING_OPTIONS` that are given.
     source : str
-        What could have said the others: ``file`` or ``function``.
+        What could have given the others: ``file`` or ``function``.
     fixed_size : bool
         Whether the model itself gives the size of its input.
     """
-    # A callable gets pixels as they are: it normalises by itself.
+    # A callable receives pixels, and normalises them itself.
     used = [o for o in PREPROCESSING_OPTIONS if network.forward is None or o not in ("mean", "std")]
     assumed = [o for o in used if o not in options and not (o == "size" and fixed_size)]
     if not assumed:
@@ -55,7 +55,7 @@ def with_assumptions(
 
 
 def _values(preprocessing: Preprocessing, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return all of `PREPROCESSING_OPTIONS` as a call gives them."""
+    """Return all `PREPROCESSING_OPTIONS` as they are given in a name."""
     p = preprocessing
     size = p.size[0] if p.size[0] == p.size[1] else p.size
     crop_pct = options.get("crop_pct", CROP_PCT)
@@ -70,7 +70,7 @@ def _values(preprocessing: Preprocessing, options: Mapping[str, Any]) -> dict[st
 
 
 def _described(network: Network) -> str:
-    """Return in words what becomes of an image."""
+    """Return a description of the preprocessing."""
     p = network.preprocessing
     resized = _RESIZED[p.mode].format(_sides(p.scale))
     if network.forward is not None:

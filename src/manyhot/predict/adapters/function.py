@@ -1,4 +1,4 @@
-"""Models of one's own: a function that returns one."""
+"""Your own models: functions that return them."""
 
 from __future__ import annotations
 
@@ -25,29 +25,28 @@ from manyhot.registry import register
 def python_network(
     name: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
 ) -> Network:
-    """What a function without arguments returns: a ``Network``, a ``torch.nn.Module``, or a callable.
+    """The return value of a function without arguments: a ``Network``, a ``torch.nn.Module``, or a callable.
 
     Parameters
     ----------
     name : str
         Module, importable from here or from the current folder, and function.
     classes : ClassList, optional
-        Of a module or callable; ImageNet-1k where it has 1,000.
+        Classes of a module or callable; ImageNet-1k if it has 1,000.
     scores : str
-        ``logit``, or ``probability`` where the network ends in a softmax.
+        ``logit``, or ``probability`` if the network ends in a softmax.
     preprocessing : mapping
-        By default that of timm's networks, else 224, 0.875, bicubic, mean and std of ImageNet; a note says
+        By default that of timm's networks, else 224, 0.875, bicubic, mean and std of ImageNet; a note lists
         what was not given.
 
     Raises
     ------
     InputError
-        There is no such function, it fails, or what it returns is no model.
+        There is no such function, it fails, or its return value is not a model.
 
     Notes
     -----
-    A callable takes images as they were cropped, uint8 of shape (n, 3, height, width), and returns logits of
-    shape (n, C).
+    A callable takes cropped images, uint8 of shape (n, 3, height, width), and returns logits of shape (n, C).
     """
     made = _called(name)
     if isinstance(made, Network):
@@ -72,7 +71,7 @@ def as_network(
 
     if not callable(model):
         raise InputError(
-            "This is no model.",
+            "This is not a model.",
             where=name,
             got=type(model).__name__,
             allowed="a manyhot.predict.network.Network, a torch.nn.Module or a callable",
@@ -88,7 +87,7 @@ def as_network(
 
 
 def _classes(logits: Any, name: str, classes: ClassList | None) -> ClassList:
-    """Return the class list that the logits of an image count in."""
+    """Return the class list of the logits of an image."""
     shape = getattr(logits, "shape", None)
     if shape is None or len(shape) != 2 or shape[0] != 1:
         raise InputError(
@@ -108,7 +107,7 @@ def _base(model: Any, name: str) -> Preprocessing:
 
 
 def _config(model: Any) -> Any:
-    """Return what a network of timm says about itself; None for others."""
+    """Return the configuration of a network of timm; None for others."""
     return getattr(model, "pretrained_cfg", None) or None
 
 
@@ -139,7 +138,7 @@ def _called(name: str) -> Any:
 
 
 def _failed(what: str, where: str, error: Exception) -> ManyhotError:
-    """Return an error that tells where in foreign code it was raised, or which extra it lacks."""
+    """Return an error that says where in foreign code it was raised, or which extra is missing."""
     if (extra := missing_extra(error)) is not None:
         return extra
     last = traceback.extract_tb(error.__traceback__)[-1]
@@ -150,7 +149,7 @@ def _failed(what: str, where: str, error: Exception) -> ManyhotError:
 
 
 def _guarded(model: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
-    """Return a callable whose failures are told as errors of the model."""
+    """Return a callable whose failures are reported as errors of the model."""
 
     def forward(images: Any) -> Any:
         try:
@@ -162,7 +161,7 @@ def _guarded(model: Callable[[Any], Any], name: str) -> Callable[[Any], Any]:
 
 
 def _logits(model: Any, name: str, preprocessing: Preprocessing) -> Any:
-    """Return what a module says of a black image."""
+    """Return the output of a module for a black image."""
     import torch
 
     device = next(model.parameters(), torch.zeros(0)).device
@@ -175,7 +174,7 @@ def _logits(model: Any, name: str, preprocessing: Preprocessing) -> Any:
             f"The network cannot compute images of {height} × {width} pixels.",
             where=name,
             got=error_line(error),
-            do="name the size that it takes: …(size=224)",
+            do="give the size of its input: …(size=224)",
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""Networks in files: ONNX and OpenVINO. What they want of an image stands nowhere in them: options say it.
+"""Networks in files: ONNX and OpenVINO. The files do not record their preprocessing: options give it.
 
-What options do not say is assumed, and a note says so.
+Options that are not given are assumed, with a note.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ def onnx_network(
     ----------
     path : str
     classes : ClassList, optional
-        Of its output; ImageNet-1k where it has 1,000.
+        Classes of its output; ImageNet-1k if it has 1,000.
     scores : str
-        ``logit``, or ``probability`` where the network ends in a softmax.
+        ``logit``, or ``probability`` if the network ends in a softmax.
     preprocessing : mapping
-        By default the size of its input, and timm's: 0.875, bicubic, mean and std of ImageNet. A note says
-        what was not given.
+        By default the size of its input and timm's values: 0.875, bicubic, mean and std of ImageNet. A note
+        lists what was not given.
 
     Raises
     ------
     InputError
-        The file does not exist or is no such network.
+        The file does not exist or is not such a network.
     """
     ort: Any = required("onnxruntime", "An ONNX file", '"manyhot[onnx]"')
     _check_file(path, ".onnx")
     try:
         session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
     except Exception as error:
-        raise InputError("The file is no ONNX network.", where=path, got=error_line(error)) from error
+        raise InputError("The file is not an ONNX network.", where=path, got=error_line(error)) from error
     inputs = [(port.type, list(port.shape)) for port in session.get_inputs()]
     out = list(session.get_outputs()[0].shape)
     return _network("onnx", path, inputs, out, classes, scores, preprocessing)
@@ -68,7 +68,7 @@ def openvino_network(
     Raises
     ------
     InputError
-        The file does not exist or is no such network.
+        The file does not exist or is not such a network.
     """
     required("openvino", "An OpenVINO file")
     _check_file(path, ".xml")
@@ -77,7 +77,7 @@ def openvino_network(
     try:
         graph = import_openvino().Core().read_model(path)
     except Exception as error:
-        raise InputError("The file is no OpenVINO network.", where=path, got=error_line(error)) from error
+        raise InputError("The file is not an OpenVINO network.", where=path, got=error_line(error)) from error
     inputs = [(port.get_element_type().get_type_name(), _sides(port)) for port in graph.inputs]
     return _network("openvino", path, inputs, _sides(graph.outputs[0]), classes, scores, preprocessing)
 
@@ -154,20 +154,20 @@ def _classes(path: str, n: Any, classes: ClassList | None) -> ClassList:
         return classes
     if not counted:
         raise InputError(
-            "How many classes the network has stands nowhere in it.",
+            "The file does not record the number of classes.",
             where=path,
-            do="name them: --classes FILE",
+            do="give the class list: --classes FILE",
         )
     return of_outputs(n, Path(path).name)
 
 
 def checked_scores(kind: str) -> str:
-    """Return what the scores of a network are.
+    """Return the kind of the scores of a network.
 
     Raises
     ------
     InputError
-        They cannot be that.
+        There is no such kind.
     """
     allowed = ("logit", "probability", "score")
     if kind not in allowed:

@@ -1,4 +1,4 @@
-"""Zero-shot classifiers of open_clip: class names in sentences, compared with the image."""
+"""Zero-shot classifiers of open_clip: images compared with sentences about the classes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TEMPLATES = (
     "art of the {}.",
     "a photo of the small {}.",
 )
-"""CLIP's plain sentence, and some of those that its authors average."""
+"""CLIP's plain sentence, and six of those that its authors average."""
 
 
 @register("model", "open_clip", form="open_clip/ARCH/PRETRAINED", classes="any, by their names")
@@ -39,14 +39,14 @@ def open_clip_network(
     classes : ClassList, optional
         ImageNet-1k by default.
     templates : sequence of str
-        With ``{}`` for the name of a class.
+        Sentences with ``{}`` for the name of a class.
 
     Raises
     ------
     UnknownNameError
         open_clip has no such architecture or weights.
     FetchError
-        The weights cannot be had.
+        The weights cannot be fetched.
     InputError
         A template has no place for a name.
 

@@ -77,7 +77,7 @@ def _efficientnet_weights(size: int, torch: Any) -> dict[str, Any]:
 
 
 def _load_weights(network: Any, weights: Mapping[str, Any], name: str) -> None:
-    # The package calls the layers otherwise but has them in the same order.
+    # The package has other names for the layers, in the same order.
     state = network.state_dict()
     pairs = zip(state.items(), weights.values(), strict=False)
     wrong = [f"shape {tuple(own.shape)} for {key}" for (key, its), own in pairs if own.shape != its.shape]
@@ -98,7 +98,7 @@ _SQUEEZENET = "The model 'squeezenet'"
 _SQUEEZENET_SHA256 = "f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1"
 
 
-# No crop; of each pixel the mean is subtracted, in RGB, and nothing divided.
+# No crop; the mean is subtracted from each pixel, in RGB, without division.
 _PREPROCESSING = Preprocessing(
     (227, 227),
     (227, 227),
@@ -133,7 +133,7 @@ def _squeezenet_module() -> Any:
     from torch import nn
     from torchvision.models.squeezenet import Fire
 
-    # Channels in, of the squeezed, and of each of the two expanded.
+    # Channels of the input, of the squeeze layer, and of each of the two expand layers.
     sizes = {2: (64, 16, 64), 3: (128, 16, 64), 4: (128, 32, 128), 5: (256, 32, 128)}
     sizes |= {6: (256, 48, 192), 7: (384, 48, 192), 8: (384, 64, 256), 9: (512, 64, 256)}
     module = nn.Sequential()
@@ -143,7 +143,7 @@ def _squeezenet_module() -> Any:
         if i in (2, 4, 6):
             module.add_module(f"pool{i - 1}", nn.MaxPool2d(3, stride=2))
         module.add_module(f"fire{i}", Fire(channels, squeezed, expanded, expanded))
-    # ndf averages after a convolution of 1 × 1; the other way round is the same, and gives features.
+    # ndf averages after a 1 × 1 convolution; averaging before it is equivalent, and gives features.
     module.add_module("average", nn.AdaptiveAvgPool2d(1))
     module.add_module("flatten", nn.Flatten())
     module.add_module("conv10", nn.Linear(512, 1000))
@@ -155,7 +155,7 @@ def _squeezenet_weights(path: Path) -> dict[str, Any]:
     content = path.read_bytes() if path.is_file() else b""
     told = hashlib.sha256(content).hexdigest()
     if told != _SQUEEZENET_SHA256:
-        # A pickle is a program: only the one that was looked at is run.
+        # A pickle is a program: only the one that was reviewed is run.
         raise InputError(
             "The weights of ndf are not those of its release 0.1.4; they were not read.",
             where=path,
@@ -168,7 +168,7 @@ def _squeezenet_weights(path: Path) -> dict[str, Any]:
 
 
 def _renamed(layers: dict[str, Any]) -> dict[str, Any]:
-    """Return the arrays of ndf as PyTorch calls and turns them; the first layer takes RGB in place of BGR."""
+    """Return the arrays of ndf with PyTorch's names and axes; the first layer takes RGB in place of BGR."""
     state = {}
     for layer, (kernel, bias) in layers.items():
         name = layer.replace("/squeeze1x1", ".squeeze").replace("/", ".")

@@ -36,21 +36,21 @@ def timm_network(
     checkpoint : str
         A local file of weights instead of the published ones.
     num_classes : int, optional
-        Of the checkpoint, where it differs from timm's.
+        Number of classes of the checkpoint, if it differs from timm's.
     size : int, optional
-        Height and width of images, where they shall not be those of the weights.
+        Height and width of images, if they should differ from those of the weights.
     backbone : bool
-        Take weights that tell no classes, too, such as self-supervised ones. Their one score says nothing;
-        their features do.
+        Also accept weights without classes, such as self-supervised ones. Their single score is meaningless;
+        their features are not.
 
     Raises
     ------
     UnknownNameError
         timm has no such network.
     FetchError
-        The weights cannot be had.
+        The weights cannot be fetched.
     InputError
-        The checkpoint does not exist or does not fit, or the published weights are no classifier's.
+        The checkpoint does not exist or does not fit, or the published weights are not those of a classifier.
     """
     timm: Any = required("timm", f"The model 'timm/{name}'")
     check_network(timm, name, checkpoint, classifier=not backbone)
@@ -75,7 +75,7 @@ def _is_classless(timm: Any, name: str) -> bool:
 
 
 def _with_score(module: Any) -> Any:
-    """Return a network of features with one score that says nothing, so that it looks like a classifier."""
+    """Return a feature network with one meaningless score, so that it has the form of a classifier."""
     import torch
 
     score = torch.nn.Linear(getattr(module, "head_hidden_size", module.num_features), 1)
@@ -85,10 +85,10 @@ def _with_score(module: Any) -> Any:
 
 
 def is_classifier(config: Any) -> bool:
-    """Return whether published weights tell classes.
+    """Return whether published weights are those of a classifier.
 
-    Some give features only, and the image towers of CLIP and its kin an embedding: of 384 to 1,280 numbers,
-    always a multiple of 128, which no published class list has.
+    Some give only features, and the image towers of CLIP and similar models an embedding of 384 to 1,280
+    numbers: always a multiple of 128, which is not the length of any published class list.
     """
     return bool(config.num_classes) and config.num_classes % 128 != 0
 
@@ -100,16 +100,16 @@ def check_network(timm: Any, name: str, checkpoint: str = "", *, classifier: boo
     ----------
     timm : module
     name : str
-        As `timm_network` takes it.
+        As in `timm_network`.
     checkpoint : str
         A file of weights; empty for the published ones, and ``none`` for random ones.
     classifier : bool
-        Whether the published weights must tell classes.
+        Whether the published weights must be those of a classifier.
 
     Raises
     ------
     InputError
-        The folder or the checkpoint does not exist, or the weights are no classifier's.
+        The folder or the checkpoint does not exist, or the weights are not those of a classifier.
     UnknownNameError
         There is no such network, or there are no such weights.
     """
@@ -147,7 +147,7 @@ def _check_name(timm: Any, name: str, checkpoint: str, classifier: bool) -> None
         )
     if classifier and not is_classifier(config):
         raise InputError(
-            "The weights are no classifier's.",
+            "The weights are not those of a classifier.",
             where=f"timm/{name}",
             got=f"an embedding of {config.num_classes:,} numbers" if config.num_classes else "no classes",
             allowed="what manyhot models 'timm/*' lists",
@@ -157,13 +157,13 @@ def _check_name(timm: Any, name: str, checkpoint: str, classifier: bool) -> None
 def _created(timm: Any, name: str, checkpoint: str, num_classes: int | None, size: int | None) -> Any:
     options: dict[str, Any] = {} if num_classes is None else {"num_classes": num_classes}
     config = timm.get_pretrained_cfg(name) if timm.is_model(name.partition(".")[0]) else None
-    if size and config is not None and config.fixed_input_size:  # others take any size as they are
+    if size and config is not None and config.fixed_input_size:  # others accept any size
         options["img_size"] = size
     local = bool(checkpoint) or name.startswith(_FOLDER)
-    failures = Exception if local else RuntimeError  # the rest is the hub's
+    failures = Exception if local else RuntimeError  # other errors are the hub's
     with contextlib.nullcontext() if local else hub_or_cache(f"timm/{name}"):
         try:
-            # Without pretrained=True even a local folder gives random weights, in silence.
+            # Without pretrained=True, even a local folder silently gives random weights.
             return timm.create_model(name, pretrained=not checkpoint, checkpoint_path=checkpoint, **options)
         except TypeError as error:
             raise InputError(
@@ -174,19 +174,19 @@ def _created(timm: Any, name: str, checkpoint: str, num_classes: int | None, siz
                 "The weights cannot be loaded into the network.",
                 where=checkpoint or name.removeprefix(_FOLDER),
                 got=error_line(error),
-                do="num_classes=N tells how many classes a checkpoint has" if checkpoint else None,
+                do="give the number of classes of the checkpoint: num_classes=N" if checkpoint else None,
             ) from error
 
 
 def head_of(module: Any) -> str:
-    """Return the path of the classifier; empty where it is none that takes features."""
+    """Return the path of the classifier; empty if it does not take features."""
     classifier = module.get_classifier() if hasattr(module, "get_classifier") else None
     names = [name for name, part in module.named_modules() if part is classifier]
     return names[0] if names and type(classifier).__name__ in ("Linear", "NormMlpClassifierHead") else ""
 
 
 def timm_classes(module: Any, name: str) -> ClassList:
-    """Return the class list that a network of timm counts in."""
+    """Return the class list of a network of timm."""
     timm: Any = required("timm", f"The model 'timm/{name}'")
     config = module.pretrained_cfg
     given = config.get("label_names")

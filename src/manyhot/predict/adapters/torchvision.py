@@ -21,16 +21,16 @@ def torchvision_network(name: str, *, checkpoint: str = "") -> Network:
     Parameters
     ----------
     name : str
-        Such as ``resnet50``, with its best weights, or ``resnet50.IMAGENET1K_V1``.
+        Such as ``resnet50``, with torchvision's best weights, or ``resnet50.IMAGENET1K_V1``.
     checkpoint : str
-        A local state dict of these weights instead.
+        A local state dict in place of these weights.
 
     Raises
     ------
     UnknownNameError
         torchvision has no such network or weights.
     FetchError
-        The weights cannot be had.
+        The weights cannot be fetched.
     InputError
         The checkpoint does not exist or does not fit.
     """
@@ -79,7 +79,7 @@ def _loaded(models: Any, base: str, weights: Any, checkpoint: str) -> Any:
                 "The weights cannot be fetched.",
                 where=weights.url,
                 got=error_line(error),
-                do="check the network; TORCH_HOME names the cache; checkpoint='FILE' takes local weights",
+                do="check the network; TORCH_HOME is the cache; checkpoint='FILE' uses local weights",
             ) from error
     import torch
 

@@ -1,4 +1,4 @@
-"""Networks of files that manyhot wrote: a head on a published backbone, and a trained network."""
+"""Networks in files that manyhot wrote: a head on a published backbone, and a trained network."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from manyhot.predict.weights import Head, Trained, read_head, read_trained, with
 from manyhot.registry import register
 
 TIMM_OPTIONS = ("img_size", "drop_rate", "drop_path_rate")
-"""What a file may tell ``timm.create_model`` beside the name and the number of classes."""
+"""Arguments of ``timm.create_model`` that a file may give, besides the name and the number of classes."""
 
 
 @register("model", "head", form="head:FILE", classes="of the file")
@@ -27,12 +27,12 @@ def head_network(path: str, *, backbone: str = "") -> Network:
     path : str
         The ``.safetensors`` file, which names the backbone.
     backbone : str
-        The backbone, where the file names code or a file: a file from elsewhere shall not have these run.
+        The backbone, if the file names code or a file, which a file from elsewhere must not run.
 
     Raises
     ------
     InputError
-        The file is no head, or its backbone is not known, takes no head or must be named by the caller.
+        The file is not a head, or its backbone is unknown, takes no head or must be named by the caller.
     MissingExtraError
         What the backbone needs is not installed.
     """
@@ -52,13 +52,13 @@ def head_network(path: str, *, backbone: str = "") -> Network:
             "The backbone of a head cannot be built.",
             where=path,
             got=f"{name}: {error.what}",
-            do="predict where it can be: a file or function of yours must be at the same place"
+            do="a file or function of yours must be in the same place as when the head was fitted"
             if backbone
-            else f"name it otherwise: head:{path}(backbone='NAME')",
+            else f"give its new name: head:{path}(backbone='NAME')",
         ) from error
     if network is None:
         raise InputError(
-            "The file of a head may name published weights alone as its backbone.",
+            "The file of a head can name only published weights as its backbone.",
             where=path,
             got=name,
             allowed=", ".join(published_names()),
@@ -73,14 +73,14 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
     Raises
     ------
     InputError
-        Nobody knows where the features of the backbone are, there are more or fewer, or something else comes
-        after its classifier.
+        The features of the backbone are unknown or of another length, or something else follows its
+        classifier.
     """
     import torch
 
     if backbone.module is None or not backbone.head:
         raise InputError(
-            "A head cannot be put on this model: nobody knows where its penultimate features are.",
+            "A head cannot be put on this model: its penultimate features are unknown.",
             where=where or name,
             got=backbone.name,
         )
@@ -100,7 +100,7 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
         hook.remove()
         if not torch.equal(out, layer(seen[0])):
             raise InputError(
-                "A head cannot be put on this model: something comes after its classifier.",
+                "A head cannot be put on this model: other layers follow its classifier.",
                 where=where or name,
                 got=backbone.name,
             )
@@ -129,9 +129,9 @@ def _check(features: Any, head: Head, backbone: Network, where: object) -> None:
     n, wanted = features.flatten(1).shape[1], head.weight.shape[1]
     if n != wanted:
         raise InputError(
-            "The head was fitted on other features than those of its backbone.",
+            "The head was not fitted on the features of its backbone.",
             where=where,
-            got=f"{wanted:,} weights a class",
+            got=f"{wanted:,} weights per class",
             allowed=f"{n:,} features of {backbone.name}",
         )
 
@@ -148,7 +148,7 @@ def trained_network(path: str) -> Network:
     Raises
     ------
     InputError
-        The file is no such network, or its weights do not fit its architecture.
+        The file is not such a network, or its weights do not fit its architecture.
     MissingExtraError
         timm is not installed.
     """
@@ -178,7 +178,7 @@ def _preprocessing(trained: Trained, where: object) -> Preprocessing:
         return Preprocessing(**told)
     except TypeError as error:
         raise InputError(
-            "The file of a trained network does not tell how it wants its images.",
+            "The file of a trained network has no preprocessing.",
             where=where,
             got=error_line(error),
             do="read it with the version of manyhot that wrote it",
@@ -209,18 +209,18 @@ def built(trained: Trained, where: object) -> Any:
 
 
 def _check_trained(timm: Any, trained: Trained, where: object) -> None:
-    """Refuse what would make timm open other files: names of hubs and folders, and paths of checkpoints."""
+    """Refuse names of hubs and folders, and paths of checkpoints, for which timm would open other files."""
     strange = [name for name in trained.options if name not in TIMM_OPTIONS]
     if strange or not timm.is_model(trained.architecture):
         raise InputError(
-            "The architecture of a trained network is none of timm's.",
+            "The architecture of a trained network is not one of timm's.",
             where=where,
             got=f"{trained.architecture} with {strange[0]}" if strange else trained.architecture,
-            allowed=f"a name that timm knows, with {', '.join(TIMM_OPTIONS)}",
+            allowed=f"a name of timm's, with {', '.join(TIMM_OPTIONS)}",
         )
 
 
 def _name(path: str) -> str:
-    """Return what tells runs apart: the folder of the file, which each names ``model.safetensors``."""
+    """Return a name that identifies the run: that of the folder, if the file is ``model.safetensors``."""
     file = Path(path)
     return f"trained/{file.resolve().parent.name if file.stem == 'model' else file.stem}"

@@ -1,4 +1,4 @@
-"""What adapters share: weights of the Hugging Face hub or its cache, and errors of libraries in one line."""
+"""Shared by adapters: weights of the Hugging Face hub or its cache, and one-line errors of libraries."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from manyhot.errors import FetchError, ManyhotError
 from manyhot.extras import required
 
 WAIT_S = 5.0
-"""Seconds to wait for the hub to answer at all."""
+"""Seconds to wait for an answer of the hub."""
 
 
 @contextlib.contextmanager
 def hub_or_cache(model: str) -> Iterator[None]:
-    """Load published weights; where the hub does not answer, from the cache alone.
+    """Load published weights; if the hub does not answer, from the cache only.
 
-    The hub's client asks six times for each file, for 23 s and in eleven lines of text, before it looks into
-    its cache.
+    The hub's client tries each file six times, for 23 s and with eleven lines of text, before it uses its
+    cache.
 
     Raises
     ------
     FetchError
-        The weights cannot be had.
+        The weights cannot be fetched.
     """
     constants, utils = (
         required(f"huggingface_hub.{part}", f"The model {model!r}") for part in ("constants", "utils")
@@ -42,13 +42,13 @@ def hub_or_cache(model: str) -> Iterator[None]:
         raise
     except Exception as error:
         if not why and isinstance(error, TypeError | RuntimeError):
-            raise  # what a network says of its options and its weights
-        # The client has a zoo of errors for what is one to a user.
+            raise  # errors about the options and the weights
+        # The client has many errors for what is one to a user.
         raise FetchError(
             "The weights cannot be fetched.",
             where=model,
             got=why or error_line(error),
-            do="check the network and the name; HF_HOME is the cache; local weights can be named instead",
+            do="check the network and the name; HF_HOME is the cache; or use local weights",
         ) from error
     finally:
         logging.disable(logging.NOTSET)
@@ -56,7 +56,7 @@ def hub_or_cache(model: str) -> Iterator[None]:
 
 
 _PLACES = ("Check '", "Exception from ")
-"""How OpenVINO begins to tell where in its own code something was raised."""
+"""The start of OpenVINO's lines about places in its own code."""
 
 
 _LONGEST = 200
@@ -64,7 +64,8 @@ _LONGEST = 200
 
 
 def error_line(error: BaseException) -> str:
-    """Return the line of a message that tells most: no heading, and no place in a library's own code."""
+    """Return the most informative line of a message: no heading, and no place in a library's own code."""
+    # errors, threads, etc
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.endswith(":") and not line.startswith(_PLACES)]
     line = (telling or lines or [type(error).__name__])[0]

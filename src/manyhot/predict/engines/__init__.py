@@ -1,4 +1,4 @@
-"""What computes a network: PyTorch, ONNX Runtime, OpenVINO, or the model itself."""
+"""Engines that run a network: PyTorch, ONNX Runtime, OpenVINO, or the model itself."""
 
 from __future__ import annotations
 

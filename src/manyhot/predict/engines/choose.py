@@ -1,4 +1,4 @@
-"""Which engine is the fastest here that gives the same answers."""
+"""The choice of the fastest engine that gives the same answers."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ NAN = float("nan")
 
 
 TRIAL_S = 1.0
-"""Seconds that an engine is timed for."""
+"""Seconds for which an engine is timed."""
 
 
 PAYS_S = {"openvino": 6.0, "onnx": 60.0, "compile": 600.0}
-"""Seconds of work from which on trying an engine pays. OpenVINO takes 3 to build and time and is twice as
+"""Seconds of work from which trying an engine pays off. OpenVINO takes 3 to build and time and is twice as
 fast as PyTorch; ONNX Runtime takes 6 and is rarely faster than OpenVINO; compiling takes a minute."""
 
 
 LOGIT_TOLERANCE = 1e-3
-"""Largest difference from PyTorch's logits in units of their largest; f32 engines stay below 1e-5."""
+"""Largest difference from PyTorch's logits, relative to the largest logit; f32 engines stay below 1e-5."""
 
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of trying an engine.
+    """The trial of an engine.
 
     Attributes
     ----------
     engine : str
     rate : float
-        Images a second of the network alone; NaN where it could not run.
+        Images per second of the network only; NaN if it could not run.
     difference : float, optional
-        The largest absolute difference from PyTorch's logits in f32; None without any to compare with.
+        The largest absolute difference from PyTorch's logits in f32; None without PyTorch.
     disagreement : float, optional
-        Share of the images with another best class than PyTorch's.
+        Share of the images with another top class than PyTorch's.
     startup : float
         Seconds to build it.
     why_not : str
-        Why it was not taken; empty where it could have been.
+        Why it cannot be chosen; empty if it can.
     """
 
     engine: str
@@ -59,7 +59,7 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class EngineChoice:
-    """An engine, and the trials that led to it; the first is its own."""
+    """An engine, and the trials of all engines, its own first."""
 
     engine: Engine
     trials: tuple[Trial, ...]
@@ -87,20 +87,19 @@ def choose_engine(
     Parameters
     ----------
     name : str
-        One of `ENGINES`; ``auto`` measures those that are installed and takes the fastest with the same
-        answers.
+        One of `ENGINES`; ``auto`` times the installed engines and chooses the fastest with the same answers.
     network : Network
     images : ndarray of uint8, shape (m, 3, height, width)
-        Some images, cropped, to measure and compare on.
+        Some cropped images to time and compare on.
     n : int, optional
-        How many images there are to predict.
+        Number of images to predict.
     precision, features, workers, batch
         As in `build_engine`.
 
     Raises
     ------
     UnknownNameError, MissingExtraError, InputError
-        As `build_engine`.
+        As in `build_engine`.
     """
     if name.partition(":")[0] == "ray":
         raise InputError(
@@ -108,7 +107,7 @@ def choose_engine(
             where=network.name,
             got=f"engine {name!r}",
             allowed="manyhot predict --engine ray --model NAME",
-            do="give the network a name: python:MODULE:FUNCTION is what a function returns",
+            do="name the network: python:MODULE:FUNCTION is the return value of a function",
         )
 
     def made(engine: str, kind: EnginePrecision = precision) -> Engine:
@@ -125,7 +124,7 @@ def choose_engine(
 
 
 def _single(engine: Engine, images: Bytes, reference: Float32Array | None) -> EngineChoice:
-    # What nothing depends on is not timed.
+    # A trial that decides nothing is skipped.
     return EngineChoice(engine, (_compared(engine, images, reference, 0.0),))
 
 
@@ -142,16 +141,14 @@ def _fastest(
     for name in candidates:
         rate = max((trial.rate for trial in trials if trial.engine in engines), default=NAN)
         if n is not None and n / rate < PAYS_S.get(name, 0.0):
-            trials.append(Trial(name, NAN, None, None, 0.0, "too few images for it to pay"))
+            trials.append(Trial(name, NAN, None, None, 0.0, "too few images for it to pay off"))
             continue
         engine, trial = _tried(made, name, images, reference, must=not engines and name == candidates[-1])
         trials.append(trial)
         if engine is not None:
             engines[name] = engine
     if not engines:
-        raise InputError(
-            "No engine that is installed runs this model.", where=network.name, got=trials[0].why_not
-        )
+        raise InputError("No installed engine runs this model.", where=network.name, got=trials[0].why_not)
     rates = {trial.engine: trial.rate for trial in trials}
     best = max(engines, key=rates.__getitem__)
     return EngineChoice(engines[best], tuple(trials))
@@ -160,7 +157,7 @@ def _fastest(
 def _tried(
     made: Callable[[str], Engine], name: str, images: Bytes, reference: Float32Array | None, must: bool
 ) -> tuple[Engine | None, Trial]:
-    """Return an engine and its trial; no engine where it cannot run, or gives other answers."""
+    """Return an engine and its trial; no engine if it cannot run, or gives other answers."""
     begun = time.perf_counter()
     try:
         engine = made(name)
@@ -169,7 +166,7 @@ def _tried(
     except MemoryError:
         raise
     except Exception as error:
-        # Converters fail in ways of their own; one engine must work.
+        # Converters fail in many ways; only one engine must work.
         if must:
             raise
         said = error.what if isinstance(error, ManyhotError) else str(error).partition("\n")[0]
@@ -183,7 +180,7 @@ def _candidates(network: Network) -> list[str]:
     if network.file:
         wanted = ["openvino", "onnx"] if network.file.endswith(".onnx") else ["openvino"]
     else:
-        # Nothing on the CPU comes near a GPU; what compiling gains is there.
+        # No engine on the CPU comes close to a GPU, where compiling helps.
         wanted = ["torch", "openvino", "onnx"] if torch.device() == "cpu" else ["torch", "compile"]
     return [name for name in wanted if installed(name)] or wanted[:1]
 
@@ -197,7 +194,7 @@ def _same(trial: Trial, reference: Float32Array | None) -> bool:
 
 
 def _compared(engine: Engine, images: Bytes, reference: Float32Array | None, startup: float) -> Trial:
-    """Return how far the answers of an engine on some images are from PyTorch's."""
+    """Return the difference of an engine's answers from PyTorch's, on some images."""
     if reference is None:
         return Trial(engine.name, NAN, None, None, startup)
     out = np.concatenate(_outputs(engine, images))
@@ -211,7 +208,7 @@ def _outputs(engine: Engine, images: Bytes) -> Sequence[Float32Array]:
 
 
 def _rate(engine: Engine, images: Bytes) -> float:
-    """Return images a second with all workers at work, from `TRIAL_S` seconds."""
+    """Return images per second with all threads busy, timed for `TRIAL_S` seconds."""
     batch = np.resize(images, (engine.batch, *images.shape[1:]))
     counts = [0] * engine.workers
     begun = time.perf_counter()

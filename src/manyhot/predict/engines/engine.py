@@ -1,4 +1,4 @@
-"""The contract of an engine, and which there are."""
+"""The contract of an engine, and the list of engines."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from manyhot.predict.network import Bytes, Float32Array, Network
 
 
 class EnginePrecision(StrEnum):
-    """In what numbers a network is computed; anything but f32 only on request."""
+    """The floating-point format of the computation; f32 unless another is requested."""
 
     f32 = "f32"
     bf16 = "bf16"
@@ -41,7 +41,7 @@ def precision_of(name: str) -> EnginePrecision:
 
 @dataclass(frozen=True)
 class EnginePackage:
-    """An engine: the module that must be installed, and what installs it."""
+    """An engine: the module that must be installed, and the package that installs it."""
 
     module: str
     install: str
@@ -68,18 +68,18 @@ class Engine(Protocol):
 
     @property
     def precision(self) -> EnginePrecision:
-        """In what numbers it computes."""
+        """Its floating-point format."""
 
     @property
     def workers(self) -> int:
-        """How many threads may call it at once, and gain from it."""
+        """The number of threads that can usefully call it at once."""
 
     @property
     def batch(self) -> int:
-        """Images of a call that suit it."""
+        """The number of images per call that suits it."""
 
     def __call__(self, images: Bytes) -> tuple[Float32Array, Float32Array | None]:
-        """Return logits and, if it was built for it, penultimate features.
+        """Return logits and, if requested at its construction, penultimate features.
 
         Parameters
         ----------
@@ -117,13 +117,13 @@ def build_engine(
     Parameters
     ----------
     name : str
-        One of `ENGINES`; ``own`` for a model that brings its own way to run.
+        One of `ENGINES`; ``own`` for a model that runs itself.
     network : Network
     precision : EnginePrecision
     features : bool
-        Whether to return penultimate features, too.
+        Whether to also return penultimate features.
     workers, batch : int, optional
-        Threads, by default as many as there are cores, and images of a call.
+        Number of threads, by default one per core, and images per call.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def build_engine(
         )
     if features and not network.head:
         raise InputError(
-            "Nobody knows where the penultimate features of this model are.",
+            "The penultimate features of this model are unknown.",
             where=network.name,
             do="predict without --embeddings",
         )
@@ -158,7 +158,7 @@ def build_engine(
 
 @dataclass(frozen=True)
 class _Own:
-    """A model that runs itself; one call at a time, as nothing is known about it."""
+    """A model that runs itself, with one call at a time, as it may not be thread-safe."""
 
     network: Network
     batch: int
@@ -172,7 +172,7 @@ class _Own:
         scores: npt.NDArray[np.float32] = np.asarray(self.network.forward(images), np.float32)
         if scores.shape != (len(images), len(self.network.classes)):
             raise InputError(
-                "The model does not return a score for each image and class.",
+                "The model does not return one score for each image and class.",
                 where=self.network.name,
                 got=f"shape {scores.shape}",
                 allowed=f"shape {(len(images), len(self.network.classes))}",
@@ -183,9 +183,9 @@ class _Own:
 def _own(network: Network, name: str, features: bool, batch: int | None) -> Engine:
     if name not in ("auto", "own", "torch") or features:
         raise InputError(
-            "This model brings its own way to run.",
+            "This model runs itself.",
             where=network.name,
             got="--embeddings" if features else f"--engine {name}",
-            allowed="scores alone, from --engine auto",
+            allowed="scores only, with --engine auto",
         )
     return _Own(network, batch or 8)

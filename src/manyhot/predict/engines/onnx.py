@@ -39,7 +39,7 @@ def onnx_engine(
     providers = ["CPUExecutionProvider"]
     if "CUDAExecutionProvider" in ort.get_available_providers():
         providers.insert(0, "CUDAExecutionProvider")
-    # A file by its path, for its weights may lie in others beside it.
+    # By its path: its weights may be in other files beside it.
     content = network.file or _exported(network, features, batch or _BATCH)
     session = ort.InferenceSession(content, options, providers=providers)
     port = session.get_inputs()[0]
@@ -53,13 +53,13 @@ _KINDS: dict[str, Any] = {
     "tensor(float)": np.float32,
     "tensor(float16)": np.float16,
 }
-"""What a network takes: bytes where we exported it, normalised numbers where it came as a file."""
+"""The input of a network: bytes if manyhot exported it, normalised floats if it came as a file."""
 
 
 def _exported(network: Network, features: bool, batch: int) -> bytes:
     """Return a network as ONNX.
 
-    By the tracing exporter: it needs the package onnx alone and takes a tenth of the time of the other.
+    The tracing exporter is used: it needs only the package onnx, and takes a tenth of the time of the other.
     """
     import torch
 

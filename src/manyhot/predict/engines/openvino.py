@@ -1,4 +1,4 @@
-"""OpenVINO: the fastest on CPUs, at the bound of their arithmetic."""
+"""OpenVINO: the fastest engine on CPUs, close to the limit of their arithmetic."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from manyhot.predict.engines.engine import Engine, EnginePrecision
 from manyhot.predict.network import Bytes, Float32Array, Network, normalised
 
 _BATCH = 2
-"""Each stream computes on one core, whose cache a small batch stays in: ResNet-50 19 images/s by two, 14 by
-eight; EfficientNet-Lite0 218 and 187, at 85 MB less; VGG-16, whose weights are the most, 6.5 and 6.4."""
+"""Each stream computes on one core, whose cache holds a small batch: ResNet-50 has 19 images/s in batches of
+two, 14 in batches of eight; EfficientNet-Lite0 218 and 187, with 85 MB less; VGG-16, with the most weights,
+6.5 and 6.4."""
 
 
 def import_openvino() -> Any:
-    """Import OpenVINO so that it reports to nobody."""
-    # Converting a model reports to its makers otherwise; a module that is None cannot be imported.
+    """Import OpenVINO with its usage reports switched off."""
+    # Converting a model reports usage otherwise; a module that is None cannot be imported.
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
@@ -45,7 +46,7 @@ def openvino_engine(
 def engine_from_export(
     exported: bytes, precision: EnginePrecision, features: bool, workers: int, batch: int
 ) -> Engine:
-    """Return an engine that another process exported, with workers of its own.
+    """Return an engine that another process exported, with its own number of threads.
 
     EfficientNet-Lite0: 0.1 s, where converting it takes 2.
     """
@@ -55,13 +56,15 @@ def engine_from_export(
 
 def _config(precision: EnginePrecision, workers: int) -> dict[str, str]:
     return {
-        # Computes in bf16 by itself where the processor can, which moves logits by 0.4.
+        # By default it computes in bf16 if the processor can, which changes logits by 0.4.
+        # Each process counts cores from the first: two with a thread each had 45 images/s each with it, on
         "INFERENCE_PRECISION_HINT": precision.value,
         "NUM_STREAMS": str(workers),
         "INFERENCE_NUM_THREADS": str(workers),
         "PERFORMANCE_HINT": "THROUGHPUT",
         # Each process counts cores from the first: two with a thread each had 45 images/s each with it, on
-        # the same core, and 82 without.
+        # Each process counts cores from the first: two processes with one thread each had 45 images/s each
+        # with pinning, on the same core, and 82 without.
         "ENABLE_CPU_PINNING": "NO",
     }
 
@@ -76,13 +79,13 @@ def _from_module(ov: Any, network: Network, features: bool, batch: int) -> Any:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch calls tracing deprecated
         images = torch.zeros(shape, dtype=torch.uint8)
-        # Answers are compared with the module's anyway; a check of the trace takes as long as the trace.
+        # Answers are compared with the module's anyway; checking the trace takes as long as tracing.
         traced = torch.jit.trace(module, images, check_trace=False)  # type: ignore[no-untyped-call]
         return ov.convert_model(traced, example_input=images, input=shape)
 
 
 def _from_file(ov: Any, network: Network, batch: int) -> Any:
-    """Read a file; a network in it that takes normalised images gets the normalisation in front."""
+    """Read a file, and add the normalisation to a network that takes normalised images."""
     graph = ov.Core().read_model(Path(network.file))
     graph.reshape([batch, 3, *network.preprocessing.size])
     how = ov.preprocess.PrePostProcessor(graph)
@@ -106,7 +109,7 @@ class _OpenVino:
     _own: threading.local = field(default_factory=threading.local)
 
     def export(self) -> bytes:
-        """Return what `engine_from_export` makes this engine of in another process."""
+        """Return the export from which `engine_from_export` makes this engine in another process."""
         exported: bytes = self.compiled.export_model().getvalue()
         return exported
 

@@ -1,6 +1,6 @@
-"""PyTorch: the reference that other engines are compared with, and the engine for GPUs.
+"""PyTorch: the reference for other engines, and the engine for GPUs.
 
-Compiled by itself it is faster on GPUs, after a minute of compiling.
+Compiled networks are faster on GPUs, after a minute of compiling.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from manyhot.predict.engines.engine import Engine, EnginePrecision
 from manyhot.predict.network import Bytes, Float32Array, Network, normalised
 
 CPU_BATCH, GPU_BATCH = 4, 128
-"""Small batches stay in the cache of a CPU: EfficientNet-Lite0 46 images/s by four, 30 by 32, on a core."""
+"""Small batches stay in the cache of a CPU: on one core, EfficientNet-Lite0 has 46 images/s in batches of 4,
+and 30 in batches of 32."""
 
 
 def device() -> str:
@@ -33,10 +34,10 @@ def device() -> str:
 
 @contextmanager
 def threads_given_back() -> Iterator[None]:
-    """Leave PyTorch with the threads that it had.
+    """Restore PyTorch's number of threads afterwards.
 
-    Workers beside each other compute with one thread each, and what a thread sets is also that of threads
-    that begin later, and of MKL everywhere: a training in the same process would have one core.
+    Parallel workers compute with one thread each, and the setting of a thread also holds for threads that
+    start later, and for MKL everywhere: a training in the same process would use one core.
     """
     torch = sys.modules.get("torch")
     own = torch.get_num_threads() if torch else 0
@@ -55,7 +56,7 @@ def torch_engine(
 
     if network.module is None:
         raise InputError(
-            "PyTorch cannot run a compiled file.",
+            "PyTorch cannot run such a file.",
             where=network.name,
             allowed="--engine onnx for ONNX, --engine openvino for both",
         )
@@ -65,9 +66,9 @@ def torch_engine(
     module = module.to(memory_format=torch.channels_last)
     if on == "cpu":
         return Torch(module, precision, features, workers, batch or CPU_BATCH)
-    # On by default for convolutions, and 10 bits are not f32.
+    # TF32 is on by default for convolutions, and its 10 bits are not f32.
     torch.backends.cudnn.allow_tf32 = False
-    # One call at a time: a second would only wait. Threads beside it decode.
+    # One call at a time: a second would only wait. Other threads decode.
     return Torch(module, precision, features, 2 * workers, batch or GPU_BATCH, on, threading.Lock())
 
 
@@ -78,9 +79,9 @@ def compile_engine(
     import torch
 
     eager = torch_engine(network, precision, features, workers, batch)
-    # Each shape would be compiled anew.
+    # Each shape would be compiled again.
     engine = replace(eager, module=torch.compile(eager.module), name="compile", one_shape=True)
-    # Now and once, not in the first batch of each worker.
+    # Once, and not in the first batch of each thread.
     engine(np.zeros((1, 3, *network.preprocessing.size), np.uint8))
     return engine
 
@@ -98,7 +99,7 @@ class Torch:
     lock: Any = field(default_factory=nullcontext)
     name: str = "torch"
     one_shape: bool = False
-    """Whether fewer images than a batch are filled up to one."""
+    """Whether a smaller batch is padded."""
 
     def __call__(self, images: Bytes) -> tuple[Float32Array, Float32Array | None]:
         """Return logits and features; see `manyhot.predict.engines.Engine`."""
@@ -109,7 +110,7 @@ class Torch:
             images = np.concatenate([images, np.zeros((self.batch - n, *images.shape[1:]), np.uint8)])
 
         if self.device == "cpu" and self.workers > 1 and torch.get_num_threads() != 1:
-            torch.set_num_threads(1)  # of this thread; the others are busy with batches of their own
+            torch.set_num_threads(1)  # for this thread; the others compute other batches
         with self.lock, torch.inference_mode(), self._autocast():
             batch = torch.from_numpy(images).to(self.device, non_blocking=True)
             out = self.module(batch.contiguous(memory_format=torch.channels_last))

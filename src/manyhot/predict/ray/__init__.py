@@ -1,7 +1,7 @@
-"""Models × parts of a source on Ray: workers score, this process writes.
+"""Predict models × parts of a source on Ray: workers score, and this process writes.
 
-Only this process writes files, so that runs are resumed and merged as they are without Ray, and a cluster
-needs no disk that all of its machines see; what it reads must be in reach of all of them.
+Only this process writes files, so that runs resume and merge as they do without Ray, and a cluster needs no
+shared disk for its output. All machines must be able to read the images.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from manyhot.extras import required
 from manyhot.predict.engines.engine import cores
 from manyhot.predict.find import find_model
 from manyhot.predict.network import Network
+from manyhot.predict.predicted_model import PredictedModel
 from manyhot.predict.ray.workers import RemoteModel, WorkerPool, worker_share
-from manyhot.predict.run import ModelRun, Notify, PredictedModel, PredictSettings, prepare_run
+from manyhot.predict.run import ModelRun, PredictSettings, prepare_run
 from manyhot.predict.sources import ImageSource
+from manyhot.run import OnEvent
 
 ANSWER_S = 10.0
 """Seconds that a cluster may take to answer: Ray would try for more than five minutes."""
@@ -46,7 +48,7 @@ def run_on_ray(
     out: Path,
     settings: PredictSettings,
     call: str = "",
-    notify: Notify | None = None,
+    notify: OnEvent | None = None,
 ) -> list[PredictedModel]:
     """Predict the images of a source with each model, all parts of all models at once, on a cluster.
 
@@ -60,7 +62,7 @@ def run_on_ray(
     specs : sequence of str
         See `find_model`.
     settings : PredictSettings
-        Its engine is that of the workers; its workers are the cores that they take together.
+        Its engine is that of the Ray workers; its `workers` is the number of cores that they use together.
 
     Raises
     ------
@@ -124,9 +126,9 @@ def _prepared(ray: Any, spec: str, run: ModelRun, settings: PredictSettings) -> 
 
 
 def _results(
-    pool: WorkerPool, runs: Sequence[ModelRun], models: Sequence[RemoteModel], call: str, tell: Notify
+    pool: WorkerPool, runs: Sequence[ModelRun], models: Sequence[RemoteModel], call: str, tell: OnEvent
 ) -> list[PredictedModel]:
-    """Give the parts of all models to workers, and write what comes."""
+    """Give the parts of all models to Ray workers, and write the results."""
     left = [len(run.missing) for run in runs]
     results: dict[int, PredictedModel] = {}
 
@@ -148,7 +150,7 @@ def _results(
 
 
 def import_ray() -> Any:
-    """Import Ray so that it reports to nobody.
+    """Import Ray with its usage reports switched off.
 
     Raises
     ------
@@ -162,7 +164,7 @@ def import_ray() -> Any:
 
 @contextlib.contextmanager
 def connected(ray: Any, workers: int | None) -> Iterator[Callable[[], None]]:
-    """Yield what waits for the connection to a cluster; one that is started here ends with it."""
+    """Yield a function that waits for the connection to a cluster; one that is started here ends with it."""
     if ray.is_initialized():  # the caller's, who will close it
         yield lambda: None
         return
@@ -184,7 +186,7 @@ def _connect(ray: Any, workers: int | None, logs: str) -> None:
     address = os.environ.get("RAY_ADDRESS", "")
     if why_not := _silent(address):
         raise InputError(
-            "Nobody answers at the address of the Ray cluster.",
+            "The Ray cluster does not answer at its address.",
             where="RAY_ADDRESS",
             got=f"{address}: {why_not}",
             do="start it there with ray start --head, or unset RAY_ADDRESS to start one here",
@@ -206,7 +208,7 @@ def _connect(ray: Any, workers: int | None, logs: str) -> None:
 
 
 def _silent(address: str) -> str:
-    """Return why nobody answers at an address; empty where somebody does, or it is none."""
+    """Return why an address does not answer; empty if it does, or is not an address."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():  # not auto or local
         try:

@@ -1,4 +1,4 @@
-"""Workers on the machines of a cluster: what each takes and builds, and how parts are handed to them."""
+"""Ray workers on the machines of a cluster: their resources, their engines, and the parts they predict."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from manyhot.predict.scoring import Keep, Scored, Seconds, score_parts
 from manyhot.predict.sources import ImageSource, SourcePart
 
 ATTEMPTS = 3
-"""How often a part is begun when its workers die, and a worker in a row when it dies while it starts."""
+"""Attempts at a part whose Ray workers die, and at starting a worker."""
 
 WIDEST = 8
 """Cores of a worker. One process on two cores shares the network's weights in their cache: two processes took
@@ -34,17 +34,17 @@ WIDEST = 8
 ON_CPU = ("openvino", "onnx")
 
 START_S = 60
-"""Seconds that workers may take to start before engines are timed all the same."""
+"""Seconds to wait for Ray workers before engines are timed."""
 
 NETWORKS = 2
-"""Networks that a worker keeps: one model ends where the next begins."""
+"""Networks that a Ray worker keeps: one model ends while the next begins."""
 
 _DO = "give all machines the same packages, weights and files"
 
 
 @dataclass(frozen=True)
 class WorkerShare:
-    """What each worker takes of a cluster, and how many workers there can be."""
+    """The resources of each Ray worker, and how many workers there can be."""
 
     cpus: int
     gpus: int
@@ -54,7 +54,7 @@ class WorkerShare:
 def worker_share(
     machines: Sequence[Mapping[str, float]], network: Network, engine: str = "auto", limit: int | None = None
 ) -> WorkerShare:
-    """Return a worker for each GPU where the network runs on GPUs, else for each `WIDEST` cores of a machine.
+    """Return one Ray worker per GPU if the network runs on GPUs, else one per `WIDEST` cores of a machine.
 
     Parameters
     ----------
@@ -81,8 +81,8 @@ def worker_share(
 class RemoteModel:
     """How a worker builds a network and its engine, and checks that they are those of the run.
 
-    `network` is without what computes it; `exported` refers to the engine where it can be sent, so that the
-    worker converts nothing; `version` is that of manyhot where the run was started.
+    `network` has no weights; `exported` refers to the engine if it can be sent, so that the worker converts
+    nothing; `version` is that of the manyhot that started the run.
     """
 
     spec: str
@@ -101,14 +101,14 @@ class RemoteModel:
         Raises
         ------
         InputError
-            It cannot be built here, or it or manyhot differs from the one where the run was started.
+            It cannot be built here, or it or manyhot differs from the one that started the run.
         """
         if self.version != __version__:
             raise _another("manyhot", self.spec, __version__, self.version)
         try:
             network, engine = self._built()
         except Exception as error:
-            # What is there where the run was started may be absent here: weights, packages, a file.
+            # Weights, packages or files of the machine that started the run may be missing here.
             raise InputError(
                 "A worker of Ray cannot build the model.",
                 where=f"{self.spec} on {platform.node()}",
@@ -121,7 +121,7 @@ class RemoteModel:
 
     def _built(self) -> tuple[Network, Engine]:
         torch = required("torch", "A worker of Ray")
-        torch.set_num_threads(1)  # as threads without Ray have it; sums of another order round otherwise
+        torch.set_num_threads(1)  # as without Ray; another order of summation rounds differently
         precision, features = self.settings.precision, self.settings.embeddings
         if self.exported is not None:
             import ray
@@ -141,7 +141,7 @@ def _described(network: Network) -> str:
 
 def _another(what: str, spec: str, here: str, there: str) -> InputError:
     return InputError(
-        f"A worker of Ray has another one: {what}.",
+        f"A worker of Ray has a different one: {what}.",
         where=f"{spec} on {platform.node()}",
         got=here,
         allowed=there,
@@ -154,17 +154,17 @@ class Worker:
 
     def __init__(self, folder: str) -> None:
         self._built: OrderedDict[int, tuple[Network, Engine]] = OrderedDict()
-        with contextlib.suppress(OSError):  # another machine need not have it
+        with contextlib.suppress(OSError):  # it may not exist on another machine
             os.chdir(folder)
         for name in ("torchvision.transforms.v2", "openvino"):  # 3 s, while an engine is still chosen
             with contextlib.suppress(ImportError):
                 importlib.import_module(name)
 
     def start(self) -> None:
-        """Answer when this worker is there."""
+        """Answer once this worker has started."""
 
     def score(self, number: int, model: RemoteModel, part: SourcePart) -> tuple[Scored, Seconds]:
-        """Return the scores of a part by the model of a number."""
+        """Return the scores of a part by a model, given by its number."""
         if number not in self._built:
             while len(self._built) >= NETWORKS:
                 self._built.popitem(last=False)
@@ -185,11 +185,11 @@ class _Task:
 class WorkerPool:
     """Workers that score the parts of a source, `most` at once; one that dies is replaced.
 
-    Ray's own means were tried with Ray 2.60 on two machines. `ray.util.ActorPool` hands parts to workers that
-    have no machine yet: where somebody else uses some of the cluster, the last parts wait for them. Actors
-    with `max_restarts` and `max_task_retries` begin a part again with the same actor: where its machine is
-    lost, three attempts fail within 4 s, though another machine is idle. Here parts go to workers that have
-    answered, and the part of a dead one goes to any other.
+    Ray's own means were tried with Ray 2.60 on two machines. `ray.util.ActorPool` gives parts to workers that
+    have no machine yet: if others use some of the cluster, the last parts wait. Actors with `max_restarts`
+    and `max_task_retries` repeat a part with the same actor: if its machine is lost, three attempts fail
+    within 4 s, although another machine is idle. Here, parts go to workers that have answered, and the part
+    of a dead worker goes to any other.
     """
 
     def __init__(self, ray: Any, source: ImageSource, share: WorkerShare, most: int) -> None:
@@ -201,7 +201,7 @@ class WorkerPool:
             self._start()
 
     def wait(self) -> None:
-        """Wait until the workers are there and leave the cores to others."""
+        """Wait until the workers have started."""
         self._ray.wait(list(self._busy), num_returns=len(self._busy), timeout=START_S)
 
     def scored(
@@ -212,7 +212,7 @@ class WorkerPool:
         Raises
         ------
         InputError
-            A part kills each worker that it is given to.
+            A part kills each worker that predicts it.
         ManyhotError
             A worker's own, or Ray cannot go on.
         """
@@ -234,7 +234,7 @@ class WorkerPool:
                 raise self._deadly(task, models[task.model])
 
     def close(self) -> None:
-        """Let the workers go."""
+        """Stop the workers."""
         for worker in [*self._idle, *(worker for worker, _ in self._busy.values())]:
             self._kill(worker)
 
@@ -253,7 +253,7 @@ class WorkerPool:
             self._busy[worker.score.remote(task.model, models[task.model], task.part)] = worker, task
 
     def _next(self) -> tuple[_Task | None, Any]:
-        """Wait for a worker; return its part, if it had one, and the scores, or None where it died."""
+        """Wait for a worker; return its part, if it had one, and the scores, or None if it died."""
         errors = self._ray.exceptions
         (ref, *_), _ = self._ray.wait(list(self._busy))
         worker, task = self._busy.pop(ref)
@@ -265,7 +265,7 @@ class WorkerPool:
             self._failed_starts += task is None
             if getattr(error, "actor_init_failed", False) or self._failed_starts >= ATTEMPTS:
                 raise cannot_go_on(error) from error
-            self._kill(worker)  # where only its machine cannot be reached
+            self._kill(worker)  # if only its machine cannot be reached
             self._start()
             if task is not None:
                 task.deaths += 1
@@ -289,11 +289,11 @@ class WorkerPool:
 
 
 def cannot_go_on(error: Exception) -> ManyhotError:
-    """Return an error of ours for what Ray itself trips over, such as a machine without manyhot."""
+    """Return the error for a failure of Ray itself, such as a machine without manyhot."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return ManyhotError(
-        "Ray cannot go on.",
+        "Ray cannot continue.",
         got=lines[-1] if lines else type(error).__name__,
         do="each machine needs the same manyhot and what the models need; look into Ray's logs for more,"
-        " and run the same command again: it goes on here",
+        " and run the same command again to resume",
     )

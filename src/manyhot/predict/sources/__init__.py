@@ -1,4 +1,4 @@
-"""Where images come from: folders, lists, shards, tables and data sets, here or on remote storage."""
+"""Sources of images: folders, lists, shards, tables and data sets, local or on remote storage."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ def open_source(
 
         or ``hf:NAME`` and ``hf:NAME:SPLIT``, a Hugging Face data set.
     labels : path-like, optional
-        CSV with the label of each image, which then counts instead of what the source tells.
+        CSV with the label of each image, in place of the labels of the source.
 
     Raises
     ------
     InputError
-        The source does not exist, holds no images, is damaged, or is of no kind that can be read.
+        The source does not exist, holds no images, is damaged, or is of an unknown kind.
     MissingExtraError
         A package that it needs is not installed.
     """
@@ -95,11 +95,11 @@ def _open_files(where: str, paths: Sequence[str], labels: Mapping[str, str] | No
     raise InputError(
         "This is one image."
         if paths == [where]
-        else "The pattern fits neither tar archives nor Parquet alone.",
+        else "The pattern matches files other than tar archives or Parquet.",
         where=where,
         got=None if paths == [where] else f"{len(paths):,} files, such as {paths[0]}",
         allowed=_KINDS,
-        do="give the folder that it lies in, or a list of paths",
+        do="give its folder, or a list of paths",
     )
 
 
@@ -119,7 +119,7 @@ def _suffix(path: str) -> str:
 
 
 def _is_file(path: str) -> bool:
-    """Return whether a path is called like a file that is read; a folder may be called so too."""
+    """Return whether a path has the suffix of a file that is read; a folder may have it, too."""
     named = is_tar(path) or is_parquet(path) or _suffix(path) in (*_LISTS, *EXTENSIONS)
     return named and (is_remote(path) or not Path(path).is_dir())
 
@@ -130,11 +130,11 @@ def _check(path: Path) -> None:
         raise InputError("The source does not exist.", where=path, do=_near(path))
     if not path.is_dir() and not _is_file(str(path)):
         do = "unpack it" if path.suffix.lower() in (".zip", ".7z", ".rar") else None
-        raise InputError("This is no kind of source that can be read.", where=path, allowed=_KINDS, do=do)
+        raise InputError("This kind of source cannot be read.", where=path, allowed=_KINDS, do=do)
 
 
 def _near(path: Path) -> str | None:
-    """Return a question after what is called nearly so."""
+    """Return a question that suggests similar names."""
     if path.parts and not path.parent.is_dir():
         return None
     here = sorted(entry.name for entry in path.parent.iterdir())

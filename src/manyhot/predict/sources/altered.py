@@ -1,4 +1,4 @@
-"""Sources made of a source: with other pixels (objects removed, noise added), or of some of its images."""
+"""Sources derived from a source: with altered pixels (objects removed, noise added), or fewer images."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Alteration(Protocol):
-    """What is done to each image. Several threads call it at once."""
+    """A change to each image. Several threads call it at once."""
 
     @property
     def key(self) -> str:
-        """Differs where the pixels that come of it do."""
+        """Differs if the resulting pixels differ."""
         ...
 
     def wants(self, image_id: str) -> bool:
-        """Return whether an image is altered; others are left out, without a word."""
+        """Return whether an image is altered; others are left out silently."""
         ...
 
     def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
-        """Return other pixels; or why there are none: the image is skipped then, with this reason.
+        """Return the altered pixels; or the reason why there are none, with which the image is skipped.
 
         Parameters
         ----------
         image_id : str
         pixels : ndarray of uint8, shape (height, width, 3)
-            RGB, upright; not to be changed in place.
+            RGB, upright; must not be changed in place.
         """
         ...
 
@@ -67,7 +67,7 @@ class _AlteredPart:
 
     @property
     def n(self) -> int | None:
-        return None  # only reading tells which images are wanted
+        return None  # known only after reading
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
         for item, read in self.part.items():
@@ -92,9 +92,9 @@ def _altered(item: Item, read: ImageReader, alteration: Alteration) -> Tensor | 
 
 
 def select_images(source: ImageSource, ids: Collection[str]) -> ImageSource:
-    """Return a source of some images alone, without the labels that it tells.
+    """Return a source of some images only, without its labels.
 
-    Others are not read.
+    Other images are not read.
     """
     wanted = frozenset(ids)
     key = short_hash(sorted(wanted))
@@ -113,7 +113,7 @@ class _ChosenPart:
 
     @property
     def n(self) -> int | None:
-        return None  # only reading tells which are there
+        return None  # known only after reading
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
         for item, read in self.part.items():

@@ -1,4 +1,4 @@
-"""Hugging Face data sets: saved folders, read with PyArrow alone, and what ``datasets`` loads by name."""
+"""Hugging Face data sets: saved folders, read with PyArrow only, and those loaded by name."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _NEEDED = object()
 
 
 PREFIX = "hf:"
-"""Before the name of a data set."""
+"""The prefix of the name of a data set."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class ArrowRows:
     columns : Columns
     n : int
     mark : str
-        Differs where the images do.
+        Differs if the images differ.
     """
 
     name: str
@@ -68,7 +68,7 @@ class ArrowRows:
     mark: str
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
-        """Yield each image with what reads it."""
+        """Yield each image with a function that reads it."""
         try:
             table = _mapped(self.place.file)
         except FileNotFoundError as error:
@@ -77,7 +77,7 @@ class ArrowRows:
         yield from row_images(piece.to_batches(), self.columns, self.place, external=True)
 
     def key(self) -> str:
-        """Return a text that differs where the images do."""
+        """Return a text that differs if the images differ."""
         return f"{self.place.stem} {self.place.first} {self.n} {self.mark}"
 
 
@@ -94,7 +94,7 @@ class HubRows:
     columns : Columns
     n : int
     mark : str
-        Differs where the images do.
+        Differs if the images differ.
     """
 
     name: str
@@ -105,12 +105,12 @@ class HubRows:
     mark: str
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
-        """Yield each image with what reads it."""
+        """Yield each image with a function that reads it."""
         table = self.dataset[self.place.first : self.place.first + self.n]
         yield from row_images(table.to_batches(), self.columns, self.place, external=True)
 
     def key(self) -> str:
-        """Return a text that differs where the images do."""
+        """Return a text that differs if the images differ."""
         return f"{self.place.first} {self.n} {self.mark}"
 
 
@@ -125,7 +125,7 @@ class ArrowStream:
         Its address.
     columns : Columns
     version : str
-        Differs where its contents do.
+        Differs if its contents differ.
     """
 
     name: str
@@ -135,15 +135,15 @@ class ArrowStream:
 
     @property
     def n(self) -> None:
-        """Only reading tells."""
+        """Unknown before reading."""
         return
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
-        """Yield each image with what reads it."""
+        """Yield each image with a function that reads it."""
         yield from row_images(_streamed(self.file), self.columns, RowPosition(self.file, _stem(self.file), 0))
 
     def key(self) -> str:
-        """Return a text that differs where the images do."""
+        """Return a text that differs if the images differ."""
         return f"{_stem(self.file)} {self.version}"
 
 
@@ -155,8 +155,8 @@ def is_saved(files: Container[str]) -> bool:
 def open_saved(where: str, labels: Mapping[str, str] | None = None) -> ImageSource:
     """List the images of a folder that ``save_to_disk`` wrote.
 
-    Here its files are mapped and cut into parts; on remote storage each is a part, as Arrow streams have no
-    index.
+    Local files are memory-mapped and cut into parts; on remote storage, each file is a part, as Arrow streams
+    have no index.
 
     Raises
     ------
@@ -182,7 +182,7 @@ def open_saved(where: str, labels: Mapping[str, str] | None = None) -> ImageSour
 def open_hub(where: str, labels: Mapping[str, str] | None = None) -> ImageSource:
     """List the images of a data set by name: ``hf:NAME`` or ``hf:NAME:SPLIT``.
 
-    What ``datasets.load_dataset`` takes for a name is one here too, such as a folder.
+    A name is whatever ``datasets.load_dataset`` accepts, such as a folder.
 
     Raises
     ------
@@ -194,9 +194,9 @@ def open_hub(where: str, labels: Mapping[str, str] | None = None) -> ImageSource
     """
     name, _, split = where.removeprefix(PREFIX).partition(":")
     if not name:
-        raise InputError("No data set is named.", where=where, allowed=f"{PREFIX}NAME or {PREFIX}NAME:SPLIT")
+        raise InputError("No data set is given.", where=where, allowed=f"{PREFIX}NAME or {PREFIX}NAME:SPLIT")
     dataset = _loaded(where, name, split)
-    # By type, not by name: the column is decoded by default, and other formats than Arrow copy.
+    # Found by type, not by name: the column is decoded by default, and formats other than Arrow copy.
     for column, feature in dataset.features.items():
         if type(feature).__name__ == "Image":
             dataset = dataset.cast_column(column, type(feature)(decode=False))
@@ -224,7 +224,7 @@ def _marked(part: ArrowRows, name: str, mark: str) -> ArrowRows:
 
 
 def _loaded(where: str, name: str, split: str) -> Any:
-    # Loading a data set is counted by the hub, unless it is asked not to.
+    # The hub counts downloads of data sets unless told not to.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     datasets = required("datasets", "Reading a data set of Hugging Face by name", '"manyhot[hub]"')
     try:
@@ -285,7 +285,7 @@ def _data_files(folder: str) -> list[str]:
     files = [f"{folder}/{PurePosixPath(str(file['filename'])).name}" for file in listed or ()]
     if not files or state.get("_indices_data_files"):
         raise InputError(
-            "The folder is not a data set as save_to_disk writes it.",
+            "The folder is not a data set that save_to_disk wrote.",
             where=folder,
             got="rows picked by an index beside them" if files else "no data files",
             do="save it again with datasets 2.0 or later",
@@ -294,7 +294,7 @@ def _data_files(folder: str) -> list[str]:
 
 
 def _json(path: str, absent: Any = _NEEDED) -> Any:
-    """Return what a file holds, or `absent` where it is not there."""
+    """Return the content of a file, or `absent` if there is no file."""
     try:
         return json.loads(fetch_bytes(path))
     except FileNotFoundError as error:
@@ -311,12 +311,12 @@ def _incomplete(absent: str) -> InputError:
         "The folder is not a complete saved data set.",
         where=folder,
         got=f"no {name}",
-        do="make or fetch it again",
+        do="create or fetch it again",
     )
 
 
 def _mapped(path: str) -> pa.Table:
-    # Mapped, not read: the bytes of images are touched when they are decoded.
+    # Memory-mapped: the bytes of an image are read when it is decoded.
     with pa.ipc.open_stream(pa.memory_map(path)) as stream:
         return stream.read_all()
 
@@ -330,7 +330,7 @@ def _streamed(file: str) -> Generator[pa.RecordBatch, None, None]:
 
 
 def _first(file: str) -> pa.Table:
-    """Return the rows that a remote file begins with."""
+    """Return the first rows of a remote file."""
     try:
         with contextlib.closing(_streamed(file)) as batches:
             first = next(batches, None)
@@ -352,10 +352,10 @@ def _listed(file: str) -> pa.Table:
 
 def _cut_off(file: str, error: Exception) -> InputError:
     return InputError(
-        "The data set is not complete.", where=file, got=first_line(error), do="make or fetch it again"
+        "The data set is not complete.", where=file, got=first_line(error), do="create or fetch it again"
     )
 
 
 def _settled(columns: Columns, table: pa.Table) -> Columns:
-    """Return columns with the path in the struct only where it names images."""
+    """Return the columns, with the path in the struct only if it names images."""
     return replace(columns, by_path=has_paths(table, columns)) if columns.by_path else columns

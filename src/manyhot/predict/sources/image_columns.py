@@ -1,4 +1,4 @@
-"""Tables that hold images: which column is what, and rows as images. What Parquet and Hugging Face share."""
+"""Tables of images, for Parquet and Hugging Face: the roles of their columns, and their rows as images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ IMAGE_ID_COLUMNS = ("image_id", "file_name", "filename", "path", "id", "__key__"
 
 
 LABEL_COLUMNS = ("wnid", "label", "class", "cls", "fine_label")
-"""Columns, best first."""
+"""Names of columns, by preference."""
 
 
 _AS_THEY_ARE = ("image_id", "id")
@@ -47,7 +47,7 @@ Label = str | int | None
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns of a table are.
+    """The roles of the columns of a table.
 
     Attributes
     ----------
@@ -55,13 +55,13 @@ class Columns:
         Bytes, or a struct of bytes and path.
     is_struct : bool
     id : str
-        Empty where the path in the struct, or else the row, names an image.
+        Empty if images are named by the path in the struct, or by their row.
     by_path : bool
-        Whether the path in the struct does.
+        Whether they are named by the path in the struct.
     label : str
-        Empty where there is none.
+        Empty if there is none.
     names : tuple of str
-        That a label of a number stands for; empty where it is the label.
+        The classes that numeric labels index; empty if the number is the label.
     """
 
     image: str
@@ -82,7 +82,7 @@ class Columns:
 
 
 def find_columns(schema: pa.Schema, features: Mapping[str, Any], where: object) -> Columns:
-    """Find out which column is what, by their types and names.
+    """Return the roles of the columns, by their types and names.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def find_columns(schema: pa.Schema, features: Mapping[str, Any], where: object) 
     Raises
     ------
     InputError
-        No column holds images, or it is not clear which of several.
+        No column holds images, or several might.
     """
     image = _image_column(schema, where)
     kind = schema.field(image).type
@@ -110,7 +110,7 @@ def find_columns(schema: pa.Schema, features: Mapping[str, Any], where: object) 
 
 
 def features_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
-    """Return Hugging Face's description of the columns of a schema; empty where there is none."""
+    """Return Hugging Face's description of the columns of a schema; empty if there is none."""
     try:
         content = json.loads((metadata or {}).get(b"huggingface", b"{}"))
     except ValueError:
@@ -134,9 +134,9 @@ class RowPosition:
     file : str
         Its path, address or name.
     stem : str
-        That ids begin with where the rows are numbered.
+        The prefix of ids that are row numbers.
     first : int
-        The number of the first of the rows in the file.
+        The number of the first row in the file.
     """
 
     file: str
@@ -151,16 +151,16 @@ def row_images(
     *,
     external: bool = False,
 ) -> Iterator[tuple[Item, ImageReader]]:
-    """Yield each row as an image with what reads it.
+    """Yield each row as an image with a function that reads it.
 
     Parameters
     ----------
     batches : iterable of pyarrow.RecordBatch or pyarrow.Table
-        One after the other, with the columns of `Columns.all`.
+        With the columns of `Columns.all`.
     columns : Columns
     place : RowPosition
     external : bool
-        Whether a path without bytes is of a file to read, as in data sets made from folders.
+        Whether a path without bytes is a file to read, as in data sets made from folders.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def ids_and_labels(
 
 @dataclass(frozen=True)
 class RowBlock:
-    """Rows that will be a part.
+    """Rows that become a part.
 
     Attributes
     ----------
@@ -199,7 +199,7 @@ class RowBlock:
     ids : list of str
     labels : list of str or int or None
     part : callable
-        Makes the part of its name and of a text that differs where ids and labels do.
+        Builds the part from its name and a text that differs if ids or labels differ.
     """
 
     place: RowPosition
@@ -216,15 +216,13 @@ def source_of(
     Raises
     ------
     InputError
-        There are none, two images have the same id, or none of the labels is of an image.
+        There are none, two images have the same id, or none of the labels belongs to an image.
     """
     if not blocks:
         raise InputError("The table has no rows.", where=where)
     ids = [name for block in blocks for name in block.ids]
     places = functools.partial(_place_of, blocks)
-    check_ids(
-        ids, where, places, do=f"give them a column {IMAGE_ID_COLUMNS[0]}, or predict the files one by one"
-    )
+    check_ids(ids, where, places, do=f"add a column {IMAGE_ID_COLUMNS[0]}, or predict the files one by one")
     parts = tuple(
         block.part(
             name, short_hash(f"{image} {label}" for image, label in zip(block.ids, block.labels, strict=True))
@@ -235,7 +233,7 @@ def source_of(
 
 
 def has_paths(table: pa.Table, columns: Columns) -> bool:
-    """Return whether the struct of images names any of them."""
+    """Return whether the struct names any of the images."""
     paths = pc.struct_field(table[columns.image], "path")
     return bool(len(paths) > paths.null_count)
 
@@ -260,7 +258,7 @@ def _image_column(schema: pa.Schema, where: object) -> str:
     best = [name for wanted in IMAGE_COLUMNS for name in found if name.lower() == wanted]
     if len(found) > 1 and not best:
         raise InputError(
-            "It is not clear which column holds the images.",
+            "Several columns may hold the images.",
             where=where,
             got=", ".join(found),
             allowed="one column of bytes, or one called " + ", ".join(IMAGE_COLUMNS),
@@ -304,7 +302,7 @@ def _class_names(feature: Any) -> tuple[str, ...]:
 
 @functools.cache
 def _imagenet_keys(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the WordNet ids where names are ImageNet's: ``crane`` is two of them."""
+    """Return WordNet ids if the names are ImageNet's: two of its classes are called ``crane``."""
     known = class_list()
     if len(names) != len(known):
         return names

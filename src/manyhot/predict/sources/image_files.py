@@ -1,4 +1,4 @@
-"""Folders and lists of image files, here or on remote storage."""
+"""Folders and lists of image files, local or on remote storage."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Files:
     ----------
     name : str
     root : str
-        A folder or an address; empty where paths are whole.
+        A folder or an address; empty if paths are complete.
     paths : tuple of str
         Relative to the root, with slashes.
     labels : tuple of str or None, optional
-        Of each image; without it the name of the folder that an image lies in.
+        Label of each image; by default the name of its folder.
     mark : str
-        Differs where the sizes of the files do, if these are known.
+        Differs if the sizes of the files differ, as far as they are known.
     """
 
     name: str
@@ -48,31 +48,31 @@ class Files:
 
     @property
     def n(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return len(self.paths)
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
-        """Yield each image with what reads it."""
+        """Yield each image with a function that reads it."""
         for i, path in enumerate(self.paths):
             uri = f"{self.root.rstrip('/')}/{path}" if self.root else path
             label = self.labels[i] if self.labels else folder_label(path, self.root)
             yield Item(base_name(uri), uri, label), functools.partial(fetch_bytes, uri, self.root)
 
     def key(self) -> str:
-        """Return a text that differs where the images do."""
+        """Return a text that differs if the images differ."""
         return short_hash([*self.paths, *map(str, self.labels or ()), self.mark])
 
 
 def folder_label(path: str, root: str = "") -> str | None:
-    """Return the label that an image has by the folder it lies in.
+    """Return the label of an image by its folder.
 
     Parameters
     ----------
     path : str
         Below the root.
     root : str
-        Its own name counts for the images that lie right in it, unless it is a number. Nor does a number
-        below a number count: it is a day or a batch.
+        Its own name is the label of images directly in it, unless it is a number. A number below a number is
+        no label either, but a day or a batch.
     """
     folders = [name for name in unquoted(path, root or path).split("/")[:-1] if name]
     above = [name for name in root.split("/") if name][-1:]
@@ -88,23 +88,23 @@ def open_image_folder(
 ) -> ImageSource:
     """List the images in a folder and below it.
 
-    Sorted by path; where all folders of a level are called by numbers, by these: as text 10 comes before 2.
-    Hidden files and folders are passed over, links to folders followed.
+    Images are sorted by path; folders that are all numbers are sorted numerically. Hidden files and folders
+    are ignored, and links to folders are followed.
 
     Parameters
     ----------
     folder : str
         A path, or an address such as ``s3://bucket/photos``.
     labels : Mapping of str to str, optional
-        Of each image by id. Without it an image whose folder is called like a class has that class.
+        Label of each image by id; by default the class that its folder is named after.
     files : Mapping of str to int, optional
-        All files below the folder and their sizes, where they are known.
+        All files below the folder with their sizes, if they are known.
 
     Raises
     ------
     InputError
         The folder does not exist or holds no image, two images have the same base name, a name is not text,
-        or none of the labels is of an image.
+        or none of the labels belongs to an image.
     """
     root = folder.rstrip("/") or "/"
     found = list_files(folder) if files is None else files
@@ -127,7 +127,7 @@ def open_image_folder(
 def open_list(
     where: str, entries: Sequence[ListedImage], labels: Mapping[str, str] | None = None
 ) -> ImageSource:
-    """Return the images that a list names, in its order.
+    """Return the images of a list, in its order.
 
     Parameters
     ----------
@@ -136,12 +136,12 @@ def open_list(
     entries : sequence of (str, str or None)
         Path or address of each image, and its label.
     labels : Mapping of str to str, optional
-        Instead of those of the list.
+        In place of those of the list.
 
     Raises
     ------
     InputError
-        The list is empty, two images have the same base name, or none of the labels is of an image.
+        The list is empty, two images have the same base name, or none of the labels belongs to an image.
     """
     if not entries:
         raise InputError("The list names no images.", where=where)
@@ -157,16 +157,16 @@ def open_list(
 
 
 def list_files(folder: str) -> dict[str, int]:
-    """Return the sizes of all files in a folder and below it by their paths; hidden ones are passed over.
+    """Return the sizes of all files below a folder by their paths; hidden files are ignored.
 
-    The sizes are for the fingerprint: who mends broken images and predicts them again must not be told that
-    all is done. Times would tell more, and differ on each machine that has its copy. 1.28 million sizes take
-    5 s on a disk, beside the 1 s of the names; network disks and buckets send them with the names.
+    The fingerprint includes the sizes: if broken images are repaired, the run must not count as complete.
+    Modification times would be stricter, but differ between copies. 1.28 million sizes take 5 s on a disk,
+    in addition to 1 s for the names; network disks and buckets send them with the names.
 
     Returns
     -------
     dict of str to int
-        Bytes by the path relative to the folder; -1 where nobody knows.
+        Bytes by path relative to the folder; -1 if unknown.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def _size(entry: os.DirEntry[str]) -> int:
 
 
 def _is_circle(entry: os.DirEntry[str]) -> bool:
-    """Return whether a folder is a link to one that it lies in: it would be walked 40 times over."""
+    """Return whether a folder links to one of its parents: it would be walked 40 times."""
     path = Path(entry.path)
     return entry.is_symlink() and path.parent.resolve().is_relative_to(path.resolve())
 
@@ -243,13 +243,13 @@ def _no_images(folder: str, files: Collection[str]) -> InputError:
 
 
 def _order(paths: Sequence[str]) -> Callable[[str], str]:
-    """Return the key to sort paths by: folder by folder, and by number where all of a level are called so."""
-    # Of each set of folder names first, not of each image.
+    """Return the sort key of paths: by folder, and numerically if all folders of a level are numbers."""
+    # Computed for each set of folder names, not for each image.
     folders = {path.rpartition("/")[0] for path in paths}
     levels = zip_longest(*(folder.split("/") for folder in folders if folder), fillvalue="0")
     by_number = [all(name.isascii() and name.isdigit() for name in level) for level in levels]
     keys = {folder: _key(folder, by_number) for folder in folders}
-    # No name holds "\0", and it sorts before all that may stand in one.
+    # No name holds "\0", and it sorts before all other characters.
     return lambda path: keys[path.rpartition("/")[0]] + path.rpartition("/")[2]
 
 
@@ -260,7 +260,7 @@ def _key(folder: str, by_number: Sequence[bool]) -> str:
 
 
 def _check_text(paths: Sequence[str], where: object) -> None:
-    # Tables hold UTF-8; a name in another encoding would end the run where it is written.
+    # Tables hold UTF-8: a name in another encoding would end the run when it is written.
     try:
         "\n".join(paths).encode()
     except UnicodeEncodeError as error:

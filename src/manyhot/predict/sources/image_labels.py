@@ -1,4 +1,4 @@
-"""Labels that a source tells, as classes."""
+"""The labels of a source, as classes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ID_COLUMNS = ("image_id", "file_name", "filename", "file", "path", "image", "ur
 
 
 _LABEL_COLUMNS = ("wnid", "label", "class", "cls", "fine_label", "key", "class_id", "target")
-"""Columns of tables, best first. A WordNet id says more than a number, which may count in another list."""
+"""Names of columns, by preference. A WordNet id is safer than a number, which may index another list."""
 
 
 ListedImage = tuple[str, str | None]
@@ -34,8 +34,8 @@ _WITH_ID = re.compile(r"(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)")
 def base_name(path: str) -> str:
     """Return the id of an image: the last part of its path, with extension.
 
-    Hugging Face adds the WordNet id to the names of ImageNet's images; without it they have the names that
-    everybody else uses.
+    Hugging Face appends the WordNet id to the names of ImageNet's images; it is removed, so that they have
+    their usual names.
     """
     name = path.rpartition("/")[2]
     if is_remote(path):
@@ -46,7 +46,7 @@ def base_name(path: str) -> str:
 
 
 def read_table(where: str | os.PathLike[str]) -> list[ListedImage]:
-    """Return path and label of each image from a CSV file with a header, or a text file with one path a line.
+    """Return path and label of each image from a CSV file with a header, or from text with one path per line.
 
     In a text file a label may follow the path, after a space.
 
@@ -64,9 +64,9 @@ def read_table(where: str | os.PathLike[str]) -> list[ListedImage]:
 
 
 def read_image_labels(where: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the label of each image that a table has one for, by the image's id.
+    """Return the labels in a table, by the id of the image.
 
-    A column ``image_id`` holds ids as they are; others hold paths, of which the base names are the ids.
+    A column ``image_id`` holds ids; other columns hold paths, whose base names are the ids.
 
     Raises
     ------
@@ -99,9 +99,9 @@ class Labelled:
     ----------
     part : SourcePart
     labels : Mapping of str to str
-        By image id, at least of the images of the part.
+        By image id, at least for the images of the part.
     mark : str
-        Differs where the labels do.
+        Differs if the labels differ.
     """
 
     part: SourcePart
@@ -110,21 +110,21 @@ class Labelled:
 
     @property
     def name(self) -> str:
-        """Fit for a file name."""
+        """A valid file name."""
         return self.part.name
 
     @property
     def n(self) -> int | None:
-        """How many images there are."""
+        """The number of images."""
         return self.part.n
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
-        """Yield each image with what reads it."""
+        """Yield each image with a function that reads it."""
         for item, read in self.part.items():
             yield replace(item, label=self.labels.get(item.image_id)), read
 
     def key(self) -> str:
-        """Return a text that differs where the images or their labels do."""
+        """Return a text that differs if the images or their labels differ."""
         return f"{self.part.key()} {self.mark}"
 
 
@@ -138,12 +138,12 @@ def with_labels(
     source : ImageSource
     labels : Mapping of str to str, optional
     ids : sequence of sequence of str, optional
-        Of the images of each part, where known: then a part takes along the labels of its own images only.
+        Ids of the images of each part, if known: a part then carries only the labels of its own images.
 
     Raises
     ------
     InputError
-        None of the labels is of an image of the source.
+        None of the labels belongs to an image of the source.
     """
     if labels is None:
         return source
@@ -163,7 +163,7 @@ def with_labels(
 def _none_of(labels: Mapping[str, str], ids: Sequence[Sequence[str]], where: str) -> InputError:
     stems = {name.rpartition(".")[0] for names in ids for name in names}
     return InputError(
-        "None of the labels is of an image of the source.",
+        "None of the labels belongs to an image of the source.",
         where=where,
         got=f"labels of images such as {next(iter(labels))}",
         allowed=f"images such as {next(name for names in ids for name in names)}",
@@ -225,28 +225,28 @@ def _rows(rows: Iterable[list[str]], heads: list[str], name: int, where: object)
             continue
         if len(row) != len(heads) or not row[name].strip():
             raise InputError(
-                "A row names no image." if len(row) == len(heads) else "A row is not as long as the header.",
+                "A row has no image." if len(row) == len(heads) else "A row is not as long as the header.",
                 where=f"{where}, row {number}",
-                got=",".join(row)[:200],  # all of the file where a quote is not closed
+                got=",".join(row)[:200],  # the rest of the file, if a quote is not closed
                 allowed=",".join(heads),
             )
         yield _slashes(row[name].strip()), (row[label].strip() or None) if label is not None else None
 
 
 def _first(names: Sequence[str], heads: Sequence[str]) -> int | None:
-    """Return where the first of some columns stands, in any case."""
+    """Return the index of the first of some columns, ignoring case."""
     lower = [head.lower() for head in heads]
     return next((lower.index(head) for head in names if head in lower), None)
 
 
 class LabelLookup:
-    """Turns labels into classes: keys, names, and numbers where all labels are numbers.
+    """Converts labels to classes: keys, names, and numbers if all labels are numbers.
 
     Parameters
     ----------
     classes : ClassList
     strict : bool
-        Whether a label that is no class is an error.
+        Whether a label that is not a class is an error.
     where : object
         For messages.
     """
@@ -262,7 +262,7 @@ class LabelLookup:
         Raises
         ------
         InputError
-            The labels are strict, and this is no class.
+            The labels are strict, and this is not a class.
         """
         if label is None:
             return None

@@ -43,7 +43,7 @@ _BUFFER = 1 << 20
 
 
 def is_parquet(path: str) -> bool:
-    """Return whether a file is called like Parquet."""
+    """Return whether a file has the suffix of Parquet."""
     return without_query(path).lower().endswith((".parquet", ".pq"))
 
 
@@ -55,14 +55,14 @@ class ParquetRows:
     ----------
     name : str
     place : RowPosition
-        Of the first row.
+        Position of the first row.
     columns : Columns
     group : int
-        Which row group.
+        The row group.
     start, end : int
         Its rows.
     mark : str
-        Differs where the images do.
+        Differs if the images differ.
     """
 
     name: str
@@ -75,11 +75,11 @@ class ParquetRows:
 
     @property
     def n(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return self.end - self.start
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
-        """Yield each image with what reads it."""
+        """Yield each image with a function that reads it."""
         key = (self.place.file, self.group, self.columns)
         with _reading(self.place.file):
             cursor = _IDLE.pop(key, None)
@@ -91,15 +91,15 @@ class ParquetRows:
             _IDLE[key] = cursor
 
     def key(self) -> str:
-        """Return a text that differs where the images do."""
+        """Return a text that differs if the images differ."""
         return f"{self.place.stem} {self.group} {self.start} {self.end} {self.mark}"
 
 
 class _Cursor:
     """A place in a row group.
 
-    Pages have no index that says where a row begins, so that a part in the middle is read from the start of
-    its group. Parts one after the other share a cursor: Polars writes 262,144 rows a group, 512 parts.
+    Pages have no index of rows, so a part in the middle is read from the start of its group. Consecutive
+    parts share a cursor: Polars writes 262,144 rows per group, which are 512 parts.
     """
 
     def __init__(self, path: str, group: int, columns: Columns) -> None:
@@ -138,22 +138,22 @@ def open_parquet(
     where : str
         A file, or a pattern such as ``train-*.parquet``.
     labels : Mapping of str to str, optional
-        Of each image by id.
+        Label of each image by id.
     files : sequence of str, optional
-        Where they are known.
+        If they are known.
 
     Raises
     ------
     InputError
-        A file does not exist or is not complete, no column holds images, it is not clear which does, an image
-        has no id, or two have the same.
+        A file does not exist or is incomplete, no column or several may hold the images, an image has no id,
+        or two have the same.
     """
     found = expand(where) if files is None else list(files)
     columns = _columns(found[0])
     if not is_remote(found[0]):
         blocks = [block for path in found for block in _blocks(path, columns)]
         return source_of(where, blocks, bool(columns.label), labels)
-    # Ids of a remote file are read with its images: apart, they would take a request a row group.
+    # Ids of a remote file are read with its images: separately, they would take a request per row group.
     cuts = [piece for path in found for piece in _cuts(path, columns, version_of(path))]
     if not cuts:
         raise InputError("The table has no rows.", where=where)
@@ -176,7 +176,7 @@ def _marked(part: ParquetRows, name: str, mark: str) -> ParquetRows:
 
 
 def _with_rows(table: pa.Table, file: pq.ParquetFile, group: int) -> pa.Table:
-    """Return a table that has as many rows as the group, also where no column was read."""
+    """Return a table with as many rows as the group, even if no column was read."""
     count = file.metadata.row_group(group).num_rows
     return table if table.num_columns else pa.table({"": pa.nulls(count)})
 
@@ -210,7 +210,7 @@ def _check_columns(schema: pa.Schema, columns: Columns, path: str) -> None:
     absent = [name for name in columns.all() if name not in schema.names]
     if absent:
         raise InputError(
-            "The file has not the columns of the others.",
+            "The file lacks columns of the others.",
             where=path,
             got=", ".join(schema.names),
             allowed=f"{', '.join(columns.all())} among them",
@@ -256,16 +256,16 @@ def _reading(path: str) -> Iterator[None]:
 
 
 def _failures(path: str) -> tuple[type[Exception], ...]:
-    # Clients of object stores raise what they like.
+    # Clients of object stores raise many kinds of errors.
     return (Exception,) if is_remote(path) else (OSError, pa.ArrowException)
 
 
 def _broken(path: str, error: Exception) -> InputError:
     if is_remote(path) or Path(path).exists():
         return InputError(
-            "The file is not complete Parquet.",
+            "The Parquet file is incomplete.",
             where=path,
             got=first_line(error),
-            do="fetch or make it again",
+            do="fetch or create it again",
         )
     return lost(path, FileNotFoundError("the file is gone"))

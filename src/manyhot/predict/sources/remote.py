@@ -1,4 +1,4 @@
-"""Files wherever fsspec reaches: s3://, gs://, https:// and the rest. Local paths need none of it."""
+"""Remote files through fsspec: s3://, gs://, https:// and others. Local paths do not need it."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "sft
 
 
 _PAUSES = (0.25, 0.5, 1.0)
-"""Seconds between attempts over http: a list may name many servers that are gone."""
+"""Seconds between attempts over http: a list may name many servers that no longer exist."""
 
 
 _LONG_PAUSES = (1.0, 4.0)
-"""Between attempts at a bucket, which may ask for a rest; each is several attempts of s3fs, 5 s in all."""
+"""Seconds between attempts at a bucket, which may throttle; each is several attempts of s3fs, 5 s in all."""
 
 
 _OPTIONS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 1}}
@@ -49,7 +49,7 @@ _GOOD: dict[str, str] = {}
 
 
 class SourceLostError(InputError):
-    """The storage cannot be reached any more: not one image is missing but all."""
+    """The storage cannot be reached any more: all images are missing, not one."""
 
 
 def is_remote(path: str) -> bool:
@@ -69,12 +69,12 @@ def fetch_bytes(path: str, root: str = "") -> bytes:
     ----------
     path : str
     root : str
-        The folder that the source is. Where that is gone too, the trouble is not with one image.
+        The folder of the source. If it is gone, too, the error is not about one image.
 
     Raises
     ------
     OSError
-        The file cannot be read: a matter of this image. FileNotFoundError if it is not there.
+        The file of this image cannot be read. FileNotFoundError if it does not exist.
     SourceLostError
         The storage does not answer, refuses access, or is gone.
     """
@@ -82,12 +82,12 @@ def fetch_bytes(path: str, root: str = "") -> bytes:
 
 
 def walk_remote(root: str) -> dict[str, int]:
-    """Return the sizes of all files below an address by their paths; hidden ones are passed over.
+    """Return the sizes of all files below an address by their paths; hidden files are ignored.
 
     Returns
     -------
     dict of str to int
-        Bytes by the path relative to the address; -1 where its storage does not tell.
+        Bytes by path relative to the address; -1 if unknown.
 
     Raises
     ------
@@ -125,12 +125,12 @@ def open_stream(path: str) -> BinaryIO:
 
 
 def open_random(path: str) -> Any:
-    """Open a remote file to read it here and there."""
+    """Open a remote file for random access."""
     return filesystem_of(path).open(path, "rb", cache_type="readahead", block_size=4 << 20)
 
 
 def version_of(path: str) -> str:
-    """Return a text that differs where the contents of a file do, as far as its storage tells unread.
+    """Return a text that differs if a file differs, as far as its storage says without reading it.
 
     Raises
     ------
@@ -150,9 +150,9 @@ def version_of(path: str) -> str:
 
 
 def _ending(path: str) -> str:
-    """Return size and hash of the end of a file, where checksums of archives and the index of Parquet stand.
+    """Return size and hash of the end of a file, which holds checksums of archives and the index of Parquet.
 
-    Unlike its time they are the same in each machine's own copy, among which the shards of a run are spread.
+    Unlike the modification time, they are equal for the copies on the machines that share a run.
     """
     with Path(path).open("rb") as file:
         size = file.seek(0, os.SEEK_END)
@@ -161,19 +161,19 @@ def _ending(path: str) -> str:
 
 
 def unquoted(path: str, root: str) -> str:
-    """Return a path as a person would write it: on the web ``%20`` stands for a space."""
+    """Return a path as a person would write it: on the web, ``%20`` is a space."""
     return urllib.parse.unquote(path) if _scheme(root) in _HTTP else path
 
 
 def is_pattern(where: str) -> bool:
-    """Return whether a path stands for several: with ``{000..127}``, ``*`` or ``?``."""
+    """Return whether a path is a pattern: with ``{000..127}``, ``*`` or ``?``."""
     if not is_remote(where) and Path(where).exists():
         return False
     return bool(_RANGE.search(where) or "*" in where or ("?" in where and _scheme(where) not in _HTTP))
 
 
 def expand(pattern: str) -> list[str]:
-    """Return the paths that a pattern stands for, in order.
+    """Return the paths that match a pattern, in order.
 
     Raises
     ------
@@ -183,19 +183,19 @@ def expand(pattern: str) -> list[str]:
     found = list(_expanded(pattern)) if is_pattern(pattern) else [pattern]
     if not found:
         raise InputError(
-            "The pattern fits no file.", where=pattern, allowed="ranges such as {000..127}, and * and ?"
+            "The pattern matches no file.", where=pattern, allowed="ranges such as {000..127}, and * and ?"
         )
     return found
 
 
 def first_line(error: BaseException) -> str:
-    """Return what an error says, in one line."""
+    """Return the message of an error in one line."""
     said = getattr(error, "strerror", None) or str(error)
     return str(said).strip().partition("\n")[0] or type(error).__name__
 
 
 def filesystem_of(path: str) -> Any:
-    """Return what fsspec opens an address with.
+    """Return the file system that opens an address.
 
     Raises
     ------
@@ -206,10 +206,10 @@ def filesystem_of(path: str) -> Any:
 
 
 def lost(path: str, error: BaseException) -> SourceLostError:
-    """Return what to raise where a storage is lost."""
+    """Return the error for a lost storage."""
     cause = error.__cause__
     if isinstance(error, FileNotFoundError) and isinstance(cause, OSError):
-        error = cause  # fsspec says of a file on a server that does not answer that there is none
+        error = cause  # fsspec reports a file on a server that does not answer as missing
     what = "The storage does not answer."
     if isinstance(error, FileNotFoundError):
         what = "The storage of the images is gone."
@@ -217,7 +217,7 @@ def lost(path: str, error: BaseException) -> SourceLostError:
         what = "The storage refuses access to its images."
     do = "bring it back" if not is_remote(path) else "check the network and your credentials"
     return SourceLostError(
-        what, where=path, got=first_line(error), do=f"{do}, and run the same command again: it goes on here"
+        what, where=path, got=first_line(error), do=f"{do}, and run the same command again to resume"
     )
 
 
@@ -246,7 +246,7 @@ def _scheme(path: str) -> str:
 
 
 def _storage(path: str) -> str:
-    """Return what is lost as a whole: a bucket; or all servers, as one of many loses its own images."""
+    """Return the storage that is lost as a whole: a bucket; or all servers, if a list names many."""
     scheme = _scheme(path)
     return scheme if scheme in _HTTP else "/".join(path.split("/")[:3])
 
@@ -258,7 +258,7 @@ def _is_hidden(name: str) -> bool:
 def _local(path: str, root: str) -> bytes:
     try:
         about = Path(path).stat()
-        # A pipe that is called x.jpg would be waited for without end.
+        # Reading a pipe that is called x.jpg would never end.
         if not stat.S_ISREG(about.st_mode):
             raise OSError("not a regular file")
         if reason := too_large(about.st_size):
@@ -275,8 +275,8 @@ def _local(path: str, root: str) -> bytes:
 
 
 def _is_lost(path: str, root: str) -> bool:
-    """Return whether not only a file is gone but the disk, or folder, that it was on."""
-    # os.path: unlike Path.exists it is False too where a network disk raises.
+    """Return whether the disk or folder of a file is gone, not only the file."""
+    # os.path.exists, unlike Path.exists, is also False if a network disk raises.
     if root:
         return not os.path.exists(root)  # noqa: PTH110
     good = _GOOD.get("")
@@ -307,7 +307,7 @@ def _fetched(path: str, root: str) -> bytes:
 
 
 def _of_one(error: Exception) -> OSError | None:
-    """Return an answer that is about the one file; None where another attempt may help."""
+    """Return an error about this file only; None if another attempt may help."""
     if isinstance(error, FileNotFoundError | PermissionError):
         return error
     status = getattr(error, "status", None)
@@ -323,9 +323,9 @@ def _is_alive(path: str, root: str, answer: OSError | None) -> bool:
     good = _GOOD.get(_storage(path))
     if good is not None and good != path and _can_read(good):
         return True
-    if _scheme(path) in _HTTP:  # which cannot be asked for folders
+    if _scheme(path) in _HTTP:  # it has no folders
         return good is None and answer is not None
-    # s3fs calls an absent bucket an absent file.
+    # s3fs reports a missing bucket as a missing file.
     return answer is not None and _is_there(root or _storage(path))
 
 
@@ -346,7 +346,8 @@ def _is_there(root: str) -> bool:
 
 
 def _s3_keys(filesystem: Any, base: str) -> Iterator[tuple[str, int]]:
-    """Yield keys and sizes page by page: s3fs makes a dictionary of 1.5 kB an object, 2 GB for ImageNet."""
+    """Yield keys and sizes page by page: s3fs makes a dictionary of 1.5 kB per object, 2 GB for ImageNet."""
+    # Folder by folder, so that details of all files are never in memory together. Unless it is told to raise,
     bucket, _, prefix = base.partition("/")
     more: dict[str, str] = {}
     while True:
@@ -359,7 +360,8 @@ def _s3_keys(filesystem: Any, base: str) -> Iterator[tuple[str, int]]:
 
 def _walked(filesystem: Any, base: str) -> Iterator[tuple[str, int | None]]:
     # Folder by folder, so that details of all files are never in memory together. Unless it is told to raise,
-    # fsspec passes over folders that it may not read, and of a server that does not answer it finds nothing.
+    # Folder by folder, so that details of all files are never in memory together. Unless it is told to raise,
+    # fsspec ignores folders that it may not read, and finds nothing on a server that does not answer.
     for parent, _, files in filesystem.walk(base, detail=True, on_error="raise"):
         yield from ((f"{parent.rstrip('/')}/{name}", about.get("size")) for name, about in files.items())
 
@@ -378,7 +380,7 @@ def _expanded(pattern: str) -> Iterator[str]:
 
 
 def _globbed(pattern: str) -> Sequence[str]:
-    pattern = pattern.replace("[", "[[]")  # which stands for itself
+    pattern = pattern.replace("[", "[[]")  # which is not a wildcard here
     if not is_remote(pattern):
         return glob.glob(pattern)  # noqa: PTH207
     scheme = _scheme(pattern)
@@ -389,13 +391,13 @@ def _globbed(pattern: str) -> Sequence[str]:
 def _opened(path: str) -> Any:
     if not is_remote(path):
         return Path(path).open("rb")
-    # http is read in one go: servers that know no ranges refuse fsspec's way.
+    # http files are read as a whole: fsspec's requests fail on servers without ranges.
     options = {"block_size": 0} if _scheme(path) in _HTTP else {"block_size": 8 << 20}
     return filesystem_of(path).open(path, "rb", cache_type="readahead", **options)
 
 
 class _Guarded(io.RawIOBase):
-    """A file whose failures mean that the storage is lost."""
+    """A file whose read errors mean that the storage is lost."""
 
     def __init__(self, path: str) -> None:
         self._path, self._at_end = path, False
@@ -414,7 +416,7 @@ class _Guarded(io.RawIOBase):
             data = b"" if self._at_end else self._file.read(len(buffer))
         except Exception as error:
             raise lost(self._path, error) from error
-        # aiohttp warns of reads beyond the end, which readers of archives try.
+        # aiohttp warns about reads beyond the end, which readers of archives try.
         self._at_end = not data
         buffer[: len(data)] = data
         return len(data)

@@ -1,4 +1,4 @@
-"""What a source of images is: parts that can be read, skipped, resumed and sent elsewhere one by one."""
+"""A source of images consists of parts, each of which can be read, skipped, resumed and sent elsewhere."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
-"""File names that count as images, in any case. What the bytes are decides how they are decoded."""
+"""Suffixes of images, in any case. The bytes decide how they are decoded."""
 
 
 PART_SIZE = 512
-"""Images of a part: what is lost at most when a process is killed, some seconds of work."""
+"""Images per part: at most these are lost when a process is killed, some seconds of work."""
 
 
 MAX_IMAGE_BYTES = 1 << 30
-"""Of a file that is read as an image; as much again is needed to decode it."""
+"""The largest file that is read as an image; decoding it needs as much memory again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +35,9 @@ class Item:
     image_id : str
         The base name with extension.
     uri : str
-        Where it lies.
+        Its path or address.
     label : str or int, optional
-        The original single label as the source tells it: a key, a name or a number.
+        The original label in the source: a key, a name or a number.
     """
 
     image_id: str
@@ -46,7 +46,7 @@ class Item:
 
 
 ImageReader = Callable[[], "bytes | str | Tensor"]
-"""Reads the bytes of an image; its pixels, where these were made; or tells why there is no image."""
+"""Reads the bytes of an image, or its pixels if they were altered; or returns why there is no image."""
 
 
 class SourcePart(Protocol):
@@ -54,26 +54,26 @@ class SourcePart(Protocol):
 
     @property
     def name(self) -> str:
-        """Fit for a file name, and different in each part of a source."""
+        """A valid file name, unique among the parts of a source."""
         ...
 
     @property
     def n(self) -> int | None:
-        """How many images; None where only reading tells."""
+        """The number of images; None if unknown before reading."""
         ...
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
-        """Yield each image with what reads it; the opener may be called in another thread."""
+        """Yield each image with a function that reads it, which may be called in another thread."""
         ...
 
     def key(self) -> str:
-        """Return a text that differs where the images do, for the fingerprint."""
+        """Return a text that differs if the images differ, for the fingerprint."""
         ...
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Where images come from.
+    """A source of images.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class ImageSource:
         As it was given.
     parts : tuple of SourcePart
     strict : bool
-        Whether a label that is no class is an error, as in a table of labels, or no label, as in a folder.
+        Whether a label that is not a class is an error, as in a table of labels, or no label, as in a folder.
     """
 
     uri: str
@@ -90,13 +90,13 @@ class ImageSource:
 
     @property
     def n(self) -> int | None:
-        """How many images there are; None where only reading tells."""
+        """The number of images; None if unknown before reading."""
         counts = [part.n for part in self.parts]
         return None if None in counts else sum(c for c in counts if c is not None)
 
     @property
     def fingerprint(self) -> str:
-        """What tells sources apart: 16 hexadecimal digits."""
+        """A hash that identifies the source: 16 hexadecimal digits."""
         return short_hash(f"{part.name}\n{part.key()}" for part in self.parts)
 
     def shard(self, index: int, of: int) -> ImageSource:
@@ -112,7 +112,7 @@ def part_ranges(n: int, size: int = PART_SIZE) -> Iterator[tuple[str, int, int]]
 
 
 def part_names(count: int) -> Iterator[str]:
-    """Yield names for so many parts: their numbers, which as text sort as they count."""
+    """Yield the names of parts: their numbers, padded with zeros."""
     digits = max(5, len(str(count - 1)))
     return (f"{i:0{digits}}" for i in range(count))
 
@@ -126,12 +126,12 @@ def short_hash(lines: Iterable[str]) -> str:
 
 
 def reader_of(data: bytes) -> ImageReader:
-    """Return what reads bytes that are in memory already."""
+    """Return a reader of bytes that are in memory."""
     return functools.partial(bytes, data)
 
 
 def failing_reader(reason: str) -> ImageReader:
-    """Return what fails to read, with a reason that skipped images are listed with."""
+    """Return a reader that fails with a reason, with which the image is skipped."""
     return functools.partial(_refuse, reason)
 
 
@@ -140,7 +140,7 @@ def _refuse(reason: str) -> bytes:
 
 
 def too_large(size: int) -> str:
-    """Return why a file of so many bytes is not read; empty if it is."""
+    """Return why a file of this size is not read; empty if it is read."""
     return f"{size:,} bytes: more than {MAX_IMAGE_BYTES:,}" if size > MAX_IMAGE_BYTES else ""
 
 
@@ -158,9 +158,9 @@ def check_ids(
     where : object
         For messages.
     place : callable
-        Tells where the image of a position lies.
+        Returns the place of the image at a position.
     do : str
-        The way out.
+        What to do about it.
 
     Raises
     ------

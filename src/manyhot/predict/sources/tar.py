@@ -1,4 +1,4 @@
-"""Tar archives and WebDataset shards: indexed where they can be read at random, else read as a stream."""
+"""Tar archives and WebDataset shards: indexed if random access is possible, else read as a stream."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ from manyhot.predict.sources.source import (
 )
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
-"""File names that count as archives."""
+"""Suffixes of archives."""
 
 
 _KEYS = ("wnid", "label", "cls", "class", "fine_label", "class_id")
-"""Of JSON beside an image, best first."""
+"""Keys of labels in the JSON beside an image, by preference."""
 
 
 _LABEL_BYTES = 1 << 20
@@ -73,13 +73,13 @@ _BROKEN = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, ValueError)
 
 
 def is_tar(path: str) -> bool:
-    """Return whether a file is called like an archive."""
+    """Return whether a file has the suffix of an archive."""
     return without_query(path).lower().endswith(ENDINGS)
 
 
 @dataclass(frozen=True, slots=True)
 class _Image:
-    """An image in an archive; the offset of its bytes, or these where they have been read."""
+    """An image in an archive, with the offset of its bytes, or the bytes if they were read."""
 
     path: str
     offset: int
@@ -91,7 +91,7 @@ class _Image:
 
 @dataclass(frozen=True)
 class TarSlice:
-    """A part: images of an archive, read at random.
+    """A part: images of an archive, with random access.
 
     Attributes
     ----------
@@ -99,9 +99,9 @@ class TarSlice:
     archive : str
         Path of the archive.
     paths : tuple of str
-        Of its members.
+        Paths of the members.
     offsets, sizes : array of int
-        Of their bytes.
+        Offsets and sizes of their bytes.
     labels : tuple of str or None
     """
 
@@ -114,11 +114,11 @@ class TarSlice:
 
     @property
     def n(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return len(self.paths)
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
-        """Yield each image with what reads it."""
+        """Yield each image with a function that reads it."""
         rows = zip(self.paths, self.labels, self.offsets, self.sizes, strict=True)
         for path, label, offset, size in rows:
             yield _item(self.archive, path, label), self._opener(offset, size)
@@ -129,7 +129,7 @@ class TarSlice:
         return functools.partial(_read_at, self.archive, offset, size)
 
     def key(self) -> str:
-        """Return a text that differs where the images do."""
+        """Return a text that differs if the images differ."""
         rows = zip(self.paths, self.offsets, self.sizes, self.labels, strict=True)
         return short_hash(f"{path} {offset} {size} {label}" for path, offset, size, label in rows)
 
@@ -144,7 +144,7 @@ class TarStream:
     archive : str
         Path or address.
     version : str
-        Differs where its contents do.
+        Differs if its contents differ.
     """
 
     name: str
@@ -153,11 +153,11 @@ class TarStream:
 
     @property
     def n(self) -> None:
-        """Only reading tells."""
+        """Unknown before reading."""
         return
 
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
-        """Yield each image with what reads it."""
+        """Yield each image with a function that reads it."""
         for image in _streamed(self.archive):
             reason = _unread(image.offset, image.size)
             data = image.data or b""
@@ -167,7 +167,7 @@ class TarStream:
             )
 
     def key(self) -> str:
-        """Return a text that differs where the archive does."""
+        """Return a text that differs if the archive differs."""
         return f"{without_query(self.archive).rpartition('/')[2]} {self.version}"
 
 
@@ -176,23 +176,24 @@ def open_tars(
 ) -> ImageSource:
     """List the images of tar archives.
 
-    Archives on this machine that are not compressed are indexed by their headers and read at random. Others
-    are read as a stream, one part an archive. The label of an image is in ``.cls`` or ``.json`` of the same
-    sample, as WebDataset has it, or the folder that it lies in.
+    Local uncompressed archives are indexed by their headers, for random access. Others are read as a stream,
+    one part per archive. The label of an image is in the ``.cls`` or ``.json`` of its sample, as in
+    WebDataset, or is the name of its folder.
 
     Parameters
     ----------
     where : str
         An archive, or a pattern such as ``shard-{000..127}.tar``.
     labels : Mapping of str to str, optional
-        Of each image by id.
+        Label of each image by id.
     shards : sequence of str, optional
-        The archives, where they are known.
+        The archives, if they are known.
 
     Raises
     ------
     InputError
-        An archive does not exist, is truncated or damaged, or holds no image; or two have one base name.
+        An archive does not exist, is truncated or damaged, or holds no image; or two images have the same
+        base name.
     """
     found = expand(where) if shards is None else list(shards)
     if all(path.lower().endswith(".tar") and not is_remote(path) for path in found):
@@ -286,7 +287,7 @@ def _decompressed(path: str, raw: BinaryIO) -> IO[bytes]:
 
 
 class _Header(tarfile.TarInfo):
-    """A header that is an error where it is damaged or cut off: tarfile takes both for the archive's end."""
+    """A header whose damage or truncation is an error: tarfile takes both for the end of the archive."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -303,7 +304,7 @@ def _images(path: str, file: IO[bytes], mode: str) -> Iterator[_Image]:
     count = 0
     last = ""
     try:
-        # Bytes that are no UTF-8 are replaced: tables could not hold them.
+        # Bytes that are not UTF-8 are replaced: tables could not hold them.
         with tarfile.open(
             fileobj=file, mode=mode, tarinfo=_Header, encoding="utf-8", errors="replace"
         ) as tar:  # type: ignore[call-overload]
@@ -323,17 +324,17 @@ def _images(path: str, file: IO[bytes], mode: str) -> Iterator[_Image]:
 
 
 def _check_end(path: str, file: IO[bytes]) -> None:
-    """Refuse archives put one after the other: readers stop at the end of the first, without a word."""
+    """Refuse concatenated archives: readers silently stop at the end of the first."""
     if file.read(1 << 20).lstrip(b"\0")[257:262] == b"ustar":
         raise InputError(
-            "Another archive follows in the file.",
+            "The file holds several concatenated archives.",
             where=path,
             do="give them one by one, or join them with tar --concatenate",
         )
 
 
 def _members(tar: tarfile.TarFile, with_data: bool) -> Iterator[_Member]:
-    """Yield the members that may matter; with their bytes where these are needed or cannot be had later."""
+    """Yield the relevant members, with their bytes if these are needed now or cannot be read later."""
     while (member := tar.next()) is not None:
         tar.members = []  # type: ignore[attr-defined]  # it would come to hold all headers, 1 kB each
         name = member.name.removeprefix("./")
@@ -357,7 +358,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _sample(name: str) -> str:
-    """Return what the members of a sample share: the path up to the first dot of the base name."""
+    """Return the common name of the members of a sample: the path up to the first dot of the base name."""
     folder, slash, base = name.rpartition("/")
     return folder + slash + base.partition(".")[0]
 
@@ -373,7 +374,7 @@ def _of_sample(archive: str, members: Sequence[_Member]) -> Iterator[_Image]:
             allowed="members of a sample, such as 000.jpg and 000.cls, one after the other",
             do="pack it again with sorted names: tar --sort=name",
         )
-    # Beside 7.jpg and 7.cls, 7.mask.png is another thing; without them photo.1.jpg is a name.
+    # Beside 7.jpg and 7.cls, 7.mask.png is not an image of its own; without them, photo.1.jpg is a name.
     plain = [m for m in images if m[0].name.rpartition("/")[2].count(".") == 1] if others else []
     for member, data in plain or images:
         label = _label_beside(archive, _beside(member.name, others))
@@ -395,7 +396,7 @@ def _offset(member: tarfile.TarInfo) -> int:
 
 
 def _beside(image: str, members: Iterable[_Member]) -> list[_Member]:
-    """Return the members that tell of an image, best first: 7.cls of 7.seg.jpg, a.2.cls not of a.1.jpg."""
+    """Return the members that label an image, by preference: 7.cls for 7.seg.jpg, not a.2.cls for a.1.jpg."""
     own = image.rpartition(".")[0]
     stems = [(member[0].name.rpartition(".")[0], member) for member in members]
     found = [(s, m) for s, m in stems if f"{own}.".startswith(f"{s}.") or s.startswith(f"{own}.")]
@@ -403,7 +404,7 @@ def _beside(image: str, members: Iterable[_Member]) -> list[_Member]:
 
 
 def _class_of_archive(archive: str) -> str | None:
-    """Return the WordNet id that ImageNet's archives, one a class, are called by; numbers are of shards."""
+    """Return the WordNet id in the name of one of ImageNet's archives, one per class; numbers name shards."""
     found = re.fullmatch(r"(n\d{8})\.t.*", archive.rpartition("/")[2])
     return found[1] if found else None
 
@@ -455,5 +456,5 @@ def _damaged(path: str, error: Exception, count: int, last: str) -> InputError:
         "The archive is truncated." if cut_off else "The archive is damaged.",
         where=path,
         got=f"{said} after {read}",
-        do="fetch or make it again",
+        do="fetch or create it again",
     )

@@ -1,7 +1,7 @@
 """Who reaches the app, and how often: names and proxies, slow connections, limits of requests.
 
-Limits are in memory: after a restart all begin anew. Each kind has a bucket a key, which fills at a rate; a
-request takes from it, and is refused where it is empty.
+Limits are in memory: after a restart, all start again. Each kind has a bucket for each key, which refills at
+a rate. A request takes from it, and is refused if it is empty.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ MAX_HEAD = 32 << 10
 
 
 MAX_CONNECTIONS = 256
-"""Connections of one address: 40 browsers behind one router. Of this machine, where proxies are: any."""
+"""Connections of one address: 40 browsers behind one router. This machine has no limit: it runs proxies."""
 
 
 class LimitedConnection(HttpToolsProtocol):

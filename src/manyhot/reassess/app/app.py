@@ -42,7 +42,7 @@ def create_app(
     cache : Path
         Folder for images that were made smaller.
     title : str
-        Of the campaign.
+        The name of the campaign.
     callbacks : AppCallbacks, optional
         What the app cannot do by itself.
     reach : Reach, optional

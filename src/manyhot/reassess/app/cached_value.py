@@ -70,13 +70,13 @@ class CachedValue(Generic[T]):
         return None if last is None else last.result()
 
     def invalidate(self) -> None:
-        """Compute the value anew when it is next needed; what is being computed is out of date already."""
+        """Compute the value again when it is next needed; a running computation is already out of date."""
         with self._lock:
             self._good_until = self._background_from = 0.0
             self._invalidations += 1
 
     def expire(self) -> None:
-        """Compute the value anew as soon as `CORE_SHARE` allows: one that is quickly computed at once."""
+        """Compute the value again as soon as `CORE_SHARE` allows; a quick one at once."""
         with self._lock:
             self._good_until = 0.0
 

@@ -26,7 +26,7 @@ from manyhot.classes import ClassList
 from manyhot.reassess.app.access import Limits, Reach
 from manyhot.reassess.app.cached_value import CachedValue
 from manyhot.reassess.app.picture_cache import PictureCache
-from manyhot.reassess.app.progress import AppCallbacks, CampaignStatus
+from manyhot.reassess.app.progress import AppCallbacks, JudgedCampaign
 from manyhot.reassess.app.store import Rater, Store
 
 _HERE = Path(__file__).parent
@@ -73,7 +73,7 @@ class Context:
     classes : ClassList
     pictures : PictureCache
     title : str
-        Of the campaign.
+        The name of the campaign.
     callbacks : AppCallbacks
     reach : Reach
     limits : Limits
@@ -85,7 +85,7 @@ class Context:
         How many looks at pages are still wanted, and how many pages a rater can be asked about.
     show_label : CachedValue of bool
         Whether raters see the original label.
-    status : CachedValue of CampaignStatus
+    status : CachedValue of JudgedCampaign
         How far the campaign is, and how good its answers are.
     """
 
@@ -101,14 +101,14 @@ class Context:
     left: CachedValue[int] = field(init=False)
     pages: CachedValue[int] = field(init=False)
     show_label: CachedValue[bool] = field(init=False)
-    status: CachedValue[CampaignStatus] = field(init=False)
+    status: CachedValue[JudgedCampaign] = field(init=False)
 
     def __post_init__(self) -> None:
         # Here, and not when first asked for: from Python 3.12 on threads that ask at once would make several.
         self.search = CachedValue(lambda: Search(self.classes), math.inf)
         self.left, self.pages = CachedValue(self.store.count_free), CachedValue(self.store.count_pages, 60)
         self.show_label = CachedValue(lambda: self.store.settings().show_label)
-        self.status = CachedValue(lambda: CampaignStatus.of(self.store, self.classes, self.callbacks), 2)
+        self.status = CachedValue(lambda: JudgedCampaign.of(self.store, self.classes, self.callbacks), 2)
 
     @cached_property
     def templates(self) -> Jinja2Templates:

@@ -31,8 +31,8 @@ SIDES: Mapping[str, int] = {"small": 256, "large": 1280}
 
 
 TILES, TILE = 9, 192
-"""Of a strip: the example images of a class side by side, cut to squares of so many pixels. Eight are shown,
-and one more is there because an image is no example beside itself."""
+"""A strip is the example images of a class side by side, cut to squares of this many pixels. Eight are shown;
+one more is there because an image is no example beside itself."""
 
 
 MAX_FILE_BYTES = 100 << 20
@@ -54,7 +54,7 @@ _DECODING, _INDEXING = threading.Semaphore(2), threading.Lock()
 
 
 _VERSION = 2
-"""Of how files are made smaller: another one makes all anew. Those of 1 have comments of the originals."""
+"""The version of the encoding: a new one makes all files again. Version 1 kept comments of the originals."""
 
 
 class PictureCache:
@@ -64,7 +64,7 @@ class PictureCache:
     ----------
     cache : Path
         Folder of the files that were made. It may be deleted at any time; where it cannot be written, all is
-        made anew each time.
+        made again each time.
     """
 
     def __init__(self, cache: Path) -> None:

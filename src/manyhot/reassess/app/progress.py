@@ -48,7 +48,7 @@ class AppCallbacks:
 
 
 @dataclass(frozen=True, eq=False)
-class CampaignStatus:
+class JudgedCampaign:
     """How far a campaign is, and how good its answers are.
 
     Attributes
@@ -72,7 +72,7 @@ class CampaignStatus:
         return [page for page, _ in self.counts.disputes if page not in self.decided_since]
 
     @classmethod
-    def of(cls, store: Store, classes: ClassList, callbacks: AppCallbacks) -> CampaignStatus:
+    def of(cls, store: Store, classes: ClassList, callbacks: AppCallbacks) -> JudgedCampaign:
         """Count the votes of a database, and judge them."""
         settings, votes = store.settings(), store.votes()
         counts = votes.count(settings.raters, settings.refine_from)

@@ -4,29 +4,29 @@ A loss is a function ``(logits, targets, *, options) -> Tensor``: logits of shap
 mean over images and, under a sigmoid, classes. The mean is over n C cells, whatever their weights: so the
 loss of a batch is the mean of those of its halves, and several processes compute what one does.
 
-A target `p` lies between 0 and 1: that share of a cell counts as a class that is there, the rest as
-one that is not, or that nobody observed. So each loss takes soft labels and mixed images. A cell of weight 0
-counts for nothing. Everything is computed in single precision at least, from logits, without the 1e-5 that
-most published code adds before it takes logarithms.
+A target `p` lies between 0 and 1: that share of a cell counts as a valid class, the rest as an absent or
+unobserved one. So each loss accepts soft labels and mixed images. A cell of weight 0 does not count.
+Everything is computed in single precision at least, from logits, without the 1e-5 that most published code
+adds before it takes logarithms.
 
 Options of ``register``:
 
 ``ends``
-    What makes probabilities of the logits: ``softmax`` or ``sigmoid``.
+    How logits become probabilities: ``softmax`` or ``sigmoid``.
 ``memory``, ``memory_lr``
-    Of a loss that remembers something of each image: a function ``(taught, generator) -> dict of tensors``,
-    each with a row an image. The loop keeps them in the checkpoint and gives those that require gradients to
-    the optimiser, at `memory_lr` times the rate of the network. Several processes would each remember
-    something else: such a loss runs in one, and of images that are not mixed.
+    For a loss that stores values of each image: a function ``(taught, generator) -> dict of tensors``, each
+    with one row per image. The loop saves them in the checkpoint, and passes those that require gradients to
+    the optimiser, with `memory_lr` times the learning rate of the network. As several processes would each
+    have their own values, such a loss runs in one process, on images that are not mixed.
 ``whole_batch``
-    It looks at the batch as a whole: its halves do not average to it, and several processes compute something
-    else than one.
+    The loss is defined on whole batches: its halves do not average to it, and several processes compute
+    another loss than one.
 ``regularised``
-    It wants more than to fit `p`: perfect logits are not where it is least.
+    The loss includes more than the fit to `p`: it is not minimal at perfect logits.
 ``detached``
     Its gradient is, by design, not that of its value.
 
-The functions below are what losses share: the mean over cells, their terms, and the memory of images.
+The functions below are shared by the losses: the mean over cells, their terms, and the memory of images.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from manyhot.train.targets import Targets, Teacher
 
 
 def loss_of(spec: str) -> Entry:
-    """Look up a loss and try its options, so that wrong ones are found before anything else begins.
+    """Look up a loss and check its options before anything else starts.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def loss_of(spec: str) -> Entry:
 
 
 def made_memory(loss: Entry, taught: Teacher, seed: int) -> dict[str, Tensor]:
-    """Return what a loss remembers before the first step; empty for most."""
+    """Return the initial memory of a loss; empty for most losses."""
     make = loss.about.get("memory")
     return {} if make is None else make(taught, torch.Generator().manual_seed(seed))
 

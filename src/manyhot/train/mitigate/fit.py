@@ -29,7 +29,7 @@ class HeadFitter:
     ----------
     images : ImageFeatures
     backbone : str
-        As ``manyhot predict --model`` takes it.
+        As for ``manyhot predict --model``.
     capped : bool
         See `manyhot.core.companion_effects.plan`.
     """

@@ -66,11 +66,11 @@ class HeldOutImages:
     Attributes
     ----------
     state : ndarray of uint8, shape (n, C)
-        Of each class.
+        State of each class.
     label : ndarray of int, shape (n,)
-        The original label; `NO_LABEL` where there is none.
+        The original label; `NO_LABEL` if there is none.
     drawn : Resampled
-        Of these images, the same for all heads.
+        Resamples of these images, the same for all heads.
     """
 
     state: npt.NDArray[np.uint8]

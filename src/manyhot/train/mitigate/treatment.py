@@ -1,4 +1,4 @@
-"""Images to fit heads on and to judge them on, and what altered copies of them show."""
+"""Labels of images to fit on and images held out, and of their altered copies."""
 
 from __future__ import annotations
 
@@ -37,42 +37,42 @@ LabelArray = npt.NDArray[np.integer]
 def states_and_labels(
     objects: Objects, labels: Labels | None, classes: ClassList
 ) -> tuple[States, LabelArray]:
-    """Return label sets and original labels, of labels or else of objects.
+    """Return label sets and original labels, from labels or else from objects.
 
     Raises
     ------
     MatchError
-        Labels and objects count in different class lists.
+        Labels and objects have different class lists.
     """
     if labels is None:
         states = states_of_objects(objects, classes)
         return states, np.full(len(states.image_id), NO_LABEL)
     if labels.n_classes != len(classes) or labels.class_hash not in ("", classes.hash):
         raise MatchError(
-            "Labels and objects count in different class lists.",
+            "Labels and objects have different class lists.",
             where=labels.name or None,
             got=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",
             allowed=f"{len(classes):,} classes, class list {classes.hash}, as the objects",
-            do="give a list of all classes with --classes, and make the labels over it",
+            do="give the list of all classes with --classes, and label the images with it",
         )
     return states_of_labels(labels, classes), original_labels(labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Added:
-    """Altered images that a head is fitted on, too.
+    """Altered images that a head is also fitted on.
 
     Attributes
     ----------
     rows : ndarray of int, shape (k,)
-        Those that they were made of.
+        The original images.
     features : ndarray of float, shape (k, D)
     weight : float
-        Of each, where an image that was not altered has 1.
+        Weight of each, relative to an image that was not altered.
     main : bool
-        Whether the main class is there.
+        Whether the main class is valid.
     gone : int
-        The class that was taken out; `NO_LABEL` where none was.
+        The class that was removed; `NO_LABEL` if none was.
     """
 
     rows: npt.NDArray[np.intp]
@@ -84,7 +84,7 @@ class Added:
 
 @dataclass(frozen=True, eq=False)
 class MitigationLabels(SplitLabels):
-    """Labels of images to fit heads on and to judge them on, and what altered copies of them show."""
+    """Labels of images to fit on and images held out, and of their altered copies."""
 
     @cached_property
     def fitting(self) -> npt.NDArray[np.intp]:
@@ -124,7 +124,7 @@ class MitigationLabels(SplitLabels):
         return plan(*np.bincount(splits[splits >= 0], minlength=4).tolist(), capped=capped)
 
     def relabelled(self, added: Added, pair: Pair) -> LabelArray:
-        """Return single labels of altered images: where the class is gone, the other of the pair is left."""
+        """Return single labels of altered images: if a class was removed, the other one of the pair."""
         label = self.label[added.rows]
         other = pair[0] if added.gone == pair[1] else pair[1]
         return np.where((label == added.gone) & (label != NO_LABEL), other, label)
@@ -146,7 +146,7 @@ class MitigationLabels(SplitLabels):
         return np.concatenate(found)
 
     def held_out(self, resamples: int, seed: int) -> HeldOutImages:
-        """Return what heads are judged on."""
+        """Return the images held out."""
         held = self.held
         return HeldOutImages(
             self.state[held], self.label[held], Resampled.of(int(held.sum()), resamples, seed)
@@ -174,7 +174,7 @@ class MitigationLabels(SplitLabels):
 
 
 def treatment_note(names: Sequence[str], todo: BalancePlan, added: Sequence[Added]) -> str:
-    """Return a note on what was added for a pair, and what that leaves."""
+    """Return a note on the images added for a pair, and the remaining difference."""
     start = f"{':'.join(names)}, {todo.before:+.3f} more often beside it than elsewhere"
     if not added:
         return f"{start}: nothing was added"

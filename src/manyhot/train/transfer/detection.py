@@ -36,7 +36,7 @@ _COCO = 1000.0  # Sides of an image for COCO's tools, which have areas: boxes ar
 
 
 class _MapBackbone(nn.Module):
-    """Stands for the backbone of a detector: gives the pyramid over maps that were laid down before."""
+    """Replaces the backbone of a detector: returns the pyramid over maps that were set before."""
 
     def __init__(self, pyramid: Pyramid) -> None:
         super().__init__()
@@ -137,11 +137,11 @@ def fit_detector(
     rows : ndarray of int, shape (n,)
         The images to fit on.
     boxes : sequence of Boxes
-        By row, as shares of width and height. Ignored ones are left out, and what lies there is background.
+        By row, as shares of width and height. Ignored boxes are left out and count as background.
     n_classes : int
     settings : DetectionSettings
     seed : int
-        Of first weights, order and mirroring.
+        Seed of initial weights, order and mirroring.
     progress : callable, optional
     """
     torch.manual_seed(seed)
@@ -168,7 +168,7 @@ def _targets(boxes: Boxes, mirrored: bool, detector: Detector) -> dict[str, Tens
 
 
 def detect_objects(detector: Detector, feed: MapFeed, rows: Indices, batch: int = 32) -> list[Boxes]:
-    """Return what a detector finds in images, as shares of width and height, at most 100 boxes each."""
+    """Return the boxes of a detector in images, as shares of width and height, at most 100 per image."""
     detected: list[Boxes] = []
     with torch.inference_mode():
         for start in range(0, len(rows), batch):
@@ -187,7 +187,7 @@ def coco_metrics(
 ) -> tuple[dict[str, float], npt.NDArray[np.float64]]:
     """Return COCO's average precision and recall, and the average precision of each class.
 
-    By faster-coco-eval. Ignored objects are its crowds: what lies in one does not count.
+    By faster-coco-eval. Ignored objects are crowds: detections in them do not count.
 
     Returns
     -------

@@ -1,6 +1,6 @@
 """Feature maps of a backbone, and the loop that fits heads to them.
 
-Where the backbone is not trained, its maps are computed once and read from the disk (`CachedMaps`).
+If the backbone is not trained, its maps are computed once and read from the disk (`CachedMaps`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from manyhot.predict.network import Network, Preprocessing
 from manyhot.train.transfer.methods import DetectionSettings, SegmentationSettings
 
 STRIDES = (8, 16, 32)
-"""Pixels of the image that a cell of a map stands for, in those that are used."""
+"""The strides of the maps that are used, in pixels of the image."""
 
 _BATCH = 32  # Images whose maps are computed at once.
 _WARMUP = 0.5  # Epochs.
@@ -34,7 +34,7 @@ _CLIP = 10.0  # Norm of the gradient.
 Indices = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
 OnEpoch = Callable[[int, int, float], None]
-"""Called with how many epochs are done, how many there are, and the mean loss of the last."""
+"""Called with the number of epochs done, of all epochs, and the mean loss of the last."""
 
 
 class Backbone(nn.Module):
@@ -43,13 +43,13 @@ class Backbone(nn.Module):
     Attributes
     ----------
     network : nn.Module
-        One of timm's.
+        A network of timm.
     preprocessing : Preprocessing
-        Whole images, squeezed into its square.
+        Whole images, resized to its square.
     layers : tuple of str
-        Those whose output is used.
+        Layers whose output is used.
     strides, channels : tuple of int
-        Of their maps.
+        Strides and channels of their maps.
     """
 
     def __init__(self, network: Network, size: int | None = None) -> None:
@@ -67,14 +67,14 @@ class Backbone(nn.Module):
         return f"{', '.join(layers)}, {self.preprocessing.size[0]} pixels"
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Return a map a stride, each of shape (n, channels, height, width)."""
+        """Return one map per stride, each of shape (n, channels, height, width)."""
         maps: list[Tensor] = self.network.forward_intermediates(
             images, indices=self._indices, norm=len(self.strides) == 1, intermediates_only=True
         )
         return maps
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Return images of bytes as the network takes them."""
+        """Return images of bytes with the preprocessing of the network."""
         mean, std = (
             images.new_tensor(v, dtype=torch.float32).view(1, 3, 1, 1)
             for v in (self.preprocessing.mean, self.preprocessing.std)
@@ -94,10 +94,10 @@ def timm_inside(network: Network) -> Any:
     found = next((m for m in modules if hasattr(m, "forward_intermediates")), None)
     if found is None:
         raise InputError(
-            "This backbone gives no feature maps.",
+            "This backbone has no feature maps.",
             got=network.name,
             allowed="a network of timm, or one that manyhot trained",
-            do="its features serve the methods knn, probe, few-shot and multilabel",
+            do="use the method knn, probe, few-shot or multilabel",
         )
     return found
 
@@ -110,7 +110,7 @@ def _squeezed(preprocessing: Preprocessing, size: int | None) -> Preprocessing:
 def _chosen(module: Any) -> tuple[list[int], tuple[str, ...], tuple[int, ...], tuple[int, ...]]:
     """Return which intermediate layers are used, their names, strides and channels.
 
-    The last of each of `STRIDES`; else, as of a plain transformer, the last of all.
+    The last layer of each of `STRIDES`; or, for a plain transformer, the last of all.
     """
     info = module.feature_info
     layers = info if isinstance(info, list) else info.get_dicts()
@@ -128,13 +128,13 @@ class Maps:
     Attributes
     ----------
     levels : list of ndarray of float16, shape (n, 2, channels, height, width)
-        One a stride; the second of two is that of the mirror image.
+        One per stride; the second of two is that of the mirror image.
     """
 
     levels: list[npt.NDArray[np.float16]]
 
     def batch(self, rows: npt.NDArray[np.intp], mirrored: npt.NDArray[np.bool_]) -> list[Tensor]:
-        """Return the maps of some images, as they are or mirrored."""
+        """Return the maps of some images, mirrored or not."""
         maps = (torch.from_numpy(level[rows, mirrored.astype(int)]).float() for level in self.levels)
         return [m.contiguous(memory_format=torch.channels_last) for m in maps]
 
@@ -154,13 +154,13 @@ def compute_maps(
     backbone : Backbone
     images : iterable of torch.Tensor of uint8, shape (3, height, width)
     n : int
-        How many there are.
+        Number of images.
     folder : Path
-        Files are written into it, of 2 bytes a number.
+        Files are written into it, with 2 bytes per value.
     both : ndarray of bool, shape (n,)
-        Whether the mirror image is computed, too.
+        Whether the mirror image is also computed.
     progress : callable, optional
-        Called with how many images are done, and how many there are.
+        Called with the number of images done, and of all.
     """
     levels: list[npt.NDArray[np.float16]] = []
     start = 0
@@ -199,9 +199,9 @@ def _file(path: Path, n: int, shape: Any) -> npt.NDArray[np.float16]:
 
 
 class Pyramid(nn.Module):
-    """A feature pyramid over the maps of a backbone, with as many channels at each stride.
+    """A feature pyramid over the maps of a backbone, with the same number of channels at each stride.
 
-    A backbone of one stride alone, such as a plain transformer, gets the others from its last map: one of
+    A backbone with a single stride, such as a plain transformer, gets the others from its last map: one of
     half the stride by a transposed convolution, one of twice the stride by pooling.
 
     References
@@ -223,7 +223,7 @@ class Pyramid(nn.Module):
         self.out_channels = channels
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        """Return a map a stride, finest first."""
+        """Return one map per stride, finest first."""
         if self.simple:
             last = maps[0]
             maps = [self.up(last), last, nn.functional.max_pool2d(last, 2, ceil_mode=True)]
@@ -235,16 +235,16 @@ class MapFeed(Protocol):
 
     @property
     def trained(self) -> nn.Module | None:
-        """The backbone, where it is trained."""
+        """The backbone, if it is trained."""
         ...
 
     def __call__(self, rows: Indices, mirrored: Bools) -> list[Tensor]:
-        """Return maps of some images, as they are or mirrored."""
+        """Return maps of some images, mirrored or not."""
         ...
 
 
 class CachedMaps:
-    """Maps that were computed before."""
+    """Precomputed maps."""
 
     trained = None
 
@@ -252,7 +252,7 @@ class CachedMaps:
         self.maps = maps
 
     def __call__(self, rows: Indices, mirrored: Bools) -> list[Tensor]:
-        """Return maps of some images, as they are or mirrored."""
+        """Return maps of some images, mirrored or not."""
         return self.maps.batch(rows, mirrored)
 
 
@@ -263,7 +263,7 @@ class LiveMaps:
         self.trained, self.images = backbone, images
 
     def __call__(self, rows: Indices, mirrored: Bools) -> list[Tensor]:
-        """Return maps of some images, as they are or mirrored."""
+        """Return maps of some images, mirrored or not."""
         images = self.images(rows)
         turned = torch.from_numpy(mirrored)
         images[turned] = images[turned].flip(-1)
@@ -289,25 +289,25 @@ def fit_head(
     seed: int,
     progress: OnEpoch | None = None,
 ) -> None:
-    """Fit a head, and the backbone where it is trained, to images, half of them mirrored by chance.
+    """Fit a head, and the backbone if it is trained, to images, a random half of them mirrored.
 
     Parameters
     ----------
     head : nn.Module
     loss : callable
-        From maps, and the rows of the images and which are mirrored, to a mean over the images.
+        Takes maps, rows of the images and which are mirrored, and returns a mean over the images.
     feed : MapFeed
     rows : ndarray of int, shape (n,)
         The images to fit on.
     settings : DetectionSettings or SegmentationSettings
     seed : int
-        Of the order and of mirroring.
+        Seed of the order and of mirroring.
     progress : callable, optional
 
     Raises
     ------
     InputError
-        The loss is no number.
+        The loss is not finite.
     """
     groups: list[dict[str, Any]] = [{"params": list(head.parameters()), "lr": settings.lr}]
     if feed.trained is not None:
@@ -324,7 +324,7 @@ def fit_head(
             value = loss(feed(batch, mirrored), batch, mirrored)
             if not torch.isfinite(value):
                 raise InputError(
-                    "The loss of the head is no number.",
+                    "The loss of the head is not finite.",
                     got=f"{value.item()} in epoch {epoch + 1}",
                     do="choose a smaller lr",
                 )
@@ -341,7 +341,7 @@ def fit_head(
 
 
 def _head_batches(rows: Indices, size: int, seed: int, epoch: int) -> Iterator[tuple[Indices, Bools]]:
-    """Yield rows of the batches of an epoch, and which are mirrored; what is left over is not shown."""
+    """Yield rows of the batches of an epoch, and which are mirrored; the remainder is dropped."""
     rng = np.random.default_rng([seed, epoch])
     order, mirrored = rng.permutation(rows), rng.random(len(rows)) < 0.5
     for start in range(0, max(1, len(rows) // size) * size, size):

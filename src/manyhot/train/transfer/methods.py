@@ -13,7 +13,7 @@ from manyhot.errors import InputError, UnknownNameError
 
 @dataclass(frozen=True)
 class NeighbourSettings:
-    """Of k-NN: how many neighbours vote, and the temperature of their weights."""
+    """k-NN: the number of neighbours that vote, and the temperature of their weights."""
 
     k: int = 20
     temperature: float = 0.07
@@ -21,14 +21,14 @@ class NeighbourSettings:
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """Of linear probes: the penalty on the squares of weights; 0 for that likeliest on held-out images."""
+    """Linear probes: the penalty on squared weights; 0 for the one with the highest held-out likelihood."""
 
     penalty: float = 0.0
 
 
 @dataclass(frozen=True)
 class ShotSettings:
-    """Of few-shot probes: images a class, how many draws of them, and the penalty; 0 for 1 / images."""
+    """Few-shot probes: images per class, the number of draws, and the penalty; 0 for 1 / images."""
 
     shots: tuple[int, ...] = (1, 2, 5, 10)
     draws: int = 10
@@ -37,21 +37,21 @@ class ShotSettings:
 
 @dataclass(frozen=True)
 class DetectionSettings:
-    """Of detectors.
+    """Settings of detectors.
 
     Attributes
     ----------
     detector : str
         One of `DETECTORS`.
     size : int
-        Side of the square that images are squeezed into, in pixels; 0 for the network's own.
+        Side of the square to which images are resized, in pixels; 0 for the network's own.
     channels, convs : int
-        Of the feature pyramid, and layers of the heads (`fcos` alone).
+        Channels of the feature pyramid, and layers of the heads (only `fcos`).
     epochs, batch : int
     lr, weight_decay : float
-        Of AdamW; the rate rises for half an epoch, then falls as a cosine.
+        Settings of AdamW; the learning rate rises for half an epoch, then follows a cosine.
     backbone_lr : float
-        What the rate is multiplied with for the backbone, where it is trained.
+        Factor of the learning rate for the backbone, if it is trained.
     """
 
     detector: str = "fcos"
@@ -67,7 +67,7 @@ class DetectionSettings:
 
 @dataclass(frozen=True)
 class SegmentationSettings:
-    """Of segmentation heads; see `DetectionSettings`."""
+    """Settings of segmentation heads; see `DetectionSettings`."""
 
     size: int = 0
     channels: int = 64
@@ -102,14 +102,14 @@ MethodSettings = (
 
 
 def settings_of(method: str, settings: Mapping[str, Any]) -> MethodSettings:
-    """Return the settings of a method; those of fine-tuning as they are.
+    """Return the settings of a method; those of fine-tuning are checked by the recipe.
 
     Raises
     ------
     UnknownNameError
         There is no such method.
     InputError
-        A setting does not exist, or has a value that it may not have.
+        A setting does not exist, or its value is out of range.
     """
     if method not in TRANSFER_METHODS:
         near = difflib.get_close_matches(method, TRANSFER_METHODS, n=3)

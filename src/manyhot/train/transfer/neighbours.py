@@ -21,9 +21,9 @@ def knn_scores(
     k: int = 20,
     temperature: float = 0.07,
 ) -> npt.NDArray[np.float32]:
-    """Return the share of the votes of the k nearest images that each class gets.
+    """Return the share of each class in the votes of the k nearest images.
 
-    Near is what has a large cosine; a neighbour votes with exp(cosine / temperature).
+    The nearest images have the largest cosine; a neighbour votes with exp(cosine / temperature).
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def knn_scores(
     """
     if k > len(features):
         raise InputError(
-            "There are fewer images to fit on than neighbours are asked for.",
+            "There are fewer images to fit on than neighbours.",
             got=f"{len(features):,} images",
             allowed=f"at least k={k}",
             do="choose a smaller k",
@@ -78,13 +78,13 @@ def _unit(features: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
 def draw_shots(
     label: npt.NDArray[np.integer], classes: npt.NDArray[np.integer], shots: int, rng: np.random.Generator
 ) -> npt.NDArray[np.intp]:
-    """Return rows of so many images of each class, drawn by chance, each at most once.
+    """Return rows of a number of random images of each class, without replacement.
 
     Parameters
     ----------
     label : ndarray of int, shape (n,)
     classes : ndarray of int, shape (c,)
-        Each with at least so many images.
+        Each with at least this many images.
     """
     rows = [rng.permutation(np.flatnonzero(label == c))[:shots] for c in classes]
     return np.concatenate([np.empty(0, np.intp), *rows])

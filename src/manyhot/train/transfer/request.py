@@ -44,7 +44,7 @@ class TransferRequest:
     method : str
         One of `manyhot.train.transfer.methods.TRANSFER_METHODS`.
     settings : object
-        Of the method; those of a recipe for ``fine-tune``.
+        Settings of the method; those of a recipe for ``fine-tune``.
     held : HeldOut
     seed, resamples : int
     engine : str

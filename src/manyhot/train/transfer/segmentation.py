@@ -1,4 +1,4 @@
-"""A light head that tells the class of each pixel from the maps of a backbone."""
+"""A light head that predicts the class of each pixel from the maps of a backbone."""
 
 from __future__ import annotations
 
@@ -71,12 +71,12 @@ def fit_segmenter(
     rows : ndarray of int, shape (n,)
         The images to fit on.
     masks : sequence of ndarray of uint8
-        By row, each of the size of its image; `VOID` does not count.
+        By row, each with the size of its image; `VOID` does not count.
     n_classes : int
-        With the background.
+        Including the background.
     settings : SegmentationSettings
     seed : int
-        Of first weights, order and mirroring.
+        Seed of initial weights, order and mirroring.
     progress : callable, optional
     """
     torch.manual_seed(seed)

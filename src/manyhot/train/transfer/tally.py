@@ -381,9 +381,9 @@ class TransferTally:
     ----------
     dataset, method : str
     n : int
-        Images held out.
+        Number of images held out.
     draws : Draws
-        Of those judged.
+        Resamples of the test images.
     """
 
     dataset: str

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 
 import figure_tables as given
-from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.tables import schema
 
 alt = pytest.importorskip("altair")

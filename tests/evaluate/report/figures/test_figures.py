@@ -14,7 +14,7 @@ import pytest
 
 import figure_tables as given
 from manyhot.errors import MissingExtraError, OutputError
-from manyhot.evaluate.report.inputs import BESIDE, ReportTables
+from manyhot.evaluate.report.report_tables import BESIDE, ReportTables
 from manyhot.tables import schema
 
 alt = pytest.importorskip("altair")
@@ -526,7 +526,7 @@ def test_many_models_make_a_small_page():
 
 def test_figures_are_made_from_files_alike(tmp_path, figures):
     from manyhot import tables as io
-    from manyhot.evaluate.report.inputs import read_tables
+    from manyhot.evaluate.report.report_tables import read_tables
 
     given_tables = given.everything()
     for name, table in {"results": given_tables.results, **given_tables.beside}.items():

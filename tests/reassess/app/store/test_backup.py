@@ -20,7 +20,7 @@ from manyhot.reassess.annotation import open_annotation
 from manyhot.reassess.app import CampaignSettings
 from manyhot.reassess.app.store import NewRemark
 from manyhot.reassess.backup import backup_campaign, restore_campaign
-from manyhot.reassess.export import export_votes
+from manyhot.reassess.export_votes import export_votes
 from manyhot.reassess.init import init_campaign
 from stores import YES, answer
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from manyhot.errors import MissingExtraError
-from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.figure import Figure
 
 

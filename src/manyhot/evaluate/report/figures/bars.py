@@ -41,11 +41,11 @@ ABOVE = 36
 """The same with its name above what is drawn, where names are long."""
 
 
-LINE = 21
+_LINE = 21
 """Height of a row of a group, where all its text stands beside it."""
 
 
-BESIDE = 290
+_BESIDE = 290
 """Width of the names beside groups."""
 
 
@@ -214,7 +214,7 @@ class Group:
 
 def groups(
     name: str,
-    found: Sequence[Group],
+    parts: Sequence[Group],
     x: Side,
     *,
     title: str | Mapping[str, Any],
@@ -223,12 +223,12 @@ def groups(
     width: int = 420,
 ) -> Panel:
     """Return dots with intervals by groups of rows on one axis; `heads` stand above the right columns."""
-    rows, titles = _listed(found)
+    rows, titles = _listed(parts)
     y = alt.Y(
         field="row",
         type="quantitative",
         axis=None,
-        scale=alt.Scale(domain=[len(rows["row"]) + len(found) - 0.5, -0.5], nice=False),
+        scale=alt.Scale(domain=[len(rows["row"]) + len(parts) - 0.5, -0.5], nice=False),
     )
     sheets = {name: rows, f"{name}-groups": titles, f"{name}-zero": {"x": [0.0]}}
     zero: Any = alt.Chart(data(f"{name}-zero")).mark_rule(color=ink("axis"))
@@ -240,24 +240,24 @@ def groups(
         level.encode(x.channel(alt.X, "level"), alt.Y2("end")),
         base.mark_rule(strokeWidth=1.5, color=ink("ink")).encode(x.channel(alt.X, "lo"), alt.X2("hi")),
         base.mark_point(size=60, color=ink("ink"), opacity=1).encode(x.channel(alt.X, "x")),
-        above.mark_text(align="left", fontWeight="bold").encode(at(-BESIDE), text_of("title")),
-        base.mark_text(align="left").encode(at(12 - BESIDE), text_of("label")),
+        above.mark_text(align="left", fontWeight="bold").encode(at(-_BESIDE), text_of("title")),
+        base.mark_text(align="left").encode(at(12 - _BESIDE), text_of("label")),
     ]
     for field, place in (("first", 60), ("second", 180)):
         layers.append(base.mark_text(align="right").encode(at(width + place), text_of(field)))
     for field, place in zip(("head_1", "head_2"), (60, 180), strict=True):
         text = above.mark_text(align="right", color=ink("muted")).encode(at(width + place), text_of(field))
         layers.append(text)
-        titles[field] = [heads[field == "head_2"], *[""] * (len(found) - 1)]
-    return Panel(layers, sheets, width, LINE * (len(rows["row"]) + len(found)), title, tips)
+        titles[field] = [heads[field == "head_2"], *[""] * (len(parts) - 1)]
+    return Panel(layers, sheets, width, _LINE * (len(rows["row"]) + len(parts)), title, tips)
 
 
-def _listed(found: Sequence[Group]) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
+def _listed(parts: Sequence[Group]) -> tuple[dict[str, list[Any]], dict[str, list[Any]]]:
     """Return all rows with their places from the top, and the heads of their groups."""
-    rows: dict[str, list[Any]] = {"row": [], **{name: [] for name in found[0].sheet}}
+    rows: dict[str, list[Any]] = {"row": [], **{name: [] for name in parts[0].sheet}}
     titles: dict[str, list[Any]] = {"row": [], "end": [], "title": [], "level": []}
     place = 0
-    for group in found:
+    for group in parts:
         n = len(group.sheet["x"])
         for column, value in zip(titles.values(), (place, place + n, group.title, group.level), strict=True):
             column.append(value)

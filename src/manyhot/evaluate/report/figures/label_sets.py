@@ -31,7 +31,7 @@ SIZES = {"n_labels=1": "1", "n_labels=2": "2", "n_labels=3": "3", "n_labels>=4":
 """Slices by size of the label set, and what they are called on an axis."""
 
 
-METRICS = ("top1", "real1", "variable_topk")
+_METRICS = ("top1", "real1", "variable_topk")
 
 
 OBJECTS = {
@@ -54,9 +54,9 @@ def draw_groups(frames: Frames) -> list[Figure]:
 def by_set_size(frames: Frames, dataset: str) -> Figure | None:
     """Return accuracy by size of the label set, a panel a metric and a line a model."""
     rows = frames.results.filter(
-        (pl.col("dataset") == dataset) & pl.col("metric").is_in(METRICS) & pl.col("slice").is_in(list(SIZES))
+        (pl.col("dataset") == dataset) & pl.col("metric").is_in(_METRICS) & pl.col("slice").is_in(list(SIZES))
     )
-    used = [m for m in METRICS if rows.filter(pl.col("metric") == m)["slice"].n_unique() > 1]
+    used = [m for m in _METRICS if rows.filter(pl.col("metric") == m)["slice"].n_unique() > 1]
     if not used:
         return None
     y_values = shown(column(rows, "value", 100))
@@ -238,7 +238,7 @@ def _object_drops(each: pl.DataFrame, mean: pl.DataFrame, own: tuple[str, ...]) 
     )
 
 
-MOST = 6
+_MOST = 6
 """Label sets of so many labels or more are counted together."""
 
 
@@ -349,13 +349,13 @@ def _pairs_panel(i: int, name: str, rows: pl.DataFrame) -> Panel:
 
 def _set_sizes(rows: pl.DataFrame) -> pl.DataFrame:
     """Return rows by size, the large sizes together."""
-    capped = rows.with_columns(pl.col("size").clip(upper_bound=MOST))
+    capped = rows.with_columns(pl.col("size").clip(upper_bound=_MOST))
     together = capped.group_by("size").agg(pl.col("images").sum(), pl.col("share").sum()).sort("size")
     return together.with_columns(label=pl.col("size").map_elements(_size, return_dtype=pl.String))
 
 
 def _size(size: int) -> str:
-    return "none" if size == 0 else f"{size} +" if size == MOST else str(size)
+    return "none" if size == 0 else f"{size} +" if size == _MOST else str(size)
 
 
 def _several(table: pl.DataFrame, name: str) -> float:

@@ -16,7 +16,7 @@ from typing import Any, cast
 import altair as alt
 import polars as pl
 
-from manyhot.evaluate.report.inputs import ReportTables
+from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.figure import Spec, colour, config
 from manyhot.report.metrics import metric
 from manyhot.report.text import counted, listed

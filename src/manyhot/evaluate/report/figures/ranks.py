@@ -36,7 +36,7 @@ from manyhot.report.metrics import metric
 from manyhot.report.text import listed, title_of
 from manyhot.tables.metrics import headline
 
-MOST = 80
+_MOST = 80
 """Models of a bump chart; of more, the best `BEST` and all own ones are drawn."""
 
 
@@ -51,7 +51,7 @@ MOVERS = 6
 """Models that are named because they change rank most."""
 
 
-LONGEST = 32
+_LONGEST = 32
 """Letters of a name beside a bump chart."""
 
 
@@ -59,7 +59,7 @@ DENSE = 0.6
 """Share of all pairs of columns from which on they are drawn as a square."""
 
 
-HUES = ("purple", "green", "ochre")
+_HUES = ("purple", "green", "ochre")
 
 
 Column = tuple[str, str]
@@ -68,10 +68,10 @@ Column = tuple[str, str]
 
 def draw_ranks(frames: Frames) -> list[Figure]:
     """Return the figures of the section."""
-    return [figure for figure in (agreement(frames), bump(frames)) if figure is not None]
+    return [figure for figure in (order_agreement(frames), bump(frames)) if figure is not None]
 
 
-def agreement(frames: Frames) -> Figure | None:
+def order_agreement(frames: Frames) -> Figure | None:
     """Return Kendall's tau between columns: a square where most pairs are known, a list where few are."""
     rows = frames["ranks"].filter(
         (pl.col("slice_x") == "all") & (pl.col("slice_y") == "all") & pl.col("tau").is_finite()
@@ -249,7 +249,7 @@ def _moved(places: list[int]) -> int:
 
 
 def _shown(places: dict[str, list[int]], own: tuple[str, ...]) -> list[str]:
-    if len(places) <= MOST:
+    if len(places) <= _MOST:
         return list(places)
     best = sorted(places, key=lambda m: places[m][0])[:BEST]
     return sorted({*best, *(m for m in own if m in places)})
@@ -258,7 +258,7 @@ def _shown(places: dict[str, list[int]], own: tuple[str, ...]) -> list[str]:
 def _movers(places: dict[str, list[int]], shown: list[str], own: tuple[str, ...]) -> dict[str, str]:
     """Return the models that are named, with their colours."""
     movers = sorted((m for m in shown if m not in own), key=lambda m: (-_moved(places[m]), m))[:MOVERS]
-    return {m: HUES[i % len(HUES)] for i, m in enumerate(movers)} | {m: "own" for m in own if m in shown}
+    return {m: _HUES[i % len(_HUES)] for i, m in enumerate(movers)} | {m: "own" for m in own if m in shown}
 
 
 def _bumps(
@@ -296,7 +296,7 @@ def _ends(places_of: dict[str, list[int]], hues: dict[str, str], last: int, apar
     for at, side in ((0, "left"), (last, "right")):
         placed = spread({m: places[at] for m, places in places_of.items()}, apart)
         for m, places in places_of.items():
-            name = shortened(m, LONGEST)
+            name = shortened(m, _LONGEST)
             text = f"{name} {places[at]}" if at == 0 else f"{places[at]} {name}"
             rows.append(
                 {"model": m, "at": at, "place": placed[m], "text": text, "hue": hues[m], "side": side}
@@ -306,7 +306,7 @@ def _ends(places_of: dict[str, list[int]], hues: dict[str, str], last: int, apar
 
 def _bump_layers(x: Side, y: Side) -> list[Any]:
     base: Any = alt.Chart(data("bump")).encode(x.channel(alt.X, "at"), y.channel(alt.Y, "y"), detail())
-    hues = alt.Scale(domain=[*HUES, "own"], range=[ink(h) for h in (*HUES, "own")])
+    hues = alt.Scale(domain=[*_HUES, "own"], range=[ink(h) for h in (*_HUES, "own")])
     hue = alt.Color("hue:N", scale=hues, legend=None)
     ends: Any = alt.Chart(data("bump-ends")).encode(
         x.channel(alt.X, "at"), y.channel(alt.Y, "place"), hue, text_of("text")

@@ -33,7 +33,7 @@ from manyhot.evaluate.report.figures.scatter import (
 from manyhot.report.figure import Figure
 from manyhot.report.text import counted, title_of
 
-GROUPS = {
+_GROUPS = {
     "pretraining": "By the data seen before ImageNet",
     "img_size": "By image size (pixels a side)",
     "family": "By architecture family",
@@ -236,7 +236,7 @@ def by_groups(frames: Frames, dataset: str) -> Figure | None:
     """Return accuracy by pretraining data, image size and family, each ordered by its median."""
     metric, rows = _with_models(frames, dataset)
     panels = []
-    for name, title in GROUPS.items():
+    for name, title in _GROUPS.items():
         known = rows.filter(pl.col(name).is_not_null()) if name in rows.columns else rows.clear()
         known = known.filter(pl.col(name).cast(pl.String) != "")
         if known[name].n_unique() > 1:
@@ -253,7 +253,7 @@ def by_groups(frames: Frames, dataset: str) -> Figure | None:
         "this shows correlation, not causation." + beyond_said(panels),
         f"Median {short(metric)}. {' '.join(map(_medians_said, panels))}",
         compose(panels, frames.own),
-        rows.select("model", *(g for g in GROUPS if g in rows.columns), "value", "lo", "hi").to_arrow(),
+        rows.select("model", *(g for g in _GROUPS if g in rows.columns), "value", "lo", "hi").to_arrow(),
     )
 
 

@@ -50,11 +50,11 @@ ROOM = 0.05
 """Length that an axis has beyond what it must show."""
 
 
-SIDE = 300
+_SIDE = 300
 """Width and height of a panel: three of them, or one on a phone."""
 
 
-LONGEST = 36
+_LONGEST = 36
 """Letters of a name inside a panel."""
 
 
@@ -211,8 +211,8 @@ def scatter(
     lines: Sequence[Line] = (),
     own: Sequence[str] = (),
     extremes: Sequence[str] = (),
-    width: int = SIDE,
-    height: int = SIDE,
+    width: int = _SIDE,
+    height: int = _SIDE,
 ) -> Panel:
     """Return a panel of models as points.
 
@@ -307,7 +307,7 @@ def _extremes(
     places = dict(zip(sheet["model"], zip(sheet["x"], sheet["y"], strict=True), strict=True))
     found: dict[str, list[Any]] = {"model": [], "x": [], "y": [], "text": [], "up": []}
     for name in extremes:
-        text = shortened(name, LONGEST)
+        text = shortened(name, _LONGEST)
         half = 0.5 * LETTER * len(text) / width * (x[1] - x[0])
         at = min(max(places[name][0], x[0] + half), x[1] - half)
         row = (name, at, places[name][1], text, name == extremes[0])

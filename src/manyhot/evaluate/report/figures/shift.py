@@ -47,7 +47,7 @@ BENT = 0.97
 """Share of the variance that a straight line on plain axes explains at least; a curve is not drawn as one."""
 
 
-ANALYSES = {
+ANALYSIS_TITLES = {
     "as published": "As published",
     "not empty": "Without images whose set is empty",
     "sizes of y": "First set weighted to the sizes of the second",
@@ -58,11 +58,11 @@ ANALYSES = {
 }
 
 
-LINE = ("scale", "slope", "slope_lo", "slope_hi", "intercept", "intercept_lo", "intercept_hi")
+_LINE = ("scale", "slope", "slope_lo", "slope_hi", "intercept", "intercept_lo", "intercept_hi")
 """Columns of a fitted line in the data of a figure."""
 
 
-WARNING = "Set sizes found under different protocols are not the same quantity."
+PROTOCOL_NOTE = "Set sizes found under different protocols are not the same quantity."
 
 
 SHIFT = (
@@ -83,11 +83,11 @@ def draw_shift(frames: Frames) -> list[Figure]:
     for x, y in _pairs(frames):
         rows = _rows(frames, x, y)
         drawn += [
-            accuracies(frames, rows, x, y, scale="probit"),
-            accuracies(frames, rows, x, y),
+            accuracy_figure(frames, rows, x, y, scale="probit"),
+            accuracy_figure(frames, rows, x, y),
             mean_drops(frames, rows, x, y),
-            robustness(frames, rows, x, y),
-            sensitivity(frames, x, y),
+            robustness_figure(frames, rows, x, y),
+            sensitivity_figure(frames, x, y),
         ]
     return [figure for figure in drawn if figure is not None]
 
@@ -114,7 +114,9 @@ def _metrics(rows: pl.DataFrame) -> list[str]:
     return sorted(rows["metric_x"].unique().to_list(), key=reading_order)[:PANELS]
 
 
-def accuracies(frames: Frames, rows: pl.DataFrame, x: str, y: str, scale: str = "plain") -> Figure | None:
+def accuracy_figure(
+    frames: Frames, rows: pl.DataFrame, x: str, y: str, scale: str = "plain"
+) -> Figure | None:
     """Return accuracy on the second data set against that on the first, a panel a metric.
 
     On plain axes only those metrics whose points lie on a straight line there.
@@ -147,7 +149,7 @@ def _drawn_numbers(frames: Frames, x: str, y: str, fits: dict[str, dict[str, Any
     """Return points, their intervals, and the line of each metric."""
     parts = []
     for metric, fit in fits.items():
-        line = [pl.lit(fit and fit[name]).alias(name) for name in LINE]
+        line = [pl.lit(fit and fit[name]).alias(name) for name in _LINE]
         parts.append(
             frames.both((x, metric), (y, metric)).select(pl.lit(metric).alias("metric"), pl.all(), *line)
         )
@@ -289,7 +291,7 @@ def _with_interval(drop: float, lo: float | None, hi: float | None) -> str:
     return f"{signed(100 * drop)}{ends}"
 
 
-def robustness(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
+def robustness_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
     """Return by how much each model is better on the second data set than the fit to all models predicts."""
     each = rows.filter(pl.col("model").is_not_null() & pl.col("above_fit").is_not_null())
     if each.is_empty():
@@ -347,7 +349,7 @@ def _extremes(rows: pl.DataFrame) -> list[str]:
     return order if len(order) < 2 else [order[0], order[-1]]
 
 
-def sensitivity(frames: Frames, x: str, y: str) -> Figure | None:
+def sensitivity_figure(frames: Frames, x: str, y: str) -> Figure | None:
     """Return the mean drop under each way of making the label sets comparable."""
     rows = frames["sensitivity"].filter((pl.col("dataset_x") == x) & (pl.col("dataset_y") == y))
     if rows.is_empty():
@@ -360,7 +362,7 @@ def sensitivity(frames: Frames, x: str, y: str) -> Figure | None:
         "sensitivity",
         found,
         plain_side([f"Points lost from {title_of(x)} to {title_of(y)}"], [0.0, *values], percent=False),
-        title={"text": WARNING, "fontWeight": "normal"},
+        title={"text": PROTOCOL_NOTE, "fontWeight": "normal"},
         heads=("Points lost", "Two or more labels"),
         tips=[("", "label"), ("Points lost", "x", "2", "", "lo", "hi"), ("Two or more labels", "second")],
     )
@@ -405,5 +407,5 @@ def _analyses_said(group: Group) -> str:
 
 
 def _analysis(row: dict[str, Any]) -> str:
-    words = ANALYSES.get(row["analysis"], row["analysis"])
+    words = ANALYSIS_TITLES.get(row["analysis"], row["analysis"])
     return words if row["threshold"] is None else f"{words} {row['threshold']:g} on"

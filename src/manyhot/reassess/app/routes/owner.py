@@ -15,7 +15,7 @@ from starlette.background import BackgroundTask
 from manyhot.errors import InputError
 from manyhot.reassess.app.context import Context, ContextDep, VisitingOwner, check_form, csrf_token
 from manyhot.reassess.app.progress import (
-    CampaignStatus,
+    JudgedCampaign,
     duration,
     format_number,
     format_share,
@@ -153,7 +153,7 @@ def save_settings(
 
 
 @router.post("/invite", dependencies=changing)
-def invite_raters(
+def post_invitations(
     request: Request,
     context: ContextDep,
     owner: VisitingOwner,
@@ -247,11 +247,11 @@ def _overview(
     return _page(request, context, owner, "owner.html", 422 if wrong else 200, **values)
 
 
-def _has_rated(rater: Rater, status: CampaignStatus | None) -> bool:
+def _has_rated(rater: Rater, status: JudgedCampaign | None) -> bool:
     return status is not None and rater.id in status.counts.raters
 
 
-def _person(rater: Rater, status: CampaignStatus | None) -> dict[str, Any]:
+def _person(rater: Rater, status: JudgedCampaign | None) -> dict[str, Any]:
     """Return a row of the table of raters: what the database knows, what was counted and what was judged."""
     count = status.counts.raters.get(rater.id) if status else None
     judged = status.raters.get(rater.name, {}) if status else {}

@@ -113,7 +113,7 @@ def _queue(context: Context) -> list[int] | None:
 
 
 def _settle(context: Context, rater: Rater, key: str) -> None:
-    """Take a page out of the queue: with many votes they are not counted anew after each decision."""
+    """Take a page out of the queue: with many votes, they are not counted again after each decision."""
     visit = context.store.visit(rater, key)
     if visit is not None and visit.state == "done" and (status := context.status.peek(0.0)):
         status.decided_since.add(visit.page)

@@ -246,7 +246,7 @@ function change(page, changes) {
 
 function put(page, shown, value, main) {
   Object.assign(shown, { answer: value, main });
-  // A first answer that is taken back is a no for the server: that is what it becomes unless one answers anew.
+  // A first answer that is taken back is a no for the server, unless the rater answers again.
   const said = { answer: value ?? "no", main };
   if (shown.stored?.answer === said.answer && shown.stored.main === main) return;
   shown.stored = said;

@@ -1,7 +1,7 @@
 """Raters, the owner, their invitations and their sessions.
 
 Tokens are 256 random bits. The database keeps their sha256 alone: who reads it cannot come in with it, and a
-look-up by hash tells nothing by the time it takes. Of an owner's password it keeps what Argon2 makes of it.
+look-up by hash reveals nothing by the time it takes. Owners' passwords are stored as Argon2 hashes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SESSION_DAYS = 30
 
 
 MOST_SESSIONS = 50
-"""Of one person; the oldest end."""
+"""Sessions of one person; beyond it, the oldest end."""
 
 
 LEAST_PASSWORD, MOST_PASSWORD = 10, 200
@@ -61,9 +61,9 @@ class Rater:
     role : str
         rater or owner.
     seed : int
-        Of the order of classes.
+        Seed of the order of classes.
     position : int
-        Of the last page taken.
+        Position of the last page taken.
     max_pages : int, optional
         None: as the campaign says.
     state : str
@@ -117,7 +117,7 @@ def invite(
     name : str
     role : {"rater", "owner"}
     max_pages : int, optional
-        Of this rater, in place of the campaign's.
+        Most pages of this rater, in place of the campaign's setting.
     refines : bool, optional
         Whether the rater decides where others disagree; None: no, or as before.
     keep_sessions : bool

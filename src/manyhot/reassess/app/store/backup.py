@@ -42,10 +42,10 @@ def restore_database(
     Parameters
     ----------
     url : str
-        Of an empty database.
+        Address of an empty database.
     folder : Path
     revision : str
-        Of the tables in the files; they are brought up to date.
+        Revision of the tables in the files; they are upgraded.
     counts : Mapping of str to int
         Rows of each table.
     before_commit : callable

@@ -24,23 +24,23 @@ class CampaignSettings:
     Attributes
     ----------
     raters : int
-        Wanted for each question.
+        Raters of each question.
     per_page : int
-        Classes on a page at most.
+        Most classes on a page.
     show_label : bool
         Whether raters see the original label.
     qualify : int
         Golden pages that come first.
     golden_every : int
-        After these, one page in so many is golden, at random; 0: none.
+        Afterwards, one page in this many is golden, at random; 0: none.
     least_informedness : float
-        A rater whose informedness on golden questions is below it after the first pages is stopped.
+        A rater whose informedness on golden questions is lower after the first pages is stopped.
     lease_minutes : float
-        After which an open page goes to somebody else.
+        Minutes after which an open page goes to somebody else.
     max_pages : int
-        Of one rater; 0: as many as there are.
+        Most pages of one rater; 0: as many as there are.
     refine_from : int
-        Answers that a question needs before somebody decides on it; 0: as many as raters are wanted.
+        Answers that a question needs before somebody decides on it; 0: as many as `raters`.
     state : str
         One of `CAMPAIGN_STATES`.
     """

@@ -37,7 +37,7 @@ class Contested:
     ----------
     class_id : int
     answers : tuple of RaterAnswer
-        Of round 0, by rater.
+        Answers of round 0, by rater.
     decision : RaterAnswer, optional
         The last one of round 1.
     """

@@ -32,7 +32,7 @@ _READERS, _MORE = 8, 32
 
 
 _LOCK = 0x6D616E79
-"""Of PostgreSQL's advisory locks, the one that who changes something holds."""
+"""PostgreSQL's advisory lock that whoever changes something holds."""
 
 
 _PASSWORD = re.compile(r"(://[^:/]*:).*@")
@@ -214,7 +214,7 @@ class PostgresConnection(pg8000.Connection):  # type: ignore[misc]
     unix_sock : str, optional
         The path of a socket, in place of both.
     **options
-        Of pg8000.
+        The error of pg8000.
 
     Raises
     ------

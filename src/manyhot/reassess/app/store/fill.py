@@ -32,7 +32,7 @@ class ImageQuestions:
     classes : tuple of int
         The proposed ones.
     golden : Mapping of int to bool
-        Of the classes that experts answered, whether most of them said yes.
+        Whether most experts said yes, for each class that they answered.
     """
 
     image_id: str

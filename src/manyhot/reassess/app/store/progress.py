@@ -1,4 +1,4 @@
-"""The votes so far, without counting everything anew each time.
+"""The votes so far, without counting everything again each time.
 
 Votes are only ever added. So a tally keeps what it has read as arrays, 64 bytes a vote, and then reads what
 is new.

@@ -133,7 +133,8 @@ def test_frames_and_series():
 def test_lists_of_different_lengths():
     assert message(lambda: evaluate([[0], [1]], [[0, 1], [1]], reading=Reading(n_classes=4))) == (
         "Predictions of different lengths are not an array.\n"
-        "  where:   model\n  do:      pad short lists with -1"
+        "  where:   model\n"
+        "  do:      pad short lists with -1"
     )
 
 

@@ -1,0 +1,279 @@
+"""Images composed of objects cut out of photographs, with exact label sets."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from manyhot.command import command
+from manyhot.console import table_lines
+from manyhot.diagnose.patchml.compose import (
+    Layout,
+    Patch,
+    Pixels,
+    deal_as_they_occur,
+    deal_evenly,
+    lay_out,
+    noise,
+    paint,
+    plain_background,
+)
+from manyhot.diagnose.patchml.folder import (
+    COMPLETE,
+    PARTS,
+    ComposedPicture,
+    beside,
+    check_folder,
+    swap,
+    write_composed,
+    write_skipped,
+)
+from manyhot.diagnose.patchml.material import Material
+from manyhot.diagnose.patchml.settings import PatchSettings, colour_of, no_room, with_settings
+from manyhot.diagnose.pixels.removal import GREY
+from manyhot.errors import InputError
+from manyhot.files import sha256
+from manyhot.formats import read_classes, read_objects
+from manyhot.formats.writing import PathLike, check_apart
+from manyhot.parameters import NO_SETTINGS, Address, Count, Settings, Shown
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+
+_ATTEMPTS = 5
+"""Layouts that are tried with other objects before there is no room."""
+
+
+@dataclass(frozen=True, eq=False)
+class PatchML(Result):
+    """Composed images.
+
+    Attributes
+    ----------
+    n : int
+        Images.
+    patches : dict of str to int
+        Different objects available, by key of the class.
+    skipped : dict of str to int
+        Objects that could not be used, by reason.
+    notes, metadata, inputs, written
+        As in `Result`.
+    """
+
+    n: int
+    patches: Mapping[str, int]
+    skipped: Mapping[str, int]
+
+    def lines(self) -> Iterator[str]:
+        """Yield the number of images and of their objects, and what was skipped."""
+        objects = sum(self.patches.values())
+        classes = sum(n > 0 for n in self.patches.values())
+        yield f"{self.n:,} image{'s' * (self.n != 1)} of {objects:,} objects of {classes:,} classes"
+        if self.skipped:
+            yield ""
+            yield from table_lines(
+                ("skipped", "objects"), [(why, f"{n:,}") for why, n in self.skipped.items()]
+            )
+        yield ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the number of images, and objects by class and by reason to skip them."""
+        return {
+            "pictures": self.n,
+            "patches": self.patches,
+            "skipped": self.skipped,
+            "notes": self.notes,
+        }
+
+
+@command(
+    "patchml",
+    examples=(
+        "manyhot patchml photos --objects instances_val2017.json --out patchml",
+        "manyhot patchml photos --objects objects.parquet --objects-per-image 2 --pair horse+person",
+        "manyhot patchml photos --objects objects.parquet --set overlap=0.1-0.3 --set soft=2",
+    ),
+    moved={
+        "--overlap": "--set overlap=0-0.1",
+        "--scale": "--set scale=0.3-0.6",
+        "--soft": "--set soft=2",
+        "--least": "--set min_size=32",
+        "--only": "--set only=horse",
+        "--as-they-occur": "--set as_they_occur=True",
+    },
+)
+def patchml(
+    images: Annotated[PathLike, Address(), Shown("IMAGES")],
+    *,
+    objects: Annotated[PathLike, Shown("FILE")],
+    out: Annotated[PathLike, Shown("FOLDER")] = "patchml",
+    settings: PatchSettings = PatchSettings(),  # noqa: B008  it is frozen
+    more_settings: Settings = NO_SETTINGS,
+    masks: Annotated[PathLike | None, Shown("FOLDER")] = None,
+    classes: Annotated[PathLike | None, Shown("FILE")] = None,
+    workers: Count | None = None,
+    run: Run = QUIET,
+) -> PatchML:
+    """Compose images of objects cut out of photographs: without context, with exact label sets.
+
+    Writes images/, images.parquet, labels.parquet, objects.parquet, classes.txt, skipped.csv and
+    patchml.json. Those of an earlier run are replaced once all are there.
+
+    Parameters
+    ----------
+    images
+        Photographs, from anywhere that predict reads them.
+    objects
+        Objects of the photographs: a table with boxes, COCO's JSON, or a folder of VOC.
+    out
+        Folder to write to; made if absent.
+    settings
+        See `PatchSettings`.
+    more_settings
+        Further settings: overlap, scale, soft, min_size, only, as_they_occur; see the guide.
+    masks
+        Semantic masks: a folder of PNGs, or a table.
+    classes
+        Class list of the objects, for files that do not name theirs.
+    workers
+        Number of threads; one per core by default. The files do not depend on it.
+    run
+        Command line and progress.
+
+    Returns
+    -------
+    PatchML
+
+    Raises
+    ------
+    InputError
+        There is nothing to compose, or no room for it.
+    OutputError
+        The folder holds something else, or a file cannot be written.
+    """
+    out, chosen = Path(out), with_settings(settings, more_settings)
+    files = [p for p in (objects, masks, classes) if p]
+    check_apart([images, *files], out)
+    check_folder(out)
+    table = read_objects(objects, classes=None if classes is None else read_classes(classes), masks=masks)
+    material = Material(chosen, table, workers or 0, run.on_progress)
+    material.read(images)
+    dealt = _deal(material)
+    with beside(out) as part:
+        pictures = _compose_all(material, dealt, part / "images", out / "images")
+        inputs = {Path(p).name: sha256(p) for p in files if Path(p).is_file()}
+        write_composed(pictures, table, part, call=run.call, inputs=inputs)
+        write_skipped(material.skipped, table, part / "skipped.csv")
+        result = replace(_result(material, len(pictures)), inputs=inputs)
+        description = result.to_json() | {"settings": asdict(chosen)}
+        text = json.dumps(description, indent=2, ensure_ascii=False) + "\n"
+        (part / COMPLETE).write_text(text, encoding="utf-8", newline="\n")
+        swap(part, out)
+    return replace(result, written=tuple(out / name for name in (*PARTS, COMPLETE)))
+
+
+def _deal(material: Material) -> list[list[int]]:
+    """Return the classes of each picture."""
+    s, rng = material.settings, np.random.default_rng([material.settings.seed, 4])
+    available = [c for c in material.class_ids if c in material.patches]
+    _check_patches(material, available)
+    if s.as_they_occur:
+        return deal_as_they_occur(s.n_images, s.n_objects, material.sets(available), rng)
+    return deal_evenly(s.n_images, s.n_objects, available, rng, material.pairs)
+
+
+def _check_patches(material: Material, available: Sequence[int]) -> None:
+    """Refuse too few classes with patches, and note what is missing."""
+    keys, s = material.objects.keys, material.settings
+    without = [keys[c] for c in material.class_ids if c not in material.patches]
+    requested = [k for k in without if k in s.only or any(k in p for p in s.class_pairs)]
+    where = material.objects.name or None
+    reasons = Counter(material.skipped.values()).most_common(3)
+    counts = "; ".join(f"{reason}: {n:,}" for reason, n in reasons)
+    if requested:
+        got = f"{_listed(requested)} ({counts})"
+        raise InputError("No object of a class can be cut out.", where=where, got=got)
+    if not available or (len(available) < s.n_objects[1] and not s.as_they_occur):
+        raise InputError(
+            "There are fewer classes with patches than objects in an image.",
+            where=where,
+            got=f"{len(available):,} classes, {s.n_objects[1]} objects ({counts})",
+        )
+    if without:
+        material.notes.append(f"without patches, and in no image: {_listed(without)}")
+    repeated = [keys[c] for c in available if len(material.patches[c]) < 10]
+    if repeated:
+        material.notes.append(f"fewer than ten patches, which recur: {_listed(repeated)}")
+
+
+def _compose_all(
+    material: Material, dealt: Sequence[Sequence[int]], folder: Path, final: Path
+) -> list[ComposedPicture]:
+    """Write all images into a folder, and return a description of each."""
+    turns: Counter[int] = Counter()
+    jobs = []
+    for number, classes in enumerate(dealt):
+        chosen = [material.patches[c][turns[c] % len(material.patches[c])] for c in classes]
+        turns.update(classes)
+        jobs.append((_compose, material, number, chosen, folder, final))
+    return list(material.side_by_side(iter(jobs), "composing", len(jobs)))
+
+
+def _compose(
+    material: Material, number: int, patches: Sequence[Patch], folder: Path, final: Path
+) -> ComposedPicture:
+    s, rng = material.settings, np.random.default_rng([material.settings.seed, 5, number])
+    layout = _laid_out(material, patches, rng)
+    behind, ground = _ground(material, rng)
+    image_id = f"{number:06}.{s.to}"
+    _save(paint(layout, ground, soft=s.soft), folder / image_id)
+    return ComposedPicture.of(image_id, (final / image_id).as_posix(), layout, behind)
+
+
+def _laid_out(material: Material, patches: Sequence[Patch], rng: np.random.Generator) -> Layout:
+    """Return a layout of these patches, or of others of the same classes if they are of odd shapes."""
+    s = material.settings
+    for _ in range(_ATTEMPTS):
+        layout = lay_out(patches, s.size, s.scales, s.overlaps, rng)
+        if layout is not None:
+            return layout
+        of = [material.patches[p.class_id] for p in patches]
+        patches = [same[int(rng.integers(len(same)))] for same in of]
+    raise no_room(len(patches), s)
+
+
+def _ground(material: Material, rng: np.random.Generator) -> tuple[str, Pixels]:
+    """Return the photograph that a background is from, if it is from one, and the background."""
+    s = material.settings
+    if material.backgrounds:
+        return material.backgrounds[int(rng.integers(len(material.backgrounds)))]
+    if s.background == "noise":
+        return "", noise(s.size, rng)
+    if s.background == "colour":
+        return "", plain_background(s.size, rng.integers(0, 256, 3).tolist())
+    return "", plain_background(s.size, GREY if s.background == "grey" else colour_of(s.background))
+
+
+def _save(picture: Pixels, path: Path) -> None:
+    from PIL import Image
+
+    png: dict[str, Any] = {"compress_level": 3}
+    options = png if path.suffix == ".png" else {"quality": 95, "subsampling": 0}
+    Image.fromarray(picture).save(path, **options)
+
+
+def _result(material: Material, n: int) -> PatchML:
+    patches = {material.objects.keys[c]: len(material.patches.get(c, ())) for c in material.class_ids}
+    counts = Counter(material.skipped[row] for row in sorted(material.skipped))
+    skipped = dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+    return PatchML(n, patches, skipped, notes=tuple(material.notes))
+
+
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

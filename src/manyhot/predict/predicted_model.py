@@ -1,0 +1,106 @@
+"""The outcome of a run of one model: counts, times and files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from manyhot.predict.engines import EngineChoice, Trial
+from manyhot.predict.parts import IMAGES, SKIPPED, Merged
+from manyhot.predict.scoring import Seconds
+
+
+@dataclass(frozen=True)
+class PredictedModel:
+    """The outcome of a run of one model.
+
+    Attributes
+    ----------
+    model : str
+    out : Path
+        The folder of the predictions.
+    merged : Merged, optional
+        None while parts of other shards are missing.
+    trials : tuple of Trial
+        Engines that were tried; empty if nothing was left to predict.
+    seconds : Seconds
+    wall : float
+        Seconds, including the choice of the engine and the merging of the parts.
+    n : int
+        Images of this run.
+    missing : int
+        Parts that other shards have not finished yet.
+    rate : float
+        Images per second of this run, from the first to the last; 0 if there were none.
+    choice : EngineChoice, optional
+        The engine, for a run over other pixels; None if nothing was left to predict.
+    notes : tuple of str
+        Caveats about the model, such as that its preprocessing is assumed.
+    """
+
+    model: str
+    out: Path
+    merged: Merged | None
+    trials: tuple[Trial, ...] = ()
+    seconds: Seconds = field(default_factory=Seconds)
+    wall: float = 0.0
+    n: int = 0
+    missing: int = 0
+    rate: float = 0.0
+    choice: EngineChoice | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def shared(self) -> tuple[Path, ...]:
+        """The tables that all models of the folder share."""
+        return (self.out / IMAGES, self.out / SKIPPED)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that this run wrote."""
+        return (*self.merged.files, *self.shared) if self.merged else ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return counts, times and files for programs."""
+        return {
+            "model": self.model,
+            "images": self.n,
+            "images_per_second": round(self.rate, 1),
+            "seconds": {"wall": self.wall, **asdict(self.seconds)},
+            "predicted": self.merged and self.merged.n,
+            "skipped": self.merged and self.merged.n_skipped,
+            "missing_parts": self.missing,
+            "written": [str(path) for path in self.files],
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield what a terminal shows of the run."""
+        if self.merged is None and not self.missing:
+            yield f"{self.model}: already predicted, in {self.out}"
+            return
+        if self.n:
+            speed = f"{self.n:,} images in {self.wall:.1f} s, {self.rate:,.0f}/s"
+            yield f"{self.model}: {speed}{_difference(self.trials)}"
+        else:
+            yield f"{self.model}: nothing left to predict here"
+        if self.merged:
+            yield f"  predicted {self.merged.n:,}, skipped {self.merged.n_skipped:,}"
+        if self.n:
+            s = self.seconds
+            spent = f"read {s.read:.1f}, decode {s.decode:.1f}, model {s.model:.1f}, write {s.write:.1f}"
+            yield f"  seconds of all threads: {spent}"
+        if self.missing:
+            parts = "1 part is" if self.missing == 1 else f"{self.missing:,} parts are"
+            yield f"  {parts} missing; the last shard to finish merges all"
+
+
+def _difference(trials: Sequence[Trial]) -> str:
+    """Return how much the chosen engine differs from PyTorch in f32."""
+    chosen = [t for t in trials if not t.why_not and t.difference is not None and t.engine != "torch"]
+    if not chosen:
+        return ""
+    text = f"; at most {max(t.difference or 0.0 for t in chosen):.2g} from PyTorch's logits"
+    changed = max(t.disagreement or 0.0 for t in chosen)
+    return text + (f", another top class on {changed:.1%} of the images compared" if changed else "")

@@ -434,7 +434,7 @@ def test_many_models_leave_columns_to_the_csv(write, monkeypatch):
         (
             [number("val", "m", "top1", "all", 0.5, 10)] * 2,
             [],
-            "The results hold a value twice.\n  got:     val, top1, all, m\n"
+            "The results hold a number twice.\n  got:     val, top1, all, m\n"
             "  allowed: one row for each data set, model, metric and slice",
         ),
         (

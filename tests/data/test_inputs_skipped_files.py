@@ -192,7 +192,7 @@ def test_a_file_that_does_not_fit_is_skipped_and_named(name, bad):
         assert {
             "broken": "The file is not a complete Parquet file (got: ",
             "classes": " has another number of classes than " if name != "originals" else "classes",
-            "order": "The predictions of order do not fit the labels as they lie; it looks like ",
+            "order": "The predictions of order do not fit the labels in the order they have; it looks like ",
         }[bad] in reason
         assert reason.endswith(")")
 
@@ -306,7 +306,7 @@ def test_models_of_a_benchmark_are_chosen_by_name_and_a_data_set_is_judged_alone
     assert {r["model"] for r in found.results.to_pylist()} == {"a", "c"}
     alone = evaluate("two", given, metrics=["top1"], resamples=0)
     assert {(r["dataset"], r["model"]) for r in alone.results.to_pylist()} == {("two", "c")}
-    with pytest.raises(InputError, match="No model is called so"):
+    with pytest.raises(InputError, match="No model has such a name"):
         evaluate("small", given, models=["d"])
     with pytest.raises(InputError, match="brings its own labels"):
         evaluate("small", given, reading=Reading(dataset="mine"))

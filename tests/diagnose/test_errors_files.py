@@ -267,9 +267,9 @@ def test_a_campaign(own):
     }
     refused = message(InputError, lambda: sort("pets", "pets/labels.parquet"))
     assert refused == (
-        "This file is reserved for another table than findings.\n"
+        "The output would overwrite an input.\n"
         "  where:   pets/labels.parquet\n"
-        "  got:     labels\n"
+        "  got:     pets/labels.parquet\n"
         "  do:      choose another path for the output"
     )
 

@@ -83,7 +83,7 @@ def test_the_number_of_classes_comes_from_a_matrix():
     multi_hot[range(4), range(4)] = 1
     assert evaluate(multi_hot, np.array([[0], [1], [5], [3]]), resamples=0).value("real1") == 0.75
     assert message(lambda: evaluate(SETS, np.array([[0]] * 4))) == (
-        "The number of classes is not known.\n  do:      pass n_classes"
+        "The number of classes is unknown.\n  do:      pass n_classes"
     )
 
 

@@ -198,11 +198,11 @@ def test_label_issues_of_series_and_frames():
     images = Images(pa.table({"image_id": IDS, "label": pa.array(LABEL, pa.int32())}))
     assert issues(images, frame.iloc[ROWS]) == straight
     assert message(lambda: issues(LABEL, {"a": frame, "b": frame.iloc[:, COLUMNS]})) == (
-        "Two frames have their columns in different orders, and labels may be in either.\n"
+        "Two frames have columns in different orders, and labels may have either order.\n"
         "  where:   b, beside a\n"
         "  got:     labels without names of classes\n"
         "  allowed: frames in one order, or labels as a frame, too\n"
-        "  do:      put the columns of all frames into the order of labels"
+        "  do:      sort the columns of all frames in the order of labels"
     )
 
 
@@ -269,9 +269,9 @@ def test_an_order_that_is_not_clear_is_refused():
     )
     assert judged(labels.iloc[ROWS[::-1]], shuffled) == pytest.approx(EXPECTED, abs=1e-6)
     assert message(lambda: evaluate(HOT, {"a": FRAME, "b": FRAME.iloc[ROWS]})) == (
-        "Two frames have rows in different orders, and labels may be in either.\n"
+        "Two frames have rows in different orders, and labels may have either order.\n"
         "  where:   b, beside a\n"
         "  got:     labels without an index\n"
         "  allowed: frames in one order, or labels as a frame, too\n"
-        "  do:      put the rows of all frames in the order of labels"
+        "  do:      sort the rows of all frames in the order of labels"
     )

@@ -135,8 +135,8 @@ def test_a_card_is_not_written_over_what_it_is_made_of(files, options, out):
     before = (files / out).read_bytes()
     done = manyhot("card", "labels.parquet", *options, "--out", out, code=3)
     assert done.stderr == (
-        f"Error: The output would be written over what is read.\n  where:   {out}\n  got:     {out}\n"
-        "  do:      choose another place to write to\n"
+        f"Error: The output would overwrite an input.\n  where:   {out}\n  got:     {out}\n"
+        "  do:      choose another path for the output\n"
     )
     assert (files / out).read_bytes() == before
 

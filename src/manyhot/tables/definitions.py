@@ -88,8 +88,6 @@ STATES = ("no", "unclear", "yes")
 CONTROLS = 2
 """Images with a control that a row of shortcuts is testable from: of one no interval is above 0."""
 
-_NEWCOMBE = f"{ITS} (Newcombe)"
-_BOOTSTRAP = f"{ITS} (bootstrap)"
 _NULL_WITHOUT = "95 % interval, null without one"
 
 

@@ -30,8 +30,8 @@ def rate(size: int) -> float:
     from manyhot.train.feeds import FeatureFeed
     from manyhot.train.losses import loss_of
     from manyhot.train.networks import stages_of, start_of
-    from manyhot.train.order import plan_of
     from manyhot.train.optimisers import optimiser_of
+    from manyhot.train.order import plan_of
     from manyhot.train.recipe import Recipe
 
     recipe = Recipe(model="efficientnet-lite0", trained_from="blocks.6", augment="mirror")

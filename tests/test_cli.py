@@ -139,13 +139,17 @@ def test_errors_are_one_message_and_a_code(run, small, arguments, code, text):
     ("arguments", "text"),
     [
         (("evaluate", "--predictions", "two.npy", "imagenet"), "Missing argument 'LABELS'"),
-        (("predict", ".", "--model", "x", "--top", "3", "--dense"), "--top and --dense exclude each other"),
         ((*ARGUMENTS, "--predictions", "two.npy", "--resample", "5"), "No such option"),
     ],
 )
 def test_wrong_usage(run, small, arguments, text):
     done = run(*arguments, code=2, TERM="dumb", COLUMNS="200")
     assert text in done.stderr
+
+
+def test_options_that_exclude_each_other(run, small):
+    done = run("predict", ".", "--model", "x", "--top", "3", "--dense", code=3)
+    assert done.stderr.startswith("Error: --top and --dense exclude each other.")
 
 
 def test_convert(run, small):

@@ -100,4 +100,4 @@ def test_the_continuous_checks_name_no_version_of_postgresql():
 
 def test_backup_and_restore_are_commands(tmp_path):
     done = CliRunner().invoke(cli.app, shlex.split(f"backup {tmp_path} b.zip"))
-    assert "This is no campaign" in str(done.exception)
+    assert "The folder is not a campaign" in str(done.exception)

@@ -3,11 +3,11 @@
 from manyhot._version import __version__ as __version__
 from manyhot.classes import ClassList as ClassList
 from manyhot.classes import class_list as class_list
-from manyhot.data.catalog import PublishedData as PublishedData
 from manyhot.data.catalog import fetch as fetch
-from manyhot.data.catalog import fetch_published as fetch_published
 from manyhot.data.convert import Converted as Converted
 from manyhot.data.convert import convert as convert
+from manyhot.data.fetch import PublishedData as PublishedData
+from manyhot.data.fetch import fetch_published as fetch_published
 from manyhot.data.inputs import Reading as Reading
 from manyhot.data.registered import Registered as Registered
 from manyhot.data.registered import list_losses as list_losses

@@ -212,7 +212,7 @@ COMMANDS: dict[str, Command] = {
     "fetch": Command(
         "Data",
         "Download published data, verified, into the cache folder; without names, list what there is.",
-        "manyhot.data.catalog:fetch_published",
+        "manyhot.data.fetch:fetch_published",
     ),
     "convert": Command(
         "Data",

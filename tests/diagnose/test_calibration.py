@@ -132,7 +132,7 @@ def test_lists_tell_what_they_do_not_have(model):
             assert row["n"] > 0
     assert found.notes[:2] == (
         "net: nll, nll_mass: undefined without probabilities, or logits, of all classes (they are lists of "
-        "the best classes)",
+        "top classes)",
         "net: no vector (labels), no vector (sets): scaling needs logits or probabilities of all classes "
         "(lists of top classes)",
     )
@@ -142,7 +142,7 @@ def test_sets_that_lists_do_not_reach(model):
     labels, net = model
     (*_, said) = diagnose_calibration(labels, [lists_of(net, 1)], resamples=0).notes
     what = ", ".join(f"no prediction sets (cover {cover})" for cover in ("label", "one", "all"))
-    why = "these prediction sets may hold classes that are not in the lists of the best ones"
+    why = "these prediction sets may contain classes that are not in the lists of top classes"
     assert said.startswith(f"net: {what}: {why} (a threshold of ")
 
 
@@ -226,8 +226,8 @@ def test_images_without_labels(model):
         assert np.isnan(row["value"]) == of_sets
         assert row["n"] == (0 if of_sets else N // 2)
     assert found.notes == (
-        "net: no temperature (sets): there is nothing to fit to (no image with a label set)",
-        "net: no prediction sets (cover one), no prediction sets (cover all): there is nothing to fit to "
+        "net: no temperature (sets): no image has labels to fit to (no image with a label set)",
+        "net: no prediction sets (cover one), no prediction sets (cover all): no image has labels to fit to "
         "(no image)",
     )
 

@@ -254,7 +254,7 @@ def test_out_of_vocabulary(labels):
         ("6.jpg", "model-failure", None),
     ]
     caution = (
-        "out-of-vocabulary finds unusual images, which are hardly more often of objects without a class than "
+        "out-of-vocabulary finds unusual images, which rarely show objects without a class more often than "
         "others"
     )
     assert caution in found.notes

@@ -110,7 +110,7 @@ def test_a_campaign(predicted, tmp_path):
     init_campaign(home, images=predicted, predictions=[predicted], classes=classes)
     made = gallery_of(home, tmp_path / "out")
     assert (made.title, made.names) == ("camp", {0: "cat", 1: "dog", 2: "cup"})
-    assert not any(s.rated for s in made.shots)
+    assert not any(s.is_rated for s in made.shots)
 
 
 def test_findings(predicted, tmp_path):

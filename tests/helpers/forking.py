@@ -42,7 +42,7 @@ CORE = (
     *BUILT_IN["metric"],
     *BUILT_IN["format"],
     "manyhot.data.convert",
-    *(f"manyhot.evaluate.{name}" for name in ("benchmark", "leaderboard", "describe", "evaluate")),
+    *(f"manyhot.evaluate.{name}" for name in ("leaderboard", "describe", "evaluate")),
 )
 """What most commands import."""
 

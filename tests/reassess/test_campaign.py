@@ -292,7 +292,7 @@ KEYS = "classes, class_hash, n_classes, n_images, call, inputs, version, campaig
         (
             {"n_images": "4"},
             "The key 'n_images' of a campaign has another type.\n  got:     \"4\"\n"
-            "  allowed: a whole number, 1 and up",
+            "  allowed: an integer of at least 1",
         ),
         (
             {"inputs": []},

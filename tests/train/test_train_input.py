@@ -305,8 +305,8 @@ def test_networks_that_are_none(train, tmp_path):
         "The network has no such layer.\n"
         "  where:   trained_from of the recipe\n"
         "  got:     layer5\n"
-        "  allowed: conv1, bn1, act1, maxpool, layer1, layer2, layer3, layer4, global_pool, fc, and what is "
-        "in them\n"
+        "  allowed: conv1, bn1, act1, maxpool, layer1, layer2, layer3, layer4, global_pool, fc, and "
+        "their layers\n"
         "  do:      did you mean layer4 or layer3 or layer2?"
     )
     assert message(UnknownNameError, train, optimiser="adamv").endswith("?")

@@ -19,20 +19,14 @@ import difflib
 import functools
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from manyhot.command import command
-from manyhot.console import table_lines
 from manyhot.data.download import DownloadProgress, Pinned, bring, size_of
 from manyhot.errors import UnknownNameError
 from manyhot.files import cache_folder
-from manyhot.parameters import Positional, Shown
-from manyhot.result import Result
-from manyhot.run import QUIET, Run
 
 _DATA = Path(__file__).with_name("catalog.json")
 
@@ -202,83 +196,3 @@ def _unknown(what: str, name: str, allowed: list[str], detail: str | None = None
         allowed=", ".join(allowed),
         do=f"did you mean {' or '.join(map(repr, near))}?" if near and not detail else None,
     )
-
-
-@dataclass(frozen=True, eq=False)
-class PublishedData(Result):
-    """Entries of the catalogue.
-
-    Attributes
-    ----------
-    entries : tuple of CatalogEntry
-    written
-        As in `Result`: the files of the entries that were fetched.
-    """
-
-    entries: tuple[CatalogEntry, ...]
-
-    def to_json(self) -> Any:
-        """Return the entries as a list, unless they were fetched."""
-        if self.written:
-            return {}
-        fields = ("name", "title", "home", "licence", "citation", "notes", "size")
-        return [
-            {name: getattr(entry, name) for name in fields} | {"files": [file.path for file in entry.files]}
-            for entry in self.entries
-        ]
-
-    def lines(self) -> Iterator[str]:
-        """Yield a table of the entries, unless they were fetched."""
-        if self.written:
-            return
-        rows = [
-            (
-                entry.name,
-                f"{entry.size / 1e6:.1f} MB",
-                entry.licence,
-                "yes" if is_cached(entry.name) else "no",
-                entry.title,
-            )
-            for entry in self.entries
-        ]
-        yield from table_lines(("name", "size", "licence", "cached", "what"), rows)
-
-
-@command("fetch", examples=("manyhot fetch imagenet-real",))
-def fetch_published(
-    names: Annotated[Sequence[str], Positional(), Shown("NAME")] = (),
-    *,
-    list_: bool = False,
-    run: Run = QUIET,
-) -> PublishedData:
-    """Download published data, verified, into the cache folder; without names, list what there is.
-
-    MANYHOT_MIRROR names a folder or zip archive, laid out by address, to take the files from instead.
-
-    Parameters
-    ----------
-    names
-        Names of the catalogue.
-    list_
-        List what can be fetched.
-    run
-        How the call runs.
-
-    Returns
-    -------
-    PublishedData
-
-    Raises
-    ------
-    UnknownNameError
-        If the catalogue has no such name.
-    FetchError, ChecksumError, OutputError
-        As in `manyhot.fetch`.
-    """
-    if list_ or not names:
-        return PublishedData(tuple(map(catalog_entry, catalog_names())))
-    entries, written = tuple(map(catalog_entry, names)), list[Path]()
-    for entry in entries:
-        on_progress = run.on_progress and partial(run.on_progress, f"fetching {entry.name}")
-        written += fetch(entry.name, progress=on_progress).values()
-    return PublishedData(entries, written=tuple(written))

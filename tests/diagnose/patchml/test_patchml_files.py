@@ -425,7 +425,7 @@ def test_pictures_are_read_by_what_comes_next():
     found = manyhot.evaluate(
         labels,
         manyhot.Predictions(labels.image_id, "ants", best, n_classes=5),
-        images=manyhot.read_images("out/images.parquet"),
+        reading=manyhot.Reading(images=manyhot.read_images("out/images.parquet")),
         slices=["n_objects", "overlap>=0.05"],
         metrics=["top1", "real1"],
         resamples=0,

@@ -1,0 +1,96 @@
+"""Published data, downloaded by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+from manyhot.command import command
+from manyhot.console import table_lines
+from manyhot.data.catalog import CatalogEntry, catalog_entry, catalog_names, fetch, is_cached
+from manyhot.parameters import Positional, Shown
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+
+
+@dataclass(frozen=True, eq=False)
+class PublishedData(Result):
+    """Entries of the catalogue.
+
+    Attributes
+    ----------
+    entries : tuple of CatalogEntry
+    written
+        As in `Result`: the files of the entries that were fetched.
+    """
+
+    entries: tuple[CatalogEntry, ...]
+
+    def to_json(self) -> Any:
+        """Return the entries as a list, unless they were fetched."""
+        if self.written:
+            return {}
+        fields = ("name", "title", "home", "licence", "citation", "notes", "size")
+        return [
+            {name: getattr(entry, name) for name in fields} | {"files": [file.path for file in entry.files]}
+            for entry in self.entries
+        ]
+
+    def lines(self) -> Iterator[str]:
+        """Yield a table of the entries, unless they were fetched."""
+        if self.written:
+            return
+        rows = [
+            (
+                entry.name,
+                f"{entry.size / 1e6:.1f} MB",
+                entry.licence,
+                "yes" if is_cached(entry.name) else "no",
+                entry.title,
+            )
+            for entry in self.entries
+        ]
+        yield from table_lines(("name", "size", "licence", "cached", "what"), rows)
+
+
+@command("fetch", examples=("manyhot fetch imagenet-real",))
+def fetch_published(
+    names: Annotated[Sequence[str], Positional(), Shown("NAME")] = (),
+    *,
+    list_: bool = False,
+    run: Run = QUIET,
+) -> PublishedData:
+    """Download published data, verified, into the cache folder; without names, list what there is.
+
+    MANYHOT_MIRROR names a folder or zip archive, laid out by address, to take the files from instead.
+
+    Parameters
+    ----------
+    names
+        Names of the catalogue.
+    list_
+        List what can be fetched.
+    run
+        How the call runs.
+
+    Returns
+    -------
+    PublishedData
+
+    Raises
+    ------
+    UnknownNameError
+        If the catalogue has no such name.
+    FetchError, ChecksumError, OutputError
+        As in `manyhot.fetch`.
+    """
+    if list_ or not names:
+        return PublishedData(tuple(map(catalog_entry, catalog_names())))
+    entries, written = tuple(map(catalog_entry, names)), list[Path]()
+    for entry in entries:
+        on_progress = run.on_progress and partial(run.on_progress, f"fetching {entry.name}")
+        written += fetch(entry.name, progress=on_progress).values()
+    return PublishedData(entries, written=tuple(written))

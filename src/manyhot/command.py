@@ -135,6 +135,8 @@ def words_of(documented: object) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
+    """Return the first paragraph of a text; what follows is for callers from Python."""
+    text = re.split(r"\n\s*\n", text.strip())[0]
     return " ".join(text.replace("``", "").replace("`", "").split())
 
 

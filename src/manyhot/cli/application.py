@@ -15,7 +15,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from manyhot import console
 from manyhot._version import __version__
-from manyhot.cli.help import HELP, in_words, typer_command
+from manyhot.cli.help import HELP, in_words, name_values, typer_command
 from manyhot.commands import COMMANDS
 
 
@@ -126,6 +126,8 @@ class _Group(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the help from the index."""
+        for parameter in self.params:  # Typer adds those of completion after all else
+            name_values(parameter)
         self._listing = True
         try:
             super().format_help(ctx, formatter)

@@ -58,18 +58,18 @@ def in_words(made: Any) -> None:
 
     def help_option(ctx: Any) -> Any:
         option = get_help_option(ctx)
-        _sayin_words(option)
+        name_values(option)
         return option
 
     made.get_help_option = help_option
     for parameter in made.params:
-        _sayin_words(parameter)
+        name_values(parameter)
 
 
 _WORDS = {"int": "N", "float": "NUMBER", "str": "TEXT", "Path": "PATH"}
 
 
-def _sayin_words(parameter: Any) -> None:
+def name_values(parameter: Any) -> None:
     """Let help name what an option takes as people do: a file, a number, a choice; nothing for a flag."""
     if not hasattr(parameter, "bare_type"):  # versions of Typer that do not show types
         return

@@ -218,13 +218,16 @@ def evaluate(
     ----------
     labels
         A benchmark such as imagenet, or one of its data sets; label sets in any format; a campaign; an images
-        table or a folder that predict wrote, for the original labels alone. In Python also tables, lists of
-        classes, a multi-hot matrix or frame of shape (n, C), or one class per image of shape (n,).
+        table or a folder that predict wrote, for the original labels alone.
+
+        In Python also tables, lists of classes, a multi-hot matrix or frame of shape (n, C), or one class per
+        image of shape (n,).
     predictions
-        Files and folders of predictions. In Python also tables, and arrays or frames, or a mapping of model
-        names to them: integers of shape (n, k) are classes, best first; floats of shape (n, C) are scores.
-        Frames are matched by their index, or a column image_id, and by the names of their columns; arrays by
-        position.
+        Files and folders of predictions.
+
+        In Python also tables, and arrays or frames, or a mapping of model names to them: integers of shape
+        (n, k) are classes, best first; floats of shape (n, C) are scores. Frames are matched by their index,
+        or a column image_id, and by the names of their columns; arrays by position.
     models
         Models whose names fit, such as 'resnet*'.
     metrics

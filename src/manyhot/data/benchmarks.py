@@ -140,9 +140,12 @@ raters say about errors, by ReaL's votes and by the main object of Tsipras et al
 
 
 def data_set(name: PathLike) -> BenchmarkData | None:
-    """Return a data set of a benchmark by name, or None where the name is none or is a file."""
+    """Return a data set of a benchmark by name, or None where there is no such data set or it is a path.
+
+    A name wins over a file of the same name, which is ``./NAME``, or a `Path`.
+    """
     found = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
-    return None if Path(name).exists() else found.get(str(name))
+    return found.get(name) if isinstance(name, str) else None
 
 
 @dataclass(frozen=True)

@@ -95,9 +95,14 @@ class Result:
         return written
 
     @classmethod
+    def is_file(cls, out: PathLike) -> bool:
+        """Return whether `out` is the file of the only table, not a folder."""
+        return len(cls.NAMES) == 1 and Path(out).suffix.lower() in (".parquet", ".csv")
+
+    @classmethod
     def _paths(cls, out: PathLike, name: str) -> tuple[Path, ...]:
         """Return the files that a table is written to."""
-        if len(cls.NAMES) == 1 and Path(out).suffix.lower() in (".parquet", ".csv"):
+        if cls.is_file(out):
             return (Path(out),)
         return tuple(Path(out) / f"{name}{suffix}" for suffix in (".parquet", ".csv"))
 

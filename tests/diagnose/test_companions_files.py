@@ -113,3 +113,17 @@ def test_the_same_from_files_tables_and_arrays():
     assert set(files.inputs) == {"labels.parquet", "net.parquet", "classes.txt"}
     assert str(files).startswith("labels, 1 model: 1 pair of classes")
     assert [p.name for p in files.write("mine")] == ["companions.parquet", "companions.csv", "index.html"]
+
+
+def test_a_file_is_written_without_a_page():
+    done = run("--classes", "classes.txt", "--out", "pairs.csv")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.endswith("wrote pairs.csv\n")
+    assert pl.read_csv("pairs.csv").height == 4
+
+
+def test_label_sets_without_any_valid_class_have_no_pairs():
+    tables.write_labels(as_labels([[]] * 70, n_classes=3, label=[0] * 70), "labels.parquet")
+    done = run("--classes", "classes.txt", "--out", "none")
+    assert done.exit_code == 0, done.output
+    assert pl.read_parquet("none/companions.parquet").height == 0

@@ -61,7 +61,7 @@ class ClassPairs:
         """
         ab, a, b = (x.astype(float) for x in (self.both, self.images[self.a], self.images[self.b]))
         value = self.n * ab / (a * b)
-        variance = 1 / ab - 1 / a - 1 / b - 1 / self.n + 2 * ab / (a * b)
+        variance = 1 / ab - 1 / a - 1 / b - 1 / max(self.n, 1) + 2 * ab / (a * b)
         return _exp_interval(value, variance)
 
     def odds_ratio(self) -> Bounds:

@@ -189,8 +189,9 @@ class DiagnosisResult(Result):
     """A result that is a chapter of the page of all diagnoses in a folder."""
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the tables and draw the page again; see `Result.write`."""
-        return [*super().write(out, run=run), write_diagnosis(out)]
+        """Write the tables, and draw the page of the folder again; see `Result.write`."""
+        written = super().write(out, run=run)
+        return written if self.is_file(out) else [*written, write_diagnosis(out)]
 
 
 @dataclass

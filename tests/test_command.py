@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import polars as pl
 import pyarrow as pa
 import pytest
 import typer.testing
@@ -482,3 +483,14 @@ def test_an_option_without_a_default_is_required(count):
     done = count("camp")
     assert done.exit_code == 2
     assert "Missing option '--n'" in done.output
+
+
+def test_the_name_of_a_data_set_is_no_file_that_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    labels = {"image_id": ["a", "b"], "classes": ["0", "1"]}
+    pl.DataFrame(labels).write_csv("labels.csv")
+    pl.DataFrame({"image_id": ["a", "b"], "class_id": [0, 0], "rank": [1, 1]}).write_csv("net.csv")
+    Path("mine").mkdir()
+    words = ["evaluate", "labels.csv", "--predictions", "net.csv", "--dataset", "mine", "--out", "mine"]
+    done = CliRunner().invoke(cli.app, words)
+    assert done.exit_code == 0, done.output

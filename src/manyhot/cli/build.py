@@ -8,7 +8,7 @@ import json
 import os
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -166,7 +166,7 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
             out = in_campaign(arguments[about.out.argument], about.out.file)
         try:
             if out is not None:
-                returned.check_out(out, [*several, *_places(values.values())])
+                returned.check_out(out, [*several, *_places(parameters, values)])
             with show_run(as_json, streams=about.streams) as (on_progress, on_event):
                 run = Run(call(), on_progress, on_event)
                 result = function(*several, **arguments, **({"run": run} if takes_run else {}))
@@ -262,9 +262,23 @@ def setting(text: str, option: str = "--set") -> tuple[str, Any]:
         return name.strip(), value
 
 
-def _places(values: Iterable[Any]) -> Iterator[Any]:
-    for value in values:
-        yield from value if isinstance(value, list) else [value]
+def _places(parameters: Sequence[Parameter], values: Mapping[str, Any]) -> Iterator[Any]:
+    """Yield what may be read: all values but texts, such as the name of a data set."""
+    for parameter in parameters:
+        value = values.get(parameter.name)
+        if not _is_text(parameter.hint):
+            yield from value if isinstance(value, list) else [value]
+
+
+def _is_text(hint: Any) -> bool:
+    """Return whether a parameter takes text, and neither a path nor what may be one."""
+    if typing.get_origin(hint) is Annotated:
+        is_address = any(isinstance(m, Address) for m in metadata_of(hint))
+        return not is_address and _is_text(typing.get_args(hint)[0])
+    if typing.get_origin(hint) is os.PathLike:
+        return False
+    parts = [part for part in typing.get_args(hint) if part is not type(None)]
+    return hint is str or (bool(parts) and all(_is_text(part) for part in parts))
 
 
 def _show(result: Result, written: Sequence[Path], as_json: bool, *, streamed: bool = False) -> None:

@@ -25,7 +25,7 @@ from manyhot.formats.reading import reading as reading_file
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import Shown
 from manyhot.reassess.agreement import agreement as measure_agreement
-from manyhot.reassess.answers import open_votes
+from manyhot.reassess.answers import VotesLike, open_votes
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Votes, check, metadata, read
@@ -101,7 +101,7 @@ class DataCard(Result):
 def data_card(
     labels: LabelsLike,
     *,
-    votes: Annotated[PathLike | Votes | None, Shown("FILE")] = None,
+    votes: VotesLike | None = None,
     agreement: Annotated[PathLike | pa.Table | None, Shown("FILE")] = None,
     licence: str | None = None,
     named: bool = False,
@@ -396,7 +396,7 @@ def _labels_file(labels: LabelsLike, source: Source) -> Path | None:
 
 
 def _answers(
-    votes: PathLike | Votes | None,
+    votes: VotesLike | None,
     labels: Path | None,
     classes: PathLike | None,
     is_measured: bool,

@@ -20,8 +20,8 @@ from manyhot.formats import detect
 from manyhot.formats.reading import check_whole
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
-from manyhot.reassess.app.progress import count_votes, count_votes_at
 from manyhot.reassess.app.server import DATABASE, DatabaseAddress, database_option, web_extra
+from manyhot.reassess.app.vote_count import count_votes, count_votes_at
 from manyhot.result import Result
 from manyhot.tables import Campaign
 

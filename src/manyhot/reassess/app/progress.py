@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import math
-import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
-from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
@@ -137,44 +135,6 @@ def format_share(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "–"
     return f"{value:.2f}".replace("-", "−")
-
-
-def count_votes(path: Path) -> int | None:
-    """Return how many votes a SQLite file of the app holds; None where it is no such file."""
-    try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
-            return int(connection.execute("SELECT COUNT(*) FROM votes").fetchone()[0])
-    except sqlite3.Error:
-        return None
-
-
-def count_votes_at(address: str) -> int | None:
-    """Return how many votes a database of the app holds, by its address; None where it is empty.
-
-    Raises
-    ------
-    InputError
-        The address is none, or of another kind of database.
-    OutputError
-        The database cannot be used.
-    """
-    import sqlalchemy as sa
-
-    from manyhot.reassess.app.store import engines, schema
-
-    engine = engines.reader(address)
-    if engine.dialect.name == "sqlite":  # to connect would make the file
-        return count_votes(Path(str(engine.url.database)))
-    try:
-        with engine.connect() as connection:
-            if not sa.inspect(connection).has_table(schema.votes.name):
-                return None
-            count = sa.select(sa.func.count()).select_from(schema.votes)
-            return int(connection.execute(count).scalar_one())
-    except sa.exc.SQLAlchemyError as error:
-        raise engines.trouble(engine, error) or error from error
-    finally:
-        engine.dispose()
 
 
 T = TypeVar("T")

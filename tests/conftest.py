@@ -28,7 +28,7 @@ LONGEST = (
     "reassess/app/test_app_kills.py",
     "evaluate/report/figures/test_figures.py",
     "test_cli.py",
-    "evaluate/test_benchmark.py",
+    "evaluate/test_evaluate_benchmark.py",
     "reassess/app/test_app_samples_campaign.py",
     "reassess/app/routes/test_rating_page_lost.py",
     "reassess/app/routes/test_rating_page_looks.py",
@@ -50,7 +50,7 @@ LONGEST = (
     "reassess/app/store/test_submissions.py",
     "reassess/app/store/test_pages_changes.py",
     "reassess/app/test_app_security_text.py",
-    "evaluate/test_benchmark_errors.py",
+    "evaluate/test_evaluate_benchmark_errors.py",
     "predict/adapters/test_adapters.py",
     "reassess/app/store/test_pages.py",
     "reassess/app/store/test_backup.py",
@@ -60,6 +60,9 @@ LONGEST = (
     "core/test_nearest.py",
     "minimal/test_minimal.py",
     "train/test_loop_two_processes.py",
+    "train/transfer/test_transfer_files.py",
+    "reassess/app/routes/test_refining.py",
+    "test_one_place.py",
 )
 """Files of five seconds to half a minute, which are begun first: whoever has the last would work alone."""
 

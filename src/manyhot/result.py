@@ -135,11 +135,11 @@ _ANOTHER_KIND = re.compile(r"\.(?!parquet$|csv$)[a-z]{2,8}", re.IGNORECASE)
 
 
 def sources_of(sources: Iterable[object], made: Collection[str] = ()) -> list[object]:
-    """Return what is read: of a folder also the tables in it, but for those that are written."""
+    """Return what is read: of a folder also the Parquet files in it, but for those that are written."""
     found = list(sources)
     folders = [Path(s) for s in found if isinstance(s, str | os.PathLike) and Path(s).is_dir()]
     own = (path for folder in folders for path in folder.glob("*.parquet"))
-    return [*found, *(path for path in own if path.stem in tables.TABLES and path.stem not in made)]
+    return [*found, *(path for path in own if path.stem not in made)]
 
 
 def _finite(row: Mapping[str, Any]) -> dict[str, Any]:

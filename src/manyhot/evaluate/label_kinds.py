@@ -141,7 +141,7 @@ class LabelKinds(Result):
         if path.suffix.lower() not in (".parquet", ".csv"):
             raise InputError("Cannot write this kind of file.", where=path, allowed=".parquet or .csv")
         check_apart(sources, path)
-        if path.stem in tables.TABLES:
+        if path.stem != "kinds" and path.stem in tables.TABLES:
             check_place(path, "kinds")  # which is an images table, but never the images themselves
 
 

@@ -299,13 +299,11 @@ def check_place(target: PathLike, table: str) -> None:
     from manyhot.formats.tabular import declared  # brings polars, which predicting does not need
 
     path = Path(target)
-    reserved = {*tables.TABLES, Path(tables.DESCRIPTION).stem} & {path.stem} - {table}
-    in_campaign = (path.parent / tables.DESCRIPTION).is_file() and path.suffix.lower() in (
-        ".parquet",
-        ".json",
-    )
+    description = path.parent / tables.DESCRIPTION
     held = declared(path) if path.is_file() else ""
-    held = path.stem if reserved and in_campaign else held
+    # Names of tables are looked up only where they matter: that imports the features which declare them.
+    if description.is_file() and path.suffix.lower() in (".parquet", ".json") and path.stem != table:
+        held = path.stem if path.stem == description.stem or path.stem in tables.TABLES else held
     if held and held != table:
         raise InputError(
             f"This file is reserved for another table than {table}.",

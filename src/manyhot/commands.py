@@ -142,7 +142,7 @@ COMMANDS: dict[str, Command] = {
     "diagnose labels": Command(
         "Diagnose",
         "Rank labels that are doubtful, labels that are missing, and classes that may be one.",
-        "manyhot.diagnose.labels:find_label_issues",
+        "manyhot.diagnose.find_label_issues:find_label_issues",
     ),
     "diagnose calibration": Command(
         "Diagnose",

@@ -6,7 +6,7 @@ import pytest
 
 import manyhot
 from manyhot.data.inputs import Reading
-from manyhot.diagnose.labels import ISSUES, LabelIssues
+from manyhot.diagnose.find_label_issues import ISSUES, LabelIssues
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.similar import Embedded, similar
 from manyhot.tables import Images, Predictions

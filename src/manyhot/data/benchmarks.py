@@ -204,10 +204,10 @@ ResultsLike = Annotated[Any, Shown("RESULTS"), Repeated()]
 """Results as tables, evaluations, files, folders and published names; one of them, or a list."""
 
 
-def listed(results: ResultsLike) -> list[Any]:
+def flattened(results: ResultsLike) -> list[Any]:
     """Return the results that a call names one by one; a text is one of them, not its letters."""
     if isinstance(results, list | tuple):
-        return [one for several in results for one in listed(several)]
+        return [one for several in results for one in flattened(several)]
     return [results]
 
 
@@ -227,12 +227,12 @@ def open_results(results: ResultsLike, run: Run = QUIET) -> list[Results]:
     ManyhotError
         If there are no results of that name, or they cannot be read.
     """
-    return [part for source in listed(results) for part in read_source(source, run)]
+    return [part for source in flattened(results) for part in read_source(source, run)]
 
 
 def open_thresholds(results: ResultsLike) -> Results | None:
     """Return the first results on label sets at other thresholds that evaluations or folders have."""
-    for source in listed(results):
+    for source in flattened(results):
         if isinstance(source, HasResults) and source.thresholds is not None:
             return source.thresholds.as_results()
         if isinstance(source, str | os.PathLike) and (table := read_thresholds(source)) is not None:

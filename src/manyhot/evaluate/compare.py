@@ -21,7 +21,7 @@ from manyhot.checks import check_draws
 from manyhot.classes import family_of
 from manyhot.command import command
 from manyhot.core.model_pairs import holm
-from manyhot.data.benchmarks import ResultsLike, listed, open_results, open_thresholds
+from manyhot.data.benchmarks import ResultsLike, flattened, open_results, open_thresholds
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.drops import END, Comparer
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
@@ -259,7 +259,7 @@ def compare(
     comparer = Comparer(together, _family(together, families), best_from, resamples, seed)
     for x, y in dict.fromkeys([*_shifts(together), *_within(together), *own_ends, *ends]):
         comparer.add(x, y)
-    paths = [Path(r) for r in listed(results) if isinstance(r, str | os.PathLike)]
+    paths = [Path(r) for r in flattened(results) if isinstance(r, str | os.PathLike)]
     thresholds = open_thresholds(results)
     others = None if thresholds is None else thresholds.without(left_out)
     return Comparison(

@@ -155,7 +155,7 @@ class Entrants:
         return {Path(p.source).name: sha256(p.source) for p in own if p.source}
 
 
-def sources_of(entrants: Entrants) -> Iterator[Source]:
+def benchmark_sources(entrants: Entrants) -> Iterator[Source]:
     """Yield the data sets of a benchmark, each with the published models and the own ones that predict it."""
     for fetched in entrants.sets:
         own = entrants.entering(fetched)
@@ -282,7 +282,7 @@ def evaluate(
     sources = (
         open_inputs(labels, predictions, models=models, reading=reading, run=run)
         if entrants is None
-        else sources_of(entrants)
+        else benchmark_sources(entrants)
     )
     resampling = Resampling(resamples, seed, map_resamples)
     metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics

@@ -16,7 +16,7 @@ from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.resampling import Bootstrap, centred_interval, draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
-from manyhot.evaluate.columns import Column, Sampler
+from manyhot.evaluate.columns import ImageValues, Sampler
 from manyhot.evaluate.confidence import Pictured
 from manyhot.evaluate.results import Evaluation, Note, Number
 from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slices, unmet
@@ -234,7 +234,7 @@ class Judge:
         if isinstance(estimate, Pooled):
             return self._pooled(model, metric, estimate, rows)
         by_wilson = bool(self.resampling.resamples) and metric.about.get("interval") == "wilson"
-        column = Column.spread(model, metric.name, estimate, rows, len(self.sets), by_wilson)
+        column = ImageValues.spread(model, metric.name, estimate, rows, len(self.sets), by_wilson)
         if self.resampling.resamples:
             self._sampler.add(column)
         return column.in_slices(self.dataset, self.slices, self._bootstrap.cells, self.sets, rows)

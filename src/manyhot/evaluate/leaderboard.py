@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 
 from manyhot.command import command
-from manyhot.data.benchmarks import ResultsLike, listed, open_results
+from manyhot.data.benchmarks import ResultsLike, flattened, open_results
 from manyhot.errors import InputError
 from manyhot.evaluate.compare import join
 from manyhot.evaluate.ranks import narrow, rank_models
@@ -139,7 +139,7 @@ def leaderboard(
         If results cannot be read or downloaded.
     """
     if out is not None:
-        check_apart(listed(results), out)
+        check_apart(flattened(results), out)
     ranked = rank_models(join(open_results(results, run)), by=by, dataset=dataset)
     board = Leaderboard(ranked.slice(0, top) if top else ranked, to)
     return board if out is None else replace(board, written=tuple(board.write(out)))

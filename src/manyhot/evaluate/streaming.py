@@ -16,7 +16,7 @@ from manyhot.evaluate.judge import depth_of
 from manyhot.evaluate.results import Evaluation
 from manyhot.registry import get
 from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part
-from manyhot.tables.arrays import labels_of, positions, prediction_of, read_label, read_model
+from manyhot.tables.arrays import labels_as_table, positions, prediction_of, read_label, read_model
 from manyhot.tables.result_tables import default_metrics
 
 DEPTH = 20
@@ -93,7 +93,7 @@ class Evaluator:
         own = FramePart(None, "labels", labels.image_id) if is_table else read_frame_part(labels, "labels")
         parts = align_rows([own, read_label(label), read_model(self.model, predictions)])
         parts, names = align_columns(parts, self._names, of="earlier batches")
-        batch = labels if is_table else labels_of(parts[0], parts[1], self.n_classes)
+        batch = labels if is_table else labels_as_table(parts[0], parts[1], self.n_classes)
         predicted = prediction_of(parts[2], self.n_classes, self.score_kind, ids=batch.image_id)
         self._labels.append(batch)
         self._predicted.append(self._to_keep(predicted))

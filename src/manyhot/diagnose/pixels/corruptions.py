@@ -24,13 +24,10 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.array_types import AnyFloats
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
 
 Bytes = npt.NDArray[np.uint8]
-
-
-Floats = npt.NDArray[np.floating]
-
 
 KINDS = (
     "gaussian_noise",
@@ -259,7 +256,7 @@ def _library() -> Mapping[str, Callable[..., Any]]:
     return names
 
 
-def _zoom(image: Floats, factors: tuple[float, float, int], order: int) -> Floats:
+def _zoom(image: AnyFloats, factors: tuple[float, float, int], order: int) -> AnyFloats:
     """Zoom a picture to the bit as `scipy.ndimage.zoom`, which takes twice as long for all channels at once.
 
     Zoom blur, which zooms a dozen times, is the slowest kind.

@@ -18,9 +18,9 @@ from markupsafe import Markup
 from manyhot.errors import MissingExtraError
 from manyhot.evaluate.report.datasets import (
     Cell,
-    Column,
     DataSet,
     DrawnColumn,
+    MetricColumn,
     Model,
     build_datasets,
     draw_column,
@@ -306,7 +306,7 @@ def _data(drawn: Sequence[Drawn]) -> Markup:
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704  JSON, with "<" escaped
 
 
-def _skipped(column: Column) -> str:
+def _skipped(column: MetricColumn) -> str:
     return count_range(v.n_skipped for v in column.values if v is not None and v.finite)
 
 
@@ -319,9 +319,9 @@ def _skips(data: DataSet) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((n, tuple(labels)) for n, labels in found.items())
 
 
-def _choices(datasets: Sequence[DataSet]) -> list[Column]:
+def _choices(datasets: Sequence[DataSet]) -> list[MetricColumn]:
     """Return each metric once, for the menu of columns."""
-    found: dict[str, Column] = {}
+    found: dict[str, MetricColumn] = {}
     for column in chain.from_iterable(d.columns for d in datasets):
         if column.metric.name not in found or column.shown:
             found[column.metric.name] = column

@@ -80,7 +80,7 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Column:
+class MetricColumn:
     """A metric over all images, a value a model; `shown` before anyone chooses."""
 
     metric: Metric
@@ -105,7 +105,7 @@ class Column:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Differences:
     """Which models differ beyond noise by one metric.
 
     Attributes
@@ -165,13 +165,13 @@ class DataSet:
     models: tuple[Model, ...]
     primary: Metric
     decimals: int
-    columns: tuple[Column, ...]
+    columns: tuple[MetricColumn, ...]
     undefined: tuple[str, ...]
     dropped: tuple[str, ...]
-    comparisons: Mapping[str, Comparison]
+    comparisons: Mapping[str, Differences]
     standings: tuple[Standing, ...]
 
-    def column(self, name: str) -> Column | None:
+    def column(self, name: str) -> MetricColumn | None:
         """Return the column of a metric, if there is one."""
         return next((c for c in self.columns if c.metric.name == name), None)
 
@@ -298,13 +298,15 @@ def _badness(metric: Metric, value: Value | None) -> float:
 
 def _column(
     metric: Metric, shown: bool, decimals: int, values: Mapping[str, Value], models: Sequence[Model]
-) -> Column:
-    return Column(metric, shown, decimals if metric.percent else 3, tuple(values.get(m.name) for m in models))
+) -> MetricColumn:
+    return MetricColumn(
+        metric, shown, decimals if metric.percent else 3, tuple(values.get(m.name) for m in models)
+    )
 
 
 def _comparisons(
-    dataset: str, pairs: pa.Table, columns: Iterable[Column], models: Sequence[Model]
-) -> dict[str, Comparison]:
+    dataset: str, pairs: pa.Table, columns: Iterable[MetricColumn], models: Sequence[Model]
+) -> dict[str, Differences]:
     own = pairs.filter(pc.and_(pc.equal(pairs["dataset"], dataset), pc.equal(pairs["slice"], "all")))
     found = {}
     for column in columns:
@@ -314,7 +316,7 @@ def _comparisons(
     return found
 
 
-def _comparison(rows: pa.Table, column: Column, models: Sequence[Model]) -> Comparison:
+def _comparison(rows: pa.Table, column: MetricColumn, models: Sequence[Model]) -> Differences:
     names = pa.array([m.name for m in models], pa.string())
     ends = [pc.index_in(rows[c], names) for c in ("model_a", "model_b")]
     judged_too = pc.and_(*(e.is_valid() for e in ends))
@@ -324,7 +326,7 @@ def _comparison(rows: pa.Table, column: Column, models: Sequence[Model]) -> Comp
     states[a, b] = states[b, a] = np.where(np.isnan(p), UNKNOWN, np.where(p < BEYOND_NOISE, DIFFERENT, SAME))
     judged = [i for i, v in enumerate(column.values) if v is not None and v.finite]
     order = sorted(judged, key=lambda i: _badness(column.metric, column.values[i]))
-    return Comparison(tuple(order), states)
+    return Differences(tuple(order), states)
 
 
 def _runs(states: Sequence[int]) -> str:
@@ -333,8 +335,8 @@ def _runs(states: Sequence[int]) -> str:
 
 def _standing(
     model: Model,
-    columns: Sequence[Column],
-    comparisons: Mapping[str, Comparison],
+    columns: Sequence[MetricColumn],
+    comparisons: Mapping[str, Differences],
     models: Sequence[Model],
 ) -> Standing:
     shown = {c.metric.name: c for c in columns if c.shown}
@@ -348,7 +350,7 @@ def _standing(
     return Standing(model, tuple(filter(None, ranks)), compared, same)
 
 
-def _rank(model: Model, column: Column) -> Rank | None:
+def _rank(model: Model, column: MetricColumn) -> Rank | None:
     own = column.values[model.index]
     if own is None or not own.finite:
         return None
@@ -387,7 +389,7 @@ class Cell:
 class DrawnColumn:
     """A column of the table with its axis; `counted` is its n, or a range if the models differ in it."""
 
-    column: Column
+    column: MetricColumn
     axis: Axis
     counted: str
 
@@ -428,7 +430,7 @@ class DrawnColumn:
         }
 
 
-def draw_column(column: Column, models: Sequence[Model]) -> DrawnColumn:
+def draw_column(column: MetricColumn, models: Sequence[Model]) -> DrawnColumn:
     """Lay out a column of the table on an axis that all its cells share."""
     m = column.metric
     known = [v for v in column.values if v is not None and v.finite]
@@ -479,7 +481,7 @@ def _typical(values: Sequence[Value | None], models: Sequence[Model]) -> list[Va
     return [v for v, m in known if low <= v.value <= high or m.own]
 
 
-def _cell(value: Value | None, column: Column, axis: Axis) -> Cell:
+def _cell(value: Value | None, column: MetricColumn, axis: Axis) -> Cell:
     if value is None:
         return Cell("–", "not judged")
     if not value.finite:

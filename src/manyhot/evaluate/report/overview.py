@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.evaluate.report.datasets import SAME, UNKNOWN, Column, DataSet, Model, Value
+from manyhot.evaluate.report.datasets import SAME, UNKNOWN, DataSet, MetricColumn, Model, Value
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.gallery_files import GalleryLink
 from manyhot.report.text import (
@@ -318,7 +318,7 @@ def _errors(datasets: Iterable[DataSet], gallery: GalleryLink | None) -> list[Fi
     return []
 
 
-def _error(data: DataSet, column: Column, values: Sequence[tuple[Value, Model]]) -> Finding:
+def _error(data: DataSet, column: MetricColumn, values: Sequence[tuple[Value, Model]]) -> Finding:
     (low, worst), (high, best) = (pick(values, key=lambda e: e[0].value) for pick in (min, max))
     about = "of Top-1 errors are in the label set"
     if len(values) == 1:
@@ -336,7 +336,7 @@ def _error(data: DataSet, column: Column, values: Sequence[tuple[Value, Model]])
     return Finding("errors", figure, about, sentence, "", *_models(data))
 
 
-def _defined(column: Column, data: DataSet) -> list[tuple[Value, Model]]:
+def _defined(column: MetricColumn, data: DataSet) -> list[tuple[Value, Model]]:
     pairs = zip(column.values, data.models, strict=True)
     return [(value, model) for value, model in pairs if value is not None and value.finite]
 

@@ -19,7 +19,7 @@ from manyhot.evaluate.report.figures.panel import (
     beyond_said,
     column,
     compose,
-    interval,
+    format_interval,
     own_said,
     slug,
 )
@@ -176,7 +176,7 @@ def _drop_said(mean: pl.DataFrame) -> str:
     parts = [f"With two or more objects, top-1 accuracy is {100 * row['drop']:.1f} points lower on average"]
     for lo, hi, over in (("lo", "hi", "images"), ("lo_models", "hi_models", "families of models")):
         if row[lo] is not None:
-            parts.append(f"{interval(100 * row[lo], 100 * row[hi])} over {over}")
+            parts.append(f"{format_interval(100 * row[lo], 100 * row[hi])} over {over}")
     ends = f" (95 % interval {', '.join(parts[1:])})" if parts[1:] else ""
     return f"{parts[0]}{ends}."
 

@@ -340,7 +340,7 @@ def short(name: str) -> str:
     return metric(name).short
 
 
-def interval(lo: float | None, hi: float | None, decimals: int = 1) -> str:
+def format_interval(lo: float | None, hi: float | None, decimals: int = 1) -> str:
     """Return ``11.6 to 12.1``; empty without an interval."""
     return "" if lo is None or hi is None else f"{signed(lo, decimals)} to {signed(hi, decimals)}"
 

@@ -28,9 +28,9 @@ from manyhot.evaluate.report.figures.panel import (
     compose,
     data,
     dimmed,
+    format_interval,
     halo,
     ink,
-    interval,
     plain,
     points_said,
     short,
@@ -195,7 +195,7 @@ def shown_both(sheet: Sheet) -> tuple[list[float], list[float]]:
 
 def slope_said(fit: Mapping[str, Any]) -> str:
     """Return a slope with its interval in words."""
-    ends = interval(fit["slope_lo"], fit["slope_hi"], 2)
+    ends = format_interval(fit["slope_lo"], fit["slope_hi"], 2)
     return f"slope {fit['slope']:.2f}" + (f" ({ends})" if ends else "")
 
 

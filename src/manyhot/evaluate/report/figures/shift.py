@@ -17,7 +17,7 @@ from manyhot.evaluate.report.figures.panel import (
     beyond_said,
     column,
     compose,
-    interval,
+    format_interval,
     line_said,
     points_said,
     short,
@@ -287,7 +287,7 @@ def _bars_said(means: pl.DataFrame) -> str:
 
 
 def _with_interval(drop: float, lo: float | None, hi: float | None) -> str:
-    ends = "" if lo is None or hi is None else f" ({interval(100 * lo, 100 * hi)})"
+    ends = "" if lo is None or hi is None else f" ({format_interval(100 * lo, 100 * hi)})"
     return f"{signed(100 * drop)}{ends}"
 
 

@@ -88,7 +88,7 @@ def test_each_kind(labels):
     assert (model.n, model.n_skipped, model.n_errors, model.n_sorted) == (7, 0, 6, 6)
     assert model.shares["valid-label"] == 2 / 6
     assert found.notes == (
-        "the labels do not record which classes people were asked about: errors of any kind but valid-label "
+        "the labels do not record which classes raters were asked about: errors of any kind but valid-label "
         "may be missing labels",
         "1 of 6 errors are on images with an empty label set: compared with the original label",
     )
@@ -268,7 +268,7 @@ def test_similar_images_of_one_class_tell_nothing_of_others(labels):
     assert message(InputError, lambda: sort(labels, [ranks(1)], similar=near)) == (
         "These similar images were searched class by class.\n"
         "  got:     7 rows of one class\n"
-        "  allowed: one row an image, with its nearest images of any class\n"
+        "  allowed: one row per image, with its nearest images of any class\n"
         "  do:      make it with --among any"
     )
 
@@ -493,7 +493,7 @@ def test_what_does_not_belong_together(labels):
         "  where:   imagenet1k\n"
         "  got:     1,000 classes\n"
         "  allowed: 5 classes\n"
-        "  do:      give the class list that the labels are over"
+        "  do:      pass the class list of the labels"
     )
     other = as_labels([[0, 5]], n_classes=6)
     assert message(MatchError, lambda: sort(labels, [ranks(1)], cooccurrence_labels=other)) == (

@@ -246,7 +246,7 @@ def test_a_campaign(own):
     assert message(InputError, lambda: sort("pets")) == (
         "The campaign has no label sets yet.\n"
         "  where:   pets\n"
-        "  do:      make them of its votes: manyhot aggregate pets"
+        "  do:      make them from its votes: manyhot aggregate pets"
     )
     labels = tables.Labels(own.table.drop_columns(["label"]), 4, campaign.class_hash)
     tables.write_labels(labels, "pets/labels.parquet")
@@ -289,7 +289,7 @@ def test_a_folder_of_predictions_has_original_labels_alone(own):
     given = tables.Predictions(own.image_id, "net", np.array([[0], [2], [0], [1], [0], [2]]))
     tables.write_predictions(given, "run/net.parquet")
     assert message(InputError, lambda: sort("run")) == (
-        "The number of classes is not known.\n  where:   run\n  do:      give the class list: --classes FILE"
+        "The number of classes is not known.\n  where:   run\n  do:      pass the class list: --classes FILE"
     )
     Path("classes.txt").write_text("pug\nhusky\neskimo\ntabby")
     found, _ = sort("run", classes="classes.txt")

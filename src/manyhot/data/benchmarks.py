@@ -1,4 +1,4 @@
-"""Published benchmarks: which data sets they are, and their labels and models, read from the cache."""
+"""Published benchmarks: their data sets, with labels and models read from the cache."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class BenchmarkData:
     images : tuple of str, optional
         Entry and files of an images table to slice by; the first is read.
     slices : tuple of str
-        To judge on in addition to the default ones.
+        Slices in addition to the default ones.
     thresholds : tuple of float
         Thresholds of the labels' probability, for the sensitivity analysis.
     """
@@ -77,7 +77,7 @@ class BenchmarkData:
 class Benchmark:
     """Data sets that are judged together, further comparisons, and models that are left out of them.
 
-    `metrics` are judged by default; without them, the usual ones.
+    `metrics` are computed by default; if empty, the default metrics.
     """
 
     datasets: tuple[BenchmarkData, ...]
@@ -140,7 +140,7 @@ raters say about errors, by ReaL's votes and by the main object of Tsipras et al
 
 
 def data_set(name: PathLike) -> BenchmarkData | None:
-    """Return a data set of a benchmark by name, or None where the name is none or is a file."""
+    """Return a data set of a benchmark by name; None if there is none of this name, or the name is a file."""
     found = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
     return None if Path(name).exists() else found.get(str(name))
 
@@ -166,7 +166,7 @@ class Fetched:
         return bool(tables.count_shared(self.labels.image_id, predictions.image_id))
 
     def models(self, own: Sequence[Predictions]) -> Iterator[Predictions]:
-        """Yield the published models, and then the own ones."""
+        """Yield the published models, and then the user's own."""
         yield from self.published
         yield from own
 
@@ -190,7 +190,7 @@ PUBLISHED = ("timm-results", "timm-results-2022-03")
 
 @runtime_checkable
 class HasResults(Protocol):
-    """What an evaluation is to a comparison."""
+    """What a comparison needs of an evaluation."""
 
     @property
     def thresholds(self) -> HasResults | None:
@@ -205,7 +205,7 @@ ResultsLike = Annotated[Any, Shown("RESULTS"), Repeated()]
 
 
 def flattened(results: ResultsLike) -> list[Any]:
-    """Return the results that a call names one by one; a text is one of them, not its letters."""
+    """Return the results that a call names as a flat list; a string is one item."""
     if isinstance(results, list | tuple):
         return [one for several in results for one in flattened(several)]
     return [results]
@@ -220,7 +220,7 @@ def open_results(results: ResultsLike, run: Run = QUIET) -> list[Results]:
         Evaluations, `Results` and results tables; folders that ``manyhot evaluate`` wrote, results as Parquet
         or CSV, timm's CSVs; names in `PUBLISHED`.
     run
-        How far downloads are.
+        Progress of downloads.
 
     Raises
     ------

@@ -22,7 +22,7 @@ from manyhot.run import QUIET, Run
 
 @dataclass(frozen=True)
 class ModelErrors:
-    """How many errors of one model are of which kind.
+    """Number of errors of one model by kind.
 
     Attributes
     ----------
@@ -163,7 +163,7 @@ class SortedErrors(Result):
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
-        """Refuse to write over what is read; see `Result.check_out`."""
+        """Raise an error if a file that is read would be overwritten; see `Result.check_out`."""
         sources = list(sources)
         super().check_out(out, sources)
         check_apart(sources, _counts_path(cls._paths(out, "findings")[0]))

@@ -1,4 +1,4 @@
-"""A metric of a model as one number an image: what slices, intervals and pairs are made of."""
+"""A metric of a model as one value per image: the basis of slices, intervals and pairs."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ FEW_STRATA = 8
 
 @dataclass(frozen=True)
 class ImageValues:
-    """One metric of one model, per image of the labels table.
+    """The values of one metric of one model, for each image of the labels table.
 
-    A share of a model's own images, such as its errors, has its interval `by_wilson`: no other model counts
-    the same images, so that nothing is gained from resamples that all share.
+    The interval of a share of a model's own images, such as its errors, is computed `by_wilson`: no other
+    model counts the same images, so sharing resamples would gain nothing.
     """
 
     model: str
@@ -49,7 +49,7 @@ class ImageValues:
         n: int,
         by_wilson: bool = False,
     ) -> ImageValues:
-        """Put an estimate over the aligned images at their rows of the labels table."""
+        """Place an estimate over the aligned images in their rows of the labels table."""
         if len(rows) == n:
             return cls(model, metric, e.num, e.den, e.scored, e.stratum, by_wilson)
         arrays = [e.num, e.den, e.scored] + ([] if e.stratum is None else [e.stratum])
@@ -146,7 +146,7 @@ def stack(
 
 
 def grouped(columns: Iterable[ImageValues], *, by_den: bool) -> list[list[ImageValues]]:
-    """Group columns that share strata, and denominators if so wanted, so that they share resamples."""
+    """Group columns with the same strata and, if `by_den`, denominators: they share resamples."""
     groups: dict[tuple[bytes, bytes], list[ImageValues]] = {}
     for column in columns:
         assert column.stratum is not None
@@ -164,7 +164,7 @@ Key = tuple[str, str, str]
 
 
 class Sampler:
-    """Resamples metrics of many models together, and keeps what pairs of models need.
+    """Resamples metrics of many models together, and stores the values that pairs of models need.
 
     Parameters
     ----------
@@ -183,7 +183,7 @@ class Sampler:
 
     @property
     def n_waiting(self) -> int:
-        """How many models have no intervals yet."""
+        """Number of models without intervals so far."""
         return len({c.model for c in self._waiting})
 
     def add(self, column: ImageValues) -> None:

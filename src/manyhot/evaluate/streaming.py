@@ -30,14 +30,14 @@ class Evaluator:
     ----------
     n_classes : int
     metrics : sequence of str, optional
-        Registered names or call strings; all rank metrics by default. Only if one needs scores are those over
-        all classes kept; else the best `DEPTH` classes of each image.
+        Registered names or call strings; all rank metrics by default. Scores over all classes are kept only
+        if a metric needs them; otherwise the top `DEPTH` classes per image.
     resamples : int
         Bootstrap resamples in `compute`; 0 for no intervals.
     model : str
         Its name in the results.
     score_kind : str
-        What scores are; as in `evaluate`.
+        The kind of scores, as in `evaluate`.
 
     Examples
     --------
@@ -80,7 +80,7 @@ class Evaluator:
         ----------
         predictions : array or tensor, shape (b, C) of float or (b, k) of int
             Scores over all classes, or classes, best first. Frames are matched as in `evaluate`; the names of
-            columns hold for later batches, too.
+            columns also apply to later batches.
         labels, label
             As in `as_labels`.
 

@@ -154,7 +154,7 @@ def corruption(kind: str, severity: int, seed: int = 0, only: frozenset[str] | N
 
 
 def check_kind(kind: str) -> None:
-    """Refuse a kind that is none.
+    """Raise an error if there is no such kind.
 
     Raises
     ------
@@ -220,7 +220,7 @@ def chosen(image_ids: Iterable[str], n: int, seed: int = 0) -> frozenset[str]:
     image_ids : iterable of str
     n : int
     seed : int
-        Another one chooses others.
+        Another seed chooses other images.
     """
     return frozenset(sorted(image_ids, key=lambda name: (_digest([str(seed), name]), name))[:n])
 

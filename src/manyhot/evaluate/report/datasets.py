@@ -2,7 +2,7 @@
 
 Values, intervals and p-values are taken from the tables, and only sorted, grouped and counted.
 
-The tables of models: where each value lies on the axis of its column, and what a page holds of it.
+Also the layout of the tables of models: the position of each value on the axis of its column.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class Model:
     Attributes
     ----------
     index : int
-        Its place in `DataSet.models`, which other attributes of the data set follow.
+        Its position in `DataSet.models`; other attributes of the data set use the same order.
     name : str
     own : bool
-        Whether it is one of the user's own, to be set off from the others.
+        Whether it is one of the user's own models, which are highlighted.
     look : int, optional
-        Its colour, 0 to `LOOKS` - 1; None for one of many.
+        Its colour, 0 to `LOOKS` - 1; None for models without a colour of their own.
     images : int
-        Images it was judged on, skipped ones included.
+        Number of images that it was judged on, including skipped ones.
     """
 
     index: int
@@ -81,7 +81,7 @@ class Model:
 
 @dataclass(frozen=True)
 class MetricColumn:
-    """A metric over all images, a value a model; `shown` before anyone chooses."""
+    """A metric over all images, with one value per model; `shown` if it is visible by default."""
 
     metric: Metric
     shown: bool
@@ -89,14 +89,14 @@ class MetricColumn:
     values: tuple[Value | None, ...]
 
     def in_full(self, value: Value) -> str:
-        """Return a number as it stands in a sentence: with its interval and its n."""
+        """Return a number as it is written in a sentence: with its interval and its n."""
         m, parts = self.metric, []
         if value.lo is not None and value.hi is not None and is_defined(value.lo) and is_defined(value.hi):
             parts = [f"95 % interval {m.text(value.lo, self.decimals)} to {m.text(value.hi, self.decimals)}"]
         return f"{m.text(value.value, self.decimals)}{m.unit} ({', '.join([*parts, f'n {value.n:,}'])})"
 
     def places(self) -> tuple[int | None, ...]:
-        """Return each model's place, 1 the best; equals share one, and what is undefined has none."""
+        """Return the rank of each model; 1 is best, ties share a rank, undefined values have none."""
         badness = [_badness(self.metric, v) for v in self.values]
         place: dict[float, int] = {}
         for i, bad in enumerate(sorted(badness), 1):
@@ -111,7 +111,7 @@ class Differences:
     Attributes
     ----------
     order : tuple of int
-        Indices of the models from best to worst, those without a value left out.
+        Indices of the models from best to worst, without those that have no value.
     states : ndarray of uint8, shape (m, m)
         `UNKNOWN`, `SAME` or `DIFFERENT`, by indices of models.
     """
@@ -120,9 +120,9 @@ class Differences:
     states: npt.NDArray[np.uint8]
 
     def runs(self) -> list[str]:
-        """Return the upper triangle in `order`, a text a row such as ``3=60!``: 3 the same, 60 different.
+        """Return the upper triangle in `order`, one text per row such as ``3=60!``: 3 the same, 60 different.
 
-        Models that do not differ stand close together in that order, so a row takes some ten characters.
+        Models that do not differ are close together in that order, so a row takes about ten characters.
         """
         ordered = self.states[np.ix_(self.order, self.order)]
         return [_runs(ordered[i, i + 1 :].tolist()) for i in range(len(self.order))]
@@ -130,7 +130,7 @@ class Differences:
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of a model among those with a value, 1 the best; equals share it."""
+    """The rank of a model among those with a value; 1 is best, ties share a rank."""
 
     metric: Metric
     value: str
@@ -140,9 +140,9 @@ class Rank:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where one of the user's own models stands.
+    """The ranks of one of the user's own models.
 
-    `same` names the models that it does not differ from by the metric `compared`; that is None without pairs.
+    `same` are the models from which it does not differ by the metric `compared`, which is None without pairs.
     """
 
     model: Model
@@ -153,10 +153,10 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """All that is shown of a data set.
+    """Everything that the report shows of a data set.
 
-    `models` are sorted by `primary`, the best first; `decimals` are those of percentages; `anchors` are those
-    of the rows of the user's own models, by their index.
+    `models` are sorted by `primary`, best first; `decimals` are those of percentages; `anchors` are those of
+    the rows of the user's own models, by model index.
     """
 
     name: str
@@ -183,12 +183,12 @@ _Values = dict[str, dict[str, dict[str, Value]]]
 def build_datasets(
     results: pa.Table, pairs: pa.Table, highlight: Collection[str], anchors: Anchors
 ) -> tuple[DataSet, ...]:
-    """Collect what is shown of each data set of the results.
+    """Collect what the report shows of each data set.
 
     Raises
     ------
     InputError
-        The tables hold nothing or a number twice, or a model to highlight is in none of them.
+        If the tables are empty or contain a value twice, or a model to highlight is in none of them.
     """
     _check_highlight(results, highlight)
     own = tuple(sorted(set(highlight)))
@@ -221,7 +221,7 @@ def _values_by_model(results: pa.Table) -> _Values:
         of_model = found.setdefault(dataset, {}).setdefault(name, {})
         if model in of_model:
             raise InputError(
-                "The results hold a number twice.",
+                "The results contain a value twice.",
                 got=", ".join((dataset, name, "all", model)),
                 allowed="one row for each data set, model, metric and slice",
             )
@@ -372,9 +372,9 @@ class Cell:
     Attributes
     ----------
     text, note : str
-        The number, and what stands in its tooltip.
+        The number, and its tooltip.
     place : str
-        Where it lies on the axis, in percent as CSS variables.
+        Its position on the axis, in percent as CSS variables.
     side : str
         ``below`` or ``above`` the axis, or empty.
     """
@@ -387,7 +387,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class DrawnColumn:
-    """A column of the table with its axis; `counted` is its n, or a range if the models differ in it."""
+    """A column of the table with its axis; `counted` is its n, or a range if it differs between models."""
 
     column: MetricColumn
     axis: Axis
@@ -395,7 +395,7 @@ class DrawnColumn:
 
     @property
     def ends(self) -> tuple[str, str]:
-        """What stands at both ends of the axis."""
+        """The labels at both ends of the axis."""
         return tick_text(self.axis.lo), tick_text(self.axis.hi)
 
     def cell(self, index: int) -> Cell:
@@ -403,7 +403,7 @@ class DrawnColumn:
         return _cell(self.column.values[index], self.column, self.axis)
 
     def packed(self) -> dict[str, Any]:
-        """Return the column as data: rounded as it is shown, with the place of each model."""
+        """Return the column for the page's script: rounded as shown, with the rank of each model."""
         m, decimals, values = self.column.metric, self.column.decimals, self.column.values
         drawn = [(v.value, v.lo, v.hi) if v is not None and v.finite else (None, None, None) for v in values]
         value, lo, hi = (
@@ -441,12 +441,12 @@ def draw_column(column: MetricColumn, models: Sequence[Model]) -> DrawnColumn:
 
 
 def first_rows(data: DataSet) -> list[Model]:
-    """Return the models that are written as HTML: the best, and the user's own wherever they stand."""
+    """Return the models that are written as HTML: the best, and the user's own at any rank."""
     return [model for model in data.models if model.index < FIRST or model.own]
 
 
 def pack(data: DataSet, columns: Sequence[DrawnColumn], names: Mapping[str, int]) -> dict[str, Any]:
-    """Return a data set as data: its models by their place in `names`, its columns and comparisons."""
+    """Return a data set for the page's script: models by position in `names`, columns and comparisons."""
     return {
         "name": data.name,
         "anchor": data.anchor,
@@ -465,7 +465,7 @@ def pack(data: DataSet, columns: Sequence[DrawnColumn], names: Mapping[str, int]
 
 
 def same(values: Sequence[Any]) -> Any:
-    """Return the one value that all are, or all of them: an n is mostly the same for all models."""
+    """Return the value if all are equal, otherwise all: n is usually the same for all models."""
     return values[0] if values and all(v == values[0] for v in values) else list(values)
 
 

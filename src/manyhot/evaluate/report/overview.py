@@ -1,7 +1,8 @@
-"""The findings that matter most, each in a sentence.
+"""The most important findings, each in one sentence.
 
-Rows of the tables are picked and worded; no number is made here. A sentence claims what its numbers and their
-intervals bear: a direction only where no interval holds 0, all models only where each of them was looked at.
+Rows of the tables are selected and put into words; nothing is computed here. A sentence claims only what its
+numbers and their intervals support: a direction only if no interval contains 0, all models only if each of
+them was checked.
 """
 
 from __future__ import annotations
@@ -71,11 +72,11 @@ class Finding:
     kind : str
         ``objects``, ``shift``, ``saturation``, ``ranks``, ``errors`` or ``best``.
     figure, about : str
-        Its number, large, and what it counts.
+        Its number, shown large, and what it counts.
     sentence, caution : str
-        All of it, and what must be said with it.
+        The full sentence, and a caveat.
     section, where : str
-        The anchor of the numbers, and what stands there.
+        The anchor of the section with the numbers, and its title.
     see : str
         Address of the images themselves, where there is a gallery.
     """
@@ -93,7 +94,7 @@ class Finding:
 def findings(
     tables: ReportTables, datasets: Sequence[DataSet], named: Named, gallery: GalleryLink | None = None
 ) -> tuple[Finding, ...]:
-    """Return the most important findings that the tables bear, `_MOST` of them at most.
+    """Return the most important findings that the tables support, at most `_MOST`.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def findings(
     datasets : sequence of DataSet
         Data sets of the same results.
     named : callable
-        Gives a metric by its name.
+        Returns a metric by its name.
     gallery : GalleryLink, optional
         Beside the report.
     """
@@ -252,7 +253,7 @@ def _saturation(fits: pa.Table, named: Named) -> list[Finding]:
 
 
 def _ranks(ranks: pa.Table, named: Named) -> list[Finding]:
-    """Return how alike two orders of the models are."""
+    """Return how similar two rankings of the models are."""
     rows = [r for r in ranks.to_pylist() if is_defined(r["tau"])]
     if not rows:
         return []

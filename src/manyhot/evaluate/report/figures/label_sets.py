@@ -1,6 +1,6 @@
-"""Accuracy by groups of images: by how many labels an image has, and by how many objects it shows.
+"""Accuracy by groups of images: by number of labels, and by number of objects.
 
-The label sets themselves: how many labels images have, and which classes share images.
+Also the label sets themselves: number of labels per image, and classes that share images.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def draw_groups(frames: Frames) -> list[Figure]:
 
 
 def by_set_size(frames: Frames, dataset: str) -> Figure | None:
-    """Return accuracy by size of the label set, a panel a metric and a line a model."""
+    """Return accuracy by size of the label set, with one panel per metric and one line per model."""
     rows = frames.results.filter(
         (pl.col("dataset") == dataset) & pl.col("metric").is_in(_METRICS) & pl.col("slice").is_in(list(SIZES))
     )
@@ -69,8 +69,8 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
         "groups",
         dataset,
         f"Accuracy by how many labels an image has, {title_of(dataset)}",
-        "A thin line is a model; the bold one joins the medians of all models. Below the number of labels: "
-        "how many images have so many."
+        "A thin line is a model; the bold line joins the medians of all models. The number of images is "
+        "below each number of labels."
         + own_said(frames.own, "The bars of your own models are 95 % intervals.")
         + beyond_said(panels),
         f"Medians over models from one label to four or more. {' '.join(said)}",
@@ -254,7 +254,7 @@ def draw_labels(frames: Frames) -> list[Figure]:
 
 
 def set_sizes(frames: Frames) -> Figure | None:
-    """Return the share of images with none, one, two, … labels, a panel a data set."""
+    """Return the share of images with none, one, two, … labels, one panel per data set."""
     table = frames["set_sizes"]
     if table.is_empty():
         return None
@@ -297,7 +297,7 @@ def _unrated_said(frames: Frames, names: list[str]) -> str:
 
 
 def class_pairs(frames: Frames) -> Figure | None:
-    """Return the pairs of classes that share most images, a panel a data set."""
+    """Return the pairs of classes that share most images, one panel per data set."""
     table = frames["class_pairs"]
     if table.is_empty():
         return None

@@ -2,7 +2,7 @@
 
 From the tables to columns that charts draw: chosen and joined, never computed.
 
-What figures call things, so that a stranger understands an axis.
+Names in figures, chosen so that axes explain themselves.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def compose(panels: Sequence[Panel], own: Iterable[str] = (), *, columns: int = 
 
 
 def plain(sheet: Sheet, *ends: str) -> Sheet:
-    """Return a sheet without its intervals where nobody could see them; a page would be twice as large."""
+    """Return a sheet without its intervals if they would be invisible; a page would be twice as large."""
     if len(set(sheet.get("model", ()))) <= CROSSES:
         return sheet
     return {name: values for name, values in sheet.items() if name not in ends}
@@ -351,7 +351,7 @@ def signed(value: float, decimals: int = 1) -> str:
 
 
 def shortened(name: str, most: int) -> str:
-    """Return a name of at most so many letters: its start and its end, which tell versions apart."""
+    """Return a name in at most `most` letters: its start and its end, which distinguish versions."""
     return name if len(name) <= most else f"{name[: most - 14]}…{name[-13:]}"
 
 

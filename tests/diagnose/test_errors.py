@@ -119,7 +119,7 @@ def test_what_people_said_is_told(labels):
     asked = sort(replace(given, asked_known=True), [ranks(0, 2, 0, 4)], classes=PETS)
     assert asked.notes == (
         "m: 3 labelled images have no prediction and were left out",
-        "1 of 3 errors name a class that nobody was asked about: they may be missing labels",
+        "1 of 3 errors name a class that no rater was asked about: they may be missing labels",
     )
     unclear = sort(
         given, [ranks(0, 2, 0, 4)], classes=PETS, rules=("valid-label(unclear=True)", "model-failure")
@@ -175,7 +175,9 @@ def test_nothing_is_together():
     found = diagnose_errors([[0], [1]], [[1], [1]], reading=Reading(label=[0, 1], n_classes=3))
     assert found.skipped_rules["co-occurrence"] == "no image has two labels"
     # Where nobody looked for other labels, that none is missing would be a silent zero.
-    assert found.skipped_rules["valid-label"] == "nobody was asked about a class beside the original labels"
+    assert found.skipped_rules["valid-label"] == (
+        "no rater was asked about a class other than the original labels"
+    )
     assert list(found.models[0].counts) == ["model-failure"]
 
 

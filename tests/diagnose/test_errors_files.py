@@ -282,7 +282,9 @@ def test_a_folder_of_predictions_has_original_labels_alone(own):
     found, (table, _) = sort("run", rules=["valid-label", "model-failure"])
     assert found.table["image_id"].to_pylist() == ["1", "2", "3", "4"]
     assert found.table["state"].to_pylist() == [None] * 4
-    assert found.skipped_rules == {"valid-label": "nobody was asked about a class beside the original labels"}
+    assert found.skipped_rules == {
+        "valid-label": "no rater was asked about a class other than the original labels"
+    }
     assert [m.counts for m in found.models] == [{"model-failure": 4}]
     inputs = json.loads(tables.metadata(tables.read(table, "findings"))["inputs"])
     assert set(inputs) == {"images.parquet", "net.parquet"}

@@ -92,7 +92,7 @@ def test_without_hierarchy_confusion_alone_joins_labels():
             lambda: find_label_kinds(LABELS, [model_of([[1], [2]])]),
             InputError,
             "Confusion of classes is measured between a model's first and second class.\n  where:   model\n"
-            "  got:     one class an image\n  allowed: the top two classes, or more",
+            "  got:     one class per image\n  allowed: the top two classes, or more",
         ),
         (
             lambda: find_label_kinds(

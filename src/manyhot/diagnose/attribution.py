@@ -163,7 +163,7 @@ class Explainer:
         _ = self.captum
         if self.method not in METHODS:
             raise UnknownNameError(
-                f"There is no method {self.method!r} that explains.", allowed=", ".join(METHODS)
+                f"There is no explanation method {self.method!r}.", allowed=", ".join(METHODS)
             )
         if self.network.module is None:
             raise InputError(

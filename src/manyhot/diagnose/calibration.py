@@ -73,7 +73,7 @@ declare_table(
         REAL.nullable("temperature", "what logits are divided by; null for other methods"),
         COUNT("n_fitted", "images fitted on"),
         TEXT("metric", "a registered name"),
-        REAL("value", "on the images that were held out; NaN where it is undefined"),
+        REAL("value", "on the images that were held out; NaN if undefined"),
         *bounds("lo", "hi", "its 95 % interval over these, null without one"),
         COUNT("n", "images held out that count"),
         COUNT("n_skipped", "images held out that do not"),

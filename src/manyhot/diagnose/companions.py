@@ -178,7 +178,7 @@ def diagnose_companions(
     labelled
         Measure recall of a class only in images that have it as their original label.
     unasked
-        Count a companion as absent if nobody was asked about it.
+        Count a companion as absent if no rater was asked about it.
     reading
         How files are read.
     run
@@ -302,7 +302,7 @@ class _Judge:
         if not self.sets.asked_known:
             yield (
                 f"{self.dataset}: only valid classes are recorded: where a companion is not among them, "
-                "nobody may have been asked about it"
+                "perhaps no rater was asked about it"
             )
         if self.k == 1 and self.probability is None:
             yield "with k = 1 a class must rank before its companion, which by itself lowers recall beside it"

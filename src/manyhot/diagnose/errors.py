@@ -318,7 +318,7 @@ class _Sorter:
             ]
         unasked = table["state"].null_count
         return [
-            f"{unasked:,} of {len(table):,} errors name a class that nobody was asked about: they may be "
+            f"{unasked:,} of {len(table):,} errors name a class that no rater was asked about: they may be "
             "missing labels"
         ] * bool(unasked)
 

@@ -186,7 +186,7 @@ class ErrorEvidence:
         return context, {
             "superclasses": f"{about} no hierarchy, and no superclasses are given",
             "pairs": f"no collapsed pairs are known {f'for the class list {name}' if name else ''}".strip(),
-            "others": "nobody was asked about a class beside the original labels",
+            "others": "no rater was asked about a class other than the original labels",
             "together": "no image has two labels",
             "neighbours": "no embeddings are given"
             if similar is None
@@ -260,7 +260,7 @@ class ErrorEvidence:
         return np.asarray(listed.to_numpy(zero_copy_only=False), bool)
 
     def neighbours(self, similar: pa.Table, images: Images | None) -> NeighbourLabels | None:
-        """Return the labels of similar images, and how rare each image is; None where none has a label."""
+        """Return the labels of similar images, and how rare each image is; None if none has a label."""
         if similar["class_id"].null_count < len(similar):
             raise InputError(
                 "These similar images were searched class by class.",
@@ -364,7 +364,7 @@ class ImageFacts:
         return {name: i for i, name in enumerate(self.states.image_id.to_pylist())}
 
     def states_of(self, image_id: str) -> dict[int, str]:
-        """Return the states of an image by class of the model; empty if nobody was asked."""
+        """Return the states of an image by class of the model; empty if no rater was asked."""
         if self.states is None or image_id not in self._rows:
             return {}
         found = states_by_class(self.states, self._rows[image_id])

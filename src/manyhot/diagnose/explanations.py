@@ -81,15 +81,13 @@ declare_table(
         TEXT.nullable("skipped", "why the map was not measured; null if it was"),
         REAL.nullable("x", "highest point of the map, from the left, as a share of the width"),
         REAL.nullable("y", "the same from the top"),
-        REAL.nullable("area", "share of what the model saw that is object of this class"),
+        REAL.nullable("area", "share of what the model saw that is covered by objects of this class"),
         FLAG.nullable(
             "difficult", "whether the object covers less than a quarter of the image, and is not alone"
         ),
         *_of_maps("pointing", "whether the highest point lies on the object"),
         *_of_maps("pointing_near", "the same, or within 3 % of the long side of it"),
-        *_of_maps(
-            "pointing_other", "whether it lies on an object of another class; null where there is none"
-        ),
+        *_of_maps("pointing_other", "whether it lies on an object of another class; null if there is none"),
         *_of_maps("energy", "share of the positive values that lies on the object"),
         *_of_maps(
             "overlap", "share of the highest pixels, as many as the object has, that lies on the object"
@@ -108,7 +106,7 @@ declare_table(
         TEXT("method", "as in maps", values=EXPLAINED_BY),
         TEXT("slice", "which maps: all, those of difficult objects, or class=NAME"),
         TEXT("metric", "a measure of maps", values=MAP_MEASURES),
-        REAL("value", "mean over maps; NaN where there are none"),
+        REAL("value", "mean over maps; NaN if there are none"),
         *bounds("lo", "hi", _OVER_IMAGES),
         REAL("by_chance", "the same of a map without sense"),
         REAL("centre", "the same for a Gaussian in the middle of each image"),
@@ -132,7 +130,7 @@ declare_table(
             values=COMPARED_WITH,
         ),
         INT.nullable("layers", "number of last layers whose weights are shuffled; null for others"),
-        INT.nullable("of_layers", "layers that have weights; null of others"),
+        INT.nullable("of_layers", "number of layers with weights; null for others"),
         REAL("value", "mean rank correlation (Spearman) of both maps"),
         *bounds("lo", "hi", _OVER_IMAGES),
         COUNT("n", "pairs of maps"),

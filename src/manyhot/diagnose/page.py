@@ -204,7 +204,7 @@ class RunProgress:
     activity : str
         What is being done, for progress.
     total : int, optional
-        Images of all runs; None where it is not known.
+        Number of images of all runs; None if unknown.
     done : int
         Images of the runs that are complete.
     """

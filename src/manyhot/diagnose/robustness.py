@@ -438,9 +438,9 @@ def _covering(source: Source, labels: Labels) -> Iterator[Predictions]:
             yield model
     if not covering:
         raise InputError(
-            f"No predictions are of the images of {source.name}.",
+            f"There are no predictions for the images of {source.name}.",
             got=f"images such as {labels.image_id[0]}",
-            do="give predictions of them: --predictions FILE",
+            do="pass predictions for them: --predictions FILE",
         )
 
 

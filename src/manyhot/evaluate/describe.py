@@ -290,7 +290,7 @@ def _rated(labels: Labels) -> int | None:
 def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None, int | None]:
     """Return how many pairs people were asked about, found valid and could not tell.
 
-    An image that nobody rated has its label unasked.
+    The label of an image that no rater has seen was not asked about.
     """
     if not sets.asked_known:
         return None, None, None

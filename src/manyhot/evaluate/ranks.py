@@ -142,7 +142,7 @@ def _end(results: Results, by: str, dataset: str) -> End:
     metric = by or next((m for m in ("real1", *headline()) if m in metrics), next(iter(metrics), ""))
     if metric not in metrics:
         raise MatchError(
-            f"There are no numbers of {metric or 'any metric'} on {dataset}.",
+            f"There are no values of {metric or 'any metric'} on {dataset}.",
             where=results.name or None,
             allowed="; ".join(
                 f"{d}: {', '.join(m for e, m, s in results.values_at if e == d and s == 'all')}"

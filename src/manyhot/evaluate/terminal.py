@@ -73,7 +73,7 @@ def _rows(
     columns: Mapping[str, Mapping[str, Any]],
     about: Mapping[str, Mapping[str, str]],
 ) -> list[tuple[str, ...]]:
-    """Return a row a model, below one with the numbers of images, again where these change."""
+    """Return one row per model, below a row with the numbers of images, repeated where these change."""
     blocks: list[tuple[dict[str, int], list[tuple[str, ...]]]] = []
     for rank, model in ranked:
         values = {m: column[model] for m, column in columns.items() if model in column}

@@ -200,7 +200,7 @@ def test_the_data_card_says_what_is_not_known(page):
         p.text for p in page.one("section", id="labels").children if not isinstance(p, str) and p.tag == "p"
     ]
     assert lead == [
-        "val: people looked at 600 of 1,000 images, and were asked about 4,000 (image, class) pairs, of "
+        "val: raters checked 600 of 1,000 images, and were asked about 4,000 (image, class) pairs, of "
         "which 1,200 are valid. Another 100 labels are of images that no rater has seen.",
         "v2: 400 images; the source does not say which of them raters checked. Negative answers are not "
         "recorded, so a "

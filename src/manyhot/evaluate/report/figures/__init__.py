@@ -17,9 +17,9 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: st
     ----------
     tables : ReportTables
     own : collection of str
-        The user's own models, set off from the others.
+        The user's own models, which are highlighted.
     command : str
-        The command that made the report, shown beneath each figure.
+        The command that made the report, shown below each figure.
 
     Raises
     ------

@@ -268,8 +268,8 @@ def set_sizes(frames: Frames) -> Figure | None:
         "labels",
         names[0] if len(names) == 1 else "",
         "How many labels images have",
-        "Share of usable images by the number of classes that are valid on them. An image without labels "
-        f"was looked at, and nothing proposed for it was found valid.{_unrated_said(frames, names)}",
+        "Share of usable images by the number of classes that are valid on them. Raters have seen the "
+        "images without labels, and found none of the proposed classes valid.{_unrated_said(frames, names)}",
         f"Usable images with two or more labels: {listed(several, len(several))}.",
         compose(panels),
         table.to_arrow(),
@@ -312,9 +312,9 @@ def class_pairs(frames: Frames) -> Figure | None:
         "labels",
         names[0] if len(names) == 1 else "",
         "Classes that are valid together",
-        f"The {max(b.height for b in best.values())} pairs of classes that are both valid on most images, "
-        "and on how many. One word cannot describe such an image; two names may also mean one "
-        "thing.",
+        f"The {max(b.height for b in best.values())} pairs of classes that are most often valid on the same "
+        f"image, and the number of images. One word cannot describe such an image; two names may also mean "
+        f"the same thing.",
         f"The most frequent pair: {listed(said, len(said))}.",
         compose(panels, columns=2),
         pl.concat(best.values()).select("dataset", *_PAIR).to_arrow(),

@@ -135,7 +135,7 @@ def points_said(n: int, cross: str) -> str:
 
 
 def own_said(own: Sequence[str], text: str) -> str:
-    """Return a sentence about own models, to follow others; empty where there are none."""
+    """Return a sentence about the user's own models, to follow others; empty if there are none."""
     return f" {text}" if own else ""
 
 
@@ -237,7 +237,7 @@ def _hoisted(layers: list[Spec]) -> Spec:
 
 
 class Frames:
-    """The tables as frames, made once, with what several figures ask of them.
+    """The tables as frames, made once, with queries that several figures share.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ class Frames:
         return sorted(found, key=reading_order)
 
     def of(self, dataset: str, metric: str, slice: str = "all") -> pl.DataFrame:
-        """Return the values of a metric, a row a model, sorted by model."""
+        """Return the values of a metric, one row per model, sorted by model."""
         rows = self.results.filter(
             (pl.col("dataset") == dataset) & (pl.col("metric") == metric) & (pl.col("slice") == slice)
         )

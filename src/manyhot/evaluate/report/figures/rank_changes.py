@@ -212,7 +212,7 @@ def bump(frames: Frames) -> Figure | None:
         "ranks",
         "",
         "How models change rank",
-        "A line is a model; the best is at the top of each column, equals share a place. Named are "
+        "A line is a model; the best is at the top of each column, equals share a place. Named: "
         f"{'your own models and ' if own else ''}those that move most.{cut}"
         + _absent_said(frames, columns, places),
         f"{moved} moves most: between places {min(places[moved])} and {max(places[moved])} of {len(shown)}.",

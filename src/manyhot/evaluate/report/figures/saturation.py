@@ -250,7 +250,8 @@ def by_groups(frames: Frames, dataset: str) -> Figure | None:
         dataset,
         f"Accuracy by kind of model, {title_of(dataset)}",
         "A faint tick is a model, the dot and the number at the right the median of its group. In brackets: "
-        f"how many models; of many groups the {MOST_GROUPS} largest. Groups differ in more than their name: "
+        "the number of models; of many groups, the {MOST_GROUPS} largest. Groups differ in more than their "
+        "name: "
         "this shows correlation, not causation." + beyond_said(panels),
         f"Median {short(metric)}. {' '.join(map(_medians_said, panels))}",
         compose(panels, frames.own),

@@ -373,8 +373,8 @@ def sensitivity_figure(frames: Frames, x: str, y: str) -> Figure | None:
         f"How far the loss from {title_of(x)} to {title_of(y)} depends on how label sets were made",
         f"The mean loss of all models in percentage points, with its 95 % interval over families of models. "
         f"The first data set is {title_of(x)}, the second {title_of(y)}. Weighted: images with few and many "
-        "labels count as often as in the other set. At the right: of the images that have a label, the share "
-        "with two or more in the first and in the second. The dashed line is the loss as published.",
+        "labels count as often as in the other set. At the right: among images with a label, the share with "
+        "two or more, in the first and in the second data set. The dashed line is the loss as published.",
         " ".join(_analyses_said(group) for group in found),
         compose([panel]),
         rows.select(

@@ -118,7 +118,7 @@ def test_partial_overlap_is_said_aloud(run, small):
         (
             ("evaluate", "imagenet", "--dataset", "mine"),
             3,
-            "Error: A benchmark brings its own labels, images and classes.\n  got:     imagenet\n",
+            "Error: A benchmark has its own labels, images and classes.\n  got:     imagenet\n",
         ),
         (("fetch", "imagenet-rael"), 2, "Error: "),
         (

@@ -38,11 +38,13 @@ WORDS = {
 
 EXEMPT = {
     "tasks?": r"formats|label_studio|propos|limits|crowd_kit|hub|machines|ray",
-    "workers?|annotators?": r"formats|crowd_kit|label_studio|machines|ray|decode|images|loader|app/|hosting",
+    "workers?|annotators?": r"formats|crowd_kit|label_studio|machines|ray|decode|images|loader|app/|hosting"
+    r"|diagnose/corruptions|patchml/",
     "ground[- ]truth": r"formats|label_studio|golden|patchml|localis",
-    "targets?": r"train|loss|transfer|mitiga|core/|formats|testing|study|studies|extending",
+    "targets?": r"train|loss|transfer|mitiga|core/|formats|testing|study|studies|extending"
+    r"|data/convert",
 }
-"""Files in which a word is right: targets of losses, and other programs' own terms."""
+"""Files in which a word is right: targets of losses, files to write, threads, other programs' own terms."""
 
 PHRASES = {
     r"\bh[au]ngs? (?:up)?on\b": "depends on",

@@ -24,8 +24,8 @@ from manyhot.diagnose.corruptions import diagnose_corruptions as diagnose_corrup
 from manyhot.diagnose.errors import diagnose_errors as diagnose_errors
 from manyhot.diagnose.explain import explain as explain
 from manyhot.diagnose.explanations import Explanations as Explanations
-from manyhot.diagnose.labels import LabelIssues as LabelIssues
-from manyhot.diagnose.labels import find_label_issues as find_label_issues
+from manyhot.diagnose.find_label_issues import LabelIssues as LabelIssues
+from manyhot.diagnose.find_label_issues import find_label_issues as find_label_issues
 from manyhot.diagnose.page import DrawnReport as DrawnReport
 from manyhot.diagnose.page import report_folder as report_folder
 from manyhot.diagnose.patchml.folder import PatchSettings as PatchSettings

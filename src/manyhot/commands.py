@@ -83,7 +83,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "proposers": Command(
         "Re-assess",
-        "List the rules that propose labels, what each is, and its options.",
+        "List the rules that propose labels with their descriptions and options.",
         "manyhot.data.registered:list_proposers",
     ),
     "backup": Command(
@@ -98,12 +98,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "evaluate": Command(
         "Evaluate",
-        "Judge models on label sets: results, pairs of models and a report.",
+        "Evaluate models on label sets: results, pairs of models and a report.",
         "manyhot.evaluate.evaluate:evaluate",
     ),
     "compare": Command(
         "Evaluate",
-        "Compare models between data sets and metrics: drops, fits and orders.",
+        "Compare models between data sets and metrics: drops, fits and rankings.",
         "manyhot.evaluate.compare:compare",
     ),
     "leaderboard": Command(
@@ -123,7 +123,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "gallery": Command(
         "Evaluate",
-        "Show images, label sets, what models see, and similar images beside it: a folder for any browser.",
+        "Write a gallery for any browser: images with their label sets, predictions and similar images.",
         "manyhot.evaluate.gallery:build_gallery",
     ),
     "report": Command(
@@ -132,7 +132,9 @@ COMMANDS: dict[str, Command] = {
         "manyhot.diagnose.page:report_folder",
     ),
     "metrics": Command(
-        "Evaluate", "List the metrics, what each is, and its options.", "manyhot.data.registered:list_metrics"
+        "Evaluate",
+        "List the metrics with their descriptions and options.",
+        "manyhot.data.registered:list_metrics",
     ),
     "diagnose errors": Command(
         "Diagnose",
@@ -142,7 +144,7 @@ COMMANDS: dict[str, Command] = {
     "diagnose labels": Command(
         "Diagnose",
         "Rank labels that are doubtful, labels that are missing, and classes that may be one.",
-        "manyhot.diagnose.labels:find_label_issues",
+        "manyhot.diagnose.find_label_issues:find_label_issues",
     ),
     "diagnose calibration": Command(
         "Diagnose",
@@ -201,7 +203,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "losses": Command(
         "Train",
-        "List the losses to train with, what each ends in and is, and its options.",
+        "List the losses for training, with the output that each is for, descriptions and options.",
         "manyhot.data.registered:list_losses",
     ),
     "study": Command(
@@ -211,7 +213,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "fetch": Command(
         "Data",
-        "Download published data, verified, into the cache folder; without names, list what there is.",
+        "Download published data, verified, into the cache folder; without names, list what is available.",
         "manyhot.data.fetch:fetch_published",
     ),
     "convert": Command(

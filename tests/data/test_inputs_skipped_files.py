@@ -308,7 +308,7 @@ def test_models_of_a_benchmark_are_chosen_by_name_and_a_data_set_is_judged_alone
     assert {(r["dataset"], r["model"]) for r in alone.results.to_pylist()} == {("two", "c")}
     with pytest.raises(InputError, match="No model has such a name"):
         evaluate("small", given, models=["d"])
-    with pytest.raises(InputError, match="brings its own labels"):
+    with pytest.raises(InputError, match="has its own labels"):
         evaluate("small", given, reading=Reading(dataset="mine"))
 
 

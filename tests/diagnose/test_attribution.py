@@ -212,7 +212,7 @@ def test_what_cannot_be_explained(monkeypatch):
     )
     net = network(*small_cnn())
     assert refused(UnknownNameError, net, "grad-cam") == (
-        "There is no method 'grad-cam' that explains.\n"
+        "There is no explanation method 'grad-cam'.\n"
         "  allowed: gradcam, integrated-gradients, occlusion, saliency"
     )
     assert refused(UnknownNameError, net, layer="3") == (

@@ -209,10 +209,10 @@ def test_few_images(model):
     with pytest.raises(InputError) as error:
         diagnose_calibration(labels, [one])
     assert str(error.value) == (
-        "There are too few images for two parts.\n"
+        "There are too few images to split into two parts.\n"
         "  got:     0 of 1 to fit on\n"
         "  allowed: at least one to fit on, and one to judge\n"
-        "  do:      give more images, or another share to fit on"
+        "  do:      pass more images, or another share to fit on"
     )
 
 
@@ -244,7 +244,7 @@ def test_images_without_labels(model):
         ),
         (
             {"fit": 0},
-            "Some images are fitted on and the others judged.\n  got:     fit=0\n  allowed: above 0, below 1",
+            "The share of images to fit on is out of range.\n  got:     fit=0\n  allowed: above 0, below 1",
         ),
     ],
 )

@@ -175,4 +175,4 @@ def test_notes_are_told_and_errors_too():
     ) in done.stderr
     done = run("labels.parquet", "--predictions", "net.parquet", "--fit", "1")
     assert done.exit_code == 1
-    assert str(done.exception).startswith("Some images are fitted on and the others judged.")
+    assert str(done.exception).startswith("The share of images to fit on is out of range.")

@@ -103,7 +103,7 @@ def test_what_nobody_was_asked_about_is_not_without():
         "with k = 1 a class must rank before its companion, which by itself lowers recall beside it",
     )
     assert diagnose_companions(labels, given, k=1).notes[0] == (
-        "labels: only valid classes are recorded: where a companion is not among them, nobody may have been "
+        "labels: only valid classes are recorded: where a companion is not among them, perhaps no rater was "
         "asked about it"
     )
 

@@ -88,7 +88,7 @@ def test_each_kind(labels):
     assert (model.n, model.n_skipped, model.n_errors, model.n_sorted) == (7, 0, 6, 6)
     assert model.shares["valid-label"] == 2 / 6
     assert found.notes == (
-        "the labels do not record which classes people were asked about: errors of any kind but valid-label "
+        "the labels do not record which classes raters were asked about: errors of any kind but valid-label "
         "may be missing labels",
         "1 of 6 errors are on images with an empty label set: compared with the original label",
     )
@@ -119,7 +119,7 @@ def test_what_people_said_is_told(labels):
     asked = sort(replace(given, asked_known=True), [ranks(0, 2, 0, 4)], classes=PETS)
     assert asked.notes == (
         "m: 3 labelled images have no prediction and were left out",
-        "1 of 3 errors name a class that nobody was asked about: they may be missing labels",
+        "1 of 3 errors name a class that no rater was asked about: they may be missing labels",
     )
     unclear = sort(
         given, [ranks(0, 2, 0, 4)], classes=PETS, rules=("valid-label(unclear=True)", "model-failure")
@@ -175,7 +175,9 @@ def test_nothing_is_together():
     found = diagnose_errors([[0], [1]], [[1], [1]], reading=Reading(label=[0, 1], n_classes=3))
     assert found.skipped_rules["co-occurrence"] == "no image has two labels"
     # Where nobody looked for other labels, that none is missing would be a silent zero.
-    assert found.skipped_rules["valid-label"] == "nobody was asked about a class beside the original labels"
+    assert found.skipped_rules["valid-label"] == (
+        "no rater was asked about a class other than the original labels"
+    )
     assert list(found.models[0].counts) == ["model-failure"]
 
 
@@ -268,7 +270,7 @@ def test_similar_images_of_one_class_tell_nothing_of_others(labels):
     assert message(InputError, lambda: sort(labels, [ranks(1)], similar=near)) == (
         "These similar images were searched class by class.\n"
         "  got:     7 rows of one class\n"
-        "  allowed: one row an image, with its nearest images of any class\n"
+        "  allowed: one row per image, with its nearest images of any class\n"
         "  do:      make it with --among any"
     )
 
@@ -493,7 +495,7 @@ def test_what_does_not_belong_together(labels):
         "  where:   imagenet1k\n"
         "  got:     1,000 classes\n"
         "  allowed: 5 classes\n"
-        "  do:      give the class list that the labels are over"
+        "  do:      pass the class list of the labels"
     )
     other = as_labels([[0, 5]], n_classes=6)
     assert message(MatchError, lambda: sort(labels, [ranks(1)], cooccurrence_labels=other)) == (

@@ -246,7 +246,7 @@ def test_a_campaign(own):
     assert message(InputError, lambda: sort("pets")) == (
         "The campaign has no label sets yet.\n"
         "  where:   pets\n"
-        "  do:      make them of its votes: manyhot aggregate pets"
+        "  do:      make them from its votes: manyhot aggregate pets"
     )
     labels = tables.Labels(own.table.drop_columns(["label"]), 4, campaign.class_hash)
     tables.write_labels(labels, "pets/labels.parquet")
@@ -282,14 +282,16 @@ def test_a_folder_of_predictions_has_original_labels_alone(own):
     found, (table, _) = sort("run", rules=["valid-label", "model-failure"])
     assert found.table["image_id"].to_pylist() == ["1", "2", "3", "4"]
     assert found.table["state"].to_pylist() == [None] * 4
-    assert found.skipped_rules == {"valid-label": "nobody was asked about a class beside the original labels"}
+    assert found.skipped_rules == {
+        "valid-label": "no rater was asked about a class other than the original labels"
+    }
     assert [m.counts for m in found.models] == [{"model-failure": 4}]
     inputs = json.loads(tables.metadata(tables.read(table, "findings"))["inputs"])
     assert set(inputs) == {"images.parquet", "net.parquet"}
     given = tables.Predictions(own.image_id, "net", np.array([[0], [2], [0], [1], [0], [2]]))
     tables.write_predictions(given, "run/net.parquet")
     assert message(InputError, lambda: sort("run")) == (
-        "The number of classes is not known.\n  where:   run\n  do:      give the class list: --classes FILE"
+        "The number of classes is not known.\n  where:   run\n  do:      pass the class list: --classes FILE"
     )
     Path("classes.txt").write_text("pug\nhusky\neskimo\ntabby")
     found, _ = sort("run", classes="classes.txt")

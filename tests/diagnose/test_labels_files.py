@@ -20,7 +20,7 @@ from manyhot import (
 )
 from manyhot.data import catalog
 from manyhot.data.inputs import Reading
-from manyhot.diagnose.labels import LabelIssues
+from manyhot.diagnose.find_label_issues import LabelIssues
 from manyhot.errors import InputError
 from manyhot.run import Run
 from manyhot.tables.arrays import as_labels

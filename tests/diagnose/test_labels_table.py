@@ -6,7 +6,7 @@ import pytest
 
 import manyhot
 from manyhot.data.inputs import Reading
-from manyhot.diagnose.labels import ISSUES, LabelIssues
+from manyhot.diagnose.find_label_issues import ISSUES, LabelIssues
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.similar import Embedded, similar
 from manyhot.tables import Images, Predictions
@@ -213,7 +213,7 @@ def test_bad_input(images):
     )
     blank = Predictions(IDS, "net", np.array(LABEL)[:, None])
     assert message(InputError, lambda: find(images, [blank])) == (
-        "The number of classes is not known.\n  do:      give the class list"
+        "The number of classes is not known.\n  do:      pass the class list"
     )
     bare = Images(pa.table({"image_id": IDS}), "six")
     assert message(InputError, lambda: find(bare, [dense()])).splitlines()[0] == (

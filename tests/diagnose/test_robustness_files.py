@@ -126,9 +126,9 @@ def test_what_is_refused():
     with pytest.raises(InputError) as error:
         diagnose("mine.parquet", "third.parquet")
     assert str(error.value) == (
-        "No predictions are of the images of third.\n"
+        "There are no predictions for the images of third.\n"
         "  got:     images such as third0.jpg\n"
-        "  do:      give predictions of them: --predictions FILE"
+        "  do:      pass predictions for them: --predictions FILE"
     )
     with pytest.raises(MatchError) as error:
         diagnose(base="ours")

@@ -211,7 +211,7 @@ def test_percent_are_no_shares():
     with pytest.raises(InputError) as error:
         compare([results("a", values=(60.5, 70, 65, 50)), results("b")])
     assert str(error.value) == (
-        "This is no share of images.\n"
+        "This is not a share of images.\n"
         "  where:   a.csv and b.csv, a, top1, all, resnet18\n"
         "  got:     60.5\n"
         "  allowed: 0 to 1\n"
@@ -283,7 +283,7 @@ def test_the_same_numbers_twice_are_refused():
     with pytest.raises(MatchError) as error:
         compare([results("a"), results("a")])
     assert str(error.value) == (
-        "Two results hold numbers of the same data set, metric and images.\n"
+        "Two results contain values of the same data set, metric and slice.\n"
         "  where:   a.csv and a.csv\n"
         "  got:     a, top1, all\n"
         "  allowed: each in one of the results\n"

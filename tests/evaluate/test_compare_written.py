@@ -254,7 +254,7 @@ def test_commands_say_what_is_wrong(two, tmp_path):
         "Error: Cannot write this kind of file.\n  where:   top.pdf\n  allowed: .csv, .json, .md, .tex\n"
     )
     done = manyhot("leaderboard", "a.csv", "--by", "mla", cwd=tmp_path, code=3)
-    assert done.stderr == ("Error: There are no numbers of mla on a.\n  where:   a.csv\n  allowed: a: top1\n")
+    assert done.stderr == ("Error: There are no values of mla on a.\n  where:   a.csv\n  allowed: a: top1\n")
 
 
 def test_a_folder_of_two_runs_is_noticed(two, tmp_path):

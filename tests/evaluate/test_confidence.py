@@ -155,7 +155,7 @@ def test_what_is_refused(model):
         "There is no such 'to' of calibration.\n  got:     set\n  allowed: labels, sets"
     )
     assert refused(lambda: conformal(labels, net, fit=1.0)) == (
-        "Some images are fitted on and the others judged.\n  got:     fit=1.0\n  allowed: above 0, below 1"
+        "The share of images to fit on is out of range.\n  got:     fit=1.0\n  allowed: above 0, below 1"
     )
     ranks = Predictions(net.image_id, "net", np.argsort(-net.scores, axis=1)[:, :3], n_classes=C)
     assert refused(lambda: conformal(labels, ranks)) == (
@@ -165,8 +165,8 @@ def test_what_is_refused(model):
         "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp"
     )
     assert refused(lambda: calibrate(labels, ranks, method="isotonic")) == (
-        "Isotonic calibration needs the probability of the best class.\n"
-        "  got:     ranks, or scores called neither logit nor probability\n"
+        "Isotonic calibration needs the probability of the top class.\n"
+        "  got:     ranks, or scores declared as neither logit nor probability\n"
         "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp"
     )
     assert refused(lambda: calibrate(labels, lists_of(net, 3), method="vector")).splitlines()[:2] == [

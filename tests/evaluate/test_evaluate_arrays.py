@@ -100,7 +100,7 @@ def test_a_number_that_is_not_there():
 
 def test_no_metric_is_not_the_usual_ones():
     assert message(lambda: evaluate(SETS, SCORES, metrics=[])) == (
-        "No metric was asked for.\n  do:      leave metrics out for the usual ones"
+        "No metric is selected.\n  do:      leave metrics out to use the default ones"
     )
 
 

@@ -85,5 +85,5 @@ def test_a_campaign_without_label_sets():
     assert str(error.value) == (
         "The campaign has no label sets yet.\n"
         "  where:   c\n"
-        "  do:      make them of its votes: manyhot aggregate c"
+        "  do:      make them from its votes: manyhot aggregate c"
     )

@@ -158,7 +158,7 @@ def test_a_benchmark_has_no_photographs(home):
     done = CliRunner().invoke(cli.app, ["evaluate", "imagenet", "--gallery", "5"])
     assert done.exit_code == 1
     assert str(done.exception) == (
-        "A benchmark brings its own labels, images and classes.\n"
+        "A benchmark has its own labels, images and classes.\n"
         "  got:     imagenet\n"
         "  do:      leave out images, classes, dataset and gallery"
     )

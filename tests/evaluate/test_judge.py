@@ -326,13 +326,13 @@ def test_slices_by_numbers_and_by_what_is_known(spec, n):
     [
         (
             "camera>=2",
-            "The slice 'camera>=2' compares what is no number.\n"
+            "The slice 'camera>=2' compares values that are not numbers.\n"
             "  got:     a column of string\n"
             "  allowed: a column of numbers, and a number",
         ),
         (
             "objects>=many",
-            "The slice 'objects>=many' compares what is no number.\n"
+            "The slice 'objects>=many' compares values that are not numbers.\n"
             "  got:     a column of int32\n"
             "  allowed: a column of numbers, and a number",
         ),

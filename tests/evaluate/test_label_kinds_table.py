@@ -91,8 +91,8 @@ def test_without_hierarchy_confusion_alone_joins_labels():
         (
             lambda: find_label_kinds(LABELS, [model_of([[1], [2]])]),
             InputError,
-            "Two classes that a model mixes up are its best and its second best.\n  where:   model\n"
-            "  got:     one class an image\n  allowed: the two best classes, or more",
+            "Confusion of classes is measured between a model's first and second class.\n  where:   model\n"
+            "  got:     one class per image\n  allowed: the top two classes, or more",
         ),
         (
             lambda: find_label_kinds(
@@ -104,7 +104,7 @@ def test_without_hierarchy_confusion_alone_joins_labels():
             ),
             InputError,
             "The column 'n_objects' does not count objects.\n  where:   counts\n  got:     string\n"
-            "  allowed: whole numbers, 0 and up; null where nobody counted",
+            "  allowed: whole numbers from 0; null if no rater counted",
         ),
         (
             lambda: find_label_kinds(
@@ -116,7 +116,7 @@ def test_without_hierarchy_confusion_alone_joins_labels():
             ),
             InputError,
             "The column 'n_objects' does not count objects.\n  where:   counts\n  got:     -1\n"
-            "  allowed: whole numbers, 0 and up; null where nobody counted",
+            "  allowed: whole numbers from 0; null if no rater counted",
         ),
     ],
 )

@@ -74,7 +74,7 @@ def test_what_is_known_about_models_and_other_data_sets_stand_beside():
 def test_a_metric_that_is_not_there():
     with pytest.raises(MatchError) as error:
         rank_models(make(VALUES), by="mla")
-    assert str(error.value) == "There are no numbers of mla on a.\n  allowed: a: real1"
+    assert str(error.value) == "There are no values of mla on a.\n  allowed: a: real1"
     with pytest.raises(MatchError) as error:
         rank_models(make(VALUES), dataset="b")
     assert str(error.value) == "There is no data set 'b' in the results.\n  allowed: a"

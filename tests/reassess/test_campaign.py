@@ -481,7 +481,7 @@ def test_no_predictions_yet(photos):
     assert error_of(propose, "camp") == (
         "The campaign holds no predictions.\n"
         "  where:   camp/predictions\n"
-        "  allowed: a table of predictions a model, as manyhot predict writes them\n"
+        "  allowed: one table of predictions per model, as manyhot predict writes them\n"
         "  do:      predict its images: manyhot predict IMAGES --model NAME --out camp/predictions"
     )
 

@@ -1,4 +1,4 @@
-"""The command line: the program, and the exit code of whatever happens.
+"""The command line: the program and its exit codes.
 
 Nothing but Typer is imported before a command runs, so that ``--help`` and completion answer at once.
 """

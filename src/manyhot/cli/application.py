@@ -119,7 +119,7 @@ class _Group(TyperGroup):
         return list(self.commands)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command; while help is written, one that only has its first sentence."""
+        """Return a command; for the help of the program, one that only has its first sentence."""
         if self._listing:
             return _stub(self.prefix, cmd_name)
         return self.commands.get(cmd_name)

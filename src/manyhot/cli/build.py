@@ -252,7 +252,7 @@ def _plain_type(hint: Any) -> Any:
 
 
 def setting(text: str, option: str = "--set") -> tuple[str, Any]:
-    """Return name and value of ``NAME=VALUE``; a value that is no literal is a text."""
+    """Return name and value of ``NAME=VALUE``; a value that is not a literal is a string."""
     name, equals, value = text.partition("=")
     if not equals:
         raise typer.BadParameter(f"{option} is NAME=VALUE; got {text}")

@@ -1,4 +1,4 @@
-"""Commands whose help names what their options take as people do."""
+"""Commands whose help describes the values of options in words."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def typer_command(name: str, function: Callable[..., Any], **more: Any) -> ManyV
 
 
 def in_words(made: Any) -> None:
-    """Let the help of a command name what its options take as people do."""
+    """Let the help of a command describe the values of its options in words."""
     get_help_option = made.get_help_option
 
     def help_option(ctx: Any) -> Any:

@@ -26,11 +26,12 @@ ClassesOption = Annotated[
     Path | None,
     typer.Option(
         "--classes",
-        help="Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.",
+        help="Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, "
+        "imagenet-r.",
     ),
 ]
 
 
 def call() -> str:
-    """Return the command line, for the metadata of what is written: without passwords of addresses in it."""
+    """Return the command line for the metadata of output files, without passwords in addresses."""
     return shlex.join(["manyhot", *map(without_passwords, sys.argv[1:])])

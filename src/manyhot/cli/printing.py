@@ -24,12 +24,12 @@ def print_written(written: list[Path], as_json: bool) -> None:
 
 
 def print_table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    """Print a table, numbers to the right; away from a terminal nothing of it is cut."""
+    """Print a table with right-aligned numbers; it is truncated only on a terminal."""
     for line in table_lines(head, rows):
         typer.echo(line)
 
 
 def print_facts(facts: Sequence[tuple[str, str, str]]) -> None:
-    """Print what is what: a name, its number, and what more there is to say about it."""
+    """Print facts: a name, its value, and a comment."""
     for line in fact_lines(facts):
         say(line)

@@ -1,4 +1,4 @@
-"""Published benchmarks: which data sets they are, and their labels and models, read from the cache."""
+"""Published benchmarks: their data sets, with labels and models read from the cache."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class BenchmarkData:
     images : tuple of str, optional
         Entry and files of an images table to slice by; the first is read.
     slices : tuple of str
-        To judge on in addition to the default ones.
+        Slices in addition to the default ones.
     thresholds : tuple of float
         Thresholds of the labels' probability, for the sensitivity analysis.
     """
@@ -77,7 +77,7 @@ class BenchmarkData:
 class Benchmark:
     """Data sets that are judged together, further comparisons, and models that are left out of them.
 
-    `metrics` are judged by default; without them, the usual ones.
+    `metrics` are computed by default; if empty, the default metrics.
     """
 
     datasets: tuple[BenchmarkData, ...]
@@ -169,7 +169,7 @@ class Fetched:
         return bool(tables.count_shared(self.labels.image_id, predictions.image_id))
 
     def models(self, own: Sequence[Predictions]) -> Iterator[Predictions]:
-        """Yield the published models, and then the own ones."""
+        """Yield the published models, and then the user's own."""
         yield from self.published
         yield from own
 
@@ -193,7 +193,7 @@ PUBLISHED = ("timm-results", "timm-results-2022-03")
 
 @runtime_checkable
 class HasResults(Protocol):
-    """What an evaluation is to a comparison."""
+    """What a comparison needs of an evaluation."""
 
     @property
     def thresholds(self) -> HasResults | None:
@@ -207,10 +207,10 @@ ResultsLike = Annotated[Any, Shown("RESULTS"), Repeated()]
 """Results as tables, evaluations, files, folders and published names; one of them, or a list."""
 
 
-def listed(results: ResultsLike) -> list[Any]:
-    """Return the results that a call names one by one; a text is one of them, not its letters."""
+def flattened(results: ResultsLike) -> list[Any]:
+    """Return the results that a call names as a flat list; a string is one item."""
     if isinstance(results, list | tuple):
-        return [one for several in results for one in listed(several)]
+        return [one for several in results for one in flattened(several)]
     return [results]
 
 
@@ -223,19 +223,19 @@ def open_results(results: ResultsLike, run: Run = QUIET) -> list[Results]:
         Evaluations, `Results` and results tables; folders that ``manyhot evaluate`` wrote, results as Parquet
         or CSV, timm's CSVs; names in `PUBLISHED`.
     run
-        How far downloads are.
+        Progress of downloads.
 
     Raises
     ------
     ManyhotError
         If there are no results of that name, or they cannot be read.
     """
-    return [part for source in listed(results) for part in read_source(source, run)]
+    return [part for source in flattened(results) for part in read_source(source, run)]
 
 
 def open_thresholds(results: ResultsLike) -> Results | None:
     """Return the first results on label sets at other thresholds that evaluations or folders have."""
-    for source in listed(results):
+    for source in flattened(results):
         if isinstance(source, HasResults) and source.thresholds is not None:
             return source.thresholds.as_results()
         if isinstance(source, str | os.PathLike) and (table := read_thresholds(source)) is not None:

@@ -33,7 +33,7 @@ _DATA = Path(__file__).with_name("catalog.json")
 
 @dataclass(frozen=True)
 class File(Pinned):
-    """A published file, `path` being its name within the entry, with what its reader must know.
+    """A published file; `path` is its name within the entry.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ def catalog_entry(name: str) -> CatalogEntry:
 def is_cached(name: str, file: str | None = None, *, cache: Path | None = None) -> bool:
     """Return whether an entry, or one file of it, is in the cache with its published size.
 
-    Only `fetch` looks at the bytes.
+    Only `fetch` checks the bytes.
     """
     found = catalog_entry(name)
     folder = (cache or cache_folder()) / name
@@ -144,9 +144,9 @@ def fetch(
     UnknownNameError
         If there is no such entry or file.
     FetchError
-        If the network or the mirror does not give a file.
+        If the network or the mirror does not provide a file.
     ChecksumError
-        If it gives other bytes than the published ones.
+        If the bytes differ from the published ones.
     OutputError
         If the cache cannot be written.
     """

@@ -53,7 +53,7 @@ class Converted(Result):
     Attributes
     ----------
     left_out : tuple of str
-        What the source holds and the files do not.
+        Content of the source that is not in the files.
     notes, written
         As in `Result`.
     """
@@ -61,11 +61,11 @@ class Converted(Result):
     left_out: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the files do not hold."""
+        """Return the content that is not in the files."""
         return {"left_out": self.left_out}
 
     def lines(self) -> Iterator[str]:
-        """Yield nothing: the files say it all."""
+        """Yield nothing: the terminal lists the files."""
         yield from ()
 
 
@@ -99,14 +99,14 @@ def convert(
     source
         Labels, predictions, images, results, proposals or votes in any format: a file or folder.
     target
-        File to write: .parquet or .csv; with --to what that format is.
+        File to write: .parquet or .csv; with --to, a file or folder of that format.
     rows
         The image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
     classes
-        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r; by
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r; by
         default that of the campaign whose folder holds the source or the target.
     scores
-        What scores are: logit, probability or score.
+        Kind of the scores: logit, probability or score.
     format
         The format of the source, or a call string: 'chen(threshold=0.9)'; by default it is recognised.
     to
@@ -115,7 +115,7 @@ def convert(
     long
         Write CSV with one row for each (image, class) pair.
     run
-        How the call runs.
+        Command line and progress.
 
     Returns
     -------
@@ -124,7 +124,7 @@ def convert(
     Raises
     ------
     InputError
-        If the source is of no known format, or the target is not of the kind that is written.
+        If the format of the source is unknown, or the target has an unsupported suffix.
     """
     source, target = Path(source), Path(target)
     _check_target(target, to, long)

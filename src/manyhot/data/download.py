@@ -97,7 +97,7 @@ def bring(
     files : sequence of Pinned
         Files that are there already are hashed, and not touched if their bytes are right.
     folder : Path
-        Made if need be. If nothing is missing, it may be read-only.
+        Created if needed. If nothing is missing, it may be read-only.
     mirror : str
         A folder or a zip archive laid out by address to read instead of the network; ``""`` for the network.
     progress : callable, optional
@@ -106,9 +106,9 @@ def bring(
     Raises
     ------
     FetchError
-        If the network or the mirror does not give a file.
+        If the network or the mirror does not provide a file.
     ChecksumError
-        If it gives other bytes than the published ones.
+        If the bytes differ from the published ones.
     OutputError
         If the folder cannot be written.
     """
@@ -177,7 +177,7 @@ class _Transfer:
                 self.stopped.set()
 
     def tell(self, file: Pinned, position: int) -> None:
-        """Say how many bytes of a file are there."""
+        """Report how many bytes of a file are available."""
         self._news.put((file, position))
 
     @contextlib.contextmanager
@@ -216,7 +216,7 @@ class _Source(Protocol):
         """Yield the position at which the bytes begin, `begin` or 0, and the bytes."""
 
     def where(self, file: Pinned) -> str:
-        """Return the place of a file for people."""
+        """Return the location of a file, for messages."""
 
     def failed(self, file: Pinned, target: Path, reason: str) -> FetchError:
         """Return the error to raise when the file cannot be had."""
@@ -225,7 +225,7 @@ class _Source(Protocol):
 class _Network:
     """The published addresses."""
 
-    cure = "try again; if it stays so, something on the way alters the file: try another network or a mirror"
+    cure = "try again; if this persists, something on the way alters the file: try another network or mirror"
 
     @contextlib.contextmanager
     def open(self, file: Pinned, begin: int) -> Iterator[tuple[int, Iterator[bytes]]]:
@@ -469,7 +469,7 @@ _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 class FailureError(Exception):
-    """A source did not give the bytes; `passing` if trying again may help, after `pause` seconds at least."""
+    """A source did not provide the bytes; `passing` if a retry may help, after at least `pause` seconds."""
 
     def __init__(self, reason: str, *, passing: bool = False, pause: float = 0.0) -> None:
         super().__init__(reason)
@@ -516,7 +516,7 @@ def _opener() -> OpenerDirector:
     from urllib.request import HTTPRedirectHandler, build_opener
 
     class StayHere(HTTPRedirectHandler):
-        """Lets a redirect fail: pinned addresses do not move."""
+        """Rejects redirects: pinned addresses do not move."""
 
         def redirect_request(self, *args: object, **options: object) -> None:
             return None

@@ -63,7 +63,7 @@ def fetch_published(
     list_: bool = False,
     run: Run = QUIET,
 ) -> PublishedData:
-    """Download published data, verified, into the cache folder; without names, list what there is.
+    """Download published data, verified, into the cache folder; without names, list what is available.
 
     MANYHOT_MIRROR names a folder or zip archive, laid out by address, to take the files from instead.
 
@@ -74,7 +74,7 @@ def fetch_published(
     list_
         List what can be fetched.
     run
-        How the call runs.
+        Command line and progress.
 
     Returns
     -------

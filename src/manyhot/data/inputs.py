@@ -1,4 +1,4 @@
-"""The one door for inputs: data sets, each with the models that predict it, from whatever a call names."""
+"""Inputs of a call: data sets, each with the models that predict it, from anything a call can name."""
 
 from __future__ import annotations
 
@@ -44,17 +44,17 @@ class Reading(Flattened):
     images
         Images table with original labels.
     classes
-        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
     dataset
         Name of the data set in the tables; by default its own.
     trust_order
-        Take rows and classes in the order they have, without checking it.
+        Trust the order of rows and classes, without checking it.
     label
-        Original labels beside label sets that are arrays or lists, one an image; -1 where there is none.
+        Original labels for label sets that are arrays or lists, one per image; -1 if there is none.
     n_classes
-        How many classes there are, where neither labels nor scores say so.
+        Number of classes, if neither labels nor scores imply it.
     score_kind
-        What scores in arrays are: probability, logit, or score, which only ranks.
+        Kind of scores in arrays: probability, logit, or score, which only ranks.
     """
 
     rows: PathLike | None = None
@@ -91,7 +91,7 @@ def open_inputs(
     models
         Patterns of the names of models.
     reading, run
-        How files are read, and who is told about progress.
+        How files are read, and how progress is reported.
 
     Raises
     ------
@@ -212,11 +212,11 @@ class Asked:
     progress: Progress | None = None
 
     def fits(self, model: str) -> bool:
-        """Return whether a model is asked for."""
+        """Return whether a model is selected."""
         return not self.models or any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
 
     def check_some(self, files: Sequence[object], names: Sequence[str]) -> None:
-        """Refuse patterns that no model fits."""
+        """Raise an error if no model matches the patterns."""
         if not files:
             near = difflib.get_close_matches(self.models[0], names, n=1)
             raise InputError(
@@ -235,18 +235,18 @@ class Source:
     ----------
     name : str
     labels : Labels, optional
-        Label sets; None where there are none.
+        Label sets; None if there are none.
     images : Images, optional
-        Original labels; None where only `labels` may have them.
+        Original labels; None if only `labels` may have them.
     classes : ClassList, optional
     models : callable
         Yields the predictions, one model at a time.
     n : int
-        How many there are, at most: names of one's own models are known once they are read.
+        Maximum number of models: names of the user's own models are known once they are read.
     inputs : dict of str to str
-        The sha256 of each file by name; of one's own models once they are read.
+        The sha256 of each file by name; of the user's own models once they are read.
     misfits : Misfits
-        Files of one's own models that are skipped.
+        Files of the user's own models that are skipped.
     published : DataSet, optional
         Where it is one.
     campaign : Campaign, optional
@@ -265,7 +265,7 @@ class Source:
     campaign: Campaign | None = None
 
     def sets(self) -> Labels:
-        """Return the label sets; of a folder or an images table the original labels alone.
+        """Return the label sets; for a folder or an images table, only the original labels.
 
         Raises
         ------
@@ -278,7 +278,7 @@ class Source:
             raise InputError(
                 "The campaign has no label sets yet.",
                 where=self.campaign.folder,
-                do=f"make them of its votes: manyhot aggregate {self.campaign.folder}",
+                do=f"make them from its votes: manyhot aggregate {self.campaign.folder}",
             )
         assert self.images is not None
         images = Images(self.images.table, self.name)
@@ -333,7 +333,7 @@ def original_alone(images: Images, classes: ClassList | None, first: Callable[[]
     images : Images
     classes : ClassList, optional
     first : callable
-        Returns predictions, which say how many classes there are where no class list does.
+        Returns predictions, which imply the number of classes if there is no class list.
 
     Raises
     ------
@@ -347,7 +347,7 @@ def original_alone(images: Images, classes: ClassList | None, first: Callable[[]
         raise InputError(
             "The number of classes is not known.",
             where=images.name or None,
-            do="give the class list: --classes FILE",
+            do="pass the class list: --classes FILE",
         )
     return single_labels(images, predicted.n_classes, predicted.class_hash)
 
@@ -375,7 +375,7 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
         raise InputError(
             "The campaign holds no predictions.",
             where=own,
-            allowed="a table of predictions a model, as manyhot predict writes them",
+            allowed="one table of predictions per model, as manyhot predict writes them",
             do=f"predict its images: manyhot predict IMAGES --model NAME --out {own}",
         )
     files = prediction_files(asked.predictions or [own])

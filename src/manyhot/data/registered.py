@@ -1,4 +1,4 @@
-"""What is registered of a kind, as a list: metrics, losses and proposers."""
+"""Lists of what is registered: metrics, losses and proposers."""
 
 from __future__ import annotations
 
@@ -55,17 +55,17 @@ def _registered(kind: str, fact: str = "") -> Registered:
 
 @command("metrics")
 def list_metrics() -> Registered:
-    """List the metrics, what each is, and its options."""
+    """List the metrics with their descriptions and options."""
     return _registered("metric", "better")
 
 
 @command("losses")
 def list_losses() -> Registered:
-    """List the losses to train with, what each ends in and is, and its options."""
+    """List the losses for training, with the output that each is for, descriptions and options."""
     return _registered("loss", "ends")
 
 
 @command("proposers")
 def list_proposers() -> Registered:
-    """List the rules that propose labels, what each is, and its options."""
+    """List the rules that propose labels with their descriptions and options."""
     return _registered("proposer")

@@ -60,10 +60,10 @@ def gradcam(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
 
 
 def integrated_gradients(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
-    """The gradient of each pixel, integrated from an image of the mean colour: what adds up to the score.
+    """The gradient of each pixel, integrated from an image of the mean colour: it adds up to the score.
 
-    Signed: over all pixels it sums up to the score less that of the mean colour, but for what 16 steps leave
-    out. An image costs some 50 predictions a class.
+    Signed: over all pixels it sums to the score minus that of the mean colour, up to the error of 16 steps.
+    An image costs about 50 predictions per class.
 
     References
     ----------
@@ -80,10 +80,10 @@ def integrated_gradients(net: Explainer, images: Any, owner: Any, target: Any) -
 
 
 def occlusion(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
-    """How much the score falls when a square of the mean colour hides a place.
+    """How much the score falls when a square of the mean colour covers a place.
 
-    Signed. Squares of a seventh of each side, in steps of half of that: an image costs 170 predictions
-    a class.
+    Signed. Squares of a seventh of each side, in steps of half of that: an image costs 170 predictions per
+    class.
 
     References
     ----------
@@ -104,7 +104,7 @@ def occlusion(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
 def saliency(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
     """The largest absolute gradient of a pixel's channels: where a small change would matter most.
 
-    It tells nothing of the sign. An image costs some three predictions a class.
+    It does not show the sign. An image costs about three predictions per class.
 
     References
     ----------
@@ -149,7 +149,7 @@ class Explainer:
     UnknownNameError
         There is no such method or layer.
     InputError
-        The network is no module of PyTorch, or has no grid near its end.
+        The network is not a PyTorch module, or has no grid near its end.
     MissingExtraError
         captum is not installed.
     """
@@ -163,7 +163,7 @@ class Explainer:
         _ = self.captum
         if self.method not in METHODS:
             raise UnknownNameError(
-                f"There is no method {self.method!r} that explains.", allowed=", ".join(METHODS)
+                f"There is no explanation method {self.method!r}.", allowed=", ".join(METHODS)
             )
         if self.network.module is None:
             raise InputError(
@@ -181,7 +181,7 @@ class Explainer:
 
     @functools.cached_property
     def captum(self) -> Any:
-        """What computes the maps."""
+        """The captum method that computes the maps."""
         return required("captum.attr", "An explanation", '"manyhot[diagnose]"')
 
     @functools.cached_property
@@ -236,7 +236,7 @@ class Explainer:
         return next((m for m, out in seen if torch.equal(out, scores)), None)
 
     def forward(self, images: Any) -> Any:
-        """Return what is explained: logits, also of networks that give probabilities.
+        """Return the scores to explain: logits, even for networks that output probabilities.
 
         Where a network does not end in a layer that makes them, a logit is log p / (1 - p).
         """
@@ -350,7 +350,7 @@ def attribute(
     UnknownNameError
         There is no such model, class, method or layer.
     InputError
-        Images are none, or the model cannot be explained.
+        An array is not an image, or the model cannot be explained.
     MissingExtraError
         captum is not installed.
     """

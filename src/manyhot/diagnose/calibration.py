@@ -1,4 +1,4 @@
-"""What recalibration and prediction sets do on images that they were not fitted on, method by method."""
+"""Recalibration methods and prediction sets, evaluated on images that were not used for fitting."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ MEASURES = {
 """By the event that counts as right: accuracy, calibration error, likelihood, Brier score."""
 
 MOST_RESAMPLES = 200
-"""For intervals of the calibration error, which sorts images into bins anew in each."""
+"""For intervals of the calibration error, which bins the images again in each resample."""
 
 _LOWEST, _HIGHEST = RANGE[0] * 1.001, RANGE[1] * 0.999
 """Temperatures beyond are as good as an end of the range."""
@@ -62,12 +62,18 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         TEXT("model", "the model"),
-        TEXT("method", "how it was recalibrated; none: as it was", values=("none", *RECALIBRATIONS)),
-        TEXT.nullable("fitted_to", "to original labels or to label sets; null for none", values=FITTED_TO),
-        REAL.nullable("temperature", "what logits are divided by; null of other methods"),
+        TEXT(
+            "method",
+            "the recalibration method; none for the original predictions",
+            values=("none", *RECALIBRATIONS),
+        ),
+        TEXT.nullable(
+            "fitted_to", "fitted to original labels or to label sets; null for none", values=FITTED_TO
+        ),
+        REAL.nullable("temperature", "what logits are divided by; null for other methods"),
         COUNT("n_fitted", "images fitted on"),
         TEXT("metric", "a registered name"),
-        REAL("value", "on the images that were held out; NaN where it is undefined"),
+        REAL("value", "on the images that were held out; NaN if undefined"),
         *bounds("lo", "hi", "its 95 % interval over these, null without one"),
         COUNT("n", "images held out that count"),
         COUNT("n_skipped", "images held out that do not"),
@@ -81,14 +87,14 @@ declare_table(
         TEXT("model", "the model"),
         TEXT(
             "cover",
-            "what a set must hold: the original label, one class of the label set, or all of them",
+            "what a set must contain: the original label, one class of the label set, or all of them",
             values=COVERS,
         ),
-        REAL("alpha", "share of images that may be missed; 1 - alpha is the target of coverage"),
-        REAL("threshold", "probability from which a class is in the set; 0: all classes are"),
+        REAL("alpha", "share of images that may be missed; coverage should be 1 - alpha"),
+        REAL("threshold", "least probability of a class in the set; 0: all classes are in it"),
         COUNT("n_fitted", "images that the threshold was chosen on"),
         COUNT("n", "images held out, on which the rest is measured"),
-        REAL("coverage", "share of these whose set holds what it must"),
+        REAL("coverage", "share of these whose set contains what it must"),
         *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
         REAL("mean_size", "mean number of classes in a set"),
         REAL("share_empty", "share of sets without any class"),
@@ -98,7 +104,7 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class Calibration(Result):
-    """How well models are calibrated, before and after, and their prediction sets.
+    """How well models are calibrated before and after recalibration, and their prediction sets.
 
     Attributes
     ----------
@@ -114,7 +120,7 @@ class Calibration(Result):
     prediction_sets: pa.Table
 
     def lines(self) -> Iterator[str]:
-        """Yield what recalibration does to each model, and its prediction sets."""
+        """Yield the effect of recalibration on each model, and its prediction sets."""
         models: dict[tuple[str, str], list[Row]] = {}
         for row in self.calibration.to_pylist():
             models.setdefault((row["dataset"], row["model"]), []).append(row)
@@ -147,10 +153,10 @@ def diagnose_calibration(
 ) -> Calibration:
     """Measure how confidence matches accuracy, before and after recalibration.
 
-    Each method is fitted on some images, to original labels and to label sets, and judged on the others
-    against both, as are the predictions as they were. Prediction sets that cover the original label, one
-    class of the label set, or all of it are chosen and measured on the same two parts. The models must not
-    have been trained on these images.
+    Each method is fitted on some images, to original labels and to label sets, and evaluated on the others
+    against both; so are the original predictions. Prediction sets that cover the original label, one class of
+    the label set, or all of it are chosen and measured on the same two parts. The models must not have been
+    trained on these images.
 
     Parameters
     ----------
@@ -160,7 +166,7 @@ def diagnose_calibration(
         Files or folders of predictions, in place of those of the campaign or folder. Models without
         confidence, such as ranks, are skipped.
     models
-        Models whose names fit, such as 'resnet*'.
+        Patterns of model names, such as 'resnet*'.
     methods
         How to recalibrate: temperature, vector or isotonic; by default all.
     alpha
@@ -174,7 +180,7 @@ def diagnose_calibration(
     reading
         How files are read.
     run
-        How the call runs.
+        Command line and progress.
 
     Returns
     -------
@@ -264,7 +270,7 @@ class _Judge:
         self._notes += [f"{model.model}: {text}" for text in said]
 
     def check_any(self) -> None:
-        """Refuse data sets without any model that has confidences."""
+        """Raise an error if no model of the data sets has confidences."""
         if not self._models:
             raise InputError(
                 "No model has confidences to calibrate.",

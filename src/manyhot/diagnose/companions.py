@@ -55,14 +55,14 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         INT("main", "the class that is looked for"),
-        INT("companion", "another that is valid on some of the same images"),
+        INT("companion", "another class that is valid on some of the same images"),
         TEXT("main_name", "name of main"),
         TEXT("companion_name", "name of companion"),
         COUNT("both", "images on which both are valid"),
         *interval("lift", "both over what chance would give", value=REAL, ends=REAL),
         *interval(
             "odds_ratio",
-            "odds of one class where the other is, over those where it is not",
+            "odds of one class with the other, divided by its odds without",
             value=REAL,
             ends=REAL,
         ),
@@ -70,12 +70,12 @@ declare_table(
         COUNT("n_models", "models averaged, 1 for one"),
         REAL("recall_with", "share of images of the class with the companion in which it is found"),
         REAL("recall_without", "the same without the companion"),
-        REAL("diff", "recall_with less recall_without; NaN where either has no image"),
+        REAL("diff", "recall_with minus recall_without; NaN if either has no image"),
         *bounds("lo", "hi", f"{ITS} over images", column=REAL),
-        REAL("p", "of a difference as great if the companion did not matter"),
+        REAL("p", "probability of a difference at least as large if the companion did not matter"),
         REAL.nullable(
             "p_adjusted",
-            "the same, adjusted for all pairs tested of the model (Holm); null where the pair is not",
+            "the same, adjusted for all tested pairs of the model (Holm); null if the pair was not tested",
         ),
         COUNT("n_with", "images of the class with the companion"),
         COUNT("n_without", "images of the class without it"),
@@ -178,7 +178,7 @@ def diagnose_companions(
     labelled
         Measure recall of a class only in images that have it as their original label.
     unasked
-        Count a companion as absent if nobody was asked about it.
+        Count a companion as absent if no rater was asked about it.
     reading
         How files are read.
     run
@@ -302,7 +302,7 @@ class _Judge:
         if not self.sets.asked_known:
             yield (
                 f"{self.dataset}: only valid classes are recorded: where a companion is not among them, "
-                "nobody may have been asked about it"
+                "perhaps no rater was asked about it"
             )
         if self.k == 1 and self.probability is None:
             yield "with k = 1 a class must rank before its companion, which by itself lowers recall beside it"
@@ -428,7 +428,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 @register("chapter", "companions")
 def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return whose recall depends on a companion; None without the table ``companions``."""
+    """Return the chapter about recall beside companions; None without the table ``companions``."""
     rows = rows_of(named, "companions")
     if not rows:
         return None

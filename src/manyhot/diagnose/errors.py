@@ -108,7 +108,7 @@ def diagnose_errors(
     cooccurrence_labels
         Label sets in which to count which classes occur together; by default those of the data set.
     non_prototypical
-        Findings or images that people called unusual views of their class.
+        Findings, or images that raters called unusual views of their class.
     embeddings
         Folder that predict --embeddings wrote for the images.
     index
@@ -232,7 +232,7 @@ class _Sorter:
             )
 
     def fit(self, predictions: Predictions) -> tuple[Case, Alignment]:
-        """Return a model beside the labels; refuse one that does not fit them."""
+        """Match a model to the labels; raise an error if it does not match."""
         check_same_classes(self.labels, predictions)
         alignment, sets = self._align(predictions)
         case = case_of(sets, predictions, alignment, 1)
@@ -313,12 +313,12 @@ class _Sorter:
             return []
         if not self.labels.asked_known:
             return [
-                "the labels do not record which classes people were asked about: errors of any kind but "
+                "the labels do not record which classes raters were asked about: errors of any kind but "
                 "valid-label may be missing labels"
             ]
         unasked = table["state"].null_count
         return [
-            f"{unasked:,} of {len(table):,} errors name a class that nobody was asked about: they may be "
+            f"{unasked:,} of {len(table):,} errors name a class that no rater was asked about: they may be "
             "missing labels"
         ] * bool(unasked)
 

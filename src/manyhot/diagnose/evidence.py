@@ -1,4 +1,4 @@
-"""What the rules that sort errors need beside predictions and label sets."""
+"""What the rules that sort errors need in addition to predictions and label sets."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def listed_ids(path: PathLike) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class EvidenceFiles:
-    """Where evidence is read from, in tables or files; None for what there is not.
+    """Tables or files with evidence; None for those that are missing.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ class EvidenceFiles:
         return read_labels(place, classes=classes) if isinstance(place, str | os.PathLike) else place
 
     def listed_ids(self, source: Source) -> Collection[str] | None:
-        """Return the images that people called non-prototypical."""
+        """Return the images that raters called non-prototypical."""
         if self.non_prototypical is None:
             return _published_ids(source)
         place = self.non_prototypical
@@ -149,7 +149,7 @@ class EvidenceFiles:
 
 @dataclass
 class ErrorEvidence:
-    """What the rules need beside predictions, and why there is no more."""
+    """What the rules need in addition to predictions, and why some of it is missing."""
 
     labels: Labels
     sets: LabelSets
@@ -163,11 +163,11 @@ class ErrorEvidence:
                 where=self.classes.name,
                 got=f"{len(self.classes):,} classes",
                 allowed=f"{self.labels.n_classes:,} classes",
-                do="give the class list that the labels are over",
+                do="pass the class list of the labels",
             )
 
     def context(self, files: EvidenceFiles, source: Source) -> tuple[ErrorContext, dict[str, str]]:
-        """Return the evidence, and for each need without any why."""
+        """Return the evidence, and the reason for each kind that is missing."""
         together = self._together(files.read_labels(source.classes))
         superclasses = files.read_superclasses(self.labels.n_classes, source.classes)
         listed = files.listed_ids(source)
@@ -186,7 +186,7 @@ class ErrorEvidence:
         return context, {
             "superclasses": f"{about} no hierarchy, and no superclasses are given",
             "pairs": f"no collapsed pairs are known {f'for the class list {name}' if name else ''}".strip(),
-            "others": "nobody was asked about a class beside the original labels",
+            "others": "no rater was asked about a class other than the original labels",
             "together": "no image has two labels",
             "neighbours": "no embeddings are given"
             if similar is None
@@ -260,12 +260,12 @@ class ErrorEvidence:
         return np.asarray(listed.to_numpy(zero_copy_only=False), bool)
 
     def neighbours(self, similar: pa.Table, images: Images | None) -> NeighbourLabels | None:
-        """Return the labels of similar images, and how rare each image is; None where none has a label."""
+        """Return the labels of similar images, and how rare each image is; None if none has a label."""
         if similar["class_id"].null_count < len(similar):
             raise InputError(
                 "These similar images were searched class by class.",
                 got=f"{len(similar) - similar['class_id'].null_count:,} rows of one class",
-                allowed="one row an image, with its nearest images of any class",
+                allowed="one row per image, with its nearest images of any class",
                 do="make it with --among any",
             )
         ids, label = (self.labels.image_id, self.sets.label) if images is None else _labels_of(images)
@@ -364,7 +364,7 @@ class ImageFacts:
         return {name: i for i, name in enumerate(self.states.image_id.to_pylist())}
 
     def states_of(self, image_id: str) -> dict[int, str]:
-        """Return the states of an image by class of the model; empty if nobody was asked."""
+        """Return the states of an image by class of the model; empty if no rater was asked."""
         if self.states is None or image_id not in self._rows:
             return {}
         found = states_by_class(self.states, self._rows[image_id])
@@ -378,6 +378,6 @@ class ImageFacts:
 
 
 def states_by_class(states: States, row: int) -> dict[int, str]:
-    """Return the state of each class that people were asked about in an image: no, unclear or yes."""
+    """Return the state of each class that raters were asked about in an image: no, unclear or yes."""
     names = {YES: "yes", UNCLEAR: "unclear", NO: "no"}
     return {i: names[state] for i, state in enumerate(states.state[row].tolist()) if state in names}

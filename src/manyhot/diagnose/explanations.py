@@ -62,7 +62,7 @@ def _of_maps(name: str, doc: str) -> tuple[Column, ...]:
     return (
         REAL.nullable(name, doc),
         REAL.nullable(f"{name}_by_chance", "the same of a map without sense"),
-        REAL.nullable(f"{name}_centre", "the same of a Gaussian in the middle of the image"),
+        REAL.nullable(f"{name}_centre", "the same for a Gaussian in the middle of the image"),
     )
 
 
@@ -75,21 +75,23 @@ declare_table(
         TEXT("image_id", "as in images"),
         INT("class_id", "the class asked about, in the model's class list"),
         TEXT("class_name", "its name"),
-        REAL("score", "its probability; the score itself where a model gives no probabilities"),
-        INT("rank", "1 for the model's best class"),
-        TEXT.nullable("state", "in the label set; null where nobody was asked", values=STATES),
-        TEXT.nullable("skipped", "why the map was not measured; null where it was"),
+        REAL("score", "its probability; the score itself if the model has no probabilities"),
+        INT("rank", "1 for the model's top class"),
+        TEXT.nullable("state", "in the label set; null if no rater was asked", values=STATES),
+        TEXT.nullable("skipped", "why the map was not measured; null if it was"),
         REAL.nullable("x", "highest point of the map, from the left, as a share of the width"),
         REAL.nullable("y", "the same from the top"),
-        REAL.nullable("area", "share of what the model saw that is object of this class"),
-        FLAG.nullable("difficult", "the object has less than a quarter of the image, and is not alone"),
+        REAL.nullable("area", "share of what the model saw that is covered by objects of this class"),
+        FLAG.nullable(
+            "difficult", "whether the object covers less than a quarter of the image, and is not alone"
+        ),
         *_of_maps("pointing", "whether the highest point lies on the object"),
         *_of_maps("pointing_near", "the same, or within 3 % of the long side of it"),
+        *_of_maps("pointing_other", "whether it lies on an object of another class; null if there is none"),
+        *_of_maps("energy", "share of the positive values that lies on the object"),
         *_of_maps(
-            "pointing_other", "whether it lies on an object of another class; null where there is none"
+            "overlap", "share of the highest pixels, as many as the object has, that lies on the object"
         ),
-        *_of_maps("energy", "share of what is positive that lies on the object"),
-        *_of_maps("overlap", "of the highest pixels, as many as the object has, the share on the object"),
         *_of_maps("auroc", "probability that a pixel of the object is higher than another"),
         TEXT.optional("file", "picture of the map over the image, from the folder of the table on"),
         TEXT.optional("photo", "picture of the image"),
@@ -104,12 +106,12 @@ declare_table(
         TEXT("method", "as in maps", values=EXPLAINED_BY),
         TEXT("slice", "which maps: all, those of difficult objects, or class=NAME"),
         TEXT("metric", "a measure of maps", values=MAP_MEASURES),
-        REAL("value", "mean over maps; NaN where there are none"),
+        REAL("value", "mean over maps; NaN if there are none"),
         *bounds("lo", "hi", _OVER_IMAGES),
         REAL("by_chance", "the same of a map without sense"),
-        REAL("centre", "the same of a Gaussian in the middle of each image"),
+        REAL("centre", "the same for a Gaussian in the middle of each image"),
         *interval("more", "value less centre", _OVER_IMAGES, value=REAL),
-        COUNT("n", "maps counted, of a class in the label set each"),
+        COUNT("n", "number of maps counted, each of a class in the label set"),
         COUNT("n_images", "images that these are of"),
         COUNT("n_skipped", "maps of such classes that were not measured at all"),
     ),
@@ -127,12 +129,12 @@ declare_table(
             "class in the label set of the image, or of another image",
             values=COMPARED_WITH,
         ),
-        INT.nullable("layers", "last layers whose weights are shuffled; null of others"),
-        INT.nullable("of_layers", "layers that have weights; null of others"),
+        INT.nullable("layers", "number of last layers whose weights are shuffled; null for others"),
+        INT.nullable("of_layers", "number of layers with weights; null for others"),
         REAL("value", "mean rank correlation (Spearman) of both maps"),
         *bounds("lo", "hi", _OVER_IMAGES),
         COUNT("n", "pairs of maps"),
-        COUNT("n_skipped", "pairs of which one is the same everywhere"),
+        COUNT("n_skipped", "number of pairs in which one map is the same everywhere"),
     ),
 )
 
@@ -264,7 +266,7 @@ _MEASURES = {
 
 @register("chapter", "explanations", tables=("maps", "localisation", "sanity"))
 def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return where models look; None without the table ``maps``."""
+    """Return the chapter about where models look; None without the table ``maps``."""
     maps = rows_of(named, "maps")
     if not maps:
         return None

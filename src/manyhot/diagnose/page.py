@@ -33,12 +33,12 @@ from manyhot.run import QUIET, Run
 def write_diagnosis_page(folder: Path) -> Path:
     """Write ``report/index.html`` of the diagnoses whose tables are in a folder, and return its path.
 
-    Pictures become part of the page. Without the extra ``report`` it has no figures, and reports that.
+    Pictures are embedded in the page. Without the extra ``report``, it has no figures and explains why.
 
     Raises
     ------
     InputError
-        A file breaks its table.
+        If a file does not have the schema of its table.
     OutputError
         The file cannot be written.
     """
@@ -72,7 +72,7 @@ def _build(named: Mapping[str, pa.Table], folder: Path) -> tuple[tuple[Chapter, 
 
 
 def render_diagnosis(diagnosis: Diagnosis, figures: FigurePage | None = None) -> str:
-    """Return the page as text; `figures` holds what `prepare` made of its figures."""
+    """Return the page as text; `figures` is what `prepare` returns for its figures."""
     return (
         environment()
         .get_template("diagnosis.html")
@@ -122,7 +122,7 @@ def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = 
     Raises
     ------
     InputError
-        If there is no ``results.parquet``, or a file breaks its table.
+        If there is no ``results.parquet``, or a file does not have the schema of its table.
     OutputError
         If a file cannot be written.
     """
@@ -141,7 +141,7 @@ def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = 
 
 
 def forget_pictures(out: Path, name: str, columns: Sequence[str], folder: str) -> None:
-    """Remove the pictures that a table of an earlier run names, but no other file that it names.
+    """Remove the pictures that a table of an earlier run names, and no other files.
 
     Parameters
     ----------
@@ -171,7 +171,7 @@ def write_diagnosis(out: PathLike) -> Path:
     Raises
     ------
     InputError
-        A file breaks its table.
+        If a file does not have the schema of its table.
     OutputError
         The page cannot be written.
     """
@@ -186,7 +186,7 @@ def build_chapters(named: Mapping[str, pa.Table], folder: Path, draw: bool) -> t
 
 
 class DiagnosisResult(Result):
-    """A result that is a chapter of the page of all diagnoses in a folder."""
+    """A result that is shown as a chapter of the page of all diagnoses in a folder."""
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the tables, and draw the page of the folder again; see `Result.write`."""
@@ -205,7 +205,7 @@ class RunProgress:
     activity : str
         What is being done, for progress.
     total : int, optional
-        Images of all runs; None where it is not known.
+        Number of images of all runs; None if unknown.
     done : int
         Images of the runs that are complete.
     """

@@ -1,7 +1,7 @@
 """Places where models were judged, and what is lost between two of them.
 
-A place is a data set, or a corrupted copy of one. What is lost between two places under original labels but
-not under label sets was right all along: a label was missing.
+A place is a data set, or a corrupted copy of one. A loss between two places under original labels but not
+under label sets is not an error of the model: a label was missing.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ COMPARED_METRICS = (SINGLE, *MULTI, "map_macro")
 
 
 class Score(NamedTuple):
-    """A number of a model, with its interval and the images it is of."""
+    """A value of a model, with its interval and its number of images."""
 
     value: float
     lo: float | None
@@ -111,7 +111,7 @@ def _samples(results: Results, dataset: str) -> dict[str, dict[str, Floats]]:
 def average(places: Sequence[Place], kind: str | None) -> Place:
     """Return the mean over places of the same images, such as the severities of a kind.
 
-    Its intervals are those of the mean: each resample is of the same images at all of them.
+    Its intervals are those of the mean: each resample uses the same images at all places.
     """
     scores: dict[str, dict[str, Score]] = {}
     samples: dict[str, dict[str, Floats]] = {}
@@ -142,7 +142,7 @@ def _ends(samples: Floats | None) -> tuple[float | None, float | None]:
 
 
 def finite(value: float | None) -> float | None:
-    """Return what a table holds: null in place of NaN and infinity."""
+    """Return a value for a table: null in place of NaN and infinity."""
     return None if value is None or not np.isfinite(value) else float(value)
 
 

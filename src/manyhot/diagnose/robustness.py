@@ -56,8 +56,8 @@ declare_table(
         TEXT("metric", "a registered name"),
         REAL("value", "its value; of several copies their mean"),
         *bounds("lo", "hi", "its 95 % interval, null without one"),
-        COUNT("n", "images that count; of several copies the least"),
-        COUNT("n_skipped", "images that do not; of several copies the most"),
+        COUNT("n", "images that count; of several copies, the minimum"),
+        COUNT("n_skipped", "images that do not count; of several copies, the maximum"),
     ),
 )
 
@@ -69,16 +69,16 @@ declare_table(
         TEXT.nullable("model", "the model; null for the mean over models"),
         *_COPY,
         TEXT("metric", "top1 compares with original labels, the others with label sets"),
-        REAL("loss", "value on the base less value here"),
+        REAL("loss", "value on the base minus value here"),
         *bounds("lo", "hi", _OVER_IMAGES),
         *interval(
             "share",
-            "of the loss of top1, what is missing labels: 1 - loss / loss of top1; null where that "
-            "is not clearly above 0, and of metrics that ask another thing",
+            "share of the loss of top1 due to missing labels: 1 - loss / loss of top1; null if the loss of "
+            "top1 is not clearly above 0, and for metrics that ask another question",
             _OVER_IMAGES,
         ),
-        COUNT("n_base", "images counted on the base; for the mean the least over the models"),
-        COUNT("n", "images counted here; for the mean the least over the models"),
+        COUNT("n_base", "images counted on the base; for the mean, the minimum over models"),
+        COUNT("n", "images counted here; for the mean, the minimum over models"),
         COUNT("n_models", "models averaged, 1 for one"),
     ),
 )
@@ -98,14 +98,14 @@ declare_table(
         *interval("relative", "relative corruption error, of the increase in errors", _OVER_IMAGES),
         COUNT("n_kinds", "kinds averaged, 1 for one"),
         COUNT("n_severities", "severities averaged"),
-        COUNT("n", "images that count; the least over the copies"),
+        COUNT("n", "images that count; the minimum over copies"),
     ),
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Robustness(DiagnosisResult):
-    """What models score at places, and what they lose from one to another.
+    """Scores of models at several places, and losses from one to another.
 
     Attributes
     ----------
@@ -438,9 +438,9 @@ def _covering(source: Source, labels: Labels) -> Iterator[Predictions]:
             yield model
     if not covering:
         raise InputError(
-            f"No predictions are of the images of {source.name}.",
+            f"There are no predictions for the images of {source.name}.",
             got=f"images such as {labels.image_id[0]}",
-            do="give predictions of them: --predictions FILE",
+            do="pass predictions for them: --predictions FILE",
         )
 
 

@@ -17,7 +17,7 @@ from manyhot.tables import Row
 
 @register("chapter", "corruptions", tables=("robustness", "losses", "corruption_errors"))
 def robustness_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return what is lost elsewhere and to corruptions; None without the table ``losses``."""
+    """Return the chapter about losses on other data and to corruptions; None without the table ``losses``."""
     losses = rows_of(named, "losses")
     if not losses:
         return None

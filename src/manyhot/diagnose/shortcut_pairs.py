@@ -46,7 +46,7 @@ _REMEMBERED = 100  # Outputs of the model for a class in all images: 9 bytes eac
 
 @dataclass(frozen=True)
 class Pair:
-    """A class and one that may be beside it.
+    """A class and a possible companion.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ def named_pairs(texts: Iterable[str], classes: ClassList) -> list[tuple[int, int
     Raises
     ------
     InputError
-        A text is no pair.
+        A text is not a pair.
     UnknownNameError
         There is no such class.
     """
@@ -368,7 +368,7 @@ class _Judge:
 
 
 def _confidence(predictions: Predictions, column: int) -> npt.NDArray[np.float64]:
-    """Return the probability of a class, or its score where that is no probability."""
+    """Return the probability of a class, or its score if that is not a probability."""
     assert predictions.scores is not None
     score = predictions.scores[:, column].astype(np.float64)
     if predictions.score_kind != "logit":

@@ -186,7 +186,7 @@ def _check_fills(fills: Sequence[str]) -> None:
 
 
 def _check_outside(source: PathLike, out: Path) -> None:
-    """Refuse to write pictures among the images: the next run would read them."""
+    """Raise an error if pictures would be written among the images: the next run would read them."""
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
         raise InputError(
             "The output folder is among the images.",

@@ -35,7 +35,7 @@ from manyhot.tables import Row
 
 @register("chapter", "shortcuts", tables=("shortcuts", "shortcut_examples"))
 def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return which predictions depend on a companion; None without the table ``shortcuts``."""
+    """Return the chapter about reliance on companions; None without the table ``shortcuts``."""
     if "shortcuts" not in named:
         return None
     rows = rows_of(named, "shortcuts")
@@ -79,9 +79,9 @@ _FLIPS = (
     ColumnHead("Flip", title="Share whose prediction of the class changes without the companion"),
     ColumnHead("Lost", title="Share whose prediction of the class is lost without the companion"),
     ColumnHead("Control", title="The same where a region of that shape is filled elsewhere"),
-    ColumnHead("More, points", title="Lost less what is lost in the control"),
-    ColumnHead("Recall gap, points", title="Recall beside the companion less recall without it"),
-    ColumnHead("Hallucination gap, points", title="False alarms beside the companion less those without it"),
+    ColumnHead("More, points", title="Lost minus lost in the control"),
+    ColumnHead("Recall gap, points", title="Recall beside the companion minus recall without it"),
+    ColumnHead("Hallucination gap, points", title="False alarms beside the companion minus those without it"),
     ColumnHead("AP", title="Average precision"),
     ColumnHead("AP, balanced", title="If the companion were as frequent with the class as without"),
     ColumnHead("Shortcut", number=False),

@@ -41,24 +41,24 @@ declare_table(
         TEXT("main_name", "its name"),
         TEXT("companion_name", "its name"),
         TEXT("fill", "what is put in its place: a grey box, or inpainting", values=FILLS),
-        TEXT.nullable("skipped", "why the pair was not tested; null where it was"),
+        TEXT.nullable("skipped", "why the pair was not tested; null if it was"),
         TEXT("decision", "when a class counts as predicted"),
         COUNT("both", "images with main and companion"),
         COUNT("main_only", "images with the main class alone"),
         COUNT("companion_only", "images with the companion alone"),
-        COUNT("neither", "images with neither; where one is not known an image is in no split"),
+        COUNT("neither", "images with neither; if one is not known, an image is in no split"),
         COUNT.nullable("n", "images with both that the companion could be taken out of"),
-        *interval("flips", "share of these whose prediction of main is another without it", _WILSON),
+        *interval("flips", "share of these whose prediction of main changes without it", _WILSON),
         *interval(
             "lost", "share that is predicted with it, but not without; the other flips are gained", _WILSON
         ),
         REAL.nullable("fall", "mean fall of the score of main"),
-        COUNT.nullable("n_control", "of the n those that had room for a control"),
+        COUNT.nullable("n_control", "images among the n with room for a control"),
         *interval(
             "control", "share of these that flip where a region of its shape is filled elsewhere", _WILSON
         ),
         *interval("control_lost", "share of these that is predicted before, and not so", _WILSON),
-        REAL.nullable("more", "share that is lost less control_lost, on the images with a control"),
+        REAL.nullable("more", "share that is lost minus control_lost, on the images with a control"),
         REAL.nullable(
             "lo",
             "lower end of its 95 % interval (Newcombe, paired); pairs are ordered by it, those that "
@@ -92,8 +92,8 @@ declare_table(
         TEXT("companion_name", "its name"),
         TEXT("fill", "as in shortcuts", values=FILLS),
         TEXT("image_id", "an image with both"),
-        FLAG("flipped", "whether the prediction of main is another without the companion"),
-        FLAG.nullable("flipped_control", "the same of the control; null where there was no room"),
+        FLAG("flipped", "whether the prediction of main changes without the companion"),
+        FLAG.nullable("flipped_control", "the same for the control; null if there was no room"),
         REAL("score_before", "score of main as the image is"),
         REAL("score_after", "without the companion"),
         REAL.nullable("score_control", "of the control; null without one"),

@@ -22,7 +22,7 @@ from manyhot.run import QUIET, Run
 
 @dataclass(frozen=True)
 class ModelErrors:
-    """How many errors of one model are of which kind.
+    """Number of errors of one model by kind.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class ModelErrors:
 
     @property
     def shares(self) -> dict[str, float]:
-        """The share of each kind; NaN where there is no error."""
+        """The share of each kind; NaN if there are no errors."""
         return shares(self.counts)
 
 
@@ -60,7 +60,7 @@ class SortedErrors(Result):
     Attributes
     ----------
     table : pyarrow.Table
-        The table ``findings``: `kind`, `image_id`, `class_a` (the class that decided; null where none did),
+        The table ``findings``: `kind`, `image_id`, `class_a` (the class that decided; null if none did),
         `class_b` (the predicted one), `label`, `state`, `n_labels`, `dataset`, `model`, `confidence`.
     models : tuple of ModelErrors
     rules : tuple of str
@@ -122,7 +122,7 @@ class SortedErrors(Result):
         return pl.DataFrame(self.table)
 
     def lines(self) -> Iterator[str]:
-        """Yield the share of each kind, a line a model, and the rules that were skipped."""
+        """Yield the share of each kind, one line per model, and the rules that were skipped."""
         above = () if self.min_confidence is None else (f"above {self.min_confidence:g}",)
         against = "the original label" if self.event == "label" else "the label set"
         for dataset in dict.fromkeys(m.dataset for m in self.models):
@@ -163,7 +163,7 @@ class SortedErrors(Result):
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
-        """Refuse to write over what is read; see `Result.check_out`."""
+        """Raise an error if a file that is read would be overwritten; see `Result.check_out`."""
         sources = list(sources)
         super().check_out(out, sources)
         check_apart(sources, _counts_path(cls._paths(out, "findings")[0]))

@@ -1,4 +1,4 @@
-"""A metric of a model as one number an image: what slices, intervals and pairs are made of."""
+"""A metric of a model as one value per image: the basis of slices, intervals and pairs."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ FEW_STRATA = 8
 
 
 @dataclass(frozen=True)
-class Column:
-    """One metric of one model, per image of the labels table.
+class ImageValues:
+    """The values of one metric of one model, for each image of the labels table.
 
-    A share of a model's own images, such as its errors, has its interval `by_wilson`: no other model counts
-    the same images, so that nothing is gained from resamples that all share.
+    The interval of a share of a model's own images, such as its errors, is computed `by_wilson`: no other
+    model counts the same images, so sharing resamples would gain nothing.
     """
 
     model: str
@@ -48,8 +48,8 @@ class Column:
         rows: npt.NDArray[np.int64],
         n: int,
         by_wilson: bool = False,
-    ) -> Column:
-        """Put an estimate over the aligned images at their rows of the labels table."""
+    ) -> ImageValues:
+        """Place an estimate over the aligned images in their rows of the labels table."""
         if len(rows) == n:
             return cls(model, metric, e.num, e.den, e.scored, e.stratum, by_wilson)
         arrays = [e.num, e.den, e.scored] + ([] if e.stratum is None else [e.stratum])
@@ -129,7 +129,7 @@ def _means_by_class(ratio: Ratio, label: npt.NDArray[np.integer], c: int) -> npt
 
 
 def stack(
-    columns: Sequence[Column],
+    columns: Sequence[ImageValues],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.intp]]:
     """Return numerators, the distinct denominators, and which belongs to which."""
     keys: dict[bytes, int] = {}
@@ -145,9 +145,9 @@ def stack(
     return num, np.stack(dens, axis=1, dtype=np.float32, casting="unsafe"), den_of
 
 
-def grouped(columns: Iterable[Column], *, by_den: bool) -> list[list[Column]]:
-    """Group columns that share strata, and denominators if so wanted, so that they share resamples."""
-    groups: dict[tuple[bytes, bytes], list[Column]] = {}
+def grouped(columns: Iterable[ImageValues], *, by_den: bool) -> list[list[ImageValues]]:
+    """Group columns with the same strata and, if `by_den`, denominators: they share resamples."""
+    groups: dict[tuple[bytes, bytes], list[ImageValues]] = {}
     for column in columns:
         assert column.stratum is not None
         den = _digest(column.den) if by_den else b""
@@ -164,7 +164,7 @@ Key = tuple[str, str, str]
 
 
 class Sampler:
-    """Resamples metrics of many models together, and keeps what pairs of models need.
+    """Resamples metrics of many models together, and stores the values that pairs of models need.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ class Sampler:
     def __init__(self, slices: Slices, bootstrap: Bootstrap) -> None:
         self._slices, self._bootstrap = slices, bootstrap
         self._compared = frozenset(accuracies())
-        self._waiting: list[Column] = []
+        self._waiting: list[ImageValues] = []
         self._samples: dict[Key, npt.NDArray[np.float32]] = {}
         self._bits: dict[tuple[str, str], npt.NDArray[np.uint8]] = {}
         self._scored: dict[tuple[str, str], bytes] = {}
@@ -183,10 +183,10 @@ class Sampler:
 
     @property
     def n_waiting(self) -> int:
-        """How many models have no intervals yet."""
+        """Number of models without intervals so far."""
         return len({c.model for c in self._waiting})
 
-    def add(self, column: Column) -> None:
+    def add(self, column: ImageValues) -> None:
         """Add a metric of a model, to be resampled with others."""
         key = hashlib.blake2b(np.packbits(column.scored).tobytes(), digest_size=16).digest()
         self._masks.setdefault(key, column.scored)
@@ -215,7 +215,7 @@ class Sampler:
         return intervals
 
     def _ends(
-        self, columns: Sequence[Column], samples: npt.NDArray[np.float32]
+        self, columns: Sequence[ImageValues], samples: npt.NDArray[np.float32]
     ) -> dict[Key, tuple[float, float]]:
         """Return the intervals of resampled columns, and keep the samples that comparisons need."""
         by_column = np.ascontiguousarray(samples.transpose(0, 2, 1))

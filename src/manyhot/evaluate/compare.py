@@ -1,6 +1,6 @@
-"""Results to comparisons: who drops by how much between two places, by which line, and in which order.
+"""Comparisons of results: drops of models between data sets and metrics, fitted lines and rankings.
 
-Several results as one, for what is compared between them.
+Also joins several results into one, to compare models between them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from manyhot.checks import check_draws
 from manyhot.classes import family_of
 from manyhot.command import command
 from manyhot.core.model_pairs import holm
-from manyhot.data.benchmarks import ResultsLike, listed, open_results, open_thresholds
+from manyhot.data.benchmarks import ResultsLike, flattened, open_results, open_thresholds
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.drops import END, Comparer
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
@@ -60,7 +60,7 @@ class Comparison(Result):
     described : Mapping of str to pyarrow.Table
         Tables of the label sets, where the folders of results have them.
     sources : tuple of Path
-        Files and folders that were read, over which `write` does not write.
+        Files and folders that were read; `write` does not overwrite them.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -92,7 +92,7 @@ class Comparison(Result):
         return [row for row in self.drops.to_pylist() if row["model"] is None]
 
     def lines(self) -> Iterator[str]:
-        """Yield the mean drops, the slopes and the orders."""
+        """Yield the mean drops, the slopes and the rankings."""
         yield from drop_lines(self.mean_drops)
         yield from apart_lines(self.results, self.ranks)
         yield ""
@@ -103,7 +103,7 @@ class Comparison(Result):
         yield "To draw figures from these tables: manyhot report FOLDER"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rows of the tables; of drops the means over models."""
+        """Return the rows of the tables; for drops, the means over models."""
         rows = {name: getattr(self, name).to_pylist() for name in ("fits", "ranks", "sensitivity")}
         return {**rows, "drops": self.mean_drops, "notes": self.notes}
 
@@ -113,7 +113,7 @@ class Comparison(Result):
         Raises
         ------
         InputError
-            If no two places were compared, or it would write over what was read; nothing is written then.
+            If nothing was compared, or a file that was read would be overwritten; then nothing is written.
         OutputError
             A file cannot be written; each is written whole or not at all.
         """
@@ -202,11 +202,10 @@ def compare(
     ends: Annotated[Sequence[tuple[End, End]], PythonOnly()] = (),
     run: Run = QUIET,
 ) -> Comparison:
-    """Compare models between data sets and metrics: drops, fits and orders.
+    """Compare models between data sets and metrics: drops, fits and rankings.
 
-    The first data set is the one that the others are compared with, under each accuracy that both have. On
-    each data set, top1 is compared with the headline metrics judged on label sets. manyhot report draws the
-    tables.
+    Each other data set is compared with the first, under each accuracy that both have. Within each data set,
+    top1 is compared with the headline metrics on label sets. manyhot report draws the tables.
 
     Parameters
     ----------
@@ -214,17 +213,19 @@ def compare(
         Folders that manyhot evaluate wrote, results as Parquet or CSV, timm's CSVs, or timm-results; in
         Python also tables and evaluations. The others are compared with the first data set.
     without
-        Leave out models whose names fit, such as 'fv_*'; by default those that a benchmark leaves out.
+        Patterns of the names of models to leave out, such as 'fv_*'; by default those that the benchmark
+        leaves out.
     families
-        CSV with model and family, for models whose names do not give the family; in Python also a mapping.
+        CSV with the columns model and family, for models whose names do not imply the family; in Python also
+        a mapping.
     best_from
-        Value from which models count as the best, for a line of their own.
+        Lowest value at which a model counts as one of the best, to which a second line is fitted.
     resamples
         Bootstrap resamples of families of models; 0 for no intervals.
     seed
         Seed of the bootstrap.
     ends
-        Further pairs to compare, each end as (dataset, metric, slice).
+        Further pairs of ends to compare, each end as (dataset, metric, slice).
     run
         Progress of downloads, and the command line for the metadata.
 
@@ -237,15 +238,16 @@ def compare(
     InputError
         If there are no results, a pattern fits no model, or an option is out of range.
     MatchError
-        If two of the results hold the same numbers, an end is in none, or `families` names no model of them.
+        If two of the results contain the same values, an end is in none of them, or `families` names none of
+        their models.
     ManyhotError
         If results cannot be read or downloaded.
 
     Notes
     -----
-    The comparisons that a benchmark defines are repeated for its results. Where fewer than two models have a
-    value at both ends, there is nothing to compare. imagenet-a and imagenet-r are compared with ImageNet's
-    images of the same classes, where these were judged.
+    Results of a benchmark are also compared as the benchmark defines. A comparison needs at least two models
+    with a value at both ends. imagenet-a and imagenet-r are compared with ImageNet's images of the same
+    classes, if these were judged.
     """
     check_draws(resamples, seed)
     parts = open_results(results, run)
@@ -259,7 +261,7 @@ def compare(
     comparer = Comparer(together, _family(together, families), best_from, resamples, seed)
     for x, y in dict.fromkeys([*_shifts(together), *_within(together), *own_ends, *ends]):
         comparer.add(x, y)
-    paths = [Path(r) for r in listed(results) if isinstance(r, str | os.PathLike)]
+    paths = [Path(r) for r in flattened(results) if isinstance(r, str | os.PathLike)]
     thresholds = open_thresholds(results)
     others = None if thresholds is None else thresholds.without(left_out)
     return Comparison(
@@ -334,7 +336,9 @@ def _read_families(path: PathLike | None) -> dict[str, str]:
         frame = pl.read_csv(Path(path), infer_schema=False)
         twice = frame["model"].filter(frame["model"].is_duplicated())
         if len(twice):
-            raise InputError("A model has two families.", where=path, got=twice[0], allowed="one row a model")
+            raise InputError(
+                "A model has two families.", where=path, got=twice[0], allowed="one row per model"
+            )
         return dict(frame.select("model", "family").iter_rows())
     except FileNotFoundError as error:
         raise InputError("The file does not exist.", where=path) from error
@@ -375,14 +379,14 @@ def _hash(path: Path) -> tuple[str, str]:
 
 
 def join(results: Sequence[Results]) -> Results:
-    """Return several results as one.
+    """Join several results into one.
 
     Raises
     ------
     InputError
         If there are none.
     MatchError
-        If two of them hold the same numbers.
+        If two of them contain the same values.
     """
     if not results:
         raise InputError("There are no results to compare.", do="give at least one")
@@ -414,7 +418,7 @@ def _check_apart(results: Sequence[Results]) -> None:
         for end in part.values_at:
             if end in seen:
                 raise MatchError(
-                    "Two results hold numbers of the same data set, metric and images.",
+                    "Two results contain values of the same data set, metric and slice.",
                     where=f"{seen[end]} and {part.name}",
                     got=", ".join(end),
                     allowed="each in one of the results",

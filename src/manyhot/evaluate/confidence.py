@@ -1,6 +1,6 @@
-"""Recalibrated predictions and conformal prediction sets: fitted on some images, given for the others.
+"""Recalibrated predictions and conformal prediction sets: fitted on some images, applied to the others.
 
-What the pictures of confidence are drawn from: reliability in bins, and risk by coverage.
+Also the data of reliability diagrams and risk-coverage curves.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ declare_table(
         TEXT("model", "the model"),
         TEXT(
             "event",
-            "what makes the top class right: being the original label, or in the label set",
+            "what makes the top class correct: being the original label, or being in the label set",
             values=EVENTS,
         ),
         REAL("from", "lower end of the bin; 0 to 1 is all images together"),
@@ -75,20 +75,21 @@ declare_table(
 
 @dataclass(frozen=True)
 class Conformal:
-    """Prediction sets of one model: how they were chosen, and what they did on other images.
+    """Prediction sets of one model: how they were chosen, and how they perform on other images.
 
     Attributes
     ----------
     model, cover : str
-        `cover` says what a set must hold: the original ``label``, ``one`` class of the label set, or ``all``.
+        `cover` is what a set must contain: the original ``label``, ``one`` class of the label set, or
+        ``all``.
     alpha, threshold : float
-        The share that may be missed, and the probability from which a class is in the set.
+        The share of images that may be missed, and the least probability of a class in the set.
     n_fitted, n : int
-        Images fitted on, and images measured on.
+        Number of images used for fitting, and for evaluation.
     coverage, lo, hi : float
-        The share of the latter that is covered, with its 95 % interval (Wilson).
+        Coverage on the images used for evaluation, with its 95 % interval (Wilson).
     mean_size, share_empty : float
-        Classes in a set, and the share of sets without any.
+        Mean number of classes in a set, and the share of empty sets.
     """
 
     model: str
@@ -119,24 +120,24 @@ def calibrate(
     ----------
     labels : Labels
     predictions : Predictions
-        For ``vector`` with logits or probabilities of all classes. For ``temperature`` lists with
-        probabilities suffice; what a list leaves is spread evenly over the other classes. For ``isotonic``
-        the probability of the best class does.
+        ``vector`` needs logits or probabilities of all classes. For ``temperature``, probabilities of the top
+        classes suffice; the remaining probability is spread evenly over the other classes. For ``isotonic``,
+        the probability of the top class suffices.
     method : str
-        ``temperature``: one number. ``vector``: two numbers a class. ``isotonic``: a never falling function
-        of the confidence; what it returns has the best class only.
+        ``temperature``: one parameter. ``vector``: two parameters per class. ``isotonic``: a non-decreasing
+        function of the confidence; the returned predictions contain the top class only.
     to : str
-        ``labels``: the original label is right. ``sets``: any class of the label set is. What is raised is
+        ``labels``: the original label is correct. ``sets``: any class of the label set is. The fit maximises
         the likelihood that `nll` and `nll_mass` measure.
     fit : float
         The share of images to fit on, above 0 and below 1.
     seed : int
-        Of their choice.
+        Seed of the choice of these images.
 
     Returns
     -------
     Predictions
-        Of the images that were not fitted on, named after model and method.
+        Predictions for the images that were not used for fitting, named after model and method.
 
     Raises
     ------
@@ -150,7 +151,7 @@ def calibrate(
 
 
 def check_method(method: str, to: str = FITTED_TO[0]) -> None:
-    """Refuse a method, or something to fit to, that does not exist.
+    """Raise an error if there is no such method, or nothing of this name to fit to.
 
     Raises
     ------
@@ -165,14 +166,14 @@ def check_method(method: str, to: str = FITTED_TO[0]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One model on images in two parts.
+    """Predictions of one model, with images split into two parts.
 
     Attributes
     ----------
     fitted, rest : Case
         Images to fit on, and the others.
     predictions : Predictions
-        Of the others, as they were.
+        Predictions for the other images, before recalibration.
     """
 
     fitted: Case
@@ -180,12 +181,12 @@ class Split:
     predictions: Predictions
 
     def n_fitted(self, to: str) -> int:
-        """Return how many images there are to fit on."""
+        """Return the number of images to fit on."""
         sets = self.fitted.labels
         return int(np.count_nonzero(sets.labelled if to == "labels" else sets.scored))
 
     def recalibrated(self, method: str, to: str) -> tuple[Predictions, float | None]:
-        """Return recalibrated predictions of the others, and the temperature if there is one.
+        """Return recalibrated predictions for the other images, and the temperature if there is one.
 
         Raises
         ------
@@ -207,7 +208,7 @@ class Split:
 
 
 def split(labels: Labels, predictions: Predictions, *, fit: float, seed: int) -> Split:
-    """Return a model's predictions on two random parts of the images that it shares with the labels.
+    """Split the images that have both labels and predictions into two random parts.
 
     Parameters
     ----------
@@ -217,7 +218,7 @@ def split(labels: Labels, predictions: Predictions, *, fit: float, seed: int) ->
     Raises
     ------
     InputError
-        If the share is none, or a part would be empty.
+        If the share is out of range, or a part would be empty.
     MatchError
         As in `calibrate`.
     """
@@ -236,15 +237,15 @@ def conformal(
     fit: float = 0.5,
     seed: int = 0,
 ) -> Conformal:
-    """Choose split-conformal prediction sets on some images, and measure what they cover on the others.
+    """Choose split-conformal prediction sets on some images, and measure their coverage on the others.
 
     Parameters
     ----------
     labels : Labels
     predictions : Predictions
-        With probabilities, of all classes or of lists that reach far enough down.
+        Predictions with probabilities of all classes, or of sufficiently many top classes.
     cover : str
-        What a set must hold: the original ``label``, ``one`` class of the label set, or ``all`` of it.
+        What a set must contain: the original ``label``, ``one`` class of the label set, or ``all`` of it.
     alpha : float
         The share of images that may be missed.
     fit, seed
@@ -253,7 +254,7 @@ def conformal(
     Raises
     ------
     InputError
-        If there are no probabilities, no labels, or the sets may hold classes that are not listed.
+        If there are no probabilities or no labels, or sets may contain classes that are not listed.
     MatchError
         As in `calibrate`.
     """
@@ -270,7 +271,7 @@ def conformal(
     threshold = fit_threshold(case, np.flatnonzero(chosen), cover=cover, alpha=alpha)
     rest = np.flatnonzero(~chosen & counts)
     if not len(rest):
-        raise InputError("There is nothing to measure on.", got="no image", allowed="images with labels")
+        raise InputError("There are no images to evaluate on.", got="no image", allowed="images with labels")
     found = predict_sets(case, rest, cover=cover, threshold=threshold)
     n, hits = len(rest), int(found.covered.sum())
     lo, hi = (float(end[0]) for end in wilson_interval([hits], [n]))
@@ -306,16 +307,16 @@ def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
     """Return which of n images are fitted on."""
     if not 0 < share < 1:
         raise InputError(
-            "Some images are fitted on and the others judged.", got=f"fit={share}", allowed="above 0, below 1"
+            "The share of images to fit on is out of range.", got=f"fit={share}", allowed="above 0, below 1"
         )
     chosen = np.zeros(n, bool)
     chosen[np.random.default_rng(seed).permutation(n)[: round(share * n)]] = True
     if chosen.all() or not chosen.any():
         raise InputError(
-            "There are too few images for two parts.",
+            "There are too few images to split into two parts.",
             got=f"{round(share * n):,} of {n:,} to fit on",
             allowed="at least one to fit on, and one to judge",
-            do="give more images, or another share to fit on",
+            do="pass more images, or another share to fit on",
         )
     return chosen
 
@@ -353,13 +354,13 @@ def _cooled_lists(new: Predictions, fitted: Case, rest: Case, to: str) -> tuple[
 
 
 def _isotonic(fitted: Case, rest: Case, to: str) -> dict[str, Any]:
-    """Return the best class of each image with its recalibrated confidence, as fields of predictions."""
+    """Return the top class of each image with its recalibrated confidence, as fields of predictions."""
     event = against_label if to == "labels" else against_set
     outcomes = event(fitted)
     if outcomes is None or rest.confidence is None:
         raise InputError(
-            "Isotonic calibration needs the probability of the best class.",
-            got="ranks, or scores called neither logit nor probability",
+            "Isotonic calibration needs the probability of the top class.",
+            got="ranks, or scores declared as neither logit nor probability",
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
         )
     found = fit_isotonic(outcomes.confidence, outcomes.right).apply(rest.confidence)
@@ -371,17 +372,16 @@ def _isotonic(fitted: Case, rest: Case, to: str) -> dict[str, Any]:
 
 
 POINTS = 100
-"""Of a risk-coverage curve."""
+"""Maximum number of points of a risk-coverage curve."""
 
 
 Row = Mapping[str, Any]
 
 
 def both_events(case: Case) -> dict[str, Outcomes]:
-    """Return confidence and being right for both events, over the images that count for both.
+    """Return confidence and correctness for both events, over the images that count for both.
 
-    On the same images, so that the labels alone make the difference. Empty where there is none or no
-    confidence.
+    Both use the same images, so only the labels differ. Empty if there are no such images or no confidences.
     """
     if case.confidence is None:
         return {}
@@ -393,7 +393,7 @@ def both_events(case: Case) -> dict[str, Outcomes]:
 
 
 def reliability_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iterator[Row]:
-    """Yield rows of the reliability table: all images, then each bin of confidence that has any."""
+    """Yield rows of the reliability table: all images, then each non-empty bin of confidence."""
     for event, outcomes in events.items():
         weights = np.ones(len(outcomes.image))
         for bins in (1, BINS):
@@ -415,7 +415,7 @@ def reliability_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -
 
 
 def curve_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iterator[Row]:
-    """Yield rows of the risk_coverage table: at most `POINTS` an event, the last one of all images."""
+    """Yield rows of the risk_coverage table: at most `POINTS` per event, the last one for all images."""
     for event, outcomes in events.items():
         ranked = outcomes.ranked(np.ones(len(outcomes.image)))
         kept = np.round(np.cumsum(ranked.weight)).astype(np.int64)
@@ -435,7 +435,7 @@ def curve_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iter
 
 @dataclass
 class Pictured:
-    """Collects the tables of confidence, model by model.
+    """Collects the tables ``reliability`` and ``risk_coverage``, model by model.
 
     Parameters
     ----------
@@ -457,7 +457,7 @@ class Pictured:
         return ""
 
     def tables(self) -> dict[str, pa.Table]:
-        """Return the tables by name; none without a model that has confidences."""
+        """Return the tables by name; none if no model has confidences."""
         rows = {"reliability": self._reliability, "risk_coverage": self._curve}
         return {name: pa.Table.from_pylist(r, schema=schema(name)) for name, r in rows.items() if r}
 

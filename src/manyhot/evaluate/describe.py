@@ -1,4 +1,4 @@
-"""What a labels table holds: sizes of label sets, pairs of classes, rejected original labels."""
+"""Statistics of a labels table: sizes of label sets, pairs of classes, rejected original labels."""
 
 from __future__ import annotations
 
@@ -43,24 +43,22 @@ declare_table(
         TEXT("dataset", "the data set judged on"),
         COUNT("images", "images of the labels table"),
         COUNT("unusable", "images left out"),
-        COUNT.nullable("rated", "images that people looked at; null where the source does not say"),
-        COUNT.nullable(
-            "asked", "(image, class) pairs asked about; null where only valid classes are recorded"
-        ),
+        COUNT.nullable("rated", "images that raters checked; null if the source does not say"),
+        COUNT.nullable("asked", "(image, class) pairs asked about; null if only valid classes are recorded"),
         COUNT.nullable(
             "confirmed",
-            "of the pairs asked about, those found valid; null where only valid classes are recorded",
+            "pairs asked about and found valid; null if only valid classes are recorded",
         ),
         COUNT.optional(
             "unclear",
-            "of the pairs asked about, those left undecided; null where only valid classes are recorded",
+            "pairs asked about and left undecided; null if only valid classes are recorded",
         ),
-        COUNT("labels", "valid (image, class) pairs, including those of images that nobody looked at"),
+        COUNT("labels", "valid (image, class) pairs, including those of images that no rater has seen"),
         COUNT("empty", "usable images without a valid class"),
         COUNT("multi", "usable images with two or more"),
         COUNT("labelled", "usable images with an original label"),
         COUNT(
-            "rejected", "of these, images on which it is not valid, including those without any valid class"
+            "rejected", "images whose original label is not valid, including those without any valid class"
         ),
         TEXT.nullable("method", "how the label sets were made"),
         TEXT.optional("licence", "of the labels, from the catalogue"),
@@ -84,7 +82,7 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         INT("class_a", "a class"),
-        INT("class_b", "another that is valid on the same images"),
+        INT("class_b", "another class that is valid on the same images"),
         TEXT("name_a", "name of class_a"),
         TEXT("name_b", "name of class_b"),
         COUNT("images", "images on which both are valid"),
@@ -100,7 +98,7 @@ declare_table(
         TEXT("image_id", "an image whose original label is not in its label set"),
         INT("label", "the original label"),
         TEXT("label_name", "its name"),
-        INTS("classes", "the label set; empty where nothing is valid"),
+        INTS("classes", "the label set; empty if no class is valid"),
         TEXTS("names", "their names"),
     ),
 )
@@ -108,7 +106,7 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class Description(Result):
-    """A labels table in numbers.
+    """Statistics of a labels table.
 
     Attributes
     ----------
@@ -133,7 +131,7 @@ class Description(Result):
         return cls(*tables, inputs=inputs or {})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rows of all tables but `rejected`, which has a row an image."""
+        """Return the rows of all tables except `rejected`, which has one row per image."""
         return {name: table.to_pylist() for name, table in self.tables.items() if name != "rejected"}
 
     def lines(self) -> Iterator[str]:
@@ -177,13 +175,13 @@ def describe(
     *labels
         Label sets in any format, a campaign, or a benchmark such as imagenet.
     images
-        Images table with original labels, where a file of label sets has none.
+        Images table with original labels, if the file of label sets has none.
     classes
-        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
     dataset
         Name of the data set; by default its own.
     run
-        How the call runs.
+        Command line and progress.
 
     Returns
     -------
@@ -235,16 +233,17 @@ def describe_tables(
     ----------
     labels : Labels
     classes : ClassList, optional
-        Gives names; by default the list that the labels name, and else class ids stand for names.
+        Class list with names; by default the one that the labels refer to, otherwise class ids are used as
+        names.
     dataset : str
-        Its name; that of the labels by default.
+        Name of the data set; by default that of the labels.
     licence, citation, home : str, optional
-        Of the labels, for the table and the data card.
+        Licence, citation and home page of the labels, for the table and the data card.
 
     Raises
     ------
     InputError
-        If the labels have no name and none is given.
+        If neither the labels nor `dataset` give a name.
     """
     name = dataset or labels.name
     if not name:
@@ -291,7 +290,7 @@ def _rated(labels: Labels) -> int | None:
 def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None, int | None]:
     """Return how many pairs people were asked about, found valid and could not tell.
 
-    An image that nobody rated has its label unasked.
+    The label of an image that no rater has seen was not asked about.
     """
     if not sets.asked_known:
         return None, None, None

@@ -1,7 +1,8 @@
-"""Between two places: who drops by how much, by which line, and in which order.
+"""Drops of models between two places, the line fitted to them, and their rankings.
 
-A comparison is between a number a model at x and one at y. Between two data sets it is shift, between top-1
-and ReaL saturation, between all images and those with several objects the effect of multiple labels.
+A comparison is between one value per model at x and one at y. Between two data sets it measures shift;
+between top-1 and ReaL, saturation; between all images and those with several objects, the effect of multiple
+labels.
 """
 
 from __future__ import annotations
@@ -39,10 +40,10 @@ BEYOND_NOISE = 0.05
 """p_adjusted below which a pair of models differs."""
 
 FEWEST_MODELS = 3
-"""Models it takes to fit a line, and to speak of an order: two are always on a line."""
+"""Fewest models for a fitted line and a ranking: two are always on a line."""
 
 FEWEST_BEST = 10
-"""Models it takes to fit a line among the best."""
+"""Fewest models for a line fitted to the best."""
 
 END_COLUMNS = (
     TEXT("dataset_x", "the data set of x"),
@@ -52,7 +53,7 @@ END_COLUMNS = (
     TEXT("metric_y", "the metric of y"),
     TEXT("slice_y", "the images of y"),
 )
-"""Columns that say what is compared: one number a model at x, and one at y."""
+"""Columns that say what is compared: one value per model at x, and one at y."""
 
 _IMAGES = f"{ITS} over images"
 _FAMILIES = f"{ITS} over families of models"
@@ -64,12 +65,12 @@ declare_table(
         TEXT.nullable("model", "the model; null for the mean over models"),
         REAL("value_x", "value at x"),
         REAL("value_y", "value at y"),
-        REAL("drop", "value_x less value_y"),
+        REAL("drop", "value_x minus value_y"),
         *bounds("lo", "hi", _IMAGES),
         *bounds("lo_models", "hi_models", "the mean's 95 % interval over families of models"),
-        REAL.nullable("above_fit", "effective robustness: value_y less what the logit fit gives"),
-        COUNT("n_x", "images counted at x; the smallest over the models for the mean"),
-        COUNT("n_y", "images counted at y; the smallest over the models for the mean"),
+        REAL.nullable("above_fit", "effective robustness: value_y minus the prediction of the logit fit"),
+        COUNT("n_x", "images counted at x; for the mean, the minimum over models"),
+        COUNT("n_y", "images counted at y; for the mean, the minimum over models"),
         COUNT("n_models", "models averaged, 1 for one"),
     ),
 )
@@ -78,13 +79,13 @@ declare_table(
     "fits",
     (
         *END_COLUMNS,
-        TEXT("models", "which models: all, or those from a value at x on, such as x>=0.85"),
+        TEXT("models", "which models: all, or those with at least some value at x, such as x>=0.85"),
         TEXT("scale", "of both axes", values=SCALES),
         *interval("slope", "slope of the least-squares line", _FAMILIES, value=REAL),
         *interval("intercept", "intercept", _FAMILIES, value=REAL),
         REAL.nullable("r2", "share of variance explained"),
         COUNT("n", "models"),
-        COUNT("n_families", "families of models, which are what is resampled"),
+        COUNT("n_families", "families of models, the units of the bootstrap"),
     ),
 )
 
@@ -92,7 +93,7 @@ declare_table(
     "ranks",
     (
         *END_COLUMNS,
-        REAL.nullable("tau", "Kendall's tau-b between the two orders of the models"),
+        REAL.nullable("tau", "Kendall's tau-b between the two rankings of the models"),
         *bounds("lo", "hi", _IMAGES),
         *bounds("lo_models", "hi_models", _FAMILIES),
         COUNT("n_models", "models ranked"),
@@ -100,7 +101,7 @@ declare_table(
         COUNT("n_swapped", "pairs in another order at y than at x"),
         COUNT.nullable(
             "n_beyond_noise",
-            "of these, pairs that differ beyond noise both at x and at y; null where no pairs were tested",
+            "n_swapped pairs that differ beyond noise both at x and at y; null if no pairs were tested",
         ),
     ),
 )
@@ -111,7 +112,7 @@ declare_table(
         *END_COLUMNS,
         TEXT("model_a", "the better model at x"),
         TEXT("model_b", "the better model at y"),
-        REAL("diff_x", "value of model_a less that of model_b at x"),
+        REAL("diff_x", "value of model_a minus that of model_b at x"),
         REAL("diff_y", "the same at y"),
         REAL.nullable("p_x", "p_adjusted of the pair at x"),
         REAL.nullable("p_y", "p_adjusted of the pair at y"),
@@ -125,13 +126,13 @@ END = ("dataset", "metric", "slice")
 
 
 class Comparer:
-    """Compares pairs of ends one by one and keeps the rows.
+    """Compares pairs of ends one by one and collects the rows.
 
     Parameters
     ----------
     results : Results
     family : callable
-        From a model to its family.
+        Returns the family of a model.
     best_from, resamples, seed
         As in `manyhot.compare`.
     """
@@ -185,7 +186,7 @@ class Comparer:
         for model, number in numbers if end[1] in accuracies() else ():
             if not (0 <= number.value <= 1 or np.isnan(number.value)):
                 raise InputError(
-                    "This is no share of images.",
+                    "This is not a share of images.",
                     where=f"{self.results.name}, {', '.join(end)}, {model}" if self.results.name else model,
                     got=number.value,
                     allowed="0 to 1",
@@ -242,7 +243,7 @@ class _Both:
         return {f"{c}_{side}": end[i] for side, end in ends for i, c in enumerate(END)}
 
     def fits(self, scale: str, best_from: float) -> Iterator[dict[str, Any]]:
-        """Yield rows of the fits table: all models, and on one data set the best of them."""
+        """Yield rows of the fits table: all models and, within one data set, the best of them."""
         x, y = self.at_x[0], self.at_y[0]
         groups = {"all": np.ones(len(x), bool)}
         if self.x[0] == self.y[0] and FEWEST_BEST <= np.count_nonzero(x >= best_from) < len(x):

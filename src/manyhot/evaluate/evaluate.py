@@ -1,4 +1,4 @@
-"""Judge models on label sets: labels and predictions in, results and a report out."""
+"""Evaluate models on label sets: from labels and predictions to results and a report."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 
 def benchmark_of(labels: object, predictions: object) -> Benchmark | None:
-    """Return the benchmark, or the data set of one, that a call names; None where it names other labels.
+    """Return the benchmark, or benchmark data set, that a call names; None for other labels.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def benchmark_of(labels: object, predictions: object) -> Benchmark | None:
 
 @dataclass(frozen=True, eq=False)
 class Entrants:
-    """The published models of a benchmark, and one's own among them.
+    """The published models of a benchmark, and the user's own.
 
     Attributes
     ----------
@@ -78,9 +78,9 @@ class Entrants:
     sets : list of Fetched
         Its data sets.
     own : list of Predictions
-        One's own models that predict images of any of them.
+        The user's own models that predict images of any of these.
     misfits : SkippedFiles
-        Files of one's own models that are skipped.
+        Files of the user's own models that are skipped.
     """
 
     benchmark: Benchmark
@@ -92,7 +92,7 @@ class Entrants:
     def open(
         cls, benchmark: Benchmark, predictions: Any, models: Sequence[str], reading: Reading, run: Run
     ) -> Entrants:
-        """Fetch the data sets, and read one's own models.
+        """Fetch the data sets, and read the user's own models.
 
         Raises
         ------
@@ -118,16 +118,16 @@ class Entrants:
         return cls(benchmark, chosen, own, misfits)
 
     def entering(self, fetched: Fetched) -> list[Predictions]:
-        """Return one's own models that predict images of a data set."""
+        """Return the user's own models that predict images of a data set."""
         return [p for p in self.own if fetched.covers(p)]
 
     def judged_in(self, results: pa.Table) -> list[Predictions]:
-        """Return one's own models that have results.
+        """Return the user's own models that have results.
 
         Raises
         ------
         InputError
-            If none has, the first error of one's own models.
+            If there are none: the first error of the user's own models.
         """
         names = set(results["model"].to_pylist())
         judged = [p for p in self.own if p.model in names]
@@ -151,12 +151,12 @@ class Entrants:
         ]
 
     def hashes(self, own: Sequence[Predictions]) -> Mapping[str, str]:
-        """Return the sha256 of the files of one's own models, by name."""
+        """Return the sha256 of the files of the user's own models, by name."""
         return {Path(p.source).name: sha256(p.source) for p in own if p.source}
 
 
-def sources_of(entrants: Entrants) -> Iterator[Source]:
-    """Yield the data sets of a benchmark, each with the published models and the own ones that predict it."""
+def benchmark_sources(entrants: Entrants) -> Iterator[Source]:
+    """Yield the data sets of a benchmark, each with the published and the user's own models for it."""
     for fetched in entrants.sets:
         own = entrants.entering(fetched)
         yield Source(
@@ -209,10 +209,10 @@ def evaluate(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Evaluation:
-    """Judge models on label sets: results, pairs of models and a report.
+    """Evaluate models on label sets: results, pairs of models and a report.
 
-    On a benchmark, your own models are judged among the published ones, each on the data sets whose images it
-    predicts.
+    On a benchmark, your own models are evaluated alongside the published ones, each on the data sets whose
+    images it predicts.
 
     Parameters
     ----------
@@ -229,13 +229,13 @@ def evaluate(
         (n, k) are classes, best first; floats of shape (n, C) are scores. Frames are matched by their index,
         or a column image_id, and by the names of their columns; arrays by position.
     models
-        Models whose names fit, such as 'resnet*'.
+        Patterns of model names, such as 'resnet*'.
     metrics
-        A metric or call string, such as 'jaccard(threshold=0.5)'; by default all metrics of ranks, and those
-        of scores for models that have scores of all classes.
+        A metric or call string, such as 'jaccard(threshold=0.5)'; by default all rank metrics, and all score
+        metrics for models with scores of all classes.
     slices
-        Further subsets of images: class=KEY, or class for all; of the images table COLUMN, COLUMN=VALUE,
-        'COLUMN>=NUMBER', or COLUMN=* for images with a value.
+        Additional subsets of images: class=KEY, or class for all classes; by columns of the images table:
+        COLUMN, COLUMN=VALUE, 'COLUMN>=NUMBER', or COLUMN=* for images with a value.
     resamples
         Bootstrap resamples; 0 for no intervals and no pairs.
     seed
@@ -244,8 +244,8 @@ def evaluate(
         Bootstrap resamples for mAP, macro F1 and calibration, which are not means over images; 0 for no
         intervals of these.
     gallery
-        Images up to which the report has a gallery, where photographs are available; 0 for none. By default
-        1000.
+        Maximum number of images for a gallery in the report, if photographs are available; 0 for no gallery.
+        By default 1000.
     reading
         How files are read.
     run
@@ -260,10 +260,10 @@ def evaluate(
     InputError
         If there are no predictions, a file cannot be read, or an option is out of range.
     MatchError
-        If labels and a model share no image, or are over different class lists; if frames are not of the same
-        images or classes; if own models predict images of none of the benchmark's data sets.
+        If labels and a model share no image, or are over different class lists; if frames have different
+        images or classes; if your own models predict images of none of the benchmark's data sets.
     OrderError
-        If rows or classes look to be in another order than claimed.
+        If rows or classes seem to be in a different order than declared.
     UnknownNameError
         If there is no such metric or benchmark.
 
@@ -277,7 +277,7 @@ def evaluate(
     benchmark = benchmark_of(labels, predictions)
     if benchmark is not None and (reading.images or reading.classes or reading.dataset or gallery):
         raise InputError(
-            "A benchmark brings its own labels, images and classes.",
+            "A benchmark has its own labels, images and classes.",
             got=labels,
             do="leave out images, classes, dataset and gallery",
         )
@@ -285,7 +285,7 @@ def evaluate(
     sources = (
         open_inputs(labels, predictions, models=models, reading=reading, run=run)
         if entrants is None
-        else sources_of(entrants)
+        else benchmark_sources(entrants)
     )
     resampling = Resampling(resamples, seed, map_resamples)
     metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics

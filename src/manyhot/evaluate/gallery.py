@@ -1,6 +1,6 @@
-"""Labels, predictions and photographs in, a gallery out: a folder that any browser shows.
+"""A gallery of photographs, labels and predictions: a folder that any browser shows.
 
-Photographs where predict found them: files, members of archives, rows of tables.
+Photographs are read where predict found them: files, members of archives, rows of tables.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ SHOWN_CLASSES = 5
 
 @dataclass(frozen=True, eq=False)
 class WrittenGallery(Result):
-    """A gallery that was written into a folder.
+    """A gallery that was written to a folder.
 
     Attributes
     ----------
     gallery : Gallery
-        What it shows.
+        The contents.
     n_absent : int
-        Photographs that cannot be shown.
+        Number of photographs that cannot be shown.
     notes, written
         As in `Result`.
     """
@@ -70,7 +70,7 @@ class WrittenGallery(Result):
         return {**shown, "notes": self.gallery.notes}
 
     def lines(self) -> Iterator[str]:
-        """Yield how many images and models there are."""
+        """Yield the number of images and of models."""
         n_models = len(self.gallery.models)
         yield f"{len(self.gallery):,} images, {n_models} model{'s' * (n_models != 1)}"
 
@@ -94,7 +94,7 @@ def build_gallery(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> WrittenGallery:
-    """Show images, label sets, what models see, and similar images beside it: a folder for any browser.
+    """Write a gallery for any browser: images with their label sets, predictions and similar images.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def build_gallery(
     predictions
         Files or folders of predictions, in place of the published ones or those of the campaign or folder.
     models
-        Models whose names fit, such as 'resnet*'.
+        Patterns of model names, such as 'resnet*'.
     embeddings
         Folder that predict --embeddings wrote of the same images, to find similar ones; by default that of
         the predictions.
@@ -118,7 +118,7 @@ def build_gallery(
     reading
         How files are read.
     run
-        How the call runs.
+        Command line and progress.
 
     Returns
     -------
@@ -127,7 +127,7 @@ def build_gallery(
     Raises
     ------
     InputError
-        If a file cannot be read, no photograph can be shown, or the folder is one that is read.
+        If a file cannot be read, no photograph can be shown, or `out` is a folder that is read.
     MatchError
         If a model predicts none of the images, or over another class list.
     MissingExtraError
@@ -177,21 +177,21 @@ def report_gallery(
     Parameters
     ----------
     images : Images
-        What is shown, with the column ``uri``.
+        The images to show, with the column ``uri``.
     report : Path
         A folder.
     labels : Labels
     files : sequence of Path
-        Predictions; where those of a model have embeddings beside them, these find similar images.
+        Predictions; embeddings beside the predictions of a model are used to find similar images.
     rows, classes
         As in `manyhot.formats.read_predictions`.
     dataset : str
-        Its name in the results.
+        Name of the data set in the results.
 
     Raises
     ------
     InputError
-        Not one photograph can be shown, or a model predicts none of the images.
+        If no photograph can be shown, or a model predicts none of the images.
     MissingExtraError
         Pillow is not installed.
     """
@@ -293,7 +293,7 @@ def _chosen(
 
 
 def _check_alike(models: Sequence[Predictions]) -> None:
-    """Refuse models over different class lists: nothing says which of them is meant."""
+    """Raise an error if models have different class lists: nothing says which one applies."""
     for p in models[1:]:
         check_class_list(p, models[0].n_classes, models[0].class_hash, models[0].model)
 
@@ -366,10 +366,10 @@ def _predicted(image_id: pa.Array, models: Sequence[Predictions]) -> np.ndarray:
 
 
 def find_photographs(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]:
-    """Yield for each image its place in `uris` and what reads its bytes.
+    """Yield the position of each image in `uris`, and a function that reads its bytes.
 
-    Files come first. Each archive or table is then listed once and read in its own order, no further than to
-    the last photograph that is needed. What cannot be found has an opener that says why.
+    Files come first. Each archive or table is then listed once and read in its own order, up to the last
+    photograph that is needed. What cannot be found has an opener that says why.
     """
     from manyhot.report.pictures import opener
 

@@ -1,4 +1,4 @@
-"""Judge models on label sets: labels and predictions to numbers, pairs and samples."""
+"""Judge models on label sets: from labels and predictions to results, pairs and samples."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.resampling import Bootstrap, centred_interval, draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
-from manyhot.evaluate.columns import Column, Sampler
+from manyhot.evaluate.columns import ImageValues, Sampler
 from manyhot.evaluate.confidence import Pictured
 from manyhot.evaluate.results import Evaluation, Note, Number
 from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slices, unmet
@@ -33,7 +33,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Resampling:
-    """What intervals are drawn from; the fields are parameters of `manyhot.evaluate`."""
+    """Options of the bootstrap; the fields are parameters of `manyhot.evaluate`."""
 
     resamples: int = RESAMPLES
     seed: int = 0
@@ -73,14 +73,15 @@ def judge_models(
     images : Images, optional
         Original labels where `labels` has none, and columns to slice by.
     classes : ClassList, optional
-        Gives superclasses and keys; by default ``imagenet1k`` where the labels are over it.
+        Class list with superclasses and keys; by default ``imagenet1k`` if it is that of the labels.
     resampling : Resampling
     trust_order : bool
-        Judge predictions even if their rows or classes look to be in another order than claimed.
+        Judge predictions even if their rows or classes seem to be in a different order than declared.
     dataset : str
         Name of the data set in the results; by default that of the labels.
     misfits : SkippedFiles, optional
-        Collects models that do not fit, which are skipped with a note; without it the first raises its error.
+        Collects models that do not match, which are skipped with a note; without it, the first raises an
+        error.
     progress : callable, optional
         Called with the number of models done and the name of the last, and once more at the end.
 
@@ -89,7 +90,7 @@ def judge_models(
     MatchError
         If labels and a model share no image, or are over different class lists.
     OrderError
-        If rows or classes look to be in another order than claimed.
+        If rows or classes seem to be in a different order than declared.
     UnknownNameError
         If a metric is not registered.
     """
@@ -135,9 +136,9 @@ class Judge:
     dataset : str
     slices : Slices
     requested : list of Entry
-        Metrics of every model.
+        Metrics of all models.
     dense : list of Entry
-        Metrics of models with scores over all classes, too.
+        Further metrics, of models with scores over all classes.
     resampling : Resampling
     trust_order : bool
     """
@@ -160,7 +161,7 @@ class Judge:
         self._pictured = Pictured(self.dataset)
 
     def fit(self, predictions: Predictions) -> tuple[Case, Alignment]:
-        """Return a model beside the labels.
+        """Match a model to the labels.
 
         Raises
         ------
@@ -176,7 +177,7 @@ class Judge:
         return case, alignment
 
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
-        """Judge one model that fits."""
+        """Judge one model that was matched to the labels."""
         self._note_unmatched(predictions.model, alignment)
         for kind, n, text in unmet(self.requested, case, predictions):
             self._notes.append(Note(self.dataset, predictions.model, kind, n, text))
@@ -189,7 +190,7 @@ class Judge:
             self._add_intervals()
 
     def finish(self) -> Evaluation:
-        """Return the numbers of all models added, with intervals and pairs."""
+        """Return the results of all models added, with intervals and pairs."""
         if not self._rows:
             raise InputError("There are no predictions to judge.", do="give at least one model")
         self._add_intervals()
@@ -234,7 +235,7 @@ class Judge:
         if isinstance(estimate, Pooled):
             return self._pooled(model, metric, estimate, rows)
         by_wilson = bool(self.resampling.resamples) and metric.about.get("interval") == "wilson"
-        column = Column.spread(model, metric.name, estimate, rows, len(self.sets), by_wilson)
+        column = ImageValues.spread(model, metric.name, estimate, rows, len(self.sets), by_wilson)
         if self.resampling.resamples:
             self._sampler.add(column)
         return column.in_slices(self.dataset, self.slices, self._bootstrap.cells, self.sets, rows)
@@ -265,7 +266,7 @@ class Judge:
 
 def _metrics(specs: Sequence[str]) -> list[Entry]:
     if not specs:
-        raise InputError("No metric was asked for.", do="leave metrics out for the usual ones")
+        raise InputError("No metric is selected.", do="leave metrics out to use the default ones")
     listed = [specs] if isinstance(specs, str) else specs
     entries = list({spec.strip(): get("metric", spec) for spec in listed}.values())
     for entry in entries:
@@ -283,5 +284,5 @@ def _metrics(specs: Sequence[str]) -> list[Entry]:
 
 
 def depth_of(metrics: Sequence[Entry]) -> int:
-    """Return how many best classes the metrics look at, beside the size of the label sets."""
+    """Return the number of top classes that the metrics use, apart from the size of the label sets."""
     return max([5, *(int(getattr(m.function, "keywords", {}).get("k", 0)) for m in metrics)])

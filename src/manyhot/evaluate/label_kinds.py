@@ -56,23 +56,23 @@ MOST_SHOWN = 10
 
 @dataclass(frozen=True, eq=False)
 class LabelKinds(Result):
-    """Kinds of several labels, as an images table to slice by.
+    """Why images have several labels, as an images table to slice by.
 
     Attributes
     ----------
     table : pyarrow.Table
         An images table with the columns `label`, `n_labels`, `n_objects`, `n_apart`, `kind` and `counted`.
     counts : dict of str to int
-        Images of each kind.
+        Number of images of each kind.
     annotated, several_counted : int
-        Images whose objects raters counted, and those in which they counted two or more; 0 where nobody
+        Number of images whose objects raters counted, and of those with two or more objects; 0 if no rater
         counted.
     synonyms : list of (str, str, int, int)
-        Names of two classes that are near-synonyms, the images with both and those with either, on which
-        people were asked about both; the most images with both first.
+        Names of two classes that are near-synonyms, and the number of images with both and with either, among
+        those on which raters were asked about both; sorted by the number of images with both, largest first.
     check : ndarray of int64, shape (2, 2)
-        Images with two or more labels whose objects raters counted: rows one and several as counted, columns
-        as the labels say.
+        Number of images with two or more labels whose objects raters counted: rows are one and several
+        objects by the raters' count, columns by the labels.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -104,7 +104,7 @@ class LabelKinds(Result):
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield the images of each kind, near-synonyms, and how often labels say what raters counted."""
+        """Yield images of each kind, near-synonyms, and how often labels agree with the raters' counts."""
         total = max(sum(self.counts.values()), 1)
         rows = [(kind, f"{n:,}", f"{n / total:.2%}") for kind, n in self.counts.items()]
         yield from table_lines(("kind", "images", "share"), rows)
@@ -136,7 +136,7 @@ class LabelKinds(Result):
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
-        """Refuse another kind of file, and to write over what is read or over the images themselves."""
+        """Raise an error for another file type, or if an input file or the images would be overwritten."""
         (path,) = cls._paths(out, "images")
         if path.suffix.lower() not in (".parquet", ".csv"):
             raise InputError("Cannot write this kind of file.", where=path, allowed=".parquet or .csv")
@@ -168,19 +168,19 @@ def find_label_kinds(
     ----------
     labels
         Label sets in any format; a campaign; or tsipras: ReaL's label sets, the published models, and the
-        objects that raters counted. An images table with the column n_objects says how many they counted in
-        other images.
+        objects that raters counted. For other images, an images table with the column n_objects gives the
+        counts.
     predictions
-        Files or folders of predictions: models whose confusion of classes counts.
+        Files or folders of predictions of the models whose confusions are measured.
     models
-        Models whose names fit, such as 'resnet*'.
+        Patterns of model names, such as 'resnet*'.
     rules
         Thresholds; see `manyhot.core.label_kinds.Rules`.
     reading
-        How files are read. The class list gives the hierarchy; without one, confusion alone joins the labels
-        of one object.
+        How files are read. The class list provides the hierarchy; without one, labels of one object are
+        joined by confusion alone.
     run
-        How the call runs.
+        Command line and progress.
 
     Returns
     -------
@@ -189,7 +189,8 @@ def find_label_kinds(
     Raises
     ------
     InputError
-        If there are no predictions, they hold one class an image, or a column n_objects no counts.
+        If there are no predictions, they have one class per image, or the column n_objects does not contain
+        counts.
     MatchError
         If labels and predictions are over different class lists.
     """
@@ -242,7 +243,7 @@ def _counted(labels: Labels, images: Images) -> npt.NDArray[np.int64]:
             f"The column {COUNTED!r} does not count objects.",
             where=images.name or None,
             got=column.type if not pa.types.is_integer(column.type) else pc.min(column).as_py(),
-            allowed="whole numbers, 0 and up; null where nobody counted",
+            allowed="whole numbers from 0; null if no rater counted",
         )
     rows = pc.index_in(labels.image_id, images.image_id)
     found = pc.fill_null(pc.take(column, rows), UNKNOWN)
@@ -292,10 +293,10 @@ def _two_best(labels: Labels, model: Predictions) -> npt.NDArray[np.integer]:
         top = top_k(model.scores, 2)
     if top.shape[1] < 2:
         raise InputError(
-            "Two classes that a model mixes up are its best and its second best.",
+            "Confusion of classes is measured between a model's first and second class.",
             where=model.source or model.model,
-            got="one class an image",
-            allowed="the two best classes, or more",
+            got="one class per image",
+            allowed="the top two classes, or more",
         )
     return top
 

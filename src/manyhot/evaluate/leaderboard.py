@@ -1,4 +1,4 @@
-"""The models in their order, as a table to read, to write or to print."""
+"""The leaderboard: ranked models as a table to read, write or print."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import pyarrow as pa
 
 from manyhot.command import command
-from manyhot.data.benchmarks import ResultsLike, listed, open_results
+from manyhot.data.benchmarks import ResultsLike, flattened, open_results
 from manyhot.errors import InputError
 from manyhot.evaluate.compare import join
 from manyhot.evaluate.ranks import narrow, rank_models
@@ -29,14 +29,14 @@ TEXT_SUFFIXES: Mapping[str, Format] = {".csv": "csv", ".json": "json", ".md": "m
 
 @dataclass(frozen=True, eq=False)
 class Leaderboard(Result):
-    """Models in their order.
+    """Models, ranked.
 
     Attributes
     ----------
     ranked : pyarrow.Table
         See `manyhot.evaluate.ranks.rank_models`.
     to : str
-        How `lines` shows it.
+        Output format of `lines`.
     written
         As in `Result`.
     """
@@ -55,19 +55,19 @@ class Leaderboard(Result):
         Parameters
         ----------
         to : {"csv", "json", "markdown", "latex"}
-            The latter two have the columns that fit on a page, and shares in percent.
+            Markdown and LaTeX have the columns that fit on a page, and shares in percent.
         path : Path, optional
         """
         table = self.ranked if to in ("csv", "json") else for_paper(narrow(self.ranked))
         return write_text_table(table, to, path)
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write a file, whose suffix says how: .csv, .json, .md or .tex.
+        """Write a file in the format of its suffix: .csv, .json, .md or .tex.
 
         Raises
         ------
         InputError
-            If the suffix is another, and `to` is a table.
+            If the suffix is none of these, and `to` is a table.
         """
         path = Path(out)
         to = self.to if self.to != "table" else TEXT_SUFFIXES.get(path.suffix.lower())
@@ -77,7 +77,7 @@ class Leaderboard(Result):
         return [path]
 
     def lines(self) -> Iterator[str]:
-        """Yield the table, or the text that was asked for; nothing where it was written to a file."""
+        """Yield the table, or the requested text; nothing if it was written to a file."""
         if self.written:
             return
         yield from (
@@ -112,14 +112,14 @@ def leaderboard(
     results
         As for compare: folders, files, or timm-results, which is the default.
     by
-        Metric to rank by; by default real1 where there is one.
+        Metric to rank by; by default real1 if available.
     dataset
         Data set to rank on; by default the first.
     top
-        Models to show; 0 for all.
+        Number of models to show; 0 for all.
     to
-        Output format; for a file by default what its suffix says. Tables for a page, Markdown and LaTeX, have
-        the columns that fit on it; CSV and JSON have all.
+        Output format; for a file, by default that of its suffix. Markdown and LaTeX have the columns that fit
+        on a page; CSV and JSON have all.
     out
         File to write: .csv, .json, .md or .tex.
     run
@@ -132,14 +132,14 @@ def leaderboard(
     Raises
     ------
     InputError
-        If the file has another suffix.
+        If the file has none of these suffixes.
     MatchError
-        If there are no numbers of the metric on the data set.
+        If there are no results of the metric on the data set.
     ManyhotError
         If results cannot be read or downloaded.
     """
     if out is not None:
-        check_apart(listed(results), out)
+        check_apart(flattened(results), out)
     ranked = rank_models(join(open_results(results, run)), by=by, dataset=dataset)
     board = Leaderboard(ranked.slice(0, top) if top else ranked, to)
     return board if out is None else replace(board, written=tuple(board.write(out)))

@@ -1,4 +1,4 @@
-"""What a run leaves in its folder: tables, and the report that is drawn from them."""
+"""The output folder of a run: tables, and the report drawn from them."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def write_tables(
     inputs: Mapping[str, str],
     results: pa.Table | None = None,
 ) -> list[Path]:
-    """Write tables as Parquet and CSV, and remove what an earlier run made and this one did not.
+    """Write tables as Parquet and CSV, and remove those of an earlier run that this one did not make.
 
-    With `results` each table names its run, so that a folder with tables of two runs is noticed.
+    With `results`, each table identifies its run, so that a folder with tables of two runs is detected.
     """
     from manyhot.evaluate.report.report_tables import MADE
     from manyhot.report.export import to_csv
@@ -81,7 +81,7 @@ def write_numbers(
     results : Results
     out : path-like
     call, inputs, about
-        Metadata of the results; pairs and samples say whose they are instead.
+        Metadata of the results; pairs and samples refer to the results instead.
     thresholds : pyarrow.Table, optional
         Results on label sets at other thresholds.
     """
@@ -100,7 +100,7 @@ def write_numbers(
 
 
 def save_label_figures(made: Mapping[str, pa.Table], out: PathLike, call: str) -> list[Path]:
-    """Save the figures of label sets in ``figures/``; none where the extra ``report`` is not installed."""
+    """Save the figures of label sets in ``figures/``; none if the extra ``report`` is not installed."""
     from manyhot.evaluate.report.figures import draw_figures
     from manyhot.evaluate.report.report_tables import ReportTables
     from manyhot.report.export import save_figures

@@ -1,4 +1,4 @@
-"""Results to the models in their order, with what does not set them apart."""
+"""Rankings of models, and which models cannot be told apart."""
 
 from __future__ import annotations
 
@@ -23,23 +23,24 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     ----------
     results : Results
     by : str
-        The metric; by default ``real1``, or the first of the headline that the data set has.
+        The metric; by default ``real1``, or the first headline metric that the data set has.
     dataset : str
         The first by default.
 
     Returns
     -------
     pyarrow.Table
-        A row a model, the best first: ``rank`` (equals share one), ``best_rank`` (1 and how many models are
-        better beyond noise; null where no pairs were tested), ``model``, its columns of the models table, and
-        value, ``lo``, ``hi`` and ``n`` of the metric, then its values under other metrics and on other data
-        sets, as ``DATASET METRIC``; the schema's metadata gives the fewest and most images of each, as
-        ``manyhot.images``. Models that were judged on other images than most come last and have no rank.
+        One row per model, best first: ``rank`` (ties share one), ``best_rank`` (1 plus the number of models
+        that are better beyond noise; null if no pairs were tested), ``model``, its columns of the models
+        table, and value, ``lo``, ``hi`` and ``n`` of the metric, then its values under other metrics and on
+        other data sets, as ``DATASET METRIC``; the schema's metadata gives the fewest and most images of
+        each, as ``manyhot.images``. Models that were judged on other images than most come last and have no
+        rank.
 
     Raises
     ------
     MatchError
-        If there are no such numbers.
+        If there are no such results.
     """
     end = _end(results, by, dataset)
     at = {m: v for m, (v, *_) in results.values_at[end].items() if np.isfinite(v)}
@@ -74,8 +75,8 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
 def image_groups(results: Results, end: End) -> list[list[str]]:
     """Return the models of a data set in groups, each of which was judged on the same images.
 
-    Models with equally many images, skipped ones included, count as judged on the same images, unless they
-    were resampled and could not be paired.
+    Models with the same number of images, including skipped ones, count as judged on the same images, unless
+    they were resampled and could not be paired.
 
     Parameters
     ----------
@@ -86,7 +87,7 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
     Returns
     -------
     list of list of str
-        The largest group first; of two as large the one with more images.
+        The largest group first; of two equally large groups, the one with more images.
     """
     table = _at(results.table, end)
     images = pc.add(table["n"], pc.fill_null(table["n_skipped"], 0)).to_pylist()
@@ -108,14 +109,14 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
 
 
 def narrow(ranked: pa.Table, *, others: int = 3) -> pa.Table:
-    """Return a leaderboard as narrow as a page: the metric, top-1 beside it, and a few other data sets.
+    """Return a leaderboard that fits on a page: the metric, top-1, and a few other data sets.
 
     Parameters
     ----------
     ranked : pyarrow.Table
         From `rank_models`.
     others : int
-        Other data sets that are kept.
+        Number of other data sets to keep.
     """
     names = ranked.column_names
     value = names[names.index("lo") - 1]
@@ -141,7 +142,7 @@ def _end(results: Results, by: str, dataset: str) -> End:
     metric = by or next((m for m in ("real1", *headline()) if m in metrics), next(iter(metrics), ""))
     if metric not in metrics:
         raise MatchError(
-            f"There are no numbers of {metric or 'any metric'} on {dataset}.",
+            f"There are no values of {metric or 'any metric'} on {dataset}.",
             where=results.name or None,
             allowed="; ".join(
                 f"{d}: {', '.join(m for e, m, s in results.values_at if e == d and s == 'all')}"

@@ -1,4 +1,4 @@
-"""What an evaluation returns: numbers with their n, comparisons of pairs, and notes on what did not match."""
+"""The result of an evaluation: values with their n, pairs of models, and notes about what did not match."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Note:
-    """What the reader of the numbers must know, such as images without labels."""
+    """A caveat about results, such as images without labels."""
 
     dataset: str
     model: str
@@ -62,14 +62,14 @@ class Note:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation(Result):
-    """Results of judging models on label sets.
+    """Results of evaluating models on label sets.
 
     Attributes
     ----------
     results, pairs, samples : pyarrow.Table
         The tables of these names; see `manyhot.tables.TABLES`.
     model_notes : tuple of Note
-        What the reader of the numbers of a model must know; `notes` are the same, grouped.
+        Caveats about the results of a model; `notes` are the same, grouped.
     confidence : Mapping of str to pyarrow.Table
         The tables ``reliability`` and ``risk_coverage`` of models with confidences; empty if there are none.
     thresholds : Evaluation, optional
@@ -79,7 +79,7 @@ class Evaluation(Result):
     judged : tuple of Judged
         The data sets, for the report.
     gallery : int, optional
-        Images up to which the report has a gallery.
+        Maximum number of images for a gallery in the report.
     metadata : Mapping of str to str
         ``metrics`` (what each is, as JSON), ``resamples``, ``seed`` and the hash of the ``classes``.
     notes, inputs
@@ -194,7 +194,7 @@ class Evaluation(Result):
         return float(rows["value"][0])
 
     def summary(self) -> Any:
-        """Return one row a data set and model with the values over all images, as a polars.DataFrame."""
+        """Return one row per data set and model with the values over all images, as a polars.DataFrame."""
         import polars as pl
 
         wide = self.to_polars().filter(pl.col("slice") == "all")
@@ -207,17 +207,17 @@ class Evaluation(Result):
         return f"{self.summary()._repr_html_()}<ul>{notes}</ul>"
 
     def as_results(self, name: str = "") -> Results:
-        """Return the results as comparisons read them; messages call them by `name`."""
+        """Return the results in the form that comparisons read; messages refer to them by `name`."""
         metadata = {f"manyhot.{key}": value for key, value in self.metadata.items()}
         return Results(self.results.replace_schema_metadata(metadata), self.pairs, self.samples, name=name)
 
     @cached_property
     def comparison(self) -> Comparison:
-        """The models compared between the data sets, and between metrics of each."""
+        """Models compared between the data sets, and between metrics of each data set."""
         return compare(self, seed=int(self.metadata.get("seed", 0)))
 
     def lines(self) -> Iterator[str]:
-        """Yield the best models of each data set, one's own with their rank, and how far models drop."""
+        """Yield the best models of each data set, the user's own with their rank, and the mean drops."""
         yield from headline_lines(self.as_results(), self.own)
         yield from change_lines(self.comparison.drops.to_pylist())
         yield from self._page_notes
@@ -232,14 +232,14 @@ class Evaluation(Result):
         }
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the results, what goes with them, and the report; return the paths.
+        """Write the results, their related tables, and the report; return the paths.
 
         Parameters
         ----------
         out : path-like
             A folder.
         run : Run
-            Its command line stands in the metadata.
+            Its command line is stored in the metadata.
 
         Raises
         ------

@@ -1,9 +1,9 @@
-"""How much of a drop between two data sets is how their label sets were found.
+"""How much of a drop between two data sets is due to how their label sets were made.
 
-Label sets of two data sets are seldom found in one way. ReaL rated half the images of ImageNet's validation
-set and keeps a class from a score of 0.8; Multilabelfy showed twenty classes of every image of ImageNetV2.
-Their set sizes are not the same quantity, so each number here is a what-if and no correction. Rated images
-are no random part either: ReaL asked about those on which models disagreed.
+Label sets of two data sets are rarely made in the same way. ReaL rated half of the images of ImageNet's
+validation set and keeps a class from a score of 0.8 on; Multilabelfy showed twenty classes for every image of
+ImageNetV2. Their set sizes are not the same quantity, so each number here is a what-if analysis, not a
+correction. Nor are rated images a random sample: ReaL asked about those on which models disagreed.
 """
 
 from __future__ import annotations
@@ -60,15 +60,17 @@ declare_table(
         TEXT("dataset_y", "the data set on the y axis"),
         TEXT("metric", "a registered name, with its options"),
         TEXT("analysis", "what was changed", values=ANALYSES),
-        REAL.nullable("threshold", "of the labels' probability at x; null where it is the published one"),
+        REAL.nullable(
+            "threshold", "threshold of the labels' probability at x; null if it is the published one"
+        ),
         REAL("value_x", "mean over models at x"),
         REAL("value_y", "mean over models at y"),
         REAL("drop", "value_x less value_y"),
         *bounds("lo_models", "hi_models", f"{ITS} over families of models"),
         REAL("multi_x", "share of the sets at x with two or more labels"),
         REAL("multi_y", "share of the sets at y with two or more labels"),
-        COUNT("n_x", "images counted at x, the smallest over the models"),
-        COUNT("n_y", "images counted at y, the smallest over the models"),
+        COUNT("n_x", "images counted at x, the minimum over models"),
+        COUNT("n_y", "images counted at y, the minimum over models"),
         COUNT("n_models", "models averaged"),
     ),
 )
@@ -102,17 +104,17 @@ def sensitivity(
     thresholds : Results, optional
         Results on the first data set under other thresholds, named ``NAME p>=THRESHOLD``.
     family : callable
-        From a model to its family.
+        Returns the family of a model.
     resamples, seed : int
         Bootstrap of the families.
 
     Notes
     -----
-    Analyses: *as published*; *not empty* leaves out images with an empty set, as those that weigh sizes do
-    too, so that these are to be held against it; *sizes of y* weighs the values at x in each size of sets by
-    how often that size is at y, *sizes of x* the other way; *rated at x* takes only images that people looked
-    at, *rated, sizes of y* does both; *threshold at x* takes another threshold of the labels' probability.
-    Metrics of label sets leave empty sets out by themselves, and have no row *not empty*.
+    Analyses: *as published*; *not empty* leaves out images with an empty set, as do the analyses that weight
+    sizes, which should therefore be compared with it; *sizes of y* weights the values at x in each set size
+    by the frequency of that size at y, *sizes of x* the reverse; *rated at x* uses only images that raters
+    checked, *rated, sizes of y* does both; *threshold at x* uses another threshold of the labels'
+    probability. Metrics of label sets always leave out empty sets, and have no row *not empty*.
     """
     values = results.values_at | (thresholds.values_at if thresholds is not None else {})
     first, *others = results.datasets

@@ -1,6 +1,6 @@
-"""Which images a number is about.
+"""Slices: the subsets of images on which metrics are computed.
 
-Predictions beside the label sets of their images: what a metric sees, and what it may miss there.
+Also predictions with the label sets of their images, the input of metrics, and checks of their order.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Slices:
     names : tuple of str
     masks : ndarray of bool, shape (S, n)
     classes : tuple of int
-        Classes of the original label that are slices of their own, ``class=KEY``; with up to thousands of
-        them, no mask is kept.
+        Classes of the original label with slices of their own, ``class=KEY``; as there can be thousands, they
+        have no masks.
     class_names : tuple of str
     standing : int
-        How many of `names` are made whatever was requested; they come first.
+        Number of `names` that are always made; they come first.
     """
 
     names: tuple[str, ...]
@@ -66,16 +66,16 @@ def make_slices(
     classes: ClassList | None = None,
     requested: Iterable[str] = (),
 ) -> Slices:
-    """Return the standing slices that the tables support, and the requested ones.
+    """Return the default slices that the tables support, and the requested ones.
 
     Parameters
     ----------
     labels, sets : Labels, LabelSets
         The same images, row for row.
     images : Images, optional
-        Where columns to slice by are found.
+        Images table with columns to slice by.
     classes : ClassList, optional
-        Gives ``superclass=…`` and the keys of ``class=KEY``.
+        Class list for ``superclass=…`` and the keys of ``class=KEY``.
     requested : iterable of str
         ``class=KEY``, ``class`` for all classes; of the images table ``COLUMN`` for all its values,
         ``COLUMN=VALUE``, ``COLUMN=*`` for images with a value, ``COLUMN>=NUMBER``, ``COLUMN<=NUMBER``.
@@ -148,7 +148,7 @@ def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[i
             "This is not a class.",
             got=value,
             allowed=f"0 to {sets.n_classes - 1}",
-            do="to use keys and names, give the class list with --classes",
+            do="to use keys and names, pass the class list with --classes",
         )
     return [int(value)]
 
@@ -191,7 +191,7 @@ def _compared(spec: str, values: pa.Array) -> npt.NDArray[np.bool_]:
         numbers = values.cast(pa.float64())
     except (ValueError, pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(
-            f"The slice {spec!r} compares what is no number.",
+            f"The slice {spec!r} compares values that are not numbers.",
             got=f"a column of {values.type}",
             allowed="a column of numbers, and a number",
         ) from error
@@ -223,7 +223,7 @@ NEEDS = {
 
 
 def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, depth: int) -> Case:
-    """Return predictions beside the label sets of the aligned images; of dense scores the `depth` best."""
+    """Return predictions and label sets of the aligned images; for dense scores, the top `depth` classes."""
     in_order = len(alignment.right) == len(predictions) and ascends(alignment.right)
 
     def name(row: int) -> str:
@@ -258,7 +258,7 @@ def _kind_of_scores(predictions: Predictions) -> str:
 
 
 def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Iterator[tuple[str, int, str]]:
-    """Yield kind, number of metrics and text of a note for each need that predictions do not meet."""
+    """Yield kind, number of metrics and text of a note for each requirement that predictions do not meet."""
     has = {
         "scores": case.scores is not None,
         "confidence": case.listed is not None or case.has_probabilities,
@@ -292,7 +292,7 @@ def _check_top_range(top: npt.NDArray[np.integer], sets: LabelSets, predictions:
 
 
 def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> None:
-    """Refuse predictions whose rows or classes look to be in another order than claimed.
+    """Raise an error if rows or classes seem to be in a different order than declared.
 
     Raises
     ------
@@ -334,7 +334,7 @@ def _share_right(case: Case) -> float:
 
 @dataclass(frozen=True, eq=False)
 class ModelCase:
-    """What one model predicts, beside the label sets of the same images.
+    """Predictions of one model, with the label sets of the same images.
 
     Attributes
     ----------
@@ -360,9 +360,9 @@ def model_cases(
     source : Source
         As `manyhot.data.inputs.open_inputs` yields it.
     depth : int
-        How many classes of each image are ranked where a model has scores of all classes.
+        Number of classes to rank per image, for models with scores of all classes.
     trust_order : bool
-        Whether rows and classes are taken in the order they have.
+        Whether to trust the order of rows and classes.
     run : Run
 
     Raises

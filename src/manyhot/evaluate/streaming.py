@@ -16,7 +16,7 @@ from manyhot.evaluate.judge import depth_of
 from manyhot.evaluate.results import Evaluation
 from manyhot.registry import get
 from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part
-from manyhot.tables.arrays import labels_of, positions, prediction_of, read_label, read_model
+from manyhot.tables.arrays import labels_as_table, positions, prediction_of, read_label, read_model
 from manyhot.tables.result_tables import default_metrics
 
 DEPTH = 20
@@ -30,14 +30,14 @@ class Evaluator:
     ----------
     n_classes : int
     metrics : sequence of str, optional
-        Registered names or call strings; all rank metrics by default. Only if one needs scores are those over
-        all classes kept; else the best `DEPTH` classes of each image.
+        Registered names or call strings; all rank metrics by default. Scores over all classes are kept only
+        if a metric needs them; otherwise the top `DEPTH` classes per image.
     resamples : int
         Bootstrap resamples in `compute`; 0 for no intervals.
     model : str
         Its name in the results.
     score_kind : str
-        What scores are; as in `evaluate`.
+        The kind of scores, as in `evaluate`.
 
     Examples
     --------
@@ -80,7 +80,7 @@ class Evaluator:
         ----------
         predictions : array or tensor, shape (b, C) of float or (b, k) of int
             Scores over all classes, or classes, best first. Frames are matched as in `evaluate`; the names of
-            columns hold for later batches, too.
+            columns also apply to later batches.
         labels, label
             As in `as_labels`.
 
@@ -93,7 +93,7 @@ class Evaluator:
         own = FramePart(None, "labels", labels.image_id) if is_table else read_frame_part(labels, "labels")
         parts = align_rows([own, read_label(label), read_model(self.model, predictions)])
         parts, names = align_columns(parts, self._names, of="earlier batches")
-        batch = labels if is_table else labels_of(parts[0], parts[1], self.n_classes)
+        batch = labels if is_table else labels_as_table(parts[0], parts[1], self.n_classes)
         predicted = prediction_of(parts[2], self.n_classes, self.score_kind, ids=batch.image_id)
         self._labels.append(batch)
         self._predicted.append(self._to_keep(predicted))

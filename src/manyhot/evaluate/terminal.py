@@ -1,4 +1,4 @@
-"""What a terminal shows of models: their numbers, how far they drop, and their orders."""
+"""What a terminal shows of models: their results, drops and rankings."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from manyhot.tables.result_tables import headline
 
 
 def headline_lines(results: Results, own: Collection[str] = (), most: int = 15) -> Iterator[str]:
-    """Yield the best models of each data set, and one's own with their rank."""
+    """Yield the best models of each data set, and the user's own with their rank."""
     about = json.loads(results.about["metrics"])
     every = list(dict.fromkeys(results.table["metric"].to_pylist()))
     usual = [m for m in headline() if m in every]
@@ -73,7 +73,7 @@ def _rows(
     columns: Mapping[str, Mapping[str, Any]],
     about: Mapping[str, Mapping[str, str]],
 ) -> list[tuple[str, ...]]:
-    """Return a row a model, below one with the numbers of images, again where these change."""
+    """Return one row per model, below a row with the numbers of images, repeated where these change."""
     blocks: list[tuple[dict[str, int], list[tuple[str, ...]]]] = []
     for rank, model in ranked:
         values = {m: column[model] for m, column in columns.items() if model in column}
@@ -101,7 +101,7 @@ def _figure(number: Any, unit: str) -> str:
 
 
 def change_lines(drops: Sequence[Row]) -> Iterator[str]:
-    """Yield mean drops between data sets and slices; metrics of one data set stand side by side already."""
+    """Yield mean drops between data sets and slices; metrics of one data set are shown already."""
     changed = [
         r
         for r in drops
@@ -207,7 +207,7 @@ def fit_lines(fits: Sequence[Row]) -> Iterator[str]:
 
 
 def order_lines(ranks: Sequence[Row]) -> Iterator[str]:
-    """Yield how far the orders of models agree."""
+    """Yield how well the rankings of models agree."""
     rows = [
         (
             *_ends(r),

@@ -1,4 +1,4 @@
-"""What an evaluation leaves in its folder: tables, pictures and the report that is drawn from them."""
+"""The output folder of an evaluation: tables, pictures and the report drawn from them."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class JudgedData:
     name : str
     labels : Labels
     images : Images, optional
-        Where photographs are.
+        Images table with the locations of photographs.
     rows : path-like, optional
         The image of each row of files that hold arrays alone.
     classes : ClassList, optional
@@ -74,7 +74,7 @@ class JudgedData:
 
 
 def page_pictures(judged: JudgedData) -> Pictures | None:
-    """Return the photographs that the page of a report shows; None where there are none, or too many.
+    """Return the photographs that the page of a report shows; None if there are none, or too many.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def page_pictures(judged: JudgedData) -> Pictures | None:
 def write_report_gallery(
     judged: JudgedData, report: Path, limit: int | None, run: Run
 ) -> tuple[list[Path], str]:
-    """Write the gallery of a report; or return why there is none, which does not spoil an evaluation.
+    """Write the gallery of a report, or return why there is none; the evaluation remains valid.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def write_report_gallery(
     report : Path
         Its folder.
     limit : int, optional
-        Images up to which there is a gallery; `MAX_GALLERY` by default.
+        Maximum number of images for a gallery; `MAX_GALLERY` by default.
     run : Run
     """
     from manyhot.evaluate.gallery import report_gallery

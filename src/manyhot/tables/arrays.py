@@ -55,7 +55,7 @@ def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
     if isinstance(labels, Labels):
         return labels
     parts, class_hash = in_class_order(align_rows([read_frame_part(labels, "labels"), read_label(label)]))
-    return labels_of(parts[0], parts[1], n_classes, class_hash)
+    return labels_as_table(parts[0], parts[1], n_classes, class_hash)
 
 
 def as_predictions(
@@ -111,7 +111,7 @@ def as_tables(
     parts = align_rows([read_frame_part(labels, "labels"), read_label(label), *parts])
     parts, class_hash = in_class_order(parts, classes)
     own, own_label, *parts = parts
-    sets = labels_of(own, own_label, n_classes or _n_classes(own, parts), class_hash)
+    sets = labels_as_table(own, own_label, n_classes or _n_classes(own, parts), class_hash)
     made = [prediction_of(p, sets.n_classes, score_kind, class_hash) for p in parts]
     _check_lengths(made if own.ids is not None else tables + made, sets)
     return sets, tables + made
@@ -231,7 +231,7 @@ def prediction_of(
     return Predictions(ids, name, _narrow(array), n_classes=n_classes, class_hash=class_hash)
 
 
-def labels_of(part: FramePart, label_part: FramePart, n_classes: int, class_hash: str = "") -> Labels:
+def labels_as_table(part: FramePart, label_part: FramePart, n_classes: int, class_hash: str = "") -> Labels:
     """Return label sets, and original labels if there are any, as a labels table."""
     sets, single = _sets(part.values, n_classes)
     label = single if label_part.values is None else np.asarray(on_host(label_part.values))

@@ -213,14 +213,17 @@ _declared: dict[str, tuple[Column, ...]] = {
     "findings": (
         TEXT("kind", "what was found"),
         TEXT.optional("image_id", "the image, null for a finding on classes"),
-        INT.optional("class_a", "one class of a pair; of an error the one that decided on its kind, if any"),
-        INT.optional("class_b", "the other; of an error the predicted class"),
-        INT.optional("label", "of an error: the original label"),
-        TEXT.optional("state", "of an error: what people said about the predicted class", values=STATES),
-        INT.optional("n_labels", "of an error: classes in the label set; 0: held against the original label"),
-        TEXT.optional("dataset", "of an error: the data set"),
-        TEXT.optional("model", "of an error: whose it is"),
-        FLOAT32.optional("confidence", "of an error: probability of the predicted class"),
+        INT.optional("class_a", "one class of a pair; for an error, the one that decided its kind, if any"),
+        INT.optional("class_b", "the other; for an error, the predicted class"),
+        INT.optional("label", "for an error: the original label"),
+        TEXT.optional("state", "for an error: the raters' answer about the predicted class", values=STATES),
+        INT.optional(
+            "n_labels",
+            "for an error: number of classes in the label set; 0: compared with the original label",
+        ),
+        TEXT.optional("dataset", "for an error: the data set"),
+        TEXT.optional("model", "for an error: the model"),
+        FLOAT32.optional("confidence", "for an error: probability of the predicted class"),
     ),
 }
 

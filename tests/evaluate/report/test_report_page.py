@@ -200,9 +200,9 @@ def test_the_data_card_says_what_is_not_known(page):
         p.text for p in page.one("section", id="labels").children if not isinstance(p, str) and p.tag == "p"
     ]
     assert lead == [
-        "val: people looked at 600 of 1,000 images, and were asked about 4,000 (image, class) pairs, of "
+        "val: raters checked 600 of 1,000 images, and were asked about 4,000 (image, class) pairs, of "
         "which 1,200 are valid. Another 100 labels are of images that no rater has seen.",
-        "v2: 400 images; the source does not tell which of them people looked at. Negative answers are not "
+        "v2: 400 images; the source does not say which of them raters checked. Negative answers are not "
         "recorded, so a "
         "class that is not in a set may never have been asked about.",
         "Set sizes found under different protocols are not the same quantity, and neither are accuracies on "
@@ -434,7 +434,7 @@ def test_many_models_leave_columns_to_the_csv(write, monkeypatch):
         (
             [number("val", "m", "top1", "all", 0.5, 10)] * 2,
             [],
-            "The results hold a number twice.\n  got:     val, top1, all, m\n"
+            "The results contain a value twice.\n  got:     val, top1, all, m\n"
             "  allowed: one row for each data set, model, metric and slice",
         ),
         (

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manyhot.errors import MissingExtraError
-from manyhot.evaluate.report.datasets import DIFFERENT, SAME, UNKNOWN, Comparison
+from manyhot.evaluate.report.datasets import DIFFERENT, SAME, UNKNOWN, Differences
 from manyhot.report.figure import Axis, fences
 from manyhot.report.pictures import MAX_BYTES, make_pictures
 from manyhot.tables import Images, Predictions
@@ -49,7 +49,7 @@ def test_fences_leave_out_what_is_far_out_only():
 
 def test_runs_are_the_upper_triangle_in_order():
     states = np.array([[UNKNOWN, SAME, DIFFERENT], [SAME, UNKNOWN, UNKNOWN], [DIFFERENT, UNKNOWN, UNKNOWN]])
-    assert Comparison((2, 0, 1), states.astype(np.uint8)).runs() == ["1!1?", "1=", ""]
+    assert Differences((2, 0, 1), states.astype(np.uint8)).runs() == ["1!1?", "1=", ""]
 
 
 def pictures_of(folder, ids, labels=None, predictions=()):

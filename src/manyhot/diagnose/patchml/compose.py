@@ -337,7 +337,7 @@ def square(pixels: Pixels, size: int) -> Pixels:
 def free_crop(
     pixels: Pixels, regions: Regions, size: int, least: int, rng: np.random.Generator
 ) -> Pixels | None:
-    """Return the largest of some places of a photograph without any box of an object; None if there is none.
+    """Return the largest of some crops of a photograph without any object's box; None if there is none.
 
     Parameters
     ----------

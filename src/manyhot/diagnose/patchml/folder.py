@@ -179,7 +179,7 @@ def _png(mask: npt.NDArray[np.bool_]) -> bytes:
 
 
 def check_folder(out: Path) -> None:
-    """Refuse a folder that holds anything but the files of an earlier run."""
+    """Raise an error if the folder contains anything but the files of an earlier run."""
     if out.exists() and not out.is_dir():
         raise OutputError("A file has the name of the folder.", where=out, do="move it")
     found = [p.name for p in out.iterdir() if not p.name.startswith(_UNFINISHED)] if out.is_dir() else []
@@ -195,7 +195,7 @@ def check_folder(out: Path) -> None:
 
 @contextmanager
 def beside(out: Path) -> Iterator[Path]:
-    """Yield a folder within `out` to build in, so that moving is renaming; it is gone afterwards."""
+    """Yield a temporary folder within `out`, from which files move by renaming; it is removed at the end."""
     part = None
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -214,7 +214,7 @@ def beside(out: Path) -> Iterator[Path]:
 
 
 def swap(part: Path, out: Path) -> None:
-    """Put complete pictures in the place of earlier ones."""
+    """Replace earlier pictures by complete new ones."""
     (out / COMPLETE).unlink(missing_ok=True)
     if (out / "images").exists():
         (out / "images").rename(part / "old")

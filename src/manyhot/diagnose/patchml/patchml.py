@@ -155,7 +155,7 @@ def patchml(
     Raises
     ------
     InputError
-        There is nothing to compose, or no room for it.
+        There is nothing to compose, or the objects do not fit.
     OutputError
         The folder holds something else, or a file cannot be written.
     """
@@ -191,7 +191,7 @@ def _deal(material: Material) -> list[list[int]]:
 
 
 def _check_patches(material: Material, available: Sequence[int]) -> None:
-    """Refuse too few classes with patches, and note what is missing."""
+    """Raise an error if too few classes have patches, and note what is missing."""
     keys, s = material.objects.keys, material.settings
     without = [keys[c] for c in material.class_ids if c not in material.patches]
     requested = [k for k in without if k in s.only or any(k in p for p in s.class_pairs)]

@@ -24,13 +24,10 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
+from manyhot.core.array_types import AnyFloats
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
 
 Bytes = npt.NDArray[np.uint8]
-
-
-Floats = npt.NDArray[np.floating]
-
 
 KINDS = (
     "gaussian_noise",
@@ -157,7 +154,7 @@ def corruption(kind: str, severity: int, seed: int = 0, only: frozenset[str] | N
 
 
 def check_kind(kind: str) -> None:
-    """Refuse a kind that is none.
+    """Raise an error if there is no such kind.
 
     Raises
     ------
@@ -223,7 +220,7 @@ def chosen(image_ids: Iterable[str], n: int, seed: int = 0) -> frozenset[str]:
     image_ids : iterable of str
     n : int
     seed : int
-        Another one chooses others.
+        Another seed chooses other images.
     """
     return frozenset(sorted(image_ids, key=lambda name: (_digest([str(seed), name]), name))[:n])
 
@@ -259,7 +256,7 @@ def _library() -> Mapping[str, Callable[..., Any]]:
     return names
 
 
-def _zoom(image: Floats, factors: tuple[float, float, int], order: int) -> Floats:
+def _zoom(image: AnyFloats, factors: tuple[float, float, int], order: int) -> AnyFloats:
     """Zoom a picture to the bit as `scipy.ndimage.zoom`, which takes twice as long for all channels at once.
 
     Zoom blur, which zooms a dozen times, is the slowest kind.

@@ -1,6 +1,6 @@
-"""From tables to what a report shows, top to bottom.
+"""The report: its contents, from top to bottom, collected from tables.
 
-From dataclasses to one HTML file that needs nothing else: no network, no second file.
+It is rendered as one self-contained HTML file, which needs no network and no other file.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from markupsafe import Markup
 from manyhot.errors import MissingExtraError
 from manyhot.evaluate.report.datasets import (
     Cell,
-    Column,
     DataSet,
     DrawnColumn,
+    MetricColumn,
     Model,
     build_datasets,
     draw_column,
@@ -59,7 +59,7 @@ RESERVED = (
 
 @dataclass(frozen=True)
 class NoteGroup:
-    """A note and the models of a data set that it is about."""
+    """A note, and the models of a data set to which it applies."""
 
     dataset: str
     text: str
@@ -68,7 +68,7 @@ class NoteGroup:
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What a report shows.
+    """The contents of a report.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ class Report:
     sources : sequence of Mapping
         Published data that were judged, each with title, citation, licence, home and notes.
     undrawn : str
-        Why there are no figures, and what to do; empty where they were drawn.
+        Why there are no figures, and what to do; empty if they were drawn.
     """
 
     title: str
@@ -114,7 +114,7 @@ class Report:
 
     @property
     def n_models(self) -> int:
-        """How many models the data set with most of them has."""
+        """The number of models of the data set with the most models."""
         return max(len(dataset.models) for dataset in self.datasets)
 
     @property
@@ -135,12 +135,12 @@ def build_report(
     figures: Sequence[Figure] = (),
     undrawn: str = "",
 ) -> Report:
-    """Collect what a report shows; the parameters are those of `manyhot.evaluate.report.write_report`.
+    """Collect the contents of a report; the parameters are those of `manyhot.evaluate.report.write_report`.
 
     Raises
     ------
     InputError
-        The tables hold nothing or a number twice, or a model to highlight is in none of them.
+        If the tables are empty or contain a value twice, or a model to highlight is in none of them.
     """
     anchors = Anchors()
     for name in (*RESERVED, *(figure.name for figure in figures)):
@@ -187,9 +187,10 @@ def write_report(
     call: str = "",
     beside: bool = False,
 ) -> Path:
-    """Write ``index.html`` into the folder `out` and return its path; a gallery that lies there is linked.
+    """Write ``index.html`` into the folder `out` and return its path; a gallery in that folder is linked.
 
-    The same tables give the same bytes. Without the extra ``report`` the page has no figures, and says so.
+    The same tables give the same bytes. Without the extra ``report``, the page has no figures and explains
+    why.
 
     Parameters
     ----------
@@ -201,7 +202,7 @@ def write_report(
     pictures : Pictures, optional
         From `make_pictures`.
     highlight : collection of str
-        The user's own models, set off from the others everywhere.
+        The user's own models, which are highlighted everywhere.
     title : str
     call : str
         The command to show; that of the metadata by default.
@@ -211,7 +212,7 @@ def write_report(
     Raises
     ------
     InputError
-        The tables hold nothing or a number twice, or a model to highlight is in none of them.
+        If the tables are empty or contain a value twice, or a model to highlight is in none of them.
     OutputError
         The file cannot be written.
     """
@@ -246,7 +247,7 @@ def _figures(
 
 
 def render(report: Report, figures: FigurePage | None = None, *, beside: bool = False) -> str:
-    """Return the page as text; `figures` holds what `prepare` made of the report's figures."""
+    """Return the page as text; `figures` is what `prepare` returns for the report's figures."""
     drawn = [_draw(dataset) for dataset in report.datasets]
     css, js = asset("report.css"), asset("report.js")
     alive = figures is not None and bool(report.figures)
@@ -272,9 +273,9 @@ def render(report: Report, figures: FigurePage | None = None, *, beside: bool = 
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A data set with everything in its place.
+    """A data set, laid out for the page.
 
-    `columns` are all; `shown` are those whose cells are in `rows`, which are the first of the models.
+    `columns` are all columns; `shown` are those with cells in `rows`, which are the first models.
     """
 
     data: DataSet
@@ -306,7 +307,7 @@ def _data(drawn: Sequence[Drawn]) -> Markup:
     return Markup(text.replace("<", "\\u003c"))  # noqa: S704  JSON, with "<" escaped
 
 
-def _skipped(column: Column) -> str:
+def _skipped(column: MetricColumn) -> str:
     return count_range(v.n_skipped for v in column.values if v is not None and v.finite)
 
 
@@ -319,9 +320,9 @@ def _skips(data: DataSet) -> tuple[tuple[str, tuple[str, ...]], ...]:
     return tuple((n, tuple(labels)) for n, labels in found.items())
 
 
-def _choices(datasets: Sequence[DataSet]) -> list[Column]:
+def _choices(datasets: Sequence[DataSet]) -> list[MetricColumn]:
     """Return each metric once, for the menu of columns."""
-    found: dict[str, Column] = {}
+    found: dict[str, MetricColumn] = {}
     for column in chain.from_iterable(d.columns for d in datasets):
         if column.metric.name not in found or column.shown:
             found[column.metric.name] = column

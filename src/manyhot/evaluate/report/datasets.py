@@ -2,7 +2,7 @@
 
 Values, intervals and p-values are taken from the tables, and only sorted, grouped and counted.
 
-The tables of models: where each value lies on the axis of its column, and what a page holds of it.
+Also the layout of the tables of models: the position of each value on the axis of its column.
 """
 
 from __future__ import annotations
@@ -62,14 +62,14 @@ class Model:
     Attributes
     ----------
     index : int
-        Its place in `DataSet.models`, which other attributes of the data set follow.
+        Its position in `DataSet.models`; other attributes of the data set use the same order.
     name : str
     own : bool
-        Whether it is one of the user's own, to be set off from the others.
+        Whether it is one of the user's own models, which are highlighted.
     look : int, optional
-        Its colour, 0 to `LOOKS` - 1; None for one of many.
+        Its colour, 0 to `LOOKS` - 1; None for models without a colour of their own.
     images : int
-        Images it was judged on, skipped ones included.
+        Number of images that it was judged on, including skipped ones.
     """
 
     index: int
@@ -80,8 +80,8 @@ class Model:
 
 
 @dataclass(frozen=True)
-class Column:
-    """A metric over all images, a value a model; `shown` before anyone chooses."""
+class MetricColumn:
+    """A metric over all images, with one value per model; `shown` if it is visible by default."""
 
     metric: Metric
     shown: bool
@@ -89,14 +89,14 @@ class Column:
     values: tuple[Value | None, ...]
 
     def in_full(self, value: Value) -> str:
-        """Return a number as it stands in a sentence: with its interval and its n."""
+        """Return a number as it is written in a sentence: with its interval and its n."""
         m, parts = self.metric, []
         if value.lo is not None and value.hi is not None and is_defined(value.lo) and is_defined(value.hi):
             parts = [f"95 % interval {m.text(value.lo, self.decimals)} to {m.text(value.hi, self.decimals)}"]
         return f"{m.text(value.value, self.decimals)}{m.unit} ({', '.join([*parts, f'n {value.n:,}'])})"
 
     def places(self) -> tuple[int | None, ...]:
-        """Return each model's place, 1 the best; equals share one, and what is undefined has none."""
+        """Return the rank of each model; 1 is best, ties share a rank, undefined values have none."""
         badness = [_badness(self.metric, v) for v in self.values]
         place: dict[float, int] = {}
         for i, bad in enumerate(sorted(badness), 1):
@@ -105,13 +105,13 @@ class Column:
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class Differences:
     """Which models differ beyond noise by one metric.
 
     Attributes
     ----------
     order : tuple of int
-        Indices of the models from best to worst, those without a value left out.
+        Indices of the models from best to worst, without those that have no value.
     states : ndarray of uint8, shape (m, m)
         `UNKNOWN`, `SAME` or `DIFFERENT`, by indices of models.
     """
@@ -120,9 +120,9 @@ class Comparison:
     states: npt.NDArray[np.uint8]
 
     def runs(self) -> list[str]:
-        """Return the upper triangle in `order`, a text a row such as ``3=60!``: 3 the same, 60 different.
+        """Return the upper triangle in `order`, one text per row such as ``3=60!``: 3 the same, 60 different.
 
-        Models that do not differ stand close together in that order, so a row takes some ten characters.
+        Models that do not differ are close together in that order, so a row takes about ten characters.
         """
         ordered = self.states[np.ix_(self.order, self.order)]
         return [_runs(ordered[i, i + 1 :].tolist()) for i in range(len(self.order))]
@@ -130,7 +130,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Rank:
-    """The place of a model among those with a value, 1 the best; equals share it."""
+    """The rank of a model among those with a value; 1 is best, ties share a rank."""
 
     metric: Metric
     value: str
@@ -140,9 +140,9 @@ class Rank:
 
 @dataclass(frozen=True)
 class Standing:
-    """Where one of the user's own models stands.
+    """The ranks of one of the user's own models.
 
-    `same` names the models that it does not differ from by the metric `compared`; that is None without pairs.
+    `same` are the models from which it does not differ by the metric `compared`, which is None without pairs.
     """
 
     model: Model
@@ -153,10 +153,10 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """All that is shown of a data set.
+    """Everything that the report shows of a data set.
 
-    `models` are sorted by `primary`, the best first; `decimals` are those of percentages; `anchors` are those
-    of the rows of the user's own models, by their index.
+    `models` are sorted by `primary`, best first; `decimals` are those of percentages; `anchors` are those of
+    the rows of the user's own models, by model index.
     """
 
     name: str
@@ -165,13 +165,13 @@ class DataSet:
     models: tuple[Model, ...]
     primary: Metric
     decimals: int
-    columns: tuple[Column, ...]
+    columns: tuple[MetricColumn, ...]
     undefined: tuple[str, ...]
     dropped: tuple[str, ...]
-    comparisons: Mapping[str, Comparison]
+    comparisons: Mapping[str, Differences]
     standings: tuple[Standing, ...]
 
-    def column(self, name: str) -> Column | None:
+    def column(self, name: str) -> MetricColumn | None:
         """Return the column of a metric, if there is one."""
         return next((c for c in self.columns if c.metric.name == name), None)
 
@@ -183,12 +183,12 @@ _Values = dict[str, dict[str, dict[str, Value]]]
 def build_datasets(
     results: pa.Table, pairs: pa.Table, highlight: Collection[str], anchors: Anchors
 ) -> tuple[DataSet, ...]:
-    """Collect what is shown of each data set of the results.
+    """Collect what the report shows of each data set.
 
     Raises
     ------
     InputError
-        The tables hold nothing or a number twice, or a model to highlight is in none of them.
+        If the tables are empty or contain a value twice, or a model to highlight is in none of them.
     """
     _check_highlight(results, highlight)
     own = tuple(sorted(set(highlight)))
@@ -221,7 +221,7 @@ def _values_by_model(results: pa.Table) -> _Values:
         of_model = found.setdefault(dataset, {}).setdefault(name, {})
         if model in of_model:
             raise InputError(
-                "The results hold a number twice.",
+                "The results contain a value twice.",
                 got=", ".join((dataset, name, "all", model)),
                 allowed="one row for each data set, model, metric and slice",
             )
@@ -298,13 +298,15 @@ def _badness(metric: Metric, value: Value | None) -> float:
 
 def _column(
     metric: Metric, shown: bool, decimals: int, values: Mapping[str, Value], models: Sequence[Model]
-) -> Column:
-    return Column(metric, shown, decimals if metric.percent else 3, tuple(values.get(m.name) for m in models))
+) -> MetricColumn:
+    return MetricColumn(
+        metric, shown, decimals if metric.percent else 3, tuple(values.get(m.name) for m in models)
+    )
 
 
 def _comparisons(
-    dataset: str, pairs: pa.Table, columns: Iterable[Column], models: Sequence[Model]
-) -> dict[str, Comparison]:
+    dataset: str, pairs: pa.Table, columns: Iterable[MetricColumn], models: Sequence[Model]
+) -> dict[str, Differences]:
     own = pairs.filter(pc.and_(pc.equal(pairs["dataset"], dataset), pc.equal(pairs["slice"], "all")))
     found = {}
     for column in columns:
@@ -314,7 +316,7 @@ def _comparisons(
     return found
 
 
-def _comparison(rows: pa.Table, column: Column, models: Sequence[Model]) -> Comparison:
+def _comparison(rows: pa.Table, column: MetricColumn, models: Sequence[Model]) -> Differences:
     names = pa.array([m.name for m in models], pa.string())
     ends = [pc.index_in(rows[c], names) for c in ("model_a", "model_b")]
     judged_too = pc.and_(*(e.is_valid() for e in ends))
@@ -324,7 +326,7 @@ def _comparison(rows: pa.Table, column: Column, models: Sequence[Model]) -> Comp
     states[a, b] = states[b, a] = np.where(np.isnan(p), UNKNOWN, np.where(p < BEYOND_NOISE, DIFFERENT, SAME))
     judged = [i for i, v in enumerate(column.values) if v is not None and v.finite]
     order = sorted(judged, key=lambda i: _badness(column.metric, column.values[i]))
-    return Comparison(tuple(order), states)
+    return Differences(tuple(order), states)
 
 
 def _runs(states: Sequence[int]) -> str:
@@ -333,8 +335,8 @@ def _runs(states: Sequence[int]) -> str:
 
 def _standing(
     model: Model,
-    columns: Sequence[Column],
-    comparisons: Mapping[str, Comparison],
+    columns: Sequence[MetricColumn],
+    comparisons: Mapping[str, Differences],
     models: Sequence[Model],
 ) -> Standing:
     shown = {c.metric.name: c for c in columns if c.shown}
@@ -348,7 +350,7 @@ def _standing(
     return Standing(model, tuple(filter(None, ranks)), compared, same)
 
 
-def _rank(model: Model, column: Column) -> Rank | None:
+def _rank(model: Model, column: MetricColumn) -> Rank | None:
     own = column.values[model.index]
     if own is None or not own.finite:
         return None
@@ -370,9 +372,9 @@ class Cell:
     Attributes
     ----------
     text, note : str
-        The number, and what stands in its tooltip.
+        The number, and its tooltip.
     place : str
-        Where it lies on the axis, in percent as CSS variables.
+        Its position on the axis, in percent as CSS variables.
     side : str
         ``below`` or ``above`` the axis, or empty.
     """
@@ -385,15 +387,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class DrawnColumn:
-    """A column of the table with its axis; `counted` is its n, or a range if the models differ in it."""
+    """A column of the table with its axis; `counted` is its n, or a range if it differs between models."""
 
-    column: Column
+    column: MetricColumn
     axis: Axis
     counted: str
 
     @property
     def ends(self) -> tuple[str, str]:
-        """What stands at both ends of the axis."""
+        """The labels at both ends of the axis."""
         return tick_text(self.axis.lo), tick_text(self.axis.hi)
 
     def cell(self, index: int) -> Cell:
@@ -401,7 +403,7 @@ class DrawnColumn:
         return _cell(self.column.values[index], self.column, self.axis)
 
     def packed(self) -> dict[str, Any]:
-        """Return the column as data: rounded as it is shown, with the place of each model."""
+        """Return the column for the page's script: rounded as shown, with the rank of each model."""
         m, decimals, values = self.column.metric, self.column.decimals, self.column.values
         drawn = [(v.value, v.lo, v.hi) if v is not None and v.finite else (None, None, None) for v in values]
         value, lo, hi = (
@@ -428,7 +430,7 @@ class DrawnColumn:
         }
 
 
-def draw_column(column: Column, models: Sequence[Model]) -> DrawnColumn:
+def draw_column(column: MetricColumn, models: Sequence[Model]) -> DrawnColumn:
     """Lay out a column of the table on an axis that all its cells share."""
     m = column.metric
     known = [v for v in column.values if v is not None and v.finite]
@@ -439,12 +441,12 @@ def draw_column(column: Column, models: Sequence[Model]) -> DrawnColumn:
 
 
 def first_rows(data: DataSet) -> list[Model]:
-    """Return the models that are written as HTML: the best, and the user's own wherever they stand."""
+    """Return the models that are written as HTML: the best, and the user's own at any rank."""
     return [model for model in data.models if model.index < FIRST or model.own]
 
 
 def pack(data: DataSet, columns: Sequence[DrawnColumn], names: Mapping[str, int]) -> dict[str, Any]:
-    """Return a data set as data: its models by their place in `names`, its columns and comparisons."""
+    """Return a data set for the page's script: models by position in `names`, columns and comparisons."""
     return {
         "name": data.name,
         "anchor": data.anchor,
@@ -463,7 +465,7 @@ def pack(data: DataSet, columns: Sequence[DrawnColumn], names: Mapping[str, int]
 
 
 def same(values: Sequence[Any]) -> Any:
-    """Return the one value that all are, or all of them: an n is mostly the same for all models."""
+    """Return the value if all are equal, otherwise all: n is usually the same for all models."""
     return values[0] if values and all(v == values[0] for v in values) else list(values)
 
 
@@ -479,7 +481,7 @@ def _typical(values: Sequence[Value | None], models: Sequence[Model]) -> list[Va
     return [v for v, m in known if low <= v.value <= high or m.own]
 
 
-def _cell(value: Value | None, column: Column, axis: Axis) -> Cell:
+def _cell(value: Value | None, column: MetricColumn, axis: Axis) -> Cell:
     if value is None:
         return Cell("–", "not judged")
     if not value.finite:

@@ -1,7 +1,8 @@
-"""The findings that matter most, each in a sentence.
+"""The most important findings, each in one sentence.
 
-Rows of the tables are picked and worded; no number is made here. A sentence claims what its numbers and their
-intervals bear: a direction only where no interval holds 0, all models only where each of them was looked at.
+Rows of the tables are selected and put into words; nothing is computed here. A sentence claims only what its
+numbers and their intervals support: a direction only if no interval contains 0, all models only if each of
+them was checked.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.evaluate.report.datasets import SAME, UNKNOWN, Column, DataSet, Model, Value
+from manyhot.evaluate.report.datasets import SAME, UNKNOWN, DataSet, MetricColumn, Model, Value
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.gallery_files import GalleryLink
 from manyhot.report.text import (
@@ -71,11 +72,11 @@ class Finding:
     kind : str
         ``objects``, ``shift``, ``saturation``, ``ranks``, ``errors`` or ``best``.
     figure, about : str
-        Its number, large, and what it counts.
+        Its number, shown large, and what it counts.
     sentence, caution : str
-        All of it, and what must be said with it.
+        The full sentence, and a caveat.
     section, where : str
-        The anchor of the numbers, and what stands there.
+        The anchor of the section with the numbers, and its title.
     see : str
         Address of the images themselves, where there is a gallery.
     """
@@ -93,7 +94,7 @@ class Finding:
 def findings(
     tables: ReportTables, datasets: Sequence[DataSet], named: Named, gallery: GalleryLink | None = None
 ) -> tuple[Finding, ...]:
-    """Return the most important findings that the tables bear, `_MOST` of them at most.
+    """Return the most important findings that the tables support, at most `_MOST`.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ def findings(
     datasets : sequence of DataSet
         Data sets of the same results.
     named : callable
-        Gives a metric by its name.
+        Returns a metric by its name.
     gallery : GalleryLink, optional
         Beside the report.
     """
@@ -252,7 +253,7 @@ def _saturation(fits: pa.Table, named: Named) -> list[Finding]:
 
 
 def _ranks(ranks: pa.Table, named: Named) -> list[Finding]:
-    """Return how alike two orders of the models are."""
+    """Return how similar two rankings of the models are."""
     rows = [r for r in ranks.to_pylist() if is_defined(r["tau"])]
     if not rows:
         return []
@@ -318,7 +319,7 @@ def _errors(datasets: Iterable[DataSet], gallery: GalleryLink | None) -> list[Fi
     return []
 
 
-def _error(data: DataSet, column: Column, values: Sequence[tuple[Value, Model]]) -> Finding:
+def _error(data: DataSet, column: MetricColumn, values: Sequence[tuple[Value, Model]]) -> Finding:
     (low, worst), (high, best) = (pick(values, key=lambda e: e[0].value) for pick in (min, max))
     about = "of Top-1 errors are in the label set"
     if len(values) == 1:
@@ -336,7 +337,7 @@ def _error(data: DataSet, column: Column, values: Sequence[tuple[Value, Model]])
     return Finding("errors", figure, about, sentence, "", *_models(data))
 
 
-def _defined(column: Column, data: DataSet) -> list[tuple[Value, Model]]:
+def _defined(column: MetricColumn, data: DataSet) -> list[tuple[Value, Model]]:
     pairs = zip(column.values, data.models, strict=True)
     return [(value, model) for value, model in pairs if value is not None and value.finite]
 

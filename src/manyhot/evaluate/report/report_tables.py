@@ -39,7 +39,7 @@ class ReportTables:
     ----------
     results : pyarrow.Table
     beside : Mapping of str to pyarrow.Table
-        By the names of `BESIDE`; what is absent was not made, and its part of the report is left out.
+        Further tables by the names in `BESIDE`; if one is absent, its part of the report is left out.
     """
 
     results: pa.Table
@@ -68,6 +68,6 @@ def read_tables(folder: str | os.PathLike[str]) -> ReportTables:
     Raises
     ------
     InputError
-        If there is no ``results.parquet``, or a file breaks its table.
+        If there is no ``results.parquet``, or a file does not have the schema of its table.
     """
     return ReportTables(*tables.read_folder(folder, BESIDE))

@@ -51,7 +51,7 @@ class Section:
     ----------
     anchor, short, title : str
     lead, warning : tuple of str, str
-        Paragraphs at its start; the last one set off.
+        Paragraphs at its start; the warning is highlighted.
     listings : tuple of Listing
     figures : tuple of Figure
         Figures of the whole section; those about one data set of `Models` stand with it.
@@ -73,7 +73,7 @@ class Section:
 def build_sections(
     tables: ReportTables, datasets: Sequence[DataSet], figures: Sequence[Figure], shared: Shared
 ) -> tuple[Section, ...]:
-    """Return the parts that the tables have something for."""
+    """Return the parts for which the tables have data."""
     text = {
         "labels": _labels(tables, shared),
         "groups": _groups(tables, datasets, shared),
@@ -117,11 +117,11 @@ def _asked(card: Row) -> str:
     """Return what people were asked on a data set, as far as its source says."""
     name, images = title_of(card["dataset"]), counted(card["images"], "image")
     if card["rated"] is None:
-        rated = f"{images}; the source does not tell which of them people looked at"
+        rated = f"{images}; the source does not say which of them raters checked"
     elif card["rated"] == card["images"]:
-        rated = f"people looked at all {images}"
+        rated = f"raters checked all {images}"
     else:
-        rated = f"people looked at {card['rated']:,} of {images}"
+        rated = f"raters checked {card['rated']:,} of {images}"
     if card["asked"] is None:
         return (
             f"{name}: {rated}. Negative answers are not recorded, so a class that is not in a set may never "

@@ -1,6 +1,6 @@
-"""Bars and dots by category, the number beside each.
+"""Bars and dots by category, with the number beside each.
 
-A line a model over a few steps, such as sizes of label sets, and one that stands for all.
+One line per model over a few steps, such as sizes of label sets, and one line for all models.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ LABELS = 190
 
 
 def columns(name: str, sheet: Sheet, *, x_title: str, top: float, title: str, tips: Sequence[Tip]) -> Panel:
-    """Return upright bars: ``label`` on the axis, ``value`` up to `top`, ``text`` above each."""
+    """Return vertical bars: ``label`` on the axis, ``value`` up to `top`, ``text`` above each."""
     base: Any = alt.Chart(data(name)).encode(
         alt.X(
             field="label",
@@ -75,7 +75,7 @@ def columns(name: str, sheet: Sheet, *, x_title: str, top: float, title: str, ti
 def bars(
     name: str, sheet: Sheet, *, x_title: str, top: float, title: str, tips: Sequence[Tip], width: int = 300
 ) -> Panel:
-    """Return lying bars: ``label`` above each, ``value`` up to `top`, ``text`` beside it."""
+    """Return horizontal bars: ``label`` above each, ``value`` up to `top`, ``text`` beside it."""
     rows = alt.Y(
         "label:N", sort=list(sheet["label"]), axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0)
     )
@@ -111,7 +111,7 @@ def strips(
     zero: bool = False,
     above: bool = False,
 ) -> Panel:
-    """Return a strip a category: the models faint, and what stands for all of them bold.
+    """Return one strip per category: models are faint, their mean or median is bold.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def strips(
     zero : bool
         Draw a line at zero.
     above : bool
-        Write the names of categories above what is drawn, not at the left.
+        Write the names of categories above the marks, not at the left.
     """
     y = _rows(middles["label"], above=above)
     models, beyond = _inside(plain(models, "lo", "hi"), x.domain)
@@ -196,7 +196,7 @@ def _middle(name: str, x: Side, y: Any, middles: Sheet, dy: float) -> list[Any]:
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """Rows under one head.
+    """Rows under one heading.
 
     Attributes
     ----------
@@ -204,7 +204,7 @@ class Group:
     sheet : Sheet
         ``label``, ``x``, ``lo``, ``hi``, and at the right ``first`` and ``second``.
     level : float, optional
-        What the rows are measured by: a dashed line through all of them.
+        The reference value of the rows: a dashed line through all of them.
     """
 
     title: str
@@ -297,7 +297,7 @@ def lines(
     middle : Sheet
         ``step``, ``y``, and ``text`` beside each point; empty for none.
     steps : sequence of str
-        What stands on the axis, in order; a line break where there is a ``|``.
+        Labels of the axis, in order; ``|`` is a line break.
     y : Side
     x_title
     own : sequence of str

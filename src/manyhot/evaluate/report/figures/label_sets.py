@@ -1,6 +1,6 @@
-"""Accuracy by groups of images: by how many labels an image has, and by how many objects it shows.
+"""Accuracy by groups of images: by number of labels, and by number of objects.
 
-The label sets themselves: how many labels images have, and which classes share images.
+Also the label sets themselves: number of labels per image, and classes that share images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from manyhot.evaluate.report.figures.panel import (
     beyond_said,
     column,
     compose,
-    interval,
+    format_interval,
     own_said,
     slug,
 )
@@ -52,7 +52,7 @@ def draw_groups(frames: Frames) -> list[Figure]:
 
 
 def by_set_size(frames: Frames, dataset: str) -> Figure | None:
-    """Return accuracy by size of the label set, a panel a metric and a line a model."""
+    """Return accuracy by size of the label set, with one panel per metric and one line per model."""
     rows = frames.results.filter(
         (pl.col("dataset") == dataset) & pl.col("metric").is_in(_METRICS) & pl.col("slice").is_in(list(SIZES))
     )
@@ -69,8 +69,8 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
         "groups",
         dataset,
         f"Accuracy by how many labels an image has, {title_of(dataset)}",
-        "A thin line is a model; the bold one joins the medians of all models. Below the number of labels: "
-        "how many images have so many."
+        "A thin line is a model; the bold line joins the medians of all models. The number of images is "
+        "below each number of labels."
         + own_said(frames.own, "The bars of your own models are 95 % intervals.")
         + beyond_said(panels),
         f"Medians over models from one label to four or more. {' '.join(said)}",
@@ -176,7 +176,7 @@ def _drop_said(mean: pl.DataFrame) -> str:
     parts = [f"With two or more objects, top-1 accuracy is {100 * row['drop']:.1f} points lower on average"]
     for lo, hi, over in (("lo", "hi", "images"), ("lo_models", "hi_models", "families of models")):
         if row[lo] is not None:
-            parts.append(f"{interval(100 * row[lo], 100 * row[hi])} over {over}")
+            parts.append(f"{format_interval(100 * row[lo], 100 * row[hi])} over {over}")
     ends = f" (95 % interval {', '.join(parts[1:])})" if parts[1:] else ""
     return f"{parts[0]}{ends}."
 
@@ -254,7 +254,7 @@ def draw_labels(frames: Frames) -> list[Figure]:
 
 
 def set_sizes(frames: Frames) -> Figure | None:
-    """Return the share of images with none, one, two, … labels, a panel a data set."""
+    """Return the share of images with none, one, two, … labels, one panel per data set."""
     table = frames["set_sizes"]
     if table.is_empty():
         return None
@@ -268,8 +268,8 @@ def set_sizes(frames: Frames) -> Figure | None:
         "labels",
         names[0] if len(names) == 1 else "",
         "How many labels images have",
-        "Share of usable images by the number of classes that are valid on them. An image without labels "
-        f"was looked at, and nothing proposed for it was found valid.{_unrated_said(frames, names)}",
+        "Share of usable images by the number of classes that are valid on them. Raters have seen the "
+        "images without labels, and found none of the proposed classes valid.{_unrated_said(frames, names)}",
         f"Usable images with two or more labels: {listed(several, len(several))}.",
         compose(panels),
         table.to_arrow(),
@@ -297,7 +297,7 @@ def _unrated_said(frames: Frames, names: list[str]) -> str:
 
 
 def class_pairs(frames: Frames) -> Figure | None:
-    """Return the pairs of classes that share most images, a panel a data set."""
+    """Return the pairs of classes that share most images, one panel per data set."""
     table = frames["class_pairs"]
     if table.is_empty():
         return None
@@ -312,9 +312,9 @@ def class_pairs(frames: Frames) -> Figure | None:
         "labels",
         names[0] if len(names) == 1 else "",
         "Classes that are valid together",
-        f"The {max(b.height for b in best.values())} pairs of classes that are both valid on most images, "
-        "and on how many. One word cannot describe such an image; two names may also mean one "
-        "thing.",
+        f"The {max(b.height for b in best.values())} pairs of classes that are most often valid on the same "
+        f"image, and the number of images. One word cannot describe such an image; two names may also mean "
+        f"the same thing.",
         f"The most frequent pair: {listed(said, len(said))}.",
         compose(panels, columns=2),
         pl.concat(best.values()).select("dataset", *_PAIR).to_arrow(),

@@ -2,7 +2,7 @@
 
 From the tables to columns that charts draw: chosen and joined, never computed.
 
-What figures call things, so that a stranger understands an axis.
+Names in figures, chosen so that axes explain themselves.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def compose(panels: Sequence[Panel], own: Iterable[str] = (), *, columns: int = 
 
 
 def plain(sheet: Sheet, *ends: str) -> Sheet:
-    """Return a sheet without its intervals where nobody could see them; a page would be twice as large."""
+    """Return a sheet without its intervals if they would be invisible; a page would be twice as large."""
     if len(set(sheet.get("model", ()))) <= CROSSES:
         return sheet
     return {name: values for name, values in sheet.items() if name not in ends}
@@ -135,7 +135,7 @@ def points_said(n: int, cross: str) -> str:
 
 
 def own_said(own: Sequence[str], text: str) -> str:
-    """Return a sentence about own models, to follow others; empty where there are none."""
+    """Return a sentence about the user's own models, to follow others; empty if there are none."""
     return f" {text}" if own else ""
 
 
@@ -237,7 +237,7 @@ def _hoisted(layers: list[Spec]) -> Spec:
 
 
 class Frames:
-    """The tables as frames, made once, with what several figures ask of them.
+    """The tables as frames, made once, with queries that several figures share.
 
     Parameters
     ----------
@@ -278,7 +278,7 @@ class Frames:
         return sorted(found, key=reading_order)
 
     def of(self, dataset: str, metric: str, slice: str = "all") -> pl.DataFrame:
-        """Return the values of a metric, a row a model, sorted by model."""
+        """Return the values of a metric, one row per model, sorted by model."""
         rows = self.results.filter(
             (pl.col("dataset") == dataset) & (pl.col("metric") == metric) & (pl.col("slice") == slice)
         )
@@ -340,7 +340,7 @@ def short(name: str) -> str:
     return metric(name).short
 
 
-def interval(lo: float | None, hi: float | None, decimals: int = 1) -> str:
+def format_interval(lo: float | None, hi: float | None, decimals: int = 1) -> str:
     """Return ``11.6 to 12.1``; empty without an interval."""
     return "" if lo is None or hi is None else f"{signed(lo, decimals)} to {signed(hi, decimals)}"
 
@@ -351,7 +351,7 @@ def signed(value: float, decimals: int = 1) -> str:
 
 
 def shortened(name: str, most: int) -> str:
-    """Return a name of at most so many letters: its start and its end, which tell versions apart."""
+    """Return a name in at most `most` letters: its start and its end, which distinguish versions."""
     return name if len(name) <= most else f"{name[: most - 14]}…{name[-13:]}"
 
 

@@ -1,4 +1,4 @@
-"""Whether accuracy has saturated: what the best models gain on label sets, and what goes with accuracy."""
+"""Whether accuracy has saturated: gains of the best models on label sets, and correlates of accuracy."""
 
 from __future__ import annotations
 
@@ -103,8 +103,9 @@ def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
         dataset,
         f"What a point of top-1 accuracy is worth on label sets, {title_of(dataset)}",
         "A point is a model. The slope of the line, fitted by least squares, is how many points of ReaL "
-        "accuracy go with one point of top-1 accuracy, with its 95 % interval over families of models. "
-        "Below one, much of a gain on original labels is no gain on label sets." + beyond_said(panels),
+        "accuracy correspond to one point of top-1 accuracy, with its 95 % interval over families of models. "
+        "If it is below one, much of a gain on original labels is not a gain on label sets."
+        + beyond_said(panels),
         f"Points of ReaL accuracy to a point of top-1. {said}.",
         compose(panels, frames.own),
         _with_lines(both.drop("x_n", "y_n"), found).to_arrow(),
@@ -223,8 +224,8 @@ def by_parameters(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"Accuracy against size of the model, {title_of(dataset)}",
-        "A point is a model. Parameters are on a logarithmic axis: each step to the right is as many "
-        "times more." + beyond_said([panel]),
+        "A point is a model. The axis of parameters is logarithmic: each step to the right multiplies their "
+        "number by the same factor." + beyond_said([panel]),
         f"{counted(rows.height, 'model')} of {min(sheet['x']):.3g} to {max(sheet['x']):,.0f} million "
         f"parameters, {short(metric)} {min(sheet['y']):.1f} to {max(sheet['y']):.1f} %.",
         compose([panel], frames.own),
@@ -249,7 +250,8 @@ def by_groups(frames: Frames, dataset: str) -> Figure | None:
         dataset,
         f"Accuracy by kind of model, {title_of(dataset)}",
         "A faint tick is a model, the dot and the number at the right the median of its group. In brackets: "
-        f"how many models; of many groups the {MOST_GROUPS} largest. Groups differ in more than their name: "
+        "the number of models; of many groups, the {MOST_GROUPS} largest. Groups differ in more than their "
+        "name: "
         "this shows correlation, not causation." + beyond_said(panels),
         f"Median {short(metric)}. {' '.join(map(_medians_said, panels))}",
         compose(panels, frames.own),

@@ -1,4 +1,4 @@
-"""Models as points: one accuracy against another, with intervals, the line of equals and a fitted line.
+"""Models as points: one accuracy against another, with intervals, the line of equality and a fitted line.
 
 Models on one data set: accuracy on original labels against accuracy on label sets.
 """
@@ -28,9 +28,9 @@ from manyhot.evaluate.report.figures.panel import (
     compose,
     data,
     dimmed,
+    format_interval,
     halo,
     ink,
-    interval,
     plain,
     points_said,
     short,
@@ -84,7 +84,7 @@ def probit(share: float) -> float:
 
 @dataclass(frozen=True)
 class Line:
-    """A fitted line in the units of the axes, and what stands above its left end."""
+    """A fitted line in the units of the axes, and the text above its left end."""
 
     slope: float
     intercept: float
@@ -173,7 +173,7 @@ def typical(values: Iterable[float | None]) -> list[float]:
 
 
 def shown(values: Iterable[float | None]) -> list[float]:
-    """Return the values that an axis shows: all, or the typical ones where all would squeeze them."""
+    """Return the values that an axis shows: all, or only the typical ones if others would squeeze them."""
     known = [v for v in values if v is not None]
     near = typical(known)
     squeezed = near and max(near) - min(near) < SQUEEZED * (max(known) - min(known))
@@ -181,9 +181,9 @@ def shown(values: Iterable[float | None]) -> list[float]:
 
 
 def shown_both(sheet: Sheet) -> tuple[list[float], list[float]]:
-    """Return what the axes show of points, as `shown` does: a point that one axis cuts off is off both.
+    """Return the values that both axes show, as `shown` does: a point outside of one axis is left out.
 
-    With the intervals, where they are drawn.
+    Intervals are included if they are drawn.
     """
     points = list(zip(sheet["x"], sheet["y"], strict=True))
     (x_lo, x_hi), (y_lo, y_hi) = ((min(v), max(v)) for v in (shown(sheet["x"]), shown(sheet["y"])))
@@ -195,7 +195,7 @@ def shown_both(sheet: Sheet) -> tuple[list[float], list[float]]:
 
 def slope_said(fit: Mapping[str, Any]) -> str:
     """Return a slope with its interval in words."""
-    ends = interval(fit["slope_lo"], fit["slope_hi"], 2)
+    ends = format_interval(fit["slope_lo"], fit["slope_hi"], 2)
     return f"slope {fit['slope']:.2f}" + (f" ({ends})" if ends else "")
 
 
@@ -231,7 +231,7 @@ def scatter(
     own : sequence of str
         Models that are named.
     extremes : sequence of str
-        Others that are named: nothing lies above the first, nothing below the last.
+        Others that are named: the first is the highest, the last the lowest.
     width, height : int
     """
     sheet = plain(sheet, *(f"{p}{v}_{end}" for p in ("", "p_") for v in "xy" for end in ("lo", "hi")))

@@ -17,7 +17,7 @@ from manyhot.evaluate.report.figures.panel import (
     beyond_said,
     column,
     compose,
-    interval,
+    format_interval,
     line_said,
     points_said,
     short,
@@ -67,7 +67,7 @@ PROTOCOL_NOTE = "Set sizes found under different protocols are not the same quan
 
 SHIFT = (
     "On the dashed line both accuracies are equal. The full line is fitted to all models by least squares; "
-    "the interval of its slope is over families of models, as models of one family are alike."
+    "the interval of its slope is over families of models, because models of one family are similar."
 )
 
 
@@ -117,9 +117,9 @@ def _metrics(rows: pl.DataFrame) -> list[str]:
 def accuracy_figure(
     frames: Frames, rows: pl.DataFrame, x: str, y: str, scale: str = "plain"
 ) -> Figure | None:
-    """Return accuracy on the second data set against that on the first, a panel a metric.
+    """Return accuracy on the second data set against that on the first, one panel per metric.
 
-    On plain axes only those metrics whose points lie on a straight line there.
+    Plain axes are used only for metrics whose points lie on a straight line there.
     """
     each = rows.filter(pl.col("model").is_not_null())
     used = _metrics(each)[:PANELS]
@@ -223,7 +223,7 @@ def _drawn(
 
 
 def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
-    """Return the mean drop a metric, with both intervals, over the drops of the models."""
+    """Return the mean drop per metric with both intervals, drawn over the drops of the models."""
     means = rows.filter(pl.col("model").is_null())
     if means.is_empty():
         return None
@@ -262,7 +262,7 @@ def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | N
         "shift",
         "",
         f"How much models lose from {title_of(x)} to {title_of(y)}",
-        "Accuracy on the first data set less that on the second, in percentage points. A faint tick is a "
+        "Accuracy on the first data set minus that on the second, in percentage points. A faint tick is a "
         f"model, the dot their mean. {_bars_said(means)}" + beyond_said([panel]),
         f"Mean loss with its 95 % interval: {listed(said, len(said))}.",
         compose([panel], frames.own),
@@ -287,7 +287,7 @@ def _bars_said(means: pl.DataFrame) -> str:
 
 
 def _with_interval(drop: float, lo: float | None, hi: float | None) -> str:
-    ends = "" if lo is None or hi is None else f" ({interval(100 * lo, 100 * hi)})"
+    ends = "" if lo is None or hi is None else f" ({format_interval(100 * lo, 100 * hi)})"
     return f"{signed(100 * drop)}{ends}"
 
 
@@ -304,9 +304,9 @@ def robustness_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Fig
         "shift",
         "",
         f"Which models do better on {title_of(y)} than their accuracy on {title_of(x)} predicts",
-        "Effective robustness: accuracy on the second data set less what the line fitted on logit axes "
-        "gives for the accuracy on the first, in percentage points. A point is a model; above zero it is "
-        "more robust than models of its accuracy usually are. Named are the highest and the lowest."
+        "Effective robustness: accuracy on the second data set minus the prediction from the first by a "
+        "line fitted on logit axes, in percentage points. A point is a model; above zero it is "
+        "more robust than models of its accuracy usually are. The highest and the lowest are named."
         + beyond_said(panels),
         " ".join(_extremes_said(own, m) for m, own in rows_of.items()),
         compose(panels, frames.own),
@@ -373,8 +373,8 @@ def sensitivity_figure(frames: Frames, x: str, y: str) -> Figure | None:
         f"How far the loss from {title_of(x)} to {title_of(y)} depends on how label sets were made",
         f"The mean loss of all models in percentage points, with its 95 % interval over families of models. "
         f"The first data set is {title_of(x)}, the second {title_of(y)}. Weighted: images with few and many "
-        "labels count as often as in the other set. At the right: of the images that have a label, the share "
-        "with two or more in the first and in the second. The dashed line is the loss as published.",
+        "labels count as often as in the other set. At the right: among images with a label, the share with "
+        "two or more, in the first and in the second data set. The dashed line is the loss as published.",
         " ".join(_analyses_said(group) for group in found),
         compose([panel]),
         rows.select(

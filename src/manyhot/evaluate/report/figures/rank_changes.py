@@ -1,4 +1,4 @@
-"""Who changes rank: how alike the orders of two metrics or data sets are, and the way of each model."""
+"""Changes of rank: how similar the rankings by two metrics or data sets are, and the path of each model."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def draw_ranks(frames: Frames) -> list[Figure]:
 
 
 def order_agreement(frames: Frames) -> Figure | None:
-    """Return Kendall's tau between columns: a square where most pairs are known, a list where few are."""
+    """Return Kendall's tau between columns: a matrix if most pairs are known, a list if few are."""
     rows = frames["ranks"].filter(
         (pl.col("slice_x") == "all") & (pl.col("slice_y") == "all") & pl.col("tau").is_finite()
     )
@@ -90,8 +90,7 @@ def order_agreement(frames: Frames) -> Figure | None:
         "",
         "How alike the orders of the models are",
         "Kendall's tau between two orders of the same models: 1 when every two models stand in the same "
-        "order in both, 0 when as many pairs stand the other way round as not."
-        + ("" if dense else _bars_said(rows)),
+        "order in both, 0 when as many pairs are reversed as not." + ("" if dense else _bars_said(rows)),
         f"Least alike: {_named(least)}, tau {least['tau']:.2f}. {_swaps_said(least)}",
         compose([panel]),
         rows.to_arrow(),
@@ -190,7 +189,7 @@ def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list
 
 
 def bump(frames: Frames) -> Figure | None:
-    """Return the rank of each model by each metric on each data set, a line a model."""
+    """Return the rank of each model by each metric on each data set, one line per model."""
     columns = [(d, m) for m in headline() for d in frames.datasets if m in frames.metrics(d)][:COLUMNS]
     places = _places(frames, columns)
     if len(columns) < 2 or len(places) < 3:
@@ -213,7 +212,7 @@ def bump(frames: Frames) -> Figure | None:
         "ranks",
         "",
         "How models change rank",
-        "A line is a model; the best is at the top of each column, equals share a place. Named are "
+        "A line is a model; the best is at the top of each column, equals share a place. Named: "
         f"{'your own models and ' if own else ''}those that move most.{cut}"
         + _absent_said(frames, columns, places),
         f"{moved} moves most: between places {min(places[moved])} and {max(places[moved])} of {len(shown)}.",

@@ -1,4 +1,4 @@
-"""Confidence against being right, by original labels and by label sets in one picture."""
+"""Confidence against accuracy, under original labels and under label sets, in one figure."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SIDE = 320
 
 
 def draw_trust(frames: Frames) -> list[Figure]:
-    """Return the figures of the section: one a model."""
+    """Return the figures of the section: one per model."""
     table = frames["reliability"]
     drawn = []
     for dataset in table["dataset"].unique(maintain_order=True).to_list():
@@ -70,9 +70,9 @@ def _confidence(frames: Frames, dataset: str, model: str, n_models: int) -> Figu
         f"Over the {counted(n, 'image')} that have an original label and a label set. Reliability: images by "
         "confidence, in 15 bins of equal width; a point is the mean confidence of a bin and the share of it "
         "that is right, its bar a 95 % interval, its size the number of images. Below the dashed line the "
-        "model is surer than right. Risk: the share of errors among the surest images, as fewer are kept. "
-        f"The distance between the two colours is labels that are missing.{rest}",
-        f"Mean confidence {sure:.1f} %. The best class is the original label on {label:.1f} % of the images, "
+        "model is overconfident. Risk: the share of errors among the surest images, as fewer are kept. "
+        f"The distance between the two colours is due to missing labels.{rest}",
+        f"Mean confidence {sure:.1f} %. The top class is the original label on {label:.1f} % of the images, "
         f"and in the label set on {sets:.1f} %.",
         compose(panels),
         rows.to_arrow(),

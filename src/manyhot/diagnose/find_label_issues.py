@@ -215,8 +215,8 @@ def find_label_issues(
 ) -> LabelIssues:
     """Rank labels that are doubtful, labels that are missing, and classes that may be one.
 
-    The evidence is predictions, similar images and what people answered. The models must not have been
-    trained on these images.
+    The evidence is predictions, similar images and raters' answers. The models must not have been trained on
+    these images.
 
     Parameters
     ----------
@@ -228,10 +228,10 @@ def find_label_issues(
     models
         Patterns of model names, such as 'resnet*'.
     confirmed_labels
-        Label sets that people made, in place of those of the data set. People decide on each class that they
-        were asked about.
+        Label sets by raters, in place of those of the data set. Raters decide on each class that they were
+        asked about.
     no_confirmed_labels
-        Ignore what people answered.
+        Ignore the raters' answers.
     min_doubtful
         The least score of a doubtful label.
     min_missing
@@ -383,7 +383,7 @@ def _ensemble(
     n_classes = len(classes) if classes else source.labels.n_classes if source.labels else n_classes
     n_classes = n_classes or max(p.n_classes for p in predictions)
     if not n_classes:
-        raise InputError("The number of classes is not known.", do="give the class list")
+        raise InputError("The number of classes is not known.", do="pass the class list")
     class_hash = classes.hash if classes else next((p.class_hash for p in predictions if p.class_hash), "")
     return _without_fillers(ensemble_of(images, predictions, n_classes, class_hash, votes, source.misfits))
 

@@ -62,7 +62,7 @@ class Identity:
     preprocessing: Mapping[str, Any]
 
     def check(self, recorded: Mapping[str, Any], path: Path) -> None:
-        """Refuse a file of another run.
+        """Raise an error if the file is from another run.
 
         Raises
         ------
@@ -289,7 +289,7 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def check_output_folder(out: Path, identity: Identity) -> None:
-    """Refuse a folder with files of another source or another program, which would be lost.
+    """Raise an error if the folder has files of another source or program, which would be lost.
 
     Raises
     ------

@@ -326,7 +326,7 @@ def _check_labels(job: ModelRun) -> None:
 
 
 def _check_apart(source: ImageSource, out: Path) -> None:
-    """Refuse to write among the tables that images are read from: the next run would read the output.
+    """Raise an error if the output is among the tables of images: the next run would read it.
 
     Raises
     ------

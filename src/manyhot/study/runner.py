@@ -383,7 +383,7 @@ def _write(measure: RunMeasure, run: StudyRun, path: Path) -> None:
 
 
 def check_measurements(measure: RunMeasure | Across, measurements: Iterable[Measurement]) -> None:
-    """Refuse values of metrics that a measure does not declare, and duplicates.
+    """Raise an error for values of metrics that a measure does not declare, and for duplicates.
 
     Raises
     ------

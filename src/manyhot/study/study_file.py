@@ -116,7 +116,7 @@ def _imported(path: Path) -> Any:
 
 
 def check_study(study: Study, where: object = None) -> None:
-    """Refuse a study whose parts do not fit together.
+    """Raise an error if the parts of a study do not fit together.
 
     Raises
     ------

@@ -287,7 +287,7 @@ def check_aggregator(aggregator: str | Entry, *, seed: int = 0) -> None:
     after = (answers.question, answers.rater, answers.answer)
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)), "inputs were changed"
     assert result.p.shape == (answers.n_questions,), f"{entry.name}: `p` is not one number a question"
-    assert ((result.p >= 0) & (result.p <= 1)).all(), f"{entry.name}: `p` is no probability"
+    assert ((result.p >= 0) & (result.p <= 1)).all(), f"{entry.name}: `p` is not a probability"
     _check_matrices(entry, result, answers)
     _check_numbering(entry, result, answers, golden, rng)
     _check_never_wrong(entry, rng)

@@ -115,7 +115,7 @@ def save_state(state: Mapping[str, Any], path: Path, before: Path | None = None)
 
 
 def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
-    """Refuse to resume in the folder of another run.
+    """Raise an error if the folder belongs to another run.
 
     Raises
     ------

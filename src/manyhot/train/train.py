@@ -116,7 +116,7 @@ def train(
     save_every
         Seconds between two checkpoints.
     classes
-        Class list of the labels, if their file names none: one key a line, a table with key and name, or
+        Class list of the labels, if their file names none: one key per line, a table with key and name, or
         imagenet1k, imagenet-a, imagenet-r.
     run
         The command line, and who hears of events.

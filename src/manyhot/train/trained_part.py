@@ -292,7 +292,7 @@ class Validation:
 
 
 def check_best(best: str, validation: Validation | None) -> None:
-    """Refuse to choose an epoch by a metric that cannot be computed.
+    """Raise an error if the metric that chooses an epoch cannot be computed.
 
     Raises
     ------

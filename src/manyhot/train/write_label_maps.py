@@ -72,7 +72,7 @@ def label_maps(
     size
         Side of the images in pixels; by default the network's own.
     classes
-        Class list of the model, if it has none: one key a line, a table with key and name, or imagenet1k,
+        Class list of the model, if it has none: one key per line, a table with key and name, or imagenet1k,
         imagenet-a, imagenet-r.
     run
         The command line, and who hears how far it is.

@@ -156,7 +156,7 @@ def _classes(path: str, n: Any, classes: ClassList | None) -> ClassList:
         raise InputError(
             "The file does not record the number of classes.",
             where=path,
-            do="give the class list: --classes FILE",
+            do="pass the class list: --classes FILE",
         )
     return of_outputs(n, Path(path).name)
 

@@ -94,7 +94,7 @@ def is_classifier(config: Any) -> bool:
 
 
 def check_network(timm: Any, name: str, checkpoint: str = "", *, classifier: bool = True) -> None:
-    """Refuse a network that timm does not have, or whose weights do not exist.
+    """Raise an error for a network that timm does not have, or whose weights do not exist.
 
     Parameters
     ----------

@@ -209,7 +209,7 @@ def built(trained: Trained, where: object) -> Any:
 
 
 def _check_trained(timm: Any, trained: Trained, where: object) -> None:
-    """Refuse names of hubs and folders, and paths of checkpoints, for which timm would open other files."""
+    """Raise an error for names of hubs or folders and paths of checkpoints: timm would open other files."""
     strange = [name for name in trained.options if name not in TIMM_OPTIONS]
     if strange or not timm.is_model(trained.architecture):
         raise InputError(

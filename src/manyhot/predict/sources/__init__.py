@@ -133,7 +133,7 @@ def _is_file(path: str) -> bool:
 
 
 def _check(path: Path) -> None:
-    """Refuse a path that does not exist, or is a file of no known kind."""
+    """Raise an error if a path does not exist, or is a file of an unknown kind."""
     if not path.exists():
         raise InputError("The source does not exist.", where=path, do=_near(path))
     if not path.is_dir() and not _is_file(str(path)):

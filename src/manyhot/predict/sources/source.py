@@ -156,7 +156,7 @@ def check_ids(
     place: Callable[[int], str],
     do: str = "rename one of them, or predict the folders one by one",
 ) -> None:
-    """Refuse images that would have the same id.
+    """Raise an error if several images would have the same id.
 
     Parameters
     ----------

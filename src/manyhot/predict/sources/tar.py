@@ -324,7 +324,7 @@ def _images(path: str, file: IO[bytes], mode: str) -> Iterator[_Image]:
 
 
 def _check_end(path: str, file: IO[bytes]) -> None:
-    """Refuse concatenated archives: readers silently stop at the end of the first."""
+    """Raise an error if archives are concatenated: readers silently stop at the end of the first."""
     if file.read(1 << 20).lstrip(b"\0")[257:262] == b"ustar":
         raise InputError(
             "The file holds several concatenated archives.",

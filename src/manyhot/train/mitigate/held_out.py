@@ -340,7 +340,7 @@ class MitigationLabels(SplitLabels):
         )
 
     def check_pairs(self, pairs: Sequence[Pair], min_images: int) -> None:
-        """Refuse pairs that cannot be treated.
+        """Raise an error if pairs cannot be treated.
 
         Raises
         ------

@@ -75,7 +75,7 @@ declare_table(
         *bounds("lo", "hi", "its 95 % interval, null without one"),
         *interval(
             "change",
-            "value less that of the same model without treatment",
+            "value minus that of the same model without treatment",
             f"{ITS} over images",
             value=REAL.optional,
             ends=REAL.optional,
@@ -195,7 +195,7 @@ def mitigate(
         Label sets and original labels; by default the classes of the objects, and no original labels, which
         the loss softmax needs.
     classes
-        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
     split
         Table with image_id and split; images of the split test are held out.
     held_out

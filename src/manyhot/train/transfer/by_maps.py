@@ -208,7 +208,7 @@ class _Masks:
                 where=f"{self.where}: {name}",
                 got=most,
                 allowed=f"0 for background, 1 to {len(self.keys) - 1}, 255 for void",
-                do="give the class list of the masks with --classes",
+                do="pass the class list of the masks: --classes",
             )
         return mask
 

@@ -123,7 +123,7 @@ class TransferLabels(SplitLabels):
 
 
 def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], keys: Sequence[str]) -> None:
-    """Refuse classes that are in images held out and in no image to fit on.
+    """Raise an error if a class is in the held-out images and in none of the images to fit on.
 
     Parameters
     ----------

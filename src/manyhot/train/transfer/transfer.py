@@ -112,7 +112,7 @@ def transfer(
     masks
         Masks, for segmentation: a folder of PNGs, or a table with mask_png.
     classes
-        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
     split
         Table with image_id and split; images of the split test are evaluated, all others are fitted on.
     held_out

@@ -205,7 +205,7 @@ def test_what_could_not_be_restored_is_not_backed_up(campaign, tmp_path, name, s
     with pytest.raises(InputError) as raised:
         backup_campaign(campaign, tmp_path / "b.zip")
     assert str(raised.value) == (
-        f"A file has a name that backups do not take.\n  where:   {campaign}\n  got:     {shown}\n"
+        f"A file has a name that cannot be stored in a backup.\n  where:   {campaign}\n  got:     {shown}\n"
         "  allowed: UTF-8 without : and \\\n  do:      rename or move the file"
     )
     assert not (tmp_path / "b.zip").exists()
@@ -350,7 +350,7 @@ def test_paths_that_could_land_anywhere(backup, tmp_path, name):
         "The backup is broken.\n"
         f"  where:   {file}\n"
         f"  got:     a file {kept!r}, which could land anywhere\n"
-        "  do:      take an earlier one"
+        "  do:      use an earlier one"
     )
 
 
@@ -381,7 +381,7 @@ def test_what_is_called_a_link_becomes_no_link(backup, tmp_path):
 def test_broken_or_hostile(backup, tmp_path, change, got):
     message = restored(rewritten(backup, change), tmp_path)
     if got is None:
-        assert message.startswith("The backup holds other tables.\n  got:     votes\n")
+        assert message.startswith("The backup holds unexpected tables.\n  got:     votes\n")
     else:
         assert message.startswith("The backup is broken.")
         assert f"  got:     {got}" in message
@@ -405,7 +405,7 @@ def test_another_zip_file_and_none(tmp_path):
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a.txt", "a")
     assert restored(tmp_path / "other.zip", tmp_path) == (
-        "The file is no backup of a campaign.\n"
+        "The file is not a backup of a campaign.\n"
         f"  where:   {tmp_path / 'other.zip'}\n"
         "  got:     a zip file without backup.json"
     )
@@ -458,10 +458,10 @@ def test_images_that_are_not_all_there_change_nothing(campaign, tmp_path):
     ):
         pass
     assert str(raised.value) == (
-        "1 of 4 images are not under the new place.\n"
+        "1 of 4 images are not at the new location.\n"
         f"  where:   {tmp_path / 'photos'}\n"
         f"  got:     no photo3.png, which was at {tmp_path / 'photos' / 'kind1' / 'photo3.png'}\n"
-        "  do:      give the folder or archive that holds them all"
+        "  do:      pass the folder or archive that holds all of them"
     )
     with open_annotation(campaign) as open_:
         assert open_.store.places() == before

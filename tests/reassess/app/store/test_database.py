@@ -384,10 +384,10 @@ def test_a_database_of_something_else_is_left_alone(url):
     with pytest.raises(InputError) as raised:
         Store(url)
     assert str(raised.value) == (
-        "The database holds tables of something else.\n"
+        "The database holds tables of another program.\n"
         f"  where:   {url}\n"
         "  got:     images\n"
-        "  do:      make a database for this campaign alone"
+        "  do:      use a separate database for this campaign"
     )
     assert sa.inspect(engine).get_table_names() == ["images"]
     engine.dispose()

@@ -107,7 +107,7 @@ def test_a_saved_data_set_that_is_not_complete(tmp_path, datasets, images, name)
         "The folder is not a complete saved data set.\n"
         f"  where:   {folder}/x\n"
         f"  got:     no {name}\n"
-        "  do:      create or fetch it again"
+        "  do:      create or download it again"
     )
 
 
@@ -127,7 +127,7 @@ def test_rows_picked_by_an_index(tmp_path, datasets, images):
         json.dumps(json.loads(path.read_text()) | {"_indices_data_files": [{"filename": "i.arrow"}]})
     )
     assert refusal(tmp_path / "saved") == (
-        "The folder is not a data set that save_to_disk wrote.\n"
+        "The folder is not a data set written by save_to_disk.\n"
         f"  where:   {tmp_path}/saved\n"
         "  got:     rows picked by an index beside them\n"
         "  do:      save it again with datasets 2.0 or later"
@@ -140,7 +140,7 @@ def test_a_saved_data_set_that_vanished_ends_the_run(tmp_path, datasets, images)
     shutil.rmtree(tmp_path / "saved")
     with pytest.raises(SourceLostError) as error:
         listed(source)
-    assert str(error.value).startswith("The storage of the images is gone.\n")
+    assert str(error.value).startswith("The storage of the images no longer exists.\n")
 
 
 def test_by_name_from_parquet(tmp_path, datasets, images):

@@ -329,7 +329,7 @@ def _check_end(path: str, file: IO[bytes]) -> None:
         raise InputError(
             "The file holds several concatenated archives.",
             where=path,
-            do="give them one by one, or join them with tar --concatenate",
+            do="pass them one by one, or join them with tar --concatenate",
         )
 
 
@@ -456,5 +456,5 @@ def _damaged(path: str, error: Exception, count: int, last: str) -> InputError:
         "The archive is truncated." if cut_off else "The archive is damaged.",
         where=path,
         got=f"{said} after {read}",
-        do="fetch or create it again",
+        do="download or create it again",
     )

@@ -76,7 +76,7 @@ def test_labels_of_a_table(folder, tint, tmp_path):
         f"  where:   {folder}\n"
         "  got:     mauve\n"
         "  allowed: keys, names and numbers of the 4 classes of own classes\n"
-        "  do:      give the class list of these labels with --classes"
+        "  do:      pass the class list of these labels: --classes"
     )
 
 

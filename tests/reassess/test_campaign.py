@@ -109,8 +109,8 @@ def test_a_class_list_that_nothing_names(photos):
     assert error_of(make, classes=None) == (
         "The class list is not known.\n  where:   photos.csv\n"
         "  got:     no file that names a built-in class list\n"
-        "  allowed: a file with one key a line, or imagenet1k, imagenet-a, imagenet-r\n"
-        "  do:      give it: --classes"
+        "  allowed: a file with one key per line, or imagenet1k, imagenet-a, imagenet-r\n"
+        "  do:      pass it: --classes"
     )
     assert error_of(make, classes=None, images="none.csv").startswith("The file does not exist.")
     assert not Path("camp").exists()
@@ -218,7 +218,7 @@ def test_labels_of_another_class_list(photos):
         "  where:   labelled\n"
         "  got:     class list aaaa\n"
         "  allowed: class list 524ed1e29592c536 (classes)\n"
-        "  do:      give the class list that the images were labelled with"
+        "  do:      pass the class list of the image labels"
     )
 
 
@@ -247,7 +247,7 @@ def test_predictions_of_other_images(photos):
 def test_a_model_twice(photos):
     write_model("two", TWO, "more")
     assert error_of(make, predictions=["models", "more"]) == (
-        "There are two predictions of two.\n"
+        "There are two sets of predictions of two.\n"
         "  where:   models/two.parquet and more/two.parquet\n"
         "  do:      remove one of them"
     )
@@ -399,7 +399,7 @@ def test_models_that_came_or_went_after_the_proposals(photos):
     write_model("three", ONE, "camp/predictions")
     Path("camp/predictions/two.parquet").unlink()
     assert campaign_status("camp").notes == (
-        "the proposals were made without 1 of the models that are here now",
+        "the proposals were made without 1 of the present models",
         "1 of the models behind the proposals are no longer present",
     )
 

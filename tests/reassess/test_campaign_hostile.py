@@ -147,7 +147,7 @@ def test_predictions_of_other_tools_count(camp):
 def test_a_model_twice_in_a_campaign(camp):
     shutil.copy(camp / "predictions/two.parquet", camp / "predictions/zwei.parquet")
     assert error_of(propose, camp) == (
-        "There are two predictions of two.\n"
+        "There are two sets of predictions of two.\n"
         "  where:   camp/predictions/two.parquet and camp/predictions/zwei.parquet\n"
         "  do:      remove one of them"
     )

@@ -207,7 +207,7 @@ def test_no_predictions():
 
 def test_an_unknown_number_of_classes():
     assert error_of(images(), [model(n_classes=0)]) == (
-        "The number of classes is not known.\n  do:      give the class list"
+        "The number of classes is not known.\n  do:      pass the class list"
     )
 
 
@@ -265,7 +265,7 @@ def test_predictions_of_other_images():
 
 def test_two_predictions_of_a_model():
     assert error_of(images(), [model(source="x.csv"), model(source="y.csv")]) == (
-        "There are two predictions of one.\n  where:   x.csv and y.csv\n  do:      remove one of them"
+        "There are two sets of predictions of one.\n  where:   x.csv and y.csv\n  do:      remove one of them"
     )
 
 

@@ -349,7 +349,7 @@ CASES = [
         "  where:   wild-masks: 00.png\n"
         "  got:     7\n"
         "  allowed: 0 for background, 1 to 2, 255 for void\n"
-        "  do:      give the class list of the masks with --classes",
+        "  do:      pass the class list of the masks: --classes",
     ),
     (
         "knn",

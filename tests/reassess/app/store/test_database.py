@@ -368,7 +368,7 @@ def test_a_database_of_a_later_version_is_refused(url):
     with pytest.raises(InputError) as raised:
         database.upgrade()
     assert str(raised.value) == (
-        "The database was made by a later manyhot.\n"
+        "The database was made by a later version of manyhot.\n"
         f"  where:   {url}\n"
         "  got:     version 9999\n"
         "  allowed: version 0001 and earlier\n"

@@ -243,7 +243,7 @@ def changes(errors):
         (
             lambda errors: replace(fits_all(errors), fits=errors.context.listed[errors.image]),
             {},
-            "odd looks at listed and does not say that it needs it",
+            "odd uses listed without declaring it",
         ),
         (fits_all, {"needs": ("text",)}, "odd needs unknown inputs: text"),
         (

@@ -392,7 +392,7 @@ def test_bad_files(own):
     )
     assert run("labels.parquet", predictions=["net.parquet"], embeddings_model="net") == (
         "Similar images need embeddings.\n"
-        "  got:     the model net alone\n"
+        "  got:     only the model net\n"
         "  do:      pass embeddings of the images, too"
     )
     assert run("labels.parquet", predictions=["net.parquet"], models=["vgg*"]) == (

@@ -142,8 +142,8 @@ def test_the_owner_hears_of_classes_without_examples(campaign, tmp_path):
     pq.write_table(pa.table(alone), "others.parquet")
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
-            "3 of 3 classes asked about have fewer than two example images: raters see one or none, and go "
-            "by names and definitions. For better ones, move annotation.sqlite away and start again with "
+            "3 of 3 classes asked about have fewer than two example images: raters see one or none, and have "
+            "only names and definitions. For better ones, move annotation.sqlite away and start again with "
             "--examples TABLE, of other images with labels",
         )
 

@@ -67,7 +67,7 @@ def test_smoke_runs_are_small_have_two_seeds_and_a_folder_of_their_own(given, tr
     assert {call["epochs"] for call in trainer.calls} == {1}
     assert answer.study.grid.seeds == (0, 1)
     assert (tmp_path / "out/data/voc/images.parquet").read_bytes() == b"pictures"
-    assert '<p class="warning">A smoke run' in answer.page.read_text()
+    assert '<p class="warning">This was a smoke run' in answer.page.read_text()
     with pytest.raises(MatchError) as error:
         given(study())
     assert str(error.value) == (

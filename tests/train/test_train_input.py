@@ -195,7 +195,7 @@ def test_a_loss_that_is_no_number(train, tmp_path, monkeypatch):
         "The loss is not finite.\n"
         "  where:   step 1, learning rate 0.001\n"
         "  got:     nan\n"
-        f"  do:      look at the batch in {bad}; then start again in another folder with a lower lr, more "
+        f"  do:      inspect the batch in {bad}; then start again in another folder with a lower lr, more "
         "warmup, clip=1, or precision 32-true"
     )
     with np.load(bad) as batch:

@@ -147,7 +147,7 @@ BROKEN = {
         "A class list holds the same key twice.",
     ),
     "no keys": (header({**ABOUT, "classes": {}}), bytes(32), "no keys"),
-    "another loss": (header({**ABOUT, "loss": "hinge"}), bytes(32), "The loss does not exist."),
+    "another loss": (header({**ABOUT, "loss": "hinge"}), bytes(32), "There is no such loss."),
     "not finite": (
         header(),
         np.full(8, np.nan, "<f4").tobytes(),

@@ -72,7 +72,7 @@ def test_a_saved_data_set_in_a_bucket(tmp_path, datasets, images, s3, splits):
             "The data set has several splits.\n"
             "  where:   s3://photos/saved\n"
             "  allowed: train, test\n"
-            "  do:      give one, such as s3://photos/saved/train"
+            "  do:      choose one, such as s3://photos/saved/train"
         )
     shard = "photos/saved/train/data-00001-of-00003.arrow"
     s3.pipe_file(shard, s3.cat_file(shard)[:1500])
@@ -91,7 +91,7 @@ def test_one_split_is_taken_and_of_several_one_is_asked_for(tmp_path, datasets, 
         "The data set has several splits.\n"
         f"  where:   {tmp_path}/two\n"
         "  allowed: train, test\n"
-        f"  do:      give one, such as {tmp_path}/two/train"
+        f"  do:      choose one, such as {tmp_path}/two/train"
     )
     assert listed(open_source(tmp_path / "two" / "train")) == expected(images)
 
@@ -154,7 +154,7 @@ def test_by_name_from_parquet(tmp_path, datasets, images):
         "The data set has several splits.\n"
         f"  where:   {name}\n"
         "  allowed: train, test\n"
-        f"  do:      give one, such as {name}:train"
+        f"  do:      choose one, such as {name}:train"
     )
 
 

@@ -356,7 +356,7 @@ def test_what_servers_answer_of_one_image(tmp_path, images):
         for _ in range(2):  # before anything was read, and after
             with pytest.raises(FileNotFoundError):
                 reads["000.jpg"]()
-            with pytest.raises(PermissionError, match=r"^the server answers 403$"):
+            with pytest.raises(PermissionError, match=r"^the server responds with 403$"):
                 reads["005.jpg"]()
             assert reads["001.jpg"]() == images[1].data
         answers["/n01440764/000.jpg"] = 503

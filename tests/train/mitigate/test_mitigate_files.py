@@ -225,7 +225,7 @@ def test_a_companion_that_is_beside_the_class_too_seldom():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"losses": ["hinge"]}, "The loss does not exist.\n  got:     hinge\n  allowed: softmax, sigmoid"),
+        ({"losses": ["hinge"]}, "This loss does not exist.\n  got:     hinge\n  allowed: softmax, sigmoid"),
         ({"fill": "blur"}, "This fill does not exist.\n  got:     blur\n  allowed: grey, inpaint"),
         ({"held_out": 1.0}, "`held_out` is out of range.\n  got:     1.0\n  allowed: above 0 to below 1"),
         (

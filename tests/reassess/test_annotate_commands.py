@@ -69,8 +69,8 @@ def test_open_is_one_command(campaign, served):
     assert re.fullmatch(r"http://127\.0\.0\.1:4321/join/[\w-]{43}", link)
     assert said.splitlines() == [
         "Annotating camp at http://127.0.0.1:4321. Ctrl-C stops it; answers are stored.",
-        "Note: 2 of 2 classes asked about have fewer than two example images: raters see one or none, and have "
-        "only names and definitions. For better ones, move annotation.sqlite away and start again with "
+        "Note: 2 of 2 classes asked about have fewer than two example images: raters see one or none, and "
+        "have only names and definitions. For better ones, move annotation.sqlite away and start again with "
         "--examples TABLE, of other images with labels.",
         f"  {link}",
         "Stopped; all answers are stored. To continue, run the same command. To use them:",

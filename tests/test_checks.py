@@ -78,7 +78,7 @@ def test_numbers_of_numpy_are_numbers():
         *(
             (
                 {"original_classes": value},
-                f"This is no list of classes.\n  where:   `original_classes`\n  got:     {got}\n"
+                f"This is not a list of classes.\n  where:   `original_classes`\n  got:     {got}\n"
                 "  allowed: class ids from 0 to 2, such as [0, 1]",
             )
             for value, got in (([0, 99], "99"), ([-1], "-1"), (5, "5"), ([1.5], "1.5"))
@@ -125,13 +125,13 @@ def test_options_of_propose(options, said):
 
 def test_one_rater_only():
     alone = VOTES.filter(pa.array([True, False] * 3))
-    said = "there is only one rater: no other rater's answers check these"
+    said = "there is only one rater, whose answers cannot be checked against others"
     assert said in mh.aggregate(alone, method="majority").notes
     assert said not in mh.aggregate(VOTES, method="majority").notes
     assert mh.aggregate(alone, method="dawid-skene").notes == (
         f"{said}, and the method cannot learn how good they are; majority takes them as they are",
     )
-    assert "no question has the answers of two raters: there is no agreement to measure" in (
+    assert "no question was answered by two raters: agreement cannot be measured" in (
         mh.agreement(alone).notes
     )
 

@@ -187,7 +187,7 @@ def test_shards_say_what_is_left(photos):
         (
             ("--shard", "4/4"),
             3,
-            "Error: There is no such shard.\n  got:     4/4\n"
+            "Error: The shard does not exist.\n  got:     4/4\n"
             "  allowed: I/N with I from 0 to N-1, such as 0/4\n",
         ),
         (
@@ -211,10 +211,10 @@ def test_shards_say_what_is_left(photos):
         (
             ("--classes", "imagenet-a"),
             3,
-            "Error: The model does not know all classes of the data set.\n  where:   tint\n"
+            "Error: The model lacks some classes of the data set.\n  where:   tint\n"
             "  got:     200 of 200 unknown, such as n01498041\n"
             "  allowed: the 3 keys of own classes, such as red\n"
-            "  do:      choose a model that does\n",
+            "  do:      choose a model that has them\n",
         ),
     ],
 )

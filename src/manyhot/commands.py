@@ -17,45 +17,45 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "predict": Command(
         "Predict",
-        "Run image classifiers over images. A run that was stopped resumes when it is started again.",
+        "Run image classifiers on images. A stopped run resumes when it is started again.",
         "manyhot.predict.predict:predict",
     ),
     "models": Command(
-        "Predict", "List the models that predict accepts.", "manyhot.predict.models:list_models"
+        "Predict", "List the models accepted by predict.", "manyhot.predict.models:list_models"
     ),
     "doctor": Command(
         "Predict",
-        "Show what this machine can predict with, and how to install the rest.",
+        "Show the engines, extras and models available on this machine, and how to install others.",
         "manyhot.predict.models:doctor",
     ),
     "similar": Command(
         "Predict",
-        "Find the most similar images by embedding, of each class that an image may show.",
+        "Find the most similar images by embedding, for each class that an image may show.",
         "manyhot.predict.similar:similar",
     ),
     "init": Command(
         "Re-assess",
-        "Make a campaign: one folder with images, classes and predictions, for all that follows.",
+        "Make a campaign: a folder with images, classes and predictions, used by all further steps.",
         "manyhot.reassess.init:init_campaign",
     ),
     "propose": Command(
         "Re-assess",
-        "Propose the classes to ask raters about, and estimate what asking costs and finds.",
+        "Propose the classes to ask raters about, and estimate cost and recall.",
         "manyhot.reassess.propose:propose",
     ),
     "annotate": Command(
         "Re-assess",
-        "Ask people the questions of a campaign, in the browser.",
+        "Let raters answer the questions of a campaign in the browser.",
         "manyhot.reassess.annotate:annotate",
     ),
     "invite": Command(
         "Re-assess",
-        "Print an invitation link for each rater; an older one of the same name ends.",
+        "Print an invitation link for each rater; it replaces an older link of the same name.",
         "manyhot.reassess.invite:invite_raters",
     ),
     "status": Command(
         "Re-assess",
-        "Show what of a campaign is done, with counts, and what comes next.",
+        "Show the finished steps of a campaign, with counts, and the next step.",
         "manyhot.reassess.status:campaign_status",
     ),
     "export": Command(
@@ -68,17 +68,17 @@ COMMANDS: dict[str, Command] = {
     ),
     "agreement": Command(
         "Re-assess",
-        "Measure how far raters agree, how good they are on golden questions, and whose answers are suspicious.",
+        "Measure agreement between raters, their quality on golden questions, and suspicious answers.",
         "manyhot.reassess.agreement:agreement",
     ),
     "next": Command(
         "Re-assess",
-        "Rank the questions that are worth another answer, and count those that are settled.",
+        "Rank the questions that most need another answer, and count the settled ones.",
         "manyhot.reassess.next_questions:next_questions",
     ),
     "card": Command(
         "Re-assess",
-        "Write the data card of a data set: who labelled it, when and how, agreement, counts.",
+        "Write the data card of a data set: raters, times, protocol, agreement and counts.",
         "manyhot.reassess.card:data_card",
     ),
     "proposers": Command(
@@ -88,12 +88,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "backup": Command(
         "Re-assess",
-        "Write a campaign with all answers to one file; the app may run meanwhile.",
+        "Write a campaign with all its answers to one file; the app can keep running.",
         "manyhot.reassess.backup:backup_campaign",
     ),
     "restore": Command(
         "Re-assess",
-        "Make a campaign from a backup; sessions and invitations stay valid.",
+        "Restore a campaign from a backup; sessions and invitations stay valid.",
         "manyhot.reassess.backup:restore_campaign",
     ),
     "evaluate": Command(
@@ -183,22 +183,22 @@ COMMANDS: dict[str, Command] = {
     ),
     "train": Command(
         "Train",
-        "Train a network on label sets. A run that was stopped resumes when it is started again.",
+        "Train a network on label sets. A stopped run resumes when it is started again.",
         "manyhot.train.train:train",
     ),
     "transfer": Command(
         "Train",
-        "Measure how well backbones serve another data set.",
+        "Evaluate the transfer of backbones to another data set.",
         "manyhot.train.transfer.transfer:transfer",
     ),
     "mitigate": Command(
         "Train",
-        "Fit the last layer with and without treatment of a shortcut, and evaluate both on images held out.",
+        "Fit the last layer with and without treatment of a shortcut, and evaluate both on held-out images.",
         "manyhot.train.mitigate.mitigate:mitigate",
     ),
     "label-maps": Command(
         "Train",
-        "Write what a network predicts at each place of images, as targets for training on crops.",
+        "Write the predictions of a network at each location of images, as targets for training on crops.",
         "manyhot.train.write_label_maps:label_maps",
     ),
     "losses": Command(
@@ -208,7 +208,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "study": Command(
         "Train",
-        "Answer questions by training: arms × networks × data sets × seeds, measured and compared.",
+        "Run studies: train arms × networks × data sets × seeds, measure and compare them.",
         "manyhot.study.study:run_studies",
     ),
     "fetch": Command(

@@ -236,16 +236,16 @@ def changes(errors):
 @pytest.mark.parametrize(
     ("rule", "about", "breach"),
     [
-        (by_rank, {}, "odd: an error is not judged by itself"),
+        (by_rank, {}, "odd: an error is not judged independently of others"),
         (low_classes, {}, "odd: the numbering of classes matters"),
         (changes, {}, "inputs were changed"),
         (lambda errors: None, {}, "odd returns no verdict"),
         (
             lambda errors: replace(fits_all(errors), fits=errors.context.listed[errors.image]),
             {},
-            "odd looks at listed and does not say that it needs it",
+            "odd uses listed without declaring it",
         ),
-        (fits_all, {"needs": ("text",)}, "odd needs what nobody knows: text"),
+        (fits_all, {"needs": ("text",)}, "odd needs unknown inputs: text"),
         (
             lambda errors: replace(fits_all(errors), because=np.full(len(errors), 24, np.int32)),
             {},

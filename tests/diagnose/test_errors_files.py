@@ -390,12 +390,12 @@ def test_bad_files(own):
     assert run("labels.parquet", predictions=["net.parquet"], index="folder") == (
         "Similar images need embeddings.\n"
         "  got:     index folder alone\n"
-        "  do:      give embeddings of the images, too"
+        "  do:      pass embeddings of the images, too"
     )
     assert run("labels.parquet", predictions=["net.parquet"], embeddings_model="net") == (
         "Similar images need embeddings.\n"
-        "  got:     the model net alone\n"
-        "  do:      give embeddings of the images, too"
+        "  got:     only the model net\n"
+        "  do:      pass embeddings of the images, too"
     )
     assert run("labels.parquet", predictions=["net.parquet"], models=["vgg*"]) == (
         "No model has such a name.\n  got:     vgg*\n  allowed: net"

@@ -170,7 +170,7 @@ def test_bad_input(own):
     assert run("run", index="folder") == (
         "Similar images need embeddings.\n"
         "  got:     index folder alone\n"
-        "  do:      give embeddings of the images, too"
+        "  do:      pass embeddings of the images, too"
     )
     assert run("run", confirmed_labels="labels.parquet", no_confirmed_labels=True) == (
         "Confirmed labels are given, and also ignored.\n"

@@ -230,7 +230,7 @@ def test_bad_input(images):
     assert message(MatchError, lambda: find(images, [dense(P[:4], ids=IDS[:4])])) == (
         "net does not predict all images.\n"
         "  got:     no prediction of 2 of 6, such as e.jpg\n"
-        "  allowed: predictions of every image by every model\n"
+        "  allowed: predictions of every model for every image\n"
         "  do:      predict the others, or leave the model or the images out"
     )
     other = as_labels([[0]] * 6, n_classes=9)

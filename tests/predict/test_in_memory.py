@@ -76,7 +76,7 @@ def test_labels_of_a_table(folder, tint, tmp_path):
         f"  where:   {folder}\n"
         "  got:     mauve\n"
         "  allowed: keys, names and numbers of the 4 classes of own classes\n"
-        "  do:      give the class list of these labels with --classes"
+        "  do:      pass the class list of these labels: --classes"
     )
 
 
@@ -135,11 +135,11 @@ def test_classes_that_the_model_does_not_know(folder, tint):
     with pytest.raises(MatchError) as error:
         predict_in_memory(folder, tint, classes=from_keys(("blue", "mauve", "teal"), "three"))
     assert str(error.value) == (
-        "The model does not know all classes of the data set.\n"
+        "The model lacks some classes of the data set.\n"
         "  where:   tint\n"
         "  got:     2 of 3 unknown, such as mauve\n"
         "  allowed: the 4 keys of own classes, such as red\n"
-        "  do:      choose a model that does, or give a list without them with --classes"
+        "  do:      choose a model that has them, or give a list without them with --classes"
     )
 
 
@@ -273,7 +273,8 @@ def test_an_image_that_vanishes_while_running(folder, tint):
 
     (part,) = score_parts(source.parts, tint, build_engine("auto", tint), Keep())
     assert (
-        dict(zip((i.image_id for i in part.items), part.reasons, strict=True))["r.png"] == "the file is gone"
+        dict(zip((i.image_id for i in part.items), part.reasons, strict=True))["r.png"]
+        == "the file no longer exists"
     )
 
 

@@ -74,7 +74,7 @@ def test_ids_that_are_given():
     assert str(error.value) == (
         "The ids of the images are unknown.\n"
         "  allowed: ids=…, batches of (images, labels, ids), or an ImageFolder that is not shuffled\n"
-        "  do:      rows without ids cannot be joined with labels"
+        "  do:      without ids, rows cannot be joined with labels"
     )
     with pytest.raises(InputError) as error:
         mh.predict_loader(MeanColour(), loader, classes=CLASSES, ids=["a", "b"])

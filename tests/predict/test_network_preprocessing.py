@@ -90,7 +90,7 @@ def test_options_of_a_call_string():
         ),
         (
             {"mean": (0.5, 0.5)},
-            "mean is a number or one a channel, of pixels between 0 and 1.\n  got:     (0.5, 0.5)\n"
+            "mean is one number or one per channel, for pixels between 0 and 1.\n  got:     (0.5, 0.5)\n"
             "  allowed: such as 0.5 or (0.5, 0.5, 0.5)",
         ),
         (

@@ -307,7 +307,7 @@ def test_labels_in_two_class_lists(folder, tint, tmp_path):
         f"  where:   {tmp_path / 'out' / 'images.parquet'}\n"
         f"  got:     that of other: {other.classes.hash}\n"
         f"  allowed: {COLOURS.hash}\n"
-        "  do:      give both models the same --classes, or choose another --out"
+        "  do:      pass the same --classes for both models, or choose another --out"
     )
 
 
@@ -320,7 +320,7 @@ def test_output_among_the_tables_of_the_source(few, tint, tmp_path):
         with pytest.raises(InputError) as error:
             run(open_source(source), tint, out, PredictSettings())
         assert str(error.value) == (
-            "The output would be written among the tables that hold the images.\n"
+            "The output would be written into the folder of the image tables.\n"
             f"  where:   {out}\n"
             f"  got:     a source of the Parquet files in {source}\n"
             "  do:      choose an --out outside of it"

@@ -175,7 +175,7 @@ ERRORS = {
     "classes": (
         lambda: similar(INDEX, among="all"),
         InputError,
-        "There is no such choice of classes.\n  got:     all\n  allowed: predicted, label, any",
+        "This choice does not exist.\n  got:     all\n  allowed: predicted, label, any",
     ),
     "lengths": (
         lambda: Embedded(INDEX.predictions, INDEX.vectors[:3], name="folder"),

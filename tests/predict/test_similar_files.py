@@ -118,7 +118,7 @@ def test_no_such_folder(write):
     assert message_of() == (
         "The folder does not exist.\n"
         "  where:   a\n"
-        "  allowed: a folder that manyhot predict --embeddings wrote"
+        "  allowed: a folder written by manyhot predict --embeddings"
     )
     Path("a").write_text("")
     assert message_of().startswith("This is a file, not a folder.")

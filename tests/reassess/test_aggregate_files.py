@@ -143,7 +143,7 @@ def test_agreement_of_real(published_cache, tmp_path):
     assert found.notes == (
         "accuracy alone misleads: always answering no has 0.7815 on these 1,135 golden questions; look at "
         "sensitivity and specificity",
-        "no times are recorded: nobody can be flagged as too fast",
+        "no times were recorded: raters cannot be flagged as too fast",
     )
     accuracies = [r["golden_accuracy"] for r in found.raters.to_pylist() if r["golden"]]
     assert (round(min(accuracies), 3), round(max(accuracies), 3)) == (0.258, 0.910)
@@ -239,9 +239,9 @@ def test_one_rater_only():
     assert {r["n"] for r in rows} == {0}
     assert all(np.isnan(r["value"]) for r in rows)
     assert found.notes == (
-        "no question has the answers of two raters: there is no agreement to measure",
+        "no question was answered by two raters: agreement cannot be measured",
         "there are no golden answers: raters are compared with the majority of the others",
-        "no times are recorded: nobody can be flagged as too fast",
+        "no times were recorded: raters cannot be flagged as too fast",
     )
 
 
@@ -250,7 +250,7 @@ def test_golden_answers_that_are_all_no():
     found = mh.agreement(pa.table(VOTES), golden, resamples=10)
     assert np.isnan(found.value("golden_sensitivity"))
     assert found.value("golden_specificity") == pytest.approx((2 / 3 + 1 / 3 + 1) / 3)
-    assert "no golden question has the truth yes: there is no sensitivity" in found.notes
+    assert "no golden question has the true answer yes: sensitivity is undefined" in found.notes
 
 
 def test_the_time_that_raters_take():
@@ -290,7 +290,7 @@ BAD = [
         {"min_precision": 0.9},
         InputError,
         "`min_precision` needs golden answers: questions that experts answered.\n"
-        "  do:      give golden answers, `golden`, or a threshold",
+        "  do:      pass golden answers, `golden`, or a threshold",
     ),
     (
         {"min_precision": 0.9, "threshold": 0.5},
@@ -312,7 +312,7 @@ BAD = [
     (
         {"original_classes": "0-5"},
         InputError,
-        "This is no list of classes.\n  where:   `original_classes`\n  got:     0-5\n"
+        "This is not a list of classes.\n  where:   `original_classes`\n  got:     0-5\n"
         "  allowed: class ids and ranges from 0 to 4, such as 0-397 or 0-9,20",
     ),
     (
@@ -348,8 +348,8 @@ def test_golden_questions_that_nobody_was_asked(campaign):
     with pytest.raises(InputError) as error:
         mh.aggregate(pa.table(VOTES), golden, min_recall=0.9)
     assert str(error.value) == (
-        "No golden question is among the votes, so no threshold can be chosen.\n"
-        "  do:      ask raters the golden questions, too, or give a threshold"
+        "No golden question was answered by raters, so no threshold can be chosen.\n"
+        "  do:      let raters answer golden questions, too, or pass a threshold"
     )
 
 

@@ -132,7 +132,7 @@ def test_what_the_owner_should_know(campaign):
     propose(campaign, rule="top-k(k=1)").write(campaign)
     with open_annotation(campaign) as annotation:
         assert annotation.notes == (
-            "the proposals have changed since annotation began; it goes on with the earlier ones. "
+            "the proposals have changed since annotation began; the earlier ones are still used. "
             "To ask about the new ones, export, and move annotation.sqlite away",
         )
 
@@ -142,8 +142,8 @@ def test_the_owner_hears_of_classes_without_examples(campaign, tmp_path):
     pq.write_table(pa.table(alone), "others.parquet")
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
-            "3 of 3 classes asked about have fewer than two example images: raters see one or none, and go "
-            "by names and definitions. For better ones, move annotation.sqlite away and start again with "
+            "3 of 3 classes asked about have fewer than two example images: raters see one or none, and have "
+            "only names and definitions. For better ones, move annotation.sqlite away and start again with "
             "--examples TABLE, of other images with labels",
         )
 
@@ -179,7 +179,7 @@ def test_nothing_to_export(campaign):
     with pytest.raises(InputError) as error:
         export_votes(campaign)
     assert str(error.value) == (
-        "Nobody has answered questions of this campaign yet.\n"
+        "No questions of this campaign have been answered yet.\n"
         f"  where:   {campaign}\n"
         "  got:     no annotation.sqlite in it\n"
         f"  do:      ask: manyhot annotate {campaign}"
@@ -200,5 +200,5 @@ def test_images_that_do_not_say_where_they_lie(tmp_path, monkeypatch):
         "  where:   images\n"
         "  got:     columns image_id, label\n"
         "  allowed: a column uri: paths or addresses\n"
-        "  do:      make the campaign from the images.parquet that manyhot predict wrote"
+        "  do:      make the campaign from the images.parquet written by manyhot predict"
     )

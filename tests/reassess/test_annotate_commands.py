@@ -68,12 +68,12 @@ def test_open_is_one_command(campaign, served):
     (link,) = opened
     assert re.fullmatch(r"http://127\.0\.0\.1:4321/join/[\w-]{43}", link)
     assert said.splitlines() == [
-        "Annotating camp at http://127.0.0.1:4321. Ctrl-C ends it; answers are stored.",
-        "Note: 2 of 2 classes asked about have fewer than two example images: raters see one or none, and go "
-        "by names and definitions. For better ones, move annotation.sqlite away and start again with "
+        "Annotating camp at http://127.0.0.1:4321. Ctrl-C stops it; answers are stored.",
+        "Note: 2 of 2 classes asked about have fewer than two example images: raters see one or none, and "
+        "have only names and definitions. For better ones, move annotation.sqlite away and start again with "
         "--examples TABLE, of other images with labels.",
         f"  {link}",
-        "Ended; answers are stored. To continue, run the same command. To use them:",
+        "Stopped; all answers are stored. To continue, run the same command. To use them:",
         "  manyhot export camp",
         "  manyhot status camp    # what comes next",
     ]
@@ -86,7 +86,7 @@ def test_open_is_one_command(campaign, served):
 def test_with_raters_the_owner_sets_a_password_first(campaign, served):
     said = run("annotate", campaign).splitlines()
     link = re.fullmatch(
-        r"  owner's page, a password first: (http://127\.0\.0\.1:8000/join/([\w-]{43}))", said[2]
+        r"  owner's page \(asks for a password first\): (http://127\.0\.0\.1:8000/join/([\w-]{43}))", said[2]
     )
     assert said[3] == "  invite raters there, or: manyhot invite camp NAME --address http://127.0.0.1:8000"
     store = Store("sqlite:///camp/annotation.sqlite")
@@ -115,7 +115,7 @@ def test_with_raters_the_owner_sets_a_password_first(campaign, served):
 def test_it_says_when_others_can_reach_it(campaign, served, host, warned):
     said = run("annotate", campaign, "--host", host)
     note = (
-        f"Note: it listens on {host}: everybody who can reach this machine can connect. Without https in "
+        f"Note: it listens on {host}: everyone who can reach this machine can connect. Without https in "
         "front of it, links and passwords can be read on the way."
     )
     assert (note in said.splitlines()) == warned
@@ -175,7 +175,7 @@ def test_it_ends_in_order_and_says_what_comes_next(campaign, number):
     assert (process.returncode, errors) == (0, "")
     assert said.splitlines() == [
         "",
-        "Ended; answers are stored. To continue, run the same command. To use them:",
+        "Stopped; all answers are stored. To continue, run the same command. To use them:",
         "  manyhot export camp",
         "  manyhot status camp    # what comes next",
     ]

@@ -109,8 +109,8 @@ def test_a_class_list_that_nothing_names(photos):
     assert error_of(make, classes=None) == (
         "The class list is not known.\n  where:   photos.csv\n"
         "  got:     no file that names a built-in class list\n"
-        "  allowed: a file with one key a line, or imagenet1k, imagenet-a, imagenet-r\n"
-        "  do:      give it: --classes"
+        "  allowed: a file with one key per line, or imagenet1k, imagenet-a, imagenet-r\n"
+        "  do:      pass it: --classes"
     )
     assert error_of(make, classes=None, images="none.csv").startswith("The file does not exist.")
     assert not Path("camp").exists()
@@ -160,7 +160,7 @@ def test_another_campaign_is_not_written_over(photos):
 
 def test_other_files_are_not_written_over(photos):
     assert error_of(make, "models") == (
-        "The folder holds something else.\n"
+        "The folder holds other files.\n"
         "  where:   models\n"
         "  allowed: a folder that is new or empty\n"
         "  do:      choose another one"
@@ -195,7 +195,7 @@ def test_a_folder_of_pictures(photos):
         "  where:   pictures\n"
         "  got:     no images.parquet in it\n"
         "  allowed: a folder that manyhot predict wrote, or a table with image_id and label\n"
-        "  do:      predict its images first: manyhot predict pictures --out predictions"
+        "  do:      predict the images first: manyhot predict pictures --out predictions"
     )
 
 
@@ -214,11 +214,11 @@ def test_labels_of_another_class_list(photos):
     images = pa.table({"image_id": IDS, "label": pa.array(range(4), pa.int32())})
     tables.write(images, "labelled.parquet", "images", about={"classes": "aaaa"})
     assert error_of(make, images="labelled.parquet", kind=MatchError) == (
-        "The images' labels are of another class list.\n"
+        "The labels of the images are over another class list.\n"
         "  where:   labelled\n"
         "  got:     class list aaaa\n"
         "  allowed: class list 524ed1e29592c536 (classes)\n"
-        "  do:      give the class list that the images were labelled with"
+        "  do:      pass the class list of the image labels"
     )
 
 
@@ -247,9 +247,9 @@ def test_predictions_of_other_images(photos):
 def test_a_model_twice(photos):
     write_model("two", TWO, "more")
     assert error_of(make, predictions=["models", "more"]) == (
-        "There are two predictions of two.\n"
+        "There are two sets of predictions of two.\n"
         "  where:   models/two.parquet and more/two.parquet\n"
-        "  do:      leave one of them out"
+        "  do:      remove one of them"
     )
 
 
@@ -399,8 +399,8 @@ def test_models_that_came_or_went_after_the_proposals(photos):
     write_model("three", ONE, "camp/predictions")
     Path("camp/predictions/two.parquet").unlink()
     assert campaign_status("camp").notes == (
-        "the proposals were made without 1 of the models that are here now",
-        "1 of the models that the proposals were made with are not here any more",
+        "the proposals were made without 1 of the present models",
+        "1 of the models behind the proposals are no longer present",
     )
 
 
@@ -495,10 +495,10 @@ def test_proposals_that_people_answer_stay(photos):
         str(done.exception)
         == error_of(propose("camp").write, "camp")
         == (
-            "People answer these proposals already.\n"
+            "Raters already answer these proposals.\n"
             "  where:   camp/proposals.parquet\n"
             "  got:     votes.parquet beside it\n"
-            "  do:      write others to another file, with --out"
+            "  do:      write new ones to another file, with --out"
         )
     )
     assert propose("camp").write("more.parquet") == [Path("more.parquet")]

@@ -115,7 +115,7 @@ def test_proposals_over_another_class_list_than_the_votes(camp):
     assert error_of(mh.next_questions, camp, budget=3, proposals="p.parquet", kind=MatchError) == (
         "The proposals are over another class list than the votes.\n  where:   p.parquet\n"
         f"  got:     class list dead\n  allowed: class list {key}\n"
-        "  do:      give the proposals that the votes answer"
+        "  do:      pass the proposals that the votes answer"
     )
 
 
@@ -147,9 +147,9 @@ def test_predictions_of_other_tools_count(camp):
 def test_a_model_twice_in_a_campaign(camp):
     shutil.copy(camp / "predictions/two.parquet", camp / "predictions/zwei.parquet")
     assert error_of(propose, camp) == (
-        "There are two predictions of two.\n"
+        "There are two sets of predictions of two.\n"
         "  where:   camp/predictions/two.parquet and camp/predictions/zwei.parquet\n"
-        "  do:      leave one of them out"
+        "  do:      remove one of them"
     )
 
 
@@ -159,14 +159,14 @@ def test_a_campaign_without_what_it_was_made_with(camp, table):
     (camp / f"{table}.parquet").unlink()
     assert error_of(mh.aggregate, camp) == (
         f"The campaign is not complete.\n  where:   camp/{table}.parquet\n  got:     no such file\n"
-        "  do:      make the campaign again in another folder, and put this one's votes into it"
+        "  do:      make the campaign again in another folder, and copy the votes of this one into it"
     )
 
 
 def test_nobody_has_answered_yet(camp):
     assert error_of(mh.agreement, camp) == (
         "The campaign holds no votes yet.\n  where:   camp\n  got:     no votes.parquet in it\n"
-        "  do:      see what comes next: manyhot status camp"
+        "  do:      see the next step: manyhot status camp"
     )
 
 
@@ -186,10 +186,10 @@ def test_a_description_that_was_changed_by_hand(camp):
     path.write_text(json.dumps(told | {"n_images": 9}))
     key = told["class_hash"]
     assert error_of(propose, camp, kind=MatchError) == (
-        "The description of the campaign does not fit the classes and images beside it.\n"
+        "The description of the campaign does not match the classes and images beside it.\n"
         f"  where:   camp/campaign.json\n  got:     class list {key} of 5 classes, 9 images\n"
         f"  allowed: class list {key} of 5 classes, 4 images\n"
-        "  do:      put back what was changed, or make the campaign again in another folder"
+        "  do:      restore the changed files, or make the campaign again in another folder"
     )
 
 

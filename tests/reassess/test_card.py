@@ -77,7 +77,7 @@ tags:
 
 # mine: label sets
 
-Every class that is in an image, not one alone: 3 labels on 2 of 4 images.
+All classes in each image, not only one: 3 labels on 2 of 4 images.
 
 ## Who
 
@@ -89,7 +89,7 @@ Every class that is in an image, not one alone: 3 labels on 2 of 4 images.
 | 2 | 5 |
 | 3 | 2 |
 
-Raters are numbered by how much they answered, not named.
+Raters are numbered by their number of answers, not named.
 
 ## When
 
@@ -118,7 +118,7 @@ First answer 2026-03-09 22:16 UTC, last answer 2026-03-10 08:16 UTC. The times o
 | --- | --- |
 | images | 4 |
 | not usable, left out | 1 |
-| looked at by people | 3 |
+| seen by raters | 3 |
 | (image, class) pairs asked about | 5 |
 | of these valid | 3 |
 | of these unclear | 1 |
@@ -162,7 +162,7 @@ def test_a_card_of_labels_alone():
     assert all(f"\n\n{line}\n" in made for line in said)
     assert "| proposer | not recorded |\n" in made
     assert "| method | not recorded |\n" in made
-    assert "| looked at by people | not recorded |\n" in made
+    assert "| seen by raters | not recorded |\n" in made
     assert "| licence of the labels | not said |\n" in made
     assert "license" not in made
 
@@ -325,7 +325,8 @@ def test_several_data_sets_have_several_cards():
     with pytest.raises(InputError) as error:
         card_text(Description.concat(described))
     assert (
-        str(error.value) == "A data card is of one data set.\n  got:     a, b\n  do:      make one for each"
+        str(error.value)
+        == "A data card describes one data set.\n  got:     a, b\n  do:      make one for each"
     )
 
 

@@ -117,7 +117,7 @@ def test_a_published_data_set_has_licence_and_citation(files, mirror, monkeypatc
 def test_a_card_of_two_data_sets(files, mirror, monkeypatch):
     monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
     assert message(lambda: data_card("imagenet")) == (
-        "A data card is of one data set.\n"
+        "A data card describes one data set.\n"
         "  got:     imagenet-val, imagenetv2-matched-frequency\n"
         "  do:      make one for each"
     )

@@ -170,8 +170,8 @@ def test_equal_questions_keep_their_order():
         (
             {"method": "majority"},
             InputError,
-            "This method does not estimate how raters answer if a class is present, and "
-            "if it is absent.\n"
+            "This method does not estimate how raters answer when a class is present and "
+            "when it is absent.\n"
             "  got:     majority\n  allowed: golden-bayes, dawid-skene, one-coin",
         ),
         (

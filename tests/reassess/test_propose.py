@@ -194,20 +194,20 @@ def test_a_label_that_does_not_exist():
         "  where:   photos, image b.jpg\n"
         "  got:     7\n"
         "  allowed: 0 to 4\n"
-        "  do:      check which class list the images are of"
+        "  do:      check which class list the labels of the images are over"
     )
 
 
 def test_no_predictions():
     assert error_of(images(), []) == (
-        "There are no predictions to propose labels from.\n"
+        "There are no predictions from which to propose labels.\n"
         "  do:      predict the images with at least one model"
     )
 
 
 def test_an_unknown_number_of_classes():
     assert error_of(images(), [model(n_classes=0)]) == (
-        "The number of classes is not known.\n  do:      give the class list"
+        "The number of classes is not known.\n  do:      pass the class list"
     )
 
 
@@ -248,7 +248,7 @@ def test_images_without_predictions_of_a_model():
         "two does not predict all images.\n"
         "  where:   two.parquet\n"
         "  got:     no prediction of 2 of 4, such as a.jpg\n"
-        "  allowed: predictions of every image by every model\n"
+        "  allowed: predictions of every model for every image\n"
         "  do:      predict the others, or leave the model or the images out"
     )
 
@@ -265,7 +265,7 @@ def test_predictions_of_other_images():
 
 def test_two_predictions_of_a_model():
     assert error_of(images(), [model(source="x.csv"), model(source="y.csv")]) == (
-        "There are two predictions of one.\n  where:   x.csv and y.csv\n  do:      leave one of them out"
+        "There are two sets of predictions of one.\n  where:   x.csv and y.csv\n  do:      remove one of them"
     )
 
 
@@ -282,10 +282,10 @@ def test_known_sets_of_other_images():
 def test_known_sets_that_nobody_looked_at():
     known = labels([[0], [1], [2], [3]], rated=[False] * 4)
     assert error_of(images(), [model()], known_labels=known, kind=MatchError) == (
-        "Nobody rated any of the images with a known label set.\n"
+        "None of the images with a known label set was rated.\n"
         "  where:   known\n"
         "  got:     4 images, none usable and rated\n"
-        "  allowed: label sets that people confirmed"
+        "  allowed: label sets confirmed by raters"
     )
 
 

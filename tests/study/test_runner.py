@@ -67,7 +67,7 @@ def test_smoke_runs_are_small_have_two_seeds_and_a_folder_of_their_own(given, tr
     assert {call["epochs"] for call in trainer.calls} == {1}
     assert answer.study.grid.seeds == (0, 1)
     assert (tmp_path / "out/data/voc/images.parquet").read_bytes() == b"pictures"
-    assert '<p class="warning">A smoke run' in answer.page.read_text()
+    assert '<p class="warning">This was a smoke run' in answer.page.read_text()
     with pytest.raises(MatchError) as error:
         given(study())
     assert str(error.value) == (
@@ -107,7 +107,7 @@ def test_a_folder_of_something_else_is_refused(given, trainer, tmp_path):
     with pytest.raises(MatchError) as error:
         given(study())
     assert str(error.value) == (
-        f"The folder holds something else.\n  where:   {tmp_path / 'out'}\n"
+        f"The folder holds other files.\n  where:   {tmp_path / 'out'}\n"
         "  do:      choose another folder: --out"
     )
 
@@ -229,7 +229,7 @@ def test_what_fails_is_told_and_stops_nothing_else(given, trainer, tmp_path):
     answer, told = given(toy)
     failed = {(t.what, t.step): t.reason for t in told if t.kind == "failed"}
     assert answer.failed == len(failed) == 14
-    assert failed["voc/small/label/seed-0", "labels"] == "the arm's labels are not there: absent.parquet"
+    assert failed["voc/small/label/seed-0", "labels"] == "the labels of the arm do not exist: absent.parquet"
     assert failed["voc/small/cleaned/seed-0", "labels"] == "the arm label was not trained with seed 0"
     assert failed["voc/small/sets/seed-1", "judged"] == "RuntimeError: no numbers"
     trace = (tmp_path / "out/runs/voc/small/sets/seed-1/failed.txt").read_text()
@@ -300,9 +300,9 @@ def test_a_data_set_that_cannot_be_made_fails_its_runs_alone(given, trainer):
     [
         (
             [Measurement("ap", 0.5, 3)],
-            "The measure 'judged' gives a metric that it does not name. Got ap.",
+            "The measure 'judged' returns a metric that it does not declare. Got ap.",
         ),
-        ([Measurement("map", 0.5, 3)] * 2, "The measure 'judged' gives a number twice. Got map, all."),
+        ([Measurement("map", 0.5, 3)] * 2, "The measure 'judged' returns a value twice. Got map, all."),
     ],
 )
 def test_measures_that_do_not_keep_to_what_they_name(given, trainer, numbers, reason):
@@ -319,7 +319,7 @@ def test_resamples_of_different_numbers_are_refused(given, trainer):
     assert str(error.value) == (
         "Runs of a data set have different numbers of resamples.\n"
         "  where:   voc/small/sets/seed-0, judged, map\n  got:     11\n  allowed: 10\n"
-        "  do:      draw resamples by the images alone, and raise the measure's version"
+        "  do:      draw resamples from the images only, and increase the measure's version"
     )
 
 

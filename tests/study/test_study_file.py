@@ -41,7 +41,7 @@ def test_files_that_hold_no_study(tmp_path):
     assert refused(read_study, path) == f"The file does not exist.\n  where:   {path}"
     write(tmp_path, DOC)
     assert refused(read_study, path) == (
-        f"The file defines no study.\n  where:   {path}\n  got:     nothing of this name\n"
+        f"The file defines no study.\n  where:   {path}\n  got:     no object of this name\n"
         "  do:      end it in study = manyhot.study.Study(...)"
     )
     write(tmp_path, DOC + "study = 3\n")
@@ -65,7 +65,7 @@ def test_an_opening_that_lacks_parts(tmp_path):
         f"The docstring of the file lacks paragraphs.\n  where:   {path}\n"
         "  got:     no Time, no Result\n"
         "  allowed: Question: …, Command: …, Time: …, Result: …\n"
-        "  do:      begin a paragraph with each"
+        "  do:      start a paragraph with each"
     )
     assert "  got:     no Question, no Command, no Time, no Result\n" in refused(
         read_opening, write(tmp_path, "")
@@ -73,8 +73,8 @@ def test_an_opening_that_lacks_parts(tmp_path):
 
 
 SEEDS = "A study needs two seeds or more, each once, for intervals."
-NO_ARM = "The claim 'sets' names an arm that is not there."
-NO_METRIC = "The claim 'sets' names a metric that nothing measures."
+NO_ARM = "The claim 'sets' names an arm that does not exist."
+NO_METRIC = "The claim 'sets' names a metric that is not measured."
 ARMS = "cleaned, label, sets"
 
 
@@ -93,19 +93,20 @@ ARMS = "cleaned, label, sets"
         ),
         (
             {"arms": (Arm("a", "", toys.truth, wants=("b",)),)},
-            "The arm 'a' wants an arm that is not there.\n  got:     'b'\n  allowed: a",
+            "The arm 'a' wants an arm that does not exist.\n  got:     'b'\n  allowed: a",
         ),
         (
             {"arms": (Arm("a", "", toys.truth, wants=("b",)), Arm("b", "", toys.truth, wants=("a",)))},
-            "Arms depend on each other.\n  got:     a, b\n  allowed: an arm that wants none, to begin with",
+            "Arms depend on each other.\n  got:     a, b\n  allowed: an arm without wants, to begin with",
         ),
         (
             {"without": (("voc", "large"),)},
-            "The grid leaves out what it does not contain.\n  got:     'large'\n  allowed: voc, cifar, small",
+            "The grid leaves out a name that it does not contain.\n"
+            "  got:     'large'\n  allowed: voc, cifar, small",
         ),
         (
             {"table": ("ap",)},
-            "The study's table has a metric that nothing measures.\n  got:     'ap'\n  allowed: map, share",
+            "The study's table has a metric that is not measured.\n  got:     'ap'\n  allowed: map, share",
         ),
         ({"claims": (claim(arm="soft"),)}, f"{NO_ARM}\n  got:     'soft'\n  allowed: {ARMS}, all"),
         ({"claims": (claim(against="soft"),)}, f"{NO_ARM}\n  got:     'soft'\n  allowed: {ARMS}"),
@@ -113,11 +114,12 @@ ARMS = "cleaned, label, sets"
         ({"claims": (claim(against="", than="ap"),)}, f"{NO_METRIC}\n  got:     'ap'\n  allowed: map, share"),
         (
             {"claims": (claim(data_sets=("coco",)),)},
-            "The claim 'sets' names a data set that is not there.\n  got:     'coco'\n  allowed: voc, cifar",
+            "The claim 'sets' names a data set that does not exist.\n"
+            "  got:     'coco'\n  allowed: voc, cifar",
         ),
         (
             {"claims": (claim(networks=("large",)),)},
-            "The claim 'sets' names a network that is not there.\n  got:     'large'\n  allowed: small",
+            "The claim 'sets' names a network that does not exist.\n  got:     'large'\n  allowed: small",
         ),
         (
             {"claims": (claim(against=""),)},
@@ -127,7 +129,7 @@ ARMS = "cleaned, label, sets"
         ({"claims": (claim(margin=0),)}, "The claim 'sets' needs a margin above 0.\n  got:     0"),
         (
             {"claims": (claim(metric="share"),)},
-            "The claim 'sets' must be of the arm 'all' where its metric is measured across runs.\n"
+            "The claim 'sets' must use the arm 'all' if its metric is measured across runs.\n"
             "  got:     sets",
         ),
         (
@@ -136,7 +138,8 @@ ARMS = "cleaned, label, sets"
         ),
         (
             {"data_sets": (StudyDataSet("d", "", toys.make, {"seed": 3}),), "claims": ()},
-            "The seed is the grid's.\n  where:   toy.py\n  got:     settings of 'd'\n  do:      leave it out",
+            "The seed is set by the grid.\n"
+            "  where:   toy.py\n  got:     settings of 'd'\n  do:      leave it out",
         ),
     ],
 )  # fmt: skip

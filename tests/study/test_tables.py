@@ -11,7 +11,7 @@ from scipy import stats
 
 import toys
 from manyhot import tables
-from manyhot.report import metrics as drawn
+from manyhot.report import text as drawn
 from manyhot.report.prerender import PHONE, draw_panels
 from manyhot.study import Measurement, RunMeasure, StudyMetric
 from manyhot.study.effect_figures import draw_effects, draw_seeds

@@ -168,7 +168,7 @@ X = np.zeros((4, 2))
             fit_sigmoid,
             (X, np.full((4, 3), YES)),
             {},
-            "The states do not fit the classes.\n  got:     shape (4, 3)\n  allowed: (n, 4)",
+            "The states do not match the classes.\n  got:     shape (4, 3)\n  allowed: (n, 4)",
         ),
         (
             fit_sigmoid,

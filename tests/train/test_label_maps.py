@@ -224,15 +224,15 @@ def test_crops_are_trained_on(photos, network, tmp_path):
     [
         (
             {"maps": ""},
-            "The settings teach and maps do not fit together.\n"
+            "The settings teach and maps do not match.\n"
             "  got:     teach 'maps', maps ''\n"
-            "  do:      set both teach to 'maps' and maps to the file that manyhot label-maps wrote",
+            "  do:      set both teach to 'maps' and maps to a file written by manyhot label-maps",
         ),
         (
             {"loss": "bce"},
             "Label maps give shares of classes, for a loss that ends in a softmax.\n"
             "  got:     bce\n"
-            "  do:      use the loss softmax, or teach something else",
+            "  do:      use the loss softmax, or other targets",
         ),
     ],
 )
@@ -285,7 +285,7 @@ def test_no_file_of_maps(tmp_path, content):
 @pytest.mark.parametrize(
     ("blocks", "text"),
     [
-        ([], "There is no image to make a label map of."),
+        ([], "There are no images to make label maps of."),
         ([random_block("ab"), random_block("b")], "An image occurs twice."),
         ([random_block("a"), random_block("b", h=6)], "Label maps have different shapes."),
     ],

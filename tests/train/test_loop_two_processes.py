@@ -93,7 +93,7 @@ def test_processes_that_do_not_divide_the_lanes():
     with pytest.raises(InputError) as error:
         plan_of(64, 8, 0, 1000, 0, 3)
     assert str(error.value) == (
-        "The batch cannot be dealt evenly to the processes.\n"
+        "The batch cannot be divided evenly among the processes.\n"
         "  got:     3 processes, batch 64, lanes 8\n"
         "  allowed: 1, 2, 4, 8 processes\n"
         "  do:      start another number of processes, or set batch and lanes to multiples of it"

@@ -140,7 +140,7 @@ def test_empty_sets(train, folder):
     )
     trainings.labels(folder / "nothing.parquet", 16, state=[["no"] * 3] * 16)
     assert message(InputError, train, "nothing.parquet", out="nothing") == (
-        "No image is left to train on.\n"
+        "No images are left to train on.\n"
         "  got:     16 images without a class are left out\n"
         "  do:      set empty to 'no': these images are then without any class"
     )
@@ -195,7 +195,7 @@ def test_a_loss_that_is_no_number(train, tmp_path, monkeypatch):
         "The loss is not finite.\n"
         "  where:   step 1, learning rate 0.001\n"
         "  got:     nan\n"
-        f"  do:      look at the batch in {bad}; then start again in another folder with a lower lr, more "
+        f"  do:      inspect the batch in {bad}; then start again in another folder with a lower lr, more "
         "warmup, clip=1, or precision 32-true"
     )
     with np.load(bad) as batch:
@@ -302,7 +302,7 @@ def test_networks_that_are_none(train, tmp_path):
         "  do:      manyhot models 'timm/*' lists them"
     )
     assert message(InputError, train, trained_from="layer5") == (
-        "The network has no such layer.\n"
+        "The network does not have this layer.\n"
         "  where:   trained_from of the recipe\n"
         "  got:     layer5\n"
         "  allowed: conv1, bn1, act1, maxpool, layer1, layer2, layer3, layer4, global_pool, fc, and "
@@ -333,7 +333,7 @@ def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
     for name in trunk:  # the rate is nearly 0
         torch.testing.assert_close(old[name], new[name])
     assert message(InputError, train, out="third", model="timm/test_convnext", weights=str(path)) == (
-        "The weights are of another network.\n"
+        "The weights belong to another network.\n"
         f"  where:   {path}\n"
         "  got:     test_resnet\n"
         "  allowed: test_convnext\n"
@@ -345,7 +345,7 @@ def test_the_best_epoch_needs_images_to_judge_by(train):
     assert message(InputError, train, best="real1") == (
         "There are no labels to choose the best epoch by.\n"
         "  got:     best 'real1'\n"
-        "  do:      give --val-labels, or set best to '': the last epoch's weights are written"
+        "  do:      pass --val-labels, or set best to '': the last epoch's weights are written"
     )
 
 
@@ -367,7 +367,7 @@ def test_labels_to_judge_by_of_other_classes(folder, tmp_path):
         f"  where:   {tmp_path / 'val.parquet'}\n"
         f"  got:     {other.hash}\n"
         f"  allowed: {trainings.CLASSES.hash}\n"
-        "  do:      give both the same class list"
+        "  do:      use the same class list for both"
     )
 
 

@@ -1,4 +1,4 @@
-"""Images → predictions and embeddings: a source lists images, a network scores them, parts become tables.
+"""Predict images: a source lists them, a network scores them, and parts are merged into tables.
 
 An image passes through: `sources` (bytes) → `decode` (pixels, optionally `sources.altered`) → `network`
 (preprocessing) → `engines` (logits) → `scoring` (top classes) → `parts` (files, resumed; then tables).

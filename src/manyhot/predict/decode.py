@@ -1,4 +1,4 @@
-"""Decode the bytes of an image file to pixels as a person would see them."""
+"""Decode the bytes of an image file to pixels in the orientation and colours of a viewer."""
 
 from __future__ import annotations
 

@@ -46,7 +46,7 @@ class Predicted:
     images : Images
         The images that could be decoded.
     skipped : tuple of Skipped
-        Those that could not.
+        The images that could not be decoded.
     embeddings : ndarray of float16, shape (n, D), optional
         Penultimate features, if they were requested.
     trials : tuple of Trial
@@ -85,7 +85,7 @@ def predict_in_memory(
     Parameters
     ----------
     images : path-like
-        A folder of images, or what else `manyhot.predict` reads.
+        A folder of images, or any other source of `manyhot.predict`.
     model : str or Network
         A name such as ``efficientnet-lite0`` or ``timm/resnet50.a1_in1k``.
     top : int, optional
@@ -93,7 +93,7 @@ def predict_in_memory(
     classes, labels, engine, precision, embeddings, workers, batch
         As in `manyhot.predict`.
     progress : callable, optional
-        Called as ``progress(images done, images in all)`` after each batch.
+        Called as ``progress(images done, all images)`` after each batch.
 
     Raises
     ------
@@ -332,7 +332,7 @@ def _named(own: list[str] | None, ids: list[str] | None, at: int, n: int) -> lis
         raise InputError(
             "The ids of the images are unknown.",
             allowed="ids=…, batches of (images, labels, ids), or an ImageFolder that is not shuffled",
-            do="rows without ids cannot be joined with labels",
+            do="without ids, rows cannot be joined with labels",
         )
     if len(ids) < at + n:
         raise InputError(

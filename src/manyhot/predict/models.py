@@ -1,4 +1,4 @@
-"""The models that can be predicted with: the function of ``manyhot models``."""
+"""List the available models: the function of ``manyhot models``."""
 
 from __future__ import annotations
 
@@ -40,22 +40,22 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     Parameters
     ----------
     spec : str
-        A registered name, such as ``efficientnet-lite0``; or the name of a family of models and what it
-        takes: ``timm/resnet50.a1_in1k``, ``torchvision/resnet50``, ``open_clip/ViT-B-32/laion2b_s34b_b79k``,
-        ``onnx:model.onnx``, ``openvino:model.xml``, ``python:package.module:function``,
-        ``head:mine.safetensors``. Options follow in brackets:
+        A registered name, such as ``efficientnet-lite0``; or the name of a family of models followed by its
+        argument: ``timm/resnet50.a1_in1k``, ``torchvision/resnet50``,
+        ``open_clip/ViT-B-32/laion2b_s34b_b79k``, ``onnx:model.onnx``, ``openvino:model.xml``,
+        ``python:package.module:function``, ``head:mine.safetensors``. Options follow in brackets:
         ``onnx:model.onnx(size=224, mean=0.5, std=0.5)``.
     classes : ClassList, optional
         The classes of the data set, for models that have none of their own.
     **more
-        Options of those families that take them.
+        Further options of the family.
 
     Raises
     ------
     UnknownNameError
-        There is no such model.
+        The model does not exist.
     InputError
-        The model has no such option, or it cannot be built.
+        The model lacks the option, or cannot be built.
     MissingExtraError
         A package that it needs is not installed.
     """
@@ -91,7 +91,7 @@ def find_backbone(spec: str) -> Network:
     """
     if spec.strip().startswith("head:"):
         raise InputError(
-            "A head is not a backbone.", got=spec, do="give the model whose features the head was fitted on"
+            "A head is not a backbone.", got=spec, do="pass the model whose features the head was fitted on"
         )
     return find_model(spec, backbone=True)
 
@@ -104,7 +104,7 @@ def is_published(spec: str) -> bool:
     Raises
     ------
     UnknownNameError, InputError
-        There is no such model, or its options cannot be read.
+        The model does not exist, or its options cannot be read.
     """
     if len(spec) > _LONGEST:
         return False
@@ -130,7 +130,7 @@ def _with_preprocessing(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _marked(network: Network) -> Network:
-    """Record a hash of the weights: other weights under the same name are another run.
+    """Record a hash of the weights, so that other weights under the same name count as another run.
 
     0.03 s for EfficientNet-Lite0, a second for a ViT-L/16.
     """
@@ -235,7 +235,7 @@ class ListedModel:
 
 @dataclass(frozen=True, eq=False)
 class ModelList(Result):
-    """The models whose names match a pattern.
+    """Models whose names match a pattern.
 
     Attributes
     ----------
@@ -258,19 +258,19 @@ class ModelList(Result):
         yield f"{matching} {self.pattern!r}. predict also accepts: {', '.join(families().values())}"
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return the models, a mapping each."""
+        """Return the models as mappings."""
         return [asdict(model) for model in self.models]
 
 
 @command("models", examples=("manyhot models 'eva02*'",))
 def list_models(pattern: Annotated[str, Positional()] = "*") -> ModelList:
-    """List the models that predict accepts.
+    """List the models accepted by predict.
 
     Parameters
     ----------
     pattern
         Pattern of names, such as 'eva02*' or 'torchvision/*', with or without their family; a pattern
-        without wildcards is a part of the name.
+        without wildcards matches any part of a name.
 
     Returns
     -------
@@ -354,7 +354,7 @@ class MachineCheck:
 
 @dataclass(frozen=True, eq=False)
 class Checkup(Result):
-    """What this machine can predict with.
+    """Engines, extras and models available on this machine.
 
     Attributes
     ----------
@@ -372,13 +372,13 @@ class Checkup(Result):
         yield from (f"for {c.name}: {c.do}" for c in self.checks if c.do)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """Return the checks, a mapping each."""
+        """Return the checks as mappings."""
         return [asdict(check) for check in self.checks]
 
 
 @command("doctor", examples=("manyhot doctor",))
 def doctor() -> Checkup:
-    """Show what this machine can predict with, and how to install the rest.
+    """Show the engines, extras and models available on this machine, and how to install others.
 
     Returns
     -------

@@ -221,7 +221,7 @@ def _channels(name: str, value: Any) -> tuple[float, ...]:
         or (name == "std" and 0 in values)
     ):
         raise InputError(
-            f"{name} is a number or one a channel, of pixels between 0 and 1.",
+            f"{name} is one number or one per channel, for pixels between 0 and 1.",
             got=value,
             allowed="such as 0.5 or (0.5, 0.5, 0.5)",
         )

@@ -62,12 +62,12 @@ class Identity:
     preprocessing: Mapping[str, Any]
 
     def check(self, recorded: Mapping[str, Any], path: Path) -> None:
-        """Refuse a file of another run.
+        """Raise an error if the file is from another run.
 
         Raises
         ------
         MatchError
-            Something differs.
+            The file belongs to another run.
         """
         own = json.loads(json.dumps(self.__dict__))
         if self.engine == "auto":  # whichever it was
@@ -109,7 +109,7 @@ class PartFiles:
         Raises
         ------
         MatchError
-            There are parts of another run.
+            The folder holds parts of another run.
         """
         missing = []
         for part in source.parts:
@@ -126,7 +126,7 @@ class PartFiles:
         Raises
         ------
         MatchError
-            There are predictions of another run.
+            The folder holds predictions of another run.
         """
         if not self.final.exists():
             return False
@@ -168,7 +168,7 @@ def read_part_file(path: Path, columns: Sequence[str] | None = None) -> pa.Table
     Raises
     ------
     InputError
-        It is damaged.
+        The part is damaged.
     """
     try:
         return pq.read_table(path, columns=columns).replace_schema_metadata()
@@ -255,7 +255,7 @@ class NoneLeftError(InputError):
 
 @dataclass(frozen=True)
 class Merged:
-    """The files of a model, and how many images were predicted and skipped."""
+    """The files of a model, and the numbers of predicted and skipped images."""
 
     files: tuple[Path, ...]
     n: int
@@ -289,7 +289,7 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def check_output_folder(out: Path, identity: Identity) -> None:
-    """Refuse a folder with files of another source or another program, which would be lost.
+    """Raise an error if the folder has files of another source or program, which would be lost.
 
     Raises
     ------
@@ -317,7 +317,7 @@ def check_output_folder(out: Path, identity: Identity) -> None:
                 where=path,
                 got=f"that of {identity.model}: {identity.classes}",
                 allowed=about.get("classes"),
-                do="give both models the same --classes, or choose another --out",
+                do="pass the same --classes for both models, or choose another --out",
             )
     path = out / SKIPPED
     if path.exists() and path.read_bytes()[:99].split(b"\n")[0] != ",".join(_SKIPPED).encode():
@@ -359,7 +359,7 @@ def merge(
 
 
 def merged(parts: PartFiles, identity: Identity) -> Merged:
-    """Return what another process merged."""
+    """Return the tables that another process merged."""
     skipped = sum(row["model"] == parts.model for row in _read_skipped(parts.out / SKIPPED))
     return Merged(_files(parts, identity), pq.read_metadata(parts.final).num_rows, skipped)
 

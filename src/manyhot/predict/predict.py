@@ -1,4 +1,4 @@
-"""Images to files of predictions: the function of ``manyhot predict``."""
+"""Write predictions of images: the function of ``manyhot predict``."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PredictResult(Result):
     Attributes
     ----------
     models : tuple of PredictedModel
-        One for each model, in the order in which they were predicted.
+        One per model, in the order of prediction.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -39,7 +39,7 @@ class PredictResult(Result):
     models: tuple[PredictedModel, ...]
 
     def lines(self) -> Iterator[str]:
-        """Yield how many images each model predicted, how fast, and what is missing."""
+        """Yield the number of images, the speed and the missing parts of each model."""
         for model in self.models:
             yield from model.lines()
 
@@ -73,9 +73,9 @@ def predict(
     batch: Count | None = None,
     run: Run = QUIET,
 ) -> PredictResult:
-    """Run image classifiers over images. A run that was stopped resumes when it is started again.
+    """Run image classifiers on images. A stopped run resumes when it is started again.
 
-    Writes one table of predictions for each model, `images.parquet` and `skipped.csv`.
+    Writes one table of predictions per model, `images.parquet` and `skipped.csv`.
 
     Parameters
     ----------
@@ -83,9 +83,9 @@ def predict(
         Images: a folder, a list (.txt, .csv), tar shards, Parquet, a Hugging Face data set (hf:NAME); a path
         or an address such as s3://bucket/folder.
     model
-        A model, such as timm/resnet50.a1_in1k; 'manyhot models' lists them.
+        Model, such as timm/resnet50.a1_in1k; 'manyhot models' lists them.
     out
-        Folder to write to; made if absent.
+        Folder to write to; created if missing.
     labels
         CSV with the original label of each image.
     classes
@@ -95,20 +95,20 @@ def predict(
     dense
         Keep the scores of all classes instead.
     embeddings
-        Also keep the penultimate features, which similar searches.
+        Also store the penultimate features, which 'manyhot similar' searches.
     engine
-        auto takes the fastest engine that gives the same answers; or torch, openvino, onnx; ray or ray:ENGINE
+        auto uses the fastest engine with the same predictions; or torch, openvino, onnx; ray or ray:ENGINE
         for a cluster.
     precision
-        f32; bf16 and f16 are faster on some processors, and change answers.
+        f32, or bf16 and f16, which are faster on some processors but change predictions.
     shard
         Predict only part I of N, counted from 0; the last shard to finish merges all.
     workers
         Number of threads; one per core by default.
     batch
-        Images per batch; by default what suits the engine.
+        Images per batch; by default chosen for the engine.
     run
-        The command line, and who hears of events.
+        Command line and progress of the call.
 
     Returns
     -------
@@ -120,13 +120,13 @@ def predict(
         If the source does not exist, holds no image, two images with one id, or none that can be decoded; or
         if an option is out of range.
     MatchError
-        If the folder holds predictions of another run, or a model does not know all the classes.
+        If the folder holds predictions of another run, or a model lacks some of the classes.
     UnknownNameError
-        If there is no such model or engine.
+        If the model or the engine does not exist.
     MissingExtraError
         If a package that the model, the source or the engine needs is not installed.
     SourceLostError
-        If the storage stops answering.
+        If the storage stops responding.
     OutputError
         If the disk is full, or the folder cannot be written to.
     """
@@ -164,9 +164,9 @@ def predict(
 
 
 def _shard(text: str) -> tuple[int, int]:
-    """Return the number of a shard and how many there are."""
+    """Return the index of a shard and the number of shards."""
     index, _, total = text.partition("/")
     if not (index.isdigit() and total.isdigit() and int(index) < int(total)):
         allowed = "I/N with I from 0 to N-1, such as 0/4"
-        raise InputError("There is no such shard.", got=text, allowed=allowed)
+        raise InputError("The shard does not exist.", got=text, allowed=allowed)
     return int(index), int(total)

@@ -35,7 +35,7 @@ class PredictedModel:
     rate : float
         Images per second of this run, from the first to the last; 0 if there were none.
     choice : EngineChoice, optional
-        The engine, for a run over other pixels; None if nothing was left to predict.
+        The engine, to be reused for altered images; None if nothing was left to predict.
     notes : tuple of str
         Caveats about the model, such as that its preprocessing is assumed.
     """
@@ -76,7 +76,7 @@ class PredictedModel:
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield what a terminal shows of the run."""
+        """Yield the lines that describe the run in a terminal."""
         if self.merged is None and not self.missing:
             yield f"{self.model}: already predicted, in {self.out}"
             return
@@ -97,7 +97,7 @@ class PredictedModel:
 
 
 def _difference(trials: Sequence[Trial]) -> str:
-    """Return how much the chosen engine differs from PyTorch in f32."""
+    """Return the difference of the chosen engine from PyTorch in f32, as text."""
     chosen = [t for t in trials if not t.why_not and t.difference is not None and t.engine != "torch"]
     if not chosen:
         return ""

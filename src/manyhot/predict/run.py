@@ -75,11 +75,11 @@ def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, A
     known = {key: i for i, key in enumerate(network.classes.keys)}
     missing = [key for key in classes.keys if key not in known]
     if missing:
-        do = "choose a model that does"
+        do = "choose a model that has them"
         if len(missing) < len(classes):
             do += f", or give a list without {'it' if len(missing) == 1 else 'them'} with --classes"
         raise MatchError(
-            "The model does not know all classes of the data set.",
+            "The model lacks some classes of the data set.",
             where=network.name,
             got=f"{len(missing):,} of {len(classes):,} unknown, such as {missing[0]}",
             allowed=f"the {len(known):,} keys of {network.classes.name}, such as {next(iter(known))}",
@@ -131,7 +131,7 @@ def choose_for(source: ImageSource, network: Network, settings: PredictSettings)
 
 @dataclass
 class ModelRun:
-    """A run of a model over a source: what is left to do, and the results so far.
+    """A run of a model over a source: the remaining parts, and the results so far.
 
     Attributes
     ----------
@@ -274,7 +274,7 @@ def prepare_run(
     Raises
     ------
     MatchError
-        The folder holds predictions of another run, or the model does not know the classes.
+        The folder holds predictions of another run, or the model lacks some of the classes.
     UnknownNameError, MissingExtraError, InputError
         See `choose_engine`.
     """
@@ -326,7 +326,7 @@ def _check_labels(job: ModelRun) -> None:
 
 
 def _check_apart(source: ImageSource, out: Path) -> None:
-    """Refuse to write among the tables that images are read from: the next run would read the output.
+    """Raise an error if the output is among the tables of images: the next run would read it.
 
     Raises
     ------
@@ -341,7 +341,7 @@ def _check_apart(source: ImageSource, out: Path) -> None:
     own = {Path(file).resolve().parent for file in files}
     if place in own or (uri.is_dir() and place.is_relative_to(uri.resolve())):
         raise InputError(
-            "The output would be written among the tables that hold the images.",
+            "The output would be written into the folder of the image tables.",
             where=out,
             got=f"a source of the Parquet files in {source.uri}",
             do="choose an --out outside of it",
@@ -365,7 +365,7 @@ def run(
     Raises
     ------
     MatchError
-        The folder holds predictions of another run, or the model does not know the classes.
+        The folder holds predictions of another run, or the model lacks some of the classes.
     InputError, SourceLostError
         See `score_parts`.
     OutputError

@@ -39,7 +39,7 @@ class Seconds:
     write: float = 0.0
 
     def add(self, other: Seconds) -> None:
-        """Add those of another."""
+        """Add the times of another."""
         self.read += other.read
         self.decode += other.decode
         self.model += other.model
@@ -140,7 +140,7 @@ def score_parts(
     Raises
     ------
     SourceLostError
-        The storage does not answer.
+        The storage does not respond.
     InputError
         The scores of the network are NaN.
     """
@@ -195,7 +195,7 @@ def _collected(
     seconds: Seconds,
     progress: Callable[[int], None] | None,
 ) -> Iterator[Scored]:
-    """Join batches to parts, and yield these in order."""
+    """Join batches into parts, and yield the parts in order."""
     open_: dict[int, dict[int, _Batch]] = {}
     sizes: dict[int, int] = {}
     following = 0
@@ -265,7 +265,7 @@ def read_image(read: ImageReader) -> bytes | str | Tensor:
     except SourceLostError:
         raise
     except FileNotFoundError:
-        return "the file is gone"
+        return "the file no longer exists"
     except OSError as error:
         return f"cannot be read: {error.strerror or error}"
 

@@ -1,4 +1,4 @@
-"""Similar images by embedding: for each image and class the nearest images of that class."""
+"""Find similar images by embedding: the nearest images of each class for each image."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ declare_table(
         TEXT("image_id", "as in images"),
         INT.nullable("class_id", "the class of the neighbours; null if they may be of any class"),
         TEXTS("neighbours", "image_id of the nearest images, nearest first; empty where there are none"),
-        FLOATS32("similarity", "of each neighbour, the cosine of the two embeddings"),
+        FLOATS32("similarity", "cosine of the embeddings of the image and each neighbour"),
     ),
 )
 
@@ -107,7 +107,7 @@ class Embedded:
 
 @dataclass(frozen=True, eq=False)
 class Similar(Result):
-    """The images most similar to each image, of the classes that it may show.
+    """The most similar images to each image, per class that it may show.
 
     Attributes
     ----------
@@ -158,26 +158,26 @@ def similar(
     neighbours: Annotated[int, AtLeast(1), Was("-k")] = 10,
     run: Run = QUIET,
 ) -> Similar:
-    """Find the most similar images by embedding, of each class that an image may show.
+    """Find the most similar images by embedding, for each class that an image may show.
 
-    The class of an image of the index is its original label. No image is its own neighbour.
+    The class of an image in the index is its original label. An image is never its own neighbour.
 
     Parameters
     ----------
     index
-        Folder in which to search, written by predict --embeddings; in Python also an `Embedded`.
+        Folder to search in, written by predict --embeddings; in Python also an `Embedded`.
     queries
-        Such a folder with the images to find similar ones of; by default the index itself.
+        Folder of the query images, written in the same way; by default the index itself.
     embeddings_model
-        The model whose embeddings are compared, if the folder holds those of several.
+        Model whose embeddings are compared, if the folder holds those of several.
     among
         Search among the images of the top predicted classes, of the original label, or of any class.
     top
-        Number of predicted classes per image; all that are stored if there are fewer.
+        Number of predicted classes per image; all stored classes if there are fewer.
     neighbours
         Number of neighbours for each image and class.
     run
-        The command line, and who hears how far the search is.
+        Command line and progress of the call.
 
     Returns
     -------
@@ -192,7 +192,7 @@ def similar(
         If queries and index are embedded by different models or have different class lists.
     """
     if among not in CLASS_CHOICES:
-        raise InputError("There is no such choice of classes.", got=among, allowed=", ".join(CLASS_CHOICES))
+        raise InputError("This choice does not exist.", got=among, allowed=", ".join(CLASS_CHOICES))
     inputs = dict[str, str]()
     if not isinstance(index, Embedded):
         files = _Files.of(index, embeddings_model)
@@ -358,7 +358,7 @@ def neighbours_of(
     Parameters
     ----------
     queries, index : path-like
-        Folders that ``manyhot predict --embeddings`` wrote with one model; by default both are the same.
+        Folders written by ``manyhot predict --embeddings`` with one model; by default both are the same.
     model : str
         The model whose embeddings are compared, if `queries` holds those of several.
 
@@ -389,12 +389,12 @@ class _Files:
             raise InputError(
                 "This is a file, not a folder." if folder.exists() else "The folder does not exist.",
                 where=folder,
-                allowed="a folder that manyhot predict --embeddings wrote",
+                allowed="a folder written by manyhot predict --embeddings",
             )
         return _chosen(folder, _with_embeddings(folder), model)
 
     def all(self) -> list[Path]:
-        """Return the files that are there."""
+        """Return the existing files."""
         return [f for f in (self.predictions, self.vectors, self.images) if f.exists()]
 
     def hashes(self, before: str = "") -> dict[str, str]:
@@ -503,7 +503,7 @@ def similar_images(
     if index is not None or model:
         raise InputError(
             "Similar images need embeddings.",
-            got=f"index {index} alone" if index is not None else f"the model {model} alone",
-            do="give embeddings of the images, too",
+            got=f"index {index} alone" if index is not None else f"only the model {model}",
+            do="pass embeddings of the images, too",
         )
     return {}

@@ -1,7 +1,7 @@
 """Files of weights: linear heads on a backbone, and trained networks.
 
-Both use the format safetensors, which holds arrays and text and runs no code when it is read. All but the
-arrays is one JSON text in the metadata.
+Both use the format safetensors, which holds arrays and text and runs no code when it is read. Everything else
+is one JSON text in the metadata.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Head:
     Attributes
     ----------
     backbone : str
-        As for ``manyhot predict --model``. Check it before you build it, if the file is not your own.
+        As for ``manyhot predict --model``. Check it before building it if the file is from elsewhere.
     classes : ClassList
     loss : str
         One of `LOSSES`.
@@ -55,7 +55,7 @@ class Head:
     Raises
     ------
     InputError
-        The arrays do not fit together, are not finite, or there is no such loss.
+        The arrays do not match or are not finite, or the loss does not exist.
     """
 
     backbone: str
@@ -72,7 +72,7 @@ class Head:
         c = len(self.classes)
         if self.weight.ndim != 2 or len(self.weight) != c or self.bias.shape != (c,):
             raise InputError(
-                "The arrays of a head do not fit its classes.",
+                "The arrays of a head do not match its classes.",
                 got=f"weight of shape {self.weight.shape}, bias of shape {self.bias.shape}",
                 allowed=f"({c}, D) and ({c},)",
             )
@@ -97,16 +97,16 @@ class Head:
 
 
 def write_head(head: Head, path: str | os.PathLike[str], *, call: str = "") -> Path:
-    """Write a head to one ``.safetensors`` file; ``head:FILE`` is a model then.
+    """Write a head to one ``.safetensors`` file, which can be used as the model ``head:FILE``.
 
-    The same head gives the same bytes.
+    Equal heads give equal bytes.
 
     Raises
     ------
     InputError
         The name of the file has another suffix.
     OutputError
-        It cannot be written.
+        The file cannot be written.
     """
     about = {
         "backbone": head.backbone,
@@ -130,7 +130,7 @@ def read_head(path: str | os.PathLike[str]) -> Head:
     InputError
         The file does not exist, or was not written by `write_head`.
     """
-    with _reading(path, "A head", "The file is not a head that manyhot wrote.", "fit it again"):
+    with _reading(path, "A head", "The file is not a head written by manyhot.", "fit it again"):
         about, arrays = _read(path, "A head", "numpy", _HEAD, ("weight", "bias"))
         _check(about, arrays)
         classes, penalty = from_json(about["classes"]), about["penalty"]
@@ -138,7 +138,7 @@ def read_head(path: str | os.PathLike[str]) -> Head:
 
 
 def with_backbone(path: str | os.PathLike[str], backbone: str) -> str:
-    """Return the name of a head as a model with its backbone as an option, quoted for the shell."""
+    """Return the name of a head as a model, with its backbone as an option, quoted for the shell."""
     return shlex.quote(f"head:{path}(backbone={json.dumps(backbone, ensure_ascii=False)})")
 
 
@@ -153,7 +153,7 @@ def _check(about: Any, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """A network that manyhot trained.
+    """A network trained by manyhot.
 
     Attributes
     ----------
@@ -182,14 +182,14 @@ class Trained:
 
 
 def write_trained(trained: Trained, path: str | os.PathLike[str]) -> Path:
-    """Write a network to one ``.safetensors`` file; ``trained:FILE`` is a model then.
+    """Write a network to one ``.safetensors`` file, which can be used as the model ``trained:FILE``.
 
     Raises
     ------
     InputError
         The name of the file has another suffix.
     OutputError
-        It cannot be written.
+        The file cannot be written.
     """
     about = {
         "architecture": trained.architecture,
@@ -213,7 +213,7 @@ def read_trained(path: str | os.PathLike[str]) -> Trained:
         The file does not exist, or was not written by `write_trained`.
     """
     do = "use the model.safetensors of a finished run of manyhot train"
-    with _reading(path, "A trained network", "The file is not a network that manyhot trained.", do):
+    with _reading(path, "A trained network", "The file is not a network trained by manyhot.", do):
         about, weights = _read(path, "A trained network", "pt", _TRAINED)
         if about["ends"] not in LOSSES:
             raise ValueError(f"it ends in {about['ends']}")

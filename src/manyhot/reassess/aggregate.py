@@ -1,4 +1,4 @@
-"""Votes to label sets: `manyhot aggregate`."""
+"""Aggregate votes into label sets: `manyhot aggregate`."""
 
 from __future__ import annotations
 
@@ -40,38 +40,41 @@ from manyhot.tables import Golden, Labels, Refined, Votes, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, declare_table, interval
 
 METHOD = "dawid-skene"
-"""The method by default: it needs no golden answers."""
+"""The default method: it needs no golden answers."""
 
 Decisions = Literal["decides", "counts", "ignored"]
-"""What decisions, made where raters disagreed, are to the label sets."""
+"""How decisions on disagreements affect the label sets."""
 
 declare_table(
     "curve",
     (
-        REAL("threshold", "a class counts if its probability is no lower"),
-        *interval("precision", "share of the golden questions kept whose truth is yes", f"{ITS} over images"),
+        REAL("threshold", "a class is in the set if its probability is at least this"),
         *interval(
-            "recall", "share of the golden questions with the truth yes that are kept", f"{ITS} over images"
+            "precision", "share of yes among golden questions at or above the threshold", f"{ITS} over images"
+        ),
+        *interval(
+            "recall", "share of the golden yes questions at or above the threshold", f"{ITS} over images"
         ),
         COUNT("kept", "golden questions at or above the threshold"),
-        COUNT("right", "of these, those whose truth is yes"),
-        COUNT("n_yes", "golden questions whose truth is yes"),
+        COUNT("right", "number of these whose true answer is yes"),
+        COUNT("n_yes", "golden questions whose true answer is yes"),
         COUNT("n_questions", "golden questions among the votes"),
-        COUNT("n_images", "images that these are on, which are what is resampled"),
+        COUNT("n_images", "images of these questions, which are resampled"),
     ),
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Aggregated(Result):
-    """Label sets made of votes, and what they are based on.
+    """Label sets made from votes, with the probabilities and statistics behind them.
 
     Attributes
     ----------
     labels : Labels
     votes : Votes
     result : Aggregate
-        Probabilities, raters' matrices and the course of the fit, as arrays over questions and raters.
+        Probabilities, raters' confusion matrices and the history of the fit, as arrays over questions and
+        raters.
     method : str
         The call string of the aggregator.
     threshold, unclear_from : float
@@ -108,14 +111,14 @@ class Aggregated(Result):
         return self.result.p
 
     def to_json(self) -> dict[str, Any]:
-        """Return counts, the fit, precision and recall at the threshold, and the notes."""
+        """Return counts, fit, precision and recall at the threshold, and notes."""
         row = self._at_threshold()
         at = None if row is None else {k: None if v != v else v for k, v in row.items()}
         fit = {key: _parsed(value) for key, value in self.metadata.items()}
         return {**self._counts(), **fit, "at_threshold": at, "notes": self.notes}
 
     def lines(self) -> Iterator[str]:
-        """Yield how many votes and labels there are, precision and recall, and who is flagged."""
+        """Yield the numbers of votes and labels, precision and recall, and the flagged raters."""
         n, row = self._counts(), self._at_threshold()
         asked = f"of {n['raters']:,} raters on {n['questions']:,} questions about {n['rated']:,} images"
         with_any = n["images"] - n["empty"]
@@ -154,7 +157,7 @@ class Aggregated(Result):
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
-        """Refuse a place where `write` would write over what is read, or over another table."""
+        """Raise an error if `write` would overwrite an input or another table."""
         files = _files(out)
         for path in files.values():
             check_apart(sources_of(sources, ("labels",)), path)
@@ -175,13 +178,13 @@ class Aggregated(Result):
         }
 
     def _at_threshold(self) -> dict[str, Any] | None:
-        """Return the row of the curve at the threshold: the lowest probability that counts."""
+        """Return the row of the curve at the threshold: the lowest probability at or above it."""
         rows: list[dict[str, Any]] = self.curve.to_pylist()
         return next((row for row in rows if row["threshold"] >= self.threshold), None)
 
 
 def _files(out: PathLike) -> dict[str, Path]:
-    """Return the files that are written: the labels, and tables beside them."""
+    """Return the files to write: the labels, and the tables beside them."""
     path = Path(out)
     if path.suffix.lower() == ".csv":
         raise InputError("Cannot write this kind of file.", where=out, allowed=".parquet, or a folder")
@@ -239,13 +242,13 @@ def aggregate(
     votes
         Votes in any format, a campaign, or imagenet-real, which is downloaded.
     golden
-        Experts' answers: for methods that need them, for a threshold by precision or recall, and to judge
+        Experts' answers, used by some methods, to choose a threshold by precision or recall, and to judge
         raters; those of the campaign by default.
     images
         Images table with original labels. Images without votes keep their original label, with `rated` false;
         those of the campaign by default.
     classes
-        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
         default that of the campaign.
     format
         Format of the votes, or a call string: "crowd-kit(separator='|')".
@@ -255,22 +258,22 @@ def aggregate(
         Probability from which a class is valid; by default that of the method: 0.8 for probabilities, as in
         ReaL, and 0.5 for shares.
     min_precision
-        Instead of a threshold: the lowest one that has this precision on golden questions.
+        Choose the lowest threshold with at least this precision on golden questions.
     min_recall
-        Instead of a threshold: the highest one that has this recall on golden questions.
+        Choose the highest threshold with at least this recall on golden questions.
     unclear_from
         Probability from which a class is unclear, below the threshold; by default no class is.
     original_classes
         Classes for which the original label counts as a rater in golden-bayes, such as 0-397; all by default.
     refined
-        What decisions do, which were made where raters disagreed: they decide, whatever the method says, and
-        a maybe is unclear; each counts as one more answer; or they are ignored.
+        How to use decisions on disagreements: they override the method, with maybe as unclear; each counts as
+        one more answer; or they are ignored.
     resamples
-        Bootstrap resamples over images, for the intervals of precision and recall; 0 for no intervals.
+        Bootstrap resamples over images, for the intervals of precision and recall; 0 skips them.
     seed
         Seed of the bootstrap.
     run
-        Its command line and its progress.
+        Command line and progress of the call.
 
     Returns
     -------
@@ -279,9 +282,9 @@ def aggregate(
     Raises
     ------
     InputError
-        Golden answers are needed and there are none, or an option is out of range.
+        Golden answers are missing but needed, or an option is out of range.
     MatchError
-        There are votes on images that are not among `images`, or tables are over different class lists.
+        Some votes are on images that are not in `images`, or tables are over different class lists.
     UnknownNameError
         There is no such method.
 
@@ -310,7 +313,7 @@ def aggregate(
     if source.golden is None and named and named != ["threshold"]:
         raise InputError(
             f"`{named[0]}` needs golden answers: questions that experts answered.",
-            do="give golden answers, `golden`, or a threshold",
+            do="pass golden answers, `golden`, or a threshold",
         )
     counting = source.original_classes or None if original_classes is None else original_classes
     answers = answers_of(
@@ -353,7 +356,7 @@ def aggregate(
 
 
 def _about(result: Aggregate, method: str, threshold: float, unclear_from: float) -> dict[str, str]:
-    """Return what the metadata of the labels file say about the fit."""
+    """Return the fit for the metadata of the labels file."""
     values: dict[str, Any] = {
         "method": method,
         "threshold": threshold,
@@ -373,8 +376,8 @@ def _threshold(
         return default
     if measured is None or not measured.n_questions:
         raise InputError(
-            "No golden question is among the votes, so no threshold can be chosen.",
-            do="ask raters the golden questions, too, or give a threshold",
+            "No golden question was answered by raters, so no threshold can be chosen.",
+            do="let raters answer golden questions, too, or pass a threshold",
         )
     return measured.for_precision(precision) if precision is not None else measured.for_recall(recall or 0.0)
 
@@ -427,7 +430,7 @@ def _decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
 
 
 def _fit_notes(answers: Answers, result: Aggregate, method: str, threshold: float) -> Iterator[str]:
-    """Yield where the quality of raters, learnt from their answers alone, contradicts these answers."""
+    """Yield notes on cases in which the fitted quality of raters contradicts their answers."""
     if not result.iterations or len(np.unique(answers.rater)) == 1:
         return
     counts = answers.counts()
@@ -468,7 +471,7 @@ def _golden_notes(
     if not result.converged:
         yield f"stopped after {result.iterations:,} iterations, before it converged"
     if len(np.unique(votes.rater)) == 1:
-        alone = "there is only one rater: no other rater's answers check these"
+        alone = "there is only one rater, whose answers cannot be checked against others"
         if result.iterations:  # raters cannot be compared
             alone += ", and the method cannot learn how good they are; majority takes them as they are"
         yield alone

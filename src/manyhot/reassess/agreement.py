@@ -1,4 +1,4 @@
-"""How far raters agree with one another and with experts: `manyhot agreement`."""
+"""Agreement of raters with one another and with experts: `manyhot agreement`."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ declare_table(
         REAL("value", "the value; NaN where it is undefined"),
         *bounds("lo", "hi", "the 95 % interval, null without one"),
         COUNT("n", "questions, sheets or raters counted"),
-        COUNT("n_skipped", "those left out: only one rater answered, or no golden question"),
+        COUNT("n_skipped", "left out: questions of one rater only, raters without golden questions"),
     ),
 )
 
@@ -61,13 +61,13 @@ declare_table(
         TEXT("rater_a", "one rater"),
         TEXT("rater_b", "another"),
         COUNT("n", "questions that both answered"),
-        REAL("agreement", "share of these with the same answer"),
+        REAL("agreement", "share of those with equal answers"),
         REAL.nullable("kappa", "Cohen's kappa of the two"),
         COUNT(
             "wrong",
             "questions on which at least one of the two is against the majority of two or more others",
         ),
-        COUNT("same_wrong", "of these, those on which both are, with the same answer"),
+        COUNT("same_wrong", "number of these on which both are, with the same answer"),
         FLAG("copies", "whether the two make the same errors"),
     ),
 )
@@ -75,18 +75,18 @@ declare_table(
 declare_table(
     "confusion",
     (
-        TEXT.nullable("rater_id", "who answered; null for all together"),
-        TEXT("truth", "the truth of golden questions", values=("no", "yes")),
+        TEXT.nullable("rater_id", "rater; null for all raters together"),
+        TEXT("truth", "true answer of golden questions", values=("no", "yes")),
         TEXT("answer", "the answer", values=ANSWERS),
         COUNT("n", "answers"),
-        REAL.nullable("share", "of the answers under this truth"),
+        REAL.nullable("share", "share of the answers with this true answer"),
     ),
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Agreement(Result):
-    """How far raters agree, and how good each is.
+    """Agreement between raters, and the quality of each rater.
 
     Attributes
     ----------
@@ -114,7 +114,7 @@ class Agreement(Result):
         return {name: rows[name] for name in ("agreement", "raters", "notes")}
 
     def lines(self) -> Iterator[str]:
-        """Yield the measures, all raters' answers to golden questions, and the best and the worst raters."""
+        """Yield the measures, the answers to golden questions, and the best and worst raters."""
         head = ("measure", "value", "95 % interval", "n", "left out")
         measures = self.agreement.to_pylist()
         cells = [
@@ -159,7 +159,7 @@ def agreement(
     seed: Seed = 0,
     run: Run = QUIET,
 ) -> Agreement:
-    """Measure how far raters agree, how good they are on golden questions, and whose answers are suspicious.
+    """Measure agreement between raters, their quality on golden questions, and suspicious answers.
 
     Parameters
     ----------
@@ -168,17 +168,17 @@ def agreement(
     golden
         Experts' answers; those of the campaign by default.
     classes
-        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
         default that of the campaign.
     format
         Format of the votes, or a call string: "crowd-kit(separator='|')".
     resamples
         Bootstrap resamples, over images for measures of agreement, and over raters and images for means over
-        raters; 0 for no intervals.
+        raters; 0 skips the intervals.
     seed
         Seed of the bootstrap.
     run
-        Its command line and its progress.
+        Command line and progress of the call.
 
     Returns
     -------
@@ -264,17 +264,17 @@ def _confusion(golden: GoldenAnswers | None, votes: Votes) -> pa.Table:
 
 def _notes(answers: Answers, golden: GoldenAnswers | None, raters: pa.Table) -> Iterator[str]:
     if answers.counts().sum(1).max(initial=0) < 2:
-        yield "no question has the answers of two raters: there is no agreement to measure"
+        yield "no question was answered by two raters: agreement cannot be measured"
     if golden is None:
         yield "there are no golden answers: raters are compared with the majority of the others"
     elif not len(golden.answers):
         yield "no rater answered a golden question: they are compared with the majority of the others"
     elif not golden.truth().any():
-        yield "no golden question has the truth yes: there is no sensitivity"
+        yield "no golden question has the true answer yes: sensitivity is undefined"
     else:
         yield (
             f"accuracy alone misleads: always answering no has {quality.always_no(golden):.4f} on these "
             f"{len(golden):,} golden questions; look at sensitivity and specificity"
         )
     if raters["seconds"].null_count == len(raters):
-        yield "no times are recorded: nobody can be flagged as too fast"
+        yield "no times were recorded: raters cannot be flagged as too fast"

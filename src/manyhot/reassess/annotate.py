@@ -68,7 +68,7 @@ class Annotation:
         Its database.
     app : FastAPI
     notes : tuple of str
-        What the owner should know.
+        Notes for the owner.
     """
 
     campaign: Campaign
@@ -98,15 +98,15 @@ def open_annotation(
         Its address; by default a SQLite file in the folder.
     examples : path-like, optional
         An images table with labels, whose images are examples of their classes; by default that of the
-        campaign. It matters only while the database is new.
+        campaign. Used only while the database is new.
     image_folder : path-like, optional
         The folder or tar archive of the images, if they were moved; the database remembers it.
     settings : CampaignSettings, optional
-        They matter only while the database is new.
+        Used only while the database is new.
     alone : bool
-        One person at a laptop: an owner's link needs no password.
+        For a single user on a laptop: the owner's link needs no password.
     reach : Reach, optional
-        The names and proxies through which people reach the app; by default any name.
+        Host names and proxies through which users reach the app; by default any name.
 
     Raises
     ------
@@ -187,7 +187,7 @@ def _differ(store: Store, examples: Iterable[Example]) -> bool:
 def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]:
     if store.source() != sha256(campaign.path("proposals")):
         yield (
-            "the proposals have changed since annotation began; it goes on with the earlier ones. To ask "
+            "the proposals have changed since annotation began; the earlier ones are still used. To ask "
             f"about the new ones, export, and move {DATABASE} away"
         )
     again = f"move {DATABASE} away and start again"
@@ -197,7 +197,7 @@ def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]
     if with_examples * 2 < asked:
         yield (
             f"{asked - with_examples:,} of {asked:,} classes asked about have fewer than two example images: "
-            f"raters see one or none, and go by names and definitions. For better ones, {again} with "
+            f"raters see one or none, and have only names and definitions. For better ones, {again} with "
             "--examples TABLE, of other images with labels"
         )
 
@@ -214,7 +214,7 @@ def _asked(web: Any, campaign: Campaign, classes: ClassList, images: Images) -> 
     for image_id, class_ids in asked.items():
         if image_id not in places:
             raise InputError(
-                "A proposal is about an image that is not in the campaign.",
+                "The image of a proposal is not in the campaign.",
                 where=campaign.path("proposals"),
                 got=image_id,
                 do=f"propose again: manyhot propose {campaign.folder}",
@@ -231,7 +231,7 @@ def _places(images: Images) -> dict[str, tuple[str, int | None]]:
             where=images.name,
             got=f"columns {', '.join(names)}",
             allowed="a column uri: paths or addresses",
-            do="make the campaign from the images.parquet that manyhot predict wrote",
+            do="make the campaign from the images.parquet written by manyhot predict",
         )
     labels = images.table["label"].to_pylist() if "label" in names else [None] * len(images)
     rows = zip(images.image_id.to_pylist(), images.table["uri"].to_pylist(), labels, strict=True)
@@ -267,7 +267,7 @@ def _examples(web: Any, images: Images) -> Iterator[Example]:
 
 @dataclass(frozen=True, eq=False)
 class EndedAnnotation(Result):
-    """Where the answers are, once the server has ended.
+    """Location of the answers, after the server has stopped.
 
     Attributes
     ----------
@@ -284,8 +284,8 @@ class EndedAnnotation(Result):
         return {"campaign": str(self.campaign.folder), "commands": self._commands()}
 
     def lines(self) -> Iterator[str]:
-        """Yield how to go on."""
-        yield "Ended; answers are stored. To continue, run the same command. To use them:"
+        """Yield the next commands."""
+        yield "Stopped; all answers are stored. To continue, run the same command. To use them:"
         export, status = self._commands()
         yield f"  {export}"
         yield f"  {status}    # what comes next"
@@ -312,23 +312,23 @@ def annotate(
     allow_host: Annotated[Sequence[str], Shown("NAME")] = (),
     proxy: Annotated[Sequence[str], Shown("ADDRESS")] = (),
 ) -> EndedAnnotation:
-    """Ask people the questions of a campaign, in the browser.
+    """Let raters answer the questions of a campaign in the browser.
 
-    It serves until Ctrl-C. Given options also change a campaign that has begun; all others are on the owner's
-    page.
+    The server runs until Ctrl-C. Options that are passed also change a running campaign; all other settings
+    are on the owner's page.
 
     Parameters
     ----------
     campaign
         Folder of the campaign.
     open_
-        For you alone: no accounts, one rater, and the browser opens.
+        Single-user mode: no accounts, one rater, and the browser opens.
     raters
-        Raters of each question; 5 by default, 1 with --open.
+        Number of raters per question; 5 by default, 1 with --open.
     per_page
-        Most classes on a page; cannot be changed after the start.
+        Maximum number of classes per page; cannot be changed after the start.
     qualify
-        Golden pages that each rater answers first.
+        Number of golden pages that each rater answers first.
     examples
         Images table with labels, whose images are shown as examples; cannot be changed after the start.
     image_folder
@@ -338,9 +338,9 @@ def annotate(
     host
         Address to listen on; by default only this machine can connect.
     port
-        Port; 0 takes a free one.
+        Port to listen on; 0 chooses a free port.
     address
-        Where people reach the app, such as https://rate.example.org.
+        Address at which users reach the app, such as https://rate.example.org.
     allow_host
         Another name of this machine that browsers use.
     proxy
@@ -353,7 +353,7 @@ def annotate(
     Raises
     ------
     InputError
-        The campaign has no proposals, or the port cannot be listened on.
+        The campaign has no proposals, or the server cannot listen on the port.
     MissingExtraError
         The extra ``web`` is not installed.
     """
@@ -392,11 +392,11 @@ def annotate(
 
 def _ready_lines(annotation: Annotation, host: str, address: str, database: str | None) -> Iterator[str]:
     folder = shlex.quote(str(annotation.campaign.folder))
-    yield f"Annotating {folder} at {address}. Ctrl-C ends it; answers are stored."
+    yield f"Annotating {folder} at {address}. Ctrl-C stops it; answers are stored."
     yield from (f"Note: {note}." for note in annotation.notes)
     if not _is_loopback(host):
         yield (
-            f"Note: it listens on {host}: everybody who can reach this machine can connect. Without https in "
+            f"Note: it listens on {host}: everyone who can reach this machine can connect. Without https in "
             "front of it, links and passwords can be read on the way."
         )
 
@@ -415,7 +415,7 @@ def _invite_owner(annotation: Annotation, address: str, database: str | None, *,
     else:
         name = owners[0][0] if owners else "owner"
         token = annotation.store.invite(name, role="owner", keep_sessions=True)
-        say(f"  owner's page, a password first: {address}/join/{token}")
+        say(f"  owner's page (asks for a password first): {address}/join/{token}")
     again = f"{folder} NAME --address {address}{database_option(database)}"
     say(f"  invite raters there, or: manyhot invite {again}")
 

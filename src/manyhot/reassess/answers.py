@@ -1,4 +1,4 @@
-"""The door of votes: reads votes, golden answers and original labels from whatever a call names."""
+"""Read votes, golden answers and original labels from any kind of input."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Golden, Images, Votes, find_questions, golden_from_table, votes_from_table
 
 VotesLike = Annotated[Any, Shown("VOTES")]
-"""Votes as a table or a frame; or where they are: a file, a campaign, or ``imagenet-real``."""
+"""Votes as a table or a frame, or their location: a file, a campaign, or ``imagenet-real``."""
 
 TableLike = Annotated[Any, Shown("FILE")]
 """A table or a frame, or the file that holds it."""
 
 ClassesLike = Annotated[PathLike | ClassList | int | None, Shown("FILE")]
-"""A class list, its file or name, or how many classes there are."""
+"""A class list, its file or name, or the number of classes."""
 
 OriginalClasses = Annotated[str | Collection[int] | None, Shown("CLASSES")]
 """Class ids, or a text such as ``0-397,500``."""
@@ -46,7 +46,7 @@ OriginalClasses = Annotated[str | Collection[int] | None, Shown("CLASSES")]
 
 @dataclass(frozen=True)
 class PublishedVotes:
-    """Votes of the catalogue, and what belongs to them.
+    """Votes of the catalogue, and the files that belong to them.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class PublishedVotes:
     original_classes : str
         The classes for which the original label counts as a rater.
     title : str
-        The name of the labels made of them.
+        The name of the labels made from them.
     """
 
     votes: str
@@ -86,7 +86,7 @@ PUBLISHED_VOTES: Mapping[str, PublishedVotes] = {
 
 @dataclass(frozen=True, eq=False)
 class VotesSource:
-    """Votes, and what was read with them.
+    """Votes, and the other inputs read with them.
 
     Attributes
     ----------
@@ -157,16 +157,16 @@ def open_votes(
     golden, images
         Experts' answers and all images with their original labels; by default those of the campaign.
     classes
-        The class list, or the number of classes, of votes that do not say; by default that of the campaign.
+        Class list or number of classes, for votes that do not specify it; by default that of the campaign.
     format
-        A registered format or call string of the file of votes.
+        Format of the votes file: a registered name or a call string.
     run
         Downloads report their progress.
 
     Raises
     ------
     FormatError, InputError, MatchError
-        One of them cannot be read, or a campaign has no votes yet.
+        An input cannot be read, or a campaign has no votes yet.
     """
     _check_number(classes)
     if isinstance(votes, str) and votes in PUBLISHED_VOTES:
@@ -211,7 +211,7 @@ def _published(name: str, golden: TableLike, images: TableLike, run: Run) -> Vot
 
 
 def _check_campaign(folder: Path) -> None:
-    """Refuse a campaign that lost what it was made with, or has no votes."""
+    """Raise an error if a campaign has lost its description, or has no votes."""
     if not (folder / tables.DESCRIPTION).is_file():
         return
     campaign = tables.Campaign.read(folder)
@@ -221,14 +221,14 @@ def _check_campaign(folder: Path) -> None:
                 "The campaign is not complete.",
                 where=campaign.path(table),
                 got="no such file",
-                do="make the campaign again in another folder, and put this one's votes into it",
+                do="make the campaign again in another folder, and copy the votes of this one into it",
             )
     if not campaign.path("votes").exists():
         raise InputError(
             "The campaign holds no votes yet.",
             where=folder,
             got="no votes.parquet in it",
-            do=f"see what comes next: manyhot status {shlex.quote(str(folder))}",
+            do=f"see the next step: manyhot status {shlex.quote(str(folder))}",
         )
 
 
@@ -280,7 +280,7 @@ def _check_number(classes: object) -> None:
 
 
 def _numbered(path: PathLike, table: str, classes: ClassList | int | None) -> ClassList | None:
-    """Return the class list of a file; without names where the file has none and only a number is given."""
+    """Return the class list of a file; without names if only a number of classes is known."""
     if classes is None or isinstance(classes, ClassList):
         return classes
     file = Path(path) / f"{table}.parquet" if Path(path).is_dir() else Path(path)
@@ -299,12 +299,11 @@ def _class_count(table: pa.Table, classes: ClassList | int | None) -> tuple[int,
 
 
 def as_arrow(table: Any, name: str) -> pa.Table:
-    """Return a table of pyarrow, Polars or pandas in the types that our tables have.
+    """Return a pyarrow, Polars or pandas table with the column types of manyhot's tables.
 
     Raises
     ------
-    InputError
-        It is no table.
+    InputError        The value is not a table.
     """
     try:
         converted = _as_table(table)
@@ -344,12 +343,12 @@ def _as_table(table: Any) -> pa.Table:
 
 
 def class_ids(classes: str | Collection[int], n_classes: int) -> frozenset[int]:
-    """Return classes that are given as ids or as a text such as ``0-397, 500``.
+    """Return class ids from a list of ids or a text such as ``0-397, 500``.
 
     Raises
     ------
     InputError
-        It is neither, or a class does not exist.
+        The value is neither, or a class does not exist.
     """
     if isinstance(classes, str):
         ids = _ranges(classes, n_classes)
@@ -361,7 +360,7 @@ def class_ids(classes: str | Collection[int], n_classes: int) -> frozenset[int]:
         example, got = "ids from 0 to {}, such as [0, 1]", repr(wrong[0] if wrong else classes)
     if ids is None:
         raise InputError(
-            "This is no list of classes.",
+            "This is not a list of classes.",
             where="`original_classes`",
             got=got,
             allowed=f"class {example.format(n_classes - 1)}",
@@ -389,7 +388,7 @@ def answers_of(
     ----------
     votes : Votes
     images : Images, optional
-        Gives original labels.
+        With original labels.
     original_classes : collection of int, optional
         The classes for which the original label counts; all by default.
     """
@@ -405,7 +404,7 @@ def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> Gol
     Raises
     ------
     MatchError
-        The two are over different class lists.
+        Votes and golden answers are over different class lists.
     """
     experts, raters = golden.experts, golden.raters or votes
     _check_same_classes(votes, experts)
@@ -442,7 +441,7 @@ def _check_same_classes(votes: Votes, experts: Votes) -> None:
 
 
 def _original(votes: Votes, images: Images, classes: Collection[int] | None) -> npt.NDArray[np.int8] | None:
-    """Return what the original label says about each question; None if no label is recorded."""
+    """Return the answer of the original label to each question; None without labels."""
     if images.label is None:
         return None
     at = pc.index_in(votes.images, images.image_id)

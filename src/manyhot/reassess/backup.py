@@ -49,7 +49,7 @@ _SWELLS = 200
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a backup holds, as its ``backup.json`` says.
+    """Contents of a backup, as listed in its ``backup.json``.
 
     Attributes
     ----------
@@ -86,11 +86,11 @@ class Backup(Result):
     manifest: Manifest
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the backup holds."""
+        """Return the contents of the backup."""
         return asdict(self.manifest)
 
     def lines(self) -> Iterator[str]:
-        """Yield how much the backup holds."""
+        """Yield the size of the backup."""
         yield f"{self.manifest.counts['votes']:,} votes and {len(self.manifest.files):,} files"
         yield "Keep the backup private: it shows which rater wrote what."
 
@@ -102,9 +102,9 @@ def backup_campaign(
     *,
     database: DatabaseAddress = None,
 ) -> Backup:
-    """Write a campaign with all answers to one file; the app may run meanwhile.
+    """Write a campaign with all its answers to one file; the app can keep running.
 
-    The file is written whole or not at all. The images themselves are not in it.
+    The file is written completely or not at all. It does not contain the images themselves.
 
     Parameters
     ----------
@@ -122,7 +122,7 @@ def backup_campaign(
     Raises
     ------
     InputError
-        There is no such campaign, it has no database yet, or a file in it has a name that cannot be restored.
+        The campaign does not exist, it has no database yet, or the name of a file in it cannot be restored.
     OutputError
         The file cannot be written.
     """
@@ -162,7 +162,7 @@ class RestoredCampaign(Result):
         return {"campaign": str(self.campaign.folder)}
 
     def lines(self) -> Iterator[str]:
-        """Yield how to go on."""
+        """Yield the next commands."""
         folder = shlex.quote(str(self.campaign.folder))
         address = f" --database {shlex.quote(without_passwords(self.database))}" if self.database else ""
         yield f"To continue: manyhot annotate {folder}{address}"
@@ -176,9 +176,9 @@ def restore_campaign(
     *,
     database: Annotated[str | None, Shown("ADDRESS")] = None,
 ) -> RestoredCampaign:
-    """Make a campaign from a backup; sessions and invitations stay valid.
+    """Restore a campaign from a backup; sessions and invitations stay valid.
 
-    The campaign and its database are made whole or not at all.
+    The campaign and its database are restored completely or not at all.
 
     Parameters
     ----------
@@ -196,7 +196,8 @@ def restore_campaign(
     Raises
     ------
     InputError
-        The file is no backup, is broken, hostile or of a later manyhot, or folder or database are not empty.
+        The file is not a backup, is broken, hostile or from a later version of manyhot, or the folder or the
+        database is not empty.
     OutputError
         The folder or database cannot be written.
     """
@@ -245,7 +246,7 @@ def _files(folder: Path, target: Path) -> Iterator[tuple[str, Path]]:
             # To be refused now is better than when it is needed.
             if not (is_utf8(path) and _is_of_campaign(f"campaign/{name.as_posix()}")):
                 raise InputError(
-                    "A file has a name that backups do not take.",
+                    "A file has a name that cannot be stored in a backup.",
                     where=folder,
                     got=repr(name.as_posix()),
                     allowed="UTF-8 without : and \\",
@@ -267,7 +268,7 @@ def _add(archive: zipfile.ZipFile, name: str, path: Path) -> str:
 
 
 def _stays(path: Path) -> bool:
-    """Return whether a file is better not packed: it is as small as it gets, or would swell like a bomb."""
+    """Return whether a file is stored uncompressed: it is compressed already, or expands like a zip bomb."""
     if path.suffix in (".parquet", ".npy"):
         return True
     packer, came, packed = zlib.compressobj(), 0, 0
@@ -306,7 +307,7 @@ def _about(archive: zipfile.ZipFile, file: Path) -> Manifest:
     entry = archive.NameToInfo.get(_ABOUT)
     if entry is None or entry.file_size > _MOST_ABOUT:
         raise InputError(
-            "The file is no backup of a campaign.", where=file, got=f"a zip file without {_ABOUT}"
+            "The file is not a backup of a campaign.", where=file, got=f"a zip file without {_ABOUT}"
         )
     try:
         content: dict[str, Any] = json.loads(archive.read(entry))
@@ -318,19 +319,19 @@ def _about(archive: zipfile.ZipFile, file: Path) -> Manifest:
         raise _broken(file, error) from error
     if later:
         raise InputError(
-            "The backup was made by a later manyhot.",
+            "The backup was made by a later version of manyhot.",
             where=file,
             got=f"backup {content['backup']} of manyhot {content.get('version')}",
             allowed=f"backup {BACKUP_VERSION} and earlier",
             do="upgrade manyhot",
         )
     if not fine:
-        raise _broken(file, f"{_ABOUT} is not as manyhot writes it")
+        raise _broken(file, f"{_ABOUT} was not written by manyhot")
     return about
 
 
 def _entries(archive: zipfile.ZipFile, about: Manifest, file: Path) -> list[zipfile.ZipInfo]:
-    """Return what is to be unpacked, once it is certain that nothing else is there."""
+    """Return the entries to unpack, after checking that there are no others."""
     entries = [entry for entry in archive.infolist() if entry.filename != _ABOUT]
     names = [entry.filename for entry in entries]
     tables = {f"database/{name}.parquet" for name in about.counts}
@@ -374,5 +375,5 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, made: Path, diges
 
 def _broken(file: Path, why: object) -> InputError:
     return InputError(
-        "The backup is broken.", where=file, got=str(why).partition("\n")[0], do="take an earlier one"
+        "The backup is broken.", where=file, got=str(why).partition("\n")[0], do="use an earlier one"
     )

@@ -1,4 +1,4 @@
-"""The data card of a re-assessed data set, as Markdown: who, when, protocol, agreement, counts."""
+"""The data card of a re-assessed data set, as Markdown: raters, times, protocol, agreement, counts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Votes, check, metadata, read
 
 MOST_RATERS = 100
-"""Raters that are listed, those with the most answers first."""
+"""Maximum number of raters listed, those with the most answers first."""
 
 
 _SIZES = ((10**3, "1K"), (10**4, "10K"), (10**5, "100K"), (10**6, "1M"), (10**7, "10M"))
@@ -68,7 +68,7 @@ class DataCard(Result):
         return {"dataset": self.dataset, "card": self.text}
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the card, whole or not at all, and return its path.
+        """Write the card completely or not at all, and return its path.
 
         Parameters
         ----------
@@ -83,7 +83,7 @@ class DataCard(Result):
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
-        """Refuse to write the card over what it is made of."""
+        """Raise an error if the card would overwrite an input."""
         check_apart(sources, cls._file(out))
 
     @staticmethod
@@ -110,7 +110,7 @@ def data_card(
     dataset: str = "",
     run: Run = QUIET,
 ) -> DataCard:
-    """Write the data card of a data set: who labelled it, when and how, agreement, counts.
+    """Write the data card of a data set: raters, times, protocol, agreement and counts.
 
     It opens with the front matter that Hugging Face's hub reads; there it is called README.md.
 
@@ -119,22 +119,22 @@ def data_card(
     labels
         Label sets in any format, a campaign, or a data set such as imagenet-val.
     votes
-        The votes that the labels were made of: a file, a campaign or a published set; by default
-        votes.parquet beside the labels, if these say that they were made of it.
+        Votes from which the labels were made: a file, a campaign or a published set; by default votes.parquet
+        beside the labels, if their metadata name it.
     agreement
-        The table of manyhot agreement; by default agreement is measured on the votes.
+        Table written by manyhot agreement; by default, agreement is measured on the votes.
     licence
-        Of the labels, as the hub writes it, such as cc-by-4.0.
+        License of the labels, as the hub writes it, such as cc-by-4.0.
     named
-        Call raters by their ids, not by numbers. An id may be a name.
+        Show the ids of raters instead of numbers. An id may be a name.
     images
         Images table with original labels, where a file of label sets has none.
     classes
-        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
     dataset
         Name of the data set; by default its own.
     run
-        How the call runs.
+        Command line and progress of the call.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def data_card(
     Raises
     ------
     InputError
-        The labels are of several data sets, a file is broken, or a table is no agreement.
+        The labels are from several data sets, a file is broken, or a table is not an agreement table.
     """
     reading = Reading(images=images, classes=classes, dataset=dataset)
     sources = list(open_labels(labels, reading=reading, run=run))
@@ -166,7 +166,7 @@ def data_card(
 
 
 def _several(names: Iterable[str]) -> InputError:
-    return InputError("A data card is of one data set.", got=", ".join(names), do="make one for each")
+    return InputError("A data card describes one data set.", got=", ".join(names), do="make one for each")
 
 
 def card_text(
@@ -185,9 +185,9 @@ def card_text(
     Parameters
     ----------
     description : Description
-        Of one data set.
+        Counts of one data set.
     votes : Votes, optional
-        The votes that its labels were made of: who answered, when, how often.
+        Votes from which its labels were made.
     agreement : pyarrow.Table, optional
         The table ``agreement`` of these votes; nothing is computed here.
     protocol : Mapping of str to str, optional
@@ -195,22 +195,22 @@ def card_text(
     licence : str, optional
         As the hub writes it, such as ``cc-by-4.0``; else that of the description.
     named : bool
-        Whether raters are called by their ids. They get numbers otherwise, for an id may be a name.
+        Whether to show the ids of raters. By default, raters get numbers, since an id may be a name.
 
     Returns
     -------
     str
-        The same for the same inputs: no date of today is in it.
+        The card; equal inputs give equal text, without today's date.
 
     Raises
     ------
     InputError
-        The description is of several data sets, or the agreement breaks its table.
+        The description is of several data sets, or the agreement table is invalid.
 
     References
     ----------
     Front matter: https://huggingface.co/docs/hub/datasets-cards. The questions are those of T. Gebru et al.
-    Datasheets for datasets. CACM 64(12), 2021, as far as the tables answer them.
+    Datasheets for datasets. CACM 64(12), 2021, where the tables answer them.
     """
     if len(description.datasets) != 1:
         raise _several(description.datasets["dataset"].to_pylist())
@@ -266,7 +266,7 @@ def _size(n: int) -> str:
 def _opening(card: Mapping[str, Any]) -> str:
     usable = card["images"] - card["unusable"]
     return (
-        f"Every class that is in an image, not one alone: {card['labels']:,} labels on "
+        f"All classes in each image, not only one: {card['labels']:,} labels on "
         f"{usable - card['empty']:,} of {card['images']:,} images."
     )
 
@@ -282,7 +282,7 @@ def _who(votes: Votes | None, named: bool) -> str:
     text += _table(("rater", "answers"), [(names[r], f"{counts[r]:,}") for r in order[:MOST_RATERS]])
     more = len(ids) - MOST_RATERS
     text += f"\n\nAnd {more:,} more, with fewer answers." if more > 0 else ""
-    return text if named else f"{text}\n\nRaters are numbered by how much they answered, not named."
+    return text if named else f"{text}\n\nRaters are numbered by their number of answers, not named."
 
 
 def _when(votes: Votes | None) -> str:
@@ -335,7 +335,7 @@ def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
     facts = {
         "images": card["images"],
         "not usable, left out": card["unusable"],
-        "looked at by people": card["rated"],
+        "seen by raters": card["rated"],
         "(image, class) pairs asked about": card["asked"],
         "of these valid": card["confirmed"],
         "of these unclear": card["unclear"],
@@ -402,7 +402,7 @@ def _answers(
     is_measured: bool,
     run: Run,
 ) -> tuple[Votes | None, pa.Table | None]:
-    """Return the votes, and how far raters agree in them where that is to be measured."""
+    """Return the votes, and their agreement if it is to be measured."""
     answers: Any = votes if votes is not None else _made_of(labels)
     golden = None
     if isinstance(answers, str | os.PathLike):
@@ -413,7 +413,7 @@ def _answers(
 
 
 def _made_of(labels: Path | None) -> Path | None:
-    """Return the folder of a campaign whose votes, as they are now, the labels were made of."""
+    """Return the folder of the campaign if the labels were made from its current votes."""
     votes = None if labels is None else labels.parent / "votes.parquet"
     if votes is None or not votes.is_file():
         return None

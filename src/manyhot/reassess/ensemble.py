@@ -1,4 +1,4 @@
-"""Images, predictions and known label sets to what a rule sees: the `Ensemble` of all models."""
+"""The `Ensemble` of all models, built from images, predictions and known label sets for the rules."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from manyhot.tables.arrays import label_sets
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 DEPTH = 20
-"""Top classes that are taken from scores over all classes."""
+"""Number of top classes taken from scores over all classes."""
 
 
 def ensemble_of(
@@ -30,27 +30,28 @@ def ensemble_of(
     known_labels: Labels | None = None,
     misfits: SkippedFiles | None = None,
 ) -> Ensemble:
-    """Return the predictions of all models on the images, row for row, but for those that are skipped.
+    """Return the predictions of all models on the images, row by row, except skipped models.
 
     Parameters
     ----------
     images : Images
         With their original labels.
     predictions : sequence of Predictions
-        One of each model, of all images.
+        One per model, for all images.
     n_classes, class_hash
         The class list of the images.
     known_labels : Labels, optional
-        Label sets of some of the images. Images that nobody rated are left out.
+        Label sets of some of the images. Unrated images are left out.
     misfits : SkippedFiles, optional
-        Where models that do not fit are skipped; without it the first ends in its error.
+        Collects models that do not match and are skipped; without it, the first of them raises its error.
 
     Raises
     ------
     InputError
-        Images have no original labels, two predictions are of one model, or no model fits.
+        Images have no original labels, two predictions are from the same model, or no model matches.
     MatchError
-        Predictions are over another class list or lack images, or no label set is of these images.
+        Predictions are over another class list or lack images, or none of the label sets belongs to these
+        images.
     """
     _check_names(predictions)
     label = _original_labels(images, n_classes)
@@ -86,9 +87,9 @@ def _check_names(predictions: Sequence[Predictions]) -> None:
     for p in predictions:
         if p.model in seen:
             raise InputError(
-                f"There are two predictions of {p.model}.",
+                f"There are two sets of predictions of {p.model}.",
                 where=" and ".join(filter(None, (seen[p.model], p.source))) or None,
-                do="leave one of them out",
+                do="remove one of them",
             )
         seen[p.model] = p.source
 
@@ -110,7 +111,7 @@ def _original_labels(images: Images, n_classes: int) -> npt.NDArray[np.int32]:
             where=f"{images.name or 'images'}, image {images.image_id[row]}",
             got=int(filled[row]),
             allowed=f"0 to {n_classes - 1}",
-            do="check which class list the images are of",
+            do="check which class list the labels of the images are over",
         )
     return np.asarray(filled)
 
@@ -131,7 +132,7 @@ def _arrays(
             f"{p.model} does not predict all images.",
             where=p.source or None,
             got=f"no prediction of {len(absent):,} of {len(images):,}, such as {example}",
-            allowed="predictions of every image by every model",
+            allowed="predictions of every model for every image",
             do="predict the others, or leave the model or the images out",
         )
     top, scores, probabilities = p.classes, p.scores, p.confidence()
@@ -168,10 +169,10 @@ def _known_sets(images: Images, labels: Labels, n_classes: int, class_hash: str)
         usable = usable & rated.to_numpy(zero_copy_only=False)
     if not usable[rows.right].any():
         raise MatchError(
-            "Nobody rated any of the images with a known label set.",
+            "None of the images with a known label set was rated.",
             where=name,
             got=f"{len(rows.right):,} images, none usable and rated",
-            allowed="label sets that people confirmed",
+            allowed="label sets confirmed by raters",
         )
     return _spread(replace(sets, usable=usable), rows.left, rows.right, len(images))
 

@@ -1,4 +1,4 @@
-"""The app's votes and remarks as tables of the campaign: `manyhot export`."""
+"""Export votes and remarks of the app as tables of the campaign: `manyhot export`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ExportedVotes(Result):
     """The tables that were written: votes, and remarks if there are any; see `Result.written`."""
 
     def lines(self) -> Iterator[str]:
-        """Yield nothing: what was written says it."""
+        """Yield nothing: the list of written files suffices."""
         return iter(())
 
 
@@ -40,7 +40,7 @@ def export_votes(
 ) -> ExportedVotes:
     """Write the votes and remarks of the annotation app as tables of the campaign.
 
-    Each answer is a row, changes of mind included: the last answer of a rater by answered_at counts.
+    Each answer is a row, including changed ones: the last answer of a rater by answered_at counts.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def export_votes(
     database
         Address of the database of answers, such as postgresql://HOST/NAME; by default a file in the campaign.
     run
-        Its command line stands in the metadata.
+        Command line of the call, which is stored in the metadata.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def export_votes(
 
 
 def write_answers(store: Store, campaign: Campaign, folder: Path, call: str = "") -> list[Path]:
-    """Write votes, and remarks where there are any, into a folder."""
+    """Write votes, and remarks if there are any, to a folder."""
     from manyhot.reassess.app.store.submissions import all_remarks, all_votes
 
     votes, remarks = store.read_all(all_votes), store.read_all(all_remarks)
@@ -101,10 +101,10 @@ def _votes_table(rows: Iterable[Any]) -> pa.Table:
 
 
 def _in_order(page: list[str], class_id: list[int], answered: list[int]) -> npt.NDArray[np.int64]:
-    """Return times in which each answer is later than the one of the same rater that it replaces.
+    """Return times such that each answer is later than the one of the same rater that it replaces.
 
-    The clock of a browser that was not connected says when, and may be wrong; what came later replaced the
-    earlier for all who looked.
+    Times come from the clock of a browser, which may be wrong; in the app, the answer that arrived later
+    replaced the earlier one.
     """
     visit = pc.dictionary_encode(pa.array(page, pa.string())).indices.to_numpy().astype(np.int64)
     cells = visit * (max(class_id, default=0) + 1) + np.array(class_id, np.int64)

@@ -1,4 +1,4 @@
-"""Images, classes and predictions to a campaign: `manyhot init`."""
+"""Make a campaign from images, classes and predictions: `manyhot init`."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ _PART = ".part"
 
 @dataclass(frozen=True, eq=False)
 class InitialCampaign(Result):
-    """A campaign, as it was made or found.
+    """A campaign that was made or already existed.
 
     Attributes
     ----------
     campaign : Campaign
     is_new : bool
-        Whether it was made now; False if it was there, made of the same files.
+        Whether it was made by this call; False if it already existed, made from the same files.
     status : CampaignStatus
     written
         The folder, if it is new.
@@ -56,7 +56,7 @@ class InitialCampaign(Result):
         return self.status.to_json()
 
     def lines(self) -> Iterator[str]:
-        """Yield whether it was made, and its status."""
+        """Yield whether it was made, then its status."""
         what = "made the campaign" if self.is_new else "nothing to do, this is the campaign"
         over = f"{self.campaign.n_classes:,} classes of {self.campaign.classes}"
         yield f"{what} {self.campaign.folder}, over the {over}"
@@ -79,27 +79,27 @@ def init_campaign(
     rows: Annotated[PathLike | None, Shown("FILE")] = None,
     run: Run = QUIET,
 ) -> InitialCampaign:
-    """Make a campaign: one folder with images, classes and predictions, for all that follows.
+    """Make a campaign: a folder with images, classes and predictions, used by all further steps.
 
-    The folder appears when it is complete. The same call again changes nothing, and another campaign is never
-    overwritten.
+    The folder appears when it is complete. Repeating the same call changes nothing, and another campaign is
+    never overwritten.
 
     Parameters
     ----------
     folder
-        Folder of the campaign: new, empty, or the campaign of the same files.
+        Folder of the campaign: new, empty, or a campaign made from the same files.
     images
         Images with original labels: a table in any format, a folder that predict wrote, or a data set of a
         benchmark, such as imagenet-val.
     classes
-        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
         default the built-in one that the images or the predictions name.
     predictions
         Files and folders of predictions, or a data set of a benchmark; takes several values.
     rows
-        The image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
+        Image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
     run
-        Its command line stands in the description of the campaign.
+        Command line of the call, which is stored in the description of the campaign.
 
     Returns
     -------
@@ -108,9 +108,9 @@ def init_campaign(
     Raises
     ------
     InputError
-        The folder holds something else, or a file cannot be read.
+        The folder holds other files, or a file cannot be read.
     MatchError
-        Images, classes and predictions do not belong together.
+        Images, classes and predictions do not match.
     OutputError
         The folder cannot be written.
     """
@@ -182,13 +182,13 @@ def _class_list(classes: PathLike | None, images: PathLike, predictions: Sequenc
         "The class list is not known.",
         where=str(images),
         got="no file that names a built-in class list",
-        allowed=f"a file with one key a line, or {', '.join(BUILT_IN_CLASSES)}",
-        do="give it: --classes",
+        allowed=f"a file with one key per line, or {', '.join(BUILT_IN_CLASSES)}",
+        do="pass it: --classes",
     )
 
 
 def _fetched(name: PathLike) -> Fetched | None:
-    """Return a data set of a benchmark by name, fetched, or None where the name is none or is a file."""
+    """Fetch and return a data set of a benchmark by name; None for files and unknown names."""
     published = data_set(name)
     return None if published is None else published.fetch()
 
@@ -204,14 +204,14 @@ def _read_images(place: PathLike, classes: ClassList) -> tuple[Images, dict[str,
                 where=path,
                 got="no images.parquet in it",
                 allowed="a folder that manyhot predict wrote, or a table with image_id and label",
-                do=f"predict its images first: manyhot predict {shlex.quote(str(path))} --out predictions",
+                do=f"predict the images first: manyhot predict {shlex.quote(str(path))} --out predictions",
             )
         path = path / "images.parquet"
     return read_images(path, classes=classes), {f"images/{path.name}": sha256(path)}
 
 
 def _standing(campaign: Campaign) -> Campaign | None:
-    """Return the campaign that is there already, made of the same files; refuse anything else."""
+    """Return the existing campaign if it was made from the same files; otherwise raise an error."""
     folder = campaign.folder
     if folder.is_dir() and all(path.name.endswith(_PART) for path in folder.iterdir()):
         return None
@@ -219,7 +219,7 @@ def _standing(campaign: Campaign) -> Campaign | None:
         return None
     if not folder.is_dir() or not (folder / tables.DESCRIPTION).is_file():
         raise InputError(
-            "The folder holds something else." if folder.is_dir() else "This is a file, not a folder.",
+            "The folder holds other files." if folder.is_dir() else "This is a file, not a folder.",
             where=folder,
             allowed="a folder that is new or empty",
             do="choose another one",
@@ -237,7 +237,7 @@ def _standing(campaign: Campaign) -> Campaign | None:
 
 
 def _changed(standing: Campaign, campaign: Campaign) -> str:
-    """Return which files of one name are not the same any more."""
+    """Return the names of the files that have changed."""
     changed = [n for n, h in campaign.inputs.items() if standing.inputs.get(n, h) != h]
     return f"; changed since: {', '.join(sorted(changed))}" if changed else ""
 
@@ -246,11 +246,11 @@ def _check_images(images: Images, classes: ClassList) -> None:
     theirs = tables.metadata(images.table).get("classes", "")
     if images.label is not None and theirs and theirs != classes.hash:
         raise MatchError(
-            "The images' labels are of another class list.",
+            "The labels of the images are over another class list.",
             where=images.name,
             got=f"class list {theirs}",
             allowed=f"class list {classes.hash} ({classes.name})",
-            do="give the class list that the images were labelled with",
+            do="pass the class list of the image labels",
         )
     if images.label is not None:
         label = images.label.drop_null().to_numpy()
@@ -287,9 +287,9 @@ def _check_predictions(
     tables.align(images.image_id, predictions.image_id, left_name="the campaign", right_name=source or model)
     if model in written:
         raise InputError(
-            f"There are two predictions of {model}.",
+            f"There are two sets of predictions of {model}.",
             where=" and ".join(filter(None, (written[model], source))) or None,
-            do="leave one of them out",
+            do="remove one of them",
         )
     written[model] = source
 
@@ -309,7 +309,7 @@ def _class_table(classes: ClassList) -> pa.Table:
 
 
 def _settle(part: Path, folder: Path) -> None:
-    """Give a complete folder its final name; what it holds is moved into an empty folder that is there."""
+    """Give a complete folder its final name; if an empty folder exists, move the contents into it."""
     for path in (part, *(p for p in part.rglob("*") if p.is_dir())):
         path.chmod(0o777 & ~_umask())
     if not folder.exists():
@@ -328,9 +328,9 @@ def _umask() -> int:
 
 
 def find_images(uris: Iterable[str], root: Path) -> dict[str, str]:
-    """Return where images are now, by where they were.
+    """Return the new location of each image by its old one.
 
-    The longest end of the old path that exists under the new root is taken: for ``/old/val/n01440764/a.jpg``
+    The longest end of the old path that exists under the new root is used: for ``/old/val/n01440764/a.jpg``
     first ``val/n01440764/a.jpg``, then ``n01440764/a.jpg``, then ``a.jpg``.
 
     Parameters
@@ -359,10 +359,10 @@ def find_images(uris: Iterable[str], root: Path) -> dict[str, str]:
             missing.append(uri)
     if missing:
         raise InputError(
-            f"{len(missing):,} of {len(found) + len(missing):,} images are not under the new place.",
+            f"{len(missing):,} of {len(found) + len(missing):,} images are not at the new location.",
             where=root,
-            got=f"no {PurePosixPath(missing[0]).name}, which was at {missing[0]}",
-            do="give the folder or archive that holds them all",
+            got=f"no {PurePosixPath(missing[0]).name}, formerly at {missing[0]}",
+            do="pass the folder or archive that holds all of them",
         )
     return found
 

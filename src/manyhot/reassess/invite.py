@@ -16,7 +16,7 @@ from manyhot.result import Result
 
 @dataclass(frozen=True, eq=False)
 class Invitations(Result):
-    """Links by which people join.
+    """Invitation links.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ def invite_raters(
     database: DatabaseAddress = None,
     address: str = "http://127.0.0.1:8000",
 ) -> Invitations:
-    """Print an invitation link for each rater; an older one of the same name ends.
+    """Print an invitation link for each rater; it replaces an older link of the same name.
 
     Parameters
     ----------
@@ -55,15 +55,15 @@ def invite_raters(
     names
         Names of the raters.
     refines
-        They also decide where others disagree.
+        Also let them decide where other raters disagree.
     max_pages
-        Most pages of each rater.
+        Maximum number of pages per rater.
     owner
-        One-time links by which owners set a new password.
+        Print one-time links with which owners set a new password.
     database
         Address of the database of answers, such as postgresql://HOST/NAME; by default a file in the campaign.
     address
-        Where raters reach the app.
+        Address at which raters reach the app.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Votes to the questions that are worth another answer: `manyhot next`."""
+"""Rank the questions that most need another answer: `manyhot next`."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ from manyhot.tables import STATES, Votes, check, one_chunk, schema
 from manyhot.tables.definitions import INT, REAL, TEXT, declare_table
 
 WITH_GOLDEN = "golden-bayes"
-"""The method by default if there are golden answers: it fits nothing, so that it takes no time."""
+"""The default method if there are golden answers: it fits nothing, and so takes no time."""
 
 declare_table(
     "questions",
@@ -69,24 +69,24 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class NextQuestions(Result):
-    """The questions to ask next, and how many need no further answer.
+    """The questions to ask next, and the number that need no further answer.
 
     Attributes
     ----------
     questions : pyarrow.Table
-        The table ``questions``: those to ask, the first one first.
+        The table ``questions``: those to ask, in order.
     n_questions : int
         All of them.
     n_full : int
-        Those that get no more: they have as many answers as a question may have, or this rater answered them.
+        Questions that get no more answers: they have the maximum number, or this rater answered them.
     n_settled : int
-        Others whose state the answers that they may still get would hardly change.
+        Others whose state would hardly change with the answers that they can still get.
     n_open : int
         The rest, from which those of the table are taken.
     changes : float
-        Open questions whose state is expected to change with all the answers that they may still get.
+        Expected number of open questions whose state changes with all the answers that they can still get.
     max_answers : int
-        Answers that a question may have.
+        Maximum number of answers per question.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -114,12 +114,12 @@ class NextQuestions(Result):
 
     def lines(self) -> Iterator[str]:
         """Yield how many questions are full, settled, open and asked next."""
-        full = f"get no more answers: {self.max_answers} at most (--max-answers)"
+        full = f"get no more answers: at most {self.max_answers} each (--max-answers)"
         yield from fact_lines(
             [
                 ("questions", f"{self.n_questions:,}", ""),
                 ("full", f"{self.n_full:,}", full),
-                ("settled", f"{self.n_settled:,}", "will hardly change any more (--settled)"),
+                ("settled", f"{self.n_settled:,}", "are unlikely to change (--settled)"),
                 ("open", f"{self.n_open:,}", f"of which {self.changes:,.1f} are expected to change"),
                 ("asked next", f"{len(self.questions):,}", "one answer each (--budget)"),
             ]
@@ -152,35 +152,36 @@ def next_questions(
     original_classes: OriginalClasses = None,
     run: Run = QUIET,
 ) -> NextQuestions:
-    """Rank the questions that are worth another answer, and count those that are settled.
+    """Rank the questions that most need another answer, and count the settled ones.
 
     Parameters
     ----------
     votes
         Votes in any format, a campaign, or imagenet-real, which is downloaded.
     budget
-        Answers to ask for now, one a question; what is open or settled does not depend on it.
+        Number of answers to ask for now, one per question; which questions are open or settled does not
+        depend on it.
     by
-        What ranks a question: how far further answers are expected to change its state, the entropy of its
-        probability, or the disagreement of its answers.
+        Ranking of the questions: expected change of the state by further answers, entropy of the probability,
+        or disagreement of the answers.
     max_answers
-        Answers that a question may have, those included that it has.
+        Maximum number of answers per question, including existing ones.
     settled
-        A question is settled if all the answers that it may still get change its state with no more than this
-        probability; with 0, if they cannot.
+        A question is settled if the answers that it can still get change its state with at most this
+        probability; with 0, if they cannot change it.
     rater
-        Who will answer: questions that this rater answered are left out, and all further answers are taken
-        to be as good as this rater's. By default they are as good as those of the mean rater, weighted by the
-        number of answers.
+        Rater who will answer: questions that this rater answered are left out, and further answers are
+        assumed to be as good as this rater's. By default, they are assumed to be as good as those of the mean
+        rater, weighted by the number of answers.
     proposals
-        Proposals table: questions that nobody answered are ranked, too; by default those of the campaign.
+        Proposals table: unanswered questions are ranked, too; by default the proposals of the campaign.
     golden
         Experts' answers; those of the campaign by default.
     images
-        Images table with original labels, which count as a rater in golden-bayes; by default those of the
+        Images table with original labels, which count as a rater in golden-bayes; by default that of the
         campaign.
     classes
-        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
         default that of the campaign.
     format
         Format of the votes, or a call string: "crowd-kit(separator='|')".
@@ -192,7 +193,7 @@ def next_questions(
     original_classes
         Classes for which the original label counts as a rater in golden-bayes, such as 0-397; all by default.
     run
-        Its command line and its progress.
+        Command line and progress of the call.
 
     Returns
     -------
@@ -205,7 +206,7 @@ def next_questions(
     MatchError
         Proposals and votes are over different class lists.
     UnknownNameError
-        There is no such ranking or rater.
+        The ranking or the rater does not exist.
     """
     if by not in RANKINGS:
         raise UnknownNameError(f"There is no ranking {by!r}.", allowed=", ".join(RANKINGS))
@@ -249,7 +250,7 @@ def next_questions(
 
 
 def _with_proposals(votes: Votes, table: pa.Table) -> Votes:
-    """Return votes with the proposals that nobody answered as further questions."""
+    """Return votes with the unanswered proposals as further questions."""
     ids = pa.concat_arrays([votes.image_id.cast(pa.string()), one_chunk(table["image_id"])])
     classes = np.concatenate([votes.class_id, one_chunk(table["class_id"]).to_numpy()])
     code = pc.dictionary_encode(ids).indices.to_numpy().astype(np.int64)
@@ -278,7 +279,7 @@ def _matrix(aggregated: Aggregated, rater: str) -> Floats:
     matrices = aggregated.result.matrices
     if matrices is None or matrices.shape[1] != 2:
         raise InputError(
-            "This method does not estimate how raters answer if a class is present, and if it is absent.",
+            "This method does not estimate how raters answer when a class is present and when it is absent.",
             got=aggregated.method,
             allowed="golden-bayes, dawid-skene, one-coin",
         )
@@ -335,7 +336,7 @@ def _table(
 
 
 def _proposals(proposals: TableLike, votes: Votes, classes: ClassList | None) -> pa.Table:
-    """Return proposals, and refuse those over another class list than the votes."""
+    """Return proposals; raise an error if their class list differs from that of the votes."""
     is_file = isinstance(proposals, str | os.PathLike)
     table = read_proposals(proposals, classes=classes) if is_file else as_arrow(proposals, "proposals")
     theirs = tables.metadata(table).get("classes", "")
@@ -345,6 +346,6 @@ def _proposals(proposals: TableLike, votes: Votes, classes: ClassList | None) ->
             where=proposals if is_file else None,
             got=f"class list {theirs}",
             allowed=f"class list {votes.class_hash}",
-            do="give the proposals that the votes answer",
+            do="pass the proposals that the votes answer",
         )
     return check(table, "proposals")

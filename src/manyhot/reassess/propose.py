@@ -1,4 +1,4 @@
-"""Predictions to proposals, the classes to ask raters about, and what that costs: `manyhot propose`."""
+"""Propose classes to ask raters about, and estimate the cost: `manyhot propose`."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SECONDS = 5.0
 time. Votes with `shown_at` and `answered_at` give one's own."""
 
 RATERS = 5
-"""Answers to each question, as in ReaL."""
+"""Number of answers per question, as in ReaL."""
 
 UNPROPOSED = "label"
 """The source of an original label that no rule proposed."""
@@ -67,7 +67,7 @@ class ShareInterval:
 
 @dataclass(frozen=True)
 class Expected:
-    """What proposals find of known label sets.
+    """Recall and precision of proposals on known label sets.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class Expected:
     n_unasked : int
         Questions that the known sets do not answer; they count as answered with no.
     held_out : bool
-        Whether each image was judged under a rule that had not seen its label set.
+        Whether each image was judged under a rule fitted without its label set.
     """
 
     recall: ShareInterval
@@ -94,7 +94,7 @@ class Expected:
 
 @dataclass(frozen=True, eq=False)
 class Proposals(Result):
-    """Proposals with what they cost and find.
+    """Proposals, with their cost and expected recall.
 
     Attributes
     ----------
@@ -102,16 +102,16 @@ class Proposals(Result):
         The table ``proposals``.
     rule : str
     n_images, n_left_out : int
-        Images, and those without questions, which keep their original label.
+        Number of images, and of those without questions, which keep their original label.
     models : tuple of str
     seconds : float
         Seconds that a rater takes for a question.
     raters : int
-        Answers to each question.
+        Number of answers per question.
     expected : Expected or None
         None if no label set is known.
     about : Mapping
-        What the rule reports of its search.
+        Report of the rule's search.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -146,7 +146,7 @@ class Proposals(Result):
 
     @property
     def hours(self) -> float:
-        """Hours of all raters together."""
+        """Total hours of all raters."""
         return len(self) * self.raters * self.seconds / 3600
 
     def to_polars(self) -> Any:
@@ -156,7 +156,7 @@ class Proposals(Result):
         return pl.from_arrow(self.table)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rule, what asking costs and finds, and the notes."""
+        """Return the rule, its cost and expected recall, and the notes."""
         values = {
             "rule": self.rule,
             "images": self.n_images,
@@ -173,7 +173,7 @@ class Proposals(Result):
         return {key: _without_nan(value) for key, value in values.items()}
 
     def lines(self) -> Iterator[str]:
-        """Yield what is asked, what it costs, and what it finds."""
+        """Yield the number of questions, their cost, and the expected recall."""
         yield f"{self.rule}, {len(self.models)} models"
         each = f", {len(self) / self.n_asked:.2f} an image" if self.n_asked else ""
         cost = f"{self.raters} answers each, {self.seconds:g} seconds an answer"
@@ -190,27 +190,27 @@ class Proposals(Result):
         if fitted:
             yield f"on the images of the search: {', '.join(f'{k} {v:.1%}' for k, v in fitted.items())}"
         if not len(self):
-            yield "no image is asked about; all are with --leave-out nothing"
+            yield "no image has questions; to ask about all, pass --leave-out nothing"
         if self.expected is None:
             yield "recall and precision are unknown: they need label sets of some images, --known-labels"
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the table, as `Result.write` does, unless people answer proposals of this place already."""
+        """Write the table, as `Result.write` does, unless raters already answer the proposals there."""
         self.check_out(out, ())
         return super().write(out, run=run)
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
-        """Refuse what `Result.check_out` does, and a campaign whose proposals people answer already."""
+        """Raise an error as `Result.check_out`, or if raters already answer the proposals of a campaign."""
         super().check_out(out, sources)
         target = cls._paths(out, "proposals")[0]
         is_own = target.name == "proposals.parquet" and (target.parent / tables.DESCRIPTION).is_file()
         if is_own and target.exists() and (target.parent / "votes.parquet").exists():
             raise InputError(
-                "People answer these proposals already.",
+                "Raters already answer these proposals.",
                 where=target,
                 got="votes.parquet beside it",
-                do="write others to another file, with --out",
+                do="write new ones to another file, with --out",
             )
 
 
@@ -266,7 +266,7 @@ def propose(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Proposals:
-    """Propose the classes to ask raters about, and estimate what asking costs and finds.
+    """Propose the classes to ask raters about, and estimate cost and recall.
 
     Parameters
     ----------
@@ -274,30 +274,30 @@ def propose(
         Images with original labels, which are always among the proposals: a campaign, a folder that predict
         wrote, an images table, or a data set of a benchmark.
     predictions
-        Files or folders of predictions, in place of those of the campaign, folder or benchmark. Each model
+        Files or folders of predictions, instead of those of the campaign, folder or benchmark. Each model
         predicts all images.
     rule
         A rule or call string, such as 'union(threshold=0.1)'; 'manyhot proposers' lists them.
     models
-        Only models whose names fit, such as 'timm/*'.
+        Only models whose names match, such as 'timm/*'.
     known_labels
         Label sets of some images, or golden answers, for recall and precision and for rules that learn; those
-        of images that nobody rated are left out. By default golden.parquet of the campaign.
+        of unrated images are left out. By default golden.parquet of the campaign.
     leave_out
         Images not to ask about: those whose only proposal is the original label, those where it is the top
         class of every model, or none.
     seconds
-        Seconds a question, for the hours. The default is assumed.
+        Seconds per question, to compute the hours; the default is an assumption.
     raters
-        Answers to each question, for the hours.
+        Number of answers per question, to compute the hours.
     resamples
-        Bootstrap resamples of the images with known label sets; 0 for no intervals.
+        Bootstrap resamples of the images with known label sets; 0 skips the intervals.
     seed
         Seed of the bootstrap.
     reading
-        How files are read.
+        Options for reading files.
     run
-        Its command line and its progress.
+        Command line and progress of the call.
 
     Returns
     -------
@@ -310,7 +310,8 @@ def propose(
     InputError
         Images have no original labels, there are no predictions, or the rule cannot use them.
     MatchError
-        Predictions are over another class list or lack images, or no label set is of these images.
+        Predictions are over another class list or lack images, or none of the label sets belongs to these
+        images.
     """
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
@@ -368,30 +369,30 @@ def _images_of(source: Source) -> Images:
 
 
 def _check_described(home: Campaign, images: Images, classes: ClassList) -> None:
-    """Refuse a campaign whose description does not fit its images and classes."""
+    """Raise an error if the description of a campaign does not match its images and classes."""
     described = (home.class_hash, home.n_classes, home.n_images)
     actual = (classes.hash, len(classes), len(images))
     if described != actual:
         raise MatchError(
-            "The description of the campaign does not fit the classes and images beside it.",
+            "The description of the campaign does not match the classes and images beside it.",
             where=home.folder / tables.DESCRIPTION,
             got=f"class list {described[0]} of {described[1]:,} classes, {described[2]:,} images",
             allowed=f"class list {actual[0]} of {actual[1]:,} classes, {actual[2]:,} images",
-            do="put back what was changed, or make the campaign again in another folder",
+            do="restore the changed files, or make the campaign again in another folder",
         )
 
 
 def _class_list(classes: ClassList | None, models: list[Predictions], n_classes: int) -> tuple[int, str]:
     if not models:
         raise InputError(
-            "There are no predictions to propose labels from.",
+            "There are no predictions from which to propose labels.",
             do="predict the images with at least one model",
         )
     if classes is not None:
         return len(classes), classes.hash
     n_classes = n_classes or max(p.n_classes for p in models)
     if not n_classes:
-        raise InputError("The number of classes is not known.", do="give the class list")
+        raise InputError("The number of classes is not known.", do="pass the class list")
     return n_classes, next((p.class_hash for p in models if p.class_hash), "")
 
 
@@ -461,7 +462,7 @@ def _expected(c: Coverage, rule: Entry, resamples: int, seed: int) -> Expected:
 
 
 def _metadata(made: Proposals, n_classes: int, class_hash: str) -> dict[str, str]:
-    """Return what the metadata of the file say beside the table."""
+    """Return the metadata of the file."""
     cost = {
         "images": made.n_images,
         "left_out": made.n_left_out,

@@ -1,4 +1,4 @@
-"""What the votes say about each rater: the table ``raters``."""
+"""Statistics of each rater: the table ``raters``."""
 
 from __future__ import annotations
 
@@ -47,33 +47,33 @@ declare_table(
         REAL("maybe", "share of maybe"),
         REAL("yes", "share of yes"),
         REAL.nullable(
-            "agreement", "share of the other raters' answers to the same questions that are the same"
+            "agreement", "share of equal answers among those of other raters to the same questions"
         ),
         COUNT("others", "these answers of others"),
         REAL.nullable(
             "sensitivity",
-            "probability of a yes where the truth is yes, as the method has it; null where it has none",
+            "estimated probability of yes where yes is true; null if the method has none",
         ),
         REAL.nullable(
             "specificity",
-            "probability of no yes where the truth is no, as the method has it; null where it has none",
+            "estimated probability of no or maybe where no is true; null if the method has none",
         ),
         COUNT("golden", "golden questions answered"),
-        COUNT("golden_yes", "of these, those whose truth is yes"),
+        COUNT("golden_yes", "number of these whose true answer is yes"),
         REAL.nullable(
             "golden_accuracy",
-            "share of right answers to golden questions; a maybe counts as no, here and in what follows",
+            "share of correct answers to golden questions; maybe counts as no, also in the next columns",
         ),
-        REAL.nullable("golden_sensitivity", "share of yes where the truth is yes"),
-        REAL.nullable("golden_specificity", "share of no yes where the truth is no"),
+        REAL.nullable("golden_sensitivity", "share of yes where the true answer is yes"),
+        REAL.nullable("golden_specificity", "share of no or maybe where the true answer is no"),
         *interval(
             "informedness",
             "how well answers separate the two truths: 2 AUC - 1, without maybes sensitivity + "
             "specificity - 1; on golden questions where there are both kinds, else against the "
             "majority of the others",
         ),
-        REAL.nullable("seconds", "median time for an answer; null where no times are recorded"),
-        COUNT("pages", "pages that the time was measured on"),
+        REAL.nullable("seconds", "median time per answer; null if no times were recorded"),
+        COUNT("pages", "number of pages on which the time was measured"),
         TEXTS("flags", "what is suspicious", values=tuple(FLAGS)),
     ),
 )
@@ -95,7 +95,7 @@ def raters_table(
         The same votes as arrays.
     golden : GoldenAnswers, optional
     result : Aggregate, optional
-        Gives what a method has learnt about raters.
+        Result of a method, with its estimates of raters.
     pairs : RaterPairs, optional
         From `manyhot.core.raters.rater_pairs`, which is called by default.
     """
@@ -147,7 +147,7 @@ def _golden_columns(on_golden: Quality | None, n: int) -> dict[str, Any]:
 
 
 def _informedness(peers: Quality, golden: Quality | None) -> tuple[tuple[Floats, ...], npt.NDArray[np.bool_]]:
-    """Return informedness with its interval, and who is a spammer by it."""
+    """Return informedness with its interval, and which raters are spammers by it."""
     values, suspicious = peers.informedness(), peers.spammers()
     if golden is None:
         return values, suspicious
@@ -205,9 +205,10 @@ def _or_null(values: Floats) -> pa.Array:
 
 
 def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = 5) -> list[str]:
-    """Return the raters with the least and the most informative answers, and what is measured of each.
+    """Return the raters with the least and the most informative answers, with their measures.
 
-    If some have golden answers of both truths, only these are shown: their quality is measured directly.
+    If some raters answered golden questions of both kinds, only these are shown: their quality is measured
+    directly.
     """
     on_golden = [r for r in raters if r["golden_yes"] and r["golden"] > r["golden_yes"]] or raters
     ranked = sorted((r for r in on_golden if r["informedness"] is not None), key=lambda r: r["informedness"])
@@ -233,7 +234,7 @@ def _cells(r: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def flag_lines(raters: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Yield who is flagged, and why."""
+    """Yield the flagged raters with the reasons."""
     for flag, rule in FLAGS.items():
         flagged = [r["rater_id"] for r in raters if flag in r["flags"]]
         if flagged:
@@ -262,7 +263,7 @@ def _with_interval(value: float | None, lo: float | None, hi: float | None) -> s
 
 
 UNRATED = "original label"
-"""The method of images that nobody rated."""
+"""The method of unrated images."""
 
 
 def labels_of_votes(
@@ -289,7 +290,7 @@ def labels_of_votes(
     levels : tuple of float
         The probability from which a class is unclear, and from which it is valid.
     decided : Refined, optional
-        Decisions that stand, whatever the probability.
+        Decisions, which override the probabilities.
     method, name : str
         The aggregator, and the name of the labels.
     """

@@ -1,4 +1,4 @@
-"""How far a campaign is, and what comes next: `manyhot status`."""
+"""Progress of a campaign, and its next step: `manyhot status`."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ CampaignFolder = Annotated[PathLike, Shown("CAMPAIGN")]
 STAGES = ("images", "predictions", "proposals", "votes", "golden", "labels")
 
 _ENOUGH_RATERS = 3
-"""Raters from which on a fit can tell who errs."""
+"""Minimum number of raters from which a fit can learn who errs."""
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A table of a campaign: how much there is of what, None where there is nothing."""
+    """A table of a campaign, with its counts; None if there is none."""
 
     name: str
     count: int | None
@@ -43,22 +43,22 @@ class Stage:
 
     @property
     def done(self) -> bool:
-        """Whether there is anything."""
+        """Whether the table exists."""
         return bool(self.count)
 
 
 @dataclass(frozen=True, eq=False)
 class CampaignStatus(Result):
-    """How far a campaign is, and what comes next.
+    """Progress of a campaign, and its next step.
 
     Attributes
     ----------
     campaign : Campaign
     stages : tuple of Stage
     next_step : str
-        What comes next, in words.
+        The next step, in words.
     command : str
-        The commands for it, one a line.
+        The commands for it, one per line.
     notes
         As in `Result`.
     """
@@ -69,13 +69,13 @@ class CampaignStatus(Result):
     command: str
 
     def to_json(self) -> dict[str, Any]:
-        """Return the tables of the campaign, the notes, and what comes next."""
+        """Return the tables of the campaign, the notes, and the next step."""
         stages = {s.name: {"done": s.done, "count": s.count, "what": s.what} for s in self.stages}
         about = {"campaign": str(self.campaign.folder), "stages": stages, "notes": self.notes}
         return about | {"next": self.next_step, "command": self.command}
 
     def lines(self) -> Iterator[str]:
-        """Yield what is done, what comes next, and the command for it."""
+        """Yield the finished steps, the next one, and its command."""
         rows = [
             (s.name, "done" if s.done else "–", f"{s.count:,} {s.what}" if s.count is not None else s.what)
             for s in self.stages
@@ -87,12 +87,12 @@ class CampaignStatus(Result):
 
 @command("status", examples=("manyhot status campaign",))
 def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = None) -> CampaignStatus:
-    """Show what of a campaign is done, with counts, and what comes next.
+    """Show the finished steps of a campaign, with counts, and the next step.
 
     Parameters
     ----------
     campaign
-        Folder of the campaign. Most files are read only at their ends, which hold the number of rows.
+        Folder of the campaign. Only the ends of most files are read, which hold the number of rows.
     database
         Address of the database of answers, such as postgresql://HOST/NAME; by default a file in the campaign.
 
@@ -103,9 +103,9 @@ def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = Non
     Raises
     ------
     InputError
-        The folder is no campaign, or the address is none.
+        The folder is not a campaign, or the address is invalid.
     MissingExtraError
-        A database is given, and the extra ``web`` is not installed.
+        A database is passed, but the extra ``web`` is not installed.
     OutputError
         The database cannot be used.
     """
@@ -130,7 +130,7 @@ def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = Non
 def campaign_models(campaign: Campaign) -> tuple[list[tuple[str, Path]], dict[Path, InputError]]:
     """Return the model and the file of each predictions table of a campaign, and the files that are broken.
 
-    Other tables are ignored: ``manyhot predict`` writes its images table there, too.
+    Other tables, such as the images table written by ``manyhot predict``, are ignored.
     """
     models, broken = [], {}
     for path in sorted(campaign.path("predictions").glob("*.parquet")):
@@ -173,9 +173,9 @@ def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:
     listed = file_metadata(campaign.path("proposals")).get("models")
     used = set(listed.split("\n")) if listed else set(models)
     if more := len(set(models) - used):
-        yield f"the proposals were made without {more} of the models that are here now"
+        yield f"the proposals were made without {more} of the present models"
     if gone := len(used - set(models)):
-        yield f"{gone} of the models that the proposals were made with are not here any more"
+        yield f"{gone} of the models behind the proposals are no longer present"
 
 
 def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, str]:
@@ -208,7 +208,7 @@ def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, 
 
 
 def _method(campaign: Campaign) -> str:
-    """Return how to aggregate votes: a fit needs three raters to learn who errs."""
+    """Return the suggested method to aggregate votes: a fit needs three raters to learn who errs."""
     with pq.ParquetFile(campaign.path("votes")) as file:
         votes = file.read([n for n in file.schema_arrow.names if n in ("rater_id", "round")])
     if "round" in votes.column_names:  # decisions are no independent answers
@@ -218,7 +218,7 @@ def _method(campaign: Campaign) -> str:
 
 
 def _answers_to_export(campaign: Campaign, votes: Stage, database: str | None) -> int:
-    """Return how many answers the app has that are not in the votes table."""
+    """Return the number of answers in the app that are not in the votes table."""
     if database is not None:
         web_extra()
         there = count_votes_at(database)
@@ -229,7 +229,7 @@ def _answers_to_export(campaign: Campaign, votes: Stage, database: str | None) -
 
 
 def _source(campaign: Campaign) -> str:
-    """Return the folder of the images for a command, if they are all in one; else a word in its place."""
+    """Return the folder of the images for a command, or a placeholder if there are several."""
     try:
         images = tables.read(campaign.path("images"), "images")
     except InputError:
@@ -241,7 +241,7 @@ def _source(campaign: Campaign) -> str:
 
 
 def file_metadata(path: Path) -> dict[str, str]:
-    """Return the metadata of one of our files; none where it is no Parquet file."""
+    """Return the metadata of a file of manyhot; empty if it is not a Parquet file."""
     try:
         return tables.metadata(pq.read_schema(path))
     except (pa.ArrowException, OSError, UnicodeDecodeError):

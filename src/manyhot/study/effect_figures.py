@@ -78,9 +78,9 @@ def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figur
             "models",
             "",
             "Effects of all claims",
-            "Differences at equal seeds, to the right better for what is named first. Orange: the mean over "
-            "all pairs of data set and network, which the verdict is on. Blue: each pair. Bars are 95 % "
-            "intervals over seeds and images; the grey band is the margin that was fixed beforehand.",
+            "Differences at equal seeds; to the right, the first side is better. Orange: the mean over all "
+            "pairs of data set and network, on which the verdict is based. Blue: each pair. Bars are 95 % "
+            "intervals over seeds and images; the grey band is the margin fixed beforehand.",
             f"{counted(len(pooled), 'claim')}: {told}.",
             compose(panels, columns=2),
             effects,
@@ -89,7 +89,7 @@ def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figur
 
 
 def _compared(row: EffectRow, metrics: Mapping[str, Metric]) -> str:
-    """Return both sides of a claim; the other side may be a metric."""
+    """Return both sides of a claim; the second may be a metric."""
     arm, other = "" if row["arm"] == "all" else f"{row['arm']} ", row["against"]
     return f"{arm}against {metrics[other].label if other in metrics else other}"
 

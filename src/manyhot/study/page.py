@@ -1,4 +1,4 @@
-"""The page of a study, as the results section of a paper: question, answer, method, results, limits."""
+"""The page of a study, like the results section of a paper: question, answer, method, results, limits."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Made = Mapping[str, pa.Table]
 _VERDICT_NAMES = {"same": "No difference", "undecided": "Undecided", "not run": "Not run"}
 
 _FEW_SEEDS = 5
-"""Seeds below which the page says that intervals are rough."""
+"""Number of seeds below which the page notes that intervals are rough."""
 
 
 def write_study_page(
@@ -50,7 +50,7 @@ def write_study_page(
     made : Mapping of str to pyarrow.Table
         ``runs``, ``means`` and ``effects``.
     runs : sequence of StudyRun
-        Those that were chosen.
+        The selected runs.
     undone : sequence of Undone
     out : Path
         The folder of all studies.
@@ -64,7 +64,7 @@ def write_study_page(
     page = StudyPage(
         title=study.title,
         question=study.question,
-        warning="A smoke run: everything was as small as possible, and the numbers mean nothing."
+        warning="This was a smoke run: everything was as small as possible, and the numbers are meaningless."
         if smoke
         else "",
         verdicts=tuple(v for v, main in verdicts if main),
@@ -144,9 +144,9 @@ def _setup(study: Study) -> tuple[Terms, ...]:
 
 
 _HEADS = (
-    ("claim", False, "in metric, arm and what it is compared with; below it each pair"),
-    ("first", True, "mean of what is named first"),
-    ("second", True, "mean of what it is compared with"),
+    ("claim", False, "metric, arm and what it is compared with; each pair in the rows below"),
+    ("first", True, "mean of the first side"),
+    ("second", True, "mean of the second side"),
     ("better by", True, "with its 95 % interval"),
     ("margin", True, "the smallest difference that matters"),
     ("p", True, "two-sided"),
@@ -163,9 +163,9 @@ def _effects(study: Study, effects: Sequence[EffectRow], metrics: Mapping[str, S
         ListingRow(_effect_cells(claims[r["claim"]], r, metrics), own=r["dataset"] is None) for r in effects
     ]
     note = (
-        "Set off: the mean over all pairs of data set and network. Below it: each pair. The adjusted p is "
+        "First rows: the mean over all pairs of data set and network; below: each pair. The adjusted p is "
         "Holm's over the claims; d is the effect in standard deviations of the paired difference over seeds "
-        "(Cohen's d with Hedges' correction); wins is the share of seeds at which the first is better."
+        "(Cohen's d with Hedges' correction); wins is the share of seeds at which the first side is better."
     )
     heads = tuple(ColumnHead(*head) for head in _HEADS)
     return Listing("effects-table", "Effects in numbers", heads, tuple(rows), note, folded=True)
@@ -263,11 +263,11 @@ def _rough(study: Study) -> tuple[str, ...]:
     n = len(study.grid.seeds)
     if n >= _FEW_SEEDS:
         return ()
-    return (f"With {n} seeds, intervals are rough: the spread over seeds is itself known badly.",)
+    return (f"With {n} seeds, intervals are rough: the spread over seeds is itself uncertain.",)
 
 
 def _not_run(undone: Sequence[Undone]) -> list[str]:
-    """Return what is missing and why, grouped by reason."""
+    """Return the missing runs and measures, grouped by reason."""
     reasons: dict[tuple[str, str], list[str]] = {}
     for one in undone:
         reasons.setdefault((one.step, one.reason), []).append(one.what)
@@ -308,20 +308,20 @@ class StudyPage:
     ----------
     title, question : str
     warning : str
-        What stands before everything; empty for nothing.
+        Warning at the top of the page; empty for none.
     verdicts, further : tuple of Verdict
-        The short answer, and what else was claimed.
+        The short answer, and the verdicts on other claims.
     rule : str
         How verdicts are made.
     about : tuple of str
-        Paragraphs: what was done.
+        Paragraphs about the method.
     setup : tuple of Terms
         Data sets, networks, arms, measures.
     effects : Listing
     results : tuple of Listing
         A table of arms × metrics for each data set and network.
     across : Listing, optional
-        What was measured across runs.
+        The measures across runs.
     limits, not_run : tuple of str
     command, version : str
     """

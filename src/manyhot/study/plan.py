@@ -1,4 +1,4 @@
-"""What a study is made of: data sets, arms, networks, measures and claims; and the runs of its grid."""
+"""Parts of a study: data sets, arms, networks, measures and claims; and the runs of its grid."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ class StudyDataSet:
         ``images-train.parquet``, …), ``labels-train.parquet``, ``labels-val.parquet``,
         ``labels-test.parquet``, ``classes.txt`` and whatever measures need.
     settings : Mapping
-        Settings of the recipe that this data set asks for.
+        Settings of the recipe for this data set.
     version : int
-        Raise it when `make` changes: the data set and its results are then made again.
+        Increase it when `make` changes: the data set and its results are then made again.
     """
 
     name: str
@@ -97,7 +97,7 @@ class StudyDataSet:
 
 @dataclass(frozen=True)
 class Arm:
-    """What networks learn from: the labels of the training images, and the loss.
+    """A training condition: the labels of the training images, and the loss.
 
     Attributes
     ----------
@@ -108,9 +108,9 @@ class Arm:
     settings : Mapping
         Settings of the recipe: ``teach``, ``loss``, …
     wants : tuple of str
-        Arms that are trained before, all seeds of the same data set and network: ``run.of(arm, seed)``.
+        Arms that are trained first, with all seeds on the same data set and network: ``run.of(arm, seed)``.
     version : int
-        Raise it when `labels` changes.
+        Increase it when `labels` changes.
     """
 
     name: str
@@ -129,9 +129,10 @@ class Net:
     ----------
     name, about : str
     settings : Mapping
-        Settings of the recipe: ``model``, ``epochs``, ``size``, … An arm's and a data set's count instead.
+        Settings of the recipe: ``model``, ``epochs``, ``size``, … Settings of arms and data sets override
+        them.
     smoke : Mapping
-        Settings that count instead of all others in a smoke run.
+        Settings that override all others in a smoke run.
     """
 
     name: str
@@ -172,7 +173,7 @@ class Measurement:
     value : float
         NaN if undefined.
     n : int
-        Images (or what else was counted).
+        Number of images, or of other counted objects.
     slice : str
     replicates : numpy.ndarray of float, shape (R,), optional
         The value on R resamples of images. Draws are the same for each run of a data set, and for metrics
@@ -194,10 +195,10 @@ class RunMeasure:
     ----------
     name, about : str
     take : callable
-        ``take(run)`` returns the numbers, each of a metric in `metrics`.
+        ``take(run)`` returns the values, each of a metric in `metrics`.
     metrics : tuple of StudyMetric
     version : int
-        Raise it when `take` changes: each run is then measured again.
+        Increase it when `take` changes: each run is then measured again.
     """
 
     name: str
@@ -243,13 +244,12 @@ BETTER_WORSE = ("Better", "Worse")
 
 @dataclass(frozen=True)
 class Claim:
-    """A comparison, with its rule and its sentences fixed beforehand.
+    """A comparison, with margin and sentences fixed beforehand.
 
-    A difference is that of `arm` and `against` in `metric` at equal seeds, or that of `metric` and `than` in
-    one run, signed so that above 0 is better. It is averaged over seeds, then over pairs of data set and
-    network.
-    With its interval [lo, hi] and the margin m the verdict is the first that holds: ``same`` (−m ≤ lo and
-    hi ≤ m), ``better`` (lo > 0), ``worse`` (hi < 0), ``undecided``.
+    The difference is that of `arm` and `against` in `metric` at equal seeds, or that of `metric` and `than`
+    in one run, signed so that values above 0 are better. It is averaged over seeds, then over pairs of data
+    set and network. With its interval [lo, hi] and the margin m, the verdict is the first that holds:
+    ``same`` (−m ≤ lo and hi ≤ m), ``better`` (lo > 0), ``worse`` (hi < 0), ``undecided``.
 
     Attributes
     ----------
@@ -260,7 +260,7 @@ class Claim:
     margin : float
         The smallest difference that matters, in the metric's unit.
     better, worse, same : str
-        A sentence for each verdict; numbers are put behind it. For ``undecided`` it is made.
+        A sentence for each verdict; values are appended. The one for ``undecided`` is generated.
     against : str
         Another arm.
     than : str or float, optional
@@ -271,8 +271,8 @@ class Claim:
     main : bool
         Whether its verdict belongs to the short answer.
     called : (str, str)
-        What the page calls the verdicts better and worse, where neither is: two rankings are more alike than
-        by chance, or different.
+        Names of the verdicts better and worse on the page, if other words fit: two rankings are more similar
+        than by chance, or different.
     """
 
     name: str
@@ -315,12 +315,12 @@ class Grid:
 
 @dataclass(frozen=True)
 class Study:
-    """A question, what is run and measured to answer it, and the claims that are decided.
+    """A question, the runs and measures that answer it, and the claims to decide.
 
     Attributes
     ----------
     name : str
-        A file's name.
+        A valid file name.
     title : str
     question : str
     grid : Grid
@@ -328,13 +328,13 @@ class Study:
         Those across runs come last.
     claims : tuple of Claim
     limits : tuple of str
-        Sentences: what the answer does not tell.
+        Sentences on the limits of the answer.
     table : tuple of str
         Metrics of the page's table; by default those of the claims.
     about : str
-        What was done, in some sentences for the page.
+        Description of the method, in some sentences for the page.
     not_run : tuple of str
-        What would have belonged to it and was not run, with the reason.
+        Parts that were not run, with the reason.
     """
 
     name: str
@@ -359,7 +359,7 @@ def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
     Raises
     ------
     InputError
-        There are fewer than two.
+        There are fewer than two seeds.
     """
     n = n or (2 if smoke else len(study.grid.seeds))
     if n < 2:
@@ -375,7 +375,7 @@ def open_study_folder(out: Path, smoke: bool) -> None:
     Raises
     ------
     MatchError
-        It holds other files, or smoke runs and full runs would be mixed.
+        The folder holds other files, or smoke runs and full runs would be mixed.
     """
     with alone(out, patience=60):
         _mark(out, smoke)
@@ -391,7 +391,7 @@ def _mark(out: Path, smoke: bool) -> None:
             )
         return
     if any(path.name != ".lock" for path in out.iterdir()):
-        raise MatchError("The folder holds something else.", where=out, do="choose another folder: --out")
+        raise MatchError("The folder holds other files.", where=out, do="choose another folder: --out")
     write_text(mark, json.dumps({"smoke": smoke}) + "\n")
 
 

@@ -1,6 +1,6 @@
 """Run a grid: data sets, labels, training, measures; each once, resumed after a stop at any moment.
 
-A `BuildRecord` in each folder says what its parts were made from; a `Clock` estimates the remaining time.
+A `BuildRecord` in each folder lists the inputs of its parts; a `Clock` estimates the remaining time.
 """
 
 from __future__ import annotations
@@ -286,7 +286,7 @@ class Runner:
         began = time.perf_counter()
         made = Path(_attempt(_LABELS, run.folder / "failed.txt", lambda: arm.labels(run)))
         if not made.is_file():
-            raise _Failed(_LABELS, f"the arm's labels are not there: {made.name}")
+            raise _Failed(_LABELS, f"the labels of the arm do not exist: {made.name}")
         seconds = time.perf_counter() - began
         record.note(_LABELS, parts, file=_relative(made, run), seconds=round(seconds, 1))
         if seconds > 1:
@@ -383,24 +383,24 @@ def _write(measure: RunMeasure, run: StudyRun, path: Path) -> None:
 
 
 def check_measurements(measure: RunMeasure | Across, measurements: Iterable[Measurement]) -> None:
-    """Refuse values of metrics that a measure does not declare, and duplicates.
+    """Raise an error for values of metrics that a measure does not declare, and for duplicates.
 
     Raises
     ------
     InputError
-        There are any.
+        There are undeclared metrics or duplicates.
     """
     names, seen = {metric.name for metric in measure.metrics}, set()
     for one in measurements:
         if one.metric not in names:
             raise InputError(
-                f"The measure {measure.name!r} gives a metric that it does not name.",
+                f"The measure {measure.name!r} returns a metric that it does not declare.",
                 got=one.metric,
                 allowed=", ".join(sorted(names)),
             )
         if (one.metric, one.slice) in seen:
             raise InputError(
-                f"The measure {measure.name!r} gives a number twice.", got=f"{one.metric}, {one.slice}"
+                f"The measure {measure.name!r} returns a value twice.", got=f"{one.metric}, {one.slice}"
             )
         seen.add((one.metric, one.slice))
 
@@ -424,7 +424,7 @@ def _attempt(step: str, trace: Path, act: Callable[[], Any]) -> Any:
 
 
 def reason(error: Exception) -> str:
-    """Return an error in a line, without paths, which differ between machines."""
+    """Return an error in one line, without paths, which differ between machines."""
     if isinstance(error, ManyhotError):
         got = error.details["got"]
         return error.what if got is None else f"{error.what} Got {got}."
@@ -472,7 +472,7 @@ class Clock:
     def seconds_left(self) -> float | None:
         """Return an estimate; None before anything was done.
 
-        Work that was never done takes as long as the same work elsewhere, or else the average of all work.
+        New kinds of work are estimated by the same work elsewhere, or by the average of all work.
         """
         everything = [s for seconds in self.took.values() for s in seconds]
         if not everything:

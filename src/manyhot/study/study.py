@@ -1,4 +1,4 @@
-"""Run studies from their files to their answers: the function of ``manyhot study``."""
+"""Run studies and write their answers: the function of ``manyhot study``."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class StudyAnswer:
     Attributes
     ----------
     study : Study
-        With the seeds that were run.
+        The study, with the seeds that were run.
     opening : Opening
     effects : pyarrow.Table
     undone : tuple of Undone
         Runs, and measures of them, that failed or were not chosen.
     failed : int
-        How many of these failed.
+        Number of these that failed.
     page : Path
     written : tuple of Path
     """
@@ -66,7 +66,7 @@ class StudyAnswer:
             yield f"Intervals over {len(self.study.grid.seeds)} seeds are rough."
 
     def to_json(self) -> dict[str, Any]:
-        """Return the question, the verdicts, how many steps failed, and the files."""
+        """Return the question, the verdicts, the number of failed steps, and the files."""
         return {
             "study": self.study.name,
             "question": self.study.question,
@@ -78,18 +78,18 @@ class StudyAnswer:
 
 @dataclass(frozen=True)
 class StudyPlan:
-    """What the file of a study asks, read without running it."""
+    """The question and plan of a study file, read without running it."""
 
     file: Path
     opening: Opening
 
     def lines(self) -> Iterator[str]:
-        """Yield the file and what it opens with."""
+        """Yield the file and its opening paragraphs."""
         yield str(self.file)
         yield from (f"  {name + ':':<10}{text}" for name, text in vars(self.opening).items())
 
     def to_json(self) -> dict[str, Any]:
-        """Return the file and what it opens with."""
+        """Return the file and its opening paragraphs."""
         return {"file": str(self.file), **vars(self.opening)}
 
 
@@ -145,30 +145,30 @@ def run_studies(
     list_only: Annotated[bool, OptionName("--list")] = False,
     run: Run = QUIET,
 ) -> StudyAnswers:
-    """Answer questions by training: arms × networks × data sets × seeds, measured and compared.
+    """Run studies: train arms × networks × data sets × seeds, measure and compare them.
 
-    Studies with the same grid share their runs. A command that was stopped resumes when it is started again.
-    A run that fails does not stop the others.
+    Studies with the same grid share their runs. A stopped command resumes when it is started again. A failed
+    run does not stop the others.
 
     Parameters
     ----------
     files
-        Python files, each of which defines a study.
+        Python files, each defining a study.
     out
-        Folder of all studies; made if absent. OUT/results/NAME holds the tables, OUT/report/NAME.html the
-        page.
+        Folder of all studies; created if missing. OUT/results/NAME holds the tables, and OUT/report/NAME.html
+        the page.
     smoke
-        Run everything as small as possible, with two seeds, to see that it works.
+        Run everything as small as possible, with two seeds, as a test.
     seeds
-        Number of seeds; by default as many as the study names.
+        Number of seeds; by default that of the study.
     only
-        A data set, network or arm to run; all by default.
+        Data set, network or arm to run; by default all.
     answers
-        Folder to copy the tables as CSV and the page to, into a folder for each study.
+        Folder to which the tables as CSV and the page are copied, in a folder per study.
     list_only
-        Print what the files ask, and run nothing.
+        Print the questions and plans of the files, without running anything.
     run
-        The command line, for the page, and who hears of each step.
+        Command line, shown on the page, and progress of the call.
 
     Returns
     -------
@@ -179,9 +179,9 @@ def run_studies(
     InputError
         If a file or its study cannot be used.
     MatchError
-        If the folder is of other studies.
+        If the folder belongs to other studies.
     OutputError
-        If another command is at work on one of the data sets in the folder.
+        If another command is using one of the data sets in the folder.
     """
     places = [Path(file) for file in ([files] if isinstance(files, str | os.PathLike) else files)]
     if list_only:
@@ -199,7 +199,7 @@ def run_studies(
         made.append(answer)
     failed = sum(answer.failed for answer in made)
     notes = (
-        (f"not everything was run: {failed:,} failed; the same command tries these again",) if failed else ()
+        (f"the study is incomplete: {failed:,} failed; run the same command to try again",) if failed else ()
     )
     for note in notes:
         run.event("failures", {"text": f"Note: {note}."})

@@ -1,4 +1,4 @@
-"""Read a study from its Python file, and check that its parts fit together."""
+"""Read a study from its Python file, and check that its parts are consistent."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ def read_study(path: Path) -> tuple[Study, Opening]:
     ------
     InputError
         The file does not exist, cannot be imported, or holds no study; its docstring lacks a part; or parts
-        of the study do not fit together.
+        of the study are inconsistent.
     MissingExtraError
-        It imports what is not installed.
+        The file imports a package that is not installed.
     """
     opening = read_opening(path)
     study = getattr(_imported(path), "study", None)
     if not isinstance(study, Study):
-        got = "nothing of this name" if study is None else f"a {type(study).__name__}"
+        got = "no object of this name" if study is None else f"a {type(study).__name__}"
         raise InputError(
             "The file defines no study.", where=path, got=got, do="end it in study = manyhot.study.Study(...)"
         )
@@ -79,7 +79,7 @@ def read_opening(path: Path) -> Opening:
             where=path,
             got=f"no {', no '.join(absent)}",
             allowed=", ".join(f"{name}: …" for name in OPENING),
-            do="begin a paragraph with each",
+            do="start a paragraph with each",
         )
     return Opening(*(parts[name] for name in OPENING))
 
@@ -116,13 +116,13 @@ def _imported(path: Path) -> Any:
 
 
 def check_study(study: Study, where: object = None) -> None:
-    """Refuse a study whose parts do not fit together.
+    """Raise an error if the parts of a study are inconsistent.
 
     Raises
     ------
     InputError
         A name is used twice, is not a valid file name, or is unknown; there are too few seeds; a claim
-        compares nothing, or too much; a setting does not exist.
+        compares with nothing, or with several things; a setting does not exist.
     """
     for problem in _problems(study):
         what, got, allowed = problem
@@ -139,7 +139,7 @@ def study_metrics(study: Study) -> dict[str, StudyMetric]:
 
 
 def _problems(study: Study) -> Iterator[Problem]:
-    """Yield each problem: the message, what was got and what is allowed."""
+    """Yield each problem: the message, the value and the allowed values."""
     grid = study.grid
     yield from _names_twice(study)
     if len(set(grid.seeds)) < max(2, len(grid.seeds)):
@@ -150,13 +150,13 @@ def _problems(study: Study) -> Iterator[Problem]:
         )
     arms = [arm.name for arm in grid.arms]
     for arm in grid.arms:
-        yield from _unknown(f"The arm {arm.name!r} wants an arm that is not there.", arm.wants, arms)
+        yield from _unknown(f"The arm {arm.name!r} wants an arm that does not exist.", arm.wants, arms)
     yield from _circle(study)
     known = [d.name for d in grid.data_sets] + [n.name for n in grid.networks]
     left_out = (name for pair in grid.without for name in pair)
-    yield from _unknown("The grid leaves out what it does not contain.", left_out, known)
+    yield from _unknown("The grid leaves out a name that it does not contain.", left_out, known)
     measured = list(study_metrics(study))
-    yield from _unknown("The study's table has a metric that nothing measures.", study.table, measured)
+    yield from _unknown("The study's table has a metric that is not measured.", study.table, measured)
     for claim in study.claims:
         yield from _claim_problems(claim, study)
 
@@ -199,7 +199,7 @@ def _circle(study: Study) -> Iterator[Problem]:
     while left:
         free = {name for name, wants in left.items() if not wants & set(left)}
         if not free:
-            yield "Arms depend on each other.", ", ".join(left), "an arm that wants none, to begin with"
+            yield "Arms depend on each other.", ", ".join(left), "an arm without wants, to begin with"
             return
         left = {name: wants for name, wants in left.items() if name not in free}
 
@@ -208,13 +208,13 @@ def _claim_problems(claim: Claim, study: Study) -> Iterator[Problem]:
     grid, metrics = study.grid, study_metrics(study)
     of = f"The claim {claim.name!r}"
     arms = [*(arm.name for arm in grid.arms), ALL]
-    yield from _unknown(f"{of} names an arm that is not there.", [claim.arm], arms)
-    yield from _unknown(f"{of} names a metric that nothing measures.", [claim.metric], list(metrics))
+    yield from _unknown(f"{of} names an arm that does not exist.", [claim.arm], arms)
+    yield from _unknown(f"{of} names a metric that is not measured.", [claim.metric], list(metrics))
     yield from _unknown(
-        f"{of} names a data set that is not there.", claim.data_sets, [d.name for d in grid.data_sets]
+        f"{of} names a data set that does not exist.", claim.data_sets, [d.name for d in grid.data_sets]
     )
     yield from _unknown(
-        f"{of} names a network that is not there.", claim.networks, [n.name for n in grid.networks]
+        f"{of} names a network that does not exist.", claim.networks, [n.name for n in grid.networks]
     )
     if bool(claim.against) == (claim.than is not None):
         got = "both" if claim.against else "neither"
@@ -224,13 +224,13 @@ def _claim_problems(claim: Claim, study: Study) -> Iterator[Problem]:
             "one",
         )
     if claim.against:
-        yield from _unknown(f"{of} names an arm that is not there.", [claim.against], arms[:-1])
+        yield from _unknown(f"{of} names an arm that does not exist.", [claim.against], arms[:-1])
     if isinstance(claim.than, str):
-        yield from _unknown(f"{of} names a metric that nothing measures.", [claim.than], list(metrics))
+        yield from _unknown(f"{of} names a metric that is not measured.", [claim.than], list(metrics))
     if not claim.margin > 0:
         yield f"{of} needs a margin above 0.", claim.margin, None
     if (claim.arm == ALL) != (claim.metric in _across(study)):
-        yield f"{of} must be of the arm 'all' where its metric is measured across runs.", claim.arm, None
+        yield f"{of} must use the arm 'all' if its metric is measured across runs.", claim.arm, None
 
 
 def _across(study: Study) -> set[str]:
@@ -249,5 +249,8 @@ def _check_settings(study: Study, where: object) -> None:
     for one in of_all:
         if "seed" in one.settings:
             raise InputError(
-                "The seed is the grid's.", where=where, got=f"settings of {one.name!r}", do="leave it out"
+                "The seed is set by the grid.",
+                where=where,
+                got=f"settings of {one.name!r}",
+                do="leave it out",
             )

@@ -25,10 +25,10 @@ CLAIM_VERDICTS = ("better", "worse", "same", "undecided", "not run")
 
 _OF_STUDY = (
     TEXT("dataset", "the data set"),
-    TEXT("network", "the network; all for a number across networks"),
-    TEXT("arm", "the arm; all for a number across arms"),
+    TEXT("network", "the network; all for a value across networks"),
+    TEXT("arm", "the arm; all for a value across arms"),
 )
-"""The runs of a study that a number is of."""
+"""The run of a study to which a value belongs."""
 
 declare_table(
     "measured",
@@ -69,7 +69,7 @@ declare_table(
         REAL.nullable("lo", "lower end of its 95 % interval over seeds and images"),
         REAL.nullable("hi", "upper end of its 95 % interval"),
         COUNT("n_seeds", "seeds with a value"),
-        COUNT("n", "images counted, the least over seeds"),
+        COUNT("n", "number of images, the minimum over seeds"),
     ),
 )
 
@@ -83,23 +83,25 @@ declare_table(
         TEXT("slice", "which images"),
         TEXT("arm", "the arm"),
         TEXT("against", "the other arm, metric or number"),
-        REAL.nullable("value", "mean over the seeds of both, and over pairs"),
-        REAL.nullable("value_against", "the same of the other"),
+        REAL.nullable("value", "mean of the arm over the common seeds, and over pairs"),
+        REAL.nullable("value_against", "the same for the other side"),
         REAL.nullable("effect", "difference of the two, above 0 where the arm is better; null if not run"),
         REAL.nullable("lo", "lower end of its 95 % interval over seeds and images"),
         REAL.nullable("hi", "upper end of its 95 % interval"),
-        REAL.nullable("p", "two-sided, that there is no effect"),
-        REAL.nullable("p_adjusted", "Holm over the claims of the study; null of single pairs"),
+        REAL.nullable("p", "two-sided p-value of no effect"),
+        REAL.nullable(
+            "p_adjusted", "p-value with Holm's correction over the claims of the study; null for single pairs"
+        ),
         REAL.nullable("d", "effect in standard deviations over seeds, with Hedges' correction"),
         REAL.nullable("wins", "share of seeds at which the arm is better, a tie as one half"),
         REAL.nullable("error_seeds", "standard error over seeds"),
         REAL.nullable("error_images", "standard error over images, 0 without resamples"),
         REAL.nullable("df", "degrees of freedom of the interval"),
-        COUNT("n_seeds", "differences at equal seeds"),
-        COUNT("n_pairs", "pairs of data set and network that are averaged"),
+        COUNT("n_seeds", "number of differences at equal seeds"),
+        COUNT("n_pairs", "number of pairs of data set and network that are averaged"),
         REAL("margin", "the smallest difference that matters, fixed beforehand"),
         TEXT("verdict", "by the rule", values=CLAIM_VERDICTS),
-        TEXT.nullable("sentence", "the verdict in words; null of single pairs"),
+        TEXT.nullable("sentence", "the verdict in words; null for single pairs"),
     ),
 )
 
@@ -179,7 +181,7 @@ def _check_replicates(rows: Sequence[tuple[str, RunMeasurement]]) -> None:
                 where=f"{row.data_set}/{row.network}/{row.arm}/seed-{row.seed}, {measure}, {m.metric}",
                 got=len(m.replicates),
                 allowed=n,
-                do="draw resamples by the images alone, and raise the measure's version",
+                do="draw resamples from the images only, and increase the measure's version",
             )
 
 
@@ -267,14 +269,14 @@ def _finite(value: float) -> float | None:
 
 @dataclass(frozen=True, eq=False)
 class PairedValues:
-    """A claim at one place: the values of both sides at their common seeds.
+    """A claim for one data set and network: the values of both sides at their common seeds.
 
     Attributes
     ----------
     place : (str, str)
     one, other : list of Measured
     sign : int
-        -1 where lower is better.
+        -1 if lower is better.
     """
 
     place: Place
@@ -284,7 +286,7 @@ class PairedValues:
 
     @property
     def cell(self) -> SeedValues:
-        """The differences, above 0 where the arm is better."""
+        """The differences, above 0 if the arm is better."""
         a, b = _cell(self.one, self.place[0]), _cell(self.other, self.place[0])
         replicates = None
         if a.replicates is not None:
@@ -295,7 +297,7 @@ class PairedValues:
 
 
 def paired_values(claim: Claim, study: Study, measurements: Measurements) -> list[PairedValues]:
-    """Return a claim at each place where both sides were measured."""
+    """Return a claim for each data set and network for which both sides were measured."""
     sign = 1 if study_metrics(study)[claim.metric].better == "higher" else -1
     found = []
     for place in claim_places(claim, study):
@@ -318,7 +320,7 @@ def _other(
 
 
 def claim_places(claim: Claim, study: Study) -> list[Place]:
-    """Return the data sets and networks that a claim is about."""
+    """Return the pairs of data set and network of a claim."""
     grid = study.grid
     data_sets = claim.data_sets or tuple(d.name for d in grid.data_sets)
     networks = claim.networks or tuple(n.name for n in grid.networks)
@@ -328,7 +330,7 @@ def claim_places(claim: Claim, study: Study) -> list[Place]:
 
 
 def effects_table(study: Study, measurements: Measurements) -> pa.Table:
-    """Return the effect of each claim, over all places and at each place."""
+    """Return the effect of each claim, over all pairs of data set and network and for each pair."""
     compared = {claim.name: paired_values(claim, study, measurements) for claim in study.claims}
     pooled = {c.name: effect_of([p.cell for p in compared[c.name]]) for c in study.claims if compared[c.name]}
     p = holm(np.array([pooled[c.name].p if c.name in pooled else np.nan for c in study.claims]))
@@ -345,7 +347,7 @@ def effects_table(study: Study, measurements: Measurements) -> pa.Table:
 def _effect(
     claim: Claim, at: Sequence[PairedValues], effect: Effect | None, adjusted: float | None = None
 ) -> dict[str, Any]:
-    """Return a row of the table; with an adjusted p it is that of all places."""
+    """Return a row of the table; with an adjusted p, the one over all pairs."""
     pooled = adjusted is not None
     row: dict[str, Any] = {
         "claim": claim.name,

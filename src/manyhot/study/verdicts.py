@@ -1,4 +1,4 @@
-"""Verdicts: sentences that were written beforehand, with the numbers that decided between them."""
+"""Verdicts: sentences written beforehand, with the values that decided between them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def sentence(
 
 
 def fixed_sentence(claim: Claim, row: EffectRow, metrics: Mapping[str, StudyMetric]) -> str:
-    """Return the sentence that was written beforehand for the verdict of a row."""
+    """Return the sentence written beforehand for the verdict of a row."""
     fixed = {"better": claim.better, "worse": claim.worse, "same": claim.same}
     if row["verdict"] == "not run":
         return f"Not run: {about(claim, metrics)}."
@@ -48,7 +48,7 @@ def evidence(
     ----------
     claim : Claim
     rows : sequence of Mapping
-        The claim's effects as in the table: over all places, then at each.
+        The claim's effects as in the table: over all pairs of data set and network, then for each.
     metrics : Mapping
         Metrics by name.
     n_claims : int
@@ -73,7 +73,7 @@ def evidence(
 
 
 def _contradicted(claim: Claim, row: EffectRow, single: Sequence[EffectRow]) -> str:
-    """Return the verdicts of single places, if they contradict each other or that of the mean."""
+    """Return the verdicts of single pairs, if they contradict each other or that of the mean."""
     verdicts = [r["verdict"] for r in single]
     if not {"better", "worse"} <= {row["verdict"], *verdicts}:
         return ""
@@ -108,7 +108,7 @@ def measured(metric: StudyMetric, row: EffectRow) -> str:
     sign = 1 if metric.better == "higher" else -1
     ends = sorted(sign * row[end] for end in ("lo", "hi") if row[end] is not None)
     told = [difference(metric, sign * row["effect"])]
-    few = "nothing varies" if row["error_seeds"] is not None else "a seed has no other beside it"
+    few = "nothing varies" if row["error_seeds"] is not None else "there is only one seed"
     told.append(
         f"95 % interval {' to '.join(format_value(metric, e) for e in ends)}"
         if ends

@@ -1,4 +1,4 @@
-"""Checks that every registered function must pass: for our tests and for authors of plug-ins.
+"""Checks that every registered function must pass, for manyhot's tests and authors of plug-ins.
 
 Example
 -------
@@ -46,7 +46,7 @@ N_IMAGES, N_CLASSES = 80, 24
 def random_case(
     rng: np.random.Generator, *, dense: bool = True, n: int = N_IMAGES, c: int = N_CLASSES
 ) -> Case:
-    """Return a case with everything that real data has: empty sets, unusable images, missing labels, ties.
+    """Return a case with the irregularities of real data: empty sets, unusable images, missing labels, ties.
 
     Parameters
     ----------
@@ -82,8 +82,8 @@ def perfect_case(rng: np.random.Generator, *, each_class: bool = False) -> Case:
     ----------
     rng : numpy.random.Generator
     each_class : bool
-        Probabilities of 1 for all classes of a set, as sigmoids give them; else logits that leave no doubt of
-        the original label.
+        Probabilities of 1 for all classes of a set, as from sigmoids; otherwise, logits with a clear maximum
+        at the original label.
     """
     case = random_case(rng)
     yes = case.labels.yes_matrix()
@@ -97,12 +97,12 @@ def perfect_case(rng: np.random.Generator, *, each_class: bool = False) -> Case:
 
 
 def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
-    """Check what holds for all metrics; a breach raises an AssertionError that names it.
+    """Check the common properties of metrics; raises an AssertionError that names the violated one.
 
-    The order of images and the numbering of classes do not matter; a weight counts like repetition, a weight
-    of 0 like removal, and scaling all weights changes nothing, unless it is registered as `depends_on_n`;
-    inputs are not changed; what cannot be known is NaN with n 0; no value is better than that of perfect
-    predictions, with scores that stand for each class alone where it is registered as `each_class`.
+    The order of images and the numbering of classes do not matter; a weight is equivalent to repetition, and
+    a weight of 0 to removal; scaling all weights changes nothing, unless the metric is registered as
+    `depends_on_n`; inputs are not changed; undefined values are NaN with n 0; no value is better than that of
+    perfect predictions, with independent scores per class if it is registered as `each_class`.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
 
 
 def _check_scored(entry: Entry, case: Case, estimate: Estimate) -> None:
-    assert estimate.scored.shape == (len(case.labels),), f"{entry.name}: `scored` is not one flag an image"
+    assert estimate.scored.shape == (len(case.labels),), f"{entry.name}: `scored` is not one flag per image"
     assert estimate.scored.any(), f"{entry.name} scores no image of the trial case"
     nothing = np.zeros(len(case.labels))
     assert np.isnan(estimate.value(nothing)), f"{entry.name} is not NaN when nothing counts"
@@ -243,7 +243,7 @@ def _same(value: float, expected: float, breach: str) -> None:
 def random_votes(
     rng: np.random.Generator, *, n: int = 150, raters: int = 9, votes: int = 5, skill: float = 0.8
 ) -> tuple[Answers, GoldenAnswers, npt.NDArray[np.bool_]]:
-    """Return answers, golden questions that the same raters answered, and the truth of the former.
+    """Return answers, golden questions answered by the same raters, and the true answers.
 
     Parameters
     ----------
@@ -251,7 +251,7 @@ def random_votes(
     n, raters, votes : int
         Questions, raters, and raters who answer each question.
     skill : float
-        Chance of the right answer; of the others half are maybe. 1 for raters who are never wrong.
+        Probability of a correct answer; half of the others are maybe. 1 for raters who are always right.
     """
     truth = rng.random(n) < 0.3
     rater = np.concatenate([rng.choice(raters, votes, replace=False) for _ in range(n)])
@@ -265,11 +265,12 @@ def random_votes(
 
 
 def check_aggregator(aggregator: str | Entry, *, seed: int = 0) -> None:
-    """Check what holds for all aggregators; a breach raises an AssertionError that names it.
+    """Check the common properties of aggregators; raises an AssertionError that names the violated one.
 
     The order of votes, and the numbering of questions and raters do not matter; inputs are not changed;
-    probabilities are between 0 and 1, or NaN without votes; raters who are never wrong give the truth; with
-    one rater a yes is no less likely than a no; raters' matrices are probabilities.
+    probabilities are between 0 and 1, or NaN without votes; raters who are always right give the true
+    answers; with one rater, a yes is at least as likely as a no; raters' confusion matrices are
+    probabilities.
 
     Parameters
     ----------
@@ -286,8 +287,8 @@ def check_aggregator(aggregator: str | Entry, *, seed: int = 0) -> None:
     assert 0 < entry.about["threshold"] <= 1, f"{entry.name} registers no threshold between 0 and 1"
     after = (answers.question, answers.rater, answers.answer)
     assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True)), "inputs were changed"
-    assert result.p.shape == (answers.n_questions,), f"{entry.name}: `p` is not one number a question"
-    assert ((result.p >= 0) & (result.p <= 1)).all(), f"{entry.name}: `p` is no probability"
+    assert result.p.shape == (answers.n_questions,), f"{entry.name}: `p` is not one number per question"
+    assert ((result.p >= 0) & (result.p <= 1)).all(), f"{entry.name}: `p` is not a probability"
     _check_matrices(entry, result, answers)
     _check_numbering(entry, result, answers, golden, rng)
     _check_never_wrong(entry, rng)
@@ -306,7 +307,7 @@ def _draw_answers(
 def _check_matrices(entry: Entry, result: Aggregate, answers: Answers) -> None:
     if result.matrices is None:
         return
-    assert len(result.matrices) == answers.n_raters, f"{entry.name}: not one matrix a rater"
+    assert len(result.matrices) == answers.n_raters, f"{entry.name}: not one matrix per rater"
     assert np.allclose(result.matrices.sum(-1), 1), f"{entry.name}: a rater's answers do not sum to 1"
     assert result.prior is not None, f"{entry.name}: matrices without a prior"
     assert np.isclose(result.prior.sum(), 1), f"{entry.name}: the prior does not sum to 1"
@@ -340,7 +341,7 @@ def _check_one_rater(entry: Entry, rng: np.random.Generator) -> None:
     answers, golden, _ = random_votes(rng, raters=1, votes=1)
     p = entry(answers, golden).p
     assert p[answers.answer == YES_ANSWER].min() >= p[answers.answer == NO_ANSWER].max(), (
-        f"{entry.name}: of one rater a no counts for more than a yes"
+        f"{entry.name}: with one rater, a no counts for more than a yes"
     )
 
 
@@ -359,9 +360,9 @@ def _check_without_votes(entry: Entry, answers: Answers, golden: GoldenAnswers) 
 def random_ensemble(
     rng: np.random.Generator, *, n: int = N_IMAGES, c: int = N_CLASSES, k: int = 8
 ) -> Ensemble:
-    """Return four models that are right more often than not, a third of whose images have known label sets.
+    """Return four models that are mostly right, with known label sets for a third of the images.
 
-    There are images without an original label, empty label sets, and a list of another length.
+    Some images have no original label, some label sets are empty, and one list has another length.
 
     Parameters
     ----------
@@ -387,11 +388,11 @@ def random_ensemble(
 
 
 def check_proposer(proposer: str | Entry, *, seed: int = 0) -> None:
-    """Check what holds for all rules that propose labels; a breach raises an AssertionError that names it.
+    """Check the common properties of proposers; raises an AssertionError that names the violated one.
 
     Pairs are distinct, in order and in range, and the same at each call; the original label is always among
     them; the order of images and of models and the numbering of classes do not matter; inputs are not
-    changed. Where the rule is registered as `monotone`, one more model loses no proposal.
+    changed. If the rule is registered as `monotone`, adding a model removes no proposal.
 
     Parameters
     ----------
@@ -414,7 +415,7 @@ def check_proposer(proposer: str | Entry, *, seed: int = 0) -> None:
     if entry.about.get("monotone"):
         fewer = entry(ensemble.only([0, 1, 2])).keys(ensemble.n_classes)
         assert np.isin(fewer, pairs.keys(ensemble.n_classes)).all(), (
-            f"{entry.name}: a model more loses proposals"
+            f"{entry.name}: adding a model removes proposals"
         )
 
 

@@ -1,4 +1,4 @@
-"""The check that every loss must pass; `manyhot.testing` offers it."""
+"""The check that every loss must pass, exported by `manyhot.testing`."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ N_IMAGES, N_CLASSES, EPOCHS = 6, 5, 12
 
 
 def check_loss(loss: str | Entry, *, seed: int = 0) -> None:
-    """Check what holds for all losses; a breach raises an AssertionError that names it.
+    """Check the common properties of losses; raises an AssertionError that names the violated one.
 
-    The value and its gradient are finite, for extreme logits and in later epochs, too; the gradient is that
+    Value and gradient are finite, including extreme logits and later epochs; the gradient is that
     of the value, unless it is registered as `detached`; the order of images does not matter; inputs are not
-    changed; cells of weight 0 count for nothing. Unless it is registered as `whole_batch`, halves average to
+    changed; cells of weight 0 are ignored. Unless it is registered as `whole_batch`, halves average to
     the whole, and the loss of a mixed image is that of both images in their shares. Unless it is registered
-    as `regularised`, no logits lose less than those that tell the classes apart.
+    as `regularised`, no logits have a lower loss than those that separate the classes.
 
     Parameters
     ----------
@@ -59,9 +59,7 @@ def check_loss(loss: str | Entry, *, seed: int = 0) -> None:
     from manyhot.train.losses import loss_of
 
     entry = loss_of(loss) if isinstance(loss, str) else loss
-    assert entry.about.get("ends") in ("softmax", "sigmoid"), (
-        f"{entry.name} does not register what it ends in"
-    )
+    assert entry.about.get("ends") in ("softmax", "sigmoid"), f"{entry.name} does not register `ends`"
     for weighted in (False, True):
         trial = _Trial(entry, seed, weighted)
         trial.check_value()
@@ -222,7 +220,7 @@ def _take(targets: Targets, rows: Tensor) -> Targets:
 
 
 def random_errors(rng: np.random.Generator, *, n: int = 80, c: int = 24, e: int = 150) -> Errors:
-    """Return errors about which everything is known, on images with and without labels and neighbours.
+    """Return errors with all inputs of rules, on images with and without labels and neighbours.
 
     Parameters
     ----------
@@ -249,7 +247,7 @@ def random_errors(rng: np.random.Generator, *, n: int = 80, c: int = 24, e: int 
 
 
 def _random_sets(rng: np.random.Generator, n: int, c: int) -> LabelSets:
-    """Return label sets with everything that real ones have: empty sets, missing labels, unclear classes."""
+    """Return label sets with the irregularities of real ones: empty sets, missing labels, unclear classes."""
     asked = rng.random((n, c)) < 0.15
     asked[: n // 10] = False
     rows, classes = np.nonzero(asked)
@@ -265,11 +263,11 @@ def _random_sets(rng: np.random.Generator, n: int, c: int) -> LabelSets:
 
 
 def check_rule(rule: str | Entry, *, seed: int = 0) -> None:
-    """Check what holds for all rules that sort errors; a breach raises an AssertionError that names it.
+    """Check the common properties of error rules; raises an AssertionError that names the violated one.
 
-    Each error is judged by itself, whatever others there are and in whichever order; the numbering of classes
-    does not matter; inputs are not changed; a class that decided belongs to an error that fits; without
-    errors there is no verdict; a rule says that it needs what it looks at.
+    Each error is judged independently of other errors and of their order; the numbering of classes does not
+    matter; inputs are not changed; a deciding class is given only for errors that match; without errors there
+    is no verdict; a rule declares all inputs that it uses.
 
     Parameters
     ----------
@@ -286,11 +284,11 @@ def check_rule(rule: str | Entry, *, seed: int = 0) -> None:
     assert all(
         np.array_equal(a, b, equal_nan=True) for a, b in zip(before, _arrays_of_errors(errors), strict=True)
     ), "inputs were changed"
-    assert verdict.fits.shape == (len(errors),), f"{entry.name}: `fits` is not one flag an error"
-    assert verdict.fits.dtype == bool, f"{entry.name}: `fits` is not one flag an error"
-    assert verdict.because.shape == (len(errors),), f"{entry.name}: `because` is not one class an error"
+    assert verdict.fits.shape == (len(errors),), f"{entry.name}: `fits` is not one flag per error"
+    assert verdict.fits.dtype == bool, f"{entry.name}: `fits` is not one flag per error"
+    assert verdict.because.shape == (len(errors),), f"{entry.name}: `because` is not one class per error"
     assert (verdict.because[~verdict.fits] == NOTHING).all(), (
-        f"{entry.name}: a class decided where the rule does not fit"
+        f"{entry.name}: a deciding class is given where the rule does not match"
     )
     assert verdict.because.max(initial=NOTHING) < errors.context.n_classes, f"{entry.name}: no such class"
     assert len(entry(errors.take(np.empty(0, np.int64))).fits) == 0, f"{entry.name} finds errors without any"
@@ -302,9 +300,11 @@ def check_rule(rule: str | Entry, *, seed: int = 0) -> None:
 def _check_alone(entry: Entry, errors: Errors, verdict: RuleMatch, rng: np.random.Generator) -> None:
     some = rng.permutation(len(errors))[: len(errors) // 2]
     part = entry(errors.take(some))
-    assert np.array_equal(part.fits, verdict.fits[some]), f"{entry.name}: an error is not judged by itself"
+    assert np.array_equal(part.fits, verdict.fits[some]), (
+        f"{entry.name}: an error is not judged independently of others"
+    )
     assert np.array_equal(part.because, verdict.because[some]), (
-        f"{entry.name}: an error is not judged by itself"
+        f"{entry.name}: an error is not judged independently of others"
     )
 
 
@@ -337,7 +337,7 @@ def _check_renumbered(entry: Entry, errors: Errors, verdict: RuleMatch, rng: np.
 def _check_needs(entry: Entry, errors: Errors) -> None:
     needs = set(entry.about.get("needs", ()))
     assert needs <= set(RULE_NEEDS), (
-        f"{entry.name} needs what nobody knows: {', '.join(sorted(needs - set(RULE_NEEDS)))}"
+        f"{entry.name} needs unknown inputs: {', '.join(sorted(needs - set(RULE_NEEDS)))}"
     )
     fields = {"superclasses": ("hierarchy", "groups")}
     for need in RULE_NEEDS:
@@ -350,7 +350,7 @@ def _check_needs(entry: Entry, errors: Errors) -> None:
         try:
             entry(without)
         except (AssertionError, TypeError, AttributeError) as error:
-            raise AssertionError(f"{entry.name} looks at {need} and does not say that it needs it") from error
+            raise AssertionError(f"{entry.name} uses {need} without declaring it") from error
 
 
 def _moved(classes: npt.NDArray[np.integer], new: npt.NDArray[np.integer]) -> npt.NDArray[np.int32]:

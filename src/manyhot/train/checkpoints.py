@@ -1,7 +1,7 @@
 """The files of a training run: checkpoints to resume from, its identity, and its logs.
 
-A checkpoint holds weights, optimiser and step, and is written whole or not at all. The logs are points for
-TensorBoard, a CSV file with a row per epoch, and progress events.
+A checkpoint holds weights, optimiser and step, and is written completely or not at all. The logs are points
+for TensorBoard, a CSV file with a row per epoch, and progress events.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class Checkpoints:
         Raises
         ------
         InputError
-            There are checkpoints, and none can be read.
+            None of the checkpoints can be read.
         """
         why = ""
         for path in (self.last, self.before):
@@ -115,12 +115,12 @@ def save_state(state: Mapping[str, Any], path: Path, before: Path | None = None)
 
 
 def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
-    """Refuse to resume in the folder of another run.
+    """Raise an error if the folder belongs to another run.
 
     Raises
     ------
     MatchError
-        The folder is of another run.
+        The folder belongs to another run.
     """
     path = out / RUN
     if not path.is_file():

@@ -21,7 +21,7 @@ from manyhot.tables import FramePart, align_rows, read_frame_part
 from manyhot.tables.arrays import in_class_order
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
-"""Penalties that are tried, strongest first: each fit starts from the last one."""
+"""Penalties to try, strongest first: each fit starts from the previous one."""
 
 HELD_OUT = 10
 """One in this many images is held out to choose the penalty."""
@@ -58,7 +58,7 @@ def fit_softmax(
     features : array-like, shape (n, D)
         Rows of frames and series are matched by their index, those of arrays by position.
     label : array-like of int, shape (n,)
-        `NO_LABEL` leaves the image out.
+        Images with `NO_LABEL` are ignored.
     classes : ClassList
         A class without images gets a probability of nearly 0.
     backbone : str
@@ -68,12 +68,12 @@ def fit_softmax(
     penalty : float, optional
         By default the one of `PENALTIES` with the highest likelihood on every tenth image.
     start : Head, optional
-        Starting point, if a penalty is given: faster if little has changed, with the same result.
+        Starting point, if a penalty is set: faster if little has changed, with the same result.
 
     Raises
     ------
     InputError
-        The arrays or frames do not fit together, or fewer than two classes have images.
+        The arrays or frames do not match, or fewer than two classes have images.
     MissingExtraError
         PyTorch is not installed.
     """
@@ -111,8 +111,8 @@ def fit_sigmoid(
     """Fit a sigmoid for each class to label sets: one logistic regression per class.
 
     It minimises, summed over classes, the mean binary cross-entropy over the images of which the class is
-    known plus half the penalty times the sum of squares of its weights. A class that is unclear on an image,
-    or was not asked about, does not count there.
+    known plus half the penalty times the sum of squares of its weights. Images on which a class is unclear or
+    was not asked about are ignored for this class.
 
     Parameters
     ----------
@@ -129,7 +129,7 @@ def fit_sigmoid(
     Raises
     ------
     InputError
-        The arrays or frames do not fit together, or no class is valid on some images and absent on others.
+        The arrays or frames do not match, or no class is valid on some images and absent on others.
     MissingExtraError
         PyTorch is not installed.
     """
@@ -138,7 +138,9 @@ def fit_sigmoid(
     x, weight = _checked(features, states, weights)
     if states.ndim != 2 or states.shape[1] != len(classes):
         raise InputError(
-            "The states do not fit the classes.", got=f"shape {states.shape}", allowed=f"(n, {len(classes)})"
+            "The states do not match the classes.",
+            got=f"shape {states.shape}",
+            allowed=f"(n, {len(classes)})",
         )
     use = weight > 0
     x, states, weight = x[use], states[use], weight[use]

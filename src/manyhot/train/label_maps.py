@@ -1,8 +1,8 @@
-"""Label maps: what a network predicts at each place of an image, so that a crop is taught its own content.
+"""Label maps: predictions of a network at each location of an image, as targets of crops.
 
-ReLabel (Yun et al. 2021, arXiv 2101.05022): the classifier of a strong network is applied at each place of
-its last grid, and the top classes of each place are kept. The target of a random crop is the softmax of the
-mean of its part of the map, in place of the label of the whole image.
+ReLabel (Yun et al. 2021, arXiv 2101.05022): the classifier of a strong network is applied at each location of
+its last grid, and the top classes of each location are kept. The target of a random crop is the softmax of
+the mean of its part of the map, instead of the label of the whole image.
 
 The file has Arrow's IPC format, uncompressed: it is memory-mapped, so that maps of a million images take no
 memory.
@@ -40,7 +40,7 @@ class MapBlock(NamedTuple):
     ----------
     image_ids : sequence of str
     scores : numpy.ndarray of float16, shape (n, k, h, w)
-        Logits minus their mean over all classes at the place: classes that are not kept count as 0.
+        Logits minus their mean over all classes at the location: classes that are not kept count as 0.
     classes : numpy.ndarray of int, shape (n, k, h, w)
         The classes of the scores.
     """
@@ -95,7 +95,7 @@ def write_maps(
     Raises
     ------
     InputError
-        There are none, their shapes differ, or an image occurs twice.
+        There are no maps, their shapes differ, or an image occurs twice.
     OutputError
         The file cannot be written.
     """
@@ -111,7 +111,7 @@ def write_maps(
             _check_block(block, shape, seen, path)
             writer.write_batch(_batch(block, schema))
         if writer is None:
-            raise InputError("There is no image to make a label map of.", where=path)
+            raise InputError("There are no images to make label maps of.", where=path)
         writer.close()
     return path
 
@@ -226,7 +226,7 @@ class LocalTeacher:
         ----------
         rows : torch.Tensor of int64, shape (n,)
         epoch, memory
-            Passed on to the targets.
+            Passed to the targets.
         boxes : torch.Tensor of float32, shape (n, 4), optional
             Left, top, right and bottom of each crop as shares of its image; by default the whole image.
         mirrored : torch.Tensor of bool, shape (n,), optional
@@ -259,7 +259,7 @@ def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
     Returns
     -------
     torch.Tensor of float32, shape (n, h, w)
-        They sum to 1.
+        Weights, which sum to 1.
 
     References
     ----------
@@ -290,7 +290,7 @@ def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: C
     InputError
         The file holds no label maps.
     MatchError
-        The maps are of other classes, or of other images.
+        The maps are over other classes, or of other images.
     """
     maps = read_maps(path)
     if maps.classes.keys != classes.keys:
@@ -322,18 +322,18 @@ def read_relabel(
     Parameters
     ----------
     folder : path-like
-        Where their archive was unpacked.
+        Folder of their unpacked archive.
     suffix : str
-        The suffix of images, in place of ``.pt``.
+        The suffix of images, instead of ``.pt``.
     by_columns : bool
         Their code passes top, left, bottom and right of a crop to RoIAlign, where torchvision expects left,
-        top, right and bottom. So either the maps are stored by columns, or the crops got the labels of other
-        places; the files would show which. True gives the labels of their code.
+        top, right and bottom. Either the maps are stored by columns, or the crops got the labels of other
+        locations; the files would show which. True gives the labels of their code.
 
     Raises
     ------
     InputError
-        There is no such file, or one holds something else.
+        There are no such files, or one has other contents.
     """
     files = sorted(Path(folder).glob("*/*.pt"))
     if not files:

@@ -1,7 +1,7 @@
-"""The training loop: batches, loss, step. A run that is killed resumes, and ends with the same weights.
+"""The training loop: batches, loss, step. A killed run resumes, and ends with the same weights.
 
 Nothing depends on hidden state: order, crops, mixing and dropout are functions of the seed, the epoch, the
-step and the row of an image. So a checkpoint holds the weights and a number of steps.
+step and the row of an image. A checkpoint therefore holds the weights and a number of steps.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class TrainingJob:
         Seconds between two checkpoints.
     validation : Validation, optional
     identity : Mapping of str to Any
-        What identifies the run: its recipe, labels, classes and source.
+        Identity of the run: its recipe, labels, classes and source.
     taught : Teacher, optional
         The targets; by default those of the labels.
     features : Path, optional
@@ -100,7 +100,7 @@ def fit(job: TrainingJob) -> Path:
     Raises
     ------
     ManyhotError
-        For each kind of bad input; if the loss is not finite; or if memory or the disk is full.
+        For invalid input; if the loss is not finite; or if memory or the disk is full.
     """
     path = job.out / "model.safetensors"
     check_best(job.recipe.best, job.validation)
@@ -118,7 +118,7 @@ def fit(job: TrainingJob) -> Path:
 
 
 class _Run:
-    """A run at work."""
+    """A running training job."""
 
     def __init__(self, job: TrainingJob, fabric: Any) -> None:
         self.job, self.fabric, self.recipe = job, fabric, job.recipe
@@ -188,7 +188,7 @@ class _Run:
         return note or f"resuming from step {self.step:,}"
 
     def go(self, path: Path) -> None:
-        """Take the remaining steps, and write the network."""
+        """Run the remaining steps, and write the network."""
         steps, plan = self.recipe.epochs * self.plan.steps, self.plan
         first = self.fabric.is_global_zero
         logs = Logs(
@@ -294,7 +294,7 @@ class _Run:
             "The loss is not finite.",
             where=f"step {self.step:,}, learning rate {lr:.3g}",
             got=loss,
-            do=f"look at the batch in {path}; then start again in another folder with a lower lr, more "
+            do=f"inspect the batch in {path}; then start again in another folder with a lower lr, more "
             "warmup, clip=1" + ("" if self.recipe.precision == "32-true" else ", or precision 32-true"),
         )
 

@@ -1,4 +1,4 @@
-"""Compute label maps: the classifier of a network, applied at each place of its last grid."""
+"""Compute label maps: the classifier of a network, applied at each location of its last grid."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def compute_label_maps(
     Parameters
     ----------
     network : Network
-        A network of timm whose classifier follows the mean of a grid.
+        A timm network with global average pooling before the classifier.
     source : ImageSource
     k : int
-        Number of classes to keep at each place.
+        Number of classes to keep per location.
     size : int, optional
         Side of the images in pixels; by default the network's own.
     batch : int
@@ -82,7 +82,7 @@ def _pixels(read: bytes | str | Tensor, preprocessing: Preprocessing) -> Tensor 
 
 
 def local_logits(network: Network, preprocessing: Preprocessing) -> Callable[[Tensor], Tensor]:
-    """Return a function from images to the logits of each place, minus their mean over classes.
+    """Return a function from images to the logits at each location, minus their mean over classes.
 
     Images are uint8 of shape (n, 3, H, W), logits of shape (n, C, h, w). If only the mean lies between grid
     and classifier, the mean of the map equals the logits of the image.

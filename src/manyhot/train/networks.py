@@ -32,7 +32,7 @@ class Start:
     ----------
     module : torch.nn.Module
     architecture : str
-        As timm knows it.
+        Name in timm.
     options : Mapping of str to Any
         Further arguments of ``timm.create_model``.
     preprocessing : Preprocessing
@@ -48,7 +48,7 @@ class Start:
 
 
 def recipe_from(spec: str) -> dict[str, Any]:
-    """Return the settings of a recipe that starts from a model, as ``manyhot predict --model`` takes it."""
+    """Return the settings of a recipe that starts from a model, named as for ``manyhot predict --model``."""
     family, _, file = spec.partition(":")
     if family != "trained":
         return {"model": spec}
@@ -61,9 +61,9 @@ def start_of(recipe: Recipe, classes: ClassList) -> Start:
     Raises
     ------
     InputError
-        It is not one of timm's, or its weights do not exist or do not fit.
+        The network is not one of timm's, or its weights do not exist or do not match.
     UnknownNameError
-        There is no such network.
+        The network does not exist.
     FetchError
         The published weights cannot be fetched.
     """
@@ -133,7 +133,7 @@ def _continued(start: Start, trained: Trained, recipe: Recipe, classes: ClassLis
     """Load the weights of an earlier run; a head over other classes is initialised again."""
     if trained.architecture != start.architecture:
         raise InputError(
-            "The weights are of another network.",
+            "The weights belong to another network.",
             where=recipe.weights,
             got=trained.architecture,
             allowed=start.architecture,
@@ -149,7 +149,7 @@ def _continued(start: Start, trained: Trained, recipe: Recipe, classes: ClassLis
         start.module.load_state_dict(weights)
     except RuntimeError as error:
         raise InputError(
-            "The weights do not fit the network.", where=recipe.weights, got=error_line(error)
+            "The weights do not match the network.", where=recipe.weights, got=error_line(error)
         ) from error
     size: Any = {} if recipe.size else {k: tuple(trained.preprocessing[k]) for k in ("size", "scale")}
     return replace(start, preprocessing=replace(start.preprocessing, **size), notes=notes)
@@ -245,13 +245,13 @@ def stages_of(module: Any, first: str) -> Stages:
     Raises
     ------
     InputError
-        It has no such layer.
+        The layer does not exist.
     """
     names = [name for name, _ in module.named_modules() if name]
     if first and first not in names:
         near = difflib.get_close_matches(first, names, n=3)
         raise InputError(
-            "The network has no such layer.",
+            "The network does not have this layer.",
             where="trained_from of the recipe",
             got=first,
             allowed=", ".join(dict.fromkeys(n.partition(".")[0] for n in names)) + ", and their layers",

@@ -1,4 +1,4 @@
-"""The order of images: a function of the seed and the epoch only, for any number of processes."""
+"""The order of images: a function of seed and epoch only, for any number of processes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int
     if fitting % world:
         allowed = ", ".join(str(w) for w in range(1, fitting + 1) if fitting % w == 0)
         raise InputError(
-            "The batch cannot be dealt evenly to the processes.",
+            "The batch cannot be divided evenly among the processes.",
             got=f"{world} processes, batch {batch}, lanes {lanes}",
             allowed=f"{allowed} processes",
             do="start another number of processes, or set batch and lanes to multiples of it",
@@ -125,7 +125,7 @@ class Everything:
 
     @property
     def n(self) -> int:
-        """How many images there are."""
+        """The number of images."""
         return len(self.openers)
 
     def batches(self, plan: BatchPlan, epoch: int, first: int) -> Iterator[list[Sample]]:

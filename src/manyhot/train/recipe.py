@@ -18,7 +18,7 @@ from typing import Any
 from manyhot.errors import InputError
 
 NOT_ASKED = ("no", "mask")
-"""The treatment of classes that were not asked about: as absent, or as unknown."""
+"""Treatment of classes that were not asked about: absent or unknown."""
 
 
 LISTED = ("label", "sets", "soft")
@@ -26,7 +26,7 @@ LISTED = ("label", "sets", "soft")
 
 
 TEACH = (*LISTED, "maps")
-"""Targets: those of the whole image, or of the crop by a label map."""
+"""Targets of the whole image, or of the crop by a label map."""
 
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -116,7 +116,7 @@ class Recipe:
     size : int, optional
         Side of the images in pixels; by default the network's own.
     augment : str
-        ``crop``: random resized crop and mirroring; ``mirror``: mirroring only; ``none``.
+        ``crop``: random resized crop and horizontal flip; ``mirror``: horizontal flip only; ``none``.
     least_area : float
         Smallest area of a random crop, as a share of the image.
     policy : str
@@ -132,7 +132,7 @@ class Recipe:
     ema : float
         Decay of the moving average of the weights, which is evaluated and written; 0 for none.
     best : str
-        A metric: the weights of the epoch with its best value are written, in place of those of the last.
+        A metric: the weights of the epoch with its best value are written, instead of those of the last.
     precision : str
         As in Lightning Fabric: ``32-true``, ``bf16-mixed``, ``16-mixed``.
     seed : int
@@ -192,9 +192,9 @@ class Recipe:
                 raise InputError(f"{what} of the recipe is out of range.", got=value, allowed=range_)
         if (self.teach == "maps") != bool(self.maps):
             raise InputError(
-                "The settings teach and maps do not fit together.",
+                "The settings teach and maps do not match.",
                 got=f"teach {self.teach!r}, maps {self.maps!r}",
-                do="set both teach to 'maps' and maps to the file that manyhot label-maps wrote",
+                do="set both teach to 'maps' and maps to a file written by manyhot label-maps",
             )
         if self.augment == "none" and self.alters:
             raise InputError(

@@ -1,4 +1,4 @@
-"""Which images are held out, and the labels of both parts."""
+"""The held-out images, and the labels of both parts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ HeldOutShare = Annotated[float, Between(0, 1, "()"), Shown("SHARE")]
 
 
 class HeldOut(NamedTuple):
-    """Which images are held out: those of a table, or a random share."""
+    """Held-out images: those of a table, or a random share."""
 
     test: Mapping[str, bool] | None
     share: float
@@ -63,7 +63,7 @@ def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldOut:
             "No image is held out.",
             where=path,
             got=", ".join(sorted({str(s) for s in rows["split"].unique()})),
-            allowed="a split called test",
+            allowed="a split named test",
         )
     return HeldOut(test, share, seed)
 
@@ -80,7 +80,7 @@ class SplitLabels:
     label : ndarray of int, shape (n,)
         The original label, or `NO_LABEL`.
     held : ndarray of bool, shape (n,)
-        Which are held out.
+        Which images are held out.
     classes : ClassList
     """
 

@@ -31,7 +31,7 @@ class Targets:
     rows : torch.Tensor of int64, shape (n,)
         Rows of the images in the training set, for losses with a memory.
     epoch : int
-        From 0 on.
+        The epoch, from 0.
     memory : Mapping of str to torch.Tensor
         The stored values of each image of the training set; see `manyhot.train.losses`.
     """
@@ -147,7 +147,8 @@ def teacher(labels: LabelSets, teach: str, *, ends: str = "sigmoid", not_asked: 
     Raises
     ------
     InputError
-        There is no such choice; the labels lack what it needs; or no class would be absent from any image.
+        The choice does not exist, the labels lack the data for it, or no class would be absent from any
+        image.
     """
     for what, value, allowed in (("way to teach", teach, LISTED), ("not_asked", not_asked, NOT_ASKED)):
         if value not in allowed:

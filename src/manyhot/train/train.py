@@ -89,9 +89,9 @@ def train(
     classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
     run: Run = QUIET,
 ) -> TrainResult:
-    """Train a network on label sets. A run that was stopped resumes when it is started again.
+    """Train a network on label sets. A stopped run resumes when it is started again.
 
-    The resumed run ends with the same weights; a finished one returns at once. Started by torchrun, several
+    A resumed run ends with the same weights; a finished one returns immediately. With torchrun, several
     processes share each batch, one per GPU.
 
     Parameters
@@ -101,11 +101,11 @@ def train(
     labels
         Label sets of the images to train on; other images are left out.
     out
-        Folder to write to; made if absent.
+        Folder to write to; created if missing.
     recipe
-        Settings in a TOML file; by default the usual ones.
+        TOML file with settings; all have defaults.
     settings
-        A setting that replaces that of the recipe: NAME=VALUE.
+        Setting that overrides the recipe: NAME=VALUE.
     val_labels
         Label sets of images to evaluate the network on after each epoch.
     val
@@ -116,10 +116,10 @@ def train(
     save_every
         Seconds between two checkpoints.
     classes
-        Class list of the labels, if their file names none: one key a line, a table with key and name, or
+        Class list of the labels, if their file names none: one key per line, a table with key and name, or
         imagenet1k, imagenet-a, imagenet-r.
     run
-        The command line, and who hears of events.
+        Command line and progress of the call.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def train(
     Raises
     ------
     ManyhotError
-        For each kind of bad input.
+        For invalid input.
     """
     from manyhot.train.loop import TrainingJob, fit
     from manyhot.train.losses import loss_of
@@ -190,7 +190,7 @@ def _local_teacher(plan: Recipe, labels: Labels, classes: ClassList, ends: str) 
         raise InputError(
             "Label maps give shares of classes, for a loss that ends in a softmax.",
             got=plan.named_loss,
-            do="use the loss softmax, or teach something else",
+            do="use the loss softmax, or other targets",
         )
     return localised(plan.maps, labels.image_id.to_pylist(), classes)
 
@@ -204,7 +204,7 @@ def _recipe(recipe: PathLike | Mapping[str, Any] | Recipe | None, settings: Mapp
 
 
 def _classes(labels: Labels, class_list: ClassList | None) -> ClassList:
-    """Return the class list of labels; their numbers where it is unknown."""
+    """Return the class list of the labels; their numbers if it is unknown."""
     known = class_list_of(labels.class_hash) if labels.class_hash else None
     return class_list or known or from_keys([str(i) for i in range(labels.n_classes)], labels.name)
 
@@ -250,7 +250,7 @@ def _validation(
             where=labels,
             got=own,
             allowed=other,
-            do="give both the same class list",
+            do="use the same class list for both",
         )
     wanted = {name: row for row, name in enumerate(found.image_id.to_pylist())}
     order = collect_images(open_source(source), wanted, "all", 1, memory_share() // 4)
@@ -277,7 +277,7 @@ def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[
     rows = np.flatnonzero(labels.usable & ~empty if skips else labels.usable)
     if not len(rows):
         raise InputError(
-            "No image is left to train on.",
+            "No images are left to train on.",
             got=", ".join(_left_out(labels, empty, skips)) or "no labels",
             do="set empty to 'no': these images are then without any class" if empty.any() else None,
         )

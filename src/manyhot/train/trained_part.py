@@ -117,7 +117,7 @@ def parts_of(inputs: PartInputs) -> TrainingParts:
     Raises
     ------
     InputError
-        The network has no such layer, or there are too few images.
+        The network lacks the layer, or there are too few images.
     """
     recipe, module = inputs.recipe, inputs.start.module
     module.to(inputs.fabric.device, memory_format=torch.channels_last)
@@ -292,12 +292,12 @@ class Validation:
 
 
 def check_best(best: str, validation: Validation | None) -> None:
-    """Refuse to choose an epoch by a metric that cannot be computed.
+    """Raise an error if the metric that chooses an epoch cannot be computed.
 
     Raises
     ------
     UnknownNameError
-        There is no such metric.
+        The metric does not exist.
     InputError
         There are no validation images.
     """
@@ -308,7 +308,7 @@ def check_best(best: str, validation: Validation | None) -> None:
         raise InputError(
             "There are no labels to choose the best epoch by.",
             got=f"best {best!r}",
-            do="give --val-labels, or set best to '': the last epoch's weights are written",
+            do="pass --val-labels, or set best to '': the last epoch's weights are written",
         )
 
 

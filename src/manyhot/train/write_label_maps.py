@@ -1,4 +1,4 @@
-"""Write what a network predicts at each place of images: the function of ``manyhot label-maps``."""
+"""Write local predictions of a network: the function of ``manyhot label-maps``."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class LabelMapsResult(Result):
     Attributes
     ----------
     n_images : int
-        Images with a map.
+        Number of images with a map.
     notes, metadata, inputs, written
-        As in `Result`; a list of the images that could not be read is written beside the file.
+        As in `Result`; a list of unreadable images is written beside the file.
     """
 
     n_images: int
@@ -55,7 +55,7 @@ def label_maps(
     classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
     run: Run = QUIET,
 ) -> LabelMapsResult:
-    """Write what a network predicts at each place of images, as targets for training on crops.
+    """Write the predictions of a network at each location of images, as targets for training on crops.
 
     Train with it: manyhot train … --set teach=maps --set maps=maps.arrow.
 
@@ -64,18 +64,18 @@ def label_maps(
     images
         Images, as for predict.
     model
-        A network of timm whose classifier follows the mean of a grid.
+        A timm network with global average pooling before the classifier.
     out
-        File to write, which ends in .arrow.
+        File to write, with the suffix .arrow.
     top
-        Number of top classes to keep at each place.
+        Number of top classes to keep per location.
     size
         Side of the images in pixels; by default the network's own.
     classes
-        Class list of the model, if it has none: one key a line, a table with key and name, or imagenet1k,
+        Class list of the model, if it has none: one key per line, a table with key and name, or imagenet1k,
         imagenet-a, imagenet-r.
     run
-        The command line, and who hears how far it is.
+        Command line and progress of the call.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def label_maps(
     Raises
     ------
     InputError
-        If the file ends in something else, the network has no grid before its classifier, or no image can be
+        If the file has another suffix, the network has no grid before its classifier, or no image can be
         read.
     """
     from manyhot.train.label_maps import MapBlock, write_maps

@@ -183,7 +183,7 @@ def test_folders_and_checkpoints_that_do_not_fit(tmp_path, small):
         with pytest.raises(InputError) as error:
             find_model(f"timm/local-dir:{folder}")
         assert str(error.value) == (
-            f"The folder holds no network of timm.\n  where:   {folder}\n  got:     {got}\n"
+            f"The folder does not hold a timm network.\n  where:   {folder}\n  got:     {got}\n"
             "  allowed: what timm.models.save_for_hf writes"
         )
     path = tmp_path / "small.pth"
@@ -194,7 +194,7 @@ def test_folders_and_checkpoints_that_do_not_fit(tmp_path, small):
         f"The weights cannot be loaded into the network.\n  where:   {path}\n"
         "  got:     size mismatch for fc.weight: copying a param with shape torch.Size([7, 96]) from "
         "checkpoint, the shape in current model is torch.Size([1000, 96]).\n"
-        "  do:      give the number of classes of the checkpoint: num_classes=N"
+        "  do:      pass the number of classes of the checkpoint: num_classes=N"
     )
     with pytest.raises(InputError) as error:
         find_model(f"torchvision/resnet18(checkpoint={str(path)!r})")
@@ -242,10 +242,10 @@ def test_21k_that_lacks_a_class(photo):
     with pytest.raises(MatchError) as error:
         predict_in_memory(photo, network, classes=class_list())
     assert str(error.value) == (
-        "The model does not know all classes of the data set.\n  where:   wide\n"
+        "The model lacks some classes of the data set.\n  where:   wide\n"
         "  got:     1 of 1,000 unknown, such as n04399382\n"
         "  allowed: the 21,841 keys of imagenet-22k, such as n00004475\n"
-        "  do:      choose a model that does, or give a list without it with --classes"
+        "  do:      choose a model that has them, or give a list without it with --classes"
     )
 
 
@@ -533,7 +533,7 @@ def test_pixels_are_between_0_and_1(onnx_file, option, what, got):
     with pytest.raises(InputError) as error:
         find_model(f"onnx:{onnx_file}({option})")
     assert str(error.value) == (
-        f"{what} is a number or one a channel, of pixels between 0 and 1.\n"
+        f"{what} is one number or one per channel, for pixels between 0 and 1.\n"
         f"  got:     {got}\n  allowed: such as 0.5 or (0.5, 0.5, 0.5)"
     )
 
@@ -656,7 +656,7 @@ def test_a_network_of_timm_knows_its_preprocessing():
             "python:mine:fixed",
             "The network cannot compute images of 224 × 224 pixels.\n  where:   python/mine.fixed\n"
             "  got:     mat1 and mat2 shapes cannot be multiplied (1x150528 and 12288x7)\n"
-            "  do:      give the size of its input: …(size=224)",
+            "  do:      pass the size of its input: …(size=224)",
         ),
         (
             "python:mine:net(sise=96)",

@@ -104,7 +104,7 @@ def refused(path):
 
 def not_ours(path, got):
     return (
-        f"The file is not a network that manyhot trained.\n  where:   {path}\n  got:     {got}\n"
+        f"The file is not a network trained by manyhot.\n  where:   {path}\n  got:     {got}\n"
         "  do:      use the model.safetensors of a finished run of manyhot train"
     )
 
@@ -133,7 +133,7 @@ def test_files_that_are_none(tmp_path, module):
 def test_a_file_that_was_cut_off(tmp_path, module):
     path = write_trained(made(module), tmp_path / "a.safetensors")
     path.write_bytes(path.read_bytes()[:-1000])
-    assert refused(path).startswith(f"The file is not a network that manyhot trained.\n  where:   {path}\n")
+    assert refused(path).startswith(f"The file is not a network trained by manyhot.\n  where:   {path}\n")
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_weights_of_another_architecture(tmp_path, module):
     path = write_trained(made(module, architecture="test_vit"), tmp_path / "a.safetensors")
     message = refused(path)
     head, tail = message.partition("  got:     ")[0], message.rpartition("\n")[2]
-    assert head == (f"The weights of a trained network do not fit its architecture.\n  where:   {path}\n")
+    assert head == (f"The weights of a trained network do not match its architecture.\n  where:   {path}\n")
     assert tail == "  do:      read it with the version of timm that it was trained with"
 
 

@@ -139,7 +139,7 @@ BROKEN = {
     "three classes": (
         header({**ABOUT, "classes": {"name": "x", "keys": list("abc"), "names": list("abc")}}),
         bytes(32),
-        "The arrays of a head do not fit its classes.",
+        "The arrays of a head do not match its classes.",
     ),
     "a class twice": (
         header({**ABOUT, "classes": {"name": "x", "keys": list("aa"), "names": list("aa")}}),
@@ -164,7 +164,7 @@ def test_broken_files(tmp_path, name):
     with pytest.raises(InputError) as error:
         find_model(f"head:{path}")
     assert str(error.value) == (
-        f"The file is not a head that manyhot wrote.\n  where:   {path}\n  got:     {said}\n"
+        f"The file is not a head written by manyhot.\n  where:   {path}\n  got:     {said}\n"
         "  do:      fit it again"
     )
 
@@ -188,7 +188,7 @@ def test_another_name(tmp_path):
             "python:elsewhere:net",
             "The backbone of a head cannot be built.\n  where:   mine.safetensors\n"
             "  got:     python:elsewhere:net: There is no such function.\n"
-            "  do:      a file or function of yours must be in the same place as when the head was fitted",
+            "  do:      your own file or function must be in the same location as when the head was fitted",
         ),
         (
             "head:mine.safetensors",
@@ -256,7 +256,7 @@ def test_a_file_names_published_weights_alone(place, backbone):
     assert str(error.value) == (
         "The file of a head can name only published weights as its backbone.\n  where:   evil.safetensors\n"
         f"  got:     {backbone}\n  allowed: {PUBLISHED}\n"
-        f"  do:      if you trust it, name it yourself: 'head:evil.safetensors(backbone=\"{quoted}\")'"
+        f"  do:      if you trust it, pass it explicitly: 'head:evil.safetensors(backbone=\"{quoted}\")'"
     )
     assert not Path("ran").exists()
     assert "helper" not in sys.modules
@@ -304,5 +304,5 @@ def test_a_file_names_no_model(place, backbone, said):
     assert str(error.value) == (
         "The backbone of a head cannot be built.\n  where:   mine.safetensors\n"
         f"  got:     {backbone}: {said}\n"
-        "  do:      give its new name: head:mine.safetensors(backbone='NAME')"
+        "  do:      pass its new name: head:mine.safetensors(backbone='NAME')"
     )

@@ -183,7 +183,7 @@ def test_a_storage_that_is_lost(cluster, source, tmp_path, place):
     finally:
         (place / "away").rename(place / "in")
     assert str(error.value) == (
-        "The storage of the images is gone.\n"
+        "The storage of the images no longer exists.\n"
         "  where:   in\n"
         "  got:     No such file or directory\n"
         "  do:      bring it back, and run the same command again to resume"
@@ -210,7 +210,7 @@ def test_another_model_on_a_worker(place):
     model = RemoteModel(
         "python:mine:other", PredictSettings(), find_model("python:mine:tint"), Keep(), "own", batch=8
     )
-    do = "give all machines the same packages, weights and files"
+    do = "install the same packages, weights and files on all machines"
     with pytest.raises(InputError) as error:
         model.build()
     assert str(error.value) == (
@@ -308,11 +308,11 @@ def test_a_network_in_memory(tint, folder, tmp_path):
             "  where:   tint\n"
             f"  got:     engine {engine!r}\n"
             "  allowed: manyhot predict --engine ray --model NAME\n"
-            "  do:      name the network: python:MODULE:FUNCTION is the return value of a function"
+            "  do:      pass the network by name: python:MODULE:FUNCTION uses the return value of a function"
         )
 
 
-TWICE = "A model is given twice.\n  got:     python:mine:{}\n  do:      leave one out"
+TWICE = "A model is passed twice.\n  got:     python:mine:{}\n  do:      leave one out"
 
 
 def test_a_model_twice(source, tmp_path, monkeypatch):
@@ -391,7 +391,7 @@ def test_nobody_at_the_address(monkeypatch):
     with pytest.raises(InputError) as error, on_ray.connected(Refusing(None), None) as connect:
         connect()
     assert str(error.value) == (
-        "The Ray cluster does not answer at its address.\n"
+        "The Ray cluster does not respond at its address.\n"
         "  where:   RAY_ADDRESS\n"
         f"  got:     {address}: Connection refused\n"
         "  do:      start it there with ray start --head, or unset RAY_ADDRESS to start one here"

@@ -72,7 +72,7 @@ def test_a_saved_data_set_in_a_bucket(tmp_path, datasets, images, s3, splits):
             "The data set has several splits.\n"
             "  where:   s3://photos/saved\n"
             "  allowed: train, test\n"
-            "  do:      give one, such as s3://photos/saved/train"
+            "  do:      choose one, such as s3://photos/saved/train"
         )
     shard = "photos/saved/train/data-00001-of-00003.arrow"
     s3.pipe_file(shard, s3.cat_file(shard)[:1500])
@@ -91,7 +91,7 @@ def test_one_split_is_taken_and_of_several_one_is_asked_for(tmp_path, datasets, 
         "The data set has several splits.\n"
         f"  where:   {tmp_path}/two\n"
         "  allowed: train, test\n"
-        f"  do:      give one, such as {tmp_path}/two/train"
+        f"  do:      choose one, such as {tmp_path}/two/train"
     )
     assert listed(open_source(tmp_path / "two" / "train")) == expected(images)
 
@@ -107,7 +107,7 @@ def test_a_saved_data_set_that_is_not_complete(tmp_path, datasets, images, name)
         "The folder is not a complete saved data set.\n"
         f"  where:   {folder}/x\n"
         f"  got:     no {name}\n"
-        "  do:      create or fetch it again"
+        "  do:      create or download it again"
     )
 
 
@@ -127,7 +127,7 @@ def test_rows_picked_by_an_index(tmp_path, datasets, images):
         json.dumps(json.loads(path.read_text()) | {"_indices_data_files": [{"filename": "i.arrow"}]})
     )
     assert refusal(tmp_path / "saved") == (
-        "The folder is not a data set that save_to_disk wrote.\n"
+        "The folder is not a data set written by save_to_disk.\n"
         f"  where:   {tmp_path}/saved\n"
         "  got:     rows picked by an index beside them\n"
         "  do:      save it again with datasets 2.0 or later"
@@ -140,7 +140,7 @@ def test_a_saved_data_set_that_vanished_ends_the_run(tmp_path, datasets, images)
     shutil.rmtree(tmp_path / "saved")
     with pytest.raises(SourceLostError) as error:
         listed(source)
-    assert str(error.value).startswith("The storage of the images is gone.\n")
+    assert str(error.value).startswith("The storage of the images no longer exists.\n")
 
 
 def test_by_name_from_parquet(tmp_path, datasets, images):
@@ -154,7 +154,7 @@ def test_by_name_from_parquet(tmp_path, datasets, images):
         "The data set has several splits.\n"
         f"  where:   {name}\n"
         "  allowed: train, test\n"
-        f"  do:      give one, such as {name}:train"
+        f"  do:      choose one, such as {name}:train"
     )
 
 

@@ -201,7 +201,7 @@ def test_one_image(tmp_path):
         "This is one image.\n"
         f"  where:   {tmp_path}/a.jpg\n"
         f"  allowed: {KINDS_ALLOWED}\n"
-        "  do:      give its folder, or a list of paths"
+        "  do:      pass its folder, or a list of paths"
     )
 
 
@@ -213,7 +213,7 @@ def test_a_pattern_of_images(tmp_path):
         f"  where:   {tmp_path}/*.jpg\n"
         f"  got:     2 files, such as {tmp_path}/a.jpg\n"
         f"  allowed: {KINDS_ALLOWED}\n"
-        "  do:      give its folder, or a list of paths"
+        "  do:      pass its folder, or a list of paths"
     )
 
 

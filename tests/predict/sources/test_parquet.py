@@ -166,8 +166,8 @@ def test_several_columns_that_may_hold_images(tmp_path):
         "Several columns may hold the images.\n"
         f"  where:   {path}\n"
         "  got:     left, right\n"
-        "  allowed: one column of bytes, or one called image, img, jpeg, jpg, png, bytes, content\n"
-        "  do:      rename it, or leave the others out"
+        "  allowed: one column of bytes, or one named image, img, jpeg, jpg, png, bytes, content\n"
+        "  do:      rename it, or remove the others"
     )
 
 
@@ -192,7 +192,7 @@ def test_nulls_are_empty_images(tmp_path):
 def test_an_image_without_id(tmp_path, value):
     path = write(tmp_path / "x.parquet", image=[b"1", b"2"], file_name=["a.jpg", value])
     assert refusal(path) == (
-        f"An image has no id.\n  where:   {path}#1\n  got:     nothing in column file_name"
+        f"An image has no id.\n  where:   {path}#1\n  got:     no value in column file_name"
     )
 
 
@@ -211,7 +211,7 @@ def test_files_of_other_columns(tmp_path):
     write(tmp_path / "a.parquet", image=[b"1"], label=[3])
     write(tmp_path / "b.parquet", image=[b"1"], klass=[3])
     assert refusal(tmp_path) == (
-        "The file lacks columns of the others.\n"
+        "The file lacks columns that the other files have.\n"
         f"  where:   {tmp_path}/b.parquet\n"
         "  got:     image, klass\n"
         "  allowed: image, label among them"
@@ -242,7 +242,7 @@ def test_a_file_that_vanished_ends_the_run(tmp_path, images):
     path.unlink()
     with pytest.raises(SourceLostError) as error:
         listed(source)
-    assert str(error.value).startswith(f"The storage of the images is gone.\n  where:   {path}\n")
+    assert str(error.value).startswith(f"The storage of the images no longer exists.\n  where:   {path}\n")
 
 
 def test_a_table_of_labels(tmp_path, images):

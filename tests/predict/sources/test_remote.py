@@ -147,7 +147,7 @@ def test_a_bucket_that_is_deleted_ends_the_run(s3, read_before):
         reads["b.jpg"]()
     s3.rm("photos", recursive=True)
     assert lost(reads["a.jpg"]) == (
-        "The storage of the images is gone.\n"
+        "The storage of the images no longer exists.\n"
         "  where:   s3://photos/a.jpg\n"
         "  got:     The specified bucket does not exist\n"
         f"  do:      {DO}"
@@ -160,7 +160,7 @@ def test_a_folder_in_a_bucket_that_is_deleted_ends_the_run(s3):
     reads = openers(open_source("s3://photos/val"))
     s3.rm("photos/val", recursive=True)
     assert lost(reads["a.jpg"]).startswith(
-        "The storage of the images is gone.\n  where:   s3://photos/val/a.jpg\n"
+        "The storage of the images no longer exists.\n  where:   s3://photos/val/a.jpg\n"
     )
 
 
@@ -188,7 +188,7 @@ def test_a_server_that_stops_ends_the_run(s3, monkeypatch):
     s3.stop_server()
     message = lost(reads["a.jpg"])
     assert message.startswith(
-        "The storage does not answer.\n  where:   s3://photos/a.jpg\n  got:     Could not connect"
+        "The storage does not respond.\n  where:   s3://photos/a.jpg\n  got:     Could not connect"
     )
     assert message.endswith(f"\n  do:      {DO}")
 
@@ -203,7 +203,7 @@ def test_a_server_that_stops_while_a_shard_is_read(tmp_path, s3, images, monkeyp
     source = open_source(f"s3://photos/x.{kind}")
     s3.stop_server()
     assert lost(lambda: listed(source)).startswith(
-        f"The storage does not answer.\n  where:   s3://photos/x.{kind}\n"
+        f"The storage does not respond.\n  where:   s3://photos/x.{kind}\n"
     )
 
 
@@ -217,7 +217,7 @@ def test_credentials_that_are_refused_end_the_run(s3, monkeypatch):
     monkeypatch.setattr(s3, "cat_file", refuse)
     monkeypatch.setattr(s3, "info", refuse)
     assert lost(reads["a.jpg"]) == (
-        "The storage refuses access to its images.\n"
+        "The storage denies access to its images.\n"
         "  where:   s3://photos/a.jpg\n"
         "  got:     The provided token has expired.\n"
         f"  do:      {DO}"
@@ -241,7 +241,7 @@ def test_a_bucket_that_is_not_there(s3):
         "The address cannot be listed.\n"
         "  where:   s3://nowhere/val\n"
         "  got:     The specified bucket does not exist\n"
-        "  do:      check it and your credentials; over https, give a list of images instead of a folder"
+        "  do:      check it and your credentials; over https, pass a list of images instead of a folder"
     )
     assert refusal("s3://photos/val").startswith("The folder holds no images.\n  where:   s3://photos/val\n")
     assert refusal("s3://photos/val.csv") == "The file does not exist.\n  where:   s3://photos/val.csv"
@@ -279,7 +279,7 @@ def test_a_server_that_does_not_answer_is_no_empty_folder(tmp_path):
     message = refusal(f"{address}/photos")
     assert message.startswith(f"The address cannot be listed.\n  where:   {address}/photos\n  got:     ")
     assert message.endswith(
-        "\n  do:      check it and your credentials; over https, give a list of images instead of a folder"
+        "\n  do:      check it and your credentials; over https, pass a list of images instead of a folder"
     )
 
 
@@ -306,7 +306,7 @@ def test_parquet_over_http(tmp_path, images):
         assert [part.n for part in source.parts] == [10, 10, 10]
         os.utime(tmp_path / "x.parquet", (0, 0))
         assert open_source(f"{address}/x.parquet").fingerprint != source.fingerprint
-    assert lost(lambda: listed(source)).startswith("The storage does not answer.\n")
+    assert lost(lambda: listed(source)).startswith("The storage does not respond.\n")
 
 
 @pytest.mark.usefixtures("needs_http")
@@ -316,9 +316,9 @@ def test_parquet_on_a_server_that_does_not_know_ranges(tmp_path, images):
     with serving(tmp_path) as address:
         message = refusal(f"{address}/x.parquet")
     assert message == (
-        "The file cannot be read: Parquet is read in pieces, and the server sends none.\n"
+        "The file cannot be read: Parquet is read in ranges, which the server does not support.\n"
         f"  where:   {address}/x.parquet\n"
-        "  do:      download it, or serve it from elsewhere"
+        "  do:      download it, or use another server"
     )
 
 
@@ -330,7 +330,7 @@ def test_a_shard_whose_connection_breaks(tmp_path, images, monkeypatch):
         source = open_source(f"{address}/x.tar")
         with monkeypatch.context() as patch:
             patch.setattr("shutil.copyfileobj", lambda file, to: to.write(file.read(3 << 20)))
-            assert lost(lambda: listed(source)).startswith("The storage does not answer.\n")
+            assert lost(lambda: listed(source)).startswith("The storage does not respond.\n")
         assert len(listed(source)) == 31
 
 
@@ -342,7 +342,7 @@ def test_shards_over_http(tmp_path, images, kind):
     with serving(tmp_path / "www") as address:
         source = open_source(f"{address}/{path.name}")
         assert listed(source) == expected(images)
-    assert lost(lambda: listed(source)).startswith("The storage does not answer.\n")
+    assert lost(lambda: listed(source)).startswith("The storage does not respond.\n")
 
 
 @pytest.mark.usefixtures("needs_http")
@@ -356,13 +356,13 @@ def test_what_servers_answer_of_one_image(tmp_path, images):
         for _ in range(2):  # before anything was read, and after
             with pytest.raises(FileNotFoundError):
                 reads["000.jpg"]()
-            with pytest.raises(PermissionError, match=r"^the server answers 403$"):
+            with pytest.raises(PermissionError, match=r"^the server responds with 403$"):
                 reads["005.jpg"]()
             assert reads["001.jpg"]() == images[1].data
         answers["/n01440764/000.jpg"] = 503
         with pytest.raises(OSError, match="503"):
             reads["000.jpg"]()
-    assert lost(reads["001.jpg"]).startswith("The storage does not answer.\n")
+    assert lost(reads["001.jpg"]).startswith("The storage does not respond.\n")
 
 
 @pytest.mark.usefixtures("needs_http")
@@ -376,7 +376,7 @@ def test_one_dead_server_among_several_loses_its_own_images(tmp_path, images):
         assert reads["000.jpg"]() == images[0].data
         with pytest.raises(OSError, match="Connect call failed"):
             reads["001.jpg"]()
-    assert lost(reads["000.jpg"]).startswith("The storage does not answer.\n")
+    assert lost(reads["000.jpg"]).startswith("The storage does not respond.\n")
 
 
 @pytest.mark.usefixtures("needs_http")
@@ -387,7 +387,7 @@ def test_images_that_are_all_gone_end_the_run(tmp_path, images):
         reads = openers(open_source(tmp_path / "list.txt"))
         reads["000.jpg"]()
         (tmp_path / "www").rename(tmp_path / "other")
-        assert lost(reads["001.jpg"]).startswith("The storage of the images is gone.\n")
+        assert lost(reads["001.jpg"]).startswith("The storage of the images no longer exists.\n")
 
 
 def test_a_folder_in_memory_stands_for_all_other_storages(require, images):

@@ -220,7 +220,7 @@ def test_truncated(tmp_path, images):
         "The archive is truncated.\n"
         f"  where:   {shard}\n"
         "  got:     unexpected end of data after 6 images, the last of them 005.jpg\n"
-        "  do:      fetch or create it again"
+        "  do:      download or create it again"
     )
     packed = tmp_path / "shard-000.tar.gz"
     packed.write_bytes(gzip.compress(whole)[:-300])
@@ -247,7 +247,7 @@ def test_archives_one_after_the_other(tmp_path, pack):
     assert refusal(path) == (
         "The file holds several concatenated archives.\n"
         f"  where:   {path}\n"
-        "  do:      give them one by one, or join them with tar --concatenate"
+        "  do:      pass them one by one, or join them with tar --concatenate"
     )
 
 
@@ -258,7 +258,7 @@ def test_without_its_end(tmp_path):
         "The archive is truncated.\n"
         f"  where:   {path}\n"
         "  got:     empty header after 0 images\n"
-        "  do:      fetch or create it again"
+        "  do:      download or create it again"
     )
 
 
@@ -271,7 +271,7 @@ def test_damaged_in_the_middle(tmp_path, images):
         "The archive is damaged.\n"
         f"  where:   {path}\n"
         "  got:     bad checksum after 4 images, the last of them 003.jpg\n"
-        "  do:      fetch or create it again"
+        "  do:      download or create it again"
     )
 
 
@@ -353,7 +353,7 @@ def test_a_shard_that_vanished_ends_the_run(tmp_path, ending):
     with pytest.raises(SourceLostError) as error:
         listed(source)
     assert str(error.value) == (
-        "The storage of the images is gone.\n"
+        "The storage of the images no longer exists.\n"
         f"  where:   {path}\n"
         "  got:     No such file or directory\n"
         "  do:      bring it back, and run the same command again to resume"

@@ -183,7 +183,7 @@ def test_a_member_of_an_archive(made, tmp_path):
         tar.add(path, "./photos/a.png")
     path.unlink()
     assert shown(made, tmp_path / "all.tar" / "photos" / "a.png").size == (256, 192)
-    with pytest.raises(InputError, match="The image is not there"):
+    with pytest.raises(InputError, match="The image does not exist"):
         made.read(str(tmp_path / "all.tar" / "photos" / "b.png"), "small")
 
 

@@ -316,7 +316,7 @@ def test_breaches_are_named(function, breach):
 
 
 def test_ends_are_registered():
-    with pytest.raises(AssertionError, match=r"^odd does not register what it ends in$"):
+    with pytest.raises(AssertionError, match=r"^odd does not register `ends`$"):
         check_loss(Entry("loss", "odd", lambda z, w: z.mean(), {}))
 
 

@@ -200,7 +200,7 @@ def test_without_original_labels(place):
     assert str(error.value) == (
         "There are too few images with both classes of a pair.\n  where:   red:square\n"
         "  got:     0 to fit on, 0 held out\n  allowed: at least 25, and 1\n"
-        "  do:      leave the pair out, or lower --min-images"
+        "  do:      remove the pair, or lower --min-images"
     )
 
 
@@ -225,12 +225,12 @@ def test_a_companion_that_is_beside_the_class_too_seldom():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"losses": ["hinge"]}, "There is no such loss.\n  got:     hinge\n  allowed: softmax, sigmoid"),
-        ({"fill": "blur"}, "There is no such fill.\n  got:     blur\n  allowed: grey, inpaint"),
+        ({"losses": ["hinge"]}, "This loss does not exist.\n  got:     hinge\n  allowed: softmax, sigmoid"),
+        ({"fill": "blur"}, "This fill does not exist.\n  got:     blur\n  allowed: grey, inpaint"),
         ({"held_out": 1.0}, "`held_out` is out of range.\n  got:     1.0\n  allowed: above 0 to below 1"),
         (
             {"pairs": []},
-            "No pair is given.\n  allowed: MAIN:COMPANION, such as horse:person\n"
+            "No pair was passed.\n  allowed: MAIN:COMPANION, such as horse:person\n"
             "  do:      find pairs worth treating with: manyhot diagnose shortcuts",
         ),
         ({"split": "none.csv"}, "The file does not exist.\n  where:   none.csv"),
@@ -242,7 +242,7 @@ def test_a_companion_that_is_beside_the_class_too_seldom():
         ),
         (
             {"split": "train.csv"},
-            "No image is held out.\n  where:   train.csv\n  got:     train\n  allowed: a split called test",
+            "No image is held out.\n  where:   train.csv\n  got:     train\n  allowed: a split named test",
         ),
     ],
 )
@@ -261,7 +261,7 @@ def test_objects_of_other_images():
         mitigate("photos", "elsewhere.csv", out="none", pairs=["red:square"], **GIVEN)
     first = "x" + objects["image_id"][0]
     assert str(error.value) == (
-        "None of the objects is in any of the images.\n  where:   photos\n"
+        "None of the objects belongs to any of the images.\n  where:   photos\n"
         f"  got:     images such as 0000.png\n  allowed: such as {first}\n"
         "  do:      check that both are of the same data set"
     )

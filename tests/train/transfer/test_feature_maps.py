@@ -118,7 +118,7 @@ def test_a_backbone_without_maps():
     assert str(caught.value) == (
         "This backbone has no feature maps.\n"
         "  got:     flat\n"
-        "  allowed: a network of timm, or one that manyhot trained\n"
+        "  allowed: a timm network, or one trained by manyhot\n"
         "  do:      use the method knn, probe, few-shot or multilabel"
     )
 
@@ -173,7 +173,7 @@ def test_settings():
             "detection",
             {"detector": "yolo"},
             InputError,
-            "There is no such detector.\n  got:     yolo\n  allowed: fcos, retinanet, faster-rcnn",
+            "This detector does not exist.\n  got:     yolo\n  allowed: fcos, retinanet, faster-rcnn",
         ),
     ],
 )

@@ -102,7 +102,7 @@ def test_neighbours_and_few_shots():
 
 def test_a_class_with_few_images_is_taken_whole():
     found = judged("many-shots", "few-shot", settings={"shots": 30, "draws": 1})
-    assert [*found.notes] == ["fewer than 30 images to fit on, all taken: disc 20, square 20"]
+    assert [*found.notes] == ["fewer than 30 images to fit on, all of which are used: disc 20, square 20"]
 
 
 def test_fine_tuning_is_by_the_loop():
@@ -254,31 +254,31 @@ CASES = [
         "knn",
         {"labels": None},
         InputError,
-        "The method knn needs labels.\n  do:      give them with --labels",
+        "The method knn needs labels.\n  do:      pass them with --labels",
     ),
     (
         "multilabel",
         {"labels": None},
         InputError,
-        "The method multilabel needs labels or objects.\n  do:      give --labels or --objects",
+        "The method multilabel needs labels or objects.\n  do:      pass --labels or --objects",
     ),
     (
         "detection",
         {},
         InputError,
-        "Detection needs objects.\n  do:      give a table of boxes with --objects",
+        "Detection needs objects.\n  do:      pass a table of boxes with --objects",
     ),
     (
         "segmentation",
         {},
         InputError,
-        "Segmentation needs masks.\n  do:      give a folder of PNGs, or a table with mask_png, with --masks",
+        "Segmentation needs masks.\n  do:      pass a folder of PNGs, or a table with mask_png, with --masks",
     ),
     (
         "segmentation",
         {"masks": "masks", "classes": None},
         InputError,
-        "The classes of the masks are unknown.\n  do:      give --classes, or --objects",
+        "The classes of the masks are unknown.\n  do:      pass --classes, or --objects",
     ),
     (
         "probe",
@@ -294,19 +294,19 @@ CASES = [
         InputError,
         "A head is not a backbone.\n"
         "  got:     head:some.safetensors\n"
-        "  do:      give the model whose features the head was fitted on",
+        "  do:      pass the model whose features the head was fitted on",
     ),
     (
         "knn",
         {"model": []},
         InputError,
-        "No backbone is given.\n  do:      name at least one with --model",
+        "No backbone was passed.\n  do:      name at least one with --model",
     ),
     (
         "knn",
         {"model": [MODEL, MODEL]},
         InputError,
-        f"A backbone is given twice.\n  got:     {MODEL}, {MODEL}",
+        f"A backbone was passed twice.\n  got:     {MODEL}, {MODEL}",
     ),
     (
         "knn",
@@ -329,15 +329,15 @@ CASES = [
         "probe",
         {"labels": "one-sided.parquet"},
         InputError,
-        "Classes of the test images are in no image to fit on.\n"
+        "Some classes of the test images are in none of the images to fit on.\n"
         "  got:     square\n"
-        "  do:      leave them out of the labels, or choose another split",
+        "  do:      remove them from the labels, or choose another split",
     ),
     (
         "segmentation",
         {"masks": "small-masks"},
         InputError,
-        "A mask does not fit its image.\n"
+        "A mask does not match the size of its image.\n"
         "  where:   small-masks: 00.png\n"
         "  got:     the mask has 48 × 47 pixels, the image 48 × 48",
     ),
@@ -345,11 +345,11 @@ CASES = [
         "segmentation",
         {"masks": "wild-masks"},
         InputError,
-        "A mask holds a number that is not a class.\n"
+        "A mask holds a value that is not a class.\n"
         "  where:   wild-masks: 00.png\n"
         "  got:     7\n"
         "  allowed: 0 for background, 1 to 2, 255 for void\n"
-        "  do:      give the class list of the masks with --classes",
+        "  do:      pass the class list of the masks: --classes",
     ),
     (
         "knn",
@@ -406,7 +406,7 @@ def test_backbones_of_one_name():
     assert str(caught.value) == (
         "Two backbones have the same name.\n"
         "  got:     trained/resnet\n"
-        "  do:      rename the folder of one, or give names in Python: model={'mine': …}"
+        "  do:      rename the folder of one, or pass names in Python: model={'mine': …}"
     )
 
 

@@ -27,11 +27,11 @@ def with_assumptions(
     call : str
         Its name, without options, such as ``onnx:net.onnx``.
     options : Mapping of str to Any
-        Those of `PREPROCESSING_OPTIONS` that are given.
+        Options of `PREPROCESSING_OPTIONS` that are set.
     source : str
-        What could have given the others: ``file`` or ``function``.
+        Source that could have set the others: ``file`` or ``function``.
     fixed_size : bool
-        Whether the model itself gives the size of its input.
+        Whether the model itself determines the size of its input.
     """
     # A callable receives pixels, and normalises them itself.
     used = [o for o in PREPROCESSING_OPTIONS if network.forward is None or o not in ("mean", "std")]

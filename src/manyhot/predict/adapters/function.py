@@ -37,12 +37,12 @@ def python_network(
         ``logit``, or ``probability`` if the network ends in a softmax.
     preprocessing : mapping
         By default that of timm's networks, else 224, 0.875, bicubic, mean and std of ImageNet; a note lists
-        what was not given.
+        the assumed values.
 
     Raises
     ------
     InputError
-        There is no such function, it fails, or its return value is not a model.
+        The function does not exist or fails, or its return value is not a model.
 
     Notes
     -----
@@ -65,7 +65,7 @@ def as_network(
     Raises
     ------
     InputError
-        It is neither, or does not compute.
+        The value is neither, or cannot be computed.
     """
     import torch
 
@@ -138,7 +138,7 @@ def _called(name: str) -> Any:
 
 
 def _failed(what: str, where: str, error: Exception) -> ManyhotError:
-    """Return an error that says where in foreign code it was raised, or which extra is missing."""
+    """Return an error with the location in foreign code where it was raised, or with the missing extra."""
     if (extra := missing_extra(error)) is not None:
         return extra
     last = traceback.extract_tb(error.__traceback__)[-1]
@@ -174,7 +174,7 @@ def _logits(model: Any, name: str, preprocessing: Preprocessing) -> Any:
             f"The network cannot compute images of {height} × {width} pixels.",
             where=name,
             got=error_line(error),
-            do="give the size of its input: …(size=224)",
+            do="pass the size of its input: …(size=224)",
         ) from error
 
 

@@ -1,6 +1,6 @@
-"""Networks in files: ONNX and OpenVINO. The files do not record their preprocessing: options give it.
+"""Networks in files: ONNX and OpenVINO. The files do not record preprocessing, which is set by options.
 
-Options that are not given are assumed, with a note.
+Missing options are assumed, with a note.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def onnx_network(
         ``logit``, or ``probability`` if the network ends in a softmax.
     preprocessing : mapping
         By default the size of its input and timm's values: 0.875, bicubic, mean and std of ImageNet. A note
-        lists what was not given.
+        lists the assumed values.
 
     Raises
     ------
@@ -156,7 +156,7 @@ def _classes(path: str, n: Any, classes: ClassList | None) -> ClassList:
         raise InputError(
             "The file does not record the number of classes.",
             where=path,
-            do="give the class list: --classes FILE",
+            do="pass the class list: --classes FILE",
         )
     return of_outputs(n, Path(path).name)
 
@@ -167,7 +167,7 @@ def checked_scores(kind: str) -> str:
     Raises
     ------
     InputError
-        There is no such kind.
+        The kind does not exist.
     """
     allowed = ("logit", "probability", "score")
     if kind not in allowed:

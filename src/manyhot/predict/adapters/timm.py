@@ -31,7 +31,7 @@ def timm_network(
     Parameters
     ----------
     name : str
-        As timm knows it, such as ``resnet50.a1_in1k``; ``hf-hub:OWNER/NAME`` for others on the hub,
+        Name in timm, such as ``resnet50.a1_in1k``; ``hf-hub:OWNER/NAME`` for others on the hub,
         ``local-dir:FOLDER`` for a folder in the hub's format.
     checkpoint : str
         A local file of weights instead of the published ones.
@@ -46,11 +46,12 @@ def timm_network(
     Raises
     ------
     UnknownNameError
-        timm has no such network.
+        timm does not have the network.
     FetchError
         The weights cannot be fetched.
     InputError
-        The checkpoint does not exist or does not fit, or the published weights are not those of a classifier.
+        The checkpoint does not exist or does not match, or the published weights are not those of a
+        classifier.
     """
     timm: Any = required("timm", f"The model 'timm/{name}'")
     check_network(timm, name, checkpoint, classifier=not backbone)
@@ -94,7 +95,7 @@ def is_classifier(config: Any) -> bool:
 
 
 def check_network(timm: Any, name: str, checkpoint: str = "", *, classifier: bool = True) -> None:
-    """Refuse a network that timm does not have, or whose weights do not exist.
+    """Raise an error for a network that timm does not have, or whose weights do not exist.
 
     Parameters
     ----------
@@ -111,12 +112,12 @@ def check_network(timm: Any, name: str, checkpoint: str = "", *, classifier: boo
     InputError
         The folder or the checkpoint does not exist, or the weights are not those of a classifier.
     UnknownNameError
-        There is no such network, or there are no such weights.
+        The network or the weights do not exist.
     """
     folder = Path(name.removeprefix(_FOLDER)) if name.startswith(_FOLDER) else None
     if folder is not None and not (folder / "config.json").is_file():
         raise InputError(
-            "The folder holds no network of timm.",
+            "The folder does not hold a timm network.",
             where=folder,
             got="no config.json" if folder.is_dir() else "no such folder",
             allowed="what timm.models.save_for_hf writes",
@@ -174,7 +175,7 @@ def _created(timm: Any, name: str, checkpoint: str, num_classes: int | None, siz
                 "The weights cannot be loaded into the network.",
                 where=checkpoint or name.removeprefix(_FOLDER),
                 got=error_line(error),
-                do="give the number of classes of the checkpoint: num_classes=N" if checkpoint else None,
+                do="pass the number of classes of the checkpoint: num_classes=N" if checkpoint else None,
             ) from error
 
 

@@ -1,4 +1,4 @@
-"""Networks in files that manyhot wrote: a head on a published backbone, and a trained network."""
+"""Networks in files written by manyhot: heads on a published backbone, and trained networks."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TIMM_OPTIONS = ("img_size", "drop_rate", "drop_path_rate")
 
 @register("model", "head", form="head:FILE", classes="of the file")
 def head_network(path: str, *, backbone: str = "") -> Network:
-    """A backbone whose classifier is a linear head that manyhot fitted.
+    """A backbone whose classifier is a linear head fitted by manyhot.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def head_network(path: str, *, backbone: str = "") -> Network:
     InputError
         The file is not a head, or its backbone is unknown, takes no head or must be named by the caller.
     MissingExtraError
-        What the backbone needs is not installed.
+        A requirement of the backbone is not installed.
     """
     from manyhot.predict.models import find_model, is_published, published_names
 
@@ -52,9 +52,9 @@ def head_network(path: str, *, backbone: str = "") -> Network:
             "The backbone of a head cannot be built.",
             where=path,
             got=f"{name}: {error.what}",
-            do="a file or function of yours must be in the same place as when the head was fitted"
+            do="your own file or function must be in the same location as when the head was fitted"
             if backbone
-            else f"give its new name: head:{path}(backbone='NAME')",
+            else f"pass its new name: head:{path}(backbone='NAME')",
         ) from error
     if network is None:
         raise InputError(
@@ -62,13 +62,13 @@ def head_network(path: str, *, backbone: str = "") -> Network:
             where=path,
             got=name,
             allowed=", ".join(published_names()),
-            do=f"if you trust it, name it yourself: {with_backbone(path, name)}",
+            do=f"if you trust it, pass it explicitly: {with_backbone(path, name)}",
         )
     return with_head(network, head, f"head/{Path(path).stem}", path)
 
 
 def with_head(backbone: Network, head: Head, name: str, where: object = None) -> Network:
-    """Return a network whose classifier is a head; the backbone stays as it was.
+    """Return a network whose classifier is a head; the backbone is unchanged.
 
     Raises
     ------
@@ -138,7 +138,7 @@ def _check(features: Any, head: Head, backbone: Network, where: object) -> None:
 
 @register("model", "trained", form="trained:FILE", classes="of the file")
 def trained_network(path: str) -> Network:
-    """A network that ``manyhot train`` trained.
+    """A network trained by ``manyhot train``.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def built(trained: Trained, where: object) -> Any:
     Raises
     ------
     InputError
-        timm has no such architecture, or the weights do not fit it.
+        timm lacks the architecture, or the weights do not match it.
     """
     timm: Any = required("timm", "A trained network")
     _check_trained(timm, trained, where)
@@ -200,7 +200,7 @@ def built(trained: Trained, where: object) -> Any:
         module.load_state_dict(dict(trained.weights))
     except (RuntimeError, TypeError) as error:
         raise InputError(
-            "The weights of a trained network do not fit its architecture.",
+            "The weights of a trained network do not match its architecture.",
             where=where,
             got=error_line(error),
             do="read it with the version of timm that it was trained with",
@@ -209,7 +209,7 @@ def built(trained: Trained, where: object) -> Any:
 
 
 def _check_trained(timm: Any, trained: Trained, where: object) -> None:
-    """Refuse names of hubs and folders, and paths of checkpoints, for which timm would open other files."""
+    """Raise an error for names of hubs or folders and paths of checkpoints: timm would open other files."""
     strange = [name for name in trained.options if name not in TIMM_OPTIONS]
     if strange or not timm.is_model(trained.architecture):
         raise InputError(

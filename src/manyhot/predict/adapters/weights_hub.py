@@ -10,12 +10,12 @@ from manyhot.errors import FetchError, ManyhotError
 from manyhot.extras import required
 
 WAIT_S = 5.0
-"""Seconds to wait for an answer of the hub."""
+"""Seconds to wait for a response of the hub."""
 
 
 @contextlib.contextmanager
 def hub_or_cache(model: str) -> Iterator[None]:
-    """Load published weights; if the hub does not answer, from the cache only.
+    """Load published weights; if the hub does not respond, from the cache only.
 
     The hub's client tries each file six times, for 23 s and with eleven lines of text, before it uses its
     cache.
@@ -64,7 +64,7 @@ _LONGEST = 200
 
 
 def error_line(error: BaseException) -> str:
-    """Return the most informative line of a message: no heading, and no place in a library's own code."""
+    """Return the most informative line of a message: neither a heading nor a location in a library's code."""
     # errors, threads, etc
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     telling = [line for line in lines if not line.endswith(":") and not line.startswith(_PLACES)]

@@ -22,7 +22,7 @@ TRIAL_S = 1.0
 
 
 PAYS_S = {"openvino": 6.0, "onnx": 60.0, "compile": 600.0}
-"""Seconds of work from which trying an engine pays off. OpenVINO takes 3 to build and time and is twice as
+"""Seconds of work from which it is worth trying an engine. OpenVINO takes 3 to build and time and is twice as
 fast as PyTorch; ONNX Runtime takes 6 and is rarely faster than OpenVINO; compiling takes a minute."""
 
 
@@ -46,7 +46,7 @@ class Trial:
     startup : float
         Seconds to build it.
     why_not : str
-        Why it cannot be chosen; empty if it can.
+        Reason why it cannot be chosen; empty if it can.
     """
 
     engine: str
@@ -59,7 +59,7 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class EngineChoice:
-    """An engine, and the trials of all engines, its own first."""
+    """The chosen engine, and the trials of all engines, its own first."""
 
     engine: Engine
     trials: tuple[Trial, ...]
@@ -107,7 +107,7 @@ def choose_engine(
             where=network.name,
             got=f"engine {name!r}",
             allowed="manyhot predict --engine ray --model NAME",
-            do="name the network: python:MODULE:FUNCTION is the return value of a function",
+            do="pass the network by name: python:MODULE:FUNCTION uses the return value of a function",
         )
 
     def made(engine: str, kind: EnginePrecision = precision) -> Engine:
@@ -141,7 +141,7 @@ def _fastest(
     for name in candidates:
         rate = max((trial.rate for trial in trials if trial.engine in engines), default=NAN)
         if n is not None and n / rate < PAYS_S.get(name, 0.0):
-            trials.append(Trial(name, NAN, None, None, 0.0, "too few images for it to pay off"))
+            trials.append(Trial(name, NAN, None, None, 0.0, "too few images for it to be worth it"))
             continue
         engine, trial = _tried(made, name, images, reference, must=not engines and name == candidates[-1])
         trials.append(trial)

@@ -28,8 +28,7 @@ def precision_of(name: str) -> EnginePrecision:
 
     Raises
     ------
-    InputError
-        There is none.
+    InputError        The precision does not exist.
     """
     try:
         return EnginePrecision(name)
@@ -94,7 +93,7 @@ class Engine(Protocol):
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -128,11 +127,11 @@ def build_engine(
     Raises
     ------
     UnknownNameError
-        There is no such engine.
+        The engine does not exist.
     MissingExtraError
-        It is not installed.
+        The engine is not installed.
     InputError
-        It cannot run this network, or not in this precision.
+        The engine cannot run this network, or not in this precision.
     """
     if network.forward is not None:
         return _own(network, name, features, batch)

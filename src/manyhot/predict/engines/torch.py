@@ -36,7 +36,7 @@ def device() -> str:
 def threads_given_back() -> Iterator[None]:
     """Restore PyTorch's number of threads afterwards.
 
-    Parallel workers compute with one thread each, and the setting of a thread also holds for threads that
+    Parallel threads compute with one thread each, and the setting of a thread also holds for threads that
     start later, and for MKL everywhere: a training in the same process would use one core.
     """
     torch = sys.modules.get("torch")

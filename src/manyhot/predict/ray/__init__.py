@@ -30,10 +30,10 @@ from manyhot.predict.sources import ImageSource
 from manyhot.run import OnEvent
 
 ANSWER_S = 10.0
-"""Seconds that a cluster may take to answer: Ray would try for more than five minutes."""
+"""Seconds that a cluster may take to respond: Ray would try for more than five minutes."""
 
 STORE = 256 << 20
-"""Bytes of the object store of a local cluster: scored parts that are on their way."""
+"""Bytes of the object store of a local cluster: scored parts in transit."""
 
 
 def engine_of(name: str) -> str | None:
@@ -52,8 +52,8 @@ def run_on_ray(
 ) -> list[PredictedModel]:
     """Predict the images of a source with each model, all parts of all models at once, on a cluster.
 
-    The cluster is the one that ``RAY_ADDRESS`` names, or that runs on this machine; else one is started here,
-    for as long as the run takes.
+    The cluster is the one at ``RAY_ADDRESS``, or the one that runs on this machine; otherwise one is started
+    here, for the duration of the run.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def run_on_ray(
     MissingExtraError
         Ray is not installed.
     InputError, SourceLostError
-        As without Ray; or a part kills its workers, or there is no cluster at the address.
+        As without Ray; or a part kills its workers, or the address has no cluster.
     OutputError
         The disk is full, or the folder cannot be written to.
     """
@@ -94,7 +94,7 @@ def run_on_ray(
 
 
 def _given_twice(spec: str) -> InputError:
-    return InputError("A model is given twice.", got=spec, do="leave one out")
+    return InputError("A model is passed twice.", got=spec, do="leave one out")
 
 
 def _pool(
@@ -186,7 +186,7 @@ def _connect(ray: Any, workers: int | None, logs: str) -> None:
     address = os.environ.get("RAY_ADDRESS", "")
     if why_not := _silent(address):
         raise InputError(
-            "The Ray cluster does not answer at its address.",
+            "The Ray cluster does not respond at its address.",
             where="RAY_ADDRESS",
             got=f"{address}: {why_not}",
             do="start it there with ray start --head, or unset RAY_ADDRESS to start one here",
@@ -208,7 +208,7 @@ def _connect(ray: Any, workers: int | None, logs: str) -> None:
 
 
 def _silent(address: str) -> str:
-    """Return why an address does not answer; empty if it does, or is not an address."""
+    """Return the reason why an address does not respond; empty if it does, or is not an address."""
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if host and port.isdigit():  # not auto or local
         try:

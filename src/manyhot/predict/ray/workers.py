@@ -39,7 +39,7 @@ START_S = 60
 NETWORKS = 2
 """Networks that a Ray worker keeps: one model ends while the next begins."""
 
-_DO = "give all machines the same packages, weights and files"
+_DO = "install the same packages, weights and files on all machines"
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class Worker:
                 importlib.import_module(name)
 
     def start(self) -> None:
-        """Answer once this worker has started."""
+        """Return once this worker has started."""
 
     def score(self, number: int, model: RemoteModel, part: SourcePart) -> tuple[Scored, Seconds]:
         """Return the scores of a part by a model, given by its number."""
@@ -207,14 +207,14 @@ class WorkerPool:
     def scored(
         self, models: Sequence[RemoteModel], parts: Sequence[Sequence[SourcePart]]
     ) -> Iterator[tuple[int, Scored, Seconds]]:
-        """Score the parts of each model, and yield its number and the scores of a part as they come.
+        """Score the parts of each model; yield the model's number and the scores of each part as they arrive.
 
         Raises
         ------
         InputError
             A part kills each worker that predicts it.
         ManyhotError
-            A worker's own, or Ray cannot go on.
+            An error of a worker, or Ray cannot continue.
         """
         waiting = deque(_Task(i, part) for i, own in enumerate(parts) for part in own)
         sent = [self._ray.put(replace(model, workers=self._share.cpus)) for model in models]

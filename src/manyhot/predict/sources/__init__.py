@@ -45,7 +45,7 @@ __all__ = [
 
 
 ImagesLike = Annotated[str | os.PathLike[str], Address(), Shown("IMAGES")]
-"""Where images are: see `open_source`."""
+"""Location of images; see `open_source`."""
 
 _LISTS = (".txt", ".lst", ".csv", ".tsv")
 
@@ -65,13 +65,13 @@ def open_source(
     where : path-like
         A path, or an address that fsspec opens (``s3://``, ``gs://``, ``https://``), of
 
-        - a folder of images; of tar archives or Parquet files only; or one that ``save_to_disk`` wrote;
-        - a list: text with one path a line, or CSV with a column of paths and one of labels;
+        - a folder of images; of tar archives or Parquet files only; or one written by ``save_to_disk``;
+        - a list: text with one path per line, or CSV with a column of paths and one of labels;
         - tar archives or Parquet with image bytes, also by a pattern such as ``shard-{000..127}.tar``;
 
         or ``hf:NAME`` and ``hf:NAME:SPLIT``, a Hugging Face data set.
     labels : path-like, optional
-        CSV with the label of each image, in place of the labels of the source.
+        CSV with the label of each image, used instead of the labels of the source.
 
     Raises
     ------
@@ -107,7 +107,7 @@ def _open_files(where: str, paths: Sequence[str], labels: Mapping[str, str] | No
         where=where,
         got=None if paths == [where] else f"{len(paths):,} files, such as {paths[0]}",
         allowed=_KINDS,
-        do="give its folder, or a list of paths",
+        do="pass its folder, or a list of paths",
     )
 
 
@@ -133,7 +133,7 @@ def _is_file(path: str) -> bool:
 
 
 def _check(path: Path) -> None:
-    """Refuse a path that does not exist, or is a file of no known kind."""
+    """Raise an error if a path does not exist, or is a file of an unknown kind."""
     if not path.exists():
         raise InputError("The source does not exist.", where=path, do=_near(path))
     if not path.is_dir() and not _is_file(str(path)):

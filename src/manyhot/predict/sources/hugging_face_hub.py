@@ -153,7 +153,7 @@ def is_saved(files: Container[str]) -> bool:
 
 
 def open_saved(where: str, labels: Mapping[str, str] | None = None) -> ImageSource:
-    """List the images of a folder that ``save_to_disk`` wrote.
+    """List the images of a folder written by ``save_to_disk``.
 
     Local files are memory-mapped and cut into parts; on remote storage, each file is a part, as Arrow streams
     have no index.
@@ -189,8 +189,8 @@ def open_hub(where: str, labels: Mapping[str, str] | None = None) -> ImageSource
     MissingExtraError
         ``datasets`` is not installed.
     InputError
-        None is named, it cannot be loaded or has several splits, no column holds images, an image has no
-        id, or two have the same.
+        No data set is named, it cannot be loaded or has several splits, no column holds images, an image has
+        no id, or two have the same.
     """
     name, _, split = where.removeprefix(PREFIX).partition(":")
     if not name:
@@ -275,7 +275,7 @@ def _several(where: object, splits: Iterable[str], first: str) -> InputError:
         "The data set has several splits.",
         where=where,
         allowed=", ".join(splits),
-        do=f"give one, such as {first}",
+        do=f"choose one, such as {first}",
     )
 
 
@@ -285,7 +285,7 @@ def _data_files(folder: str) -> list[str]:
     files = [f"{folder}/{PurePosixPath(str(file['filename'])).name}" for file in listed or ()]
     if not files or state.get("_indices_data_files"):
         raise InputError(
-            "The folder is not a data set that save_to_disk wrote.",
+            "The folder is not a data set written by save_to_disk.",
             where=folder,
             got="rows picked by an index beside them" if files else "no data files",
             do="save it again with datasets 2.0 or later",
@@ -311,7 +311,7 @@ def _incomplete(absent: str) -> InputError:
         "The folder is not a complete saved data set.",
         where=folder,
         got=f"no {name}",
-        do="create or fetch it again",
+        do="create or download it again",
     )
 
 
@@ -352,7 +352,7 @@ def _listed(file: str) -> pa.Table:
 
 def _cut_off(file: str, error: Exception) -> InputError:
     return InputError(
-        "The data set is not complete.", where=file, got=first_line(error), do="create or fetch it again"
+        "The data set is not complete.", where=file, got=first_line(error), do="create or download it again"
     )
 
 

@@ -59,7 +59,7 @@ class Columns:
     by_path : bool
         Whether they are named by the path in the struct.
     label : str
-        Empty if there is none.
+        Empty without labels.
     names : tuple of str
         The classes that numeric labels index; empty if the number is the label.
     """
@@ -216,7 +216,7 @@ def source_of(
     Raises
     ------
     InputError
-        There are none, two images have the same id, or none of the labels belongs to an image.
+        There are no rows, two images have the same id, or none of the labels belongs to an image.
     """
     if not blocks:
         raise InputError("The table has no rows.", where=where)
@@ -261,8 +261,8 @@ def _image_column(schema: pa.Schema, where: object) -> str:
             "Several columns may hold the images.",
             where=where,
             got=", ".join(found),
-            allowed="one column of bytes, or one called " + ", ".join(IMAGE_COLUMNS),
-            do="rename it, or leave the others out",
+            allowed="one column of bytes, or one named " + ", ".join(IMAGE_COLUMNS),
+            do="rename it, or remove the others",
         )
     return best[0] if best else found[0]
 
@@ -322,7 +322,7 @@ def _ids(table: pa.RecordBatch | pa.Table, columns: Columns, place: RowPosition)
             raise InputError(
                 "An image has no id.",
                 where=f"{place.file}#{place.first + i}",
-                got=f"nothing in column {columns.id or columns.image + '.path'}",
+                got=f"no value in column {columns.id or columns.image + '.path'}",
             )
     texts = (str(name) for name in found)
     return (

@@ -37,7 +37,7 @@ class Files:
     labels : tuple of str or None, optional
         Label of each image; by default the name of its folder.
     mark : str
-        Differs if the sizes of the files differ, as far as they are known.
+        Differs if the known sizes of the files differ.
     """
 
     name: str
@@ -68,11 +68,9 @@ def folder_label(path: str, root: str = "") -> str | None:
 
     Parameters
     ----------
-    path : str
-        Below the root.
-    root : str
-        Its own name is the label of images directly in it, unless it is a number. A number below a number is
-        no label either, but a day or a batch.
+    path : str        Path relative to the root. root : str
+        The root folder. Its name is the label of images directly in it, unless it is a number. A number below
+        a number is not a label either, but a day or a batch.
     """
     folders = [name for name in unquoted(path, root or path).split("/")[:-1] if name]
     above = [name for name in root.split("/") if name][-1:]
@@ -136,7 +134,7 @@ def open_list(
     entries : sequence of (str, str or None)
         Path or address of each image, and its label.
     labels : Mapping of str to str, optional
-        In place of those of the list.
+        Labels that replace those of the list.
 
     Raises
     ------
@@ -230,7 +228,7 @@ def _no_images(folder: str, files: Collection[str]) -> InputError:
     shards = sorted(
         {ending for ending in (".tar", ".parquet", ".zip", ".tgz") for p in files if p.endswith(ending)}
     )
-    do = f"give the files themselves, as in {folder.rstrip('/')}/*{shards[0]}" if shards else None
+    do = f"pass the files themselves, as in {folder.rstrip('/')}/*{shards[0]}" if shards else None
     if ".zip" in shards:
         do = "unpack the .zip files"
     return InputError(

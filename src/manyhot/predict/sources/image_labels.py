@@ -288,7 +288,7 @@ class LabelLookup:
                 got=label,
                 allowed=f"keys, names and numbers of the {len(self._classes):,} classes"
                 f" of {self._classes.name}",
-                do="give the class list of these labels with --classes",
+                do="pass the class list of these labels: --classes",
             )
         return None
 

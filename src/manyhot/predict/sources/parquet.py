@@ -210,7 +210,7 @@ def _check_columns(schema: pa.Schema, columns: Columns, path: str) -> None:
     absent = [name for name in columns.all() if name not in schema.names]
     if absent:
         raise InputError(
-            "The file lacks columns of the others.",
+            "The file lacks columns that the other files have.",
             where=path,
             got=", ".join(schema.names),
             allowed=f"{', '.join(columns.all())} among them",
@@ -234,9 +234,9 @@ def _listing(path: str) -> Iterator[Any]:
     except _failures(path) as error:
         if "range requests" in str(error):
             raise InputError(
-                "The file cannot be read: Parquet is read in pieces, and the server sends none.",
+                "The file cannot be read: Parquet is read in ranges, which the server does not support.",
                 where=path,
-                do="download it, or serve it from elsewhere",
+                do="download it, or use another server",
             ) from error
         raise InputError(f"The file cannot be read: {first_line(error)}.", where=path) from error
 
@@ -266,6 +266,6 @@ def _broken(path: str, error: Exception) -> InputError:
             "The Parquet file is incomplete.",
             where=path,
             got=first_line(error),
-            do="fetch or create it again",
+            do="download or create it again",
         )
-    return lost(path, FileNotFoundError("the file is gone"))
+    return lost(path, FileNotFoundError("the file no longer exists"))

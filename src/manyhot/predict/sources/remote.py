@@ -49,7 +49,7 @@ _GOOD: dict[str, str] = {}
 
 
 class SourceLostError(InputError):
-    """The storage cannot be reached any more: all images are missing, not one."""
+    """The storage can no longer be reached: all images are missing, not only one."""
 
 
 def is_remote(path: str) -> bool:
@@ -69,14 +69,14 @@ def fetch_bytes(path: str, root: str = "") -> bytes:
     ----------
     path : str
     root : str
-        The folder of the source. If it is gone, too, the error is not about one image.
+        The folder of the source. If it no longer exists either, the error is not about one image.
 
     Raises
     ------
     OSError
         The file of this image cannot be read. FileNotFoundError if it does not exist.
     SourceLostError
-        The storage does not answer, refuses access, or is gone.
+        The storage does not respond, denies access, or no longer exists.
     """
     return _fetched(path, root) if is_remote(path) else _local(path, root)
 
@@ -108,7 +108,7 @@ def walk_remote(root: str) -> dict[str, int]:
             "The address cannot be listed.",
             where=root,
             got=first_line(error),
-            do="check it and your credentials; over https, give a list of images instead of a folder",
+            do="check it and your credentials; over https, pass a list of images instead of a folder",
         ) from error
 
 
@@ -118,7 +118,7 @@ def open_stream(path: str) -> BinaryIO:
     Raises
     ------
     SourceLostError
-        It cannot be opened; reading raises it too.
+        The file cannot be opened; also raised while reading.
     """
     # Buffered by 1 MB: readers of archives ask for 512 bytes at a time.
     return io.BufferedReader(_Guarded(path), 1 << 20)
@@ -130,7 +130,7 @@ def open_random(path: str) -> Any:
 
 
 def version_of(path: str) -> str:
-    """Return a text that differs if a file differs, as far as its storage says without reading it.
+    """Return a text that differs if a file differs, from what its storage reports without reading it.
 
     Raises
     ------
@@ -177,8 +177,7 @@ def expand(pattern: str) -> list[str]:
 
     Raises
     ------
-    InputError
-        There are none.
+    InputError        No file matches.
     """
     found = list(_expanded(pattern)) if is_pattern(pattern) else [pattern]
     if not found:
@@ -200,7 +199,7 @@ def filesystem_of(path: str) -> Any:
     Raises
     ------
     MissingExtraError, InputError
-        A package is not installed, or there is no such kind of address.
+        A package is not installed, or this kind of address does not exist.
     """
     return _filesystem(_scheme(path))
 
@@ -210,11 +209,11 @@ def lost(path: str, error: BaseException) -> SourceLostError:
     cause = error.__cause__
     if isinstance(error, FileNotFoundError) and isinstance(cause, OSError):
         error = cause  # fsspec reports a file on a server that does not answer as missing
-    what = "The storage does not answer."
+    what = "The storage does not respond."
     if isinstance(error, FileNotFoundError):
-        what = "The storage of the images is gone."
+        what = "The storage of the images no longer exists."
     elif isinstance(error, PermissionError):
-        what = "The storage refuses access to its images."
+        what = "The storage denies access to its images."
     do = "bring it back" if not is_remote(path) else "check the network and your credentials"
     return SourceLostError(
         what, where=path, got=first_line(error), do=f"{do}, and run the same command again to resume"
@@ -275,7 +274,7 @@ def _local(path: str, root: str) -> bytes:
 
 
 def _is_lost(path: str, root: str) -> bool:
-    """Return whether the disk or folder of a file is gone, not only the file."""
+    """Return whether the disk or folder of a file is missing, not only the file."""
     # os.path.exists, unlike Path.exists, is also False if a network disk raises.
     if root:
         return not os.path.exists(root)  # noqa: PTH110
@@ -315,7 +314,7 @@ def _of_one(error: Exception) -> OSError | None:
         return None
     if status in (404, 410):
         return FileNotFoundError(first_line(error))
-    return PermissionError(f"the server answers {status}")
+    return PermissionError(f"the server responds with {status}")
 
 
 def _is_alive(path: str, root: str, answer: OSError | None) -> bool:

@@ -83,10 +83,7 @@ class ImageSource:
 
     Attributes
     ----------
-    uri : str
-        As it was given.
-    parts : tuple of SourcePart
-    strict : bool
+    uri : str        As passed. parts : tuple of SourcePart strict : bool
         Whether a label that is not a class is an error, as in a table of labels, or no label, as in a folder.
     """
 
@@ -146,7 +143,7 @@ def _refuse(reason: str) -> bytes:
 
 
 def too_large(size: int) -> str:
-    """Return why a file of this size is not read; empty if it is read."""
+    """Return the reason why a file of this size is not read; empty if it is read."""
     return f"{size:,} bytes: more than {MAX_IMAGE_BYTES:,}" if size > MAX_IMAGE_BYTES else ""
 
 
@@ -156,7 +153,7 @@ def check_ids(
     place: Callable[[int], str],
     do: str = "rename one of them, or predict the folders one by one",
 ) -> None:
-    """Refuse images that would have the same id.
+    """Raise an error if several images would have the same id.
 
     Parameters
     ----------
@@ -166,7 +163,7 @@ def check_ids(
     place : callable
         Returns the place of the image at a position.
     do : str
-        What to do about it.
+        How to fix it.
 
     Raises
     ------

@@ -324,12 +324,12 @@ def _images(path: str, file: IO[bytes], mode: str) -> Iterator[_Image]:
 
 
 def _check_end(path: str, file: IO[bytes]) -> None:
-    """Refuse concatenated archives: readers silently stop at the end of the first."""
+    """Raise an error if archives are concatenated: readers silently stop at the end of the first."""
     if file.read(1 << 20).lstrip(b"\0")[257:262] == b"ustar":
         raise InputError(
             "The file holds several concatenated archives.",
             where=path,
-            do="give them one by one, or join them with tar --concatenate",
+            do="pass them one by one, or join them with tar --concatenate",
         )
 
 
@@ -456,5 +456,5 @@ def _damaged(path: str, error: Exception, count: int, last: str) -> InputError:
         "The archive is truncated." if cut_off else "The archive is damaged.",
         where=path,
         got=f"{said} after {read}",
-        do="fetch or create it again",
+        do="download or create it again",
     )

@@ -1,4 +1,4 @@
-"""The web app in which raters answer and owners look after a campaign."""
+"""The web app in which raters answer questions and owners manage a campaign."""
 
 from __future__ import annotations
 

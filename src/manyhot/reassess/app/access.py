@@ -1,4 +1,4 @@
-"""Who reaches the app, and how often: names and proxies, slow connections, limits of requests.
+"""Access to the app: host names and proxies, slow connections, and rate limits.
 
 Limits are in memory: after a restart, all start again. Each kind has a bucket for each key, which refills at
 a rate. A request takes from it, and is refused if it is empty.
@@ -33,17 +33,17 @@ _LOOPBACK = ("127.0.0.0/8", "::1")
 
 @dataclass(frozen=True)
 class Reach:
-    """How the app is reached.
+    """Host names, address and proxies through which the app is reached.
 
     Attributes
     ----------
     address : str
-        Where people reach it, ``https://rate.example.org``; empty: as each request says.
+        Public address, such as ``https://rate.example.org``; if empty, that of each request.
     names : frozenset of str, optional
-        The names of the machine that requests may be for, in small letters; None: any. Numeric addresses are
-        no names: no site can make a browser take one for its own.
+        Allowed host names of the machine, in lower case; None allows any. Numeric addresses are not checked:
+        no site can make a browser take one for its own.
     proxies : tuple of networks
-        Whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
+        Proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` headers are trusted.
     """
 
     address: str = ""
@@ -58,16 +58,16 @@ class Reach:
         names: Iterable[str] = (),
         proxies: Sequence[str] = (),
     ) -> Reach:
-        """Return how an app is reached that listens on an address.
+        """Return the `Reach` of an app that listens on an address.
 
         Parameters
         ----------
         host : str
-            What it listens on.
+            Address that it listens on.
         address : str, optional
-            Where people reach it.
+            Public address.
         names : iterable of str
-            Further names of the machine.
+            Additional host names of the machine.
         proxies : sequence of str
             Addresses or networks. Where the app listens on this machine alone and people reach it elsewhere,
             a proxy on this machine is one, too.
@@ -75,7 +75,7 @@ class Reach:
         Raises
         ------
         InputError
-            The address is none of http or https, or a proxy's is none.
+            The address is not an HTTP or HTTPS address, or the address of a proxy is invalid.
         """
         public = _public(address)
         known = {"localhost", host.lower(), *(name.lower() for name in names)}
@@ -86,9 +86,9 @@ class Reach:
         return cls(public, frozenset(known), tuple(_proxy_network(proxy) for proxy in proxies))
 
     def admits(self, host: str) -> bool:
-        """Return whether a request's Host, in small letters, is one of ours.
+        """Return whether the Host of a request, in lower case, is allowed.
 
-        A site that points its own name at us is refused.
+        Requests are rejected if another site points its own name at the app.
         """
         found = _HOST.fullmatch(host)
         if found is None:
@@ -99,20 +99,20 @@ class Reach:
         return _ip_address(name) is not None or name.endswith(".localhost")
 
     def is_own(self, origin: str, host: str) -> bool:
-        """Return whether an Origin is that of the app's own pages."""
+        """Return whether an Origin header is that of the app's own pages."""
         return origin == self.address or (
             origin.partition("://")[2] == host and origin.startswith(("http://", "https://"))
         )
 
     def client(self, peer: str, forwarded: str) -> str:
-        """Return the address of the client: the last that is none of our proxies; for IPv6 its network.
+        """Return the client's address: the last one that is not a trusted proxy; for IPv6, its network.
 
         Parameters
         ----------
         peer : str
-            Who is connected.
+            Address of the connection.
         forwarded : str
-            The request's X-Forwarded-For.
+            The X-Forwarded-For header of the request.
         """
         found = peer
         for one in reversed(forwarded.split(",")):
@@ -122,12 +122,12 @@ class Reach:
         return _network_of(found)
 
     def trusts(self, peer: str) -> bool:
-        """Return whether an address is a proxy's."""
+        """Return whether an address is that of a trusted proxy."""
         address = _ip_address(peer)
         return address is not None and any(address in network for network in self.proxies)
 
     def is_https(self, scheme: str, peer: str, forwarded: str) -> bool:
-        """Return whether the client speaks HTTPS, with the app or with the proxy before it."""
+        """Return whether the client uses HTTPS, either with the app or with the proxy in front of it."""
         if self.address or not (forwarded and self.trusts(peer)):
             return scheme == "https" or self.address.startswith("https://")
         return forwarded.strip().lower() == "https"
@@ -287,9 +287,9 @@ class Buckets:
     Parameters
     ----------
     limit : (float, float)
-        What comes back a second, and what is in a full one.
+        Tokens added per second, and tokens in a full bucket.
     most : int
-        Buckets that are kept; those that are full again go first.
+        Maximum number of buckets; full ones are removed first.
     clock : callable
         Seconds.
     """
@@ -303,7 +303,7 @@ class Buckets:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def take(self, key: str, count: float = 1.0) -> float:
-        """Take from a bucket and return 0; the seconds until there is enough where there is not."""
+        """Take tokens from a bucket and return 0, or return the seconds until there are enough."""
         with self._lock:
             left, now = self._look(key)
             if left < count:
@@ -315,7 +315,7 @@ class Buckets:
             return 0.0
 
     def wait(self, key: str) -> float:
-        """Return the seconds until `take` gives one, 0 where it does; take nothing."""
+        """Return the seconds until `take` succeeds, 0 if it does now; take nothing."""
         with self._lock:
             return max(0.0, (1.0 - self._look(key)[0]) / self._rate)
 
@@ -348,7 +348,7 @@ class Limits:
         self._lock = threading.Lock()
 
     def know(self, session: str) -> None:
-        """Note that a session is one: from now on it has limits of its own."""
+        """Register a valid session: from now on it has its own limits."""
         with self._lock:
             self._tokens[session] = None
             self._tokens.move_to_end(session)
@@ -356,29 +356,29 @@ class Limits:
                 self._tokens.popitem(last=False)
 
     def knows(self, session: str) -> bool:
-        """Return whether a session is known to be one."""
+        """Return whether a session is registered."""
         return session in self._tokens
 
     def begin(self, session: str) -> bool:
-        """Count a request that is under way; return whether there are not too many."""
+        """Count a running request; return whether it is within the limit."""
         if self._under_way[session] >= AT_ONCE:
             return False
         self._under_way[session] += 1
         return True
 
     def end(self, session: str) -> None:
-        """Count a request that is done."""
+        """Count a finished request."""
         self._under_way[session] -= 1
         if not self._under_way[session]:
             del self._under_way[session]
 
     def try_password(self, client: str, name: str) -> None:
-        """Count a password that somebody tries.
+        """Count a password attempt.
 
         Raises
         ------
         HTTPException
-            429: too many.
+            429: too many attempts.
         """
         wait = self._logins.take(client) or self._guesses.take(name[:100])
         if wait:
@@ -391,12 +391,12 @@ class Limits:
 
     @contextmanager
     def hashing(self) -> Iterator[None]:
-        """Be one of few who have a password hashed.
+        """Wait for a free slot to hash a password.
 
         Raises
         ------
         HTTPException
-            503: too many others.
+            503: too many others are waiting.
         """
         if not self._hashing.acquire(blocking=False):
             raise HTTPException(

@@ -36,23 +36,26 @@ def create_app(
 
     Parameters
     ----------
-    store : Store
-        Filled.
-    classes : ClassList
-    cache : Path
-        Folder for images that were made smaller.
+    store : Store        A filled database. classes : ClassList cache : Path
+        Folder for resized images.
     title : str
         The name of the campaign.
     callbacks : AppCallbacks, optional
-        What the app cannot do by itself.
+        Functions that the app is given by its caller.
     reach : Reach, optional
-        By which names and through which proxies it is reached; by default by any name and without proxies.
+        Host names and proxies through which the app is reached; by default any name and no proxies.
     """
     app = FastAPI(title="manyhot", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.context = context = Context(
         store, classes, PictureCache(cache), title, callbacks or AppCallbacks(), reach or Reach()
     )
-    for routes in (sessions.router, rating.router, owner.router, refining.router, router):
+    for routes in (
+        sessions.sessions_routes,
+        rating.rating_routes,
+        owner.owner_routes,
+        refining.refining_routes,
+        app_routes,
+    ):
         app.include_router(routes)
     app.mount("/static", context.static, name="static")
     app.add_middleware(ImageServer, context=context)
@@ -65,7 +68,7 @@ def create_app(
 
 
 def _invalid(request: Request, error: Exception) -> Response:
-    """Say what is wrong, and nothing of what was sent: it may be a password, or no text at all."""
+    """Describe an error without quoting the request, which may hold a password or binary data."""
     assert isinstance(error, RequestValidationError)
     errors = [
         {"loc": [_plain(part) for part in one["loc"]], "msg": _plain(one["msg"]), "type": one["type"]}
@@ -83,14 +86,14 @@ def _plain(part: object) -> str | int:
 
 
 def _failed(request: Request, error: Exception) -> Response:
-    """Say that something went wrong; details are for the terminal only."""
+    """Report an error; details appear in the terminal only."""
     response = _refused(request, HTTPException(500, "Something went wrong on the server. Please try again."))
     response.headers.update(headers())
     return response
 
 
 def _unavailable(request: Request, error: Exception) -> Response:
-    """Say that the database cannot be used just now; pages keep what they sent and send it again."""
+    """Report that the database is not available; pages keep their items and send them again."""
     assert isinstance(error, OutputError)
     logging.getLogger("uvicorn.error").error("%s", error)
     why = "The server cannot store anything right now. Your answers are saved in this browser."
@@ -102,18 +105,18 @@ def _refused(request: Request, error: Exception) -> Response:
     context: Context = request.app.state.context
     if request.url.path.startswith("/api/") or "text/html" not in request.headers.get("accept", ""):
         return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
-    message = "There is no such page." if error.detail == "Not Found" else error.detail
+    message = "This page does not exist." if error.detail == "Not Found" else error.detail
     values = {"title": context.title, "message": message}
     return context.templates.TemplateResponse(
         request, "refused.html", values, error.status_code, error.headers
     )
 
 
-router = APIRouter(include_in_schema=False)
+app_routes = APIRouter(include_in_schema=False)
 
 
-@router.get("/health")
+@app_routes.get("/health")
 def health(context: ContextDep) -> PlainTextResponse:
-    """Answer while the database can be read."""
+    """Respond if the database can be read."""
     context.store.is_filled()
     return PlainTextResponse("fine")

@@ -1,4 +1,4 @@
-"""What every route needs: the parts of the app, who sends a request, and the search for classes."""
+"""Shared objects of all routes: the parts of the app, the sender of a request, and the class search."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _CACHE_FOR_GOOD = "public, max-age=31536000, immutable"
 
 
 class VersionedFiles(StaticFiles):
-    """The files of a folder, at ``/static/VERSION/NAME``, which browsers keep for good.
+    """The files of a folder, at ``/static/VERSION/NAME``, which browsers cache permanently.
 
     The version is that of all files together: modules import each other by relative addresses.
     """
@@ -52,7 +52,7 @@ class VersionedFiles(StaticFiles):
         self.version = hashlib.sha256(content).hexdigest()[:16]
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """Return a file; one of another version is not to be kept."""
+        """Return a file; one of another version is not cached."""
         version, _, name = path.partition(os.sep)
         response = await super().get_response(name, scope)
         # A page that is older than the server asks for files as they were: it gets today's, but keeps none.
@@ -64,7 +64,7 @@ class VersionedFiles(StaticFiles):
 
 @dataclass
 class Context:
-    """What the app is made of.
+    """The parts of the app.
 
     Attributes
     ----------
@@ -79,13 +79,13 @@ class Context:
     static : VersionedFiles
         Scripts and styles.
     search : CachedValue of Search
-        Finds classes by words.
+        Search for classes by words.
     left, pages : CachedValue of int
-        How many looks at pages are still wanted, and how many pages a rater can be asked about.
+        Number of free slots, and number of pages that a rater can be shown.
     show_label : CachedValue of bool
         Whether raters see the original label.
     status : CachedValue of JudgedCampaign
-        How far the campaign is, and how good its answers are.
+        Progress of the campaign, and the quality of its answers.
     """
 
     store: Store
@@ -111,54 +111,54 @@ class Context:
 
     @cached_property
     def templates(self) -> Jinja2Templates:
-        """The pages; in them, ``static`` is where scripts and styles are."""
+        """The page templates; in them, ``static`` is the address of scripts and styles."""
         templates = Jinja2Templates(_HERE / "templates")
         templates.env.globals["static"] = f"/static/{self.static.version}"
         return templates
 
     @cached_property
     def campaign_id(self) -> str:
-        """What tells this campaign from any other at the same address."""
+        """An id that distinguishes this campaign from others at the same address."""
         return self.store.campaign_id()
 
     @cached_property
     def cookie(self) -> str:
-        """The name of the session's cookie: those of one host see each other's, whatever their ports."""
+        """The name of the session's cookie: apps on one host share cookies, whatever their ports."""
         # Browsers take what begins so from this host alone, and by https alone.
         return (
             "__Host-" if self.reach.address.startswith("https://") else ""
         ) + f"manyhot-{self.campaign_id}"
 
     def is_https(self, request: Request) -> bool:
-        """Return whether the client speaks HTTPS, with the app or with a proxy before it."""
+        """Return whether the client uses HTTPS, either with the app or with a proxy in front of it."""
         peer = request.client.host if request.client else ""
         return self.reach.is_https(request.url.scheme, peer, request.headers.get("x-forwarded-proto", ""))
 
     def address(self, request: Request) -> str:
-        """Return where people reach the app: as configured, or else as an admitted request says."""
+        """Return the public address of the app: as configured, or that of an allowed request."""
         scheme = "https" if self.is_https(request) else "http"
         return self.reach.address or f"{scheme}://{request.headers['host']}"
 
     def client(self, request: Request) -> str:
-        """Return the address of the client, which limits are for."""
+        """Return the client's address, to which limits apply."""
         peer = request.client.host if request.client else ""
         return self.reach.client(peer, request.headers.get("x-forwarded-for", ""))
 
     def image_address(self, number: int) -> str:
-        """Return where a browser finds an image of the campaign, ``/small`` or ``/large`` to follow."""
+        """Return the URL of an image of the campaign, without ``/small`` or ``/large``."""
         return f"/images/{self.campaign_id}/{number}"
 
     def example_address(self, class_id: int, position: int) -> str:
-        """Return where a browser finds an example image of a class, ``/small`` or ``/large`` to follow."""
+        """Return the URL of an example image of a class, without ``/small`` or ``/large``."""
         return f"/examples/{self.campaign_id}/{class_id}/{position}"
 
     def strip_address(self, class_id: int) -> str:
-        """Return where a browser finds the first example images of a class in one picture."""
+        """Return the URL of the first example images of a class in one picture."""
         return f"/examples/{self.campaign_id}/{class_id}/strip"
 
 
 async def get_context(request: Request) -> Context:
-    """Return what the app is made of."""
+    """Return the parts of the app."""
     context: Context = request.app.state.context
     return context
 
@@ -167,7 +167,7 @@ ContextDep = Annotated[Context, Depends(get_context)]
 
 
 async def session_rater(request: Request, context: ContextDep) -> Rater | None:
-    """Return whose session a request belongs to; None where it has no session."""
+    """Return the rater of a request's session; None without a session."""
     token = request.cookies.get(context.cookie)
     if not token:
         return None
@@ -181,7 +181,7 @@ SessionRater = Annotated[Rater | None, Depends(session_rater)]
 
 
 async def current_rater(rater: SessionRater) -> Rater:
-    """Return who sends a request; answer 401 where nobody is logged in."""
+    """Return the rater of a request; respond with 401 without a session."""
     if rater is None:
         raise HTTPException(401, NO_SESSION)
     return rater
@@ -191,7 +191,7 @@ CurrentRater = Annotated[Rater, Depends(current_rater)]
 
 
 async def visiting_owner(rater: SessionRater) -> Rater:
-    """Return the owner who opens a page; others are led to the log-in page, raters get 403."""
+    """Return the owner who opens a page; redirect others to the log-in page; respond with 403 to raters."""
     if rater is None:
         raise HTTPException(303, "Log in.", {"Location": "/owner/login"})
     if not rater.is_owner:
@@ -203,12 +203,12 @@ VisitingOwner = Annotated[Rater, Depends(visiting_owner)]
 
 
 def csrf_token(session: str) -> str:
-    """Return what a page of a session must send along with a change; other sites cannot know it."""
+    """Return the token that a page must send with a change; other sites cannot know it."""
     return hmac.new(session.encode(), b"manyhot csrf", hashlib.sha256).hexdigest()
 
 
 async def check_csrf(request: Request, context: ContextDep) -> None:
-    """Refuse a change that another site sent in the rater's name."""
+    """Raise an error if another site sent a change in the rater's name."""
     _check_csrf(request, context, request.headers.get("x-csrf", ""))
 
 
@@ -232,7 +232,7 @@ _NAME, _SYNONYM, _DEFINITION = 100, 10, 1
 
 
 _WHOLE = 2
-"""A whole word counts twice as much as one that is only begun."""
+"""A whole word counts twice as much as a prefix."""
 
 
 _NEAR = 0.75
@@ -242,10 +242,10 @@ _LAST = "\U0010ffff"
 
 
 class Search:
-    """Finds classes whose name, synonyms or definition have words that begin as those searched for.
+    """Search for classes with words in their name, synonyms or definition that start with those of a query.
 
-    Names count more than synonyms, and these more than definitions; among equals the shorter name is first. A
-    plural finds the singular. Where nothing is found, words that are spelled nearly alike are looked for.
+    Names count more than synonyms, and synonyms more than definitions; ties go to the shorter name. A plural
+    finds the singular. Without a match, similarly spelled words are searched.
     """
 
     def __init__(self, classes: ClassList) -> None:
@@ -258,7 +258,7 @@ class Search:
         self._words = sorted(self._classes)
 
     def __call__(self, text: str) -> list[int]:
-        """Return the classes that all words of a text are found in, the best first."""
+        """Return the classes that match all words of a text, best first."""
         words = _split(text)
         scores = self._all([self._begun(word) for word in words])
         if not scores:

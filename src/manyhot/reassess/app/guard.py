@@ -15,15 +15,15 @@ from manyhot.reassess.app.access import SEARCH_COST
 from manyhot.reassess.app.context import Context
 
 MAX_BODY = 256 << 10
-"""Bytes of a request: 200 answers and remarks are under 100 kB."""
+"""Maximum bytes of a request: 200 answers and remarks are under 100 kB."""
 
 
 MAX_TARGET = 4096
-"""Bytes of an address with its query."""
+"""Maximum bytes of an address with its query."""
 
 
 BODY_SECONDS = 30.0
-"""A body must have come by then."""
+"""Seconds within which a body must arrive."""
 
 
 _HEADERS = {
@@ -47,12 +47,12 @@ _SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 
 
 def headers() -> Mapping[str, str]:
-    """Return what every answer says."""
+    """Return the headers of every response."""
     return _HEADERS
 
 
 class RefusedError(HTTPException):
-    """A request goes no further."""
+    """A request is rejected."""
 
     def __init__(self, status: int, why: str, wait: float = 0.0) -> None:
         headers = {"Retry-After": str(int(wait) + 1)} if wait else {}
@@ -62,7 +62,7 @@ class RefusedError(HTTPException):
 
 
 class Guard:
-    """Refuses what is too large, too slow, too often or from another site, and sets security headers.
+    """Reject requests that are too large, slow, frequent or from another site, and set security headers.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ class Guard:
         return sent
 
     def _check_origin(self, scope: Scope, sent: Mapping[str, str]) -> None:
-        """Refuse a change that a page of another site sends; a log-in and a joining have no token yet."""
+        """Reject changes sent by a page of another site; logging in and joining have no token yet."""
         if scope["method"] in _SAFE:
             return
         site, origin = sent.get("sec-fetch-site"), sent.get("origin")

@@ -1,7 +1,7 @@
-"""Images as the browser gets them: from anywhere, made smaller once.
+"""Images as sent to the browser: read from anywhere, resized once.
 
-Whoever asks names an image by its number; where it lies comes from the database alone. Nothing of a request
-ever becomes part of a path.
+A request names an image by its number; its location comes from the database only. No part of a request ever
+becomes part of a path.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.reassess.app.progress import CachedValue
 
 SIDES: Mapping[str, int] = {"small": 256, "large": 1280}
-"""The longer side in pixels at most: of an example, and of the image that is asked about."""
+"""Maximum length of the longer side in pixels: of examples, and of the image that is asked about."""
 
 
 TILES, TILE = 9, 192
@@ -63,8 +63,8 @@ class PictureCache:
     Parameters
     ----------
     cache : Path
-        Folder of the files that were made. It may be deleted at any time; where it cannot be written, all is
-        made again each time.
+        Folder of the resized files. It can be deleted at any time; if it is not writable, files are made
+        again for each request.
     """
 
     def __init__(self, cache: Path) -> None:
@@ -84,7 +84,7 @@ class PictureCache:
         return self._once(path, lambda: (self._shrunk(uri, SIDES[size]), True))[0]
 
     def strip(self, uris: Sequence[str]) -> tuple[bytes, bool]:
-        """Return images as one JPEG of `TILES` squares, and whether all could be read; if not, grey."""
+        """Return images as one JPEG of `TILES` squares, and whether all were readable; others are grey."""
         return self._once(self._path("strip", "\n".join(uris)), lambda: self._joined(uris))
 
     def _once(self, path: Path, make: Callable[[], tuple[bytes, bool]]) -> tuple[bytes, bool]:
@@ -167,9 +167,9 @@ def read_picture(uri: str) -> bytes:
     Raises
     ------
     InputError
-        It is not there, or too large.
+        The image does not exist, or is too large.
     MissingExtraError
-        It is remote, and fsspec is not installed.
+        The image is remote, and fsspec is not installed.
     """
     try:
         if "://" in uri and not uri.startswith("file://"):
@@ -198,7 +198,7 @@ def _member(path: Path, uri: str) -> bytes:
             with archive.open("rb") as file:
                 file.seek(offset)
                 return _limited(file.read(min(size, MAX_FILE_BYTES + 1)), uri)
-    raise InputError("The image is not there.", where=uri, do="put it back, or start with --images FOLDER")
+    raise InputError("The image does not exist.", where=uri, do="put it back, or start with --images FOLDER")
 
 
 def _places(archive: str, changed: int) -> dict[str, tuple[int, int]]:
@@ -261,7 +261,7 @@ def _shrink(data: bytes, uri: str, side: int) -> bytes:
     try:
         with PIL.Image.open(io.BytesIO(data), formats=_readable()) as opened:
             if opened.width * opened.height > MAX_PIXELS:
-                raise ValueError(f"{opened.width} × {opened.height} pixels, {MAX_PIXELS:,} at most")
+                raise ValueError(f"{opened.width} × {opened.height} pixels, at most {MAX_PIXELS:,}")
             profile = opened.info.get("icc_profile")
             opened.draft("RGB", (side, side))
             image = _on_white(PIL.ImageOps.exif_transpose(opened))

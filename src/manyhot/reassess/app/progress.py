@@ -1,4 +1,4 @@
-"""How far a campaign is, how good its answers are, and how to say so."""
+"""Progress of a campaign, quality of its answers, and how both are shown."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ class JudgedVotes(Protocol):
 
     @property
     def agreement(self) -> pa.Table:
-        """How far raters agree."""
+        """Agreement between raters."""
 
     @property
     def raters(self) -> pa.Table:
-        """How good each is."""
+        """Quality of each rater."""
 
 
 @dataclass(frozen=True)
 class AppCallbacks:
-    """What the app cannot do by itself.
+    """Functions that the app is given by its caller.
 
     Attributes
     ----------
     judge : callable, optional
-        Says how far raters agree and how good each is, given their votes and the golden answers.
+        Measures agreement and the quality of each rater, given votes and golden answers.
     export : callable, optional
         Writes the votes, and remarks where there are any, into a folder; returns the files.
     alone : bool
-        One person at a laptop: who opens the link is the owner, without a password.
+        Single-user mode: whoever opens the link is the owner, without a password.
     """
 
     judge: Callable[[Votes, Golden | None], JudgedVotes] | None = None
@@ -52,7 +52,7 @@ class AppCallbacks:
 
 @dataclass(frozen=True, eq=False)
 class JudgedCampaign:
-    """How far a campaign is, and how good its answers are.
+    """Progress of a campaign, and the quality of its answers.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ class JudgedCampaign:
     raters : dict of str to dict
         The rows of the table ``raters`` by rater.
     decided_since : set of int
-        Pages that were decided on since the votes were counted.
+        Pages decided since the votes were counted.
     """
 
     counts: VoteCounts
@@ -71,7 +71,7 @@ class JudgedCampaign:
     decided_since: set[int] = field(default_factory=set)
 
     def pages_to_decide(self) -> list[int]:
-        """Return the pages on which raters differ and nobody has decided, in the order of asking."""
+        """Return the undecided pages on which raters differ, in the order of asking."""
         return [page for page, _ in self.counts.disputes if page not in self.decided_since]
 
     @classmethod
@@ -105,7 +105,7 @@ def duration(seconds: float) -> str:
 
 
 def time_left(progress: CampaignProgress) -> str:
-    """Return in words how long it takes until all answers are there."""
+    """Return the estimated time until all answers are collected, as text."""
     if not progress.missing:
         return "none: every question has all its answers"
     seconds, n = progress.pace
@@ -116,7 +116,7 @@ def time_left(progress: CampaignProgress) -> str:
 
 
 def work_left(progress: CampaignProgress) -> str:
-    """Return in words how much work of people is left; empty where nothing tells."""
+    """Return the remaining work of raters as text; empty if it cannot be estimated."""
     if not progress.missing or not progress.timed:
         return ""
     return (
@@ -131,7 +131,7 @@ def format_number(value: int) -> str:
 
 
 def format_share(value: float | None) -> str:
-    """Return a share or a coefficient with two digits and a true minus; a dash where it is not known."""
+    """Return a share or a coefficient with two digits and a minus sign; a dash if it is unknown."""
     if value is None or math.isnan(value):
         return "–"
     return f"{value:.2f}".replace("-", "−")
@@ -141,21 +141,21 @@ T = TypeVar("T")
 
 
 CORE_SHARE = 0.05
-"""Share of one core's time, at most, that is spent on computing a value again and again in the background."""
+"""Maximum share of one core's time for recomputing a value in the background."""
 
 
 WAIT = 0.7
-"""Seconds that a page waits for a value: it comes within a second, if only to say what is being computed."""
+"""Seconds that a page waits for a value; afterwards, it says what is being computed."""
 
 
 class CachedValue(Generic[T]):
-    """A value that is computed by one thread at a time, and is good for some seconds.
+    """A value that is computed by one thread at a time and cached for some seconds.
 
     Parameters
     ----------
     compute : callable
     seconds : float
-        For which a value is good.
+        Time for which a value is valid.
     """
 
     def __init__(self, compute: Callable[[], T], seconds: float = 5.0) -> None:
@@ -168,10 +168,10 @@ class CachedValue(Generic[T]):
         self._invalidations = 0
 
     def get(self) -> T:
-        """Return the value, computed here and now if it is too old.
+        """Return the value; compute it now if it is too old.
 
-        Meanwhile all others get the older value; where there is none, they wait for the first one, or for its
-        error. After an error the next call tries again.
+        In the meantime, other callers get the older value; if there is none, they wait for the first one, or
+        for its error. After an error, the next call tries again.
         """
         with self._lock:
             if self._value is not None and (self._running or time.monotonic() < self._good_until):
@@ -182,10 +182,10 @@ class CachedValue(Generic[T]):
         return running.result()
 
     def peek(self, seconds: float | None = None) -> T | None:
-        """Return the value; after some seconds, by default `WAIT`, an older one, or None where there is none.
+        """Return the value; after some seconds, by default `WAIT`, an older one, or None if there is none.
 
-        It is computed in a thread of its own, and again when `CORE_SHARE` allows. Until then an error is
-        raised each time.
+        It is computed in a separate thread, and again when `CORE_SHARE` allows. Until then, an error is
+        raised by each call.
         """
         with self._lock:
             running = self._running
@@ -199,13 +199,13 @@ class CachedValue(Generic[T]):
         return None if last is None else last.result()
 
     def invalidate(self) -> None:
-        """Compute the value again when it is next needed; a running computation is already out of date."""
+        """Compute the value again when it is next needed; the result of a running computation is not used."""
         with self._lock:
             self._good_until = self._background_from = 0.0
             self._invalidations += 1
 
     def expire(self) -> None:
-        """Compute the value again as soon as `CORE_SHARE` allows; a quick one at once."""
+        """Compute the value again as soon as `CORE_SHARE` allows; a quick one immediately."""
         with self._lock:
             self._good_until = 0.0
 

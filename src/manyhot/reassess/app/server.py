@@ -1,4 +1,4 @@
-"""The server of the app: listens, and ends in order."""
+"""The server of the app, with an orderly shutdown."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> N
     app : FastAPI
     host : str
     port : int
-        0 takes a free one.
+        0 chooses a free port.
     ready : callable
-        Called with the address as soon as it answers.
+        Called with the address as soon as the server responds.
 
     Raises
     ------
     InputError
-        The address cannot be used.
+        The server cannot listen on the address.
     """
     import uvicorn
 
@@ -71,7 +71,7 @@ def _ended_alike() -> Iterator[None]:
 
 
 def configured(app: FastAPI) -> uvicorn.Config:
-    """Return how the app is served."""
+    """Return the configuration of the server."""
     import uvicorn
 
     from manyhot.reassess.app.access import LimitedConnection
@@ -99,7 +99,7 @@ def _listen(host: str, port: int) -> socket.socket:
         )
     except OSError as error:
         raise InputError(
-            "The address cannot be listened on.",
+            "The server cannot listen on this address.",
             where=f"{host}:{port}",
             got=error.strerror or error,
             do="choose another --port, or 0 for a free one",
@@ -107,7 +107,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 DATABASE = "annotation.sqlite"
-"""The database of the annotation app, where it is a file in the folder of the campaign."""
+"""The database file of the annotation app in the folder of a campaign."""
 
 _VARIABLE = "MANYHOT_DATABASE"
 
@@ -116,19 +116,19 @@ DatabaseAddress = Annotated[str | None, Shown("ADDRESS"), FromEnvironment(_VARIA
 
 
 def database_option(database: str | None) -> str:
-    """Return the option for a command to come; nothing where the environment gives the address."""
+    """Return the option for a suggested command; empty if the environment sets the address."""
     if database is None or database == os.environ.get(_VARIABLE):
         return ""
     return f" --database {shlex.quote(without_passwords(database))}"
 
 
 def web_extra() -> Any:
-    """Return `manyhot.reassess.app`, whose packages are there.
+    """Return `manyhot.reassess.app`, after checking its packages.
 
     Raises
     ------
     MissingExtraError
-        They are not.
+        They are not installed.
     """
     try:
         from manyhot.reassess import app
@@ -150,16 +150,16 @@ def address_of(campaign: Campaign, database: str | None) -> str:
 
 @contextlib.contextmanager
 def open_store(campaign: Campaign, database: str | None) -> Iterator[Store]:
-    """Open the database of a campaign that has one.
+    """Open the existing database of a campaign.
 
     Raises
     ------
     InputError
-        It has none yet.
+        The campaign has no database yet.
     """
     web = web_extra()
     nobody = InputError(
-        "Nobody has answered questions of this campaign yet.",
+        "No questions of this campaign have been answered yet.",
         where=campaign.folder,
         got=f"no {DATABASE} in it" if database is None else "an empty database",
         do=f"ask: manyhot annotate {campaign.folder}",

@@ -1,11 +1,12 @@
-"""Losses: from logits and targets to one number.
+"""Losses: functions of logits and targets.
 
-A loss is a function ``(logits, targets, *, options) -> Tensor``: logits of shape (n, C) and `Targets`, to the
-mean over images and, under a sigmoid, classes. The mean is over n C cells, whatever their weights: so the
-loss of a batch is the mean of those of its halves, and several processes compute what one does.
+A loss is a function ``(logits, targets, *, options) -> Tensor``: logits of shape (n, C) and `Targets`,
+returning the mean over images and, under a sigmoid, classes. The mean is over n C cells, whatever their
+weights. The loss of a batch is therefore the mean of the losses of its halves, and several processes compute
+the same as one.
 
 A target `p` lies between 0 and 1: that share of a cell counts as a valid class, the rest as an absent or
-unobserved one. So each loss accepts soft labels and mixed images. A cell of weight 0 does not count.
+unobserved one. Each loss therefore accepts soft labels and mixed images. Cells of weight 0 are ignored.
 Everything is computed in single precision at least, from logits, without the 1e-5 that most published code
 adds before it takes logarithms.
 
@@ -19,8 +20,8 @@ Options of ``register``:
     the optimiser, with `memory_lr` times the learning rate of the network. As several processes would each
     have their own values, such a loss runs in one process, on images that are not mixed.
 ``whole_batch``
-    The loss is defined on whole batches: its halves do not average to it, and several processes compute
-    another loss than one.
+    The loss is defined on whole batches: the losses of halves do not average to it, and several processes
+    compute a different loss than one.
 ``regularised``
     The loss includes more than the fit to `p`: it is not minimal at perfect logits.
 ``detached``
@@ -43,14 +44,14 @@ from manyhot.train.targets import Targets, Teacher
 
 
 def loss_of(spec: str) -> Entry:
-    """Look up a loss and check its options before anything else starts.
+    """Look up a loss and check its options.
 
     Raises
     ------
     UnknownNameError
-        There is no such loss.
+        The loss does not exist.
     InputError
-        It has no such option, one is missing, or one has a value that it may not have.
+        An option does not exist, is missing, or has a value that is not allowed.
     """
     loss = get("loss", spec)
     missing = missing_options(loss)
@@ -70,7 +71,7 @@ def made_memory(loss: Entry, taught: Teacher, seed: int) -> dict[str, Tensor]:
 
 
 def check_options(name: str, **options: tuple[float, float, float]) -> None:
-    """Raise an InputError if an option, a value with its least and its largest, is out of range."""
+    """Raise an InputError if an option is outside its minimum and maximum."""
     for option, (value, low, high) in options.items():
         if not low <= value <= high:
             allowed = f"{low} to {high}" if math.isfinite(high) else f"{low} or more"
@@ -80,31 +81,31 @@ def check_options(name: str, **options: tuple[float, float, float]) -> None:
 
 
 def full(logits: Tensor) -> Tensor:
-    """Return logits in single precision at least: sums of a thousand classes are too coarse in less."""
+    """Return logits in single precision or higher: less is too coarse for sums over 1,000 classes."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def mean(each: Tensor, targets: Targets) -> Tensor:
-    """Return the mean over all cells, those of weight 0 as 0."""
+    """Return the mean over all cells, counting those of weight 0 as 0."""
     return (each if targets.weight is None else each * targets.weight).sum() / each.numel()
 
 
 def terms(logits: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the losses of each cell if its class is there and if it is not: −log σ and −log(1 − σ)."""
+    """Return the loss of each cell for a valid and for an absent class: −log σ and −log(1 − σ)."""
     z = full(logits)
     return softplus(-z), softplus(z)
 
 
 def cross(z: Tensor, p: Tensor) -> Tensor:
-    """Return the binary cross-entropy of each cell, logits with probabilities.
+    """Return the binary cross-entropy of each cell between logits and probabilities.
 
-    PyTorch's own wakes all threads for a handful of cells: milliseconds, where others compute, too.
+    PyTorch's own function wakes all threads even for a few cells, which takes milliseconds on busy cores.
     """
     return p * softplus(-z) + (1 - p) * softplus(z)
 
 
 def unobserved(targets: Targets) -> Tensor:
-    """Return the cells of classes that were not observed, those of weight 0 aside."""
+    """Return the cells of unobserved classes, except those of weight 0."""
     none = targets.p == 0
     return none if targets.weight is None else none & (targets.weight > 0)
 

@@ -1,7 +1,7 @@
-"""Losses for images of which one class or some were observed.
+"""Losses for images with one or some observed classes.
 
-Others are unknown (`epr`, `role`, `em`, `em_apl`), or absent but for those with the largest losses (`ll_r`,
-`ll_ct`, `ll_cp`).
+Other classes are unknown (`epr`, `role`, `em`, `em_apl`), or absent except those with the largest losses
+(`ll_r`, `ll_ct`, `ll_cp`).
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from manyhot.train.losses import check_options, cross, full, mean, remember, rem
 from manyhot.train.targets import Targets, Teacher
 
 OBSERVED, ABSENT, UNKNOWN = 0.995, 0.005, 0.6
-"""Where ROLE begins to estimate: classes known to be there, known not to be, and at most any other."""
+"""Initial estimates of ROLE for observed classes, for absent ones, and the maximum for all others."""
 
 
 @register("loss", "epr", ends="sigmoid", whole_batch=True, regularised=True)
 def expected_positives(logits: Tensor, targets: Targets, *, k: float = 1.5) -> Tensor:
-    """Observed classes, and a batch with as many classes an image as are expected.
+    """Expected positive regularisation: observed classes, and an expected number of classes per image.
 
     Parameters
     ----------
@@ -30,7 +30,7 @@ def expected_positives(logits: Tensor, targets: Targets, *, k: float = 1.5) -> T
     targets : Targets
         Probabilities of cells of weight 0 are not summed.
     k : float
-        Classes that an image is expected to have: 1.5 of VOC's 20 and 2.5 of COCO's 80 in the paper's code.
+        Expected number of classes per image: 1.5 of 20 for VOC and 2.5 of 80 for COCO in the paper's code.
 
     References
     ----------
@@ -42,7 +42,7 @@ def expected_positives(logits: Tensor, targets: Targets, *, k: float = 1.5) -> T
 
 
 def _estimates(taught: Teacher, generator: torch.Generator) -> dict[str, Tensor]:
-    """Return the logits of estimated labels of all images, as ROLE begins with them."""
+    """Return ROLE's initial logits of the estimated labels of all images."""
     n, c = len(taught), taught.n_classes
     estimates = (2 * torch.rand(n, c, generator=generator) - 1) * _logit(UNKNOWN)
     image = torch.repeat_interleave(taught.indptr.diff())
@@ -63,23 +63,23 @@ def _estimates(taught: Teacher, generator: torch.Generator) -> dict[str, Tensor]
     detached=True,
 )
 def role(logits: Tensor, targets: Targets, *, k: float = 1.5) -> Tensor:
-    """Network and estimated labels of each image learn from one another, both held to k classes an image.
+    """Jointly train the network and estimated labels, both regularised to k classes per image.
 
-    Its memory, one number for each image and class, is learnt: of ImageNet 5.1 GB, and as much again for each
-    of an optimiser's averages.
+    Its memory, one value per image and class, is learnt: 5.1 GB for ImageNet, and as much again for each
+    moving average of an optimiser.
 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
     targets : Targets
-        Its memory `estimates` are the logits of estimated labels.
+        The memory `estimates` holds the logits of estimated labels.
     k : float
         As in ``epr``.
 
     References
     ----------
     Cole et al. 2021, Regularised online label estimation, arXiv 2106.09708.
-    Its estimates begin where its code has them begin: `OBSERVED`, `ABSENT`, and up to `UNKNOWN` by chance.
+    Initial estimates are those of its code: `OBSERVED`, `ABSENT`, and random values up to `UNKNOWN`.
     """
     check_options("role", k=(k, 0, math.inf))
     z = full(logits)
@@ -91,7 +91,7 @@ def role(logits: Tensor, targets: Targets, *, k: float = 1.5) -> Tensor:
 
 @register("loss", "em", ends="sigmoid", regularised=True)
 def entropy_maximisation(logits: Tensor, targets: Targets, *, alpha: float = 0.1) -> Tensor:
-    """Observed classes, and for all others as little certainty as possible: their entropy is maximised.
+    """Cross-entropy of observed classes, and entropy maximisation for all others.
 
     Parameters
     ----------
@@ -125,31 +125,31 @@ def entropy_and_pseudo_labels(
     most: float = 0.9,
     start: int = 4,
 ) -> Tensor:
-    """Entropy maximisation; classes that are improbable are soon taken for absent, softly and for good.
+    """Entropy maximisation with asymmetric pseudo-labels: improbable classes get permanent soft labels.
 
-    From epoch `start` on each class that was not observed on an image may get a pseudo-label: what the
-    network gave it. They go to the least probable images of each class. The memory is two bytes for each
-    image and class: of ImageNet 2.6 GB.
+    From epoch `start` on, an unobserved class of an image can get a pseudo-label: its predicted probability.
+    The least probable images of each class get one. The memory takes two bytes per image and class: 2.6 GB
+    for ImageNet.
 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
     targets : Targets
-        Its memory `pseudo` are probabilities, −1 where there are none yet.
+        The memory `pseudo` holds probabilities, or −1 without a pseudo-label.
     alpha, beta : float
         Weights of the entropy and of pseudo-labels: 0.2 and 0.02 for VOC, 0.1 and 0.9 for COCO in the
         paper's code.
     rate : float
-        Share of the images without a class that get a pseudo-label an epoch.
+        Share of the images without a class that get a pseudo-label per epoch.
     most : float
-        Share that ever gets one.
+        Maximum share of images with a pseudo-label.
     start : int
-        The first epoch, from 0 on, that gives pseudo-labels, for later ones.
+        The first epoch, from 0, that creates pseudo-labels, which later epochs use.
 
     References
     ----------
-    Zhou et al. 2022, arXiv 2203.16219. There all images are predicted once more after each
-    epoch, to rank them; here those of a batch are ranked as they are trained on, which costs nothing.
+    Zhou et al. 2022, arXiv 2203.16219. The paper predicts all images again after each epoch to rank them;
+    here, the images of a batch are ranked during training, which costs nothing.
     """
     check_options(
         "em_apl", alpha=(alpha, 0, math.inf), beta=(beta, 0, math.inf), rate=(rate, 0, 1), most=(most, 0, 1)
@@ -186,7 +186,7 @@ def _surplus(z: Tensor, targets: Targets, k: float) -> Tensor:
 
 
 def _least(z: Tensor, unseen: Tensor, labelled: Tensor, share: float) -> Tensor:
-    """Return the least probable images of each class, as many as are missing from a share of the unseen."""
+    """Return the least probable images of each class, up to a share of the unobserved ones."""
     count = (share * unseen.sum(0)).floor() - (labelled & unseen).sum(0)
     free = unseen & ~labelled
     ranked = z.masked_fill(~free, math.inf).sort(0).values
@@ -196,16 +196,16 @@ def _least(z: Tensor, unseen: Tensor, labelled: Tensor, share: float) -> Tensor:
 
 @register("loss", "ll_r", ends="sigmoid", whole_batch=True)
 def large_loss_rejected(logits: Tensor, targets: Targets, *, delta: float = 0.002) -> Tensor:
-    """Assume negative without the classes that speak loudest against it: the largest losses are left out.
+    """Assume negative with large-loss rejection: unobserved classes with the largest losses are ignored.
 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
     targets : Targets
-        Classes with a `p` of 0 may be left out.
+        Classes with a `p` of 0 can be ignored.
     delta : float
-        Share of all cells of a batch by which those left out grow each epoch; none in the first. 0.001 to
-        0.005 in the paper's code.
+        Increase per epoch of the ignored share of all cells of a batch, from 0 in the first; 0.001 to 0.005
+        in the paper's code.
 
     References
     ----------
@@ -216,13 +216,13 @@ def large_loss_rejected(logits: Tensor, targets: Targets, *, delta: float = 0.00
 
 @register("loss", "ll_ct", ends="sigmoid", whole_batch=True)
 def large_loss_corrected(logits: Tensor, targets: Targets, *, delta: float = 0.002) -> Tensor:
-    """Assume negative, but the classes with the largest losses count as there, for this step.
+    """Assume negative with temporary correction: the largest losses count as valid in this step.
 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
     targets : Targets
-        Classes with a `p` of 0 may be corrected.
+        Classes with a `p` of 0 can be corrected.
     delta : float
         As in ``ll_r``.
 
@@ -240,22 +240,22 @@ def _nothing_flipped(taught: Teacher, _: torch.Generator) -> dict[str, Tensor]:
 
 @register("loss", "ll_cp", ends="sigmoid", memory=_nothing_flipped, whole_batch=True)
 def large_loss_flipped(logits: Tensor, targets: Targets, *, delta: float = 0.002) -> Tensor:
-    """Assume negative, but the classes with the largest losses count as there, from now on.
+    """Assume negative with permanent correction: the largest losses count as valid from then on.
 
-    The memory is a byte for each image and class: of ImageNet 1.3 GB.
+    The memory takes one byte per image and class: 1.3 GB for ImageNet.
 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
     targets : Targets
-        Classes with a `p` of 0 may be corrected. Its memory `flipped` are those that are.
+        Classes with a `p` of 0 can be corrected. The memory `flipped` marks corrected classes.
     delta : float
-        Share of all cells of a batch that is corrected each epoch but the first.
+        Share of all cells of a batch that is corrected in each epoch except the first.
 
     References
     ----------
-    Kim et al. 2022, arXiv 2206.03740: LL-Cp. Its code compares with ``is 'LL-Cp'`` and keeps one
-    cell of a batch less than it corrects; here both are the same cells.
+    Kim et al. 2022, arXiv 2206.03740: LL-Cp. Its code compares with ``is 'LL-Cp'`` and stores one cell per
+    batch less than it corrects; here both are the same cells.
     """
     flipped = remembered(targets, "flipped", logits)
     now = Targets(torch.where(flipped, 1.0, targets.p), targets.weight, targets.rows)
@@ -270,7 +270,7 @@ def _each(logits: Tensor, targets: Targets) -> Tensor:
 
 
 def _large(name: str, logits: Tensor, targets: Targets, delta: float, epoch: int) -> Tensor:
-    """Return the cells not observed whose losses are the largest: `epoch` times `delta` of all cells."""
+    """Return the unobserved cells with the largest losses: a share `epoch` times `delta` of all cells."""
     check_options(name, delta=(delta, 0, 1))
     unseen = unobserved(targets)
     count = min(math.ceil(min(epoch * delta, 1) * unseen.numel()), int(unseen.sum())) if epoch else 0
@@ -288,9 +288,9 @@ def softmax(logits: Tensor, targets: Targets, *, smoothing: float = 0.0) -> Tens
     ----------
     logits : torch.Tensor, shape (n, C)
     targets : Targets
-        An image whose shares are all 0 does not count.
+        Images whose shares are all 0 are ignored.
     smoothing : float
-        ε of label smoothing: the share that all classes divide between them (Szegedy et al. 2016, section 7).
+        ε of label smoothing: the share that is distributed over all classes (Szegedy et al. 2016, section 7).
     """
     check_options("softmax", smoothing=(smoothing, 0, 1))
     z = full(logits)
@@ -302,26 +302,26 @@ def softmax(logits: Tensor, targets: Targets, *, smoothing: float = 0.0) -> Tens
 
 @register("loss", "bce", ends="sigmoid")
 def bce(logits: Tensor, targets: Targets) -> Tensor:
-    """Binary cross-entropy of each class with label sets; classes that are not known are left out."""
+    """Binary cross-entropy of each class with label sets; unknown classes are ignored."""
     z = full(logits)
     return mean(cross(z, targets.p.to(z.dtype)), targets)
 
 
 @register("loss", "an", ends="sigmoid")
 def assume_negative(logits: Tensor, targets: Targets, *, smoothing: float = 0.0) -> Tensor:
-    """Assume negative: binary cross-entropy that takes each class that is not observed for absent.
+    """Assume negative: binary cross-entropy in which all unobserved classes count as absent.
 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
     targets : Targets
     smoothing : float
-        ε of AN-LS: that share of each cell counts for the contrary. 0.1 in the paper.
+        ε of AN-LS: the share of each cell that counts as the opposite; 0.1 in the paper.
 
     References
     ----------
-    Cole et al. 2021, Multi-label learning from single positive labels, arXiv 2106.09708. ε counts in full at
-    each cell, as in its code.
+    Cole et al. 2021, Multi-label learning from single positive labels, arXiv 2106.09708. The full ε applies
+    to each cell, as in its code.
     """
     check_options("an", smoothing=(smoothing, 0, 1))
     z = full(logits)
@@ -331,7 +331,7 @@ def assume_negative(logits: Tensor, targets: Targets, *, smoothing: float = 0.0)
 
 @register("loss", "wan", ends="sigmoid")
 def weak_assume_negative(logits: Tensor, targets: Targets) -> Tensor:
-    """Weak assume negative: absent classes weigh 1 / (C − 1), together as much as one that is there.
+    """Weak assume negative: absent classes have weight 1 / (C − 1), and together that of one valid class.
 
     References
     ----------
@@ -351,22 +351,22 @@ def asymmetric(
     gamma_pos: float = 0.0,
     shift: float = 0.05,
 ) -> Tensor:
-    """Focal loss with an exponent each for classes that are there and absent; easy absent ones count nothing.
+    """Focal loss with separate exponents for valid and absent classes; easy absent ones are ignored.
 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
     targets : Targets
     gamma_neg, gamma_pos : float
-        Exponents of the probability of absent classes and of the contrary of those that are there.
+        Exponents of p for absent classes, and of 1 − p for valid ones.
     shift : float
-        Taken off the probability of absent classes, which is 0 at least.
+        Subtracted from the probability of absent classes, which is at least 0.
 
     References
     ----------
-    Ridnik et al. 2021, Asymmetric loss for multi-label classification, arXiv 2009.14119.
-    The mean over cells, not their sum. The gradient is that of the whole formula; its code for training takes
-    the focal weights for constants.
+    Ridnik et al. 2021, Asymmetric loss for multi-label classification, arXiv 2009.14119. Here, the loss is
+    the mean over cells, not their sum, and the gradient is that of the whole formula; the training code of
+    the paper treats the focal weights as constants.
     """
     check_options(
         "asl", gamma_neg=(gamma_neg, 0, math.inf), gamma_pos=(gamma_pos, 0, math.inf), shift=(shift, 0, 0.99)

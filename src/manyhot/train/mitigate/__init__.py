@@ -1,1 +1,1 @@
-"""Heads that depend less on a shortcut: altered images and label sets, judged on images held out."""
+"""Heads that depend less on a shortcut: altered images and label sets, evaluated on held-out images."""

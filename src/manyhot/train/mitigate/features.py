@@ -59,7 +59,7 @@ class FeatureExtractor:
         return RunProgress(self.run, "reading features", self.source.n)
 
     def expect(self, images: int) -> None:
-        """Expect so many altered images."""
+        """Add a number of altered images to the expected total."""
         if self.progress.total is not None:
             self.progress.total += images
 
@@ -205,7 +205,7 @@ def file_slug(text: str) -> str:
 
 
 PASTED = 500
-"""Images that one kind of pasting is done to, at most; each counts for several then."""
+"""Maximum number of images per kind of pasting; each then counts for several."""
 
 TREATMENTS = ("none", "augmentation", "label sets", "label sets and augmentation")
 
@@ -302,7 +302,7 @@ class HeadFitter:
         )
 
     def _augmented_sigmoid(self, pair: Pair, added: Sequence[Added], sets: bool) -> Head:
-        """Return the head with another row for the main class: altered images speak of no other one."""
+        """Return the head with a new row for the main class, the only one that altered images change."""
         known, main = self.images.labels, pair[0]
         untreated = self._sigmoids[TREATMENTS[2] if sets else TREATMENTS[0]]
         row = replace(

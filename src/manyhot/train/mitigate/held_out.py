@@ -1,4 +1,4 @@
-"""Metrics of heads with and without treatment of a shortcut, on images that they were not fitted on."""
+"""Metrics of heads with and without treatment of a shortcut, on held-out images."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _CHUNK = 125  # Resamples at once.
 
 @dataclass(frozen=True)
 class HeldOutMetric:
-    """A number, and its value in each resample of the images held out, shape (R,).
+    """A value, and its value in each resample of the held-out images, shape (R,).
 
     For a share, `hits` are the images that count towards it.
     """
@@ -54,7 +54,7 @@ class HeldOutMetric:
     hits: Bools | None = None
 
     def less(self, other: HeldOutMetric) -> tuple[float, float, float]:
-        """Return the difference from another number of the same images, and the ends of its 95 % interval.
+        """Return the difference from another value on the same images, and the ends of its 95 % interval.
 
         For shares, the interval is Newcombe's: if no image changes, a bootstrap would have no width.
         """
@@ -93,7 +93,7 @@ class HeldOutImages:
         p : ndarray of float, shape (n, C)
             Its probabilities.
         gone : ndarray of float, shape (k, C)
-            Its probabilities of images with both classes, after the companion was removed.
+            Its probabilities for images with both classes, after removing the companion.
         altered : ndarray of int, shape (k,)
             Which images these are.
         best : bool
@@ -105,7 +105,7 @@ class HeldOutImages:
         -------
         dict of str to HeldOutMetric
             ``lost``, ``flips``, ``recall_gap``, ``hallucination_gap``, ``ap``, ``ap_balanced``, ``top1``,
-            ``real1`` and ``map``, as far as there are images for them.
+            ``real1`` and ``map``, if there are images for them.
         """
         main = pair[0]
         predicted, after = (_predicted(x, main, best) for x in (p, gone))
@@ -240,14 +240,14 @@ def states_and_labels(
             where=labels.name or None,
             got=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",
             allowed=f"{len(classes):,} classes, class list {classes.hash}, as the objects",
-            do="give the list of all classes with --classes, and label the images with it",
+            do="pass the list of all classes with --classes, and label the images with it",
         )
     return states_of_labels(labels, classes), original_labels(labels)
 
 
 @dataclass(frozen=True, eq=False)
 class Added:
-    """Altered images that a head is also fitted on.
+    """Altered images added for fitting a head.
 
     Attributes
     ----------
@@ -306,7 +306,7 @@ class MitigationLabels(SplitLabels):
         return np.asarray((self.splits(pair) == NEITHER) & ~self.held)
 
     def plan(self, pair: Pair, capped: bool) -> BalancePlan:
-        """Return how many altered images are to be added to those that are fitted on."""
+        """Return the number of altered images to add for fitting."""
         splits = self.splits(pair)[self.fitting]
         return plan(*np.bincount(splits[splits >= 0], minlength=4).tolist(), capped=capped)
 
@@ -340,7 +340,7 @@ class MitigationLabels(SplitLabels):
         )
 
     def check_pairs(self, pairs: Sequence[Pair], min_images: int) -> None:
-        """Refuse pairs that cannot be treated.
+        """Raise an error if pairs cannot be treated.
 
         Raises
         ------
@@ -356,7 +356,7 @@ class MitigationLabels(SplitLabels):
                     where=":".join(self.classes.names[c] for c in pair),
                     got=f"{fitted:,} to fit on, {judged:,} held out",
                     allowed=f"at least {min_images:,}, and 1",
-                    do="leave the pair out, or lower --min-images",
+                    do="remove the pair, or lower --min-images",
                 )
 
 

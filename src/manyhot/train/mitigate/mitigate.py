@@ -1,4 +1,4 @@
-"""Fit heads that depend less on a shortcut, and evaluate them: the function of ``manyhot mitigate``."""
+"""Fit and evaluate heads that depend less on a shortcut: the function of ``manyhot mitigate``."""
 
 from __future__ import annotations
 
@@ -65,23 +65,23 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         TEXT("model", "the backbone, and whether its head is a softmax or sigmoids"),
-        TEXT("treatment", "how the head was fitted", values=TREATMENTS),
-        INT("main", "the class of the pair that was treated"),
-        INT("companion", "the class beside it"),
+        TEXT("treatment", "treatment with which the head was fitted", values=TREATMENTS),
+        INT("main", "main class of the pair"),
+        INT("companion", "companion of the pair"),
         TEXT("main_name", "name of main"),
         TEXT("companion_name", "name of companion"),
         TEXT("metric", "what is measured", values=tuple(METRIC_LABELS)),
         REAL("value", "on images held out"),
-        *bounds("lo", "hi", "its 95 % interval, null without one"),
+        *bounds("lo", "hi", "95 % interval of the value, null without one"),
         *interval(
             "change",
-            "value less that of the same model without treatment",
+            "value minus that of the same model without treatment",
             f"{ITS} over images",
             value=REAL.optional,
             ends=REAL.optional,
         ),
-        COUNT("n", "images held out that count"),
-        COUNT("n_skipped", "images held out that do not"),
+        COUNT("n", "number of held-out images that count"),
+        COUNT("n_skipped", "number of held-out images that do not count"),
         TEXT("head", "file of the head, relative to the folder of the table"),
     ),
 )
@@ -89,14 +89,14 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class Mitigation(DiagnosisResult):
-    """Heads before and after a shortcut was treated.
+    """Heads fitted with and without treatment of a shortcut.
 
     Attributes
     ----------
     mitigation : pyarrow.Table
         The table of this name; see `manyhot.tables.TABLES`.
     notes : tuple of str
-        What was added to the training images, and what was skipped.
+        Notes on the altered images added for training, and on skipped images.
     metadata, inputs, written
         As in `Result`.
     """
@@ -171,11 +171,11 @@ def mitigate(
     engine: str = "auto",
     run: Run = QUIET,
 ) -> Mitigation:
-    """Fit the last layer with and without treatment of a shortcut, and evaluate both on images held out.
+    """Fit the last layer with and without treatment of a shortcut, and evaluate both on held-out images.
 
     The treatments are altered images, from which the companion or the class was removed (SPIRE), and label
-    sets in place of single labels. The heads are models then: head:FILE. A run that was stopped resumes when
-    it is started again.
+    sets instead of single labels. The heads can be used as models: head:FILE. A stopped run resumes when it
+    is started again.
 
     Parameters
     ----------
@@ -188,34 +188,34 @@ def mitigate(
     pairs
         MAIN:COMPANION, such as horse:person, by key or name.
     out
-        Folder to write the table, predictions and heads to; made if absent.
+        Folder to write the table, predictions and heads to; created if missing.
     masks
         Masks of the objects: a folder of PNGs, or a table with mask_png.
     labels
         Label sets and original labels; by default the classes of the objects, and no original labels, which
         the loss softmax needs.
     classes
-        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
     split
         Table with image_id and split; images of the split test are held out.
     held_out
-        Without a split, the share of images that is held out, chosen by the seed.
+        Without a split, share of images that is held out, chosen by the seed.
     losses
-        The loss of the heads; by default both.
+        Loss of the heads; by default both.
     fill
         What replaces the objects: grey, or inpainting of the surroundings.
     uncapped
-        Add as many altered images as independence takes, beyond the published caps.
+        Add as many altered images as independence requires, beyond the published caps.
     min_images
-        Images with both classes that a pair needs for fitting.
+        Minimum number of images with both classes of a pair, for fitting.
     seed
-        Seed of the images held out or pasted on, and of the bootstrap.
+        Seed of the held-out images, of pasting, and of the bootstrap.
     resamples
-        Bootstrap resamples of the images held out; 0 for no intervals.
+        Bootstrap resamples of the held-out images; 0 skips the intervals.
     engine
-        The engine that computes features, as for predict.
+        Engine that computes features, as for predict.
     run
-        The command line, and who hears of events.
+        Command line and progress of the call.
 
     Returns
     -------
@@ -224,7 +224,7 @@ def mitigate(
     Raises
     ------
     ManyhotError
-        For each kind of bad input; or if no pair can be treated.
+        For invalid input; or if no pair can be treated.
     """
     out = Path(out)
     _check_options(losses, fill, pairs)
@@ -276,12 +276,14 @@ def mitigate(
 def _check_options(losses: Sequence[str], fill: str, pairs: Sequence[str]) -> None:
     strange = [loss for loss in losses if loss not in LOSSES]
     if strange or not losses:
-        raise InputError("There is no such loss.", got=", ".join(strange) or None, allowed=", ".join(LOSSES))
+        raise InputError(
+            "This loss does not exist.", got=", ".join(strange) or None, allowed=", ".join(LOSSES)
+        )
     if fill not in FILLS:
-        raise InputError("There is no such fill.", got=fill, allowed=", ".join(FILLS))
+        raise InputError("This fill does not exist.", got=fill, allowed=", ".join(FILLS))
     if not pairs:
         raise InputError(
-            "No pair is given.",
+            "No pair was passed.",
             allowed="MAIN:COMPANION, such as horse:person",
             do="find pairs worth treating with: manyhot diagnose shortcuts",
         )
@@ -304,7 +306,7 @@ def _check_objects(predict: FeatureExtractor, ids: pa.Array) -> None:
     there = predict.objects.images.keys()
     if not there & set(ids.to_pylist()):
         raise MatchError(
-            "None of the objects is in any of the images.",
+            "None of the objects belongs to any of the images.",
             where=predict.source.uri,
             got=f"images such as {ids[0]}",
             allowed=f"such as {next(iter(there), 'none: there are no objects')}",
@@ -389,7 +391,7 @@ def _mitigation(data: Tables, folder: Path, draw: bool) -> Chapter | None:
         "Brackets hold 95 % intervals. Weigh the gaps against the loss of accuracy.",
     )
     treated = tuple(_treated(i, pair, own) for i, (pair, own) in enumerate(pairs.items(), 1))
-    return Chapter("mitigation", "Mitigation", "What helps against shortcuts", lead, (), treated)
+    return Chapter("mitigation", "Mitigation", "Mitigation of shortcuts", lead, (), treated)
 
 
 def _treated(i: int, pair: tuple[str, str], rows: Sequence[Row]) -> Listing:

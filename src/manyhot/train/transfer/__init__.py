@@ -1,1 +1,1 @@
-"""How well the features of a backbone serve other data: heads on features and on feature maps."""
+"""Transfer of backbones to other data: heads on features and on feature maps."""

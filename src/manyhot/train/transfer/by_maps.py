@@ -53,7 +53,7 @@ from manyhot.train.transfer.feature_maps import (
 
 
 def by_maps(request: TransferRequest, inputs: TransferInputs) -> TransferResult:
-    """Fit and judge detectors or segmentation heads."""
+    """Fit and evaluate detectors or segmentation heads."""
     judge = _Boxes(request, inputs) if request.method == "detection" else _Masks(request, inputs)
     images = _Images.read(request, judge.image_ids())
     judge.prepare(images)
@@ -106,7 +106,7 @@ def _listed(source: ImageSource) -> Iterator[tuple[str, ImageReader]]:
 
 
 def _pixels(opener: ImageReader) -> Any:
-    """Return an image, or why there is none."""
+    """Return an image, or the reason why it cannot be read."""
     data = read_image(opener)
     return decode(data) if isinstance(data, bytes) else data
 
@@ -114,7 +114,7 @@ def _pixels(opener: ImageReader) -> Any:
 def _fed(
     request: TransferRequest, network: Network, images: _Images, place: Path
 ) -> tuple[Backbone, MapFeed]:
-    """Return a backbone and what gives its maps: computed now, or while it is trained."""
+    """Return a backbone and the feed of its maps: precomputed, or computed during training."""
     import torch
 
     from manyhot.train.transfer.feature_maps import Backbone, CachedMaps, LiveMaps, compute_maps
@@ -134,7 +134,7 @@ def _fed(
 
 
 class _Boxes:
-    """Detection: detectors fitted to objects and judged."""
+    """Detection: fit and evaluate detectors on objects."""
 
     def __init__(self, request: TransferRequest, inputs: TransferInputs) -> None:
         assert inputs.objects is not None
@@ -146,7 +146,7 @@ class _Boxes:
         return list(self.objects.images)
 
     def prepare(self, images: _Images) -> None:
-        """Take the boxes of images, and check that all classes are there to fit on."""
+        """Select the boxes of images, and check that all classes can be fitted."""
         self.boxes = [boxes_of(self.objects, name) for name in images.names]
         counts = [
             counts_of([b for b, h in zip(self.boxes, images.held, strict=True) if h == held], len(self.keys))
@@ -176,7 +176,7 @@ class _Boxes:
 
 
 class _Masks:
-    """Segmentation: heads fitted to masks and judged."""
+    """Segmentation: fit and evaluate heads on masks."""
 
     def __init__(self, request: TransferRequest, inputs: TransferInputs) -> None:
         assert inputs.masks is not None
@@ -190,7 +190,7 @@ class _Masks:
         return list(self.files)
 
     def prepare(self, images: _Images) -> None:
-        """Read masks, and check that all classes are there to fit on."""
+        """Read masks, and check that all classes can be fitted."""
         self.masks = [self._mask(*pair) for pair in zip(images.names, images.shapes, strict=True)]
         there = np.array(
             [np.bincount(m.ravel(), minlength=256)[: len(self.keys)] > 0 for m in self.masks], int
@@ -200,15 +200,17 @@ class _Masks:
     def _mask(self, name: str, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
         mask = read_mask(self.files[name], shape)
         if isinstance(mask, str):
-            raise InputError("A mask does not fit its image.", where=f"{self.where}: {name}", got=mask)
+            raise InputError(
+                "A mask does not match the size of its image.", where=f"{self.where}: {name}", got=mask
+            )
         most = int(mask[mask != VOID].max(initial=0))
         if most >= len(self.keys):
             raise InputError(
-                "A mask holds a number that is not a class.",
+                "A mask holds a value that is not a class.",
                 where=f"{self.where}: {name}",
                 got=most,
                 allowed=f"0 for background, 1 to {len(self.keys) - 1}, 255 for void",
-                do="give the class list of the masks with --classes",
+                do="pass the class list of the masks: --classes",
             )
         return mask
 
@@ -236,7 +238,7 @@ _Mask = npt.NDArray[np.uint8]
 
 
 class Segmenter(nn.Module):
-    """The sum of a feature pyramid at its finest stride, a convolution, and a class a cell.
+    """The sum of a feature pyramid at its finest stride, a convolution, and a prediction per cell.
 
     References
     ----------
@@ -280,7 +282,7 @@ def fit_segmenter(
     rows : ndarray of int, shape (n,)
         The images to fit on.
     masks : sequence of ndarray of uint8
-        By row, each with the size of its image; `VOID` does not count.
+        By row, each with the size of its image; `VOID` pixels are ignored.
     n_classes : int
         Including the background.
     settings : SegmentationSettings
@@ -315,9 +317,9 @@ def _resized(mask: _Mask, side: int) -> Tensor:
 def count_pixels(
     head: Segmenter, feed: MapFeed, rows: Indices, masks: Sequence[_Mask], n_classes: int, batch: int = 32
 ) -> npt.NDArray[np.int64]:
-    """Return what `manyhot.core.detection.pixel_counts` does of images, shape (n, 3, C).
+    """Return `manyhot.core.detection.pixel_counts` of images, shape (n, 3, C).
 
-    Each at the size of its own mask.
+    Predictions are resized to each mask.
     """
     counts = []
     with torch.inference_mode():

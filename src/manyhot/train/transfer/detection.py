@@ -1,4 +1,4 @@
-"""Detectors of torchvision on the maps of a backbone, and COCO's metrics of them."""
+"""torchvision detectors on the maps of a backbone, and their COCO metrics."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _COCO = 1000.0  # Sides of an image for COCO's tools, which have areas: boxes ar
 
 
 class _MapBackbone(nn.Module):
-    """Replaces the backbone of a detector: returns the pyramid over maps that were set before."""
+    """Replacement for the backbone of a detector: returns the pyramid over maps that were set before."""
 
     def __init__(self, pyramid: Pyramid) -> None:
         super().__init__()
@@ -72,7 +72,7 @@ class Detector(nn.Module):
         self.first = 1 if settings.detector == "faster-rcnn" else 0  # It counts the background as 0.
 
     def forward(self, maps: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
-        """Return losses by name; of a detector that is not trained, boxes, classes and scores an image."""
+        """Return losses by name in training mode; otherwise, boxes, classes and scores per image."""
         n = len(maps[0])
         self.map_backbone.maps = maps
         nothing = torch.zeros(1, 1, 1).expand(3, self.size, self.size)
@@ -187,14 +187,14 @@ def coco_metrics(
 ) -> tuple[dict[str, float], npt.NDArray[np.float64]]:
     """Return COCO's average precision and recall, and the average precision of each class.
 
-    By faster-coco-eval. Ignored objects are crowds: detections in them do not count.
+    Computed by faster-coco-eval. Ignored objects are crowds: detections in them are not counted.
 
     Returns
     -------
     metrics : dict of str to float
-        ``ap``, ``ap50``, ``ap75`` and ``ar100``; NaN where nothing is there.
+        ``ap``, ``ap50``, ``ap75`` and ``ar100``; NaN without objects.
     classes : ndarray of float, shape (C,)
-        ``ap`` of each; NaN where it is nowhere.
+        ``ap`` of each class; NaN without objects.
     """
     coco = required("faster_coco_eval", "COCO's metrics", '"manyhot[train]"')
     truth = coco.COCO(_dataset(there, n_classes))

@@ -88,7 +88,7 @@ def timm_inside(network: Network) -> Any:
     Raises
     ------
     InputError
-        There is none.
+        The network has no feature maps.
     """
     modules = [] if network.module is None else network.module.modules()
     found = next((m for m in modules if hasattr(m, "forward_intermediates")), None)
@@ -96,7 +96,7 @@ def timm_inside(network: Network) -> Any:
         raise InputError(
             "This backbone has no feature maps.",
             got=network.name,
-            allowed="a network of timm, or one that manyhot trained",
+            allowed="a timm network, or one trained by manyhot",
             do="use the method knn, probe, few-shot or multilabel",
         )
     return found
@@ -108,9 +108,9 @@ def _squeezed(preprocessing: Preprocessing, size: int | None) -> Preprocessing:
 
 
 def _chosen(module: Any) -> tuple[list[int], tuple[str, ...], tuple[int, ...], tuple[int, ...]]:
-    """Return which intermediate layers are used, their names, strides and channels.
+    """Return the indices of the used intermediate layers, their names, strides and channels.
 
-    The last layer of each of `STRIDES`; or, for a plain transformer, the last of all.
+    The last layer for each of `STRIDES`; for a plain transformer, the last layer.
     """
     info = module.feature_info
     layers = info if isinstance(info, list) else info.get_dicts()
@@ -231,7 +231,7 @@ class Pyramid(nn.Module):
 
 
 class MapFeed(Protocol):
-    """Gives the maps of images: computed before, or by a backbone that is trained, too."""
+    """Feed of the maps of images: precomputed, or computed by a backbone in training."""
 
     @property
     def trained(self) -> nn.Module | None:
@@ -257,7 +257,7 @@ class CachedMaps:
 
 
 class LiveMaps:
-    """Maps of a backbone that is trained, too."""
+    """Maps of a backbone that is also trained."""
 
     def __init__(self, backbone: Backbone, images: Callable[[Indices], Tensor]) -> None:
         self.trained, self.images = backbone, images
@@ -275,7 +275,7 @@ Module = TypeVar("Module", bound=nn.Module)
 
 
 def laid_out(module: Module) -> Module:
-    """Return a module with its weights in the order that convolutions on CPUs are fastest in."""
+    """Return a module with its weights in the memory layout that is fastest for convolutions on CPUs."""
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return module
 
@@ -295,7 +295,7 @@ def fit_head(
     ----------
     head : nn.Module
     loss : callable
-        Takes maps, rows of the images and which are mirrored, and returns a mean over the images.
+        Function of maps, rows of the images and which are mirrored; returns a mean over the images.
     feed : MapFeed
     rows : ndarray of int, shape (n,)
         The images to fit on.

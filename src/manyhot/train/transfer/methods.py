@@ -16,7 +16,7 @@ from manyhot.errors import InputError, UnknownNameError
 
 @dataclass(frozen=True)
 class NeighbourSettings:
-    """k-NN: the number of neighbours that vote, and the temperature of their weights."""
+    """k-NN: number of neighbours that vote, and temperature of their weights."""
 
     k: int = 20
     temperature: float = 0.07
@@ -92,7 +92,7 @@ TRANSFER_METHODS: Mapping[str, type] = {
     "detection": DetectionSettings,
     "segmentation": SegmentationSettings,
 }
-"""The settings of each; fine-tuning takes those of a recipe."""
+"""The settings of each method; fine-tuning uses those of a recipe."""
 
 MethodSettings = (
     NeighbourSettings
@@ -110,7 +110,7 @@ def settings_of(method: str, settings: Mapping[str, Any]) -> MethodSettings:
     Raises
     ------
     UnknownNameError
-        There is no such method.
+        The method does not exist.
     InputError
         A setting does not exist, or its value is out of range.
     """
@@ -129,7 +129,7 @@ def settings_of(method: str, settings: Mapping[str, Any]) -> MethodSettings:
         **{name: _checked(method, name, value, fields) for name, value in settings.items()}
     )
     if isinstance(made, DetectionSettings) and made.detector not in DETECTORS:
-        raise InputError("There is no such detector.", got=made.detector, allowed=", ".join(DETECTORS))
+        raise InputError("This detector does not exist.", got=made.detector, allowed=", ".join(DETECTORS))
     return made
 
 
@@ -239,7 +239,7 @@ def draw_shots(
     ----------
     label : ndarray of int, shape (n,)
     classes : ndarray of int, shape (c,)
-        Each with at least this many images.
+        Classes, each with at least this many images.
     """
     rows = [rng.permutation(np.flatnonzero(label == c))[:shots] for c in classes]
     return np.concatenate([np.empty(0, np.intp), *rows])

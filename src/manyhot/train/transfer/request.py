@@ -38,7 +38,7 @@ class TransferRequest:
     ----------
     source : ImageSource
     models : Mapping of str to str
-        By name, the backbone as for ``manyhot predict --model``; empty if that is the name.
+        Backbones by name, as for ``manyhot predict --model``; empty if equal to the name.
     out : Path
     method : str
         One of `manyhot.train.transfer.methods.TRANSFER_METHODS`.
@@ -66,7 +66,7 @@ class TransferRequest:
     notes: list[Note] = field(default_factory=list)
 
     def settings_as(self, kind: type[_Settings]) -> _Settings:
-        """Return the settings, which are of a kind."""
+        """Return the settings, checked to be of a type."""
         assert isinstance(self.settings, kind)
         return self.settings
 
@@ -86,7 +86,7 @@ class TransferRequest:
                 raise InputError(
                     "Two backbones have the same name.",
                     got=network.name,
-                    do="rename the folder of one, or give names in Python: model={'mine': …}",
+                    do="rename the folder of one, or pass names in Python: model={'mine': …}",
                 )
             seen.add(network.name)
             yield spec or name, network
@@ -98,7 +98,7 @@ class TransferRequest:
             self.notes.append(note)
 
     def note_skipped(self, reasons: Mapping[str, str]) -> None:
-        """Note how many images were skipped, and why the first of them was."""
+        """Note the number of skipped images, with the first one and its reason."""
         if reasons:
             name, reason = next(iter(reasons.items()))
             n = len(reasons)
@@ -130,7 +130,7 @@ class TransferInputs:
     objects : Objects, optional
     masks : Path, optional
     class_file : path-like or ClassList, optional
-        The class list as it was given.
+        The class list, as passed.
     """
 
     classes: ClassList
@@ -154,7 +154,7 @@ class TransferInputs:
         Raises
         ------
         InputError
-            Some of it is not given.
+            A required input is missing.
         """
         class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
         _check_inputs(method, labels, objects, masks, class_list)
@@ -194,17 +194,17 @@ def _named_by(objects: Objects | None, labels: Labels | None) -> ClassList:
 
 def _check_inputs(method: str, labels: Any, objects: Any, masks: Any, classes: ClassList | None) -> None:
     if method == "detection" and objects is None:
-        raise InputError("Detection needs objects.", do="give a table of boxes with --objects")
+        raise InputError("Detection needs objects.", do="pass a table of boxes with --objects")
     if method == "segmentation" and masks is None:
         raise InputError(
-            "Segmentation needs masks.", do="give a folder of PNGs, or a table with mask_png, with --masks"
+            "Segmentation needs masks.", do="pass a folder of PNGs, or a table with mask_png, with --masks"
         )
     if method == "segmentation" and objects is None and classes is None:
-        raise InputError("The classes of the masks are unknown.", do="give --classes, or --objects")
+        raise InputError("The classes of the masks are unknown.", do="pass --classes, or --objects")
     if method == "multilabel" and labels is None and objects is None:
-        raise InputError("The method multilabel needs labels or objects.", do="give --labels or --objects")
+        raise InputError("The method multilabel needs labels or objects.", do="pass --labels or --objects")
     if method in ("knn", "probe", "few-shot", "fine-tune") and labels is None:
-        raise InputError(f"The method {method} needs labels.", do="give them with --labels")
+        raise InputError(f"The method {method} needs labels.", do="pass them with --labels")
 
 
 def labelled_images(request: TransferRequest, image_ids: Sequence[str]) -> ImageSource:
@@ -212,8 +212,7 @@ def labelled_images(request: TransferRequest, image_ids: Sequence[str]) -> Image
 
     Raises
     ------
-    MatchError
-        There are none.
+    MatchError        None of the images has labels, objects or masks.
     """
     there = {item.image_id for part in request.source.parts for item, _ in part.items()}
     both = there & set(image_ids)

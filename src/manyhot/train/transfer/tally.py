@@ -1,4 +1,4 @@
-"""How well backbones serve another data set: values, intervals and pairs over the test images."""
+"""Results of transfer: values, intervals and pairs of backbones on the test images."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ from manyhot.train.splits import SplitLabels
 ALL = "all"
 
 DEFINITIONS = {
-    "ap": ("AP", "Average precision of COCO: mean of classes and of overlaps from 0.5 to 0.95"),
-    "ap50": ("AP50", "Average precision at an overlap of 0.5, mean of classes"),
-    "ap75": ("AP75", "Average precision at an overlap of 0.75, mean of classes"),
-    "ar100": ("AR100", "Average recall of COCO with 100 boxes an image"),
-    "miou": ("mIoU", "Intersection over union of masks, mean of classes and background"),
+    "ap": ("AP", "COCO average precision: mean over classes and over IoU thresholds from 0.5 to 0.95"),
+    "ap50": ("AP50", "Average precision at an IoU of 0.5, mean over classes"),
+    "ap75": ("AP75", "Average precision at an IoU of 0.75, mean over classes"),
+    "ar100": ("AR100", "COCO average recall with 100 boxes per image"),
+    "miou": ("mIoU", "Intersection over union of masks, mean over classes and background"),
     "iou": ("IoU", "Intersection over union of the masks of a class"),
 }
 """Metrics that are not registered: those of boxes and masks."""
@@ -80,7 +80,7 @@ class ResampledMetric:
 
 @dataclass(frozen=True, eq=False)
 class TransferLabels(SplitLabels):
-    """Labels of the images that a backbone serves, in the order of their ids; those held out are judged."""
+    """Labels of the images, in the order of their ids; held-out images are evaluated."""
 
     @classmethod
     def of(
@@ -115,7 +115,7 @@ class TransferLabels(SplitLabels):
         )
 
     def counts(self, by_label: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return how many images of each class are there to fit on, and how many are judged, shape (C,)."""
+        """Return the numbers of images of each class for fitting and for evaluation, shape (C,)."""
         there = self.state == YES
         if by_label:
             there = self.label[:, None] == np.arange(len(self.classes))
@@ -123,12 +123,12 @@ class TransferLabels(SplitLabels):
 
 
 def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], keys: Sequence[str]) -> None:
-    """Refuse classes that are in images held out and in no image to fit on.
+    """Raise an error if a class is in the held-out images and in none of the images to fit on.
 
     Parameters
     ----------
     fitted, judged : ndarray of int, shape (C,)
-        How many images, or objects, of each class there are.
+        Number of images or objects of each class.
     keys : sequence of str
 
     Raises
@@ -141,14 +141,14 @@ def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], 
     missing = [key for key, f, j in zip(keys, fitted, judged, strict=True) if j and not f]
     if missing:
         raise InputError(
-            "Classes of the test images are in no image to fit on.",
+            "Some classes of the test images are in none of the images to fit on.",
             got=", ".join(missing[:5]) + (f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""),
-            do="leave them out of the labels, or choose another split",
+            do="remove them from the labels, or choose another split",
         )
 
 
 def boxes_of(objects: Objects, image_id: str) -> Boxes:
-    """Return the objects of an image, as far as anything of their boxes is in it."""
+    """Return the objects of an image whose boxes overlap it."""
     rows = objects.rows(image_id)
     box = np.clip(objects.boxes[rows], 0, 1)
     fits = (box[:, :2] < box[:, 2:]).all(1)
@@ -156,7 +156,7 @@ def boxes_of(objects: Objects, image_id: str) -> Boxes:
 
 
 def counts_of(boxes: Sequence[Boxes], n_classes: int) -> npt.NDArray[np.int64]:
-    """Return how many objects of each class there are, ignored ones aside, shape (C,)."""
+    """Return the number of objects of each class, without ignored ones, shape (C,)."""
     found = [b.class_id[~b.ignore] for b in boxes if b.ignore is not None]
     return np.bincount(np.concatenate([np.empty(0, int), *found]), minlength=n_classes).astype(np.int64)
 
@@ -167,7 +167,7 @@ MetricSlice = tuple[str, str]
 
 @dataclass(frozen=True)
 class Draws:
-    """Resamples of n images: the same for all models, whichever call judges them."""
+    """Resamples of n images: the same for all models and calls."""
 
     n: int
     resamples: int
@@ -184,7 +184,7 @@ class Draws:
     def classified(
         self, sets: LabelSets, scores: npt.NDArray[np.floating], metrics: Sequence[str]
     ) -> dict[MetricSlice, ResampledMetric]:
-        """Return registered metrics of scores over all classes; those without an image are left out."""
+        """Return registered metrics of scores over all classes, except metrics without images."""
         case = Case.from_scores(sets, scores, k=max(5, int(sets.size.max(initial=1))))
         values = {}
         for name in metrics:
@@ -215,7 +215,7 @@ class Draws:
         values: Mapping[str, float],
         by_class: Floats,
     ) -> dict[MetricSlice, ResampledMetric]:
-        """Return the metrics of boxes: values as they were computed, with resamples of precision."""
+        """Return the metrics of boxes, with resamples of average precision."""
         matched = [match(there, detected, c) for c in range(len(keys))]
         drawn = np.stack([box_average_precision(m, self.counts) for m in matched])
         with np.errstate(invalid="ignore"):
@@ -252,14 +252,14 @@ def _mean(samples: Floats) -> Floats:
 
 
 def mean_of_draws(draws: Sequence[ResampledMetric], seed: int) -> ResampledMetric:
-    """Return the mean over draws of images to fit on; its resamples are of draws and of images judged.
+    """Return the mean over draws of images to fit on; its resamples are over draws and evaluated images.
 
     Parameters
     ----------
     draws : sequence of ResampledMetric
         Each of the same images and resamples.
     seed : int
-        The same draws are redrawn for all models.
+        Seed of the resampled draws, the same for all models.
     """
     samples = np.stack([d.samples for d in draws])
     k, r = samples.shape
@@ -269,7 +269,7 @@ def mean_of_draws(draws: Sequence[ResampledMetric], seed: int) -> ResampledMetri
 
 @dataclass(frozen=True, eq=False)
 class TransferResult(Result):
-    """How well backbones serve another data set.
+    """Results of the transfer of backbones to another data set.
 
     Attributes
     ----------
@@ -339,7 +339,7 @@ class TransferResult(Result):
         yield from table_lines(("", *models, "images"), table)
         for pair in self.pairs.to_pylist():
             diff = f"{100 * pair['diff']:+.1f} ({100 * pair['lo']:+.1f} to {100 * pair['hi']:+.1f})"
-            yield f"{pair['metric']}: {pair['model_a']} less {pair['model_b']}: {diff} points"
+            yield f"{pair['metric']}: {pair['model_a']} minus {pair['model_b']}: {diff} points"
 
     def to_json(self) -> dict[str, Any]:
         """Return the rows of results and pairs, and the notes."""

@@ -1,4 +1,4 @@
-"""Measure how well backbones serve another data set: the function of ``manyhot transfer``."""
+"""Evaluate the transfer of backbones to another data set: the function of ``manyhot transfer``."""
 
 from __future__ import annotations
 
@@ -88,57 +88,57 @@ def transfer(
     engine: str = "auto",
     run: Run = QUIET,
 ) -> TransferResult:
-    """Measure how well backbones serve another data set.
+    """Evaluate the transfer of backbones to another data set.
 
-    Heads are fitted on features that stay as they are: nearest neighbours, linear heads, few images, or a
-    sigmoid per class; detectors and segmentation heads on feature maps; or the backbone is fine-tuned.
-    All models are evaluated on the same images and resamples.
+    Heads are fitted on frozen features: nearest neighbours, linear probes, few-shot probes, or a sigmoid per
+    class; detectors and segmentation heads on feature maps; or the backbone is fine-tuned. All models are
+    evaluated on the same images and resamples.
 
     Parameters
     ----------
     images
         Images, as for predict.
     model
-        A backbone, as for predict; its weights need no classes. In Python, a mapping gives names to models.
+        Backbone, as for predict; its weights need no classes. In Python, also a mapping of names to models.
     method
         knn, probe, few-shot, fine-tune, multilabel, detection or segmentation.
     out
-        Folder to write results, features and fine-tuned networks to; made if absent.
+        Folder to write results, features and fine-tuned networks to; created if missing.
     labels
-        Label sets and original labels of the images; all methods but detection and segmentation need them.
+        Label sets and original labels of the images, needed by all methods except detection and segmentation.
         For multilabel, by default the classes of the objects.
     objects
         Boxes, for detection; they also give label sets.
     masks
         Masks, for segmentation: a folder of PNGs, or a table with mask_png.
     classes
-        Class list: one key a line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
     split
-        Table with image_id and split; images of the split test are evaluated, all others are fitted on.
+        Table with image_id and split; images of the split test are evaluated, all others used for fitting.
     held_out
-        Without a split, the share of images that is evaluated, chosen by the seed.
+        Without a split, share of images that is evaluated, chosen by the seed.
     settings
-        A setting of the method: NAME=VALUE; for fine-tune, a setting of a recipe.
+        Setting of the method: NAME=VALUE; for fine-tune, a setting of a recipe.
     train_backbone
         Also train the backbone under a detector or segmentation head.
     seed
-        Seed of the images held out, the weights, the draws and the bootstrap.
+        Seed of the held-out images, the weights, the draws and the bootstrap.
     resamples
-        Bootstrap resamples of the images that are evaluated; 0 for no intervals.
+        Bootstrap resamples of the evaluated images; 0 skips the intervals.
     engine
-        The engine that computes features, as for predict.
+        Engine that computes features, as for predict.
     run
-        The command line, and who hears of events.
+        Command line and progress of the call.
 
     Returns
     -------
     TransferResult
-        Its samples are of the same draws in every call with the same seed and the same test images.
+        Its samples use the same draws in every call with equal seed and test images.
 
     Raises
     ------
     ManyhotError
-        For each kind of bad input.
+        For invalid input.
     """
     out = Path(out)
     method_settings = settings_of(method, settings)
@@ -146,7 +146,7 @@ def transfer(
         raise InputError(
             f"The method {method} does not train the backbone.",
             allowed="detection, segmentation",
-            do="the method fine-tune does" if method != "fine-tune" else "it does so anyway: leave this out",
+            do="the method fine-tune does" if method != "fine-tune" else "it always does: remove this option",
         )
     models = _models(model)
     files = [labels, objects, masks, classes, split]
@@ -173,14 +173,14 @@ def transfer(
 
 
 def _models(model: str | Sequence[str] | Mapping[str, str]) -> Mapping[str, str]:
-    """Return the backbones by name, each with what to build it of if that is not its name."""
+    """Return the backbones by name, each with its model if that differs from the name."""
     if isinstance(model, Mapping):
         return model
     names = [model] if isinstance(model, str) else [*model]
     if not names:
-        raise InputError("No backbone is given.", do="name at least one with --model")
+        raise InputError("No backbone was passed.", do="name at least one with --model")
     if len(set(names)) < len(names):
-        raise InputError("A backbone is given twice.", got=", ".join(names))
+        raise InputError("A backbone was passed twice.", got=", ".join(names))
     return dict.fromkeys(names, "")
 
 
@@ -298,7 +298,9 @@ def _by_shots(request: TransferRequest, labels: TransferLabels, x: Features, spe
         few = [f"{labels.classes.keys[c]} {there[c]:,}" for c in classes if there[c] < shots]
         if few:
             request.note(
-                "few_images", len(few), f"fewer than {shots:,} images to fit on, all taken: {', '.join(few)}"
+                "few_images",
+                len(few),
+                f"fewer than {shots:,} images to fit on, all of which are used: {', '.join(few)}",
             )
         for draw in range(settings.draws):
             rng = np.random.default_rng([request.seed, shots, draw])

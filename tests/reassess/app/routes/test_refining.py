@@ -149,7 +149,7 @@ def test_what_others_decided_meanwhile_is_refused(store, client):
     store.refine(one, [second], only=True)
     answer(store, two, store.refine(two, [first], only=True), value=NO)
     (why,) = answer(store, one, before, value=YES).refused.values()
-    assert why == "the page was open for too long and was given to another rater"
+    assert why == "the page was open for too long and went to another rater"
     assert [row[2:] for row in rows(store)] == [("two", NO)]
 
 

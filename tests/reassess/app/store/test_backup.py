@@ -205,7 +205,7 @@ def test_what_could_not_be_restored_is_not_backed_up(campaign, tmp_path, name, s
     with pytest.raises(InputError) as raised:
         backup_campaign(campaign, tmp_path / "b.zip")
     assert str(raised.value) == (
-        f"A file has a name that backups do not take.\n  where:   {campaign}\n  got:     {shown}\n"
+        f"A file has a name that cannot be stored in a backup.\n  where:   {campaign}\n  got:     {shown}\n"
         "  allowed: UTF-8 without : and \\\n  do:      rename or move the file"
     )
     assert not (tmp_path / "b.zip").exists()
@@ -309,14 +309,14 @@ def test_a_folder_that_cannot_be_made_leaves_an_empty_database(backup, tmp_path,
 def test_of_a_later_manyhot(backup, tmp_path):
     file = rewritten(backup, with_about(backup=2, version="9.0"))
     assert restored(file, tmp_path) == (
-        "The backup was made by a later manyhot.\n"
+        "The backup was made by a later version of manyhot.\n"
         f"  where:   {file}\n"
         "  got:     backup 2 of manyhot 9.0\n"
         "  allowed: backup 1 and earlier\n"
         "  do:      upgrade manyhot"
     )
     assert restored(rewritten(backup, with_about(revision="9999")), tmp_path) == (
-        "The backup was made by a later manyhot.\n"
+        "The backup was made by a later version of manyhot.\n"
         "  got:     version 9999\n"
         "  allowed: version 0001 and earlier\n"
         "  do:      upgrade manyhot"
@@ -350,7 +350,7 @@ def test_paths_that_could_land_anywhere(backup, tmp_path, name):
         "The backup is broken.\n"
         f"  where:   {file}\n"
         f"  got:     a file {kept!r}, which could land anywhere\n"
-        "  do:      take an earlier one"
+        "  do:      use an earlier one"
     )
 
 
@@ -373,7 +373,7 @@ def test_what_is_called_a_link_becomes_no_link(backup, tmp_path):
         (with_file("campaign/bomb.json", b" " * 10_000_000), "'campaign/bomb.json' grows from"),
         (with_about(files={}), "other files than backup.json lists"),
         (with_about(counts={"votes": 1}), None),
-        (with_about(counts={"votes": "many"}), "backup.json is not as manyhot writes it"),
+        (with_about(counts={"votes": "many"}), "backup.json was not written by manyhot"),
         (with_about(strange=1), "Manifest.__init__() got an unexpected keyword argument 'strange'"),
         (cut_table, "'database/votes.parquet' is not what was written"),
     ],
@@ -381,7 +381,7 @@ def test_what_is_called_a_link_becomes_no_link(backup, tmp_path):
 def test_broken_or_hostile(backup, tmp_path, change, got):
     message = restored(rewritten(backup, change), tmp_path)
     if got is None:
-        assert message.startswith("The backup holds other tables.\n  got:     votes\n")
+        assert message.startswith("The backup holds unexpected tables.\n  got:     votes\n")
     else:
         assert message.startswith("The backup is broken.")
         assert f"  got:     {got}" in message
@@ -405,7 +405,7 @@ def test_another_zip_file_and_none(tmp_path):
     with zipfile.ZipFile(tmp_path / "other.zip", "w") as archive:
         archive.writestr("a.txt", "a")
     assert restored(tmp_path / "other.zip", tmp_path) == (
-        "The file is no backup of a campaign.\n"
+        "The file is not a backup of a campaign.\n"
         f"  where:   {tmp_path / 'other.zip'}\n"
         "  got:     a zip file without backup.json"
     )
@@ -415,7 +415,7 @@ def test_another_zip_file_and_none(tmp_path):
 
 
 def test_a_campaign_that_nobody_has_begun(campaign, tmp_path):
-    with pytest.raises(InputError, match="Nobody has answered questions of this campaign yet"):
+    with pytest.raises(InputError, match="No questions of this campaign have been answered yet"):
         backup_campaign(campaign, tmp_path / "b.zip")
     assert not (tmp_path / "b.zip").exists()
     assert not (campaign / "annotation.sqlite").exists()
@@ -458,10 +458,10 @@ def test_images_that_are_not_all_there_change_nothing(campaign, tmp_path):
     ):
         pass
     assert str(raised.value) == (
-        "1 of 4 images are not under the new place.\n"
+        "1 of 4 images are not at the new location.\n"
         f"  where:   {tmp_path / 'photos'}\n"
-        f"  got:     no photo3.png, which was at {tmp_path / 'photos' / 'kind1' / 'photo3.png'}\n"
-        "  do:      give the folder or archive that holds them all"
+        f"  got:     no photo3.png, formerly at {tmp_path / 'photos' / 'kind1' / 'photo3.png'}\n"
+        "  do:      pass the folder or archive that holds all of them"
     )
     with open_annotation(campaign) as open_:
         assert open_.store.places() == before

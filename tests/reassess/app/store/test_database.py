@@ -368,7 +368,7 @@ def test_a_database_of_a_later_version_is_refused(url):
     with pytest.raises(InputError) as raised:
         database.upgrade()
     assert str(raised.value) == (
-        "The database was made by a later manyhot.\n"
+        "The database was made by a later version of manyhot.\n"
         f"  where:   {url}\n"
         "  got:     version 9999\n"
         "  allowed: version 0001 and earlier\n"
@@ -384,10 +384,10 @@ def test_a_database_of_something_else_is_left_alone(url):
     with pytest.raises(InputError) as raised:
         Store(url)
     assert str(raised.value) == (
-        "The database holds tables of something else.\n"
+        "The database holds tables of another program.\n"
         f"  where:   {url}\n"
         "  got:     images\n"
-        "  do:      make a database for this campaign alone"
+        "  do:      use a separate database for this campaign"
     )
     assert sa.inspect(engine).get_table_names() == ["images"]
     engine.dispose()

@@ -109,7 +109,7 @@ def test_an_open_tab_is_refused_where_somebody_took_the_page(url, pass_time):
     pass_time()
     taken = first(store, bob)
     late = answer(store, ann, visit, visit.shown[1:])
-    assert set(late.refused.values()) == {"the page was open for too long and was given to another rater"}
+    assert set(late.refused.values()) == {"the page was open for too long and went to another rater"}
     assert not late.stored
     # What one has answered one may still change, and remark upon.
     assert not answer(store, ann, visit, [kept], NO).refused

@@ -1,3 +1,3 @@
-"""One file a kind of page."""
+"""One file per kind of page."""
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ _HEADERS = [(b"content-type", b"image/jpeg"), (b"cache-control", _KEEP.encode())
 
 
 SESSION_SECONDS = 5.0
-"""A rater whose invitation is revoked sees images so long at most; answers are refused at once."""
+"""Maximum seconds that a rater with a revoked invitation sees images; answers are rejected immediately."""
 
 
 MEMORY = 64 << 20
@@ -51,7 +51,7 @@ _SESSIONS = 10_000
 
 
 class ImageServer:
-    """Answers requests for images, and hands on all others.
+    """ASGI middleware that answers requests for images and passes on all others.
 
     Parameters
     ----------
@@ -82,12 +82,12 @@ class ImageServer:
 
     async def _answer(self, scope: Scope, asked: re.Match[str]) -> Response | bytes:
         if scope["method"] not in ("GET", "HEAD"):
-            return _refused(405, "Images can only be read.")
+            return _refused(405, "Images are read-only.")
         sent = dict(scope["headers"])
         if not await self._is_rater(sent.get(b"cookie", b"").decode("latin-1")):
             return _refused(401, NO_SESSION)
         if self._context.campaign_id not in (asked["id"], asked["of"], asked["with"]):
-            return _refused(404, "There is no such image.")
+            return _refused(404, "This image does not exist.")
         if _etag(asked) in sent.get(b"if-none-match", b""):
             return Response(status_code=304, headers={"Cache-Control": _KEEP, "ETag": _etag(asked).decode()})
         image = self._memory.get(asked[0])
@@ -117,7 +117,7 @@ class ImageServer:
         return True
 
     def _read(self, asked: re.Match[str]) -> tuple[bytes, bool]:
-        """Return an image, and whether it is all that it should be."""
+        """Return an image, and whether it is complete."""
         store, pictures = self._context.store, self._context.pictures
         if asked["strip"]:
             uris = store.example_places(int(asked["strip"]), TILES)
@@ -128,25 +128,25 @@ class ImageServer:
             uri = store.image(int(number)) if number else store.example(int(asked["class"]), int(position))
             if uri is not None:
                 return pictures.read(uri, asked["size"]), True
-        raise ManyhotError("There is no such image.")
+        raise ManyhotError("This image does not exist.")
 
 
 class Memory:
-    """The files that were asked for last, of so many bytes at most; for one thread."""
+    """A cache of the most recently requested files, up to a number of bytes; for one thread."""
 
     def __init__(self, most: int) -> None:
         self._most, self._used = most, 0
         self._files: OrderedDict[str, bytes] = OrderedDict()
 
     def get(self, name: str) -> bytes | None:
-        """Return a file, None where it is not kept."""
+        """Return a file; None if it is not in the cache."""
         data = self._files.get(name)
         if data is not None:
             self._files.move_to_end(name)
         return data
 
     def put(self, name: str, data: bytes) -> None:
-        """Keep a file, in place of those not asked for longest."""
+        """Store a file, replacing the least recently requested ones."""
         self._used += len(data) - len(self._files.pop(name, b""))
         self._files[name] = data
         while self._used > self._most:

@@ -27,14 +27,14 @@ from manyhot.reassess.app.store.database import now
 from manyhot.reassess.app.store.remarks import REMARKS_PER_PAGE
 from manyhot.tables import TABLES
 
-router = APIRouter(prefix="/owner", include_in_schema=False)
+owner_routes = APIRouter(prefix="/owner", include_in_schema=False)
 
 
 changing = [Depends(check_form)]
 
 
 DISPUTES = 30
-"""Disagreements of one page."""
+"""Number of disagreements per page."""
 
 
 MOST_INVITED = 200
@@ -44,13 +44,13 @@ MOST_INVITED = 200
 _RowNumber = Annotated[int, Query(ge=0, lt=1 << 53)]
 
 
-@router.get("", response_class=HTMLResponse)
+@owner_routes.get("", response_class=HTMLResponse)
 def overview(request: Request, context: ContextDep, owner: VisitingOwner) -> Response:
-    """Show how far the campaign is, and all that can be changed."""
+    """Show the progress of the campaign, and its settings."""
     return _overview(request, context, owner)
 
 
-@router.get("/disagreements", response_class=HTMLResponse)
+@owner_routes.get("/disagreements", response_class=HTMLResponse)
 def disagreements(
     request: Request, context: ContextDep, owner: VisitingOwner, start: _RowNumber = 0
 ) -> Response:
@@ -68,7 +68,7 @@ def disagreements(
     return _page(request, context, owner, "owner_disagreements.html", **values)
 
 
-@router.get("/remarks", response_class=HTMLResponse)
+@owner_routes.get("/remarks", response_class=HTMLResponse)
 def remarks(
     request: Request,
     context: ContextDep,
@@ -76,7 +76,7 @@ def remarks(
     missing: _RowNumber | None = None,
     before: _RowNumber | None = None,
 ) -> Response:
-    """Show what raters remarked, and which classes they missed."""
+    """Show remarks of raters, and missing classes."""
     latest = context.store.remarks(missing=missing, before=before)
     values: dict[str, Any] = {
         "remarks": latest,
@@ -88,11 +88,11 @@ def remarks(
     return _page(request, context, owner, "owner_remarks.html", **values)
 
 
-@router.get("/export/{name}")
+@owner_routes.get("/export/{name}")
 def export_table(
     context: ContextDep, owner: VisitingOwner, name: Literal["votes.parquet", "remarks.parquet"]
 ) -> Response:
-    """Return the votes, or the remarks, as a table."""
+    """Return the votes or the remarks as a table."""
     if context.callbacks.export is None:
         raise HTTPException(404, "This app cannot export tables.")
     folder = Path(tempfile.mkdtemp(prefix="manyhot-"))
@@ -109,7 +109,7 @@ def export_table(
     )
 
 
-@router.post("/state", dependencies=changing)
+@owner_routes.post("/state", dependencies=changing)
 def change_state(
     context: ContextDep,
     owner: VisitingOwner,
@@ -120,7 +120,7 @@ def change_state(
     return _back()
 
 
-@router.post("/settings", dependencies=changing)
+@owner_routes.post("/settings", dependencies=changing)
 def save_settings(
     request: Request,
     context: ContextDep,
@@ -134,7 +134,7 @@ def save_settings(
     refine_from: Annotated[int, Form()],
     show_label: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Change how the campaign asks."""
+    """Change the settings of the campaign."""
     try:
         context.store.change_settings(
             raters=raters,
@@ -152,7 +152,7 @@ def save_settings(
     return _back()
 
 
-@router.post("/invite", dependencies=changing)
+@owner_routes.post("/invite", dependencies=changing)
 def post_invitations(
     request: Request,
     context: ContextDep,
@@ -161,7 +161,7 @@ def post_invitations(
     max_pages: Annotated[str, Form(pattern=r"^\d{0,7}$")] = "",
     refines: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Invite raters, a name a line, and show the links: the database keeps none of them."""
+    """Invite raters, one name per line, and show the links, which the database does not store."""
     unique = list(dict.fromkeys(line.strip() for line in names.splitlines() if line.strip()))
     if len(unique) > MOST_INVITED:
         return _overview(
@@ -180,7 +180,7 @@ def post_invitations(
     return _overview(request, context, owner, links=links, wrong=wrong)
 
 
-@router.post("/raters/{rater_id}", dependencies=changing)
+@owner_routes.post("/raters/{rater_id}", dependencies=changing)
 def change_rater(
     request: Request,
     context: ContextDep,
@@ -193,7 +193,7 @@ def change_rater(
     """Give a rater a new link, stop one, let one continue, end an invitation, or change what one may do."""
     rater = next((r for r in context.store.raters() if r.id == rater_id and not r.is_owner), None)
     if rater is None:
-        raise HTTPException(404, "There is no such rater.")
+        raise HTTPException(404, "This rater does not exist.")
     if act == "invite":
         link = _link(request, context, context.store.invite(rater.name))
         return _overview(request, context, owner, links=[(rater.name, link)])
@@ -252,7 +252,7 @@ def _has_rated(rater: Rater, status: JudgedCampaign | None) -> bool:
 
 
 def _person(rater: Rater, status: JudgedCampaign | None) -> dict[str, Any]:
-    """Return a row of the table of raters: what the database knows, what was counted and what was judged."""
+    """Return a row of the table of raters: database entry, counts and quality."""
     count = status.counts.raters.get(rater.id) if status else None
     judged = status.raters.get(rater.name, {}) if status else {}
     quality = {column.name: judged.get(column.name) for column in TABLES["raters"]}

@@ -1,4 +1,4 @@
-"""The questions and answers of a rater, for the page's script."""
+"""Questions and answers of a rater, used by the page's script."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from manyhot.reassess.app.context import Context, ContextDep, CurrentRater, chec
 from manyhot.reassess.app.picture_cache import TILES
 from manyhot.reassess.app.store import NewRemark, Visit, Vote
 
-router = APIRouter(
+rating_routes = APIRouter(
     prefix="/api",
     responses={
         400: {"description": "not valid JSON"},
@@ -58,7 +58,7 @@ def _storable(text: str) -> str:
 
 
 class Strict(BaseModel):
-    """Unknown keys are errors, and so is text that looks like a number."""
+    """A model in which unknown keys and numbers as text are errors."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -75,7 +75,7 @@ class VoteItem(Strict):
     seen_ms: Milliseconds | None = None
 
     def to_store(self) -> Vote:
-        """Return it as the store takes it, in microseconds."""
+        """Return the item for the store, with times in microseconds."""
         seen = None if self.seen_ms is None else self.seen_ms * 1000
         answer = ANSWERS.index(self.answer)
         return Vote(self.key, self.page, self.class_id, answer, self.main, self.age_ms * 1000, seen)
@@ -92,26 +92,26 @@ class RemarkItem(Strict):
     skips: bool = False
 
     def to_store(self) -> NewRemark:
-        """Return it as the store takes it, in microseconds."""
+        """Return the item for the store, with times in microseconds."""
         age = self.age_ms * 1000
         return NewRemark(self.key, self.page, self.text, self.missing_class_id, age, self.skips)
 
 
 class AnswersRequest(Strict):
-    """What a page sends, in the order in which it happened."""
+    """Items that a page sends, in the order in which they were made."""
 
     items: list[VoteItem | RemarkItem] = Field(max_length=200)
 
 
 class AnswersReply(BaseModel):
-    """The keys of what is stored, and of what is not with the reason."""
+    """Keys of stored items, and of others with the reason."""
 
     stored: list[str] = Field(serialization_alias="kept")
     refused: dict[str, str]
 
 
 class ClassOnPage(BaseModel):
-    """A class as it is shown."""
+    """A class as shown on a page."""
 
     class_id: int
     name: str
@@ -121,7 +121,7 @@ class ClassOnPage(BaseModel):
     strip: str
     """All examples in one picture of `TILES` squares."""
     tiles: list[int]
-    """Which of them each example is."""
+    """Position of each example in it."""
     answer: str | None
     main: bool
 
@@ -137,7 +137,7 @@ class Page(BaseModel):
 
 
 class PageQueue(BaseModel):
-    """What a rater has to do."""
+    """The open pages of a rater."""
 
     pages: list[Page]
     reason: str
@@ -146,7 +146,7 @@ class PageQueue(BaseModel):
 
 
 class ClassMatch(BaseModel):
-    """A class that was searched for."""
+    """A match of the class search."""
 
     class_id: int
     name: str
@@ -155,9 +155,9 @@ class ClassMatch(BaseModel):
     examples: list[str]
 
 
-@router.post("/queue", dependencies=[Depends(check_csrf)])
+@rating_routes.post("/queue", dependencies=[Depends(check_csrf)])
 def queue(context: ContextDep, rater: CurrentRater) -> PageQueue:
-    """Give the rater pages: the one to look at first, and the next, to load it meanwhile."""
+    """Return the rater's pages: the current one, and the next ones to preload."""
     found = context.store.queue(rater)
     held = len(found.visits)
     left = min(context.left.get() + held, max(context.pages.get() - found.done, held))
@@ -169,27 +169,27 @@ def queue(context: ContextDep, rater: CurrentRater) -> PageQueue:
     )
 
 
-@router.get("/back", responses={404: {"description": "no earlier page"}})
+@rating_routes.get("/back", responses={404: {"description": "no earlier page"}})
 def back(context: ContextDep, rater: CurrentRater, before: _Key | None = None) -> Page:
-    """Return the page that the rater finished last, or last before another, to change an answer."""
+    """Return the rater's latest finished page, or the latest one before another, to change an answer."""
     visit = context.store.last_done(rater, before)
     if visit is None:
-        raise HTTPException(404, "There is no earlier page.")
+        raise HTTPException(404, "No earlier page exists.")
     return _pages(context, [visit])[0]
 
 
-@router.post("/answers", dependencies=[Depends(check_csrf)])
+@rating_routes.post("/answers", dependencies=[Depends(check_csrf)])
 async def answers(sent: AnswersRequest, context: ContextDep, rater: CurrentRater) -> AnswersReply:
-    """Store answers and remarks. What is sent again is stored once."""
+    """Store answers and remarks. Items that are sent again are stored once."""
     items = [item.to_store() for item in sent.items]
     count = len(context.classes)
     fine = [one for one in items if not (isinstance(one, NewRemark) and (one.missing_class_id or 0) >= count)]
     receipt = await asyncio.wrap_future(context.store.begin_store(rater, fine))
-    unknown = {one.key: "there is no such class" for one in items if one not in fine}
+    unknown = {one.key: "the class does not exist" for one in items if one not in fine}
     return AnswersReply(stored=receipt.stored, refused=receipt.refused | unknown)
 
 
-@router.get("/classes")
+@rating_routes.get("/classes")
 def classes(
     context: ContextDep,
     rater: CurrentRater,
@@ -241,8 +241,8 @@ def fair_examples(
 ) -> dict[int, list[int]]:
     """Return the positions of the examples of classes that are shown beside an image.
 
-    An image is no example beside itself. If it is one of any class, here or not, each other class loses one
-    too, drawn by the image: to count them, or to miss one, tells nothing of the original label.
+    An image is never shown as an example beside itself. If it is an example of any class, each other class
+    loses one too, drawn by the image: the number of examples reveals nothing about the original label.
     """
     found: dict[int, list[int]] = {}
     for class_id, images in examples.items():

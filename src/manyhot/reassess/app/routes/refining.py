@@ -1,4 +1,4 @@
-"""Where raters disagree, one person decides, with all answers side by side."""
+"""Pages on which one person decides disagreements, with all answers side by side."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from manyhot.reassess.app.context import Context, ContextDep, CurrentRater, chec
 from manyhot.reassess.app.routes.rating import fair_examples
 from manyhot.reassess.app.store import Dispute, Rater, Visit, Vote
 
-router = APIRouter(prefix="/refine", include_in_schema=False)
+refining_routes = APIRouter(prefix="/refine", include_in_schema=False)
 
 
 TRIED = 100
-"""Pages of the queue that are looked at for one that nobody else is at."""
+"""Maximum number of pages of the queue that are tried to find one that no one else has open."""
 
 
 _Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
@@ -29,7 +29,7 @@ _CLASS = re.compile(r"c(\d{1,9})")
 
 
 async def refiner(rater: CurrentRater) -> Rater:
-    """Return who may decide; answer 403 to anybody else."""
+    """Return a rater who may decide; respond with 403 to anyone else."""
     if not rater.may_refine:
         raise HTTPException(403, "Only people chosen by the owner of the campaign can decide disagreements.")
     return rater
@@ -38,7 +38,7 @@ async def refiner(rater: CurrentRater) -> Rater:
 Refiner = Annotated[Rater, Depends(refiner)]
 
 
-@router.get("", response_class=HTMLResponse)
+@refining_routes.get("", response_class=HTMLResponse)
 def next_dispute(
     request: Request,
     context: ContextDep,
@@ -60,28 +60,28 @@ def next_dispute(
     return _show(request, context, rater, visit, last=last, left=len(pages))
 
 
-@router.get("/page/{page}", response_class=HTMLResponse)
+@refining_routes.get("/page/{page}", response_class=HTMLResponse)
 def one_page(
     request: Request, context: ContextDep, rater: Refiner, page: Annotated[int, Path(ge=0, lt=1 << 53)]
 ) -> Response:
-    """Show one page, to decide on it where that is possible."""
+    """Show one page, with a form if it can be decided."""
     visit = context.store.refine(rater, [page], only=True)
     dispute = context.store.dispute(page)
     if dispute is None:
-        raise HTTPException(404, "There is no such page.")
+        raise HTTPException(404, "This page does not exist.")
     return _show(request, context, rater, visit, dispute)
 
 
-@router.get("/{key}", response_class=HTMLResponse)
+@refining_routes.get("/{key}", response_class=HTMLResponse)
 def change_decision(request: Request, context: ContextDep, rater: Refiner, key: _Key) -> Response:
-    """Show what one has decided, to change it."""
+    """Show an own decision, to change it."""
     visit = context.store.visit(rater, key)
     if visit is None or visit.round != 1:
-        raise HTTPException(404, "There is no such page.")
+        raise HTTPException(404, "This page does not exist.")
     return _show(request, context, rater, visit)
 
 
-@router.post("/{key}", dependencies=[Depends(check_form)])
+@refining_routes.post("/{key}", dependencies=[Depends(check_form)])
 async def decide(
     request: Request,
     context: ContextDep,
@@ -89,7 +89,7 @@ async def decide(
     key: _Key,
     nonce: Annotated[str, Form(pattern=r"^[0-9a-f]{16}$")],
 ) -> Response:
-    """Store decisions: each is a vote of round 1. A form that is sent twice is stored once."""
+    """Store decisions as votes of round 1. A form that is sent twice is stored once."""
     from starlette.concurrency import run_in_threadpool
 
     form = await request.form()

@@ -12,15 +12,15 @@ from manyhot.reassess.app.context import Context, ContextDep, SessionRater, chec
 from manyhot.reassess.app.store import Rater
 from manyhot.reassess.app.store.accounts import LEAST_PASSWORD, OWNER, SESSION_DAYS
 
-router = APIRouter(include_in_schema=False)
+sessions_routes = APIRouter(include_in_schema=False)
 
 
 _FormText = Annotated[str, Form(max_length=1000)]
 
 
-@router.get("/join/{token}", response_class=HTMLResponse)
+@sessions_routes.get("/join/{token}", response_class=HTMLResponse)
 def invitation(request: Request, token: str, context: ContextDep) -> Response:
-    """Greet who was invited. Nothing begins yet: mail programs open links to look at them."""
+    """Greet an invited rater. No session begins yet: mail programs open links to check them."""
     rater = _invited(context, token)
     if _needs_password(context, rater):
         return _ask_password(request, context, rater, token)
@@ -29,11 +29,11 @@ def invitation(request: Request, token: str, context: ContextDep) -> Response:
     )
 
 
-@router.post("/join/{token}")
+@sessions_routes.post("/join/{token}")
 def accept_invitation(
     request: Request, token: str, context: ContextDep, password: _FormText = "", again: _FormText = ""
 ) -> Response:
-    """Begin a session; an owner sets a password first, and the link is of no use any more."""
+    """Begin a session; an owner sets a password first, after which the link is invalid."""
     rater = _invited(context, token)
     if not _needs_password(context, rater):
         if rater.is_owner:  # the link stood in the arguments of a browser, which all who use the machine see
@@ -51,13 +51,13 @@ def accept_invitation(
     return _begin(request, context, owner, "/owner")
 
 
-@router.get("/owner/login", response_class=HTMLResponse)
+@sessions_routes.get("/owner/login", response_class=HTMLResponse)
 def login_page(request: Request, context: ContextDep) -> Response:
     """Ask the owner for the password."""
     return _ask_login(request, context)
 
 
-@router.post("/owner/login")
+@sessions_routes.post("/owner/login")
 def log_in(request: Request, context: ContextDep, name: _FormText, password: _FormText) -> Response:
     """Begin an owner's session. Guesses are limited here: no other route takes a password."""
     context.limits.try_password(context.client(request), name.strip())
@@ -69,21 +69,21 @@ def log_in(request: Request, context: ContextDep, name: _FormText, password: _Fo
     return _begin(request, context, owner, "/owner")
 
 
-@router.post("/leave", dependencies=[Depends(check_csrf)])
+@sessions_routes.post("/leave", dependencies=[Depends(check_csrf)])
 def leave(request: Request, context: ContextDep) -> Response:
     """End the session."""
     return _end(request, context, Response(status_code=204))
 
 
-@router.post("/owner/leave", dependencies=[Depends(check_form)])
+@sessions_routes.post("/owner/leave", dependencies=[Depends(check_form)])
 def log_out(request: Request, context: ContextDep) -> Response:
     """End the session of an owner."""
     return _end(request, context, RedirectResponse("/", 303))
 
 
-@router.get("/", response_class=HTMLResponse)
+@sessions_routes.get("/", response_class=HTMLResponse)
 def home(request: Request, context: ContextDep, rater: SessionRater) -> Response:
-    """Show the questions to a rater, and anybody else how to come in."""
+    """Show the questions to a rater, and instructions to anyone else."""
     if rater is None:
         return context.templates.TemplateResponse(request, "no_session.html", {"title": context.title}, 401)
     values = {

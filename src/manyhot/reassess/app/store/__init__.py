@@ -1,6 +1,6 @@
-"""The database of a campaign that is being annotated: all SQL is in this package.
+"""The database of the annotation app; all SQL is in this package.
 
-`Store` is the door: each of its methods is one transaction.
+Use it through `Store`: each of its methods is one transaction.
 """
 
 from __future__ import annotations
@@ -83,23 +83,23 @@ class Store:
         self._tally = VoteTally()
 
     def close(self) -> None:
-        """Finish what is being written, and close."""
+        """Finish pending writes, and close."""
         self._database.close()
 
     def is_filled(self) -> bool:
-        """Whether a campaign is in it."""
+        """Whether the database holds a campaign."""
         return self._database.read(lambda c: settings.get_value(c, "source")) is not None
 
     def backup(self, folder: Path) -> tuple[str, dict[str, int]]:
-        """Write all tables, as they are at one moment, to files; return their revision and counts of rows."""
+        """Write a consistent snapshot of all tables to files; return their revision and numbers of rows."""
         return self._database.read_together(lambda c: (schema.version(c) or "", backup.dump(c, folder)))
 
     def places(self) -> list[str]:
-        """Return where the images and example images lie, each once."""
+        """Return the distinct locations of images and example images."""
         return self._database.read(fill.image_places)
 
     def move_images(self, places: Mapping[str, str]) -> None:
-        """Note where images lie now."""
+        """Update the locations of images."""
         self._database.write(lambda c: fill.move(c, places))
 
     def fill(
@@ -113,11 +113,11 @@ class Store:
         return self._database.write(lambda c: fill.fill(c, asked, examples, settings, source))
 
     def settings(self) -> CampaignSettings:
-        """Return the settings as they are now."""
+        """Return the current settings."""
         return self._database.read(read_settings)
 
     def change_settings(self, **changes: object) -> CampaignSettings:
-        """Change some settings and return all; another number of raters holds for all pages at once."""
+        """Change some settings and return all; a new number of raters applies to all pages immediately."""
         return self._change(lambda c: _change_settings(c, **changes))
 
     def invite(
@@ -129,7 +129,7 @@ class Store:
         refines: bool | None = None,
         keep_sessions: bool = False,
     ) -> str:
-        """Invite a rater and return the token; see `accounts.invite`."""
+        """Invite a rater and return the token of the invitation; see `accounts.invite`."""
         return self._change(
             lambda c: accounts.invite(
                 c, name, role=role, max_pages=max_pages, refines=refines, keep_sessions=keep_sessions
@@ -146,19 +146,19 @@ class Store:
         self._change(change)
 
     def end_invitation(self, rater_id: int) -> None:
-        """End a rater's invitation; sessions go on."""
+        """End a rater's invitation; sessions remain valid."""
         self._database.write(lambda c: accounts.change(c, rater_id, invitation=None))
 
     def stop(self, rater_id: int) -> None:
-        """Let a rater answer no more; see `pages.stop`."""
+        """Stop a rater; see `pages.stop`."""
         self._change(lambda c: pages.stop(c, rater_id))
 
     def let_go_on(self, rater_id: int) -> None:
-        """Let a rater who was stopped go on, whatever the first golden pages said."""
+        """Let a stopped rater continue, whatever the result of the first golden pages."""
         self._change(lambda c: accounts.let_go_on(c, rater_id))
 
     def change_rater(self, rater_id: int, *, refines: bool, max_pages: int | None) -> None:
-        """Say whether a rater decides where others disagree, and how many pages there are for this rater."""
+        """Set whether a rater decides where others disagree, and the rater's maximum number of pages."""
         self._change(lambda c: accounts.change(c, rater_id, refines=refines, max_pages=max_pages))
 
     def owners(self) -> list[tuple[str, bool]]:
@@ -166,18 +166,18 @@ class Store:
         return self._database.read(accounts.owners)
 
     def set_password(self, token: str, password: str) -> Rater | None:
-        """Give an owner who was invited a password; see `accounts.set_password`."""
+        """Set the password of an invited owner; see `accounts.set_password`."""
         password_hash = accounts.hash_password(password)
         return self._change(lambda c: accounts.set_password(c, token, password_hash))
 
     def log_in(self, name: str, password: str) -> Rater | None:
-        """Return the owner with this name and password; None where there is none."""
+        """Return the owner with this name and password; None if there is none."""
         found = self._database.read(lambda c: accounts.find_password(c, name))
         right = accounts.is_password(password, found[1] if found else None)
         return found[0] if found and right else None
 
     def invited(self, token: str) -> Rater | None:
-        """Return whom an invitation is for."""
+        """Return the rater of an invitation."""
         return self._database.read(lambda c: accounts.invited(c, token))
 
     def begin_session(self, rater: Rater) -> str:
@@ -189,15 +189,15 @@ class Store:
         self._change(lambda c: accounts.end_session(c, token))
 
     def remembered(self, token: str) -> Rater | None:
-        """Return whose session it was some seconds ago; None where it was nobody's, or is an owner's.
+        """Return the rater of a recently used session; None if there is none, or for owners.
 
-        It saves a look-up for each answer, whose transaction looks at what the rater may do anyway.
+        It saves a look-up for each answer, whose transaction checks the rater's permissions anyway.
         """
         at, rater = self._sessions.get(token, (0.0, None))
         return rater if time.monotonic() - at < _REMEMBER else None
 
     def of_session(self, token: str) -> Rater | None:
-        """Return whose session it is."""
+        """Return the rater of a session."""
         rater = self._database.read(lambda c: accounts.of_session(c, token))
         if rater is not None and not rater.is_owner:
             if len(self._sessions) >= _SESSIONS:
@@ -214,7 +214,7 @@ class Store:
         return self._database.write(lambda c: pages.fill_queue(c, rater))
 
     def last_done(self, rater: Rater, before: str | None = None) -> Visit | None:
-        """Return the visit that a rater finished last, or last before another of his visits."""
+        """Return the rater's latest finished visit, or the latest one before another visit."""
         return self._database.read(lambda c: visits.last_done(c, rater, before))
 
     def image_name(self, rater: Rater, visit: str) -> str | None:
@@ -222,35 +222,35 @@ class Store:
         return self._database.read(lambda c: visits.image_name(c, rater, visit))
 
     def count_free(self) -> int:
-        """Return how many looks at pages are still wanted from anybody."""
+        """Return the number of free slots."""
         return self._database.read(pages.count_free)
 
     def count_pages(self) -> int:
-        """Return how many pages a rater can be asked about."""
+        """Return the number of pages that a rater can be shown."""
         return self._database.read(visits.count_pages)
 
     def campaign_id(self) -> str:
-        """Return what tells this campaign from any other at the same address."""
+        """Return an id that distinguishes this campaign from others at the same address."""
         return str(self._database.read(lambda c: settings.get_value(c, "id")))
 
     def store(self, rater: Rater, sent: Sequence[Vote | NewRemark]) -> Receipt:
-        """Store what a rater sent; see `submissions.store`."""
+        """Store a rater's submission; see `submissions.store`."""
         return self.begin_store(rater, sent).result()
 
     def begin_store(self, rater: Rater, sent: Sequence[Vote | NewRemark]) -> Future[Receipt]:
-        """Begin what `store` does, without waiting for it."""
+        """Start `store` without waiting for it."""
         return self._database.begin_with_others(submissions.store, submissions.Submission(rater, sent))
 
     def votes(self) -> VoteSnapshot:
-        """Return the votes so far, of which those that are new were read now."""
+        """Return the votes so far, after reading the new ones."""
         return self._database.read(self._tally.read)
 
     def dispute(self, page: int) -> Dispute | None:
-        """Return a page with all that was said about it."""
+        """Return a page with all answers and remarks on it."""
         return self._database.read(lambda c: disputes.find_dispute(c, page))
 
     def disputes(self, pages: Sequence[int]) -> list[Dispute]:
-        """Return some pages with all that was said about them."""
+        """Return some pages with all answers and remarks on them."""
         return self._database.read(
             lambda c: [found for p in pages if (found := disputes.find_dispute(c, p)) is not None]
         )
@@ -258,7 +258,7 @@ class Store:
     def refine(
         self, rater: Rater, pages: Sequence[int], *, only: bool = False, skip: int | None = None
     ) -> Visit | None:
-        """Let a rater decide on the first of some pages that can be; see `disputes.begin_next`."""
+        """Let a rater decide on the first available one of some pages; see `disputes.begin_next`."""
         return self._database.write(lambda c: disputes.begin_next(c, rater, pages, only=only, skip=skip))
 
     def visit(self, rater: Rater, key: str) -> Visit | None:
@@ -266,50 +266,50 @@ class Store:
         return self._database.read(lambda c: visits.find_visit(c, rater, key))
 
     def remarks(self, *, missing: int | None = None, before: int | None = None) -> list[Remark]:
-        """Return remarks, the latest first; see `remarks.latest`."""
+        """Return remarks, newest first; see `remarks.latest`."""
         return self._database.read(lambda c: remarks.latest(c, missing=missing, before=before))
 
     def missing_classes(self) -> list[tuple[int, int]]:
-        """Return the classes that raters missed, and on how many images, the most frequent first."""
+        """Return the classes reported as missing with their numbers of images, most frequent first."""
         return self._database.read(remarks.missing_classes)
 
     def count_remarks(self) -> int:
-        """Return how many comments there are."""
+        """Return the number of comments."""
         return self._database.read(remarks.count)
 
     def image(self, number: int) -> str | None:
-        """Return where an image of the campaign lies."""
+        """Return the location of an image of the campaign."""
         query = sa.select(schema.images.c.uri).where(schema.images.c.id == number)
         return self._database.read(lambda c: c.scalar(query))
 
     def example(self, class_id: int, position: int) -> str | None:
-        """Return where an example image of a class lies."""
+        """Return the location of an example image of a class."""
         table = schema.examples
         query = sa.select(table.c.uri).where(table.c.class_id == class_id, table.c.position == position)
         return self._database.read(lambda c: c.scalar(query))
 
     def which_are_examples(self, names: Collection[str]) -> set[str]:
-        """Return those of some images that are examples of a class."""
+        """Return which of some images are examples of a class."""
         name = schema.examples.c.name
         query = sa.select(name).where(name.in_(names)).distinct()
         return set(self._database.read(lambda c: c.scalars(query).all()))
 
     def example_places(self, class_id: int, most: int) -> list[str]:
-        """Return where the first example images of a class lie, by position."""
+        """Return the locations of the first example images of a class, by position."""
         table = schema.examples
         query = sa.select(table.c.uri).where(table.c.class_id == class_id, table.c.position <= most)
         return self._database.read(lambda c: list(c.scalars(query.order_by(table.c.position))))
 
     def count_examples(self) -> tuple[int, int]:
-        """Return how many classes are asked about, and how many of these have two example images or more."""
+        """Return the number of classes asked about, and of those with at least two example images."""
         return self._database.read(fill.count_examples)
 
     def source(self) -> str:
-        """Return the sha256 of what was proposed."""
+        """Return the sha256 of the proposals."""
         return str(self._database.read(lambda c: settings.get_value(c, "source")))
 
     def examples(self, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
-        """Return position and image_id of the example images of some classes, the better ones first."""
+        """Return position and image_id of the example images of some classes, best first."""
         table, found = schema.examples, dict[int, list[tuple[int, str]]]()
         query = (
             sa.select(table.c.class_id, table.c.position, table.c.name)

@@ -1,7 +1,7 @@
 """Raters, the owner, their invitations and their sessions.
 
-Tokens are 256 random bits. The database keeps their sha256 alone: who reads it cannot come in with it, and a
-look-up by hash reveals nothing by the time it takes. Owners' passwords are stored as Argon2 hashes.
+Tokens are 256 random bits. The database stores only their sha256: a reader of the database cannot log in with
+it, and the duration of a look-up by hash reveals nothing. Owners' passwords are stored as Argon2 hashes.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SESSION_DAYS = 30
 
 
 MOST_SESSIONS = 50
-"""Sessions of one person; beyond it, the oldest end."""
+"""Maximum number of sessions per person; further ones end the oldest."""
 
 
 LEAST_PASSWORD, MOST_PASSWORD = 10, 200
 
 
 OWNER = "owner"
-"""The name of an owner who was given none."""
+"""Default name of an owner."""
 
 
 _MAX_NAME = 80
@@ -43,7 +43,7 @@ _HASHER = argon2.PasswordHasher()
 
 
 _HASHING = threading.Semaphore(1)
-"""A hash takes 64 MB and 50 ms on purpose: many at once would take the machine."""
+"""A hash takes 64 MB and 50 ms on purpose: many at once would overload the machine."""
 
 
 _NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$" + "A" * 22 + "$" + "A" * 43
@@ -52,7 +52,7 @@ _NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$" + "A" * 22 + "$" + "A" * 43
 
 @dataclass(frozen=True)
 class Rater:
-    """Who answers.
+    """A rater or an owner.
 
     Attributes
     ----------
@@ -65,13 +65,14 @@ class Rater:
     position : int
         Position of the last page taken.
     max_pages : int, optional
-        None: as the campaign says.
+        None: as set for the campaign.
     state : str
         active, stopped or revoked.
     refines : bool
         Whether this rater decides where others disagree.
     qualified : bool, optional
-        Whether the first golden pages were answered well enough, or the owner said so; None before.
+        Whether the first golden pages were answered well enough, or the owner let the rater continue; None
+        before.
     """
 
     id: int
@@ -107,9 +108,9 @@ def invite(
     refines: bool | None = None,
     keep_sessions: bool = False,
 ) -> str:
-    """Add a rater, or give one a new invitation in place of the old; return the token of it.
+    """Add a rater, or replace a rater's invitation by a new one; return its token.
 
-    A new invitation of the same rater ends the old one and its sessions. A rater who was stopped stays so.
+    A new invitation of the same rater ends the old one and its sessions. A stopped rater remains stopped.
 
     Parameters
     ----------
@@ -117,16 +118,16 @@ def invite(
     name : str
     role : {"rater", "owner"}
     max_pages : int, optional
-        Most pages of this rater, in place of the campaign's setting.
+        Maximum number of pages of this rater, instead of the campaign's setting.
     refines : bool, optional
-        Whether the rater decides where others disagree; None: no, or as before.
+        Whether the rater decides where others disagree; None: unchanged, no for a new rater.
     keep_sessions : bool
-        Whether those of the old invitation go on.
+        Whether the sessions of the old invitation remain valid.
 
     Raises
     ------
     InputError
-        The name is empty, too long, has characters that cannot be printed, or is not free for this role.
+        The name is empty, too long, has unprintable characters, or is taken by the other role.
     """
     name = name.strip()
     if not name or len(name) > _MAX_NAME or not name.isprintable():
@@ -177,7 +178,7 @@ def revoke(connection: sa.Connection, rater_id: int) -> None:
 
 
 def let_go_on(connection: sa.Connection, rater_id: int) -> None:
-    """Let a rater who was stopped go on, whatever the first golden pages said."""
+    """Let a stopped rater continue, whatever the result of the first golden pages."""
     table = schema.raters
     connection.execute(
         table.update()
@@ -187,22 +188,22 @@ def let_go_on(connection: sa.Connection, rater_id: int) -> None:
 
 
 def change(connection: sa.Connection, rater_id: int, **values: object) -> None:
-    """Change what the database keeps of a rater."""
+    """Change the database entry of a rater."""
     connection.execute(schema.raters.update().where(schema.raters.c.id == rater_id).values(**values))
 
 
 def invited(connection: sa.Connection, token: str) -> Rater | None:
-    """Return whom an invitation is for; None where it is none."""
+    """Return the rater of an invitation; None if it is invalid."""
     return _rater(connection, schema.raters.c.invitation == hashed(token))
 
 
 def hash_password(password: str) -> str:
-    """Return what the database keeps of a password.
+    """Return the hash of a password, as stored in the database.
 
     Raises
     ------
     InputError
-        It is too short, or too long.
+        The password is too short or too long.
     """
     if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
         raise InputError(
@@ -214,9 +215,9 @@ def hash_password(password: str) -> str:
 
 
 def set_password(connection: sa.Connection, token: str, password_hash: str) -> Rater | None:
-    """Give an owner who was invited a password, and end the invitation, as well as older sessions.
+    """Set the password of an invited owner, and end the invitation and older sessions.
 
-    Returns None where the token invites nobody, or no owner.
+    Returns None if the token is not a valid invitation of an owner.
     """
     rater = invited(connection, token)
     if rater is None or not rater.is_owner:
@@ -227,7 +228,7 @@ def set_password(connection: sa.Connection, token: str, password_hash: str) -> R
 
 
 def find_password(connection: sa.Connection, name: str) -> tuple[Rater, str] | None:
-    """Return an owner with a password, by name, and what is kept of it."""
+    """Return an owner with a password, by name, and the password's hash."""
     table = schema.raters
     rater = _rater(connection, table.c.name == name, table.c.role == "owner", table.c.password.is_not(None))
     if rater is None:
@@ -236,7 +237,7 @@ def find_password(connection: sa.Connection, name: str) -> tuple[Rater, str] | N
 
 
 def is_password(password: str, password_hash: str | None) -> bool:
-    """Return whether a password is the one that was kept; None, of nobody's, takes as long and is not."""
+    """Return whether a password matches a hash; without a hash, the check takes as long and fails."""
     with _HASHING:
         try:
             _HASHER.verify(password_hash or _NOBODY, password.encode(errors="surrogatepass"))
@@ -280,7 +281,7 @@ def end_sessions(connection: sa.Connection, rater_id: int) -> None:
 
 
 def of_session(connection: sa.Connection, token: str) -> Rater | None:
-    """Return whose session it is; None where it is none, or has ended."""
+    """Return the rater of a session; None if it does not exist or has ended."""
     sessions = schema.sessions
     return _rater(
         connection,
@@ -297,7 +298,7 @@ def all_raters(connection: sa.Connection) -> list[Rater]:
 
 
 def hashed(token: str) -> str:
-    """Return what the database keeps of a token."""
+    """Return the hash of a token, as stored in the database."""
     return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 

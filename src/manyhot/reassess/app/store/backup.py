@@ -1,4 +1,4 @@
-"""A database as Parquet files and back, from either kind into either kind."""
+"""Dump a database to Parquet files and restore it, between SQLite and PostgreSQL in either direction."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _ROWS = 10_000
 
 
 def dump(connection: sa.Connection, folder: Path) -> dict[str, int]:
-    """Write each table to a file of a folder; return their numbers of rows.
+    """Write each table to a file in a folder; return the number of rows per table.
 
     Parameters
     ----------
     connection : sqlalchemy.Connection
-        In a transaction that sees the database at one moment.
+        With a transaction that sees a consistent snapshot.
     folder : Path
     """
     counts = {}
@@ -37,7 +37,7 @@ def dump(connection: sa.Connection, folder: Path) -> dict[str, int]:
 def restore_database(
     url: str, folder: Path, revision: str, counts: Mapping[str, int], before_commit: Callable[[], None]
 ) -> None:
-    """Make the tables of a new database from files that `dump` wrote, all or nothing.
+    """Make the tables of a new database from files of `dump`, all or nothing.
 
     Parameters
     ----------
@@ -47,14 +47,14 @@ def restore_database(
     revision : str
         Revision of the tables in the files; they are upgraded.
     counts : Mapping of str to int
-        Rows of each table.
+        Number of rows per table.
     before_commit : callable
-        The last that is done before it is kept; an error undoes all.
+        Called last, before the commit; an error undoes everything.
 
     Raises
     ------
     InputError
-        The database holds something, or a file is not what it should be.
+        The database is not empty, or a file is broken.
     OutputError
         The database cannot be used.
     """
@@ -65,7 +65,7 @@ def restore_database(
         tables = [t for t in known.sorted_tables if t.name in schema.metadata.tables]
         if {t.name for t in tables} != set(counts):
             raise InputError(
-                "The backup holds other tables.",
+                "The backup holds unexpected tables.",
                 got=", ".join(sorted(counts)),
                 allowed=", ".join(sorted(t.name for t in tables)),
             )
@@ -112,7 +112,7 @@ def _load(connection: sa.Connection, table: sa.Table, path: Path, count: int) ->
         with pq.ParquetFile(path) as file:
             if set(file.schema_arrow.names) != wanted:
                 raise InputError(
-                    f"The table {table.name!r} of the backup has other columns.",
+                    f"The table {table.name!r} of the backup has unexpected columns.",
                     got=", ".join(file.schema_arrow.names),
                     allowed=", ".join(sorted(wanted)),
                 )

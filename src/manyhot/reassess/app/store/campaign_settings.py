@@ -1,4 +1,4 @@
-"""What the owner of a campaign decides."""
+"""Settings of a campaign, as chosen by its owner."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ class CampaignSettings:
     Attributes
     ----------
     raters : int
-        Raters of each question.
+        Number of raters per question.
     per_page : int
-        Most classes on a page.
+        Maximum number of classes per page.
     show_label : bool
         Whether raters see the original label.
     qualify : int
-        Golden pages that come first.
+        Number of golden pages that come first.
     golden_every : int
-        Afterwards, one page in this many is golden, at random; 0: none.
+        Afterwards, one in this many pages is golden, at random; 0 for none.
     least_informedness : float
-        A rater whose informedness on golden questions is lower after the first pages is stopped.
+        A rater is stopped if the informedness on golden questions is lower than this after the first pages.
     lease_minutes : float
-        Minutes after which an open page goes to somebody else.
+        Minutes after which an open page goes to another rater.
     max_pages : int
-        Most pages of one rater; 0: as many as there are.
+        Maximum number of pages per rater; 0 for no limit.
     refine_from : int
-        Answers that a question needs before somebody decides on it; 0: as many as `raters`.
+        Number of answers that a question needs before it can be decided; 0 for `raters`.
     state : str
         One of `CAMPAIGN_STATES`.
     """
@@ -98,12 +98,12 @@ _BOTH = sa.select(*RATER_COLUMNS, _VALUE.scalar_subquery()).where(
 
 
 def read_settings(connection: sa.Connection) -> CampaignSettings:
-    """Return the settings as they are now."""
+    """Return the current settings."""
     return _settings(connection.scalar(_VALUE))
 
 
 def read_with(connection: sa.Connection, rater: Rater) -> tuple[Rater, CampaignSettings]:
-    """Return a rater and the settings as they are now, behind other changes."""
+    """Return a rater and the current settings, after pending changes."""
     raters, settings = read_with_all(connection, [rater])
     return raters[rater.id], settings
 
@@ -111,7 +111,7 @@ def read_with(connection: sa.Connection, rater: Rater) -> tuple[Rater, CampaignS
 def read_with_all(
     connection: sa.Connection, raters: Iterable[Rater]
 ) -> tuple[dict[int, Rater], CampaignSettings]:
-    """Return raters by number, and the settings, as they are now."""
+    """Return all raters by number, and the current settings."""
     rows = connection.execute(_BOTH, {"ids": sorted({rater.id for rater in raters})}).all()
     return {row[0]: Rater(*row[:-1]) for row in rows}, _settings(rows[0][-1])
 
@@ -131,7 +131,7 @@ def _settings(text: str | None) -> CampaignSettings:
 
 
 def put_value(connection: sa.Connection, key: str, value: Any) -> None:
-    """Keep a value under a key, in place of what was there."""
+    """Store a value under a key, replacing the old one."""
     text = json.dumps(value)
     done = connection.execute(schema.settings.update().where(schema.settings.c.key == key).values(value=text))
     if not done.rowcount:
@@ -139,6 +139,6 @@ def put_value(connection: sa.Connection, key: str, value: Any) -> None:
 
 
 def get_value(connection: sa.Connection, key: str) -> Any:
-    """Return the value that was kept under a key; None where there is none."""
+    """Return the value stored under a key; None if there is none."""
     text = connection.scalar(sa.select(schema.settings.c.value).where(schema.settings.c.key == key))
     return None if text is None else json.loads(text)

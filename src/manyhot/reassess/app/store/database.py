@@ -1,10 +1,10 @@
-"""Reads in parallel, and changes one after the other.
+"""Parallel reads and sequential writes.
 
-One thread makes all changes. Those that wait while it works become one transaction: a disk that takes 5 ms
-to be sure costs that once for all of them. Each stands or falls alone: where one fails, all are made again
-behind savepoints. Who asked for a change gets its answer when it is on disk.
+One thread makes all changes. Changes that wait while it works are combined into one transaction: a disk with
+5 ms per commit costs that once for all of them. Each one succeeds or fails alone: if one fails, all are made
+again behind savepoints. A caller gets the result when the change is on disk.
 
-Several processes may use one database: SQLite lets one write at a time, and in PostgreSQL a lock does.
+Several processes can use one database: SQLite allows one writer at a time, and a lock does so in PostgreSQL.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ChangeOfMany = Callable[[sa.Connection, list[_Item]], list[T]]
 
 
 TOGETHER = 64
-"""Changes of one transaction at most: those who wait for the first wait for the last, too."""
+"""Maximum number of changes per transaction: the caller of the first also waits for the last."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class _Waiting:
 
 
 CLOSING = 10.0
-"""Seconds that a database which is to be closed waits for those who read."""
+"""Seconds that closing waits for running reads."""
 
 
 class Database:
@@ -64,7 +64,7 @@ class Database:
     Raises
     ------
     InputError
-        The address is none, or of another kind of database.
+        The address is invalid, or of an unsupported kind of database.
     """
 
     def __init__(self, url: str) -> None:
@@ -77,24 +77,24 @@ class Database:
         self._process = os.getpid()
 
     def upgrade(self) -> None:
-        """Make the tables, or bring those of an earlier version up to date.
+        """Make the tables, or upgrade those of an earlier version.
 
         Raises
         ------
         InputError
-            The database is of a later version, or holds something else.
+            The database is from a later version of manyhot, or belongs to another program.
         OutputError
-            It cannot be opened.
+            The database cannot be opened.
         """
         schema.upgrade_tables(self._writes)
 
     def read(self, query: _Change[T]) -> T:
-        """Run a query and return what it returns.
+        """Run a query and return its result.
 
         Raises
         ------
         OutputError
-            The database cannot be used just now.
+            The database is currently not available.
         """
         for last in (False, True):
             try:
@@ -107,7 +107,7 @@ class Database:
         raise AssertionError
 
     def read_together(self, query: _Change[T]) -> T:
-        """Run queries that all see the database at one moment; errors as `read`."""
+        """Run queries on one consistent snapshot; raises the errors of `read`."""
         options = {"begin": "BEGIN"} if self._writes.dialect.name == "sqlite" else {}
         level = {} if options else {"isolation_level": "REPEATABLE READ"}
         try:
@@ -117,30 +117,30 @@ class Database:
             raise self._as_raised(error) from error
 
     def write(self, change: _Change[T]) -> T:
-        """Make a change and return what it returns, once it is on disk.
+        """Make a change and return its result, once it is on disk.
 
-        Where the connection is lost it may be made a second time, in a transaction of its own.
+        If the connection is lost, the change may be repeated in its own transaction.
 
         Raises
         ------
         OutputError
-            The database cannot be used just now. The change may be there nevertheless, if the connection was
-            lost while it was being confirmed.
+            The database is currently not available. The change may have been made nevertheless, if the
+            connection was lost during the commit.
         """
         return self.begin(change).result()
 
     def begin(self, change: _Change[T]) -> Future[T]:
-        """As `write`, without waiting: the future has the result, or the error."""
+        """As `write`, without waiting: the future holds the result or the error."""
         return self.begin_with_others(lambda connection, _: [change(connection)], None)
 
     def begin_with_others(self, change: _ChangeOfMany[_Item, T], item: _Item) -> Future[T]:
-        """As `begin`, where one change serves many items, in fewer round trips.
+        """As `begin`, for one change of many items, in fewer round trips.
 
         Parameters
         ----------
         change : callable
-            Is given the items of all who wait for it just now, and returns a result for each. Where it fails,
-            it is called for each of them alone.
+            Called with the items of all current callers; returns a result for each. If it fails, it is called
+            for each item alone.
         item : object
         """
         if os.getpid() != self._process:
@@ -155,7 +155,7 @@ class Database:
         return waiting
 
     def close(self) -> None:
-        """Make the changes that wait, let who reads end, and close all connections."""
+        """Make pending changes, wait for running reads, and close all connections."""
         with self._lock:
             self._closed = True
             thread, self._thread = self._thread, None

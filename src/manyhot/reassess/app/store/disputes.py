@@ -1,4 +1,4 @@
-"""Where raters disagree: all answers side by side, and one person's decision as one more vote, of round 1."""
+"""Disagreements of raters: all answers side by side, and a decision, stored as a vote of round 1."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _VISITS, _VOTES, _QUESTIONS = schema.visits, schema.votes, schema.questions
 
 @dataclass(frozen=True)
 class RaterAnswer:
-    """The last answer of somebody to a class."""
+    """The last answer of a rater to a class."""
 
     rater_id: int
     rater: str
@@ -31,7 +31,7 @@ class RaterAnswer:
 
 @dataclass(frozen=True)
 class Contested:
-    """A class of a page with all that was said about it.
+    """A class of a page with all its answers.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Contested:
 
     @property
     def differs(self) -> bool:
-        """Whether it is in the set of one rater and not in that of another."""
+        """Whether the class is in the set of one rater but not of another."""
         return len({a.answer == YES for a in self.answers}) > 1
 
 
@@ -79,12 +79,12 @@ class Dispute:
 
     @property
     def undecided(self) -> list[int]:
-        """The classes that differ, and on which nobody has decided."""
+        """The undecided classes on which raters differ."""
         return [c.class_id for c in self.classes if c.differs and c.decision is None]
 
 
 def find_dispute(connection: sa.Connection, page: int) -> Dispute | None:
-    """Return a page with all that was said about it; None where there is no such page, or a golden one."""
+    """Return a page with all answers and remarks on it; None if it does not exist or is golden."""
     pages, images = schema.pages, schema.images
     row = connection.execute(
         sa.select(pages.c.image_id, images.c.name, images.c.label)
@@ -112,9 +112,9 @@ def find_dispute(connection: sa.Connection, page: int) -> Dispute | None:
 
 
 def begin(connection: sa.Connection, rater: Rater, page: int) -> Visit | None:
-    """Let a rater decide on a page; None where nothing is to be decided, or somebody else is at it.
+    """Let a rater decide on a page; None if there is nothing to decide, or another rater has it open.
 
-    Others may decide on what this rater looked at before: who looks through a list keeps one page from them.
+    Other raters can decide on pages that this rater viewed earlier: only one page is reserved at a time.
     """
     give_back(connection)
     rater, settings = read_with(connection, rater)
@@ -150,10 +150,9 @@ def begin_next(
     only: bool = False,
     skip: int | None = None,
 ) -> Visit | None:
-    """Let a rater decide on the first of some pages on which that is possible.
+    """Let a rater decide on the first available one of some pages.
 
-    A page that the rater has begun comes first, unless `only` these pages are meant or that page is to be
-    skipped.
+    A page that the rater has begun comes first, unless `only` is set or that page is to be skipped.
     """
     own = (
         None
@@ -172,7 +171,7 @@ def begin_next(
 
 
 def reopen_decision(connection: sa.Connection, rater: Rater, visit: Visit) -> bool:
-    """Let a rater go on with a decision; return False where somebody else decides, or has decided."""
+    """Let a rater continue a decision; return False if another rater is deciding or has decided."""
     others = sa.select(_VISITS.c.id).where(
         _VISITS.c.page_id == visit.page,
         _VISITS.c.round == 1,

@@ -1,4 +1,4 @@
-"""Connections to SQLite and PostgreSQL, and which of their errors are the database's.
+"""Connections to SQLite and PostgreSQL, and the classification of their errors.
 
 pg8000 1.31 has each statement parsed, described and run, three round trips to the server each time; here it
 is parsed and described once per connection. It lets some errors of the network out as they are, and
@@ -24,7 +24,7 @@ from sqlalchemy.engine import ExceptionContext
 from manyhot.errors import InputError, OutputError
 
 _BUSY_MS = 10_000
-"""How long SQLite waits for another process that writes."""
+"""Time that SQLite waits for another process that writes."""
 
 
 _READERS, _MORE = 8, 32
@@ -56,41 +56,41 @@ _SQLITE_TROUBLES = {
 
 
 def reader(url: str) -> sa.Engine:
-    """Return connections that read: each statement sees what is there when it begins.
+    """Return an engine for reading: each statement sees the committed state at its start.
 
     Raises
     ------
     InputError
-        The address is none, or of another kind of database.
+        The address is invalid, or of an unsupported kind of database.
     """
     # A transaction around each read would be two more round trips to PostgreSQL.
     return _engine(url, isolation_level="AUTOCOMMIT", pool_size=_READERS, max_overflow=_MORE)
 
 
 def writer(url: str) -> sa.Engine:
-    """Return connections for transactions; errors as `reader`."""
+    """Return an engine for transactions; raises the errors of `reader`."""
     return _engine(url, pool_size=1, max_overflow=4)
 
 
 def lock(connection: sa.Connection) -> None:
-    """Wait until nobody else changes anything, until the end of the transaction."""
+    """Take the lock for changes, until the end of the transaction."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
 
 
 def take_stock(connection: sa.Connection) -> None:
-    """Let PostgreSQL count what it was given at once: until it does so by itself it reads whole tables."""
+    """Update PostgreSQL's statistics now: until it has some, it reads whole tables."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("ANALYZE")
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether an error says that the connection is lost."""
+    """Return whether an error means that the connection is lost."""
     return isinstance(error, sa.exc.DBAPIError) and error.connection_invalidated
 
 
 def trouble(engine: sa.Engine, error: BaseException) -> OutputError | None:
-    """Return what to raise for an error that is the database's and not ours; None for others."""
+    """Return the exception to raise for an error of the database; None for errors of the program."""
     if isinstance(error, sa.exc.TimeoutError):
         got = "too many connections at once"
     elif isinstance(error, sa.exc.PendingRollbackError | sa.exc.ResourceClosedError):
@@ -113,7 +113,7 @@ def where(engine: sa.Engine) -> str:
 
 
 def error_text(error: sa.exc.DBAPIError) -> str:
-    """Return what a database says in one line."""
+    """Return the message of a database error in one line."""
     told = error.orig.args[0] if error.orig is not None and error.orig.args else error.orig
     return str(told.get("M", told) if isinstance(told, dict) else told).partition("\n")[0]
 
@@ -130,7 +130,7 @@ def _is_trouble(error: sa.exc.DBAPIError) -> bool:
 
 
 def _code(error: BaseException | None) -> str:
-    """Return PostgreSQL's code of an error; empty where it is another's."""
+    """Return the PostgreSQL code of an error; empty for other errors."""
     told = error.args[0] if error is not None and error.args else None
     return str(told.get("C", "")) if isinstance(told, dict) else ""
 
@@ -201,7 +201,7 @@ def _notice_lost(context: ExceptionContext) -> None:
 
 
 _PREPARED = 500
-"""Statements a connection has prepared at most; the app has some 100."""
+"""Maximum number of prepared statements per connection; the app has about 100."""
 
 
 class PostgresConnection(pg8000.Connection):  # type: ignore[misc]
@@ -212,14 +212,14 @@ class PostgresConnection(pg8000.Connection):  # type: ignore[misc]
     host : str
     port : int
     unix_sock : str, optional
-        The path of a socket, in place of both.
+        Path of a socket, instead of both.
     **options
         The error of pg8000.
 
     Raises
     ------
     pg8000.InterfaceError
-        There is no server, or it went; so say all methods.
+        The server does not exist or is gone; raised by all methods.
     """
 
     def __init__(
@@ -245,7 +245,7 @@ class PostgresConnection(pg8000.Connection):  # type: ignore[misc]
     def execute_unnamed(
         self, statement: str, vals: Sequence[object] = (), oids: Sequence[int] = (), stream: object = None
     ) -> object:
-        """Run a statement that most often was run before."""
+        """Run a statement that is usually prepared already."""
         key = (statement, tuple(oids))
         if key not in self._prepared:
             if stream is not None or len(self._prepared) >= _PREPARED:
@@ -255,14 +255,14 @@ class PostgresConnection(pg8000.Connection):  # type: ignore[misc]
         return self.execute_named(name, make_params(self.py_types, vals), columns, converters, statement)
 
     def handle_messages(self, context: object) -> None:
-        """Read what the server answers."""
+        """Read the server's reply."""
         try:
             super().handle_messages(context)
         except OSError as error:
             raise _lost(error) from error
 
     def close(self) -> None:
-        """Say goodbye, if somebody listens, and close the socket."""
+        """Tell the server, if it is still there, and close the socket."""
         if self._usock is None:
             raise pg8000.InterfaceError("connection is closed")
         stream = self._sock

@@ -1,4 +1,4 @@
-"""A campaign's tables into the database, once."""
+"""Fill the database once from the tables of a campaign."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _ROWS = 5_000
 
 @dataclass(frozen=True)
 class ImageQuestions:
-    """An image and what is asked about it.
+    """An image and its questions.
 
     Attributes
     ----------
     image_id, uri : str
     label : int, optional
     classes : tuple of int
-        The proposed ones.
+        The proposed classes.
     golden : Mapping of int to bool
         Whether most experts said yes, for each class that they answered.
     """
@@ -58,17 +58,17 @@ def fill(
     settings: CampaignSettings,
     source: str,
 ) -> bool:
-    """Put a campaign into an empty database; return whether it was done now.
+    """Fill an empty database with a campaign; return False if it was filled already.
 
     Parameters
     ----------
     connection : sqlalchemy.Connection
     asked : sequence of ImageQuestions
     examples : iterable of Example
-        The better one of a class first.
+        Best examples of each class first.
     settings : CampaignSettings
     source : str
-        The sha256 of what was proposed, which a database keeps for good.
+        The sha256 of the proposals, which is never changed.
     """
     if get_value(connection, "source") is not None:
         return False
@@ -90,7 +90,7 @@ def fill(
 
 
 def count_examples(connection: sa.Connection) -> tuple[int, int]:
-    """Return how many classes are asked about, and how many of these have two example images or more."""
+    """Return the number of classes asked about, and of those with at least two example images."""
     asked, examples = schema.questions, schema.examples
     classes = sa.select(sa.func.count(sa.distinct(asked.c.class_id)))
     two = sa.exists().where(examples.c.class_id == asked.c.class_id, examples.c.position == 2)
@@ -98,13 +98,13 @@ def count_examples(connection: sa.Connection) -> tuple[int, int]:
 
 
 def image_places(connection: sa.Connection) -> list[str]:
-    """Return where the images and example images lie, each once."""
+    """Return the distinct locations of images and example images."""
     found = sa.union(sa.select(schema.images.c.uri), sa.select(schema.examples.c.uri)).subquery()
     return list(connection.scalars(sa.select(found.c.uri).order_by(found.c.uri)))
 
 
 def move(connection: sa.Connection, places: Mapping[str, str]) -> None:
-    """Note where images lie now."""
+    """Update the locations of images."""
     for table in (schema.images, schema.examples):
         change = table.update().where(table.c.uri == sa.bindparam("old")).values(uri=sa.bindparam("new"))
         connection.execute(change, [{"old": old, "new": new} for old, new in places.items()])
@@ -151,7 +151,7 @@ def _add_pages(
 
 
 def _pages_of(about: ImageQuestions, most: int) -> Iterator[tuple[int, ...]]:
-    """Cut the classes of an image into pages of nearly one size; golden questions stay among themselves."""
+    """Split the classes of an image into pages of similar size; golden questions get their own pages."""
     for golden in (True, False):
         # In a random order: those of one page are no better or worse than those of the next.
         classes = [c for c in about.classes if (c in about.golden) is golden]

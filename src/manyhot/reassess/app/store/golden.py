@@ -1,4 +1,4 @@
-"""Golden pages, whose answers experts gave: who may continue after the first, and when the next one comes."""
+"""Golden pages, answered by experts: which raters qualify, and when the next page comes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _VISITS, _PAGES = schema.visits, schema.pages
 
 @dataclass(frozen=True)
 class GoldenCounts:
-    """A rater's last answers to golden questions, counted.
+    """Counts of a rater's last answers to golden questions.
 
     Attributes
     ----------
     under_no, under_yes : tuple of int, length 3
-        No, maybe and yes where the truth is no, and where it is yes.
+        Numbers of no, maybe and yes where the true answer is no, and where it is yes.
     """
 
     under_no: tuple[int, int, int]
@@ -31,10 +31,10 @@ class GoldenCounts:
 
     @property
     def informedness(self) -> float | None:
-        """How far answers tell the truths apart: 0 is guessing, 1 knowing; None where a truth is missing.
+        """How well answers separate the true answers: 0 is guessing, 1 perfect; None if one is missing.
 
-        The chance that an answer under the truth yes is above one under the truth no, less the chance that it
-        is below, as in the table ``raters``.
+        The probability that an answer where yes is true is higher than one where no is true, minus the
+        probability that it is lower, as in the table ``raters``.
         """
         n_no, n_yes = sum(self.under_no), sum(self.under_yes)
         if not n_no or not n_yes:
@@ -45,11 +45,11 @@ class GoldenCounts:
 
 
 def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool | None:
-    """Say whether a rater has qualified, once the first golden pages are done; None before, or if known.
+    """Return whether a rater has qualified after the first golden pages; None before, or if decided.
 
-    Where there are no golden pages, or those that were answered have one truth only, nobody can tell, and the
-    rater goes on. A page that was skipped, as its image could not be shown, was not done; who skips all is
-    for the owner to look at.
+    Without golden pages, or if all those answered have the same true answer, the rater continues. A page that
+    was skipped because its image could not be shown does not count as done; the owner decides about raters
+    who skip all.
     """
     if not is_pending(rater, settings) or rater.is_owner:
         return None
@@ -65,12 +65,12 @@ def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSetti
 
 
 def is_pending(rater: Rater, settings: CampaignSettings) -> bool:
-    """Return whether the first golden pages are still to come, or to be done."""
+    """Return whether some of the first golden pages are not finished."""
     return bool(settings.qualify) and rater.qualified is None and not rater.is_owner
 
 
 def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool:
-    """Return whether the next page is to be a golden one.
+    """Return whether the next page is a golden one.
 
     After the first ones at random, one in so many: a rater who counts pages learns nothing. The same rater
     gets the same answer again.
@@ -88,14 +88,14 @@ def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) 
 
 
 def next_golden_page(connection: sa.Connection, rater: Rater) -> int | None:
-    """Return the first golden page that a rater has not seen; None where there is none."""
+    """Return the first golden page that a rater has not seen; None if there is none."""
     seen = sa.exists().where(_VISITS.c.page_id == _PAGES.c.id, _VISITS.c.rater_id == rater.id)
     query = sa.select(_PAGES.c.id).where(_PAGES.c.golden, ~seen).order_by(_PAGES.c.position).limit(1)
     return connection.scalar(query)
 
 
 def count_golden(connection: sa.Connection, rater_id: int) -> GoldenCounts:
-    """Count the last answers of a rater to golden questions, refinement apart."""
+    """Count the last answers of a rater to golden questions, without refinement."""
     votes, golden = schema.votes, schema.golden
     query = (
         sa.select(votes.c.question_id, votes.c.answer, golden.c.truth)

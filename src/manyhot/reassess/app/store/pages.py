@@ -1,4 +1,4 @@
-"""Who is shown which page: never more raters on a question than are wanted, and no answer thrown away."""
+"""Assignment of pages to raters, with a fixed number of raters per question; no answer is lost."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Queue:
-    """What a rater has to do.
+    """The open pages of a rater.
 
     Attributes
     ----------
     visits : list of Visit
-        Open ones, the one to look at first.
+        Open visits, in the order in which to show them.
     reason : str
-        Why there are none: finished, paused, closed, stopped or limit; empty where there are some.
+        Why there are no visits: finished, paused, closed, stopped or limit; empty otherwise.
     done : int
-        Pages that the rater has done.
+        Number of pages that the rater has finished.
     """
 
     visits: list[Visit]
@@ -85,7 +85,7 @@ def give_back(connection: sa.Connection) -> None:
 
 
 def stop(connection: sa.Connection, rater_id: int) -> None:
-    """Let a rater answer no more; open pages go to others at once."""
+    """Stop a rater; open pages go to others immediately."""
     connection.execute(
         schema.raters.update()
         .where(schema.raters.c.id == rater_id, schema.raters.c.state == "active")
@@ -105,7 +105,7 @@ def is_to_renew(visit: Visit, settings: CampaignSettings) -> bool:
 
 
 def renew(connection: sa.Connection, rater_id: int, settings: CampaignSettings) -> None:
-    """Whoever answers is there: all pages that the rater has open stay open for longer."""
+    """Extend the time limit of all open pages of a rater who answers."""
     connection.execute(
         _VISITS.update()
         .where(_VISITS.c.rater_id == rater_id, _VISITS.c.state == "open")
@@ -114,10 +114,10 @@ def renew(connection: sa.Connection, rater_id: int, settings: CampaignSettings) 
 
 
 def reopen_page(connection: sa.Connection, visit: Visit, settings: CampaignSettings) -> bool:
-    """Let a rater go on with a page that was given back; return False where others do, or have finished it.
+    """Let a rater continue a page that was given back; return False if others took over or finished it.
 
-    What somebody else answered meanwhile in the same slot is not asked any more, nor what the rater answered
-    in another one.
+    Questions that another rater has answered in the same slot since then are not asked again, nor those that
+    the rater answered in another slot.
     """
     shown = visit.shown
     if visit.slot is not None:
@@ -140,7 +140,7 @@ def reopen_page(connection: sa.Connection, visit: Visit, settings: CampaignSetti
 def finish(connection: sa.Connection, visit: Visit) -> None:
     """Close a visit whose questions are answered.
 
-    A slot that asks more than this rater could answer goes to somebody else for the rest.
+    If the slot has more questions than this rater could answer, the rest go to another rater.
     """
     connection.execute(_VISITS.update().where(_VISITS.c.id == visit.id).values(state="done", done_at=now()))
     if visit.slot is not None and visit.partial:
@@ -151,7 +151,7 @@ def finish(connection: sa.Connection, visit: Visit) -> None:
 
 
 def set_rater_count(connection: sa.Connection, count: int) -> None:
-    """Let each page have as many slots as raters are wanted now; those with answers stay."""
+    """Give each page as many slots as there are raters per question; slots with answers stay."""
     connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id == _PARKED).values(visit_id=None))
     counts = (
         sa.select(_PAGES.c.id, _PAGES.c.position, sa.func.count(_SLOTS.c.id).label("n"))
@@ -179,7 +179,7 @@ def set_rater_count(connection: sa.Connection, count: int) -> None:
 
 
 def count_free(connection: sa.Connection) -> int:
-    """Return how many looks at pages are still wanted from anybody."""
+    """Return the number of free slots."""
     return connection.execute(
         sa.select(sa.func.count()).select_from(_SLOTS).where(_SLOTS.c.visit_id.is_(None))
     ).scalar_one()
@@ -249,7 +249,7 @@ def _until(settings: CampaignSettings) -> int:
 
 
 def _hold(connection: sa.Connection, slot: int, visit: int) -> bool:
-    """Take a slot for a visit; return False where another has it."""
+    """Take a slot for a visit; return False if another visit holds it."""
     taken = connection.execute(
         _SLOTS.update().where(_SLOTS.c.id == slot, _SLOTS.c.visit_id.is_(None)).values(visit_id=visit)
     )
@@ -257,7 +257,7 @@ def _hold(connection: sa.Connection, slot: int, visit: int) -> bool:
 
 
 def _take(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> int | None:
-    """Open the next page for a rater and return its visit; None where there is none left.
+    """Open the next page for a rater and return its visit; None if none is left.
 
     First what the rater left, then a golden page where one is due, then pages that the rater has not seen,
     and at last other slots of pages of which the rater answered a part.

@@ -1,7 +1,7 @@
-"""The votes so far, without counting everything again each time.
+"""The votes so far, counted incrementally.
 
-Votes are only ever added. So a tally keeps what it has read as arrays, 64 bytes a vote, and then reads what
-is new.
+Votes are never changed or deleted. A tally therefore keeps them as arrays, with 64 bytes per vote, and reads
+only new ones.
 """
 
 from __future__ import annotations
@@ -35,36 +35,36 @@ _Ints = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class CampaignProgress:
-    """How far a campaign is.
+    """Progress of a campaign.
 
     Attributes
     ----------
     images, pages, questions : int
-        That are asked about; golden questions apart.
+        Numbers asked about, without golden questions.
     raters : int
-        Who are to answer each question.
+        Number of raters per question.
     pages_done, questions_done : int
-        With as many answers as are wanted.
+        Numbers with all their answers.
     by_answers : tuple of (int, int)
-        How many questions have how many answers.
+        Number of answers, and number of questions that have it.
     answers, golden_answers : int
-        The last of each rater to each question.
+        Number of answers, the last one per rater and question.
     changed : int
-        Answers that were changed later.
+        Number of answers that were changed later.
     missing : int
-        Answers that are still wanted.
+        Number of answers still to come.
     last_hour, last_day : int
-        Answers that came in this time, to golden questions, too.
+        Number of answers in this time, including golden questions.
     raters_last_hour : int
-        Raters whose these were.
+        Number of raters who gave them.
     pace : (float, int)
-        Seconds, and the answers during these, golden ones apart: of the last hour, or where there were none,
-        of the last day; where answering began later, since then.
+        Seconds, and the number of answers in that time, without golden ones: in the last hour, or in the last
+        day if there were none in the last hour; if answering began later, since then.
     seconds, timed : float, int
-        Median of what an answer takes, over so many pages; NaN where there are none.
+        Median seconds per answer, and the number of pages it is measured on; NaN without any.
     differing, decided : int
-        Questions that have enough answers, and are in one rater's set but not in another's; of these, those
-        that somebody decided.
+        Number of questions with enough answers that are in the set of one rater but not of another, and the
+        number of these that are decided.
     """
 
     images: int
@@ -90,7 +90,7 @@ class CampaignProgress:
 
 @dataclass(frozen=True)
 class RaterCount:
-    """What a rater has done: pages and answers, and when the last came in, in microseconds since 1970."""
+    """Pages and answers of a rater, and the time of the last one, in microseconds since 1970."""
 
     pages: int
     answers: int
@@ -105,11 +105,11 @@ class VoteCounts:
     ----------
     progress : CampaignProgress
     raters : dict of int to RaterCount
-        By number.
+        By the number of the rater.
     disputes : list of (int, int)
-        Pages to decide on, in the order of asking, and on how many of their classes raters differ.
+        Pages to decide, in the order of asking, and the number of their classes on which raters differ.
     at : int
-        When it was counted.
+        Time of counting.
     """
 
     progress: CampaignProgress
@@ -172,7 +172,7 @@ class VoteTally:
         self._parts: list[_Ints] = []
 
     def read(self, connection: sa.Connection) -> VoteSnapshot:
-        """Read what is new, and return the votes so far."""
+        """Read new votes, and return all so far."""
         with self._lock:
             if self._questions is None or not len(self._questions.id):
                 self._questions = _Questions.read(connection)
@@ -191,7 +191,7 @@ _COLUMNS = ("id", "question", "rater", "answer", "round", "visit", "shown_at", "
 
 @dataclass(frozen=True, eq=False)
 class VoteSnapshot:
-    """The votes at some time."""
+    """A snapshot of the votes."""
 
     questions: _Questions
     votes: _Ints
@@ -209,19 +209,19 @@ class VoteSnapshot:
 
     @cached_property
     def first(self) -> _Ints:
-        """The votes of round 0 that count: the last of each rater to each question."""
+        """The votes of round 0 that count: the last one per rater and question."""
         return self._last_of(np.flatnonzero(self._column("round") == 0))
 
     @cached_property
     def counts(self) -> _Ints:
-        """How many raters gave each answer to each question in round 0, shape (Q, 3)."""
+        """Number of raters per question and answer in round 0, shape (Q, 3)."""
         cells = self.question[self.first] * 3 + self._column("answer")[self.first]
         counts: _Ints = np.bincount(cells, minlength=len(self.questions.id) * 3).reshape(-1, 3)
         return counts
 
     @cached_property
     def decided(self) -> npt.NDArray[np.bool_]:
-        """Whether somebody decided on each question."""
+        """Whether each question is decided."""
         found = np.zeros(len(self.questions.id), bool)
         found[self.question[self._column("round") > 0]] = True
         return found
@@ -317,7 +317,7 @@ class VoteSnapshot:
         return [(int(page), int(k)) for page, k, _ in zip(pages, n, position, strict=True)]
 
     def to_votes(self, n_classes: int, class_hash: str) -> tuple[Votes, Golden | None]:
-        """Return the answers of round 0 as a votes table is, and the truth of golden questions."""
+        """Return the answers of round 0 as a votes table, and the true answers of golden questions."""
         ids = pa.array([self.questions.names[i] for i in self.questions.image.tolist()], pa.string())
         classes = self.questions.class_id.astype(np.int32)
         numbers, rater = np.unique(self._column("rater")[self.first], return_inverse=True)

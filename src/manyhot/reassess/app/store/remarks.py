@@ -1,4 +1,4 @@
-"""What raters remarked: comments, and classes that they missed."""
+"""Remarks of raters: comments, and missing classes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from manyhot.reassess.app.store import schema
 
 REMARKS_PER_PAGE = 50
-"""Remarks of one page of the owner's."""
+"""Number of remarks on one of the owner's pages."""
 
 
 _REMARKS, _VISITS = schema.remarks, schema.visits
@@ -17,7 +17,7 @@ _REMARKS, _VISITS = schema.remarks, schema.visits
 
 @dataclass(frozen=True)
 class Remark:
-    """A remark and what it is about: the image and the page by number, the image by its image_id."""
+    """A remark with the numbers of its image and page, and the image_id."""
 
     id: int
     image: int
@@ -33,15 +33,15 @@ class Remark:
 def latest(
     connection: sa.Connection, *, missing: int | None = None, before: int | None = None
 ) -> list[Remark]:
-    """Return `REMARKS_PER_PAGE` remarks, the latest first.
+    """Return `REMARKS_PER_PAGE` remarks, newest first.
 
     Parameters
     ----------
     connection : sqlalchemy.Connection
     missing : int, optional
-        Only where this class was missed.
+        Only remarks that report this class as missing.
     before : int, optional
-        Only those older than the remark with this number.
+        Only remarks older than the one with this number.
     """
     r, raters, images, pages = _REMARKS, schema.raters, schema.images, schema.pages
     query = (
@@ -71,7 +71,7 @@ def latest(
 
 
 def missing_classes(connection: sa.Connection) -> list[tuple[int, int]]:
-    """Return the classes that raters missed, and on how many images, the most frequent first."""
+    """Return the classes reported as missing with their numbers of images, most frequent first."""
     images = sa.func.count(sa.distinct(schema.pages.c.image_id))
     query = (
         sa.select(_REMARKS.c.missing_class_id, images)
@@ -85,5 +85,5 @@ def missing_classes(connection: sa.Connection) -> list[tuple[int, int]]:
 
 
 def count(connection: sa.Connection) -> int:
-    """Return how many remarks there are."""
+    """Return the number of remarks."""
     return connection.execute(sa.select(sa.func.count()).select_from(_REMARKS)).scalar_one()

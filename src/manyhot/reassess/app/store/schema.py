@@ -207,14 +207,14 @@ _VERSION = "alembic_version"
 def upgrade_tables(engine: sa.Engine) -> None:
     """Make the tables of a database, or change those of an earlier version.
 
-    All or nothing, and one process at a time.
+    Either all changes are made or none, by one process at a time.
 
     Raises
     ------
     InputError
-        The database is of a later version, or holds something else.
+        The database is from a later version of manyhot, or belongs to another program.
     OutputError
-        It cannot be opened.
+        The database cannot be opened.
     """
     config, where = _config(), engines.where(engine)
     try:
@@ -237,12 +237,12 @@ def upgrade_tables(engine: sa.Engine) -> None:
 def create_tables(
     engine: sa.Engine, revision: str, fill: Callable[[sa.Connection], None], before_commit: Callable[[], None]
 ) -> None:
-    """Make the tables of a revision in an empty database, fill them, bring them up to date; all or nothing.
+    """Make the tables of a revision in an empty database, fill them and upgrade them; all or nothing.
 
     Raises
     ------
     InputError
-        The database holds something, or there is no such revision.
+        The database is not empty, or the revision does not exist.
     """
     config, where = _config(), engines.where(engine)
     _check_known(revision, config, "The backup")
@@ -262,7 +262,7 @@ def create_tables(
 
 
 def version(connection: sa.Connection) -> str | None:
-    """Return the revision of a database's tables; None where it has none."""
+    """Return the revision of a database's tables; None if there is none."""
     if not sa.inspect(connection).has_table(_VERSION):
         return None
     found: str | None = connection.scalar(sa.text(f"SELECT version_num FROM {_VERSION}"))  # noqa: S608
@@ -284,7 +284,7 @@ def _check_known(revision: str, config: Config, what: str, where: str | None = N
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if revision not in known:
         raise InputError(
-            f"{what} was made by a later manyhot.",
+            f"{what} was made by a later version of manyhot.",
             where=where,
             got=f"version {revision}",
             allowed=f"version {max(known)} and earlier",
@@ -300,8 +300,8 @@ def _check(connection: sa.Connection, config: Config, where: str) -> None:
     strange = sorted(set(sa.inspect(connection).get_table_names()) & set(metadata.tables))
     if strange:
         raise InputError(
-            "The database holds tables of something else.",
+            "The database holds tables of another program.",
             where=where,
             got=", ".join(strange),
-            do="make a database for this campaign alone",
+            do="use a separate database for this campaign",
         )

@@ -1,7 +1,7 @@
-"""Votes and remarks: added, never changed.
+"""Votes and remarks, which are added and never changed.
 
-Each carries a key that the browser made. What is sent again, after a lost connection or from a second tab, is
-recognised by it and stored once.
+Each has a key made by the browser. Items that are sent again, after a lost connection or from a second tab,
+are recognised by their key and stored once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Vote:
     Attributes
     ----------
     key : str
-        Made by the browser.
+        The key made by the browser.
     visit : str
         The key of the visit.
     class_id : int
@@ -38,9 +38,9 @@ class Vote:
     main : bool
         Whether the class is the main object.
     age : int
-        How many microseconds ago it was given: what waited for a connection comes late.
+        Microseconds since the answer was given; answers wait for a connection.
     seen : int, optional
-        How many microseconds the page had been looked at then.
+        Microseconds for which the page had been visible by then.
     """
 
     key: str
@@ -54,7 +54,7 @@ class Vote:
 
 @dataclass(frozen=True)
 class NewRemark:
-    """A comment, or a class that is missing among those asked about.
+    """A comment, or a class missing from those asked about.
 
     Attributes
     ----------
@@ -62,9 +62,9 @@ class NewRemark:
     text : str, optional
     missing_class_id : int, optional
     age : int
-        How many microseconds ago it was given.
+        Microseconds since the remark was made.
     skips : bool
-        Whether the rater cannot answer, because the image cannot be shown: the page is done all the same.
+        Whether the rater cannot answer because the image cannot be shown: the page then counts as done.
     """
 
     key: str
@@ -77,7 +77,7 @@ class NewRemark:
 
 @dataclass(frozen=True)
 class Submission:
-    """What a rater sent, in the order in which it happened."""
+    """Items that a rater sent, in the order in which they were made."""
 
     rater: Rater
     items: Sequence[Vote | NewRemark]
@@ -85,14 +85,14 @@ class Submission:
 
 @dataclass(frozen=True)
 class Receipt:
-    """What became of what was sent.
+    """The result of a submission.
 
     Attributes
     ----------
     stored : list of str
-        The keys of what is stored now, or was already.
+        Keys of the items that are stored, now or earlier.
     refused : dict of str to str
-        The keys of what is not, and why.
+        Keys of the items that are not stored, with the reason.
     """
 
     stored: list[str]
@@ -100,7 +100,7 @@ class Receipt:
 
 
 def store(connection: sa.Connection, sent: Sequence[Submission]) -> list[Receipt]:
-    """Store what raters sent, of each in this order; what all need is asked of the database once."""
+    """Store submissions of several raters in order, with shared queries."""
     raters, settings = read_with_all(connection, [one.rater for one in sent])
     visits = find_by_keys(connection, {item.visit for one in sent for item in one.items})
     if len(sent) > 1 and any(visit.state == "returned" for visit in visits.values()):
@@ -124,7 +124,7 @@ class _Storing:
         self._skipped: set[str] = set()
 
     def take(self, rater: Rater, items: Sequence[Vote | NewRemark]) -> Receipt:
-        """Store what one rater sent."""
+        """Store the submission of one rater."""
         result, barred = Receipt([], {}), _why_barred(rater, self._settings)
         for one in items:
             why = barred or self._store(rater, one)
@@ -135,7 +135,7 @@ class _Storing:
         return result
 
     def end(self) -> None:
-        """Add the votes that wait, and close the pages that are done with them."""
+        """Add pending votes, and close the pages that they finish."""
         self._add_votes()
         for rater_id in self._renewed:
             pages.renew(self._connection, rater_id, self._settings)
@@ -179,7 +179,7 @@ class _Storing:
         if visit.round and not rater.may_refine:
             return "you can no longer decide disagreements"
         if _goes_on(one, visit):
-            return "the page was open for too long and was given to another rater"
+            return "the page was open for too long and went to another rater"
         if one.class_id not in visit.shown:
             return "no such class on the page"
         if not visit.answers:
@@ -264,7 +264,7 @@ def _insert(dialect: str, table: sa.Table) -> ReturningInsert[tuple[int]]:
 
 
 def all_votes(connection: sa.Connection) -> Iterable[sa.Row[tuple[object, ...]]]:
-    """Yield all votes in the order of their coming: image, class, rater, answer, main, page, times, round."""
+    """Yield all votes in order of arrival: image, class, rater, answer, main, page, times, round."""
     v, q, p = schema.votes, schema.questions, schema.pages
     return connection.execute(
         sa.select(
@@ -288,7 +288,7 @@ def all_votes(connection: sa.Connection) -> Iterable[sa.Row[tuple[object, ...]]]
 
 
 def all_remarks(connection: sa.Connection) -> Iterable[sa.Row[tuple[object, ...]]]:
-    """Yield all remarks in the order of their coming: image, rater, text, missing class, time."""
+    """Yield all remarks in order of arrival: image, rater, text, missing class, time."""
     r = schema.remarks
     return connection.execute(
         sa.select(schema.images.c.name, schema.raters.c.name, r.c.text, r.c.missing_class_id, r.c.at)

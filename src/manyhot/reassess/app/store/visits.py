@@ -1,4 +1,4 @@
-"""Raters' looks at pages: what was shown, and what has been answered."""
+"""Visits of raters to pages: the classes shown, and the answers."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _BY_KEY = _SELECTED.where(_VISITS.c.key.in_(sa.bindparam("keys", expanding=True)
 
 @dataclass(frozen=True)
 class Visit:
-    """A rater's look at a page.
+    """A visit of a rater to a page.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class Visit:
     image, label : int
         The number of the image in the database; its original label, None if unknown.
     name, uri : str
-        The image_id, and where it lies.
+        The image_id, and its location.
     shown : tuple of int
         The classes in the order shown.
     answers : dict of int to (int, bool)
@@ -54,11 +54,11 @@ class Visit:
     state : str
         open, done or returned.
     round : int
-        0, or 1 where this rater decides on what others answered.
+        0, or 1 if this rater decides on the answers of others.
     shown_at : int
-        When it was opened; once it has an answer, when the rater began to look at it.
+        When it was opened; after the first answer, when the rater first looked at it.
     expires_at : int
-        When it goes back, if no answer comes before.
+        When it is given back, if there is no answer before.
     slot : int, optional
         None: the page is golden, or the round is 1.
     partial : bool
@@ -92,13 +92,13 @@ def find_visits(connection: sa.Connection, ids: Sequence[int]) -> list[Visit]:
 
 
 def find_visit(connection: sa.Connection, rater: Rater, key: str) -> Visit | None:
-    """Return a rater's own visit by its key; None where there is none."""
+    """Return a rater's own visit by its key; None if there is none."""
     found = find_by_keys(connection, [key]).get(key)
     return found if found is not None and found.rater == rater.id else None
 
 
 def find_by_keys(connection: sa.Connection, keys: Collection[str]) -> dict[str, Visit]:
-    """Return visits of any raters by their keys, as far as there are such."""
+    """Return existing visits of any raters by their keys."""
     return {visit.key: visit for visit in _find(connection, _BY_KEY, {"keys": sorted(keys)})} if keys else {}
 
 
@@ -132,7 +132,7 @@ def _find(connection: sa.Connection, query: sa.Select[Any], values: dict[str, ob
 
 
 def image_name(connection: sa.Connection, rater: Rater, key: str) -> str | None:
-    """Return the image_id of a rater's own visit; None where there is no such visit."""
+    """Return the image_id of a rater's own visit; None if there is no such visit."""
     return connection.scalar(
         sa.select(schema.images.c.name)
         .join(_PAGES, _PAGES.c.image_id == schema.images.c.id)
@@ -142,7 +142,7 @@ def image_name(connection: sa.Connection, rater: Rater, key: str) -> str | None:
 
 
 def last_done(connection: sa.Connection, rater: Rater, before: str | None = None) -> Visit | None:
-    """Return the visit that a rater finished last, or last before another of the same rater's."""
+    """Return the rater's latest finished visit, or the latest one before another of the rater's visits."""
     query = sa.select(_VISITS.c.id).where(
         _VISITS.c.rater_id == rater.id, _VISITS.c.state == "done", _VISITS.c.round == 0
     )
@@ -153,7 +153,7 @@ def last_done(connection: sa.Connection, rater: Rater, before: str | None = None
 
 
 def count_visits(connection: sa.Connection, rater: Rater, *states: str) -> int:
-    """Return how many pages a rater has in some states, refinement apart."""
+    """Return the number of pages of a rater in some states, without refinement."""
     return connection.execute(
         sa.select(sa.func.count()).where(
             _VISITS.c.rater_id == rater.id, _VISITS.c.state.in_(states), _VISITS.c.round == 0
@@ -162,7 +162,7 @@ def count_visits(connection: sa.Connection, rater: Rater, *states: str) -> int:
 
 
 def count_pages(connection: sa.Connection) -> int:
-    """Return how many pages a rater can be asked about."""
+    """Return the number of pages that a rater can be shown."""
     return connection.execute(
         sa.select(sa.func.count()).select_from(_PAGES).where(~_PAGES.c.golden)
     ).scalar_one()

@@ -209,7 +209,7 @@ class FitLabels:
 
 
 def nothing_to_fit(what: str) -> InputError:
-    """Return the error for a split to fit on without labels."""
+    """Return the error for a split whose images to fit on have no labels."""
     return InputError(
         "No image has labels to fit to.",
         got=f"no image with {what}",

@@ -124,7 +124,7 @@ class LabelSets:
 
     @cached_property
     def comparable_label(self) -> npt.NDArray[np.int32]:
-        """The original label, or a number that differs from all predictions if there is none, shape (n,)."""
+        """The original label, shape (n,); without one, a number that differs from every prediction."""
         return np.where(self.label == NO_LABEL, _NO_CLASS, self.label).astype(np.int32)
 
     @cached_property

@@ -261,7 +261,7 @@ class Explainer:
             return np.asarray(self.module(self._images(crops)).float().cpu().numpy(), np.float32)
 
     def maps(self, crops: Bytes, classes: Sequence[Sequence[int]]) -> list[Float32Array]:
-        """Return a map of each image for each of its classes, over the crop or a grid of it.
+        """Return one map per class of each image, over the crop or a grid of cells on it.
 
         Parameters
         ----------

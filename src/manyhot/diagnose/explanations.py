@@ -266,7 +266,7 @@ _MEASURES = {
 
 @register("chapter", "explanations", tables=("maps", "localisation", "sanity"))
 def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about where models look; None without the table ``maps``."""
+    """Return the chapter about where models look, or None if there is no table ``maps``."""
     maps = rows_of(named, "maps")
     if not maps:
         return None

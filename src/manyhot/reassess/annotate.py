@@ -342,7 +342,7 @@ def annotate(
     address
         Address at which users reach the app, such as https://rate.example.org.
     allow_host
-        Another name of this machine that browsers use.
+        Another host name by which browsers reach this machine.
     proxy
         Address or network of a proxy that names the client. See the guide on hosting.
 

@@ -195,7 +195,7 @@ class Proposals(Result):
             yield "recall and precision are unknown: they need label sets of some images, --known-labels"
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the table, as `Result.write` does, unless raters already answer the proposals there."""
+        """Write the table as `Result.write` does, unless raters have begun to answer the proposals there."""
         self.check_out(out, ())
         return super().write(out, run=run)
 

@@ -84,7 +84,7 @@ def fitting_models(
     fit: Callable[[Predictions], _Fitted],
     misfits: SkippedFiles | None = None,
 ) -> Iterator[tuple[Predictions, _Fitted]]:
-    """Yield models with the results of `fit`, without models for which it raises an error.
+    """Yield each model with its result of `fit`, and skip models for which it raises an error.
 
     Parameters
     ----------

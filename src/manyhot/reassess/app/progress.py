@@ -76,7 +76,7 @@ class JudgedCampaign:
 
     @classmethod
     def of(cls, store: Store, classes: ClassList, callbacks: AppCallbacks) -> JudgedCampaign:
-        """Count the votes of a database, and judge them."""
+        """Count and judge the votes in a database."""
         settings, votes = store.settings(), store.votes()
         counts = votes.count(settings.raters, settings.refine_from)
         if callbacks.judge is None or not len(votes.first):

@@ -145,7 +145,7 @@ def data_set(name: PathLike) -> BenchmarkData | None:
     A name wins over a file of the same name, which is ``./NAME``, or a `Path`.
     """
     found = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
-    return found.get(name) if isinstance(name, str) else None
+    return found.get(str(name)) if isinstance(name, str) or not Path(name).exists() else None
 
 
 @dataclass(frozen=True)

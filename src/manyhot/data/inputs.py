@@ -301,7 +301,8 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
         If it is none of these, or a file cannot be read; if there are no predictions.
     """
     path = Path(source)
-    if source in BENCHMARKS:  # the name wins over a folder called like it, which is ./imagenet
+    if str(source) in BENCHMARKS and (isinstance(source, str) or not path.exists()):
+        # the name wins over a folder called like it, which is ./imagenet
         yield from (_published(d, asked) for d in BENCHMARKS[str(source)].datasets)
     elif (found := data_set(source)) is not None:
         yield _published(found, asked)

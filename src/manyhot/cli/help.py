@@ -29,7 +29,7 @@ class ManyValues(TyperCommand):
             option = arg.partition("=")[0]
             if option in self.moved:
                 now = self.moved[option]
-                where = now if now.startswith("--") else f"a command of its own now: {now}"
+                where = f"now {now}" if now.startswith("--") else f"a command of its own now: {now}"
                 raise typer.BadParameter(f"{option} is {where}")
             if taking and not arg.startswith("-") and spread[-1] != "--predictions":
                 spread.append("--predictions")

@@ -139,13 +139,22 @@ BENCHMARKS: dict[str, Benchmark] = {
 raters say about errors, by ReaL's votes and by the main object of Tsipras et al."""
 
 
-def data_set(name: PathLike) -> BenchmarkData | None:
-    """Return a data set of a benchmark by name, or None where there is no such data set or it is a path.
+def benchmark_named(name: PathLike) -> Benchmark | None:
+    """Return the benchmark of a name, or None where there is none or a path is meant.
 
-    A name wins over a file of the same name, which is ``./NAME``, or a `Path`.
+    A name wins over a folder called like it, which is ``./imagenet`` or ``Path("imagenet")``.
     """
-    found = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
-    return found.get(str(name)) if isinstance(name, str) or not Path(name).exists() else None
+    return BENCHMARKS.get(str(name)) if _is_name(name) else None
+
+
+def data_set(name: PathLike) -> BenchmarkData | None:
+    """Return the data set of a benchmark by its name, or None, as `benchmark_named` does."""
+    datasets = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
+    return datasets.get(str(name)) if _is_name(name) else None
+
+
+def _is_name(name: PathLike) -> bool:
+    return isinstance(name, str) or not Path(name).exists()
 
 
 @dataclass(frozen=True)

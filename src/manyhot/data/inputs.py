@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from manyhot.classes import ClassList, class_list
-from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, data_set
+from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, benchmark_named, data_set
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
@@ -142,7 +142,7 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
     if not isinstance(labels, str | os.PathLike):
         yield _in_memory(labels, {}, reading)
         return
-    benchmark, dataset = BENCHMARKS.get(str(labels)), data_set(labels)
+    benchmark, dataset = benchmark_named(labels), data_set(labels)
     if benchmark or dataset:
         asked = Asked(images=reading.images, progress=run.on_progress)
         found = [_published(d, asked) for d in (benchmark.datasets if benchmark else [dataset]) if d]
@@ -301,9 +301,8 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
         If it is none of these, or a file cannot be read; if there are no predictions.
     """
     path = Path(source)
-    if str(source) in BENCHMARKS and (isinstance(source, str) or not path.exists()):
-        # the name wins over a folder called like it, which is ./imagenet
-        yield from (_published(d, asked) for d in BENCHMARKS[str(source)].datasets)
+    if (benchmark := benchmark_named(source)) is not None:
+        yield from (_published(d, asked) for d in benchmark.datasets)
     elif (found := data_set(source)) is not None:
         yield _published(found, asked)
     elif (path / DESCRIPTION).is_file():

@@ -16,7 +16,7 @@ import pyarrow as pa
 from manyhot.classes import class_list, class_list_of
 from manyhot.command import command
 from manyhot.data import catalog
-from manyhot.data.benchmarks import BENCHMARKS, Benchmark, Fetched, data_set
+from manyhot.data.benchmarks import BENCHMARKS, Benchmark, Fetched, benchmark_named, data_set
 from manyhot.data.inputs import (
     READING,
     Asked,
@@ -54,8 +54,8 @@ def benchmark_of(labels: object, predictions: object) -> Benchmark | None:
     if not isinstance(labels, str | os.PathLike):
         return None
     name = str(labels)
-    if name in BENCHMARKS:  # which wins over a folder called like it: that is ./imagenet
-        return BENCHMARKS[name]
+    if (benchmark := benchmark_named(labels)) is not None:
+        return benchmark
     published = data_set(labels)
     if published is not None:
         return Benchmark((published,))

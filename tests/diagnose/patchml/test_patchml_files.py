@@ -504,4 +504,4 @@ def test_values_that_are_refused(words, text):
 def test_options_of_the_last_release_say_what_they_are_now():
     done = run("--overlap", "0-0.2")
     assert done.exit_code == 2
-    assert "--overlap is --set overlap=0-0.1" in " ".join(done.stderr.replace("│", " ").split())
+    assert "--overlap is now --set overlap=0-0.1" in " ".join(done.stderr.replace("│", " ").split())

@@ -181,14 +181,14 @@ def test_classes_of_ones_own():
     [
         (
             ["a", "b", "a"],
-            "A class list holds the same key twice.\n"
+            "The class list contains a key twice.\n"
             "  where:   own classes\n"
             "  got:     'a'\n"
             "  allowed: each key once, on one line",
         ),
         (
             ["a\nb"],
-            "A key holds a line break.\n"
+            "A key contains a line break.\n"
             "  where:   own classes\n"
             "  got:     'a\\nb'\n"
             "  allowed: each key once, on one line",
@@ -196,10 +196,10 @@ def test_classes_of_ones_own():
         ([], "A class list needs at least one class.\n  where:   own classes"),
         (
             ["a", "\ud800"],
-            "A key or name holds a lone surrogate, half of a character.\n"
+            "A key or name contains a lone surrogate, which is half of a character.\n"
             "  where:   own classes\n"
             "  got:     '\\ud800'\n"
-            "  allowed: characters that UTF-8 can hold",
+            "  allowed: characters that UTF-8 can encode",
         ),
     ],
 )

@@ -311,7 +311,10 @@ def test_ctrl_c_leaves_nothing_half_written(run, small, mirror):
 def test_an_empty_argument(run):
     """A variable of the shell that is not set would make the current folder the output."""
     done = run("compare", "timm-results", "--out", "", code=2)
-    assert done.stderr == "Error: An argument is empty.\n  do:      check the variables in the command\n"
+    assert (
+        done.stderr
+        == "Error: An argument is empty.\n  do:      check that the shell variables in it are set\n"
+    )
 
 
 def test_what_the_system_refuses_is_named(run, tmp_path):

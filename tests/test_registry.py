@@ -65,7 +65,7 @@ def test_unknown_option():
 @pytest.mark.parametrize("spec", ["asma(True)", "asma(exact=", "asma(exact=__import__('os'))", "asma(**{})"])
 def test_only_literals(spec):
     assert message(InputError, lambda: get("metric", spec)) == (
-        f"This is not a call string of a metric.\n  got:     {spec}\n  allowed: asma(option=literal, …)"
+        f"This is not a valid call string of a metric.\n  got:     {spec}\n  allowed: asma(option=literal, …)"
     )
 
 

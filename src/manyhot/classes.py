@@ -49,7 +49,7 @@ class ClassList:
     name : str
         The name of the list, such as ``imagenet1k``.
     keys : tuple of str, length C
-        WordNet ids or folder names; the position is the class id.
+        WordNet ids or folder names. The position of a key is its class id.
     names : tuple of str, length C
         Readable names; those of ImageNet-1k are unique.
     synonyms : tuple of tuple of str, length C
@@ -57,13 +57,13 @@ class ClassList:
     definitions : tuple of str, length C
         Definitions; empty if there is none.
     hypernyms : tuple of tuple of str, length C
-        From the direct hypernym up, each as ``n00015388 animal``.
+        The hypernyms of each class, starting with the direct one, each as ``n00015388 animal``.
 
     Raises
     ------
     InputError
-        If a key occurs twice or holds a line break, a key or name is not Unicode, or the columns differ in
-        length.
+        If a key occurs twice or contains a line break, a key or name cannot be encoded as UTF-8, or the
+        columns differ in length.
     """
 
     name: str
@@ -92,7 +92,7 @@ class ClassList:
         for key in self.keys:
             if key in seen or "\n" in key:
                 raise InputError(
-                    "A class list holds the same key twice." if key in seen else "A key holds a line break.",
+                    "The class list contains a key twice." if key in seen else "A key contains a line break.",
                     where=self.name,
                     got=repr(key),
                     allowed="each key once, on one line",
@@ -107,11 +107,11 @@ class ClassList:
 
     @cached_property
     def hash(self) -> str:
-        """The identifier of the class list in files: 16 hexadecimal digits.
+        """The hash that identifies the class list in files, 16 hexadecimal digits.
 
-        It is the start of the SHA-256 of the keys in order, one per line. Names and definitions do not count,
-        because they do not change class ids. 64 bits are enough to detect mix-ups, and short enough to
-        compare by eye.
+        It is the beginning of the SHA-256 hash of the keys in order, one per line. Names and definitions are
+        not hashed, because they do not change class ids. 64 bits are enough to detect mix-ups and short
+        enough to compare by eye.
         """
         return hashlib.sha256("\n".join(self.keys).encode()).hexdigest()[:16]
 
@@ -119,9 +119,9 @@ class ClassList:
     def superclass(self) -> npt.NDArray[np.int8]:
         """The superclass of each class as its position in `SUPERCLASSES`, shape (C,).
 
-        It is derived from hypernyms. In ImageNet-1k, 410 classes are organisms. Shankar et al. (2020) count
-        the other 590 as objects, which manyhot divides into 522 artifacts and 68 others: food, landscapes,
-        plant parts, signs. All classes of a list without hypernyms are *other*.
+        It is derived from the hypernyms. In ImageNet-1k, 410 classes are organisms. Shankar et al. (2020)
+        count the other 590 as objects, which manyhot divides into 522 artifacts and 68 others (food,
+        landscapes, plant parts and signs). In a list without hypernyms, all classes are *other*.
 
         References
         ----------
@@ -134,8 +134,8 @@ class ClassList:
     def index(self, key_or_name: str) -> int:
         """Return the class id of a key, a name or a synonym.
 
-        The text is looked up in this order: the keys; the names; the names, ignoring case and with
-        underscores as spaces; names and synonyms in the same way.
+        The text is looked up first among the keys, then among the names, then among the names with case
+        ignored and underscores read as spaces, and finally, in the same way, among names and synonyms.
 
         Raises
         ------
@@ -152,9 +152,10 @@ class ClassList:
         return min(ids)
 
     def find(self, key_or_name: str) -> int | None:
-        """Return the class id like `index`, or None if no class, or more than one, has the name.
+        """Return the class id as `index` does, or None if no class or several classes have the name.
 
-        It takes a microsecond; `index` takes thousands of times as long to search for near misses.
+        It takes a microsecond. If no class has the name, `index` takes thousands of times as long, because it
+        searches for similar names.
         """
         ids = self._lookup(key_or_name)
         return min(ids) if len(ids) == 1 else None
@@ -196,7 +197,7 @@ def class_list(name: str = "imagenet1k") -> ClassList:
     Raises
     ------
     UnknownNameError
-        If there is none of this name.
+        If there is no built-in class list with this name.
     """
     if name not in BUILT_IN_CLASSES:
         raise UnknownNameError(
@@ -238,24 +239,25 @@ def _part_of(whole: ClassList, name: str, keys: Sequence[str]) -> ClassList:
 
 
 def of_outputs(n: int, name: str) -> ClassList:
-    """Return the class list of a network with n unnamed outputs: ImageNet-1k, or numbers."""
+    """Return the class list of a network with n unnamed outputs: ImageNet-1k if n is 1000, else n numbers."""
     return class_list() if n == len(class_list()) else from_keys([str(i) for i in range(n)], name)
 
 
 def from_keys(keys: Sequence[str], name: str = "own classes") -> ClassList:
-    """Return the class list of a user's data set; the names are the keys, and there is no hierarchy.
+    """Return a class list for your own data set, with the keys as names and without hypernyms.
 
     Parameters
     ----------
     keys : sequence of str, length C
-        Keys in the order of class ids; for folders as in torchvision and timm, sorted as strings.
+        Keys in the order of class ids. For folders of images, sort the names as strings, as torchvision and
+        timm do.
     name : str
         Name of the list, for messages.
 
     Raises
     ------
     InputError
-        If there are no keys, a key occurs twice, or a key holds a line break.
+        If there are no keys, a key occurs twice, or a key contains a line break.
     """
     if len(keys) == 0:
         raise InputError("A class list needs at least one class.", where=name)
@@ -264,17 +266,17 @@ def from_keys(keys: Sequence[str], name: str = "own classes") -> ClassList:
 
 
 def to_json(classes: ClassList) -> dict[str, Any]:
-    """Return the content of a class list for a file of a model; `from_json` is the inverse."""
+    """Return a class list as a dict that can be stored in a model file; `from_json` is the inverse."""
     return {"name": classes.name, "keys": classes.keys, "names": classes.names}
 
 
 def from_json(content: Mapping[str, Any]) -> ClassList:
-    """Return the class list from the content of `to_json`; a built-in list with all its columns.
+    """Return the class list from a dict of `to_json`, or the built-in class list with the same hash.
 
     Raises
     ------
     KeyError, TypeError, InputError
-        If the content has another form.
+        If `content` does not have the form that `to_json` returns.
     """
     classes = from_keys([str(key) for key in content["keys"]], str(content["name"]))
     return class_list_of(classes.hash) or replace(classes, names=tuple(map(str, content["names"])))
@@ -322,10 +324,10 @@ def _check_characters(text: str, where: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            "A key or name holds a lone surrogate, half of a character.",
+            "A key or name contains a lone surrogate, which is half of a character.",
             where=where,
             got=repr(text),
-            allowed="characters that UTF-8 can hold",
+            allowed="characters that UTF-8 can encode",
         ) from error
 
 
@@ -400,9 +402,9 @@ _PRETRAINING = (
 def family_of(model: str) -> str:
     """Return the family of a model's architecture.
 
-    ResNets, ResNeXts, SE-ResNets and similar architectures are one family, and so are plain vision
-    transformers. Too wide families make intervals over families conservative; too narrow ones make them too
-    short.
+    ResNets, ResNeXts, SE-ResNets and similar architectures form one family, and so do plain vision
+    transformers. If families are too broad, intervals over families are conservative; if families are too
+    narrow, the intervals are too short.
 
     Examples
     --------
@@ -421,9 +423,10 @@ def family_of(model: str) -> str:
 
 
 def pretraining_of(model: str) -> str:
-    """Return the pretraining data of a timm model before ImageNet-1k, from the tag of its name.
+    """Return the data on which a timm model was pretrained before ImageNet-1k, from the tag in its name.
 
-    ``in-1k`` if the tag contains no other data; empty if the name has no tag, as before timm 0.9.
+    The result is ``in-1k`` if the tag names no other data. It is empty if the name has no tag, as in versions
+    of timm before 0.9.
 
     Examples
     --------

@@ -47,16 +47,17 @@ def command(
     Parameters
     ----------
     name : str
-        As it is typed, such as ``diagnose companions``.
+        The name of the command as it is typed, such as ``diagnose companions``.
     examples : sequence of str
         Command lines, for the help.
     out : str or InCampaign, optional
-        What ``--out`` names by default; without one, nothing is written unless it is given.
+        The default of ``--out``. If None, nothing is written unless ``--out`` is given.
     moved : mapping of str to str, optional
-        Options of the last release that went to another command, each with that command.
+        Options of the previous release that were renamed or moved to another command, each with the new
+        option or command.
     streams : bool
-        Whether its events say all that there is to show: ``--json`` prints each event as a line while it
-        runs, and text shows no `Result.lines` afterwards.
+        Whether the events contain all that is to be shown. If so, ``--json`` prints each event as a line
+        while the command runs, and text output does not show `Result.lines` at the end.
     """
 
     def declare(function: Callable[P, R]) -> Callable[P, R]:
@@ -107,12 +108,12 @@ def _is_infinite(value: object) -> bool:
 
 @functools.cache
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the types of a function's parameters and of what it returns, with their ranges."""
+    """Return the annotated types of a function's parameters and of its return value, with their ranges."""
     return typing.get_type_hints(inspect.unwrap(function), include_extras=True)
 
 
 def metadata_of(hint: Any) -> tuple[Any, ...]:
-    """Return what annotations say of a type beside what it is."""
+    """Return the metadata that ``Annotated`` adds to a type or to its parts."""
     if typing.get_origin(hint) is Annotated:
         inner, *more = typing.get_args(hint)
         return (*metadata_of(inner), *more)
@@ -125,7 +126,7 @@ def metadata_of(hint: Any) -> tuple[Any, ...]:
 
 
 def words_of(documented: object) -> dict[str, str]:
-    """Return what the section Parameters, or Attributes, of a numpydoc docstring says of each name."""
+    """Return the description of each name in the section Parameters or Attributes of a numpydoc docstring."""
     text = inspect.getdoc(documented) or ""
     section = re.search(r"^(?:Parameters|Attributes)\n-+\n(.*?)(?:\n\n?\w+\n-+\n|\Z)", text, re.S | re.M)
     parts = re.split(r"^(\*{0,2}\w[\w, ]*)(?: : .*)?$", section[1] if section else "", flags=re.M)[1:]
@@ -140,7 +141,7 @@ def _plain(text: str) -> str:
 
 
 def summary_of(function: Callable[..., Any]) -> str:
-    """Return the paragraphs of a docstring before its first section, a line each."""
+    """Return the paragraphs of a docstring before its first section, each on one line."""
     text = re.split(r"^\w[\w ]*\n-+\n", inspect.getdoc(function) or "", maxsplit=1, flags=re.M)[0]
     return "\n\n".join(_plain(paragraph) for paragraph in text.strip().split("\n\n"))
 
@@ -158,15 +159,15 @@ class Parameter:
         In Python.
     hint : type
     default : object
-        `inspect.Parameter.empty` where the parameter must be given.
+        The default value; `inspect.Parameter.empty` if the parameter is required.
     text : str
         What the docstring says of it.
     group : str
-        The parameter that it is a field of; empty for one by itself.
+        The `Flattened` parameter to which the field belongs; empty for all other parameters.
     several : bool
-        Whether it is ``*name``, which takes any number of values.
+        Whether the parameter is ``*name``, which takes any number of values.
     keyword_only : bool
-        Whether it is given by name: an option of the command, also where it has no default.
+        Whether the parameter is keyword-only. It is then an option of the command even if it has no default.
     """
 
     name: str
@@ -179,7 +180,7 @@ class Parameter:
 
 
 def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
-    """Yield the parameters of a function that its command has, groups field by field."""
+    """Yield the parameters of a function that its command has, with `Flattened` ones field by field."""
     words, hints = words_of(function), hints_of(function)
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]

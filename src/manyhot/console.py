@@ -23,12 +23,12 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def without_passwords(text: str) -> str:
-    """Return an argument with ``***`` in place of passwords in addresses: others see files and terminals."""
+    """Return an argument with passwords in URLs replaced by ``***``, because others may see the output."""
     return re.sub(r"(://[^\s/@:]*):.*@", r"\1:***@", text)
 
 
 def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return a table as lines, with numbers right-aligned; without a terminal, nothing is cut."""
+    """Return a table as lines with right-aligned numbers. Without a terminal, nothing is cut."""
     from rich.console import Console
     from rich.table import Table
 
@@ -49,19 +49,19 @@ def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[
 
 
 def counts(n_images: Iterable[int]) -> str:
-    """Return the number of images that several numbers are over: one where it is the same, else each."""
+    """Return the numbers of images as text: one number if all are equal, else all of them."""
     of = list(n_images)
     return " / ".join(f"{n:,}" for n in (of[:1] if len(set(of)) == 1 else of))
 
 
 def fact_lines(facts: Sequence[tuple[str, str, str]]) -> Iterator[str]:
-    """Yield facts as lines: a name, its number, and more about it."""
+    """Yield facts as aligned lines, each with a name, a number and a remark."""
     names, numbers = (max(len(fact[i]) for fact in facts) for i in range(2))
     yield from (f"{name:<{names}}  {number:>{numbers}}  {more}".rstrip() for name, number, more in facts)
 
 
 def written_lines(written: Sequence[Path]) -> Iterator[str]:
-    """Yield the written files; if there are many, only their number, and the pages."""
+    """Yield a line for each written file or, if there are many, their number and the pages among them."""
     if len(written) <= 8:
         yield from (f"wrote {path}" for path in written)
         return
@@ -71,7 +71,7 @@ def written_lines(written: Sequence[Path]) -> Iterator[str]:
 
 @contextlib.contextmanager
 def show_progress() -> Iterator[Progress | None]:
-    """Yield a function that draws progress with the remaining time, or None without a terminal."""
+    """Yield a function that draws progress bars with the remaining time, or None without a terminal."""
     if not sys.stderr.isatty():
         yield None
         return

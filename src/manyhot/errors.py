@@ -55,7 +55,7 @@ class ManyhotError(Exception):
         super().__init__("\n".join([_shown(what), *lines]))
 
     def in_a_line(self, where: str = "") -> str:
-        """Return the message as one line, without the place if it is `where`."""
+        """Return the message as one line. The place is left out if it is `where`."""
         details = [
             f"{key}: {_shown(str(value))}"
             for key, value in self.details.items()
@@ -65,7 +65,7 @@ class ManyhotError(Exception):
         return f"{what} ({'; '.join(details)})" if details else what
 
     def renamed(self, names: Mapping[str, str]) -> ManyhotError:
-        """Return the error with other names of parameters, which stand in backticks in all of its parts."""
+        """Return the error with renamed parameters, which are in backticks in all parts of the message."""
         parts = {key: _renamed(value, names) for key, value in self.details.items()}
         what = str(_renamed(self.what, names))
         if (what, parts) == (self.what, self.details):
@@ -110,7 +110,7 @@ class InputError(ManyhotError, ValueError):
 
 
 class UsageError(InputError):
-    """Arguments exclude one another, have the wrong form, or one is missing."""
+    """Arguments exclude one another, have the wrong form or are missing."""
 
     exit_code = 2
 
@@ -120,7 +120,7 @@ class OrderError(InputError):
 
 
 class MatchError(InputError):
-    """Two tables do not match: they have no common ids, or different class lists."""
+    """Two tables do not match because they have no common ids or different class lists."""
 
 
 class UnknownNameError(ManyhotError, LookupError):
@@ -142,7 +142,7 @@ class FetchError(ManyhotError, OSError):
 
 
 class ChecksumError(FetchError):
-    """The downloaded bytes are not the published ones."""
+    """The checksum of a downloaded file differs from the published one."""
 
 
 class OutputError(ManyhotError, OSError):

@@ -63,7 +63,7 @@ def required(module: str, what: str, install: str = '"manyhot[models]"') -> Any:
     ----------
     module : str
     what : str
-        The feature that needs it, as the subject of the message.
+        The feature that needs the module. It is the subject of the message.
     install : str
         The argument of pip install.
 
@@ -83,9 +83,10 @@ def required(module: str, what: str, install: str = '"manyhot[models]"') -> Any:
 
 
 def missing_extra(error: BaseException) -> MissingExtraError | None:
-    """Return the error with the extra of a module that is not installed; None for any other error.
+    """Return an error that names the extra of a missing module, or None for any other error.
 
-    If several extras install the module, it is the one of the code that imports it, from the outermost call.
+    If several extras install the module, the error names the one that the code in the traceback needs,
+    starting at the outermost call.
     """
     if not isinstance(error, ModuleNotFoundError):
         return None
@@ -109,7 +110,7 @@ def _rooms(traceback: TracebackType | None) -> Iterator[str]:
 
 
 def naming_extras(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that raises `MissingExtraError` if a module of an extra is not installed."""
+    """Wrap a function so that it raises `MissingExtraError` if a module of an extra is not installed."""
 
     @functools.wraps(function)
     def call(*args: Any, **options: Any) -> Any:
@@ -125,7 +126,7 @@ def naming_extras(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def public_names(file: str) -> dict[str, str]:
-    """Return the module of each public name, from the stub of a package's ``__init__.py``."""
+    """Return the module of each public name as listed in the stub of a package's ``__init__.py``."""
     stub = Path(file).with_suffix(".pyi").read_text(encoding="utf-8")
     lines = [line.split() for line in stub.splitlines() if line.startswith("from manyhot.")]
     return {line[3]: line[1] for line in lines if line[3] != "__version__"}
@@ -139,7 +140,7 @@ def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any]
     Parameters
     ----------
     package : str
-        The name of the package, for the error.
+        The name of the package, for error messages.
     homes : Mapping of str to str
         The module of each public name.
     """

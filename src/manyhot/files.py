@@ -15,7 +15,7 @@ from manyhot.errors import ManyhotError, OutputError
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Yield a temporary path to write to, which is moved to `path` if the block ends without an error.
+    """Yield a temporary path to write to, and move it to `path` if the block ends without an error.
 
     The temporary file is in the same folder, so that moving it is one rename. On any error, including Ctrl-C,
     it is removed and `path` is unchanged.
@@ -23,11 +23,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     OutputError
-        If the file cannot be written: disk full, no permission, read-only.
+        If the file cannot be written, for example because the disk is full or permission is missing.
     """
     path = Path(path)
     if "\0" in str(path):
-        raise OutputError("The name of the file holds a NUL.", where=path, do="choose another name")
+        raise OutputError("The file name contains a null character.", where=path, do="choose another name")
     if not is_utf8(path.absolute()):
         raise OutputError(
             "The name of a file or folder is not UTF-8.",
@@ -53,7 +53,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def is_utf8(path: str | os.PathLike[str]) -> bool:
-    """Return whether a name is text in UTF-8, which tables can hold."""
+    """Return whether a path can be encoded as UTF-8, as tables require."""
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError:
@@ -62,13 +62,13 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write UTF-8 text with Unix line ends, atomically."""
+    """Write a text atomically, as UTF-8 and with Unix line endings."""
     with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def cache_folder() -> Path:
-    """Return the folder in ``MANYHOT_CACHE``, or else the platform's cache folder for manyhot."""
+    """Return the folder in ``MANYHOT_CACHE`` or else the default cache folder of the platform."""
     chosen = os.environ.get("MANYHOT_CACHE")
     if chosen:
         return Path(chosen).expanduser()
@@ -78,7 +78,7 @@ def cache_folder() -> Path:
 
 
 def sha256(path: str | os.PathLike[str]) -> str:
-    """Return the sha256 of a file's bytes as 64 hex digits."""
+    """Return the SHA-256 hash of a file as 64 hexadecimal digits."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -115,7 +115,7 @@ def alone(out: Path, patience: float = 0) -> Iterator[None]:
     out : Path
         The folder, which is created if it does not exist.
     patience : float
-        Time to wait for the end of another run, in seconds.
+        Maximum time to wait for another run to end, in seconds.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def alone(out: Path, patience: float = 0) -> Iterator[None]:
             yield
     except Timeout:
         raise OutputError(
-            "Another run uses this folder.",
+            "Another run is using this folder.",
             where=out,
-            do="wait for its end, or choose another --out",
+            do="wait until it ends, or choose another --out",
         ) from None

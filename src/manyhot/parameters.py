@@ -35,7 +35,7 @@ class AtLeast:
 
 @dataclass(frozen=True)
 class Between:
-    """A number from `least` to `most`; `open` leaves out the ends that it names: ``(``, ``)`` or both."""
+    """A number from `least` to `most`. `open` excludes the end that it names: ``(``, ``)`` or both."""
 
     least: float
     most: float
@@ -58,7 +58,7 @@ class Between:
 
 @dataclass(frozen=True)
 class Shown:
-    """The word that stands for a value in the help, such as ``FILE``."""
+    """The placeholder for a value in the help, such as ``FILE``."""
 
     name: str
 
@@ -70,36 +70,36 @@ class Repeated:
 
 @dataclass(frozen=True)
 class Positional:
-    """An argument of the command, although it has a default."""
+    """A positional argument of the command, although it has a default."""
 
 
 @dataclass(frozen=True)
 class PythonOnly:
-    """A parameter of the function that its command does not have."""
+    """A parameter of the function that is not available on the command line."""
 
 
 @dataclass(frozen=True)
 class Address:
-    """A path that may be an address such as ``s3://bucket/folder``, and is passed on as it was typed."""
+    """A path or a URL such as ``s3://bucket/folder``, which is passed on as it was typed."""
 
 
 @dataclass(frozen=True)
 class OptionName:
-    """The option of a parameter that has another name in Python, or no default there."""
+    """The name of the option if the parameter has another name in Python or has no default."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class FromEnvironment:
-    """A variable of the environment that gives the value where no option does."""
+    """An environment variable that sets the value if the option is not given."""
 
     name: str
 
 
 @dataclass(frozen=True)
 class InCampaign:
-    """The default of ``--out``: a file in the campaign that an argument names, else in the working folder."""
+    """The default of ``--out``: a file in the campaign given by an argument, else in the working folder."""
 
     argument: str
     file: str
@@ -107,7 +107,7 @@ class InCampaign:
 
 @dataclass(frozen=True)
 class Was:
-    """The name that an option had; it is understood for one release, with a line that says the new one."""
+    """The former name of an option. It works for one more release and prints a note with the new name."""
 
     name: str
 
@@ -130,7 +130,7 @@ RESAMPLES = 1000
 
 
 class Flattened:
-    """Base of frozen dataclasses whose fields are options of their own on the command line."""
+    """Base class of frozen dataclasses with fields that are separate options on the command line."""
 
 
 def is_whole(value: object) -> TypeGuard[int]:
@@ -149,7 +149,7 @@ def check_one_of(value: object, names: Iterable[str], message: str, *, where: ob
     Raises
     ------
     InputError
-        If it is not; the error lists the names.
+        If the value is not one of `names`, which the message then lists.
     """
     names = tuple(names)
     if value not in names:
@@ -174,9 +174,10 @@ def check_share(
     message : str
         The message of the error.
     zero, one : bool
-        Whether 0, and 1, are allowed.
+        Whether 0 and 1, respectively, are allowed.
     where, got, allowed
-        As in `InputError`; `got` is the value by default, and `allowed` describes `zero` and `one`.
+        Parts of the message as in `InputError`. `got` is the value by default, and `allowed` must agree with
+        `zero` and `one`.
 
     Raises
     ------
@@ -208,7 +209,7 @@ def check_draws(resamples: object, seed: object) -> None:
     Raises
     ------
     InputError
-        If one is negative or not an integer.
+        If either is negative or not an integer.
     """
     _check_not_negative("seed", seed, "0 or more")
     _check_not_negative("number of resamples", resamples, "0 (no intervals) or more")

@@ -104,11 +104,12 @@ class Entry:
     Attributes
     ----------
     kind, name : str
-        The kind and the name; after `get`, the call string, such as ``precision@5``.
+        The kind and the registered name. If `get` bound options, the name is the call string, such as
+        ``precision@5``.
     function : callable
         The plain function with bound options.
     about : Mapping[str, Any]
-        The metadata of the registration, such as ``better="higher"``.
+        Metadata that were passed to `register`, such as ``better="higher"``.
     """
 
     kind: str
@@ -137,7 +138,7 @@ class Entry:
 
 
 def register(kind: str, name: str, **about: Any) -> Callable[[_Function], _Function]:
-    """Register the decorated function under `name`; it is returned unchanged.
+    """Register the decorated function under `name`, and return it unchanged.
 
     Raises
     ------
@@ -170,14 +171,14 @@ def names(kind: str) -> list[str]:
 
 
 def get(kind: str, spec: str) -> Entry:
-    """Look up ``name``, ``name@5`` or ``name(option=literal)``.
+    """Return the entry of a call string: ``name``, ``name@5`` or ``name(option=literal)``.
 
     Raises
     ------
     UnknownNameError
         If nothing is registered under the name; the message lists similar names.
     InputError
-        If the call string does not parse or sets an option that does not exist.
+        If the call string cannot be parsed, or sets an option that does not exist or to an invalid value.
     """
     load_kind(kind)
     if not isinstance(spec, str):
@@ -206,7 +207,7 @@ def options_of(entry: Entry) -> list[str]:
 
 
 def missing_options(entry: Entry) -> list[str]:
-    """Return the options that have no default and are not bound."""
+    """Return the names of options that have no default and are not set."""
     bound = getattr(entry.function, "keywords", {})
     parameters = inspect.signature(_innermost(entry.function)).parameters.values()
     return [
@@ -245,7 +246,7 @@ def _parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
         return name, {str(k.arg): ast.literal_eval(k.value) for k in call.keywords}
     except (SyntaxError, ValueError) as error:
         raise InputError(
-            f"This is not a call string of a {kind}.", got=spec, allowed=f"{name}(option=literal, …)"
+            f"This is not a valid call string of a {kind}.", got=spec, allowed=f"{name}(option=literal, …)"
         ) from error
 
 

@@ -21,18 +21,18 @@ from manyhot.run import QUIET, Run
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Result:
-    """What a verb finds: tables, and what their reader must know.
+    """Base class of results: tables, and notes on how to read them.
 
     Attributes
     ----------
     notes : tuple of str
-        What could not be done, and why, and what limits what the tables say.
+        Remarks on what could not be computed and why, and on the limits of the results.
     metadata : Mapping of str to str
-        Settings that stand in the metadata of each file, such as thresholds.
+        Settings that are stored in the metadata of each file, such as thresholds.
     inputs : Mapping of str to str
-        The sha256 of each file that was read, by name.
+        The SHA-256 hash of each file that was read, by name.
     written : tuple of Path
-        Files that the verb wrote while it worked, in its folder.
+        Files that the command wrote to its folder while it ran.
     """
 
     notes: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Result:
     exit_code: ClassVar[int] = 0
     """What the command exits with."""
 
-    TARGET: ClassVar[tuple[str, str]] = ("FOLDER", "Folder to write to; made if absent.")
+    TARGET: ClassVar[tuple[str, str]] = ("FOLDER", "Folder to write to. It is created if it does not exist.")
     """What ``--out`` names, and its help."""
 
     DRAWS: ClassVar[bool] = False
@@ -62,24 +62,24 @@ class Result:
         raise NotImplementedError
 
     def to_json(self) -> Any:
-        """Return what ``--json`` prints: the rows of each table, NaN as null, and the notes."""
+        """Return the object that ``--json`` prints: rows of each table, with NaN as null, and notes."""
         rows = {name: [_finite(row) for row in t.to_pylist()] for name, t in self.tables.items()}
         return {**rows, "notes": self.notes}
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the tables into a folder, as Parquet and CSV, and return the paths.
+        """Write the tables to a folder as Parquet and CSV files, and return the paths.
 
         Parameters
         ----------
         out : path-like
-            A folder; of a result of one table also its file, which ends in ``.parquet`` or ``.csv``.
+            A folder. For a result with one table, also a file that ends in ``.parquet`` or ``.csv``.
         run : Run
-            Its command line stands in the metadata.
+            The run. Its command line is stored in the metadata.
 
         Raises
         ------
         OutputError
-            A file cannot be written; each is written whole or not at all.
+            If a file cannot be written. Each file is written completely or not at all.
         """
         from manyhot.formats.tabular import write_csv  # brings polars, which predicting does not need
 
@@ -96,7 +96,7 @@ class Result:
 
     @classmethod
     def is_file(cls, out: PathLike) -> bool:
-        """Return whether `out` is the file of the only table, not a folder."""
+        """Return whether `out` is a file for the only table and not a folder."""
         return len(cls.NAMES) == 1 and Path(out).suffix.lower() in (".parquet", ".csv")
 
     @classmethod
@@ -135,7 +135,7 @@ _ANOTHER_KIND = re.compile(r"\.(?!parquet$|csv$)[a-z]{2,8}", re.IGNORECASE)
 
 
 def sources_of(sources: Iterable[object], made: Collection[str] = ()) -> list[object]:
-    """Return what is read: of a folder also the Parquet files in it, but for those that are written."""
+    """Return the sources and the Parquet files in those that are folders, except the tables in `made`."""
     found = list(sources)
     folders = [Path(s) for s in found if isinstance(s, str | os.PathLike) and Path(s).is_dir()]
     own = (path for folder in folders for path in folder.glob("*.parquet"))

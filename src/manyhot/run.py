@@ -20,12 +20,13 @@ class Run:
     Attributes
     ----------
     call : str
-        The command line, which stands in the metadata of files and on pages; empty for a call from Python.
+        The command line, which is stored in the metadata of files and shown on pages. It is empty for a call
+        from Python.
     on_progress : callable, optional
-        Called with what is being done, how much of it is done, and how much there is.
+        Called with the name of the current step, the amount that is done, and the total amount.
     on_event : callable, optional
-        Called with the kind of an event and its values: verbs that run for hours, such as predicting and
-        training, report their steps.
+        Called with the kind of an event and its values. Commands that run for hours, such as ``predict`` and
+        ``train``, report their steps as events.
     """
 
     call: str = ""

@@ -169,7 +169,7 @@ def test_pillow_reads_no_header_of_a_common_photograph(monkeypatch):
 @pytest.mark.parametrize("mode", ["F", "I"])
 def test_pixels_without_a_white(mode):
     data = encoded(Image.new(mode, (4, 4), 70_000), "tif")
-    assert decode(data) == f"pixels of mode {mode}, whose white level is unknown"
+    assert decode(data) == f"pixels of mode {mode}, which has no known white level"
 
 
 @pytest.mark.parametrize("ending", ["png", "tif"])

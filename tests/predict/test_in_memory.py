@@ -171,7 +171,7 @@ def test_a_model_that_runs_itself_has_no_other_engine(folder, tint):
     with pytest.raises(InputError) as error:
         predict_in_memory(folder, tint, engine="openvino")
     assert str(error.value) == (
-        "This model runs itself.\n"
+        "This model runs its own code, without an engine.\n"
         "  where:   tint\n"
         "  got:     --engine openvino\n"
         "  allowed: scores only, with --engine auto"

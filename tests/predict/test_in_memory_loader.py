@@ -74,11 +74,11 @@ def test_ids_that_are_given():
     assert str(error.value) == (
         "The ids of the images are unknown.\n"
         "  allowed: ids=…, batches of (images, labels, ids), or an ImageFolder that is not shuffled\n"
-        "  do:      without ids, rows cannot be joined with labels"
+        "  do:      pass the ids, without which predictions cannot be joined with labels"
     )
     with pytest.raises(InputError) as error:
         mh.predict_loader(MeanColour(), loader, classes=CLASSES, ids=["a", "b"])
-    assert str(error.value) == ("There are more images than ids.\n  got:     3 images and more\n  allowed: 2")
+    assert str(error.value) == ("There are more images than ids.\n  got:     at least 3 images\n  allowed: 2")
     with pytest.raises(InputError) as error:
         mh.predict_loader(MeanColour(), loader, classes=CLASSES, ids=list("abcd"))
     assert str(error.value) == "There are more ids than images.\n  got:     4\n  allowed: 3"
@@ -110,7 +110,7 @@ def test_what_is_no_module():
         "This is not a module.\n"
         "  got:     int\n"
         "  allowed: a torch.nn.Module\n"
-        "  do:      predict a folder with a model by name: manyhot.predict, or manyhot.predict_in_memory"
+        "  do:      to use a model by its name, call manyhot.predict or manyhot.predict_in_memory"
     )
 
 

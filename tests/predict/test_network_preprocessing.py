@@ -86,16 +86,19 @@ def test_options_of_a_call_string():
         ),
         (
             {"crop_pct": 87.5},
-            "crop_pct is the share of the resized side that is kept.\n  got:     87.5\n  allowed: 0 to 1",
+            "crop_pct must be the share of the resized side that is kept.\n  got:     87.5\n"
+            "  allowed: 0 to 1",
         ),
         (
             {"mean": (0.5, 0.5)},
-            "mean is one number or one per channel, for pixels between 0 and 1.\n  got:     (0.5, 0.5)\n"
+            "mean must be one number, or one per channel, for pixel values between 0 and 1.\n"
+            "  got:     (0.5, 0.5)\n"
             "  allowed: such as 0.5 or (0.5, 0.5, 0.5)",
         ),
         (
             {"size": "224"},
-            "size is one side, or height and width, in pixels.\n  got:     224\n  allowed: such as 224",
+            "size must be one side length, or height and width, in pixels.\n  got:     224\n"
+            "  allowed: such as 224",
         ),
     ],
 )

@@ -83,9 +83,9 @@ def test_two_studies_at_once_share_a_folder_and_no_data_set(given, trainer, tmp_
         with pytest.raises(OutputError) as error:
             given(study())
         assert str(error.value) == (
-            "Another run uses this folder.\n"
+            "Another run is using this folder.\n"
             f"  where:   {tmp_path / 'out/runs/voc'}\n"
-            "  do:      wait for its end, or choose another --out"
+            "  do:      wait until it ends, or choose another --out"
         )
         assert trainer.calls == []
         given(study(), only=["cifar"])

@@ -271,9 +271,9 @@ def test_two_runs_at_once(train, tmp_path):
     (tmp_path / "out").mkdir()
     with FileLock(tmp_path / "out" / ".lock"):
         assert message(OutputError, train) == (
-            "Another run uses this folder.\n"
+            "Another run is using this folder.\n"
             f"  where:   {tmp_path / 'out'}\n"
-            "  do:      wait for its end, or choose another --out"
+            "  do:      wait until it ends, or choose another --out"
         )
 
 
@@ -292,7 +292,7 @@ def test_a_full_disk(train, tmp_path, monkeypatch):
 def test_networks_that_are_none(train, tmp_path):
     assert message(UnknownNameError, train, model="timm/test_resne") == (
         "timm has no network 'test_resne'.\n"
-        "  allowed: what manyhot models 'timm/*' lists\n"
+        "  allowed: a name listed by manyhot models 'timm/*'\n"
         "  do:      did you mean test_resnet or test_nfnet or test_vit_relpos?"
     )
     assert message(InputError, train, model="squeezenet") == (

@@ -24,12 +24,15 @@ app = application()
 def main() -> None:
     """Run the command line and exit with its code.
 
-    Codes: 0 done; 1 a bug; 2 wrong usage or unknown name; 3 bad input; 4 an extra is not installed;
-    5 data could not be fetched; 6 a result could not be written; 130 interrupted.
+    The exit code is 0 on success, 1 for a bug, 2 for wrong usage or an unknown name, 3 for invalid input, 4
+    if an extra is not installed, 5 if data could not be downloaded, 6 if a result could not be written, and
+    130 if the run was interrupted.
     """
     if "" in sys.argv[1:]:
         # A variable of the shell that is not set; a folder called nothing would be the current one.
-        sys.stderr.write("Error: An argument is empty.\n  do:      check the variables in the command\n")
+        sys.stderr.write(
+            "Error: An argument is empty.\n  do:      check the shell variables in the command\n"
+        )
         sys.exit(2)
     try:
         app(prog_name="manyhot")

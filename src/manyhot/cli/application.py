@@ -54,14 +54,14 @@ def _load(name: str) -> TyperCommand | TyperGroup:
 
 
 GROUPS = {
-    "": "Judge image classifiers on label sets: an image is worth more than a single word.",
-    "diagnose": "Find out what is wrong, with models and with labels.",
+    "": "Evaluate image classifiers on label sets, because many images show more than one class.",
+    "diagnose": "Find out what is wrong with models and with labels.",
 }
 """What help says of the group of all commands, and of those that begin with a word."""
 
 
 def group(name: str = "") -> TyperGroup:
-    """Return the group of all commands, or of those that begin with a word."""
+    """Return the group of all commands, or of those with names that start with a given word."""
     app = application(name)
     made = typer.main.get_command(app)
     assert isinstance(made, TyperGroup)
@@ -69,7 +69,7 @@ def group(name: str = "") -> TyperGroup:
 
 
 def application(name: str = "") -> typer.Typer:
-    """Return the program, or the part of it whose commands begin with a word."""
+    """Return the Typer app of all commands, or of those with names that start with a given word."""
     kind = type("Group", (_Group,), {"prefix": f"{name} " if name else ""})
     app = typer.Typer(
         cls=kind,
@@ -115,11 +115,11 @@ class _Group(TyperGroup):
         self._listing = False
 
     def list_commands(self, ctx: Any) -> list[str]:
-        """Return the names in the order of the index."""
+        """Return the names of the commands in the order of the index."""
         return list(self.commands)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command; for the help of the program, one that only has its first sentence."""
+        """Return a command. For the list of commands in help, it only has its first sentence."""
         if self._listing:
             return _stub(self.prefix, cmd_name)
         return self.commands.get(cmd_name)
@@ -143,4 +143,5 @@ def _stub(prefix: str, name: str) -> TyperCommand:
         return TyperCommand(name, help=about.summary, rich_help_panel=about.group)
     inner = [n for n in COMMANDS if n.startswith(f"{whole} ")]
     listed = ", ".join(n.rpartition(" ")[2] for n in inner)
-    return TyperCommand(name, help=f"{GROUPS[whole]} {listed}.", rich_help_panel=COMMANDS[inner[0]].group)
+    about = f"{GROUPS[whole]} Subcommands: {listed}."
+    return TyperCommand(name, help=about, rich_help_panel=COMMANDS[inner[0]].group)

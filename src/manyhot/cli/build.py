@@ -40,7 +40,7 @@ from manyhot.run import Run
 
 
 def call() -> str:
-    """Return the command line for the metadata of output files, without passwords in addresses."""
+    """Return the command line for the metadata of output files, with passwords in URLs masked."""
     return shlex.join(["manyhot", *map(console.without_passwords, sys.argv[1:])])
 
 
@@ -154,7 +154,7 @@ def _hidden(name: str, option: str, parameter: Parameter) -> inspect.Parameter:
 
 
 def build(name: str, function: Callable[..., Any]) -> ManyValues:
-    """Return the command of a function that `command` declared."""
+    """Return the command of a function that was declared with `command`."""
     about: Declaration = function.declaration  # type: ignore[attr-defined]
     parameters = list(parameters_of(function))
     returned = hints_of(function)["return"]
@@ -216,7 +216,7 @@ def _take_former(values: dict[str, Any], former: Mapping[str, tuple[str, Paramet
 def _out(default: str | InCampaign | None, result: type[Result]) -> inspect.Parameter:
     kind, text = result.TARGET
     is_folder, one_table = kind == "FOLDER", len(result.NAMES) == 1
-    text += " Or a file: a name that ends in .parquet or .csv." if is_folder and one_table else ""
+    text += " A name that ends in .parquet or .csv is a file." if is_folder and one_table else ""
     text += (
         f" By default {default.file}, in the folder of a campaign." if isinstance(default, InCampaign) else ""
     )
@@ -259,7 +259,7 @@ def _plain_type(hint: Any) -> Any:
 
 
 def setting(text: str, option: str = "--set") -> tuple[str, Any]:
-    """Return name and value of ``NAME=VALUE``; a value that is not a literal is a string."""
+    """Return the name and the value of ``NAME=VALUE``. A value that is not a Python literal is a string."""
     name, equals, value = text.partition("=")
     if not equals:
         raise typer.BadParameter(f"{option} is NAME=VALUE; got {text}")

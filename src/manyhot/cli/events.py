@@ -30,10 +30,11 @@ LINE_EVERY_S = 60.0
 
 @contextlib.contextmanager
 def show_run(as_json: bool, *, streams: bool = False) -> Iterator[tuple[OnProgress | None, OnEvent | None]]:
-    """Yield what shows the progress and the events of a call.
+    """Yield the callbacks that show the progress and the events of a call.
 
-    On a terminal, both are bars, and notable events are lines above them. Elsewhere, a line per minute shows
-    the progress of predictions. With JSON, events are lines if the command streams them.
+    On a terminal, progress is shown as bars, and notable events as lines above them. Elsewhere, the progress
+    of predictions is printed once per minute. With ``--json``, each event is printed as a line if the command
+    streams its events.
     """
     if as_json and streams:
         yield None, _Lines()

@@ -11,18 +11,19 @@ from typer.core import TyperCommand
 
 
 class ManyValues(TyperCommand):
-    """A command whose option ``--predictions`` takes one or more values: ``--predictions a.npy b.npy``.
+    """A command with an option ``--predictions`` that takes several values: ``--predictions a.npy b.npy``.
 
     Attributes
     ----------
     moved : mapping of str to str
-        Options of the last release that went to another command, each with that command.
+        Options of the previous release that were renamed or moved to another command, each with the new
+        option or command.
     """
 
     moved: Mapping[str, str] = MappingProxyType({})
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Repeat the option before each further value, which is what Click understands."""
+        """Repeat the option before each further value, because Click expects one value per option."""
         spread: list[str] = []
         taking = False
         for arg in args:
@@ -53,7 +54,7 @@ def typer_command(name: str, function: Callable[..., Any], **more: Any) -> ManyV
 
 
 def in_words(made: Any) -> None:
-    """Let the help of a command describe the values of its options in words."""
+    """Make the help of a command describe the values of its options in words."""
     get_help_option = made.get_help_option
 
     def help_option(ctx: Any) -> Any:
@@ -70,7 +71,7 @@ _WORDS = {"int": "N", "float": "NUMBER", "str": "TEXT", "Path": "PATH"}
 
 
 def name_values(parameter: Any) -> None:
-    """Let help name what an option takes as people do: a file, a number, a choice; nothing for a flag."""
+    """Make help describe the value of an option in plain words, and show nothing for a flag."""
     if not hasattr(parameter, "bare_type"):  # versions of Typer that do not show types
         return
     kind = parameter.bare_type().removeprefix("list[").removesuffix("]")

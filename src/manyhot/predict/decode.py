@@ -48,9 +48,9 @@ class _UnfitError(Exception):
 def decode(data: bytes) -> Tensor | str:
     """Decode an image to RGB, or return the reason why it cannot be decoded.
 
-    The image is rotated by its EXIF orientation; transparency becomes white; of an animation, the first frame
-    is taken; 16-bit greyscale is scaled to 8. Colour profiles are ignored, as in timm and torchvision. The
-    bytes decide the format, not the name of the file.
+    The image is rotated according to its EXIF orientation, transparency becomes white, only the first frame
+    of an animation is used, and 16-bit greyscale is scaled to 8 bits. Colour profiles are ignored, as in timm
+    and torchvision. The format is detected from the bytes and not from the file name.
 
     Returns
     -------
@@ -158,7 +158,7 @@ def _to_rgb(image: Image) -> Callable[[Image], Image]:
         white = 2 ** tags.get(_BITS_PER_SAMPLE, (16,))[0] - 1
         return functools.partial(_from_16_bit, white=white, inverted=tags.get(_PHOTOMETRIC) == 0)
     if image.mode in ("I", "F"):
-        raise _UnfitError(f"pixels of mode {image.mode}, whose white level is unknown")
+        raise _UnfitError(f"pixels of mode {image.mode}, which has no known white level")
     return _on_white if image.has_transparency_data else _converted
 
 

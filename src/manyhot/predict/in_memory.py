@@ -28,7 +28,7 @@ from manyhot.tables import Images, Predictions
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image that could not be predicted, and why."""
+    """An image that could not be predicted, and the reason."""
 
     image_id: str
     uri: str
@@ -37,12 +37,12 @@ class Skipped:
 
 @dataclass(frozen=True, eq=False)
 class Predicted:
-    """The predictions of a model, and the images that they are of.
+    """The predictions of a model, and the images that were predicted.
 
     Attributes
     ----------
     predictions : Predictions
-        Top classes or the scores of all, in the order of `images`.
+        The top classes, or the scores of all classes, in the order of `images`.
     images : Images
         The images that could be decoded.
     skipped : tuple of Skipped
@@ -50,9 +50,9 @@ class Predicted:
     embeddings : ndarray of float16, shape (n, D), optional
         Penultimate features, if they were requested.
     trials : tuple of Trial
-        Engines that were tried, with the chosen one.
+        Trials of the engines, including the chosen one.
     notes : tuple of str
-        Caveats about the model, such as that its preprocessing is assumed.
+        Caveats about the model, such as assumed preprocessing.
     """
 
     predictions: Predictions
@@ -79,21 +79,21 @@ def predict_in_memory(
 ) -> Predicted:
     """Predict the classes of images and return the predictions, without writing files.
 
-    An image that cannot be decoded is skipped and listed. The same files give the same numbers on the same
-    machine with the same engine and batch.
+    Images that cannot be decoded are skipped and listed in `Predicted.skipped`. On the same machine, with the
+    same engine and batch size, the same files give the same predictions.
 
     Parameters
     ----------
     images : path-like
         A folder of images, or any other source of `manyhot.predict`.
     model : str or Network
-        A name such as ``efficientnet-lite0`` or ``timm/resnet50.a1_in1k``.
+        A network, or the name of a model, such as ``efficientnet-lite0`` or ``timm/resnet50.a1_in1k``.
     top : int, optional
-        Number of top classes to keep; None keeps the scores of all.
+        Number of top classes to keep. None keeps the scores of all classes.
     classes, labels, engine, precision, embeddings, workers, batch
         As in `manyhot.predict`.
     progress : callable, optional
-        Called as ``progress(images done, all images)`` after each batch.
+        Called after each batch as ``progress(images done, all images)``.
 
     Raises
     ------
@@ -194,7 +194,7 @@ def predict_loader(
     ids: Sequence[str] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Predicted:
-    """Predict the batches of a loader with a module, in evaluation mode, on the device that it is on.
+    """Predict the batches of a loader with a module in evaluation mode, on the device of the module.
 
     Parameters
     ----------
@@ -205,10 +205,10 @@ def predict_loader(
         ``image_id``.
     top : int, optional
     classes : ClassList, optional
-        By default ImageNet-1k, if there are 1,000 logits.
+        The class list. The default is ImageNet-1k if there are 1,000 logits.
     ids : sequence of str, optional
-        Ids of the images, in order; by default from the loader, or from the files of its data set if it does
-        not shuffle.
+        Ids of the images in order. By default, they are taken from the batches or, if the loader does not
+        shuffle, from the file names of its data set.
     progress : callable, optional
 
     Notes
@@ -219,8 +219,8 @@ def predict_loader(
     Raises
     ------
     InputError
-        The ids of the images are unknown, there are more or fewer of them than images, or the module does not
-        return logits.
+        If the ids of the images are unknown, if their number differs from that of the images, or if the
+        module does not return logits.
     """
     torch: Any = required("torch", "Predicting with a module")
     if not isinstance(module, torch.nn.Module):
@@ -228,7 +228,7 @@ def predict_loader(
             "This is not a module.",
             got=type(module).__name__,
             allowed="a torch.nn.Module",
-            do="predict a folder with a model by name: manyhot.predict, or manyhot.predict_in_memory",
+            do="to use a model by its name, call manyhot.predict or manyhot.predict_in_memory",
         )
     expected = list(ids) if ids is not None else _file_names(loader)
     class_names = _class_names(loader)
@@ -332,11 +332,11 @@ def _named(own: list[str] | None, ids: list[str] | None, at: int, n: int) -> lis
         raise InputError(
             "The ids of the images are unknown.",
             allowed="ids=…, batches of (images, labels, ids), or an ImageFolder that is not shuffled",
-            do="without ids, rows cannot be joined with labels",
+            do="pass the ids, without which predictions cannot be joined with labels",
         )
     if len(ids) < at + n:
         raise InputError(
-            "There are more images than ids.", got=f"{at + n:,} images and more", allowed=f"{len(ids):,}"
+            "There are more images than ids.", got=f"at least {at + n:,} images", allowed=f"{len(ids):,}"
         )
     return ids[at : at + n]
 

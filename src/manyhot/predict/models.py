@@ -40,13 +40,13 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     Parameters
     ----------
     spec : str
-        A registered name, such as ``efficientnet-lite0``; or the name of a family of models followed by its
-        argument: ``timm/resnet50.a1_in1k``, ``torchvision/resnet50``,
+        The name of a registered model, such as ``efficientnet-lite0``, or the name of a family of models
+        followed by its argument, such as ``timm/resnet50.a1_in1k``, ``torchvision/resnet50``,
         ``open_clip/ViT-B-32/laion2b_s34b_b79k``, ``onnx:model.onnx``, ``openvino:model.xml``,
-        ``python:package.module:function``, ``head:mine.safetensors``. Options follow in brackets:
+        ``python:package.module:function`` or ``head:mine.safetensors``. Options follow in brackets, as in
         ``onnx:model.onnx(size=224, mean=0.5, std=0.5)``.
     classes : ClassList, optional
-        The classes of the data set, for models that have none of their own.
+        The classes of the data set, for models that have no classes of their own.
     **more
         Further options of the family.
 
@@ -55,9 +55,9 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     UnknownNameError
         The model does not exist.
     InputError
-        The model lacks the option, or cannot be built.
+        If the model does not have an option, or cannot be built.
     MissingExtraError
-        A package that it needs is not installed.
+        If a package that the model needs is not installed.
     """
     name, options = _split(spec)
     family, rest = _family(name)
@@ -82,7 +82,7 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
 
 
 def find_backbone(spec: str) -> Network:
-    """Build a network for its features: weights without classes are accepted, a linear head is not.
+    """Build a network for its features. Weights without a classifier are accepted; a linear head is not.
 
     Raises
     ------
@@ -91,20 +91,23 @@ def find_backbone(spec: str) -> Network:
     """
     if spec.strip().startswith("head:"):
         raise InputError(
-            "A head is not a backbone.", got=spec, do="pass the model whose features the head was fitted on"
+            "A head cannot be used as a backbone.",
+            got=spec,
+            do="pass the backbone on which the head was fitted",
         )
     return find_model(spec, backbone=True)
 
 
 def is_published(spec: str) -> bool:
-    """Return whether a name refers to published weights, so that building it runs and opens nothing else.
+    """Return whether a name refers to published weights, so that it cannot run code or open files.
 
-    It does if a package registers the name, or its family says so (`published`), with numbers as options.
+    This is the case if the model is registered under its full name, or if its family declares the form of
+    published names (`published`). All options must be numbers.
 
     Raises
     ------
     UnknownNameError, InputError
-        The model does not exist, or its options cannot be read.
+        If the model does not exist, or if its options cannot be read.
     """
     if len(spec) > _LONGEST:
         return False
@@ -161,7 +164,7 @@ def _add_file(digest: Any, path: Path) -> None:
 
 
 def families() -> dict[str, str]:
-    """Return the families of models by name, each with the form of the names of its models."""
+    """Return the families of models, each with the form of its names, such as ``timm/NAME``."""
     entries = (registry.get("model", name) for name in registry.names("model"))
     return {e.name: str(e.about["form"]) for e in entries if "form" in e.about}
 
@@ -173,7 +176,9 @@ def _entry(name: str, spec: str) -> registry.Entry:
         known = [n for n in registry.names("model") if n not in families()]
         near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
         do = f"did you mean {' or '.join(map(repr, near))}?" if near else None
-        do = do or f"for a model of timm: timm/{spec}; manyhot models '*{spec}*' lists"
+        do = (
+            do or f"for a model of timm, use timm/{spec}; to search for a name, run manyhot models '*{spec}*'"
+        )
         raise UnknownNameError(
             f"There is no model {spec!r}.", allowed=", ".join([*known, *families().values()]), do=do
         ) from None
@@ -249,7 +254,7 @@ class ModelList(Result):
     models: tuple[ListedModel, ...]
 
     def lines(self) -> Iterator[str]:
-        """Yield the models as a table, and the forms of names of other models."""
+        """Yield the models as a table, and the forms of the names of other models."""
         if self.models:
             rows = [(m.name, str(m.size or ""), m.classes, m.source) for m in self.models]
             yield from table_lines(("name", "size", "classes", "from"), rows)
@@ -269,7 +274,7 @@ def list_models(pattern: Annotated[str, Positional()] = "*") -> ModelList:
     Parameters
     ----------
     pattern
-        Pattern of names, such as 'eva02*' or 'torchvision/*', with or without their family; a pattern
+        Pattern of model names, such as 'eva02*' or 'torchvision/*'. The family can be left out. A pattern
         without wildcards matches any part of a name.
 
     Returns
@@ -366,7 +371,7 @@ class Checkup(Result):
     checks: tuple[MachineCheck, ...]
 
     def lines(self) -> Iterator[str]:
-        """Yield a table of what is installed, and how to install the rest."""
+        """Yield a table of what is installed, and the commands that install the rest."""
         rows = [(c.kind, c.name, "yes" if c.there else "no", c.state) for c in self.checks]
         yield from table_lines(("kind", "name", "there", "what"), rows)
         yield from (f"for {c.name}: {c.do}" for c in self.checks if c.do)

@@ -47,14 +47,14 @@ class Preprocessing:
     size : (int, int)
         Height and width of its input.
     scale : (int, int)
-        Height and width before the crop; in mode ``center``, the short side is resized to this.
+        Height and width before the crop. In mode ``center``, the image is resized to cover this size.
     mode : str
-        ``center`` keeps the aspect ratio and crops the centre, ``squash`` does not keep it, ``border`` keeps
-        it and pads.
+        ``center`` keeps the aspect ratio and crops the centre, ``squash`` changes the aspect ratio, and
+        ``border`` keeps the aspect ratio and pads.
     interpolation : str
         One of `INTERPOLATIONS`, with antialiasing.
     mean, std : tuple of float
-        Values for each channel, for pixels between 0 and 1.
+        Mean and standard deviation of each channel, for pixel values between 0 and 1.
     """
 
     size: tuple[int, int] = (224, 224)
@@ -94,7 +94,7 @@ class Preprocessing:
         return cropped
 
     def window(self, height: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Return the place of the network's input in an image.
+        """Return the position of the network's input in an image.
 
         Parameters
         ----------
@@ -106,7 +106,7 @@ class Preprocessing:
         resized : (int, int)
             Height and width after resizing.
         corner : (int, int)
-            Row and column of the resized image at which the input begins; negative where it is padded.
+            Row and column of the resized image at which the input begins. Negative if the image is padded.
         """
         if self.mode == "border":
             ratio = max(height / self.scale[0], width / self.scale[1])
@@ -154,7 +154,7 @@ class Preprocessing:
         Raises
         ------
         InputError
-            An option does not exist, or its value is out of range.
+            If an option does not exist, or if its value is out of range.
         """
         unknown = [name for name in options if name not in PREPROCESSING_OPTIONS]
         if unknown:
@@ -176,22 +176,22 @@ class Preprocessing:
         crop_pct = options.get("crop_pct", self.size[0] / self.scale[0])
         if not (isinstance(crop_pct, int | float) and 0 < crop_pct <= 2):
             raise InputError(
-                "crop_pct is the share of the resized side that is kept.", got=crop_pct, allowed="0 to 1"
+                "crop_pct must be the share of the resized side that is kept.", got=crop_pct, allowed="0 to 1"
             )
         return replace(changed, size=size, scale=scaled(size, crop_pct))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the fields for the metadata of predictions."""
+        """Return the fields as a dict, for the metadata of predictions."""
         return asdict(self)
 
 
 def scaled(size: tuple[int, int], crop_pct: float) -> tuple[int, int]:
-    """Return the size before a crop that keeps a share of each side, rounded down as in timm."""
+    """Return the size before a crop that keeps the given share of each side, rounded down as in timm."""
     return math.floor(size[0] / crop_pct), math.floor(size[1] / crop_pct)
 
 
 def from_timm(config: Mapping[str, Any]) -> Preprocessing:
-    """Return the preprocessing that ``timm.data.resolve_data_config`` gives.
+    """Return the preprocessing for a configuration from ``timm.data.resolve_data_config``.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def _channels(name: str, value: Any) -> tuple[float, ...]:
         or (name == "std" and 0 in values)
     ):
         raise InputError(
-            f"{name} is one number or one per channel, for pixels between 0 and 1.",
+            f"{name} must be one number, or one per channel, for pixel values between 0 and 1.",
             got=value,
             allowed="such as 0.5 or (0.5, 0.5, 0.5)",
         )
@@ -232,7 +232,7 @@ def _pair(value: Any) -> tuple[int, int]:
     sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
     if len(sides) != 2 or not all(isinstance(v, int) and v > 0 for v in sides):
         raise InputError(
-            "size is one side, or height and width, in pixels.", got=value, allowed="such as 224"
+            "size must be one side length, or height and width, in pixels.", got=value, allowed="such as 224"
         )
     return sides[0], sides[1]
 
@@ -241,29 +241,30 @@ def _pair(value: Any) -> tuple[int, int]:
 class Network:
     """A classifier, built and ready for an engine.
 
-    It is computed by one of `module`, `file` and `forward`.
+    Its scores are computed by one of `module`, `file` and `forward`.
 
     Attributes
     ----------
     name : str
-        As in the tables, such as ``timm/resnet50.a1_in1k``.
+        Name of the model in tables, such as ``timm/resnet50.a1_in1k``.
     classes : ClassList
-        The classes of the columns of its scores.
+        The classes in the order of the columns of its scores.
     preprocessing : Preprocessing
     module : torch.nn.Module, optional
         Maps normalised images, float32 of shape (n, 3, height, width), to logits of shape (n, C).
     head : str
-        Path of the layer of `module` whose input is the penultimate features; empty if unknown.
+        Path of the layer of `module` that takes the penultimate features. Empty if unknown.
     file : str
-        An ONNX or OpenVINO file, run without conversion.
+        An ONNX or OpenVINO file, which is run without conversion.
     forward : callable, optional
-        Maps cropped images, uint8 of shape (n, 3, height, width), to logits, for a model that runs itself.
+        Maps cropped images, uint8 of shape (n, 3, height, width), to logits, for a model that runs its own
+        code without an engine.
     score_kind : str
         The kind of its scores, such as ``logit``.
     about : Mapping of str to str
         Further metadata of its predictions, such as the origin of the weights.
     notes : tuple of str
-        Caveats about its predictions, such as that its preprocessing is assumed.
+        Caveats about its predictions, such as assumed preprocessing.
     """
 
     name: str
@@ -279,9 +280,10 @@ class Network:
 
 
 def normalised(module: Any, preprocessing: Preprocessing, head: str = "") -> Any:
-    """Return a module that maps bytes to logits, and to features if `head` names the layer after them.
+    """Return a module that maps bytes to logits and, if `head` is given, to the input of that layer.
 
-    It includes the normalisation, so that engines accept bytes and fuse it with the first layer.
+    The module includes the normalisation, so that engines accept bytes and can fuse the normalisation with
+    the first layer.
     """
     import threading
 
@@ -311,13 +313,14 @@ def normalised(module: Any, preprocessing: Preprocessing, head: str = "") -> Any
 
 
 def placed(maps: npt.ArrayLike, preprocessing: Preprocessing, height: int, width: int) -> Float32Array:
-    """Return maps over the pixels of an image; NaN outside the network's input.
+    """Resample maps to the pixels of an image, with NaN outside the network's input.
 
     Parameters
     ----------
     maps : array-like of float, shape (…, h, w)
-        Over the input of the network, at any resolution: each cell holds the value at its centre, with linear
-        interpolation between centres. A map finer than the image is averaged over each pixel.
+        Maps over the input of the network, at any resolution. Each cell is the value at its centre, and
+        values between centres are interpolated linearly. A map finer than the image is averaged over each
+        pixel.
     preprocessing : Preprocessing
     height, width : int
         Size of the image, in pixels.
@@ -351,7 +354,7 @@ def _weights(cells: int, crop: int, side: int, resized: int, start: int) -> Floa
 
 
 def find_grids(network: Network) -> tuple[list[str], int]:
-    """Return the layers whose output is a grid, in order, and how many layers with weights follow."""
+    """Return the layers with a grid as output, in order, and the number of layers with weights after them."""
     module, size = network.module, network.preprocessing.size
     found: dict[str, int] = {}
     weights = 0
@@ -374,21 +377,22 @@ def find_grids(network: Network) -> tuple[list[str], int]:
 
 
 def randomised(network: Network, share: float, seed: int) -> tuple[Network, int, int]:
-    """Return a network with its last layers randomised, how many these are, and how many layers there are.
+    """Return a network with its last layers randomised, their number, and the number of all layers.
 
-    The values of each array of weights are shuffled, which keeps their scale.
+    The values of each weight array are shuffled. Adebayo et al. (2018) draw new weights instead in their
+    cascading randomisation. Shuffled weights keep the scale that the next layer expects.
 
     Parameters
     ----------
     network : Network
     share : float
-        Share of the layers with weights, counted from the scores down; at least one layer.
+        Share of the layers with weights that are randomised, counted from the output backwards. At least one
+        layer is randomised.
     seed : int
 
     References
     ----------
-    Adebayo et al. 2018, Sanity checks for saliency maps, arXiv 1810.03292: cascading randomisation. There
-    weights are drawn again; shuffled weights keep the scale that the next layer expects.
+    J. Adebayo et al. Sanity checks for saliency maps. arXiv 1810.03292, 2018.
     """
     import torch
 

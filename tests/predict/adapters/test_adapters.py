@@ -84,7 +84,7 @@ def test_a_network_that_timm_has_not():
     with pytest.raises(UnknownNameError) as error:
         find_model("timm/resnet5000")
     assert str(error.value) == (
-        "timm has no network 'resnet5000'.\n  allowed: what manyhot models 'timm/*' lists\n"
+        "timm has no network 'resnet5000'.\n  allowed: a name listed by manyhot models 'timm/*'\n"
         "  do:      did you mean resnet50 or resnet50t or resnet50s?"
     )
 
@@ -151,7 +151,7 @@ def test_weights_that_are_no_classifiers(name, got):
         find_model(f"timm/{name}")
     assert str(error.value) == (
         f"The weights are not those of a classifier.\n  where:   timm/{name}\n  got:     {got}\n"
-        "  allowed: what manyhot models 'timm/*' lists"
+        "  allowed: a name listed by manyhot models 'timm/*'"
     )
     assert f"timm/{name}" not in [m.name for m in list_models(name).models]
 
@@ -183,8 +183,8 @@ def test_folders_and_checkpoints_that_do_not_fit(tmp_path, small):
         with pytest.raises(InputError) as error:
             find_model(f"timm/local-dir:{folder}")
         assert str(error.value) == (
-            f"The folder does not hold a timm network.\n  where:   {folder}\n  got:     {got}\n"
-            "  allowed: what timm.models.save_for_hf writes"
+            f"The folder does not contain a network of timm.\n  where:   {folder}\n  got:     {got}\n"
+            "  allowed: a folder written by timm.models.save_for_hf"
         )
     path = tmp_path / "small.pth"
     torch.save(small.state_dict(), path)
@@ -418,7 +418,7 @@ def test_an_openvino_file(tmp_path, photo, small, require):
 def test_files_that_are_none(tmp_path):
     for spec, message in {
         f"onnx:{tmp_path / 'no.onnx'}": f"The file does not exist.\n  where:   {tmp_path / 'no.onnx'}",
-        f"openvino:{tmp_path / 'x.onnx'}": "The file is of another kind.\n"
+        f"openvino:{tmp_path / 'x.onnx'}": "The file has the wrong extension.\n"
         f"  where:   {tmp_path / 'x.onnx'}\n  allowed: a file ending in .xml",
     }.items():
         (tmp_path / "x.onnx").write_bytes(b"no network")
@@ -533,7 +533,7 @@ def test_pixels_are_between_0_and_1(onnx_file, option, what, got):
     with pytest.raises(InputError) as error:
         find_model(f"onnx:{onnx_file}({option})")
     assert str(error.value) == (
-        f"{what} is one number or one per channel, for pixels between 0 and 1.\n"
+        f"{what} must be one number, or one per channel, for pixel values between 0 and 1.\n"
         f"  got:     {got}\n  allowed: such as 0.5 or (0.5, 0.5, 0.5)"
     )
 
@@ -654,9 +654,9 @@ def test_a_network_of_timm_knows_its_preprocessing():
         ),
         (
             "python:mine:fixed",
-            "The network cannot compute images of 224 × 224 pixels.\n  where:   python/mine.fixed\n"
+            "The network cannot process images of 224 × 224 pixels.\n  where:   python/mine.fixed\n"
             "  got:     mat1 and mat2 shapes cannot be multiplied (1x150528 and 12288x7)\n"
-            "  do:      pass the size of its input: …(size=224)",
+            "  do:      pass the size of its input, such as …(size=224)",
         ),
         (
             "python:mine:net(sise=96)",
@@ -694,7 +694,8 @@ def test_a_name_without_its_family():
         "  allowed: efficientnet-lite0, efficientnet-lite1, efficientnet-lite2, squeezenet, timm/NAME, "
         "torchvision/NAME, open_clip/ARCH/PRETRAINED, onnx:FILE, openvino:FILE, python:MODULE:FUNCTION, "
         "head:FILE, trained:FILE\n"
-        "  do:      for a model of timm: timm/resnet50; manyhot models '*resnet50*' lists"
+        "  do:      for a model of timm, use timm/resnet50; to search for a name, run manyhot "
+        "models '*resnet50*'"
     )
 
 

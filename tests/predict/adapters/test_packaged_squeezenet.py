@@ -106,7 +106,7 @@ def test_other_weights_are_not_run(monkeypatch, tmp_path, content):
         get("model", "squeezenet")()
     got = f"sha256 {hashlib.sha256(content).hexdigest()}" if content else "no such file"
     assert str(error.value) == (
-        "The weights of ndf are not those of its release 0.1.4; they were not read.\n"
+        "The weights of ndf are not those of release 0.1.4 and were not read.\n"
         f"  where:   {path}\n"
         f"  got:     {got}\n"
         "  allowed: sha256 f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1\n"

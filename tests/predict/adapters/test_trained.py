@@ -148,7 +148,7 @@ def test_a_hostile_file_opens_no_other(tmp_path, module, changed, got):
     path = write_trained(made(module, **changed), tmp_path / "a.safetensors")
     assert refused(path) == (
         f"The architecture of a trained network is not one of timm's.\n  where:   {path}\n  got:     {got}\n"
-        "  allowed: a name of timm's, with img_size, drop_rate, drop_path_rate"
+        "  allowed: a name in timm, with the options img_size, drop_rate, drop_path_rate"
     )
 
 

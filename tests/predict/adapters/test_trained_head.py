@@ -144,7 +144,7 @@ BROKEN = {
     "a class twice": (
         header({**ABOUT, "classes": {"name": "x", "keys": list("aa"), "names": list("aa")}}),
         bytes(32),
-        "A class list holds the same key twice.",
+        "The class list contains a key twice.",
     ),
     "no keys": (header({**ABOUT, "classes": {}}), bytes(32), "no keys"),
     "another loss": (header({**ABOUT, "loss": "hinge"}), bytes(32), "There is no such loss."),
@@ -197,18 +197,18 @@ def test_another_name(tmp_path):
         ),
         (
             "python:backbones:callable(size=8)",
-            "A head cannot be put on this model: its penultimate features are unknown.\n"
+            "A head cannot be put on this model, because its penultimate features are unknown.\n"
             "  where:   mine.safetensors\n  got:     python/backbones.callable",
         ),
         (
             NET,
             "The head was not fitted on the features of its backbone.\n"
             "  where:   mine.safetensors\n  got:     192 weights per class\n"
-            "  allowed: 96 features of python/backbones.net",
+            "  allowed: 96, the number of features of python/backbones.net",
         ),
         (
             "python:backbones:softened(size=8)",
-            "A head cannot be put on this model: other layers follow its classifier.\n"
+            "A head cannot be put on this model, because other layers follow its classifier.\n"
             "  where:   mine.safetensors\n  got:     python/backbones.softened",
         ),
         (3, "The option 'backbone' is a text.\n  got:     3\n  allowed: backbone='NAME'"),
@@ -254,9 +254,9 @@ def test_a_file_names_published_weights_alone(place, backbone):
         find_model("head:evil.safetensors")
     quoted = backbone.replace("'", "'\"'\"'")
     assert str(error.value) == (
-        "The file of a head can name only published weights as its backbone.\n  where:   evil.safetensors\n"
+        "A head file may name only published weights as its backbone.\n  where:   evil.safetensors\n"
         f"  got:     {backbone}\n  allowed: {PUBLISHED}\n"
-        f"  do:      if you trust it, pass it explicitly: 'head:evil.safetensors(backbone=\"{quoted}\")'"
+        f"  do:      if you trust this backbone, pass it explicitly: 'head:evil.safetensors(backbone=\"{quoted}\")'"
     )
     assert not Path("ran").exists()
     assert "helper" not in sys.modules

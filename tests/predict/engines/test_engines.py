@@ -96,7 +96,9 @@ def test_few_images_stay_with_torch(network, images):
     choice = choose_engine("auto", network, images, 100)
     assert choice.engine.name == "torch"
     others = sum(map(installed, ("openvino", "onnx")))
-    assert [t.why_not for t in choice.trials[1:]] == ["too few images for it to be worth it"] * others
+    assert [t.why_not for t in choice.trials[1:]] == [
+        "too few images to make up for its start-up time"
+    ] * others
 
 
 def test_auto_takes_the_fastest_with_the_same_answers(network, images):

@@ -308,7 +308,7 @@ def test_a_network_in_memory(tint, folder, tmp_path):
             "  where:   tint\n"
             f"  got:     engine {engine!r}\n"
             "  allowed: manyhot predict --engine ray --model NAME\n"
-            "  do:      pass the network by name: python:MODULE:FUNCTION uses the return value of a function"
+            "  do:      pass the network by name, such as python:MODULE:FUNCTION for what a function returns"
         )
 
 

@@ -292,9 +292,9 @@ CASES = [
         "knn",
         {"model": ["head:some.safetensors"]},
         InputError,
-        "A head is not a backbone.\n"
+        "A head cannot be used as a backbone.\n"
         "  got:     head:some.safetensors\n"
-        "  do:      pass the model whose features the head was fitted on",
+        "  do:      pass the backbone on which the head was fitted",
     ),
     (
         "knn",

@@ -24,19 +24,21 @@ from manyhot.registry import register
 def python_network(
     name: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
 ) -> Network:
-    """The return value of a function without arguments: a ``Network``, a ``torch.nn.Module``, or a callable.
+    """Load the model that a function returns: a ``Network``, a ``torch.nn.Module`` or a callable.
 
     Parameters
     ----------
     name : str
-        Module, importable from here or from the current folder, and function.
+        The function, as ``MODULE:FUNCTION``. The module is also searched for in the current folder. The
+        function takes no arguments.
     classes : ClassList, optional
-        Classes of a module or callable; ImageNet-1k if it has 1,000.
+        Class list of a module or callable. The default is ImageNet-1k if it has 1,000 classes.
     scores : str
         ``logit``, or ``probability`` if the network ends in a softmax.
     preprocessing : mapping
-        By default that of timm's networks, else 224, 0.875, bicubic, mean and std of ImageNet; a note lists
-        the assumed values.
+        Options of preprocessing. A network of timm keeps its own by default. For all others, the defaults are
+        size 224, crop_pct 0.875, bicubic interpolation, and ImageNet's mean and std, and a note lists the
+        assumed values.
 
     Raises
     ------
@@ -64,7 +66,7 @@ def as_network(
     Raises
     ------
     InputError
-        The value is neither, or cannot be computed.
+        If the value is not callable, fails on an image, or does not return logits.
     """
     import torch
 
@@ -170,10 +172,10 @@ def _logits(model: Any, name: str, preprocessing: Preprocessing) -> Any:
     except Exception as error:
         height, width = preprocessing.size
         raise InputError(
-            f"The network cannot compute images of {height} × {width} pixels.",
+            f"The network cannot process images of {height} × {width} pixels.",
             where=name,
             got=error_line(error),
-            do="pass the size of its input: …(size=224)",
+            do="pass the size of its input, such as …(size=224)",
         ) from error
 
 

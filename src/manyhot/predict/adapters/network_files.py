@@ -27,20 +27,20 @@ _RESIZED = {
 def with_assumptions(
     network: Network, call: str, options: Mapping[str, Any], *, source: str, fixed_size: bool = False
 ) -> Network:
-    """Return a network with a note about assumed options of preprocessing, if there are any.
+    """Return a network with a note that lists the assumed options of preprocessing, if there are any.
 
     Parameters
     ----------
     network : Network
         With the preprocessing that is used.
     call : str
-        Its name, without options, such as ``onnx:net.onnx``.
+        The name of the model without options, such as ``onnx:net.onnx``.
     options : Mapping of str to Any
-        Options of `PREPROCESSING_OPTIONS` that are set.
+        Those of `PREPROCESSING_OPTIONS` that the caller has set.
     source : str
-        Source that could have set the others: ``file`` or ``function``.
+        What could have set the other options: ``file`` or ``function``.
     fixed_size : bool
-        Whether the model itself determines the size of its input.
+        Whether the model fixes the size of its input.
     """
     # A callable receives pixels, and normalises them itself.
     used = [o for o in PREPROCESSING_OPTIONS if network.forward is None or o not in ("mean", "std")]
@@ -100,23 +100,23 @@ _FLOATS = ("tensor(float)", "tensor(float16)", "f32", "f16")
 def onnx_network(
     path: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
 ) -> Network:
-    """A network in an ONNX file that takes normalised RGB images, floats of shape (n, 3, height, width).
+    """Load an ONNX file. The network must take normalised RGB images, floats of shape (n, 3, height, width).
 
     Parameters
     ----------
     path : str
     classes : ClassList, optional
-        Classes of its output; ImageNet-1k if it has 1,000.
+        Class list of the output. The default is ImageNet-1k if there are 1,000 classes.
     scores : str
         ``logit``, or ``probability`` if the network ends in a softmax.
     preprocessing : mapping
-        By default the size of its input and timm's values: 0.875, bicubic, mean and std of ImageNet. A note
-        lists the assumed values.
+        Options of preprocessing. The defaults are the input size of the network and the values of timm:
+        crop_pct 0.875, bicubic interpolation, and ImageNet's mean and std. A note lists the assumed values.
 
     Raises
     ------
     InputError
-        The file does not exist or is not such a network.
+        If the file does not exist or does not contain such a network.
     """
     ort: Any = required("onnxruntime", "An ONNX file", '"manyhot[onnx]"')
     _check_file(path, ".onnx")
@@ -133,7 +133,7 @@ def onnx_network(
 def openvino_network(
     path: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
 ) -> Network:
-    """A network in OpenVINO's format (.xml beside .bin) that takes normalised RGB images.
+    """Load an OpenVINO network (.xml and .bin file). It must take normalised RGB images.
 
     Parameters
     ----------
@@ -144,7 +144,7 @@ def openvino_network(
     Raises
     ------
     InputError
-        The file does not exist or is not such a network.
+        If the file does not exist or does not contain such a network.
     """
     required("openvino", "An OpenVINO file")
     _check_file(path, ".xml")
@@ -169,7 +169,9 @@ def _check_file(path: str, suffix: str) -> None:
     if not Path(path).is_file():
         raise InputError("The file does not exist.", where=path)
     if Path(path).suffix != suffix:
-        raise InputError("The file is of another kind.", where=path, allowed=f"a file ending in {suffix}")
+        raise InputError(
+            "The file has the wrong extension.", where=path, allowed=f"a file ending in {suffix}"
+        )
 
 
 def _network(
@@ -238,7 +240,7 @@ def _classes(path: str, n: Any, classes: ClassList | None) -> ClassList:
 
 
 def checked_scores(kind: str) -> str:
-    """Return the kind of the scores of a network.
+    """Check the kind of the scores of a network, and return it.
 
     Raises
     ------

@@ -30,30 +30,30 @@ TEMPLATES = (
 def open_clip_network(
     name: str, *, classes: ClassList | None = None, templates: Sequence[str] = TEMPLATES
 ) -> Network:
-    """A zero-shot classifier: cosine similarity of an image and the mean of sentences about each class.
+    """A zero-shot classifier: cosine similarity of an image to the mean embedding of sentences on a class.
 
     Parameters
     ----------
     name : str
-        Architecture and weights, such as ``ViT-B-32/laion2b_s34b_b79k``; the weights may be a local file.
+        Architecture and weights, such as ``ViT-B-32/laion2b_s34b_b79k``. The weights can also be a local
+        file.
     classes : ClassList, optional
         ImageNet-1k by default.
     templates : sequence of str
-        Sentences with ``{}`` for the name of a class.
+        Sentences with ``{}`` in place of the class name.
 
     Raises
     ------
     UnknownNameError
-        open_clip has no such architecture or weights.
+        If open_clip does not have the architecture or the weights.
     FetchError
-        The weights cannot be fetched.
+        If the weights cannot be downloaded.
     InputError
-        A template has no place for a name.
+        If a template has no placeholder for the class name.
 
     References
     ----------
-    Radford et al. 2021, arXiv 2103.00020, section 3.1.4: embeddings of sentences are normalised, averaged,
-    and normalised again.
+    A. Radford et al. Learning Transferable Visual Models From Natural Language Supervision. ICML 2021, 3.1.4.
     """
     clip: Any = required("open_clip", f"The model 'open_clip/{name}'", '"manyhot[clip]"')
     arch, _, pretrained = name.partition("/")
@@ -100,7 +100,9 @@ def _check(clip: Any, arch: str, pretrained: str, templates: Sequence[str]) -> N
     wrong = [t for t in templates if "{}" not in t]
     if wrong or not templates:
         raise InputError(
-            "A template needs a place for the name.", got=wrong[:1] or "none", allowed="'a photo of a {}.'"
+            "A template has no placeholder for the class name.",
+            got=wrong[:1] or "none",
+            allowed="a text such as 'a photo of a {}.'",
         )
 
 

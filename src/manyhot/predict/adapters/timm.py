@@ -26,32 +26,32 @@ def timm_network(
     size: int | None = None,
     backbone: bool = False,
 ) -> Network:
-    """A network of timm with its published weights and its own preprocessing.
+    """Load a network of timm with its published weights and its own preprocessing.
 
     Parameters
     ----------
     name : str
-        Name in timm, such as ``resnet50.a1_in1k``; ``hf-hub:OWNER/NAME`` for others on the hub,
-        ``local-dir:FOLDER`` for a folder in the hub's format.
+        Name in timm, such as ``resnet50.a1_in1k``; ``hf-hub:OWNER/NAME`` for other networks on the Hugging
+        Face Hub; or ``local-dir:FOLDER`` for a local folder in the format of the Hub.
     checkpoint : str
-        A local file of weights instead of the published ones.
+        A local file with weights that replaces the published ones.
     num_classes : int, optional
-        Number of classes of the checkpoint, if it differs from timm's.
+        Number of classes of the checkpoint, if it differs from that of the network in timm.
     size : int, optional
-        Height and width of images, if they should differ from those of the weights.
+        Height and width of the input in pixels. By default those of the weights.
     backbone : bool
-        Also accept weights without classes, such as self-supervised ones. Their single score is meaningless;
-        their features are not.
+        Whether to accept weights without a classifier, too, such as self-supervised ones. The network then
+        returns a single, meaningless score; only its features are useful.
 
     Raises
     ------
     UnknownNameError
-        timm does not have the network.
+        If timm does not have the network.
     FetchError
-        The weights cannot be fetched.
+        If the weights cannot be downloaded.
     InputError
-        The checkpoint does not exist or does not match, or the published weights are not those of a
-        classifier.
+        If the checkpoint does not exist or does not match the network, or if the published weights are not
+        those of a classifier.
     """
     timm: Any = required("timm", f"The model 'timm/{name}'")
     check_network(timm, name, checkpoint, classifier=not backbone)
@@ -88,14 +88,14 @@ def _with_score(module: Any) -> Any:
 def is_classifier(config: Any) -> bool:
     """Return whether published weights are those of a classifier.
 
-    Some give only features, and the image towers of CLIP and similar models an embedding of 384 to 1,280
-    numbers: always a multiple of 128, which is not the length of any published class list.
+    Some weights give only features. The image towers of CLIP and similar models give an embedding of 384 to
+    1,280 numbers. This length is always a multiple of 128, which no published class list has.
     """
     return bool(config.num_classes) and config.num_classes % 128 != 0
 
 
 def check_network(timm: Any, name: str, checkpoint: str = "", *, classifier: bool = True) -> None:
-    """Raise an error for a network that timm does not have, or whose weights do not exist.
+    """Raise an error if timm does not have a network, or if its weights do not exist.
 
     Parameters
     ----------
@@ -103,24 +103,24 @@ def check_network(timm: Any, name: str, checkpoint: str = "", *, classifier: boo
     name : str
         As in `timm_network`.
     checkpoint : str
-        A file of weights; empty for the published ones, and ``none`` for random ones.
+        A file with weights. Empty for the published weights, and ``none`` for random ones.
     classifier : bool
         Whether the published weights must be those of a classifier.
 
     Raises
     ------
     InputError
-        The folder or the checkpoint does not exist, or the weights are not those of a classifier.
+        If the folder or the checkpoint does not exist, or if the weights are not those of a classifier.
     UnknownNameError
-        The network or the weights do not exist.
+        If the network or the weights do not exist.
     """
     folder = Path(name.removeprefix(_FOLDER)) if name.startswith(_FOLDER) else None
     if folder is not None and not (folder / "config.json").is_file():
         raise InputError(
-            "The folder does not hold a timm network.",
+            "The folder does not contain a network of timm.",
             where=folder,
             got="no config.json" if folder.is_dir() else "no such folder",
-            allowed="what timm.models.save_for_hf writes",
+            allowed="a folder written by timm.models.save_for_hf",
         )
     if checkpoint not in ("", "none") and not Path(checkpoint).is_file():
         raise InputError("The weights do not exist.", where=checkpoint)
@@ -134,7 +134,7 @@ def _check_name(timm: Any, name: str, checkpoint: str, classifier: bool) -> None
         near = difflib.get_close_matches(base.lower(), timm.list_models(), n=3)
         raise UnknownNameError(
             f"timm has no network {name!r}.",
-            allowed="what manyhot models 'timm/*' lists",
+            allowed="a name listed by manyhot models 'timm/*'",
             do=f"did you mean {' or '.join(near)}?" if near else None,
         )
     if checkpoint:
@@ -151,7 +151,7 @@ def _check_name(timm: Any, name: str, checkpoint: str, classifier: bool) -> None
             "The weights are not those of a classifier.",
             where=f"timm/{name}",
             got=f"an embedding of {config.num_classes:,} numbers" if config.num_classes else "no classes",
-            allowed="what manyhot models 'timm/*' lists",
+            allowed="a name listed by manyhot models 'timm/*'",
         )
 
 
@@ -180,7 +180,7 @@ def _created(timm: Any, name: str, checkpoint: str, num_classes: int | None, siz
 
 
 def head_of(module: Any) -> str:
-    """Return the path of the classifier; empty if it does not take features."""
+    """Return the path of the classifier, or an empty text if its input is not the features."""
     classifier = module.get_classifier() if hasattr(module, "get_classifier") else None
     names = [name for name, part in module.named_modules() if part is classifier]
     return names[0] if names and type(classifier).__name__ in ("Linear", "NormMlpClassifierHead") else ""

@@ -16,23 +16,24 @@ from manyhot.registry import register
 
 @register("model", "torchvision", form="torchvision/NAME", classes="of the weights", published=r"[\w.-]+")
 def torchvision_network(name: str, *, checkpoint: str = "") -> Network:
-    """A classifier of torchvision with the preprocessing of its weights.
+    """Load a classifier of torchvision with the preprocessing of its weights.
 
     Parameters
     ----------
     name : str
-        Such as ``resnet50``, with torchvision's best weights, or ``resnet50.IMAGENET1K_V1``.
+        Name in torchvision: either ``resnet50``, for the best weights that it has, or
+        ``resnet50.IMAGENET1K_V1``, for the given ones.
     checkpoint : str
-        A local state dict in place of these weights.
+        A local file with a state dict that replaces the published weights.
 
     Raises
     ------
     UnknownNameError
-        torchvision has no such network or weights.
+        If torchvision does not have the network or the weights.
     FetchError
         The weights cannot be fetched.
     InputError
-        The checkpoint does not exist or does not fit.
+        If the checkpoint does not exist or does not match the network.
     """
     torchvision: Any = required("torchvision", f"The model 'torchvision/{name}'")
     models = torchvision.models
@@ -42,7 +43,7 @@ def torchvision_network(name: str, *, checkpoint: str = "") -> Network:
         near = difflib.get_close_matches(base, known, n=3)
         raise UnknownNameError(
             f"torchvision has no classifier {base!r}.",
-            allowed="what manyhot models 'torchvision/*' lists",
+            allowed="a name listed by manyhot models 'torchvision/*'",
             do=f"did you mean {' or '.join(near)}?" if near else None,
         )
     weights = _weights(models, base, tag or "DEFAULT")
@@ -79,7 +80,7 @@ def _loaded(models: Any, base: str, weights: Any, checkpoint: str) -> Any:
                 "The weights cannot be fetched.",
                 where=weights.url,
                 got=error_line(error),
-                do="check the network; TORCH_HOME is the cache; checkpoint='FILE' uses local weights",
+                do="check the internet connection and the cache folder TORCH_HOME, or pass checkpoint='FILE'",
             ) from error
     import torch
 

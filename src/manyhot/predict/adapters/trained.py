@@ -19,21 +19,23 @@ TIMM_OPTIONS = ("img_size", "drop_rate", "drop_path_rate")
 
 @register("model", "head", form="head:FILE", classes="of the file")
 def head_network(path: str, *, backbone: str = "") -> Network:
-    """A backbone whose classifier is a linear head fitted by manyhot.
+    """Load a backbone with a linear head that was fitted by manyhot as its classifier.
 
     Parameters
     ----------
     path : str
         The ``.safetensors`` file, which names the backbone.
     backbone : str
-        The backbone, if the file names code or a file, which a file from elsewhere must not run.
+        The name of the backbone. It is required if the head was fitted on your own code or file, because a
+        downloaded head must not run code or open files.
 
     Raises
     ------
     InputError
-        The file is not a head, or its backbone is unknown, takes no head or must be named by the caller.
+        If the file is not a head, or if its backbone is unknown, cannot take a head or must be passed as
+        `backbone`.
     MissingExtraError
-        A requirement of the backbone is not installed.
+        If a package that the backbone needs is not installed.
     """
     from manyhot.predict.models import find_model, is_published, published_names
 
@@ -57,29 +59,29 @@ def head_network(path: str, *, backbone: str = "") -> Network:
         ) from error
     if network is None:
         raise InputError(
-            "The file of a head can name only published weights as its backbone.",
+            "A head file may name only published weights as its backbone.",
             where=path,
             got=name,
             allowed=", ".join(published_names()),
-            do=f"if you trust it, pass it explicitly: {with_backbone(path, name)}",
+            do=f"if you trust this backbone, pass it explicitly: {with_backbone(path, name)}",
         )
     return with_head(network, head, f"head/{Path(path).stem}", path)
 
 
 def with_head(backbone: Network, head: Head, name: str, where: object = None) -> Network:
-    """Return a network whose classifier is a head; the backbone is unchanged.
+    """Return a copy of a network that has a head as its classifier.
 
     Raises
     ------
     InputError
-        The features of the backbone are unknown or of another length, or something else follows its
+        If the features of the backbone are unknown or have another length, or if other layers follow its
         classifier.
     """
     import torch
 
     if backbone.module is None or not backbone.head:
         raise InputError(
-            "A head cannot be put on this model: its penultimate features are unknown.",
+            "A head cannot be put on this model, because its penultimate features are unknown.",
             where=where or name,
             got=backbone.name,
         )
@@ -99,7 +101,7 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
         hook.remove()
         if not torch.equal(out, layer(seen[0])):
             raise InputError(
-                "A head cannot be put on this model: other layers follow its classifier.",
+                "A head cannot be put on this model, because other layers follow its classifier.",
                 where=where or name,
                 got=backbone.name,
             )
@@ -131,13 +133,13 @@ def _check(features: Any, head: Head, backbone: Network, where: object) -> None:
             "The head was not fitted on the features of its backbone.",
             where=where,
             got=f"{wanted:,} weights per class",
-            allowed=f"{n:,} features of {backbone.name}",
+            allowed=f"{n:,}, the number of features of {backbone.name}",
         )
 
 
 @register("model", "trained", form="trained:FILE", classes="of the file")
 def trained_network(path: str) -> Network:
-    """A network trained by ``manyhot train``.
+    """Load a network that was trained by ``manyhot train``.
 
     Parameters
     ----------
@@ -147,7 +149,7 @@ def trained_network(path: str) -> Network:
     Raises
     ------
     InputError
-        The file is not such a network, or its weights do not fit its architecture.
+        If the file is not a trained network, or if its weights do not match its architecture.
     MissingExtraError
         timm is not installed.
     """
@@ -190,7 +192,7 @@ def built(trained: Trained, where: object) -> Any:
     Raises
     ------
     InputError
-        timm lacks the architecture, or the weights do not match it.
+        If timm does not have the architecture, or if the weights do not match it.
     """
     timm: Any = required("timm", "A trained network")
     _check_trained(timm, trained, where)
@@ -215,7 +217,7 @@ def _check_trained(timm: Any, trained: Trained, where: object) -> None:
             "The architecture of a trained network is not one of timm's.",
             where=where,
             got=f"{trained.architecture} with {strange[0]}" if strange else trained.architecture,
-            allowed=f"a name of timm's, with {', '.join(TIMM_OPTIONS)}",
+            allowed=f"a name in timm, with the options {', '.join(TIMM_OPTIONS)}",
         )
 
 

@@ -36,15 +36,15 @@ class Trial:
     ----------
     engine : str
     rate : float
-        Images per second of the network only; NaN if it could not run.
+        Images per second, for the network alone. NaN if it was not measured.
     difference : float, optional
-        The largest absolute difference from PyTorch's logits in f32; None without PyTorch.
+        Largest absolute difference from PyTorch's logits in f32. None if PyTorch cannot run the model.
     disagreement : float, optional
-        Share of the images with another top class than PyTorch's.
+        Share of the images for which the top class differs from PyTorch's.
     startup : float
-        Seconds to build it.
+        Seconds to build the engine.
     why_not : str
-        Reason why it cannot be chosen; empty if it can.
+        Reason why the engine cannot be chosen. Empty if it can.
     """
 
     engine: str
@@ -57,7 +57,7 @@ class Trial:
 
 @dataclass(frozen=True, eq=False)
 class EngineChoice:
-    """The chosen engine, and the trials of all engines, its own first."""
+    """The chosen engine, and the trials of all engines that were considered."""
 
     engine: Engine
     trials: tuple[Trial, ...]
@@ -85,10 +85,10 @@ def choose_engine(
     Parameters
     ----------
     name : str
-        One of `ENGINES`; ``auto`` times the installed engines and chooses the fastest with the same answers.
+        One of `ENGINES`, or ``auto`` to choose the fastest installed engine with the same answers as PyTorch.
     network : Network
     images : ndarray of uint8, shape (m, 3, height, width)
-        Some cropped images to time and compare on.
+        Cropped images on which the engines are timed and compared.
     n : int, optional
         Number of images to predict.
     precision, features, workers, batch
@@ -105,7 +105,7 @@ def choose_engine(
             where=network.name,
             got=f"engine {name!r}",
             allowed="manyhot predict --engine ray --model NAME",
-            do="pass the network by name: python:MODULE:FUNCTION uses the return value of a function",
+            do="pass the network by name, such as python:MODULE:FUNCTION for what a function returns",
         )
 
     def made(engine: str, kind: EnginePrecision = precision) -> Engine:
@@ -139,7 +139,9 @@ def _fastest(
     for name in candidates:
         rate = max((trial.rate for trial in trials if trial.engine in engines), default=NAN)
         if n is not None and n / rate < PAYS_S.get(name, 0.0):
-            trials.append(Trial(name, NAN, None, None, 0.0, "too few images for it to be worth it"))
+            trials.append(
+                Trial(name, NAN, None, None, 0.0, "too few images to make up for its start-up time")
+            )
             continue
         engine, trial = _tried(made, name, images, reference, must=not engines and name == candidates[-1])
         trials.append(trial)

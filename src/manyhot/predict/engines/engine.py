@@ -16,7 +16,7 @@ from manyhot.predict.network import Bytes, Float32Array, Network
 
 
 class EnginePrecision(StrEnum):
-    """The floating-point format of the computation; f32 unless another is requested."""
+    """The floating-point format of the computation. The default is f32."""
 
     f32 = "f32"
     bf16 = "bf16"
@@ -40,7 +40,7 @@ def precision_of(name: str) -> EnginePrecision:
 
 @dataclass(frozen=True)
 class EnginePackage:
-    """An engine: the module that must be installed, and the package that installs it."""
+    """The module that an engine needs, and the package that installs it."""
 
     module: str
     install: str
@@ -71,11 +71,11 @@ class Engine(Protocol):
 
     @property
     def workers(self) -> int:
-        """The number of threads that can usefully call it at once."""
+        """The number of threads that can usefully call the engine at the same time."""
 
     @property
     def batch(self) -> int:
-        """The number of images per call that suits it."""
+        """The number of images per call, at most, and preferably."""
 
     def __call__(self, images: Bytes) -> tuple[Float32Array, Float32Array | None]:
         """Return logits and, if requested at its construction, penultimate features.
@@ -98,7 +98,7 @@ def cores() -> int:
 
 
 def installed(name: str) -> bool:
-    """Return whether an engine can be used here."""
+    """Return whether the module that an engine needs is installed."""
     return importlib.util.find_spec(ENGINES[name].module) is not None
 
 
@@ -116,13 +116,13 @@ def build_engine(
     Parameters
     ----------
     name : str
-        One of `ENGINES`; ``own`` for a model that runs itself.
+        One of `ENGINES`, or ``own`` for a model that runs without an engine.
     network : Network
     precision : EnginePrecision
     features : bool
         Whether to also return penultimate features.
     workers, batch : int, optional
-        Number of threads, by default one per core, and images per call.
+        The number of threads, by default one per core, and the number of images per call.
 
     Raises
     ------
@@ -131,7 +131,7 @@ def build_engine(
     MissingExtraError
         The engine is not installed.
     InputError
-        The engine cannot run this network, or not in this precision.
+        If the engine cannot run this network, or cannot run it in this precision.
     """
     if network.forward is not None:
         return _own(network, name, features, batch)
@@ -182,7 +182,7 @@ class _Own:
 def _own(network: Network, name: str, features: bool, batch: int | None) -> Engine:
     if name not in ("auto", "own", "torch") or features:
         raise InputError(
-            "This model runs itself.",
+            "This model runs its own code, without an engine.",
             where=network.name,
             got="--embeddings" if features else f"--engine {name}",
             allowed="scores only, with --engine auto",

@@ -36,8 +36,9 @@ def device() -> str:
 def threads_given_back() -> Iterator[None]:
     """Restore PyTorch's number of threads afterwards.
 
-    Parallel threads compute with one thread each, and the setting of a thread also holds for threads that
-    start later, and for MKL everywhere: a training in the same process would use one core.
+    Parallel workers set PyTorch's number of threads to one. This setting also applies to threads that start
+    later and, in MKL, to all threads. Without restoring it, a training in the same process would use one
+    core.
     """
     torch = sys.modules.get("torch")
     own = torch.get_num_threads() if torch else 0
@@ -56,9 +57,9 @@ def torch_engine(
 
     if network.module is None:
         raise InputError(
-            "PyTorch cannot run such a file.",
+            "PyTorch cannot run networks from ONNX or OpenVINO files.",
             where=network.name,
-            allowed="--engine onnx for ONNX, --engine openvino for both",
+            allowed="--engine onnx for ONNX files, --engine openvino for both",
         )
     on = device()
     head = network.head if features else ""

@@ -177,7 +177,7 @@ def test_the_bar_on_a_terminal(photos):
 def test_shards_say_what_is_left(photos):
     done = manyhot(*PREDICT, "--engine", "own", "--shard", "1/2")
     assert done.stdout == (
-        "tint: nothing left to predict here\n  1 part is missing; the last shard to finish merges all\n"
+        "tint: nothing left to predict here\n  1 part is missing; the last shard to finish merges all parts\n"
     )
 
 

@@ -139,7 +139,7 @@ def test_classes_that_the_model_does_not_know(folder, tint):
         "  where:   tint\n"
         "  got:     2 of 3 unknown, such as mauve\n"
         "  allowed: the 4 keys of own classes, such as red\n"
-        "  do:      choose a model that has them, or give a list without them with --classes"
+        "  do:      choose a model that has them, or pass a class list without them: --classes"
     )
 
 

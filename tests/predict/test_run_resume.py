@@ -236,7 +236,7 @@ def test_a_folder_of_another_run(few, tint, tmp_path, settings, what, got, allow
         go(few, tint, out, shard=shard, **settings)
     part = out / ".parts" / "tint" / "00000.parquet"
     assert str(error.value) == (
-        f"The folder holds predictions of another run: its {what} differs.\n"
+        f"The folder holds predictions of another run, with different {what}.\n"
         f"  where:   {part}\n"
         f"  got:     {got}\n"
         + (f"  allowed: {allowed}\n" if allowed is not None else "")
@@ -254,7 +254,7 @@ def test_shards_of_other_settings_at_once(few, tint, tmp_path):
         job.write(scored)
     with pytest.raises(MatchError) as error:
         job.finish()
-    assert str(error.value).startswith("The folder holds predictions of another run: its top differs.\n")
+    assert str(error.value).startswith("The folder holds predictions of another run, with different top.\n")
     assert not (out / "tint.parquet").exists()
 
 
@@ -264,11 +264,13 @@ def test_a_source_that_changed(few, tint, tmp_path):
     (few / "00000.jpg").unlink()
     with pytest.raises(MatchError) as error:
         go(few, tint, out)
-    assert str(error.value).startswith("The folder holds predictions of another run: its source differs.\n")
+    assert str(error.value).startswith(
+        "The folder holds predictions of another run, with different source.\n"
+    )
     with pytest.raises(MatchError) as error:
         go(few, replace(tint, name="other"), out)
     assert str(error.value) == (
-        "The folder holds the table of other images, or of these images with other labels.\n"
+        "The folder holds a table of other images, or of the same images with other labels.\n"
         f"  where:   {out / 'images.parquet'}\n"
         "  do:      choose another --out"
     )
@@ -279,7 +281,7 @@ def test_a_table_of_images_that_is_not_ours(few, tint, tmp_path):
     path = tmp_path / "images.parquet"
     pq.write_table(pa.table({"image_id": ["a"], "image": [b"of somebody"]}), path)
     before = path.read_bytes()
-    with pytest.raises(MatchError, match="The folder holds the table of other images"):
+    with pytest.raises(MatchError, match="The folder holds a table of other images"):
         go(few, tint, tmp_path)
     path.write_bytes(b"cut")
     with pytest.raises(InputError, match="The file is not a complete Parquet file"):
@@ -320,10 +322,10 @@ def test_output_among_the_tables_of_the_source(few, tint, tmp_path):
         with pytest.raises(InputError) as error:
             run(open_source(source), tint, out, PredictSettings())
         assert str(error.value) == (
-            "The output would be written into the folder of the image tables.\n"
+            "The output folder is inside the folder of the image tables.\n"
             f"  where:   {out}\n"
-            f"  got:     a source of the Parquet files in {source}\n"
-            "  do:      choose an --out outside of it"
+            f"  got:     the Parquet files in  as the source{source}\n"
+            "  do:      choose an --out outside that folder"
         )
     run(open_source(tables / "a.parquet"), tint, tables, PredictSettings())  # which alone is read
     assert (tables / "tint.parquet").exists()
@@ -420,6 +422,6 @@ def test_two_of_one_name_are_found_in_the_end(few, tint, tmp_path):
         "Two images have the same base name.\n"
         f"  where:   {few}\n"
         "  got:     00000.jpg\n"
-        "  allowed: each base name once: it is the image's id in every table\n"
+        "  allowed: unique base names, which are the ids of images in all tables\n"
         "  do:      rename one of them, and predict them again"
     )

@@ -74,8 +74,8 @@ def test_the_original_label():
     for r in rows_of(found):
         assert r["neighbours"] == expected(index, index, r["image_id"], r["class_id"], 10)
     assert found.notes == (
-        "1 of 10 images have no class to search for, and no row",
-        "1 of 10 images of the index have no label: not searched",
+        "1 of 10 images have no class to search for and therefore no row",
+        "1 of 10 images of the index have no label and are not searched",
     )
 
 
@@ -136,11 +136,12 @@ def test_what_is_empty_is_counted_and_said():
     assert [r["neighbours"] == [] for r in rows_of(found)] == [False, True, False, True, True, False, True]
     assert found.n_empty == 4
     assert found.notes == (
-        "4 of 7 rows are empty: the index holds no other image of the class; none at all of 2 classes (2, 3)",
+        "4 of 7 rows are empty, because the index holds no other image of the class, and no image "
+        "at all of 2 classes (2, 3)",
     )
 
 
-def test_embeddings_without_direction_are_counted_and_said():
+def test_embeddings_that_are_zero_or_not_finite_are_counted_and_said():
     index = make(10, label=LABEL)
     index.vectors[3], index.vectors[4, 2] = 0, np.inf
     found = similar(index, among="label", neighbours=2)
@@ -149,10 +150,9 @@ def test_embeddings_without_direction_are_counted_and_said():
     assert not {"a3.jpg", "a4.jpg"} & set(itertools.chain(*rows.values()))
     assert found.n_empty == 2
     assert found.notes[2:] == (
-        "2 images have an embedding without direction, all zeros or not finite, such as a3.jpg: "
-        "no neighbours",
-        "2 images of the index have an embedding without direction, all zeros or not finite, "
-        "such as a3.jpg: nobody's neighbour",
+        "2 images have an embedding that is zero or not finite, such as a3.jpg, and have no neighbours",
+        "2 images of the index have an embedding that is zero or not finite, "
+        "such as a3.jpg, and are no image's neighbour",
     )
 
 
@@ -180,18 +180,18 @@ ERRORS = {
     "lengths": (
         lambda: Embedded(INDEX.predictions, INDEX.vectors[:3], name="folder"),
         InputError,
-        "There are not as many embeddings as predictions.\n"
+        "The number of embeddings differs from the number of predictions.\n"
         "  where:   folder\n"
         "  got:     timm/one: 3 rows\n"
-        "  allowed: 4 rows: row i belongs to row i of the predictions\n"
+        "  allowed: 4 rows, one per row of the predictions\n"
         "  do:      predict these images again, with --embeddings",
     ),
     "no matrix": (
         lambda: Embedded(INDEX.predictions, INDEX.vectors.ravel()),
         InputError,
-        "There are not as many embeddings as predictions.\n"
+        "The number of embeddings differs from the number of predictions.\n"
         "  got:     timm/one: an array of shape (32,)\n"
-        "  allowed: 4 rows: row i belongs to row i of the predictions\n"
+        "  allowed: 4 rows, one per row of the predictions\n"
         "  do:      predict these images again, with --embeddings",
     ),
     "model": (

@@ -129,7 +129,7 @@ def test_no_embeddings(write):
     assert message_of() == (
         "The folder holds no embeddings.\n"
         "  where:   a\n"
-        "  allowed: files of embeddings/ beside the predictions, with the same names\n"
+        "  allowed: files in embeddings/ with the names of the predictions\n"
         "  do:      predict these images again, with --embeddings"
     )
 
@@ -193,10 +193,10 @@ def test_lengths_differ(write):
     write("a")
     np.save("a/embeddings/timm--one.npy", np.ones((11, 8), np.float16))
     assert message_of() == (
-        "There are not as many embeddings as predictions.\n"
+        "The number of embeddings differs from the number of predictions.\n"
         "  where:   a\n"
         "  got:     timm/one: 11 rows\n"
-        "  allowed: 12 rows: row i belongs to row i of the predictions\n"
+        "  allowed: 12 rows, one per row of the predictions\n"
         "  do:      predict these images again, with --embeddings"
     )
 

@@ -37,7 +37,7 @@ _IDENTITY, _DIFFERENCE = b"manyhot.part", b"manyhot.difference_from_torch"
 
 @dataclass(frozen=True)
 class Identity:
-    """What two runs must have in common for their parts to be merged.
+    """The settings that two runs must share for their parts to be merged.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class Identity:
         what = next((name for name, value in own.items() if recorded.get(name) != value), "")
         if what:
             raise MatchError(
-                f"The folder holds predictions of another run: its {what} differs.",
+                f"The folder holds predictions of another run, with different {what}.",
                 where=path,
                 got=recorded.get(what, "not recorded"),
                 allowed=own[what],
@@ -97,7 +97,7 @@ class PartFiles:
         return self.folder / f"{name}.parquet"
 
     def first(self) -> tuple[Path, Mapping[str, Any]] | None:
-        """Return an existing part, of any run, and the identity of its run."""
+        """Return the first existing part of any run, and the identity of that run."""
         for path in sorted(self.folder.glob("*.parquet")):
             if found := _identity(path):
                 return path, found
@@ -121,7 +121,7 @@ class PartFiles:
         return tuple(missing)
 
     def is_complete(self, identity: Identity) -> bool:
-        """Return whether the predictions exist, written by the same run.
+        """Return whether the predictions exist and were written by the same run.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class PartFiles:
     def write(
         self, scored: Scored, labels: LabelLookup, identity: Identity, difference: float | None
     ) -> None:
-        """Write a part, all or nothing; `difference` is that of the engine from PyTorch.
+        """Write a part atomically. `difference` is the difference of the engine from PyTorch.
 
         Raises
         ------
@@ -182,7 +182,7 @@ def read_part_file(path: Path, columns: Sequence[str] | None = None) -> pa.Table
 
 
 def largest_difference(paths: Sequence[Path]) -> str:
-    """Return the largest difference from PyTorch that a shard measured; empty if none did."""
+    """Return the largest difference from PyTorch that any shard measured, or an empty text if none did."""
     found = [(pq.read_schema(path).metadata or {}).get(_DIFFERENCE, b"").decode() for path in paths]
     return max(filter(None, found), key=float, default="")
 
@@ -241,7 +241,7 @@ class NoneLeftError(InputError):
 
     @classmethod
     def of(cls, where: str, skipped: Sequence[Mapping[str, str]]) -> NoneLeftError:
-        """Return the error for a source, from the id, the place and the reason of each image."""
+        """Return the error for a source, given the id, the address and the reason of each skipped image."""
         more = f"; and {len(skipped) - 1:,} more" if skipped[1:] else ""
         return cls(
             "None of the images could be decoded.",
@@ -262,7 +262,7 @@ class Merged:
 
 @contextlib.contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Lock a folder for one process: shards may end at the same time, and models share two files.
+    """Lock a folder for one process, because shards may end at the same time and models share two files.
 
     Raises
     ------
@@ -287,12 +287,12 @@ def locked(out: Path) -> Iterator[None]:
 
 
 def check_output_folder(out: Path, identity: Identity) -> None:
-    """Raise an error if the folder has files of another source or program, which would be lost.
+    """Raise an error if the folder has files of another source or program, which would be overwritten.
 
     Raises
     ------
     MatchError
-        The files are of another source, or their labels use another class list.
+        If the files belong to another source or program, or if their labels use another class list.
     InputError
         The images table is damaged.
     """
@@ -305,7 +305,7 @@ def check_output_folder(out: Path, identity: Identity) -> None:
         about = metadata(schema)
         if about.get("source") != identity.source:
             raise MatchError(
-                "The folder holds the table of other images, or of these images with other labels.",
+                "The folder holds a table of other images, or of the same images with other labels.",
                 where=path,
                 do="choose another --out",
             )
@@ -329,12 +329,12 @@ def merge(
 ) -> Merged:
     """Merge all parts, in a locked folder.
 
-    The predictions are written last, so that the other files exist if they do.
+    The predictions are written last. If they exist, so do the other files.
 
     Raises
     ------
     InputError
-        Two images have the same id, none could be decoded, or a part is damaged.
+        If two images have the same id, if no image could be decoded, or if a part is damaged.
     MatchError
         See `check_output_folder`.
     OutputError
@@ -363,7 +363,7 @@ def merged(parts: PartFiles, identity: Identity) -> Merged:
 
 
 def tidy(parts: PartFiles) -> None:
-    """Remove the files that a killed process left beside complete predictions.
+    """Remove the files that a killed process left next to complete predictions.
 
     Raises
     ------
@@ -377,7 +377,7 @@ def tidy(parts: PartFiles) -> None:
 
 
 def clean(parts: PartFiles) -> None:
-    """Remove unfinished files, in a locked folder: no process is writing them."""
+    """Remove unfinished files. The folder must be locked, so that no other process is writing them."""
     for path in list(_leavings(parts)):
         path.unlink(missing_ok=True)
 
@@ -420,7 +420,7 @@ def _check_once(ids: pa.ChunkedArray, where: str) -> None:
         "Two images have the same base name.",
         where=where,
         got=f"{twice[0]}" + (f", and {len(twice) - 1:,} more" if len(twice) > 1 else ""),
-        allowed="each base name once: it is the image's id in every table",
+        allowed="unique base names, which are the ids of images in all tables",
         do="rename one of them, and predict them again",
     )
 

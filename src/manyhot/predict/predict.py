@@ -31,7 +31,7 @@ class PredictResult(Result):
     Attributes
     ----------
     models : tuple of PredictedModel
-        One per model, in the order of prediction.
+        The outcome of each model, in the order of prediction.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -44,7 +44,7 @@ class PredictResult(Result):
             yield from model.lines()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts and times of each model, as the event ``result`` has them, and the notes."""
+        """Return the counts and times of each model, as in the event ``result``, and the notes."""
         return {"models": [model.to_json() for model in self.models], "notes": self.notes}
 
 
@@ -75,38 +75,38 @@ def predict(
 ) -> PredictResult:
     """Run image classifiers on images. A stopped run resumes when it is started again.
 
-    Writes one table of predictions per model, `images.parquet` and `skipped.csv`.
+    The predictions of each model are written to a table, next to `images.parquet` and `skipped.csv`.
 
     Parameters
     ----------
     images
-        Images: a folder, a list (.txt, .csv), tar shards, Parquet, a Hugging Face data set (hf:NAME); a path
-        or an address such as s3://bucket/folder.
+        Images to predict: a folder, a list (.txt or .csv), tar shards, Parquet files, or a Hugging Face data
+        set (hf:NAME). Paths can be local, or addresses such as s3://bucket/folder.
     model
-        Model, such as timm/resnet50.a1_in1k; 'manyhot models' lists them.
+        Name of a model, such as timm/resnet50.a1_in1k. 'manyhot models' lists the names.
     out
-        Folder to write to; created if missing.
+        Folder to write to. It is created if it does not exist.
     labels
-        CSV with the original label of each image.
+        CSV file with the original label of each image.
     classes
-        Class list of the data set, if it is not that of the model.
+        Class list of the data set, if it differs from that of the model.
     top
-        Number of top classes to keep; 20 by default.
+        Number of top classes to keep, 20 by default.
     dense
-        Keep the scores of all classes instead.
+        Keep the scores of all classes instead of the top classes.
     embeddings
-        Also store the penultimate features, which 'manyhot similar' searches.
+        Also store the penultimate features, which 'manyhot similar' needs.
     engine
-        auto uses the fastest engine with the same predictions; or torch, openvino, onnx; ray or ray:ENGINE
-        for a cluster.
+        auto uses the fastest engine with the same predictions. Other choices are torch, openvino and onnx,
+        and ray or ray:ENGINE for a cluster.
     precision
-        f32, or bf16 and f16, which are faster on some processors but change predictions.
+        f32, bf16 or f16. The latter two are faster on some processors but change predictions.
     shard
-        Predict only part I of N, counted from 0; the last shard to finish merges all.
+        Predict only shard I of N, counted from 0. The last shard to finish merges the results of all shards.
     workers
-        Number of threads; one per core by default.
+        Number of threads, by default one per core.
     batch
-        Images per batch; by default chosen for the engine.
+        Number of images per batch, by default chosen for the engine.
     run
         Command line and progress of the call.
 
@@ -117,10 +117,10 @@ def predict(
     Raises
     ------
     InputError
-        If the source does not exist, holds no image, two images with one id, or none that can be decoded; or
-        if an option is out of range.
+        If the source does not exist, if it contains no image, two images with the same id or no image that
+        can be decoded, or if an option is out of range.
     MatchError
-        If the folder holds predictions of another run, or a model lacks some of the classes.
+        If the folder holds predictions of another run, or if a model lacks some of the classes.
     UnknownNameError
         If the model or the engine does not exist.
     MissingExtraError

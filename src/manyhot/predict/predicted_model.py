@@ -22,22 +22,22 @@ class PredictedModel:
     out : Path
         The folder of the predictions.
     merged : Merged, optional
-        None while parts of other shards are missing.
+        The merged files, or None while parts of other shards are missing.
     trials : tuple of Trial
-        Engines that were tried; empty if nothing was left to predict.
+        Trials of the engines; empty if nothing was left to predict.
     seconds : Seconds
     wall : float
-        Seconds, including the choice of the engine and the merging of the parts.
+        Total time in seconds, including the choice of the engine and the merging of the parts.
     n : int
         Images of this run.
     missing : int
-        Parts that other shards have not finished yet.
+        Number of parts that other shards have not finished yet.
     rate : float
-        Images per second of this run, from the first to the last; 0 if there were none.
+        Images per second, from the first to the last image of this run; 0 if there were none.
     choice : EngineChoice, optional
-        The engine, to be reused for altered images; None if nothing was left to predict.
+        The chosen engine, which can be reused for altered images; None if nothing was left to predict.
     notes : tuple of str
-        Caveats about the model, such as that its preprocessing is assumed.
+        Caveats about the model, such as assumed preprocessing.
     """
 
     model: str
@@ -76,7 +76,7 @@ class PredictedModel:
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield the lines that describe the run in a terminal."""
+        """Yield the lines that describe the run on a terminal."""
         if self.merged is None and not self.missing:
             yield f"{self.model}: already predicted, in {self.out}"
             return
@@ -93,7 +93,7 @@ class PredictedModel:
             yield f"  seconds of all threads: {spent}"
         if self.missing:
             parts = "1 part is" if self.missing == 1 else f"{self.missing:,} parts are"
-            yield f"  {parts} missing; the last shard to finish merges all"
+            yield f"  {parts} missing; the last shard to finish merges all parts"
 
 
 def _difference(trials: Sequence[Trial]) -> str:
@@ -101,6 +101,6 @@ def _difference(trials: Sequence[Trial]) -> str:
     chosen = [t for t in trials if not t.why_not and t.difference is not None and t.engine != "torch"]
     if not chosen:
         return ""
-    text = f"; at most {max(t.difference or 0.0 for t in chosen):.2g} from PyTorch's logits"
+    text = f"; logits differ from PyTorch's by at most {max(t.difference or 0.0 for t in chosen):.2g}"
     changed = max(t.disagreement or 0.0 for t in chosen)
-    return text + (f", another top class on {changed:.1%} of the images compared" if changed else "")
+    return text + (f", and the top class on {changed:.1%} of the images compared" if changed else "")

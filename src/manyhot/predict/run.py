@@ -44,7 +44,7 @@ TOP_CLASSES = 20
 
 @dataclass(frozen=True)
 class PredictSettings:
-    """The settings of `manyhot.predict`, checked; a `top` of None keeps the scores of all classes."""
+    """The checked settings of `manyhot.predict`. If `top` is None, the scores of all classes are kept."""
 
     top: int | None = TOP_CLASSES
     engine: str = "auto"
@@ -63,7 +63,7 @@ class PredictSettings:
 
 
 def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, Any] | None:
-    """Return the indices of the classes of a data set among those of a network, by key; None if equal.
+    """Return the index in a network of each class of a data set, or None if the class lists are equal.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, A
     if missing:
         do = "choose a model that has them"
         if len(missing) < len(classes):
-            do += f", or give a list without {'it' if len(missing) == 1 else 'them'} with --classes"
+            do += f", or pass a class list without {'it' if len(missing) == 1 else 'them'}: --classes"
         raise MatchError(
             "The model lacks some classes of the data set.",
             where=network.name,
@@ -89,7 +89,7 @@ def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, A
 
 
 def sample(source: ImageSource, network: Network, n: int = SAMPLE) -> Bytes:
-    """Return the first images of a source that can be decoded, cropped, shape (m, 3, height, width)."""
+    """Return crops of the first images of a source that can be decoded, shape (m, 3, height, width)."""
     found = []
     for part in source.parts:
         for _, read in itertools.islice(part.items(), 4 * n):
@@ -144,7 +144,7 @@ class ModelRun:
     parts : PartFiles
     identity : Identity
     missing : tuple of SourcePart
-        The parts of this shard that are to be predicted.
+        The parts of this shard that remain to be predicted.
     choice : EngineChoice, optional
         The engine; None if nothing is missing.
     complete : bool
@@ -153,7 +153,7 @@ class ModelRun:
     n : int
         Number of images written.
     begun, scoring, scored : float
-        When the job began, its first image and its last part so far, by ``time.perf_counter``.
+        Times of the start of the job, of its first image and of its latest part, by ``time.perf_counter``.
     """
 
     source: ImageSource
@@ -178,7 +178,7 @@ class ModelRun:
 
     @functools.cached_property
     def to_do(self) -> int | None:
-        """The number of missing images; None if unknown before reading."""
+        """The number of images that remain to be predicted; None if unknown before reading."""
         return ImageSource(self.source.uri, self.missing).n
 
     def start(self) -> None:
@@ -220,7 +220,7 @@ class ModelRun:
         Raises
         ------
         InputError, MatchError, OutputError
-            See `merge`; or parts of other shards have other settings.
+            As in `merge`, and if parts of other shards have different settings.
         """
         if self.complete:
             tidy(self.parts)
@@ -269,7 +269,7 @@ def prepare_run(
     notify: OnEvent | None = None,
     choice: EngineChoice | None = None,
 ) -> ModelRun:
-    """Determine what an earlier run left to do, and choose an engine for it, unless one is given.
+    """Determine the parts that remain to be predicted, and choose an engine unless one is given.
 
     Raises
     ------
@@ -341,10 +341,10 @@ def _check_apart(source: ImageSource, out: Path) -> None:
     own = {Path(file).resolve().parent for file in files}
     if place in own or (uri.is_dir() and place.is_relative_to(uri.resolve())):
         raise InputError(
-            "The output would be written into the folder of the image tables.",
+            "The output folder is inside the folder of the image tables.",
             where=out,
-            got=f"a source of the Parquet files in {source.uri}",
-            do="choose an --out outside of it",
+            got=f"the Parquet files in {source.uri} as the source",
+            do="choose an --out outside that folder",
         )
 
 
@@ -357,10 +357,10 @@ def run(
     notify: OnEvent | None = None,
     choice: EngineChoice | None = None,
 ) -> PredictedModel:
-    """Predict the images of a source with a model, into a folder.
+    """Predict the images of a source with a model, and write the predictions to a folder.
 
-    The parts of an earlier run of the same command are kept. With the `choice` of a run of the same network,
-    no engine is built again.
+    The parts of an earlier run of the same command are kept. If `choice` is that of an earlier run of the
+    same network, its engine is reused.
 
     Raises
     ------

@@ -48,7 +48,7 @@ class Seconds:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """The scores of a part; rows of scores are those of the images without a reason.
+    """The scores of a part. Arrays have a row for each image that was not skipped.
 
     Attributes
     ----------
@@ -57,7 +57,7 @@ class Scored:
     sizes : sequence of (int, int) or None
         Width and height.
     reasons : sequence of str
-        Why an image was skipped; empty if it was not.
+        Reason why each image was skipped; empty if it was not.
     classes : ndarray of int32, shape (n, k), optional
     scores : ndarray of float32, shape (n, k) or (n, C)
     logsumexp : ndarray of float32, shape (n,), optional
@@ -81,9 +81,9 @@ class Keep:
     Attributes
     ----------
     top : int, optional
-        Number of top classes; None for the scores of all.
+        Number of top classes; None for the scores of all classes.
     columns : ndarray of int, optional
-        Indices of the classes of the data set among the scores of the network; all by default.
+        Columns of the network's scores that hold the classes of the data set; all by default.
     """
 
     top: int | None = 20
@@ -273,12 +273,12 @@ def read_image(read: ImageReader) -> bytes | str | Tensor:
 def select_scores(
     logits: Float32Array, network: Network, keep: Keep, names: Sequence[str]
 ) -> tuple[npt.NDArray[np.int32] | None, Float32Array, Float32Array | None]:
-    """Return the top classes, their scores or all scores, and logsumexp of a batch.
+    """Return the top classes of a batch, their scores or the scores of all classes, and the logsumexp.
 
     Raises
     ------
     InputError
-        Scores are NaN; the message names one of the images.
+        If scores are NaN. The message names one of the images.
     """
     scores = logits if keep.columns is None else logits[:, keep.columns]
     if np.isnan(scores).any():

@@ -37,8 +37,8 @@ declare_table(
     "similar",
     (
         TEXT("image_id", "as in images"),
-        INT.nullable("class_id", "the class of the neighbours; null if they may be of any class"),
-        TEXTS("neighbours", "image_id of the nearest images, nearest first; empty where there are none"),
+        INT.nullable("class_id", "class of the neighbours; null if neighbours of any class were searched"),
+        TEXTS("neighbours", "image_id of the nearest images, nearest first; empty if there are none"),
         FLOATS32("similarity", "cosine of the embeddings of the image and each neighbour"),
     ),
 )
@@ -52,7 +52,7 @@ class Embedded:
     ----------
     predictions : Predictions
     vectors : ndarray of float16 or float32, shape (n, D)
-        Row i is the embedding of the image in row i of the predictions; may be mapped from a file.
+        The embeddings. Row i belongs to row i of the predictions. The array can be memory-mapped.
     images : Images, optional
         Their original labels.
     name : str
@@ -61,7 +61,7 @@ class Embedded:
     Raises
     ------
     InputError
-        If there are not as many embeddings as predictions.
+        If the number of embeddings differs from the number of predictions.
     """
 
     predictions: Predictions
@@ -72,10 +72,10 @@ class Embedded:
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self):
             raise InputError(
-                "There are not as many embeddings as predictions.",
+                "The number of embeddings differs from the number of predictions.",
                 where=self.name or None,
                 got=f"{self.predictions.model}: {_shape(self.vectors)}",
-                allowed=f"{len(self):,} rows: row i belongs to row i of the predictions",
+                allowed=f"{len(self):,} rows, one per row of the predictions",
                 do="predict these images again, with --embeddings",
             )
 
@@ -98,7 +98,7 @@ class Embedded:
         return found
 
     def best(self, top: int) -> ClassIds:
-        """Return the best predicted classes, best first, shape (n, at most top); -1 fills short lists."""
+        """Return the top predicted classes, best first, shape (n, at most top). -1 pads short lists."""
         if self.predictions.classes is not None:
             return self.predictions.classes[:, :top]
         assert self.predictions.scores is not None
@@ -107,13 +107,13 @@ class Embedded:
 
 @dataclass(frozen=True, eq=False)
 class Similar(Result):
-    """The most similar images to each image, per class that it may show.
+    """The most similar images to each image, for each class that it may show.
 
     Attributes
     ----------
     table : pyarrow.Table
-        The table ``similar``, by image in the order of the queries, then by class, the top class first; see
-        `manyhot.tables.TABLES`.
+        The table ``similar``, in the order of the query images and then of their classes, with the top class
+        first; see `manyhot.tables.TABLES`.
     n_images : int
         Number of query images.
     n_empty : int
@@ -165,15 +165,16 @@ def similar(
     Parameters
     ----------
     index
-        Folder to search in, written by predict --embeddings; in Python also an `Embedded`.
+        Folder to search, written by 'manyhot predict --embeddings'. In Python, it can also be an `Embedded`.
     queries
-        Folder of the query images, written in the same way; by default the index itself.
+        Folder of the query images, written in the same way. By default, the images of the index are the
+        queries.
     embeddings_model
-        Model whose embeddings are compared, if the folder holds those of several.
+        Name of the model to compare embeddings of, if the folder holds embeddings of several models.
     among
-        Search among the images of the top predicted classes, of the original label, or of any class.
+        Images to search: those of the top predicted classes, of the original label, or of any class.
     top
-        Number of predicted classes per image; all stored classes if there are fewer.
+        Number of predicted classes to search per image, or all stored classes if there are fewer.
     neighbours
         Number of neighbours for each image and class.
     run
@@ -186,8 +187,8 @@ def similar(
     Raises
     ------
     InputError
-        If there are no embeddings, or those of several models and `embeddings_model` names none; if a file
-        is damaged, or images have no labels where a class needs them.
+        If there are no embeddings, if there are embeddings of several models and `embeddings_model` is not
+        one of them, if a file is damaged, or if the images have no labels and the search is by class.
     MatchError
         If queries and index are embedded by different models or have different class lists.
     """
@@ -261,18 +262,22 @@ def _class_notes(
     notes = []
     without = len(queries) - len(np.unique(pairs[:, 0]))
     if without:
-        notes.append(f"{without:,} of {len(queries):,} images have no class to search for, and no row")
+        notes.append(
+            f"{without:,} of {len(queries):,} images have no class to search for and therefore no row"
+        )
     # An embedding without direction is counted apart: its rows are empty whatever the index holds.
     empty = (neighbours.rows[:, 0] == NOBODY) & ~np.isin(pairs[:, 0], neighbours.blank_queries)
     if empty.any():
         missing = np.setdiff1d(pairs[empty, 1], labels)
         notes.append(
-            f"{np.count_nonzero(empty):,} of {len(pairs):,} rows are empty: the index holds no other image "
-            f"of the class{_named(missing)}"
+            f"{np.count_nonzero(empty):,} of {len(pairs):,} rows are empty, because the index holds no "
+            f"other image of the class{_named(missing)}"
         )
     unlabelled = int(np.count_nonzero(labels == NO_LABEL))
     if unlabelled:
-        notes.append(f"{unlabelled:,} of {len(labels):,} images of the index have no label: not searched")
+        notes.append(
+            f"{unlabelled:,} of {len(labels):,} images of the index have no label and are not searched"
+        )
     return notes
 
 
@@ -280,16 +285,16 @@ def _named(missing: ClassIds, most: int = 3) -> str:
     if not len(missing):
         return ""
     shown = ", ".join(map(str, missing[:most])) + (", …" if len(missing) > most else "")
-    return f"; none at all of {len(missing):,} classes ({shown})"
+    return f", and no image at all of {len(missing):,} classes ({shown})"
 
 
 def _blank_notes(index: Embedded, queries: Embedded, neighbours: Neighbours) -> list[str]:
     return [
-        f"{len(rows):,} {what} have an embedding without direction, all zeros or not finite, such as "
-        f"{side.image_id[int(rows[0])]}: {but}"
+        f"{len(rows):,} {what} have an embedding that is zero or not finite, such as "
+        f"{side.image_id[int(rows[0])]}, and {but}"
         for rows, side, what, but in (
-            (neighbours.blank_queries, queries, "images", "no neighbours"),
-            (neighbours.blank_index, index, "images of the index", "nobody's neighbour"),
+            (neighbours.blank_queries, queries, "images", "have no neighbours"),
+            (neighbours.blank_index, index, "images of the index", "are no image's neighbour"),
         )
         if len(rows)
     ]
@@ -353,14 +358,15 @@ EMBEDDINGS_FOLDER = "embeddings"
 def neighbours_of(
     queries: PathLike, index: PathLike | None, progress: Progress | None = None, *, model: str = ""
 ) -> tuple[pa.Table, Images | None]:
-    """Return the ten nearest images of any class of one folder in another, and the images of that other.
+    """Return the ten nearest images in the index for each query image, and the images of the index.
 
     Parameters
     ----------
     queries, index : path-like
-        Folders written by ``manyhot predict --embeddings`` with one model; by default both are the same.
+        Folders written by ``manyhot predict --embeddings`` with the same model. By default, the index is the
+        folder of the queries.
     model : str
-        The model whose embeddings are compared, if `queries` holds those of several.
+        Name of the model to compare embeddings of, if `queries` holds embeddings of several models.
 
     Raises
     ------
@@ -383,7 +389,7 @@ class _Files:
 
     @classmethod
     def of(cls, folder: PathLike, model: str) -> _Files:
-        """Choose the files of a model; "" if the folder holds those of one model only."""
+        """Return the files of a model. Its name can be empty if the folder holds those of one model only."""
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(
@@ -398,12 +404,12 @@ class _Files:
         return [f for f in (self.predictions, self.vectors, self.images) if f.exists()]
 
     def hashes(self, before: str = "") -> dict[str, str]:
-        """Return the sha256 of each file by its name in the folder."""
+        """Return the SHA-256 hash of each file by its name in the folder."""
         root = self.predictions.parent
         return {before + file.relative_to(root).as_posix(): sha256(file) for file in self.all()}
 
     def read(self) -> Embedded:
-        """Read predictions and images, and map the embeddings."""
+        """Read the predictions and the images, and memory-map the embeddings."""
         predictions = tables.predictions_from_table(
             tables.read(self.predictions, "predictions"), model=self.model, source=str(self.predictions)
         )
@@ -436,7 +442,7 @@ def _chosen(folder: Path, files: list[_Files], model: str) -> _Files:
         raise InputError(
             "The folder holds no embeddings.",
             where=folder,
-            allowed=f"files of {EMBEDDINGS_FOLDER}/ beside the predictions, with the same names",
+            allowed=f"files in {EMBEDDINGS_FOLDER}/ with the names of the predictions",
             do="predict these images again, with --embeddings",
         )
     if not model and len(files) > 1:
@@ -445,7 +451,7 @@ def _chosen(folder: Path, files: list[_Files], model: str) -> _Files:
             where=folder,
             got=", ".join(names),
             allowed="one of them",
-            do=f"name it: --embeddings-model {names[0]}",
+            do=f"choose one, such as --embeddings-model {names[0]}",
         )
     fitting = [f for f in files if model in ("", f.model, f.predictions.stem)]
     if not fitting:
@@ -475,7 +481,7 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
 
 
 def embedded_in(folder: PathLike) -> Embedded | None:
-    """Read the embeddings of the first model in a folder; None if it holds none."""
+    """Return the embeddings of the first model in a folder, or None if the folder holds none."""
     found = _with_embeddings(Path(folder))
     return found[0].read() if found else None
 
@@ -483,19 +489,19 @@ def embedded_in(folder: PathLike) -> Embedded | None:
 def similar_images(
     embeddings: PathLike | None, index: PathLike | None, model: str, progress: Progress | None
 ) -> dict[str, Any]:
-    """Return the images most similar to each image, as the arguments `similar` and `neighbours` of others.
+    """Return the most similar images, as the arguments `similar` and `neighbours` of other functions.
 
     Parameters
     ----------
     embeddings, index : path-like, optional
         As in `manyhot.diagnose_errors`.
     model : str
-        The model whose embeddings are compared.
+        Name of the model to compare embeddings of.
 
     Raises
     ------
     InputError
-        If there is only an index, or as in `similar`.
+        As in `similar`, and if an index or a model is given without embeddings.
     """
     if embeddings is not None:
         table, images = neighbours_of(embeddings, index, progress, model=model)

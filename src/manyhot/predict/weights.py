@@ -42,7 +42,8 @@ class Head:
     Attributes
     ----------
     backbone : str
-        As for ``manyhot predict --model``. Check it before building it if the file is from elsewhere.
+        Name of the backbone, as in ``manyhot predict --model``. If the file is not your own, check the name
+        before you build the backbone.
     classes : ClassList
     loss : str
         One of `LOSSES`.
@@ -51,12 +52,12 @@ class Head:
     penalty : float
         Penalty on the weights during fitting; see `manyhot.train.heads.fit_softmax`.
     n : int
-        Number of images that it was fitted on.
+        Number of images on which the head was fitted.
 
     Raises
     ------
     InputError
-        The arrays do not match or are not finite, or the loss does not exist.
+        If the arrays do not match or are not finite, or if the loss does not exist.
     """
 
     backbone: str
@@ -84,12 +85,12 @@ class Head:
         return f"<Head {self.loss} over {len(self.classes)} classes on {self.backbone}, {self.n:,} images>"
 
     def logits(self, features: npt.ArrayLike) -> Float32Array:
-        """Return the logits of images by their features, shape (n, C) from shape (n, D)."""
+        """Return the logits of images, shape (n, C), from their features, shape (n, D)."""
         logits: Float32Array = np.asarray(features, np.float32) @ self.weight.T + self.bias
         return logits
 
     def probabilities(self, features: npt.ArrayLike) -> npt.NDArray[np.float64]:
-        """Return the probabilities of classes; those of an image sum to 1 only under a softmax."""
+        """Return the probabilities of classes, which sum to 1 for each image only with a softmax."""
         from scipy.special import expit, softmax
 
         logits = self.logits(features).astype(np.float64)
@@ -105,7 +106,7 @@ def write_head(head: Head, path: str | os.PathLike[str], *, call: str = "") -> P
     Raises
     ------
     InputError
-        The name of the file has another suffix.
+        If the name of the file does not end in ``.safetensors``.
     OutputError
         The file cannot be written.
     """
@@ -129,7 +130,7 @@ def read_head(path: str | os.PathLike[str]) -> Head:
     Raises
     ------
     InputError
-        The file does not exist, or was not written by `write_head`.
+        If the file does not exist, or was not written by `write_head`.
     """
     with _reading(path, "A head", "The file is not a head written by manyhot.", "fit it again"):
         about, arrays = _read(path, "A head", "numpy", _HEAD, ("weight", "bias"))
@@ -139,7 +140,7 @@ def read_head(path: str | os.PathLike[str]) -> Head:
 
 
 def with_backbone(path: str | os.PathLike[str], backbone: str) -> str:
-    """Return the name of a head as a model, with its backbone as an option, quoted for the shell."""
+    """Return the model name of a head with its backbone as an option, quoted for the shell."""
     return shlex.quote(f"head:{path}(backbone={json.dumps(backbone, ensure_ascii=False)})")
 
 
@@ -170,7 +171,7 @@ class Trained:
     weights : Mapping of str to torch.Tensor
         The state of the module.
     about : Mapping of str to Any
-        Its training: the recipe, the data, the number of images.
+        Metadata of the training: the recipe, the data and the number of images.
     """
 
     architecture: str
@@ -188,7 +189,7 @@ def write_trained(trained: Trained, path: str | os.PathLike[str]) -> Path:
     Raises
     ------
     InputError
-        The name of the file has another suffix.
+        If the name of the file does not end in ``.safetensors``.
     OutputError
         The file cannot be written.
     """
@@ -211,7 +212,7 @@ def read_trained(path: str | os.PathLike[str]) -> Trained:
     Raises
     ------
     InputError
-        The file does not exist, or was not written by `write_trained`.
+        If the file does not exist, or was not written by `write_trained`.
     """
     do = "use the model.safetensors of a finished run of manyhot train"
     with _reading(path, "A trained network", "The file is not a network trained by manyhot.", do):
@@ -276,10 +277,10 @@ WAIT_S = 5.0
 
 @contextlib.contextmanager
 def hub_or_cache(model: str) -> Iterator[None]:
-    """Load published weights; if the hub does not respond, from the cache only.
+    """Load published weights, from the cache only if the hub does not respond.
 
-    The hub's client tries each file six times, for 23 s and with eleven lines of text, before it uses its
-    cache.
+    Otherwise, the client of the hub tries each file six times, for 23 s and with eleven lines of output,
+    before it uses its cache.
 
     Raises
     ------
@@ -309,7 +310,7 @@ def hub_or_cache(model: str) -> Iterator[None]:
             "The weights cannot be fetched.",
             where=model,
             got=why or error_line(error),
-            do="check the network and the name; HF_HOME is the cache; or use local weights",
+            do="check the internet connection, the name and the cache folder HF_HOME, or use local weights",
         ) from error
     finally:
         logging.disable(logging.NOTSET)

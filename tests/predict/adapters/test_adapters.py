@@ -113,7 +113,8 @@ def test_a_hub_that_does_not_answer(silent_hub, caplog, name):
     assert str(error.value) == (
         f"The weights cannot be fetched.\n  where:   {name}\n"
         "  got:     http://127.0.0.1:9: [Errno 111] Connection refused\n"
-        "  do:      check the network and the name; HF_HOME is the cache; or use local weights"
+        "  do:      check the internet connection, the name and the cache folder HF_HOME, or use "
+        "local weights"
     )
     assert caplog.text == ""
     assert not silent_hub.HF_HUB_OFFLINE  # the next model may find it
@@ -245,7 +246,7 @@ def test_21k_that_lacks_a_class(photo):
         "The model lacks some classes of the data set.\n  where:   wide\n"
         "  got:     1 of 1,000 unknown, such as n04399382\n"
         "  allowed: the 21,841 keys of imagenet-22k, such as n00004475\n"
-        "  do:      choose a model that has them, or give a list without it with --classes"
+        "  do:      choose a model that has them, or pass a class list without it: --classes"
     )
 
 

@@ -256,7 +256,8 @@ def test_a_file_names_published_weights_alone(place, backbone):
     assert str(error.value) == (
         "A head file may name only published weights as its backbone.\n  where:   evil.safetensors\n"
         f"  got:     {backbone}\n  allowed: {PUBLISHED}\n"
-        f"  do:      if you trust this backbone, pass it explicitly: 'head:evil.safetensors(backbone=\"{quoted}\")'"
+        "  do:      if you trust this backbone, pass it explicitly: "
+        f"'head:evil.safetensors(backbone=\"{quoted}\")'"
     )
     assert not Path("ran").exists()
     assert "helper" not in sys.modules

@@ -162,8 +162,8 @@ def test_a_part_that_kills_its_workers(cluster, source, tmp_path, monkeypatch):
         "A part of the source kills each worker that predicts it.\n"
         "  where:   part 00000 of in, from in/00000.jpg on\n"
         "  got:     1 workers died, with deadly on own\n"
-        "  do:      give workers more memory by fewer --workers; to see it die by itself,"
-        " run it without Ray, with --shard 0/1"
+        "  do:      give each worker more memory by fewer --workers; to see the failure without Ray, "
+        "run the part with --shard 0/1"
     )
 
 
@@ -214,7 +214,7 @@ def test_another_model_on_a_worker(place):
     with pytest.raises(InputError) as error:
         model.build()
     assert str(error.value) == (
-        "A worker of Ray has a different one: the model.\n"
+        "A Ray worker has a different the model.\n"
         f"  where:   python:mine:other on {platform.node()}\n"
         f"  got:     other, 4 classes {COLOURS.hash}\n"
         f"  allowed: tint, 4 classes {COLOURS.hash}\n"
@@ -223,7 +223,7 @@ def test_another_model_on_a_worker(place):
     with pytest.raises(InputError) as error:
         replace(model, version="0.0.1").build()
     assert str(error.value) == (
-        "A worker of Ray has a different one: manyhot.\n"
+        "A Ray worker has a different manyhot.\n"
         f"  where:   python:mine:other on {platform.node()}\n"
         f"  got:     {__version__}\n"
         "  allowed: 0.0.1\n"
@@ -232,7 +232,7 @@ def test_another_model_on_a_worker(place):
     with pytest.raises(InputError) as error:
         replace(model, spec="python:mine:absent").build()
     assert str(error.value).startswith(
-        "A worker of Ray cannot build the model.\n"
+        "A Ray worker cannot build the model.\n"
         f"  where:   python:mine:absent on {platform.node()}\n"
         "  got:     "
     )
@@ -375,10 +375,11 @@ def test_a_cluster_that_cannot_be_used(monkeypatch, error, got):
         with pytest.raises(InputError) as raised, on_ray.connected(Refusing(error), None) as connect:
             connect()
     assert str(raised.value) == (
-        "The Ray cluster cannot be used from here.\n"
+        "The Ray cluster cannot be used from this machine.\n"
         f"  where:   {address}\n"
         f"  got:     {got}\n"
-        "  do:      give all machines the same Python and the same Ray; where the cluster asks for a token,"
+        "  do:      install the same versions of Python and Ray on all machines; if the cluster "
+        "requires a token,"
         " set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN"
     )
 
@@ -417,8 +418,8 @@ def test_what_ray_trips_over():
     assert str(error) == (
         "Ray cannot continue.\n"
         "  got:     ModuleNotFoundError: No module named 'manyhot'\n"
-        "  do:      each machine needs the same manyhot and what the models need; look into Ray's logs for"
-        " more, and run the same command again to resume"
+        "  do:      install the same packages and files on all machines, look for more in Ray's logs, "
+        "and run the same command again to resume"
     )
 
 

@@ -129,7 +129,7 @@ def test_rows_picked_by_an_index(tmp_path, datasets, images):
     assert refusal(tmp_path / "saved") == (
         "The folder is not a data set written by save_to_disk.\n"
         f"  where:   {tmp_path}/saved\n"
-        "  got:     rows picked by an index beside them\n"
+        "  got:     rows that are selected by an index\n"
         "  do:      save it again with datasets 2.0 or later"
     )
 
@@ -174,12 +174,14 @@ def test_rows_without_names_are_numbered(tmp_path, datasets, images):
 
 
 def test_a_name_that_cannot_be_loaded(tmp_path, datasets):
-    assert refusal("hf:") == ("No data set is given.\n  where:   hf:\n  allowed: hf:NAME or hf:NAME:SPLIT")
+    assert refusal("hf:") == (
+        "The name of the data set is missing.\n  where:   hf:\n  allowed: hf:NAME or hf:NAME:SPLIT"
+    )
     message = refusal(f"hf:{tmp_path}/none")
     assert message.startswith(f"The data set cannot be loaded.\n  where:   hf:{tmp_path}/none\n  got:     ")
     assert message.endswith(
         "\n  allowed: hf:NAME or hf:NAME:SPLIT"
-        "\n  do:      check its name and the network; a folder written by save_to_disk needs no hf:"
+        "\n  do:      check the name and the internet connection; a saved folder needs no hf:"
     )
 
 
@@ -188,7 +190,7 @@ def test_without_the_package(monkeypatch):
     with pytest.raises(MissingExtraError) as error:
         open_source("hf:imagenet-1k:validation")
     assert str(error.value) == (
-        "Reading a data set of Hugging Face by name needs datasets, which cannot be imported.\n"
+        "Reading a Hugging Face data set by name needs datasets, which cannot be imported.\n"
         "  got:     import of datasets halted; None in sys.modules\n"
         '  do:      pip install "manyhot[hub]"'
     )

@@ -88,7 +88,7 @@ def test_two_images_of_one_name(tmp_path):
         "Two images have the same base name.\n"
         f"  where:   {tmp_path}\n"
         "  got:     a/x.jpg and b/x.jpg, and 1 more such pairs\n"
-        "  allowed: each base name once: it is the image's id in every table\n"
+        "  allowed: unique base names, which are the ids of images in all tables\n"
         "  do:      rename one of them, or predict the folders one by one"
     )
 
@@ -133,7 +133,7 @@ def test_a_name_that_is_not_text(tmp_path):
     with pytest.raises(InputError) as error:
         open_image_folder(str(tmp_path))
     assert str(error.value) == (
-        "The name of a file is not text.\n"
+        "The name of a file is not UTF-8.\n"
         f"  where:   {tmp_path}\n"
         "  got:     caf\\udce9.jpg\n"
         "  allowed: UTF-8\n"
@@ -237,7 +237,7 @@ def test_a_list_in_the_folder_of_the_process(tmp_path, monkeypatch):
             "Two images have the same base name.\n"
             "  where:   {}\n"
             "  got:     {folder}/a/x.jpg and {folder}/b/x.jpg\n"
-            "  allowed: each base name once: it is the image's id in every table\n"
+            "  allowed: unique base names, which are the ids of images in all tables\n"
             "  do:      rename one of them, or predict the folders one by one",
         ),
     ],

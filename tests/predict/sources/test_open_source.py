@@ -14,7 +14,8 @@ from manyhot.predict.sources.source import EXTENSIONS, part_ranges
 from source_kinds import CLASSES, expected, listed, webdataset, write_folder, write_parquet, write_tar
 
 KINDS_ALLOWED = (
-    "a folder of images, a list (.txt, .csv), tar archives, Parquet, a Hugging Face data set (or hf:NAME)"
+    "a folder of images, a list (.txt, .csv), tar archives, Parquet files, "
+    "or a Hugging Face data set (a folder or hf:NAME)"
 )
 
 

@@ -167,7 +167,7 @@ def test_several_columns_that_may_hold_images(tmp_path):
         f"  where:   {path}\n"
         "  got:     left, right\n"
         "  allowed: one column of bytes, or one named image, img, jpeg, jpg, png, bytes, content\n"
-        "  do:      rename it, or remove the others"
+        "  do:      rename one of them, or remove all but one"
     )
 
 
@@ -202,7 +202,7 @@ def test_two_images_of_one_id(tmp_path):
         "Two images have the same base name.\n"
         f"  where:   {path}\n"
         f"  got:     {path}#0 and {path}#2\n"
-        "  allowed: each base name once: it is the image's id in every table\n"
+        "  allowed: unique base names, which are the ids of images in all tables\n"
         "  do:      add a column image_id, or predict the files one by one"
     )
 

@@ -10,7 +10,7 @@ from manyhot.errors import InputError, MissingExtraError
 from manyhot.predict.sources import SourceLostError, open_source, remote
 from source_kinds import expected, listed, serving, webdataset, write_folder, write_parquet, write_tar
 
-DO = "check the network and your credentials, and run the same command again to resume"
+DO = "check the internet connection and your credentials, and run the same command again to resume"
 
 
 @pytest.fixture(autouse=True)
@@ -241,7 +241,8 @@ def test_a_bucket_that_is_not_there(s3):
         "The address cannot be listed.\n"
         "  where:   s3://nowhere/val\n"
         "  got:     The specified bucket does not exist\n"
-        "  do:      check it and your credentials; over https, pass a list of images instead of a folder"
+        "  do:      check the address and your credentials; for https, pass a list of images "
+        "instead of a folder"
     )
     assert refusal("s3://photos/val").startswith("The folder holds no images.\n  where:   s3://photos/val\n")
     assert refusal("s3://photos/val.csv") == "The file does not exist.\n  where:   s3://photos/val.csv"
@@ -279,7 +280,8 @@ def test_a_server_that_does_not_answer_is_no_empty_folder(tmp_path):
     message = refusal(f"{address}/photos")
     assert message.startswith(f"The address cannot be listed.\n  where:   {address}/photos\n  got:     ")
     assert message.endswith(
-        "\n  do:      check it and your credentials; over https, pass a list of images instead of a folder"
+        "\n  do:      check the address and your credentials; for https, pass a list of images "
+        "instead of a folder"
     )
 
 
@@ -316,7 +318,7 @@ def test_parquet_on_a_server_that_does_not_know_ranges(tmp_path, images):
     with serving(tmp_path) as address:
         message = refusal(f"{address}/x.parquet")
     assert message == (
-        "The file cannot be read: Parquet is read in ranges, which the server does not support.\n"
+        "The file cannot be read, because the server does not support range requests.\n"
         f"  where:   {address}/x.parquet\n"
         "  do:      download it, or use another server"
     )

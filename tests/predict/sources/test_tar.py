@@ -156,7 +156,7 @@ def test_files_with_holes_are_listed_with_their_reason(tmp_path):
     (tmp_path / "x.tar.gz").write_bytes(gzip.compress(path.read_bytes()))
     for name in ("x.tar", "x.tar.gz"):
         (_, first), (_, second) = open_source(tmp_path / name).parts[0].items()
-        with pytest.raises(OSError, match=r"^a file with holes \(tar --sparse\), which are not filled$"):
+        with pytest.raises(OSError, match=r"^a sparse file \(tar --sparse\), which is not read$"):
             first()
         assert second() == b"2" * 20_000
 
@@ -314,7 +314,7 @@ def test_two_shards_with_the_same_name(tmp_path):
         "Two images have the same base name.\n"
         f"  where:   {tmp_path}/*.tar\n"
         f"  got:     {tmp_path}/0.tar/a.jpg and {tmp_path}/1.tar/a.jpg\n"
-        "  allowed: each base name once: it is the image's id in every table\n"
+        "  allowed: unique base names, which are the ids of images in all tables\n"
         "  do:      rename one of them, or predict the folders one by one"
     )
 
@@ -322,11 +322,11 @@ def test_two_shards_with_the_same_name(tmp_path):
 def test_labels_apart_from_their_images(tmp_path):
     path = write_tar(tmp_path / "x.tar", [("a.jpg", b"1"), ("b.jpg", b"1"), ("a.cls", b"7"), ("b.cls", b"8")])
     assert refusal(path) == (
-        "A label in the archive has no image beside it.\n"
+        "A label in the archive has no image next to it.\n"
         f"  where:   {path}\n"
         "  got:     a.cls\n"
-        "  allowed: members of a sample, such as 000.jpg and 000.cls, one after the other\n"
-        "  do:      pack it again with sorted names: tar --sort=name"
+        "  allowed: the members of each sample next to each other, such as 000.jpg and 000.cls\n"
+        "  do:      create the archive again with sorted names: tar --sort=name"
     )
 
 

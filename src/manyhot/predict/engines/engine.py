@@ -28,7 +28,8 @@ def precision_of(name: str) -> EnginePrecision:
 
     Raises
     ------
-    InputError        The precision does not exist.
+    InputError
+        If the precision does not exist.
     """
     try:
         return EnginePrecision(name)

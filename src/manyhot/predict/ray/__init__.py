@@ -37,7 +37,7 @@ STORE = 256 << 20
 
 
 def engine_of(name: str) -> str | None:
-    """Return which engine ``ray`` or ``ray:ENGINE`` runs on its workers; None for an engine without Ray."""
+    """Return the engine that ``ray`` or ``ray:ENGINE`` runs on its workers, or None for other engines."""
     head, _, inner = name.partition(":")
     return (inner or "auto") if head == "ray" else None
 
@@ -50,10 +50,10 @@ def run_on_ray(
     call: str = "",
     notify: OnEvent | None = None,
 ) -> list[PredictedModel]:
-    """Predict the images of a source with each model, all parts of all models at once, on a cluster.
+    """Predict the images of a source with each model on a Ray cluster, all parts in parallel.
 
-    The cluster is the one at ``RAY_ADDRESS``, or the one that runs on this machine; otherwise one is started
-    here, for the duration of the run.
+    The cluster is the one at ``RAY_ADDRESS`` or the one that runs on this machine. If there is neither, a
+    local cluster is started for the duration of the run.
 
     Parameters
     ----------
@@ -62,14 +62,15 @@ def run_on_ray(
     specs : sequence of str
         See `find_model`.
     settings : PredictSettings
-        Its engine is that of the Ray workers; its `workers` is the number of cores that they use together.
+        The settings. `engine` is the engine of the Ray workers, and `workers` is the total number of cores
+        that they use.
 
     Raises
     ------
     MissingExtraError
         Ray is not installed.
     InputError, SourceLostError
-        As without Ray; or a part kills its workers, or the address has no cluster.
+        As without Ray, and if a part kills its workers or there is no cluster at the address.
     OutputError
         The disk is full, or the folder cannot be written to.
     """
@@ -164,7 +165,7 @@ def import_ray() -> Any:
 
 @contextlib.contextmanager
 def connected(ray: Any, workers: int | None) -> Iterator[Callable[[], None]]:
-    """Yield a function that waits for the connection to a cluster; one that is started here ends with it."""
+    """Yield a function that waits for the connection to a cluster. One that is started here is stopped."""
     if ray.is_initialized():  # the caller's, who will close it
         yield lambda: None
         return
@@ -199,10 +200,10 @@ def _connect(ray: Any, workers: int | None, logs: str) -> None:
         ray.init(**options)
     except (RuntimeError, ConnectionError, ValueError, ray.exceptions.RayError) as error:
         raise InputError(
-            "The Ray cluster cannot be used from here.",
+            "The Ray cluster cannot be used from this machine.",
             where=address or "this machine",
             got="; ".join(line.strip() for line in str(error).splitlines() if line.strip()),
-            do="give all machines the same Python and the same Ray; where the cluster asks for a token,"
+            do="install the same versions of Python and Ray on all machines; if the cluster requires a token,"
             " set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN",
         ) from error
 

@@ -44,7 +44,7 @@ _DO = "install the same packages, weights and files on all machines"
 
 @dataclass(frozen=True)
 class WorkerShare:
-    """The resources of each Ray worker, and how many workers there can be."""
+    """The resources of each Ray worker, and the number of workers."""
 
     cpus: int
     gpus: int
@@ -59,12 +59,12 @@ def worker_share(
     Parameters
     ----------
     machines : sequence of Mapping of str to float
-        The resources of each, as Ray names them.
+        The resources of each machine, with Ray's names.
     network : Network
-        One that runs itself does so in one thread.
+        The network. If it runs without an engine, each worker has one core.
     engine : str
     limit : int, optional
-        Cores that all workers may take together.
+        Maximum number of cores that all workers use together.
     """
     cpus = [int(machine.get("CPU", 0)) for machine in machines]
     gpus = sum(int(machine.get("GPU", 0)) for machine in machines)
@@ -79,10 +79,10 @@ def worker_share(
 
 @dataclass(frozen=True)
 class RemoteModel:
-    """How a worker builds a network and its engine, and checks that they are those of the run.
+    """What a worker needs to build a network and its engine, and to check that they are those of the run.
 
-    `network` has no weights; `exported` refers to the engine if it can be sent, so that the worker converts
-    nothing; `version` is that of the manyhot that started the run.
+    `network` has no weights. `exported` refers to the exported engine, if it can be sent, so that the worker
+    does not convert the network again. `version` is the version of manyhot that started the run.
     """
 
     spec: str
@@ -101,26 +101,27 @@ class RemoteModel:
         Raises
         ------
         InputError
-            It cannot be built here, or it or manyhot differs from the one that started the run.
+            If the network cannot be built here, or if the network or the version of manyhot differs from that
+            of the run.
         """
         if self.version != __version__:
-            raise _another("manyhot", self.spec, __version__, self.version)
+            raise _another("version of manyhot", self.spec, __version__, self.version)
         try:
             network, engine = self._built()
         except Exception as error:
             # Weights, packages or files of the machine that started the run may be missing here.
             raise InputError(
-                "A worker of Ray cannot build the model.",
+                "A Ray worker cannot build the model.",
                 where=f"{self.spec} on {platform.node()}",
                 got=f"{type(error).__name__}: {' '.join(str(error).split())}",
                 do=_DO,
             ) from error
         if (here := _described(network)) != (there := _described(self.network)):
-            raise _another("the model", self.spec, here, there)
+            raise _another("model", self.spec, here, there)
         return network, engine
 
     def _built(self) -> tuple[Network, Engine]:
-        torch = required("torch", "A worker of Ray")
+        torch = required("torch", "A Ray worker")
         torch.set_num_threads(1)  # as without Ray; another order of summation rounds differently
         precision, features = self.settings.precision, self.settings.embeddings
         if self.exported is not None:
@@ -141,7 +142,7 @@ def _described(network: Network) -> str:
 
 def _another(what: str, spec: str, here: str, there: str) -> InputError:
     return InputError(
-        f"A worker of Ray has a different one: {what}.",
+        f"A Ray worker has a different {what}.",
         where=f"{spec} on {platform.node()}",
         got=here,
         allowed=there,
@@ -150,7 +151,7 @@ def _another(what: str, spec: str, here: str, there: str) -> InputError:
 
 
 class Worker:
-    """Scores parts in a process of its own; `folder` is the current one, for relative paths."""
+    """Scores parts in a separate process. `folder` is its working folder, for relative paths."""
 
     def __init__(self, folder: str) -> None:
         self._built: OrderedDict[int, tuple[Network, Engine]] = OrderedDict()
@@ -164,7 +165,7 @@ class Worker:
         """Return once this worker has started."""
 
     def score(self, number: int, model: RemoteModel, part: SourcePart) -> tuple[Scored, Seconds]:
-        """Return the scores of a part by a model, given by its number."""
+        """Return the scores of a part from the model with the given number."""
         if number not in self._built:
             while len(self._built) >= NETWORKS:
                 self._built.popitem(last=False)
@@ -183,13 +184,13 @@ class _Task:
 
 
 class WorkerPool:
-    """Workers that score the parts of a source, `most` at once; one that dies is replaced.
+    """A pool of at most `most` workers that score the parts of a source. Workers that die are replaced.
 
-    Ray's own means were tried with Ray 2.60 on two machines. `ray.util.ActorPool` gives parts to workers that
-    have no machine yet: if others use some of the cluster, the last parts wait. Actors with `max_restarts`
-    and `max_task_retries` repeat a part with the same actor: if its machine is lost, three attempts fail
-    within 4 s, although another machine is idle. Here, parts go to workers that have answered, and the part
-    of a dead worker goes to any other.
+    Ray's own tools are not sufficient, as a test with Ray 2.60 on two machines showed. `ray.util.ActorPool`
+    assigns parts to workers that have no machine yet. If others use some of the cluster, the last parts wait.
+    Actors with `max_restarts` and `max_task_retries` repeat a part with the same actor. If its machine is
+    lost, three attempts fail within 4 s, although another machine is idle. Here, parts are only assigned to
+    workers that have responded, and the part of a dead worker is assigned to any other worker.
     """
 
     def __init__(self, ray: Any, source: ImageSource, share: WorkerShare, most: int) -> None:
@@ -207,14 +208,14 @@ class WorkerPool:
     def scored(
         self, models: Sequence[RemoteModel], parts: Sequence[Sequence[SourcePart]]
     ) -> Iterator[tuple[int, Scored, Seconds]]:
-        """Score the parts of each model; yield the model's number and the scores of each part as they arrive.
+        """Score the parts of each model, and yield the number of the model and the scores of each part.
 
         Raises
         ------
         InputError
-            A part kills each worker that predicts it.
+            If a part kills each worker that predicts it.
         ManyhotError
-            An error of a worker, or Ray cannot continue.
+            If a worker raises an error, or if Ray cannot continue.
         """
         waiting = deque(_Task(i, part) for i, own in enumerate(parts) for part in own)
         sent = [self._ray.put(replace(model, workers=self._share.cpus)) for model in models]
@@ -283,7 +284,7 @@ class WorkerPool:
             "A part of the source kills each worker that predicts it.",
             where=f"part {part.name} of {self._source.uri}, from {first} on",
             got=f"{task.deaths} workers died, with {model.network.name} on {model.engine}",
-            do="give workers more memory by fewer --workers; to see it die by itself, run it without Ray,"
+            do="give each worker more memory by fewer --workers; to see the failure without Ray, run the part"
             f" with --shard {names.index(part.name)}/{len(names)}",
         )
 
@@ -294,6 +295,6 @@ def cannot_go_on(error: Exception) -> ManyhotError:
     return ManyhotError(
         "Ray cannot continue.",
         got=lines[-1] if lines else type(error).__name__,
-        do="each machine needs the same manyhot and what the models need; look into Ray's logs for more,"
+        do="install the same packages and files on all machines, look for more in Ray's logs,"
         " and run the same command again to resume",
     )

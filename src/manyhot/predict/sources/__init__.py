@@ -49,7 +49,8 @@ ImagesLike = Annotated[str | os.PathLike[str], Address(), Shown("IMAGES")]
 _LISTS = (".txt", ".lst", ".csv", ".tsv")
 
 _KINDS = (
-    "a folder of images, a list (.txt, .csv), tar archives, Parquet, a Hugging Face data set (or hf:NAME)"
+    "a folder of images, a list (.txt, .csv), tar archives, Parquet files, "
+    "or a Hugging Face data set (a folder or hf:NAME)"
 )
 
 
@@ -61,22 +62,20 @@ def open_source(
     Parameters
     ----------
     where : path-like
-        A path, or an address that fsspec opens (``s3://``, ``gs://``, ``https://``), of
-
-        - a folder of images; of tar archives or Parquet files only; or one written by ``save_to_disk``;
-        - a list: text with one path per line, or CSV with a column of paths and one of labels;
-        - tar archives or Parquet with image bytes, also by a pattern such as ``shard-{000..127}.tar``;
-
-        or ``hf:NAME`` and ``hf:NAME:SPLIT``, a Hugging Face data set.
+        A folder of images, of tar archives, of Parquet files, or written by ``save_to_disk``; a list of
+        images, either text with one path per line or CSV with a column of paths and one of labels; tar
+        archives or Parquet files with image bytes, or a pattern of such files, such as
+        ``shard-{000..127}.tar``; or a Hugging Face data set, as ``hf:NAME`` or ``hf:NAME:SPLIT``. Paths can
+        be local, or addresses that fsspec opens (``s3://``, ``gs://``, ``https://``).
     labels : path-like, optional
-        CSV with the label of each image, used instead of the labels of the source.
+        CSV file with the label of each image. Its labels replace those of the source.
 
     Raises
     ------
     InputError
-        The source does not exist, holds no images, is damaged, or is of an unknown kind.
+        If the source does not exist, contains no images, is damaged, or is of an unknown kind.
     MissingExtraError
-        A package that it needs is not installed.
+        If a package that the source needs is not installed.
     """
     place = os.fspath(where)
     given = None if labels is None else read_image_labels(labels)

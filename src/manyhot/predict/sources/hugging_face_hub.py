@@ -87,7 +87,7 @@ class HubRows:
     ----------
     name : str
     dataset : datasets.Dataset
-        With Arrow tables as its format; pickled as the names of its files.
+        The data set, with Arrow tables as its format. It is pickled as the names of its files.
     place : RowPosition
     columns : Columns
     n : int
@@ -146,21 +146,21 @@ class ArrowStream:
 
 
 def is_saved(files: Container[str]) -> bool:
-    """Return whether a folder of such files was written by ``save_to_disk``."""
+    """Return whether a folder with these files was written by ``save_to_disk``."""
     return "state.json" in files or "dataset_dict.json" in files
 
 
 def open_saved(where: str, labels: Mapping[str, str] | None = None) -> ImageSource:
     """List the images of a folder written by ``save_to_disk``.
 
-    Local files are memory-mapped and cut into parts; on remote storage, each file is a part, as Arrow streams
-    have no index.
+    Local files are memory-mapped and divided into parts. On remote storage, each file is one part, because
+    Arrow streams have no index.
 
     Raises
     ------
     InputError
-        The folder holds several splits or is not complete, no column holds images, an image has no id, or
-        two have the same.
+        If the folder contains several splits or is incomplete, if no column holds images, if an image has no
+        id, or if two images have the same id.
     """
     folder = _split(where.rstrip("/"))
     files = _data_files(folder)
@@ -180,19 +180,21 @@ def open_saved(where: str, labels: Mapping[str, str] | None = None) -> ImageSour
 def open_hub(where: str, labels: Mapping[str, str] | None = None) -> ImageSource:
     """List the images of a data set by name: ``hf:NAME`` or ``hf:NAME:SPLIT``.
 
-    A name is whatever ``datasets.load_dataset`` accepts, such as a folder.
+    ``NAME`` is anything that ``datasets.load_dataset`` accepts, such as a folder.
 
     Raises
     ------
     MissingExtraError
         ``datasets`` is not installed.
     InputError
-        No data set is named, it cannot be loaded or has several splits, no column holds images, an image has
-        no id, or two have the same.
+        If no data set is named, if the data set cannot be loaded or has several splits, if no column holds
+        images, if an image has no id, or if two images have the same id.
     """
     name, _, split = where.removeprefix(PREFIX).partition(":")
     if not name:
-        raise InputError("No data set is given.", where=where, allowed=f"{PREFIX}NAME or {PREFIX}NAME:SPLIT")
+        raise InputError(
+            "The name of the data set is missing.", where=where, allowed=f"{PREFIX}NAME or {PREFIX}NAME:SPLIT"
+        )
     dataset = _loaded(where, name, split)
     # Found by type, not by name: the column is decoded by default, and formats other than Arrow copy.
     for column, feature in dataset.features.items():
@@ -224,7 +226,7 @@ def _marked(part: ArrowRows, name: str, mark: str) -> ArrowRows:
 def _loaded(where: str, name: str, split: str) -> Any:
     # The hub counts downloads of data sets unless told not to.
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    datasets = required("datasets", "Reading a data set of Hugging Face by name", '"manyhot[hub]"')
+    datasets = required("datasets", "Reading a Hugging Face data set by name", '"manyhot[hub]"')
     try:
         found = datasets.load_dataset(name, split=split or None)
     except Exception as error:
@@ -233,7 +235,7 @@ def _loaded(where: str, name: str, split: str) -> Any:
             where=where,
             got=first_line(error),
             allowed="hf:NAME or hf:NAME:SPLIT",
-            do="check its name and the network; a folder written by save_to_disk needs no hf:",
+            do="check the name and the internet connection; a saved folder needs no hf:",
         ) from error
     if not isinstance(found, dict):
         return found
@@ -285,7 +287,7 @@ def _data_files(folder: str) -> list[str]:
         raise InputError(
             "The folder is not a data set written by save_to_disk.",
             where=folder,
-            got="rows picked by an index beside them" if files else "no data files",
+            got="rows that are selected by an index" if files else "no data files",
             do="save it again with datasets 2.0 or later",
         )
     return files

@@ -44,16 +44,16 @@ class Columns:
     Attributes
     ----------
     image : str
-        Bytes, or a struct of bytes and path.
+        The column of the images, as bytes or as structs of bytes and path.
     is_struct : bool
     id : str
-        Empty if images are named by the path in the struct, or by their row.
+        The column of the ids. Empty if the ids are the paths in the structs or the row numbers.
     by_path : bool
-        Whether they are named by the path in the struct.
+        Whether the ids are the paths in the structs.
     label : str
         Empty without labels.
     names : tuple of str
-        The classes that numeric labels index; empty if the number is the label.
+        The classes that numeric labels refer to. Empty if the numbers are the labels.
     """
 
     image: str
@@ -74,20 +74,20 @@ class Columns:
 
 
 def find_columns(schema: pa.Schema, features: Mapping[str, Any], where: object) -> Columns:
-    """Return the roles of the columns, by their types and names.
+    """Return the roles of the columns, inferred from their types and names.
 
     Parameters
     ----------
     schema : pyarrow.Schema
     features : Mapping
-        As Hugging Face describes the columns; see `features_of`.
+        Hugging Face's description of the columns; see `features_of`.
     where : object
         For messages.
 
     Raises
     ------
     InputError
-        No column holds images, or several might.
+        If no column holds images, or if several columns could.
     """
     image = _image_column(schema, where)
     kind = schema.field(image).type
@@ -111,7 +111,7 @@ def features_of(metadata: Mapping[bytes, bytes] | None) -> dict[str, Any]:
 
 
 def features_in(content: Any) -> dict[str, Any]:
-    """Return the description of the columns in JSON as Hugging Face writes it."""
+    """Return the description of the columns from JSON that was written by Hugging Face."""
     info = content.get("info", content) if isinstance(content, dict) else {}
     found = info.get("features") if isinstance(info, dict) else None
     return found if isinstance(found, dict) else {}
@@ -126,7 +126,7 @@ class RowPosition:
     file : str
         Its path, address or name.
     stem : str
-        The prefix of ids that are row numbers.
+        The prefix of ids that are made of row numbers.
     first : int
         The number of the first row in the file.
     """
@@ -152,7 +152,7 @@ def row_images(
     columns : Columns
     place : RowPosition
     external : bool
-        Whether a path without bytes is a file to read, as in data sets made from folders.
+        Whether a path without bytes refers to a file, as in data sets made from folders.
 
     Raises
     ------
@@ -191,7 +191,7 @@ class RowBlock:
     ids : list of str
     labels : list of str or int or None
     part : callable
-        Builds the part from its name and a text that differs if ids or labels differ.
+        A function that builds the part from its name and a text that differs if ids or labels differ.
     """
 
     place: RowPosition
@@ -208,7 +208,7 @@ def source_of(
     Raises
     ------
     InputError
-        There are no rows, two images have the same id, or none of the labels belongs to an image.
+        If there are no rows, if two images have the same id, or if none of the labels belongs to an image.
     """
     if not blocks:
         raise InputError("The table has no rows.", where=where)
@@ -254,7 +254,7 @@ def _image_column(schema: pa.Schema, where: object) -> str:
             where=where,
             got=", ".join(found),
             allowed="one column of bytes, or one named " + ", ".join(IMAGE_COLUMNS),
-            do="rename it, or remove the others",
+            do="rename one of them, or remove all but one",
         )
     return best[0] if best else found[0]
 

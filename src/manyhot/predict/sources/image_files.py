@@ -31,13 +31,13 @@ class Files:
     ----------
     name : str
     root : str
-        A folder or an address; empty if paths are complete.
+        A folder or an address. Empty if the paths include it.
     paths : tuple of str
         Relative to the root, with slashes.
     labels : tuple of str or None, optional
         Label of each image; by default the name of its folder.
     mark : str
-        Differs if the known sizes of the files differ.
+        A text that differs if the known sizes of the files differ.
     """
 
     name: str
@@ -64,13 +64,16 @@ class Files:
 
 
 def folder_label(path: str, root: str = "") -> str | None:
-    """Return the label of an image by its folder.
+    """Return the label of an image, which is the name of its folder.
+
+    A number in a folder that is itself named by a number is not a label, but a day or a batch.
 
     Parameters
     ----------
-    path : str        Path relative to the root. root : str
-        The root folder. Its name is the label of images directly in it, unless it is a number. A number below
-        a number is not a label either, but a day or a batch.
+    path : str
+        Path relative to the root.
+    root : str
+        The root folder. Its name is the label of the images directly in it, unless it is a number.
     """
     folders = [name for name in unquoted(path, root or path).split("/")[:-1] if name]
     above = [name for name in root.split("/") if name][-1:]
@@ -86,23 +89,23 @@ def open_image_folder(
 ) -> ImageSource:
     """List the images in a folder and below it.
 
-    Images are sorted by path; folders that are all numbers are sorted numerically. Hidden files and folders
-    are ignored, and links to folders are followed.
+    Images are sorted by path. If all folders of a level have numbers as names, they are sorted numerically.
+    Hidden files and folders are ignored, and links to folders are followed.
 
     Parameters
     ----------
     folder : str
         A path, or an address such as ``s3://bucket/photos``.
     labels : Mapping of str to str, optional
-        Label of each image by id; by default the class that its folder is named after.
+        Label of each image by id. By default, the label is the name of the image's folder.
     files : Mapping of str to int, optional
-        All files below the folder with their sizes, if they are known.
+        Sizes of all files below the folder by path, if they are known.
 
     Raises
     ------
     InputError
-        The folder does not exist or holds no image, two images have the same base name, a name is not text,
-        or none of the labels belongs to an image.
+        If the folder does not exist or contains no image, if two images have the same base name, if a name is
+        not UTF-8, or if none of the labels belongs to an image.
     """
     root = folder.rstrip("/") or "/"
     found = list_files(folder) if files is None else files
@@ -130,7 +133,7 @@ def open_list(
     Parameters
     ----------
     where : str
-        The list; paths in it are relative to its folder.
+        The file of the list. Paths in the list are relative to its folder.
     entries : sequence of (str, str or None)
         Path or address of each image, and its label.
     labels : Mapping of str to str, optional
@@ -139,7 +142,8 @@ def open_list(
     Raises
     ------
     InputError
-        The list is empty, two images have the same base name, or none of the labels belongs to an image.
+        If the list is empty, if two images have the same base name, or if none of the labels belongs to an
+        image.
     """
     if not entries:
         raise InputError("The list names no images.", where=where)
@@ -155,21 +159,22 @@ def open_list(
 
 
 def list_files(folder: str) -> dict[str, int]:
-    """Return the sizes of all files below a folder by their paths; hidden files are ignored.
+    """Return the sizes of all files below a folder, by path. Hidden files are ignored.
 
-    The fingerprint includes the sizes: if broken images are repaired, the run must not count as complete.
-    Modification times would be stricter, but differ between copies. 1.28 million sizes take 5 s on a disk,
-    in addition to 1 s for the names; network disks and buckets send them with the names.
+    The fingerprint of a source includes the sizes, so that a run does not count as complete after broken
+    images were repaired. Modification times would be stricter, but they differ between copies. Reading 1.28
+    million sizes from a disk takes 5 s, in addition to 1 s for the names. Network disks and buckets send the
+    sizes with the names.
 
     Returns
     -------
     dict of str to int
-        Bytes by path relative to the folder; -1 if unknown.
+        Size in bytes of each file by its path relative to the folder; -1 if unknown.
 
     Raises
     ------
     InputError
-        The folder does not exist, or a folder in it cannot be read.
+        If the folder does not exist, or if a folder in it cannot be read.
     """
     return walk_remote(folder.rstrip("/")) if is_remote(folder) else _walk(Path(folder))
 
@@ -264,7 +269,7 @@ def _check_text(paths: Sequence[str], where: object) -> None:
     except UnicodeEncodeError as error:
         bad = next(path for path in paths if not _is_text(path))
         raise InputError(
-            "The name of a file is not text.",
+            "The name of a file is not UTF-8.",
             where=where,
             got=ascii(bad)[1:-1],
             allowed="UTF-8",

@@ -28,8 +28,8 @@ _WITH_ID = re.compile(r"(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)")
 def base_name(path: str) -> str:
     """Return the id of an image: the last part of its path, with extension.
 
-    Hugging Face appends the WordNet id to the names of ImageNet's images; it is removed, so that they have
-    their usual names.
+    Hugging Face appends the WordNet id to the names of ImageNet's images. It is removed, so that ids are the
+    original names.
     """
     name = path.rpartition("/")[2]
     if is_remote(path):
@@ -42,7 +42,7 @@ def base_name(path: str) -> str:
 def read_table(where: str | os.PathLike[str]) -> list[ListedImage]:
     """Return path and label of each image from a CSV file with a header, or from text with one path per line.
 
-    In a text file a label may follow the path, after a space.
+    In a text file, a label can follow the path after a space.
 
     Parameters
     ----------
@@ -52,20 +52,21 @@ def read_table(where: str | os.PathLike[str]) -> list[ListedImage]:
     Raises
     ------
     InputError
-        The file cannot be read, or a CSV file has no column that names images.
+        If the file cannot be read, or if a CSV file has no column with the names of images.
     """
     return _table(where)[0]
 
 
 def read_image_labels(where: str | os.PathLike[str]) -> dict[str, str]:
-    """Return the labels in a table, by the id of the image.
+    """Return the labels in a table by image id.
 
-    A column ``image_id`` holds ids; other columns hold paths, whose base names are the ids.
+    The ids are in the column ``image_id`` or, if there is none, are the base names of the paths in another
+    column.
 
     Raises
     ------
     InputError
-        See `read_table`; or the table has no labels, or two for an image.
+        As in `read_table`, and if the table has no labels or two different labels for an image.
     """
     rows, are_ids = _table(where)
     found: dict[str, str] = {}
@@ -87,13 +88,13 @@ def read_image_labels(where: str | os.PathLike[str]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Labelled:
-    """A part whose labels come from a table.
+    """A part with labels from a table.
 
     Attributes
     ----------
     part : SourcePart
     labels : Mapping of str to str
-        By image id, at least for the images of the part.
+        Labels by image id, at least for the images of the part.
     mark : str
         Differs if the labels differ.
     """
@@ -125,14 +126,15 @@ class Labelled:
 def with_labels(
     source: ImageSource, labels: Mapping[str, str] | None, ids: Sequence[Sequence[str]] | None = None
 ) -> ImageSource:
-    """Return a source whose labels come from a table, if there is one.
+    """Return a source with its labels replaced by those of a table, if there is one.
 
     Parameters
     ----------
     source : ImageSource
     labels : Mapping of str to str, optional
     ids : sequence of sequence of str, optional
-        Ids of the images of each part, if known: a part then carries only the labels of its own images.
+        Ids of the images of each part, if they are known. Each part then has only the labels of its own
+        images.
 
     Raises
     ------
@@ -234,7 +236,7 @@ def _first(names: Sequence[str], heads: Sequence[str]) -> int | None:
 
 
 class LabelLookup:
-    """Converts labels to classes: keys, names, and numbers if all labels are numbers.
+    """Converts labels to class ids. A label is a key, a name or a number.
 
     Parameters
     ----------

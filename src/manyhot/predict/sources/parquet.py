@@ -129,7 +129,7 @@ _IDLE: dict[tuple[str, int, Columns], _Cursor] = {}
 def open_parquet(
     where: str, labels: Mapping[str, str] | None = None, files: Sequence[str] | None = None
 ) -> ImageSource:
-    """List the images in Parquet files, by columns of bytes, of ids and of labels.
+    """List the images in Parquet files with a column of bytes and, optionally, of ids and labels.
 
     Parameters
     ----------
@@ -138,13 +138,13 @@ def open_parquet(
     labels : Mapping of str to str, optional
         Label of each image by id.
     files : sequence of str, optional
-        If they are known.
+        The files, if they are known.
 
     Raises
     ------
     InputError
-        A file does not exist or is incomplete, no column or several may hold the images, an image has no id,
-        or two have the same.
+        If a file does not exist or is incomplete, if no column holds images or several columns could, if an
+        image has no id, or if two images have the same id.
     """
     found = expand(where) if files is None else list(files)
     columns = _columns(found[0])
@@ -211,7 +211,7 @@ def _check_columns(schema: pa.Schema, columns: Columns, path: str) -> None:
             "The file lacks columns that the other files have.",
             where=path,
             got=", ".join(schema.names),
-            allowed=f"{', '.join(columns.all())} among them",
+            allowed=f"at least {', '.join(columns.all())}",
         )
 
 
@@ -232,7 +232,7 @@ def _listing(path: str) -> Iterator[Any]:
     except _failures(path) as error:
         if "range requests" in str(error):
             raise InputError(
-                "The file cannot be read: Parquet is read in ranges, which the server does not support.",
+                "The file cannot be read, because the server does not support range requests.",
                 where=path,
                 do="download it, or use another server",
             ) from error

@@ -37,7 +37,7 @@ _GOOD: dict[str, str] = {}
 
 
 class SourceLostError(InputError):
-    """The storage can no longer be reached: all images are missing, not only one."""
+    """The storage can no longer be reached, so that all images are missing and not only one."""
 
 
 def is_remote(path: str) -> bool:
@@ -46,7 +46,7 @@ def is_remote(path: str) -> bool:
 
 
 def without_query(path: str) -> str:
-    """Return an address without the part after ``?`` that signed addresses have."""
+    """Return an address without the query after ``?``, which signed addresses have."""
     return re.split(r"[?#]", path, maxsplit=1)[0] if _scheme(path) in _HTTP else path
 
 
@@ -57,25 +57,25 @@ def fetch_bytes(path: str, root: str = "") -> bytes:
     ----------
     path : str
     root : str
-        The folder of the source. If it no longer exists either, the error is not about one image.
+        The folder of the source. If it no longer exists either, a `SourceLostError` is raised.
 
     Raises
     ------
     OSError
-        The file of this image cannot be read. FileNotFoundError if it does not exist.
+        If this file cannot be read; FileNotFoundError if it does not exist.
     SourceLostError
-        The storage does not respond, denies access, or no longer exists.
+        If the storage does not respond, denies access, or no longer exists.
     """
     return _fetched(path, root) if is_remote(path) else _local(path, root)
 
 
 def walk_remote(root: str) -> dict[str, int]:
-    """Return the sizes of all files below an address by their paths; hidden files are ignored.
+    """Return the sizes of all files below an address, by path. Hidden files are ignored.
 
     Returns
     -------
     dict of str to int
-        Bytes by path relative to the address; -1 if unknown.
+        Size in bytes of each file by its path relative to the address; -1 if unknown.
 
     Raises
     ------
@@ -96,17 +96,17 @@ def walk_remote(root: str) -> dict[str, int]:
             "The address cannot be listed.",
             where=root,
             got=first_line(error),
-            do="check it and your credentials; over https, pass a list of images instead of a folder",
+            do="check the address and your credentials; for https, pass a list of images instead of a folder",
         ) from error
 
 
 def open_stream(path: str) -> BinaryIO:
-    """Open a file to read it once from its start.
+    """Open a file to read it once from start to end.
 
     Raises
     ------
     SourceLostError
-        The file cannot be opened; also raised while reading.
+        If the file cannot be opened or, later, cannot be read.
     """
     # Buffered by 1 MB: readers of archives ask for 512 bytes at a time.
     return io.BufferedReader(_Guarded(path), 1 << 20)
@@ -118,7 +118,7 @@ def open_random(path: str) -> Any:
 
 
 def version_of(path: str) -> str:
-    """Return a text that differs if a file differs, from what its storage reports without reading it.
+    """Return a text that differs between versions of a file, without reading the whole file.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def _ending(path: str) -> str:
 
 
 def unquoted(path: str, root: str) -> str:
-    """Return a path as a person would write it: on the web, ``%20`` is a space."""
+    """Return a path without URL encoding, in which ``%20`` is a space, if it is on the web."""
     return urllib.parse.unquote(path) if _scheme(root) in _HTTP else path
 
 
@@ -165,7 +165,8 @@ def expand(pattern: str) -> list[str]:
 
     Raises
     ------
-    InputError        No file matches.
+    InputError
+        If no file matches.
     """
     found = list(_expanded(pattern)) if is_pattern(pattern) else [pattern]
     if not found:
@@ -187,7 +188,7 @@ def filesystem_of(path: str) -> Any:
     Raises
     ------
     MissingExtraError, InputError
-        A package is not installed, or this kind of address does not exist.
+        If a package is not installed, or if this kind of address does not exist.
     """
     return _filesystem(_scheme(path))
 
@@ -202,7 +203,11 @@ def lost(path: str, error: BaseException) -> SourceLostError:
         what = "The storage of the images no longer exists."
     elif isinstance(error, PermissionError):
         what = "The storage denies access to its images."
-    do = "bring it back" if not is_remote(path) else "check the network and your credentials"
+    do = (
+        "make it available again"
+        if not is_remote(path)
+        else "check the internet connection and your credentials"
+    )
     return SourceLostError(
         what, where=path, got=first_line(error), do=f"{do}, and run the same command again to resume"
     )

@@ -34,7 +34,7 @@ MAX_IMAGE_BYTES = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An image that a source lists, not opened yet.
+    """An image that is listed by a source but not opened yet.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ ImageReader = Callable[[], "bytes | str | Tensor"]
 
 
 class SourcePart(Protocol):
-    """Some images of a source, always the same ones in the same order. It can be pickled."""
+    """A part of a source, with the same images in the same order each time. It can be pickled."""
 
     @property
     def name(self) -> str:
@@ -73,7 +73,7 @@ class SourcePart(Protocol):
         ...
 
     def key(self) -> str:
-        """Return a text that differs if the images differ, for the fingerprint."""
+        """Return a text for the fingerprint that differs if the images differ."""
         ...
 
 
@@ -83,8 +83,12 @@ class ImageSource:
 
     Attributes
     ----------
-    uri : str        As passed. parts : tuple of SourcePart strict : bool
-        Whether a label that is not a class is an error, as in a table of labels, or no label, as in a folder.
+    uri : str
+        The path or address that was passed.
+    parts : tuple of SourcePart
+    strict : bool
+        Whether a label that is not a class is an error, as in a table of labels. Otherwise, such an image has
+        no label, as in a folder.
     """
 
     uri: str
@@ -103,19 +107,19 @@ class ImageSource:
         return short_hash(f"{part.name}\n{part.key()}" for part in self.parts)
 
     def shard(self, index: int, of: int) -> ImageSource:
-        """Return every `of`-th part, from `index` (0 … of - 1) on."""
+        """Return every `of`-th part, starting with part `index` (0 … of - 1)."""
         return ImageSource(self.uri, self.parts[index::of], self.strict)
 
 
 def part_ranges(n: int, size: int = PART_SIZE) -> Iterator[tuple[str, int, int]]:
-    """Yield name, start and end of parts of n images."""
+    """Yield the name, start and end of each part of n images."""
     starts = range(0, n, size)
     for name, start in zip(part_names(len(starts)), starts, strict=True):
         yield name, start, min(start + size, n)
 
 
 def part_names(count: int) -> Iterator[str]:
-    """Yield the names of parts: their numbers, padded with zeros."""
+    """Yield the names of parts, which are their numbers padded with zeros."""
     digits = max(5, len(str(count - 1)))
     return (f"{i:0{digits}}" for i in range(count))
 
@@ -134,7 +138,7 @@ def reader_of(data: bytes) -> ImageReader:
 
 
 def failing_reader(reason: str) -> ImageReader:
-    """Return a reader that fails with a reason, with which the image is skipped."""
+    """Return a reader that fails, so that the image is skipped with the given reason."""
     return functools.partial(_refuse, reason)
 
 
@@ -143,7 +147,7 @@ def _refuse(reason: str) -> bytes:
 
 
 def too_large(size: int) -> str:
-    """Return the reason why a file of this size is not read; empty if it is read."""
+    """Return the reason why a file of this size is not read, or an empty text if it is read."""
     return f"{size:,} bytes: more than {MAX_IMAGE_BYTES:,}" if size > MAX_IMAGE_BYTES else ""
 
 
@@ -161,7 +165,7 @@ def check_ids(
     where : object
         For messages.
     place : callable
-        Returns the place of the image at a position.
+        A function that returns the address of the image at a position.
     do : str
         How to fix it.
 
@@ -182,7 +186,7 @@ def check_ids(
         "Two images have the same base name.",
         where=where,
         got=f"{place(one)} and {place(other)}" + (f", and {more:,} more such pairs" if more else ""),
-        allowed="each base name once: it is the image's id in every table",
+        allowed="unique base names, which are the ids of images in all tables",
         do=do,
     )
 
@@ -191,7 +195,7 @@ Pixels = npt.NDArray[np.uint8]
 
 
 class Alteration(Protocol):
-    """A change to each image. Several threads call it at once."""
+    """A change that is made to each image. Several threads call it at the same time."""
 
     @property
     def key(self) -> str:
@@ -199,11 +203,11 @@ class Alteration(Protocol):
         ...
 
     def wants(self, image_id: str) -> bool:
-        """Return whether an image is altered; others are left out silently."""
+        """Return whether an image is altered. Other images are left out without a note."""
         ...
 
     def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
-        """Return the altered pixels; or the reason why there are none, with which the image is skipped.
+        """Return the altered pixels, or the reason why the image is skipped.
 
         Parameters
         ----------
@@ -215,7 +219,7 @@ class Alteration(Protocol):
 
 
 def alter_images(source: ImageSource, alteration: Alteration) -> ImageSource:
-    """Return a source whose images are altered while they are read.
+    """Return a source with images that are altered while they are read.
 
     Parameters
     ----------
@@ -262,7 +266,7 @@ def _altered(item: Item, read: ImageReader, alteration: Alteration) -> Tensor | 
 
 
 def select_images(source: ImageSource, ids: Collection[str]) -> ImageSource:
-    """Return a source of some images only, without its labels.
+    """Return a source with only the given images and without labels.
 
     Other images are not read.
     """

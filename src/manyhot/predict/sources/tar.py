@@ -56,7 +56,7 @@ _LINK, _SPARSE = -1, -2
 
 _UNREAD = {
     _LINK: "a link within the archive, which is not followed",
-    _SPARSE: "a file with holes (tar --sparse), which are not filled",
+    _SPARSE: "a sparse file (tar --sparse), which is not read",
 }
 
 _Member = tuple[tarfile.TarInfo, bytes | None]
@@ -168,9 +168,9 @@ def open_tars(
 ) -> ImageSource:
     """List the images of tar archives.
 
-    Local uncompressed archives are indexed by their headers, for random access. Others are read as a stream,
-    one part per archive. The label of an image is in the ``.cls`` or ``.json`` of its sample, as in
-    WebDataset, or is the name of its folder.
+    Local uncompressed archives are indexed by their headers for random access. Other archives are read as
+    streams, with one part per archive. The label of an image is in the ``.cls`` or ``.json`` file of its
+    sample, as in WebDataset, or is the name of its folder.
 
     Parameters
     ----------
@@ -184,8 +184,8 @@ def open_tars(
     Raises
     ------
     InputError
-        An archive does not exist, is truncated or damaged, or holds no image; or two images have the same
-        base name.
+        If an archive does not exist, is truncated or damaged, or contains no image, or if two images have the
+        same base name.
     """
     found = expand(where) if shards is None else list(shards)
     if all(path.lower().endswith(".tar") and not is_remote(path) for path in found):
@@ -360,11 +360,11 @@ def _of_sample(archive: str, members: Sequence[_Member]) -> Iterator[_Image]:
     others = [m for m in members if m not in images]
     if not images and _label_beside(archive, others) is not None and others[0][0].name.endswith(".cls"):
         raise InputError(
-            "A label in the archive has no image beside it.",
+            "A label in the archive has no image next to it.",
             where=archive,
             got=others[0][0].name,
-            allowed="members of a sample, such as 000.jpg and 000.cls, one after the other",
-            do="pack it again with sorted names: tar --sort=name",
+            allowed="the members of each sample next to each other, such as 000.jpg and 000.cls",
+            do="create the archive again with sorted names: tar --sort=name",
         )
     # Beside 7.jpg and 7.cls, 7.mask.png is not an image of its own; without them, photo.1.jpg is a name.
     plain = [m for m in images if m[0].name.rpartition("/")[2].count(".") == 1] if others else []

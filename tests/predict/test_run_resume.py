@@ -236,7 +236,7 @@ def test_a_folder_of_another_run(few, tint, tmp_path, settings, what, got, allow
         go(few, tint, out, shard=shard, **settings)
     part = out / ".parts" / "tint" / "00000.parquet"
     assert str(error.value) == (
-        f"The folder holds predictions of another run, with different {what}.\n"
+        f"The folder holds predictions of another run, which differs in {what}.\n"
         f"  where:   {part}\n"
         f"  got:     {got}\n"
         + (f"  allowed: {allowed}\n" if allowed is not None else "")
@@ -254,7 +254,7 @@ def test_shards_of_other_settings_at_once(few, tint, tmp_path):
         job.write(scored)
     with pytest.raises(MatchError) as error:
         job.finish()
-    assert str(error.value).startswith("The folder holds predictions of another run, with different top.\n")
+    assert str(error.value).startswith("The folder holds predictions of another run, which differs in top.\n")
     assert not (out / "tint.parquet").exists()
 
 
@@ -265,7 +265,7 @@ def test_a_source_that_changed(few, tint, tmp_path):
     with pytest.raises(MatchError) as error:
         go(few, tint, out)
     assert str(error.value).startswith(
-        "The folder holds predictions of another run, with different source.\n"
+        "The folder holds predictions of another run, which differs in source.\n"
     )
     with pytest.raises(MatchError) as error:
         go(few, replace(tint, name="other"), out)
@@ -324,7 +324,7 @@ def test_output_among_the_tables_of_the_source(few, tint, tmp_path):
         assert str(error.value) == (
             "The output folder is inside the folder of the image tables.\n"
             f"  where:   {out}\n"
-            f"  got:     the Parquet files in  as the source{source}\n"
+            f"  got:     the Parquet files in {source} as the source\n"
             "  do:      choose an --out outside that folder"
         )
     run(open_source(tables / "a.parquet"), tint, tables, PredictSettings())  # which alone is read

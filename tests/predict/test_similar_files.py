@@ -142,7 +142,7 @@ def test_several_models(write):
         "  where:   a\n"
         "  got:     timm/one, timm/two\n"
         "  allowed: one of them\n"
-        "  do:      name it: --embeddings-model timm/one"
+        "  do:      choose one, such as --embeddings-model timm/one"
     )
 
 
@@ -156,7 +156,7 @@ def test_neighbours_by_one_of_several_models(write):
         "  where:   a\n"
         "  got:     timm/one, timm/two\n"
         "  allowed: one of them\n"
-        "  do:      name it: --embeddings-model timm/one"
+        "  do:      choose one, such as --embeddings-model timm/one"
     )
     table, _ = neighbours_of("a", None, model="timm/two")
     assert table.equals(similar(two, neighbours=10, among="any").table)

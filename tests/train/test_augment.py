@@ -131,8 +131,8 @@ def test_altered_and_left_as_they_are():
     with pytest.raises(InputError) as error:
         Recipe(augment="none", policy="3-augment", jitter=0.3)
     assert str(error.value) == (
-        "The setting augment excludes a policy and jitter.\n"
-        "  got:     augment 'none', policy '3-augment', jitter 0.3\n"
+        "The settings policy and jitter are not possible with augment 'none'.\n"
+        "  got:     policy '3-augment', jitter 0.3\n"
         "  do:      set augment to 'mirror' or 'crop', or leave out policy and jitter"
     )
     with pytest.raises(InputError) as error:

@@ -142,7 +142,7 @@ X = np.zeros((4, 2))
             fit_softmax,
             (X, [0, 1, 2]),
             {},
-            "Features, labels and weights are not of the same images.\n"
+            "The shapes of features, labels and weights do not match.\n"
             "  got:     shapes (4, 2), (3,) and (4,)\n  allowed: (n, D), one row per image, and (n,)",
         ),
         (
@@ -155,14 +155,19 @@ X = np.zeros((4, 2))
             fit_softmax,
             (X, [0, 0, -1, -1]),
             {},
-            "A head needs images of at least two classes.\n  got:     1 of them",
+            "A head needs images of at least two classes.\n  got:     classes with images: 1",
         ),
-        (fit_softmax, (X * np.nan, [0, 1, 2, 3]), {}, "Features must be finite, and weights at least 0."),
+        (
+            fit_softmax,
+            (X * np.nan, [0, 1, 2, 3]),
+            {},
+            "Features must be finite, and weights must be finite and at least 0.",
+        ),
         (
             fit_softmax,
             (X, [0, 1, 2, 3]),
             {"weights": [1, 1, 1, -1]},
-            "Features must be finite, and weights at least 0.",
+            "Features must be finite, and weights must be finite and at least 0.",
         ),
         (
             fit_sigmoid,
@@ -174,7 +179,7 @@ X = np.zeros((4, 2))
             fit_sigmoid,
             (X, np.full((4, 4), YES)),
             {},
-            "No class is valid on some images and absent on others: nothing can be fitted.",
+            "No class is valid for some images and absent for others, so nothing can be fitted.",
         ),
     ],
 )

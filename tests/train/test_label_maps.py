@@ -237,7 +237,7 @@ def test_crops_are_trained_on(photos, network, tmp_path):
         ),
         (
             {"loss": "bce"},
-            "Label maps give shares of classes, for a loss that ends in a softmax.\n"
+            "Label maps give shares of classes, which need a loss that ends in a softmax.\n"
             "  got:     bce\n"
             "  do:      use the loss softmax, or other targets",
         ),
@@ -259,8 +259,8 @@ def test_maps_of_other_classes(maps_file):
     assert message(raised) == (
         "The label maps and the labels have different classes.\n"
         f"  where:   {maps_file[0]}\n"
-        "  got:     4 classes, the first cat\n"
-        "  allowed: 2 classes, the first dog"
+        "  got:     4 classes, starting with cat\n"
+        "  allowed: 2 classes, starting with dog"
     )
 
 
@@ -271,7 +271,7 @@ def test_images_without_a_map(maps_file):
     assert message(raised) == (
         "None of the images has a label map.\n"
         f"  where:   {maps_file[0]}\n"
-        "  got:     a there, x.png here\n"
+        "  got:     maps of images such as a, labels of images such as x.png\n"
         "  do:      create maps of these images: manyhot label-maps"
     )
 
@@ -292,7 +292,7 @@ def test_no_file_of_maps(tmp_path, content):
 @pytest.mark.parametrize(
     ("blocks", "text"),
     [
-        ([], "There are no images to make label maps of."),
+        ([], "There are no images from which label maps can be computed."),
         ([random_block("ab"), random_block("b")], "An image occurs twice."),
         ([random_block("a"), random_block("b", h=6)], "Label maps have different shapes."),
     ],
@@ -317,7 +317,7 @@ def test_a_network_without_a_grid(photos):
         "The network has no grid before its classifier.\n"
         "  where:   timm/test_vit\n"
         "  got:     features of shape (5, 101, 64)\n"
-        "  allowed: a network of convolutions, such as timm/resnet50"
+        "  allowed: a convolutional network, such as timm/resnet50"
     )
 
 
@@ -339,5 +339,5 @@ def test_released_files_that_are_none(tmp_path, content, text):
     with pytest.raises(InputError) as raised:
         next(read_relabel(tmp_path))
     assert message(raised) == text.format(path)
-    with pytest.raises(InputError, match=r"^There are no label maps of ReLabel\."):
+    with pytest.raises(InputError, match=r"^The folder contains no label maps of ReLabel\."):
         next(read_relabel(tmp_path / "n01"))

@@ -165,7 +165,7 @@ def test_a_loss_of_whole_batches_is_told_to_see_parts(train):
             accumulate=parts,
             **settings,
         )
-    assert told == ["epr is defined on whole batches; here it is computed on each of their parts"]
+    assert told == ["epr is defined on whole batches, but is computed here on each part of a batch"]
 
 
 def test_a_batch_in_parts_gives_what_it_gives_whole(train):
@@ -227,7 +227,7 @@ def test_losses_that_remember_run_alone(train, monkeypatch):
     with pytest.raises(InputError) as error:
         train("out", loss="role")
     assert str(error.value) == (
-        "The loss stores values of each image, and each process would have its own.\n"
+        "The loss stores values of each image, which several processes cannot share.\n"
         "  got:     role, 2 processes\n"
         "  do:      train in one process, or use another loss"
     )

@@ -129,8 +129,8 @@ def test_mixed_images_lose_what_both_would_lose(not_asked):
         (
             LabelSets.from_lists([[0], [1]], 2),
             {"teach": "sets", "not_asked": "mask"},
-            "If classes that were not asked about are masked, no class is absent from any image.\n"
-            "  got:     label sets without a single no\n"
+            "If classes that were not asked about are masked, no image has an absent class.\n"
+            "  got:     label sets without a class in state no\n"
             "  do:      count classes that were not asked about as absent: --set not_asked=no",
         ),
     ],

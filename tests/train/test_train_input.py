@@ -100,7 +100,7 @@ def test_settings(settings, text):
 
 def test_a_batch_larger_than_the_set(train):
     assert message(InputError, train, batch=17) == (
-        "A batch has more images than there are to train on.\n"
+        "A batch has more images than the training set.\n"
         "  got:     batch 17, 16 images\n"
         "  do:      lower batch to 16 or less"
     )
@@ -142,7 +142,7 @@ def test_empty_sets(train, folder):
     assert message(InputError, train, "nothing.parquet", out="nothing") == (
         "No images are left to train on.\n"
         "  got:     16 images without a class are left out\n"
-        "  do:      set empty to 'no': these images are then without any class"
+        "  do:      set empty to 'no' to train on images without a class"
     )
 
 
@@ -221,7 +221,7 @@ def test_out_of_memory(train, monkeypatch, error):
         "A step does not fit into memory.\n"
         f"  got:     {str(error) or 'MemoryError'}\n"
         "  allowed: now batch 8, accumulate 1\n"
-        "  do:      raise accumulate: the batch is then computed in more parts; or lower batch or size, or "
+        "  do:      raise accumulate to compute the batch in more parts, lower batch or size, or "
         "set precision to bf16-mixed"
     )
 
@@ -245,12 +245,12 @@ def test_damaged_checkpoints(train, tmp_path, monkeypatch):
         "No checkpoint of the run can be read.\n"
         f"  where:   {last.parent}\n"
         "  got:     damaged files\n"
-        "  do:      delete the folder to start again; or choose another --out"
+        "  do:      delete the folder to start again, or choose another --out"
     )
     before.write_bytes(kept)
     _, told = train(epochs=3)
     assert told[0].startswith(f"{last} cannot be read (")
-    assert told[0].endswith("): resuming from the one before")
+    assert told[0].endswith("), so the run resumes from the previous checkpoint")
 
 
 def test_another_run_in_the_folder(train, tmp_path):
@@ -259,7 +259,7 @@ def test_another_run_in_the_folder(train, tmp_path):
     train()  # finished: returns at once
     assert path.stat().st_mtime_ns == written
     assert message(MatchError, train, lr=0.5) == (
-        "The folder holds another run: its setting lr differs.\n"
+        "The folder holds another run, which differs in setting lr.\n"
         f"  where:   {tmp_path / 'out' / 'run.json'}\n"
         "  got:     0.001\n"
         "  allowed: 0.5\n"
@@ -299,7 +299,7 @@ def test_networks_that_are_none(train, tmp_path):
         "This is not a network of timm.\n"
         "  got:     squeezenet\n"
         "  allowed: timm/NAME, or efficientnet-lite0 to efficientnet-lite2\n"
-        "  do:      manyhot models 'timm/*' lists them"
+        "  do:      list the names with manyhot models 'timm/*'"
     )
     assert message(InputError, train, trained_from="layer5") == (
         "The network does not have this layer.\n"
@@ -326,7 +326,7 @@ def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
         settings={**trainings.TINY, "epochs": 1, "lr": 1e-12, "weights": str(path)},
         run=Run(on_event=lambda kind, about: told.append(about["text"]) if kind == "note" else None),
     ).network
-    assert told == ["model.safetensors has other classes: the head is initialised again"]
+    assert told == ["model.safetensors has other classes, so the head is initialised again"]
     old, new = load_file(path), load_file(other)
     assert new["fc.weight"].shape[0] == 2
     trunk = [name for name in old if name.endswith("weight") and not name.startswith("fc.")]
@@ -343,9 +343,9 @@ def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
 
 def test_the_best_epoch_needs_images_to_judge_by(train):
     assert message(InputError, train, best="real1") == (
-        "There are no labels to choose the best epoch by.\n"
+        "There are no validation labels by which to choose the best epoch.\n"
         "  got:     best 'real1'\n"
-        "  do:      pass --val-labels, or set best to '': the last epoch's weights are written"
+        "  do:      pass --val-labels, or set best to '' to write the weights of the last epoch"
     )
 
 

@@ -31,7 +31,7 @@ def main() -> None:
     if "" in sys.argv[1:]:
         # A variable of the shell that is not set; a folder called nothing would be the current one.
         sys.stderr.write(
-            "Error: An argument is empty.\n  do:      check the shell variables in the command\n"
+            "Error: An argument is empty.\n  do:      check that the shell variables in it are set\n"
         )
         sys.exit(2)
     try:

@@ -196,6 +196,9 @@ def predict_loader(
 ) -> Predicted:
     """Predict the batches of a loader with a module in evaluation mode, on the device of the module.
 
+    If the data set names its classes, as an ImageFolder does, its labels are looked up in the class list by
+    these names. Otherwise, labels are indices into the class list.
+
     Parameters
     ----------
     module : torch.nn.Module
@@ -210,11 +213,6 @@ def predict_loader(
         Ids of the images in order. By default, they are taken from the batches or, if the loader does not
         shuffle, from the file names of its data set.
     progress : callable, optional
-
-    Notes
-    -----
-    If the data set names its classes, as an ImageFolder does, its labels are looked up by these names in the
-    class list; otherwise they are indices into it.
 
     Raises
     ------

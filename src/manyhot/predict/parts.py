@@ -75,7 +75,7 @@ class Identity:
         what = next((name for name, value in own.items() if recorded.get(name) != value), "")
         if what:
             raise MatchError(
-                f"The folder holds predictions of another run, with different {what}.",
+                f"The folder holds predictions of another run, which differs in {what}.",
                 where=path,
                 got=recorded.get(what, "not recorded"),
                 allowed=own[what],

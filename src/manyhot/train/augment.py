@@ -30,11 +30,11 @@ class Mix:
     Attributes
     ----------
     order : torch.Tensor of int64, shape (n,)
-        The image that each one is mixed with.
+        Index of the image with which each image is mixed.
     share : torch.Tensor of float32, shape (n,)
-        Exact share of the image itself, also if a box is cut at the border.
+        Exact share of the image itself in the mixture, even if the box is cut off at the border.
     boxes : torch.Tensor of int64, shape (n, 4)
-        Top, left, bottom and right, in pixels, of the pasted box; empty if images are blended.
+        Top, left, bottom and right of the pasted box, in pixels. The box is empty if images are blended.
     """
 
     order: Tensor
@@ -57,10 +57,11 @@ class Mix:
 
 
 def drawn(recipe: Recipe, plan: BatchPlan, epoch: int, step: int, size: tuple[int, int]) -> Mix | None:
-    """Draw the mixing of a batch; None without mixing.
+    """Draw the mixing of a batch, or return None if the recipe does not mix images.
 
-    Zhang et al. 2018 (https://doi.org/10.48550/arXiv.1710.09412); Yun et al. 2019, section 3.2
-    (https://doi.org/10.1109/ICCV.2019.00612). Both draw one share per batch; here, each image has its own.
+    These are mixup (Zhang et al. 2018, https://doi.org/10.48550/arXiv.1710.09412) and CutMix (Yun et al.
+    2019, section 3.2, https://doi.org/10.1109/ICCV.2019.00612). Both papers draw one share per batch, whereas
+    each image has its own share here.
     """
     if not recipe.mixup and not recipe.cutmix:
         return None
@@ -87,14 +88,14 @@ Operation = Callable[[Image, float], Image]
 
 
 def augmented(pixels: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tensor:
-    """Return an image with the augmentation of a recipe; `rng` advances.
+    """Return an image with the augmentation of a recipe. The state of `rng` advances.
 
     Parameters
     ----------
     pixels : torch.Tensor of uint8, shape (3, h, w)
     recipe : Recipe
     rng : numpy.random.Generator
-        Generator of this image in this epoch.
+        Random generator of this image in this epoch.
     """
     image = fromarray(pixels.permute(1, 2, 0).numpy())
     if recipe.policy == "rand-augment":
@@ -107,11 +108,11 @@ def augmented(pixels: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tenso
 
 
 def rand_augment(image: Image, rng: np.random.Generator, operations: int, magnitude: float) -> Image:
-    """Apply some of fourteen operations, drawn with replacement, with the same strength.
+    """Apply operations that are drawn with replacement from fourteen, all with the same strength.
 
-    Cubuk et al. 2020 (arXiv 1909.13719), as in torchvision's ``RandAugment``: its operations and ranges, with
-    `magnitude` from 0 to 30, and a random sign for those that have one. Pixels from outside the image are
-    black.
+    This is RandAugment (Cubuk et al. 2020, arXiv 1909.13719) with the operations and ranges of torchvision's
+    ``RandAugment``. The `magnitude` is between 0 and 30. Operations that have a sign get a random one. Pixels
+    from outside the image are black.
     """
     for which in rng.integers(len(OPERATIONS), size=operations):
         strength, operation = OPERATIONS[list(OPERATIONS)[which]]
@@ -121,9 +122,10 @@ def rand_augment(image: Image, rng: np.random.Generator, operations: int, magnit
 
 
 def three_augment(image: Image, rng: np.random.Generator) -> Image:
-    """Make an image grey, solarise it from 128 up, or blur it by σ from 0.1 to 2 pixels, each equally often.
+    """Make an image grey, solarise it from 128 up, or blur it with σ from 0.1 to 2 pixels, at random.
 
-    Touvron et al. 2022 (DeiT III, arXiv 2204.07118), whose recipe also jitters colours by 0.3.
+    The three operations are equally likely. They are the 3-Augment of DeiT III (Touvron et al. 2022, arXiv
+    2204.07118), a recipe that also jitters colours by 0.3.
     """
     which = rng.integers(3)
     if which == 0:
@@ -134,9 +136,9 @@ def three_augment(image: Image, rng: np.random.Generator) -> Image:
 
 
 def jittered(image: Image, rng: np.random.Generator, most: float) -> Image:
-    """Multiply brightness, contrast and saturation by 1 - `most` to 1 + `most`, in a random order.
+    """Multiply brightness, contrast and saturation by random factors, in a random order.
 
-    As in torchvision's ``ColorJitter``.
+    The factors are between 1 - `most` and 1 + `most`, as in torchvision's ``ColorJitter``.
     """
     factors = rng.uniform(max(0.0, 1 - most), 1 + most, 3)
     adjust = (F.adjust_brightness, F.adjust_contrast, F.adjust_saturation)

@@ -92,7 +92,7 @@ class Batch:
 
 @dataclass(eq=False)
 class Views:
-    """Decoded images, cached while they fit into memory: small images are decoded once.
+    """Decoded images. They are cached while they fit into memory, so that each is decoded once.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class Views:
     budget : int
         Bytes.
     skipped : dict of int to str
-        Why images could not be decoded, by row.
+        Reasons why images could not be decoded, by row.
     """
 
     recipe: Recipe
@@ -157,9 +157,9 @@ class Loader:
     plan : BatchPlan
     views : Views
     name : callable
-        Returns the name of an image, by its row.
+        A function that returns the name of the image in a row.
     pinned : bool
-        Whether batches are in pinned memory, which a GPU reads directly.
+        Whether batches are in pinned memory, which a GPU can read directly.
     """
 
     order: ImageOrder
@@ -169,14 +169,14 @@ class Loader:
     pinned: bool = False
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """Yield the batches of an epoch from a step on.
+        """Yield the batches of an epoch, starting with step `first`.
 
-        An unreadable image is replaced by the next one of its lane.
+        An unreadable image is replaced by the next image of its lane.
 
         Raises
         ------
         InputError
-            None of the images of a batch can be decoded.
+            If none of the images of a lane of a batch can be decoded.
         """
         batches = self.order.batches(self.plan, epoch, first)
         with decoders(self.plan.world) as pool, ThreadPoolExecutor(1) as reader:
@@ -236,10 +236,10 @@ def opened(opener: ImageReader) -> Tensor | str:
 
 
 def decoders(processes: int = 1) -> ThreadPoolExecutor:
-    """Return the threads with which each process decodes.
+    """Return the pool of threads with which a process decodes images.
 
-    Each thread computes alone: PyTorch would give it a team, and teams of threads on two cores wait for each
-    other in busy loops.
+    Each thread computes alone. By default, PyTorch would give it a team of threads, and teams on two cores
+    wait for each other in busy loops.
     """
     count = max(1, (os.cpu_count() or 1) // processes)
     pool = ThreadPoolExecutor(count, initializer=_alone)
@@ -286,17 +286,17 @@ def _free() -> int:
 def collect_images(
     source: ImageSource, rows: Mapping[str, int], order: str, buffer: int, budget: int
 ) -> ImageOrder:
-    """Return the images of a source that have labels, in memory if they fit.
+    """Return the images of a source that have labels. They are kept in memory if they fit.
 
     Parameters
     ----------
     source : ImageSource
     rows : Mapping of str to int
-        The row of each image to train on, by its id.
+        Row of each image to train on, by image id.
     order : str
         ``auto``, ``all`` or ``shards``.
     buffer : int
-        Size of the shuffle buffer, for shards.
+        Size of the shuffle buffer for shards, in images.
     budget : int
         Memory for the images, in bytes.
 
@@ -370,9 +370,9 @@ class View(NamedTuple):
 def random_box(rng: np.random.Generator, height: int, width: int, least: float) -> tuple[int, int, int, int]:
     """Draw the top, left, height and width of a crop.
 
-    Szegedy et al. 2015, as in torchvision's ``RandomResizedCrop``: an area from `least` to 1 of the image,
-    and an aspect ratio from 3/4 to 4/3 whose logarithm is uniform; after ten crops that do not fit, the
-    largest central crop with a ratio in this range.
+    This follows Szegedy et al. 2015 and torchvision's ``RandomResizedCrop``. The area is a share of the image
+    between `least` and 1. The aspect ratio is between 3/4 and 4/3, and its logarithm is uniform. After ten
+    crops that do not fit, the largest central crop with a ratio in this range is used.
     """
     low, high = map(math.log, ASPECTS)
     for share, at in rng.random((_TRIES, 2)).tolist():
@@ -387,7 +387,7 @@ def random_box(rng: np.random.Generator, height: int, width: int, least: float) 
 
 
 def cropped_view(pixels: Tensor, at: tuple[int, int, int, int], size: tuple[int, int]) -> View:
-    """Return a crop at the size of the network: cropped first, so that only the crop is resized."""
+    """Return a crop at the input size of the network. Only the crop is resized, not the whole image."""
     (top, left, h, w), (height, width) = at, pixels.shape[1:]
     cut = pixels[None, :, top : top + h, left : left + w]
     # Decoded pixels are channels-last; resizing takes half the time in this layout.
@@ -398,7 +398,7 @@ def cropped_view(pixels: Tensor, at: tuple[int, int, int, int], size: tuple[int,
 
 
 def centred_view(pixels: Tensor, preprocessing: Preprocessing) -> View:
-    """Return an image with the preprocessing of prediction."""
+    """Return an image with the preprocessing that is used for predictions."""
     height, width = pixels.shape[1:]
     (h, w), (top, left) = preprocessing.window(height, width)
     box = (left / w, top / h, (left + preprocessing.size[1]) / w, (top + preprocessing.size[0]) / h)

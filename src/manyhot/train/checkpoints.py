@@ -39,7 +39,7 @@ _DAMAGED = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError,
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints in the folder of a run: the last two.
+    """The last two checkpoints in the folder of a run.
 
     Attributes
     ----------
@@ -64,7 +64,7 @@ class Checkpoints:
         return self.out / CHECKPOINTS / "best.pt"
 
     def write(self, state: Mapping[str, Any]) -> None:
-        """Write a checkpoint, and keep the last one as the one before.
+        """Write a checkpoint, and keep the previous one.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class Checkpoints:
     def read(self) -> tuple[dict[str, Any] | None, str]:
         """Return the newest readable checkpoint, and a note if the last one is damaged.
 
-        A run that resumes from the one before ends with the same weights, later.
+        A run that resumes from the previous checkpoint ends with the same weights, but takes longer.
 
         Raises
         ------
@@ -90,19 +90,22 @@ class Checkpoints:
                     return torch.load(path, map_location="cpu", weights_only=True), why
                 except _DAMAGED as error:
                     told = str(error).partition("\n")[0] or type(error).__name__
-                    why = why or f"{path} cannot be read ({told}): resuming from the one before"
+                    why = (
+                        why
+                        or f"{path} cannot be read ({told}), so the run resumes from the previous checkpoint"
+                    )
         if why:
             raise InputError(
                 "No checkpoint of the run can be read.",
                 where=self.out / CHECKPOINTS,
                 got="damaged files",
-                do="delete the folder to start again; or choose another --out",
+                do="delete the folder to start again, or choose another --out",
             )
         return None, ""
 
 
 def save_state(state: Mapping[str, Any], path: Path, before: Path | None = None) -> None:
-    """Write a state, all or nothing; the previous file is kept as `before`."""
+    """Write a state atomically, and keep the previous file as `before`."""
     with atomic_write(path) as part:
         try:
             torch.save(dict(state), part)
@@ -132,7 +135,7 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
     for name, value in flat(identity).items():
         if found.get(name) != value:
             raise MatchError(
-                f"The folder holds another run: its {name} differs.",
+                f"The folder holds another run, which differs in {name}.",
                 where=path,
                 got=found.get(name, "nothing known"),
                 allowed=value,
@@ -141,30 +144,30 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
 
 
 def write_identity(out: Path, identity: Mapping[str, Any]) -> None:
-    """Write the identity of a run before its first checkpoint: settings that fail earlier may be changed."""
+    """Write the identity of a run before its first checkpoint. Until then, settings can be changed."""
     if not (out / RUN).is_file():
         write_text(out / RUN, json.dumps(identity, indent=1, ensure_ascii=False) + "\n")
 
 
 def flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the identity of a run, with the settings of its recipe one by one."""
+    """Return the identity of a run, with a separate entry for each setting of its recipe."""
     settings: dict[str, Any] = json.loads(json.dumps(identity))
     recipe = settings.pop("recipe", {})
     return {**{f"setting {name}": value for name, value in recipe.items()}, **settings}
 
 
 class Logs:
-    """The logs of a run; processes other than the first write none.
+    """The logs of a run, which only the first process writes.
 
     Parameters
     ----------
     out : Path, optional
-        The folder of the run; None for no logs.
+        The folder of the run, or None for no logs.
     model : str
     images : int
         Number of images in all epochs.
     step : int
-        The step from which the run resumes: TensorBoard's points of later steps are discarded.
+        The step from which the run resumes. TensorBoard's points of later steps are discarded.
     done : int
         Number of images seen before.
     on_event : callable, optional
@@ -205,7 +208,7 @@ class Logs:
             self.on_event("note", {"model": self.model, "text": text})
 
     def progress(self, done: int) -> None:
-        """Report the number of images seen, at intervals."""
+        """Report the number of images seen so far, at intervals."""
         if self.on_event is None or self.seconds - self.last_progress < _EVERY_S:
             return
         self.last_progress = self.seconds
@@ -220,7 +223,7 @@ class Logs:
             self.board.add_scalar(name, value, step)
 
     def epochs(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the rows of all epochs so far, and report the last."""
+        """Write the rows of all epochs so far, and report the last one."""
         if self.out is None:
             return
         text = io.StringIO()
@@ -239,7 +242,7 @@ def _board(out: Path, step: int) -> Any:
 
 
 def write_skipped_images(out: Path, ids: Sequence[str], skipped: Mapping[int, str], rank: int = 0) -> None:
-    """List the images that could not be decoded, by row, in one file per process."""
+    """Write the images that could not be decoded, in the order of their rows, to a file per process."""
     if not skipped:
         return
     text = io.StringIO()

@@ -61,7 +61,7 @@ class InputFeed(Protocol):
         ...
 
     def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
-        """Yield the batches of this process from a step on."""
+        """Yield the batches of this process, starting with step `first`."""
         ...
 
 
@@ -118,7 +118,7 @@ class ImageFeed:
         return self.loader.plan
 
     def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
-        """Yield the batches of this process from a step on."""
+        """Yield the batches of this process, starting with step `first`."""
         for step, batch in enumerate(self.loader.epoch(epoch, first), first):
             x = self.normalise(batch.images)
             mix = drawn(self.recipe, self.plan, epoch, step, (x.shape[2], x.shape[3]))
@@ -145,7 +145,7 @@ class FeatureFeed:
     device: Any
 
     def epoch(self, epoch: int, first: int) -> Iterator[Fed]:
-        """Yield the batches of this process from a step on."""
+        """Yield the batches of this process, starting with step `first`."""
         rng = np.random.default_rng([self.plan.seed, epoch])
         order = self.at[rng.permutation(len(self.at))]
         mirrored = rng.random(len(order)) < 0.5 if self.features.shape[1] == 2 else np.zeros(len(order), bool)
@@ -161,7 +161,7 @@ class FeatureFeed:
 
 
 def as_input(features: npt.NDArray[Any], device: Any) -> Tensor:
-    """Return features in the form of the input of the trained part."""
+    """Return features as a tensor that the trained part takes as input."""
     x = torch.from_numpy(features).to(device).float()
     return x.contiguous(memory_format=torch.channels_last) if x.ndim == 4 else x
 
@@ -175,7 +175,7 @@ def computed(
     half: bool,
     on_progress: Callable[[int], None],
 ) -> tuple[npt.NDArray[Any], list[str]]:
-    """Return the features of images, and the reasons for missing ones; those of an earlier run are reused.
+    """Return the features of images and the reasons for missing ones, from an earlier run if possible.
 
     Parameters
     ----------
@@ -184,20 +184,21 @@ def computed(
     compute : callable
         Maps images, uint8 of shape (n, 3, h, w), to features of shape (n, …).
     path : Path
-        Their file, without ``.npy``; the name must identify all that they depend on.
+        The file of the features, without ``.npy``. Its name must identify everything that the features depend
+        on.
     views : int
         1, or 2 to include mirror images.
     half : bool
-        Whether to store them in half precision.
+        Whether to store the features in half precision.
     on_progress : callable
         Called with the number of images that are done.
 
     Returns
     -------
     features : ndarray of float16 or float32, shape (n, views, …)
-        Memory-mapped. Rows of unreadable images are 0.
+        The features, memory-mapped. Rows of unreadable images are 0.
     reasons : list of str
-        Empty for images that could be decoded.
+        The reason for each missing image; empty for images that could be decoded.
     """
     array, text = path.with_suffix(".npy"), path.with_suffix(".txt")
     if not array.is_file() or not text.is_file():
@@ -262,13 +263,13 @@ def key_of(before: Mapping[str, Tensor], *about: object) -> str:
 def started(precision: str) -> Any:
     """Return Fabric on the devices of this process.
 
-    One process uses one GPU if there is one, else the CPU; ``torchrun`` starts several processes, one per
-    GPU.
+    A process uses one GPU if there is one, and otherwise the CPU. ``torchrun`` starts several processes, one
+    per GPU.
 
     Raises
     ------
     InputError
-        There are more processes than GPUs, or the device does not support the precision.
+        If there are more processes than GPUs, or if the device does not support the precision.
     """
     from lightning_fabric import Fabric
 
@@ -307,10 +308,10 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 
 
 def keep_memory() -> None:
-    """Reuse the memory of a step in the next one, with glibc: it saves a fifth of the time of small networks.
+    """Make glibc reuse memory between steps, which saves a fifth of the time of small networks.
 
-    Otherwise large blocks, and those at the end of the heap, return to the system after each step, and are
-    allocated again page by page, filled with zeros.
+    Otherwise, large blocks and blocks at the end of the heap are returned to the system after each step, and
+    are allocated again page by page, filled with zeros.
     """
     mallopt: Any = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

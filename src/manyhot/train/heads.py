@@ -50,30 +50,32 @@ def fit_softmax(
 ) -> Head:
     """Fit a softmax over all classes to single labels.
 
-    It minimises the mean cross-entropy plus half the penalty times the sum of squares of the weights of
-    standardised features; with penalty ``1 / (C n)`` this is scikit-learn's ``LogisticRegression(C)``.
+    The fit minimises the mean cross-entropy plus half the penalty times the sum of the squared weights of
+    standardised features. With the penalty ``1 / (C n)``, this is scikit-learn's ``LogisticRegression(C)``.
 
     Parameters
     ----------
     features : array-like, shape (n, D)
-        Rows of frames and series are matched by their index, those of arrays by position.
+        Features. Rows of frames and series are matched by their index, rows of arrays by position.
     label : array-like of int, shape (n,)
         Images with `NO_LABEL` are ignored.
     classes : ClassList
         A class without images gets a probability of nearly 0.
     backbone : str
-        The model of the features, as for ``manyhot predict --model``.
+        Name of the model that computed the features, as in ``manyhot predict --model``.
     weights : array-like, shape (n,), optional
         Weights of the images; 1 by default.
     penalty : float, optional
-        By default the one of `PENALTIES` with the highest likelihood on every tenth image.
+        Penalty on the weights. By default, the one of `PENALTIES` with the highest likelihood on every tenth
+        image, which is held out.
     start : Head, optional
-        Starting point, if a penalty is set: faster if little has changed, with the same result.
+        Starting point of the fit, if a penalty is set. It makes the fit faster if little has changed, and
+        does not change the result.
 
     Raises
     ------
     InputError
-        The arrays or frames do not match, or fewer than two classes have images.
+        If the arrays or frames do not match, or if fewer than two classes have images.
     MissingExtraError
         PyTorch is not installed.
     """
@@ -89,7 +91,9 @@ def fit_softmax(
     use = (targets != NO_LABEL) & (weight > 0)
     present, targets = np.unique(targets[use], return_inverse=True)
     if len(present) < 2:
-        raise InputError("A head needs images of at least two classes.", got=f"{len(present)} of them")
+        raise InputError(
+            "A head needs images of at least two classes.", got=f"classes with images: {len(present)}"
+        )
     begin = _Layer.of(start, present, x.shape[1])
     fitted = _fit(x[use], targets.astype(np.int64), weight[use], begin, _cross_entropy, penalty)
     w = np.zeros((len(classes), x.shape[1]))
@@ -108,28 +112,28 @@ def fit_sigmoid(
     penalty: float | None = None,
     start: Head | None = None,
 ) -> Head:
-    """Fit a sigmoid for each class to label sets: one logistic regression per class.
+    """Fit a sigmoid for each class to label sets, which is one logistic regression per class.
 
-    It minimises, summed over classes, the mean binary cross-entropy over the images of which the class is
-    known plus half the penalty times the sum of squares of its weights. Images on which a class is unclear or
+    For each class, the fit minimises the mean binary cross-entropy over the images with a known state of the
+    class, plus half the penalty times the sum of the squared weights. Images for which a class is unclear or
     was not asked about are ignored for this class.
 
     Parameters
     ----------
     features : array-like, shape (n, D)
     state : array-like of int, shape (n, C)
-        `manyhot.core.sets.YES`, `NO`, `UNCLEAR` or `NOT_ASKED`. Columns of a frame are matched by the keys or
-        names of classes.
+        State of each class: `manyhot.core.sets.YES`, `NO`, `UNCLEAR` or `NOT_ASKED`. Columns of a frame are
+        matched by the keys or names of classes.
     classes : ClassList
-        A class that is always or never valid gets one probability for all images: its share of them, with
-        half an image added on either side.
+        A class that is always or never valid gets the same probability for all images. It is the share of
+        images with the class, after half an image with and half an image without it are added.
     backbone, weights, penalty, start
         As in `fit_softmax`.
 
     Raises
     ------
     InputError
-        The arrays or frames do not match, or no class is valid on some images and absent on others.
+        If the arrays or frames do not match, or if no class is valid for some images and absent for others.
     MissingExtraError
         PyTorch is not installed.
     """
@@ -147,7 +151,7 @@ def fit_sigmoid(
     yes, no = (weight @ (states == value) for value in (YES, NO))
     fittable = np.flatnonzero((yes > 0) & (no > 0))
     if not len(fittable):
-        raise InputError("No class is valid on some images and absent on others: nothing can be fitted.")
+        raise InputError("No class is valid for some images and absent for others, so nothing can be fitted.")
     known = states[:, fittable]
     targets = np.where(known == YES, 1, np.where(known == NO, 0, np.nan)).astype(np.float32)
     begin = _Layer.of(start, fittable, x.shape[1])
@@ -176,12 +180,12 @@ def _checked(features: npt.ArrayLike, targets: Array, weights: npt.ArrayLike | N
     weight = np.ones(len(x)) if weights is None else np.asarray(weights, np.float64)
     if x.ndim != 2 or len(targets) != len(x) or weight.shape != (len(x),):
         raise InputError(
-            "Features, labels and weights are not of the same images.",
+            "The shapes of features, labels and weights do not match.",
             got=f"shapes {x.shape}, {targets.shape} and {weight.shape}",
             allowed="(n, D), one row per image, and (n,)",
         )
     if not (np.isfinite(x).all() and np.isfinite(weight).all() and (weight >= 0).all()):
-        raise InputError("Features must be finite, and weights at least 0.")
+        raise InputError("Features must be finite, and weights must be finite and at least 0.")
     return x, weight
 
 
@@ -193,7 +197,7 @@ class _Layer:
 
     @classmethod
     def of(cls, head: Head | None, classes: Array, d: int) -> _Layer:
-        """Return the rows of a head for some classes; zeros without one."""
+        """Return the rows of a head for some classes, or zeros if there is no head."""
         if head is None:
             return cls(np.zeros((len(classes), d)), np.zeros(len(classes)))
         return cls(head.weight[classes].astype(np.float64), head.bias[classes].astype(np.float64))

@@ -40,13 +40,14 @@ _KEY = b"manyhot.maps"
 
 
 class MapBlock(NamedTuple):
-    """Label maps of some images, all of one shape.
+    """Label maps of several images, all with the same shape.
 
     Attributes
     ----------
     image_ids : sequence of str
     scores : numpy.ndarray of float16, shape (n, k, h, w)
-        Logits minus their mean over all classes at the location: classes that are not kept count as 0.
+        Logits minus their mean over all classes at the location, so that classes that are not kept count as
+        0.
     classes : numpy.ndarray of int, shape (n, k, h, w)
         The classes of the scores.
     """
@@ -86,7 +87,7 @@ class LabelMaps:
                 yield image_id, (at, row)
 
     def take(self, places: Iterable[tuple[int, int] | None]) -> tuple[Tensor, Tensor]:
-        """Return scores, float32, and classes, int64, of images; both of shape (n, k, h, w)."""
+        """Return the scores (float32) and classes (int64) of images, each of shape (n, k, h, w)."""
         there = [place for place in places if place is not None]
         found = [(self.blocks[at].scores[row], self.blocks[at].classes[row]) for at, row in there]
         scores, classes = (np.stack(part) for part in zip(*found, strict=True))
@@ -96,12 +97,12 @@ class LabelMaps:
 def write_maps(
     path: str | os.PathLike[str], blocks: Iterable[MapBlock], classes: ClassList, about: Mapping[str, Any]
 ) -> Path:
-    """Write label maps; blocks are written as they come.
+    """Write label maps, one block at a time.
 
     Raises
     ------
     InputError
-        There are no maps, their shapes differ, or an image occurs twice.
+        If there are no maps, if their shapes differ, or if an image occurs twice.
     OutputError
         The file cannot be written.
     """
@@ -117,7 +118,7 @@ def write_maps(
             _check_block(block, shape, seen, path)
             writer.write_batch(_batch(block, schema))
         if writer is None:
-            raise InputError("There are no images to make label maps of.", where=path)
+            raise InputError("There are no images from which label maps can be computed.", where=path)
         writer.close()
     return path
 
@@ -164,7 +165,7 @@ def read_maps(path: str | os.PathLike[str]) -> LabelMaps:
     Raises
     ------
     InputError
-        The file does not exist, or holds no label maps.
+        If the file does not exist or contains no label maps.
     """
     path = Path(path)
     if not path.is_file():
@@ -192,13 +193,13 @@ def _block(batch: pa.RecordBatch, shape: tuple[int, ...]) -> MapBlock:
 
 @dataclass(frozen=True, eq=False)
 class LocalTeacher:
-    """The targets of crops of training images: the softmax of their part of the label map.
+    """The targets of crops of training images. Each is the softmax of its part of the label map.
 
     Attributes
     ----------
     maps : LabelMaps
     places : sequence of (int, int) or None
-        Block and row in the maps of each image, by its row in the training set; None without a map.
+        Block and row of the map of each image of the training set, or None if it has no map.
     """
 
     maps: LabelMaps
@@ -234,9 +235,10 @@ class LocalTeacher:
         epoch, memory
             Passed to the targets.
         boxes : torch.Tensor of float32, shape (n, 4), optional
-            Left, top, right and bottom of each crop as shares of its image; by default the whole image.
+            Left, top, right and bottom of each crop as shares of its image. By default, the whole image.
         mirrored : torch.Tensor of bool, shape (n,), optional
-            Whether the crop was mirrored. It shows the same part of the image then, with the same targets.
+            Whether each crop was mirrored. A mirrored crop shows the same part of the image and has the same
+            targets.
         """
         scores, classes = self.maps.take(self.places[row] for row in rows.tolist())
         if boxes is None:
@@ -249,11 +251,12 @@ class LocalTeacher:
 
 
 def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return the weight of each place of a map in a crop: RoIAlign to a single value.
+    """Return the weight of each location of a map in a crop, by RoIAlign to a single value.
 
-    There is at least one sample point per place, and each is interpolated between four places, so that the
-    weight of a place is that of its row times that of its column. torchvision computes both, from maps that
-    are 1 in one row or column, so that a map of 1,000 classes need not be built.
+    There is at least one sample point per location, and each point is interpolated between four locations.
+    The weight of a location is therefore the weight of its row times the weight of its column. torchvision
+    computes both from maps that are 1 in a single row or column, so that no map of 1,000 classes is needed.
+    RoIAlign is used as in the code of ReLabel, but without the minimum size of one location.
 
     Parameters
     ----------
@@ -269,7 +272,7 @@ def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
 
     References
     ----------
-    He et al. 2017, Mask R-CNN, arXiv 1703.06870. As in ReLabel's code, without its minimum size of one place.
+    He et al. 2017, Mask R-CNN, arXiv 1703.06870.
     """
     h, w = grid
     lines = torch.zeros(1, h + w, h, w)
@@ -288,7 +291,7 @@ def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: C
     path : path-like
         A file of label maps.
     image_ids : sequence of str
-        Ids of the training set, in the order of its rows.
+        Ids of the training images, in the order of their rows.
     classes : ClassList
 
     Raises
@@ -296,15 +299,15 @@ def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: C
     InputError
         The file holds no label maps.
     MatchError
-        The maps are over other classes, or of other images.
+        If the maps have other classes or are of other images.
     """
     maps = read_maps(path)
     if maps.classes.keys != classes.keys:
         raise MatchError(
             "The label maps and the labels have different classes.",
             where=path,
-            got=f"{len(maps.classes)} classes, the first {maps.classes.keys[0]}",
-            allowed=f"{len(classes)} classes, the first {classes.keys[0]}",
+            got=f"{len(maps.classes)} classes, starting with {maps.classes.keys[0]}",
+            allowed=f"{len(classes)} classes, starting with {classes.keys[0]}",
         )
     known = dict(maps.places())
     places = [known.get(i) for i in image_ids]
@@ -312,7 +315,7 @@ def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: C
         raise MatchError(
             "None of the images has a label map.",
             where=path,
-            got=f"{next(iter(known))} there, {image_ids[0]} here",
+            got=f"maps of images such as {next(iter(known))}, labels of images such as {image_ids[0]}",
             do="create maps of these images: manyhot label-maps",
         )
     return LocalTeacher(maps, places)
@@ -323,28 +326,31 @@ def read_relabel(
 ) -> Iterator[MapBlock]:
     """Yield the label maps that Yun et al. released, as blocks for `write_maps`.
 
-    A file ``wnid/name.pt`` holds one array of shape (2, k, side, side): scores, and classes.
+    Each file ``wnid/name.pt`` contains an array of shape (2, k, side, side) with scores and classes.
 
     Parameters
     ----------
     folder : path-like
         Folder of their unpacked archive.
     suffix : str
-        The suffix of images, instead of ``.pt``.
+        The suffix of the image ids, which replaces ``.pt``.
     by_columns : bool
-        Their code passes top, left, bottom and right of a crop to RoIAlign, where torchvision expects left,
-        top, right and bottom. Either the maps are stored by columns, or the crops got the labels of other
-        locations; the files would show which. True gives the labels of their code.
+        Whether to swap rows and columns of the maps, which gives the labels of their code. That code passes
+        the top, left, bottom and right of a crop to RoIAlign, but torchvision expects left, top, right and
+        bottom. Either the maps are stored by columns, or the crops got the labels of other locations. Only
+        the files could show which is true.
 
     Raises
     ------
     InputError
-        There are no such files, or one has other contents.
+        If there are no such files, or if a file has other contents.
     """
     files = sorted(Path(folder).glob("*/*.pt"))
     if not files:
         raise InputError(
-            "There are no label maps of ReLabel.", where=folder, allowed="files such as n01440764/NAME.pt"
+            "The folder contains no label maps of ReLabel.",
+            where=folder,
+            allowed="files such as n01440764/NAME.pt",
         )
     for start in range(0, len(files), 512):
         part = files[start : start + 512]
@@ -387,7 +393,7 @@ def compute_label_maps(
     k : int
         Number of classes to keep per location.
     size : int, optional
-        Side of the images in pixels; by default the network's own.
+        Height and width of the images in pixels. By default, those of the network.
     batch : int
     skip : callable
         Called with the id of an image that cannot be read, and the reason.
@@ -395,7 +401,7 @@ def compute_label_maps(
     Raises
     ------
     InputError
-        The network has no such grid, or fewer than `k` classes.
+        If the network has no grid before its classifier, or has fewer than `k` classes.
     """
     if not 1 <= k <= len(network.classes):
         raise InputError(
@@ -431,10 +437,10 @@ def _pixels(read: bytes | str | Tensor, preprocessing: Preprocessing) -> Tensor 
 
 
 def local_logits(network: Network, preprocessing: Preprocessing) -> Callable[[Tensor], Tensor]:
-    """Return a function from images to the logits at each location, minus their mean over classes.
+    """Return a function that maps images to the logits at each location, minus their mean over classes.
 
-    Images are uint8 of shape (n, 3, H, W), logits of shape (n, C, h, w). If only the mean lies between grid
-    and classifier, the mean of the map equals the logits of the image.
+    Images are uint8 of shape (n, 3, H, W), and logits have the shape (n, C, h, w). If the network only
+    averages the grid before the classifier, the mean of the map equals the logits of the image.
 
     Raises
     ------
@@ -458,7 +464,7 @@ def local_logits(network: Network, preprocessing: Preprocessing) -> Callable[[Te
                 "The network has no grid before its classifier.",
                 where=network.name,
                 got=f"features of shape {tuple(grid.shape)}",
-                allowed="a network of convolutions, such as timm/resnet50",
+                allowed="a convolutional network, such as timm/resnet50",
             )
         n, d, h, w = grid.shape
         logits = module.forward_head(grid.permute(0, 2, 3, 1).reshape(-1, d, 1, 1))

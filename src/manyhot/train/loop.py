@@ -59,7 +59,7 @@ class TrainingJob:
     ----------
     data : ImageOrder
     labels : LabelSets
-        The rows of `data` refer to these.
+        The labels to which the rows of `data` refer.
     classes : ClassList
     recipe : Recipe
     out : Path
@@ -69,9 +69,9 @@ class TrainingJob:
         Seconds between two checkpoints.
     validation : Validation, optional
     identity : Mapping of str to Any
-        Identity of the run: its recipe, labels, classes and source.
+        Identity of the run, which consists of its recipe, labels, classes and source.
     taught : Teacher, optional
-        The targets; by default those of the labels.
+        The targets. By default, those of the labels.
     features : Path, optional
         A folder for features that several runs share.
     run : Run
@@ -95,12 +95,12 @@ class TrainingJob:
 
 
 def fit(job: TrainingJob) -> Path:
-    """Train a network, or resume a killed run; return its file.
+    """Train a network, or resume a killed run, and return the file of the network.
 
     Raises
     ------
     ManyhotError
-        For invalid input; if the loss is not finite; or if memory or the disk is full.
+        If the input is invalid, if the loss is not finite, or if the memory or the disk is full.
     """
     path = job.out / "model.safetensors"
     check_best(job.recipe.best, job.validation)
@@ -152,13 +152,13 @@ class _Run:
         loss = loss_of(recipe.named_loss)
         if loss.about.get("memory") and self.fabric.world_size > 1:
             raise InputError(
-                "The loss stores values of each image, and each process would have its own.",
+                "The loss stores values of each image, which several processes cannot share.",
                 got=f"{recipe.named_loss}, {self.fabric.world_size} processes",
                 do="train in one process, or use another loss",
             )
         if loss.about.get("memory") and (recipe.mixup or recipe.cutmix):
             raise InputError(
-                "The loss stores values of each image, and a mixed image consists of two.",
+                "The loss stores values of each image, but a mixed image consists of two.",
                 got=f"{recipe.named_loss}, mixup {recipe.mixup}, cutmix {recipe.cutmix}",
                 do="set mixup and cutmix to 0, or use another loss",
             )
@@ -215,10 +215,12 @@ class _Run:
 
     def _notes(self) -> Iterator[str]:
         """Yield the first lines of the log."""
-        cut = "processes" if self.fabric.world_size > 1 else "parts" if self.recipe.accumulate > 1 else ""
+        several = self.fabric.world_size > 1
+        parts = "each part of a batch" if self.recipe.accumulate > 1 else ""
+        cut = "the part of a batch in each process" if several else parts
         if cut and self.loss.about.get("whole_batch"):
             named = self.recipe.named_loss
-            yield f"{named} is defined on whole batches; here it is computed on each of their {cut}"
+            yield f"{named} is defined on whole batches, but is computed here on {cut}"
         yield from filter(None, (*self.job.notes, *self.start.notes, self.parts.note, self.note))
 
     def _steps(self) -> Generator[tuple[float, float], None, None]:
@@ -399,6 +401,6 @@ def _naming_settings(recipe: Recipe) -> Iterator[None]:
             "A step does not fit into memory.",
             got=text.partition("\n")[0] or type(error).__name__,
             allowed=f"now batch {recipe.batch}, accumulate {recipe.accumulate}",
-            do="raise accumulate: the batch is then computed in more parts; or lower batch or size, or set "
+            do="raise accumulate to compute the batch in more parts, lower batch or size, or set "
             "precision to bf16-mixed",
         ) from error

@@ -47,7 +47,7 @@ class Start:
 
 
 def recipe_from(spec: str) -> dict[str, Any]:
-    """Return the settings of a recipe that starts from a model, named as for ``manyhot predict --model``."""
+    """Return the settings of a recipe that starts from a model, named as in ``manyhot predict --model``."""
     family, _, file = spec.partition(":")
     if family != "trained":
         return {"model": spec}
@@ -60,7 +60,7 @@ def start_of(recipe: Recipe, classes: ClassList) -> Start:
     Raises
     ------
     InputError
-        The network is not one of timm's, or its weights do not exist or do not match.
+        If the network is not one of timm's, or if its weights do not exist or do not match.
     UnknownNameError
         The network does not exist.
     FetchError
@@ -119,7 +119,7 @@ def _of_model(recipe: Recipe, n: int) -> Start:
             "This is not a network of timm.",
             got=recipe.model,
             allowed="timm/NAME, or efficientnet-lite0 to efficientnet-lite2",
-            do="manyhot models 'timm/*' lists them",
+            do="list the names with manyhot models 'timm/*'",
         )
     module.reset_classifier(n)
     name = str(module.pretrained_cfg["architecture"])
@@ -143,7 +143,7 @@ def _continued(start: Start, trained: Trained, recipe: Recipe, classes: ClassLis
         own = start.module.state_dict()
         head = _head_names(start.module)
         weights = {k: own[k] if k.startswith(head) else v for k, v in weights.items()}
-        notes = (*notes, f"{Path(recipe.weights).name} has other classes: the head is initialised again")
+        notes = (*notes, f"{Path(recipe.weights).name} has other classes, so the head is initialised again")
     try:
         start.module.load_state_dict(weights)
     except RuntimeError as error:
@@ -174,21 +174,21 @@ class Stages:
     module : torch.nn.Module
         The whole network.
     first : str
-        The path of the first layer that is trained; empty if all are.
+        Path of the first layer that is trained. Empty if all layers are trained.
     """
 
     module: Any
     first: str
 
     def freeze(self) -> None:
-        """Freeze the weights of the layers before it."""
+        """Freeze the weights of the layers before the first trained layer."""
         if self.first:
             trained = {id(p) for part in self._after() for p in part.parameters()}
             for parameter in self.module.parameters():
                 parameter.requires_grad_(id(parameter) in trained)
 
     def train(self) -> None:
-        """Set training mode for all layers but those before it."""
+        """Set training mode for all layers except those before the first trained layer."""
         self.module.train()
         if self.first:
             after = {id(m) for part in self._after() for m in part.modules()}
@@ -197,7 +197,7 @@ class Stages:
                     part.training = False
 
     def before(self) -> dict[str, Tensor]:
-        """Return the arrays of the layers before it."""
+        """Return the arrays of the layers before the first trained layer."""
         after = {id(value) for part in self._after() for value in part.state_dict(keep_vars=True).values()}
         arrays = self.module.state_dict(keep_vars=True).items()
         return {name: value for name, value in arrays if id(value) not in after}
@@ -220,9 +220,10 @@ class Stages:
         return found[0]
 
     def rest(self) -> nn.Module | None:
-        """Return a module from these features to logits, in the mode of the network.
+        """Return a module that maps these features to logits, in the mode of the network.
 
-        It shares the layers of the network. None if the network cannot be cut there.
+        The module shares the layers of the network. The result is None if the network cannot be cut at this
+        layer.
         """
         try:
             return _cut(self.module, self.first)

@@ -17,7 +17,7 @@ from manyhot.train.recipe import Recipe
 
 
 def optimiser_of(recipe: Recipe, module: Any, memory: Mapping[str, Tensor], loss: Entry) -> Any:
-    """Return the optimiser of the trained weights; biases and norms do not decay.
+    """Return the optimiser of the trained weights, without weight decay of biases and norms.
 
     Raises
     ------
@@ -44,10 +44,11 @@ def optimiser_of(recipe: Recipe, module: Any, memory: Mapping[str, Tensor], loss
 
 
 def rate(done: float, recipe: Recipe) -> float:
-    """Return the learning rate after a number of epochs, as a share of the largest.
+    """Return the learning rate after a number of epochs, as a share of its maximum.
 
     The cosine is that of Loshchilov & Hutter 2017 (https://doi.org/10.48550/arXiv.1608.03983), equation 5,
-    without restarts; the warmup is linear, as in Goyal et al. 2017 (https://doi.org/10.48550/arXiv.1706.02677).
+    without restarts. The warmup is linear, as in Goyal et al. 2017
+    (https://doi.org/10.48550/arXiv.1706.02677).
     """
     if done < recipe.warmup:
         return max(done, 1e-3) / recipe.warmup
@@ -60,7 +61,7 @@ def rate(done: float, recipe: Recipe) -> float:
 
 
 def averaged(module: Any, decay: float) -> Any:
-    """Return the moving average of a module's weights, None without one.
+    """Return the moving average of a module's weights, or None if the decay is 0.
 
     After n steps, the decay is at most (1 + n) / (10 + n), so that a short run does not end near its start.
     """

@@ -27,9 +27,9 @@ Sample = tuple[int, ImageReader]
 class BatchPlan:
     """The composition of batches and their distribution to processes.
 
-    A batch has `batch` places; place p belongs to lane ``p % lanes``, and to the process of rank ``p %
-    world``. As `world` divides `lanes`, a lane belongs to one process, and what is done within lanes does not
-    depend on the number of processes.
+    A batch has `batch` places. Place p belongs to lane ``p % lanes`` and to the process of rank ``p %
+    world``. Because `world` divides `lanes`, each lane belongs to one process, and what is done within lanes
+    does not depend on the number of processes.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class BatchPlan:
 
     @property
     def steps(self) -> int:
-        """Number of batches of an epoch; the remainder is dropped."""
+        """Number of batches in an epoch. The remaining images are dropped."""
         return self.n // self.batch
 
     @property
@@ -70,11 +70,11 @@ def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int
     Raises
     ------
     InputError
-        There are fewer images than a batch needs, or the processes do not divide it.
+        If there are fewer images than a batch needs, or if the number of processes does not divide it.
     """
     if n < batch:
         raise InputError(
-            "A batch has more images than there are to train on.",
+            "A batch has more images than the training set.",
             got=f"batch {batch:,}, {n:,} images",
             do=f"lower batch to {n:,} or less",
         )
@@ -87,7 +87,7 @@ def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int
             "The batch cannot be divided evenly among the processes.",
             got=f"{world} processes, batch {batch}, lanes {lanes}",
             allowed=f"{allowed} processes",
-            do="start another number of processes, or set batch and lanes to multiples of it",
+            do="start another number of processes, or set batch and lanes to multiples of that number",
         )
     return BatchPlan(batch, fitting, seed, n, rank, world)
 
@@ -106,7 +106,7 @@ class ImageOrder(Protocol):
         ...
 
     def batches(self, plan: BatchPlan, epoch: int, first: int) -> Iterator[list[Sample]]:
-        """Yield the images of this process in each batch of an epoch, from a step on."""
+        """Yield the images of this process in each batch of an epoch, starting with step `first`."""
         ...
 
 
@@ -145,14 +145,14 @@ class Everything:
 class Shards:
     """Images that are read shard by shard.
 
-    Shards are distributed to lanes again in each epoch; a lane that is exhausted starts again, so that the
-    number of batches in an epoch depends only on the number of images.
+    In each epoch, shards are distributed to lanes again. An exhausted lane starts again, so that the number
+    of batches in an epoch depends only on the number of images.
 
     Attributes
     ----------
     source : ImageSource
     rows : Mapping of str to int
-        The row of each image to train on, by its id.
+        Row of each image to train on, by image id.
     buffer : int
         Size of the shuffle buffer.
     """
@@ -168,7 +168,7 @@ class Shards:
         return len(self.rows)
 
     def batches(self, plan: BatchPlan, epoch: int, first: int) -> Iterator[list[Sample]]:
-        """Yield the images of this process in each batch; earlier ones are skipped unread."""
+        """Yield the images of this process in each batch. Earlier images are skipped without being read."""
         shards = _shards(self.source.parts)
         if len(shards) < plan.lanes:
             raise InputError(
@@ -227,7 +227,7 @@ def _shards(parts: Sequence[SourcePart]) -> list[list[SourcePart]]:
 
 
 def none_found(where: object, rows: Mapping[str, int]) -> MatchError:
-    """Return the error that no image has labels."""
+    """Return the error for a source in which no image has labels."""
     return MatchError(
         "None of the images has labels.",
         where=where,
@@ -240,26 +240,26 @@ HeldOutShare = Annotated[float, Between(0, 1, "()"), Shown("SHARE")]
 
 
 class HeldOut(NamedTuple):
-    """Held-out images: those of a table, or a random share."""
+    """Held-out images, which are those of a table or a random share."""
 
     test: Mapping[str, bool] | None
     share: float
     seed: int
 
     def of(self, ids: Sequence[str]) -> npt.NDArray[np.bool_]:
-        """Return which of some images are held out."""
+        """Return which of the given images are held out."""
         if self.test is not None:
             return np.array([self.test.get(i, False) for i in ids], bool)
         return np.random.default_rng([self.seed, len(ids)]).random(len(ids)) < self.share
 
 
 def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldOut:
-    """Return the images that a table of splits holds out, or else a random share.
+    """Return the held-out images of a table of splits, or a random share if there is no table.
 
     Raises
     ------
     InputError
-        The table does not exist, has no column split, or holds out no image.
+        If the table does not exist, has no column ``split``, or holds out no image.
     """
     if path is None:
         return HeldOut(None, share, seed)
@@ -275,7 +275,7 @@ def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldOut:
             "The table has no split.",
             where=path,
             got=", ".join(names),
-            allowed="a table with image_id and split",
+            allowed="a table with the columns image_id and split",
         )
     rows = table.select("image_id", "split").collect()
     test = {str(i): s == "test" for i, s in rows.iter_rows()}
@@ -291,7 +291,7 @@ def held_out_of(path: PathLike | None, share: float, seed: int) -> HeldOut:
 
 @dataclass(frozen=True, eq=False)
 class SplitLabels:
-    """Label sets and original labels of images to fit on and of images held out.
+    """Label sets and original labels of the images to fit on and of the held-out images.
 
     Attributes
     ----------

@@ -72,71 +72,77 @@ class Recipe:
     model : str
         A network of timm, such as ``timm/resnet50``, or a packaged one, such as ``efficientnet-lite0``.
     weights : str
-        ``published`` weights, ``none`` for random ones, or the file of an earlier run.
+        ``published`` for the published weights, ``none`` for random weights, or the file of an earlier run.
     trained_from : str
-        The first part of the network that is trained, such as ``blocks.6``; earlier layers keep their
-        weights. Empty: all are trained.
+        The first layer that is trained, such as ``blocks.6``. Earlier layers keep their weights. If empty,
+        all layers are trained.
     teach : str
-        One of `TEACH`: the original label, the label set, soft labels, or a label map.
+        The targets: ``label`` for the original label, ``sets`` for the label set, ``soft`` for soft labels,
+        or ``maps`` for a label map.
     maps : str
-        The file of label maps to teach; see `manyhot.train.label_maps`.
+        The file of label maps to use as targets; see `manyhot.train.label_maps`.
     loss : str
-        A registered loss; by default ``softmax`` for labels and soft labels, ``bce`` for label sets.
+        A registered loss. The default is ``bce`` for label sets and ``softmax`` for all other targets.
     not_asked : str
-        One of `NOT_ASKED`.
+        Treatment of classes that were not asked about: ``no`` for absent, or ``mask`` to ignore them.
     empty : str
-        Images without a class: ``skip`` them, or ``no``: all classes are absent.
+        Treatment of images without a class: ``skip`` to leave them out, or ``no`` if all classes are absent.
     epochs : int
     batch : int
-        Images per step, of all processes together.
+        Number of images per step, over all processes.
     accumulate : int
-        Number of parts in which a step is computed; the loss is that of the whole batch. Batch norms see one
-        part at a time.
+        Number of parts in which a step is computed. The loss is that of the whole batch, but batch norms use
+        one part at a time.
     order : str
-        ``all``: one random order of all images in each epoch; ``shards``: shuffled shards and a shuffle
-        buffer, for images that neither fit into memory nor allow random access; ``auto``: the first that is
-        possible.
+        ``all`` draws one random order of all images in each epoch. ``shards`` shuffles shards and uses a
+        shuffle buffer, for images that neither fit into memory nor allow random access. ``auto`` uses the
+        first of these that is possible.
     lanes : int
-        Number of streams that shards are distributed to. A batch has the same number of images of each, so
-        that any number of processes that divides it sees the same batches.
+        Number of streams to which shards are distributed. A batch has the same number of images from each
+        stream, so that the batches are the same for any number of processes that divides the number of lanes.
     buffer : int
         Size of the shuffle buffer of a lane, in images.
     optimiser : str
-        An optimiser of timm. Weight decay does not apply to biases and norms.
+        Name of an optimiser of timm. Weight decay does not apply to biases and norms.
     lr, weight_decay, momentum : float
-        The learning rate is the maximum of the schedule.
+        Settings of the optimiser. The learning rate is the maximum of the schedule.
     schedule : str
-        ``cosine``; ``constant``; or ``step``: a tenth after each third of the epochs.
+        Schedule of the learning rate: ``cosine``, ``constant``, or ``step``, which divides it by ten after
+        each third of the epochs.
     warmup : float
-        Epochs in which the learning rate rises from 0.
+        Number of epochs in which the learning rate rises from 0.
     clip : float
         The maximum norm of the gradient; 0 for no limit.
     drop, drop_path : float
         Rates of dropout before the classifier and of residual branches, as in timm.
     size : int, optional
-        Side of the images in pixels; by default the network's own.
+        Height and width of the images in pixels. By default, those of the network.
     augment : str
-        ``crop``: random resized crop and horizontal flip; ``mirror``: horizontal flip only; ``none``.
+        ``crop`` for random resized crops and horizontal flips, ``mirror`` for horizontal flips only, or
+        ``none``.
     least_area : float
         Smallest area of a random crop, as a share of the image.
     policy : str
         Further augmentation: ``rand-augment``, ``3-augment`` or ``none``.
     operations : int
+        Number of operations of RandAugment per crop.
     magnitude : float
-        RandAugment's number of operations per crop, and their strength, from 0 to 30.
+        Strength of the operations of RandAugment, from 0 to 30.
     jitter : float
-        Largest change of brightness, contrast and saturation, as a share.
+        Maximum change of brightness, contrast and saturation, as a share.
     mixup, cutmix : float
-        α of the Beta distribution of the shares; 0 for none. With both, each image has one of them, with
-        equal probability.
+        The α of the Beta distribution of the shares of mixed images, or 0 for no mixing. If both are set,
+        each image has one of them, with equal probability.
     ema : float
-        Decay of the moving average of the weights, which is evaluated and written; 0 for none.
+        Decay of the moving average of the weights, or 0 for none. The average is what is evaluated and
+        written.
     best : str
-        A metric: the weights of the epoch with its best value are written, instead of those of the last.
+        Metric by which an epoch is chosen. The weights of the epoch with the best value are written, instead
+        of those of the last epoch.
     precision : str
-        As in Lightning Fabric: ``32-true``, ``bf16-mixed``, ``16-mixed``.
+        Precision, as in Lightning Fabric: ``32-true``, ``bf16-mixed`` or ``16-mixed``.
     seed : int
-        Seed of weights, order, crops and mixing.
+        Seed of the initial weights, the order, the crops and the mixing.
     """
 
     model: str = "timm/resnet18"
@@ -198,8 +204,8 @@ class Recipe:
             )
         if self.augment == "none" and self.alters:
             raise InputError(
-                "The setting augment excludes a policy and jitter.",
-                got=f"augment 'none', policy {self.policy!r}, jitter {self.jitter:g}",
+                "The settings policy and jitter are not possible with augment 'none'.",
+                got=f"policy {self.policy!r}, jitter {self.jitter:g}",
                 do="set augment to 'mirror' or 'crop', or leave out policy and jitter",
             )
         if self.accumulate > self.batch:
@@ -220,7 +226,7 @@ class Recipe:
 
     @property
     def named_loss(self) -> str:
-        """The loss; by default the usual one for the targets."""
+        """The name of the loss. By default, it is the usual one for the targets."""
         return self.loss or ("bce" if self.teach == "sets" else "softmax")
 
     def to_dict(self) -> dict[str, Any]:
@@ -234,7 +240,7 @@ def recipe_of(settings: Mapping[str, Any], where: object = None) -> Recipe:
     Raises
     ------
     InputError
-        A setting does not exist, or its value has a wrong type.
+        If a setting does not exist, or if its value has the wrong type.
     """
     fields = {f.name: f for f in dataclasses.fields(Recipe)}
     for name, value in settings.items():
@@ -271,7 +277,7 @@ def read_recipe(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises
     ------
     InputError
-        The file does not exist or is not TOML.
+        If the file does not exist or is not TOML.
     """
     file = Path(path)
     if not file.is_file():

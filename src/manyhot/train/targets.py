@@ -24,16 +24,16 @@ class Targets:
     Attributes
     ----------
     p : torch.Tensor of float32, shape (n, C)
-        1 for a valid class, 0 for an absent one; soft labels and mixed images have values between. For a loss
-        that ends in a softmax, each row sums to 1, or to 0 if nothing is known.
+        1 for a valid class and 0 for an absent class. Soft labels and mixed images have values in between.
+        For a loss that ends in a softmax, each row sums to 1, or to 0 if no class is known.
     weight : torch.Tensor of float32, shape (n, C), optional
-        Weight of each cell: 0 if nothing is known. None for 1 everywhere.
+        Weight of each cell, which is 0 if the state of the class is unknown. None if all weights are 1.
     rows : torch.Tensor of int64, shape (n,)
         Rows of the images in the training set, for losses with a memory.
     epoch : int
         The epoch, from 0.
     memory : Mapping of str to torch.Tensor
-        The stored values of each image of the training set; see `manyhot.train.losses`.
+        Values that the loss stores for each image of the training set; see `manyhot.train.losses`.
     """
 
     p: Tensor
@@ -43,16 +43,17 @@ class Targets:
     memory: Mapping[str, Tensor] = field(default_factory=dict)
 
     def mixed(self, order: Tensor, share: Tensor) -> Targets:
-        """Return the targets of images that were mixed with others of the batch.
+        """Return the targets of images that were mixed with other images of the batch.
 
-        A class of both images has the target 1; a class of one image has its share. If a class is unknown for
-        one of the images, the other decides, with its share: the loss of a mixed image is the weighted mean
-        of both losses, for each loss that is linear in `p`.
+        A class of both images has the target 1, and a class of one image has the share of that image. If a
+        class is unknown for one of the images, the other image determines its target, weighted by its share.
+        For each loss that is linear in `p`, the loss of a mixed image is therefore the weighted mean of both
+        losses.
 
         Parameters
         ----------
         order : torch.Tensor of int64, shape (n,)
-            The image that each one was mixed with.
+            Index of the image with which each image was mixed.
         share : torch.Tensor of float32, shape (n,)
             Share of the image itself in the mixture.
         """
@@ -64,16 +65,16 @@ class Targets:
         return replace(self, p=p / weight.clamp(min=1e-12), weight=weight)
 
     def to(self, device: Any) -> Targets:
-        """Return the targets on another device; the memory is not moved."""
+        """Return the targets on another device. The memory is not moved."""
         weight = None if self.weight is None else self.weight.to(device)
         return replace(self, p=self.p.to(device), rows=self.rows.to(device), weight=weight)
 
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """The targets of a training set, as lists; its batches are dense.
+    """The targets of a training set, stored as lists. Its batches are dense.
 
-    With 1,000 classes, an image takes some bytes here, and 4 kB in a batch.
+    With 1,000 classes, an image takes a few bytes here, but 4 kB in a batch.
 
     Attributes
     ----------
@@ -84,7 +85,7 @@ class Teacher:
     p, weight : torch.Tensor of float32, shape (m,)
         Values of the entries, as in `Targets`.
     elsewhere : float
-        The weight of classes without an entry; their `p` is 0.
+        The weight of classes without an entry, which have a `p` of 0.
     """
 
     n_classes: int
@@ -111,7 +112,7 @@ class Teacher:
         boxes: Tensor | None = None,
         mirrored: Tensor | None = None,
     ) -> Targets:
-        """Return the targets of some images, by their rows, a tensor of int64 of shape (n,).
+        """Return the targets of the images in the given rows, a tensor of int64 of shape (n,).
 
         Crops and mirroring are ignored here; see `label_maps`.
         """
@@ -140,15 +141,15 @@ def teacher(labels: LabelSets, teach: str, *, ends: str = "sigmoid", not_asked: 
     teach : str
         One of `LISTED`.
     ends : str
-        What the loss ends in: under ``softmax``, the targets of an image sum to 1.
+        The last function of the loss. If it is ``softmax``, the targets of an image sum to 1.
     not_asked : str
         One of `NOT_ASKED`, for label sets under a sigmoid.
 
     Raises
     ------
     InputError
-        The choice does not exist, the labels lack the data for it, or no class would be absent from any
-        image.
+        If the choice does not exist, if the labels lack the data for it, or if no image would have an absent
+        class.
     """
     for what, value, allowed in (("way to teach", teach, LISTED), ("not_asked", not_asked, NOT_ASKED)):
         if value not in allowed:
@@ -188,8 +189,8 @@ def _of_sets(labels: LabelSets, ends: str, not_asked: str) -> Teacher:
     known = (labels.state != UNCLEAR).astype(np.float32)
     if not_asked == "mask" and not ((yes == 0) & (known == 1)).any():
         raise InputError(
-            "If classes that were not asked about are masked, no class is absent from any image.",
-            got="label sets without a single no",
+            "If classes that were not asked about are masked, no image has an absent class.",
+            got="label sets without a class in state no",
             do="count classes that were not asked about as absent: --set not_asked=no",
         )
     return _teacher(

@@ -47,7 +47,7 @@ class TrainResult(Result):
     Attributes
     ----------
     network : Path
-        The file of the network: ``trained:FILE`` is a model for `manyhot.predict`.
+        The file of the network, which `manyhot.predict` accepts as the model ``trained:FILE``.
     log : Path
         CSV with a row for each epoch.
     notes, metadata, inputs, written
@@ -91,33 +91,33 @@ def train(
 ) -> TrainResult:
     """Train a network on label sets. A stopped run resumes when it is started again.
 
-    A resumed run ends with the same weights; a finished one returns immediately. With torchrun, several
-    processes share each batch, one per GPU.
+    A resumed run ends with the same weights as one that was not stopped. A finished run returns immediately.
+    With torchrun, several processes share each batch, one per GPU.
 
     Parameters
     ----------
     images
         Images, as for predict.
     labels
-        Label sets of the images to train on; other images are left out.
+        Label sets of the images to train on. Images without labels are left out.
     out
-        Folder to write to; created if missing.
+        Folder to write to. It is created if it does not exist.
     recipe
-        TOML file with settings; all have defaults.
+        TOML file with settings. All settings have defaults.
     settings
-        Setting that overrides the recipe: NAME=VALUE.
+        Setting that overrides the recipe, as NAME=VALUE.
     val_labels
-        Label sets of images to evaluate the network on after each epoch.
+        Label sets of the images on which the network is evaluated after each epoch.
     val
-        Source of these images; by default the images to train on.
+        Source of the images to evaluate on. By default, the source of the images to train on.
     features
-        Folder in which runs with the same trained_from share the features before that layer; by default in
-        the folder of the run.
+        Folder for the features before the layer trained_from, which runs with the same layer can share. By
+        default, it is in the folder of the run.
     save_every
         Seconds between two checkpoints.
     classes
-        Class list of the labels, if their file names none: one key per line, a table with key and name, or
-        imagenet1k, imagenet-a, imagenet-r.
+        Class list of the labels, if their file does not name one: one key per line, a table with key and
+        name, or imagenet1k, imagenet-a, imagenet-r.
     run
         Command line and progress of the call.
 
@@ -128,7 +128,7 @@ def train(
     Raises
     ------
     ManyhotError
-        For invalid input.
+        If the input is invalid.
     """
     from manyhot.train.loop import TrainingJob, fit
     from manyhot.train.losses import loss_of
@@ -188,7 +188,7 @@ def _local_teacher(plan: Recipe, labels: Labels, classes: ClassList, ends: str) 
 
     if ends != "softmax":
         raise InputError(
-            "Label maps give shares of classes, for a loss that ends in a softmax.",
+            "Label maps give shares of classes, which need a loss that ends in a softmax.",
             got=plan.named_loss,
             do="use the loss softmax, or other targets",
         )
@@ -264,7 +264,7 @@ def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[
     Raises
     ------
     InputError
-        No row is left, or images without a class would be negatives of a softmax.
+        If no row is left, or if a softmax would have to learn from images without a class.
     """
     empty = labels.usable & _empty(labels, recipe)
     skips = recipe.empty == "skip" or recipe.teach == "label"
@@ -279,7 +279,7 @@ def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[
         raise InputError(
             "No images are left to train on.",
             got=", ".join(_left_out(labels, empty, skips)) or "no labels",
-            do="set empty to 'no': these images are then without any class" if empty.any() else None,
+            do="set empty to 'no' to train on images without a class" if empty.any() else None,
         )
     return rows, list(_left_out(labels, empty, skips))
 

@@ -57,10 +57,10 @@ class TrainingParts:
     ----------
     stages : Stages
     trained : torch.nn.Module
-        The network, or its part from a layer on.
+        The network, or the part of it from the first trained layer on.
     feed : InputFeed
     skipped : Mapping of int to str
-        Why images were skipped, by row; it grows during the run.
+        Reasons why images were skipped, by row. More are added during the run.
     validator : Validator, optional
     note : str
         A note for the log; empty for none.
@@ -111,13 +111,13 @@ class PartInputs:
 def parts_of(inputs: PartInputs) -> TrainingParts:
     """Return the part of a network that is trained, and its input.
 
-    The input is features if the first trained layer is named and images are only mirrored: earlier layers
-    would compute the same in each epoch.
+    The input consists of features if the recipe names the first trained layer and images are at most
+    mirrored, because earlier layers would compute the same values in each epoch.
 
     Raises
     ------
     InputError
-        The network lacks the layer, or there are too few images.
+        If the network does not have the layer, or if there are too few images.
     """
     recipe, module = inputs.recipe, inputs.start.module
     module.to(inputs.fabric.device, memory_format=torch.channels_last)
@@ -129,7 +129,9 @@ def parts_of(inputs: PartInputs) -> TrainingParts:
         return _of_images(inputs, stages)
     rest = stages.rest()
     if rest is None:
-        note = f"the network cannot be cut at {recipe.trained_from}: earlier layers are computed in each step"
+        note = (
+            f"the network cannot be cut at {recipe.trained_from}, so earlier layers are computed in each step"
+        )
         return replace(_of_images(inputs, stages), note=note)
     return _of_features(inputs, inputs.order, stages, rest)
 
@@ -281,7 +283,7 @@ class Validation:
     def judged(
         self, logits: npt.NDArray[np.float32], good: npt.NDArray[np.bool_], best: str
     ) -> dict[str, float]:
-        """Return the metrics of logits of shape (n, C); images that are not `good` are left out.
+        """Return the metrics of logits of shape (n, C). Images that are not `good` are left out.
 
         A metric that is not defined for these labels is NaN.
         """
@@ -306,9 +308,9 @@ def check_best(best: str, validation: Validation | None) -> None:
     registry.get("metric", best)
     if validation is None:
         raise InputError(
-            "There are no labels to choose the best epoch by.",
+            "There are no validation labels by which to choose the best epoch.",
             got=f"best {best!r}",
-            do="pass --val-labels, or set best to '': the last epoch's weights are written",
+            do="pass --val-labels, or set best to '' to write the weights of the last epoch",
         )
 
 

@@ -30,7 +30,7 @@ class LabelMapsResult(Result):
     n_images : int
         Number of images with a map.
     notes, metadata, inputs, written
-        As in `Result`; a list of unreadable images is written beside the file.
+        As in `Result`. A list of unreadable images is written next to the file.
     """
 
     n_images: int
@@ -57,7 +57,7 @@ def label_maps(
 ) -> LabelMapsResult:
     """Write the predictions of a network at each location of images, as targets for training on crops.
 
-    Train with it: manyhot train … --set teach=maps --set maps=maps.arrow.
+    To train with the file: manyhot train … --set teach=maps --set maps=maps.arrow.
 
     Parameters
     ----------
@@ -70,10 +70,10 @@ def label_maps(
     top
         Number of top classes to keep per location.
     size
-        Side of the images in pixels; by default the network's own.
+        Height and width of the images in pixels. By default, those of the network.
     classes
-        Class list of the model, if it has none: one key per line, a table with key and name, or imagenet1k,
-        imagenet-a, imagenet-r.
+        Class list of the model, if it has no classes of its own: one key per line, a table with key and name,
+        or imagenet1k, imagenet-a, imagenet-r.
     run
         Command line and progress of the call.
 
@@ -84,8 +84,8 @@ def label_maps(
     Raises
     ------
     InputError
-        If the file has another suffix, the network has no grid before its classifier, or no image can be
-        read.
+        If the file has another suffix, if the network has no grid before its classifier, or if no image can
+        be read.
     """
     from manyhot.train.label_maps import MapBlock, compute_label_maps, write_maps
 

@@ -186,7 +186,7 @@ def test_a_storage_that_is_lost(cluster, source, tmp_path, place):
         "The storage of the images no longer exists.\n"
         "  where:   in\n"
         "  got:     No such file or directory\n"
-        "  do:      bring it back, and run the same command again to resume"
+        "  do:      make it available again, and run the same command again to resume"
     )
     assert [p.name for p in (tmp_path / "ray" / ".parts" / "tint").iterdir()] == ["00000.parquet"]
     done = run(source, tint, tmp_path / "ray", PredictSettings())  # goes on without Ray just as well
@@ -214,7 +214,7 @@ def test_another_model_on_a_worker(place):
     with pytest.raises(InputError) as error:
         model.build()
     assert str(error.value) == (
-        "A Ray worker has a different the model.\n"
+        "A Ray worker has a different model.\n"
         f"  where:   python:mine:other on {platform.node()}\n"
         f"  got:     other, 4 classes {COLOURS.hash}\n"
         f"  allowed: tint, 4 classes {COLOURS.hash}\n"
@@ -223,7 +223,7 @@ def test_another_model_on_a_worker(place):
     with pytest.raises(InputError) as error:
         replace(model, version="0.0.1").build()
     assert str(error.value) == (
-        "A Ray worker has a different manyhot.\n"
+        "A Ray worker has a different version of manyhot.\n"
         f"  where:   python:mine:other on {platform.node()}\n"
         f"  got:     {__version__}\n"
         "  allowed: 0.0.1\n"

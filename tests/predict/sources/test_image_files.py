@@ -277,7 +277,7 @@ def test_a_folder_that_vanished_ends_the_run(tmp_path):
         "The storage of the images no longer exists.\n"
         f"  where:   {tmp_path / 'photos'}\n"
         "  got:     No such file or directory\n"
-        "  do:      bring it back, and run the same command again to resume"
+        "  do:      make it available again, and run the same command again to resume"
     )
 
 

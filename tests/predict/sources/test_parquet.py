@@ -214,7 +214,7 @@ def test_files_of_other_columns(tmp_path):
         "The file lacks columns that the other files have.\n"
         f"  where:   {tmp_path}/b.parquet\n"
         "  got:     image, klass\n"
-        "  allowed: image, label among them"
+        "  allowed: at least image, label"
     )
 
 

@@ -356,7 +356,7 @@ def test_a_shard_that_vanished_ends_the_run(tmp_path, ending):
         "The storage of the images no longer exists.\n"
         f"  where:   {path}\n"
         "  got:     No such file or directory\n"
-        "  do:      bring it back, and run the same command again to resume"
+        "  do:      make it available again, and run the same command again to resume"
     )
 
 

@@ -52,15 +52,17 @@ def test_what_is_told():
     names, plan = ("horse", "person"), BalancePlan(False, 20.0, 31.6, 0.25, 0.125)
     assert (
         treatment_note(names, plan, [])
-        == "horse:person, +0.250 more often beside it than elsewhere: nothing was added"
+        == "horse:person: the companion is +0.250 more frequent with the class than without it, "
+        "and no images were added"
     )
     assert treatment_note(names, plan, [added(True, PERSON)]) == (
-        "horse:person, +0.250 more often beside it than elsewhere; 4 altered images count as 20; "
-        "the other kind cannot be made"
+        "horse:person: the companion is +0.250 more frequent with the class than without it; "
+        "4 altered images count as 20, and the other kind cannot be made"
     )
     assert treatment_note(names, plan, [added(True, PERSON), added(False, HORSE)]) == (
-        "horse:person, +0.250 more often beside it than elsewhere; 4 and 4 altered images (without it first) "
-        "count as 20 each, which leaves +0.125; 32 would leave 0"
+        "horse:person: the companion is +0.250 more frequent with the class than without it; "
+        "4 and 4 altered images (without it first) count as 20 each, which leaves a difference of +0.125; "
+        "with 32, none would be left"
     )
 
 

@@ -162,8 +162,8 @@ def test_the_table_of_a_pair(treated):
     assert "altered images (without it first)" in found.notes[0]
     spec = f'head:{written[2]}(backbone="{MODEL}")'
     assert found.notes[-1] == (
-        "the file of a head can name only published weights as its backbone, and this backbone is not "
-        f"published: name it with each head, as in --model '{spec}', wherever a model is needed"
+        "head files may name only published weights as their backbone, and this backbone is not "
+        f"published, so pass it with the head wherever a model is needed, as in --model '{spec}'"
     )
     assert find_model(spec).name == f"head/{written[2].stem}"
 
@@ -199,7 +199,7 @@ def test_without_original_labels(place):
         )
     assert str(error.value) == (
         "There are too few images with both classes of a pair.\n  where:   red:square\n"
-        "  got:     0 to fit on, 0 held out\n  allowed: at least 25, and 1\n"
+        "  got:     0 to fit on, 0 held out\n  allowed: at least 25 to fit on, 1 held out\n"
         "  do:      remove the pair, or lower --min-images"
     )
 
@@ -231,14 +231,14 @@ def test_a_companion_that_is_beside_the_class_too_seldom():
         (
             {"pairs": []},
             "No pair was passed.\n  allowed: MAIN:COMPANION, such as horse:person\n"
-            "  do:      find pairs worth treating with: manyhot diagnose shortcuts",
+            "  do:      find pairs to treat with manyhot diagnose shortcuts",
         ),
         ({"split": "none.csv"}, "The file does not exist.\n  where:   none.csv"),
         (
             {"split": "labels.parquet"},
             "The table has no split.\n  where:   labels.parquet\n"
             "  got:     image_id, label, rated, usable, classes, state\n"
-            "  allowed: a table with image_id and split",
+            "  allowed: a table with the columns image_id and split",
         ),
         (
             {"split": "train.csv"},

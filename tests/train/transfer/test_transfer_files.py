@@ -102,7 +102,9 @@ def test_neighbours_and_few_shots():
 
 def test_a_class_with_few_images_is_taken_whole():
     found = judged("many-shots", "few-shot", settings={"shots": 30, "draws": 1})
-    assert [*found.notes] == ["fewer than 30 images to fit on, all of which are used: disc 20, square 20"]
+    assert [*found.notes] == [
+        "classes with fewer than 30 images to fit on, all of which are used: disc 20, square 20"
+    ]
 
 
 def test_fine_tuning_is_by_the_loop():
@@ -284,7 +286,7 @@ CASES = [
         "probe",
         {"train_backbone": True},
         InputError,
-        "The method probe does not train the backbone.\n"
+        "`train_backbone` is not an option of the method probe.\n"
         "  allowed: detection, segmentation\n"
         "  do:      the method fine-tune does",
     ),
@@ -300,7 +302,7 @@ CASES = [
         "knn",
         {"model": []},
         InputError,
-        "No backbone was passed.\n  do:      name at least one with --model",
+        "No backbone was passed.\n  do:      pass at least one with --model",
     ),
     (
         "knn",
@@ -414,5 +416,7 @@ def test_images_that_nothing_is_known_of_and_empty_classes_are_no_error():
     pl.read_parquet("labels.parquet").head(50).write_parquet("some.parquet")
     Path("more.txt").write_text("disc\nsquare\nstar")
     found = judged("some", "knn", labels="some.parquet", classes="more.txt", settings={"k": 3})
-    assert [*found.notes] == ["10 images of the source are skipped: they have no labels, objects or masks"]
+    assert [*found.notes] == [
+        "10 images of the source are skipped, because they have no labels, objects or masks"
+    ]
     assert value(found, "knn/top1", column="n") == 17

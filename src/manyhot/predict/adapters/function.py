@@ -26,6 +26,8 @@ def python_network(
 ) -> Network:
     """Load the model that a function returns: a ``Network``, a ``torch.nn.Module`` or a callable.
 
+    A callable takes cropped images, uint8 of shape (n, 3, height, width), and returns logits of shape (n, C).
+
     Parameters
     ----------
     name : str
@@ -44,10 +46,6 @@ def python_network(
     ------
     InputError
         The function does not exist or fails, or its return value is not a model.
-
-    Notes
-    -----
-    A callable takes cropped images, uint8 of shape (n, 3, height, width), and returns logits of shape (n, C).
     """
     made = _called(name)
     if isinstance(made, Network):

@@ -51,7 +51,7 @@ def loss_of(spec: str) -> Entry:
     UnknownNameError
         The loss does not exist.
     InputError
-        An option does not exist, is missing, or has a value that is not allowed.
+        If an option does not exist, is missing, or has a value that is not allowed.
     """
     loss = get("loss", spec)
     missing = missing_options(loss)
@@ -65,7 +65,7 @@ def loss_of(spec: str) -> Entry:
 
 
 def made_memory(loss: Entry, taught: Teacher, seed: int) -> dict[str, Tensor]:
-    """Return the initial memory of a loss; empty for most losses."""
+    """Return the initial memory of a loss, which is empty for most losses."""
     make = loss.about.get("memory")
     return {} if make is None else make(taught, torch.Generator().manual_seed(seed))
 
@@ -81,12 +81,12 @@ def check_options(name: str, **options: tuple[float, float, float]) -> None:
 
 
 def full(logits: Tensor) -> Tensor:
-    """Return logits in single precision or higher: less is too coarse for sums over 1,000 classes."""
+    """Return logits in at least single precision, because sums over 1,000 classes need it."""
     return logits if logits.dtype == torch.float64 else logits.float()
 
 
 def mean(each: Tensor, targets: Targets) -> Tensor:
-    """Return the mean over all cells, counting those of weight 0 as 0."""
+    """Return the mean over all cells. Cells of weight 0 count as 0."""
     return (each if targets.weight is None else each * targets.weight).sum() / each.numel()
 
 
@@ -117,7 +117,7 @@ def remembered(targets: Targets, name: str, like: Tensor) -> Tensor:
 
 
 def remember(targets: Targets, name: str, cells: Tensor, values: Tensor) -> None:
-    """Write values of some cells, both of shape (n, C), into the memory."""
+    """Write the values of the given cells into the memory. Both have the shape (n, C)."""
     memory = targets.memory[name]
     image, c = cells.nonzero(as_tuple=True)
     rows = targets.rows.to(image.device)[image]

@@ -22,19 +22,22 @@ OBSERVED, ABSENT, UNKNOWN = 0.995, 0.005, 0.6
 
 @register("loss", "epr", ends="sigmoid", whole_batch=True, regularised=True)
 def expected_positives(logits: Tensor, targets: Targets, *, k: float = 1.5) -> Tensor:
-    """Expected positive regularisation: observed classes, and an expected number of classes per image.
+    """Expected positive regularisation: fit observed classes and the expected number of classes per image.
+
+    The squared deviation from this number is divided by C², as in the code of the paper.
 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
     targets : Targets
-        Probabilities of cells of weight 0 are not summed.
+        Cells of weight 0 are left out of the sum of probabilities.
     k : float
-        Expected number of classes per image: 1.5 of 20 for VOC and 2.5 of 80 for COCO in the paper's code.
+        Expected number of classes per image. In the paper's code, it is 1.5 of 20 for VOC and 2.5 of 80 for
+        COCO.
 
     References
     ----------
-    Cole et al. 2021, arXiv 2106.09708. The square is divided by C², as in its code.
+    Cole et al. 2021, arXiv 2106.09708.
     """
     check_options("epr", k=(k, 0, math.inf))
     z = full(logits)
@@ -65,8 +68,9 @@ def _estimates(taught: Teacher, generator: torch.Generator) -> dict[str, Tensor]
 def role(logits: Tensor, targets: Targets, *, k: float = 1.5) -> Tensor:
     """Jointly train the network and estimated labels, both regularised to k classes per image.
 
-    Its memory, one value per image and class, is learnt: 5.1 GB for ImageNet, and as much again for each
-    moving average of an optimiser.
+    The memory, one value per image and class, is learnt. It takes 5.1 GB for ImageNet, and as much again for
+    each moving average of the optimiser. Initial estimates are those of the paper's code: `OBSERVED`,
+    `ABSENT`, and random values up to `UNKNOWN`.
 
     Parameters
     ----------
@@ -79,7 +83,6 @@ def role(logits: Tensor, targets: Targets, *, k: float = 1.5) -> Tensor:
     References
     ----------
     Cole et al. 2021, Regularised online label estimation, arXiv 2106.09708.
-    Initial estimates are those of its code: `OBSERVED`, `ABSENT`, and random values up to `UNKNOWN`.
     """
     check_options("role", k=(k, 0, math.inf))
     z = full(logits)
@@ -98,7 +101,8 @@ def entropy_maximisation(logits: Tensor, targets: Targets, *, alpha: float = 0.1
     logits : torch.Tensor, shape (n, C)
     targets : Targets
     alpha : float
-        Weight of the entropy: 0.2 for VOC, 0.1 for COCO and NUS-WIDE, 0.01 for CUB in the paper's code.
+        Weight of the entropy. In the paper's code, it is 0.2 for VOC, 0.1 for COCO and NUS-WIDE, and 0.01 for
+        CUB.
 
     References
     ----------
@@ -127,9 +131,10 @@ def entropy_and_pseudo_labels(
 ) -> Tensor:
     """Entropy maximisation with asymmetric pseudo-labels: improbable classes get permanent soft labels.
 
-    From epoch `start` on, an unobserved class of an image can get a pseudo-label: its predicted probability.
-    The least probable images of each class get one. The memory takes two bytes per image and class: 2.6 GB
-    for ImageNet.
+    From epoch `start` on, an unobserved class of an image can get a pseudo-label, which is its predicted
+    probability. For each class, the least probable images get one. The memory takes two bytes per image and
+    class, which is 2.6 GB for ImageNet. To rank the images, the paper predicts all of them again after each
+    epoch. Here, the images of a batch are ranked during training, at no cost.
 
     Parameters
     ----------
@@ -137,19 +142,18 @@ def entropy_and_pseudo_labels(
     targets : Targets
         The memory `pseudo` holds probabilities, or −1 without a pseudo-label.
     alpha, beta : float
-        Weights of the entropy and of pseudo-labels: 0.2 and 0.02 for VOC, 0.1 and 0.9 for COCO in the
-        paper's code.
+        Weights of the entropy and of the pseudo-labels. In the paper's code, they are 0.2 and 0.02 for VOC,
+        and 0.1 and 0.9 for COCO.
     rate : float
-        Share of the images without a class that get a pseudo-label per epoch.
+        Share of the images with a class unobserved that get a pseudo-label for it in each epoch.
     most : float
         Maximum share of images with a pseudo-label.
     start : int
-        The first epoch, from 0, that creates pseudo-labels, which later epochs use.
+        First epoch, counted from 0, in which pseudo-labels are created. Later epochs use them.
 
     References
     ----------
-    Zhou et al. 2022, arXiv 2203.16219. The paper predicts all images again after each epoch to rank them;
-    here, the images of a batch are ranked during training, which costs nothing.
+    Zhou et al. 2022, arXiv 2203.16219.
     """
     check_options(
         "em_apl", alpha=(alpha, 0, math.inf), beta=(beta, 0, math.inf), rate=(rate, 0, 1), most=(most, 0, 1)
@@ -204,8 +208,8 @@ def large_loss_rejected(logits: Tensor, targets: Targets, *, delta: float = 0.00
     targets : Targets
         Classes with a `p` of 0 can be ignored.
     delta : float
-        Increase per epoch of the ignored share of all cells of a batch, from 0 in the first; 0.001 to 0.005
-        in the paper's code.
+        Share of the cells of a batch by which the ignored share increases in each epoch, starting from 0. In
+        the paper's code, it is 0.001 to 0.005.
 
     References
     ----------
@@ -216,7 +220,7 @@ def large_loss_rejected(logits: Tensor, targets: Targets, *, delta: float = 0.00
 
 @register("loss", "ll_ct", ends="sigmoid", whole_batch=True)
 def large_loss_corrected(logits: Tensor, targets: Targets, *, delta: float = 0.002) -> Tensor:
-    """Assume negative with temporary correction: the largest losses count as valid in this step.
+    """Assume negative with temporary correction: classes with the largest losses are valid in this step.
 
     Parameters
     ----------
@@ -240,9 +244,11 @@ def _nothing_flipped(taught: Teacher, _: torch.Generator) -> dict[str, Tensor]:
 
 @register("loss", "ll_cp", ends="sigmoid", memory=_nothing_flipped, whole_batch=True)
 def large_loss_flipped(logits: Tensor, targets: Targets, *, delta: float = 0.002) -> Tensor:
-    """Assume negative with permanent correction: the largest losses count as valid from then on.
+    """Assume negative with permanent correction: classes with the largest losses are valid from then on.
 
-    The memory takes one byte per image and class: 1.3 GB for ImageNet.
+    The memory takes one byte per image and class, which is 1.3 GB for ImageNet. The paper's code compares
+    with ``is 'LL-Cp'`` and stores one cell per batch fewer than it corrects. Here, all corrected cells are
+    stored.
 
     Parameters
     ----------
@@ -254,8 +260,7 @@ def large_loss_flipped(logits: Tensor, targets: Targets, *, delta: float = 0.002
 
     References
     ----------
-    Kim et al. 2022, arXiv 2206.03740: LL-Cp. Its code compares with ``is 'LL-Cp'`` and stores one cell per
-    batch less than it corrects; here both are the same cells.
+    Kim et al. 2022, arXiv 2206.03740: LL-Cp.
     """
     flipped = remembered(targets, "flipped", logits)
     now = Targets(torch.where(flipped, 1.0, targets.p), targets.weight, targets.rows)
@@ -288,9 +293,10 @@ def softmax(logits: Tensor, targets: Targets, *, smoothing: float = 0.0) -> Tens
     ----------
     logits : torch.Tensor, shape (n, C)
     targets : Targets
-        Images whose shares are all 0 are ignored.
+        Images with a share of 0 for each class are ignored.
     smoothing : float
-        ε of label smoothing: the share that is distributed over all classes (Szegedy et al. 2016, section 7).
+        The ε of label smoothing, which is the share that is distributed over all classes (Szegedy et al.
+        2016, section 7).
     """
     check_options("softmax", smoothing=(smoothing, 0, 1))
     z = full(logits)
@@ -316,12 +322,12 @@ def assume_negative(logits: Tensor, targets: Targets, *, smoothing: float = 0.0)
     logits : torch.Tensor, shape (n, C)
     targets : Targets
     smoothing : float
-        ε of AN-LS: the share of each cell that counts as the opposite; 0.1 in the paper.
+        The ε of AN-LS, which is the share of each cell that counts as the opposite. It is 0.1 in the paper.
+        As in the paper's code, the full ε applies to each cell.
 
     References
     ----------
-    Cole et al. 2021, Multi-label learning from single positive labels, arXiv 2106.09708. The full ε applies
-    to each cell, as in its code.
+    Cole et al. 2021, Multi-label learning from single positive labels, arXiv 2106.09708.
     """
     check_options("an", smoothing=(smoothing, 0, 1))
     z = full(logits)
@@ -331,7 +337,7 @@ def assume_negative(logits: Tensor, targets: Targets, *, smoothing: float = 0.0)
 
 @register("loss", "wan", ends="sigmoid")
 def weak_assume_negative(logits: Tensor, targets: Targets) -> Tensor:
-    """Weak assume negative: absent classes have weight 1 / (C − 1), and together that of one valid class.
+    """Weak assume negative: absent classes have weight 1 / (C − 1), in total that of one valid class.
 
     References
     ----------
@@ -351,22 +357,23 @@ def asymmetric(
     gamma_pos: float = 0.0,
     shift: float = 0.05,
 ) -> Tensor:
-    """Focal loss with separate exponents for valid and absent classes; easy absent ones are ignored.
+    """Focal loss with separate exponents for valid and absent classes; easy absent classes are ignored.
+
+    The loss is the mean over cells and not their sum, and its gradient is that of the whole formula. In
+    contrast, the training code of the paper treats the focal weights as constants.
 
     Parameters
     ----------
     logits : torch.Tensor, shape (n, C)
     targets : Targets
     gamma_neg, gamma_pos : float
-        Exponents of p for absent classes, and of 1 − p for valid ones.
+        Exponents of p for absent classes, and of 1 − p for valid classes.
     shift : float
-        Subtracted from the probability of absent classes, which is at least 0.
+        Value that is subtracted from the probability of absent classes. The result is at least 0.
 
     References
     ----------
-    Ridnik et al. 2021, Asymmetric loss for multi-label classification, arXiv 2009.14119. Here, the loss is
-    the mean over cells, not their sum, and the gradient is that of the whole formula; the training code of
-    the paper treats the focal weights as constants.
+    Ridnik et al. 2021, Asymmetric loss for multi-label classification, arXiv 2009.14119.
     """
     check_options(
         "asl", gamma_neg=(gamma_neg, 0, math.inf), gamma_pos=(gamma_pos, 0, math.inf), shift=(shift, 0, 0.99)

@@ -42,7 +42,7 @@ Features = npt.NDArray[np.float16]
 
 @dataclass(eq=False)
 class FeatureExtractor:
-    """Computes the features of images, original and altered; the engine is chosen once."""
+    """Computes the features of original and altered images with one engine, which is chosen once."""
 
     source: ImageSource
     network: Network
@@ -55,7 +55,7 @@ class FeatureExtractor:
 
     @cached_property
     def progress(self) -> RunProgress:
-        """The progress over all images, altered ones included."""
+        """The progress over all images, including altered ones."""
         return RunProgress(self.run, "reading features", self.source.n)
 
     def expect(self, images: int) -> None:
@@ -114,7 +114,7 @@ class FeatureExtractor:
 
 @dataclass(frozen=True)
 class Altered:
-    """Altered images, as rows of their originals, and their features."""
+    """Altered images, given by the rows of their originals, and their features."""
 
     rows: npt.NDArray[np.intp]
     features: Features
@@ -122,7 +122,7 @@ class Altered:
 
 @dataclass(eq=False)
 class ImageFeatures:
-    """Images with features and labels; row i is the same image everywhere."""
+    """Features and labels of images. Row i is the same image in all arrays."""
 
     predict: FeatureExtractor
     labels: MitigationLabels
@@ -164,7 +164,7 @@ class ImageFeatures:
         return Altered(np.array([self._row_of[i] for i in ids.to_pylist()], np.intp), features)
 
     def removed(self, class_id: int, inside: npt.NDArray[np.bool_]) -> Altered:
-        """Return the images, of some, from which a class could be removed."""
+        """Return the altered images inside a selection from which a class could be removed."""
         found = self._removed.get(class_id)
         if found is None or not len(found.rows):
             return self._nothing
@@ -172,7 +172,7 @@ class ImageFeatures:
         return Altered(found.rows[keep], found.features[keep])
 
     def pasted(self, class_id: int, inside: npt.NDArray[np.bool_], n: int, name: str) -> Altered:
-        """Return at most n of some images with an object of a class pasted into them."""
+        """Return at most n images of a selection with an object of a class pasted into each."""
         rows = np.flatnonzero(inside)
         rng = np.random.default_rng([self.seed, class_id, len(rows)])
         rows = np.sort(rng.permutation(rows)[:n])
@@ -228,7 +228,7 @@ class HeadFitter:
     capped: bool
 
     def heads(self, loss: str, pair: Pair, added: Sequence[Added]) -> Iterator[tuple[str, Head]]:
-        """Yield the treatments of a loss, each with its head; without any first."""
+        """Yield each treatment of a loss with its head, starting with no treatment."""
         none, augmentation, sets, both = TREATMENTS
         if loss == "softmax":
             yield none, self._softmax
@@ -242,7 +242,7 @@ class HeadFitter:
                     yield treated, self._augmented_sigmoid(pair, added, name == sets)
 
     def added(self, pair: Pair) -> tuple[list[Added], str]:
-        """Return the altered images of a pair, and a note on them."""
+        """Return the altered images of a pair, and a note about them."""
         known = self.images.labels
         todo = known.plan(pair, self.capped)
         groups = [] if not todo.amount else self._pasted(pair) if todo.adds else self._removed(pair)

@@ -44,9 +44,9 @@ _CHUNK = 125  # Resamples at once.
 
 @dataclass(frozen=True)
 class HeldOutMetric:
-    """A value, and its value in each resample of the held-out images, shape (R,).
+    """A metric on the held-out images, and its value in each resample of them, shape (R,).
 
-    For a share, `hits` are the images that count towards it.
+    If the metric is a share, `hits` are the images that count towards it.
     """
 
     estimated: Estimated
@@ -56,7 +56,7 @@ class HeldOutMetric:
     def less(self, other: HeldOutMetric) -> tuple[float, float, float]:
         """Return the difference from another value on the same images, and the ends of its 95 % interval.
 
-        For shares, the interval is Newcombe's: if no image changes, a bootstrap would have no width.
+        For shares, the interval is Newcombe's, because a bootstrap interval has no width if no image changes.
         """
         if self.hits is not None and other.hits is not None:
             found = paired_difference(self.hits, other.hits)
@@ -76,7 +76,7 @@ class HeldOutImages:
     label : ndarray of int, shape (n,)
         The original label; `NO_LABEL` if there is none.
     drawn : Resampled
-        Resamples of these images, the same for all heads.
+        Resamples of these images, which are the same for all heads.
     """
 
     state: npt.NDArray[np.uint8]
@@ -93,11 +93,11 @@ class HeldOutImages:
         p : ndarray of float, shape (n, C)
             Its probabilities.
         gone : ndarray of float, shape (k, C)
-            Its probabilities for images with both classes, after removing the companion.
+            Its probabilities for images with both classes, after the companion was removed.
         altered : ndarray of int, shape (k,)
             Which images these are.
         best : bool
-            Whether only the top class is predicted, not each class with a probability of at least 0.5.
+            Whether only the top class is predicted, instead of each class with a probability of at least 0.5.
         pair : (int, int)
             Main class and companion.
 
@@ -105,7 +105,7 @@ class HeldOutImages:
         -------
         dict of str to HeldOutMetric
             ``lost``, ``flips``, ``recall_gap``, ``hallucination_gap``, ``ap``, ``ap_balanced``, ``top1``,
-            ``real1`` and ``map``, if there are images for them.
+            ``real1`` and ``map``, except those without images.
         """
         main = pair[0]
         predicted, after = (_predicted(x, main, best) for x in (p, gone))
@@ -205,7 +205,7 @@ class MitigationRows:
         measured: Mapping[str, HeldOutMetric],
         untreated: Mapping[str, HeldOutMetric] | None,
     ) -> None:
-        """Add the metrics of a head, and their difference from those of the untreated one."""
+        """Add the metrics of a head, and their differences from those of the untreated head."""
         for metric, m in measured.items():
             row = self.about | columns | {"metric": metric, "n": m.estimated.n}
             row |= {"value": m.estimated.value, "lo": m.estimated.lo, "hi": m.estimated.hi}
@@ -224,7 +224,7 @@ LabelArray = npt.NDArray[np.integer]
 def states_and_labels(
     objects: Objects, labels: Labels | None, classes: ClassList
 ) -> tuple[States, LabelArray]:
-    """Return label sets and original labels, from labels or else from objects.
+    """Return label sets and original labels, from the objects if there are no labels.
 
     Raises
     ------
@@ -240,7 +240,7 @@ def states_and_labels(
             where=labels.name or None,
             got=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",
             allowed=f"{len(classes):,} classes, class list {classes.hash}, as the objects",
-            do="pass the list of all classes with --classes, and label the images with it",
+            do="pass the list of all classes with --classes, and use it for the labels, too",
         )
     return states_of_labels(labels, classes), original_labels(labels)
 
@@ -255,11 +255,11 @@ class Added:
         The original images.
     features : ndarray of float, shape (k, D)
     weight : float
-        Weight of each, relative to an image that was not altered.
+        Weight of each altered image, relative to an image that was not altered.
     main : bool
         Whether the main class is valid.
     gone : int
-        The class that was removed; `NO_LABEL` if none was.
+        The class that was removed, or `NO_LABEL` if none was removed.
     """
 
     rows: npt.NDArray[np.intp]
@@ -271,7 +271,7 @@ class Added:
 
 @dataclass(frozen=True, eq=False)
 class MitigationLabels(SplitLabels):
-    """Labels of images to fit on and images held out, and of their altered copies."""
+    """Labels of the images to fit on, of the held-out images, and of their altered copies."""
 
     @cached_property
     def fitting(self) -> npt.NDArray[np.intp]:
@@ -280,7 +280,7 @@ class MitigationLabels(SplitLabels):
 
     @cached_property
     def labelled(self) -> bool:
-        """Whether there are original labels to fit to."""
+        """Whether there are original labels for fitting heads."""
         return bool((self.label[self.fitting] != NO_LABEL).any())
 
     @cached_property
@@ -290,11 +290,11 @@ class MitigationLabels(SplitLabels):
         return np.where(self.label[:, None] == NO_LABEL, UNCLEAR, state).astype(np.uint8)
 
     def splits(self, pair: Pair) -> npt.NDArray[np.int8]:
-        """Return the split of a pair that each image is in; see `manyhot.core.companion_effects.split`."""
+        """Return the split of a pair to which each image belongs; see `split_by_pair`."""
         return split_by_pair(*self.state[:, list(pair)].T)
 
     def both(self, pair: Pair) -> Bools:
-        """Return the images that show both."""
+        """Return the images that show both classes of the pair."""
         return np.asarray(self.splits(pair) == BOTH)
 
     def alone(self, pair: Pair) -> Bools:
@@ -302,7 +302,7 @@ class MitigationLabels(SplitLabels):
         return np.asarray((self.splits(pair) == MAIN_ONLY) & ~self.held)
 
     def neither(self, pair: Pair) -> Bools:
-        """Return the images to fit on that show neither."""
+        """Return the images to fit on that show neither class of the pair."""
         return np.asarray((self.splits(pair) == NEITHER) & ~self.held)
 
     def plan(self, pair: Pair, capped: bool) -> BalancePlan:
@@ -311,17 +311,17 @@ class MitigationLabels(SplitLabels):
         return plan(*np.bincount(splits[splits >= 0], minlength=4).tolist(), capped=capped)
 
     def relabelled(self, added: Added, pair: Pair) -> LabelArray:
-        """Return single labels of altered images: if a class was removed, the other one of the pair."""
+        """Return single labels of altered images. The other class of the pair replaces a removed class."""
         label = self.label[added.rows]
         other = pair[0] if added.gone == pair[1] else pair[1]
         return np.where((label == added.gone) & (label != NO_LABEL), other, label)
 
     def labels(self, added: Sequence[Added], pair: Pair) -> LabelArray:
-        """Return the single labels that a softmax is fitted to, of images and of altered ones."""
+        """Return the single labels for fitting a softmax, of original and altered images."""
         return np.concatenate([self.label[self.fitting], *(self.relabelled(a, pair) for a in added)])
 
     def states(self, added: Sequence[Added], pair: Pair, sets: bool) -> npt.NDArray[np.uint8]:
-        """Return the states of the main class that a sigmoid is fitted to, by label sets or single labels."""
+        """Return the states of the main class for fitting a sigmoid, from label sets or single labels."""
         main = pair[0]
         found = [(self.state if sets else self.single)[self.fitting, main]]
         for a in added:
@@ -345,7 +345,8 @@ class MitigationLabels(SplitLabels):
         Raises
         ------
         InputError
-            A pair has fewer than `min_images` images with both classes to fit on, or none held out.
+            If a pair has fewer than `min_images` images with both classes to fit on, or none that is held
+            out.
         """
         for pair in pairs:
             both = self.both(pair)
@@ -355,21 +356,25 @@ class MitigationLabels(SplitLabels):
                     "There are too few images with both classes of a pair.",
                     where=":".join(self.classes.names[c] for c in pair),
                     got=f"{fitted:,} to fit on, {judged:,} held out",
-                    allowed=f"at least {min_images:,}, and 1",
+                    allowed=f"at least {min_images:,} to fit on, 1 held out",
                     do="remove the pair, or lower --min-images",
                 )
 
 
 def treatment_note(names: Sequence[str], todo: BalancePlan, added: Sequence[Added]) -> str:
-    """Return a note on the images added for a pair, and the remaining difference."""
-    start = f"{':'.join(names)}, {todo.before:+.3f} more often beside it than elsewhere"
+    """Return a note about the images that were added for a pair, and the remaining difference."""
+    start = (
+        f"{':'.join(names)}: the companion is {todo.before:+.3f} more frequent with the class than without it"
+    )
     if not added:
-        return f"{start}: nothing was added"
+        return f"{start}, and no images were added"
     counts = " and ".join(f"{len(a.rows):,}" for a in added)
     if len(added) < 2:
-        return f"{start}; {counts} altered images count as {todo.amount:,.0f}; the other kind cannot be made"
+        return (
+            f"{start}; {counts} altered images count as {todo.amount:,.0f}, and the other kind cannot be made"
+        )
     what = "with it" if todo.adds else "without it"
     return (
         f"{start}; {counts} altered images ({what} first) count as {todo.amount:,.0f} each, which leaves "
-        f"{todo.after:+.3f}; {todo.uncapped:,.0f} would leave 0"
+        f"a difference of {todo.after:+.3f}; with {todo.uncapped:,.0f}, none would be left"
     )

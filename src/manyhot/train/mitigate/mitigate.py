@@ -96,7 +96,7 @@ class Mitigation(DiagnosisResult):
     mitigation : pyarrow.Table
         The table of this name; see `manyhot.tables.TABLES`.
     notes : tuple of str
-        Notes on the altered images added for training, and on skipped images.
+        Notes about the altered images that were added for fitting, and about skipped images.
     metadata, inputs, written
         As in `Result`.
     """
@@ -173,9 +173,9 @@ def mitigate(
 ) -> Mitigation:
     """Fit the last layer with and without treatment of a shortcut, and evaluate both on held-out images.
 
-    The treatments are altered images, from which the companion or the class was removed (SPIRE), and label
-    sets instead of single labels. The heads can be used as models: head:FILE. A stopped run resumes when it
-    is started again.
+    There are two treatments: adding altered images, from which the companion or the class was removed
+    (SPIRE), and fitting to label sets instead of single labels. The heads can be used as models, with the
+    name head:FILE. A stopped run resumes when it is started again.
 
     Parameters
     ----------
@@ -184,34 +184,34 @@ def mitigate(
     objects
         Boxes or outlines of the objects in the images, as for diagnose shortcuts.
     model
-        The backbone, as for predict; a new last layer is fitted.
+        Name of the backbone, as for predict. A new last layer is fitted to it.
     pairs
-        MAIN:COMPANION, such as horse:person, by key or name.
+        Pair of classes to treat, as MAIN:COMPANION, such as horse:person, by key or name.
     out
-        Folder to write the table, predictions and heads to; created if missing.
+        Folder for the table, predictions and heads. It is created if it does not exist.
     masks
         Masks of the objects: a folder of PNGs, or a table with mask_png.
     labels
-        Label sets and original labels; by default the classes of the objects, and no original labels, which
-        the loss softmax needs.
+        Label sets and original labels. By default, the label sets are the classes of the objects, and there
+        are no original labels, which the loss softmax needs.
     classes
         Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
     split
-        Table with image_id and split; images of the split test are held out.
+        Table with the columns image_id and split. Images of the split test are held out.
     held_out
-        Without a split, share of images that is held out, chosen by the seed.
+        Share of the images that is held out if there is no split. The seed chooses the images.
     losses
-        Loss of the heads; by default both.
+        Loss of the heads. By default, heads are fitted with each loss.
     fill
-        What replaces the objects: grey, or inpainting of the surroundings.
+        Replacement for removed objects: grey, or inpainting from the surroundings.
     uncapped
-        Add as many altered images as independence requires, beyond the published caps.
+        Add as many altered images as independence requires, even beyond the published caps.
     min_images
         Minimum number of images with both classes of a pair, for fitting.
     seed
         Seed of the held-out images, of pasting, and of the bootstrap.
     resamples
-        Bootstrap resamples of the held-out images; 0 skips the intervals.
+        Number of bootstrap resamples of the held-out images, where 0 skips the intervals.
     engine
         Engine that computes features, as for predict.
     run
@@ -224,7 +224,7 @@ def mitigate(
     Raises
     ------
     ManyhotError
-        For invalid input; or if no pair can be treated.
+        If the input is invalid, or if no pair can be treated.
     """
     out = Path(out)
     _check_options(losses, fill, pairs)
@@ -285,7 +285,7 @@ def _check_options(losses: Sequence[str], fill: str, pairs: Sequence[str]) -> No
         raise InputError(
             "No pair was passed.",
             allowed="MAIN:COMPANION, such as horse:person",
-            do="find pairs worth treating with: manyhot diagnose shortcuts",
+            do="find pairs to treat with manyhot diagnose shortcuts",
         )
 
 
@@ -363,8 +363,8 @@ def _how_to_use(model: str, heads: Iterable[Path]) -> Iterator[str]:
     if not is_published(model):
         line = with_backbone(next(iter(heads)), model)
         yield (
-            "the file of a head can name only published weights as its backbone, and this backbone is not "
-            f"published: name it with each head, as in --model {line}, wherever a model is needed"
+            "head files may name only published weights as their backbone, and this backbone is not "
+            f"published, so pass it with the head wherever a model is needed, as in --model {line}"
         )
 
 
@@ -372,9 +372,9 @@ def _notes(images: ImageFeatures, states: States) -> Iterator[str]:
     """Yield what was skipped."""
     lost = len(states.image_id) - len(images.labels.names)
     if lost:
-        yield f"{lost:,} images with labels or objects were not predicted, and do not count"
+        yield f"{lost:,} images with labels or objects were not predicted and do not count"
     if not images.labels.labelled:
-        yield "there are no original labels: heads are fitted to label sets only"
+        yield "there are no original labels, so heads are fitted to label sets only"
     yield from images.predict.skipped
 
 
@@ -387,8 +387,9 @@ def _mitigation(data: Tables, folder: Path, draw: bool) -> Chapter | None:
     for row in rows:
         pairs.setdefault((row["main_name"], row["companion_name"]), []).append(row)
     lead = (
-        "Heads fitted so that the companion gives no information, all evaluated on the same images held out. "
-        "Brackets hold 95 % intervals. Weigh the gaps against the loss of accuracy.",
+        "Treated heads were fitted so that the companion gives no information about the class. "
+        "All heads are evaluated on the same held-out images. "
+        "Brackets contain 95 % intervals. Weigh smaller gaps against the loss of accuracy.",
     )
     treated = tuple(_treated(i, pair, own) for i, (pair, own) in enumerate(pairs.items(), 1))
     return Chapter("mitigation", "Mitigation", "Mitigation of shortcuts", lead, (), treated)

@@ -238,12 +238,14 @@ _Mask = npt.NDArray[np.uint8]
 
 
 class Segmenter(nn.Module):
-    """The sum of a feature pyramid at its finest stride, a convolution, and a prediction per cell.
+    """A segmentation head: a feature pyramid summed at its finest stride, a convolution, and a classifier.
+
+    It is the head of Kirillov et al. 2019, figure 3, but with one convolution after the sum instead of one
+    for each doubling before it.
 
     References
     ----------
-    Kirillov et al. 2019, Panoptic feature pyramid networks, doi 10.1109/CVPR.2019.00656, figure 3, with one
-    convolution after the sum instead of one for each doubling before it.
+    Kirillov et al. 2019, Panoptic feature pyramid networks, doi 10.1109/CVPR.2019.00656.
     """
 
     def __init__(self, backbone: Backbone, n_classes: int, channels: int) -> None:
@@ -282,12 +284,12 @@ def fit_segmenter(
     rows : ndarray of int, shape (n,)
         The images to fit on.
     masks : sequence of ndarray of uint8
-        By row, each with the size of its image; `VOID` pixels are ignored.
+        Masks by row, each with the size of its image. `VOID` pixels are ignored.
     n_classes : int
         Including the background.
     settings : SegmentationSettings
     seed : int
-        Seed of initial weights, order and mirroring.
+        Seed of the initial weights, the order and the mirroring.
     progress : callable, optional
     """
     torch.manual_seed(seed)

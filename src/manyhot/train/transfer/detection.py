@@ -72,7 +72,7 @@ class Detector(nn.Module):
         self.first = 1 if settings.detector == "faster-rcnn" else 0  # It counts the background as 0.
 
     def forward(self, maps: list[Tensor], targets: list[dict[str, Tensor]] | None = None) -> Any:
-        """Return losses by name in training mode; otherwise, boxes, classes and scores per image."""
+        """Return losses by name in training mode, and otherwise boxes, classes and scores per image."""
         n = len(maps[0])
         self.map_backbone.maps = maps
         nothing = torch.zeros(1, 1, 1).expand(3, self.size, self.size)
@@ -137,11 +137,11 @@ def fit_detector(
     rows : ndarray of int, shape (n,)
         The images to fit on.
     boxes : sequence of Boxes
-        By row, as shares of width and height. Ignored boxes are left out and count as background.
+        Boxes by row, as shares of width and height. Ignored boxes are left out and count as background.
     n_classes : int
     settings : DetectionSettings
     seed : int
-        Seed of initial weights, order and mirroring.
+        Seed of the initial weights, the order and the mirroring.
     progress : callable, optional
     """
     torch.manual_seed(seed)
@@ -168,7 +168,7 @@ def _targets(boxes: Boxes, mirrored: bool, detector: Detector) -> dict[str, Tens
 
 
 def detect_objects(detector: Detector, feed: MapFeed, rows: Indices, batch: int = 32) -> list[Boxes]:
-    """Return the boxes of a detector in images, as shares of width and height, at most 100 per image."""
+    """Return the boxes that a detector finds, as shares of width and height, at most 100 per image."""
     detected: list[Boxes] = []
     with torch.inference_mode():
         for start in range(0, len(rows), batch):
@@ -187,7 +187,8 @@ def coco_metrics(
 ) -> tuple[dict[str, float], npt.NDArray[np.float64]]:
     """Return COCO's average precision and recall, and the average precision of each class.
 
-    Computed by faster-coco-eval. Ignored objects are crowds: detections in them are not counted.
+    The metrics are computed by faster-coco-eval. Ignored objects are crowds, in which detections do not
+    count.
 
     Returns
     -------

@@ -38,7 +38,7 @@ OnEpoch = Callable[[int, int, float], None]
 
 
 class Backbone(nn.Module):
-    """A network without its classifier: normalised images to maps of one or several strides.
+    """A network without its classifier, which computes maps of one or several strides.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class Backbone(nn.Module):
     layers : tuple of str
         Layers whose output is used.
     strides, channels : tuple of int
-        Strides and channels of their maps.
+        Strides and numbers of channels of the maps.
     """
 
     def __init__(self, network: Network, size: int | None = None) -> None:
@@ -62,7 +62,7 @@ class Backbone(nn.Module):
 
     @property
     def description(self) -> str:
-        """The layers and the size of images, for a note."""
+        """Description of the layers and the size of images, for a note."""
         layers = (f"{name} (stride {s})" for name, s in zip(self.layers, self.strides, strict=True))
         return f"{', '.join(layers)}, {self.preprocessing.size[0]} pixels"
 
@@ -74,7 +74,7 @@ class Backbone(nn.Module):
         return maps
 
     def normalised(self, images: Tensor) -> Tensor:
-        """Return images of bytes with the preprocessing of the network."""
+        """Return images of bytes, normalised as the network requires."""
         mean, std = (
             images.new_tensor(v, dtype=torch.float32).view(1, 3, 1, 1)
             for v in (self.preprocessing.mean, self.preprocessing.std)
@@ -83,7 +83,7 @@ class Backbone(nn.Module):
 
 
 def timm_inside(network: Network) -> Any:
-    """Return the module of a network that gives feature maps.
+    """Return the part of a network that computes feature maps.
 
     Raises
     ------
@@ -123,12 +123,12 @@ def _chosen(module: Any) -> tuple[list[int], tuple[str, ...], tuple[int, ...], t
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """Maps of images and of their mirror images, on the disk.
+    """Maps of images and of their mirror images, stored on disk.
 
     Attributes
     ----------
     levels : list of ndarray of float16, shape (n, 2, channels, height, width)
-        One per stride; the second of two is that of the mirror image.
+        One array per stride. The second of the two maps of an image is that of the mirror image.
     """
 
     levels: list[npt.NDArray[np.float16]]
@@ -156,11 +156,11 @@ def compute_maps(
     n : int
         Number of images.
     folder : Path
-        Files are written into it, with 2 bytes per value.
+        Folder to which files are written, with 2 bytes per value.
     both : ndarray of bool, shape (n,)
-        Whether the mirror image is also computed.
+        Whether the map of the mirror image is also computed.
     progress : callable, optional
-        Called with the number of images done, and of all.
+        Called with the number of images done and the number of all images.
     """
     levels: list[npt.NDArray[np.float16]] = []
     start = 0
@@ -201,13 +201,14 @@ def _file(path: Path, n: int, shape: Any) -> npt.NDArray[np.float16]:
 class Pyramid(nn.Module):
     """A feature pyramid over the maps of a backbone, with the same number of channels at each stride.
 
-    A backbone with a single stride, such as a plain transformer, gets the others from its last map: one of
-    half the stride by a transposed convolution, one of twice the stride by pooling.
+    A backbone with a single stride, such as a plain transformer, gets two more maps from its last one: one of
+    half the stride by a transposed convolution, and one of twice the stride by pooling.
 
     References
     ----------
-    Lin et al. 2017, Feature pyramid networks, doi 10.1109/CVPR.2017.106; Li et al. 2022, Exploring plain
-    vision transformer backbones for object detection, doi 10.1007/978-3-031-20077-9_17, section 3.
+    Lin et al. 2017, Feature pyramid networks, doi 10.1109/CVPR.2017.106.
+    Li et al. 2022, Exploring plain vision transformer backbones for object detection, section 3,
+    doi 10.1007/978-3-031-20077-9_17.
     """
 
     def __init__(self, backbone: Backbone, channels: int) -> None:
@@ -231,7 +232,7 @@ class Pyramid(nn.Module):
 
 
 class MapFeed(Protocol):
-    """Feed of the maps of images: precomputed, or computed by a backbone in training."""
+    """Feed of the maps of images, which are precomputed or computed by a backbone during training."""
 
     @property
     def trained(self) -> nn.Module | None:
@@ -289,13 +290,14 @@ def fit_head(
     seed: int,
     progress: OnEpoch | None = None,
 ) -> None:
-    """Fit a head, and the backbone if it is trained, to images, a random half of them mirrored.
+    """Fit a head, and the backbone if it is trained, to images. A random half of the images is mirrored.
 
     Parameters
     ----------
     head : nn.Module
     loss : callable
-        Function of maps, rows of the images and which are mirrored; returns a mean over the images.
+        Function of the maps, the rows of the images, and whether each is mirrored. It returns a mean over
+        images.
     feed : MapFeed
     rows : ndarray of int, shape (n,)
         The images to fit on.

@@ -16,7 +16,7 @@ from manyhot.errors import InputError, UnknownNameError
 
 @dataclass(frozen=True)
 class NeighbourSettings:
-    """k-NN: number of neighbours that vote, and temperature of their weights."""
+    """Settings of k-NN: the number of neighbours that vote, and the temperature of their weights."""
 
     k: int = 20
     temperature: float = 0.07
@@ -24,14 +24,14 @@ class NeighbourSettings:
 
 @dataclass(frozen=True)
 class ProbeSettings:
-    """Linear probes: the penalty on squared weights; 0 for the one with the highest held-out likelihood."""
+    """Settings of linear probes: the penalty on squared weights. 0 selects it by held-out likelihood."""
 
     penalty: float = 0.0
 
 
 @dataclass(frozen=True)
 class ShotSettings:
-    """Few-shot probes: images per class, the number of draws, and the penalty; 0 for 1 / images."""
+    """Settings of few-shot probes: images per class, number of draws, and penalty (0 for 1 / images)."""
 
     shots: tuple[int, ...] = (1, 2, 5, 10)
     draws: int = 10
@@ -47,12 +47,12 @@ class DetectionSettings:
     detector : str
         One of `DETECTORS`.
     size : int
-        Side of the square to which images are resized, in pixels; 0 for the network's own.
+        Side of the square to which images are resized, in pixels, or 0 for that of the network.
     channels, convs : int
-        Channels of the feature pyramid, and layers of the heads (only `fcos`).
+        Number of channels of the feature pyramid, and number of layers of the heads (only `fcos`).
     epochs, batch : int
     lr, weight_decay : float
-        Settings of AdamW; the learning rate rises for half an epoch, then follows a cosine.
+        Settings of AdamW. The learning rate rises for half an epoch and then follows a cosine.
     backbone_lr : float
         Factor of the learning rate for the backbone, if it is trained.
     """
@@ -105,14 +105,14 @@ MethodSettings = (
 
 
 def settings_of(method: str, settings: Mapping[str, Any]) -> MethodSettings:
-    """Return the settings of a method; those of fine-tuning are checked by the recipe.
+    """Return the settings of a method. Settings of fine-tuning are checked by the recipe.
 
     Raises
     ------
     UnknownNameError
         The method does not exist.
     InputError
-        A setting does not exist, or its value is out of range.
+        If a setting does not exist, or if its value is out of range.
     """
     if method not in TRANSFER_METHODS:
         near = difflib.get_close_matches(method, TRANSFER_METHODS, n=3)
@@ -178,7 +178,8 @@ def knn_scores(
 ) -> npt.NDArray[np.float32]:
     """Return the share of each class in the votes of the k nearest images.
 
-    The nearest images have the largest cosine; a neighbour votes with exp(cosine / temperature).
+    The nearest images are those with the largest cosine similarity. Each votes with the weight exp(cosine /
+    temperature). The values of `k` and `temperature` are those of DINO (``eval_knn.py``).
 
     Parameters
     ----------
@@ -201,8 +202,8 @@ def knn_scores(
     References
     ----------
     Wu et al. 2018, Unsupervised feature learning via non-parametric instance discrimination,
-    doi 10.1109/CVPR.2018.00393, section 3.4; k and temperature as in Caron et al. 2021, DINO,
-    arXiv 2104.14294 (``eval_knn.py``).
+    doi 10.1109/CVPR.2018.00393, section 3.4.
+    Caron et al. 2021, DINO, arXiv 2104.14294.
     """
     if k > len(features):
         raise InputError(
@@ -233,13 +234,13 @@ def _unit(features: npt.NDArray[np.floating]) -> npt.NDArray[np.float32]:
 def draw_shots(
     label: npt.NDArray[np.integer], classes: npt.NDArray[np.integer], shots: int, rng: np.random.Generator
 ) -> npt.NDArray[np.intp]:
-    """Return rows of a number of random images of each class, without replacement.
+    """Return the rows of a number of random images of each class, drawn without replacement.
 
     Parameters
     ----------
     label : ndarray of int, shape (n,)
     classes : ndarray of int, shape (c,)
-        Classes, each with at least this many images.
+        The classes. If a class has fewer images, all of them are returned.
     """
     rows = [rng.permutation(np.flatnonzero(label == c))[:shots] for c in classes]
     return np.concatenate([np.empty(0, np.intp), *rows])

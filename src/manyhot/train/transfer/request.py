@@ -38,12 +38,12 @@ class TransferRequest:
     ----------
     source : ImageSource
     models : Mapping of str to str
-        Backbones by name, as for ``manyhot predict --model``; empty if equal to the name.
+        Models of the backbones by name, as in ``manyhot predict --model``. Empty if equal to the name.
     out : Path
     method : str
         One of `manyhot.train.transfer.methods.TRANSFER_METHODS`.
     settings : object
-        Settings of the method; those of a recipe for ``fine-tune``.
+        Settings of the method; for ``fine-tune``, the settings of a recipe.
     held : HeldOut
     seed, resamples : int
     engine : str
@@ -77,7 +77,7 @@ class TransferRequest:
         return path.parent.name if path.stem == "images" and path.parent.name else path.stem
 
     def networks(self) -> Iterator[tuple[str, Network]]:
-        """Yield each backbone as for ``--model``, and its network."""
+        """Yield the model name of each backbone, as in ``--model``, and its network."""
         seen: set[str] = set()
         for name, spec in self.models.items():
             network = find_backbone(spec or name)
@@ -92,7 +92,7 @@ class TransferRequest:
             yield spec or name, network
 
     def note(self, kind: str, n: int, text: str, model: str = "") -> None:
-        """Add a note for readers of the results, once."""
+        """Add a note about the results, unless there is the same note already."""
         note = Note(self.dataset, model, kind, n, text)
         if note not in self.notes:
             self.notes.append(note)
@@ -109,7 +109,7 @@ class TransferRequest:
         return TransferTally(self.dataset, self.method, n, Draws(n, self.resamples, self.seed))
 
     def on_maps(self, model: str) -> Callable[[int, int], None]:
-        """Return a callback for images whose maps are computed."""
+        """Return a callback for the progress of computing feature maps."""
         return lambda n, of: self.run.event("features", {"model": model, "images": n, "of": of})
 
     def on_epoch(self, model: str) -> Callable[[int, int, float], None]:
@@ -212,7 +212,8 @@ def labelled_images(request: TransferRequest, image_ids: Sequence[str]) -> Image
 
     Raises
     ------
-    MatchError        None of the images has labels, objects or masks.
+    MatchError
+        If none of the images has labels, objects or masks.
     """
     there = {item.image_id for part in request.source.parts for item, _ in part.items()}
     both = there & set(image_ids)
@@ -229,7 +230,7 @@ def labelled_images(request: TransferRequest, image_ids: Sequence[str]) -> Image
         (
             "images_unknown",
             unknown,
-            "images of the source are skipped: they have no labels, objects or masks",
+            "images of the source are skipped, because they have no labels, objects or masks",
         ),
         ("images_absent", absent, "images with labels, objects or masks are not in the source"),
     ):

@@ -48,17 +48,17 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, eq=False)
 class ResampledMetric:
-    """A number and its value in each resample of the test images.
+    """The value of a metric, also in each resample of the test images.
 
     Attributes
     ----------
     value : float
     samples : ndarray of float, shape (R,)
-        Empty if none were drawn, or the metric has no resamples.
+        Values in the resamples. Empty if none were drawn, or if the metric has no resamples.
     n : int
         Images that count.
     centred : bool
-        Whether the resamples are biased, as those of average precision over rare classes are.
+        Whether the resamples are biased, as for average precision over rare classes.
     """
 
     value: float
@@ -68,7 +68,7 @@ class ResampledMetric:
 
     @property
     def interval(self) -> tuple[float | None, float | None]:
-        """The ends of the 95 % interval; None without one."""
+        """The ends of the 95 % interval, or None if there is no interval."""
         samples = self.samples[~np.isnan(self.samples)]
         if not len(samples) or np.isnan(self.value):
             return None, None
@@ -80,7 +80,7 @@ class ResampledMetric:
 
 @dataclass(frozen=True, eq=False)
 class TransferLabels(SplitLabels):
-    """Labels of the images, in the order of their ids; held-out images are evaluated."""
+    """Labels of the images, in the order of their ids. The held-out images are evaluated."""
 
     @classmethod
     def of(
@@ -100,7 +100,7 @@ class TransferLabels(SplitLabels):
 
     @property
     def judged(self) -> LabelSets:
-        """The label sets of the images that are judged."""
+        """The label sets of the held-out images, on which models are evaluated."""
         state, label = self.state[self.held], self.label[self.held]
         rows, classes = np.nonzero(state != NOT_ASKED)
         indptr = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(state)))]).astype(np.int64)
@@ -115,7 +115,7 @@ class TransferLabels(SplitLabels):
         )
 
     def counts(self, by_label: bool) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Return the numbers of images of each class for fitting and for evaluation, shape (C,)."""
+        """Return the number of images of each class for fitting and for evaluation, both of shape (C,)."""
         there = self.state == YES
         if by_label:
             there = self.label[:, None] == np.arange(len(self.classes))
@@ -123,7 +123,7 @@ class TransferLabels(SplitLabels):
 
 
 def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], keys: Sequence[str]) -> None:
-    """Raise an error if a class is in the held-out images and in none of the images to fit on.
+    """Raise an error if a class is in held-out images but in none of the images to fit on.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], 
 
 
 def boxes_of(objects: Objects, image_id: str) -> Boxes:
-    """Return the objects of an image whose boxes overlap it."""
+    """Return the objects of an image that have boxes overlapping the image."""
     rows = objects.rows(image_id)
     box = np.clip(objects.boxes[rows], 0, 1)
     fits = (box[:, :2] < box[:, 2:]).all(1)
@@ -167,7 +167,7 @@ MetricSlice = tuple[str, str]
 
 @dataclass(frozen=True)
 class Draws:
-    """Resamples of n images: the same for all models and calls."""
+    """Resamples of n images, which are the same for all models and calls."""
 
     n: int
     resamples: int
@@ -235,7 +235,7 @@ class Draws:
     def segmented(
         self, counts: npt.NDArray[np.int64], keys: Sequence[str]
     ) -> dict[MetricSlice, ResampledMetric]:
-        """Return the overlaps of masks; the first of the classes is the background."""
+        """Return the overlaps of masks. The first of the classes is the background."""
         values, drawn = class_overlaps(counts)[0], class_overlaps(counts, self.counts)
         metrics = {("miou", ALL): ResampledMetric(float(np.nanmean(values)), _mean(drawn.T), self.n)}
         for key, value, own in zip(keys, values, drawn.T, strict=True):
@@ -252,12 +252,12 @@ def _mean(samples: Floats) -> Floats:
 
 
 def mean_of_draws(draws: Sequence[ResampledMetric], seed: int) -> ResampledMetric:
-    """Return the mean over draws of images to fit on; its resamples are over draws and evaluated images.
+    """Return the mean over draws of images to fit on, with resamples of draws and of evaluated images.
 
     Parameters
     ----------
     draws : sequence of ResampledMetric
-        Each of the same images and resamples.
+        The metric of each draw, on the same images and resamples.
     seed : int
         Seed of the resampled draws, the same for all models.
     """
@@ -274,9 +274,9 @@ class TransferResult(Result):
     Attributes
     ----------
     results, pairs, samples : pyarrow.Table
-        The tables of these names; metrics are called ``METHOD/NAME``, such as ``knn/top1``.
+        The tables with these names. Metrics are named ``METHOD/NAME``, such as ``knn/top1``.
     model_notes : tuple of Note
-        The notes, with the model that each is about.
+        The notes, each with the model to which it refers.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -330,7 +330,7 @@ class TransferResult(Result):
         return float(rows[0]["value"])
 
     def lines(self) -> Iterator[str]:
-        """Yield a table with a column for each model, and the differences of pairs of models."""
+        """Yield a table with a column for each model, and the differences between pairs of models."""
         rows = self.results.to_pylist()
         models = list(dict.fromkeys(row["model"] for row in rows))
         cells = {(_shown(row), row["model"]): _cell(row) for row in rows}
@@ -393,7 +393,7 @@ class TransferTally:
     results: dict[str, Mapping[MetricSlice, ResampledMetric]] = field(default_factory=dict)
 
     def finish(self, notes: Sequence[Note]) -> TransferResult:
-        """Return all results, and pairs of models by the same resamples."""
+        """Return all results, and comparisons of pairs of models on the same resamples."""
         numbers = [
             Number(self.dataset, model, self._named(m), where, x.value, *x.interval, x.n, self.n - x.n)
             for model, values in self.results.items()

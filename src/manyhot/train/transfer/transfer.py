@@ -90,41 +90,43 @@ def transfer(
 ) -> TransferResult:
     """Evaluate the transfer of backbones to another data set.
 
-    Heads are fitted on frozen features: nearest neighbours, linear probes, few-shot probes, or a sigmoid per
-    class; detectors and segmentation heads on feature maps; or the backbone is fine-tuned. All models are
-    evaluated on the same images and resamples.
+    A method fits heads on frozen features (nearest neighbours, linear probes, few-shot probes, or a sigmoid
+    per class), fits detectors or segmentation heads on feature maps, or fine-tunes the backbone. All models
+    are evaluated on the same images and resamples.
 
     Parameters
     ----------
     images
         Images, as for predict.
     model
-        Backbone, as for predict; its weights need no classes. In Python, also a mapping of names to models.
+        Name of a backbone, as for predict. Its weights do not need a classifier. In Python, it can also be a
+        mapping of names to models.
     method
-        knn, probe, few-shot, fine-tune, multilabel, detection or segmentation.
+        Method of transfer: knn, probe, few-shot, fine-tune, multilabel, detection or segmentation.
     out
-        Folder to write results, features and fine-tuned networks to; created if missing.
+        Folder for results, features and fine-tuned networks. It is created if it does not exist.
     labels
-        Label sets and original labels of the images, needed by all methods except detection and segmentation.
-        For multilabel, by default the classes of the objects.
+        Label sets and original labels of the images. All methods except detection and segmentation need them.
+        For multilabel, the default is the classes of the objects.
     objects
-        Boxes, for detection; they also give label sets.
+        Boxes of the objects, for detection. They also give label sets.
     masks
         Masks, for segmentation: a folder of PNGs, or a table with mask_png.
     classes
         Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
     split
-        Table with image_id and split; images of the split test are evaluated, all others used for fitting.
+        Table with the columns image_id and split. Images of the split test are evaluated, and all others are
+        used for fitting.
     held_out
-        Without a split, share of images that is evaluated, chosen by the seed.
+        Share of the images that is evaluated if there is no split. The seed chooses the images.
     settings
-        Setting of the method: NAME=VALUE; for fine-tune, a setting of a recipe.
+        Setting of the method, as NAME=VALUE. For fine-tune, it is a setting of a recipe.
     train_backbone
-        Also train the backbone under a detector or segmentation head.
+        Also train the backbone of a detector or segmentation head.
     seed
         Seed of the held-out images, the weights, the draws and the bootstrap.
     resamples
-        Bootstrap resamples of the evaluated images; 0 skips the intervals.
+        Number of bootstrap resamples of the evaluated images, where 0 skips the intervals.
     engine
         Engine that computes features, as for predict.
     run
@@ -133,20 +135,22 @@ def transfer(
     Returns
     -------
     TransferResult
-        Its samples use the same draws in every call with equal seed and test images.
+        The results. Their samples use the same draws in each call with the same seed and test images.
 
     Raises
     ------
     ManyhotError
-        For invalid input.
+        If the input is invalid.
     """
     out = Path(out)
     method_settings = settings_of(method, settings)
     if train_backbone and method not in ("detection", "segmentation"):
         raise InputError(
-            f"The method {method} does not train the backbone.",
+            f"`train_backbone` is not an option of the method {method}.",
             allowed="detection, segmentation",
-            do="the method fine-tune does" if method != "fine-tune" else "it always does: remove this option",
+            do="use the method fine-tune"
+            if method != "fine-tune"
+            else "remove it: fine-tune trains the backbone",
         )
     models = _models(model)
     files = [labels, objects, masks, classes, split]
@@ -178,7 +182,7 @@ def _models(model: str | Sequence[str] | Mapping[str, str]) -> Mapping[str, str]
         return model
     names = [model] if isinstance(model, str) else [*model]
     if not names:
-        raise InputError("No backbone was passed.", do="name at least one with --model")
+        raise InputError("No backbone was passed.", do="pass at least one with --model")
     if len(set(names)) < len(names):
         raise InputError("A backbone was passed twice.", got=", ".join(names))
     return dict.fromkeys(names, "")
@@ -300,7 +304,8 @@ def _by_shots(request: TransferRequest, labels: TransferLabels, x: Features, spe
             request.note(
                 "few_images",
                 len(few),
-                f"fewer than {shots:,} images to fit on, all of which are used: {', '.join(few)}",
+                f"classes with fewer than {shots:,} images to fit on, all of which are used: "
+                f"{', '.join(few)}",
             )
         for draw in range(settings.draws):
             rng = np.random.default_rng([request.seed, shots, draw])

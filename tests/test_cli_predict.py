@@ -121,9 +121,9 @@ def test_assumed_preprocessing_is_said_before_anything_else(photos):
     assert [e["event"] for e in events] == ["engines", "model", "progress", "result"]
     exact = "python:mine:plain(size=224, crop_pct=0.875, mode='center', interpolation='bicubic')"
     assert first["text"].startswith(
-        "python/mine.plain: preprocessing assumed, as its function does not give "
+        "python/mine.plain: the preprocessing is assumed, because the function does not give "
     )
-    assert first["text"].endswith(f"To give them, or to confirm these: {exact}")
+    assert first["text"].endswith(f"To set other values, or to confirm these, use {exact}")
     lines = manyhot(*plain).stdout.splitlines()
     assert lines == [first["text"], "python/mine.plain: already predicted, in out"]
     confirmed = manyhot("predict", "photos", "--model", exact, "--out", "out").stdout.splitlines()

@@ -109,7 +109,7 @@ class Entry:
     function : callable
         The plain function with bound options.
     about : Mapping[str, Any]
-        Metadata that were passed to `register`, such as ``better="higher"``.
+        Metadata that was passed to `register`, such as ``better="higher"``.
     """
 
     kind: str
@@ -178,7 +178,7 @@ def get(kind: str, spec: str) -> Entry:
     UnknownNameError
         If nothing is registered under the name; the message lists similar names.
     InputError
-        If the call string cannot be parsed, or sets an option that does not exist or to an invalid value.
+        If the call string cannot be parsed, or if it sets an unknown option or an invalid value.
     """
     load_kind(kind)
     if not isinstance(spec, str):

@@ -135,7 +135,7 @@ _ANOTHER_KIND = re.compile(r"\.(?!parquet$|csv$)[a-z]{2,8}", re.IGNORECASE)
 
 
 def sources_of(sources: Iterable[object], made: Collection[str] = ()) -> list[object]:
-    """Return the sources and the Parquet files in those that are folders, except the tables in `made`."""
+    """Return the sources and the Parquet files inside source folders, except the tables in `made`."""
     found = list(sources)
     folders = [Path(s) for s in found if isinstance(s, str | os.PathLike) and Path(s).is_dir()]
     own = (path for folder in folders for path in folder.glob("*.parquet"))

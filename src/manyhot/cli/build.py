@@ -216,7 +216,7 @@ def _take_former(values: dict[str, Any], former: Mapping[str, tuple[str, Paramet
 def _out(default: str | InCampaign | None, result: type[Result]) -> inspect.Parameter:
     kind, text = result.TARGET
     is_folder, one_table = kind == "FOLDER", len(result.NAMES) == 1
-    text += " A name that ends in .parquet or .csv is a file." if is_folder and one_table else ""
+    text += " If the name ends in .parquet or .csv, one file is written." if is_folder and one_table else ""
     text += (
         f" By default {default.file}, in the folder of a campaign." if isinstance(default, InCampaign) else ""
     )

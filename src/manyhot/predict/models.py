@@ -53,7 +53,7 @@ def find_model(spec: str, classes: ClassList | None = None, **more: Any) -> Netw
     Raises
     ------
     UnknownNameError
-        The model does not exist.
+        If the model does not exist.
     InputError
         If the model does not have an option, or cannot be built.
     MissingExtraError

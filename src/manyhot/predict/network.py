@@ -196,7 +196,7 @@ def from_timm(config: Mapping[str, Any]) -> Preprocessing:
     Raises
     ------
     InputError
-        The network does not take three channels.
+        If the network does not take three channels.
     """
     channels, *sides = config["input_size"]
     if channels != 3:
@@ -379,8 +379,8 @@ def find_grids(network: Network) -> tuple[list[str], int]:
 def randomised(network: Network, share: float, seed: int) -> tuple[Network, int, int]:
     """Return a network with its last layers randomised, their number, and the number of all layers.
 
-    The values of each weight array are shuffled. Adebayo et al. (2018) draw new weights instead in their
-    cascading randomisation. Shuffled weights keep the scale that the next layer expects.
+    The values of each weight array are shuffled, so that they keep the scale that the next layer expects. The
+    cascading randomisation of Adebayo et al. (2018) draws new weights instead.
 
     Parameters
     ----------

@@ -67,7 +67,7 @@ class Identity:
         Raises
         ------
         MatchError
-            The file belongs to another run.
+            If the file belongs to another run.
         """
         own = json.loads(json.dumps(self.__dict__))
         if self.engine == "auto":  # whichever it was
@@ -109,7 +109,7 @@ class PartFiles:
         Raises
         ------
         MatchError
-            The folder holds parts of another run.
+            If the folder holds parts of another run.
         """
         missing = []
         for part in source.parts:
@@ -126,7 +126,7 @@ class PartFiles:
         Raises
         ------
         MatchError
-            The folder holds predictions of another run.
+            If the folder holds predictions of another run.
         """
         if not self.final.exists():
             return False
@@ -145,9 +145,9 @@ class PartFiles:
         Raises
         ------
         InputError
-            A label is not a class.
+            If a label is not a class.
         OutputError
-            The disk is full, or the folder cannot be written to.
+            If the disk is full, or the folder cannot be written to.
         """
         table = _table(scored, labels)
         about = {_IDENTITY: json.dumps(identity.__dict__).encode()}
@@ -168,7 +168,7 @@ def read_part_file(path: Path, columns: Sequence[str] | None = None) -> pa.Table
     Raises
     ------
     InputError
-        The part is damaged.
+        If the part is damaged.
     """
     try:
         return pq.read_table(path, columns=columns).replace_schema_metadata()
@@ -267,7 +267,7 @@ def locked(out: Path) -> Iterator[None]:
     Raises
     ------
     OutputError
-        The folder cannot be written to.
+        If the folder cannot be written to.
     """
     from filelock import FileLock
 
@@ -294,7 +294,7 @@ def check_output_folder(out: Path, identity: Identity) -> None:
     MatchError
         If the files belong to another source or program, or if their labels use another class list.
     InputError
-        The images table is damaged.
+        If the images table is damaged.
     """
     path = out / IMAGES
     if path.exists():
@@ -338,7 +338,7 @@ def merge(
     MatchError
         See `check_output_folder`.
     OutputError
-        The disk is full, or the folder cannot be written to.
+        If the disk is full, or the folder cannot be written to.
     """
     clean(parts)
     check_output_folder(parts.out, identity)
@@ -368,7 +368,7 @@ def tidy(parts: PartFiles) -> None:
     Raises
     ------
     OutputError
-        The folder cannot be written to.
+        If the folder cannot be written to.
     """
     if parts.folder.exists() or (parts.out / LOCK).exists() or any(_leavings(parts)):
         with locked(parts.out):

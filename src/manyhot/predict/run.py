@@ -68,7 +68,7 @@ def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, A
     Raises
     ------
     MatchError
-        The network lacks some of the classes.
+        If the network lacks some of the classes.
     """
     if classes is None or classes.hash == network.classes.hash:
         return None
@@ -203,9 +203,9 @@ class ModelRun:
         Raises
         ------
         InputError
-            A label is not a class.
+            If a label is not a class.
         OutputError
-            The disk is full, or the folder cannot be written to.
+            If the disk is full, or the folder cannot be written to.
         """
         begun = time.perf_counter()
         difference = self.choice.trial.difference if self.choice else None
@@ -274,7 +274,7 @@ def prepare_run(
     Raises
     ------
     MatchError
-        The folder holds predictions of another run, or the model lacks some of the classes.
+        If the folder holds predictions of another run, or the model lacks some of the classes.
     UnknownNameError, MissingExtraError, InputError
         See `choose_engine`.
     """
@@ -318,7 +318,7 @@ def _check_labels(job: ModelRun) -> None:
     Raises
     ------
     InputError
-        A label is not a class.
+        If a label is not a class.
     """
     for part in job.source.parts:
         if isinstance(part, Labelled):
@@ -331,7 +331,7 @@ def _check_apart(source: ImageSource, out: Path) -> None:
     Raises
     ------
     InputError
-        The output is a folder of the source, or is inside it.
+        If the output is a folder of the source, or is inside it.
     """
     files = {part.place.file for p in source.parts if isinstance(part := getattr(p, "part", p), ParquetRows)}
     uri = Path(source.uri)
@@ -365,11 +365,11 @@ def run(
     Raises
     ------
     MatchError
-        The folder holds predictions of another run, or the model lacks some of the classes.
+        If the folder holds predictions of another run, or the model lacks some of the classes.
     InputError, SourceLostError
         See `score_parts`.
     OutputError
-        The disk is full, or the folder cannot be written to.
+        If the disk is full, or the folder cannot be written to.
     """
     job = prepare_run(source, network, out, settings, notify, choice)
     if job.choice is not None:

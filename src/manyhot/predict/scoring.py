@@ -140,9 +140,9 @@ def score_parts(
     Raises
     ------
     SourceLostError
-        The storage does not respond.
+        If the storage does not respond.
     InputError
-        The scores of the network are NaN.
+        If the scores of the network are NaN.
     """
     batches, lock = _batches(parts, engine.batch), threading.Lock()
     done, stop = queue.Queue[Any](64), threading.Event()

@@ -170,7 +170,7 @@ def similar(
         Folder of the query images, written in the same way. By default, the images of the index are the
         queries.
     embeddings_model
-        Name of the model to compare embeddings of, if the folder holds embeddings of several models.
+        Name of the model that computed the embeddings, if the folder holds embeddings of several models.
     among
         Images to search: those of the top predicted classes, of the original label, or of any class.
     top
@@ -366,7 +366,7 @@ def neighbours_of(
         Folders written by ``manyhot predict --embeddings`` with the same model. By default, the index is the
         folder of the queries.
     model : str
-        Name of the model to compare embeddings of, if `queries` holds embeddings of several models.
+        Name of the model that computed the embeddings, if `queries` holds embeddings of several models.
 
     Raises
     ------
@@ -496,7 +496,7 @@ def similar_images(
     embeddings, index : path-like, optional
         As in `manyhot.diagnose_errors`.
     model : str
-        Name of the model to compare embeddings of.
+        Name of the model that computed the embeddings.
 
     Raises
     ------

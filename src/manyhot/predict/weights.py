@@ -108,7 +108,7 @@ def write_head(head: Head, path: str | os.PathLike[str], *, call: str = "") -> P
     InputError
         If the name of the file does not end in ``.safetensors``.
     OutputError
-        The file cannot be written.
+        If the file cannot be written.
     """
     about = {
         "backbone": head.backbone,
@@ -191,7 +191,7 @@ def write_trained(trained: Trained, path: str | os.PathLike[str]) -> Path:
     InputError
         If the name of the file does not end in ``.safetensors``.
     OutputError
-        The file cannot be written.
+        If the file cannot be written.
     """
     about = {
         "architecture": trained.architecture,
@@ -277,15 +277,15 @@ WAIT_S = 5.0
 
 @contextlib.contextmanager
 def hub_or_cache(model: str) -> Iterator[None]:
-    """Load published weights, from the cache only if the hub does not respond.
+    """Load published weights, but only from the cache if the hub does not respond.
 
-    Otherwise, the client of the hub tries each file six times, for 23 s and with eleven lines of output,
+    Without this, the client of the hub tries each file six times, for 23 s and with eleven lines of output,
     before it uses its cache.
 
     Raises
     ------
     FetchError
-        The weights cannot be fetched.
+        If the weights cannot be fetched.
     """
     constants, utils = (
         required(f"huggingface_hub.{part}", f"The model {model!r}") for part in ("constants", "utils")

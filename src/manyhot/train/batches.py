@@ -303,7 +303,7 @@ def collect_images(
     Raises
     ------
     MatchError
-        None of the images has labels.
+        If none of the images has labels.
     """
     if order == "shards":
         return Shards(source, rows, buffer)

@@ -69,7 +69,7 @@ class Checkpoints:
         Raises
         ------
         OutputError
-            The disk is full, or the folder cannot be written to.
+            If the disk is full, or the folder cannot be written to.
         """
         save_state(state, self.last, self.before)
 
@@ -81,7 +81,7 @@ class Checkpoints:
         Raises
         ------
         InputError
-            None of the checkpoints can be read.
+            If none of the checkpoints can be read.
         """
         why = ""
         for path in (self.last, self.before):
@@ -123,7 +123,7 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
     Raises
     ------
     MatchError
-        The folder belongs to another run.
+        If the folder belongs to another run.
     """
     path = out / RUN
     if not path.is_file():

@@ -77,7 +77,7 @@ def fit_softmax(
     InputError
         If the arrays or frames do not match, or if fewer than two classes have images.
     MissingExtraError
-        PyTorch is not installed.
+        If PyTorch is not installed.
     """
     features, label, weights = _aligned(features, read_frame_part(label, "label"), weights, classes)
     targets = np.asarray(label).astype(np.int64)
@@ -135,7 +135,7 @@ def fit_sigmoid(
     InputError
         If the arrays or frames do not match, or if no class is valid for some images and absent for others.
     MissingExtraError
-        PyTorch is not installed.
+        If PyTorch is not installed.
     """
     features, state, weights = _aligned(features, read_frame_part(state, "state"), weights, classes)
     states = np.asarray(state)

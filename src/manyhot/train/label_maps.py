@@ -104,7 +104,7 @@ def write_maps(
     InputError
         If there are no maps, if their shapes differ, or if an image occurs twice.
     OutputError
-        The file cannot be written.
+        If the file cannot be written.
     """
     path = Path(path)
     seen: set[str] = set()
@@ -251,7 +251,7 @@ class LocalTeacher:
 
 
 def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Return the weight of each location of a map in a crop, by RoIAlign to a single value.
+    """Return the weight of each location of a map in a crop, by RoIAlign with a single output value.
 
     There is at least one sample point per location, and each point is interpolated between four locations.
     The weight of a location is therefore the weight of its row times the weight of its column. torchvision
@@ -297,7 +297,7 @@ def localised(path: str | os.PathLike[str], image_ids: Sequence[str], classes: C
     Raises
     ------
     InputError
-        The file holds no label maps.
+        If the file holds no label maps.
     MatchError
         If the maps have other classes or are of other images.
     """
@@ -445,7 +445,7 @@ def local_logits(network: Network, preprocessing: Preprocessing) -> Callable[[Te
     Raises
     ------
     InputError
-        The network has no grid before its classifier.
+        If the network has no grid before its classifier.
     """
     module: Any = network.module
     if not hasattr(module, "forward_features") or not hasattr(module, "forward_head"):

@@ -62,9 +62,9 @@ def start_of(recipe: Recipe, classes: ClassList) -> Start:
     InputError
         If the network is not one of timm's, or if its weights do not exist or do not match.
     UnknownNameError
-        The network does not exist.
+        If the network does not exist.
     FetchError
-        The published weights cannot be fetched.
+        If the published weights cannot be fetched.
     """
     timm: Any = required("timm", "Training", '"manyhot[train]"')
     if recipe.model.startswith(_TIMM):
@@ -245,7 +245,7 @@ def stages_of(module: Any, first: str) -> Stages:
     Raises
     ------
     InputError
-        The layer does not exist.
+        If the layer does not exist.
     """
     names = [name for name, _ in module.named_modules() if name]
     if first and first not in names:

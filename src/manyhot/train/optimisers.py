@@ -22,7 +22,7 @@ def optimiser_of(recipe: Recipe, module: Any, memory: Mapping[str, Tensor], loss
     Raises
     ------
     UnknownNameError
-        timm has no such optimiser.
+        If timm has no such optimiser.
     """
     timm: Any = required("timm.optim", "Training", '"manyhot[train]"')
     known = timm.list_optimizers()

@@ -134,8 +134,8 @@ class Recipe:
         The α of the Beta distribution of the shares of mixed images, or 0 for no mixing. If both are set,
         each image has one of them, with equal probability.
     ema : float
-        Decay of the moving average of the weights, or 0 for none. The average is what is evaluated and
-        written.
+        Decay of the moving average of the weights, or 0 for none. The average is evaluated and written
+        instead of the weights.
     best : str
         Metric by which an epoch is chosen. The weights of the epoch with the best value are written, instead
         of those of the last epoch.

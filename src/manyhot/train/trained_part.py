@@ -299,9 +299,9 @@ def check_best(best: str, validation: Validation | None) -> None:
     Raises
     ------
     UnknownNameError
-        The metric does not exist.
+        If the metric does not exist.
     InputError
-        There are no validation images.
+        If there are no validation images.
     """
     if not best:
         return

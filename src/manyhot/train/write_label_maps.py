@@ -70,7 +70,7 @@ def label_maps(
     top
         Number of top classes to keep per location.
     size
-        Height and width of the images in pixels. By default, those of the network.
+        Height and width of the images in pixels, by default those of the network.
     classes
         Class list of the model, if it has no classes of its own: one key per line, a table with key and name,
         or imagenet1k, imagenet-a, imagenet-r.

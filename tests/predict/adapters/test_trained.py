@@ -155,7 +155,7 @@ def test_a_hostile_file_opens_no_other(tmp_path, module, changed, got):
 def test_preprocessing_that_nobody_knows(tmp_path, module):
     path = write_trained(made(module, preprocessing={"sizes": 3}), tmp_path / "a.safetensors")
     assert refused(path) == (
-        "The file of a trained network has no preprocessing.\n"
+        "The file of a trained network does not record the preprocessing.\n"
         f"  where:   {path}\n"
         "  got:     Preprocessing.__init__() got an unexpected keyword argument 'sizes'\n"
         "  do:      read it with the version of manyhot that wrote it"

@@ -162,7 +162,7 @@ def test_a_part_that_kills_its_workers(cluster, source, tmp_path, monkeypatch):
         "A part of the source kills each worker that predicts it.\n"
         "  where:   part 00000 of in, from in/00000.jpg on\n"
         "  got:     1 workers died, with deadly on own\n"
-        "  do:      give each worker more memory by fewer --workers; to see the failure without Ray, "
+        "  do:      reduce --workers, so that each has more memory; to see the failure without Ray, "
         "run the part with --shard 0/1"
     )
 
@@ -308,7 +308,8 @@ def test_a_network_in_memory(tint, folder, tmp_path):
             "  where:   tint\n"
             f"  got:     engine {engine!r}\n"
             "  allowed: manyhot predict --engine ray --model NAME\n"
-            "  do:      pass the network by name, such as python:MODULE:FUNCTION for what a function returns"
+            "  do:      pass the network by name, such as python:MODULE:FUNCTION for one that "
+            "a function returns"
         )
 
 
@@ -418,7 +419,7 @@ def test_what_ray_trips_over():
     assert str(error) == (
         "Ray cannot continue.\n"
         "  got:     ModuleNotFoundError: No module named 'manyhot'\n"
-        "  do:      install the same packages and files on all machines, look for more in Ray's logs, "
+        "  do:      install the same packages and files on all machines, check Ray's logs, "
         "and run the same command again to resume"
     )
 

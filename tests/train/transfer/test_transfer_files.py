@@ -317,7 +317,7 @@ CASES = [
         "None of the images has labels, objects or masks.\n"
         "  where:   photos\n"
         "  got:     images such as 00.png\n"
-        "  allowed: such as 00.jpg\n"
+        "  allowed: labels of images such as 00.jpg\n"
         "  do:      check that both are of the same data set",
     ),
     (

@@ -34,9 +34,9 @@ def python_network(
         The function, as ``MODULE:FUNCTION``. The module is also searched for in the current folder. The
         function takes no arguments.
     classes : ClassList, optional
-        Class list of a module or callable. The default is ImageNet-1k if it has 1,000 classes.
+        Class list of a module or callable. The default is ImageNet-1k if there are 1,000 outputs.
     scores : str
-        ``logit``, or ``probability`` if the network ends in a softmax.
+        Kind of the scores: ``logit``, or ``probability`` if the network ends in a softmax.
     preprocessing : mapping
         Options of preprocessing. A network of timm keeps its own by default. For all others, the defaults are
         size 224, crop_pct 0.875, bicubic interpolation, and ImageNet's mean and std, and a note lists the
@@ -45,7 +45,7 @@ def python_network(
     Raises
     ------
     InputError
-        The function does not exist or fails, or its return value is not a model.
+        If the function does not exist or fails, or its return value is not a model.
     """
     made = _called(name)
     if isinstance(made, Network):

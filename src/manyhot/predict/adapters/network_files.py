@@ -36,7 +36,7 @@ def with_assumptions(
     call : str
         The name of the model without options, such as ``onnx:net.onnx``.
     options : Mapping of str to Any
-        Those of `PREPROCESSING_OPTIONS` that the caller has set.
+        The `PREPROCESSING_OPTIONS` that the caller has set.
     source : str
         What could have set the other options: ``file`` or ``function``.
     fixed_size : bool
@@ -55,9 +55,10 @@ def with_assumptions(
     *others, last = assumed
     listed = f"{', '.join(others)} and {last}" if others else last
     note = (
-        f"{network.name}: preprocessing assumed, as its {source} does not give {listed}: images are "
-        f"{_described(network)}. If the network was trained with other values, its predictions are wrong. "
-        f"To give them, or to confirm these: {exact}"
+        f"{network.name}: the preprocessing is assumed, because the {source} does not give "
+        f"{listed}; images are {_described(network)}. If the network was trained with other values, "
+        "its predictions are wrong. "
+        f"To set other values, or to confirm these, use {exact}"
     )
     about = {**network.about, "preprocessing_assumed": ", ".join(assumed)}
     return replace(network, notes=(*network.notes, note), about=about)
@@ -106,9 +107,9 @@ def onnx_network(
     ----------
     path : str
     classes : ClassList, optional
-        Class list of the output. The default is ImageNet-1k if there are 1,000 classes.
+        Class list of the output. The default is ImageNet-1k if there are 1,000 outputs.
     scores : str
-        ``logit``, or ``probability`` if the network ends in a softmax.
+        Kind of the scores: ``logit``, or ``probability`` if the network ends in a softmax.
     preprocessing : mapping
         Options of preprocessing. The defaults are the input size of the network and the values of timm:
         crop_pct 0.875, bicubic interpolation, and ImageNet's mean and std. A note lists the assumed values.
@@ -245,7 +246,7 @@ def checked_scores(kind: str) -> str:
     Raises
     ------
     InputError
-        The kind does not exist.
+        If the kind does not exist.
     """
     allowed = ("logit", "probability", "score")
     if kind not in allowed:

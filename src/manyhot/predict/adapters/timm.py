@@ -38,7 +38,7 @@ def timm_network(
     num_classes : int, optional
         Number of classes of the checkpoint, if it differs from that of the network in timm.
     size : int, optional
-        Height and width of the input in pixels. By default those of the weights.
+        Height and width of the input in pixels. By default, those of the weights.
     backbone : bool
         Whether to accept weights without a classifier, too, such as self-supervised ones. The network then
         returns a single, meaningless score; only its features are useful.

@@ -21,8 +21,8 @@ def torchvision_network(name: str, *, checkpoint: str = "") -> Network:
     Parameters
     ----------
     name : str
-        Name in torchvision: either ``resnet50``, for the best weights that it has, or
-        ``resnet50.IMAGENET1K_V1``, for the given ones.
+        Name of the network in torchvision, such as ``resnet50`` for its best weights, or
+        ``resnet50.IMAGENET1K_V1`` for particular weights.
     checkpoint : str
         A local file with a state dict that replaces the published weights.
 
@@ -31,7 +31,7 @@ def torchvision_network(name: str, *, checkpoint: str = "") -> Network:
     UnknownNameError
         If torchvision does not have the network or the weights.
     FetchError
-        The weights cannot be fetched.
+        If the weights cannot be fetched.
     InputError
         If the checkpoint does not exist or does not match the network.
     """

@@ -19,7 +19,7 @@ TIMM_OPTIONS = ("img_size", "drop_rate", "drop_path_rate")
 
 @register("model", "head", form="head:FILE", classes="of the file")
 def head_network(path: str, *, backbone: str = "") -> Network:
-    """Load a backbone with a linear head that was fitted by manyhot as its classifier.
+    """Load a backbone with a linear head, fitted by manyhot, as its classifier.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def trained_network(path: str) -> Network:
     InputError
         If the file is not a trained network, or if its weights do not match its architecture.
     MissingExtraError
-        timm is not installed.
+        If timm is not installed.
     """
     import torch
 
@@ -179,7 +179,7 @@ def _preprocessing(trained: Trained, where: object) -> Preprocessing:
         return Preprocessing(**told)
     except TypeError as error:
         raise InputError(
-            "The file of a trained network has no preprocessing.",
+            "The file of a trained network does not record the preprocessing.",
             where=where,
             got=error_line(error),
             do="read it with the version of manyhot that wrote it",

@@ -76,7 +76,7 @@ class Engine(Protocol):
 
     @property
     def batch(self) -> int:
-        """The number of images per call, at most, and preferably."""
+        """The preferred and maximum number of images per call."""
 
     def __call__(self, images: Bytes) -> tuple[Float32Array, Float32Array | None]:
         """Return logits and, if requested at its construction, penultimate features.
@@ -128,9 +128,9 @@ def build_engine(
     Raises
     ------
     UnknownNameError
-        The engine does not exist.
+        If the engine does not exist.
     MissingExtraError
-        The engine is not installed.
+        If the engine is not installed.
     InputError
         If the engine cannot run this network, or cannot run it in this precision.
     """

@@ -37,8 +37,8 @@ def threads_given_back() -> Iterator[None]:
     """Restore PyTorch's number of threads afterwards.
 
     Parallel workers set PyTorch's number of threads to one. This setting also applies to threads that start
-    later and, in MKL, to all threads. Without restoring it, a training in the same process would use one
-    core.
+    later and, in MKL, to all threads. If it were not restored, training in the same process would use only
+    one core.
     """
     torch = sys.modules.get("torch")
     own = torch.get_num_threads() if torch else 0

@@ -62,17 +62,17 @@ def run_on_ray(
     specs : sequence of str
         See `find_model`.
     settings : PredictSettings
-        The settings. `engine` is the engine of the Ray workers, and `workers` is the total number of cores
-        that they use.
+        Settings, in which `engine` is the engine of the Ray workers and `workers` is the total number of
+        cores that they use.
 
     Raises
     ------
     MissingExtraError
-        Ray is not installed.
+        If Ray is not installed.
     InputError, SourceLostError
         As without Ray, and if a part kills its workers or there is no cluster at the address.
     OutputError
-        The disk is full, or the folder cannot be written to.
+        If the disk is full, or the folder cannot be written to.
     """
     ray = import_ray()
     for i, spec in enumerate(specs):  # before a cluster is started
@@ -156,7 +156,7 @@ def import_ray() -> Any:
     Raises
     ------
     MissingExtraError
-        It is not installed.
+        If it is not installed.
     """
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["RAY_IGNORE_UNHANDLED_ERRORS"] = "1"  # of parts that nobody waits for after the first error
@@ -165,7 +165,7 @@ def import_ray() -> Any:
 
 @contextlib.contextmanager
 def connected(ray: Any, workers: int | None) -> Iterator[Callable[[], None]]:
-    """Yield a function that waits for the connection to a cluster. One that is started here is stopped."""
+    """Yield a function that waits for the connection to a cluster, and stop a local cluster at the end."""
     if ray.is_initialized():  # the caller's, who will close it
         yield lambda: None
         return

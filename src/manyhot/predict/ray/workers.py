@@ -284,7 +284,7 @@ class WorkerPool:
             "A part of the source kills each worker that predicts it.",
             where=f"part {part.name} of {self._source.uri}, from {first} on",
             got=f"{task.deaths} workers died, with {model.network.name} on {model.engine}",
-            do="give each worker more memory by fewer --workers; to see the failure without Ray, run the part"
+            do="reduce --workers, so that each has more memory; to see the failure without Ray, run the part"
             f" with --shard {names.index(part.name)}/{len(names)}",
         )
 
@@ -295,6 +295,6 @@ def cannot_go_on(error: Exception) -> ManyhotError:
     return ManyhotError(
         "Ray cannot continue.",
         got=lines[-1] if lines else type(error).__name__,
-        do="install the same packages and files on all machines, look for more in Ray's logs,"
+        do="install the same packages and files on all machines, check Ray's logs,"
         " and run the same command again to resume",
     )

@@ -185,7 +185,7 @@ def open_hub(where: str, labels: Mapping[str, str] | None = None) -> ImageSource
     Raises
     ------
     MissingExtraError
-        ``datasets`` is not installed.
+        If ``datasets`` is not installed.
     InputError
         If no data set is named, if the data set cannot be loaded or has several splits, if no column holds
         images, if an image has no id, or if two images have the same id.

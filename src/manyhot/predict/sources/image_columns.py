@@ -157,7 +157,7 @@ def row_images(
     Raises
     ------
     InputError
-        An image has no id.
+        If an image has no id.
     """
     at = place.first
     for batch in batches:
@@ -176,7 +176,7 @@ def ids_and_labels(
     Raises
     ------
     InputError
-        An image has no id, or a label is out of range.
+        If an image has no id, or a label is out of range.
     """
     return _ids(table, columns, place), _labels(table, columns, place)
 

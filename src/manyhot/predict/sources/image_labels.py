@@ -139,7 +139,7 @@ def with_labels(
     Raises
     ------
     InputError
-        None of the labels belongs to an image of the source.
+        If none of the labels belongs to an image of the source.
     """
     if labels is None:
         return source
@@ -258,7 +258,7 @@ class LabelLookup:
         Raises
         ------
         InputError
-            The labels are strict, and this is not a class.
+            If the labels are strict, and this is not a class.
         """
         if label is None:
             return None

@@ -80,7 +80,7 @@ def walk_remote(root: str) -> dict[str, int]:
     Raises
     ------
     InputError
-        The address cannot be listed.
+        If the address cannot be listed.
     """
     filesystem = filesystem_of(root)
     base = filesystem._strip_protocol(root).rstrip("/") + "/"
@@ -123,7 +123,7 @@ def version_of(path: str) -> str:
     Raises
     ------
     InputError
-        The file does not exist.
+        If the file does not exist.
     """
     try:
         if not is_remote(path):
@@ -149,7 +149,7 @@ def _ending(path: str) -> str:
 
 
 def unquoted(path: str, root: str) -> str:
-    """Return a path without URL encoding, in which ``%20`` is a space, if it is on the web."""
+    """Return a path with URL escapes such as ``%20`` decoded, if `root` is a web address."""
     return urllib.parse.unquote(path) if _scheme(root) in _HTTP else path
 
 

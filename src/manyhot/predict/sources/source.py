@@ -172,7 +172,7 @@ def check_ids(
     Raises
     ------
     InputError
-        Two images have the same id.
+        If two images have the same id.
     """
     if len(set(ids)) == len(ids):
         return

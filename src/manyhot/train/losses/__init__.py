@@ -49,7 +49,7 @@ def loss_of(spec: str) -> Entry:
     Raises
     ------
     UnknownNameError
-        The loss does not exist.
+        If the loss does not exist.
     InputError
         If an option does not exist, is missing, or has a value that is not allowed.
     """

@@ -145,9 +145,9 @@ def entropy_and_pseudo_labels(
         Weights of the entropy and of the pseudo-labels. In the paper's code, they are 0.2 and 0.02 for VOC,
         and 0.1 and 0.9 for COCO.
     rate : float
-        Share of the images with a class unobserved that get a pseudo-label for it in each epoch.
+        For each class, the share of the images without an observation that get a pseudo-label per epoch.
     most : float
-        Maximum share of images with a pseudo-label.
+        For each class, the maximum share of these images with a pseudo-label.
     start : int
         First epoch, counted from 0, in which pseudo-labels are created. Later epochs use them.
 
@@ -208,7 +208,7 @@ def large_loss_rejected(logits: Tensor, targets: Targets, *, delta: float = 0.00
     targets : Targets
         Classes with a `p` of 0 can be ignored.
     delta : float
-        Share of the cells of a batch by which the ignored share increases in each epoch, starting from 0. In
+        Increase of the ignored share of the cells of a batch in each epoch, starting from 0. In
         the paper's code, it is 0.001 to 0.005.
 
     References

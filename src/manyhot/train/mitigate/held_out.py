@@ -91,9 +91,9 @@ class HeldOutImages:
         Parameters
         ----------
         p : ndarray of float, shape (n, C)
-            Its probabilities.
+            Probabilities of the head.
         gone : ndarray of float, shape (k, C)
-            Its probabilities for images with both classes, after the companion was removed.
+            Probabilities of the head for images with both classes, after the companion was removed.
         altered : ndarray of int, shape (k,)
             Which images these are.
         best : bool
@@ -229,7 +229,7 @@ def states_and_labels(
     Raises
     ------
     MatchError
-        Labels and objects have different class lists.
+        If labels and objects have different class lists.
     """
     if labels is None:
         states = states_of_objects(objects, classes)

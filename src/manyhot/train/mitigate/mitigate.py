@@ -199,7 +199,7 @@ def mitigate(
     split
         Table with the columns image_id and split. Images of the split test are held out.
     held_out
-        Share of the images that is held out if there is no split. The seed chooses the images.
+        Share of the images that is held out, chosen by the seed, if there is no split.
     losses
         Loss of the heads. By default, heads are fitted with each loss.
     fill
@@ -309,7 +309,7 @@ def _check_objects(predict: FeatureExtractor, ids: pa.Array) -> None:
             "None of the objects belongs to any of the images.",
             where=predict.source.uri,
             got=f"images such as {ids[0]}",
-            allowed=f"such as {next(iter(there), 'none: there are no objects')}",
+            allowed=f"objects of images such as {next(iter(there), 'none: there are no objects')}",
             do="check that both are of the same data set",
         )
 

@@ -38,7 +38,7 @@ OnEpoch = Callable[[int, int, float], None]
 
 
 class Backbone(nn.Module):
-    """A network without its classifier, which computes maps of one or several strides.
+    """A network without its classifier, which computes feature maps of one or several strides.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ def timm_inside(network: Network) -> Any:
     Raises
     ------
     InputError
-        The network has no feature maps.
+        If the network has no feature maps.
     """
     modules = [] if network.module is None else network.module.modules()
     found = next((m for m in modules if hasattr(m, "forward_intermediates")), None)
@@ -309,7 +309,7 @@ def fit_head(
     Raises
     ------
     InputError
-        The loss is not finite.
+        If the loss is not finite.
     """
     groups: list[dict[str, Any]] = [{"params": list(head.parameters()), "lr": settings.lr}]
     if feed.trained is not None:

@@ -110,7 +110,7 @@ def settings_of(method: str, settings: Mapping[str, Any]) -> MethodSettings:
     Raises
     ------
     UnknownNameError
-        The method does not exist.
+        If the method does not exist.
     InputError
         If a setting does not exist, or if its value is out of range.
     """
@@ -179,7 +179,7 @@ def knn_scores(
     """Return the share of each class in the votes of the k nearest images.
 
     The nearest images are those with the largest cosine similarity. Each votes with the weight exp(cosine /
-    temperature). The values of `k` and `temperature` are those of DINO (``eval_knn.py``).
+    temperature). The defaults of `k` and `temperature` are those of DINO (``eval_knn.py``).
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def knn_scores(
     Raises
     ------
     InputError
-        There are fewer than k images.
+        If there are fewer than k images.
 
     References
     ----------

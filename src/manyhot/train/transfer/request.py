@@ -92,7 +92,7 @@ class TransferRequest:
             yield spec or name, network
 
     def note(self, kind: str, n: int, text: str, model: str = "") -> None:
-        """Add a note about the results, unless there is the same note already."""
+        """Add a note about the results, unless it has been added already."""
         note = Note(self.dataset, model, kind, n, text)
         if note not in self.notes:
             self.notes.append(note)
@@ -154,7 +154,7 @@ class TransferInputs:
         Raises
         ------
         InputError
-            A required input is missing.
+            If a required input is missing.
         """
         class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
         _check_inputs(method, labels, objects, masks, class_list)
@@ -222,7 +222,7 @@ def labelled_images(request: TransferRequest, image_ids: Sequence[str]) -> Image
             "None of the images has labels, objects or masks.",
             where=request.source.uri,
             got=f"images such as {min(there, default='none')}",
-            allowed=f"such as {min(image_ids, default='none: there are no labels')}",
+            allowed=f"labels of images such as {min(image_ids, default='none: there are no labels')}",
             do="check that both are of the same data set",
         )
     unknown, absent = len(there - both), len(set(image_ids) - both)

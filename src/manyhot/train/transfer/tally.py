@@ -48,7 +48,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, eq=False)
 class ResampledMetric:
-    """The value of a metric, also in each resample of the test images.
+    """A metric on the test images, and its value in each resample of them.
 
     Attributes
     ----------

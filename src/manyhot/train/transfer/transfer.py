@@ -118,7 +118,7 @@ def transfer(
         Table with the columns image_id and split. Images of the split test are evaluated, and all others are
         used for fitting.
     held_out
-        Share of the images that is evaluated if there is no split. The seed chooses the images.
+        Share of the images that is evaluated, chosen by the seed, if there is no split.
     settings
         Setting of the method, as NAME=VALUE. For fine-tune, it is a setting of a recipe.
     train_backbone

@@ -343,7 +343,7 @@ def test_what_a_file_does_not_say_is_assumed_and_said(file_call):
     assert network.notes == (
         f"{network.name}: the preprocessing is assumed, because the file does not give crop_pct, "
         "mode, interpolation, "
-        f"mean and std: {ASSUMED}{exact}",
+        f"mean and std; {ASSUMED}{exact}",
     )
     assert network.about["preprocessing_assumed"] == "crop_pct, mode, interpolation, mean, std"
     confirmed = find_model(exact)
@@ -588,7 +588,7 @@ def test_what_a_function_does_not_say_is_assumed_and_said():
     )
     assert network.notes == (
         "python/mine.fixed: the preprocessing is assumed, because the function does not give crop_pct, mode, "
-        f"interpolation, mean and std: {ASSUMED}{exact}",
+        f"interpolation, mean and std; {ASSUMED}{exact}",
     )
     assert find_model(exact).preprocessing == network.preprocessing
     assert find_model(exact).notes == ()

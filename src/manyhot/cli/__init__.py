@@ -24,9 +24,9 @@ app = application()
 def main() -> None:
     """Run the command line and exit with its code.
 
-    The exit code is 0 on success, 1 for a bug, 2 for wrong usage or an unknown name, 3 for invalid input, 4
-    if an extra is not installed, 5 if data could not be downloaded, 6 if a result could not be written, and
-    130 if the run was interrupted.
+    Codes: 0 on success; 1 for a bug; 2 for wrong usage or an unknown name; 3 for invalid input; 4 if an extra
+    is not installed; 5 if data could not be downloaded; 6 if a result could not be written; and 130 if the
+    run was interrupted.
     """
     if "" in sys.argv[1:]:
         # A variable of the shell that is not set; a folder called nothing would be the current one.

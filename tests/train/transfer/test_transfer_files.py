@@ -288,7 +288,7 @@ CASES = [
         InputError,
         "`train_backbone` is not an option of the method probe.\n"
         "  allowed: detection, segmentation\n"
-        "  do:      the method fine-tune does",
+        "  do:      use the method fine-tune",
     ),
     (
         "knn",

@@ -181,8 +181,8 @@ def label_errors(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"How much of what is left is error of the labels, {title_of(dataset)}",
-        "Images whose top class is not the original label: the share on which that class is in "
-        "the label set, so that the label, not the model, is at fault or incomplete. "
+        "Among the images whose top class is not the original label, the share on which this class is in the "
+        "label set. On these images, the original label is wrong or incomplete, not the model. "
         f"{points_said(both.height, 'the 95 % intervals')}" + beyond_said([panel]),
         f"Among the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
         f"{100 * best['y']:.1f} % are in the label set.",
@@ -249,10 +249,9 @@ def by_groups(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"Accuracy by kind of model, {title_of(dataset)}",
-        "A faint tick is a model, the dot and the number at the right the median of its group. In brackets: "
-        "the number of models; of many groups, the {MOST_GROUPS} largest. Groups differ in more than their "
-        "name: "
-        "this shows correlation, not causation." + beyond_said(panels),
+        "Each faint tick is a model. The dot and the number at the right are the median of a group, and "
+        f"the number of models is in brackets. At most the {MOST_GROUPS} largest groups are shown. Groups differ "
+        "in more than their name, so this figure shows correlation, not causation." + beyond_said(panels),
         f"Median {short(metric)}. {' '.join(map(_medians_said, panels))}",
         compose(panels, frames.own),
         rows.select("model", *(g for g in _GROUPS if g in rows.columns), "value", "lo", "hi").to_arrow(),

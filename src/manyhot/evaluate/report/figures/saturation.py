@@ -250,8 +250,9 @@ def by_groups(frames: Frames, dataset: str) -> Figure | None:
         dataset,
         f"Accuracy by kind of model, {title_of(dataset)}",
         "Each faint tick is a model. The dot and the number at the right are the median of a group, and "
-        f"the number of models is in brackets. At most the {MOST_GROUPS} largest groups are shown. Groups differ "
-        "in more than their name, so this figure shows correlation, not causation." + beyond_said(panels),
+        f"the number of models is in brackets. At most the {MOST_GROUPS} largest groups are shown. Groups "
+        "differ in more than their name, so this figure shows correlation, not causation."
+        + beyond_said(panels),
         f"Median {short(metric)}. {' '.join(map(_medians_said, panels))}",
         compose(panels, frames.own),
         rows.select("model", *(g for g in _GROUPS if g in rows.columns), "value", "lo", "hi").to_arrow(),

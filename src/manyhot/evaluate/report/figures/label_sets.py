@@ -69,8 +69,8 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
         "groups",
         dataset,
         f"Accuracy by how many labels an image has, {title_of(dataset)}",
-        "A thin line is a model; the bold line joins the medians of all models. The number of images is "
-        "below each number of labels."
+        "Each thin line is a model, and the bold line joins the medians of all models. The number of images "
+        "is below each number of labels."
         + own_said(frames.own, "The bars of your own models are 95 % intervals.")
         + beyond_said(panels),
         f"Medians over models from one label to four or more. {' '.join(said)}",

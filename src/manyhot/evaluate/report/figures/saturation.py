@@ -102,7 +102,7 @@ def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"What a point of top-1 accuracy is worth on label sets, {title_of(dataset)}",
-        "A point is a model. The slope of the line, fitted by least squares, is how many points of ReaL "
+        "Each point is a model. The slope of the line, fitted by least squares, is how many points of ReaL "
         "accuracy correspond to one point of top-1 accuracy, with its 95 % interval over families of models. "
         "If it is below one, much of a gain on original labels is not a gain on label sets."
         + beyond_said(panels),
@@ -224,8 +224,8 @@ def by_parameters(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"Accuracy against size of the model, {title_of(dataset)}",
-        "A point is a model. The axis of parameters is logarithmic: each step to the right multiplies their "
-        "number by the same factor." + beyond_said([panel]),
+        "Each point is a model. The axis of parameters is logarithmic: each step to the right multiplies "
+        "their number by the same factor." + beyond_said([panel]),
         f"{counted(rows.height, 'model')} of {min(sheet['x']):.3g} to {max(sheet['x']):,.0f} million "
         f"parameters, {short(metric)} {min(sheet['y']):.1f} to {max(sheet['y']):.1f} %.",
         compose([panel], frames.own),

@@ -31,8 +31,8 @@ from common import quiet
 from scipy.special import logit
 from scipy.stats import t as student
 
+from manyhot.core.aggregation import golden_bayes, golden_matrices
 from manyhot.core.answers import Answers, GoldenAnswers
-from manyhot.core.golden_bayes import golden_bayes, golden_matrices
 from manyhot.core.next_questions import (
     average_rater,
     choose_questions,

@@ -23,8 +23,8 @@ from manyhot.formats import read_classes  # noqa: E402
 
 WAYS = (
     ({}, "is not valid"),
-    ({"unasked": True}, "is not valid, or nobody was asked"),
-    ({"unasked": True, "labelled": True}, "the same, of images labelled as the class"),
+    ({"unasked": True}, "is not valid, or was not asked about"),
+    ({"unasked": True, "labelled": True}, "the same, on images labelled as the class"),
 )
 
 

@@ -63,8 +63,8 @@ def against_real():
     wrong = sum(label[image] not in valid[image] for image in full)
     absent = sum(len(valid[image] - {label[image]}) for image in full)
     print(
-        f"{len(full):,} images with a label set, in which {wrong:,} original labels "
-        f"({wrong / len(full):.1%}) are not, and {absent:,} other labels are."
+        f"{len(full):,} images have a label set. {wrong:,} original labels ({wrong / len(full):.1%}) are not "
+        f"in it, and {absent:,} other labels are."
     )
     chosen = [("67 models", predictions)]
     chosen += [(name, [p for p in predictions if p.model == name]) for name in SOME]
@@ -87,7 +87,7 @@ def against_real():
 def merges(rows, predictions, labels):
     """Print which pairs of classes are found, beside those that experts collapse."""
     classes, pairs = class_list(), {frozenset(p) for p in COLLAPSED}
-    print(f"\n{len(pairs)} pairs of classes are collapsed by Vasudevan et al.")
+    print(f"\nVasudevan et al. collapse {len(pairs)} pairs of classes.")
     lines = []
     for name, votes in (("67 models", None), ("67 models and ReaL", labels)):
         found = manyhot.find_label_issues(

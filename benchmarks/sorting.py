@@ -116,8 +116,9 @@ def print_confusion(model, pairs):
     same, judged = agreement(pairs)
     always, _ = agreement([(c, k if k == "valid-label" else "fine-grained") for c, k in pairs])
     print(
-        f"\n{same} of {judged} that ReaL does not accept agree ({same / judged:.1%}), Cohen's kappa "
-        f"{kappa(pairs):.2f}; calling each fine-grained would agree on {always} ({always / judged:.1%})."
+        f"\nRules and experts agree on {same} of the {judged} mistakes that ReaL does not accept "
+        f"({same / judged:.1%}, Cohen's kappa {kappa(pairs):.2f}); sorting all of them as *fine-grained* "
+        f"would agree on {always} ({always / judged:.1%})."
     )
 
 

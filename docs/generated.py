@@ -122,7 +122,7 @@ ROWS = {
         "`manyhot diagnose shortcuts`",
     ),
     "companions": (
-        "a class and a companion, for one model or the mean over models; single models only for pairs with enough images",
+        "a class and a companion, for one model or the mean; single models only for pairs with enough images",
         "`manyhot diagnose companions`",
     ),
     "similar": ("an image and a class, or an image alone", "`manyhot similar`"),

@@ -53,7 +53,7 @@ LONGEST = (
     "evaluate/test_evaluate_benchmark_errors.py",
     "predict/adapters/test_adapters.py",
     "reassess/app/store/test_pages.py",
-    "reassess/app/store/test_backup.py",
+    "reassess/app/store/test_database_backup.py",
     "reassess/test_propose_published.py",
     "data/test_convert.py",
     "diagnose/test_errors_files.py",

@@ -15,7 +15,7 @@ TESTS = Path(__file__).parent
 ORDER = (
     "_version",
     "errors",
-    "checks",
+    "parameters",
     "files",
     "extras",
     "commands",
@@ -25,7 +25,6 @@ ORDER = (
     "tables",
     "run",
     "console",
-    "parameters",
     "command",
     ("formats", "report"),
     "result",
@@ -122,7 +121,7 @@ def test_core_needs_arrays_only(path):
     foreign = {name.split(".")[0] for name in imports(path)} - {"manyhot"} - set(sys.stdlib_module_names)
     assert foreign <= FOREIGN_IN_CORE
     assert {n.split(".")[1] for n in imports(path) if n.startswith("manyhot.")} <= {
-        "checks",
+        "parameters",
         "core",
         "errors",
         "registry",

@@ -114,10 +114,10 @@ def test_partial_overlap_is_said_aloud(run, small):
             "  allowed: imagenet, tsipras, errors\n"
             "  do:      did you mean 'imagenet'?\n",
         ),
-        (("evaluate", "labels.csv"), 3, "Error: There are no predictions.\n  where:   labels.csv\n"),
+        (("evaluate", "labels.csv"), 2, "Error: There are no predictions.\n  where:   labels.csv\n"),
         (
             ("evaluate", "imagenet", "--dataset", "mine"),
-            3,
+            2,
             "Error: A benchmark has its own labels, images and classes.\n  got:     imagenet\n",
         ),
         (("fetch", "imagenet-rael"), 2, "Error: "),
@@ -148,7 +148,7 @@ def test_wrong_usage(run, small, arguments, text):
 
 
 def test_options_that_exclude_each_other(run, small):
-    done = run("predict", ".", "--model", "x", "--top", "3", "--dense", code=3)
+    done = run("predict", ".", "--model", "x", "--top", "3", "--dense", code=2)
     assert done.stderr.startswith("Error: --top and --dense exclude each other.")
 
 

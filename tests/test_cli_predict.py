@@ -186,7 +186,7 @@ def test_shards_say_what_is_left(photos):
     [
         (
             ("--shard", "4/4"),
-            3,
+            2,
             "Error: The shard does not exist.\n  got:     4/4\n"
             "  allowed: I/N with I from 0 to N-1, such as 0/4\n",
         ),

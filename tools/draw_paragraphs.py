@@ -76,10 +76,24 @@ def _docstrings(path: Path) -> Iterator[Paragraph]:
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.FunctionDef | ast.ClassDef) or node.name.startswith("_"):
             continue
-        for block in (ast.get_docstring(node) or "").split("\n\n"):
-            lines = [part for part in block.splitlines() if not re.match(r"\S[^.]*$|-+$", part.strip())]
-            if _long(" ".join(lines)):
-                yield _where(path, node.lineno), " ".join(" ".join(lines).split())
+        for text in _blocks(ast.get_docstring(node) or ""):
+            if _long(text):
+                yield _where(path, node.lineno), " ".join(text.split())
+
+
+def _blocks(docstring: str) -> Iterator[str]:
+    """Yield the paragraphs of a docstring; each entry of a numpydoc section is one."""
+    for block in docstring.split("\n\n"):
+        _, _, body = block.partition("\n")
+        if not re.match(r"-+$", body.partition("\n")[0]):
+            yield block
+            continue
+        for entry in re.split(r"\n(?=\S)", body.partition("\n")[2]):
+            name, _, text = entry.partition("\n")
+            if text.startswith(" "):
+                yield f"{name.split(' : ')[0]}: {text}"
+            elif " : " not in name:
+                yield entry
 
 
 def _messages(path: Path) -> Iterator[Paragraph]:
@@ -123,6 +137,7 @@ def _markup(path: Path) -> Iterator[Paragraph]:
         )
         found = ((m.start(), m[1]) for m in re.finditer(r">([^<>]+)<", plain))
     for at, words in found:
+        words = re.sub(r"\$?{{?.*?}}?", "…", words)
         if _long(words) and " " in words.strip():
             yield _where(path, text.count("\n", 0, at) + 1), " ".join(words.split())
 

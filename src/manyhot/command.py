@@ -14,9 +14,8 @@ from numbers import Real
 from types import MappingProxyType
 from typing import Annotated, Any, ParamSpec, TypeVar
 
-from manyhot.checks import is_number, is_whole
 from manyhot.errors import InputError
-from manyhot.parameters import AtLeast, Between, Flattened, InCampaign, PythonOnly
+from manyhot.parameters import AtLeast, Between, Flattened, InCampaign, PythonOnly, is_number, is_whole
 from manyhot.registry import register
 from manyhot.run import Run
 

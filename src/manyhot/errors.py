@@ -4,6 +4,7 @@
 
     ManyhotError
     ├── InputError          a file, an array or an argument is invalid
+    │   ├── UsageError      arguments exclude one another, or one is missing
     │   ├── OrderError      rows or classes are in another order than declared
     │   └── MatchError      two tables do not match
     ├── UnknownNameError    nothing is registered under this name
@@ -106,6 +107,12 @@ class InputError(ManyhotError, ValueError):
     """A file, an array or an argument is invalid."""
 
     exit_code = 3
+
+
+class UsageError(InputError):
+    """Arguments exclude one another, have the wrong form, or one is missing."""
+
+    exit_code = 2
 
 
 class OrderError(InputError):

@@ -26,10 +26,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from manyhot.checks import is_number
 from manyhot.commands import COMMANDS
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import naming_extras
+from manyhot.parameters import is_number
 
 BUILT_IN: dict[str, tuple[str, ...]] = {
     "metric": (
@@ -37,7 +37,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.core.ranking",
         "manyhot.core.set_metrics",
         "manyhot.core.confidence_metrics",
-        "manyhot.core.classwise_calibration",
+        "manyhot.core.confidence_metrics",
     ),
     "format": (
         "manyhot.formats.real",
@@ -66,7 +66,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.predict.adapters.function",
         "manyhot.predict.adapters.trained",
     ),
-    "aggregator": ("manyhot.core.aggregation", "manyhot.core.golden_bayes"),
+    "aggregator": ("manyhot.core.aggregation", "manyhot.core.aggregation"),
     "proposer": ("manyhot.core.proposals", "manyhot.core.confident_learning"),
     "rule": ("manyhot.core.error_kinds",),
     "loss": (
@@ -74,10 +74,10 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.train.losses.partial",
     ),
     "chapter": (
-        "manyhot.diagnose.shortcuts_chapter",
+        "manyhot.diagnose.shortcuts_result",
         "manyhot.diagnose.explanations",
         "manyhot.diagnose.companions",
-        "manyhot.diagnose.robustness_chapter",
+        "manyhot.diagnose.robustness",
     ),
 }
 BUILT_IN["command"] = tuple(

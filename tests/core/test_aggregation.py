@@ -5,9 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from manyhot.core.aggregation import dawid_skene, majority, one_coin, yes_share
+from manyhot.core.aggregation import dawid_skene, golden_bayes, golden_matrices, majority, one_coin, yes_share
 from manyhot.core.answers import SILENT, Answers, GoldenAnswers
-from manyhot.core.golden_bayes import golden_bayes, golden_matrices
 from manyhot.errors import InputError
 from manyhot.registry import get, names
 from manyhot.testing import check_aggregator, random_votes

@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest, bootstrap
 
+from manyhot.core.comparison import compare_pairs, holm, paired_errors
 from manyhot.core.estimates import Ratio
-from manyhot.core.model_pairs import compare_pairs, holm, paired_errors
 from manyhot.core.resampling import (
     Bootstrap,
     Cells,

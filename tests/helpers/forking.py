@@ -37,7 +37,7 @@ CORE = (
     "manyhot.report",
     *(
         f"manyhot.evaluate.report.figures.{name}"
-        for name in ("label_sets", "scatter", "rank_changes", "shift", "confidence_curves")
+        for name in ("label_sets", "scatter", "rank_changes", "shift", "curves")
     ),
     *BUILT_IN["metric"],
     *BUILT_IN["format"],

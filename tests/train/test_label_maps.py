@@ -17,8 +17,15 @@ from manyhot.predict.network import Network, Preprocessing  # noqa: E402
 from manyhot.predict.sources import open_source  # noqa: E402
 from manyhot.predict.weights import Trained, read_trained, write_trained  # noqa: E402
 from manyhot.run import Run  # noqa: E402
-from manyhot.train.label_maps import MapBlock, localised, place_weights, read_maps, read_relabel, write_maps  # noqa: E402
-from manyhot.train.make_label_maps import compute_label_maps  # noqa: E402
+from manyhot.train.label_maps import (  # noqa: E402
+    MapBlock,
+    compute_label_maps,
+    localised,
+    place_weights,
+    read_maps,
+    read_relabel,
+    write_maps,
+)
 from manyhot.train.train import train  # noqa: E402
 from manyhot.train.write_label_maps import label_maps  # noqa: E402
 

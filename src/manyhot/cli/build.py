@@ -6,6 +6,8 @@ import ast
 import inspect
 import json
 import os
+import shlex
+import sys
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,7 +20,6 @@ import typer
 from manyhot import console
 from manyhot.cli.events import show_run
 from manyhot.cli.help import ManyValues, typer_command
-from manyhot.cli.options import call
 from manyhot.command import Declaration, Parameter, hints_of, metadata_of, parameters_of, summary_of
 from manyhot.errors import ManyhotError
 from manyhot.formats.writing import in_campaign
@@ -36,6 +37,12 @@ from manyhot.parameters import (
 )
 from manyhot.result import Result
 from manyhot.run import Run
+
+
+def call() -> str:
+    """Return the command line for the metadata of output files, without passwords in addresses."""
+    return shlex.join(["manyhot", *map(console.without_passwords, sys.argv[1:])])
+
 
 _METAVARS = {int: "N", float: "NUMBER", str: "TEXT", Path: "PATH"}
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from manyhot.cli.printing import say
+from manyhot.console import say
 from manyhot.errors import printable
 from manyhot.run import OnEvent
 from manyhot.run import Progress as OnProgress

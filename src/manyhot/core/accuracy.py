@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from manyhot.checks import check_count
 from manyhot.core.array_types import Bools, Ints
 from manyhot.core.estimates import Estimate, Ratio, mean_over, undefined
 from manyhot.core.sets import NOT_ASKED, UNCLEAR, YES, Case
+from manyhot.parameters import check_count
 from manyhot.registry import register
 
 SIZE_GROUPS = 4

@@ -7,13 +7,13 @@ from dataclasses import replace
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.checks import check_share
 from manyhot.core.array_types import Floats, Ints
 from manyhot.core.calibration import calibrated, fit_temperature, set_target
 from manyhot.core.ensembles import Ensemble, Pairs, count_models, mean_probabilities
 from manyhot.core.proposals import RECALL, check_known, label_is_valid, states
 from manyhot.core.sets import NO_LABEL, YES, LabelSets
 from manyhot.errors import InputError
+from manyhot.parameters import check_share
 from manyhot.registry import register
 
 

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.checks import check_one_of, check_share
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.sets import NO_LABEL, YES, Case
 from manyhot.core.softmax import check_lists
 from manyhot.errors import InputError
+from manyhot.parameters import check_one_of, check_share
 
 COVERS = ("label", "one", "all")
 """What prediction sets can cover."""

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manyhot.checks import check_one_of
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.calibration import Tail, calibrated
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.errors import InputError
+from manyhot.parameters import check_one_of
 
 _CELLS = 2**21
 """Cells of the dense table per block: 4 MB of counts, 16 MB of probabilities."""

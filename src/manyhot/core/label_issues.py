@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.checks import check_share
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.confident_learning import suspected_errors
 from manyhot.core.ensembles import Ensemble, mean_probabilities
 from manyhot.core.error_kinds import count_together
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.core.softmax import SLACK, not_a_probability
+from manyhot.parameters import check_share
 
 _Part = tuple[Ints, Ints, Floats, Floats, Floats]
 """Image, class, probability, and the evidence of models and of neighbours, for the pairs of a block."""

@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from manyhot.checks import check_count
 from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
 from manyhot.errors import InputError
+from manyhot.parameters import check_count
 
 CELLS_AT_ONCE = 4_000_000
 """Similarities in memory: 16 MB, with 1,000 queries and blocks of 4,000 rows, which fit the cache.

@@ -15,9 +15,9 @@ import numpy as np
 from numpy import typing as npt
 from scipy.special import entr, expit, gammaln, logit
 
-from manyhot.checks import check_share
 from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.errors import InputError
+from manyhot.parameters import check_share
 
 Ranking = Literal["expected-change", "entropy", "disagreement"]
 

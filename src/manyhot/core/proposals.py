@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.checks import check_one_of, check_share
 from manyhot.core.array_types import AnyFloats, Bools, Ints
 from manyhot.core.ensembles import Ensemble, Pairs, count_models
 from manyhot.core.real_search import ModelChoice, Proposing, search
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, LabelSets
 from manyhot.errors import InputError
+from manyhot.parameters import check_one_of, check_share
 from manyhot.registry import register
 
 LEFT_OUT = ("proposals", "models", "nothing")

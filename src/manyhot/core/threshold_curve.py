@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.checks import check_share
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.resampling import draw_counts, percentile_interval
 from manyhot.errors import InputError
+from manyhot.parameters import check_share
 
 MAX_THRESHOLDS = 1000
 """Maximum number of thresholds of a curve, apart from those passed to it; more are thinned by rank."""

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 from manyhot.classes import ClassList, class_list
 from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, benchmark_named, data_set
-from manyhot.errors import InputError
+from manyhot.errors import InputError, UsageError
 from manyhot.files import sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
 from manyhot.formats.writing import PathLike, Progress, images_file
@@ -408,7 +408,7 @@ def _files(path: Path, asked: Asked) -> Source:
             do="give the folder that manyhot predict wrote, or label sets and --predictions FILE",
         )
     if not given:
-        raise InputError("There are no predictions.", where=path, do="give some: --predictions FILE")
+        raise UsageError("There are no predictions.", where=path, do="give some: --predictions FILE")
     rows = read_images(asked.rows, classes=classes) if asked.rows else None
     labels = None
     if table == sets or (table == path and detect(path, ("labels",)) is not None):

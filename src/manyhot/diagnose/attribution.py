@@ -16,10 +16,10 @@ import numpy as np
 
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.predict.adapters.weights_hub import error_line
 from manyhot.predict.engines.torch import device
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Bytes, Float32Array, Network, find_grids, normalised, placed
+from manyhot.predict.weights import error_line
 
 STEPS = 16
 """Steps of integrated gradients between the baseline and the image."""

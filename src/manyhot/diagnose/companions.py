@@ -17,8 +17,8 @@ from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.array_types import Bools, Floats
+from manyhot.core.comparison import holm
 from manyhot.core.cooccurrence import ClassPairs, CompanionImages, difference_of_means, permutation_p
-from manyhot.core.model_pairs import holm
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -42,8 +42,6 @@ from manyhot.tables.arrays import label_sets
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table, interval
 
 Columns = Mapping[str, Any]
-
-
 MIN_IMAGES = 25
 """Images with both classes that a pair needs to be tested."""
 

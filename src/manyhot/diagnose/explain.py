@@ -24,8 +24,7 @@ from manyhot.diagnose.evidence import ImageFacts
 from manyhot.diagnose.explanations import Explanations
 from manyhot.diagnose.localisation import Checked, Sanity, measure, summarise
 from manyhot.diagnose.page import forget_pictures
-from manyhot.diagnose.pixels.overlay import enlarged, highest, overlay, write_picture
-from manyhot.diagnose.pixels.regions import Regions, find_regions
+from manyhot.diagnose.pixels.regions import Regions, enlarged, find_regions, highest, overlay, write_picture
 from manyhot.errors import InputError
 from manyhot.files import atomic_write, sha256
 from manyhot.formats import read_classes

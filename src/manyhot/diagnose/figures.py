@@ -33,8 +33,6 @@ DRAWN_PAIRS = 20
 
 
 _ROW_HEIGHT = 26
-
-
 CELL = (46, 24)
 
 

@@ -17,7 +17,7 @@ from pyarrow import parquet as pq
 
 from manyhot import tables
 from manyhot.diagnose.page import RunProgress
-from manyhot.diagnose.pixels.overlay import write_picture
+from manyhot.diagnose.pixels.regions import write_picture
 from manyhot.diagnose.pixels.removal import Removal, fingerprint
 from manyhot.formats import read_predictions
 from manyhot.predict.decode import decode

@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
+from manyhot.core.comparison import compare_pairs, paired_errors
 from manyhot.core.estimates import Ratio
-from manyhot.core.model_pairs import compare_pairs, paired_errors
 from manyhot.core.resampling import Bootstrap, Cells, percentile_interval, wilson_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.evaluate.results import Number, pair_rows

@@ -17,19 +17,18 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot import tables
-from manyhot.checks import check_draws
 from manyhot.classes import family_of
 from manyhot.command import command
-from manyhot.core.model_pairs import holm
+from manyhot.core.comparison import holm
 from manyhot.data.benchmarks import ResultsLike, flattened, open_results, open_thresholds
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.drops import END, Comparer
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
-from manyhot.evaluate.sensitivity import sensitivity
+from manyhot.evaluate.ranks import sensitivity
 from manyhot.evaluate.terminal import apart_lines, drop_lines, fit_lines, order_lines, sensitivity_lines
 from manyhot.files import sha256
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.parameters import Between, PythonOnly, Resamples, Seed, Shown
+from manyhot.parameters import Between, PythonOnly, Resamples, Seed, Shown, check_draws
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import End, Results, one_chunk

@@ -12,12 +12,12 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list, class_list_of
+from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines, table_lines
 from manyhot.core.sets import UNCLEAR, YES, LabelSets, pairs_within
 from manyhot.data import catalog
-from manyhot.data.benchmarks import BenchmarkData, Fetched
+from manyhot.data.benchmarks import BenchmarkData
 from manyhot.data.inputs import LabelsLike, Reading, Source, open_labels
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.outputs import save_label_figures, write_tables
@@ -367,12 +367,6 @@ def _rejected(name: str, labels: Labels, sets: LabelSets, names: tuple[str, ...]
         "names": pa.ListArray.from_arrays(offsets, text.take(pa.array(classes))),
     }
     return pa.table(columns, schema=schema("rejected"))
-
-
-def describe_fetched(fetched: Fetched) -> Description:
-    """Describe the labels of a published data set, with licence and citation from the catalogue."""
-    rights = rights_of(fetched.about)
-    return describe_tables(fetched.labels, classes=class_list(), dataset=fetched.name, **rights)
 
 
 def rights_of(dataset: BenchmarkData) -> dict[str, str]:

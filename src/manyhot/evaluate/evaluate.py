@@ -27,11 +27,11 @@ from manyhot.data.inputs import (
     Source,
     open_inputs,
 )
-from manyhot.errors import InputError, MatchError, UnknownNameError
+from manyhot.errors import MatchError, UnknownNameError, UsageError
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import Resampling, judge_models
+from manyhot.evaluate.ranks import ANALYSED_METRICS
 from manyhot.evaluate.results import Evaluation
-from manyhot.evaluate.sensitivity import ANALYSED_METRICS
 from manyhot.evaluate.write import JudgedData
 from manyhot.files import sha256
 from manyhot.formats import prediction_files, read_predictions
@@ -276,7 +276,7 @@ def evaluate(
     """
     benchmark = benchmark_of(labels, predictions)
     if benchmark is not None and (reading.images or reading.classes or reading.dataset or gallery):
-        raise InputError(
+        raise UsageError(
             "A benchmark has its own labels, images and classes.",
             got=labels,
             do="leave out images, classes, dataset and gallery",

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.checks import check_draws
 from manyhot.classes import ClassList, class_list_of
 from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.resampling import Bootstrap, centred_interval, draw_counts
@@ -20,7 +19,7 @@ from manyhot.evaluate.columns import ImageValues, Sampler
 from manyhot.evaluate.confidence import Pictured
 from manyhot.evaluate.results import Evaluation, Note, Number
 from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slices, unmet
-from manyhot.parameters import RESAMPLES
+from manyhot.parameters import RESAMPLES, check_draws
 from manyhot.registry import Entry, get, missing_options
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets

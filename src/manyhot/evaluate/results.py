@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.core.model_pairs import PairTable
+from manyhot.core.comparison import PairTable
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.evaluate.compare import Comparison, compare
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables

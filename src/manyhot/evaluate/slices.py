@@ -26,11 +26,7 @@ from manyhot.tables.arrays import label_sets
 from manyhot.tables.skipped_files import fitting_models
 
 ALL = "all"
-
-
 _SIZES = (("n_labels=1", 1, 1), ("n_labels=2", 2, 2), ("n_labels=3", 3, 3), ("n_labels>=4", 4, None))
-
-
 MAX_VALUES = 200
 """Values of a column of the images table above which it is no grouping but a measurement."""
 

@@ -9,8 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from manyhot.console import table_lines
-from manyhot.evaluate.ranks import image_groups
-from manyhot.evaluate.sensitivity import PROTOCOL_WARNING
+from manyhot.evaluate.ranks import PROTOCOL_WARNING, image_groups
 from manyhot.tables import Results, Row
 from manyhot.tables.result_tables import headline
 

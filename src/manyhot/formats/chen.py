@@ -10,10 +10,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from manyhot.checks import check_share
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.reading import base_names, constant, cut_for_message, head, ragged
+from manyhot.parameters import check_share
 from manyhot.registry import register
 from manyhot.tables import Labels
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from manyhot.checks import check_share, is_whole
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
@@ -35,6 +34,7 @@ from manyhot.formats.writing import (
     usable,
     with_state,
 )
+from manyhot.parameters import check_share, is_whole
 from manyhot.registry import register
 from manyhot.tables import Labels
 

@@ -16,10 +16,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import pyarrow as pa
 
-from manyhot.checks import is_number, is_whole
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.reading import cut_for_message, head, load_json
+from manyhot.parameters import is_number, is_whole
 from manyhot.registry import register
 from manyhot.tables import Golden, Votes, golden_from_table, schema, votes_from_table
 

@@ -17,12 +17,12 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from manyhot.checks import is_whole
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.files import write_text
 from manyhot.formats.label_studio_export import LONGEST_SECONDS
 from manyhot.formats.writing import Saved, class_list_for, classes_of_table, unique_names, usable
+from manyhot.parameters import is_whole
 from manyhot.registry import register
 from manyhot.tables import Golden, Labels, Votes, check, metadata
 

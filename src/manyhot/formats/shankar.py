@@ -14,7 +14,6 @@ import pyarrow as pa
 from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
-from manyhot.checks import check_one_of
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.formats.imagenetv2 import image_id
@@ -31,6 +30,7 @@ from manyhot.formats.reading import (
     ragged,
 )
 from manyhot.formats.tabular import column_names
+from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
 from manyhot.tables.frames import check_unique

@@ -19,11 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from manyhot.checks import check_one_of
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.formats.reading import FOLDER, cut_for_message, read_parquet, reading
+from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import (
     TABLES,

@@ -23,26 +23,12 @@ if TYPE_CHECKING:
 
 # Pillow reads some 40 formats, and would pass one of them, EPS, to Ghostscript.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-
-
 _MAX_ASPECT = 100
-
-
 _LARGE, _ONE_AT_A_TIME = 50_000_000, threading.Lock()
-
-
 _JPEG, _FRAMES = b"\xff\xd8\xff", frozenset(b"\xc0\xc1\xc2")
-
-
 _BEFORE = frozenset([0xC4, 0xDB, 0xDD, *range(0xE0, 0xFF)])
-
-
 _BITS_PER_SAMPLE, _PHOTOMETRIC = 258, 262
-
-
 _STRIP = 4_000_000
-
-
 _IGNORED = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 
 

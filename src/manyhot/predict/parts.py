@@ -229,8 +229,6 @@ def _lists(rows: Any) -> pa.ListArray:
 
 
 IMAGES, SKIPPED, LOCK = "images.parquet", "skipped.csv", ".lock"
-
-
 _SKIPPED = ("image_id", "uri", "reason", "model")
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from manyhot.classes import ClassList
 from manyhot.command import command
-from manyhot.errors import InputError
+from manyhot.errors import UsageError
 from manyhot.formats import read_classes
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Count, OptionName, Repeated, Shown
@@ -131,7 +131,7 @@ def predict(
         If the disk is full, or the folder cannot be written to.
     """
     if dense and top is not None:
-        raise InputError("`top` and `dense` exclude each other.", got=f"top={top} and dense")
+        raise UsageError("`top` and `dense` exclude each other.", got=f"top={top} and dense")
     names = [model] if isinstance(model, str) else list(dict.fromkeys(model))
     class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
     on_ray = engine_of(engine)
@@ -168,5 +168,5 @@ def _shard(text: str) -> tuple[int, int]:
     index, _, total = text.partition("/")
     if not (index.isdigit() and total.isdigit() and int(index) < int(total)):
         allowed = "I/N with I from 0 to N-1, such as 0/4"
-        raise InputError("The shard does not exist.", got=text, allowed=allowed)
+        raise UsageError("The shard does not exist.", got=text, allowed=allowed)
     return int(index), int(total)

@@ -13,7 +13,6 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot import registry, tables
-from manyhot.checks import check_one_of
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.aggregation import Aggregate
@@ -22,7 +21,7 @@ from manyhot.core.threshold_curve import Curve, curve
 from manyhot.errors import InputError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
-from manyhot.parameters import RESAMPLES, InCampaign, Probability, Resamples, Seed, Share, Was
+from manyhot.parameters import RESAMPLES, InCampaign, Probability, Resamples, Seed, Share, Was, check_one_of
 from manyhot.reassess.answers import (
     ClassesLike,
     OriginalClasses,

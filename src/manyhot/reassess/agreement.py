@@ -10,13 +10,12 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.checks import check_draws
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core import raters as quality
 from manyhot.core.agreement import VoteMeasure, measure_answers, measure_sets
 from manyhot.core.answers import ANSWERS, Answers, GoldenAnswers
-from manyhot.parameters import RESAMPLES, Resamples, Seed
+from manyhot.parameters import RESAMPLES, Resamples, Seed, check_draws
 from manyhot.reassess.answers import ClassesLike, TableLike, VotesLike, answers_of, golden_of, open_votes
 from manyhot.reassess.raters import (
     decimal_text,

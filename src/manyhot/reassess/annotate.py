@@ -47,8 +47,6 @@ if TYPE_CHECKING:
     from manyhot.reassess.app.store import CampaignSettings, Example, ImageQuestions, Store
 
 CACHE = ".pictures"
-
-
 _RESAMPLES = 100
 """For the intervals on the owner's page, which are computed every few minutes, over up to a million votes."""
 

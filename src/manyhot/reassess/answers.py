@@ -18,7 +18,6 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot import tables
-from manyhot.checks import is_whole
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.answers import SILENT, YES, Answers, GoldenAnswers
 from manyhot.data import catalog
@@ -27,7 +26,7 @@ from manyhot.files import sha256
 from manyhot.formats import read_classes, read_golden, read_images, read_votes
 from manyhot.formats.tabular import declared
 from manyhot.formats.writing import PathLike
-from manyhot.parameters import Shown
+from manyhot.parameters import Shown, is_whole
 from manyhot.run import QUIET, Run
 from manyhot.tables import Golden, Images, Votes, find_questions, golden_from_table, votes_from_table
 

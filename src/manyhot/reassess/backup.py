@@ -29,20 +29,10 @@ from manyhot.result import Result
 from manyhot.tables import Campaign
 
 BACKUP_VERSION = 1
-
-
 _ABOUT = "backup.json"
-
-
 _TABLE = re.compile(r"database/[a-z]+\.parquet")
-
-
 _PART = re.compile(r"[^/\\\0:]+")
-
-
 _MOST_ABOUT = 64 << 20
-
-
 _SWELLS = 200
 """Times that a packed file may grow: text grows twenty times, bombs a thousand times."""
 
@@ -202,7 +192,7 @@ def restore_campaign(
         The folder or database cannot be written.
     """
     web_extra()
-    from manyhot.reassess.app.store.backup import restore_database
+    from manyhot.reassess.app.store.database import restore_database
 
     folder = Path(campaign)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -15,7 +15,6 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.checks import check_one_of
 from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.console import fact_lines
@@ -35,7 +34,17 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import detect, read_golden, read_labels
 from manyhot.formats.writing import PathLike
-from manyhot.parameters import RESAMPLES, Count, InCampaign, Positive, Resamples, Seed, Shown, Was
+from manyhot.parameters import (
+    RESAMPLES,
+    Count,
+    InCampaign,
+    Positive,
+    Resamples,
+    Seed,
+    Shown,
+    Was,
+    check_one_of,
+)
 from manyhot.reassess.ensemble import ensemble_of, golden_labels
 from manyhot.registry import Entry, get
 from manyhot.result import Result

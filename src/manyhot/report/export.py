@@ -22,7 +22,6 @@ from manyhot.report.text import metric
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~])")
 
-
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",

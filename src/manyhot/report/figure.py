@@ -153,8 +153,6 @@ def _round_step(rough: float) -> float:
 
 
 Scheme = Literal["light", "dark"]
-
-
 FONT = "Liberation Sans, Arial, Arimo, Nimbus Sans, Helvetica Neue, Helvetica, sans-serif"
 """Fonts of files, and of measured text. All but the last have the same widths of letters."""
 

@@ -43,17 +43,9 @@ WHOLE = 10_000
 
 
 _AHEAD = 64
-
-
 _FOLDERS, _FILES = ("photos", "thumbs", "data"), ("gallery.css", "gallery.js", "index.html")
-
-
 INDEX, CALL, _UNFINISHED = "data/index.js", "manyhotGallery.", ".unfinished-"
-
-
 CLASS_STATES = ("yes", "unclear", "no", "not asked", "unrecorded")
-
-
 Progress = Callable[[str, int, int], None]
 
 

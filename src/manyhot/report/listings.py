@@ -15,7 +15,6 @@ from manyhot.report.text import Metric, Named, ends, is_defined, slice_label, ti
 from manyhot.tables import Row
 from manyhot.tables.result_tables import reading_order
 
-PAIR_COLUMNS = ("dataset_x", "metric_x", "slice_x", "dataset_y", "metric_y", "slice_y")
 NONE = "–"
 
 

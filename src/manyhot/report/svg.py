@@ -15,16 +15,9 @@ from itertools import groupby, pairwise
 from xml.etree import ElementTree as ET
 
 _NUMBER = re.compile(r"-?\d*\.?\d+(?:e-?\d+)?")
-
-
 _CIRCLE = re.compile(r"M([\d.]+),0A\1,\1,0,1,1,-\1,0A\1,\1,0,1,1,\1,0")
-
-
 _SHIFT = re.compile(r"translate\((-?[\d.e-]+),(-?[\d.e-]+)\)")
-
-
 _POLYLINE = re.compile(r"M[-\d.,e]+(L[-\d.,e]+)+")
-
 
 _IDLE = {
     "class",
@@ -36,16 +29,9 @@ _IDLE = {
     "font-family",
 }
 
-
 _DEFAULTS = {"opacity": "1", "transform": "translate(0,0)", "stroke-miterlimit": "10", "text-anchor": "start"}
-
-
 _INHERITED = ("fill", "stroke", "stroke-width", "font-size", "font-weight", "text-anchor")
-
-
 _SHAPE = {"d", "transform", "x2", "y2"}
-
-
 LAYERS = 4
 """Number of paths over which transparent marks are distributed, so that dense regions are darker."""
 
@@ -295,7 +281,6 @@ BOLD = {
     975: "@",
     1000: "—…→←",
 }
-
 
 _WIDTHS = tuple({c: w for w, letters in table.items() for c in letters} for table in (REGULAR, BOLD))
 

@@ -36,8 +36,6 @@ _LEFT = 150
 
 
 _WIDTH = 190
-
-
 _RIGHT = 140
 """Width of the numbers of effects."""
 

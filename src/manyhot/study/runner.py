@@ -27,8 +27,6 @@ from manyhot.study.plan import Across, Arm, Measurement, RunMeasure, Study, Stud
 
 TRAINING = "training"
 _LABELS = "labels"
-
-
 Dependencies = Mapping[str, Any]
 """The inputs of a part; it is made again when one of them changes."""
 

@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot import tables
+from manyhot.core.comparison import holm
 from manyhot.core.effects import Effect, SeedValues, effect_of, verdict_of
-from manyhot.core.model_pairs import holm
 from manyhot.errors import InputError
 from manyhot.study.plan import ALL, Across, Claim, Measurement, RunMeasure, RunMeasurement, Study, StudyRun
 from manyhot.study.runner import Undone, check_measurements, measurement_file, reason, run_name

@@ -90,7 +90,6 @@ CONTROLS = 2
 
 _NULL_WITHOUT = "95 % interval, null without one"
 
-
 _declared: dict[str, tuple[Column, ...]] = {
     "classes": (
         INT("class_id", "position in the class list, from 0"),

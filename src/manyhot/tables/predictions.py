@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manyhot.checks import check_one_of
 from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
 from manyhot.errors import InputError, MatchError
+from manyhot.parameters import check_one_of
 from manyhot.tables.frames import check_range, check_unique, one_chunk
 from manyhot.tables.labels import Labels
 from manyhot.tables.schemas import metadata, write

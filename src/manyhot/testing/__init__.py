@@ -39,7 +39,6 @@ __all__ = [
     "random_votes",
 ]
 
-
 N_IMAGES, N_CLASSES = 80, 24
 
 

@@ -15,10 +15,9 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.predict.adapters.timm import check_network
-from manyhot.predict.adapters.weights_hub import error_line, hub_or_cache
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Preprocessing, from_timm, scaled
-from manyhot.predict.weights import Trained, read_trained
+from manyhot.predict.weights import Trained, error_line, hub_or_cache, read_trained
 from manyhot.train.recipe import Recipe
 
 _TIMM = "timm/"

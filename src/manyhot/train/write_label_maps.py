@@ -87,8 +87,7 @@ def label_maps(
         If the file has another suffix, the network has no grid before its classifier, or no image can be
         read.
     """
-    from manyhot.train.label_maps import MapBlock, write_maps
-    from manyhot.train.make_label_maps import compute_label_maps
+    from manyhot.train.label_maps import MapBlock, compute_label_maps, write_maps
 
     out = Path(out)
     if out.suffix != ".arrow":

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
-from manyhot.diagnose.pixels.overlay import write_picture
+from manyhot.diagnose.pixels.regions import write_picture
 from manyhot.diagnose.pixels.removal import GREY, Removal, filled, fingerprint
 from manyhot.tables import Objects, schema
 

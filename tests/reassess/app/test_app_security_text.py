@@ -15,7 +15,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from manyhot.classes import ClassList
-from manyhot.cli.options import call, without_passwords
+from manyhot.cli.build import call
+from manyhot.console import without_passwords
 from manyhot.errors import InputError
 from manyhot.reassess.app import AppCallbacks, CampaignSettings, Example, ImageQuestions, Store, create_app
 from manyhot.reassess.app.picture_cache import PictureCache, read_picture

@@ -14,17 +14,9 @@ from manyhot.diagnose.pixels.removal import GREY
 from manyhot.extras import required
 
 Pixels = npt.NDArray[np.uint8]
-
-
 Mask = npt.NDArray[np.bool_]
-
-
 Span = tuple[float, float]
-
-
 Places = list[tuple[int, int]]
-
-
 FOREIGN = 0.01
 """The largest share of a patch that may belong to another class."""
 
@@ -38,11 +30,7 @@ FULL = 0.96
 
 
 _ATTEMPTS, _AT_LEAST_SCALE, _TRIES = 30, 20, 60
-
-
 _STEPS = 16
-
-
 _WINDOWS = 40
 
 

@@ -19,11 +19,10 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot import tables
-from manyhot.checks import is_number
 from manyhot.diagnose.patchml.compose import Layout, fits_always
 from manyhot.errors import InputError, OutputError, UnknownNameError
 from manyhot.files import write_refused
-from manyhot.parameters import Between, Count, Flattened, OptionName, PythonOnly, Seed, Shown, Was
+from manyhot.parameters import Between, Count, Flattened, OptionName, PythonOnly, Seed, Shown, Was, is_number
 from manyhot.tables import Labels, Objects
 
 COMPLETE = "patchml.json"
@@ -227,11 +226,7 @@ BACKGROUNDS = ("grey", "noise", "colour", "blur", "crop")
 
 
 CUTS = ("box", "mask")
-
-
 FORMATS = ("png", "jpg")
-
-
 MOST_OVERLAP = 0.5
 """An object of which more is hidden would be in doubt."""
 

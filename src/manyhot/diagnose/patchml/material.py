@@ -23,26 +23,12 @@ from manyhot.predict.sources import open_source
 from manyhot.tables import Objects
 
 _PHOTOGRAPHS = 200
-
-
 _MEMORY = 500e6
-
-
 _ROUNDS = (3, 10, 1 << 40)
-
-
 _LARGEST = 1 << 14
-
-
 _AHEAD = 32
-
-
 OUTSIDE = "its box holds nothing, or lies outside of the image"
-
-
 IGNORED = "ignored: too difficult, or a crowd"
-
-
 ABSENT = "the images do not hold it"
 
 

@@ -54,8 +54,6 @@ CLEAN = "clean"
 
 
 SEVERITIES = (1, 2, 3, 4, 5)
-
-
 SHORT, SIDE = 256, 224
 """The short side that images are resized to, and the side of the crop from the centre."""
 

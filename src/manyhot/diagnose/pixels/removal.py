@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
+from manyhot.core.array_types import Mask
 from manyhot.core.companion_effects import moved, place_control
-from manyhot.diagnose.pixels.regions import Mask, Regions, find_regions
+from manyhot.diagnose.pixels.regions import Regions, find_regions
 from manyhot.extras import required
 from manyhot.tables import Objects
 
@@ -22,8 +23,6 @@ GREY = (124, 116, 104)
 
 
 FILL_NAMES = {"grey": "a grey box", "inpaint": "inpainting"}
-
-
 MIN_REMOVED = 0.5
 """The least share of an object that must be removed."""
 
@@ -33,8 +32,6 @@ MAX_FILLED = 0.95
 
 
 _RADIUS = 3  # Pixels around a point that inpainting looks at.
-
-
 Pixels = npt.NDArray[np.uint8]
 
 

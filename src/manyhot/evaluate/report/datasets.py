@@ -34,8 +34,6 @@ LOOKS = 4
 
 
 UNKNOWN, SAME, DIFFERENT = 0, 1, 2
-
-
 _SIGNS = "?=!"
 
 

@@ -59,7 +59,6 @@ PROTOCOLS = (
     "Set sizes found under different protocols are not the same quantity, and neither are accuracies on them."
 )
 
-
 Row = Mapping[str, Any]
 
 

@@ -35,11 +35,7 @@ from manyhot.tables import Row
 from manyhot.tables.result_tables import LABEL_SETS, accuracies
 
 MOST_SWAPS = 20
-
-
 MOST_PAIRS = 10
-
-
 MOST_SIZES = 8
 
 
@@ -99,7 +95,6 @@ _SAID = {
     "unasked": "Nobody asked",
     "wrong": "Wrong",
 }
-
 
 _Part = tuple[tuple[str, ...], str, tuple[Listing, ...]]
 

@@ -14,10 +14,9 @@ import numpy as np
 from manyhot.classes import ClassList, of_outputs
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.extras import missing_extra, required
-from manyhot.predict.adapters.assumptions import with_assumptions
-from manyhot.predict.adapters.network_files import checked_scores
-from manyhot.predict.adapters.weights_hub import error_line
+from manyhot.predict.adapters.network_files import checked_scores, with_assumptions
 from manyhot.predict.network import Network, Preprocessing, from_timm
+from manyhot.predict.weights import error_line
 from manyhot.registry import register
 
 

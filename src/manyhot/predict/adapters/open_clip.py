@@ -10,8 +10,8 @@ from typing import Any
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.predict.adapters.weights_hub import error_line, hub_or_cache
 from manyhot.predict.network import Network, Preprocessing
+from manyhot.predict.weights import error_line, hub_or_cache
 from manyhot.registry import register
 
 TEMPLATES = (

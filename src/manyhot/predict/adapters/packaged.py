@@ -93,8 +93,6 @@ def _load_weights(network: Any, weights: Mapping[str, Any], name: str) -> None:
 
 
 _SQUEEZENET = "The model 'squeezenet'"
-
-
 _SQUEEZENET_SHA256 = "f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1"
 
 

@@ -9,8 +9,8 @@ from typing import Any
 from manyhot.classes import class_list, from_keys
 from manyhot.errors import FetchError, InputError, UnknownNameError
 from manyhot.extras import required
-from manyhot.predict.adapters.weights_hub import error_line
 from manyhot.predict.network import Network, Preprocessing
+from manyhot.predict.weights import error_line
 from manyhot.registry import register
 
 

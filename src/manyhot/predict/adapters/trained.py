@@ -9,9 +9,8 @@ from typing import Any
 from manyhot.errors import InputError, UnknownNameError
 from manyhot.extras import required
 from manyhot.predict.adapters.timm import head_of
-from manyhot.predict.adapters.weights_hub import error_line
 from manyhot.predict.network import Network, Preprocessing
-from manyhot.predict.weights import Head, Trained, read_head, read_trained, with_backbone
+from manyhot.predict.weights import Head, Trained, error_line, read_head, read_trained, with_backbone
 from manyhot.registry import register
 
 TIMM_OPTIONS = ("img_size", "drop_rate", "drop_path_rate")

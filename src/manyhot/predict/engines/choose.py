@@ -15,8 +15,6 @@ from manyhot.predict.engines.engine import Engine, EnginePrecision, build_engine
 from manyhot.predict.network import Bytes, Float32Array, Network
 
 NAN = float("nan")
-
-
 TRIAL_S = 1.0
 """Seconds for which an engine is timed."""
 

@@ -43,12 +43,10 @@ __all__ = [
     "select_images",
 ]
 
-
 ImagesLike = Annotated[str | os.PathLike[str], Address(), Shown("IMAGES")]
 """Location of images; see `open_source`."""
 
 _LISTS = (".txt", ".lst", ".csv", ".tsv")
-
 
 _KINDS = (
     "a folder of images, a list (.txt, .csv), tar archives, Parquet, a Hugging Face data set (or hf:NAME)"

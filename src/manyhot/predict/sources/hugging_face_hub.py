@@ -41,8 +41,6 @@ from manyhot.predict.sources.remote import (
 from manyhot.predict.sources.source import ImageReader, ImageSource, Item, part_names, part_ranges
 
 _NEEDED = object()
-
-
 PREFIX = "hf:"
 """The prefix of the name of a data set."""
 

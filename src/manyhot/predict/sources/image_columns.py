@@ -27,21 +27,13 @@ from manyhot.predict.sources.source import (
 )
 
 IMAGE_COLUMNS = ("image", "img", "jpeg", "jpg", "png", "bytes", "content")
-
-
 IMAGE_ID_COLUMNS = ("image_id", "file_name", "filename", "path", "id", "__key__")
-
-
 LABEL_COLUMNS = ("wnid", "label", "class", "cls", "fine_label")
 """Names of columns, by preference."""
 
 
 _AS_THEY_ARE = ("image_id", "id")
-
-
 _SAME = 0.9
-
-
 Label = str | int | None
 
 

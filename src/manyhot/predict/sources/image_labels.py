@@ -16,18 +16,12 @@ from manyhot.predict.sources.remote import fetch_bytes, first_line, is_remote, u
 from manyhot.predict.sources.source import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart, short_hash
 
 _ID_COLUMNS = ("image_id", "file_name", "filename", "file", "path", "image", "uri", "url", "id", "__key__")
-
-
 _LABEL_COLUMNS = ("wnid", "label", "class", "cls", "fine_label", "key", "class_id", "target")
 """Names of columns, by preference. A WordNet id is safer than a number, which may index another list."""
 
 
 ListedImage = tuple[str, str | None]
-
-
 _UNLABELLED = "-1"
-
-
 _WITH_ID = re.compile(r"(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)")
 
 

@@ -37,8 +37,6 @@ from manyhot.predict.sources.remote import (
 from manyhot.predict.sources.source import ImageReader, ImageSource, Item, part_names, part_ranges
 
 _BATCH = 64
-
-
 _BUFFER = 1 << 20
 
 

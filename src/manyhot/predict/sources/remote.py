@@ -20,20 +20,10 @@ from manyhot.extras import required
 from manyhot.predict.sources.source import too_large
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
-
-
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
-
-
 _INSTALL = '"manyhot[remote]"'
-
-
 _HTTP = ("http", "https")
-
-
 _PACKAGES = {"gs": "gcsfs", "gcs": "gcsfs", "az": "adlfs", "abfs": "adlfs", "sftp": "paramiko"}
-
-
 _PAUSES = (0.25, 0.5, 1.0)
 """Seconds between attempts over http: a list may name many servers that no longer exist."""
 
@@ -43,8 +33,6 @@ _LONG_PAUSES = (1.0, 4.0)
 
 
 _OPTIONS: dict[str, dict[str, Any]] = {"s3": {"max_concurrency": 1}}
-
-
 _GOOD: dict[str, str] = {}
 
 

@@ -52,23 +52,15 @@ _KEYS = ("wnid", "label", "cls", "class", "fine_label", "class_id")
 
 
 _LABEL_BYTES = 1 << 20
-
-
 _LINK, _SPARSE = -1, -2
-
 
 _UNREAD = {
     _LINK: "a link within the archive, which is not followed",
     _SPARSE: "a file with holes (tar --sparse), which are not filled",
 }
 
-
 _Member = tuple[tarfile.TarInfo, bytes | None]
-
-
 _CUT_OFF = ("unexpected end", "empty header", "truncated")
-
-
 _BROKEN = (tarfile.TarError, EOFError, OSError, lzma.LZMAError, ValueError)
 
 

@@ -22,8 +22,5 @@ _HOME = {
     "create_app": "manyhot.reassess.app.app",
 }
 
-
 __all__ = ["AppCallbacks", "CampaignSettings", "Example", "ImageQuestions", "Reach", "Store", "create_app"]
-
-
 __getattr__, __dir__ = lazily(__name__, _HOME)

@@ -23,11 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from manyhot.errors import InputError
 
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
-
-
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([\w.-]+))(?::\d{1,5})?", re.ASCII)
-
-
 _LOOPBACK = ("127.0.0.0/8", "::1")
 
 

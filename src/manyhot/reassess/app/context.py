@@ -29,11 +29,7 @@ from manyhot.reassess.app.progress import AppCallbacks, CachedValue, JudgedCampa
 from manyhot.reassess.app.store import Rater, Store
 
 _HERE = Path(__file__).parent
-
-
 NO_SESSION = "Open your invitation link to continue."
-
-
 _CACHE_FOR_GOOD = "public, max-age=31536000, immutable"
 
 
@@ -226,18 +222,12 @@ def _check_csrf(request: Request, context: Context, token: str) -> None:
 
 
 _WORD = re.compile(r"\w+")
-
-
 _NAME, _SYNONYM, _DEFINITION = 100, 10, 1
-
-
 _WHOLE = 2
 """A whole word counts twice as much as a prefix."""
 
 
 _NEAR = 0.75
-
-
 _LAST = "\U0010ffff"
 
 

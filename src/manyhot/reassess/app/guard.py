@@ -39,10 +39,7 @@ _HEADERS = {
     "cache-control": "no-store",  # unless a route says otherwise
 }
 
-
 _RAW = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-
-
 _SAFE = ("GET", "HEAD", "OPTIONS", "TRACE")
 
 

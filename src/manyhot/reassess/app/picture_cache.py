@@ -36,23 +36,17 @@ one more is there because an image is no example beside itself."""
 
 
 MAX_FILE_BYTES = 100 << 20
-
-
 MAX_PIXELS = 90_000_000
 """Decoded, they take 270 MB."""
 
 
 # Others run programs (EPS: Ghostscript) or are read by code that nobody has attacked for years.
 _KINDS = ("JPEG", "PNG", "WEBP", "GIF", "TIFF", "BMP", "PPM", "JPEG2000", "AVIF")
-
-
 _SCHEMES = ("http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl", "hf", "ftp", "memory")
 """What fsspec may open: others run programs (git, ssh), chain or interpret what they read (reference)."""
 
 
 _DECODING, _INDEXING = threading.Semaphore(2), threading.Lock()
-
-
 _VERSION = 2
 """The version of the encoding: a new one makes all files again. Version 1 kept comments of the originals."""
 

@@ -138,8 +138,6 @@ def format_share(value: float | None) -> str:
 
 
 T = TypeVar("T")
-
-
 CORE_SHARE = 0.05
 """Maximum share of one core's time for recomputing a value in the background."""
 

@@ -34,7 +34,7 @@ from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Labels, Objects, Row
 from manyhot.tables.arrays import States, original_labels, states_of_labels, states_of_objects
-from manyhot.train.splits import SplitLabels
+from manyhot.train.order import SplitLabels
 
 _THRESHOLD = 0.5
 """Probability from which sigmoids predict a class; a softmax predicts the top class."""

@@ -43,7 +43,7 @@ from manyhot.train.mitigate.held_out import (
     Pair,
     states_and_labels,
 )
-from manyhot.train.splits import HeldOut, HeldOutShare, held_out_of
+from manyhot.train.order import HeldOut, HeldOutShare, held_out_of
 
 HeadLoss = Literal["softmax", "sigmoid"]
 LOSSES: tuple[HeadLoss, ...] = ("softmax", "sigmoid")

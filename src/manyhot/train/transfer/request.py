@@ -23,7 +23,7 @@ from manyhot.run import Run
 from manyhot.tables import Labels, Objects, write_labels
 from manyhot.tables.arrays import States, original_labels, states_of_labels
 from manyhot.train.mitigate.held_out import states_and_labels
-from manyhot.train.splits import HeldOut
+from manyhot.train.order import HeldOut
 from manyhot.train.transfer.methods import MethodSettings
 from manyhot.train.transfer.tally import Draws, TransferTally
 

@@ -14,24 +14,24 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot import tables
-from manyhot.checks import check_draws
 from manyhot.console import table_lines
 from manyhot.core.array_types import Floats
+from manyhot.core.comparison import compare_pairs
 from manyhot.core.detection import Boxes, box_average_precision, class_overlaps, match
 from manyhot.core.estimates import Estimate, Pooled, Ratio
-from manyhot.core.model_pairs import compare_pairs
 from manyhot.core.resampling import centred_interval, draw_counts, percentile_interval
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.evaluate.results import Note, Number, pair_rows
 from manyhot.formats.writing import PathLike
+from manyhot.parameters import check_draws
 from manyhot.registry import get
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Objects, Row, results_digest
 from manyhot.tables.arrays import States
 from manyhot.tables.result_tables import describe_metric
-from manyhot.train.splits import SplitLabels
+from manyhot.train.order import SplitLabels
 
 ALL = "all"
 

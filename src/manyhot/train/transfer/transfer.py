@@ -38,7 +38,7 @@ from manyhot.predict.sources.source import select_images
 from manyhot.run import QUIET, Run
 from manyhot.tables import predictions_file_name
 from manyhot.tables.arrays import States
-from manyhot.train.splits import HeldOutShare, held_out_of
+from manyhot.train.order import HeldOutShare, held_out_of
 from manyhot.train.train import train
 from manyhot.train.transfer.methods import NeighbourSettings, ProbeSettings, ShotSettings, settings_of
 from manyhot.train.transfer.request import TransferInputs, TransferRequest, labelled_images

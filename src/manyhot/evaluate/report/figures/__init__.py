@@ -30,11 +30,10 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: st
         import altair as alt
     except ImportError as error:
         raise MissingExtraError("Figures need Altair.", do='pip install "manyhot[report]"') from error
-    from manyhot.evaluate.report.figures.confidence_curves import draw_trust
+    from manyhot.evaluate.report.figures.curves import draw_saturation, draw_trust
     from manyhot.evaluate.report.figures.label_sets import draw_groups, draw_labels
     from manyhot.evaluate.report.figures.panel import Frames
     from manyhot.evaluate.report.figures.rank_changes import draw_ranks
-    from manyhot.evaluate.report.figures.saturation import draw_saturation
     from manyhot.evaluate.report.figures.scatter import draw_models
     from manyhot.evaluate.report.figures.shift import draw_shift
 

@@ -33,7 +33,6 @@ SIZES = {"n_labels=1": "1", "n_labels=2": "2", "n_labels=3": "3", "n_labels>=4":
 
 _METRICS = ("top1", "real1", "variable_topk")
 
-
 OBJECTS = {
     "all": "All",
     "annotation=*": "Examined again",
@@ -243,8 +242,6 @@ _MOST = 6
 
 
 PAIRS = 15
-
-
 _PAIR = ("name_a", "name_b", "images", "images_a", "images_b")
 
 

@@ -30,11 +30,7 @@ Tip = tuple[str, ...]
 
 
 OWN = "own[datum.model]"
-
-
 FOCUS = "datum.model === hover || found[datum.model]"
-
-
 PINNED = "pins[datum.model]"
 """Which rows the layers on top draw. The page sets the signals; a drawing of no page has own models only."""
 

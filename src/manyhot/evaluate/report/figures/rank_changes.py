@@ -40,8 +40,6 @@ _MOST = 80
 
 
 BEST = 40
-
-
 COLUMNS = 10
 """Metrics and data sets of a bump chart."""
 
@@ -59,8 +57,6 @@ DENSE = 0.6
 
 
 _HUES = ("purple", "green", "ochre")
-
-
 Column = tuple[str, str]
 """A data set and a metric."""
 

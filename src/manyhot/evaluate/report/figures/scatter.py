@@ -72,8 +72,6 @@ PROBIT_TICKS = (
 
 
 FEWEST_TICKS = 4
-
-
 _normal = NormalDist()
 
 

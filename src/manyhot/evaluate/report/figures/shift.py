@@ -57,19 +57,16 @@ ANALYSIS_TITLES = {
     "threshold at x": "First set, labels from probability",
 }
 
-
 _LINE = ("scale", "slope", "slope_lo", "slope_hi", "intercept", "intercept_lo", "intercept_hi")
 """Columns of a fitted line in the data of a figure."""
 
 
 PROTOCOL_NOTE = "Set sizes found under different protocols are not the same quantity."
 
-
 SHIFT = (
     "On the dashed line both accuracies are equal. The full line is fitted to all models by least squares; "
     "the interval of its slope is over families of models, because models of one family are similar."
 )
-
 
 PROBIT = (
     "Both axes are stretched towards 0 and 100 % by the inverse of the normal distribution, on which such "

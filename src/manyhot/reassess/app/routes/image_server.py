@@ -31,11 +31,7 @@ _ADDRESS = re.compile(
 
 # What an address shows never changes, and the campaign's id is part of it; it is nobody's but the rater's.
 _KEEP = "private, max-age=31536000, immutable"
-
-
 _HEADERS = [(b"content-type", b"image/jpeg"), (b"cache-control", _KEEP.encode())]
-
-
 SESSION_SECONDS = 5.0
 """Maximum seconds that a rater with a revoked invitation sees images; answers are rejected immediately."""
 
@@ -45,8 +41,6 @@ MEMORY = 64 << 20
 
 
 _THREADS = 8
-
-
 _SESSIONS = 10_000
 
 

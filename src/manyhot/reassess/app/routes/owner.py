@@ -28,11 +28,7 @@ from manyhot.reassess.app.store.remarks import REMARKS_PER_PAGE
 from manyhot.tables import TABLES
 
 owner_routes = APIRouter(prefix="/owner", include_in_schema=False)
-
-
 changing = [Depends(check_form)]
-
-
 DISPUTES = 30
 """Number of disagreements per page."""
 

@@ -27,16 +27,9 @@ rating_routes = APIRouter(
     },
 )
 
-
 SHOWN_EXAMPLES = TILES - 1
-
-
 _FOUND = 20
-
-
 _FOUND_EXAMPLES = 4
-
-
 _Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
 
 
@@ -46,8 +39,6 @@ def _whole(value: object) -> object:
 
 
 ClassId = Annotated[int, Field(ge=0, lt=1 << 31), BeforeValidator(_whole)]
-
-
 Milliseconds = Annotated[int, Field(ge=0, lt=1 << 40), BeforeValidator(_whole)]
 
 

@@ -16,15 +16,11 @@ from manyhot.reassess.app.routes.rating import fair_examples
 from manyhot.reassess.app.store import Dispute, Rater, Visit, Vote
 
 refining_routes = APIRouter(prefix="/refine", include_in_schema=False)
-
-
 TRIED = 100
 """Maximum number of pages of the queue that are tried to find one that no one else has open."""
 
 
 _Key = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{8,64}$")]
-
-
 _CLASS = re.compile(r"c(\d{1,9})")
 
 

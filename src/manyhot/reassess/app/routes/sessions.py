@@ -13,8 +13,6 @@ from manyhot.reassess.app.store import Rater
 from manyhot.reassess.app.store.accounts import LEAST_PASSWORD, OWNER, SESSION_DAYS
 
 sessions_routes = APIRouter(include_in_schema=False)
-
-
 _FormText = Annotated[str, Form(max_length=1000)]
 
 

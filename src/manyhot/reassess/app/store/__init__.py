@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from manyhot.reassess.app.store import (
     accounts,
-    backup,
+    database,
     disputes,
     fill,
     pages,
@@ -52,10 +52,7 @@ __all__ = [
     "VoteSnapshot",
 ]
 
-
 T = TypeVar("T")
-
-
 _REMEMBER = 2.0
 """Seconds that a session is known without a look-up; what another process changes takes so long at most."""
 
@@ -92,7 +89,7 @@ class Store:
 
     def backup(self, folder: Path) -> tuple[str, dict[str, int]]:
         """Write a consistent snapshot of all tables to files; return their revision and numbers of rows."""
-        return self._database.read_together(lambda c: (schema.version(c) or "", backup.dump(c, folder)))
+        return self._database.read_together(lambda c: (schema.version(c) or "", database.dump(c, folder)))
 
     def places(self) -> list[str]:
         """Return the distinct locations of images and example images."""

@@ -20,28 +20,18 @@ from manyhot.reassess.app.store import schema
 from manyhot.reassess.app.store.database import DAY, now
 
 SESSION_DAYS = 30
-
-
 MOST_SESSIONS = 50
 """Maximum number of sessions per person; further ones end the oldest."""
 
 
 LEAST_PASSWORD, MOST_PASSWORD = 10, 200
-
-
 OWNER = "owner"
 """Default name of an owner."""
 
 
 _MAX_NAME = 80
-
-
 Role = Literal["rater", "owner"]
-
-
 _HASHER = argon2.PasswordHasher()
-
-
 _HASHING = threading.Semaphore(1)
 """A hash takes 64 MB and 50 ms on purpose: many at once would overload the machine."""
 

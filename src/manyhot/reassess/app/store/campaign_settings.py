@@ -82,15 +82,9 @@ _RANGES = (
     ("refine_from", 0, 1000),
 )
 
-
 _KEY = "settings"
-
-
 _FIELDS = {field.name for field in fields(CampaignSettings)}
-
-
 _VALUE = sa.select(schema.settings.c.value).where(schema.settings.c.key == _KEY)
-
 
 _BOTH = sa.select(*RATER_COLUMNS, _VALUE.scalar_subquery()).where(
     schema.raters.c.id.in_(sa.bindparam("ids", expanding=True))

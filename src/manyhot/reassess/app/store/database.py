@@ -1,10 +1,12 @@
-"""Parallel reads and sequential writes.
+"""Parallel reads and sequential writes; dumps, and their restoration.
 
 One thread makes all changes. Changes that wait while it works are combined into one transaction: a disk with
 5 ms per commit costs that once for all of them. Each one succeeds or fails alone: if one fails, all are made
 again behind savepoints. A caller gets the result when the change is on disk.
 
 Several processes can use one database: SQLite allows one writer at a time, and a lock does so in PostgreSQL.
+
+A dump is a folder of Parquet files; it can be restored from SQLite to PostgreSQL and the reverse.
 """
 
 from __future__ import annotations
@@ -14,28 +16,23 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
+import pyarrow as pa
 import sqlalchemy as sa
+from pyarrow import parquet as pq
 
-from manyhot.errors import OutputError
+from manyhot.errors import InputError, OutputError
 from manyhot.reassess.app.store import engines, schema
 
 T = TypeVar("T")
-
-
 _Item = TypeVar("_Item")
-
-
 _Change = Callable[[sa.Connection], T]
-
-
 _ChangeOfMany = Callable[[sa.Connection, list[_Item]], list[T]]
-
-
 TOGETHER = 64
 """Maximum number of changes per transaction: the caller of the first also waits for the last."""
 
@@ -303,14 +300,144 @@ def _goes_on(connection: sa.Connection) -> bool:
 
 
 SECOND = 1_000_000
-
-
 MINUTE = 60 * SECOND
-
-
 DAY = 24 * 60 * MINUTE
 
 
 def now() -> int:
     """Return the microseconds since 1970."""
     return time.time_ns() // 1000
+
+
+_ROWS = 10_000
+
+
+def dump(connection: sa.Connection, folder: Path) -> dict[str, int]:
+    """Write each table to a file in a folder; return the number of rows per table.
+
+    Parameters
+    ----------
+    connection : sqlalchemy.Connection
+        With a transaction that sees a consistent snapshot.
+    folder : Path
+    """
+    counts = {}
+    for table in schema.metadata.sorted_tables:
+        counts[table.name] = 0
+        with pq.ParquetWriter(folder / f"{table.name}.parquet", _arrow(table), compression="zstd") as writer:
+            for rows in _parts(connection, table):
+                counts[table.name] += len(rows)
+                writer.write_table(pa.Table.from_pylist(rows, schema=_arrow(table)))
+    return counts
+
+
+def restore_database(
+    url: str, folder: Path, revision: str, counts: Mapping[str, int], before_commit: Callable[[], None]
+) -> None:
+    """Make the tables of a new database from files of `dump`, all or nothing.
+
+    Parameters
+    ----------
+    url : str
+        Address of an empty database.
+    folder : Path
+    revision : str
+        Revision of the tables in the files; they are upgraded.
+    counts : Mapping of str to int
+        Number of rows per table.
+    before_commit : callable
+        Called last, before the commit; an error undoes everything.
+
+    Raises
+    ------
+    InputError
+        The database is not empty, or a file is broken.
+    OutputError
+        The database cannot be used.
+    """
+
+    def fill(connection: sa.Connection) -> None:
+        known = sa.MetaData()
+        known.reflect(connection)
+        tables = [t for t in known.sorted_tables if t.name in schema.metadata.tables]
+        if {t.name for t in tables} != set(counts):
+            raise InputError(
+                "The backup holds unexpected tables.",
+                got=", ".join(sorted(counts)),
+                allowed=", ".join(sorted(t.name for t in tables)),
+            )
+        for table in tables:
+            _load(connection, table, folder / f"{table.name}.parquet", counts[table.name])
+        engines.take_stock(connection)
+
+    engine = engines.writer(url)
+    try:
+        schema.create_tables(engine, revision, fill, before_commit)
+    except sa.exc.SQLAlchemyError as error:
+        raise engines.trouble(engine, error) or error from error
+    finally:
+        engine.dispose()
+
+
+def _arrow(table: sa.Table) -> pa.Schema:
+    return pa.schema([pa.field(c.name, _kind(c.type), bool(c.nullable)) for c in table.columns])
+
+
+def _kind(kind: sa.types.TypeEngine[object]) -> pa.DataType:
+    for known, arrow in (
+        (sa.Boolean, pa.bool_()),
+        (sa.BigInteger, pa.int64()),
+        (sa.SmallInteger, pa.int16()),
+        (sa.Integer, pa.int32()),
+        (sa.Text, pa.string()),
+    ):
+        if isinstance(kind, known):
+            return arrow
+    raise TypeError(f"no Arrow type for {kind!r}")
+
+
+def _parts(connection: sa.Connection, table: sa.Table) -> Iterator[list[dict[str, object]]]:
+    query = sa.select(table).order_by(*table.primary_key.columns)
+    for part in connection.execution_options(yield_per=_ROWS).execute(query).mappings().partitions():
+        yield [dict(row) for row in part]
+
+
+def _load(connection: sa.Connection, table: sa.Table, path: Path, count: int) -> None:
+    wanted = {column.name for column in table.columns}
+    came = 0
+    try:
+        with pq.ParquetFile(path) as file:
+            if set(file.schema_arrow.names) != wanted:
+                raise InputError(
+                    f"The table {table.name!r} of the backup has unexpected columns.",
+                    got=", ".join(file.schema_arrow.names),
+                    allowed=", ".join(sorted(wanted)),
+                )
+            for part in file.iter_batches(_ROWS):
+                came += len(part)
+                if came > count:
+                    break
+                connection.execute(table.insert(), part.to_pylist())
+    except (
+        pa.ArrowException,
+        OSError,
+        sa.exc.DataError,
+        sa.exc.IntegrityError,
+        sa.exc.StatementError,
+    ) as error:
+        if isinstance(error, sa.exc.DBAPIError) and engines.trouble(connection.engine, error):
+            raise
+        raise InputError(
+            f"The table {table.name!r} of the backup is broken.", got=str(error).partition("\n")[0]
+        ) from error
+    if came != count:
+        raise InputError(
+            f"The table {table.name!r} of the backup is broken.",
+            got=f"{came:,} rows or more",
+            allowed=f"{count:,}",
+        )
+    if connection.dialect.name == "postgresql" and "id" in wanted:
+        numbers = f"pg_get_serial_sequence('{table.name}', 'id')"
+        connection.exec_driver_sql(
+            f"SELECT setval({numbers}, coalesce(max(id), 1), max(id) IS NOT NULL) FROM {table.name}"  # noqa: S608
+        )

@@ -14,8 +14,6 @@ from manyhot.reassess.app.store.pages import give_back, open_visit, renew
 from manyhot.reassess.app.store.visits import Visit, find_visits
 
 NO, MAYBE, YES = range(3)
-
-
 _VISITS, _VOTES, _QUESTIONS = schema.visits, schema.votes, schema.questions
 
 

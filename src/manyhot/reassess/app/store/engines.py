@@ -41,7 +41,6 @@ _PASSWORD = re.compile(r"(://[^:/]*:).*@")
 # Of PostgreSQL: connection, conflict between transactions, resources, shutdown, the system.
 _TROUBLES = ("08", "40", "53", "57", "58")
 
-
 _SQLITE_TROUBLES = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,

@@ -25,11 +25,7 @@ Where the connection is lost, they are what can still be answered."""
 
 
 _VISITS, _SLOTS, _PAGES = schema.visits, schema.slots, schema.pages
-
-
 _VOTES, _QUESTIONS = schema.votes, schema.questions
-
-
 _PARKED = 0
 """Holds a slot that nobody is to get, but which has answers: with more raters it is needed again."""
 

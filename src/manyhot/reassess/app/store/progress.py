@@ -21,15 +21,11 @@ from manyhot.reassess.app.store.database import DAY, MINUTE, now
 from manyhot.tables import Golden, Votes
 
 HOUR = 60 * MINUTE
-
-
 _READ = 50_000
 """Votes that are read at once: others want the processor, too."""
 
 
 YES = 2
-
-
 _Ints = npt.NDArray[np.int64]
 
 

@@ -51,7 +51,6 @@ settings = sa.Table(
     sa.Column("value", sa.Text, nullable=False, comment="JSON"),
 )
 
-
 images = sa.Table(
     "images",
     metadata,
@@ -60,7 +59,6 @@ images = sa.Table(
     sa.Column("uri", sa.Text, nullable=False),
     sa.Column("label", sa.Integer, comment="the original label"),
 )
-
 
 examples = sa.Table(
     "examples",
@@ -72,7 +70,6 @@ examples = sa.Table(
     sa.Index("examples_by_name", "name"),
 )
 
-
 pages = sa.Table(
     "pages",
     metadata,
@@ -81,7 +78,6 @@ pages = sa.Table(
     sa.Column("position", sa.BigInteger, nullable=False, unique=True, comment="the order of asking"),
     sa.Column("golden", sa.Boolean, nullable=False, comment="whether experts answered all its questions"),
 )
-
 
 questions = sa.Table(
     "questions",
@@ -92,14 +88,12 @@ questions = sa.Table(
     sa.UniqueConstraint("page_id", "class_id"),
 )
 
-
 golden = sa.Table(
     "golden",
     metadata,
     sa.Column("question_id", sa.BigInteger, sa.ForeignKey("questions.id"), primary_key=True),
     sa.Column("truth", sa.Boolean, nullable=False, comment="more than half of the experts said yes"),
 )
-
 
 raters = sa.Table(
     "raters",
@@ -118,7 +112,6 @@ raters = sa.Table(
     sa.Column("made_at", sa.BigInteger, nullable=False),
 )
 
-
 sessions = sa.Table(
     "sessions",
     metadata,
@@ -126,7 +119,6 @@ sessions = sa.Table(
     _to("raters"),
     sa.Column("expires_at", sa.BigInteger, nullable=False),
 )
-
 
 visits = sa.Table(
     "visits",
@@ -153,7 +145,6 @@ visits = sa.Table(
     ),
 )
 
-
 slots = sa.Table(
     "slots",
     metadata,
@@ -170,7 +161,6 @@ slots = sa.Table(
     sa.Index("slots_of_page", "page_id"),
 )
 
-
 votes = sa.Table(
     "votes",
     metadata,
@@ -186,7 +176,6 @@ votes = sa.Table(
     sa.Index("votes_of_visit", "visit_id", "question_id"),
 )
 
-
 remarks = sa.Table(
     "remarks",
     metadata,
@@ -199,7 +188,6 @@ remarks = sa.Table(
     sa.Column("at", sa.BigInteger, nullable=False),
     sa.UniqueConstraint("rater_id", "key"),
 )
-
 
 _VERSION = "alembic_version"
 

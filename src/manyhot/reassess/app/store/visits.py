@@ -27,10 +27,7 @@ _SELECTED = (
     .order_by(_VOTES.c.id)
 )
 
-
 _BY_ID = _SELECTED.where(_VISITS.c.id.in_(sa.bindparam("ids", expanding=True)))
-
-
 _BY_KEY = _SELECTED.where(_VISITS.c.key.in_(sa.bindparam("keys", expanding=True)))
 
 

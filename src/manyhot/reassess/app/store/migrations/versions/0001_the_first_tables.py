@@ -6,14 +6,8 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0001"
-
-
 down_revision = None
-
-
 branch_labels = None
-
-
 depends_on = None
 
 

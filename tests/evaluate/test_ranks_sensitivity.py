@@ -5,7 +5,7 @@ import math
 import pyarrow as pa
 import pytest
 
-from manyhot.evaluate.sensitivity import sensitivity
+from manyhot.evaluate.ranks import sensitivity
 from manyhot.tables import Results, schema
 
 SIZES = ("n_labels=1", "n_labels=2", "n_labels=3", "n_labels>=4")

@@ -8,8 +8,8 @@ import pytest
 
 import manyhot as mh
 from manyhot import registry
-from manyhot.checks import check_count, check_one_of, check_share
 from manyhot.errors import ManyhotError
+from manyhot.parameters import check_count, check_one_of, check_share
 from manyhot.reassess.propose import propose
 from manyhot.tables import Images, Predictions
 

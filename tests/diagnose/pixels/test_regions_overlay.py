@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from manyhot.diagnose.pixels.overlay import enlarged, highest, overlay
+from manyhot.diagnose.pixels.regions import enlarged, highest, overlay
 
 AMBER, WHITE = (255, 176, 0), (255, 255, 255)
 

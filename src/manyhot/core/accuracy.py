@@ -246,7 +246,7 @@ def accepted_errors(case: Case) -> Estimate:
 
 @register("metric", "preferred_errors", better="higher", label="Preferred errors", interval="wilson")
 def preferred_errors(case: Case) -> Estimate:
-    """Share of Top-1 errors whose top class is more probable, according to the labels, than the original label.
+    """Share of Top-1 errors whose top class has a higher probability in the labels than the original label.
 
     Notes
     -----

@@ -70,7 +70,7 @@ class CatalogEntry:
         Raises
         ------
         UnknownNameError
-            If the entry has no such file; the message lists near misses.
+            If the entry has no file with this name. The message lists similar names.
         """
         for file in self.files:
             if file.path == path:
@@ -168,7 +168,7 @@ def fetch_file(
     mirror: str | os.PathLike[str] | None = None,
     progress: DownloadProgress | None = None,
 ) -> Path:
-    """Return one file of an entry, verified; see `fetch`."""
+    """Return one verified file of an entry. See `fetch`."""
     return fetch(name, only=[file], cache=cache, mirror=mirror, progress=progress)[file]
 
 

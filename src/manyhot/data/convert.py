@@ -53,7 +53,7 @@ class Converted(Result):
     Attributes
     ----------
     left_out : tuple of str
-        Content of the source that is not in the files.
+        Content of the source that the written files do not contain.
     notes, written
         As in `Result`.
     """
@@ -61,7 +61,7 @@ class Converted(Result):
     left_out: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content that is not in the files."""
+        """Return the content that the written files do not contain."""
         return {"left_out": self.left_out}
 
     def lines(self) -> Iterator[str]:
@@ -97,21 +97,21 @@ def convert(
     Parameters
     ----------
     source
-        Labels, predictions, images, results, proposals or votes in any format: a file or folder.
+        File or folder with labels, predictions, images, results, proposals or votes, in any format.
     target
-        File to write: .parquet or .csv; with --to, a file or folder of that format.
+        File to write (.parquet or .csv). With --to, a file or folder in that format.
     rows
-        The image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
+        File with the image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
     classes
-        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r; by
-        default that of the campaign whose folder holds the source or the target.
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
+        default, that of the campaign in whose folder the source or the target is.
     scores
         Kind of the scores: logit, probability or score.
     format
-        The format of the source, or a call string: 'chen(threshold=0.9)'; by default it is recognised.
+        Format of the source, or a call string such as 'chen(threshold=0.9)'. By default, it is detected.
     to
-        Another tool's format to write: real, multilabelfy, hf-labels, label-studio, label-studio-golden,
-        fiftyone; or a call string: 'hf-labels(split="validation")'.
+        Format of another tool to write: real, multilabelfy, hf-labels, label-studio, label-studio-golden or
+        fiftyone, or a call string such as 'hf-labels(split="validation")'.
     long
         Write CSV with one row for each (image, class) pair.
     run

@@ -38,7 +38,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ColumnType:
-    """A type of columns; calling it with a name and a description returns a column."""
+    """A column type. Calling it with a name and a description returns a column."""
 
     type: pa.DataType
 
@@ -51,7 +51,7 @@ class ColumnType:
         return Column(name, self.type, doc, nullable=True, values=values)
 
     def optional(self, name: str, doc: str, *, values: tuple[str, ...] = ()) -> Column:
-        """Return a column that may be missing, and whose values may be null."""
+        """Return a column that may be missing and whose values may be null."""
         return Column(name, self.type, doc, required=False, nullable=True, values=values)
 
 
@@ -231,7 +231,7 @@ OPEN_ENDED = {"images", "findings"}
 
 
 def declare_table(name: str, columns: Sequence[Column]) -> None:
-    """Declare the table of a feature, in the module of the feature.
+    """Declare a table of a feature, in the module of that feature.
 
     Raises
     ------

@@ -33,8 +33,8 @@ class Predictions:
     image_id : pyarrow.Array of string, shape (n,)
     model : str
     classes : ndarray of int, shape (n, k), optional
-        Classes, best first; -1 fills ragged lists; None if `scores` is dense. Stored column-major, as int16
-        if classes fit.
+        Classes, best first; shorter lists are padded with -1. None if `scores` is dense. The array is
+        column-major, and int16 if classes fit.
     scores : ndarray of float16 or float32, shape (n, k) or (n, C), optional
     logsumexp : ndarray of float32, shape (n,), optional
     score_kind : str
@@ -137,7 +137,7 @@ def write_predictions(predictions: Predictions, path: str | os.PathLike[str], *,
 
 
 def predictions_file_name(model: str) -> str:
-    """Return the file name of a model's predictions; ``/`` becomes ``--``."""
+    """Return the file name of a model's predictions, in which ``/`` becomes ``--``."""
     return model.replace("/", "--") + ".parquet"
 
 
@@ -153,7 +153,7 @@ def check_same_classes(labels: Labels, predictions: Predictions) -> None:
 
 
 def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, name: str) -> None:
-    """Check that predictions have this class list, which messages attribute to `name`.
+    """Check that predictions have this class list, which is called `name` in messages.
 
     Raises
     ------
@@ -180,7 +180,7 @@ def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, 
 
 
 def predictions_from_table(table: pa.Table, *, model: str, source: str = "") -> Predictions:
-    """Return predictions from a checked table with its metadata."""
+    """Return predictions from a checked table and its metadata."""
     about = metadata(table)
     _check_no_null_items(table, source or model)
     classes = list_matrix(table["classes"], -1) if "classes" in table.column_names else None

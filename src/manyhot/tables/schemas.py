@@ -36,13 +36,13 @@ def schema(name: str) -> pa.Schema:
 
 
 def check(table: pa.Table, name: str, *, where: object = None) -> pa.Table:
-    """Return `table` with the columns of table `name` in order and in their types.
+    """Return `table` with the columns of table `name`, in its order and with its types.
 
     Raises
     ------
     InputError
-        If a required column is missing, or a column is unknown, has another type, or holds nulls or values
-        that are not allowed.
+        If a required column is missing, or if a column is unknown, has another type, or contains nulls or
+        values that are not allowed.
     """
     columns = {c.name: c for c in _columns(name)}
     _check_names(table, name, columns, where)
@@ -94,9 +94,9 @@ def write_stream(
     inputs: Mapping[str, str] | None = None,
     about: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a table in pieces, one of which is in memory at a time; otherwise like `write`.
+    """Write a table in pieces, with one piece in memory at a time, but otherwise like `write`.
 
-    Empty pieces are ignored; all others have the same columns.
+    Empty pieces are ignored. All other pieces must have the same columns.
     """
     writer: pq.ParquetWriter | None = None
     with atomic_write(path) as part:
@@ -134,7 +134,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
     Raises
     ------
     InputError
-        If the file is not a Parquet file, is truncated, holds another table or has a later schema.
+        If the file is not a Parquet file, is truncated, contains another table or has a later schema.
     """
     if Path(path).is_dir():
         raise InputError("This is a folder, not a file.", where=path)
@@ -175,7 +175,7 @@ def metadata(table: pa.Table | pa.Schema) -> dict[str, str]:
 
 
 def metadata_number(about: Mapping[str, str], key: str, where: object) -> int:
-    """Return an integer of a table's metadata, 0 if it is missing.
+    """Return an integer from a table's metadata; 0 if it is missing.
 
     Raises
     ------

@@ -95,7 +95,10 @@ def fit_threshold(case: Case, images: Ints, *, cover: str, alpha: float) -> floa
 
 
 def predict_sets(case: Case, images: Ints, *, cover: str, threshold: float) -> Covered:
-    """Return whether the prediction set of each image covers its labels, and its size."""
+    """Return whether the prediction set of each image covers its labels, and its size.
+
+    All `images` must be `countable`.
+    """
     if case.listed is not None:
         size = ((case.listed >= threshold) & (case.top != NO_LABEL))[images].sum(axis=1)
     else:

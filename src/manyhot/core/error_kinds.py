@@ -339,7 +339,7 @@ def valid_label(errors: Errors, *, unclear: bool = False) -> RuleMatch:
 
 @register("rule", "collapsed-pair", needs=("pairs",))
 def collapsed_pair(errors: Errors) -> RuleMatch:
-    """The predicted class means the same as a valid one, such as sunglasses and sunglass.
+    """The predicted class means the same as a valid one: sunglasses for sunglass, cup for coffee mug.
 
     Deviation: the valid classes are those of the label set unless it is empty. In Peychev et al., only the
     original label is valid.

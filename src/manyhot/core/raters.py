@@ -261,7 +261,7 @@ class RaterPairs:
     same_wrong: npt.NDArray[np.int64]
 
     def copiers(self) -> Bools:
-        """Return the pairs that share at least `COPIER` of their errors, at least `FEWEST_ERRORS`."""
+        """Return the pairs with at least `FEWEST_ERRORS` errors, of which at least `COPIER` are the same."""
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 
 

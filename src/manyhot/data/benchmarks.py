@@ -244,7 +244,7 @@ def open_results(results: ResultsLike, run: Run = QUIET) -> list[Results]:
 
 
 def open_thresholds(results: ResultsLike) -> Results | None:
-    """Return the first results at other thresholds of label sets that evaluations or folders contain."""
+    """Return the first results for label sets at other thresholds that evaluations or folders contain."""
     for source in flattened(results):
         if isinstance(source, HasResults) and source.thresholds is not None:
             return source.thresholds.as_results()

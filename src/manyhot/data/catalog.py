@@ -130,8 +130,8 @@ def fetch(
     cache : Path, optional
         Folder to use instead of `cache_folder()`. Files are stored as ``<cache>/<name>/<file>``.
     mirror : str or path, optional
-        Mirror to use instead of ``MANYHOT_MIRROR``: a folder or a zip archive whose paths are the addresses
-        of the files. With ``""``, files are downloaded.
+        Mirror to use instead of ``MANYHOT_MIRROR``: a folder or zip archive that stores each file under its
+        address. With ``""``, files are downloaded.
     progress : callable, optional
         Called in the calling thread as ``progress(bytes_done, bytes_total)``.
 

@@ -99,7 +99,7 @@ def bring(
     folder : Path
         Destination folder, created if needed. It may be read-only if no file is missing.
     mirror : str
-        Folder or zip archive to read instead of the network, whose paths are the addresses of the files. With
+        Folder or zip archive to read instead of the network, which stores each file under its address. With
         ``""``, files are downloaded.
     progress : callable, optional
         Called in the calling thread as ``progress(bytes_done, bytes_total)``.

@@ -311,7 +311,7 @@ def _matches_timm_results(path: Path) -> bool:
 
 @register("format", "timm-results", holds="results", suffixes=(".csv",), matches=_matches_timm_results)
 def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
-    """Results of timm (``results-*.csv``): the top-1 and top-5 accuracy of a model at an image size, in percent.
+    """Results of timm (``results-*.csv``): top-1 and top-5 accuracy of a model at an image size, in percent.
 
     Each row becomes the model ``name@img_size``. The data set is taken from the file name or is `dataset`,
     and its number of images must be known. Intervals are Wilson intervals. In the tables of ImageNet-A and

@@ -191,7 +191,7 @@ def read_folder(
 
 
 def read_thresholds(folder: str | os.PathLike[str]) -> Results | None:
-    """Read the results at other thresholds of label sets, if the folder contains any."""
+    """Read the results for label sets at other thresholds, if the folder contains any."""
     path = Path(folder) / "thresholds.parquet"
     return Results(read(path, "results"), name=str(folder)) if path.is_file() else None
 

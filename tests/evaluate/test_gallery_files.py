@@ -173,7 +173,7 @@ def test_label_sets_alone(predicted, tmp_path):
     with pytest.raises(InputError) as error:
         gallery_of(sets, tmp_path / "out")
     assert str(error.value) == (
-        f"There are no predictions.\n  where:   {sets}\n  do:      give some: --predictions FILE"
+        f"There are no predictions.\n  where:   {sets}\n  do:      pass predictions: --predictions FILE"
     )
     with pytest.raises(InputError) as error:
         gallery_of(sets, tmp_path / "out", predictions=[predicted])

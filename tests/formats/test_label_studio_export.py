@@ -340,7 +340,8 @@ BROKEN = {
     ),
     "nothing shown": (
         lambda content: content[0]["data"].pop("classes"),
-        "The classes that were shown are unknown, and not asked is not no.\n  where:   {path}, task 1\n"
+        "The classes that were shown are unknown, so a class without an answer cannot count as no.\n"
+        "  where:   {path}, task 1\n"
         "  got:     no list in the field 'classes' of its data\n  allowed: image\n"
         "  do:      pass the field, or declare that all were shown: --format \"label-studio(asked='*')\"",
     ),

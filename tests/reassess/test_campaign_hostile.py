@@ -249,7 +249,7 @@ def test_proposals_are_not_written_over_another_table(camp, name):
     put_votes(camp)
     before = {p: p.read_bytes() for p in camp.rglob("*") if p.is_file()}
     assert error_of(propose(camp).write, camp / f"{name}.parquet") == (
-        f"This file is reserved for another table than proposals.\n  where:   camp/{name}.parquet\n"
+        f"This file is reserved for a table other than proposals.\n  where:   camp/{name}.parquet\n"
         f"  got:     {name}\n  do:      choose another path for the output"
     )
     assert before == {p: p.read_bytes() for p in camp.rglob("*") if p.is_file()}
@@ -374,7 +374,7 @@ def test_packed_files_are_not_unpacked(camp):
     Path("v.csv").write_bytes(gzip.compress(b"image_id,class_id,rater_id,answer\n"))
     assert error_of(read_votes, "v.csv", format="votes-table") == (
         "The file is compressed; it was not read.\n  where:   v.csv\n"
-        "  do:      decompress it first, such as by gunzip"
+        "  do:      decompress it first, for example with gunzip"
     )
 
 

@@ -504,17 +504,17 @@ def _original_matrix(golden: GoldenAnswers, share: float, smoothing: float) -> F
 def _checked(golden: GoldenAnswers | None) -> GoldenAnswers:
     if golden is None or not len(golden) or not len(golden.answers):
         raise InputError(
-            "This method needs golden answers: questions that both experts and raters answered.",
+            "This method needs golden answers: answers of experts to questions that raters also answered.",
             got="none" if golden is None or not len(golden) else f"{len(golden):,}, which no rater answered",
-            do="pass golden answers with --golden, or use dawid-skene, which needs none",
+            do="pass golden answers with --golden, or use dawid-skene, which needs no golden answers",
         )
     n_yes = int(np.count_nonzero(golden.truth()))
     if n_yes in (0, len(golden)):
         raise InputError(
-            "All golden questions have the same truth, so that nothing can be learnt about the other.",
+            "All golden questions have the same truth, so nothing can be estimated for the other truth.",
             got=f"{'yes' if n_yes else 'no'} in all {len(golden):,}",
             allowed="golden questions of both kinds",
-            do="add some, or use dawid-skene, which needs none",
+            do="add such questions, or use dawid-skene, which needs no golden answers",
         )
     answered = set(golden.truth()[golden.answers.question].tolist())
     if len(answered) < 2:

@@ -60,7 +60,7 @@ class Answers:
             raise InputError(
                 "The arrays of votes differ in length.",
                 got=f"{sizes[0]:,} questions, {sizes[1]:,} raters and {sizes[2]:,} answers",
-                allowed="three arrays of one length",
+                allowed="three arrays of the same length",
             )
         _check_range("question", self.question, self.n_questions)
         _check_range("rater", self.rater, self.n_raters)

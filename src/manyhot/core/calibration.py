@@ -214,7 +214,7 @@ def nothing_to_fit(what: str) -> InputError:
     return InputError(
         "No image has labels to fit to.",
         got=f"no image with {what}",
-        allowed="images with labels in the split that is fitted on",
+        allowed="images with labels in the split used for fitting",
     )
 
 

@@ -158,7 +158,8 @@ def _threshold_for(sub: Ensemble, temperatures: Floats, recall: float) -> float:
         raise InputError(
             "No threshold reaches this recall on the known label sets.",
             got=f"recall {recall:g}",
-            allowed=f"up to {(n_original + len(ranked)) / max(n_labels, 1):.4f}, that of all listed classes",
+            allowed=f"up to {(n_original + len(ranked)) / max(n_labels, 1):.4f}, the recall of all listed "
+            "classes",
             do="lower the recall, or add models or longer lists",
         )
     # Sums over all images and over these may differ by rounding.

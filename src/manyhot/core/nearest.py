@@ -424,7 +424,7 @@ def _own_rows(own: Ints | None, n: int, n_index: int) -> RowNumbers:
         return np.full(n, NOBODY, np.int64)
     if own.shape != (n,) or (n and (own.min() < NOBODY or own.max() >= n_index)):
         raise InputError(
-            "The rows of the queries themselves do not match the queries.",
+            "The rows of the queries in the index do not match the queries.",
             got=f"shape {own.shape}" + (f", {own.min()} to {own.max()}" if own.size else ""),
             allowed=f"one for each of {n:,} queries, from -1 to {n_index - 1}",
         )
@@ -443,7 +443,7 @@ def _check_vectors(queries: Vectors, index: Vectors, k: int) -> None:
         raise InputError(
             "The vectors of queries and index differ in length.",
             got=f"{queries.shape[1]:,} and {index.shape[1]:,}",
-            allowed="one length",
+            allowed="vectors of the same length",
             do="take both from the same model",
         )
     check_count(k, "k must be at least 1.", allowed=None)

@@ -170,7 +170,7 @@ class Ranked:
         return float(np.sum(taken * self.right) / limit)
 
     def auroc(self) -> float:
-        """Return the probability that right predictions are more confident than wrong ones; ties count half."""
+        """Return the probability that right predictions are more confident than wrong ones; ties are half."""
         wrong = self.weight - self.right
         below = wrong.sum() - np.cumsum(wrong)
         pairs = self.right.sum() * wrong.sum()

@@ -280,7 +280,7 @@ def _check_exists(source: PathLike) -> None:
             "The folder holds no results.parquet.",
             where=source,
             got=", ".join(f.name for f in files[:3]) + (", …" if files[3:] else ""),
-            do=f"give its files: {path}/*.csv",
+            do=f"pass its files: {path}/*.csv",
         )
     if path.exists():
         return

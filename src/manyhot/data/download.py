@@ -226,7 +226,7 @@ class _Source(Protocol):
 class _Network:
     """The published addresses."""
 
-    cure = "try again; if this persists, something on the way alters the file: try another network or mirror"
+    cure = "try again; if this persists, a proxy or server alters the file: try another network or mirror"
 
     @contextlib.contextmanager
     def open(self, file: Pinned, begin: int) -> Iterator[tuple[int, Iterator[bytes]]]:

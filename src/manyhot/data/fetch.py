@@ -65,8 +65,8 @@ def fetch_published(
 ) -> PublishedData:
     """Download published data into the cache folder and verify them; without names, list what is available.
 
-    If MANYHOT_MIRROR is set to a folder or zip archive that stores each file under its address, files are read
-    from there.
+    If MANYHOT_MIRROR is set to a folder or zip archive that stores each file under its address, files are
+    read from there.
 
     Parameters
     ----------

@@ -404,12 +404,12 @@ def _files(path: Path, asked: Asked) -> Source:
     given = asked.predictions or ([path] if table != path else [])
     if not given and path.is_file() and detect(path, ("predictions",)) is not None:
         raise InputError(
-            "These are predictions, without a data set to judge them on.",
+            "These are predictions without a data set to evaluate them on.",
             where=path,
-            do="give the folder that manyhot predict wrote, or label sets and --predictions FILE",
+            do="pass the folder written by manyhot predict, or label sets and --predictions FILE",
         )
     if not given:
-        raise UsageError("There are no predictions.", where=path, do="give some: --predictions FILE")
+        raise UsageError("There are no predictions.", where=path, do="pass predictions: --predictions FILE")
     rows = read_images(asked.rows, classes=classes) if asked.rows else None
     labels = None
     if table == sets or (table == path and detect(path, ("labels",)) is not None):

@@ -190,7 +190,7 @@ def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None
         return pa.array([_base_name(path, name) for name in own[0].ravel().tolist()], pa.string())
     if rows is None:
         raise InputError(
-            "The file does not say which image each row is.",
+            "The file does not contain the image of each row.",
             where=path,
             do="pass the row order with --rows: a data-set JSON, a CSV with image_id, or a list of ids",
         )

@@ -128,7 +128,7 @@ def _shards(path: Path, split: str) -> list[Path]:
     name = split or next(iter(splits))
     if (len(splits) > 1 and not split) or name not in splits:
         raise InputError(
-            "The folder holds several splits, each a data set."
+            "The folder contains several splits, each of which is a data set."
             if len(splits) > 1
             else "There is no such split.",
             where=path,
@@ -166,7 +166,7 @@ def _features_of_folder(path: Path) -> dict[str, Any]:
         content = load_json(splits)
         names = content.get("splits", []) if isinstance(content, dict) else []
         raise InputError(
-            "The folder holds several splits, each a data set.",
+            "The folder contains several splits, each of which is a data set.",
             where=path,
             allowed=", ".join(map(str, names)),
             do=f"pass the folder of a split, such as {path / str(names[0]) if names else 'train'}",
@@ -222,10 +222,10 @@ def _id_column(features: dict[str, Any], path: Path) -> tuple[str, bool]:
     images = [c for c, f in features.items() if isinstance(f, dict) and f.get("_type") == "Image"]
     if not images:
         raise InputError(
-            "The data set does not name its images.",
+            "The data set contains no image names.",
             where=path,
             got=", ".join(features),
-            allowed=f"a column {', '.join(ID_FEATURES)}, or one of images",
+            allowed=f"a column {', '.join(ID_FEATURES)}, or a column of images",
         )
     return images[0], True
 

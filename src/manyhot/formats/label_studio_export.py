@@ -259,7 +259,7 @@ def _asked(task: Mapping[str, Any], layout: _Layout, class_of: dict[str, int], w
     offered = task["data"].get(layout.asked)
     if not isinstance(offered, list) or not offered:
         raise InputError(
-            "The classes that were shown are unknown, and not asked is not no.",
+            "The classes that were shown are unknown, so a class without an answer cannot count as no.",
             where=where,
             got=f"no list in the field {layout.asked!r} of its data",
             allowed=cut_for_message(", ".join(task["data"])) or None,

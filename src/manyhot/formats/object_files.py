@@ -86,7 +86,7 @@ def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
     pairs = frame.select(pl.col("class_id").cast(pl.Int64), keys).drop_nulls().unique().sort("class_id")
     by_number = dict(pairs.iter_rows())
     if len(by_number) < len(pairs) or pairs["class"].n_unique() < len(pairs):
-        raise InputError("A class has two numbers, or a number two classes.", where=path)
+        raise InputError("A class has two numbers, or a number has two classes.", where=path)
     if min(by_number, default=0) < 0 or max(by_number, default=0) > 10 * len(by_number) + 1000:
         raise InputError("The column 'class_id' does not number classes from 0.", where=path)
     numbers = range(max(by_number, default=-1) + 1)
@@ -112,7 +112,7 @@ def with_masks(objects: Objects, path: Path) -> Objects:
     masks = masks_of(path, objects.images)
     if not masks.keys() & objects.images.keys():
         raise InputError(
-            "None of the masks is of an image with objects.",
+            "None of the masks belongs to an image with objects.",
             where=path,
             got=next(iter(masks), "no masks"),
             allowed=f"such as {next(iter(objects.images), 'none: there are no objects')}",

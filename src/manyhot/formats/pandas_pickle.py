@@ -180,7 +180,8 @@ def _read(
         return build(_Reader(io.BytesIO(skip(path.read_bytes()))).load())
     except _LaterError as later:
         raise InputError(
-            "The pickle was written by a later pandas or NumPy than the published files; it was not read.",
+            "The pickle was written by a later version of pandas or NumPy than the published files; it was "
+            "not read.",
             where=path,
             got=f"{later}, which those do not contain",
             allowed=f"{allowed.partition(' of ')[0]} as it was written in 2020",

@@ -126,7 +126,7 @@ def _other_images(of_image: dict[str, Any], ids: list[str], path: Path) -> Input
     absent = [image for image in ids if image not in of_image]
     got = f"{len(absent):,} are missing, such as {absent[0]}" if absent else f"{len(of_image):,} images"
     return InputError(
-        "real.json holds all of ImageNet's validation images and no others.",
+        "real.json must contain all of ImageNet's validation images and no others.",
         where=path,
         got=got,
         allowed=f"{N_IMAGES:,} images, {ids[0]} to {ids[-1]}",

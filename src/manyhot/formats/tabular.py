@@ -323,7 +323,7 @@ def _check_packed(path: Path) -> None:
         raise InputError(
             "The file is compressed; it was not read.",
             where=path,
-            do="decompress it first, such as by gunzip",
+            do="decompress it first, for example with gunzip",
         )
 
 

@@ -261,7 +261,7 @@ def _square(gaps: bool, values: npt.NDArray[Any], lists: pl.Series, path: Path) 
             "The images have different numbers of classes.",
             where=path,
             got="an empty or unreadable value" if gaps else f"{min(lengths)} to {max(lengths)} values",
-            allowed="the same number of values for each image, the --topk of inference.py",
+            allowed="the same number of values for each image, as set by --topk of inference.py",
         )
     return values.reshape(len(lists), -1)
 

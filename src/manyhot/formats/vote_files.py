@@ -155,7 +155,7 @@ def _check_answers(frame: pl.DataFrame, path: Path) -> None:
             where=path,
             got=f"{cut_for_message(repr(strange[0]))} in {len(strange):,} of {len(answer):,} rows",
             allowed=", ".join(ANSWERS),
-            do="write these words; numbers are not interpreted",
+            do="use these words; numbers are not interpreted",
         )
 
 

@@ -306,7 +306,7 @@ def check_place(target: PathLike, table: str) -> None:
         held = path.stem if path.stem == description.stem or path.stem in tables.TABLES else held
     if held and held != table:
         raise InputError(
-            f"This file is reserved for another table than {table}.",
+            f"This file is reserved for a table other than {table}.",
             where=path,
             got=held,
             do="choose another path for the output",

@@ -125,7 +125,7 @@ def _check_lengths(models: Sequence[Predictions], labels: Labels) -> None:
                 where=model.model,
                 got=f"{len(model):,} rows",
                 allowed=f"{len(labels):,}",
-                do="pass tables with image ids to evaluate a part",
+                do="pass tables with image ids to evaluate only some images",
             )
 
 
@@ -137,7 +137,7 @@ def _check_class_hash(
         part = next(p for p in parts if p.names)
         raise MatchError(
             "The columns are not the keys of the labels' class list, in its order.",
-            where=f"{part.where}, beside {labels.name or 'labels'}",
+            where=f"{part.where}, compared with {labels.name or 'labels'}",
             got=f"columns such as {', '.join((part.names or ())[:2])}",
             allowed=f"the {labels.n_classes:,} keys of class list {labels.class_hash}",
             do=f"name the columns after the keys and sort them in their order; {BY_POSITION}",
@@ -210,13 +210,15 @@ def prediction_of(
         array = np.asarray(on_host(part.values))
     except ValueError as error:
         raise InputError(
-            "Predictions of different lengths are not an array.", where=name, do="pad short lists with -1"
+            "Lists of predictions with different lengths do not form an array.",
+            where=name,
+            do="pad short lists with -1",
         ) from error
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise InputError(
-            "Predictions are not one row of numbers per image.",
+            "Predictions do not have one row of numbers per image.",
             where=name,
             got=f"shape {array.shape} of {array.dtype}",
             allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",

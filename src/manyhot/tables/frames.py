@@ -116,7 +116,7 @@ def check_range(classes: Ints, rows: Ints, ids: pa.Array, n_classes: int, where:
     )
 
 
-BY_POSITION = "arrays, such as by .to_numpy(), are matched by position"
+BY_POSITION = "arrays, for example from .to_numpy(), are matched by position"
 
 
 @dataclass(frozen=True, eq=False)
@@ -338,8 +338,8 @@ def _check_numbered(part: FramePart, reference: FramePart) -> None:
     if set(reference.ids.to_pylist()) != set(map(str, range(len(part.values)))):
         return
     raise MatchError(
-        "One frame has the default index, another the same numbers in another order.",
-        where=f"{part.where}, beside {reference.where}",
+        "One frame has the default index, and another has the same numbers in a different order.",
+        where=f"{part.where}, compared with {reference.where}",
         got=f"{reference.where} begins with rows {examples(reference.ids)}",
         allowed="the same index, or ids of images",
         do=f"set the index of both to the ids of their rows; {BY_POSITION}",
@@ -357,7 +357,7 @@ def _ambiguous(what: str, part: FramePart, reference: FramePart, unlabelled: Fra
     """Return the error for values without labels and frames in two orders."""
     return MatchError(
         f"Two frames have {what} in different orders, and {unlabelled.where} may have either order.",
-        where=f"{part.where}, beside {reference.where}",
+        where=f"{part.where}, compared with {reference.where}",
         got=f"{unlabelled.where} without {'an index' if what == 'rows' else 'names of classes'}",
         allowed=f"frames in one order, or {unlabelled.where} as a frame, too",
         do=f"sort the {what} of all frames in the order of {unlabelled.where}",
@@ -376,7 +376,7 @@ def _differ(
     ]
     return MatchError(
         what,
-        where=f"{part.where}, beside {reference.where}",
+        where=f"{part.where}, compared with {reference.where}",
         got="; ".join(got),
         allowed=f"the {len(theirs):,} {noun}s of {reference.where}, in any order",
         do=f"{do}; {BY_POSITION}",

@@ -249,7 +249,7 @@ def _compact(classes: Ints) -> Ints:
 def _check_top(classes: Ints, p: Predictions, where: str) -> None:
     if classes.ndim != 2 or classes.shape[1] == 0:
         raise InputError(
-            "Predicted classes are not one row per image.", where=where, got=f"shape {classes.shape}"
+            "Predicted classes do not have one row per image.", where=where, got=f"shape {classes.shape}"
         )
     _check_twice(classes, p, where)
     if classes.size and classes.min() >= 0 and (not p.n_classes or classes.max() < p.n_classes):

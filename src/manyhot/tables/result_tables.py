@@ -129,7 +129,7 @@ class Results:
             at = values.setdefault(end, {})
             if model in at:
                 raise InputError(
-                    "The results hold a value twice.",
+                    "The results contain a value twice.",
                     where=self.name or None,
                     got=", ".join((*end, model)),
                     allowed="one row for each data set, model, metric and slice",

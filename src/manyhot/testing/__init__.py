@@ -334,14 +334,16 @@ def _check_numbering(
 def _check_never_wrong(entry: Entry, rng: np.random.Generator) -> None:
     answers, golden, truth = random_votes(rng, skill=1.0)
     sure = entry(answers, golden).p >= entry.about["threshold"]
-    assert np.array_equal(sure, truth), f"{entry.name}: raters who are never wrong do not give the truth"
+    assert np.array_equal(sure, truth), (
+        f"{entry.name}: raters who are always right do not give the true answers"
+    )
 
 
 def _check_one_rater(entry: Entry, rng: np.random.Generator) -> None:
     answers, golden, _ = random_votes(rng, raters=1, votes=1)
     p = entry(answers, golden).p
     assert p[answers.answer == YES_ANSWER].min() >= p[answers.answer == NO_ANSWER].max(), (
-        f"{entry.name}: with one rater, a no counts for more than a yes"
+        f"{entry.name}: with one rater, a no gives a higher probability than a yes"
     )
 
 
@@ -421,7 +423,7 @@ def check_proposer(proposer: str | Entry, *, seed: int = 0) -> None:
 
 def _check_pairs(entry: Entry, ensemble: Ensemble, pairs: Pairs) -> None:
     keys = pairs.keys(ensemble.n_classes)
-    assert (np.diff(keys) > 0).all(), f"{entry.name}: pairs are not distinct, by image and class"
+    assert (np.diff(keys) > 0).all(), f"{entry.name}: pairs are not distinct and sorted by image and class"
     assert ((pairs.class_id >= 0) & (pairs.class_id < ensemble.n_classes)).all(), (
         f"{entry.name}: no such class"
     )

@@ -184,7 +184,9 @@ class _Trial:
             for i, (row, each) in enumerate(zip(rows, shares, strict=True))
         )
         mixed = self.value(self.logits, self.targets.mixed(order, share))
-        self.same(mixed, parts, "a mixed image does not lose what both do, in their shares")
+        self.same(
+            mixed, parts, "the loss of a mixed image is not the mean of both losses, weighted by shares"
+        )
 
     def check_least(self) -> None:
         import torch

@@ -92,7 +92,7 @@ def convert(
 ) -> Converted:
     """Convert any file that manyhot reads to Parquet or CSV, or to another tool's format.
 
-    A note lists what the new file cannot hold.
+    A note lists the content that the new file does not contain.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def convert(
         check_place(target, holds)
         saved = Saved((_write(holds, content, source, target, rows, long, run.call),))
     left_out = (*_left_out(content), *saved.left_out)
-    notes = (f"{target.name} does not hold {', '.join(left_out)}: left out",) if left_out else ()
+    notes = (f"{target.name} does not contain {', '.join(left_out)}",) if left_out else ()
     return Converted(left_out, notes=notes, written=saved.files)
 
 

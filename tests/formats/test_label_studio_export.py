@@ -722,7 +722,7 @@ def test_names_are_not_those_of_another_list(proposals, tmp_path, message):
             MatchError,
         )
         assert said == (
-            f"The {holds} have another class list.\n"
+            f"The {holds} have a different class list.\n"
             f"  where:   {'t.json' if holds == 'proposals' else 'mine'}\n"
             f"  got:     other: 4 classes, hash {other.hash}\n"
             f"  allowed: 4 classes, hash {CLASSES.hash}\n"

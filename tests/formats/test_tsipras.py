@@ -73,7 +73,7 @@ def test_counts_of_images_are_no_labels(folder):
     with pytest.raises(InputError) as error:
         read_labels(folder / "image_info.pkl")
     assert str(error.value) == (
-        "The pickle holds another table.\n"
+        "The pickle contains a different table.\n"
         f"  where:   {folder / 'image_info.pkl'}\n"
         "  got:     annotation\n"
         "  allowed: the columns of annotations_classify_task.pkl\n"

@@ -178,7 +178,7 @@ def test_real_json_of_other_images(tmp_path, message):
 
 def test_real_json_over_other_classes(labels, tmp_path, message):
     assert message(lambda: save(labels, tmp_path / "real.json", "real"), MatchError) == (
-        "The labels have another class list.\n"
+        "The labels have a different class list.\n"
         "  where:   mine\n"
         f"  got:     imagenet1k: 1,000 classes, hash {class_list().hash}\n"
         f"  allowed: 5 classes, hash {CLASSES.hash}\n"
@@ -216,7 +216,7 @@ def test_a_table_that_the_format_does_not_hold(tmp_path, message):
 def test_another_suffix(labels, tmp_path, message, to, name, allowed):
     (tmp_path / "x.csv").write_text("")
     assert message(lambda: save(labels, tmp_path / name, to)) == (
-        f"The format {to!r} has another suffix.\n  where:   {tmp_path / name}\n  allowed: {allowed}"
+        f"The format {to!r} has a different suffix.\n  where:   {tmp_path / name}\n  allowed: {allowed}"
     )
 
 

@@ -115,7 +115,7 @@ def read_tsipras_main(path: Path, *, classes: ClassList | None) -> Labels:
 def _counts(frame: Frame, path: Path, n_classes: int, *, allowed: str, do: str) -> pa.Table:
     if not set(_COUNTS.values()) <= set(frame.columns):
         raise InputError(
-            "The pickle holds another table.",
+            "The pickle contains a different table.",
             where=path,
             got=", ".join(frame.columns) or "no columns",
             allowed=allowed,

@@ -127,7 +127,7 @@ def _check_suffix(entry: registry.Entry, path: Path) -> None:
     if path.suffix.lower() in suffixes or (FOLDER in suffixes and not path.is_file()):
         return
     raise InputError(
-        f"The format {entry.name!r} has another suffix.",
+        f"The format {entry.name!r} has a different suffix.",
         where=path,
         allowed=", ".join("a folder" if s == FOLDER else s for s in suffixes),
     )
@@ -153,7 +153,7 @@ def class_list_for(what: str, n: int, key: str, classes: ClassList | None, name:
     InputError
         If the class list is unknown.
     MatchError
-        If `classes` has another length or hash.
+        If `classes` has a different length or hash.
     """
     own = classes or class_list_of(key)
     where = name or what
@@ -166,7 +166,7 @@ def class_list_for(what: str, n: int, key: str, classes: ClassList | None, name:
         )
     if len(own) != n or key not in ("", own.hash):
         raise MatchError(
-            f"The {what} have another class list.",
+            f"The {what} have a different class list.",
             where=where,
             got=f"{own.name}: {len(own):,} classes, hash {own.hash}",
             allowed=f"{n:,} classes, hash {key or 'unknown'}",

@@ -48,7 +48,7 @@ def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
     Raises
     ------
     InputError
-        If `labels` has another form.
+        If `labels` does not have one of these forms.
     MatchError
         If frames have different images.
     """

@@ -116,7 +116,7 @@ def _described(path: Path) -> dict[str, Any]:
     for key, kind in kinds.items():
         if not _FITS[kind](content[key]):
             raise InputError(
-                f"The key {key!r} of a campaign has another type.",
+                f"The key {key!r} of a campaign has the wrong type.",
                 where=path,
                 got=json.dumps(content[key]),
                 allowed=_ALLOWED[kind],

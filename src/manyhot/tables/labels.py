@@ -156,7 +156,7 @@ def class_list_in_metadata(table: pa.Table, n_classes: int, class_hash: str, nam
     Raises
     ------
     MatchError
-        If the table has another class list than `class_hash`.
+        If the table has a different class list from `class_hash`.
     """
     about = metadata(table)
     n = metadata_number(about, "n_classes", name)
@@ -164,7 +164,7 @@ def class_list_in_metadata(table: pa.Table, n_classes: int, class_hash: str, nam
     differ = class_hash and ((key and key != class_hash) or (n and n != n_classes))
     if differ:
         raise MatchError(
-            "The table has another class list than the one passed.",
+            "The table has a different class list from the one passed.",
             where=name,
             got=f"{n:,} classes, class list {key or 'unknown'}",
             allowed=f"{n_classes:,} classes, class list {class_hash}",

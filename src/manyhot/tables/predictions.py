@@ -163,7 +163,7 @@ def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, 
     theirs = predictions.n_classes
     if n_classes and theirs and n_classes != theirs:
         raise MatchError(
-            f"{predictions.model} has another number of classes than {name}.",
+            f"{predictions.model} has a different number of classes from {name}.",
             where=predictions.source or None,
             got=f"{theirs:,} classes",
             allowed=f"{n_classes:,} classes",
@@ -171,7 +171,7 @@ def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, 
         )
     if class_hash and predictions.class_hash and class_hash != predictions.class_hash:
         raise MatchError(
-            f"{predictions.model} has another class list than {name}.",
+            f"{predictions.model} has a different class list from {name}.",
             where=predictions.source or None,
             got=f"class list {predictions.class_hash}",
             allowed=f"class list {class_hash}",

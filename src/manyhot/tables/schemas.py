@@ -41,7 +41,7 @@ def check(table: pa.Table, name: str, *, where: object = None) -> pa.Table:
     Raises
     ------
     InputError
-        If a required column is missing, or if a column is unknown, has another type, or contains nulls or
+        If a required column is missing, or if a column is unknown, has the wrong type, or contains nulls or
         values that are not allowed.
     """
     columns = {c.name: c for c in _columns(name)}
@@ -152,7 +152,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
             do="make or fetch it again",
         ) from error
     if about.get("table", name) != name:
-        raise InputError("The file holds another table.", where=path, got=about["table"], allowed=name)
+        raise InputError("The file contains a different table.", where=path, got=about["table"], allowed=name)
     if metadata_number(about, "schema", path) > SCHEMA_VERSION:
         raise InputError(
             "The file was written by a later version of manyhot.",
@@ -235,7 +235,7 @@ def _checked(values: pa.ChunkedArray, column: Column, name: str, where: object) 
             values = values.cast(kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise InputError(
-                f"The column {column.name!r} of the {name} table has another type.",
+                f"The column {column.name!r} of the {name} table has the wrong type.",
                 where=where,
                 got=f"{values.type} ({str(error).partition(chr(10))[0]})",
                 allowed=kind,
@@ -276,7 +276,7 @@ def _check_conversion(actual: pa.DataType, column: Column, name: str, where: obj
         do = "write texts or integers"
     if do is not None:
         raise InputError(
-            f"The column {column.name!r} of the {name} table has another type.",
+            f"The column {column.name!r} of the {name} table has the wrong type.",
             where=where,
             got=actual,
             allowed=kind,

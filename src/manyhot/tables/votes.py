@@ -151,7 +151,7 @@ class Votes:
         Raises
         ------
         MatchError
-            If an image is missing, or the labels have another class list.
+            If an image is missing, or the labels have a different class list.
         """
         theirs = metadata(images.table).get("classes", "")
         if images.label is not None and self.class_hash and theirs and theirs != self.class_hash:
@@ -210,7 +210,7 @@ def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_ha
         If the table is not a votes table, or if a class is out of range.
     MatchError
         If a rater answers a question twice and it is unknown which answer is later, or if the table has
-        another class list than `class_hash`.
+        a different class list from `class_hash`.
     """
     own_name = metadata(table).get("name") or name
     lists = class_list_in_metadata(table, n_classes, class_hash, name)

@@ -227,9 +227,7 @@ def _out(default: str | InCampaign | None, result: type[Result]) -> inspect.Para
 
 
 def _json(streams: bool) -> inspect.Parameter:
-    text = (
-        "events, a JSON object a line, instead of text" if streams else "JSON instead of text, for programs"
-    )
+    text = "each event as a line of JSON instead of text" if streams else "the result as JSON instead of text"
     return _parameter("as_json", bool, typer.Option("--json", help=f"Print {text}."), False)
 
 

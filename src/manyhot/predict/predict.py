@@ -108,7 +108,7 @@ def predict(
     batch
         Number of images per batch, by default chosen for the engine.
     run
-        Command line and progress of the call.
+        Command line and progress.
 
     Returns
     -------

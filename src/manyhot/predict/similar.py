@@ -178,7 +178,7 @@ def similar(
     neighbours
         Number of neighbours for each image and class.
     run
-        Command line and progress of the call.
+        Command line and progress.
 
     Returns
     -------

@@ -119,7 +119,7 @@ def train(
         Class list of the labels, if their file does not name one: one key per line, a table with key and
         name, or imagenet1k, imagenet-a, imagenet-r.
     run
-        Command line and progress of the call.
+        Command line and progress.
 
     Returns
     -------

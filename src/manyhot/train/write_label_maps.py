@@ -75,7 +75,7 @@ def label_maps(
         Class list of the model, if it has no classes of its own: one key per line, a table with key and name,
         or imagenet1k, imagenet-a, imagenet-r.
     run
-        Command line and progress of the call.
+        Command line and progress.
 
     Returns
     -------

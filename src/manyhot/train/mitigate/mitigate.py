@@ -215,7 +215,7 @@ def mitigate(
     engine
         Engine that computes features, as for predict.
     run
-        Command line and progress of the call.
+        Command line and progress.
 
     Returns
     -------

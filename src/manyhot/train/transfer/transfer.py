@@ -130,7 +130,7 @@ def transfer(
     engine
         Engine that computes features, as for predict.
     run
-        Command line and progress of the call.
+        Command line and progress.
 
     Returns
     -------

@@ -116,7 +116,7 @@ class UsageError(InputError):
 
 
 class OrderError(InputError):
-    """Rows or classes are in another order than declared."""
+    """Rows or classes are in a different order than declared."""
 
 
 class MatchError(InputError):

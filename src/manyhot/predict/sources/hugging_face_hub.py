@@ -75,7 +75,7 @@ class ArrowRows:
         yield from row_images(piece.to_batches(), self.columns, self.place, external=True)
 
     def key(self) -> str:
-        """Return a text that differs if the images differ."""
+        """Return a key that identifies the images of this part."""
         return f"{self.place.stem} {self.place.first} {self.n} {self.mark}"
 
 
@@ -108,7 +108,7 @@ class HubRows:
         yield from row_images(table.to_batches(), self.columns, self.place, external=True)
 
     def key(self) -> str:
-        """Return a text that differs if the images differ."""
+        """Return a key that identifies the images of this part."""
         return f"{self.place.first} {self.n} {self.mark}"
 
 
@@ -141,7 +141,7 @@ class ArrowStream:
         yield from row_images(_streamed(self.file), self.columns, RowPosition(self.file, _stem(self.file), 0))
 
     def key(self) -> str:
-        """Return a text that differs if the images differ."""
+        """Return a key that identifies the images of this part."""
         return f"{_stem(self.file)} {self.version}"
 
 

@@ -59,7 +59,7 @@ class Files:
             yield Item(base_name(uri), uri, label), functools.partial(fetch_bytes, uri, self.root)
 
     def key(self) -> str:
-        """Return a text that differs if the images differ."""
+        """Return a key that identifies the images of this part."""
         return short_hash([*self.paths, *map(str, self.labels or ()), self.mark])
 
 

@@ -119,7 +119,7 @@ class Labelled:
             yield replace(item, label=self.labels.get(item.image_id)), read
 
     def key(self) -> str:
-        """Return a text that differs if the images or their labels differ."""
+        """Return a key that identifies the images of this part and their labels."""
         return f"{self.part.key()} {self.mark}"
 
 

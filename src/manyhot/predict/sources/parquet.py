@@ -89,7 +89,7 @@ class ParquetRows:
             _IDLE[key] = cursor
 
     def key(self) -> str:
-        """Return a text that differs if the images differ."""
+        """Return a key that identifies the images of this part."""
         return f"{self.place.stem} {self.group} {self.start} {self.end} {self.mark}"
 
 

@@ -73,7 +73,7 @@ class SourcePart(Protocol):
         ...
 
     def key(self) -> str:
-        """Return a text for the fingerprint that differs if the images differ."""
+        """Return a key that identifies the images of this part, for the fingerprint."""
         ...
 
 

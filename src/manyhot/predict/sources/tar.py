@@ -121,7 +121,7 @@ class TarSlice:
         return functools.partial(_read_at, self.archive, offset, size)
 
     def key(self) -> str:
-        """Return a text that differs if the images differ."""
+        """Return a key that identifies the images of this part."""
         rows = zip(self.paths, self.offsets, self.sizes, self.labels, strict=True)
         return short_hash(f"{path} {offset} {size} {label}" for path, offset, size, label in rows)
 
@@ -159,7 +159,7 @@ class TarStream:
             )
 
     def key(self) -> str:
-        """Return a text that differs if the archive differs."""
+        """Return a key that identifies the version of the archive."""
         return f"{without_query(self.archive).rpartition('/')[2]} {self.version}"
 
 

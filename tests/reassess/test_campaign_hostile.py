@@ -158,14 +158,14 @@ def test_a_campaign_without_what_it_was_made_with(camp, table):
     put_votes(camp)
     (camp / f"{table}.parquet").unlink()
     assert error_of(mh.aggregate, camp) == (
-        f"The campaign is not complete.\n  where:   camp/{table}.parquet\n  got:     no such file\n"
+        f"The campaign is incomplete.\n  where:   camp/{table}.parquet\n  got:     no such file\n"
         "  do:      make the campaign again in another folder, and copy the votes of this one into it"
     )
 
 
 def test_nobody_has_answered_yet(camp):
     assert error_of(mh.agreement, camp) == (
-        "The campaign holds no votes yet.\n  where:   camp\n  got:     no votes.parquet in it\n"
+        "The campaign has no votes yet.\n  where:   camp\n  got:     no votes.parquet in it\n"
         "  do:      see the next step: manyhot status camp"
     )
 
@@ -386,8 +386,8 @@ def test_what_is_no_table(given):
     why = "one column alone" if isinstance(given, pl.Series) else "no columns"
     assert error_of(mh.aggregate, given) == (
         f"This is not a table.\n  where:   votes\n  got:     {type(given).__name__} ({why})\n"
-        "  allowed: a table of pyarrow, Polars or pandas with the columns of the table votes, a file, or "
-        "what manyhot.read_votes gives"
+        "  allowed: a pyarrow, Polars or pandas table with the columns of the table votes, a file, or "
+        "the result of manyhot.read_votes"
     )
 
 
@@ -402,7 +402,7 @@ def test_a_number_of_classes_that_is_none(classes):
     assert error_of(mh.agreement, pa.table(VOTES), classes=classes) == (
         "This is neither a class list nor a number of classes.\n"
         f"  where:   `classes`\n  got:     {classes!r}\n"
-        "  allowed: a file, a class list, or a whole number, 1 and up"
+        "  allowed: a file, a class list, or a whole number of at least 1"
     )
 
 

@@ -118,7 +118,7 @@ def test_status_knows_what_is_not_exported(campaign):
         answer_all(annotation.store, "ann", yes=0)
         status = campaign_status(campaign)  # while the app runs
     assert status.command == f"manyhot export {campaign}"
-    assert status.notes[0] == "annotation.sqlite holds 12 answers that are not in votes.parquet yet"
+    assert status.notes[0] == "annotation.sqlite contains 12 answers that are not in votes.parquet yet"
     export_votes(campaign)
     status = campaign_status(campaign)
     assert status.command.startswith(f"manyhot aggregate {campaign}")

@@ -113,7 +113,7 @@ def test_proposals_over_another_class_list_than_the_votes(camp):
     pq.write_table(table.replace_schema_metadata(told), "p.parquet")
     key = tables.Campaign.read(camp).class_hash
     assert error_of(mh.next_questions, camp, budget=3, proposals="p.parquet", kind=MatchError) == (
-        "The proposals are over another class list than the votes.\n  where:   p.parquet\n"
+        "The proposals use another class list than the votes.\n  where:   p.parquet\n"
         f"  got:     class list dead\n  allowed: class list {key}\n"
         "  do:      pass the proposals that the votes answer"
     )
@@ -134,7 +134,7 @@ def test_a_broken_model_is_skipped_and_named(camp, content):
     )
     assert note.endswith("; do: make or fetch it again)")
     (note,) = campaign_status(camp).notes
-    assert note == "two.parquet among the predictions is not a complete Parquet file"
+    assert note == "two.parquet in the folder predictions is not a complete Parquet file"
 
 
 def test_predictions_of_other_tools_count(camp):
@@ -159,7 +159,7 @@ def test_a_campaign_without_what_it_was_made_with(camp, table):
     (camp / f"{table}.parquet").unlink()
     assert error_of(mh.aggregate, camp) == (
         f"The campaign is incomplete.\n  where:   camp/{table}.parquet\n  got:     no such file\n"
-        "  do:      make the campaign again in another folder, and copy the votes of this one into it"
+        "  do:      create the campaign again in another folder, and copy the votes of this one into it"
     )
 
 
@@ -186,10 +186,10 @@ def test_a_description_that_was_changed_by_hand(camp):
     path.write_text(json.dumps(told | {"n_images": 9}))
     key = told["class_hash"]
     assert error_of(propose, camp, kind=MatchError) == (
-        "The description of the campaign does not match the classes and images beside it.\n"
+        "The description of the campaign does not match its classes and images.\n"
         f"  where:   camp/campaign.json\n  got:     class list {key} of 5 classes, 9 images\n"
         f"  allowed: class list {key} of 5 classes, 4 images\n"
-        "  do:      restore the changed files, or make the campaign again in another folder"
+        "  do:      restore the changed files, or create the campaign again in another folder"
     )
 
 
@@ -237,7 +237,8 @@ def test_the_files_that_changed_are_named(camp):
         "The folder holds another campaign.\n  where:   camp\n"
         "  got:     made by: unknown; changed since: images/photos.csv\n"
         "  allowed: the same images, classes and predictions, or a new folder\n"
-        "  do:      choose another folder; predictions of more models go into its folder predictions"
+        "  do:      choose another folder; to add models, put their predictions into the folder "
+        "predictions of the campaign"
     )
 
 

@@ -89,7 +89,7 @@ All classes in each image, not only one: 3 labels on 2 of 4 images.
 | 2 | 5 |
 | 3 | 2 |
 
-Raters are numbered by their number of answers, not named.
+Raters are shown by number instead of by name, those with the most answers first.
 
 ## When
 
@@ -126,7 +126,7 @@ First answer 2026-03-09 22:16 UTC, last answer 2026-03-10 08:16 UTC. The times o
 | images without a valid class | 1 |
 | images with two or more | 1 |
 | images with an original label | 3 |
-| of these rejected: not in the label set | 2 |
+| of these rejected (not in the label set) | 2 |
 
 | labels of an image | images | share |
 | --- | --- | --- |

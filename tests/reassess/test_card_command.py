@@ -64,7 +64,7 @@ LINES = (
     "| threshold | 0.8 |",
     "| fleiss\\_kappa | 0.4120 | none | 1 |",
     "| of these unclear | 1 |",
-    "| of these rejected: not in the label set | 1 |",
+    "| of these rejected (not in the label set) | 1 |",
 )
 
 

@@ -71,7 +71,7 @@ class JudgedCampaign:
     decided_since: set[int] = field(default_factory=set)
 
     def pages_to_decide(self) -> list[int]:
-        """Return the undecided pages on which raters differ, in the order of asking."""
+        """Return the undecided pages on which raters disagree, in the order of asking."""
         return [page for page, _ in self.counts.disputes if page not in self.decided_since]
 
     @classmethod

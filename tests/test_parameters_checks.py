@@ -132,7 +132,7 @@ def test_one_rater_only():
     assert mh.aggregate(alone, method="dawid-skene").notes == (
         f"{said}, and the method cannot estimate how good they are; majority takes them at face value",
     )
-    assert "no question was answered by two raters: agreement cannot be measured" in (
+    assert "no question was answered by two raters, so agreement cannot be measured" in (
         mh.agreement(alone).notes
     )
 
@@ -205,7 +205,7 @@ def test_golden_questions_that_nobody_was_asked():
         "there are no votes on golden questions, so precision and recall are unknown",
     )
     assert mh.agreement(VOTES, ELSEWHERE).notes[0] == (
-        "no rater answered a golden question: raters are compared with the majority of the others"
+        "no rater answered a golden question, so raters are compared with the majority of the others"
     )
 
 

@@ -208,7 +208,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "study": Command(
         "Train",
-        "Run studies: train arms × networks × data sets × seeds, measure and compare them.",
+        "Run studies: train networks for each arm, data set and seed, measure them, and decide the claims.",
         "manyhot.study.study:run_studies",
     ),
     "fetch": Command(

@@ -143,7 +143,7 @@ def test_agreement_of_real(published_cache, tmp_path):
     assert found.notes == (
         "accuracy alone is misleading: always answering no is 0.7815 accurate on these 1,135 golden "
         "questions; see sensitivity and specificity",
-        "no times were recorded: raters cannot be flagged as too fast",
+        "no times were recorded, so raters cannot be flagged as too fast",
     )
     accuracies = [r["golden_accuracy"] for r in found.raters.to_pylist() if r["golden"]]
     assert (round(min(accuracies), 3), round(max(accuracies), 3)) == (0.258, 0.910)
@@ -239,9 +239,9 @@ def test_one_rater_only():
     assert {r["n"] for r in rows} == {0}
     assert all(np.isnan(r["value"]) for r in rows)
     assert found.notes == (
-        "no question was answered by two raters: agreement cannot be measured",
-        "there are no golden answers: raters are compared with the majority of the others",
-        "no times were recorded: raters cannot be flagged as too fast",
+        "no question was answered by two raters, so agreement cannot be measured",
+        "there are no golden answers, so raters are compared with the majority of the others",
+        "no times were recorded, so raters cannot be flagged as too fast",
     )
 
 
@@ -250,7 +250,7 @@ def test_golden_answers_that_are_all_no():
     found = mh.agreement(pa.table(VOTES), golden, resamples=10)
     assert np.isnan(found.value("golden_sensitivity"))
     assert found.value("golden_specificity") == pytest.approx((2 / 3 + 1 / 3 + 1) / 3)
-    assert "no golden question has the true answer yes: sensitivity is undefined" in found.notes
+    assert "no golden question has the true answer yes, so sensitivity is undefined" in found.notes
 
 
 def test_the_time_that_raters_take():

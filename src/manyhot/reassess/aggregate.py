@@ -283,7 +283,7 @@ def aggregate(
     seed
         Seed of the bootstrap.
     run
-        Command line and progress of the call.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -494,7 +494,7 @@ def _golden_notes(
         return
     unasked = int(np.count_nonzero(experts.truth() & (experts.asked < 0)))
     if unasked:
-        yield (f"{unasked:,} golden questions with the true answer yes have no votes; recall leaves them out")
+        yield f"{unasked:,} golden questions with the true answer yes have no votes; recall leaves them out"
     if searched:
         yield (
             "the threshold was chosen on the golden questions on which precision and recall are measured; "

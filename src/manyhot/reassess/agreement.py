@@ -173,7 +173,7 @@ def agreement(
     votes
         Votes in any format, the folder of a campaign, or imagenet-real, a published set that is downloaded.
     golden
-        Experts' answers; those of the campaign by default.
+        Experts' answers; by default, those of the campaign.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. By default, that of the campaign.
@@ -186,7 +186,7 @@ def agreement(
     seed
         Seed of the bootstrap.
     run
-        Command line and progress of the call.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -197,7 +197,7 @@ def agreement(
     InputError
         A number is out of range, or a campaign has no votes yet.
     MatchError
-        Votes and golden answers are over different class lists.
+        Votes and golden answers use different class lists.
     """
     check_draws(resamples, seed)
     source = open_votes(votes, golden, classes=classes, format=format, run=run)
@@ -272,17 +272,17 @@ def _confusion(golden: GoldenAnswers | None, votes: Votes) -> pa.Table:
 
 def _notes(answers: Answers, golden: GoldenAnswers | None, raters: pa.Table) -> Iterator[str]:
     if answers.counts().sum(1).max(initial=0) < 2:
-        yield "no question was answered by two raters: agreement cannot be measured"
+        yield "no question was answered by two raters, so agreement cannot be measured"
     if golden is None:
-        yield "there are no golden answers: raters are compared with the majority of the others"
+        yield "there are no golden answers, so raters are compared with the majority of the others"
     elif not len(golden.answers):
-        yield "no rater answered a golden question: raters are compared with the majority of the others"
+        yield "no rater answered a golden question, so raters are compared with the majority of the others"
     elif not golden.truth().any():
-        yield "no golden question has the true answer yes: sensitivity is undefined"
+        yield "no golden question has the true answer yes, so sensitivity is undefined"
     else:
         yield (
             f"accuracy alone is misleading: always answering no is {quality.always_no(golden):.4f} accurate "
             f"on these {len(golden):,} golden questions; see sensitivity and specificity"
         )
     if raters["seconds"].null_count == len(raters):
-        yield "no times were recorded: raters cannot be flagged as too fast"
+        yield "no times were recorded, so raters cannot be flagged as too fast"

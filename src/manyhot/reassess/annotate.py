@@ -323,7 +323,7 @@ def annotate(
     campaign
         Folder of the campaign.
     open_
-        Single-user mode: no accounts, one rater, and the browser opens.
+        Run in single-user mode, without accounts and with one rater, and open the browser.
     raters
         Number of raters per question; 5 by default, 1 with --open.
     per_page

@@ -241,7 +241,7 @@ def _files(folder: Path, target: Path) -> Iterator[tuple[str, Path]]:
                     "A file has a name that cannot be stored in a backup.",
                     where=folder,
                     got=repr(name.as_posix()),
-                    allowed="UTF-8 without : and \\",
+                    allowed="a UTF-8 name without : and \\",
                     do="rename or move the file",
                 )
             yield name.as_posix(), path

@@ -74,7 +74,7 @@ class DataCard(Result):
         Parameters
         ----------
         out : path-like
-            A file, or a folder in which the card becomes ``README.md``.
+            A file, or a folder, to which ``README.md`` is written.
         run : Run
             Not used, because the card depends only on its inputs.
         """
@@ -136,7 +136,7 @@ def data_card(
     dataset
         Name of the data set on the card, in place of its own.
     run
-        Command line and progress of the call.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -168,7 +168,9 @@ def data_card(
 
 
 def _several(names: Iterable[str]) -> InputError:
-    return InputError("A data card describes one data set.", got=", ".join(names), do="make one for each")
+    return InputError(
+        "A data card describes one data set.", got=", ".join(names), do="make one card for each"
+    )
 
 
 def card_text(
@@ -269,7 +271,7 @@ def _size(n: int) -> str:
 def _opening(card: Mapping[str, Any]) -> str:
     usable = card["images"] - card["unusable"]
     return (
-        f"All classes in each image, not only one: {card['labels']:,} labels on "
+        f"The label sets contain all classes in each image, not only one: {card['labels']:,} labels on "
         f"{usable - card['empty']:,} of {card['images']:,} images."
     )
 

@@ -97,7 +97,7 @@ def init_campaign(
         imagenet-a or imagenet-r. By default, the built-in list that is named in the metadata of the images or
         predictions.
     predictions
-        Files and folders of predictions, or a data set of a benchmark; takes several values.
+        Files and folders of predictions, or a data set of a benchmark. Several values are allowed.
     rows
         Image of each row of array files: a data-set JSON, CSV or Parquet file, or a list of ids.
     run

@@ -85,7 +85,8 @@ class NextQuestions(Result):
     n_open : int
         Number of the remaining questions, from which those in the table are taken.
     changes : float
-        Expected number of open questions whose state changes with all the answers that they can still get.
+        Expected number of open questions whose state changes if they get all the answers that they can still
+        get.
     max_answers : int
         Maximum number of answers per question.
     notes, metadata, inputs
@@ -177,7 +178,7 @@ def next_questions(
     proposals
         Proposals table, so that unanswered questions are ranked, too; by default, that of the campaign.
     golden
-        Experts' answers; those of the campaign by default.
+        Experts' answers; by default, those of the campaign.
     images
         Images table with original labels, which golden-bayes counts as a rater; by default, that of the
         campaign.
@@ -196,7 +197,7 @@ def next_questions(
         Classes for which golden-bayes counts the original label as a rater, such as 0-397. By default, all
         classes.
     run
-        Command line and progress of the call.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

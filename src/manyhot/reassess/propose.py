@@ -314,7 +314,7 @@ def propose(
     reading
         Options for reading files.
     run
-        Command line and progress of the call.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

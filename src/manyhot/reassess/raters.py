@@ -61,7 +61,8 @@ declare_table(
         COUNT("golden_yes", "golden questions answered whose true answer is yes"),
         REAL.nullable(
             "golden_accuracy",
-            "share of correct answers to golden questions; maybe counts as no, also in the next columns",
+            "share of correct answers to golden questions, where maybe counts as no, as in the next two "
+            "columns",
         ),
         REAL.nullable(
             "golden_sensitivity", "share of yes among answers to golden questions whose true answer is yes"

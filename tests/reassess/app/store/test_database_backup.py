@@ -206,7 +206,7 @@ def test_what_could_not_be_restored_is_not_backed_up(campaign, tmp_path, name, s
         backup_campaign(campaign, tmp_path / "b.zip")
     assert str(raised.value) == (
         f"A file has a name that cannot be stored in a backup.\n  where:   {campaign}\n  got:     {shown}\n"
-        "  allowed: UTF-8 without : and \\\n  do:      rename or move the file"
+        "  allowed: a UTF-8 name without : and \\\n  do:      rename or move the file"
     )
     assert not (tmp_path / "b.zip").exists()
 
@@ -271,7 +271,7 @@ def test_a_folder_that_holds_something_is_left_alone(backup, tmp_path):
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "mine").write_text("")
     assert restored(backup, tmp_path) == (
-        f"The folder is not empty.\n  where:   {tmp_path / 'd'}\n  do:      restore into a new database"
+        f"The folder is not empty.\n  where:   {tmp_path / 'd'}\n  do:      restore into a new folder"
     )
 
 
@@ -370,7 +370,7 @@ def test_what_is_called_a_link_becomes_no_link(backup, tmp_path):
 @pytest.mark.parametrize(
     ("change", "got"),
     [
-        (with_file("campaign/bomb.json", b" " * 10_000_000), "'campaign/bomb.json' grows from"),
+        (with_file("campaign/bomb.json", b" " * 10_000_000), "'campaign/bomb.json' expands from"),
         (with_about(files={}), "the files differ from those listed in backup.json"),
         (with_about(counts={"votes": 1}), None),
         (with_about(counts={"votes": "many"}), "backup.json was not written by manyhot"),

@@ -66,7 +66,7 @@ class VoteItem(Strict):
     seen_ms: Milliseconds | None = None
 
     def to_store(self) -> Vote:
-        """Return the item for the store, with times in microseconds."""
+        """Return the item in the form that the store expects, with times in microseconds."""
         seen = None if self.seen_ms is None else self.seen_ms * 1000
         answer = ANSWERS.index(self.answer)
         return Vote(self.key, self.page, self.class_id, answer, self.main, self.age_ms * 1000, seen)
@@ -83,7 +83,7 @@ class RemarkItem(Strict):
     skips: bool = False
 
     def to_store(self) -> NewRemark:
-        """Return the item for the store, with times in microseconds."""
+        """Return the item in the form that the store expects, with times in microseconds."""
         age = self.age_ms * 1000
         return NewRemark(self.key, self.page, self.text, self.missing_class_id, age, self.skips)
 

@@ -134,7 +134,7 @@ class Store:
         )
 
     def revoke(self, rater_id: int) -> None:
-        """End a rater's invitation and sessions; answers stay, and open pages go to others."""
+        """End a rater's invitation and sessions; answers are kept, and open pages go to others."""
 
         def change(connection: sa.Connection) -> None:
             accounts.revoke(connection, rater_id)

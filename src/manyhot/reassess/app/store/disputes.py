@@ -112,7 +112,7 @@ def find_dispute(connection: sa.Connection, page: int) -> Dispute | None:
 def begin(connection: sa.Connection, rater: Rater, page: int) -> Visit | None:
     """Let a rater decide on a page; None if there is nothing to decide, or another rater has it open.
 
-    Other raters can decide on pages that this rater viewed earlier: only one page is reserved at a time.
+    A rater reserves only one page at a time, so others can decide on pages that this rater viewed earlier.
     """
     give_back(connection)
     rater, settings = read_with(connection, rater)

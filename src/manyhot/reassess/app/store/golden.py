@@ -66,7 +66,7 @@ def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSetti
 
 
 def is_pending(rater: Rater, settings: CampaignSettings) -> bool:
-    """Return whether some of the first golden pages are not finished."""
+    """Return whether the rater has not yet finished the first golden pages."""
     return bool(settings.qualify) and rater.qualified is None and not rater.is_owner
 
 

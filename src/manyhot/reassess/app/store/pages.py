@@ -76,7 +76,7 @@ def fill_queue(connection: sa.Connection, rater: Rater) -> Queue:
 
 
 def give_back(connection: sa.Connection) -> None:
-    """Free the slots of visits that were left open for too long; their answers stay."""
+    """Free the slots of visits that were left open for too long; their answers are kept."""
     _return(connection, _VISITS.c.expires_at < now())
 
 

@@ -108,7 +108,7 @@ raters = sa.Table(
     sa.Column("state", sa.Text, nullable=False, comment="active, stopped or revoked"),
     sa.Column("refines", sa.Boolean, nullable=False, comment="decides where others disagree"),
     sa.Column(
-        "qualified", sa.Boolean, comment=("whether the first golden pages were passed; null if not yet known")
+        "qualified", sa.Boolean, comment="whether the first golden pages were passed; null if not yet known"
     ),
     sa.Column("password", sa.Text, comment="Argon2 hash of the password of an owner"),
     sa.Column("made_at", sa.BigInteger, nullable=False),
@@ -171,7 +171,7 @@ votes = sa.Table(
         "key",
         sa.Text,
         nullable=False,
-        comment=("made by the browser, so that a vote that is sent twice is stored once"),
+        comment="made by the browser, so that a vote that is sent twice is stored once",
     ),
     _to("raters"),
     _to("visits"),

@@ -51,7 +51,7 @@ class Visit:
     state : str
         open, done or returned.
     round : int
-        0, or 1 if this rater decides on the answers of others.
+        0 for answers, and 1 for decisions on the answers of others.
     shown_at : int
         Time at which the visit was opened; after the first answer, time at which the rater first saw the
         page.
@@ -151,7 +151,7 @@ def last_done(connection: sa.Connection, rater: Rater, before: str | None = None
 
 
 def count_visits(connection: sa.Connection, rater: Rater, *states: str) -> int:
-    """Return the number of pages of a rater in some states, without refinement."""
+    """Return a rater's number of visits in some states, without decisions on disagreements."""
     return connection.execute(
         sa.select(sa.func.count()).where(
             _VISITS.c.rater_id == rater.id, _VISITS.c.state.in_(states), _VISITS.c.round == 0

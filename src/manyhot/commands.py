@@ -208,7 +208,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "study": Command(
         "Train",
-        "Run studies: train networks for each arm, data set and seed, measure them, and decide the claims.",
+        "Run studies: train all combinations of arm, network, data set and seed, measure and compare them.",
         "manyhot.study.study:run_studies",
     ),
     "fetch": Command(

@@ -214,8 +214,9 @@ def card_text(
 
     References
     ----------
-    The front matter is described at https://huggingface.co/docs/hub/datasets-cards. The questions are those
-    of T. Gebru et al., Datasheets for datasets, CACM 64(12), 2021, that the tables can answer.
+    The front matter is described at https://huggingface.co/docs/hub/datasets-cards.
+    The questions come from T. Gebru et al., Datasheets for datasets, CACM 64(12), 2021.
+    Questions that the tables cannot answer are left out.
     """
     if len(description.datasets) != 1:
         raise _several(description.datasets["dataset"].to_pylist())

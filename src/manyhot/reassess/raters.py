@@ -31,8 +31,9 @@ from manyhot.tables.definitions import COUNT, REAL, TEXT, TEXTS, declare_table, 
 FLAGS = {
     "spammer": f"informedness and the upper end of its interval below {quality.SPAMMER:g}, with at least "
     f"{quality.FEWEST_GOLDEN} answers for each truth",
-    "copier": f"at least {quality.FEWEST_ERRORS} questions on which one of two raters disagrees with the "
-    f"majority of the others, and the same disagreement of both on at least {quality.COPIER:.0%} of these",
+    "copier": f"at least {quality.FEWEST_ERRORS} questions on which either of two raters disagrees with the "
+    f"majority of the others; on at least {quality.COPIER:.0%} of these, both disagree and give the same "
+    "answer",
     "too fast": f"less than {quality.TOO_FAST:.0%} of the median rater's time per answer, on at least "
     f"{quality.FEWEST_PAGES} pages",
 }
@@ -58,7 +59,7 @@ declare_table(
             "estimate it",
         ),
         COUNT("golden", "golden questions answered"),
-        COUNT("golden_yes", "golden questions answered whose true answer is yes"),
+        COUNT("golden_yes", "answered golden questions whose true answer is yes"),
         REAL.nullable(
             "golden_accuracy",
             "share of correct answers to golden questions, where maybe counts as no, as in the next two "

@@ -167,8 +167,8 @@ def _effects(study: Study, effects: Sequence[EffectRow], metrics: Mapping[str, S
     note = (
         "The first row of a claim shows the mean over all pairs of data set and network; the rows below "
         "show each pair. The adjusted p has Holm's correction over the claims. The effect size d is in "
-        "standard deviations of the paired difference over seeds (Cohen's d with Hedges' correction). The "
-        "wins are the share of seeds at which the first side is better."
+        "standard deviations of the paired difference over seeds (Cohen's d with Hedges' correction). Wins "
+        "are the share of seeds at which the first side is better."
     )
     heads = tuple(ColumnHead(*head) for head in _HEADS)
     return Listing("effects-table", "Effects in numbers", heads, tuple(rows), note, folded=True)

@@ -145,7 +145,7 @@ def run_studies(
     list_only: Annotated[bool, OptionName("--list")] = False,
     run: Run = QUIET,
 ) -> StudyAnswers:
-    """Run studies: train networks for each arm, data set and seed, measure them, and decide the claims.
+    """Run studies: train all combinations of arm, network, data set and seed, measure and compare them.
 
     Studies with the same grid share their runs. A stopped command resumes when it is started again. A failed
     run does not stop the others.

@@ -84,7 +84,7 @@ class Reach:
     def admits(self, host: str) -> bool:
         """Return whether the Host of a request, in lower case, is allowed.
 
-        This rejects requests under the host name of another site that resolves to the app (DNS rebinding).
+        This rejects requests to another site's host name that resolves to the app (DNS rebinding).
         """
         found = _HOST.fullmatch(host)
         if found is None:

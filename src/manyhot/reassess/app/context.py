@@ -119,7 +119,7 @@ class Context:
 
     @cached_property
     def cookie(self) -> str:
-        """The name of the session cookie, which contains the campaign: apps on one host share cookies."""
+        """The name of the session cookie, with the campaign's id: apps on one host share cookies."""
         # Browsers take what begins so from this host alone, and by https alone.
         return (
             "__Host-" if self.reach.address.startswith("https://") else ""

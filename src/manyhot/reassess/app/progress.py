@@ -203,7 +203,7 @@ class CachedValue(Generic[T]):
             self._invalidations += 1
 
     def expire(self) -> None:
-        """Compute the value again as soon as `CORE_SHARE` allows it, which is immediately for a quick one."""
+        """Compute the value again as soon as `CORE_SHARE` allows it; compute a quick value immediately."""
         with self._lock:
             self._good_until = 0.0
 

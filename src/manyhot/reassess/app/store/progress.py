@@ -44,8 +44,8 @@ class CampaignProgress:
     by_answers : tuple of (int, int)
         Pairs of a number of answers and the number of questions with this many answers.
     answers, golden_answers : int
-        Numbers of answers to questions without and with a golden answer. Only a rater's last answer to a
-        question counts.
+        Numbers of answers to ordinary and to golden questions. Only a rater's last answer to a question
+        counts.
     changed : int
         Number of answers that were changed later.
     missing : int

@@ -345,7 +345,7 @@ def test_a_file_in_the_way(gallery, tmp_path):
         write_gallery(gallery, tmp_path / "gallery")
     assert str(error.value) == (
         "The gallery's folder cannot be created, because a file has the same name.\n"
-        f"  where:   {tmp_path / 'gallery'}\n  do:      move the file"
+        f"  where:   {tmp_path / 'gallery'}\n  do:      move or rename the file"
     )
 
 

@@ -98,12 +98,10 @@ def _blocks(docstring: str) -> Iterator[str]:
 
 def _messages(path: Path) -> Iterator[Paragraph]:
     """Yield errors, whole, and other sentences in strings."""
-    tree = ast.parse(path.read_text())
-    docs = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
-    inside = {
-        id(p) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for p in ast.walk(n) if p is not n
-    }
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    docs = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
+    inside = {id(p) for n in nodes if isinstance(n, ast.JoinedStr) for p in ast.walk(n) if p is not n}
+    for node in nodes:
         is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error"):
             parts = [text_of(a) for a in [*node.args, *(k.value for k in node.keywords)]]

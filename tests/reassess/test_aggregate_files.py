@@ -202,7 +202,7 @@ def test_a_campaign_by_hand(campaign):
     assert done.notes == (
         "1 golden questions with the true answer yes have no votes; recall leaves them out",
     )
-    assert [r["kept"] for r in done.curve.to_pylist()] == [3, 2, 1]
+    assert [r["n_above"] for r in done.curve.to_pylist()] == [3, 2, 1]
 
 
 def test_tables_of_any_library_and_files(campaign):

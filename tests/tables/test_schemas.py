@@ -183,7 +183,34 @@ def test_interrupted_write_leaves_nothing_under_the_final_name(tmp_path, sign):
     with process:
         process.stdout.readline()
         process.send_signal(sign)
-        process.wait(10)
+        process.wait(60)
     assert not target.exists()
     if sign == signal.SIGINT:
         assert list(tmp_path.iterdir()) == []
+
+
+OLD = {
+    "pairs": {"diff": "difference"},
+    "companions": {"diff": "difference"},
+    "swaps": {"diff_x": "difference_x", "diff_y": "difference_y"},
+    "curve": {"kept": "n_above", "right": "n_right"},
+    "localisation": {"more": "excess", "more_lo": "excess_lo", "more_hi": "excess_hi"},
+    "shortcuts": {
+        "more": "excess",
+        "fall": "score_drop",
+        "found_both": "predicted_both",
+        "found_main_only": "predicted_main_only",
+        "found_companion_only": "predicted_companion_only",
+        "found_neither": "predicted_neither",
+    },
+}
+"""Names of columns in files of earlier versions, and what they are now."""
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_files_of_earlier_versions_are_read(tmp_path, name):
+    now = tables.schema(name).empty_table()
+    before = now.rename_columns([{n: o for o, n in OLD[name].items()}.get(c, c) for c in now.column_names])
+    assert set(OLD[name]) <= set(before.column_names)
+    pq.write_table(before, tmp_path / "old.parquet")
+    assert tables.read(tmp_path / "old.parquet", name).column_names == now.column_names

@@ -291,7 +291,7 @@ class PairTable:
 
     a: npt.NDArray[np.intp]
     b: npt.NDArray[np.intp]
-    diff: Floats
+    difference: Floats
     lo: Floats
     hi: Floats
     p: Floats

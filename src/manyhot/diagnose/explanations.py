@@ -110,11 +110,12 @@ declare_table(
         *bounds("lo", "hi", _OVER_IMAGES),
         REAL("by_chance", "the same of a map without sense"),
         REAL("centre", "the same for a Gaussian in the middle of each image"),
-        *interval("more", "value less centre", _OVER_IMAGES, value=REAL),
+        *interval("excess", "value less centre", _OVER_IMAGES, value=REAL),
         COUNT("n", "number of maps counted, each of a class in the label set"),
         COUNT("n_images", "images that these are of"),
         COUNT("n_skipped", "maps of such classes that were not measured at all"),
     ),
+    renamed={f"more{end}": f"excess{end}" for end in ("", "_lo", "_hi")},
 )
 
 declare_table(
@@ -195,7 +196,7 @@ def _measure_lines(rows: Sequence[Row], objects: str) -> Iterator[str]:
             _ended(r["value"], r["lo"], r["hi"]),
             _ended(r["by_chance"]),
             _ended(r["centre"]),
-            _ended(r["more"], r["more_lo"], r["more_hi"], "+"),
+            _ended(r["excess"], r["excess_lo"], r["excess_hi"], "+"),
             *(() if same else (f"{r['n']:,}",)),
         )
         for r in rows

@@ -74,13 +74,13 @@ declare_table(
         *interval(
             "lost", "share that is predicted with it, but not without; the other flips are gained", _WILSON
         ),
-        REAL.nullable("fall", "mean fall of the score of main"),
+        REAL.nullable("score_drop", "mean fall of the score of main"),
         COUNT.nullable("n_control", "images among the n with room for a control"),
         *interval(
             "control", "share of these that flip where a region of its shape is filled elsewhere", _WILSON
         ),
         *interval("control_lost", "share of these that is predicted before, and not so", _WILSON),
-        REAL.nullable("more", "share that is lost minus control_lost, on the images with a control"),
+        REAL.nullable("excess", "share that is lost minus control_lost, on the images with a control"),
         REAL.nullable(
             "lo",
             "lower end of its 95 % interval (Newcombe, paired); pairs are ordered by it, those that "
@@ -92,17 +92,25 @@ declare_table(
             "lost is at least the threshold, and lo is above 0; null where n_control is below "
             f"{CONTROLS}: not testable",
         ),
-        REAL.nullable("found_both", "share predicted as main where both are: recall"),
-        REAL.nullable("found_main_only", "share predicted as main where it is alone: recall"),
-        REAL.nullable("found_companion_only", "share predicted as main where only the companion is"),
-        REAL.nullable("found_neither", "share predicted as main where neither is"),
-        *interval("recall_gap", "found_both less found_main_only", _NEWCOMBE),
-        *interval("hallucination_gap", "found_companion_only less found_neither", _NEWCOMBE),
+        REAL.nullable("predicted_both", "share predicted as main where both are: recall"),
+        REAL.nullable("predicted_main_only", "share predicted as main where it is alone: recall"),
+        REAL.nullable("predicted_companion_only", "share predicted as main where only the companion is"),
+        REAL.nullable("predicted_neither", "share predicted as main where neither is"),
+        *interval("recall_gap", "predicted_both minus predicted_main_only", _NEWCOMBE),
+        *interval("hallucination_gap", "predicted_companion_only minus predicted_neither", _NEWCOMBE),
         *interval("ap", "average precision of main, on images in one of the four splits", _BOOTSTRAP),
         *interval(
             "ap_balanced", "the same where the companion is as frequent with main as without", _BOOTSTRAP
         ),
     ),
+    renamed={
+        "more": "excess",
+        "fall": "score_drop",
+        **{
+            f"found_{split}": f"predicted_{split}"
+            for split in ("both", "main_only", "companion_only", "neither")
+        },
+    },
 )
 
 declare_table(
@@ -237,7 +245,7 @@ def _cells(row: RowDict) -> tuple[str, ...]:
     control, more = "–", "–"
     if row["control_lost"] is not None:
         control = f"{row['control_lost']:.1%}"
-        more = f"{100 * row['more']:+.1f} ({100 * row['lo']:+.1f} to {100 * row['hi']:+.1f})"
+        more = f"{100 * row['excess']:+.1f} ({100 * row['lo']:+.1f} to {100 * row['hi']:+.1f})"
     names = (row["main_name"], row["companion_name"], row["fill"], f"{row['n']:,}")
     marked = {True: "shortcut", False: "", None: "not testable"}[row["shortcut"]]
     return (*names, f"{row['flips']:.1%}", f"{lost:.1f}% ({lo:.1f} to {hi:.1f})", control, more, marked)
@@ -326,7 +334,7 @@ def _flip(r: Row) -> tuple[str, ...]:
         percent(r["flips"]),
         with_ends(r["lost"], r["lost_lo"], r["lost_hi"]),
         with_ends(r["control_lost"], r["control_lost_lo"], r["control_lost_hi"]),
-        in_points(r["more"], r["lo"], r["hi"]),
+        in_points(r["excess"], r["lo"], r["hi"]),
         *gaps,
         percent(r["ap"], 1),
         percent(r["ap_balanced"], 1),

@@ -175,9 +175,9 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("slice", "the slice of images"),
         TEXT("model_a", "one model"),
         TEXT("model_b", "the other model"),
-        REAL("diff", "value of model_a minus value of model_b"),
-        *bounds("lo", "hi", "the 95 % interval of diff"),
-        REAL.nullable("p", "two-sided p-value for a diff of 0"),
+        REAL("difference", "value of model_a minus value of model_b"),
+        *bounds("lo", "hi", "the 95 % interval of difference"),
+        REAL.nullable("p", "two-sided p-value for a difference of 0"),
         REAL.nullable(
             "p_adjusted", "p with Holm's correction over all pairs of the data set, metric and slice"
         ),
@@ -230,8 +230,18 @@ OPEN_ENDED = {"images", "findings"}
 """Tables with arbitrary additional columns: slices of images, evidence of findings."""
 
 
-def declare_table(name: str, columns: Sequence[Column]) -> None:
+_renamed: dict[str, Mapping[str, str]] = {"pairs": {"diff": "difference"}}
+
+
+def declare_table(name: str, columns: Sequence[Column], *, renamed: Mapping[str, str] | None = None) -> None:
     """Declare the table of a feature, in the module of the feature.
+
+    Parameters
+    ----------
+    name : str
+    columns : sequence of Column
+    renamed : mapping of str to str, optional
+        The names of columns in files of earlier versions, and their names now.
 
     Raises
     ------
@@ -240,6 +250,14 @@ def declare_table(name: str, columns: Sequence[Column]) -> None:
     """
     if _declared.setdefault(name, tuple(columns)) != tuple(columns):
         raise InputError(f"The table {name!r} is declared twice.", do="choose another name for one of them")
+    _renamed[name] = renamed or {}
+
+
+def rename_columns(table: pa.Table, name: str) -> pa.Table:
+    """Return a table whose columns have the names of this version, not those of an earlier one."""
+    renamed = _renamed.get(name, {})
+    now = [renamed.get(column, column) for column in table.column_names]
+    return table if now == table.column_names else table.rename_columns(now)
 
 
 class _Tables(Mapping[str, tuple[Column, ...]]):

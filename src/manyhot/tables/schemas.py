@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from manyhot._version import __version__
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.tables.definitions import OPEN_ENDED, TABLES, Column
+from manyhot.tables.definitions import OPEN_ENDED, TABLES, Column, rename_columns
 
 SCHEMA_VERSION = 1
 
@@ -45,6 +45,7 @@ def check(table: pa.Table, name: str, *, where: object = None) -> pa.Table:
         that are not allowed.
     """
     columns = {c.name: c for c in _columns(name)}
+    table = rename_columns(table, name)
     _check_names(table, name, columns, where)
     arrays = {}
     for column in columns.values():

@@ -109,7 +109,7 @@ def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"What a point of top-1 accuracy is worth on label sets, {title_of(dataset)}",
-        "A point is a model. The slope of the line, fitted by least squares, is how many points of ReaL "
+        "Each point is a model. The slope of the line, fitted by least squares, is how many points of ReaL "
         "accuracy correspond to one point of top-1 accuracy, with its 95 % interval over families of models. "
         "If it is below one, much of a gain on original labels is not a gain on label sets."
         + beyond_said(panels),
@@ -188,8 +188,8 @@ def label_errors(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"How much of what is left is error of the labels, {title_of(dataset)}",
-        "Images whose top class is not the original label: the share on which that class is in "
-        "the label set, so that the label, not the model, is at fault or incomplete. "
+        "Among the images whose top class is not the original label, the share on which this class is in the "
+        "label set. On these images, the original label is wrong or incomplete, not the model. "
         f"{points_said(both.height, 'the 95 % intervals')}" + beyond_said([panel]),
         f"Among the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
         f"{100 * best['y']:.1f} % are in the label set.",
@@ -231,8 +231,8 @@ def by_parameters(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"Accuracy against size of the model, {title_of(dataset)}",
-        "A point is a model. The axis of parameters is logarithmic: each step to the right multiplies their "
-        "number by the same factor." + beyond_said([panel]),
+        "Each point is a model. The axis of parameters is logarithmic: each step to the right multiplies "
+        "their number by the same factor." + beyond_said([panel]),
         f"{counted(rows.height, 'model')} of {min(sheet['x']):.3g} to {max(sheet['x']):,.0f} million "
         f"parameters, {short(metric)} {min(sheet['y']):.1f} to {max(sheet['y']):.1f} %.",
         compose([panel], frames.own),
@@ -256,10 +256,10 @@ def by_groups(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"Accuracy by kind of model, {title_of(dataset)}",
-        "A faint tick is a model, the dot and the number at the right the median of its group. In brackets: "
-        "the number of models; of many groups, the {MOST_GROUPS} largest. Groups differ in more than their "
-        "name: "
-        "this shows correlation, not causation." + beyond_said(panels),
+        "Each faint tick is a model. The dot and the number at the right are the median of a group, and "
+        f"the number of models is in brackets. At most the {MOST_GROUPS} largest groups are shown. Groups "
+        "differ in more than their name, so this figure shows correlation, not causation."
+        + beyond_said(panels),
         f"Median {short(metric)}. {' '.join(map(_medians_said, panels))}",
         compose(panels, frames.own),
         rows.select("model", *(g for g in _GROUPS if g in rows.columns), "value", "lo", "hi").to_arrow(),

@@ -68,8 +68,8 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
         "groups",
         dataset,
         f"Accuracy by how many labels an image has, {title_of(dataset)}",
-        "A thin line is a model; the bold line joins the medians of all models. The number of images is "
-        "below each number of labels."
+        "Each thin line is a model, and the bold line joins the medians of all models. The number of images "
+        "is below each number of labels."
         + own_said(frames.own, "The bars of your own models are 95 % intervals.")
         + beyond_said(panels),
         f"Medians over models from one label to four or more. {' '.join(said)}",
@@ -145,10 +145,10 @@ def by_objects(frames: Frames, dataset: str) -> Figure | None:
         "groups",
         dataset,
         f"Accuracy on images with several objects, {title_of(dataset)}",
-        f"Left: a thin line is a model, the bold one the mean over {_compared_said(mean, rows)}. "
-        f"Below each group: its images.{_examined_said(rows)} Right: how much each model loses from all "
-        "examined images to those with two or more objects; a bar is its 95 % interval over images, the line "
-        "the mean." + beyond_said(panels),
+        f"Left: each thin line is a model, and the bold line is the mean over {_compared_said(mean, rows)}. "
+        f"The number of images is below each group.{_examined_said(rows)} Right: the loss of each model from "
+        "all examined images to those with two or more objects. A bar is its 95 % interval over images, and "
+        "the line is the mean." + beyond_said(panels),
         said or f"Top-1 accuracy of {counted(rows['model'].n_unique(), 'model')} by number of objects.",
         compose(panels, frames.own, columns=2),
         rows.select("metric", "model", "slice", "value", "lo", "hi", "n").to_arrow(),
@@ -265,8 +265,9 @@ def set_sizes(frames: Frames) -> Figure | None:
         "labels",
         names[0] if len(names) == 1 else "",
         "How many labels images have",
-        "Share of usable images by the number of classes that are valid on them. Raters have seen the "
-        "images without labels, and found none of the proposed classes valid.{_unrated_said(frames, names)}",
+        "Share of usable images by the number of classes that are valid on them. On images "
+        "without labels, raters found none of the proposed classes valid."
+        f"{_unrated_said(frames, names)}",
         f"Usable images with two or more labels: {listed(several, len(several))}.",
         compose(panels),
         table.to_arrow(),
@@ -310,8 +311,8 @@ def class_pairs(frames: Frames) -> Figure | None:
         names[0] if len(names) == 1 else "",
         "Classes that are valid together",
         f"The {max(b.height for b in best.values())} pairs of classes that are most often valid on the same "
-        f"image, and the number of images. One word cannot describe such an image; two names may also mean "
-        f"the same thing.",
+        "image, with the number of images. One class is not enough to describe such an image, unless both "
+        "names mean the same thing.",
         f"The most frequent pair: {listed(said, len(said))}.",
         compose(panels, columns=2),
         pl.concat(best.values()).select("dataset", *_PAIR).to_arrow(),

@@ -111,7 +111,7 @@ def beyond_said(panels: Sequence[Panel]) -> str:
     if not names:
         return ""
     which = listed(names, 5) if len(names) <= 5 else counted(len(names), "model")
-    return f" Beyond the axes of a panel, and not drawn there: {which}."
+    return f" {which} {'is' if len(names) == 1 else 'are'} beyond the axes of a panel, and not drawn there."
 
 
 def line_said(panel: Panel) -> Panel:
@@ -127,7 +127,7 @@ def line_said(panel: Panel) -> Panel:
 
 def points_said(n: int, cross: str) -> str:
     """Return what a point is, and its cross where there are so few models that one is drawn."""
-    return f"A point is a model{f'; its cross shows {cross}' if n <= CROSSES else ''}."
+    return f"Each point is a model{f', and its cross shows {cross}' if n <= CROSSES else ''}."
 
 
 def own_said(own: Sequence[str], text: str) -> str:

@@ -85,8 +85,8 @@ def order_agreement(frames: Frames) -> Figure | None:
         "ranks",
         "",
         "How alike the orders of the models are",
-        "Kendall's tau between two orders of the same models: 1 when every two models stand in the same "
-        "order in both, 0 when as many pairs are reversed as not." + ("" if dense else _bars_said(rows)),
+        "Kendall's tau between two orders of the same models is 1 if every two models are in the same order "
+        "in both, and 0 if as many pairs are reversed as not." + ("" if dense else _bars_said(rows)),
         f"Least alike: {_named(least)}, tau {least['tau']:.2f}. {_swaps_said(least)}",
         compose([panel]),
         rows.to_arrow(),
@@ -98,11 +98,11 @@ def _bars_said(rows: pl.DataFrame) -> str:
     known = [n for n in ("lo", "lo_models") if rows[n].null_count() < rows.height]
     said = {
         "lo": "the thick bar is its 95 % interval over images",
-        "lo_models": "the thin line that over families",
+        "lo_models": "the thin line is that over families",
     }
     if known == ["lo_models"]:
         return " The line is its 95 % interval over families of models."
-    text = ", ".join(said[n] for n in known)
+    text = ", and ".join(said[n] for n in known)
     return f" {text[0].upper()}{text[1:]}{' of models' if 'lo_models' in known else ''}." if text else ""
 
 
@@ -208,8 +208,8 @@ def bump(frames: Frames) -> Figure | None:
         "ranks",
         "",
         "How models change rank",
-        "A line is a model; the best is at the top of each column, equals share a place. Named: "
-        f"{'your own models and ' if own else ''}those that move most.{cut}"
+        "Each line is a model. The best model is at the top of each column, and equal models share a place. "
+        f"Names are shown for {'your own models and ' if own else ''}the models that move most.{cut}"
         + _absent_said(frames, columns, places),
         f"{moved} moves most: between places {min(places[moved])} and {max(places[moved])} of {len(shown)}.",
         compose([panel], frames.own),

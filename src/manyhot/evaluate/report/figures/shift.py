@@ -259,8 +259,8 @@ def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | N
         "shift",
         "",
         f"How much models lose from {title_of(x)} to {title_of(y)}",
-        "Accuracy on the first data set minus that on the second, in percentage points. A faint tick is a "
-        f"model, the dot their mean. {_bars_said(means)}" + beyond_said([panel]),
+        "Accuracy on the first data set minus that on the second, in percentage points. Each faint "
+        f"tick is a model, and the dot is their mean. {_bars_said(means)}" + beyond_said([panel]),
         f"Mean loss with its 95 % interval: {listed(said, len(said))}.",
         compose([panel], frames.own),
         _table(pl.concat([means, each]), used, "drop", "lo", "hi", "lo_models", "hi_models", "n_x", "n_y"),
@@ -278,8 +278,8 @@ def _bars_said(means: pl.DataFrame) -> str:
     if means["lo"].null_count() == means.height:
         return "The line is its 95 % interval over families of models."
     return (
-        "The thick bar is its 95 % interval over images, the thin line over families of models. At the "
-        "right: the mean with its interval over images."
+        "The thick bar is its 95 % interval over images, and the thin line is that over families of models. "
+        "The numbers at the right are the mean and its interval over images."
     )
 
 
@@ -301,9 +301,9 @@ def robustness_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Fig
         "shift",
         "",
         f"Which models do better on {title_of(y)} than their accuracy on {title_of(x)} predicts",
-        "Effective robustness: accuracy on the second data set minus the prediction from the first by a "
-        "line fitted on logit axes, in percentage points. A point is a model; above zero it is "
-        "more robust than models of its accuracy usually are. The highest and the lowest are named."
+        "Effective robustness is accuracy on the second data set minus the accuracy predicted from the first "
+        "by a line fitted on logit axes, in percentage points. Each point is a model. A model above zero is "
+        "more robust than models of its accuracy usually are. The highest and the lowest model are named."
         + beyond_said(panels),
         " ".join(_extremes_said(own, m) for m, own in rows_of.items()),
         compose(panels, frames.own),
@@ -369,9 +369,10 @@ def sensitivity_figure(frames: Frames, x: str, y: str) -> Figure | None:
         "",
         f"How far the loss from {title_of(x)} to {title_of(y)} depends on how label sets were made",
         f"The mean loss of all models in percentage points, with its 95 % interval over families of models. "
-        f"The first data set is {title_of(x)}, the second {title_of(y)}. Weighted: images with few and many "
-        "labels count as often as in the other set. At the right: among images with a label, the share with "
-        "two or more, in the first and in the second data set. The dashed line is the loss as published.",
+        f"The first data set is {title_of(x)}, the second {title_of(y)}. In weighted analyses, images "
+        "with few and with many labels count as often as in the other data set. The numbers at the right are "
+        "the shares of images with two or more labels, among images with a label, in the first and in the "
+        "second data set. The dashed line is the loss as published.",
         " ".join(_analyses_said(group) for group in found),
         compose([panel]),
         rows.select(

@@ -88,7 +88,11 @@ def _blocks(docstring: str) -> Iterator[str]:
         if not re.match(r"-+$", body.partition("\n")[0]):
             yield block
             continue
-        for entry in re.split(r"\n(?=\S)", body.partition("\n")[2]):
+        text = body.partition("\n")[2]
+        if not re.search(r"^ |\S : ", text, re.MULTILINE):  # Notes and References are prose
+            yield text
+            continue
+        for entry in re.split(r"\n(?=\S)", text):
             name, _, text = entry.partition("\n")
             if text.startswith(" "):
                 yield f"{name.split(' : ')[0]}: {text}"

@@ -444,7 +444,7 @@ def test_what_is_refused():
     planted()
     known, one = from_keys(("dog", "ball", "tree", "square")), from_keys(("square",))
     assert refused(MatchError, labels="labels.parquet") == (
-        "The table has another class list than the one passed.\n"
+        "The table has a different class list from the one passed.\n"
         "  where:   labels\n"
         f"  got:     4 classes, class list {known.hash}\n"
         f"  allowed: 1 classes, class list {one.hash}\n"

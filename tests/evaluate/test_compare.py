@@ -200,7 +200,7 @@ def test_the_same_number_twice_is_refused():
     with pytest.raises(InputError) as error:
         compare([twice, results("b")])
     assert str(error.value) == (
-        "The results hold a value twice.\n"
+        "The results contain a value twice.\n"
         "  where:   a.csv\n"
         "  got:     a, top1, all, resnet18\n"
         "  allowed: one row for each data set, model, metric and slice"

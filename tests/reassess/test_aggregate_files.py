@@ -283,8 +283,9 @@ BAD = [
     (
         {"method": "golden-bayes"},
         InputError,
-        "This method needs golden answers: questions that both experts and raters answered.\n"
-        "  got:     none\n  do:      pass golden answers with --golden, or use dawid-skene, which needs none",
+        "This method needs golden answers: answers of experts to questions that raters also answered.\n"
+        "  got:     none\n"
+        "  do:      pass golden answers with --golden, or use dawid-skene, which needs no golden answers",
     ),
     (
         {"min_precision": 0.9},

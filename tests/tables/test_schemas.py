@@ -60,7 +60,7 @@ def test_wrong_type():
     with pytest.raises(InputError) as error:
         tables.check(votes(class_id=["dog"]), "votes", where="v")
     assert str(error.value) == (
-        "The column 'class_id' of the votes table has another type.\n"
+        "The column 'class_id' of the votes table has the wrong type.\n"
         "  where:   v\n"
         "  got:     string (Failed to parse string: 'dog' as a scalar of type int32)\n"
         "  allowed: int32"
@@ -111,7 +111,7 @@ def test_another_table(tmp_path):
     with pytest.raises(InputError) as error:
         tables.read(path, "labels")
     assert str(error.value) == (
-        f"The file holds another table.\n  where:   {path}\n  got:     votes\n  allowed: labels"
+        f"The file contains a different table.\n  where:   {path}\n  got:     votes\n  allowed: labels"
     )
 
 

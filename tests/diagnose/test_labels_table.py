@@ -235,7 +235,7 @@ def test_bad_input(images):
     )
     other = as_labels([[0]] * 6, n_classes=9)
     assert message(MatchError, lambda: find(images, [dense()], confirmed_labels=other)).splitlines()[0] == (
-        "The known label sets use another class list."
+        "The known label sets have a different class list."
     )
     assert message(InputError, lambda: find(images, [dense()]).of_kind("wrong")) == (
         "There is no such kind of issue.\n"

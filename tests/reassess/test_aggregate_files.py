@@ -361,7 +361,7 @@ def test_golden_answers_over_another_class_list():
     with pytest.raises(MatchError) as error:
         mh.agreement(votes, golden)
     assert str(error.value) == (
-        "Votes and golden answers use different class lists.\n  where:   v and g\n"
+        "Votes and golden answers have different class lists.\n  where:   v and g\n"
         "  got:     6 classes, list bb\n  allowed: 5 classes, list aa\n"
         "  do:      read both with the same class list"
     )

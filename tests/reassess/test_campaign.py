@@ -215,7 +215,7 @@ def test_labels_of_another_class_list(photos):
     images = pa.table({"image_id": IDS, "label": pa.array(range(4), pa.int32())})
     tables.write(images, "labelled.parquet", "images", about={"classes": "aaaa"})
     assert error_of(make, images="labelled.parquet", kind=MatchError) == (
-        "The labels of the images use another class list.\n"
+        "The labels of the images have a different class list.\n"
         "  where:   labelled\n"
         "  got:     class list aaaa\n"
         "  allowed: class list 524ed1e29592c536 (classes)\n"

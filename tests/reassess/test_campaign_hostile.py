@@ -113,7 +113,7 @@ def test_proposals_over_another_class_list_than_the_votes(camp):
     pq.write_table(table.replace_schema_metadata(told), "p.parquet")
     key = tables.Campaign.read(camp).class_hash
     assert error_of(mh.next_questions, camp, budget=3, proposals="p.parquet", kind=MatchError) == (
-        "The proposals use another class list than the votes.\n  where:   p.parquet\n"
+        "The proposals and the votes have different class lists.\n  where:   p.parquet\n"
         f"  got:     class list dead\n  allowed: class list {key}\n"
         "  do:      pass the proposals that the votes answer"
     )

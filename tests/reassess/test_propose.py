@@ -292,7 +292,7 @@ def test_known_sets_that_nobody_looked_at():
 def test_known_sets_of_another_class_list():
     known = labels([[0], [1], [2], [3]], n_classes=6, class_hash="bbbb")
     assert error_of(images(), [model()], known_labels=known, kind=MatchError) == (
-        "The known label sets use another class list.\n"
+        "The known label sets have a different class list.\n"
         "  where:   known\n"
         "  got:     6 classes, class list bbbb\n"
         "  allowed: 5 classes, class list unknown"

@@ -295,7 +295,7 @@ def aggregate(
     InputError
         Golden answers are needed but missing, or an option is out of range.
     MatchError
-        Some votes are on images that are not in `images`, or the tables use different class lists.
+        Some votes are on images that are not in `images`, or the tables have different class lists.
     UnknownNameError
         There is no such method.
 

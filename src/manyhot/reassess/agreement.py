@@ -197,7 +197,7 @@ def agreement(
     InputError
         A number is out of range, or a campaign has no votes yet.
     MatchError
-        Votes and golden answers use different class lists.
+        Votes and golden answers have different class lists.
     """
     check_draws(resamples, seed)
     source = open_votes(votes, golden, classes=classes, format=format, run=run)

@@ -404,7 +404,7 @@ def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> Gol
     Raises
     ------
     MatchError
-        Votes and golden answers use different class lists.
+        Votes and golden answers have different class lists.
     """
     experts, raters = golden.experts, golden.raters or votes
     _check_same_classes(votes, experts)
@@ -432,7 +432,7 @@ def _check_same_classes(votes: Votes, experts: Votes) -> None:
     ours, theirs = votes.class_hash, experts.class_hash
     if ours and theirs and ours != theirs:
         raise MatchError(
-            "Votes and golden answers use different class lists.",
+            "Votes and golden answers have different class lists.",
             where=f"{votes.name or 'votes'} and {experts.name or 'golden'}",
             got=f"{experts.n_classes:,} classes, list {theirs}",
             allowed=f"{votes.n_classes:,} classes, list {ours}",

@@ -51,7 +51,7 @@ def ensemble_of(
     InputError
         Images have no original labels, two predictions are from the same model, or no model matches.
     MatchError
-        Predictions use another class list or lack images, or none of the label sets belongs to these images.
+        Predictions have a different class list or lack images, or no label set belongs to these images.
     """
     _check_names(predictions)
     label = _original_labels(images, n_classes)
@@ -156,7 +156,7 @@ def _known_sets(images: Images, labels: Labels, n_classes: int, class_hash: str)
     other_hash = labels.class_hash and class_hash and labels.class_hash != class_hash
     if labels.n_classes != n_classes or other_hash:
         raise MatchError(
-            "The known label sets use another class list.",
+            "The known label sets have a different class list.",
             where=name,
             got=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",
             allowed=f"{n_classes:,} classes, class list {class_hash or 'unknown'}",

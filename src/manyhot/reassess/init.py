@@ -251,7 +251,7 @@ def _check_images(images: Images, classes: ClassList) -> None:
     theirs = tables.metadata(images.table).get("classes", "")
     if images.label is not None and theirs and theirs != classes.hash:
         raise MatchError(
-            "The labels of the images use another class list.",
+            "The labels of the images have a different class list.",
             where=images.name,
             got=f"class list {theirs}",
             allowed=f"class list {classes.hash} ({classes.name})",

@@ -208,7 +208,7 @@ def next_questions(
     InputError
         The method does not learn how raters answer, or a number is out of range.
     MatchError
-        Proposals and votes use different class lists.
+        Proposals and votes have different class lists.
     UnknownNameError
         The ranking or the rater does not exist.
     """
@@ -346,7 +346,7 @@ def _proposals(proposals: TableLike, votes: Votes, classes: ClassList | None) ->
     theirs = tables.metadata(table).get("classes", "")
     if theirs and votes.class_hash and theirs != votes.class_hash:
         raise MatchError(
-            "The proposals use another class list than the votes.",
+            "The proposals and the votes have different class lists.",
             where=proposals if is_file else None,
             got=f"class list {theirs}",
             allowed=f"class list {votes.class_hash}",

@@ -327,7 +327,7 @@ def propose(
     InputError
         Images have no original labels, there are no predictions, or the rule cannot use them.
     MatchError
-        Predictions use another class list or lack images, or none of the label sets belongs to these images.
+        Predictions have a different class list or lack images, or no label set belongs to these images.
     """
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")

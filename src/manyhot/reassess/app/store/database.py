@@ -433,7 +433,7 @@ def _load(connection: sa.Connection, table: sa.Table, path: Path, count: int) ->
     if came != count:
         raise InputError(
             f"The table {table.name!r} of the backup is broken.",
-            got=f"{came:,} rows or more",
+            got=f"{came:,} rows or more" if came > count else f"{came:,} rows",
             allowed=f"{count:,}",
         )
     if connection.dialect.name == "postgresql" and "id" in wanted:

@@ -36,7 +36,7 @@ FOLDS = 5
 """Number of folds of cross-validation: a rule that learns from four folds is evaluated on the fifth."""
 
 RECALL = 0.97
-"""Recall of ReaL's search, from memory of the paper."""
+"""Recall of ReaL's search; not verified against the paper."""
 
 _EXTRA = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Thresholds of `real_search`, as the mean number of classes per image that a model adds to its top class."""
@@ -304,7 +304,8 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
 
     References
     ----------
-    Beyer et al. 2020, arXiv 2006.07159, whose code was not released; details are from memory.
+    Beyer et al. 2020, arXiv 2006.07159, whose code was not released. Details have not been verified
+    against the paper.
     """
     check_share(recall, "The recall is not a share.", allowed="above 0, at most 1")
     check_known(ensemble, "real-search")

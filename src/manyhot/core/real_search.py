@@ -144,8 +144,8 @@ def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> ModelChoice 
 
     References
     ----------
-    Beyer et al. 2020, arXiv 2006.07159. That the search was exhaustive over sets of 19 models, and how
-    thresholds were chosen, is from memory.
+    Beyer et al. 2020, arXiv 2006.07159. The exhaustive search over sets of 19 models and the choice of
+    thresholds have not been verified against the paper.
     """
     n_models, levels, words = p.bits.shape
     levels -= 1

@@ -35,11 +35,11 @@ def message(work, *arguments, **options):
 
 DRAWS = [
     ({"resamples": -1}, "`resamples` is out of range.\n  got:     -1\n"),
-    ({"resamples": 1.5}, "`resamples` is no whole number.\n  got:     1.5\n"),
-    ({"resamples": True}, "`resamples` is no whole number.\n  got:     True\n"),
+    ({"resamples": 1.5}, "`resamples` is not a whole number.\n  got:     1.5\n"),
+    ({"resamples": True}, "`resamples` is not a whole number.\n  got:     True\n"),
     ({"seed": -1}, "`seed` is out of range.\n  got:     -1\n"),
-    ({"seed": None}, "`seed` is no whole number.\n  got:     None\n"),
-    ({"seed": "a"}, "`seed` is no whole number.\n  got:     'a'\n"),
+    ({"seed": None}, "`seed` is not a whole number.\n  got:     None\n"),
+    ({"seed": "a"}, "`seed` is not a whole number.\n  got:     'a'\n"),
 ]  # fmt: skip
 
 
@@ -98,9 +98,9 @@ def test_options_of_aggregate(options, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"budget": "3"}, "`budget` is no whole number.\n  got:     '3'\n  allowed: 1 or more"),
-        ({"budget": 1.5}, "`budget` is no whole number.\n  got:     1.5\n  allowed: 1 or more"),
-        ({"max_answers": 2.5}, "`max_answers` is no whole number.\n  got:     2.5\n  allowed: 1 or more"),
+        ({"budget": "3"}, "`budget` is not a whole number.\n  got:     '3'\n  allowed: 1 or more"),
+        ({"budget": 1.5}, "`budget` is not a whole number.\n  got:     1.5\n  allowed: 1 or more"),
+        ({"max_answers": 2.5}, "`max_answers` is not a whole number.\n  got:     2.5\n  allowed: 1 or more"),
         ({"settled": "x"}, "`settled` is no number.\n  got:     'x'\n  allowed: 0 to below 1"),
     ],
 )
@@ -113,7 +113,7 @@ def test_options_of_next(options, said):
     [
         ({"seconds": "x"}, "`seconds` is no number.\n  got:     'x'\n  allowed: above 0"),
         ({"seconds": math.inf}, "`seconds` is out of range.\n  got:     inf\n  allowed: above 0"),
-        ({"raters": 2.5}, "`raters` is no whole number.\n  got:     2.5\n  allowed: 1 or more"),
+        ({"raters": 2.5}, "`raters` is not a whole number.\n  got:     2.5\n  allowed: 1 or more"),
     ],
 )
 def test_options_of_propose(options, said):

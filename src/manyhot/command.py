@@ -86,7 +86,7 @@ def _check_ranges(function: Callable[..., Any], args: Sequence[Any], options: Ma
             whole = float not in kinds
             if not (is_whole(value) if whole else is_number(value) or _is_infinite(value)):
                 kind = "whole number" if whole else "number"
-                raise InputError(f"`{name}` is no {kind}.", got=repr(value), allowed=f"{limits[0]}")
+                raise InputError(f"`{name}` is not a {kind}.", got=repr(value), allowed=f"{limits[0]}")
         if isinstance(value, Real):
             for limit in limits:
                 if not limit.allows(float(value)):

@@ -87,7 +87,7 @@ def test_options_of_a_call_string():
         (
             {"crop_pct": 87.5},
             "crop_pct must be the share of the resized side that is kept.\n  got:     87.5\n"
-            "  allowed: 0 to 1",
+            "  allowed: above 0, at most 2",
         ),
         (
             {"mean": (0.5, 0.5)},

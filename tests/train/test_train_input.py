@@ -219,8 +219,8 @@ def test_out_of_memory(train, monkeypatch, error):
     monkeypatch.setattr(loop._Run, "_step", full)
     assert message(InputError, train) == (
         "A step does not fit into memory.\n"
+        "  where:   batch 8, accumulate 1\n"
         f"  got:     {str(error) or 'MemoryError'}\n"
-        "  allowed: now batch 8, accumulate 1\n"
         "  do:      raise accumulate to compute the batch in more parts, lower batch or size, or "
         "set precision to bf16-mixed"
     )

@@ -103,8 +103,9 @@ def convert(
     rows
         File with the image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
     classes
-        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
-        default, that of the campaign in whose folder the source or the target is.
+        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
+        imagenet-a or imagenet-r. By default, that of the campaign in whose folder the source or the target
+        is.
     scores
         Kind of the scores: logit, probability or score.
     format
@@ -115,7 +116,7 @@ def convert(
     long
         Write CSV with one row for each (image, class) pair.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -75,7 +75,7 @@ def fetch_published(
     list_
         List what can be fetched.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

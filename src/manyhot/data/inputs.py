@@ -44,7 +44,8 @@ class Reading(Flattened):
     images
         Images table with original labels.
     classes
-        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
+        imagenet-a or imagenet-r.
     dataset
         Name of the data set in the tables. By default, the data set's own name.
     trust_order

@@ -180,7 +180,7 @@ def diagnose_calibration(
     reading
         How files are read.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -181,7 +181,7 @@ def diagnose_companions(
     reading
         How files are read.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

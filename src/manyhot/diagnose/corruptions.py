@@ -107,7 +107,7 @@ def diagnose_corruptions(
     seed
         Seed of the corruptions, the choice of images and the bootstrap.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

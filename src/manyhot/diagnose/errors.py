@@ -123,7 +123,7 @@ def diagnose_errors(
     reading
         How files are read.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -118,7 +118,7 @@ def explain(
     seed
         Seed of the bootstrap and of the shuffled weights.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

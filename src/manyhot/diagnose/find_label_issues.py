@@ -254,7 +254,7 @@ def find_label_issues(
     reading
         How files are read. A list or array of one class per image holds original labels, -1 for none.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -236,7 +236,7 @@ def diagnose_robustness(
     reading
         How files are read.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -100,7 +100,7 @@ def diagnose_shortcuts(
     engine
         As for predict: auto, torch, openvino, onnx.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -177,11 +177,12 @@ def describe(
     images
         Images table with original labels, if the file of label sets has none.
     classes
-        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
+        imagenet-a or imagenet-r.
     dataset
         Name of the data set; by default its own.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

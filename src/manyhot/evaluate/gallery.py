@@ -118,7 +118,7 @@ def build_gallery(
     reading
         How files are read.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -180,7 +180,7 @@ def find_label_kinds(
         How files are read. The class list provides the hierarchy; without one, labels of one object are
         joined by confusion alone.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -176,7 +176,9 @@ class Preprocessing:
         crop_pct = options.get("crop_pct", self.size[0] / self.scale[0])
         if not (isinstance(crop_pct, int | float) and 0 < crop_pct <= 2):
             raise InputError(
-                "crop_pct must be the share of the resized side that is kept.", got=crop_pct, allowed="0 to 1"
+                "crop_pct must be the share of the resized side that is kept.",
+                got=crop_pct,
+                allowed="above 0, at most 2",
             )
         return replace(changed, size=size, scale=scaled(size, crop_pct))
 

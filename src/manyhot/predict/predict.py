@@ -108,7 +108,7 @@ def predict(
     batch
         Number of images per batch, by default chosen for the engine.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -178,7 +178,7 @@ def similar(
     neighbours
         Number of neighbours for each image and class.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -399,8 +399,8 @@ def _naming_settings(recipe: Recipe) -> Iterator[None]:
             raise
         raise InputError(
             "A step does not fit into memory.",
+            where=f"batch {recipe.batch}, accumulate {recipe.accumulate}",
             got=text.partition("\n")[0] or type(error).__name__,
-            allowed=f"now batch {recipe.batch}, accumulate {recipe.accumulate}",
             do="raise accumulate to compute the batch in more parts, lower batch or size, or set "
             "precision to bf16-mixed",
         ) from error

@@ -116,10 +116,10 @@ def train(
     save_every
         Seconds between two checkpoints.
     classes
-        Class list of the labels, if their file does not name one: one key per line, a table with key and
-        name, or imagenet1k, imagenet-a, imagenet-r.
+        Class list of the labels, if their file does not name one: a file with one key per line, a table with
+        the columns key and name, or imagenet1k, imagenet-a or imagenet-r.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

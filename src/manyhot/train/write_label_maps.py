@@ -72,10 +72,10 @@ def label_maps(
     size
         Height and width of the images in pixels, by default those of the network.
     classes
-        Class list of the model, if it has no classes of its own: one key per line, a table with key and name,
-        or imagenet1k, imagenet-a, imagenet-r.
+        Class list of the model, if it has no classes of its own: a file with one key per line, a table with
+        the columns key and name, or imagenet1k, imagenet-a or imagenet-r.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

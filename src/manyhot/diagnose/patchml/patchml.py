@@ -146,7 +146,7 @@ def patchml(
     workers
         Number of threads; one per core by default. The files do not depend on it.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -195,7 +195,8 @@ def mitigate(
         Label sets and original labels. By default, the label sets are the classes of the objects, and there
         are no original labels, which the loss softmax needs.
     classes
-        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
+        imagenet-a or imagenet-r.
     split
         Table with the columns image_id and split. Images of the split test are held out.
     held_out
@@ -215,7 +216,7 @@ def mitigate(
     engine
         Engine that computes features, as for predict.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

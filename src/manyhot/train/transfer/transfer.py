@@ -113,7 +113,8 @@ def transfer(
     masks
         Masks, for segmentation: a folder of PNGs, or a table with mask_png.
     classes
-        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
+        imagenet-a or imagenet-r.
     split
         Table with the columns image_id and split. Images of the split test are evaluated, and all others are
         used for fitting.
@@ -130,7 +131,7 @@ def transfer(
     engine
         Engine that computes features, as for predict.
     run
-        Command line and progress.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------

@@ -63,12 +63,12 @@ def test_numbers_of_numpy_are_numbers():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"threshold": "x"}, "`threshold` is no number.\n  got:     'x'\n  allowed: above 0 to 1"),
-        ({"threshold": True}, "`threshold` is no number.\n  got:     True\n  allowed: above 0 to 1"),
-        ({"min_precision": "x"}, "`min_precision` is no number.\n  got:     'x'\n  allowed: above 0 to 1"),
-        ({"min_recall": math.nan}, "`min_recall` is no number.\n  got:     nan\n  allowed: above 0 to 1"),
-        ({"unclear_from": math.nan}, "`unclear_from` is no number.\n  got:     nan\n  allowed: 0 to 1"),
-        ({"unclear_from": "a"}, "`unclear_from` is no number.\n  got:     'a'\n  allowed: 0 to 1"),
+        ({"threshold": "x"}, "`threshold` is not a number.\n  got:     'x'\n  allowed: above 0 to 1"),
+        ({"threshold": True}, "`threshold` is not a number.\n  got:     True\n  allowed: above 0 to 1"),
+        ({"min_precision": "x"}, "`min_precision` is not a number.\n  got:     'x'\n  allowed: above 0 to 1"),
+        ({"min_recall": math.nan}, "`min_recall` is not a number.\n  got:     nan\n  allowed: above 0 to 1"),
+        ({"unclear_from": math.nan}, "`unclear_from` is not a number.\n  got:     nan\n  allowed: 0 to 1"),
+        ({"unclear_from": "a"}, "`unclear_from` is not a number.\n  got:     'a'\n  allowed: 0 to 1"),
         ({"unclear_from": -1}, "`unclear_from` is out of range.\n  got:     -1\n  allowed: 0 to 1"),
         (
             {"unclear_from": 0.9},
@@ -101,7 +101,7 @@ def test_options_of_aggregate(options, said):
         ({"budget": "3"}, "`budget` is not a whole number.\n  got:     '3'\n  allowed: 1 or more"),
         ({"budget": 1.5}, "`budget` is not a whole number.\n  got:     1.5\n  allowed: 1 or more"),
         ({"max_answers": 2.5}, "`max_answers` is not a whole number.\n  got:     2.5\n  allowed: 1 or more"),
-        ({"settled": "x"}, "`settled` is no number.\n  got:     'x'\n  allowed: 0 to below 1"),
+        ({"settled": "x"}, "`settled` is not a number.\n  got:     'x'\n  allowed: 0 to below 1"),
     ],
 )
 def test_options_of_next(options, said):
@@ -111,7 +111,7 @@ def test_options_of_next(options, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"seconds": "x"}, "`seconds` is no number.\n  got:     'x'\n  allowed: above 0"),
+        ({"seconds": "x"}, "`seconds` is not a number.\n  got:     'x'\n  allowed: above 0"),
         ({"seconds": math.inf}, "`seconds` is out of range.\n  got:     inf\n  allowed: above 0"),
         ({"raters": 2.5}, "`raters` is not a whole number.\n  got:     2.5\n  allowed: 1 or more"),
     ],

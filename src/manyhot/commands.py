@@ -128,7 +128,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "report": Command(
         "Evaluate",
-        "Draw the report of a folder again: one HTML file, its figures as SVG, PNG and CSV, its tables as text.",
+        "Draw the report of a folder again, as an HTML page with separate files of its figures and tables.",
         "manyhot.diagnose.page:report_folder",
     ),
     "metrics": Command(
@@ -138,12 +138,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose errors": Command(
         "Diagnose",
-        "Sort errors by what they are; the first rule that matches decides.",
+        "Sort errors into kinds by rules, of which the first that matches decides.",
         "manyhot.diagnose.errors:diagnose_errors",
     ),
     "diagnose labels": Command(
         "Diagnose",
-        "Rank labels that are doubtful, labels that are missing, and classes that may be one.",
+        "Rank doubtful labels, missing labels, and pairs of classes that may be the same class.",
         "manyhot.diagnose.find_label_issues:find_label_issues",
     ),
     "diagnose calibration": Command(
@@ -153,7 +153,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose companions": Command(
         "Diagnose",
-        "Measure which classes are valid together, and whose recall depends on a companion.",
+        "Measure which classes are valid together, and how recall of one depends on the presence of the other.",
         "manyhot.diagnose.companions:diagnose_companions",
     ),
     "diagnose shortcuts": Command(
@@ -168,12 +168,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose corruptions": Command(
         "Diagnose",
-        "Corrupt images as ImageNet-C does, and measure what models lose and what share is missing labels.",
+        "Corrupt images as in ImageNet-C, and measure losses and their share due to missing labels.",
         "manyhot.diagnose.corruptions:diagnose_corruptions",
     ),
     "explain": Command(
         "Diagnose",
-        "Draw what in an image supports each of its labels, and measure whether it is the object.",
+        "Draw maps of the regions that support each label of an image, and measure whether they are the object.",
         "manyhot.diagnose.explain:explain",
     ),
     "patchml": Command(

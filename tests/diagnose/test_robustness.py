@@ -320,9 +320,9 @@ def test_alexnets_errors_are_of_imagenets_classes():
     assert single["ce"] == pytest.approx(single["error"] / 0.88392)
     assert single["relative"] == pytest.approx(0)
     assert found.notes == (
-        "corruption errors are divided by AlexNet's published ones on all 50,000 images of ImageNet-C, under "
-        "original labels: there are none under label sets",
-        "1 of 15 kinds: the means are not over all kinds",
+        "corruption errors are divided by AlexNet's published errors on all 50,000 images of ImageNet-C "
+        "under original labels; none were published under label sets",
+        "the means are over 1 of the 15 kinds of corruption",
     )
 
 
@@ -331,18 +331,18 @@ def test_no_baseline_no_corruption_errors():
     found = judge_corruptions(labels, {("clean", 0): models, ("fog", 1): models}, resamples=0)
     assert {(r["baseline"], r["ce"]) for r in found.corruption_errors.to_pylist()} == {(None, None)}
     assert found.notes[0] == (
-        "no corruption errors: they are divided by AlexNet's, which are for ImageNet's classes; choose "
-        "another model as the baseline"
+        "there are no corruption errors, because AlexNet's errors are published only for ImageNet's "
+        "classes; choose another model as the baseline"
     )
 
 
 @pytest.mark.parametrize(
     ("baseline", "text"),
     [
-        ("c", "The baseline is none of the models.\n  got:     c\n  allowed: a, b"),
+        ("c", "The baseline is not one of the models.\n  got:     c\n  allowed: a, b"),
         (
             "alexnet",
-            "The baseline is none of the models: its errors are published on ImageNet's classes.\n"
+            "The baseline is not one of the models: its errors are published for ImageNet's classes.\n"
             "  got:     alexnet\n  allowed: a, b",
         ),
     ],
@@ -363,7 +363,8 @@ def test_pictures_as_they_are_and_others(copies, got):
     assert str(found.value) == (
         "Losses to corruption need predictions of the original images and of corrupted ones.\n"
         f"  got:     {got}\n"
-        "  allowed: predictions under ('clean', 0) and under a corruption, such as ('fog', 3)"
+        "  allowed: predictions with the key ('clean', 0), and with the key of a corruption, such as "
+        "('fog', 3)"
     )
 
 

@@ -316,10 +316,10 @@ def test_bad_input_is_said_skipped_and_counted(own):
     draw(Path("photos"), {"unknown.png": ("tree",)}, np.random.default_rng(1))
     found, by, _ = diagnose(min_images=11, masks="masks")
     assert found.notes == (
-        "images with labels or objects but without a picture: 1, such as absent.png",
-        "pictures that cannot be read: 1, such as 049.png",
-        "pictures without labels or objects, which do not count: 1",
-        "objects skipped, whose box is empty or outside the image: 2",
+        "images that have labels or objects but are not in the source: 1, such as absent.png",
+        "images that cannot be read: 1, such as 049.png",
+        "images without labels or objects, which do not count: 1",
+        "objects skipped because their box is empty or outside the image: 2",
         "removals that cannot be made, masks that do not fit: 4, such as 000.png",
         "removals that cannot be made, hidden by other objects: 4, such as 041.png",
         "controls that cannot be made, no room for a control: 4, such as 041.png",
@@ -509,7 +509,7 @@ def test_the_command_tells_of_what_was_not_tested():
     done = run("--min-images", "12", "--out", "few")
     assert done.exit_code == 0, done.output
     assert "not tested: 2 pairs, fewer than 12 images with both" in done.stdout.splitlines()
-    assert "Note: pictures that cannot be read: 1, such as 049.png.\n" in done.stderr
+    assert "Note: images that cannot be read: 1, such as 049.png.\n" in done.stderr
 
 
 def test_json():

@@ -466,7 +466,7 @@ def test_without_confidence_a_note_says_what_is_missing():
     needs = "undefined without the probability of the top class"
     alone = "they are lists of logits without logsumexp"
     called = "their scores are declared as neither logits nor probabilities"
-    every = "undefined without probabilities, or logits, of all classes"
+    every = "undefined without probabilities or logits of all classes"
     assert [(n.model, n.kind, n.text) for n in judged.model_notes] == [
         ("list", "needs_probabilities", f"nll: {every} (they are lists of top classes)"),
         ("logits alone", "needs_confidence", f"ece, brier_set: {needs} ({alone})"),

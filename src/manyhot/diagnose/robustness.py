@@ -220,8 +220,8 @@ def diagnose_robustness(
         Benchmarks such as imagenet, or data sets of them; label sets, images, campaigns; or results: folders
         that evaluate wrote, timm-results.
     predictions
-        Files or folders of predictions, in place of the published ones or those of the campaign. Each data
-        set takes those of its images.
+        Files or folders of predictions, used instead of the published predictions or those of the campaign.
+        Each data set takes those of its images.
     base
         The data set to compare the others with; by default the first. Subsets of ImageNet's classes are
         compared with its images of the same classes, if they are given.
@@ -230,7 +230,7 @@ def diagnose_robustness(
     without
         Patterns of the names of models to leave out, such as 'fv_*'.
     resamples
-        Bootstrap resamples; 0 for no intervals and no shares.
+        Number of bootstrap resamples; 0 for no intervals and no shares.
     seed
         Seed of the bootstrap.
     reading

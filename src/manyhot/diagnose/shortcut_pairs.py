@@ -102,7 +102,7 @@ def find_pairs(
     removable : iterable of int
         Classes that have objects.
     min_images : int
-        Images with both classes that a pair needs.
+        Minimum number of images with both classes for a pair to be tested.
     only : sequence of (int, int), optional
         Main class and companion of the pairs to test; by default all.
     """
@@ -173,7 +173,7 @@ def judge_shortcuts(
     min_lost, min_images
         See `MIN_LOST` and `MIN_IMAGES`.
     resamples : int
-        Bootstrap resamples of average precisions; 0 for no intervals.
+        Number of bootstrap resamples for average precision; 0 for no intervals.
     seed : int
     notes : sequence of str
         What was skipped.

@@ -72,29 +72,29 @@ def diagnose_shortcuts(
     images
         Images: all that predict reads.
     objects
-        Where objects are: a table with one box per row, COCO's JSON, or a folder of VOC.
+        Locations of objects: a table with one box per row, a COCO JSON file, or a Pascal VOC folder.
     model
         A model, as for predict.
     out
-        Folder to write to; made if absent.
+        Folder to write to; created if missing.
     masks
-        Semantic masks: a folder of PNGs, or Parquet with them.
+        Semantic masks: a folder of PNG files, or a Parquet table that contains them.
     labels
         Label sets; by default the classes of the objects.
     classes
-        Class list of objects and labels, for files that do not name theirs.
+        Class list of the objects and labels, for files that do not name one.
     pair
         MAIN:COMPANION, by key or name, such as horse:person; by default all pairs.
     fill
         What to put in the companion's place; by default grey.
     min_images
-        Images with both classes that a pair needs.
+        Minimum number of images with both classes for a pair to be tested.
     min_lost
         Share of images that must be lost for a pair to be called a shortcut.
     probability
         A class is predicted if it has at least this probability; for logits, the top class is predicted.
     resamples
-        Bootstrap resamples of average precisions; 0 for no intervals.
+        Number of bootstrap resamples for average precision; 0 for no intervals.
     seed
         Seed of the places of controls, and of the bootstrap.
     engine
@@ -109,7 +109,7 @@ def diagnose_shortcuts(
     Raises
     ------
     ManyhotError
-        For each kind of bad input, or if no pair can be tested.
+        If an input is not valid, or if no pair can be tested.
     """
     out, fills = Path(out), [str(f) for f in fill]
     _check_fills(fills)

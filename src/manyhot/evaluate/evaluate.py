@@ -229,7 +229,7 @@ def evaluate(
         (n, k) are classes, best first; floats of shape (n, C) are scores. Frames are matched by their index,
         or a column image_id, and by the names of their columns; arrays by position.
     models
-        Patterns of model names, such as 'resnet*'.
+        Patterns of names of models to include, such as 'resnet*'.
     metrics
         A metric or call string, such as 'jaccard(threshold=0.5)'; by default all rank metrics, and all score
         metrics for models with scores of all classes.

@@ -105,7 +105,7 @@ def build_gallery(
     predictions
         Files or folders of predictions, in place of the published ones or those of the campaign or folder.
     models
-        Patterns of model names, such as 'resnet*'.
+        Patterns of names of models to include, such as 'resnet*'.
     embeddings
         Folder that predict --embeddings wrote of the same images, to find similar ones; by default that of
         the predictions.

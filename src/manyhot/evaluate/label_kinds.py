@@ -173,7 +173,7 @@ def find_label_kinds(
     predictions
         Files or folders of predictions of the models whose confusions are measured.
     models
-        Patterns of model names, such as 'resnet*'.
+        Patterns of names of models to include, such as 'resnet*'.
     rules
         Thresholds; see `manyhot.core.label_kinds.Rules`.
     reading

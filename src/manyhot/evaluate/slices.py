@@ -213,7 +213,7 @@ def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[n
 NEEDS = {
     "scores": "scores over all classes",
     "confidence": "the probability of the top class",
-    "probabilities": "probabilities, or logits, of all classes",
+    "probabilities": "probabilities or logits of all classes",
 }
 """What a metric may need beside ranks, as `needs` at its registration, and how a note says so."""
 

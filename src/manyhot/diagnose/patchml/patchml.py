@@ -134,7 +134,7 @@ def patchml(
     objects
         Objects of the photographs: a table with boxes, COCO's JSON, or a folder of VOC.
     out
-        Folder to write to; made if absent.
+        Folder to write to; created if missing.
     settings
         See `PatchSettings`.
     more_settings
@@ -144,7 +144,7 @@ def patchml(
     classes
         Class list of the objects, for files that do not name theirs.
     workers
-        Number of threads; one per core by default. The files do not depend on it.
+        Number of threads; by default one per core. The files do not depend on it.
     run
         Command line and progress.
 

@@ -158,12 +158,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose shortcuts": Command(
         "Diagnose",
-        "Take objects out of images, and count how many predictions of what is beside them change.",
+        "Remove objects from images, and count how many predictions of other classes change.",
         "manyhot.diagnose.shortcuts:diagnose_shortcuts",
     ),
     "diagnose robustness": Command(
         "Diagnose",
-        "Measure what models lose from one data set to another, and what share of it is missing labels.",
+        "Measure what models lose between data sets, and what share of the loss is due to missing labels.",
         "manyhot.diagnose.robustness:diagnose_robustness",
     ),
     "diagnose corruptions": Command(
@@ -178,7 +178,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "patchml": Command(
         "Diagnose",
-        "Compose images of objects cut out of photographs: without context, with exact label sets.",
+        "Compose images of objects cut out of photographs, without context and with exact label sets.",
         "manyhot.diagnose.patchml.patchml:patchml",
     ),
     "train": Command(

@@ -349,7 +349,7 @@ def test_json():
     assert told["written"][0] == "told/robustness.parquet"
     assert {r["kind"] for r in told["losses"]} == {"fog", None}
     assert {r["ce"] for r in told["corruption_errors"]} == {None}
-    assert told["notes"][-1].startswith("1 of 15 kinds")
+    assert told["notes"][-1] == "the means are over 1 of the 15 kinds of corruption"
 
 
 def test_progress_is_a_line_where_nobody_watches(monkeypatch):

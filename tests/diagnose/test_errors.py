@@ -90,7 +90,7 @@ def test_each_kind(labels):
     assert found.notes == (
         "the labels do not record which classes raters were asked about, so errors of any kind except "
         "valid-label may be missing labels",
-        "1 of 6 errors are on images with an empty label set: compared with the original label",
+        "1 of 6 errors are on images with an empty label set; they are compared with the original label",
     )
     assert repr(found) == "SortedErrors(6 errors of 1 models, 0 rules skipped)"
 
@@ -269,7 +269,7 @@ def test_similar_images_of_one_class_tell_nothing_of_others(labels):
     near = similar_table([["a"]] * 7, [[0.1]] * 7, classes=[0] * 7)
     assert message(InputError, lambda: sort(labels, [ranks(1)], similar=near)) == (
         "The similar images were searched separately for each class.\n"
-        "  got: 7 rows with a class\n"
+        "  got:     7 rows with a class\n"
         "  allowed: one row per image, with the nearest images of any class\n"
         "  do:      search again with --among any"
     )

@@ -106,7 +106,7 @@ def test_ranks_speak_alone_where_a_model_has_nothing_more(images):
         ("d.jpg", 0.5, None),
     ]
     many = find(images, [ranks(*LABEL, model=f"m{i}") for i in range(5)])
-    assert many.notes[0].startswith("m0, m1, m2 and 2 more have no probabilities: ")
+    assert many.notes[0].startswith("m0, m1, m2 and 2 more have no probabilities, so only ")
 
 
 def test_logits_and_short_lists(images):

@@ -136,7 +136,8 @@ def test_published_numbers_have_losses_alone():
     assert [a["loss"], a["lo"], a["hi"]] == pytest.approx([0.4, 0.4 - 0.02**0.5 / 10, 0.4 + 0.02**0.5 / 10])
     assert b["share"] is None
     assert found.notes == (
-        "without label sets, and judged under original labels alone: imagenet-val, imagenet-sketch",
+        "evaluated under original labels only, because there are no label sets: imagenet-val, "
+        "imagenet-sketch",
     )
 
 
@@ -160,9 +161,9 @@ def test_protocols_are_told():
         ]
     )
     assert found.notes == (
-        "shares assume that the label sets of both data sets were made in the same way, and those of "
-        "Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not: part of such a share "
-        "is the protocol",
+        "shares assume that the label sets of both data sets were made in the same way, but those of "
+        "Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not, so part of such a "
+        "share is due to the protocol",
     )
 
 
@@ -176,7 +177,7 @@ def test_images_that_metrics_do_not_share_are_left_out_and_told():
     holed = dataclasses.replace(labels, table=pa.Table.from_pylist(rows, schema=labels.table.schema))
     kept, notes = judged_alike(holed)
     assert kept.image_id.to_pylist() == labels.image_id.to_pylist()[4:]
-    assert notes == ("4 of 40 images lack a valid label or an original one, and were left out",)
+    assert notes == ("4 of 40 images have no valid class or no original label and were left out",)
     assert judged_alike(labels) == (labels, ())
     judged = judge_place(kept, models, dataset="x", resamples=0).results.to_pylist()
     assert {r["n"] for r in judged if r["slice"] == "all" and r["metric"] in ("top1", "real1")} == {36}
@@ -184,15 +185,15 @@ def test_images_that_metrics_do_not_share_are_left_out_and_told():
     whole = mh.evaluate(holed, models, resamples=20, reading=mh.Reading(dataset="x")).as_results("x")
     found = diagnose_robustness([whole, results("y", 40, 2, 3.0, "y", resamples=20)])
     assert (
-        "x: metrics count different images (top1 38, real1 37), and shares are of them, too; give its label "
-        "sets instead of results for shares of the same images"
+        "x: metrics count different images (top1 38, real1 37), so shares compare different images; to "
+        "compute shares on the same images, pass the label sets instead of results"
     ) in found.notes
 
 
 def test_label_sets_without_original_labels():
     labels, models = data(40, 1, 1.0)
     bare = dataclasses.replace(labels, table=labels.table.drop_columns(["label"]))
-    assert judged_alike(bare) == (bare, ("there are no original labels: nothing is lost under them",))
+    assert judged_alike(bare) == (bare, ("there are no original labels, so losses under them are unknown",))
     judged = [
         judge_place(bare, models, dataset="x", resamples=20).as_results(),
         results("y", 40, 2, 3.0, "y", resamples=20),
@@ -209,7 +210,7 @@ def test_label_sets_without_original_labels():
             "",
             ["x"],
             InputError,
-            "At least two data sets are needed.\n  got:     x\n  do:      give another",
+            "Comparing data sets needs at least two of them.\n  got:     x\n  do:      pass another data set",
         ),
         (
             "z",
@@ -234,11 +235,12 @@ def test_nothing_in_common_is_refused_or_told():
     assert str(found.value) == (
         "No two data sets have a model and a metric in common.\n"
         "  got:     x, y\n"
-        "  allowed: models of one name, under top1 or real1 or mla or map_macro"
+        "  allowed: models with the same name, under top1 or real1 or mla or map_macro"
     )
     third = results("z", 30, 3, 1.0, "z", ("a",), resamples=0)
     assert (
-        "y: left out, since no model of x was judged on it" in diagnose_robustness([one, other, third]).notes
+        "y: left out, because no model of x was evaluated on it"
+        in diagnose_robustness([one, other, third]).notes
     )
 
 

@@ -333,7 +333,7 @@ class ImageFacts:
         InputError
             If there are masks but no objects, or a file cannot be read.
         MatchError
-            The model knows none of the classes.
+            If the model has none of the classes.
         """
         if masks is not None and objects is None:
             raise InputError(
@@ -349,7 +349,7 @@ class ImageFacts:
         facts = cls(network, states, found)
         if states is not None and not facts.common:
             raise MatchError(
-                "The model knows none of the classes.",
+                "The model has none of the classes.",
                 where=network.name,
                 got=", ".join(classes.keys[:3]) + (", …" if len(classes) > 3 else ""),
                 allowed=f"keys of {network.classes.name}, such as {network.classes.keys[0]}",

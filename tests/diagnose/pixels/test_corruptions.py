@@ -161,7 +161,7 @@ def test_a_missing_library(said, do, monkeypatch):
     finally:
         corruptions._library.cache_clear()
     assert str(found.value) == (
-        "Corrupting pictures needs imagecorruptions-imaug, which cannot be imported.\n"
+        "Corrupting images needs the package imagecorruptions-imaug, which cannot be imported.\n"
         f"  got:     {said}\n"
         f"  do:      {do}"
     )

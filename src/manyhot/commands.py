@@ -98,7 +98,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "evaluate": Command(
         "Evaluate",
-        "Evaluate models on label sets: results, pairs of models and a report.",
+        "Evaluate models on label sets and compare pairs of models, with a report.",
         "manyhot.evaluate.evaluate:evaluate",
     ),
     "compare": Command(
@@ -108,12 +108,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "leaderboard": Command(
         "Evaluate",
-        "Rank models, with intervals, number of parameters and pretraining.",
+        "Rank models by a metric, with intervals, numbers of parameters and pretraining.",
         "manyhot.evaluate.leaderboard:leaderboard",
     ),
     "describe": Command(
         "Evaluate",
-        "Count labels of images: sizes of label sets, pairs of classes, original labels that were rejected.",
+        "Describe label sets: their sizes, frequent pairs of classes, and rejected original labels.",
         "manyhot.evaluate.describe:describe",
     ),
     "kinds": Command(
@@ -123,7 +123,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "gallery": Command(
         "Evaluate",
-        "Write a gallery for any browser: images with their label sets, predictions and similar images.",
+        "Write a gallery for the browser with images, their label sets, predictions and similar images.",
         "manyhot.evaluate.gallery:build_gallery",
     ),
     "report": Command(

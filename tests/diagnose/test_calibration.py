@@ -212,8 +212,8 @@ def test_few_images(model):
     assert str(error.value) == (
         "There are too few images to split into two parts.\n"
         "  got:     0 of 1 to fit on\n"
-        "  allowed: at least one to fit on, and one to judge\n"
-        "  do:      pass more images, or another share to fit on"
+        "  allowed: at least one image to fit on and one to evaluate on\n"
+        "  do:      pass more images, or change the share to fit on"
     )
 
 

@@ -268,7 +268,8 @@ def test_small_images_and_others_are_told():
     found, _ = diagnose(baseline="tint")
     assert found.notes == (
         "1 of 12 labelled images are not in the source",
-        "skipped images: 1, such as small.png (20 x 50 pixels: corruptions need 32 a side); "
+        "skipped images: 1, such as small.png (20 x 50 pixels: corruptions need at least 32 pixels per "
+        "side); "
         "out/clean/skipped.csv lists them",
         "tint: 1 of 11 labelled images have no prediction and were left out",
         "the means are over 2 of the 15 kinds of corruption",

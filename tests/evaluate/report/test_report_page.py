@@ -35,7 +35,7 @@ def cells(table, name):
 
 
 def test_opens_with_what_was_judged(page):
-    assert page.one("h1").text == "Models judged on label sets"
+    assert page.one("h1").text == "Models evaluated on label sets"
     said = page.one("p", "lead").text
     assert said == "6 models judged on val (1,000 images) and v2 (400 images, 3 models)."
     about = page.all("section", "dataset")[0].one("p", "about").text
@@ -193,7 +193,7 @@ def test_orders_and_swaps(page):
 
 def test_the_data_card_says_what_is_not_known(page):
     card = {row[0]: row[1:] for row in texts(page, "labels-card")}
-    assert card["Looked at by people"] == ["600", "not recorded"]
+    assert card["Checked by raters"] == ["600", "not recorded"]
     assert card["Licence"] == ["Apache-2.0", "–"]
     assert "From" not in card
     lead = [
@@ -201,10 +201,9 @@ def test_the_data_card_says_what_is_not_known(page):
     ]
     assert lead == [
         "val: raters checked 600 of 1,000 images, and were asked about 4,000 (image, class) pairs, of "
-        "which 1,200 are valid. Another 100 labels are of images that no rater has seen.",
-        "v2: 400 images; the source does not say which of them raters checked. Negative answers are not "
-        "recorded, so a "
-        "class that is not in a set may never have been asked about.",
+        "which 1,200 are valid. Another 100 labels are on images that no rater has seen.",
+        "v2: 400 images; the source does not record which of them raters checked. Answers no are not "
+        "recorded, so raters may not have been asked about a class that is not in a set.",
         "Set sizes found under different protocols are not the same quantity, and neither are accuracies on "
         "them.",
     ]
@@ -430,12 +429,12 @@ def test_many_models_leave_columns_to_the_csv(write, monkeypatch):
 @pytest.mark.parametrize(
     ("rows", "highlight", "message"),
     [
-        ([], [], "There are no results to report.\n  do:      judge at least one model"),
+        ([], [], "There are no results to report.\n  do:      evaluate at least one model"),
         (
             [number("val", "m", "top1", "all", 0.5, 10)] * 2,
             [],
             "The results contain a value twice.\n  got:     val, top1, all, m\n"
-            "  allowed: one row for each data set, model, metric and slice",
+            "  allowed: one row per data set, model, metric and slice",
         ),
         (
             [number("val", "m", "top1", "all", 0.5, 10)],

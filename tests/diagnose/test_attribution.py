@@ -208,7 +208,7 @@ def test_what_cannot_be_explained(monkeypatch):
     assert refused(InputError, own) == (
         "Only a PyTorch network can be explained, because other networks do not provide gradients.\n"
         "  where:   tint\n"
-        "  do:      give the model that was exported, such as timm/…, torchvision/… or python:…"
+        "  do:      name the model before export, such as timm/…, torchvision/… or python:…"
     )
     net = network(*small_cnn())
     assert refused(UnknownNameError, net, "grad-cam") == (

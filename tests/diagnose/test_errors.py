@@ -452,7 +452,7 @@ def test_choices_that_do_not_exist(labels):
         "`min_confidence` is out of range.\n  got:     90\n  allowed: 0 to below 1"
     )
     assert message(InputError, lambda: sort(labels, [], rules=[])) == (
-        "The list of rules is empty.\n  do:      leave rules out to apply the default ones"
+        "The list of rules is empty.\n  do:      leave out rules to apply the default rules"
     )
     assert message(InputError, lambda: sort(labels, [], rules=["valid-label"] * 2)) == (
         "A rule is given twice.\n  got:     valid-label\n  allowed: each rule once, with its options"

@@ -136,7 +136,7 @@ def test_published_numbers_have_losses_alone():
     assert [a["loss"], a["lo"], a["hi"]] == pytest.approx([0.4, 0.4 - 0.02**0.5 / 10, 0.4 + 0.02**0.5 / 10])
     assert b["share"] is None
     assert found.notes == (
-        "evaluated under original labels only, because there are no label sets: imagenet-val, "
+        "evaluated only under original labels, because there are no label sets: imagenet-val, "
         "imagenet-sketch",
     )
 

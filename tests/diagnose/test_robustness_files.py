@@ -105,7 +105,7 @@ def test_a_data_set_without_label_sets():
         d: {r["metric"] for r in found.losses.to_pylist() if r["dataset"] == d} for d in ("other", "plain")
     }
     assert metrics == {"other": {"top1", "real1", "mla", "map_macro"}, "plain": {"top1"}}
-    assert found.notes[0] == "evaluated under original labels only, because there are no label sets: plain"
+    assert found.notes[0] == "evaluated only under original labels, because there are no label sets: plain"
 
 
 def test_published_sets_and_protocols(mirror, monkeypatch):

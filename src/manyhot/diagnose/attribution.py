@@ -171,7 +171,7 @@ class Explainer:
             raise InputError(
                 "Only a PyTorch network can be explained, because other networks do not provide gradients.",
                 where=self.network.name,
-                do="give the model that was exported, such as timm/…, torchvision/… or python:…",
+                do="name the model before export, such as timm/…, torchvision/… or python:…",
             )
         if self.batch < 1:
             raise InputError("batch must be at least 1.", got=self.batch)

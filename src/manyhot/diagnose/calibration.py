@@ -68,7 +68,9 @@ declare_table(
             values=("none", *RECALIBRATIONS),
         ),
         TEXT.nullable(
-            "fitted_to", "fitted to original labels or to label sets; null for none", values=FITTED_TO
+            "fitted_to",
+            "whether the method was fitted to original labels or to label sets; null if there is no method",
+            values=FITTED_TO,
         ),
         REAL.nullable("temperature", "the number that logits are divided by; null for other methods"),
         COUNT("n_fitted", "images fitted on"),

@@ -461,9 +461,10 @@ def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         ColumnHead("p adjusted"),
     )
     lead = (
-        "How often models find a class in images in which its companion is also valid, and in images in "
-        "which it is not. A difference does not prove that a model uses the companion, because images "
-        "with the companion also differ in other ways. It shows which pairs to test.",
+        "The table shows how often models find a class in images in which its companion is also valid, and "
+        "in images in which it is not. A difference does not prove that a model uses the companion, "
+        "because images "
+        "with the companion also differ in other ways. The difference shows which pairs to test.",
         *_without_comparison(named["companions"], len(tested)),
     )
     table = listing("recall-by-companion", "Recall by companion", heads, means, _companion)

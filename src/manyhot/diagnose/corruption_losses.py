@@ -138,7 +138,7 @@ def judge_corruptions(
     dataset : str
         Name of the data set; by default the name of the labels.
     single : bool
-        Whether to use original labels only, and no label sets.
+        Whether to use only original labels and no label sets.
     run : Run
         Progress over copies.
 

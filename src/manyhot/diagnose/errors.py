@@ -192,7 +192,7 @@ class _Settings:
 def _entries(rules: Sequence[str]) -> list[Entry]:
     listed = [rules] if isinstance(rules, str) else list(rules)
     if not listed:
-        raise InputError("The list of rules is empty.", do="leave rules out to apply the default ones")
+        raise InputError("The list of rules is empty.", do="leave out rules to apply the default rules")
     entries = [get("rule", rule) for rule in listed]
     names = [_kind(e) for e in entries]
     twice = [n for n in dict.fromkeys(names) if names.count(n) > 1]

@@ -156,7 +156,8 @@ def _corruption(dataset: str, model: str, rows: Sequence[Row]) -> Figure:
         "corruptions",
         dataset,
         f"Accuracy lost to corruptions, {model}, {title_of(dataset)}",
-        "Points of accuracy lost relative to the original images, by kind and severity of the corruption. "
+        "The figure shows the points of accuracy lost relative to the original images, by kind and "
+        "severity of the corruption. "
         "Where the right panel is paler than the left, part of the loss is due to missing labels.",
         f"The largest loss, {100 * worst['loss']:.1f} points, is under {_plain(worst['kind'])} at severity "
         f"{worst['severity']}.",

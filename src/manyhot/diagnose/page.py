@@ -115,7 +115,7 @@ def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = 
     folder
         A folder written by evaluate, compare or a diagnosis.
     title
-        Title of the report; by default a standard title.
+        Title of the report; by default 'Models evaluated on label sets'.
 
     Returns
     -------

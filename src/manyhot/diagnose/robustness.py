@@ -321,7 +321,7 @@ def judge_place(
     predictions : iterable of Predictions
     dataset : str
     single : bool
-        Whether to use original labels only, and no label sets.
+        Whether to use only original labels and no label sets.
     resamples, seed, trust_order, misfits, progress
         As in `manyhot.evaluate`. Average precision has at most `MAP_RESAMPLES` resamples.
     """
@@ -389,7 +389,7 @@ def _notes(pairs: Sequence[tuple[Place, Place]], rows: Sequence[Row]) -> Iterato
     every = list(dict.fromkeys(p for pair in pairs for p in pair))
     without = [p.dataset for p in every if not set(MULTI) & set(p.scores)]
     if without:
-        yield f"evaluated under original labels only, because there are no label sets: {', '.join(without)}"
+        yield f"evaluated only under original labels, because there are no label sets: {', '.join(without)}"
     for place in every:
         if any(place.dataset in pair for pair in shared):
             yield from _other_images(place)

@@ -81,7 +81,7 @@ class Conformal:
     ----------
     model, cover : str
         Name of the model, and what a set must contain: the original ``label``, ``one`` class of the label
-        set, or ``all`` its classes.
+        set, or ``all`` of its classes.
     alpha, threshold : float
         Share of images whose set may miss what it must contain, and lowest probability of a class in a set.
     n_fitted, n : int
@@ -313,7 +313,7 @@ def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
         raise InputError(
             "The share of images to fit on is out of range.",
             got=f"fit={share}",
-            allowed=("above 0 and below 1"),
+            allowed="above 0, below 1",
         )
     chosen = np.zeros(n, bool)
     chosen[np.random.default_rng(seed).permutation(n)[: round(share * n)]] = True

@@ -217,17 +217,10 @@ def evaluate(
     Parameters
     ----------
     labels
-        A benchmark such as imagenet, or one of its data sets; label sets in any format; a campaign; an images
-        table or a folder that predict wrote, for the original labels alone.
-
-        In Python also tables, lists of classes, a multi-hot matrix or frame of shape (n, C), or one class per
-        image of shape (n,).
+        Name of a benchmark, such as imagenet, or of one of its data sets; or label sets in any format, a
+        campaign, or, to use only original labels, an images table or a folder written by predict.
     predictions
         Files and folders of predictions.
-
-        In Python also tables, and arrays or frames, or a mapping of model names to them: integers of shape
-        (n, k) are classes, best first; floats of shape (n, C) are scores. Frames are matched by their index,
-        or a column image_id, and by the names of their columns; arrays by position.
     models
         Patterns of names of models to include, such as 'resnet*'.
     metrics
@@ -266,6 +259,14 @@ def evaluate(
         If rows or classes seem to be in a different order than declared.
     UnknownNameError
         If there is no such metric or benchmark.
+
+    Notes
+    -----
+    In Python, `labels` can also be a table, a list of classes per image, a multi-hot matrix or frame of shape
+    (n, C), or one class per image, of shape (n,). `predictions` can also be tables, arrays or frames, or a
+    mapping of model names to these. Integers of shape (n, k) are classes with the best first, and floats of
+    shape (n, C) are scores. Frames are matched by their index or a column image_id, and by the names of their
+    columns. Arrays are matched by position.
 
     Examples
     --------

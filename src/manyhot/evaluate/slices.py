@@ -44,7 +44,7 @@ class Slices:
         so they have no masks.
     class_names : tuple of str
     standing : int
-        Number of the first `names`, which are always made.
+        Number of slices that are always made, which come first in `names`.
     """
 
     names: tuple[str, ...]

@@ -46,8 +46,9 @@ class Removal:
     ----------
     objects : Objects
     companion : int
-        The class to remove. fill : str ``grey`` fills with `GREY`; ``inpaint`` uses Telea's inpainting from
-        the surroundings.
+        The class to remove.
+    fill : str
+        ``grey`` fills with `GREY`; ``inpaint`` uses Telea's inpainting from the surroundings.
     control : bool
     images : frozenset of str
         Ids of the images to alter.

@@ -104,7 +104,7 @@ class Report:
 
     @property
     def rows(self) -> str:
-        """The number of models in words; a model at two image sizes, such as ``vit@224``, counts twice."""
+        """The number of models as text. A model at an image size, such as ``vit@224``, counts as a model."""
         largest = max(self.datasets, key=lambda d: len(d.models))
         names = [model.name for model in largest.models]
         if names and all(re.search(r"@\d+$", name) for name in names):

@@ -119,7 +119,8 @@ def _asked(card: Row) -> str:
         rated = f"raters checked {card['rated']:,} of {images}"
     if card["asked"] is None:
         return (
-            f"{name}: {rated}. Answers no are not recorded, so raters may not have been asked about a class "
+            f"{name}: {rated}. Negative answers are not recorded, so raters may not have been asked about a "
+            "class "
             "that is not in a set."
         )
     unasked = card["labels"] - card["confirmed"]

@@ -53,8 +53,8 @@ class Panel:
     Attributes
     ----------
     layers : sequence of altair.Chart
-        The charts, with the first at the bottom. They are not an altair.LayerChart, because it copies all of
-        them five times.
+        The charts, with the first at the bottom. An altair.LayerChart is not used, because it would copy all
+        charts five times.
     sheets : Mapping of str to Sheet
         Data by the names that the charts use for them.
     width, height : int

@@ -203,7 +203,7 @@ def test_the_same_number_twice_is_refused():
         "The results hold a value twice.\n"
         "  where:   a.csv\n"
         "  got:     a, top1, all, resnet18\n"
-        "  allowed: one row per data set, model, metric and slice"
+        "  allowed: one row for each data set, model, metric and slice"
     )
 
 

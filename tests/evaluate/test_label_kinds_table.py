@@ -105,7 +105,8 @@ def test_without_hierarchy_confusion_alone_joins_labels():
                 ),
             ),
             InputError,
-            "The column 'n_objects' does not count objects.\n  where:   counts\n  got:     string\n"
+            "The column 'n_objects' does not contain counts of objects.\n  where:   counts\n  got:     "
+            "string\n"
             "  allowed: integers from 0, or null if no rater counted",
         ),
         (
@@ -117,7 +118,7 @@ def test_without_hierarchy_confusion_alone_joins_labels():
                 ),
             ),
             InputError,
-            "The column 'n_objects' does not count objects.\n  where:   counts\n  got:     -1\n"
+            "The column 'n_objects' does not contain counts of objects.\n  where:   counts\n  got:     -1\n"
             "  allowed: integers from 0, or null if no rater counted",
         ),
     ],

@@ -211,7 +211,7 @@ def test_the_data_card_says_what_is_not_known(page):
 
 def test_long_lists_show_their_first_and_how_many_more(page):
     rejected = page.one("details", id="labels-rejected-val")
-    assert rejected.one("h3").text == "Images whose original label is not in their label set, val: 12"
+    assert rejected.one("h3").text == "Images with an original label that is not in their label set, val: 12"
     assert len(rejected.one("tbody").all("tr")) == 10
     assert rejected.one("p", "more").text == "2 more in rejected.csv."
 

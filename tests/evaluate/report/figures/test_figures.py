@@ -357,7 +357,7 @@ def test_bump_of_many_draws_the_best_and_own():
     drawn = {r["model"] for r in rows(figure, "bump")}
     assert len(drawn) == 41
     assert "m099" in drawn
-    assert "The best 40 and your own of 100 models are drawn" in figure.caption
+    assert "Only the best 40 and your own of 100 models are drawn" in figure.caption
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose errors": Command(
         "Diagnose",
-        "Sort errors into kinds by rules, of which the first that matches decides.",
+        "Sort errors into kinds by the first rule that matches.",
         "manyhot.diagnose.errors:diagnose_errors",
     ),
     "diagnose labels": Command(

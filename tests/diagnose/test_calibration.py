@@ -288,7 +288,7 @@ def test_calibration_of_events_that_are_not_of_the_same_images():
     table = frame.select(schema("calibration").names).to_arrow().cast(schema("calibration"))
     found = Calibration(table, schema("prediction_sets").empty_table())
     assert list(found.lines()) == [
-        "mine, net: fitted on 5 images, judged on 40 others",
+        "mine, net: fitted on 5 images, evaluated on 40 others",
         "",
         "right if the top class is the original label",
         "               right  ECE                  NLL  Brier  images",

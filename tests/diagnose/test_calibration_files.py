@@ -124,7 +124,7 @@ def test_the_command_prints_a_table_that_fits():
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 100
-    assert lines[0] == "labels, net: fitted on 100 images, judged on 100 others"
+    assert lines[0] == "labels, net: fitted on 100 images, evaluated on 100 others"
     assert "right if the top class is the original label: 100 images" in lines
     assert "right if the top class is in the label set: 100 images" in lines
     firsts = [line.split("  ")[0] for line in lines]

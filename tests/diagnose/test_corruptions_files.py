@@ -172,7 +172,7 @@ def test_nothing_is_predicted_twice():
     diagnose(run=Run(on_progress=lambda *a: told.append(a)))
     assert contents("out") == before
     assert not Path("seen").exists()
-    assert {activity for activity, *_ in told} == {"judging on tints"}
+    assert {activity for activity, *_ in told} == {"evaluating on tints"}
 
 
 def test_more_kinds_go_on_from_what_is_there():

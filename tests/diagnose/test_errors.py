@@ -458,7 +458,7 @@ def test_choices_that_do_not_exist(labels):
         "A rule is given twice.\n  got:     valid-label\n  allowed: each rule once, with its options"
     )
     assert message(InputError, lambda: sort(labels, [])) == (
-        "There are no predictions to sort errors of.\n  do:      give at least one model"
+        "There are no predictions to sort errors of.\n  do:      pass predictions of at least one model"
     )
     assert message(UnknownNameError, lambda: sort(labels, [], rules=["fine-grain"])) == (
         "There is no rule 'fine-grain'.\n"

@@ -114,7 +114,7 @@ class Calibration(Result):
     Attributes
     ----------
     calibration, prediction_sets : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -371,7 +371,7 @@ _HELD = {"label": "the original label", "one": "one class of the label set", "al
 def _model_lines(dataset: str, model: str, rows: Sequence[Row]) -> Iterator[str]:
     """Yield what a terminal shows of a model."""
     n, fitted = rows[0]["n"] + rows[0]["n_skipped"], max(r["n_fitted"] for r in rows)
-    yield f"{dataset}, {model}: fitted on {fitted:,} images, judged on {n:,} others"
+    yield f"{dataset}, {model}: fitted on {fitted:,} images, evaluated on {n:,} others"
     versions: dict[str, dict[str, Row]] = {}
     for row in rows:
         versions.setdefault(_called(row), {})[row["metric"]] = row

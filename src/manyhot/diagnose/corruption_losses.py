@@ -46,7 +46,7 @@ class Corruptions(Robustness):
     Attributes
     ----------
     robustness, losses, corruption_errors : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -178,7 +178,7 @@ def judge_corruptions(
         all_notes += [f"{n.model}: {n.text}" for n in judged.model_notes if n.kind == "labels_unmatched"]
         places[copy] = places_of(judged.as_results(), *copy)[0]
         if run.on_progress:
-            run.on_progress(f"judging on {name}", done, len(copies))
+            run.on_progress(f"evaluating on {name}", done, len(copies))
     models = list(places[NOT_CORRUPTED].scores.get(SINGLE) or places[NOT_CORRUPTED].scores.get("real1", {}))
     return _Corrupted(places, find_baseline(baseline, models, labels.class_hash)).finish(all_notes)
 

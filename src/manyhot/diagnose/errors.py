@@ -78,7 +78,7 @@ def diagnose_errors(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> SortedErrors:
-    """Sort errors into kinds by rules, of which the first that matches decides.
+    """Sort errors into kinds by the first rule that matches.
 
     The kinds are a missing label, two classes that mean the same, a related class such as another breed of
     dog, an object outside the classes, another object next to the labelled one, an unusual view, and a
@@ -282,7 +282,9 @@ class _Sorter:
     def finish(self, missing: Mapping[str, str], notes: Sequence[str]) -> SortedErrors:
         """Return the errors of all models added; `missing` explains why a kind of evidence is missing."""
         if not self._models:
-            raise InputError("There are no predictions to sort errors of.", do="give at least one model")
+            raise InputError(
+                "There are no predictions to sort errors of.", do="pass predictions of at least one model"
+            )
         skipped = {
             _kind(rule): "; ".join(missing[need] for need in needs)
             for rule in self.settings.rules

@@ -130,7 +130,8 @@ class Robustness(DiagnosisResult):
     Attributes
     ----------
     robustness, losses, corruption_errors : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`. The last is empty if there are no corruptions.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns. The last is empty if there
+        are no corruptions.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -471,7 +472,7 @@ def _on_progress(source: Source, run: Run) -> Callable[[int, str], None] | None:
     show = run.on_progress
     if show is None:
         return None
-    return lambda done, _: show(f"judging on {source.name}", min(done, source.n + 1), source.n + 1)
+    return lambda done, _: show(f"evaluating on {source.name}", min(done, source.n + 1), source.n + 1)
 
 
 @register("chapter", "corruptions", tables=("robustness", "losses", "corruption_errors"))

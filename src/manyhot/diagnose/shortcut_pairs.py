@@ -195,7 +195,7 @@ def judge_shortcuts(
     for done, pair in enumerate(pairs, 1):
         rows += judge.rows(pair)
         if run.on_progress:
-            run.on_progress("judging pairs", done, len(pairs))
+            run.on_progress("testing pairs", done, len(pairs))
     tested, skipped = ([r for r in rows if (r["skipped"] is None) is ok] for ok in (True, False))
     # Pairs without a control are ordered by what they lost: the difference if a control lost nothing.
     lo = [r["lo"] if testable(r) else r["lost_lo"] for r in tested]

@@ -156,7 +156,7 @@ class Shortcuts(DiagnosisResult):
     Attributes
     ----------
     shortcuts, shortcut_examples : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
     min_lost : float
         Minimum share of images on which main must be lost for a pair to be called a shortcut.
     notes, metadata, inputs, written

@@ -53,7 +53,7 @@ class Comparison(Result):
     results : Results
         All compared results, with the family, size and pretraining of the models.
     drops, fits, ranks, swaps, sensitivity : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
     thresholds : Results, optional
         Results on label sets at other thresholds.
     described : Mapping of str to pyarrow.Table
@@ -390,7 +390,7 @@ def join(results: Sequence[Results]) -> Results:
         If two of them contain the same values.
     """
     if not results:
-        raise InputError("There are no results to compare.", do="give at least one")
+        raise InputError("There are no results to compare.", do="pass at least one result")
     _check_apart(results)
     first = results[0]
     if len(results) == 1:

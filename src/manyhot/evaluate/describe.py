@@ -116,7 +116,7 @@ class Description(Result):
     Attributes
     ----------
     datasets, set_sizes, class_pairs, rejected : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -214,7 +214,7 @@ def describe(
             parts[source.name] = describe_source(source)
             inputs |= source.inputs
     if not parts:
-        raise InputError("There are no label sets to describe.", do="give at least one data set")
+        raise InputError("There are no label sets to describe.", do="pass at least one data set")
     return Description.concat(list(parts.values()), inputs=inputs)
 
 

@@ -348,7 +348,7 @@ def _judged(
 def _progress(name: str, n: int, run: Run) -> Callable[[int, str], None] | None:
     on_progress = run.on_progress
     # One step more than models: intervals and pairs.
-    return on_progress and (lambda done, _: on_progress(f"judging on {name}", done, max(n + 1, done)))
+    return on_progress and (lambda done, _: on_progress(f"evaluating on {name}", done, max(n + 1, done)))
 
 
 def _among_published(evaluation: Evaluation, entrants: Entrants, run: Run) -> Evaluation:

@@ -194,7 +194,9 @@ class Judge:
     def finish(self) -> Evaluation:
         """Return the results of all models added, with intervals and pairs."""
         if not self._rows:
-            raise InputError("There are no predictions to evaluate.", do="give at least one model")
+            raise InputError(
+                "There are no predictions to evaluate.", do="pass predictions of at least one model"
+            )
         self._add_intervals()
         values = {(n.model, n.metric, n.slice): n.value for n in self._rows}
         metrics = {m.name: describe_metric(m.name) for m in self.requested + self.dense}

@@ -281,7 +281,8 @@ def _tops(
         yield top
     if not models:
         raise InputError(
-            "Finding confused classes needs predictions, and there are none.", do="give at least one model"
+            "Finding confused classes needs predictions, and there are none.",
+            do=("pass predictions of at least one model"),
         )
 
 

@@ -67,7 +67,7 @@ class Evaluation(Result):
     Attributes
     ----------
     results, pairs, samples : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
     model_notes : tuple of Note
         Caveats about the results of models. `notes` are the same caveats, grouped.
     confidence : Mapping of str to pyarrow.Table

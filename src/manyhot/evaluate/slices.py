@@ -378,7 +378,7 @@ def model_cases(
     models = fitting_models(source.models(), beside, source.misfits)
     for done, (_, found) in enumerate(models, 1):
         if run.on_progress:
-            run.on_progress(f"judging on {source.name}", done, source.n)
+            run.on_progress(f"evaluating on {source.name}", done, source.n)
         yield found
 
 

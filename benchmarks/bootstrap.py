@@ -73,7 +73,7 @@ def main():
     wall = time.perf_counter() - begun
     model_ci, model_s = peer(right[:, 0].astype(np.float64))
     pair_ci, pair_s = peer(right[:, 0].astype(np.float64) - right[:, 1])
-    n_models, n_pairs = right.shape[1], len(pairs.diff)
+    n_models, n_pairs = right.shape[1], len(pairs.difference)
     scaled = model_s * n_models + pair_s * n_pairs
     print(f"scipy.stats.bootstrap, one model     {model_s:9.3f} s CPU")
     print(f"scipy.stats.bootstrap, one pair      {pair_s:9.3f} s CPU")

@@ -41,19 +41,21 @@ def named(source) -> Reading:
 def counted(source, k: int, way: dict, words: str) -> str:
     found = diagnose_companions(source.sets(), source.models(), k=k, reading=named(source), **way)
     rows = means(found.table)
-    sure = rows.filter(pl.col("p_adjusted") < 0.05)["diff"]
+    sure = rows.filter(pl.col("p_adjusted") < 0.05)["difference"]
     cells = (k, source.name, words, len(rows), (sure > 0).sum(), (sure < 0).sum())
-    return f"| {' | '.join(map(str, cells))} | {100 * rows['diff'].mean():+.1f} |"
+    return f"| {' | '.join(map(str, cells))} | {100 * rows['difference'].mean():+.1f} |"
 
 
 def models_agree(source) -> str:
     """Say in how many models a pair's difference has the sign of the mean, and is sure without the others."""
     pair = ["main", "companion"]
     table = diagnose_companions(source.sets(), source.models(), reading=named(source)).table
-    sure = means(table).filter(pl.col("p_adjusted") < 0.05).select(*pair, pl.col("diff").alias("of_all"))
+    sure = (
+        means(table).filter(pl.col("p_adjusted") < 0.05).select(*pair, pl.col("difference").alias("of_all"))
+    )
     each = pl.from_arrow(table).filter(pl.col("model").is_not_null()).join(sure, on=pair)
-    same = (each["diff"] * each["of_all"] > 0).mean()
-    alone = ((each["diff"] * each["of_all"] > 0) & (each["p_adjusted"] < 0.05)).mean()
+    same = (each["difference"] * each["of_all"] > 0).mean()
+    alone = ((each["difference"] * each["of_all"] > 0) & (each["p_adjusted"] < 0.05)).mean()
     return f"{source.name}: {len(sure)} pairs; same sign in {same:.1%} of models, sure alone in {alone:.0%}"
 
 
@@ -80,7 +82,7 @@ def voc(folder: Path) -> None:
             lo, hi = 100 * row["lo"], 100 * row["hi"]
             shares = f"{row['recall_with']:.0%} | {row['recall_without']:.0%}"
             images = f"{row['n_with']} and {row['n_without']}"
-            difference = f"{100 * row['diff']:+.0f} ({lo:+.0f} to {hi:+.0f})"
+            difference = f"{100 * row['difference']:+.0f} ({lo:+.0f} to {hi:+.0f})"
             cells = (row["main_name"], row["companion_name"], f"{row['lift']:.2f}", shares, difference)
             print(f"| {' | '.join(cells)} | {row['p_adjusted']:.2g} | {images} |")
 

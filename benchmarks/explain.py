@@ -164,7 +164,7 @@ def show(found: Explanations) -> None:
             continue
         n = f"{r['slice']}, {r['n']:,} of {r['n_images']:,} images"
         value = f"{r['value']:.3f} ({r['lo']:.3f} to {r['hi']:.3f})"
-        more = f"{r['more']:+.3f} ({r['more_lo']:+.3f} to {r['more_hi']:+.3f})"
+        more = f"{r['excess']:+.3f} ({r['excess_lo']:+.3f} to {r['excess_hi']:+.3f})"
         told = (r["method"], n, r["metric"], value, f"{r['centre']:.3f}", f"{r['by_chance']:.3f}", more)
         print("|", " | ".join(told), "|")
     for r in found.sanity.to_pylist():

@@ -179,7 +179,7 @@ def cells(row: dict) -> tuple[str, ...]:
         f"{100 * row['flips']:.0f}",
         ends("lost", "lost_lo", "lost_hi"),
         ends("control_lost", "control_lost_lo", "control_lost_hi"),
-        ends("more", "lo", "hi", "+"),
+        ends("excess", "lo", "hi", "+"),
         *(ends(gap, f"{gap}_lo", f"{gap}_hi", "+") for gap in ("recall_gap", "hallucination_gap")),
         *(ends(ap, f"{ap}_lo", f"{ap}_hi") for ap in ("ap", "ap_balanced")),
     )

@@ -165,7 +165,7 @@ def errors() -> str:
         (f"{'&nbsp;' * 4 * depth}`{kind.__name__}`", str(kind.exit_code), _first_line(kind))
         for kind, depth in _tree(_errors.ManyhotError, 0)
     ]
-    return _grid(("class", "exit code", "what it says"), rows)
+    return _grid(("class", "exit code", "meaning"), rows)
 
 
 def catalogue() -> str:
@@ -235,7 +235,7 @@ def rules() -> str:
         )
         for e in (registry.get("rule", name) for name in registry.names("rule"))
     ]
-    return _grid(("rule", "options", "needs", "what fits"), rows)
+    return _grid(("rule", "options", "needs", "which errors match"), rows)
 
 
 def models() -> str:
@@ -267,7 +267,7 @@ def _table_section(name: str) -> Iterator[str]:
     yield from (f"## {name}", "", f"A row is {row}.")
     yield f"Written by {written}." if written else "No command writes it yet."
     yield ""
-    yield _grid(("column", "type", "what it holds"), [_column_row(column) for column in TABLES[name]])
+    yield _grid(("column", "type", "content"), [_column_row(column) for column in TABLES[name]])
     yield ""
 
 

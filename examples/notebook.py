@@ -52,7 +52,9 @@ print(results.to_polars().filter(pl.col("slice") == "all", pl.col("metric").is_i
 # %%
 pairs = pl.from_arrow(results.pairs)
 print(
-    pairs.filter(pl.col("metric") == "real1").select("model_a", "model_b", "diff", "lo", "hi", "p_adjusted")
+    pairs.filter(pl.col("metric") == "real1").select(
+        "model_a", "model_b", "difference", "lo", "hi", "p_adjusted"
+    )
 )
 
 # %% [markdown]

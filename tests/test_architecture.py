@@ -1,6 +1,7 @@
 """Imports point one way: rooms stand in one order; rules without a test decay."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -57,8 +58,13 @@ HEAVY = {
 }
 
 
+@functools.cache
 def imports(path):
-    """Yield the imported modules of a file, those for the type checker only included."""
+    """Return the imported modules of a file, those for the type checker only included."""
+    return tuple(_imports(path))
+
+
+def _imports(path):
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)

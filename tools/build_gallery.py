@@ -33,9 +33,9 @@ HEAD = """# Figures
 
 % Written by tools/build_gallery.py; change it there.
 
-These figures come from real runs. In the report of a run, `report/index.html`, they are interactive:
-hovering names a model, a click highlights it in all figures, and a search finds it. The command below a
-figure makes it. Numbers in the text come from the tables of the same run.
+These figures come from real runs. In the report of a run, `report/index.html`, they are interactive: you
+can hover over a model to see its name, click it to highlight it in all figures, and search for it. The
+command below each figure creates it. The numbers in the text come from the tables of the same run.
 """
 
 
@@ -261,7 +261,7 @@ def _changes(t: Tables) -> str:
 
 
 ENTRIES = (
-    Entry("imagenet", "set-sizes", "How many labels have images?", _set_sizes),
+    Entry("imagenet", "set-sizes", "How many labels do images have?", _set_sizes),
     Entry("imagenet", "class-pairs", "Which classes go together?", _class_pairs),
     Entry("imagenet", f"models-{V1}", "Original labels against label sets", _by_set),
     Entry("imagenet", f"set-size-accuracy-{V1}", "Is it harder with more labels?", _by_size),

@@ -88,7 +88,11 @@ def _blocks(docstring: str) -> Iterator[str]:
         if not re.match(r"-+$", body.partition("\n")[0]):
             yield block
             continue
-        for entry in re.split(r"\n(?=\S)", body.partition("\n")[2]):
+        text = body.partition("\n")[2]
+        if not re.search(r"^ |\S : ", text, re.MULTILINE):  # Notes and References are prose
+            yield text
+            continue
+        for entry in re.split(r"\n(?=\S)", text):
             name, _, text = entry.partition("\n")
             if text.startswith(" "):
                 yield f"{name.split(' : ')[0]}: {text}"
@@ -98,12 +102,10 @@ def _blocks(docstring: str) -> Iterator[str]:
 
 def _messages(path: Path) -> Iterator[Paragraph]:
     """Yield errors, whole, and other sentences in strings."""
-    tree = ast.parse(path.read_text())
-    docs = {id(n.value) for n in ast.walk(tree) if isinstance(n, ast.Expr)}
-    inside = {
-        id(p) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for p in ast.walk(n) if p is not n
-    }
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    docs = {id(n.value) for n in nodes if isinstance(n, ast.Expr)}
+    inside = {id(p) for n in nodes if isinstance(n, ast.JoinedStr) for p in ast.walk(n) if p is not n}
+    for node in nodes:
         is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
         if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("Error"):
             parts = [text_of(a) for a in [*node.args, *(k.value for k in node.keywords)]]

@@ -82,7 +82,8 @@ def read_code(package: Path) -> Code:
         module = ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
         code.files[module], code.text[module] = path.relative_to(package).as_posix(), path.read_text("utf-8")
         tree = ast.parse(code.text[module])
-        code.nodes[module], code.names[module] = list(ast.walk(tree)), _imported(tree)
+        code.nodes[module] = nodes = list(ast.walk(tree))
+        code.names[module] = _imported(nodes)
         for node in tree.body:
             named = [node.name] if isinstance(node, Function | ast.ClassDef) else _targets(node)
             code.defined.update({(module, name): node for name in named})
@@ -98,8 +99,8 @@ def _targets(node: Any) -> list[str]:
     return [t.id for t in targets if isinstance(t, ast.Name)]
 
 
-def _imported(tree: ast.AST) -> dict[str, str]:
-    every = [(n, a) for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names]
+def _imported(nodes: Iterable[ast.AST]) -> dict[str, str]:
+    every = [(n, a) for n in nodes if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names]
     return {a.asname or a.name: f"{getattr(n, 'module', '')}.{a.name}".strip(".") for n, a in every}
 
 
@@ -134,7 +135,7 @@ def references(code: Code, name: Name) -> frozenset[Name]:
         return frozenset((b, "") for a, b in imports(code) if a == name[0])
     nodes = list(ast.walk(code.defined[name]))
     local = {n.id for n in nodes if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
-    local = (local | {n.arg for n in nodes if isinstance(n, ast.arg)}) - _imported(code.defined[name]).keys()
+    local = (local | {n.arg for n in nodes if isinstance(n, ast.arg)}) - _imported(nodes).keys()
     used = {d for n in nodes if (d := _dotted(n)) and d.split(".")[0] not in local}
     return frozenset(target for d in used if (target := meant(code, name[0], d)[0]) and target != name)
 
@@ -361,7 +362,7 @@ def imports(code: Code) -> dict[tuple[str, str], bool]:
     typing = {id(n) for test in tests for part in test.body for n in ast.walk(part)}
     pairs: dict[tuple[str, str], bool] = {}
     for module, node in every(code, ast.Import | ast.ImportFrom):
-        for name in _imported(node).values():
+        for name in _imported(ast.walk(node)).values():
             target = name if name in code.nodes else name.rpartition(".")[0]
             if target in code.nodes and target != module:
                 pairs[module, target] = pairs.get((module, target), True) and id(node) in typing

@@ -203,7 +203,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "losses": Command(
         "Train",
-        "List the losses for training, with the output that each is for, descriptions and options.",
+        "List the training losses with the output that each applies to, descriptions and options.",
         "manyhot.data.registered:list_losses",
     ),
     "study": Command(
@@ -213,7 +213,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "fetch": Command(
         "Data",
-        "Download published data, verified, into the cache folder; without names, list what is available.",
+        "Download published data into the cache folder and verify them; without names, list what is available.",
         "manyhot.data.fetch:fetch_published",
     ),
     "convert": Command(

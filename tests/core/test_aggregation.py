@@ -294,19 +294,19 @@ def test_the_original_label_is_one_more_rater():
         (
             lambda: Answers(np.array([0, 1]), np.array([0]), np.array([0], np.int8), 2, 1),
             "The arrays of votes differ in length.\n"
-            "  got:     2 questions, 1 raters and 1 answers\n  allowed: three arrays of one length",
+            "  got:     2 questions, 1 raters and 1 answers\n  allowed: three arrays of the same length",
         ),
         (
             lambda: golden_bayes(votes(BY_HAND)),
-            "This method needs golden answers: questions that both experts and raters answered.\n"
+            "This method needs golden answers: answers of experts to questions that raters also answered.\n"
             "  got:     none\n"
-            "  do:      pass golden answers with --golden, or use dawid-skene, which needs none",
+            "  do:      pass golden answers with --golden, or use dawid-skene, which needs no golden answers",
         ),
         (
             lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 1, 2, 0], GOLDEN)),
-            "All golden questions have the same truth, so that nothing can be learnt about the other.\n"
+            "All golden questions have the same truth, so nothing can be estimated for the other truth.\n"
             "  got:     no in all 4\n  allowed: golden questions of both kinds\n"
-            "  do:      add some, or use dawid-skene, which needs none",
+            "  do:      add such questions, or use dawid-skene, which needs no golden answers",
         ),
         (
             lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 0, 0, 0, 5], GOLDEN)),
@@ -356,9 +356,9 @@ def test_golden_questions_that_no_rater_answered():
     with pytest.raises(InputError) as error:
         golden_bayes(votes(BY_HAND), golden)
     assert str(error.value) == (
-        "This method needs golden answers: questions that both experts and raters answered.\n"
+        "This method needs golden answers: answers of experts to questions that raters also answered.\n"
         "  got:     2, which no rater answered\n"
-        "  do:      pass golden answers with --golden, or use dawid-skene, which needs none"
+        "  do:      pass golden answers with --golden, or use dawid-skene, which needs no golden answers"
     )
 
 

@@ -169,7 +169,7 @@ def test_what_cannot_be_fitted():
     assert refused(lambda: FitLabels.of_sets(case.labels)) == (
         "No image has labels to fit to.\n"
         "  got:     no image with a label set\n"
-        "  allowed: images with labels in the split that is fitted on"
+        "  allowed: images with labels in the split used for fitting"
     )
     assert "no image with an original label" in refused(lambda: FitLabels.of_labels(case.labels))
     assert refused(lambda: fit_isotonic(np.empty(0), np.empty(0, bool))) == (

@@ -250,13 +250,13 @@ ERRORS = {
         lambda: nearest(A, B[:, :2], 1),
         "The vectors of queries and index differ in length.\n"
         "  got:     3 and 2\n"
-        "  allowed: one length\n"
+        "  allowed: vectors of the same length\n"
         "  do:      take both from the same model",
     ),
     "k": (lambda: nearest(A, B, 0), "k must be at least 1.\n  got:     0"),
     "own": (
         lambda: nearest(A, B, 1, own=np.array([0, 4])),
-        "The rows of the queries themselves do not match the queries.\n"
+        "The rows of the queries in the index do not match the queries.\n"
         "  got:     shape (2,), 0 to 4\n"
         "  allowed: one for each of 2 queries, from -1 to 3",
     ),

@@ -273,7 +273,7 @@ def test_recall_out_of_reach():
     assert error_of("mean-probability", e) == (
         "No threshold reaches this recall on the known label sets.\n"
         "  got:     recall 0.97\n"
-        "  allowed: up to 0.7500, that of all listed classes\n"
+        "  allowed: up to 0.7500, the recall of all listed classes\n"
         "  do:      lower the recall, or add models or longer lists"
     )
 

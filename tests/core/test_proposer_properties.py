@@ -49,7 +49,7 @@ def twice(ensemble):
     [
         (best_of_the_first, "odd: the order of models matters"),
         (coin, "odd is not the same at each call"),
-        (twice, "odd: pairs are not distinct, by image and class"),
+        (twice, "odd: pairs are not distinct and sorted by image and class"),
         (lambda ensemble: None, "odd returns no pairs"),
     ],
 )

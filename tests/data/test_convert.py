@@ -63,7 +63,7 @@ def message(make):
 def test_one_line_says_what_is_left_out(files):
     done = manyhot("convert", "labels.parquet", "hub", "--to", "hf-labels", "--classes", "classes.txt")
     assert done.stdout == "wrote hub/data/train-00000-of-00001.parquet\n"
-    assert done.stderr == "Note: hub does not hold classes answered no, unclear classes, p: left out.\n"
+    assert done.stderr == "Note: hub does not contain classes answered no, unclear classes, p.\n"
     done = manyhot(
         "convert", "labels.parquet", "t.json", "--to", "label-studio", "--classes", "classes.txt", "--json"
     )
@@ -119,7 +119,7 @@ def test_label_studios_answers(files):
         json.dumps([{"id": 1, "data": {"image": "a.jpg", "classes": ["cat", "dog"]}, "annotations": both}])
     )
     done = manyhot("convert", "e.json", "e.csv", "--classes", "classes.txt")
-    assert done.stderr == "Note: e.csv does not hold 1 annotations (cancelled): left out.\n"
+    assert done.stderr == "Note: e.csv does not contain 1 annotations (cancelled).\n"
     assert (files / "e.csv").read_text().splitlines()[1:] == ["a.jpg,0,3,yes,1", "a.jpg,1,3,no,1"]
 
 

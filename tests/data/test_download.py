@@ -251,8 +251,8 @@ def test_wrong_bytes_are_refused_and_the_next_try_starts_fresh(server: Server, t
         f"  where:   http://{server.host}/a\n"
         f"  got:     sha256 {hashlib.sha256(bytes(300_000)).hexdigest()}, 300000 bytes\n"
         f"  allowed: sha256 {file.sha256}, 300000 bytes\n"
-        "  do:      try again; if this persists, something on the way alters the file: try another network "
-        "or mirror"
+        "  do:      try again; if this persists, a proxy or server alters the file: try another network or "
+        "mirror"
     )
     assert listing(tmp_path) == []
     bring([file], tmp_path)

@@ -191,7 +191,7 @@ def test_a_file_that_does_not_fit_is_skipped_and_named(name, bad):
         assert place == "" if name == "originals" else f"models/{bad}.parquet: " in place
         assert {
             "broken": "The file is not a complete Parquet file (got: ",
-            "classes": " has another number of classes than " if name != "originals" else "classes",
+            "classes": " has a different number of classes from " if name != "originals" else "classes",
             "order": "The predictions of order do not match the labels in their present order; it looks "
             "like ",
         }[bad] in reason

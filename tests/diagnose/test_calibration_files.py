@@ -85,7 +85,8 @@ def test_a_campaign_and_a_folder_of_predictions(own):
 
 def test_what_is_not_overwritten_and_not_found(own):
     assert refused("labels.parquet") == (
-        "There are no predictions.\n  where:   labels.parquet\n  do:      give some: --predictions FILE"
+        "There are no predictions.\n  where:   labels.parquet\n"
+        "  do:      pass predictions: --predictions FILE"
     )
     Path("net.parquet").rename("calibration.parquet")
     assert refused("labels.parquet", out=".", predictions=["calibration.parquet"]) == (
@@ -97,7 +98,7 @@ def test_what_is_not_overwritten_and_not_found(own):
     Path("other").mkdir()
     tables.write_labels(own, "other/prediction_sets.parquet")
     assert refused("labels.parquet", out="other", predictions=["calibration.parquet"]) == (
-        "This file is reserved for another table than prediction_sets.\n"
+        "This file is reserved for a table other than prediction_sets.\n"
         "  where:   other/prediction_sets.parquet\n"
         "  got:     labels\n"
         "  do:      choose another path for the output"

@@ -48,7 +48,7 @@ def test_numbers_by_hand():
     check(found.table, "companions")
     mean, a, b = (row_of(found, of=of) for of in (None, "a", "b"))
     assert (mean["recall_with"], mean["recall_without"], mean["n_models"]) == (0.9, 0.5, 2)
-    assert (a["recall_with"], b["recall_with"], b["diff"]) == (1.0, 0.8, pytest.approx(0.3))
+    assert (a["recall_with"], b["recall_with"], b["difference"]) == (1.0, 0.8, pytest.approx(0.3))
     assert {r["n_with"] for r in (mean, a, b)} == {30}
     assert {r["n_without"] for r in (mean, a, b)} == {40}
     assert mean["lift"] == pytest.approx(100 * 30 / (70 * 50))
@@ -62,7 +62,7 @@ def test_the_mean_over_models_is_no_surer_than_one_of_them():
     one = row_of(diagnose_companions(labels, net(labels, 24, 20), k=1))
     same = [net(labels, 24, 20, f"net {i}") for i in range(50)]
     many = row_of(diagnose_companions(labels, same, k=1))
-    for column in ("diff", "lo", "hi", "p"):
+    for column in ("difference", "lo", "hi", "p"):
         assert many[column] == pytest.approx(one[column])
 
 

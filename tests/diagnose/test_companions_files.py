@@ -66,7 +66,7 @@ def test_options_and_json():
         ("0", "1", 30),
         ("1", "0", 0),
     ]
-    assert told["tested"][1]["diff"] is None
+    assert told["tested"][1]["difference"] is None
     assert told["written"] == [
         "companions/companions.parquet",
         "companions/companions.csv",

@@ -315,7 +315,7 @@ def test_what_is_refused():
     Path("losses").mkdir()
     tables.write_labels(labels, "losses/robustness.parquet")
     assert refused(InputError, out="losses") == (
-        "This file is reserved for another table than robustness.\n"
+        "This file is reserved for a table other than robustness.\n"
         "  where:   losses/robustness.parquet\n"
         "  got:     labels\n"
         "  do:      choose another path for the output"

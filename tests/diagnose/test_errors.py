@@ -256,8 +256,8 @@ def test_out_of_vocabulary(labels):
         ("6.jpg", "model-failure", None),
     ]
     caution = (
-        "out-of-vocabulary finds unusual images, which rarely show objects without a class more often than "
-        "others"
+        "out-of-vocabulary finds unusual images, but these show objects without a class hardly more often "
+        "than other images do"
     )
     assert caution in found.notes
     none = sort(labels, [ranks(1)], classes=PETS, similar=near, neighbours=index, min_confidence=None)

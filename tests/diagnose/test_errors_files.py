@@ -364,12 +364,13 @@ def test_bad_files(own):
         return message(InputError, lambda: sort(*given, **options))
 
     assert run("labels.parquet") == (
-        "There are no predictions.\n  where:   labels.parquet\n  do:      give some: --predictions FILE"
+        "There are no predictions.\n  where:   labels.parquet\n"
+        "  do:      pass predictions: --predictions FILE"
     )
     assert run("net.parquet") == (
-        "These are predictions, without a data set to judge them on.\n"
+        "These are predictions without a data set to evaluate them on.\n"
         "  where:   net.parquet\n"
-        "  do:      give the folder that manyhot predict wrote, or label sets and --predictions FILE"
+        "  do:      pass the folder written by manyhot predict, or label sets and --predictions FILE"
     )
     assert run("nowhere") == (
         "There is no such data set, campaign or file.\n"

@@ -146,9 +146,9 @@ def test_the_means_over_maps():
     pointing = rows["all", "pointing"]
     assert (pointing["value"], pointing["by_chance"], pointing["centre"]) == (1, 1 / 16, 1 / 3)
     assert (pointing["n"], pointing["n_images"], pointing["n_skipped"]) == (3, 2, 1)
-    assert pointing["more"] == pytest.approx(2 / 3)
+    assert pointing["excess"] == pytest.approx(2 / 3)
     assert (pointing["lo"], pointing["hi"]) == (1, 1)
-    assert pointing["more_lo"] == 0  # only the image whose square is in the middle is drawn
+    assert pointing["excess_lo"] == 0  # only the image whose square is in the middle is drawn
     by_class = [name for name, metric in rows if metric == "pointing"]
     assert by_class == ["all", "difficult", "class=red", "class=green", "class=blue"]
     assert [rows[name, "pointing"]["n"] for name in by_class] == [3, 2, 1, 1, 1]

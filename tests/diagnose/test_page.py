@@ -22,7 +22,7 @@ FLIPS = NAMES | {
         "neither": 90,
         "n": 30,
         "n_control": 28,
-        "fall": 0.1,
+        "score_drop": 0.1,
     },
     **{
         "flips": 0.5,
@@ -33,7 +33,7 @@ FLIPS = NAMES | {
         "lost_hi": 0.5,
         "control_lost": 0.0625,
     },
-    **{"control": 0.1, "control_lo": 0.05, "control_hi": 0.2, "more": 0.4, "lo": 0.3, "hi": 0.5},
+    **{"control": 0.1, "control_lo": 0.05, "control_hi": 0.2, "excess": 0.4, "lo": 0.3, "hi": 0.5},
     **{f"found_{s}": 0.25 for s in ("both", "main_only", "companion_only", "neither")},
     **{
         f"{m}{e}": 0.125
@@ -95,7 +95,7 @@ def test_what_flips(found):
 
 @pytest.mark.parametrize("shortcut", [None, False], ids=["now", "as earlier versions wrote it"])
 def test_pairs_without_controls_are_not_testable(tmp_path, shortcut):
-    controls = {k: None for k in FLIPS if k.startswith("control")} | {"more": None, "lo": None, "hi": None}
+    controls = {k: None for k in FLIPS if k.startswith("control")} | {"excess": None, "lo": None, "hi": None}
     bare = FLIPS | controls | {"n_control": 0, "shortcut": shortcut, "companion_name": "sky", "companion": 3}
     less = bare | {"companion_name": "sea", "companion": 4, "lost": 0.25}
     write(tmp_path, "shortcuts", [FLIPS, bare])
@@ -118,11 +118,19 @@ def test_pairs_without_controls_are_not_testable(tmp_path, shortcut):
 def test_companions_that_are_never_apart_are_counted(tmp_path):
     names = {"dataset": "mine", "main": 0, "companion": 1, "main_name": "keys", "companion_name": "keyboard"}
     ratios = {f"{m}{e}": 1.0 for m in ("lift", "odds_ratio") for e in ("", "_lo", "_hi")}
-    measured = dict.fromkeys(("recall_with", "recall_without", "diff", "lo", "hi", "p", "p_adjusted"), 0.5)
+    measured = dict.fromkeys(
+        ("recall_with", "recall_without", "difference", "lo", "hi", "p", "p_adjusted"), 0.5
+    )
     tested = (
         names | ratios | measured | {"both": 30, "model": None, "n_models": 1, "n_with": 30, "n_without": 9}
     )
-    never = tested | {"main": 1, "companion": 0, "n_without": 0, "p_adjusted": None, "diff": float("nan")}
+    never = tested | {
+        "main": 1,
+        "companion": 0,
+        "n_without": 0,
+        "p_adjusted": None,
+        "difference": float("nan"),
+    }
     few = never | {"companion": 2, "both": 3}
     write(tmp_path, "companions", [tested, never, few], least="25")
     said = words(page(tmp_path))

@@ -108,18 +108,18 @@ def test_a_planted_shortcut_is_found_and_its_reverse_is_not():
     first = found.shortcuts.to_pylist()[0]
     dog = rows["dog", "ball", "grey"]
     assert first == dog
-    assert {k: dog[k] for k in ("n", "flips", "lost", "n_control", "control", "more", "shortcut")} == {
+    assert {k: dog[k] for k in ("n", "flips", "lost", "n_control", "control", "excess", "shortcut")} == {
         "n": 30,
         "flips": 1.0,
         "lost": 1.0,
         "n_control": 30,
         "control": 0.0,
-        "more": 1.0,
+        "excess": 1.0,
         "shortcut": True,
     }
-    assert dog["fall"] == pytest.approx(0.8)
+    assert dog["score_drop"] == pytest.approx(0.8)
     assert [dog[k] for k in ("both", "main_only", "companion_only", "neither")] == [30, 10, 18, 8]
-    names = ("found_both", "found_main_only", "found_companion_only", "found_neither")
+    names = ("predicted_both", "predicted_main_only", "predicted_companion_only", "predicted_neither")
     assert [dog[k] for k in names] == [1.0, 0.0, 1.0, 0.0]
     assert (dog["recall_gap"], dog["hallucination_gap"]) == (1.0, 1.0)
     assert dog["lo"] > 0.8
@@ -235,7 +235,7 @@ def test_of_logits_the_best_class_is_predicted_and_scores_are_probabilities(requ
     dog = rows["dog", "ball", "grey"]
     assert dog["decision"] == "best class"
     # Dog and ball are as large: the ball, which comes first, is the best class, until it is gone.
-    assert (dog["found_both"], dog["flips"], dog["lost"], dog["control"]) == (0.0, 1.0, 0.0, 0.0)
+    assert (dog["predicted_both"], dog["flips"], dog["lost"], dog["control"]) == (0.0, 1.0, 0.0, 0.0)
     assert dog["recall_gap"] == -1.0
     assert rows["dog", "ball", "inpaint"]["flips"] == 1.0
     scores = found.shortcut_examples.to_pylist()[0]
@@ -390,7 +390,7 @@ def test_no_image_of_a_companion_can_be_altered(own):
     # All of the image is a ball then, but for the dog: no control has room.
     assert rows["dog", "ball", "grey"]["n"] == 30
     assert rows["dog", "ball", "grey"]["n_control"] == 0
-    assert rows["dog", "ball", "grey"]["more"] is None
+    assert rows["dog", "ball", "grey"]["excess"] is None
     assert rows["dog", "ball", "grey"]["shortcut"] is None
     write_objects(
         [[i, "ball" if c == "ball" else c, *((0, 0, 1, 1) if c == "dog" else b)] for i, c, *b in own]
@@ -446,7 +446,7 @@ def test_what_is_refused():
     planted()
     known, one = from_keys(("dog", "ball", "tree", "square")), from_keys(("square",))
     assert refused(MatchError, labels="labels.parquet") == (
-        "The table has another class list than the one passed.\n"
+        "The table has a different class list from the one passed.\n"
         "  where:   labels\n"
         f"  got:     4 classes, class list {known.hash}\n"
         f"  allowed: 1 classes, class list {one.hash}\n"

@@ -81,10 +81,12 @@ def test_rows_are_what_a_loop_finds(states, kind):
         assert row["lost"] == pytest.approx(np.mean([*lost["flips"].values()]))
         assert row["control_lost"] == pytest.approx(np.mean([*lost["control"].values()]))
         more = np.mean([lost["flips"][i] for i in lost["control"]]) - row["control_lost"]
-        assert row["more"] == pytest.approx(more)
-        assert row["lo"] <= row["more"] <= row["hi"]
-        assert row["found_main_only"] == pytest.approx(np.mean([found(before, i, key, 0.6) for i in alone]))
-        assert row["recall_gap"] == pytest.approx(row["found_both"] - row["found_main_only"])
+        assert row["excess"] == pytest.approx(more)
+        assert row["lo"] <= row["excess"] <= row["hi"]
+        assert row["predicted_main_only"] == pytest.approx(
+            np.mean([found(before, i, key, 0.6) for i in alone])
+        )
+        assert row["recall_gap"] == pytest.approx(row["predicted_both"] - row["predicted_main_only"])
         assert row["shortcut"] == (row["lost"] >= 0.2 and row["lo"] > 0)
         assert row["ap_lo"] is None
     order = [r["lo"] for r in told.shortcuts.to_pylist() if not r["skipped"]]
@@ -132,7 +134,7 @@ def test_a_companion_that_hides_a_class_is_no_shortcut(states):
     told = judge_shortcuts(states, [pair], score(IDS, 0.1), after, KNOWN, resamples=0)
     (row,) = told.shortcuts.to_pylist()
     assert (row["flips"], row["control"]) == (1.0, 0.0)
-    assert (row["lost"], row["more"], row["shortcut"]) == (0.0, 0.0, False)
+    assert (row["lost"], row["excess"], row["shortcut"]) == (0.0, 0.0, False)
     assert told.summary[0]["mean"] == 1.0
     assert told.summary[0]["mean_lost"] == 0.0
 

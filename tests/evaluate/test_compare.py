@@ -35,7 +35,7 @@ def with_pairs(part, p):
     """Give a result the p of its pairs, by names."""
     rows = [
         {"dataset": part.datasets[0], "metric": "top1", "slice": "all", "model_a": a, "model_b": b}
-        | {"diff": 0.1, "lo": None, "hi": None, "p": q, "p_adjusted": q, "n": 100}
+        | {"difference": 0.1, "lo": None, "hi": None, "p": q, "p_adjusted": q, "n": 100}
         for (a, b), q in p.items()
     ]
     return Results(part.table, pairs=pa.Table.from_pylist(rows, schema=schema("pairs")), name=part.name)
@@ -200,7 +200,7 @@ def test_the_same_number_twice_is_refused():
     with pytest.raises(InputError) as error:
         compare([twice, results("b")])
     assert str(error.value) == (
-        "The results hold a value twice.\n"
+        "The results contain a value twice.\n"
         "  where:   a.csv\n"
         "  got:     a, top1, all, resnet18\n"
         "  allowed: one row for each data set, model, metric and slice"

@@ -332,7 +332,7 @@ def test_a_folder_of_published_tables(two, tmp_path):
         "Error: The folder holds no results.parquet.\n"
         "  where:   .\n"
         "  got:     a.csv, b.csv\n"
-        "  do:      give its files: ./*.csv\n"
+        "  do:      pass its files: ./*.csv\n"
     )
 
 

@@ -140,7 +140,7 @@ def test_nothing_to_fit_to(model, method):
         assert refused(lambda p=predictions: calibrate(bare, p, method=method)) == (
             "No image has labels to fit to.\n"
             "  got:     no image with a label set\n"
-            "  allowed: images with labels in the split that is fitted on"
+            "  allowed: images with labels in the split used for fitting"
         )
 
 

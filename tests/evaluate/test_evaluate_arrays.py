@@ -71,7 +71,7 @@ def test_lengths_must_agree():
         "  where:   m\n"
         "  got:     3 rows\n"
         "  allowed: 4\n"
-        "  do:      pass tables with image ids to evaluate a part"
+        "  do:      pass tables with image ids to evaluate only some images"
     )
     assert message(lambda: evaluate(SETS, SCORES, reading=Reading(label=[0, 1]))) == (
         "Original labels and label sets differ in length.\n  got:     2\n  allowed: 4"
@@ -132,7 +132,7 @@ def test_frames_and_series():
 
 def test_lists_of_different_lengths():
     assert message(lambda: evaluate([[0], [1]], [[0, 1], [1]], reading=Reading(n_classes=4))) == (
-        "Predictions of different lengths are not an array.\n"
+        "Lists of predictions with different lengths do not form an array.\n"
         "  where:   model\n"
         "  do:      pad short lists with -1"
     )

@@ -110,8 +110,8 @@ def test_pairs_that_change_order_are_those_of_the_values(imagenet):
     ranks = imagenet("ranks").filter(metric_x="top1", metric_y="real1", dataset_x="imagenet-val")
     assert swaps.height == ranks["n_swapped"].item()
     assert swaps["beyond_noise"].sum() == ranks["n_beyond_noise"].item()
-    assert (swaps["diff_x"] > 0).all()
-    assert (swaps["diff_y"] < 0).all()
+    assert (swaps["difference_x"] > 0).all()
+    assert (swaps["difference_y"] < 0).all()
 
 
 @pytest.mark.slow
@@ -242,8 +242,8 @@ def test_orders_in_the_docs(imagenet):
         assert said == [f"{row['tau']:.3f}", pairs, str(row["n_beyond_noise"])], (x, y)
     swap = imagenet("swaps").filter(metric_y="mla", beyond_noise=True).row(0, named=True)
     assert (
-        f"{swap['model_a']} is {100 * swap['diff_x']:.2f} points above {swap['model_b']} under `top1` and "
-        f"{-100 * swap['diff_y']:.2f} below it under `mla`"
+        f"{swap['model_a']} is {100 * swap['difference_x']:.2f} points above {swap['model_b']} under `top1` "
+        f"and {-100 * swap['difference_y']:.2f} below it under `mla`"
     ) in " ".join(PAGE.split())
 
 

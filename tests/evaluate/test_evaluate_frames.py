@@ -138,11 +138,11 @@ def test_columns_are_put_into_the_order_of_the_class_list_of_a_table():
     renamed = frame.rename(columns={"goldfish": "gold fish"})
     assert message(lambda: evaluate(table, renamed)) == (
         "The columns are not the classes.\n"
-        "  where:   model, beside the class list imagenet1k\n"
+        "  where:   model, compared with the class list imagenet1k\n"
         "  got:     1 name not in the class list imagenet1k, such as gold fish; "
         "1 name of the class list imagenet1k missing, such as n01443537\n"
         "  allowed: the 1,000 names of the class list imagenet1k, in any order\n"
-        "  do:      rename or select columns; arrays, such as by .to_numpy(), are matched by position"
+        "  do:      rename or select columns; arrays, for example from .to_numpy(), are matched by position"
     )
 
 
@@ -153,11 +153,11 @@ def test_columns_beside_a_table_over_a_class_list_of_which_the_hash_alone_is_kno
     assert judged(labels, FRAME) == pytest.approx(EXPECTED, abs=1e-6)
     assert message(lambda: evaluate(labels, FRAME.iloc[:, COLUMNS])) == (
         "The columns are not the keys of the labels' class list, in its order.\n"
-        "  where:   model, beside labels\n"
+        "  where:   model, compared with labels\n"
         f"  got:     columns such as {CLASSES[COLUMNS[0]]}, {CLASSES[COLUMNS[1]]}\n"
         f"  allowed: the 5 keys of class list {classes.hash}\n"
         "  do:      name the columns after the keys and sort them in their order; "
-        "arrays, such as by .to_numpy(), are matched by position"
+        "arrays, for example from .to_numpy(), are matched by position"
     )
 
 
@@ -172,11 +172,11 @@ def test_batches_of_frames():
     other = FRAME.rename(columns={"cow": "horse"})
     assert message(lambda: evaluator.update(other, LABELS)) == (
         "The columns are not the classes.\n"
-        "  where:   model, beside earlier batches\n"
+        "  where:   model, compared with earlier batches\n"
         "  got:     1 name not in earlier batches, such as horse; "
         "1 name of earlier batches missing, such as cow\n"
         "  allowed: the 5 names of earlier batches, in any order\n"
-        "  do:      rename or select columns; arrays, such as by .to_numpy(), are matched by position"
+        "  do:      rename or select columns; arrays, for example from .to_numpy(), are matched by position"
     )
     evaluator.reset()
     evaluator.update(other, HOT)
@@ -199,7 +199,7 @@ def test_label_issues_of_series_and_frames():
     assert issues(images, frame.iloc[ROWS]) == straight
     assert message(lambda: issues(LABEL, {"a": frame, "b": frame.iloc[:, COLUMNS]})) == (
         "Two frames have columns in different orders, and labels may have either order.\n"
-        "  where:   b, beside a\n"
+        "  where:   b, compared with a\n"
         "  got:     labels without names of classes\n"
         "  allowed: frames in one order, or labels as a frame, too\n"
         "  do:      sort the columns of all frames in the order of labels"
@@ -209,18 +209,18 @@ def test_label_issues_of_series_and_frames():
 def test_other_images_are_refused():
     assert message(lambda: evaluate(LABELS, {"net": FRAME.iloc[2:].rename({IDS[5]: "new.jpg"})})) == (
         "Two frames have different images.\n"
-        "  where:   net, beside labels\n"
+        "  where:   net, compared with labels\n"
         "  got:     1 id not in labels, such as new.jpg; "
         f"3 ids of labels missing, such as {IDS[0]}, {IDS[1]}\n"
         "  allowed: the 40 ids of labels, in any order\n"
         "  do:      select the common rows of all frames, such as labels.loc[scores.index]; "
-        "arrays, such as by .to_numpy(), are matched by position"
+        "arrays, for example from .to_numpy(), are matched by position"
     )
     assert message(
         lambda: evaluate(LABELS, SCORES, reading=Reading(label=pd.Series(LABEL, IDS).iloc[1:]))
     ).startswith(
         "Two frames have different images.\n"
-        "  where:   label, beside labels\n"
+        "  where:   label, compared with labels\n"
         f"  got:     1 id of labels missing, such as {IDS[0]}\n"
     )
 
@@ -228,14 +228,14 @@ def test_other_images_are_refused():
 def test_other_classes_are_refused():
     assert message(lambda: evaluate(LABELS, FRAME.rename(columns={"cow": "horse"}))) == (
         "The columns of two frames differ.\n"
-        "  where:   model, beside labels\n"
+        "  where:   model, compared with labels\n"
         "  got:     1 name not in labels, such as horse; 1 name of labels missing, such as cow\n"
         "  allowed: the 5 names of labels, in any order\n"
-        "  do:      rename or select columns; arrays, such as by .to_numpy(), are matched by position"
+        "  do:      rename or select columns; arrays, for example from .to_numpy(), are matched by position"
     )
     assert message(
         lambda: evaluate([[0]] * N, {"a": FRAME, "b": FRAME.iloc[:, :4]}, reading=Reading(n_classes=5))
-    ).startswith("The columns of two frames differ.\n  where:   b, beside a\n")
+    ).startswith("The columns of two frames differ.\n  where:   b, compared with a\n")
 
 
 def test_what_is_there_twice_is_refused():
@@ -260,17 +260,17 @@ def test_an_order_that_is_not_clear_is_refused():
     shuffled = scores.iloc[ROWS]
     first = ", ".join(map(str, ROWS[:2]))
     assert message(lambda: evaluate(labels, shuffled)) == (
-        "One frame has the default index, another the same numbers in another order.\n"
-        "  where:   labels, beside model\n"
+        "One frame has the default index, and another has the same numbers in a different order.\n"
+        "  where:   labels, compared with model\n"
         f"  got:     model begins with rows {first}\n"
         "  allowed: the same index, or ids of images\n"
         "  do:      set the index of both to the ids of their rows; "
-        "arrays, such as by .to_numpy(), are matched by position"
+        "arrays, for example from .to_numpy(), are matched by position"
     )
     assert judged(labels.iloc[ROWS[::-1]], shuffled) == pytest.approx(EXPECTED, abs=1e-6)
     assert message(lambda: evaluate(HOT, {"a": FRAME, "b": FRAME.iloc[ROWS]})) == (
         "Two frames have rows in different orders, and labels may have either order.\n"
-        "  where:   b, beside a\n"
+        "  where:   b, compared with a\n"
         "  got:     labels without an index\n"
         "  allowed: frames in one order, or labels as a frame, too\n"
         "  do:      sort the rows of all frames in the order of labels"

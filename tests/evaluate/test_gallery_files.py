@@ -173,7 +173,7 @@ def test_label_sets_alone(predicted, tmp_path):
     with pytest.raises(InputError) as error:
         gallery_of(sets, tmp_path / "out")
     assert str(error.value) == (
-        f"There are no predictions.\n  where:   {sets}\n  do:      give some: --predictions FILE"
+        f"There are no predictions.\n  where:   {sets}\n  do:      pass predictions: --predictions FILE"
     )
     with pytest.raises(InputError) as error:
         gallery_of(sets, tmp_path / "out", predictions=[predicted])
@@ -223,7 +223,7 @@ def test_other_class_lists_are_refused(predicted, tmp_path):
     with pytest.raises(MatchError) as error:
         gallery_of(predicted, tmp_path / "out")
     assert str(error.value) == (
-        "third has another number of classes than my/first.\n"
+        "third has a different number of classes from my/first.\n"
         f"  where:   {predicted / 'third.parquet'}\n"
         "  got:     10 classes\n  allowed: 3 classes\n"
         "  do:      predict over the same class list, or convert the file"

@@ -186,7 +186,7 @@ def test_models_on_different_images_are_not_compared():
     found = evaluate(labels, models, metrics=["top1", "mla"], resamples=20)
     pairs = pl.from_arrow(found.pairs).filter(metric="top1")
     assert pairs.select("model_a", "model_b", "n").rows() == [("a", "b", 3), ("a", "c", 6), ("b", "c", 3)]
-    assert pairs["diff"].is_nan().to_list() == [True, False, True]
+    assert pairs["difference"].is_nan().to_list() == [True, False, True]
     assert pairs["p_adjusted"].is_nan().to_list() == [True, False, True]
 
 

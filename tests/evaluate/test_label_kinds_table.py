@@ -133,7 +133,7 @@ def test_other_class_list():
     with pytest.raises(MatchError) as raised:
         find_label_kinds(LABELS, [model_of([[0, 1], [1, 0]], key="another")])
     assert str(raised.value) == (
-        "model has another class list than made up.\n"
+        "model has a different class list from made up.\n"
         "  got:     class list another\n"
         "  allowed: class list 385e0240499426c0\n"
         "  do:      predict over the same class list, or convert the file"

@@ -15,7 +15,7 @@ def make(values, *, metric="real1", dataset="a", models=None, pairs=(), about=No
         for m, v in values.items()
     ]
     tested = [
-        {"dataset": dataset, "metric": metric, "slice": "all", "model_a": a, "model_b": b, "diff": 0.0}
+        {"dataset": dataset, "metric": metric, "slice": "all", "model_a": a, "model_b": b, "difference": 0.0}
         | {"lo": None, "hi": None, "p": p, "p_adjusted": p, "n": 90}
         for a, b, p in pairs
     ]

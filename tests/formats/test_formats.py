@@ -159,7 +159,7 @@ def test_array_without_row_order(tmp_path):
     path = tmp_path / "m.npy"
     np.save(path, np.zeros((3, 5), int))
     assert message(lambda: read_predictions(path)) == (
-        "The file does not say which image each row is.\n"
+        "The file does not contain the image of each row.\n"
         f"  where:   {path}\n"
         "  do:      pass the row order with --rows: a data-set JSON, a CSV with image_id, or a list of ids"
     )

@@ -340,7 +340,8 @@ BROKEN = {
     ),
     "nothing shown": (
         lambda content: content[0]["data"].pop("classes"),
-        "The classes that were shown are unknown, and not asked is not no.\n  where:   {path}, task 1\n"
+        "The classes that were shown are unknown, so a class without an answer cannot count as no.\n"
+        "  where:   {path}, task 1\n"
         "  got:     no list in the field 'classes' of its data\n  allowed: image\n"
         "  do:      pass the field, or declare that all were shown: --format \"label-studio(asked='*')\"",
     ),
@@ -721,7 +722,7 @@ def test_names_are_not_those_of_another_list(proposals, tmp_path, message):
             MatchError,
         )
         assert said == (
-            f"The {holds} have another class list.\n"
+            f"The {holds} have a different class list.\n"
             f"  where:   {'t.json' if holds == 'proposals' else 'mine'}\n"
             f"  got:     other: 4 classes, hash {other.hash}\n"
             f"  allowed: 4 classes, hash {CLASSES.hash}\n"

@@ -166,7 +166,7 @@ def test_bad_input(tmp_path, voc):
         "  allowed: a column class; or --classes"
     )
     assert error(parquet(tmp_path / "t.parquet", ROWS | {"class_id": [0, 1, 2]})) == (
-        f"A class has two numbers, or a number two classes.\n  where:   {tmp_path / 't.parquet'}"
+        f"A class has two numbers, or a number has two classes.\n  where:   {tmp_path / 't.parquet'}"
     )
     assert error(path, classes=from_keys(("dog",), "mine")) == (
         "A class is not in the class list.\n"
@@ -176,7 +176,7 @@ def test_bad_input(tmp_path, voc):
     )
     masks = parquet(tmp_path / "m.parquet", {"image_id": ["z.jpg"], "mask": [png([[0]])]})
     assert error(path, masks=masks) == (
-        "None of the masks is of an image with objects.\n"
+        "None of the masks belongs to an image with objects.\n"
         f"  where:   {masks}\n"
         "  got:     z.jpg\n"
         "  allowed: such as a.jpg"

@@ -301,7 +301,8 @@ def test_several_splits(tmp_path, message):
     save_to_disk(root / "test", rows(), FEATURES)
     (root / "dataset_dict.json").write_text('{"splits": ["train", "test"]}')
     assert message(lambda: read_labels(root)) == (
-        f"The folder holds several splits, each a data set.\n  where:   {root}\n  allowed: train, test\n"
+        f"The folder contains several splits, each of which is a data set.\n"
+        f"  where:   {root}\n  allowed: train, test\n"
         f"  do:      pass the folder of a split, such as {root / 'train'}"
     )
     assert len(read_labels(root / "test")) == 3
@@ -333,8 +334,8 @@ def test_images_without_names(tmp_path, message):
     )
     nameless = to_parquet(tmp_path / "n.parquet", table.select(["label"]), {"label": LABEL})
     assert message(lambda: read_labels(nameless)) == (
-        f"The data set does not name its images.\n  where:   {nameless}\n  got:     label\n"
-        "  allowed: a column image_id, file_name, filename, path, or one of images"
+        f"The data set contains no image names.\n  where:   {nameless}\n  got:     label\n"
+        "  allowed: a column image_id, file_name, filename, path, or a column of images"
     )
 
 

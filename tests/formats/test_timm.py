@@ -169,14 +169,14 @@ def test_ragged_and_empty_values(tmp_path, message):
     )
     assert message(lambda: read_predictions(path)) == (
         f"The images have different numbers of classes.\n  where:   {path}\n  got:     1 to 2 values\n"
-        "  allowed: the same number of values for each image, the --topk of inference.py"
+        "  allowed: the same number of values for each image, as set by --topk of inference.py"
     )
     path = tmp_path / "m.csv"
     path.write_text("filename,index,prob\na,1,0.5\nb,,0.5\n")
     assert message(lambda: read_predictions(path)) == (
         f"The images have different numbers of classes.\n  where:   {path}\n"
         "  got:     an empty or unreadable value\n"
-        "  allowed: the same number of values for each image, the --topk of inference.py"
+        "  allowed: the same number of values for each image, as set by --topk of inference.py"
     )
 
 

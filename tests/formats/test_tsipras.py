@@ -73,7 +73,7 @@ def test_counts_of_images_are_no_labels(folder):
     with pytest.raises(InputError) as error:
         read_labels(folder / "image_info.pkl")
     assert str(error.value) == (
-        "The pickle holds another table.\n"
+        "The pickle contains a different table.\n"
         f"  where:   {folder / 'image_info.pkl'}\n"
         "  got:     annotation\n"
         "  allowed: the columns of annotations_classify_task.pkl\n"
@@ -215,7 +215,8 @@ def test_a_huge_file(tmp_path, message):
 
 
 LATER = (
-    "The pickle was written by a later pandas or NumPy than the published files; it was not read.\n"
+    "The pickle was written by a later version of pandas or NumPy than the published files; it was not "
+    "read.\n"
     "  where:   {}\n  got:     {}, which those do not contain\n"
     "  allowed: a pandas.DataFrame as it was written in 2020\n"
     "  do:      use the published file, whose checksum is in the catalogue"

@@ -170,12 +170,12 @@ BAD = {
     "unknown answers": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"answer": ["yes", "1", "dunno", "no"]})),
         "This is not an answer.\n  where:   {folder}/v.csv\n  got:     '1' in 2 of 4 rows\n"
-        "  allowed: no, maybe, yes\n  do:      write these words; numbers are not interpreted",
+        "  allowed: no, maybe, yes\n  do:      use these words; numbers are not interpreted",
     ),
     "answers as numbers": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"answer": [1, 0, 0, 1]})),
         "This is not an answer.\n  where:   {folder}/v.csv\n  got:     '1' in 4 of 4 rows\n"
-        "  allowed: no, maybe, yes\n  do:      write these words; numbers are not interpreted",
+        "  allowed: no, maybe, yes\n  do:      use these words; numbers are not interpreted",
     ),
     "an unknown class": (
         lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"class_id": [3, 1000, 3, 3]})),
@@ -222,7 +222,7 @@ BAD = {
     "an answer of crowd-kit's": (
         lambda p: read_votes(crowd_kit(p / "k.csv", "a.jpg:1", "cat")),
         "This is not an answer.\n  where:   {folder}/k.csv\n  got:     'cat' in 1 of 1 rows\n"
-        "  allowed: no, maybe, yes\n  do:      write these words; numbers are not interpreted",
+        "  allowed: no, maybe, yes\n  do:      use these words; numbers are not interpreted",
     ),
     "no votes": (
         lambda p: read_votes(as_csv(p / "v.csv", {k: [] for k in ROWS})),

@@ -160,14 +160,14 @@ def test_real_json_is_written_by_name_not_by_place(tmp_path):
 def test_real_json_of_other_images(tmp_path, message):
     path = tmp_path / "real.json"
     assert message(lambda: save(real(VAL[:-2]), path, "real")) == (
-        "real.json holds all of ImageNet's validation images and no others.\n"
+        "real.json must contain all of ImageNet's validation images and no others.\n"
         f"  where:   {path}\n"
         "  got:     2 are missing, such as ILSVRC2012_val_00049999.JPEG\n"
         "  allowed: 50,000 images, ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_00050000.JPEG\n"
         "  do:      write another format, such as hf-labels or multilabelfy"
     )
     assert message(lambda: save(real([*VAL, "x.JPEG"]), path, "real")) == (
-        "real.json holds all of ImageNet's validation images and no others.\n"
+        "real.json must contain all of ImageNet's validation images and no others.\n"
         f"  where:   {path}\n"
         "  got:     50,001 images\n"
         "  allowed: 50,000 images, ILSVRC2012_val_00000001.JPEG to ILSVRC2012_val_00050000.JPEG\n"
@@ -178,7 +178,7 @@ def test_real_json_of_other_images(tmp_path, message):
 
 def test_real_json_over_other_classes(labels, tmp_path, message):
     assert message(lambda: save(labels, tmp_path / "real.json", "real"), MatchError) == (
-        "The labels have another class list.\n"
+        "The labels have a different class list.\n"
         "  where:   mine\n"
         f"  got:     imagenet1k: 1,000 classes, hash {class_list().hash}\n"
         f"  allowed: 5 classes, hash {CLASSES.hash}\n"
@@ -216,7 +216,7 @@ def test_a_table_that_the_format_does_not_hold(tmp_path, message):
 def test_another_suffix(labels, tmp_path, message, to, name, allowed):
     (tmp_path / "x.csv").write_text("")
     assert message(lambda: save(labels, tmp_path / name, to)) == (
-        f"The format {to!r} has another suffix.\n  where:   {tmp_path / name}\n  allowed: {allowed}"
+        f"The format {to!r} has a different suffix.\n  where:   {tmp_path / name}\n  allowed: {allowed}"
     )
 
 
@@ -289,7 +289,7 @@ def test_several_splits_on_the_hub(labels, tmp_path, message):
     for split in ("train", "test"):
         save(labels, path, f"hf-labels(split={split!r})", classes=CLASSES)
     assert message(lambda: read_labels(path)) == (
-        "The folder holds several splits, each a data set.\n"
+        "The folder contains several splits, each of which is a data set.\n"
         f"  where:   {path}\n"
         "  allowed: test, train\n"
         "  do:      choose one: format=\"hf-labels(split='test')\""

@@ -184,7 +184,14 @@ def rank(tau, swapped, beyond=None, **other):
 def compared():
     """Return the tables that comparisons and descriptions of small tables would give."""
     ends = {**ENDS, "dataset_y": "val", "metric_y": "real1"}
-    swap = {**ends, "diff_x": 0.02, "diff_y": -0.01, "p_x": 0.01, "p_y": 0.02, "beyond_noise": True}
+    swap = {
+        **ends,
+        "difference_x": 0.02,
+        "difference_y": -0.01,
+        "p_x": 0.01,
+        "p_y": 0.02,
+        "beyond_noise": True,
+    }
     sensitivity = {
         "dataset_x": "val",
         "dataset_y": "v2",

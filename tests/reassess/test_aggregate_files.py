@@ -202,7 +202,7 @@ def test_a_campaign_by_hand(campaign):
     assert done.notes == (
         "1 golden questions with the truth yes are not among the votes: recall leaves them out",
     )
-    assert [r["kept"] for r in done.curve.to_pylist()] == [3, 2, 1]
+    assert [r["n_above"] for r in done.curve.to_pylist()] == [3, 2, 1]
 
 
 def test_tables_of_any_library_and_files(campaign):
@@ -283,8 +283,9 @@ BAD = [
     (
         {"method": "golden-bayes"},
         InputError,
-        "This method needs golden answers: questions that both experts and raters answered.\n"
-        "  got:     none\n  do:      pass golden answers with --golden, or use dawid-skene, which needs none",
+        "This method needs golden answers: answers of experts to questions that raters also answered.\n"
+        "  got:     none\n"
+        "  do:      pass golden answers with --golden, or use dawid-skene, which needs no golden answers",
     ),
     (
         {"min_precision": 0.9},

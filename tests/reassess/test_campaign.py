@@ -225,7 +225,7 @@ def test_labels_of_another_class_list(photos):
 def test_predictions_of_another_class_list(photos):
     write_model("two", TWO, class_hash="bbbb")
     assert error_of(make, kind=MatchError) == (
-        "two has another class list than the campaign.\n"
+        "two has a different class list from the campaign.\n"
         "  where:   models/two.parquet\n"
         "  got:     class list bbbb\n"
         "  allowed: class list 524ed1e29592c536\n"
@@ -291,12 +291,13 @@ KEYS = "classes, class_hash, n_classes, n_images, call, inputs, version, campaig
         ({"n_images": None}, f"The campaign lacks the key 'n_images'.\n  allowed: {KEYS}"),
         (
             {"n_images": "4"},
-            "The key 'n_images' of a campaign has another type.\n  got:     \"4\"\n"
+            "The key 'n_images' of a campaign has the wrong type.\n  got:     \"4\"\n"
             "  allowed: an integer of at least 1",
         ),
         (
             {"inputs": []},
-            "The key 'inputs' of a campaign has another type.\n  got:     []\n  allowed: an object of texts",
+            "The key 'inputs' of a campaign has the wrong type.\n"
+            "  got:     []\n  allowed: an object of texts",
         ),
         (
             {"campaign": 2, "version": "9.0"},

@@ -61,7 +61,7 @@ def test_votes_over_another_class_list_than_the_campaign(camp):
     put_votes(camp, classes="dead")
     key = tables.Campaign.read(camp).class_hash
     assert error_of(mh.aggregate, camp, kind=MatchError) == (
-        "The table has another class list than the one passed.\n  where:   votes\n"
+        "The table has a different class list from the one passed.\n  where:   votes\n"
         f"  got:     5 classes, class list dead\n  allowed: 5 classes, class list {key}\n"
         "  do:      pass the class list of the table, or omit it"
     )
@@ -71,7 +71,7 @@ def test_golden_answers_over_another_class_list_are_not_known_sets(camp):
     tables.write(pa.table(GOLDEN), camp / "golden.parquet", "golden", about={"classes": "dead"})
     key = tables.Campaign.read(camp).class_hash
     assert error_of(propose, camp, kind=MatchError) == (
-        "The table has another class list than the one passed.\n  where:   golden\n"
+        "The table has a different class list from the one passed.\n  where:   golden\n"
         f"  got:     0 classes, class list dead\n  allowed: 5 classes, class list {key}\n"
         "  do:      pass the class list of the table, or omit it"
     )
@@ -249,7 +249,7 @@ def test_proposals_are_not_written_over_another_table(camp, name):
     put_votes(camp)
     before = {p: p.read_bytes() for p in camp.rglob("*") if p.is_file()}
     assert error_of(propose(camp).write, camp / f"{name}.parquet") == (
-        f"This file is reserved for another table than proposals.\n  where:   camp/{name}.parquet\n"
+        f"This file is reserved for a table other than proposals.\n  where:   camp/{name}.parquet\n"
         f"  got:     {name}\n  do:      choose another path for the output"
     )
     assert before == {p: p.read_bytes() for p in camp.rglob("*") if p.is_file()}
@@ -318,7 +318,7 @@ EMPTY = "The column '{}' of the votes table may not be empty.\n  where:   v, row
         ("a.jpg,--1,x,yes\na.jpg,cat,x,no\n", f"{UNKNOWN}--1{KNOWN}"),
         (
             "a.jpg,true,x,yes\n",
-            "The column 'class_id' of the votes table has another type.\n"
+            "The column 'class_id' of the votes table has the wrong type.\n"
             "  where:   v\n  got:     bool\n  allowed: int32\n  do:      write integers",
         ),
         ('"",1,x,yes\n', f"{EMPTY.format('image_id')}''"),
@@ -342,7 +342,7 @@ def test_cells_that_are_not_what_they_should_be(camp, rows, said):
 def test_times_without_a_unit_or_a_zone(times, got):
     votes = pa.table(VOTES | {"answered_at": times})
     assert error_of(mh.aggregate, votes) == (
-        "The column 'answered_at' of the votes table has another type.\n  where:   votes\n"
+        "The column 'answered_at' of the votes table has the wrong type.\n  where:   votes\n"
         f"  got:     {got}\n  allowed: timestamp[us, tz=UTC]\n"
         "  do:      write times with their zone, such as 2021-03-09T22:16:08Z"
     )
@@ -374,7 +374,7 @@ def test_packed_files_are_not_unpacked(camp):
     Path("v.csv").write_bytes(gzip.compress(b"image_id,class_id,rater_id,answer\n"))
     assert error_of(read_votes, "v.csv", format="votes-table") == (
         "The file is compressed; it was not read.\n  where:   v.csv\n"
-        "  do:      decompress it first, such as by gunzip"
+        "  do:      decompress it first, for example with gunzip"
     )
 
 

@@ -143,7 +143,8 @@ def test_a_card_is_not_written_over_what_it_is_made_of(files, options, out):
 
 def test_votes_for_an_agreement(files):
     assert message(lambda: data_card("labels.parquet", agreement="votes.parquet")) == (
-        "The file holds another table.\n  where:   votes.parquet\n  got:     votes\n  allowed: agreement"
+        "The file contains a different table.\n"
+        "  where:   votes.parquet\n  got:     votes\n  allowed: agreement"
     )
 
 

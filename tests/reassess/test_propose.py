@@ -226,7 +226,7 @@ def test_models_of_other_class_lists():
     assert error_of(
         images(), [model(), model("two", n_classes=6)], reading=Reading(n_classes=5), kind=MatchError
     ) == (
-        "two has another number of classes than photos.\n"
+        "two has a different number of classes from photos.\n"
         "  where:   two.parquet\n"
         "  got:     6 classes\n"
         "  allowed: 5 classes\n"
@@ -234,7 +234,7 @@ def test_models_of_other_class_lists():
     )
     pair = [model(class_hash="aaaa"), model("two", class_hash="bbbb")]
     assert error_of(images(), pair, kind=MatchError) == (
-        "two has another class list than photos.\n"
+        "two has a different class list from photos.\n"
         "  where:   two.parquet\n"
         "  got:     class list bbbb\n"
         "  allowed: class list aaaa\n"

@@ -200,7 +200,7 @@ def test_no_overlap():
         (
             4,
             "",
-            "m has another number of classes than L.\n"
+            "m has a different number of classes from L.\n"
             "  where:   m.npy\n"
             "  got:     4 classes\n"
             "  allowed: 3 classes\n"
@@ -209,7 +209,7 @@ def test_no_overlap():
         (
             3,
             "other",
-            "m has another class list than L.\n"
+            "m has a different class list from L.\n"
             "  where:   m.npy\n"
             "  got:     class list other\n"
             "  allowed: class list hash\n"

@@ -23,7 +23,7 @@ def results():
         | {
             "model_a": a,
             "model_b": b,
-            "diff": 0.1,
+            "difference": 0.1,
             "lo": None,
             "hi": None,
             "p": 0.1,

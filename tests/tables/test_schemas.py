@@ -60,7 +60,7 @@ def test_wrong_type():
     with pytest.raises(InputError) as error:
         tables.check(votes(class_id=["dog"]), "votes", where="v")
     assert str(error.value) == (
-        "The column 'class_id' of the votes table has another type.\n"
+        "The column 'class_id' of the votes table has the wrong type.\n"
         "  where:   v\n"
         "  got:     string (Failed to parse string: 'dog' as a scalar of type int32)\n"
         "  allowed: int32"
@@ -111,7 +111,7 @@ def test_another_table(tmp_path):
     with pytest.raises(InputError) as error:
         tables.read(path, "labels")
     assert str(error.value) == (
-        f"The file holds another table.\n  where:   {path}\n  got:     votes\n  allowed: labels"
+        f"The file contains a different table.\n  where:   {path}\n  got:     votes\n  allowed: labels"
     )
 
 
@@ -183,7 +183,34 @@ def test_interrupted_write_leaves_nothing_under_the_final_name(tmp_path, sign):
     with process:
         process.stdout.readline()
         process.send_signal(sign)
-        process.wait(10)
+        process.wait(60)
     assert not target.exists()
     if sign == signal.SIGINT:
         assert list(tmp_path.iterdir()) == []
+
+
+OLD = {
+    "pairs": {"diff": "difference"},
+    "companions": {"diff": "difference"},
+    "swaps": {"diff_x": "difference_x", "diff_y": "difference_y"},
+    "curve": {"kept": "n_above", "right": "n_right"},
+    "localisation": {"more": "excess", "more_lo": "excess_lo", "more_hi": "excess_hi"},
+    "shortcuts": {
+        "more": "excess",
+        "fall": "score_drop",
+        "found_both": "predicted_both",
+        "found_main_only": "predicted_main_only",
+        "found_companion_only": "predicted_companion_only",
+        "found_neither": "predicted_neither",
+    },
+}
+"""Names of columns in files of earlier versions, and what they are now."""
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_files_of_earlier_versions_are_read(tmp_path, name):
+    now = tables.schema(name).empty_table()
+    before = now.rename_columns([{n: o for o, n in OLD[name].items()}.get(c, c) for c in now.column_names])
+    assert set(OLD[name]) <= set(before.column_names)
+    pq.write_table(before, tmp_path / "old.parquet")
+    assert tables.read(tmp_path / "old.parquet", name).column_names == now.column_names

@@ -93,7 +93,7 @@ def real5(case: Case) -> Estimate:
 
     References
     ----------
-    As in ``timm.data.RealLabelsImagenet`` for k = 5; Beyer et al. report k = 1 only.
+    Equals ``timm.data.RealLabelsImagenet`` with k = 5. Beyer et al. report only k = 1.
     """
     return _set_in_top(case, 5)
 
@@ -114,12 +114,13 @@ def mla(case: Case) -> Estimate:
 
     References
     ----------
-    Shankar et al. 2020, Evaluating Machine Accuracy on ImageNet, PMLR 119; the mean over classes as in
-    ``imagenet_multilabel_accuracy`` of google-research/imagenet-mistakes.
+    Shankar et al. 2020, Evaluating Machine Accuracy on ImageNet, PMLR 119. The mean over classes is computed
+    as in ``imagenet_multilabel_accuracy`` of google-research/imagenet-mistakes.
 
     Notes
     -----
-    The mean is taken over the classes of original labels. Unusable images are skipped. `n` counts images.
+    Accuracy is computed for each original label and averaged over these classes. Unusable images are skipped.
+    `n` is the number of images, not of classes.
 
     Deviation: images without any valid or unclear class are skipped, because no prediction could be right.
     The published data have no such usable images.
@@ -172,9 +173,9 @@ def variable_topk(case: Case, *, exact: bool = False) -> Ratio:
     headline=True,
 )
 def asma(case: Case, *, exact: bool = False) -> Estimate:
-    """Variable top-k averaged over images with 1, 2, 3 and 4 or more labels, each group with equal weight.
+    """Variable top-k: unweighted mean over the groups of images with 1, 2, 3 and 4 or more labels.
 
-    This formula is not confirmed by its authors.
+    The authors have not confirmed this formula.
 
     Parameters
     ----------
@@ -187,9 +188,9 @@ def asma(case: Case, *, exact: bool = False) -> Estimate:
 
     Notes
     -----
-    ASMA is aggregate subgroup model accuracy. According to the abstract, accuracies of subgroups by the
-    number of labels are aggregated so that single-label images do not dominate. This metric is their
-    unweighted mean; groups without images do not count.
+    ASMA stands for aggregate subgroup model accuracy. According to the abstract, images are grouped by their
+    number of labels, and the accuracies of the groups are aggregated so that single-label images do not
+    dominate. This metric is the unweighted mean over the groups that contain images.
     """
     plain = variable_topk(case, exact=exact)
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
@@ -201,8 +202,8 @@ def valid_errors(case: Case) -> Estimate:
 
     References
     ----------
-    Vasudevan et al. 2022, When does dough become a bagel?, arXiv 2205.04596, determine this share by hand:
-    nearly half of the remaining mistakes of the best models were valid.
+    Vasudevan et al. 2022, When does dough become a bagel?, arXiv 2205.04596. They reviewed errors by hand and
+    found that nearly half of the remaining mistakes of the best models were valid.
 
     Notes
     -----
@@ -215,12 +216,12 @@ def valid_errors(case: Case) -> Estimate:
 
 @register("metric", "errors_asked", better="higher", label="Errors asked about", interval="wilson")
 def errors_asked(case: Case) -> Estimate:
-    """Share of Top-1 errors whose top class raters were asked about.
+    """Share of Top-1 errors for which raters were asked about the top class.
 
     Notes
     -----
-    Images without an original label are skipped; `n` is the number of errors. It is unknown whether errors
-    that no rater was asked about are valid.
+    Images without an original label are skipped. `n` is the number of errors. If no rater was asked about the
+    top class, it is unknown whether it is valid.
     """
     if not case.labels.asked_known:
         return undefined(len(case.labels))
@@ -229,13 +230,13 @@ def errors_asked(case: Case) -> Estimate:
 
 @register("metric", "accepted_errors", better="higher", label="Accepted errors", interval="wilson")
 def accepted_errors(case: Case) -> Estimate:
-    """Share of Top-1 errors whose class raters accept as valid, among the errors that they were asked about.
+    """Among the Top-1 errors that raters were asked about, the share whose top class they accept as valid.
 
     Notes
     -----
-    An error on an image with an empty label set counts as not accepted if raters were asked about its class,
-    because they answered no. `n` is the number of errors that raters were asked about; `errors_asked` is
-    their share.
+    If the label set is empty and raters were asked about the top class, they rejected it, so the error counts
+    as not accepted. `n` is the number of errors that raters were asked about, and `errors_asked` is the share
+    of these errors.
     """
     if not case.labels.asked_known:
         return undefined(len(case.labels))
@@ -245,13 +246,13 @@ def accepted_errors(case: Case) -> Estimate:
 
 @register("metric", "preferred_errors", better="higher", label="Preferred errors", interval="wilson")
 def preferred_errors(case: Case) -> Estimate:
-    """Share of Top-1 errors whose class has a higher probability in the labels than the original label.
+    """Share of Top-1 errors whose top class has a higher probability in the labels than the original label.
 
     Notes
     -----
-    Only errors on images for which raters were asked about both classes count; equal probabilities are not a
-    preference. The meaning of the probability depends on the labels: if it is the share of yes answers, more
-    raters answered yes.
+    Only errors for which raters were asked about both classes count. Equal probabilities do not count as a
+    preference. The meaning of the probability depends on the labels. If it is the share of yes answers, the
+    predicted class was accepted by a larger share of raters.
     """
     labels = case.labels
     if labels.p is None or not labels.asked_known:
@@ -292,7 +293,7 @@ def f1_at_k(case: Case, *, k: int) -> Estimate:
 
 @register("metric", "real1_unasked", better="lower", label="ReaL (unasked)", interval="wilson", default=True)
 def real1_unasked(case: Case) -> Estimate:
-    """Share of ReaL's misses whose class raters were not asked about."""
+    """Share of ReaL's misses whose top class no rater was asked about."""
     return _unasked(case, case.reaching(1, case.labels.scored) & ~case.hit[:, 0], 1)
 
 
@@ -300,21 +301,21 @@ def real1_unasked(case: Case) -> Estimate:
     "metric", "real5_unasked", better="lower", label="ReaL top-5 (unasked)", interval="wilson", default=True
 )
 def real5_unasked(case: Case) -> Estimate:
-    """Share of ReaL top-5's misses with a class that raters were not asked about."""
+    """Share of ReaL top-5's misses with a class in the top five that no rater was asked about."""
     hits, scored = _hits_at(case, 5)
     return _unasked(case, scored & (hits == 0), 5)
 
 
 @register("metric", "mla_unasked", better="lower", label="MLA (unasked)", interval="wilson", default=True)
 def mla_unasked(case: Case) -> Estimate:
-    """Share of MLA's misses, over images, whose class raters were not asked about."""
+    """Share of MLA's misses whose top class no rater was asked about, as a mean over images."""
     judged = mla(case)
     return _unasked(case, judged.scored & (case.state[:, 0] < UNCLEAR), 1)
 
 
 @register("metric", "variable_topk_unasked", better="lower", label="Variable top-k (unasked)", default=True)
 def variable_topk_unasked(case: Case) -> Ratio:
-    """Share of the wrong classes in the variable top k that raters were not asked about."""
+    """Share of the wrong classes in the variable top k that no rater was asked about."""
     if not case.labels.asked_known:
         return undefined(len(case.labels))
     hits, scored = _hits_in_variable_top(case)
@@ -327,13 +328,13 @@ def variable_topk_unasked(case: Case) -> Ratio:
 
 @register("metric", "asma_unasked", better="lower", label="ASMA (unasked)", default=True)
 def asma_unasked(case: Case) -> Estimate:
-    """Share of the wrong classes in the variable top k that raters were not asked about, as in ASMA."""
+    """Share of the wrong classes in the variable top k that no rater was asked about, averaged as in ASMA."""
     plain = variable_topk_unasked(case)
     return Ratio(plain.num, plain.den, plain.scored, size_group(case.labels.size))
 
 
 def size_group(size: Ints) -> npt.NDArray[np.intp]:
-    """Return 0, 1, 2, 3 for label sets of 1, 2, 3 and 4 or more classes; 0 for an empty set."""
+    """Return 0, 1, 2 or 3 for label sets of 1, 2, 3 or at least 4 classes, and 0 for empty sets."""
     group: npt.NDArray[np.intp] = np.clip(size, 1, SIZE_GROUPS).astype(np.intp) - 1
     return group
 

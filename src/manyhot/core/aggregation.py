@@ -52,8 +52,8 @@ class Aggregate:
     p : ndarray of float64, shape (Q,)
         Probability that the class is in the image; NaN if unknown.
     matrices : ndarray of float64, shape (R, K, 3), optional
-        Probability of each answer of each rater under each of K truths, the last of which is yes. The shape
-        is (R, 2, 2) if maybe is counted as another answer. None if the method has no matrices.
+        Probability of each answer of each rater under each of K truths, the last of which is yes. If a maybe
+        is counted as a yes or a no, the shape is (R, 2, 2). None if the method has no matrices.
     prior : ndarray of float64, shape (K,), optional
         Probability of each truth.
     iterations : int
@@ -114,27 +114,29 @@ def dawid_skene(
     iterations: int = 1000,
     tolerance: float = 1e-8,
 ) -> Aggregate:
-    """Dawid-Skene: truths and raters' confusion matrices by expectation maximisation, one matrix per rater.
+    """Dawid-Skene: truths and one confusion matrix per rater, estimated by expectation maximisation.
 
     Parameters
     ----------
     truth : {"binary", "answers"}
-        ``binary``: the class is in the image or not, and each of the three answers has a probability under
-        both. ``answers``: one truth for each answer, as in Dawid and Skene; `p` is the probability of yes.
+        ``binary``: there are two truths, class in the image or not, and each of the three answers has a
+        probability under both. ``answers``: there is one truth for each answer, as in Dawid and Skene, and
+        `p` is the probability of yes.
     smoothing : float
-        Number of answers added to each rater under each truth. 0 is Dawid and Skene's own algorithm, in which
-        an answer that a rater never gave has probability 0.
+        Number of pseudo-answers added for each rater and truth. 0 gives Dawid and Skene's own algorithm, in
+        which an answer that a rater never gave has probability 0.
     towards : {"pooled", "uniform"}
-        Distribution of the added answers. ``pooled``: like the answers of all raters, so that a rater with
-        few answers is treated as an average one; one question of each truth is added, too. ``uniform``:
-        `smoothing` answers in each cell of a matrix, so that a rater with few answers is treated as guessing.
+        Distribution of the added answers. ``pooled``: they are distributed like the answers of all raters, so
+        that a rater with few answers is treated as an average rater. One question of each truth is added as
+        well. ``uniform``: `smoothing` answers are added to each cell of a matrix, so that a rater with few
+        answers is treated as guessing.
     pool_below : int
-        Raters with fewer answers share one matrix.
+        Raters with fewer than this number of answers share one matrix.
     iterations : int
         Maximum number of iterations.
     tolerance : float
-        Convergence is reached when an iteration changes the objective by at most this per vote. The objective
-        is the log-likelihood plus, with smoothing, the logarithm of its Dirichlet prior.
+        Iterations stop when one of them changes the objective by at most this much per vote. The objective is
+        the log-likelihood. With smoothing, the logarithm of the Dirichlet prior is added.
 
     Raises
     ------
@@ -143,8 +145,8 @@ def dawid_skene(
 
     References
     ----------
-    Dawid & Skene 1979, doi 10.2307/2346806. Deviations: two truths with three answers, and smoothing. The
-    pooled matrix is updated in each iteration, so it is an empirical prior.
+    Dawid & Skene 1979, doi 10.2307/2346806. Deviations from the paper are two truths with three answers, and
+    smoothing. The pooled matrix is updated in each iteration, so it is an empirical prior.
     """
     check_one_of(truth, ("binary", "answers"), "There is no such truth.")
     _check_options(answers, smoothing, towards, iterations)
@@ -177,17 +179,18 @@ def one_coin(
     iterations: int = 1000,
     tolerance: float = 1e-8,
 ) -> Aggregate:
-    """One-coin model: Dawid-Skene with one probability per rater of being right, whatever the truth.
+    """One-coin model: Dawid-Skene in which each rater is right with one probability, whatever the truth is.
 
     Parameters
     ----------
     maybe : {"no", "yes"}
         How a maybe is counted.
     smoothing : float
-        Number of right and wrong answers added to each rater.
+        Number of right and wrong pseudo-answers added for each rater.
     towards : {"pooled", "uniform"}
-        Distribution of the added answers. ``pooled``: like the right and wrong answers of all raters; one
-        question of each truth is added, too. ``uniform``: `smoothing` right and `smoothing` wrong answers.
+        Distribution of the added answers. ``pooled``: they are distributed like the right and wrong answers
+        of all raters. One question of each truth is added as well. ``uniform``: `smoothing` right and
+        `smoothing` wrong answers are added.
     pool_below, iterations, tolerance
         As in `dawid_skene`.
 
@@ -232,7 +235,7 @@ class _Patterns:
     pattern: npt.NDArray[np.intp]
 
     def blocks(self) -> list[tuple[slice, csr_array]]:
-        """Return patterns in blocks, which need less memory per iteration."""
+        """Return patterns in blocks, so that an iteration needs less memory."""
         starts = range(0, len(self.weight), BLOCK)
         return [(slice(i, i + BLOCK), self.votes[i : i + BLOCK]) for i in starts]
 
@@ -327,9 +330,9 @@ def _first_of(patterns: _Patterns, start: Floats) -> Floats:
 
 
 def normalise_logs(scores: Floats) -> tuple[Floats, Floats]:
-    """Return posteriors from logarithms, shape (K, n), and the logarithm of the sum over truths, shape (n,).
+    """Return posteriors, shape (K, n), and the logarithms of their normalisers, shape (n,), from log scores.
 
-    Truths are the first axis: sums over an inner axis of length three take ten times as long.
+    Truths are the first axis because sums over an inner axis of length three take ten times as long.
     """
     most = scores.max(0)
     posterior = scores - most
@@ -407,7 +410,7 @@ def golden_bayes(
     original: bool = True,
     original_share: float = 0.3,
 ) -> Aggregate:
-    """Bayes' rule with raters' confusion matrices from golden questions, as in ReaL's scores.
+    """Bayes' rule with raters' confusion matrices estimated on golden questions, as for ReaL's scores.
 
     Raters without golden answers get the mean of the others' matrices. The original label, if known, counts
     as one more rater.
@@ -415,22 +418,23 @@ def golden_bayes(
     Parameters
     ----------
     smoothing : float
-        Number of answers added to each cell of a matrix.
+        Number of pseudo-answers added to each cell of a matrix.
     original : bool
         Whether the original label counts as a rater.
     original_share : float
         For the matrix of the original label, the truth of a golden question is yes if more than this share of
-        experts answered yes: in ReaL, two of five; for raters' matrices, three of five.
+        experts answered yes. With ReaL's five experts, this means at least two. For raters' matrices, it
+        means at least three.
 
     Raises
     ------
     InputError
-        If there are no golden answers, or all have the same truth.
+        If there are no golden answers, or all golden questions have the same truth.
 
     References
     ----------
     Beyer et al. 2020, arXiv 2006.07159, which cites Dawid and Skene. This closed form was inferred from the
-    released scores, and reproduces them to 4.4e-16.
+    released scores, which it reproduces to within 4.4e-16.
     """
     golden = _checked(golden)
     truth = golden.truth()
@@ -446,7 +450,7 @@ def golden_bayes(
 
 
 def golden_matrices(answers: Answers, truth: Bools, smoothing: float = 0.0) -> Floats:
-    """Return the probability of each answer under each truth, counted on golden questions.
+    """Return each rater's probability of each answer under each truth, estimated on golden questions.
 
     Parameters
     ----------
@@ -459,7 +463,7 @@ def golden_matrices(answers: Answers, truth: Bools, smoothing: float = 0.0) -> F
     Returns
     -------
     ndarray of float64, shape (R, 2, 3)
-        Raters without answers to questions of a truth have the mean of the other raters' probabilities.
+        A rater who answered no question with a given truth gets the mean of the other raters' probabilities.
     """
     counts = golden_counts(answers, truth)
     total = counts.sum(2)
@@ -500,17 +504,17 @@ def _original_matrix(golden: GoldenAnswers, share: float, smoothing: float) -> F
 def _checked(golden: GoldenAnswers | None) -> GoldenAnswers:
     if golden is None or not len(golden) or not len(golden.answers):
         raise InputError(
-            "This method needs golden answers: questions that both experts and raters answered.",
+            "This method needs golden answers: answers of experts to questions that raters also answered.",
             got="none" if golden is None or not len(golden) else f"{len(golden):,}, which no rater answered",
-            do="pass golden answers with --golden, or use dawid-skene, which needs none",
+            do="pass golden answers with --golden, or use dawid-skene, which needs no golden answers",
         )
     n_yes = int(np.count_nonzero(golden.truth()))
     if n_yes in (0, len(golden)):
         raise InputError(
-            "All golden questions have the same truth, so that nothing can be learnt about the other.",
+            "All golden questions have the same truth, so nothing can be estimated for the other truth.",
             got=f"{'yes' if n_yes else 'no'} in all {len(golden):,}",
             allowed="golden questions of both kinds",
-            do="add some, or use dawid-skene, which needs none",
+            do="add such questions, or use dawid-skene, which needs no golden answers",
         )
     answered = set(golden.truth()[golden.answers.question].tolist())
     if len(answered) < 2:

@@ -36,8 +36,8 @@ class VoteMeasure:
     value, lo, hi : float
         The value and its 95 % interval over images; NaN if undefined.
     n, n_skipped : int
-        Number of questions, or of groups of questions, that two or more raters answered; and of those that
-        only one rater answered.
+        Number of questions (or of groups of questions) that two or more raters answered, and number of those
+        that only one rater answered.
     """
 
     name: str
@@ -59,14 +59,14 @@ def measure_answers(
     image : ndarray of int, shape (Q,)
         The image of each question.
     resamples : int
-        Number of resamples of images; 0 for no intervals.
+        Number of resamples of images. With 0, no intervals are computed.
     rng : numpy.random.Generator
 
     Notes
     -----
     ``pairwise`` is the share of pairs of answers to one question that are equal. ``fleiss_kappa`` is the
-    kappa of Fleiss 1971 (doi 10.1037/h0031619), with the mean over questions for different numbers of raters.
-    The alphas are those of Krippendorff 2011 (Computing Krippendorff's Alpha-Reliability).
+    kappa of Fleiss 1971 (doi 10.1037/h0031619). It is averaged over questions, because their numbers of
+    raters may differ. The alphas are those of Krippendorff 2011 (Computing Krippendorff's Alpha-Reliability).
     """
     counts = answers.counts()
     total = counts.sum(1)
@@ -128,10 +128,10 @@ def measure_sets(
     resamples: int,
     rng: np.random.Generator,
 ) -> list[VoteMeasure]:
-    """Return `SET_MEASURES`: Krippendorff's alpha of label sets, the classes that a rater answered with yes.
+    """Return `SET_MEASURES`: Krippendorff's alpha of the sets of classes to which raters answered yes.
 
-    Sets are compared only within a group of questions of an image that the same raters answered, so that a
-    class that was not shown to a rater does not count as a no.
+    Sets are compared only within a sheet: the questions of an image that the same raters answered. A class
+    that was not shown to a rater therefore does not count as a no.
 
     Parameters
     ----------
@@ -143,9 +143,9 @@ def measure_sets(
 
     Notes
     -----
-    The distance of two sets is 1 - J, where J is Jaccard's index; for MASI, J is multiplied by Passonneau's
-    monotonicity (LREC 2006): 1 for equal sets, 2/3 for a subset, 1/3 for an overlap. Two empty sets are
-    equal. For intervals, the expected distance is fixed.
+    The distance of two sets is 1 - J, where J is the Jaccard index. For MASI, J is multiplied by Passonneau's
+    monotonicity (LREC 2006): 1 for equal sets, 2/3 for a subset and 1/3 for an overlap. Two empty sets are
+    equal. The expected distance is held fixed when intervals are computed.
     """
     sheets = _Sheets.of(answers, image, class_id)
     observed, n = sheets.observed()
@@ -210,7 +210,7 @@ class _Sheets:
         return cls(sets, start, size[several], of_sheet, int(np.count_nonzero(~several)))
 
     def observed(self) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Return the mean distance of each set to the others of its sheet, summed, and the number of sets."""
+        """Return the sum of the sets' mean distances to the others of their sheet, and the number of sets."""
         total = np.zeros((len(self.start), len(SET_MEASURES)))
         for count in np.unique(self.raters):
             sheets = np.flatnonzero(self.raters == count)
@@ -226,7 +226,7 @@ class _Sheets:
         return 1 - _similarity(both, size[a], size[b])
 
     def expected(self) -> Floats:
-        """Return the mean distance of two sets of any sheets."""
+        """Return the mean distance of all pairs of sets, whatever their sheets."""
         counts = np.repeat(self.start, self.raters) + _within(self.raters)
         sets = self.sets[counts]
         n = sets.shape[0]

@@ -40,8 +40,8 @@ def answered_cells(case: Case) -> AnsweredCells:
     Raises
     ------
     InputError
-        If the scores do not have one row per image and one column per class, or are NaN in one of these
-        cells. Other cells are not checked.
+        If the scores do not have one row per image and one column per class, or if the score of one of these
+        cells is NaN. Other cells are not checked.
     """
     labels, scores = case.labels, case.scores
     if scores is None or scores.shape != (len(labels), labels.n_classes):

@@ -38,13 +38,13 @@ class Answers:
     n_questions, n_raters : int
         Q and R; questions without votes and raters without answers are allowed.
     original : ndarray of int8, shape (Q,), optional
-        1 if the original label is the question's class, 0 if it is another class, `SILENT` if there is none.
-        Not a vote.
+        1 if the original label is the question's class, 0 if it is another class, and `SILENT` if the image
+        has no original label. It is not a vote.
 
     Raises
     ------
     InputError
-        If the arrays differ in length, contain values out of range, or a rater answers a question twice.
+        If the arrays differ in length or contain values out of range, or if a rater answers a question twice.
     """
 
     question: Ints
@@ -60,7 +60,7 @@ class Answers:
             raise InputError(
                 "The arrays of votes differ in length.",
                 got=f"{sizes[0]:,} questions, {sizes[1]:,} raters and {sizes[2]:,} answers",
-                allowed="three arrays of one length",
+                allowed="three arrays of the same length",
             )
         _check_range("question", self.question, self.n_questions)
         _check_range("rater", self.rater, self.n_raters)
@@ -89,14 +89,14 @@ class Answers:
 
 @dataclass(frozen=True)
 class GoldenAnswers:
-    """G golden questions, which experts answered, and raters' answers to them.
+    """G golden questions with the answers of experts and of raters.
 
     Parameters
     ----------
     answers : Answers
         Raters' answers to the G golden questions, with the raters' numbers in the votes.
     yes, experts : ndarray of int, shape (G,)
-        Number of experts who answered yes, and who answered.
+        Number of experts who answered yes, and number of experts who answered at all.
     asked : ndarray of int, shape (G,)
         The number of each question in the votes, -1 if the votes do not contain it.
     image : ndarray of int, shape (G,), optional

@@ -41,7 +41,7 @@ class Tail:
     Attributes
     ----------
     listed : ndarray of float64, shape (n, k)
-        -inf if a short list has no class.
+        Log probability of each listed class. -inf pads lists that are shorter than k.
     other : ndarray of float64, shape (n, 1)
         Log probability of each class that is not listed.
     n_other : ndarray of int64, shape (n, 1)
@@ -54,7 +54,7 @@ class Tail:
 
     @classmethod
     def of(cls, top: Ints, probability: AnyFloats, n_classes: int) -> Tail:
-        """Return the tail of lists; `top` and `probability` have shape (n, k)."""
+        """Return the tail of lists of top classes; `top` and `probability` have shape (n, k)."""
         there = top != NO_LABEL
         p = np.where(there, probability, 0).astype(np.float64)
         n_other = n_classes - there.sum(1, keepdims=True)
@@ -71,9 +71,9 @@ class Tail:
 
 
 def calibrated(tail: Tail, temperature: float) -> tuple[Floats, Floats]:
-    """Return the probabilities at a temperature: of listed classes (n, k), and of each other class (n, 1).
+    """Return the probabilities of listed classes (n, k), and of each other class (n, 1), at a temperature.
 
-    At temperature 1, they are unchanged, including sigmoids, which do not add up to 1.
+    At temperature 1, they are unchanged. This includes sigmoid outputs, which do not add up to 1.
     """
     listed, other = np.exp(tail.listed / temperature), np.exp(tail.other / temperature)
     if temperature == 1:
@@ -90,15 +90,16 @@ def fit_temperature(tail: Tail, target: Target) -> float:
     tail : Tail
         The tail of n images.
     target : ndarray of float64, shape (n,), or callable
-        The mean log probability of each image's right classes at temperature 1, such as by `set_target`; or,
-        if its weights depend on 1 / T, a function of 1 / T, such as by `mass_target`.
+        The mean log probability of each image's right classes at temperature 1, for example from
+        `set_target`. If the weights of the mean depend on 1 / T, a function of 1 / T, for example from
+        `mass_target`.
 
     Notes
     -----
     With b = 1 / T, the negative log likelihood of an image is ``-b * target + log(sum(exp(b * log p)))``. It
-    is convex in b: its derivative has one root, which Brent's method finds in about ten passes. With a
-    function, it need not be convex; if the derivative has several roots, the result is a local maximum of the
-    likelihood.
+    is convex in b, so its derivative has one root, which Brent's method finds in about ten passes. If
+    `target` is a function, it need not be convex. If the derivative has several roots, the result is a local
+    maximum of the likelihood.
 
     References
     ----------
@@ -124,10 +125,10 @@ def sloping_root(slope: Callable[[float], float], low: float, high: float) -> fl
 
 
 def set_target(tail: Tail, top: Ints, sets: LabelSets) -> Floats:
-    """Return the mean log probability of the classes of each label set, shape (n,); sets are not empty.
+    """Return the mean log probability of the classes of each label set, shape (n,). Sets must not be empty.
 
-    This is the expectation of the usual definition, with a class drawn at random from the set as the single
-    label.
+    This is the expected value of the log probability of a single label if that label is drawn at random from
+    the set.
     """
     hit = sets.hits(top)
     listed = np.where(hit, tail.listed, 0).sum(1)
@@ -136,7 +137,7 @@ def set_target(tail: Tail, top: Ints, sets: LabelSets) -> Floats:
 
 
 def mass_target(tail: Tail, top: Ints, sets: LabelSets) -> Callable[[float], Floats]:
-    """Return the target that maximises the total probability of each label set; sets are not empty.
+    """Return the target that maximises the total probability of each label set. Sets must not be empty.
 
     The derivative of its logarithm is the mean log probability of the set's classes at temperature 1,
     weighted by their shares of the set's probability at temperature T.
@@ -156,7 +157,7 @@ def mass_target(tail: Tail, top: Ints, sets: LabelSets) -> Callable[[float], Flo
 
 @dataclass(frozen=True)
 class FitLabels:
-    """The classes to fit to, whose total probability is maximised, image by image.
+    """The classes to fit to, image by image. Fitting maximises their total probability.
 
     Attributes
     ----------
@@ -169,7 +170,7 @@ class FitLabels:
 
     @classmethod
     def of_labels(cls, labels: LabelSets) -> FitLabels:
-        """Return the original labels of all images with one."""
+        """Return the original labels of all images that have one."""
         image = np.flatnonzero(labels.labelled)
         return cls._checked(image, labels.label[image], "an original label")
 
@@ -195,7 +196,7 @@ class FitLabels:
         return np.flatnonzero(np.diff(self.image, prepend=-1))
 
     def shares(self, logits: Floats) -> tuple[Floats, float]:
-        """Return the softmax over the classes of each image, and the sum of its logarithmic normalisers.
+        """Return the softmax over the classes of each image, and the sum of the log normalisers.
 
         Parameters
         ----------
@@ -209,11 +210,11 @@ class FitLabels:
 
 
 def nothing_to_fit(what: str) -> InputError:
-    """Return the error for a split whose images to fit on have no labels."""
+    """Return the error for a split in which no image to fit on has labels."""
     return InputError(
         "No image has labels to fit to.",
         got=f"no image with {what}",
-        allowed="images with labels in the split that is fitted on",
+        allowed="images with labels in the split used for fitting",
     )
 
 
@@ -248,13 +249,13 @@ class Scaling:
 def fit_temperature_of_all(case: Case, fit_labels: FitLabels) -> Scaling:
     """Return the temperature with the highest likelihood, for logits or probabilities of all classes.
 
-    The likelihood of a set is the total probability of its classes, as in `nll_mass`.
+    The likelihood of a label set is the total probability of its classes, as in `nll_mass`.
 
     References
     ----------
-    Guo et al. 2017, arXiv 1706.04599. The negative log-likelihood of single labels is convex in 1 / T; its
-    derivative has one root. That of sets is a difference of two convex functions; the result is a local
-    optimum.
+    Guo et al. 2017, arXiv 1706.04599. For single labels, the negative log-likelihood is convex in 1 / T, so
+    its derivative has one root. For sets, it is a difference of two convex functions, so the result is a
+    local optimum.
     """
     fitted, n = _cells(case, fit_labels), len(fit_labels.images)
 
@@ -273,7 +274,8 @@ def fit_temperature_of_all(case: Case, fit_labels: FitLabels) -> Scaling:
 def fit_vector(case: Case, fit_labels: FitLabels, *, iterations: int = 200) -> Scaling:
     """Return the weight and the bias of each class with the highest likelihood.
 
-    These are 2 C parameters: with fewer images, expect worse results than with one temperature.
+    These are 2 C parameters. With fewer images than parameters, expect worse results than with one
+    temperature.
 
     References
     ----------
@@ -374,7 +376,7 @@ def _cells(case: Case, fit_labels: FitLabels) -> Floats:
 
 
 def check_softmax(case: Case) -> None:
-    """Check that scores are logits or probabilities of a softmax; scaling has no meaning for sigmoids.
+    """Check that scores are logits or softmax probabilities; scaling is not defined for sigmoids.
 
     Raises
     ------

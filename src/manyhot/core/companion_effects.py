@@ -42,7 +42,7 @@ _CHUNK = 125  # Resamples per block.
 
 @dataclass(frozen=True)
 class Estimated:
-    """A value, the ends of its 95 % interval, and its number of images; NaN if there are none."""
+    """A value, the ends of its 95 % interval, and its number of images. Without images, the value is NaN."""
 
     value: float
     lo: float
@@ -77,7 +77,7 @@ def share_with_interval(hits: Bools) -> Estimated:
 
 
 def paired_difference(one: Bools, other: Bools) -> Estimated:
-    """Return the difference of two shares of the same images, `one` minus `other`.
+    """Return the difference between two shares of the same images, `one` minus `other`.
 
     Parameters
     ----------
@@ -110,10 +110,10 @@ def _correlation(one: Bools, other: Bools) -> float:
 
 
 def gap(predicted: Bools, splits: npt.NDArray[np.int8], one: int, other: int) -> Estimated:
-    """Return the difference of the shares of images in two splits for which a class is predicted.
+    """Return the share of images for which a class is predicted in one split, minus that in another.
 
-    For `BOTH` and `MAIN_ONLY`, its absolute value is the recall gap of Plumb et al. 2022 (SPIRE); for
-    `COMPANION_ONLY` and `NEITHER`, their hallucination gap.
+    For `BOTH` and `MAIN_ONLY`, the absolute value is the recall gap of Plumb et al. 2022 (SPIRE). For
+    `COMPANION_ONLY` and `NEITHER`, it is their hallucination gap.
 
     Parameters
     ----------
@@ -130,8 +130,9 @@ def gap(predicted: Bools, splits: npt.NDArray[np.int8], one: int, other: int) ->
 def balancing(splits: npt.NDArray[np.int8], counts: AnyFloats) -> AnyFloats:
     """Return weights under which a companion is independent of the main class.
 
-    Half of the images with the main class, and half of those without it, have the companion; the frequency of
-    the main class is unchanged (Plumb et al. 2022: P(S | M) = P(S | not M) = 0.5).
+    Under these weights, the companion is in half of the images with the main class and in half of those
+    without it. The frequency of the main class does not change (Plumb et al. 2022: P(S | M) = P(S | not M) =
+    0.5).
 
     Parameters
     ----------
@@ -168,7 +169,7 @@ def weighted_average_precision(score: AnyFloats, positive: Bools, weights: AnyFl
     Returns
     -------
     ndarray of float64, shape (R,)
-        NaN without positives of positive weight.
+        NaN if no positive has a positive weight.
     """
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
@@ -183,7 +184,7 @@ def weighted_average_precision(score: AnyFloats, positive: Bools, weights: AnyFl
 
 @dataclass(frozen=True)
 class PairPrecision:
-    """The average precision of a class on the original images, and on the balanced distribution of a pair."""
+    """The average precision of a class on the original and on the balanced distribution of images."""
 
     as_is: Estimated
     balanced: Estimated
@@ -191,7 +192,7 @@ class PairPrecision:
 
 @dataclass(frozen=True)
 class Resampled:
-    """Average precisions with intervals, from resamples that all pairs share.
+    """Average precisions with intervals. All pairs share the resamples.
 
     Attributes
     ----------
@@ -237,17 +238,17 @@ class Resampled:
 
 
 def place_control(removed: Bools, taken: Bools, rng: np.random.Generator) -> tuple[int, int] | None:
-    """Return a shift of a region to another place, outside of objects as far as possible.
+    """Return a random shift of a region to a place that overlaps objects as little as possible.
 
-    The place is drawn from those that cover the least of `taken`. None if more than half of the region would
-    cover it at all places.
+    The place is drawn from those that overlap `taken` the least. The result is None if, at every place, more
+    than half of the region would overlap it.
 
     Parameters
     ----------
     removed : ndarray of bool, shape (h, w)
         The region; not empty.
     taken : ndarray of bool, shape (h, w)
-        All objects, including that of the region.
+        All objects, including the object in the region.
     rng : Generator
 
     Returns
@@ -270,7 +271,7 @@ def place_control(removed: Bools, taken: Bools, rng: np.random.Generator) -> tup
 
 
 def moved(region: Bools, down: int, aside: int) -> Bools:
-    """Return a shifted region, cut at the edges of the image."""
+    """Return a shifted region, cropped at the edges of the image."""
     shifted = np.zeros_like(region)
     h, w = region.shape
     y, x = slice(max(down, 0), h + min(down, 0)), slice(max(aside, 0), w + min(aside, 0))
@@ -298,9 +299,10 @@ def _inside(region: Bools, across: int, way: int) -> int:
 
 
 def rank(difference_lo: Floats, value: Floats) -> npt.NDArray[np.intp]:
-    """Return the order of pairs, by descending lower end of the difference to the control.
+    """Return the order of pairs by the lower end of the difference from the control, descending.
 
-    Pairs with few images have wide intervals, and are not first. Ties are broken by value; NaN is last.
+    Pairs with few images have wide intervals, so they do not come first. Ties are broken by value. NaN comes
+    last.
     """
     keys = [np.where(np.isnan(x), -np.inf, x) for x in (value, difference_lo)]
     return np.asarray(np.lexsort([-k for k in keys]))
@@ -313,13 +315,14 @@ class BalancePlan:
     Attributes
     ----------
     adds : bool
-        Whether the companion is added to images, because it is less frequent with the class than without;
-        otherwise, it is removed.
+        Whether the companion is added to images, because it is less frequent with the class than without it.
+        If False, it is removed.
     amount : float
-        Number of altered images to add to each of two splits. By removing the companion: images with only the
-        class, and with only the companion. By adding it: images with both, and with only the companion.
+        Number of altered images to add to each of two splits. If objects are removed, these are the splits
+        with only the class and with only the companion. If the companion is added, they are the splits with
+        both and with only the companion.
     uncapped : float
-        The same without caps, which makes both classes independent.
+        The same number without caps, which makes both classes independent.
     before, after : float
         Share of images with the companion among those with the class, minus the share among those without.
     """
@@ -337,22 +340,22 @@ def plan(
     """Return the number of altered images that make a companion independent of a class.
 
     With b, m, s and n images in the four splits, d images are added to two of them so that the odds ratio is
-    1. If the companion is removed from images with both: ``b n = (m + d)(s + d)``. If it is added to images
-    without it: ``(b + d) n = m (s + d)``, which has no solution for ``m >= n``.
+    1. If one of the two is removed from images with both, d solves ``b n = (m + d)(s + d)``. If the companion
+    is added to images without it, d solves ``(b + d) n = m (s + d)``, which has no solution for ``m >= n``.
 
     Parameters
     ----------
     both, main_only, companion_only, neither : float
         Number of training images in each split.
     capped : bool
-        Whether to cap d as published: at the number of images that can be altered, and at `CAP` times the
-        smaller of the opposite splits. The second cap is omitted if that split is empty. Without caps, an
-        image may be used several times.
+        Whether to cap d as published. d is at most the number of images that can be altered, and at most
+        `CAP` times the smaller of the opposite splits. The second cap is omitted if that split is empty.
+        Without caps, an image may be used several times.
 
     Returns
     -------
     BalancePlan
-        Its amount is 0 if nothing can or need be done.
+        Its amount is 0 if nothing can be done or no change is needed.
     """
     b, m, s, n = both, main_only, companion_only, neither
     adds = b * n < m * s
@@ -370,7 +373,7 @@ def plan(
 
 
 def dependence(counts: Sequence[float]) -> float:
-    """Return the share of images with the companion, among those with the class minus among those without.
+    """Return the share with the companion among images with the class, minus that among images without it.
 
     Parameters
     ----------

@@ -43,12 +43,13 @@ class FittedLine:
     Attributes
     ----------
     slope, intercept, r2 : float
-        NaN with fewer than two models, or if all have the same value at x.
+        Parameters and R² of the line. NaN with fewer than two models, or if all models have the same value at
+        x.
     slope_interval, intercept_interval : tuple of float
-        NaN with fewer than `FEWEST_FAMILIES` families.
+        95 % intervals. NaN with fewer than `FEWEST_FAMILIES` families.
     n, n_families : int
-        Number of models and of families, without models at 0 or 1, which are infinite on the logit and probit
-        scales.
+        Number of models and of families. Models with a value of 0 or 1 are left out on the logit and probit
+        scales, where these values are infinite.
     """
 
     slope: float
@@ -69,9 +70,9 @@ class RankAgreement:
     tau : float
         Kendall's tau-b.
     images, models : tuple of float
-        95 % intervals over images and over families.
+        95 % intervals over images, and over families of models.
     n_pairs, n_swapped : int
-        Number of pairs of models, and of pairs whose order at y is reversed.
+        Number of pairs of models, and number of pairs whose order is reversed at y.
     """
 
     tau: float
@@ -108,7 +109,7 @@ class Families:
     index : ndarray of int, shape (M,)
         The family of each model, from 0.
     counts : ndarray of float64, shape (R, F)
-        How often each family was drawn; without rows if there are fewer than `FEWEST_FAMILIES`.
+        How often each family was drawn. There are no rows if there are fewer than `FEWEST_FAMILIES` families.
     """
 
     index: npt.NDArray[np.intp]
@@ -129,7 +130,7 @@ class Families:
         return len(np.unique(self.index))
 
     def take(self, models: Bools) -> Families:
-        """Return the families of the selected models; without resamples if there are too few families."""
+        """Return the families of the selected models, without resamples if there are too few families."""
         some = Families(self.index[models], self.counts)
         return some if len(some) >= FEWEST_FAMILIES else Families(some.index, self.counts[:0])
 
@@ -152,7 +153,7 @@ class Families:
 
 
 def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") -> FittedLine:
-    """Fit y on x by least squares, both on one scale.
+    """Fit a line to y over x by least squares, with both on the same scale.
 
     Parameters
     ----------
@@ -183,7 +184,7 @@ def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") 
 
 
 def above_line(x: Floats, y: Floats, line: FittedLine, scale: str) -> Floats:
-    """Return each model's effective robustness: y minus the value of the line at x, as a share.
+    """Return each model's effective robustness, as a share: y minus the value of the line at x.
 
     References
     ----------
@@ -212,9 +213,9 @@ def compare_orders(
 
     Notes
     -----
-    Resampling adds noise to values that already have noise, so the tau of resampled values is too low, and a
-    percentile interval may not contain the value. The interval over images is therefore the value plus and
-    minus 1.96 standard deviations of the resamples, clipped to -1 and 1.
+    Resampling adds noise to values that are already noisy, so the tau of resampled values is too low, and a
+    percentile interval may not contain the value. The interval over images is therefore the value plus or
+    minus 1.96 standard deviations of the resamples, clipped to [-1, 1].
     """
     signs_x, signs_y = (np.sign(np.subtract.outer(v, v)) for v in (x, y))
     products = signs_x * signs_y
@@ -235,7 +236,7 @@ def difference_interval(x: Floats, y: Floats) -> tuple[Floats, Floats]:
     Parameters
     ----------
     x, y : ndarray of float64, shape (3, M)
-        Value, lower and upper end of the interval of each model; NaN if undefined.
+        The value and the lower and upper end of the interval of each model; NaN if undefined.
 
     References
     ----------
@@ -291,7 +292,7 @@ class PairTable:
 
     a: npt.NDArray[np.intp]
     b: npt.NDArray[np.intp]
-    diff: Floats
+    difference: Floats
     lo: Floats
     hi: Floats
     p: Floats
@@ -315,14 +316,15 @@ def compare_pairs(
     group : ndarray of int, shape (M,), optional
         Models of different groups count different images, so their pairs are NaN.
     errors : ndarray of float64, shape (M, M), optional
-        Standard errors of the differences, such as by `paired_errors`; by default, those of the resamples.
+        Standard errors of the differences, for example from `paired_errors`. By default, they are estimated
+        from the resamples.
 
     Notes
     -----
     `p` is two-sided, from the normal distribution of the difference divided by its standard error. A standard
-    error from 1,000 resamples is accurate to 2 %, which at p = 0.0001 changes p by a tenth or more: prefer
-    exact errors. Counting resamples cannot give a p below 1 / (R + 1), which Holm's factor for 2,211 pairs
-    raises above 1 at R = 1,000: no difference would be significant.
+    error from 1,000 resamples is accurate to 2 %, which changes a p of 0.0001 by a tenth or more, so exact
+    errors are preferable. Counting resamples cannot give a p below 1 / (R + 1). For R = 1,000 and 2,211
+    pairs, Holm's factor raises this above 1, so that no difference would be significant.
     """
     a, b = np.triu_indices(len(values), 1)
     diff = values[a] - values[b]
@@ -351,7 +353,7 @@ def paired_errors(right: npt.NDArray[np.uint8], n: int) -> Floats:
 
     Notes
     -----
-    If b images count only for one model and c only for the other, the difference is (b - c) / n, and its
+    If b images count only for one model and c images only for the other, the difference is (b - c) / n. Its
     variance is ((b + c) / n - ((b - c) / n)²) / n, as in McNemar's test (doi 10.1007/BF02295996).
     """
     counts = np.bitwise_count(right).sum(1, dtype=np.int64)

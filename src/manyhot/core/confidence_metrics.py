@@ -35,7 +35,8 @@ def ece(case: Case, *, bins: int = BINS) -> Estimate:
     Parameters
     ----------
     bins : int
-        Number of bins B; bin k holds the confidences c with k / B ≤ c < (k + 1) / B, and the last bin also 1.
+        Number of bins B. Bin k contains the confidences c with k / B ≤ c < (k + 1) / B. The last bin also
+        contains 1.
 
     References
     ----------
@@ -43,7 +44,7 @@ def ece(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    Deviation: in the source, bins are open below and closed above; here, as in torchmetrics, they are closed
+    Deviation: in the paper, bins are open below and closed above. Here, as in torchmetrics, they are closed
     below and open above.
     """
     return _binned(case, against_label, Outcomes.equal_width, bins, Bins.mean_gap)
@@ -75,7 +76,7 @@ def ece_mass(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    Images of equal confidence are in one bin, that of their middle rank.
+    Images of equal confidence are all in the bin of their middle rank.
     """
     return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.mean_gap)
 
@@ -96,7 +97,7 @@ def ece_mass_set(case: Case, *, bins: int = BINS) -> Estimate:
     "metric", "ece_debiased", better="lower", label="Debiased CE", needs="confidence", depends_on_n=True
 )
 def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
-    """Debiased calibration error: root mean squared gap in bins of equal mass, without the bias by chance.
+    """Debiased calibration error: root mean squared gap over bins of equal mass, corrected for sampling bias.
 
     Parameters
     ----------
@@ -105,13 +106,14 @@ def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
     References
     ----------
     Kumar, Liang and Ma 2019, Verified Uncertainty Calibration, arXiv 1909.10155, definition 4.1 and section
-    5. Roelofs et al. 2022, arXiv 2012.08668, measured the bias of the plain estimate; their sweep over bins
-    is not used.
+    5. Roelofs et al. 2022, arXiv 2012.08668, measured the bias of the plain estimate. Their sweep over
+    numbers of bins is not used.
 
     Notes
     -----
-    Gaps are squared, not absolute as in `ece`, so the two cannot be compared. The result is 0 if the bias is
-    larger than the squared gaps. Weights are numbers of images: doubling them reduces the bias.
+    Gaps are squared, whereas `ece` uses absolute gaps, so values of the two cannot be compared. The result is
+    0 if the bias is larger than the squared gaps. Weights count as numbers of images, so doubling all weights
+    reduces the bias.
     """
     return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.debiased_gap)
 
@@ -125,7 +127,7 @@ def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
     depends_on_n=True,
 )
 def ece_debiased_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Debiased calibration error against label sets: root mean squared gap without the bias by chance.
+    """Debiased calibration error against label sets: root mean squared gap, corrected for sampling bias.
 
     Parameters
     ----------
@@ -165,7 +167,7 @@ def mce_set(case: Case, *, bins: int = BINS) -> Estimate:
 
 @register("metric", "brier", better="lower", label="Brier", needs="confidence", unit="")
 def brier(case: Case) -> Estimate:
-    """Brier score of the top class: mean squared difference of its confidence and 1 if it is right, 0 if not.
+    """Brier score of the top class: mean squared difference between confidence and correctness (1 or 0).
 
     References
     ----------
@@ -216,8 +218,8 @@ def nll_mass(case: Case) -> Estimate:
 
     Notes
     -----
-    It depends on the probability outside the set, not on its distribution within the set. It equals `nll` if
-    the set is the original label.
+    It depends only on the total probability of the set, not on the distribution within the set. It equals
+    `nll` if the set consists of the original label.
     """
     return _set_likelihood(case, mass=True)
 
@@ -237,7 +239,7 @@ def nll_best(case: Case) -> Estimate:
 
 @register("metric", "aurc", better="lower", label="AURC", needs="confidence")
 def aurc(case: Case) -> Estimate:
-    """Area under the risk-coverage curve: mean error rate over all coverages, in order of confidence.
+    """Area under the risk-coverage curve: mean error rate over all coverages, most confident images first.
 
     References
     ----------
@@ -254,12 +256,12 @@ def aurc_set(case: Case) -> Estimate:
 
 @register("metric", "eaurc", better="lower", label="Excess AURC", needs="confidence")
 def eaurc(case: Case) -> Estimate:
-    """Excess AURC: AURC minus that of an ideal ranking, in which all errors have the lowest confidence.
+    """Excess AURC: AURC minus the AURC of an ideal ranking, in which all errors have the lowest confidence.
 
     References
     ----------
     Geifman, Uziel and El-Yaniv 2019, arXiv 1805.08206, section 3: with an error rate of r, the ideal ranking
-    has r + (1 - r) ln(1 - r).
+    has an AURC of r + (1 - r) ln(1 - r).
     """
     return _of_order(case, against_label, Ranked.excess_aurc)
 
@@ -272,12 +274,12 @@ def eaurc_set(case: Case) -> Estimate:
 
 @register("metric", "accuracy_at_coverage", better="higher", label="Accuracy at coverage", needs="confidence")
 def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
-    """Top-1 accuracy of the most confident images, a fixed share (coverage) of all.
+    """Top-1 accuracy on a fixed share of the images (the coverage), the most confident ones.
 
     Parameters
     ----------
     coverage : float
-        Above 0, up to 1. Images of equal confidence at the boundary count with a fraction.
+        Share of images, above 0 and at most 1. Images of equal confidence at the boundary count fractionally.
     """
     check_coverage(coverage)
     return _of_order(case, against_label, lambda ranked: ranked.accuracy_at(coverage))
@@ -291,7 +293,7 @@ def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
     needs="confidence",
 )
 def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
-    """Share of the most confident images, a fixed share of all, whose top class is in the label set.
+    """Share of the most confident images (a fixed share of all) whose top class is in the label set.
 
     Parameters
     ----------
@@ -304,7 +306,7 @@ def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
 
 @register("metric", "error_auroc", better="higher", label="AUROC of errors", needs="confidence")
 def error_auroc(case: Case) -> Estimate:
-    """AUROC of error detection: probability that a right prediction is more confident than a wrong one.
+    """AUROC of error detection: probability that a right prediction has higher confidence than a wrong one.
 
     It is undefined (NaN) if all predictions are right, or all are wrong.
 
@@ -328,7 +330,7 @@ def check_bins(bins: int) -> None:
     Raises
     ------
     InputError
-        If it is not an integer of at least 1.
+        If the number of bins is not an integer of at least 1.
     """
     check_count(bins, "This is not a number of bins.", got=f"bins={bins}", allowed="1 or more; 15 is usual")
 
@@ -339,7 +341,7 @@ def check_coverage(coverage: float) -> None:
     Raises
     ------
     InputError
-        If it is not above 0 and at most 1.
+        If `coverage` is not above 0 and at most 1.
     """
     check_share(coverage, "Coverage is not a share of the images.", got=f"coverage={coverage!r}")
 
@@ -412,7 +414,7 @@ def _log_p(case: Case, image: Ints, classes: Ints) -> Floats:
 
 @register("metric", "classwise_ece", better="lower", label="Class-wise ECE", needs="probabilities")
 def classwise_ece(case: Case, *, bins: int = BINS) -> Estimate:
-    """Class-wise calibration error: mean gap between the probability of a class and its share of labels.
+    """Class-wise calibration error: mean gap between a class's probability and its share of original labels.
 
     Parameters
     ----------
@@ -426,7 +428,7 @@ def classwise_ece(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    With many classes, nearly all probabilities are in the lowest bin, and the value is small for any model.
+    With many classes, nearly all probabilities are in the lowest bin, so the value is small for every model.
     """
     if not case.has_probabilities:
         return undefined(len(case.labels))
@@ -443,7 +445,7 @@ def classwise_ece(case: Case, *, bins: int = BINS) -> Estimate:
     each_class=True,
 )
 def classwise_ece_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Class-wise calibration error against label sets: mean gap between probability and share with the class.
+    """Class-wise calibration error against label sets: mean gap between a class's probability and its share.
 
     Parameters
     ----------

@@ -21,8 +21,8 @@ from manyhot.registry import register
 def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, recall: float = RECALL) -> Pairs:
     """Classes whose mean probability over calibrated models is at least a threshold.
 
-    The temperature of each model is fitted to the known label sets, or, if there are none, to the original
-    labels.
+    The temperature of each model is fitted to the known label sets. If there are none, it is fitted to the
+    original labels.
 
     Parameters
     ----------
@@ -58,10 +58,10 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 
 @register("proposer", "label-errors")
 def suspected_errors(ensemble: Ensemble) -> Pairs:
-    """The probable class of suspected label errors, by confident learning.
+    """The probable class of images whose original label is wrong according to confident learning.
 
-    An image is assigned the most probable class j among those whose probability is at least the mean of j
-    over the images labelled j. If j is not the original label, it is proposed.
+    A class j is a candidate for an image if its probability is at least its mean over the images labelled j.
+    The most probable candidate is proposed if it is not the original label.
 
     Raises
     ------
@@ -70,10 +70,10 @@ def suspected_errors(ensemble: Ensemble) -> Pairs:
 
     Notes
     -----
-    Probabilities are the mean over models, which should not be trained on these images. The proposals are the
-    off-diagonal cells of the confident joint, the paper's method C_confusion with thresholds. The score is
-    the margin: the probability of j minus that of the original label. `n_models` is the number of models
-    whose top class is j.
+    Probabilities are averaged over models, which should not have been trained on these images. The proposals
+    are the off-diagonal cells of the confident joint, the paper's method C_confusion with thresholds. The
+    score is the margin, that is, the probability of j minus that of the original label. `n_models` is the
+    number of models whose top class is j.
 
     References
     ----------
@@ -96,7 +96,7 @@ def suspected_errors(ensemble: Ensemble) -> Pairs:
 
 
 def class_thresholds(own: Floats, label: Ints, n_classes: int) -> Floats:
-    """Return the mean probability of each class over the images with that label, shape (C,); inf without any.
+    """Return each class's mean probability over the images with that label, shape (C,); inf without images.
 
     Parameters
     ----------
@@ -158,7 +158,8 @@ def _threshold_for(sub: Ensemble, temperatures: Floats, recall: float) -> float:
         raise InputError(
             "No threshold reaches this recall on the known label sets.",
             got=f"recall {recall:g}",
-            allowed=f"up to {(n_original + len(ranked)) / max(n_labels, 1):.4f}, that of all listed classes",
+            allowed=f"up to {(n_original + len(ranked)) / max(n_labels, 1):.4f}, the recall of all listed "
+            "classes",
             do="lower the recall, or add models or longer lists",
         )
     # Sums over all images and over these may differ by rounding.

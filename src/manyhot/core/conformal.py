@@ -39,7 +39,7 @@ class Covered:
 
 
 def countable(case: Case, cover: str) -> Bools:
-    """Return the images with labels to cover, shape (n,)."""
+    """Return which images have labels to cover, shape (n,)."""
     check_one_of(cover, COVERS, "Prediction sets cannot cover this.")
     return case.labels.labelled if cover == "label" else case.labels.scored
 
@@ -58,14 +58,15 @@ def check_alpha(alpha: float) -> None:
 def fit_threshold(case: Case, images: Ints, *, cover: str, alpha: float) -> float:
     """Return the minimum probability of classes in the prediction set.
 
-    It is the k-th smallest of the highest thresholds that cover each image, where k is the integer part of
-    alpha (n + 1). With k = 0, there are too few images for this alpha, and the set contains all classes.
+    For each of the n images, take the highest threshold that covers it. The result is the k-th smallest of
+    these, where k is the integer part of alpha (n + 1). If k is 0, there are too few images for this alpha,
+    and prediction sets contain all classes.
 
     Parameters
     ----------
     case : Case
     images : ndarray of int
-        Images to fit on; images without labels to cover are left out.
+        Images to fit on. Images without labels to cover are left out.
     cover : str
         One of `COVERS`.
     alpha : float
@@ -94,7 +95,10 @@ def fit_threshold(case: Case, images: Ints, *, cover: str, alpha: float) -> floa
 
 
 def predict_sets(case: Case, images: Ints, *, cover: str, threshold: float) -> Covered:
-    """Return whether the sets of images cover their labels, and their sizes; all images are `countable`."""
+    """Return whether the prediction set of each image covers its labels, and its size.
+
+    All `images` must be `countable`.
+    """
     if case.listed is not None:
         size = ((case.listed >= threshold) & (case.top != NO_LABEL))[images].sum(axis=1)
     else:

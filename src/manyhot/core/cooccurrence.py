@@ -55,9 +55,9 @@ class ClassPairs:
         return cls(a, b, both, images, int(np.count_nonzero(sets.scored)))
 
     def lift(self) -> Bounds:
-        """Return the lift of each pair: its frequency divided by that of chance, n n_ab / (n_a n_b).
+        """Return the lift of each pair: its frequency divided by its frequency by chance, n n_ab / (n_a n_b).
 
-        The interval is that of the logarithm, by the delta method for multinomial counts.
+        The interval is computed for the logarithm, by the delta method for multinomial counts.
         """
         ab, a, b = (x.astype(float) for x in (self.both, self.images[self.a], self.images[self.b]))
         value = self.n * ab / (a * b)
@@ -65,10 +65,10 @@ class ClassPairs:
         return _exp_interval(value, variance)
 
     def odds_ratio(self) -> Bounds:
-        """Return the odds of one class on images with the other, divided by those on images without it.
+        """Return the odds ratio: the odds of one class with the other class, divided by the odds without it.
 
-        Half an image is added to each of the four cells, so that none is empty; the interval is that of the
-        logarithm (Gart 1966, Haldane 1956).
+        Half an image is added to each of the four cells, so that none is empty. The interval is computed for
+        the logarithm (Gart 1966, Haldane 1956).
         """
         ab, a, b = self.both, self.images[self.a], self.images[self.b]
         cells = [x + 0.5 for x in (ab, a - ab, b - ab, self.n - a - b + ab)]
@@ -85,11 +85,12 @@ class CompanionImages:
     main, companion : ndarray of int64, shape (p,)
         Ordered pairs of classes.
     rows, classes : ndarray of int64, shape (m,)
-        The usable images with a valid class, and the class.
+        The (image, class) pairs of usable images and their valid classes.
     companions, others : sparse matrix of float64, shape (n, C)
-        The valid classes, and the classes with state no or, with `rest`, the classes that may be valid.
+        The valid classes of each image, and its classes with state no (with `rest`, its unclear classes).
     rest : bool
-        Whether an image counts as without a companion unless the companion may be valid on it.
+        Whether an image counts as being without the companion if the companion is neither valid nor unclear,
+        even if no rater was asked about it.
     """
 
     main: npt.NDArray[np.int64]
@@ -119,8 +120,8 @@ class CompanionImages:
         labelled : bool
             Use only the images whose original label is the class.
         rest : bool
-            Whether an image is without a companion that no rater was asked about; always true if a source
-            does not record no answers.
+            Whether an image counts as being without a companion that no rater was asked about. It always does
+            if the source does not record answers no.
         """
         rest = rest or not sets.asked_known
         usable = sets.usable[sets.rows]
@@ -132,7 +133,7 @@ class CompanionImages:
         return cls(main, companion, rows[looked], classes[looked], companions, others, rest)
 
     def sums(self, values: AnyFloats) -> Floats:
-        """Return the sum of `values`, shape (m,), over the images with the companion, and over those without.
+        """Return the sums of `values`, shape (m,), over the images with and without the companion.
 
         Returns
         -------
@@ -151,7 +152,7 @@ class CompanionImages:
 
 
 def difference_of_means(n: AnyFloats, sums: AnyFloats, squares: AnyFloats) -> Bounds:
-    """Return the mean of the first row minus that of the second, for values from 0 to 1.
+    """Return the mean of the first row minus the mean of the second, for values between 0 and 1.
 
     NaN if a row has no values.
 
@@ -162,8 +163,8 @@ def difference_of_means(n: AnyFloats, sums: AnyFloats, squares: AnyFloats) -> Bo
 
     Notes
     -----
-    For the interval, a value of 0 and one of 1 are added to each row, so that its length is positive if all
-    values are equal. For shares, it is the interval of Agresti & Caffo 2000, doi
+    For the interval, one value of 0 and one value of 1 are added to each row, so that the interval has a
+    positive length even if all values are equal. For shares, it is the interval of Agresti & Caffo 2000, doi
     10.1080/00031305.2000.10474560.
     """
     with np.errstate(invalid="ignore"):
@@ -178,16 +179,16 @@ def difference_of_means(n: AnyFloats, sums: AnyFloats, squares: AnyFloats) -> Bo
 def permutation_p(n: AnyFloats, sums: AnyFloats, powers: AnyFloats) -> Floats:
     """Return the two-sided p-value of a difference of means under random permutation of the rows.
 
-    It is twice the smaller tail of the permutation distribution, approximated by the Pearson type III
-    distribution with the same first three moments: tails of skewed values differ from normal ones, and with
-    many pairs, far tails matter. NaN if a row has no values, 1 if all values are equal.
+    It is twice the smaller tail of the permutation distribution, which is approximated by the Pearson type
+    III distribution with the same first three moments. Skewed values do not have normal tails, and far tails
+    matter if there are many pairs. The result is NaN if a row has no values, and 1 if all values are equal.
 
     Parameters
     ----------
     n, sums : ndarray of float, shape (2, p)
         Number of values of each row, and their sum.
     powers : ndarray of float, shape (2, p)
-        Sums of squares and of cubes of the values of both rows.
+        Sums of squares and of cubes over the values of both rows.
 
     References
     ----------
@@ -207,7 +208,7 @@ def permutation_p(n: AnyFloats, sums: AnyFloats, powers: AnyFloats) -> Floats:
 
 
 def difference_of_shares(hits: npt.NDArray[np.int64], images: npt.NDArray[np.int64]) -> Bounds:
-    """Return the share of the first row minus that of the second; NaN if a row has no images.
+    """Return the share of the first row minus that of the second. It is NaN if a row has no images.
 
     The interval combines Wilson's intervals of both (Newcombe 1998, Statistics in Medicine 17, 873-890,
     method 10).

@@ -46,7 +46,7 @@ repository) are right."""
 
 
 def corruption_errors(errors: Floats, baseline: Floats) -> Floats:
-    """Return the corruption errors: sums of errors over severities, divided by those of a baseline.
+    """Return the corruption errors: error rates summed over severities, divided by those of a baseline.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def corruption_errors(errors: Floats, baseline: Floats) -> Floats:
 def relative_errors(
     errors: Floats, clean: npt.ArrayLike, baseline: Floats, baseline_clean: npt.ArrayLike
 ) -> Floats:
-    """Return the relative corruption errors: increases of errors, divided by those of a baseline.
+    """Return the relative corruption errors: increases in the error rate, divided by those of a baseline.
 
     Parameters
     ----------
@@ -97,8 +97,8 @@ def missing_share(
 ) -> tuple[Floats, Floats, Floats]:
     """Return the share of a loss of accuracy that is due to missing labels, with its 95 % interval.
 
-    A model loses accuracy from one data set to another under original labels, and usually less under label
-    sets. The difference are predictions that are right, but whose label was missing.
+    From one data set to another, a model usually loses more accuracy under original labels than under label
+    sets. The difference is due to right predictions whose label was missing.
 
     Parameters
     ----------
@@ -110,8 +110,8 @@ def missing_share(
     Returns
     -------
     (share, lo, hi) : tuple of ndarray of float64, shape (M,)
-        ``1 - multi / single``, below 0 if more is lost under label sets. NaN if the interval of `single`
-        includes 0, or there are no resamples.
+        ``1 - multi / single`` and its interval. The share is below 0 if more is lost under label sets. It is
+        NaN if the interval of `single` includes 0, or if there are no resamples.
     """
     single, multi = np.asarray(single, np.float64), np.asarray(multi, np.float64)
     if not single_samples.shape[-1]:

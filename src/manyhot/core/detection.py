@@ -73,10 +73,10 @@ class Matched:
     ----------
     image : ndarray of int, shape (m,)
     right, counts : ndarray of bool, shape (T, m)
-        Whether each box matches an object at each of T overlaps, and whether it counts; a box that matches an
+        Whether each box matches an object at each of T overlaps, and whether it counts. A box that matches an
         ignored object does not count.
     objects : ndarray of int, shape (n,)
-        Number of objects of each image, without ignored ones.
+        Number of objects in each image, without ignored ones.
     """
 
     image: Ints
@@ -86,7 +86,7 @@ class Matched:
 
 
 def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
-    """Return intersection over union of boxes, shape (n, m); for ignored ones, over the area of `box`."""
+    """Return the IoU of boxes, shape (n, m); for ignored ones, the intersection over the area of `box`."""
     corner = np.maximum(box[:, None, :2], other[None, :, :2])
     end = np.minimum(box[:, None, 2:], other[None, :, 2:])
     both = np.clip(end - corner, 0, None).prod(2)
@@ -98,8 +98,8 @@ def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
 def match(annotated: Sequence[Boxes], predictions: Sequence[Boxes], class_id: int) -> Matched:
     """Match predicted and annotated boxes of a class, image by image, by descending score.
 
-    A box is matched with the free object that it overlaps most. If there is none and it is in an ignored
-    object, it does not count.
+    A box is matched with the unmatched object that it overlaps most. If there is none and the box is in an
+    ignored object, it does not count.
     """
     image, score, right, counts, objects = [], [], [], [], np.zeros(len(annotated), int)
     for i, (own, predicted) in enumerate(zip(annotated, predictions, strict=True)):
@@ -140,14 +140,14 @@ def _greedy(overlap: Floats, ignore: Bools) -> tuple[Bools, Bools]:
 def box_average_precision(matched: Matched, weights: npt.ArrayLike | None = None) -> Floats:
     """Return the average precision of a class at each overlap.
 
-    It is the mean over 101 recalls of the highest precision at the recall or above, as in COCOeval. The boxes
-    of an image that is drawn twice count twice, at one place of the ranking.
+    It is the mean over 101 recalls of the highest precision at the recall or above, as in COCOeval. If an
+    image is drawn twice, its boxes count twice, at the same rank.
 
     Parameters
     ----------
     matched : Matched
     weights : array-like, shape (R, n), optional
-        How often each image counts in each of R resamples; once by default.
+        How often each image counts in each of R resamples. By default, each counts once.
 
     Returns
     -------
@@ -181,7 +181,7 @@ def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> npt.NDArray
     Parameters
     ----------
     labelled, predicted : ndarray of int, shape (height, width)
-        `VOID` in `labelled` does not count.
+        The masks. Pixels that are `VOID` in `labelled` do not count.
     n_classes : int
 
     Returns
@@ -195,19 +195,19 @@ def pixel_counts(labelled: Ints, predicted: Ints, n_classes: int) -> npt.NDArray
 
 
 def class_overlaps(counts: npt.NDArray[np.int64], weights: npt.ArrayLike | None = None) -> Floats:
-    """Return intersection over union of each class, over the pixels of all images.
+    """Return the intersection over union of each class, over the pixels of all images.
 
     Parameters
     ----------
     counts : ndarray of int, shape (n, 3, C)
         See `pixel_counts`.
     weights : array-like, shape (R, n), optional
-        How often each image counts; once by default.
+        How often each image counts. By default, each counts once.
 
     Returns
     -------
     ndarray of float64, shape (R, C)
-        NaN if no pixel of the images has the class.
+        NaN if no pixel of the images belongs to the class.
 
     References
     ----------
@@ -242,11 +242,12 @@ class Localised:
     Attributes
     ----------
     pointing : float
-        Whether the highest pixel is on the object; if several pixels are highest, their share.
+        Whether the highest pixel is on the object. If several pixels are highest, the share of them on the
+        object.
     pointing_near : float
-        The same, within the tolerance of the object.
+        The same, but pixels within the tolerance of the object also count.
     energy : float
-        Share of the positive values' sum that is on the object; 0 if no value is positive.
+        Share of the sum of positive values that is on the object; 0 if no value is positive.
     overlap : float
         Share of the n highest pixels that are on the object, where n is the object's number of pixels. A
         share of s is an intersection over union of s / (2 - s).
@@ -278,7 +279,7 @@ def localise(heatmap: HeatMap, region: Mask, tolerance: float = POINTING_TOLERAN
     Returns
     -------
     Localised
-        All NaN if the map is constant, or has no pixels on or outside the object.
+        All values are NaN if the map is constant, or if it has no pixels on the object or none outside it.
 
     References
     ----------
@@ -303,7 +304,7 @@ def localise(heatmap: HeatMap, region: Mask, tolerance: float = POINTING_TOLERAN
 
 
 def points_at(heatmap: HeatMap, region: Mask) -> float:
-    """Return whether the highest pixel of a map is in a region; for several, their share."""
+    """Return whether the highest pixel of a map is in a region; if several tie, their share in it."""
     return float(region[heatmap == np.nanmax(heatmap)].mean())
 
 
@@ -331,7 +332,7 @@ def near(region: Mask, tolerance: float) -> Mask:
 
 
 def rank_correlation(one: HeatMap, other: HeatMap) -> float:
-    """Return Spearman's correlation of two maps over their common pixels; NaN if one is constant."""
+    """Return Spearman's correlation between two maps over their common pixels; NaN if one map is constant."""
     common = ~(np.isnan(one) | np.isnan(other))
     if not common.any():
         return float("nan")

@@ -30,13 +30,13 @@ _NOTHING = 1e-12
 
 @dataclass(frozen=True, eq=False)
 class SeedValues:
-    """A cell: a difference (or a value) on one data set and with one network, at each of n seeds.
+    """A cell: a difference (or a value) for one data set and one network, at each of n seeds.
 
     Attributes
     ----------
     values : ndarray of float64, shape (n,)
     replicates : ndarray of float64, shape (n, R), optional
-        The same on R resamples of images, with the same images for all seeds.
+        The same on R resamples of the images, which all seeds share.
     images : str
         The name of the images; cells with the same name share their resamples.
     """
@@ -48,23 +48,24 @@ class SeedValues:
 
 @dataclass(frozen=True)
 class Effect:
-    """The mean over cells of their means over seeds.
+    """The mean over cells, each of which is a mean over seeds.
 
     Attributes
     ----------
     value : float
     lo, hi : float
-        95 % interval; NaN if a cell has a single seed, or if there is no variation, which means that there
-        are too few seeds or images, not that the value is certain.
+        95 % interval; NaN if a cell has a single seed or if there is no variation. The latter means that
+        there are too few seeds or images, not that the value is certain.
     p : float
         Two-sided p-value for a true value of 0; NaN without an interval.
     d : float
-        `value` in standard deviations over seeds within cells (Cohen's d of paired differences), with Hedges'
-        correction for few seeds; NaN if seeds do not differ.
+        `value` in units of the standard deviation over seeds within cells (Cohen's d of paired differences),
+        with Hedges' correction for few seeds; NaN if seeds do not differ.
     wins : float
-        Share of seeds above 0, counting 0 as one half: how often one method is better than the other.
+        Share of seeds with a value above 0, which is how often one method is better than the other. A value
+        of 0 counts as one half.
     error_seeds, error_images : float
-        Standard errors over seeds and over images; the latter is 0 if no cell has replicates.
+        Standard errors over seeds and over images. The latter is 0 if no cell has replicates.
     df : float
         Degrees of freedom.
     n_seeds, n_cells : int
@@ -95,23 +96,24 @@ def effect_of(cells: Sequence[SeedValues]) -> Effect:
     Raises
     ------
     ValueError
-        If there is no cell, or cells of the same images have different numbers of resamples.
+        If there is no cell, or if cells with the same images have different numbers of resamples.
 
     Notes
     -----
-    With d_ks the difference in cell k of K at seed s of n_k, and d_ksr the same on resample r,
+    Let d_ks be the difference in cell k of K at seed s of n_k, and d_ksr the same on resample r.
 
-    - over seeds, v_k = var_s(d_ks) / (K² n_k), with n_k - 1 degrees of freedom each;
-    - over images, v_g = var_r(Σ_k mean_s(d_ksr)) / K², over the cells k of the same images, with R - 1
-      degrees of freedom; resamples on which it is undefined are left out;
-    - the interval is value ± t sqrt(Σ v), t with Satterthwaite's (Σ v)² / Σ (v² / df) degrees of freedom.
+    - Over seeds, each cell has the variance v_k = var_s(d_ks) / (K² n_k), with n_k - 1 degrees of freedom.
+    - Over images, the cells k with the same images have the variance v_g = var_r(Σ_k mean_s(d_ksr)) / K²,
+      with R - 1 degrees of freedom. Resamples on which it is undefined are left out.
+    - The interval is value ± t sqrt(Σ v), where t has Satterthwaite's (Σ v)² / Σ (v² / df) degrees of
+      freedom.
 
     With one cell without replicates, this is the paired t test. Both parts include the interaction of seeds
-    and images, so that the interval is slightly too long rather than too short.
+    and images, so the interval is slightly too long rather than too short.
 
-    Percentiles of a bootstrap of seeds are not used. If the variation is mostly over seeds, they are the
-    minimum and the maximum of three seeds, which contain the true mean in 75 % of cases
-    (``benchmarks/effects.py``).
+    Percentiles of a bootstrap over seeds are not used. With three seeds and most of the variation between
+    seeds, these percentiles are the minimum and the maximum, which contain the true mean in only 75 % of
+    cases (``benchmarks/effects.py``).
 
     References
     ----------
@@ -204,12 +206,13 @@ def verdict_of(effect: Effect, margin: float) -> str:
     Returns
     -------
     str
-        The first that applies of ``same`` (the interval is within -margin and margin), ``better`` (above 0),
-        ``worse`` (below 0) and ``undecided``.
+        The first of these that applies: ``same`` (the interval is between -margin and margin), ``better`` (it
+        is above 0), ``worse`` (it is below 0) or ``undecided``.
 
     References
     ----------
-    Schuirmann 1987, doi 10.1007/BF01068419, for ``same``: two one-sided tests, here at 2.5 % each.
+    ``same`` is equivalence by two one-sided tests (Schuirmann 1987, doi 10.1007/BF01068419), here at 2.5 %
+    each.
     """
     if -margin <= effect.lo and effect.hi <= margin:
         return "same"

@@ -35,14 +35,14 @@ class Ensemble:
     names : tuple of str, length M
         Names of the models.
     top : tuple of ndarray of int, shapes (n, k)
-        Top classes, best first; `NO_LABEL` fills ragged lists. Each model has its own k.
+        Top classes, best first; shorter lists are padded with `NO_LABEL`. Each model has its own k.
     scores, probabilities : tuple of ndarray of float32 or None, shapes (n, k)
         The score and the softmax probability (over all C classes) of each entry of `top`; None if a model has
         none.
     label : ndarray of int32, shape (n,)
         The original single label; `NO_LABEL` if there is none.
     label_sets : LabelSets, optional
-        Known label sets of the same n images; those that are not `usable` are unknown.
+        Known label sets of the same n images. The label sets of images that are not `usable` are unknown.
     """
 
     n_classes: int
@@ -58,7 +58,7 @@ class Ensemble:
 
     @property
     def known_images(self) -> npt.NDArray[np.intp]:
-        """The images whose label sets are known, in order."""
+        """The images whose label sets are known, in ascending order."""
         return np.empty(0, np.intp) if self.label_sets is None else np.flatnonzero(self.label_sets.usable)
 
     def values(self, by: str, m: int) -> AnyFloats:
@@ -67,7 +67,7 @@ class Ensemble:
         Raises
         ------
         InputError
-            If the model has none, or `by` is neither.
+            If the model does not have them, or if `by` is neither ``probability`` nor ``score``.
         """
         check_one_of(by, ("probability", "score"), "A threshold cannot be applied to this.")
         values = self.probabilities[m] if by == "probability" else self.scores[m]
@@ -111,7 +111,7 @@ class Ensemble:
         return replace(self, label_sets=replace(self.label_sets, usable=usable & self.label_sets.usable))
 
     def tail(self, m: int) -> Tail:
-        """Return the probabilities of model m, with the remaining probability of the other classes.
+        """Return the probabilities of model m, with the probability that remains for unlisted classes.
 
         Raises
         ------
@@ -123,13 +123,13 @@ class Ensemble:
 
 @dataclass(frozen=True)
 class Pairs:
-    """Distinct (image, class) pairs, by image and class.
+    """Distinct (image, class) pairs, sorted by image and class.
 
     Attributes
     ----------
     image, class_id : ndarray of int, shape (m,)
     score : ndarray of float64, shape (m,)
-        The score by the rule; higher scores are asked first.
+        The score assigned by the rule. Raters are asked about pairs with high scores first.
     n_models : ndarray of int32, shape (m,)
         Number of models that propose the pair.
     about : Mapping
@@ -161,12 +161,12 @@ class Pairs:
 
 
 def count_models(chosen: Sequence[Ints], n_classes: int) -> Pairs:
-    """Return the union of the classes that models choose; the score is the share of models.
+    """Return the union of the classes that models choose, scored by the share of models.
 
     Parameters
     ----------
     chosen : sequence of M ndarray of int, shapes (n, k)
-        The classes that each model chooses, each once per row; `NO_LABEL` is no choice.
+        The classes that each model chooses, without duplicates in a row. `NO_LABEL` stands for no choice.
     n_classes : int
     """
     blocks = [*_counted(chosen, n_classes)]
@@ -182,7 +182,8 @@ def mean_probabilities(ensemble: Ensemble, temperatures: Floats) -> Iterator[tup
     start : int
         The first image of the block.
     mean : ndarray of float64, shape (b, C)
-        All classes outside a model's list have equal shares of the remaining probability.
+        Mean probabilities. For each model, the classes outside its list share the remaining probability
+        equally.
     """
     listed_p = [ensemble.values("probability", m) for m in range(len(ensemble.names))]
     for start, stop in _blocks(len(ensemble), ensemble.n_classes):

@@ -52,9 +52,9 @@ class Hierarchy:
     Attributes
     ----------
     down : ndarray of int32, shape (C, L)
-        The path from the root to each class; short paths are padded with numbers that no other class has.
+        The path from the root to each class. Short paths are padded with numbers that occur in no other path.
     beneath : ndarray of int64, shape (number of nodes,)
-        Number of classes below each node, including the node itself if it is a class.
+        Number of classes below each node. If the node itself is a class, it is counted.
     """
 
     down: npt.NDArray[np.int32]
@@ -73,7 +73,7 @@ class Hierarchy:
     def group_size(self, a: Ints, b: Ints) -> npt.NDArray[np.int64]:
         """Return the number of classes below the lowest common ancestor of two classes, shape (p,).
 
-        1 if both are the same class; C + 1 if there is no common ancestor.
+        The result is 1 if both are the same class, and C + 1 if there is no common ancestor.
         """
         n = len(self.down)
         pair, back = np.unique(a.astype(np.int64) * n + b, return_inverse=True)
@@ -102,7 +102,7 @@ class NeighbourLabels:
 
 @dataclass(frozen=True, eq=False)
 class ErrorContext:
-    """The data on n images and C classes that rules use; None is unknown, and rules that need it are skipped.
+    """The data on n images and C classes that rules use. A rule is skipped if data that it needs are None.
 
     Attributes
     ----------
@@ -111,13 +111,13 @@ class ErrorContext:
     label : ndarray of int32, shape (n,)
         Original labels; `NO_LABEL` if there is none.
     indptr, valid : ndarray of int64, shape (n + 1,), and of int32, shape (v,)
-        The classes with which predictions for image i are compared are ``valid[indptr[i]:indptr[i + 1]]``:
-        its label set, or its original label if the set is empty.
+        Predictions for image i are compared with the classes ``valid[indptr[i]:indptr[i + 1]]``. These are
+        its label set or, if the set is empty, its original label.
     others : bool, optional
         True if raters were asked about any class other than the original labels.
     hierarchy : Hierarchy, optional
     groups : ndarray of int, shape (C,), optional
-        The superclass of each class, `NOTHING` for none; it is used in place of `hierarchy`.
+        The superclass of each class, or `NOTHING` if it has none. Used instead of `hierarchy`.
     pairs : ndarray of int, shape (p, 2), optional
         Pairs of a valid class and a class that has the same meaning when predicted.
     together : (ndarray of int64, ndarray of int64), optional
@@ -152,7 +152,7 @@ class ErrorContext:
         return cls(sets.n_classes, sets.label, indptr, valid, beside or None)
 
     def lacks(self, need: str) -> bool:
-        """Return whether data that a rule needs, one of `RULE_NEEDS`, is unknown."""
+        """Return whether the data with this name, one of `RULE_NEEDS`, are unknown."""
         if need == "superclasses":
             return self.hierarchy is None and self.groups is None
         return getattr(self, need) is None
@@ -208,7 +208,7 @@ class Errors:
         )
 
     def against(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int32]]:
-        """Return the classes with which each error is compared: rows and classes, both of shape (m,)."""
+        """Return the classes with which each error is compared, as rows and classes, both of shape (m,)."""
         start = self.context.indptr[self.image]
         count = self.context.indptr[self.image + 1] - start
         rows = np.repeat(np.arange(len(self)), count)
@@ -224,7 +224,8 @@ class RuleMatch:
     ----------
     fits : ndarray of bool, shape (e,)
     because : ndarray of int32, shape (e,)
-        The class on which the decision is based; `NOTHING` if the rule does not match or uses no class.
+        The class on which the decision is based. `NOTHING` if the rule does not match or does not depend on a
+        class.
     """
 
     fits: Bools
@@ -248,7 +249,7 @@ class Sorted:
 
 
 def sort_errors(errors: Errors, rules: Sequence[Entry]) -> Sorted:
-    """Apply the rules in order; the first that matches an error is its kind; rules without data are skipped.
+    """Assign each error the first rule that matches it. Rules whose data are missing are skipped.
 
     Parameters
     ----------
@@ -270,15 +271,15 @@ def sort_errors(errors: Errors, rules: Sequence[Entry]) -> Sorted:
 
 
 def lacking(context: ErrorContext, rule: Entry) -> list[str]:
-    """Return the data that a rule needs and that is unknown."""
+    """Return which of the data that a rule needs are unknown."""
     return [need for need in rule.about.get("needs", ()) if context.lacks(need)]
 
 
 def count_together(sets: LabelSets) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the pairs of classes that are valid together, and their numbers of images.
+    """Return the pairs of classes that are valid together, and the number of images for each pair.
 
-    Pairs that are together less often than by chance (n_a n_b / n of n images) are left out: with twenty
-    classes, nearly all are together on some image, even a *dog* and a *cat*.
+    Pairs that are valid together less often than expected by chance (n_a n_b / n of n images) are left out.
+    With twenty classes, for example, nearly all pairs are valid together on some image, even *dog* and *cat*.
 
     Returns
     -------
@@ -292,7 +293,7 @@ def count_together(sets: LabelSets) -> tuple[npt.NDArray[np.int64], npt.NDArray[
 
 
 def rarity_of(similarity: AnyFloats) -> Floats:
-    """Return the share of images that are more similar to their nearest image than each image, shape (n,).
+    """Return, for each image, the share of images that are more similar to their nearest image, shape (n,).
 
     Parameters
     ----------
@@ -325,7 +326,7 @@ def _without_class(fits: Bools) -> RuleMatch:
 
 @register("rule", "valid-label", needs=("others",))
 def valid_label(errors: Errors, *, unclear: bool = False) -> RuleMatch:
-    """The predicted class is in the label set: not an error of the model, but a missing label.
+    """The predicted class is in the label set: the model is right, and the original label is incomplete.
 
     Parameters
     ----------
@@ -338,9 +339,10 @@ def valid_label(errors: Errors, *, unclear: bool = False) -> RuleMatch:
 
 @register("rule", "collapsed-pair", needs=("pairs",))
 def collapsed_pair(errors: Errors) -> RuleMatch:
-    """The predicted class has the same meaning as a valid one: sunglasses for sunglass, cup for coffee mug.
+    """The predicted class means the same as a valid one: sunglasses for sunglass, cup for coffee mug.
 
-    Deviation: valid classes are those of the label set, if any; in Peychev et al., only the original label.
+    Deviation: the valid classes are those of the label set unless it is empty. In Peychev et al., only the
+    original label is valid.
     """
     assert errors.context.pairs is not None
     rows, valid = errors.against()
@@ -352,11 +354,11 @@ def collapsed_pair(errors: Errors) -> RuleMatch:
 
 @register("rule", "fine-grained", needs=("superclasses",))
 def fine_grained(errors: Errors, *, largest: float = LARGEST_GROUP) -> RuleMatch:
-    """The predicted class has the same superclass as a valid one: another dog, another bird.
+    """The predicted class has the same superclass as a valid one, such as another dog or another bird.
 
-    Peychev et al. use 161 manual superclasses. Here, two classes have the same superclass if their lowest
-    common ancestor in the hierarchy has at most the share `largest` of all classes; or by the superclasses
-    passed, if any.
+    Peychev et al. use 161 superclasses that were defined manually. Here, two classes have the same superclass
+    if at most the share `largest` of all classes is below their lowest common ancestor in the hierarchy. If
+    superclasses are passed, they are used instead.
 
     Parameters
     ----------
@@ -372,15 +374,16 @@ def fine_grained(errors: Errors, *, largest: float = LARGEST_GROUP) -> RuleMatch
     "rule",
     "out-of-vocabulary",
     needs=("superclasses", "neighbours"),
-    caution="unusual images, which rarely show objects without a class more often than others",
+    caution="unusual images, but these show objects without a class hardly more often than other images do",
 )
 def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = LARGEST_GROUP) -> RuleMatch:
     """The image is similar to images of the predicted superclass, but dissimilar to images of any class.
 
-    Like here, Peychev et al. require a neighbour of the predicted superclass. They then let CLIP choose among
-    the names of classes and of related concepts without a class. Here, without a language model, the image
-    must be less similar to its nearest neighbour than most images are. This is weak evidence, because images
-    that a network gets wrong are often unusual: see ``benchmarks/vocabulary_rule.py``.
+    As here, Peychev et al. require a neighbour in the predicted superclass. They then let CLIP choose between
+    the names of classes and the names of related concepts that are not classes. Here, no language model is
+    used. Instead, the image must be less similar to its nearest neighbour than most images are. This is weak
+    evidence, because images that a network gets wrong are often unusual (see
+    ``benchmarks/vocabulary_rule.py``).
 
     Parameters
     ----------
@@ -406,18 +409,18 @@ def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = L
 
 @register("rule", "co-occurrence", needs=("together",))
 def co_occurrence(errors: Errors, *, images: int = 2) -> RuleMatch:
-    """The predicted class often occurs together with a valid one: a spurious correlation.
+    """The predicted class often occurs together with a valid one, which suggests a spurious correlation.
 
     Peychev et al. count co-occurrences in ReaL's label sets of images that they do not evaluate. Here, an
-    image does not count for its own error: if the predicted class is in its label set, the rule does not
-    match. Deviation: pairs that are together less often than by chance are left out; in ReaL's label sets,
-    there are none.
+    image is not evidence for its own error, because the rule does not match if the predicted class is in its
+    label set. Deviation: pairs that occur together less often than expected by chance are left out. ReaL's
+    label sets have no such pairs.
 
     Parameters
     ----------
     errors : Errors
     images : int
-        Minimum number of images on which both are valid.
+        Minimum number of images for which both classes are valid.
     """
     _check_option("images", images, 1)
     assert errors.context.together is not None

@@ -73,7 +73,7 @@ Estimate = Ratio | Pooled
 
 
 def undefined(n: int) -> Ratio:
-    """Return the estimate of a metric that is undefined for all of n images: NaN with n 0."""
+    """Return the estimate of a metric that is undefined for all n images: NaN, with an `n` of 0."""
     nothing = np.zeros(n, bool)
     return Ratio(nothing, nothing, nothing)
 

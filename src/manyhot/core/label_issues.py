@@ -38,15 +38,15 @@ class Issues:
     image, class_id : ndarray of int64, shape (m,)
         The image, and the most probable other class (for a doubtful label) or the missing class.
     score : ndarray of float64, shape (m,)
-        The evidence of raters if they were asked, or else of models, or else of neighbours.
+        The evidence from raters if they were asked, otherwise from models, otherwise from neighbours.
     models, neighbours, people : ndarray of float64, shape (m,)
-        The evidence of models, of neighbours and of raters, from 0 to 1; NaN if there is none.
+        The evidence from models, neighbours and raters, from 0 to 1; NaN if there is none.
     likely : ndarray of float64, shape (m,)
         Probability of the class according to models or neighbours; -1 if there is neither.
     n_models : ndarray of int64, shape (m,)
-        Number of models whose top class it is.
+        Number of models with `class_id` as their top class.
     confident : ndarray of int64, shape (m,)
-        The class of the image according to confident learning; `NO_LABEL` if it suspects no error.
+        The class of the image according to confident learning. `NO_LABEL` if no label error is suspected.
     """
 
     image: Ints
@@ -71,7 +71,8 @@ class IssueLists:
     ----------
     doubtful, missing : Issues
     n, n_skipped : int
-        Number of images with an original label and with evidence of models or neighbours; and of all others.
+        Number of images that have an original label and evidence from models or neighbours, and number of all
+        other images.
     """
 
     doubtful: Issues
@@ -82,21 +83,20 @@ class IssueLists:
 
 @dataclass(frozen=True, eq=False)
 class Merges:
-    """Pairs of classes that may be duplicates, ``a < b``, by descending score.
+    """Pairs of classes with ``a < b`` that may be duplicates, by descending score.
 
     Attributes
     ----------
     a, b : ndarray of int64, shape (m,)
     score : ndarray of float64, shape (m,)
-        The maximum of `together` and twice the minimum of the next two; at most 1.
+        The maximum of `together` and twice the minimum of `a_as_b` and `b_as_a`; at most 1.
     together : ndarray of float64, shape (m,)
-        Share of images with both labels, among the images with the more frequent label; NaN if a label has no
-        images.
+        Share of the images with the more frequent label that have both labels. NaN if a label has no images.
     a_as_b, b_as_a : ndarray of float64, shape (m,)
-        Share of the images labelled with one class whose top class is the other, mean over models; NaN if no
-        image has the label.
+        Share of the images labelled with one class whose top class is the other, averaged over models. NaN if
+        no image has the label.
     n_together, n_a, n_b : ndarray of int64, shape (m,)
-        Number of images with both labels, and of images labelled a and b.
+        Number of images with both labels, number of images labelled a, and number of images labelled b.
     """
 
     a: Ints
@@ -114,7 +114,7 @@ class Merges:
 
 
 def uses_probabilities(ensemble: Ensemble) -> bool:
-    """Return whether all models have probabilities; otherwise, only ranks of all models are used."""
+    """Return whether all models have probabilities. If not, only ranks are used, for all models."""
     return all(p is not None for p in ensemble.probabilities)
 
 
@@ -132,29 +132,32 @@ def find_issues(
     Parameters
     ----------
     ensemble : Ensemble
-        Predictions on images that the models were not trained on. Its `label_sets` are the raters' answers.
+        Predictions on images that the models were not trained on. `label_sets` contains the raters' answers.
     neighbours : ndarray of int, shape (n, k), optional
-        Original labels of the images most similar to each one, without itself; `NO_LABEL` if there is none.
+        Original labels of the images that are most similar to each image, excluding the image itself.
+        `NO_LABEL` if there is none.
     alone : ndarray of bool, shape (n,), optional
-        Images whose label no possible neighbour has, so that neighbours are no evidence on it.
+        Images whose label no possible neighbour has, so that neighbours give no evidence about the label.
     doubtful, missing : float
-        Minimum score of each kind. Errors suspected by confident learning are listed with any score.
+        Minimum score of each kind. Errors that confident learning suspects are listed whatever their score.
     name : callable
-        Returns the name of an image in messages, by its row.
+        Returns the name of the image in a row, for messages.
 
     Raises
     ------
     InputError
-        If scores declared as probabilities are not, or a minimum score is not from 0 to 1.
+        If scores that are declared as probabilities are not probabilities, or if a minimum score is not
+        between 0 and 1.
 
     Notes
     -----
-    Let q be the mean probability over models (for ranks: the share of models whose top class it is). The
-    evidence of models against a label y is 1 - q_y, that is, 1 minus cleanlab's self-confidence; for a
-    missing label j, it is q_j. The evidence of neighbours is the same with q as the share of neighbours with
-    each label. It breaks ties of models, and is used if there is no evidence of models. Remaining ties are
-    broken by the probability of the most probable other class. The evidence of raters is 1 if they rejected a
-    doubtful label or accepted a missing one, 1/2 if it is unclear, or their probability, if known.
+    Let q_j be the mean probability of class j over models or, for ranks, the share of models whose top class
+    is j. The evidence from models against a label y is 1 - q_y, that is, 1 minus cleanlab's self-confidence.
+    For a missing label j, it is q_j. The evidence from neighbours is computed in the same way, where q_j is
+    the share of neighbours with label j. It breaks ties between models and replaces missing evidence from
+    models. Remaining ties are broken by the probability of the most probable other class. The evidence from
+    raters is 1 if they rejected a doubtful label or accepted a missing one, and 1/2 if it is unclear. If the
+    labels contain probabilities, these are used.
 
     References
     ----------
@@ -200,10 +203,11 @@ def find_merges(
     together : float
         Minimum share of the images of each class that have both labels.
     confused : float
-        Minimum share of the images of each class that models predict as the other; guessing between two names
-        of one class gives a half.
+        Minimum share of the images of each class that models predict as the other class. A model that guesses
+        between two names of one class has a share of one half.
     images : int
-        Minimum number of images: with both labels for `together`, of each label for `confused`.
+        Minimum number of images: images with both labels for `together`, and images with each label for
+        `confused`.
     """
     _check_least(together=together, confused=confused)
     c, label = ensemble.n_classes, ensemble.label
@@ -266,7 +270,7 @@ class _Block:
         return np.where(np.isfinite(likely), likely, -1.0)
 
     def doubts(self) -> _Part:
-        """Return image, most probable other class, its probability, and the evidence against the label."""
+        """Return image, most probable other class, its probability, and evidence against the label."""
         rows = np.flatnonzero(self.label != NO_LABEL)
         label = self.label[rows].astype(np.int64)
         others = self._likely()[rows]
@@ -277,7 +281,7 @@ class _Block:
         return self.start + rows, other, likely, 1 - self.models[rows, label], near
 
     def missing(self, least: float, accepted: Ints) -> _Part:
-        """Return image, class, probability and evidence of missing labels, by their score or by raters."""
+        """Return image, class, probability and evidence of missing labels, found by score or by raters."""
         likely = self._likely()
         labelled = np.flatnonzero(self.label != NO_LABEL)
         likely[labelled, self.label[labelled]] = -2.0

@@ -36,13 +36,14 @@ class Rules:
     Parameters
     ----------
     confusion : float
-        Two labels are of one object if at least this share of the models' top-1 predictions of each class has
-        the other class in second place.
+        Two labels belong to one object if, for each of the two classes, at least this share of the models'
+        top-1 predictions of the class has the other class in second place.
     distance : int
-        Or if at most this number of steps leads from one class to the other in the hierarchy.
+        Two labels also belong to one object if there are at most this many steps between the classes in the
+        hierarchy.
     together : float
-        Two confused labels are near-synonyms if at least this share of the images with either label has both,
-        among images on which raters were asked about both.
+        Two confused labels are near-synonyms if at least this share of the images with either label has both.
+        Only images on which raters were asked about both classes count.
     together_images : int
         Minimum number of such images.
     """
@@ -62,7 +63,8 @@ class ImageKinds:
     kind : ndarray of int8, shape (n,)
         Position in `LABEL_KINDS`, or `UNKNOWN`.
     apart : ndarray of int, shape (n,)
-        Number of groups of labels of one object: the number of objects according to the labels.
+        Number of objects according to the labels, that is, the number of groups of labels that belong to one
+        object.
     """
 
     kind: npt.NDArray[np.int8]
@@ -70,10 +72,10 @@ class ImageKinds:
 
 
 def mutual_confusion(tops: Iterable[Ints], n_classes: int) -> Floats:
-    """Return how often models confuse each pair of classes, shape (C, C), symmetric.
+    """Return the symmetric matrix of how often models confuse each pair of classes, shape (C, C).
 
-    It is the share, among predictions with one class in first place, of those with the other in second, over
-    all models and images; the minimum of both directions. Labels are not used.
+    It is the share of the predictions with one class in first place that have the other class in second
+    place, over all models and images. The minimum of both directions is used. Labels are not used.
 
     Parameters
     ----------
@@ -95,7 +97,8 @@ def mutual_confusion(tops: Iterable[Ints], n_classes: int) -> Floats:
 def hierarchy_distance(paths: Sequence[Sequence[str]], a: Ints, b: Ints) -> npt.NDArray[np.int64]:
     """Return the number of steps from class a to class b via their lowest common ancestor, shape (p,).
 
-    Two classes with the same hypernym are two steps apart. `FAR` if there is no common ancestor.
+    Two classes with the same hypernym are two steps apart. The result is `FAR` if there is no common
+    ancestor.
 
     Parameters
     ----------
@@ -117,9 +120,10 @@ def hierarchy_distance(paths: Sequence[Sequence[str]], a: Ints, b: Ints) -> npt.
 def share_together(
     sets: LabelSets,
 ) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
-    """Return pairs of classes, the share of images with either label that have both, and these images.
+    """Return pairs of classes, the share of images with either label that have both, and their number.
 
-    Only usable images on which raters were asked about both classes count; no pairs if that is unknown.
+    Only usable images on which raters were asked about both classes count. If this is unknown, no pairs are
+    returned.
 
     Returns
     -------
@@ -127,7 +131,7 @@ def share_together(
         ``a * C + b`` with a < b, ascending.
     share : ndarray of float64, shape (p,)
     images : ndarray of int64, shape (p,)
-        Number of images with either label, at least one.
+        Number of images with at least one of the two labels, 1 or more.
     """
     asked = np.flatnonzero(sets.usable[sets.rows] & sets.asked_known)
     i, j = pairs_within(sets.rows[asked])
@@ -168,10 +172,11 @@ def image_kinds(
 ) -> ImageKinds:
     """Return the kind of each image's label set.
 
-    If raters counted the objects of an image, two or more are *several objects*, whatever the labels. One
-    object with several labels is *near-synonyms* if such pairs connect all labels, otherwise *ambiguous*. If
-    objects were not counted, labels that are not all of one object are *several objects*, and others as for
-    one object. A single label is *one*.
+    If raters counted two or more objects in an image, its kind is *several objects*, whatever the labels. If
+    they counted one object with several labels, the kind is *near-synonyms* if pairs of near-synonyms connect
+    all labels, and *ambiguous* otherwise. If objects were not counted, the kind is *several objects* if the
+    labels do not all belong to one object. Otherwise, it is determined as for one object. The kind of a
+    single label is *one*.
 
     Parameters
     ----------

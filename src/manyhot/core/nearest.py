@@ -46,16 +46,16 @@ _PAIRS = 2**18
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
-    """The nearest vectors of each query, nearest first; among equal ones, the lower row first.
+    """The nearest vectors of each query, nearest first. Ties are in the order of rows.
 
     Attributes
     ----------
     rows : ndarray of int64, shape (q, k)
-        Rows of the index; `NOBODY` if there are fewer than k.
+        Rows of the index, padded with `NOBODY` if there are fewer than k neighbours.
     similarity : ndarray of float32, shape (q, k)
-        The cosine, computed in float64 and rounded; NaN if there is no neighbour.
+        The cosine similarity, computed in float64 and rounded; NaN if there is no neighbour.
     blank_queries, blank_index : ndarray of int64
-        Rows without a direction (all zeros, or not finite), which have no neighbours and are not neighbours.
+        Rows without a direction (all zeros, or not finite). They have no neighbours and are never neighbours.
     """
 
     rows: RowNumbers
@@ -79,13 +79,14 @@ def nearest(
     ----------
     queries : ndarray of float16 or float32, shape (q, D)
     index : ndarray of float16 or float32, shape (n, D)
-        May be memory-mapped: it is read once per 2,000 queries, from the first row to the last.
+        The vectors to search. They may be memory-mapped, because they are read sequentially, once per 2,000
+        queries.
     k : int
-        At least 1. If the index has fewer rows, the rest are `NOBODY`.
+        Number of neighbours, at least 1. If the index has fewer rows, results are padded with `NOBODY`.
     own : ndarray of int, shape (q,), optional
         The row of the index that is the query itself, and therefore not a neighbour; -1 if there is none.
     cells : int
-        Similarities in memory at once. It affects speed and memory, but not the result.
+        Number of similarities in memory at once. It affects speed and memory use, but not the result.
     progress : callable, optional
         Called as ``progress(comparisons done, comparisons in all)``.
 
@@ -97,12 +98,12 @@ def nearest(
     Raises
     ------
     InputError
-        If shapes do not match, or vectors are not floating-point numbers.
+        If shapes do not match, or if vectors do not have a floating-point type.
 
     Notes
     -----
-    The result is exact: the k greatest cosines, rounded to float32, with ties in the order of rows. The
-    cosine is computed in float64 from the vectors in float32.
+    The search is exact. It returns the k greatest cosine similarities, with ties in the order of rows. They
+    are computed in float64 from the vectors in float32, and rounded to float32.
     """
     _check_vectors(queries, index, k)
     asked = np.arange(len(queries))
@@ -133,7 +134,7 @@ def nearest_by_class(
     pairs : ndarray of int, shape (p, 2)
         A row is a query and a class.
     index_class : ndarray of int, shape (n,)
-        The class of each vector of the index, -1 where unknown.
+        The class of each vector of the index; -1 if unknown.
 
     Returns
     -------
@@ -143,7 +144,7 @@ def nearest_by_class(
     Raises
     ------
     InputError
-        As in `nearest`; also if a query does not exist or a class is negative.
+        As in `nearest`, and if a query does not exist or a class is negative.
     """
     _check_vectors(queries, index, k)
     _check_pairs(pairs, index_class, len(queries), len(index))
@@ -214,7 +215,7 @@ class _Search:
     def answer(
         self, asked: RowNumbers, query: RowNumbers, rows: RowNumbers, comparisons: _Comparisons
     ) -> None:
-        """Find the results `asked`, whose queries are `query`, among `rows` of the index."""
+        """Find the results `asked`, which belong to the queries `query`, among `rows` of the index."""
         side = max(1, math.isqrt(self.cells))
         for start in range(0, len(asked), side):
             self._answer(asked[start : start + side], query[start : start + side], rows, comparisons)
@@ -273,7 +274,7 @@ class _Shortlist:
 
     @property
     def is_long(self) -> bool:
-        """Whether there are many more candidates than k, such as for many equal vectors."""
+        """Whether there are many more candidates than k, for example because many vectors are equal."""
         return len(self.query) > 16 * self.k * len(self.floor)
 
     def places(self) -> RowNumbers:
@@ -283,7 +284,7 @@ class _Shortlist:
         return place
 
     def add(self, scores: Floats32, rows: RowNumbers) -> None:
-        """Add the rows of a block that reach the floor, and raise the floor."""
+        """Add the rows of a block whose score reaches the floor of their query, and raise the floor."""
         hit = scores >= self.floor[:, None]
         if scores.shape[1] > self.k and np.count_nonzero(hit) > 4 * self.k * len(scores):
             # At the start, all rows are hits. The k-th of a block is at most the k-th of the index.
@@ -423,7 +424,7 @@ def _own_rows(own: Ints | None, n: int, n_index: int) -> RowNumbers:
         return np.full(n, NOBODY, np.int64)
     if own.shape != (n,) or (n and (own.min() < NOBODY or own.max() >= n_index)):
         raise InputError(
-            "The rows of the queries themselves do not match the queries.",
+            "The rows of the queries in the index do not match the queries.",
             got=f"shape {own.shape}" + (f", {own.min()} to {own.max()}" if own.size else ""),
             allowed=f"one for each of {n:,} queries, from -1 to {n_index - 1}",
         )
@@ -442,7 +443,7 @@ def _check_vectors(queries: Vectors, index: Vectors, k: int) -> None:
         raise InputError(
             "The vectors of queries and index differ in length.",
             got=f"{queries.shape[1]:,} and {index.shape[1]:,}",
-            allowed="one length",
+            allowed="vectors of the same length",
             do="take both from the same model",
         )
     check_count(k, "k must be at least 1.", allowed=None)

@@ -39,7 +39,8 @@ def log_ratios(quality: Floats) -> Floats:
     Raises
     ------
     InputError
-        If a number of `quality` is not a probability, or 0, so that one answer would settle a question.
+        If a value in `quality` is not a probability, or is 0, so that a single answer would settle a
+        question.
     """
     if not (np.isfinite(quality).all() and quality.min() > 0 and quality.max() <= 1):
         raise InputError(
@@ -52,13 +53,13 @@ def log_ratios(quality: Floats) -> Floats:
 
 
 def average_rater(quality: Floats, weights: npt.NDArray[Any] | None = None) -> Floats:
-    """Return the mean of the raters' matrices: the quality of an unknown rater.
+    """Return the mean of the raters' matrices, which is the quality of an unknown rater.
 
     Parameters
     ----------
     quality : ndarray of float64, shape (R, 2, A)
     weights : ndarray, shape (R,), optional
-        Relative probability that each rater is the next, such as the rater's number of answers.
+        Relative probability that each rater answers next, for example the rater's number of answers.
 
     Returns
     -------
@@ -70,8 +71,8 @@ def average_rater(quality: Floats, weights: npt.NDArray[Any] | None = None) -> F
 def flip_probability(odds: Floats, rater: Floats, *, ahead: int, threshold: float = 0.8) -> Floats:
     """Return the probability that a question has another state after `ahead` further answers, shape (Q,).
 
-    It is exact: the sum over all outcomes of the answers, weighted by their probabilities given the answers
-    so far.
+    It is computed exactly, as the sum over all outcomes of the further answers, weighted by their
+    probabilities given the answers so far.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ def flip_probability(odds: Floats, rater: Floats, *, ahead: int, threshold: floa
     Raises
     ------
     InputError
-        If `ahead` or `threshold` is out of range, or as in `log_ratios`.
+        If `ahead` or `threshold` is out of range, and as in `log_ratios`.
     """
     _check_threshold(threshold)
     return AnswerOutcomes.of(rater, ahead).flips(odds, threshold)
@@ -96,25 +97,26 @@ def flip_probability(odds: Floats, rater: Floats, *, ahead: int, threshold: floa
 def expected_change(
     odds: Floats, rater: Floats, *, ahead: npt.ArrayLike = 1, threshold: float = 0.8
 ) -> Floats:
-    """Return the expected change of the label sets by an answer to each question, shape (Q,).
+    """Return the expected change in the label sets per answer to each question, shape (Q,).
 
-    With ``ahead=1``, this is the probability that the next answer changes the state. It is 0 for all
-    questions that a single answer cannot change, such as most new questions, which gives no ranking.
-    Therefore, it is the maximum, over 1, 2, … `ahead` answers, of the probability of a change divided by the
-    number of answers.
+    With ``ahead=1``, this is the probability that the next answer changes the state. It is 0 if a single
+    answer cannot change the state, as for most new questions, so it cannot rank them. With ``ahead=n``, it is
+    therefore the maximum over 1, 2, … n answers of the probability of a change divided by the number of
+    answers.
 
     Parameters
     ----------
     odds, rater, threshold
         As in `flip_probability`.
     ahead : int or array_like of int, shape (Q,)
-        Such as the maximum number of further answers to each question.
+        Maximum number of answers to look ahead, for example the maximum number of further answers to a
+        question.
 
     References
     ----------
     Frazier & Powell 2010, Paradoxes in learning and the marginal value of information, Decision Analysis 7,
-    doi 10.1287/deca.1100.0190: if information accumulates, it has no value one step ahead, but the best rate
-    over several steps has. Their value is a reward, here it is the probability that the set changes.
+    doi 10.1287/deca.1100.0190. Information that must accumulate has no value one step ahead, but a positive
+    best rate over several steps. Their value is a reward. Here, it is the probability that the set changes.
     """
     _check_threshold(threshold)
     steps = np.broadcast_to(np.asarray(ahead), odds.shape)
@@ -126,7 +128,7 @@ def expected_change(
 
 
 def entropy(odds: Floats) -> Floats:
-    """Return the entropy of each question's state in bits, shape (Q,): 1 if p is a half."""
+    """Return the entropy of each question's state in bits, shape (Q,). It is 1 for p = 0.5."""
     p, q = expit(odds), expit(-odds)
     return np.asarray((entr(p) + entr(q)) / np.log(2))
 
@@ -134,8 +136,8 @@ def entropy(odds: Floats) -> Floats:
 def disagreement(counts: Ints) -> Floats:
     """Return the entropy of the answers to each question, in bits, with one answer of each kind added.
 
-    By the added answers (Laplace's rule), questions without answers come first, and three equal answers are
-    stronger evidence than one.
+    Because of the added answers (Laplace's rule), questions without answers come first, and three equal
+    answers are stronger evidence than one.
 
     Parameters
     ----------
@@ -165,25 +167,25 @@ def settled(
 ) -> Bools:
     """Return which questions need no further answers, shape (Q,).
 
-    A question is settled if its probability is at least `sure` or at most ``1 - sure``, or if the remaining
-    answers change its state with a probability of at most `at_most`; with 0, if no sequence of answers can
-    change it.
+    A question is settled if its probability is at least `sure` or at most ``1 - sure``. It is also settled if
+    the remaining answers change its state with a probability of at most `at_most`. If that is 0, no sequence
+    of answers can change the state.
 
     Parameters
     ----------
     odds, rater, threshold
         As in `flip_probability`.
     left : int or array_like of int, shape (Q,)
-        Number of answers that can still be asked for; a question with none left is settled.
+        Number of answers that can still be requested. A question with none left is settled.
     at_most : float
         Accepted probability of a change.
     sure : float
-        Probability of a settled question; 1 for no such bound.
+        Probability from which a question is settled. With 1, there is no such bound.
 
     Raises
     ------
     InputError
-        If `left` is negative or above `MAX_AHEAD`, or as in `log_ratios`.
+        If `left` is negative or above `MAX_AHEAD`, and as in `log_ratios`.
     """
     _check_threshold(threshold)
     remaining = np.broadcast_to(np.asarray(left), odds.shape)
@@ -195,7 +197,7 @@ def settled(
 
 
 def choose_questions(score: Floats, budget: int, open_: Bools | None = None) -> npt.NDArray[np.intp]:
-    """Return the questions to ask next, by descending score; ties are in their original order.
+    """Return the questions to ask next, by descending score. Ties remain in their original order.
 
     Parameters
     ----------
@@ -203,7 +205,7 @@ def choose_questions(score: Floats, budget: int, open_: Bools | None = None) -> 
     budget : int
         Maximum number of questions.
     open_ : ndarray of bool, shape (Q,), optional
-        Questions that can be asked; all by default.
+        Questions that can be asked. By default, all.
 
     Returns
     -------
@@ -228,10 +230,11 @@ class AnswerOutcomes:
     Attributes
     ----------
     added : ndarray of float64, shape (K,)
-        Contribution of each outcome; equal sums are separate outcomes.
+        Contribution of each outcome. Outcomes with equal sums are separate.
     below, above : ndarray of float64, shape (2, K + 1)
-        Probability of the first k outcomes, and of the others, given that the class is not in the image, and
-        that it is. These are two sums, so that impossible outcomes have a probability of exactly 0.
+        Probability of the first k outcomes, and of the others, given that the class is not in the image (row
+        0) and that it is (row 1). Both are computed as sums, so that impossible outcomes have a probability
+        of exactly 0.
     """
 
     added: Floats
@@ -245,7 +248,7 @@ class AnswerOutcomes:
         Raises
         ------
         InputError
-            If n is out of range, or as in `log_ratios`.
+            If n is out of range, and as in `log_ratios`.
         """
         ratios, counts = log_ratios(rater), _compositions(_checked_ahead(n), rater.shape[1])
         # Rows of counts, not sequences: five answers of three kinds are 21 rows and 243 sequences.

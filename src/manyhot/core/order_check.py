@@ -32,7 +32,7 @@ def explain_order(
     by_name: Callable[[], npt.NDArray[np.intp]],
     class_orders: Mapping[str, Ints],
 ) -> str | None:
-    """Return the order that predictions probably have, if it is not the declared one.
+    """Return the order that predictions probably have if it differs from the declared one.
 
     Parameters
     ----------
@@ -43,15 +43,15 @@ def explain_order(
     n_classes : int
         Number of classes C.
     by_name : callable
-        Returns the rows sorted by image id, an ndarray of int, shape (n,); only called if the accuracy is
-        suspicious.
+        Returns the rows sorted by image id, as an ndarray of int of shape (n,). It is called only if the
+        accuracy is suspicious.
     class_orders : Mapping of str to ndarray of int, shape (C,)
-        Wrong class orders by name: the class of each index.
+        Wrong class orders, by name. Each contains the class of each index.
 
     Returns
     -------
     str or None
-        A description that completes the sentence "it looks like …"; None if no order is better than the
+        A description that completes the sentence "it looks like …". None if no order is better than the
         declared one.
     """
     labelled = label >= 0

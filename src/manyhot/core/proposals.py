@@ -36,7 +36,7 @@ FOLDS = 5
 """Number of folds of cross-validation: a rule that learns from four folds is evaluated on the fifth."""
 
 RECALL = 0.97
-"""Recall of ReaL's search, from memory of the paper."""
+"""Recall of ReaL's search; not verified against the paper."""
 
 _EXTRA = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Thresholds of `real_search`, as the mean number of classes per image that a model adds to its top class."""
@@ -51,7 +51,7 @@ class Proposed:
     Attributes
     ----------
     pairs : Pairs
-        The questions. An original label that the rule did not propose has the score 0 and no models.
+        The questions. An original label that the rule did not propose has a score of 0 and no models.
     label_only : ndarray of bool, shape (m,)
         Whether a question was added only because it is the original label.
     left_out : ndarray of bool, shape (n,)
@@ -65,10 +65,10 @@ class Proposed:
 
 @dataclass(frozen=True)
 class Coverage:
-    """Counts of each image with a known label set: labels, proposed labels, questions, and valid questions.
+    """Counts for each image with a known label set: labels, proposed labels, questions, and valid questions.
 
     All are ndarray of int64, shape (q,). `unasked` is the number of questions that the known label sets do
-    not answer, which count as not valid.
+    not answer. They count as not valid.
     """
 
     labels: npt.NDArray[np.int64]
@@ -79,7 +79,7 @@ class Coverage:
 
 
 def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") -> Proposed:
-    """Apply a rule, add the original labels, and leave out images that need no question.
+    """Apply a rule, add the original labels, and leave out images that need no questions.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") 
     Raises
     ------
     InputError
-        If `leave_out` is not one of these, or as in the rule.
+        If `leave_out` is not one of these values, and as in the rule.
     """
     check_one_of(leave_out, LEFT_OUT, "Such images cannot be left out.")
     pairs, added = _with_labels(ensemble, rule(ensemble))
@@ -109,7 +109,7 @@ def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") 
 
 
 def count_coverage(ensemble: Ensemble, proposed: Proposed, images: Ints | None = None) -> Coverage:
-    """Count the labels of known label sets that are proposed, for all images with one, or for `images`.
+    """Count the proposed labels of known label sets, for `images` or for all images with a known set.
 
     For images that are left out, the original label counts as proposed, because it remains without a
     question.
@@ -130,10 +130,10 @@ def count_coverage(ensemble: Ensemble, proposed: Proposed, images: Ints | None =
 
 
 def held_out(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals", folds: int = FOLDS) -> Coverage:
-    """Return the coverage by cross-validation: each known image is counted under a rule learnt without it.
+    """Return the coverage by cross-validation: each known image is counted under a rule fitted without it.
 
     A rule that was chosen for its precision on some images is less precise on others. The known images are
-    distributed in turn over `folds` folds.
+    assigned to `folds` folds in turn.
     """
     images = ensemble.known_images
     folds = min(folds, len(images))
@@ -177,7 +177,7 @@ def among(values: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> Bools:
 
 
 def states(label_sets: LabelSets, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Return the state of each pair, by its ascending key; `NOT_ASKED` if unknown."""
+    """Return the state of each pair, given by ascending keys; `NOT_ASKED` if unknown."""
     # If a source does not record no answers, a class that is not listed may have the state no.
     listed = np.full(len(keys), NOT_ASKED if label_sets.asked_known else NO, np.uint8)
     theirs = label_sets.rows * label_sets.n_classes + label_sets.classes
@@ -194,7 +194,7 @@ def label_is_valid(ensemble: Ensemble) -> Bools:
 
 
 def check_known(ensemble: Ensemble, rule: str, do: str = "") -> None:
-    """Raise an error for an ensemble without known label sets."""
+    """Raise an error if an ensemble has no known label sets."""
     if not len(ensemble.known_images):
         raise InputError(
             f"The rule {rule} needs known label sets.",
@@ -218,7 +218,7 @@ def union(
     ----------
     k : int
     threshold : float or dict of str to float, optional
-        One threshold for all models, or one for each by name; none by default.
+        One threshold for all models, or a threshold for each model by name. By default, there is none.
     by : {"probability", "score"}
         The quantity that is compared with the threshold.
 
@@ -253,7 +253,7 @@ def propose_top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
 
     Notes
     -----
-    The score is the probability, or else the model's score, or else one over the rank.
+    The score is the probability if there is one, otherwise the model's score, otherwise 1 / rank.
 
     References
     ----------
@@ -278,9 +278,10 @@ def propose_top_k(ensemble: Ensemble, *, k: int = 20, model: str = "") -> Pairs:
 
 @register("proposer", "real-search", learns=True)
 def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probability") -> Pairs:
-    """ReaL's search: the models and thresholds with the highest precision at a recall on known label sets.
+    """ReaL's search for the models and thresholds with the highest precision at a recall on known label sets.
 
-    Each model proposes its top class and all classes above its threshold, or its top classes up to a depth.
+    Each model proposes its top class and all classes above its threshold. For ranks, it proposes its top
+    classes up to a depth.
 
     Parameters
     ----------
@@ -298,12 +299,13 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
     Notes
     -----
     Thresholds are those at which a model adds 0, 1/8, 1/4, 1/2, 1, 2, 4 and 8 classes per image to its top
-    class. See `manyhot.core.real_search.search` for how far the search is exhaustive. `searched_recall` and
-    `searched_precision` are those on the searched images; they are lower on other images.
+    class. `manyhot.core.real_search.search` describes when the search is exhaustive. `searched_recall` and
+    `searched_precision` are the recall and precision on the searched images. They are lower on other images.
 
     References
     ----------
-    Beyer et al. 2020, arXiv 2006.07159, whose code was not released; details are from memory.
+    Beyer et al. 2020, arXiv 2006.07159, whose code was not released. Details have not been verified
+    against the paper.
     """
     check_share(recall, "The recall is not a share.", allowed="above 0, at most 1")
     check_known(ensemble, "real-search")

@@ -49,7 +49,7 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
     Parameters
     ----------
     masked : bool
-        Ignore unclear cells and cells that raters were not asked about.
+        Ignore unclear cells and cells that no rater was asked about.
 
     References
     ----------
@@ -60,10 +60,12 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
     AP is the sum of (R_i - R_{i-1}) P_i over the distinct scores of a class, without interpolation. `n` is
     the number of images.
 
-    Deviation: a class without positives under the weights does not count; scikit-learn counts it as 0.
+    Deviation: a class without positives under the weights does not count, whereas scikit-learn counts it as
+    0.
 
-    The first weighted evaluation sorts once (0.7 s) and stores 2 bytes, or 4 above 65,536 images, for each
-    cell not below the lowest positive of its class; later ones take 0.03 s.
+    The first weighted evaluation sorts the scores (0.7 s). For each cell that is not below the lowest
+    positive of its class, it stores 2 bytes, or 4 with more than 65,536 images. Later evaluations take 0.03
+    s.
     """
     standing = _standing(case, "class", masked=masked)
     if standing is None:
@@ -76,7 +78,7 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
 
 @register("metric", "map_micro", better="higher", label="mAP (micro)", needs="scores", default=True)
 def map_micro(case: Case, *, masked: bool = False) -> Estimate:
-    """Average precision over all (image, class) pairs in one ranking.
+    """Average precision over one ranking of all (image, class) pairs.
 
     Scores of different images and classes are compared.
 
@@ -92,8 +94,8 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
     Notes
     -----
     Without `masked`, the first weighted evaluation finds the place of each cell among the distinct scores of
-    the positives (3 s) and stores it: 2 bytes per cell, 4 with more than 65,535 distinct scores. Later ones
-    take 0.09 s.
+    the positives (3 s) and stores it in 2 bytes per cell, or 4 with more than 65,535 distinct scores. Later
+    ones take 0.09 s.
     """
     standing = _standing(case, "all", masked=masked)
     if standing is None:
@@ -119,17 +121,17 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
     References
     ----------
     The "mAP" of Chen, Harun and Kanan 2026, arXiv 2603.05729 (``compute_average_precision`` in their
-    evaluation.py); ``sklearn.metrics.average_precision_score`` with ``average="samples"``.
+    evaluation.py). Equals ``sklearn.metrics.average_precision_score`` with ``average="samples"``.
 
     Notes
     -----
-    It equals `lrap` for each image with both positives and negatives, including ties: both average, over the
-    positives, the share of positives among the classes with at least their score. They differ only if all
-    classes are positives: AP is 1, LRAP is undefined.
+    It equals `lrap` for each image with both positives and negatives, even with ties. Both average, over the
+    positives, the share of positives among the classes with at least the same score. They differ only if all
+    classes are positives, when AP is 1 and LRAP is undefined.
 
     Deviations: scikit-learn counts an image without positives as 0. The code of Chen et al. skips it, as
-    here, but breaks ties by an unstable sort, so that its value for ties depends on the platform; without
-    ties, the two are equal.
+    here, but breaks ties by an unstable sort, so its value depends on the platform if there are ties. Without
+    ties, the two values are equal.
     """
     standing = _standing(case, "image", masked=masked)
     if standing is None:
@@ -139,7 +141,7 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
 
 @register("metric", "lrap", better="higher", label="LRAP", needs="scores", default=True)
 def lrap(case: Case, *, masked: bool = False) -> Estimate:
-    """Label ranking average precision: share of valid classes among those at or above each valid class.
+    """Label ranking average precision: mean share of valid classes among those at or above a valid class.
 
     Images without positives or without negatives are skipped.
 
@@ -155,7 +157,7 @@ def lrap(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    See `map_image` for the difference between the two.
+    See `map_image` for the difference between that metric and this one.
 
     Deviation: scikit-learn counts images without positives or without negatives as 1.
     """
@@ -176,15 +178,15 @@ def coverage(case: Case) -> Estimate:
     References
     ----------
     Tsoumakas, Katakis and Vlahavas 2010, Mining multi-label data, doi 10.1007/978-0-387-09823-4_34, which
-    counts from 0; ``sklearn.metrics.coverage_error``, which counts from 1, as here. Classes that tie with the
-    lowest positive count.
+    counts from 0. ``sklearn.metrics.coverage_error`` counts from 1, as here. Classes that tie with the lowest
+    positive count.
 
     Notes
     -----
     The best value is the mean size of the label sets. Images with an empty label set are skipped.
 
-    There is no `masked`: depths among the classes asked about cannot be compared between images with
-    different numbers of such classes.
+    There is no parameter `masked`, because depths among the classes that raters were asked about cannot be
+    compared between images with different numbers of such classes.
 
     Deviation: scikit-learn counts an image without positives as 0.
     """
@@ -198,7 +200,7 @@ def coverage(case: Case) -> Estimate:
 
 @register("metric", "ranking_loss", better="lower", label="Ranking loss", needs="scores", default=True)
 def ranking_loss(case: Case, *, masked: bool = False) -> Estimate:
-    """Share of pairs of a valid and a not valid class that are ranked wrongly, averaged over images.
+    """Share of the pairs of a valid and an invalid class that are ranked wrongly, averaged over images.
 
     A tie counts as an error. Images without positives or without negatives are skipped.
 
@@ -422,14 +424,14 @@ def _weigh_places(standing: _Standing, places: Ints, w: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Walk:
-    """A walk through a group's cells with descending scores, down to the lowest positive.
+    """A walk through a group's cells in descending order of scores, down to the lowest positive.
 
     Attributes
     ----------
     images : ndarray of uint16 or larger, shape (cells,)
         The image of each cell.
     starts : ndarray of int, shape (runs,)
-        The first cell of each run; a run ends at the (tied) positives of one score.
+        The first cell of each run. A run ends at the (tied) positives of one score.
     run : ndarray of int, shape (positives,)
         The run that ends at each positive.
     """
@@ -440,13 +442,13 @@ class Walk:
 
 
 def walk(images: Ints, depth: Ints) -> Walk:
-    """Return the walk through cells with descending scores, from the depth of each positive."""
+    """Return the walk through cells in descending order of scores, given the depth of each positive."""
     ends, run = np.unique(depth, return_inverse=True)
     return Walk(images, np.append(0, ends[:-1]), run)
 
 
 def weigh(walks: list[Walk], w: Floats) -> Floats:
-    """Return the weight at or above each positive, walk by walk."""
+    """Return the total weight at or above each positive, walk by walk."""
     # A running sum over 13.5 million cells takes 0.063 s; sums over runs, and a running sum over the few
     # runs, take 0.020 s.
     sums = [np.cumsum(np.add.reduceat(w.take(walk.images), walk.starts))[walk.run] for walk in walks]

@@ -33,10 +33,10 @@ class Quality:
     Attributes
     ----------
     counts : ndarray of int64, shape (R, 2, 3)
-        Number of times that each rater gave each answer if the truth is no, and if it is yes.
+        Number of times that each rater gave each answer when the truth is no, and when it is yes.
     rater, image : ndarray of int64, shape (P,)
-        The rater and the image of each part: the answers of one rater about one image. Questions of one image
-        are correlated, so intervals are over images.
+        The rater and the image of each part, where a part is the answers of one rater about one image.
+        Questions about the same image are correlated, so intervals are over images.
     parts : ndarray of int64, shape (P, 2, 3)
         The same as `counts`, for each part.
     """
@@ -71,7 +71,7 @@ class Quality:
 
     @property
     def n_yes(self) -> npt.NDArray[np.int64]:
-        """Number of answers of each rater to questions with the truth yes, shape (R,)."""
+        """Number of answers of each rater to questions whose truth is yes, shape (R,)."""
         return np.asarray(self.counts[:, 1].sum(1))
 
     @property
@@ -81,25 +81,25 @@ class Quality:
 
     @property
     def sensitivity(self) -> Floats:
-        """The share of yes, if the truth is yes."""
+        """The share of yes answers when the truth is yes."""
         return _share(self.counts[:, 1, YES], self.n_yes)
 
     @property
     def specificity(self) -> Floats:
-        """The share of no and maybe, if the truth is no."""
+        """The share of no and maybe answers when the truth is no."""
         return _share(self.counts[:, 0, :YES].sum(1), self.n - self.n_yes)
 
     def informedness(self) -> tuple[Floats, Floats, Floats]:
         """Return the informedness of each rater, and its 95 % interval, each of shape (R,).
 
-        It is the probability that an answer under the truth yes is above one under the truth no, minus the
-        probability that it is below: 2 AUROC - 1 of the ordered answers. Without maybes, it is sensitivity +
-        specificity - 1. 0 is guessing, 1 is perfect.
+        It is the probability that an answer to a question whose truth is yes is above an answer to one whose
+        truth is no, minus the probability that it is below. This equals 2 AUROC - 1 of the ordered answers.
+        Without maybes, it is sensitivity + specificity - 1. Guessing has 0, and a perfect rater has 1.
 
         References
         ----------
-        Somers 1962, doi 10.2307/2090408. The interval is that of Obuchowski 1997, doi 10.2307/2533958: DeLong
-        et al. 1988 for clustered questions, with images as clusters.
+        Somers 1962, doi 10.2307/2090408. The interval is that of Obuchowski 1997, doi 10.2307/2533958. It
+        extends DeLong et al. 1988 to clustered data, here with images as clusters.
         """
         under_no, under_yes = (
             _share(c, c.sum(1, keepdims=True)) for c in (self.counts[:, 0], self.counts[:, 1])
@@ -127,7 +127,7 @@ class Quality:
         return np.maximum(variance, 0)
 
     def spammers(self) -> Bools:
-        """Return the raters whose answers are uninformative: the interval of informedness is below `SPAMMER`.
+        """Return the raters with uninformative answers: their interval of informedness is below `SPAMMER`.
 
         Raters with fewer than `FEWEST_GOLDEN` answers under either truth are not judged.
         """
@@ -145,9 +145,9 @@ def golden_quality(golden: GoldenAnswers) -> Quality:
 
 
 def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
-    """Return raters' quality against the majority of the other raters, without ties.
+    """Return each rater's quality against the majority of the other raters. Ties are left out.
 
-    In the majority, a maybe counts as no; as an answer, it is between no and yes.
+    For the majority, a maybe counts as no. As a rater's answer, it is between no and yes.
 
     Parameters
     ----------
@@ -181,8 +181,8 @@ def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Gen
 
     Notes
     -----
-    Raters and images are both resampled, independently of each other, because both are samples: other raters,
-    or other golden images, give other means. Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122.
+    Raters and images are resampled independently, because both are samples. Other raters or other golden
+    images would give other means. Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122.
     """
     quality, truth = golden_quality(golden), golden.truth()
     names, image = np.unique(golden.images, return_inverse=True)
@@ -237,7 +237,7 @@ def _net_share_below(shares: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class RaterPairs:
-    """Pairs of raters with common questions, a < b; each array has shape (P,).
+    """Pairs of raters with common questions, where a < b. Each array has shape (P,).
 
     Attributes
     ----------
@@ -247,9 +247,9 @@ class RaterPairs:
     agreement, kappa : ndarray of float64
         The share of equal answers, and Cohen's kappa (1960, doi 10.1177/001316446002000104).
     wrong, same_wrong : ndarray of int64
-        Number of questions on which at least one of the two disagrees with the majority of the others, and on
-        which both do, with the same answer. Only questions with two or more other raters and without a tie
-        count.
+        Number of questions on which at least one of the two disagrees with the majority of the other raters,
+        and number on which both disagree with it by the same answer. Only questions with two or more other
+        raters and without a tie count.
     """
 
     a: npt.NDArray[np.int64]
@@ -261,7 +261,7 @@ class RaterPairs:
     same_wrong: npt.NDArray[np.int64]
 
     def copiers(self) -> Bools:
-        """Return the pairs with the same errors: a share of `COPIER` of at least `FEWEST_ERRORS`."""
+        """Return the pairs with at least `FEWEST_ERRORS` errors, of which at least `COPIER` are the same."""
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 
 
@@ -326,7 +326,7 @@ def _against(
 
 
 def agreement_with_others(answers: Answers) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Return the share of the others' answers that equal a rater's own, and their number, shape (R,)."""
+    """Return the share of other raters' answers that equal a rater's own, and their number, shape (R,)."""
     counts = answers.counts()
     alike = counts[answers.question, answers.answer] - 1
     others = counts.sum(1)[answers.question] - 1
@@ -335,12 +335,12 @@ def agreement_with_others(answers: Answers) -> tuple[Floats, npt.NDArray[np.int6
 
 
 def too_fast(seconds: Floats, pages: npt.NDArray[np.int64]) -> Bools:
-    """Return the raters with less than `TOO_FAST` of the median rater's time, over at least `FEWEST_PAGES`.
+    """Return the raters who took less than `TOO_FAST` of the median time, over at least `FEWEST_PAGES` pages.
 
     Parameters
     ----------
     seconds : ndarray of float64, shape (R,)
-        Median time of each rater for an answer; NaN if unknown.
+        Median time that each rater took for an answer; NaN if unknown.
     pages : ndarray of int64, shape (R,)
     """
     measured = seconds[~np.isnan(seconds)]

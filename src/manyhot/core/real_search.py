@@ -35,15 +35,15 @@ _TABLE = 2**18
 
 @dataclass(frozen=True)
 class Proposing:
-    """The proposals of M models at L thresholds each, the highest first, as bits.
+    """The proposals of M models at L thresholds each, in descending order, as bits.
 
     Attributes
     ----------
     bits : ndarray of uint64, shape (M, L + 1, W)
-        Level 0 has no proposals, for a model that is left out. Words ``[0, edges[0])`` are pairs of an image
-        and a known label that is not the original one. Words up to ``edges[1]`` are images whose original
-        label is valid. The rest are all other pairs and images. The bit of an image is set if the model
-        proposes a class other than its original label, so that the image is asked about.
+        Level 0 has no proposals and stands for a model that is left out. Words ``[0, edges[0])`` are pairs of
+        an image and a known label that is not the original one. Words up to ``edges[1]`` are images whose
+        original label is valid. The rest are all other pairs and images. The bit of an image is set if the
+        model proposes a class other than its original label, so that the image is asked about.
     edges : tuple of int
     n_labels : int
         Number of known labels of all images.
@@ -102,7 +102,7 @@ class UnionCounts:
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """A threshold for each model, from 1, or 0 for a model that is left out.
+    """The level of each model's threshold, from 1; 0 for a model that is left out.
 
     Attributes
     ----------
@@ -110,9 +110,9 @@ class ModelChoice:
     recall, precision : float
         Recall and precision on the searched images.
     how : str
-        The searched choices. ``all``: every set of models with every threshold of each model. ``sets``: every
-        set with one level of thresholds for all models, then changes of one model at a time. ``steps``:
-        changes of one model at a time.
+        The choices that were searched. ``all``: every set of models with every threshold of each model.
+        ``sets``: every set of models with the same level of thresholds for all, then changes of one model at
+        a time. ``steps``: only changes of one model at a time.
     """
 
     codes: Codes
@@ -121,7 +121,7 @@ class ModelChoice:
     how: str
 
     def better_than(self, other: ModelChoice | None) -> bool:
-        """Whether the precision is higher, or equal with fewer models."""
+        """Whether the precision is higher, or is equal with fewer models."""
         if other is None:
             return True
         mine, theirs = ((c.precision, -int((c.codes > 0).sum())) for c in (self, other))
@@ -131,8 +131,9 @@ class ModelChoice:
 def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> ModelChoice | None:
     """Find the models and thresholds with the highest precision at a recall of at least `recall`.
 
-    Among equal choices, the one with fewer models is returned, then the first one. None if all models at
-    their lowest thresholds do not reach the recall.
+    Among equally good choices, the one with the fewest models is returned. Further ties are broken in favour
+    of the first choice. The result is None if all models together do not reach the recall at their lowest
+    thresholds.
 
     Parameters
     ----------
@@ -143,8 +144,8 @@ def search(p: Proposing, recall: float, *, budget: int = BUDGET) -> ModelChoice 
 
     References
     ----------
-    Beyer et al. 2020, arXiv 2006.07159. That the search was exhaustive over sets of 19 models, and how
-    thresholds were chosen, is from memory.
+    Beyer et al. 2020, arXiv 2006.07159. The exhaustive search over sets of 19 models and the choice of
+    thresholds have not been verified against the paper.
     """
     n_models, levels, words = p.bits.shape
     levels -= 1

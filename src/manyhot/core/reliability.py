@@ -48,7 +48,7 @@ class Bins:
 
     @property
     def shares(self) -> Floats:
-        """The share of each bin of the total weight."""
+        """Each bin's share of the total weight."""
         return np.asarray(self.weight / self.weight.sum())
 
     def mean_gap(self) -> float:
@@ -60,11 +60,11 @@ class Bins:
         return float(np.abs(self.gaps).max())
 
     def debiased_gap(self) -> float:
-        """Return the root mean squared gap without the bias by chance; at least 0.
+        """Return the root mean squared gap, corrected for sampling bias; at least 0.
 
-        If n images are right with probability a, the accuracy has a variance of a (1 - a) / n, of which a (1
-        - a) / (n - 1) is an unbiased estimate. A bin of one image has no variance estimate: nothing is
-        subtracted.
+        If n images are right with probability a, the accuracy has a variance of a (1 - a) / n. With a as the
+        observed accuracy, a (1 - a) / (n - 1) is an unbiased estimate. For a bin with one image, there is no
+        estimate, and nothing is subtracted.
         """
         accuracy = self.right / np.where(self.weight > 0, self.weight, 1)
         several = self.weight > 1
@@ -97,12 +97,12 @@ class Outcomes:
         return own
 
     def equal_width(self, w: Floats, bins: int) -> Bins:
-        """Return bins of equal width: from k / B to (k + 1) / B, with the upper end only in the last bin."""
+        """Return bins of equal width, from k / B to (k + 1) / B. Only the last bin contains its upper end."""
         at = np.minimum((self.confidence * bins).astype(np.intp), bins - 1)
         return Bins.of(at, bins, w, w * self.confidence, w * self.right)
 
     def equal_mass(self, w: Floats, bins: int) -> Bins:
-        """Return bins of about equal weight; equal confidences are in the bin of their middle rank."""
+        """Return bins of about equal weight. Equal confidences are all in the bin of their middle rank."""
         groups = self.ranked(w)
         middle = np.cumsum(groups.weight) - groups.weight / 2
         at = np.minimum((bins * middle / groups.weight.sum()).astype(np.intp), bins - 1)
@@ -126,12 +126,12 @@ class Outcomes:
 
 @dataclass(frozen=True)
 class Ranked:
-    """Groups of images of equal confidence, by descending confidence; each array has shape (G,).
+    """Groups of images of equal confidence, by descending confidence. Each array has shape (G,).
 
     Attributes
     ----------
     confidence, weight, right : ndarray of float64
-        The confidence, the weight of the images, and the weight of those that are right.
+        The confidence, the weight of the images, and the weight of the images whose prediction is right.
     """
 
     confidence: Floats
@@ -140,12 +140,12 @@ class Ranked:
 
     @cached_property
     def coverage(self) -> Floats:
-        """The share of the weight of all groups down to each one."""
+        """The share of the weight in all groups down to each one."""
         return np.asarray(np.cumsum(self.weight) / self.weight.sum())
 
     @cached_property
     def risk(self) -> Floats:
-        """The error rate of all groups down to each one: the risk at its coverage."""
+        """The error rate in all groups down to each one, which is the risk at its coverage."""
         return np.asarray(np.cumsum(self.weight - self.right) / np.cumsum(self.weight))
 
     @property
@@ -158,12 +158,12 @@ class Ranked:
         return float(np.sum(self.weight * self.risk) / self.weight.sum())
 
     def excess_aurc(self) -> float:
-        """Return the AURC minus that of an ideal ranking, in which all errors have the lowest confidence."""
+        """Return AURC minus that of an ideal ranking, in which all errors have the lowest confidence."""
         a = self.accuracy
         return float(self.aurc() - (1 - a + (a * np.log(a) if a > 0 else 0.0)))
 
     def accuracy_at(self, coverage: float) -> float:
-        """Return the accuracy of the most confident images; a group at the boundary counts in part."""
+        """Return the accuracy on the most confident images. A group at the boundary counts in part."""
         limit = coverage * self.weight.sum()
         before = np.cumsum(self.weight) - self.weight
         taken = np.clip(limit - before, 0, self.weight) / self.weight
@@ -178,12 +178,12 @@ class Ranked:
 
 
 def against_label(case: Case) -> Outcomes | None:
-    """Return confidence and whether the top class is the original label; None without probabilities."""
+    """Return the confidence and whether the top class is the original label; None without probabilities."""
     return _outcomes(case, case.labels.labelled, case.is_label)
 
 
 def against_set(case: Case) -> Outcomes | None:
-    """Return confidence and whether the top class is in the label set; None without probabilities."""
+    """Return the confidence and whether the top class is in the label set; None without probabilities."""
     return _outcomes(case, case.labels.scored, case.hit)
 
 

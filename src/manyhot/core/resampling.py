@@ -40,7 +40,7 @@ class Bootstrap:
     resamples : int
         Number of resamples R.
     seed : int
-        The same seed gives the same resamples of n images, whatever the slices and models.
+        The same seed gives the same resamples of n images for all slices and models.
 
     References
     ----------
@@ -85,9 +85,9 @@ class Bootstrap:
     def means_over_few_strata(
         self, num: Floats32, den: Floats32, den_of: npt.NDArray[np.intp], stratum: Ints
     ) -> Floats32:
-        """Return the result of `means_over_strata` for few strata, with separate sums for each.
+        """Return the result of `means_over_strata` for few strata, with separate sums for each stratum.
 
-        Numerators may have their own denominators, as in `ratios`.
+        As in `ratios`, each numerator may have its own denominator.
 
         Parameters
         ----------
@@ -114,10 +114,10 @@ class Bootstrap:
     def means_over_strata(self, num: Floats32, den: Floats32, stratum: Ints) -> Floats32:
         """Return resampled means over strata of ratios of sums.
 
-        Images are drawn from all images, and the metric is applied to the resample; strata without drawn
+        Images are drawn from all images, and the metric is applied to the resample. Strata without drawn
         images are left out, as in `Ratio.value`. Resampling within strata would give the same interval for
-        large strata (with 50 images per class, 2 % of the variance), but no interval for a slice with one
-        image of each class.
+        large strata (with 50 images per class, the variance differs by 2 %), but no interval for a slice with
+        one image per class.
 
         Parameters
         ----------
@@ -177,7 +177,7 @@ class _Strata:
         return cls(order, dense, _membership(group, len(edges)), dense[edges], member)
 
     def parts(self, masks: Bools) -> Iterator[tuple[int, _Part]]:
-        """Yield the slices with images, and their numbers."""
+        """Yield the number and the images of each slice that contains images."""
         n_strata = int(self.stratum.max(initial=-1)) + 1
         for s, mask in enumerate(masks):
             images = np.flatnonzero(mask[self.order])
@@ -253,9 +253,9 @@ def percentile_interval(
 def centred_interval(samples: AnyFloats, value: float) -> tuple[float, float]:
     """Return the ends of the percentile interval, shifted from the samples' median to the value.
 
-    A calibration error is a sum of absolute deviations, which resampling increases: its samples are biased
-    upwards, often all above the value. Their spread is still a valid estimate of the variation over images.
-    If all samples are within [0, 1], so are the ends.
+    A calibration error is a sum of absolute deviations, which resampling increases. Its samples are biased
+    upwards, and often all of them are above the value. Their spread is still a valid estimate of the
+    variation over images. If all samples are within [0, 1], the ends are, too.
 
     Parameters
     ----------

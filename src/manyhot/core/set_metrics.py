@@ -40,7 +40,7 @@ def subset_accuracy(case: Case, *, threshold: float, masked: bool = False) -> Es
     threshold : float
         Minimum score of a predicted class.
     masked : bool
-        Ignore unclear cells and cells that raters were not asked about.
+        Ignore unclear cells and cells that no rater was asked about.
 
     References
     ----------
@@ -59,7 +59,7 @@ def subset_accuracy(case: Case, *, threshold: float, masked: bool = False) -> Es
 
 @register("metric", "jaccard", better="higher", label="Jaccard", needs="scores")
 def jaccard(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
-    """Intersection over union of predicted set and label set, averaged over images.
+    """Intersection over union of the predicted set and the label set, averaged over images.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def jaccard(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    Deviation: images are skipped if both sets are empty; scikit-learn counts them as `zero_division`.
+    Deviation: images are skipped if both sets are empty, whereas scikit-learn counts them as `zero_division`.
     """
     counts = _counts(case, threshold, masked=masked)
     if counts is None:
@@ -83,7 +83,7 @@ def jaccard(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
 
 @register("metric", "hamming", better="lower", label="Hamming loss", needs="scores")
 def hamming(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
-    """Share of (image, class) pairs that are predicted wrongly, over all images together.
+    """Hamming loss: share of the (image, class) pairs of all images that are predicted wrongly.
 
     Parameters
     ----------
@@ -116,7 +116,8 @@ def f1_micro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    Deviation: NaN if nothing is predicted and nothing is positive; scikit-learn returns `zero_division`.
+    Deviation: NaN if nothing is predicted and nothing is positive, whereas scikit-learn returns
+    `zero_division`.
     """
     counts = _counts(case, threshold, masked=masked)
     if counts is None:
@@ -143,9 +144,9 @@ def f1_macro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
     `n` is the number of images.
 
     Deviation: a class that is neither positive nor predicted on any image with positive weight does not
-    count, as with scikit-learn's ``zero_division=np.nan``; by default, scikit-learn counts it as 0.
+    count, as in scikit-learn with ``zero_division=np.nan``. By default, scikit-learn counts it as 0.
 
-    All predicted cells are stored, at 4 bytes each for up to 65,536 images and classes.
+    All predicted cells are stored, with 4 bytes per cell for up to 65,536 images and classes.
     """
     if _unknown(case, masked):
         return undefined(len(case.labels))

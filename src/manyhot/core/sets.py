@@ -43,7 +43,7 @@ class LabelSets:
     label : ndarray of int32, shape (n,)
         The original single label; `NO_LABEL` if there is none.
     usable : ndarray of bool, shape (n,)
-        False if the image is left out.
+        Whether metrics count the image. False if it is left out.
     asked_known : bool
         Whether all classes asked about are recorded, including those with state no. False for sources such as
         ReaL's ``real.json``, which contain only the valid classes.
@@ -108,7 +108,7 @@ class LabelSets:
 
     @cached_property
     def accepted(self) -> npt.NDArray[np.int64]:
-        """The number of classes with state yes or unclear of each image, shape (n,)."""
+        """The number of classes with state yes or unclear for each image, shape (n,)."""
         return np.bincount(self.rows[self.state >= UNCLEAR], minlength=len(self))
 
     @cached_property
@@ -119,17 +119,17 @@ class LabelSets:
 
     @cached_property
     def scored(self) -> Bools:
-        """Usable images with a label set that is not empty, shape (n,)."""
+        """Whether each image is usable and has a label set that is not empty, shape (n,)."""
         return self.usable & (self.size > 0)
 
     @cached_property
     def comparable_label(self) -> npt.NDArray[np.int32]:
-        """The original label, shape (n,); without one, a number that differs from every prediction."""
+        """The original label, shape (n,). If there is none, a number that differs from every prediction."""
         return np.where(self.label == NO_LABEL, _NO_CLASS, self.label).astype(np.int32)
 
     @cached_property
     def first(self) -> npt.NDArray[np.int32]:
-        """The first class of each label set, a negative number for empty ones, shape (n,)."""
+        """The first class of each label set, shape (n,); a negative number for empty sets."""
         yes = self.state == YES
         first = np.full(len(self), _NO_CLASS, np.int32)
         first[self.rows[yes][::-1]] = self.classes[yes][::-1]
@@ -146,7 +146,7 @@ class LabelSets:
         return rows, [classes[start[size > j] + j] for j in range(1, int(size.max(initial=1)))]
 
     def within_size(self, k: int) -> Bools:
-        """Return whether each of k places is within the size of the label set, column-major, shape (n, k)."""
+        """Return whether each of k ranks is within the size of the label set, column-major, shape (n, k)."""
         return self._of_depth(k)[0]
 
     def scored_within(self, k: int) -> Bools:
@@ -175,7 +175,7 @@ class LabelSets:
     def hits(self, classes: Ints) -> Bools:
         """Return whether each of `classes` is in the label set of its image.
 
-        Most sets have one class, so comparing with the first class of each, and then with the few others,
+        Most sets have one class. Comparing with the first class of each set, and then with the few others,
         takes a tenth of the time of looking up each pair.
 
         Parameters
@@ -227,7 +227,7 @@ class LabelSets:
         return state
 
     def p_of(self, classes: Ints) -> Floats32:
-        """Return the probability of one class of each image; NaN if not asked about or unknown.
+        """Return the probability of one class for each image; NaN if it is unknown or was not asked about.
 
         Parameters
         ----------
@@ -252,7 +252,7 @@ class LabelSets:
         return pairs[entries], entries
 
     def take(self, images: Ints) -> LabelSets:
-        """Return the label sets of the selected images, in that order."""
+        """Return the label sets of the selected images, in the order of the selection."""
         lengths = np.diff(self.indptr)[images]
         indptr = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         entries = np.arange(indptr[-1]) + np.repeat(self.indptr[images] - indptr[:-1], lengths)
@@ -284,16 +284,17 @@ class Case:
     labels : LabelSets
         The label sets of n images.
     top : ndarray of int, shape (n, k)
-        Predicted classes, best first; `NO_LABEL` fills ragged lists. Column-major is fastest.
+        Predicted classes, best first; shorter lists are padded with `NO_LABEL`. Column-major order is
+        fastest.
     scores : ndarray of float16 or float32, shape (n, C), optional
         Scores over all classes; None for predictions with ranks only.
     kind : str
-        The kind of `scores`: ``logit`` (its softmax are probabilities), ``probability``, or anything else for
-        scores that only rank classes.
+        The kind of `scores`: ``logit`` (the softmax gives probabilities), ``probability``, or anything else
+        for scores that only rank classes.
     listed : ndarray of float, shape (n, k), optional
-        The probability of each class of `top`, if there are no dense scores.
+        The probability of each class in `top`, used if there are no dense scores.
     name : callable
-        Returns the name of an image in messages, by its row.
+        Returns the name of the image in a row, for messages.
     """
 
     labels: LabelSets
@@ -305,7 +306,7 @@ class Case:
 
     @classmethod
     def from_scores(cls, labels: LabelSets, scores: AnyFloats, *, k: int = 20, kind: str = "none") -> Case:
-        """Return a case from dense scores; among equal scores, the lower class comes first."""
+        """Return a case from dense scores. Among equal scores, the lower class comes first."""
         return cls(labels, top_k(scores, k), scores, kind)
 
     @cached_property
@@ -345,7 +346,7 @@ class Case:
         return np.asarray(p.astype(np.float64))
 
     def probability_blocks(self) -> Iterator[tuple[int, AnyFloats]]:
-        """Yield the first row of each block and its probabilities, shape (b, C); each is overwritten."""
+        """Yield the first row and the probabilities of each block, shape (b, C), in a reused array."""
         assert self.scores is not None  # for the type checker
         return blocks(self.scores, self.kind, self.log_total if self.kind == "logit" else None, self.name)
 
@@ -373,7 +374,7 @@ class Case:
         return None if filled.all() else np.count_nonzero(filled, axis=1)
 
     def reaching(self, k: int, scored: Bools) -> Bools:
-        """Return the scored images with at least k predicted classes; `scored` itself if these are all."""
+        """Return the scored images with at least k predicted classes, or `scored` itself if all have them."""
         if self.top.shape[1] < k:
             return np.zeros(len(scored), bool)
         return scored if self.length is None else scored & (self.length >= k)
@@ -388,7 +389,7 @@ class Case:
 
 
 def pairs_within(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the entries of all pairs within a row, two arrays of shape (p,); `rows` ascends."""
+    """Return the entries of all pairs within a row, as two arrays of shape (p,). `rows` must ascend."""
     lengths = np.bincount(rows) if len(rows) else np.zeros(0, np.int64)
     start = np.cumsum(lengths) - lengths
     parts = [np.empty((2, 0), np.int64)]
@@ -401,7 +402,7 @@ def pairs_within(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], np
 
 
 def top_k(scores: AnyFloats, k: int, *, block: int = 1024) -> npt.NDArray[np.int32]:
-    """Return the top k classes of each row, best first; among equal scores, the lower class comes first.
+    """Return the top k classes of each row, best first. Among equal scores, the lower class comes first.
 
     Parameters
     ----------

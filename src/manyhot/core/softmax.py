@@ -26,15 +26,15 @@ def log_totals(scores: AnyFloats, shift: AnyFloats, name: Name) -> Floats:
     scores : ndarray of float16 or float32, shape (n, C)
         Logits; minus infinity is a probability of 0.
     shift : ndarray of float, shape (n,)
-        Number subtracted from each row, usually its highest logit. If exponentials of a row overflow, its
-        highest logit is used.
+        Number that is subtracted from each row, usually its highest logit. If exponentials of a row overflow,
+        the highest logit of the row is used instead.
     name : callable
-        Returns the name of a row in messages.
+        Returns the name of a row, for messages.
 
     Raises
     ------
     InputError
-        If a row holds NaN or infinity, or only minus infinity.
+        If a row contains NaN or infinity, or contains only minus infinity.
     """
     totals = np.empty(len(scores))
     buffer = np.empty((min(ROWS, len(scores)), scores.shape[1]), np.float32)
@@ -70,7 +70,7 @@ def _log_sums(rows: AnyFloats, shift: AnyFloats, buffer: Floats32) -> Floats:
 def blocks(
     scores: AnyFloats, kind: str, totals: Floats | None, name: Name
 ) -> Iterator[tuple[int, AnyFloats]]:
-    """Yield the first row of each block and its probabilities, float32, shape (b, C); each is overwritten.
+    """Yield the first row and the float32 probabilities of each block, shape (b, C), in a reused array.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def check_sums(scores: AnyFloats, name: Name) -> None:
     Raises
     ------
     InputError
-        If they do not, or a number is not a probability.
+        If they do not add up to 1, or if a number is not a probability.
     """
     parts = (part.sum(axis=1, dtype=np.float64) for _, part in blocks(scores, "", None, name))
     sums = np.concatenate([np.empty(0), *parts])
@@ -124,7 +124,7 @@ def check_lists(listed: AnyFloats, name: Name) -> None:
     Raises
     ------
     InputError
-        If a number is not a probability, or those of an image add up to more than 1.
+        If a number is not a probability, or if the probabilities of an image add up to more than 1.
     """
     bad = ~((listed >= 0) & (listed <= 1 + SLACK))
     if bad.any():
@@ -165,8 +165,8 @@ def check_possible(logits: AnyFloats, image: Ints, classes: Ints, name: Name) ->
 def log_probability(stored: AnyFloats) -> Floats:
     """Return the logarithms of stored probabilities, with the same shape.
 
-    A 0 is a rounded small number: it counts as the smallest number of half precision, or as the smallest
-    normal number of single precision.
+    A 0 is a small number that was rounded. It counts as the smallest number in half precision, or as the
+    smallest normal number in single precision.
     """
     least = 2.0**-24 if stored.dtype == np.float16 else 2.0**-126
     return np.asarray(np.log(np.maximum(stored.astype(np.float64), least)))
@@ -175,7 +175,7 @@ def log_probability(stored: AnyFloats) -> Floats:
 def checked(probability: AnyFloats, name: Name) -> Floats:
     """Return one probability per row, shape (n,), clipped to 1.
 
-    They are rounded to float32, so that equal rows tie, whatever the order of their sums.
+    They are rounded to float32, so that equal rows tie, whatever the order of summation.
 
     Raises
     ------
@@ -190,7 +190,7 @@ def checked(probability: AnyFloats, name: Name) -> Floats:
 
 
 def not_a_probability(value: float, where: str) -> InputError:
-    """Return the error for scores that are not probabilities, although they are declared to yield some."""
+    """Return the error for scores that are declared to yield probabilities but do not."""
     return InputError(
         "A probability is not between 0 and 1.",
         where=where,

@@ -22,7 +22,7 @@ _CHUNK = 200
 
 @dataclass(frozen=True)
 class Curve:
-    """Precision and recall at T thresholds, ascending; each array has shape (T,).
+    """Precision and recall at T ascending thresholds. Each array has shape (T,).
 
     Attributes
     ----------
@@ -33,9 +33,9 @@ class Curve:
     precision_lo, precision_hi, recall_lo, recall_hi : ndarray of float64
         Ends of 95 % intervals over images.
     n_above, n_right : ndarray of int64
-        Numbers of golden questions at or above the threshold, and of those with the truth yes.
+        Number of golden questions at or above the threshold, and number of these whose truth is yes.
     n_yes, n_questions, n_images : int
-        Numbers of golden questions with the truth yes, of all golden questions, and of their images.
+        Number of golden questions whose truth is yes, of all golden questions, and of their images.
     """
 
     threshold: Floats
@@ -52,7 +52,7 @@ class Curve:
     n_images: int
 
     def at(self, threshold: float) -> int | None:
-        """Return the row of a threshold, the first with at least this threshold; None if there is none."""
+        """Return the first row whose threshold is at least `threshold`; None if there is none."""
         row = int(np.searchsorted(self.threshold, threshold))
         return row if row < len(self.threshold) else None
 
@@ -77,7 +77,7 @@ class Curve:
         Raises
         ------
         InputError
-            If no threshold has this recall, because no golden question has the truth yes.
+            If no threshold has this recall, because there is no golden question whose truth is yes.
         """
         check_share(least, "The recall is not a share.")
         with np.errstate(invalid="ignore"):
@@ -114,12 +114,13 @@ def curve(
     p : ndarray of float64, shape (G,)
     truth : ndarray of bool, shape (G,)
     image : ndarray of int, shape (G,)
-        The image of each question. Images are resampled, because questions of one image are correlated.
+        The image of each question. Images are resampled, because questions about the same image are
+        correlated.
     resamples : int
         Number of resamples; 0 for no intervals.
     rng : numpy.random.Generator
     thresholds : sequence of float
-        Thresholds at which the curve is exact, however many probabilities there are.
+        Thresholds at which the curve is exact, whatever the number of probabilities.
     """
     threshold = np.unique(p)
     if len(threshold) > MAX_THRESHOLDS:

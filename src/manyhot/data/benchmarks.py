@@ -33,11 +33,11 @@ class BenchmarkData:
     labels : tuple of str
         Entry and file of the label sets.
     predictions, rows : str
-        Entry of the predictions, and its file that names the image of each row.
+        Entry of the predictions, and the file of this entry that contains the image of each row.
     beside : tuple of str
-        Files that the reader of the labels needs in addition.
+        Additional files that the reader of the labels needs.
     images : tuple of str, optional
-        Entry and files of an images table to slice by; the first is read.
+        Entry and files of an images table to slice by. The first file is read.
     slices : tuple of str
         Slices in addition to the default ones.
     thresholds : tuple of float
@@ -54,7 +54,7 @@ class BenchmarkData:
     thresholds: tuple[float, ...] = ()
 
     def fetch(self, progress: Progress | None = None) -> Fetched:
-        """Download what the cache lacks, and read labels and images."""
+        """Download the files that are not in the cache, and read the labels and images tables."""
         told = None if progress is None else (lambda done, of: progress(f"fetching {self.name}", done, of))
         wanted = {self.labels[0]: (self.labels[1], *self.beside)}
         wanted |= {self.images[0]: self.images[1:]} if self.images else {}
@@ -75,9 +75,9 @@ class BenchmarkData:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Data sets that are judged together, further comparisons, and models that are left out of them.
+    """Data sets that are evaluated together, further comparisons, and models that these leave out.
 
-    `metrics` are computed by default; if empty, the default metrics.
+    `metrics` contains the metrics to compute by default. If it is empty, the default metrics are computed.
     """
 
     datasets: tuple[BenchmarkData, ...]
@@ -140,9 +140,10 @@ raters say about errors, by ReaL's votes and by the main object of Tsipras et al
 
 
 def benchmark_named(name: PathLike) -> Benchmark | None:
-    """Return the benchmark of a name, or None where there is none or a path is meant.
+    """Return the benchmark with this name, or None if there is none or the name is a path.
 
-    A name wins over a folder called like it, which is ``./imagenet`` or ``Path("imagenet")``.
+    A name takes precedence over a folder of the same name. For the folder, pass ``./imagenet`` or
+    ``Path("imagenet")``.
     """
     return BENCHMARKS.get(str(name)) if _is_name(name) else None
 
@@ -178,13 +179,13 @@ class Fetched:
         return bool(tables.count_shared(self.labels.image_id, predictions.image_id))
 
     def models(self, own: Sequence[Predictions]) -> Iterator[Predictions]:
-        """Yield the published models, and then the user's own."""
+        """Yield the published models, followed by the user's own."""
         yield from self.published
         yield from own
 
     @cached_property
     def published(self) -> tuple[Predictions, ...]:
-        """The published models, best class first: 50 MB for 67 models of 50,000 images."""
+        """Published models' predictions, best class first: 50 MB for 67 models and 50,000 images."""
         return tuple(map(self.read, self.files))
 
     def read(self, path: Path) -> Predictions:
@@ -217,33 +218,33 @@ ResultsLike = Annotated[Any, Shown("RESULTS"), Repeated()]
 
 
 def flattened(results: ResultsLike) -> list[Any]:
-    """Return the results that a call names as a flat list; a string is one item."""
+    """Return the results passed to a call as a flat list. A string is one item."""
     if isinstance(results, list | tuple):
         return [one for several in results for one in flattened(several)]
     return [results]
 
 
 def open_results(results: ResultsLike, run: Run = QUIET) -> list[Results]:
-    """Return the results that a call names, in its order.
+    """Return the results passed to a call, in the order of the arguments.
 
     Parameters
     ----------
     results
-        Evaluations, `Results` and results tables; folders that ``manyhot evaluate`` wrote, results as Parquet
-        or CSV, timm's CSVs; names in `PUBLISHED`.
+        Evaluations, `Results` or results tables; folders written by ``manyhot evaluate``; Parquet or CSV
+        files with results; timm's CSV files; names in `PUBLISHED`.
     run
         Progress of downloads.
 
     Raises
     ------
     ManyhotError
-        If there are no results of that name, or they cannot be read.
+        If there are no results with a name, or if results cannot be read.
     """
     return [part for source in flattened(results) for part in read_source(source, run)]
 
 
 def open_thresholds(results: ResultsLike) -> Results | None:
-    """Return the first results on label sets at other thresholds that evaluations or folders have."""
+    """Return the first results for label sets at other thresholds that evaluations or folders contain."""
     for source in flattened(results):
         if isinstance(source, HasResults) and source.thresholds is not None:
             return source.thresholds.as_results()
@@ -279,7 +280,7 @@ def _check_exists(source: PathLike) -> None:
             "The folder holds no results.parquet.",
             where=source,
             got=", ".join(f.name for f in files[:3]) + (", …" if files[3:] else ""),
-            do=f"give its files: {path}/*.csv",
+            do=f"pass its files: {path}/*.csv",
         )
     if path.exists():
         return

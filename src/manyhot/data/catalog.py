@@ -49,7 +49,7 @@ class File(Pinned):
 
 @dataclass(frozen=True)
 class CatalogEntry:
-    """Published data under one name, one licence and one citation."""
+    """Published data with a name, a licence and a citation."""
 
     name: str
     title: str
@@ -70,7 +70,7 @@ class CatalogEntry:
         Raises
         ------
         UnknownNameError
-            If the entry has no such file; the message lists near misses.
+            If the entry has no file with this name. The message lists similar names.
         """
         for file in self.files:
             if file.path == path:
@@ -90,7 +90,7 @@ def catalog_entry(name: str) -> CatalogEntry:
     Raises
     ------
     UnknownNameError
-        If there is none of that name; the message lists near misses.
+        If there is no entry with this name. The message lists similar names.
     """
     if name not in _entries():
         raise _unknown(f"There is no {name!r} in the catalogue.", name, catalog_names())
@@ -98,7 +98,7 @@ def catalog_entry(name: str) -> CatalogEntry:
 
 
 def is_cached(name: str, file: str | None = None, *, cache: Path | None = None) -> bool:
-    """Return whether an entry, or one file of it, is in the cache with its published size.
+    """Return whether an entry, or one of its files, is in the cache with its published size.
 
     Only `fetch` checks the bytes.
     """
@@ -116,10 +116,10 @@ def fetch(
     mirror: str | os.PathLike[str] | None = None,
     progress: DownloadProgress | None = None,
 ) -> dict[str, Path]:
-    """Return the files of an entry, verified; what the cache lacks is downloaded.
+    """Return the verified files of an entry. Files that are not in the cache are downloaded.
 
-    A cached file counts if its sha256 is the published one, which is computed each time: under 0.1 s for the
-    137 MB of the largest entry.
+    A cached file is used if its sha256 is the published one. The hash is computed in each call, which takes
+    less than 0.1 s for the 137 MB of the largest entry.
 
     Parameters
     ----------
@@ -128,16 +128,17 @@ def fetch(
     only : collection of str, optional
         File names; all files by default.
     cache : Path, optional
-        Instead of `cache_folder()`. The files go to ``<cache>/<name>/<file>``.
+        Folder to use instead of `cache_folder()`. Files are stored as ``<cache>/<name>/<file>``.
     mirror : str or path, optional
-        Instead of ``MANYHOT_MIRROR``: a folder or a zip archive laid out by address; ``""`` for the network.
+        Mirror to use instead of ``MANYHOT_MIRROR``: a folder or zip archive that stores each file under its
+        address. With ``""``, files are downloaded.
     progress : callable, optional
         Called in the calling thread as ``progress(bytes_done, bytes_total)``.
 
     Returns
     -------
     dict of str to Path
-        By file name, in the catalogue's order.
+        The path of each file by file name, in the catalogue's order.
 
     Raises
     ------
@@ -167,7 +168,7 @@ def fetch_file(
     mirror: str | os.PathLike[str] | None = None,
     progress: DownloadProgress | None = None,
 ) -> Path:
-    """Return one file of an entry, verified; see `fetch`."""
+    """Return one verified file of an entry. See `fetch`."""
     return fetch(name, only=[file], cache=cache, mirror=mirror, progress=progress)[file]
 
 

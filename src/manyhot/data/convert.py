@@ -53,7 +53,7 @@ class Converted(Result):
     Attributes
     ----------
     left_out : tuple of str
-        Content of the source that is not in the files.
+        Content of the source that the written files do not contain.
     notes, written
         As in `Result`.
     """
@@ -61,7 +61,7 @@ class Converted(Result):
     left_out: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the content that is not in the files."""
+        """Return the content that the written files do not contain."""
         return {"left_out": self.left_out}
 
     def lines(self) -> Iterator[str]:
@@ -92,26 +92,26 @@ def convert(
 ) -> Converted:
     """Convert any file that manyhot reads to Parquet or CSV, or to another tool's format.
 
-    A note lists what the new file cannot hold.
+    A note lists the content that the new file does not contain.
 
     Parameters
     ----------
     source
-        Labels, predictions, images, results, proposals or votes in any format: a file or folder.
+        File or folder with labels, predictions, images, results, proposals or votes, in any format.
     target
-        File to write: .parquet or .csv; with --to, a file or folder of that format.
+        File to write (.parquet or .csv). With --to, a file or folder in that format.
     rows
-        The image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
+        File with the image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
     classes
-        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r; by
-        default that of the campaign whose folder holds the source or the target.
+        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
+        default, that of the campaign in whose folder the source or the target is.
     scores
         Kind of the scores: logit, probability or score.
     format
-        The format of the source, or a call string: 'chen(threshold=0.9)'; by default it is recognised.
+        Format of the source, or a call string such as 'chen(threshold=0.9)'. By default, it is detected.
     to
-        Another tool's format to write: real, multilabelfy, hf-labels, label-studio, label-studio-golden,
-        fiftyone; or a call string: 'hf-labels(split="validation")'.
+        Format of another tool to write: real, multilabelfy, hf-labels, label-studio, label-studio-golden or
+        fiftyone, or a call string such as 'hf-labels(split="validation")'.
     long
         Write CSV with one row for each (image, class) pair.
     run
@@ -141,7 +141,7 @@ def convert(
         check_place(target, holds)
         saved = Saved((_write(holds, content, source, target, rows, long, run.call),))
     left_out = (*_left_out(content), *saved.left_out)
-    notes = (f"{target.name} does not hold {', '.join(left_out)}: left out",) if left_out else ()
+    notes = (f"{target.name} does not contain {', '.join(left_out)}",) if left_out else ()
     return Converted(left_out, notes=notes, written=saved.files)
 
 

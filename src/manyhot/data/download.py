@@ -71,9 +71,9 @@ class Pinned:
     Attributes
     ----------
     path : str
-        Its name in the folder that it is brought to.
+        The name of the file in its destination folder.
     url, sha256, size : str, str, int
-        Where it is published, and the bytes that are expected from there.
+        The address of the published file, and the hash and size that it must have.
     """
 
     path: str
@@ -83,7 +83,7 @@ class Pinned:
 
     @property
     def address(self) -> str:
-        """The name of the entry that holds the file in a mirror."""
+        """The path of the file in a mirror."""
         return self.url.partition("://")[2]
 
 
@@ -95,11 +95,12 @@ def bring(
     Parameters
     ----------
     files : sequence of Pinned
-        Files that are there already are hashed, and not touched if their bytes are right.
+        Files to bring. Files that already exist are hashed and left unchanged if their bytes are right.
     folder : Path
-        Created if needed. If nothing is missing, it may be read-only.
+        Destination folder, created if needed. It may be read-only if no file is missing.
     mirror : str
-        A folder or a zip archive laid out by address to read instead of the network; ``""`` for the network.
+        Folder or zip archive to read instead of the network, which stores each file under its address. With
+        ``""``, files are downloaded.
     progress : callable, optional
         Called in the calling thread as ``progress(bytes_done, bytes_total)``.
 
@@ -120,7 +121,7 @@ def bring(
 
 
 def size_of(path: Path) -> int | None:
-    """Return the size of a file in bytes, None if it is unknown."""
+    """Return the size of a file in bytes; None if it is unknown."""
     try:
         return path.stat().st_size
     except OSError:
@@ -144,7 +145,7 @@ class _Transfer:
         self._progress = progress
 
     def missing(self) -> list[Pinned]:
-        """Return the files that the cache lacks or holds with other bytes."""
+        """Return the files that are not in the cache or have other bytes there."""
         with ThreadPoolExecutor(_THREADS) as pool:
             good = list(pool.map(lambda file: _verified(self.folder / file.path, file), self.files))
         for file, there in zip(self.files, good, strict=True):
@@ -153,10 +154,10 @@ class _Transfer:
         return [file for file, there in zip(self.files, good, strict=True) if not there]
 
     def run(self, work: Callable[[Pinned], None], files: list[Pinned]) -> None:
-        """Do the work for each file; the first error ends all.
+        """Do the work for each file. The first error stops all of them.
 
-        The threads are daemons, because one that waits for a silent server cannot be woken and would hold up
-        Ctrl-C for `_TIMEOUT`. Such a thread lingers, but it changes no file any more.
+        The threads are daemons, because a thread that waits for a silent server cannot be woken and would
+        delay Ctrl-C by up to `_TIMEOUT`. Such a thread continues to run, but no longer changes files.
         """
         waiting = deque(files)
         unfinished = len(files)
@@ -182,7 +183,7 @@ class _Transfer:
 
     @contextlib.contextmanager
     def alive(self) -> Iterator[None]:
-        """Let the block change files only while the fetch goes on, and the fetch end only after the block."""
+        """Run the block only if the fetch has not stopped, and do not let the fetch stop during the block."""
         with self._mutex:
             if self.stopped.is_set():
                 raise _StoppedError
@@ -213,19 +214,19 @@ class _Source(Protocol):
     """What to do if the bytes are wrong."""
 
     def open(self, file: Pinned, begin: int) -> AbstractContextManager[tuple[int, Iterator[bytes]]]:
-        """Yield the position at which the bytes begin, `begin` or 0, and the bytes."""
+        """Yield the position at which the bytes begin (`begin` or 0), and the bytes."""
 
     def where(self, file: Pinned) -> str:
         """Return the location of a file, for messages."""
 
     def failed(self, file: Pinned, target: Path, reason: str) -> FetchError:
-        """Return the error to raise when the file cannot be had."""
+        """Return the error to raise if the file cannot be obtained."""
 
 
 class _Network:
     """The published addresses."""
 
-    cure = "try again; if this persists, something on the way alters the file: try another network or mirror"
+    cure = "try again; if this persists, a proxy or server alters the file: try another network or mirror"
 
     @contextlib.contextmanager
     def open(self, file: Pinned, begin: int) -> Iterator[tuple[int, Iterator[bytes]]]:
@@ -469,7 +470,7 @@ _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
 
 
 class FailureError(Exception):
-    """A source did not provide the bytes; `passing` if a retry may help, after at least `pause` seconds."""
+    """A source did not provide the bytes. If `passing`, a retry after at least `pause` seconds may help."""
 
     def __init__(self, reason: str, *, passing: bool = False, pause: float = 0.0) -> None:
         super().__init__(reason)
@@ -478,7 +479,7 @@ class FailureError(Exception):
 
 
 def respond(url: str, begin: int) -> HTTPResponse:
-    """Return the answer to a request for the bytes from `begin` on, or for all if the server refuses that."""
+    """Return the response to a request for the bytes from `begin` on, or for all if the server refuses."""
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
 
@@ -548,7 +549,7 @@ def _begins_at(response: HTTPResponse, begin: int) -> bool:
 
 
 def body(response: HTTPResponse) -> Iterator[bytes]:
-    """Yield the bytes of an answer as they come."""
+    """Yield the bytes of a response as they arrive."""
     from http.client import HTTPException
 
     length = response.headers.get("Content-Length", "")

@@ -24,13 +24,13 @@ class PublishedData(Result):
     ----------
     entries : tuple of CatalogEntry
     written
-        As in `Result`: the files of the entries that were fetched.
+        As in `Result`. These are the files of the entries that were fetched.
     """
 
     entries: tuple[CatalogEntry, ...]
 
     def to_json(self) -> Any:
-        """Return the entries as a list, unless they were fetched."""
+        """Return the entries as a list, or nothing if they were fetched."""
         if self.written:
             return {}
         fields = ("name", "title", "home", "licence", "citation", "notes", "size")
@@ -40,7 +40,7 @@ class PublishedData(Result):
         ]
 
     def lines(self) -> Iterator[str]:
-        """Yield a table of the entries, unless they were fetched."""
+        """Yield a table of the entries, or nothing if they were fetched."""
         if self.written:
             return
         rows = [
@@ -63,9 +63,10 @@ def fetch_published(
     list_: bool = False,
     run: Run = QUIET,
 ) -> PublishedData:
-    """Download published data, verified, into the cache folder; without names, list what is available.
+    """Download published data into the cache folder and verify them; without names, list what is available.
 
-    MANYHOT_MIRROR names a folder or zip archive, laid out by address, to take the files from instead.
+    If MANYHOT_MIRROR is set to a folder or zip archive that stores each file under its address, files are
+    read from there.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def fetch_published(
     Raises
     ------
     UnknownNameError
-        If the catalogue has no such name.
+        If a name is not in the catalogue.
     FetchError, ChecksumError, OutputError
         As in `manyhot.fetch`.
     """

@@ -40,21 +40,21 @@ class Reading(Flattened):
     Attributes
     ----------
     rows
-        The image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
+        File with the image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
     images
         Images table with original labels.
     classes
         Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
     dataset
-        Name of the data set in the tables; by default its own.
+        Name of the data set in the tables. By default, the data set's own name.
     trust_order
-        Trust the order of rows and classes, without checking it.
+        Trust the order of rows and classes and do not check it.
     label
-        Original labels for label sets that are arrays or lists, one per image; -1 if there is none.
+        Original labels, one per image, for label sets that are arrays or lists; -1 if there is none.
     n_classes
-        Number of classes, if neither labels nor scores imply it.
+        Number of classes, for labels and scores that do not determine it.
     score_kind
-        Kind of scores in arrays: probability, logit, or score, which only ranks.
+        Kind of scores in arrays: probability, logit, or score (only ranks classes).
     """
 
     rows: PathLike | None = None
@@ -78,16 +78,16 @@ def open_inputs(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Iterator[Source]:
-    """Yield the data sets that a call names, each with the models that predict it.
+    """Yield the data sets passed to a call, each with the models that predict it.
 
     Parameters
     ----------
     labels
-        Label sets as a table, a frame or arrays; a file, a folder that ``manyhot predict`` wrote, a campaign,
-        a benchmark or one of its data sets.
+        Label sets as a table, a data frame or arrays; a file, a folder written by ``manyhot predict``, a
+        campaign, a benchmark or one of its data sets.
     predictions
-        Tables, frames, arrays, files or folders; by default those of the campaign, folder or
-        benchmark.
+        Predictions as tables, data frames, arrays, files or folders. By default, those of the campaign,
+        folder or benchmark.
     models
         Patterns of the names of models.
     reading, run
@@ -96,7 +96,7 @@ def open_inputs(
     Raises
     ------
     ManyhotError
-        If it is none of these, a file cannot be read, or there are no predictions.
+        If `labels` is none of these, if a file cannot be read, or if there are no predictions.
     """
     given = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
     in_files = isinstance(given, list | tuple) and all(isinstance(p, str | os.PathLike) for p in given)
@@ -124,20 +124,20 @@ def open_inputs(
 
 
 def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QUIET) -> Iterator[Source]:
-    """Yield the data sets that a call names, for verbs over label sets alone.
+    """Yield the data sets passed to a call, for functions that need only label sets.
 
     Parameters
     ----------
     labels
-        Label sets as a table, a frame or arrays; a file in any format, a campaign, a benchmark or one of its
-        data sets.
+        Label sets as a table, a data frame or arrays; a file in any format, a campaign, a benchmark or one of
+        its data sets.
     reading, run
         As in `open_inputs`.
 
     Raises
     ------
     ManyhotError
-        If it is none of these, or a file cannot be read.
+        If `labels` is none of these, or if a file cannot be read.
     """
     if not isinstance(labels, str | os.PathLike):
         yield _in_memory(labels, {}, reading)
@@ -202,7 +202,7 @@ def _class_list(classes: PathLike | ClassList | None) -> ClassList | None:
 
 @dataclass(frozen=True)
 class Asked:
-    """What a call names in addition to the data set: files, and patterns of the names of models."""
+    """The arguments of a call in addition to the data set: files, and patterns of model names."""
 
     predictions: Sequence[PathLike] = ()
     models: Sequence[str] = ()
@@ -237,14 +237,15 @@ class Source:
     labels : Labels, optional
         Label sets; None if there are none.
     images : Images, optional
-        Original labels; None if only `labels` may have them.
+        Original labels; None if only `labels` can contain them.
     classes : ClassList, optional
     models : callable
         Yields the predictions, one model at a time.
     n : int
-        Maximum number of models: names of the user's own models are known once they are read.
+        Maximum number of models. It may be lower, because the names of the user's own models are known only
+        after reading.
     inputs : dict of str to str
-        The sha256 of each file by name; of the user's own models once they are read.
+        The sha256 of each file, by name. Those of the user's own models are added when they are read.
     misfits : Misfits
         Files of the user's own models that are skipped.
     published : DataSet, optional
@@ -265,12 +266,12 @@ class Source:
     campaign: Campaign | None = None
 
     def sets(self) -> Labels:
-        """Return the label sets; for a folder or an images table, only the original labels.
+        """Return the label sets. For a folder or an images table, these are only the original labels.
 
         Raises
         ------
         InputError
-            If it is a campaign without label sets, or the number of classes is unknown.
+            If the data set is a campaign without label sets, or if the number of classes is unknown.
         """
         if self.labels is not None:
             return self.labels
@@ -291,14 +292,14 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
     Parameters
     ----------
     source : path-like
-        A benchmark or one of its data sets; a campaign; a folder that ``manyhot predict`` wrote; label sets
+        A benchmark or one of its data sets; a campaign; a folder written by ``manyhot predict``; label sets
         or an images table, in any format.
     asked : Asked
 
     Raises
     ------
     ManyhotError
-        If it is none of these, or a file cannot be read; if there are no predictions.
+        If `source` is none of these, if a file cannot be read, or if there are no predictions.
     """
     path = Path(source)
     if (benchmark := benchmark_named(source)) is not None:
@@ -333,12 +334,12 @@ def original_alone(images: Images, classes: ClassList | None, first: Callable[[]
     images : Images
     classes : ClassList, optional
     first : callable
-        Returns predictions, which imply the number of classes if there is no class list.
+        Returns predictions, which determine the number of classes if there is no class list.
 
     Raises
     ------
     InputError
-        If the number of classes is unknown, or as in `manyhot.tables.arrays.single_labels`.
+        If the number of classes is unknown, and as in `manyhot.tables.arrays.single_labels`.
     """
     if classes is not None:
         return single_labels(images, len(classes), classes.hash)
@@ -403,12 +404,12 @@ def _files(path: Path, asked: Asked) -> Source:
     given = asked.predictions or ([path] if table != path else [])
     if not given and path.is_file() and detect(path, ("predictions",)) is not None:
         raise InputError(
-            "These are predictions, without a data set to judge them on.",
+            "These are predictions without a data set to evaluate them on.",
             where=path,
-            do="give the folder that manyhot predict wrote, or label sets and --predictions FILE",
+            do="pass the folder written by manyhot predict, or label sets and --predictions FILE",
         )
     if not given:
-        raise UsageError("There are no predictions.", where=path, do="give some: --predictions FILE")
+        raise UsageError("There are no predictions.", where=path, do="pass predictions: --predictions FILE")
     rows = read_images(asked.rows, classes=classes) if asked.rows else None
     labels = None
     if table == sets or (table == path and detect(path, ("labels",)) is not None):

@@ -20,7 +20,7 @@ class Registered(Result):
     ----------
     entries : tuple of Entry
     fact : str
-        The fact of its registration that is listed for each, such as ``better``; empty for nothing.
+        Attribute of the registration to list for each function, such as ``better``. If empty, none is listed.
     """
 
     entries: tuple[Entry, ...]
@@ -61,7 +61,7 @@ def list_metrics() -> Registered:
 
 @command("losses")
 def list_losses() -> Registered:
-    """List the losses for training, with the output that each is for, descriptions and options."""
+    """List the training losses with the output that each applies to, descriptions and options."""
     return _registered("loss", "ends")
 
 

@@ -73,7 +73,7 @@ declare_table(
         COUNT("n_models", "models averaged, 1 for one"),
         REAL("recall_with", "share of images with both classes in which main is found"),
         REAL("recall_without", "share of images with main but without the companion in which main is found"),
-        REAL("diff", "recall_with minus recall_without; NaN if one of them has no images"),
+        REAL("difference", "recall_with minus recall_without; NaN if one of them has no images"),
         *bounds("lo", "hi", f"{ITS} over images", column=REAL),
         REAL("p", "probability of a difference at least as large if the companion did not matter"),
         REAL.nullable(
@@ -83,6 +83,7 @@ declare_table(
         COUNT("n_with", "images with main and the companion"),
         COUNT("n_without", "images with main but without the companion"),
     ),
+    renamed={"diff": "difference"},
 )
 
 
@@ -374,7 +375,7 @@ def _measured(beside: CompanionImages, values: Floats, complete: Bools, tested: 
     columns = {
         "recall_with": recall[0],
         "recall_without": recall[1],
-        "diff": value,
+        "difference": value,
         "lo": lo,
         "hi": hi,
         "p": p,
@@ -407,7 +408,7 @@ def _set_lines(dataset: str, rows: list[Row], min_images: int) -> Iterator[str]:
     yield (f"{judged}: {n_pairs:,} pair{several} of classes, {n_tested:,} on {min_images:,} images or more")
     testable = [r for r in rows if r["p_adjusted"] is not None]
     untestable = sum(r["both"] >= min_images for r in rows) - len(testable)
-    sure = [r["diff"] > 0 for r in testable if r["p_adjusted"] < 0.05]
+    sure = [r["difference"] > 0 for r in testable if r["p_adjusted"] < 0.05]
     if testable:
         yield (
             f"found more often with the companion: {sum(sure):,}; less often: {len(sure) - sum(sure):,}; of "
@@ -422,7 +423,9 @@ def _set_lines(dataset: str, rows: list[Row], min_images: int) -> Iterator[str]:
         return
     yield ""
     head = ("class", "companion", "lift", "with", "without", "difference", "adjusted p", "images")
-    order = sorted(testable, key=lambda r: (r["p_adjusted"], -abs(r["diff"]), r["main"], r["companion"]))
+    order = sorted(
+        testable, key=lambda r: (r["p_adjusted"], -abs(r["difference"]), r["main"], r["companion"])
+    )
     yield from table_lines(head, [_cells(r) for r in order[:PRINTED_PER_DATASET]])
     yield ""
 
@@ -435,7 +438,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         f"{row['lift']:.3g} ±{round(max(row['lift'] - row['lift_lo'], row['lift_hi'] - row['lift']), 2):.3g}",
         f"{row['recall_with']:.0%}",
         f"{row['recall_without']:.0%}",
-        f"{100 * row['diff']:+.0f} ({100 * row['lo']:+.0f} to {100 * row['hi']:+.0f})",
+        f"{100 * row['difference']:+.0f} ({100 * row['lo']:+.0f} to {100 * row['hi']:+.0f})",
         f"{row['p_adjusted']:.2g}" if row["p_adjusted"] >= 1e-4 else "< 0.0001",
         f"{row['n_with']:,} and {row['n_without']:,}",
     )
@@ -448,7 +451,7 @@ def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     if not rows:
         return None
     tested = [r for r in rows if r["model"] is None and r["p_adjusted"] is not None]
-    means = sorted(tested, key=lambda r: (r["p_adjusted"], -abs(r["diff"])))
+    means = sorted(tested, key=lambda r: (r["p_adjusted"], -abs(r["difference"])))
     heads = (
         ColumnHead("Class", number=False),
         ColumnHead("Companion", number=False),
@@ -494,6 +497,6 @@ def _companion(r: Row) -> tuple[str, ...]:
         f"{r['lift']:,.1f}",
         percent(r["recall_with"]),
         percent(r["recall_without"]),
-        in_points(r["diff"], r["lo"], r["hi"]),
+        in_points(r["difference"], r["lo"], r["hi"]),
         "" if p is None or p != p else ("<0.001" if p < 0.001 else f"{p:.3f}"),
     )

@@ -127,11 +127,12 @@ declare_table(
         *bounds("lo", "hi", _OVER_IMAGES),
         REAL("by_chance", "the expected value for a random map"),
         REAL("centre", "the same for a Gaussian at the centre of each image"),
-        *interval("more", "value minus centre", _OVER_IMAGES, value=REAL),
+        *interval("excess", "value minus centre", _OVER_IMAGES, value=REAL),
         COUNT("n", "number of maps of classes in the label set that are counted"),
         COUNT("n_images", "number of images of these maps"),
         COUNT("n_skipped", "number of maps of classes in the label set that were not measured"),
     ),
+    renamed={f"more{end}": f"excess{end}" for end in ("", "_lo", "_hi")},
 )
 
 declare_table(
@@ -214,7 +215,7 @@ def _measure_lines(rows: Sequence[Row], objects: str) -> Iterator[str]:
             _ended(r["value"], r["lo"], r["hi"]),
             _ended(r["by_chance"]),
             _ended(r["centre"]),
-            _ended(r["more"], r["more_lo"], r["more_hi"], "+"),
+            _ended(r["excess"], r["excess_lo"], r["excess_hi"], "+"),
             *(() if same else (f"{r['n']:,}",)),
         )
         for r in rows

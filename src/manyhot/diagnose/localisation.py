@@ -153,9 +153,9 @@ def _mean_of(rows: Sequence[RowDict], metric: str, resamples: int, seed: int) ->
         "hi": _end(hi[0]),
         "by_chance": mean[1],
         "centre": mean[2],
-        "more": mean[3],
-        "more_lo": _end(lo[3]),
-        "more_hi": _end(hi[3]),
+        "excess": mean[3],
+        "excess_lo": _end(lo[3]),
+        "excess_hi": _end(hi[3]),
         "n": len(rows),
         "n_images": len(set(image.tolist())),
     }

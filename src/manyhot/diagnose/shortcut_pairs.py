@@ -320,14 +320,14 @@ class _Judge:
             share_with_interval((before.predicted != gone.predicted)[inside]), "flips", "flips_lo", "flips_hi"
         )
         row |= _columns(lost, "lost", "lost_lo", "lost_hi")
-        row["fall"] = float((before.score - gone.score)[inside].mean())
+        row["score_drop"] = float((before.score - gone.score)[inside].mean())
         inside = inside[control.exists[inside]]
         flips = share_with_interval((before.predicted != control.predicted)[inside])
         row |= _columns(flips, "control", "control_lo", "control_hi", "n_control")
         away = [(before.predicted & ~output.predicted)[inside] for output in (gone, control)]
         more = paired_difference(*away)
         row |= _columns(share_with_interval(away[1]), "control_lost", "control_lost_lo", "control_lost_hi")
-        row |= _columns(more, "more", "lo", "hi")
+        row |= _columns(more, "excess", "lo", "hi")
         if testable(row):
             row["shortcut"] = bool(lost.value >= self.criteria.min_lost and more.lo > 0)
         return row
@@ -336,7 +336,7 @@ class _Judge:
         """Return how often the class is predicted in each split, and its average precision."""
         output = self._output(None, pair.main)
         found = output.predicted
-        names = ("found_both", "found_main_only", "found_companion_only", "found_neither")
+        names = ("predicted_both", "predicted_main_only", "predicted_companion_only", "predicted_neither")
         row: RowDict = {
             name: _null(share_with_interval(found[splits == which]).value) for which, name in enumerate(names)
         }

@@ -84,7 +84,7 @@ declare_table(
             "it; the other flips are gains",
             _WILSON,
         ),
-        REAL.nullable("fall", "mean fall of the score of main"),
+        REAL.nullable("score_drop", "mean fall of the score of main"),
         COUNT.nullable("n_control", "images among the n that have room for a control"),
         *interval(
             "control",
@@ -96,26 +96,26 @@ declare_table(
             "share of the n_control images on which main is predicted originally but not in the control",
             _WILSON,
         ),
-        REAL.nullable("more", "share of lost images minus control_lost, on the images with a control"),
+        REAL.nullable("excess", "share of lost images minus control_lost, on the images with a control"),
         REAL.nullable(
             "lo",
-            "lower end of the 95 % interval of more (Newcombe, paired); pairs are ordered by it, and pairs "
+            "lower end of the 95 % interval of excess (Newcombe, paired); pairs are ordered by it, and pairs "
             "that are not testable by lost_lo",
         ),
-        REAL.nullable("hi", "upper end of the 95 % interval of more (Newcombe, paired)"),
+        REAL.nullable("hi", "upper end of the 95 % interval of excess (Newcombe, paired)"),
         FLAG.nullable(
             "shortcut",
             "whether lost is at least the threshold and lo is above 0; null if n_control is below "
             f"{CONTROLS}, so that the pair is not testable",
         ),
-        REAL.nullable("found_both", "recall of main on images with both"),
-        REAL.nullable("found_main_only", "recall of main on images with main but without the companion"),
+        REAL.nullable("predicted_both", "recall of main on images with both"),
+        REAL.nullable("predicted_main_only", "recall of main on images with main but without the companion"),
         REAL.nullable(
-            "found_companion_only", "share of images predicted as main if they show only the companion"
+            "predicted_companion_only", "share of images predicted as main if they show only the companion"
         ),
-        REAL.nullable("found_neither", "share of images predicted as main if they show neither"),
-        *interval("recall_gap", "found_both minus found_main_only", _NEWCOMBE),
-        *interval("hallucination_gap", "found_companion_only minus found_neither", _NEWCOMBE),
+        REAL.nullable("predicted_neither", "share of images predicted as main if they show neither"),
+        *interval("recall_gap", "predicted_both minus predicted_main_only", _NEWCOMBE),
+        *interval("hallucination_gap", "predicted_companion_only minus predicted_neither", _NEWCOMBE),
         *interval("ap", "average precision of main on the images of the four splits", _BOOTSTRAP),
         *interval(
             "ap_balanced",
@@ -123,6 +123,14 @@ declare_table(
             _BOOTSTRAP,
         ),
     ),
+    renamed={
+        "more": "excess",
+        "fall": "score_drop",
+        **{
+            f"found_{split}": f"predicted_{split}"
+            for split in ("both", "main_only", "companion_only", "neither")
+        },
+    },
 )
 
 declare_table(
@@ -263,7 +271,7 @@ def _cells(row: RowDict) -> tuple[str, ...]:
     control, more = "–", "–"
     if row["control_lost"] is not None:
         control = f"{row['control_lost']:.1%}"
-        more = f"{100 * row['more']:+.1f} ({100 * row['lo']:+.1f} to {100 * row['hi']:+.1f})"
+        more = f"{100 * row['excess']:+.1f} ({100 * row['lo']:+.1f} to {100 * row['hi']:+.1f})"
     names = (row["main_name"], row["companion_name"], row["fill"], f"{row['n']:,}")
     marked = {True: "shortcut", False: "", None: "not testable"}[row["shortcut"]]
     return (*names, f"{row['flips']:.1%}", f"{lost:.1f}% ({lo:.1f} to {hi:.1f})", control, more, marked)
@@ -368,7 +376,7 @@ def _flip(r: Row) -> tuple[str, ...]:
         percent(r["flips"]),
         with_ends(r["lost"], r["lost_lo"], r["lost_hi"]),
         with_ends(r["control_lost"], r["control_lost_lo"], r["control_lost_hi"]),
-        in_points(r["more"], r["lo"], r["hi"]),
+        in_points(r["excess"], r["lo"], r["hi"]),
         *gaps,
         percent(r["ap"], 1),
         percent(r["ap_balanced"], 1),

@@ -117,12 +117,13 @@ declare_table(
         *END_COLUMNS,
         TEXT("model_a", "the better model at x"),
         TEXT("model_b", "the better model at y"),
-        REAL("diff_x", "value of model_a minus value of model_b at x"),
-        REAL("diff_y", "value of model_a minus value of model_b at y"),
+        REAL("difference_x", "value of model_a minus value of model_b at x"),
+        REAL("difference_y", "value of model_a minus value of model_b at y"),
         REAL.nullable("p_x", "p_adjusted of the pair at x"),
         REAL.nullable("p_y", "p_adjusted of the pair at y"),
         FLAG.nullable("beyond_noise", "whether both differences are beyond noise"),
     ),
+    renamed={"diff_x": "difference_x", "diff_y": "difference_y"},
 )
 
 
@@ -308,7 +309,7 @@ class _Both:
             k: pa.repeat(pa.scalar(v, pa.string()), len(a)) for k, v in self.ends.items()
         }
         columns |= {"model_a": names.take(pa.array(a)), "model_b": names.take(pa.array(b))}
-        columns |= {"diff_x": x[a] - x[b], "diff_y": y[a] - y[b]}
+        columns |= {"difference_x": x[a] - x[b], "difference_y": y[a] - y[b]}
         columns |= {name: pa.array(p, from_pandas=True) for name, p in (("p_x", p_x), ("p_y", p_y))}
         columns["beyond_noise"] = (p_x < BEYOND_NOISE) & (p_y < BEYOND_NOISE)
         return pa.table(columns, schema=schema("swaps"))

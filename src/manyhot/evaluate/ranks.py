@@ -104,7 +104,7 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
     images = pc.add(table["n"], pc.fill_null(table["n_skipped"], 0)).to_pylist()
     sampled = set(_at(results.samples, end)["model"].to_pylist())
     tested = _at(results.pairs, end)
-    tested = tested.filter(pc.is_finite(tested["diff"]))
+    tested = tested.filter(pc.is_finite(tested["difference"]))
     paired = set(zip(tested["model_a"].to_pylist(), tested["model_b"].to_pylist(), strict=True))
     groups: list[tuple[int, list[str]]] = []
     for model, n in zip(table["model"].to_pylist(), images, strict=True):

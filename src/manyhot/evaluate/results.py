@@ -324,6 +324,6 @@ def pair_rows(
         "slice": pa.repeat(pa.scalar(slice, pa.string()), m),
         "model_a": names.take(pa.array(pairs.a)),
         "model_b": names.take(pa.array(pairs.b)),
-        **{name: getattr(pairs, name) for name in ("diff", "lo", "hi", "p", "p_adjusted")},
+        **{name: getattr(pairs, name) for name in ("difference", "lo", "hi", "p", "p_adjusted")},
         "n": shared[pairs.a, pairs.b],
     }

@@ -44,20 +44,20 @@ def read_labels(path: PathLike, *, classes: ClassList | None = None, format: str
     Parameters
     ----------
     path : path-like
-        A file, or a folder for formats such as images in class folders and saved data sets.
+        A file. For formats such as images in class folders and saved data sets, a folder.
     classes : ClassList, optional
-        The class list of the file. By default, the one that the file declares. If it declares none,
-        ``imagenet1k`` is used for keys, names and the number of classes, and the class list counts as
+        The class list of the file. By default, the one that the file declares. If the file declares none,
+        ``imagenet1k`` is used for keys, names and the number of classes, and the class list is treated as
         unknown.
     format : str, optional
-        A registered format, possibly with options, such as ``chen(threshold=0.9)``; detected from the file by
-        default.
+        A registered format, possibly with options, such as ``chen(threshold=0.9)``. By default, it is
+        detected from the file.
 
     Raises
     ------
     InputError
-        If the file is missing, truncated or of no known format, or if its content does not fit the labels
-        table.
+        If the file is missing or truncated, if its format is unknown, or if its content does not fit the
+        labels table.
     """
     labels = _read(path, "labels", format, classes=classes)
     assert isinstance(labels, Labels)
@@ -91,18 +91,18 @@ def read_predictions(
     ----------
     path : path-like
     rows : Images or path-like, optional
-        The image of each row, for files that hold only arrays.
+        The image of each row, for files that contain only arrays.
     classes : ClassList, optional
-        The class list of the predictions; by default as in `read_labels`.
+        The class list of the predictions. The default is as in `read_labels`.
     scores : {"logit", "probability", "score"}, optional
         The kind of scores, if the file does not declare it.
     format : str, optional
-        A registered format; detected from the file by default.
+        A registered format. By default, it is detected from the file.
 
     Raises
     ------
     InputError
-        As in `read_labels`; also if a file of arrays has no `rows`.
+        As in `read_labels`, and if a file contains only arrays and `rows` is missing.
     """
     if rows is not None and not isinstance(rows, Images):
         rows = read_images(rows, classes=classes)
@@ -112,22 +112,22 @@ def read_predictions(
 
 
 def read_results(path: PathLike, *, dataset: str | None = None, format: str | None = None) -> Results:
-    """Read results of models: timm's tables, a results table as Parquet or CSV, or an evaluation's folder.
+    """Read results of models from timm's tables, a results table (Parquet or CSV), or an evaluation's folder.
 
     Parameters
     ----------
     path : path-like
-        A folder is read with its tables of pairs, samples and models.
+        A file or folder. From a folder, the tables of pairs, samples and models are read, too.
     dataset : str, optional
         The data set of the results, if neither the file nor its name declares it. If the table declares data
-        sets, the one whose rows are read.
+        sets, this one's rows are read.
     format : str, optional
-        A registered format; detected from the file by default.
+        A registered format. By default, it is detected from the file.
 
     Raises
     ------
     InputError
-        As in `read_labels`; also if the data set, or its number of images, is unknown.
+        As in `read_labels`, and if the data set or its number of images is unknown.
     """
     results = _read(path, "results", format, dataset=dataset)
     assert isinstance(results, Results)
@@ -155,15 +155,15 @@ def read_votes(path: PathLike, *, classes: ClassList | None = None, format: str 
     classes : ClassList, optional
         As in `read_labels`.
     format : str, optional
-        A registered format, possibly with options, such as ``crowd-kit(separator='|')``; detected from the
-        file by default.
+        A registered format, possibly with options, such as ``crowd-kit(separator='|')``. By default, it is
+        detected from the file.
 
     Raises
     ------
     InputError
         As in `read_labels`.
     MatchError
-        If a rater answers a question twice, and it is unknown which answer is the later one.
+        If a rater answers a question twice and it is unknown which answer is later.
     """
     votes = _read(path, "votes", format, classes=classes)
     assert isinstance(votes, Votes)
@@ -171,7 +171,7 @@ def read_votes(path: PathLike, *, classes: ClassList | None = None, format: str 
 
 
 def read_golden(path: PathLike, *, classes: ClassList | None = None, format: str | None = None) -> Golden:
-    """Read experts' answers from any registered format, with the raters' answers if these are beside them.
+    """Read experts' answers from any registered format, with raters' answers if these are in the same folder.
 
     Raises
     ------
@@ -195,19 +195,20 @@ def read_objects(
     Parameters
     ----------
     path : path-like
-        An objects table; a table with one box per row; COCO's instances as JSON; a folder of PASCAL VOC.
+        An objects table, a table with one box per row, COCO's instances as JSON, or a folder of PASCAL VOC.
     classes : ClassList, optional
-        The class list of the returned class ids; by default that of the file.
+        The class list of the returned class ids. By default, that of the file.
     masks : path-like, optional
         Semantic masks: a folder of PNGs named after the images, or a table with ``image_id`` and a column of
-        bytes, ``mask_png`` or ``mask``. A pixel is 0 for background, ``class_id + 1``, or 255 for unknown.
+        bytes, ``mask_png`` or ``mask``. The value of a pixel is 0 for background, ``class_id + 1`` for a
+        class, and 255 for unknown.
     format : str, optional
-        A registered format; detected from the file by default.
+        A registered format. By default, it is detected from the file.
 
     Raises
     ------
     InputError
-        As in `read_labels`; also if a class is not in the list.
+        As in `read_labels`, and if a class is not in the class list.
     """
     from manyhot.formats.object_files import with_masks
 
@@ -228,7 +229,7 @@ def read_masks(path: PathLike, images: Iterable[str]) -> dict[str, bytes | Path]
     Raises
     ------
     InputError
-        If the path does not exist or holds no masks.
+        If the path does not exist or contains no masks.
     """
     from manyhot.formats.object_files import masks_of
 
@@ -254,7 +255,7 @@ def read_classes(name_or_path: PathLike) -> ClassList:
     Raises
     ------
     InputError
-        As in `read_labels`; also if a key occurs twice.
+        As in `read_labels`, and if a key occurs twice.
     """
     if str(name_or_path) in BUILT_IN_CLASSES:
         return class_list(str(name_or_path))
@@ -264,7 +265,7 @@ def read_classes(name_or_path: PathLike) -> ClassList:
 
 
 def detect(path: PathLike, holds: Iterable[str] = HOLDS) -> registry.Entry | None:
-    """Return the format of a file or folder, of those that hold any of `holds`; None if there is none."""
+    """Return the format of a file or folder among those for any of `holds`; None if there is none."""
     path = Path(path)
     suffix = FOLDER if path.is_dir() else path.suffix.lower()
     for name in registry.names("format"):
@@ -276,12 +277,12 @@ def detect(path: PathLike, holds: Iterable[str] = HOLDS) -> registry.Entry | Non
 
 
 def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
-    """Return the prediction files in `paths`; of folders, those inside, without other files.
+    """Return the files in `paths`. A folder is replaced by the prediction files that it contains.
 
     Raises
     ------
     InputError
-        If a path does not exist or a folder holds no predictions.
+        If a path does not exist, or if a folder contains no predictions.
     """
     files: list[Path] = []
     for path in map(Path, paths):

@@ -44,7 +44,7 @@ def _always(_: Path) -> bool:
 
 
 def members(path: Path) -> frozenset[str]:
-    """Return the names of the arrays in an ``.npz`` file; none if it is damaged, which its reader reports."""
+    """Return the names of the arrays in an ``.npz`` file. A damaged file has none; its reader reports it."""
     try:
         with zipfile.ZipFile(path) as archive:
             return frozenset(name.removesuffix(".npy") for name in archive.namelist())
@@ -61,9 +61,9 @@ def _npz_matches(path: Path) -> bool:
 def read_npy(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
-    """One array: top-k class indices (integers, best first) or scores over all classes (floats).
+    """A single array of top-k class indices (integers, best first) or of scores over all classes (floats).
 
-    Shape (n, k) or (n, C); row i is the image of row i of `rows`.
+    The shape is (n, k) or (n, C). Row i belongs to the image in row i of `rows`.
     """
     return _predictions(path, load_array(path), classes, rows, scores)
 
@@ -74,18 +74,18 @@ def read_npz(
 ) -> Predictions:
     """Named arrays: ``classes``, ``logits``, ``probabilities`` or ``scores``, with ``image_id`` for the rows.
 
-    A single array may have any name. Ids may come from `rows` instead.
+    If there is only one array, it may have any name. Instead of ``image_id``, `rows` can be passed.
     """
     return _predictions(path, load_array(path), classes, rows, scores)
 
 
 def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
-    """Return the arrays of an ``.npz`` file by name; the one of an ``.npy`` file has the name ``""``.
+    """Return the arrays of an ``.npz`` file by name. The array of an ``.npy`` file has the name ``""``.
 
     Raises
     ------
     InputError
-        If it is truncated, or holds Python objects, which are not loaded.
+        If the file is truncated, or contains Python objects, which are not loaded.
     """
     try:
         with path.open("rb") as file, warnings.catch_warnings():
@@ -110,7 +110,7 @@ def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
 
 
 def is_text(array: npt.NDArray[np.str_]) -> bool:
-    """Return whether all characters exist; NumPy accepts any 32 bits as a character."""
+    """Return whether all characters are valid; NumPy accepts any 32 bits as a character."""
     points = np.ascontiguousarray(array, array.dtype.newbyteorder("=")).ravel().view(np.uint32)
     return not ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any()
 
@@ -190,7 +190,7 @@ def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None
         return pa.array([_base_name(path, name) for name in own[0].ravel().tolist()], pa.string())
     if rows is None:
         raise InputError(
-            "The file does not say which image each row is.",
+            "The file does not contain the image of each row.",
             where=path,
             do="pass the row order with --rows: a data-set JSON, a CSV with image_id, or a list of ids",
         )

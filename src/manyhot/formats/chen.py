@@ -32,14 +32,14 @@ def _matches(path: Path) -> bool:
 def read_chen(path: Path, *, classes: ClassList | None, threshold: float = 0.5) -> Labels:
     """Chen et al.'s ``multilabel_annotations.tsv``: file name, original label, classes, probabilities.
 
-    The file has no header; lists are separated by commas. A class that is not listed was not asked about. No
-    rater has seen the images: `rated` is false.
+    The file has no header. Lists are separated by commas. A class that is not listed was not asked about.
+    `rated` is false, because no rater has seen the images.
 
     Parameters
     ----------
     threshold : float
-        A class with at least this probability has the state *yes*, otherwise *no*; 0.5 as in the authors'
-        code.
+        Probability from which a class has the state *yes*. Below it, the state is *no*. The default of 0.5 is
+        that of the authors' code.
 
     References
     ----------

@@ -21,9 +21,9 @@ def _matches(path: Path) -> bool:
 def read_class_list(path: Path) -> ClassList:
     """A class list: a text file with one key per line, or a table with ``key``.
 
-    Optional columns are ``name``, ``synonyms``, ``definition`` and ``hypernyms``; in a CSV, a cell with
-    several values separates them by semicolons. The class id is the position, from 0; a column ``class_id``
-    must agree.
+    Optional columns are ``name``, ``synonyms``, ``definition`` and ``hypernyms``. In a CSV, several values in
+    a cell are separated by semicolons. The class id is the position, from 0. A column ``class_id`` must agree
+    with it.
     """
     if path.suffix.lower() == ".txt":
         lines = path.read_text(encoding="utf-8-sig").splitlines()

@@ -45,15 +45,15 @@ _START = re.compile(r'\{\s*("classes"\s*:\s*(null\s*,\s*"labels"|\[\s*")|"labels
     "format", "fiftyone", holds="labels", suffixes=(".json",), matches=lambda p: bool(_START.match(head(p)))
 )
 def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") -> Labels:
-    """FiftyOne's ``labels.json`` of a classification data set: a list, a label or null for each image.
+    """FiftyOne's ``labels.json`` of a classification data set, with a list, a label or null for each image.
 
-    `p` is the confidence. An image whose target is null is not usable.
+    `p` is the confidence. An image whose entry is null is not usable.
 
     Parameters
     ----------
     suffix : str
-        Suffix of names that are not paths, such as ``fiftyone(suffix='.JPEG')``: FiftyOne drops the suffix of
-        images in its folder ``data``.
+        Suffix to add to names that are not paths, as in ``fiftyone(suffix='.JPEG')``. FiftyOne drops the
+        suffix of images in its folder ``data``.
 
     Notes
     -----
@@ -136,8 +136,8 @@ def _ids(keys: list[str], suffix: str, path: Path) -> pa.Array:
 def write_fiftyone(labels: Labels, path: Path, classes: ClassList | None, *, folder: str = "") -> Saved:
     """Write label sets as ``labels.json`` of a FiftyOne classification data set.
 
-    Each image has a list of labels, which FiftyOne imports as ``Classifications``, with p, if known, as
-    `confidence`; images that are not usable have null::
+    Each image has a list of labels, which FiftyOne imports as ``Classifications``. If p is known, it is
+    written as `confidence`. Images that are not usable have null. To import the file::
 
         fo.Dataset.from_dir(
             data_path="/data/val",
@@ -148,7 +148,7 @@ def write_fiftyone(labels: Labels, path: Path, classes: ClassList | None, *, fol
     Parameters
     ----------
     folder : str
-        The folder of the images, an absolute path, which is written before each name. Without it, names are
+        Absolute path of the folder with the images, which is written before each name. Without it, names are
         written without suffix, as FiftyOne requires.
 
     Raises
@@ -156,7 +156,7 @@ def write_fiftyone(labels: Labels, path: Path, classes: ClassList | None, *, fol
     InputError
         If the class list is unknown, or `folder` is not an absolute path.
     MatchError
-        If two images differ only in their suffix, and there is no `folder`.
+        If the names of two images differ only in their suffix and `folder` is not set.
     """
     if folder and not Path(folder).is_absolute():
         raise InputError("The folder of the images is not an absolute path.", got=folder)

@@ -67,23 +67,24 @@ def _matches(path: Path) -> bool:
 
 @register("format", "hf-labels", holds="labels", suffixes=(FOLDER, ".parquet"), matches=_matches)
 def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", split: str = "") -> Labels:
-    """A Hugging Face data set with a ``ClassLabel`` feature or a list of them.
+    """A Hugging Face data set with a feature of type ``ClassLabel`` or list of ``ClassLabel``.
 
-    A folder written by ``save_to_disk``, a folder as on the hub with Parquet in ``data/``, or a Parquet file
-    with the schema metadata ``huggingface``. Only the columns of labels and names are read, not the images.
-    An image whose label is null or -1 is not usable.
+    This is a folder written by ``save_to_disk``, a folder as on the hub with Parquet files in ``data/``, or a
+    Parquet file with the schema metadata ``huggingface``. Only the columns of labels and names are read, not
+    the images. An image whose label is null or -1 is not usable.
 
     Parameters
     ----------
     column : str
-        The column of labels, if several have labels: ``hf-labels(column='fine_label')``.
+        The column with the labels, if several columns contain labels, as in
+        ``hf-labels(column='fine_label')``.
     split : str
-        The split, if a folder as on the hub has several: ``hf-labels(split='validation')``.
+        The split, if a folder as on the hub has several, as in ``hf-labels(split='validation')``.
 
     Notes
     -----
-    Images of Hugging Face's ``imagenet-1k`` have names such as ``ILSVRC2012_val_00000001_n01751748.JPEG``;
-    the WordNet id is removed, which gives the usual names.
+    Images of Hugging Face's ``imagenet-1k`` have names such as ``ILSVRC2012_val_00000001_n01751748.JPEG``.
+    The WordNet id is removed, which gives the usual names.
 
     References
     ----------
@@ -127,7 +128,7 @@ def _shards(path: Path, split: str) -> list[Path]:
     name = split or next(iter(splits))
     if (len(splits) > 1 and not split) or name not in splits:
         raise InputError(
-            "The folder holds several splits, each a data set."
+            "The folder contains several splits, each of which is a data set."
             if len(splits) > 1
             else "There is no such split.",
             where=path,
@@ -165,7 +166,7 @@ def _features_of_folder(path: Path) -> dict[str, Any]:
         content = load_json(splits)
         names = content.get("splits", []) if isinstance(content, dict) else []
         raise InputError(
-            "The folder holds several splits, each a data set.",
+            "The folder contains several splits, each of which is a data set.",
             where=path,
             allowed=", ".join(map(str, names)),
             do=f"pass the folder of a split, such as {path / str(names[0]) if names else 'train'}",
@@ -221,10 +222,10 @@ def _id_column(features: dict[str, Any], path: Path) -> tuple[str, bool]:
     images = [c for c, f in features.items() if isinstance(f, dict) and f.get("_type") == "Image"]
     if not images:
         raise InputError(
-            "The data set does not name its images.",
+            "The data set contains no image names.",
             where=path,
             got=", ".join(features),
-            allowed=f"a column {', '.join(ID_FEATURES)}, or one of images",
+            allowed=f"a column {', '.join(ID_FEATURES)}, or a column of images",
         )
     return images[0], True
 
@@ -363,14 +364,15 @@ def _original(values: pa.Array, position: np.ndarray[Any, np.dtype[np.int32]]) -
     keeps=("original labels", "unusable images"),
 )
 def write_hf_labels(labels: Labels, path: Path, classes: ClassList | None, *, split: str = "train") -> Saved:
-    """Write label sets as a Hugging Face data set: ``labels``, a ``Sequence(ClassLabel)``.
+    """Write label sets as a Hugging Face data set with the feature ``labels``, a ``Sequence(ClassLabel)``.
 
-    The result is a folder as on the hub, which ``datasets.load_dataset`` reads with the names of the classes,
-    or one Parquet file. The features are in the Parquet's schema metadata, as ``datasets`` writes them; the
-    package need not be installed. Versions before 4 read ``Sequence``, but not ``List``.
+    The result is a folder as on the hub or a single Parquet file. ``datasets.load_dataset`` reads it with the
+    names of the classes. The features are stored in the schema metadata of the Parquet file, as ``datasets``
+    writes them. The package need not be installed. The feature is a ``Sequence``, because versions before 4
+    do not read ``List``.
 
-    Columns: ``image_id``; ``label``, the original label, if there are any; ``labels``, null for images that
-    are not usable.
+    The columns are ``image_id``, ``label`` (the original label, if there are any) and ``labels`` (null for
+    images that are not usable).
 
     Parameters
     ----------
@@ -380,7 +382,7 @@ def write_hf_labels(labels: Labels, path: Path, classes: ClassList | None, *, sp
     Raises
     ------
     InputError
-        If the class list is unknown, or the folder holds other files of this split.
+        If the class list is unknown, or if the folder contains other files of this split.
     """
     own = classes_of_table(labels, classes)
     target = path

@@ -32,13 +32,13 @@ def _matches(path: Path) -> bool:
 def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     """A folder with one folder of images per class, named after its WordNet id, class name or number.
 
-    The label set of an image is the class of its folder; `rated` is null, because it is unknown whether a
-    rater has seen the image. Folders named after numbers are sorted as numbers: as text, 10 comes before 2,
-    which gives most images of ImageNetV2 a wrong label.
+    The label set of an image is the class of its folder. `rated` is null, because it is unknown whether a
+    rater has seen the image. Folders named after numbers are sorted as numbers. Sorted as text, 10 would come
+    before 2, and most images of ImageNetV2 would get a wrong label.
 
     References
     ----------
-    ``torchvision.datasets.ImageFolder``; modestyachts/ImageNetV2, issues 4 and 10, for the numbers.
+    ``torchvision.datasets.ImageFolder``. For the order of numbers: modestyachts/ImageNetV2, issues 4 and 10.
     """
     names = _class_folders(path)
     above = (os.path.realpath(path),)

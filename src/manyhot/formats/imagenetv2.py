@@ -25,7 +25,7 @@ def _matches_imagenetv2(path: Path) -> bool:
 
 @register("format", "imagenetv2", holds="images", suffixes=(".json",), matches=_matches_imagenetv2)
 def read_imagenetv2(path: Path, *, classes: ClassList | None) -> Images:
-    """ImageNetV2's data-set JSON: ``image_filenames`` lists (name, WordNet id) in the order of rows.
+    """ImageNetV2's data-set JSON. ``image_filenames`` lists (name, WordNet id) pairs in the order of rows.
 
     Names without suffix, such as those of ImageNetV2's own images, get ``.jpeg``, as in Multilabelfy and in
     the released image folders.
@@ -60,7 +60,7 @@ def _is_pair(pair: Any) -> bool:
 
 
 def image_id(name: str) -> str:
-    """Return the base name; a name without suffix gets ``.jpeg``."""
+    """Return the base name of an image; a name without suffix gets ``.jpeg``."""
     name = name.replace("\\", "/").rpartition("/")[2]
     return name if "." in name else f"{name}.jpeg"
 
@@ -71,9 +71,10 @@ def _matches_multilabelfy(path: Path) -> bool:
 
 @register("format", "multilabelfy", holds="labels", suffixes=(".json",), matches=_matches_multilabelfy)
 def read_multilabelfy(path: Path, *, classes: ClassList | None) -> Labels:
-    """Multilabelfy's JSON: image names to lists of classes written as strings.
+    """Multilabelfy's JSON, which maps image names to lists of classes. Classes are written as strings.
 
-    All images were shown to raters, so `rated` is true; the twenty classes shown to them are not recorded.
+    All images were shown to raters, so `rated` is true. The twenty classes shown for each image are not
+    recorded.
 
     References
     ----------

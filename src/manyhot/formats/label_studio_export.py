@@ -71,35 +71,35 @@ def read_label_studio(
     asked: str = "classes",
     skip: str = "",
 ) -> Votes:
-    """Label Studio's export (JSON, not JSON-MIN): the answers of each annotation, as votes.
+    """Label Studio's export (JSON, not JSON-MIN). The answers of each annotation are read as votes.
 
     The id of a rater is the number of the user, never the e-mail address. `page_id` is the number of the
     annotation, `answered_at` its time of creation, and `shown_at` that time minus its lead time. Annotations
-    that were cancelled (skipped by the rater) have no answers, and those marked as ground truth are an
-    expert's, which ``label-studio-golden`` reads. Both are left out and counted in `Votes.left_out`.
+    that were cancelled (skipped by the rater) have no answers. Annotations marked as ground truth are answers
+    of experts, which ``label-studio-golden`` reads. Both are left out and counted in `Votes.left_out`.
 
     Parameters
     ----------
     yes, maybe : str
         The names (``from_name``) of the two questions.
     image, asked : str
-        The fields of a task's data with the image's address and the classes shown. ``asked='*'`` if the
-        configuration lists the choices, so that every class of the list was shown.
+        The fields of a task's data that contain the image's address and the classes shown. Use ``asked='*'``
+        if the choices are in the configuration, so that every class of the list was shown.
     skip : str
-        Other questions of the project, separated by spaces, which are ignored.
+        Other questions of the project to ignore, separated by spaces.
 
     Raises
     ------
     InputError
-        If the export is broken, or its questions and fields differ from the options.
+        If the export is broken, or if its questions or fields differ from the options.
     MatchError
-        If a rater answers a question twice, and the times do not determine the later answer.
+        If a rater answers a question twice and the times do not determine which answer is later.
 
     Notes
     -----
-    The id of an image is the field ``image_id`` of its task, or else the end of its address. The eight digits
-    that Label Studio prefixes to the names of uploaded files are removed. The lead time of an annotation that
-    was changed later is the sum over all sessions, so its `shown_at` is too early.
+    The id of an image is the field ``image_id`` of its task. If there is none, it is the last part of the
+    image's address, without the eight digits that Label Studio prefixes to the names of uploaded files. If an
+    annotation was changed later, its lead time is the sum over all sessions, so its `shown_at` is too early.
 
     References
     ----------
@@ -123,7 +123,7 @@ def read_label_studio_golden(
     asked: str = "classes",
     skip: str = "",
 ) -> Golden:
-    """The annotations of a Label Studio export that are marked as ground truth, as golden answers.
+    """Label Studio's export: the annotations that are marked as ground truth, as golden answers.
 
     Parameters
     ----------
@@ -259,7 +259,7 @@ def _asked(task: Mapping[str, Any], layout: _Layout, class_of: dict[str, int], w
     offered = task["data"].get(layout.asked)
     if not isinstance(offered, list) or not offered:
         raise InputError(
-            "The classes that were shown are unknown, and not asked is not no.",
+            "The classes that were shown are unknown, so a class without an answer cannot count as no.",
             where=where,
             got=f"no list in the field {layout.asked!r} of its data",
             allowed=cut_for_message(", ".join(task["data"])) or None,

@@ -57,34 +57,35 @@ def write_label_studio(
     checked: float | None = None,
     by: str | int | None = None,
 ) -> Saved:
-    """Write tasks to import into Label Studio, and the labelling configuration beside them, ``.xml``.
+    """Write tasks to import into Label Studio, and an ``.xml`` file with the labelling configuration.
 
-    Tasks of labels show every class asked about. A prediction holds the states, which the project shows as
-    chosen if predictions are enabled. Tasks of proposals show every proposed class, best first. Nothing is
-    chosen unless `checked` is set, because raters tend to agree with preselected choices. Tasks of votes hold
-    the raters' annotations, from which `read_label_studio` reads the same votes.
+    Tasks made from labels show every class that was asked about. The states are stored as a prediction, which
+    the project shows as preselected choices if predictions are enabled. Tasks made from proposals show every
+    proposed class, best first. Nothing is preselected unless `checked` is set, because raters tend to agree
+    with preselected choices. Tasks made from votes contain the raters' annotations, from which
+    `read_label_studio` reads the same votes.
 
     Parameters
     ----------
     prefix : str
-        Prefix of an image's name in its address; by default the address under which Label Studio serves files
-        of its own machine.
+        Address before the name of each image. By default, the address at which Label Studio serves files from
+        its own machine.
     checked : float, optional
-        Minimum score of proposals that are preselected, as a prediction.
+        Minimum score of proposals to preselect, by means of a prediction. By default, none are preselected.
     by : str or int, optional
         Write labels as annotations of this rater, not as predictions.
 
     Raises
     ------
     InputError
-        If the class list is unknown, or no image has a class to ask about.
+        If the class list is unknown, or if no image has a class to ask about.
     MatchError
-        If the class list is another one.
+        If `classes` is not the class list of the content.
 
     Notes
     -----
     Label Studio identifies annotators by their number or by their e-mail address. A rater whose id is an
-    integer is written as that number, any other as an object with ``id`` and ``email``.
+    integer is written as that number, and any other rater as an object with ``id`` and ``email``.
 
     References
     ----------

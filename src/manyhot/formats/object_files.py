@@ -41,10 +41,10 @@ def _matches_table(path: Path) -> bool:
 
 @register("format", "objects-table", holds="objects", suffixes=(".parquet", ".csv"), matches=_matches_table)
 def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
-    """A table with ``image_id``, ``class`` or ``class_id``, and a box as fractions of width and height.
+    """A table with ``image_id``, ``class`` or ``class_id``, and a box in fractions of width and height.
 
     Objects marked by ``ignore``, ``difficult`` or ``crowd`` count neither as labels nor as errors.
-    ``polygons`` and ``mask``, if present, are more exact than the box.
+    If present, ``polygons`` and ``mask`` describe the object more exactly than the box.
     """
     own = declared(path) == "objects"
     frame = pl.from_arrow(read_own(path, "objects")) if own else read_frame(path)
@@ -86,7 +86,7 @@ def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
     pairs = frame.select(pl.col("class_id").cast(pl.Int64), keys).drop_nulls().unique().sort("class_id")
     by_number = dict(pairs.iter_rows())
     if len(by_number) < len(pairs) or pairs["class"].n_unique() < len(pairs):
-        raise InputError("A class has two numbers, or a number two classes.", where=path)
+        raise InputError("A class has two numbers, or a number has two classes.", where=path)
     if min(by_number, default=0) < 0 or max(by_number, default=0) > 10 * len(by_number) + 1000:
         raise InputError("The column 'class_id' does not number classes from 0.", where=path)
     numbers = range(max(by_number, default=-1) + 1)
@@ -107,12 +107,12 @@ def with_masks(objects: Objects, path: Path) -> Objects:
     Raises
     ------
     InputError
-        If there are no masks, or none of an image with objects.
+        If there are no masks, or if no image with objects has a mask.
     """
     masks = masks_of(path, objects.images)
     if not masks.keys() & objects.images.keys():
         raise InputError(
-            "None of the masks is of an image with objects.",
+            "None of the masks belongs to an image with objects.",
             where=path,
             got=next(iter(masks), "no masks"),
             allowed=f"such as {next(iter(objects.images), 'none: there are no objects')}",
@@ -126,7 +126,7 @@ def masks_of(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
     Raises
     ------
     InputError
-        If the path does not exist or holds no masks.
+        If the path does not exist or contains no masks.
     """
     with reading(path):
         if not path.exists():
@@ -167,7 +167,7 @@ def _matches_coco(path: Path) -> bool:
 
 @register("format", "coco-instances", holds="objects", suffixes=(".json",), matches=_matches_coco)
 def read_coco(path: Path, *, classes: ClassList | None) -> Objects:
-    """COCO's ``instances_….json``: boxes, polygons and crowds. A class is the name of its category.
+    """COCO's ``instances_….json`` with boxes, polygons and crowds. A class is named after its category.
 
     In COCO, only crowds have masks in run-length encoding. For other objects with such masks, the box is
     used.
@@ -235,7 +235,7 @@ def _matches_voc(path: Path) -> bool:
 def read_voc(path: Path, *, classes: ClassList | None) -> Objects:
     """A folder with ``Annotations/*.xml`` and optionally ``SegmentationClass/*.png``.
 
-    Difficult objects are ignored. VOC's boxes number pixels from 1 and include both ends.
+    Difficult objects are ignored. In VOC's boxes, pixels are numbered from 1, and both ends are included.
     """
     files = sorted((path / "Annotations").glob("*.xml"))
     rows = [row for file in files for row in _read(file)]

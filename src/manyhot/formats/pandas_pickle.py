@@ -57,7 +57,7 @@ class _Index(_Inert):
 
 class _Array(_Inert):
     def values(self) -> npt.NDArray[Any]:
-        """Return the array: numbers, or objects that the stream lists."""
+        """Return the array, which contains numbers or objects that the stream lists."""
         _, shape, dtype, by_column, data = self.state
         if isinstance(data, list):
             flat: npt.NDArray[Any] = np.empty(len(data), object)
@@ -109,7 +109,7 @@ _ALLOWED: dict[tuple[str, str], type[Any]] = {
 
 @dataclass(frozen=True)
 class Frame:
-    """A table of a pickle: the names of its rows, and its columns as arrays of shape (n,)."""
+    """A table from a pickle: the names of its rows, and its columns as arrays of shape (n,)."""
 
     index: list[str]
     columns: dict[str, npt.NDArray[Any]]
@@ -146,13 +146,13 @@ def load_frame(path: Path) -> Frame:
     Raises
     ------
     InputError
-        If the pickle is truncated, holds anything but a table of numbers and texts, or is too large.
+        If the pickle is truncated, is too large, or contains anything but a table of numbers and texts.
     """
     return _read(path, _frame, "a pandas.DataFrame of numbers and texts", "a table")
 
 
 def load_groups(path: Path) -> dict[str, list[int]]:
-    """Read lists of integers by name from a NumPy file that holds an ordered dict.
+    """Read named lists of integers from a NumPy file that contains an ordered dict.
 
     Raises
     ------
@@ -180,7 +180,8 @@ def _read(
         return build(_Reader(io.BytesIO(skip(path.read_bytes()))).load())
     except _LaterError as later:
         raise InputError(
-            "The pickle was written by a later pandas or NumPy than the published files; it was not read.",
+            "The pickle was written by a later version of pandas or NumPy than the published files; it was "
+            "not read.",
             where=path,
             got=f"{later}, which those do not contain",
             allowed=f"{allowed.partition(' of ')[0]} as it was written in 2020",

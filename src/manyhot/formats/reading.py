@@ -32,8 +32,8 @@ _KINDS = {".parquet": "Parquet", ".npy": "NumPy", ".npz": "NumPy"}
 def broken() -> tuple[type[Exception], ...]:
     """Return the exceptions that libraries raise for damaged bytes.
 
-    Arrow raises an OSError, which is not about the disk; zipfile raises a NotImplementedError for future
-    versions; a forged size causes a MemoryError.
+    Arrow raises an OSError although the disk is fine, zipfile raises a NotImplementedError for future
+    versions, and a forged size causes a MemoryError.
     """
     # polars takes 90 ms and 60 MB, which predicting does not need; ``except`` calls this only after an error.
     import polars as pl
@@ -58,7 +58,7 @@ def reading(path: Path) -> Iterator[None]:
     Raises
     ------
     InputError
-        In place of any exception of `broken`; manyhot's own errors are not changed.
+        In place of any exception of `broken`. manyhot's own errors are not changed.
     """
     try:
         yield
@@ -85,7 +85,7 @@ def incomplete(path: Path, error: Exception) -> InputError:
 
 
 def read_parquet(path: Path) -> pa.Table:
-    """Read a foreign Parquet file; its texts and names are checked, because polars aborts on broken ones.
+    """Read a foreign Parquet file. Texts and names are checked, because polars aborts on broken ones.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def check_whole(path: Path) -> None:
     Raises
     ------
     InputError
-        If the file is truncated or damaged, which is not a question of its format.
+        If the file is truncated or damaged, whatever its format.
     """
     suffix = path.suffix.lower()
     with reading(path):
@@ -136,7 +136,7 @@ _LISTS = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
 
 
 def ragged(lengths: npt.ArrayLike, values: pa.Array) -> pa.ListArray:
-    """Return a column of lists: the first list has the first ``lengths[0]`` values, and so on."""
+    """Return a column of lists, where the first list has the first ``lengths[0]`` values, and so on."""
     offsets = np.concatenate([[0], np.cumsum(np.asarray(lengths, np.int64))]).astype(np.int32)
     return pa.ListArray.from_arrays(offsets, values)
 
@@ -147,7 +147,7 @@ def base_names(names: pa.Array, where: object) -> pa.Array:
     Raises
     ------
     InputError
-        If the column is not of texts, or a text is not UTF-8.
+        If the column does not contain texts, or if a text is not UTF-8.
     """
     try:
         texts = names.cast(pa.string())
@@ -165,12 +165,12 @@ def base_names(names: pa.Array, where: object) -> pa.Array:
 def class_lists(
     column: pa.ChunkedArray, where: str, n_classes: int
 ) -> tuple[npt.NDArray[np.int64], pa.Array]:
-    """Return the lengths of a column's lists of classes, and their classes; a null is an empty list.
+    """Return the lengths and the classes of the lists in a column. A null is an empty list.
 
     Raises
     ------
     InputError
-        If the column has no lists, or as in `class_id_column`.
+        If the column does not contain lists, and as in `class_id_column`.
     """
     lists = one_chunk(column)
     if not any(is_kind(lists.type) for is_kind in _LISTS):
@@ -180,9 +180,9 @@ def class_lists(
 
 
 def class_id_column(values: pa.Array, where: str, n_classes: int, *, gaps: bool = False) -> pa.Array:
-    """Return a column of class ids as int32; values are not rounded, parsed or wrapped around.
+    """Return a column of class ids as int32. Values are not rounded, parsed or wrapped around.
 
-    Whether ids are below `n_classes` is checked by their table, whose error contains the image.
+    Whether ids are below `n_classes` is checked when the table is made, so that the error can name the image.
 
     Parameters
     ----------
@@ -193,7 +193,8 @@ def class_id_column(values: pa.Array, where: str, n_classes: int, *, gaps: bool 
     Raises
     ------
     InputError
-        If the column does not hold integers, holds nulls without `gaps`, or numbers beyond 32 bits.
+        If the column does not contain integers, contains nulls without `gaps`, or contains numbers beyond 32
+        bits.
     """
     kind, allowed = values.type, f"whole numbers, 0 to {n_classes - 1}"
     if not (pa.types.is_integer(kind) or pa.types.is_null(kind) or (gaps and pa.types.is_floating(kind))):
@@ -235,10 +236,11 @@ def indices_of(keys: pa.Array, classes: ClassList, where: object) -> pa.Array:
 
 
 def descriptions(classes: ClassList) -> dict[str, set[int]]:
-    """Return the classes by the texts that other tools write for them, such as names with synonyms.
+    """Return the classes by the texts with which other tools describe them, such as names with synonyms.
 
     timm and Hugging Face describe a class of ImageNet-1k as ``great white shark, white shark, man-eater, …``,
-    and timm's detailed labels add the definition after a colon. The two classes named *crane* share a text.
+    and timm's detailed labels add the definition after a colon. The two classes named *crane* have the same
+    text.
     """
     by_text: dict[str, set[int]] = {}
     for i, (name, synonyms) in enumerate(zip(classes.names, classes.synonyms, strict=True)):
@@ -260,8 +262,8 @@ def classes_of_names(
 ) -> tuple[ClassList, npt.NDArray[np.int32]]:
     """Return the class list of the names in a file, and the class id of each name.
 
-    Without `classes`, the class list is ImageNet-1k if the names are those of its classes; otherwise, it is
-    made of the names.
+    Without `classes`, the class list is ImageNet-1k if the names are those of its classes. Otherwise, it
+    consists of the names in the file.
 
     Raises
     ------
@@ -314,7 +316,7 @@ def head(path: Path) -> str:
 
 
 def load_json(path: Path) -> Any:
-    """Parse a JSON file; raises the errors of `parse_json`."""
+    """Parse a JSON file. It raises the same errors as `parse_json`."""
     return parse_json(path.read_bytes(), path)
 
 
@@ -324,8 +326,8 @@ def parse_json(content: str | bytes, where: object) -> Any:
     Raises
     ------
     InputError
-        If the content is truncated or not JSON, an object has a key twice, an integer is too long, or a text
-        has a lone surrogate.
+        If the content is truncated or not JSON, if an object contains a key twice, if an integer is too long,
+        or if a text contains a lone surrogate.
     """
     try:
         # Strict: json.loads accepts lone surrogates.
@@ -395,7 +397,7 @@ def class_index(value: object, n_classes: int, where: str) -> int:
     Raises
     ------
     InputError
-        If the value is neither, or out of range.
+        If the value is neither, or if it is out of range.
     """
     text = value if isinstance(value, str) else str(value)
     digits = (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else ""

@@ -41,10 +41,10 @@ def _matches_real(path: Path) -> bool:
 
 @register("format", "real", holds="labels", suffixes=(".json",), matches=_matches_real)
 def read_real(path: Path, *, classes: ClassList | None) -> Labels:
-    """ReaL's ``real.json``: a list of 50,000 lists of classes, in the order of ImageNet's validation files.
+    """ReaL's ``real.json``, with 50,000 lists of classes in the order of ImageNet's validation files.
 
-    Entry i is ``ILSVRC2012_val_{i + 1:08d}.JPEG``. The file does not contain the original labels, nor which
-    images were rated and which classes were asked about; ``scores.npz`` contains the latter two.
+    Entry i belongs to ``ILSVRC2012_val_{i + 1:08d}.JPEG``. The file does not contain the original labels,
+    which images were rated, or which classes were asked about. ``scores.npz`` contains the latter two.
 
     References
     ----------
@@ -74,7 +74,7 @@ def labels_of_sets(
     method: str,
     name: str,
 ) -> Labels:
-    """Return labels from one list of valid classes per image; the class list is ``imagenet1k`` by default."""
+    """Return labels from one list of valid classes per image. The default class list is ``imagenet1k``."""
     classes = classes or class_list()
     n = len(classes)
     checked = [[class_index(c, n, f"{path}, image {i}") for c in s] for i, s in zip(ids, sets, strict=True)]
@@ -103,7 +103,7 @@ def write_real(labels: Labels, path: Path, classes: ClassList | None) -> Saved:
     Raises
     ------
     InputError
-        If the labels are not those of all 50,000 images, or not over ImageNet-1k.
+        If the labels are not those of all 50,000 images, or if their classes are not those of ImageNet-1k.
     """
     if classes_of_table(labels, classes or class_list()).hash != class_list().hash:
         raise InputError(
@@ -126,7 +126,7 @@ def _other_images(of_image: dict[str, Any], ids: list[str], path: Path) -> Input
     absent = [image for image in ids if image not in of_image]
     got = f"{len(absent):,} are missing, such as {absent[0]}" if absent else f"{len(of_image):,} images"
     return InputError(
-        "real.json holds all of ImageNet's validation images and no others.",
+        "real.json must contain all of ImageNet's validation images and no others.",
         where=path,
         got=got,
         allowed=f"{N_IMAGES:,} images, {ids[0]} to {ids[-1]}",
@@ -150,11 +150,11 @@ def _matches_real_scores(path: Path) -> bool:
 
 @register("format", "real-scores", holds="labels", suffixes=(".npz",), matches=_matches_real_scores)
 def read_real_scores(path: Path, *, classes: ClassList | None) -> Labels:
-    """ReaL's ``scores.npz``: a score for each class that was asked about on the 24,889 rated images.
+    """ReaL's ``scores.npz``, with a score for each class that was asked about on the 24,889 rated images.
 
-    `tensor` holds the scores, `info` the image and the class of each score. The 25,111 images that were not
-    rated are not in the file; their labels are read from ``real.json``, which must be in the same folder.
-    Their `p` is 1, because the label is valid at any threshold; `rated` is false and `n_votes` is 0.
+    `tensor` contains the scores, and `info` the image and the class of each score. The 25,111 images that
+    were not rated are not in the file. Their labels are read from ``real.json``, which must be in the same
+    folder. Their `p` is 1, because the label is valid at any threshold. `rated` is false and `n_votes` is 0.
 
     References
     ----------
@@ -217,12 +217,12 @@ def _questions(path: Path, n_classes: int) -> tuple[npt.NDArray[Any], npt.NDArra
 
 
 def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]:
-    """Return the number, from 0, of each image of ImageNet's validation set.
+    """Return the number (from 0) of each image of ImageNet's validation set.
 
     Raises
     ------
     InputError
-        If a name is not such an image.
+        If a name is not that of such an image.
     """
     # The digits as code points: parsing 184,962 strings would take longer than the rest.
     wide = names.astype(f"U{len(_PREFIX) + 8 + len(_SUFFIX)}")
@@ -299,10 +299,11 @@ def _is_votes(path: Path) -> bool:
 
 @register("format", "real-votes", holds="votes", suffixes=(".npz",), matches=_is_votes)
 def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
-    """ReaL's ``raters.npz``: 924,810 answers of 85 raters; also its ``raters_golden.npz``.
+    """ReaL's ``raters.npz``, with 924,810 answers of 85 raters, and its ``raters_golden.npz``.
 
-    `tensor` has the shape (raters, questions, 3) and 377 MB: 1 if a rater answered no, maybe or yes. It is
-    read one rater at a time. `info` holds the image and the class of each question, `ids` the raters.
+    `tensor` has the shape (raters, questions, 3) and takes 377 MB. For each rater and question, a 1 marks the
+    answer no, maybe or yes. It is read one rater at a time. `info` contains the image and the class of each
+    question, and `ids` the raters.
 
     References
     ----------
@@ -335,7 +336,7 @@ def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
 
 @register("format", "real-golden", holds="golden", suffixes=(".npz",), matches=_is_golden)
 def read_real_golden(path: Path, *, classes: ClassList | None) -> Golden:
-    """ReaL's ``golden.npz``: the answers of 5 experts to 1,135 questions.
+    """ReaL's ``golden.npz``, with the answers of 5 experts to 1,135 questions.
 
     The answers of 78 raters to the same questions are read from ``raters_golden.npz`` if it is in the same
     folder.

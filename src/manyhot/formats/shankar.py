@@ -60,15 +60,15 @@ def _matches_tfds_multilabel(path: Path) -> bool:
 def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str = "validation") -> Labels:
     """Shankar et al.'s ``human_accuracy_v3.0.0.json``, or rows of TFDS's ``imagenet2012_multilabel``.
 
-    Correct classes are *yes*, wrong ones *no*, and unclear ones *unclear*; a class under two headings counts
-    as the first of correct, unclear, wrong. Problematic images are not usable. The rows of TFDS have original
-    labels, the JSON has none.
+    Correct classes have the state *yes*, wrong ones *no*, and unclear ones *unclear*. A class under two
+    headings counts as the first of correct, unclear and wrong. Problematic images are not usable. The rows of
+    TFDS contain original labels, the JSON does not.
 
     Parameters
     ----------
     images : {"validation", "v2"}
-        The data set to read: the JSON holds 20,000 images each of the validation set and of ImageNetV2. TFDS
-        has the first; ``tfds-multilabel(images='v2')`` reads the second, whose names get ``.jpeg``.
+        The data set to read. The JSON contains 20,000 images each of the validation set and of ImageNetV2.
+        TFDS has the first. ``tfds-multilabel(images='v2')`` reads the second, whose names get ``.jpeg``.
 
     References
     ----------
@@ -215,10 +215,10 @@ def _matches_imagenet_mistakes(path: Path) -> bool:
     "format", "imagenet-mistakes", holds="findings", suffixes=(".json",), matches=_matches_imagenet_mistakes
 )
 def read_imagenet_mistakes(path: Path) -> pa.Table:
-    """Vasudevan et al.'s ``vit3b_mistakes.json`` and ``greedy_soups_mistakes.json``: findings *mistake*.
+    """Vasudevan et al.'s ``vit3b_mistakes.json`` and ``greedy_soups_mistakes.json``, as findings *mistake*.
 
-    `class_b` is the predicted class, which experts found wrong. Evidence: `model`, the name of the file,
-    `category` and `severity`. The right classes are not in the file.
+    `class_b` is the predicted class, which experts judged to be wrong. The evidence contains `model` (the
+    name of the file), `category` and `severity`. The right classes are not in the file.
 
     References
     ----------

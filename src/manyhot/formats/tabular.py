@@ -53,7 +53,7 @@ _NAMES = ("image_id", "key", "model", "rater_id", "expert_id", "page_id", "task"
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the columns of a table; none if the file is broken, which its reader reports."""
+    """Return the columns of a table. A broken file has none; its reader reports it."""
     try:
         if path.suffix.lower() == ".parquet":
             return list(pq.read_schema(path).names)
@@ -111,7 +111,7 @@ def _guess(columns: Sequence[str]) -> tuple[str, ...]:
 
 @register("format", "labels-table", holds="labels", suffixes=(".parquet", ".csv"), matches=_matches("labels"))
 def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
-    """A labels table: one row per image with lists, or long with ``image_id,class_id,state``.
+    """A labels table, with one row per image and lists, or long with ``image_id,class_id,state``.
 
     In long form, an image with an empty label set has one row without ``class_id``.
     """
@@ -142,7 +142,7 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
 def read_predictions_table(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
-    """A predictions table: one row per image with lists, or long with ``class_id`` and rank or score."""
+    """A predictions table, with one row per image and lists, or long with ``class_id`` and rank or score."""
     if path.suffix.lower() == ".parquet" and (declared(path) or "classes" not in column_names(path)):
         return predictions_from_table(read_own(path, "predictions"), model=path.stem, source=str(path))
     frame = read_frame(path)
@@ -164,7 +164,7 @@ def read_predictions_table(
     matches=_matches("images"),
 )
 def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
-    """An images table with ``image_id`` and optionally ``label``; or a text file with one id per line."""
+    """An images table with ``image_id`` and optionally ``label``, or a text file with one id per line."""
     if path.suffix.lower() == ".parquet":
         return Images(read_own(path, "images"), name=path.stem)
     frame = read_frame(path)
@@ -182,13 +182,13 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     matches=_matches("results"),
 )
 def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
-    """A results table, as ``manyhot evaluate`` writes it, or its folder with pairs, samples and models.
+    """A results table written by ``manyhot evaluate``, or its folder with pairs, samples and models.
 
     Parameters
     ----------
     dataset : str, optional
-        The data set of the results if the table has no such column; otherwise, the data set whose rows are
-        read.
+        The data set of the results if the table has no column ``dataset``. Otherwise, the data set whose rows
+        are read.
     """
     if path.is_dir():
         results = read_results_folder(path)
@@ -228,7 +228,7 @@ def read_findings_table(path: Path) -> pa.Table:
     matches=_matches("proposals"),
 )
 def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
-    """A proposals table: one image and class to ask about per row."""
+    """A proposals table, with one image and class to ask about per row."""
     if declared(path):
         return read_own(path, "proposals")
     frame = read_frame(path)
@@ -260,7 +260,7 @@ def write_csv(table: pa.Table, path: str | os.PathLike[str], *, long: bool = Fal
     table : pyarrow.Table
     path : path-like
     long : bool
-        One row per (image, class) pair, not per image.
+        Write one row per (image, class) pair instead of one row per image.
     """
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
@@ -323,7 +323,7 @@ def _check_packed(path: Path) -> None:
         raise InputError(
             "The file is compressed; it was not read.",
             where=path,
-            do="decompress it first, such as by gunzip",
+            do="decompress it first, for example with gunzip",
         )
 
 
@@ -425,7 +425,7 @@ def _has_names(frame: pl.DataFrame) -> bool:
 
 
 def size_and_hash(classes: ClassList | None) -> tuple[int, str]:
-    """Return the size and the hash of a table's class list; without a list, the hash is empty (unknown)."""
+    """Return the size and the hash of a table's class list. Without a list, the hash is empty (unknown)."""
     return (len(classes), classes.hash) if classes else (len(class_list()), "")
 
 

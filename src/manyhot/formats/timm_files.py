@@ -59,11 +59,11 @@ def _matches_timm_inference(path: Path) -> bool:
 def read_timm_inference(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
-    """Outputs of timm's ``inference.py``: CSV, Parquet, and JSON by image, split or as lines.
+    """Outputs of timm's ``inference.py`` as CSV, as Parquet, or as JSON by image, in split form or as lines.
 
-    Classes are those of ``--include-index``. Without it, labels are looked up in the class list, which fails
-    for the two classes of ImageNet-1k named *crane*. ``--topk 0`` gives scores over all classes. Lists and
-    separate columns are both read. The name of the model is the name of the file.
+    Classes are read from the column that ``--include-index`` adds. Without it, labels are looked up in the
+    class list, which fails for the two classes of ImageNet-1k named *crane*. ``--topk 0`` gives scores over
+    all classes. Lists and separate columns are both supported. The model is named after the file.
 
     References
     ----------
@@ -261,7 +261,7 @@ def _square(gaps: bool, values: npt.NDArray[Any], lists: pl.Series, path: Path) 
             "The images have different numbers of classes.",
             where=path,
             got="an empty or unreadable value" if gaps else f"{min(lengths)} to {max(lengths)} values",
-            allowed="the same number of values for each image, the --topk of inference.py",
+            allowed="the same number of values for each image, as set by --topk of inference.py",
         )
     return values.reshape(len(lists), -1)
 
@@ -311,12 +311,12 @@ def _matches_timm_results(path: Path) -> bool:
 
 @register("format", "timm-results", holds="results", suffixes=(".csv",), matches=_matches_timm_results)
 def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
-    """``results-*.csv`` of timm: top-1 and top-5 accuracy of a model at an image size, in percent.
+    """Results of timm (``results-*.csv``): top-1 and top-5 accuracy of a model at an image size, in percent.
 
-    A row becomes the model ``name@img_size``. The data set is that of the file name, or `dataset`; its number
-    of images must be known. Intervals are Wilson's. In the tables of ImageNet-A and ImageNet-R, and in the
-    ``-clean`` tables of the validation images of the same 200 classes, predictions are restricted to these
-    classes.
+    Each row becomes the model ``name@img_size``. The data set is taken from the file name or is `dataset`,
+    and its number of images must be known. Intervals are Wilson intervals. In the tables of ImageNet-A and
+    ImageNet-R, and in the ``-clean`` tables of the validation images of the same 200 classes, predictions are
+    restricted to these classes.
 
     References
     ----------
@@ -340,7 +340,7 @@ def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
 
 
 def with_pretraining(results: Results, metadata: Path) -> Results:
-    """Return the results with the pretraining of models whose names do not contain it, as before timm 0.9.
+    """Return the results with the pretraining of models whose names do not contain it, as in timm before 0.9.
 
     Parameters
     ----------

@@ -51,11 +51,12 @@ def _matches(path: Path) -> bool:
     absent={"annotations_contains_task.pkl": _WHY, "model_predictions.pkl": _WHY},
 )
 def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
-    """MadryLab's ``annotations_classify_task.pkl`` and ``image_info.pkl``: images with counts to slice by.
+    """MadryLab's ``annotations_classify_task.pkl`` and ``image_info.pkl``, as images with counts to slice by.
 
-    The first gives 6,761 images with `label`, `n_objects`, `main_label` (the plurality of raters) and
-    `n_raters`. If the second is in the same folder, the result has all 10,000 images with `annotation`; the
-    other columns may be null. The second alone gives 10,000 images with `annotation`, one of `ANNOTATIONS`.
+    The first file contains 6,761 images with `label`, `n_objects`, `main_label` (the plurality of raters) and
+    `n_raters`. If the second file is in the same folder, the result contains all 10,000 images with
+    `annotation`, and the other columns may be null. The second file alone gives 10,000 images with
+    `annotation`, one of `ANNOTATIONS`.
 
     The CONTAINS task and the models' predictions of that repository are not read.
 
@@ -82,10 +83,10 @@ def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
 
 @register("format", "tsipras-main", holds="labels", suffixes=(".pkl",), matches=_matches)
 def read_tsipras_main(path: Path, *, classes: ClassList | None) -> Labels:
-    """MadryLab's ``annotations_classify_task.pkl`` as labels: the main object by most raters.
+    """MadryLab's ``annotations_classify_task.pkl`` as labels: the main object according to most raters.
 
     The 6,761 images have an original label and one valid class each. Raters chose among several confident
-    labels, which the file does not contain, so that the states of other classes are unknown.
+    labels. The file does not contain these, so the states of other classes are unknown.
 
     References
     ----------
@@ -114,7 +115,7 @@ def read_tsipras_main(path: Path, *, classes: ClassList | None) -> Labels:
 def _counts(frame: Frame, path: Path, n_classes: int, *, allowed: str, do: str) -> pa.Table:
     if not set(_COUNTS.values()) <= set(frame.columns):
         raise InputError(
-            "The pickle holds another table.",
+            "The pickle contains a different table.",
             where=path,
             got=", ".join(frame.columns) or "no columns",
             allowed=allowed,
@@ -175,7 +176,7 @@ def read_superclasses(
     ----------
     path : path-like
         A JSON object with the classes of each superclass by id, key or name; or ``superclasses.npy`` of
-        Tsipras et al., a pickle, which is read without running its code.
+        Tsipras et al., which is a pickle and is read without running its code.
     n_classes : int
         Number of classes.
     classes : ClassList, optional

@@ -49,7 +49,7 @@ _GOLDEN = {"image_id", "class_id", "expert_id", "answer"}
     matches=_matches("votes", _VOTES),
 )
 def read_votes_table(path: Path, *, classes: ClassList | None) -> Votes:
-    """A votes table, one answer per row; or a campaign folder with ``votes.parquet``."""
+    """A votes table with one answer per row, or a campaign folder with ``votes.parquet``."""
     path, classes = _of_campaign(path, "votes", classes)
     n_classes, key = size_and_hash(classes)
     return votes_from_table(
@@ -65,7 +65,7 @@ def read_votes_table(path: Path, *, classes: ClassList | None) -> Votes:
     matches=_matches("golden", _GOLDEN),
 )
 def read_golden_table(path: Path, *, classes: ClassList | None) -> Golden:
-    """A golden table, one expert's answer per row; or a campaign folder with ``golden.parquet``."""
+    """A golden table with one expert's answer per row, or a campaign folder with ``golden.parquet``."""
     path, classes = _of_campaign(path, "golden", classes)
     n_classes, key = size_and_hash(classes)
     table = _table(path, "golden", classes)
@@ -80,12 +80,12 @@ def read_golden_table(path: Path, *, classes: ClassList | None) -> Golden:
     matches=_matches("crowd-kit", set(_CROWD_KIT)),
 )
 def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":") -> Votes:
-    """crowd-kit's columns ``task``, ``worker`` and ``label``; a task is an image, a colon and a class.
+    """crowd-kit's columns ``task``, ``worker`` and ``label``. A task is an image id, a colon and a class.
 
     Parameters
     ----------
     separator : str
-        Text between image and class; if a task contains it several times, the last one counts.
+        Text between image and class. If a task contains it several times, the last occurrence counts.
     """
     frame = read_frame(path).rename(_CROWD_KIT)
     question = frame["question"].cast(pl.String)
@@ -155,7 +155,7 @@ def _check_answers(frame: pl.DataFrame, path: Path) -> None:
             where=path,
             got=f"{cut_for_message(repr(strange[0]))} in {len(strange):,} of {len(answer):,} rows",
             allowed=", ".join(ANSWERS),
-            do="write these words; numbers are not interpreted",
+            do="use these words; numbers are not interpreted",
         )
 
 

@@ -37,7 +37,7 @@ class Saved:
     ----------
     files : tuple of Path
     left_out : tuple of str
-        Content of the table that the files do not hold.
+        Content of the table that the written files do not contain.
     """
 
     files: tuple[Path, ...]
@@ -86,18 +86,18 @@ def save(
     path : path-like
         The file or folder to write.
     to : str
-        A registered writer or call string, such as ``label-studio(prefix='https://example.org/')``.
+        A registered writer, or a call string such as ``label-studio(prefix='https://example.org/')``.
     holds : str
         The table's name, such as ``labels``.
     classes : ClassList, optional
-        The class list of `content`; by default the built-in one with its hash.
+        The class list of `content`. By default, the built-in class list with the same hash.
 
     Raises
     ------
     UnknownNameError
         If there is no such writer.
     InputError
-        If the format does not hold such tables, has another suffix, or cannot hold this table.
+        If the format does not support such tables, uses another suffix, or cannot represent this table.
     """
     path = Path(path)
     entry = registry.get("writer", to)
@@ -127,7 +127,7 @@ def _check_suffix(entry: registry.Entry, path: Path) -> None:
     if path.suffix.lower() in suffixes or (FOLDER in suffixes and not path.is_file()):
         return
     raise InputError(
-        f"The format {entry.name!r} has another suffix.",
+        f"The format {entry.name!r} has a different suffix.",
         where=path,
         allowed=", ".join("a folder" if s == FOLDER else s for s in suffixes),
     )
@@ -153,7 +153,7 @@ def class_list_for(what: str, n: int, key: str, classes: ClassList | None, name:
     InputError
         If the class list is unknown.
     MatchError
-        If `classes` has another length or hash.
+        If `classes` has a different length or hash.
     """
     own = classes or class_list_of(key)
     where = name or what
@@ -166,7 +166,7 @@ def class_list_for(what: str, n: int, key: str, classes: ClassList | None, name:
         )
     if len(own) != n or key not in ("", own.hash):
         raise MatchError(
-            f"The {what} have another class list.",
+            f"The {what} have a different class list.",
             where=where,
             got=f"{own.name}: {len(own):,} classes, hash {own.hash}",
             allowed=f"{n:,} classes, hash {key or 'unknown'}",
@@ -181,7 +181,7 @@ def unique_names(classes: ClassList) -> tuple[str, ...]:
 
 
 def lost_keys(classes: ClassList) -> tuple[str, ...]:
-    """Return the keys as lost content, if the written names do not determine the class list."""
+    """Return the keys as lost content if the written names do not determine the class list."""
     determined = classes.keys == unique_names(classes) or classes.hash == class_list().hash
     return () if determined else ("keys of classes",)
 
@@ -194,7 +194,7 @@ def with_state(
     Returns
     -------
     lengths : ndarray of int64, shape (n,)
-        Number of these classes of each image.
+        Number of these classes for each image.
     classes : ndarray of int32, shape (m,)
         The classes, image by image.
     p : ndarray of float32, shape (m,)
@@ -244,7 +244,7 @@ def check_apart(sources: Iterable[object], target: PathLike, names: Collection[s
     Parameters
     ----------
     sources : iterable
-        Files and folders that are read; objects that are not paths of existing files are ignored.
+        Files and folders that are read. Objects that are not paths of existing files are ignored.
     target : path-like
         The file or folder that is written.
     names : collection of str
@@ -253,7 +253,7 @@ def check_apart(sources: Iterable[object], target: PathLike, names: Collection[s
     Raises
     ------
     InputError
-        If a source is the target, or one of the files that are written into it.
+        If a source is the target or one of the files that are written into the target.
     """
     end = _resolved(target)
     for source in sources:
@@ -270,19 +270,19 @@ def check_apart(sources: Iterable[object], target: PathLike, names: Collection[s
 
 
 def images_file(path: PathLike) -> Path:
-    """Return the path of an images table, which may be in a folder that ``manyhot predict`` wrote."""
+    """Return the path of an images table, which may be in a folder written by ``manyhot predict``."""
     inside = Path(path) / "images.parquet"
     return inside if inside.is_file() else Path(path)
 
 
 def in_campaign(votes: PathLike, name: str) -> Path:
-    """Return the default path of a file made from votes: in the campaign's folder, or else in this folder."""
+    """Return the default path of a file made from votes, in the campaign's folder or the current one."""
     folder = Path(votes)
     return folder / name if (folder / DESCRIPTION).is_file() else Path(name)
 
 
 def check_place(target: PathLike, table: str) -> None:
-    """Check that a table does not overwrite another one, such as votes, which cannot be made again.
+    """Check that a table does not overwrite another one, such as votes, which cannot be recreated.
 
     Parameters
     ----------
@@ -294,7 +294,7 @@ def check_place(target: PathLike, table: str) -> None:
     Raises
     ------
     InputError
-        If the file holds another table, or has the name of another table in a campaign's folder.
+        If the file contains another table, or has the name of another table in a campaign's folder.
     """
     from manyhot.formats.tabular import declared  # brings polars, which predicting does not need
 
@@ -306,7 +306,7 @@ def check_place(target: PathLike, table: str) -> None:
         held = path.stem if path.stem == description.stem or path.stem in tables.TABLES else held
     if held and held != table:
         raise InputError(
-            f"This file is reserved for another table than {table}.",
+            f"This file is reserved for a table other than {table}.",
             where=path,
             got=held,
             do="choose another path for the output",

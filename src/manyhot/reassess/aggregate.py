@@ -54,12 +54,13 @@ declare_table(
         *interval(
             "recall", "share of the golden yes questions at or above the threshold", f"{ITS} over images"
         ),
-        COUNT("kept", "golden questions at or above the threshold"),
-        COUNT("right", "number of these whose true answer is yes"),
+        COUNT("n_above", "golden questions at or above the threshold"),
+        COUNT("n_right", "number of these whose true answer is yes"),
         COUNT("n_yes", "golden questions whose true answer is yes"),
         COUNT("n_questions", "golden questions among the votes"),
         COUNT("n_images", "images of these questions, which are resampled"),
     ),
+    renamed={"kept": "n_above", "right": "n_right"},
 )
 
 
@@ -413,8 +414,7 @@ def _curve_table(measured: Curve | None) -> pa.Table:
     if measured is None:
         return schema("curve").empty_table()
     n = len(measured.threshold)
-    renamed = {"kept": "n_above", "right": "n_right"}
-    columns = {f.name: getattr(measured, renamed.get(f.name, f.name)) for f in schema("curve")}
+    columns = {f.name: getattr(measured, f.name) for f in schema("curve")}
     whole = {"n_yes", "n_questions", "n_images"}
     return pa.table(
         {name: np.full(n, v, np.int64) if name in whole else v for name, v in columns.items()},

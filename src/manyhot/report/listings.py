@@ -259,7 +259,7 @@ def _rank(row: Row, shared: Shared) -> ListingRow:
 def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) -> Listing:
     """Return the pairs of models whose order is reversed beyond noise, the largest differences first."""
     ordered = sorted(
-        rows, key=lambda r: (-min(abs(r["diff_x"]), abs(r["diff_y"])), r["model_a"], r["model_b"])
+        rows, key=lambda r: (-min(abs(r["difference_x"]), abs(r["difference_y"])), r["model_a"], r["model_b"])
     )
     first = rows[0]
     x, y = shared.named(first["metric_x"]), shared.named(first["metric_y"])
@@ -276,7 +276,12 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
     )
     entries = tuple(
         ListingRow(
-            (r["model_a"], r["model_b"], _difference(r["diff_x"], x), _difference(-r["diff_y"], y)),
+            (
+                r["model_a"],
+                r["model_b"],
+                _difference(r["difference_x"], x),
+                _difference(-r["difference_y"], y),
+            ),
             own=r["model_a"] in shared.own or r["model_b"] in shared.own,
         )
         for r in ordered[:most]

@@ -32,14 +32,14 @@ from manyhot.tables.frames import BY_POSITION
 
 
 def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
-    """Return a labels table from arrays or lists of label sets; the id of image i is ``i``.
+    """Return a labels table from arrays or lists of label sets. The id of image i is ``i``.
 
     Parameters
     ----------
     labels : Labels, sequence of sequences of int, bool array of shape (n, C), or int array of shape (n,)
         Lists of valid classes, a multi-hot matrix, or one label per image, which is both its original label
-        and its label set; -1 for none. The index of a frame or series holds the ids of images, its columns
-        are classes.
+        and its label set (-1 for none). The index of a data frame or series contains the ids of images. The
+        columns of a data frame are classes.
     n_classes : int
         Number of classes C.
     label : array-like of int, shape (n,), optional
@@ -48,7 +48,7 @@ def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
     Raises
     ------
     InputError
-        If `labels` has another form.
+        If `labels` does not have one of these forms.
     MatchError
         If frames have different images.
     """
@@ -66,21 +66,21 @@ def as_predictions(
     Parameters
     ----------
     predictions : Predictions, iterable of Predictions, array, or mapping of model names to arrays
-        Integer arrays of shape (n, k) are classes, best first; float arrays of shape (n, C) are scores over
-        all classes. The index of a frame are the ids of images; columns of scores are sorted in the order of
-        the first frame.
+        Integer arrays of shape (n, k) are classes, best first. Float arrays of shape (n, C) are scores over
+        all classes. The index of a data frame contains the ids of images. Columns of scores are sorted in the
+        order of the first data frame.
     n_classes : int
         Number of classes C; 0 if unknown.
     ids : pyarrow.Array of string, shape (n,), optional
-        The image of each row; by default, the id of image i is ``i``. Frames with an index are sorted by
-        them.
+        The image of each row. By default, the id of image i is ``i``. Data frames with an index are sorted
+        into this order.
     score_kind : str
         The kind of scores in arrays, as in `evaluate`.
 
     Raises
     ------
     MatchError
-        If frames have different images or classes.
+        If data frames have different images or classes.
     """
     tables, parts = read_models(predictions)
     if ids is not None:
@@ -125,7 +125,7 @@ def _check_lengths(models: Sequence[Predictions], labels: Labels) -> None:
                 where=model.model,
                 got=f"{len(model):,} rows",
                 allowed=f"{len(labels):,}",
-                do="pass tables with image ids to evaluate a part",
+                do="pass tables with image ids to evaluate only some images",
             )
 
 
@@ -137,7 +137,7 @@ def _check_class_hash(
         part = next(p for p in parts if p.names)
         raise MatchError(
             "The columns are not the keys of the labels' class list, in its order.",
-            where=f"{part.where}, beside {labels.name or 'labels'}",
+            where=f"{part.where}, compared with {labels.name or 'labels'}",
             got=f"columns such as {', '.join((part.names or ())[:2])}",
             allowed=f"the {labels.n_classes:,} keys of class list {labels.class_hash}",
             do=f"name the columns after the keys and sort them in their order; {BY_POSITION}",
@@ -154,7 +154,7 @@ def _n_classes(labels: FramePart, models: Sequence[FramePart]) -> int:
 
 
 def read_models(predictions: Any) -> tuple[list[Predictions], list[FramePart]]:
-    """Return predictions in tables, and those in arrays and frames; one of both is empty."""
+    """Return predictions in tables, and predictions in arrays or data frames. One of the two is empty."""
     if isinstance(predictions, Predictions):
         return [predictions], []
     if isinstance(predictions, Mapping):
@@ -168,7 +168,7 @@ def read_models(predictions: Any) -> tuple[list[Predictions], list[FramePart]]:
 
 
 def read_model(name: str, values: Any) -> FramePart:
-    """Return a model's predictions; columns of scores are classes, others are ranks."""
+    """Return a model's predictions. Columns of scores are classes, other columns are ranks."""
     part = read_frame_part(values, name)
     is_scores = isinstance(part.values, np.ndarray) and part.values.dtype.kind == "f"
     return part if is_scores else replace(part, names=None)
@@ -182,7 +182,7 @@ def read_label(label: Any) -> FramePart:
 def in_class_order(
     parts: Sequence[FramePart], classes: ClassList | None = None
 ) -> tuple[list[FramePart], str]:
-    """Return the parts with columns in one order, and the hash of its names; empty without names."""
+    """Return the parts with columns in the same order, and the hash of their names; empty without names."""
     if classes is None:
         aligned, names = align_columns(parts)
         return aligned, from_keys(names, "columns").hash if names else ""
@@ -198,7 +198,7 @@ def in_class_order(
 def prediction_of(
     part: FramePart, n_classes: int, score_kind: str, class_hash: str = "", ids: pa.Array | None = None
 ) -> Predictions:
-    """Return one model's predictions as a table, for the images `ids`, or else those of the part.
+    """Return one model's predictions as a table, for the images `ids` or, by default, those of the part.
 
     Raises
     ------
@@ -210,13 +210,15 @@ def prediction_of(
         array = np.asarray(on_host(part.values))
     except ValueError as error:
         raise InputError(
-            "Predictions of different lengths are not an array.", where=name, do="pad short lists with -1"
+            "Lists of predictions with different lengths do not form an array.",
+            where=name,
+            do="pad short lists with -1",
         ) from error
     if array.ndim == 1:
         array = array[:, None]
     if array.ndim != 2 or array.dtype.kind not in "iuf":
         raise InputError(
-            "Predictions are not one row of numbers per image.",
+            "Predictions do not have one row of numbers per image.",
             where=name,
             got=f"shape {array.shape} of {array.dtype}",
             allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",
@@ -273,17 +275,17 @@ def _sets(labels: Any, n_classes: int) -> tuple[list[Any], npt.NDArray[np.int64]
 
 
 def ids_of(part: FramePart, n: int) -> pa.Array:
-    """Return the ids of n rows; without ids, these are their positions."""
+    """Return the ids of n rows. Without ids, their positions are used."""
     return positions(0, n) if part.ids is None else part.ids
 
 
 def positions(start: int, stop: int) -> pa.Array:
-    """Return positions as ids of images without ids."""
+    """Return positions as the ids of images that have none."""
     return pa.array(np.arange(start, stop)).cast(pa.string())
 
 
 def label_column(label: Any, n: int) -> pa.Array:
-    """Return original labels as a column of n; -1 becomes null."""
+    """Return original labels as a column of n values; -1 becomes null."""
     column = pa.array(list(label), pa.int32())
     if len(column) != n:
         raise InputError(
@@ -293,7 +295,7 @@ def label_column(label: Any, n: int) -> pa.Array:
 
 
 def on_host(values: Any) -> Any:
-    """Return a tensor of any device as an array, and anything else unchanged."""
+    """Return a tensor on any device as an array, and anything else unchanged."""
     if hasattr(values, "to_list"):  # a Series of Polars
         return values.to_list()
     if not hasattr(values, "detach"):
@@ -328,9 +330,9 @@ def label_sets(labels: Labels) -> LabelSets:
 
 
 def probabilities(labels: Labels) -> Floats32 | None:
-    """Return the probabilities of all classes of all images, shape (m,); None without any.
+    """Return the probabilities of all classes of all images, shape (m,); None if there are none.
 
-    NaN if an image, or a class of it, has no probability.
+    The value is NaN if an image, or one of its classes, has no probability.
     """
     if "p" not in labels.table.column_names:
         return None
@@ -381,7 +383,7 @@ def single_labels(images: Images, n_classes: int, class_hash: str = "") -> Label
 
 
 def at_threshold(labels: Labels, threshold: float) -> Labels:
-    """Return the labels with the classes of at least this probability as label sets.
+    """Return the labels in which the label sets are the classes with at least this probability.
 
     The state of a class without a probability is unchanged.
 
@@ -433,7 +435,7 @@ class States:
 
     @cached_property
     def splits(self) -> npt.NDArray[np.int64]:
-        """Number of images in each of the four splits of each (main, companion) pair, shape (4, C, C)."""
+        """Number of images in each of the four splits, for each (main, companion) pair, shape (4, C, C)."""
         # BLAS multiplies floats, which are exact below 2^24 images.
         flags = [(self.state == value).astype(np.float32) for value in (YES, NO)]
         return np.rint([one.T @ other for one in flags for other in flags]).astype(np.int64)
@@ -442,8 +444,8 @@ class States:
 def states_of_labels(labels: Labels, classes: ClassList) -> States:
     """Return the states by label sets.
 
-    The state of a class that was not asked about is unknown if the labels record no answers, otherwise no.
-    All states of unusable images are unknown.
+    If the labels record answers no, the state of a class that was not asked about is unknown. Otherwise, it
+    is no. All states of unusable images are unknown.
     """
     sets = label_sets(labels)
     state = np.full((len(sets), len(classes)), NOT_ASKED if sets.asked_known else NO, np.uint8)
@@ -453,9 +455,9 @@ def states_of_labels(labels: Labels, classes: ClassList) -> States:
 
 
 def states_of_objects(objects: Objects, classes: ClassList) -> States:
-    """Return the states by objects: a class has state yes if the image has an object of it.
+    """Return the states according to objects: a class has the state yes if the image has an object of it.
 
-    It is unclear if all objects of the class are ignored, or have no box in the image.
+    It is unclear if all objects of the class are ignored or have no box within the image.
     """
     images = objects.images
     state = np.full((len(images), len(classes)), NO, np.uint8)

@@ -69,7 +69,8 @@ class Campaign:
         Raises
         ------
         InputError
-            If the folder is not a campaign, or its description is broken, has an unknown key or lacks one.
+            If the folder is not a campaign, or if its description is broken, has an unknown key or lacks a
+            key.
         """
         folder = Path(folder)
         path = folder / DESCRIPTION
@@ -90,7 +91,7 @@ class Campaign:
         return path
 
     def path(self, table: str) -> Path:
-        """Return the path of a table; for predictions, it is a folder."""
+        """Return the path of a table. For predictions, this is a folder."""
         return self.folder / (table if table == "predictions" else f"{table}.parquet")
 
     def same_as(self, other: Campaign) -> bool:
@@ -115,7 +116,7 @@ def _described(path: Path) -> dict[str, Any]:
     for key, kind in kinds.items():
         if not _FITS[kind](content[key]):
             raise InputError(
-                f"The key {key!r} of a campaign has another type.",
+                f"The key {key!r} of a campaign has the wrong type.",
                 where=path,
                 got=json.dumps(content[key]),
                 allowed=_ALLOWED[kind],

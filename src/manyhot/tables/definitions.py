@@ -38,7 +38,7 @@ class Column:
 
 @dataclass(frozen=True)
 class ColumnType:
-    """A type of columns; calling it with a name and a description returns a column."""
+    """A column type. Calling it with a name and a description returns a column."""
 
     type: pa.DataType
 
@@ -51,7 +51,7 @@ class ColumnType:
         return Column(name, self.type, doc, nullable=True, values=values)
 
     def optional(self, name: str, doc: str, *, values: tuple[str, ...] = ()) -> Column:
-        """Return a column that may be missing, and whose values may be null."""
+        """Return a column that may be missing and whose values may be null."""
         return Column(name, self.type, doc, required=False, nullable=True, values=values)
 
 
@@ -102,7 +102,7 @@ _declared: dict[str, tuple[Column, ...]] = {
     "images": (
         TEXT("image_id", "base name with extension"),
         TEXT.optional("uri", "address of the image"),
-        INT.optional("label", "the original single label, null if there is none"),
+        INT.optional("label", "the original single label; null if there is none"),
         INT.optional("width", "width in pixels"),
         INT.optional("height", "height in pixels"),
         TEXT.optional("split", "such as train or val"),
@@ -150,11 +150,11 @@ _declared: dict[str, tuple[Column, ...]] = {
     ),
     "labels": (
         TEXT("image_id", "as in images"),
-        INT.optional("label", "the original single label, null if unknown"),
+        INT.optional("label", "the original single label; null if unknown"),
         FLAG.optional("rated", "whether raters have seen the image; null if unknown"),
         FLAG("usable", "false if the image is left out"),
         INTS("classes", "all classes asked about; a class that is not listed was not asked about"),
-        TEXTS("state", "state of each class; the label set are the classes with state yes", values=STATES),
+        TEXTS("state", "state of each class; the classes with state yes are the label set", values=STATES),
         FLOATS32.optional("p", "probability that each class is valid"),
         INTS.optional("n_votes", "number of answers to each class"),
         TEXT.optional("method", "method by which the states were determined"),
@@ -175,9 +175,9 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("slice", "the slice of images"),
         TEXT("model_a", "one model"),
         TEXT("model_b", "the other model"),
-        REAL("diff", "value of model_a minus value of model_b"),
-        *bounds("lo", "hi", "the 95 % interval of diff"),
-        REAL.nullable("p", "two-sided p-value for a diff of 0"),
+        REAL("difference", "value of model_a minus value of model_b"),
+        *bounds("lo", "hi", "the 95 % interval of difference"),
+        REAL.nullable("p", "two-sided p-value for a difference of 0"),
         REAL.nullable(
             "p_adjusted", "p with Holm's correction over all pairs of the data set, metric and slice"
         ),
@@ -186,7 +186,7 @@ _declared: dict[str, tuple[Column, ...]] = {
     "models": (
         TEXT("model", "as in results"),
         TEXT.optional("family", "family of architectures, such as resnet"),
-        TEXT.optional("pretraining", "data of pretraining before ImageNet-1k; in-1k for none"),
+        TEXT.optional("pretraining", "pretraining data before ImageNet-1k; in-1k if there are none"),
         REAL.optional("params", "number of parameters, in millions"),
         INT.optional("img_size", "side of the input images, in pixels"),
     ),
@@ -211,14 +211,14 @@ _declared: dict[str, tuple[Column, ...]] = {
     ),
     "findings": (
         TEXT("kind", "what was found"),
-        TEXT.optional("image_id", "the image, null for a finding on classes"),
-        INT.optional("class_a", "one class of a pair; for an error, the one that decided its kind, if any"),
-        INT.optional("class_b", "the other; for an error, the predicted class"),
+        TEXT.optional("image_id", "the image; null for a finding on classes"),
+        INT.optional("class_a", "one class of a pair; for an error, the class that decided its kind, if any"),
+        INT.optional("class_b", "the other class; for an error, the predicted class"),
         INT.optional("label", "for an error: the original label"),
         TEXT.optional("state", "for an error: the raters' answer about the predicted class", values=STATES),
         INT.optional(
             "n_labels",
-            "for an error: number of classes in the label set; 0: compared with the original label",
+            "for an error: number of classes in the label set; 0 if compared with the original label",
         ),
         TEXT.optional("dataset", "for an error: the data set"),
         TEXT.optional("model", "for an error: the model"),
@@ -230,8 +230,18 @@ OPEN_ENDED = {"images", "findings"}
 """Tables with arbitrary additional columns: slices of images, evidence of findings."""
 
 
-def declare_table(name: str, columns: Sequence[Column]) -> None:
-    """Declare the table of a feature, in the module of the feature.
+_renamed: dict[str, Mapping[str, str]] = {"pairs": {"diff": "difference"}}
+
+
+def declare_table(name: str, columns: Sequence[Column], *, renamed: Mapping[str, str] | None = None) -> None:
+    """Declare a table of a feature, in the module of that feature.
+
+    Parameters
+    ----------
+    name : str
+    columns : sequence of Column
+    renamed : mapping of str to str, optional
+        The names of columns in files of earlier versions, and their names now.
 
     Raises
     ------
@@ -240,6 +250,14 @@ def declare_table(name: str, columns: Sequence[Column]) -> None:
     """
     if _declared.setdefault(name, tuple(columns)) != tuple(columns):
         raise InputError(f"The table {name!r} is declared twice.", do="choose another name for one of them")
+    _renamed[name] = renamed or {}
+
+
+def rename_columns(table: pa.Table, name: str) -> pa.Table:
+    """Return a table whose columns have the names of this version, not those of an earlier one."""
+    renamed = _renamed.get(name, {})
+    now = [renamed.get(column, column) for column in table.column_names]
+    return table if now == table.column_names else table.rename_columns(now)
 
 
 class _Tables(Mapping[str, tuple[Column, ...]]):

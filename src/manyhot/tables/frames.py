@@ -21,12 +21,12 @@ from manyhot.errors import InputError, MatchError
 
 @dataclass(frozen=True)
 class Alignment:
-    """The rows of two tables with the same image.
+    """The rows of two tables that belong to the same image.
 
     Attributes
     ----------
     left, right : ndarray of int64, shape (m,)
-        Row ``left[i]`` of one table is row ``right[i]`` of the other; `left` ascends.
+        Row ``left[i]`` of one table has the same image as row ``right[i]`` of the other. `left` ascends.
     left_only, right_only : int
         Number of rows without a match.
     """
@@ -116,18 +116,18 @@ def check_range(classes: Ints, rows: Ints, ids: pa.Array, n_classes: int, where:
     )
 
 
-BY_POSITION = "arrays, such as by .to_numpy(), are matched by position"
+BY_POSITION = "arrays, for example from .to_numpy(), are matched by position"
 
 
 @dataclass(frozen=True, eq=False)
 class FramePart:
-    """One of several frames or arrays of the same images.
+    """One of several data frames or arrays with the same images.
 
     Attributes
     ----------
     values : object
-        An array of shape (n, C) or a list of length n, from a frame or a series; anything else unchanged;
-        None for only ids.
+        An array of shape (n, C) or a list of length n if it was read from a data frame or series. Anything
+        else is unchanged. None if there are only ids.
     where : str
         Its name in messages.
     ids : pyarrow.Array of string, shape (n,), optional
@@ -146,10 +146,11 @@ class FramePart:
 
 
 def read_frame_part(values: Any, where: str) -> FramePart:
-    """Read the values, ids and names of a frame or series; anything else is returned unchanged.
+    """Read the values, ids and names of a data frame or series. Other values are not changed.
 
-    Ids are the index of pandas, unless it is 0 to n - 1 in order, or a column ``image_id``. Columns named
-    after all numbers from 0, as in a frame made from an array, are sorted by number.
+    Ids are read from a column ``image_id`` or from the index of pandas, unless the index is 0 to n - 1 in
+    order. Columns that are named after all numbers from 0, as in a data frame made from an array, are sorted
+    by number.
 
     Raises
     ------
@@ -176,15 +177,15 @@ def read_frame_part(values: Any, where: str) -> FramePart:
 
 
 def align_rows(parts: Sequence[FramePart]) -> list[FramePart]:
-    """Sort the rows of all parts in one order, that of the first part with ids.
+    """Sort the rows of all parts into the order of the first part with ids.
 
-    Parts without ids are assumed to have the order of the first part. If that has no ids, either, the ids of
-    the others must have one order.
+    Parts without ids are assumed to have the order of the first part. If the first part has no ids, the ids
+    of the other parts must have the same order.
 
     Raises
     ------
     MatchError
-        If the ids differ, or the order of a part without ids is ambiguous.
+        If the ids differ, or if the order of a part without ids is ambiguous.
     """
     reference = next((p for p in parts if p.ids is not None), None)
     if reference is None:
@@ -221,17 +222,17 @@ def align_columns(
     of: str = "the class list",
     key: Callable[[str], str] = str,
 ) -> tuple[list[FramePart], tuple[str, ...] | None]:
-    """Sort the columns of all parts in one order: `order`, or else that of the first part with names.
+    """Sort the columns of all parts into `order` or, by default, the order of the first part with names.
 
     Parameters
     ----------
     parts : sequence of FramePart
-        Parts without names are assumed to have that order. If the first part has no names and there is no
-        `order`, the names of the others must have one order.
+        The parts. Those without names are assumed to have that order. If the first part has no names and
+        there is no `order`, the names of the other parts must have the same order.
     order : sequence of str, optional
         The classes.
     of : str
-        The name of the classes in messages.
+        The name of the classes for messages.
     key : callable
         Returns the class in `order` of a name.
 
@@ -239,12 +240,12 @@ def align_columns(
     -------
     list of FramePart
     tuple of str, optional
-        The order; None without `order` and without names.
+        The order; None if there is neither `order` nor a part with names.
 
     Raises
     ------
     MatchError
-        If the names differ, one occurs twice, or the order of a part without names is ambiguous.
+        If the names differ, if a name occurs twice, or if the order of a part without names is ambiguous.
     """
     reference = next((p for p in parts if p.names is not None), None)
     if reference is None:
@@ -337,8 +338,8 @@ def _check_numbered(part: FramePart, reference: FramePart) -> None:
     if set(reference.ids.to_pylist()) != set(map(str, range(len(part.values)))):
         return
     raise MatchError(
-        "One frame has the default index, another the same numbers in another order.",
-        where=f"{part.where}, beside {reference.where}",
+        "One frame has the default index, and another has the same numbers in a different order.",
+        where=f"{part.where}, compared with {reference.where}",
         got=f"{reference.where} begins with rows {examples(reference.ids)}",
         allowed="the same index, or ids of images",
         do=f"set the index of both to the ids of their rows; {BY_POSITION}",
@@ -356,7 +357,7 @@ def _ambiguous(what: str, part: FramePart, reference: FramePart, unlabelled: Fra
     """Return the error for values without labels and frames in two orders."""
     return MatchError(
         f"Two frames have {what} in different orders, and {unlabelled.where} may have either order.",
-        where=f"{part.where}, beside {reference.where}",
+        where=f"{part.where}, compared with {reference.where}",
         got=f"{unlabelled.where} without {'an index' if what == 'rows' else 'names of classes'}",
         allowed=f"frames in one order, or {unlabelled.where} as a frame, too",
         do=f"sort the {what} of all frames in the order of {unlabelled.where}",
@@ -375,7 +376,7 @@ def _differ(
     ]
     return MatchError(
         what,
-        where=f"{part.where}, beside {reference.where}",
+        where=f"{part.where}, compared with {reference.where}",
         got="; ".join(got),
         allowed=f"the {len(theirs):,} {noun}s of {reference.where}, in any order",
         do=f"{do}; {BY_POSITION}",

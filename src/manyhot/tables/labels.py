@@ -138,7 +138,7 @@ def write_labels(
 
 
 def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Labels:
-    """Return labels from a checked table with its metadata; the arguments are the defaults."""
+    """Return labels from a checked table and its metadata. Arguments are used if metadata are missing."""
     about = metadata(table)
     states = pc.unique(pc.list_flatten(table["state"])).to_pylist()
     return Labels(
@@ -151,12 +151,12 @@ def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_h
 
 
 def class_list_in_metadata(table: pa.Table, n_classes: int, class_hash: str, name: str) -> tuple[int, str]:
-    """Return the length and the hash of a table's class list; the arguments are the defaults.
+    """Return the length and the hash of a table's class list. Arguments are used if metadata are missing.
 
     Raises
     ------
     MatchError
-        If the table has another class list than `class_hash`.
+        If the table has a different class list from `class_hash`.
     """
     about = metadata(table)
     n = metadata_number(about, "n_classes", name)
@@ -164,7 +164,7 @@ def class_list_in_metadata(table: pa.Table, n_classes: int, class_hash: str, nam
     differ = class_hash and ((key and key != class_hash) or (n and n != n_classes))
     if differ:
         raise MatchError(
-            "The table has another class list than the one passed.",
+            "The table has a different class list from the one passed.",
             where=name,
             got=f"{n:,} classes, class list {key or 'unknown'}",
             allowed=f"{n_classes:,} classes, class list {class_hash}",
@@ -230,12 +230,12 @@ class Objects:
     table : pyarrow.Table
         The table ``objects``, in any order.
     keys : tuple of str
-        The keys of the class list of `class_id`, which may differ from that of a model.
+        The keys of the class list to which `class_id` refers. It may differ from that of a model.
     class_hash : str
         The hash of the class list.
     semantic : Mapping of str to bytes or Path
-        Semantic masks by image, as PNGs whose pixels are 0 for background, ``class_id + 1``, or 255 for
-        unknown.
+        Semantic masks by image, as PNGs. The value of a pixel is 0 for background, ``class_id + 1`` for a
+        class, and 255 for unknown.
     name : str
     """
 

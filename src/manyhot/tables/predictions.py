@@ -33,8 +33,8 @@ class Predictions:
     image_id : pyarrow.Array of string, shape (n,)
     model : str
     classes : ndarray of int, shape (n, k), optional
-        Classes, best first; -1 fills ragged lists; None if `scores` is dense. Stored column-major, as int16
-        if classes fit.
+        Classes, best first; shorter lists are padded with -1. None if `scores` is dense. The array is
+        column-major, and int16 if classes fit.
     scores : ndarray of float16 or float32, shape (n, k) or (n, C), optional
     logsumexp : ndarray of float32, shape (n,), optional
     score_kind : str
@@ -137,7 +137,7 @@ def write_predictions(predictions: Predictions, path: str | os.PathLike[str], *,
 
 
 def predictions_file_name(model: str) -> str:
-    """Return the file name of a model's predictions; ``/`` becomes ``--``."""
+    """Return the file name of a model's predictions, in which ``/`` becomes ``--``."""
     return model.replace("/", "--") + ".parquet"
 
 
@@ -153,7 +153,7 @@ def check_same_classes(labels: Labels, predictions: Predictions) -> None:
 
 
 def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, name: str) -> None:
-    """Check that predictions have this class list, which messages attribute to `name`.
+    """Check that predictions have this class list, which is called `name` in messages.
 
     Raises
     ------
@@ -163,7 +163,7 @@ def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, 
     theirs = predictions.n_classes
     if n_classes and theirs and n_classes != theirs:
         raise MatchError(
-            f"{predictions.model} has another number of classes than {name}.",
+            f"{predictions.model} has a different number of classes from {name}.",
             where=predictions.source or None,
             got=f"{theirs:,} classes",
             allowed=f"{n_classes:,} classes",
@@ -171,7 +171,7 @@ def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, 
         )
     if class_hash and predictions.class_hash and class_hash != predictions.class_hash:
         raise MatchError(
-            f"{predictions.model} has another class list than {name}.",
+            f"{predictions.model} has a different class list from {name}.",
             where=predictions.source or None,
             got=f"class list {predictions.class_hash}",
             allowed=f"class list {class_hash}",
@@ -180,7 +180,7 @@ def check_class_list(predictions: Predictions, n_classes: int, class_hash: str, 
 
 
 def predictions_from_table(table: pa.Table, *, model: str, source: str = "") -> Predictions:
-    """Return predictions from a checked table with its metadata."""
+    """Return predictions from a checked table and its metadata."""
     about = metadata(table)
     _check_no_null_items(table, source or model)
     classes = list_matrix(table["classes"], -1) if "classes" in table.column_names else None
@@ -249,7 +249,7 @@ def _compact(classes: Ints) -> Ints:
 def _check_top(classes: Ints, p: Predictions, where: str) -> None:
     if classes.ndim != 2 or classes.shape[1] == 0:
         raise InputError(
-            "Predicted classes are not one row per image.", where=where, got=f"shape {classes.shape}"
+            "Predicted classes do not have one row per image.", where=where, got=f"shape {classes.shape}"
         )
     _check_twice(classes, p, where)
     if classes.size and classes.min() >= 0 and (not p.n_classes or classes.max() < p.n_classes):

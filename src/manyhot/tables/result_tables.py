@@ -25,7 +25,7 @@ End = tuple[str, str, str]
 
 
 class ModelValue(NamedTuple):
-    """The value of a model, with its interval and its n."""
+    """The value of a model, with its interval and number of images n."""
 
     value: float
     lo: float | None
@@ -121,7 +121,7 @@ class Results:
 
     @cached_property
     def values_at(self) -> dict[End, dict[str, ModelValue]]:
-        """The value of each model, by data set, metric and slice."""
+        """The value of each model, grouped by data set, metric and slice."""
         values: dict[End, dict[str, ModelValue]] = {}
         models = self.table["model"].to_pylist()
         rows = map(ModelValue, *_lists(self.table, ModelValue._fields))
@@ -129,7 +129,7 @@ class Results:
             at = values.setdefault(end, {})
             if model in at:
                 raise InputError(
-                    "The results hold a value twice.",
+                    "The results contain a value twice.",
                     where=self.name or None,
                     got=", ".join((*end, model)),
                     allowed="one row for each data set, model, metric and slice",
@@ -139,7 +139,7 @@ class Results:
 
     @cached_property
     def sample_rows(self) -> dict[End, dict[str, int]]:
-        """The row of each model in the samples table, by data set, metric and slice."""
+        """The row of each model in the samples table, grouped by data set, metric and slice."""
         rows: dict[End, dict[str, int]] = {}
         models = self.samples["model"].to_pylist()
         for row, (end, model) in enumerate(zip(_ends(self.samples), models, strict=True)):
@@ -163,7 +163,7 @@ def _lists(table: pa.Table, columns: tuple[str, ...]) -> list[list[Any]]:
 def read_folder(
     folder: str | os.PathLike[str], beside: Sequence[str]
 ) -> tuple[pa.Table, dict[str, pa.Table]]:
-    """Read ``results.parquet`` of a folder, and the tables of `beside` that the folder has.
+    """Read ``results.parquet`` and those tables of `beside` that a folder contains.
 
     Raises
     ------
@@ -191,7 +191,7 @@ def read_folder(
 
 
 def read_thresholds(folder: str | os.PathLike[str]) -> Results | None:
-    """Read the results on label sets at other thresholds, if the folder has any."""
+    """Read the results for label sets at other thresholds, if the folder contains any."""
     path = Path(folder) / "thresholds.parquet"
     return Results(read(path, "results"), name=str(folder)) if path.is_file() else None
 
@@ -210,7 +210,7 @@ def results_digest(results: pa.Table) -> str:
 
 
 def read_results_folder(folder: str | os.PathLike[str]) -> Results:
-    """Read the results of a folder with its pairs, samples and models; raises the errors of `read_folder`."""
+    """Read the results of a folder with pairs, samples and models. It raises the errors of `read_folder`."""
     table, beside = read_folder(folder, _BESIDE)
     return Results(table, name=str(folder), **beside)
 
@@ -242,13 +242,13 @@ def describe_metric(name: str) -> dict[str, str]:
 
 
 def registered_metric(name: str) -> registry.Entry | None:
-    """Return the metric of a name in results, without its options; None if it is not registered."""
+    """Return the metric for a name in results, without its options; None if it is not registered."""
     base = _family(name)[0]
     return registry.get("metric", base) if base in registry.names("metric") else None
 
 
 def default_metrics(*, dense: bool) -> list[str]:
-    """Return the metrics that are computed by default: those of ranks, or of scores over all classes."""
+    """Return the metrics that are computed by default, for ranks or for scores over all classes."""
     entries = ((e.about.get("default"), e) for e in _entries() if (e.about.get("needs") == "scores") == dense)
     return [default if isinstance(default, str) else e.name for default, e in entries if default]
 
@@ -259,7 +259,7 @@ def headline() -> list[str]:
 
 
 def accuracies(*judged_on: str) -> list[str]:
-    """Return the accuracies by which data sets are compared: all, or those that refer to these labels."""
+    """Return the accuracies by which data sets are compared, or only those that refer to these labels."""
     allowed = judged_on or (ORIGINAL_LABELS, LABEL_SETS)
     names = (e.name for e in _entries() if e.about.get("judged_on") in allowed)
     return sorted(names, key=reading_order)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from manyhot._version import __version__
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.tables.definitions import OPEN_ENDED, TABLES, Column
+from manyhot.tables.definitions import OPEN_ENDED, TABLES, Column, rename_columns
 
 SCHEMA_VERSION = 1
 
@@ -36,15 +36,16 @@ def schema(name: str) -> pa.Schema:
 
 
 def check(table: pa.Table, name: str, *, where: object = None) -> pa.Table:
-    """Return `table` with the columns of table `name` in order and in their types.
+    """Return `table` with the columns of table `name`, in its order and with its types.
 
     Raises
     ------
     InputError
-        If a required column is missing, or a column is unknown, has another type, or holds nulls or values
-        that are not allowed.
+        If a required column is missing, or if a column is unknown, has the wrong type, or contains nulls or
+        values that are not allowed.
     """
     columns = {c.name: c for c in _columns(name)}
+    table = rename_columns(table, name)
     _check_names(table, name, columns, where)
     arrays = {}
     for column in columns.values():
@@ -94,9 +95,9 @@ def write_stream(
     inputs: Mapping[str, str] | None = None,
     about: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a table in pieces, one of which is in memory at a time; otherwise like `write`.
+    """Write a table in pieces, with one piece in memory at a time, but otherwise like `write`.
 
-    Empty pieces are ignored; all others have the same columns.
+    Empty pieces are ignored. All other pieces must have the same columns.
     """
     writer: pq.ParquetWriter | None = None
     with atomic_write(path) as part:
@@ -134,7 +135,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
     Raises
     ------
     InputError
-        If the file is not a Parquet file, is truncated, holds another table or has a later schema.
+        If the file is not a Parquet file, is truncated, contains another table or has a later schema.
     """
     if Path(path).is_dir():
         raise InputError("This is a folder, not a file.", where=path)
@@ -152,7 +153,7 @@ def read(path: str | os.PathLike[str], name: str) -> pa.Table:
             do="make or fetch it again",
         ) from error
     if about.get("table", name) != name:
-        raise InputError("The file holds another table.", where=path, got=about["table"], allowed=name)
+        raise InputError("The file contains a different table.", where=path, got=about["table"], allowed=name)
     if metadata_number(about, "schema", path) > SCHEMA_VERSION:
         raise InputError(
             "The file was written by a later version of manyhot.",
@@ -175,7 +176,7 @@ def metadata(table: pa.Table | pa.Schema) -> dict[str, str]:
 
 
 def metadata_number(about: Mapping[str, str], key: str, where: object) -> int:
-    """Return an integer of a table's metadata, 0 if it is missing.
+    """Return an integer from a table's metadata; 0 if it is missing.
 
     Raises
     ------
@@ -235,7 +236,7 @@ def _checked(values: pa.ChunkedArray, column: Column, name: str, where: object) 
             values = values.cast(kind)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise InputError(
-                f"The column {column.name!r} of the {name} table has another type.",
+                f"The column {column.name!r} of the {name} table has the wrong type.",
                 where=where,
                 got=f"{values.type} ({str(error).partition(chr(10))[0]})",
                 allowed=kind,
@@ -276,7 +277,7 @@ def _check_conversion(actual: pa.DataType, column: Column, name: str, where: obj
         do = "write texts or integers"
     if do is not None:
         raise InputError(
-            f"The column {column.name!r} of the {name} table has another type.",
+            f"The column {column.name!r} of the {name} table has the wrong type.",
             where=where,
             got=actual,
             allowed=kind,

@@ -15,10 +15,10 @@ _Fitted = TypeVar("_Fitted")
 
 @dataclass
 class SkippedFiles:
-    """Prediction files that cannot be read, or do not match the data.
+    """Prediction files that cannot be read or do not match the data.
 
-    Among several files, each of these is skipped with its reason. For a single file, the error is raised; if
-    no file remains, the first error is raised.
+    If there are several files, each of these is skipped, and the reason is recorded. If there is only one
+    file, its error is raised. If no file remains, the first error is raised.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ def fitting_models(
     fit: Callable[[Predictions], _Fitted],
     misfits: SkippedFiles | None = None,
 ) -> Iterator[tuple[Predictions, _Fitted]]:
-    """Yield each model with its result of `fit`, and skip models for which it raises an error.
+    """Yield each model with the result of `fit`, and skip models for which `fit` raises an error.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def fitting_models(
     fit : callable
         Raises an `InputError` if a model does not match the data.
     misfits : SkippedFiles, optional
-        Collects skipped models; without it, the first error is raised.
+        Collects skipped models. Without it, the first error is raised.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def fitting_models(
 
 
 def check_other_name(predictions: Predictions, names: Collection[str]) -> None:
-    """Check that a model has another name than earlier ones.
+    """Check that the name of a model differs from the names of earlier ones.
 
     Raises
     ------

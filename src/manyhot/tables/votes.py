@@ -25,14 +25,14 @@ _REQUIRED = ("image_id", "class_id", "rater_id", "answer")
 
 @dataclass(frozen=True, eq=False)
 class Refined:
-    """Refinement: decisions on questions, made with the other raters' answers in view; votes of later rounds.
+    """Refinement: votes of later rounds, in which raters decide questions knowing the other raters' answers.
 
     Attributes
     ----------
     question : ndarray of int32, shape (d,)
         The d questions that were decided.
     answer : ndarray of int8, shape (d,)
-        The last decision on each: 0 no, 1 maybe, 2 yes.
+        The last decision on each question: 0 no, 1 maybe, 2 yes.
     rows : pyarrow.Table
         All decisions, as rows of the votes table.
     """
@@ -68,8 +68,8 @@ class Votes:
     left_out : tuple of str
         Other content of the file.
     refined : Refined, optional
-        Decisions on questions with disagreement. They are not votes, because they were made with the votes in
-        view.
+        Decisions on questions with disagreement. They do not count as votes, because they were made with
+        knowledge of the votes.
     """
 
     image_id: pa.Array
@@ -108,7 +108,7 @@ class Votes:
 
     @cached_property
     def images(self) -> pa.Array:
-        """The ids of the images asked about, in the order of the questions."""
+        """The ids of the images that raters were asked about, in the order of the questions."""
         return self._encoded.dictionary
 
     @cached_property
@@ -135,7 +135,7 @@ class Votes:
         return pa.concat_tables([table, self.refined.rows.select(table.column_names).cast(table.schema)])
 
     def with_refined(self) -> Votes:
-        """Return the votes including decisions, each as an additional answer, or as a rater's last answer."""
+        """Return the votes with decisions, as additional answers or in place of raters' earlier answers."""
         if self.refined is None:
             return self
         whole = _encode(self.to_table(), "rater_id", self.name, self.n_classes, self.class_hash)
@@ -151,7 +151,7 @@ class Votes:
         Raises
         ------
         MatchError
-            If an image is missing, or the labels have another class list.
+            If an image is missing, or the labels have a different class list.
         """
         theirs = metadata(images.table).get("classes", "")
         if images.label is not None and self.class_hash and theirs and theirs != self.class_hash:
@@ -180,9 +180,10 @@ class Golden:
     Attributes
     ----------
     experts : Votes
-        The experts' answers; `rater_id` are the experts.
+        The experts' answers. `rater_id` contains the ids of the experts.
     raters : Votes, optional
-        Raters' answers to these questions, if they were asked separately; by default those among the votes.
+        Raters' answers to these questions, if they were collected separately. By default, the answers among
+        the votes.
     """
 
     experts: Votes
@@ -198,18 +199,18 @@ class Golden:
 
 
 def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Votes:
-    """Return votes from a table with its metadata; the arguments are the defaults.
+    """Return votes from a table and its metadata. Arguments are used if metadata are missing.
 
     If a rater answers a question again, the last answer by `round` and `answered_at` counts. If there are
-    answers of round 0, those of round 1 and later are decisions: `Votes.refined`.
+    answers of round 0, answers of round 1 and later are decisions, which are stored in `Votes.refined`.
 
     Raises
     ------
     InputError
-        If the table is not a votes table, or a class is out of range.
+        If the table is not a votes table, or if a class is out of range.
     MatchError
-        If a rater answers a question twice, and it is unknown which answer is the later one; or if the table
-        has another class list than `class_hash`.
+        If a rater answers a question twice and it is unknown which answer is later, or if the table has
+        a different class list from `class_hash`.
     """
     own_name = metadata(table).get("name") or name
     lists = class_list_in_metadata(table, n_classes, class_hash, name)
@@ -218,7 +219,7 @@ def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_ha
 
 
 def golden_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Golden:
-    """Return golden answers from a table with its metadata; the arguments are the defaults.
+    """Return golden answers from a table and its metadata. Arguments are used if metadata are missing.
 
     Raises
     ------
@@ -246,7 +247,7 @@ def write_golden(
 
 
 def find_questions(asked: Votes, among: Votes) -> npt.NDArray[np.int64]:
-    """Return the position of each question of `asked` in `among`, shape (Q,); -1 if it is not there."""
+    """Return the position in `among` of each question of `asked`, shape (Q,); -1 if it is not in `among`."""
     image = pc.fill_null(pc.index_in(asked.images, among.images), -1).to_numpy().astype(np.int64)[asked.image]
     n = np.int64(max(asked.n_classes, among.n_classes, 1))
     queries, keys = image * n + asked.class_id, among.image.astype(np.int64) * n + among.class_id

@@ -45,13 +45,13 @@ N_IMAGES, N_CLASSES = 80, 24
 def random_case(
     rng: np.random.Generator, *, dense: bool = True, n: int = N_IMAGES, c: int = N_CLASSES
 ) -> Case:
-    """Return a case with the irregularities of real data: empty sets, unusable images, missing labels, ties.
+    """Return a case with irregularities of real data: empty sets, unusable images, missing labels and ties.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     dense : bool
-        With scores over all classes, or ranks only.
+        Whether the case has scores over all classes. If False, it has only ranks.
     n, c : int
         Images and classes.
     """
@@ -75,14 +75,14 @@ def random_case(
 
 
 def perfect_case(rng: np.random.Generator, *, each_class: bool = False) -> Case:
-    """Return a case in which every prediction is right: each set ranks first, led by the original label.
+    """Return a case in which every prediction is right: the label set ranks first, led by the original label.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     each_class : bool
-        Probabilities of 1 for all classes of a set, as from sigmoids; otherwise, logits with a clear maximum
-        at the original label.
+        Whether scores are probabilities of 1 for all classes of a set, as from sigmoids. If False, they are
+        logits with a clear maximum at the original label.
     """
     case = random_case(rng)
     yes = case.labels.yes_matrix()
@@ -96,12 +96,13 @@ def perfect_case(rng: np.random.Generator, *, each_class: bool = False) -> Case:
 
 
 def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
-    """Check the common properties of metrics; raises an AssertionError that names the violated one.
+    """Check the common properties of metrics and raise an AssertionError that names a violated one.
 
-    The order of images and the numbering of classes do not matter; a weight is equivalent to repetition, and
-    a weight of 0 to removal; scaling all weights changes nothing, unless the metric is registered as
-    `depends_on_n`; inputs are not changed; undefined values are NaN with n 0; no value is better than that of
-    perfect predictions, with independent scores per class if it is registered as `each_class`.
+    The order of images and the numbering of classes do not matter. A weight is equivalent to repetition, and
+    a weight of 0 to removal. Scaling all weights changes nothing, unless the metric is registered as
+    `depends_on_n`. Inputs are not changed. Undefined values are NaN with an n of 0. No value is better than
+    that of perfect predictions, which have independent scores per class if the metric is registered as
+    `each_class`.
 
     Parameters
     ----------
@@ -248,9 +249,9 @@ def random_votes(
     ----------
     rng : numpy.random.Generator
     n, raters, votes : int
-        Questions, raters, and raters who answer each question.
+        Number of questions, of raters, and of raters who answer each question.
     skill : float
-        Probability of a correct answer; half of the others are maybe. 1 for raters who are always right.
+        Probability of a correct answer. Half of the other answers are maybe. With 1, raters are always right.
     """
     truth = rng.random(n) < 0.3
     rater = np.concatenate([rng.choice(raters, votes, replace=False) for _ in range(n)])
@@ -264,12 +265,12 @@ def random_votes(
 
 
 def check_aggregator(aggregator: str | Entry, *, seed: int = 0) -> None:
-    """Check the common properties of aggregators; raises an AssertionError that names the violated one.
+    """Check the common properties of aggregators and raise an AssertionError that names a violated one.
 
-    The order of votes, and the numbering of questions and raters do not matter; inputs are not changed;
-    probabilities are between 0 and 1, or NaN without votes; raters who are always right give the true
-    answers; with one rater, a yes is at least as likely as a no; raters' confusion matrices are
-    probabilities.
+    The order of votes and the numbering of questions and raters do not matter. Inputs are not changed.
+    Probabilities are between 0 and 1, or NaN without votes. If raters are always right, the result is the
+    true answers. With one rater, a yes gives at least as high a probability as a no. Raters' confusion
+    matrices contain probabilities.
 
     Parameters
     ----------
@@ -333,14 +334,16 @@ def _check_numbering(
 def _check_never_wrong(entry: Entry, rng: np.random.Generator) -> None:
     answers, golden, truth = random_votes(rng, skill=1.0)
     sure = entry(answers, golden).p >= entry.about["threshold"]
-    assert np.array_equal(sure, truth), f"{entry.name}: raters who are never wrong do not give the truth"
+    assert np.array_equal(sure, truth), (
+        f"{entry.name}: raters who are always right do not give the true answers"
+    )
 
 
 def _check_one_rater(entry: Entry, rng: np.random.Generator) -> None:
     answers, golden, _ = random_votes(rng, raters=1, votes=1)
     p = entry(answers, golden).p
     assert p[answers.answer == YES_ANSWER].min() >= p[answers.answer == NO_ANSWER].max(), (
-        f"{entry.name}: with one rater, a no counts for more than a yes"
+        f"{entry.name}: with one rater, a no gives a higher probability than a yes"
     )
 
 
@@ -361,13 +364,13 @@ def random_ensemble(
 ) -> Ensemble:
     """Return four models that are mostly right, with known label sets for a third of the images.
 
-    Some images have no original label, some label sets are empty, and one list has another length.
+    Some images have no original label, some label sets are empty, and two models list one class fewer.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     n, c, k : int
-        Images, classes, and classes listed by most models.
+        Number of images, of classes, and of classes that the other models list.
     """
     yes = rng.random((n, c)) < 0.08
     first = np.where(yes.any(1), yes.argmax(1), rng.integers(0, c, n))
@@ -387,16 +390,16 @@ def random_ensemble(
 
 
 def check_proposer(proposer: str | Entry, *, seed: int = 0) -> None:
-    """Check the common properties of proposers; raises an AssertionError that names the violated one.
+    """Check the common properties of proposers and raise an AssertionError that names a violated one.
 
-    Pairs are distinct, in order and in range, and the same at each call; the original label is always among
-    them; the order of images and of models and the numbering of classes do not matter; inputs are not
-    changed. If the rule is registered as `monotone`, adding a model removes no proposal.
+    Pairs are distinct, in order, in range, and the same in each call. The original label is always among
+    them. The order of images and models and the numbering of classes do not matter. Inputs are not changed.
+    If the rule is registered as `monotone`, adding a model removes no proposal.
 
     Parameters
     ----------
     proposer : str or Entry
-        A registered name, a call string or an entry; the models of the trial are a, b, c and d.
+        A registered name, a call string or an entry. The models of the trial are a, b, c and d.
     seed : int
     """
     entry = get("proposer", proposer) if isinstance(proposer, str) else proposer
@@ -420,7 +423,7 @@ def check_proposer(proposer: str | Entry, *, seed: int = 0) -> None:
 
 def _check_pairs(entry: Entry, ensemble: Ensemble, pairs: Pairs) -> None:
     keys = pairs.keys(ensemble.n_classes)
-    assert (np.diff(keys) > 0).all(), f"{entry.name}: pairs are not distinct, by image and class"
+    assert (np.diff(keys) > 0).all(), f"{entry.name}: pairs are not distinct and sorted by image and class"
     assert ((pairs.class_id >= 0) & (pairs.class_id < ensemble.n_classes)).all(), (
         f"{entry.name}: no such class"
     )

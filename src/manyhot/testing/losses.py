@@ -34,13 +34,14 @@ N_IMAGES, N_CLASSES, EPOCHS = 6, 5, 12
 
 
 def check_loss(loss: str | Entry, *, seed: int = 0) -> None:
-    """Check the common properties of losses; raises an AssertionError that names the violated one.
+    """Check the common properties of losses and raise an AssertionError that names a violated one.
 
-    Value and gradient are finite, including extreme logits and later epochs; the gradient is that
-    of the value, unless it is registered as `detached`; the order of images does not matter; inputs are not
-    changed; cells of weight 0 are ignored. Unless it is registered as `whole_batch`, halves average to
-    the whole, and the loss of a mixed image is that of both images in their shares. Unless it is registered
-    as `regularised`, no logits have a lower loss than those that separate the classes.
+    Value and gradient are finite, even for extreme logits and in later epochs. The gradient is that of the
+    value, unless the loss is registered as `detached`. The order of images does not matter. Inputs are not
+    changed. Cells with a weight of 0 are ignored. Unless the loss is registered as `whole_batch`, the losses
+    of the two halves of a batch average to the loss of the batch, and the loss of a mixed image is the mean
+    of the losses of both images, weighted by their shares. Unless the loss is registered as `regularised`, no
+    logits have a lower loss than those that separate the classes.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ class _Trial:
         self.logits = 2 * torch.randn(shape, generator=self.dice, dtype=torch.float64)
 
     def targets_of(self, p: Tensor, weight: Tensor | None = None) -> Targets:
-        """Return targets of the images, as their teacher would, with a fresh memory."""
+        """Return targets of the images, as their teacher would return them, with a fresh memory."""
         import torch
 
         from manyhot.train.losses import made_memory
@@ -183,7 +184,9 @@ class _Trial:
             for i, (row, each) in enumerate(zip(rows, shares, strict=True))
         )
         mixed = self.value(self.logits, self.targets.mixed(order, share))
-        self.same(mixed, parts, "a mixed image does not lose what both do, in their shares")
+        self.same(
+            mixed, parts, "the loss of a mixed image is not the mean of both losses, weighted by shares"
+        )
 
     def check_least(self) -> None:
         import torch
@@ -220,7 +223,7 @@ def _take(targets: Targets, rows: Tensor) -> Targets:
 
 
 def random_errors(rng: np.random.Generator, *, n: int = 80, c: int = 24, e: int = 150) -> Errors:
-    """Return errors with all inputs of rules, on images with and without labels and neighbours.
+    """Return errors with all inputs that rules use, on images with and without labels and neighbours.
 
     Parameters
     ----------
@@ -263,11 +266,11 @@ def _random_sets(rng: np.random.Generator, n: int, c: int) -> LabelSets:
 
 
 def check_rule(rule: str | Entry, *, seed: int = 0) -> None:
-    """Check the common properties of error rules; raises an AssertionError that names the violated one.
+    """Check the common properties of error rules and raise an AssertionError that names a violated one.
 
-    Each error is judged independently of other errors and of their order; the numbering of classes does not
-    matter; inputs are not changed; a deciding class is given only for errors that match; without errors there
-    is no verdict; a rule declares all inputs that it uses.
+    Each error is judged independently of other errors and of their order. The numbering of classes does not
+    matter. Inputs are not changed. A deciding class is returned only for errors that match. Without errors,
+    there is no verdict. A rule declares all inputs that it uses.
 
     Parameters
     ----------

@@ -304,7 +304,10 @@ def odd(function, **about):
         (lambda z, w: (z.detach() * z).sum(), "odd: its gradient is not that of its value"),
         (lambda z, w: (z**2).mean() / (w.epoch < 3), "odd is inf in epoch 3"),
         (lambda z, w: (z**2).sum(), "odd: its halves do not average to the batch"),
-        (lambda z, w: (w.p**2 * z.sigmoid()).mean(), "odd: a mixed image does not lose what both do"),
+        (
+            lambda z, w: (w.p**2 * z.sigmoid()).mean(),
+            "odd: the loss of a mixed image is not the mean of both losses",
+        ),
         (lambda z, w: (w.p * z).mean(), "odd: .* is less than perfect"),
         (lambda z, w: loss_of("bce")(z, replace(w, weight=None)), "cells of weight 0 count"),
         (lambda z, w: loss_of("bce")(z, replace(w, p=w.p.zero_())), "inputs were changed"),

@@ -338,7 +338,7 @@ class TransferResult(Result):
         table = [(name, *(cells.get((name, m), "–") for m in models), n[name]) for name in n]
         yield from table_lines(("", *models, "images"), table)
         for pair in self.pairs.to_pylist():
-            diff = f"{100 * pair['diff']:+.1f} ({100 * pair['lo']:+.1f} to {100 * pair['hi']:+.1f})"
+            diff = f"{100 * pair['difference']:+.1f} ({100 * pair['lo']:+.1f} to {100 * pair['hi']:+.1f})"
             yield f"{pair['metric']}: {pair['model_a']} minus {pair['model_b']}: {diff} points"
 
     def to_json(self) -> dict[str, Any]:

@@ -257,8 +257,8 @@ def by_groups(frames: Frames, dataset: str) -> Figure | None:
         dataset,
         f"Accuracy by kind of model, {title_of(dataset)}",
         "Each faint tick is a model. The dot and the number at the right are the median of the group, and "
-        f"the number of models is in brackets. If there are many groups, the {MOST_GROUPS} largest are "
-        "shown. Groups differ in more than their name, so this shows correlation, not causation."
+        f"the number of models is in brackets. At most the {MOST_GROUPS} largest groups are shown. Groups "
+        "differ in more than their name, so the figure shows correlation, not causation."
         + beyond_said(panels),
         f"Median {short(metric)}. {' '.join(map(_medians_said, panels))}",
         compose(panels, frames.own),

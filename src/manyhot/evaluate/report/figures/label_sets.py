@@ -266,7 +266,7 @@ def set_sizes(frames: Frames) -> Figure | None:
         names[0] if len(names) == 1 else "",
         "How many labels images have",
         "The figure shows the share of usable images by the number of classes that are valid on them. "
-        "Images without labels were seen by raters, who found none of the proposed classes "
+        "On images without labels, raters found none of the proposed classes "
         f"valid.{_unrated_said(frames, names)}",
         f"Usable images with two or more labels: {listed(several, len(several))}.",
         compose(panels),
@@ -311,8 +311,8 @@ def class_pairs(frames: Frames) -> Figure | None:
         names[0] if len(names) == 1 else "",
         "Classes that are valid together",
         f"The figure shows the {max(b.height for b in best.values())} pairs of classes that are most often "
-        "valid on the same image, with the number of images. One word cannot describe such an image, or "
-        "the two names mean the same thing.",
+        "valid on the same image, with the number of images. One class is not enough to describe such an "
+        "image, unless both names mean the same thing.",
         f"The most frequent pair: {listed(said, len(said))}.",
         compose(panels, columns=2),
         pl.concat(best.values()).select("dataset", *_PAIR).to_arrow(),

@@ -112,7 +112,7 @@ def beyond_said(panels: Sequence[Panel]) -> str:
     if not names:
         return ""
     which = listed(names, 5) if len(names) <= 5 else counted(len(names), "model")
-    return f" Outside the axes of a panel, and therefore not drawn: {which}."
+    return f" {which} {'is' if len(names) == 1 else 'are'} outside the axes of a panel and not drawn there."
 
 
 def line_said(panel: Panel) -> Panel:

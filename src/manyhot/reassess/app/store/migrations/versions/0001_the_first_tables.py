@@ -34,6 +34,16 @@ FACTS = {
 
 def upgrade() -> None:
     """Make the tables."""
+    _make_images_and_raters()
+    _make_pages()
+    _make_visits()
+    _make_votes()
+    for statement in FACTS[op.get_bind().dialect.name]:
+        op.execute(statement)
+
+
+def _make_images_and_raters() -> None:
+    """Make the tables of images, example images, raters and settings."""
     op.create_table(
         "examples",
         sa.Column("class_id", sa.Integer(), nullable=False),
@@ -79,6 +89,10 @@ def upgrade() -> None:
         sa.Column("value", sa.Text(), nullable=False, comment="JSON"),
         sa.PrimaryKeyConstraint("key"),
     )
+
+
+def _make_pages() -> None:
+    """Make the tables of pages, sessions and questions."""
     op.create_table(
         "pages",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -139,6 +153,9 @@ def upgrade() -> None:
         )
         batch_op.create_index("slots_of_page", ["page_id"], unique=False)
 
+
+def _make_visits() -> None:
+    """Make the tables of visits and golden answers."""
     op.create_table(
         "visits",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -185,6 +202,10 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("question_id"),
     )
+
+
+def _make_votes() -> None:
+    """Make the tables of remarks and votes, whose rows are only added."""
     op.create_table(
         "remarks",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
@@ -234,9 +255,6 @@ def upgrade() -> None:
     )
     with op.batch_alter_table("votes", schema=None) as batch_op:
         batch_op.create_index("votes_of_visit", ["visit_id", "question_id"], unique=False)
-
-    for statement in FACTS[op.get_bind().dialect.name]:
-        op.execute(statement)
 
 
 def downgrade() -> None:

@@ -256,7 +256,7 @@ def test_a_line_says_whom_it_is_fitted_to_beyond_the_axes():
     panel = Panel([], {}, 1, 1, {"text": "Top-1", "subtitle": "Slope 1.00"}, beyond=("far",))
     assert line_said(panel).title == {
         "text": "Top-1",
-        "subtitle": ["Slope 1.00", "The line is also fitted to far outside the axes."],
+        "subtitle": ["Slope 1.00", "The line is also fitted to far beyond the axes."],
     }
 
 

@@ -72,7 +72,8 @@ def test_numbers_of_numpy_are_numbers():
         ({"unclear_from": -1}, "`unclear_from` is out of range.\n  got:     -1\n  allowed: 0 to 1"),
         (
             {"unclear_from": 0.9},
-            "Classes are unclear below the threshold.\n  where:   `unclear_from`\n  got:     0.9\n"
+            "The minimum probability of an unclear class is above the threshold.\n  where:   "
+            "`unclear_from`\n  got:     0.9\n"
             "  allowed: 0 to 0.8, the threshold",
         ),
         *(
@@ -125,13 +126,13 @@ def test_options_of_propose(options, said):
 
 def test_one_rater_only():
     alone = VOTES.filter(pa.array([True, False] * 3))
-    said = "there is only one rater, whose answers cannot be checked against others"
+    said = "there is only one rater, so the answers cannot be compared with those of others"
     assert said in mh.aggregate(alone, method="majority").notes
     assert said not in mh.aggregate(VOTES, method="majority").notes
     assert mh.aggregate(alone, method="dawid-skene").notes == (
-        f"{said}, and the method cannot learn how good they are; majority takes them as they are",
+        f"{said}, and the method cannot estimate how good they are; majority takes them at face value",
     )
-    assert "no question was answered by two raters: agreement cannot be measured" in (
+    assert "no question was answered by two raters, so agreement cannot be measured" in (
         mh.agreement(alone).notes
     )
 
@@ -151,10 +152,10 @@ def said_of(rows):
 
 FEW = ["ny yn", "yyynn", "ynnyn", "yyyyy", "ynnnn"]
 UNIFORM = "dawid-skene(smoothing=1, towards='uniform')"
-TOO_FEW = "there may be too few answers to learn from; majority takes them as they are"
+TOO_FEW = "there may be too few answers to learn from; majority takes answers at face value"
 AGAINST = (
-    f"{UNIFORM} decides against all raters at 1 of the 1 questions that they answer alike: they may be bad "
-    "raters, or there may be too few answers to learn from; majority takes them as they are"
+    f"{UNIFORM} decides against all raters on 1 of the 1 questions on which they agree: they may be bad "
+    "raters, or there may be too few answers to learn from; majority takes answers at face value"
 )
 
 
@@ -165,7 +166,8 @@ AGAINST = (
             FEW,
             UNIFORM,
             (
-                f"{UNIFORM} says yes to none of 5 questions, but raters did to 5: {TOO_FEW}",
+                f"{UNIFORM} estimates that yes is true for none of 5 questions, but raters answered yes "
+                f"to 5: {TOO_FEW}",
                 AGAINST,
             ),
         ),
@@ -173,7 +175,8 @@ AGAINST = (
             [row.translate(str.maketrans("yn", "ny")) for row in FEW],
             UNIFORM,
             (
-                f"{UNIFORM} says no to none of 5 questions, but raters did to 5: {TOO_FEW}",
+                f"{UNIFORM} estimates that no is true for none of 5 questions, but raters answered no "
+                f"to 5: {TOO_FEW}",
                 AGAINST,
             ),
         ),
@@ -187,8 +190,8 @@ AGAINST = (
             ["y ", " n", "n ", " y"],
             "one-coin",
             (
-                "no question has the answers of two raters: one-coin cannot compare them, and its numbers "
-                "mean little; majority takes answers as they are",
+                "no question was answered by two raters: one-coin cannot compare them, and its estimates "
+                "mean little; majority takes answers at face value",
             ),
         ),
     ],
@@ -199,10 +202,10 @@ def test_a_fit_that_contradicts_its_answers_says_so(rows, method, notes):
 
 def test_golden_questions_that_nobody_was_asked():
     assert mh.aggregate(VOTES, ELSEWHERE, method="majority").notes == (
-        "no golden question is among the votes: precision and recall are unknown",
+        "there are no votes on golden questions, so precision and recall are unknown",
     )
     assert mh.agreement(VOTES, ELSEWHERE).notes[0] == (
-        "no rater answered a golden question: they are compared with the majority of the others"
+        "no rater answered a golden question, so raters are compared with the majority of the others"
     )
 
 

@@ -35,7 +35,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "init": Command(
         "Re-assess",
-        "Make a campaign: a folder with images, classes and predictions, used by all further steps.",
+        "Create a campaign: a folder with the images, classes and predictions that all further steps use.",
         "manyhot.reassess.init:init_campaign",
     ),
     "propose": Command(
@@ -50,7 +50,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "invite": Command(
         "Re-assess",
-        "Print an invitation link for each rater; it replaces an older link of the same name.",
+        "Print an invitation link for each rater, which replaces any earlier link of that rater.",
         "manyhot.reassess.invite:invite_raters",
     ),
     "status": Command(
@@ -208,7 +208,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "study": Command(
         "Train",
-        "Run studies: train arms × networks × data sets × seeds, measure and compare them.",
+        "Run studies: train all combinations of arm, network, data set and seed, measure and compare them.",
         "manyhot.study.study:run_studies",
     ),
     "fetch": Command(

@@ -232,14 +232,14 @@ def test_bad_input(images):
         "logsumexp over all classes"
     )
     assert message(MatchError, lambda: find(images, [dense(P[:4], ids=IDS[:4])])) == (
-        "net does not predict all images.\n"
-        "  got:     no prediction of 2 of 6, such as e.jpg\n"
+        "Predictions of net are missing for some images.\n"
+        "  got:     no prediction for 2 of 6 images, such as e.jpg\n"
         "  allowed: predictions of every model for every image\n"
-        "  do:      predict the others, or leave the model or the images out"
+        "  do:      predict the other images, or leave out the model or these images"
     )
     other = as_labels([[0]] * 6, n_classes=9)
     assert message(MatchError, lambda: find(images, [dense()], confirmed_labels=other)).splitlines()[0] == (
-        "The known label sets are over another class list."
+        "The known label sets have a different class list."
     )
     assert message(InputError, lambda: find(images, [dense()]).of_kind("wrong")) == (
         "There is no such kind of issue.\n"

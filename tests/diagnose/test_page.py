@@ -176,5 +176,7 @@ def test_report_draws_it_anew(found):
 
 def test_a_file_in_the_way(found):
     (found / "report").write_text("")
-    with pytest.raises(OutputError, match="The report's folder cannot be made: a file has its name"):
+    with pytest.raises(
+        OutputError, match="The report's folder cannot be created, because a file has the same name"
+    ):
         write_diagnosis(found)

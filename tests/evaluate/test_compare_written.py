@@ -102,10 +102,10 @@ def test_photographs_stay_when_a_report_is_drawn_anew(tmp_path):
     with pytest.raises(InputError) as error:
         report_folder(tmp_path / "out")
     assert str(error.value) == (
-        "The file does not hold the pictures of a report.\n"
+        "The file does not contain the pictures of a report.\n"
         f"  where:   {tmp_path / 'out' / 'pictures.json'}\n"
         "  got:     'thumbnail'\n"
-        "  do:      evaluate again, or delete the file for a report without pictures"
+        "  do:      run manyhot evaluate again, or delete the file to get a report without pictures"
     )
 
 
@@ -321,7 +321,7 @@ def test_a_file_where_the_report_would_be(two, tmp_path):
     compared(two, tmp_path / "out")
     (tmp_path / "out" / "report").write_text("")
     assert manyhot("report", "out", cwd=tmp_path, code=6).stderr == (
-        "Error: The report's folder cannot be made: a file has its name.\n"
+        "Error: The report's folder cannot be created, because a file has the same name.\n"
         f"  where:   {'out/report'}\n"
         "  do:      move or rename the file\n"
     )

@@ -109,7 +109,7 @@ def test_no_further_than_to_the_last_that_is_wanted(tmp_path, monkeypatch):
         ("gone.jpg", "the file does not exist"),
         ("gone.tar/cats/1.jpg", "the file does not exist"),
         ("gone.parquet#1", "the file does not exist"),
-        (None, "the images table has no uri for it"),
+        (None, "the images table has no uri for this image"),
         ("https://example.org/a.tar/1.jpg", "not a file on this computer"),
         ("a.tar/cats/77.jpg", "a.tar does not hold it"),
         ("c.parquet#77", "c.parquet does not hold it"),

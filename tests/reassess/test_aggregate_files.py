@@ -141,9 +141,9 @@ def test_agreement_of_real(published_cache, tmp_path):
         assert rows[measure]["value"] == pytest.approx(value, abs=1e-6)
     assert (rows["alpha_masi"]["n"], rows["alpha_masi"]["n_skipped"]) == (38_187, 0)
     assert found.notes == (
-        "accuracy alone misleads: always answering no has 0.7815 on these 1,135 golden questions; look at "
-        "sensitivity and specificity",
-        "no times were recorded: raters cannot be flagged as too fast",
+        "accuracy alone is misleading: always answering no is 0.7815 accurate on these 1,135 golden "
+        "questions; see sensitivity and specificity",
+        "no times were recorded, so raters cannot be flagged as too fast",
     )
     accuracies = [r["golden_accuracy"] for r in found.raters.to_pylist() if r["golden"]]
     assert (round(min(accuracies), 3), round(max(accuracies), 3)) == (0.258, 0.910)
@@ -200,7 +200,7 @@ def test_a_campaign_by_hand(campaign):
     assert rows[2]["p"] == pytest.approx([2 / 3, 1 / 3])
     assert done.labels.asked_known
     assert done.notes == (
-        "1 golden questions with the truth yes are not among the votes: recall leaves them out",
+        "1 golden questions with the true answer yes have no votes; recall leaves them out",
     )
     assert [r["n_above"] for r in done.curve.to_pylist()] == [3, 2, 1]
 
@@ -220,8 +220,8 @@ def test_tables_of_any_library_and_files(campaign):
     done = mh.aggregate(pa.table(VOTES), pa.table(GOLDEN), min_precision=1.0, method="yes-share")
     assert done.threshold == pytest.approx(2 / 3)
     assert done.notes[-1] == (
-        "the threshold was chosen on the golden questions that precision and recall are measured on: "
-        "expect slightly less elsewhere"
+        "the threshold was chosen on the golden questions on which precision and recall are measured; "
+        "expect slightly lower values on other questions"
     )
     assert (
         len(done.notes) == len(mh.aggregate(pa.table(VOTES), pa.table(GOLDEN), method="yes-share").notes) + 1
@@ -239,9 +239,9 @@ def test_one_rater_only():
     assert {r["n"] for r in rows} == {0}
     assert all(np.isnan(r["value"]) for r in rows)
     assert found.notes == (
-        "no question was answered by two raters: agreement cannot be measured",
-        "there are no golden answers: raters are compared with the majority of the others",
-        "no times were recorded: raters cannot be flagged as too fast",
+        "no question was answered by two raters, so agreement cannot be measured",
+        "there are no golden answers, so raters are compared with the majority of the others",
+        "no times were recorded, so raters cannot be flagged as too fast",
     )
 
 
@@ -250,7 +250,7 @@ def test_golden_answers_that_are_all_no():
     found = mh.agreement(pa.table(VOTES), golden, resamples=10)
     assert np.isnan(found.value("golden_sensitivity"))
     assert found.value("golden_specificity") == pytest.approx((2 / 3 + 1 / 3 + 1) / 3)
-    assert "no golden question has the true answer yes: sensitivity is undefined" in found.notes
+    assert "no golden question has the true answer yes, so sensitivity is undefined" in found.notes
 
 
 def test_the_time_that_raters_take():
@@ -290,13 +290,13 @@ BAD = [
     (
         {"min_precision": 0.9},
         InputError,
-        "`min_precision` needs golden answers: questions that experts answered.\n"
-        "  do:      pass golden answers, `golden`, or a threshold",
+        "`min_precision` needs golden answers: the answers of experts to some of the questions.\n"
+        "  do:      pass golden answers (`golden`) or a threshold",
     ),
     (
         {"min_precision": 0.9, "threshold": 0.5},
         InputError,
-        "Only one of these may set the threshold.\n  got:     threshold and min_precision\n"
+        "Only one of these options may set the threshold.\n  got:     threshold and min_precision\n"
         "  allowed: one of them",
     ),
     (
@@ -307,7 +307,8 @@ BAD = [
     (
         {"unclear_from": 0.9},
         InputError,
-        "Classes are unclear below the threshold.\n  where:   `unclear_from`\n  got:     0.9\n"
+        "The minimum probability of an unclear class is above the threshold.\n  where:   "
+        "`unclear_from`\n  got:     0.9\n"
         "  allowed: 0 to 0.8, the threshold",
     ),
     (
@@ -350,7 +351,7 @@ def test_golden_questions_that_nobody_was_asked(campaign):
         mh.aggregate(pa.table(VOTES), golden, min_recall=0.9)
     assert str(error.value) == (
         "No golden question was answered by raters, so no threshold can be chosen.\n"
-        "  do:      let raters answer golden questions, too, or pass a threshold"
+        "  do:      have raters answer golden questions, too, or pass a threshold"
     )
 
 
@@ -360,7 +361,7 @@ def test_golden_answers_over_another_class_list():
     with pytest.raises(MatchError) as error:
         mh.agreement(votes, golden)
     assert str(error.value) == (
-        "Votes and golden answers are over different class lists.\n  where:   v and g\n"
+        "Votes and golden answers have different class lists.\n  where:   v and g\n"
         "  got:     6 classes, list bb\n  allowed: 5 classes, list aa\n"
         "  do:      read both with the same class list"
     )
@@ -379,7 +380,10 @@ def test_votes_and_golden_answers_are_converted(campaign, tmp_path):
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("labels.csv", "Cannot write this kind of file.\n  where:   {out}\n  allowed: .parquet, or a folder"),
+        (
+            "labels.csv",
+            "Cannot write this kind of file.\n  where:   {out}\n  allowed: a .parquet file, or a folder",
+        ),
         (
             "votes.parquet",
             "The output would overwrite an input.\n  where:   {out}\n  got:     {out}\n"
@@ -426,7 +430,7 @@ def test_agreement_on_the_command_line(campaign):
     lines = run("agreement", campaign).output.splitlines()
     assert lines[0].split() == ["measure", "value", "95", "%", "interval", "n", "left", "out"]
     assert any(line.startswith("always_no") for line in lines)
-    assert any("accuracy alone misleads" in line for line in lines)
+    assert any("accuracy alone is misleading" in line for line in lines)
     told = json.loads(run("agreement", campaign, "--json").stdout)
     assert [r["measure"] for r in told["agreement"]][:2] == ["pairwise", "fleiss_kappa"]
     assert len(told["raters"]) == 3

@@ -74,8 +74,8 @@ def test_decisions_stand_whatever_the_method_says():
     # What the method found rests on the first answers alone.
     assert sorted(done.p.round(3).tolist()) == [0, third, 0.667, 0.667]
     assert done.notes[-1] == (
-        "3 questions were decided where raters disagreed: "
-        "their state and p are the decision's, not the method's"
+        "3 questions on which raters disagreed were decided; "
+        "their state and p come from the decision, not from the method"
     )
     assert sorted(done.raters["rater_id"].to_pylist()) == ["x", "y", "z"]
     assert done.labels.table["n_votes"].to_pylist() == [[3, 3], [3, 3]]
@@ -93,7 +93,7 @@ def test_decisions_count_as_answers():
 def test_decisions_are_left_out():
     done = manyhot.aggregate(votes(*FIRST, *DECIDED), method="yes-share", refined="ignored")
     assert states(done) == states(manyhot.aggregate(votes(*FIRST), method="yes-share"))
-    assert done.notes[-1] == "3 questions were decided where raters disagreed: left out"
+    assert done.notes[-1] == "3 questions on which raters disagreed were decided; these decisions are ignored"
 
 
 def test_an_unknown_reading_is_refused():

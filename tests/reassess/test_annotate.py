@@ -118,7 +118,7 @@ def test_status_knows_what_is_not_exported(campaign):
         answer_all(annotation.store, "ann", yes=0)
         status = campaign_status(campaign)  # while the app runs
     assert status.command == f"manyhot export {campaign}"
-    assert status.notes[0] == "annotation.sqlite holds 12 answers that are not in votes.parquet yet"
+    assert status.notes[0] == "annotation.sqlite contains 12 answers that are not in votes.parquet yet"
     export_votes(campaign)
     status = campaign_status(campaign)
     assert status.command.startswith(f"manyhot aggregate {campaign}")
@@ -132,8 +132,8 @@ def test_what_the_owner_should_know(campaign):
     propose(campaign, rule="top-k(k=1)").write(campaign)
     with open_annotation(campaign) as annotation:
         assert annotation.notes == (
-            "the proposals have changed since annotation began; the earlier ones are still used. "
-            "To ask about the new ones, export, and move annotation.sqlite away",
+            "the proposals have changed since annotation began; the app still uses the earlier ones. To "
+            "ask about the new ones, export the votes and move annotation.sqlite away",
         )
 
 
@@ -142,9 +142,9 @@ def test_the_owner_hears_of_classes_without_examples(campaign, tmp_path):
     pq.write_table(pa.table(alone), "others.parquet")
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
-            "3 of 3 classes asked about have fewer than two example images: raters see one or none, and have "
-            "only names and definitions. For better ones, move annotation.sqlite away and start again with "
-            "--examples TABLE, of other images with labels",
+            "3 of 3 classes asked about have fewer than two example images: raters see one or none and "
+            "depend on names and definitions. To show more, move annotation.sqlite away and start again "
+            "with --examples TABLE, a table of other images with labels",
         )
 
 
@@ -157,7 +157,7 @@ def test_other_examples_come_too_late(campaign):
     pq.write_table(others, "others.parquet")
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
-            "--examples has no effect: annotation began with other examples. To use these, export, "
+            "--examples has no effect: annotation began with other examples. To use these, export the votes, "
             "move annotation.sqlite away and start again",
         )
         assert annotation.store.examples([0, 1, 2]) == before
@@ -196,9 +196,9 @@ def test_images_that_do_not_say_where_they_lie(tmp_path, monkeypatch):
     with pytest.raises(InputError) as error, open_annotation("camp"):
         pass
     assert str(error.value) == (
-        "The images table does not say where the images are.\n"
+        "The images table lacks the locations of the images.\n"
         "  where:   images\n"
         "  got:     columns image_id, label\n"
-        "  allowed: a column uri: paths or addresses\n"
-        "  do:      make the campaign from the images.parquet written by manyhot predict"
+        "  allowed: a column uri with paths or addresses\n"
+        "  do:      create the campaign from the images.parquet that manyhot predict writes"
     )

@@ -68,12 +68,12 @@ def test_open_is_one_command(campaign, served):
     (link,) = opened
     assert re.fullmatch(r"http://127\.0\.0\.1:4321/join/[\w-]{43}", link)
     assert said.splitlines() == [
-        "Annotating camp at http://127.0.0.1:4321. Ctrl-C stops it; answers are stored.",
-        "Note: 2 of 2 classes asked about have fewer than two example images: raters see one or none, and "
-        "have only names and definitions. For better ones, move annotation.sqlite away and start again with "
-        "--examples TABLE, of other images with labels.",
+        "Annotating camp at http://127.0.0.1:4321. Press Ctrl-C to stop; answers are stored.",
+        "Note: 2 of 2 classes asked about have fewer than two example images: raters see one or none and "
+        "depend on names and definitions. To show more, move annotation.sqlite away and start again with "
+        "--examples TABLE, a table of other images with labels.",
         f"  {link}",
-        "Stopped; all answers are stored. To continue, run the same command. To use them:",
+        "Stopped; all answers are stored. To continue, run the same command again. To use the answers:",
         "  manyhot export camp",
         "  manyhot status camp    # what comes next",
     ]
@@ -115,8 +115,8 @@ def test_with_raters_the_owner_sets_a_password_first(campaign, served):
 def test_it_says_when_others_can_reach_it(campaign, served, host, warned):
     said = run("annotate", campaign, "--host", host)
     note = (
-        f"Note: it listens on {host}: everyone who can reach this machine can connect. Without https in "
-        "front of it, links and passwords can be read on the way."
+        f"Note: the server listens on {host}, so everyone who can reach this machine can connect. Without "
+        "HTTPS, others on the network can read links and passwords."
     )
     assert (note in said.splitlines()) == warned
     assert "//0.0.0.0" not in said
@@ -175,7 +175,7 @@ def test_it_ends_in_order_and_says_what_comes_next(campaign, number):
     assert (process.returncode, errors) == (0, "")
     assert said.splitlines() == [
         "",
-        "Stopped; all answers are stored. To continue, run the same command. To use them:",
+        "Stopped; all answers are stored. To continue, run the same command again. To use the answers:",
         "  manyhot export camp",
         "  manyhot status camp    # what comes next",
     ]

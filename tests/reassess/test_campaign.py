@@ -107,10 +107,10 @@ def test_the_class_list_that_predictions_name(photos):
 
 def test_a_class_list_that_nothing_names(photos):
     assert error_of(make, classes=None) == (
-        "The class list is not known.\n  where:   photos.csv\n"
+        "The class list is unknown.\n  where:   photos.csv\n"
         "  got:     no file that names a built-in class list\n"
         "  allowed: a file with one key per line, or imagenet1k, imagenet-a, imagenet-r\n"
-        "  do:      pass it: --classes"
+        "  do:      pass it with --classes"
     )
     assert error_of(make, classes=None, images="none.csv").startswith("The file does not exist.")
     assert not Path("camp").exists()
@@ -153,7 +153,8 @@ def test_another_campaign_is_not_written_over(photos):
         "  where:   camp\n"
         "  got:     made by: manyhot init camp\n"
         "  allowed: the same images, classes and predictions, or a new folder\n"
-        "  do:      choose another folder; predictions of more models go into its folder predictions"
+        "  do:      choose another folder; to add models, put their predictions into the folder "
+        "predictions of the campaign"
     )
     assert contents("camp") == before
 
@@ -162,14 +163,14 @@ def test_other_files_are_not_written_over(photos):
     assert error_of(make, "models") == (
         "The folder holds other files.\n"
         "  where:   models\n"
-        "  allowed: a folder that is new or empty\n"
-        "  do:      choose another one"
+        "  allowed: a new or empty folder\n"
+        "  do:      choose another folder"
     )
     assert error_of(make, "photos.csv") == (
         "This is a file, not a folder.\n"
         "  where:   photos.csv\n"
-        "  allowed: a folder that is new or empty\n"
-        "  do:      choose another one"
+        "  allowed: a new or empty folder\n"
+        "  do:      choose another folder"
     )
 
 
@@ -191,10 +192,10 @@ def test_a_place_that_cannot_be_written(photos):
 def test_a_folder_of_pictures(photos):
     Path("pictures").mkdir()
     assert error_of(make, images="pictures") == (
-        "The folder holds no images table.\n"
+        "The folder contains no images table.\n"
         "  where:   pictures\n"
         "  got:     no images.parquet in it\n"
-        "  allowed: a folder that manyhot predict wrote, or a table with image_id and label\n"
+        "  allowed: a folder written by manyhot predict, or a table with the columns image_id and label\n"
         "  do:      predict the images first: manyhot predict pictures --out predictions"
     )
 
@@ -214,7 +215,7 @@ def test_labels_of_another_class_list(photos):
     images = pa.table({"image_id": IDS, "label": pa.array(range(4), pa.int32())})
     tables.write(images, "labelled.parquet", "images", about={"classes": "aaaa"})
     assert error_of(make, images="labelled.parquet", kind=MatchError) == (
-        "The labels of the images are over another class list.\n"
+        "The labels of the images have a different class list.\n"
         "  where:   labelled\n"
         "  got:     class list aaaa\n"
         "  allowed: class list 524ed1e29592c536 (classes)\n"
@@ -400,8 +401,8 @@ def test_models_that_came_or_went_after_the_proposals(photos):
     write_model("three", ONE, "camp/predictions")
     Path("camp/predictions/two.parquet").unlink()
     assert campaign_status("camp").notes == (
-        "the proposals were made without 1 of the present models",
-        "1 of the models behind the proposals are no longer present",
+        "the proposals were made without 1 of the models in the campaign",
+        "1 of the models used for the proposals are no longer in the campaign",
     )
 
 
@@ -464,8 +465,8 @@ def test_golden_answers_of_the_campaign_are_known(photos):
     assert propose("camp", known_labels="other.parquet").expected == found.expected
     assert propose("camp", known_labels=read_golden("other.parquet")).expected == found.expected
     assert error_of(propose, "camp", known_labels=3) == (
-        "These are no label sets.\n  where:   `known_labels`\n  got:     int\n"
-        "  allowed: a file, or what manyhot.read_labels or manyhot.read_golden gives"
+        "These are not label sets.\n  where:   `known_labels`\n  got:     int\n"
+        "  allowed: a file, or the result of manyhot.read_labels or manyhot.read_golden"
     )
 
 
@@ -496,10 +497,10 @@ def test_proposals_that_people_answer_stay(photos):
         str(done.exception)
         == error_of(propose("camp").write, "camp")
         == (
-            "Raters already answer these proposals.\n"
+            "Raters are already answering these proposals.\n"
             "  where:   camp/proposals.parquet\n"
-            "  got:     votes.parquet beside it\n"
-            "  do:      write new ones to another file, with --out"
+            "  got:     votes.parquet next to it\n"
+            "  do:      write the new proposals to another file with --out"
         )
     )
     assert propose("camp").write("more.parquet") == [Path("more.parquet")]
@@ -518,7 +519,7 @@ def test_images_without_original_labels(photos):
     assert error_of(propose, "camp") == (
         "The images have no original labels.\n"
         "  where:   the campaign\n"
-        "  allowed: an images table with the column 'label': a question about it is always asked\n"
+        "  allowed: an images table with the column 'label', since the original label is always asked about\n"
         "  do:      add the column, or predict with --labels"
     )
 

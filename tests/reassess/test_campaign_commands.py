@@ -66,7 +66,7 @@ def test_propose_says_what_it_costs_and_finds(run):
         "hours          0.0  5 answers each, 5 seconds an answer",
         "recall      100.0%  of 3 known labels of 3 images",
         "precision    50.0%  of 4 questions of 3 images",
-        "unanswered       1  of these questions by the known sets: no",
+        "unanswered       1  questions missing from the known label sets, counted as no",
         "wrote camp/proposals.parquet",
     ]
     shown = run("propose camp --known-labels known.csv --rule \"real-search(by='rank')\"").splitlines()
@@ -77,7 +77,7 @@ def test_propose_says_what_it_costs_and_finds(run):
         "hours         0.0  5 answers each, 5 seconds an answer",
         "recall     100.0%  100.0% to 100.0%, of 3 known labels of 3 images",
         "precision       –  of 0 questions of 3 images",
-        "                   each image judged under a rule chosen without it",
+        "                   each image is evaluated with a rule that was fitted without it",
     ]
     assert "search: all" in shown
     assert any(line.startswith("on the images of the search: recall 100.0%") for line in shown)

@@ -113,7 +113,7 @@ def test_proposals_over_another_class_list_than_the_votes(camp):
     pq.write_table(table.replace_schema_metadata(told), "p.parquet")
     key = tables.Campaign.read(camp).class_hash
     assert error_of(mh.next_questions, camp, budget=3, proposals="p.parquet", kind=MatchError) == (
-        "The proposals are over another class list than the votes.\n  where:   p.parquet\n"
+        "The proposals and the votes have different class lists.\n  where:   p.parquet\n"
         f"  got:     class list dead\n  allowed: class list {key}\n"
         "  do:      pass the proposals that the votes answer"
     )
@@ -134,7 +134,7 @@ def test_a_broken_model_is_skipped_and_named(camp, content):
     )
     assert note.endswith("; do: make or fetch it again)")
     (note,) = campaign_status(camp).notes
-    assert note == "two.parquet among the predictions is not a complete Parquet file"
+    assert note == "two.parquet in the folder predictions is not a complete Parquet file"
 
 
 def test_predictions_of_other_tools_count(camp):
@@ -158,14 +158,14 @@ def test_a_campaign_without_what_it_was_made_with(camp, table):
     put_votes(camp)
     (camp / f"{table}.parquet").unlink()
     assert error_of(mh.aggregate, camp) == (
-        f"The campaign is not complete.\n  where:   camp/{table}.parquet\n  got:     no such file\n"
-        "  do:      make the campaign again in another folder, and copy the votes of this one into it"
+        f"The campaign is incomplete.\n  where:   camp/{table}.parquet\n  got:     no such file\n"
+        "  do:      create the campaign again in another folder, and copy the votes of this one into it"
     )
 
 
 def test_nobody_has_answered_yet(camp):
     assert error_of(mh.agreement, camp) == (
-        "The campaign holds no votes yet.\n  where:   camp\n  got:     no votes.parquet in it\n"
+        "The campaign has no votes yet.\n  where:   camp\n  got:     no votes.parquet in it\n"
         "  do:      see the next step: manyhot status camp"
     )
 
@@ -186,10 +186,10 @@ def test_a_description_that_was_changed_by_hand(camp):
     path.write_text(json.dumps(told | {"n_images": 9}))
     key = told["class_hash"]
     assert error_of(propose, camp, kind=MatchError) == (
-        "The description of the campaign does not match the classes and images beside it.\n"
+        "The description of the campaign does not match its classes and images.\n"
         f"  where:   camp/campaign.json\n  got:     class list {key} of 5 classes, 9 images\n"
         f"  allowed: class list {key} of 5 classes, 4 images\n"
-        "  do:      restore the changed files, or make the campaign again in another folder"
+        "  do:      restore the changed files, or create the campaign again in another folder"
     )
 
 
@@ -237,7 +237,8 @@ def test_the_files_that_changed_are_named(camp):
         "The folder holds another campaign.\n  where:   camp\n"
         "  got:     made by: unknown; changed since: images/photos.csv\n"
         "  allowed: the same images, classes and predictions, or a new folder\n"
-        "  do:      choose another folder; predictions of more models go into its folder predictions"
+        "  do:      choose another folder; to add models, put their predictions into the folder "
+        "predictions of the campaign"
     )
 
 
@@ -386,8 +387,8 @@ def test_what_is_no_table(given):
     why = "one column alone" if isinstance(given, pl.Series) else "no columns"
     assert error_of(mh.aggregate, given) == (
         f"This is not a table.\n  where:   votes\n  got:     {type(given).__name__} ({why})\n"
-        "  allowed: a table of pyarrow, Polars or pandas with the columns of the table votes, a file, or "
-        "what manyhot.read_votes gives"
+        "  allowed: a pyarrow, Polars or pandas table with the columns of the table votes, a file, or "
+        "the result of manyhot.read_votes"
     )
 
 
@@ -402,7 +403,7 @@ def test_a_number_of_classes_that_is_none(classes):
     assert error_of(mh.agreement, pa.table(VOTES), classes=classes) == (
         "This is neither a class list nor a number of classes.\n"
         f"  where:   `classes`\n  got:     {classes!r}\n"
-        "  allowed: a file, a class list, or a whole number, 1 and up"
+        "  allowed: a file, a class list, or a whole number of at least 1"
     )
 
 

@@ -61,7 +61,7 @@ def test_what_is_not_exported_from_the_database_of_the_environment(campaign, url
         ann = annotation.store.invited(annotation.store.invite("ann"))
         answer(annotation.store, ann, annotation.store.queue(ann).visits[0], value=YES)
         told = json.loads(run("status", campaign, "--json"))  # while the app runs
-    assert told["notes"] == ["the database holds 2 answers that are not in votes.parquet yet"]
+    assert told["notes"] == ["the database contains 2 answers that are not in votes.parquet yet"]
     assert told["command"] == f"manyhot export {campaign}"
     assert run("export", campaign).startswith("wrote ")
     told = json.loads(run("status", campaign, "--json"))
@@ -90,7 +90,7 @@ def test_a_database_that_is_not_there(campaign):
         "The database is not available.\n"
         "  where:   postgresql://ann:***@127.0.0.1:1/none\n"
         "  got:     network error: [Errno 111] Connection refused\n"
-        "  do:      check that there is room on the disk and that the server runs"
+        "  do:      check that the disk has free space and that the server is running"
     )
 
 

@@ -77,7 +77,7 @@ tags:
 
 # mine: label sets
 
-All classes in each image, not only one: 3 labels on 2 of 4 images.
+The label sets contain all classes in each image, not only one: 3 labels on 2 of 4 images.
 
 ## Who
 
@@ -89,7 +89,7 @@ All classes in each image, not only one: 3 labels on 2 of 4 images.
 | 2 | 5 |
 | 3 | 2 |
 
-Raters are numbered by their number of answers, not named.
+Raters are shown by number instead of by name, those with the most answers first.
 
 ## When
 
@@ -122,11 +122,11 @@ First answer 2026-03-09 22:16 UTC, last answer 2026-03-10 08:16 UTC. The times o
 | (image, class) pairs asked about | 5 |
 | of these valid | 3 |
 | of these unclear | 1 |
-| labels in all | 3 |
+| labels in total | 3 |
 | images without a valid class | 1 |
 | images with two or more | 1 |
 | images with an original label | 3 |
-| of these rejected: not in the label set | 2 |
+| of these rejected (not in the label set) | 2 |
 
 | labels of an image | images | share |
 | --- | --- | --- |
@@ -326,7 +326,7 @@ def test_several_data_sets_have_several_cards():
         card_text(Description.concat(described))
     assert (
         str(error.value)
-        == "A data card describes one data set.\n  got:     a, b\n  do:      make one for each"
+        == "A data card describes one data set.\n  got:     a, b\n  do:      make one card for each"
     )
 
 

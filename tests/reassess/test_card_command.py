@@ -64,7 +64,7 @@ LINES = (
     "| threshold | 0.8 |",
     "| fleiss\\_kappa | 0.4120 | none | 1 |",
     "| of these unclear | 1 |",
-    "| of these rejected: not in the label set | 1 |",
+    "| of these rejected (not in the label set) | 1 |",
 )
 
 
@@ -119,7 +119,7 @@ def test_a_card_of_two_data_sets(files, mirror, monkeypatch):
     assert message(lambda: data_card("imagenet")) == (
         "A data card describes one data set.\n"
         "  got:     imagenet-val, imagenetv2-matched-frequency\n"
-        "  do:      make one for each"
+        "  do:      make one card for each"
     )
 
 

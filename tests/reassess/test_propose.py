@@ -178,7 +178,7 @@ def test_no_original_labels(label):
     assert error_of(images(label=label), [model()]) == (
         "The images have no original labels.\n"
         "  where:   photos\n"
-        "  allowed: an images table with the column 'label': a question about it is always asked\n"
+        "  allowed: an images table with the column 'label', since the original label is always asked about\n"
         "  do:      add the column, or predict with --labels"
     )
 
@@ -194,7 +194,7 @@ def test_a_label_that_does_not_exist():
         "  where:   photos, image b.jpg\n"
         "  got:     7\n"
         "  allowed: 0 to 4\n"
-        "  do:      check which class list the labels of the images are over"
+        "  do:      check which class list the labels of the images use"
     )
 
 
@@ -245,11 +245,11 @@ def test_models_of_other_class_lists():
 def test_images_without_predictions_of_a_model():
     part = model("two", ((0, 1), (1, 2)), ids=["d.jpg", "b.jpg"])
     assert error_of(images(), [model(), part], kind=MatchError) == (
-        "two does not predict all images.\n"
+        "Predictions of two are missing for some images.\n"
         "  where:   two.parquet\n"
-        "  got:     no prediction of 2 of 4, such as a.jpg\n"
+        "  got:     no prediction for 2 of 4 images, such as a.jpg\n"
         "  allowed: predictions of every model for every image\n"
-        "  do:      predict the others, or leave the model or the images out"
+        "  do:      predict the other images, or leave out the model or these images"
     )
 
 
@@ -284,7 +284,7 @@ def test_known_sets_that_nobody_looked_at():
     assert error_of(images(), [model()], known_labels=known, kind=MatchError) == (
         "None of the images with a known label set was rated.\n"
         "  where:   known\n"
-        "  got:     4 images, none usable and rated\n"
+        "  got:     4 images, none of them usable and rated\n"
         "  allowed: label sets confirmed by raters"
     )
 
@@ -292,7 +292,7 @@ def test_known_sets_that_nobody_looked_at():
 def test_known_sets_of_another_class_list():
     known = labels([[0], [1], [2], [3]], n_classes=6, class_hash="bbbb")
     assert error_of(images(), [model()], known_labels=known, kind=MatchError) == (
-        "The known label sets are over another class list.\n"
+        "The known label sets have a different class list.\n"
         "  where:   known\n"
         "  got:     6 classes, class list bbbb\n"
         "  allowed: 5 classes, class list unknown"

@@ -303,7 +303,7 @@ def test_another_folder_is_left_alone(gallery, tmp_path, own):
         write_gallery(gallery, tmp_path)
     assert str(error.value) == (
         f"The folder holds something other than a gallery.\n  where:   {tmp_path}\n"
-        f"  got:     {own.partition('/')[0]}\n  do:      choose another --out"
+        f"  got:     {own.partition('/')[0]}\n  do:      choose another folder with --out"
     )
     assert mine.read_bytes() == b"mine"
 
@@ -327,8 +327,8 @@ def test_photographs_that_were_moved(gallery, tmp_path):
     assert str(error.value) == (
         "None of the 12 photographs can be shown.\n  where:   gone/plain.jpg\n"
         "  got:     the file does not exist\n"
-        "  do:      pass their current addresses: "
-        "--images FILE, an images table with columns image_id and uri"
+        "  do:      pass their current addresses with --images FILE, an images table with the columns "
+        "image_id and uri"
     )
     assert not (tmp_path / "g").exists()
 
@@ -344,8 +344,8 @@ def test_a_file_in_the_way(gallery, tmp_path):
     with pytest.raises(OutputError) as error:
         write_gallery(gallery, tmp_path / "gallery")
     assert str(error.value) == (
-        "The gallery's folder cannot be made: a file has its name.\n"
-        f"  where:   {tmp_path / 'gallery'}\n  do:      move the file"
+        "The gallery's folder cannot be created, because a file has the same name.\n"
+        f"  where:   {tmp_path / 'gallery'}\n  do:      move or rename the file"
     )
 
 

@@ -72,7 +72,7 @@ def test_smoke_runs_are_small_have_two_seeds_and_a_folder_of_their_own(given, tr
         given(study())
     assert str(error.value) == (
         f"The folder holds studies in smoke runs.\n  where:   {tmp_path / 'out'}\n"
-        "  do:      choose another folder: --out"
+        "  do:      choose another folder with --out"
     )
 
 
@@ -108,7 +108,7 @@ def test_a_folder_of_something_else_is_refused(given, trainer, tmp_path):
         given(study())
     assert str(error.value) == (
         f"The folder holds other files.\n  where:   {tmp_path / 'out'}\n"
-        "  do:      choose another folder: --out"
+        "  do:      choose another folder with --out"
     )
 
 
@@ -132,7 +132,7 @@ def test_only_some_are_run_with_what_they_want(given, trainer):
     with pytest.raises(InputError) as error:
         given(study(), only=["coco"])
     assert str(error.value) == (
-        "The grid has no data set, network or arm of this name.\n  got:     'coco'\n"
+        "The grid has no data set, network or arm with this name.\n  got:     'coco'\n"
         "  allowed: cifar, voc, small, cleaned, label, sets"
     )
 
@@ -229,7 +229,8 @@ def test_what_fails_is_told_and_stops_nothing_else(given, trainer, tmp_path):
     answer, told = given(toy)
     failed = {(t.what, t.step): t.reason for t in told if t.kind == "failed"}
     assert answer.failed == len(failed) == 14
-    assert failed["voc/small/label/seed-0", "labels"] == "the labels of the arm do not exist: absent.parquet"
+    said = "the labels file of the arm does not exist: absent.parquet"
+    assert failed["voc/small/label/seed-0", "labels"] == said
     assert failed["voc/small/cleaned/seed-0", "labels"] == "the arm label was not trained with seed 0"
     assert failed["voc/small/sets/seed-1", "judged"] == "RuntimeError: no numbers"
     trace = (tmp_path / "out/runs/voc/small/sets/seed-1/failed.txt").read_text()

@@ -42,7 +42,7 @@ def test_files_that_hold_no_study(tmp_path):
     write(tmp_path, DOC)
     assert refused(read_study, path) == (
         f"The file defines no study.\n  where:   {path}\n  got:     no object of this name\n"
-        "  do:      end it in study = manyhot.study.Study(...)"
+        "  do:      end the file with study = manyhot.study.Study(...)"
     )
     write(tmp_path, DOC + "study = 3\n")
     assert "  got:     a int\n" in refused(read_study, path)
@@ -53,7 +53,7 @@ def test_files_that_hold_no_study(tmp_path):
     )
     write(tmp_path, "study = (")
     assert refused(read_study, path) == (
-        f"The file is not Python.\n  where:   {path}, line 1\n"
+        f"The file is not a Python file.\n  where:   {path}, line 1\n"
         "  got:     '(' was never closed (<unknown>, line 1)"
     )
 
@@ -65,14 +65,14 @@ def test_an_opening_that_lacks_parts(tmp_path):
         f"The docstring of the file lacks paragraphs.\n  where:   {path}\n"
         "  got:     no Time, no Result\n"
         "  allowed: Question: …, Command: …, Time: …, Result: …\n"
-        "  do:      start a paragraph with each"
+        "  do:      start a paragraph with each of these"
     )
     assert "  got:     no Question, no Command, no Time, no Result\n" in refused(
         read_opening, write(tmp_path, "")
     )
 
 
-SEEDS = "A study needs two seeds or more, each once, for intervals."
+SEEDS = "A study needs at least two seeds, each listed once, because intervals are over seeds."
 NO_ARM = "The claim 'sets' names an arm that does not exist."
 NO_METRIC = "The claim 'sets' names a metric that is not measured."
 ARMS = "cleaned, label, sets"
@@ -84,7 +84,7 @@ ARMS = "cleaned, label, sets"
         ({"seeds": (3,)}, f"{SEEDS}\n  got:     3"),
         ({"seeds": (3, 3)}, f"{SEEDS}\n  got:     3, 3"),
         ({"seeds": ()}, f"{SEEDS}\n  got:     none"),
-        ({"name": "a/b"}, "The name of a study is no name of a file.\n  got:     'a/b'\n"
+        ({"name": "a/b"}, "The name of a study is not a valid file name.\n  got:     'a/b'\n"
          "  allowed: letters, digits, '.', '_' and '-'"),
         ({"arms": ()}, "The study has no arm.\n  got:     none\n  allowed: one or more"),
         (
@@ -93,7 +93,7 @@ ARMS = "cleaned, label, sets"
         ),
         (
             {"arms": (Arm("a", "", toys.truth, wants=("b",)),)},
-            "The arm 'a' wants an arm that does not exist.\n  got:     'b'\n  allowed: a",
+            "The arm 'a' depends on an arm that does not exist.\n  got:     'b'\n  allowed: a",
         ),
         (
             {"arms": (Arm("a", "", toys.truth, wants=("b",)), Arm("b", "", toys.truth, wants=("a",)))},
@@ -106,7 +106,8 @@ ARMS = "cleaned, label, sets"
         ),
         (
             {"table": ("ap",)},
-            "The study's table has a metric that is not measured.\n  got:     'ap'\n  allowed: map, share",
+            "The study's table contains a metric that is not measured.\n  got:     'ap'\n  allowed: map, "
+            "share",
         ),
         ({"claims": (claim(arm="soft"),)}, f"{NO_ARM}\n  got:     'soft'\n  allowed: {ARMS}, all"),
         ({"claims": (claim(against="soft"),)}, f"{NO_ARM}\n  got:     'soft'\n  allowed: {ARMS}"),
@@ -139,7 +140,7 @@ ARMS = "cleaned, label, sets"
         (
             {"data_sets": (StudyDataSet("d", "", toys.make, {"seed": 3}),), "claims": ()},
             "The seed is set by the grid.\n"
-            "  where:   toy.py\n  got:     settings of 'd'\n  do:      leave it out",
+            "  where:   toy.py\n  got:     settings of 'd'\n  do:      remove it from the settings",
         ),
     ],
 )  # fmt: skip

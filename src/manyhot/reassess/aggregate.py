@@ -47,15 +47,19 @@ Decisions = Literal["decides", "counts", "ignored"]
 declare_table(
     "curve",
     (
-        REAL("threshold", "a class is in the set if its probability is at least this"),
+        REAL("threshold", "minimum probability of a class in the label set"),
         *interval(
-            "precision", "share of yes among golden questions at or above the threshold", f"{ITS} over images"
+            "precision",
+            "share of golden questions at or above the threshold whose true answer is yes",
+            f"{ITS} over images",
         ),
         *interval(
-            "recall", "share of the golden yes questions at or above the threshold", f"{ITS} over images"
+            "recall",
+            "share of golden questions with the true answer yes that are at or above the threshold",
+            f"{ITS} over images",
         ),
         COUNT("n_above", "golden questions at or above the threshold"),
-        COUNT("n_right", "number of these whose true answer is yes"),
+        COUNT("n_right", "golden questions at or above the threshold whose true answer is yes"),
         COUNT("n_yes", "golden questions whose true answer is yes"),
         COUNT("n_questions", "golden questions among the votes"),
         COUNT("n_images", "images of these questions, which are resampled"),
@@ -78,18 +82,22 @@ class Aggregated(Result):
     method : str
         The call string of the aggregator.
     threshold, unclear_from : float
-        The probability from which a class is in the set, and from which it is unclear; the latter is the
-        threshold if none are unclear.
+        Minimum probability of a valid class, and minimum probability of an unclear one. They are equal if no
+        class can be unclear.
     raters : pyarrow.Table
         The table ``raters``.
     curve : pyarrow.Table
-        The table ``curve``: precision and recall against golden answers; empty if there are none.
+        The table ``curve``, with precision and recall on golden questions. Empty if there are no golden
+        answers.
     notes, metadata, inputs
         As in `Result`.
     """
 
     NAMES = ("labels", "raters", "curve")
-    TARGET = ("FILE", "Labels to write, a Parquet file, with tables about raters beside it; or a folder.")
+    TARGET = (
+        "FILE",
+        "Parquet file of the labels, or a folder. Tables about raters are written next to the labels.",
+    )
 
     labels: Labels
     votes: Votes
@@ -107,11 +115,11 @@ class Aggregated(Result):
 
     @property
     def p(self) -> npt.NDArray[np.float64]:
-        """The probability of each question of `votes` by the method, shape (Q,), in float64."""
+        """The probability that the method assigns to each question of `votes`, as float64 of shape (Q,)."""
         return self.result.p
 
     def to_json(self) -> dict[str, Any]:
-        """Return counts, fit, precision and recall at the threshold, and notes."""
+        """Return the counts, the fit, precision and recall at the threshold, and the notes."""
         row = self._at_threshold()
         at = None if row is None else {k: None if v != v else v for k, v in row.items()}
         fit = {key: _parsed(value) for key, value in self.metadata.items()}
@@ -136,10 +144,10 @@ class Aggregated(Result):
         yield from flag_lines(self.raters.to_pylist())
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the labels, and tables about raters beside them, as `Result.write` does.
+        """Write the labels and, next to them, tables about raters, as `Result.write` does.
 
-        The files are ``labels.parquet``, ``labels-raters.parquet``, its CSV and ``labels-curve.csv``.
-        `out` is a folder, or the labels file.
+        The files are ``labels.parquet``, ``labels-raters.parquet``, ``labels-raters.csv`` and
+        ``labels-curve.csv``. `out` is a folder or the path of the labels file.
         """
         self.check_out(out, ())
         files, call, inputs = _files(out), run.call, self.inputs
@@ -187,7 +195,7 @@ def _files(out: PathLike) -> dict[str, Path]:
     """Return the files to write: the labels, and the tables beside them."""
     path = Path(out)
     if path.suffix.lower() == ".csv":
-        raise InputError("Cannot write this kind of file.", where=out, allowed=".parquet, or a folder")
+        raise InputError("Cannot write this kind of file.", where=out, allowed="a .parquet file, or a folder")
     path = path if path.suffix.lower() == ".parquet" else path / "labels.parquet"
     names = {"raters": "-raters.parquet", "raters.csv": "-raters.csv", "curve.csv": "-curve.csv"}
     return {"labels": path, **{key: path.with_name(path.stem + end) for key, end in names.items()}}
@@ -240,40 +248,43 @@ def aggregate(
     Parameters
     ----------
     votes
-        Votes in any format, a campaign, or imagenet-real, which is downloaded.
+        Votes in any format, the folder of a campaign, or imagenet-real, a published set that is downloaded.
     golden
-        Experts' answers, used by some methods, to choose a threshold by precision or recall, and to judge
-        raters; those of the campaign by default.
+        Experts' answers. Some methods learn from them. They also serve to choose a threshold by precision or
+        recall, and to measure the quality of raters. By default, those of the campaign.
     images
-        Images table with original labels. Images without votes keep their original label, with `rated` false;
-        those of the campaign by default.
+        Images table with original labels; by default, that of the campaign. Images without votes keep their
+        original label, with `rated` false.
     classes
-        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
-        default that of the campaign.
+        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
+        imagenet-a or imagenet-r. By default, that of the campaign.
     format
-        Format of the votes, or a call string: "crowd-kit(separator='|')".
+        Format of the votes: a name, or a call string such as "crowd-kit(separator='|')". By default, the
+        format is detected.
     method
-        An aggregator or call string, such as "majority(maybe='half')".
+        Name of an aggregator, or a call string such as "majority(maybe='half')".
     threshold
-        Probability from which a class is valid; by default that of the method: 0.8 for probabilities, as in
-        ReaL, and 0.5 for shares.
+        Minimum probability of a valid class. By default, that of the method: 0.8 for methods that estimate
+        probabilities, as in ReaL, and 0.5 for methods that compute shares.
     min_precision
         Choose the lowest threshold with at least this precision on golden questions.
     min_recall
         Choose the highest threshold with at least this recall on golden questions.
     unclear_from
-        Probability from which a class is unclear, below the threshold; by default no class is.
+        Minimum probability of an unclear class, at most the threshold. By default, no class is unclear.
     original_classes
-        Classes for which the original label counts as a rater in golden-bayes, such as 0-397; all by default.
+        Classes for which golden-bayes counts the original label as a rater, such as 0-397. By default, all
+        classes.
     refined
-        How to use decisions on disagreements: they override the method, with maybe as unclear; each counts as
-        one more answer; or they are ignored.
+        How to use decisions on disagreements: a decision overrides the method, and maybe means unclear
+        (decides); it counts as one more answer (counts); or it is ignored (ignored).
     resamples
-        Bootstrap resamples over images, for the intervals of precision and recall; 0 skips them.
+        Number of bootstrap resamples of the images, for the intervals of precision and recall; 0 skips the
+        intervals.
     seed
         Seed of the bootstrap.
     run
-        Command line and progress of the call.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -282,9 +293,9 @@ def aggregate(
     Raises
     ------
     InputError
-        Golden answers are missing but needed, or an option is out of range.
+        Golden answers are needed but missing, or an option is out of range.
     MatchError
-        Some votes are on images that are not in `images`, or tables are over different class lists.
+        Some votes are on images that are not in `images`, or the tables have different class lists.
     UnknownNameError
         There is no such method.
 
@@ -304,7 +315,7 @@ def aggregate(
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise InputError(
-            "Only one of these may set the threshold.", got=" and ".join(named), allowed="one of them"
+            "Only one of these options may set the threshold.", got=" and ".join(named), allowed="one of them"
         )
     source = open_votes(votes, golden, images, classes=classes, format=format, run=run)
     asked = source.votes.with_refined() if refined == "counts" else source.votes
@@ -312,8 +323,8 @@ def aggregate(
         asked.check_known(source.images)
     if source.golden is None and named and named != ["threshold"]:
         raise InputError(
-            f"`{named[0]}` needs golden answers: questions that experts answered.",
-            do="pass golden answers, `golden`, or a threshold",
+            f"`{named[0]}` needs golden answers: the answers of experts to some of the questions.",
+            do="pass golden answers (`golden`) or a threshold",
         )
     counting = source.original_classes or None if original_classes is None else original_classes
     answers = answers_of(
@@ -377,7 +388,7 @@ def _threshold(
     if measured is None or not measured.n_questions:
         raise InputError(
             "No golden question was answered by raters, so no threshold can be chosen.",
-            do="let raters answer golden questions, too, or pass a threshold",
+            do="have raters answer golden questions, too, or pass a threshold",
         )
     return measured.for_precision(precision) if precision is not None else measured.for_recall(recall or 0.0)
 
@@ -387,7 +398,7 @@ def _unclear(unclear_from: float | None, threshold: float) -> float:
     unclear = threshold if unclear_from is None else unclear_from
     if unclear > threshold:
         raise InputError(
-            "Classes are unclear below the threshold.",
+            "The minimum probability of an unclear class is above the threshold.",
             where="`unclear_from`",
             got=repr(unclear),
             allowed=f"0 to {threshold:g}, the threshold",
@@ -424,8 +435,9 @@ def _curve_table(measured: Curve | None) -> pa.Table:
 
 def _decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
     if refined is not None:
-        effect = "left out" if how == "ignored" else "their state and p are the decision's, not the method's"
-        yield f"{len(refined):,} questions were decided where raters disagreed: {effect}"
+        decided = "their state and p come from the decision, not from the method"
+        effect = "these decisions are ignored" if how == "ignored" else decided
+        yield f"{len(refined):,} questions on which raters disagreed were decided; {effect}"
 
 
 def _fit_notes(answers: Answers, result: Aggregate, method: str, threshold: float) -> Iterator[str]:
@@ -436,25 +448,26 @@ def _fit_notes(answers: Answers, result: Aggregate, method: str, threshold: floa
     n_answers = counts.sum(1)
     if n_answers.max() == 1:
         yield (
-            f"no question has the answers of two raters: {method} cannot compare them, and its numbers mean "
-            "little; majority takes answers as they are"
+            f"no question was answered by two raters: {method} cannot compare them, and its estimates mean "
+            "little; majority takes answers at face value"
         )
     p = result.p[n_answers > 0]
     for answer, word, chance in ((YES, "yes", p), (NO, "no", 1 - p)):
         n = int(np.count_nonzero(counts[:, answer]))
         if chance.sum() < 0.5 and n:  # less than one question in all
             yield (
-                f"{method} says {word} to none of {len(p):,} questions, but raters did to {n:,}: "
-                "there may be too few answers to learn from; majority takes them as they are"
+                f"{method} estimates that {word} is true for none of {len(p):,} questions, but raters "
+                f"answered {word} to {n:,}: there may be too few answers to learn from; majority takes "
+                "answers at face value"
             )
     alike = (n_answers > 1) & (counts.max(1) == n_answers)
     against = (counts[:, YES] > 0) & (result.p < threshold) | (counts[:, NO] > 0) & (result.p >= threshold)
     n_against = int(np.count_nonzero(alike & against))
     if n_against:
         yield (
-            f"{method} decides against all raters at {n_against:,} of the {np.count_nonzero(alike):,} "
-            "questions that they answer alike: they may be bad raters, or there may be too few answers to "
-            "learn from; majority takes them as they are"
+            f"{method} decides against all raters on {n_against:,} of the {np.count_nonzero(alike):,} "
+            "questions on which they agree: they may be bad raters, or there may be too few answers to "
+            "learn from; majority takes answers at face value"
         )
 
 
@@ -470,24 +483,25 @@ def _golden_notes(
     if not result.converged:
         yield f"stopped after {result.iterations:,} iterations, before it converged"
     if len(np.unique(votes.rater)) == 1:
-        alone = "there is only one rater, whose answers cannot be checked against others"
+        alone = "there is only one rater, so the answers cannot be compared with those of others"
         if result.iterations:  # raters cannot be compared
-            alone += ", and the method cannot learn how good they are; majority takes them as they are"
+            alone += ", and the method cannot estimate how good they are; majority takes them at face value"
         yield alone
     if experts is None or golden is None:
         return
     if (experts.asked < 0).all():
-        yield "no golden question is among the votes: precision and recall are unknown"
+        yield "there are no votes on golden questions, so precision and recall are unknown"
         return
     unasked = int(np.count_nonzero(experts.truth() & (experts.asked < 0)))
     if unasked:
-        yield (
-            f"{unasked:,} golden questions with the truth yes are not among the votes: recall leaves them out"
-        )
+        yield f"{unasked:,} golden questions with the true answer yes have no votes; recall leaves them out"
     if searched:
         yield (
-            "the threshold was chosen on the golden questions that precision and recall are measured on: "
-            "expect slightly less elsewhere"
+            "the threshold was chosen on the golden questions on which precision and recall are measured; "
+            "expect slightly lower values on other questions"
         )
     if entry.about.get("needs") == "golden" and golden.raters is None:
-        yield "precision and recall are measured on golden questions that the raters' matrices were fitted to"
+        yield (
+            "precision and recall are measured on golden questions to which the raters' confusion matrices "
+            "were fitted"
+        )

@@ -50,7 +50,11 @@ declare_table(
         REAL("value", "the value; NaN where it is undefined"),
         *bounds("lo", "hi", "the 95 % interval, null without one"),
         COUNT("n", "questions, sheets or raters counted"),
-        COUNT("n_skipped", "left out: questions of one rater only, raters without golden questions"),
+        COUNT(
+            "n_skipped",
+            "number left out: questions that only one rater answered, or raters without "
+            "answers to golden questions",
+        ),
     ),
 )
 
@@ -60,13 +64,17 @@ declare_table(
         TEXT("rater_a", "one rater"),
         TEXT("rater_b", "another"),
         COUNT("n", "questions that both answered"),
-        REAL("agreement", "share of those with equal answers"),
+        REAL("agreement", "share of these questions with equal answers"),
         REAL.nullable("kappa", "Cohen's kappa of the two"),
         COUNT(
             "wrong",
-            "questions on which at least one of the two is against the majority of two or more others",
+            "questions on which at least one of the two disagrees with the majority of two or more other "
+            "raters",
         ),
-        COUNT("same_wrong", "number of these on which both are, with the same answer"),
+        COUNT(
+            "same_wrong",
+            "number of these questions on which both disagree with the majority and give the same answer",
+        ),
         FLAG("copies", "whether the two make the same errors"),
     ),
 )
@@ -78,7 +86,7 @@ declare_table(
         TEXT("truth", "true answer of golden questions", values=("no", "yes")),
         TEXT("answer", "the answer", values=ANSWERS),
         COUNT("n", "answers"),
-        REAL.nullable("share", "share of the answers with this true answer"),
+        REAL.nullable("share", "share among the answers to questions with this true answer"),
     ),
 )
 
@@ -163,21 +171,22 @@ def agreement(
     Parameters
     ----------
     votes
-        Votes in any format, a campaign, or imagenet-real, which is downloaded.
+        Votes in any format, the folder of a campaign, or imagenet-real, a published set that is downloaded.
     golden
-        Experts' answers; those of the campaign by default.
+        Experts' answers; by default, those of the campaign.
     classes
-        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
-        default that of the campaign.
+        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
+        imagenet-a or imagenet-r. By default, that of the campaign.
     format
-        Format of the votes, or a call string: "crowd-kit(separator='|')".
+        Format of the votes: a name, or a call string such as "crowd-kit(separator='|')". By default, the
+        format is detected.
     resamples
-        Bootstrap resamples, over images for measures of agreement, and over raters and images for means over
-        raters; 0 skips the intervals.
+        Number of bootstrap resamples: of images for measures of agreement, and of raters and images for means
+        over raters; 0 skips the intervals.
     seed
         Seed of the bootstrap.
     run
-        Command line and progress of the call.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -188,7 +197,7 @@ def agreement(
     InputError
         A number is out of range, or a campaign has no votes yet.
     MatchError
-        Votes and golden answers are over different class lists.
+        Votes and golden answers have different class lists.
     """
     check_draws(resamples, seed)
     source = open_votes(votes, golden, classes=classes, format=format, run=run)
@@ -263,17 +272,17 @@ def _confusion(golden: GoldenAnswers | None, votes: Votes) -> pa.Table:
 
 def _notes(answers: Answers, golden: GoldenAnswers | None, raters: pa.Table) -> Iterator[str]:
     if answers.counts().sum(1).max(initial=0) < 2:
-        yield "no question was answered by two raters: agreement cannot be measured"
+        yield "no question was answered by two raters, so agreement cannot be measured"
     if golden is None:
-        yield "there are no golden answers: raters are compared with the majority of the others"
+        yield "there are no golden answers, so raters are compared with the majority of the others"
     elif not len(golden.answers):
-        yield "no rater answered a golden question: they are compared with the majority of the others"
+        yield "no rater answered a golden question, so raters are compared with the majority of the others"
     elif not golden.truth().any():
-        yield "no golden question has the true answer yes: sensitivity is undefined"
+        yield "no golden question has the true answer yes, so sensitivity is undefined"
     else:
         yield (
-            f"accuracy alone misleads: always answering no has {quality.always_no(golden):.4f} on these "
-            f"{len(golden):,} golden questions; look at sensitivity and specificity"
+            f"accuracy alone is misleading: always answering no is {quality.always_no(golden):.4f} accurate "
+            f"on these {len(golden):,} golden questions; see sensitivity and specificity"
         )
     if raters["seconds"].null_count == len(raters):
-        yield "no times were recorded: raters cannot be flagged as too fast"
+        yield "no times were recorded, so raters cannot be flagged as too fast"

@@ -86,23 +86,23 @@ def open_annotation(
     alone: bool = False,
     reach: Reach | None = None,
 ) -> Iterator[Annotation]:
-    """Open the database of a campaign, filled from its tables the first time, and make the app.
+    """Open the database of a campaign, fill it from the tables if it is new, and create the app.
 
     Parameters
     ----------
     folder : path-like
         A campaign with proposals.
     database : str, optional
-        Its address; by default a SQLite file in the folder.
+        Address of the database; by default, a SQLite file in the folder.
     examples : path-like, optional
-        An images table with labels, whose images are examples of their classes; by default that of the
-        campaign. Used only while the database is new.
+        Images table with labels, from which the example images of each class are taken; by default, that of
+        the campaign. Used only if the database is new.
     image_folder : path-like, optional
-        The folder or tar archive of the images, if they were moved; the database remembers it.
+        Folder or tar archive of the images, if they were moved. The database stores the new location.
     settings : CampaignSettings, optional
-        Used only while the database is new.
+        Initial settings. Used only if the database is new.
     alone : bool
-        For a single user on a laptop: the owner's link needs no password.
+        Whether the app serves a single user on a laptop: the owner's link then needs no password.
     reach : Reach, optional
         Host names and proxies through which users reach the app; by default any name.
 
@@ -185,18 +185,21 @@ def _differ(store: Store, examples: Iterable[Example]) -> bool:
 def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]:
     if store.source() != sha256(campaign.path("proposals")):
         yield (
-            "the proposals have changed since annotation began; the earlier ones are still used. To ask "
-            f"about the new ones, export, and move {DATABASE} away"
+            "the proposals have changed since annotation began; the app still uses the earlier ones. To "
+            f"ask about the new ones, export the votes and move {DATABASE} away"
         )
     again = f"move {DATABASE} away and start again"
     if too_late:
-        yield f"--examples has no effect: annotation began with other examples. To use these, export, {again}"
+        yield (
+            "--examples has no effect: annotation began with other examples. To use these, export the "
+            f"votes, {again}"
+        )
     asked, with_examples = store.count_examples()
     if with_examples * 2 < asked:
         yield (
             f"{asked - with_examples:,} of {asked:,} classes asked about have fewer than two example images: "
-            f"raters see one or none, and have only names and definitions. For better ones, {again} with "
-            "--examples TABLE, of other images with labels"
+            f"raters see one or none and depend on names and definitions. To show more, {again} with "
+            "--examples TABLE, a table of other images with labels"
         )
 
 
@@ -225,11 +228,11 @@ def _places(images: Images) -> dict[str, tuple[str, int | None]]:
     names = images.table.column_names
     if "uri" not in names:
         raise InputError(
-            "The images table does not say where the images are.",
+            "The images table lacks the locations of the images.",
             where=images.name,
             got=f"columns {', '.join(names)}",
-            allowed="a column uri: paths or addresses",
-            do="make the campaign from the images.parquet written by manyhot predict",
+            allowed="a column uri with paths or addresses",
+            do="create the campaign from the images.parquet that manyhot predict writes",
         )
     labels = images.table["label"].to_pylist() if "label" in names else [None] * len(images)
     rows = zip(images.image_id.to_pylist(), images.table["uri"].to_pylist(), labels, strict=True)
@@ -283,7 +286,7 @@ class EndedAnnotation(Result):
 
     def lines(self) -> Iterator[str]:
         """Yield the next commands."""
-        yield "Stopped; all answers are stored. To continue, run the same command. To use them:"
+        yield "Stopped; all answers are stored. To continue, run the same command again. To use the answers:"
         export, status = self._commands()
         yield f"  {export}"
         yield f"  {status}    # what comes next"
@@ -312,27 +315,29 @@ def annotate(
 ) -> EndedAnnotation:
     """Let raters answer the questions of a campaign in the browser.
 
-    The server runs until Ctrl-C. Options that are passed also change a running campaign; all other settings
-    are on the owner's page.
+    The server runs until Ctrl-C. Options that are passed also change a campaign that has already begun. All
+    other settings are on the owner's page.
 
     Parameters
     ----------
     campaign
         Folder of the campaign.
     open_
-        Single-user mode: no accounts, one rater, and the browser opens.
+        Run in single-user mode, without accounts and with one rater, and open the browser.
     raters
         Number of raters per question; 5 by default, 1 with --open.
     per_page
-        Maximum number of classes per page; cannot be changed after the start.
+        Maximum number of classes per page; cannot be changed once annotation has begun.
     qualify
         Number of golden pages that each rater answers first.
     examples
-        Images table with labels, whose images are shown as examples; cannot be changed after the start.
+        Images table with labels, from which the example images are taken; cannot be changed once annotation
+        has begun.
     image_folder
         Folder or tar archive of the images, if they were moved.
     database
-        Address of the database of answers, such as postgresql://HOST/NAME; by default a file in the campaign.
+        Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
+        folder.
     host
         Address to listen on; by default only this machine can connect.
     port
@@ -340,9 +345,10 @@ def annotate(
     address
         Address at which users reach the app, such as https://rate.example.org.
     allow_host
-        Another host name by which browsers reach this machine.
+        Additional host name under which browsers reach this machine.
     proxy
-        Address or network of a proxy that names the client. See the guide on hosting.
+        Address or network of a trusted proxy, whose headers contain the client's address. See the guide on
+        hosting.
 
     Returns
     -------
@@ -390,12 +396,12 @@ def annotate(
 
 def _ready_lines(annotation: Annotation, host: str, address: str, database: str | None) -> Iterator[str]:
     folder = shlex.quote(str(annotation.campaign.folder))
-    yield f"Annotating {folder} at {address}. Ctrl-C stops it; answers are stored."
+    yield f"Annotating {folder} at {address}. Press Ctrl-C to stop; answers are stored."
     yield from (f"Note: {note}." for note in annotation.notes)
     if not _is_loopback(host):
         yield (
-            f"Note: it listens on {host}: everyone who can reach this machine can connect. Without https in "
-            "front of it, links and passwords can be read on the way."
+            f"Note: the server listens on {host}, so everyone who can reach this machine can connect. "
+            "Without HTTPS, others on the network can read links and passwords."
         )
 
 

@@ -45,20 +45,20 @@ OriginalClasses = Annotated[str | Collection[int] | None, Shown("CLASSES")]
 
 @dataclass(frozen=True)
 class PublishedVotes:
-    """Votes of the catalogue, and the files that belong to them.
+    """Published votes of the catalogue, and the files that belong to them.
 
     Attributes
     ----------
     votes, golden : str
         Files of the entry.
     beside : tuple of str
-        Files of the entry that the reader of `golden` looks for.
+        Further files of the entry that the reader of `golden` uses.
     images : tuple of str, length 2
-        Entry and file of the original labels.
+        Catalogue entry and file of the original labels.
     original_classes : str
         The classes for which the original label counts as a rater.
     title : str
-        The name of the labels made from them.
+        Name of the labels that are made from the votes.
     """
 
     votes: str
@@ -95,13 +95,13 @@ class VotesSource:
         Original labels.
     classes : ClassList, optional
     inputs : dict of str to str
-        The sha256 of each file that was read, by name.
+        The SHA-256 hash of each file that was read, by file name.
     folder : Path, optional
         The campaign, or another folder that holds the tables.
     name : str
         The name of the labels.
     original_classes : str
-        The classes for which the original label counts as a rater; all where empty.
+        The classes for which the original label counts as a rater; all classes if empty.
     """
 
     votes: Votes
@@ -151,8 +151,9 @@ def open_votes(
     Parameters
     ----------
     votes
-        A pyarrow, Polars or pandas table, a file in any format, a campaign or another folder that holds
-        ``votes.parquet``, or a name of `PUBLISHED_VOTES`; ``./imagenet-real`` is the folder of that name.
+        A pyarrow, Polars or pandas table, a file in any format, a campaign or another folder that contains
+        ``votes.parquet``, or a name in `PUBLISHED_VOTES`. Write ``./imagenet-real`` for a folder with such a
+        name.
     golden, images
         Experts' answers and all images with their original labels; by default those of the campaign.
     classes
@@ -160,7 +161,7 @@ def open_votes(
     format
         Format of the votes file: a registered name or a call string.
     run
-        Downloads report their progress.
+        Receives the progress of downloads.
 
     Raises
     ------
@@ -217,14 +218,14 @@ def _check_campaign(folder: Path) -> None:
     for table in ("classes", "images"):
         if not campaign.path(table).exists():
             raise InputError(
-                "The campaign is not complete.",
+                "The campaign is incomplete.",
                 where=campaign.path(table),
                 got="no such file",
-                do="make the campaign again in another folder, and copy the votes of this one into it",
+                do="create the campaign again in another folder, and copy the votes of this one into it",
             )
     if not campaign.path("votes").exists():
         raise InputError(
-            "The campaign holds no votes yet.",
+            "The campaign has no votes yet.",
             where=folder,
             got="no votes.parquet in it",
             do=f"see the next step: manyhot status {shlex.quote(str(folder))}",
@@ -274,7 +275,7 @@ def _check_number(classes: object) -> None:
         "This is neither a class list nor a number of classes.",
         where="`classes`",
         got=repr(classes),
-        allowed="a file, a class list, or a whole number, 1 and up",
+        allowed="a file, a class list, or a whole number of at least 1",
     )
 
 
@@ -311,8 +312,8 @@ def as_arrow(table: Any, name: str) -> pa.Table:
             "This is not a table.",
             where=name,
             got=f"{type(table).__name__} ({str(error).partition(chr(10))[0]})",
-            allowed="a table of pyarrow, Polars or pandas with the columns of the table "
-            f"{name}, a file, or what manyhot.read_{name} gives",
+            allowed=f"a pyarrow, Polars or pandas table with the columns of the table {name}, a file, or "
+            f"the result of manyhot.read_{name}",
         ) from error
     texts = [n for n in converted.column_names if pa.types.is_large_string(converted.schema.field(n).type)]
     for column in texts:
@@ -381,7 +382,7 @@ def _ranges(text: str, n_classes: int) -> frozenset[int] | None:
 def answers_of(
     votes: Votes, images: Images | None = None, original_classes: Collection[int] | None = None
 ) -> Answers:
-    """Return votes as arrays, numbered as in `votes`.
+    """Return votes as arrays, with images, raters and questions numbered as in `votes`.
 
     Parameters
     ----------
@@ -389,7 +390,7 @@ def answers_of(
     images : Images, optional
         With original labels.
     original_classes : collection of int, optional
-        The classes for which the original label counts; all by default.
+        The classes for which the original label counts as a rater; by default, all.
     """
     original = None if images is None else _original(votes, images, original_classes)
     return Answers(votes.question, votes.rater, votes.answer, votes.n_questions, votes.n_raters, original)
@@ -403,7 +404,7 @@ def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> Gol
     Raises
     ------
     MatchError
-        Votes and golden answers are over different class lists.
+        Votes and golden answers have different class lists.
     """
     experts, raters = golden.experts, golden.raters or votes
     _check_same_classes(votes, experts)
@@ -431,7 +432,7 @@ def _check_same_classes(votes: Votes, experts: Votes) -> None:
     ours, theirs = votes.class_hash, experts.class_hash
     if ours and theirs and ours != theirs:
         raise MatchError(
-            "Votes and golden answers are over different class lists.",
+            "Votes and golden answers have different class lists.",
             where=f"{votes.name or 'votes'} and {experts.name or 'golden'}",
             got=f"{experts.n_classes:,} classes, list {theirs}",
             allowed=f"{votes.n_classes:,} classes, list {ours}",

@@ -48,7 +48,7 @@ class Manifest:
     counts : dict of str to int
         Rows of each table.
     files : dict of str to str
-        The sha256 of each file, by name.
+        The SHA-256 hash of each file, by name.
     version : str
         The version of manyhot.
     backup : int
@@ -103,7 +103,8 @@ def backup_campaign(
     file
         The backup, a zip file.
     database
-        Address of the database of answers, such as postgresql://HOST/NAME; by default a file in the campaign.
+        Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
+        folder.
 
     Returns
     -------
@@ -177,7 +178,8 @@ def restore_campaign(
     campaign
         Folder to make: new or empty.
     database
-        Address of an empty database, such as postgresql://HOST/NAME; by default a file in the campaign.
+        Address of an empty database, such as postgresql://HOST/NAME; by default, a file in the campaign
+        folder.
 
     Returns
     -------
@@ -186,8 +188,8 @@ def restore_campaign(
     Raises
     ------
     InputError
-        The file is not a backup, is broken, hostile or from a later version of manyhot, or the folder or the
-        database is not empty.
+        The file is not a backup, is damaged or malicious, or comes from a later version of manyhot; or the
+        folder or the database is not empty.
     OutputError
         The folder or database cannot be written.
     """
@@ -196,7 +198,7 @@ def restore_campaign(
 
     folder = Path(campaign)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError("The folder is not empty.", where=folder, do="restore into a new one")
+        raise InputError("The folder is not empty.", where=folder, do="restore into a new folder")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -239,7 +241,7 @@ def _files(folder: Path, target: Path) -> Iterator[tuple[str, Path]]:
                     "A file has a name that cannot be stored in a backup.",
                     where=folder,
                     got=repr(name.as_posix()),
-                    allowed="UTF-8 without : and \\",
+                    allowed="a UTF-8 name without : and \\",
                     do="rename or move the file",
                 )
             yield name.as_posix(), path
@@ -277,10 +279,10 @@ def _unpack(file: Path, made: Path) -> Manifest:
             free = shutil.disk_usage(made).free
             if (wanted := sum(entry.file_size for entry in entries)) > free:
                 raise OutputError(
-                    "The disk has no room for the backup.",
+                    "The disk does not have enough space for the backup.",
                     where=made.parent,
                     got=f"{free:,} bytes free",
-                    allowed=f"{wanted:,} and more",
+                    allowed=f"{wanted:,} bytes or more",
                 )
             for entry in entries:
                 _extract(archive, entry, made, about.files[entry.filename], file)
@@ -326,13 +328,13 @@ def _entries(archive: zipfile.ZipFile, about: Manifest, file: Path) -> list[zipf
     names = [entry.filename for entry in entries]
     tables = {f"database/{name}.parquet" for name in about.counts}
     if sorted(names) != sorted(about.files) or not tables <= set(names):
-        raise _broken(file, f"other files than {_ABOUT} lists")
+        raise _broken(file, f"the files differ from those listed in {_ABOUT}")
     for entry in entries:
         if not (_TABLE.fullmatch(entry.filename) or _is_of_campaign(entry.filename)):
-            raise _broken(file, f"a file {entry.filename!r}, which could land anywhere")
+            raise _broken(file, f"a file {entry.filename!r}, which would be written outside the campaign")
         if entry.file_size > _SWELLS * entry.compress_size + 1024:
             raise _broken(
-                file, f"{entry.filename!r} grows from {entry.compress_size:,} to {entry.file_size:,} bytes"
+                file, f"{entry.filename!r} expands from {entry.compress_size:,} to {entry.file_size:,} bytes"
             )
     return entries
 
@@ -360,7 +362,7 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, made: Path, diges
         to.flush()
         os.fsync(to.fileno())
     if hashed.hexdigest() != digest:
-        raise _broken(file, f"{entry.filename!r} is not what was written")
+        raise _broken(file, f"{entry.filename!r} has changed since the backup")
 
 
 def _broken(file: Path, why: object) -> InputError:

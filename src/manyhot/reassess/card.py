@@ -45,14 +45,17 @@ class DataCard(Result):
     Attributes
     ----------
     text : str
-        Markdown with the front matter that Hugging Face's hub reads.
+        Markdown with the front matter for the Hugging Face Hub.
     dataset : str
         The name of the data set.
     notes, metadata, inputs
         As in `Result`.
     """
 
-    TARGET: ClassVar[tuple[str, str]] = ("FILE", "Markdown file to write; in a folder README.md.")
+    TARGET: ClassVar[tuple[str, str]] = (
+        "FILE",
+        "Markdown file of the card, or a folder, to which README.md is written.",
+    )
 
     text: str
     dataset: str
@@ -71,9 +74,9 @@ class DataCard(Result):
         Parameters
         ----------
         out : path-like
-            A file, or a folder in which the card becomes ``README.md``.
+            A file, or a folder, to which ``README.md`` is written.
         run : Run
-            Not used: the card depends on its inputs alone.
+            Not used, because the card depends only on its inputs.
         """
         path = self._file(out)
         write_text(path, self.text)
@@ -110,29 +113,30 @@ def data_card(
 ) -> DataCard:
     """Write the data card of a data set: raters, times, protocol, agreement and counts.
 
-    It opens with the front matter that Hugging Face's hub reads; there it is called README.md.
+    The card begins with the front matter for the Hugging Face Hub, where the file is called README.md.
 
     Parameters
     ----------
     labels
-        Label sets in any format, a campaign, or a data set such as imagenet-val.
+        Label sets in any format, the folder of a campaign, or the name of a data set such as imagenet-val.
     votes
-        Votes from which the labels were made: a file, a campaign or a published set; by default votes.parquet
-        beside the labels, if their metadata name it.
+        Votes from which the labels were made: a file, the folder of a campaign, or a published set. By
+        default, votes.parquet next to the labels, if it is named in their metadata.
     agreement
         Table written by manyhot agreement; by default, agreement is measured on the votes.
     licence
-        License of the labels, as the hub writes it, such as cc-by-4.0.
+        Identifier of the licence of the labels on the Hugging Face Hub, such as cc-by-4.0.
     named
-        Show the ids of raters instead of numbers. An id may be a name.
+        Show the ids of raters, which may be names, instead of numbers.
     images
-        Images table with original labels, where a file of label sets has none.
+        Images table with original labels, for label sets without original labels.
     classes
-        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r.
+        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
+        imagenet-a or imagenet-r.
     dataset
-        Name of the data set; by default its own.
+        Name of the data set on the card, in place of its own.
     run
-        Command line and progress of the call.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -164,7 +168,9 @@ def data_card(
 
 
 def _several(names: Iterable[str]) -> InputError:
-    return InputError("A data card describes one data set.", got=", ".join(names), do="make one for each")
+    return InputError(
+        "A data card describes one data set.", got=", ".join(names), do="make one card for each"
+    )
 
 
 def card_text(
@@ -178,27 +184,28 @@ def card_text(
 ) -> str:
     """Return the data card of one data set.
 
-    It opens with the front matter that Hugging Face's hub reads; there it is called ``README.md``.
+    The card begins with the front matter for the Hugging Face Hub, where the file is called ``README.md``.
 
     Parameters
     ----------
     description : Description
         Counts of one data set.
     votes : Votes, optional
-        Votes from which its labels were made.
+        Votes from which the labels were made.
     agreement : pyarrow.Table, optional
-        The table ``agreement`` of these votes; nothing is computed here.
+        The table ``agreement`` of these votes. It is not computed here.
     protocol : Mapping of str to str, optional
         How the labels were made, such as ``{"proposer": …, "method": …, "threshold": …}``.
     licence : str, optional
-        As the hub writes it, such as ``cc-by-4.0``; else that of the description.
+        Identifier of the licence on the Hugging Face Hub, such as ``cc-by-4.0``; by default, that of the
+        description.
     named : bool
         Whether to show the ids of raters. By default, raters get numbers, since an id may be a name.
 
     Returns
     -------
     str
-        The card; equal inputs give equal text, without today's date.
+        The card. It does not contain today's date, so equal inputs give equal text.
 
     Raises
     ------
@@ -207,8 +214,9 @@ def card_text(
 
     References
     ----------
-    Front matter: https://huggingface.co/docs/hub/datasets-cards. The questions are those of T. Gebru et al.
-    Datasheets for datasets. CACM 64(12), 2021, where the tables answer them.
+    The front matter is described at https://huggingface.co/docs/hub/datasets-cards.
+    The questions come from T. Gebru et al., Datasheets for datasets, CACM 64(12), 2021.
+    Questions that the tables cannot answer are left out.
     """
     if len(description.datasets) != 1:
         raise _several(description.datasets["dataset"].to_pylist())
@@ -264,7 +272,7 @@ def _size(n: int) -> str:
 def _opening(card: Mapping[str, Any]) -> str:
     usable = card["images"] - card["unusable"]
     return (
-        f"All classes in each image, not only one: {card['labels']:,} labels on "
+        f"The label sets contain all classes in each image, not only one: {card['labels']:,} labels on "
         f"{usable - card['empty']:,} of {card['images']:,} images."
     )
 
@@ -280,7 +288,8 @@ def _who(votes: Votes | None, named: bool) -> str:
     text += _table(("rater", "answers"), [(names[r], f"{counts[r]:,}") for r in order[:MOST_RATERS]])
     more = len(ids) - MOST_RATERS
     text += f"\n\nAnd {more:,} more, with fewer answers." if more > 0 else ""
-    return text if named else f"{text}\n\nRaters are numbered by their number of answers, not named."
+    by_number = "Raters are shown by number instead of by name, those with the most answers first."
+    return text if named else f"{text}\n\n{by_number}"
 
 
 def _when(votes: Votes | None) -> str:
@@ -337,11 +346,11 @@ def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
         "(image, class) pairs asked about": card["asked"],
         "of these valid": card["confirmed"],
         "of these unclear": card["unclear"],
-        "labels in all": card["labels"],
+        "labels in total": card["labels"],
         "images without a valid class": card["empty"],
         "images with two or more": card["multi"],
         "images with an original label": card["labelled"],
-        "of these rejected: not in the label set": card["rejected"],
+        "of these rejected (not in the label set)": card["rejected"],
     }
     rows = [(k, _UNKNOWN if v is None else f"{v:,}") for k, v in facts.items()]
     shares = [(str(r["size"]), f"{r['images']:,}", f"{r['share']:.2%}") for r in sizes.to_pylist()]

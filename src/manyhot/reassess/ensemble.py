@@ -30,7 +30,7 @@ def ensemble_of(
     known_labels: Labels | None = None,
     misfits: SkippedFiles | None = None,
 ) -> Ensemble:
-    """Return the predictions of all models on the images, row by row, except skipped models.
+    """Return the predictions of all models except skipped ones, with a row for each image.
 
     Parameters
     ----------
@@ -43,15 +43,15 @@ def ensemble_of(
     known_labels : Labels, optional
         Label sets of some of the images. Unrated images are left out.
     misfits : SkippedFiles, optional
-        Collects models that do not match and are skipped; without it, the first of them raises its error.
+        Collects the models that do not match and are skipped. Without it, the first such model raises its
+        error.
 
     Raises
     ------
     InputError
         Images have no original labels, two predictions are from the same model, or no model matches.
     MatchError
-        Predictions are over another class list or lack images, or none of the label sets belongs to these
-        images.
+        Predictions have a different class list or lack images, or no label set belongs to these images.
     """
     _check_names(predictions)
     label = _original_labels(images, n_classes)
@@ -100,7 +100,7 @@ def _original_labels(images: Images, n_classes: int) -> npt.NDArray[np.int32]:
         raise InputError(
             "The images have no original labels.",
             where=images.name or None,
-            allowed="an images table with the column 'label': a question about it is always asked",
+            allowed="an images table with the column 'label', since the original label is always asked about",
             do="add the column, or predict with --labels",
         )
     filled = pc.fill_null(label, NO_LABEL).to_numpy(zero_copy_only=False).astype(np.int32)
@@ -111,7 +111,7 @@ def _original_labels(images: Images, n_classes: int) -> npt.NDArray[np.int32]:
             where=f"{images.name or 'images'}, image {images.image_id[row]}",
             got=int(filled[row]),
             allowed=f"0 to {n_classes - 1}",
-            do="check which class list the labels of the images are over",
+            do="check which class list the labels of the images use",
         )
     return np.asarray(filled)
 
@@ -129,11 +129,11 @@ def _arrays(
         absent = np.setdiff1d(np.arange(len(images)), rows.left)
         example = images.image_id[int(absent[0])]
         raise MatchError(
-            f"{p.model} does not predict all images.",
+            f"Predictions of {p.model} are missing for some images.",
             where=p.source or None,
-            got=f"no prediction of {len(absent):,} of {len(images):,}, such as {example}",
+            got=f"no prediction for {len(absent):,} of {len(images):,} images, such as {example}",
             allowed="predictions of every model for every image",
-            do="predict the others, or leave the model or the images out",
+            do="predict the other images, or leave out the model or these images",
         )
     top, scores, probabilities = p.classes, p.scores, p.confidence()
     if top is None:
@@ -156,7 +156,7 @@ def _known_sets(images: Images, labels: Labels, n_classes: int, class_hash: str)
     other_hash = labels.class_hash and class_hash and labels.class_hash != class_hash
     if labels.n_classes != n_classes or other_hash:
         raise MatchError(
-            "The known label sets are over another class list.",
+            "The known label sets have a different class list.",
             where=name,
             got=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",
             allowed=f"{n_classes:,} classes, class list {class_hash or 'unknown'}",
@@ -171,7 +171,7 @@ def _known_sets(images: Images, labels: Labels, n_classes: int, class_hash: str)
         raise MatchError(
             "None of the images with a known label set was rated.",
             where=name,
-            got=f"{len(rows.right):,} images, none usable and rated",
+            got=f"{len(rows.right):,} images, none of them usable and rated",
             allowed="label sets confirmed by raters",
         )
     return _spread(replace(sets, usable=usable), rows.left, rows.right, len(images))

@@ -40,14 +40,16 @@ def export_votes(
 ) -> ExportedVotes:
     """Write the votes and remarks of the annotation app as tables of the campaign.
 
-    Each answer is a row, including changed ones: the last answer of a rater by answered_at counts.
+    Each answer is a row, including answers that were changed later. Only a rater's last answer to a question,
+    by answered_at, counts.
 
     Parameters
     ----------
     campaign
         Folder of the campaign.
     database
-        Address of the database of answers, such as postgresql://HOST/NAME; by default a file in the campaign.
+        Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
+        folder.
     run
         Command line of the call, which is stored in the metadata.
 

@@ -41,7 +41,8 @@ class InitialCampaign(Result):
     ----------
     campaign : Campaign
     is_new : bool
-        Whether it was made by this call; False if it already existed, made from the same files.
+        Whether this call created the campaign. False if it already existed and was created from the same
+        files.
     status : CampaignStatus
     written
         The folder, if it is new.
@@ -56,7 +57,7 @@ class InitialCampaign(Result):
         return self.status.to_json()
 
     def lines(self) -> Iterator[str]:
-        """Yield whether it was made, then its status."""
+        """Yield whether the campaign was created, and its status."""
         what = "made the campaign" if self.is_new else "nothing to do, this is the campaign"
         over = f"{self.campaign.n_classes:,} classes of {self.campaign.classes}"
         yield f"{what} {self.campaign.folder}, over the {over}"
@@ -79,25 +80,26 @@ def init_campaign(
     rows: Annotated[PathLike | None, Shown("FILE")] = None,
     run: Run = QUIET,
 ) -> InitialCampaign:
-    """Make a campaign: a folder with images, classes and predictions, used by all further steps.
+    """Create a campaign: a folder with the images, classes and predictions that all further steps use.
 
-    The folder appears when it is complete. Repeating the same call changes nothing, and another campaign is
-    never overwritten.
+    The folder appears only when it is complete. Repeating the same call changes nothing, and another campaign
+    is never overwritten.
 
     Parameters
     ----------
     folder
-        Folder of the campaign: new, empty, or a campaign made from the same files.
+        Folder of the campaign: a new or empty folder, or a campaign that was created from the same files.
     images
-        Images with original labels: a table in any format, a folder that predict wrote, or a data set of a
-        benchmark, such as imagenet-val.
+        Images with original labels: a table in any format, a folder written by manyhot predict, or a data set
+        of a benchmark, such as imagenet-val.
     classes
-        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
-        default the built-in one that the images or the predictions name.
+        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
+        imagenet-a or imagenet-r. By default, the built-in list that is named in the metadata of the images or
+        predictions.
     predictions
-        Files and folders of predictions, or a data set of a benchmark; takes several values.
+        Files and folders of predictions, or a data set of a benchmark. Several values are allowed.
     rows
-        Image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
+        Image of each row of array files: a data-set JSON, CSV or Parquet file, or a list of ids.
     run
         Command line of the call, which is stored in the description of the campaign.
 
@@ -179,11 +181,11 @@ def _class_list(classes: PathLike | None, images: PathLike, predictions: Sequenc
     if not Path(images).exists():
         read_images(images)  # which says so
     raise InputError(
-        "The class list is not known.",
+        "The class list is unknown.",
         where=str(images),
         got="no file that names a built-in class list",
         allowed=f"a file with one key per line, or {', '.join(BUILT_IN_CLASSES)}",
-        do="pass it: --classes",
+        do="pass it with --classes",
     )
 
 
@@ -200,10 +202,10 @@ def _read_images(place: PathLike, classes: ClassList) -> tuple[Images, dict[str,
     if path.is_dir():
         if not (path / "images.parquet").is_file():
             raise InputError(
-                "The folder holds no images table.",
+                "The folder contains no images table.",
                 where=path,
                 got="no images.parquet in it",
-                allowed="a folder that manyhot predict wrote, or a table with image_id and label",
+                allowed="a folder written by manyhot predict, or a table with the columns image_id and label",
                 do=f"predict the images first: manyhot predict {shlex.quote(str(path))} --out predictions",
             )
         path = path / "images.parquet"
@@ -221,8 +223,8 @@ def _standing(campaign: Campaign) -> Campaign | None:
         raise InputError(
             "The folder holds other files." if folder.is_dir() else "This is a file, not a folder.",
             where=folder,
-            allowed="a folder that is new or empty",
-            do="choose another one",
+            allowed="a new or empty folder",
+            do="choose another folder",
         )
     standing = Campaign.read(folder)
     if not standing.same_as(campaign):
@@ -231,7 +233,10 @@ def _standing(campaign: Campaign) -> Campaign | None:
             where=folder,
             got=f"made by: {standing.call or 'unknown'}" + _changed(standing, campaign),
             allowed="the same images, classes and predictions, or a new folder",
-            do="choose another folder; predictions of more models go into its folder predictions",
+            do=(
+                "choose another folder; to add models, put their predictions into the folder predictions of "
+                "the campaign"
+            ),
         )
     return standing
 
@@ -246,7 +251,7 @@ def _check_images(images: Images, classes: ClassList) -> None:
     theirs = tables.metadata(images.table).get("classes", "")
     if images.label is not None and theirs and theirs != classes.hash:
         raise MatchError(
-            "The labels of the images are over another class list.",
+            "The labels of the images have a different class list.",
             where=images.name,
             got=f"class list {theirs}",
             allowed=f"class list {classes.hash} ({classes.name})",
@@ -328,10 +333,10 @@ def _umask() -> int:
 
 
 def find_images(uris: Iterable[str], root: Path) -> dict[str, str]:
-    """Return the new location of each image by its old one.
+    """Return a mapping from the old to the new location of each image.
 
-    The longest end of the old path that exists under the new root is used: for ``/old/val/n01440764/a.jpg``
-    first ``val/n01440764/a.jpg``, then ``n01440764/a.jpg``, then ``a.jpg``.
+    The longest end of the old path that exists under the new root is used. For ``/old/val/n01440764/a.jpg``,
+    ``val/n01440764/a.jpg`` is tried first, then ``n01440764/a.jpg``, then ``a.jpg``.
 
     Parameters
     ----------
@@ -375,7 +380,7 @@ def _looker(root: Path) -> Callable[[str], bool]:
             members = {member.name.removeprefix("./") for member in tar if member.isfile()}
     except (OSError, tarfile.TarError) as error:
         raise InputError(
-            "Images cannot be read from here.",
+            "Images cannot be read from this location.",
             where=root,
             got="no such file or folder" if not root.exists() else "neither a folder nor a tar archive",
             allowed="a folder, or an uncompressed tar archive",

@@ -46,7 +46,7 @@ def invite_raters(
     database: DatabaseAddress = None,
     address: str = "http://127.0.0.1:8000",
 ) -> Invitations:
-    """Print an invitation link for each rater; it replaces an older link of the same name.
+    """Print an invitation link for each rater, which replaces any earlier link of that rater.
 
     Parameters
     ----------
@@ -55,13 +55,14 @@ def invite_raters(
     names
         Names of the raters.
     refines
-        Also let them decide where other raters disagree.
+        Let these raters also decide where other raters disagree.
     max_pages
         Maximum number of pages per rater.
     owner
         Print one-time links with which owners set a new password.
     database
-        Address of the database of answers, such as postgresql://HOST/NAME; by default a file in the campaign.
+        Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
+        folder.
     address
         Address at which raters reach the app.
 

@@ -59,9 +59,9 @@ declare_table(
     (
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),
-        REAL("score", "of the ranking; the highest is asked first"),
+        REAL("score", "score of the ranking; the question with the highest score is asked first"),
         REAL("p", "probability that the class is in the image, given the answers so far"),
-        TEXT("state", "by that probability and the threshold", values=STATES),
+        TEXT("state", "state at this probability and the threshold", values=STATES),
         INT("n_votes", "answers so far"),
     ),
 )
@@ -69,22 +69,24 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class NextQuestions(Result):
-    """The questions to ask next, and the number that need no further answer.
+    """The questions to ask next, and the number of questions that need no further answer.
 
     Attributes
     ----------
     questions : pyarrow.Table
-        The table ``questions``: those to ask, in order.
+        The table ``questions``, with the questions to ask in order.
     n_questions : int
         All of them.
     n_full : int
-        Questions that get no more answers: they have the maximum number, or this rater answered them.
+        Number of questions that get no more answers, because they have the maximum number, are decided, or
+        were answered by this rater.
     n_settled : int
-        Others whose state would hardly change with the answers that they can still get.
+        Number of other questions whose state is unlikely to change with the answers that they can still get.
     n_open : int
-        The rest, from which those of the table are taken.
+        Number of the remaining questions, from which those in the table are taken.
     changes : float
-        Expected number of open questions whose state changes with all the answers that they can still get.
+        Expected number of open questions whose state changes if they get all the answers that they can still
+        get.
     max_answers : int
         Maximum number of answers per question.
     notes, metadata, inputs
@@ -157,7 +159,7 @@ def next_questions(
     Parameters
     ----------
     votes
-        Votes in any format, a campaign, or imagenet-real, which is downloaded.
+        Votes in any format, the folder of a campaign, or imagenet-real, a published set that is downloaded.
     budget
         Number of answers to ask for now, one per question; which questions are open or settled does not
         depend on it.
@@ -167,33 +169,35 @@ def next_questions(
     max_answers
         Maximum number of answers per question, including existing ones.
     settled
-        A question is settled if the answers that it can still get change its state with at most this
-        probability; with 0, if they cannot change it.
+        Maximum probability with which the answers that a settled question can still get change its state.
+        With 0, a question is settled only if they cannot change it.
     rater
-        Rater who will answer: questions that this rater answered are left out, and further answers are
-        assumed to be as good as this rater's. By default, they are assumed to be as good as those of the mean
-        rater, weighted by the number of answers.
+        Id of the rater who will answer. Questions that this rater answered are left out, and further answers
+        are assumed to be as good as this rater's. By default, they are assumed to be as good as those of the
+        average rater, weighted by the number of answers.
     proposals
-        Proposals table: unanswered questions are ranked, too; by default the proposals of the campaign.
+        Proposals table, so that unanswered questions are ranked, too; by default, that of the campaign.
     golden
-        Experts' answers; those of the campaign by default.
+        Experts' answers; by default, those of the campaign.
     images
-        Images table with original labels, which count as a rater in golden-bayes; by default that of the
+        Images table with original labels, which golden-bayes counts as a rater; by default, that of the
         campaign.
     classes
-        Class list: one key per line, a table with key and name, or imagenet1k, imagenet-a, imagenet-r. By
-        default that of the campaign.
+        Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
+        imagenet-a or imagenet-r. By default, that of the campaign.
     format
-        Format of the votes, or a call string: "crowd-kit(separator='|')".
+        Format of the votes: a name, or a call string such as "crowd-kit(separator='|')". By default, the
+        format is detected.
     method
-        An aggregator that learns how raters answer: golden-bayes, dawid-skene or one-coin. By default
-        golden-bayes if there are golden answers, otherwise dawid-skene.
+        An aggregator that learns how raters answer: golden-bayes, dawid-skene or one-coin. By default,
+        golden-bayes if there are golden answers, and otherwise dawid-skene.
     threshold
-        Probability from which a class is valid; 0.8 by default.
+        Minimum probability of a valid class; 0.8 by default.
     original_classes
-        Classes for which the original label counts as a rater in golden-bayes, such as 0-397; all by default.
+        Classes for which golden-bayes counts the original label as a rater, such as 0-397. By default, all
+        classes.
     run
-        Command line and progress of the call.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -204,7 +208,7 @@ def next_questions(
     InputError
         The method does not learn how raters answer, or a number is out of range.
     MatchError
-        Proposals and votes are over different class lists.
+        Proposals and votes have different class lists.
     UnknownNameError
         The ranking or the rater does not exist.
     """
@@ -342,7 +346,7 @@ def _proposals(proposals: TableLike, votes: Votes, classes: ClassList | None) ->
     theirs = tables.metadata(table).get("classes", "")
     if theirs and votes.class_hash and theirs != votes.class_hash:
         raise MatchError(
-            "The proposals are over another class list than the votes.",
+            "The proposals and the votes have different class lists.",
             where=proposals if is_file else None,
             got=f"class list {theirs}",
             allowed=f"class list {votes.class_hash}",

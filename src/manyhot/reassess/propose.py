@@ -83,13 +83,13 @@ class Expected:
     recall : ShareInterval
         Share of known labels that are proposed, or kept as the original label of an image without questions.
     precision : ShareInterval
-        Share of questions that known label sets answer with yes.
+        Share of questions whose answer in the known label sets is yes.
     n_images, n_labels, n_questions : int
-        Images with a known label set, their labels, and the questions about them.
+        Numbers of images with a known label set, of their labels, and of the questions about them.
     n_unasked : int
-        Questions that the known sets do not answer; they count as answered with no.
+        Number of questions that the known label sets do not answer. They count as answered with no.
     held_out : bool
-        Whether each image was judged under a rule fitted without its label set.
+        Whether each image was evaluated with a rule that was fitted without its label set.
     """
 
     recall: ShareInterval
@@ -111,7 +111,7 @@ class Proposals(Result):
         The table ``proposals``.
     rule : str
     n_images, n_left_out : int
-        Number of images, and of those without questions, which keep their original label.
+        Number of images, and number of images without questions. The latter keep their original label.
     models : tuple of str
     seconds : float
         Seconds that a rater takes for a question.
@@ -199,9 +199,12 @@ class Proposals(Result):
         if fitted:
             yield f"on the images of the search: {', '.join(f'{k} {v:.1%}' for k, v in fitted.items())}"
         if not len(self):
-            yield "no image has questions; to ask about all, pass --leave-out nothing"
+            yield "no image has questions; to ask about all images, pass --leave-out nothing"
         if self.expected is None:
-            yield "recall and precision are unknown: they need label sets of some images, --known-labels"
+            yield (
+                "recall and precision are unknown; to estimate them, pass label sets of some images with "
+                "--known-labels"
+            )
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the table as `Result.write` does, unless raters have begun to answer the proposals there."""
@@ -210,16 +213,16 @@ class Proposals(Result):
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
-        """Raise an error as `Result.check_out`, or if raters already answer the proposals of a campaign."""
+        """Raise an error as `Result.check_out` does, or if raters are already answering the proposals."""
         super().check_out(out, sources)
         target = cls._paths(out, "proposals")[0]
         is_own = target.name == "proposals.parquet" and (target.parent / tables.DESCRIPTION).is_file()
         if is_own and target.exists() and (target.parent / "votes.parquet").exists():
             raise InputError(
-                "Raters already answer these proposals.",
+                "Raters are already answering these proposals.",
                 where=target,
-                got="votes.parquet beside it",
-                do="write new ones to another file, with --out",
+                got="votes.parquet next to it",
+                do="write the new proposals to another file with --out",
             )
 
 
@@ -247,9 +250,13 @@ def _expected_facts(expected: Expected | None) -> Iterator[tuple[str, str, str]]
         value = "–" if math.isnan(share.value) else f"{share.value:.1%}"
         yield name, value, f"{span}of {n:,} {of} of {expected.n_images:,} images"
     if expected.held_out:
-        yield "", "", "each image judged under a rule chosen without it"
+        yield "", "", "each image is evaluated with a rule that was fitted without it"
     if expected.n_unasked:
-        yield "unanswered", f"{expected.n_unasked:,}", "of these questions by the known sets: no"
+        yield (
+            "unanswered",
+            f"{expected.n_unasked:,}",
+            "questions missing from the known label sets, counted as no",
+        )
 
 
 @command(
@@ -280,33 +287,34 @@ def propose(
     Parameters
     ----------
     labels
-        Images with original labels, which are always among the proposals: a campaign, a folder that predict
-        wrote, an images table, or a data set of a benchmark.
+        Images with original labels, which are always proposed: a campaign, a folder written by manyhot
+        predict, an images table, or a data set of a benchmark.
     predictions
         Files or folders of predictions, instead of those of the campaign, folder or benchmark. Each model
-        predicts all images.
+        must predict all images.
     rule
-        A rule or call string, such as 'union(threshold=0.1)'; 'manyhot proposers' lists them.
+        Name of a rule, or a call string such as 'union(threshold=0.1)'. The command 'manyhot proposers' lists
+        the rules.
     models
-        Only models whose names match, such as 'timm/*'.
+        Patterns of the names of the models to use, such as 'timm/*'; by default, all models.
     known_labels
-        Label sets of some images, or golden answers, for recall and precision and for rules that learn; those
-        of unrated images are left out. By default golden.parquet of the campaign.
+        Label sets of some images, or golden answers. They serve to estimate recall and precision, and to fit
+        rules that learn. Unrated images are left out. By default, golden.parquet of the campaign.
     leave_out
-        Images not to ask about: those whose only proposal is the original label, those where it is the top
-        class of every model, or none.
+        Images not to ask about: those whose only proposal is the original label (proposals), those whose
+        original label is the top class of every model (models), or none (nothing).
     seconds
         Seconds per question, to compute the hours; the default is an assumption.
     raters
         Number of answers per question, to compute the hours.
     resamples
-        Bootstrap resamples of the images with known label sets; 0 skips the intervals.
+        Number of bootstrap resamples of the images with known label sets; 0 skips the intervals.
     seed
         Seed of the bootstrap.
     reading
         Options for reading files.
     run
-        Command line and progress of the call.
+        Command line of the call, and callback for its progress.
 
     Returns
     -------
@@ -319,8 +327,7 @@ def propose(
     InputError
         Images have no original labels, there are no predictions, or the rule cannot use them.
     MatchError
-        Predictions are over another class list or lack images, or none of the label sets belongs to these
-        images.
+        Predictions have a different class list or lack images, or no label set belongs to these images.
     """
     entry = get("proposer", rule)
     check_one_of(leave_out, get_args(LeaveOut), "Images cannot be left out like this.", where="`leave_out`")
@@ -361,7 +368,9 @@ def _only(sources: Iterator[Source]) -> Source:
     source, *more = sources
     if more:
         names = [s.name for s in (source, *more)]
-        raise InputError("Proposals are made for one data set.", got=", ".join(names), allowed="one of them")
+        raise InputError(
+            "Proposals can be made for only one data set.", got=", ".join(names), allowed="one of them"
+        )
     return source
 
 
@@ -383,11 +392,11 @@ def _check_described(home: Campaign, images: Images, classes: ClassList) -> None
     actual = (classes.hash, len(classes), len(images))
     if described != actual:
         raise MatchError(
-            "The description of the campaign does not match the classes and images beside it.",
+            "The description of the campaign does not match its classes and images.",
             where=home.folder / tables.DESCRIPTION,
             got=f"class list {described[0]} of {described[1]:,} classes, {described[2]:,} images",
             allowed=f"class list {actual[0]} of {actual[1]:,} classes, {actual[2]:,} images",
-            do="restore the changed files, or make the campaign again in another folder",
+            do="restore the changed files, or create the campaign again in another folder",
         )
 
 
@@ -431,10 +440,10 @@ def _known_sets(
         name = known_labels.experts.name or "golden"
     else:
         raise InputError(
-            "These are no label sets.",
+            "These are not label sets.",
             where="`known_labels`",
             got=type(known_labels).__name__,
-            allowed="a file, or what manyhot.read_labels or manyhot.read_golden gives",
+            allowed="a file, or the result of manyhot.read_labels or manyhot.read_golden",
         )
     return golden_labels(known_labels.to_table(), n_classes, class_hash, name), inputs
 

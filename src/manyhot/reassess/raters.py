@@ -29,12 +29,13 @@ from manyhot.tables import STATES, Images, Labels, Refined, Votes, schema
 from manyhot.tables.definitions import COUNT, REAL, TEXT, TEXTS, declare_table, interval
 
 FLAGS = {
-    "spammer": f"informedness below {quality.SPAMMER:g}, the upper end of its interval included, over "
-    f"{quality.FEWEST_GOLDEN} answers or more under each truth",
-    "copier": f"of {quality.FEWEST_ERRORS} questions or more on which one of two raters is against the "
-    f"majority of the others, both are, and alike, on {quality.COPIER:.0%}",
-    "too fast": f"less than {quality.TOO_FAST:.0%} of the median rater's seconds for an answer, over "
-    f"{quality.FEWEST_PAGES} pages or more",
+    "spammer": f"informedness and the upper end of its interval below {quality.SPAMMER:g}, with at least "
+    f"{quality.FEWEST_GOLDEN} answers for each truth",
+    "copier": f"at least {quality.FEWEST_ERRORS} questions on which either of two raters disagrees with the "
+    f"majority of the others; on at least {quality.COPIER:.0%} of these, both disagree and give the same "
+    "answer",
+    "too fast": f"less than {quality.TOO_FAST:.0%} of the median rater's time per answer, on at least "
+    f"{quality.FEWEST_PAGES} pages",
 }
 """What raters are flagged for, and when. A flag is a reason to look, not a verdict."""
 
@@ -46,31 +47,36 @@ declare_table(
         REAL("no", "share of no among them"),
         REAL("maybe", "share of maybe"),
         REAL("yes", "share of yes"),
-        REAL.nullable(
-            "agreement", "share of equal answers among those of other raters to the same questions"
-        ),
-        COUNT("others", "these answers of others"),
+        REAL.nullable("agreement", "share of other raters' answers to the same questions that are equal"),
+        COUNT("others", "number of other raters' answers to the same questions"),
         REAL.nullable(
             "sensitivity",
-            "estimated probability of yes where yes is true; null if the method has none",
+            "estimated probability of the answer yes if yes is true; null if the method does not estimate it",
         ),
         REAL.nullable(
             "specificity",
-            "estimated probability of no or maybe where no is true; null if the method has none",
+            "estimated probability of the answer no or maybe if no is true; null if the method does not "
+            "estimate it",
         ),
         COUNT("golden", "golden questions answered"),
-        COUNT("golden_yes", "number of these whose true answer is yes"),
+        COUNT("golden_yes", "answered golden questions whose true answer is yes"),
         REAL.nullable(
             "golden_accuracy",
-            "share of correct answers to golden questions; maybe counts as no, also in the next columns",
+            "share of correct answers to golden questions, where maybe counts as no, as in the next two "
+            "columns",
         ),
-        REAL.nullable("golden_sensitivity", "share of yes where the true answer is yes"),
-        REAL.nullable("golden_specificity", "share of no or maybe where the true answer is no"),
+        REAL.nullable(
+            "golden_sensitivity", "share of yes among answers to golden questions whose true answer is yes"
+        ),
+        REAL.nullable(
+            "golden_specificity",
+            "share of no or maybe among answers to golden questions whose true answer is no",
+        ),
         *interval(
             "informedness",
-            "how well answers separate the two truths: 2 AUC - 1, without maybes sensitivity + "
-            "specificity - 1; on golden questions where there are both kinds, else against the "
-            "majority of the others",
+            "how well answers separate the two truths: 2 AUC - 1, which without maybes is sensitivity + "
+            "specificity - 1; measured on golden questions if both truths occur, otherwise against the "
+            "majority of the other raters",
         ),
         REAL.nullable("seconds", "median time per answer; null if no times were recorded"),
         COUNT("pages", "number of pages on which the time was measured"),
@@ -95,9 +101,9 @@ def raters_table(
         The same votes as arrays.
     golden : GoldenAnswers, optional
     result : Aggregate, optional
-        Result of a method, with its estimates of raters.
+        Result of an aggregator, with its estimates of the quality of raters.
     pairs : RaterPairs, optional
-        From `manyhot.core.raters.rater_pairs`, which is called by default.
+        Result of `manyhot.core.raters.rater_pairs`, which is called by default.
     """
     counts = answers.of_raters()
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
@@ -207,8 +213,8 @@ def _or_null(values: Floats) -> pa.Array:
 def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = 5) -> list[str]:
     """Return the raters with the least and the most informative answers, with their measures.
 
-    If some raters answered golden questions of both kinds, only these are shown: their quality is measured
-    directly.
+    If some raters answered golden questions with both true answers, only these raters are shown, because
+    their quality is measured directly.
     """
     on_golden = [r for r in raters if r["golden_yes"] and r["golden"] > r["golden_yes"]] or raters
     ranked = sorted((r for r in on_golden if r["informedness"] is not None), key=lambda r: r["informedness"])
@@ -243,17 +249,17 @@ def flag_lines(raters: Sequence[Mapping[str, Any]]) -> Iterator[str]:
 
 
 def decimal_text(value: float | None) -> str:
-    """Return a value with four decimals; a dash where it is undefined."""
+    """Return a value with four decimals; a dash if it is undefined."""
     return "–" if value is None or value != value else f"{value:.4f}"
 
 
 def share_text(value: float | None) -> str:
-    """Return a share as a percentage; a dash where it is undefined."""
+    """Return a share as a percentage; a dash if it is undefined."""
     return "–" if value is None or value != value else f"{value:.1%}"
 
 
 def interval_text(lo: float | None, hi: float | None) -> str:
-    """Return an interval; a dash where there is none."""
+    """Return an interval; a dash if there is none."""
     return "–" if lo is None or hi is None or lo != lo else f"{lo:.4f} to {hi:.4f}"
 
 
@@ -277,7 +283,7 @@ def labels_of_votes(
     method: str,
     name: str,
 ) -> Labels:
-    """Return the label sets of all images: those of the votes, and others with their original label.
+    """Return the label sets of all images; images without votes keep their original label.
 
     Parameters
     ----------
@@ -288,7 +294,7 @@ def labels_of_votes(
     p : ndarray of float64, shape (Q,)
         The probability of each question.
     levels : tuple of float
-        The probability from which a class is unclear, and from which it is valid.
+        Minimum probability of an unclear class, and minimum probability of a valid one.
     decided : Refined, optional
         Decisions, which override the probabilities.
     method, name : str

@@ -35,7 +35,7 @@ _ENOUGH_RATERS = 3
 
 @dataclass(frozen=True)
 class Stage:
-    """A table of a campaign, with its counts; None if there is none."""
+    """A table of a campaign and its count, which is None if the table does not exist."""
 
     name: str
     count: int | None
@@ -58,7 +58,7 @@ class CampaignStatus(Result):
     next_step : str
         The next step, in words.
     command : str
-        The commands for it, one per line.
+        The commands of the next step, one per line.
     notes
         As in `Result`.
     """
@@ -92,9 +92,10 @@ def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = Non
     Parameters
     ----------
     campaign
-        Folder of the campaign. Only the ends of most files are read, which hold the number of rows.
+        Folder of the campaign. For most files, only the footer is read, which contains the number of rows.
     database
-        Address of the database of answers, such as postgresql://HOST/NAME; by default a file in the campaign.
+        Address of the database of answers, such as postgresql://HOST/NAME; by default, a file in the campaign
+        folder.
 
     Returns
     -------
@@ -112,7 +113,7 @@ def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = Non
     home = Campaign.read(campaign)
     models, broken = campaign_models(home)
     names = [model for model, _ in models]
-    wrong = [f"{path.name} among the predictions is not a complete Parquet file" for path in broken]
+    wrong = [f"{path.name} in the folder predictions is not a complete Parquet file" for path in broken]
     stages = [
         Stage("predictions", len(names), "models") if name == "predictions" else _stage(home, name)
         for name in STAGES
@@ -166,16 +167,16 @@ def _stage(campaign: Campaign, name: str) -> Stage:
 def _new_answers(campaign: Campaign, new: int, database: str | None) -> Iterator[str]:
     if new:
         held = DATABASE if database is None else "the database"
-        yield f"{held} holds {new:,} answers that are not in {campaign.path('votes').name} yet"
+        yield f"{held} contains {new:,} answers that are not in {campaign.path('votes').name} yet"
 
 
 def _notes(campaign: Campaign, models: Sequence[str]) -> Iterator[str]:
     listed = file_metadata(campaign.path("proposals")).get("models")
     used = set(listed.split("\n")) if listed else set(models)
     if more := len(set(models) - used):
-        yield f"the proposals were made without {more} of the present models"
+        yield f"the proposals were made without {more} of the models in the campaign"
     if gone := len(used - set(models)):
-        yield f"{gone} of the models behind the proposals are no longer present"
+        yield f"{gone} of the models used for the proposals are no longer in the campaign"
 
 
 def _next(campaign: Campaign, stages: dict[str, Stage], new: int) -> tuple[str, str]:

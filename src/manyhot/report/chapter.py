@@ -112,7 +112,7 @@ class Diagnosis:
     chapters : tuple of Chapter
     notes : tuple of str
     undrawn : str
-        Why there are no figures; empty if there are.
+        Reason why there are no figures; empty if there are figures.
     """
 
     title: str
@@ -129,7 +129,7 @@ class Diagnosis:
 
 
 def chapter_tables() -> list[str]:
-    """Return the tables that the page is made of: of each chapter the one of its name, or its `tables`."""
+    """Return the tables of all chapters: the `tables` of each chapter, by default the one with its name."""
     entries = (get("chapter", name) for name in names("chapter"))
     return [table for entry in entries for table in entry.about.get("tables", (entry.name,))]
 
@@ -152,7 +152,7 @@ def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
 
 
 def picture(folder: Path, file: str | None, title: str, text: str = "", mark: str = "") -> StripPicture:
-    """Return a picture from a file in a folder, without `uri` if it is missing, outside or too large."""
+    """Return a picture from a file in a folder; no `uri` if the file is missing, outside or too large."""
     data = _bytes(folder, file) if file else b""
     kind = next((kind for head, kind in _KINDS.items() if data.startswith(head)), "")
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if kind else ""
@@ -217,12 +217,12 @@ def percent(value: float | None, decimals: int = 0) -> str:
 
 
 def with_ends(value: float | None, lo: float | None, hi: float | None, decimals: int = 0) -> str:
-    """Return a share with its interval, as ``42 % (35 to 49)``; without an interval, the share alone."""
+    """Return a share with its interval, such as ``42 % (35 to 49)``; without an interval, only the share."""
     return percent(value, decimals) + _ends(value, lo, hi, decimals)
 
 
 def in_points(value: float | None, lo: float | None, hi: float | None, decimals: int = 0) -> str:
-    """Return a difference of shares in percentage points, as ``−21 (−31 to −10)``."""
+    """Return a difference of shares in percentage points, such as ``−21 (−31 to −10)``."""
     return percent(value, decimals).removesuffix(" %") + _ends(value, lo, hi, decimals)
 
 

@@ -129,7 +129,7 @@ def _digits(name: str, values: pa.ChunkedArray, digits: int) -> int:
 
 
 def write_text_table(table: pa.Table, kind: str, path: Path | None) -> str:
-    """Return a table as ``csv``, ``markdown``, ``latex`` or ``json``, and write it to `path`, if any."""
+    """Return a table as ``csv``, ``markdown``, ``latex`` or ``json``; also write it to `path`, if passed."""
     if kind == "csv":
         text = to_csv(table)
     elif kind == "json":
@@ -146,14 +146,14 @@ def check_no_file(folder: Path) -> None:
     """Raise an `OutputError` if the path of a report's folder is a file."""
     if folder.exists() and not folder.is_dir():
         raise OutputError(
-            "The report's folder cannot be made: a file has its name.",
+            "The report's folder cannot be created, because a file has the same name.",
             where=folder,
             do="move or rename the file",
         )
 
 
 def undrawn() -> str:
-    """Return which packages figures need and how to install them; empty if all are installed."""
+    """Return which packages for figures are missing and how to install them; empty if none are missing."""
     missing = [name for name in ("altair", "vl_convert") if importlib.util.find_spec(name) is None]
     return f'{" and ".join(missing)} missing; pip install "manyhot[report]"' if missing else ""
 

@@ -30,20 +30,21 @@ class Figure:
     Attributes
     ----------
     name : str
-        Unique in a report, such as ``shift-imagenetv2``; also the name of its files and its anchor.
+        Name that is unique in a report, such as ``shift-imagenetv2``. It is also the anchor and the name of
+        the files.
     section : str
         One of `SECTIONS`.
     dataset : str
-        The data set that it shows; empty for several.
+        The data set that the figure shows; empty for several.
     title : str
         Short and plain.
     caption : str
-        How to read it: the axes, the marks, the intervals.
+        Explanation of the axes, the marks and the intervals.
     alt : str
         A description with the main numbers, for screen readers.
     spec : dict
-        Vega-Lite: panels side by side in ``concat``, the data by name in ``datasets``. Colours are the CSS
-        variables of `manyhot.report.figure`.
+        Vega-Lite specification, with the panels in ``concat`` and the data by name in ``datasets``. Colours
+        are the CSS variables of `manyhot.report.figure`.
     data : pyarrow.Table
         The drawn numbers, in the units of their tables.
     command : str
@@ -105,7 +106,8 @@ class Axis:
     def over(cls, values: Iterable[float], *, percent: bool, n_ticks: int = 5) -> Axis:
         """Return the axis that contains all finite values, with ends at round numbers.
 
-        Shares stay within 0 and 100 %. If all values are equal, the axis has a margin on both sides.
+        An axis of shares stays between 0 and 100 %. If all values are equal, the axis has a margin on both
+        sides.
         """
         finite = [v for v in values if math.isfinite(v)]
         lo, hi = (min(finite), max(finite)) if finite else (0.0, 1.0)
@@ -131,8 +133,8 @@ class Axis:
 def fences(values: Sequence[float], fewest: int = 8) -> tuple[float, float]:
     """Return Tukey's outer fences, beyond which values need not be shown: quartiles ± 3 interquartile ranges.
 
-    One model at 20 % would squeeze 66 models between 70 and 83 % into a fifth of the axis. The fences are
-    infinite for fewer than `fewest` values, and if the quartiles are equal.
+    Without fences, one model at 20 % would squeeze 66 models between 70 and 83 % into a fifth of the axis.
+    The fences are infinite if there are fewer than `fewest` values or if the quartiles are equal.
     """
     finite = [v for v in values if math.isfinite(v)]
     if len(finite) < fewest:

@@ -52,21 +52,22 @@ class Shot:
     label_set : tuple of (int, str)
         The valid classes, then the unclear ones.
     is_rated : bool
-        Whether raters went over the label set.
+        Whether raters checked the label set.
     n_rejected : int
-        Number of classes that raters were asked about and that are not valid.
+        Number of classes that raters found not to be valid.
     remark : str
         A remark, such as that no rater has seen the image.
     seen : tuple of tuple of (int, float or None)
-        The top classes of each model with their confidence; empty if it has no prediction for the image.
+        The top classes of each model with their confidence; empty if the model has no prediction for the
+        image.
     verdicts : tuple of str
         For each model, one of `TOP_VERDICTS`.
     states : mapping of int to str
         The state of each class that any model predicts.
     similar : mapping of int to tuple of int
-        For each of these classes, the positions in the gallery of the images to show beside it.
+        For each of these classes, the positions in the gallery of the images to show next to it.
     kinds : tuple of str
-        For each model, the kind of its error; empty if there is no error or it was not sorted.
+        For each model, the kind of its error; empty if there is no error or the kind is unknown.
     """
 
     image_id: str
@@ -95,12 +96,13 @@ class Gallery:
     names : mapping of int to str
         The name of each class that occurs.
     similar_by : str
-        The model whose embeddings determine which images are similar; empty if a fixed choice is shown.
+        The model whose embeddings determine which images are similar; empty if a fixed choice of images is
+        shown.
     call : str
     report : str
-        Address of the report that it belongs to; empty if there is none.
+        Address of the report that the gallery belongs to; empty if there is none.
     notes : tuple of str
-        Prediction files that were skipped, and why.
+        Prediction files that were skipped, with the reasons.
     """
 
     title: str
@@ -134,19 +136,20 @@ def make_gallery(
     Parameters
     ----------
     images : Images
-        With the column ``uri``, paths of local files. The class of an image is its original label.
+        Images table whose column ``uri`` contains paths of local files. The class of an image is its original
+        label.
     labels : Labels, optional
         Without labels, predictions are compared with the original labels only.
     predictions : sequence of Predictions
     classes : ClassList, optional
-        The names; without it, classes are shown by number.
+        Class list with the names of the classes. Without it, classes are shown by number.
     similar : pyarrow.Table, optional
         The table ``similar``: the nearest images of an image in each class. Without it, up to `SIMILAR`
-        images of each class are chosen evenly over the data set, the same ones beside each image.
+        images of each class are chosen evenly over the data set, and the same ones are shown with each image.
     similar_by : str
         The model of these embeddings.
     findings : pyarrow.Table, optional
-        The table ``findings``: kinds of errors, by model.
+        The table ``findings`` with the kinds of errors of each model.
     title, call, report : str
 
     Returns

@@ -56,7 +56,7 @@ def write_gallery(
     photographs: Photographs | None = None,
     progress: Progress | None = None,
 ) -> list[Path]:
-    """Write a gallery into the folder `out`, in place of an earlier one, and return its files.
+    """Write a gallery to the folder `out`, replacing any earlier one, and return its files.
 
     The same input gives the same bytes. An earlier gallery remains until the new one is complete.
 
@@ -65,7 +65,7 @@ def write_gallery(
     gallery : Gallery
     out : Path
     photographs : Photographs, optional
-        How to read them; by default, each is a file of its own.
+        The photographs to read. By default, each is read from its own file.
     progress : callable, optional
 
     Raises
@@ -75,7 +75,7 @@ def write_gallery(
     InputError
         If none of the photographs can be shown.
     OutputError
-        If the folder holds something else, or a file cannot be written.
+        If the folder contains anything but an earlier gallery, or a file cannot be written.
     """
     pillow = load_pillow()
     _check_place(out)
@@ -95,7 +95,9 @@ def _check_place(out: Path) -> None:
     """Raise an error if a folder holds anything but an earlier gallery."""
     if out.exists() and not out.is_dir():
         raise OutputError(
-            "The gallery's folder cannot be made: a file has its name.", where=out, do="move the file"
+            "The gallery's folder cannot be created, because a file has the same name.",
+            where=out,
+            do="move or rename the file",
         )
     names = [p.name for p in out.iterdir() if not p.name.startswith(_UNFINISHED)] if out.is_dir() else []
     if names and not _is_gallery(out):
@@ -103,7 +105,7 @@ def _check_place(out: Path) -> None:
             "The folder holds something other than a gallery.",
             where=out,
             got=sorted(names)[0],
-            do="choose another --out",
+            do="choose another folder with --out",
         )
 
 
@@ -208,7 +210,10 @@ def _check_any(gallery: Gallery, shown: Sequence[_Shown]) -> None:
             f"None of the {len(gallery):,} photographs can be shown.",
             where=gallery.shots[0].uri,
             got=shown[0],
-            do="pass their current addresses: --images FILE, an images table with columns image_id and uri",
+            do=(
+                "pass their current addresses with --images FILE, an images table with the columns image_id "
+                "and uri"
+            ),
         )
 
 
@@ -316,9 +321,9 @@ class GalleryLink:
     counts : mapping of str to mapping of str to int
         For each model, the number of images with each verdict of `manyhot.report.gallery.TOP_VERDICTS`.
     confident : mapping of str to mapping of str to int
-        The same, of images on which the model's confidence is above `CONFIDENT`.
+        The same for the images on which the model's confidence is above `CONFIDENT`.
     rated : bool
-        Whether raters went over the label set of any image.
+        Whether raters checked the label set of any image.
     """
 
     title: str

@@ -29,7 +29,7 @@ class ColumnHead:
 
 @dataclass(frozen=True)
 class ListingRow:
-    """A row: its cells, the anchor of one of the user's own models, and links of cells by their position."""
+    """A row: its cells, its anchor if it shows one of the user's models, and links of cells by position."""
 
     cells: tuple[str, ...]
     own: bool = False
@@ -47,7 +47,7 @@ class Listing:
     heads : tuple of ColumnHead
     rows : tuple of ListingRow
     more : str
-        What is left out, and where to find it.
+        A note on what is left out and where to find it.
     folded : bool
         Whether the table is collapsed at first.
     """
@@ -68,7 +68,7 @@ class Shared:
     Attributes
     ----------
     named : callable
-        Returns the presentation of a metric by its name.
+        Function that returns the presentation of a metric by its name.
     own : collection of str
         The user's own models.
     anchors : Anchors
@@ -139,7 +139,9 @@ _DROPS = (
     ColumnHead("Model", number=False),
     ColumnHead("From"),
     ColumnHead("To"),
-    ColumnHead("Drop", title="From minus to; in percentage points if the metric is a share"),
+    ColumnHead(
+        "Drop", title="Value in From minus value in To, in percentage points if the metric is a share"
+    ),
     ColumnHead("95 % over images"),
     ColumnHead(
         "95 % over families",
@@ -294,7 +296,7 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
 
 
 def list_sensitivity(rows: Sequence[Row], shared: Shared, *, title: str, warning: str) -> Listing:
-    """Return how a drop changes when the label sets of one side are made like those of the other."""
+    """Return how a drop changes if the label sets at one end are made similar to those at the other end."""
     heads, entries = without_empty(_SENSITIVITY, [_changed(r, shared) for r in rows])
     note = f"First: {title_of(rows[0]['dataset_x'])}; second: {title_of(rows[0]['dataset_y'])}. {warning}"
     anchor = shared.anchors("shift", "sensitivity", _places(rows[0]))
@@ -353,7 +355,7 @@ def count_pair(x: int, y: int) -> str:
 def without_empty(
     heads: Sequence[ColumnHead], entries: Sequence[ListingRow]
 ) -> tuple[tuple[ColumnHead, ...], tuple[ListingRow, ...]]:
-    """Return the columns and rows without columns that are empty, or "all images", in every row."""
+    """Return the columns and rows without the columns that are empty or "all images" in every row."""
     filled = [i for i in range(len(heads)) if {e.cells[i] for e in entries} - {"", NONE, "all images"}]
     shown = [ListingRow(tuple(e.cells[i] or NONE for i in filled), e.own, e.anchor) for e in entries]
     return tuple(heads[i] for i in filled), tuple(shown)

@@ -53,14 +53,14 @@ def load_pillow() -> Any:
 
 
 def in_files(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]:
-    """Yield photographs, each from a file of its own."""
+    """Yield photographs, each of which is read from its own file."""
     return ((i, opener(uri)) for i, uri in enumerate(uris))
 
 
 def opener(uri: str | None) -> Opener:
     """Return a function that reads a file, or raises an OSError with the reason why it cannot."""
     if not uri:
-        return absent("the images table has no uri for it")
+        return absent("the images table has no uri for this image")
     if "://" in uri and not uri.startswith("file://"):
         return absent("not a file on this computer")
     path = Path(uri.removeprefix("file://"))
@@ -80,7 +80,7 @@ def absent(reason: str) -> Opener:
 
 
 def decoded(pillow: Any, read: Opener, side: int) -> tuple[Any, str]:
-    """Return a photograph upright, in RGB, its long side at most `side` pixels; or None and the reason.
+    """Return an upright RGB photograph whose long side has at most `side` pixels, or None and the reason.
 
     The only metadata that remains is the colour profile, in ``info``.
     """
@@ -149,7 +149,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class Seen:
-    """A model's top classes for an image; none if it has no prediction for the image."""
+    """A model's top classes for an image; empty if the model has no prediction for the image."""
 
     model: str
     guesses: tuple[Guess, ...]
@@ -179,7 +179,7 @@ class PredictedPicture:
     label_set : tuple of ClassState
         The valid and the unclear classes.
     n_rejected : int
-        Number of classes that raters were asked about and that are not valid.
+        Number of classes that raters found not to be valid.
     remark : str
         A remark, such as that no rater has seen the image.
     seen : tuple of Seen
@@ -224,18 +224,18 @@ def make_pictures(
     Parameters
     ----------
     images : Images
-        With the column ``uri``, paths of local files.
+        Images table whose column ``uri`` contains paths of local files.
     labels : Labels
     predictions : sequence of Predictions
     classes : ClassList, optional
-        The names; without it, classes are shown by number.
+        Class list with the names of the classes. Without it, classes are shown by number.
     photographs : Photographs, optional
-        How to read them; by default, each is a file of its own.
+        The photographs to read. By default, each is read from its own file.
 
     Returns
     -------
     Pictures
-        In place of an unreadable photograph, the reason is shown.
+        The pictures. In place of an unreadable photograph, they contain the reason.
 
     Raises
     ------
@@ -279,8 +279,8 @@ def _picture(
 class LabelRow:
     """The labels of an image.
 
-    `otherwise` is the state of classes that are not listed; `is_rated` is whether raters went over the label
-    set.
+    `otherwise` is the state of classes that are not listed, and `is_rated` is true if raters checked the
+    label set.
     """
 
     label: int | None = None
@@ -336,7 +336,7 @@ def class_name(classes: ClassList | None, class_id: int) -> str:
 
 
 def best_classes(images: Images, p: Predictions) -> list[list[tuple[int, float | None]]]:
-    """Return the top classes of each image, `TOP` at most, with their confidence."""
+    """Return at most `TOP` top classes of each image, with their confidence."""
     matched = align(images.image_id, p.image_id, left_name="the images", right_name=p.model)
     few = _rows(p, matched.right)
     confidence = few.confidence()
@@ -409,10 +409,10 @@ def read_pictures(path: Path) -> Pictures | None:
         return Pictures(tuple(_read_picture(p) for p in json.loads(path.read_text(encoding="utf-8"))))
     except (ValueError, TypeError, KeyError) as error:
         raise InputError(
-            "The file does not hold the pictures of a report.",
+            "The file does not contain the pictures of a report.",
             where=path,
             got=str(error).partition("\n")[0],
-            do="evaluate again, or delete the file for a report without pictures",
+            do="run manyhot evaluate again, or delete the file to get a report without pictures",
         ) from error
 
 

@@ -54,14 +54,16 @@ class FigurePage:
     Attributes
     ----------
     drawn : Mapping of str to Markup
-        Each figure's panels as inline SVG, by the figure's name; for the macro ``figure`` of figure.html.
+        The panels of each figure as inline SVG, by the name of the figure. The macro ``figure`` of
+        figure.html uses them.
     data : Markup
         JSON for ``<script type="application/json" id="figure-data">``.
     script : str
-        One inline script, whose hash the page's policy must contain. It evaluates no strings as code.
+        An inline script, which does not evaluate strings as code. The policy of the page must contain its
+        hash.
     style : str
     lone : frozenset of str
-        Names of small figures without a neighbour, whose captions are set beside them.
+        Names of small figures that are alone in their row. Their captions are placed next to them.
     """
 
     drawn: Mapping[str, Markup]
@@ -132,7 +134,7 @@ def _numbered(svg: str) -> str:
 
 
 def draw_whole(figure: Figure) -> str:
-    """Return the minified SVG of a figure, its panels in rows as specified."""
+    """Return the minified SVG of a figure, with its panels in rows as specified."""
     panels = draw_panels(figure)
     columns = figure.spec["columns"]
     sizes = [_size(panel) for panel in panels]

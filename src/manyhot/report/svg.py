@@ -44,7 +44,7 @@ def lean(svg: str, prefix: str) -> str:
     svg : str
         A drawing by Vega.
     prefix : str
-        Prefix of ids, which are unique in a page.
+        Prefix that makes the ids unique in a page.
     """
     root = ET.fromstring(svg)  # noqa: S314  our own drawing
     body = "".join(_written(list(_flat(root)), prefix))

@@ -28,9 +28,9 @@ class Metric:
     percent : bool
         Whether the metric is a share, shown in percent; otherwise values are plain numbers.
     short, axis : str
-        The label in figures: short, and beside an axis without the unit.
+        The short label in figures, and the label of an axis without the unit.
     judged_on : str
-        ``original labels`` or ``label sets`` for an accuracy; otherwise empty.
+        What an accuracy is judged on: ``original labels`` or ``label sets``. Empty for other metrics.
     """
 
     name: str
@@ -87,7 +87,7 @@ def metric(name: str, metadata: Mapping[str, Mapping[str, str]] | None = None) -
 
 
 def metrics_of(results: pa.Table) -> Named:
-    """Return a function from the name of a metric of a results table to its presentation."""
+    """Return a function that maps the name of a metric in a results table to its presentation."""
     return partial(metric, metadata=json.loads(metadata_of(results).get("metrics", "{}")))
 
 
@@ -138,7 +138,7 @@ def listed(names: Sequence[str], most: int) -> str:
 
 
 def count_range(counts: Iterable[int]) -> str:
-    """Return the range of counts, as ``900–1,000``; one number if they are equal."""
+    """Return the range of counts, such as ``900–1,000``; one number if they are equal."""
     counts = list(counts)
     if not counts:
         return "0"
@@ -205,7 +205,7 @@ def with_minus(value: float, decimals: int) -> str:
 
 
 def fine(value: float) -> int:
-    """Return the decimals that give a difference in points two digits."""
+    """Return the number of decimals of a difference in points: 1 from one point on, otherwise 2."""
     return 1 if abs(value) >= 1 else 2
 
 
@@ -229,7 +229,7 @@ def ends(interval: Ends, metric: Metric | None = None, decimals: int = 2, *, sig
 
 
 def both_intervals(images: str, models: str) -> str:
-    """Return the intervals over images and over models in brackets, and which of them is missing."""
+    """Return the intervals over images and over models in brackets, or which of them is missing."""
     over = {"over images": images, "over families of models": models}
     there = [f"{text} {what}" for what, text in over.items() if text]
     if not there:

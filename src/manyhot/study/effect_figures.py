@@ -76,9 +76,10 @@ def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figur
             "models",
             "",
             "Effects of all claims",
-            "Differences at equal seeds; to the right, the first side is better. Orange: the mean over all "
-            "pairs of data set and network, on which the verdict is based. Blue: each pair. Bars are 95 % "
-            "intervals over seeds and images; the grey band is the margin fixed beforehand.",
+            "Marks show differences at equal seeds; to the right, the first side is better. Orange marks "
+            "show the mean over all pairs of data set and network, on which the verdict is based. Blue "
+            "marks show each pair. Bars are 95 % intervals over seeds and images. The grey band is the "
+            "margin, which was fixed beforehand.",
             f"{counted(len(pooled), 'claim')}: {told}.",
             compose(panels, columns=2),
             effects,
@@ -183,7 +184,7 @@ def _either(test: str, yes: Any, no: Any) -> Any:
 def draw_seeds(
     runs: pa.Table, means: pa.Table, shown: Sequence[str], metrics: Mapping[str, Metric]
 ) -> list[Figure]:
-    """Return a figure for each data set and network: every seed of every arm in the metrics shown."""
+    """Return a figure for each data set and network, with every seed of every arm in the metrics `shown`."""
     of_all = [r for r in means.to_pylist() if r["slice"] == "all" and r["arm"] != "all"]
     wanted = [r for r in of_all if r["metric"] in shown]
     points = [r for r in runs.to_pylist() if r["slice"] == "all" and r["value"] == r["value"]]
@@ -219,7 +220,8 @@ def _seeds(
         "models",
         place[0],
         f"Every seed, {place[0]}, {place[1]}",
-        "Blue: each network. Dark: their mean, with its 95 % interval over seeds and images.",
+        "Blue marks show each network. Dark marks show their mean, with its 95 % interval over seeds and "
+        "images.",
         f"{counted(len(arms), 'arm')} in {counted(len(panels), 'metric')}, as in the table of results.",
         compose(panels),
         pa.Table.from_pylist([r for r in points if r["metric"] in shown]),

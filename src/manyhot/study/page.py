@@ -56,7 +56,7 @@ def write_study_page(
         The folder of all studies.
     smoke : bool
     call : str
-        The command; by default that of the file's opening.
+        The command; by default, the one in the opening of the file.
     """
     metrics = study_metrics(study)
     table = study.table or tuple(dict.fromkeys(c.metric for c in study.claims))
@@ -119,9 +119,11 @@ def _compute(study: Study, runs: Sequence[StudyRun]) -> str:
     measuring = sum(made[name]["seconds"] for made in told for name in names & set(made))
     machines = Counter(made["machine"] for made in trained)
     return (
-        f"{counted(len(trained), 'network')} trained in {_time(sum(made['seconds'] for made in trained))} on "
-        f"{listed([name for name, _ in machines.most_common()], 3)}; measured in {_time(measuring)}. "
-        f"Seeds: {', '.join(map(str, study.grid.seeds))}. Studies of the same grid share these networks."
+        f"The training of {counted(len(trained), 'network')} took "
+        f"{_time(sum(made['seconds'] for made in trained))} on "
+        f"{listed([name for name, _ in machines.most_common()], 3)}, and the measurements took "
+        f"{_time(measuring)}. Seeds: {', '.join(map(str, study.grid.seeds))}. Studies with the same grid "
+        "share these networks."
     )
 
 
@@ -144,15 +146,15 @@ def _setup(study: Study) -> tuple[Terms, ...]:
 
 
 _HEADS = (
-    ("claim", False, "metric, arm and what it is compared with; each pair in the rows below"),
+    ("claim", False, "metric, arm and what it is compared with; the rows below show each pair"),
     ("first", True, "mean of the first side"),
     ("second", True, "mean of the second side"),
     ("better by", True, "with its 95 % interval"),
     ("margin", True, "the smallest difference that matters"),
     ("p", True, "two-sided"),
     ("adjusted p", True, "Holm, over the claims of the study"),
-    ("d", True, "in standard deviations over seeds, with Hedges' correction"),
-    ("wins", True, "share of seeds at which the first is better"),
+    ("d", True, "effect in standard deviations over seeds, with Hedges' correction"),
+    ("wins", True, "share of seeds at which the first side is better"),
     ("verdict", False, "by the rule"),
 )
 
@@ -163,9 +165,10 @@ def _effects(study: Study, effects: Sequence[EffectRow], metrics: Mapping[str, S
         ListingRow(_effect_cells(claims[r["claim"]], r, metrics), own=r["dataset"] is None) for r in effects
     ]
     note = (
-        "First rows: the mean over all pairs of data set and network; below: each pair. The adjusted p is "
-        "Holm's over the claims; d is the effect in standard deviations of the paired difference over seeds "
-        "(Cohen's d with Hedges' correction); wins is the share of seeds at which the first side is better."
+        "The first row of a claim shows the mean over all pairs of data set and network; the rows below "
+        "show each pair. The adjusted p has Holm's correction over the claims. The effect size d is in "
+        "standard deviations of the paired difference over seeds (Cohen's d with Hedges' correction). Wins "
+        "are the share of seeds at which the first side is better."
     )
     heads = tuple(ColumnHead(*head) for head in _HEADS)
     return Listing("effects-table", "Effects in numbers", heads, tuple(rows), note, folded=True)
@@ -263,7 +266,7 @@ def _rough(study: Study) -> tuple[str, ...]:
     n = len(study.grid.seeds)
     if n >= _FEW_SEEDS:
         return ()
-    return (f"With {n} seeds, intervals are rough: the spread over seeds is itself uncertain.",)
+    return (f"With {n} seeds, intervals are rough, because the spread over seeds is itself uncertain.",)
 
 
 def _not_run(undone: Sequence[Undone]) -> list[str]:
@@ -310,7 +313,7 @@ class StudyPage:
     warning : str
         Warning at the top of the page; empty for none.
     verdicts, further : tuple of Verdict
-        The short answer, and the verdicts on other claims.
+        The verdicts of the short answer, and those on other claims.
     rule : str
         How verdicts are made.
     about : tuple of str
@@ -389,7 +392,7 @@ def _draw(
 
 
 def render_study(page: StudyPage, effects: Sequence[Figure] = (), seeds: Sequence[Figure] = ()) -> str:
-    """Return the page as text; it runs no script."""
+    """Return the page as HTML, without any scripts."""
     drawn = draw_inline([*effects, *seeds])
     css = asset("report.css") + asset("study.css") + (style() if drawn else "")
     return (

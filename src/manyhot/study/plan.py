@@ -33,7 +33,7 @@ class StudyRun:
     folder : Path
         The files of the run: ``OUT/runs/<data set>/<network>/<arm>/seed-<seed>``.
     smoke : bool
-        Whether everything is as small as possible.
+        Whether this is a smoke run, in which everything is as small as possible.
     """
 
     data: Path
@@ -77,15 +77,15 @@ class StudyDataSet:
     Attributes
     ----------
     name, about : str
-        The name of the folder; a sentence for the page.
+        The name of the folder, and a sentence for the page.
     make : callable
-        ``make(folder, smoke)`` writes into an empty folder ``images.parquet`` (or one a split:
+        ``make(folder, smoke)`` writes these files to an empty folder: ``images.parquet`` (or one per split:
         ``images-train.parquet``, …), ``labels-train.parquet``, ``labels-val.parquet``,
-        ``labels-test.parquet``, ``classes.txt`` and whatever measures need.
+        ``labels-test.parquet``, ``classes.txt``, and any files that measures need.
     settings : Mapping
         Settings of the recipe for this data set.
     version : int
-        Increase it when `make` changes: the data set and its results are then made again.
+        Version of `make`. If it changes, the data set and its results are made again.
     """
 
     name: str
@@ -103,14 +103,15 @@ class Arm:
     ----------
     name, about : str
     labels : callable
-        ``labels(run)`` returns a file of label sets of the training images: one of the data set, or one that
-        it writes into ``run.folder``.
+        ``labels(run)`` returns the file with the label sets of the training images: a file of the data set,
+        or one that the function writes to ``run.folder``.
     settings : Mapping
         Settings of the recipe: ``teach``, ``loss``, …
     wants : tuple of str
-        Arms that are trained first, with all seeds on the same data set and network: ``run.of(arm, seed)``.
+        Arms on which this arm depends. They are trained first, with all seeds on the same data set and
+        network; ``run.of(arm, seed)`` returns their runs.
     version : int
-        Increase it when `labels` changes.
+        Version of `labels`. If it changes, the labels are made again.
     """
 
     name: str
@@ -176,8 +177,9 @@ class Measurement:
         Number of images, or of other counted objects.
     slice : str
     replicates : numpy.ndarray of float, shape (R,), optional
-        The value on R resamples of images. Draws are the same for each run of a data set, and for metrics
-        that are compared with each other: a generator with a fixed seed, images in one order.
+        The value on R resamples of the images. The resamples must be the same for all runs of a data set, and
+        for metrics that are compared with each other. This requires a generator with a fixed seed and a fixed
+        order of the images.
     """
 
     metric: str
@@ -195,10 +197,10 @@ class RunMeasure:
     ----------
     name, about : str
     take : callable
-        ``take(run)`` returns the values, each of a metric in `metrics`.
+        ``take(run)`` returns the values of the metrics in `metrics`.
     metrics : tuple of StudyMetric
     version : int
-        Increase it when `take` changes: each run is then measured again.
+        Version of `take`. If it changes, each run is measured again.
     """
 
     name: str
@@ -210,7 +212,7 @@ class RunMeasure:
 
 @dataclass(frozen=True)
 class RunMeasurement:
-    """A value and its run, as given to measures across runs."""
+    """A value and its run, as passed to measures across runs."""
 
     data_set: str
     network: str
@@ -223,13 +225,14 @@ class RunMeasurement:
 class Across:
     """A measure across the runs of one data set and one seed, such as the agreement of two rankings.
 
-    Its numbers have the arm and the network ``all``.
+    The arm and the network of its values are ``all``.
 
     Attributes
     ----------
     name, about : str
     take : callable
-        ``take(rows)`` of all numbers that the study's measures took with this data set and this seed.
+        ``take(rows)`` returns the values, given all values that the study's measures returned for this data
+        set and seed.
     metrics : tuple of StudyMetric
     """
 
@@ -246,33 +249,34 @@ BETTER_WORSE = ("Better", "Worse")
 class Claim:
     """A comparison, with margin and sentences fixed beforehand.
 
-    The difference is that of `arm` and `against` in `metric` at equal seeds, or that of `metric` and `than`
-    in one run, signed so that values above 0 are better. It is averaged over seeds, then over pairs of data
-    set and network. With its interval [lo, hi] and the margin m, the verdict is the first that holds:
-    ``same`` (−m ≤ lo and hi ≤ m), ``better`` (lo > 0), ``worse`` (hi < 0), ``undecided``.
+    The difference is taken between `arm` and `against` in `metric` at equal seeds, or between `metric` and
+    `than` in one run. It is signed so that values above 0 are better, and averaged over seeds, then over
+    pairs of data set and network. With its interval [lo, hi] and the margin m, the verdict is the first that
+    holds: ``same`` (−m ≤ lo and hi ≤ m), ``better`` (lo > 0), ``worse`` (hi < 0), ``undecided``.
 
     Attributes
     ----------
     name : str
     metric : str
     arm : str
-        ``all`` for a metric of a measure across runs.
+        Name of the arm; ``all`` for a metric of a measure across runs.
     margin : float
         The smallest difference that matters, in the metric's unit.
     better, worse, same : str
-        A sentence for each verdict; values are appended. The one for ``undecided`` is generated.
+        A sentence for each verdict, to which the values are appended. The sentence for ``undecided`` is
+        generated.
     against : str
         Another arm.
     than : str or float, optional
-        Instead of another arm: another metric of the same run, or a number.
+        Another metric of the same run, or a number, in place of another arm.
     data_sets, networks : tuple of str
         By default all.
     slice : str
     main : bool
         Whether its verdict belongs to the short answer.
     called : (str, str)
-        Names of the verdicts better and worse on the page, if other words fit: two rankings are more similar
-        than by chance, or different.
+        Names of the verdicts better and worse on the page. Two rankings, for example, are not better or
+        worse, but more alike or different.
     """
 
     name: str
@@ -330,9 +334,9 @@ class Study:
     limits : tuple of str
         Sentences on the limits of the answer.
     table : tuple of str
-        Metrics of the page's table; by default those of the claims.
+        Metrics in the table on the page; by default, those of the claims.
     about : str
-        Description of the method, in some sentences for the page.
+        Description of the method for the page, in a few sentences.
     not_run : tuple of str
         Parts that were not run, with the reason.
     """
@@ -354,7 +358,7 @@ MARK = "grid.json"
 
 
 def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
-    """Return a study with its first n seeds, extended if it has fewer; two in a smoke run.
+    """Return a study with its first n seeds, or with more if it has fewer; by default two in a smoke run.
 
     Raises
     ------
@@ -363,19 +367,19 @@ def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
     """
     n = n or (2 if smoke else len(study.grid.seeds))
     if n < 2:
-        raise InputError("A study needs two seeds or more, for intervals.", got=n)
+        raise InputError("A study needs at least two seeds, because intervals are over seeds.", got=n)
     more = (seed for seed in itertools.count() if seed not in study.grid.seeds)
     seeds = tuple(itertools.islice(itertools.chain(study.grid.seeds, more), n))
     return replace(study, grid=replace(study.grid, seeds=seeds))
 
 
 def open_study_folder(out: Path, smoke: bool) -> None:
-    """Mark a folder as one of studies, safely if several commands start at once.
+    """Mark a folder as a folder of studies, even if several commands start at the same time.
 
     Raises
     ------
     MatchError
-        The folder holds other files, or smoke runs and full runs would be mixed.
+        The folder contains other files, or smoke runs and full runs would be mixed.
     """
     with alone(out, patience=60):
         _mark(out, smoke)
@@ -387,11 +391,11 @@ def _mark(out: Path, smoke: bool) -> None:
         if json.loads(mark.read_text(encoding="utf-8"))["smoke"] != smoke:
             kind = "full size" if smoke else "smoke runs"
             raise MatchError(
-                f"The folder holds studies in {kind}.", where=out, do="choose another folder: --out"
+                f"The folder holds studies in {kind}.", where=out, do="choose another folder with --out"
             )
         return
     if any(path.name != ".lock" for path in out.iterdir()):
-        raise MatchError("The folder holds other files.", where=out, do="choose another folder: --out")
+        raise MatchError("The folder holds other files.", where=out, do="choose another folder with --out")
     write_text(mark, json.dumps({"smoke": smoke}) + "\n")
 
 
@@ -437,7 +441,7 @@ def chosen_runs(runs: Sequence[StudyRun], grid: Grid, only: Iterable[str]) -> li
     kinds = [{of(run) for run in runs} for of in _KINDS]
     for name in sorted(names - set().union(*kinds)):
         raise InputError(
-            "The grid has no data set, network or arm of this name.",
+            "The grid has no data set, network or arm with this name.",
             got=repr(name),
             allowed=", ".join(itertools.chain(*map(sorted, kinds))),
         )

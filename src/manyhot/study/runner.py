@@ -40,7 +40,7 @@ class BuildRecord:
     path : Path
         A JSON file.
     made : dict
-        By name: its inputs, the seconds that it took, and further values.
+        For each part, by name: its inputs, the seconds that it took, and further values.
     """
 
     path: Path
@@ -92,16 +92,16 @@ class StepEvent:
     Attributes
     ----------
     kind : str
-        ``done``, ``again`` (it is repeated, as something changed) or ``failed``.
+        ``done``, ``again`` (repeated because an input changed) or ``failed``.
     what : str
         Such as ``voc9/resnet10t/sets/seed-1``.
     step : str
         ``data set``, ``labels``, ``training`` or a measure.
     seconds : float
     reason : str
-        The reason of a failure, or what changed.
+        The reason for a failure, or the inputs that changed.
     done, of : int
-        Number of this run, and of all runs.
+        Number of this run, and total number of runs.
     left : float, optional
         Seconds that remain.
     """
@@ -284,7 +284,7 @@ class Runner:
         began = time.perf_counter()
         made = Path(_attempt(_LABELS, run.folder / "failed.txt", lambda: arm.labels(run)))
         if not made.is_file():
-            raise _Failed(_LABELS, f"the labels of the arm do not exist: {made.name}")
+            raise _Failed(_LABELS, f"the labels file of the arm does not exist: {made.name}")
         seconds = time.perf_counter() - began
         record.note(_LABELS, parts, file=_relative(made, run), seconds=round(seconds, 1))
         if seconds > 1:
@@ -455,7 +455,7 @@ Work = tuple[str, str, str]
 
 
 class Clock:
-    """Estimates the remaining time from the seconds of each kind of work."""
+    """Estimates the remaining time from the seconds that each kind of work took."""
 
     def __init__(self) -> None:
         self.left: Counter[Work] = Counter()
@@ -468,9 +468,10 @@ class Clock:
             self.took.setdefault(work, []).append(seconds)
 
     def seconds_left(self) -> float | None:
-        """Return an estimate; None before anything was done.
+        """Return an estimate; None before any work is done.
 
-        New kinds of work are estimated by the same work elsewhere, or by the average of all work.
+        A new kind of work is estimated from the same step on other data sets or networks, or else from the
+        average of all work.
         """
         everything = [s for seconds in self.took.values() for s in seconds]
         if not everything:

@@ -38,7 +38,7 @@ class StudyAnswer:
     opening : Opening
     effects : pyarrow.Table
     undone : tuple of Undone
-        Runs, and measures of them, that failed or were not chosen.
+        Runs and measures that failed or were not chosen.
     failed : int
         Number of these that failed.
     page : Path
@@ -145,7 +145,7 @@ def run_studies(
     list_only: Annotated[bool, OptionName("--list")] = False,
     run: Run = QUIET,
 ) -> StudyAnswers:
-    """Run studies: train arms × networks × data sets × seeds, measure and compare them.
+    """Run studies: train all combinations of arm, network, data set and seed, measure and compare them.
 
     Studies with the same grid share their runs. A stopped command resumes when it is started again. A failed
     run does not stop the others.
@@ -155,8 +155,8 @@ def run_studies(
     files
         Python files, each defining a study.
     out
-        Folder of all studies; created if missing. OUT/results/NAME holds the tables, and OUT/report/NAME.html
-        the page.
+        Folder of all studies; created if missing. OUT/results/NAME contains the tables, and
+        OUT/report/NAME.html is the page.
     smoke
         Run everything as small as possible, with two seeds, as a test.
     seeds
@@ -164,11 +164,11 @@ def run_studies(
     only
         Data set, network or arm to run; by default all.
     answers
-        Folder to which the tables as CSV and the page are copied, in a folder per study.
+        Folder to which the page and the tables as CSV files are copied, in one folder per study.
     list_only
         Print the questions and plans of the files, without running anything.
     run
-        Command line, shown on the page, and progress of the call.
+        Command line of the call, which the page shows, and callback for its progress.
 
     Returns
     -------
@@ -199,7 +199,9 @@ def run_studies(
         made.append(answer)
     failed = sum(answer.failed for answer in made)
     notes = (
-        (f"the study is incomplete: {failed:,} failed; run the same command to try again",) if failed else ()
+        (f"the study is incomplete: {failed:,} failed; run the same command again to repeat them",)
+        if failed
+        else ()
     )
     for note in notes:
         run.event("failures", {"text": f"Note: {note}."})
@@ -256,7 +258,7 @@ def _write(made: dict[str, pa.Table], folder: Path, call: str) -> list[Path]:
 
 
 def keep_answer(answer: StudyAnswer, out: Path, folder: Path) -> list[Path]:
-    """Copy the tables of an answer as CSV, and its page, into ``FOLDER/NAME``.
+    """Copy the page of an answer, and its tables as CSV files, to ``FOLDER/NAME``.
 
     Raises
     ------

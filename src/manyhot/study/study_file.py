@@ -35,12 +35,12 @@ class Opening:
 
 
 def read_study(path: Path) -> tuple[Study, Opening]:
-    """Import a study from its file. Modules beside the file can be imported by it.
+    """Import a study from its file. The file can import modules from its own folder.
 
     Raises
     ------
     InputError
-        The file does not exist, cannot be imported, or holds no study; its docstring lacks a part; or parts
+        The file does not exist, cannot be imported, or defines no study; its docstring lacks a part; or parts
         of the study are inconsistent.
     MissingExtraError
         The file imports a package that is not installed.
@@ -50,7 +50,10 @@ def read_study(path: Path) -> tuple[Study, Opening]:
     if not isinstance(study, Study):
         got = "no object of this name" if study is None else f"a {type(study).__name__}"
         raise InputError(
-            "The file defines no study.", where=path, got=got, do="end it in study = manyhot.study.Study(...)"
+            "The file defines no study.",
+            where=path,
+            got=got,
+            do="end the file with study = manyhot.study.Study(...)",
         )
     check_study(study, path)
     return study, opening
@@ -70,7 +73,7 @@ def read_opening(path: Path) -> Opening:
         text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     except (SyntaxError, UnicodeDecodeError) as error:
         at = f", line {error.lineno}" if isinstance(error, SyntaxError) else ""
-        raise InputError("The file is not Python.", where=f"{path}{at}", got=error) from error
+        raise InputError("The file is not a Python file.", where=f"{path}{at}", got=error) from error
     parts = _parts(text)
     absent = [name for name in OPENING if not parts.get(name)]
     if absent:
@@ -79,7 +82,7 @@ def read_opening(path: Path) -> Opening:
             where=path,
             got=f"no {', no '.join(absent)}",
             allowed=", ".join(f"{name}: …" for name in OPENING),
-            do="start a paragraph with each",
+            do="start a paragraph with each of these",
         )
     return Opening(*(parts[name] for name in OPENING))
 
@@ -97,7 +100,7 @@ def _imported(path: Path) -> Any:
     sys.path[:] = [folder, *(p for p in sys.path if p != folder)]
     spec = importlib.util.spec_from_file_location(f"manyhot_study_{path.stem}", path)
     if spec is None or spec.loader is None:
-        raise InputError("The file is not Python.", where=path, do="give it a name that ends in .py")
+        raise InputError("The file is not a Python file.", where=path, do="give it a name that ends in .py")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
@@ -122,7 +125,7 @@ def check_study(study: Study, where: object = None) -> None:
     ------
     InputError
         A name is used twice, is not a valid file name, or is unknown; there are too few seeds; a claim
-        compares with nothing, or with several things; a setting does not exist.
+        compares with nothing or with several things; or a setting does not exist.
     """
     for problem in _problems(study):
         what, got, allowed = problem
@@ -144,19 +147,19 @@ def _problems(study: Study) -> Iterator[Problem]:
     yield from _names_twice(study)
     if len(set(grid.seeds)) < max(2, len(grid.seeds)):
         yield (
-            "A study needs two seeds or more, each once, for intervals.",
+            "A study needs at least two seeds, each listed once, because intervals are over seeds.",
             ", ".join(map(str, grid.seeds)) or "none",
             None,
         )
     arms = [arm.name for arm in grid.arms]
     for arm in grid.arms:
-        yield from _unknown(f"The arm {arm.name!r} wants an arm that does not exist.", arm.wants, arms)
+        yield from _unknown(f"The arm {arm.name!r} depends on an arm that does not exist.", arm.wants, arms)
     yield from _circle(study)
     known = [d.name for d in grid.data_sets] + [n.name for n in grid.networks]
     left_out = (name for pair in grid.without for name in pair)
     yield from _unknown("The grid leaves out a name that it does not contain.", left_out, known)
     measured = list(study_metrics(study))
-    yield from _unknown("The study's table has a metric that is not measured.", study.table, measured)
+    yield from _unknown("The study's table contains a metric that is not measured.", study.table, measured)
     for claim in study.claims:
         yield from _claim_problems(claim, study)
 
@@ -179,7 +182,7 @@ def _names_twice(study: Study) -> Iterator[Problem]:
                 yield f"A name of a {kind} is taken.", name, "each name once, and not 'all'"
             if kind not in ("claim", "metric") and not _NAME.fullmatch(name):
                 yield (
-                    f"The name of a {kind} is no name of a file.",
+                    f"The name of a {kind} is not a valid file name.",
                     repr(name),
                     "letters, digits, '.', '_' and '-'",
                 )
@@ -252,5 +255,5 @@ def _check_settings(study: Study, where: object) -> None:
                 "The seed is set by the grid.",
                 where=where,
                 got=f"settings of {one.name!r}",
-                do="leave it out",
+                do="remove it from the settings",
             )

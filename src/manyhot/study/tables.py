@@ -39,7 +39,8 @@ declare_table(
         COUNT("n", "images counted"),
         REALS.nullable(
             "replicates",
-            "the value on resamples of images, the same for all runs of a data set; null without any",
+            "the value on resamples of images, which are the same for all runs of a data set; null without "
+            "resamples",
         ),
     ),
 )
@@ -53,7 +54,7 @@ declare_table(
         TEXT("metric", "what was measured"),
         TEXT("slice", "which images"),
         REAL("value", "the value; NaN where it is undefined"),
-        REAL.nullable("error", "its standard error over images, null without resamples"),
+        REAL.nullable("error", "standard error of the value over images; null without resamples"),
         COUNT("n", "images counted"),
     ),
 )
@@ -83,9 +84,9 @@ declare_table(
         TEXT("slice", "which images"),
         TEXT("arm", "the arm"),
         TEXT("against", "the other arm, metric or number"),
-        REAL.nullable("value", "mean of the arm over the common seeds, and over pairs"),
+        REAL.nullable("value", "mean of the arm over the common seeds, then over pairs"),
         REAL.nullable("value_against", "the same for the other side"),
-        REAL.nullable("effect", "difference of the two, above 0 where the arm is better; null if not run"),
+        REAL.nullable("effect", "difference of the two, above 0 if the arm is better; null if not run"),
         REAL.nullable("lo", "lower end of its 95 % interval over seeds and images"),
         REAL.nullable("hi", "upper end of its 95 % interval"),
         REAL.nullable("p", "two-sided p-value of no effect"),
@@ -93,7 +94,7 @@ declare_table(
             "p_adjusted", "p-value with Holm's correction over the claims of the study; null for single pairs"
         ),
         REAL.nullable("d", "effect in standard deviations over seeds, with Hedges' correction"),
-        REAL.nullable("wins", "share of seeds at which the arm is better, a tie as one half"),
+        REAL.nullable("wins", "share of seeds at which the arm is better; a tie counts one half"),
         REAL.nullable("error_seeds", "standard error over seeds"),
         REAL.nullable("error_images", "standard error over images, 0 without resamples"),
         REAL.nullable("df", "degrees of freedom of the interval"),
@@ -116,7 +117,7 @@ class Measurements:
     Attributes
     ----------
     rows : list of (str, Row)
-        Each with the name of its measure.
+        The measurements, each with the name of its measure.
     """
 
     rows: list[tuple[str, RunMeasurement]]
@@ -138,7 +139,7 @@ class Measurements:
 def collect_measurements(
     study: Study, runs: Sequence[StudyRun], undone: Sequence[Undone]
 ) -> tuple[Measurements, list[Undone]]:
-    """Return the measurements of the runs and across them, and the measures across them that failed.
+    """Return the measurements of runs and across runs, and the measures across runs that failed.
 
     Raises
     ------
@@ -297,7 +298,7 @@ class PairedValues:
 
 
 def paired_values(claim: Claim, study: Study, measurements: Measurements) -> list[PairedValues]:
-    """Return a claim for each data set and network for which both sides were measured."""
+    """Return the values of a claim for each data set and network for which both sides were measured."""
     sign = 1 if study_metrics(study)[claim.metric].better == "higher" else -1
     found = []
     for place in claim_places(claim, study):

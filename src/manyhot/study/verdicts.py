@@ -9,11 +9,12 @@ from typing import Any
 from manyhot.study.plan import ALL, Claim, StudyMetric
 
 RULE = (
-    "A difference is taken at equal seeds, signed so that above 0 is better, and averaged over seeds, then "
-    "over pairs of data set and network. Its 95 % interval is over seeds and, where a measure resamples "
-    "them, images. The verdict is the first that holds: no difference larger than the margin (the interval "
-    "lies between −margin and margin), better (it lies above 0), worse (below 0), undecided. p-values are "
-    "reported in addition and decide nothing."
+    "Differences are taken at equal seeds, signed so that values above 0 are better, and averaged over "
+    "seeds, then over pairs of data set and network. The 95 % interval is over seeds and, if a measure "
+    "resamples images, over images. The verdict is the first of these that holds: no difference larger "
+    "than the margin (the interval lies between −margin and margin), better (the interval lies above 0), "
+    "worse (the interval lies below 0), or undecided. The p-values are reported in addition and do not "
+    "affect the verdict."
 )
 """The rule for verdicts, for the page and the docs."""
 
@@ -25,7 +26,7 @@ EffectRow = Mapping[str, Any]
 def sentence(
     claim: Claim, rows: Sequence[EffectRow], metrics: Mapping[str, StudyMetric], n_claims: int
 ) -> str:
-    """Return the verdict on a claim, `fixed_sentence`, with its `evidence` in brackets."""
+    """Return the verdict on a claim: its `fixed_sentence`, with its `evidence` in brackets."""
     told = evidence(claim, rows, metrics, n_claims)
     text = fixed_sentence(claim, rows[0], metrics)
     return f"{text.rstrip('.')} ({told})." if told else text
@@ -48,7 +49,8 @@ def evidence(
     ----------
     claim : Claim
     rows : sequence of Mapping
-        The claim's effects as in the table: over all pairs of data set and network, then for each.
+        The effects of the claim as in the table: first over all pairs of data set and network, then for each
+        pair.
     metrics : Mapping
         Metrics by name.
     n_claims : int
@@ -104,7 +106,7 @@ def about(claim: Claim, metrics: Mapping[str, StudyMetric]) -> str:
 
 
 def measured(metric: StudyMetric, row: EffectRow) -> str:
-    """Return a difference with its measured sign, and its interval."""
+    """Return a difference with the sign that was measured, and its interval."""
     sign = 1 if metric.better == "higher" else -1
     ends = sorted(sign * row[end] for end in ("lo", "hi") if row[end] is not None)
     told = [difference(metric, sign * row["effect"])]
@@ -129,7 +131,7 @@ def difference(metric: StudyMetric, value: float) -> str:
 def format_value(metric: StudyMetric, value: float) -> str:
     """Return a value as on the page: in percent with one decimal, or with three decimals.
 
-    A value that would round to 0 gets more decimals: a verdict may depend on the sign.
+    A value that would round to 0 gets more decimals, because a verdict may depend on its sign.
     """
     if math.isnan(value):
         return "–"

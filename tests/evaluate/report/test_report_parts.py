@@ -92,7 +92,7 @@ def test_a_class_nobody_is_known_to_have_asked_about_is_not_called_unasked(tmp_p
     [
         ("absent.jpg", "the file does not exist"),
         ("https://example.org/cat.jpg", "not a file on this computer"),
-        (None, "the images table has no uri for it"),
+        (None, "the images table has no uri for this image"),
         ("text.jpg", "not an image of a known format"),
         ("folder", "not a file"),
         ("cut.png", "cannot be decoded: OSError"),

@@ -236,7 +236,10 @@ def test_there_is_nothing_beside_what_there_is(tmp_path, address):
 def test_addresses_that_do_more_than_reading_are_refused(uri):
     with pytest.raises(InputError) as raised:
         read_picture(uri)
-    assert raised.value.what in ("Images are not read from such addresses.", "The image does not exist.")
+    assert raised.value.what in (
+        "Images cannot be read from this kind of address.",
+        "The image does not exist.",
+    )
 
 
 def test_what_only_the_owner_of_the_files_may_read(tmp_path):

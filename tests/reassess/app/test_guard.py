@@ -87,7 +87,7 @@ def test_an_address_that_is_none(address):
         Reach.of("127.0.0.1", address)
     assert str(raised.value) == (
         f"This is not a valid address of the app.\n  got:     {address}\n"
-        "  allowed: https://NAME or http://NAME, with :PORT if it has one"
+        "  allowed: https://NAME or http://NAME, optionally with :PORT"
     )
 
 

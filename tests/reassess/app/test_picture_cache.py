@@ -159,7 +159,8 @@ def test_large_files_are_not_read(made, tmp_path, monkeypatch):
     with pytest.raises(InputError) as raised:
         made.read(str(path), "small")
     assert str(raised.value) == (
-        f"The image is too large.\n  where:   {path}\n  got:     over 1,000 bytes\n  allowed: fewer"
+        f"The image is too large.\n  where:   {path}\n  got:     more than 1,000 bytes\n"
+        "  allowed: at most this many"
     )
 
 

@@ -36,8 +36,8 @@ class Reach:
     address : str
         Public address, such as ``https://rate.example.org``; if empty, that of each request.
     names : frozenset of str, optional
-        Allowed host names of the machine, in lower case; None allows any. Numeric addresses are not checked:
-        no site can make a browser take one for its own.
+        Allowed host names of the machine, in lower case; None allows any. Numeric addresses are always
+        allowed, because another site cannot use one as its own name.
     proxies : tuple of networks
         Proxies whose ``X-Forwarded-For`` and ``X-Forwarded-Proto`` headers are trusted.
     """
@@ -65,8 +65,8 @@ class Reach:
         names : iterable of str
             Additional host names of the machine.
         proxies : sequence of str
-            Addresses or networks. Where the app listens on this machine alone and people reach it elsewhere,
-            a proxy on this machine is one, too.
+            Addresses or networks of trusted proxies. If the app listens only on this machine but users reach
+            it at another address, a proxy on this machine is trusted, too.
 
         Raises
         ------
@@ -84,7 +84,7 @@ class Reach:
     def admits(self, host: str) -> bool:
         """Return whether the Host of a request, in lower case, is allowed.
 
-        Requests are rejected if another site points its own name at the app.
+        This rejects requests to another site's host name that resolves to the app (DNS rebinding).
         """
         found = _HOST.fullmatch(host)
         if found is None:
@@ -137,7 +137,7 @@ def _public(address: str | None) -> str:
         raise InputError(
             "This is not a valid address of the app.",
             got=address,
-            allowed="https://NAME or http://NAME, with :PORT if it has one",
+            allowed="https://NAME or http://NAME, optionally with :PORT",
         )
     return f"{found.scheme}://{found.netloc.lower()}"
 
@@ -190,13 +190,13 @@ MAX_CONNECTIONS = 256
 
 
 class LimitedConnection(HttpToolsProtocol):
-    """A connection of uvicorn's, which by itself waits for ever, and keeps whatever comes."""
+    """A uvicorn connection that limits the time and size of headers, and the connections per client."""
 
     _timer: asyncio.TimerHandle | None = None
     _head = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait; drop a connection of a client that has too many."""
+        """Start the time limit, or close the connection if its client has too many."""
         super().connection_made(transport)
         self._wait()
         peer = self.client[0] if self.client else ""
@@ -206,22 +206,22 @@ class LimitedConnection(HttpToolsProtocol):
                 transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Cancel the time limit."""
         self._end_wait()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """Wait for the head of a request on a connection that was kept."""
+        """Start the time limit for the headers of the next request on a kept connection."""
         super().on_message_begin()
         self._wait()
 
     def on_headers_complete(self) -> None:
-        """Wait no more: what comes now is limited by the app."""
+        """Cancel the time limit: from here on, the app limits the request."""
         self._end_wait()
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
-        """Read on; drop a connection whose head does not end."""
+        """Read data, and close the connection if the headers are too large."""
         super().data_received(data)
         if self._timer is None:
             return
@@ -283,7 +283,7 @@ class Buckets:
     Parameters
     ----------
     limit : (float, float)
-        Tokens added per second, and tokens in a full bucket.
+        Number of tokens added per second, and capacity of a bucket.
     most : int
         Maximum number of buckets; full ones are removed first.
     clock : callable
@@ -311,7 +311,7 @@ class Buckets:
             return 0.0
 
     def wait(self, key: str) -> float:
-        """Return the seconds until `take` succeeds, 0 if it does now; take nothing."""
+        """Return the seconds until `take` would succeed, 0 if now, without taking tokens."""
         with self._lock:
             return max(0.0, (1.0 - self._look(key)[0]) / self._rate)
 
@@ -344,7 +344,7 @@ class Limits:
         self._lock = threading.Lock()
 
     def know(self, session: str) -> None:
-        """Register a valid session: from now on it has its own limits."""
+        """Register a valid session, which has its own limits from now on."""
         with self._lock:
             self._tokens[session] = None
             self._tokens.move_to_end(session)

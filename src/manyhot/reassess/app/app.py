@@ -41,7 +41,7 @@ def create_app(
     title : str
         The name of the campaign.
     callbacks : AppCallbacks, optional
-        Functions that the app is given by its caller.
+        Functions that the caller provides to the app.
     reach : Reach, optional
         Host names and proxies through which the app is reached; by default any name and no proxies.
     """

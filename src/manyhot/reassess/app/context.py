@@ -34,9 +34,9 @@ _CACHE_FOR_GOOD = "public, max-age=31536000, immutable"
 
 
 class VersionedFiles(StaticFiles):
-    """The files of a folder, at ``/static/VERSION/NAME``, which browsers cache permanently.
+    """The files of a folder, served at ``/static/VERSION/NAME`` and cached permanently by browsers.
 
-    The version is that of all files together: modules import each other by relative addresses.
+    All files share one version, because modules import each other by relative addresses.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -119,7 +119,7 @@ class Context:
 
     @cached_property
     def cookie(self) -> str:
-        """The name of the session's cookie: apps on one host share cookies, whatever their ports."""
+        """The name of the session cookie, with the campaign's id: apps on one host share cookies."""
         # Browsers take what begins so from this host alone, and by https alone.
         return (
             "__Host-" if self.reach.address.startswith("https://") else ""
@@ -131,12 +131,12 @@ class Context:
         return self.reach.is_https(request.url.scheme, peer, request.headers.get("x-forwarded-proto", ""))
 
     def address(self, request: Request) -> str:
-        """Return the public address of the app: as configured, or that of an allowed request."""
+        """Return the public address of the app: the configured one, or else that of the request."""
         scheme = "https" if self.is_https(request) else "http"
         return self.reach.address or f"{scheme}://{request.headers['host']}"
 
     def client(self, request: Request) -> str:
-        """Return the client's address, to which limits apply."""
+        """Return the client's address, by which requests are limited."""
         peer = request.client.host if request.client else ""
         return self.reach.client(peer, request.headers.get("x-forwarded-for", ""))
 
@@ -149,7 +149,7 @@ class Context:
         return f"/examples/{self.campaign_id}/{class_id}/{position}"
 
     def strip_address(self, class_id: int) -> str:
-        """Return the URL of the first example images of a class in one picture."""
+        """Return the URL of one picture that contains the first example images of a class."""
         return f"/examples/{self.campaign_id}/{class_id}/strip"
 
 
@@ -232,10 +232,11 @@ _LAST = "\U0010ffff"
 
 
 class Search:
-    """Search for classes with words in their name, synonyms or definition that start with those of a query.
+    """Search for classes whose name, synonyms or definition contain words that start with those of a query.
 
-    Names count more than synonyms, and synonyms more than definitions; ties go to the shorter name. A plural
-    finds the singular. Without a match, similarly spelled words are searched.
+    Matches in names rank first, then those in synonyms, then those in definitions; among ties, the shorter
+    name comes first. A plural also matches the singular. If nothing matches, similarly spelled words are
+    searched.
     """
 
     def __init__(self, classes: ClassList) -> None:

@@ -52,12 +52,12 @@ _VERSION = 2
 
 
 class PictureCache:
-    """Images by address, as JPEG of the sides that pages show.
+    """Images by address, as JPEG files in the sizes that pages show.
 
     Parameters
     ----------
     cache : Path
-        Folder of the resized files. It can be deleted at any time; if it is not writable, files are made
+        Folder of the resized images. It can be deleted at any time. If it is not writable, images are resized
         again for each request.
     """
 
@@ -78,7 +78,7 @@ class PictureCache:
         return self._once(path, lambda: (self._shrunk(uri, SIDES[size]), True))[0]
 
     def strip(self, uris: Sequence[str]) -> tuple[bytes, bool]:
-        """Return images as one JPEG of `TILES` squares, and whether all were readable; others are grey."""
+        """Return one JPEG of `TILES` square images, and whether all were readable; others are grey."""
         return self._once(self._path("strip", "\n".join(uris)), lambda: self._joined(uris))
 
     def _once(self, path: Path, make: Callable[[], tuple[bytes, bool]]) -> tuple[bytes, bool]:
@@ -156,7 +156,7 @@ def _write_file(path: Path, data: bytes) -> None:
 
 
 def read_picture(uri: str) -> bytes:
-    """Return the bytes of an image: a file, a member of a tar archive, or what fsspec opens.
+    """Return the bytes of an image: a file, a member of a tar archive, or a file that fsspec opens.
 
     Raises
     ------
@@ -192,7 +192,9 @@ def _member(path: Path, uri: str) -> bytes:
             with archive.open("rb") as file:
                 file.seek(offset)
                 return _limited(file.read(min(size, MAX_FILE_BYTES + 1)), uri)
-    raise InputError("The image does not exist.", where=uri, do="put it back, or start with --images FOLDER")
+    raise InputError(
+        "The image does not exist.", where=uri, do="restore it, or start the app with --image-folder FOLDER"
+    )
 
 
 def _places(archive: str, changed: int) -> dict[str, tuple[int, int]]:
@@ -214,7 +216,7 @@ def _remote(uri: str) -> bytes:
     scheme = uri.partition("://")[0]
     if scheme not in _SCHEMES or "::" in uri:
         raise InputError(
-            "Images are not read from such addresses.",
+            "Images cannot be read from this kind of address.",
             where=uri,
             got=f"{scheme}://" if "::" not in uri else "several addresses in one",
             allowed=f"a path, or one address of {', '.join(_SCHEMES)}",
@@ -240,7 +242,10 @@ def _remote(uri: str) -> bytes:
 def _limited(data: bytes, uri: str) -> bytes:
     if len(data) > MAX_FILE_BYTES:
         raise InputError(
-            "The image is too large.", where=uri, got=f"over {MAX_FILE_BYTES:,} bytes", allowed="fewer"
+            "The image is too large.",
+            where=uri,
+            got=f"more than {MAX_FILE_BYTES:,} bytes",
+            allowed="at most this many",
         )
     return data
 

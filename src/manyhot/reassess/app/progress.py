@@ -33,16 +33,16 @@ class JudgedVotes(Protocol):
 
 @dataclass(frozen=True)
 class AppCallbacks:
-    """Functions that the app is given by its caller.
+    """Functions that the caller provides to the app.
 
     Attributes
     ----------
     judge : callable, optional
         Measures agreement and the quality of each rater, given votes and golden answers.
     export : callable, optional
-        Writes the votes, and remarks where there are any, into a folder; returns the files.
+        Writes the votes and any remarks to a folder, and returns the files.
     alone : bool
-        Single-user mode: whoever opens the link is the owner, without a password.
+        Whether the app runs in single-user mode: whoever opens the link is the owner, without a password.
     """
 
     judge: Callable[[Votes, Golden | None], JudgedVotes] | None = None
@@ -58,9 +58,9 @@ class JudgedCampaign:
     ----------
     counts : VoteCounts
     measures : dict of str to dict
-        The rows of the table ``agreement`` by measure.
+        The rows of the table ``agreement``, by measure.
     raters : dict of str to dict
-        The rows of the table ``raters`` by rater.
+        The rows of the table ``raters``, by rater.
     decided_since : set of int
         Pages decided since the votes were counted.
     """
@@ -71,7 +71,7 @@ class JudgedCampaign:
     decided_since: set[int] = field(default_factory=set)
 
     def pages_to_decide(self) -> list[int]:
-        """Return the undecided pages on which raters differ, in the order of asking."""
+        """Return the undecided pages on which raters disagree, in the order of asking."""
         return [page for page, _ in self.counts.disputes if page not in self.decided_since]
 
     @classmethod
@@ -131,7 +131,7 @@ def format_number(value: int) -> str:
 
 
 def format_share(value: float | None) -> str:
-    """Return a share or a coefficient with two digits and a minus sign; a dash if it is unknown."""
+    """Return a share or a coefficient with two decimals and a true minus sign; a dash if it is unknown."""
     if value is None or math.isnan(value):
         return "–"
     return f"{value:.2f}".replace("-", "−")
@@ -168,8 +168,8 @@ class CachedValue(Generic[T]):
     def get(self) -> T:
         """Return the value; compute it now if it is too old.
 
-        In the meantime, other callers get the older value; if there is none, they wait for the first one, or
-        for its error. After an error, the next call tries again.
+        During the computation, other callers get the older value. If there is none, they wait for the new
+        value or its error. After an error, the next call tries again.
         """
         with self._lock:
             if self._value is not None and (self._running or time.monotonic() < self._good_until):
@@ -180,10 +180,10 @@ class CachedValue(Generic[T]):
         return running.result()
 
     def peek(self, seconds: float | None = None) -> T | None:
-        """Return the value; after some seconds, by default `WAIT`, an older one, or None if there is none.
+        """Return the value; if that takes more than `seconds` (by default `WAIT`), an older value or None.
 
-        It is computed in a separate thread, and again when `CORE_SHARE` allows. Until then, an error is
-        raised by each call.
+        The value is computed in a separate thread, and computed again when `CORE_SHARE` allows it. If the
+        computation fails, each call raises the error until then.
         """
         with self._lock:
             running = self._running
@@ -197,13 +197,13 @@ class CachedValue(Generic[T]):
         return None if last is None else last.result()
 
     def invalidate(self) -> None:
-        """Compute the value again when it is next needed; the result of a running computation is not used."""
+        """Compute the value again when it is next needed, and discard the result of a running computation."""
         with self._lock:
             self._good_until = self._background_from = 0.0
             self._invalidations += 1
 
     def expire(self) -> None:
-        """Compute the value again as soon as `CORE_SHARE` allows; a quick one immediately."""
+        """Compute the value again as soon as `CORE_SHARE` allows it; compute a quick value immediately."""
         with self._lock:
             self._good_until = 0.0
 

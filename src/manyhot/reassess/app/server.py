@@ -102,7 +102,7 @@ def _listen(host: str, port: int) -> socket.socket:
             "The server cannot listen on this address.",
             where=f"{host}:{port}",
             got=error.strerror or error,
-            do="choose another --port, or 0 for a free one",
+            do="choose another port with --port; 0 selects a free one",
         ) from error
 
 
@@ -116,7 +116,7 @@ DatabaseAddress = Annotated[str | None, Shown("ADDRESS"), FromEnvironment(_VARIA
 
 
 def database_option(database: str | None) -> str:
-    """Return the option for a suggested command; empty if the environment sets the address."""
+    """Return the option ``--database`` for a suggested command; empty if the environment sets the address."""
     if database is None or database == os.environ.get(_VARIABLE):
         return ""
     return f" --database {shlex.quote(without_passwords(database))}"

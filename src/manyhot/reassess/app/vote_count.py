@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def count_votes(path: Path) -> int | None:
-    """Return how many votes a SQLite file of the app holds; None where it is no such file."""
+    """Return the number of votes in a SQLite file of the app; None if the file is not of this kind."""
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             return int(connection.execute("SELECT COUNT(*) FROM votes").fetchone()[0])
@@ -17,12 +17,12 @@ def count_votes(path: Path) -> int | None:
 
 
 def count_votes_at(address: str) -> int | None:
-    """Return how many votes a database of the app holds, by its address; None where it is empty.
+    """Return the number of votes in the database of the app at an address; None if the database is empty.
 
     Raises
     ------
     InputError
-        The address is none, or of another kind of database.
+        The address is invalid, or of an unsupported kind of database.
     OutputError
         The database cannot be used.
     """

@@ -20,8 +20,8 @@ const manyhotGallery = (() => {
   const JUDGED = ["wrong", "valid", "refuted", "unclear", "unasked", "right"]; // filters by what a model says first
   const SIGNS = [
     ["right", "✓", "the original label, valid"],
-    ["valid", "◆", "valid, but not the original label: wrong under the single label"],
-    ["refuted", "!", "the original label, found not to be valid"],
+    ["valid", "◆", "valid, but not the original label, so it counts as wrong under the single label"],
+    ["refuted", "!", "the original label, which raters found not to be valid"],
     ["unclear", "?", "raters disagree"],
     ["wrong", "✕", "not valid"],
     ["plain", "○", "no rater was asked about it"],
@@ -300,7 +300,7 @@ const manyhotGallery = (() => {
     $("shot").classList.toggle("heat", heat);
     if (heat) $("seen").tabIndex = 0; // what scrolls must be reached by keys
     $("shot").style.setProperty("--models", data.models.length);
-    $("beside").textContent = data.similarBy ? `Beside each class: its images that are most similar to this one, by the embeddings of ${data.similarBy}.` : "Beside each class: some of its images.";
+    $("beside").textContent = data.similarBy ? `Next to each class are its images that are most similar to this image, by the embeddings of ${data.similarBy}.` : "Next to each class are some of its images.";
   }
 
   // Names of models are long and without spaces: they may break after what joins their parts.

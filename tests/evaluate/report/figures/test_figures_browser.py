@@ -230,7 +230,9 @@ def test_listens_to_pins_and_search_of_the_page(view):
 def test_only_figures_of_models_are_a_stop_of_the_keyboard_and_say_how(view):
     plot = view.locator("#models-val .plot")
     assert plot.get_attribute("role") == "group"
-    assert plot.get_attribute("aria-label").endswith(": arrow keys go from model to model, Enter pins one")
+    assert plot.get_attribute("aria-label").endswith(
+        ": the arrow keys go from model to model, and Enter pins a model"
+    )
     stops = view.locator(".fig [tabindex='0']")
     view.wait_for_function("!document.querySelector('.panel[tabindex]')")
     assert stops.evaluate_all("all => all.map(e => e.closest('.fig').id)") == [

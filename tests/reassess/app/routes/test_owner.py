@@ -195,7 +195,10 @@ def test_numbers_while_it_runs(store, owner):
     assert "completed questions 6 of 12" in said
     assert "answers 12 changed answers 1" in said
     assert "12 answers by 2 raters in the last hour." in said
-    assert "2 pages to decide Raters disagree on 5 classes with 2 answers or more; 0 decided." in said
+    assert (
+        "2 pages to decide Raters disagree on 5 classes with at least 2 answers; 0 of these are decided."
+        in said
+    )
     assert "about 1 min at the pace of the last 1 min (12 answers)" in said
 
 

@@ -302,7 +302,7 @@ def test_storage_is_full_or_forbidden(campaign, visit):
     ann.look_ahead()
     ann.page.context.set_offline(True)
     ann.press("1", "Enter")
-    ann.page.get_by_text("This browser cannot save answers that are not sent yet").wait_for()
+    ann.page.get_by_text("This browser cannot save answers that have not been sent yet").wait_for()
     assert ann.page.inner_text("#saved") == "3 not sent yet"
     ann.page.context.set_offline(False)
     finish(ann, campaign)

@@ -181,7 +181,7 @@ def test_a_forked_process_does_not_wait_for_a_writer_that_it_does_not_have(datab
         try:
             database.write(keep("there"))
         except RuntimeError as error:
-            os._exit(7 if str(error) == "A database belongs to the process that opened it." else 1)
+            os._exit(7 if str(error) == "A database can be used only in the process that opened it." else 1)
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
@@ -241,7 +241,7 @@ def test_locked_by_another_process_says_so_and_goes_on(lite, tmp_path, monkeypat
         "The database is not available.\n"
         f"  where:   sqlite:///{tmp_path / 'annotation.sqlite'}\n"
         "  got:     database is locked\n"
-        "  do:      check that there is room on the disk and that the server runs"
+        "  do:      check that the disk has free space and that the server is running"
     )
     assert kept(impatient, "a") == [None]
     other.execute("ROLLBACK")
@@ -427,7 +427,7 @@ def test_a_database_that_cannot_be_opened(tmp_path):
         "The database cannot be opened.\n"
         f"  where:   {where}\n"
         "  got:     unable to open database file\n"
-        "  do:      check the address and that the server runs"
+        "  do:      check the address and that the server is running"
     )
 
 

@@ -126,7 +126,7 @@ class ImageServer:
 
 
 class Memory:
-    """A cache of the most recently requested files, up to a number of bytes; for one thread."""
+    """A cache of the most recently requested files, up to a total number of bytes, for use in one thread."""
 
     def __init__(self, most: int) -> None:
         self._most, self._used = most, 0

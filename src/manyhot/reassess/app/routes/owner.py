@@ -186,7 +186,7 @@ def change_rater(
     max_pages: Annotated[str, Form(pattern=r"^\d{0,7}$")] = "",
     refines: Annotated[bool, Form()] = False,
 ) -> Response:
-    """Give a rater a new link, stop one, let one continue, end an invitation, or change what one may do."""
+    """Give a rater a new link, stop the rater or the invitation, let the rater continue, or change rights."""
     rater = next((r for r in context.store.raters() if r.id == rater_id and not r.is_owner), None)
     if rater is None:
         raise HTTPException(404, "This rater does not exist.")

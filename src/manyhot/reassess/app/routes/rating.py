@@ -49,7 +49,7 @@ def _storable(text: str) -> str:
 
 
 class Strict(BaseModel):
-    """A model in which unknown keys and numbers as text are errors."""
+    """A Pydantic model that rejects unknown keys, and text in place of numbers."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -66,7 +66,7 @@ class VoteItem(Strict):
     seen_ms: Milliseconds | None = None
 
     def to_store(self) -> Vote:
-        """Return the item for the store, with times in microseconds."""
+        """Return the item in the form that the store expects, with times in microseconds."""
         seen = None if self.seen_ms is None else self.seen_ms * 1000
         answer = ANSWERS.index(self.answer)
         return Vote(self.key, self.page, self.class_id, answer, self.main, self.age_ms * 1000, seen)
@@ -83,7 +83,7 @@ class RemarkItem(Strict):
     skips: bool = False
 
     def to_store(self) -> NewRemark:
-        """Return the item for the store, with times in microseconds."""
+        """Return the item in the form that the store expects, with times in microseconds."""
         age = self.age_ms * 1000
         return NewRemark(self.key, self.page, self.text, self.missing_class_id, age, self.skips)
 
@@ -95,7 +95,7 @@ class AnswersRequest(Strict):
 
 
 class AnswersReply(BaseModel):
-    """Keys of stored items, and of others with the reason."""
+    """Keys of the stored items, and keys of the rejected items with the reason."""
 
     stored: list[str] = Field(serialization_alias="kept")
     refused: dict[str, str]
@@ -187,7 +187,7 @@ def classes(
     q: Annotated[str, Query(max_length=100)] = "",
     page: _Key | None = None,
 ) -> list[ClassMatch]:
-    """Search classes by name, synonym and definition, for a page whose image is no example of them."""
+    """Search classes by name, synonym and definition; the image of a page is not among the examples."""
     found = context.search.get()(q)[:_FOUND]
     image = (context.store.image_name(rater, page) if page else None) or ""
     own = bool(context.store.which_are_examples([image]))
@@ -230,10 +230,11 @@ def _page(context: Context, visit: Visit, examples: Mapping[int, Sequence[int]])
 def fair_examples(
     image: str, examples: Mapping[int, Sequence[tuple[int, str]]], is_example: bool
 ) -> dict[int, list[int]]:
-    """Return the positions of the examples of classes that are shown beside an image.
+    """Return the positions of the example images of each class that are shown next to an image.
 
-    An image is never shown as an example beside itself. If it is an example of any class, each other class
-    loses one too, drawn by the image: the number of examples reveals nothing about the original label.
+    An image is never shown as an example next to itself. If it is an example of a class, every other class
+    also loses one example, drawn with the image as seed. The number of examples thus reveals nothing about
+    the original label.
     """
     found: dict[int, list[int]] = {}
     for class_id, images in examples.items():

@@ -42,7 +42,7 @@ def next_dispute(
     last: Annotated[str | None, Query(pattern=r"^[A-Za-z0-9_-]{8,64}$")] = None,
     skip: Annotated[int | None, Query(ge=0, lt=1 << 53)] = None,
 ) -> Response:
-    """Show the next page on which raters differ."""
+    """Show the next page on which raters disagree."""
     pages = _queue(context)
     counting = pages is None
     pages = pages or []

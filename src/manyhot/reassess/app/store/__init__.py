@@ -88,7 +88,7 @@ class Store:
         return self._database.read(lambda c: settings.get_value(c, "source")) is not None
 
     def backup(self, folder: Path) -> tuple[str, dict[str, int]]:
-        """Write a consistent snapshot of all tables to files; return their revision and numbers of rows."""
+        """Write a consistent snapshot of all tables to files; return the revision and the rows per table."""
         return self._database.read_together(lambda c: (schema.version(c) or "", database.dump(c, folder)))
 
     def places(self) -> list[str]:
@@ -134,7 +134,7 @@ class Store:
         )
 
     def revoke(self, rater_id: int) -> None:
-        """End a rater's invitation and sessions; answers stay, and open pages go to others."""
+        """End a rater's invitation and sessions; answers are kept, and open pages go to others."""
 
         def change(connection: sa.Connection) -> None:
             accounts.revoke(connection, rater_id)
@@ -151,7 +151,7 @@ class Store:
         self._change(lambda c: pages.stop(c, rater_id))
 
     def let_go_on(self, rater_id: int) -> None:
-        """Let a stopped rater continue, whatever the result of the first golden pages."""
+        """Let a stopped rater continue, regardless of the result of the first golden pages."""
         self._change(lambda c: accounts.let_go_on(c, rater_id))
 
     def change_rater(self, rater_id: int, *, refines: bool, max_pages: int | None) -> None:
@@ -186,9 +186,9 @@ class Store:
         self._change(lambda c: accounts.end_session(c, token))
 
     def remembered(self, token: str) -> Rater | None:
-        """Return the rater of a recently used session; None if there is none, or for owners.
+        """Return the rater of a recently used session; None for other sessions and for owners.
 
-        It saves a look-up for each answer, whose transaction checks the rater's permissions anyway.
+        This avoids a query per answer. The transaction that stores an answer checks the permissions anyway.
         """
         at, rater = self._sessions.get(token, (0.0, None))
         return rater if time.monotonic() - at < _REMEMBER else None
@@ -207,7 +207,7 @@ class Store:
         return self._database.read(accounts.all_raters)
 
     def queue(self, rater: Rater) -> Queue:
-        """Give a rater pages and return those that are open; see `pages.fill_queue`."""
+        """Assign pages to a rater and return the open ones; see `pages.fill_queue`."""
         return self._database.write(lambda c: pages.fill_queue(c, rater))
 
     def last_done(self, rater: Rater, before: str | None = None) -> Visit | None:
@@ -255,7 +255,7 @@ class Store:
     def refine(
         self, rater: Rater, pages: Sequence[int], *, only: bool = False, skip: int | None = None
     ) -> Visit | None:
-        """Let a rater decide on the first available one of some pages; see `disputes.begin_next`."""
+        """Let a rater decide on the first available page of a list; see `disputes.begin_next`."""
         return self._database.write(lambda c: disputes.begin_next(c, rater, pages, only=only, skip=skip))
 
     def visit(self, rater: Rater, key: str) -> Visit | None:
@@ -286,7 +286,7 @@ class Store:
         return self._database.read(lambda c: c.scalar(query))
 
     def which_are_examples(self, names: Collection[str]) -> set[str]:
-        """Return which of some images are examples of a class."""
+        """Return those of the named images that are examples of a class."""
         name = schema.examples.c.name
         query = sa.select(name).where(name.in_(names)).distinct()
         return set(self._database.read(lambda c: c.scalars(query).all()))
@@ -298,7 +298,7 @@ class Store:
         return self._database.read(lambda c: list(c.scalars(query.order_by(table.c.position))))
 
     def count_examples(self) -> tuple[int, int]:
-        """Return the number of classes asked about, and of those with at least two example images."""
+        """Return the number of classes asked about, and how many have at least two example images."""
         return self._database.read(fill.count_examples)
 
     def source(self) -> str:
@@ -306,7 +306,7 @@ class Store:
         return str(self._database.read(lambda c: settings.get_value(c, "source")))
 
     def examples(self, class_ids: Collection[int]) -> dict[int, list[tuple[int, str]]]:
-        """Return position and image_id of the example images of some classes, best first."""
+        """Return the positions and image_ids of the example images of some classes, by position."""
         table, found = schema.examples, dict[int, list[tuple[int, str]]]()
         query = (
             sa.select(table.c.class_id, table.c.position, table.c.name)

@@ -55,14 +55,14 @@ class Rater:
     position : int
         Position of the last page taken.
     max_pages : int, optional
-        None: as set for the campaign.
+        Maximum number of pages of this rater; None for the campaign's setting.
     state : str
         active, stopped or revoked.
     refines : bool
         Whether this rater decides where others disagree.
     qualified : bool, optional
-        Whether the first golden pages were answered well enough, or the owner let the rater continue; None
-        before.
+        Whether the rater answered the first golden pages well enough, or the owner let the rater continue;
+        None before that.
     """
 
     id: int
@@ -98,7 +98,7 @@ def invite(
     refines: bool | None = None,
     keep_sessions: bool = False,
 ) -> str:
-    """Add a rater, or replace a rater's invitation by a new one; return its token.
+    """Add a rater, or replace a rater's invitation with a new one; return the token of the invitation.
 
     A new invitation of the same rater ends the old one and its sessions. A stopped rater remains stopped.
 
@@ -110,14 +110,15 @@ def invite(
     max_pages : int, optional
         Maximum number of pages of this rater, instead of the campaign's setting.
     refines : bool, optional
-        Whether the rater decides where others disagree; None: unchanged, no for a new rater.
+        Whether the rater decides where others disagree. None leaves this unchanged, and means no for a new
+        rater.
     keep_sessions : bool
         Whether the sessions of the old invitation remain valid.
 
     Raises
     ------
     InputError
-        The name is empty, too long, has unprintable characters, or is taken by the other role.
+        The name is empty or too long, contains unprintable characters, or belongs to the other role.
     """
     name = name.strip()
     if not name or len(name) > _MAX_NAME or not name.isprintable():
@@ -168,7 +169,7 @@ def revoke(connection: sa.Connection, rater_id: int) -> None:
 
 
 def let_go_on(connection: sa.Connection, rater_id: int) -> None:
-    """Let a stopped rater continue, whatever the result of the first golden pages."""
+    """Let a stopped rater continue, regardless of the result of the first golden pages."""
     table = schema.raters
     connection.execute(
         table.update()
@@ -227,7 +228,7 @@ def find_password(connection: sa.Connection, name: str) -> tuple[Rater, str] | N
 
 
 def is_password(password: str, password_hash: str | None) -> bool:
-    """Return whether a password matches a hash; without a hash, the check takes as long and fails."""
+    """Return whether a password matches a hash; without a hash, the check fails after the same time."""
     with _HASHING:
         try:
             _HASHER.verify(password_hash or _NOBODY, password.encode(errors="surrogatepass"))

@@ -30,17 +30,17 @@ class CampaignSettings:
     show_label : bool
         Whether raters see the original label.
     qualify : int
-        Number of golden pages that come first.
+        Number of golden pages that each rater answers first.
     golden_every : int
-        Afterwards, one in this many pages is golden, at random; 0 for none.
+        After the first golden pages, a page is golden with a probability of one in this many; 0 for none.
     least_informedness : float
-        A rater is stopped if the informedness on golden questions is lower than this after the first pages.
+        Minimum informedness on golden questions after the first golden pages. Raters below it are stopped.
     lease_minutes : float
         Minutes after which an open page goes to another rater.
     max_pages : int
         Maximum number of pages per rater; 0 for no limit.
     refine_from : int
-        Number of answers that a question needs before it can be decided; 0 for `raters`.
+        Number of answers that a question needs before it can be decided; 0 means `raters`.
     state : str
         One of `CAMPAIGN_STATES`.
     """

@@ -74,7 +74,7 @@ class Database:
         self._process = os.getpid()
 
     def upgrade(self) -> None:
-        """Make the tables, or upgrade those of an earlier version.
+        """Create the tables, or upgrade those of an earlier version.
 
         Raises
         ------
@@ -104,7 +104,7 @@ class Database:
         raise AssertionError
 
     def read_together(self, query: _Change[T]) -> T:
-        """Run queries on one consistent snapshot; raises the errors of `read`."""
+        """Run queries on one consistent snapshot; raise the same errors as `read`."""
         options = {"begin": "BEGIN"} if self._writes.dialect.name == "sqlite" else {}
         level = {} if options else {"isolation_level": "REPEATABLE READ"}
         try:
@@ -121,17 +121,17 @@ class Database:
         Raises
         ------
         OutputError
-            The database is currently not available. The change may have been made nevertheless, if the
-            connection was lost during the commit.
+            The database is currently not available. If the connection was lost during the commit, the change
+            may have been made nevertheless.
         """
         return self.begin(change).result()
 
     def begin(self, change: _Change[T]) -> Future[T]:
-        """As `write`, without waiting: the future holds the result or the error."""
+        """Start `write` without waiting for it; the future returns the result or the error."""
         return self.begin_with_others(lambda connection, _: [change(connection)], None)
 
     def begin_with_others(self, change: _ChangeOfMany[_Item, T], item: _Item) -> Future[T]:
-        """As `begin`, for one change of many items, in fewer round trips.
+        """Start one change for the items of many callers, with fewer round trips than `begin`.
 
         Parameters
         ----------
@@ -141,7 +141,7 @@ class Database:
         item : object
         """
         if os.getpid() != self._process:
-            raise RuntimeError("A database belongs to the process that opened it.")
+            raise RuntimeError("A database can be used only in the process that opened it.")
         waiting: Future[T] = Future()
         with self._lock:
             self._check_open()
@@ -334,7 +334,7 @@ def dump(connection: sa.Connection, folder: Path) -> dict[str, int]:
 def restore_database(
     url: str, folder: Path, revision: str, counts: Mapping[str, int], before_commit: Callable[[], None]
 ) -> None:
-    """Make the tables of a new database from files of `dump`, all or nothing.
+    """Create the tables of a new database from files written by `dump`, completely or not at all.
 
     Parameters
     ----------
@@ -342,7 +342,7 @@ def restore_database(
         Address of an empty database.
     folder : Path
     revision : str
-        Revision of the tables in the files; they are upgraded.
+        Revision of the tables in the files. The tables are upgraded to the current revision.
     counts : Mapping of str to int
         Number of rows per table.
     before_commit : callable
@@ -433,7 +433,7 @@ def _load(connection: sa.Connection, table: sa.Table, path: Path, count: int) ->
     if came != count:
         raise InputError(
             f"The table {table.name!r} of the backup is broken.",
-            got=f"{came:,} rows or more",
+            got=f"{came:,} rows or more" if came > count else f"{came:,} rows",
             allowed=f"{count:,}",
         )
     if connection.dialect.name == "postgresql" and "id" in wanted:

@@ -46,7 +46,7 @@ class Contested:
 
     @property
     def differs(self) -> bool:
-        """Whether the class is in the set of one rater but not of another."""
+        """Whether the class is in the label set of one rater but not in that of another."""
         return len({a.answer == YES for a in self.answers}) > 1
 
 
@@ -65,7 +65,7 @@ class Dispute:
     classes : tuple of Contested
         Those that differ first.
     remarks : tuple of (int, str, str or None, int or None)
-        Rater by number and name, text, missing class.
+        The number and the name of the rater, the text, and the missing class of each remark.
     """
 
     page: int
@@ -112,7 +112,7 @@ def find_dispute(connection: sa.Connection, page: int) -> Dispute | None:
 def begin(connection: sa.Connection, rater: Rater, page: int) -> Visit | None:
     """Let a rater decide on a page; None if there is nothing to decide, or another rater has it open.
 
-    Other raters can decide on pages that this rater viewed earlier: only one page is reserved at a time.
+    A rater reserves only one page at a time, so others can decide on pages that this rater viewed earlier.
     """
     give_back(connection)
     rater, settings = read_with(connection, rater)
@@ -148,7 +148,7 @@ def begin_next(
     only: bool = False,
     skip: int | None = None,
 ) -> Visit | None:
-    """Let a rater decide on the first available one of some pages.
+    """Let a rater decide on the first available page of a list.
 
     A page that the rater has begun comes first, unless `only` is set or that page is to be skipped.
     """

@@ -55,7 +55,7 @@ _SQLITE_TROUBLES = {
 
 
 def reader(url: str) -> sa.Engine:
-    """Return an engine for reading: each statement sees the committed state at its start.
+    """Return an engine for reading, in which each statement sees what was committed before it started.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def reader(url: str) -> sa.Engine:
 
 
 def writer(url: str) -> sa.Engine:
-    """Return an engine for transactions; raises the errors of `reader`."""
+    """Return an engine for transactions; raise the same errors as `reader`."""
     return _engine(url, pool_size=1, max_overflow=4)
 
 
@@ -78,7 +78,7 @@ def lock(connection: sa.Connection) -> None:
 
 
 def take_stock(connection: sa.Connection) -> None:
-    """Update PostgreSQL's statistics now: until it has some, it reads whole tables."""
+    """Update PostgreSQL's statistics; without statistics, its queries scan whole tables."""
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("ANALYZE")
 
@@ -102,7 +102,7 @@ def trouble(engine: sa.Engine, error: BaseException) -> OutputError | None:
         "The database is not available.",
         where=where(engine),
         got=got,
-        do="check that there is room on the disk and that the server runs",
+        do="check that the disk has free space and that the server is running",
     )
 
 
@@ -211,14 +211,14 @@ class PostgresConnection(pg8000.Connection):  # type: ignore[misc]
     host : str
     port : int
     unix_sock : str, optional
-        Path of a socket, instead of both.
+        Path of a Unix socket, used in place of `host` and `port`.
     **options
         The error of pg8000.
 
     Raises
     ------
     pg8000.InterfaceError
-        The server does not exist or is gone; raised by all methods.
+        The server does not exist, or the connection is lost. All methods raise it.
     """
 
     def __init__(
@@ -261,7 +261,7 @@ class PostgresConnection(pg8000.Connection):  # type: ignore[misc]
             raise _lost(error) from error
 
     def close(self) -> None:
-        """Tell the server, if it is still there, and close the socket."""
+        """End the session on the server, if it still responds, and close the socket."""
         if self._usock is None:
             raise pg8000.InterfaceError("connection is closed")
         stream = self._sock

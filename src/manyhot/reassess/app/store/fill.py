@@ -32,7 +32,7 @@ class ImageQuestions:
     classes : tuple of int
         The proposed classes.
     golden : Mapping of int to bool
-        Whether most experts said yes, for each class that they answered.
+        For each class that experts were asked about, whether more than half of them said yes.
     """
 
     image_id: str
@@ -68,7 +68,7 @@ def fill(
         Best examples of each class first.
     settings : CampaignSettings
     source : str
-        The sha256 of the proposals, which is never changed.
+        The SHA-256 hash of the proposals, which never changes.
     """
     if get_value(connection, "source") is not None:
         return False
@@ -90,7 +90,7 @@ def fill(
 
 
 def count_examples(connection: sa.Connection) -> tuple[int, int]:
-    """Return the number of classes asked about, and of those with at least two example images."""
+    """Return the number of classes asked about, and how many have at least two example images."""
     asked, examples = schema.questions, schema.examples
     classes = sa.select(sa.func.count(sa.distinct(asked.c.class_id)))
     two = sa.exists().where(examples.c.class_id == asked.c.class_id, examples.c.position == 2)

@@ -23,7 +23,8 @@ class GoldenCounts:
     Attributes
     ----------
     under_no, under_yes : tuple of int, length 3
-        Numbers of no, maybe and yes where the true answer is no, and where it is yes.
+        Numbers of answers no, maybe and yes to questions whose true answer is no, and to those whose true
+        answer is yes.
     """
 
     under_no: tuple[int, int, int]
@@ -31,10 +32,10 @@ class GoldenCounts:
 
     @property
     def informedness(self) -> float | None:
-        """How well answers separate the true answers: 0 is guessing, 1 perfect; None if one is missing.
+        """How well answers separate the true answers: 0 for guessing, 1 if perfect; None without both truths.
 
-        The probability that an answer where yes is true is higher than one where no is true, minus the
-        probability that it is lower, as in the table ``raters``.
+        The probability that an answer to a question with the truth yes is higher than an answer to one with
+        the truth no, minus the probability that it is lower. The table ``raters`` contains the same measure.
         """
         n_no, n_yes = sum(self.under_no), sum(self.under_yes)
         if not n_no or not n_yes:
@@ -45,11 +46,11 @@ class GoldenCounts:
 
 
 def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool | None:
-    """Return whether a rater has qualified after the first golden pages; None before, or if decided.
+    """Return whether a rater qualifies after the first golden pages; None before, or if already decided.
 
-    Without golden pages, or if all those answered have the same true answer, the rater continues. A page that
-    was skipped because its image could not be shown does not count as done; the owner decides about raters
-    who skip all.
+    The rater continues if there are no golden pages, or if all answered golden questions have the same true
+    answer. A page that was skipped because its image could not be shown does not count; the owner decides
+    about raters who skip all pages.
     """
     if not is_pending(rater, settings) or rater.is_owner:
         return None
@@ -65,15 +66,15 @@ def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSetti
 
 
 def is_pending(rater: Rater, settings: CampaignSettings) -> bool:
-    """Return whether some of the first golden pages are not finished."""
+    """Return whether the rater has not yet finished the first golden pages."""
     return bool(settings.qualify) and rater.qualified is None and not rater.is_owner
 
 
 def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool:
     """Return whether the next page is a golden one.
 
-    After the first ones at random, one in so many: a rater who counts pages learns nothing. The same rater
-    gets the same answer again.
+    After the first golden pages, golden pages come at random, so that raters cannot predict them. Repeated
+    calls for the same rater and page return the same result.
     """
     if is_pending(rater, settings):
         shown: int = connection.execute(_golden_visits(rater)).scalar_one()
@@ -95,7 +96,7 @@ def next_golden_page(connection: sa.Connection, rater: Rater) -> int | None:
 
 
 def count_golden(connection: sa.Connection, rater_id: int) -> GoldenCounts:
-    """Count the last answers of a rater to golden questions, without refinement."""
+    """Count a rater's last answer to each golden question, without decisions on disagreements."""
     votes, golden = schema.votes, schema.golden
     query = (
         sa.select(votes.c.question_id, votes.c.answer, golden.c.truth)

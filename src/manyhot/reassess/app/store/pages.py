@@ -53,7 +53,7 @@ class Queue:
 
 
 def fill_queue(connection: sa.Connection, rater: Rater) -> Queue:
-    """Give a rater pages up to `PAGES_AHEAD`, and return those that are open."""
+    """Assign pages to a rater until `PAGES_AHEAD` are open, and return the open ones."""
     rater, settings = read_with(connection, rater)
     give_back(connection)
     if (passed := golden.judge_rater(connection, rater, settings)) is not None:
@@ -76,7 +76,7 @@ def fill_queue(connection: sa.Connection, rater: Rater) -> Queue:
 
 
 def give_back(connection: sa.Connection) -> None:
-    """Free the slots of visits that were left open for too long; their answers stay."""
+    """Free the slots of visits that were left open for too long; their answers are kept."""
     _return(connection, _VISITS.c.expires_at < now())
 
 
@@ -96,7 +96,7 @@ def give_back_of(connection: sa.Connection, rater_id: int) -> None:
 
 
 def is_to_renew(visit: Visit, settings: CampaignSettings) -> bool:
-    """Return whether an answer to a page is a reason to `renew`: its first, and then one in some minutes."""
+    """Return whether an answer should `renew` its page: the first answer, and then one every few minutes."""
     return not visit.answers or visit.expires_at < _until(settings) - settings.lease_minutes * MINUTE / 20
 
 
@@ -110,10 +110,10 @@ def renew(connection: sa.Connection, rater_id: int, settings: CampaignSettings) 
 
 
 def reopen_page(connection: sa.Connection, visit: Visit, settings: CampaignSettings) -> bool:
-    """Let a rater continue a page that was given back; return False if others took over or finished it.
+    """Let a rater continue a page that was given back; return False if others took it over or finished it.
 
-    Questions that another rater has answered in the same slot since then are not asked again, nor those that
-    the rater answered in another slot.
+    A question is not asked again if another rater has since answered it in the same slot, or if this rater
+    answered it in another slot.
     """
     shown = visit.shown
     if visit.slot is not None:
@@ -147,7 +147,7 @@ def finish(connection: sa.Connection, visit: Visit) -> None:
 
 
 def set_rater_count(connection: sa.Connection, count: int) -> None:
-    """Give each page as many slots as there are raters per question; slots with answers stay."""
+    """Give each page as many slots as there are raters per question; slots with answers are kept."""
     connection.execute(_SLOTS.update().where(_SLOTS.c.visit_id == _PARKED).values(visit_id=None))
     counts = (
         sa.select(_PAGES.c.id, _PAGES.c.position, sa.func.count(_SLOTS.c.id).label("n"))

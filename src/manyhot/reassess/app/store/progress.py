@@ -36,31 +36,33 @@ class CampaignProgress:
     Attributes
     ----------
     images, pages, questions : int
-        Numbers asked about, without golden questions.
+        Numbers of images, pages and questions asked about, without golden questions.
     raters : int
         Number of raters per question.
     pages_done, questions_done : int
-        Numbers with all their answers.
+        Numbers of pages and questions that have all their answers.
     by_answers : tuple of (int, int)
-        Number of answers, and number of questions that have it.
+        Pairs of a number of answers and the number of questions with this many answers.
     answers, golden_answers : int
-        Number of answers, the last one per rater and question.
+        Numbers of answers to ordinary and to golden questions. Only a rater's last answer to a question
+        counts.
     changed : int
         Number of answers that were changed later.
     missing : int
         Number of answers still to come.
     last_hour, last_day : int
-        Number of answers in this time, including golden questions.
+        Numbers of answers in the last hour and the last day, including answers to golden questions.
     raters_last_hour : int
-        Number of raters who gave them.
+        Number of raters who answered in the last hour.
     pace : (float, int)
-        Seconds, and the number of answers in that time, without golden ones: in the last hour, or in the last
-        day if there were none in the last hour; if answering began later, since then.
+        A period in seconds, and the number of answers in it, without golden questions. The period is the last
+        hour, or the last day if there were no answers in the last hour. It is shorter if answering began
+        later.
     seconds, timed : float, int
-        Median seconds per answer, and the number of pages it is measured on; NaN without any.
+        Median seconds per answer, NaN if unknown, and the number of pages on which it is measured.
     differing, decided : int
-        Number of questions with enough answers that are in the set of one rater but not of another, and the
-        number of these that are decided.
+        Number of questions with enough answers on which raters disagree whether the class is in the label
+        set, and how many of these are decided.
     """
 
     images: int
@@ -86,7 +88,7 @@ class CampaignProgress:
 
 @dataclass(frozen=True)
 class RaterCount:
-    """Pages and answers of a rater, and the time of the last one, in microseconds since 1970."""
+    """Numbers of pages and answers of a rater, and the time of the last answer in microseconds since 1970."""
 
     pages: int
     answers: int
@@ -103,7 +105,7 @@ class VoteCounts:
     raters : dict of int to RaterCount
         By the number of the rater.
     disputes : list of (int, int)
-        Pages to decide, in the order of asking, and the number of their classes on which raters differ.
+        Pages to decide, in the order of asking, each with the number of classes on which raters disagree.
     at : int
         Time of counting.
     """
@@ -229,7 +231,7 @@ class VoteSnapshot:
         return np.sort(rows[len(rows) - 1 - at])
 
     def differing(self, least: int) -> npt.NDArray[np.bool_]:
-        """Return which questions have enough answers, and raters differ on whether they are in the set."""
+        """Return which questions have enough answers and were answered yes by some raters but not by all."""
         yes, n = self.counts[:, YES], self.counts.sum(1)
         found: npt.NDArray[np.bool_] = ~self.questions.golden & (n >= max(least, 2)) & (yes > 0) & (yes < n)
         return found

@@ -107,8 +107,10 @@ raters = sa.Table(
     sa.Column("max_pages", sa.Integer, comment="null: as many as there are"),
     sa.Column("state", sa.Text, nullable=False, comment="active, stopped or revoked"),
     sa.Column("refines", sa.Boolean, nullable=False, comment="decides where others disagree"),
-    sa.Column("qualified", sa.Boolean, comment="by the first golden pages; null: not yet known"),
-    sa.Column("password", sa.Text, comment="of an owner: what Argon2 made of it"),
+    sa.Column(
+        "qualified", sa.Boolean, comment="whether the first golden pages were passed; null if not yet known"
+    ),
+    sa.Column("password", sa.Text, comment="Argon2 hash of the password of an owner"),
     sa.Column("made_at", sa.BigInteger, nullable=False),
 )
 
@@ -165,7 +167,12 @@ votes = sa.Table(
     "votes",
     metadata,
     _id(),
-    sa.Column("key", sa.Text, nullable=False, comment="made by the browser: sent again, it is the same vote"),
+    sa.Column(
+        "key",
+        sa.Text,
+        nullable=False,
+        comment="made by the browser, so that a vote that is sent twice is stored once",
+    ),
     _to("raters"),
     _to("visits"),
     _to("questions"),
@@ -193,7 +200,7 @@ _VERSION = "alembic_version"
 
 
 def upgrade_tables(engine: sa.Engine) -> None:
-    """Make the tables of a database, or change those of an earlier version.
+    """Create the tables of a database, or upgrade those of an earlier version.
 
     Either all changes are made or none, by one process at a time.
 
@@ -218,14 +225,14 @@ def upgrade_tables(engine: sa.Engine) -> None:
             "The database cannot be opened.",
             where=where,
             got=engines.error_text(error),
-            do="check the address and that the server runs",
+            do="check the address and that the server is running",
         ) from error
 
 
 def create_tables(
     engine: sa.Engine, revision: str, fill: Callable[[sa.Connection], None], before_commit: Callable[[], None]
 ) -> None:
-    """Make the tables of a revision in an empty database, fill them and upgrade them; all or nothing.
+    """Create the tables of a revision in an empty database, fill and upgrade them, completely or not at all.
 
     Raises
     ------
@@ -241,7 +248,7 @@ def create_tables(
                 "The database is not empty.",
                 where=where,
                 got=", ".join(sorted(standing)),
-                do="restore into a new one",
+                do="restore into a new database",
             )
         _go(connection, config, revision)
         fill(connection)

@@ -38,7 +38,7 @@ class Vote:
     main : bool
         Whether the class is the main object.
     age : int
-        Microseconds since the answer was given; answers wait for a connection.
+        Microseconds since the answer was given. Without a connection, answers are sent later.
     seen : int, optional
         Microseconds for which the page had been visible by then.
     """
@@ -64,7 +64,7 @@ class NewRemark:
     age : int
         Microseconds since the remark was made.
     skips : bool
-        Whether the rater cannot answer because the image cannot be shown: the page then counts as done.
+        Whether the rater skips the page because the image cannot be shown. The page then counts as done.
     """
 
     key: str

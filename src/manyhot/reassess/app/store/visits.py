@@ -41,23 +41,24 @@ class Visit:
         The page_id of the votes table.
     rater, page : int
     image, label : int
-        The number of the image in the database; its original label, None if unknown.
+        The number of the image in the database, and its original label (None if unknown).
     name, uri : str
         The image_id, and its location.
     shown : tuple of int
         The classes in the order shown.
     answers : dict of int to (int, bool)
-        The answer to each class so far, and whether it is the main object.
+        The latest answer to each class, and whether the class is the main object.
     state : str
         open, done or returned.
     round : int
-        0, or 1 if this rater decides on the answers of others.
+        0 for answers, and 1 for decisions on the answers of others.
     shown_at : int
-        When it was opened; after the first answer, when the rater first looked at it.
+        Time at which the visit was opened; after the first answer, time at which the rater first saw the
+        page.
     expires_at : int
-        When it is given back, if there is no answer before.
+        Time at which the page is given back unless an answer comes before.
     slot : int, optional
-        None: the page is golden, or the round is 1.
+        Slot of the page; None if the page is golden or the round is 1.
     partial : bool
         Whether the page has more classes than those shown.
     """
@@ -150,7 +151,7 @@ def last_done(connection: sa.Connection, rater: Rater, before: str | None = None
 
 
 def count_visits(connection: sa.Connection, rater: Rater, *states: str) -> int:
-    """Return the number of pages of a rater in some states, without refinement."""
+    """Return a rater's number of visits in some states, without decisions on disagreements."""
     return connection.execute(
         sa.select(sa.func.count()).where(
             _VISITS.c.rater_id == rater.id, _VISITS.c.state.in_(states), _VISITS.c.round == 0

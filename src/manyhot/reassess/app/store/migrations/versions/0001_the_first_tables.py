@@ -75,9 +75,12 @@ def _make_images_and_raters() -> None:
         sa.Column("state", sa.Text(), nullable=False, comment="active, stopped or revoked"),
         sa.Column("refines", sa.Boolean(), nullable=False, comment="decides where others disagree"),
         sa.Column(
-            "qualified", sa.Boolean(), nullable=True, comment="by the first golden pages; null: not yet known"
+            "qualified",
+            sa.Boolean(),
+            nullable=True,
+            comment="whether the first golden pages were passed; null if not yet known",
         ),
-        sa.Column("password", sa.Text(), nullable=True, comment="of an owner: what Argon2 made of it"),
+        sa.Column("password", sa.Text(), nullable=True, comment="Argon2 hash of the password of an owner"),
         sa.Column("made_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("invitation"),
@@ -230,7 +233,10 @@ def _make_votes() -> None:
         "votes",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column(
-            "key", sa.Text(), nullable=False, comment="made by the browser: sent again, it is the same vote"
+            "key",
+            sa.Text(),
+            nullable=False,
+            comment="made by the browser, so that a vote that is sent twice is stored once",
         ),
         sa.Column("rater_id", sa.BigInteger(), nullable=False),
         sa.Column("visit_id", sa.BigInteger(), nullable=False),

@@ -157,7 +157,7 @@ def _height(folder: Path, files: dict[tuple[str, str], tuple[str, str]], image: 
 
 def show(found: Explanations) -> None:
     """Print both tables, as Markdown; of classes with ten objects or more where the highest point lies."""
-    print("\n| method | maps | measure | maps | centre | chance | maps less centre |")
+    print("\n| method | maps | measure | maps | centre | chance | maps minus centre |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
     for r in found.localisation.to_pylist():
         if r["slice"].startswith("class=") and (r["n"] < 10 or r["metric"] not in POINTING):

@@ -98,7 +98,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "evaluate": Command(
         "Evaluate",
-        "Evaluate models on label sets: results, pairs of models and a report.",
+        "Evaluate models on label sets and compare pairs of models, with a report.",
         "manyhot.evaluate.evaluate:evaluate",
     ),
     "compare": Command(
@@ -108,12 +108,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "leaderboard": Command(
         "Evaluate",
-        "Rank models, with intervals, number of parameters and pretraining.",
+        "Rank models by a metric, with intervals, numbers of parameters and pretraining.",
         "manyhot.evaluate.leaderboard:leaderboard",
     ),
     "describe": Command(
         "Evaluate",
-        "Count labels of images: sizes of label sets, pairs of classes, original labels that were rejected.",
+        "Describe label sets: their sizes, frequent pairs of classes, and rejected original labels.",
         "manyhot.evaluate.describe:describe",
     ),
     "kinds": Command(
@@ -123,12 +123,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "gallery": Command(
         "Evaluate",
-        "Write a gallery for any browser: images with their label sets, predictions and similar images.",
+        "Write a gallery for the browser with images, their label sets, predictions and similar images.",
         "manyhot.evaluate.gallery:build_gallery",
     ),
     "report": Command(
         "Evaluate",
-        "Draw the report of a folder again: one HTML file, its figures as SVG, PNG and CSV, its tables as text.",
+        "Draw the report of a folder again, as an HTML page with separate files of its figures and tables.",
         "manyhot.diagnose.page:report_folder",
     ),
     "metrics": Command(
@@ -138,12 +138,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose errors": Command(
         "Diagnose",
-        "Sort errors by what they are; the first rule that matches decides.",
+        "Sort errors into kinds by the first rule that matches.",
         "manyhot.diagnose.errors:diagnose_errors",
     ),
     "diagnose labels": Command(
         "Diagnose",
-        "Rank labels that are doubtful, labels that are missing, and classes that may be one.",
+        "Rank doubtful labels, missing labels, and pairs of classes that may be the same class.",
         "manyhot.diagnose.find_label_issues:find_label_issues",
     ),
     "diagnose calibration": Command(
@@ -153,32 +153,32 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose companions": Command(
         "Diagnose",
-        "Measure which classes are valid together, and whose recall depends on a companion.",
+        "Measure which classes are valid together, and how recall of one depends on the presence of the other.",
         "manyhot.diagnose.companions:diagnose_companions",
     ),
     "diagnose shortcuts": Command(
         "Diagnose",
-        "Take objects out of images, and count how many predictions of what is beside them change.",
+        "Remove objects from images, and count how many predictions of other classes change.",
         "manyhot.diagnose.shortcuts:diagnose_shortcuts",
     ),
     "diagnose robustness": Command(
         "Diagnose",
-        "Measure what models lose from one data set to another, and what share of it is missing labels.",
+        "Measure what models lose between data sets, and what share of the loss is due to missing labels.",
         "manyhot.diagnose.robustness:diagnose_robustness",
     ),
     "diagnose corruptions": Command(
         "Diagnose",
-        "Corrupt images as ImageNet-C does, and measure what models lose and what share is missing labels.",
+        "Corrupt images as in ImageNet-C, and measure losses and their share due to missing labels.",
         "manyhot.diagnose.corruptions:diagnose_corruptions",
     ),
     "explain": Command(
         "Diagnose",
-        "Draw what in an image supports each of its labels, and measure whether it is the object.",
+        "Draw maps of the regions that support each label of an image, and measure whether they are the object.",
         "manyhot.diagnose.explain:explain",
     ),
     "patchml": Command(
         "Diagnose",
-        "Compose images of objects cut out of photographs: without context, with exact label sets.",
+        "Compose images of objects cut out of photographs, without context and with exact label sets.",
         "manyhot.diagnose.patchml.patchml:patchml",
     ),
     "train": Command(

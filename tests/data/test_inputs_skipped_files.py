@@ -192,7 +192,8 @@ def test_a_file_that_does_not_fit_is_skipped_and_named(name, bad):
         assert {
             "broken": "The file is not a complete Parquet file (got: ",
             "classes": " has a different number of classes from " if name != "originals" else "classes",
-            "order": "The predictions of order do not fit the labels in the order they have; it looks like ",
+            "order": "The predictions of order do not match the labels in their present order; it looks "
+            "like ",
         }[bad] in reason
         assert reason.endswith(")")
 
@@ -217,9 +218,11 @@ def test_where_none_is_left_the_first_is_an_error(name):
 def test_the_whole_note():
     _, (note,) = evaluated(files("a", "order", "b"))
     assert note == (
-        "labels: models/order.parquet: skipped: The predictions of order do not fit the labels in the order "
-        "they have; it looks like predicted classes given as indices that start at 1 (got: top-1 accuracy "
-        "0.0100; do: give the row order or class order that the file is in; if this is it, --trust-order)"
+        "labels: models/order.parquet: skipped: The predictions of order do not match the labels in their "
+        "present order; it looks like predicted classes given as indices that start at 1 (got: top-1 "
+        "accuracy "
+        "0.0100; do: pass the row order or class order of the file, or --trust-order if the present order "
+        "is correct)"
     )
 
 
@@ -289,8 +292,9 @@ def test_own_models_of_a_benchmark(benchmark):
     skipped = {n.model: n.text for n in found.model_notes if n.kind == "skipped"}
     assert list(skipped) == [f"models/{name}.parquet" for name in ("broken", "elsewhere", "order")]
     assert skipped["models/elsewhere.parquet"] == (
-        "skipped: elsewhere predicts images of none of the benchmark's data sets (got: ids such as y000.png; "
-        "allowed: 000.png (one) or x000.png (two); do: give the row order with --rows, or predict one of "
+        "skipped: elsewhere has no predictions for images of the benchmark's data sets (got: ids such as "
+        "y000.png; "
+        "allowed: 000.png (one) or x000.png (two); do: pass the row order with --rows, or predict one of "
         "these data sets)"
     )
     for alone, kind in (("broken", InputError), ("elsewhere", MatchError), ("order", OrderError)):

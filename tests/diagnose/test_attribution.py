@@ -189,26 +189,26 @@ def test_a_network_of_patches_has_no_grid_near_its_end():
         "vit", COLOURS, Preprocessing(), timm.create_model("vit_tiny_patch16_224", num_classes=C).eval()
     )
     assert refused(InputError, net) == (
-        "The network has no grid over the image near its end, which Grad-CAM needs.\n"
+        "Grad-CAM needs a layer with a grid over the image near the end of the network, and there is none.\n"
         "  where:   vit\n"
         "  got:     49 layers with weights after the last one\n"
-        "  do:      choose another --method, or a layer: --layer"
+        "  do:      choose another method with --method, or a layer with --layer"
     )
     assert Explainer(net, layer="patch_embed.proj").grid == "patch_embed.proj"
     assert refused(InputError, network(*linear())) == (
-        "The network has no grid over the image near its end, which Grad-CAM needs.\n"
+        "Grad-CAM needs a layer with a grid over the image near the end of the network, and there is none.\n"
         "  where:   small\n"
         "  got:     no grid at all\n"
-        "  do:      choose another --method, or a layer: --layer"
+        "  do:      choose another method with --method, or a layer with --layer"
     )
 
 
 def test_what_cannot_be_explained(monkeypatch):
     own = Network("tint", COLOURS, PLAIN, forward=mean_colour)
     assert refused(InputError, own) == (
-        "Only a network of PyTorch can be explained: the others give no gradients.\n"
+        "Only a PyTorch network can be explained, because other networks do not provide gradients.\n"
         "  where:   tint\n"
-        "  do:      name it as it was before it was exported, such as timm/…, torchvision/… or python:…"
+        "  do:      name the model before export, such as timm/…, torchvision/… or python:…"
     )
     net = network(*small_cnn())
     assert refused(UnknownNameError, net, "grad-cam") == (
@@ -221,7 +221,7 @@ def test_what_cannot_be_explained(monkeypatch):
         "  allowed: the 2 that have one, such as 0, 1"
     )
     assert refused(InputError, net, "saliency", layer="0") == (
-        "Only gradcam looks at a layer.\n  got:     0 with saliency"
+        "Only the method gradcam uses a layer.\n  got:     0 with saliency"
     )
     assert refused(InputError, net, batch=0) == "batch must be at least 1.\n  got:     0"
     monkeypatch.setitem(sys.modules, "captum", None)
@@ -251,14 +251,14 @@ class Failing(nn.Module):
             "The batch does not fit into memory.\n"
             "  where:   small\n"
             "  got:     3 images at once: can't allocate memory: you tried to allocate 9 bytes.\n"
-            "  do:      take fewer: --batch",
+            "  do:      set a smaller batch with --batch",
         ),
         (
             "a view is modified in place",
-            "The network cannot be explained by gradcam.\n"
+            "The method gradcam cannot explain this network.\n"
             "  where:   small\n"
             "  got:     a view is modified in place\n"
-            "  do:      choose another --method or --layer",
+            "  do:      choose another method with --method, or another layer with --layer",
         ),
     ],
 )
@@ -289,7 +289,7 @@ def test_what_explain_refuses():
     net = network(*small_cnn())
     images = np.zeros((2, 3, 8, 8), np.uint8)
     cases = {
-        "The model knows no class 'pink'.\n"
+        "The model has no class 'pink'.\n"
         "  where:   small\n"
         f"  allowed: 0 to 3, or the keys of {COLOURS.name}, such as red": (images, "pink"),
         "There must be one class per image, or one for all.\n  got:     3\n  allowed: 2": (images, [0, 1, 2]),

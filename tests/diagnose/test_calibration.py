@@ -131,7 +131,7 @@ def test_lists_tell_what_they_do_not_have(model):
         else:
             assert row["n"] > 0
     assert found.notes[:2] == (
-        "net: nll, nll_mass: undefined without probabilities, or logits, of all classes (they are lists of "
+        "net: nll, nll_mass: undefined without probabilities or logits of all classes (they are lists of "
         "top classes)",
         "net: no vector (labels), no vector (sets): scaling needs logits or probabilities of all classes "
         "(lists of top classes)",
@@ -157,11 +157,11 @@ def test_ranks_have_no_confidence(model):
         "No model has confidences to calibrate.\n"
         "  got:     r0, r1, r2, r3, r4 and 2 more\n"
         "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp\n"
-        "  do:      say what the scores are: manyhot convert --scores; or predict with scores"
+        "  do:      declare the kind of scores with manyhot convert --scores, or predict with scores"
     )
     found = diagnose_calibration(labels, [ranks[0], net], methods=["isotonic"], resamples=0)
     assert found.calibration["model"].unique().to_pylist() == ["net"]
-    assert found.notes == ("without confidences, and left out: r0",)
+    assert found.notes == ("left out, because they have no confidences: r0",)
 
 
 def test_sigmoids_have_no_temperature(model):
@@ -185,11 +185,11 @@ def test_no_errors_at_all(model):
     alone = as_labels([[y] for y in label], n_classes=C, label=label)
     found = diagnose_calibration(alone, [perfect], methods=["temperature", "isotonic"], resamples=0)
     assert found.notes == (
-        "labels: the label sets are the original labels alone, so that both events are one",
-        "net, temperature (labels): 0.05 is an end of the range that is searched, as when "
-        "nothing is wrong, or confidence says nothing",
-        "net, temperature (sets): 0.05 is an end of the range that is searched, as when "
-        "nothing is wrong, or confidence says nothing",
+        "labels: every label set is the original label alone, so both events are the same",
+        "net, temperature (labels): 0.05 is an end of the searched range, which happens if nothing is "
+        "wrong or if confidence is uninformative",
+        "net, temperature (sets): 0.05 is an end of the searched range, which happens if nothing is wrong "
+        "or if confidence is uninformative",
     )
     assert row_of(found.calibration, metric="ece", method="isotonic", fitted_to="sets")["value"] == 0
 
@@ -200,7 +200,8 @@ def test_few_images(model):
     some = replace(net, image_id=net.image_id.take(pa.array(few)), scores=net.scores[few])
     found = diagnose_calibration(labels, [some], methods=["isotonic"], resamples=0)
     assert found.notes[0] == (
-        "net, prediction sets (cover label): all classes, since an alpha of 0.1 needs 9 images to fit on "
+        "net, prediction sets (cover label): each set contains all classes, because an alpha of 0.1 needs "
+        "9 images to fit on "
         "and there are 3"
     )
     row = row_of(found.prediction_sets, cover="one")
@@ -211,8 +212,8 @@ def test_few_images(model):
     assert str(error.value) == (
         "There are too few images to split into two parts.\n"
         "  got:     0 of 1 to fit on\n"
-        "  allowed: at least one to fit on, and one to judge\n"
-        "  do:      pass more images, or another share to fit on"
+        "  allowed: at least one image to fit on and one to evaluate on\n"
+        "  do:      pass more images, or change the share to fit on"
     )
 
 
@@ -287,7 +288,7 @@ def test_calibration_of_events_that_are_not_of_the_same_images():
     table = frame.select(schema("calibration").names).to_arrow().cast(schema("calibration"))
     found = Calibration(table, schema("prediction_sets").empty_table())
     assert list(found.lines()) == [
-        "mine, net: fitted on 5 images, judged on 40 others",
+        "mine, net: fitted on 5 images, evaluated on 40 others",
         "",
         "right if the top class is the original label",
         "               right  ECE                  NLL  Brier  images",

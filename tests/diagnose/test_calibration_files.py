@@ -80,7 +80,7 @@ def test_a_campaign_and_a_folder_of_predictions(own):
     for name in ("images.parquet", "net.parquet"):
         Path(name).rename(Path("run") / name)
     found = diagnose_calibration("run", methods=["temperature"], resamples=0)
-    assert found.notes == ("run: the label sets are the original labels alone, so that both events are one",)
+    assert found.notes == ("run: every label set is the original label alone, so both events are the same",)
 
 
 def test_what_is_not_overwritten_and_not_found(own):
@@ -111,7 +111,7 @@ def test_published_ranks_have_no_confidence(mirror, monkeypatch):
         "No model has confidences to calibrate.\n"
         "  got:     resnet50\n"
         "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp\n"
-        "  do:      say what the scores are: manyhot convert --scores; or predict with scores"
+        "  do:      declare the kind of scores with manyhot convert --scores, or predict with scores"
     )
     assert not Path("calibration").exists()
 
@@ -125,7 +125,7 @@ def test_the_command_prints_a_table_that_fits():
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 100
-    assert lines[0] == "labels, net: fitted on 100 images, judged on 100 others"
+    assert lines[0] == "labels, net: fitted on 100 images, evaluated on 100 others"
     assert "right if the top class is the original label: 100 images" in lines
     assert "right if the top class is in the label set: 100 images" in lines
     firsts = [line.split("  ")[0] for line in lines]

@@ -100,11 +100,12 @@ def test_what_nobody_was_asked_about_is_not_without():
     assert row_of(diagnose_companions(asked, given, k=1))["n_without"] == 10
     assert row_of(diagnose_companions(asked, given, k=1, unasked=True))["n_without"] == 35
     assert diagnose_companions(asked, given, k=1).notes == (
-        "with k = 1 a class must rank before its companion, which by itself lowers recall beside it",
+        "with k = 1, a class must rank above its companion, which alone lowers recall in images with the "
+        "companion",
     )
     assert diagnose_companions(labels, given, k=1).notes[0] == (
-        "labels: only valid classes are recorded: where a companion is not among them, perhaps no rater was "
-        "asked about it"
+        "labels: only valid classes are recorded, so raters may not have been asked about a companion that "
+        "is not listed"
     )
 
 
@@ -124,14 +125,14 @@ def test_sigmoids_find_what_is_probable():
     ranks = net(labels, 30, 20, "ranks")
     found = diagnose_companions(labels, [dense, ranks], probability=0.5)
     assert (row_of(found)["recall_with"], row_of(found)["n_models"]) == (0.5, 1)
-    assert found.notes[-1] == "labels: without probabilities of all classes, and left out: ranks"
+    assert found.notes[-1] == "labels: left out, because they have no probabilities of all classes: ranks"
     with pytest.raises(InputError) as error:
         diagnose_companions(labels, ranks, probability=0.5)
     assert str(error.value) == (
-        "No model has the probabilities that are needed.\n"
+        "No model has probabilities of all classes, which --probability needs.\n"
         "  got:     ranks\n"
-        "  allowed: probabilities, or logits, of all classes\n"
-        "  do:      leave the probability out: then the top k classes are used"
+        "  allowed: probabilities or logits of all classes\n"
+        "  do:      leave out --probability to use the top k classes"
     )
 
 
@@ -142,7 +143,8 @@ def test_images_that_a_model_does_not_know_are_in_no_mean():
     found = diagnose_companions(labels, [whole, half], k=1)
     assert [row_of(found, of=of)["n_with"] for of in (None, "whole", "half")] == [20, 30, 20]
     assert found.notes[-1] == (
-        "labels: 20 of 130 valid classes are left out of means: a model has no prediction of the image, or "
+        "labels: 20 of 130 valid classes are left out of the means, because a model has no prediction for "
+        "the image, or one with "
         "fewer than 1 classes"
     )
     shuffled = np.random.default_rng(0).permutation(100)
@@ -173,7 +175,7 @@ def test_what_cannot_be_asked():
     labels = labels_of(SETS)
     given = net(labels, 30, 20)
     assert refused(labels, given, k=6) == (
-        "With this k every class is found, or none.\n  got:     6\n  allowed: 1 to 5"
+        "With this k, either every class is found or none is.\n  got:     6\n  allowed: 1 to 5"
     )
     assert refused(labels, given, probability=1.5) == (
         "`probability` is out of range.\n  got:     1.5\n  allowed: above 0 to 1"
@@ -184,12 +186,12 @@ def test_what_cannot_be_asked():
     assert refused(labels, given, labelled=True) == (
         "The images have no original labels.\n"
         "  where:   labels\n"
-        "  do:      give them: --images FILE, with the column 'label'; or leave --labelled out"
+        "  do:      pass a table with the column 'label' with --images FILE, or leave out --labelled"
     )
     assert refused(labels, []) == (
-        "No model has the probabilities that are needed.\n"
+        "No model has probabilities of all classes, which --probability needs.\n"
         "  got:     no predictions\n"
-        "  allowed: probabilities, or logits, of all classes\n"
-        "  do:      leave the probability out: then the top k classes are used"
+        "  allowed: probabilities or logits of all classes\n"
+        "  do:      leave out --probability to use the top k classes"
     )
     assert refused(labels, [given, given], k=1).startswith("Two models have the same name.")

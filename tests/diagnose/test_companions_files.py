@@ -36,9 +36,9 @@ def test_the_command_prints_and_writes():
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     assert lines == [
         "labels, 1 model: 1 pair of classes, 1 on 25 images or more",
-        "found more often beside the companion: 1; less often: 0; of 1 tested, at an adjusted p below 0.05",
+        "found more often with the companion: 1; less often: 0; of 1 tested, at an adjusted p below 0.05",
         # Of sofas the only label is cat, so that with k = 1 none is ever looked for.
-        "not testable: 1, for lack of images with the companion, or without it",
+        "not testable: 1, because there are no images with the companion, or none without it",
         "",
         "class  companion  lift  with  without  difference        adjusted p  images",
         "cat    sofa       1 ±0  100%      50%  +50 (+31 to +63)  < 0.0001    30 and 40",

@@ -172,7 +172,7 @@ def test_nothing_is_predicted_twice():
     diagnose(run=Run(on_progress=lambda *a: told.append(a)))
     assert contents("out") == before
     assert not Path("seen").exists()
-    assert {activity for activity, *_ in told} == {"judging on tints"}
+    assert {activity for activity, *_ in told} == {"evaluating on tints"}
 
 
 def test_more_kinds_go_on_from_what_is_there():
@@ -268,10 +268,11 @@ def test_small_images_and_others_are_told():
     found, _ = diagnose(baseline="tint")
     assert found.notes == (
         "1 of 12 labelled images are not in the source",
-        "skipped images: 1, such as small.png (20 x 50 pixels: corruptions need 32 a side); "
+        "skipped images: 1, such as small.png (20 x 50 pixels: corruptions need at least 32 pixels per "
+        "side); "
         "out/clean/skipped.csv lists them",
         "tint: 1 of 11 labelled images have no prediction and were left out",
-        "2 of 15 kinds: the means are not over all kinds",
+        "the means are over 2 of the 15 kinds of corruption",
     )
     assert set(found.robustness["n"].to_pylist()) == {10}
 
@@ -301,12 +302,12 @@ def test_what_is_refused():
     )
     assert refused(InputError, limit=0) == ("`limit` is out of range.\n  got:     0\n  allowed: 1 or more")
     assert refused(MatchError, baseline="tinted") == (
-        "The baseline is none of the models.\n  got:     tinted\n  allowed: tint"
+        "The baseline is not one of the models.\n  got:     tinted\n  allowed: tint"
     )
     labels = write_labels(range(20, 30))
     assert labels.image_id[0].as_py() == "20.png"
     assert refused(MatchError) == (
-        "The labels are of other images.\n"
+        "The labels are for other images.\n"
         "  where:   tints\n"
         "  got:     labels of 20.png\n"
         "  allowed: images such as 00.png"
@@ -339,7 +340,7 @@ def test_the_command_prints_a_table_that_fits():
     assert firsts.count("fog") == firsts.count("pixelate") == firsts.count("all") == 2
     assert "mean errors on corrupted images, divided by those of tint" in lines
     assert lines[-1] == "wrote corruptions/report/index.html"
-    assert done.stderr == "Note: 2 of 15 kinds: the means are not over all kinds.\n"
+    assert done.stderr == "Note: the means are over 2 of the 15 kinds of corruption.\n"
 
 
 def test_json():
@@ -349,7 +350,7 @@ def test_json():
     assert told["written"][0] == "told/robustness.parquet"
     assert {r["kind"] for r in told["losses"]} == {"fog", None}
     assert {r["ce"] for r in told["corruption_errors"]} == {None}
-    assert told["notes"][-1].startswith("1 of 15 kinds")
+    assert told["notes"][-1] == "the means are over 1 of the 15 kinds of corruption"
 
 
 def test_progress_is_a_line_where_nobody_watches(monkeypatch):

@@ -88,9 +88,9 @@ def test_each_kind(labels):
     assert (model.n, model.n_skipped, model.n_errors, model.n_sorted) == (7, 0, 6, 6)
     assert model.shares["valid-label"] == 2 / 6
     assert found.notes == (
-        "the labels do not record which classes raters were asked about: errors of any kind but valid-label "
-        "may be missing labels",
-        "1 of 6 errors are on images with an empty label set: compared with the original label",
+        "the labels do not record which classes raters were asked about, so errors of any kind except "
+        "valid-label may be missing labels",
+        "1 of 6 errors are on images with an empty label set; they are compared with the original label",
     )
     assert repr(found) == "SortedErrors(6 errors of 1 models, 0 rules skipped)"
 
@@ -119,7 +119,7 @@ def test_what_people_said_is_told(labels):
     asked = sort(replace(given, asked_known=True), [ranks(0, 2, 0, 4)], classes=PETS)
     assert asked.notes == (
         "m: 3 labelled images have no prediction and were left out",
-        "1 of 3 errors name a class that no rater was asked about: they may be missing labels",
+        "in 1 of 3 errors, no rater was asked about the predicted class, so the label may be missing",
     )
     unclear = sort(
         given, [ranks(0, 2, 0, 4)], classes=PETS, rules=("valid-label(unclear=True)", "model-failure")
@@ -205,7 +205,7 @@ def test_non_prototypical(labels):
     found = sort(labels, [ranks(4, 4)], non_prototypical=["1.jpg", "else.jpg"])
     assert found.table["kind"].to_pylist() == ["model-failure", "non-prototypical"]
     none = sort(labels, [ranks(4, 4)], non_prototypical=["else.jpg"])
-    assert none.notes[0] == "none of the 1 images listed as non-prototypical is among the images"
+    assert none.notes[0] == "none of the 1 images listed as non-prototypical is in the labels"
 
 
 def test_collapsed_pairs_of_imagenet_are_of_its_classes():
@@ -268,10 +268,10 @@ def test_out_of_vocabulary(labels):
 def test_similar_images_of_one_class_tell_nothing_of_others(labels):
     near = similar_table([["a"]] * 7, [[0.1]] * 7, classes=[0] * 7)
     assert message(InputError, lambda: sort(labels, [ranks(1)], similar=near)) == (
-        "These similar images were searched class by class.\n"
-        "  got:     7 rows of one class\n"
-        "  allowed: one row per image, with its nearest images of any class\n"
-        "  do:      make it with --among any"
+        "The similar images were searched separately for each class.\n"
+        "  got:     7 rows with a class\n"
+        "  allowed: one row per image, with the nearest images of any class\n"
+        "  do:      search again with --among any"
     )
 
 
@@ -281,7 +281,7 @@ def test_similar_images_without_labels_tell_nothing(labels):
     assert found.skipped_rules["out-of-vocabulary"] == "none of the similar images has an original label"
     index = Images(pa.table({"image_id": ["unknown"]}), name="index")
     assert message(InputError, lambda: sort(labels, [ranks(4)], similar=near, neighbours=index)) == (
-        "The similar images have no labels.\n  where:   index\n  allowed: a column label"
+        "The similar images have no original labels.\n  where:   index\n  allowed: a column label"
     )
 
 
@@ -296,7 +296,8 @@ def test_similar_images_of_other_images(labels):
     near = similar_table([["a"]] * 7, [[0.1]] * 7)
     near = near.set_column(0, "image_id", pa.array([f"x{i}" for i in range(7)]))
     assert message(MatchError, lambda: sort(labels, [ranks(1)], similar=near)) == (
-        "None of the images has similar ones.\n  got:     ids such as x0\n  allowed: ids such as 0.jpg"
+        "None of the images is in the table of similar images.\n  got:     ids such as x0\n  allowed: ids "
+        "such as 0.jpg"
     )
 
 
@@ -305,7 +306,7 @@ def test_similar_images_of_other_images(labels):
     [
         (
             {"superclasses": {}},
-            "There are no superclasses.\n  do:      leave them out to use the hierarchy",
+            "The superclasses are empty.\n  do:      leave out superclasses to use the hierarchy",
         ),
         (
             {"superclasses": {"dogs": ["0", 1]}},
@@ -323,7 +324,8 @@ def test_similar_images_of_other_images(labels):
         ),
         (
             {"collapsed_pairs": [(0, 1), (0, 1, 2)]},
-            "A collapsed pair is of two classes.\n  got:     (0, 1, 2)\n  allowed: (valid, predicted)",
+            "A collapsed pair must consist of two classes.\n  got:     (0, 1, 2)\n  allowed: (valid, "
+            "predicted)",
         ),
         (
             {"collapsed_pairs": [(0, 5)]},
@@ -412,7 +414,7 @@ def test_infinite_logits_are_refused(labels):
         ),
         (
             ranks(1, scores=np.ones((1, 1), np.float32), score_kind="score"),
-            "scores that rank classes, neither logits nor probabilities",
+            "scores that are declared as neither logits nor probabilities",
         ),
     ],
 )
@@ -420,8 +422,8 @@ def test_no_confidence_to_be_above(labels, predictions, got):
     assert message(InputError, lambda: sort(labels, [predictions], min_confidence=0.9)) == (
         "m has no confidence to compare with the minimum.\n"
         f"  got:     {got}\n"
-        "  allowed: logits or probabilities over all classes, or of the top ones with logsumexp\n"
-        "  do:      leave the minimum out to sort errors of any confidence, or predict with scores"
+        "  allowed: logits or probabilities of all classes, or logits of the top classes with logsumexp\n"
+        "  do:      leave out the minimum to sort errors of any confidence, or predict with scores"
     )
 
 
@@ -450,13 +452,13 @@ def test_choices_that_do_not_exist(labels):
         "`min_confidence` is out of range.\n  got:     90\n  allowed: 0 to below 1"
     )
     assert message(InputError, lambda: sort(labels, [], rules=[])) == (
-        "No rule is given.\n  do:      leave rules out to apply the default ones"
+        "The list of rules is empty.\n  do:      leave out rules to apply the default rules"
     )
     assert message(InputError, lambda: sort(labels, [], rules=["valid-label"] * 2)) == (
         "A rule is given twice.\n  got:     valid-label\n  allowed: each rule once, with its options"
     )
     assert message(InputError, lambda: sort(labels, [])) == (
-        "There are no predictions whose errors to sort.\n  do:      give at least one model"
+        "There are no predictions to sort errors of.\n  do:      pass predictions of at least one model"
     )
     assert message(UnknownNameError, lambda: sort(labels, [], rules=["fine-grain"])) == (
         "There is no rule 'fine-grain'.\n"
@@ -491,7 +493,7 @@ def test_what_does_not_belong_together(labels):
         "  do:      rename the file, or the model in its metadata"
     )
     assert message(MatchError, lambda: sort(labels, [ranks(1)], classes=class_list())) == (
-        "The class list is not that of the labels.\n"
+        "The class list does not match the labels.\n"
         "  where:   imagenet1k\n"
         "  got:     1,000 classes\n"
         "  allowed: 5 classes\n"
@@ -499,7 +501,7 @@ def test_what_does_not_belong_together(labels):
     )
     other = as_labels([[0, 5]], n_classes=6)
     assert message(MatchError, lambda: sort(labels, [ranks(1)], cooccurrence_labels=other)) == (
-        "The labels to count classes together on are over another class list.\n"
+        "The label sets for counting classes that occur together are over another class list.\n"
         "  where:   labels\n"
         "  got:     6 classes\n"
         "  allowed: 5 classes"
@@ -509,7 +511,7 @@ def test_what_does_not_belong_together(labels):
     )
     twice = {"a": [0], "b": [1, 0]}
     assert message(InputError, lambda: sort(labels, [ranks(1)], superclasses=twice)) == (
-        "A class is of two superclasses.\n  where:   superclass b\n  got:     class 0"
+        "A class belongs to two superclasses.\n  where:   superclass b\n  got:     class 0"
     )
 
 

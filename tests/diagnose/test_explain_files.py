@@ -129,7 +129,7 @@ def test_maps_point_at_the_squares():
         assert row["pointing_other"] == (0 if key[0] == "both.png" else None)
         assert row["pointing_other_by_chance"] == (1 / 16 if key[0] == "both.png" else None)
     whole = rows["whole.png", "red"]
-    assert whole["skipped"] == "the object covers 90 % or more of what the model saw"
+    assert whole["skipped"] == "the object covers 90 % or more of the model's crop"
     assert whole["pointing"] is None
     assert tables.metadata(tables.read("out/maps.parquet", "maps"))["call"] == "manyhot explain …"
     assert pl.read_csv("out/maps.csv").height == 4
@@ -228,7 +228,7 @@ def test_classes_and_images_can_be_chosen():
     ]
     found, _ = explained(class_=["blue"], objects=None, ids=["green.png", "gone.png", "torn.png"])
     assert [(r["image_id"], r["rank"]) for r in found.maps.to_pylist()] == [("green.png", 2)]
-    assert found.notes[1] == "1 of the given images are not explained: gone.png"
+    assert found.notes[1] == "1 of the images named with --id are not explained: gone.png"
     found, _ = explained(limit=1)
     assert found.maps["image_id"].unique().to_pylist() == ["both.png"]
 
@@ -267,7 +267,7 @@ def test_boxes_and_masks_that_do_not_fit():
     Path("masks").mkdir()
     Image.new("L", (10, 20)).save("masks/green.png")
     found, _ = explained(objects="more.parquet", masks="masks")
-    assert found.notes[1:] == ("2 objects have a box that is empty or outside the image: skipped",)
+    assert found.notes[1:] == ("2 objects are skipped, because their box is empty or outside the image",)
     rows = {(r["image_id"], r["class_name"]): r for r in found.maps.to_pylist()}
     assert rows["both.png", "red"]["pointing"] == 1
     assert rows["green.png", "green"]["skipped"] == "the mask has 10 × 20 pixels, the image 64 × 64"
@@ -279,10 +279,10 @@ def test_classes_that_the_model_does_not_know():
     strange = {"image_id": "both.png", "class": "pink", "x1": 0.1, "y1": 0.1, "x2": 0.2, "y2": 0.2}
     pq.write_table(pa.Table.from_pylist([*boxes, strange]), "more.parquet")
     found, _ = explained(objects="more.parquet", classes=None)
-    assert found.notes[1] == "the model does not know 1 of 4 classes: pink"
+    assert found.notes[1] == "the model does not have 1 of 4 classes: pink"
     pq.write_table(pa.Table.from_pylist([strange]), "pink.parquet")
     assert refused(MatchError, objects="pink.parquet") == (
-        "The model knows none of the classes.\n"
+        "The model has none of the classes.\n"
         "  where:   colours\n"
         "  got:     pink\n"
         "  allowed: keys of colours, such as red"
@@ -291,19 +291,20 @@ def test_classes_that_the_model_does_not_know():
 
 def test_what_is_refused():
     assert refused(UnknownNameError, class_=["pink"]) == (
-        "The model knows no class 'pink'.\n"
+        "The model has no class 'pink'.\n"
         "  where:   colours\n"
         "  allowed: 0 to 2, or the keys of colours, such as red"
     )
     assert refused(InputError, masks="masks") == (
-        "Masks need objects.\n  got:     masks\n  do:      also give the objects: --objects FILE"
+        "Masks can only be used with objects.\n  got:     masks\n  do:      also pass the objects with "
+        "--objects FILE"
     )
     assert refused(InputError, top=-1) == "`top` is out of range.\n  got:     -1\n  allowed: 0 or more"
     assert refused(InputError, method=()) == (
         "No method is given.\n  allowed: gradcam, integrated-gradients, occlusion, saliency"
     )
     assert refused(InputError, method=["saliency"], layer="grid") == (
-        "Only gradcam looks at a layer.\n  got:     grid with saliency"
+        "Only the method gradcam uses a layer.\n  got:     grid with saliency"
     )
     assert refused(InputError, ids=["gone.png"]) == (
         "No image could be explained.\n"

@@ -174,7 +174,7 @@ def test_bad_input(own):
         "  do:      pass embeddings of the images, too"
     )
     assert run("run", confirmed_labels="labels.parquet", no_confirmed_labels=True) == (
-        "Confirmed labels are given, and also ignored.\n"
+        "Confirmed labels are both passed and ignored.\n"
         "  got:     labels.parquet\n"
         "  do:      leave one of them out"
     )
@@ -183,7 +183,7 @@ def test_bad_input(own):
         "The label sets have no original labels.\n"
         "  where:   sets\n"
         "  allowed: a column label\n"
-        "  do:      give the images table: --images FILE"
+        "  do:      pass an images table with --images FILE"
     )
     assert not Path("label-issues.parquet").exists()
     given = {"predictions": ["run"], "images": "run/images.parquet"}

@@ -98,14 +98,15 @@ def test_each_kind(images):
 def test_ranks_speak_alone_where_a_model_has_nothing_more(images):
     found = find(images, [dense(), ranks(0, 1, 1, 2, 2, 2)])
     assert found.notes == (
-        "ranks has no probabilities: the top class of each model counts, and confident learning is skipped",
+        "ranks has no probabilities, so only the top class of each model counts, and confident learning is "
+        "skipped",
     )
     assert told(found.of_kind("doubtful-label"), "image_id", "score", "confident_class") == [
         ("b.jpg", 1.0, None),
         ("d.jpg", 0.5, None),
     ]
     many = find(images, [ranks(*LABEL, model=f"m{i}") for i in range(5)])
-    assert many.notes[0].startswith("m0, m1, m2 and 2 more have no probabilities: ")
+    assert many.notes[0].startswith("m0, m1, m2 and 2 more have no probabilities, so only ")
 
 
 def test_logits_and_short_lists(images):
@@ -130,8 +131,8 @@ def test_infinite_logits_and_absent_labels_are_skipped_and_said():
         found = find(Images(table, "six"), [dense(logits, "logit")])
     assert (found.n, found.n_skipped) == (4, 2)
     assert found.notes == (
-        "2 of 6 images have no original label, or scores that are no numbers: none of their labels is "
-        "doubted",
+        "2 of 6 images have no original label or have non-finite scores, so no doubtful label is reported "
+        "for them",
     )
     assert "b.jpg" not in found.table["image_id"].to_pylist()
     # An image without a label may lack any.
@@ -173,7 +174,9 @@ def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():
     by = dict(told(found, "image_id", "neighbours"))
     # Of a.jpg no other image has the label; each other label is one of four that neighbours have.
     assert by == {"a.jpg": None, **dict.fromkeys(("b.jpg", "c.jpg", "d.jpg", "f.jpg"), 0.75)}
-    note = "1 of 6 images have a label that no other image searched has: neighbours are no evidence about it"
+    note = (
+        "1 of 6 images have a label that no other searched image has, so neighbours are no evidence about it"
+    )
     assert note in find(images, [dense()], similar=table).notes
     # In an index of others, each image may have neighbours with its label.
     other = Images(pa.table({"image_id": ["x", "y"], "label": pa.array([0, 1], pa.int32())}), "index")
@@ -209,7 +212,8 @@ def test_data_sets_are_joined(images):
 
 def test_bad_input(images):
     assert message(InputError, lambda: find(images, [])) == (
-        "There are no predictions to find label issues with.\n  do:      predict the images with a model"
+        "Finding label issues needs predictions, and there are none.\n  do:      predict the images with a "
+        "model"
     )
     blank = Predictions(IDS, "net", np.array(LABEL)[:, None])
     assert message(InputError, lambda: find(images, [blank])) == (
@@ -246,7 +250,7 @@ def test_bad_input(images):
         "The label sets have no original labels.\n"
         "  where:   labels\n"
         "  allowed: a column label\n"
-        "  do:      give the images table: --images FILE"
+        "  do:      pass an images table with --images FILE"
     )
     assert message(
         InputError, lambda: manyhot.find_label_issues(LABEL, P, reading=Reading(score_kind="odds"))

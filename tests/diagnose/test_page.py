@@ -88,7 +88,7 @@ def test_what_flips(found):
     assert "1 pair of classes tested; 1 is beyond the threshold and beyond the control." in said
     assert "horse &lt;i&gt; person m/1 grey box 30 50 % 40 % (30 to 50) 6 % 40 (30 to 50)" in said
     assert "horse &lt;i&gt; sofa 7 7 images with both, 25 are needed" in said
-    assert "Dashed: the threshold, 35 %." in said
+    assert "The dashed line is the threshold, 35 %." in said
     assert "3 images: &lt;b&gt;why&lt;/b&gt;" in said
     assert "manyhot diagnose shortcuts x" in said
 
@@ -101,14 +101,16 @@ def test_pairs_without_controls_are_not_testable(tmp_path, shortcut):
     write(tmp_path, "shortcuts", [FLIPS, bare])
     said = words(page(tmp_path))
     assert "1 pair of classes tested; 1 is beyond the threshold and beyond the control." in said
-    assert "1 pair lost 40 % but has no controls to compare with, for lack of room: not testable." in said
+    assert (
+        "1 pair lost 40 % but is not testable, because there is no room for controls to compare with." in said
+    )
     assert "sky 30 50 % 40 % (30 to 50) 12 (12 to 12) 12 (12 to 12) 12.5 % 12.5 % not testable" in said
-    assert "Pairs without a hollow dot had no room for a control: not testable." in said
+    assert "Pairs without a hollow dot are not testable, because there was no room for a control." in said
     write(tmp_path, "shortcuts", [bare, less])
     said = words(page(tmp_path))
     assert "0 pairs of classes tested; none are beyond the threshold and beyond the control." in said
     assert (
-        "2 pairs lost up to 40 % but have no controls to compare with, for lack of room: not testable."
+        "2 pairs lost up to 40 % but are not testable, because there is no room for controls to compare with."
         in said
     )
 
@@ -132,7 +134,10 @@ def test_companions_that_are_never_apart_are_counted(tmp_path):
     few = never | {"companion": 2, "both": 3}
     write(tmp_path, "companions", [tested, never, few], least="25")
     said = words(page(tmp_path))
-    assert "1 pair not testable, for lack of images with the companion, or without it." in said
+    assert (
+        "1 pair could not be tested, because there are no images with the companion, or none without it."
+        in said
+    )
     write(tmp_path, "companions", [tested, few], least="25")
     assert "not testable" not in words(page(tmp_path))
 

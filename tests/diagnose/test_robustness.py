@@ -136,7 +136,8 @@ def test_published_numbers_have_losses_alone():
     assert [a["loss"], a["lo"], a["hi"]] == pytest.approx([0.4, 0.4 - 0.02**0.5 / 10, 0.4 + 0.02**0.5 / 10])
     assert b["share"] is None
     assert found.notes == (
-        "without label sets, and judged under original labels alone: imagenet-val, imagenet-sketch",
+        "evaluated only under original labels, because there are no label sets: imagenet-val, "
+        "imagenet-sketch",
     )
 
 
@@ -160,9 +161,9 @@ def test_protocols_are_told():
         ]
     )
     assert found.notes == (
-        "shares assume that the label sets of both data sets were made in the same way, and those of "
-        "Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not: part of such a share "
-        "is the protocol",
+        "shares assume that the label sets of both data sets were made in the same way, but those of "
+        "Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not, so part of such a "
+        "share is due to the protocol",
     )
 
 
@@ -176,7 +177,7 @@ def test_images_that_metrics_do_not_share_are_left_out_and_told():
     holed = dataclasses.replace(labels, table=pa.Table.from_pylist(rows, schema=labels.table.schema))
     kept, notes = judged_alike(holed)
     assert kept.image_id.to_pylist() == labels.image_id.to_pylist()[4:]
-    assert notes == ("4 of 40 images lack a valid label or an original one, and were left out",)
+    assert notes == ("4 of 40 images have no valid class or no original label and were left out",)
     assert judged_alike(labels) == (labels, ())
     judged = judge_place(kept, models, dataset="x", resamples=0).results.to_pylist()
     assert {r["n"] for r in judged if r["slice"] == "all" and r["metric"] in ("top1", "real1")} == {36}
@@ -184,15 +185,15 @@ def test_images_that_metrics_do_not_share_are_left_out_and_told():
     whole = mh.evaluate(holed, models, resamples=20, reading=mh.Reading(dataset="x")).as_results("x")
     found = diagnose_robustness([whole, results("y", 40, 2, 3.0, "y", resamples=20)])
     assert (
-        "x: metrics count different images (top1 38, real1 37), and shares are of them, too; give its label "
-        "sets instead of results for shares of the same images"
+        "x: metrics count different images (top1 38, real1 37), so shares compare different images; to "
+        "compute shares on the same images, pass the label sets instead of results"
     ) in found.notes
 
 
 def test_label_sets_without_original_labels():
     labels, models = data(40, 1, 1.0)
     bare = dataclasses.replace(labels, table=labels.table.drop_columns(["label"]))
-    assert judged_alike(bare) == (bare, ("there are no original labels: nothing is lost under them",))
+    assert judged_alike(bare) == (bare, ("there are no original labels, so losses under them are unknown",))
     judged = [
         judge_place(bare, models, dataset="x", resamples=20).as_results(),
         results("y", 40, 2, 3.0, "y", resamples=20),
@@ -209,7 +210,7 @@ def test_label_sets_without_original_labels():
             "",
             ["x"],
             InputError,
-            "At least two data sets are needed.\n  got:     x\n  do:      give another",
+            "Comparing data sets needs at least two of them.\n  got:     x\n  do:      pass another data set",
         ),
         (
             "z",
@@ -234,11 +235,12 @@ def test_nothing_in_common_is_refused_or_told():
     assert str(found.value) == (
         "No two data sets have a model and a metric in common.\n"
         "  got:     x, y\n"
-        "  allowed: models of one name, under top1 or real1 or mla or map_macro"
+        "  allowed: models with the same name, under top1 or real1 or mla or map_macro"
     )
     third = results("z", 30, 3, 1.0, "z", ("a",), resamples=0)
     assert (
-        "y: left out, since no model of x was judged on it" in diagnose_robustness([one, other, third]).notes
+        "y: left out, because no model of x was evaluated on it"
+        in diagnose_robustness([one, other, third]).notes
     )
 
 
@@ -320,9 +322,9 @@ def test_alexnets_errors_are_of_imagenets_classes():
     assert single["ce"] == pytest.approx(single["error"] / 0.88392)
     assert single["relative"] == pytest.approx(0)
     assert found.notes == (
-        "corruption errors are divided by AlexNet's published ones on all 50,000 images of ImageNet-C, under "
-        "original labels: there are none under label sets",
-        "1 of 15 kinds: the means are not over all kinds",
+        "corruption errors are divided by AlexNet's published errors on all 50,000 images of ImageNet-C "
+        "under original labels; none were published under label sets",
+        "the means are over 1 of the 15 kinds of corruption",
     )
 
 
@@ -331,18 +333,18 @@ def test_no_baseline_no_corruption_errors():
     found = judge_corruptions(labels, {("clean", 0): models, ("fog", 1): models}, resamples=0)
     assert {(r["baseline"], r["ce"]) for r in found.corruption_errors.to_pylist()} == {(None, None)}
     assert found.notes[0] == (
-        "no corruption errors: they are divided by AlexNet's, which are for ImageNet's classes; choose "
-        "another model as the baseline"
+        "there are no corruption errors, because AlexNet's errors are published only for ImageNet's "
+        "classes; choose another model as the baseline"
     )
 
 
 @pytest.mark.parametrize(
     ("baseline", "text"),
     [
-        ("c", "The baseline is none of the models.\n  got:     c\n  allowed: a, b"),
+        ("c", "The baseline is not one of the models.\n  got:     c\n  allowed: a, b"),
         (
             "alexnet",
-            "The baseline is none of the models: its errors are published on ImageNet's classes.\n"
+            "The baseline is not one of the models: its errors are published for ImageNet's classes.\n"
             "  got:     alexnet\n  allowed: a, b",
         ),
     ],
@@ -363,7 +365,8 @@ def test_pictures_as_they_are_and_others(copies, got):
     assert str(found.value) == (
         "Losses to corruption need predictions of the original images and of corrupted ones.\n"
         f"  got:     {got}\n"
-        "  allowed: predictions under ('clean', 0) and under a corruption, such as ('fog', 3)"
+        "  allowed: predictions with the key ('clean', 0), and with the key of a corruption, such as "
+        "('fog', 3)"
     )
 
 

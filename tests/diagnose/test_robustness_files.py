@@ -105,7 +105,7 @@ def test_a_data_set_without_label_sets():
         d: {r["metric"] for r in found.losses.to_pylist() if r["dataset"] == d} for d in ("other", "plain")
     }
     assert metrics == {"other": {"top1", "real1", "mla", "map_macro"}, "plain": {"top1"}}
-    assert found.notes[0] == "without label sets, and judged under original labels alone: plain"
+    assert found.notes[0] == "evaluated only under original labels, because there are no label sets: plain"
 
 
 def test_published_sets_and_protocols(mirror, monkeypatch):
@@ -114,8 +114,8 @@ def test_published_sets_and_protocols(mirror, monkeypatch):
         "imagenet-val", "imagenetv2-matched-frequency", predictions=(), models=["resnet50", "alexnet"]
     )
     assert found.notes[-1].endswith(
-        "those of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not: part of such "
-        "a share is the protocol"
+        "those of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not, so part of "
+        "such a share is due to the protocol"
     )
 
 
@@ -128,7 +128,7 @@ def test_what_is_refused():
     assert str(error.value) == (
         "There are no predictions for the images of third.\n"
         "  got:     images such as third0.jpg\n"
-        "  do:      pass predictions for them: --predictions FILE"
+        "  do:      pass predictions for them with --predictions FILE"
     )
     with pytest.raises(MatchError) as error:
         diagnose(base="ours")
@@ -155,7 +155,9 @@ def test_the_command_prints_a_table_that_fits():
     assert done.exit_code == 0, done.output
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 100
-    assert lines[0] == "mine → other: points lost, and the share of the loss of top1 that is missing labels"
+    assert lines[0] == (
+        "mine → other: points lost, and the share of the loss of top1 that is due to missing labels"
+    )
     (row,) = [
         r
         for r in tables.read("robustness/losses.parquet", "losses").to_pylist()

@@ -222,7 +222,7 @@ def test_objects_of_other_images():
             engine="torch",
         )
     assert str(error.value) == (
-        "None of the images has objects or label sets.\n"
+        "None of the images has objects or a label set.\n"
         "  where:   photos\n"
         "  got:     images such as 000.png\n"
         "  allowed: such as other-000.png"
@@ -240,7 +240,7 @@ def test_of_logits_the_best_class_is_predicted_and_scores_are_probabilities(requ
     assert rows["dog", "ball", "inpaint"]["flips"] == 1.0
     scores = found.shortcut_examples.to_pylist()[0]
     assert scores["score_before"] == pytest.approx(0.5)
-    assert rows["tree", "ball", "grey"]["skipped"] == "the model does not know the class"
+    assert rows["tree", "ball", "grey"]["skipped"] == "the model does not have the class"
     assert rows["tree", "ball", "grey"]["flips"] is None
     assert [s["pairs"] for s in found.summary] == [3, 3]
 
@@ -316,10 +316,10 @@ def test_bad_input_is_said_skipped_and_counted(own):
     draw(Path("photos"), {"unknown.png": ("tree",)}, np.random.default_rng(1))
     found, by, _ = diagnose(min_images=11, masks="masks")
     assert found.notes == (
-        "images with labels or objects but without a picture: 1, such as absent.png",
-        "pictures that cannot be read: 1, such as 049.png",
-        "pictures without labels or objects, which do not count: 1",
-        "objects skipped, whose box is empty or outside the image: 2",
+        "images that have labels or objects but are not in the source: 1, such as absent.png",
+        "images that cannot be read: 1, such as 049.png",
+        "images without labels or objects, which do not count: 1",
+        "objects skipped because their box is empty or outside the image: 2",
         "removals that cannot be made, masks that do not fit: 4, such as 000.png",
         "removals that cannot be made, hidden by other objects: 4, such as 041.png",
         "controls that cannot be made, no room for a control: 4, such as 041.png",
@@ -412,14 +412,16 @@ def test_what_is_refused():
         "No pair of classes can be tested.\n"
         "  where:   lazy\n"
         "  got:     4 pairs: fewer than 31 images with both\n"
-        "  allowed: a main class that the model predicts, and a companion with objects, in 31 images\n"
+        "  allowed: a main class that the model has, and a companion with objects, together in 31 images\n"
         "  do:      --min-images 30 would test some"
     )
     assert refused(pair=["dog"]) == (
-        "A pair is two classes.\n  got:     dog\n  allowed: MAIN:COMPANION, such as horse:person"
+        "A pair must consist of two different classes.\n  got:     dog\n  allowed: MAIN:COMPANION, such as "
+        "horse:person"
     )
     assert refused(pair=["dog:dog"]) == (
-        "A pair is two classes.\n  got:     dog:dog\n  allowed: MAIN:COMPANION, such as horse:person"
+        "A pair must consist of two different classes.\n  got:     dog:dog\n  allowed: MAIN:COMPANION, "
+        "such as horse:person"
     )
     assert "cat" in refused(UnknownNameError, pair=["dog:cat"])
     assert refused(fill=["black"]) == ("There is no such fill.\n  got:     black\n  allowed: grey, inpaint")
@@ -428,13 +430,13 @@ def test_what_is_refused():
         "No pair of classes can be tested.\n"
         "  where:   lazy\n"
         "  got:     1 pairs: fewer than 31 images with both\n"
-        "  allowed: a main class that the model predicts, and a companion with objects, in 31 images"
+        "  allowed: a main class that the model has, and a companion with objects, together in 31 images"
     )
     assert refused(out="photos/shortcuts") == (
-        "The output folder is among the images.\n"
+        "The output folder is inside the folder of images.\n"
         "  where:   photos/shortcuts\n"
         "  got:     images in photos\n"
-        "  do:      choose an --out outside it"
+        "  do:      choose an --out outside this folder"
     )
     assert refused(min_images=0) == "`min_images` is out of range.\n  got:     0\n  allowed: 1 or more"
     assert (
@@ -492,7 +494,9 @@ def test_the_command_tells_of_what_is_not_testable(own):
     assert max(map(len, lines)) <= 112
     at = next(i for i, line in enumerate(lines) if line.startswith("grey"))
     assert lines[at].endswith("; 0 of 2 from 0.4 on")
-    assert lines[at + 1] == "grey: 1 pair lost 100.0% but has no controls to compare with: not testable"
+    assert lines[at + 1] == (
+        "grey: 1 pair lost 100.0% but is not testable, because it has no controls to compare with"
+    )
     first = next(line for line in lines if line.startswith("dog "))
     assert first.split()[:3] == ["dog", "ball", "grey"]
     assert first.split()[-4:] == ["–", "–", "not", "testable"]
@@ -501,7 +505,10 @@ def test_the_command_tells_of_what_is_not_testable(own):
     assert [told["summary"][0][k] for k in ("shortcuts", "not_testable", "not_testable_lost")] == [0, 1, 1.0]
     page = Path("shortcuts/report/index.html").read_text(encoding="utf-8")
     assert "2 pairs of classes tested; none are beyond the threshold and beyond the control. 1 pair " in page
-    assert "1 pair lost 100 % but has no controls to compare with, for lack of room: not testable." in page
+    assert (
+        "1 pair lost 100 % but is not testable, because there is no room for controls to compare with."
+        in page
+    )
 
 
 def test_the_command_tells_of_what_was_not_tested():
@@ -509,7 +516,7 @@ def test_the_command_tells_of_what_was_not_tested():
     done = run("--min-images", "12", "--out", "few")
     assert done.exit_code == 0, done.output
     assert "not tested: 2 pairs, fewer than 12 images with both" in done.stdout.splitlines()
-    assert "Note: pictures that cannot be read: 1, such as 049.png.\n" in done.stderr
+    assert "Note: images that cannot be read: 1, such as 049.png.\n" in done.stderr
 
 
 def test_json():

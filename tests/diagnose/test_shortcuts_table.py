@@ -51,7 +51,7 @@ def test_rows_are_what_a_loop_finds(states, kind):
         states, pairs, before, after, KNOWN, probability=0.6, min_images=5, min_lost=0.2, resamples=0
     )
     rows = {(r["main"], r["companion"]): r for r in told.shortcuts.to_pylist()}
-    assert told.notes == ("5 images with labels or objects that were not predicted do not count",)
+    assert told.notes == ("5 images with labels or objects do not count, because they were not predicted",)
     for (main, companion), row in rows.items():
         key = CLASSES.keys[main]
         if row["skipped"]:
@@ -190,7 +190,7 @@ def test_pairs_and_why_some_are_not_tested():
         (1, 3): (4, ""),
         (2, 0): (3, "fewer than 4 images with both"),
         (2, 3): (1, "fewer than 4 images with both"),
-        (3, 0): (4, "the model does not know the class"),
+        (3, 0): (4, "the model does not have the class"),
     }
     asked = find_pairs(states, KNOWN, [0, 3], min_images=4, only=[(0, 1), (0, 3), (0, 3)])
     assert asked == [Pair(0, 1, 6, "the companion has no objects"), Pair(0, 3, 4)]

@@ -286,8 +286,8 @@ def test_the_same_numbers_twice_are_refused():
         "Two results contain values of the same data set, metric and slice.\n"
         "  where:   a.csv and a.csv\n"
         "  got:     a, top1, all\n"
-        "  allowed: each in one of the results\n"
-        "  do:      compare them one at a time, or judge one under another name: --dataset NAME"
+        "  allowed: each value in only one of the results\n"
+        "  do:      compare them separately, or evaluate one under another name with --dataset NAME"
     )
 
 
@@ -319,7 +319,7 @@ def test_an_end_without_numbers_is_refused():
         (
             {"families": {"resnet-18": "resnet"}},
             MatchError,
-            "The families name none of the models.\n"
+            "None of the models is in the table of families.\n"
             "  got:     models such as resnet-18\n"
             "  allowed: models such as resnet18",
         ),

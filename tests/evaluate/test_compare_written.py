@@ -128,8 +128,8 @@ def test_nothing_to_compare_writes_nothing(tmp_path):
         "There is nothing to compare.\n"
         f"  where:   {alone}\n"
         "  got:     data sets a\n"
-        "  allowed: two data sets with a metric and at least two models in common, or top1 and a metric of "
-        "label sets on one"
+        "  allowed: two data sets with a metric and at least two models in common, or one data set with "
+        "top1 and a metric of label sets"
     )
     assert not (tmp_path / "out").exists()
 
@@ -142,8 +142,8 @@ def test_families_from_a_file(two, tmp_path):
     with pytest.raises(InputError) as error:
         compared(two, tmp_path / "out", families=tmp_path / "families.csv")
     assert str(error.value).splitlines()[0::3] == [
-        "This is not a table of families.",
-        "  allowed: CSV with the columns model and family",
+        "The file is not a table of families.",
+        "  allowed: a CSV file with the columns model and family",
     ]
     with pytest.raises(InputError, match="The file does not exist"):
         compared(two, tmp_path / "out", families=tmp_path / "no.csv")
@@ -362,7 +362,7 @@ def test_labels_of_one_name_are_not_merged(tmp_path):
     assert str(error.value) == (
         "Two data sets have the same name.\n"
         "  got:     labels\n"
-        "  do:      describe them one at a time, or rename one"
+        "  do:      describe them separately, or rename one"
     )
 
 

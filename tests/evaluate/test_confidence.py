@@ -166,7 +166,7 @@ def test_what_is_refused(model):
     )
     assert refused(lambda: calibrate(labels, ranks, method="isotonic")) == (
         "Isotonic calibration needs the probability of the top class.\n"
-        "  got:     ranks, or scores declared as neither logit nor probability\n"
+        "  got:     ranks, or scores that are declared as neither logits nor probabilities\n"
         "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp"
     )
     assert refused(lambda: calibrate(labels, lists_of(net, 3), method="vector")).splitlines()[:2] == [

@@ -53,7 +53,7 @@ def test_reset_forgets():
     evaluator.update(SCORES, SETS)
     evaluator.reset()
     assert message(evaluator.compute) == (
-        "There is nothing to compute yet.\n  do:      call update() with a batch first"
+        "There are no batches to compute results from.\n  do:      call update() with a batch first"
     )
 
 
@@ -100,7 +100,7 @@ def test_a_number_that_is_not_there():
 
 def test_no_metric_is_not_the_usual_ones():
     assert message(lambda: evaluate(SETS, SCORES, metrics=[])) == (
-        "No metric is selected.\n  do:      leave metrics out to use the default ones"
+        "No metric is selected.\n  do:      leave out metrics to use the default metrics"
     )
 
 

@@ -132,7 +132,7 @@ def test_the_command(predicted, tmp_path, monkeypatch):
     assert told["absent"] == 0
     (tmp_path / IDS[2]).write_bytes(b"broken")
     done = CliRunner().invoke(cli.app, ["gallery", "pred"])
-    assert done.stderr == "Note: 1 photograph cannot be shown; the gallery says why in their place.\n"
+    assert done.stderr == "Note: 1 photograph cannot be shown; the gallery shows the reasons instead.\n"
 
 
 @pytest.mark.parametrize(
@@ -144,8 +144,8 @@ def test_the_command(predicted, tmp_path, monkeypatch):
         ),
         (
             {"embeddings": "."},
-            "The folder holds no embeddings.\n  where:   .\n"
-            "  allowed: a folder that manyhot predict --embeddings wrote",
+            "The folder contains no embeddings.\n  where:   .\n"
+            "  allowed: a folder written by manyhot predict --embeddings",
         ),
     ],
 )
@@ -178,9 +178,9 @@ def test_label_sets_alone(predicted, tmp_path):
     with pytest.raises(InputError) as error:
         gallery_of(sets, tmp_path / "out", predictions=[predicted])
     assert str(error.value) == (
-        f"Nothing says where the photographs are.\n  where:   {sets}\n"
+        f"The locations of the photographs are unknown.\n  where:   {sets}\n"
         "  allowed: an images table with the columns image_id and uri\n"
-        "  do:      give one: --images FILE"
+        "  do:      pass one with --images FILE"
     )
 
 

@@ -110,7 +110,7 @@ def test_confident_ones_are_counted_apart(home):
     tables.write_predictions(made, "pred/first.parquet")
     evaluated()
     cells = re.search(r'id="trust-gallery".*?</table>', page(), re.S)[0]
-    assert "What models say first with more than 90 %, on the images of the gallery" in cells
+    assert "Top classes of models with a confidence above 90 %, on the images of the gallery" in cells
     heads = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', cells)
     assert heads == ["Model", "“Wrong” but valid", "Label, but not valid"]
     rows = re.findall(r"<tr>\s*<th scope=\"row\">(\w+)(.*?)</tr>", cells, re.S)
@@ -140,7 +140,8 @@ def test_more_photographs_than_asked_for_are_not_copied(home):
     done = CliRunner().invoke(cli.app, [*COMMAND, "--gallery", "5"])
     assert done.exit_code == 0, done.output
     assert (
-        "the report has no gallery: 6 photographs are more than 5: --gallery 6 to have one\n" in done.stdout
+        "the report has no gallery: there are 6 photographs, which is more than 5; pass --gallery 6 to "
+        "make one\n" in done.stdout
     )
     assert not has_gallery()
     assert links(page()) == []
@@ -149,8 +150,8 @@ def test_more_photographs_than_asked_for_are_not_copied(home):
 def test_one_that_is_asked_for_needs_photographs(home):
     Path("pred/images.parquet").unlink()
     assert evaluated(gallery=5)[0] == (
-        "the report has no gallery: no images table says where photographs are: --images FILE, with the "
-        "column uri"
+        "the report has no gallery: no images table has the locations of photographs; pass one with the "
+        "column uri with --images FILE"
     )
 
 

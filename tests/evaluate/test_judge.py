@@ -109,12 +109,13 @@ def test_wrong_row_order_is_refused(published_val, published):
     by_name = Images(pa.table({"image_id": labels.image_id, "label": labels.table["label"]}))
     model = read_predictions(published("imagenet-validation-original/resnet50.npy"), rows=by_name)
     assert message(lambda: evaluate(labels, [model], resamples=0), OrderError) == (
-        "The predictions of imagenet-validation-original--resnet50 do not fit the labels in the order "
-        "they have; it "
+        "The predictions of imagenet-validation-original--resnet50 do not match the labels in their "
+        "present order; it "
         "looks like rows sorted by class, read in the order of file names.\n"
         f"  where:   {model.source}\n"
         "  got:     top-1 accuracy 0.0011\n"
-        "  do:      give the row order or class order that the file is in; if this is it, --trust-order"
+        "  do:      pass the row order or class order of the file, or --trust-order if the present order "
+        "is correct"
     )
 
 
@@ -124,7 +125,7 @@ def test_the_file_that_is_stored_worst_first_is_refused(published):
     model = read_predictions(published("imagenetv2-b-33/fv_16k.npy"), rows=rows)
     text = message(lambda: evaluate(labels, [model], resamples=0, reading=Reading(images=rows)), OrderError)
     assert text.startswith(
-        "The predictions of imagenetv2-b-33--fv_16k do not fit the labels in the order they have; it looks "
+        "The predictions of imagenetv2-b-33--fv_16k do not match the labels in their present order; it looks "
         "like classes stored worst first.\n"
     )
     trusted = evaluate(labels, [model], resamples=0, reading=Reading(images=rows, trust_order=True))
@@ -273,7 +274,7 @@ def test_unknown_slice():
     assert message(made, InputError) == (
         "There is no slice 'camera'.\n"
         "  allowed: class, class=KEY\n"
-        "  do:      give an images table with the column 'camera': --images"
+        "  do:      pass an images table with the column 'camera' with --images"
     )
 
 
@@ -328,13 +329,13 @@ def test_slices_by_numbers_and_by_what_is_known(spec, n):
             "camera>=2",
             "The slice 'camera>=2' compares values that are not numbers.\n"
             "  got:     a column of string\n"
-            "  allowed: a column of numbers, and a number",
+            "  allowed: a column of numbers and a number",
         ),
         (
             "objects>=many",
             "The slice 'objects>=many' compares values that are not numbers.\n"
             "  got:     a column of int32\n"
-            "  allowed: a column of numbers, and a number",
+            "  allowed: a column of numbers and a number",
         ),
         ("objects>=7", "No image is in the slice 'objects>=7'.\n  allowed: 1, 3, None"),
     ],
@@ -466,7 +467,7 @@ def test_without_confidence_a_note_says_what_is_missing():
     needs = "undefined without the probability of the top class"
     alone = "they are lists of logits without logsumexp"
     called = "their scores are declared as neither logits nor probabilities"
-    every = "undefined without probabilities, or logits, of all classes"
+    every = "undefined without probabilities or logits of all classes"
     assert [(n.model, n.kind, n.text) for n in judged.model_notes] == [
         ("list", "needs_probabilities", f"nll: {every} (they are lists of top classes)"),
         ("logits alone", "needs_confidence", f"ece, brier_set: {needs} ({alone})"),

@@ -86,13 +86,15 @@ def test_without_hierarchy_confusion_alone_joins_labels():
         (
             lambda: find_label_kinds(LABELS, []),
             InputError,
-            "There are no predictions to find confused classes with.\n  do:      give at least one model",
+            "Finding confused classes needs predictions, and there are none.\n  do:      pass predictions "
+            "of at least one model",
         ),
         (
             lambda: find_label_kinds(LABELS, [model_of([[1], [2]])]),
             InputError,
-            "Confusion of classes is measured between a model's first and second class.\n  where:   model\n"
-            "  got:     one class per image\n  allowed: the top two classes, or more",
+            "Confusion of classes is measured between the first and the second class of a model.\n  where: "
+            "  model\n"
+            "  got:     one class per image\n  allowed: at least the top two classes",
         ),
         (
             lambda: find_label_kinds(
@@ -103,8 +105,9 @@ def test_without_hierarchy_confusion_alone_joins_labels():
                 ),
             ),
             InputError,
-            "The column 'n_objects' does not count objects.\n  where:   counts\n  got:     string\n"
-            "  allowed: whole numbers from 0; null if no rater counted",
+            "The column 'n_objects' does not contain counts of objects.\n  where:   counts\n  got:     "
+            "string\n"
+            "  allowed: integers from 0, or null if no rater counted",
         ),
         (
             lambda: find_label_kinds(
@@ -115,8 +118,8 @@ def test_without_hierarchy_confusion_alone_joins_labels():
                 ),
             ),
             InputError,
-            "The column 'n_objects' does not count objects.\n  where:   counts\n  got:     -1\n"
-            "  allowed: whole numbers from 0; null if no rater counted",
+            "The column 'n_objects' does not contain counts of objects.\n  where:   counts\n  got:     -1\n"
+            "  allowed: integers from 0, or null if no rater counted",
         ),
     ],
 )

@@ -73,7 +73,7 @@ def test_a_model_of_fewer_images_is_not_ranked_among_the_others(folder, resample
     assert lines[0] == "mine: 2 models, best 2 by real1"
     assert [line.split()[:2] for line in lines[3:5]] == [["1", "good"], ["2", "bad"]]
     assert lines[5:8] == [
-        "mine, not ranked: 1 model, judged on other images",
+        "mine, not ranked: 1 model, evaluated on other images",
         "model top1 real1",
         "images 4 4",
     ]
@@ -85,7 +85,7 @@ def test_as_many_images_are_not_the_same_ones(folder):
     predict(folder / "models", "lucky", range(4), 4)
     predict(folder / "models", "late", range(10, 14), 3)
     lines = [" ".join(line.split()) for line in evaluate(folder, "--resamples", 50)]
-    assert lines[5] == "mine, not ranked: 2 models, each judged on other images"
+    assert lines[5] == "mine, not ranked: 2 models, each evaluated on other images"
     assert [line.split()[0] for line in lines[7:10]] == ["images", "late", "lucky"]
 
 
@@ -93,7 +93,7 @@ def test_two_models_of_other_images_are_ranked_among_themselves(folder):
     predict(folder / "models", "one", range(4), 3)
     predict(folder / "models", "two", range(4), 4)
     assert evaluate(folder, "--resamples", 0)[5:] == [
-        "mine: 2 models, best 2 by real1, judged on other images and ranked among themselves",
+        "mine: 2 models, best 2 by real1, evaluated on other images and ranked separately",
         "   model      top1    real1",
         "   images        4        4",
         "1  two     100.00%  100.00%",
@@ -104,7 +104,7 @@ def test_two_models_of_other_images_are_ranked_among_themselves(folder):
 def test_models_of_which_no_two_saw_the_same_images(folder):
     predict(folder / "models", "bad", range(19), 5)
     assert evaluate(folder, "--resamples", 0) == [
-        "mine, not ranked: 2 models, each judged on other images",
+        "mine, not ranked: 2 models, each evaluated on other images",
         "  model     top1   real1",
         "  images      20      16",
         "  good    75.00%  93.75%",
@@ -132,7 +132,7 @@ def test_a_leaderboard():
         "   2  two    70.00% (65.00 to 74.00)   2,000          –",
         "   –  lucky  90.00% (50.00 to 100.00)     10     90.00%",
         "images: mine top1 10 to 2,100",
-        "without a rank: 1 judged on other images",
+        "without a rank: 1 evaluated on other images",
     ]
 
 

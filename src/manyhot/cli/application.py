@@ -143,5 +143,5 @@ def _stub(prefix: str, name: str) -> TyperCommand:
         return TyperCommand(name, help=about.summary, rich_help_panel=about.group)
     inner = [n for n in COMMANDS if n.startswith(f"{whole} ")]
     listed = ", ".join(n.rpartition(" ")[2] for n in inner)
-    about = f"{GROUPS[whole]} Subcommands: {listed}."
-    return TyperCommand(name, help=about, rich_help_panel=COMMANDS[inner[0]].group)
+    help_text = f"{GROUPS[whole]} Subcommands: {listed}."
+    return TyperCommand(name, help=help_text, rich_help_panel=COMMANDS[inner[0]].group)

@@ -39,10 +39,10 @@ _MOST_AFTER = 3
 
 
 def gradcam(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
-    """Channels of the last grid, weighted by the mean gradient of the score; positive support only.
+    """Sum the channels of the last grid, weighted by the mean gradient of the score; keep positive values.
 
-    In most networks a cell covers 32 × 32 pixels. It is as fast as predicting: each image is computed once,
-    whatever the number of classes.
+    In most networks, a cell of the grid covers 32 × 32 pixels. The method is about as fast as predicting,
+    because each image is computed only once, regardless of the number of classes.
 
     References
     ----------
@@ -60,10 +60,10 @@ def gradcam(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
 
 
 def integrated_gradients(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
-    """The gradient of each pixel, integrated from an image of the mean colour: it adds up to the score.
+    """Integrate the gradient at each pixel along a path from an image of the mean colour to the image.
 
-    Signed: over all pixels it sums to the score minus that of the mean colour, up to the error of 16 steps.
-    An image costs about 50 predictions per class.
+    The map is signed. Its sum over all pixels is the score of the image minus the score of the mean colour,
+    up to the error of integrating in 16 steps. An image costs as much as about 50 predictions per class.
 
     References
     ----------
@@ -80,10 +80,10 @@ def integrated_gradients(net: Explainer, images: Any, owner: Any, target: Any) -
 
 
 def occlusion(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
-    """How much the score falls when a square of the mean colour covers a place.
+    """Measure how much the score falls when a square of the mean colour covers part of the image.
 
-    Signed. Squares of a seventh of each side, in steps of half of that: an image costs 170 predictions per
-    class.
+    The map is signed. The squares measure a seventh of each side of the image and move in steps of half their
+    size. An image costs as much as 170 predictions per class.
 
     References
     ----------
@@ -102,9 +102,10 @@ def occlusion(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
 
 
 def saliency(net: Explainer, images: Any, owner: Any, target: Any) -> Any:
-    """The largest absolute gradient of a pixel's channels: where a small change would matter most.
+    """Take the largest absolute gradient over the channels of each pixel.
 
-    It does not show the sign. An image costs about three predictions per class.
+    The map shows where a small change would affect the score most, but not in which direction. An image costs
+    as much as about three predictions per class.
 
     References
     ----------
@@ -140,9 +141,10 @@ class Explainer:
     method : str
         One of `METHODS`.
     layer : str
-        For Grad-CAM: the path of the layer whose grid is used; the last one by default.
+        For Grad-CAM only: path of the layer whose grid is used; by default the last layer with a grid over
+        the image.
     batch : int
-        Images, or pairs of an image and a class, per batch.
+        Number of images, or of (image, class) pairs, per batch.
 
     Raises
     ------
@@ -167,14 +169,14 @@ class Explainer:
             )
         if self.network.module is None:
             raise InputError(
-                "Only a network of PyTorch can be explained: the others give no gradients.",
+                "Only a PyTorch network can be explained, because other networks do not provide gradients.",
                 where=self.network.name,
-                do="name it as it was before it was exported, such as timm/…, torchvision/… or python:…",
+                do="name the model before export, such as timm/…, torchvision/… or python:…",
             )
         if self.batch < 1:
             raise InputError("batch must be at least 1.", got=self.batch)
         if self.layer and self.method != "gradcam":
-            raise InputError("Only gradcam looks at a layer.", got=f"{self.layer} with {self.method}")
+            raise InputError("Only the method gradcam uses a layer.", got=f"{self.layer} with {self.method}")
         if self.method == "gradcam":
             _ = self.grid  # that it has none is said at once
         _ = self._last  # found before any other hook is set
@@ -203,10 +205,11 @@ class Explainer:
             return self.layer
         if not grids or after > _MOST_AFTER:
             raise InputError(
-                "The network has no grid over the image near its end, which Grad-CAM needs.",
+                "Grad-CAM needs a layer with a grid over the image near the end of the network, and there "
+                "is none.",
                 where=self.network.name,
                 got=f"{after} layers with weights after the last one" if grids else "no grid at all",
-                do="choose another --method, or a layer: --layer",
+                do="choose another method with --method, or a layer with --layer",
             )
         return list(grids)[-1]
 
@@ -238,7 +241,8 @@ class Explainer:
     def forward(self, images: Any) -> Any:
         """Return the scores to explain: logits, even for networks that output probabilities.
 
-        Where a network does not end in a layer that makes them, a logit is log p / (1 - p).
+        If a network outputs probabilities but does not end in a sigmoid or softmax layer, the logit is log(p
+        / (1 - p)).
         """
         import torch
 
@@ -254,7 +258,7 @@ class Explainer:
         return seen[-1]
 
     def scores(self, crops: Bytes) -> Float32Array:
-        """Return the scores of images as `Preprocessing` cropped them, shape (n, C)."""
+        """Return the scores of images that `Preprocessing` has cropped, shape (n, C)."""
         import torch
 
         with torch.inference_mode(), self._pytorch_errors(len(crops)):
@@ -267,7 +271,7 @@ class Explainer:
         ----------
         crops : ndarray of uint8, shape (n, 3, height, width)
         classes : sequence of sequence of int
-            The classes asked about on each image.
+            The classes to explain for each image.
 
         Returns
         -------
@@ -304,13 +308,13 @@ class Explainer:
                     "The batch does not fit into memory.",
                     where=self.network.name,
                     got=f"{n} images at once: {error_line(error)}",
-                    do="take fewer: --batch",
+                    do="set a smaller batch with --batch",
                 ) from error
             raise InputError(
-                f"The network cannot be explained by {self.method}.",
+                f"The method {self.method} cannot explain this network.",
                 where=" ".join([self.network.name, self.layer]).strip(),
                 got=error_line(error),
-                do="choose another --method or --layer",
+                do="choose another method with --method, or another layer with --layer",
             ) from error
 
 
@@ -323,7 +327,7 @@ def attribute(
     layer: str = "",
     batch: int = 8,
 ) -> Any:
-    """Return what in each image supports a class.
+    """Return a map for each image of the regions that support a class.
 
     Parameters
     ----------
@@ -332,18 +336,21 @@ def attribute(
     images : ndarray of uint8, shape (n, 3, h, w), or sequence of ndarray of uint8, shape (3, h, w)
         Original images; they are resized and cropped for the model.
     classes : int, str, or a sequence of n of these
-        The class to explain, by its number or key in the model's class list: one for all images, or one each.
+        The class to explain, as its number or key in the model's class list: either one class for all images,
+        or one per image.
     method : str
         ``gradcam``, ``integrated-gradients``, ``occlusion`` or ``saliency``.
     layer : str
-        For Grad-CAM; by default the last one with a grid over the image.
+        For Grad-CAM only: path of the layer whose grid is used; by default the last layer with a grid over
+        the image.
     batch : int
         Images per batch.
 
     Returns
     -------
     ndarray of float32, shape (n, h, w), or list of these of shape (h, w)
-        Over the pixels of each image; NaN where the model did not see it. A list if `images` is one.
+        A map over the pixels of each image, with NaN where the crop of the model left pixels out. A list if
+        `images` is a list.
 
     Raises
     ------
@@ -381,13 +388,13 @@ def class_of(network: Network, name: int | str) -> int:
     Raises
     ------
     UnknownNameError
-        The model does not know it.
+        The model does not have it.
     """
     keys = network.classes.keys
     number = keys.index(name) if isinstance(name, str) and name in keys else name
     if isinstance(number, str) or not 0 <= number < len(keys):
         raise UnknownNameError(
-            f"The model knows no class {name!r}.",
+            f"The model has no class {name!r}.",
             where=network.name,
             allowed=f"0 to {len(keys) - 1}, or the keys of {network.classes.name}, such as {keys[0]}",
         )

@@ -64,19 +64,21 @@ declare_table(
         TEXT("model", "the model"),
         TEXT(
             "method",
-            "the recalibration method; none for the original predictions",
+            "the recalibration method; none if the predictions are the original ones",
             values=("none", *RECALIBRATIONS),
         ),
         TEXT.nullable(
-            "fitted_to", "fitted to original labels or to label sets; null for none", values=FITTED_TO
+            "fitted_to",
+            "whether the method was fitted to original labels or to label sets; null if there is no method",
+            values=FITTED_TO,
         ),
-        REAL.nullable("temperature", "what logits are divided by; null for other methods"),
+        REAL.nullable("temperature", "the number that logits are divided by; null for other methods"),
         COUNT("n_fitted", "images fitted on"),
         TEXT("metric", "a registered name"),
-        REAL("value", "on the images that were held out; NaN if undefined"),
+        REAL("value", "value on the held-out images; NaN if undefined"),
         *bounds("lo", "hi", "its 95 % interval over these, null without one"),
-        COUNT("n", "images held out that count"),
-        COUNT("n_skipped", "images held out that do not"),
+        COUNT("n", "held-out images that the metric counts"),
+        COUNT("n_skipped", "held-out images that it does not count"),
     ),
 )
 
@@ -87,14 +89,17 @@ declare_table(
         TEXT("model", "the model"),
         TEXT(
             "cover",
-            "what a set must contain: the original label, one class of the label set, or all of them",
+            "what a set must contain: the original label, one class of the label set, or all classes of "
+            "the label set",
             values=COVERS,
         ),
         REAL("alpha", "share of images that may be missed; coverage should be 1 - alpha"),
-        REAL("threshold", "least probability of a class in the set; 0: all classes are in it"),
-        COUNT("n_fitted", "images that the threshold was chosen on"),
-        COUNT("n", "images held out, on which the rest is measured"),
-        REAL("coverage", "share of these whose set contains what it must"),
+        REAL(
+            "threshold", "lowest probability of a class in the set; 0 means that the set contains all classes"
+        ),
+        COUNT("n_fitted", "images on which the threshold was chosen"),
+        COUNT("n", "held-out images, on which the following columns are measured"),
+        REAL("coverage", "share of held-out images whose set contains what it must"),
         *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
         REAL("mean_size", "mean number of classes in a set"),
         REAL("share_empty", "share of sets without any class"),
@@ -104,12 +109,12 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class Calibration(Result):
-    """How well models are calibrated before and after recalibration, and their prediction sets.
+    """Calibration of models before and after recalibration, and their prediction sets.
 
     Attributes
     ----------
     calibration, prediction_sets : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -153,30 +158,31 @@ def diagnose_calibration(
 ) -> Calibration:
     """Measure how confidence matches accuracy, before and after recalibration.
 
-    Each method is fitted on some images, to original labels and to label sets, and evaluated on the others
-    against both; so are the original predictions. Prediction sets that cover the original label, one class of
-    the label set, or all of it are chosen and measured on the same two parts. The models must not have been
-    trained on these images.
+    Each method is fitted to original labels and to label sets on some of the images. The original and the
+    recalibrated predictions are evaluated on the other images against both kinds of labels. Prediction sets
+    that cover the original label, one class of the label set, or the whole label set are chosen on the first
+    part and measured on the second. The models must not have been trained on these images.
 
     Parameters
     ----------
     labels
-        A data set such as imagenet-val; a campaign; a folder that predict wrote; label sets or images.
+        Name of a data set, such as imagenet-val; or a campaign, a folder written by predict, a file of label
+        sets, or an images table.
     predictions
-        Files or folders of predictions, in place of those of the campaign or folder. Models without
-        confidence, such as ranks, are skipped.
+        Files or folders of predictions, used instead of those of the campaign or folder. Models without
+        confidences, such as rank-only predictions, are skipped.
     models
-        Patterns of model names, such as 'resnet*'.
+        Patterns of names of models to include, such as 'resnet*'.
     methods
-        How to recalibrate: temperature, vector or isotonic; by default all.
+        Recalibration methods: temperature, vector or isotonic; by default all three.
     alpha
-        The share of images that prediction sets may miss.
+        Share of images whose prediction set may miss what it should cover.
     fit
-        The share of images to fit on; the others are judged.
+        Share of images to fit on; the metrics are computed on the others.
     seed
-        Seed of the choice of images, and of the bootstrap.
+        Seed of the split into two parts and of the bootstrap.
     resamples
-        Bootstrap resamples, at most 200 for calibration errors; 0 for no intervals.
+        Number of bootstrap resamples, of which calibration errors use at most 200; 0 for no intervals.
     reading
         How files are read.
     run
@@ -276,7 +282,7 @@ class _Judge:
                 "No model has confidences to calibrate.",
                 got=self._skipped() or "no predictions",
                 allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
-                do="say what the scores are: manyhot convert --scores; or predict with scores",
+                do="declare the kind of scores with manyhot convert --scores, or predict with scores",
             )
 
     def _skipped(self) -> str:
@@ -286,11 +292,11 @@ class _Judge:
     def _all_notes(self) -> Iterator[str]:
         if _only_labels(self.labels):
             yield (
-                f"{self.dataset}: the label sets are the original labels alone, so that both events are one"
+                f"{self.dataset}: every label set is the original label alone, so both events are the same"
             )
         yield from self._notes
         if self._without:
-            yield f"without confidences, and left out: {self._skipped()}"
+            yield f"left out, because they have no confidences: {self._skipped()}"
 
     def _versions(
         self, parts: Split, about: dict[str, Row], refused: dict[str, list[str]]
@@ -310,8 +316,8 @@ class _Judge:
                 continue
             if temperature is not None and not _LOWEST < temperature < _HIGHEST:
                 self._notes.append(
-                    f"{name}, {method} ({to}): {temperature:g} is an end of the range that is searched, "
-                    "as when nothing is wrong, or confidence says nothing"
+                    f"{name}, {method} ({to}): {temperature:g} is an end of the searched range, which "
+                    "happens if nothing is wrong or if confidence is uninformative"
                 )
             made = {"method": method, "fitted_to": to, "temperature": temperature}
             about[recalibrated.model] = {**made, "n_fitted": parts.n_fitted(to)}
@@ -327,8 +333,9 @@ class _Judge:
         n_needed = math.ceil(1 / self.alpha - 1 - 1e-9)
         if found.n_fitted < n_needed:
             self._notes.append(
-                f"{model.model}, prediction sets (cover {cover}): all classes, since an alpha of "
-                f"{self.alpha:g} needs {n_needed:,} images to fit on and there are {found.n_fitted:,}"
+                f"{model.model}, prediction sets (cover {cover}): each set contains all classes, because an "
+                f"alpha of {self.alpha:g} needs {n_needed:,} images to fit on and there are "
+                f"{found.n_fitted:,}"
             )
         self._sets.append({"dataset": self.dataset, **asdict(found)})
 
@@ -364,7 +371,7 @@ _HELD = {"label": "the original label", "one": "one class of the label set", "al
 def _model_lines(dataset: str, model: str, rows: Sequence[Row]) -> Iterator[str]:
     """Yield what a terminal shows of a model."""
     n, fitted = rows[0]["n"] + rows[0]["n_skipped"], max(r["n_fitted"] for r in rows)
-    yield f"{dataset}, {model}: fitted on {fitted:,} images, judged on {n:,} others"
+    yield f"{dataset}, {model}: fitted on {fitted:,} images, evaluated on {n:,} others"
     versions: dict[str, dict[str, Row]] = {}
     for row in rows:
         versions.setdefault(_called(row), {})[row["metric"]] = row

@@ -43,7 +43,7 @@ from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, decl
 
 Columns = Mapping[str, Any]
 MIN_IMAGES = 25
-"""Images with both classes that a pair needs to be tested."""
+"""Minimum number of images with both classes for a pair to be tested."""
 
 PRINTED_PER_DATASET = 10
 """Pairs that the terminal shows for a data set."""
@@ -57,26 +57,31 @@ declare_table(
         TEXT("main_name", "name of main"),
         TEXT("companion_name", "name of companion"),
         COUNT("both", "images on which both are valid"),
-        *interval("lift", "both over what chance would give", value=REAL, ends=REAL),
+        *interval(
+            "lift",
+            "number of images with both, divided by the number expected by chance",
+            value=REAL,
+            ends=REAL,
+        ),
         *interval(
             "odds_ratio",
-            "odds of one class with the other, divided by its odds without",
+            "odds of one class if the other is valid, divided by its odds if the other is not",
             value=REAL,
             ends=REAL,
         ),
         TEXT.nullable("model", "the model; null for the mean over models"),
         COUNT("n_models", "models averaged, 1 for one"),
-        REAL("recall_with", "share of images of the class with the companion in which it is found"),
-        REAL("recall_without", "the same without the companion"),
-        REAL("difference", "recall_with minus recall_without; NaN if either has no image"),
+        REAL("recall_with", "share of images with both classes in which main is found"),
+        REAL("recall_without", "share of images with main but without the companion in which main is found"),
+        REAL("difference", "recall_with minus recall_without; NaN if one of them has no images"),
         *bounds("lo", "hi", f"{ITS} over images", column=REAL),
         REAL("p", "probability of a difference at least as large if the companion did not matter"),
         REAL.nullable(
             "p_adjusted",
-            "the same, adjusted for all tested pairs of the model (Holm); null if the pair was not tested",
+            "p adjusted by Holm's method for all tested pairs of the model; null if the pair was not tested",
         ),
-        COUNT("n_with", "images of the class with the companion"),
-        COUNT("n_without", "images of the class without it"),
+        COUNT("n_with", "images with main and the companion"),
+        COUNT("n_without", "images with main but without the companion"),
     ),
     renamed={"diff": "difference"},
 )
@@ -84,14 +89,14 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class Companions(DiagnosisResult):
-    """Pairs of classes that are valid together, and how recall of one depends on the other.
+    """Pairs of classes that are valid together, and how the recall of one depends on the other.
 
     Attributes
     ----------
     table : pyarrow.Table
         The table ``companions``; see `manyhot.tables.TABLES`.
     min_images : int
-        Images with both classes that a pair needs to be tested.
+        Minimum number of images with both classes for a pair to be tested.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -114,7 +119,7 @@ class Companions(DiagnosisResult):
         return list(dict.fromkeys((a, b) for a, b, both in found if both >= self.min_images))
 
     def to_json(self) -> dict[str, Any]:
-        """Return the pairs with enough images, as means over models, and the notes."""
+        """Return the notes, and the means over models of the pairs with enough images."""
         rows = [r for r in self._means() if r["both"] >= self.min_images]
         return {
             "tested": [{k: None if v != v else v for k, v in r.items()} for r in rows],
@@ -152,32 +157,32 @@ def diagnose_companions(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Companions:
-    """Measure which classes are valid together, and whose recall depends on a companion.
+    """Measure which classes are valid together, and how recall of one depends on the presence of the other.
 
-    If a class is found more often beside its companion, a model may rely on the companion: test such pairs
-    for a shortcut.
+    If a class is found more often in images with its companion, a model may rely on the companion. Test such
+    pairs with diagnose shortcuts.
 
     Parameters
     ----------
     labels
-        A benchmark such as imagenet, or one of its data sets; a campaign; a folder that predict wrote; label
-        sets or images.
+        Name of a benchmark, such as imagenet, or of one of its data sets; or a campaign, a folder written by
+        predict, a file of label sets, or an images table.
     predictions
-        Files or folders of predictions, in place of the published ones or those of the campaign.
+        Files or folders of predictions, used instead of the published predictions or those of the campaign.
     models
-        Patterns of model names, such as 'resnet*'.
+        Patterns of names of models to include, such as 'resnet*'.
     k
-        A class is found if it is among the top k classes. A k below the size of label sets makes classes
-        harder to find beside a companion.
+        Number of top classes among which a class must be to count as found. If k is smaller than a label set,
+        a class is harder to find in images with a companion.
     probability
-        A class is found if it has at least this probability, as for sigmoids; models without probabilities of
-        all classes are skipped.
+        Lowest probability at which a class counts as found, used instead of k, for example for sigmoid
+        outputs. Models without probabilities of all classes are skipped.
     min_images
-        Images with both classes that a pair needs to be tested.
+        Minimum number of images with both classes for a pair to be tested.
     labelled
-        Measure recall of a class only in images that have it as their original label.
+        Measure the recall of a class only on images with this class as their original label.
     unasked
-        Count a companion as absent if no rater was asked about it.
+        Count a companion as absent even if no rater was asked about it.
     reading
         How files are read.
     run
@@ -190,15 +195,15 @@ def diagnose_companions(
     Raises
     ------
     InputError
-        If no model is left, k or another option is out of range, or original labels are missing that
-        `labelled` needs.
+        If no model is left, k or another option is out of range, or `labelled` is set and there are no
+        original labels.
     MatchError, OrderError
         As in `manyhot.evaluate`.
 
     Notes
     -----
-    The same k is used everywhere: a k as large as each label set would make classes easier to find beside
-    companions.
+    The same k is used for all images. With a k as large as each label set, classes would be easier to find in
+    images with companions.
     """
     parts, inputs = [], dict[str, str]()
     for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
@@ -244,13 +249,15 @@ class _Judge:
     def __post_init__(self) -> None:
         if self.k >= self.labels.n_classes:
             allowed = f"1 to {self.labels.n_classes - 1:,}"
-            raise InputError("With this k every class is found, or none.", got=self.k, allowed=allowed)
+            raise InputError(
+                "With this k, either every class is found or none is.", got=self.k, allowed=allowed
+            )
         self.sets = label_sets(self.labels)
         if self.labelled and not self.sets.labelled.any():
             raise InputError(
                 "The images have no original labels.",
                 where=self.labels.name or None,
-                do="give them: --images FILE, with the column 'label'; or leave --labelled out",
+                do="pass a table with the column 'label' with --images FILE, or leave out --labelled",
             )
         self.together = ClassPairs.of(self.sets)
         self.pairs = _ordered(self.together, self.names)
@@ -285,10 +292,10 @@ class _Judge:
     def finish(self) -> Companions:
         if not self.models:
             raise InputError(
-                "No model has the probabilities that are needed.",
+                "No model has probabilities of all classes, which --probability needs.",
                 got=", ".join(self._without[:5]) or "no predictions",
-                allowed="probabilities, or logits, of all classes",
-                do="leave the probability out: then the top k classes are used",
+                allowed="probabilities or logits of all classes",
+                do="leave out --probability to use the top k classes",
             )
         mean = _measured(self.beside, self._found / len(self.models), self._complete, self.tested)
         about = {"model": None, "n_models": len(self.models)}
@@ -300,17 +307,24 @@ class _Judge:
     def _notes(self) -> Iterator[str]:
         if not self.sets.asked_known:
             yield (
-                f"{self.dataset}: only valid classes are recorded: where a companion is not among them, "
-                "perhaps no rater was asked about it"
+                f"{self.dataset}: only valid classes are recorded, so raters may not have been asked about "
+                "a companion that is not listed"
             )
         if self.k == 1 and self.probability is None:
-            yield "with k = 1 a class must rank before its companion, which by itself lowers recall beside it"
+            yield (
+                "with k = 1, a class must rank above its companion, which alone lowers recall in images "
+                "with the companion"
+            )
         if self._without:
-            yield f"{self.dataset}: without probabilities of all classes, and left out: {_few(self._without)}"
+            yield (
+                f"{self.dataset}: left out, because they have no probabilities of all classes: "
+                f"{_few(self._without)}"
+            )
         if unknown := int(np.count_nonzero(~self._complete)):
             yield (
-                f"{self.dataset}: {unknown:,} of {len(self._complete):,} valid classes are left out of "
-                f"means: a model has no prediction of the image, or fewer than {self.k:,} classes"
+                f"{self.dataset}: {unknown:,} of {len(self._complete):,} valid classes are left out of the "
+                "means, because a model has no prediction for the image, or one with fewer than "
+                f"{self.k:,} classes"
             )
         if not self.tested.any():
             most = int(self.pairs["both"].max(initial=0))
@@ -320,7 +334,7 @@ class _Judge:
             )
 
     def look(self, model: ModelCase) -> tuple[Floats | None, Bools]:
-        """Return which valid classes a model finds, and which it ranks at all; None without probabilities."""
+        """Return which valid classes a model finds and which it ranks, or None if it has no probabilities."""
         case, place = model.case, np.full(len(self.sets), -1)
         place[model.rows] = np.arange(len(model.rows))
         row = place[self.beside.rows]
@@ -397,11 +411,14 @@ def _set_lines(dataset: str, rows: list[Row], min_images: int) -> Iterator[str]:
     sure = [r["difference"] > 0 for r in testable if r["p_adjusted"] < 0.05]
     if testable:
         yield (
-            f"found more often beside the companion: {sum(sure):,}; less often: {len(sure) - sum(sure):,}; "
-            f"of {len(testable):,} tested, at an adjusted p below 0.05"
+            f"found more often with the companion: {sum(sure):,}; less often: {len(sure) - sum(sure):,}; of "
+            f"{len(testable):,} tested, at an adjusted p below 0.05"
         )
     if n_models and untestable:
-        yield f"not testable: {untestable:,}, for lack of images with the companion, or without it"
+        yield (
+            f"not testable: {untestable:,}, because there are no images with the companion, or none "
+            "without it"
+        )
     if not testable:
         return
     yield ""
@@ -429,7 +446,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 @register("chapter", "companions")
 def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about recall beside companions; None without the table ``companions``."""
+    """Return the chapter about recall with companions, or None if there is no table ``companions``."""
     rows = rows_of(named, "companions")
     if not rows:
         return None
@@ -440,16 +457,17 @@ def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         ColumnHead("Companion", number=False),
         ColumnHead("Data set", number=False),
         ColumnHead("Images with both"),
-        ColumnHead("Lift", title="How many times as often together as by chance"),
+        ColumnHead("Lift", title="Number of images with both, divided by the number expected by chance"),
         ColumnHead("Recall with"),
         ColumnHead("Recall without"),
         ColumnHead("Difference, points"),
         ColumnHead("p adjusted"),
     )
     lead = (
-        "How often a class is found in images where another class is valid, and in images where it is not. A "
-        "difference does not prove that a model uses the companion: images with it differ in other ways, "
-        "too. It shows which pairs to test.",
+        "The table shows how often models find a class in images in which its companion is also valid, and "
+        "in images in which it is not. A difference does not prove that a model uses the companion, "
+        "because images "
+        "with the companion also differ in other ways. The difference shows which pairs to test.",
         *_without_comparison(named["companions"], len(tested)),
     )
     table = listing("recall-by-companion", "Recall by companion", heads, means, _companion)
@@ -463,7 +481,10 @@ def _without_comparison(table: pa.Table, n_tested: int) -> tuple[str, ...]:
     n = sum(r["both"] >= least for r in rows) - n_tested if least else 0
     if not n:
         return ()
-    return (f"{counted(n, 'pair')} not testable, for lack of images with the companion, or without it.",)
+    return (
+        f"{counted(n, 'pair')} could not be tested, because there are no images with the companion, or "
+        "none without it.",
+    )
 
 
 def _companion(r: Row) -> tuple[str, ...]:

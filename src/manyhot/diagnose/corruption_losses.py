@@ -41,18 +41,18 @@ Copy = tuple[str, int]
 
 @dataclass(frozen=True, eq=False)
 class Corruptions(Robustness):
-    """What models score on corrupted copies of images, and what they lose there.
+    """The values of models on corrupted copies of images, and their losses relative to the original images.
 
     Attributes
     ----------
     robustness, losses, corruption_errors : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
     notes, metadata, inputs, written
         As in `Result`.
     """
 
     def lines(self) -> Iterator[str]:
-        """Yield what each model loses by each kind of corruption, and its corruption errors."""
+        """Yield the losses of each model under each kind of corruption, and its corruption errors."""
         losses = self.losses.to_pylist()
         clean = {
             (r["model"], r["metric"]): r for r in self.robustness.to_pylist() if r["kind"] == NOT_CORRUPTED[0]
@@ -122,22 +122,23 @@ def judge_corruptions(
     trust_order: bool = False,
     run: Run = QUIET,
 ) -> Corruptions:
-    """Measure what models lose on corrupted copies of images, and what share of it is missing labels.
+    """Measure what models lose on corrupted images, and what share is due to missing labels.
 
     Parameters
     ----------
     labels : Labels
     copies : mapping of (str, int) to iterable of Predictions
-        Predictions by kind and severity, those of the original images under `NOT_CORRUPTED`.
+        Predictions by kind and severity of the corruption. The key of the original images is `NOT_CORRUPTED`.
     baseline : str
-        The model whose errors to divide by; `BASELINE` for AlexNet's published ones, the default if the
-        classes are ImageNet-1k's. Otherwise errors are averaged without dividing them.
+        The model by whose errors to divide. `BASELINE` stands for AlexNet's published errors and is the
+        default if the classes are those of ImageNet-1k. Without a baseline, errors are averaged and not
+        divided.
     resamples, seed, trust_order
-        As in `manyhot.evaluate`. Each resample is of the same images in all copies.
+        As in `manyhot.evaluate`. Each resample consists of the same images in all copies.
     dataset : str
-        Name of the data set; that of the labels by default.
+        Name of the data set; by default the name of the labels.
     single : bool
-        Judge under original labels alone, without label sets.
+        Whether to use only original labels and no label sets.
     run : Run
         Progress over copies.
 
@@ -151,13 +152,14 @@ def judge_corruptions(
     InputError
         If the original images, or all corruptions, are missing.
     MatchError
-        If the baseline is none of the models; or as in `manyhot.evaluate`.
+        If `baseline` is not one of the models, or as in `manyhot.evaluate`.
     """
     if NOT_CORRUPTED not in copies or len(copies) < 2:
         raise InputError(
             "Losses to corruption need predictions of the original images and of corrupted ones.",
             got=", ".join(f"{kind} {severity}" for kind, severity in copies) or "nothing",
-            allowed=f"predictions under {NOT_CORRUPTED} and under a corruption, such as ('fog', 3)",
+            allowed=f"predictions with the key {NOT_CORRUPTED}, and with the key of a corruption, such as "
+            "('fog', 3)",
         )
     name = dataset or labels.name or "labels"
     alike, notes = (labels, ()) if single else judged_alike(labels)
@@ -176,13 +178,13 @@ def judge_corruptions(
         all_notes += [f"{n.model}: {n.text}" for n in judged.model_notes if n.kind == "labels_unmatched"]
         places[copy] = places_of(judged.as_results(), *copy)[0]
         if run.on_progress:
-            run.on_progress(f"judging on {name}", done, len(copies))
+            run.on_progress(f"evaluating on {name}", done, len(copies))
     models = list(places[NOT_CORRUPTED].scores.get(SINGLE) or places[NOT_CORRUPTED].scores.get("real1", {}))
     return _Corrupted(places, find_baseline(baseline, models, labels.class_hash)).finish(all_notes)
 
 
 def find_baseline(name: str, models: Sequence[str], class_hash: str) -> str:
-    """Return the baseline: the one named, else AlexNet on ImageNet's classes, else none.
+    """Return the name of the baseline: by default AlexNet for ImageNet's classes, and none for others.
 
     Parameters
     ----------
@@ -194,14 +196,14 @@ def find_baseline(name: str, models: Sequence[str], class_hash: str) -> str:
     Raises
     ------
     MatchError
-        There is none of that name.
+        There is no baseline of this name.
     """
     classes = class_list_of(class_hash)
     on_imagenet = classes is not None and classes.hash == class_list().hash
     allowed = [*models, BASELINE] if on_imagenet else models
     if name and name not in allowed:
-        why = ": its errors are published on ImageNet's classes" if name == BASELINE else ""
-        raise MatchError(f"The baseline is none of the models{why}.", got=name, allowed=", ".join(allowed))
+        why = ": its errors are published for ImageNet's classes" if name == BASELINE else ""
+        raise MatchError(f"The baseline is not one of the models{why}.", got=name, allowed=", ".join(allowed))
     return name or (BASELINE if on_imagenet else "")
 
 
@@ -284,16 +286,16 @@ class _Corrupted:
     def _notes(self) -> Iterator[str]:
         if not self.baseline:
             yield (
-                "no corruption errors: they are divided by AlexNet's, which are for ImageNet's classes; "
-                "choose another model as the baseline"
+                "there are no corruption errors, because AlexNet's errors are published only for "
+                "ImageNet's classes; choose another model as the baseline"
             )
         elif self.baseline == BASELINE:
             yield (
-                "corruption errors are divided by AlexNet's published ones on all 50,000 images of "
-                "ImageNet-C, under original labels: there are none under label sets"
+                "corruption errors are divided by AlexNet's published errors on all 50,000 images of "
+                "ImageNet-C under original labels; none were published under label sets"
             )
         if len(self._kinds) < len(ALEXNET):
-            yield f"{len(self._kinds)} of {len(ALEXNET)} kinds: the means are not over all kinds"
+            yield f"the means are over {len(self._kinds)} of the {len(ALEXNET)} kinds of corruption"
 
 
 _MEASURES = ("error", "ce", "relative")

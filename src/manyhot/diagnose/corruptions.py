@@ -66,10 +66,10 @@ def diagnose_corruptions(
     seed: Seed = 0,
     run: Run = QUIET,
 ) -> Corruptions:
-    """Corrupt images as ImageNet-C does, and measure what models lose and what share is missing labels.
+    """Corrupt images as in ImageNet-C, and measure losses and their share due to missing labels.
 
-    Each corrupted copy is made while it is predicted, into a folder of its own, such as fog-3. A run that was
-    stopped resumes when it is started again.
+    Images are corrupted while they are predicted. The predictions for each corruption are written to their
+    own folder, such as fog-3. A run that was stopped resumes when it is started again.
 
     Parameters
     ----------
@@ -78,32 +78,32 @@ def diagnose_corruptions(
     model
         A model, as for predict.
     out
-        Folder to write to; made if absent.
+        Folder to write to. It is created if it does not exist.
     labels
-        Label sets; or original labels as an images table or CSV. By default the labels of the source.
+        Label sets, or original labels as an images table or CSV; by default the labels of the source.
     images
-        Images table with original labels, for label sets without them.
+        Images table with original labels, if the label sets have none.
     classes
-        Class list of the data set, if it is not that of the model.
+        Class list of the data set, if it differs from the model's.
     corruption
-        A corruption, such as fog; by default all fifteen.
+        Name of a corruption, such as fog; by default all fifteen.
     severity
-        Severity of the corruptions; by default all.
+        Severity of the corruptions, from 1 to 5; by default all five.
     limit
-        Number of images to use, chosen by a hash of their ids.
+        Maximum number of images to use, chosen by a hash of their ids; by default all.
     baseline
-        The model whose errors to divide by. For ImageNet's classes the default is alexnet, whose errors are
+        The model by whose errors to divide. For ImageNet's classes, the default is alexnet, whose errors are
         published.
     dense
         Keep the scores of all classes, for average precision.
     engine
         As for predict.
     workers
-        Number of threads; one per core by default.
+        Number of threads; by default one per core.
     batch
-        Images per batch; by default what suits the engine.
+        Number of images per batch; the default depends on the engine.
     resamples
-        Bootstrap resamples; 0 for no intervals and no shares.
+        Number of bootstrap resamples; 0 for no intervals and no shares.
     seed
         Seed of the corruptions, the choice of images and the bootstrap.
     run
@@ -116,7 +116,7 @@ def diagnose_corruptions(
     Raises
     ------
     ManyhotError
-        For each kind of bad input.
+        If an input is not valid.
     """
     out = Path(out)
     files = (labels, images, classes)
@@ -209,7 +209,7 @@ class _JudgingLabels:
         Raises
         ------
         MatchError
-            The labels are of none of the images.
+            None of the images has a label.
         """
         if self.labels is None:
             return chosen(listed, limit or len(listed), seed), ()
@@ -218,7 +218,7 @@ class _JudgingLabels:
         listed_here = [name for name in listed if name in labelled]
         if not listed_here:
             raise MatchError(
-                "The labels are of other images.",
+                "The labels are for other images.",
                 where=self.labels.name or None,
                 got=f"labels of {next(iter(alike.image_id.to_pylist()), 'none')}",
                 allowed=f"images such as {next(iter(listed), 'none')}",
@@ -234,7 +234,7 @@ class _JudgingLabels:
         return replace(labels, table=labels.table.filter(taken_rows)), self.single
 
     def check(self, clean: Path, model: str) -> None:
-        """Judge the original images: what does not match is an error before an hour of corruptions.
+        """Evaluate the original images, so that a mismatch is an error before an hour of corruptions.
 
         Raises
         ------

@@ -78,48 +78,51 @@ def diagnose_errors(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> SortedErrors:
-    """Sort errors by what they are; the first rule that matches decides.
+    """Sort errors into kinds by the first rule that matches.
 
-    A missing label, two classes that mean the same, a related class such as another breed of dog, an object
-    outside the classes, an object beside the labelled one, an unusual view, or a failure of the model.
+    The kinds are a missing label, two classes that mean the same, a related class such as another breed of
+    dog, an object outside the classes, another object next to the labelled one, an unusual view, and a
+    failure of the model.
 
     Parameters
     ----------
     labels
-        A benchmark such as imagenet, or one of its data sets; a campaign; a folder that predict wrote; label
-        sets or images.
+        Name of a benchmark, such as imagenet, or of one of its data sets; or a campaign, a folder written by
+        predict, a file of label sets, or an images table.
     predictions
-        Files or folders of predictions, in place of the published ones or those of the campaign.
+        Files or folders of predictions, used instead of the published predictions or those of the campaign.
     models
-        Patterns of model names, such as 'resnet*'.
+        Patterns of names of models to include, such as 'resnet*'.
     event
-        What counts as an error: the top class is not the original label, or is not in the label set.
+        What counts as an error: the top class is not the original label ("label"), or it is not in the label
+        set ("set").
     min_confidence
-        Sort only errors with a greater confidence than this, such as 0.9.
+        Sort only errors with a confidence above this, such as 0.9.
     rules
-        Rules or call strings, such as 'fine-grained(largest=0.02)', in the order in which to apply them. By
-        default all.
+        Names of rules, or call strings such as 'fine-grained(largest=0.02)', in the order in which they are
+        applied; by default all rules.
     superclasses
-        The classes of each superclass, in place of the hierarchy: a JSON file, or tsipras for the published
-        ones.
+        Superclasses to use instead of the hierarchy of classes: a JSON file with the classes of each
+        superclass, or tsipras for the published ones.
     collapsed_pairs
-        Pairs of a valid class and another whose prediction means the same; by default those published for
-        ImageNet.
+        Pairs of a valid class and another class that means the same if it is predicted; by default the pairs
+        published for ImageNet.
     cooccurrence_labels
-        Label sets in which to count which classes occur together; by default those of the data set.
+        Label sets in which to count classes that occur together; by default the label sets of the data set.
     non_prototypical
-        Findings, or images that raters called unusual views of their class.
+        Table of findings, or images that raters called unusual views of their class.
     embeddings
-        Folder that predict --embeddings wrote for the images.
+        Folder with embeddings of the images, written by predict --embeddings.
     index
-        Folder of labelled images, written in the same way, in which to look for similar ones; by default
-        that of --embeddings.
+        Folder with embeddings of labelled images, written in the same way, in which to search for similar
+        images; by default the folder of --embeddings.
     embeddings_model
-        Model whose embeddings to use, where the folder has those of several.
+        Name of the model to take embeddings from, if the folder has embeddings of several models.
     similar
-        The table similar of the images among all classes, nearest first, in place of embeddings.
+        The table ``similar``, searched among all classes, with the nearest images first; used instead of
+        embeddings.
     neighbours
-        Images in `similar`, with their original labels; by default those of `labels`.
+        The images listed in `similar`, with their original labels; by default the images of `labels`.
     reading
         How files are read.
     run
@@ -128,13 +131,14 @@ def diagnose_errors(
     Returns
     -------
     SortedErrors
-        ``.table``, ``.count("valid-label")``, ``.skipped_rules``: the rules that could not be applied.
+        With ``.table``, ``.count("valid-label")`` and ``.skipped_rules``, the rules that could not be
+        applied.
 
     Raises
     ------
     InputError
-        For choices that do not exist; if no image can be judged, a model has no confidence and
-        `min_confidence` is given, or there are no predictions.
+        If an option has an unknown value, no image can be evaluated, there are no predictions, or
+        `min_confidence` is set and a model has no confidences.
     MatchError, OrderError
         As in `manyhot.evaluate`.
     UnknownNameError
@@ -188,7 +192,7 @@ class _Settings:
 def _entries(rules: Sequence[str]) -> list[Entry]:
     listed = [rules] if isinstance(rules, str) else list(rules)
     if not listed:
-        raise InputError("No rule is given.", do="leave rules out to apply the default ones")
+        raise InputError("The list of rules is empty.", do="leave out rules to apply the default rules")
     entries = [get("rule", rule) for rule in listed]
     names = [_kind(e) for e in entries]
     twice = [n for n in dict.fromkeys(names) if names.count(n) > 1]
@@ -232,7 +236,7 @@ class _Sorter:
             )
 
     def fit(self, predictions: Predictions) -> tuple[Case, Alignment]:
-        """Match a model to the labels; raise an error if it does not match."""
+        """Match the predictions of a model to the labels, and raise an error if they do not match."""
         check_same_classes(self.labels, predictions)
         alignment, sets = self._align(predictions)
         case = case_of(sets, predictions, alignment, 1)
@@ -276,9 +280,11 @@ class _Sorter:
         )
 
     def finish(self, missing: Mapping[str, str], notes: Sequence[str]) -> SortedErrors:
-        """Return the errors of all models added; `missing` says why there is no evidence of each kind."""
+        """Return the errors of all models added; `missing` explains why a kind of evidence is missing."""
         if not self._models:
-            raise InputError("There are no predictions whose errors to sort.", do="give at least one model")
+            raise InputError(
+                "There are no predictions to sort errors of.", do="pass predictions of at least one model"
+            )
         skipped = {
             _kind(rule): "; ".join(missing[need] for need in needs)
             for rule in self.settings.rules
@@ -313,13 +319,13 @@ class _Sorter:
             return []
         if not self.labels.asked_known:
             return [
-                "the labels do not record which classes raters were asked about: errors of any kind but "
-                "valid-label may be missing labels"
+                "the labels do not record which classes raters were asked about, so errors of any kind "
+                "except valid-label may be missing labels"
             ]
         unasked = table["state"].null_count
         return [
-            f"{unasked:,} of {len(table):,} errors name a class that no rater was asked about: they may be "
-            "missing labels"
+            f"in {unasked:,} of {len(table):,} errors, no rater was asked about the predicted class, so the "
+            "label may be missing"
         ] * bool(unasked)
 
     @property
@@ -390,7 +396,7 @@ class _Sorter:
 def _on_empty_sets(table: pa.Table) -> list[str]:
     empty = pc.sum(pc.equal(table["n_labels"], 0)).as_py() or 0
     note = f"{empty:,} of {len(table):,} errors are on images with an empty label set"
-    return [f"{note}: compared with the original label"] * bool(empty)
+    return [f"{note}; they are compared with the original label"] * bool(empty)
 
 
 def _no_confidence(predictions: Predictions) -> InputError:
@@ -399,11 +405,11 @@ def _no_confidence(predictions: Predictions) -> InputError:
     elif predictions.score_kind == "logit":
         got = "logits of the top classes alone, without logsumexp"
     else:
-        got = "scores that rank classes, neither logits nor probabilities"
+        got = "scores that are declared as neither logits nor probabilities"
     return InputError(
         f"{predictions.model} has no confidence to compare with the minimum.",
         where=predictions.source or None,
         got=got,
-        allowed="logits or probabilities over all classes, or of the top ones with logsumexp",
-        do="leave the minimum out to sort errors of any confidence, or predict with scores",
+        allowed="logits or probabilities of all classes, or logits of the top classes with logsumexp",
+        do="leave out the minimum to sort errors of any confidence, or predict with scores",
     )

@@ -87,8 +87,8 @@ def listed_ids(path: PathLike) -> list[str]:
     Parameters
     ----------
     path : path-like
-        Findings, of which only that category counts if they have a column ``category``; or images, in any
-        format.
+        Findings or images, in any format. If findings have a column ``category``, only the rows of this
+        category count.
     """
     path = Path(path)
     if path.is_file() and detect(path, ("findings",)) is not None:
@@ -102,7 +102,7 @@ def listed_ids(path: PathLike) -> list[str]:
 
 @dataclass(frozen=True, eq=False)
 class EvidenceFiles:
-    """Tables or files with evidence; None for those that are missing.
+    """Tables or files with evidence; None for each kind that is missing.
 
     Attributes
     ----------
@@ -149,7 +149,7 @@ class EvidenceFiles:
 
 @dataclass
 class ErrorEvidence:
-    """What the rules need in addition to predictions, and why some of it is missing."""
+    """The evidence that rules need in addition to predictions, and the reasons why some is missing."""
 
     labels: Labels
     sets: LabelSets
@@ -159,7 +159,7 @@ class ErrorEvidence:
     def __post_init__(self) -> None:
         if self.classes is not None and len(self.classes) != self.labels.n_classes:
             raise MatchError(
-                "The class list is not that of the labels.",
+                "The class list does not match the labels.",
                 where=self.classes.name,
                 got=f"{len(self.classes):,} classes",
                 allowed=f"{self.labels.n_classes:,} classes",
@@ -167,7 +167,7 @@ class ErrorEvidence:
             )
 
     def context(self, files: EvidenceFiles, source: Source) -> tuple[ErrorContext, dict[str, str]]:
-        """Return the evidence, and the reason for each kind that is missing."""
+        """Return the evidence, and the reason for each kind of evidence that is missing."""
         together = self._together(files.read_labels(source.classes))
         superclasses = files.read_superclasses(self.labels.n_classes, source.classes)
         listed = files.listed_ids(source)
@@ -202,14 +202,16 @@ class ErrorEvidence:
 
     def _groups(self, superclasses: Mapping[str, Collection[int]]) -> npt.NDArray[np.int64]:
         if not superclasses:
-            raise InputError("There are no superclasses.", do="leave them out to use the hierarchy")
+            raise InputError("The superclasses are empty.", do="leave out superclasses to use the hierarchy")
         groups = np.full(self.labels.n_classes, NOTHING)
         for number, (name, members) in enumerate(superclasses.items()):
             listed = self._classes(list(members), f"superclass {name}")
             twice = listed[groups[listed] != NOTHING]
             if len(twice):
                 raise InputError(
-                    "A class is of two superclasses.", where=f"superclass {name}", got=f"class {twice[0]}"
+                    "A class belongs to two superclasses.",
+                    where=f"superclass {name}",
+                    got=f"class {twice[0]}",
                 )
             groups[listed] = number
         return groups
@@ -222,7 +224,9 @@ class ErrorEvidence:
             return None
         odd = next((pair for pair in pairs if len(pair) != 2), None)
         if odd is not None:
-            raise InputError("A collapsed pair is of two classes.", got=odd, allowed="(valid, predicted)")
+            raise InputError(
+                "A collapsed pair must consist of two classes.", got=odd, allowed="(valid, predicted)"
+            )
         return self._classes(list(pairs), "collapsed pairs")
 
     def _classes(self, listed: Sequence[object], where: str) -> npt.NDArray[np.int64]:
@@ -244,7 +248,7 @@ class ErrorEvidence:
             return count_together(self.sets)
         if together.n_classes != self.labels.n_classes:
             raise MatchError(
-                "The labels to count classes together on are over another class list.",
+                "The label sets for counting classes that occur together are over another class list.",
                 where=together.name or None,
                 got=f"{together.n_classes:,} classes",
                 allowed=f"{self.labels.n_classes:,} classes",
@@ -254,26 +258,24 @@ class ErrorEvidence:
     def _listed(self, ids: Collection[str]) -> npt.NDArray[np.bool_]:
         listed = pc.is_in(self.labels.image_id, pa.array(list(ids), pa.string()))
         if not pc.any(listed).as_py():
-            self.notes.append(
-                f"none of the {len(ids):,} images listed as non-prototypical is among the images"
-            )
+            self.notes.append(f"none of the {len(ids):,} images listed as non-prototypical is in the labels")
         return np.asarray(listed.to_numpy(zero_copy_only=False), bool)
 
     def neighbours(self, similar: pa.Table, images: Images | None) -> NeighbourLabels | None:
-        """Return the labels of similar images, and how rare each image is; None if none has a label."""
+        """Return labels of similar images and the rarity of images; None if no similar image has a label."""
         if similar["class_id"].null_count < len(similar):
             raise InputError(
-                "These similar images were searched class by class.",
-                got=f"{len(similar) - similar['class_id'].null_count:,} rows of one class",
-                allowed="one row per image, with its nearest images of any class",
-                do="make it with --among any",
+                "The similar images were searched separately for each class.",
+                got=f"{len(similar) - similar['class_id'].null_count:,} rows with a class",
+                allowed="one row per image, with the nearest images of any class",
+                do="search again with --among any",
             )
         ids, label = (self.labels.image_id, self.sets.label) if images is None else _labels_of(images)
         rows = pc.index_in(self.labels.image_id, one_chunk(similar["image_id"]))
         there = np.flatnonzero(rows.is_valid().to_numpy(zero_copy_only=False))
         if not len(there):
             raise MatchError(
-                "None of the images has similar ones.",
+                "None of the images is in the table of similar images.",
                 got=f"ids such as {similar['image_id'][0]}" if len(similar) else "no rows",
                 allowed=f"ids such as {self.labels.image_id[0]}",
             )
@@ -297,7 +299,7 @@ class ErrorEvidence:
 def _labels_of(images: Images) -> tuple[pa.Array, npt.NDArray[np.int64]]:
     if images.label is None:
         raise InputError(
-            "The similar images have no labels.", where=images.name or None, allowed="a column label"
+            "The similar images have no original labels.", where=images.name or None, allowed="a column label"
         )
     return images.image_id, np.asarray(pc.fill_null(images.label, NO_LABEL).to_numpy(), np.int64)
 
@@ -309,7 +311,7 @@ def _offsets(lists: pa.ListArray) -> npt.NDArray[np.int32]:
 
 @dataclass(frozen=True, eq=False)
 class ImageFacts:
-    """Label sets of images, and where objects are, in the classes of the model."""
+    """Label sets and locations of objects of images, in the classes of the model."""
 
     network: Network
     states: States | None
@@ -329,12 +331,16 @@ class ImageFacts:
         Raises
         ------
         InputError
-            Masks are given without objects, or a file cannot be read.
+            If there are masks but no objects, or a file cannot be read.
         MatchError
-            The model knows none of the classes.
+            If the model has none of the classes.
         """
         if masks is not None and objects is None:
-            raise InputError("Masks need objects.", got=masks, do="also give the objects: --objects FILE")
+            raise InputError(
+                "Masks can only be used with objects.",
+                got=masks,
+                do="also pass the objects with --objects FILE",
+            )
         found = None if objects is None else read_objects(objects, classes=class_list, masks=masks)
         classes = class_list or (network.classes if found is None else from_keys(found.keys, found.name))
         states = None if found is None else states_of_objects(found, classes)
@@ -343,7 +349,7 @@ class ImageFacts:
         facts = cls(network, states, found)
         if states is not None and not facts.common:
             raise MatchError(
-                "The model knows none of the classes.",
+                "The model has none of the classes.",
                 where=network.name,
                 got=", ".join(classes.keys[:3]) + (", …" if len(classes) > 3 else ""),
                 allowed=f"keys of {network.classes.name}, such as {network.classes.keys[0]}",
@@ -352,7 +358,7 @@ class ImageFacts:
 
     @cached_property
     def common(self) -> dict[int, int]:
-        """Class ids of the model by those of the label sets, for the classes that it knows."""
+        """Class ids of the model by class ids of the label sets, for the classes that both have."""
         assert self.states is not None
         own = {key: i for i, key in enumerate(self.network.classes.keys)}
         keys = self.states.classes.keys
@@ -364,20 +370,20 @@ class ImageFacts:
         return {name: i for i, name in enumerate(self.states.image_id.to_pylist())}
 
     def states_of(self, image_id: str) -> dict[int, str]:
-        """Return the states of an image by class of the model; empty if no rater was asked."""
+        """Return the state of each class of the model in an image; empty if no rater was asked."""
         if self.states is None or image_id not in self._rows:
             return {}
         found = states_by_class(self.states, self._rows[image_id])
         return {own: found[i] for i, own in self.common.items() if i in found}
 
     def object_of(self, class_id: int) -> int:
-        """Return the number of a class in the objects; -1 if they lack it."""
+        """Return the number of a class in the class list of the objects; -1 if it is not in that list."""
         assert self.objects is not None
         key = self.network.classes.keys[class_id]
         return self.objects.keys.index(key) if key in self.objects.keys else -1
 
 
 def states_by_class(states: States, row: int) -> dict[int, str]:
-    """Return the state of each class that raters were asked about in an image: no, unclear or yes."""
+    """Return the state (no, unclear or yes) of each class of an image that raters were asked about."""
     names = {YES: "yes", UNCLEAR: "unclear", NO: "no"}
     return {i: names[state] for i, state in enumerate(states.state[row].tolist()) if state in names}

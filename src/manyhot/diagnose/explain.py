@@ -71,50 +71,53 @@ def explain(
     seed: Seed = 0,
     run: Run = QUIET,
 ) -> Explanations:
-    """Draw what in an image supports each of its labels, and measure whether it is the object.
+    """Draw maps of the regions that support each label of an image, and measure whether they are the object.
 
-    There is one map for each class of the label set and for the top predicted classes. If objects are given,
-    the maps are compared with them, and with what chance and the middle of the image would reach.
+    There is one map for each class of the label set and for each of the top predicted classes. If the
+    locations of objects are known, the maps are compared with the objects, and with the values that a random
+    map and a map of the image centre would have.
 
     Parameters
     ----------
     images
-        Images: all that predict reads.
+        Images, as for predict.
     model
-        A network of PyTorch, as for predict.
+        A PyTorch network, as for predict.
     out
-        Folder to write to; made if absent.
+        Folder to write to. It is created if it does not exist.
     method
-        How maps are made; by default gradcam.
+        Methods that make the maps; by default gradcam.
     layer
-        For gradcam: the path of a layer; by default the last one with a grid over the image.
+        For gradcam only: path of the layer whose grid is used; by default the last layer with a grid over the
+        image.
     objects
-        Where objects are: a table with one box per row, COCO's JSON, or a folder of VOC.
+        Locations of objects: a table with one box per row, a COCO JSON file, or a Pascal VOC folder.
     masks
-        Semantic masks: a folder of PNGs, or Parquet with them.
+        Semantic masks: a folder of PNG files, or a Parquet table that contains them.
     labels
         Label sets; by default the classes of the objects.
     classes
-        Class list of objects and labels, for files that do not name theirs.
+        Class list of the objects and labels, for files that do not name one.
     class_
-        Key of a class to explain, in images that show it; several: in images that show all of them. By
-        default the label set and the top predicted classes.
+        Key of a class to explain, in the images that show it. If several are given, only images that show all
+        of them are explained. By default, the label set and the top predicted classes are explained.
     ids
-        Id of an image to explain; by default all.
+        Id of an image to explain; by default all images.
     limit
-        Number of images to explain at most, the first.
+        Maximum number of images to explain, in the order of the source; by default all.
     top
         Number of top predicted classes to explain in addition to the label set.
     pictures
-        Number of images to draw pictures of, the first.
+        Number of images, from the first on, for which to draw pictures.
     arrays
-        Also write the maps themselves: float16, one .npz per image.
+        Also write the maps as float16 arrays, in one .npz file per image.
     check
-        Number of images on which to compare maps with those of shuffled weights.
+        Number of images on which to compare the maps with maps of the network with shuffled weights, of other
+        classes and of other images.
     batch
-        Images per batch.
+        Number of images per batch.
     resamples
-        Bootstrap resamples; 0 for no intervals.
+        Number of bootstrap resamples; 0 for no intervals.
     seed
         Seed of the bootstrap and of the shuffled weights.
     run
@@ -127,7 +130,7 @@ def explain(
     Raises
     ------
     ManyhotError
-        For each kind of bad input, or if no image could be explained.
+        If an input is not valid, or if no image could be explained.
 
     See Also
     --------
@@ -184,7 +187,7 @@ def _forget(out: Path) -> None:
 
 @dataclass(frozen=True)
 class Choice:
-    """Which images, and which of their classes; see `explain`."""
+    """The choice of images to explain, and of their classes; see `explain`."""
 
     only: tuple[int, ...] = ()
     ids: frozenset[str] = frozenset()
@@ -192,12 +195,12 @@ class Choice:
     top: int = 1
 
     def includes(self, image_id: str, states: Mapping[int, str], labelled: bool) -> bool:
-        """Return whether to explain an image; `labelled` says whether there are label sets at all."""
+        """Return whether to explain an image; `labelled` is true if there are label sets."""
         shows = all(states.get(c) == "yes" for c in self.only) or not labelled
         return shows and (not self.ids or image_id in self.ids)
 
     def classes(self, states: Mapping[int, str], scores: Map) -> list[int]:
-        """Return the classes to explain: the label set, then the top predicted ones."""
+        """Return the classes to explain: first the label set, then the top predicted classes."""
         if self.only:
             return list(dict.fromkeys(self.only))
         valid = [c for c, state in states.items() if state == "yes"]
@@ -205,7 +208,7 @@ class Choice:
         return list(dict.fromkeys([*valid, *best]))
 
     def total(self, n: int | None) -> int | None:
-        """Return how many images these are at most, of n; None if that is not known."""
+        """Return the maximum number of images to explain, of n; None if it is not known."""
         return min((x for x in (n, self.limit, len(self.ids) or None) if x is not None), default=None)
 
 
@@ -271,7 +274,7 @@ class _Job:
     beyond: int = 0
 
     def rows(self, dataset: str) -> Iterator[RowDict]:
-        """Yield the rows of `maps`, images a batch at a time."""
+        """Yield the rows of `maps`, one batch of images at a time."""
         images, total = self._images(), self.choice.total(self.source.n)
         while part := list(itertools.islice(images, self.explainers[0].batch)):
             crops = np.stack([image.crop for image in part])
@@ -369,23 +372,23 @@ class _Job:
         )
 
     def notes(self) -> Iterator[str]:
-        """Yield notes about the model, and what was skipped and how much of it."""
+        """Yield notes about the model and about the numbers of skipped images and objects."""
         yield from self.network.notes
         reasons = Counter(row["reason"] for row in self.skipped)
         yield from (f"{n:,} images cannot be read: {why}" for why, n in reasons.most_common())
         missing = sorted(self.choice.ids - self.explained - {row["image_id"] for row in self.skipped})
         if missing:
-            yield f"{len(missing):,} of the given images are not explained: {_some(missing)}"
+            yield f"{len(missing):,} of the images named with --id are not explained: {_some(missing)}"
         if self.facts.states is not None:
             keys = self.facts.states.classes.keys
             unknown = [k for i, k in enumerate(keys) if i not in self.facts.common]
             if unknown:
-                yield f"the model does not know {len(unknown):,} of {len(keys):,} classes: {_some(unknown)}"
+                yield f"the model does not have {len(unknown):,} of {len(keys):,} classes: {_some(unknown)}"
         if self.beyond:
-            yield f"{self.beyond:,} objects have a box that is empty or outside the image: skipped"
+            yield f"{self.beyond:,} objects are skipped, because their box is empty or outside the image"
 
     def write_skipped(self) -> list[Path]:
-        """Write which images were skipped, and why, if any were."""
+        """Write a list of the skipped images with the reasons, if there are any."""
         if not self.skipped:
             return []
         path = self.output.out / "skipped.csv"

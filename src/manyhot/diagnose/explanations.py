@@ -61,8 +61,8 @@ def _of_maps(name: str, doc: str) -> tuple[Column, ...]:
     """Return the columns of a measure of maps, and what it would be without looking at the image."""
     return (
         REAL.nullable(name, doc),
-        REAL.nullable(f"{name}_by_chance", "the same of a map without sense"),
-        REAL.nullable(f"{name}_centre", "the same for a Gaussian in the middle of the image"),
+        REAL.nullable(f"{name}_by_chance", "the expected value for a random map"),
+        REAL.nullable(f"{name}_centre", "the same for a Gaussian at the centre of the image"),
     )
 
 
@@ -73,28 +73,42 @@ declare_table(
         TEXT("model", "the model"),
         TEXT("method", "how the map was made", values=EXPLAINED_BY),
         TEXT("image_id", "as in images"),
-        INT("class_id", "the class asked about, in the model's class list"),
+        INT("class_id", "the class that the map is for, in the model's class list"),
         TEXT("class_name", "its name"),
-        REAL("score", "its probability; the score itself if the model has no probabilities"),
+        REAL("score", "probability of the class; its score if the model has no probabilities"),
         INT("rank", "1 for the model's top class"),
-        TEXT.nullable("state", "in the label set; null if no rater was asked", values=STATES),
-        TEXT.nullable("skipped", "why the map was not measured; null if it was"),
-        REAL.nullable("x", "highest point of the map, from the left, as a share of the width"),
-        REAL.nullable("y", "the same from the top"),
-        REAL.nullable("area", "share of what the model saw that is covered by objects of this class"),
+        TEXT.nullable("state", "state of the class; null if no rater was asked about it", values=STATES),
+        TEXT.nullable("skipped", "the reason why the map was not measured; null if it was measured"),
+        REAL.nullable(
+            "x", "distance of the highest point of the map from the left edge, as a share of the width"
+        ),
+        REAL.nullable("y", "distance of the highest point from the top edge, as a share of the height"),
+        REAL.nullable("area", "share of the model's crop that is covered by objects of this class"),
         FLAG.nullable(
-            "difficult", "whether the object covers less than a quarter of the image, and is not alone"
+            "difficult",
+            "whether the boxes of the object cover less than a quarter of the image, and "
+            "there are objects of other classes",
         ),
         *_of_maps("pointing", "whether the highest point lies on the object"),
-        *_of_maps("pointing_near", "the same, or within 3 % of the long side of it"),
-        *_of_maps("pointing_other", "whether it lies on an object of another class; null if there is none"),
-        *_of_maps("energy", "share of the positive values that lies on the object"),
         *_of_maps(
-            "overlap", "share of the highest pixels, as many as the object has, that lies on the object"
+            "pointing_near",
+            "whether the highest point lies on the object, or at most 3 % of the image's long side away "
+            "from it",
         ),
-        *_of_maps("auroc", "probability that a pixel of the object is higher than another"),
-        TEXT.optional("file", "picture of the map over the image, from the folder of the table on"),
-        TEXT.optional("photo", "picture of the image"),
+        *_of_maps(
+            "pointing_other",
+            "whether the highest point lies on an object of another class; null if there is none",
+        ),
+        *_of_maps("energy", "share of the sum of positive values that lies on the object"),
+        *_of_maps(
+            "overlap",
+            "share of the highest pixels that lie on the object, counting as many pixels as the object has",
+        ),
+        *_of_maps("auroc", "probability that a pixel of the object has a higher value than another pixel"),
+        TEXT.optional(
+            "file", "path of a picture of the map over the image, relative to the folder of the table"
+        ),
+        TEXT.optional("photo", "path of a picture of the image, relative to the folder of the table"),
     ),
 )
 
@@ -104,16 +118,19 @@ declare_table(
         TEXT("dataset", "the data set"),
         TEXT("model", "the model"),
         TEXT("method", "as in maps", values=EXPLAINED_BY),
-        TEXT("slice", "which maps: all, those of difficult objects, or class=NAME"),
+        TEXT(
+            "slice",
+            "the maps that are counted: all, those of difficult objects, or those of a class, as class=NAME",
+        ),
         TEXT("metric", "a measure of maps", values=MAP_MEASURES),
         REAL("value", "mean over maps; NaN if there are none"),
         *bounds("lo", "hi", _OVER_IMAGES),
-        REAL("by_chance", "the same of a map without sense"),
-        REAL("centre", "the same for a Gaussian in the middle of each image"),
-        *interval("excess", "value less centre", _OVER_IMAGES, value=REAL),
-        COUNT("n", "number of maps counted, each of a class in the label set"),
-        COUNT("n_images", "images that these are of"),
-        COUNT("n_skipped", "maps of such classes that were not measured at all"),
+        REAL("by_chance", "the expected value for a random map"),
+        REAL("centre", "the same for a Gaussian at the centre of each image"),
+        *interval("excess", "value minus centre", _OVER_IMAGES, value=REAL),
+        COUNT("n", "number of maps of classes in the label set that are counted"),
+        COUNT("n_images", "number of images of these maps"),
+        COUNT("n_skipped", "number of maps of classes in the label set that were not measured"),
     ),
     renamed={f"more{end}": f"excess{end}" for end in ("", "_lo", "_hi")},
 )
@@ -126,28 +143,30 @@ declare_table(
         TEXT("method", "as in maps", values=EXPLAINED_BY),
         TEXT(
             "against",
-            "what a map is compared with: that of the network with weights shuffled, of another "
-            "class in the label set of the image, or of another image",
+            "what a map is compared with: the map of the network with shuffled weights, of another class "
+            "in the label set of the image, or of another image",
             values=COMPARED_WITH,
         ),
-        INT.nullable("layers", "number of last layers whose weights are shuffled; null for others"),
-        INT.nullable("of_layers", "number of layers with weights; null for others"),
+        INT.nullable(
+            "layers", "number of last layers with shuffled weights; null if weights are not shuffled"
+        ),
+        INT.nullable("of_layers", "number of layers with weights; null if weights are not shuffled"),
         REAL("value", "mean rank correlation (Spearman) of both maps"),
         *bounds("lo", "hi", _OVER_IMAGES),
         COUNT("n", "pairs of maps"),
-        COUNT("n_skipped", "number of pairs in which one map is the same everywhere"),
+        COUNT("n_skipped", "number of pairs that are skipped because one of the maps is constant"),
     ),
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Explanations(DiagnosisResult):
-    """What maps show, and how far they can be trusted.
+    """Maps of the regions that support a class, and measures of how far the maps can be trusted.
 
     Attributes
     ----------
     maps, localisation, sanity : pyarrow.Table
-        The tables of these names; the last two have no rows if nothing was measured.
+        The tables of these names. The last two have no rows if nothing was measured.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -164,7 +183,7 @@ class Explanations(DiagnosisResult):
         return {name: table for name in self.NAMES if (table := getattr(self, name)).num_rows}
 
     def lines(self) -> Iterator[str]:
-        """Yield how well maps point at objects, and the sanity checks."""
+        """Yield measures of how well maps point at objects, and the sanity checks."""
         maps = self.maps.to_pylist()
         images = len({row["image_id"] for row in maps})
         yield f"{maps[0]['model']}: {len(maps):,} maps of {images:,} images"
@@ -188,7 +207,7 @@ def _measure_lines(rows: Sequence[Row], objects: str) -> Iterator[str]:
     skipped = f", {one['n_skipped']:,} not measured" if one["n_skipped"] else ""
     yield ""
     yield (f"{objects}: {one['n']:,} maps{skipped}")
-    head = ("method", "measure", "maps", "chance", "centre", "maps less centre", *(() if same else ("n",)))
+    head = ("method", "measure", "maps", "chance", "centre", "maps minus centre", *(() if same else ("n",)))
     cells = [
         (
             r["method"],
@@ -272,10 +291,10 @@ def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
     if not maps:
         return None
     lead = (
-        "Where a network looks for a class: regions that support it are bright, the rest is dark. The amber "
-        "line encloses values above half of the highest, the white line the object; the cross marks the "
-        "highest point. Objects are often in the middle of photographs: a map is useful only as far as it is "
-        "better than a spot there.",
+        "The maps show which regions support a class. These regions are bright, and the rest is dark. The "
+        "amber line encloses values above half of the maximum, the white line encloses the object, and "
+        "the cross marks the maximum. Objects are often at the centre of photographs, so a map is useful "
+        "only if it is better than a spot at the centre.",
     )
     heads = (
         ColumnHead("Measure", number=False),
@@ -283,7 +302,7 @@ def explanations_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
         ColumnHead("Model", number=False),
         ColumnHead("Objects", number=False),
         ColumnHead("Value"),
-        ColumnHead("Spot in the middle"),
+        ColumnHead("Spot at the centre"),
         ColumnHead("By chance"),
         ColumnHead("Maps"),
     )
@@ -352,7 +371,7 @@ def _looks(maps: Sequence[Row], folder: Path) -> list[Album]:
         shown += [picture(folder, r["file"], r["class_name"], _score_of(r)) for r in rows]
         strips.append(Strip(image_id, tuple(shown)))
     rest = len(images) - len(strips)
-    text = f"{rest:,} more are in the folder of this page." if rest else ""
+    text = f"{rest:,} more images are in the folder of this page." if rest else ""
     return [Album("looks", "Several labels of one image", text, tuple(strips))] if strips else []
 
 

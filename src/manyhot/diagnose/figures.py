@@ -37,7 +37,7 @@ CELL = (46, 24)
 
 
 def draw_shortcuts(table: pa.Table, threshold: float) -> list[Figure]:
-    """Return a figure for each model and fill: the share of predictions that are lost, beside its control."""
+    """Return a figure for each model and fill: the share of lost predictions, with its control."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in table.to_pylist():
         if row["skipped"] is None:
@@ -56,17 +56,18 @@ def _flips(model: str, fill: str, rows: Sequence[Row], threshold: float) -> Figu
     }
     rest = f" The first {DRAWN_PAIRS} of {len(rows):,} pairs are drawn." if len(rows) > DRAWN_PAIRS else ""
     if not all(testable(r) for r in drawn):
-        rest = f" Pairs without a hollow dot had no room for a control: not testable.{rest}"
+        rest = f" Pairs without a hollow dot are not testable, because there was no room for a control.{rest}"
     first = drawn[0]
     return Figure(
         name,
         "shortcuts",
         "",
         f"Predictions that are lost without a companion, {model}, {FILL_NAMES[fill]}",
-        "Share of the images with both classes on which the first is predicted, but no longer once the "
-        f"second is covered by {FILL_NAMES[fill]} (filled), or once a region of the same shape elsewhere is "
-        f"covered (hollow). Bars are 95 % intervals, numbers at the right are images. Dashed: the threshold, "
-        f"{100 * threshold:.0f} %. Losses up to the hollow dots are not due to the companion.{rest}",
+        "Filled dots show the share of images with both classes on which the first class is predicted, but "
+        f"is no longer predicted if the second is covered by {FILL_NAMES[fill]}. Hollow dots show the "
+        "same share if a region of the same shape elsewhere is covered. Bars are 95 % intervals, and "
+        f"numbers at the right count images. The dashed line is the threshold, {100 * threshold:.0f} %. "
+        f"Losses up to the hollow dots are not due to the companion.{rest}",
         f"{counted(len(rows), 'pair')}. First: {first['main_name']} without {first['companion_name']}, "
         f"{100 * first['lost']:.0f} % of {first['n']:,} images are lost.",
         compose([_pairs(name, sheet, threshold)]),
@@ -133,7 +134,7 @@ def _rule(base: Any, x: Side, lo: str, hi: str, hue: str, dy: int) -> Any:
 
 
 def draw_corruptions(losses: pa.Table) -> list[Figure]:
-    """Return a figure for each data set and model: the loss by kind and severity, by labels and by sets."""
+    """Return a figure for each data set and model: the loss by kind and severity, under labels and sets."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in losses.to_pylist():
         if row["kind"] not in (None, "clean") and row["severity"] and row["model"]:
@@ -155,10 +156,11 @@ def _corruption(dataset: str, model: str, rows: Sequence[Row]) -> Figure:
         "corruptions",
         dataset,
         f"Accuracy lost to corruptions, {model}, {title_of(dataset)}",
-        "Points of accuracy lost relative to the original images, by kind and severity of the corruption. "
-        "Where the right panel is paler than the left, part of the loss is missing labels.",
-        f"The largest loss is to {_plain(worst['kind'])} at severity {worst['severity']}: "
-        f"{100 * worst['loss']:.1f} points.",
+        "The figure shows the points of accuracy lost relative to the original images, by kind and "
+        "severity of the corruption. "
+        "Where the right panel is paler than the left, part of the loss is due to missing labels.",
+        f"The largest loss, {100 * worst['loss']:.1f} points, is under {_plain(worst['kind'])} at severity "
+        f"{worst['severity']}.",
         compose(panels),
         pa.Table.from_pylist(list(rows)),
     )

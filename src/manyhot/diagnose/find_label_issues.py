@@ -81,10 +81,10 @@ class LabelIssues(Result):
     Attributes
     ----------
     table : pyarrow.Table
-        The table ``findings``, highest score first within each kind; see the page *Label issues*.
+        The table ``findings``, sorted by score within each kind, highest first; see the page *Label issues*.
     models : tuple of str
     n, n_skipped : int
-        Images with an original label and evidence about it; images without.
+        Number of images with an original label and evidence about it, and number of other images.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -147,7 +147,7 @@ class LabelIssues(Result):
         yield ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return what ``--json`` prints: counts of each kind; the findings are in the table."""
+        """Return the counts of each kind, which ``--json`` prints; the findings are in the table."""
         return {
             "counts": {kind: self.count(kind) for kind in ISSUES},
             "models": self.models,
@@ -213,66 +213,69 @@ def find_label_issues(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> LabelIssues:
-    """Rank labels that are doubtful, labels that are missing, and classes that may be one.
+    """Rank doubtful labels, missing labels, and pairs of classes that may be the same class.
 
-    The evidence is predictions, similar images and raters' answers. The models must not have been trained on
-    these images.
+    The evidence consists of predictions, similar images and raters' answers. The models must not have been
+    trained on these images.
 
     Parameters
     ----------
     labels
-        A benchmark such as imagenet, or one of its data sets; a campaign; a folder that predict wrote; label
-        sets or images.
+        Name of a benchmark, such as imagenet, or of one of its data sets; or a campaign, a folder written by
+        predict, a file of label sets, or an images table.
     predictions
-        Files or folders of predictions, in place of the published ones or those of the campaign.
+        Files or folders of predictions, used instead of the published predictions or those of the campaign.
     models
-        Patterns of model names, such as 'resnet*'.
+        Patterns of names of models to include, such as 'resnet*'.
     confirmed_labels
-        Label sets by raters, in place of those of the data set. Raters decide on each class that they were
-        asked about.
+        Label sets from raters, used instead of those of the data set. The answers of raters overrule other
+        evidence about a class.
     no_confirmed_labels
         Ignore the raters' answers.
     min_doubtful
-        The least score of a doubtful label.
+        Minimum score of a doubtful label, from 0 to 1.
     min_missing
-        The least score of a missing label.
+        Minimum score of a missing label, from 0 to 1.
     min_together
-        Merge classes: the least share of the images of either class that have both.
+        Minimum share of the images of each class that have both labels, for two classes to be merged.
     min_confused
-        Merge classes: the least share of the images of either class that are predicted as the other.
+        Minimum share of the images of each class that are predicted as the other class, for two classes to be
+        merged.
     embeddings
-        Folder that predict --embeddings wrote for the images.
+        Folder with embeddings of the images, written by predict --embeddings.
     index
-        Folder of labelled images, written in the same way, in which to look for similar ones; by default
-        that of --embeddings.
+        Folder with embeddings of labelled images, written in the same way, in which to search for similar
+        images; by default the folder of --embeddings.
     embeddings_model
-        Model whose embeddings to use, where the folder has those of several.
+        Name of the model to take embeddings from, if the folder has embeddings of several models.
     similar
-        The table similar of the images among all classes, nearest first, in place of embeddings.
+        The table ``similar``, searched among all classes, with the nearest images first; used instead of
+        embeddings.
     neighbours
-        Images in `similar`, with their original labels; by default those of `labels`.
+        The images listed in `similar`, with their original labels; by default the images of `labels`.
     reading
-        How files are read. A list or array of one class per image holds original labels, -1 for none.
+        How files are read. A list or array with one class per image contains original labels, with -1 for
+        none.
     run
         Command line of the call, and callback for its progress.
 
     Returns
     -------
     LabelIssues
-        ``.of_kind("doubtful-label")``, ``.to_polars()``.
+        With ``.of_kind("doubtful-label")`` and ``.to_polars()``.
 
     Raises
     ------
     InputError
-        If there are no predictions or no original labels, or a score is not what it is said to be.
+        If there are no predictions or no original labels, or scores do not match their declared kind.
     MatchError
-        If predictions are over another class list or lack images, or no confirmed label set is of these
-        images.
+        If predictions are over another class list or are missing for some images, or no confirmed label set
+        is for these images.
 
     Notes
     -----
-    A model that was trained on these images has learned their labels, including the wrong ones. Nothing here
-    can check that.
+    A model that was trained on these images has learned their labels, including the wrong ones. This cannot
+    be checked here.
 
     Examples
     --------
@@ -284,7 +287,7 @@ def find_label_issues(
     """
     if confirmed_labels is not None and no_confirmed_labels:
         raise InputError(
-            "Confirmed labels are given, and also ignored.", got=confirmed_labels, do="leave one of them out"
+            "Confirmed labels are both passed and ignored.", got=confirmed_labels, do="leave one of them out"
         )
     thresholds = _Thresholds(min_doubtful, min_missing, min_together, min_confused)
     if similar is None:
@@ -356,8 +359,8 @@ def _find(
     merges = find_merges(ensemble, together=thresholds.together, confused=thresholds.confused)
     if issues.n_skipped:
         notes.append(
-            f"{issues.n_skipped:,} of {len(ensemble):,} images have no original label, or scores that are no "
-            "numbers: none of their labels is doubted"
+            f"{issues.n_skipped:,} of {len(ensemble):,} images have no original label or have non-finite "
+            "scores, so no doubtful label is reported for them"
         )
     rows = [
         _image_rows(DOUBTFUL, images, ensemble, issues.doubtful),
@@ -377,7 +380,8 @@ def _ensemble(
 ) -> Ensemble:
     if not predictions:
         raise InputError(
-            "There are no predictions to find label issues with.", do="predict the images with a model"
+            "Finding label issues needs predictions, and there are none.",
+            do="predict the images with a model",
         )
     classes = source.classes
     n_classes = len(classes) if classes else source.labels.n_classes if source.labels else n_classes
@@ -394,7 +398,10 @@ def _notes(ensemble: Ensemble) -> list[str]:
     ranks = [m for m, known in zip(ensemble.names, ensemble.probabilities, strict=True) if known is None]
     more = f" and {len(ranks) - 3:,} more" if len(ranks) > 3 else ""
     who = f"{', '.join(ranks[:3])}{more} {'has' if len(ranks) == 1 else 'have'}"
-    return [f"{who} no probabilities: the top class of each model counts, and confident learning is skipped"]
+    return [
+        f"{who} no probabilities, so only the top class of each model counts, and confident learning is "
+        "skipped"
+    ]
 
 
 def _without_fillers(ensemble: Ensemble) -> Ensemble:
@@ -417,8 +424,8 @@ def _near(
     n = int(np.count_nonzero(alone))
     if nearest is None or not n:
         return None if nearest is None else nearest.classes, alone, evidence.notes
-    note = f"{n:,} of {len(alone):,} images have a label that no other image searched has"
-    return nearest.classes, alone, [*evidence.notes, f"{note}: neighbours are no evidence about it"]
+    note = f"{n:,} of {len(alone):,} images have a label that no other searched image has"
+    return nearest.classes, alone, [*evidence.notes, f"{note}, so neighbours are no evidence about it"]
 
 
 def _alone(images: Images, searched: Images) -> npt.NDArray[np.bool_]:
@@ -487,6 +494,6 @@ def _images_of(source: Source) -> Images:
             "The label sets have no original labels.",
             where=labels.name or None,
             allowed="a column label",
-            do="give the images table: --images FILE",
+            do="pass an images table with --images FILE",
         )
     return Images(labels.table.select(["image_id", "label"]), labels.name)

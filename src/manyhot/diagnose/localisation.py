@@ -48,9 +48,9 @@ class MapAgreement:
     image : int
         Number of the image.
     value : float
-        Their rank correlation; NaN if one of them is the same everywhere.
+        Rank correlation of the two maps; NaN if one of them is constant.
     layers, of_layers : int, optional
-        Number of last layers whose weights are shuffled, and of layers with weights.
+        Number of last layers with shuffled weights, and number of layers with weights.
     """
 
     against: str
@@ -61,14 +61,14 @@ class MapAgreement:
 
 
 def measure(heat_map: HeatMap, region: Mask, boxes: Mask, others: Mask) -> RowDict:
-    """Return the columns of `maps` that say how well a map points at an object.
+    """Return the columns of the table ``maps`` that measure how well a map points at an object.
 
     Parameters
     ----------
     heat_map : ndarray of float, shape (h, w)
-        NaN where the model did not see the image.
+        The map, with NaN outside the model's crop.
     region, boxes : ndarray of bool, shape (h, w)
-        The pixels of the object, and those in its boxes.
+        The pixels of the object, and the pixels in its boxes.
     others : ndarray of bool, shape (h, w)
         The pixels of objects of other classes.
     """
@@ -94,9 +94,9 @@ def _why_not(values: npt.NDArray[np.floating], region: Mask, area: float) -> str
     if not region.any():
         return "no object of the class"
     if not area:
-        return "the object lies outside of what the model saw"
+        return "the object is outside the model's crop"
     if area >= EVERYTHING:
-        return f"the object covers {100 * EVERYTHING:.0f} % or more of what the model saw"
+        return f"the object covers {100 * EVERYTHING:.0f} % or more of the model's crop"
     return "the map is the same everywhere" if values.min() == values.max() else ""
 
 
@@ -108,7 +108,7 @@ def summarise(maps: pa.Table, *, resamples: int = RESAMPLES, seed: int = 0) -> p
     maps : pyarrow.Table
         The table of this name.
     resamples : int
-        Bootstrap resamples of images, whose maps stay together; 0 for no intervals.
+        Number of bootstrap resamples of images; all maps of an image stay together. 0 for no intervals.
     seed : int
     """
     groups: dict[tuple[str, str, str], list[RowDict]] = defaultdict(list)
@@ -164,7 +164,7 @@ def _mean_of(rows: Sequence[RowDict], metric: str, resamples: int, seed: int) ->
 def mean_over_images(
     values: Floats, image: npt.NDArray[np.integer], resamples: int, seed: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Return means of columns and their intervals, images drawn with all of their rows.
+    """Return means of columns and their intervals, resampling images with all of their rows.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ def mean_over_images(
     Returns
     -------
     mean, lo, hi : ndarray of float64, shape (m,)
-        NaN without rows; ends also without resamples.
+        NaN if there are no rows. The interval is also NaN if there are no resamples.
     """
     m = values.shape[1]
     if not len(values):
@@ -193,7 +193,7 @@ def mean_over_images(
 
 
 def alike(one: HeatMap, other: HeatMap) -> float:
-    """Return the rank correlation of two maps; NaN if one is the same everywhere."""
+    """Return the rank correlation of two maps; NaN if one is constant."""
     return rank_correlation(one, other)
 
 
@@ -249,7 +249,7 @@ class Checked:
     valid : frozenset of int
         Those in the label set.
     maps : sequence of ndarray of float32, shape (k, h, w)
-        Maps of each method, for each class, over the crop.
+        Maps over the crop, for each method and class.
     """
 
     crop: npt.NDArray[np.uint8]
@@ -260,7 +260,7 @@ class Checked:
 
 @dataclass(eq=False)
 class Sanity:
-    """Collects the first images, and compares their maps.
+    """Sanity checks, which compare the maps of the first images.
 
     Attributes
     ----------

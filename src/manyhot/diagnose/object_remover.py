@@ -37,7 +37,7 @@ EXAMPLES_FOLDER = "examples"
 
 @dataclass(eq=False)
 class ObjectRemover:
-    """Predicts the original images of a source and altered ones, and draws some."""
+    """A run that predicts the original and the altered images of a source, and draws examples."""
 
     source: ImageSource
     network: Network
@@ -57,7 +57,7 @@ class ObjectRemover:
         return RunProgress(self.run, "predicting with and without objects")
 
     def predict_originals(self, expected: Mapping[int, frozenset[str]]) -> Predictions:
-        """Return the predictions of the original images; `expected` are altered later, for progress."""
+        """Return the predictions of the original images; `expected` are the images to alter, for progress."""
         n = self.source.n
         more = 2 * len(self.fills) * sum(map(len, expected.values()))
         self.progress.total = None if n is None else n + more
@@ -69,7 +69,7 @@ class ObjectRemover:
         return found
 
     def predict_altered(self, images: Mapping[int, frozenset[str]]) -> dict[Change, Predictions | None]:
-        """Return the predictions of images without each companion; None if no image can be altered."""
+        """Return the predictions of images with each companion removed; None if no image can be altered."""
         mark = fingerprint(self.objects)
         for companion, image_ids in images.items():
             for fill in self.fills:
@@ -112,7 +112,7 @@ class ObjectRemover:
         return found
 
     def notes(self, states: States, before: Predictions) -> list[str]:
-        """Return what was skipped, and how much of it."""
+        """Return notes about the numbers of skipped images and objects."""
         return [text for n, text in self._skipped_images(states, before) if n]
 
     def _skipped_images(self, states: States, before: Predictions) -> Iterator[tuple[int, str]]:
@@ -121,10 +121,10 @@ class ObjectRemover:
         absent = [image for image in absent if image not in unread]
         unknown = len(before) - len(states.of(before.image_id).image_id)
         outside = int(np.count_nonzero(~boxes_that_fit(self.objects)))
-        yield len(absent), f"images with labels or objects but without a picture: {_some(absent)}"
-        yield len(unread), f"pictures that cannot be read: {_some(sorted(unread))}"
-        yield unknown, f"pictures without labels or objects, which do not count: {unknown:,}"
-        yield outside, f"objects skipped, whose box is empty or outside the image: {outside:,}"
+        yield len(absent), f"images that have labels or objects but are not in the source: {_some(absent)}"
+        yield len(unread), f"images that cannot be read: {_some(sorted(unread))}"
+        yield unknown, f"images without labels or objects, which do not count: {unknown:,}"
+        yield outside, f"objects skipped because their box is empty or outside the image: {outside:,}"
         for control in (False, True):
             yield from self._not_altered(control)
 
@@ -140,7 +140,7 @@ class ObjectRemover:
                 yield len(images), f"{what} that cannot be made, {reason}: {_some(images)}"
 
     def draw(self, examples: pa.Table) -> pa.Table:
-        """Write the pictures of examples, and return the table with their files."""
+        """Write the pictures of examples, and return the table with the paths of the files."""
         rows = examples.to_pylist()
         by_image: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         for number, row in enumerate(rows, 1):
@@ -186,7 +186,7 @@ def _some(images: Sequence[str]) -> str:
 
 
 class Change(NamedTuple):
-    """How images were altered: which class was taken out, how, and whether this is the control."""
+    """How images were altered: the class that was removed, the fill, and whether it is a control."""
 
     companion: int
     fill: str

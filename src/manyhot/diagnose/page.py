@@ -31,9 +31,10 @@ from manyhot.run import QUIET, Run
 
 
 def write_diagnosis_page(folder: Path) -> Path:
-    """Write ``report/index.html`` of the diagnoses whose tables are in a folder, and return its path.
+    """Write ``report/index.html`` with all diagnoses that have tables in a folder, and return its path.
 
-    Pictures are embedded in the page. Without the extra ``report``, it has no figures and explains why.
+    Pictures are embedded in the page. If the extra ``report`` is not installed, the page has no figures and
+    explains why.
 
     Raises
     ------
@@ -72,7 +73,7 @@ def _build(named: Mapping[str, pa.Table], folder: Path) -> tuple[tuple[Chapter, 
 
 
 def render_diagnosis(diagnosis: Diagnosis, figures: FigurePage | None = None) -> str:
-    """Return the page as text; `figures` is what `prepare` returns for its figures."""
+    """Return the page as text; `figures` is the value that `prepare` returns for its figures."""
     return (
         environment()
         .get_template("diagnosis.html")
@@ -88,13 +89,13 @@ def render_diagnosis(diagnosis: Diagnosis, figures: FigurePage | None = None) ->
 
 @dataclass(frozen=True, eq=False)
 class DrawnReport(Result):
-    """A report that was drawn; its files are `written`."""
+    """A report that was drawn; `written` lists its files."""
 
     DRAWS: ClassVar[bool] = True
 
     @property
     def tables(self) -> dict[str, pa.Table]:
-        """No tables: those that are drawn are in the folder already."""
+        """No tables, because the tables that are drawn are already in the folder."""
         return {}
 
     def lines(self) -> Iterator[str]:
@@ -104,16 +105,17 @@ class DrawnReport(Result):
 
 @command("report", examples=("manyhot report imagenet",))
 def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = "") -> DrawnReport:
-    """Draw the report of a folder again: one HTML file, its figures as SVG, PNG and CSV, its tables as text.
+    """Draw the report of a folder again, as an HTML page with separate files of its figures and tables.
 
-    Figures are saved for light and dark paper, tables as CSV, Markdown and LaTeX.
+    Figures are saved as SVG and PNG, for light and for dark backgrounds, and as CSV. Tables are saved as CSV,
+    Markdown and LaTeX.
 
     Parameters
     ----------
     folder
-        A folder that evaluate, compare or a diagnosis wrote.
+        A folder written by evaluate, compare or a diagnosis.
     title
-        Title of the report.
+        Title of the report; by default 'Models evaluated on label sets'.
 
     Returns
     -------
@@ -141,18 +143,19 @@ def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = 
 
 
 def forget_pictures(out: Path, name: str, columns: Sequence[str], folder: str) -> None:
-    """Remove the pictures that a table of an earlier run names, and no other files.
+    """Remove the pictures that are listed in a table of an earlier run, and no other files.
 
     Parameters
     ----------
     out : Path
-        Folder of the table. A broken one, or one of another version, is ignored: it will be replaced.
+        Folder of the table. A table that is broken or of another version is ignored, because it will be
+        replaced.
     name : str
         Name of the table.
     columns : sequence of str
-        Columns with paths of files, relative to `out`.
+        Columns that contain paths of files relative to `out`.
     folder : str
-        Folder of these files; a foreign table must not remove other files.
+        Folder of these files. Files outside it are not removed, in case the table is from elsewhere.
     """
     path, place = out / f"{name}.parquet", (out / folder).resolve()
     if not path.is_file():
@@ -180,13 +183,13 @@ def write_diagnosis(out: PathLike) -> Path:
 
 
 def build_chapters(named: Mapping[str, pa.Table], folder: Path, draw: bool) -> tuple[Chapter, ...]:
-    """Return the chapters whose tables exist, with their figures if these can be drawn."""
+    """Return the chapters for which there are tables, with figures if `draw` is set."""
     made = (get("chapter", name)(named, folder, draw) for name in names("chapter"))
     return tuple(chapter for chapter in made if chapter is not None)
 
 
 class DiagnosisResult(Result):
-    """A result that is shown as a chapter of the page of all diagnoses in a folder."""
+    """A result that is shown as a chapter on the page of all diagnoses in a folder."""
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the tables, and draw the page of the folder again; see `Result.write`."""
@@ -196,18 +199,18 @@ class DiagnosisResult(Result):
 
 @dataclass
 class RunProgress:
-    """Reports many runs of `predict` as one: images of all of them, and how long the rest takes.
+    """Progress of several runs of `predict`, reported as one run with the remaining time.
 
     Attributes
     ----------
     run : Run
-        Whose events are reported, or else whose progress.
+        The run to which events and progress are passed.
     activity : str
-        What is being done, for progress.
+        The activity that is shown with the progress.
     total : int, optional
-        Number of images of all runs; None if unknown.
+        Number of images in all runs; None if unknown.
     done : int
-        Images of the runs that are complete.
+        Number of images in the runs that are complete.
     """
 
     run: Run

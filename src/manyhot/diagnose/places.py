@@ -32,7 +32,7 @@ COMPARED_METRICS = (SINGLE, *MULTI, "map_macro")
 
 
 class Score(NamedTuple):
-    """A value of a model, with its interval and its number of images."""
+    """A value of a model, with its interval and the number of images."""
 
     value: float
     lo: float | None
@@ -43,7 +43,7 @@ class Score(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Place:
-    """Where models were judged.
+    """The data set or copy of a data set that models were evaluated on.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Place:
     scores : dict
         The `Score` of each model, by metric.
     samples : dict
-        Resampled values of each model, shape (R,), by metric; of models with resampled values.
+        Resampled values, shape (R,), of each model that has them, by metric.
     kind : str, optional
         Kind of corruption; None for a data set, and for the mean over all kinds.
     severity : int, optional
@@ -109,9 +109,9 @@ def _samples(results: Results, dataset: str) -> dict[str, dict[str, Floats]]:
 
 
 def average(places: Sequence[Place], kind: str | None) -> Place:
-    """Return the mean over places of the same images, such as the severities of a kind.
+    """Return the mean over places with the same images, such as the severities of a kind.
 
-    Its intervals are those of the mean: each resample uses the same images at all places.
+    The intervals are of the mean, and each resample uses the same images at all places.
     """
     scores: dict[str, dict[str, Score]] = {}
     samples: dict[str, dict[str, Floats]] = {}
@@ -142,7 +142,7 @@ def _ends(samples: Floats | None) -> tuple[float | None, float | None]:
 
 
 def finite(value: float | None) -> float | None:
-    """Return a value for a table: null in place of NaN and infinity."""
+    """Return a value for a table, with None instead of NaN and infinity."""
     return None if value is None or not np.isfinite(value) else float(value)
 
 
@@ -171,7 +171,7 @@ class _Loss:
         return cls(names, x[0] - y[0], samples, lo, hi, (next(n), next(n)))
 
     def mean(self) -> _Loss:
-        """Return the loss of the mean over models; its interval needs resamples, which vary together."""
+        """Return the loss of the mean over models, with an interval only if all models have resamples."""
         nothing = np.full(1, np.nan)
         value = self.value.mean(keepdims=True)
         if self.samples is None:
@@ -180,7 +180,7 @@ class _Loss:
         return _Loss([""], value, samples, *percentile_interval(samples), self.n)
 
     def shares(self, single: _Loss) -> tuple[Floats, Floats, Floats]:
-        """Return which share of `single` is missing labels."""
+        """Return the share of the loss `single` that is due to missing labels."""
         if self.samples is None or single.samples is None:
             return (np.full(len(self.models), np.nan),) * 3
         least = min(self.samples.shape[1], single.samples.shape[1])
@@ -197,13 +197,13 @@ def _difference(x: Floats | None, y: Floats | None, *, paired: bool) -> Floats |
 
 
 def loss_rows(base: Place, place: Place, *, paired: bool) -> Iterator[RowDict]:
-    """Yield rows of the losses table: the means over models under each metric, and then each model.
+    """Yield rows of the losses table: first the mean over models under each metric, then each model.
 
     Parameters
     ----------
     base, place : Place
     paired : bool
-        Whether both are of the same images, row for row; else their resamples are independent.
+        Whether both places have the same images, row for row. If not, their resamples are independent.
     """
     means, each = list[RowDict](), list[RowDict]()
     for metric in COMPARED_METRICS:

@@ -48,8 +48,16 @@ FEW = 8
 _OVER_IMAGES = f"{ITS} over images"
 
 _COPY = (
-    TEXT.nullable("kind", "the kind of corruption, clean for none; null for a data set and for all"),
-    INT.nullable("severity", "1 to 5, 0 for none; null for a data set and for all"),
+    TEXT.nullable(
+        "kind",
+        "the kind of corruption, or clean for the original images; null for a data set "
+        "and for the mean over kinds",
+    ),
+    INT.nullable(
+        "severity",
+        "severity from 1 to 5, or 0 for the original images; null for a data set and "
+        "for the mean over severities",
+    ),
 )
 
 declare_table(
@@ -59,31 +67,33 @@ declare_table(
         TEXT("model", "the model"),
         *_COPY,
         TEXT("metric", "a registered name"),
-        REAL("value", "its value; of several copies their mean"),
+        REAL("value", "value of the metric; for several copies, their mean"),
         *bounds("lo", "hi", "its 95 % interval, null without one"),
-        COUNT("n", "images that count; of several copies, the minimum"),
-        COUNT("n_skipped", "images that do not count; of several copies, the maximum"),
+        COUNT("n", "number of images that count; for several copies, the minimum"),
+        COUNT("n_skipped", "number of images that do not count; for several copies, the maximum"),
     ),
 )
 
 declare_table(
     "losses",
     (
-        TEXT("base", "the data set that is the base of the loss; for corruptions the original images"),
-        TEXT("dataset", "the data set, or the one that is corrupted"),
+        TEXT("base", "the data set from which the loss is measured; for corruptions, the original images"),
+        TEXT("dataset", "the data set to which the loss is measured, or the corrupted data set"),
         TEXT.nullable("model", "the model; null for the mean over models"),
         *_COPY,
-        TEXT("metric", "top1 compares with original labels, the others with label sets"),
-        REAL("loss", "value on the base minus value here"),
+        TEXT(
+            "metric", "a registered name; top1 is computed with original labels, the others with label sets"
+        ),
+        REAL("loss", "value on the base minus value on the data set"),
         *bounds("lo", "hi", _OVER_IMAGES),
         *interval(
             "share",
-            "share of the loss of top1 due to missing labels: 1 - loss / loss of top1; null if the loss of "
-            "top1 is not clearly above 0, and for metrics that ask another question",
+            "share of the loss of top1 that is due to missing labels, 1 - loss / loss of top1; null if the "
+            "loss of top1 is not clearly above 0, and for top1 and average precision",
             _OVER_IMAGES,
         ),
-        COUNT("n_base", "images counted on the base; for the mean, the minimum over models"),
-        COUNT("n", "images counted here; for the mean, the minimum over models"),
+        COUNT("n_base", "number of images counted on the base; for the mean, the minimum over models"),
+        COUNT("n", "number of images counted on the data set; for the mean, the minimum over models"),
         COUNT("n_models", "models averaged, 1 for one"),
     ),
 )
@@ -93,14 +103,19 @@ declare_table(
     (
         TEXT("dataset", "the data set that is corrupted"),
         TEXT("model", "the model"),
-        TEXT("metric", "whose errors: 1 - top1, or 1 - real1"),
+        TEXT("metric", "the metric of which errors are computed, as 1 - top1 or 1 - real1"),
         TEXT.nullable("kind", "the kind of corruption; null for the mean over kinds"),
         *interval(
-            "error", "mean error over severities, and for the mean over kinds", _OVER_IMAGES, value=REAL
+            "error",
+            "mean error over severities; for the mean over kinds, also over kinds",
+            _OVER_IMAGES,
+            value=REAL,
         ),
-        TEXT.nullable("baseline", "model whose errors it is divided by; null without one"),
-        *interval("ce", "corruption error; its mean over kinds is mCE", _OVER_IMAGES),
-        *interval("relative", "relative corruption error, of the increase in errors", _OVER_IMAGES),
+        TEXT.nullable("baseline", "the model by whose errors the error is divided; null if there is none"),
+        *interval("ce", "corruption error; the mean over kinds is the mCE", _OVER_IMAGES),
+        *interval(
+            "relative", "relative corruption error, computed from the increase in errors", _OVER_IMAGES
+        ),
         COUNT("n_kinds", "kinds averaged, 1 for one"),
         COUNT("n_severities", "severities averaged"),
         COUNT("n", "images that count; the minimum over copies"),
@@ -110,12 +125,13 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class Robustness(DiagnosisResult):
-    """Scores of models at several places, and losses from one to another.
+    """Values of models at several places, and losses from one place to another.
 
     Attributes
     ----------
     robustness, losses, corruption_errors : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`. The last is empty without corruptions.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns. The last is empty if there
+        are no corruptions.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -146,14 +162,14 @@ class Robustness(DiagnosisResult):
         return cls(*built, notes=tuple(dict.fromkeys(notes)))
 
     def lines(self) -> Iterator[str]:
-        """Yield what is lost between each two data sets: on average, and by each model if they are few."""
+        """Yield the losses between data sets, as means over models, and of each model if there are few."""
         rows = self.losses.to_pylist()
         for base, dataset in dict.fromkeys((r["base"], r["dataset"]) for r in rows):
             own = [r for r in rows if (r["base"], r["dataset"]) == (base, dataset)]
             models = {r["model"] for r in own} - {None}
             shown = [r for r in own if r["model"] is None or len(models) <= FEW]
             share = any(r["share"] is not None for r in shown)
-            more = ", and the share of the loss of top1 that is missing labels" if share else ""
+            more = ", and the share of the loss of top1 that is due to missing labels" if share else ""
             yield f"{base} → {dataset}: points lost{more}"
             head = ("model", "metric", "lost", *(["missing labels"] if share else []), "images")
             yield from table_lines(head, [_cells(r, share) for r in shown])
@@ -168,7 +184,7 @@ def _cells(row: Row, share: bool) -> tuple[str, ...]:
 
 
 def points_lost(row: Row) -> str:
-    """Return a loss in points, with its interval."""
+    """Return a loss as text in points, with its interval."""
     value, lo, hi = (row[name] for name in ("loss", "lo", "hi"))
     if value is None:
         return "–"
@@ -176,12 +192,12 @@ def points_lost(row: Row) -> str:
 
 
 def share_missing(row: Row) -> str:
-    """Return the share of a loss that is due to missing labels, with its interval."""
+    """Return the share of a loss that is due to missing labels as text, with its interval."""
     return percent_with_ends(row["share"], row["share_lo"], row["share_hi"])
 
 
 def percent_with_ends(value: float | None, lo: float | None, hi: float | None) -> str:
-    """Return a share in whole percent, with its interval."""
+    """Return a share as text in whole percent, with its interval."""
     if value is None:
         return "–"
     # Rounded first: what is a little below 0 is 0, and not -0.
@@ -210,27 +226,28 @@ def diagnose_robustness(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Robustness:
-    """Measure what models lose from one data set to another, and what share of it is missing labels.
+    """Measure what models lose between data sets, and what share of the loss is due to missing labels.
 
-    Models are judged under original labels and under label sets, on the images that both can judge.
+    Models are evaluated under original labels and under label sets, on the images that have both.
 
     Parameters
     ----------
     datasets
-        Benchmarks such as imagenet, or data sets of them; label sets, images, campaigns; or results: folders
-        that evaluate wrote, timm-results.
+        Names of benchmarks, such as imagenet, or of their data sets; or label sets, images tables and
+        campaigns; or results, which are folders written by evaluate, or timm-results.
     predictions
-        Files or folders of predictions, in place of the published ones or those of the campaign. Each data
-        set takes those of its images.
+        Files or folders of predictions, used instead of the published predictions or those of the campaign.
+        Each data set uses the predictions of its images.
     base
-        The data set to compare the others with; by default the first. Subsets of ImageNet's classes are
-        compared with its images of the same classes, if they are given.
+        Name of the data set to compare the others with; by default the first. Data sets with a subset of
+        ImageNet's classes are compared with ImageNet's images of the same classes, if these are among the
+        data sets.
     models
-        Patterns of the names of models to judge, such as 'resnet*'.
+        Patterns of names of models to include, such as 'resnet*'.
     without
-        Patterns of the names of models to leave out, such as 'fv_*'.
+        Patterns of names of models to leave out, such as 'fv_*'.
     resamples
-        Bootstrap resamples; 0 for no intervals and no shares.
+        Number of bootstrap resamples; 0 for no intervals and no shares.
     seed
         Seed of the bootstrap.
     reading
@@ -245,16 +262,16 @@ def diagnose_robustness(
     Raises
     ------
     InputError
-        If there is only one data set, no two have a model and a metric in common, or as in
+        If there is only one data set, or no two data sets have a model and a metric in common, or as in
         `manyhot.evaluate`.
     MatchError
-        If there is no data set `base`, or two of the results hold the same numbers.
+        If there is no data set `base`, or two of the results contain the same values.
 
     Notes
     -----
-    The data sets are assumed to have different images: their bootstraps are independent. Without resampled
-    values, as in published results, the interval of a loss is Newcombe's for two independent shares
-    (`manyhot.core.comparison.difference_interval`).
+    The data sets are assumed to have different images, so their bootstraps are independent. If there are no
+    resampled values, as in published results, the interval of a loss is Newcombe's interval for two
+    independent shares (`manyhot.core.comparison.difference_interval`).
     """
     results: list[Results] = []
     notes: list[str] = []
@@ -278,7 +295,7 @@ def diagnose_robustness(
         raise InputError(
             "No two data sets have a model and a metric in common.",
             got=", ".join(p.dataset for p in places),
-            allowed=f"models of one name, under {' or '.join(COMPARED_METRICS)}",
+            allowed=f"models with the same name, under {' or '.join(COMPARED_METRICS)}",
         )
     found = Robustness.from_places(places, rows, (), [*notes, *_notes(pairs, rows), *_protocols(rows)])
     return replace(found, metadata={"seed": str(seed)}, inputs=inputs)
@@ -296,7 +313,7 @@ def judge_place(
     misfits: SkippedFiles | None = None,
     progress: Callable[[int, str], None] | None = None,
 ) -> Evaluation:
-    """Judge models under original labels and under label sets.
+    """Evaluate models under original labels and under label sets.
 
     Parameters
     ----------
@@ -305,9 +322,9 @@ def judge_place(
     predictions : iterable of Predictions
     dataset : str
     single : bool
-        Judge under original labels alone, without label sets.
+        Whether to use only original labels and no label sets.
     resamples, seed, trust_order, misfits, progress
-        As in `manyhot.evaluate`. Average precision has at most `MAP_RESAMPLES`.
+        As in `manyhot.evaluate`. Average precision has at most `MAP_RESAMPLES` resamples.
     """
     return judge_models(
         labels,
@@ -322,20 +339,22 @@ def judge_place(
 
 
 def judged_alike(labels: Labels) -> tuple[Labels, tuple[str, ...]]:
-    """Return the images that both original labels and label sets can judge, and notes about the others.
+    """Return the images with both an original label and a valid class, and notes about the others.
 
-    Images without a valid label are hard. Counted under original labels alone, they would cause a loss that
-    label sets do not have.
+    Images without a valid class are hard. If they counted only under original labels, they would cause a loss
+    that does not occur under label sets.
     """
     sets = label_sets(labels)
     labelled = sets.label != NO_LABEL
     if not labelled.any():
-        return labels, ("there are no original labels: nothing is lost under them",)
+        return labels, ("there are no original labels, so losses under them are unknown",)
     usable = labelled & sets.usable & (sets.size > 0)
     left_out = len(labels) - int(np.count_nonzero(usable))
     if not left_out:
         return labels, ()
-    note = f"{left_out:,} of {len(labels):,} images lack a valid label or an original one, and were left out"
+    note = (
+        f"{left_out:,} of {len(labels):,} images have no valid class or no original label and were left out"
+    )
     return replace(labels, table=labels.table.filter(pa.array(usable))), (note,)
 
 
@@ -345,9 +364,9 @@ def _base(places: Sequence[Place], base: str) -> Place:
         raise MatchError(f"There is no data set {base!r} in the results.", allowed=", ".join(names))
     if len(places) < 2:
         raise InputError(
-            "At least two data sets are needed.",
+            "Comparing data sets needs at least two of them.",
             got=", ".join(names) or "none",
-            do="give another",
+            do="pass another data set",
         )
     return next(p for p in places if p.dataset == (base or names[0]))
 
@@ -367,11 +386,11 @@ def _notes(pairs: Sequence[tuple[Place, Place]], rows: Sequence[Row]) -> Iterato
     shared = {(r["base"], r["dataset"]) for r in rows if r["metric"] in MULTI}
     for base, place in pairs:
         if (base.dataset, place.dataset) not in there:
-            yield f"{place.dataset}: left out, since no model of {base.dataset} was judged on it"
+            yield f"{place.dataset}: left out, because no model of {base.dataset} was evaluated on it"
     every = list(dict.fromkeys(p for pair in pairs for p in pair))
     without = [p.dataset for p in every if not set(MULTI) & set(p.scores)]
     if without:
-        yield f"without label sets, and judged under original labels alone: {', '.join(without)}"
+        yield f"evaluated only under original labels, because there are no label sets: {', '.join(without)}"
     for place in every:
         if any(place.dataset in pair for pair in shared):
             yield from _other_images(place)
@@ -384,8 +403,8 @@ def _other_images(place: Place) -> Iterator[str]:
     if len(set(counts.values())) > 1:
         counted = ", ".join(f"{metric} {n:,}" for metric, n in counts.items())
         yield (
-            f"{place.dataset}: metrics count different images ({counted}), and shares are of them, too; give "
-            "its label sets instead of results for shares of the same images"
+            f"{place.dataset}: metrics count different images ({counted}), so shares compare different "
+            "images; to compute shares on the same images, pass the label sets instead of results"
         )
 
 
@@ -398,7 +417,7 @@ def _protocols(rows: Sequence[Row]) -> Iterator[str]:
     named = [d for d in dict.fromkeys(d for pair in shared for d in pair) if d in LABEL_SET_PROTOCOLS]
     if len({LABEL_SET_PROTOCOLS[d] for d in named}) > 1:
         makers = " and ".join(sorted(f"{LABEL_SET_PROTOCOLS[d]} ({d})" for d in named))
-        text += f", and those of {makers} were not: part of such a share is the protocol"
+        text += f", but those of {makers} were not, so part of such a share is due to the protocol"
     yield text
 
 
@@ -445,7 +464,7 @@ def _covering(source: Source, labels: Labels) -> Iterator[Predictions]:
         raise InputError(
             f"There are no predictions for the images of {source.name}.",
             got=f"images such as {labels.image_id[0]}",
-            do="pass predictions for them: --predictions FILE",
+            do="pass predictions for them with --predictions FILE",
         )
 
 
@@ -453,12 +472,12 @@ def _on_progress(source: Source, run: Run) -> Callable[[int, str], None] | None:
     show = run.on_progress
     if show is None:
         return None
-    return lambda done, _: show(f"judging on {source.name}", min(done, source.n + 1), source.n + 1)
+    return lambda done, _: show(f"evaluating on {source.name}", min(done, source.n + 1), source.n + 1)
 
 
 @register("chapter", "corruptions", tables=("robustness", "losses", "corruption_errors"))
 def robustness_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about losses on other data and to corruptions; None without the table ``losses``."""
+    """Return the chapter about losses between data sets, or None if there is no table ``losses``."""
     losses = rows_of(named, "losses")
     if not losses:
         return None
@@ -469,13 +488,14 @@ def robustness_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         ColumnHead("Model", number=False),
         ColumnHead("Metric", number=False),
         ColumnHead("Lost, points"),
-        ColumnHead("Missing labels", title="1 less this loss over that of top-1"),
+        ColumnHead("Missing labels", title="1 minus this loss divided by the loss of top-1"),
         ColumnHead("Images"),
     )
     lead = (
-        "Accuracy lost from one set of images to another, under original labels and under label sets. If "
-        "accuracy is lost only under the labels, another valid class is predicted instead: a missing label, "
-        "provided that both label sets were made in the same way.",
+        "The tables show the accuracy that models lose from one set of images to another, under original "
+        "labels and under label sets. If accuracy is lost only under original labels, models predict "
+        "another valid class instead, and the loss is due to missing labels, provided that both label "
+        "sets were made in the same way.",
     )
     made = [listing("losses", "Losses", heads, whole, _loss)] if whole else []
     errors = rows_of(named, "corruption_errors")
@@ -484,7 +504,7 @@ def robustness_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
     return Chapter(
         "corruptions",
         "Robustness",
-        "Accuracy lost on other data, and to corruption",
+        "Accuracy lost on other data and under corruption",
         lead,
         tuple(_draw_losses(named["losses"])) if draw and "losses" in named else (),
         tuple(made),
@@ -516,7 +536,10 @@ def _errors(rows: Sequence[Row]) -> Listing:
         ColumnHead("Model", number=False),
         ColumnHead("Metric", number=False),
         ColumnHead("Mean error"),
-        ColumnHead("Corruption error", title="Divided by that of the baseline; mean over kinds: mCE"),
+        ColumnHead(
+            "Corruption error",
+            title="Error divided by the error of the baseline; the mean over kinds is the mCE",
+        ),
         ColumnHead("Relative"),
     )
     ordered = sorted(rows, key=lambda r: (r["kind"] is not None, r["kind"] or ""))

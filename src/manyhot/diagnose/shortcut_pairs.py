@@ -51,9 +51,9 @@ class Pair:
     Attributes
     ----------
     main, companion, both : int
-        The classes, and how many images show both.
+        The two classes, and the number of images that show both.
     why_not : str
-        Why the pair is not tested; empty if it is.
+        The reason why the pair is not tested; empty if it is tested.
     """
 
     main: int
@@ -63,14 +63,14 @@ class Pair:
 
 
 def named_pairs(texts: Iterable[str], classes: ClassList) -> list[tuple[int, int]]:
-    """Return pairs that are written as ``main:companion``, by key or name.
+    """Return the pairs of classes that are written as ``main:companion``, by key or name.
 
     Raises
     ------
     InputError
-        A text is not a pair.
+        If a text is not a pair.
     UnknownNameError
-        There is no such class.
+        If there is no such class.
     """
     found = []
     for text in texts:
@@ -78,7 +78,9 @@ def named_pairs(texts: Iterable[str], classes: ClassList) -> list[tuple[int, int
         pair = (classes.index(main.strip()), classes.index(companion.strip())) if colon else (0, 0)
         if pair[0] == pair[1]:
             raise InputError(
-                "A pair is two classes.", got=text, allowed="MAIN:COMPANION, such as horse:person"
+                "A pair must consist of two different classes.",
+                got=text,
+                allowed=("MAIN:COMPANION, such as horse:person"),
             )
         found.append(pair)
     return found
@@ -92,7 +94,7 @@ def find_pairs(
     min_images: int = MIN_IMAGES,
     only: Sequence[tuple[int, int]] = (),
 ) -> list[Pair]:
-    """Return the pairs of classes that occur together in an image, and which of them can be tested.
+    """Return the pairs of classes that occur together in images, with a reason if one cannot be tested.
 
     Parameters
     ----------
@@ -102,7 +104,7 @@ def find_pairs(
     removable : iterable of int
         Classes that have objects.
     min_images : int
-        Images with both classes that a pair needs.
+        Minimum number of images with both classes for a pair to be tested.
     only : sequence of (int, int), optional
         Main class and companion of the pairs to test; by default all.
     """
@@ -115,7 +117,7 @@ def find_pairs(
     for main, companion in dict.fromkeys(asked):
         why, n = "", int(both[main, companion])
         if states.classes.keys[main] not in keys:
-            why = "the model does not know the class"
+            why = "the model does not have the class"
         elif companion not in able:
             why = "the companion has no objects"
         elif n < min_images:
@@ -125,7 +127,7 @@ def find_pairs(
 
 
 def images_to_alter(states: States, pairs: Sequence[Pair]) -> dict[int, frozenset[str]]:
-    """Return for each companion the images that show it beside a main class that is tested with it."""
+    """Return, for each companion, the images that show it with a main class that it is tested with."""
     found: dict[int, Bools] = {}
     for pair in pairs:
         if not pair.why_not:
@@ -153,37 +155,37 @@ def judge_shortcuts(
     notes: Sequence[str] = (),
     run: Run = QUIET,
 ) -> Shortcuts:
-    """Compare what a model predicts with and without companions.
+    """Compare the predictions of a model with and without companions.
 
     Parameters
     ----------
     states : States
-        States of the images; images without a prediction do not count.
+        States of classes in the images. Images without a prediction do not count.
     pairs : sequence of Pair
     before : Predictions
         Dense predictions of the original images.
     after : mapping of Change to Predictions
-        Predictions of images without the companion; None if no image could be altered.
+        Predictions of the images without the companion; None if no image could be altered.
     classes : ClassList
         Class list of the predictions.
     fills : sequence of str
-        What the companions were replaced with.
+        What companions were replaced with.
     probability : float
-        A class is predicted if it has at least this probability. For logits, the top class is predicted.
+        Lowest probability at which a class counts as predicted. For logits, the top class counts.
     min_lost, min_images
         See `MIN_LOST` and `MIN_IMAGES`.
     resamples : int
-        Bootstrap resamples of average precisions; 0 for no intervals.
+        Number of bootstrap resamples for average precision; 0 for no intervals.
     seed : int
     notes : sequence of str
-        What was skipped.
+        Notes about what was skipped.
     run : Run
         Progress over pairs.
 
     Returns
     -------
     Shortcuts
-        The examples are selected, and have no files yet.
+        The result. Examples are selected but do not have pictures yet.
     """
     predicted = states.of(before.image_id)
     drawn = Resampled.of(len(predicted.image_id), resamples, seed)
@@ -193,7 +195,7 @@ def judge_shortcuts(
     for done, pair in enumerate(pairs, 1):
         rows += judge.rows(pair)
         if run.on_progress:
-            run.on_progress("judging pairs", done, len(pairs))
+            run.on_progress("testing pairs", done, len(pairs))
     tested, skipped = ([r for r in rows if (r["skipped"] is None) is ok] for ok in (True, False))
     # Pairs without a control are ordered by what they lost: the difference if a control lost nothing.
     lo = [r["lo"] if testable(r) else r["lost_lo"] for r in tested]
@@ -201,7 +203,9 @@ def judge_shortcuts(
     ordered = [tested[i] for i in order] + sorted(skipped, key=lambda r: -r["both"])
     all_notes = list(notes)
     if lost := len(states.image_id) - len(predicted.image_id):
-        all_notes.append(f"{lost:,} images with labels or objects that were not predicted do not count")
+        all_notes.append(
+            f"{lost:,} images with labels or objects do not count, because they were not predicted"
+        )
     return Shortcuts(
         pa.Table.from_pylist(ordered, schema=schema("shortcuts")),
         pa.Table.from_pylist(list(judge.examples(ordered)), schema=schema("shortcut_examples")),
@@ -249,7 +253,7 @@ class _Judge:
         return f"p >= {self.criteria.probability:g}" if is_probability else "best class"
 
     def rows(self, pair: Pair) -> Iterator[RowDict]:
-        """Yield a row for each way to take the companion out."""
+        """Yield a row for each fill with which the companion is removed."""
         counts = self.states.splits[:, pair.main, pair.companion].tolist()
         names = self.states.classes.names
         row: RowDict = {
@@ -272,7 +276,7 @@ class _Judge:
             yield row | {"fill": fill} | flips | ({} if flips.get("skipped") else beside)
 
     def examples(self, rows: Sequence[RowDict]) -> Iterator[RowDict]:
-        """Yield images of the first pairs: those that are lost first, then other flips."""
+        """Yield images of the first pairs: first those on which the class is lost, then other flips."""
         for row in [r for r in rows if r["skipped"] is None][:PAIRS_WITH_EXAMPLES]:
             yield from self._examples(row)
 

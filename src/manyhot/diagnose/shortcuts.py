@@ -62,43 +62,44 @@ def diagnose_shortcuts(
     engine: str = "auto",
     run: Run = QUIET,
 ) -> Shortcuts:
-    """Take objects out of images, and count how many predictions of what is beside them change.
+    """Remove objects from images, and count how many predictions of other classes change.
 
-    Each pair of classes is tested on the images that show both, against a control: a region of the same shape
-    is removed elsewhere. A run that was stopped resumes when it is started again.
+    Each pair of classes is tested on the images that show both. The result is compared with a control, in
+    which a region of the same shape is filled elsewhere. A run that was stopped resumes when it is started
+    again.
 
     Parameters
     ----------
     images
-        Images: all that predict reads.
+        Images, as for predict.
     objects
-        Where objects are: a table with one box per row, COCO's JSON, or a folder of VOC.
+        Locations of objects: a table with one box per row, a COCO JSON file, or a Pascal VOC folder.
     model
         A model, as for predict.
     out
-        Folder to write to; made if absent.
+        Folder to write to. It is created if it does not exist.
     masks
-        Semantic masks: a folder of PNGs, or Parquet with them.
+        Semantic masks: a folder of PNG files, or a Parquet table that contains them.
     labels
         Label sets; by default the classes of the objects.
     classes
-        Class list of objects and labels, for files that do not name theirs.
+        Class list of the objects and labels, for files that do not name one.
     pair
-        MAIN:COMPANION, by key or name, such as horse:person; by default all pairs.
+        Pair of classes to test, as MAIN:COMPANION by key or name, such as horse:person; by default all pairs.
     fill
-        What to put in the companion's place; by default grey.
+        How to fill the place of the companion: grey or inpaint; by default grey.
     min_images
-        Images with both classes that a pair needs.
+        Minimum number of images with both classes for a pair to be tested.
     min_lost
-        Share of images that must be lost for a pair to be called a shortcut.
+        Minimum share of images on which the main class must be lost for a pair to be called a shortcut.
     probability
-        A class is predicted if it has at least this probability; for logits, the top class is predicted.
+        Lowest probability at which a class counts as predicted. For logits, the top class counts.
     resamples
-        Bootstrap resamples of average precisions; 0 for no intervals.
+        Number of bootstrap resamples for average precision; 0 for no intervals.
     seed
-        Seed of the places of controls, and of the bootstrap.
+        Seed of the places of controls and of the bootstrap.
     engine
-        As for predict: auto, torch, openvino, onnx.
+        Inference engine, as for predict: auto, torch, openvino or onnx.
     run
         Command line of the call, and callback for its progress.
 
@@ -109,7 +110,7 @@ def diagnose_shortcuts(
     Raises
     ------
     ManyhotError
-        For each kind of bad input, or if no pair can be tested.
+        If an input is not valid, or if no pair can be tested.
     """
     out, fills = Path(out), [str(f) for f in fill]
     _check_fills(fills)
@@ -167,7 +168,7 @@ def _predict_originals(
     seen = states.of(before.image_id)
     if not len(seen.image_id):
         raise MatchError(
-            "None of the images has objects or label sets.",
+            "None of the images has objects or a label set.",
             where=remover.source.uri,
             got=f"images such as {before.image_id[0]}",
             allowed=f"such as {states.image_id[0]}",
@@ -189,10 +190,10 @@ def _check_outside(source: PathLike, out: Path) -> None:
     """Raise an error if pictures would be written among the images: the next run would read them."""
     if Path(source).is_dir() and out.resolve().is_relative_to(Path(source).resolve()):
         raise InputError(
-            "The output folder is among the images.",
+            "The output folder is inside the folder of images.",
             where=out,
             got=f"images in {source}",
-            do="choose an --out outside it",
+            do="choose an --out outside this folder",
         )
 
 
@@ -211,7 +212,7 @@ def _check_any(pairs: Sequence[Pair], min_images: int, network: Network) -> None
         "No pair of classes can be tested.",
         where=network.name,
         got="; ".join(f"{n:,} pairs: {why}" for why, n in reasons.items()) or "no two classes in one image",
-        allowed="a main class that the model predicts, and a companion with objects, in "
-        f"{min_images:,} images",
+        allowed=f"a main class that the model has, and a companion with objects, together in {min_images:,} "
+        "images",
         do=f"--min-images {most} would test some" if most else None,
     )

@@ -59,48 +59,68 @@ declare_table(
     (
         TEXT("model", "the model"),
         INT("main", "the class that is predicted"),
-        INT("companion", "the class that is taken out of images beside it"),
+        INT("companion", "the other class, which is removed from the images"),
         TEXT("main_name", "its name"),
         TEXT("companion_name", "its name"),
-        TEXT("fill", "what is put in its place: a grey box, or inpainting", values=FILLS),
-        TEXT.nullable("skipped", "why the pair was not tested; null if it was"),
+        TEXT("fill", "how its place is filled: with a grey box or by inpainting", values=FILLS),
+        TEXT.nullable("skipped", "the reason why the pair was not tested; null if it was tested"),
         TEXT("decision", "when a class counts as predicted"),
         COUNT("both", "images with main and companion"),
-        COUNT("main_only", "images with the main class alone"),
-        COUNT("companion_only", "images with the companion alone"),
-        COUNT("neither", "images with neither; if one is not known, an image is in no split"),
-        COUNT.nullable("n", "images with both that the companion could be taken out of"),
-        *interval("flips", "share of these whose prediction of main changes without it", _WILSON),
+        COUNT("main_only", "images with main but without the companion"),
+        COUNT("companion_only", "images with the companion but without main"),
+        COUNT(
+            "neither",
+            "images with neither. An image is in none of the four splits if the state of a class is unknown",
+        ),
+        COUNT.nullable("n", "images with both from which the companion could be removed"),
         *interval(
-            "lost", "share that is predicted with it, but not without; the other flips are gained", _WILSON
+            "flips",
+            "share of the n images on which the prediction of main changes without the companion",
+            _WILSON,
+        ),
+        *interval(
+            "lost",
+            "share of the n images on which main is predicted with the companion but not without "
+            "it; the other flips are gains",
+            _WILSON,
         ),
         REAL.nullable("score_drop", "mean fall of the score of main"),
-        COUNT.nullable("n_control", "images among the n with room for a control"),
+        COUNT.nullable("n_control", "images among the n that have room for a control"),
         *interval(
-            "control", "share of these that flip where a region of its shape is filled elsewhere", _WILSON
+            "control",
+            "share of the n_control images that flip if a region of the same shape is filled elsewhere",
+            _WILSON,
         ),
-        *interval("control_lost", "share of these that is predicted before, and not so", _WILSON),
-        REAL.nullable("excess", "share that is lost minus control_lost, on the images with a control"),
+        *interval(
+            "control_lost",
+            "share of the n_control images on which main is predicted originally but not in the control",
+            _WILSON,
+        ),
+        REAL.nullable("excess", "share of lost images minus control_lost, on the images with a control"),
         REAL.nullable(
             "lo",
-            "lower end of its 95 % interval (Newcombe, paired); pairs are ordered by it, those that "
-            "are not testable by lost_lo",
+            "lower end of the 95 % interval of excess (Newcombe, paired); pairs are ordered by it, and pairs "
+            "that are not testable by lost_lo",
         ),
-        REAL.nullable("hi", "upper end of its 95 % interval (Newcombe, paired)"),
+        REAL.nullable("hi", "upper end of the 95 % interval of excess (Newcombe, paired)"),
         FLAG.nullable(
             "shortcut",
-            "lost is at least the threshold, and lo is above 0; null where n_control is below "
-            f"{CONTROLS}: not testable",
+            "whether lost is at least the threshold and lo is above 0; null if n_control is below "
+            f"{CONTROLS}, so that the pair is not testable",
         ),
-        REAL.nullable("predicted_both", "share predicted as main where both are: recall"),
-        REAL.nullable("predicted_main_only", "share predicted as main where it is alone: recall"),
-        REAL.nullable("predicted_companion_only", "share predicted as main where only the companion is"),
-        REAL.nullable("predicted_neither", "share predicted as main where neither is"),
+        REAL.nullable("predicted_both", "recall of main on images with both"),
+        REAL.nullable("predicted_main_only", "recall of main on images with main but without the companion"),
+        REAL.nullable(
+            "predicted_companion_only", "share of images predicted as main if they show only the companion"
+        ),
+        REAL.nullable("predicted_neither", "share of images predicted as main if they show neither"),
         *interval("recall_gap", "predicted_both minus predicted_main_only", _NEWCOMBE),
         *interval("hallucination_gap", "predicted_companion_only minus predicted_neither", _NEWCOMBE),
-        *interval("ap", "average precision of main, on images in one of the four splits", _BOOTSTRAP),
+        *interval("ap", "average precision of main on the images of the four splits", _BOOTSTRAP),
         *interval(
-            "ap_balanced", "the same where the companion is as frequent with main as without", _BOOTSTRAP
+            "ap_balanced",
+            "average precision if the companion were as frequent with main as without",
+            _BOOTSTRAP,
         ),
     ),
     renamed={
@@ -121,29 +141,32 @@ declare_table(
         TEXT("main_name", "its name"),
         TEXT("companion_name", "its name"),
         TEXT("fill", "as in shortcuts", values=FILLS),
-        TEXT("image_id", "an image with both"),
+        TEXT("image_id", "id of an image with both"),
         FLAG("flipped", "whether the prediction of main changes without the companion"),
-        FLAG.nullable("flipped_control", "the same for the control; null if there was no room"),
-        REAL("score_before", "score of main as the image is"),
-        REAL("score_after", "without the companion"),
-        REAL.nullable("score_control", "of the control; null without one"),
-        TEXT.optional("before", "picture of the image, from the folder of the table on"),
-        TEXT.optional("after", "picture without the companion"),
-        TEXT.optional("control", "picture of the control"),
+        FLAG.nullable(
+            "flipped_control",
+            "whether the prediction of main changes in the control; null if there was no room for one",
+        ),
+        REAL("score_before", "score of main on the original image"),
+        REAL("score_after", "score of main without the companion"),
+        REAL.nullable("score_control", "score of main in the control; null if there is none"),
+        TEXT.optional("before", "path of a picture of the image, relative to the folder of the table"),
+        TEXT.optional("after", "path of a picture without the companion"),
+        TEXT.optional("control", "path of a picture of the control"),
     ),
 )
 
 
 @dataclass(frozen=True, eq=False)
 class Shortcuts(DiagnosisResult):
-    """Pairs of classes, how many predictions of one change without the other, and examples.
+    """Pairs of classes with the share of predictions of one that change without the other, and examples.
 
     Attributes
     ----------
     shortcuts, shortcut_examples : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
     min_lost : float
-        Share of images that must be lost for a pair to be called a shortcut.
+        Minimum share of images on which main must be lost for a pair to be called a shortcut.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -156,10 +179,11 @@ class Shortcuts(DiagnosisResult):
 
     @property
     def summary(self) -> list[RowDict]:
-        """For each fill: pairs tested, mean and median share of flips, mean share lost, shortcuts.
+        """The numbers of tested pairs and of shortcuts for each fill, with mean shares of flips and losses.
 
-        Both means are also given for controls. Pairs without enough controls are not testable: their number,
-        and the largest share that one of them loses.
+        The median share of flips and the means for controls are also included. For pairs that are not
+        testable, because they have too few controls, there are their number and the largest share that is
+        lost.
         """
         tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
         rows = []
@@ -185,7 +209,7 @@ class Shortcuts(DiagnosisResult):
         return rows
 
     def lines(self) -> Iterator[str]:
-        """Yield the first pairs, a summary, and what was not tested."""
+        """Yield a summary, the first pairs, and the reasons why other pairs were not tested."""
         rows = self.shortcuts.to_pylist()
         tested = [r for r in rows if r["skipped"] is None]
         if tested:
@@ -223,7 +247,7 @@ class Shortcuts(DiagnosisResult):
         return f"{one['fill']}: {one['pairs']:,} pairs, {flips}, {lost}; {marked}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return what ``--json`` prints: pairs and their summary, without the examples."""
+        """Return the pairs and their summary, which ``--json`` prints; examples are left out."""
         rows = super().to_json()
         return {"shortcuts": rows["shortcuts"], "summary": self.summary, "notes": self.notes}
 
@@ -232,8 +256,10 @@ def _untestable(one: RowDict) -> str:
     """Return what was lost without controls to compare with."""
     n, lost = one["not_testable"], f"{one['not_testable_lost']:.1%}"
     if n == 1:
-        return f"1 pair lost {lost} but has no controls to compare with: not testable"
-    return f"{n:,} pairs lost up to {lost} but have no controls to compare with: not testable"
+        return f"1 pair lost {lost} but is not testable, because it has no controls to compare with"
+    return (
+        f"{n:,} pairs lost up to {lost} but are not testable, because they have no controls to compare with"
+    )
 
 
 def _mean(value: float | None) -> str:
@@ -253,7 +279,7 @@ def _cells(row: RowDict) -> tuple[str, ...]:
 
 @register("chapter", "shortcuts", tables=("shortcuts", "shortcut_examples"))
 def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
-    """Return the chapter about reliance on companions; None without the table ``shortcuts``."""
+    """Return the chapter about reliance on companions, or None if there is no table ``shortcuts``."""
     if "shortcuts" not in named:
         return None
     rows = rows_of(named, "shortcuts")
@@ -262,16 +288,17 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
     n = n_pairs(r for r in tested if r["shortcut"])
     untestable = _untestable_pairs([r for r in altered if not testable(r)])
     lead = (
-        "A model relies on a shortcut if it no longer recognises a class once another class, its companion, "
-        "is taken out of the picture. Any change to a picture flips some predictions: what counts is how "
-        "many more are lost than when a region of the same shape is filled elsewhere.",
+        "A model relies on a shortcut if it no longer recognises a class when another class, its "
+        "companion, is removed from the image. Any change to an image flips some predictions. What "
+        "counts is how many more predictions are lost than if a region of the same shape is filled "
+        "elsewhere.",
         f"{counted(n_pairs(tested), 'pair')} of classes tested; {n or 'none'} {'is' if n == 1 else 'are'} "
         f"beyond the threshold and beyond the control.{untestable}",
     )
     return Chapter(
         "shortcuts",
         "Shortcuts",
-        "Which predictions depend on what is beside the object",
+        "Which predictions depend on other objects in the image",
         lead,
         tuple(_draw_shortcuts(named["shortcuts"])) if draw else (),
         tuple(_flip_tables(rows)),
@@ -284,8 +311,10 @@ def _untestable_pairs(rows: Sequence[Row]) -> str:
     if not rows:
         return ""
     n, lost = n_pairs(rows), percent(max(r["lost"] for r in rows))
-    most = f"lost {lost} but has" if n == 1 else f"lost up to {lost} but have"
-    return f" {counted(n, 'pair')} {most} no controls to compare with, for lack of room: not testable."
+    most = f"lost {lost} but is" if n == 1 else f"lost up to {lost} but are"
+    return (
+        f" {counted(n, 'pair')} {most} not testable, because there is no room for controls to compare with."
+    )
 
 
 _FLIPS = (
@@ -294,14 +323,27 @@ _FLIPS = (
     ColumnHead("Model", number=False),
     ColumnHead("By", number=False),
     ColumnHead("Images"),
-    ColumnHead("Flip", title="Share whose prediction of the class changes without the companion"),
-    ColumnHead("Lost", title="Share whose prediction of the class is lost without the companion"),
-    ColumnHead("Control", title="The same where a region of that shape is filled elsewhere"),
-    ColumnHead("More, points", title="Lost minus lost in the control"),
-    ColumnHead("Recall gap, points", title="Recall beside the companion minus recall without it"),
-    ColumnHead("Hallucination gap, points", title="False alarms beside the companion minus those without it"),
+    ColumnHead(
+        "Flip", title="Share of images on which the prediction of the class changes without the companion"
+    ),
+    ColumnHead(
+        "Lost", title="Share of images on which the class is no longer predicted without the companion"
+    ),
+    ColumnHead(
+        "Control",
+        title="Share of images on which the class is no longer predicted if a region of "
+        "that shape is filled elsewhere",
+    ),
+    ColumnHead("More, points", title="Share lost minus share lost in the control"),
+    ColumnHead("Recall gap, points", title="Recall with the companion minus recall without it"),
+    ColumnHead(
+        "Hallucination gap, points",
+        title="False positives with the companion minus false positives without it",
+    ),
     ColumnHead("AP", title="Average precision"),
-    ColumnHead("AP, balanced", title="If the companion were as frequent with the class as without"),
+    ColumnHead(
+        "AP, balanced", title="Average precision if the companion were as frequent with the class as without"
+    ),
     ColumnHead("Shortcut", number=False),
 )
 
@@ -355,7 +397,10 @@ def _albums(rows: Sequence[Row], folder: Path) -> list[Album]:
     for i, ((main, companion, fill), own) in enumerate(list(pairs.items())[:MAX_PAIRS]):
         flipped = sum(r["flipped"] for r in own)
         images = counted(len(own), "image")
-        text = f"By {FILL_NAMES[fill]}. {flipped} of these {images} flip; those are shown first."
+        text = (
+            f"The companion is replaced by {FILL_NAMES[fill]}. The prediction flips on {flipped} of "
+            f"these {images}, which are shown first."
+        )
         strips = tuple(_triple(r, folder) for r in own)
         albums.append(Album(f"pair-{i + 1}", f"{main} without {companion}", text, strips))
     return albums

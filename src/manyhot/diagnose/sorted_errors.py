@@ -22,17 +22,18 @@ from manyhot.run import QUIET, Run
 
 @dataclass(frozen=True)
 class ModelErrors:
-    """Number of errors of one model by kind.
+    """The number of errors of a model, by kind.
 
     Attributes
     ----------
     dataset, model : str
     n, n_skipped : int
-        Images judged; images in common that are not usable, or have no label or no prediction to judge.
+        Number of images evaluated, and number of aligned images that are not usable, or lack a label or a
+        prediction.
     n_errors : int
-        Errors, of any confidence.
+        Number of errors of any confidence.
     counts : dict of str to int
-        Errors that were sorted, by kind.
+        Number of sorted errors, by kind.
     """
 
     dataset: str
@@ -44,7 +45,7 @@ class ModelErrors:
 
     @property
     def n_sorted(self) -> int:
-        """Errors that were sorted: those of a greater confidence than the minimum."""
+        """The number of sorted errors, which have a confidence above the minimum."""
         return sum(self.counts.values())
 
     @property
@@ -60,17 +61,18 @@ class SortedErrors(Result):
     Attributes
     ----------
     table : pyarrow.Table
-        The table ``findings``: `kind`, `image_id`, `class_a` (the class that decided; null if none did),
-        `class_b` (the predicted one), `label`, `state`, `n_labels`, `dataset`, `model`, `confidence`.
+        The table ``findings``, with the columns `kind`, `image_id`, `class_a` (the class that determined the
+        kind; null if none did), `class_b` (the predicted class), `label`, `state`, `n_labels`, `dataset`,
+        `model` and `confidence`.
     models : tuple of ModelErrors
     rules : tuple of str
-        In the order in which they were applied.
+        The rules in the order in which they were applied.
     skipped_rules : dict of str to str
-        Rules that could not be applied, and why.
+        Rules that could not be applied, with the reasons.
     event : {"label", "set"}
         What counts as an error.
     min_confidence : float or None
-        The confidence that errors exceed.
+        Only errors with a confidence above this value were sorted.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -102,12 +104,12 @@ class SortedErrors(Result):
         return list(dict.fromkeys(kind for m in self.models for kind in m.counts))
 
     def count(self, kind: str, *, model: str | None = None) -> int:
-        """Return the number of errors of a kind, of one model or of all.
+        """Return the number of errors of a kind, for one model or for all.
 
         Raises
         ------
         InputError
-            If no rule finds this kind, or there is no such model.
+            If there is no such kind or model.
         """
         models = [m for m in self.models if model in (None, m.model)]
         if not models:
@@ -138,7 +140,7 @@ class SortedErrors(Result):
         return (model.model, f"{model.n:,}", f"{model.n_errors:,}", *sorted_errors, *percent)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what ``--json`` prints: counts of each model; the findings are in the table."""
+        """Return the counts of each model, which ``--json`` prints; the findings are in the table."""
         keys = ("dataset", "model", "n", "n_skipped", "n_errors", "n_sorted", "counts")
         return {
             "event": self.event,
@@ -150,9 +152,9 @@ class SortedErrors(Result):
         }
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the findings, and beside them how many errors of each model are of each kind.
+        """Write the findings and, next to them, the number of errors of each kind for each model.
 
-        Into a folder they are written as Parquet alone: they are often millions of rows.
+        If `out` is a folder, findings are written only as Parquet, because there are often millions of rows.
         """
         written = super().write(out, run=run)
         return [*written, write_csv(counts_table(self), _counts_path(written[0]))]
@@ -163,7 +165,7 @@ class SortedErrors(Result):
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
-        """Raise an error if a file that is read would be overwritten; see `Result.check_out`."""
+        """Raise an error if an input file would be overwritten; see `Result.check_out`."""
         sources = list(sources)
         super().check_out(out, sources)
         check_apart(sources, _counts_path(cls._paths(out, "findings")[0]))
@@ -214,7 +216,7 @@ def _joined_reasons(parts: Sequence[SortedErrors]) -> dict[str, str]:
 
 
 def counts_table(result: SortedErrors) -> pa.Table:
-    """Return how many errors of each model are of each kind, with share and n; skipped rules have no row."""
+    """Return the number and share of errors of each kind for each model; skipped rules have no row."""
     rows = [
         {
             "dataset": m.dataset,

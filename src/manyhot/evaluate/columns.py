@@ -27,8 +27,8 @@ FEW_STRATA = 8
 class ImageValues:
     """The values of one metric of one model, for each image of the labels table.
 
-    The interval of a share of a model's own images, such as its errors, is computed `by_wilson`: no other
-    model counts the same images, so sharing resamples would gain nothing.
+    For a share of a set of images that differs between models, such as their errors, the interval is computed
+    `by_wilson`, because sharing resamples with other models would gain nothing.
     """
 
     model: str
@@ -49,7 +49,7 @@ class ImageValues:
         n: int,
         by_wilson: bool = False,
     ) -> ImageValues:
-        """Place an estimate over the aligned images in their rows of the labels table."""
+        """Spread an estimate on the aligned images over the rows of the labels table."""
         if len(rows) == n:
             return cls(model, metric, e.num, e.den, e.scored, e.stratum, by_wilson)
         arrays = [e.num, e.den, e.scored] + ([] if e.stratum is None else [e.stratum])
@@ -76,16 +76,16 @@ class ImageValues:
 
     @property
     def is_share(self) -> bool:
-        """Whether it is a plain share of the images scored."""
+        """Whether the metric is a plain share of the scored images."""
         return self.num.dtype == bool and self.den.dtype == bool and self.stratum is None
 
     @property
     def has_few_strata(self) -> bool:
-        """Whether each stratum can be resampled on its own."""
+        """Whether there are so few strata that each can be resampled separately."""
         return self.stratum is not None and int(self.stratum.max(initial=0)) < FEW_STRATA
 
     def stratum_is_class(self, label: npt.NDArray[np.integer]) -> bool:
-        """Whether the metric within a class is a plain proportion: it has no strata but the classes."""
+        """Whether the metric is a plain proportion within a class, because it has no other strata."""
         return self.stratum is None or bool((self.stratum == label)[self.scored].all())
 
     def _class_numbers(
@@ -131,7 +131,7 @@ def _means_by_class(ratio: Ratio, label: npt.NDArray[np.integer], c: int) -> npt
 def stack(
     columns: Sequence[ImageValues],
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.intp]]:
-    """Return numerators, the distinct denominators, and which belongs to which."""
+    """Return the numerators, the distinct denominators, and the denominator of each numerator."""
     keys: dict[bytes, int] = {}
     dens: list[npt.NDArray[Any]] = []
     den_of = np.empty(len(columns), np.intp)
@@ -146,7 +146,7 @@ def stack(
 
 
 def grouped(columns: Iterable[ImageValues], *, by_den: bool) -> list[list[ImageValues]]:
-    """Group columns with the same strata and, if `by_den`, denominators: they share resamples."""
+    """Group columns that share resamples, with the same strata and, if `by_den`, the same denominators."""
     groups: dict[tuple[bytes, bytes], list[ImageValues]] = {}
     for column in columns:
         assert column.stratum is not None
@@ -164,7 +164,7 @@ Key = tuple[str, str, str]
 
 
 class Sampler:
-    """Resamples metrics of many models together, and stores the values that pairs of models need.
+    """A bootstrap of the metrics of many models together, with the values that pairs of models need.
 
     Parameters
     ----------
@@ -187,7 +187,7 @@ class Sampler:
         return len({c.model for c in self._waiting})
 
     def add(self, column: ImageValues) -> None:
-        """Add a metric of a model, to be resampled with others."""
+        """Add a metric of a model, to be resampled together with others."""
         key = hashlib.blake2b(np.packbits(column.scored).tobytes(), digest_size=16).digest()
         self._masks.setdefault(key, column.scored)
         self._scored[column.metric, column.model] = key
@@ -197,7 +197,7 @@ class Sampler:
             self._bits[column.metric, column.model] = np.packbits(column.num)
 
     def intervals(self) -> dict[Key, tuple[float, float]]:
-        """Resample what was added since the last call; return intervals by model, metric and slice."""
+        """Resample the metrics added since the last call, and return intervals by model, metric and slice."""
         plain = [c for c in self._waiting if c.stratum is None]
         intervals = self._ends(plain, self._bootstrap.ratios(*stack(plain))) if plain else {}
         few = [c for c in self._waiting if c.has_few_strata]
@@ -246,7 +246,7 @@ class Sampler:
         )
 
     def pairs(self, dataset: str, values: Mapping[Key, float]) -> Iterator[dict[str, Any]]:
-        """Yield columns of the pairs table for each metric, on all images.
+        """Yield the columns of the pairs table for each metric on all images.
 
         Parameters
         ----------

@@ -51,13 +51,13 @@ class Comparison(Result):
     Attributes
     ----------
     results : Results
-        All results that were compared, with family, size and pretraining of the models.
+        All compared results, with the family, size and pretraining of the models.
     drops, fits, ranks, swaps, sensitivity : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
     thresholds : Results, optional
         Results on label sets at other thresholds.
     described : Mapping of str to pyarrow.Table
-        Tables of the label sets, where the folders of results have them.
+        Tables that describe the label sets, if the folders of results contain them.
     sources : tuple of Path
         Files and folders that were read; `write` does not overwrite them.
     notes, metadata, inputs
@@ -112,9 +112,9 @@ class Comparison(Result):
         Raises
         ------
         InputError
-            If nothing was compared, or a file that was read would be overwritten; then nothing is written.
+            If nothing was compared, or an input file would be overwritten. In both cases nothing is written.
         OutputError
-            A file cannot be written; each is written whole or not at all.
+            If a file cannot be written. Each file is written completely or not at all.
         """
         check_apart(self.sources, out, self.NAMES)
         if not self.ranks.num_rows:
@@ -122,8 +122,8 @@ class Comparison(Result):
                 "There is nothing to compare.",
                 where=self.results.name,
                 got=f"data sets {', '.join(self.results.datasets)}",
-                allowed="two data sets with a metric and at least two models in common, or top1 and a metric "
-                "of label sets on one",
+                allowed="two data sets with a metric and at least two models in common, or one data set "
+                "with top1 and a metric of label sets",
             )
         written = write_numbers(
             self.results,
@@ -148,15 +148,15 @@ class Comparison(Result):
         slice_x: str = "all",
         slice_y: str = "all",
     ) -> tuple[float, float | None, float | None]:
-        """Return the mean drop under a metric, with its interval over images.
+        """Return the mean drop over models under a metric, with its interval over images.
 
         Parameters
         ----------
         metric : str
         x, y : str, optional
-            The data sets; needed where several comparisons match.
+            Names of the data sets, needed if several comparisons match.
         slice_x, slice_y : str
-            The images, such as ``annotation=*`` and ``n_objects>=2``.
+            Names of the slices, such as ``annotation=*`` and ``n_objects>=2``.
 
         Raises
         ------
@@ -203,28 +203,30 @@ def compare(
 ) -> Comparison:
     """Compare models between data sets and metrics: drops, fits and rankings.
 
-    Each other data set is compared with the first, under each accuracy that both have. Within each data set,
-    top1 is compared with the headline metrics on label sets. manyhot report draws the tables.
+    Every other data set is compared with the first, under each accuracy that both have. Within each data set,
+    top1 is compared with the headline metrics on label sets. The command manyhot report draws the tables.
 
     Parameters
     ----------
     *results
-        Folders that manyhot evaluate wrote, results as Parquet or CSV, timm's CSVs, or timm-results; in
-        Python also tables and evaluations. The others are compared with the first data set.
+        Results to compare: folders written by manyhot evaluate, results as Parquet or CSV, CSV files of timm,
+        or timm-results; in Python also tables and evaluations. The first data set is the one that the others
+        are compared with.
     without
-        Patterns of the names of models to leave out, such as 'fv_*'; by default those that the benchmark
+        Patterns of names of models to leave out, such as 'fv_*'; by default the models that the benchmark
         leaves out.
     families
-        CSV with the columns model and family, for models whose names do not imply the family; in Python also
-        a mapping.
+        CSV file with the columns model and family, for models with names that do not imply the family; in
+        Python also a mapping.
     best_from
-        Lowest value at which a model counts as one of the best, to which a second line is fitted.
+        Minimum value, between 0 and 1, for a model to count as one of the best. A second line is fitted to
+        these models.
     resamples
-        Bootstrap resamples of families of models; 0 for no intervals.
+        Number of bootstrap resamples of families of models; 0 for no intervals.
     seed
         Seed of the bootstrap.
     ends
-        Further pairs of ends to compare, each end as (dataset, metric, slice).
+        Further pairs of places to compare, each place as (dataset, metric, slice).
     run
         Progress of downloads, and the command line for the metadata.
 
@@ -235,18 +237,18 @@ def compare(
     Raises
     ------
     InputError
-        If there are no results, a pattern fits no model, or an option is out of range.
+        If there are no results, a pattern matches no model, or an option is out of range.
     MatchError
-        If two of the results contain the same values, an end is in none of them, or `families` names none of
-        their models.
+        If two of the results contain the same values, one of `ends` is in none of them, or `families`
+        contains none of their models.
     ManyhotError
         If results cannot be read or downloaded.
 
     Notes
     -----
-    Results of a benchmark are also compared as the benchmark defines. A comparison needs at least two models
-    with a value at both ends. imagenet-a and imagenet-r are compared with ImageNet's images of the same
-    classes, if these were judged.
+    For results of a benchmark, the comparisons that the benchmark defines are added. A comparison needs at
+    least two models with a value at both places. imagenet-a and imagenet-r are compared with ImageNet's
+    images of the same classes, if models were evaluated on these.
     """
     check_draws(resamples, seed)
     parts = open_results(results, run)
@@ -316,7 +318,7 @@ def _family(results: Results, families: PathLike | Mapping[str, str] | None) -> 
     models = results.table["model"].unique().to_pylist()
     if own and not set(own) & set(models):
         raise MatchError(
-            "The families name none of the models.",
+            "None of the models is in the table of families.",
             got=f"models such as {next(iter(own))}",
             allowed=f"models such as {models[0]}",
         )
@@ -336,17 +338,17 @@ def _read_families(path: PathLike | None) -> dict[str, str]:
         twice = frame["model"].filter(frame["model"].is_duplicated())
         if len(twice):
             raise InputError(
-                "A model has two families.", where=path, got=twice[0], allowed="one row per model"
+                "A model is listed with two families.", where=path, got=twice[0], allowed="one row per model"
             )
         return dict(frame.select("model", "family").iter_rows())
     except FileNotFoundError as error:
         raise InputError("The file does not exist.", where=path) from error
     except (pl.exceptions.PolarsError, ValueError) as error:
         raise InputError(
-            "This is not a table of families.",
+            "The file is not a table of families.",
             where=path,
             got=str(error).partition("\n")[0],
-            allowed="CSV with the columns model and family",
+            allowed="a CSV file with the columns model and family",
         ) from error
 
 
@@ -388,7 +390,7 @@ def join(results: Sequence[Results]) -> Results:
         If two of them contain the same values.
     """
     if not results:
-        raise InputError("There are no results to compare.", do="give at least one")
+        raise InputError("There are no results to compare.", do="pass at least one result")
     _check_apart(results)
     first = results[0]
     if len(results) == 1:
@@ -420,8 +422,8 @@ def _check_apart(results: Sequence[Results]) -> None:
                     "Two results contain values of the same data set, metric and slice.",
                     where=f"{seen[end]} and {part.name}",
                     got=", ".join(end),
-                    allowed="each in one of the results",
-                    do="compare them one at a time, or judge one under another name: --dataset NAME",
+                    allowed="each value in only one of the results",
+                    do="compare them separately, or evaluate one under another name with --dataset NAME",
                 )
             seen[end] = part.name
 

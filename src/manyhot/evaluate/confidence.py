@@ -47,15 +47,15 @@ declare_table(
         TEXT("model", "the model"),
         TEXT(
             "event",
-            "what makes the top class correct: being the original label, or being in the label set",
+            "what makes the top class correct: it is the original label, or it is in the label set",
             values=EVENTS,
         ),
-        REAL("from", "lower end of the bin; 0 to 1 is all images together"),
-        REAL("to", "upper end of the bin, which includes 1 in the last bin"),
+        REAL("from", "lower end of the bin; the bin from 0 to 1 contains all images"),
+        REAL("to", "upper end of the bin; only the last bin includes its upper end"),
         REAL("confidence", "mean probability of the top class"),
-        REAL("right", "share of images whose top class is right"),
+        REAL("right", "share of images with a correct top class"),
         *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
-        COUNT("n", "images in the bin, among those with an original label and a label set"),
+        COUNT("n", "number of images in the bin that have an original label and a non-empty label set"),
     ),
 )
 
@@ -65,9 +65,9 @@ declare_table(
         TEXT("dataset", "the data set"),
         TEXT("model", "the model"),
         TEXT("event", "as in reliability", values=EVENTS),
-        REAL("confidence", "the lowest confidence of the images that are kept"),
+        REAL("confidence", "lowest confidence of the images that are kept"),
         REAL("coverage", "share of images that are kept"),
-        REAL("risk", "share of errors among these"),
+        REAL("risk", "share of errors among the images that are kept"),
         COUNT("n", "images that are kept"),
     ),
 )
@@ -80,14 +80,14 @@ class Conformal:
     Attributes
     ----------
     model, cover : str
-        `cover` is what a set must contain: the original ``label``, ``one`` class of the label set, or
-        ``all``.
+        Name of the model, and what a set must contain: the original ``label``, ``one`` class of the label
+        set, or ``all`` of its classes.
     alpha, threshold : float
-        The share of images that may be missed, and the least probability of a class in the set.
+        Share of images whose set may miss what it must contain, and lowest probability of a class in a set.
     n_fitted, n : int
-        Number of images used for fitting, and for evaluation.
+        Number of images used for fitting, and number of images used for evaluation.
     coverage, lo, hi : float
-        Coverage on the images used for evaluation, with its 95 % interval (Wilson).
+        Coverage on the images used for evaluation, with its 95 % Wilson interval.
     mean_size, share_empty : float
         Mean number of classes in a set, and the share of empty sets.
     """
@@ -124,15 +124,15 @@ def calibrate(
         classes suffice; the remaining probability is spread evenly over the other classes. For ``isotonic``,
         the probability of the top class suffices.
     method : str
-        ``temperature``: one parameter. ``vector``: two parameters per class. ``isotonic``: a non-decreasing
-        function of the confidence; the returned predictions contain the top class only.
+        ``temperature`` has one parameter, and ``vector`` has two parameters per class. ``isotonic`` is a
+        non-decreasing function of the confidence, and its predictions contain only the top class.
     to : str
-        ``labels``: the original label is correct. ``sets``: any class of the label set is. The fit maximises
-        the likelihood that `nll` and `nll_mass` measure.
+        What counts as correct: only the original label (``labels``), or any class of the label set
+        (``sets``). The fit maximises the likelihood that `nll` or `nll_mass` measures.
     fit : float
-        The share of images to fit on, above 0 and below 1.
+        Share of images to fit on, between 0 and 1, both excluded.
     seed : int
-        Seed of the choice of these images.
+        Seed of the choice of images to fit on.
 
     Returns
     -------
@@ -142,7 +142,7 @@ def calibrate(
     Raises
     ------
     InputError
-        If the predictions do not have what the method needs, or no image to fit on has labels.
+        If the method needs other scores than the predictions have, or no image to fit on has labels.
     MatchError
         If labels and predictions share no image, or are over different class lists.
     """
@@ -151,7 +151,7 @@ def calibrate(
 
 
 def check_method(method: str, to: str = FITTED_TO[0]) -> None:
-    """Raise an error if there is no such method, or nothing of this name to fit to.
+    """Raise an error if there is no such method, or no such labels to fit to.
 
     Raises
     ------
@@ -171,7 +171,7 @@ class Split:
     Attributes
     ----------
     fitted, rest : Case
-        Images to fit on, and the others.
+        The images to fit on, and the other images.
     predictions : Predictions
         Predictions for the other images, before recalibration.
     """
@@ -186,7 +186,7 @@ class Split:
         return int(np.count_nonzero(sets.labelled if to == "labels" else sets.scored))
 
     def recalibrated(self, method: str, to: str) -> tuple[Predictions, float | None]:
-        """Return recalibrated predictions for the other images, and the temperature if there is one.
+        """Return recalibrated predictions for the other images, and the temperature or None.
 
         Raises
         ------
@@ -245,16 +245,18 @@ def conformal(
     predictions : Predictions
         Predictions with probabilities of all classes, or of sufficiently many top classes.
     cover : str
-        What a set must contain: the original ``label``, ``one`` class of the label set, or ``all`` of it.
+        What a set must contain: the original ``label``, ``one`` class of the label set, or ``all`` its
+        classes.
     alpha : float
-        The share of images that may be missed.
+        Share of images whose prediction set may miss what it must contain.
     fit, seed
         As in `calibrate`.
 
     Raises
     ------
     InputError
-        If there are no probabilities or no labels, or sets may contain classes that are not listed.
+        If there are no probabilities or labels, or prediction sets could contain classes that the predictions
+        do not list.
     MatchError
         As in `calibrate`.
     """
@@ -271,7 +273,9 @@ def conformal(
     threshold = fit_threshold(case, np.flatnonzero(chosen), cover=cover, alpha=alpha)
     rest = np.flatnonzero(~chosen & counts)
     if not len(rest):
-        raise InputError("There are no images to evaluate on.", got="no image", allowed="images with labels")
+        raise InputError(
+            "None of the held-out images has labels.", got="no image", allowed="images with labels"
+        )
     found = predict_sets(case, rest, cover=cover, threshold=threshold)
     n, hits = len(rest), int(found.covered.sum())
     lo, hi = (float(end[0]) for end in wilson_interval([hits], [n]))
@@ -307,7 +311,9 @@ def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
     """Return which of n images are fitted on."""
     if not 0 < share < 1:
         raise InputError(
-            "The share of images to fit on is out of range.", got=f"fit={share}", allowed="above 0, below 1"
+            "The share of images to fit on is out of range.",
+            got=f"fit={share}",
+            allowed="above 0, below 1",
         )
     chosen = np.zeros(n, bool)
     chosen[np.random.default_rng(seed).permutation(n)[: round(share * n)]] = True
@@ -315,8 +321,8 @@ def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
         raise InputError(
             "There are too few images to split into two parts.",
             got=f"{round(share * n):,} of {n:,} to fit on",
-            allowed="at least one to fit on, and one to judge",
-            do="pass more images, or another share to fit on",
+            allowed="at least one image to fit on and one to evaluate on",
+            do="pass more images, or change the share to fit on",
         )
     return chosen
 
@@ -360,7 +366,7 @@ def _isotonic(fitted: Case, rest: Case, to: str) -> dict[str, Any]:
     if outcomes is None or rest.confidence is None:
         raise InputError(
             "Isotonic calibration needs the probability of the top class.",
-            got="ranks, or scores declared as neither logit nor probability",
+            got="ranks, or scores that are declared as neither logits nor probabilities",
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
         )
     found = fit_isotonic(outcomes.confidence, outcomes.right).apply(rest.confidence)
@@ -379,9 +385,10 @@ Row = Mapping[str, Any]
 
 
 def both_events(case: Case) -> dict[str, Outcomes]:
-    """Return confidence and correctness for both events, over the images that count for both.
+    """Return confidence and correctness for both events, on the images that count for both.
 
-    Both use the same images, so only the labels differ. Empty if there are no such images or no confidences.
+    Both events use the same images, so only the labels differ. The result is empty if there are no such
+    images or no confidences.
     """
     if case.confidence is None:
         return {}
@@ -415,7 +422,7 @@ def reliability_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -
 
 
 def curve_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iterator[Row]:
-    """Yield rows of the risk_coverage table: at most `POINTS` per event, the last one for all images."""
+    """Yield rows of the risk_coverage table: at most `POINTS` per event, the last for all images."""
     for event, outcomes in events.items():
         ranked = outcomes.ranked(np.ones(len(outcomes.image)))
         kept = np.round(np.cumsum(ranked.weight)).astype(np.int64)
@@ -435,7 +442,7 @@ def curve_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -> Iter
 
 @dataclass
 class Pictured:
-    """Collects the tables ``reliability`` and ``risk_coverage``, model by model.
+    """The tables ``reliability`` and ``risk_coverage``, collected model by model.
 
     Parameters
     ----------
@@ -447,7 +454,7 @@ class Pictured:
     _curve: list[Row] = field(default_factory=list)
 
     def add(self, model: str, case: Case) -> str:
-        """Add a model and return what is wrong with its confidences; empty if nothing is, or it has none."""
+        """Add a model and return what is wrong with its confidences; empty if nothing is wrong."""
         try:
             events = both_events(case)
         except InputError as error:
@@ -457,7 +464,7 @@ class Pictured:
         return ""
 
     def tables(self) -> dict[str, pa.Table]:
-        """Return the tables by name; none if no model has confidences."""
+        """Return the tables by name; empty if no model has confidences."""
         rows = {"reliability": self._reliability, "risk_coverage": self._curve}
         return {name: pa.Table.from_pylist(r, schema=schema(name)) for name, r in rows.items() if r}
 

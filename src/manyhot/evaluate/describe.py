@@ -40,29 +40,34 @@ MOST_SHOWN = 10
 declare_table(
     "datasets",
     (
-        TEXT("dataset", "the data set judged on"),
-        COUNT("images", "images of the labels table"),
-        COUNT("unusable", "images left out"),
-        COUNT.nullable("rated", "images that raters checked; null if the source does not say"),
-        COUNT.nullable("asked", "(image, class) pairs asked about; null if only valid classes are recorded"),
+        TEXT("dataset", "the data set"),
+        COUNT("images", "images in the labels table"),
+        COUNT("unusable", "images that metrics do not count"),
+        COUNT.nullable("rated", "images that raters checked; null if the source does not record it"),
+        COUNT.nullable(
+            "asked",
+            "(image, class) pairs that raters were asked about; null if only valid classes are recorded",
+        ),
         COUNT.nullable(
             "confirmed",
-            "pairs asked about and found valid; null if only valid classes are recorded",
+            "pairs that raters were asked about and found valid; null if only valid classes are recorded",
         ),
         COUNT.optional(
             "unclear",
-            "pairs asked about and left undecided; null if only valid classes are recorded",
+            "pairs that raters were asked about and did not agree on; null if only valid classes are "
+            "recorded",
         ),
         COUNT("labels", "valid (image, class) pairs, including those of images that no rater has seen"),
         COUNT("empty", "usable images without a valid class"),
-        COUNT("multi", "usable images with two or more"),
+        COUNT("multi", "usable images with two or more valid classes"),
         COUNT("labelled", "usable images with an original label"),
         COUNT(
-            "rejected", "images whose original label is not valid, including those without any valid class"
+            "rejected",
+            "images with an original label that is not valid, including images without any valid class",
         ),
         TEXT.nullable("method", "how the label sets were made"),
-        TEXT.optional("licence", "of the labels, from the catalogue"),
-        TEXT.optional("citation", "whom to cite, from the catalogue"),
+        TEXT.optional("licence", "licence of the labels, from the catalogue"),
+        TEXT.optional("citation", "publication to cite, from the catalogue"),
         TEXT.optional("home", "where the labels were published"),
     ),
 )
@@ -72,8 +77,8 @@ declare_table(
     (
         TEXT("dataset", "the data set"),
         INT("size", "valid classes of an image"),
-        COUNT("images", "usable images with that many"),
-        REAL("share", "of all usable images"),
+        COUNT("images", "usable images with this number of valid classes"),
+        REAL("share", "share of all usable images"),
     ),
 )
 
@@ -95,11 +100,11 @@ declare_table(
     "rejected",
     (
         TEXT("dataset", "the data set"),
-        TEXT("image_id", "an image whose original label is not in its label set"),
+        TEXT("image_id", "id of an image with an original label that is not in its label set"),
         INT("label", "the original label"),
         TEXT("label_name", "its name"),
         INTS("classes", "the label set; empty if no class is valid"),
-        TEXTS("names", "their names"),
+        TEXTS("names", "names of the classes"),
     ),
 )
 
@@ -111,7 +116,7 @@ class Description(Result):
     Attributes
     ----------
     datasets, set_sizes, class_pairs, rejected : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -135,7 +140,7 @@ class Description(Result):
         return {name: table.to_pylist() for name, table in self.tables.items() if name != "rejected"}
 
     def lines(self) -> Iterator[str]:
-        """Yield sizes of label sets and the most frequent pairs of each data set."""
+        """Yield the sizes of label sets and the most frequent pairs of classes of each data set."""
         for card in self.datasets.to_pylist():
             yield from _card_lines(card)
             sizes, pairs = (
@@ -151,7 +156,7 @@ class Description(Result):
             yield ""
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the tables, and their figures where the extra ``report`` is installed; see `Result.write`."""
+        """Write the tables, and their figures if the extra ``report`` is installed; see `Result.write`."""
         written = write_tables(self.tables, out, call=run.call, inputs=self.inputs)
         return [*written, *save_label_figures(self.tables, out, run.call)]
 
@@ -168,19 +173,19 @@ def describe(
     dataset: str = "",
     run: Run = QUIET,
 ) -> Description:
-    """Count labels of images: sizes of label sets, pairs of classes, original labels that were rejected.
+    """Describe label sets: their sizes, frequent pairs of classes, and rejected original labels.
 
     Parameters
     ----------
     *labels
-        Label sets in any format, a campaign, or a benchmark such as imagenet.
+        Label sets in any format, a campaign, or the name of a benchmark, such as imagenet.
     images
-        Images table with original labels, if the file of label sets has none.
+        Images table with original labels, if the label sets have none.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r.
     dataset
-        Name of the data set; by default its own.
+        Name of the data set; by default the name in the file.
     run
         Command line of the call, and callback for its progress.
 
@@ -204,12 +209,12 @@ def describe(
                 raise MatchError(
                     "Two data sets have the same name.",
                     got=source.name,
-                    do="describe them one at a time, or rename one",
+                    do="describe them separately, or rename one",
                 )
             parts[source.name] = describe_source(source)
             inputs |= source.inputs
     if not parts:
-        raise InputError("There are no label sets to describe.", do="give at least one data set")
+        raise InputError("There are no label sets to describe.", do="pass at least one data set")
     return Description.concat(list(parts.values()), inputs=inputs)
 
 
@@ -234,21 +239,21 @@ def describe_tables(
     ----------
     labels : Labels
     classes : ClassList, optional
-        Class list with names; by default the one that the labels refer to, otherwise class ids are used as
-        names.
+        Class list with names; by default the class list that the labels refer to. If there is none, class ids
+        are used as names.
     dataset : str
-        Name of the data set; by default that of the labels.
+        Name of the data set; by default the name of the labels.
     licence, citation, home : str, optional
         Licence, citation and home page of the labels, for the table and the data card.
 
     Raises
     ------
     InputError
-        If neither the labels nor `dataset` give a name.
+        If the labels have no name and `dataset` is not set.
     """
     name = dataset or labels.name
     if not name:
-        raise InputError("The labels have no name.", do="name the data set")
+        raise InputError("The labels have no name.", do="pass a name for the data set")
     known = classes or class_list_of(labels.class_hash)
     names = known.names if known else tuple(map(str, range(labels.n_classes)))
     sets = label_sets(labels)
@@ -371,7 +376,7 @@ def _rejected(name: str, labels: Labels, sets: LabelSets, names: tuple[str, ...]
 
 
 def rights_of(dataset: BenchmarkData) -> dict[str, str]:
-    """Return licence, citation and home of the labels of a published data set."""
+    """Return the licence, citation and home page of the labels of a published data set."""
     entry = catalog.catalog_entry(dataset.labels[0])
     return {"licence": entry.licence, "citation": entry.citation, "home": entry.home}
 
@@ -388,6 +393,6 @@ def _card_lines(card: dict[str, Any]) -> Iterator[str]:
         total = f"of {card['labelled']:,} ({share:.1%})"
         facts.append(("original label not valid", f"{card['rejected']:,}", total))
     if card["rated"] is not None:
-        facts.append(("looked at by people", f"{card['rated']:,}", ""))
+        facts.append(("checked by raters", f"{card['rated']:,}", ""))
     yield from fact_lines(facts)
     yield ""

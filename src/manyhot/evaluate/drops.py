@@ -68,9 +68,11 @@ declare_table(
         REAL("drop", "value_x minus value_y"),
         *bounds("lo", "hi", _IMAGES),
         *bounds("lo_models", "hi_models", "the mean's 95 % interval over families of models"),
-        REAL.nullable("above_fit", "effective robustness: value_y minus the prediction of the logit fit"),
-        COUNT("n_x", "images counted at x; for the mean, the minimum over models"),
-        COUNT("n_y", "images counted at y; for the mean, the minimum over models"),
+        REAL.nullable(
+            "above_fit", "effective robustness: value_y minus the value predicted by the logit fit"
+        ),
+        COUNT("n_x", "number of images counted at x; for the mean, the minimum over models"),
+        COUNT("n_y", "number of images counted at y; for the mean, the minimum over models"),
         COUNT("n_models", "models averaged, 1 for one"),
     ),
 )
@@ -79,13 +81,15 @@ declare_table(
     "fits",
     (
         *END_COLUMNS,
-        TEXT("models", "which models: all, or those with at least some value at x, such as x>=0.85"),
-        TEXT("scale", "of both axes", values=SCALES),
+        TEXT(
+            "models", "models that the line is fitted to: all, or those above a value at x, such as x>=0.85"
+        ),
+        TEXT("scale", "scale of both axes", values=SCALES),
         *interval("slope", "slope of the least-squares line", _FAMILIES, value=REAL),
         *interval("intercept", "intercept", _FAMILIES, value=REAL),
         REAL.nullable("r2", "share of variance explained"),
         COUNT("n", "models"),
-        COUNT("n_families", "families of models, the units of the bootstrap"),
+        COUNT("n_families", "number of families of models, which are the units of the bootstrap"),
     ),
 )
 
@@ -98,10 +102,11 @@ declare_table(
         *bounds("lo_models", "hi_models", _FAMILIES),
         COUNT("n_models", "models ranked"),
         COUNT("n_pairs", "pairs of models"),
-        COUNT("n_swapped", "pairs in another order at y than at x"),
+        COUNT("n_swapped", "pairs in a different order at y than at x"),
         COUNT.nullable(
             "n_beyond_noise",
-            "n_swapped pairs that differ beyond noise both at x and at y; null if no pairs were tested",
+            "number of swapped pairs that differ beyond noise both at x and at y; null if no pairs were "
+            "tested",
         ),
     ),
 )
@@ -112,8 +117,8 @@ declare_table(
         *END_COLUMNS,
         TEXT("model_a", "the better model at x"),
         TEXT("model_b", "the better model at y"),
-        REAL("difference_x", "value of model_a minus that of model_b at x"),
-        REAL("difference_y", "the same at y"),
+        REAL("difference_x", "value of model_a minus value of model_b at x"),
+        REAL("difference_y", "value of model_a minus value of model_b at y"),
         REAL.nullable("p_x", "p_adjusted of the pair at x"),
         REAL.nullable("p_y", "p_adjusted of the pair at y"),
         FLAG.nullable("beyond_noise", "whether both differences are beyond noise"),
@@ -127,7 +132,7 @@ END = ("dataset", "metric", "slice")
 
 
 class Comparer:
-    """Compares pairs of ends one by one and collects the rows.
+    """A comparison of pairs of places, which collects the rows of the tables.
 
     Parameters
     ----------
@@ -154,7 +159,7 @@ class Comparer:
         return {end: _where(table, end) for end in ends}
 
     def add(self, x: End, y: End) -> None:
-        """Compare the models that have a value at both ends."""
+        """Compare the models that have a value at both places."""
         at_x, at_y = self._at(x), self._at(y)
         models = [m for m in at_x if m in at_y]
         if len(models) < 2:
@@ -244,7 +249,7 @@ class _Both:
         return {f"{c}_{side}": end[i] for side, end in ends for i, c in enumerate(END)}
 
     def fits(self, scale: str, best_from: float) -> Iterator[dict[str, Any]]:
-        """Yield rows of the fits table: all models and, within one data set, the best of them."""
+        """Yield rows of the fits table: for all models and, within one data set, for the best."""
         x, y = self.at_x[0], self.at_y[0]
         groups = {"all": np.ones(len(x), bool)}
         if self.x[0] == self.y[0] and FEWEST_BEST <= np.count_nonzero(x >= best_from) < len(x):
@@ -257,7 +262,7 @@ class _Both:
                 yield self.ends | {"models": name, "scale": scale} | _line_columns(line)
 
     def drops(self) -> list[dict[str, Any]]:
-        """Return rows of the drops table: the mean over models, and each model."""
+        """Return rows of the drops table: for the mean over models, and for each model."""
         (x, *_, nx), (y, *_, ny) = self.at_x, self.at_y
         drop = x - y
         spread = None if self.samples is None else self.samples[0] - self.samples[1]
@@ -296,7 +301,7 @@ class _Both:
         }
 
     def swaps(self, p_x: Floats, p_y: Floats) -> pa.Table:
-        """Return the pairs that change order, with p_adjusted of all pairs at both ends, shape (M, M)."""
+        """Return the pairs that change order. `p_x` and `p_y` are p_adjusted of all pairs, shape (M, M)."""
         x, y = self.at_x[0], self.at_y[0]
         a, b = np.nonzero((np.subtract.outer(x, x) > 0) & (np.subtract.outer(y, y) < 0))
         names, p_x, p_y = pa.array(self.models, pa.string()), p_x[a, b], p_y[a, b]

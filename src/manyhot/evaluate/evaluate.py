@@ -44,12 +44,12 @@ from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 
 def benchmark_of(labels: object, predictions: object) -> Benchmark | None:
-    """Return the benchmark, or benchmark data set, that a call names; None for other labels.
+    """Return the benchmark or the data set of a benchmark that `labels` names; None for other labels.
 
     Raises
     ------
     UnknownNameError
-        If there are neither such labels nor predictions for them.
+        If `labels` is neither a benchmark nor a file, and there are no predictions.
     """
     if not isinstance(labels, str | os.PathLike):
         return None
@@ -70,7 +70,7 @@ def benchmark_of(labels: object, predictions: object) -> Benchmark | None:
 
 @dataclass(frozen=True, eq=False)
 class Entrants:
-    """The published models of a benchmark, and the user's own.
+    """The published models of a benchmark, and the user's own models.
 
     Attributes
     ----------
@@ -78,9 +78,9 @@ class Entrants:
     sets : list of Fetched
         Its data sets.
     own : list of Predictions
-        The user's own models that predict images of any of these.
+        The user's own models with predictions for images of any of these data sets.
     misfits : SkippedFiles
-        Files of the user's own models that are skipped.
+        Skipped files of the user's own models.
     """
 
     benchmark: Benchmark
@@ -97,7 +97,7 @@ class Entrants:
         Raises
         ------
         MatchError
-            If the own predictions are of none of the data sets.
+            If the user's own predictions are for none of the data sets.
         """
         listed = predictions if isinstance(predictions, list | tuple) else [predictions]
         tables = [p for p in listed if isinstance(p, Predictions)]
@@ -118,7 +118,7 @@ class Entrants:
         return cls(benchmark, chosen, own, misfits)
 
     def entering(self, fetched: Fetched) -> list[Predictions]:
-        """Return the user's own models that predict images of a data set."""
+        """Return the user's own models with predictions for images of a data set."""
         return [p for p in self.own if fetched.covers(p)]
 
     def judged_in(self, results: pa.Table) -> list[Predictions]:
@@ -127,7 +127,7 @@ class Entrants:
         Raises
         ------
         InputError
-            If there are none: the first error of the user's own models.
+            If there are none; it is the first error of the user's own models.
         """
         names = set(results["model"].to_pylist())
         judged = [p for p in self.own if p.model in names]
@@ -135,7 +135,7 @@ class Entrants:
         return judged
 
     def to_judge_again(self, own: Sequence[Predictions]) -> Iterator[tuple[Fetched, list[Predictions]]]:
-        """Yield data sets to judge at other thresholds, with their models."""
+        """Yield data sets that are also evaluated at other thresholds, with their models."""
         # One that is skipped on a data set may be judged on another.
         everywhere = [p for p in own if p.source not in self.misfits.errors]
         for fetched in self.sets:
@@ -143,7 +143,7 @@ class Entrants:
                 yield fetched, [*fetched.published, *(p for p in everywhere if fetched.covers(p))]
 
     def sources(self) -> list[dict[str, Any]]:
-        """Return title, licence, citation and notes of the published data."""
+        """Return the titles, licences, citations and notes of the published data."""
         names = [n for d in self.benchmark.datasets for n in (d.labels[0], d.predictions, *d.images[:1])]
         entries = [catalog.catalog_entry(n) for n in dict.fromkeys(names)]
         return [
@@ -156,7 +156,7 @@ class Entrants:
 
 
 def benchmark_sources(entrants: Entrants) -> Iterator[Source]:
-    """Yield the data sets of a benchmark, each with the published and the user's own models for it."""
+    """Yield the data sets of a benchmark, each with its published models and the user's own models for it."""
     for fetched in entrants.sets:
         own = entrants.entering(fetched)
         yield Source(
@@ -175,11 +175,11 @@ def benchmark_sources(entrants: Entrants) -> Iterator[Source]:
 def _check_own(predictions: Predictions, sets: Sequence[Fetched]) -> None:
     if not any(fetched.covers(predictions) for fetched in sets):
         raise MatchError(
-            f"{predictions.model} predicts images of none of the benchmark's data sets.",
+            f"{predictions.model} has no predictions for images of the benchmark's data sets.",
             where=predictions.source,
             got=f"ids such as {predictions.image_id[0]}",
             allowed=" or ".join(f"{f.labels.image_id[0]} ({f.name})" for f in sets),
-            do="give the row order with --rows, or predict one of these data sets",
+            do="pass the row order with --rows, or predict one of these data sets",
         )
 
 
@@ -209,43 +209,36 @@ def evaluate(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> Evaluation:
-    """Evaluate models on label sets: results, pairs of models and a report.
+    """Evaluate models on label sets and compare pairs of models, with a report.
 
-    On a benchmark, your own models are evaluated alongside the published ones, each on the data sets whose
-    images it predicts.
+    On a benchmark, your own models are evaluated together with the published models, each on the data sets
+    for which it has predictions.
 
     Parameters
     ----------
     labels
-        A benchmark such as imagenet, or one of its data sets; label sets in any format; a campaign; an images
-        table or a folder that predict wrote, for the original labels alone.
-
-        In Python also tables, lists of classes, a multi-hot matrix or frame of shape (n, C), or one class per
-        image of shape (n,).
+        Name of a benchmark, such as imagenet, or of one of its data sets; or label sets in any format, a
+        campaign, or, to use only original labels, an images table or a folder written by predict.
     predictions
         Files and folders of predictions.
-
-        In Python also tables, and arrays or frames, or a mapping of model names to them: integers of shape
-        (n, k) are classes, best first; floats of shape (n, C) are scores. Frames are matched by their index,
-        or a column image_id, and by the names of their columns; arrays by position.
     models
-        Patterns of model names, such as 'resnet*'.
+        Patterns of names of models to include, such as 'resnet*'.
     metrics
-        A metric or call string, such as 'jaccard(threshold=0.5)'; by default all rank metrics, and all score
-        metrics for models with scores of all classes.
+        Name of a metric, or a call string such as 'jaccard(threshold=0.5)'. By default all rank metrics, and
+        all score metrics for models with scores of all classes.
     slices
-        Additional subsets of images: class=KEY, or class for all classes; by columns of the images table:
-        COLUMN, COLUMN=VALUE, 'COLUMN>=NUMBER', or COLUMN=* for images with a value.
+        Additional subsets of images: class=KEY, or class for all classes; or by columns of the images table:
+        COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=NUMBER', or COLUMN=* for images with a value.
     resamples
-        Bootstrap resamples; 0 for no intervals and no pairs.
+        Number of bootstrap resamples; 0 for no intervals and no pairs.
     seed
         Seed of the bootstrap.
     map_resamples
-        Bootstrap resamples for mAP, macro F1 and calibration, which are not means over images; 0 for no
-        intervals of these.
+        Number of bootstrap resamples, at most 200, for mAP, macro F1 and calibration, which are not means
+        over images; 0 for no intervals of these metrics.
     gallery
         Maximum number of images for a gallery in the report, if photographs are available; 0 for no gallery.
-        By default 1000.
+        The default is 1000.
     reading
         How files are read.
     run
@@ -260,12 +253,20 @@ def evaluate(
     InputError
         If there are no predictions, a file cannot be read, or an option is out of range.
     MatchError
-        If labels and a model share no image, or are over different class lists; if frames have different
-        images or classes; if your own models predict images of none of the benchmark's data sets.
+        If labels and a model share no image or are over different class lists, if frames have different
+        images or classes, or if your own models have no predictions for any data set of the benchmark.
     OrderError
         If rows or classes seem to be in a different order than declared.
     UnknownNameError
         If there is no such metric or benchmark.
+
+    Notes
+    -----
+    In Python, `labels` can also be a table, a list of classes per image, a multi-hot matrix or frame of shape
+    (n, C), or one class per image, of shape (n,). `predictions` can also be tables, arrays or frames, or a
+    mapping of model names to these. Integers of shape (n, k) are classes with the best first, and floats of
+    shape (n, C) are scores. Frames are matched by their index or a column image_id, and by the names of their
+    columns. Arrays are matched by position.
 
     Examples
     --------
@@ -347,7 +348,7 @@ def _judged(
 def _progress(name: str, n: int, run: Run) -> Callable[[int, str], None] | None:
     on_progress = run.on_progress
     # One step more than models: intervals and pairs.
-    return on_progress and (lambda done, _: on_progress(f"judging on {name}", done, max(n + 1, done)))
+    return on_progress and (lambda done, _: on_progress(f"evaluating on {name}", done, max(n + 1, done)))
 
 
 def _among_published(evaluation: Evaluation, entrants: Entrants, run: Run) -> Evaluation:

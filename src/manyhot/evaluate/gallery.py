@@ -65,12 +65,12 @@ class WrittenGallery(Result):
     n_absent: int
 
     def to_json(self) -> dict[str, Any]:
-        """Return the number of images and of absent photographs, the models and the notes."""
+        """Return the numbers of images and of absent photographs, the models and the notes."""
         shown = {"images": len(self.gallery), "absent": self.n_absent, "models": self.gallery.models}
         return {**shown, "notes": self.gallery.notes}
 
     def lines(self) -> Iterator[str]:
-        """Yield the number of images and of models."""
+        """Yield the numbers of images and of models."""
         n_models = len(self.gallery.models)
         yield f"{len(self.gallery):,} images, {n_models} model{'s' * (n_models != 1)}"
 
@@ -94,27 +94,28 @@ def build_gallery(
     reading: Reading = READING,
     run: Run = QUIET,
 ) -> WrittenGallery:
-    """Write a gallery for any browser: images with their label sets, predictions and similar images.
+    """Write a gallery for the browser with images, their label sets, predictions and similar images.
 
     Parameters
     ----------
     labels
-        A data set such as imagenet-val, a campaign, a folder that predict wrote, or label sets. The
-        photographs are those of its images table, or of --images: a table with the column uri, or a folder
-        that predict wrote.
+        Name of a data set, such as imagenet-val; or a campaign, a folder written by predict, or a file of
+        label sets. The photographs are those of the images table, or of --images, which is a table with the
+        column uri or a folder written by predict.
     predictions
-        Files or folders of predictions, in place of the published ones or those of the campaign or folder.
+        Files or folders of predictions, used instead of the published predictions or those of the campaign or
+        folder.
     models
-        Patterns of model names, such as 'resnet*'.
+        Patterns of names of models to include, such as 'resnet*'.
     embeddings
-        Folder that predict --embeddings wrote of the same images, to find similar ones; by default that of
-        the predictions.
+        Folder with embeddings of the same images, written by predict --embeddings, in which similar images
+        are searched; by default the folder of the predictions.
     findings
-        The table findings of diagnose errors, to filter by the kind of error.
+        The table findings written by diagnose errors, by which images can be filtered by kind of error.
     title
         Title of the gallery; by default the name of the data set.
     out
-        Folder to write to; an earlier gallery in it is replaced.
+        Folder to write to. An earlier gallery in this folder is replaced.
     reading
         How files are read.
     run
@@ -127,9 +128,9 @@ def build_gallery(
     Raises
     ------
     InputError
-        If a file cannot be read, no photograph can be shown, or `out` is a folder that is read.
+        If a file cannot be read, no photograph can be shown, or `out` is an input folder.
     MatchError
-        If a model predicts none of the images, or over another class list.
+        If a model has no predictions for these images, or has predictions over another class list.
     MissingExtraError
         If Pillow is not installed.
     """
@@ -154,7 +155,7 @@ def build_gallery(
     written = _written(gallery, out, run.on_progress)
     n_absent = len(gallery) - sum(1 for _ in (out / "photos").iterdir())
     several = "s" * (n_absent != 1)
-    absent = f"{n_absent:,} photograph{several} cannot be shown; the gallery says why in their place"
+    absent = f"{n_absent:,} photograph{several} cannot be shown; the gallery shows the reasons instead"
     return WrittenGallery(
         gallery, n_absent, notes=(absent, *notes) if n_absent else notes, written=tuple(written)
     )
@@ -182,7 +183,8 @@ def report_gallery(
         A folder.
     labels : Labels
     files : sequence of Path
-        Predictions; embeddings beside the predictions of a model are used to find similar images.
+        Files of predictions. If there are embeddings next to the predictions of a model, they are used to
+        find similar images.
     rows, classes
         As in `manyhot.formats.read_predictions`.
     dataset : str
@@ -191,7 +193,7 @@ def report_gallery(
     Raises
     ------
     InputError
-        If no photograph can be shown, or a model predicts none of the images.
+        If no photograph can be shown, or a model has no predictions for these images.
     MissingExtraError
         Pillow is not installed.
     """
@@ -251,10 +253,10 @@ def _images_of(source: Source, labels: LabelsLike) -> Images:
     """Return the images to show, with their original labels."""
     if source.images is None or "uri" not in source.images.table.column_names:
         raise InputError(
-            "Nothing says where the photographs are.",
+            "The locations of the photographs are unknown.",
             where=labels if isinstance(labels, str | os.PathLike) else None,
             allowed="an images table with the columns image_id and uri",
-            do="give one: --images FILE",
+            do="pass one with --images FILE",
         )
     return _with_label(source.images, source.labels)
 
@@ -303,9 +305,9 @@ def _embedded(folder: PathLike | None, *, is_required: bool) -> Embedded | None:
     embeddings = None if folder is None else embedded_in(Path(folder))
     if embeddings is None and is_required:
         raise InputError(
-            "The folder holds no embeddings.",
+            "The folder contains no embeddings.",
             where=folder,
-            allowed="a folder that manyhot predict --embeddings wrote",
+            allowed="a folder written by manyhot predict --embeddings",
         )
     return embeddings
 
@@ -369,7 +371,8 @@ def find_photographs(uris: Sequence[str | None]) -> Iterator[tuple[int, Opener]]
     """Yield the position of each image in `uris`, and a function that reads its bytes.
 
     Files come first. Each archive or table is then listed once and read in its own order, up to the last
-    photograph that is needed. What cannot be found has an opener that says why.
+    photograph that is needed. If a photograph cannot be found, calling its function raises an error with the
+    reason.
     """
     from manyhot.report.pictures import opener
 

@@ -32,7 +32,7 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Resampling:
-    """Options of the bootstrap; the fields are parameters of `manyhot.evaluate`."""
+    """Options of the bootstrap, which are parameters of `manyhot.evaluate`."""
 
     resamples: int = RESAMPLES
     seed: int = 0
@@ -59,9 +59,9 @@ def judge_models(
     misfits: SkippedFiles | None = None,
     progress: Callable[[int, str], None] | None = None,
 ) -> Evaluation:
-    """Judge models on the label sets of one data set.
+    """Evaluate models on the label sets of one data set.
 
-    Predictions are consumed one model at a time, joined to the labels by image id.
+    Predictions are read one model at a time and joined to the labels by image id.
 
     Parameters
     ----------
@@ -70,19 +70,22 @@ def judge_models(
     metrics, slices
         As in `manyhot.evaluate`.
     images : Images, optional
-        Original labels where `labels` has none, and columns to slice by.
+        Images table with original labels, if `labels` has none, and with columns to slice by.
     classes : ClassList, optional
-        Class list with superclasses and keys; by default ``imagenet1k`` if it is that of the labels.
+        Class list with superclasses and keys; by default ``imagenet1k`` if this is the class list of the
+        labels.
     resampling : Resampling
     trust_order : bool
-        Judge predictions even if their rows or classes seem to be in a different order than declared.
+        Whether to evaluate predictions even if their rows or classes seem to be in a different order than
+        declared.
     dataset : str
-        Name of the data set in the results; by default that of the labels.
+        Name of the data set in the results; by default the name of the labels.
     misfits : SkippedFiles, optional
-        Collects models that do not match, which are skipped with a note; without it, the first raises an
-        error.
+        Collects models that do not match, which are skipped with a note. If it is None, the first such model
+        raises an error.
     progress : callable, optional
-        Called with the number of models done and the name of the last, and once more at the end.
+        Function that is called with the number of completed models and the name of the last, and once more at
+        the end.
 
     Raises
     ------
@@ -137,7 +140,7 @@ class Judge:
     requested : list of Entry
         Metrics of all models.
     dense : list of Entry
-        Further metrics, of models with scores over all classes.
+        Additional metrics for models with scores over all classes.
     resampling : Resampling
     trust_order : bool
     """
@@ -176,7 +179,7 @@ class Judge:
         return case, alignment
 
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
-        """Judge one model that was matched to the labels."""
+        """Evaluate one model that was matched to the labels."""
         self._note_unmatched(predictions.model, alignment)
         for kind, n, text in unmet(self.requested, case, predictions):
             self._notes.append(Note(self.dataset, predictions.model, kind, n, text))
@@ -191,7 +194,9 @@ class Judge:
     def finish(self) -> Evaluation:
         """Return the results of all models added, with intervals and pairs."""
         if not self._rows:
-            raise InputError("There are no predictions to judge.", do="give at least one model")
+            raise InputError(
+                "There are no predictions to evaluate.", do="pass predictions of at least one model"
+            )
         self._add_intervals()
         values = {(n.model, n.metric, n.slice): n.value for n in self._rows}
         metrics = {m.name: describe_metric(m.name) for m in self.requested + self.dense}
@@ -265,7 +270,7 @@ class Judge:
 
 def _metrics(specs: Sequence[str]) -> list[Entry]:
     if not specs:
-        raise InputError("No metric is selected.", do="leave metrics out to use the default ones")
+        raise InputError("No metric is selected.", do="leave out metrics to use the default metrics")
     listed = [specs] if isinstance(specs, str) else specs
     entries = list({spec.strip(): get("metric", spec) for spec in listed}.values())
     for entry in entries:
@@ -283,5 +288,5 @@ def _metrics(specs: Sequence[str]) -> list[Entry]:
 
 
 def depth_of(metrics: Sequence[Entry]) -> int:
-    """Return the number of top classes that the metrics use, apart from the size of the label sets."""
+    """Return the number of top classes that the metrics need, regardless of the size of the label sets."""
     return max([5, *(int(getattr(m.function, "keywords", {}).get("k", 0)) for m in metrics)])

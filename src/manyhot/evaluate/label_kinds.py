@@ -56,7 +56,7 @@ MOST_SHOWN = 10
 
 @dataclass(frozen=True, eq=False)
 class LabelKinds(Result):
-    """Why images have several labels, as an images table to slice by.
+    """The reasons why images have several labels, as an images table to slice by.
 
     Attributes
     ----------
@@ -65,20 +65,21 @@ class LabelKinds(Result):
     counts : dict of str to int
         Number of images of each kind.
     annotated, several_counted : int
-        Number of images whose objects raters counted, and of those with two or more objects; 0 if no rater
-        counted.
+        Number of images in which raters counted objects, and number of these with two or more objects; 0 if
+        no rater counted.
     synonyms : list of (str, str, int, int)
-        Names of two classes that are near-synonyms, and the number of images with both and with either, among
-        those on which raters were asked about both; sorted by the number of images with both, largest first.
+        Names of two classes that are near-synonyms, and the numbers of images with both and with either. Only
+        images on which raters were asked about both classes count. Sorted by the number of images with both,
+        largest first.
     check : ndarray of int64, shape (2, 2)
-        Number of images with two or more labels whose objects raters counted: rows are one and several
-        objects by the raters' count, columns by the labels.
+        Number of images with two or more labels in which raters counted objects. Rows are one and several
+        objects by the raters' count, and columns are one and several objects by the labels.
     notes, metadata, inputs
         As in `Result`.
     """
 
     NAMES = ("images",)
-    TARGET: ClassVar[tuple[str, str]] = ("FILE", "Images table to write, to slice by: .parquet or .csv.")
+    TARGET: ClassVar[tuple[str, str]] = ("FILE", "Images table to write, as .parquet or .csv.")
 
     table: pa.Table
     counts: dict[str, int]
@@ -104,7 +105,7 @@ class LabelKinds(Result):
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield images of each kind, near-synonyms, and how often labels agree with the raters' counts."""
+        """Yield the images of each kind, near-synonyms, and the agreement with the raters' counts."""
         total = max(sum(self.counts.values()), 1)
         rows = [(kind, f"{n:,}", f"{n / total:.2%}") for kind, n in self.counts.items()]
         yield from table_lines(("kind", "images", "share"), rows)
@@ -136,7 +137,7 @@ class LabelKinds(Result):
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
-        """Raise an error for another file type, or if an input file or the images would be overwritten."""
+        """Raise an error if the file type is wrong, or an input file or the images would be overwritten."""
         (path,) = cls._paths(out, "images")
         if path.suffix.lower() not in (".parquet", ".csv"):
             raise InputError("Cannot write this kind of file.", where=path, allowed=".parquet or .csv")
@@ -167,18 +168,18 @@ def find_label_kinds(
     Parameters
     ----------
     labels
-        Label sets in any format; a campaign; or tsipras: ReaL's label sets, the published models, and the
-        objects that raters counted. For other images, an images table with the column n_objects gives the
-        counts.
+        Label sets in any format, a campaign, or tsipras, which stands for ReaL's label sets with the
+        published models and the number of objects that raters counted. For other images, counts are read from
+        the column n_objects of an images table.
     predictions
-        Files or folders of predictions of the models whose confusions are measured.
+        Files or folders of predictions, from which the confusion of classes is measured.
     models
-        Patterns of model names, such as 'resnet*'.
+        Patterns of names of models to include, such as 'resnet*'.
     rules
-        Thresholds; see `manyhot.core.label_kinds.Rules`.
+        Thresholds of the kinds; see `manyhot.core.label_kinds.Rules`.
     reading
-        How files are read. The class list provides the hierarchy; without one, labels of one object are
-        joined by confusion alone.
+        How files are read. The class list provides the hierarchy. Without a hierarchy, labels of one object
+        are joined only by confusion.
     run
         Command line of the call, and callback for its progress.
 
@@ -189,15 +190,15 @@ def find_label_kinds(
     Raises
     ------
     InputError
-        If there are no predictions, they have one class per image, or the column n_objects does not contain
-        counts.
+        If there are no predictions, predictions have only one class per image, or the column n_objects does
+        not contain counts.
     MatchError
         If labels and predictions are over different class lists.
     """
     sources = list(open_inputs(labels, predictions, models=models, reading=reading, run=run))
     if len(sources) > 1:
         raise InputError(
-            f"The benchmark {labels} has several data sets, whose labels were made in different ways.",
+            f"The benchmark {labels} has several data sets with labels that were made in different ways.",
             allowed=", ".join(n for n, b in BENCHMARKS.items() if len(b.datasets) == 1),
         )
     benchmark = BENCHMARKS.get(str(labels)) if sources[0].published else None
@@ -240,10 +241,10 @@ def _counted(labels: Labels, images: Images) -> npt.NDArray[np.int64]:
     column = one_chunk(images.table[COUNTED])
     if not pa.types.is_integer(column.type) or (len(column.drop_null()) and pc.min(column).as_py() < 0):
         raise InputError(
-            f"The column {COUNTED!r} does not count objects.",
+            f"The column {COUNTED!r} does not contain counts of objects.",
             where=images.name or None,
             got=column.type if not pa.types.is_integer(column.type) else pc.min(column).as_py(),
-            allowed="whole numbers from 0; null if no rater counted",
+            allowed="integers from 0, or null if no rater counted",
         )
     rows = pc.index_in(labels.image_id, images.image_id)
     found = pc.fill_null(pc.take(column, rows), UNKNOWN)
@@ -280,7 +281,8 @@ def _tops(
         yield top
     if not models:
         raise InputError(
-            "There are no predictions to find confused classes with.", do="give at least one model"
+            "Finding confused classes needs predictions, and there are none.",
+            do=("pass predictions of at least one model"),
         )
 
 
@@ -293,10 +295,10 @@ def _two_best(labels: Labels, model: Predictions) -> npt.NDArray[np.integer]:
         top = top_k(model.scores, 2)
     if top.shape[1] < 2:
         raise InputError(
-            "Confusion of classes is measured between a model's first and second class.",
+            "Confusion of classes is measured between the first and the second class of a model.",
             where=model.source or model.model,
             got="one class per image",
-            allowed="the top two classes, or more",
+            allowed="at least the top two classes",
         )
     return top
 

@@ -55,7 +55,7 @@ class Leaderboard(Result):
         Parameters
         ----------
         to : {"csv", "json", "markdown", "latex"}
-            Markdown and LaTeX have the columns that fit on a page, and shares in percent.
+            Output format. Markdown and LaTeX have only the columns that fit on a page, and shares in percent.
         path : Path, optional
         """
         table = self.ranked if to in ("csv", "json") else for_paper(narrow(self.ranked))
@@ -67,7 +67,7 @@ class Leaderboard(Result):
         Raises
         ------
         InputError
-            If the suffix is none of these, and `to` is a table.
+            If the file has another suffix, and `to` is ``table``.
         """
         path = Path(out)
         to = self.to if self.to != "table" else TEXT_SUFFIXES.get(path.suffix.lower())
@@ -77,7 +77,7 @@ class Leaderboard(Result):
         return [path]
 
     def lines(self) -> Iterator[str]:
-        """Yield the table, or the requested text; nothing if it was written to a file."""
+        """Yield the table or the text in the requested format; nothing if it was written to a file."""
         if self.written:
             return
         yield from (
@@ -105,23 +105,23 @@ def leaderboard(
     out: Annotated[PathLike | None, Shown("FILE")] = None,
     run: Run = QUIET,
 ) -> Leaderboard:
-    """Rank models, with intervals, number of parameters and pretraining.
+    """Rank models by a metric, with intervals, numbers of parameters and pretraining.
 
     Parameters
     ----------
     results
-        As for compare: folders, files, or timm-results, which is the default.
+        Folders, files or timm-results, as for compare; by default timm-results.
     by
-        Metric to rank by; by default real1 if available.
+        Metric to rank by; by default real1, if there are values of it.
     dataset
-        Data set to rank on; by default the first.
+        Name of the data set to rank on; by default the first.
     top
-        Number of models to show; 0 for all.
+        Maximum number of models to show; 0 for all.
     to
-        Output format; for a file, by default that of its suffix. Markdown and LaTeX have the columns that fit
-        on a page; CSV and JSON have all.
+        Output format; for a file, by default the format of its suffix. Markdown and LaTeX have only the
+        columns that fit on a page; CSV and JSON have all columns.
     out
-        File to write: .csv, .json, .md or .tex.
+        File to write, with the suffix .csv, .json, .md or .tex.
     run
         Progress of downloads.
 
@@ -134,7 +134,7 @@ def leaderboard(
     InputError
         If the file has none of these suffixes.
     MatchError
-        If there are no results of the metric on the data set.
+        If there are no results for the metric on the data set.
     ManyhotError
         If results cannot be read or downloaded.
     """

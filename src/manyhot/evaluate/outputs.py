@@ -26,9 +26,10 @@ def write_tables(
     inputs: Mapping[str, str],
     results: pa.Table | None = None,
 ) -> list[Path]:
-    """Write tables as Parquet and CSV, and remove those of an earlier run that this one did not make.
+    """Write tables as Parquet and CSV, and remove tables of an earlier run that are not written again.
 
-    With `results`, each table identifies its run, so that a folder with tables of two runs is detected.
+    If `results` is given, each table stores a hash of them, so that tables of different runs in one folder
+    are detected.
     """
     from manyhot.evaluate.report.report_tables import MADE
     from manyhot.report.export import to_csv
@@ -49,7 +50,7 @@ def write_tables(
 
 
 def clear_report(out: PathLike) -> None:
-    """Remove the report of an earlier run, and the figures and tables saved beside it."""
+    """Remove the report of an earlier run, and the figures and tables saved next to it."""
     report = Path(out) / "report"
     (report / "index.html").unlink(missing_ok=True)
     for folder in ("figures", "tables"):
@@ -74,14 +75,14 @@ def write_numbers(
     about: Mapping[str, str],
     thresholds: pa.Table | None = None,
 ) -> list[Path]:
-    """Write results as Parquet and CSV, their pairs and samples; remove thresholds of an earlier run.
+    """Write results, pairs and samples, and remove the results at thresholds of an earlier run.
 
     Parameters
     ----------
     results : Results
     out : path-like
     call, inputs, about
-        Metadata of the results; pairs and samples refer to the results instead.
+        Metadata of the results. Pairs and samples refer to the results instead.
     thresholds : pyarrow.Table, optional
         Results on label sets at other thresholds.
     """
@@ -100,7 +101,7 @@ def write_numbers(
 
 
 def save_label_figures(made: Mapping[str, pa.Table], out: PathLike, call: str) -> list[Path]:
-    """Save the figures of label sets in ``figures/``; none if the extra ``report`` is not installed."""
+    """Save the figures of label sets in ``figures/``, if the extra ``report`` is installed."""
     from manyhot.evaluate.report.figures import draw_figures
     from manyhot.evaluate.report.report_tables import ReportTables
     from manyhot.report.export import save_figures

@@ -34,19 +34,19 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
     ----------
     results : Results
     by : str
-        The metric; by default ``real1``, or the first headline metric that the data set has.
+        Metric to rank by; by default ``real1``, or else the first headline metric that the data set has.
     dataset : str
-        The first by default.
+        Name of the data set; by default the first.
 
     Returns
     -------
     pyarrow.Table
-        One row per model, best first: ``rank`` (ties share one), ``best_rank`` (1 plus the number of models
-        that are better beyond noise; null if no pairs were tested), ``model``, its columns of the models
-        table, and value, ``lo``, ``hi`` and ``n`` of the metric, then its values under other metrics and on
-        other data sets, as ``DATASET METRIC``; the schema's metadata gives the fewest and most images of
-        each, as ``manyhot.images``. Models that were judged on other images than most come last and have no
-        rank.
+        One row per model, the best first. The columns are ``rank`` (ties share a rank), ``best_rank`` (1 plus
+        the number of models that are better beyond noise; null if no pairs were tested), ``model``, the
+        columns of the models table, the value, ``lo``, ``hi`` and ``n`` of the metric, and the values under
+        other metrics and on other data sets, as ``DATASET METRIC``. The minimum and maximum number of images
+        of each column are in the schema's metadata under ``manyhot.images``. Models that were evaluated on
+        different images than most models come last and have no rank.
 
     Raises
     ------
@@ -84,10 +84,10 @@ def rank_models(results: Results, *, by: str = "", dataset: str = "") -> pa.Tabl
 
 
 def image_groups(results: Results, end: End) -> list[list[str]]:
-    """Return the models of a data set in groups, each of which was judged on the same images.
+    """Return the models of a data set in groups that were evaluated on the same images.
 
-    Models with the same number of images, including skipped ones, count as judged on the same images, unless
-    they were resampled and could not be paired.
+    Models with the same number of images, including skipped images, are assumed to be evaluated on the same
+    images, unless they were resampled and could not be paired.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
     Returns
     -------
     list of list of str
-        The largest group first; of two equally large groups, the one with more images.
+        The groups, the largest first. If two groups have the same size, the one with more images comes first.
     """
     table = _at(results.table, end)
     images = pc.add(table["n"], pc.fill_null(table["n_skipped"], 0)).to_pylist()
@@ -120,7 +120,7 @@ def image_groups(results: Results, end: End) -> list[list[str]]:
 
 
 def narrow(ranked: pa.Table, *, others: int = 3) -> pa.Table:
-    """Return a leaderboard that fits on a page: the metric, top-1, and a few other data sets.
+    """Return a leaderboard that fits on a page, with the metric, top-1 accuracy and a few other data sets.
 
     Parameters
     ----------
@@ -202,8 +202,8 @@ ANALYSED_METRICS = ("top1", "real1", "variable_topk")
 
 
 PROTOCOL_WARNING = (
-    "Set sizes found under different protocols are not the same quantity: re-weighting shows how much "
-    "depends on the protocol, and does not remove its effect. Rated images are those on which models "
+    "Set sizes found under different protocols are not the same quantity. Re-weighting shows how much "
+    "depends on the protocol, but does not remove its effect. Rated images are those on which models "
     "disagreed."
 )
 """Printed with every sensitivity table."""
@@ -235,16 +235,16 @@ declare_table(
         TEXT("dataset_x", "the data set on the x axis"),
         TEXT("dataset_y", "the data set on the y axis"),
         TEXT("metric", "a registered name, with its options"),
-        TEXT("analysis", "what was changed", values=ANALYSES),
+        TEXT("analysis", "the change to the data, or as published", values=ANALYSES),
         REAL.nullable(
-            "threshold", "threshold of the labels' probability at x; null if it is the published one"
+            "threshold", "threshold of the labels' probability at x; null for the published threshold"
         ),
         REAL("value_x", "mean over models at x"),
         REAL("value_y", "mean over models at y"),
-        REAL("drop", "value_x less value_y"),
+        REAL("drop", "value_x minus value_y"),
         *bounds("lo_models", "hi_models", f"{ITS} over families of models"),
-        REAL("multi_x", "share of the sets at x with two or more labels"),
-        REAL("multi_y", "share of the sets at y with two or more labels"),
+        REAL("multi_x", "share of the label sets at x that have two or more labels"),
+        REAL("multi_y", "share of the label sets at y that have two or more labels"),
         COUNT("n_x", "images counted at x, the minimum over models"),
         COUNT("n_y", "images counted at y, the minimum over models"),
         COUNT("n_models", "models averaged"),
@@ -267,12 +267,12 @@ def sensitivity(
     resamples: int,
     seed: int,
 ) -> pa.Table:
-    """Return the sensitivity table of the first data set against each other one.
+    """Return the sensitivity table, which compares the first data set with each of the others.
 
     Parameters
     ----------
     results : Results
-        With the slices `SIZE_SLICES` of both data sets; without them there is nothing to analyse.
+        Results with the slices `SIZE_SLICES` of both data sets. Without these slices, the table is empty.
     thresholds : Results, optional
         Results on the first data set under other thresholds, named ``NAME p>=THRESHOLD``.
     family : callable
@@ -282,11 +282,12 @@ def sensitivity(
 
     Notes
     -----
-    Analyses: *as published*; *not empty* leaves out images with an empty set, as do the analyses that weight
-    sizes, which should therefore be compared with it; *sizes of y* weights the values at x in each set size
-    by the frequency of that size at y, *sizes of x* the reverse; *rated at x* uses only images that raters
-    checked, *rated, sizes of y* does both; *threshold at x* uses another threshold of the labels'
-    probability. Metrics of label sets always leave out empty sets, and have no row *not empty*.
+    The analysis *as published* changes nothing. *not empty* leaves out images with an empty set. The analyses
+    that weight sizes do so as well and should therefore be compared with it. *sizes of y* weights the values
+    at x for each set size by the frequency of that size at y, and *sizes of x* does the reverse. *rated at x*
+    uses only images that raters checked, and *rated, sizes of y* combines both. *threshold at x* uses another
+    threshold of the labels' probability. Metrics of label sets always leave out empty sets, so they have no
+    row *not empty*.
     """
     values = results.values_at | (thresholds.values_at if thresholds is not None else {})
     first, *others = results.datasets

@@ -51,7 +51,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Note:
-    """A caveat about results, such as images without labels."""
+    """A caveat about the results of a model, such as images without labels."""
 
     dataset: str
     model: str
@@ -67,21 +67,22 @@ class Evaluation(Result):
     Attributes
     ----------
     results, pairs, samples : pyarrow.Table
-        The tables of these names; see `manyhot.tables.TABLES`.
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
     model_notes : tuple of Note
-        Caveats about the results of a model; `notes` are the same, grouped.
+        Caveats about the results of models. `notes` are the same caveats, grouped.
     confidence : Mapping of str to pyarrow.Table
-        The tables ``reliability`` and ``risk_coverage`` of models with confidences; empty if there are none.
+        The tables ``reliability`` and ``risk_coverage``; empty if no model has confidences.
     thresholds : Evaluation, optional
-        Results on label sets at other thresholds of their probabilities, which `comparison` uses.
+        Results on label sets at other probability thresholds, which `comparison` uses.
     own : tuple of str
-        The user's own models among published ones.
+        Names of the user's own models, if there are also published models.
     judged : tuple of Judged
         The data sets, for the report.
     gallery : int, optional
         Maximum number of images for a gallery in the report.
     metadata : Mapping of str to str
-        ``metrics`` (what each is, as JSON), ``resamples``, ``seed`` and the hash of the ``classes``.
+        ``metrics`` (descriptions of the metrics, as JSON), ``resamples``, ``seed``, and ``classes`` (the hash
+        of the class list).
     notes, inputs
         As in `Result`.
     """
@@ -194,7 +195,7 @@ class Evaluation(Result):
         return float(rows["value"][0])
 
     def summary(self) -> Any:
-        """Return one row per data set and model with the values over all images, as a polars.DataFrame."""
+        """Return the values over all images as a polars.DataFrame with one row per data set and model."""
         import polars as pl
 
         wide = self.to_polars().filter(pl.col("slice") == "all")
@@ -207,17 +208,17 @@ class Evaluation(Result):
         return f"{self.summary()._repr_html_()}<ul>{notes}</ul>"
 
     def as_results(self, name: str = "") -> Results:
-        """Return the results in the form that comparisons read; messages refer to them by `name`."""
+        """Return the results in the form that comparisons read; messages refer to the results by `name`."""
         metadata = {f"manyhot.{key}": value for key, value in self.metadata.items()}
         return Results(self.results.replace_schema_metadata(metadata), self.pairs, self.samples, name=name)
 
     @cached_property
     def comparison(self) -> Comparison:
-        """Models compared between the data sets, and between metrics of each data set."""
+        """The comparison of models between data sets, and between metrics of each data set."""
         return compare(self, seed=int(self.metadata.get("seed", 0)))
 
     def lines(self) -> Iterator[str]:
-        """Yield the best models of each data set, the user's own with their rank, and the mean drops."""
+        """Yield the best models of each data set, the user's own models with ranks, and the mean drops."""
         yield from headline_lines(self.as_results(), self.own)
         yield from change_lines(self.comparison.drops.to_pylist())
         yield from self._page_notes
@@ -232,19 +233,19 @@ class Evaluation(Result):
         }
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the results, their related tables, and the report; return the paths.
+        """Write the results, the related tables and the report, and return the paths.
 
         Parameters
         ----------
         out : path-like
             A folder.
         run : Run
-            Its command line is stored in the metadata.
+            The run, whose command line is stored in the metadata.
 
         Raises
         ------
         OutputError
-            A file cannot be written; each is written whole or not at all.
+            If a file cannot be written. Each file is written completely or not at all.
         """
         notes = json.dumps([dataclasses.asdict(n) for n in self.model_notes])
         written = write_numbers(
@@ -297,7 +298,7 @@ def _grouped(notes: Sequence[Note], most: int = 5) -> Iterator[str]:
     for (dataset, text), names in list(models.items())[:most]:
         yield f"{dataset}, {names[0] if len(names) == 1 else f'{len(names):,} models'}: {text}"
     if len(models) > most:
-        yield f"{len(models) - most} more, all recorded in results.parquet and the report"
+        yield f"{len(models) - most} more notes are in results.parquet and in the report"
     for note in (n for n in notes if n.kind == "skipped"):  # each, so that none is overlooked
         yield f"{note.dataset}: {note.model}: {note.text}"
 

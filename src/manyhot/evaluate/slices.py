@@ -40,11 +40,11 @@ class Slices:
     names : tuple of str
     masks : ndarray of bool, shape (S, n)
     classes : tuple of int
-        Classes of the original label with slices of their own, ``class=KEY``; as there can be thousands, they
-        have no masks.
+        Ids of the classes that have a slice by original label, ``class=KEY``. There can be thousands of them,
+        so they have no masks.
     class_names : tuple of str
     standing : int
-        Number of `names` that are always made; they come first.
+        Number of slices that are always made, which come first in `names`.
     """
 
     names: tuple[str, ...]
@@ -62,7 +62,7 @@ def make_slices(
     classes: ClassList | None = None,
     requested: Iterable[str] = (),
 ) -> Slices:
-    """Return the default slices that the tables support, and the requested ones.
+    """Return the default slices for which the tables have data, and the requested slices.
 
     Parameters
     ----------
@@ -73,8 +73,9 @@ def make_slices(
     classes : ClassList, optional
         Class list for ``superclass=…`` and the keys of ``class=KEY``.
     requested : iterable of str
-        ``class=KEY``, ``class`` for all classes; of the images table ``COLUMN`` for all its values,
-        ``COLUMN=VALUE``, ``COLUMN=*`` for images with a value, ``COLUMN>=NUMBER``, ``COLUMN<=NUMBER``.
+        Slices by original label: ``class=KEY``, or ``class`` for all classes. Slices by a column of the
+        images table: ``COLUMN`` for all its values, ``COLUMN=VALUE``, ``COLUMN=*`` for images with a value,
+        ``COLUMN>=NUMBER`` or ``COLUMN<=NUMBER``.
 
     Raises
     ------
@@ -132,8 +133,8 @@ def _superclasses(sets: LabelSets, classes: ClassList | None) -> dict[str, npt.N
 def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[int]:
     if (sets.label == NO_LABEL).all():
         raise InputError(
-            "Slices by class need original labels, and none are known.",
-            do="give --rows or --images with labels",
+            "Slices by class need original labels, and there are none.",
+            do="pass original labels with --rows or --images",
         )
     if not value:
         return [int(c) for c in np.unique(sets.label[sets.label != NO_LABEL])]
@@ -144,7 +145,7 @@ def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[i
             "This is not a class.",
             got=value,
             allowed=f"0 to {sets.n_classes - 1}",
-            do="to use keys and names, pass the class list with --classes",
+            do="pass the class list with --classes to use keys and names",
         )
     return [int(value)]
 
@@ -163,7 +164,7 @@ def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.N
         raise InputError(
             f"There is no slice {spec!r}.",
             allowed=", ".join(["class", "class=KEY", *names]),
-            do=None if images else f"give an images table with the column {column!r}: --images",
+            do=None if images else f"pass an images table with the column {column!r} with --images",
         )
     rows = pc.index_in(labels.image_id, images.image_id)
     values = one_chunk(pa.chunked_array([pc.take(one_chunk(images.table[column]), rows)]))
@@ -189,7 +190,7 @@ def _compared(spec: str, values: pa.Array) -> npt.NDArray[np.bool_]:
         raise InputError(
             f"The slice {spec!r} compares values that are not numbers.",
             got=f"a column of {values.type}",
-            allowed="a column of numbers, and a number",
+            allowed="a column of numbers and a number",
         ) from error
     compare = pc.greater_equal if sign == ">=" else pc.less_equal
     mask: npt.NDArray[np.bool_] = pc.fill_null(compare(numbers, number), False).to_numpy(zero_copy_only=False)
@@ -213,13 +214,13 @@ def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[n
 NEEDS = {
     "scores": "scores over all classes",
     "confidence": "the probability of the top class",
-    "probabilities": "probabilities, or logits, of all classes",
+    "probabilities": "probabilities or logits of all classes",
 }
 """What a metric may need beside ranks, as `needs` at its registration, and how a note says so."""
 
 
 def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, depth: int) -> Case:
-    """Return predictions and label sets of the aligned images; for dense scores, the top `depth` classes."""
+    """Return predictions and label sets of aligned images, with the top `depth` classes of dense scores."""
     in_order = len(alignment.right) == len(predictions) and ascends(alignment.right)
 
     def name(row: int) -> str:
@@ -254,7 +255,7 @@ def _kind_of_scores(predictions: Predictions) -> str:
 
 
 def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Iterator[tuple[str, int, str]]:
-    """Yield kind, number of metrics and text of a note for each requirement that predictions do not meet."""
+    """Yield kind, number of metrics and text of a note for each requirement that is not met."""
     has = {
         "scores": case.scores is not None,
         "confidence": case.listed is not None or case.has_probabilities,
@@ -268,7 +269,7 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
 
 
 def ascends(rows: npt.NDArray[np.int64]) -> bool:
-    """Return whether each row comes after the one before it."""
+    """Return whether the rows are in ascending order."""
     return bool((rows[1:] > rows[:-1]).all())
 
 
@@ -306,11 +307,12 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
     )
     if found:
         raise OrderError(
-            f"The predictions of {predictions.model} do not fit the labels in the order they have; "
-            f"it looks like {found}.",
+            f"The predictions of {predictions.model} do not match the labels in their present order; it "
+            f"looks like {found}.",
             where=predictions.source or None,
             got=f"top-1 accuracy {_share_right(case):.4f}",
-            do="give the row order or class order that the file is in; if this is it, --trust-order",
+            do="pass the row order or class order of the file, or --trust-order if the present order is "
+            "correct",
         )
 
 
@@ -336,9 +338,9 @@ class ModelCase:
     ----------
     model : str
     case : Case
-        Predictions and label sets, row by row.
+        Predictions and label sets of the same images, row by row.
     rows : ndarray of int, shape (n,)
-        The row of each of these images among the label sets of the data set.
+        Rows of these images in the label sets of the data set.
     """
 
     model: str
@@ -354,18 +356,18 @@ def model_cases(
     Parameters
     ----------
     source : Source
-        As `manyhot.data.inputs.open_inputs` yields it.
+        A data set, as `manyhot.data.inputs.open_inputs` yields it.
     depth : int
-        Number of classes to rank per image, for models with scores of all classes.
+        Number of top classes per image, for models with scores of all classes.
     trust_order : bool
-        Whether to trust the order of rows and classes.
+        Whether to skip the check of the order of rows and classes.
     run : Run
 
     Raises
     ------
     MatchError, OrderError
-        As in `manyhot.evaluate`. Among several files, one that cannot be judged is skipped, and
-        ``source.misfits`` says why.
+        As in `manyhot.evaluate`. If there are several files, a file that cannot be evaluated is skipped, and
+        the reason is stored in ``source.misfits``.
     """
     labels = labels_of(source)
     sets = label_sets(labels)
@@ -376,7 +378,7 @@ def model_cases(
     models = fitting_models(source.models(), beside, source.misfits)
     for done, (_, found) in enumerate(models, 1):
         if run.on_progress:
-            run.on_progress(f"judging on {source.name}", done, source.n)
+            run.on_progress(f"evaluating on {source.name}", done, source.n)
         yield found
 
 

@@ -24,16 +24,16 @@ DEPTH = 20
 
 
 class Evaluator:
-    """Judge a model batch by batch, as in a training loop.
+    """Evaluate a model batch by batch, for example in a training loop.
 
     Parameters
     ----------
     n_classes : int
     metrics : sequence of str, optional
-        Registered names or call strings; all rank metrics by default. Scores over all classes are kept only
-        if a metric needs them; otherwise the top `DEPTH` classes per image.
+        Names or call strings of metrics; by default all rank metrics. Scores over all classes are kept only
+        if a metric needs them. Otherwise only the top `DEPTH` classes per image are kept.
     resamples : int
-        Bootstrap resamples in `compute`; 0 for no intervals.
+        Number of bootstrap resamples in `compute`; 0 for no intervals.
     model : str
         Its name in the results.
     score_kind : str
@@ -79,15 +79,15 @@ class Evaluator:
         Parameters
         ----------
         predictions : array or tensor, shape (b, C) of float or (b, k) of int
-            Scores over all classes, or classes, best first. Frames are matched as in `evaluate`; the names of
-            columns also apply to later batches.
+            Scores over all classes, or classes with the best first. Frames are matched as in `evaluate`, and
+            the names of columns also apply to later batches.
         labels, label
             As in `as_labels`.
 
         Raises
         ------
         InputError
-            If the batch is malformed; it is not added.
+            If the batch is malformed. In this case it is not added.
         """
         is_table = isinstance(labels, Labels)
         own = FramePart(None, "labels", labels.image_id) if is_table else read_frame_part(labels, "labels")
@@ -108,7 +108,9 @@ class Evaluator:
             If there are none.
         """
         if not self._labels:
-            raise InputError("There is nothing to compute yet.", do="call update() with a batch first")
+            raise InputError(
+                "There are no batches to compute results from.", do="call update() with a batch first"
+            )
         n = sum(map(len, self._labels))
         ids = positions(0, n)
         with_label = [

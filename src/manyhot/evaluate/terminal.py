@@ -15,7 +15,7 @@ from manyhot.tables.result_tables import headline
 
 
 def headline_lines(results: Results, own: Collection[str] = (), most: int = 15) -> Iterator[str]:
-    """Yield the best models of each data set, and the user's own with their rank."""
+    """Yield the best models of each data set, and the user's own models with their ranks."""
     about = json.loads(results.about["metrics"])
     every = list(dict.fromkeys(results.table["metric"].to_pylist()))
     usual = [m for m in headline() if m in every]
@@ -61,9 +61,9 @@ def _best(
 def _title(dataset: str, n: int, shown: int, by: str, is_ranked: bool, is_first: bool) -> str:
     models = "1 model" if n == 1 else f"{n:,} models"
     if not is_ranked:
-        return f"{dataset}, not ranked: {models}, {'' if n == 1 else 'each '}judged on other images"
+        return f"{dataset}, not ranked: {models}, {'' if n == 1 else 'each '}evaluated on other images"
     best = "" if n == 1 else f", best {shown}"
-    among = "" if is_first else ", judged on other images and ranked among themselves"
+    among = "" if is_first else ", evaluated on other images and ranked separately"
     return f"{dataset}: {models}{best} by {by}{among}"
 
 
@@ -100,7 +100,7 @@ def _figure(number: Any, unit: str) -> str:
 
 
 def change_lines(drops: Sequence[Row]) -> Iterator[str]:
-    """Yield mean drops between data sets and slices; metrics of one data set are shown already."""
+    """Yield mean drops between data sets and slices; metrics of one data set are already shown."""
     changed = [
         r
         for r in drops
@@ -112,7 +112,7 @@ def change_lines(drops: Sequence[Row]) -> Iterator[str]:
 
 
 def apart_lines(results: Results, ranks: pa.Table) -> Iterator[str]:
-    """Yield which data sets have too few models in common with the first to be compared with it."""
+    """Yield sentences about data sets with too few models in common with the first to be compared."""
     ends = zip(ranks["dataset_x"].to_pylist(), ranks["dataset_y"].to_pylist(), strict=True)
     compared = {name for x, y in ends if x != y for name in (x, y)}
     models: dict[str, set[str]] = {}
@@ -138,7 +138,7 @@ _ANALYSES = {
 
 
 def sensitivity_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield how much of the drops depends on the protocol of the label sets."""
+    """Yield the drops under each analysis, which show how much depends on the protocol of label sets."""
     if not rows:
         return
     yield ""
@@ -159,7 +159,7 @@ def sensitivity_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def drop_lines(drops: Sequence[Row]) -> Iterator[str]:
-    """Yield the points that models lose on average, data set by data set."""
+    """Yield the points that models lose on average between data sets."""
     places = list(dict.fromkeys((r["dataset_x"], r["dataset_y"]) for r in drops))
     for i, (x, y) in enumerate(places):
         if i:
@@ -190,7 +190,7 @@ def _between(row: Row) -> str:
 
 
 def fit_lines(fits: Sequence[Row]) -> Iterator[str]:
-    """Yield the slopes of lines between two places."""
+    """Yield the slopes of the fitted lines between two places."""
     rows = [
         (
             *_ends(r),
@@ -206,7 +206,7 @@ def fit_lines(fits: Sequence[Row]) -> Iterator[str]:
 
 
 def order_lines(ranks: Sequence[Row]) -> Iterator[str]:
-    """Yield how well the rankings of models agree."""
+    """Yield the agreement between rankings of models."""
     rows = [
         (
             *_ends(r),
@@ -263,7 +263,7 @@ def ranked_lines(shown: pa.Table) -> Iterator[str]:
     if listed := "; ".join(others):
         yield (f"images: {listed}")
     if n := shown["rank"].null_count:
-        yield (f"without a rank: {n:,} judged on other images")
+        yield (f"without a rank: {n:,} evaluated on other images")
 
 
 def _images(fewest: int, most: int) -> str:

@@ -41,7 +41,7 @@ MAX_GALLERY = 1000
 
 @dataclass(frozen=True, eq=False)
 class JudgedData:
-    """A data set that models were judged on, as its report describes and shows it.
+    """A data set that models were evaluated on, as the report describes and shows it.
 
     Attributes
     ----------
@@ -50,12 +50,12 @@ class JudgedData:
     images : Images, optional
         Images table with the locations of photographs.
     rows : path-like, optional
-        The image of each row of files that hold arrays alone.
+        Table or list of the image of each row, for files that contain only arrays.
     classes : ClassList, optional
     files : tuple of Path
-        Predictions of the models; empty where they were not read from files.
+        Files of the models' predictions; empty if predictions were not read from files.
     source : Mapping of str to str
-        Licence, citation and home of published labels.
+        Licence, citation and home page of published labels.
     """
 
     name: str
@@ -74,7 +74,7 @@ class JudgedData:
 
 
 def page_pictures(judged: JudgedData) -> Pictures | None:
-    """Return the photographs that the page of a report shows; None if there are none, or too many.
+    """Return the photographs that the page of a report shows; None if there are none or too many.
 
     Raises
     ------
@@ -99,7 +99,7 @@ def page_pictures(judged: JudgedData) -> Pictures | None:
 def write_report_gallery(
     judged: JudgedData, report: Path, limit: int | None, run: Run
 ) -> tuple[list[Path], str]:
-    """Write the gallery of a report, or return why there is none; the evaluation remains valid.
+    """Write the gallery of a report, or return the reason why there is none.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def write_report_gallery(
     report : Path
         Its folder.
     limit : int, optional
-        Maximum number of images for a gallery; `MAX_GALLERY` by default.
+        Maximum number of images for a gallery; by default `MAX_GALLERY`.
     run : Run
     """
     from manyhot.evaluate.gallery import report_gallery
@@ -118,10 +118,16 @@ def write_report_gallery(
     try:
         shown = _photographed(judged)
         if shown is None:
-            absent = "no images table says where photographs are: --images FILE, with the column uri"
+            absent = (
+                "no images table has the locations of photographs; pass one with the column uri with "
+                "--images FILE"
+            )
             return [], absent if limit else ""
         if len(shown) > most:
-            more = f"{len(shown):,} photographs are more than {most:,}: --gallery {len(shown)} to have one"
+            more = (
+                f"there are {len(shown):,} photographs, which is more than {most:,}; pass --gallery "
+                f"{len(shown)} to make one"
+            )
             return [], more
         return report_gallery(
             shown,
@@ -139,7 +145,7 @@ def write_report_gallery(
 
 
 def error_in_a_line(error: ManyhotError) -> str:
-    """Return an error as a reason in one line."""
+    """Return the reason of an error as one line."""
     reasons = [str(error.details[key]) for key in ("where", "got", "do") if error.details[key]]
     return f"{error.what.rstrip('.')}: {'; '.join(reasons)}"
 

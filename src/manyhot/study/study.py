@@ -155,7 +155,7 @@ def run_studies(
     files
         Python files, each defining a study.
     out
-        Folder of all studies; created if missing. OUT/results/NAME contains the tables, and
+        Folder of all studies. It is created if it does not exist. OUT/results/NAME contains the tables, and
         OUT/report/NAME.html is the page.
     smoke
         Run everything as small as possible, with two seeds, as a test.

@@ -94,7 +94,7 @@ def test_label_sets_are_what_is_to_be_seen(overlap):
     assert (done.n, done.patches, done.notes) == (
         30,
         dict.fromkeys(KEYS, 3),
-        (f"fewer than ten patches, which recur: {', '.join(KEYS)}",),
+        (f"classes with fewer than ten objects, which are repeated: {', '.join(KEYS)}",),
     )
     images = {r["image_id"]: r for r in tables.read("out/images.parquet", "images").to_pylist()}
     found = sets()
@@ -166,7 +166,7 @@ def test_classes_as_they_occur(photographs):
     compose(objects_per_image=(2, 2), as_they_occur=True)
     assert {frozenset(s) for s in sets().values()} == {frozenset({2, 3})}
     assert refused(objects_per_image=(3, 3), as_they_occur=True) == (
-        "No photograph has this many classes.\n  got:     from 3 objects on\n  allowed: up to 2"
+        "No photograph has enough classes.\n  got:     at least 3 objects per image\n  allowed: at most 2"
     )
 
 
@@ -186,7 +186,7 @@ def test_what_cannot_be_used_is_told_and_counted(photographs):
     write_objects([*photographs, *odd])
     done = compose()
     assert done.skipped == {
-        "its box holds nothing, or lies outside of the image": 2,
+        "its box is empty or outside the image": 2,
         "ignored: too difficult, or a crowd": 1,
         "it fills the image": 1,
         "not an image of a known format": 1,
@@ -227,16 +227,16 @@ def test_classes_without_patches(photographs):
     rows = [r for r in photographs if r["class"] != "eel"]
     write_objects([*rows, row("4.png", 4, (0.1, 0.2, 0.12, 0.6))])
     done = compose()
-    assert done.notes[0] == "without patches, and in no image: eel"
+    assert done.notes[0] == "classes without usable objects, which are in no image: eel"
     assert done.patches["eel"] == 0
     assert refused(only=("eel", "ant", "bee", "cow")) == (
         "No object of a class can be cut out.\n  where:   objects\n  got:     eel (smaller than 8 pixels: 1)"
     )
     write_objects([r for r in photographs if r["class"] in ("ant", "bee")])
     assert refused("new") == (
-        "There are fewer classes than objects in an image, each of another class.\n"
+        "There are fewer classes than objects per image, which must all have different classes.\n"
         "  got:     2 classes, 4 objects\n"
-        "  do:      give --objects-per-image 1-2"
+        "  do:      set --objects-per-image 1-2"
     )
     assert not Path("new").exists()
 
@@ -260,10 +260,10 @@ def test_objects_are_looked_for_until_none_is_left(photographs):
 
 def test_what_has_no_room_is_an_error_that_ends():
     assert refused(n_images=3, objects_per_image=(5, 5), scale=(0.6, 0.6), overlap=(0, 0)) == (
-        "There is no room for the objects.\n"
+        "The objects do not fit into an image.\n"
         "  got:     5 objects at a scale from 0.6, 0 to 0 of one covered\n"
-        "  allowed: 5 objects always fit at a scale from 0.33 and an overlap from 0\n"
-        "  do:      take fewer objects, a smaller scale, or more overlap"
+        "  allowed: 5 objects always fit if the scale starts at 0.33 or less and the overlap at 0\n"
+        "  do:      use fewer objects, a smaller scale or a larger overlap"
     )
     assert not Path("out").exists()
 
@@ -273,33 +273,33 @@ def test_what_has_no_room_is_an_error_that_ends():
     [
         (
             {"overlap": (0.2, 0.7)},
-            "This is not a range for the overlap.\n"
+            "This is not a valid range for the overlap.\n"
             "  got:     0.2 to 0.7\n"
-            "  allowed: from 0 to 0.5, the smaller one first",
+            "  allowed: 0 to 0.5, with the smaller number first",
         ),
         (
             {"scale": (0.6, 0.3)},
-            "This is not a range for the scale.\n"
+            "This is not a valid range for the scale.\n"
             "  got:     0.6 to 0.3\n"
-            "  allowed: from 0.05 to 1, the smaller one first",
+            "  allowed: 0.05 to 1, with the smaller number first",
         ),
         ({"size": 8}, "This cannot be the size of images.\n  got:     8\n  allowed: 32 to 4,096"),
         ({"cut": "circle"}, "There is no such cut.\n  got:     circle\n  allowed: box or mask"),
         (
             {"overlap": (0.2, 0.4)},
-            "An overlap needs at least two objects in an image.\n"
-            "  got:     from 1 on\n"
-            "  do:      give --objects-per-image 2-4",
+            "An overlap needs at least two objects per image.\n"
+            "  got:     a minimum of 1\n"
+            "  do:      set --objects-per-image 2-4",
         ),
         (
             {"pairs": (("ant", "bee"),)},
-            "A pair needs at least two objects in an image.\n"
-            "  got:     from 1 on\n"
-            "  do:      give --objects-per-image 2-4",
+            "A pair needs at least two objects per image.\n"
+            "  got:     a minimum of 1\n"
+            "  do:      set --objects-per-image 2-4",
         ),
         (
             {"only": ("aunt",)},
-            "The objects have no class of this name.\n  got:     aunt\n  allowed: ant, bee, cow, dog, eel",
+            "The objects have no class with this key.\n  got:     aunt\n  allowed: ant, bee, cow, dog, eel",
         ),
         (
             {"background": "plaid"},
@@ -318,16 +318,13 @@ def test_what_cannot_be_asked_for(options, text):
 def test_images_without_objects_and_objects_that_are_all_ignored(photographs):
     write_objects([row(f"other{i}.png", i % 5) for i in range(10)])
     assert refused() == (
-        "None of the images has an object.\n"
-        "  where:   photos\n"
-        "  got:     0.png\n"
-        "  allowed: such as other0.png"
+        "None of the images has objects.\n  where:   photos\n  got:     0.png\n  allowed: such as other0.png"
     )
     write_objects([{**r, "ignore": True} for r in photographs])
     assert refused() == (
         "There is no object to cut out.\n"
         "  where:   objects\n"
-        "  got:     15 objects, all of them ignored or of other classes"
+        "  got:     15 objects, all of which are ignored or belong to other classes"
     )
 
 
@@ -352,9 +349,9 @@ def test_backgrounds(background):
 def test_photographs_without_a_free_place(photographs):
     write_objects([*photographs, *(row(r["image_id"], 0, (0, 0, 1, 1), True) for r in photographs)])
     assert refused(background="crop") == (
-        "No photograph has a place for a background.\n"
+        "No photograph can be used for the background.\n"
         "  got:     --background crop\n"
-        "  do:      choose another, such as grey"
+        "  do:      choose another background, such as grey"
     )
 
 
@@ -362,14 +359,17 @@ def test_another_folder_is_not_touched():
     Path("other").mkdir()
     Path("other/thesis.txt").write_text("mine")
     assert refused("other") == (
-        "The folder holds something other than composed pictures.\n"
+        "The folder contains something other than composed images.\n"
         "  where:   other\n"
         "  got:     thesis.txt\n"
         "  do:      choose another --out"
     )
     assert refused("photos").startswith("The output would overwrite an input.")
     Path("file").write_text("")
-    assert refused("file") == "A file has the name of the folder.\n  where:   file\n  do:      move it"
+    assert refused("file") == (
+        "There is a file with the name of the output folder.\n  where:   file\n  do: "
+        "     move the file, or choose another --out"
+    )
 
 
 def test_a_full_disk_leaves_the_earlier_pictures(monkeypatch):
@@ -493,7 +493,8 @@ def test_the_command():
         ),
         (
             ["--pair", "ant"],
-            "These are not two classes.\n  where:   --pair\n  got:     ant\n  allowed: horse+person",
+            "A pair must consist of two different classes.\n  where:   --pair\n  got:     ant\n  allowed: "
+            "horse+person",
         ),
     ],
 )

@@ -98,7 +98,7 @@ def test_the_picture_is_not_changed():
 
 def test_small_pictures_are_told():
     small = corruption("fog", 1)("a", picture(31, 200))
-    assert small == "200 x 31 pixels: corruptions need 32 a side"
+    assert small == "200 x 31 pixels: corruptions need at least 32 pixels per side"
     assert corruption(CLEAN, 0)("a", picture(31, 200)) == small
     assert corruption("fog", 1)("a", picture(32, 32)).shape == (224, 224, 3)
 
@@ -161,7 +161,7 @@ def test_a_missing_library(said, do, monkeypatch):
     finally:
         corruptions._library.cache_clear()
     assert str(found.value) == (
-        "Corrupting pictures needs imagecorruptions-imaug, which cannot be imported.\n"
+        "Corrupting images needs the package imagecorruptions-imaug, which cannot be imported.\n"
         f"  got:     {said}\n"
         f"  do:      {do}"
     )

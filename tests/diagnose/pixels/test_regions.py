@@ -104,9 +104,9 @@ def test_boxes_beyond_the_image_are_cut_or_skipped():
     )
     assert [r.box for r in regions.objects] == [(0, 0, 2, 2)]
     assert regions.skipped == (
-        "dog: the box 1.12, 0, 1.5, 1 lies outside of the image",
-        "sofa: the box 0.375, 0.5, 0.375, 1 holds nothing",
-        "sofa: the box nan, 0, 0.375, 1 holds nothing",
+        "dog: the box 1.12, 0, 1.5, 1 is outside the image",
+        "sofa: the box 0.375, 0.5, 0.375, 1 is empty",
+        "sofa: the box nan, 0, 0.375, 1 is empty",
     )
 
 
@@ -114,7 +114,7 @@ def test_boxes_beyond_the_image_are_cut_or_skipped():
     ("mask", "reason"),
     [
         (png(np.zeros((3, 8))), "the mask has 8 × 3 pixels, the image 8 × 4"),
-        (png(np.zeros((4, 8, 3))), "the mask has colours in place of numbers"),
+        (png(np.zeros((4, 8, 3))), "the mask contains colours instead of class numbers"),
         (b"no picture", "the mask cannot be decoded"),
         (png(np.zeros((HEIGHT, WIDTH)))[:40], "the mask cannot be decoded"),
     ],

@@ -102,7 +102,7 @@ def test_a_shift_by_one_label_and_on_label_sets_comes_with_the_warning():
     (finding, *_) = found(drops=[drop(0.06, 0.05, 0.07, **real), drop(0.1, 0.09, 0.11)])
     assert finding.sentence == (
         f"{SHIFT} falls by 10.0 points on average over 3 models (95 % interval 9.0 to 11.0 over images; "
-        "none over families of models). ReaL, judged on label sets (960 and 390 images), falls by 6.0 "
+        "none over families of models). ReaL, computed on label sets (960 and 390 images), falls by 6.0 "
         "points (95 % interval 5.0 to 7.0 over images; none over families of models)."
     )
     assert finding.caution == (
@@ -116,7 +116,7 @@ def test_on_label_sets_over_fewer_models_says_over_how_many():
     real = {"metric_x": "real1", "metric_y": "real1", "n_models": 2}
     (finding, *_) = found(drops=[drop(0.1), drop(-0.03, **real)])
     assert (
-        ". ReaL, judged on label sets (1,000 and 400 images), rises by 3.0 points on average over 2 "
+        ". ReaL, computed on label sets (1,000 and 400 images), rises by 3.0 points on average over 2 "
         "models (no" in (finding.sentence)
     )
 
@@ -220,13 +220,14 @@ def test_the_share_of_errors_that_are_none():
     rows = [number("val", m, "valid_errors", "all", 0.2 + 0.1 * i, 300) for i, m in enumerate(MODELS[:3])]
     assert first("errors", results=results_table([*some_rows(), *rows])) == (
         "20–40 %",
-        "Between 20.0 % (95 % interval 19.0 to 21.0, n 300) for timm/resnet50 and 40.0 % (95 % interval 39.0 "
-        "to 41.0, n 300) for vgg16 of what Top-1 counts as errors on val is in the label set, over 3 models.",
+        "Over 3 models on val, the top class is in the label set in 20.0 % (95 % interval 19.0 to 21.0, n "
+        "300) of the Top-1 errors for timm/resnet50 to 40.0 % (95 % interval 39.0 to 41.0, n 300) for "
+        "vgg16.",
     )
     one = [number("val", "a", "valid_errors", "all", 0.25, 300, half=None)]
     assert first("errors", results=results_table(one)) == (
         "25 %",
-        "25.0 % (n 300) of what Top-1 counts as errors of a on val is in the label set.",
+        "For a on val, the top class is in the label set in 25.0 % (n 300) of the Top-1 errors.",
     )
 
 
@@ -258,7 +259,7 @@ def test_the_best_of_equals_and_the_only_one():
         "beyond noise was not tested."
     )
     assert best(0.7, math.nan)[1] == (
-        "m0, the one model with a value, has 70.0 % (95 % interval 69.0 to 71.0, n 100) by Top-1 on val."
+        "m0 is the only model with a value: 70.0 % (95 % interval 69.0 to 71.0, n 100) by Top-1 on val."
     )
 
 

@@ -35,9 +35,9 @@ def cells(table, name):
 
 
 def test_opens_with_what_was_judged(page):
-    assert page.one("h1").text == "Models judged on label sets"
+    assert page.one("h1").text == "Models evaluated on label sets"
     said = page.one("p", "lead").text
-    assert said == "6 models judged on val (1,000 images) and v2 (400 images, 3 models)."
+    assert said == "6 models evaluated on val (1,000 images) and v2 (400 images, 3 models)."
     about = page.all("section", "dataset")[0].one("p", "about").text
     assert about == (
         "6 models, 1,000 images. Skipped: 40 by ReaL, MLA, Variable top-k and ASMA. "
@@ -75,7 +75,7 @@ def test_an_undefined_number_is_no_zero(page):
     table = table_of(page)
     undefined, absent = cells(table, "real1")[-1], cells(table, "mla")[-1]
     assert (undefined.text, undefined["title"]) == ("–", "undefined: n 0, 1,000 skipped")
-    assert (absent.text, absent["title"]) == ("–", "not judged")
+    assert (absent.text, absent["title"]) == ("–", "not evaluated")
     assert "style" not in undefined.attributes
     assert not table.all(data_k="real1_unasked")
 
@@ -193,7 +193,7 @@ def test_orders_and_swaps(page):
 
 def test_the_data_card_says_what_is_not_known(page):
     card = {row[0]: row[1:] for row in texts(page, "labels-card")}
-    assert card["Looked at by people"] == ["600", "not recorded"]
+    assert card["Checked by raters"] == ["600", "not recorded"]
     assert card["Licence"] == ["Apache-2.0", "–"]
     assert "From" not in card
     lead = [
@@ -201,10 +201,9 @@ def test_the_data_card_says_what_is_not_known(page):
     ]
     assert lead == [
         "val: raters checked 600 of 1,000 images, and were asked about 4,000 (image, class) pairs, of "
-        "which 1,200 are valid. Another 100 labels are of images that no rater has seen.",
-        "v2: 400 images; the source does not say which of them raters checked. Negative answers are not "
-        "recorded, so a "
-        "class that is not in a set may never have been asked about.",
+        "which 1,200 are valid. Another 100 labels are on images that no rater has seen.",
+        "v2: 400 images; the source does not record which of them raters checked. Negative answers are not "
+        "recorded, so raters may not have been asked about a class that is not in a set.",
         "Set sizes found under different protocols are not the same quantity, and neither are accuracies on "
         "them.",
     ]
@@ -212,7 +211,7 @@ def test_the_data_card_says_what_is_not_known(page):
 
 def test_long_lists_show_their_first_and_how_many_more(page):
     rejected = page.one("details", id="labels-rejected-val")
-    assert rejected.one("h3").text == "Images whose original label is not in their label set, val: 12"
+    assert rejected.one("h3").text == "Images with an original label that is not in their label set, val: 12"
     assert len(rejected.one("tbody").all("tr")) == 10
     assert rejected.one("p", "more").text == "2 more in rejected.csv."
 
@@ -347,7 +346,7 @@ def test_pairs_in_the_page_cannot_end_the_script(write):
 
 def test_one_model_without_pairs(write):
     page = parse(write(results_table(some_rows(models=MODELS[:1]))))
-    assert page.one("p", "lead").text.startswith("1 model judged on val (1,000 images).")
+    assert page.one("p", "lead").text.startswith("1 model evaluated on val (1,000 images).")
     assert not page.all("p", "compare")
 
 
@@ -430,12 +429,12 @@ def test_many_models_leave_columns_to_the_csv(write, monkeypatch):
 @pytest.mark.parametrize(
     ("rows", "highlight", "message"),
     [
-        ([], [], "There are no results to report.\n  do:      judge at least one model"),
+        ([], [], "There are no results to report.\n  do:      evaluate at least one model"),
         (
             [number("val", "m", "top1", "all", 0.5, 10)] * 2,
             [],
             "The results contain a value twice.\n  got:     val, top1, all, m\n"
-            "  allowed: one row for each data set, model, metric and slice",
+            "  allowed: one row per data set, model, metric and slice",
         ),
         (
             [number("val", "m", "top1", "all", 0.5, 10)],

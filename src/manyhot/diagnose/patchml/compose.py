@@ -36,16 +36,16 @@ _WINDOWS = 40
 
 @dataclass(frozen=True, eq=False)
 class Patch:
-    """An object, cut out.
+    """An object that was cut out of a photograph.
 
     Attributes
     ----------
     pixels : ndarray of uint8, shape (h, w, 3)
     mask : ndarray of bool, shape (h, w)
-        Pixels of the object; all of them if it was cut out by its box.
+        Pixels that belong to the object; all pixels if it was cut out by its box.
     class_id : int
     image_id : str
-        The photograph that it is from.
+        Id of the photograph that it was cut out of.
     """
 
     pixels: Pixels
@@ -68,18 +68,18 @@ class Patch:
 def cut(
     pixels: Pixels, regions: Regions, region: Region, *, by: str, least: int, image_id: str = ""
 ) -> Patch | str:
-    """Return an object of an image, or why it cannot be cut out.
+    """Cut an object out of an image and return it, or the reason why it cannot be cut out.
 
     Parameters
     ----------
     pixels : ndarray of uint8, shape (height, width, 3)
     regions : Regions
-        All objects of the image, including ignored ones, whose class is in doubt.
+        All objects of the image, including ignored objects, which have an uncertain class.
     region : Region
         The object.
     by : {"box", "mask"}
     least : int
-        Least short side, in pixels.
+        Minimum length of the short side, in pixels.
     image_id : str
     """
     if by == "mask" and region.known_by == "box":
@@ -119,11 +119,11 @@ class Layout:
     Attributes
     ----------
     patches : tuple of Patch
-        The lowest first, as large as they are shown.
+        The patches at the size at which they are shown, the lowest first.
     places : list of (int, int)
-        Left and top of each.
+        Left and top of each patch, in pixels.
     owner : ndarray of int8, shape (size, size)
-        Number of the patch that is visible in each pixel, -1 for none.
+        Number of the patch that is visible at each pixel; -1 for none.
     """
 
     patches: tuple[Patch, ...]
@@ -132,12 +132,12 @@ class Layout:
 
     @property
     def visible(self) -> npt.NDArray[np.int64]:
-        """Number of visible pixels of each patch, shape (k,)."""
+        """The number of visible pixels of each patch, shape (k,)."""
         return np.bincount(self.owner.ravel() + 1, minlength=len(self.patches) + 1)[1:]
 
     @property
     def covered(self) -> npt.NDArray[np.float64]:
-        """Share of each patch that is under others, shape (k,)."""
+        """The share of each patch that other patches cover, shape (k,)."""
         return np.asarray(1 - self.visible / [p.mask.sum() for p in self.patches])
 
 
@@ -152,17 +152,18 @@ def lay_out(
     size : int
         Width and height of the image.
     scale : (float, float)
-        Long side of a patch over that of the image, drawn uniformly for each.
+        Range of the long side of a patch, as a share of the side of the image; drawn uniformly for each
+        patch.
     overlap : (float, float)
-        Share of the most covered patch that is under others; 0 for a single patch.
+        Range of the share of the most covered patch that other patches cover; 0 for a single patch.
     rng : Generator
 
     Notes
     -----
-    Patches are laid one after another in random order, each at a random place where it covers no more than
-    allowed. If the last must cover more, its distance from another is found by bisection. Patches that do not
-    fit are drawn again, finally at the smallest scale and in the cells of a grid: some thousand places are
-    tried.
+    Patches are placed one after another in random order, each at a random position where it covers no more
+    than allowed. If the last patch must cover more, its distance from another patch is found by bisection. If
+    patches do not fit, sizes and positions are drawn again, and in the end patches are placed at the smallest
+    scale in the cells of a grid. Several thousand positions are tried.
     """
     for attempt in range(_ATTEMPTS):
         span = scale if attempt < _AT_LEAST_SCALE else (scale[0], scale[0])
@@ -176,7 +177,7 @@ def lay_out(
 
 
 def fits_always(n: int) -> float:
-    """Return the scale at which n patches of any shape fit without overlap."""
+    """Return the largest scale at which n patches of any shape fit without overlap."""
     return 1 / math.ceil(math.sqrt(n))
 
 
@@ -191,7 +192,7 @@ class _Ground:
         self._seen: list[int] = []
 
     def add(self, patch: Patch, rng: np.random.Generator, *, last: bool) -> bool:
-        """Lay a patch onto the others; return whether there is an allowed place."""
+        """Place a patch on top of the others, and return whether there was an allowed position."""
         most = [self.size - side for side in patch.mask.shape[::-1]]
         if min(most) < 0:
             return False
@@ -272,7 +273,7 @@ def paint(layout: Layout, background: Pixels, *, soft: float = 0) -> Pixels:
     layout : Layout
     background : ndarray of uint8, shape (size, size, 3)
     soft : float
-        Pixels over which edges fade inwards: nothing beyond the object is shown.
+        Width in pixels over which edges fade. They fade inwards, so that nothing outside the object is shown.
     """
     picture = background.copy()
     for patch, (left, top) in zip(layout.patches, layout.places, strict=True):
@@ -307,13 +308,13 @@ def noise(size: int, rng: np.random.Generator) -> Pixels:
 
 
 def blurred(pixels: Pixels, size: int) -> Pixels:
-    """Return a photograph as a background, blurred until only colours are left."""
+    """Return a background made of a photograph, blurred so that only colours remain."""
     cv2 = required("cv2", "Blurred backgrounds", '"manyhot[diagnose]"')
     return np.asarray(cv2.GaussianBlur(square(pixels, size), (0, 0), size / 8), np.uint8)
 
 
 def square(pixels: Pixels, size: int) -> Pixels:
-    """Return the middle of a photograph, in the size of the image."""
+    """Return the central square of a photograph, resized to the size of the image."""
     cv2 = required("cv2", "Backgrounds", '"manyhot[diagnose]"')
     side = min(pixels.shape[:2])
     top, left = ((n - side) // 2 for n in pixels.shape[:2])
@@ -325,12 +326,12 @@ def square(pixels: Pixels, size: int) -> Pixels:
 def free_crop(
     pixels: Pixels, regions: Regions, size: int, least: int, rng: np.random.Generator
 ) -> Pixels | None:
-    """Return the largest of some crops of a photograph without any object's box; None if there is none.
+    """Return the largest of some random crops of a photograph without objects; None if there is none.
 
     Parameters
     ----------
     least : int
-        Pixels of the side of a place.
+        Minimum side of the crop, in pixels.
     """
     taken = np.zeros(regions.shape, bool)
     for region in regions.objects:
@@ -358,23 +359,24 @@ def deal_evenly(
     rng: np.random.Generator,
     pairs: Sequence[tuple[int, int]] = (),
 ) -> list[list[int]]:
-    """Return distinct classes for each of n pictures, each class as often as any other.
+    """Return distinct classes for each of n images, so that all classes are equally frequent.
 
     Parameters
     ----------
     n : int
     sizes : (int, int)
-        The fewest and the most classes of an image; the number is drawn uniformly.
+        Minimum and maximum number of classes per image; the number is drawn uniformly.
     classes : sequence of int
-        At least as many as the most.
+        The classes to choose from, at least as many as the maximum.
     rng : Generator
     pairs : sequence of (int, int)
-        Each image has one of them, all equally often; other classes fill it up. Sizes are then 2 or more.
+        Pairs of classes, of which each image has one. All pairs are equally frequent, and other classes are
+        added up to the size of the image, which is then at least 2.
 
     Notes
     -----
-    An image gets the classes that were dealt least so far, ties in random order: without pairs no class is
-    dealt more than once more than another.
+    An image gets the classes that were used least so far, with ties in random order. Without pairs, the
+    counts of two classes therefore differ by at most one.
     """
     known = np.asarray(classes)
     dealt, paired = np.zeros(len(known)), np.zeros(len(pairs))
@@ -396,14 +398,14 @@ def deal_evenly(
 def deal_as_they_occur(
     n: int, sizes: tuple[int, int], sets: Sequence[Sequence[int]], rng: np.random.Generator
 ) -> list[list[int]]:
-    """Return classes that occur together in some set, for each of n pictures.
+    """Return classes that occur together in one of the sets, for each of n images.
 
     Parameters
     ----------
     n, sizes, rng
-        As in `deal_evenly`; a picture has no more classes than the set that was drawn for it.
+        As in `deal_evenly`. An image has no more classes than the set that is drawn for it.
     sets : sequence of sequences of int
-        One or more, each of the smallest size at least.
+        Sets of classes, at least one; each has at least the minimum number of classes.
     """
     pictures = []
     for chosen in rng.integers(len(sets), size=n):

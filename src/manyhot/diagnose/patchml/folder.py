@@ -38,7 +38,7 @@ _UNFINISHED = ".unfinished-"
 
 @dataclass(frozen=True)
 class ComposedPicture:
-    """A composed picture, as the tables describe it.
+    """A composed image, as described in the tables.
 
     Attributes
     ----------
@@ -46,17 +46,17 @@ class ComposedPicture:
     size : int
         Width and height, in pixels.
     classes : list of int
-        Classes of its patches, the lowest first.
+        Classes of the patches, the lowest patch first.
     label : int
         The class with the most visible pixels.
     boxes : list of tuple
         Left, top, right and bottom of each patch, in pixels.
     masks : list of bytes
-        PNGs of the visible pixels of each.
+        Masks of the visible pixels of each patch, as PNG files.
     sources : list of str
-        The photograph of each patch, and that of the background if there is one.
+        Ids of the photographs of the patches, and of the photograph of the background if there is one.
     overlap, scale : float
-        Share of the most covered patch that is under others; the mean scale.
+        Share of the most covered patch that other patches cover, and mean scale of the patches.
     """
 
     image_id: str
@@ -72,7 +72,7 @@ class ComposedPicture:
 
     @classmethod
     def of(cls, image_id: str, uri: str, layout: Layout, behind: str) -> ComposedPicture:
-        """Return what the tables say about a layout."""
+        """Return the composed image of a layout."""
         size, classes = len(layout.owner), [p.class_id for p in layout.patches]
         sides = [p.mask.shape for p in layout.patches]
         places = zip(layout.places, sides, strict=True)
@@ -98,7 +98,7 @@ def write_composed(
     call: str,
     inputs: Mapping[str, str],
 ) -> None:
-    """Write the tables of pictures: images, label sets, objects and classes."""
+    """Write the tables of composed images: images, label sets, objects and classes."""
     keys, class_hash = objects.keys, objects.class_hash
     columns = {
         "image_id": pa.array([p.image_id for p in pictures]),
@@ -122,7 +122,7 @@ def write_composed(
 
 
 def write_skipped(skipped: Mapping[int, str], objects: Objects, path: Path) -> None:
-    """Write why objects, by their rows, were not taken."""
+    """Write a list of the objects that were not used, with their rows and the reasons."""
     rows = sorted(skipped)
     columns = {
         "image_id": objects.table["image_id"].take(pa.array(rows, pa.int64())).to_pylist(),
@@ -180,12 +180,16 @@ def _png(mask: npt.NDArray[np.bool_]) -> bytes:
 def check_folder(out: Path) -> None:
     """Raise an error if the folder contains anything but the files of an earlier run."""
     if out.exists() and not out.is_dir():
-        raise OutputError("A file has the name of the folder.", where=out, do="move it")
+        raise OutputError(
+            "There is a file with the name of the output folder.",
+            where=out,
+            do="move the file, or choose another --out",
+        )
     found = [p.name for p in out.iterdir() if not p.name.startswith(_UNFINISHED)] if out.is_dir() else []
     strange = sorted(set(found) - {*PARTS, COMPLETE})
     if strange or (found and COMPLETE not in found):
         raise OutputError(
-            "The folder holds something other than composed pictures.",
+            "The folder contains something other than composed images.",
             where=out,
             got=(strange or sorted(found))[0],
             do="choose another --out",
@@ -194,7 +198,7 @@ def check_folder(out: Path) -> None:
 
 @contextmanager
 def beside(out: Path) -> Iterator[Path]:
-    """Yield a temporary folder within `out`, from which files move by renaming; it is removed at the end."""
+    """Yield a temporary folder inside `out`, from which files can be renamed into place; remove it."""
     part = None
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -237,40 +241,41 @@ RangeLike = Annotated[str | tuple[float, float], Shown("RANGE")]
 
 @dataclass(frozen=True)
 class PatchSettings(Flattened):
-    """How images are composed.
+    """Settings of the composition of images.
 
     Attributes
     ----------
     n_images
         Number of images to compose.
     objects_per_image
-        Number of objects in an image, each of another class.
+        Number of objects per image, as a number or a range; each object has a different class.
     background
-        What is behind the objects: grey, noise, colour (drawn for each image), a colour such as #40a0ff, blur
-        (of the photographs), crop (places in them without objects), or a folder of photographs.
+        Background of the objects: grey, noise, colour (a random colour per image), a given colour such as
+        #40a0ff, blur (blurred photographs), crop (parts of photographs without objects), or a folder of
+        photographs.
     cut
-        Cut objects out by box, or by mask or polygons.
+        Whether to cut objects out by their box, or by their mask or polygons.
     size
-        Width and height of an image, in pixels.
+        Width and height of the images, in pixels.
     pairs
-        Two classes that occur together, as horse+person; each image has one of the pairs.
+        Two classes that occur together, written as horse+person. Each image has one of the pairs.
     to
         Format of the images.
     seed
-        The same seed gives the same files.
+        Seed of all random choices. The same seed gives the same files.
     overlap
-        Share of the most covered object that is hidden by others, up to 0.5.
+        Share of the most covered object that other objects hide, as a number or a range, from 0 to 0.5.
     scale
-        Long side of an object over that of the image.
+        Long side of an object as a share of the side of the image, as a number or a range.
     soft
-        Pixels over which the edges of objects fade.
+        Width in pixels over which the edges of objects fade.
     min_size
-        Least short side of an object in its photograph, in pixels.
+        Minimum length of the short side of an object in its photograph, in pixels.
     only
-        Keys of the classes to take objects of; by default all.
+        Keys of the classes of which objects are used; by default all.
     as_they_occur
-        Take classes that occur together in a photograph, as often as they do; by default each class is as
-        frequent as any other.
+        Combine classes that occur together in a photograph, with the same frequency as in the photographs. By
+        default, all classes are equally frequent.
     """
 
     n_images: Annotated[Count, Was("--n")] = 1000
@@ -290,7 +295,7 @@ class PatchSettings(Flattened):
 
     @cached_property
     def n_objects(self) -> tuple[int, int]:
-        """The fewest and the most objects of an image."""
+        """The minimum and maximum number of objects per image."""
         low, high = _ends(self.objects_per_image, "objects_per_image")
         if low != int(low) or high != int(high):
             raise _no_range(self.objects_per_image, "objects_per_image", "1-4, or 2")
@@ -298,7 +303,7 @@ class PatchSettings(Flattened):
 
     @cached_property
     def overlaps(self) -> tuple[float, float]:
-        """The least and the largest share of the most covered object that is hidden."""
+        """The minimum and maximum share of the most covered object that is hidden."""
         return _ends(self.overlap, "overlap")
 
     @cached_property
@@ -313,7 +318,7 @@ class PatchSettings(Flattened):
 
     @cached_property
     def only_classes(self) -> list[str]:
-        """The keys of the classes to take objects of; empty for all."""
+        """The keys of the classes of which objects are used; empty for all."""
         return [self.only] if isinstance(self.only, str) else list(self.only)
 
     def __post_init__(self) -> None:
@@ -324,9 +329,9 @@ class PatchSettings(Flattened):
         ):
             if not low <= value[0] <= value[1] <= high:
                 raise InputError(
-                    f"This is not a range for {what}.",
+                    f"This is not a valid range for {what}.",
                     got=f"{value[0]:g} to {value[1]:g}",
-                    allowed=f"from {low:g} to {high:g}, the smaller one first",
+                    allowed=f"{low:g} to {high:g}, with the smaller number first",
                 )
         for what, number, low, high in (
             ("the number of images", self.n_images, 1, 10_000_000),
@@ -345,13 +350,13 @@ class PatchSettings(Flattened):
 
     def _check_together(self) -> None:
         if self.pairs and self.as_they_occur:
-            raise InputError("`pairs` and `as_they_occur` exclude each other.", do="leave one of the two out")
+            raise InputError("`pairs` and `as_they_occur` cannot be combined.", do="leave one of the two out")
         if (self.class_pairs or self.overlaps[0] > 0) and self.n_objects[0] < 2:
             what = "A pair needs" if self.pairs else "An overlap needs"
             raise InputError(
-                f"{what} at least two objects in an image.",
-                got=f"from {self.n_objects[0]} on",
-                do=f"give --objects-per-image 2-{max(2, self.n_objects[1])}",
+                f"{what} at least two objects per image.",
+                got=f"a minimum of {self.n_objects[0]}",
+                do=f"set --objects-per-image 2-{max(2, self.n_objects[1])}",
             )
 
 
@@ -360,10 +365,10 @@ def no_room(n: int, s: PatchSettings) -> InputError:
     fits = int(100 * fits_always(n)) / 100
     covered = f"{s.overlaps[0]:g} to {s.overlaps[1]:g} of one covered"
     return InputError(
-        "There is no room for the objects.",
+        "The objects do not fit into an image.",
         got=f"{n} objects at a scale from {s.scales[0]:g}, {covered}",
-        allowed=f"{n} objects always fit at a scale from {fits:g} and an overlap from 0",
-        do="take fewer objects, a smaller scale, or more overlap",
+        allowed=f"{n} objects always fit if the scale starts at {fits:g} or less and the overlap at 0",
+        do="use fewer objects, a smaller scale or a larger overlap",
     )
 
 
@@ -409,7 +414,9 @@ def pair_of(text: str) -> tuple[str, str]:
     """
     one, plus, other = text.partition("+")
     if not (one and plus and other and one != other):
-        raise InputError("These are not two classes.", where="--pair", got=text, allowed="horse+person")
+        raise InputError(
+            "A pair must consist of two different classes.", where="--pair", got=text, allowed="horse+person"
+        )
     return one, other
 
 

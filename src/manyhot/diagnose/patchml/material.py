@@ -27,7 +27,7 @@ _MEMORY = 500e6
 _ROUNDS = (3, 10, 1 << 40)
 _LARGEST = 1 << 14
 _AHEAD = 32
-OUTSIDE = "its box holds nothing, or lies outside of the image"
+OUTSIDE = "its box is empty or outside the image"
 IGNORED = "ignored: too difficult, or a crowd"
 ABSENT = "the images do not hold it"
 
@@ -44,15 +44,15 @@ class Material:
         Number of threads; 0 for one per core.
     progress : callable, optional
     class_ids : sequence of int
-        Classes to take objects of.
+        Classes of which objects are used.
     pairs : list of (int, int)
         Classes that occur together.
     patches : dict of int to list of Patch
-        By class, in the order in which they are taken.
+        Patches by class, in the order in which they are used.
     backgrounds : list of (str, ndarray)
-        The photograph, and the background made of it.
+        The id of each photograph, and the background made of it.
     skipped : dict of int to str
-        Why an object cannot be used, by its row.
+        Reasons why objects cannot be used, by the rows of the objects.
     notes : list of str
     """
 
@@ -76,19 +76,19 @@ class Material:
         if len(self.class_ids) < s.n_objects[1] and not s.as_they_occur:
             most = len(self.class_ids)
             raise InputError(
-                "There are fewer classes than objects in an image, each of another class.",
+                "There are fewer classes than objects per image, which must all have different classes.",
                 got=f"{most:,} classes, {s.n_objects[1]} objects",
-                do=f"give --objects-per-image {min(s.n_objects[0], most)}-{most}",
+                do=f"set --objects-per-image {min(s.n_objects[0], most)}-{most}",
             )
         self._check_background()
 
     def read(self, images: PathLike) -> None:
-        """Read the photographs, and cut out objects of each class until there are enough or none are left.
+        """Read the photographs, and cut out objects of each class until there are enough, or none are left.
 
         Raises
         ------
         InputError
-            There is no object to cut out, no place for a background, or none of the images has an object.
+            If there is no object to cut out, no crop for a background, or no object in any of the images.
         """
         left, enough = self._candidates(), self._enough()
         for times in _ROUNDS:
@@ -104,7 +104,7 @@ class Material:
         self._find_backgrounds()
 
     def sets(self, classes: Sequence[int]) -> list[list[int]]:
-        """Return which of some classes occur in each photograph, of those with enough classes for an image.
+        """Return which of some classes occur in each photograph that has enough of them for an image.
 
         Raises
         ------
@@ -120,14 +120,14 @@ class Material:
         large = [found for found in sets if len(found) >= fewest]
         if not large:
             raise InputError(
-                "No photograph has this many classes.",
-                got=f"from {fewest} objects on",
-                allowed=f"up to {max(map(len, sets))}",
+                "No photograph has enough classes.",
+                got=f"at least {fewest} objects per image",
+                allowed=f"at most {max(map(len, sets))}",
             )
         return large
 
     def side_by_side(self, jobs: Iterator[tuple[Any, ...]], what: str, of: int) -> Iterator[Any]:
-        """Yield the results of (function, arguments…) in their order; few are computed ahead."""
+        """Yield the results of jobs (function, arguments…) in order, computing only a few ahead."""
         waiting: deque[Future[Any]] = deque()
         # Not in each thread: the filter of warnings is a setting of the whole process.
         with warnings.catch_warnings(), ThreadPoolExecutor(self.workers or os.cpu_count()) as pool:
@@ -154,7 +154,7 @@ class Material:
         found = self._cut_out(images, rows, behind, met)
         if not met & self.objects.images.keys():
             raise InputError(
-                "None of the images has an object.",
+                "None of the images has objects.",
                 where=images,
                 got=min(met, default="no images"),
                 allowed=f"such as {min(rows)}",
@@ -176,7 +176,7 @@ class Material:
             raise InputError(
                 "There is no object to cut out.",
                 where=self.objects.name or None,
-                got=f"{len(self.objects):,} objects, all of them ignored or of other classes",
+                got=f"{len(self.objects):,} objects, all of which are ignored or belong to other classes",
             )
         rows = {c: np.flatnonzero(there & (self.objects.class_id == c)) for c in self.class_ids}
         return {c: rng.permutation(found).tolist() for c, found in rows.items()}
@@ -266,9 +266,9 @@ class Material:
         self.backgrounds.sort(key=lambda item: item[0])
         if background in ("blur", "crop") and not self.backgrounds:
             raise InputError(
-                "No photograph has a place for a background.",
+                "No photograph can be used for the background.",
                 got=f"--background {background}",
-                do="choose another, such as grey",
+                do="choose another background, such as grey",
             )
         if background not in BACKGROUNDS and not background.startswith("#"):
             self._read_folder(background)
@@ -280,7 +280,7 @@ class Material:
         size = self.settings.size
         self.backgrounds = [(i, square(p, size)) for i, p in found if not isinstance(p, str)]
         if not self.backgrounds:
-            raise InputError("No photograph of the folder can be decoded.", where=folder)
+            raise InputError("None of the photographs in the folder can be decoded.", where=folder)
         if lost := len(found) - len(self.backgrounds):
             self.notes.append(f"{lost:,} of {len(found):,} backgrounds cannot be decoded")
 
@@ -288,7 +288,7 @@ class Material:
 def _class(key: str, keys: Mapping[str, int]) -> int:
     if key not in keys:
         allowed = ", ".join(list(keys)[:30])
-        raise InputError("The objects have no class of this name.", got=key, allowed=allowed)
+        raise InputError("The objects have no class with this key.", got=key, allowed=allowed)
     return keys[key]
 
 

@@ -61,9 +61,9 @@ class PatchML(Result):
     n : int
         Images.
     patches : dict of str to int
-        Different objects available, by key of the class.
+        Number of different objects that are available, by class key.
     skipped : dict of str to int
-        Objects that could not be used, by reason.
+        Number of objects that could not be used, by reason.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -73,7 +73,7 @@ class PatchML(Result):
     skipped: Mapping[str, int]
 
     def lines(self) -> Iterator[str]:
-        """Yield the number of images and of their objects, and what was skipped."""
+        """Yield the numbers of images, of objects, and of skipped objects by reason."""
         objects = sum(self.patches.values())
         classes = sum(n > 0 for n in self.patches.values())
         yield f"{self.n:,} image{'s' * (self.n != 1)} of {objects:,} objects of {classes:,} classes"
@@ -85,7 +85,7 @@ class PatchML(Result):
         yield ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the number of images, and objects by class and by reason to skip them."""
+        """Return the number of images, of objects by class, and of skipped objects by reason."""
         return {
             "pictures": self.n,
             "patches": self.patches,
@@ -122,29 +122,30 @@ def patchml(
     workers: Count | None = None,
     run: Run = QUIET,
 ) -> PatchML:
-    """Compose images of objects cut out of photographs: without context, with exact label sets.
+    """Compose images of objects cut out of photographs, without context and with exact label sets.
 
-    Writes images/, images.parquet, labels.parquet, objects.parquet, classes.txt, skipped.csv and
-    patchml.json. Those of an earlier run are replaced once all are there.
+    The command writes images/, images.parquet, labels.parquet, objects.parquet, classes.txt, skipped.csv and
+    patchml.json. The files of an earlier run are replaced when all new files are complete.
 
     Parameters
     ----------
     images
-        Photographs, from anywhere that predict reads them.
+        Photographs, as the images for predict.
     objects
-        Objects of the photographs: a table with boxes, COCO's JSON, or a folder of VOC.
+        Locations of objects in the photographs: a table with one box per row, a COCO JSON file, or a Pascal
+        VOC folder.
     out
-        Folder to write to; made if absent.
+        Folder to write to. It is created if it does not exist.
     settings
         See `PatchSettings`.
     more_settings
-        Further settings: overlap, scale, soft, min_size, only, as_they_occur; see the guide.
+        Further settings: overlap, scale, soft, min_size, only or as_they_occur; see the guide.
     masks
-        Semantic masks: a folder of PNGs, or a table.
+        Semantic masks: a folder of PNG files, or a Parquet table that contains them.
     classes
-        Class list of the objects, for files that do not name theirs.
+        Class list of the objects, for files that do not name one.
     workers
-        Number of threads; one per core by default. The files do not depend on it.
+        Number of threads; by default one per core. It does not affect the files.
     run
         Command line of the call, and callback for its progress.
 
@@ -155,9 +156,9 @@ def patchml(
     Raises
     ------
     InputError
-        There is nothing to compose, or the objects do not fit.
+        If there are no objects to compose, or the objects do not fit into an image.
     OutputError
-        The folder holds something else, or a file cannot be written.
+        If the folder contains other files, or a file cannot be written.
     """
     out, chosen = Path(out), with_settings(settings, more_settings)
     files = [p for p in (objects, masks, classes) if p]
@@ -203,15 +204,15 @@ def _check_patches(material: Material, available: Sequence[int]) -> None:
         raise InputError("No object of a class can be cut out.", where=where, got=got)
     if not available or (len(available) < s.n_objects[1] and not s.as_they_occur):
         raise InputError(
-            "There are fewer classes with patches than objects in an image.",
+            "There are fewer classes with usable objects than objects per image.",
             where=where,
             got=f"{len(available):,} classes, {s.n_objects[1]} objects ({counts})",
         )
     if without:
-        material.notes.append(f"without patches, and in no image: {_listed(without)}")
+        material.notes.append(f"classes without usable objects, which are in no image: {_listed(without)}")
     repeated = [keys[c] for c in available if len(material.patches[c]) < 10]
     if repeated:
-        material.notes.append(f"fewer than ten patches, which recur: {_listed(repeated)}")
+        material.notes.append(f"classes with fewer than ten objects, which are repeated: {_listed(repeated)}")
 
 
 def _compose_all(

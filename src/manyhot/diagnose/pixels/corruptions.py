@@ -68,7 +68,7 @@ _SEEDED = ("impulse_noise", "glass_blur")
 
 @dataclass(frozen=True)
 class Corruption:
-    """An alteration of pictures; see `corruption`.
+    """A corruption of images, which is an `Alteration`; see `corruption`.
 
     Attributes
     ----------
@@ -76,7 +76,7 @@ class Corruption:
     severity : int
     seed : int
     only : frozenset of str, optional
-        Ids of the images to alter; others are left out.
+        Ids of the images to alter; other images are left out. By default all.
     """
 
     kind: str
@@ -92,7 +92,7 @@ class Corruption:
 
     @property
     def folder(self) -> str:
-        """The folder of its predictions, such as ``fog-3``."""
+        """Name of the folder for its predictions, such as ``fog-3``."""
         return f"{self.kind}-{self.severity}" if self.severity else self.kind
 
     def wants(self, image_id: str) -> bool:
@@ -100,42 +100,42 @@ class Corruption:
         return self.only is None or image_id in self.only
 
     def __call__(self, image_id: str, pixels: Bytes) -> Bytes | str:
-        """Return a picture of 224 x 224 pixels, corrupted, or why there is none.
+        """Return the corrupted image of 224 x 224 pixels, or the reason why there is none.
 
         Parameters
         ----------
         image_id : str
-            With the seed it decides on the random numbers: whatever the order and the number of threads,
-            the same picture gets the same noise.
+            Determines the random numbers together with the seed, so that an image gets the same noise
+            regardless of the order and the number of threads.
         pixels : ndarray of uint8, shape (height, width, 3)
         """
         height, width = pixels.shape[:2]
         if min(height, width) < MIN_SIDE:
-            return f"{width} x {height} pixels: corruptions need {MIN_SIDE} a side"
+            return f"{width} x {height} pixels: corruptions need at least {MIN_SIDE} pixels per side"
         picture = crop(pixels)
         return picture if self.kind == CLEAN else _corrupted(picture, self, image_id)
 
 
 def corruption(kind: str, severity: int, seed: int = 0, only: frozenset[str] | None = None) -> Corruption:
-    """Return what corrupts pictures.
+    """Return a corruption of images.
 
     Parameters
     ----------
     kind : str
-        One of `KINDS`; or `CLEAN`, with severity 0.
+        One of `KINDS`, or `CLEAN`, which only crops and has severity 0.
     severity : int
         1 to 5.
     seed : int
         From 0.
     only : frozenset of str, optional
-        The images that are altered, by default all.
+        Ids of the images to alter; by default all.
 
     Raises
     ------
     UnknownNameError
         There is no such kind.
     InputError
-        The severity or the seed is out of range.
+        If the severity or the seed is out of range.
     MissingExtraError
         imagecorruptions-imaug is not installed.
     """
@@ -152,7 +152,7 @@ def corruption(kind: str, severity: int, seed: int = 0, only: frozenset[str] | N
 
 
 def check_kind(kind: str) -> None:
-    """Raise an error if there is no such kind.
+    """Raise an error if `kind` is not the name of a corruption.
 
     Raises
     ------
@@ -168,9 +168,10 @@ def check_kind(kind: str) -> None:
 
 
 def crop(pixels: Bytes) -> Bytes:
-    """Resize a picture to a short side of 256 and cut 224 x 224 from its centre, as ImageNet-C does.
+    """Resize an image to a short side of 256 pixels and crop the central 224 x 224, as in ImageNet-C.
 
-    As torchvision's ``Resize(256)`` and ``CenterCrop(224)`` of a PIL image: bilinear, antialiased.
+    The result is that of torchvision's ``Resize(256)`` and ``CenterCrop(224)`` on a PIL image, which are
+    bilinear and antialiased.
 
     Parameters
     ----------
@@ -211,14 +212,14 @@ def _digest(texts: Iterable[str]) -> str:
 
 
 def chosen(image_ids: Iterable[str], n: int, seed: int = 0) -> frozenset[str]:
-    """Return n of the images, or all if there are no more: the same ones in whatever order they come.
+    """Return n of the images, or all if there are fewer. The choice does not depend on their order.
 
     Parameters
     ----------
     image_ids : iterable of str
     n : int
     seed : int
-        Another seed chooses other images.
+        Seed of the choice.
     """
     return frozenset(sorted(image_ids, key=lambda name: (_digest([str(seed), name]), name))[:n])
 
@@ -269,7 +270,7 @@ def _missing(error: ImportError) -> MissingExtraError:
     # opencv-python wants a screen's libraries, its headless twin does not; both are the folder cv2.
     lacks_screen = ".so" in str(error)
     return MissingExtraError(
-        "Corrupting pictures needs imagecorruptions-imaug, which cannot be imported.",
+        "Corrupting images needs the package imagecorruptions-imaug, which cannot be imported.",
         got=error,
         do="pip install --force-reinstall opencv-python-headless"
         if lacks_screen

@@ -35,9 +35,10 @@ class Region:
     class_id : int
     ignore : bool
     box : tuple of int
-        Left, top, right, bottom in pixels; half-open, within the image.
+        Left, top, right and bottom in pixels, clipped to the image. Right and bottom are exclusive.
     mask : ndarray of bool, shape (height, width)
-        Its pixels, as far as they are known; only those in its box if the mask is that of a class.
+        Pixels of the object, where they are known. From a semantic mask of the class, only pixels in the box
+        are used.
     known_by : str
         ``mask``, ``polygons`` or ``box``.
     row : int
@@ -63,7 +64,7 @@ class Regions:
     objects : tuple of Region
         In the order of the table.
     skipped : tuple of str
-        Why other objects are missing.
+        The reasons why other objects are left out.
     """
 
     shape: tuple[int, int]
@@ -71,7 +72,7 @@ class Regions:
     skipped: tuple[str, ...] = ()
 
     def of(self, class_id: int) -> Mask:
-        """Return the pixels of a class, shape (height, width), ignored objects included."""
+        """Return the pixels of a class, including ignored objects, shape (height, width)."""
         return self._any(r.mask for r in self.objects if r.class_id == class_id)
 
     def boxes_of(self, class_id: int) -> Mask:
@@ -90,20 +91,20 @@ class Regions:
 
 
 def find_regions(objects: Objects, image_id: str, width: int, height: int) -> Regions | str:
-    """Return the objects of an image, or why their places are not known.
+    """Return the objects of an image, or the reason why their locations are unknown.
 
     Parameters
     ----------
     objects : Objects
     image_id : str
     width, height : int
-        Pixels of the image as it was decoded.
+        Size of the decoded image, in pixels.
 
     Returns
     -------
     Regions or str
-        Objects whose box is outside the image are skipped, those that reach beyond it are cropped. A mask of
-        another size than the image is a reason.
+        Objects with a box outside the image are skipped, and boxes that extend beyond the image are clipped.
+        If the size of the mask differs from that of the image, the reason is returned.
     """
     try:
         semantic = _semantic(objects, image_id, (height, width))
@@ -122,12 +123,12 @@ def _region(objects: Objects, row: int, semantic: Any, shape: tuple[int, int]) -
     height, width = shape
     class_id, box = int(objects.class_id[row]), objects.boxes[row]
     if not np.isfinite(box).all() or (box[:2] >= box[2:]).any():
-        return f"{objects.keys[class_id]}: the box {_written(box)} holds nothing"
+        return f"{objects.keys[class_id]}: the box {_written(box)} is empty"
     inside = np.clip(box, 0, 1) * [width, height, width, height]
     left, top = np.floor(inside[:2] + 1e-4).astype(int)
     right, bottom = np.ceil(inside[2:] - 1e-4).astype(int)
     if left >= right or top >= bottom:
-        return f"{objects.keys[class_id]}: the box {_written(box)} lies outside of the image"
+        return f"{objects.keys[class_id]}: the box {_written(box)} is outside the image"
     place = (int(left), int(top), int(right), int(bottom))
     within = _box_mask(place, shape)
     mask, known_by = _mask(objects, row, semantic, within)
@@ -161,14 +162,14 @@ def _semantic(objects: Objects, image_id: str, shape: tuple[int, int]) -> npt.ND
 
 
 def read_mask(source: bytes | Path, shape: tuple[int, int]) -> npt.NDArray[np.uint8] | str:
-    """Return the numbers of a semantic mask, or why there are none.
+    """Return the class numbers of a semantic mask, or the reason why it cannot be used.
 
     Parameters
     ----------
     source : bytes or Path
         A PNG.
     shape : (int, int)
-        Height and width of its image.
+        Height and width of the image.
     """
     try:
         return _read(source, shape)
@@ -196,7 +197,7 @@ def _decoded(data: bytes, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     except (OSError, SyntaxError, ValueError, pil.DecompressionBombError) as error:
         raise _UnfitError("the mask cannot be decoded") from error
     if numbers.ndim != 2:
-        raise _UnfitError("the mask has colours in place of numbers")
+        raise _UnfitError("the mask contains colours instead of class numbers")
     return numbers.astype(np.uint8)
 
 
@@ -234,20 +235,20 @@ _TOP = 99.5
 
 
 def overlay(pixels: Pixels, heat_map: npt.NDArray[np.floating], region: Mask | None = None) -> Pixels:
-    """Return a photograph lit by a map, with a cross at its highest point.
+    """Return a photograph that is brightened by a map, with a cross at the maximum of the map.
 
     Parameters
     ----------
     pixels : ndarray of uint8, shape (height, width, 3)
     heat_map : ndarray of float, shape (height, width)
-        Values up to 0 are dark; NaN is darker.
+        The map. Pixels with values up to 0 are dark, and pixels with NaN are darker.
     region : ndarray of bool, shape (height, width), optional
-        The object, whose outline is drawn.
+        The object of which the outline is drawn.
 
     Returns
     -------
     ndarray of uint8, shape (h, w, 3)
-        With the shape of the photograph, its long side `LONG_SIDE` pixels.
+        The image, with the aspect ratio of the photograph and a long side of `LONG_SIDE` pixels.
     """
     photo = enlarged(pixels).astype(np.float32)
     shape = photo.shape[:2]
@@ -266,7 +267,7 @@ def overlay(pixels: Pixels, heat_map: npt.NDArray[np.floating], region: Mask | N
 
 
 def enlarged(pixels: Pixels) -> Pixels:
-    """Return a photograph with a long side of `LONG_SIDE` pixels, its shape kept."""
+    """Return a photograph resized to a long side of `LONG_SIDE` pixels, with the same aspect ratio."""
     height, width = pixels.shape[:2]
     ratio = LONG_SIDE / max(height, width)
     size = max(1, round(width * ratio)), max(1, round(height * ratio))
@@ -275,7 +276,7 @@ def enlarged(pixels: Pixels) -> Pixels:
 
 
 def highest(heat_map: npt.NDArray[np.floating]) -> tuple[float, float]:
-    """Return column and row of the highest point as fractions; if there are several, of their middle."""
+    """Return column and row of the maximum as fractions; if there are several, their mean."""
     rows, columns = np.nonzero(heat_map == np.nanmax(heat_map))
     return (columns.mean() + 0.5) / heat_map.shape[1], (rows.mean() + 0.5) / heat_map.shape[0]
 
@@ -332,7 +333,7 @@ _QUALITY = 88
 
 
 def write_picture(path: Path, pixels: npt.NDArray[np.uint8]) -> Path:
-    """Write an image as JPEG, made smaller if it is large.
+    """Write an image as JPEG, scaled down if it is large.
 
     Parameters
     ----------

@@ -37,23 +37,23 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Removal:
-    """Takes the objects of a class out of images: an `Alteration`.
+    """The removal of the objects of a class from images, which is an `Alteration`.
 
-    Their boxes are filled, except for the pixels of all other objects. In a control, a moved copy of that
-    region is filled instead, where it covers the least of any object.
+    The boxes of the objects are filled, except for the pixels of all other objects. A control fills a region
+    of the same shape elsewhere instead, at the place where it covers objects least.
 
     Attributes
     ----------
     objects : Objects
     companion : int
-        The class.
+        The class to remove.
     fill : str
-        ``grey``: `GREY`; or ``inpaint``: Telea's inpainting from the surroundings.
+        ``grey`` fills with `GREY`; ``inpaint`` uses Telea's inpainting from the surroundings.
     control : bool
     images : frozenset of str
         Ids of the images to alter.
     seed : int
-        Seed of the place of controls.
+        Seed of the places of controls.
     objects_hash : str
         The `fingerprint` of the objects.
     """
@@ -77,9 +77,9 @@ class Removal:
         return image_id in self.images
 
     def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
-        """Return the image without the objects, or why that is impossible.
+        """Return the image without the objects, or the reason why they cannot be removed.
 
-        Up to a colon, a reason is the same for many images.
+        The part of the reason before the colon is the same for many images.
         """
         regions = find_regions(self.objects, image_id, pixels.shape[1], pixels.shape[0])
         if isinstance(regions, str):
@@ -103,7 +103,7 @@ class Removal:
 
 
 def removed(regions: Regions, companion: int, key: str) -> Mask | str:
-    """Return the pixels to fill so that a class is gone, or why there are none.
+    """Return the pixels to fill to remove a class, or the reason why it cannot be removed.
 
     Parameters
     ----------
@@ -119,14 +119,14 @@ def removed(regions: Regions, companion: int, key: str) -> Mask | str:
     region = regions.boxes_of(companion) & ~other_objects(regions, companion)
     removed_share = np.count_nonzero(region & there) / np.count_nonzero(there)
     if removed_share < MIN_REMOVED:
-        return f"hidden by other objects: {1 - removed_share:.0%} of it would stay"
+        return f"hidden by other objects: {1 - removed_share:.0%} of it would remain"
     if region.mean() > MAX_FILLED:
-        return f"nothing would be left: it covers {region.mean():.0%} of the image"
+        return f"it fills the image: {region.mean():.0%} of the image would be covered"
     return region
 
 
 def other_objects(regions: Regions, companion: int) -> Mask:
-    """Return the pixels of other objects; of their boxes, without the known pixels of the class."""
+    """Return the pixels of other objects; if only a box is known, without the known pixels of the class."""
     there = np.zeros(regions.shape, bool)
     boxes = np.zeros(regions.shape, bool)
     own = np.zeros(regions.shape, bool)
@@ -142,8 +142,8 @@ def other_objects(regions: Regions, companion: int) -> Mask:
 def filled(pixels: Pixels, region: Mask, fill: str, objects: Mask) -> Pixels:
     """Return a copy of an image with a region filled.
 
-    Inpainting continues the background alone, if there is any: the colours of an object beside the region
-    would run into it, and dissolve the outline of the object.
+    Inpainting uses only the background, if there is any. Otherwise, the colours of adjacent objects would run
+    into the region and dissolve the outlines of these objects.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ def _inpainted(pixels: Pixels, region: Mask, objects: Mask) -> Pixels:
 
 
 def fingerprint(objects: Objects) -> str:
-    """Return a hash of objects and their masks: 16 hexadecimal digits."""
+    """Return a hash of objects and their masks, as 16 hexadecimal digits."""
     sink = pa.BufferOutputStream()
     table = objects.table.replace_schema_metadata().combine_chunks()
     with pa.ipc.new_stream(sink, table.schema) as writer:
@@ -210,14 +210,14 @@ class Cutting:
     Attributes
     ----------
     image_id : str
-        The image that it is from.
+        Id of the image that it was cut out of.
     pixels : ndarray of uint8, shape (height, width, 3)
     mask : ndarray of bool, shape (height, width)
         Pixels of the object.
     centre : (float, float)
-        Its place, as fractions of width and height.
+        Centre of the object, as fractions of the width and height of the image.
     size : (float, float)
-        Its width and height, as fractions of those of the image.
+        Width and height of the object, as fractions of the width and height of the image.
     """
 
     image_id: str
@@ -228,7 +228,7 @@ class Cutting:
 
 
 def cuttings(objects: Objects, class_id: int, image_id: str, pixels: Pixels) -> list[Cutting]:
-    """Return the objects of a class in an image, without those to ignore."""
+    """Return the objects of a class in an image, without ignored objects."""
     height, width = pixels.shape[:2]
     regions = find_regions(objects, image_id, width, height)
     if isinstance(regions, str):
@@ -247,15 +247,15 @@ def cuttings(objects: Objects, class_id: int, image_id: str, pixels: Pixels) -> 
 
 @dataclass(frozen=True, eq=False)
 class Pasting:
-    """Puts an object of other images into images: an `Alteration`.
+    """The pasting of an object from other images into images, which is an `Alteration`.
 
-    Which one depends on the image's id and the seed. It is pasted at its own place and size, as fractions
-    of the image; it keeps its shape.
+    The object is chosen by the id of the image and the seed. It is pasted at its original place and size, as
+    fractions of the image, and keeps its aspect ratio.
 
     Attributes
     ----------
     objects : Objects
-        Objects of the images, of which no more than half may be covered.
+        Objects of the images. No more than half of an object may be covered.
     cuttings : sequence of Cutting
     images : frozenset of str
         Ids of the images to alter.
@@ -278,7 +278,7 @@ class Pasting:
         return image_id in self.images
 
     def __call__(self, image_id: str, pixels: Pixels) -> Pixels | str:
-        """Return the image with the object, or why that is impossible."""
+        """Return the image with the object, or the reason why it cannot be pasted."""
         height, width = pixels.shape[:2]
         rng = np.random.default_rng([self.seed, zlib.crc32(image_id.encode())])
         cutting = self.cuttings[int(rng.integers(len(self.cuttings)))]

@@ -83,9 +83,9 @@ class Report:
     gallery : GalleryLink, optional
         Beside the page.
     sources : sequence of Mapping
-        Published data that were judged, each with title, citation, licence, home and notes.
+        The published data that models were evaluated on, each with title, citation, licence, home and notes.
     undrawn : str
-        Why there are no figures, and what to do; empty if they were drawn.
+        The reason why there are no figures and what to do; empty if they were drawn.
     """
 
     title: str
@@ -104,7 +104,7 @@ class Report:
 
     @property
     def rows(self) -> str:
-        """How many models there are; one may be a model at an image size, as ``vit@224``."""
+        """The number of models as text. A model at an image size, such as ``vit@224``, counts as a model."""
         largest = max(self.datasets, key=lambda d: len(d.models))
         names = [model.name for model in largest.models]
         if names and all(re.search(r"@\d+$", name) for name in names):
@@ -173,7 +173,7 @@ def _grouped(notes: Iterable[Mapping[str, object]]) -> tuple[NoteGroup, ...]:
     return tuple(NoteGroup(dataset, text, tuple(who)) for (dataset, text), who in models.items())
 
 
-TITLE = "Models judged on label sets"
+TITLE = "Models evaluated on label sets"
 
 
 def write_report(
@@ -187,27 +187,28 @@ def write_report(
     call: str = "",
     beside: bool = False,
 ) -> Path:
-    """Write ``index.html`` into the folder `out` and return its path; a gallery in that folder is linked.
+    """Write ``index.html`` into the folder `out`, with a link to a gallery in that folder; return its path.
 
-    The same tables give the same bytes. Without the extra ``report``, the page has no figures and explains
-    why.
+    The same tables give the same bytes. If the extra ``report`` is not installed, the page has no figures and
+    explains why.
 
     Parameters
     ----------
     out : Path
     tables : ReportTables
-        Versions and inputs are taken from the metadata of its results.
+        The tables to show. Versions and inputs are read from the metadata of the results.
     notes : sequence of Mapping
-        Each with ``dataset``, ``model``, ``kind``, ``n`` and ``text``.
+        Notes on models, each with ``dataset``, ``model``, ``kind``, ``n`` and ``text``.
     pictures : Pictures, optional
         From `make_pictures`.
     highlight : collection of str
         The user's own models, which are highlighted everywhere.
     title : str
     call : str
-        The command to show; that of the metadata by default.
+        The command to show; by default the command in the metadata.
     beside : bool
-        Whether to save the figures in ``figures/`` beside the page, as `save_figures` does, and link them.
+        Whether to save the figures in ``figures/`` next to the page, as `save_figures` does, and link to
+        them.
 
     Raises
     ------
@@ -247,7 +248,7 @@ def _figures(
 
 
 def render(report: Report, figures: FigurePage | None = None, *, beside: bool = False) -> str:
-    """Return the page as text; `figures` is what `prepare` returns for the report's figures."""
+    """Return the page as text; `figures` is the value that `prepare` returns for the report's figures."""
     drawn = [_draw(dataset) for dataset in report.datasets]
     css, js = asset("report.css"), asset("report.js")
     alive = figures is not None and bool(report.figures)
@@ -275,7 +276,8 @@ def render(report: Report, figures: FigurePage | None = None, *, beside: bool = 
 class Drawn:
     """A data set, laid out for the page.
 
-    `columns` are all columns; `shown` are those with cells in `rows`, which are the first models.
+    `columns` are all columns, `shown` are the columns that are visible by default, and `rows` are the first
+    models with their cells in these.
     """
 
     data: DataSet

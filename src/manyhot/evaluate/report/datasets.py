@@ -39,7 +39,7 @@ _SIGNS = "?=!"
 
 @dataclass(frozen=True, slots=True)
 class Value:
-    """A number with its interval and its n, from the results table."""
+    """A value from the results table, with its interval and n."""
 
     value: float
     lo: float | None
@@ -60,14 +60,14 @@ class Model:
     Attributes
     ----------
     index : int
-        Its position in `DataSet.models`; other attributes of the data set use the same order.
+        Position of the model in `DataSet.models`; other attributes of the data set use the same order.
     name : str
     own : bool
         Whether it is one of the user's own models, which are highlighted.
     look : int, optional
-        Its colour, 0 to `LOOKS` - 1; None for models without a colour of their own.
+        Number of the colour of the model, from 0 to `LOOKS` - 1; None if it has no colour of its own.
     images : int
-        Number of images that it was judged on, including skipped ones.
+        Number of images that the model was evaluated on, including skipped images.
     """
 
     index: int
@@ -87,14 +87,14 @@ class MetricColumn:
     values: tuple[Value | None, ...]
 
     def in_full(self, value: Value) -> str:
-        """Return a number as it is written in a sentence: with its interval and its n."""
+        """Return a value as it is written in a sentence, with its interval and n."""
         m, parts = self.metric, []
         if value.lo is not None and value.hi is not None and is_defined(value.lo) and is_defined(value.hi):
             parts = [f"95 % interval {m.text(value.lo, self.decimals)} to {m.text(value.hi, self.decimals)}"]
         return f"{m.text(value.value, self.decimals)}{m.unit} ({', '.join([*parts, f'n {value.n:,}'])})"
 
     def places(self) -> tuple[int | None, ...]:
-        """Return the rank of each model; 1 is best, ties share a rank, undefined values have none."""
+        """Return the rank of each model, from 1; ties share a rank, and undefined values have none."""
         badness = [_badness(self.metric, v) for v in self.values]
         place: dict[float, int] = {}
         for i, bad in enumerate(sorted(badness), 1):
@@ -104,12 +104,12 @@ class MetricColumn:
 
 @dataclass(frozen=True, eq=False)
 class Differences:
-    """Which models differ beyond noise by one metric.
+    """The pairs of models that differ beyond noise by one metric.
 
     Attributes
     ----------
     order : tuple of int
-        Indices of the models from best to worst, without those that have no value.
+        Indices of the models that have a value, from best to worst.
     states : ndarray of uint8, shape (m, m)
         `UNKNOWN`, `SAME` or `DIFFERENT`, by indices of models.
     """
@@ -118,9 +118,9 @@ class Differences:
     states: npt.NDArray[np.uint8]
 
     def runs(self) -> list[str]:
-        """Return the upper triangle in `order`, one text per row such as ``3=60!``: 3 the same, 60 different.
+        """Return the upper triangle in `order`, one text per row; ``3=60!`` is 3 the same, then 60 different.
 
-        Models that do not differ are close together in that order, so a row takes about ten characters.
+        Models that do not differ are close together in this order, so a row takes about ten characters.
         """
         ordered = self.states[np.ix_(self.order, self.order)]
         return [_runs(ordered[i, i + 1 :].tolist()) for i in range(len(self.order))]
@@ -128,7 +128,7 @@ class Differences:
 
 @dataclass(frozen=True)
 class Rank:
-    """The rank of a model among those with a value; 1 is best, ties share a rank."""
+    """The rank of a model among the models with a value. Rank 1 is the best, and ties share a rank."""
 
     metric: Metric
     value: str
@@ -140,7 +140,8 @@ class Rank:
 class Standing:
     """The ranks of one of the user's own models.
 
-    `same` are the models from which it does not differ by the metric `compared`, which is None without pairs.
+    `same` are the models that do not differ from it by the metric `compared`, which is None if there are no
+    pairs.
     """
 
     model: Model
@@ -151,10 +152,10 @@ class Standing:
 
 @dataclass(frozen=True, eq=False)
 class DataSet:
-    """Everything that the report shows of a data set.
+    """The contents of the report about one data set.
 
-    `models` are sorted by `primary`, best first; `decimals` are those of percentages; `anchors` are those of
-    the rows of the user's own models, by model index.
+    `models` are sorted by the metric `primary`, the best first. `decimals` is the number of decimals of
+    percentages. `anchors` are the anchors of the rows of the user's own models, by model index.
     """
 
     name: str
@@ -170,7 +171,7 @@ class DataSet:
     standings: tuple[Standing, ...]
 
     def column(self, name: str) -> MetricColumn | None:
-        """Return the column of a metric, if there is one."""
+        """Return the column of a metric, or None if there is none."""
         return next((c for c in self.columns if c.metric.name == name), None)
 
 
@@ -181,7 +182,7 @@ _Values = dict[str, dict[str, dict[str, Value]]]
 def build_datasets(
     results: pa.Table, pairs: pa.Table, highlight: Collection[str], anchors: Anchors
 ) -> tuple[DataSet, ...]:
-    """Collect what the report shows of each data set.
+    """Collect the contents of the report about each data set.
 
     Raises
     ------
@@ -204,7 +205,7 @@ def build_datasets(
 
 def _check_highlight(results: pa.Table, highlight: Collection[str]) -> None:
     if not results.num_rows:
-        raise InputError("There are no results to report.", do="judge at least one model")
+        raise InputError("There are no results to report.", do="evaluate at least one model")
     unknown = sorted(set(highlight) - set(pc.unique(results["model"]).to_pylist()))
     if unknown:
         raise InputError("A model to highlight is not in the results.", got=unknown[0])
@@ -221,7 +222,7 @@ def _values_by_model(results: pa.Table) -> _Values:
             raise InputError(
                 "The results contain a value twice.",
                 got=", ".join((dataset, name, "all", model)),
-                allowed="one row for each data set, model, metric and slice",
+                allowed="one row per data set, model, metric and slice",
             )
         of_model[model] = Value(*value)
     return found
@@ -372,7 +373,7 @@ class Cell:
     text, note : str
         The number, and its tooltip.
     place : str
-        Its position on the axis, in percent as CSS variables.
+        Position on the axis, as CSS variables in percent.
     side : str
         ``below`` or ``above`` the axis, or empty.
     """
@@ -385,7 +386,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class DrawnColumn:
-    """A column of the table with its axis; `counted` is its n, or a range if it differs between models."""
+    """A column of the table with its axis; `counted` is n, or a range if n differs between models."""
 
     column: MetricColumn
     axis: Axis
@@ -401,7 +402,7 @@ class DrawnColumn:
         return _cell(self.column.values[index], self.column, self.axis)
 
     def packed(self) -> dict[str, Any]:
-        """Return the column for the page's script: rounded as shown, with the rank of each model."""
+        """Return the column for the page's script, with rounded values and the rank of each model."""
         m, decimals, values = self.column.metric, self.column.decimals, self.column.values
         drawn = [(v.value, v.lo, v.hi) if v is not None and v.finite else (None, None, None) for v in values]
         value, lo, hi = (
@@ -439,12 +440,12 @@ def draw_column(column: MetricColumn, models: Sequence[Model]) -> DrawnColumn:
 
 
 def first_rows(data: DataSet) -> list[Model]:
-    """Return the models that are written as HTML: the best, and the user's own at any rank."""
+    """Return the models that are written as HTML: the best, and all of the user's own models."""
     return [model for model in data.models if model.index < FIRST or model.own]
 
 
 def pack(data: DataSet, columns: Sequence[DrawnColumn], names: Mapping[str, int]) -> dict[str, Any]:
-    """Return a data set for the page's script: models by position in `names`, columns and comparisons."""
+    """Return a data set for the page's script: its models by position in `names`, columns, comparisons."""
     return {
         "name": data.name,
         "anchor": data.anchor,
@@ -463,7 +464,7 @@ def pack(data: DataSet, columns: Sequence[DrawnColumn], names: Mapping[str, int]
 
 
 def same(values: Sequence[Any]) -> Any:
-    """Return the value if all are equal, otherwise all: n is usually the same for all models."""
+    """Return one value if all are equal, as n usually is, and otherwise all values."""
     return values[0] if values and all(v == values[0] for v in values) else list(values)
 
 
@@ -481,7 +482,7 @@ def _typical(values: Sequence[Value | None], models: Sequence[Model]) -> list[Va
 
 def _cell(value: Value | None, column: MetricColumn, axis: Axis) -> Cell:
     if value is None:
-        return Cell("–", "not judged")
+        return Cell("–", "not evaluated")
     if not value.finite:
         return Cell("–", f"undefined: n {value.n:,}, {value.n_skipped:,} skipped")
     m = column.metric

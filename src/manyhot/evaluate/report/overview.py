@@ -71,13 +71,13 @@ class Finding:
     kind : str
         ``objects``, ``shift``, ``saturation``, ``ranks``, ``errors`` or ``best``.
     figure, about : str
-        Its number, shown large, and what it counts.
+        The number of the finding, which is shown in large type, and what the number is.
     sentence, caution : str
-        The full sentence, and a caveat.
+        The finding as a full sentence, and a caveat.
     section, where : str
-        The anchor of the section with the numbers, and its title.
+        Anchor and title of the section with the numbers.
     see : str
-        Address of the images themselves, where there is a gallery.
+        Address of the images in the gallery, if there is one.
     """
 
     kind: str
@@ -93,7 +93,7 @@ class Finding:
 def findings(
     tables: ReportTables, datasets: Sequence[DataSet], named: Named, gallery: GalleryLink | None = None
 ) -> tuple[Finding, ...]:
-    """Return the most important findings that the tables support, at most `_MOST`.
+    """Return the most important findings in the tables, at most `_MOST`.
 
     Parameters
     ----------
@@ -193,7 +193,8 @@ def _shift(tables: ReportTables, named: Named) -> list[Finding]:
         other = named(on_sets["metric_x"])
         who = on_sets["n_models"] != first["n_models"]
         sentence += (
-            f". {other.label}, judged on label sets ({on_sets['n_x']:,} and {on_sets['n_y']:,} images), "
+            f". {other.label}, computed on label sets ({on_sets['n_x']:,} and {on_sets['n_y']:,} "
+            "images), "
             f"{_change(drops, on_sets, other, who=who)}"
         )
         about += f"; {_signed_drop(on_sets['drop'], other)} by {other.label}{_unsure(on_sets)}"
@@ -323,14 +324,14 @@ def _error(data: DataSet, column: MetricColumn, values: Sequence[tuple[Value, Mo
     about = "of Top-1 errors are in the label set"
     if len(values) == 1:
         sentence = (
-            f"{column.in_full(low)} of what Top-1 counts as errors of {worst.name} on {title_of(data.name)} "
-            "is in the label set."
+            f"For {worst.name} on {title_of(data.name)}, the top class is in the label set in "
+            f"{column.in_full(low)} of the Top-1 errors."
         )
         return Finding("errors", f"{column.metric.text(low.value, 0)} %", about, sentence, "", *_models(data))
     sentence = (
-        f"Between {column.in_full(low)} for {worst.name} and {column.in_full(high)} for {best.name} of what "
-        f"Top-1 counts as errors on {title_of(data.name)} is in the label set, over "
-        f"{counted(len(values), 'model')}."
+        f"Over {counted(len(values), 'model')} on {title_of(data.name)}, the top class is in the label set "
+        f"in {column.in_full(low)} of the Top-1 errors for {worst.name} to {column.in_full(high)} for "
+        f"{best.name}."
     )
     figure = f"{column.metric.text(low.value, 0)}–{column.metric.text(high.value, 0)} %"
     return Finding("errors", figure, about, sentence, "", *_models(data))
@@ -352,9 +353,7 @@ def _best(data: DataSet) -> list[Finding]:
     names = listed([model.name for model in leaders], 4)
     if len(values) == 1:
         where = title_of(data.name)
-        sentence = (
-            f"{names}, the one model with a value, has {column.in_full(first)} by {m.label} on {where}."
-        )
+        sentence = f"{names} is the only model with a value: {column.in_full(first)} by {m.label} on {where}."
     else:
         sentence = (
             f"{names} {'is' if len(leaders) == 1 else 'are'} best of {len(values):,} models by {m.label} on "
@@ -430,7 +429,7 @@ def _each(drops: pa.Table, row: Row) -> list[tuple[str, float]]:
 def _judged(m: Metric) -> str:
     if m.judged_on == ORIGINAL_LABELS:
         return f"{m.label} with original labels"
-    return f"{m.label}, judged on label sets," if m.judged_on == LABEL_SETS else m.label
+    return f"{m.label}, computed on label sets," if m.judged_on == LABEL_SETS else m.label
 
 
 def _signed_drop(drop: float, m: Metric) -> str:

@@ -33,13 +33,13 @@ BESIDE = ("pairs", "models", *MADE)
 
 @dataclass(frozen=True, eq=False)
 class ReportTables:
-    """All tables that a report may draw.
+    """All tables that a report can show.
 
     Attributes
     ----------
     results : pyarrow.Table
     beside : Mapping of str to pyarrow.Table
-        Further tables by the names in `BESIDE`; if one is absent, its part of the report is left out.
+        Further tables by the names in `BESIDE`. If a table is missing, its part of the report is left out.
     """
 
     results: pa.Table
@@ -63,7 +63,7 @@ class ReportTables:
 
 
 def read_tables(folder: str | os.PathLike[str]) -> ReportTables:
-    """Read the tables in a folder that `manyhot evaluate` or `manyhot compare` wrote.
+    """Read the tables in a folder written by `manyhot evaluate` or `manyhot compare`.
 
     Raises
     ------

@@ -47,10 +47,10 @@ class Section:
     ----------
     anchor, short, title : str
     lead, warning : tuple of str, str
-        Paragraphs at its start; the warning is highlighted.
+        Paragraphs at the start of the part, and a highlighted warning.
     listings : tuple of Listing
     figures : tuple of Figure
-        Figures of the whole section; those about one data set of `Models` stand with it.
+        Figures of the part. In the part `Models`, figures about one data set are shown with this data set.
     """
 
     anchor: str
@@ -92,7 +92,7 @@ _SAID = {
     "valid": "“Wrong” but valid",
     "refuted": "Label, but not valid",
     "unclear": "Unclear",
-    "unasked": "Nobody asked",
+    "unasked": "Not asked",
     "wrong": "Wrong",
 }
 
@@ -112,19 +112,20 @@ def _asked(card: Row) -> str:
     """Return what people were asked on a data set, as far as its source says."""
     name, images = title_of(card["dataset"]), counted(card["images"], "image")
     if card["rated"] is None:
-        rated = f"{images}; the source does not say which of them raters checked"
+        rated = f"{images}; the source does not record which of them raters checked"
     elif card["rated"] == card["images"]:
         rated = f"raters checked all {images}"
     else:
         rated = f"raters checked {card['rated']:,} of {images}"
     if card["asked"] is None:
         return (
-            f"{name}: {rated}. Negative answers are not recorded, so a class that is not in a set may never "
-            "have been asked about."
+            f"{name}: {rated}. Negative answers are not recorded, so raters may not have been asked about a "
+            "class "
+            "that is not in a set."
         )
     unasked = card["labels"] - card["confirmed"]
     are = "is" if unasked == 1 else "are"
-    rest = f" Another {counted(unasked, 'label')} {are} of images that no rater has seen."
+    rest = f" Another {counted(unasked, 'label')} {are} on images that no rater has seen."
     return (
         f"{name}: {rated}, and were asked about {card['asked']:,} (image, class) pairs, of which "
         f"{card['confirmed']:,} are valid." + (rest if unasked else "")
@@ -143,17 +144,17 @@ def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
         ("Name in the tables", *(n if title_of(n) != n else "" for n in (c["dataset"] for c in cards))),
         ("Images", *(f"{c['images']:,}" for c in cards)),
         ("Left out as unusable", *(f"{c['unusable']:,}" for c in cards)),
-        ("Looked at by people", *(_or_unknown(c["rated"]) for c in cards)),
+        ("Checked by raters", *(_or_unknown(c["rated"]) for c in cards)),
         ("(image, class) pairs asked about", *(_or_unknown(c["asked"]) for c in cards)),
         ("Valid among these", *(_or_unknown(c["confirmed"]) for c in cards)),
         ("Valid (image, class) pairs in all", *(f"{c['labels']:,}" for c in cards)),
         ("Images without a valid class", *(f"{c['empty']:,}" for c in cards)),
-        ("Usable images with two valid classes or more", *(f"{c['multi']:,}" for c in cards)),
+        ("Usable images with two or more valid classes", *(f"{c['multi']:,}" for c in cards)),
         (
             "Images on which the original label is not valid",
             *(f"{c['rejected']:,} of {c['labelled']:,}" for c in cards),
         ),
-        ("How the label sets were reached", *(c["method"] or "not recorded" for c in cards)),
+        ("How the label sets were made", *(c["method"] or "not recorded" for c in cards)),
         ("Licence", *(c["licence"] or "" for c in cards)),
         ("Cite", *(c["citation"] or "" for c in cards)),
         ("From", *(c["home"] or "" for c in cards)),
@@ -184,7 +185,7 @@ def _sizes(table: pa.Table, shared: Shared) -> list[Listing]:
             cells += [f"{row['images']:,}", f"{100 * row['share']:.2f} %"] if row else ["0", "0.00 %"]
         entries.append(ListingRow(tuple(cells), links=_to_size(size, names, shared)))
     left = len(sizes) - len(entries)
-    more = f"Sets of up to {sizes[-1]} classes are in set_sizes.csv." if left else ""
+    more = f"Larger sets, of up to {sizes[-1]} classes, are in set_sizes.csv." if left else ""
     title = "How many valid classes images have"
     return [Listing(shared.anchors("labels", "sizes"), title, heads, tuple(entries), "", more, True)]
 
@@ -231,9 +232,9 @@ def _rejected(table: pa.Table, shared: Shared) -> list[Listing]:
             for r in rows
         )
         left = n - len(entries)
-        title = f"Images whose original label is not in their label set, {title_of(name)}: {n:,}"
+        title = f"Images with an original label that is not in their label set, {title_of(name)}: {n:,}"
         more = f"{left:,} more in rejected.csv." if left else ""
-        note = "Images of which nothing is valid included."
+        note = "Images without any valid class are included."
         anchor = shared.anchors("labels", "rejected", name)
         listings.append(Listing(anchor, title, heads, entries, note, more, True))
     return listings
@@ -253,7 +254,7 @@ def _seen(shared: Shared) -> tuple[Listing, ...]:
     """Return how many images of the gallery are what to each model, with links to them."""
     if shared.gallery is None:
         return ()
-    title = f"What models say first on the {counted(len(shared.gallery), 'image')} of the gallery"
+    title = f"Top classes of models on the {counted(len(shared.gallery), 'image')} of the gallery"
     return _by_kind(shared, "models", title, shared.gallery.counts)
 
 
@@ -261,7 +262,7 @@ def _confident(shared: Shared) -> tuple[Listing, ...]:
     """Return the same of what models are confident of."""
     if shared.gallery is None or not any(map(any, shared.gallery.confident.values())):
         return ()
-    title = f"What models say first with more than {CONFIDENT:.0%}, on the images of the gallery"
+    title = f"Top classes of models with a confidence above {CONFIDENT:.0%}, on the images of the gallery"
     title = title.replace("%", " %")
     return _by_kind(shared, "trust", title, shared.gallery.confident, above=str(CONFIDENT))
 
@@ -281,7 +282,7 @@ def _by_kind(
         cells = (model, *(f"{counts.get(k, 0):,}" for k in kinds))
         entries.append(ListingRow(cells, model in shared.own, links=links))
     heads = (ColumnHead("Model", number=False), *(ColumnHead(text) for text in kinds.values()))
-    note = "Each number leads to its images."
+    note = "Each number links to its images."
     return (Listing(shared.anchors(section, "gallery"), title, heads, tuple(entries), note),)
 
 
@@ -337,7 +338,9 @@ def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:
         *(ColumnHead(f"{c.metric.label}{c.metric.unit}", title=c.metric.definition) for c in columns),
     )
     note = (
-        "The median over models, and the lowest and the highest in brackets." if len(data.models) > 1 else ""
+        "Values are medians over models, with the lowest and the highest value in brackets."
+        if len(data.models) > 1
+        else ""
     )
     title = f"By group of images, {title_of(data.name)}"
     return Listing(shared.anchors("groups", data.name), title, heads, tuple(entries), note, folded=True)

@@ -59,7 +59,7 @@
     const td = make("td");
     td.textContent = value === null ? "–" : text(column, value);
     if (value === null) {
-      td.title = n === null ? "not judged" : `undefined: n ${count(n)}, ${count(skipped)} skipped`;
+      td.title = n === null ? "not evaluated" : `undefined: n ${count(n)}, ${count(skipped)} skipped`;
       return td;
     }
     const [start, stop] = column.axis;

@@ -61,7 +61,7 @@ def test_both_events_are_in_one_picture():
         "Mean confidence 90.0 %. The top class is the original label on 50.0 % of the images, and in the "
         "label set on 80.0 %."
     )
-    assert "Over the 12 images that have an original label and a label set." in figure.caption
+    assert "Both panels count the 12 images that have an original label and a label set." in figure.caption
     assert '"clip"' not in json.dumps(figure.spec["concat"])
 
 

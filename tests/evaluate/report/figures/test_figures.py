@@ -154,7 +154,7 @@ def test_scatter_is_the_results(by_name):
     found = row(by_name["models-val"], "models", model="beta")
     assert (found["x"], found["y"]) == (68.7, 76.7)
     assert (found["x_lo"], found["x_hi"], found["y_lo"], found["y_hi"]) == (67.7, 69.7, 75.7, 77.7)
-    assert by_name["models-val"].alt.startswith("5 of 5 models have a higher accuracy on label sets")
+    assert by_name["models-val"].alt.startswith("5 of 5 models have a higher accuracy under label sets")
 
 
 def test_own_models_are_set_off(by_name):
@@ -256,7 +256,7 @@ def test_a_line_says_whom_it_is_fitted_to_beyond_the_axes():
     panel = Panel([], {}, 1, 1, {"text": "Top-1", "subtitle": "Slope 1.00"}, beyond=("far",))
     assert line_said(panel).title == {
         "text": "Top-1",
-        "subtitle": ["Slope 1.00", "The line is fitted to far beyond the axes, too."],
+        "subtitle": ["Slope 1.00", "The line is also fitted to far beyond the axes."],
     }
 
 
@@ -357,7 +357,7 @@ def test_bump_of_many_draws_the_best_and_own():
     drawn = {r["model"] for r in rows(figure, "bump")}
     assert len(drawn) == 41
     assert "m099" in drawn
-    assert "The best 40 and your own of 100 models are drawn" in figure.caption
+    assert "Only the best 40 and your own of 100 models are drawn" in figure.caption
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from manyhot.report.figure import Figure
 
 
 def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: str = "") -> tuple[Figure, ...]:
-    """Return every figure that the tables have numbers for, in reading order.
+    """Return every figure for which the tables have data, in reading order.
 
     Parameters
     ----------
@@ -19,7 +19,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: st
     own : collection of str
         The user's own models, which are highlighted.
     command : str
-        The command that made the report, shown below each figure.
+        The command that made the report, which is shown below each figure.
 
     Raises
     ------

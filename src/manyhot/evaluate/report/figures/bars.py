@@ -54,7 +54,7 @@ LABELS = 190
 
 
 def columns(name: str, sheet: Sheet, *, x_title: str, top: float, title: str, tips: Sequence[Tip]) -> Panel:
-    """Return vertical bars: ``label`` on the axis, ``value`` up to `top`, ``text`` above each."""
+    """Return vertical bars with ``label`` on the axis, ``value`` up to `top`, and ``text`` above each bar."""
     base: Any = alt.Chart(data(name)).encode(
         alt.X(
             field="label",
@@ -75,7 +75,7 @@ def columns(name: str, sheet: Sheet, *, x_title: str, top: float, title: str, ti
 def bars(
     name: str, sheet: Sheet, *, x_title: str, top: float, title: str, tips: Sequence[Tip], width: int = 300
 ) -> Panel:
-    """Return horizontal bars: ``label`` above each, ``value`` up to `top`, ``text`` beside it."""
+    """Return horizontal bars with ``label`` above each, ``value`` up to `top`, and ``text`` at the end."""
     rows = alt.Y(
         "label:N", sort=list(sheet["label"]), axis=None, scale=alt.Scale(paddingInner=0, paddingOuter=0)
     )
@@ -111,23 +111,23 @@ def strips(
     zero: bool = False,
     above: bool = False,
 ) -> Panel:
-    """Return one strip per category: models are faint, their mean or median is bold.
+    """Return one strip per category, with faint models and their bold mean or median.
 
     Parameters
     ----------
     name : str
         Name of its data.
     models : Sheet
-        ``model``, ``label``, ``x``; empty where only the middles are known.
+        Columns ``model``, ``label`` and ``x``; empty if only the middles are known.
     middles : Sheet
-        ``label``, ``x``, ``text``, and two intervals: ``lo`` and ``hi``, and thick ``inner_lo`` and
-        ``inner_hi``.
+        Columns ``label``, ``x``, ``text``, and the ends of two intervals, ``lo`` and ``hi``, and ``inner_lo``
+        and ``inner_hi``, which is drawn thick.
     x : Side
     title, tips, width
     zero : bool
         Draw a line at zero.
     above : bool
-        Write the names of categories above the marks, not at the left.
+        Whether to write the names of categories above the marks instead of at the left.
     """
     y = _rows(middles["label"], above=above)
     models, beyond = _inside(plain(models, "lo", "hi"), x.domain)
@@ -202,9 +202,10 @@ class Group:
     ----------
     title : str
     sheet : Sheet
-        ``label``, ``x``, ``lo``, ``hi``, and at the right ``first`` and ``second``.
+        Columns ``label``, ``x``, ``lo`` and ``hi``, and ``first`` and ``second``, which are written at the
+        right.
     level : float, optional
-        The reference value of the rows: a dashed line through all of them.
+        Reference value of the rows, which is drawn as a dashed line through all of them.
     """
 
     title: str
@@ -222,7 +223,7 @@ def groups(
     tips: Sequence[Tip],
     width: int = 420,
 ) -> Panel:
-    """Return dots with intervals by groups of rows on one axis; `heads` stand above the right columns."""
+    """Return dots with intervals by groups of rows on one axis, with `heads` above the right columns."""
     rows, titles = _listed(parts)
     y = alt.Y(
         field="row",
@@ -293,15 +294,15 @@ def lines(
     name : str
         Name of its data.
     models : Sheet
-        ``model``, ``step``, ``y`` and where there are intervals ``lo``, ``hi``.
+        Columns ``model``, ``step``, ``y`` and, if there are intervals, ``lo`` and ``hi``.
     middle : Sheet
-        ``step``, ``y``, and ``text`` beside each point; empty for none.
+        Columns ``step``, ``y`` and ``text``, which is written next to each point; empty for none.
     steps : sequence of str
-        Labels of the axis, in order; ``|`` is a line break.
+        Labels of the axis in order, in which ``|`` is a line break.
     y : Side
     x_title
     own : sequence of str
-        Models that are named at the right.
+        The user's own models, which are named at the right.
     title, tips, width, height
     """
     if own:

@@ -79,7 +79,7 @@ def draw_saturation(frames: Frames) -> list[Figure]:
 
 
 def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
-    """Return ReaL against top-1 accuracy with the lines fitted to all models and to the best."""
+    """Return ReaL accuracy against top-1 accuracy, with lines fitted to all models and to the best."""
     both = frames.both((dataset, "top1"), (dataset, "real1"))
     fits = frames["fits"].filter(
         (pl.col("dataset_x") == dataset)
@@ -109,11 +109,11 @@ def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"What a point of top-1 accuracy is worth on label sets, {title_of(dataset)}",
-        "Each point is a model. The slope of the line, fitted by least squares, is how many points of ReaL "
-        "accuracy correspond to one point of top-1 accuracy, with its 95 % interval over families of models. "
-        "If it is below one, much of a gain on original labels is not a gain on label sets."
-        + beyond_said(panels),
-        f"Points of ReaL accuracy to a point of top-1. {said}.",
+        "Each point is a model. The slope of the line, which is fitted by least squares, is the number of "
+        "points of ReaL accuracy that correspond to one point of top-1 accuracy, with its 95 % interval "
+        "over families of models. If the slope is below one, part of a gain on original labels is not a "
+        "gain on label sets." + beyond_said(panels),
+        f"Points of ReaL accuracy per point of top-1 accuracy. {said}.",
         compose(panels, frames.own),
         _with_lines(both.drop("x_n", "y_n"), found).to_arrow(),
     )
@@ -161,7 +161,7 @@ def _which(fit: dict[str, Any]) -> str:
 
 
 def label_errors(frames: Frames, dataset: str) -> Figure | None:
-    """Return which share of top-1 errors is in the label set, against top-1 accuracy."""
+    """Return the share of top-1 errors that are in the label set, against top-1 accuracy."""
     both = frames.both((dataset, "top1"), (dataset, "valid_errors"))
     if both.is_empty():
         return None
@@ -187,9 +187,9 @@ def label_errors(frames: Frames, dataset: str) -> Figure | None:
         f"label-errors-{slug(dataset)}",
         "saturation",
         dataset,
-        f"How much of what is left is error of the labels, {title_of(dataset)}",
-        "Among the images whose top class is not the original label, the share on which this class is in the "
-        "label set. On these images, the original label is wrong or incomplete, not the model. "
+        f"How many of the remaining errors are errors of the labels, {title_of(dataset)}",
+        "The figure shows the share of top-1 errors in which the top class is in the label set, so that "
+        "the label, not the model, is wrong or incomplete. "
         f"{points_said(both.height, 'the 95 % intervals')}" + beyond_said([panel]),
         f"Among the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
         f"{100 * best['y']:.1f} % are in the label set.",
@@ -231,8 +231,8 @@ def by_parameters(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"Accuracy against size of the model, {title_of(dataset)}",
-        "Each point is a model. The axis of parameters is logarithmic: each step to the right multiplies "
-        "their number by the same factor." + beyond_said([panel]),
+        "Each point is a model. The axis of parameters is logarithmic, so each step to the right "
+        "multiplies their number by the same factor." + beyond_said([panel]),
         f"{counted(rows.height, 'model')} of {min(sheet['x']):.3g} to {max(sheet['x']):,.0f} million "
         f"parameters, {short(metric)} {min(sheet['y']):.1f} to {max(sheet['y']):.1f} %.",
         compose([panel], frames.own),
@@ -241,7 +241,7 @@ def by_parameters(frames: Frames, dataset: str) -> Figure | None:
 
 
 def by_groups(frames: Frames, dataset: str) -> Figure | None:
-    """Return accuracy by pretraining data, image size and family, each ordered by its median."""
+    """Return accuracy by pretraining data, image size and family, each ordered by the median."""
     metric, rows = _with_models(frames, dataset)
     panels = []
     for name, title in _GROUPS.items():
@@ -256,9 +256,9 @@ def by_groups(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"Accuracy by kind of model, {title_of(dataset)}",
-        "Each faint tick is a model. The dot and the number at the right are the median of a group, and "
+        "Each faint tick is a model. The dot and the number at the right are the median of the group, and "
         f"the number of models is in brackets. At most the {MOST_GROUPS} largest groups are shown. Groups "
-        "differ in more than their name, so this figure shows correlation, not causation."
+        "differ in more than their name, so the figure shows correlation, not causation."
         + beyond_said(panels),
         f"Median {short(metric)}. {' '.join(map(_medians_said, panels))}",
         compose(panels, frames.own),
@@ -310,7 +310,7 @@ SIDE = 320
 
 
 def draw_trust(frames: Frames) -> list[Figure]:
-    """Return the figures of the section: one per model."""
+    """Return the figures of the section, one per model."""
     table = frames["reliability"]
     drawn = []
     for dataset in table["dataset"].unique(maintain_order=True).to_list():
@@ -339,11 +339,12 @@ def _confidence(frames: Frames, dataset: str, model: str, n_models: int) -> Figu
         "trust",
         dataset,
         f"Confidence of {model}, {title_of(dataset)}",
-        f"Over the {counted(n, 'image')} that have an original label and a label set. Reliability: images by "
-        "confidence, in 15 bins of equal width; a point is the mean confidence of a bin and the share of it "
-        "that is right, its bar a 95 % interval, its size the number of images. Below the dashed line the "
-        "model is overconfident. Risk: the share of errors among the surest images, as fewer are kept. "
-        f"The distance between the two colours is due to missing labels.{rest}",
+        f"Both panels count the {counted(n, 'image')} that have an original label and a label set. "
+        "Reliability: images are grouped by confidence into 15 bins of equal width. A point shows the "
+        "mean confidence of a bin and its share of correct images, its bar is a 95 % interval, and its "
+        "size is the number of images. Below the dashed line, the model is overconfident. Risk: the "
+        "curve shows the share of errors among the most confident images, as fewer are kept. The "
+        f"distance between the two colours is due to missing labels.{rest}",
         f"Mean confidence {sure:.1f} %. The top class is the original label on {label:.1f} % of the images, "
         f"and in the label set on {sets:.1f} %.",
         compose(panels),

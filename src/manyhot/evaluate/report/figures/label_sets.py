@@ -67,9 +67,9 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
         f"set-size-accuracy-{slug(dataset)}",
         "groups",
         dataset,
-        f"Accuracy by how many labels an image has, {title_of(dataset)}",
-        "Each thin line is a model, and the bold line joins the medians of all models. The number of images "
-        "is below each number of labels."
+        f"Accuracy by number of labels of an image, {title_of(dataset)}",
+        "Each thin line is a model, and the bold line connects the medians of all models. The number of "
+        "images is below each number of labels."
         + own_said(frames.own, "The bars of your own models are 95 % intervals.")
         + beyond_said(panels),
         f"Medians over models from one label to four or more. {' '.join(said)}",
@@ -92,7 +92,7 @@ def _sizes(rows: pl.DataFrame, metric: str, y_values: list[float], own: tuple[st
         },
         list(steps.values()),
         plain_side([axis(metric)], y_values),
-        x_title="Labels in the set, and images with so many",
+        x_title="Labels in the set, and number of images",
         own=own,
         tips=[("Labels and images", "step"), (axis(metric).removesuffix(" (%)"), "y", "2", " %", "lo", "hi")],
     )
@@ -121,7 +121,7 @@ def _medians_said(rows: pl.DataFrame) -> str:
 
 
 def by_objects(frames: Frames, dataset: str) -> Figure | None:
-    """Return the effect of several objects on top-1 accuracy: lines, and the drop of each model."""
+    """Return the effect of several objects on top-1 accuracy, as lines and as the drop of each model."""
     rows = frames.results.filter(
         (pl.col("dataset") == dataset) & (pl.col("metric") == "top1") & pl.col("slice").is_in(list(OBJECTS))
     )
@@ -146,9 +146,9 @@ def by_objects(frames: Frames, dataset: str) -> Figure | None:
         dataset,
         f"Accuracy on images with several objects, {title_of(dataset)}",
         f"Left: each thin line is a model, and the bold line is the mean over {_compared_said(mean, rows)}. "
-        f"The number of images is below each group.{_examined_said(rows)} Right: the loss of each model from "
-        "all examined images to those with two or more objects. A bar is its 95 % interval over images, and "
-        "the line is the mean." + beyond_said(panels),
+        f"The number of images is below each group.{_examined_said(rows)} Right: each point shows how "
+        "much a model loses from all examined images to those with two or more objects. Its bar is the "
+        "95 % interval over images, and the line is the mean." + beyond_said(panels),
         said or f"Top-1 accuracy of {counted(rows['model'].n_unique(), 'model')} by number of objects.",
         compose(panels, frames.own, columns=2),
         rows.select("metric", "model", "slice", "value", "lo", "hi", "n").to_arrow(),
@@ -195,7 +195,7 @@ def _object_lines(rows: pl.DataFrame, drops: pl.DataFrame, own: tuple[str, ...])
         middle,
         list(steps.values()),
         plain_side([axis("top1")], shown(sheet["y"])),
-        x_title="Images by objects in them, and how many images",
+        x_title="Objects in the image, and number of images",
         own=own,
         tips=[("Images", "step"), ("Top-1 accuracy", "y", "2", " %", "lo", "hi")],
         width=400,
@@ -265,9 +265,9 @@ def set_sizes(frames: Frames) -> Figure | None:
         "labels",
         names[0] if len(names) == 1 else "",
         "How many labels images have",
-        "Share of usable images by the number of classes that are valid on them. On images "
-        "without labels, raters found none of the proposed classes valid."
-        f"{_unrated_said(frames, names)}",
+        "The figure shows the share of usable images by the number of classes that are valid on them. "
+        "On images without labels, raters found none of the proposed classes "
+        f"valid.{_unrated_said(frames, names)}",
         f"Usable images with two or more labels: {listed(several, len(several))}.",
         compose(panels),
         table.to_arrow(),
@@ -295,7 +295,7 @@ def _unrated_said(frames: Frames, names: list[str]) -> str:
 
 
 def class_pairs(frames: Frames) -> Figure | None:
-    """Return the pairs of classes that share most images, one panel per data set."""
+    """Return the pairs of classes with the most images in common, one panel per data set."""
     table = frames["class_pairs"]
     if table.is_empty():
         return None
@@ -310,9 +310,9 @@ def class_pairs(frames: Frames) -> Figure | None:
         "labels",
         names[0] if len(names) == 1 else "",
         "Classes that are valid together",
-        f"The {max(b.height for b in best.values())} pairs of classes that are most often valid on the same "
-        "image, with the number of images. One class is not enough to describe such an image, unless both "
-        "names mean the same thing.",
+        f"The figure shows the {max(b.height for b in best.values())} pairs of classes that are most often "
+        "valid on the same image, with the number of images. One class is not enough to describe such an "
+        "image, unless both names mean the same thing.",
         f"The most frequent pair: {listed(said, len(said))}.",
         compose(panels, columns=2),
         pl.concat(best.values()).select("dataset", *_PAIR).to_arrow(),

@@ -48,20 +48,21 @@ SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """Charts on the same axes, and the data that they name.
+    """Charts on the same axes, and the data that they refer to.
 
     Attributes
     ----------
     layers : sequence of altair.Chart
-        The first at the bottom. Not an altair.LayerChart, which copies all of them five times over.
+        The charts, with the first at the bottom. An altair.LayerChart is not used, because it would copy all
+        charts five times.
     sheets : Mapping of str to Sheet
-        By the names that the charts give to their data.
+        Data by the names that the charts use for them.
     width, height : int
     title : str or Mapping
     tips : sequence of Tip
-        What a tooltip shows of a mark, beside the model.
+        Fields that the tooltip of a mark shows in addition to the model.
     beyond : tuple of str
-        Models that lie beyond the axes and are not drawn.
+        Models that are outside the axes and are not drawn.
     """
 
     layers: Sequence[Any]
@@ -74,7 +75,7 @@ class Panel:
 
 
 def data(name: str) -> Any:
-    """Return data by name: the rows come in once, for all panels."""
+    """Return a reference to data by name, so that the rows are stored once for all panels."""
     return alt.NamedData(name=name)
 
 
@@ -99,66 +100,66 @@ def compose(panels: Sequence[Panel], own: Iterable[str] = (), *, columns: int = 
 
 
 def plain(sheet: Sheet, *ends: str) -> Sheet:
-    """Return a sheet without its intervals if they would be invisible; a page would be twice as large."""
+    """Return a sheet without its intervals if they would be too small to see; this halves the page."""
     if len(set(sheet.get("model", ()))) <= CROSSES:
         return sheet
     return {name: values for name, values in sheet.items() if name not in ends}
 
 
 def beyond_said(panels: Sequence[Panel]) -> str:
-    """Return which models are not drawn, as a sentence to follow others; empty for none."""
+    """Return a sentence about the models that are not drawn, to append to others; empty if all are drawn."""
     names = sorted({name for panel in panels for name in panel.beyond})
     if not names:
         return ""
     which = listed(names, 5) if len(names) <= 5 else counted(len(names), "model")
-    return f" {which} {'is' if len(names) == 1 else 'are'} beyond the axes of a panel, and not drawn there."
+    return f" {which} {'is' if len(names) == 1 else 'are'} beyond the axes of a panel and not drawn there."
 
 
 def line_said(panel: Panel) -> Panel:
-    """Return a panel that says below its title which models beyond its axes its line is fitted to, too."""
+    """Return a panel with a subtitle about models outside its axes that its line is also fitted to."""
     if not panel.beyond:
         return panel
     title = dict(panel.title) if isinstance(panel.title, Mapping) else {"text": panel.title}
     names = sorted(panel.beyond)
     which = names[0] if len(names) == 1 else counted(len(names), "model")
-    subtitle = [title.get("subtitle", ""), f"The line is fitted to {which} beyond the axes, too."]
+    subtitle = [title.get("subtitle", ""), f"The line is also fitted to {which} beyond the axes."]
     return replace(panel, title={**title, "subtitle": [text for text in subtitle if text]})
 
 
 def points_said(n: int, cross: str) -> str:
-    """Return what a point is, and its cross where there are so few models that one is drawn."""
+    """Return a sentence about points and, if there are few models, their crosses."""
     return f"Each point is a model{f', and its cross shows {cross}' if n <= CROSSES else ''}."
 
 
 def own_said(own: Sequence[str], text: str) -> str:
-    """Return a sentence about the user's own models, to follow others; empty if there are none."""
+    """Return a sentence about the user's own models, to append to others; empty if there are none."""
     return f" {text}" if own else ""
 
 
 def text_of(field: str) -> Any:
-    """Return the encoding of a text by a field; altair takes its time to make one of a string."""
+    """Return the encoding of a text by a field, which is faster than making one from a string."""
     return alt.Text(field=field, type="nominal")
 
 
 def at(x: float) -> Any:
-    """Return the encoding of a fixed place, in pixels from the left."""
+    """Return the encoding of a fixed position, in pixels from the left."""
     value: Any = alt.XValue
     return value(x)
 
 
 def detail(field: str = "model") -> Any:
-    """Return the encoding that makes a line of each value of a field."""
+    """Return the encoding that draws one line per value of a field."""
     return alt.Detail(field=field, type="nominal")
 
 
 def rows(sheet: Sheet) -> list[dict[str, Any]]:
-    """Return a sheet by rows; numbers with five significant digits, as no eye sees more."""
+    """Return a sheet as rows, with numbers rounded to five significant digits."""
     columns = {name: [_plain(v) for v in values] for name, values in sheet.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
 def dimmed(opacity: float) -> alt.ExprRef:
-    """Return an opacity that falls while some models are set off."""
+    """Return an opacity that is lower while some models are highlighted."""
     return alt.ExprRef(f"busy ? {opacity / 3:.3g} : {opacity:.3g}")
 
 
@@ -168,9 +169,9 @@ def pinned() -> alt.ExprRef:
 
 
 def badges(base: Any, *, dx: float = 0, dy: float = 0) -> list[Any]:
-    """Return the numbers of pinned models, on their marks; their names stand below the figure.
+    """Return the numbers of pinned models on their marks; their names are below the figure.
 
-    Names on marks lay on each other and on what else is written there, and were cut at the edges.
+    Names on the marks would overlap each other and other text, and would be cut off at the edges.
     """
     rows = base.transform_filter(PINNED)
     look = {"size": 160, "opacity": 1, "stroke": ink("paper"), "strokeWidth": 1, "xOffset": dx, "yOffset": dy}
@@ -179,12 +180,12 @@ def badges(base: Any, *, dx: float = 0, dy: float = 0) -> list[Any]:
 
 
 def halo() -> dict[str, Any]:
-    """Return the look of text that is read over marks: outlined in the colour of the paper."""
+    """Return the style of text on marks, which is outlined in the colour of the background."""
     return {"stroke": ink("paper"), "strokeWidth": 3, "strokeJoin": "round"}
 
 
 def spread(places: Mapping[str, float], apart: float) -> dict[str, float]:
-    """Move labels that would lie on each other apart, upwards in value, each as little as it needs."""
+    """Move overlapping labels apart, towards higher values and as little as necessary."""
     placed: dict[str, float] = {}
     free = -math.inf
     for name, place in sorted(places.items(), key=lambda item: (item[1], item[0])):
@@ -233,7 +234,7 @@ def _hoisted(layers: list[Spec]) -> Spec:
 
 
 class Frames:
-    """The tables as frames, made once, with queries that several figures share.
+    """The tables as frames, which are made once, with queries that several figures share.
 
     Parameters
     ----------
@@ -265,7 +266,7 @@ class Frames:
 
     @cached_property
     def datasets(self) -> list[str]:
-        """Data sets in the order of the results."""
+        """The data sets in the order of the results."""
         return self["results"]["dataset"].unique(maintain_order=True).to_list()
 
     def metrics(self, dataset: str) -> list[str]:
@@ -281,12 +282,12 @@ class Frames:
         return rows.sort("model")
 
     def both(self, x: tuple[str, ...], y: tuple[str, ...]) -> pl.DataFrame:
-        """Return models with a value at x and at y: ``model``, ``x``, ``x_lo``, ``x_hi``, ``y``, …, and n.
+        """Return models with a value at x and y: ``model``, ``x``, ``x_lo``, ``x_hi``, ``y``, … and n.
 
         Parameters
         ----------
         x, y : tuple of str
-            Data set, metric and, where it is not all, slice.
+            Data set, metric and, unless it is ``all``, slice.
         """
         left, right = (self.of(*end).select("model", *_COLUMNS) for end in (x, y))
         names = {c: f"x_{c}" for c in _COLUMNS} | {"value": "x"}
@@ -295,7 +296,7 @@ class Frames:
         )
 
     def fit(self, x: tuple[str, str], y: tuple[str, str], scale: str, models: str) -> dict[str, Any] | None:
-        """Return a fitted line over all images: between two data sets and metrics, on a scale."""
+        """Return the line fitted on all images between two data sets and metrics, on a scale."""
         rows = self["fits"].filter(
             (pl.col("dataset_x") == x[0])
             & (pl.col("metric_x") == x[1])
@@ -314,7 +315,7 @@ _COLUMNS = ("value", "lo", "hi", "n")
 
 
 def column(frame: pl.DataFrame, name: str, times: float = 1.0) -> list[Any]:
-    """Return a column as a list, numbers multiplied; None where there is nothing."""
+    """Return a column as a list of values times a factor, with None for missing values."""
     values = frame[name].to_list()
     if times == 1.0:
         return values
@@ -347,7 +348,7 @@ def signed(value: float, decimals: int = 1) -> str:
 
 
 def shortened(name: str, most: int) -> str:
-    """Return a name in at most `most` letters: its start and its end, which distinguish versions."""
+    """Return a name shortened to `most` characters: its start and its end, which distinguish versions."""
     return name if len(name) <= most else f"{name[: most - 14]}…{name[-13:]}"
 
 

@@ -67,7 +67,7 @@ def draw_ranks(frames: Frames) -> list[Figure]:
 
 
 def order_agreement(frames: Frames) -> Figure | None:
-    """Return Kendall's tau between columns: a matrix if most pairs are known, a list if few are."""
+    """Return Kendall's tau between columns, as a matrix if most pairs are known, otherwise as a list."""
     rows = frames["ranks"].filter(
         (pl.col("slice_x") == "all") & (pl.col("slice_y") == "all") & pl.col("tau").is_finite()
     )
@@ -84,10 +84,11 @@ def order_agreement(frames: Frames) -> Figure | None:
         "rank-agreement",
         "ranks",
         "",
-        "How alike the orders of the models are",
-        "Kendall's tau between two orders of the same models is 1 if every two models are in the same order "
-        "in both, and 0 if as many pairs are reversed as not." + ("" if dense else _bars_said(rows)),
-        f"Least alike: {_named(least)}, tau {least['tau']:.2f}. {_swaps_said(least)}",
+        "How similar the orders of the models are",
+        "Kendall's tau compares two orders of the same models. It is 1 if all pairs of models are in the "
+        "same order in both, and 0 if as many pairs are reversed as not."
+        + ("" if dense else _bars_said(rows)),
+        f"Least similar: {_named(least)}, tau {least['tau']:.2f}. {_swaps_said(least)}",
         compose([panel]),
         rows.to_arrow(),
     )
@@ -98,7 +99,7 @@ def _bars_said(rows: pl.DataFrame) -> str:
     known = [n for n in ("lo", "lo_models") if rows[n].null_count() < rows.height]
     said = {
         "lo": "the thick bar is its 95 % interval over images",
-        "lo_models": "the thin line is that over families",
+        "lo_models": "the thin line is its 95 % interval over families",
     }
     if known == ["lo_models"]:
         return " The line is its 95 % interval over families of models."
@@ -185,7 +186,7 @@ def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list
 
 
 def bump(frames: Frames) -> Figure | None:
-    """Return the rank of each model by each metric on each data set, one line per model."""
+    """Return the rank of each model by each metric on each data set, with one line per model."""
     columns = [(d, m) for m in headline() for d in frames.datasets if m in frames.metrics(d)][:COLUMNS]
     places = _places(frames, columns)
     if len(columns) < 2 or len(places) < 3:
@@ -199,17 +200,15 @@ def bump(frames: Frames) -> Figure | None:
     moved = max(shown, key=lambda m: _moved(places[m]))
     own = " and your own" if set(frames.own) & set(shown) else ""
     cut = (
-        ""
-        if len(shown) == total
-        else f" The best {BEST}{own} of {total:,} models are drawn, and ranked among themselves."
+        "" if len(shown) == total else f" Only the best {BEST}{own} of {total:,} models are drawn and ranked."
     )
     return Figure(
         "rank-changes",
         "ranks",
         "",
         "How models change rank",
-        "Each line is a model. The best model is at the top of each column, and equal models share a place. "
-        f"Names are shown for {'your own models and ' if own else ''}the models that move most.{cut}"
+        "Each line is a model. The best model is at the top of each column, and ties share a place. "
+        f"{'Your own models and the' if own else 'The'} models that move most are named.{cut}"
         + _absent_said(frames, columns, places),
         f"{moved} moves most: between places {min(places[moved])} and {max(places[moved])} of {len(shown)}.",
         compose([panel], frames.own),
@@ -221,7 +220,7 @@ def _absent_said(frames: Frames, columns: list[Column], places: dict[str, list[i
     """Return which models lack a value in one of the columns, as a sentence to follow others."""
     every = {m for d, name in columns for m in frames.of(d, name)["model"]}
     absent = sorted(every - set(places), key=lambda m: (m not in frames.own, m))
-    return f" Not drawn, as they have not all of these numbers: {listed(absent, 4)}." if absent else ""
+    return f" Models without some of these values are not drawn: {listed(absent, 4)}." if absent else ""
 
 
 def _places(frames: Frames, columns: list[Column], among: Sequence[str] = ()) -> dict[str, list[int]]:

@@ -76,7 +76,7 @@ _normal = NormalDist()
 
 
 def probit(share: float) -> float:
-    """Return the place of a share on a probit axis; shares of 0 and 1 lie at its ends."""
+    """Return the position of a share on a probit axis; shares of 0 and 1 are at its ends."""
     return _normal.inv_cdf(min(max(share, 1e-6), 1 - 1e-6))
 
 
@@ -99,9 +99,9 @@ class Side:
         Lines.
     domain : (float, float)
     ticks : sequence of float, optional
-        Where the axis does not choose.
+        Positions of the ticks; by default the axis chooses them.
     labels : str
-        A Vega expression of the text of a tick.
+        A Vega expression for the text of a tick.
     axis : Mapping
         Further options of the axis.
     log : bool
@@ -133,7 +133,7 @@ class Side:
 
 
 def plain_side(title: Sequence[str], values: Iterable[float | None], *, percent: bool = True) -> Side:
-    """Return an axis over all values with a little room, its ticks at round numbers."""
+    """Return an axis over all values with some room, with ticks at round numbers."""
     known = [v for v in values if v is not None]
     axis = Axis.over(known, percent=percent)
     room = ROOM * (max(known) - min(known)) if known else 0.0
@@ -144,7 +144,7 @@ def plain_side(title: Sequence[str], values: Iterable[float | None], *, percent:
 
 
 def probit_side(title: Sequence[str], shares: Iterable[float | None]) -> Side:
-    """Return an axis on which shares near 0 and 1 lie far apart, its ticks in percent."""
+    """Return an axis on which shares near 0 and 1 are far apart, with ticks in percent."""
     known = [s for s in shares if s is not None]
     lo, hi = probit(min(known)), probit(max(known))
     room = 0.06 * (hi - lo) or 0.1
@@ -171,7 +171,7 @@ def typical(values: Iterable[float | None]) -> list[float]:
 
 
 def shown(values: Iterable[float | None]) -> list[float]:
-    """Return the values that an axis shows: all, or only the typical ones if others would squeeze them."""
+    """Return the values that an axis shows: all, or only the typical ones if outliers would squeeze them."""
     known = [v for v in values if v is not None]
     near = typical(known)
     squeezed = near and max(near) - min(near) < SQUEEZED * (max(known) - min(known))
@@ -179,7 +179,7 @@ def shown(values: Iterable[float | None]) -> list[float]:
 
 
 def shown_both(sheet: Sheet) -> tuple[list[float], list[float]]:
-    """Return the values that both axes show, as `shown` does: a point outside of one axis is left out.
+    """Return the values that both axes show, without points that are outside one axis; see `shown`.
 
     Intervals are included if they are drawn.
     """
@@ -219,17 +219,18 @@ def scatter(
     name : str
         Name of its data.
     sheet : Sheet
-        ``model``, ``x``, ``y``, and where there are intervals ``x_lo``, ``x_hi``, ``y_lo``, ``y_hi``.
+        Columns ``model``, ``x``, ``y`` and, if there are intervals, ``x_lo``, ``x_hi``, ``y_lo`` and
+        ``y_hi``.
     x, y : Side
     title, tips
     equal : bool
-        Draw the dashed line on which both are the same.
+        Whether to draw the dashed line on which x and y are equal.
     lines : sequence of Line
         Fitted lines.
     own : sequence of str
         Models that are named.
     extremes : sequence of str
-        Others that are named: the first is the highest, the last the lowest.
+        Other models that are named, of which the first is the highest and the last is the lowest.
     width, height : int
     """
     sheet = plain(sheet, *(f"{p}{v}_{end}" for p in ("", "p_") for v in "xy" for end in ("lo", "hi")))
@@ -380,7 +381,7 @@ def draw_models(frames: Frames) -> list[Figure]:
 
 
 def top1_against_real(frames: Frames, dataset: str) -> Figure | None:
-    """Return ReaL against top-1 accuracy, a point a model."""
+    """Return ReaL accuracy against top-1 accuracy, with one point per model."""
     both = frames.both((dataset, "top1"), (dataset, "real1"))
     if both.is_empty():
         return None
@@ -409,10 +410,11 @@ def top1_against_real(frames: Frames, dataset: str) -> Figure | None:
         "models",
         dataset,
         f"Original labels against label sets, {title_of(dataset)}",
-        f"{points_said(both.height, 'the 95 % intervals')} On the dashed line both accuracies are the "
-        "same; a model above it gains from being judged on label sets." + beyond_said([panel]),
-        f"{gains:,} of {counted(both.height, 'model')} have a higher accuracy on label sets than on original "
-        f"labels. Top-1 accuracy is {min(sheet['x']):.1f} to {max(sheet['x']):.1f} %, ReaL accuracy "
+        f"{points_said(both.height, 'the 95 % intervals')} On the dashed line, both accuracies are equal. A "
+        "model above it has a higher accuracy under label sets." + beyond_said([panel]),
+        f"{gains:,} of {counted(both.height, 'model')} have a higher accuracy under label sets than under "
+        f"original labels. Top-1 accuracy is {min(sheet['x']):.1f} to {max(sheet['x']):.1f} %, and ReaL "
+        "accuracy is "
         f"{min(sheet['y']):.1f} to {max(sheet['y']):.1f} %.",
         compose([panel], frames.own),
         both.drop("x_n", "y_n").to_arrow(),

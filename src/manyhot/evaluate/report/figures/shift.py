@@ -64,13 +64,14 @@ _LINE = ("scale", "slope", "slope_lo", "slope_hi", "intercept", "intercept_lo", 
 PROTOCOL_NOTE = "Set sizes found under different protocols are not the same quantity."
 
 SHIFT = (
-    "On the dashed line both accuracies are equal. The full line is fitted to all models by least squares; "
-    "the interval of its slope is over families of models, because models of one family are similar."
+    "On the dashed line, both accuracies are equal. The solid line is fitted to all models by least "
+    "squares. The interval of its slope is over families of models, because models of one family are "
+    "similar."
 )
 
 PROBIT = (
-    "Both axes are stretched towards 0 and 100 % by the inverse of the normal distribution, on which such "
-    "relations tend to be straight lines."
+    "Both axes are stretched towards 0 and 100 % by the inverse of the normal distribution, because such "
+    "relations tend to be straight lines on these axes."
 )
 
 
@@ -116,7 +117,7 @@ def accuracy_figure(
 ) -> Figure | None:
     """Return accuracy on the second data set against that on the first, one panel per metric.
 
-    Plain axes are used only for metrics whose points lie on a straight line there.
+    Plain axes are used only for metrics for which the points lie on a straight line.
     """
     each = rows.filter(pl.col("model").is_not_null())
     used = _metrics(each)[:PANELS]
@@ -220,7 +221,7 @@ def _drawn(
 
 
 def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
-    """Return the mean drop per metric with both intervals, drawn over the drops of the models."""
+    """Return the mean drop per metric with both intervals, on top of the drops of the models."""
     means = rows.filter(pl.col("model").is_null())
     if means.is_empty():
         return None
@@ -259,8 +260,9 @@ def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | N
         "shift",
         "",
         f"How much models lose from {title_of(x)} to {title_of(y)}",
-        "Accuracy on the first data set minus that on the second, in percentage points. Each faint "
-        f"tick is a model, and the dot is their mean. {_bars_said(means)}" + beyond_said([panel]),
+        "The loss is the accuracy on the first data set minus the accuracy on the second, in percentage "
+        f"points. Each faint tick is a model, and the dot is the mean over models. {_bars_said(means)}"
+        + beyond_said([panel]),
         f"Mean loss with its 95 % interval: {listed(said, len(said))}.",
         compose([panel], frames.own),
         _table(pl.concat([means, each]), used, "drop", "lo", "hi", "lo_models", "hi_models", "n_x", "n_y"),
@@ -278,8 +280,8 @@ def _bars_said(means: pl.DataFrame) -> str:
     if means["lo"].null_count() == means.height:
         return "The line is its 95 % interval over families of models."
     return (
-        "The thick bar is its 95 % interval over images, and the thin line is that over families of models. "
-        "The numbers at the right are the mean and its interval over images."
+        "The thick bar is its 95 % interval over images, and the thin line is its 95 % interval over "
+        "families of models. The mean with its interval over images is written at the right."
     )
 
 
@@ -289,7 +291,7 @@ def _with_interval(drop: float, lo: float | None, hi: float | None) -> str:
 
 
 def robustness_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
-    """Return by how much each model is better on the second data set than the fit to all models predicts."""
+    """Return how much better each model is on the second data set than the fit to all models predicts."""
     each = rows.filter(pl.col("model").is_not_null() & pl.col("above_fit").is_not_null())
     if each.is_empty():
         return None
@@ -301,10 +303,10 @@ def robustness_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Fig
         "shift",
         "",
         f"Which models do better on {title_of(y)} than their accuracy on {title_of(x)} predicts",
-        "Effective robustness is accuracy on the second data set minus the accuracy predicted from the first "
-        "by a line fitted on logit axes, in percentage points. Each point is a model. A model above zero is "
-        "more robust than models of its accuracy usually are. The highest and the lowest model are named."
-        + beyond_said(panels),
+        "Effective robustness is the accuracy on the second data set minus the value that a line fitted on "
+        "logit axes predicts from the first, in percentage points. Each point is a model. A model above "
+        "zero is more robust than models of its accuracy usually are. The highest and the lowest model "
+        "are named." + beyond_said(panels),
         " ".join(_extremes_said(own, m) for m, own in rows_of.items()),
         compose(panels, frames.own),
         _table(each, used, "value_x", "above_fit", "n_x", "n_y"),
@@ -367,12 +369,12 @@ def sensitivity_figure(frames: Frames, x: str, y: str) -> Figure | None:
         f"sensitivity-{slug(x)}-{slug(y)}",
         "shift",
         "",
-        f"How far the loss from {title_of(x)} to {title_of(y)} depends on how label sets were made",
-        f"The mean loss of all models in percentage points, with its 95 % interval over families of models. "
-        f"The first data set is {title_of(x)}, the second {title_of(y)}. In weighted analyses, images "
-        "with few and with many labels count as often as in the other data set. The numbers at the right are "
-        "the shares of images with two or more labels, among images with a label, in the first and in the "
-        "second data set. The dashed line is the loss as published.",
+        f"How much the loss from {title_of(x)} to {title_of(y)} depends on how label sets were made",
+        "The figure shows the mean loss of all models in percentage points, with its 95 % interval over "
+        f"families of models. The first data set is {title_of(x)}, and the second is {title_of(y)}. If a "
+        "set is weighted, images with few and with many labels count as often as in the other set. The "
+        "numbers at the right are the shares of images with two or more labels, among images with a "
+        "label, in the first and in the second data set. The dashed line is the loss as published.",
         " ".join(_analyses_said(group) for group in found),
         compose([panel]),
         rows.select(

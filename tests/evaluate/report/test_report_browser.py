@@ -108,7 +108,7 @@ def test_counts_models_as_the_head_of_the_page_does(visit, write):
         number(f"data-{d}", f"m{i + d}", "top1", "all", 0.5, 100, half=0.1) for d in (0, 1) for i in (0, 1)
     ]
     page = visit(write(results_table(rows)))
-    assert page.text_content(".lead").startswith("2 models judged")
+    assert page.text_content(".lead").startswith("2 models evaluated")
     page.fill("#filter", "m")
     assert page.text_content("#found") == "2 of 2 models"
 

@@ -130,7 +130,7 @@ def test_one_rater_only():
     assert said in mh.aggregate(alone, method="majority").notes
     assert said not in mh.aggregate(VOTES, method="majority").notes
     assert mh.aggregate(alone, method="dawid-skene").notes == (
-        f"{said}, and the method cannot estimate how good they are; majority takes them at face value",
+        f"{said}, and the method cannot estimate their quality; majority takes answers at face value",
     )
     assert "no question was answered by two raters, so agreement cannot be measured" in (
         mh.agreement(alone).notes
@@ -154,8 +154,8 @@ FEW = ["ny yn", "yyynn", "ynnyn", "yyyyy", "ynnnn"]
 UNIFORM = "dawid-skene(smoothing=1, towards='uniform')"
 TOO_FEW = "there may be too few answers to learn from; majority takes answers at face value"
 AGAINST = (
-    f"{UNIFORM} decides against all raters on 1 of the 1 questions on which they agree: they may be bad "
-    "raters, or there may be too few answers to learn from; majority takes answers at face value"
+    f"{UNIFORM} decides against all raters on 1 of the 1 questions on which they agree: the raters may be "
+    "bad, or there may be too few answers to learn from; majority takes answers at face value"
 )
 
 
@@ -190,8 +190,8 @@ AGAINST = (
             ["y ", " n", "n ", " y"],
             "one-coin",
             (
-                "no question was answered by two raters: one-coin cannot compare them, and its estimates "
-                "mean little; majority takes answers at face value",
+                "no question was answered by two raters, so one-coin cannot compare raters, and its "
+                "estimates mean little; majority takes answers at face value",
             ),
         ),
     ],

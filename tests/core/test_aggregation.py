@@ -305,16 +305,17 @@ def test_the_original_label_is_one_more_rater():
         (
             lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 1, 2, 0], GOLDEN)),
             "All golden questions have the same truth, so nothing can be estimated for the other truth.\n"
-            "  got:     no in all 4\n  allowed: golden questions of both kinds\n"
-            "  do:      add such questions, or use dawid-skene, which needs no golden answers",
+            "  got:     no in all 4\n  allowed: golden questions with the truth yes and others with the "
+            "truth no\n"
+            "  do:      add questions with the other truth, or use dawid-skene, which needs no golden answers",
         ),
         (
             lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 0, 0, 0, 5], GOLDEN)),
             "No rater answered a golden question with the truth yes.\n"
             "  got:     8 answers to other golden questions\n"
-            "  allowed: answers of raters to golden questions of both kinds\n"
-            "  do:      ask raters these golden questions, too, or use dawid-skene, which needs no golden "
-            "answers",
+            "  allowed: answers of raters to golden questions with the truth yes and others with the truth "
+            "no\n  do:      ask raters golden questions with the truth yes, too, or use dawid-skene, which "
+            "needs no golden answers",
         ),
         (
             lambda: majority(votes(BY_HAND), maybe="perhaps"),

@@ -77,7 +77,7 @@ def test_what_a_list_leaves_bounds_what_is_not_listed():
     lists = Case(labels, np.tile([0, 1], (9, 1)), listed=listed)
     assert fit_threshold(lists, np.arange(9), cover="one", alpha=0.5) == pytest.approx(0.3)
     shorter = Case(labels, np.tile([0, 1], (9, 1)), listed=listed / 2)
-    assert "classes outside the lists have up to 0.15" in refused(
+    assert "probabilities of up to 0.15 outside the lists" in refused(
         lambda: fit_threshold(shorter, np.arange(9), cover="one", alpha=0.5)
     )
 
@@ -95,9 +95,7 @@ def test_lists_that_end_too_early():
     assert text.splitlines()[0] == (
         "These prediction sets may contain classes that are not in the lists of top classes."
     )
-    assert text.splitlines()[1].startswith(
-        "  got:     a threshold of 0; classes outside the lists have up to 0."
-    )
+    assert text.splitlines()[1].startswith("  got:     a threshold of 0; probabilities of up to 0.")
     assert text.splitlines()[2:] == [
         "  allowed: a threshold above the probabilities of classes outside the lists",
         "  do:      use scores of all classes or longer lists, or a larger alpha",
@@ -109,7 +107,7 @@ def test_short_lists_leave_classes_out_however_long_the_others_are():
     labels = LabelSets.from_lists([[0], [0]], 3)
     top = np.array([[0, 1, 2], [0, NO_LABEL, NO_LABEL]])
     lists = Case(labels, top, listed=np.array([[0.3, 0.3, 0.3], [0.6, -np.inf, -np.inf]]))
-    assert "classes outside the lists have up to 0.4" in refused(
+    assert "probabilities of up to 0.4 outside the lists" in refused(
         lambda: fit_threshold(lists, np.arange(2), cover="one", alpha=0.4)
     )
     whole = Case(labels, top, listed=np.array([[0.4, 0.3, 0.3], [1.0, 0, 0]]))

@@ -258,7 +258,7 @@ ERRORS = {
         lambda: nearest(A, B, 1, own=np.array([0, 4])),
         "The rows of the queries in the index do not match the queries.\n"
         "  got:     shape (2,), 0 to 4\n"
-        "  allowed: one for each of 2 queries, from -1 to 3",
+        "  allowed: one row for each of 2 queries, from -1 to 3",
     ),
     "classes": (
         lambda: nearest_by_class(A, np.array([[0, 0]]), B, np.zeros(3, int), 1),
@@ -268,12 +268,12 @@ ERRORS = {
     ),
     "pairs": (
         lambda: nearest_by_class(A, np.array([0, 0]), B, np.zeros(4, int), 1),
-        "Pairs are not rows of a query and a class.\n  got:     shape (2,)",
+        "Each row of `pairs` must hold a query and a class.\n  got:     shape (2,)",
     ),
     "pair": (
         lambda: nearest_by_class(A, np.array([[0, 0], [2, 0]]), B, np.zeros(4, int), 1),
         "A query does not exist or a class is negative.\n"
-        "  where:   row 1 of pairs\n"
+        "  where:   row 1 of `pairs`\n"
         "  got:     [2, 0]\n"
         "  allowed: queries 0 to 1, classes of at least 0",
     ),

@@ -171,7 +171,8 @@ def test_as_many_questions_as_real_has_take_well_under_a_second():
         (
             lambda: log_ratios(np.array([[0.9, 0.1, 0.0], [0.2, 0.3, 0.5]])),
             "The quality of a rater is not a matrix of probabilities above 0.\n  got:     0 to 0.9\n"
-            "  allowed: above 0, at most 1\n  do:      smooth the counts, such as (k + 1) / (N + 3)",
+            "  allowed: above 0, at most 1\n  do:      smooth the counts: for k of N answers, use (k + 1) / "
+            "(N + 3)",
         ),
         (
             lambda: flip_probability(ODDS, RATER, ahead=51),

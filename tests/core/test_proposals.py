@@ -268,13 +268,13 @@ def test_recall_out_of_reach():
         "No choice of models reaches this recall on the known label sets.\n"
         "  got:     recall 0.97\n"
         "  allowed: up to 0.7500, the recall of all models together\n"
-        "  do:      lower the recall, or add models or longer lists"
+        "  do:      lower the recall, add models, or predict longer lists"
     )
     assert error_of("mean-probability", e) == (
         "No threshold reaches this recall on the known label sets.\n"
         "  got:     recall 0.97\n"
         "  allowed: up to 0.7500, the recall of all listed classes\n"
-        "  do:      lower the recall, or add models or longer lists"
+        "  do:      lower the recall, add models, or predict longer lists"
     )
 
 

@@ -486,7 +486,7 @@ def test_a_mirror_without_the_file(mirror: Path, tmp_path: Path) -> None:
         "b is not in the cache and could not be read from the mirror.\n"
         f"  where:   {mirror}\n"
         "  got:     no entry example.org/x/b\n"
-        "  do:      put the bytes of https://example.org/x/b there, or unset MANYHOT_MIRROR to download them"
+        "  do:      put https://example.org/x/b into the mirror, or unset MANYHOT_MIRROR to download the file"
     )
 
 

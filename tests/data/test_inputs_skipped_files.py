@@ -192,8 +192,8 @@ def test_a_file_that_does_not_fit_is_skipped_and_named(name, bad):
         assert {
             "broken": "The file is not a complete Parquet file (got: ",
             "classes": " has a different number of classes from " if name != "originals" else "classes",
-            "order": "The predictions of order do not match the labels in their present order; it looks "
-            "like ",
+            "order": "The predictions of order do not match the labels in the present order; the "
+            "likely cause is ",
         }[bad] in reason
         assert reason.endswith(")")
 
@@ -218,11 +218,10 @@ def test_where_none_is_left_the_first_is_an_error(name):
 def test_the_whole_note():
     _, (note,) = evaluated(files("a", "order", "b"))
     assert note == (
-        "labels: models/order.parquet: skipped: The predictions of order do not match the labels in their "
-        "present order; it looks like predicted classes given as indices that start at 1 (got: top-1 "
-        "accuracy "
-        "0.0100; do: pass the row order or class order of the file, or --trust-order if the present order "
-        "is correct)"
+        "labels: models/order.parquet: skipped: The predictions of order do not match the labels in the "
+        "present order; the likely cause is predicted classes given as indices that start at 1 (got: top-1 "
+        "accuracy 0.0100; do: pass the row order or class order of the file, or --trust-order if the "
+        "present order is correct)"
     )
 
 
@@ -252,7 +251,7 @@ def test_the_command_says_it_last_and_goes_on():
     assert [n["model"] for n in notes] == [f"models/{n}.parquet" for n in ("broken", "classes", "order")]
     page = Path("o/report/index.html").read_text()
     assert "models/order.parquet" in page
-    assert "it looks like predicted classes given as indices that start at 1" in page
+    assert "the likely cause is predicted classes given as indices that start at 1" in page
     trusted = CliRunner().invoke(cli.app, [*words, "--trust-order"])
     assert trusted.exit_code == 0
     assert "models/order.parquet" not in trusted.stderr

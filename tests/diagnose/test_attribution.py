@@ -218,7 +218,7 @@ def test_what_cannot_be_explained(monkeypatch):
     assert refused(UnknownNameError, net, layer="3") == (
         "The network has no layer '3' with a grid over the image.\n"
         "  where:   small\n"
-        "  allowed: the 2 that have one, such as 0, 1"
+        "  allowed: the 2 layers with such a grid, such as 0, 1"
     )
     assert refused(InputError, net, "saliency", layer="0") == (
         "Only the method gradcam uses a layer.\n  got:     0 with saliency"

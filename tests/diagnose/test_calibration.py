@@ -185,11 +185,12 @@ def test_no_errors_at_all(model):
     alone = as_labels([[y] for y in label], n_classes=C, label=label)
     found = diagnose_calibration(alone, [perfect], methods=["temperature", "isotonic"], resamples=0)
     assert found.notes == (
-        "labels: every label set is the original label alone, so both events are the same",
-        "net, temperature (labels): 0.05 is an end of the searched range, which happens if nothing is "
-        "wrong or if confidence is uninformative",
-        "net, temperature (sets): 0.05 is an end of the searched range, which happens if nothing is wrong "
-        "or if confidence is uninformative",
+        "labels: every label set contains only the original label, so the results for label sets and for "
+        "original labels are the same",
+        "net, temperature (labels): the temperature 0.05 is an end of the searched range, which happens if "
+        "no errors occur or if confidence is uninformative",
+        "net, temperature (sets): the temperature 0.05 is an end of the searched range, which happens if no "
+        "errors occur or if confidence is uninformative",
     )
     assert row_of(found.calibration, metric="ece", method="isotonic", fitted_to="sets")["value"] == 0
 
@@ -211,7 +212,7 @@ def test_few_images(model):
         diagnose_calibration(labels, [one])
     assert str(error.value) == (
         "There are too few images to split into two parts.\n"
-        "  got:     0 of 1 to fit on\n"
+        "  got:     0 of 1 images to fit on\n"
         "  allowed: at least one image to fit on and one to evaluate on\n"
         "  do:      pass more images, or change the share to fit on"
     )

@@ -80,7 +80,10 @@ def test_a_campaign_and_a_folder_of_predictions(own):
     for name in ("images.parquet", "net.parquet"):
         Path(name).rename(Path("run") / name)
     found = diagnose_calibration("run", methods=["temperature"], resamples=0)
-    assert found.notes == ("run: every label set is the original label alone, so both events are the same",)
+    assert found.notes == (
+        "run: every label set contains only the original label, so the results for label sets and for "
+        "original labels are the same",
+    )
 
 
 def test_what_is_not_overwritten_and_not_found(own):

@@ -158,11 +158,14 @@ def test_few_images_and_no_pairs():
     assert found.pairs == []
     assert {r["model"] for r in found.table.to_pylist()} == {None}
     assert {r["p_adjusted"] for r in found.table.to_pylist()} == {None}
-    assert found.notes[-1] == "labels: no two classes are valid on 31 images; the most are 30"
+    assert (
+        found.notes[-1]
+        == "labels: no two classes are both valid on at least 31 images; the most frequent pair is on 30"
+    )
     alone = labels_of([[CAT]] * 100)
     found = diagnose_companions(alone, model(alone, [CAT] * 100), k=1)
     assert found.table.num_rows == 0
-    assert found.notes[-1].endswith("the most are 0")
+    assert found.notes[-1].endswith("the most frequent pair is on 0")
 
 
 def refused(*given, **options):

@@ -36,7 +36,8 @@ def test_the_command_prints_and_writes():
     lines = [line.rstrip() for line in done.stdout.splitlines()]
     assert lines == [
         "labels, 1 model: 1 pair of classes, 1 on 25 images or more",
-        "found more often with the companion: 1; less often: 0; of 1 tested, at an adjusted p below 0.05",
+        "tested: 1; the class is found more often with the companion in 1 and less often in 0, with an "
+        "adjusted p below 0.05",
         # Of sofas the only label is cat, so that with k = 1 none is ever looked for.
         "not testable: 1, because there are no images with the companion, or none without it",
         "",

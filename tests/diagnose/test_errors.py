@@ -256,8 +256,8 @@ def test_out_of_vocabulary(labels):
         ("6.jpg", "model-failure", None),
     ]
     caution = (
-        "out-of-vocabulary finds unusual images, but these show objects without a class hardly more often "
-        "than other images do"
+        "out-of-vocabulary finds unusual images, and objects without a class are hardly more frequent in "
+        "them than in other images"
     )
     assert caution in found.notes
     none = sort(labels, [ranks(1)], classes=PETS, similar=near, neighbours=index, min_confidence=None)
@@ -306,7 +306,7 @@ def test_similar_images_of_other_images(labels):
     [
         (
             {"superclasses": {}},
-            "The superclasses are empty.\n  do:      leave out superclasses to use the hierarchy",
+            "`superclasses` is empty.\n  do:      leave out `superclasses` to use the hierarchy",
         ),
         (
             {"superclasses": {"dogs": ["0", 1]}},
@@ -452,13 +452,14 @@ def test_choices_that_do_not_exist(labels):
         "`min_confidence` is out of range.\n  got:     90\n  allowed: 0 to below 1"
     )
     assert message(InputError, lambda: sort(labels, [], rules=[])) == (
-        "The list of rules is empty.\n  do:      leave out rules to apply the default rules"
+        "The list of rules is empty.\n  do:      leave out `rules` to apply the default rules"
     )
     assert message(InputError, lambda: sort(labels, [], rules=["valid-label"] * 2)) == (
         "A rule is given twice.\n  got:     valid-label\n  allowed: each rule once, with its options"
     )
     assert message(InputError, lambda: sort(labels, [])) == (
-        "There are no predictions to sort errors of.\n  do:      pass predictions of at least one model"
+        "Sorting errors needs predictions, and there are none.\n  do:      pass predictions of at least one "
+        "model"
     )
     assert message(UnknownNameError, lambda: sort(labels, [], rules=["fine-grain"])) == (
         "There is no rule 'fine-grain'.\n"
@@ -501,7 +502,7 @@ def test_what_does_not_belong_together(labels):
     )
     other = as_labels([[0, 5]], n_classes=6)
     assert message(MatchError, lambda: sort(labels, [ranks(1)], cooccurrence_labels=other)) == (
-        "The label sets for counting classes that occur together are over another class list.\n"
+        "The label sets used to count which classes occur together have another class list.\n"
         "  where:   labels\n"
         "  got:     6 classes\n"
         "  allowed: 5 classes"

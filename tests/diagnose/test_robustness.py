@@ -161,9 +161,9 @@ def test_protocols_are_told():
         ]
     )
     assert found.notes == (
-        "shares assume that the label sets of both data sets were made in the same way, but those of "
-        "Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not, so part of such a "
-        "share is due to the protocol",
+        "shares due to missing labels assume that the label sets of both data sets were made in the same "
+        "way, but those of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not, so "
+        "part of each share is due to the protocol",
     )
 
 

@@ -81,7 +81,9 @@ def test_each_data_set_takes_the_predictions_of_its_images():
     rows = found.losses.to_pylist()
     assert {(r["base"], r["dataset"]) for r in rows} == {("mine", "other")}
     assert {(r["n_base"], r["n"]) for r in rows} == {(200, 150)}
-    assert found.notes == ("shares assume that the label sets of both data sets were made in the same way",)
+    assert found.notes == (
+        "shares due to missing labels assume that the label sets of both data sets were made in the same way",
+    )
     back, _ = diagnose(base="other")
     assert {(r["base"], r["dataset"]) for r in back.losses.to_pylist()} == {("other", "mine")}
 
@@ -115,7 +117,7 @@ def test_published_sets_and_protocols(mirror, monkeypatch):
     )
     assert found.notes[-1].endswith(
         "those of Multilabelfy (imagenetv2-matched-frequency) and ReaL (imagenet-val) were not, so part of "
-        "such a share is due to the protocol"
+        "each share is due to the protocol"
     )
 
 
@@ -169,7 +171,8 @@ def test_the_command_prints_a_table_that_fits():
     assert line.endswith("200 → 150")
     assert (
         done.stderr
-        == "Note: shares assume that the label sets of both data sets were made in the same way.\n"
+        == "Note: shares due to missing labels assume that the label sets of both data sets were made in "
+        "the same way.\n"
     )
 
 

@@ -225,7 +225,7 @@ def test_objects_of_other_images():
         "None of the images has objects or a label set.\n"
         "  where:   photos\n"
         "  got:     images such as 000.png\n"
-        "  allowed: such as other-000.png"
+        "  allowed: images such as other-000.png"
     )
 
 
@@ -412,7 +412,8 @@ def test_what_is_refused():
         "No pair of classes can be tested.\n"
         "  where:   lazy\n"
         "  got:     4 pairs: fewer than 31 images with both\n"
-        "  allowed: a main class that the model has, and a companion with objects, together in 31 images\n"
+        "  allowed: at least 31 images that show both a main class that the model has and a companion with "
+        "objects\n"
         "  do:      --min-images 30 would test some"
     )
     assert refused(pair=["dog"]) == (
@@ -430,7 +431,8 @@ def test_what_is_refused():
         "No pair of classes can be tested.\n"
         "  where:   lazy\n"
         "  got:     1 pairs: fewer than 31 images with both\n"
-        "  allowed: a main class that the model has, and a companion with objects, together in 31 images"
+        "  allowed: at least 31 images that show both a main class that the model has and a companion with "
+        "objects"
     )
     assert refused(out="photos/shortcuts") == (
         "The output folder is inside the folder of images.\n"

@@ -287,7 +287,8 @@ def test_the_same_numbers_twice_are_refused():
         "  where:   a.csv and a.csv\n"
         "  got:     a, top1, all\n"
         "  allowed: each value in only one of the results\n"
-        "  do:      compare them separately, or evaluate one under another name with --dataset NAME"
+        "  do:      compare them separately, or evaluate one data set under another name with "
+        "--dataset NAME"
     )
 
 

@@ -267,7 +267,7 @@ def test_a_folder_of_two_runs_is_noticed(two, tmp_path):
     assert str(error.value) == (
         "The folder holds tables of two runs: one was interrupted, or two ran at the same time.\n"
         f"  where:   {tmp_path / 'one' / 'drops.parquet'}\n"
-        "  do:      run it again with another folder"
+        "  do:      run the command again with another folder"
     )
 
 

@@ -105,7 +105,7 @@ def test_published_counts_of_multilabelfy(published):
 def test_labels_without_a_name_are_refused(labels):
     with pytest.raises(InputError) as error:
         describe_tables(Labels(labels.table, 5))
-    assert str(error.value) == "The labels have no name.\n  do:      pass a name for the data set"
+    assert str(error.value) == "The name of the data set is unknown.\n  do:      pass a name with `dataset`"
 
 
 def test_several_data_sets_and_none(labels):

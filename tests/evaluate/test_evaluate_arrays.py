@@ -100,7 +100,7 @@ def test_a_number_that_is_not_there():
 
 def test_no_metric_is_not_the_usual_ones():
     assert message(lambda: evaluate(SETS, SCORES, metrics=[])) == (
-        "No metric is selected.\n  do:      leave out metrics to use the default metrics"
+        "No metric is selected.\n  do:      leave out `metrics` to use the default metrics"
     )
 
 

@@ -152,7 +152,7 @@ def test_columns_beside_a_table_over_a_class_list_of_which_the_hash_alone_is_kno
     assert labels.class_hash == classes.hash
     assert judged(labels, FRAME) == pytest.approx(EXPECTED, abs=1e-6)
     assert message(lambda: evaluate(labels, FRAME.iloc[:, COLUMNS])) == (
-        "The columns are not the keys of the labels' class list, in its order.\n"
+        "The columns are not the keys of the labels' class list in the same order.\n"
         "  where:   model, compared with labels\n"
         f"  got:     columns such as {CLASSES[COLUMNS[0]]}, {CLASSES[COLUMNS[1]]}\n"
         f"  allowed: the 5 keys of class list {classes.hash}\n"

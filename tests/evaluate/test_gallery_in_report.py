@@ -140,8 +140,8 @@ def test_more_photographs_than_asked_for_are_not_copied(home):
     done = CliRunner().invoke(cli.app, [*COMMAND, "--gallery", "5"])
     assert done.exit_code == 0, done.output
     assert (
-        "the report has no gallery: there are 6 photographs, which is more than 5; pass --gallery 6 to "
-        "make one\n" in done.stdout
+        "the report has no gallery: there are 6 photographs, which is more than 5; to make a gallery, "
+        "pass --gallery 6\n" in done.stdout
     )
     assert not has_gallery()
     assert links(page()) == []
@@ -150,8 +150,8 @@ def test_more_photographs_than_asked_for_are_not_copied(home):
 def test_one_that_is_asked_for_needs_photographs(home):
     Path("pred/images.parquet").unlink()
     assert evaluated(gallery=5)[0] == (
-        "the report has no gallery: no images table has the locations of photographs; pass one with the "
-        "column uri with --images FILE"
+        "the report has no gallery: no images table contains the locations of photographs; pass a table "
+        "with the column uri with --images FILE"
     )
 
 
@@ -161,7 +161,7 @@ def test_a_benchmark_has_no_photographs(home):
     assert str(done.exception) == (
         "A benchmark has its own labels, images and classes.\n"
         "  got:     imagenet\n"
-        "  do:      leave out images, classes, dataset and gallery"
+        "  do:      leave out `images`, `classes`, `dataset` and `gallery`"
     )
 
 

@@ -109,9 +109,8 @@ def test_wrong_row_order_is_refused(published_val, published):
     by_name = Images(pa.table({"image_id": labels.image_id, "label": labels.table["label"]}))
     model = read_predictions(published("imagenet-validation-original/resnet50.npy"), rows=by_name)
     assert message(lambda: evaluate(labels, [model], resamples=0), OrderError) == (
-        "The predictions of imagenet-validation-original--resnet50 do not match the labels in their "
-        "present order; it "
-        "looks like rows sorted by class, read in the order of file names.\n"
+        "The predictions of imagenet-validation-original--resnet50 do not match the labels in the "
+        "present order; the likely cause is rows sorted by class, read in the order of file names.\n"
         f"  where:   {model.source}\n"
         "  got:     top-1 accuracy 0.0011\n"
         "  do:      pass the row order or class order of the file, or --trust-order if the present order "
@@ -125,8 +124,8 @@ def test_the_file_that_is_stored_worst_first_is_refused(published):
     model = read_predictions(published("imagenetv2-b-33/fv_16k.npy"), rows=rows)
     text = message(lambda: evaluate(labels, [model], resamples=0, reading=Reading(images=rows)), OrderError)
     assert text.startswith(
-        "The predictions of imagenetv2-b-33--fv_16k do not match the labels in their present order; it looks "
-        "like classes stored worst first.\n"
+        "The predictions of imagenetv2-b-33--fv_16k do not match the labels in the present order; the likely "
+        "cause is classes stored worst first.\n"
     )
     trusted = evaluate(labels, [model], resamples=0, reading=Reading(images=rows, trust_order=True))
     assert trusted.value("top1") == 0.0247

@@ -250,7 +250,7 @@ BROKEN = {
     ),
     "yes and maybe": (
         put("result", [result("classes", "cat"), result("maybe", "cat")]),
-        f"A class is answered both yes and maybe.\n  where:   {ONE}\n  got:     cat\n"
+        f"A class has both the answer yes and the answer maybe.\n  where:   {ONE}\n  got:     cat\n"
         "  do:      correct the annotation in Label Studio and export the project again",
     ),
     "unknown question": (
@@ -340,10 +340,11 @@ BROKEN = {
     ),
     "nothing shown": (
         lambda content: content[0]["data"].pop("classes"),
-        "The classes that were shown are unknown, so a class without an answer cannot count as no.\n"
+        "The classes that were shown are unknown, so a missing answer cannot count as no.\n"
         "  where:   {path}, task 1\n"
-        "  got:     no list in the field 'classes' of its data\n  allowed: image\n"
-        "  do:      pass the field, or declare that all were shown: --format \"label-studio(asked='*')\"",
+        "  got:     no list in the field 'classes' of the task's data\n  allowed: image\n"
+        "  do:      pass the name of the field, or declare that all classes were shown: --format "
+        "\"label-studio(asked='*')\"",
     ),
     "shown twice": (
         in_data("classes", ["cat", "cat"]),

@@ -178,8 +178,8 @@ def test_bad_input(tmp_path, voc):
     assert error(path, masks=masks) == (
         "None of the masks belongs to an image with objects.\n"
         f"  where:   {masks}\n"
-        "  got:     z.jpg\n"
-        "  allowed: such as a.jpg"
+        "  got:     masks of images such as z.jpg\n"
+        "  allowed: masks of images such as a.jpg"
     )
     assert error(path, masks=path) == (
         "The file holds no masks.\n"

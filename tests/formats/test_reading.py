@@ -179,7 +179,7 @@ def test_half_characters(tmp_path, message, kind):
     path = tmp_path / name
     path.write_text(text.format("\\ud800" + "x" * 30))
     said = message(lambda: read(path)).splitlines()
-    assert said[:2] == ["A text holds a lone surrogate, half of a character.", f"  where:   {path}"]
+    assert said[:2] == ["A text holds a lone surrogate, which is half of a character.", f"  where:   {path}"]
     assert said[2].endswith("\\ud800" + "x" * 19 + "'")
     assert said[3:] == [
         "  allowed: characters that UTF-8 can hold",

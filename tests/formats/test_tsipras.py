@@ -217,7 +217,7 @@ def test_a_huge_file(tmp_path, message):
 LATER = (
     "The pickle was written by a later version of pandas or NumPy than the published files; it was not "
     "read.\n"
-    "  where:   {}\n  got:     {}, which those do not contain\n"
+    "  where:   {}\n  got:     {}, which the published files do not contain\n"
     "  allowed: a pandas.DataFrame as it was written in 2020\n"
     "  do:      use the published file, whose checksum is in the catalogue"
 )

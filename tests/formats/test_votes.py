@@ -217,7 +217,7 @@ BAD = {
         lambda p: read_votes(crowd_kit(p / "k.csv", "a.jpg")),
         "A task does not name an image and a class.\n  where:   {folder}/k.csv\n  got:     a.jpg\n"
         "  allowed: an image id, ':' and a class, such as photo.jpg:65\n"
-        "  do:      pass the text between the two: --format \"crowd-kit(separator='|')\"",
+        "  do:      pass the separator: --format \"crowd-kit(separator='|')\"",
     ),
     "an answer of crowd-kit's": (
         lambda p: read_votes(crowd_kit(p / "k.csv", "a.jpg:1", "cat")),
@@ -230,8 +230,8 @@ BAD = {
     ),
     "two answers in ReaL's archive": (
         lambda p: read_votes(real(p / "raters.npz", one_hot((0, 0, 2), (0, 0, 1)))),
-        "A rater's answer to a question is not one of three.\n  where:   {folder}/raters.npz, rater 0\n"
-        "  allowed: 1 for one of no, maybe, yes and 0 for the others; all 0 for no answer",
+        "A rater's answer to a question is not one of the three answers.\n  where:   {folder}/raters.npz, "
+        "rater 0\n  allowed: 1 for one of no, maybe, yes and 0 for the others; all 0 for no answer",
     ),
     "a tensor of another shape": (
         lambda p: read_votes(real(p / "raters.npz", np.zeros((2, 3, 3)))),

@@ -86,18 +86,18 @@ def test_options_of_a_call_string():
         ),
         (
             {"crop_pct": 87.5},
-            "crop_pct must be the share of the resized side that is kept.\n  got:     87.5\n"
+            "`crop_pct` must be the share of the resized side that is kept.\n  got:     87.5\n"
             "  allowed: above 0, at most 2",
         ),
         (
             {"mean": (0.5, 0.5)},
-            "mean must be one number, or one per channel, for pixel values between 0 and 1.\n"
+            "`mean` must be one number, or one number per channel, for pixel values between 0 and 1.\n"
             "  got:     (0.5, 0.5)\n"
             "  allowed: such as 0.5 or (0.5, 0.5, 0.5)",
         ),
         (
             {"size": "224"},
-            "size must be one side length, or height and width, in pixels.\n  got:     224\n"
+            "`size` must be one side length, or a height and a width, in pixels.\n  got:     224\n"
             "  allowed: such as 224",
         ),
     ],

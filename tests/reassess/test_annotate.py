@@ -157,8 +157,8 @@ def test_other_examples_come_too_late(campaign):
     pq.write_table(others, "others.parquet")
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
-            "--examples has no effect: annotation began with other examples. To use these, export the votes, "
-            "move annotation.sqlite away and start again",
+            "--examples has no effect: annotation began with other examples. To use the new ones, export the "
+            "votes, move annotation.sqlite away and start again",
         )
         assert annotation.store.examples([0, 1, 2]) == before
 

@@ -66,7 +66,7 @@ def test_propose_says_what_it_costs_and_finds(run):
         "hours          0.0  5 answers each, 5 seconds an answer",
         "recall      100.0%  of 3 known labels of 3 images",
         "precision    50.0%  of 4 questions of 3 images",
-        "unanswered       1  questions missing from the known label sets, counted as no",
+        "unanswered       1  questions that the known label sets do not answer, counted as no",
         "wrote camp/proposals.parquet",
     ]
     shown = run("propose camp --known-labels known.csv --rule \"real-search(by='rank')\"").splitlines()

@@ -304,7 +304,7 @@ def test_names_that_are_not_utf_8(camp):
 HEAD = "image_id,class_id,rater_id,answer\n"
 UNKNOWN = "A class is not in the class list.\n  where:   v.csv\n  got:     "
 KNOWN = "\n  allowed: 0 to 4, or a key or name of classes"
-EMPTY = "The column '{}' of the votes table may not be empty.\n  where:   v, row 0\n  got:     "
+EMPTY = "The column '{}' of the votes table contains an empty value.\n  where:   v, row 0\n  got:     "
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,7 @@ tags:
 
 # mine: label sets
 
-The label sets contain all classes in each image, not only one: 3 labels on 2 of 4 images.
+The label sets contain all classes in each image, not only one. There are 3 labels on 2 of 4 images.
 
 ## Who
 
@@ -89,7 +89,7 @@ The label sets contain all classes in each image, not only one: 3 labels on 2 of
 | 2 | 5 |
 | 3 | 2 |
 
-Raters are shown by number instead of by name, those with the most answers first.
+Raters are identified by numbers instead of names; those with the most answers come first.
 
 ## When
 
@@ -120,13 +120,13 @@ First answer 2026-03-09 22:16 UTC, last answer 2026-03-10 08:16 UTC. The times o
 | not usable, left out | 1 |
 | seen by raters | 3 |
 | (image, class) pairs asked about | 5 |
-| of these valid | 3 |
-| of these unclear | 1 |
+| pairs asked about that are valid | 3 |
+| pairs asked about that are unclear | 1 |
 | labels in total | 3 |
 | images without a valid class | 1 |
-| images with two or more | 1 |
+| images with two or more valid classes | 1 |
 | images with an original label | 3 |
-| of these rejected (not in the label set) | 2 |
+| images with an original label that is not in the label set | 2 |
 
 | labels of an image | images | share |
 | --- | --- | --- |

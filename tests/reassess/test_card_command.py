@@ -63,8 +63,8 @@ LINES = (
     "| answers a question | 2 |",
     "| threshold | 0.8 |",
     "| fleiss\\_kappa | 0.4120 | none | 1 |",
-    "| of these unclear | 1 |",
-    "| of these rejected (not in the label set) | 1 |",
+    "| pairs asked about that are unclear | 1 |",
+    "| images with an original label that is not in the label set | 1 |",
 )
 
 

@@ -124,7 +124,7 @@ ARMS = "cleaned, label, sets"
         ),
         (
             {"claims": (claim(against=""),)},
-            "The claim 'sets' must compare with an arm (against), or with a metric or number (than).\n"
+            "The claim 'sets' must compare with an arm (`against`), or with a metric or number (`than`).\n"
             "  got:     neither\n  allowed: one",
         ),
         ({"claims": (claim(margin=0),)}, "The claim 'sets' needs a margin above 0.\n  got:     0"),

@@ -71,7 +71,8 @@ def test_null_where_none_may_be():
     with pytest.raises(InputError) as error:
         tables.check(votes(rater_id=pa.array([None], pa.string())), "votes")
     assert str(error.value) == (
-        "The column 'rater_id' of the votes table may not be empty.\n  where:   votes, row 0\n  got:     null"
+        "The column 'rater_id' of the votes table contains an empty value.\n  where:   votes, row 0\n  got: "
+        "    null"
     )
 
 

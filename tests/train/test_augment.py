@@ -131,10 +131,12 @@ def test_altered_and_left_as_they_are():
     with pytest.raises(InputError) as error:
         Recipe(augment="none", policy="3-augment", jitter=0.3)
     assert str(error.value) == (
-        "The settings policy and jitter are not possible with augment 'none'.\n"
+        "The settings `policy` and `jitter` are not possible if `augment` is 'none'.\n"
         "  got:     policy '3-augment', jitter 0.3\n"
-        "  do:      set augment to 'mirror' or 'crop', or leave out policy and jitter"
+        "  do:      set `augment` to 'mirror' or 'crop', or leave out `policy` and `jitter`"
     )
     with pytest.raises(InputError) as error:
         Recipe(policy="rand-augment", magnitude=31)
-    assert str(error.value) == ("magnitude of the recipe is out of range.\n  got:     31\n  allowed: 0 to 30")
+    assert str(error.value) == (
+        "`magnitude` of the recipe is out of range.\n  got:     31\n  allowed: 0 to 30"
+    )

@@ -231,9 +231,9 @@ def test_crops_are_trained_on(photos, network, tmp_path):
     [
         (
             {"maps": ""},
-            "The settings teach and maps do not match.\n"
+            "The settings `teach` and `maps` do not match.\n"
             "  got:     teach 'maps', maps ''\n"
-            "  do:      set both teach to 'maps' and maps to a file written by manyhot label-maps",
+            "  do:      set both `teach` to 'maps' and `maps` to a file written by manyhot label-maps",
         ),
         (
             {"loss": "bce"},

@@ -69,24 +69,24 @@ def message(error, train, *arguments, **options):
             + ", ".join(Recipe().to_dict())
             + "\n  do:      did you mean epochs or teach?",
         ),
-        ({"epochs": 0}, "epochs of the recipe is out of range.\n  got:     0\n  allowed: 1 or more"),
-        ({"lr": -0.1}, "lr of the recipe is out of range.\n  got:     -0.1\n  allowed: above 0"),
-        ({"lr": float("nan")}, "lr of the recipe is out of range.\n  got:     nan\n  allowed: above 0"),
-        ({"mixup": -1.0}, "mixup of the recipe is out of range.\n  got:     -1.0\n  allowed: 0 or more"),
-        ({"ema": 1.0}, "ema of the recipe is out of range.\n  got:     1.0\n  allowed: 0 or more, below 1"),
+        ({"epochs": 0}, "`epochs` of the recipe is out of range.\n  got:     0\n  allowed: 1 or more"),
+        ({"lr": -0.1}, "`lr` of the recipe is out of range.\n  got:     -0.1\n  allowed: above 0"),
+        ({"lr": float("nan")}, "`lr` of the recipe is out of range.\n  got:     nan\n  allowed: above 0"),
+        ({"mixup": -1.0}, "`mixup` of the recipe is out of range.\n  got:     -1.0\n  allowed: 0 or more"),
+        ({"ema": 1.0}, "`ema` of the recipe is out of range.\n  got:     1.0\n  allowed: 0 or more, below 1"),
         (
             {"least_area": 0.0},
-            "least_area of the recipe is out of range.\n  got:     0.0\n  allowed: above 0, at most 1",
+            "`least_area` of the recipe is out of range.\n  got:     0.0\n  allowed: above 0, at most 1",
         ),
-        ({"size": 4}, "size of the recipe is out of range.\n  got:     4\n  allowed: 8 to 4,096 pixels"),
+        ({"size": 4}, "`size` of the recipe is out of range.\n  got:     4\n  allowed: 8 to 4,096 pixels"),
         (
             {"batch": 4, "accumulate": 8},
             "A step has more parts than images.\n  got:     accumulate 8, batch 4\n"
-            "  do:      lower accumulate",
+            "  do:      lower `accumulate`",
         ),
         (
             {"schedule": "cosinus"},
-            "schedule of the recipe is unknown.\n  got:     cosinus\n  allowed: cosine, constant, step\n"
+            "`schedule` of the recipe is unknown.\n  got:     cosinus\n  allowed: cosine, constant, step\n"
             "  do:      did you mean cosine?",
         ),
         ({"batch": "64"}, "The setting 'batch' is of another type.\n  got:     '64'\n  allowed: int"),
@@ -102,7 +102,7 @@ def test_a_batch_larger_than_the_set(train):
     assert message(InputError, train, batch=17) == (
         "A batch has more images than the training set.\n"
         "  got:     batch 17, 16 images\n"
-        "  do:      lower batch to 16 or less"
+        "  do:      lower `batch` to 16 or less"
     )
 
 
@@ -136,13 +136,13 @@ def test_empty_sets(train, folder):
     assert message(InputError, train, "empty.parquet", out="softmax", empty="no", loss="softmax") == (
         "A softmax cannot learn that an image has no class.\n"
         "  got:     3 images without one\n"
-        "  do:      set empty to 'skip', or use a loss that ends in a sigmoid, such as bce"
+        "  do:      set `empty` to 'skip', or use a loss that ends in a sigmoid, such as bce"
     )
     trainings.labels(folder / "nothing.parquet", 16, state=[["no"] * 3] * 16)
     assert message(InputError, train, "nothing.parquet", out="nothing") == (
         "No images are left to train on.\n"
         "  got:     16 images without a class are left out\n"
-        "  do:      set empty to 'no' to train on images without a class"
+        "  do:      set `empty` to 'no' to train on images without a class"
     )
 
 
@@ -178,7 +178,7 @@ def test_no_image_can_be_read(train, folder):
     )
     text = message(InputError, train, source="bad", out="again")
     first, got, do = text.splitlines()
-    assert first == "None of the images of a lane of a batch can be decoded."
+    assert first == "None of the images in a lane of a batch can be decoded."
     assert got.startswith("  got:     0")
     assert got.endswith(".png: not an image of a known format")
     assert do == "  do:      check that the source holds images"
@@ -221,8 +221,8 @@ def test_out_of_memory(train, monkeypatch, error):
         "A step does not fit into memory.\n"
         "  where:   batch 8, accumulate 1\n"
         f"  got:     {str(error) or 'MemoryError'}\n"
-        "  do:      raise accumulate to compute the batch in more parts, lower batch or size, or "
-        "set precision to bf16-mixed"
+        "  do:      raise `accumulate` to compute the batch in more parts, lower `batch` or `size`, or "
+        "set `precision` to bf16-mixed"
     )
 
 
@@ -303,7 +303,7 @@ def test_networks_that_are_none(train, tmp_path):
     )
     assert message(InputError, train, trained_from="layer5") == (
         "The network does not have this layer.\n"
-        "  where:   trained_from of the recipe\n"
+        "  where:   `trained_from` of the recipe\n"
         "  got:     layer5\n"
         "  allowed: conv1, bn1, act1, maxpool, layer1, layer2, layer3, layer4, global_pool, fc, and "
         "their layers\n"
@@ -337,7 +337,7 @@ def test_a_head_of_other_classes_begins_anew(train, folder, tmp_path):
         f"  where:   {path}\n"
         "  got:     test_resnet\n"
         "  allowed: test_convnext\n"
-        "  do:      set model to timm/test_resnet"
+        "  do:      set `model` to timm/test_resnet"
     )
 
 
@@ -345,7 +345,7 @@ def test_the_best_epoch_needs_images_to_judge_by(train):
     assert message(InputError, train, best="real1") == (
         "There are no validation labels by which to choose the best epoch.\n"
         "  got:     best 'real1'\n"
-        "  do:      pass --val-labels, or set best to '' to write the weights of the last epoch"
+        "  do:      pass --val-labels, or set `best` to '' to write the weights of the last epoch"
     )
 
 

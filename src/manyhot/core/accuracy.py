@@ -84,7 +84,7 @@ def real1(case: Case) -> Estimate:
     better="higher",
     label="ReaL top-5",
     short="ReaL top-5, label sets",
-    axis="ReaL top-5: any of five classes in the label set",
+    axis="ReaL top-5: any of the top five classes in the label set",
     judged_on="label sets",
     default=True,
 )

@@ -513,8 +513,8 @@ def _checked(golden: GoldenAnswers | None) -> GoldenAnswers:
         raise InputError(
             "All golden questions have the same truth, so nothing can be estimated for the other truth.",
             got=f"{'yes' if n_yes else 'no'} in all {len(golden):,}",
-            allowed="golden questions of both kinds",
-            do="add such questions, or use dawid-skene, which needs no golden answers",
+            allowed="golden questions with the truth yes and others with the truth no",
+            do="add questions with the other truth, or use dawid-skene, which needs no golden answers",
         )
     answered = set(golden.truth()[golden.answers.question].tolist())
     if len(answered) < 2:
@@ -522,7 +522,8 @@ def _checked(golden: GoldenAnswers | None) -> GoldenAnswers:
         raise InputError(
             f"No rater answered a golden question with the truth {kind}.",
             got=f"{len(golden.answers):,} answers to other golden questions",
-            allowed="answers of raters to golden questions of both kinds",
-            do="ask raters these golden questions, too, or use dawid-skene, which needs no golden answers",
+            allowed="answers of raters to golden questions with the truth yes and others with the truth no",
+            do=f"ask raters golden questions with the truth {kind}, too, or use dawid-skene, which needs no "
+            "golden answers",
         )
     return golden

@@ -160,7 +160,7 @@ def _threshold_for(sub: Ensemble, temperatures: Floats, recall: float) -> float:
             got=f"recall {recall:g}",
             allowed=f"up to {(n_original + len(ranked)) / max(n_labels, 1):.4f}, the recall of all listed "
             "classes",
-            do="lower the recall, or add models or longer lists",
+            do="lower the recall, add models, or predict longer lists",
         )
     # Sums over all images and over these may differ by rounding.
     return float(ranked[needed - 1]) * (1 - 1e-9) if needed > 0 else 1.0

@@ -151,7 +151,7 @@ def _check_ends(case: Case, threshold: float) -> None:
     if len(bound) and threshold <= (longest := float(max(bound.max(), 0))):
         raise InputError(
             "These prediction sets may contain classes that are not in the lists of top classes.",
-            got=f"a threshold of {threshold:.3g}; classes outside the lists have up to {longest:.3g}",
+            got=f"a threshold of {threshold:.3g}; probabilities of up to {longest:.3g} outside the lists",
             allowed="a threshold above the probabilities of classes outside the lists",
             do="use scores of all classes or longer lists, or a larger alpha",
         )

@@ -374,7 +374,8 @@ def fine_grained(errors: Errors, *, largest: float = LARGEST_GROUP) -> RuleMatch
     "rule",
     "out-of-vocabulary",
     needs=("superclasses", "neighbours"),
-    caution="unusual images, but these show objects without a class hardly more often than other images do",
+    caution="unusual images, and objects without a class are hardly more frequent in them than in other "
+    "images",
 )
 def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = LARGEST_GROUP) -> RuleMatch:
     """The image is similar to images of the predicted superclass, but dissimilar to images of any class.

@@ -426,7 +426,7 @@ def _own_rows(own: Ints | None, n: int, n_index: int) -> RowNumbers:
         raise InputError(
             "The rows of the queries in the index do not match the queries.",
             got=f"shape {own.shape}" + (f", {own.min()} to {own.max()}" if own.size else ""),
-            allowed=f"one for each of {n:,} queries, from -1 to {n_index - 1}",
+            allowed=f"one row for each of {n:,} queries, from -1 to {n_index - 1}",
         )
     return own.astype(np.int64)
 
@@ -457,12 +457,12 @@ def _check_pairs(pairs: Ints, index_class: Ints, n: int, n_index: int) -> None:
             allowed=f"shape {(n_index,)}",
         )
     if pairs.ndim != 2 or pairs.shape[1] != 2:
-        raise InputError("Pairs are not rows of a query and a class.", got=f"shape {pairs.shape}")
+        raise InputError("Each row of `pairs` must hold a query and a class.", got=f"shape {pairs.shape}")
     bad = np.flatnonzero((pairs < 0).any(axis=1) | (pairs[:, 0] >= n))
     if len(bad):
         raise InputError(
             "A query does not exist or a class is negative.",
-            where=f"row {bad[0]} of pairs",
+            where=f"row {bad[0]} of `pairs`",
             got=pairs[bad[0]].tolist(),
             allowed=f"queries 0 to {n - 1}, classes of at least 0",
         )

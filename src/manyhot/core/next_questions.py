@@ -47,7 +47,7 @@ def log_ratios(quality: Floats) -> Floats:
             "The quality of a rater is not a matrix of probabilities above 0.",
             got=f"{np.min(quality):g} to {np.max(quality):g}",
             allowed="above 0, at most 1",
-            do="smooth the counts, such as (k + 1) / (N + 3)",
+            do="smooth the counts: for k of N answers, use (k + 1) / (N + 3)",
         )
     return np.asarray(np.log(quality[..., 1, :]) - np.log(quality[..., 0, :]))
 

@@ -51,7 +51,7 @@ def explain_order(
     Returns
     -------
     str or None
-        A description that completes the sentence "it looks like …". None if no order is better than the
+        A description that completes the sentence "the likely cause is …". None if no order is better than the
         declared one.
     """
     labelled = label >= 0

@@ -320,7 +320,7 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
             "No choice of models reaches this recall on the known label sets.",
             got=f"recall {recall:g}",
             allowed=f"up to {float(proposing.loosest().recall[0]):.4f}, the recall of all models together",
-            do="lower the recall, or add models or longer lists",
+            do="lower the recall, add models, or predict longer lists",
         )
     about = _about(ranked, choice, limits)
     picked = [_up_to(ranked, m, by, limits[m][code - 1]) for m, code in enumerate(choice.codes) if code > 0]

@@ -138,7 +138,8 @@ def check_lists(listed: AnyFloats, name: Name) -> None:
             where=name(row),
             got=f"{sums[row]:g}",
             allowed=f"at most 1 + {SLACK}",
-            do="declare the kind of the scores: logit, probability or score; logsumexp is over all classes",
+            do="declare the kind of the scores: logit, probability or score; logsumexp must cover all "
+            "classes",
         )
 
 

@@ -274,7 +274,7 @@ class _Mirror:
             f"{file.path} is not in the cache and could not be read from the mirror.",
             where=self._place,
             got=reason,
-            do=f"put the bytes of {file.url} there, or unset MANYHOT_MIRROR to download them",
+            do=f"put {file.url} into the mirror, or unset MANYHOT_MIRROR to download the file",
         )
 
 

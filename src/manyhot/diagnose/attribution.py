@@ -200,7 +200,8 @@ class Explainer:
                 raise UnknownNameError(
                     f"The network has no layer {self.layer!r} with a grid over the image.",
                     where=self.network.name,
-                    allowed=f"the {len(grids)} that have one, such as {', '.join(list(grids)[-3:])}",
+                    allowed=f"the {len(grids)} layers with such a grid, such as "
+                    f"{', '.join(list(grids)[-3:])}",
                 )
             return self.layer
         if not grids or after > _MOST_AFTER:

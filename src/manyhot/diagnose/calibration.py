@@ -73,7 +73,7 @@ declare_table(
             values=FITTED_TO,
         ),
         REAL.nullable("temperature", "the number that logits are divided by; null for other methods"),
-        COUNT("n_fitted", "images fitted on"),
+        COUNT("n_fitted", "number of images fitted on"),
         TEXT("metric", "a registered name"),
         REAL("value", "value on the held-out images; NaN if undefined"),
         *bounds("lo", "hi", "its 95 % interval over these, null without one"),
@@ -89,17 +89,18 @@ declare_table(
         TEXT("model", "the model"),
         TEXT(
             "cover",
-            "what a set must contain: the original label, one class of the label set, or all classes of "
-            "the label set",
+            "what a prediction set must contain: the original label, one class of the label set, or all "
+            "classes of the label set",
             values=COVERS,
         ),
-        REAL("alpha", "share of images that may be missed; coverage should be 1 - alpha"),
+        REAL("alpha", "permitted share of sets without the required classes; coverage should be 1 - alpha"),
         REAL(
-            "threshold", "lowest probability of a class in the set; 0 means that the set contains all classes"
+            "threshold",
+            "lowest probability that a class in a set may have; at 0, each set contains all classes",
         ),
-        COUNT("n_fitted", "images on which the threshold was chosen"),
-        COUNT("n", "held-out images, on which the following columns are measured"),
-        REAL("coverage", "share of held-out images whose set contains what it must"),
+        COUNT("n_fitted", "number of images on which the threshold was chosen"),
+        COUNT("n", "number of held-out images, on which the following columns are measured"),
+        REAL("coverage", "share of held-out images whose set contains the required classes"),
         *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
         REAL("mean_size", "mean number of classes in a set"),
         REAL("share_empty", "share of sets without any class"),
@@ -292,7 +293,8 @@ class _Judge:
     def _all_notes(self) -> Iterator[str]:
         if _only_labels(self.labels):
             yield (
-                f"{self.dataset}: every label set is the original label alone, so both events are the same"
+                f"{self.dataset}: every label set contains only the original label, so the results for "
+                "label sets and for original labels are the same"
             )
         yield from self._notes
         if self._without:
@@ -316,8 +318,8 @@ class _Judge:
                 continue
             if temperature is not None and not _LOWEST < temperature < _HIGHEST:
                 self._notes.append(
-                    f"{name}, {method} ({to}): {temperature:g} is an end of the searched range, which "
-                    "happens if nothing is wrong or if confidence is uninformative"
+                    f"{name}, {method} ({to}): the temperature {temperature:g} is an end of the searched "
+                    "range, which happens if no errors occur or if confidence is uninformative"
                 )
             made = {"method": method, "fitted_to": to, "temperature": temperature}
             about[recalibrated.model] = {**made, "n_fitted": parts.n_fitted(to)}
@@ -334,7 +336,7 @@ class _Judge:
         if found.n_fitted < n_needed:
             self._notes.append(
                 f"{model.model}, prediction sets (cover {cover}): each set contains all classes, because an "
-                f"alpha of {self.alpha:g} needs {n_needed:,} images to fit on and there are "
+                f"alpha of {self.alpha:g} needs at least {n_needed:,} images to fit on, and there are only "
                 f"{found.n_fitted:,}"
             )
         self._sets.append({"dataset": self.dataset, **asdict(found)})

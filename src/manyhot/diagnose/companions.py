@@ -56,32 +56,32 @@ declare_table(
         INT("companion", "another class that is valid on some of the same images"),
         TEXT("main_name", "name of main"),
         TEXT("companion_name", "name of companion"),
-        COUNT("both", "images on which both are valid"),
+        COUNT("both", "number of images on which both classes are valid"),
         *interval(
             "lift",
-            "number of images with both, divided by the number expected by chance",
+            "number of images with both classes, divided by the number expected by chance",
             value=REAL,
             ends=REAL,
         ),
         *interval(
             "odds_ratio",
-            "odds of one class if the other is valid, divided by its odds if the other is not",
+            "odds that one class is valid if the other is, divided by the odds if the other is not",
             value=REAL,
             ends=REAL,
         ),
         TEXT.nullable("model", "the model; null for the mean over models"),
-        COUNT("n_models", "models averaged, 1 for one"),
-        REAL("recall_with", "share of images with both classes in which main is found"),
-        REAL("recall_without", "share of images with main but without the companion in which main is found"),
-        REAL("difference", "recall_with minus recall_without; NaN if one of them has no images"),
+        COUNT("n_models", "number of models averaged; 1 for a single model"),
+        REAL("recall_with", "recall of main on images with both classes"),
+        REAL("recall_without", "recall of main on images with main but without the companion"),
+        REAL("difference", "recall_with minus recall_without; NaN if n_with or n_without is 0"),
         *bounds("lo", "hi", f"{ITS} over images", column=REAL),
         REAL("p", "probability of a difference at least as large if the companion did not matter"),
         REAL.nullable(
             "p_adjusted",
             "p adjusted by Holm's method for all tested pairs of the model; null if the pair was not tested",
         ),
-        COUNT("n_with", "images with main and the companion"),
-        COUNT("n_without", "images with main but without the companion"),
+        COUNT("n_with", "number of images with main and the companion"),
+        COUNT("n_without", "number of images with main but without the companion"),
     ),
     renamed={"diff": "difference"},
 )
@@ -329,8 +329,8 @@ class _Judge:
         if not self.tested.any():
             most = int(self.pairs["both"].max(initial=0))
             yield (
-                f"{self.dataset}: no two classes are valid on {self.min_images:,} images; "
-                f"the most are {most:,}"
+                f"{self.dataset}: no two classes are both valid on at least {self.min_images:,} "
+                f"images; the most frequent pair is on {most:,}"
             )
 
     def look(self, model: ModelCase) -> tuple[Floats | None, Bools]:
@@ -411,8 +411,8 @@ def _set_lines(dataset: str, rows: list[Row], min_images: int) -> Iterator[str]:
     sure = [r["difference"] > 0 for r in testable if r["p_adjusted"] < 0.05]
     if testable:
         yield (
-            f"found more often with the companion: {sum(sure):,}; less often: {len(sure) - sum(sure):,}; of "
-            f"{len(testable):,} tested, at an adjusted p below 0.05"
+            f"tested: {len(testable):,}; the class is found more often with the companion in {sum(sure):,} "
+            f"and less often in {len(sure) - sum(sure):,}, with an adjusted p below 0.05"
         )
     if n_models and untestable:
         yield (
@@ -457,7 +457,9 @@ def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         ColumnHead("Companion", number=False),
         ColumnHead("Data set", number=False),
         ColumnHead("Images with both"),
-        ColumnHead("Lift", title="Number of images with both, divided by the number expected by chance"),
+        ColumnHead(
+            "Lift", title="Number of images with both classes, divided by the number expected by chance"
+        ),
         ColumnHead("Recall with"),
         ColumnHead("Recall without"),
         ColumnHead("Difference, points"),

@@ -192,7 +192,7 @@ class _Settings:
 def _entries(rules: Sequence[str]) -> list[Entry]:
     listed = [rules] if isinstance(rules, str) else list(rules)
     if not listed:
-        raise InputError("The list of rules is empty.", do="leave out rules to apply the default rules")
+        raise InputError("The list of rules is empty.", do="leave out `rules` to apply the default rules")
     entries = [get("rule", rule) for rule in listed]
     names = [_kind(e) for e in entries]
     twice = [n for n in dict.fromkeys(names) if names.count(n) > 1]
@@ -283,7 +283,8 @@ class _Sorter:
         """Return the errors of all models added; `missing` explains why a kind of evidence is missing."""
         if not self._models:
             raise InputError(
-                "There are no predictions to sort errors of.", do="pass predictions of at least one model"
+                "Sorting errors needs predictions, and there are none.",
+                do="pass predictions of at least one model",
             )
         skipped = {
             _kind(rule): "; ".join(missing[need] for need in needs)

@@ -202,7 +202,7 @@ class ErrorEvidence:
 
     def _groups(self, superclasses: Mapping[str, Collection[int]]) -> npt.NDArray[np.int64]:
         if not superclasses:
-            raise InputError("The superclasses are empty.", do="leave out superclasses to use the hierarchy")
+            raise InputError("`superclasses` is empty.", do="leave out `superclasses` to use the hierarchy")
         groups = np.full(self.labels.n_classes, NOTHING)
         for number, (name, members) in enumerate(superclasses.items()):
             listed = self._classes(list(members), f"superclass {name}")
@@ -248,7 +248,7 @@ class ErrorEvidence:
             return count_together(self.sets)
         if together.n_classes != self.labels.n_classes:
             raise MatchError(
-                "The label sets for counting classes that occur together are over another class list.",
+                "The label sets used to count which classes occur together have another class list.",
                 where=together.name or None,
                 got=f"{together.n_classes:,} classes",
                 allowed=f"{self.labels.n_classes:,} classes",

@@ -62,7 +62,7 @@ def _of_maps(name: str, doc: str) -> tuple[Column, ...]:
     return (
         REAL.nullable(name, doc),
         REAL.nullable(f"{name}_by_chance", "the expected value for a random map"),
-        REAL.nullable(f"{name}_centre", "the same for a Gaussian at the centre of the image"),
+        REAL.nullable(f"{name}_centre", "the value for a Gaussian at the centre of the image"),
     )
 
 
@@ -74,7 +74,7 @@ declare_table(
         TEXT("method", "how the map was made", values=EXPLAINED_BY),
         TEXT("image_id", "as in images"),
         INT("class_id", "the class that the map is for, in the model's class list"),
-        TEXT("class_name", "its name"),
+        TEXT("class_name", "name of the class"),
         REAL("score", "probability of the class; its score if the model has no probabilities"),
         INT("rank", "1 for the model's top class"),
         TEXT.nullable("state", "state of the class; null if no rater was asked about it", values=STATES),
@@ -97,12 +97,12 @@ declare_table(
         ),
         *_of_maps(
             "pointing_other",
-            "whether the highest point lies on an object of another class; null if there is none",
+            "whether the highest point lies on an object of another class; null if there is no such object",
         ),
         *_of_maps("energy", "share of the sum of positive values that lies on the object"),
         *_of_maps(
             "overlap",
-            "share of the highest pixels that lie on the object, counting as many pixels as the object has",
+            "share of the k highest pixels that lie on the object, where k is the number of its pixels",
         ),
         *_of_maps("auroc", "probability that a pixel of the object has a higher value than another pixel"),
         TEXT.optional(
@@ -126,7 +126,7 @@ declare_table(
         REAL("value", "mean over maps; NaN if there are none"),
         *bounds("lo", "hi", _OVER_IMAGES),
         REAL("by_chance", "the expected value for a random map"),
-        REAL("centre", "the same for a Gaussian at the centre of each image"),
+        REAL("centre", "the value for a Gaussian at the centre of each image"),
         *interval("excess", "value minus centre", _OVER_IMAGES, value=REAL),
         COUNT("n", "number of maps of classes in the label set that are counted"),
         COUNT("n_images", "number of images of these maps"),

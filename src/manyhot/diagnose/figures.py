@@ -63,9 +63,9 @@ def _flips(model: str, fill: str, rows: Sequence[Row], threshold: float) -> Figu
         "shortcuts",
         "",
         f"Predictions that are lost without a companion, {model}, {FILL_NAMES[fill]}",
-        "Filled dots show the share of images with both classes on which the first class is predicted, but "
-        f"is no longer predicted if the second is covered by {FILL_NAMES[fill]}. Hollow dots show the "
-        "same share if a region of the same shape elsewhere is covered. Bars are 95 % intervals, and "
+        "Filled dots show, among images with both classes, the share on which the first class is predicted "
+        f"until the second is covered by {FILL_NAMES[fill]}. Hollow dots show the same share if, instead, "
+        "a region of the same shape elsewhere is covered. Bars are 95 % intervals, and "
         f"numbers at the right count images. The dashed line is the threshold, {100 * threshold:.0f} %. "
         f"Losses up to the hollow dots are not due to the companion.{rest}",
         f"{counted(len(rows), 'pair')}. First: {first['main_name']} without {first['companion_name']}, "

@@ -67,10 +67,10 @@ declare_table(
         TEXT("model", "the model"),
         *_COPY,
         TEXT("metric", "a registered name"),
-        REAL("value", "value of the metric; for several copies, their mean"),
+        REAL("value", "value of the metric; in rows of means, the mean over kinds or severities"),
         *bounds("lo", "hi", "its 95 % interval, null without one"),
-        COUNT("n", "number of images that count; for several copies, the minimum"),
-        COUNT("n_skipped", "number of images that do not count; for several copies, the maximum"),
+        COUNT("n", "number of images that count; in rows of means, the minimum"),
+        COUNT("n_skipped", "number of images that do not count; in rows of means, the maximum"),
     ),
 )
 
@@ -88,13 +88,13 @@ declare_table(
         *bounds("lo", "hi", _OVER_IMAGES),
         *interval(
             "share",
-            "share of the loss of top1 that is due to missing labels, 1 - loss / loss of top1; null if the "
-            "loss of top1 is not clearly above 0, and for top1 and average precision",
+            "share of the loss of top1 that is due to missing labels, 1 - loss / loss of top1; null for top1 "
+            "and average precision, and if the loss of top1 is not clearly above 0",
             _OVER_IMAGES,
         ),
         COUNT("n_base", "number of images counted on the base; for the mean, the minimum over models"),
         COUNT("n", "number of images counted on the data set; for the mean, the minimum over models"),
-        COUNT("n_models", "models averaged, 1 for one"),
+        COUNT("n_models", "number of models averaged; 1 for a single model"),
     ),
 )
 
@@ -103,22 +103,22 @@ declare_table(
     (
         TEXT("dataset", "the data set that is corrupted"),
         TEXT("model", "the model"),
-        TEXT("metric", "the metric of which errors are computed, as 1 - top1 or 1 - real1"),
+        TEXT("metric", "top1 or real1; the error is 1 minus this metric"),
         TEXT.nullable("kind", "the kind of corruption; null for the mean over kinds"),
         *interval(
             "error",
-            "mean error over severities; for the mean over kinds, also over kinds",
+            "mean error over severities; if kind is null, over severities and kinds",
             _OVER_IMAGES,
             value=REAL,
         ),
-        TEXT.nullable("baseline", "the model by whose errors the error is divided; null if there is none"),
+        TEXT.nullable("baseline", "the model that gives the errors to divide by; null if there is none"),
         *interval("ce", "corruption error; the mean over kinds is the mCE", _OVER_IMAGES),
         *interval(
             "relative", "relative corruption error, computed from the increase in errors", _OVER_IMAGES
         ),
-        COUNT("n_kinds", "kinds averaged, 1 for one"),
-        COUNT("n_severities", "severities averaged"),
-        COUNT("n", "images that count; the minimum over copies"),
+        COUNT("n_kinds", "number of kinds averaged; 1 for a single kind"),
+        COUNT("n_severities", "number of severities averaged"),
+        COUNT("n", "number of images that count, the minimum over kinds and severities"),
     ),
 )
 
@@ -413,11 +413,13 @@ def _protocols(rows: Sequence[Row]) -> Iterator[str]:
     shared = {(r["base"], r["dataset"]) for r in rows if r["metric"] in MULTI}
     if not shared:
         return
-    text = "shares assume that the label sets of both data sets were made in the same way"
+    text = (
+        "shares due to missing labels assume that the label sets of both data sets were made in the same way"
+    )
     named = [d for d in dict.fromkeys(d for pair in shared for d in pair) if d in LABEL_SET_PROTOCOLS]
     if len({LABEL_SET_PROTOCOLS[d] for d in named}) > 1:
         makers = " and ".join(sorted(f"{LABEL_SET_PROTOCOLS[d]} ({d})" for d in named))
-        text += f", but those of {makers} were not, so part of such a share is due to the protocol"
+        text += f", but those of {makers} were not, so part of each share is due to the protocol"
     yield text
 
 
@@ -488,7 +490,7 @@ def robustness_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         ColumnHead("Model", number=False),
         ColumnHead("Metric", number=False),
         ColumnHead("Lost, points"),
-        ColumnHead("Missing labels", title="1 minus this loss divided by the loss of top-1"),
+        ColumnHead("Missing labels", title="1 minus the ratio of this loss to the loss of top-1"),
         ColumnHead("Images"),
     )
     lead = (

@@ -171,7 +171,7 @@ def _predict_originals(
             "None of the images has objects or a label set.",
             where=remover.source.uri,
             got=f"images such as {before.image_id[0]}",
-            allowed=f"such as {states.image_id[0]}",
+            allowed=f"images such as {states.image_id[0]}",
         )
     return before, seen, testable_pairs(seen)
 
@@ -212,7 +212,7 @@ def _check_any(pairs: Sequence[Pair], min_images: int, network: Network) -> None
         "No pair of classes can be tested.",
         where=network.name,
         got="; ".join(f"{n:,} pairs: {why}" for why, n in reasons.items()) or "no two classes in one image",
-        allowed=f"a main class that the model has, and a companion with objects, together in {min_images:,} "
-        "images",
+        allowed=f"at least {min_images:,} images that show both a main class that the model has and a "
+        "companion with objects",
         do=f"--min-images {most} would test some" if most else None,
     )

@@ -60,19 +60,22 @@ declare_table(
         TEXT("model", "the model"),
         INT("main", "the class that is predicted"),
         INT("companion", "the other class, which is removed from the images"),
-        TEXT("main_name", "its name"),
-        TEXT("companion_name", "its name"),
-        TEXT("fill", "how its place is filled: with a grey box or by inpainting", values=FILLS),
+        TEXT("main_name", "name of main"),
+        TEXT("companion_name", "name of companion"),
+        TEXT(
+            "fill", "how the place of the companion is filled: with a grey box or by inpainting", values=FILLS
+        ),
         TEXT.nullable("skipped", "the reason why the pair was not tested; null if it was tested"),
         TEXT("decision", "when a class counts as predicted"),
-        COUNT("both", "images with main and companion"),
-        COUNT("main_only", "images with main but without the companion"),
-        COUNT("companion_only", "images with the companion but without main"),
+        COUNT("both", "number of images with main and the companion"),
+        COUNT("main_only", "number of images with main but without the companion"),
+        COUNT("companion_only", "number of images with the companion but without main"),
         COUNT(
             "neither",
-            "images with neither. An image is in none of the four splits if the state of a class is unknown",
+            "number of images with neither class. If the state of either class is unknown, an image is in "
+            "none of the four splits",
         ),
-        COUNT.nullable("n", "images with both from which the companion could be removed"),
+        COUNT.nullable("n", "number of images with both classes from which the companion could be removed"),
         *interval(
             "flips",
             "share of the n images on which the prediction of main changes without the companion",
@@ -85,7 +88,7 @@ declare_table(
             _WILSON,
         ),
         REAL.nullable("score_drop", "mean fall of the score of main"),
-        COUNT.nullable("n_control", "images among the n that have room for a control"),
+        COUNT.nullable("n_control", "number of the n images that have room for a control"),
         *interval(
             "control",
             "share of the n_control images that flip if a region of the same shape is filled elsewhere",
@@ -96,11 +99,13 @@ declare_table(
             "share of the n_control images on which main is predicted originally but not in the control",
             _WILSON,
         ),
-        REAL.nullable("excess", "share of lost images minus control_lost, on the images with a control"),
+        REAL.nullable(
+            "excess", "share of the n_control images that are lost without the companion, minus control_lost"
+        ),
         REAL.nullable(
             "lo",
-            "lower end of the 95 % interval of excess (Newcombe, paired); pairs are ordered by it, and pairs "
-            "that are not testable by lost_lo",
+            "lower end of the 95 % interval of excess (Newcombe, paired); rows are sorted by this column, "
+            "and rows of pairs that are not testable by lost_lo",
         ),
         REAL.nullable("hi", "upper end of the 95 % interval of excess (Newcombe, paired)"),
         FLAG.nullable(
@@ -108,18 +113,21 @@ declare_table(
             "whether lost is at least the threshold and lo is above 0; null if n_control is below "
             f"{CONTROLS}, so that the pair is not testable",
         ),
-        REAL.nullable("predicted_both", "recall of main on images with both"),
+        REAL.nullable("predicted_both", "recall of main on images with both classes"),
         REAL.nullable("predicted_main_only", "recall of main on images with main but without the companion"),
         REAL.nullable(
-            "predicted_companion_only", "share of images predicted as main if they show only the companion"
+            "predicted_companion_only",
+            "share of the images with only the companion that are predicted as main",
         ),
-        REAL.nullable("predicted_neither", "share of images predicted as main if they show neither"),
+        REAL.nullable(
+            "predicted_neither", "share of the images with neither class that are predicted as main"
+        ),
         *interval("recall_gap", "predicted_both minus predicted_main_only", _NEWCOMBE),
         *interval("hallucination_gap", "predicted_companion_only minus predicted_neither", _NEWCOMBE),
         *interval("ap", "average precision of main on the images of the four splits", _BOOTSTRAP),
         *interval(
             "ap_balanced",
-            "average precision if the companion were as frequent with main as without",
+            "average precision if the companion were as frequent with main as without it",
             _BOOTSTRAP,
         ),
     ),
@@ -138,14 +146,14 @@ declare_table(
     (
         INT("main", "as in shortcuts"),
         INT("companion", "as in shortcuts"),
-        TEXT("main_name", "its name"),
-        TEXT("companion_name", "its name"),
+        TEXT("main_name", "name of main"),
+        TEXT("companion_name", "name of companion"),
         TEXT("fill", "as in shortcuts", values=FILLS),
         TEXT("image_id", "id of an image with both"),
         FLAG("flipped", "whether the prediction of main changes without the companion"),
         FLAG.nullable(
             "flipped_control",
-            "whether the prediction of main changes in the control; null if there was no room for one",
+            "whether the prediction of main changes in the control; null if there was no room for a control",
         ),
         REAL("score_before", "score of main on the original image"),
         REAL("score_after", "score of main without the companion"),
@@ -332,7 +340,7 @@ _FLIPS = (
     ColumnHead(
         "Control",
         title="Share of images on which the class is no longer predicted if a region of "
-        "that shape is filled elsewhere",
+        "the same shape is filled elsewhere",
     ),
     ColumnHead("More, points", title="Share lost minus share lost in the control"),
     ColumnHead("Recall gap, points", title="Recall with the companion minus recall without it"),
@@ -342,7 +350,8 @@ _FLIPS = (
     ),
     ColumnHead("AP", title="Average precision"),
     ColumnHead(
-        "AP, balanced", title="Average precision if the companion were as frequent with the class as without"
+        "AP, balanced",
+        title="Average precision if the companion were as frequent with the class as without it",
     ),
     ColumnHead("Shortcut", number=False),
 )
@@ -399,7 +408,7 @@ def _albums(rows: Sequence[Row], folder: Path) -> list[Album]:
         images = counted(len(own), "image")
         text = (
             f"The companion is replaced by {FILL_NAMES[fill]}. The prediction flips on {flipped} of "
-            f"these {images}, which are shown first."
+            f"these {images}. The images with a flip are shown first."
         )
         strips = tuple(_triple(r, folder) for r in own)
         albums.append(Album(f"pair-{i + 1}", f"{main} without {companion}", text, strips))

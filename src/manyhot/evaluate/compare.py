@@ -423,7 +423,8 @@ def _check_apart(results: Sequence[Results]) -> None:
                     where=f"{seen[end]} and {part.name}",
                     got=", ".join(end),
                     allowed="each value in only one of the results",
-                    do="compare them separately, or evaluate one under another name with --dataset NAME",
+                    do="compare them separately, or evaluate one data set under another name with --dataset "
+                    "NAME",
                 )
             seen[end] = part.name
 

@@ -68,7 +68,7 @@ declare_table(
         REAL("confidence", "lowest confidence of the images that are kept"),
         REAL("coverage", "share of images that are kept"),
         REAL("risk", "share of errors among the images that are kept"),
-        COUNT("n", "images that are kept"),
+        COUNT("n", "number of images that are kept"),
     ),
 )
 
@@ -320,7 +320,7 @@ def _chosen(n: int, share: float, seed: int) -> npt.NDArray[np.bool_]:
     if chosen.all() or not chosen.any():
         raise InputError(
             "There are too few images to split into two parts.",
-            got=f"{round(share * n):,} of {n:,} to fit on",
+            got=f"{round(share * n):,} of {n:,} images to fit on",
             allowed="at least one image to fit on and one to evaluate on",
             do="pass more images, or change the share to fit on",
         )

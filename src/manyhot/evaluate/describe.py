@@ -41,29 +41,34 @@ declare_table(
     "datasets",
     (
         TEXT("dataset", "the data set"),
-        COUNT("images", "images in the labels table"),
-        COUNT("unusable", "images that metrics do not count"),
-        COUNT.nullable("rated", "images that raters checked; null if the source does not record it"),
+        COUNT("images", "number of images in the labels table"),
+        COUNT("unusable", "number of images that metrics do not count"),
+        COUNT.nullable("rated", "number of images that raters checked; null if unknown"),
         COUNT.nullable(
             "asked",
-            "(image, class) pairs that raters were asked about; null if only valid classes are recorded",
+            "number of (image, class) pairs that raters were asked about; null if only valid classes are "
+            "recorded",
         ),
         COUNT.nullable(
             "confirmed",
-            "pairs that raters were asked about and found valid; null if only valid classes are recorded",
+            "number of pairs that raters were asked about and found valid; null if only valid classes are "
+            "recorded",
         ),
         COUNT.optional(
             "unclear",
-            "pairs that raters were asked about and did not agree on; null if only valid classes are "
-            "recorded",
+            "number of pairs that raters were asked about and did not agree on; null if only valid classes "
+            "are recorded",
         ),
-        COUNT("labels", "valid (image, class) pairs, including those of images that no rater has seen"),
-        COUNT("empty", "usable images without a valid class"),
-        COUNT("multi", "usable images with two or more valid classes"),
-        COUNT("labelled", "usable images with an original label"),
+        COUNT(
+            "labels", "number of valid (image, class) pairs, including those of images that no rater has seen"
+        ),
+        COUNT("empty", "number of usable images without a valid class"),
+        COUNT("multi", "number of usable images with two or more valid classes"),
+        COUNT("labelled", "number of usable images with an original label"),
         COUNT(
             "rejected",
-            "images with an original label that is not valid, including images without any valid class",
+            "number of images with an original label that is not valid, including images without any valid "
+            "class",
         ),
         TEXT.nullable("method", "how the label sets were made"),
         TEXT.optional("licence", "licence of the labels, from the catalogue"),
@@ -76,8 +81,8 @@ declare_table(
     "set_sizes",
     (
         TEXT("dataset", "the data set"),
-        INT("size", "valid classes of an image"),
-        COUNT("images", "usable images with this number of valid classes"),
+        INT("size", "number of valid classes of an image"),
+        COUNT("images", "number of usable images with this number of valid classes"),
         REAL("share", "share of all usable images"),
     ),
 )
@@ -91,8 +96,8 @@ declare_table(
         TEXT("name_a", "name of class_a"),
         TEXT("name_b", "name of class_b"),
         COUNT("images", "images on which both are valid"),
-        COUNT("images_a", "images on which class_a is valid"),
-        COUNT("images_b", "images on which class_b is valid"),
+        COUNT("images_a", "number of images on which class_a is valid"),
+        COUNT("images_b", "number of images on which class_b is valid"),
     ),
 )
 
@@ -102,7 +107,7 @@ declare_table(
         TEXT("dataset", "the data set"),
         TEXT("image_id", "id of an image with an original label that is not in its label set"),
         INT("label", "the original label"),
-        TEXT("label_name", "its name"),
+        TEXT("label_name", "name of the original label"),
         INTS("classes", "the label set; empty if no class is valid"),
         TEXTS("names", "names of the classes"),
     ),
@@ -253,7 +258,7 @@ def describe_tables(
     """
     name = dataset or labels.name
     if not name:
-        raise InputError("The labels have no name.", do="pass a name for the data set")
+        raise InputError("The name of the data set is unknown.", do="pass a name with `dataset`")
     known = classes or class_list_of(labels.class_hash)
     names = known.names if known else tuple(map(str, range(labels.n_classes)))
     sets = label_sets(labels)

@@ -280,7 +280,7 @@ def evaluate(
         raise UsageError(
             "A benchmark has its own labels, images and classes.",
             got=labels,
-            do="leave out images, classes, dataset and gallery",
+            do="leave out `images`, `classes`, `dataset` and `gallery`",
         )
     entrants = None if benchmark is None else Entrants.open(benchmark, predictions, models, reading, run)
     sources = (

@@ -270,7 +270,7 @@ class Judge:
 
 def _metrics(specs: Sequence[str]) -> list[Entry]:
     if not specs:
-        raise InputError("No metric is selected.", do="leave out metrics to use the default metrics")
+        raise InputError("No metric is selected.", do="leave out `metrics` to use the default metrics")
     listed = [specs] if isinstance(specs, str) else specs
     entries = list({spec.strip(): get("metric", spec) for spec in listed}.values())
     for entry in entries:

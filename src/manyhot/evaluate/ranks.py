@@ -235,9 +235,9 @@ declare_table(
         TEXT("dataset_x", "the data set on the x axis"),
         TEXT("dataset_y", "the data set on the y axis"),
         TEXT("metric", "a registered name, with its options"),
-        TEXT("analysis", "the change to the data, or as published", values=ANALYSES),
+        TEXT("analysis", "how the data are changed; as published if they are not", values=ANALYSES),
         REAL.nullable(
-            "threshold", "threshold of the labels' probability at x; null for the published threshold"
+            "threshold", "threshold on the probability of the labels at x; null for the published threshold"
         ),
         REAL("value_x", "mean over models at x"),
         REAL("value_y", "mean over models at y"),
@@ -245,9 +245,9 @@ declare_table(
         *bounds("lo_models", "hi_models", f"{ITS} over families of models"),
         REAL("multi_x", "share of the label sets at x that have two or more labels"),
         REAL("multi_y", "share of the label sets at y that have two or more labels"),
-        COUNT("n_x", "images counted at x, the minimum over models"),
-        COUNT("n_y", "images counted at y, the minimum over models"),
-        COUNT("n_models", "models averaged"),
+        COUNT("n_x", "number of images counted at x, the minimum over models"),
+        COUNT("n_y", "number of images counted at y, the minimum over models"),
+        COUNT("n_models", "number of models averaged"),
     ),
 )
 

@@ -307,8 +307,8 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
     )
     if found:
         raise OrderError(
-            f"The predictions of {predictions.model} do not match the labels in their present order; it "
-            f"looks like {found}.",
+            f"The predictions of {predictions.model} do not match the labels in the present order; the "
+            f"likely cause is {found}.",
             where=predictions.source or None,
             got=f"top-1 accuracy {_share_right(case):.4f}",
             do="pass the row order or class order of the file, or --trust-order if the present order is "

@@ -119,14 +119,14 @@ def write_report_gallery(
         shown = _photographed(judged)
         if shown is None:
             absent = (
-                "no images table has the locations of photographs; pass one with the column uri with "
-                "--images FILE"
+                "no images table contains the locations of photographs; pass a table with the column uri "
+                "with --images FILE"
             )
             return [], absent if limit else ""
         if len(shown) > most:
             more = (
-                f"there are {len(shown):,} photographs, which is more than {most:,}; pass --gallery "
-                f"{len(shown)} to make one"
+                f"there are {len(shown):,} photographs, which is more than {most:,}; to make a gallery, pass "
+                f"--gallery {len(shown)}"
             )
             return [], more
         return report_gallery(

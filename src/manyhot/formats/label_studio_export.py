@@ -259,11 +259,12 @@ def _asked(task: Mapping[str, Any], layout: _Layout, class_of: dict[str, int], w
     offered = task["data"].get(layout.asked)
     if not isinstance(offered, list) or not offered:
         raise InputError(
-            "The classes that were shown are unknown, so a class without an answer cannot count as no.",
+            "The classes that were shown are unknown, so a missing answer cannot count as no.",
             where=where,
-            got=f"no list in the field {layout.asked!r} of its data",
+            got=f"no list in the field {layout.asked!r} of the task's data",
             allowed=cut_for_message(", ".join(task["data"])) or None,
-            do="pass the field, or declare that all were shown: --format \"label-studio(asked='*')\"",
+            do="pass the name of the field, or declare that all classes were shown: --format "
+            "\"label-studio(asked='*')\"",
         )
     texts = [one.get("value") if isinstance(one, dict) else one for one in offered]
     shown = [_class(text, layout, class_of, where) for text in texts]
@@ -366,7 +367,7 @@ def _check_answer(
         raise InputError("A choice was not shown in its task.", where=annotation.where, got=name)
     if chosen.get(c, answer) != answer:
         raise InputError(
-            "A class is answered both yes and maybe.",
+            "A class has both the answer yes and the answer maybe.",
             where=annotation.where,
             got=name,
             do="correct the annotation in Label Studio and export the project again",

@@ -114,8 +114,10 @@ def with_masks(objects: Objects, path: Path) -> Objects:
         raise InputError(
             "None of the masks belongs to an image with objects.",
             where=path,
-            got=next(iter(masks), "no masks"),
-            allowed=f"such as {next(iter(objects.images), 'none: there are no objects')}",
+            got=f"masks of images such as {next(iter(masks))}" if masks else "no masks",
+            allowed=f"masks of images such as {next(iter(objects.images))}"
+            if objects.images
+            else "none: there are no objects",
         )
     return replace(objects, semantic=masks)
 

@@ -183,7 +183,7 @@ def _read(
             "The pickle was written by a later version of pandas or NumPy than the published files; it was "
             "not read.",
             where=path,
-            got=f"{later}, which those do not contain",
+            got=f"{later}, which the published files do not contain",
             allowed=f"{allowed.partition(' of ')[0]} as it was written in 2020",
             do="use the published file, whose checksum is in the catalogue",
         ) from later

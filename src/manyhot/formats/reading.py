@@ -378,7 +378,7 @@ def _check_characters(content: Any, where: object) -> None:
         json.dumps(content, ensure_ascii=False).encode()
     except UnicodeEncodeError as error:
         raise InputError(
-            "A text holds a lone surrogate, half of a character.",
+            "A text holds a lone surrogate, which is half of a character.",
             where=where,
             got=repr(error.object[max(0, error.start - 20) : error.start + 20]),
             allowed="characters that UTF-8 can hold",

@@ -424,7 +424,7 @@ def _votes_of(row: Floats, path: Path, rater: int) -> tuple[npt.NDArray[np.int32
     question, answer = np.divmod(at, len(ANSWERS))
     if (row[at] != 1).any() or (question[1:] == question[:-1]).any():
         raise InputError(
-            "A rater's answer to a question is not one of three.",
+            "A rater's answer to a question is not one of the three answers.",
             where=f"{path}, rater {rater}",
             allowed=f"1 for one of {', '.join(ANSWERS)} and 0 for the others; all 0 for no answer",
         )

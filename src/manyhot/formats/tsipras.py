@@ -74,7 +74,8 @@ def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
             path,
             len(classes),
             allowed=f"the columns of {_CLASSIFY} or of {_INFO}",
-            do="read these two: the CONTAINS task and the models' predictions are not read",
+            do="read one of these two pickles; the CONTAINS task and the models' predictions are not "
+            "supported",
         )
         beside = path.with_name(_INFO)
         table = _joined(table, beside) if beside.is_file() else table

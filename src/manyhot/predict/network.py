@@ -176,7 +176,7 @@ class Preprocessing:
         crop_pct = options.get("crop_pct", self.size[0] / self.scale[0])
         if not (isinstance(crop_pct, int | float) and 0 < crop_pct <= 2):
             raise InputError(
-                "crop_pct must be the share of the resized side that is kept.",
+                "`crop_pct` must be the share of the resized side that is kept.",
                 got=crop_pct,
                 allowed="above 0, at most 2",
             )
@@ -223,7 +223,7 @@ def _channels(name: str, value: Any) -> tuple[float, ...]:
         or (name == "std" and 0 in values)
     ):
         raise InputError(
-            f"{name} must be one number, or one per channel, for pixel values between 0 and 1.",
+            f"`{name}` must be one number, or one number per channel, for pixel values between 0 and 1.",
             got=value,
             allowed="such as 0.5 or (0.5, 0.5, 0.5)",
         )
@@ -234,7 +234,9 @@ def _pair(value: Any) -> tuple[int, int]:
     sides = tuple(value) if isinstance(value, list | tuple) else (value, value)
     if len(sides) != 2 or not all(isinstance(v, int) and v > 0 for v in sides):
         raise InputError(
-            "size must be one side length, or height and width, in pixels.", got=value, allowed="such as 224"
+            "`size` must be one side length, or a height and a width, in pixels.",
+            got=value,
+            allowed="such as 224",
         )
     return sides[0], sides[1]
 

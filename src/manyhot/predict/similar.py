@@ -38,8 +38,8 @@ declare_table(
     (
         TEXT("image_id", "as in images"),
         INT.nullable("class_id", "class of the neighbours; null if neighbours of any class were searched"),
-        TEXTS("neighbours", "image_id of the nearest images, nearest first; empty if there are none"),
-        FLOATS32("similarity", "cosine of the embeddings of the image and each neighbour"),
+        TEXTS("neighbours", "ids of the nearest images, nearest first; empty if there are none"),
+        FLOATS32("similarity", "cosine similarity of the embeddings of the image and each neighbour"),
     ),
 )
 

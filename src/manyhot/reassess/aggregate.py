@@ -50,17 +50,19 @@ declare_table(
         REAL("threshold", "minimum probability of a class in the label set"),
         *interval(
             "precision",
-            "share of golden questions at or above the threshold whose true answer is yes",
+            "among golden questions with p at or above the threshold, the share with the true answer yes",
             f"{ITS} over images",
         ),
         *interval(
             "recall",
-            "share of golden questions with the true answer yes that are at or above the threshold",
+            "among golden questions with the true answer yes, the share with p at or above the threshold",
             f"{ITS} over images",
         ),
-        COUNT("n_above", "golden questions at or above the threshold"),
-        COUNT("n_right", "golden questions at or above the threshold whose true answer is yes"),
-        COUNT("n_yes", "golden questions whose true answer is yes"),
+        COUNT("n_above", "number of golden questions with p at or above the threshold"),
+        COUNT(
+            "n_right", "number of golden questions with p at or above the threshold and the true answer yes"
+        ),
+        COUNT("n_yes", "number of golden questions with the true answer yes"),
         COUNT("n_questions", "golden questions among the votes"),
         COUNT("n_images", "images of these questions, which are resampled"),
     ),
@@ -448,8 +450,8 @@ def _fit_notes(answers: Answers, result: Aggregate, method: str, threshold: floa
     n_answers = counts.sum(1)
     if n_answers.max() == 1:
         yield (
-            f"no question was answered by two raters: {method} cannot compare them, and its estimates mean "
-            "little; majority takes answers at face value"
+            f"no question was answered by two raters, so {method} cannot compare raters, and its estimates "
+            "mean little; majority takes answers at face value"
         )
     p = result.p[n_answers > 0]
     for answer, word, chance in ((YES, "yes", p), (NO, "no", 1 - p)):
@@ -466,7 +468,7 @@ def _fit_notes(answers: Answers, result: Aggregate, method: str, threshold: floa
     if n_against:
         yield (
             f"{method} decides against all raters on {n_against:,} of the {np.count_nonzero(alike):,} "
-            "questions on which they agree: they may be bad raters, or there may be too few answers to "
+            "questions on which they agree: the raters may be bad, or there may be too few answers to "
             "learn from; majority takes answers at face value"
         )
 
@@ -485,7 +487,7 @@ def _golden_notes(
     if len(np.unique(votes.rater)) == 1:
         alone = "there is only one rater, so the answers cannot be compared with those of others"
         if result.iterations:  # raters cannot be compared
-            alone += ", and the method cannot estimate how good they are; majority takes them at face value"
+            alone += ", and the method cannot estimate their quality; majority takes answers at face value"
         yield alone
     if experts is None or golden is None:
         return

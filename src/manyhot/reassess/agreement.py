@@ -63,13 +63,13 @@ declare_table(
     (
         TEXT("rater_a", "one rater"),
         TEXT("rater_b", "another"),
-        COUNT("n", "questions that both answered"),
+        COUNT("n", "number of questions that both answered"),
         REAL("agreement", "share of these questions with equal answers"),
         REAL.nullable("kappa", "Cohen's kappa of the two"),
         COUNT(
             "wrong",
-            "questions on which at least one of the two disagrees with the majority of two or more other "
-            "raters",
+            "number of questions on which at least one of the two disagrees with the majority of two or "
+            "more other raters",
         ),
         COUNT(
             "same_wrong",

@@ -191,8 +191,8 @@ def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]
     again = f"move {DATABASE} away and start again"
     if too_late:
         yield (
-            "--examples has no effect: annotation began with other examples. To use these, export the "
-            f"votes, {again}"
+            "--examples has no effect: annotation began with other examples. To use the new ones, export "
+            f"the votes, {again}"
         )
     asked, with_examples = store.count_examples()
     if with_examples * 2 < asked:

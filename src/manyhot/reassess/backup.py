@@ -82,7 +82,7 @@ class Backup(Result):
     def lines(self) -> Iterator[str]:
         """Yield the size of the backup."""
         yield f"{self.manifest.counts['votes']:,} votes and {len(self.manifest.files):,} files"
-        yield "Keep the backup private: it shows which rater wrote what."
+        yield "Keep the backup private: it contains the answers and remarks of each rater."
 
 
 @command("backup", examples=("manyhot backup campaign campaign.zip",))

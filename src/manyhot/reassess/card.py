@@ -272,8 +272,8 @@ def _size(n: int) -> str:
 def _opening(card: Mapping[str, Any]) -> str:
     usable = card["images"] - card["unusable"]
     return (
-        f"The label sets contain all classes in each image, not only one: {card['labels']:,} labels on "
-        f"{usable - card['empty']:,} of {card['images']:,} images."
+        f"The label sets contain all classes in each image, not only one. There are {card['labels']:,} "
+        f"labels on {usable - card['empty']:,} of {card['images']:,} images."
     )
 
 
@@ -288,7 +288,7 @@ def _who(votes: Votes | None, named: bool) -> str:
     text += _table(("rater", "answers"), [(names[r], f"{counts[r]:,}") for r in order[:MOST_RATERS]])
     more = len(ids) - MOST_RATERS
     text += f"\n\nAnd {more:,} more, with fewer answers." if more > 0 else ""
-    by_number = "Raters are shown by number instead of by name, those with the most answers first."
+    by_number = "Raters are identified by numbers instead of names; those with the most answers come first."
     return text if named else f"{text}\n\n{by_number}"
 
 
@@ -344,13 +344,13 @@ def _counts(card: Mapping[str, Any], sizes: pa.Table) -> str:
         "not usable, left out": card["unusable"],
         "seen by raters": card["rated"],
         "(image, class) pairs asked about": card["asked"],
-        "of these valid": card["confirmed"],
-        "of these unclear": card["unclear"],
+        "pairs asked about that are valid": card["confirmed"],
+        "pairs asked about that are unclear": card["unclear"],
         "labels in total": card["labels"],
         "images without a valid class": card["empty"],
-        "images with two or more": card["multi"],
+        "images with two or more valid classes": card["multi"],
         "images with an original label": card["labelled"],
-        "of these rejected (not in the label set)": card["rejected"],
+        "images with an original label that is not in the label set": card["rejected"],
     }
     rows = [(k, _UNKNOWN if v is None else f"{v:,}") for k, v in facts.items()]
     shares = [(str(r["size"]), f"{r['images']:,}", f"{r['share']:.2%}") for r in sizes.to_pylist()]

@@ -59,7 +59,9 @@ declare_table(
     (
         TEXT("image_id", "as in images"),
         INT("class_id", "as in classes"),
-        REAL("score", "score of the ranking; the question with the highest score is asked first"),
+        REAL(
+            "score", "score by which questions are ranked; the question with the highest score is asked first"
+        ),
         REAL("p", "probability that the class is in the image, given the answers so far"),
         TEXT("state", "state at this probability and the threshold", values=STATES),
         INT("n_votes", "answers so far"),

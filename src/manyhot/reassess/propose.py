@@ -255,7 +255,7 @@ def _expected_facts(expected: Expected | None) -> Iterator[tuple[str, str, str]]
         yield (
             "unanswered",
             f"{expected.n_unasked:,}",
-            "questions missing from the known label sets, counted as no",
+            "questions that the known label sets do not answer, counted as no",
         )
 
 

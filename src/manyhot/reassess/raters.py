@@ -30,7 +30,7 @@ from manyhot.tables.definitions import COUNT, REAL, TEXT, TEXTS, declare_table, 
 
 FLAGS = {
     "spammer": f"informedness and the upper end of its interval below {quality.SPAMMER:g}, with at least "
-    f"{quality.FEWEST_GOLDEN} answers for each truth",
+    f"{quality.FEWEST_GOLDEN} answers to questions of each truth",
     "copier": f"at least {quality.FEWEST_ERRORS} questions on which either of two raters disagrees with the "
     f"majority of the others; on at least {quality.COPIER:.0%} of these, both disagree and give the same "
     "answer",
@@ -43,23 +43,26 @@ declare_table(
     "raters",
     (
         TEXT("rater_id", "who answered"),
-        COUNT("votes", "answers"),
-        REAL("no", "share of no among them"),
-        REAL("maybe", "share of maybe"),
-        REAL("yes", "share of yes"),
-        REAL.nullable("agreement", "share of other raters' answers to the same questions that are equal"),
+        COUNT("votes", "number of answers"),
+        REAL("no", "share of no among the answers"),
+        REAL("maybe", "share of maybe among the answers"),
+        REAL("yes", "share of yes among the answers"),
+        REAL.nullable(
+            "agreement", "share of other raters' answers to the same questions that equal the rater's"
+        ),
         COUNT("others", "number of other raters' answers to the same questions"),
         REAL.nullable(
             "sensitivity",
-            "estimated probability of the answer yes if yes is true; null if the method does not estimate it",
+            "estimated probability of the answer yes if the true answer is yes; null if the method does not "
+            "estimate it",
         ),
         REAL.nullable(
             "specificity",
-            "estimated probability of the answer no or maybe if no is true; null if the method does not "
-            "estimate it",
+            "estimated probability of the answer no or maybe if the true answer is no; null if the method "
+            "does not estimate it",
         ),
-        COUNT("golden", "golden questions answered"),
-        COUNT("golden_yes", "answered golden questions whose true answer is yes"),
+        COUNT("golden", "number of golden questions answered"),
+        COUNT("golden_yes", "number of golden questions answered whose true answer is yes"),
         REAL.nullable(
             "golden_accuracy",
             "share of correct answers to golden questions, where maybe counts as no, as in the next two "

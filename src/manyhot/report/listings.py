@@ -338,8 +338,8 @@ def _analysis(row: Row) -> str:
         "not empty": "without images with an empty label set",
         "sizes of y": "first re-weighted to the set sizes of the second",
         "sizes of x": "second re-weighted to the set sizes of the first",
-        "rated at x": "rated images of the first only",
-        "rated, sizes of y": "rated images of the first only, re-weighted to the set sizes of the second",
+        "rated at x": "only rated images of the first",
+        "rated, sizes of y": "only rated images of the first, re-weighted to the set sizes of the second",
         "threshold at x": "threshold of the labels of the first",
     }
     text = labels.get(row["analysis"], str(row["analysis"]))

@@ -76,9 +76,9 @@ def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figur
             "models",
             "",
             "Effects of all claims",
-            "Marks show differences at equal seeds; to the right, the first side is better. Orange marks "
-            "show the mean over all pairs of data set and network, on which the verdict is based. Blue "
-            "marks show each pair. Bars are 95 % intervals over seeds and images. The grey band is the "
+            "Marks show differences at equal seeds. To the right of zero, the first side is better. Orange "
+            "marks show the mean over all pairs of data set and network, on which the verdict is based. "
+            "Blue marks show each pair. Bars are 95 % intervals over seeds and images. The grey band is the "
             "margin, which was fixed beforehand.",
             f"{counted(len(pooled), 'claim')}: {told}.",
             compose(panels, columns=2),
@@ -220,8 +220,8 @@ def _seeds(
         "models",
         place[0],
         f"Every seed, {place[0]}, {place[1]}",
-        "Blue marks show each network. Dark marks show their mean, with its 95 % interval over seeds and "
-        "images.",
+        "Blue marks show each network. Dark marks show the mean over networks, with its 95 % interval over "
+        "seeds and images.",
         f"{counted(len(arms), 'arm')} in {counted(len(panels), 'metric')}, as in the table of results.",
         compose(panels),
         pa.Table.from_pylist([r for r in points if r["metric"] in shown]),

@@ -222,7 +222,7 @@ def _claim_problems(claim: Claim, study: Study) -> Iterator[Problem]:
     if bool(claim.against) == (claim.than is not None):
         got = "both" if claim.against else "neither"
         yield (
-            f"{of} must compare with an arm (against), or with a metric or number (than).",
+            f"{of} must compare with an arm (`against`), or with a metric or number (`than`).",
             got,
             "one",
         )

@@ -39,7 +39,7 @@ declare_table(
         COUNT("n", "images counted"),
         REALS.nullable(
             "replicates",
-            "the value on resamples of images, which are the same for all runs of a data set; null without "
+            "the values on resamples of images, which are the same for all runs of a data set; null without "
             "resamples",
         ),
     ),
@@ -67,8 +67,8 @@ declare_table(
         TEXT("slice", "which images"),
         TEXT("better", "which values are better", values=("higher", "lower")),
         REAL("value", "mean over seeds"),
-        REAL.nullable("lo", "lower end of its 95 % interval over seeds and images"),
-        REAL.nullable("hi", "upper end of its 95 % interval"),
+        REAL.nullable("lo", "lower end of the 95 % interval over seeds and images"),
+        REAL.nullable("hi", "upper end of the 95 % interval"),
         COUNT("n_seeds", "seeds with a value"),
         COUNT("n", "number of images, the minimum over seeds"),
     ),
@@ -85,10 +85,10 @@ declare_table(
         TEXT("arm", "the arm"),
         TEXT("against", "the other arm, metric or number"),
         REAL.nullable("value", "mean of the arm over the common seeds, then over pairs"),
-        REAL.nullable("value_against", "the same for the other side"),
-        REAL.nullable("effect", "difference of the two, above 0 if the arm is better; null if not run"),
-        REAL.nullable("lo", "lower end of its 95 % interval over seeds and images"),
-        REAL.nullable("hi", "upper end of its 95 % interval"),
+        REAL.nullable("value_against", "the same mean for the other side"),
+        REAL.nullable("effect", "difference of the two means, above 0 if the arm is better; null if not run"),
+        REAL.nullable("lo", "lower end of the 95 % interval over seeds and images"),
+        REAL.nullable("hi", "upper end of the 95 % interval"),
         REAL.nullable("p", "two-sided p-value of no effect"),
         REAL.nullable(
             "p_adjusted", "p-value with Holm's correction over the claims of the study; null for single pairs"

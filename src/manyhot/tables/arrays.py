@@ -136,7 +136,7 @@ def _check_class_hash(
     if classes is None and labels.class_hash and class_hash not in ("", labels.class_hash):
         part = next(p for p in parts if p.names)
         raise MatchError(
-            "The columns are not the keys of the labels' class list, in its order.",
+            "The columns are not the keys of the labels' class list in the same order.",
             where=f"{part.where}, compared with {labels.name or 'labels'}",
             got=f"columns such as {', '.join((part.names or ())[:2])}",
             allowed=f"the {labels.n_classes:,} keys of class list {labels.class_hash}",

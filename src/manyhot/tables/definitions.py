@@ -162,12 +162,15 @@ _declared: dict[str, tuple[Column, ...]] = {
     "results": (
         TEXT("dataset", "the data set"),
         TEXT("model", "the model"),
-        TEXT("metric", "a registered name, with its options; for transfer METHOD/NAME"),
+        TEXT("metric", "a registered name, with its options; for transfer, METHOD/NAME"),
         TEXT("slice", "the slice of images"),
         REAL("value", "the value; NaN if undefined"),
         *bounds("lo", "hi", f"the {_NULL_WITHOUT}"),
         COUNT("n", "number of images that count"),
-        COUNT("n_skipped", "number of skipped images; n + n_skipped are the aligned images of the slice"),
+        COUNT(
+            "n_skipped",
+            "number of skipped images; n + n_skipped is the number of aligned images in the slice",
+        ),
     ),
     "pairs": (
         TEXT("dataset", "the data set"),
@@ -204,10 +207,10 @@ _declared: dict[str, tuple[Column, ...]] = {
         FLOAT32("y1", "upper end, as a fraction of the height"),
         FLOAT32("x2", "right end; the box is half-open"),
         FLOAT32("y2", "lower end"),
-        FLAG("ignore", "difficult object or crowd, which counts neither as a label nor as an error"),
+        FLAG("ignore", "whether it is a difficult object or a crowd, and counts as neither label nor error"),
         TEXT.optional("class", "key of the class"),
         OUTLINES.optional("polygons", "outlines, each x, y, x, y, … as fractions of width and height"),
-        BYTES.optional("mask", "PNG of the image's size, whose pixels are not 0 on the object"),
+        BYTES.optional("mask", "PNG of the same size as the image; its pixels are not 0 on the object"),
     ),
     "findings": (
         TEXT("kind", "what was found"),

@@ -185,7 +185,7 @@ def read_folder(
             raise InputError(
                 "The folder holds tables of two runs: one was interrupted, or two ran at the same time.",
                 where=folder / f"{name}.parquet",
-                do="run it again with another folder",
+                do="run the command again with another folder",
             )
     return results, related
 

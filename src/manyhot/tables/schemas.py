@@ -244,7 +244,7 @@ def _checked(values: pa.ChunkedArray, column: Column, name: str, where: object) 
     if values.null_count and not column.nullable:
         row = pc.index(pc.is_null(values.combine_chunks()), True).as_py()
         raise InputError(
-            f"The column {column.name!r} of the {name} table may not be empty.",
+            f"The column {column.name!r} of the {name} table contains an empty value.",
             where=f"{where or name}, row {row}",
             got="null",
         )
@@ -290,7 +290,7 @@ def _check_no_blank(values: pa.ChunkedArray, column: Column, name: str, where: o
     row = pc.index(blank, True).as_py()
     if row >= 0:
         raise InputError(
-            f"The column {column.name!r} of the {name} table may not be empty.",
+            f"The column {column.name!r} of the {name} table contains an empty value.",
             where=f"{where or name}, row {row}",
             got=repr(values[row].as_py()),
         )

@@ -151,7 +151,7 @@ class _Trial:
         right = torch.autograd.gradcheck(
             lambda z: self.value(z, replace(self.targets, epoch=1)), (logits,), raise_exception=False
         )
-        assert right, f"{self.entry.name}: its gradient is not that of its value"
+        assert right, f"{self.entry.name}: its gradient differs from the numerical gradient of its value"
 
     def check_epochs(self) -> None:
         import torch
@@ -169,7 +169,7 @@ class _Trial:
         rows = torch.arange(N_IMAGES)
         first, second = (self.value(self.logits[half], _take(self.targets, half)) for half in rows.chunk(2))
         whole = self.value(self.logits, self.targets)
-        self.same((first + second) / 2, whole, "its halves do not average to the batch")
+        self.same((first + second) / 2, whole, "the mean loss of the two halves is not the loss of the batch")
 
     def check_mixed(self) -> None:
         import torch
@@ -185,7 +185,9 @@ class _Trial:
         )
         mixed = self.value(self.logits, self.targets.mixed(order, share))
         self.same(
-            mixed, parts, "the loss of a mixed image is not the mean of both losses, weighted by shares"
+            mixed,
+            parts,
+            "the loss of a mixed image is not the mean of the losses of both images, weighted by shares",
         )
 
     def check_least(self) -> None:

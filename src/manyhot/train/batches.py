@@ -218,7 +218,7 @@ class Loader:
             if good is None:
                 row = int(batch.rows[at])
                 raise InputError(
-                    "None of the images of a lane of a batch can be decoded.",
+                    "None of the images in a lane of a batch can be decoded.",
                     got=f"{self.name(row)}: {self.views.skipped[row]}",
                     do="check that the source holds images",
                 )

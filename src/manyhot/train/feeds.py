@@ -287,7 +287,7 @@ def started(precision: str) -> Any:
         )
     if precision == "16-mixed" and not gpus:
         raise InputError(
-            "CPUs do not support 16-mixed.", allowed="32-true, bf16-mixed", do="set precision to bf16-mixed"
+            "CPUs do not support 16-mixed.", allowed="32-true, bf16-mixed", do="set `precision` to bf16-mixed"
         )
     fabric = Fabric(
         accelerator="cuda" if gpus else "cpu",

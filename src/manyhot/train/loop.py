@@ -160,7 +160,7 @@ class _Run:
             raise InputError(
                 "The loss stores values of each image, but a mixed image consists of two.",
                 got=f"{recipe.named_loss}, mixup {recipe.mixup}, cutmix {recipe.cutmix}",
-                do="set mixup and cutmix to 0, or use another loss",
+                do="set `mixup` and `cutmix` to 0, or use another loss",
             )
         taught = self.job.taught or teacher(
             self.job.labels, recipe.teach, ends=loss.about["ends"], not_asked=recipe.not_asked
@@ -401,6 +401,6 @@ def _naming_settings(recipe: Recipe) -> Iterator[None]:
             "A step does not fit into memory.",
             where=f"batch {recipe.batch}, accumulate {recipe.accumulate}",
             got=text.partition("\n")[0] or type(error).__name__,
-            do="raise accumulate to compute the batch in more parts, lower batch or size, or set "
+            do="raise `accumulate` to compute the batch in more parts, lower `batch` or `size`, or set "
             "precision to bf16-mixed",
         ) from error

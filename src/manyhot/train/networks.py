@@ -136,7 +136,7 @@ def _continued(start: Start, trained: Trained, recipe: Recipe, classes: ClassLis
             where=recipe.weights,
             got=trained.architecture,
             allowed=start.architecture,
-            do=f"set model to timm/{trained.architecture}",
+            do=f"set `model` to timm/{trained.architecture}",
         )
     weights, notes = dict(trained.weights), start.notes
     if trained.classes.hash != classes.hash:
@@ -252,7 +252,7 @@ def stages_of(module: Any, first: str) -> Stages:
         near = difflib.get_close_matches(first, names, n=3)
         raise InputError(
             "The network does not have this layer.",
-            where="trained_from of the recipe",
+            where="`trained_from` of the recipe",
             got=first,
             allowed=", ".join(dict.fromkeys(n.partition(".")[0] for n in names)) + ", and their layers",
             do=f"did you mean {' or '.join(near)}?" if near else None,

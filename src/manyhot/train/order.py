@@ -76,7 +76,7 @@ def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int
         raise InputError(
             "A batch has more images than the training set.",
             got=f"batch {batch:,}, {n:,} images",
-            do=f"lower batch to {n:,} or less",
+            do=f"lower `batch` to {n:,} or less",
         )
     # At least two images of a lane in a batch: mixing pairs images of a lane.
     shared = math.gcd(batch // 2 if batch % 2 == 0 else batch, lanes)
@@ -87,7 +87,7 @@ def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int
             "The batch cannot be divided evenly among the processes.",
             got=f"{world} processes, batch {batch}, lanes {lanes}",
             allowed=f"{allowed} processes",
-            do="start another number of processes, or set batch and lanes to multiples of that number",
+            do="start another number of processes, or set `batch` and `lanes` to multiples of that number",
         )
     return BatchPlan(batch, fitting, seed, n, rank, world)
 
@@ -175,7 +175,7 @@ class Shards:
                 "There are fewer shards than lanes.",
                 where=self.source.uri,
                 got=f"{len(shards)} shards, {plan.lanes} lanes",
-                do=f"set lanes to {len(shards)} or less, or order to all",
+                do=f"set `lanes` to {len(shards)} or less, or `order` to all",
             )
         each = plan.batch // plan.lanes
         lanes = [self._lane(plan, epoch, lane, shards) for lane in range(plan.rank, plan.lanes, plan.world)]

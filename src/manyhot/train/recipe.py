@@ -187,7 +187,7 @@ class Recipe:
             if getattr(self, what) not in allowed:
                 near = difflib.get_close_matches(str(getattr(self, what)), allowed, n=1)
                 raise InputError(
-                    f"{what} of the recipe is unknown.",
+                    f"`{what}` of the recipe is unknown.",
                     got=getattr(self, what),
                     allowed=", ".join(allowed),
                     do=f"did you mean {near[0]}?" if near else None,
@@ -195,24 +195,24 @@ class Recipe:
         for what, (fits, range_) in _RANGES.items():
             value = getattr(self, what)
             if value is not None and not fits(value):
-                raise InputError(f"{what} of the recipe is out of range.", got=value, allowed=range_)
+                raise InputError(f"`{what}` of the recipe is out of range.", got=value, allowed=range_)
         if (self.teach == "maps") != bool(self.maps):
             raise InputError(
-                "The settings teach and maps do not match.",
+                "The settings `teach` and `maps` do not match.",
                 got=f"teach {self.teach!r}, maps {self.maps!r}",
-                do="set both teach to 'maps' and maps to a file written by manyhot label-maps",
+                do="set both `teach` to 'maps' and `maps` to a file written by manyhot label-maps",
             )
         if self.augment == "none" and self.alters:
             raise InputError(
-                "The settings policy and jitter are not possible with augment 'none'.",
+                "The settings `policy` and `jitter` are not possible if `augment` is 'none'.",
                 got=f"policy {self.policy!r}, jitter {self.jitter:g}",
-                do="set augment to 'mirror' or 'crop', or leave out policy and jitter",
+                do="set `augment` to 'mirror' or 'crop', or leave out `policy` and `jitter`",
             )
         if self.accumulate > self.batch:
             raise InputError(
                 "A step has more parts than images.",
                 got=f"accumulate {self.accumulate}, batch {self.batch}",
-                do="lower accumulate",
+                do="lower `accumulate`",
             )
 
     @property

@@ -272,14 +272,14 @@ def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[
         raise InputError(
             "A softmax cannot learn that an image has no class.",
             got=f"{int(empty.sum()):,} images without one",
-            do="set empty to 'skip', or use a loss that ends in a sigmoid, such as bce",
+            do="set `empty` to 'skip', or use a loss that ends in a sigmoid, such as bce",
         )
     rows = np.flatnonzero(labels.usable & ~empty if skips else labels.usable)
     if not len(rows):
         raise InputError(
             "No images are left to train on.",
             got=", ".join(_left_out(labels, empty, skips)) or "no labels",
-            do="set empty to 'no' to train on images without a class" if empty.any() else None,
+            do="set `empty` to 'no' to train on images without a class" if empty.any() else None,
         )
     return rows, list(_left_out(labels, empty, skips))
 

@@ -94,7 +94,7 @@ def test_label_sets_are_what_is_to_be_seen(overlap):
     assert (done.n, done.patches, done.notes) == (
         30,
         dict.fromkeys(KEYS, 3),
-        (f"classes with fewer than ten objects, which are repeated: {', '.join(KEYS)}",),
+        ("classes with fewer than ten usable objects, each of which is used repeatedly: " + ", ".join(KEYS),),
     )
     images = {r["image_id"]: r for r in tables.read("out/images.parquet", "images").to_pylist()}
     found = sets()
@@ -227,14 +227,15 @@ def test_classes_without_patches(photographs):
     rows = [r for r in photographs if r["class"] != "eel"]
     write_objects([*rows, row("4.png", 4, (0.1, 0.2, 0.12, 0.6))])
     done = compose()
-    assert done.notes[0] == "classes without usable objects, which are in no image: eel"
+    assert done.notes[0] == "classes left out because they have no usable objects: eel"
     assert done.patches["eel"] == 0
     assert refused(only=("eel", "ant", "bee", "cow")) == (
-        "No object of a class can be cut out.\n  where:   objects\n  got:     eel (smaller than 8 pixels: 1)"
+        "None of the objects of a requested class can be cut out.\n  where:   objects\n"
+        "  got:     eel (smaller than 8 pixels: 1)"
     )
     write_objects([r for r in photographs if r["class"] in ("ant", "bee")])
     assert refused("new") == (
-        "There are fewer classes than objects per image, which must all have different classes.\n"
+        "The objects of an image must have different classes, but there are fewer classes than objects.\n"
         "  got:     2 classes, 4 objects\n"
         "  do:      set --objects-per-image 1-2"
     )
@@ -262,7 +263,7 @@ def test_what_has_no_room_is_an_error_that_ends():
     assert refused(n_images=3, objects_per_image=(5, 5), scale=(0.6, 0.6), overlap=(0, 0)) == (
         "The objects do not fit into an image.\n"
         "  got:     5 objects at a scale from 0.6, 0 to 0 of one covered\n"
-        "  allowed: 5 objects always fit if the scale starts at 0.33 or less and the overlap at 0\n"
+        "  allowed: 5 objects always fit if the scale starts at 0.33 or less and the overlap starts at 0\n"
         "  do:      use fewer objects, a smaller scale or a larger overlap"
     )
     assert not Path("out").exists()
@@ -318,7 +319,8 @@ def test_what_cannot_be_asked_for(options, text):
 def test_images_without_objects_and_objects_that_are_all_ignored(photographs):
     write_objects([row(f"other{i}.png", i % 5) for i in range(10)])
     assert refused() == (
-        "None of the images has objects.\n  where:   photos\n  got:     0.png\n  allowed: such as other0.png"
+        "None of the images has objects.\n  where:   photos\n  got:     images such as 0.png\n"
+        "  allowed: images with objects, such as other0.png"
     )
     write_objects([{**r, "ignore": True} for r in photographs])
     assert refused() == (

@@ -220,9 +220,9 @@ def test_the_share_of_errors_that_are_none():
     rows = [number("val", m, "valid_errors", "all", 0.2 + 0.1 * i, 300) for i, m in enumerate(MODELS[:3])]
     assert first("errors", results=results_table([*some_rows(), *rows])) == (
         "20–40 %",
-        "Over 3 models on val, the top class is in the label set in 20.0 % (95 % interval 19.0 to 21.0, n "
-        "300) of the Top-1 errors for timm/resnet50 to 40.0 % (95 % interval 39.0 to 41.0, n 300) for "
-        "vgg16.",
+        "On val, the share of Top-1 errors in which the top class is in the label set ranges from 20.0 % "
+        "(95 % interval 19.0 to 21.0, n 300) for timm/resnet50 to 40.0 % (95 % interval 39.0 to 41.0, n "
+        "300) for vgg16, among 3 models.",
     )
     one = [number("val", "a", "valid_errors", "all", 0.25, 300, half=None)]
     assert first("errors", results=results_table(one)) == (

@@ -537,7 +537,7 @@ def test_pixels_are_between_0_and_1(onnx_file, option, what, got):
     with pytest.raises(InputError) as error:
         find_model(f"onnx:{onnx_file}({option})")
     assert str(error.value) == (
-        f"{what} must be one number, or one per channel, for pixel values between 0 and 1.\n"
+        f"`{what}` must be one number, or one number per channel, for pixel values between 0 and 1.\n"
         f"  got:     {got}\n  allowed: such as 0.5 or (0.5, 0.5, 0.5)"
     )
 

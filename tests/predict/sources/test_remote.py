@@ -431,7 +431,7 @@ def test_a_storage_that_cannot_be_opened(require, monkeypatch):
 def test_no_such_kind_of_address(require):
     require(importlib.util.find_spec("fsspec"), "fsspec, to read remote files")
     assert refusal("s4://photos/val") == (
-        "There is no such kind of address.\n  got:     s4://\n  allowed: s3://, gs://, https://, …"
+        "This kind of address is not supported.\n  got:     s4://\n  allowed: s3://, gs://, https://, …"
     )
 
 

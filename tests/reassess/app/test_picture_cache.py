@@ -160,7 +160,7 @@ def test_large_files_are_not_read(made, tmp_path, monkeypatch):
         made.read(str(path), "small")
     assert str(raised.value) == (
         f"The image is too large.\n  where:   {path}\n  got:     more than 1,000 bytes\n"
-        "  allowed: at most this many"
+        "  allowed: at most 1,000 bytes"
     )
 
 

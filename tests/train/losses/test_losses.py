@@ -301,12 +301,15 @@ def odd(function, **about):
         (lambda z, w: z.mean(1), "odd is not one number"),
         (lambda z, w: z.log().mean(), "odd is nan for logits times 1"),
         (lambda z, w: (z**2)[0].sum(), "odd: the order of images matters"),
-        (lambda z, w: (z.detach() * z).sum(), "odd: its gradient is not that of its value"),
+        (
+            lambda z, w: (z.detach() * z).sum(),
+            "odd: its gradient differs from the numerical gradient of its value",
+        ),
         (lambda z, w: (z**2).mean() / (w.epoch < 3), "odd is inf in epoch 3"),
-        (lambda z, w: (z**2).sum(), "odd: its halves do not average to the batch"),
+        (lambda z, w: (z**2).sum(), "odd: the mean loss of the two halves is not the loss of the batch"),
         (
             lambda z, w: (w.p**2 * z.sigmoid()).mean(),
-            "odd: the loss of a mixed image is not the mean of both losses",
+            "odd: the loss of a mixed image is not the mean of the losses of both images",
         ),
         (lambda z, w: (w.p * z).mean(), "odd: .* is less than perfect"),
         (lambda z, w: loss_of("bce")(z, replace(w, weight=None)), "cells of weight 0 count"),

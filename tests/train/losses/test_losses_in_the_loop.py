@@ -41,5 +41,5 @@ def test_what_is_remembered_is_of_images_that_are_not_mixed(given, tmp_path):
     assert str(raised.value) == (
         "The loss stores values of each image, but a mixed image consists of two.\n"
         "  got:     role, mixup 0.2, cutmix 0.0\n"
-        "  do:      set mixup and cutmix to 0, or use another loss"
+        "  do:      set `mixup` and `cutmix` to 0, or use another loss"
     )

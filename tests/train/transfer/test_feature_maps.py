@@ -44,7 +44,7 @@ def test_more_neighbours_than_images():
         "There are fewer images to fit on than neighbours.\n"
         "  got:     3 images\n"
         "  allowed: at least k=4\n"
-        "  do:      choose a smaller k"
+        "  do:      choose a smaller `k`"
     )
 
 

@@ -372,7 +372,7 @@ CASES = [
         "There are fewer images to fit on than neighbours.\n"
         "  got:     40 images\n"
         "  allowed: at least k=41\n"
-        "  do:      choose a smaller k",
+        "  do:      choose a smaller `k`",
     ),
 ]
 

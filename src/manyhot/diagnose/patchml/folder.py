@@ -367,7 +367,7 @@ def no_room(n: int, s: PatchSettings) -> InputError:
     return InputError(
         "The objects do not fit into an image.",
         got=f"{n} objects at a scale from {s.scales[0]:g}, {covered}",
-        allowed=f"{n} objects always fit if the scale starts at {fits:g} or less and the overlap at 0",
+        allowed=f"{n} objects always fit if the scale starts at {fits:g} or less and the overlap starts at 0",
         do="use fewer objects, a smaller scale or a larger overlap",
     )
 

@@ -76,7 +76,8 @@ class Material:
         if len(self.class_ids) < s.n_objects[1] and not s.as_they_occur:
             most = len(self.class_ids)
             raise InputError(
-                "There are fewer classes than objects per image, which must all have different classes.",
+                "The objects of an image must have different classes, but there are fewer classes than "
+                "objects.",
                 got=f"{most:,} classes, {s.n_objects[1]} objects",
                 do=f"set --objects-per-image {min(s.n_objects[0], most)}-{most}",
             )
@@ -156,8 +157,8 @@ class Material:
             raise InputError(
                 "None of the images has objects.",
                 where=images,
-                got=min(met, default="no images"),
-                allowed=f"such as {min(rows)}",
+                got=f"images such as {min(met)}" if met else "no images",
+                allowed=f"images with objects, such as {min(rows)}",
             )
         for row in chosen:
             patch = found.get(row, ABSENT)

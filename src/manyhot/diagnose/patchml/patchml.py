@@ -201,7 +201,7 @@ def _check_patches(material: Material, available: Sequence[int]) -> None:
     counts = "; ".join(f"{reason}: {n:,}" for reason, n in reasons)
     if requested:
         got = f"{_listed(requested)} ({counts})"
-        raise InputError("No object of a class can be cut out.", where=where, got=got)
+        raise InputError("None of the objects of a requested class can be cut out.", where=where, got=got)
     if not available or (len(available) < s.n_objects[1] and not s.as_they_occur):
         raise InputError(
             "There are fewer classes with usable objects than objects per image.",
@@ -209,10 +209,13 @@ def _check_patches(material: Material, available: Sequence[int]) -> None:
             got=f"{len(available):,} classes, {s.n_objects[1]} objects ({counts})",
         )
     if without:
-        material.notes.append(f"classes without usable objects, which are in no image: {_listed(without)}")
+        material.notes.append(f"classes left out because they have no usable objects: {_listed(without)}")
     repeated = [keys[c] for c in available if len(material.patches[c]) < 10]
     if repeated:
-        material.notes.append(f"classes with fewer than ten objects, which are repeated: {_listed(repeated)}")
+        material.notes.append(
+            "classes with fewer than ten usable objects, each of which is used repeatedly: "
+            f"{_listed(repeated)}"
+        )
 
 
 def _compose_all(

@@ -329,9 +329,9 @@ def _error(data: DataSet, column: MetricColumn, values: Sequence[tuple[Value, Mo
         )
         return Finding("errors", f"{column.metric.text(low.value, 0)} %", about, sentence, "", *_models(data))
     sentence = (
-        f"Over {counted(len(values), 'model')} on {title_of(data.name)}, the top class is in the label set "
-        f"in {column.in_full(low)} of the Top-1 errors for {worst.name} to {column.in_full(high)} for "
-        f"{best.name}."
+        f"On {title_of(data.name)}, the share of Top-1 errors in which the top class is in the label set "
+        f"ranges from {column.in_full(low)} for {worst.name} to {column.in_full(high)} for {best.name}, "
+        f"among {counted(len(values), 'model')}."
     )
     figure = f"{column.metric.text(low.value, 0)}–{column.metric.text(high.value, 0)} %"
     return Finding("errors", figure, about, sentence, "", *_models(data))

@@ -227,7 +227,7 @@ def _filesystem(scheme: str) -> Any:
         ) from error
     except ValueError as error:
         raise InputError(
-            "There is no such kind of address.", got=f"{scheme}://", allowed="s3://, gs://, https://, …"
+            "This kind of address is not supported.", got=f"{scheme}://", allowed="s3://, gs://, https://, …"
         ) from error
     except Exception as error:  # such as hdfs:// without the libraries of Hadoop
         raise InputError(f"{scheme}:// cannot be opened here.", got=first_line(error)) from error

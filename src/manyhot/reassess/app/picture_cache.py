@@ -245,7 +245,7 @@ def _limited(data: bytes, uri: str) -> bytes:
             "The image is too large.",
             where=uri,
             got=f"more than {MAX_FILE_BYTES:,} bytes",
-            allowed="at most this many",
+            allowed=f"at most {MAX_FILE_BYTES:,} bytes",
         )
     return data
 

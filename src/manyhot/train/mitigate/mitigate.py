@@ -75,7 +75,7 @@ declare_table(
         *bounds("lo", "hi", "95 % interval of the value, null without one"),
         *interval(
             "change",
-            "value minus that of the same model without treatment",
+            "value minus the value of the same model without treatment",
             f"{ITS} over images",
             value=REAL.optional,
             ends=REAL.optional,

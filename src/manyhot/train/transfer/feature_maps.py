@@ -328,7 +328,7 @@ def fit_head(
                 raise InputError(
                     "The loss of the head is not finite.",
                     got=f"{value.item()} in epoch {epoch + 1}",
-                    do="choose a smaller lr",
+                    do="choose a smaller `lr`",
                 )
             optimiser.zero_grad()
             value.backward()  # type: ignore[no-untyped-call]

@@ -210,7 +210,7 @@ def knn_scores(
             "There are fewer images to fit on than neighbours.",
             got=f"{len(features):,} images",
             allowed=f"at least k={k}",
-            do="choose a smaller k",
+            do="choose a smaller `k`",
         )
     known = _unit(features)
     scores = np.zeros((len(queries), n_classes), np.float32)

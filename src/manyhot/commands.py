@@ -83,7 +83,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "proposers": Command(
         "Re-assess",
-        "List the rules that propose labels with their descriptions and options.",
+        "List the rules for proposing labels, with their descriptions and options.",
         "manyhot.data.registered:list_proposers",
     ),
     "backup": Command(
@@ -203,7 +203,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "losses": Command(
         "Train",
-        "List the training losses with the output that each applies to, descriptions and options.",
+        "List the training losses with their descriptions, their options, and the output each applies to.",
         "manyhot.data.registered:list_losses",
     ),
     "study": Command(

@@ -307,7 +307,8 @@ def test_the_original_label_is_one_more_rater():
             "All golden questions have the same truth, so nothing can be estimated for the other truth.\n"
             "  got:     no in all 4\n  allowed: golden questions with the truth yes and others with the "
             "truth no\n"
-            "  do:      add questions with the other truth, or use dawid-skene, which needs no golden answers",
+            "  do:      add questions with the other truth, or use dawid-skene, which needs no golden "
+            "answers",
         ),
         (
             lambda: golden_bayes(votes(BY_HAND), golden_questions([0, 0, 0, 0, 5], GOLDEN)),

@@ -145,7 +145,7 @@ def test_scores_that_no_softmax_gives(fit):
             "  where:   image 1",
         ]
     assert message([whole, whole, [1, 0, -np.inf]], "logit").splitlines()[:2] == [
-        "A right class has a logit of minus infinity, so its likelihood is 0.",
+        "A class in the labels has a logit of minus infinity, so its likelihood is 0.",
         "  where:   image 2, class 2",
     ]
 

@@ -367,7 +367,7 @@ def test_a_class_that_is_ruled_out():
     assert value("ece", case) == pytest.approx(p - 0.5)
     case = replace(case, labels=LabelSets.from_lists([[0], [2]], 3, label=[0, 2]))
     assert refused("nll_mass", case) == (
-        "A right class has a logit of minus infinity, so its likelihood is 0.\n"
+        "A class in the labels has a logit of minus infinity, so its likelihood is 0.\n"
         "  where:   row 1, class 2\n"
         "  got:     1 such cells\n"
         "  allowed: finite logits of the classes in the labels\n"

@@ -497,7 +497,7 @@ def test_the_command_tells_of_what_is_not_testable(own):
     at = next(i for i, line in enumerate(lines) if line.startswith("grey"))
     assert lines[at].endswith("; 0 of 2 from 0.4 on")
     assert lines[at + 1] == (
-        "grey: 1 pair lost 100.0% but is not testable, because it has no controls to compare with"
+        "grey: 1 pair with a loss of 100.0% is not testable, because it has no controls to compare with"
     )
     first = next(line for line in lines if line.startswith("dog "))
     assert first.split()[:3] == ["dog", "ball", "grey"]
@@ -508,7 +508,7 @@ def test_the_command_tells_of_what_is_not_testable(own):
     page = Path("shortcuts/report/index.html").read_text(encoding="utf-8")
     assert "2 pairs of classes tested; none are beyond the threshold and beyond the control. 1 pair " in page
     assert (
-        "1 pair lost 100 % but is not testable, because there is no room for controls to compare with."
+        "1 pair with a loss of 100 % is not testable, because there is no room for controls to compare with."
         in page
     )
 

@@ -155,7 +155,7 @@ def check_possible(logits: AnyFloats, image: Ints, classes: Ints, name: Name) ->
     if ruled_out.any():
         row = int(np.argmax(ruled_out))
         raise InputError(
-            "A right class has a logit of minus infinity, so its likelihood is 0.",
+            "A class in the labels has a logit of minus infinity, so its likelihood is 0.",
             where=f"{name(int(image[row]))}, class {classes[row]}",
             got=f"{np.count_nonzero(ruled_out):,} such cells",
             allowed="finite logits of the classes in the labels",

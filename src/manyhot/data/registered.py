@@ -61,11 +61,11 @@ def list_metrics() -> Registered:
 
 @command("losses")
 def list_losses() -> Registered:
-    """List the training losses with the output that each applies to, descriptions and options."""
+    """List the training losses with their descriptions, their options, and the output each applies to."""
     return _registered("loss", "ends")
 
 
 @command("proposers")
 def list_proposers() -> Registered:
-    """List the rules that propose labels with their descriptions and options."""
+    """List the rules for proposing labels, with their descriptions and options."""
     return _registered("proposer")

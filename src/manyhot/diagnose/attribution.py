@@ -206,10 +206,10 @@ class Explainer:
             return self.layer
         if not grids or after > _MOST_AFTER:
             raise InputError(
-                "Grad-CAM needs a layer with a grid over the image near the end of the network, and there "
-                "is none.",
+                "Grad-CAM needs a layer near the end of the network that has a grid over the image, and "
+                "there is none.",
                 where=self.network.name,
-                got=f"{after} layers with weights after the last one" if grids else "no grid at all",
+                got=f"{after} layers with weights after the last such layer" if grids else "no grid at all",
                 do="choose another method with --method, or a layer with --layer",
             )
         return list(grids)[-1]

@@ -264,9 +264,10 @@ def _untestable(one: RowDict) -> str:
     """Return what was lost without controls to compare with."""
     n, lost = one["not_testable"], f"{one['not_testable_lost']:.1%}"
     if n == 1:
-        return f"1 pair lost {lost} but is not testable, because it has no controls to compare with"
+        return f"1 pair with a loss of {lost} is not testable, because it has no controls to compare with"
     return (
-        f"{n:,} pairs lost up to {lost} but are not testable, because they have no controls to compare with"
+        f"{n:,} pairs with losses of up to {lost} are not testable, because they have no controls to compare "
+        "with"
     )
 
 
@@ -319,7 +320,7 @@ def _untestable_pairs(rows: Sequence[Row]) -> str:
     if not rows:
         return ""
     n, lost = n_pairs(rows), percent(max(r["lost"] for r in rows))
-    most = f"lost {lost} but is" if n == 1 else f"lost up to {lost} but are"
+    most = f"with a loss of {lost} is" if n == 1 else f"with losses of up to {lost} are"
     return (
         f" {counted(n, 'pair')} {most} not testable, because there is no room for controls to compare with."
     )

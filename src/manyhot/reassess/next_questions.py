@@ -118,7 +118,7 @@ class NextQuestions(Result):
 
     def lines(self) -> Iterator[str]:
         """Yield how many questions are full, settled, open and asked next."""
-        full = f"get no more answers: at most {self.max_answers} each (--max-answers)"
+        full = f"are not asked again, for example after {self.max_answers} answers (--max-answers)"
         yield from fact_lines(
             [
                 ("questions", f"{self.n_questions:,}", ""),

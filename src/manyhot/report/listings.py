@@ -149,7 +149,7 @@ _DROPS = (
     ),
     ColumnHead(
         "Above fit",
-        title="Effective robustness: the value at the second end minus the prediction of the logit fit",
+        title="Effective robustness: value in To minus the value that the logit fit predicts",
     ),
     ColumnHead("n"),
 )
@@ -237,7 +237,7 @@ _RANKS = (
     ColumnHead("95 % over families"),
     ColumnHead("Models"),
     ColumnHead("Swapped pairs", title="Pairs of models whose order is reversed"),
-    ColumnHead("Beyond noise", title="Swapped pairs that differ beyond noise at both ends"),
+    ColumnHead("Beyond noise", title="Swapped pairs that differ beyond noise in both rankings"),
 )
 
 
@@ -310,7 +310,7 @@ _SENSITIVITY = (
     ColumnHead("Second"),
     ColumnHead("Drop"),
     ColumnHead("95 % over families"),
-    ColumnHead("Two or more labels", title="Share of label sets with two or more labels, at both ends"),
+    ColumnHead("Two or more labels", title="Share of label sets with two or more labels, in both data sets"),
     ColumnHead("n"),
     ColumnHead("Models"),
 )

@@ -52,17 +52,20 @@ def test_what_is_told():
     names, plan = ("horse", "person"), BalancePlan(False, 20.0, 31.6, 0.25, 0.125)
     assert (
         treatment_note(names, plan, [])
-        == "horse:person: the companion is +0.250 more frequent with the class than without it, "
+        == "horse:person: the frequency of the companion with the class minus its frequency without the "
+        "class is +0.250, "
         "and no images were added"
     )
     assert treatment_note(names, plan, [added(True, PERSON)]) == (
-        "horse:person: the companion is +0.250 more frequent with the class than without it; "
-        "4 altered images count as 20, and the other kind cannot be made"
+        "horse:person: the frequency of the companion with the class minus its frequency without the "
+        "class is +0.250; "
+        "4 altered images with the class count as 20 images, and no other altered images can be made"
     )
     assert treatment_note(names, plan, [added(True, PERSON), added(False, HORSE)]) == (
-        "horse:person: the companion is +0.250 more frequent with the class than without it; "
-        "4 and 4 altered images (without it first) count as 20 each, which leaves a difference of +0.125; "
-        "with 32, none would be left"
+        "horse:person: the frequency of the companion with the class minus its frequency without the "
+        "class is +0.250; "
+        "4 altered images with the class and 4 altered images without the class count as 20 images per "
+        "group, which leaves a difference of +0.125; 32 images per group would leave none"
     )
 
 

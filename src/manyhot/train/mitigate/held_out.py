@@ -364,17 +364,16 @@ class MitigationLabels(SplitLabels):
 def treatment_note(names: Sequence[str], todo: BalancePlan, added: Sequence[Added]) -> str:
     """Return a note about the images that were added for a pair, and the remaining difference."""
     start = (
-        f"{':'.join(names)}: the companion is {todo.before:+.3f} more frequent with the class than without it"
+        f"{':'.join(names)}: the frequency of the companion with the class minus its frequency without the "
+        f"class is {todo.before:+.3f}"
     )
     if not added:
         return f"{start}, and no images were added"
-    counts = " and ".join(f"{len(a.rows):,}" for a in added)
+    groups = [f"{len(a.rows):,} altered images {'with' if a.main else 'without'} the class" for a in added]
     if len(added) < 2:
-        return (
-            f"{start}; {counts} altered images count as {todo.amount:,.0f}, and the other kind cannot be made"
-        )
-    what = "with it" if todo.adds else "without it"
+        return f"{start}; {groups[0]} count as {todo.amount:,.0f} images, and no other altered images can "
+        "be made"
     return (
-        f"{start}; {counts} altered images ({what} first) count as {todo.amount:,.0f} each, which leaves "
-        f"a difference of {todo.after:+.3f}; with {todo.uncapped:,.0f}, none would be left"
+        f"{start}; {' and '.join(groups)} count as {todo.amount:,.0f} images per group, which leaves a "
+        f"difference of {todo.after:+.3f}; {todo.uncapped:,.0f} images per group would leave none"
     )

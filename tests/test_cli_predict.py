@@ -123,7 +123,7 @@ def test_assumed_preprocessing_is_said_before_anything_else(photos):
     assert first["text"].startswith(
         "python/mine.plain: the preprocessing is assumed, because the function does not give "
     )
-    assert first["text"].endswith(f"To set other values, or to confirm these, use {exact}")
+    assert first["text"].endswith(f"To set other values, or to confirm the assumed ones, use {exact}")
     lines = manyhot(*plain).stdout.splitlines()
     assert lines == [first["text"], "python/mine.plain: already predicted, in out"]
     confirmed = manyhot("predict", "photos", "--model", exact, "--out", "out").stdout.splitlines()

@@ -130,7 +130,8 @@ def test_one_rater_only():
     assert said in mh.aggregate(alone, method="majority").notes
     assert said not in mh.aggregate(VOTES, method="majority").notes
     assert mh.aggregate(alone, method="dawid-skene").notes == (
-        f"{said}, and the method cannot estimate their quality; majority takes answers at face value",
+        f"{said}, and the method cannot estimate the quality of the rater; majority takes answers at face "
+        "value",
     )
     assert "no question was answered by two raters, so agreement cannot be measured" in (
         mh.agreement(alone).notes

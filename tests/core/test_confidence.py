@@ -369,7 +369,7 @@ def test_a_class_that_is_ruled_out():
     assert refused("nll_mass", case) == (
         "A class in the labels has a logit of minus infinity, so its likelihood is 0.\n"
         "  where:   row 1, class 2\n"
-        "  got:     1 such cells\n"
+        "  got:     1 such (image, class) pairs\n"
         "  allowed: finite logits of the classes in the labels\n"
         "  do:      predict over all classes of the labels"
     )

@@ -294,7 +294,10 @@ def test_what_explain_refuses():
         "The model has no class 'pink'.\n"
         "  where:   small\n"
         f"  allowed: 0 to 3, or the keys of {COLOURS.name}, such as red": (images, "pink"),
-        "There must be one class per image, or one for all.\n  got:     3\n  allowed: 2": (images, [0, 1, 2]),
+        "There must be one class per image, or one class for all images.\n  got:     3\n  allowed: 2": (
+            images,
+            [0, 1, 2],
+        ),
         "This is not an image.\n"
         "  got:     float32 of shape (3, 8, 8)\n"
         "  allowed: uint8 of shape (3, height, width)": (images.astype(np.float32), 0),

@@ -100,7 +100,7 @@ def test_what_nobody_was_asked_about_is_not_without():
     assert row_of(diagnose_companions(asked, given, k=1))["n_without"] == 10
     assert row_of(diagnose_companions(asked, given, k=1, unasked=True))["n_without"] == 35
     assert diagnose_companions(asked, given, k=1).notes == (
-        "with k = 1, a class must rank above its companion, which alone lowers recall in images with the "
+        "with k = 1, a class must rank above its companion, and this alone lowers recall in images with the "
         "companion",
     )
     assert diagnose_companions(labels, given, k=1).notes[0] == (

@@ -180,7 +180,7 @@ def test_label_sets_alone(predicted, tmp_path):
     assert str(error.value) == (
         f"The locations of the photographs are unknown.\n  where:   {sets}\n"
         "  allowed: an images table with the columns image_id and uri\n"
-        "  do:      pass one with --images FILE"
+        "  do:      pass such a table with --images FILE"
     )
 
 

@@ -209,7 +209,7 @@ def test_a_huge_file(tmp_path, message):
         file.write(b"\x80")
         file.truncate(MAX_PICKLE_BYTES + 1)
     assert message(lambda: read_images(path)) == (
-        "The pickle is larger than any published one; it was not read.\n"
+        "The pickle is larger than any published pickle; it was not read.\n"
         f"  where:   {path}\n  got:     8 MiB\n  allowed: 8 MiB"
     )
 

@@ -159,7 +159,7 @@ def test_a_campaign_without_what_it_was_made_with(camp, table):
     (camp / f"{table}.parquet").unlink()
     assert error_of(mh.aggregate, camp) == (
         f"The campaign is incomplete.\n  where:   camp/{table}.parquet\n  got:     no such file\n"
-        "  do:      create the campaign again in another folder, and copy the votes of this one into it"
+        "  do:      create the campaign again in another folder, and copy the votes of this campaign into it"
     )
 
 

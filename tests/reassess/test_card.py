@@ -326,7 +326,7 @@ def test_several_data_sets_have_several_cards():
         card_text(Description.concat(described))
     assert (
         str(error.value)
-        == "A data card describes one data set.\n  got:     a, b\n  do:      make one card for each"
+        == "A data card describes one data set.\n  got:     a, b\n  do:      make one card for each data set"
     )
 
 

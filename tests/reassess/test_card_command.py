@@ -119,7 +119,7 @@ def test_a_card_of_two_data_sets(files, mirror, monkeypatch):
     assert message(lambda: data_card("imagenet")) == (
         "A data card describes one data set.\n"
         "  got:     imagenet-val, imagenetv2-matched-frequency\n"
-        "  do:      make one card for each"
+        "  do:      make one card for each data set"
     )
 
 

@@ -157,7 +157,7 @@ def check_possible(logits: AnyFloats, image: Ints, classes: Ints, name: Name) ->
         raise InputError(
             "A class in the labels has a logit of minus infinity, so its likelihood is 0.",
             where=f"{name(int(image[row]))}, class {classes[row]}",
-            got=f"{np.count_nonzero(ruled_out):,} such cells",
+            got=f"{np.count_nonzero(ruled_out):,} such (image, class) pairs",
             allowed="finite logits of the classes in the labels",
             do="predict over all classes of the labels",
         )

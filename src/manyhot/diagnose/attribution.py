@@ -406,7 +406,9 @@ def _one_each(classes: int | str | Sequence[int | str], n: int) -> list[int | st
     if isinstance(classes, int | str | np.integer):
         return [classes] * n
     if len(classes) != n:
-        raise InputError("There must be one class per image, or one for all.", got=len(classes), allowed=n)
+        raise InputError(
+            "There must be one class per image, or one class for all images.", got=len(classes), allowed=n
+        )
     return list(classes)
 
 

@@ -312,7 +312,7 @@ class _Judge:
             )
         if self.k == 1 and self.probability is None:
             yield (
-                "with k = 1, a class must rank above its companion, which alone lowers recall in images "
+                "with k = 1, a class must rank above its companion, and this alone lowers recall in images "
                 "with the companion"
             )
         if self._without:
@@ -323,7 +323,7 @@ class _Judge:
         if unknown := int(np.count_nonzero(~self._complete)):
             yield (
                 f"{self.dataset}: {unknown:,} of {len(self._complete):,} valid classes are left out of the "
-                "means, because a model has no prediction for the image, or one with fewer than "
+                "means, because a model has no prediction for the image or predicts fewer than "
                 f"{self.k:,} classes"
             )
         if not self.tested.any():

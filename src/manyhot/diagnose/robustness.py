@@ -82,7 +82,8 @@ declare_table(
         TEXT.nullable("model", "the model; null for the mean over models"),
         *_COPY,
         TEXT(
-            "metric", "a registered name; top1 is computed with original labels, the others with label sets"
+            "metric",
+            "a registered name; top1 is computed with original labels, other metrics with label sets",
         ),
         REAL("loss", "value on the base minus value on the data set"),
         *bounds("lo", "hi", _OVER_IMAGES),

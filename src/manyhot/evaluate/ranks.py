@@ -203,8 +203,8 @@ ANALYSED_METRICS = ("top1", "real1", "variable_topk")
 
 PROTOCOL_WARNING = (
     "Set sizes found under different protocols are not the same quantity. Re-weighting shows how much "
-    "depends on the protocol, but does not remove its effect. Rated images are those on which models "
-    "disagreed."
+    "of the drop depends on the protocol, but does not remove the effect of the protocol. Rated images are "
+    "those on which models disagreed."
 )
 """Printed with every sensitivity table."""
 

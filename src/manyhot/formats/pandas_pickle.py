@@ -171,7 +171,7 @@ def _read(
 ) -> _T:
     if path.stat().st_size > MAX_PICKLE_BYTES:
         raise InputError(
-            "The pickle is larger than any published one; it was not read.",
+            "The pickle is larger than any published pickle; it was not read.",
             where=path,
             got=f"{path.stat().st_size / 2**20:,.0f} MiB",
             allowed=f"{MAX_PICKLE_BYTES / 2**20:.0f} MiB",

@@ -437,7 +437,7 @@ def _curve_table(measured: Curve | None) -> pa.Table:
 
 def _decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
     if refined is not None:
-        decided = "their state and p come from the decision, not from the method"
+        decided = "their state and their p come from the decision, not from the method"
         effect = "these decisions are ignored" if how == "ignored" else decided
         yield f"{len(refined):,} questions on which raters disagreed were decided; {effect}"
 
@@ -487,7 +487,8 @@ def _golden_notes(
     if len(np.unique(votes.rater)) == 1:
         alone = "there is only one rater, so the answers cannot be compared with those of others"
         if result.iterations:  # raters cannot be compared
-            alone += ", and the method cannot estimate their quality; majority takes answers at face value"
+            alone += ", and the method cannot estimate the quality of the rater; majority takes answers at "
+            "face value"
         yield alone
     if experts is None or golden is None:
         return

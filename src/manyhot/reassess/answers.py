@@ -221,7 +221,7 @@ def _check_campaign(folder: Path) -> None:
                 "The campaign is incomplete.",
                 where=campaign.path(table),
                 got="no such file",
-                do="create the campaign again in another folder, and copy the votes of this one into it",
+                do="create the campaign again in another folder, and copy the votes of this campaign into it",
             )
     if not campaign.path("votes").exists():
         raise InputError(

@@ -367,5 +367,5 @@ def _extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, made: Path, diges
 
 def _broken(file: Path, why: object) -> InputError:
     return InputError(
-        "The backup is broken.", where=file, got=str(why).partition("\n")[0], do="use an earlier one"
+        "The backup is broken.", where=file, got=str(why).partition("\n")[0], do="use an earlier backup"
     )

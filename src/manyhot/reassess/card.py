@@ -169,7 +169,7 @@ def data_card(
 
 def _several(names: Iterable[str]) -> InputError:
     return InputError(
-        "A data card describes one data set.", got=", ".join(names), do="make one card for each"
+        "A data card describes one data set.", got=", ".join(names), do="make one card for each data set"
     )
 
 

@@ -31,8 +31,8 @@ from manyhot.tables.definitions import COUNT, REAL, TEXT, TEXTS, declare_table, 
 FLAGS = {
     "spammer": f"informedness and the upper end of its interval below {quality.SPAMMER:g}, with at least "
     f"{quality.FEWEST_GOLDEN} answers to questions of each truth",
-    "copier": f"at least {quality.FEWEST_ERRORS} questions on which either of two raters disagrees with the "
-    f"majority of the others; on at least {quality.COPIER:.0%} of these, both disagree and give the same "
+    "copier": f"at least {quality.FEWEST_ERRORS} questions on which at least one of two raters disagrees "
+    f"with the majority of the others; on at least {quality.COPIER:.0%} of these, both disagree and give the same "
     "answer",
     "too fast": f"less than {quality.TOO_FAST:.0%} of the median rater's time per answer, on at least "
     f"{quality.FEWEST_PAGES} pages",

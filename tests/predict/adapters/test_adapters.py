@@ -320,7 +320,7 @@ ASSUMED = (
     "images are resized to cover 73 × 73 pixels (bicubic), cropped to the central 64 × 64, and given as RGB "
     "values from 0 to 1, normalised with mean (0.485, 0.456, 0.406) and std (0.229, 0.224, 0.225). If the "
     "network was trained with other values, its predictions are wrong. To set other values, or "
-    "to confirm these, use "
+    "to confirm the assumed ones, use "
 )
 
 
@@ -366,7 +366,7 @@ def test_what_is_given_is_not_assumed(file_call):
         "to fit into 80 × 80 pixels, padded (bicubic), cropped to the central 64 × 64, and given as RGB "
         "values from 0 to 1, normalised with mean (0.5, 0.5, 0.5) and std (0.25, 0.25, 0.25). If the network "
         "was trained with other values, its predictions are wrong. "
-        f"To set other values, or to confirm these, use {exact}",
+        f"To set other values, or to confirm the assumed ones, use {exact}",
     )
     confirmed = find_model(exact)
     assert (confirmed.preprocessing, confirmed.score_kind) == (partly.preprocessing, "score")
@@ -603,7 +603,7 @@ def test_a_callable_normalises_by_itself():
         "crop_pct, mode and "
         "interpolation; images are resized to cover 256 × 256 pixels (bicubic), cropped to the central "
         "224 × 224, and given as RGB values from 0 to 255. If the network was trained with other values, its "
-        f"predictions are wrong. To set other values, or to confirm these, use {exact}",
+        f"predictions are wrong. To set other values, or to confirm the assumed ones, use {exact}",
     )
     assert find_model(exact).preprocessing == network.preprocessing
     assert find_model(exact).notes == ()

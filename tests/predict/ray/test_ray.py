@@ -396,7 +396,8 @@ def test_nobody_at_the_address(monkeypatch):
         "The Ray cluster does not respond at its address.\n"
         "  where:   RAY_ADDRESS\n"
         f"  got:     {address}: Connection refused\n"
-        "  do:      start it there with ray start --head, or unset RAY_ADDRESS to start one here"
+        "  do:      start the cluster there with ray start --head, or unset RAY_ADDRESS to start a cluster "
+        "here"
     )
 
 

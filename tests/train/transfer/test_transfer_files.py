@@ -103,7 +103,7 @@ def test_neighbours_and_few_shots():
 def test_a_class_with_few_images_is_taken_whole():
     found = judged("many-shots", "few-shot", settings={"shots": 30, "draws": 1})
     assert [*found.notes] == [
-        "classes with fewer than 30 images to fit on, all of which are used: disc 20, square 20"
+        "classes with fewer than 30 images to fit on, so all of their images are used: disc 20, square 20"
     ]
 
 

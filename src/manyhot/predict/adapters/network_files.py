@@ -58,7 +58,7 @@ def with_assumptions(
         f"{network.name}: the preprocessing is assumed, because the {source} does not give "
         f"{listed}; images are {_described(network)}. If the network was trained with other values, "
         "its predictions are wrong. "
-        f"To set other values, or to confirm these, use {exact}"
+        f"To set other values, or to confirm the assumed ones, use {exact}"
     )
     about = {**network.about, "preprocessing_assumed": ", ".join(assumed)}
     return replace(network, notes=(*network.notes, note), about=about)

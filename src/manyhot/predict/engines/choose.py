@@ -105,7 +105,8 @@ def choose_engine(
             where=network.name,
             got=f"engine {name!r}",
             allowed="manyhot predict --engine ray --model NAME",
-            do="pass the network by name, such as python:MODULE:FUNCTION for one that a function returns",
+            do="pass the network by name, such as python:MODULE:FUNCTION for a network that a function "
+            "returns",
         )
 
     def made(engine: str, kind: EnginePrecision = precision) -> Engine:

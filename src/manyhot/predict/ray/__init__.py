@@ -190,7 +190,7 @@ def _connect(ray: Any, workers: int | None, logs: str) -> None:
             "The Ray cluster does not respond at its address.",
             where="RAY_ADDRESS",
             got=f"{address}: {why_not}",
-            do="start it there with ray start --head, or unset RAY_ADDRESS to start one here",
+            do="start the cluster there with ray start --head, or unset RAY_ADDRESS to start a cluster here",
         )
     options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}
     if address in ("", "local") and not _is_one_here():

@@ -305,7 +305,7 @@ def _by_shots(request: TransferRequest, labels: TransferLabels, x: Features, spe
             request.note(
                 "few_images",
                 len(few),
-                f"classes with fewer than {shots:,} images to fit on, all of which are used: "
+                f"classes with fewer than {shots:,} images to fit on, so all of their images are used: "
                 f"{', '.join(few)}",
             )
         for draw in range(settings.draws):

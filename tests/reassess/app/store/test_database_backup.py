@@ -350,7 +350,7 @@ def test_paths_that_could_land_anywhere(backup, tmp_path, name):
         "The backup is broken.\n"
         f"  where:   {file}\n"
         f"  got:     a file {kept!r}, which would be written outside the campaign\n"
-        "  do:      use an earlier one"
+        "  do:      use an earlier backup"
     )
 
 

@@ -173,7 +173,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "explain": Command(
         "Diagnose",
-        'Draw maps of the regions that support each label of an image, and measure whether these regions lie " "on the object.',
+        "Map the regions that support each label of an image, and measure whether they lie on the object.",
         "manyhot.diagnose.explain:explain",
     ),
     "patchml": Command(

@@ -71,8 +71,7 @@ def explain(
     seed: Seed = 0,
     run: Run = QUIET,
 ) -> Explanations:
-    """Draw maps of the regions that support each label of an image, and measure whether these regions lie "
-    "on the object.
+    """Map the regions that support each label of an image, and measure whether they lie on the object.
 
     There is one map for each class of the label set and for each of the top predicted classes. If the
     locations of objects are known, the maps are compared with the objects, and with the values that a random

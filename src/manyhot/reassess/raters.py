@@ -32,8 +32,8 @@ FLAGS = {
     "spammer": f"informedness and the upper end of its interval below {quality.SPAMMER:g}, with at least "
     f"{quality.FEWEST_GOLDEN} answers to questions of each truth",
     "copier": f"at least {quality.FEWEST_ERRORS} questions on which at least one of two raters disagrees "
-    f"with the majority of the others; on at least {quality.COPIER:.0%} of these, both disagree and give the same "
-    "answer",
+    f"with the majority of the others; on at least {quality.COPIER:.0%} of these, both disagree and give "
+    "the same answer",
     "too fast": f"less than {quality.TOO_FAST:.0%} of the median rater's time per answer, on at least "
     f"{quality.FEWEST_PAGES} pages",
 }

@@ -202,8 +202,7 @@ def test_few_images(model):
     found = diagnose_calibration(labels, [some], methods=["isotonic"], resamples=0)
     assert found.notes[0] == (
         "net, prediction sets (cover label): each set contains all classes, because an alpha of 0.1 needs "
-        "9 images to fit on "
-        "and there are 3"
+        "at least 9 images to fit on, and there are only 3"
     )
     row = row_of(found.prediction_sets, cover="one")
     assert (row["threshold"], row["mean_size"], row["coverage"], row["n"]) == (0, C, 1, 3)

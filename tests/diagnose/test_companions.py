@@ -144,7 +144,7 @@ def test_images_that_a_model_does_not_know_are_in_no_mean():
     assert [row_of(found, of=of)["n_with"] for of in (None, "whole", "half")] == [20, 30, 20]
     assert found.notes[-1] == (
         "labels: 20 of 130 valid classes are left out of the means, because a model has no prediction for "
-        "the image, or one with "
+        "the image or predicts "
         "fewer than 1 classes"
     )
     shuffled = np.random.default_rng(0).permutation(100)

@@ -402,5 +402,5 @@ def _naming_settings(recipe: Recipe) -> Iterator[None]:
             where=f"batch {recipe.batch}, accumulate {recipe.accumulate}",
             got=text.partition("\n")[0] or type(error).__name__,
             do="raise `accumulate` to compute the batch in more parts, lower `batch` or `size`, or set "
-            "precision to bf16-mixed",
+            "`precision` to bf16-mixed",
         ) from error

@@ -371,8 +371,10 @@ def treatment_note(names: Sequence[str], todo: BalancePlan, added: Sequence[Adde
         return f"{start}, and no images were added"
     groups = [f"{len(a.rows):,} altered images {'with' if a.main else 'without'} the class" for a in added]
     if len(added) < 2:
-        return f"{start}; {groups[0]} count as {todo.amount:,.0f} images, and no other altered images can "
-        "be made"
+        return (
+            f"{start}; {groups[0]} count as {todo.amount:,.0f} images, and no other altered images can be "
+            "made"
+        )
     return (
         f"{start}; {' and '.join(groups)} count as {todo.amount:,.0f} images per group, which leaves a "
         f"difference of {todo.after:+.3f}; {todo.uncapped:,.0f} images per group would leave none"

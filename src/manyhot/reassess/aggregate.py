@@ -487,7 +487,8 @@ def _golden_notes(
     if len(np.unique(votes.rater)) == 1:
         alone = "there is only one rater, so the answers cannot be compared with those of others"
         if result.iterations:  # raters cannot be compared
-            alone += ", and the method cannot estimate the quality of the rater; majority takes answers at face value"
+            alone += ", and the method cannot estimate the quality of the rater; majority takes answers at "
+                "face value"
         yield alone
     if experts is None or golden is None:
         return

@@ -64,7 +64,8 @@ def against_real():
     absent = sum(len(valid[image] - {label[image]}) for image in full)
     print(
         f"{len(full):,} images have a label set. {wrong:,} of their original labels "
-        f"({wrong / len(full):.1%}) are not in the label set, and the label sets contain {absent:,} other labels."
+        f"({wrong / len(full):.1%}) are not in the label set, and the label sets "
+        f"contain {absent:,} other labels."
     )
     chosen = [("67 models", predictions)]
     chosen += [(name, [p for p in predictions if p.model == name]) for name in SOME]

@@ -44,7 +44,7 @@ ROWS = {
     ),
     "rater_pairs": ("two raters who answered the same questions", "`manyhot agreement`"),
     "confusion": (
-        "an answer of one rater, or of all, to golden questions with one truth",
+        "one answer of one rater, or of all raters together, to golden questions with one true answer",
         "`manyhot agreement`",
     ),
     "agreement": ("a measure of agreement", "`manyhot agreement`"),
@@ -63,7 +63,10 @@ ROWS = {
         "a model at two places, or the mean over all models",
         "`manyhot evaluate` and `manyhot compare`",
     ),
-    "fits": ("a line fitted to the values of models at two places", "`manyhot evaluate` and `manyhot compare`"),
+    "fits": (
+        "a line fitted to the values of models at two places",
+        "`manyhot evaluate` and `manyhot compare`",
+    ),
     "ranks": ("a comparison of two orders of the same models", "`manyhot evaluate` and `manyhot compare`"),
     "swaps": (
         "a pair of models in a different order at y than at x",
@@ -114,7 +117,8 @@ ROWS = {
         "`manyhot explain --objects`",
     ),
     "sanity": (
-        "the similarity of maps to maps of a network with shuffled weights, of another class or of another image",
+        "the similarity of maps to maps of a network with shuffled weights, of another class "
+        "or of another image",
         "`manyhot explain --check`",
     ),
     "shortcut_examples": (

@@ -76,7 +76,7 @@ def ece_mass(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    Images of equal confidence are all in the bin of their middle rank.
+    Images of equal confidence are all put in the bin that contains their middle rank.
     """
     return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.mean_gap)
 
@@ -274,7 +274,7 @@ def eaurc_set(case: Case) -> Estimate:
 
 @register("metric", "accuracy_at_coverage", better="higher", label="Accuracy at coverage", needs="confidence")
 def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
-    """Top-1 accuracy on a fixed share of the images (the coverage), the most confident ones.
+    """Top-1 accuracy on the most confident images, which are a fixed share of all images (the coverage).
 
     Parameters
     ----------
@@ -293,7 +293,7 @@ def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
     needs="confidence",
 )
 def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
-    """Share of the most confident images (a fixed share of all) whose top class is in the label set.
+    """Accuracy against label sets on the most confident images, which are a fixed share of all images.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ class ClassPairs:
 
 @dataclass(frozen=True)
 class CompanionImages:
-    """Images of a class, with and without a companion that is also valid.
+    """The images of a class in which a companion is also valid, and those in which it is not.
 
     Attributes
     ----------
@@ -120,8 +120,8 @@ class CompanionImages:
         labelled : bool
             Use only the images whose original label is the class.
         rest : bool
-            Whether an image counts as being without a companion that no rater was asked about. It always does
-            if the source does not record answers no.
+            Whether an image counts as being without a companion that no rater was asked about. This is always
+            the case if the source does not record *no* answers.
         """
         rest = rest or not sets.asked_known
         usable = sets.usable[sets.rows]
@@ -210,8 +210,8 @@ def permutation_p(n: AnyFloats, sums: AnyFloats, powers: AnyFloats) -> Floats:
 def difference_of_shares(hits: npt.NDArray[np.int64], images: npt.NDArray[np.int64]) -> Bounds:
     """Return the share of the first row minus that of the second. It is NaN if a row has no images.
 
-    The interval combines Wilson's intervals of both (Newcombe 1998, Statistics in Medicine 17, 873-890,
-    method 10).
+    The interval combines Wilson's intervals of both shares (Newcombe 1998, Statistics in Medicine 17,
+    873-890, method 10).
 
     Parameters
     ----------

@@ -215,7 +215,7 @@ class _Search:
     def answer(
         self, asked: RowNumbers, query: RowNumbers, rows: RowNumbers, comparisons: _Comparisons
     ) -> None:
-        """Find the results `asked`, which belong to the queries `query`, among `rows` of the index."""
+        """Search `rows` of the index for neighbours of the queries `query`; store them as results `asked`."""
         side = max(1, math.isqrt(self.cells))
         for start in range(0, len(asked), side):
             self._answer(asked[start : start + side], query[start : start + side], rows, comparisons)
@@ -284,7 +284,7 @@ class _Shortlist:
         return place
 
     def add(self, scores: Floats32, rows: RowNumbers) -> None:
-        """Add the rows of a block whose score reaches the floor of their query, and raise the floor."""
+        """Add the rows of a block whose score is at least the `floor` of their query, and raise the floor."""
         hit = scores >= self.floor[:, None]
         if scores.shape[1] > self.k and np.count_nonzero(hit) > 4 * self.k * len(scores):
             # At the start, all rows are hits. The k-th of a block is at most the k-th of the index.

@@ -237,7 +237,7 @@ def diagnose_robustness(
         campaigns; or results, which are folders written by evaluate, or timm-results.
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
-        Each data set uses the predictions of its images.
+        Each data set uses the predictions for its images.
     base
         Name of the data set to compare the others with; by default the first. Data sets with a subset of
         ImageNet's classes are compared with ImageNet's images of the same classes, if these are among the

@@ -127,7 +127,7 @@ class Entrants:
         Raises
         ------
         InputError
-            If there are none; it is the first error of the user's own models.
+            If none of the user's own models has results. It is the first error raised for one of them.
         """
         names = set(results["model"].to_pylist())
         judged = [p for p in self.own if p.model in names]

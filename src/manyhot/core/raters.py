@@ -261,7 +261,10 @@ class RaterPairs:
     same_wrong: npt.NDArray[np.int64]
 
     def copiers(self) -> Bools:
-        """Return the pairs with `FEWEST_ERRORS` or more errors, at least a share `COPIER` of them the same."""
+        """Return the pairs of raters that often make the same errors.
+
+        They have at least `FEWEST_ERRORS` errors, and the share of these that are the same is at least `COPIER`.
+        """
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 
 

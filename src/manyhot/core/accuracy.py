@@ -122,8 +122,8 @@ def mla(case: Case) -> Estimate:
     Accuracy is computed over the images of each original label, and averaged over the original labels.
     Unusable images are skipped. `n` is the number of images, not of classes.
 
-    Deviation: images without any valid or unclear class are skipped, because no prediction could be right.
-    The published data contain no such image that is usable.
+    Deviation: images without any valid or unclear class are skipped, because no prediction could be right. In
+    the published data, every usable image has a valid or unclear class.
     """
     labels = case.labels
     scored = case.reaching(1, (labels.accepted > 0) & labels.labelled)

@@ -241,7 +241,7 @@ def place_control(removed: Bools, taken: Bools, rng: np.random.Generator) -> tup
     """Return a random shift of a region to a place that overlaps objects as little as possible.
 
     The place is drawn from those that overlap `taken` the least. The result is None if, at every place, more
-    than half of the region would overlap it.
+    than half of the region would overlap `taken`.
 
     Parameters
     ----------
@@ -374,7 +374,7 @@ def plan(
 
 
 def dependence(counts: Sequence[float]) -> float:
-    """Return the share with the companion among images with the class, minus that among images without it.
+    """Return the share with the companion among images with the class, minus that among those without.
 
     Parameters
     ----------

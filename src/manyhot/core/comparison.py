@@ -83,7 +83,7 @@ class RankAgreement:
 
 
 def to_scale(values: npt.ArrayLike, scale: str) -> Floats:
-    """Return shares on the plain, logit or probit scale; 0 and 1 are infinite on the latter two."""
+    """Return shares on the plain, logit or probit scale; 0 and 1 become infinite on the last two."""
     plain = np.asarray(values, np.float64)
     if scale == "plain":
         return plain

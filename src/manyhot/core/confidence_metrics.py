@@ -111,9 +111,9 @@ def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    Gaps are squared, whereas `ece` uses absolute gaps, so values of the two cannot be compared. The result is
-    0 if the bias is larger than the squared gaps. Weights count as numbers of images, so doubling all weights
-    reduces the bias.
+    Gaps are squared, whereas `ece` uses absolute gaps, so values of the two metrics cannot be compared. The
+    result is 0 if the bias is larger than the squared gaps. Weights count as numbers of images, so doubling
+    all weights reduces the bias.
     """
     return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.debiased_gap)
 
@@ -445,7 +445,7 @@ def classwise_ece(case: Case, *, bins: int = BINS) -> Estimate:
     each_class=True,
 )
 def classwise_ece_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Class-wise calibration error against label sets: mean gap between a class's probability and its share.
+    """Class-wise calibration error: mean gap between a class's probability and its share of label sets.
 
     Parameters
     ----------
@@ -454,8 +454,8 @@ def classwise_ece_set(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    This is appropriate for scores of independent classes, such as sigmoids. Softmax probabilities add up to
-    1, so they cannot be calibrated if label sets have several classes.
+    The metric is appropriate for scores of independent classes, such as sigmoids. Softmax probabilities add
+    up to 1, so they cannot be calibrated if label sets have several classes.
     """
     if not case.has_probabilities:
         return undefined(len(case.labels))

@@ -88,7 +88,7 @@ class Matched:
 def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
     """Return the IoU of boxes, shape (n, m).
 
-    For ignored boxes, it is the intersection divided by the area of `box`.
+    For ignored boxes, the intersection is divided by the area of `box` instead of the union.
     """
     corner = np.maximum(box[:, None, :2], other[None, :, :2])
     end = np.minimum(box[:, None, 2:], other[None, :, 2:])

@@ -92,7 +92,7 @@ def effect_of(cells: Sequence[SeedValues]) -> Effect:
     Parameters
     ----------
     cells : sequence of SeedValues
-        The cells: at least one, each with at least one seed.
+        One or more cells, each with one or more seeds.
 
     Raises
     ------
@@ -113,8 +113,8 @@ def effect_of(cells: Sequence[SeedValues]) -> Effect:
     include the interaction of seeds and images, so the interval is slightly too long rather than too short.
 
     Percentiles of a bootstrap over seeds are not used. With three seeds and most of the variation between
-    seeds, such an interval extends from the minimum to the maximum of the seeds, and contains the true mean
-    in only 75 % of cases (``benchmarks/effects.py``).
+    seeds, a percentile interval extends from the minimum to the maximum of the seeds, and contains the true
+    mean in only 75 % of cases (``benchmarks/effects.py``).
 
     References
     ----------

@@ -410,7 +410,7 @@ def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = L
 
 @register("rule", "co-occurrence", needs=("together",))
 def co_occurrence(errors: Errors, *, images: int = 2) -> RuleMatch:
-    """The predicted class often occurs together with a valid one, which suggests a spurious correlation.
+    """The predicted class often occurs together with a valid class, which suggests a spurious correlation.
 
     Peychev et al. count co-occurrences in ReaL's label sets of images that they do not evaluate. Here, an
     image is not evidence for its own error, because the rule does not match if the predicted class is in its

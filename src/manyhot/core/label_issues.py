@@ -93,8 +93,8 @@ class Merges:
     together : ndarray of float64, shape (m,)
         Share of the images with the more frequent label that have both labels. NaN if a label has no images.
     a_as_b, b_as_a : ndarray of float64, shape (m,)
-        Share of the images labelled with one class whose top class is the other, averaged over models. NaN if
-        no image has the label.
+        Among the images labelled with one class, the share that models predict as the other, averaged over
+        models. NaN if no image has the label.
     n_together, n_a, n_b : ndarray of int64, shape (m,)
         Number of images with both labels, number of images labelled a, and number of images labelled b.
     """

@@ -84,7 +84,8 @@ def nearest(
     k : int
         Number of neighbours, at least 1. If the index has fewer rows, results are padded with `NOBODY`.
     own : ndarray of int, shape (q,), optional
-        The row of the index that is the query itself, and therefore not a neighbour; -1 if there is none.
+        The row of the index that is the query itself, and therefore not a neighbour; -1 if there is no such
+        row.
     cells : int
         Number of similarities in memory at once. It affects speed and memory use, but not the result.
     progress : callable, optional

@@ -95,7 +95,7 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
     -----
     Without `masked`, the first weighted evaluation finds the place of each cell among the distinct scores of
     the positives (3 s) and stores it in 2 bytes per cell, or 4 with more than 65,535 distinct scores. Later
-    ones take 0.09 s.
+    evaluations take 0.09 s.
     """
     standing = _standing(case, "all", masked=masked)
     if standing is None:
@@ -121,7 +121,7 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
     References
     ----------
     The "mAP" of Chen, Harun and Kanan 2026, arXiv 2603.05729 (``compute_average_precision`` in their
-    evaluation.py). Equals ``sklearn.metrics.average_precision_score`` with ``average="samples"``.
+    evaluation.py). It equals ``sklearn.metrics.average_precision_score`` with ``average="samples"``.
 
     Notes
     -----

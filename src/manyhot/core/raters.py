@@ -153,7 +153,7 @@ def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
     ----------
     answers : Answers
     image : ndarray of int, shape (Q,), optional
-        The image of each question; by default each has its own.
+        The image of each question; by default, each question has its own image.
     """
     counts = answers.counts()
     yes = counts[answers.question, YES] - (answers.answer == YES)
@@ -263,7 +263,7 @@ class RaterPairs:
     def copiers(self) -> Bools:
         """Return the pairs of raters that often make the same errors.
 
-        They have at least `FEWEST_ERRORS` errors, and the share of these that are the same is at least `COPIER`.
+        The pairs have at least `FEWEST_ERRORS` errors, of which at least a share of `COPIER` are the same.
         """
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 
@@ -331,7 +331,8 @@ def _against(
 def agreement_with_others(answers: Answers) -> tuple[Floats, npt.NDArray[np.int64]]:
     """Return the share of other raters' answers that equal a rater's own, and their total number.
 
-    Both arrays have shape (R,). The number counts all other answers to the rater's questions.
+    Both arrays have shape (R,). The number counts all answers of other raters to the questions that the rater
+    answered.
     """
     counts = answers.counts()
     alike = counts[answers.question, answers.answer] - 1

@@ -170,7 +170,7 @@ class Ranked:
         return float(np.sum(taken * self.right) / limit)
 
     def auroc(self) -> float:
-        """Return the probability that right predictions are more confident than wrong ones; a tie is 1/2."""
+        """Return the probability that right predictions are more confident than wrong ones; half for ties."""
         wrong = self.weight - self.right
         below = wrong.sum() - np.cumsum(wrong)
         pairs = self.right.sum() * wrong.sum()

@@ -233,8 +233,8 @@ def diagnose_robustness(
     Parameters
     ----------
     datasets
-        Names of benchmarks, such as imagenet, or of their data sets; or label sets, images tables and
-        campaigns; or results, which are folders written by evaluate, or timm-results.
+        Data sets to compare: names of benchmarks, such as imagenet, or of their data sets; label sets, images
+        tables or campaigns; or results (folders written by evaluate, or timm-results).
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Each data set uses the predictions for its images.

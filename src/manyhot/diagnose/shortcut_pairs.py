@@ -94,7 +94,7 @@ def find_pairs(
     min_images: int = MIN_IMAGES,
     only: Sequence[tuple[int, int]] = (),
 ) -> list[Pair]:
-    """Return the pairs of classes that occur together in images, with a reason if one cannot be tested.
+    """Return the pairs of classes that occur together in images, with the reason if a pair is not tested.
 
     Parameters
     ----------

@@ -142,7 +142,7 @@ def mla(case: Case) -> Estimate:
     headline=True,
 )
 def variable_topk(case: Case, *, exact: bool = False) -> Ratio:
-    """Share of the label set among the top k classes, where k is the size of the set, averaged over images.
+    """Share of the label set that is among the top k classes, where k is its size, averaged over images.
 
     Images are skipped if their label set is empty, or larger than the list of predicted classes.
 
@@ -273,7 +273,7 @@ def precision_at_k(case: Case, *, k: int) -> Estimate:
 
 @register("metric", "recall@k", better="higher", label="Recall@k", default="recall@5")
 def recall_at_k(case: Case, *, k: int) -> Estimate:
-    """Share of the label set among the top k classes, averaged over images.
+    """Share of the label set that is among the top k classes, averaged over images.
 
     Images with an empty label set are skipped.
     """

@@ -101,8 +101,8 @@ def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
 def match(annotated: Sequence[Boxes], predictions: Sequence[Boxes], class_id: int) -> Matched:
     """Match predicted and annotated boxes of a class, image by image, by descending score.
 
-    A box is matched with the unmatched object that it overlaps most. If there is none and the box is in an
-    ignored object, it does not count.
+    A box is matched with the unmatched object that it overlaps most. If there is no such object and the box
+    is in an ignored object, the box does not count.
     """
     image, score, right, counts, objects = [], [], [], [], np.zeros(len(annotated), int)
     for i, (own, predicted) in enumerate(zip(annotated, predictions, strict=True)):

@@ -145,7 +145,7 @@ def golden_quality(golden: GoldenAnswers) -> Quality:
 
 
 def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
-    """Return each rater's quality against the majority of the other raters. Ties are left out.
+    """Return each rater's quality against the majority of the other raters. Questions with ties are left out.
 
     For the majority, a maybe counts as no. As a rater's answer, it is between no and yes.
 

@@ -170,7 +170,10 @@ class Ranked:
         return float(np.sum(taken * self.right) / limit)
 
     def auroc(self) -> float:
-        """Return the probability that right predictions are more confident than wrong ones; half for ties."""
+        """Return the probability that a right prediction is more confident than a wrong one.
+
+        Ties count as one half.
+        """
         wrong = self.weight - self.right
         below = wrong.sum() - np.cumsum(wrong)
         pairs = self.right.sum() * wrong.sum()

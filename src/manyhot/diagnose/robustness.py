@@ -192,7 +192,7 @@ def points_lost(row: Row) -> str:
 
 
 def share_missing(row: Row) -> str:
-    """Return the share of a loss that is due to missing labels as text, with its interval."""
+    """Return, as text, the share of a loss that is due to missing labels, with its interval."""
     return percent_with_ends(row["share"], row["share_lo"], row["share_hi"])
 
 

@@ -168,7 +168,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose corruptions": Command(
         "Diagnose",
-        "Corrupt images as in ImageNet-C, and measure losses and their share due to missing labels.",
+        "Corrupt images as in ImageNet-C, and measure what models lose and what share is due to missing labels.",
         "manyhot.diagnose.corruptions:diagnose_corruptions",
     ),
     "explain": Command(

@@ -57,7 +57,7 @@ class ClassList:
     definitions : tuple of str, length C
         Definitions; empty if there is none.
     hypernyms : tuple of tuple of str, length C
-        The hypernyms of each class, starting with the direct one, each as ``n00015388 animal``.
+        The hypernyms of each class as texts such as ``n00015388 animal``, starting with the direct hypernym.
 
     Raises
     ------
@@ -154,8 +154,8 @@ class ClassList:
     def find(self, key_or_name: str) -> int | None:
         """Return the class id as `index` does, or None if no class or several classes have the name.
 
-        It takes a microsecond. If no class has the name, `index` takes thousands of times as long, because it
-        searches for similar names.
+        A lookup takes a microsecond. If no class has the name, `index` takes thousands of times as long,
+        because it searches for similar names.
         """
         ids = self._lookup(key_or_name)
         return min(ids) if len(ids) == 1 else None
@@ -239,7 +239,7 @@ def _part_of(whole: ClassList, name: str, keys: Sequence[str]) -> ClassList:
 
 
 def of_outputs(n: int, name: str) -> ClassList:
-    """Return the class list of a network with n unnamed outputs: ImageNet-1k if n is 1000, else n numbers."""
+    """Return the classes of a network with n unnamed outputs: ImageNet-1k if n is 1000, else 0 to n - 1."""
     return class_list() if n == len(class_list()) else from_keys([str(i) for i in range(n)], name)
 
 

@@ -203,7 +203,7 @@ def _class_list(classes: PathLike | ClassList | None) -> ClassList | None:
 
 @dataclass(frozen=True)
 class Asked:
-    """The arguments of a call in addition to the data set: files, and patterns of model names."""
+    """The arguments of a call other than the data set: files, and patterns of model names."""
 
     predictions: Sequence[PathLike] = ()
     models: Sequence[str] = ()
@@ -246,7 +246,8 @@ class Source:
         Maximum number of models. It may be lower, because the names of the user's own models are known only
         after reading.
     inputs : dict of str to str
-        The sha256 of each file, by name. Those of the user's own models are added when they are read.
+        The sha256 of each file, by file name. The hashes for the user's own models are added when these are
+        read.
     misfits : Misfits
         Files of the user's own models that are skipped.
     published : DataSet, optional

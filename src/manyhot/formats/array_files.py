@@ -44,7 +44,7 @@ def _always(_: Path) -> bool:
 
 
 def members(path: Path) -> frozenset[str]:
-    """Return the names of the arrays in an ``.npz`` file. A damaged file has none; its reader reports it."""
+    """Return the names of the arrays in an ``.npz`` file; none if it is damaged, as the reader reports."""
     try:
         with zipfile.ZipFile(path) as archive:
             return frozenset(name.removesuffix(".npy") for name in archive.namelist())

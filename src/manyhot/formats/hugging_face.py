@@ -371,7 +371,7 @@ def write_hf_labels(labels: Labels, path: Path, classes: ClassList | None, *, sp
     writes them. The package need not be installed. The feature is a ``Sequence``, because versions before 4
     do not read ``List``.
 
-    The columns are ``image_id``, ``label`` (the original label, if there are any) and ``labels`` (null for
+    The columns are ``image_id``, ``label`` (the original labels, if there are any) and ``labels`` (null for
     images that are not usable).
 
     Parameters

@@ -316,7 +316,7 @@ def head(path: Path) -> str:
 
 
 def load_json(path: Path) -> Any:
-    """Parse a JSON file. It raises the same errors as `parse_json`."""
+    """Parse a JSON file; raise the same errors as `parse_json`."""
     return parse_json(path.read_bytes(), path)
 
 

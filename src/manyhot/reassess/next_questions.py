@@ -169,8 +169,8 @@ def next_questions(
     max_answers
         Maximum number of answers per question, including existing ones.
     settled
-        Maximum probability with which the answers that a settled question can still get change its state.
-        With 0, a question is settled only if they cannot change it.
+        Maximum probability that further answers change the state of a settled question. With 0, a question is
+        settled only if further answers cannot change its state.
     rater
         Id of the rater who will answer. Questions that this rater answered are left out, and further answers
         are assumed to be as good as this rater's. By default, they are assumed to be as good as those of the

@@ -87,7 +87,7 @@ class Expected:
     n_images, n_labels, n_questions : int
         Numbers of images with a known label set, of their labels, and of the questions about them.
     n_unasked : int
-        Number of questions that the known label sets do not answer. They count as answered with no.
+        Number of questions that the known label sets do not answer. Their answer counts as no.
     held_out : bool
         Whether each image was evaluated with a rule that was fitted without its label set.
     """
@@ -287,8 +287,8 @@ def propose(
     Parameters
     ----------
     labels
-        Images with original labels, which are always proposed: a campaign, a folder written by manyhot
-        predict, an images table, or a data set of a benchmark.
+        Images with original labels: a campaign, a folder written by manyhot predict, an images table, or a
+        benchmark data set. The original labels are always proposed.
     predictions
         Files or folders of predictions, instead of those of the campaign, folder or benchmark. Each model
         must predict all images.

@@ -457,7 +457,7 @@ def states_of_labels(labels: Labels, classes: ClassList) -> States:
 def states_of_objects(objects: Objects, classes: ClassList) -> States:
     """Return the states according to objects: a class has the state yes if the image has an object of it.
 
-    It is unclear if all objects of the class are ignored or have no box within the image.
+    The state is unclear if all objects of the class are ignored or have no box within the image.
     """
     images = objects.images
     state = np.full((len(images), len(classes)), NO, np.uint8)

@@ -241,7 +241,7 @@ def declare_table(name: str, columns: Sequence[Column], *, renamed: Mapping[str,
     name : str
     columns : sequence of Column
     renamed : mapping of str to str, optional
-        The names of columns in files of earlier versions, and their names now.
+        The current name of each renamed column, by its name in files of earlier versions.
 
     Raises
     ------

@@ -101,7 +101,7 @@ class Reach:
         )
 
     def client(self, peer: str, forwarded: str) -> str:
-        """Return the client's address: the last one that is not a trusted proxy; for IPv6, its network.
+        """Return the client's address, the last that is not a trusted proxy's, or its network for IPv6.
 
         Parameters
         ----------
@@ -196,7 +196,7 @@ class LimitedConnection(HttpToolsProtocol):
     _head = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time limit, or close the connection if its client has too many."""
+        """Start the time limit, or close the connection if its client has too many connections."""
         super().connection_made(transport)
         self._wait()
         peer = self.client[0] if self.client else ""

@@ -232,7 +232,7 @@ _LAST = "\U0010ffff"
 
 
 class Search:
-    """Search for classes whose name, synonyms or definition contain words that start with those of a query.
+    """Search for classes whose name, synonyms or definition contain words that begin like those of a query.
 
     Matches in names rank first, then those in synonyms, then those in definitions; among ties, the shorter
     name comes first. A plural also matches the singular. If nothing matches, similarly spelled words are

@@ -147,7 +147,7 @@ def entropy_and_pseudo_labels(
     rate : float
         For each class, the share of the images without an observation that get a pseudo-label per epoch.
     most : float
-        For each class, the maximum share of these images with a pseudo-label.
+        For each class, the maximum share of the images without an observation that have a pseudo-label.
     start : int
         First epoch, counted from 0, in which pseudo-labels are created. Later epochs use them.
 

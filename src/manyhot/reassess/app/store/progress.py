@@ -61,8 +61,8 @@ class CampaignProgress:
     seconds, timed : float, int
         Median seconds per answer, NaN if unknown, and the number of pages on which it is measured.
     differing, decided : int
-        Number of questions with enough answers on which raters disagree whether the class is in the label
-        set, and how many of these are decided.
+        Number of questions with enough answers on which raters disagree about whether the class is in the
+        label set, and number of these questions that are decided.
     """
 
     images: int

@@ -109,9 +109,9 @@ class ClassList:
     def hash(self) -> str:
         """The hash that identifies the class list in files, 16 hexadecimal digits.
 
-        It is the beginning of the SHA-256 hash of the keys in order, one per line. Names and definitions are
-        not hashed, because they do not change class ids. 64 bits are enough to detect mix-ups and short
-        enough to compare by eye.
+        The hash is the beginning of the SHA-256 hash of the keys in order, one per line. Names and
+        definitions are not hashed, because they do not change class ids. 64 bits are enough to detect mix-ups
+        and short enough to compare by eye.
         """
         return hashlib.sha256("\n".join(self.keys).encode()).hexdigest()[:16]
 
@@ -119,8 +119,8 @@ class ClassList:
     def superclass(self) -> npt.NDArray[np.int8]:
         """The superclass of each class as its position in `SUPERCLASSES`, shape (C,).
 
-        It is derived from the hypernyms. In ImageNet-1k, 410 classes are organisms. Shankar et al. (2020)
-        count the other 590 as objects, which manyhot divides into 522 artifacts and 68 others (food,
+        Superclasses are derived from the hypernyms. In ImageNet-1k, 410 classes are organisms. Shankar et al.
+        (2020) count the other 590 as objects, which manyhot divides into 522 artifacts and 68 others (food,
         landscapes, plant parts and signs). In a list without hypernyms, all classes are *other*.
 
         References

@@ -97,7 +97,7 @@ def open_inputs(
     Raises
     ------
     ManyhotError
-        If `labels` is none of these, if a file cannot be read, or if there are no predictions.
+        If `labels` has an unsupported form, if a file cannot be read, or if there are no predictions.
     """
     given = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
     in_files = isinstance(given, list | tuple) and all(isinstance(p, str | os.PathLike) for p in given)
@@ -138,7 +138,7 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
     Raises
     ------
     ManyhotError
-        If `labels` is none of these, or if a file cannot be read.
+        If `labels` has an unsupported form, or if a file cannot be read.
     """
     if not isinstance(labels, str | os.PathLike):
         yield _in_memory(labels, {}, reading)
@@ -301,7 +301,7 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
     Raises
     ------
     ManyhotError
-        If `source` is none of these, if a file cannot be read, or if there are no predictions.
+        If `source` has an unsupported form, if a file cannot be read, or if there are no predictions.
     """
     path = Path(source)
     if (benchmark := benchmark_named(source)) is not None:

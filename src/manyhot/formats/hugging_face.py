@@ -69,9 +69,9 @@ def _matches(path: Path) -> bool:
 def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", split: str = "") -> Labels:
     """A Hugging Face data set with a feature of type ``ClassLabel`` or list of ``ClassLabel``.
 
-    This is a folder written by ``save_to_disk``, a folder as on the hub with Parquet files in ``data/``, or a
-    Parquet file with the schema metadata ``huggingface``. Only the columns of labels and names are read, not
-    the images. An image whose label is null or -1 is not usable.
+    The data set is a folder written by ``save_to_disk``, a folder as on the hub with Parquet files in
+    ``data/``, or a Parquet file with the schema metadata ``huggingface``. Only the columns of labels and
+    names are read, not the images. An image whose label is null or -1 is not usable.
 
     Parameters
     ----------

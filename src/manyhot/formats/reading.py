@@ -193,8 +193,8 @@ def class_id_column(values: pa.Array, where: str, n_classes: int, *, gaps: bool 
     Raises
     ------
     InputError
-        If the column does not contain integers, contains nulls without `gaps`, or contains numbers beyond 32
-        bits.
+        If the column does not contain integers, contains nulls although `gaps` is false, or contains numbers
+        that do not fit into 32 bits.
     """
     kind, allowed = values.type, f"whole numbers, 0 to {n_classes - 1}"
     if not (pa.types.is_integer(kind) or pa.types.is_null(kind) or (gaps and pa.types.is_floating(kind))):

@@ -223,7 +223,7 @@ def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]
     Raises
     ------
     InputError
-        If a name is not that of such an image.
+        If a name is not that of an image of ImageNet's validation set.
     """
     # The digits as code points: parsing 184,962 strings would take longer than the rest.
     wide = names.astype(f"U{len(_PREFIX) + 8 + len(_SUFFIX)}")
@@ -303,8 +303,8 @@ def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
     """ReaL's ``raters.npz``, with 924,810 answers of 85 raters, or ReaL's ``raters_golden.npz``.
 
     `tensor` has the shape (raters, questions, 3) and takes 377 MB. For each rater and question, a 1 marks the
-    answer no, maybe or yes. It is read one rater at a time. `info` contains the image and the class of each
-    question, and `ids` the raters.
+    answer: *no*, *maybe* or *yes*. `tensor` is read one rater at a time. `info` contains the image and the
+    class of each question, and `ids` the raters.
 
     References
     ----------

@@ -152,8 +152,8 @@ def open_votes(
     ----------
     votes
         A pyarrow, Polars or pandas table, a file in any format, a campaign or another folder that contains
-        ``votes.parquet``, or a name in `PUBLISHED_VOTES`. Write ``./imagenet-real`` for a folder with such a
-        name.
+        ``votes.parquet``, or a name in `PUBLISHED_VOTES`. For a folder with the name of a published set,
+        write ``./imagenet-real``.
     golden, images
         Experts' answers and all images with their original labels; by default those of the campaign.
     classes

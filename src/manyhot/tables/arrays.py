@@ -444,8 +444,8 @@ class States:
 def states_of_labels(labels: Labels, classes: ClassList) -> States:
     """Return the states by label sets.
 
-    If the labels record answers no, the state of a class that was not asked about is unknown. Otherwise, it
-    is no. All states of unusable images are unknown.
+    If the labels record *no* answers, the state of a class that was not asked about is unknown. Otherwise,
+    its state is *no*. All states of unusable images are unknown.
     """
     sets = label_sets(labels)
     state = np.full((len(sets), len(classes)), NOT_ASKED if sets.asked_known else NO, np.uint8)

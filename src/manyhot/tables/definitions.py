@@ -254,7 +254,7 @@ def declare_table(name: str, columns: Sequence[Column], *, renamed: Mapping[str,
 
 
 def rename_columns(table: pa.Table, name: str) -> pa.Table:
-    """Return a table whose columns have the names of this version, not those of an earlier one."""
+    """Return a table in which columns with names of earlier versions have their current names."""
     renamed = _renamed.get(name, {})
     now = [renamed.get(column, column) for column in table.column_names]
     return table if now == table.column_names else table.rename_columns(now)

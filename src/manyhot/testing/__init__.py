@@ -251,7 +251,8 @@ def random_votes(
     n, raters, votes : int
         Number of questions, of raters, and of raters who answer each question.
     skill : float
-        Probability of a correct answer. Half of the other answers are maybe. With 1, raters are always right.
+        Probability of a correct answer. Half of the wrong answers are *maybe*. With a skill of 1, raters are
+        always right.
     """
     truth = rng.random(n) < 0.3
     rater = np.concatenate([rng.choice(raters, votes, replace=False) for _ in range(n)])

@@ -134,7 +134,7 @@ class Recipe:
         Maximum change of brightness, contrast and saturation, as a share.
     mixup, cutmix : float
         The α of the Beta distribution of the shares of mixed images, or 0 for no mixing. If both are set,
-        each image has one of them, with equal probability.
+        each image is mixed in one of the two ways, with equal probability.
     ema : float
         Decay of the moving average of the weights, or 0 for none. The average is evaluated and written
         instead of the weights.

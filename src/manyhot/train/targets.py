@@ -47,8 +47,8 @@ class Targets:
 
         A class of both images has the target 1, and a class of one image has the share of that image. If a
         class is unknown for one of the images, the other image determines its target, weighted by its share.
-        For each loss that is linear in `p`, the loss of a mixed image is therefore the weighted mean of both
-        losses.
+        For each loss that is linear in `p`, the loss of a mixed image is therefore the weighted mean of the
+        losses of both images.
 
         Parameters
         ----------

@@ -84,7 +84,7 @@ class Reach:
     def admits(self, host: str) -> bool:
         """Return whether the Host of a request, in lower case, is allowed.
 
-        This rejects requests to another site's host name that resolves to the app (DNS rebinding).
+        The check rejects requests to another site's host name that resolves to the app (DNS rebinding).
         """
         found = _HOST.fullmatch(host)
         if found is None:
@@ -101,7 +101,7 @@ class Reach:
         )
 
     def client(self, peer: str, forwarded: str) -> str:
-        """Return the client's address, the last that is not a trusted proxy's, or its network for IPv6.
+        """Return the client's address (for IPv6, its network): the last one that is not a trusted proxy's.
 
         Parameters
         ----------

@@ -131,7 +131,7 @@ class Context:
         return self.reach.is_https(request.url.scheme, peer, request.headers.get("x-forwarded-proto", ""))
 
     def address(self, request: Request) -> str:
-        """Return the public address of the app: the configured one, or else that of the request."""
+        """Return the public address of the app: the configured address or, if empty, that of the request."""
         scheme = "https" if self.is_https(request) else "http"
         return self.reach.address or f"{scheme}://{request.headers['host']}"
 

@@ -48,7 +48,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, eq=False)
 class ResampledMetric:
-    """A metric on the test images, and its value in each resample of them.
+    """A metric on the test images, and its value in each resample of these images.
 
     Attributes
     ----------

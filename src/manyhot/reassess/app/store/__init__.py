@@ -188,7 +188,8 @@ class Store:
     def remembered(self, token: str) -> Rater | None:
         """Return the rater of a recently used session; None for other sessions and for owners.
 
-        This avoids a query per answer. The transaction that stores an answer checks the permissions anyway.
+        A cache avoids a query per answer. The transaction that stores an answer checks the permissions
+        anyway.
         """
         at, rater = self._sessions.get(token, (0.0, None))
         return rater if time.monotonic() - at < _REMEMBER else None

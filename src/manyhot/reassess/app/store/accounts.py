@@ -118,7 +118,8 @@ def invite(
     Raises
     ------
     InputError
-        The name is empty or too long, contains unprintable characters, or belongs to the other role.
+        The name is empty or too long, contains unprintable characters, or is already used in the other role
+        (rater or owner).
     """
     name = name.strip()
     if not name or len(name) > _MAX_NAME or not name.isprintable():

@@ -23,8 +23,8 @@ class GoldenCounts:
     Attributes
     ----------
     under_no, under_yes : tuple of int, length 3
-        Numbers of answers no, maybe and yes to questions whose true answer is no, and to those whose true
-        answer is yes.
+        Numbers of *no*, *maybe* and *yes* answers to questions whose true answer is no, and to questions
+        whose true answer is yes.
     """
 
     under_no: tuple[int, int, int]

@@ -480,7 +480,7 @@ class FailureError(Exception):
 
 
 def respond(url: str, begin: int) -> HTTPResponse:
-    """Return the response to a request for the bytes from `begin` on, or for all if the server refuses."""
+    """Return the response to a request for bytes from `begin` on, or for all bytes if the server refuses."""
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
 

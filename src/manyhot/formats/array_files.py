@@ -32,7 +32,7 @@ ID_ARRAYS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
 
 
 def damages() -> tuple[type[Exception], ...]:
-    """Return the exceptions that damaged files of arrays raise."""
+    """Return the exceptions that reading a damaged file of arrays can raise."""
     # RuntimeError for a member that is encrypted or compressed in an unknown way; the others for headers of
     # arrays, which are Python literals.
     more = (ValueError, TypeError, KeyError, SyntaxError, tokenize.TokenError, RuntimeError, OverflowError)

@@ -58,7 +58,7 @@ def reading(path: Path) -> Iterator[None]:
     Raises
     ------
     InputError
-        In place of any exception of `broken`. manyhot's own errors are not changed.
+        Raised in place of any exception that `broken` returns. manyhot's own errors are not changed.
     """
     try:
         yield
@@ -397,7 +397,7 @@ def class_index(value: object, n_classes: int, where: str) -> int:
     Raises
     ------
     InputError
-        If the value is neither, or if it is out of range.
+        If the value is neither an int nor a text of digits, or if it is out of range.
     """
     text = value if isinstance(value, str) else str(value)
     digits = (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else ""

@@ -58,7 +58,7 @@ def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
     `annotation`, and the other columns may be null. If only the second file is read, the result contains
     10,000 images with `annotation`, one of `ANNOTATIONS`.
 
-    The CONTAINS task and the models' predictions of that repository are not read.
+    The CONTAINS task and the models' predictions in MadryLab's repository are not read.
 
     References
     ----------

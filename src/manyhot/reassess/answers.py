@@ -348,7 +348,7 @@ def class_ids(classes: str | Collection[int], n_classes: int) -> frozenset[int]:
     Raises
     ------
     InputError
-        The value is neither, or a class does not exist.
+        The value has another form, or a class does not exist.
     """
     if isinstance(classes, str):
         ids = _ranges(classes, n_classes)

@@ -315,7 +315,7 @@ def label_rows(images: Images, labels: Labels) -> list[LabelRow]:
 
 
 def image_column(images: Images, name: str) -> list[Any]:
-    """Return a column of the images; a missing column is all None."""
+    """Return a column of the images; if it is missing, every value is None."""
     present = name in images.table.column_names
     return images.table[name].to_pylist() if present else [None] * len(images)
 

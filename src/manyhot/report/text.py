@@ -163,7 +163,7 @@ def images_of(images: str) -> str:
 
 
 def slice_label(images: str) -> str:
-    """Return a slice as the head of a row, such as ``two or more labels``."""
+    """Return the label of a slice for the head of a row, such as ``two or more labels``."""
     return "all images" if images == "all" else ", ".join(words for words, _ in map(_part, images.split(",")))
 
 
@@ -205,7 +205,7 @@ def with_minus(value: float, decimals: int) -> str:
 
 
 def fine(value: float) -> int:
-    """Return the number of decimals of a difference in points: 1 from one point on, otherwise 2."""
+    """Return the number of decimals of a difference in points: 1 for at least one point, otherwise 2."""
     return 1 if abs(value) >= 1 else 2
 
 

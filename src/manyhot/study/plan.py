@@ -59,7 +59,7 @@ class StudyRun:
         return self.data / f"labels-{split}.parquet"
 
     def images(self, split: str) -> Path:
-        """Return the images of a split: ``images-SPLIT.parquet``, or ``images.parquet`` that holds all."""
+        """Return the images of a split: ``images-SPLIT.parquet``, or ``images.parquet`` for all splits."""
         own = self.data / f"images-{split}.parquet"
         return own if own.exists() else self.data / "images.parquet"
 
@@ -225,7 +225,7 @@ class RunMeasurement:
 class Across:
     """A measure across the runs of one data set and one seed, such as the agreement of two rankings.
 
-    The arm and the network of its values are ``all``.
+    Its values have the arm ``all`` and the network ``all``.
 
     Attributes
     ----------

@@ -280,7 +280,7 @@ def ids_of(part: FramePart, n: int) -> pa.Array:
 
 
 def positions(start: int, stop: int) -> pa.Array:
-    """Return positions as the ids of images that have none."""
+    """Return positions as the ids of images that have no ids."""
     return pa.array(np.arange(start, stop)).cast(pa.string())
 
 

@@ -71,7 +71,7 @@ class Labels:
         Raises
         ------
         InputError
-            If both have an original label and they differ.
+            If an image has another original label in the images table.
         """
         if images.label is None:
             return self

@@ -151,7 +151,7 @@ def _another(what: str, spec: str, here: str, there: str) -> InputError:
 
 
 class Worker:
-    """Scores parts in a separate process. `folder` is its working folder, for relative paths."""
+    """A separate process that scores parts. `folder` is its working folder, for relative paths."""
 
     def __init__(self, folder: str) -> None:
         self._built: OrderedDict[int, tuple[Network, Engine]] = OrderedDict()

@@ -68,7 +68,7 @@ def open_source(
         or a Hugging Face data set, as ``hf:NAME`` or ``hf:NAME:SPLIT``. Paths can be local, or addresses that
         fsspec opens (``s3://``, ``gs://``, ``https://``).
     labels : path-like, optional
-        CSV file with the label of each image. Its labels replace those of the source.
+        CSV file with the label of each image. These labels replace the labels of the source.
 
     Raises
     ------

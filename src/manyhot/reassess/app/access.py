@@ -190,7 +190,7 @@ MAX_CONNECTIONS = 256
 
 
 class LimitedConnection(HttpToolsProtocol):
-    """A uvicorn connection that limits the time and size of headers, and the connections per client."""
+    """A uvicorn connection with limits on the time and size of headers and on connections per client."""
 
     _timer: asyncio.TimerHandle | None = None
     _head = 0

@@ -24,7 +24,7 @@ OBSERVED, ABSENT, UNKNOWN = 0.995, 0.005, 0.6
 def expected_positives(logits: Tensor, targets: Targets, *, k: float = 1.5) -> Tensor:
     """Expected positive regularisation: fit observed classes and the expected number of classes per image.
 
-    The squared deviation from this number is divided by C², as in the code of the paper.
+    The squared deviation from the expected number is divided by C², as in the code of the paper.
 
     Parameters
     ----------
@@ -337,7 +337,7 @@ def assume_negative(logits: Tensor, targets: Targets, *, smoothing: float = 0.0)
 
 @register("loss", "wan", ends="sigmoid")
 def weak_assume_negative(logits: Tensor, targets: Targets) -> Tensor:
-    """Weak assume negative: absent classes have weight 1 / (C − 1), in total that of one valid class.
+    """Weak assume negative: absent classes have weight 1 / (C − 1), together as much as one valid class.
 
     References
     ----------

@@ -110,8 +110,8 @@ def invite(
     max_pages : int, optional
         Maximum number of pages of this rater, instead of the campaign's setting.
     refines : bool, optional
-        Whether the rater decides where others disagree. None leaves this unchanged, and means no for a new
-        rater.
+        Whether the rater decides where others disagree. None keeps the current setting; for a new rater, it
+        means no.
     keep_sessions : bool
         Whether the sessions of the old invitation remain valid.
 

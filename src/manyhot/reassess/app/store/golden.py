@@ -47,7 +47,7 @@ class GoldenCounts:
 
 
 def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool | None:
-    """Return whether a rater qualifies after the first golden pages; None before, or if already decided.
+    """Return whether a rater qualifies after the first golden pages; None if too early or already decided.
 
     The rater continues if there are no golden pages, or if all answered golden questions have the same true
     answer. A page that was skipped because its image could not be shown does not count; the owner decides

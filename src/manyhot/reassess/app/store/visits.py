@@ -47,7 +47,7 @@ class Visit:
     shown : tuple of int
         The classes in the order shown.
     answers : dict of int to (int, bool)
-        The latest answer to each class, and whether the class is the main object.
+        The latest answer for each class, and whether the class is the main object.
     state : str
         open, done or returned.
     round : int

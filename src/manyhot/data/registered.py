@@ -61,7 +61,7 @@ def list_metrics() -> Registered:
 
 @command("losses")
 def list_losses() -> Registered:
-    """List the training losses with their descriptions, their options, and the output each applies to."""
+    """List the training losses with their output functions, descriptions and options."""
     return _registered("loss", "ends")
 
 

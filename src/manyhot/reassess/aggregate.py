@@ -252,8 +252,8 @@ def aggregate(
     votes
         Votes in any format, the folder of a campaign, or imagenet-real, a published set that is downloaded.
     golden
-        Experts' answers. Some methods learn from them. They also serve to choose a threshold by precision or
-        recall, and to measure the quality of raters. By default, those of the campaign.
+        Experts' answers; by default, those of the campaign. Some methods learn from them. They also serve to
+        choose a threshold by precision or recall, and to measure the quality of raters.
     images
         Images table with original labels; by default, that of the campaign. Images without votes keep their
         original label, with `rated` false.
@@ -487,8 +487,10 @@ def _golden_notes(
     if len(np.unique(votes.rater)) == 1:
         alone = "there is only one rater, so the answers cannot be compared with those of others"
         if result.iterations:  # raters cannot be compared
-            alone += ", and the method cannot estimate the quality of the rater; majority takes answers at "
+            alone += (
+                ", and the method cannot estimate the quality of the rater; majority takes answers at "
                 "face value"
+            )
         yield alone
     if experts is None or golden is None:
         return

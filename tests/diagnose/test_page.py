@@ -85,7 +85,7 @@ def words(html):
 def test_what_flips(found):
     html = page(found)
     said = words(html)
-    assert "1 pair of classes tested; 1 is beyond the threshold and beyond the control." in said
+    assert "Pairs of classes tested: 1. Pairs beyond both the threshold and the control: 1." in said
     assert "horse &lt;i&gt; person m/1 grey box 30 50 % 40 % (30 to 50) 6 % 40 (30 to 50)" in said
     assert "horse &lt;i&gt; sofa 7 7 images with both, 25 are needed" in said
     assert "The dashed line is the threshold, 35 %." in said
@@ -100,7 +100,7 @@ def test_pairs_without_controls_are_not_testable(tmp_path, shortcut):
     less = bare | {"companion_name": "sea", "companion": 4, "lost": 0.25}
     write(tmp_path, "shortcuts", [FLIPS, bare])
     said = words(page(tmp_path))
-    assert "1 pair of classes tested; 1 is beyond the threshold and beyond the control." in said
+    assert "Pairs of classes tested: 1. Pairs beyond both the threshold and the control: 1." in said
     assert (
         "1 pair with a loss of 40 % is not testable, because there is no room for controls to compare with."
         in said
@@ -109,7 +109,7 @@ def test_pairs_without_controls_are_not_testable(tmp_path, shortcut):
     assert "Pairs without a hollow dot are not testable, because there was no room for a control." in said
     write(tmp_path, "shortcuts", [bare, less])
     said = words(page(tmp_path))
-    assert "0 pairs of classes tested; none are beyond the threshold and beyond the control." in said
+    assert "Pairs of classes tested: 0. Pairs beyond both the threshold and the control: 0." in said
     assert (
         "2 pairs with losses of up to 40 % are not testable, because there is no room for controls to "
         "compare with." in said

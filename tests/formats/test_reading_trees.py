@@ -291,7 +291,7 @@ def test_names_are_looked_up_in_a_class_list(tmp_path, message):
     assert message(lambda: read_labels(path, classes=from_keys(["cat", "dog"], "pets"))) == (
         f"A name in the file is not in the class list.\n  where:   {path}\n  got:     horse\n"
         "  allowed: keys and names of pets, or 0 to 1\n"
-        "  do:      omit the class list: the data set has its own"
+        "  do:      omit the class list, because the data set has its own"
     )
 
 

@@ -142,7 +142,7 @@ def test_the_owner_hears_of_classes_without_examples(campaign, tmp_path):
     pq.write_table(pa.table(alone), "others.parquet")
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
-            "3 of 3 classes asked about have fewer than two example images: raters see one or none and "
+            "3 of 3 classes asked about have fewer than two example images: raters see at most one and "
             "depend on names and definitions. To show more, move annotation.sqlite away and start again "
             "with --examples TABLE, a table of other images with labels",
         )

@@ -69,7 +69,7 @@ def test_open_is_one_command(campaign, served):
     assert re.fullmatch(r"http://127\.0\.0\.1:4321/join/[\w-]{43}", link)
     assert said.splitlines() == [
         "Annotating camp at http://127.0.0.1:4321. Press Ctrl-C to stop; answers are stored.",
-        "Note: 2 of 2 classes asked about have fewer than two example images: raters see one or none and "
+        "Note: 2 of 2 classes asked about have fewer than two example images: raters see at most one and "
         "depend on names and definitions. To show more, move annotation.sqlite away and start again with "
         "--examples TABLE, a table of other images with labels.",
         f"  {link}",

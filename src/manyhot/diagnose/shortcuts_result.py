@@ -300,8 +300,8 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
         "companion, is removed from the image. Any change to an image flips some predictions. What "
         "counts is how many more predictions are lost than if a region of the same shape is filled "
         "elsewhere.",
-        f"{counted(n_pairs(tested), 'pair')} of classes tested; {n or 'none'} {'is' if n == 1 else 'are'} "
-        f"beyond the threshold and beyond the control.{untestable}",
+        f"Pairs of classes tested: {n_pairs(tested):,}. Pairs beyond both the threshold and the control: "
+        f"{n:,}.{untestable}",
     )
     return Chapter(
         "shortcuts",

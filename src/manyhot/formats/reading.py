@@ -297,7 +297,7 @@ def _index(name: str, classes: ClassList, described: dict[str, set[int]], path: 
             where=path,
             got=name,
             allowed=f"keys and names of {classes.name}, or 0 to {len(classes) - 1}",
-            do="omit the class list: the data set has its own",
+            do="omit the class list, because the data set has its own",
         ) from error
 
 

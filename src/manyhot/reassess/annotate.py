@@ -198,7 +198,7 @@ def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]
     if with_examples * 2 < asked:
         yield (
             f"{asked - with_examples:,} of {asked:,} classes asked about have fewer than two example images: "
-            f"raters see one or none and depend on names and definitions. To show more, {again} with "
+            f"raters see at most one and depend on names and definitions. To show more, {again} with "
             "--examples TABLE, a table of other images with labels"
         )
 

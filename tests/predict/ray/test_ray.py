@@ -308,8 +308,8 @@ def test_a_network_in_memory(tint, folder, tmp_path):
             "  where:   tint\n"
             f"  got:     engine {engine!r}\n"
             "  allowed: manyhot predict --engine ray --model NAME\n"
-            "  do:      pass the network by name, such as python:MODULE:FUNCTION for one that "
-            "a function returns"
+            "  do:      pass the network by name, such as python:MODULE:FUNCTION for a network "
+            "that a function returns"
         )
 
 

@@ -186,8 +186,8 @@ def _natural(t: Tables) -> str:
     mean = t.drop(dataset_y="imagenet-a", metric_x="top1")
     return (
         f"The mean accuracy of {mean['n_models']:,} rows is {_percent(mean['value_x'])} on ImageNet's images "
-        f"of 200 classes, and {_percent(mean['value_y'])} on the images of ImageNet-A, which were selected to "
-        "be hard."
+        f"of 200 classes, and {_percent(mean['value_y'])} on the images of ImageNet-A, which were selected "
+        "to be hard."
     )
 
 
@@ -237,8 +237,8 @@ def _kinds(t: Tables) -> str:
     models = t["models"].join(judged, on="model", how="semi")
     one = models.filter(pl.col("pretraining") == "in-1k").height
     return (
-        f"There are {len(models):,} rows of {models['family'].n_unique()} families. According to their names, "
-        f"{one:,} of the models were trained on ImageNet-1k only."
+        f"There are {len(models):,} rows of {models['family'].n_unique()} families. According to their "
+        f"names, {one:,} of the models were trained on ImageNet-1k only."
     )
 
 

@@ -159,7 +159,7 @@ def _examined_said(rows: pl.DataFrame) -> str:
     """Return on how many of the examined images objects were counted, as a sentence to follow others."""
     n = {s: int(rows.filter(pl.col("slice") == s)["n"].max() or 0) for s in OBJECTS}  # type: ignore[arg-type]
     counted_on, examined = n["n_objects=1"] + n["n_objects>=2"], n["annotation=*"]
-    if counted_on == examined:
+    if counted_on >= examined:
         return ""
     return f" Objects were counted on {counted_on:,} of the {examined:,} examined images."
 

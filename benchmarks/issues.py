@@ -63,8 +63,9 @@ def against_real():
     wrong = sum(label[image] not in valid[image] for image in full)
     absent = sum(len(valid[image] - {label[image]}) for image in full)
     print(
-        f"{len(full):,} images have a label set. {wrong:,} original labels ({wrong / len(full):.1%}) are not "
-        f"in it, and {absent:,} other labels are."
+        f"{len(full):,} images have a label set. {wrong:,} of their original labels "
+        f"({wrong / len(full):.1%}) are not in the label set, and the label sets "
+        f"contain {absent:,} other labels."
     )
     chosen = [("67 models", predictions)]
     chosen += [(name, [p for p in predictions if p.model == name]) for name in SOME]

@@ -117,8 +117,8 @@ def print_confusion(model, pairs):
     always, _ = agreement([(c, k if k == "valid-label" else "fine-grained") for c, k in pairs])
     print(
         f"\nRules and experts agree on {same} of the {judged} mistakes that ReaL does not accept "
-        f"({same / judged:.1%}, Cohen's kappa {kappa(pairs):.2f}); sorting all of them as *fine-grained* "
-        f"would agree on {always} ({always / judged:.1%})."
+        f"({same / judged:.1%}, Cohen's kappa {kappa(pairs):.2f}); rules that sort all of them as "
+        f"*fine-grained* would agree on {always} ({always / judged:.1%})."
     )
 
 

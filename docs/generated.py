@@ -44,7 +44,7 @@ ROWS = {
     ),
     "rater_pairs": ("two raters who answered the same questions", "`manyhot agreement`"),
     "confusion": (
-        "an answer of one rater, or of all, to golden questions with one truth",
+        "one answer of one rater, or of all raters together, to golden questions with one true answer",
         "`manyhot agreement`",
     ),
     "agreement": ("a measure of agreement", "`manyhot agreement`"),
@@ -63,8 +63,11 @@ ROWS = {
         "a model at two places, or the mean over all models",
         "`manyhot evaluate` and `manyhot compare`",
     ),
-    "fits": ("a line through models at two places", "`manyhot evaluate` and `manyhot compare`"),
-    "ranks": ("two orders of the same models", "`manyhot evaluate` and `manyhot compare`"),
+    "fits": (
+        "a line fitted to the values of models at two places",
+        "`manyhot evaluate` and `manyhot compare`",
+    ),
+    "ranks": ("a comparison of two orders of the same models", "`manyhot evaluate` and `manyhot compare`"),
     "swaps": (
         "a pair of models in a different order at y than at x",
         "`manyhot evaluate` and `manyhot compare`",
@@ -75,9 +78,9 @@ ROWS = {
     ),
     "datasets": ("the data card of a labels table", _DESCRIBED),
     "set_sizes": ("a size of label sets", _DESCRIBED),
-    "class_pairs": ("a pair of classes that are valid together, the 200 most frequent", _DESCRIBED),
+    "class_pairs": ("one of the 200 pairs of classes that are most often valid together", _DESCRIBED),
     "rejected": ("an image whose label set lacks its original label", _DESCRIBED),
-    "reliability": ("a bin of confidence of a model, for one event", "`manyhot evaluate`"),
+    "reliability": ("a confidence bin of a model, for one event", "`manyhot evaluate`"),
     "risk_coverage": (
         "a share of images, the most confident first, for one event",
         "`manyhot evaluate`",
@@ -114,7 +117,8 @@ ROWS = {
         "`manyhot explain --objects`",
     ),
     "sanity": (
-        "the similarity of maps to those of a network with shuffled weights, another class or another image",
+        "the similarity of maps to maps of a network with shuffled weights, of another class "
+        "or of another image",
         "`manyhot explain --check`",
     ),
     "shortcut_examples": (

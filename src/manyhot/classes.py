@@ -57,7 +57,7 @@ class ClassList:
     definitions : tuple of str, length C
         Definitions; empty if there is none.
     hypernyms : tuple of tuple of str, length C
-        The hypernyms of each class, starting with the direct one, each as ``n00015388 animal``.
+        The hypernyms of each class as texts such as ``n00015388 animal``, starting with the direct hypernym.
 
     Raises
     ------
@@ -109,9 +109,9 @@ class ClassList:
     def hash(self) -> str:
         """The hash that identifies the class list in files, 16 hexadecimal digits.
 
-        It is the beginning of the SHA-256 hash of the keys in order, one per line. Names and definitions are
-        not hashed, because they do not change class ids. 64 bits are enough to detect mix-ups and short
-        enough to compare by eye.
+        The hash is the beginning of the SHA-256 hash of the keys in order, one per line. Names and
+        definitions are not hashed, because they do not change class ids. 64 bits are enough to detect mix-ups
+        and short enough to compare by eye.
         """
         return hashlib.sha256("\n".join(self.keys).encode()).hexdigest()[:16]
 
@@ -119,8 +119,8 @@ class ClassList:
     def superclass(self) -> npt.NDArray[np.int8]:
         """The superclass of each class as its position in `SUPERCLASSES`, shape (C,).
 
-        It is derived from the hypernyms. In ImageNet-1k, 410 classes are organisms. Shankar et al. (2020)
-        count the other 590 as objects, which manyhot divides into 522 artifacts and 68 others (food,
+        Superclasses are derived from the hypernyms. In ImageNet-1k, 410 classes are organisms. Shankar et al.
+        (2020) count the other 590 as objects, which manyhot divides into 522 artifacts and 68 others (food,
         landscapes, plant parts and signs). In a list without hypernyms, all classes are *other*.
 
         References
@@ -154,8 +154,8 @@ class ClassList:
     def find(self, key_or_name: str) -> int | None:
         """Return the class id as `index` does, or None if no class or several classes have the name.
 
-        It takes a microsecond. If no class has the name, `index` takes thousands of times as long, because it
-        searches for similar names.
+        A lookup takes a microsecond. If no class has the name, `index` takes thousands of times as long,
+        because it searches for similar names.
         """
         ids = self._lookup(key_or_name)
         return min(ids) if len(ids) == 1 else None
@@ -239,7 +239,7 @@ def _part_of(whole: ClassList, name: str, keys: Sequence[str]) -> ClassList:
 
 
 def of_outputs(n: int, name: str) -> ClassList:
-    """Return the class list of a network with n unnamed outputs: ImageNet-1k if n is 1000, else n numbers."""
+    """Return the classes of a network with n unnamed outputs: ImageNet-1k if n is 1000, else 0 to n - 1."""
     return class_list() if n == len(class_list()) else from_keys([str(i) for i in range(n)], name)
 
 

@@ -180,7 +180,7 @@ class Parameter:
 
 
 def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
-    """Yield the parameters of a function that its command has, with `Flattened` ones field by field."""
+    """Yield the parameters of a function's command; each field of a `Flattened` parameter is one of them."""
     words, hints = words_of(function), hints_of(function)
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]

@@ -168,7 +168,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "diagnose corruptions": Command(
         "Diagnose",
-        "Corrupt images as in ImageNet-C, and measure losses and their share due to missing labels.",
+        "Corrupt images as in ImageNet-C, and measure what models lose and what share is due to missing labels.",
         "manyhot.diagnose.corruptions:diagnose_corruptions",
     ),
     "explain": Command(
@@ -198,12 +198,12 @@ COMMANDS: dict[str, Command] = {
     ),
     "label-maps": Command(
         "Train",
-        "Write the predictions of a network at each location of images, as targets for training on crops.",
+        "Write a network's predictions at each location in each image, as targets for training on crops.",
         "manyhot.train.write_label_maps:label_maps",
     ),
     "losses": Command(
         "Train",
-        "List the training losses with the output that each applies to, descriptions and options.",
+        "List the training losses with their output functions, descriptions and options.",
         "manyhot.data.registered:list_losses",
     ),
     "study": Command(

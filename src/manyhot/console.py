@@ -28,7 +28,7 @@ def without_passwords(text: str) -> str:
 
 
 def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """Return a table as lines with right-aligned numbers. Without a terminal, nothing is cut."""
+    """Return a table as lines with right-aligned numbers. Cells are only cut off on a terminal."""
     from rich.console import Console
     from rich.table import Table
 
@@ -49,7 +49,7 @@ def table_lines(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[
 
 
 def counts(n_images: Iterable[int]) -> str:
-    """Return the numbers of images as text: one number if all are equal, else all of them."""
+    """Return the numbers of images as text: a single number if all are equal, otherwise all numbers."""
     of = list(n_images)
     return " / ".join(f"{n:,}" for n in (of[:1] if len(set(of)) == 1 else of))
 
@@ -61,7 +61,7 @@ def fact_lines(facts: Sequence[tuple[str, str, str]]) -> Iterator[str]:
 
 
 def written_lines(written: Sequence[Path]) -> Iterator[str]:
-    """Yield a line for each written file or, if there are many, their number and the pages among them."""
+    """Yield a line for each written file; if there are many files, their number and a line for each page."""
     if len(written) <= 8:
         yield from (f"wrote {path}" for path in written)
         return

@@ -120,7 +120,7 @@ class OrderError(InputError):
 
 
 class MatchError(InputError):
-    """Two tables do not match because they have no common ids or different class lists."""
+    """Two tables do not match because they have no common ids, or because their class lists differ."""
 
 
 class UnknownNameError(ManyhotError, LookupError):

@@ -99,7 +99,7 @@ class FromEnvironment:
 
 @dataclass(frozen=True)
 class InCampaign:
-    """The default of ``--out``: a file in the campaign given by an argument, else in the working folder."""
+    """The default of ``--out``: a file in the campaign passed to the command, or in the working folder."""
 
     argument: str
     file: str

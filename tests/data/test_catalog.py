@@ -97,8 +97,8 @@ def test_one_file_is_stored_worst_first() -> None:
     assert flagged == [("imagenetv2-matched-frequency-predictions", "fv_16k.npy", {"reversed"})]
     note = catalog.catalog_entry("imagenetv2-matched-frequency-predictions").file("fv_16k.npy").note
     assert note == (
-        "Stored worst first: the last column is the top-1 (19.24 %), the first column gives 2.47 %. "
-        "The only file that is."
+        "Classes are stored worst first: the last column is the top class (top-1 accuracy 19.24 %), whereas "
+        "the first column gives 2.47 %. All other files are stored best first."
     )
 
 

@@ -119,7 +119,7 @@ class _Group(TyperGroup):
         return list(self.commands)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Return a command. For the list of commands in help, return a stub with its first sentence."""
+        """Return a command or, while help lists the commands, a stub with its first sentence."""
         if self._listing:
             return _stub(self.prefix, cmd_name)
         return self.commands.get(cmd_name)

@@ -93,7 +93,7 @@ def real5(case: Case) -> Estimate:
 
     References
     ----------
-    Equals ``timm.data.RealLabelsImagenet`` with k = 5. Beyer et al. report only k = 1.
+    The value equals that of ``timm.data.RealLabelsImagenet`` with k = 5. Beyer et al. report only k = 1.
     """
     return _set_in_top(case, 5)
 
@@ -110,7 +110,7 @@ def real5(case: Case) -> Estimate:
     headline=True,
 )
 def mla(case: Case) -> Estimate:
-    """Multi-label accuracy: share of images whose top class is valid or unclear, mean over original labels.
+    """Multi-label accuracy: share of images with a valid or unclear top class, averaged over original labels.
 
     References
     ----------
@@ -119,11 +119,11 @@ def mla(case: Case) -> Estimate:
 
     Notes
     -----
-    Accuracy is computed for each original label and averaged over these classes. Unusable images are skipped.
-    `n` is the number of images, not of classes.
+    Accuracy is computed over the images of each original label, and averaged over the original labels.
+    Unusable images are skipped. `n` is the number of images, not of classes.
 
-    Deviation: images without any valid or unclear class are skipped, because no prediction could be right.
-    The published data have no such usable images.
+    Deviation: images without any valid or unclear class are skipped, because no prediction could be right. In
+    the published data, every usable image has a valid or unclear class.
     """
     labels = case.labels
     scored = case.reaching(1, (labels.accepted > 0) & labels.labelled)
@@ -142,7 +142,7 @@ def mla(case: Case) -> Estimate:
     headline=True,
 )
 def variable_topk(case: Case, *, exact: bool = False) -> Ratio:
-    """Share of the label set among the top k classes, where k is the size of the set; mean over images.
+    """Share of the label set that is among the top k classes, where k is its size, averaged over images.
 
     Images are skipped if their label set is empty, or larger than the list of predicted classes.
 
@@ -203,7 +203,7 @@ def valid_errors(case: Case) -> Estimate:
     References
     ----------
     Vasudevan et al. 2022, When does dough become a bagel?, arXiv 2205.04596. They reviewed errors by hand and
-    found that nearly half of the remaining mistakes of the best models were valid.
+    found that nearly half of the remaining errors of the best models were valid predictions.
 
     Notes
     -----
@@ -221,7 +221,7 @@ def errors_asked(case: Case) -> Estimate:
     Notes
     -----
     Images without an original label are skipped. `n` is the number of errors. If no rater was asked about the
-    top class, it is unknown whether it is valid.
+    top class, it is unknown whether the class is valid.
     """
     if not case.labels.asked_known:
         return undefined(len(case.labels))
@@ -230,13 +230,13 @@ def errors_asked(case: Case) -> Estimate:
 
 @register("metric", "accepted_errors", better="higher", label="Accepted errors", interval="wilson")
 def accepted_errors(case: Case) -> Estimate:
-    """Among the Top-1 errors that raters were asked about, the share whose top class they accept as valid.
+    """Share of Top-1 errors whose top class raters accepted, among the errors that raters were asked about.
 
     Notes
     -----
-    If the label set is empty and raters were asked about the top class, they rejected it, so the error counts
-    as not accepted. `n` is the number of errors that raters were asked about, and `errors_asked` is the share
-    of these errors.
+    Raters were asked about an error if they were asked about its top class. `n` is the number of these
+    errors. Their share of all Top-1 errors is `errors_asked`. If the label set of such an error is empty,
+    raters rejected the top class, so the error counts as not accepted.
     """
     if not case.labels.asked_known:
         return undefined(len(case.labels))
@@ -251,8 +251,8 @@ def preferred_errors(case: Case) -> Estimate:
     Notes
     -----
     Only errors for which raters were asked about both classes count. Equal probabilities do not count as a
-    preference. The meaning of the probability depends on the labels. If it is the share of yes answers, the
-    predicted class was accepted by a larger share of raters.
+    preference. The meaning of the probability depends on the labels. If it is the share of yes answers, a
+    preferred error is one whose top class was accepted by a larger share of raters than the original label.
     """
     labels = case.labels
     if labels.p is None or not labels.asked_known:
@@ -273,7 +273,7 @@ def precision_at_k(case: Case, *, k: int) -> Estimate:
 
 @register("metric", "recall@k", better="higher", label="Recall@k", default="recall@5")
 def recall_at_k(case: Case, *, k: int) -> Estimate:
-    """Share of the label set among the top k classes, averaged over images.
+    """Share of the label set that is among the top k classes, averaged over images.
 
     Images with an empty label set are skipped.
     """
@@ -293,7 +293,7 @@ def f1_at_k(case: Case, *, k: int) -> Estimate:
 
 @register("metric", "real1_unasked", better="lower", label="ReaL (unasked)", interval="wilson", default=True)
 def real1_unasked(case: Case) -> Estimate:
-    """Share of ReaL's misses whose top class no rater was asked about."""
+    """Share of ReaL's misses for which no rater was asked about the top class."""
     return _unasked(case, case.reaching(1, case.labels.scored) & ~case.hit[:, 0], 1)
 
 
@@ -301,14 +301,14 @@ def real1_unasked(case: Case) -> Estimate:
     "metric", "real5_unasked", better="lower", label="ReaL top-5 (unasked)", interval="wilson", default=True
 )
 def real5_unasked(case: Case) -> Estimate:
-    """Share of ReaL top-5's misses with a class in the top five that no rater was asked about."""
+    """Share of ReaL top-5's misses with at least one class in the top five that no rater was asked about."""
     hits, scored = _hits_at(case, 5)
     return _unasked(case, scored & (hits == 0), 5)
 
 
 @register("metric", "mla_unasked", better="lower", label="MLA (unasked)", interval="wilson", default=True)
 def mla_unasked(case: Case) -> Estimate:
-    """Share of MLA's misses whose top class no rater was asked about, as a mean over images."""
+    """Share of MLA's misses for which no rater was asked about the top class, averaged over images."""
     judged = mla(case)
     return _unasked(case, judged.scored & (case.state[:, 0] < UNCLEAR), 1)
 

@@ -135,8 +135,8 @@ def dawid_skene(
     iterations : int
         Maximum number of iterations.
     tolerance : float
-        Iterations stop when one of them changes the objective by at most this much per vote. The objective is
-        the log-likelihood. With smoothing, the logarithm of the Dirichlet prior is added.
+        Iterations stop when an iteration changes the objective by at most this much per vote. The objective
+        is the log-likelihood. With smoothing, the logarithm of the Dirichlet prior is added.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def one_coin(
     iterations: int = 1000,
     tolerance: float = 1e-8,
 ) -> Aggregate:
-    """One-coin model: Dawid-Skene in which each rater is right with one probability, whatever the truth is.
+    """One-coin model: Dawid-Skene in which a rater's probability of being right does not depend on the truth.
 
     Parameters
     ----------
@@ -332,7 +332,7 @@ def _first_of(patterns: _Patterns, start: Floats) -> Floats:
 def normalise_logs(scores: Floats) -> tuple[Floats, Floats]:
     """Return posteriors, shape (K, n), and the logarithms of their normalisers, shape (n,), from log scores.
 
-    Truths are the first axis because sums over an inner axis of length three take ten times as long.
+    Truths are the first axis, because sums over an inner axis of length three would take ten times as long.
     """
     most = scores.max(0)
     posterior = scores - most
@@ -423,8 +423,9 @@ def golden_bayes(
         Whether the original label counts as a rater.
     original_share : float
         For the matrix of the original label, the truth of a golden question is yes if more than this share of
-        experts answered yes. With ReaL's five experts, this means at least two. For raters' matrices, it
-        means at least three.
+        experts answered yes. With ReaL's five experts, at least two must answer yes. For raters' matrices,
+        the truth is yes if more than half of the experts answered yes, which means at least three of the
+        five.
 
     Raises
     ------

@@ -65,8 +65,9 @@ def measure_answers(
     Notes
     -----
     ``pairwise`` is the share of pairs of answers to one question that are equal. ``fleiss_kappa`` is the
-    kappa of Fleiss 1971 (doi 10.1037/h0031619). It is averaged over questions, because their numbers of
-    raters may differ. The alphas are those of Krippendorff 2011 (Computing Krippendorff's Alpha-Reliability).
+    kappa of Fleiss 1971 (doi 10.1037/h0031619). It is averaged over questions, because the number of raters
+    may differ between questions. The alphas are those of Krippendorff 2011 (Computing Krippendorff's
+    Alpha-Reliability).
     """
     counts = answers.counts()
     total = counts.sum(1)
@@ -130,8 +131,8 @@ def measure_sets(
 ) -> list[VoteMeasure]:
     """Return `SET_MEASURES`: Krippendorff's alpha of the sets of classes to which raters answered yes.
 
-    Sets are compared only within a sheet: the questions of an image that the same raters answered. A class
-    that was not shown to a rater therefore does not count as a no.
+    Sets are compared only within a sheet, which consists of the questions about one image that the same
+    raters answered. A class that was not shown to a rater therefore does not count as a no.
 
     Parameters
     ----------
@@ -210,7 +211,7 @@ class _Sheets:
         return cls(sets, start, size[several], of_sheet, int(np.count_nonzero(~several)))
 
     def observed(self) -> tuple[Floats, npt.NDArray[np.int64]]:
-        """Return the sum of the sets' mean distances to the others of their sheet, and the number of sets."""
+        """Return, per sheet, the sum over sets of their mean distance to others, and the number of sets."""
         total = np.zeros((len(self.start), len(SET_MEASURES)))
         for count in np.unique(self.raters):
             sheets = np.flatnonzero(self.raters == count)
@@ -226,7 +227,7 @@ class _Sheets:
         return 1 - _similarity(both, size[a], size[b])
 
     def expected(self) -> Floats:
-        """Return the mean distance of all pairs of sets, whatever their sheets."""
+        """Return the mean distance over all pairs of sets, within and across sheets."""
         counts = np.repeat(self.start, self.raters) + _within(self.raters)
         sets = self.sets[counts]
         n = sets.shape[0]

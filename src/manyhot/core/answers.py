@@ -94,13 +94,13 @@ class GoldenAnswers:
     Parameters
     ----------
     answers : Answers
-        Raters' answers to the G golden questions, with the raters' numbers in the votes.
+        Raters' answers to the G golden questions, with raters numbered as in the votes.
     yes, experts : ndarray of int, shape (G,)
         Number of experts who answered yes, and number of experts who answered at all.
     asked : ndarray of int, shape (G,)
         The number of each question in the votes, -1 if the votes do not contain it.
     image : ndarray of int, shape (G,), optional
-        The image of each question; by default each has its own.
+        The image of each question; by default, each question has its own image.
     """
 
     answers: Answers

@@ -73,7 +73,8 @@ class Tail:
 def calibrated(tail: Tail, temperature: float) -> tuple[Floats, Floats]:
     """Return the probabilities of listed classes (n, k), and of each other class (n, 1), at a temperature.
 
-    At temperature 1, they are unchanged. This includes sigmoid outputs, which do not add up to 1.
+    At temperature 1, all probabilities are unchanged, including those of sigmoid outputs, which do not add up
+    to 1.
     """
     listed, other = np.exp(tail.listed / temperature), np.exp(tail.other / temperature)
     if temperature == 1:
@@ -91,8 +92,8 @@ def fit_temperature(tail: Tail, target: Target) -> float:
         The tail of n images.
     target : ndarray of float64, shape (n,), or callable
         The mean log probability of each image's right classes at temperature 1, for example from
-        `set_target`. If the weights of the mean depend on 1 / T, a function of 1 / T, for example from
-        `mass_target`.
+        `set_target`. If the weights of the mean depend on 1 / T, `target` is a function of 1 / T, for example
+        from `mass_target`.
 
     Notes
     -----
@@ -139,8 +140,9 @@ def set_target(tail: Tail, top: Ints, sets: LabelSets) -> Floats:
 def mass_target(tail: Tail, top: Ints, sets: LabelSets) -> Callable[[float], Floats]:
     """Return the target that maximises the total probability of each label set. Sets must not be empty.
 
-    The derivative of its logarithm is the mean log probability of the set's classes at temperature 1,
-    weighted by their shares of the set's probability at temperature T.
+    The target is the mean log probability of the set's classes at temperature 1, weighted by their shares of
+    the set's probability at temperature T. With b = 1 / T, it is the derivative of
+    ``log(sum(exp(b * log p)))`` over the set.
     """
     hit = sets.hits(top)
     outside = (sets.size - hit.sum(1))[:, None]
@@ -274,12 +276,13 @@ def fit_temperature_of_all(case: Case, fit_labels: FitLabels) -> Scaling:
 def fit_vector(case: Case, fit_labels: FitLabels, *, iterations: int = 200) -> Scaling:
     """Return the weight and the bias of each class with the highest likelihood.
 
-    These are 2 C parameters. With fewer images than parameters, expect worse results than with one
-    temperature.
+    There are 2 C parameters, where C is the number of classes. With fewer images than parameters, expect
+    worse results than with one temperature.
 
     References
     ----------
-    Guo et al. 2017, arXiv 1706.04599, section 4.2. Fitted by L-BFGS, starting from one temperature.
+    Guo et al. 2017, arXiv 1706.04599, section 4.2. The parameters are fitted by L-BFGS, starting from one
+    temperature.
     """
     start = fit_temperature_of_all(case, fit_labels)
     c, n = case.labels.n_classes, len(fit_labels.images)

@@ -241,7 +241,7 @@ def place_control(removed: Bools, taken: Bools, rng: np.random.Generator) -> tup
     """Return a random shift of a region to a place that overlaps objects as little as possible.
 
     The place is drawn from those that overlap `taken` the least. The result is None if, at every place, more
-    than half of the region would overlap it.
+    than half of the region would overlap `taken`.
 
     Parameters
     ----------
@@ -322,7 +322,7 @@ class BalancePlan:
         with only the class and with only the companion. If the companion is added, they are the splits with
         both and with only the companion.
     uncapped : float
-        The same number without caps, which makes both classes independent.
+        The number without caps, which would make the two classes independent.
     before, after : float
         Share of images with the companion among those with the class, minus the share among those without.
     """
@@ -340,8 +340,9 @@ def plan(
     """Return the number of altered images that make a companion independent of a class.
 
     With b, m, s and n images in the four splits, d images are added to two of them so that the odds ratio is
-    1. If one of the two is removed from images with both, d solves ``b n = (m + d)(s + d)``. If the companion
-    is added to images without it, d solves ``(b + d) n = m (s + d)``, which has no solution for ``m >= n``.
+    1. If one of the two classes is removed from images with both, d solves ``b n = (m + d)(s + d)``. If the
+    companion is added to images without it, d solves ``(b + d) n = m (s + d)``, which has no solution for
+    ``m >= n``.
 
     Parameters
     ----------
@@ -373,7 +374,7 @@ def plan(
 
 
 def dependence(counts: Sequence[float]) -> float:
-    """Return the share with the companion among images with the class, minus that among images without it.
+    """Return the share with the companion among images with the class, minus that among those without.
 
     Parameters
     ----------

@@ -83,7 +83,7 @@ class RankAgreement:
 
 
 def to_scale(values: npt.ArrayLike, scale: str) -> Floats:
-    """Return shares on the plain, logit or probit scale; 0 and 1 are infinite on the latter two."""
+    """Return shares on the plain, logit or probit scale; 0 and 1 become infinite on the last two."""
     plain = np.asarray(values, np.float64)
     if scale == "plain":
         return plain
@@ -348,13 +348,14 @@ def paired_errors(right: npt.NDArray[np.uint8], n: int) -> Floats:
     Parameters
     ----------
     right : ndarray of uint8, shape (M, ceil(n / 8))
-        The images that count for each model, as bits.
+        For each model, one bit per image: 1 if the image is in the numerator of the model's share.
     n : int
 
     Notes
     -----
-    If b images count only for one model and c images only for the other, the difference is (b - c) / n. Its
-    variance is ((b + c) / n - ((b - c) / n)²) / n, as in McNemar's test (doi 10.1007/BF02295996).
+    If b images are in the numerator of only one model and c images in that of only the other, the difference
+    is (b - c) / n. Its variance is ((b + c) / n - ((b - c) / n)²) / n, as in McNemar's test (doi
+    10.1007/BF02295996).
     """
     counts = np.bitwise_count(right).sum(1, dtype=np.int64)
     both = np.array([np.bitwise_count(right & row).sum(1, dtype=np.int64) for row in right])

@@ -76,7 +76,7 @@ def ece_mass(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    Images of equal confidence are all in the bin of their middle rank.
+    Images of equal confidence are all put in the bin that contains their middle rank.
     """
     return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.mean_gap)
 
@@ -111,9 +111,9 @@ def ece_debiased(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    Gaps are squared, whereas `ece` uses absolute gaps, so values of the two cannot be compared. The result is
-    0 if the bias is larger than the squared gaps. Weights count as numbers of images, so doubling all weights
-    reduces the bias.
+    Gaps are squared, whereas `ece` uses absolute gaps, so values of the two metrics cannot be compared. The
+    result is 0 if the bias is larger than the squared gaps. Weights count as numbers of images, so doubling
+    all weights reduces the bias.
     """
     return _binned(case, against_label, Outcomes.equal_mass, bins, Bins.debiased_gap)
 
@@ -274,7 +274,7 @@ def eaurc_set(case: Case) -> Estimate:
 
 @register("metric", "accuracy_at_coverage", better="higher", label="Accuracy at coverage", needs="confidence")
 def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
-    """Top-1 accuracy on a fixed share of the images (the coverage), the most confident ones.
+    """Top-1 accuracy on the most confident images, which are a fixed share of all images (the coverage).
 
     Parameters
     ----------
@@ -293,7 +293,7 @@ def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
     needs="confidence",
 )
 def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
-    """Share of the most confident images (a fixed share of all) whose top class is in the label set.
+    """Accuracy against label sets on the most confident images, which are a fixed share of all images.
 
     Parameters
     ----------
@@ -445,7 +445,7 @@ def classwise_ece(case: Case, *, bins: int = BINS) -> Estimate:
     each_class=True,
 )
 def classwise_ece_set(case: Case, *, bins: int = BINS) -> Estimate:
-    """Class-wise calibration error against label sets: mean gap between a class's probability and its share.
+    """Class-wise calibration error: mean gap between a class's probability and its share of label sets.
 
     Parameters
     ----------
@@ -454,8 +454,8 @@ def classwise_ece_set(case: Case, *, bins: int = BINS) -> Estimate:
 
     Notes
     -----
-    This is appropriate for scores of independent classes, such as sigmoids. Softmax probabilities add up to
-    1, so they cannot be calibrated if label sets have several classes.
+    The metric is appropriate for scores of independent classes, such as sigmoids. Softmax probabilities add
+    up to 1, so they cannot be calibrated if label sets have several classes.
     """
     if not case.has_probabilities:
         return undefined(len(case.labels))

@@ -60,8 +60,8 @@ def mean_probability(ensemble: Ensemble, *, threshold: float | None = None, reca
 def suspected_errors(ensemble: Ensemble) -> Pairs:
     """The probable class of images whose original label is wrong according to confident learning.
 
-    A class j is a candidate for an image if its probability is at least its mean over the images labelled j.
-    The most probable candidate is proposed if it is not the original label.
+    A class j is a candidate for an image if the probability of j is at least its mean over the images
+    labelled j. The most probable candidate is proposed if it is not the original label.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def suspected_errors(ensemble: Ensemble) -> Pairs:
 
 
 def class_thresholds(own: Floats, label: Ints, n_classes: int) -> Floats:
-    """Return each class's mean probability over the images with that label, shape (C,); inf without images.
+    """Return each class's mean probability over images labelled with it, shape (C,); inf without images.
 
     Parameters
     ----------

@@ -58,9 +58,9 @@ def check_alpha(alpha: float) -> None:
 def fit_threshold(case: Case, images: Ints, *, cover: str, alpha: float) -> float:
     """Return the minimum probability of classes in the prediction set.
 
-    For each of the n images, take the highest threshold that covers it. The result is the k-th smallest of
-    these, where k is the integer part of alpha (n + 1). If k is 0, there are too few images for this alpha,
-    and prediction sets contain all classes.
+    For each of the n images, take the highest threshold at which its prediction set covers its labels. The
+    result is the k-th smallest of these thresholds, where k is the integer part of alpha (n + 1). If k is 0,
+    there are too few images for this alpha, and prediction sets contain all classes.
 
     Parameters
     ----------

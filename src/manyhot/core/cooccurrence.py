@@ -55,7 +55,7 @@ class ClassPairs:
         return cls(a, b, both, images, int(np.count_nonzero(sets.scored)))
 
     def lift(self) -> Bounds:
-        """Return the lift of each pair: its frequency divided by its frequency by chance, n n_ab / (n_a n_b).
+        """Return the lift of each pair: its frequency divided by that expected by chance, n n_ab / (n_a n_b).
 
         The interval is computed for the logarithm, by the delta method for multinomial counts.
         """
@@ -78,7 +78,7 @@ class ClassPairs:
 
 @dataclass(frozen=True)
 class CompanionImages:
-    """Images of a class, with and without a companion that is also valid.
+    """The images of a class in which a companion is also valid, and those in which it is not.
 
     Attributes
     ----------
@@ -118,10 +118,10 @@ class CompanionImages:
         sets : LabelSets
         main, companion : ndarray of int64, shape (p,)
         labelled : bool
-            Use only the images whose original label is the class.
+            Use only the images whose original label is the main class.
         rest : bool
-            Whether an image counts as being without a companion that no rater was asked about. It always does
-            if the source does not record answers no.
+            Whether an image counts as being without a companion that no rater was asked about. This is always
+            the case if the source does not record *no* answers.
         """
         rest = rest or not sets.asked_known
         usable = sets.usable[sets.rows]
@@ -179,9 +179,10 @@ def difference_of_means(n: AnyFloats, sums: AnyFloats, squares: AnyFloats) -> Bo
 def permutation_p(n: AnyFloats, sums: AnyFloats, powers: AnyFloats) -> Floats:
     """Return the two-sided p-value of a difference of means under random permutation of the rows.
 
-    It is twice the smaller tail of the permutation distribution, which is approximated by the Pearson type
-    III distribution with the same first three moments. Skewed values do not have normal tails, and far tails
-    matter if there are many pairs. The result is NaN if a row has no values, and 1 if all values are equal.
+    The p-value is twice the smaller tail of the permutation distribution, which is approximated by the
+    Pearson type III distribution with the same first three moments. Skewed values do not have normal tails,
+    and far tails matter if there are many pairs. The result is NaN if a row has no values, and 1 if all
+    values are equal.
 
     Parameters
     ----------
@@ -210,8 +211,8 @@ def permutation_p(n: AnyFloats, sums: AnyFloats, powers: AnyFloats) -> Floats:
 def difference_of_shares(hits: npt.NDArray[np.int64], images: npt.NDArray[np.int64]) -> Bounds:
     """Return the share of the first row minus that of the second. It is NaN if a row has no images.
 
-    The interval combines Wilson's intervals of both (Newcombe 1998, Statistics in Medicine 17, 873-890,
-    method 10).
+    The interval combines Wilson's intervals of both shares (Newcombe 1998, Statistics in Medicine 17,
+    873-890, method 10).
 
     Parameters
     ----------

@@ -86,7 +86,10 @@ class Matched:
 
 
 def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
-    """Return the IoU of boxes, shape (n, m); for ignored ones, the intersection over the area of `box`."""
+    """Return the IoU of boxes, shape (n, m).
+
+    For ignored boxes, the intersection is divided by the area of `box` instead of the union.
+    """
     corner = np.maximum(box[:, None, :2], other[None, :, :2])
     end = np.minimum(box[:, None, 2:], other[None, :, 2:])
     both = np.clip(end - corner, 0, None).prod(2)
@@ -98,8 +101,8 @@ def overlaps(box: Floats, other: Floats, ignore: Bools) -> Floats:
 def match(annotated: Sequence[Boxes], predictions: Sequence[Boxes], class_id: int) -> Matched:
     """Match predicted and annotated boxes of a class, image by image, by descending score.
 
-    A box is matched with the unmatched object that it overlaps most. If there is none and the box is in an
-    ignored object, it does not count.
+    A box is matched with the unmatched object that it overlaps most. If there is no such object and the box
+    is in an ignored object, the box does not count.
     """
     image, score, right, counts, objects = [], [], [], [], np.zeros(len(annotated), int)
     for i, (own, predicted) in enumerate(zip(annotated, predictions, strict=True)):
@@ -242,8 +245,8 @@ class Localised:
     Attributes
     ----------
     pointing : float
-        Whether the highest pixel is on the object. If several pixels are highest, the share of them on the
-        object.
+        Whether the highest pixel is on the object. If several pixels tie, the share of these pixels that is
+        on the object.
     pointing_near : float
         The same, but pixels within the tolerance of the object also count.
     energy : float
@@ -304,7 +307,7 @@ def localise(heatmap: HeatMap, region: Mask, tolerance: float = POINTING_TOLERAN
 
 
 def points_at(heatmap: HeatMap, region: Mask) -> float:
-    """Return whether the highest pixel of a map is in a region; if several tie, their share in it."""
+    """Return whether the highest pixel of a map is in a region; if pixels tie, the share of these in it."""
     return float(region[heatmap == np.nanmax(heatmap)].mean())
 
 

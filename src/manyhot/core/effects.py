@@ -38,7 +38,7 @@ class SeedValues:
     replicates : ndarray of float64, shape (n, R), optional
         The same on R resamples of the images, which all seeds share.
     images : str
-        The name of the images; cells with the same name share their resamples.
+        The name of the set of images; cells with the same name share their resamples.
     """
 
     values: Floats
@@ -54,8 +54,8 @@ class Effect:
     ----------
     value : float
     lo, hi : float
-        95 % interval; NaN if a cell has a single seed or if there is no variation. The latter means that
-        there are too few seeds or images, not that the value is certain.
+        95 % interval; NaN if a cell has a single seed or if there is no variation. A lack of variation means
+        that there are too few seeds or images, not that the value is certain.
     p : float
         Two-sided p-value for a true value of 0; NaN without an interval.
     d : float
@@ -65,7 +65,8 @@ class Effect:
         Share of seeds with a value above 0, which is how often one method is better than the other. A value
         of 0 counts as one half.
     error_seeds, error_images : float
-        Standard errors over seeds and over images. The latter is 0 if no cell has replicates.
+        Standard errors over seeds and over images. The standard error over images is 0 if no cell has
+        replicates.
     df : float
         Degrees of freedom.
     n_seeds, n_cells : int
@@ -91,7 +92,7 @@ def effect_of(cells: Sequence[SeedValues]) -> Effect:
     Parameters
     ----------
     cells : sequence of SeedValues
-        At least one cell, each with at least one seed.
+        One or more cells, each with one or more seeds.
 
     Raises
     ------
@@ -104,16 +105,16 @@ def effect_of(cells: Sequence[SeedValues]) -> Effect:
 
     - Over seeds, each cell has the variance v_k = var_s(d_ks) / (K² n_k), with n_k - 1 degrees of freedom.
     - Over images, the cells k with the same images have the variance v_g = var_r(Σ_k mean_s(d_ksr)) / K²,
-      with R - 1 degrees of freedom. Resamples on which it is undefined are left out.
+      with R - 1 degrees of freedom. Resamples on which d_ksr is undefined are left out.
     - The interval is value ± t sqrt(Σ v), where t has Satterthwaite's (Σ v)² / Σ (v² / df) degrees of
       freedom.
 
-    With one cell without replicates, this is the paired t test. Both parts include the interaction of seeds
-    and images, so the interval is slightly too long rather than too short.
+    With one cell without replicates, this is the paired t test. The variances over seeds and over images both
+    include the interaction of seeds and images, so the interval is slightly too long rather than too short.
 
     Percentiles of a bootstrap over seeds are not used. With three seeds and most of the variation between
-    seeds, these percentiles are the minimum and the maximum, which contain the true mean in only 75 % of
-    cases (``benchmarks/effects.py``).
+    seeds, a percentile interval extends from the minimum to the maximum of the seeds, and contains the true
+    mean in only 75 % of cases (``benchmarks/effects.py``).
 
     References
     ----------
@@ -195,7 +196,7 @@ def _standardised(value: float, cells: Sequence[SeedValues]) -> float:
 
 
 def verdict_of(effect: Effect, margin: float) -> str:
-    """Return the verdict on an effect for a margin that was fixed in advance; above 0 is better.
+    """Return the verdict on an effect for a margin that was fixed in advance; values above 0 are better.
 
     Parameters
     ----------

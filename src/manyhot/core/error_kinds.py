@@ -91,7 +91,7 @@ class NeighbourLabels:
     Attributes
     ----------
     classes : ndarray of int, shape (n, k)
-        Original labels of the nearest images; `NOTHING` if there is none.
+        Original labels of the nearest images, padded with `NOTHING`.
     rarity : ndarray of float, shape (n,)
         The share of images that are more similar to their nearest image than this image is; NaN if unknown.
     """
@@ -249,7 +249,7 @@ class Sorted:
 
 
 def sort_errors(errors: Errors, rules: Sequence[Entry]) -> Sorted:
-    """Assign each error the first rule that matches it. Rules whose data are missing are skipped.
+    """Assign to each error the first rule that matches it. Rules whose data are missing are skipped.
 
     Parameters
     ----------
@@ -271,7 +271,7 @@ def sort_errors(errors: Errors, rules: Sequence[Entry]) -> Sorted:
 
 
 def lacking(context: ErrorContext, rule: Entry) -> list[str]:
-    """Return which of the data that a rule needs are unknown."""
+    """Return the names of the data that a rule needs and that are unknown."""
     return [need for need in rule.about.get("needs", ()) if context.lacks(need)]
 
 
@@ -339,9 +339,10 @@ def valid_label(errors: Errors, *, unclear: bool = False) -> RuleMatch:
 
 @register("rule", "collapsed-pair", needs=("pairs",))
 def collapsed_pair(errors: Errors) -> RuleMatch:
-    """The predicted class means the same as a valid one: sunglasses for sunglass, cup for coffee mug.
+    """The predicted class means the same as a valid class.
 
-    Deviation: the valid classes are those of the label set unless it is empty. In Peychev et al., only the
+    Examples are *sunglasses* for *sunglass* and *cup* for *coffee mug*. Deviation: the valid classes are
+    those of the label set or, if the label set is empty, the original label. In Peychev et al., only the
     original label is valid.
     """
     assert errors.context.pairs is not None
@@ -354,7 +355,7 @@ def collapsed_pair(errors: Errors) -> RuleMatch:
 
 @register("rule", "fine-grained", needs=("superclasses",))
 def fine_grained(errors: Errors, *, largest: float = LARGEST_GROUP) -> RuleMatch:
-    """The predicted class has the same superclass as a valid one, such as another dog or another bird.
+    """The predicted class has the same superclass as a valid class; for example, both are dogs.
 
     Peychev et al. use 161 superclasses that were defined manually. Here, two classes have the same superclass
     if at most the share `largest` of all classes is below their lowest common ancestor in the hierarchy. If
@@ -389,7 +390,7 @@ def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = L
     ----------
     errors : Errors
     rarity : float
-        Minimum share of images that are more similar to their nearest image.
+        Minimum share of images that are more similar to their nearest image than this image is to its own.
     largest : float
         As in ``fine-grained``.
     """
@@ -409,7 +410,7 @@ def out_of_vocabulary(errors: Errors, *, rarity: float = 0.9, largest: float = L
 
 @register("rule", "co-occurrence", needs=("together",))
 def co_occurrence(errors: Errors, *, images: int = 2) -> RuleMatch:
-    """The predicted class often occurs together with a valid one, which suggests a spurious correlation.
+    """The predicted class often occurs together with a valid class, which suggests a spurious correlation.
 
     Peychev et al. count co-occurrences in ReaL's label sets of images that they do not evaluate. Here, an
     image is not evidence for its own error, because the rule does not match if the predicted class is in its

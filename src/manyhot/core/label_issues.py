@@ -42,7 +42,7 @@ class Issues:
     models, neighbours, people : ndarray of float64, shape (m,)
         The evidence from models, neighbours and raters, from 0 to 1; NaN if there is none.
     likely : ndarray of float64, shape (m,)
-        Probability of the class according to models or neighbours; -1 if there is neither.
+        Probability of the class according to models or neighbours; -1 if there is evidence from neither.
     n_models : ndarray of int64, shape (m,)
         Number of models with `class_id` as their top class.
     confident : ndarray of int64, shape (m,)
@@ -93,8 +93,8 @@ class Merges:
     together : ndarray of float64, shape (m,)
         Share of the images with the more frequent label that have both labels. NaN if a label has no images.
     a_as_b, b_as_a : ndarray of float64, shape (m,)
-        Share of the images labelled with one class whose top class is the other, averaged over models. NaN if
-        no image has the label.
+        Among the images labelled with one class, the share that models predict as the other, averaged over
+        models. NaN if no image has the label.
     n_together, n_a, n_b : ndarray of int64, shape (m,)
         Number of images with both labels, number of images labelled a, and number of images labelled b.
     """
@@ -154,10 +154,10 @@ def find_issues(
     Let q_j be the mean probability of class j over models or, for ranks, the share of models whose top class
     is j. The evidence from models against a label y is 1 - q_y, that is, 1 minus cleanlab's self-confidence.
     For a missing label j, it is q_j. The evidence from neighbours is computed in the same way, where q_j is
-    the share of neighbours with label j. It breaks ties between models and replaces missing evidence from
-    models. Remaining ties are broken by the probability of the most probable other class. The evidence from
-    raters is 1 if they rejected a doubtful label or accepted a missing one, and 1/2 if it is unclear. If the
-    labels contain probabilities, these are used.
+    the share of neighbours with label j. Evidence from neighbours breaks ties in the evidence from models,
+    and replaces that evidence where it is missing. Remaining ties are broken by the probability of the most
+    probable other class. The evidence from raters is 1 if they rejected a doubtful label or accepted a
+    missing one, and 1/2 if the class is unclear. If the labels contain probabilities, these are used.
 
     References
     ----------
@@ -206,8 +206,8 @@ def find_merges(
         Minimum share of the images of each class that models predict as the other class. A model that guesses
         between two names of one class has a share of one half.
     images : int
-        Minimum number of images: images with both labels for `together`, and images with each label for
-        `confused`.
+        Minimum number of images with both labels for `together`, and minimum number of images with each label
+        for `confused`.
     """
     _check_least(together=together, confused=confused)
     c, label = ensemble.n_classes, ensemble.label

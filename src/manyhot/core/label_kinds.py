@@ -75,7 +75,8 @@ def mutual_confusion(tops: Iterable[Ints], n_classes: int) -> Floats:
     """Return the symmetric matrix of how often models confuse each pair of classes, shape (C, C).
 
     It is the share of the predictions with one class in first place that have the other class in second
-    place, over all models and images. The minimum of both directions is used. Labels are not used.
+    place, over all models and images. The smaller of the values for the two directions is used. Labels are
+    not used.
 
     Parameters
     ----------
@@ -120,10 +121,10 @@ def hierarchy_distance(paths: Sequence[Sequence[str]], a: Ints, b: Ints) -> npt.
 def share_together(
     sets: LabelSets,
 ) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
-    """Return pairs of classes, the share of images with either label that have both, and their number.
+    """Return pairs of classes with the share of the images with either label that have both.
 
-    Only usable images on which raters were asked about both classes count. If this is unknown, no pairs are
-    returned.
+    Only usable images on which raters were asked about both classes count. If it is unknown which classes
+    raters were asked about, no pairs are returned.
 
     Returns
     -------
@@ -131,7 +132,7 @@ def share_together(
         ``a * C + b`` with a < b, ascending.
     share : ndarray of float64, shape (p,)
     images : ndarray of int64, shape (p,)
-        Number of images with at least one of the two labels, 1 or more.
+        Number of images with at least one of the two labels, at least 1.
     """
     asked = np.flatnonzero(sets.usable[sets.rows] & sets.asked_known)
     i, j = pairs_within(sets.rows[asked])
@@ -175,7 +176,7 @@ def image_kinds(
     If raters counted two or more objects in an image, its kind is *several objects*, whatever the labels. If
     they counted one object with several labels, the kind is *near-synonyms* if pairs of near-synonyms connect
     all labels, and *ambiguous* otherwise. If objects were not counted, the kind is *several objects* if the
-    labels do not all belong to one object. Otherwise, it is determined as for one object. The kind of a
+    labels do not all belong to one object. Otherwise, the kind is determined as for one object. The kind of a
     single label is *one*.
 
     Parameters

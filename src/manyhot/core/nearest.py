@@ -84,7 +84,8 @@ def nearest(
     k : int
         Number of neighbours, at least 1. If the index has fewer rows, results are padded with `NOBODY`.
     own : ndarray of int, shape (q,), optional
-        The row of the index that is the query itself, and therefore not a neighbour; -1 if there is none.
+        The row of the index that is the query itself, and therefore not a neighbour; -1 if there is no such
+        row.
     cells : int
         Number of similarities in memory at once. It affects speed and memory use, but not the result.
     progress : callable, optional
@@ -215,7 +216,7 @@ class _Search:
     def answer(
         self, asked: RowNumbers, query: RowNumbers, rows: RowNumbers, comparisons: _Comparisons
     ) -> None:
-        """Find the results `asked`, which belong to the queries `query`, among `rows` of the index."""
+        """Search `rows` of the index for neighbours of the queries `query`; store them as results `asked`."""
         side = max(1, math.isqrt(self.cells))
         for start in range(0, len(asked), side):
             self._answer(asked[start : start + side], query[start : start + side], rows, comparisons)
@@ -284,7 +285,7 @@ class _Shortlist:
         return place
 
     def add(self, scores: Floats32, rows: RowNumbers) -> None:
-        """Add the rows of a block whose score reaches the floor of their query, and raise the floor."""
+        """Add the rows of a block whose score is at least the `floor` of their query, and raise the floor."""
         hit = scores >= self.floor[:, None]
         if scores.shape[1] > self.k and np.count_nonzero(hit) > 4 * self.k * len(scores):
             # At the start, all rows are hits. The k-th of a block is at most the k-th of the index.

@@ -99,10 +99,10 @@ def expected_change(
 ) -> Floats:
     """Return the expected change in the label sets per answer to each question, shape (Q,).
 
-    With ``ahead=1``, this is the probability that the next answer changes the state. It is 0 if a single
-    answer cannot change the state, as for most new questions, so it cannot rank them. With ``ahead=n``, it is
-    therefore the maximum over 1, 2, … n answers of the probability of a change divided by the number of
-    answers.
+    With ``ahead=1``, this is the probability that the next answer changes the state. For most new questions,
+    this is 0, because a single answer cannot change their state, so they cannot be ranked by it. With
+    ``ahead=n``, the result is therefore the maximum, over 1, 2, … n answers, of the probability of a change
+    divided by the number of answers.
 
     Parameters
     ----------
@@ -116,7 +116,8 @@ def expected_change(
     ----------
     Frazier & Powell 2010, Paradoxes in learning and the marginal value of information, Decision Analysis 7,
     doi 10.1287/deca.1100.0190. Information that must accumulate has no value one step ahead, but a positive
-    best rate over several steps. Their value is a reward. Here, it is the probability that the set changes.
+    best rate over several steps. In the paper, the value is a reward. Here, it is the probability that the
+    label set changes.
     """
     _check_threshold(threshold)
     steps = np.broadcast_to(np.asarray(ahead), odds.shape)
@@ -168,8 +169,8 @@ def settled(
     """Return which questions need no further answers, shape (Q,).
 
     A question is settled if its probability is at least `sure` or at most ``1 - sure``. It is also settled if
-    the remaining answers change its state with a probability of at most `at_most`. If that is 0, no sequence
-    of answers can change the state.
+    the remaining answers change its state with a probability of at most `at_most`. With ``at_most=0``, this
+    means that no sequence of answers can change the state.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ def explain_order(
     top : ndarray of int, shape (n, k)
         Predicted classes, best first, in the rows of their file.
     label : ndarray of int, shape (n,)
-        A right class of the declared image of each row; negative if unknown.
+        A correct class for the declared image of each row; negative if unknown.
     n_classes : int
         Number of classes C.
     by_name : callable

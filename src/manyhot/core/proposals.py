@@ -53,7 +53,7 @@ class Proposed:
     pairs : Pairs
         The questions. An original label that the rule did not propose has a score of 0 and no models.
     label_only : ndarray of bool, shape (m,)
-        Whether a question was added only because it is the original label.
+        Whether a question was added only because its class is the original label.
     left_out : ndarray of bool, shape (n,)
         Images without questions, whose original label remains.
     """
@@ -68,7 +68,7 @@ class Coverage:
     """Counts for each image with a known label set: labels, proposed labels, questions, and valid questions.
 
     All are ndarray of int64, shape (q,). `unasked` is the number of questions that the known label sets do
-    not answer. They count as not valid.
+    not answer. These questions count as not valid.
     """
 
     labels: npt.NDArray[np.int64]
@@ -92,7 +92,7 @@ def apply_rule(ensemble: Ensemble, rule: Rule, *, leave_out: str = "proposals") 
     Raises
     ------
     InputError
-        If `leave_out` is not one of these values, and as in the rule.
+        If `leave_out` is not one of `LEFT_OUT`, and as in the rule.
     """
     check_one_of(leave_out, LEFT_OUT, "Such images cannot be left out.")
     pairs, added = _with_labels(ensemble, rule(ensemble))
@@ -300,7 +300,8 @@ def real_search(ensemble: Ensemble, *, recall: float = RECALL, by: str = "probab
     -----
     Thresholds are those at which a model adds 0, 1/8, 1/4, 1/2, 1, 2, 4 and 8 classes per image to its top
     class. `manyhot.core.real_search.search` describes when the search is exhaustive. `searched_recall` and
-    `searched_precision` are the recall and precision on the searched images. They are lower on other images.
+    `searched_precision` are the recall and precision on the searched images. Recall and precision on other
+    images are lower.
 
     References
     ----------

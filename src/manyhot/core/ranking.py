@@ -95,7 +95,7 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
     -----
     Without `masked`, the first weighted evaluation finds the place of each cell among the distinct scores of
     the positives (3 s) and stores it in 2 bytes per cell, or 4 with more than 65,535 distinct scores. Later
-    ones take 0.09 s.
+    evaluations take 0.09 s.
     """
     standing = _standing(case, "all", masked=masked)
     if standing is None:
@@ -121,13 +121,13 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
     References
     ----------
     The "mAP" of Chen, Harun and Kanan 2026, arXiv 2603.05729 (``compute_average_precision`` in their
-    evaluation.py). Equals ``sklearn.metrics.average_precision_score`` with ``average="samples"``.
+    evaluation.py). It equals ``sklearn.metrics.average_precision_score`` with ``average="samples"``.
 
     Notes
     -----
     It equals `lrap` for each image with both positives and negatives, even with ties. Both average, over the
     positives, the share of positives among the classes with at least the same score. They differ only if all
-    classes are positives, when AP is 1 and LRAP is undefined.
+    classes are positives, in which case AP is 1 and LRAP is undefined.
 
     Deviations: scikit-learn counts an image without positives as 0. The code of Chen et al. skips it, as
     here, but breaks ties by an unstable sort, so its value depends on the platform if there are ties. Without
@@ -179,7 +179,7 @@ def coverage(case: Case) -> Estimate:
     ----------
     Tsoumakas, Katakis and Vlahavas 2010, Mining multi-label data, doi 10.1007/978-0-387-09823-4_34, which
     counts from 0. ``sklearn.metrics.coverage_error`` counts from 1, as here. Classes that tie with the lowest
-    positive count.
+    positive are included.
 
     Notes
     -----

@@ -127,7 +127,7 @@ class Quality:
         return np.maximum(variance, 0)
 
     def spammers(self) -> Bools:
-        """Return the raters with uninformative answers: their interval of informedness is below `SPAMMER`.
+        """Return the raters whose answers are uninformative: the interval of informedness is below `SPAMMER`.
 
         Raters with fewer than `FEWEST_GOLDEN` answers under either truth are not judged.
         """
@@ -145,7 +145,7 @@ def golden_quality(golden: GoldenAnswers) -> Quality:
 
 
 def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
-    """Return each rater's quality against the majority of the other raters. Ties are left out.
+    """Return each rater's quality against the majority of the other raters. Questions with ties are left out.
 
     For the majority, a maybe counts as no. As a rater's answer, it is between no and yes.
 
@@ -153,7 +153,7 @@ def peer_quality(answers: Answers, image: Ints | None = None) -> Quality:
     ----------
     answers : Answers
     image : ndarray of int, shape (Q,), optional
-        The image of each question; by default each has its own.
+        The image of each question; by default, each question has its own image.
     """
     counts = answers.counts()
     yes = counts[answers.question, YES] - (answers.answer == YES)
@@ -248,8 +248,8 @@ class RaterPairs:
         The share of equal answers, and Cohen's kappa (1960, doi 10.1177/001316446002000104).
     wrong, same_wrong : ndarray of int64
         Number of questions on which at least one of the two disagrees with the majority of the other raters,
-        and number on which both disagree with it by the same answer. Only questions with two or more other
-        raters and without a tie count.
+        and number on which both disagree with it and give the same answer. Only questions with two or more
+        other raters and without a tie count.
     """
 
     a: npt.NDArray[np.int64]
@@ -261,7 +261,10 @@ class RaterPairs:
     same_wrong: npt.NDArray[np.int64]
 
     def copiers(self) -> Bools:
-        """Return the pairs with at least `FEWEST_ERRORS` errors, of which at least `COPIER` are the same."""
+        """Return the pairs of raters that often make the same errors.
+
+        The pairs have at least `FEWEST_ERRORS` errors, of which at least a share of `COPIER` are the same.
+        """
         return (self.wrong >= FEWEST_ERRORS) & (self.same_wrong >= COPIER * self.wrong)
 
 
@@ -326,7 +329,11 @@ def _against(
 
 
 def agreement_with_others(answers: Answers) -> tuple[Floats, npt.NDArray[np.int64]]:
-    """Return the share of other raters' answers that equal a rater's own, and their number, shape (R,)."""
+    """Return the share of other raters' answers that equal a rater's own, and their total number.
+
+    Both arrays have shape (R,). The number counts all answers of other raters to the questions that the rater
+    answered.
+    """
     counts = answers.counts()
     alike = counts[answers.question, answers.answer] - 1
     others = counts.sum(1)[answers.question] - 1

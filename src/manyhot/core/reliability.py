@@ -102,7 +102,7 @@ class Outcomes:
         return Bins.of(at, bins, w, w * self.confidence, w * self.right)
 
     def equal_mass(self, w: Floats, bins: int) -> Bins:
-        """Return bins of about equal weight. Equal confidences are all in the bin of their middle rank."""
+        """Return bins of about equal weight. Equal confidences are put in the bin of their middle rank."""
         groups = self.ranked(w)
         middle = np.cumsum(groups.weight) - groups.weight / 2
         at = np.minimum((bins * middle / groups.weight.sum()).astype(np.intp), bins - 1)
@@ -140,12 +140,12 @@ class Ranked:
 
     @cached_property
     def coverage(self) -> Floats:
-        """The share of the weight in all groups down to each one."""
+        """The coverage at each group: the share of the weight in it and in groups of higher confidence."""
         return np.asarray(np.cumsum(self.weight) / self.weight.sum())
 
     @cached_property
     def risk(self) -> Floats:
-        """The error rate in all groups down to each one, which is the risk at its coverage."""
+        """The risk at each group: the error rate in it and in groups of higher confidence."""
         return np.asarray(np.cumsum(self.weight - self.right) / np.cumsum(self.weight))
 
     @property
@@ -154,7 +154,7 @@ class Ranked:
         return float(self.right.sum() / self.weight.sum())
 
     def aurc(self) -> float:
-        """Return the mean risk over all images' confidences as thresholds."""
+        """Return the mean, over images, of the risk with the image's confidence as the threshold."""
         return float(np.sum(self.weight * self.risk) / self.weight.sum())
 
     def excess_aurc(self) -> float:
@@ -163,14 +163,17 @@ class Ranked:
         return float(self.aurc() - (1 - a + (a * np.log(a) if a > 0 else 0.0)))
 
     def accuracy_at(self, coverage: float) -> float:
-        """Return the accuracy on the most confident images. A group at the boundary counts in part."""
+        """Return the accuracy on the most confident images. A group at the boundary counts partially."""
         limit = coverage * self.weight.sum()
         before = np.cumsum(self.weight) - self.weight
         taken = np.clip(limit - before, 0, self.weight) / self.weight
         return float(np.sum(taken * self.right) / limit)
 
     def auroc(self) -> float:
-        """Return the probability that right predictions are more confident than wrong ones; ties are half."""
+        """Return the probability that a right prediction is more confident than a wrong one.
+
+        Ties count as one half.
+        """
         wrong = self.weight - self.right
         below = wrong.sum() - np.cumsum(wrong)
         pairs = self.right.sum() * wrong.sum()

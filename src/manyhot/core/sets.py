@@ -227,7 +227,7 @@ class LabelSets:
         return state
 
     def p_of(self, classes: Ints) -> Floats32:
-        """Return the probability of one class for each image; NaN if it is unknown or was not asked about.
+        """Return the probability of one class for each image; NaN if it is unknown or no rater was asked.
 
         Parameters
         ----------
@@ -389,7 +389,10 @@ class Case:
 
 
 def pairs_within(rows: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return the entries of all pairs within a row, as two arrays of shape (p,). `rows` must ascend."""
+    """Return the entries of all pairs within a row, as two arrays of shape (p,).
+
+    `rows` must be in ascending order.
+    """
     lengths = np.bincount(rows) if len(rows) else np.zeros(0, np.int64)
     start = np.cumsum(lengths) - lengths
     parts = [np.empty((2, 0), np.int64)]

@@ -165,8 +165,8 @@ def check_possible(logits: AnyFloats, image: Ints, classes: Ints, name: Name) ->
 def log_probability(stored: AnyFloats) -> Floats:
     """Return the logarithms of stored probabilities, with the same shape.
 
-    A 0 is a small number that was rounded. It counts as the smallest number in half precision, or as the
-    smallest normal number in single precision.
+    A stored 0 is a small number that was rounded to 0. It counts as the smallest number in half precision, or
+    as the smallest normal number in single precision.
     """
     least = 2.0**-24 if stored.dtype == np.float16 else 2.0**-126
     return np.asarray(np.log(np.maximum(stored.astype(np.float64), least)))

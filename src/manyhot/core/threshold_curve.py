@@ -107,7 +107,7 @@ def curve(
     rng: np.random.Generator,
     thresholds: Sequence[float] = (),
 ) -> Curve:
-    """Return precision and recall at each probability of a golden question.
+    """Return precision and recall with the probability of each golden question as the threshold.
 
     Parameters
     ----------
@@ -120,7 +120,8 @@ def curve(
         Number of resamples; 0 for no intervals.
     rng : numpy.random.Generator
     thresholds : sequence of float
-        Thresholds at which the curve is exact, whatever the number of probabilities.
+        Thresholds at which the curve is exact, even if there are more than `MAX_THRESHOLDS` distinct
+        probabilities.
     """
     threshold = np.unique(p)
     if len(threshold) > MAX_THRESHOLDS:

@@ -25,7 +25,7 @@ from manyhot.tables import End, Images, Labels, Predictions, Results, read_thres
 
 @dataclass(frozen=True)
 class BenchmarkData:
-    """A data set of a benchmark, as names of the catalogue.
+    """A benchmark data set, described by names in the catalogue.
 
     Attributes
     ----------
@@ -33,11 +33,12 @@ class BenchmarkData:
     labels : tuple of str
         Entry and file of the label sets.
     predictions, rows : str
-        Entry of the predictions, and the file of this entry that contains the image of each row.
+        Entry of the predictions, and the file in this entry that lists the image of each row.
     beside : tuple of str
         Additional files that the reader of the labels needs.
     images : tuple of str, optional
-        Entry and files of an images table to slice by. The first file is read.
+        Entry and files of the images table that defines slices. The first file is the table; the reader needs
+        the others.
     slices : tuple of str
         Slices in addition to the default ones.
     thresholds : tuple of float
@@ -75,7 +76,7 @@ class BenchmarkData:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Data sets that are evaluated together, further comparisons, and models that these leave out.
+    """Data sets that are evaluated together, further comparisons, and models that comparisons leave out.
 
     `metrics` contains the metrics to compute by default. If it is empty, the default metrics are computed.
     """
@@ -149,7 +150,7 @@ def benchmark_named(name: PathLike) -> Benchmark | None:
 
 
 def data_set(name: PathLike) -> BenchmarkData | None:
-    """Return the data set of a benchmark by its name, or None, as `benchmark_named` does."""
+    """Return a benchmark data set by its name, or None if there is none. See `benchmark_named`."""
     datasets = {d.name: d for benchmark in BENCHMARKS.values() for d in benchmark.datasets[::-1]}
     return datasets.get(str(name)) if _is_name(name) else None
 
@@ -160,7 +161,7 @@ def _is_name(name: PathLike) -> bool:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A data set of a benchmark, read from the cache."""
+    """A benchmark data set, read from the cache."""
 
     about: BenchmarkData
     labels: Labels
@@ -179,7 +180,7 @@ class Fetched:
         return bool(tables.count_shared(self.labels.image_id, predictions.image_id))
 
     def models(self, own: Sequence[Predictions]) -> Iterator[Predictions]:
-        """Yield the published models, followed by the user's own."""
+        """Yield the published models, followed by the user's own models."""
         yield from self.published
         yield from own
 
@@ -238,13 +239,13 @@ def open_results(results: ResultsLike, run: Run = QUIET) -> list[Results]:
     Raises
     ------
     ManyhotError
-        If there are no results with a name, or if results cannot be read.
+        If a name or path does not exist, or if results cannot be read.
     """
     return [part for source in flattened(results) for part in read_source(source, run)]
 
 
 def open_thresholds(results: ResultsLike) -> Results | None:
-    """Return the first results for label sets at other thresholds that evaluations or folders contain."""
+    """Return the results at other thresholds from the first evaluation or folder that contains any."""
     for source in flattened(results):
         if isinstance(source, HasResults) and source.thresholds is not None:
             return source.thresholds.as_results()

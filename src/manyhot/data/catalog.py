@@ -38,7 +38,7 @@ class File(Pinned):
     Attributes
     ----------
     flags : frozenset of str
-        ``reversed``: the predictions are stored worst first.
+        Properties of the file: ``reversed`` if it stores predictions worst first.
     note : str
         The flags in words, with numbers.
     """

@@ -95,11 +95,12 @@ def bring(
     Parameters
     ----------
     files : sequence of Pinned
-        Files to bring. Files that already exist are hashed and left unchanged if their bytes are right.
+        Files that the folder must contain. Files that already exist are hashed and left unchanged if their
+        bytes are right.
     folder : Path
         Destination folder, created if needed. It may be read-only if no file is missing.
     mirror : str
-        Folder or zip archive to read instead of the network, which stores each file under its address. With
+        Folder or zip archive to read instead of the network. It stores each file under its address. With
         ``""``, files are downloaded.
     progress : callable, optional
         Called in the calling thread as ``progress(bytes_done, bytes_total)``.
@@ -145,7 +146,7 @@ class _Transfer:
         self._progress = progress
 
     def missing(self) -> list[Pinned]:
-        """Return the files that are not in the cache or have other bytes there."""
+        """Return the files that are not in the folder, or whose bytes there are not the published ones."""
         with ThreadPoolExecutor(_THREADS) as pool:
             good = list(pool.map(lambda file: _verified(self.folder / file.path, file), self.files))
         for file, there in zip(self.files, good, strict=True):
@@ -154,7 +155,7 @@ class _Transfer:
         return [file for file, there in zip(self.files, good, strict=True) if not there]
 
     def run(self, work: Callable[[Pinned], None], files: list[Pinned]) -> None:
-        """Do the work for each file. The first error stops all of them.
+        """Call `work` for each file, in several threads. The first error stops all threads.
 
         The threads are daemons, because a thread that waits for a silent server cannot be woken and would
         delay Ctrl-C by up to `_TIMEOUT`. Such a thread continues to run, but no longer changes files.
@@ -479,7 +480,7 @@ class FailureError(Exception):
 
 
 def respond(url: str, begin: int) -> HTTPResponse:
-    """Return the response to a request for the bytes from `begin` on, or for all if the server refuses."""
+    """Return the response to a request for bytes from `begin` on, or for all bytes if the server refuses."""
     from http.client import HTTPException
     from urllib.error import HTTPError, URLError
 

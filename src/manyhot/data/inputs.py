@@ -97,7 +97,7 @@ def open_inputs(
     Raises
     ------
     ManyhotError
-        If `labels` is none of these, if a file cannot be read, or if there are no predictions.
+        If `labels` has an unsupported form, if a file cannot be read, or if there are no predictions.
     """
     given = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
     in_files = isinstance(given, list | tuple) and all(isinstance(p, str | os.PathLike) for p in given)
@@ -138,7 +138,7 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
     Raises
     ------
     ManyhotError
-        If `labels` is none of these, or if a file cannot be read.
+        If `labels` has an unsupported form, or if a file cannot be read.
     """
     if not isinstance(labels, str | os.PathLike):
         yield _in_memory(labels, {}, reading)
@@ -203,7 +203,7 @@ def _class_list(classes: PathLike | ClassList | None) -> ClassList | None:
 
 @dataclass(frozen=True)
 class Asked:
-    """The arguments of a call in addition to the data set: files, and patterns of model names."""
+    """The arguments of a call other than the data set: files, and patterns of model names."""
 
     predictions: Sequence[PathLike] = ()
     models: Sequence[str] = ()
@@ -246,7 +246,8 @@ class Source:
         Maximum number of models. It may be lower, because the names of the user's own models are known only
         after reading.
     inputs : dict of str to str
-        The sha256 of each file, by name. Those of the user's own models are added when they are read.
+        The sha256 of each file, by file name. The hashes for the user's own models are added when these are
+        read.
     misfits : Misfits
         Files of the user's own models that are skipped.
     published : DataSet, optional
@@ -300,7 +301,7 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
     Raises
     ------
     ManyhotError
-        If `source` is none of these, if a file cannot be read, or if there are no predictions.
+        If `source` has an unsupported form, if a file cannot be read, or if there are no predictions.
     """
     path = Path(source)
     if (benchmark := benchmark_named(source)) is not None:

@@ -61,7 +61,7 @@ def list_metrics() -> Registered:
 
 @command("losses")
 def list_losses() -> Registered:
-    """List the training losses with the output that each applies to, descriptions and options."""
+    """List the training losses with their output functions, descriptions and options."""
     return _registered("loss", "ends")
 
 

@@ -160,8 +160,8 @@ def diagnose_calibration(
 
     Each method is fitted to original labels and to label sets on some of the images. The original and the
     recalibrated predictions are evaluated on the other images against both kinds of labels. Prediction sets
-    that cover the original label, one class of the label set, or the whole label set are chosen on the first
-    part and measured on the second. The models must not have been trained on these images.
+    that cover the original label, one class of the label set, or the whole label set are chosen on the same
+    images as the fit and measured on the other images. The models must not have been trained on these images.
 
     Parameters
     ----------
@@ -176,9 +176,9 @@ def diagnose_calibration(
     methods
         Recalibration methods: temperature, vector or isotonic; by default all three.
     alpha
-        Share of images whose prediction set may miss what it should cover.
+        Share of images whose prediction set may fail to cover what it should.
     fit
-        Share of images to fit on; the metrics are computed on the others.
+        Share of images to fit on; the metrics are computed on the other images.
     seed
         Seed of the split into two parts and of the bootstrap.
     resamples

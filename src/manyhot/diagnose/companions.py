@@ -127,7 +127,7 @@ class Companions(DiagnosisResult):
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield the number of pairs, and those with the clearest differences."""
+        """Yield the number of pairs, and the pairs with the clearest differences."""
         rows = self._means()
         for dataset in dict.fromkeys(r["dataset"] for r in rows):
             yield from _set_lines(dataset, [r for r in rows if r["dataset"] == dataset], self.min_images)
@@ -272,7 +272,7 @@ class _Judge:
         self._complete = np.ones(len(self.beside.rows), bool)
 
     def judged(self, source: Source, trust_order: bool, run: Run) -> Companions:
-        """Return recall by companion, of all models of a data set."""
+        """Return the recall of classes with and without companions, for all models of a data set."""
         for model in model_cases(source, depth=self.k, trust_order=trust_order, run=run):
             self.add(model.model, *self.look(model))
         done = self.finish()
@@ -334,7 +334,7 @@ class _Judge:
             )
 
     def look(self, model: ModelCase) -> tuple[Floats | None, Bools]:
-        """Return which valid classes a model finds and which it ranks, or None if it has no probabilities."""
+        """Return which valid classes are found, or None without probabilities, and which have predictions."""
         case, place = model.case, np.full(len(self.sets), -1)
         place[model.rows] = np.arange(len(model.rows))
         row = place[self.beside.rows]

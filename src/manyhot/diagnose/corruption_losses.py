@@ -130,9 +130,9 @@ def judge_corruptions(
     copies : mapping of (str, int) to iterable of Predictions
         Predictions by kind and severity of the corruption. The key of the original images is `NOT_CORRUPTED`.
     baseline : str
-        The model by whose errors to divide. `BASELINE` stands for AlexNet's published errors and is the
-        default if the classes are those of ImageNet-1k. Without a baseline, errors are averaged and not
-        divided.
+        The model by whose errors the errors of each model are divided. `BASELINE` stands for AlexNet's
+        published errors and is the default if the classes are those of ImageNet-1k. Without a baseline,
+        errors are averaged and not divided.
     resamples, seed, trust_order
         As in `manyhot.evaluate`. Each resample consists of the same images in all copies.
     dataset : str

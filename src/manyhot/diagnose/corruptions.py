@@ -66,7 +66,7 @@ def diagnose_corruptions(
     seed: Seed = 0,
     run: Run = QUIET,
 ) -> Corruptions:
-    """Corrupt images as in ImageNet-C, and measure losses and their share due to missing labels.
+    """Corrupt images as in ImageNet-C, and measure what models lose and what share is due to missing labels.
 
     Images are corrupted while they are predicted. The predictions for each corruption are written to their
     own folder, such as fog-3. A run that was stopped resumes when it is started again.
@@ -92,8 +92,8 @@ def diagnose_corruptions(
     limit
         Maximum number of images to use, chosen by a hash of their ids; by default all.
     baseline
-        The model by whose errors to divide. For ImageNet's classes, the default is alexnet, whose errors are
-        published.
+        The model by whose errors the errors of each model are divided. For ImageNet's classes, the default is
+        alexnet, whose errors are published.
     dense
         Keep the scores of all classes, for average precision.
     engine
@@ -204,7 +204,7 @@ class _JudgingLabels:
     def take(
         self, listed: Sequence[str], limit: int | None, seed: int
     ) -> tuple[frozenset[str], tuple[str, ...]]:
-        """Return the images to corrupt, and notes about the others.
+        """Return the images to corrupt, and notes about the images that are left out.
 
         Raises
         ------
@@ -228,7 +228,7 @@ class _JudgingLabels:
         return chosen(listed_here, limit or len(listed_here), seed), notes
 
     def labels_of(self, clean: Path, taken: frozenset[str]) -> tuple[Labels, bool]:
-        """Return the labels of these images, and whether they are original labels alone."""
+        """Return the labels of these images, and whether these are original labels only."""
         labels = _single(clean / "images.parquet", self.classes) if self.labels is None else self.labels
         taken_rows = pc.is_in(labels.image_id, pa.array(taken, pa.string()))
         return replace(labels, table=labels.table.filter(taken_rows)), self.single

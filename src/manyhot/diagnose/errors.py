@@ -80,7 +80,7 @@ def diagnose_errors(
 ) -> SortedErrors:
     """Sort errors into kinds by the first rule that matches.
 
-    The kinds are a missing label, two classes that mean the same, a related class such as another breed of
+    The kinds are a missing label, two classes with the same meaning, a related class such as another breed of
     dog, an object outside the classes, another object next to the labelled one, an unusual view, and a
     failure of the model.
 
@@ -119,8 +119,7 @@ def diagnose_errors(
     embeddings_model
         Name of the model to take embeddings from, if the folder has embeddings of several models.
     similar
-        The table ``similar``, searched among all classes, with the nearest images first; used instead of
-        embeddings.
+        The table ``similar``, with the nearest images of any class first; used instead of embeddings.
     neighbours
         The images listed in `similar`, with their original labels; by default the images of `labels`.
     reading

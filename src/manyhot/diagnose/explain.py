@@ -74,8 +74,8 @@ def explain(
     """Draw maps of the regions that support each label of an image, and measure whether they are the object.
 
     There is one map for each class of the label set and for each of the top predicted classes. If the
-    locations of objects are known, the maps are compared with the objects, and with the values that a random
-    map and a map of the image centre would have.
+    locations of objects are known, measures of how well the maps point at the objects are computed, and for
+    comparison the values of a random map and of a map of the image centre.
 
     Parameters
     ----------
@@ -108,12 +108,12 @@ def explain(
     top
         Number of top predicted classes to explain in addition to the label set.
     pictures
-        Number of images, from the first on, for which to draw pictures.
+        Number of images for which to draw pictures, starting with the first.
     arrays
         Also write the maps as float16 arrays, in one .npz file per image.
     check
-        Number of images on which to compare the maps with maps of the network with shuffled weights, of other
-        classes and of other images.
+        Number of images for which to compare the maps with those of the network with shuffled weights, with
+        those of other classes, and with those of other images.
     batch
         Number of images per batch.
     resamples
@@ -208,7 +208,7 @@ class Choice:
         return list(dict.fromkeys([*valid, *best]))
 
     def total(self, n: int | None) -> int | None:
-        """Return the maximum number of images to explain, of n; None if it is not known."""
+        """Return the maximum number of images to explain if there are n; None if it is not known."""
         return min((x for x in (n, self.limit, len(self.ids) or None) if x is not None), default=None)
 
 

@@ -166,7 +166,7 @@ class Explanations(DiagnosisResult):
     Attributes
     ----------
     maps, localisation, sanity : pyarrow.Table
-        The tables of these names. The last two have no rows if nothing was measured.
+        The tables with these names. The last two have no rows if nothing was measured.
     notes, metadata, inputs, written
         As in `Result`.
     """

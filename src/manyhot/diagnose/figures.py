@@ -37,7 +37,7 @@ CELL = (46, 24)
 
 
 def draw_shortcuts(table: pa.Table, threshold: float) -> list[Figure]:
-    """Return a figure for each model and fill: the share of lost predictions, with its control."""
+    """Plot the share of lost predictions and that of the control, for each model and fill."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in table.to_pylist():
         if row["skipped"] is None:
@@ -134,7 +134,7 @@ def _rule(base: Any, x: Side, lo: str, hi: str, hue: str, dy: int) -> Any:
 
 
 def draw_corruptions(losses: pa.Table) -> list[Figure]:
-    """Return a figure for each data set and model: the loss by kind and severity, under labels and sets."""
+    """Plot the loss by kind and severity, under labels and label sets, for each data set and model."""
     found: dict[tuple[str, str], list[Row]] = {}
     for row in losses.to_pylist():
         if row["kind"] not in (None, "clean") and row["severity"] and row["model"]:

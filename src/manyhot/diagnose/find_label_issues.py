@@ -147,7 +147,7 @@ class LabelIssues(Result):
         yield ""
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts of each kind, which ``--json`` prints; the findings are in the table."""
+        """Return the count of each kind, which ``--json`` prints; the findings are in the table."""
         return {
             "counts": {kind: self.count(kind) for kind in ISSUES},
             "models": self.models,
@@ -249,8 +249,7 @@ def find_label_issues(
     embeddings_model
         Name of the model to take embeddings from, if the folder has embeddings of several models.
     similar
-        The table ``similar``, searched among all classes, with the nearest images first; used instead of
-        embeddings.
+        The table ``similar``, with the nearest images of any class first; used instead of embeddings.
     neighbours
         The images listed in `similar`, with their original labels; by default the images of `labels`.
     reading
@@ -269,8 +268,8 @@ def find_label_issues(
     InputError
         If there are no predictions or no original labels, or scores do not match their declared kind.
     MatchError
-        If predictions are over another class list or are missing for some images, or no confirmed label set
-        is for these images.
+        If predictions are over another class list or are missing for some images, or none of the confirmed
+        label sets belongs to these images.
 
     Notes
     -----

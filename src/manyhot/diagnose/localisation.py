@@ -101,7 +101,7 @@ def _why_not(values: npt.NDArray[np.floating], region: Mask, area: float) -> str
 
 
 def summarise(maps: pa.Table, *, resamples: int = RESAMPLES, seed: int = 0) -> pa.Table:
-    """Return the table ``localisation``: means over maps of classes in the label set, of each method.
+    """Return the table ``localisation``: the means of each method over maps of classes in the label set.
 
     Parameters
     ----------

@@ -192,7 +192,7 @@ def points_lost(row: Row) -> str:
 
 
 def share_missing(row: Row) -> str:
-    """Return the share of a loss that is due to missing labels as text, with its interval."""
+    """Return, as text, the share of a loss that is due to missing labels, with its interval."""
     return percent_with_ends(row["share"], row["share_lo"], row["share_hi"])
 
 
@@ -233,11 +233,11 @@ def diagnose_robustness(
     Parameters
     ----------
     datasets
-        Names of benchmarks, such as imagenet, or of their data sets; or label sets, images tables and
-        campaigns; or results, which are folders written by evaluate, or timm-results.
+        Data sets to compare: names of benchmarks, such as imagenet, or of their data sets; label sets, images
+        tables or campaigns; or results (folders written by evaluate, or timm-results).
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
-        Each data set uses the predictions of its images.
+        Each data set uses the predictions for its images.
     base
         Name of the data set to compare the others with; by default the first. Data sets with a subset of
         ImageNet's classes are compared with ImageNet's images of the same classes, if these are among the

@@ -94,7 +94,7 @@ def find_pairs(
     min_images: int = MIN_IMAGES,
     only: Sequence[tuple[int, int]] = (),
 ) -> list[Pair]:
-    """Return the pairs of classes that occur together in images, with a reason if one cannot be tested.
+    """Return the pairs of classes that occur together in images, with the reason if a pair is not tested.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ class _Judge:
             yield row | {"fill": fill} | flips | ({} if flips.get("skipped") else beside)
 
     def examples(self, rows: Sequence[RowDict]) -> Iterator[RowDict]:
-        """Yield images of the first pairs: first those on which the class is lost, then other flips."""
+        """Yield examples of the first pairs: images on which the class is lost, then other flips."""
         for row in [r for r in rows if r["skipped"] is None][:PAIRS_WITH_EXAMPLES]:
             yield from self._examples(row)
 

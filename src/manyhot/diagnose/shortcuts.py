@@ -91,7 +91,7 @@ def diagnose_shortcuts(
     min_images
         Minimum number of images with both classes for a pair to be tested.
     min_lost
-        Minimum share of images on which the main class must be lost for a pair to be called a shortcut.
+        Minimum share of images on which the main class is lost for a pair to be called a shortcut.
     probability
         Lowest probability at which a class counts as predicted. For logits, the top class counts.
     resamples

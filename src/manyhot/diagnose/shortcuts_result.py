@@ -159,14 +159,14 @@ declare_table(
 
 @dataclass(frozen=True, eq=False)
 class Shortcuts(DiagnosisResult):
-    """Pairs of classes with the share of predictions of one that change without the other, and examples.
+    """Share of predictions of a class that change without a second class, for pairs of classes, and examples.
 
     Attributes
     ----------
     shortcuts, shortcut_examples : pyarrow.Table
         The tables with these names; see `manyhot.tables.TABLES` for their columns.
     min_lost : float
-        Minimum share of images on which main must be lost for a pair to be called a shortcut.
+        Minimum share of images on which the main class is lost for a pair to be called a shortcut.
     notes, metadata, inputs, written
         As in `Result`.
     """
@@ -181,9 +181,8 @@ class Shortcuts(DiagnosisResult):
     def summary(self) -> list[RowDict]:
         """The numbers of tested pairs and of shortcuts for each fill, with mean shares of flips and losses.
 
-        The median share of flips and the means for controls are also included. For pairs that are not
-        testable, because they have too few controls, there are their number and the largest share that is
-        lost.
+        The median share of flips and the means for controls are also included. Pairs with too few controls
+        are not testable. Their number and the largest share that is lost among them are included, too.
         """
         tested = self.shortcuts.filter(pc.is_null(self.shortcuts["skipped"]))
         rows = []

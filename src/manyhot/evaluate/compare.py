@@ -387,7 +387,7 @@ def join(results: Sequence[Results]) -> Results:
     InputError
         If there are none.
     MatchError
-        If two of them contain the same values.
+        If two of the results contain the same values.
     """
     if not results:
         raise InputError("There are no results to compare.", do="pass at least one result")

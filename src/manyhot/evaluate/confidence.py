@@ -83,7 +83,7 @@ class Conformal:
         Name of the model, and what a set must contain: the original ``label``, ``one`` class of the label
         set, or ``all`` of its classes.
     alpha, threshold : float
-        Share of images whose set may miss what it must contain, and lowest probability of a class in a set.
+        Share of images whose set may lack what it should contain, and lowest probability of a class in a set.
     n_fitted, n : int
         Number of images used for fitting, and number of images used for evaluation.
     coverage, lo, hi : float
@@ -245,10 +245,10 @@ def conformal(
     predictions : Predictions
         Predictions with probabilities of all classes, or of sufficiently many top classes.
     cover : str
-        What a set must contain: the original ``label``, ``one`` class of the label set, or ``all`` its
+        What a set must contain: the original ``label``, ``one`` class of the label set, or ``all`` of its
         classes.
     alpha : float
-        Share of images whose prediction set may miss what it must contain.
+        Share of images whose prediction set may lack what it should contain.
     fit, seed
         As in `calibrate`.
 

@@ -249,7 +249,7 @@ class _Both:
         return {f"{c}_{side}": end[i] for side, end in ends for i, c in enumerate(END)}
 
     def fits(self, scale: str, best_from: float) -> Iterator[dict[str, Any]]:
-        """Yield rows of the fits table: for all models and, within one data set, for the best."""
+        """Yield rows of the fits table: for all models and, within one data set, for the best models."""
         x, y = self.at_x[0], self.at_y[0]
         groups = {"all": np.ones(len(x), bool)}
         if self.x[0] == self.y[0] and FEWEST_BEST <= np.count_nonzero(x >= best_from) < len(x):

@@ -127,7 +127,8 @@ class Entrants:
         Raises
         ------
         InputError
-            If there are none; it is the first error of the user's own models.
+            If none of the user's own models has results. The error is the first that was raised for one of
+            them.
         """
         names = set(results["model"].to_pylist())
         judged = [p for p in self.own if p.model in names]

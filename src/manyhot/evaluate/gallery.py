@@ -108,10 +108,10 @@ def build_gallery(
     models
         Patterns of names of models to include, such as 'resnet*'.
     embeddings
-        Folder with embeddings of the same images, written by predict --embeddings, in which similar images
-        are searched; by default the folder of the predictions.
+        Folder with embeddings of the same images, written by predict --embeddings, in which to search for
+        similar images; by default the folder of the predictions.
     findings
-        The table findings written by diagnose errors, by which images can be filtered by kind of error.
+        The table findings written by diagnose errors, for filtering images by kind of error.
     title
         Title of the gallery; by default the name of the data set.
     out

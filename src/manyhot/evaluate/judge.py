@@ -81,8 +81,8 @@ def judge_models(
     dataset : str
         Name of the data set in the results; by default the name of the labels.
     misfits : SkippedFiles, optional
-        Collects models that do not match, which are skipped with a note. If it is None, the first such model
-        raises an error.
+        Collects models that do not match, which are skipped with a note. If None, the first such model raises
+        an error.
     progress : callable, optional
         Function that is called with the number of completed models and the name of the last, and once more at
         the end.

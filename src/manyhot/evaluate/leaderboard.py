@@ -112,7 +112,7 @@ def leaderboard(
     results
         Folders, files or timm-results, as for compare; by default timm-results.
     by
-        Metric to rank by; by default real1, if there are values of it.
+        Metric to rank by; by default real1, or else the first headline metric that the data set has.
     dataset
         Name of the data set to rank on; by default the first.
     top

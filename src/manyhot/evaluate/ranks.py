@@ -283,11 +283,11 @@ def sensitivity(
     Notes
     -----
     The analysis *as published* changes nothing. *not empty* leaves out images with an empty set. The analyses
-    that weight sizes do so as well and should therefore be compared with it. *sizes of y* weights the values
-    at x for each set size by the frequency of that size at y, and *sizes of x* does the reverse. *rated at x*
-    uses only images that raters checked, and *rated, sizes of y* combines both. *threshold at x* uses another
-    threshold of the labels' probability. Metrics of label sets always leave out empty sets, so they have no
-    row *not empty*.
+    that weight sizes also leave out these images, and should therefore be compared with *not empty*. *sizes
+    of y* weights the values at x for each set size by the frequency of that size at y, and *sizes of x* does
+    the reverse. *rated at x* uses only images that raters checked, and *rated, sizes of y* combines it with
+    *sizes of y*. *threshold at x* uses another threshold of the labels' probability. Metrics of label sets
+    always leave out empty sets, so they have no row *not empty*.
     """
     values = results.values_at | (thresholds.values_at if thresholds is not None else {})
     first, *others = results.datasets

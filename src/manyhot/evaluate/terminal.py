@@ -138,7 +138,7 @@ _ANALYSES = {
 
 
 def sensitivity_lines(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the drops under each analysis, which show how much depends on the protocol of label sets."""
+    """Yield the drops under each analysis, to show how much depends on the protocol of the label sets."""
     if not rows:
         return
     yield ""

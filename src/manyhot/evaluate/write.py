@@ -145,7 +145,7 @@ def write_report_gallery(
 
 
 def error_in_a_line(error: ManyhotError) -> str:
-    """Return the reason of an error as one line."""
+    """Return the reason for an error as one line."""
     reasons = [str(error.details[key]) for key in ("where", "got", "do") if error.details[key]]
     return f"{error.what.rstrip('.')}: {'; '.join(reasons)}"
 

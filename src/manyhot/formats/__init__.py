@@ -119,8 +119,8 @@ def read_results(path: PathLike, *, dataset: str | None = None, format: str | No
     path : path-like
         A file or folder. From a folder, the tables of pairs, samples and models are read, too.
     dataset : str, optional
-        The data set of the results, if neither the file nor its name declares it. If the table declares data
-        sets, this one's rows are read.
+        The data set of the results, if neither the file nor its name declares it. If the table has a column
+        ``dataset``, only the rows of this data set are read.
     format : str, optional
         A registered format. By default, it is detected from the file.
 
@@ -265,7 +265,7 @@ def read_classes(name_or_path: PathLike) -> ClassList:
 
 
 def detect(path: PathLike, holds: Iterable[str] = HOLDS) -> registry.Entry | None:
-    """Return the format of a file or folder among those for any of `holds`; None if there is none."""
+    """Return the first format that reads one of `holds` and matches a file or folder; None if none does."""
     path = Path(path)
     suffix = FOLDER if path.is_dir() else path.suffix.lower()
     for name in registry.names("format"):

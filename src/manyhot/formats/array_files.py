@@ -32,7 +32,7 @@ ID_ARRAYS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
 
 
 def damages() -> tuple[type[Exception], ...]:
-    """Return the exceptions that damaged files of arrays raise."""
+    """Return the exceptions that reading a damaged file of arrays can raise."""
     # RuntimeError for a member that is encrypted or compressed in an unknown way; the others for headers of
     # arrays, which are Python literals.
     more = (ValueError, TypeError, KeyError, SyntaxError, tokenize.TokenError, RuntimeError, OverflowError)
@@ -44,7 +44,7 @@ def _always(_: Path) -> bool:
 
 
 def members(path: Path) -> frozenset[str]:
-    """Return the names of the arrays in an ``.npz`` file. A damaged file has none; its reader reports it."""
+    """Return the names of the arrays in an ``.npz`` file; none if it is damaged, as the reader reports."""
     try:
         with zipfile.ZipFile(path) as archive:
             return frozenset(name.removesuffix(".npy") for name in archive.namelist())

@@ -22,8 +22,8 @@ def read_class_list(path: Path) -> ClassList:
     """A class list: a text file with one key per line, or a table with ``key``.
 
     Optional columns are ``name``, ``synonyms``, ``definition`` and ``hypernyms``. In a CSV, several values in
-    a cell are separated by semicolons. The class id is the position, from 0. A column ``class_id`` must agree
-    with it.
+    a cell are separated by semicolons. The class id is the position, from 0. If there is a column
+    ``class_id``, it must contain these positions.
     """
     if path.suffix.lower() == ".txt":
         lines = path.read_text(encoding="utf-8-sig").splitlines()

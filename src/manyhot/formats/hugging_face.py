@@ -69,9 +69,9 @@ def _matches(path: Path) -> bool:
 def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", split: str = "") -> Labels:
     """A Hugging Face data set with a feature of type ``ClassLabel`` or list of ``ClassLabel``.
 
-    This is a folder written by ``save_to_disk``, a folder as on the hub with Parquet files in ``data/``, or a
-    Parquet file with the schema metadata ``huggingface``. Only the columns of labels and names are read, not
-    the images. An image whose label is null or -1 is not usable.
+    The data set is a folder written by ``save_to_disk``, a folder as on the hub with Parquet files in
+    ``data/``, or a Parquet file with the schema metadata ``huggingface``. Only the columns of labels and
+    names are read, not the images. An image whose label is null or -1 is not usable.
 
     Parameters
     ----------
@@ -371,7 +371,7 @@ def write_hf_labels(labels: Labels, path: Path, classes: ClassList | None, *, sp
     writes them. The package need not be installed. The feature is a ``Sequence``, because versions before 4
     do not read ``List``.
 
-    The columns are ``image_id``, ``label`` (the original label, if there are any) and ``labels`` (null for
+    The columns are ``image_id``, ``label`` (the original labels, if there are any) and ``labels`` (null for
     images that are not usable).
 
     Parameters

@@ -27,8 +27,8 @@ def _matches_imagenetv2(path: Path) -> bool:
 def read_imagenetv2(path: Path, *, classes: ClassList | None) -> Images:
     """ImageNetV2's data-set JSON. ``image_filenames`` lists (name, WordNet id) pairs in the order of rows.
 
-    Names without suffix, such as those of ImageNetV2's own images, get ``.jpeg``, as in Multilabelfy and in
-    the released image folders.
+    Names without suffix, such as those of ImageNetV2's own images, get the suffix ``.jpeg``, as in
+    Multilabelfy and in the released image folders.
 
     References
     ----------
@@ -60,7 +60,7 @@ def _is_pair(pair: Any) -> bool:
 
 
 def image_id(name: str) -> str:
-    """Return the base name of an image; a name without suffix gets ``.jpeg``."""
+    """Return the base name of an image; a name without suffix gets the suffix ``.jpeg``."""
     name = name.replace("\\", "/").rpartition("/")[2]
     return name if "." in name else f"{name}.jpeg"
 

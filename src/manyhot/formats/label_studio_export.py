@@ -76,7 +76,8 @@ def read_label_studio(
     The id of a rater is the number of the user, never the e-mail address. `page_id` is the number of the
     annotation, `answered_at` its time of creation, and `shown_at` that time minus its lead time. Annotations
     that were cancelled (skipped by the rater) have no answers. Annotations marked as ground truth are answers
-    of experts, which ``label-studio-golden`` reads. Both are left out and counted in `Votes.left_out`.
+    of experts, which ``label-studio-golden`` reads. Both kinds of annotations are left out and counted in
+    `Votes.left_out`.
 
     Parameters
     ----------

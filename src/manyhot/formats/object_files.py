@@ -43,8 +43,8 @@ def _matches_table(path: Path) -> bool:
 def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
     """A table with ``image_id``, ``class`` or ``class_id``, and a box in fractions of width and height.
 
-    Objects marked by ``ignore``, ``difficult`` or ``crowd`` count neither as labels nor as errors.
-    If present, ``polygons`` and ``mask`` describe the object more exactly than the box.
+    Objects marked by ``ignore``, ``difficult`` or ``crowd`` count neither as labels nor as errors. If
+    present, ``polygons`` and ``mask`` describe the object more precisely than the box.
     """
     own = declared(path) == "objects"
     frame = pl.from_arrow(read_own(path, "objects")) if own else read_frame(path)

@@ -57,7 +57,7 @@ class _Index(_Inert):
 
 class _Array(_Inert):
     def values(self) -> npt.NDArray[Any]:
-        """Return the array, which contains numbers or objects that the stream lists."""
+        """Return an array of numbers, or of the objects that the pickle lists."""
         _, shape, dtype, by_column, data = self.state
         if isinstance(data, list):
             flat: npt.NDArray[Any] = np.empty(len(data), object)

@@ -58,7 +58,7 @@ def reading(path: Path) -> Iterator[None]:
     Raises
     ------
     InputError
-        In place of any exception of `broken`. manyhot's own errors are not changed.
+        Raised in place of any exception that `broken` returns. manyhot's own errors are not changed.
     """
     try:
         yield
@@ -193,8 +193,8 @@ def class_id_column(values: pa.Array, where: str, n_classes: int, *, gaps: bool 
     Raises
     ------
     InputError
-        If the column does not contain integers, contains nulls without `gaps`, or contains numbers beyond 32
-        bits.
+        If the column does not contain integers, contains nulls although `gaps` is false, or contains numbers
+        that do not fit into 32 bits.
     """
     kind, allowed = values.type, f"whole numbers, 0 to {n_classes - 1}"
     if not (pa.types.is_integer(kind) or pa.types.is_null(kind) or (gaps and pa.types.is_floating(kind))):
@@ -316,7 +316,7 @@ def head(path: Path) -> str:
 
 
 def load_json(path: Path) -> Any:
-    """Parse a JSON file. It raises the same errors as `parse_json`."""
+    """Parse a JSON file; raise the same errors as `parse_json`."""
     return parse_json(path.read_bytes(), path)
 
 
@@ -397,7 +397,7 @@ def class_index(value: object, n_classes: int, where: str) -> int:
     Raises
     ------
     InputError
-        If the value is neither, or if it is out of range.
+        If the value is neither an int nor a text of digits, or if it is out of range.
     """
     text = value if isinstance(value, str) else str(value)
     digits = (text.lstrip("0") or "0") if text.isascii() and text.isdigit() else ""

@@ -44,7 +44,8 @@ def read_real(path: Path, *, classes: ClassList | None) -> Labels:
     """ReaL's ``real.json``, with 50,000 lists of classes in the order of ImageNet's validation files.
 
     Entry i belongs to ``ILSVRC2012_val_{i + 1:08d}.JPEG``. The file does not contain the original labels,
-    which images were rated, or which classes were asked about. ``scores.npz`` contains the latter two.
+    which images were rated, or which classes were asked about. To read which images were rated and which
+    classes were asked about, use ``scores.npz``.
 
     References
     ----------
@@ -222,7 +223,7 @@ def image_rows(path: Path, names: npt.NDArray[np.str_]) -> npt.NDArray[np.int64]
     Raises
     ------
     InputError
-        If a name is not that of such an image.
+        If a name is not that of an image of ImageNet's validation set.
     """
     # The digits as code points: parsing 184,962 strings would take longer than the rest.
     wide = names.astype(f"U{len(_PREFIX) + 8 + len(_SUFFIX)}")
@@ -299,11 +300,11 @@ def _is_votes(path: Path) -> bool:
 
 @register("format", "real-votes", holds="votes", suffixes=(".npz",), matches=_is_votes)
 def read_real_votes(path: Path, *, classes: ClassList | None) -> Votes:
-    """ReaL's ``raters.npz``, with 924,810 answers of 85 raters, and its ``raters_golden.npz``.
+    """ReaL's ``raters.npz``, with 924,810 answers of 85 raters, or ReaL's ``raters_golden.npz``.
 
     `tensor` has the shape (raters, questions, 3) and takes 377 MB. For each rater and question, a 1 marks the
-    answer no, maybe or yes. It is read one rater at a time. `info` contains the image and the class of each
-    question, and `ids` the raters.
+    answer: *no*, *maybe* or *yes*. `tensor` is read one rater at a time. `info` contains the image and the
+    class of each question, and `ids` the raters.
 
     References
     ----------

@@ -62,13 +62,14 @@ def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str =
 
     Correct classes have the state *yes*, wrong ones *no*, and unclear ones *unclear*. A class under two
     headings counts as the first of correct, unclear and wrong. Problematic images are not usable. The rows of
-    TFDS contain original labels, the JSON does not.
+    TFDS contain original labels, but the JSON does not.
 
     Parameters
     ----------
     images : {"validation", "v2"}
         The data set to read. The JSON contains 20,000 images each of the validation set and of ImageNetV2.
-        TFDS has the first. ``tfds-multilabel(images='v2')`` reads the second, whose names get ``.jpeg``.
+        TFDS contains only images of the validation set. With ``tfds-multilabel(images='v2')``, the images of
+        ImageNetV2 are read, and their names get the suffix ``.jpeg``.
 
     References
     ----------
@@ -218,7 +219,7 @@ def read_imagenet_mistakes(path: Path) -> pa.Table:
     """Vasudevan et al.'s ``vit3b_mistakes.json`` and ``greedy_soups_mistakes.json``, as findings *mistake*.
 
     `class_b` is the predicted class, which experts judged to be wrong. The evidence contains `model` (the
-    name of the file), `category` and `severity`. The right classes are not in the file.
+    name of the file), `category` and `severity`. The correct classes are not in the file.
 
     References
     ----------

@@ -53,7 +53,7 @@ _NAMES = ("image_id", "key", "model", "rater_id", "expert_id", "page_id", "task"
 
 
 def column_names(path: Path) -> list[str]:
-    """Return the columns of a table. A broken file has none; its reader reports it."""
+    """Return the columns of a table; none if the file is damaged, as the reader reports."""
     try:
         if path.suffix.lower() == ".parquet":
             return list(pq.read_schema(path).names)
@@ -111,7 +111,7 @@ def _guess(columns: Sequence[str]) -> tuple[str, ...]:
 
 @register("format", "labels-table", holds="labels", suffixes=(".parquet", ".csv"), matches=_matches("labels"))
 def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
-    """A labels table, with one row per image and lists, or long with ``image_id,class_id,state``.
+    """A labels table with lists, one row per image, or in long form: ``image_id,class_id,state``.
 
     In long form, an image with an empty label set has one row without ``class_id``.
     """
@@ -142,7 +142,7 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
 def read_predictions_table(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
-    """A predictions table, with one row per image and lists, or long with ``class_id`` and rank or score."""
+    """A predictions table with lists, one row per image, or in long form: ``class_id`` and rank or score."""
     if path.suffix.lower() == ".parquet" and (declared(path) or "classes" not in column_names(path)):
         return predictions_from_table(read_own(path, "predictions"), model=path.stem, source=str(path))
     frame = read_frame(path)

@@ -59,7 +59,7 @@ def _matches_timm_inference(path: Path) -> bool:
 def read_timm_inference(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
-    """Outputs of timm's ``inference.py`` as CSV, as Parquet, or as JSON by image, in split form or as lines.
+    """Outputs of timm's ``inference.py`` in CSV, Parquet or JSON (by image, in split form, or as lines).
 
     Classes are read from the column that ``--include-index`` adds. Without it, labels are looked up in the
     class list, which fails for the two classes of ImageNet-1k named *crane*. ``--topk 0`` gives scores over
@@ -346,7 +346,7 @@ def with_pretraining(results: Results, metadata: Path) -> Results:
     ----------
     results : Results
     metadata : Path
-        timm's ``model_metadata-in1k.csv``, with ``model`` and ``pretrain``.
+        timm's ``model_metadata-in1k.csv``, with the columns ``model`` and ``pretrain``.
     """
     rows = read_frame(metadata).select("model", "pretrain").iter_rows()
     of_model = {model: pretraining_of(f"{model}.{data}") for model, data in rows}

@@ -55,10 +55,10 @@ def read_tsipras(path: Path, *, classes: ClassList | None) -> Images:
 
     The first file contains 6,761 images with `label`, `n_objects`, `main_label` (the plurality of raters) and
     `n_raters`. If the second file is in the same folder, the result contains all 10,000 images with
-    `annotation`, and the other columns may be null. The second file alone gives 10,000 images with
-    `annotation`, one of `ANNOTATIONS`.
+    `annotation`, and the other columns may be null. If only the second file is read, the result contains
+    10,000 images with `annotation`, one of `ANNOTATIONS`.
 
-    The CONTAINS task and the models' predictions of that repository are not read.
+    The CONTAINS task and the models' predictions in MadryLab's repository are not read.
 
     References
     ----------
@@ -185,7 +185,7 @@ def read_superclasses(
     Raises
     ------
     InputError
-        If the file is neither of these, or a class is out of range or unknown.
+        If the file has another format, or a class is out of range or unknown.
 
     References
     ----------

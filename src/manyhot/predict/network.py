@@ -243,14 +243,14 @@ def _pair(value: Any) -> tuple[int, int]:
 class Network:
     """A classifier, built and ready for an engine.
 
-    Its scores are computed by one of `module`, `file` and `forward`.
+    One of `module`, `file` and `forward` computes the scores of the network.
 
     Attributes
     ----------
     name : str
         Name of the model in tables, such as ``timm/resnet50.a1_in1k``.
     classes : ClassList
-        The classes in the order of the columns of its scores.
+        The classes, in the order of the columns of the score arrays.
     preprocessing : Preprocessing
     module : torch.nn.Module, optional
         Maps normalised images, float32 of shape (n, 3, height, width), to logits of shape (n, C).
@@ -262,11 +262,11 @@ class Network:
         Maps cropped images, uint8 of shape (n, 3, height, width), to logits, for a model that runs its own
         code without an engine.
     score_kind : str
-        The kind of its scores, such as ``logit``.
+        The kind of the scores, such as ``logit``.
     about : Mapping of str to str
-        Further metadata of its predictions, such as the origin of the weights.
+        Further metadata of the predictions, such as the origin of the weights.
     notes : tuple of str
-        Caveats about its predictions, such as assumed preprocessing.
+        Caveats about the predictions, such as assumed preprocessing.
     """
 
     name: str
@@ -282,7 +282,7 @@ class Network:
 
 
 def normalised(module: Any, preprocessing: Preprocessing, head: str = "") -> Any:
-    """Return a module that maps bytes to logits and, if `head` is given, to the input of that layer.
+    """Return a module that maps bytes to logits and, if `head` is set, to the input of the layer `head`.
 
     The module includes the normalisation, so that engines accept bytes and can fuse the normalisation with
     the first layer.
@@ -356,7 +356,7 @@ def _weights(cells: int, crop: int, side: int, resized: int, start: int) -> Floa
 
 
 def find_grids(network: Network) -> tuple[list[str], int]:
-    """Return the layers with a grid as output, in order, and the number of layers with weights after them."""
+    """Return the layers with a grid as output, in order, and the number of weighted layers after the last."""
     module, size = network.module, network.preprocessing.size
     found: dict[str, int] = {}
     weights = 0
@@ -379,7 +379,7 @@ def find_grids(network: Network) -> tuple[list[str], int]:
 
 
 def randomised(network: Network, share: float, seed: int) -> tuple[Network, int, int]:
-    """Return a network with its last layers randomised, their number, and the number of all layers.
+    """Return a network with its last layers randomised, and the numbers of randomised and of all layers.
 
     The values of each weight array are shuffled, so that they keep the scale that the next layer expects. The
     cascading randomisation of Adebayo et al. (2018) draws new weights instead.
@@ -388,8 +388,8 @@ def randomised(network: Network, share: float, seed: int) -> tuple[Network, int,
     ----------
     network : Network
     share : float
-        Share of the layers with weights that are randomised, counted from the output backwards. At least one
-        layer is randomised.
+        Share of layers to randomise, among the layers with weights, counted from the output backwards. At
+        least one layer is randomised.
     seed : int
 
     References

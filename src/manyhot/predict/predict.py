@@ -100,7 +100,7 @@ def predict(
         auto uses the fastest engine with the same predictions. Other choices are torch, openvino and onnx,
         and ray or ray:ENGINE for a cluster.
     precision
-        f32, bf16 or f16. The latter two are faster on some processors but change predictions.
+        f32, bf16 or f16. bf16 and f16 are faster on some processors but change predictions.
     shard
         Predict only shard I of N, counted from 0. The last shard to finish merges the results of all shards.
     workers

@@ -63,7 +63,7 @@ class PredictSettings:
 
 
 def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, Any] | None:
-    """Return the index in a network of each class of a data set, or None if the class lists are equal.
+    """Return the index of each class of a data set in a network's output; None if class lists are equal.
 
     Raises
     ------

@@ -273,7 +273,7 @@ def read_image(read: ImageReader) -> bytes | str | Tensor:
 def select_scores(
     logits: Float32Array, network: Network, keep: Keep, names: Sequence[str]
 ) -> tuple[npt.NDArray[np.int32] | None, Float32Array, Float32Array | None]:
-    """Return the top classes of a batch, their scores or the scores of all classes, and the logsumexp.
+    """Return the top classes of a batch (None to keep all), the scores of these classes, and the logsumexp.
 
     Raises
     ------

@@ -107,7 +107,7 @@ class Embedded:
 
 @dataclass(frozen=True, eq=False)
 class Similar(Result):
-    """The most similar images to each image, for each class that it may show.
+    """The most similar images to each query image, for each class that the query may show.
 
     Attributes
     ----------
@@ -174,7 +174,7 @@ def similar(
     among
         Images to search: those of the top predicted classes, of the original label, or of any class.
     top
-        Number of predicted classes to search per image, or all stored classes if there are fewer.
+        Number of predicted classes to search per image. If fewer classes are stored, all are searched.
     neighbours
         Number of neighbours for each image and class.
     run
@@ -389,7 +389,7 @@ class _Files:
 
     @classmethod
     def of(cls, folder: PathLike, model: str) -> _Files:
-        """Return the files of a model. Its name can be empty if the folder holds those of one model only."""
+        """Return the files of a model. The name can be empty if the folder holds files of one model only."""
         folder = Path(folder)
         if not folder.is_dir():
             raise InputError(

@@ -279,7 +279,7 @@ WAIT_S = 5.0
 def hub_or_cache(model: str) -> Iterator[None]:
     """Load published weights, but only from the cache if the hub does not respond.
 
-    Without this, the client of the hub tries each file six times, for 23 s and with eleven lines of output,
+    By default, the client of the hub tries each file six times, for 23 s and with eleven lines of output,
     before it uses its cache.
 
     Raises

@@ -250,8 +250,8 @@ def aggregate(
     votes
         Votes in any format, the folder of a campaign, or imagenet-real, a published set that is downloaded.
     golden
-        Experts' answers. Some methods learn from them. They also serve to choose a threshold by precision or
-        recall, and to measure the quality of raters. By default, those of the campaign.
+        Experts' answers; by default, those of the campaign. Some methods learn from them. They also serve to
+        choose a threshold by precision or recall, and to measure the quality of raters.
     images
         Images table with original labels; by default, that of the campaign. Images without votes keep their
         original label, with `rated` false.

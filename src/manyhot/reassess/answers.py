@@ -152,8 +152,8 @@ def open_votes(
     ----------
     votes
         A pyarrow, Polars or pandas table, a file in any format, a campaign or another folder that contains
-        ``votes.parquet``, or a name in `PUBLISHED_VOTES`. Write ``./imagenet-real`` for a folder with such a
-        name.
+        ``votes.parquet``, or a name in `PUBLISHED_VOTES`. For a folder with the name of a published set,
+        write ``./imagenet-real``.
     golden, images
         Experts' answers and all images with their original labels; by default those of the campaign.
     classes
@@ -348,7 +348,7 @@ def class_ids(classes: str | Collection[int], n_classes: int) -> frozenset[int]:
     Raises
     ------
     InputError
-        The value is neither, or a class does not exist.
+        The value has another form, or a class does not exist.
     """
     if isinstance(classes, str):
         ids = _ranges(classes, n_classes)

@@ -134,7 +134,7 @@ def data_card(
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r.
     dataset
-        Name of the data set on the card, in place of its own.
+        Name of the data set on the card, in place of its own name.
     run
         Command line of the call, and callback for its progress.
 
@@ -193,7 +193,7 @@ def card_text(
     votes : Votes, optional
         Votes from which the labels were made.
     agreement : pyarrow.Table, optional
-        The table ``agreement`` of these votes. It is not computed here.
+        The table ``agreement`` for the votes. It is not computed here.
     protocol : Mapping of str to str, optional
         How the labels were made, such as ``{"proposer": …, "method": …, "threshold": …}``.
     licence : str, optional

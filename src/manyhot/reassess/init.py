@@ -90,14 +90,14 @@ def init_campaign(
     folder
         Folder of the campaign: a new or empty folder, or a campaign that was created from the same files.
     images
-        Images with original labels: a table in any format, a folder written by manyhot predict, or a data set
-        of a benchmark, such as imagenet-val.
+        Images with original labels: a table in any format, a folder written by manyhot predict, or a
+        benchmark data set, such as imagenet-val.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r. By default, the built-in list that is named in the metadata of the images or
         predictions.
     predictions
-        Files and folders of predictions, or a data set of a benchmark. Several values are allowed.
+        Files and folders of predictions, or a benchmark data set. Several values are allowed.
     rows
         Image of each row of array files: a data-set JSON, CSV or Parquet file, or a list of ids.
     run

@@ -78,15 +78,15 @@ class NextQuestions(Result):
     n_questions : int
         All of them.
     n_full : int
-        Number of questions that get no more answers, because they have the maximum number, are decided, or
-        were answered by this rater.
+        Number of questions that get no more answers, because they have the maximum number of answers, are
+        decided, or were answered by this rater.
     n_settled : int
-        Number of other questions whose state is unlikely to change with the answers that they can still get.
+        Number of questions that are not full, but whose state is unlikely to change with further answers.
     n_open : int
-        Number of the remaining questions, from which those in the table are taken.
+        Number of questions that are neither full nor settled. The questions in the table are taken from
+        these.
     changes : float
-        Expected number of open questions whose state changes if they get all the answers that they can still
-        get.
+        Expected number of open questions whose state would change if they got all remaining answers.
     max_answers : int
         Maximum number of answers per question.
     notes, metadata, inputs
@@ -169,8 +169,8 @@ def next_questions(
     max_answers
         Maximum number of answers per question, including existing ones.
     settled
-        Maximum probability with which the answers that a settled question can still get change its state.
-        With 0, a question is settled only if they cannot change it.
+        Maximum probability that further answers change the state of a settled question. With 0, a question is
+        settled only if further answers cannot change its state.
     rater
         Id of the rater who will answer. Questions that this rater answered are left out, and further answers
         are assumed to be as good as this rater's. By default, they are assumed to be as good as those of the

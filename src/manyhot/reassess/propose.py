@@ -85,9 +85,10 @@ class Expected:
     precision : ShareInterval
         Share of questions whose answer in the known label sets is yes.
     n_images, n_labels, n_questions : int
-        Numbers of images with a known label set, of their labels, and of the questions about them.
+        Numbers of images with a known label set, of labels in these sets, and of questions about these
+        images.
     n_unasked : int
-        Number of questions that the known label sets do not answer. They count as answered with no.
+        Number of questions that the known label sets do not answer. Their answer counts as no.
     held_out : bool
         Whether each image was evaluated with a rule that was fitted without its label set.
     """
@@ -111,7 +112,8 @@ class Proposals(Result):
         The table ``proposals``.
     rule : str
     n_images, n_left_out : int
-        Number of images, and number of images without questions. The latter keep their original label.
+        Number of images, and number of images without questions. Images without questions keep their original
+        label.
     models : tuple of str
     seconds : float
         Seconds that a rater takes for a question.
@@ -207,7 +209,7 @@ class Proposals(Result):
             )
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the table as `Result.write` does, unless raters have begun to answer the proposals there."""
+        """Write the table as `Result.write` does, unless raters have begun to answer the proposals in it."""
         self.check_out(out, ())
         return super().write(out, run=run)
 
@@ -287,8 +289,8 @@ def propose(
     Parameters
     ----------
     labels
-        Images with original labels, which are always proposed: a campaign, a folder written by manyhot
-        predict, an images table, or a data set of a benchmark.
+        Images with original labels: a campaign, a folder written by manyhot predict, an images table, or a
+        benchmark data set. The original labels are always proposed.
     predictions
         Files or folders of predictions, instead of those of the campaign, folder or benchmark. Each model
         must predict all images.
@@ -304,9 +306,9 @@ def propose(
         Images not to ask about: those whose only proposal is the original label (proposals), those whose
         original label is the top class of every model (models), or none (nothing).
     seconds
-        Seconds per question, to compute the hours; the default is an assumption.
+        Seconds per question, to compute the hours of work; the default is an assumption.
     raters
-        Number of answers per question, to compute the hours.
+        Number of answers per question, to compute the hours of work.
     resamples
         Number of bootstrap resamples of the images with known label sets; 0 skips the intervals.
     seed

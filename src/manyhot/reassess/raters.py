@@ -213,8 +213,8 @@ def _or_null(values: Floats) -> pa.Array:
 def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = 5) -> list[str]:
     """Return the raters with the least and the most informative answers, with their measures.
 
-    If some raters answered golden questions with both true answers, only these raters are shown, because
-    their quality is measured directly.
+    If some raters answered golden questions of both kinds (true answer yes and true answer no), only these
+    raters are shown, because their quality is measured directly.
     """
     on_golden = [r for r in raters if r["golden_yes"] and r["golden"] > r["golden_yes"]] or raters
     ranked = sorted((r for r in on_golden if r["informedness"] is not None), key=lambda r: r["informedness"])

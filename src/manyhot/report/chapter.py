@@ -152,7 +152,7 @@ def read_diagnosis(folder: Path) -> dict[str, pa.Table]:
 
 
 def picture(folder: Path, file: str | None, title: str, text: str = "", mark: str = "") -> StripPicture:
-    """Return a picture from a file in a folder; no `uri` if the file is missing, outside or too large."""
+    """Return a picture from a file; no `uri` if the file is missing, outside the folder or too large."""
     data = _bytes(folder, file) if file else b""
     kind = next((kind for head, kind in _KINDS.items() if data.startswith(head)), "")
     uri = f"data:image/{kind};base64,{base64.b64encode(data).decode()}" if kind else ""

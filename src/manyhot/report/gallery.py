@@ -56,7 +56,7 @@ class Shot:
     n_rejected : int
         Number of classes that raters found not to be valid.
     remark : str
-        A remark, such as that no rater has seen the image.
+        A remark on the image, for example that no rater has seen it.
     seen : tuple of tuple of (int, float or None)
         The top classes of each model with their confidence; empty if the model has no prediction for the
         image.
@@ -65,7 +65,7 @@ class Shot:
     states : mapping of int to str
         The state of each class that any model predicts.
     similar : mapping of int to tuple of int
-        For each of these classes, the positions in the gallery of the images to show next to it.
+        For each class in `states`, the positions in the gallery of the images to show next to this image.
     kinds : tuple of str
         For each model, the kind of its error; empty if there is no error or the kind is unknown.
     """
@@ -94,7 +94,7 @@ class Gallery:
     models : tuple of str
     shots : tuple of Shot
     names : mapping of int to str
-        The name of each class that occurs.
+        The name of each class that occurs in the gallery.
     similar_by : str
         The model whose embeddings determine which images are similar; empty if a fixed choice of images is
         shown.
@@ -136,7 +136,7 @@ def make_gallery(
     Parameters
     ----------
     images : Images
-        Images table whose column ``uri`` contains paths of local files. The class of an image is its original
+        Images table whose column ``uri`` contains paths to local files. The class of an image is its original
         label.
     labels : Labels, optional
         Without labels, predictions are compared with the original labels only.
@@ -144,8 +144,8 @@ def make_gallery(
     classes : ClassList, optional
         Class list with the names of the classes. Without it, classes are shown by number.
     similar : pyarrow.Table, optional
-        The table ``similar``: the nearest images of an image in each class. Without it, up to `SIMILAR`
-        images of each class are chosen evenly over the data set, and the same ones are shown with each image.
+        The table ``similar``, with the nearest neighbours of each image in each class. Without it, up to
+        `SIMILAR` images of each class are chosen evenly over the data set and shown next to every image.
     similar_by : str
         The model of these embeddings.
     findings : pyarrow.Table, optional

@@ -321,7 +321,7 @@ class GalleryLink:
     counts : mapping of str to mapping of str to int
         For each model, the number of images with each verdict of `manyhot.report.gallery.TOP_VERDICTS`.
     confident : mapping of str to mapping of str to int
-        The same for the images on which the model's confidence is above `CONFIDENT`.
+        As `counts`, but only for images on which the model's confidence is above `CONFIDENT`.
     rated : bool
         Whether raters checked the label set of any image.
     """

@@ -86,19 +86,19 @@ class Shared:
         return self.gallery if self.gallery is not None and self.gallery.title == dataset else None
 
     def pair(self, row: Row) -> str:
-        """Return the metrics of both ends as ``x → y``; one name if they are equal."""
+        """Return the metrics of both places as ``x → y``; one name if they are equal."""
         x, y = self.named(row["metric_x"]).label, self.named(row["metric_y"]).label
         return x if x == y else f"{x} → {y}"
 
 
 def pair_of_images(row: Row) -> str:
-    """Return the slices of both ends as ``x → y``; one label if they are equal."""
+    """Return the slices of both places as ``x → y``; one label if they are equal."""
     x, y = slice_label(row["slice_x"]), slice_label(row["slice_y"])
     return x if x == y else f"{x} → {y}"
 
 
 def between(row: Row) -> str:
-    """Return the data sets of both ends as a title; one name if they are equal."""
+    """Return the data sets of both places as a title; one name if they are equal."""
     x, y = title_of(row["dataset_x"]), title_of(row["dataset_y"])
     return x if x == y else f"{x} → {y}"
 
@@ -127,7 +127,7 @@ def picked(table: pa.Table, models: Collection[str] = ()) -> list[Row]:
 
 
 def list_drops(rows: Sequence[Row], shared: Shared, *, title: str, section: str) -> Listing:
-    """Return the drops of a metric between two ends: the mean over models, then the user's own models."""
+    """Return the drops of a metric between two places: the mean over models, then the user's own models."""
     anchor = shared.anchors(section, "drops", _places(rows[0]))
     ordered = sorted(rows, key=lambda r: (reading_order(r["metric_x"]), pair_of_images(r), r["model"] or ""))
     return Listing(anchor, title, *without_empty(_DROPS, [_drop(r, shared, anchor) for r in ordered]))
@@ -296,7 +296,7 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
 
 
 def list_sensitivity(rows: Sequence[Row], shared: Shared, *, title: str, warning: str) -> Listing:
-    """Return how a drop changes if the label sets at one end are made similar to those at the other end."""
+    """Return how a drop changes if the label sets at one place are made similar to those at the other."""
     heads, entries = without_empty(_SENSITIVITY, [_changed(r, shared) for r in rows])
     note = f"First: {title_of(rows[0]['dataset_x'])}; second: {title_of(rows[0]['dataset_y'])}. {warning}"
     anchor = shared.anchors("shift", "sensitivity", _places(rows[0]))
@@ -348,7 +348,7 @@ def _analysis(row: Row) -> str:
 
 
 def count_pair(x: int, y: int) -> str:
-    """Return the n of both ends as ``x → y``; one number if they are equal."""
+    """Return the n of both places as ``x → y``; one number if they are equal."""
     return f"{x:,}" if x == y else f"{x:,} → {y:,}"
 
 

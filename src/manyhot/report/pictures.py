@@ -181,7 +181,7 @@ class PredictedPicture:
     n_rejected : int
         Number of classes that raters found not to be valid.
     remark : str
-        A remark, such as that no rater has seen the image.
+        A remark on the image, for example that no rater has seen it.
     seen : tuple of Seen
     """
 
@@ -224,7 +224,7 @@ def make_pictures(
     Parameters
     ----------
     images : Images
-        Images table whose column ``uri`` contains paths of local files.
+        Images table whose column ``uri`` contains paths to local files.
     labels : Labels
     predictions : sequence of Predictions
     classes : ClassList, optional
@@ -315,7 +315,7 @@ def label_rows(images: Images, labels: Labels) -> list[LabelRow]:
 
 
 def image_column(images: Images, name: str) -> list[Any]:
-    """Return a column of the images; a missing column is all None."""
+    """Return a column of the images; if it is missing, every value is None."""
     present = name in images.table.column_names
     return images.table[name].to_pylist() if present else [None] * len(images)
 

@@ -131,7 +131,7 @@ def ordinal(n: int) -> str:
 
 
 def listed(names: Sequence[str], most: int) -> str:
-    """Return names in a sentence, and how many more there are."""
+    """Return names as a list in a sentence; if there are too many, the first names and how many follow."""
     if len(names) > most:
         return f"{', '.join(names[: most - 1])} and {len(names) - most + 1:,} more"
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
@@ -163,7 +163,7 @@ def images_of(images: str) -> str:
 
 
 def slice_label(images: str) -> str:
-    """Return a slice as the head of a row, such as ``two or more labels``."""
+    """Return the label of a slice for the head of a row, such as ``two or more labels``."""
     return "all images" if images == "all" else ", ".join(words for words, _ in map(_part, images.split(",")))
 
 
@@ -205,7 +205,7 @@ def with_minus(value: float, decimals: int) -> str:
 
 
 def fine(value: float) -> int:
-    """Return the number of decimals of a difference in points: 1 from one point on, otherwise 2."""
+    """Return the number of decimals of a difference in points: 1 for at least one point, otherwise 2."""
     return 1 if abs(value) >= 1 else 2
 
 
@@ -229,7 +229,7 @@ def ends(interval: Ends, metric: Metric | None = None, decimals: int = 2, *, sig
 
 
 def both_intervals(images: str, models: str) -> str:
-    """Return the intervals over images and over models in brackets, or which of them is missing."""
+    """Return the intervals over images and over models in brackets, with a remark if one is missing."""
     over = {"over images": images, "over families of models": models}
     there = [f"{text} {what}" for what, text in over.items() if text]
     if not there:

@@ -59,7 +59,7 @@ class StudyRun:
         return self.data / f"labels-{split}.parquet"
 
     def images(self, split: str) -> Path:
-        """Return the images of a split: ``images-SPLIT.parquet``, or ``images.parquet`` that holds all."""
+        """Return the images of a split: ``images-SPLIT.parquet``, or ``images.parquet`` for all splits."""
         own = self.data / f"images-{split}.parquet"
         return own if own.exists() else self.data / "images.parquet"
 
@@ -225,7 +225,7 @@ class RunMeasurement:
 class Across:
     """A measure across the runs of one data set and one seed, such as the agreement of two rankings.
 
-    The arm and the network of its values are ``all``.
+    Its values have the arm ``all`` and the network ``all``.
 
     Attributes
     ----------
@@ -273,7 +273,7 @@ class Claim:
         By default all.
     slice : str
     main : bool
-        Whether its verdict belongs to the short answer.
+        Whether the claim's verdict belongs to the short answer.
     called : (str, str)
         Names of the verdicts better and worse on the page. Two rankings, for example, are not better or
         worse, but more alike or different.
@@ -358,7 +358,7 @@ MARK = "grid.json"
 
 
 def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
-    """Return a study with its first n seeds, or with more if it has fewer; by default two in a smoke run.
+    """Return a study with n seeds (by default its own, or two in a smoke run); add seeds if it has too few.
 
     Raises
     ------

@@ -162,7 +162,7 @@ class Runner:
         self._at = (0, 0)
 
     def do(self, runs: Sequence[StudyRun]) -> None:
-        """Train and measure what is missing; a run that fails is reported and does not stop the others."""
+        """Train and measure what is missing; a run that fails is reported and does not stop other runs."""
         names = [TRAINING, *(m.name for m in self._measures)]
         self._clock.left.update((name, run.data_set, run.network) for run in runs for name in names)
         for i, run in enumerate(runs, 1):

@@ -148,7 +148,7 @@ def run_studies(
     """Run studies: train all combinations of arm, network, data set and seed, measure and compare them.
 
     Studies with the same grid share their runs. A stopped command resumes when it is started again. A failed
-    run does not stop the others.
+    run does not stop other runs.
 
     Parameters
     ----------

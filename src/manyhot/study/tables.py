@@ -139,7 +139,7 @@ class Measurements:
 def collect_measurements(
     study: Study, runs: Sequence[StudyRun], undone: Sequence[Undone]
 ) -> tuple[Measurements, list[Undone]]:
-    """Return the measurements of runs and across runs, and the measures across runs that failed.
+    """Return the measurements of single runs and across runs, and the measures across runs that failed.
 
     Raises
     ------

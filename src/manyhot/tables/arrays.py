@@ -280,7 +280,7 @@ def ids_of(part: FramePart, n: int) -> pa.Array:
 
 
 def positions(start: int, stop: int) -> pa.Array:
-    """Return positions as the ids of images that have none."""
+    """Return positions as the ids of images that have no ids."""
     return pa.array(np.arange(start, stop)).cast(pa.string())
 
 
@@ -444,8 +444,8 @@ class States:
 def states_of_labels(labels: Labels, classes: ClassList) -> States:
     """Return the states by label sets.
 
-    If the labels record answers no, the state of a class that was not asked about is unknown. Otherwise, it
-    is no. All states of unusable images are unknown.
+    If the labels record *no* answers, the state of a class that was not asked about is unknown. Otherwise,
+    its state is *no*. All states of unusable images are unknown.
     """
     sets = label_sets(labels)
     state = np.full((len(sets), len(classes)), NOT_ASKED if sets.asked_known else NO, np.uint8)
@@ -457,7 +457,7 @@ def states_of_labels(labels: Labels, classes: ClassList) -> States:
 def states_of_objects(objects: Objects, classes: ClassList) -> States:
     """Return the states according to objects: a class has the state yes if the image has an object of it.
 
-    It is unclear if all objects of the class are ignored or have no box within the image.
+    The state is unclear if all objects of the class are ignored or have no box within the image.
     """
     images = objects.images
     state = np.full((len(images), len(classes)), NO, np.uint8)

@@ -95,7 +95,7 @@ class Campaign:
         return self.folder / (table if table == "predictions" else f"{table}.parquet")
 
     def same_as(self, other: Campaign) -> bool:
-        """Whether both were made from the same files."""
+        """Return whether both campaigns were made from the same files."""
         return (self.class_hash, dict(self.inputs)) == (other.class_hash, dict(other.inputs))
 
 

@@ -241,7 +241,7 @@ def declare_table(name: str, columns: Sequence[Column], *, renamed: Mapping[str,
     name : str
     columns : sequence of Column
     renamed : mapping of str to str, optional
-        The names of columns in files of earlier versions, and their names now.
+        The current name of each renamed column, by its name in files of earlier versions.
 
     Raises
     ------
@@ -254,7 +254,7 @@ def declare_table(name: str, columns: Sequence[Column], *, renamed: Mapping[str,
 
 
 def rename_columns(table: pa.Table, name: str) -> pa.Table:
-    """Return a table whose columns have the names of this version, not those of an earlier one."""
+    """Return a table in which columns with names of earlier versions have their current names."""
     renamed = _renamed.get(name, {})
     now = [renamed.get(column, column) for column in table.column_names]
     return table if now == table.column_names else table.rename_columns(now)

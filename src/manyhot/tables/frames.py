@@ -227,14 +227,14 @@ def align_columns(
     Parameters
     ----------
     parts : sequence of FramePart
-        The parts. Those without names are assumed to have that order. If the first part has no names and
-        there is no `order`, the names of the other parts must have the same order.
+        The parts. Those without names are assumed to be in the order of the result. If the first part has no
+        names and there is no `order`, the names of the other parts must have the same order.
     order : sequence of str, optional
         The classes.
     of : str
-        The name of the classes for messages.
+        What messages call the classes of `order`.
     key : callable
-        Returns the class in `order` of a name.
+        Maps the name of a column to a class in `order`.
 
     Returns
     -------

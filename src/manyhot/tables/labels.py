@@ -71,7 +71,7 @@ class Labels:
         Raises
         ------
         InputError
-            If both have an original label and they differ.
+            If an image has another original label in the images table.
         """
         if images.label is None:
             return self
@@ -230,7 +230,8 @@ class Objects:
     table : pyarrow.Table
         The table ``objects``, in any order.
     keys : tuple of str
-        The keys of the class list to which `class_id` refers. It may differ from that of a model.
+        The keys of the class list to which `class_id` refers. This list may differ from the class list of a
+        model.
     class_hash : str
         The hash of the class list.
     semantic : Mapping of str to bytes or Path

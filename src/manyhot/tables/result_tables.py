@@ -163,7 +163,7 @@ def _lists(table: pa.Table, columns: tuple[str, ...]) -> list[list[Any]]:
 def read_folder(
     folder: str | os.PathLike[str], beside: Sequence[str]
 ) -> tuple[pa.Table, dict[str, pa.Table]]:
-    """Read ``results.parquet`` and those tables of `beside` that a folder contains.
+    """Read ``results.parquet`` and the tables in `beside` that the folder contains.
 
     Raises
     ------
@@ -210,7 +210,7 @@ def results_digest(results: pa.Table) -> str:
 
 
 def read_results_folder(folder: str | os.PathLike[str]) -> Results:
-    """Read the results of a folder with pairs, samples and models. It raises the errors of `read_folder`."""
+    """Read the results of a folder with pairs, samples and models; raise the errors of `read_folder`."""
     table, beside = read_folder(folder, _BESIDE)
     return Results(table, name=str(folder), **beside)
 
@@ -259,7 +259,7 @@ def headline() -> list[str]:
 
 
 def accuracies(*judged_on: str) -> list[str]:
-    """Return the accuracies by which data sets are compared, or only those that refer to these labels."""
+    """Return the accuracies that compare data sets; with `judged_on`, only those based on these labels."""
     allowed = judged_on or (ORIGINAL_LABELS, LABEL_SETS)
     names = (e.name for e in _entries() if e.about.get("judged_on") in allowed)
     return sorted(names, key=reading_order)

@@ -36,7 +36,7 @@ def schema(name: str) -> pa.Schema:
 
 
 def check(table: pa.Table, name: str, *, where: object = None) -> pa.Table:
-    """Return `table` with the columns of table `name`, in its order and with its types.
+    """Return `table` with the columns, the order and the types that the table `name` declares.
 
     Raises
     ------

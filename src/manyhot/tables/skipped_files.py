@@ -17,8 +17,8 @@ _Fitted = TypeVar("_Fitted")
 class SkippedFiles:
     """Prediction files that cannot be read or do not match the data.
 
-    If there are several files, each of these is skipped, and the reason is recorded. If there is only one
-    file, its error is raised. If no file remains, the first error is raised.
+    If several files are passed, unusable ones are skipped, and the reason is recorded. If only one file is
+    passed, its error is raised. If no file remains, the first error is raised.
 
     Attributes
     ----------

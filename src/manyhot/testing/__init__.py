@@ -45,7 +45,7 @@ N_IMAGES, N_CLASSES = 80, 24
 def random_case(
     rng: np.random.Generator, *, dense: bool = True, n: int = N_IMAGES, c: int = N_CLASSES
 ) -> Case:
-    """Return a case with irregularities of real data: empty sets, unusable images, missing labels and ties.
+    """Return a case as irregular as real data: empty label sets, unusable images, missing labels and ties.
 
     Parameters
     ----------
@@ -75,14 +75,14 @@ def random_case(
 
 
 def perfect_case(rng: np.random.Generator, *, each_class: bool = False) -> Case:
-    """Return a case in which every prediction is right: the label set ranks first, led by the original label.
+    """Return a case in which every prediction is right: the original label, then the other valid classes.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     each_class : bool
-        Whether scores are probabilities of 1 for all classes of a set, as from sigmoids. If False, they are
-        logits with a clear maximum at the original label.
+        Whether scores are probabilities, as from sigmoids, with 1 for all classes of the label set. If False,
+        they are logits with a clear maximum at the original label.
     """
     case = random_case(rng)
     yes = case.labels.yes_matrix()
@@ -96,7 +96,7 @@ def perfect_case(rng: np.random.Generator, *, each_class: bool = False) -> Case:
 
 
 def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
-    """Check the common properties of metrics and raise an AssertionError that names a violated one.
+    """Check the common properties of metrics; raise an AssertionError that names a violated property.
 
     The order of images and the numbering of classes do not matter. A weight is equivalent to repetition, and
     a weight of 0 to removal. Scaling all weights changes nothing, unless the metric is registered as
@@ -251,7 +251,8 @@ def random_votes(
     n, raters, votes : int
         Number of questions, of raters, and of raters who answer each question.
     skill : float
-        Probability of a correct answer. Half of the other answers are maybe. With 1, raters are always right.
+        Probability of a correct answer. Half of the wrong answers are *maybe*. With a skill of 1, raters are
+        always right.
     """
     truth = rng.random(n) < 0.3
     rater = np.concatenate([rng.choice(raters, votes, replace=False) for _ in range(n)])
@@ -265,12 +266,12 @@ def random_votes(
 
 
 def check_aggregator(aggregator: str | Entry, *, seed: int = 0) -> None:
-    """Check the common properties of aggregators and raise an AssertionError that names a violated one.
+    """Check the common properties of aggregators; raise an AssertionError that names a violated property.
 
     The order of votes and the numbering of questions and raters do not matter. Inputs are not changed.
     Probabilities are between 0 and 1, or NaN without votes. If raters are always right, the result is the
-    true answers. With one rater, a yes gives at least as high a probability as a no. Raters' confusion
-    matrices contain probabilities.
+    true answers. With one rater, the probability after a yes answer is at least as high as after a no answer.
+    Raters' confusion matrices contain probabilities.
 
     Parameters
     ----------
@@ -364,13 +365,14 @@ def random_ensemble(
 ) -> Ensemble:
     """Return four models that are mostly right, with known label sets for a third of the images.
 
-    Some images have no original label, some label sets are empty, and two models list one class fewer.
+    Some images have no original label, some label sets are empty, and two models list one class fewer per
+    image.
 
     Parameters
     ----------
     rng : numpy.random.Generator
     n, c, k : int
-        Number of images, of classes, and of classes that the other models list.
+        Number of images, of classes, and of classes that the other two models list per image.
     """
     yes = rng.random((n, c)) < 0.08
     first = np.where(yes.any(1), yes.argmax(1), rng.integers(0, c, n))
@@ -390,7 +392,7 @@ def random_ensemble(
 
 
 def check_proposer(proposer: str | Entry, *, seed: int = 0) -> None:
-    """Check the common properties of proposers and raise an AssertionError that names a violated one.
+    """Check the common properties of proposers; raise an AssertionError that names a violated property.
 
     Pairs are distinct, in order, in range, and the same in each call. The original label is always among
     them. The order of images and models and the numbering of classes do not matter. Inputs are not changed.

@@ -34,7 +34,7 @@ N_IMAGES, N_CLASSES, EPOCHS = 6, 5, 12
 
 
 def check_loss(loss: str | Entry, *, seed: int = 0) -> None:
-    """Check the common properties of losses and raise an AssertionError that names a violated one.
+    """Check the common properties of losses; raise an AssertionError that names a violated property.
 
     Value and gradient are finite, even for extreme logits and in later epochs. The gradient is that of the
     value, unless the loss is registered as `detached`. The order of images does not matter. Inputs are not
@@ -107,7 +107,7 @@ class _Trial:
         return Targets(p, weight, torch.arange(N_IMAGES), 0, memory)
 
     def value(self, logits: Tensor, targets: Targets) -> Any:
-        """Return the loss; the memory that it would change is a copy."""
+        """Return the loss. It gets a copy of the memory, which it may change."""
         fresh = {
             name: m.detach().clone().requires_grad_(m.requires_grad) for name, m in targets.memory.items()
         }
@@ -266,7 +266,7 @@ def _random_sets(rng: np.random.Generator, n: int, c: int) -> LabelSets:
 
 
 def check_rule(rule: str | Entry, *, seed: int = 0) -> None:
-    """Check the common properties of error rules and raise an AssertionError that names a violated one.
+    """Check the common properties of error rules; raise an AssertionError that names a violated property.
 
     Each error is judged independently of other errors and of their order. The numbering of classes does not
     matter. Inputs are not changed. A deciding class is returned only for errors that match. Without errors,

@@ -57,11 +57,11 @@ class Mix:
 
 
 def drawn(recipe: Recipe, plan: BatchPlan, epoch: int, step: int, size: tuple[int, int]) -> Mix | None:
-    """Draw the mixing of a batch, or return None if the recipe does not mix images.
+    """Draw how the images of a batch are mixed, or return None if the recipe does not mix images.
 
-    These are mixup (Zhang et al. 2018, https://doi.org/10.48550/arXiv.1710.09412) and CutMix (Yun et al.
-    2019, section 3.2, https://doi.org/10.1109/ICCV.2019.00612). Both papers draw one share per batch, whereas
-    each image has its own share here.
+    Images are mixed by mixup (Zhang et al. 2018, https://doi.org/10.48550/arXiv.1710.09412) or CutMix (Yun et
+    al. 2019, section 3.2, https://doi.org/10.1109/ICCV.2019.00612). Both papers draw one share per batch,
+    whereas each image has its own share here.
     """
     if not recipe.mixup and not recipe.cutmix:
         return None
@@ -110,9 +110,9 @@ def augmented(pixels: Tensor, recipe: Recipe, rng: np.random.Generator) -> Tenso
 def rand_augment(image: Image, rng: np.random.Generator, operations: int, magnitude: float) -> Image:
     """Apply operations that are drawn with replacement from fourteen, all with the same strength.
 
-    This is RandAugment (Cubuk et al. 2020, arXiv 1909.13719) with the operations and ranges of torchvision's
-    ``RandAugment``. The `magnitude` is between 0 and 30. Operations that have a sign get a random one. Pixels
-    from outside the image are black.
+    The method is RandAugment (Cubuk et al. 2020, arXiv 1909.13719) with the operations and ranges of
+    torchvision's ``RandAugment``. The `magnitude` is between 0 and 30. Operations with a sign get a random
+    sign. Pixels from outside the image are black.
     """
     for which in rng.integers(len(OPERATIONS), size=operations):
         strength, operation = OPERATIONS[list(OPERATIONS)[which]]

@@ -92,7 +92,7 @@ class Batch:
 
 @dataclass(eq=False)
 class Views:
-    """Decoded images. They are cached while they fit into memory, so that each is decoded once.
+    """Decoded images. They are cached while they fit into memory, so that each image is decoded once.
 
     Attributes
     ----------
@@ -370,9 +370,9 @@ class View(NamedTuple):
 def random_box(rng: np.random.Generator, height: int, width: int, least: float) -> tuple[int, int, int, int]:
     """Draw the top, left, height and width of a crop.
 
-    This follows Szegedy et al. 2015 and torchvision's ``RandomResizedCrop``. The area is a share of the image
-    between `least` and 1. The aspect ratio is between 3/4 and 4/3, and its logarithm is uniform. After ten
-    crops that do not fit, the largest central crop with a ratio in this range is used.
+    The crop follows Szegedy et al. 2015 and torchvision's ``RandomResizedCrop``. The area is a share of the
+    image between `least` and 1. The aspect ratio is between 3/4 and 4/3, and its logarithm is uniform. After
+    ten crops that do not fit, the largest central crop with a ratio in this range is used.
     """
     low, high = map(math.log, ASPECTS)
     for share, at in rng.random((_TRIES, 2)).tolist():

@@ -125,8 +125,9 @@ def fit_sigmoid(
         State of each class: `manyhot.core.sets.YES`, `NO`, `UNCLEAR` or `NOT_ASKED`. Columns of a frame are
         matched by the keys or names of classes.
     classes : ClassList
-        A class that is always or never valid gets the same probability for all images. It is the share of
-        images with the class, after half an image with and half an image without it are added.
+        A class that is always or never valid gets the same probability for all images. This probability is
+        the share of images with the class, after adding half an image with the class and half an image
+        without it.
     backbone, weights, penalty, start
         As in `fit_softmax`.
 

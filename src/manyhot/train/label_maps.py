@@ -193,7 +193,7 @@ def _block(batch: pa.RecordBatch, shape: tuple[int, ...]) -> MapBlock:
 
 @dataclass(frozen=True, eq=False)
 class LocalTeacher:
-    """The targets of crops of training images. Each is the softmax of its part of the label map.
+    """The targets of crops of training images: the softmax of the part of the label map that a crop shows.
 
     Attributes
     ----------

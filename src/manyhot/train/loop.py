@@ -71,7 +71,7 @@ class TrainingJob:
     identity : Mapping of str to Any
         Identity of the run, which consists of its recipe, labels, classes and source.
     taught : Teacher, optional
-        The targets. By default, those of the labels.
+        The training targets. By default, they are made from `labels`.
     features : Path, optional
         A folder for features that several runs share.
     run : Run

@@ -220,10 +220,10 @@ class Stages:
         return found[0]
 
     def rest(self) -> nn.Module | None:
-        """Return a module that maps these features to logits, in the mode of the network.
+        """Return a module that maps the result of `features` to logits, in the mode of the network.
 
-        The module shares the layers of the network. The result is None if the network cannot be cut at this
-        layer.
+        The module shares the layers of the network. The result is None if the network cannot be cut at the
+        first trained layer.
         """
         try:
             return _cut(self.module, self.first)

@@ -70,7 +70,7 @@ def plan_of(batch: int, lanes: int, seed: int, n: int, rank: int = 0, world: int
     Raises
     ------
     InputError
-        If there are fewer images than a batch needs, or if the number of processes does not divide it.
+        If there are fewer images than a batch needs, or if a batch cannot be divided among the processes.
     """
     if n < batch:
         raise InputError(

@@ -84,9 +84,11 @@ class Recipe:
     loss : str
         A registered loss. The default is ``bce`` for label sets and ``softmax`` for all other targets.
     not_asked : str
-        Treatment of classes that were not asked about: ``no`` for absent, or ``mask`` to ignore them.
+        Treatment of classes that were not asked about: ``no`` to treat them as absent, or ``mask`` to ignore
+        them.
     empty : str
-        Treatment of images without a class: ``skip`` to leave them out, or ``no`` if all classes are absent.
+        Treatment of images without a class: ``skip`` to leave them out, or ``no`` to treat all classes as
+        absent.
     epochs : int
     batch : int
         Number of images per step, over all processes.
@@ -95,8 +97,8 @@ class Recipe:
         one part at a time.
     order : str
         ``all`` draws one random order of all images in each epoch. ``shards`` shuffles shards and uses a
-        shuffle buffer, for images that neither fit into memory nor allow random access. ``auto`` uses the
-        first of these that is possible.
+        shuffle buffer, for images that neither fit into memory nor allow random access. ``auto`` uses ``all``
+        if possible and otherwise ``shards``.
     lanes : int
         Number of streams to which shards are distributed. A batch has the same number of images from each
         stream, so that the batches are the same for any number of processes that divides the number of lanes.
@@ -132,7 +134,7 @@ class Recipe:
         Maximum change of brightness, contrast and saturation, as a share.
     mixup, cutmix : float
         The α of the Beta distribution of the shares of mixed images, or 0 for no mixing. If both are set,
-        each image has one of them, with equal probability.
+        each image is mixed in one of the two ways, with equal probability.
     ema : float
         Decay of the moving average of the weights, or 0 for none. The average is evaluated and written
         instead of the weights.

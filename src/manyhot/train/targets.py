@@ -47,8 +47,8 @@ class Targets:
 
         A class of both images has the target 1, and a class of one image has the share of that image. If a
         class is unknown for one of the images, the other image determines its target, weighted by its share.
-        For each loss that is linear in `p`, the loss of a mixed image is therefore the weighted mean of both
-        losses.
+        For each loss that is linear in `p`, the loss of a mixed image is therefore the weighted mean of the
+        losses of both images.
 
         Parameters
         ----------
@@ -74,7 +74,7 @@ class Targets:
 class Teacher:
     """The targets of a training set, stored as lists. Its batches are dense.
 
-    With 1,000 classes, an image takes a few bytes here, but 4 kB in a batch.
+    As a list, the targets of an image take a few bytes. In a batch with 1,000 classes, they take 4 kB.
 
     Attributes
     ----------
@@ -148,8 +148,8 @@ def teacher(labels: LabelSets, teach: str, *, ends: str = "sigmoid", not_asked: 
     Raises
     ------
     InputError
-        If the choice does not exist, if the labels lack the data for it, or if no image would have an absent
-        class.
+        If the value of `teach` or `not_asked` does not exist, if the labels lack the data for it, or if no
+        image would have an absent class.
     """
     for what, value, allowed in (("way to teach", teach, LISTED), ("not_asked", not_asked, NOT_ASKED)):
         if value not in allowed:

@@ -92,7 +92,7 @@ def train(
     """Train a network on label sets. A stopped run resumes when it is started again.
 
     A resumed run ends with the same weights as one that was not stopped. A finished run returns immediately.
-    With torchrun, several processes share each batch, one per GPU.
+    With torchrun, several processes (one per GPU) share each batch.
 
     Parameters
     ----------

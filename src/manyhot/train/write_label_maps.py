@@ -55,7 +55,7 @@ def label_maps(
     classes: Annotated[PathLike | ClassList | None, Shown("FILE")] = None,
     run: Run = QUIET,
 ) -> LabelMapsResult:
-    """Write the predictions of a network at each location of images, as targets for training on crops.
+    """Write a network's predictions at each location in each image, as targets for training on crops.
 
     To train with the file: manyhot train … --set teach=maps --set maps=maps.arrow.
 

@@ -371,7 +371,7 @@ def deal_evenly(
     rng : Generator
     pairs : sequence of (int, int)
         Pairs of classes, of which each image has one. All pairs are equally frequent, and other classes are
-        added up to the size of the image, which is then at least 2.
+        added until the image has its number of classes, which is then at least 2.
 
     Notes
     -----

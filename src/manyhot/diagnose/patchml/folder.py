@@ -254,11 +254,11 @@ class PatchSettings(Flattened):
         #40a0ff, blur (blurred photographs), crop (parts of photographs without objects), or a folder of
         photographs.
     cut
-        Whether to cut objects out by their box, or by their mask or polygons.
+        How to cut out objects: by their box, or by their mask or polygons.
     size
         Width and height of the images, in pixels.
     pairs
-        Two classes that occur together, written as horse+person. Each image has one of the pairs.
+        Pair of classes that occur together, written as horse+person. Each image has one of the pairs.
     to
         Format of the images.
     seed
@@ -272,7 +272,7 @@ class PatchSettings(Flattened):
     min_size
         Minimum length of the short side of an object in its photograph, in pixels.
     only
-        Keys of the classes of which objects are used; by default all.
+        Keys of the classes whose objects are used; by default all.
     as_they_occur
         Combine classes that occur together in a photograph, with the same frequency as in the photographs. By
         default, all classes are equally frequent.
@@ -318,7 +318,7 @@ class PatchSettings(Flattened):
 
     @cached_property
     def only_classes(self) -> list[str]:
-        """The keys of the classes of which objects are used; empty for all."""
+        """The keys of the classes whose objects are used; empty for all."""
         return [self.only] if isinstance(self.only, str) else list(self.only)
 
     def __post_init__(self) -> None:

@@ -44,7 +44,7 @@ class Material:
         Number of threads; 0 for one per core.
     progress : callable, optional
     class_ids : sequence of int
-        Classes of which objects are used.
+        Classes whose objects are used.
     pairs : list of (int, int)
         Classes that occur together.
     patches : dict of int to list of Patch
@@ -52,7 +52,7 @@ class Material:
     backgrounds : list of (str, ndarray)
         The id of each photograph, and the background made of it.
     skipped : dict of int to str
-        Reasons why objects cannot be used, by the rows of the objects.
+        Reasons why objects cannot be used, by their rows in the table of objects.
     notes : list of str
     """
 

@@ -68,7 +68,7 @@ _SEEDED = ("impulse_noise", "glass_blur")
 
 @dataclass(frozen=True)
 class Corruption:
-    """A corruption of images, which is an `Alteration`; see `corruption`.
+    """An `Alteration` that corrupts images; see `corruption`.
 
     Attributes
     ----------

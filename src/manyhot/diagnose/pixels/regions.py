@@ -243,7 +243,7 @@ def overlay(pixels: Pixels, heat_map: npt.NDArray[np.floating], region: Mask | N
     heat_map : ndarray of float, shape (height, width)
         The map. Pixels with values up to 0 are dark, and pixels with NaN are darker.
     region : ndarray of bool, shape (height, width), optional
-        The object of which the outline is drawn.
+        The object whose outline is drawn.
 
     Returns
     -------
@@ -276,7 +276,7 @@ def enlarged(pixels: Pixels) -> Pixels:
 
 
 def highest(heat_map: npt.NDArray[np.floating]) -> tuple[float, float]:
-    """Return column and row of the maximum as fractions; if there are several, their mean."""
+    """Return the column and row of the maximum as fractions; the mean if there are several maxima."""
     rows, columns = np.nonzero(heat_map == np.nanmax(heat_map))
     return (columns.mean() + 0.5) / heat_map.shape[1], (rows.mean() + 0.5) / heat_map.shape[0]
 

@@ -37,10 +37,10 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Removal:
-    """The removal of the objects of a class from images, which is an `Alteration`.
+    """An `Alteration` that removes the objects of a class from images.
 
     The boxes of the objects are filled, except for the pixels of all other objects. A control fills a region
-    of the same shape elsewhere instead, at the place where it covers objects least.
+    of the same shape elsewhere instead, at the place where it overlaps objects as little as possible.
 
     Attributes
     ----------
@@ -247,7 +247,7 @@ def cuttings(objects: Objects, class_id: int, image_id: str, pixels: Pixels) -> 
 
 @dataclass(frozen=True, eq=False)
 class Pasting:
-    """The pasting of an object from other images into images, which is an `Alteration`.
+    """An `Alteration` that pastes an object from another image into each image.
 
     The object is chosen by the id of the image and the seed. It is pasted at its original place and size, as
     fractions of the image, and keeps its aspect ratio.

@@ -277,7 +277,7 @@ class Drawn:
     """A data set, laid out for the page.
 
     `columns` are all columns, `shown` are the columns that are visible by default, and `rows` are the first
-    models with their cells in these.
+    models with their cells in the visible columns.
     """
 
     data: DataSet

@@ -445,7 +445,7 @@ def first_rows(data: DataSet) -> list[Model]:
 
 
 def pack(data: DataSet, columns: Sequence[DrawnColumn], names: Mapping[str, int]) -> dict[str, Any]:
-    """Return a data set for the page's script: its models by position in `names`, columns, comparisons."""
+    """Return a data set for the page's script: models by position in `names`, columns and comparisons."""
     return {
         "name": data.name,
         "anchor": data.anchor,

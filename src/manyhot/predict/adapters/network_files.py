@@ -117,7 +117,8 @@ def onnx_network(
     Raises
     ------
     InputError
-        If the file does not exist or does not contain such a network.
+        If the file does not exist, or does not contain a network with one input of shape (n, 3, height,
+        width).
     """
     ort: Any = required("onnxruntime", "An ONNX file", '"manyhot[onnx]"')
     _check_file(path, ".onnx")
@@ -145,7 +146,8 @@ def openvino_network(
     Raises
     ------
     InputError
-        If the file does not exist or does not contain such a network.
+        If the file does not exist, or does not contain a network with one input of shape (n, 3, height,
+        width).
     """
     required("openvino", "An OpenVINO file")
     _check_file(path, ".xml")

@@ -30,7 +30,7 @@ TEMPLATES = (
 def open_clip_network(
     name: str, *, classes: ClassList | None = None, templates: Sequence[str] = TEMPLATES
 ) -> Network:
-    """A zero-shot classifier: cosine similarity of an image to the mean embedding of sentences on a class.
+    """A zero-shot classifier: cosine similarity of an image to the mean embedding of sentences about a class.
 
     Parameters
     ----------

@@ -89,7 +89,7 @@ def is_classifier(config: Any) -> bool:
     """Return whether published weights are those of a classifier.
 
     Some weights give only features. The image towers of CLIP and similar models give an embedding of 384 to
-    1,280 numbers. This length is always a multiple of 128, which no published class list has.
+    1,280 numbers. This length is always a multiple of 128, unlike the length of any published class list.
     """
     return bool(config.num_classes) and config.num_classes % 128 != 0
 

@@ -85,7 +85,8 @@ def choose_engine(
     Parameters
     ----------
     name : str
-        One of `ENGINES`, or ``auto`` to choose the fastest installed engine with the same answers as PyTorch.
+        One of `ENGINES`, or ``auto`` to choose the fastest installed engine with the same predictions as
+        PyTorch.
     network : Network
     images : ndarray of uint8, shape (m, 3, height, width)
         Cropped images on which the engines are timed and compared.

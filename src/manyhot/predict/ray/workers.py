@@ -54,7 +54,7 @@ class WorkerShare:
 def worker_share(
     machines: Sequence[Mapping[str, float]], network: Network, engine: str = "auto", limit: int | None = None
 ) -> WorkerShare:
-    """Return one Ray worker per GPU if the network runs on GPUs, else one per `WIDEST` cores of a machine.
+    """Return one Ray worker per GPU if the network runs on GPUs, or else per `WIDEST` cores of a machine.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def _another(what: str, spec: str, here: str, there: str) -> InputError:
 
 
 class Worker:
-    """Scores parts in a separate process. `folder` is its working folder, for relative paths."""
+    """A separate process that scores parts. `folder` is its working folder, for relative paths."""
 
     def __init__(self, folder: str) -> None:
         self._built: OrderedDict[int, tuple[Network, Engine]] = OrderedDict()
@@ -187,10 +187,11 @@ class WorkerPool:
     """A pool of at most `most` workers that score the parts of a source. Workers that die are replaced.
 
     Ray's own tools are not sufficient, as a test with Ray 2.60 on two machines showed. `ray.util.ActorPool`
-    assigns parts to workers that have no machine yet. If others use some of the cluster, the last parts wait.
-    Actors with `max_restarts` and `max_task_retries` repeat a part with the same actor. If its machine is
-    lost, three attempts fail within 4 s, although another machine is idle. Here, parts are only assigned to
-    workers that have responded, and the part of a dead worker is assigned to any other worker.
+    assigns parts to workers that have no machine yet. If other jobs use some machines of the cluster, the
+    last parts wait. Actors with `max_restarts` and `max_task_retries` repeat a part with the same actor. If
+    the actor's machine is lost, three attempts fail within 4 s, although another machine is idle. Here, parts
+    are only assigned to workers that have responded, and the part of a dead worker is assigned to any other
+    worker.
     """
 
     def __init__(self, ray: Any, source: ImageSource, share: WorkerShare, most: int) -> None:

@@ -62,13 +62,13 @@ def open_source(
     Parameters
     ----------
     where : path-like
-        A folder of images, of tar archives, of Parquet files, or written by ``save_to_disk``; a list of
-        images, either text with one path per line or CSV with a column of paths and one of labels; tar
-        archives or Parquet files with image bytes, or a pattern of such files, such as
-        ``shard-{000..127}.tar``; or a Hugging Face data set, as ``hf:NAME`` or ``hf:NAME:SPLIT``. Paths can
-        be local, or addresses that fsspec opens (``s3://``, ``gs://``, ``https://``).
+        A folder of images, tar archives or Parquet files; a folder written by ``save_to_disk``; a list of
+        images, either text with one path per line or CSV with a column of paths and a column of labels; a tar
+        archive or a Parquet file with image bytes, or a pattern of several, such as ``shard-{000..127}.tar``;
+        or a Hugging Face data set, as ``hf:NAME`` or ``hf:NAME:SPLIT``. Paths can be local, or addresses that
+        fsspec opens (``s3://``, ``gs://``, ``https://``).
     labels : path-like, optional
-        CSV file with the label of each image. Its labels replace those of the source.
+        CSV file with the label of each image. These labels replace the labels of the source.
 
     Raises
     ------

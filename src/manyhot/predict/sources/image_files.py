@@ -66,7 +66,7 @@ class Files:
 def folder_label(path: str, root: str = "") -> str | None:
     """Return the label of an image, which is the name of its folder.
 
-    A number in a folder that is itself named by a number is not a label, but a day or a batch.
+    If the names of this folder and of its parent are numbers, they denote a day or a batch and not a label.
 
     Parameters
     ----------

@@ -28,8 +28,8 @@ _WITH_ID = re.compile(r"(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)")
 def base_name(path: str) -> str:
     """Return the id of an image: the last part of its path, with extension.
 
-    Hugging Face appends the WordNet id to the names of ImageNet's images. It is removed, so that ids are the
-    original names.
+    Hugging Face appends the WordNet id to the names of ImageNet's images. This suffix is removed, so that ids
+    are the original names.
     """
     name = path.rpartition("/")[2]
     if is_remote(path):

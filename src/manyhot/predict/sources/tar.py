@@ -93,7 +93,7 @@ class TarSlice:
     paths : tuple of str
         Paths of the members.
     offsets, sizes : array of int
-        Offsets and sizes of their bytes.
+        Offset and size of each image in the archive, in bytes.
     labels : tuple of str or None
     """
 

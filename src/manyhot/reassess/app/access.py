@@ -84,7 +84,7 @@ class Reach:
     def admits(self, host: str) -> bool:
         """Return whether the Host of a request, in lower case, is allowed.
 
-        This rejects requests to another site's host name that resolves to the app (DNS rebinding).
+        The check rejects requests to another site's host name that resolves to the app (DNS rebinding).
         """
         found = _HOST.fullmatch(host)
         if found is None:
@@ -101,7 +101,7 @@ class Reach:
         )
 
     def client(self, peer: str, forwarded: str) -> str:
-        """Return the client's address: the last one that is not a trusted proxy; for IPv6, its network.
+        """Return the client's address (for IPv6, its network): the last one that is not a trusted proxy's.
 
         Parameters
         ----------
@@ -190,13 +190,13 @@ MAX_CONNECTIONS = 256
 
 
 class LimitedConnection(HttpToolsProtocol):
-    """A uvicorn connection that limits the time and size of headers, and the connections per client."""
+    """A uvicorn connection with limits on the time and size of headers and on connections per client."""
 
     _timer: asyncio.TimerHandle | None = None
     _head = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Start the time limit, or close the connection if its client has too many."""
+        """Start the time limit, or close the connection if its client has too many connections."""
         super().connection_made(transport)
         self._wait()
         peer = self.client[0] if self.client else ""

@@ -131,7 +131,7 @@ class Context:
         return self.reach.is_https(request.url.scheme, peer, request.headers.get("x-forwarded-proto", ""))
 
     def address(self, request: Request) -> str:
-        """Return the public address of the app: the configured one, or else that of the request."""
+        """Return the public address of the app: the configured address or, if empty, that of the request."""
         scheme = "https" if self.is_https(request) else "http"
         return self.reach.address or f"{scheme}://{request.headers['host']}"
 
@@ -232,7 +232,7 @@ _LAST = "\U0010ffff"
 
 
 class Search:
-    """Search for classes whose name, synonyms or definition contain words that start with those of a query.
+    """Search for classes whose name, synonyms or definition contain words that begin like those of a query.
 
     Matches in names rank first, then those in synonyms, then those in definitions; among ties, the shorter
     name comes first. A plural also matches the singular. If nothing matches, similarly spelled words are

@@ -62,7 +62,7 @@ class JudgedCampaign:
     raters : dict of str to dict
         The rows of the table ``raters``, by rater.
     decided_since : set of int
-        Pages decided since the votes were counted.
+        Numbers of the pages that were decided after the votes were counted.
     """
 
     counts: VoteCounts
@@ -180,10 +180,10 @@ class CachedValue(Generic[T]):
         return running.result()
 
     def peek(self, seconds: float | None = None) -> T | None:
-        """Return the value; if that takes more than `seconds` (by default `WAIT`), an older value or None.
+        """Return the value or, if that takes more than `seconds` (by default `WAIT`), an older value or None.
 
         The value is computed in a separate thread, and computed again when `CORE_SHARE` allows it. If the
-        computation fails, each call raises the error until then.
+        computation fails, each call raises the error until the value is computed again.
         """
         with self._lock:
             running = self._running

@@ -51,7 +51,7 @@ def loss_of(spec: str) -> Entry:
     UnknownNameError
         If the loss does not exist.
     InputError
-        If an option does not exist, is missing, or has a value that is not allowed.
+        If an option does not exist, if a required option is missing, or if a value is not allowed.
     """
     loss = get("loss", spec)
     missing = missing_options(loss)

@@ -24,7 +24,7 @@ OBSERVED, ABSENT, UNKNOWN = 0.995, 0.005, 0.6
 def expected_positives(logits: Tensor, targets: Targets, *, k: float = 1.5) -> Tensor:
     """Expected positive regularisation: fit observed classes and the expected number of classes per image.
 
-    The squared deviation from this number is divided by C², as in the code of the paper.
+    The squared deviation from the expected number is divided by C², as in the code of the paper.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def entropy_and_pseudo_labels(
     rate : float
         For each class, the share of the images without an observation that get a pseudo-label per epoch.
     most : float
-        For each class, the maximum share of these images with a pseudo-label.
+        For each class, the maximum share of the images without an observation that have a pseudo-label.
     start : int
         First epoch, counted from 0, in which pseudo-labels are created. Later epochs use them.
 
@@ -337,7 +337,7 @@ def assume_negative(logits: Tensor, targets: Targets, *, smoothing: float = 0.0)
 
 @register("loss", "wan", ends="sigmoid")
 def weak_assume_negative(logits: Tensor, targets: Targets) -> Tensor:
-    """Weak assume negative: absent classes have weight 1 / (C − 1), in total that of one valid class.
+    """Weak assume negative: absent classes have weight 1 / (C − 1), together as much as one valid class.
 
     References
     ----------

@@ -44,7 +44,7 @@ _CHUNK = 125  # Resamples at once.
 
 @dataclass(frozen=True)
 class HeldOutMetric:
-    """A metric on the held-out images, and its value in each resample of them, shape (R,).
+    """A metric on the held-out images, and its value in each resample of these images, shape (R,).
 
     If the metric is a share, `hits` are the images that count towards it.
     """

@@ -192,8 +192,8 @@ def mitigate(
     masks
         Masks of the objects: a folder of PNGs, or a table with mask_png.
     labels
-        Label sets and original labels. By default, the label sets are the classes of the objects, and there
-        are no original labels, which the loss softmax needs.
+        Label sets and original labels. By default, the label sets are the classes of the objects, without
+        original labels. The loss softmax needs original labels.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
         imagenet-a or imagenet-r.

@@ -240,8 +240,8 @@ _Mask = npt.NDArray[np.uint8]
 class Segmenter(nn.Module):
     """A segmentation head: a feature pyramid summed at its finest stride, a convolution, and a classifier.
 
-    It is the head of Kirillov et al. 2019, figure 3, but with one convolution after the sum instead of one
-    for each doubling before it.
+    The head is that of Kirillov et al. 2019, figure 3, but with one convolution after the sum instead of one
+    convolution for each doubling before the sum.
 
     References
     ----------

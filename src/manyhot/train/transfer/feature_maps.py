@@ -128,7 +128,7 @@ class Maps:
     Attributes
     ----------
     levels : list of ndarray of float16, shape (n, 2, channels, height, width)
-        One array per stride. The second of the two maps of an image is that of the mirror image.
+        One array per stride, with two maps per image: the map of the image, then the map of its mirror image.
     """
 
     levels: list[npt.NDArray[np.float16]]

@@ -47,7 +47,7 @@ class DetectionSettings:
     detector : str
         One of `DETECTORS`.
     size : int
-        Side of the square to which images are resized, in pixels, or 0 for that of the network.
+        Side of the square to which images are resized, in pixels, or 0 for the input size of the network.
     channels, convs : int
         Number of channels of the feature pyramid, and number of layers of the heads (only `fcos`).
     epochs, batch : int
@@ -240,7 +240,7 @@ def draw_shots(
     ----------
     label : ndarray of int, shape (n,)
     classes : ndarray of int, shape (c,)
-        The classes. If a class has fewer images, all of them are returned.
+        The classes. If a class has fewer than `shots` images, all of its images are returned.
     """
     rows = [rng.permutation(np.flatnonzero(label == c))[:shots] for c in classes]
     return np.concatenate([np.empty(0, np.intp), *rows])

@@ -38,7 +38,8 @@ class TransferRequest:
     ----------
     source : ImageSource
     models : Mapping of str to str
-        Models of the backbones by name, as in ``manyhot predict --model``. Empty if equal to the name.
+        The model of each backbone, as in ``manyhot predict --model``, by the name of the backbone. Empty if
+        the model equals the name.
     out : Path
     method : str
         One of `manyhot.train.transfer.methods.TRANSFER_METHODS`.

@@ -48,7 +48,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True, eq=False)
 class ResampledMetric:
-    """A metric on the test images, and its value in each resample of them.
+    """A metric on the test images, and its value in each resample of these images.
 
     Attributes
     ----------
@@ -128,7 +128,7 @@ def check_classes(fitted: npt.NDArray[np.int64], judged: npt.NDArray[np.int64], 
     Parameters
     ----------
     fitted, judged : ndarray of int, shape (C,)
-        Number of images or objects of each class.
+        Number of images or objects of each class, for fitting and for evaluation.
     keys : sequence of str
 
     Raises
@@ -252,7 +252,7 @@ def _mean(samples: Floats) -> Floats:
 
 
 def mean_of_draws(draws: Sequence[ResampledMetric], seed: int) -> ResampledMetric:
-    """Return the mean over draws of images to fit on, with resamples of draws and of evaluated images.
+    """Return the mean of a metric over draws of fitting images, with resamples of draws and test images.
 
     Parameters
     ----------

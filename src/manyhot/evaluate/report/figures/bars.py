@@ -120,8 +120,8 @@ def strips(
     models : Sheet
         Columns ``model``, ``label`` and ``x``; empty if only the middles are known.
     middles : Sheet
-        Columns ``label``, ``x``, ``text``, and the ends of two intervals, ``lo`` and ``hi``, and ``inner_lo``
-        and ``inner_hi``, which is drawn thick.
+        Columns ``label``, ``x``, ``text``, and the ends of two intervals: ``lo`` and ``hi``, and ``inner_lo``
+        and ``inner_hi``. The inner interval is drawn thick.
     x : Side
     title, tips, width
     zero : bool

@@ -79,7 +79,7 @@ def draw_saturation(frames: Frames) -> list[Figure]:
 
 
 def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
-    """Return ReaL accuracy against top-1 accuracy, with lines fitted to all models and to the best."""
+    """Plot ReaL accuracy against top-1 accuracy, with lines fitted to all models and to the best."""
     both = frames.both((dataset, "top1"), (dataset, "real1"))
     fits = frames["fits"].filter(
         (pl.col("dataset_x") == dataset)
@@ -161,7 +161,7 @@ def _which(fit: dict[str, Any]) -> str:
 
 
 def label_errors(frames: Frames, dataset: str) -> Figure | None:
-    """Return the share of top-1 errors that are in the label set, against top-1 accuracy."""
+    """Plot the share of top-1 errors whose top class is in the label set, against top-1 accuracy."""
     both = frames.both((dataset, "top1"), (dataset, "valid_errors"))
     if both.is_empty():
         return None
@@ -206,7 +206,7 @@ def _with_models(frames: Frames, dataset: str) -> tuple[str, pl.DataFrame]:
 
 
 def by_parameters(frames: Frames, dataset: str) -> Figure | None:
-    """Return accuracy against the number of parameters."""
+    """Plot accuracy against the number of parameters."""
     metric, rows = _with_models(frames, dataset)
     rows = rows.filter(pl.col("params").is_finite() & (pl.col("params") > 0))
     if rows.height < 3:
@@ -241,7 +241,7 @@ def by_parameters(frames: Frames, dataset: str) -> Figure | None:
 
 
 def by_groups(frames: Frames, dataset: str) -> Figure | None:
-    """Return accuracy by pretraining data, image size and family, each ordered by the median."""
+    """Plot accuracy by pretraining data, image size and family, each ordered by the median."""
     metric, rows = _with_models(frames, dataset)
     panels = []
     for name, title in _GROUPS.items():

@@ -51,7 +51,7 @@ def draw_groups(frames: Frames) -> list[Figure]:
 
 
 def by_set_size(frames: Frames, dataset: str) -> Figure | None:
-    """Return accuracy by size of the label set, with one panel per metric and one line per model."""
+    """Plot accuracy by size of the label set, with one panel per metric and one line per model."""
     rows = frames.results.filter(
         (pl.col("dataset") == dataset) & pl.col("metric").is_in(_METRICS) & pl.col("slice").is_in(list(SIZES))
     )
@@ -121,7 +121,7 @@ def _medians_said(rows: pl.DataFrame) -> str:
 
 
 def by_objects(frames: Frames, dataset: str) -> Figure | None:
-    """Return the effect of several objects on top-1 accuracy, as lines and as the drop of each model."""
+    """Plot the effect of several objects on top-1 accuracy, as lines and as the drop of each model."""
     rows = frames.results.filter(
         (pl.col("dataset") == dataset) & (pl.col("metric") == "top1") & pl.col("slice").is_in(list(OBJECTS))
     )
@@ -253,7 +253,7 @@ def draw_labels(frames: Frames) -> list[Figure]:
 
 
 def set_sizes(frames: Frames) -> Figure | None:
-    """Return the share of images with none, one, two, … labels, one panel per data set."""
+    """Plot the share of images with none, one, two, … labels, with one panel per data set."""
     table = frames["set_sizes"]
     if table.is_empty():
         return None
@@ -302,7 +302,7 @@ def _unrated_said(frames: Frames, names: list[str]) -> str:
 
 
 def class_pairs(frames: Frames) -> Figure | None:
-    """Return the pairs of classes with the most images in common, one panel per data set."""
+    """Plot the pairs of classes with the most images in common, with one panel per data set."""
     table = frames["class_pairs"]
     if table.is_empty():
         return None

@@ -116,7 +116,7 @@ def beyond_said(panels: Sequence[Panel]) -> str:
 
 
 def line_said(panel: Panel) -> Panel:
-    """Return a panel with a subtitle about models outside its axes that its line is also fitted to."""
+    """Return a panel whose subtitle says that its line is also fitted to models outside its axes."""
     if not panel.beyond:
         return panel
     title = dict(panel.title) if isinstance(panel.title, Mapping) else {"text": panel.title}

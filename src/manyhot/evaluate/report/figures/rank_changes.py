@@ -67,7 +67,7 @@ def draw_ranks(frames: Frames) -> list[Figure]:
 
 
 def order_agreement(frames: Frames) -> Figure | None:
-    """Return Kendall's tau between columns, as a matrix if most pairs are known, otherwise as a list."""
+    """Plot Kendall's tau between columns, as a matrix if most pairs are known, otherwise as a list."""
     rows = frames["ranks"].filter(
         (pl.col("slice_x") == "all") & (pl.col("slice_y") == "all") & pl.col("tau").is_finite()
     )
@@ -186,7 +186,7 @@ def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list
 
 
 def bump(frames: Frames) -> Figure | None:
-    """Return the rank of each model by each metric on each data set, with one line per model."""
+    """Plot the rank of each model by each metric on each data set, with one line per model."""
     columns = [(d, m) for m in headline() for d in frames.datasets if m in frames.metrics(d)][:COLUMNS]
     places = _places(frames, columns)
     if len(columns) < 2 or len(places) < 3:

@@ -381,7 +381,7 @@ def draw_models(frames: Frames) -> list[Figure]:
 
 
 def top1_against_real(frames: Frames, dataset: str) -> Figure | None:
-    """Return ReaL accuracy against top-1 accuracy, with one point per model."""
+    """Plot ReaL accuracy against top-1 accuracy, with one point per model."""
     both = frames.both((dataset, "top1"), (dataset, "real1"))
     if both.is_empty():
         return None

@@ -115,7 +115,7 @@ def _metrics(rows: pl.DataFrame) -> list[str]:
 def accuracy_figure(
     frames: Frames, rows: pl.DataFrame, x: str, y: str, scale: str = "plain"
 ) -> Figure | None:
-    """Return accuracy on the second data set against that on the first, one panel per metric.
+    """Plot accuracy on the second data set against that on the first, with one panel per metric.
 
     Plain axes are used only for metrics for which the points lie on a straight line.
     """
@@ -221,7 +221,7 @@ def _drawn(
 
 
 def mean_drops(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
-    """Return the mean drop per metric with both intervals, on top of the drops of the models."""
+    """Plot the mean drop per metric with both intervals, on top of the drops of the models."""
     means = rows.filter(pl.col("model").is_null())
     if means.is_empty():
         return None
@@ -291,7 +291,7 @@ def _with_interval(drop: float, lo: float | None, hi: float | None) -> str:
 
 
 def robustness_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
-    """Return how much better each model is on the second data set than the fit to all models predicts."""
+    """Plot how much better each model is on the second data set than the fit to all models predicts."""
     each = rows.filter(pl.col("model").is_not_null() & pl.col("above_fit").is_not_null())
     if each.is_empty():
         return None
@@ -349,7 +349,7 @@ def _extremes(rows: pl.DataFrame) -> list[str]:
 
 
 def sensitivity_figure(frames: Frames, x: str, y: str) -> Figure | None:
-    """Return the mean drop under each way of making the label sets comparable."""
+    """Plot the mean drop under each way of making the label sets comparable."""
     rows = frames["sensitivity"].filter((pl.col("dataset_x") == x) & (pl.col("dataset_y") == y))
     if rows.is_empty():
         return None

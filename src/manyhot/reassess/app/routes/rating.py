@@ -162,7 +162,7 @@ def queue(context: ContextDep, rater: CurrentRater) -> PageQueue:
 
 @rating_routes.get("/back", responses={404: {"description": "no earlier page"}})
 def back(context: ContextDep, rater: CurrentRater, before: _Key | None = None) -> Page:
-    """Return the rater's latest finished page, or the latest one before another, to change an answer."""
+    """Return the rater's latest finished page, or the latest before the page `before`, to change answers."""
     visit = context.store.last_done(rater, before)
     if visit is None:
         raise HTTPException(404, "No earlier page exists.")

@@ -88,7 +88,7 @@ class Store:
         return self._database.read(lambda c: settings.get_value(c, "source")) is not None
 
     def backup(self, folder: Path) -> tuple[str, dict[str, int]]:
-        """Write a consistent snapshot of all tables to files; return the revision and the rows per table."""
+        """Write a consistent snapshot of all tables to files; return the revision and the numbers of rows."""
         return self._database.read_together(lambda c: (schema.version(c) or "", database.dump(c, folder)))
 
     def places(self) -> list[str]:
@@ -188,7 +188,8 @@ class Store:
     def remembered(self, token: str) -> Rater | None:
         """Return the rater of a recently used session; None for other sessions and for owners.
 
-        This avoids a query per answer. The transaction that stores an answer checks the permissions anyway.
+        A cache avoids a query per answer. The transaction that stores an answer checks the permissions
+        anyway.
         """
         at, rater = self._sessions.get(token, (0.0, None))
         return rater if time.monotonic() - at < _REMEMBER else None
@@ -211,7 +212,7 @@ class Store:
         return self._database.write(lambda c: pages.fill_queue(c, rater))
 
     def last_done(self, rater: Rater, before: str | None = None) -> Visit | None:
-        """Return the rater's latest finished visit, or the latest one before another visit."""
+        """Return the rater's latest finished visit, or the latest before the visit `before`."""
         return self._database.read(lambda c: visits.last_done(c, rater, before))
 
     def image_name(self, rater: Rater, visit: str) -> str | None:
@@ -286,7 +287,7 @@ class Store:
         return self._database.read(lambda c: c.scalar(query))
 
     def which_are_examples(self, names: Collection[str]) -> set[str]:
-        """Return those of the named images that are examples of a class."""
+        """Return the named images that are examples of a class."""
         name = schema.examples.c.name
         query = sa.select(name).where(name.in_(names)).distinct()
         return set(self._database.read(lambda c: c.scalars(query).all()))
@@ -298,7 +299,7 @@ class Store:
         return self._database.read(lambda c: list(c.scalars(query.order_by(table.c.position))))
 
     def count_examples(self) -> tuple[int, int]:
-        """Return the number of classes asked about, and how many have at least two example images."""
+        """Return the number of classes asked about, and how many of them have at least two example images."""
         return self._database.read(fill.count_examples)
 
     def source(self) -> str:

@@ -110,15 +110,16 @@ def invite(
     max_pages : int, optional
         Maximum number of pages of this rater, instead of the campaign's setting.
     refines : bool, optional
-        Whether the rater decides where others disagree. None leaves this unchanged, and means no for a new
-        rater.
+        Whether the rater decides where others disagree. None keeps the current setting; for a new rater, it
+        means no.
     keep_sessions : bool
         Whether the sessions of the old invitation remain valid.
 
     Raises
     ------
     InputError
-        The name is empty or too long, contains unprintable characters, or belongs to the other role.
+        The name is empty or too long, contains unprintable characters, or is already used in the other role
+        (rater or owner).
     """
     name = name.strip()
     if not name or len(name) > _MAX_NAME or not name.isprintable():

@@ -32,7 +32,8 @@ class CampaignSettings:
     qualify : int
         Number of golden pages that each rater answers first.
     golden_every : int
-        After the first golden pages, a page is golden with a probability of one in this many; 0 for none.
+        After the first golden pages, a page is golden with a probability of 1 / `golden_every`. With 0, there
+        are no further golden pages.
     least_informedness : float
         Minimum informedness on golden questions after the first golden pages. Raters below it are stopped.
     lease_minutes : float

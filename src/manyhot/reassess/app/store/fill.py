@@ -90,7 +90,7 @@ def fill(
 
 
 def count_examples(connection: sa.Connection) -> tuple[int, int]:
-    """Return the number of classes asked about, and how many have at least two example images."""
+    """Return the number of classes asked about, and how many of them have at least two example images."""
     asked, examples = schema.questions, schema.examples
     classes = sa.select(sa.func.count(sa.distinct(asked.c.class_id)))
     two = sa.exists().where(examples.c.class_id == asked.c.class_id, examples.c.position == 2)

@@ -23,8 +23,8 @@ class GoldenCounts:
     Attributes
     ----------
     under_no, under_yes : tuple of int, length 3
-        Numbers of answers no, maybe and yes to questions whose true answer is no, and to those whose true
-        answer is yes.
+        Numbers of *no*, *maybe* and *yes* answers to questions whose true answer is no, and to questions
+        whose true answer is yes.
     """
 
     under_no: tuple[int, int, int]
@@ -32,10 +32,11 @@ class GoldenCounts:
 
     @property
     def informedness(self) -> float | None:
-        """How well answers separate the true answers: 0 for guessing, 1 if perfect; None without both truths.
+        """How well answers separate true yes and no: 0 for guessing, 1 if perfect; None if either is missing.
 
-        The probability that an answer to a question with the truth yes is higher than an answer to one with
-        the truth no, minus the probability that it is lower. The table ``raters`` contains the same measure.
+        The probability that an answer to a question whose true answer is yes is higher than an answer to a
+        question whose true answer is no, minus the probability that it is lower. The table ``raters``
+        contains the same measure.
         """
         n_no, n_yes = sum(self.under_no), sum(self.under_yes)
         if not n_no or not n_yes:
@@ -46,7 +47,7 @@ class GoldenCounts:
 
 
 def judge_rater(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool | None:
-    """Return whether a rater qualifies after the first golden pages; None before, or if already decided.
+    """Return whether a rater qualifies after the first golden pages; None if too early or already decided.
 
     The rater continues if there are no golden pages, or if all answered golden questions have the same true
     answer. A page that was skipped because its image could not be shown does not count; the owner decides
@@ -73,7 +74,7 @@ def is_pending(rater: Rater, settings: CampaignSettings) -> bool:
 def is_due(connection: sa.Connection, rater: Rater, settings: CampaignSettings) -> bool:
     """Return whether the next page is a golden one.
 
-    After the first golden pages, golden pages come at random, so that raters cannot predict them. Repeated
+    After the first golden pages, golden pages appear at random, so that raters cannot predict them. Repeated
     calls for the same rater and page return the same result.
     """
     if is_pending(rater, settings):

@@ -136,7 +136,7 @@ def reopen_page(connection: sa.Connection, visit: Visit, settings: CampaignSetti
 def finish(connection: sa.Connection, visit: Visit) -> None:
     """Close a visit whose questions are answered.
 
-    If the slot has more questions than this rater could answer, the rest go to another rater.
+    If the slot has more questions than this rater could answer, the remaining questions go to another rater.
     """
     connection.execute(_VISITS.update().where(_VISITS.c.id == visit.id).values(state="done", done_at=now()))
     if visit.slot is not None and visit.partial:

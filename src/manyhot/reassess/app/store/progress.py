@@ -56,13 +56,13 @@ class CampaignProgress:
         Number of raters who answered in the last hour.
     pace : (float, int)
         A period in seconds, and the number of answers in it, without golden questions. The period is the last
-        hour, or the last day if there were no answers in the last hour. It is shorter if answering began
-        later.
+        hour, or the last day if there were no answers in the last hour. The period is shorter if answering
+        began later.
     seconds, timed : float, int
         Median seconds per answer, NaN if unknown, and the number of pages on which it is measured.
     differing, decided : int
-        Number of questions with enough answers on which raters disagree whether the class is in the label
-        set, and how many of these are decided.
+        Number of questions with enough answers on which raters disagree about whether the class is in the
+        label set, and number of these questions that are decided.
     """
 
     images: int
@@ -231,7 +231,7 @@ class VoteSnapshot:
         return np.sort(rows[len(rows) - 1 - at])
 
     def differing(self, least: int) -> npt.NDArray[np.bool_]:
-        """Return which questions have enough answers and were answered yes by some raters but not by all."""
+        """Return which questions have enough answers, with *yes* from some raters but not from all."""
         yes, n = self.counts[:, YES], self.counts.sum(1)
         found: npt.NDArray[np.bool_] = ~self.questions.golden & (n >= max(least, 2)) & (yes > 0) & (yes < n)
         return found

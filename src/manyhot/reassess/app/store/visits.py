@@ -47,7 +47,7 @@ class Visit:
     shown : tuple of int
         The classes in the order shown.
     answers : dict of int to (int, bool)
-        The latest answer to each class, and whether the class is the main object.
+        The latest answer for each class, and whether the class is the main object.
     state : str
         open, done or returned.
     round : int
@@ -56,7 +56,7 @@ class Visit:
         Time at which the visit was opened; after the first answer, time at which the rater first saw the
         page.
     expires_at : int
-        Time at which the page is given back unless an answer comes before.
+        Time at which the page is given back unless an answer arrives earlier.
     slot : int, optional
         Slot of the page; None if the page is golden or the round is 1.
     partial : bool
@@ -140,7 +140,7 @@ def image_name(connection: sa.Connection, rater: Rater, key: str) -> str | None:
 
 
 def last_done(connection: sa.Connection, rater: Rater, before: str | None = None) -> Visit | None:
-    """Return the rater's latest finished visit, or the latest one before another of the rater's visits."""
+    """Return the rater's latest finished visit, or the latest before the rater's visit `before`."""
     query = sa.select(_VISITS.c.id).where(
         _VISITS.c.rater_id == rater.id, _VISITS.c.state == "done", _VISITS.c.round == 0
     )

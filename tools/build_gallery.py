@@ -105,8 +105,8 @@ def _class_pairs(t: Tables) -> str:
 def _by_set(t: Tables) -> str:
     gain = t.drop(dataset_x=V1, dataset_y=V1, metric_x="top1", metric_y="real1")
     return (
-        f"The mean of {gain['n_models']} models is {_points(-gain['drop'])} points higher under label sets "
-        "than under original labels."
+        f"The mean accuracy of {gain['n_models']} models is {_points(-gain['drop'])} points higher under "
+        "label sets than under original labels."
     )
 
 
@@ -121,8 +121,8 @@ def _by_size(t: Tables) -> str:
     }
     one, four = (value["top1", f"n_labels{s}"] for s in ("=1", ">=4"))
     return (
-        f"Under original labels, the median model falls from {_percent(one)} on images with one label to "
-        f"{_percent(four)} on images with four or more; under label sets, it is still at "
+        f"Under original labels, the accuracy of the median model falls from {_percent(one)} on images with "
+        f"one label to {_percent(four)} on images with four or more labels; under label sets, it is still "
         f"{_percent(value['real1', 'n_labels>=4'])}."
     )
 
@@ -151,8 +151,8 @@ def _shift(t: Tables) -> str:
 def _drops(t: Tables) -> str:
     top, real = (t.drop(dataset_x=V1, dataset_y=V2, metric_x=m, metric_y=m) for m in ("top1", "real1"))
     return (
-        f"{top['n_models']} models lose {_points(top['drop'])} points ({_between(top, 'lo', 'hi')}) "
-        "under original labels "
+        f"On average, {top['n_models']} models lose {_points(top['drop'])} points "
+        f"({_between(top, 'lo', 'hi')}) under original labels "
         f"and {_points(real['drop'])} ({_between(real, 'lo', 'hi')}) under label sets."
     )
 
@@ -164,9 +164,9 @@ def _sensitivity(t: Tables) -> str:
     }
     return (
         f"Under label sets, the loss is {_points(found['as published'])} points as published, "
-        f"{_points(found['sizes of y'])} with set sizes as on ImageNetV2 and "
-        f"{_points(found['sizes of x'])} with those "
-        f"of the validation set; none of these is a correction."
+        f"{_points(found['sizes of y'])} points with the set sizes of ImageNetV2, and "
+        f"{_points(found['sizes of x'])} points with the set sizes of the validation set. None of these "
+        "values is a correction."
     )
 
 
@@ -176,8 +176,9 @@ def _robustness(t: Tables) -> str:
     )
     near = rows.filter(pl.col("above_fit").abs() < 0.01).height
     return (
-        f"{near:,} of {len(rows):,} rows lie within one point of the line fitted to accuracy on ImageNet: "
-        "hardly any model is more robust than its accuracy predicts."
+        f"For {near:,} of {len(rows):,} rows, accuracy on ImageNetV2 is within one point of the value that "
+        "the fitted line predicts from accuracy on ImageNet: hardly any model is more robust than its "
+        "accuracy predicts."
     )
 
 
@@ -185,7 +186,8 @@ def _natural(t: Tables) -> str:
     mean = t.drop(dataset_y="imagenet-a", metric_x="top1")
     return (
         f"The mean accuracy of {mean['n_models']:,} rows is {_percent(mean['value_x'])} on ImageNet's images "
-        f"of 200 classes, and {_percent(mean['value_y'])} on ImageNet-A's, which were selected to be hard."
+        f"of 200 classes, and {_percent(mean['value_y'])} on the images of ImageNet-A, which were selected "
+        "to be hard."
     )
 
 
@@ -196,8 +198,7 @@ def _saturation(t: Tables) -> str:
         f"One point of top-1 corresponds to {whole['slope']:.3f} points of ReaL accuracy over all "
         f"{whole['n']:,} rows, and to "
         f"{best['slope']:.3f} ({best['slope_lo']:.3f} to {best['slope_hi']:.3f}) among the "
-        f"{best['n']} with a top-1 of 85 % "
-        f"or more."
+        f"{best['n']} rows with a top-1 of 85 % or more."
     )
 
 
@@ -209,8 +210,8 @@ def _label_errors(t: Tables) -> str:
     )
     row = t.row("results", dataset=V1, metric="valid_errors", slice="all", model=best)
     return (
-        f"{_percent(row['value'])} ({_between(row, 'lo', 'hi')}) of the {row['n']:,} errors of "
-        f"{best.replace('_', chr(92) + '_')} predict a class that is in the label set."
+        f"For {_percent(row['value'])} ({_between(row, 'lo', 'hi')}) of the {row['n']:,} errors of "
+        f"{best.replace('_', chr(92) + '_')}, the predicted class is in the label set."
     )
 
 
@@ -224,8 +225,8 @@ def _parameters(t: Tables) -> str:
     top = best.sort("value").row(-1, named=True)
     return (
         f"The most accurate of {len(best):,} rows has {top['params']:,.0f} million parameters and "
-        f"{_percent(top['value'])}; the largest has {large['params']:,.0f} million and "
-        f"{_percent(large['value'])}."
+        f"an accuracy of {_percent(top['value'])}; the largest model has {large['params']:,.0f} million "
+        f"parameters and an accuracy of {_percent(large['value'])}."
     )
 
 
@@ -236,8 +237,8 @@ def _kinds(t: Tables) -> str:
     models = t["models"].join(judged, on="model", how="semi")
     one = models.filter(pl.col("pretraining") == "in-1k").height
     return (
-        f"{len(models):,} rows of {models['family'].n_unique()} families; {one:,} were trained on "
-        "ImageNet-1k only, according to their names."
+        f"There are {len(models):,} rows of {models['family'].n_unique()} families. According to their "
+        f"names, {one:,} of the models were trained on ImageNet-1k only."
     )
 
 
@@ -248,15 +249,15 @@ def _agreement(t: Tables) -> str:
         f"From one data set to the other, {row['n_swapped']} of {row['n_pairs']:,} pairs of models "
         "change order, "
         f"{row['n_beyond_noise'] or 'none'} of them beyond noise; from original labels to label sets, "
-        f"{within['n_swapped']} do, and {within['n_beyond_noise'] or 'none'} beyond noise."
+        f"{within['n_swapped']} pairs do, {within['n_beyond_noise'] or 'none'} of them beyond noise."
     )
 
 
 def _changes(t: Tables) -> str:
     row = t.row("ranks", dataset_x=V1, dataset_y=V2, metric_x="real1", metric_y="real1")
     return (
-        f"Kendall's tau under label sets is {row['tau']:.3f} ({row['lo']:.3f} to {row['hi']:.3f} over "
-        "images)."
+        f"Under label sets, Kendall's tau between the two data sets is {row['tau']:.3f} "
+        f"({row['lo']:.3f} to {row['hi']:.3f} over images)."
     )
 
 

@@ -40,7 +40,7 @@ def test_opens_with_what_was_judged(page):
     assert said == "6 models evaluated on val (1,000 images) and v2 (400 images, 3 models)."
     about = page.all("section", "dataset")[0].one("p", "about").text
     assert about == (
-        "6 models, 1,000 images. Skipped: 40 by ReaL, MLA, Variable top-k and ASMA. "
+        "6 models, 1,000 images. Skipped images: 40 by ReaL, MLA, Variable top-k and ASMA. "
         "Undefined on this data set, because no image counts: ReaL (unasked)."
     )
 

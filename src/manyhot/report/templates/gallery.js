@@ -20,7 +20,7 @@ const manyhotGallery = (() => {
   const JUDGED = ["wrong", "valid", "refuted", "unclear", "unasked", "right"]; // filters by what a model says first
   const SIGNS = [
     ["right", "✓", "the original label, valid"],
-    ["valid", "◆", "valid, but not the original label, so it counts as wrong under the single label"],
+    ["valid", "◆", "valid, but not the original label, so it counts as wrong under original labels"],
     ["refuted", "!", "the original label, which raters found not to be valid"],
     ["unclear", "?", "raters disagree"],
     ["wrong", "✕", "not valid"],
@@ -300,7 +300,7 @@ const manyhotGallery = (() => {
     $("shot").classList.toggle("heat", heat);
     if (heat) $("seen").tabIndex = 0; // what scrolls must be reached by keys
     $("shot").style.setProperty("--models", data.models.length);
-    $("beside").textContent = data.similarBy ? `Next to each class are its images that are most similar to this image, by the embeddings of ${data.similarBy}.` : "Next to each class are some of its images.";
+    $("beside").textContent = data.similarBy ? `Next to each class are the images of this class that are most similar to the photograph, according to the embeddings of ${data.similarBy}.` : "Next to each class are some images of this class.";
   }
 
   // Names of models are long and without spaces: they may break after what joins their parts.

@@ -127,7 +127,7 @@ def test_alone_there_is_no_password(store, tmp_path):
         token = store.invite("me", role="owner")
         said = client.get(f"/join/{token}").text
         assert "Hello. You will see" in said
-        assert "This link works once." in said
+        assert "This link works only once." in said
         assert client.post(f"/join/{token}").url.path == "/"
         assert client.get(f"/join/{token}").status_code == 404
         assert client.get("/owner").status_code == 200
@@ -138,7 +138,7 @@ def test_a_rater_keeps_the_link(store, client):
     client.post(f"/join/{token}")
     said = client.get(f"/join/{token}").text
     assert "Hello ann. You will see" in said
-    assert "Keep it to come back" in said
+    assert "Keep the link, so that you can come back later" in said
 
 
 @pytest.mark.parametrize(
@@ -196,8 +196,8 @@ def test_numbers_while_it_runs(store, owner):
     assert "answers 12 changed answers 1" in said
     assert "12 answers by 2 raters in the last hour." in said
     assert (
-        "2 pages to decide Raters disagree on 5 classes with at least 2 answers; 0 of these are decided."
-        in said
+        "2 pages to decide Raters disagree on 5 classes with at least 2 answers; 0 of these disagreements "
+        "have been decided." in said
     )
     assert "about 1 min at the pace of the last 1 min (12 answers)" in said
 

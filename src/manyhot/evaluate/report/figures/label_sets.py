@@ -147,8 +147,8 @@ def by_objects(frames: Frames, dataset: str) -> Figure | None:
         f"Accuracy on images with several objects, {title_of(dataset)}",
         f"Left: each thin line is a model, and the bold line is the mean over {_compared_said(mean, rows)}. "
         f"The number of images is below each group.{_examined_said(rows)} Right: each point shows how "
-        "much a model loses from all examined images to those with two or more objects. Its bar is the "
-        "95 % interval over images, and the line is the mean." + beyond_said(panels),
+        "much a model loses from all examined images to those with two or more objects. The bar of each "
+        "point is its 95 % interval over images, and the line is the mean over models." + beyond_said(panels),
         said or f"Top-1 accuracy of {counted(rows['model'].n_unique(), 'model')} by number of objects.",
         compose(panels, frames.own, columns=2),
         rows.select("metric", "model", "slice", "value", "lo", "hi", "n").to_arrow(),
@@ -159,7 +159,9 @@ def _examined_said(rows: pl.DataFrame) -> str:
     """Return on how many of the examined images objects were counted, as a sentence to follow others."""
     n = {s: int(rows.filter(pl.col("slice") == s)["n"].max() or 0) for s in OBJECTS}  # type: ignore[arg-type]
     counted_on, examined = n["n_objects=1"] + n["n_objects>=2"], n["annotation=*"]
-    return f" Objects were counted on {counted_on:,} of the {examined:,}." if counted_on < examined else ""
+    if counted_on >= examined:
+        return ""
+    return f" Objects were counted on {counted_on:,} of the {examined:,} examined images."
 
 
 def _compared_said(mean: pl.DataFrame, rows: pl.DataFrame) -> str:
@@ -290,8 +292,13 @@ def _sizes_panel(i: int, name: str, rows: pl.DataFrame, top: float) -> Panel:
 def _unrated_said(frames: Frames, names: list[str]) -> str:
     """Return how many images no rater has seen, as a sentence to follow others."""
     cards = frames["datasets"].filter(pl.col("dataset").is_in(names) & (pl.col("rated") < pl.col("images")))
-    said = [f"{c['images'] - c['rated']:,} of {title_of(c['dataset'])}" for c in cards.iter_rows(named=True)]
-    return f" Images that no rater has seen keep their original labels: {listed(said, 5)}." if said else ""
+    said = [
+        f"{counted(c['images'] - c['rated'], 'image')} of {title_of(c['dataset'])}"
+        for c in cards.iter_rows(named=True)
+    ]
+    if not said:
+        return ""
+    return f" Images that no rater has seen keep their original labels; these are {listed(said, 5)}."
 
 
 def class_pairs(frames: Frames) -> Figure | None:
@@ -313,7 +320,7 @@ def class_pairs(frames: Frames) -> Figure | None:
         f"The figure shows the {max(b.height for b in best.values())} pairs of classes that are most often "
         "valid on the same image, with the number of images. One class is not enough to describe such an "
         "image, unless both names mean the same thing.",
-        f"The most frequent pair: {listed(said, len(said))}.",
+        f"The most frequent pair: {'; '.join(said)}.",
         compose(panels, columns=2),
         pl.concat(best.values()).select("dataset", *_PAIR).to_arrow(),
     )
@@ -322,7 +329,7 @@ def class_pairs(frames: Frames) -> Figure | None:
 def _most_said(name: str, rows: pl.DataFrame) -> str:
     row = rows.row(0, named=True)
     images = counted(row["images"], "image")
-    return f"{_short(row['name_a'])} and {_short(row['name_b'])} on {images} of {title_of(name)}"
+    return f"{_short(row['name_a'])} and {_short(row['name_b'])}, on {images} of {title_of(name)}"
 
 
 def _pairs_panel(i: int, name: str, rows: pl.DataFrame) -> Panel:

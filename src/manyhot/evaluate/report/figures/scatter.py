@@ -411,7 +411,7 @@ def top1_against_real(frames: Frames, dataset: str) -> Figure | None:
         dataset,
         f"Original labels against label sets, {title_of(dataset)}",
         f"{points_said(both.height, 'the 95 % intervals')} On the dashed line, both accuracies are equal. A "
-        "model above it has a higher accuracy under label sets." + beyond_said([panel]),
+        "model above this line has a higher accuracy under label sets." + beyond_said([panel]),
         f"{gains:,} of {counted(both.height, 'model')} have a higher accuracy under label sets than under "
         f"original labels. Top-1 accuracy is {min(sheet['x']):.1f} to {max(sheet['x']):.1f} %, and ReaL "
         "accuracy is "

@@ -304,9 +304,9 @@ def robustness_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Fig
         "",
         f"Which models do better on {title_of(y)} than their accuracy on {title_of(x)} predicts",
         "Effective robustness is the accuracy on the second data set minus the value that a line fitted on "
-        "logit axes predicts from the first, in percentage points. Each point is a model. A model above "
-        "zero is more robust than models of its accuracy usually are. The highest and the lowest model "
-        "are named." + beyond_said(panels),
+        "logit axes predicts from the accuracy on the first data set, in percentage points. Each point is a "
+        "model. A model above zero is more robust than models of its accuracy usually are. The highest and "
+        "the lowest model are named." + beyond_said(panels),
         " ".join(_extremes_said(own, m) for m, own in rows_of.items()),
         compose(panels, frames.own),
         _table(each, used, "value_x", "above_fit", "n_x", "n_y"),
@@ -372,8 +372,8 @@ def sensitivity_figure(frames: Frames, x: str, y: str) -> Figure | None:
         f"How much the loss from {title_of(x)} to {title_of(y)} depends on how label sets were made",
         "The figure shows the mean loss of all models in percentage points, with its 95 % interval over "
         f"families of models. The first data set is {title_of(x)}, and the second is {title_of(y)}. If a "
-        "set is weighted, images with few and with many labels count as often as in the other set. The "
-        "numbers at the right are the shares of images with two or more labels, among images with a "
+        "data set is weighted, images with each number of labels have the same share as in the other data "
+        "set. The numbers at the right are the shares of images with two or more labels, among images with a "
         "label, in the first and in the second data set. The dashed line is the loss as published.",
         " ".join(_analyses_said(group) for group in found),
         compose([panel]),

@@ -410,7 +410,7 @@ for (const [id, action] of Object.entries({
 
 async function leave() {
   const count = outbox.size;
-  if (count && !confirm(`${count} answers have not been sent yet. They stay in this browser until you come back. Log out anyway?`)) return;
+  if (count && !confirm(`${count} answers have not been sent yet. They will be kept in this browser until you come back. Log out anyway?`)) return;
   await ask("/leave", {}).catch(() => {});
   location.assign("/");
 }

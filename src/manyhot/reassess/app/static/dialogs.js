@@ -94,7 +94,7 @@ export function missing(page, onChosen, onUnlisted) {
   function other(text) {
     const item = document.importNode($("class-match").content, true).firstElementChild;
     item.querySelector("b").textContent = "None of these";
-    item.querySelector("p").textContent = `Add “${text}” as a comment: it is in the image, but no class fits.`;
+    item.querySelector("p").textContent = `Add “${text}” as a comment, because it is in the image but matches none of the classes.`;
     return choice(item, () => onUnlisted(text));
   }
 

@@ -5,22 +5,22 @@ const SHORTLY_MS = 2500;
 const HINT = "manyhot-hint";
 
 const TROUBLES = {
-  offline: "No connection. Your answers are kept in this browser and sent when the connection is back.",
-  server: "The server is not working properly. Your answers are kept in this browser and sent later.",
-  busy: "The server is busy. Your answers are kept in this browser and sent in a moment.",
-  session: "Your session has ended. Open your invitation link again in this browser. Answers that have not been sent yet are kept here and will be sent then.",
-  elsewhere: "An invitation link was opened in another tab. Reload this page to continue; answers that have not been sent yet are kept.",
+  offline: "No connection. Your answers are kept in this browser and will be sent when the connection is back.",
+  server: "The server is not working properly. Your answers are kept in this browser and will be sent later.",
+  busy: "The server is busy. Your answers are kept in this browser and will be sent shortly.",
+  session: "Your session has ended. Open your invitation link again in this browser. Answers that have not been sent yet are kept in this browser, and will be sent after you open the link.",
+  elsewhere: "An invitation link was opened in another tab. Reload this page to continue. Answers that have not been sent yet are kept.",
 };
 
 const EMPTY = {
   finished: ["All done", "You have answered everything. Thank you."],
-  paused: ["Paused", "The campaign is paused. This page continues automatically when the campaign is resumed."],
+  paused: ["Paused", "The campaign is paused. This page will continue automatically when the campaign is resumed."],
   closed: ["Closed", "The campaign is closed. Thank you for your answers."],
   limit: ["All done", "You have rated all the images assigned to you. Thank you."],
   stopped: ["Please wait", "Ask the owner of the campaign how to continue."],
   offline: ["No connection", "More images will load when the connection is back."],
-  server: ["The server is not responding", "More images load when it responds again."],
-  busy: ["The server is busy", "More images load in a moment."],
+  server: ["The server is not responding", "More images will load when it responds again."],
+  busy: ["The server is busy", "More images will load shortly."],
   session: ["Your session has ended", "Open your invitation link again in this browser to continue."],
   elsewhere: ["Opened in another tab", "Reload this page to continue."],
 };

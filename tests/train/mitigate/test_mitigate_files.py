@@ -158,8 +158,11 @@ def test_the_table_of_a_pair(treated):
     assert pl.read_csv("out/mitigation.csv").height == len(rows)
     about = tables.metadata(tables.read(written[0], "mitigation"))
     assert (about["call"], about["seed"], json.loads(about["notes"])) == ("a call", "0", list(found.notes))
-    assert found.notes[0].startswith("red:square: the companion is +0.")
-    assert "altered images (without it first)" in found.notes[0]
+    assert found.notes[0].startswith(
+        "red:square: the frequency of the companion with the class minus its frequency without the class is +0."
+    )
+    assert " altered images with the class and " in found.notes[0]
+    assert " altered images without the class count as " in found.notes[0]
     spec = f'head:{written[2]}(backbone="{MODEL}")'
     assert found.notes[-1] == (
         "head files may name only published weights as their backbone, and this backbone is not "
@@ -275,7 +278,10 @@ def test_the_command(treated):
     assert done.exit_code == 0, done.output
     assert "red, with and without square; colours, softmax; 300 images held out" in done.stdout
     assert "augmentation" in done.stdout
-    assert "Note: red:square: the companion is +0." in done.stderr
+    assert (
+        "Note: red:square: the frequency of the companion with the class minus its frequency without the class "
+        "is +0." in done.stderr
+    )
     told = json.loads(CliRunner().invoke(cli.app, [*words, "--loss", "softmax", "--json"]).stdout)
     assert {row["treatment"] for row in told["mitigation"]} == {"none", "augmentation"}
 

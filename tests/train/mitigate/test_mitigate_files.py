@@ -159,7 +159,8 @@ def test_the_table_of_a_pair(treated):
     about = tables.metadata(tables.read(written[0], "mitigation"))
     assert (about["call"], about["seed"], json.loads(about["notes"])) == ("a call", "0", list(found.notes))
     assert found.notes[0].startswith(
-        "red:square: the frequency of the companion with the class minus its frequency without the class is +0."
+        "red:square: the frequency of the companion with the class minus its frequency without the "
+        "class is +0."
     )
     assert " altered images with the class and " in found.notes[0]
     assert " altered images without the class count as " in found.notes[0]
@@ -219,7 +220,12 @@ def test_a_companion_that_is_beside_the_class_too_seldom():
         held_out=0.5,
         min_images=1,
     )
-    assert "(with it first)" in found.notes[0]
+    assert found.notes[0].startswith(
+        "blue:square: the frequency of the companion with the class minus its frequency without the "
+        "class is -0."
+    )
+    assert " altered images with the class and " in found.notes[0]
+    assert " altered images without the class count as " in found.notes[0]
     rows = found.mitigation.to_pylist()
     assert {r["treatment"] for r in rows} == {"none", "augmentation"}
     assert all(r["lo"] is None for r in rows if r["metric"] == "map")
@@ -279,8 +285,8 @@ def test_the_command(treated):
     assert "red, with and without square; colours, softmax; 300 images held out" in done.stdout
     assert "augmentation" in done.stdout
     assert (
-        "Note: red:square: the frequency of the companion with the class minus its frequency without the class "
-        "is +0." in done.stderr
+        "Note: red:square: the frequency of the companion with the class minus its frequency without the "
+        "class is +0." in done.stderr
     )
     told = json.loads(CliRunner().invoke(cli.app, [*words, "--loss", "softmax", "--json"]).stdout)
     assert {row["treatment"] for row in told["mitigation"]} == {"none", "augmentation"}

@@ -76,7 +76,10 @@ def annotating(folder):
             line = process.stdout.readline()
             assert line, said
             said += line
-        yield re.search(r"at (http://\S+)\. Press Ctrl-C", said)[1], re.search(r"http://\S+/join/\S+", said)[0]
+        yield (
+            re.search(r"at (http://\S+)\. Press Ctrl-C", said)[1],
+            re.search(r"http://\S+/join/\S+", said)[0],
+        )
     finally:
         process.send_signal(signal.SIGINT)
         rest, _ = process.communicate(timeout=20)

@@ -129,7 +129,7 @@ def test_every_metric_is_defined(name):
     assert text, (
         f"metrics.md: add a section '### `{name}`': formula, what n counts, options, source, deviation"
     )
-    assert "- Counts" in text, f"metrics.md, `{name}`: say which images count, as a line '- Counts …'"
+    assert "- Computed over" in text, f"metrics.md, `{name}`: say over which images, as '- Computed over …'"
     for option in registry.options_of(registry.get("metric", name)):
         assert f"`{option}`" in text, f"metrics.md, `{name}`: describe the option `{option}`"
 

@@ -126,7 +126,7 @@ def test_other_thresholds(labels):
     with pytest.raises(InputError) as error:
         at_threshold(Labels(labels.table.drop(["p"]), 5, name="mine"), 0.5)
     assert str(error.value) == (
-        "The labels have no probabilities for a threshold.\n"
+        "A threshold needs labels with probabilities, which these labels do not have.\n"
         "  where:   mine\n"
         "  allowed: a labels table with the column 'p'"
     )

@@ -111,8 +111,9 @@ def test_labels_of_other_images(train, folder):
     assert message(MatchError, train, "others.parquet") == (
         "None of the images has labels.\n"
         f"  where:   {folder / 'images'}\n"
-        "  got:     labels of images such as 020.png\n"
-        "  do:      check that both are of the same data set, and that ids are base names with extension"
+        "  got:     labels of other images, such as 020.png\n"
+        "  do:      check that the images and the labels belong to the same data set, and that image ids are "
+        "file names without a folder"
     )
 
 

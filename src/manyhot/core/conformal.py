@@ -95,7 +95,7 @@ def fit_threshold(case: Case, images: Ints, *, cover: str, alpha: float) -> floa
 
 
 def predict_sets(case: Case, images: Ints, *, cover: str, threshold: float) -> Covered:
-    """Return whether the prediction set of each image covers its labels, and its size.
+    """Return, for each image, whether the prediction set covers the labels, and the size of the set.
 
     All `images` must be `countable`.
     """

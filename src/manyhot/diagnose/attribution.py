@@ -149,9 +149,9 @@ class Explainer:
     Raises
     ------
     UnknownNameError
-        There is no such method or layer.
+        If there is no such method or layer.
     InputError
-        The network is not a PyTorch module, or has no grid near its end.
+        If the network is not a PyTorch module, or has no grid near its end.
     MissingExtraError
         captum is not installed.
     """
@@ -356,9 +356,9 @@ def attribute(
     Raises
     ------
     UnknownNameError
-        There is no such model, class, method or layer.
+        If there is no such model, class, method or layer.
     InputError
-        An array is not an image, or the model cannot be explained.
+        If an array is not an image, or the model cannot be explained.
     MissingExtraError
         captum is not installed.
     """
@@ -389,7 +389,7 @@ def class_of(network: Network, name: int | str) -> int:
     Raises
     ------
     UnknownNameError
-        The model does not have it.
+        If the model does not have it.
     """
     keys = network.classes.keys
     number = keys.index(name) if isinstance(name, str) and name in keys else name

@@ -196,7 +196,7 @@ def find_baseline(name: str, models: Sequence[str], class_hash: str) -> str:
     Raises
     ------
     MatchError
-        There is no baseline of this name.
+        If there is no baseline of this name.
     """
     classes = class_list_of(class_hash)
     on_imagenet = classes is not None and classes.hash == class_list().hash

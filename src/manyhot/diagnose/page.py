@@ -41,7 +41,7 @@ def write_diagnosis_page(folder: Path) -> Path:
     InputError
         If a file does not have the schema of its table.
     OutputError
-        The file cannot be written.
+        If the file cannot be written.
     """
     found = read_diagnosis(folder)
     chapters, undrawn = _build(found, folder)
@@ -176,7 +176,7 @@ def write_diagnosis(out: PathLike) -> Path:
     InputError
         If a file does not have the schema of its table.
     OutputError
-        The page cannot be written.
+        If the page cannot be written.
     """
     check_no_file(Path(out) / "report")
     return write_diagnosis_page(Path(out))

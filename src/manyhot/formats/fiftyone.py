@@ -45,7 +45,7 @@ _START = re.compile(r'\{\s*("classes"\s*:\s*(null\s*,\s*"labels"|\[\s*")|"labels
     "format", "fiftyone", holds="labels", suffixes=(".json",), matches=lambda p: bool(_START.match(head(p)))
 )
 def read_fiftyone(path: Path, *, classes: ClassList | None, suffix: str = "") -> Labels:
-    """FiftyOne's ``labels.json`` of a classification data set, with a list, a label or null for each image.
+    """The ``labels.json`` of a FiftyOne classification data set: a label, a list of labels or null per image.
 
     `p` is the confidence. An image whose entry is null is not usable.
 

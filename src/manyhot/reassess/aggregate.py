@@ -297,9 +297,9 @@ def aggregate(
     InputError
         Golden answers are needed but missing, or an option is out of range.
     MatchError
-        Some votes are on images that are not in `images`, or the tables have different class lists.
+        If some votes are on images that are not in `images`, or the tables have different class lists.
     UnknownNameError
-        There is no such method.
+        If there is no such method.
 
     Examples
     --------

@@ -195,7 +195,7 @@ def agreement(
     Raises
     ------
     InputError
-        A number is out of range, or a campaign has no votes yet.
+        If a number is out of range, or a campaign has no votes yet.
     MatchError
         Votes and golden answers have different class lists.
     """

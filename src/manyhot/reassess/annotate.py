@@ -109,9 +109,9 @@ def open_annotation(
     Raises
     ------
     InputError
-        The campaign has no proposals, or its images table has no paths.
+        If the campaign has no proposals, or its images table has no paths.
     MissingExtraError
-        The extra ``web`` is not installed.
+        If the extra ``web`` is not installed.
     """
     web = web_extra()
     campaign = Campaign.read(folder)
@@ -357,9 +357,9 @@ def annotate(
     Raises
     ------
     InputError
-        The campaign has no proposals, or the server cannot listen on the port.
+        If the campaign has no proposals, or the server cannot listen on the port.
     MissingExtraError
-        The extra ``web`` is not installed.
+        If the extra ``web`` is not installed.
     """
     web_extra()
     from manyhot.reassess.app import CampaignSettings, Reach

@@ -348,7 +348,7 @@ def class_ids(classes: str | Collection[int], n_classes: int) -> frozenset[int]:
     Raises
     ------
     InputError
-        The value has another form, or a class does not exist.
+        If the value does not have one of these forms, or contains a class that does not exist.
     """
     if isinstance(classes, str):
         ids = _ranges(classes, n_classes)

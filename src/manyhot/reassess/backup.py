@@ -113,9 +113,9 @@ def backup_campaign(
     Raises
     ------
     InputError
-        The campaign does not exist, it has no database yet, or the name of a file in it cannot be restored.
+        If the campaign does not exist or has no database yet, or the name of a file in it cannot be restored.
     OutputError
-        The file cannot be written.
+        If the file cannot be written.
     """
     home, target = Campaign.read(campaign), Path(file)
     with open_store(home, database) as store, tempfile.TemporaryDirectory() as made:
@@ -188,10 +188,10 @@ def restore_campaign(
     Raises
     ------
     InputError
-        The file is not a backup, is damaged or malicious, or comes from a later version of manyhot; or the
+        If the file is not a backup, is damaged or malicious, or comes from a later version of manyhot; or the
         folder or the database is not empty.
     OutputError
-        The folder or database cannot be written.
+        If the folder or database cannot be written.
     """
     web_extra()
     from manyhot.reassess.app.store.database import restore_database

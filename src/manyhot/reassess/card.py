@@ -145,7 +145,7 @@ def data_card(
     Raises
     ------
     InputError
-        The labels are from several data sets, a file is broken, or a table is not an agreement table.
+        If the labels are from several data sets, a file is broken, or a table is not an agreement table.
     """
     reading = Reading(images=images, classes=classes, dataset=dataset)
     sources = list(open_labels(labels, reading=reading, run=run))
@@ -210,7 +210,7 @@ def card_text(
     Raises
     ------
     InputError
-        The description is of several data sets, or the agreement table is invalid.
+        If the description is of several data sets, or the agreement table is invalid.
 
     References
     ----------

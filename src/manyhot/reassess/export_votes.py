@@ -60,7 +60,7 @@ def export_votes(
     Raises
     ------
     InputError
-        The campaign has no database yet.
+        If the campaign has no database yet.
     """
     home = Campaign.read(campaign)
     with open_store(home, database) as store:

@@ -110,11 +110,11 @@ def init_campaign(
     Raises
     ------
     InputError
-        The folder holds other files, or a file cannot be read.
+        If the folder holds other files, or a file cannot be read.
     MatchError
         Images, classes and predictions do not match.
     OutputError
-        The folder cannot be written.
+        If the folder cannot be written.
     """
     target, listed = Path(folder), _class_list(classes, images, predictions)
     sources = _Inputs.of(images, predictions, rows, listed)
@@ -347,7 +347,7 @@ def find_images(uris: Iterable[str], root: Path) -> dict[str, str]:
     Raises
     ------
     InputError
-        The root does not exist, or an image is not under it.
+        If the root does not exist, or an image is not under it.
     """
     is_there = _looker(root)
     found: dict[str, str] = {}

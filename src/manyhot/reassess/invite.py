@@ -73,7 +73,7 @@ def invite_raters(
     Raises
     ------
     InputError
-        The campaign has no proposals, or the name belongs to an owner.
+        If the campaign has no proposals, or the name belongs to an owner.
     """
     role: Literal["rater", "owner"] = "owner" if owner else "rater"
     with open_annotation(campaign, database=database) as annotation:

@@ -208,11 +208,11 @@ def next_questions(
     Raises
     ------
     InputError
-        The method does not learn how raters answer, or a number is out of range.
+        If the method does not learn how raters answer, or a number is out of range.
     MatchError
         Proposals and votes have different class lists.
     UnknownNameError
-        The ranking or the rater does not exist.
+        If the ranking or the rater does not exist.
     """
     if by not in RANKINGS:
         raise UnknownNameError(f"There is no ranking {by!r}.", allowed=", ".join(RANKINGS))

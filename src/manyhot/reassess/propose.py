@@ -325,7 +325,7 @@ def propose(
     Raises
     ------
     UnknownNameError
-        There is no such rule.
+        If there is no such rule.
     InputError
         Images have no original labels, there are no predictions, or the rule cannot use them.
     MatchError

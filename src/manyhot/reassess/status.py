@@ -104,11 +104,11 @@ def campaign_status(campaign: CampaignFolder, *, database: DatabaseAddress = Non
     Raises
     ------
     InputError
-        The folder is not a campaign, or the address is invalid.
+        If the folder is not a campaign, or the address is invalid.
     MissingExtraError
-        A database is passed, but the extra ``web`` is not installed.
+        If a database is passed, but the extra ``web`` is not installed.
     OutputError
-        The database cannot be used.
+        If the database cannot be used.
     """
     home = Campaign.read(campaign)
     models, broken = campaign_models(home)

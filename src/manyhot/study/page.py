@@ -368,7 +368,7 @@ def _write(
     Raises
     ------
     OutputError
-        The file cannot be written.
+        If the file cannot be written.
     """
     effects, seeds = _draw(tables, metrics, format_value)
     write_text(path, render_study(page, effects, seeds))

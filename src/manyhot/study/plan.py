@@ -363,7 +363,7 @@ def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
     Raises
     ------
     InputError
-        There are fewer than two seeds.
+        If there are fewer than two seeds.
     """
     n = n or (2 if smoke else len(study.grid.seeds))
     if n < 2:
@@ -379,7 +379,7 @@ def open_study_folder(out: Path, smoke: bool) -> None:
     Raises
     ------
     MatchError
-        The folder contains other files, or smoke runs and full runs would be mixed.
+        If the folder contains other files, or smoke runs and full runs would be mixed.
     """
     with alone(out, patience=60):
         _mark(out, smoke)
@@ -435,7 +435,7 @@ def chosen_runs(runs: Sequence[StudyRun], grid: Grid, only: Iterable[str]) -> li
     Raises
     ------
     InputError
-        A name is not in the grid.
+        If a name is not in the grid.
     """
     names = set(only)
     kinds = [{of(run) for run in runs} for of in _KINDS]

@@ -386,7 +386,7 @@ def check_measurements(measure: RunMeasure | Across, measurements: Iterable[Meas
     Raises
     ------
     InputError
-        There are undeclared metrics or duplicates.
+        If there are undeclared metrics or duplicates.
     """
     names, seen = {metric.name for metric in measure.metrics}, set()
     for one in measurements:

@@ -263,7 +263,7 @@ def keep_answer(answer: StudyAnswer, out: Path, folder: Path) -> list[Path]:
     Raises
     ------
     OutputError
-        A file cannot be written.
+        If a file cannot be written.
     """
     results, to = Path(out) / "results" / answer.study.name, Path(folder) / answer.study.name
     pairs = [(results / f"{name}.csv", to / f"{name}.csv") for name in _TABLES]

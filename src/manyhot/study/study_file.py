@@ -40,10 +40,10 @@ def read_study(path: Path) -> tuple[Study, Opening]:
     Raises
     ------
     InputError
-        The file does not exist, cannot be imported, or defines no study; its docstring lacks a part; or parts
-        of the study are inconsistent.
+        If the file does not exist, cannot be imported, or defines no study; its docstring lacks a part; or
+        parts of the study are inconsistent.
     MissingExtraError
-        The file imports a package that is not installed.
+        If the file imports a package that is not installed.
     """
     opening = read_opening(path)
     study = getattr(_imported(path), "study", None)
@@ -65,7 +65,7 @@ def read_opening(path: Path) -> Opening:
     Raises
     ------
     InputError
-        The file does not exist, is not Python, or its docstring lacks a part.
+        If the file does not exist, is not Python, or its docstring lacks a part.
     """
     if not path.is_file():
         raise InputError("The file does not exist.", where=path)
@@ -124,7 +124,7 @@ def check_study(study: Study, where: object = None) -> None:
     Raises
     ------
     InputError
-        A name is used twice, is not a valid file name, or is unknown; there are too few seeds; a claim
+        If a name is used twice, is not a valid file name, or is unknown; there are too few seeds; a claim
         compares with nothing or with several things; or a setting does not exist.
     """
     for problem in _problems(study):

@@ -144,7 +144,7 @@ def collect_measurements(
     Raises
     ------
     InputError
-        The number of resamples differs within a data set, or a measure returns undeclared metrics.
+        If the number of resamples differs within a data set, or a measure returns undeclared metrics.
     """
     missing = {(u.what, u.step) for u in undone}
     rows = [

@@ -395,7 +395,7 @@ def at_threshold(labels: Labels, threshold: float) -> Labels:
     values = probabilities(labels)
     if values is None:
         raise InputError(
-            "The labels have no probabilities for a threshold.",
+            "A threshold needs labels with probabilities, which these labels do not have.",
             where=labels.name or None,
             allowed="a labels table with the column 'p'",
         )

@@ -253,10 +253,10 @@ class LocalTeacher:
 def place_weights(boxes: Tensor, grid: tuple[int, int]) -> Tensor:
     """Return the weight of each location of a map in a crop, by RoIAlign with a single output value.
 
-    There is at least one sample point per location, and each point is interpolated between four locations.
-    The weight of a location is therefore the weight of its row times the weight of its column. torchvision
-    computes both from maps that are 1 in a single row or column, so that no map of 1,000 classes is needed.
-    RoIAlign is used as in the code of ReLabel, but without the minimum size of one location.
+    RoIAlign is used as in the code of ReLabel, but without the minimum box size of one location. It takes at
+    least one sample point per location, and interpolates each point bilinearly between four locations, so
+    the weight of a location is the product of the weights of its row and its column. torchvision computes
+    these from maps that are 1 in a single row or column, so no map of 1,000 classes is needed.
 
     Parameters
     ----------

@@ -231,8 +231,9 @@ def none_found(where: object, rows: Mapping[str, int]) -> MatchError:
     return MatchError(
         "None of the images has labels.",
         where=where,
-        got=f"labels of images such as {next(iter(rows), 'none')}",
-        do="check that both are of the same data set, and that ids are base names with extension",
+        got=f"labels of other images, such as {next(iter(rows), 'none')}",
+        do="check that the images and the labels belong to the same data set, and that image ids are file "
+        "names without a folder",
     )
 
 

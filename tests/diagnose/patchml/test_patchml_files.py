@@ -166,7 +166,8 @@ def test_classes_as_they_occur(photographs):
     compose(objects_per_image=(2, 2), as_they_occur=True)
     assert {frozenset(s) for s in sets().values()} == {frozenset({2, 3})}
     assert refused(objects_per_image=(3, 3), as_they_occur=True) == (
-        "No photograph has enough classes.\n  got:     at least 3 objects per image\n  allowed: at most 2"
+        "No image has objects of enough classes.\n  got:     a minimum of 3 classes per image\n"
+        "  allowed: at most 2"
     )
 
 

@@ -272,7 +272,7 @@ def test_objects_of_other_images():
     assert str(error.value) == (
         "None of the objects belongs to any of the images.\n  where:   photos\n"
         f"  got:     images such as 0000.png\n  allowed: objects of images such as {first}\n"
-        "  do:      check that both are of the same data set"
+        "  do:      check that both belong to the same data set"
     )
 
 

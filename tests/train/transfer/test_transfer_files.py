@@ -318,7 +318,7 @@ CASES = [
         "  where:   photos\n"
         "  got:     images such as 00.png\n"
         "  allowed: labels of images such as 00.jpg\n"
-        "  do:      check that both are of the same data set",
+        "  do:      check that both belong to the same data set",
     ),
     (
         "probe",

@@ -110,7 +110,7 @@ class Material:
         Raises
         ------
         InputError
-            There is none.
+            If there is none.
         """
         usable, fewest = (
             ~self.objects.ignore & np.isin(self.objects.class_id, classes),
@@ -121,8 +121,8 @@ class Material:
         large = [found for found in sets if len(found) >= fewest]
         if not large:
             raise InputError(
-                "No photograph has enough classes.",
-                got=f"at least {fewest} objects per image",
+                "No image has objects of enough classes.",
+                got=f"a minimum of {fewest} classes per image",
                 allowed=f"at most {max(map(len, sets))}",
             )
         return large

@@ -133,7 +133,7 @@ def corruption(kind: str, severity: int, seed: int = 0, only: frozenset[str] | N
     Raises
     ------
     UnknownNameError
-        There is no such kind.
+        If there is no such kind.
     InputError
         If the severity or the seed is out of range.
     MissingExtraError

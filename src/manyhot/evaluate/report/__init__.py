@@ -215,7 +215,7 @@ def write_report(
     InputError
         If the tables are empty or contain a value twice, or a model to highlight is in none of them.
     OutputError
-        The file cannot be written.
+        If the file cannot be written.
     """
     figures, page, undrawn = _figures(tables, highlight, call or tables.about.get("call", ""))
     report = build_report(

@@ -72,7 +72,7 @@ class PictureCache:
         Raises
         ------
         InputError
-            The image cannot be read or decoded.
+            If the image cannot be read or decoded.
         """
         path = self._path(str(SIDES[size]), uri)
         return self._once(path, lambda: (self._shrunk(uri, SIDES[size]), True))[0]
@@ -161,9 +161,9 @@ def read_picture(uri: str) -> bytes:
     Raises
     ------
     InputError
-        The image does not exist, or is too large.
+        If the image does not exist, or is too large.
     MissingExtraError
-        The image is remote, and fsspec is not installed.
+        If the image is remote, and fsspec is not installed.
     """
     try:
         if "://" in uri and not uri.startswith("file://"):

@@ -44,7 +44,7 @@ def serve(app: FastAPI, host: str, port: int, ready: Callable[[str], None]) -> N
     Raises
     ------
     InputError
-        The server cannot listen on the address.
+        If the server cannot listen on the address.
     """
     import uvicorn
 
@@ -155,7 +155,7 @@ def open_store(campaign: Campaign, database: str | None) -> Iterator[Store]:
     Raises
     ------
     InputError
-        The campaign has no database yet.
+        If the campaign has no database yet.
     """
     web = web_extra()
     nobody = InputError(

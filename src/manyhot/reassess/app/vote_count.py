@@ -22,9 +22,9 @@ def count_votes_at(address: str) -> int | None:
     Raises
     ------
     InputError
-        The address is invalid, or of an unsupported kind of database.
+        If the address is invalid, or of an unsupported kind of database.
     OutputError
-        The database cannot be used.
+        If the database cannot be used.
     """
     import sqlalchemy as sa
 

@@ -311,7 +311,7 @@ def _check_objects(predict: FeatureExtractor, ids: pa.Array) -> None:
             where=predict.source.uri,
             got=f"images such as {ids[0]}",
             allowed=f"objects of images such as {next(iter(there), 'none: there are no objects')}",
-            do="check that both are of the same data set",
+            do="check that both belong to the same data set",
         )
 
 

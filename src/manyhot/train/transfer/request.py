@@ -224,7 +224,7 @@ def labelled_images(request: TransferRequest, image_ids: Sequence[str]) -> Image
             where=request.source.uri,
             got=f"images such as {min(there, default='none')}",
             allowed=f"labels of images such as {min(image_ids, default='none: there are no labels')}",
-            do="check that both are of the same data set",
+            do="check that both belong to the same data set",
         )
     unknown, absent = len(there - both), len(set(image_ids) - both)
     for kind, n, text in (

@@ -107,7 +107,7 @@ def plain(sheet: Sheet, *ends: str) -> Sheet:
 
 
 def beyond_said(panels: Sequence[Panel]) -> str:
-    """Return a sentence about the models that are not drawn, to append to others; empty if all are drawn."""
+    """Return a sentence about the models that are not drawn, or an empty text if all are drawn."""
     names = sorted({name for panel in panels for name in panel.beyond})
     if not names:
         return ""

@@ -118,8 +118,8 @@ def invite(
     Raises
     ------
     InputError
-        The name is empty or too long, contains unprintable characters, or is already used in the other role
-        (rater or owner).
+        If the name is empty or too long, contains unprintable characters, or is already used in the other
+        role (rater or owner).
     """
     name = name.strip()
     if not name or len(name) > _MAX_NAME or not name.isprintable():
@@ -195,7 +195,7 @@ def hash_password(password: str) -> str:
     Raises
     ------
     InputError
-        The password is too short or too long.
+        If the password is too short or too long.
     """
     if not LEAST_PASSWORD <= len(password) <= MOST_PASSWORD:
         raise InputError(

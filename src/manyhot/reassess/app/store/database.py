@@ -61,7 +61,7 @@ class Database:
     Raises
     ------
     InputError
-        The address is invalid, or of an unsupported kind of database.
+        If the address is invalid, or of an unsupported kind of database.
     """
 
     def __init__(self, url: str) -> None:
@@ -79,9 +79,9 @@ class Database:
         Raises
         ------
         InputError
-            The database is from a later version of manyhot, or belongs to another program.
+            If the database is from a later version of manyhot, or belongs to another program.
         OutputError
-            The database cannot be opened.
+            If the database cannot be opened.
         """
         schema.upgrade_tables(self._writes)
 
@@ -91,7 +91,7 @@ class Database:
         Raises
         ------
         OutputError
-            The database is currently not available.
+            If the database is currently not available.
         """
         for last in (False, True):
             try:
@@ -121,8 +121,8 @@ class Database:
         Raises
         ------
         OutputError
-            The database is currently not available. If the connection was lost during the commit, the change
-            may have been made nevertheless.
+            If the database is currently not available. If the connection was lost during the commit, the
+            change may have been made nevertheless.
         """
         return self.begin(change).result()
 
@@ -351,9 +351,9 @@ def restore_database(
     Raises
     ------
     InputError
-        The database is not empty, or a file is broken.
+        If the database is not empty, or a file is broken.
     OutputError
-        The database cannot be used.
+        If the database cannot be used.
     """
 
     def fill(connection: sa.Connection) -> None:

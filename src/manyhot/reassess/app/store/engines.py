@@ -60,7 +60,7 @@ def reader(url: str) -> sa.Engine:
     Raises
     ------
     InputError
-        The address is invalid, or of an unsupported kind of database.
+        If the address is invalid, or of an unsupported kind of database.
     """
     # A transaction around each read would be two more round trips to PostgreSQL.
     return _engine(url, isolation_level="AUTOCOMMIT", pool_size=_READERS, max_overflow=_MORE)
@@ -218,7 +218,7 @@ class PostgresConnection(pg8000.Connection):  # type: ignore[misc]
     Raises
     ------
     pg8000.InterfaceError
-        The server does not exist, or the connection is lost. All methods raise it.
+        If the server does not exist, or the connection is lost. All methods raise it.
     """
 
     def __init__(

@@ -207,9 +207,9 @@ def upgrade_tables(engine: sa.Engine) -> None:
     Raises
     ------
     InputError
-        The database is from a later version of manyhot, or belongs to another program.
+        If the database is from a later version of manyhot, or belongs to another program.
     OutputError
-        The database cannot be opened.
+        If the database cannot be opened.
     """
     config, where = _config(), engines.where(engine)
     try:
@@ -237,7 +237,7 @@ def create_tables(
     Raises
     ------
     InputError
-        The database is not empty, or the revision does not exist.
+        If the database is not empty, or the revision does not exist.
     """
     config, where = _config(), engines.where(engine)
     _check_known(revision, config, "The backup")

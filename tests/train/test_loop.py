@@ -227,7 +227,7 @@ def test_losses_that_remember_run_alone(train, monkeypatch):
     with pytest.raises(InputError) as error:
         train("out", loss="role")
     assert str(error.value) == (
-        "The loss stores values of each image, which several processes cannot share.\n"
+        "The loss keeps a state for each image, which processes cannot share.\n"
         "  got:     role, 2 processes\n"
         "  do:      train in one process, or use another loss"
     )

@@ -226,7 +226,7 @@ def choose_questions(score: Floats, budget: int, open_: Bools | None = None) -> 
 
 @dataclass(frozen=True, eq=False)
 class AnswerOutcomes:
-    """The outcomes of a number of further answers, by ascending contribution to the log odds.
+    """The possible outcomes of a given number of further answers, by ascending contribution to the log odds.
 
     Attributes
     ----------

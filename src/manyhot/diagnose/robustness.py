@@ -77,8 +77,11 @@ declare_table(
 declare_table(
     "losses",
     (
-        TEXT("base", "the data set from which the loss is measured; for corruptions, the original images"),
-        TEXT("dataset", "the data set to which the loss is measured, or the corrupted data set"),
+        TEXT(
+            "base",
+            "the data set relative to which the loss is measured; for corruptions, the original images",
+        ),
+        TEXT("dataset", "the data set whose loss is measured, or the corrupted data set"),
         TEXT.nullable("model", "the model; null for the mean over models"),
         *_COPY,
         TEXT(

@@ -358,7 +358,7 @@ MARK = "grid.json"
 
 
 def with_seeds(study: Study, n: int | None, smoke: bool) -> Study:
-    """Return a study with n seeds (by default its own, or two in a smoke run); add seeds if it has too few.
+    """Return the study with n seeds: by default, its own number, or two in a smoke run.
 
     Raises
     ------

@@ -152,13 +152,13 @@ class _Run:
         loss = loss_of(recipe.named_loss)
         if loss.about.get("memory") and self.fabric.world_size > 1:
             raise InputError(
-                "The loss stores values of each image, which several processes cannot share.",
+                "The loss keeps a state for each image, which processes cannot share.",
                 got=f"{recipe.named_loss}, {self.fabric.world_size} processes",
                 do="train in one process, or use another loss",
             )
         if loss.about.get("memory") and (recipe.mixup or recipe.cutmix):
             raise InputError(
-                "The loss stores values of each image, but a mixed image consists of two.",
+                "The loss keeps a state for each image, but a mixed image consists of two.",
                 got=f"{recipe.named_loss}, mixup {recipe.mixup}, cutmix {recipe.cutmix}",
                 do="set `mixup` and `cutmix` to 0, or use another loss",
             )

@@ -39,7 +39,7 @@ def test_what_is_remembered_is_of_images_that_are_not_mixed(given, tmp_path):
     with pytest.raises(InputError) as raised:
         train(given, tmp_path, loss="role", mixup=0.2)
     assert str(raised.value) == (
-        "The loss stores values of each image, but a mixed image consists of two.\n"
+        "The loss keeps a state for each image, but a mixed image consists of two.\n"
         "  got:     role, mixup 0.2, cutmix 0.0\n"
         "  do:      set `mixup` and `cutmix` to 0, or use another loss"
     )

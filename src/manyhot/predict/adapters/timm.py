@@ -180,7 +180,7 @@ def _created(timm: Any, name: str, checkpoint: str, num_classes: int | None, siz
 
 
 def head_of(module: Any) -> str:
-    """Return the path of the classifier, or an empty text if its input is not the features."""
+    """Return the dotted name of the classifier, or an empty string if its input is not the features."""
     classifier = module.get_classifier() if hasattr(module, "get_classifier") else None
     names = [name for name, part in module.named_modules() if part is classifier]
     return names[0] if names and type(classifier).__name__ in ("Linear", "NormMlpClassifierHead") else ""

@@ -219,7 +219,7 @@ def _remote(uri: str) -> bytes:
             "Images cannot be read from this kind of address.",
             where=uri,
             got=f"{scheme}://" if "::" not in uri else "several addresses in one",
-            allowed=f"a path, or one address of {', '.join(_SCHEMES)}",
+            allowed=f"a path, or an address that starts with one of {', '.join(_SCHEMES)}",
         )
     try:
         import fsspec

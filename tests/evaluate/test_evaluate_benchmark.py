@@ -201,8 +201,8 @@ def test_objects_in_the_docs(tsipras):
         mean = f"{values['value'].mean():.4f}"
         assert said == [f"{resnet['n']:,}", f"{round(resnet['value'], 6):g}", mean], name
     row = mean_drop(tsipras, slice_x="annotation=*", slice_y="n_objects>=2")
-    _, _, sentence = PAGE.partition("**10.709 points** on average (95 % interval ")
-    told = " ".join(sentence.partition("families")[0].split())
+    _, _, sentence = " ".join(PAGE.split()).partition("**10.709 points** of top-1 on average (95 % interval ")
+    told = sentence.partition("families")[0]
     assert numbers(told) == percent(row, "lo", "hi", "lo_models", "hi_models")
 
 
@@ -242,8 +242,8 @@ def test_orders_in_the_docs(imagenet):
         assert said == [f"{row['tau']:.3f}", pairs, str(row["n_beyond_noise"])], (x, y)
     swap = imagenet("swaps").filter(metric_y="mla", beyond_noise=True).row(0, named=True)
     assert (
-        f"{swap['model_a']} is {100 * swap['difference_x']:.2f} points above {swap['model_b']} under `top1` "
-        f"and {-100 * swap['difference_y']:.2f} below it under `mla`"
+        f"{swap['model_a']} is {100 * swap['difference_x']:.2f} points above {swap['model_b']} under `top1`, "
+        f"and {-100 * swap['difference_y']:.2f} points below it under `mla`"
     ) in " ".join(PAGE.split())
 
 

@@ -58,6 +58,8 @@ class ClassList:
         Definitions; empty if there is none.
     hypernyms : tuple of tuple of str, length C
         The hypernyms of each class as texts such as ``n00015388 animal``, starting with the direct hypernym.
+    is_complete : bool
+        Whether these are all classes. False for the names that occur in a file that lists no classes.
 
     Raises
     ------
@@ -72,6 +74,7 @@ class ClassList:
     synonyms: tuple[tuple[str, ...], ...]
     definitions: tuple[str, ...]
     hypernyms: tuple[tuple[str, ...], ...]
+    is_complete: bool = True
 
     def __post_init__(self) -> None:
         columns = (self.keys, self.names, self.synonyms, self.definitions, self.hypernyms)
@@ -263,6 +266,19 @@ def from_keys(keys: Sequence[str], name: str = "own classes") -> ClassList:
         raise InputError("A class list needs at least one class.", where=name)
     none = ((),) * len(keys)
     return ClassList(name, tuple(keys), tuple(keys), none, ("",) * len(keys), none)
+
+
+def classes_seen(names: Iterable[str], name: str = "own classes") -> ClassList:
+    """Return a class list of the distinct names that occur in a file, sorted as strings.
+
+    The list is not complete, because classes that occur on no image are missing.
+
+    Raises
+    ------
+    InputError
+        As in `from_keys`.
+    """
+    return replace(from_keys(sorted(set(names)), name), is_complete=False)
 
 
 def to_json(classes: ClassList) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manyhot.classes import ClassList
 from manyhot.core.array_types import Bools, Floats
 from manyhot.errors import InputError, MatchError
 from manyhot.tables.frames import check_range, check_unique, one_chunk
@@ -35,6 +36,8 @@ class Labels:
         Whether all classes asked about are recorded, including those with state no.
     name : str
         The name of the labels in reports.
+    class_list : ClassList, optional
+        The classes that the file itself names; None if it names none, or those of a built-in class list.
     """
 
     table: pa.Table
@@ -42,6 +45,7 @@ class Labels:
     class_hash: str = ""
     asked_known: bool = False
     name: str = ""
+    class_list: ClassList | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", check(self.table, "labels", where=self.name or None))
@@ -84,7 +88,7 @@ class Labels:
             table = self.table.set_column(self.table.column_names.index("label"), "label", theirs)
         else:
             table = self.table.append_column("label", theirs)
-        return Labels(table, self.n_classes, self.class_hash, self.asked_known, self.name)
+        return replace(self, table=table)
 
     def about(self) -> dict[str, str]:
         """Return the metadata of the file."""
@@ -98,10 +102,14 @@ class Labels:
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """An images table, or the row order of a predictions array: ids, and original labels if known."""
+    """An images table, or the row order of a predictions array: ids, and original labels if known.
+
+    `class_list` contains the classes that the original labels of the file name, as in `Labels`.
+    """
 
     table: pa.Table
     name: str = ""
+    class_list: ClassList | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", check(self.table, "images", where=self.name or None))

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from manyhot.classes import ClassList
 from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
 from manyhot.errors import InputError, MatchError
 from manyhot.parameters import check_one_of
@@ -45,6 +46,10 @@ class Predictions:
         The hash of the class list; empty if unknown.
     source : str
         The file of the predictions, for messages.
+    inputs : Mapping of str to str
+        The sha256 of other files of the predictions, by file name.
+    class_list : ClassList, optional
+        The classes that the file itself names, as in `Labels`.
     """
 
     image_id: pa.Array
@@ -57,6 +62,7 @@ class Predictions:
     class_hash: str = ""
     source: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
+    class_list: ClassList | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.image_id, pa.ChunkedArray):  # a column of a table

@@ -291,7 +291,7 @@ def test_a_folder_of_predictions_has_original_labels_alone(own):
     given = tables.Predictions(own.image_id, "net", np.array([[0], [2], [0], [1], [0], [2]]))
     tables.write_predictions(given, "run/net.parquet")
     assert message(InputError, lambda: sort("run")) == (
-        "The number of classes is not known.\n  where:   run\n  do:      pass the class list: --classes FILE"
+        "The number of classes is not known.\n  where:   run\n  do:      pass the class list as `classes`"
     )
     Path("classes.txt").write_text("pug\nhusky\neskimo\ntabby")
     found, _ = sort("run", classes="classes.txt")

@@ -180,12 +180,13 @@ def test_array_with_another_number_of_rows(tmp_path, rows):
 def test_scores_over_another_number_of_classes(tmp_path, rows):
     path = tmp_path / "m.npy"
     np.save(path, np.zeros((3, 998), np.float32))
-    assert message(lambda: read_predictions(path, rows=rows)) == (
+    assert read_predictions(path, rows=rows).n_classes == 998
+    assert message(lambda: read_predictions(path, rows=rows, classes=class_list())) == (
         "The scores and the class list have different numbers of classes.\n"
         f"  where:   {path}\n"
         "  got:     998 columns\n"
         "  allowed: 1,000\n"
-        "  do:      pass the class list of the model with --classes"
+        "  do:      pass the class list of the model as `classes`"
     )
 
 
@@ -299,7 +300,8 @@ def test_predictions_long_by_rank_and_by_score(tmp_path):
 def test_unknown_class_name(tmp_path):
     path = tmp_path / "l.csv"
     path.write_text("image_id,class_id,state\na.jpg,tenhc,yes\n")
-    assert message(lambda: read_labels(path)) == (
+    assert read_labels(path).class_list.keys == ("tenhc",)
+    assert message(lambda: read_labels(path, classes=class_list())) == (
         "A class is not in the class list.\n"
         f"  where:   {path}\n"
         "  got:     tenhc\n"

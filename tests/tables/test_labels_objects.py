@@ -122,7 +122,7 @@ def test_number_of_columns():
         "  where:   m\n"
         "  got:     4 columns\n"
         "  allowed: 5\n"
-        "  do:      pass the class list of the model with --classes"
+        "  do:      pass the class list of the model as `classes`"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
 from manyhot.tables.arrays import as_predictions, as_tables, single_labels
+from manyhot.tables.own_classes import JoinedClasses, join_classes
 from manyhot.tables.skipped_files import SkippedFiles
 
 LabelsLike = Annotated[Any, Shown("DATASET")]
@@ -111,17 +113,18 @@ def open_inputs(
         asked = Asked(given, models, reading.rows, reading.images, reading.classes, run.on_progress)
         for part in sources(labels, asked):
             part.inputs.update(inputs)
-            yield replace(part, name=reading.dataset or part.name)
+            yield over_one_list(replace(part, name=reading.dataset or part.name))
         return
     asked = Asked(models=models)
     if in_files and given:
         source = _in_memory(labels, {}, reading)
         rows = read_images(reading.rows, classes=source.classes) if reading.rows else None
         read, n, misfits = _own(prediction_files(given), rows, source.classes, asked, source.inputs)
-        yield replace(source, models=read, n=n, misfits=misfits)
+        yield over_one_list(replace(source, models=read, n=n, misfits=misfits))
         return
     source = _in_memory(labels, given, reading)
-    yield replace(source, models=lambda: (m for m in source.models() if asked.fits(m.model)))
+    fitting = replace(source, models=lambda: (m for m in source.models() if asked.fits(m.model)))
+    yield over_one_list(fitting)
 
 
 def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QUIET) -> Iterator[Source]:
@@ -141,14 +144,14 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
         If `labels` has an unsupported form, or if a file cannot be read.
     """
     if not isinstance(labels, str | os.PathLike):
-        yield _in_memory(labels, {}, reading)
+        yield over_one_list(_in_memory(labels, {}, reading))
         return
     benchmark, dataset = benchmark_named(labels), data_set(labels)
     if benchmark or dataset:
         asked = Asked(images=reading.images, progress=run.on_progress)
         found = [_published(d, asked) for d in (benchmark.datasets if benchmark else [dataset]) if d]
     else:
-        found = [_labels_alone(Path(labels), reading)]
+        found = [over_one_list(_labels_alone(Path(labels), reading))]
     yield from (replace(source, name=reading.dataset or source.name) for source in found)
 
 
@@ -190,7 +193,43 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     table = images if labels is None else labels
     name = reading.dataset or (table.name if table is not None else "") or "labels"
     n = len(models) if isinstance(models, list) else 0
-    return Source(name, labels, images, classes, lambda: iter(models), n, {})
+    again = _first_again(models) if isinstance(models, Iterator) else lambda: iter(models)
+    return Source(name, labels, images, classes, again, n, {})
+
+
+def _first_again(models: Iterator[Predictions]) -> Callable[[], Iterator[Predictions]]:
+    """Return a function that yields the first model each time, and the others once."""
+    first = list(itertools.islice(models, 1))
+    return lambda: itertools.chain(first, models)
+
+
+def over_one_list(source: Source) -> Source:
+    """Return a data set whose labels, images and models have one class list, joined by name.
+
+    Raises
+    ------
+    MatchError
+        As in `manyhot.tables.own_classes.join_classes`.
+    """
+    if source.published is not None:
+        return source
+    labels, images = source.labels, source.images
+    if source.classes is not None:
+        joined: JoinedClasses | None = JoinedClasses(len(source.classes), source.classes)
+    else:
+        is_open = labels is not None and (labels.assumed or labels.class_list is not None)
+        is_open = is_open or (images is not None and images.class_list is not None)
+        joined = join_classes(labels, images, next(source.models(), None) if is_open else None)
+    if joined is None:
+        return source
+    source.misfits.remarks.extend(joined.notes)
+    return replace(
+        source,
+        labels=labels and joined.of_labels(labels),
+        images=images and joined.of_images(images),
+        classes=joined.classes,
+        models=lambda: map(joined.of_predictions, source.models()),
+    )
 
 
 def _images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:
@@ -350,7 +389,7 @@ def original_alone(images: Images, classes: ClassList | None, first: Callable[[]
         raise InputError(
             "The number of classes is not known.",
             where=images.name or None,
-            do="pass the class list: --classes FILE",
+            do="pass the class list as `classes`",
         )
     return single_labels(images, predicted.n_classes, predicted.class_hash)
 

@@ -122,8 +122,9 @@ def judge_models(
     evaluation = judge.finish()
     if progress:
         progress(n + 1, "intervals and pairs")
+    remarks = [Note(judge.dataset, "", "classes", 0, text) for text in misfits.new_remarks()]
     return evaluation.with_notes(
-        [Note(judge.dataset, name, "skipped", 0, text) for name, text in misfits.new()]
+        [*remarks, *(Note(judge.dataset, name, "skipped", 0, text) for name, text in misfits.new())]
     )
 
 

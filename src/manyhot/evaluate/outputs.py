@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 
 from manyhot import tables
+from manyhot.classes import ClassList
 from manyhot.errors import MissingExtraError
 from manyhot.files import atomic_write
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike
 from manyhot.tables import Results
+from manyhot.tables.own_classes import own_list
 
 _SAVED = (".svg", ".png", ".csv", ".md", ".tex")
 """Suffixes of what is saved beside a report."""
@@ -46,6 +48,18 @@ def write_tables(
     for name in set(MADE) - set(made):
         for suffix in ("parquet", "csv"):
             (Path(out) / f"{name}.{suffix}").unlink(missing_ok=True)
+    return written
+
+
+def write_own_classes(lists: Iterable[ClassList | None], out: PathLike) -> list[Path]:
+    """Write class lists that are not built in, one key per line, to be passed as `classes` later."""
+    own = {c.hash: c for c in lists if c is not None and own_list(c) is not None}
+    written = []
+    for i, classes in enumerate(own.values()):
+        path = Path(out) / ("classes.txt" if len(own) == 1 else f"classes-{i + 1}.txt")
+        with atomic_write(path) as part:
+            part.write_text("".join(f"{key}\n" for key in classes.keys), encoding="utf-8", newline="\n")
+        written.append(path)
     return written
 
 

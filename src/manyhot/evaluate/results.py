@@ -18,7 +18,13 @@ from numpy import typing as npt
 from manyhot.core.comparison import PairTable
 from manyhot.errors import InputError, MissingExtraError
 from manyhot.evaluate.compare import Comparison, compare
-from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
+from manyhot.evaluate.outputs import (
+    clear_gallery,
+    clear_report,
+    write_numbers,
+    write_own_classes,
+    write_tables,
+)
 from manyhot.evaluate.terminal import change_lines, headline_lines
 from manyhot.evaluate.write import (
     PICTURES,
@@ -203,7 +209,8 @@ class Evaluation(Result):
 
     def _repr_html_(self) -> str:
         notes = "".join(
-            f"<li>{html.escape(f'{n.dataset}, {n.model}: {n.text}')}</li>" for n in self.model_notes[:10]
+            f"<li>{html.escape(f'{_place(n.dataset, n.model)}: {n.text}')}</li>"
+            for n in self.model_notes[:10]
         )
         return f"{self.summary()._repr_html_()}<ul>{notes}</ul>"
 
@@ -262,6 +269,7 @@ class Evaluation(Result):
         made = {name: pa.concat_tables(parts) for name, parts in _described(self.judged)}
         made |= comparison.tables | {"models": comparison.results.models} | dict(self.confidence)
         written += write_tables(made, out, call=run.call, inputs=self.inputs, results=self.results)
+        written += write_own_classes([j.classes for j in self.judged], out)
         clear_report(out)
         return [*written, *self._pictured(Path(out), run), write_page(out, beside=False)]
 
@@ -296,11 +304,15 @@ def _grouped(notes: Sequence[Note], most: int = 5) -> Iterator[str]:
     for note in (n for n in notes if n.kind != "skipped"):
         models.setdefault((note.dataset, note.text), []).append(note.model)
     for (dataset, text), names in list(models.items())[:most]:
-        yield f"{dataset}, {names[0] if len(names) == 1 else f'{len(names):,} models'}: {text}"
+        yield f"{_place(dataset, names[0] if len(names) == 1 else f'{len(names):,} models')}: {text}"
     if len(models) > most:
         yield f"{len(models) - most} more notes are in results.parquet and in the report"
     for note in (n for n in notes if n.kind == "skipped"):  # each, so that none is overlooked
         yield f"{note.dataset}: {note.model}: {note.text}"
+
+
+def _place(dataset: str, model: str) -> str:
+    return ", ".join(filter(None, (dataset, model)))  # what was assumed of the labels concerns no model
 
 
 def _metrics_of(parts: Sequence[Evaluation]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
@@ -21,6 +21,7 @@ from manyhot.errors import InputError
 from manyhot.files import is_utf8
 from manyhot.formats.reading import FOLDER, check_whole, reading
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
+from manyhot.tables.own_classes import own_list
 
 HOLDS = (
     "labels",
@@ -34,6 +35,8 @@ HOLDS = (
     "golden",
     "objects",
 )
+
+_Table = TypeVar("_Table", Labels, Predictions)
 
 PathLike = str | os.PathLike[str]
 
@@ -61,7 +64,7 @@ def read_labels(path: PathLike, *, classes: ClassList | None = None, format: str
     """
     labels = _read(path, "labels", format, classes=classes)
     assert isinstance(labels, Labels)
-    return labels
+    return _with_list(labels, classes)
 
 
 def read_images(path: PathLike, *, classes: ClassList | None = None, format: str | None = None) -> Images:
@@ -108,7 +111,13 @@ def read_predictions(
         rows = read_images(rows, classes=classes)
     predictions = _read(path, "predictions", format, classes=classes, rows=rows, scores=scores)
     assert isinstance(predictions, Predictions)
-    return predictions
+    return _with_list(predictions, classes)
+
+
+def _with_list(table: _Table, classes: ClassList | None) -> _Table:
+    """Return a table with the class list that was passed, if it is not a built-in one."""
+    own = None if classes is None or table.class_hash != classes.hash else own_list(classes)
+    return table if own is None else replace(table, class_list=own)
 
 
 def read_results(path: PathLike, *, dataset: str | None = None, format: str | None = None) -> Results:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manyhot.classes import ClassList, class_list
+from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.reading import broken, incomplete
 from manyhot.registry import register
@@ -142,7 +142,7 @@ def _predictions(
         path.stem,
         _as_int32(array),
         score_kind="none",
-        n_classes=len(classes or class_list()),
+        n_classes=len(classes) if classes else 0,
         class_hash=classes.hash if classes else "",
         source=str(path),
     )
@@ -159,7 +159,7 @@ def _dense(
         path.stem,
         scores=array,
         score_kind=kind,
-        n_classes=len(classes or class_list()),
+        n_classes=len(classes) if classes else array.shape[1],
         class_hash=classes.hash if classes else "",
         source=str(path),
     )

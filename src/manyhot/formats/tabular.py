@@ -39,6 +39,7 @@ from manyhot.tables import (
     read_results_folder,
 )
 from manyhot.tables import metadata as table_metadata
+from manyhot.tables.own_classes import list_of_names, own_list
 
 _LIST_COLUMNS = {
     "classes": pl.String,
@@ -120,16 +121,16 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
     if path.suffix.lower() == ".parquet" and declared(path):
         return labels_from_table(read_own(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
     frame = read_frame(path)
-    if _has_names(frame):
-        # Names that are looked up in a list determine the list.
-        key = (classes or class_list()).hash
     table = _labels_long(frame) if "class_id" in frame.columns else _with_lists(frame, "labels")
+    classes, assumed = _named_list(table, classes, name)
     table = _indexed(table, classes, path)
     if "usable" not in table.columns:
         table = table.with_columns(usable=pl.lit(True))
     if "state" not in table.columns:
         table = table.with_columns(state=pl.col("classes").list.eval(pl.lit("yes").repeat_by(1).list.first()))
-    return labels_from_table(_arrow(table, "labels"), name=name, n_classes=n_classes, class_hash=key)
+    n_classes, key = size_and_hash(classes)
+    labels = labels_from_table(_arrow(table, "labels"), name=name, n_classes=n_classes, class_hash=key)
+    return replace(labels, class_list=classes and own_list(classes), assumed=assumed)
 
 
 @register(
@@ -149,11 +150,14 @@ def read_predictions_table(
     table = (
         _predictions_long(frame, path) if "class_id" in frame.columns else _with_lists(frame, "predictions")
     )
+    classes, _ = _named_list(table, classes, path.stem)
     arrow = _of_numbers(_arrow(_indexed(table, classes, path), "predictions"), path)
     about = {b"manyhot.scores": (scores or "score").encode()} if "scores" in arrow.column_names else {}
-    n_classes, key = size_and_hash(classes)
-    about |= {b"manyhot.n_classes": str(n_classes).encode(), b"manyhot.classes": key.encode()}
-    return predictions_from_table(arrow.replace_schema_metadata(about), model=path.stem, source=str(path))
+    if classes is not None:
+        about |= {b"manyhot.n_classes": b"%d" % len(classes), b"manyhot.classes": classes.hash.encode()}
+    arrow = arrow.replace_schema_metadata(about)
+    predictions = predictions_from_table(arrow, model=path.stem, source=str(path))
+    return replace(predictions, class_list=classes and own_list(classes))
 
 
 @register(
@@ -169,9 +173,10 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
         return Images(read_own(path, "images"), name=path.stem)
     frame = read_frame(path)
     if "label" in frame.columns and frame["label"].dtype == pl.String:
+        classes, _ = _named_list(frame.select("label"), classes, path.stem)
         frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
     frame = frame.with_columns(pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", ""))
-    return Images(frame.to_arrow(), name=path.stem)
+    return Images(frame.to_arrow(), name=path.stem, class_list=classes and own_list(classes))
 
 
 @register(
@@ -418,10 +423,20 @@ def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pl.D
     return frame
 
 
-def _has_names(frame: pl.DataFrame) -> bool:
-    columns = [c for c in ("label", "class_id", "classes") if c in frame.columns]
-    text = [frame[c] for c in columns if frame[c].dtype == pl.String]
-    return any(values.str.contains(r"[A-Za-z]").any() for values in text)
+def _named_list(frame: pl.DataFrame, classes: ClassList | None, where: str) -> tuple[ClassList | None, bool]:
+    """Return the class list of a table, and whether it is only assumed, as `list_of_names` does.
+
+    The list is `classes`, if given. It is None if classes are numbers.
+    """
+    if classes is not None:
+        return classes, False
+    columns = [frame[c] for c in ("label", "class_id", "classes") if c in frame.columns]
+    flat = [c.explode(empty_as_null=False) if isinstance(c.dtype, pl.List) else c for c in columns]
+    text = [c.str.strip_chars() for c in flat if c.dtype == pl.String]
+    names = {name for values in text for name in values.drop_nulls().to_list() if name}
+    if not any(re.search(r"[^\W\d_]", name) for name in names):
+        return None, True
+    return list_of_names(names, where)
 
 
 def size_and_hash(classes: ClassList | None) -> tuple[int, str]:
@@ -440,10 +455,12 @@ def class_indices(values: pl.Series, classes: ClassList | None, path: Path) -> p
     classes = classes or class_list()
     table: dict[str, int] = {}
     for value in values.unique(maintain_order=True).drop_nulls().to_list():
-        if value.strip() == "":
+        if (name := value.strip()) == "":
             continue
+        # In a list of the names that a file contains, a number is a name.
+        is_index = classes.is_complete and _DIGITS.fullmatch(name)
         try:
-            table[value] = _within_int32(value) if _DIGITS.fullmatch(value) else classes.index(value)
+            table[value] = _within_int32(name) if is_index else classes.index(name)
         except LookupError as error:
             raise InputError(
                 "A class is not in the class list.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, from_keys
 from manyhot.core.array_types import Bools, Floats
 from manyhot.errors import InputError, MatchError
 from manyhot.tables.frames import check_range, check_unique, one_chunk
@@ -38,6 +39,9 @@ class Labels:
         The name of the labels in reports.
     class_list : ClassList, optional
         The classes that the file itself names; None if it names none, or those of a built-in class list.
+    assumed : bool
+        Whether the classes are those of ImageNet-1k only by default: the file contains numbers, or names
+        that ImageNet-1k also has.
     """
 
     table: pa.Table
@@ -46,6 +50,7 @@ class Labels:
     asked_known: bool = False
     name: str = ""
     class_list: ClassList | None = None
+    assumed: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", check(self.table, "labels", where=self.name or None))
@@ -97,6 +102,7 @@ class Labels:
             "classes": self.class_hash,
             "asked_known": str(self.asked_known).lower(),
             "name": self.name,
+            **keys_in_metadata(self.class_list),
         }
 
 
@@ -155,7 +161,36 @@ def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_h
         # A foreign table with a rejected class records the classes asked about.
         about.get("asked_known", str("no" in states).lower()) == "true",
         about.get("name") or name,
+        class_list_from_metadata(about, name),
     )
+
+
+def keys_in_metadata(classes: ClassList | None) -> dict[str, str]:
+    """Return the metadata that hold the keys of an own class list."""
+    return {"keys": json.dumps(classes.keys, ensure_ascii=False)} if classes else {}
+
+
+def class_list_from_metadata(about: Mapping[str, str], name: str) -> ClassList | None:
+    """Return the own class list in the metadata of a table, with the keys as names; None if there is none.
+
+    Raises
+    ------
+    InputError
+        If the keys are not those of the class list of the table.
+    """
+    if "keys" not in about:
+        return None
+    try:
+        keys = json.loads(about["keys"])
+    except (ValueError, RecursionError):
+        keys = None
+    is_list = isinstance(keys, list) and keys and all(isinstance(key, str) for key in keys)
+    classes = from_keys(keys, name) if is_list else None
+    if classes is None or classes.hash != about.get("classes"):
+        raise InputError(
+            "The class list in the metadata of the file is damaged.", where=name, do="make or fetch it again"
+        )
+    return classes
 
 
 def class_list_in_metadata(table: pa.Table, n_classes: int, class_hash: str, name: str) -> tuple[int, str]:

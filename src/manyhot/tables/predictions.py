@@ -18,7 +18,7 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
 from manyhot.errors import InputError, MatchError
 from manyhot.parameters import check_one_of
 from manyhot.tables.frames import check_range, check_unique, one_chunk
-from manyhot.tables.labels import Labels
+from manyhot.tables.labels import Labels, class_list_from_metadata, keys_in_metadata
 from manyhot.tables.schemas import metadata, write
 
 SCORE_KINDS = ("logit", "probability", "score", "none")
@@ -127,6 +127,7 @@ class Predictions:
             "scores": self.score_kind,
             "n_classes": str(self.n_classes),
             "classes": self.class_hash,
+            **keys_in_metadata(self.class_list),
         }
 
 
@@ -201,6 +202,7 @@ def predictions_from_table(table: pa.Table, *, model: str, source: str = "") -> 
         int(about.get("n_classes", 0)),
         about.get("classes", ""),
         source,
+        class_list=class_list_from_metadata(about, source or model),
     )
 
 
@@ -240,7 +242,7 @@ def _check_predictions(p: Predictions) -> None:
             where=where,
             got=f"{p.scores.shape[1]:,} columns",
             allowed=f"{p.n_classes:,}",
-            do="pass the class list of the model with --classes",
+            do="pass the class list of the model as `classes`",
         )
     if p.scores is not None:
         _check_scores(p.scores, p.classes, p, where)

@@ -26,10 +26,13 @@ class SkippedFiles:
         Number of all files.
     errors : dict of str to InputError
         The reason for each skipped file, in order of occurrence.
+    remarks : list of str
+        What was assumed when the files were read.
     """
 
     n_files: int = 1
     errors: dict[str, InputError] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
     _noted: int = 0
 
     def skip(self, name: str, error: InputError) -> None:
@@ -75,8 +78,14 @@ class SkippedFiles:
         return [(name, f"skipped: {error.in_a_line(name)}") for name, error in since]
 
     def notes(self, dataset: str = "") -> list[str]:
-        """Return the result of `new` as notes of a data set."""
-        return [": ".join(filter(None, (dataset, name, text))) for name, text in self.new()]
+        """Return the new remarks and the result of `new` as notes of a data set."""
+        new = [*(("", text) for text in self.new_remarks()), *self.new()]
+        return [": ".join(filter(None, (dataset, name, text))) for name, text in new]
+
+    def new_remarks(self) -> list[str]:
+        """Return the remarks since the last call."""
+        remarks, self.remarks = self.remarks, []
+        return remarks
 
 
 def fitting_models(

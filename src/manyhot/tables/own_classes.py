@@ -1,0 +1,267 @@
+"""Class lists that files and frames name by themselves, and tables over different lists, joined by name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.classes import ClassList, class_list, class_list_of, classes_seen
+from manyhot.errors import MatchError
+from manyhot.tables.frames import one_chunk
+from manyhot.tables.labels import Images, Labels
+from manyhot.tables.predictions import Predictions
+
+_EXAMPLES = 3
+"""Names in a message."""
+
+
+def list_of_names(names: Iterable[str], where: str) -> tuple[ClassList, bool]:
+    """Return the class list of the names in a file, and whether it is only assumed.
+
+    The list is ImageNet-1k if each name is a number, or a key or a name of one of its classes. This is only
+    assumed if some names are not keys: a data set of bananas and umbrellas has two classes, not 1,000.
+    Otherwise, the list consists of these names.
+    """
+    distinct, imagenet = set(names), class_list()
+    if all(imagenet.find(name) is not None for name in distinct if not name.isdecimal()):
+        return imagenet, not distinct <= set(imagenet.keys)
+    return classes_seen(distinct, where), False
+
+
+def own_list(classes: ClassList) -> ClassList | None:
+    """Return a class list for the field `class_list` of a table: None if it is a built-in list."""
+    return None if class_list_of(classes.hash) else classes
+
+
+@dataclass(frozen=True, eq=False)
+class JoinedClasses:
+    """The class list to which all tables of a data set are mapped.
+
+    Attributes
+    ----------
+    n_classes : int
+    classes : ClassList, optional
+        None if only the number of classes is known.
+    notes : tuple of str
+        What was assumed.
+    """
+
+    n_classes: int
+    classes: ClassList | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def _hash(self) -> str:
+        return self.classes.hash if self.classes else ""
+
+    @property
+    def _own(self) -> ClassList | None:
+        return self.classes and own_list(self.classes)
+
+    def of_labels(self, labels: Labels) -> Labels:
+        """Return label sets over the joined class list.
+
+        Raises
+        ------
+        InputError
+            If a class id is out of range.
+        """
+        own = _list_of(labels)
+        if own is None and labels.class_hash not in ("", self._hash):
+            return labels  # another list, of which only the hash is known
+        table, at = labels.table, self._positions(own)
+        if at is not None:
+            lists = one_chunk(table["classes"])
+            flat = pa.array(at[lists.flatten().to_numpy()], pa.int32())
+            position = table.column_names.index("classes")
+            offsets = pc.subtract(lists.offsets, lists.offsets[0])
+            table = table.set_column(position, "classes", pa.ListArray.from_arrays(offsets, flat))
+            table = _with_label(table, at)
+        return replace(
+            labels,
+            table=table,
+            n_classes=self.n_classes,
+            class_hash=self._hash,
+            class_list=self._own,
+            assumed=False,
+        )
+
+    def of_images(self, images: Images) -> Images:
+        """Return images whose original labels are over the joined class list."""
+        at = self._positions(images.class_list)
+        table = images.table if at is None else _with_label(images.table, at)
+        return replace(images, table=table, class_list=self._own)
+
+    def of_predictions(self, predictions: Predictions) -> Predictions:
+        """Return predictions over the joined class list.
+
+        Raises
+        ------
+        MatchError
+            If the model has no scores for a class, or predicts classes that are not in the list.
+        """
+        own = _list_of(predictions)
+        if self.classes is None or own is None or own.hash == self._hash:
+            return predictions if predictions.n_classes else replace(predictions, n_classes=self.n_classes)
+        at = self._positions(own, predictions)
+        assert at is not None
+        classes, scores = predictions.classes, predictions.scores
+        if classes is not None:
+            classes = np.where(classes < 0, -1, at[classes])
+        elif scores is not None:
+            self._check_covered(at, predictions)
+            scores = scores[:, np.argsort(at)]
+        return replace(
+            predictions,
+            classes=classes,
+            scores=scores,
+            n_classes=self.n_classes,
+            class_hash=self._hash,
+            class_list=self._own,
+        )
+
+    def _positions(
+        self, own: ClassList | None, model: Predictions | None = None
+    ) -> npt.NDArray[np.int32] | None:
+        """Return the joined class of each class of a list; None if they are the same."""
+        if own is None or self.classes is None or own.hash == self._hash:
+            return None
+        at = [find_class(own, i, self.classes) for i in range(len(own))]
+        absent = [key for key, i in zip(own.keys, at, strict=True) if i is None]
+        if absent and model is not None:
+            raise MatchError(
+                f"{model.model} predicts classes that are not in the class list.",
+                where=model.source or None,
+                got=_some(absent),
+                allowed=f"the {len(self.classes):,} classes of {self.classes.name}",
+                do="pass the list of all classes as `classes`, or leave these out of the predictions",
+            )
+        return np.array([-1 if i is None else i for i in at], np.int32)
+
+    def _check_covered(self, at: npt.NDArray[np.int32], model: Predictions) -> None:
+        assert self.classes is not None
+        missing = sorted(set(range(self.n_classes)) - set(at.tolist()))
+        if missing or len(at) != self.n_classes:
+            raise MatchError(
+                f"{model.model} has no scores for some classes.",
+                where=model.source or None,
+                got=_some([self.classes.keys[i] for i in missing]),
+                allowed=f"scores for the {self.n_classes:,} classes of {self.classes.name}",
+                do="predict these classes, too, or leave them out of the labels",
+            )
+
+
+def join_classes(
+    labels: Labels | None, images: Images | None, first: Predictions | None
+) -> JoinedClasses | None:
+    """Return the class list that labels, images and predictions have in common; None if all declare it.
+
+    Lists are joined by name, so that the order of columns does not matter. ImageNet-1k is assumed only for
+    names and numbers of its classes, and only if the predictions do not say otherwise.
+
+    Parameters
+    ----------
+    labels, images : Labels, Images, optional
+    first : Predictions, optional
+        The first model.
+
+    Raises
+    ------
+    MatchError
+        If the number of columns of scores without names differs from the number of classes that are named.
+    """
+    lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
+    model = _list_of(first) if first is not None else None
+    width = first.n_classes if first is not None else 0
+    if not lists and labels is not None and labels.assumed:
+        if not labels.class_hash:
+            return _of_numbers(labels, model, width)
+        if (model.hash if model else labels.class_hash) == labels.class_hash and width in (0, 1000):
+            return None
+        lists = [_seen(labels)]
+    elif not lists:
+        declared = class_list_of(labels.class_hash) if labels is not None else None
+        return JoinedClasses(len(declared), declared) if declared else None
+    return _of_names(lists, model, width, first)
+
+
+def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
+    """Return the class of another list with the key, the name or a synonym of class i; None if none has."""
+    names = dict.fromkeys((own.keys[i], own.names[i], *own.synonyms[i]))
+    return next((at for name in names if (at := target.find(name)) is not None), None)
+
+
+def _of_numbers(labels: Labels, model: ClassList | None, width: int) -> JoinedClasses | None:
+    """Return the classes of labels that are numbers: those that the predictions have."""
+    if model is not None:
+        return JoinedClasses(len(model), model)
+    return JoinedClasses(width) if width not in (0, labels.n_classes) else None
+
+
+def _of_names(
+    lists: Sequence[ClassList], model: ClassList | None, width: int, first: Predictions | None
+) -> JoinedClasses:
+    own = lists[0]
+    for other in lists[1:]:
+        own = _union(own, other)
+    if model is not None:
+        both = _union(own, model)
+        return JoinedClasses(len(both), both)
+    imagenet = class_list()
+    if width == len(imagenet) != len(own) and all(imagenet.find(key) is not None for key in own.keys):
+        return JoinedClasses(len(imagenet), imagenet)
+    if first is not None and width not in (0, len(own)):
+        raise MatchError(
+            f"{first.model} has {'more' if width > len(own) else 'fewer'} columns than the labels have "
+            "classes, and its columns have no names.",
+            where=first.source or None,
+            got=f"{width:,} columns",
+            allowed=f"{len(own):,}, one for each of {_some(own.keys)}",
+            do="pass the classes in the order of the columns as `classes`",
+        )
+    if first is None or own.is_complete:
+        return JoinedClasses(len(own), own)
+    order = f"the classes of {first.model} are taken in the sorted order of their names: {_some(own.keys)}"
+    return JoinedClasses(len(own), replace(own, is_complete=True), (order,))
+
+
+def _union(a: ClassList, b: ClassList) -> ClassList:
+    """Return a list of the classes of both: one of the two if it is complete and contains the other."""
+    for whole, part in ((a, b), (b, a)):
+        if whole.is_complete and _not_in(part, whole) == []:
+            return whole
+    union = classes_seen([*a.keys, *_not_in(b, a)], a.name)
+    return replace(union, is_complete=a.is_complete and b.is_complete)
+
+
+def _not_in(part: ClassList, whole: ClassList) -> list[str]:
+    return [part.keys[i] for i in range(len(part)) if find_class(part, i, whole) is None]
+
+
+def _seen(labels: Labels) -> ClassList:
+    """Return the classes of ImageNet that occur in labels, as a list of its own."""
+    flat = pc.list_flatten(labels.table["classes"]).to_pylist()
+    label = labels.table["label"].drop_null().to_pylist() if "label" in labels.table.column_names else []
+    imagenet = class_list()
+    return classes_seen([imagenet.names[i] for i in {*flat, *label}], labels.name)
+
+
+def _list_of(table: Labels | Predictions) -> ClassList | None:
+    return table.class_list or class_list_of(table.class_hash)
+
+
+def _with_label(table: pa.Table, at: npt.NDArray[np.int32]) -> pa.Table:
+    if "label" not in table.column_names:
+        return table
+    label = pa.array(at, pa.int32()).take(one_chunk(table["label"]).cast(pa.int32()))
+    return table.set_column(table.column_names.index("label"), "label", label)
+
+
+def _some(names: Collection[str]) -> str:
+    shown = ", ".join(list(names)[:_EXAMPLES])
+    return shown if len(names) <= _EXAMPLES else f"{shown}, … ({len(names):,} names)"

@@ -34,7 +34,7 @@ from manyhot._version import __version__
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS
 from manyhot.data.inputs import Reading
-from manyhot.tables.arrays import as_labels, as_predictions
+from manyhot.tables.array_inputs import as_labels, as_predictions
 
 REPO = Path(__file__).resolve().parent.parent
 DOCS = REPO / "docs"

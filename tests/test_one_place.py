@@ -13,7 +13,7 @@ import pytest
 
 import manyhot
 from manyhot.tables import write_labels, write_predictions
-from manyhot.tables.arrays import as_labels, as_predictions
+from manyhot.tables.array_inputs import as_labels, as_predictions
 
 REPO = Path(__file__).parents[1]
 PAGE = (REPO / "docs" / "architecture.md").read_text(encoding="utf-8")

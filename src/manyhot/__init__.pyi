@@ -94,7 +94,7 @@ from manyhot.reassess.propose import propose as propose
 from manyhot.reassess.status import CampaignStatus as CampaignStatus
 from manyhot.reassess.status import campaign_status as campaign_status
 from manyhot.registry import register as register
-from manyhot.tables.arrays import as_labels as as_labels
+from manyhot.tables.array_inputs import as_labels as as_labels
 from manyhot.tables.campaign_folder import Campaign as Campaign
 from manyhot.tables.labels import Images as Images
 from manyhot.tables.labels import Labels as Labels

@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from manyhot.data.inputs import Reading, open_inputs
 from manyhot.tables import Predictions, write, write_labels, write_predictions
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
 SETS, LABEL = [[0, 1], [2]], [0, 2]
 

@@ -14,7 +14,7 @@ from manyhot.data.inputs import Reading
 from manyhot.diagnose.calibration import Calibration
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import check, schema
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
 N, C = 600, 5
 KINDS = [(m, to) for m in ("temperature", "vector", "isotonic") for to in ("labels", "sets")]

@@ -15,7 +15,7 @@ from manyhot.diagnose.calibration import Calibration
 from manyhot.errors import InputError
 from manyhot.reassess.init import init_campaign
 from manyhot.run import Run
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
 N, C = 200, 4
 

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from manyhot import cli, diagnose_companions, read_labels, read_predictions, tables
 from manyhot.data.inputs import Reading
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from manyhot.data.inputs import Reading
 from manyhot.diagnose.evidence import COLLAPSED
 from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError
 from manyhot.tables import Images, Predictions, check
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
 PETS = ClassList(
     "pets",

@@ -22,7 +22,7 @@ from manyhot.errors import InputError
 from manyhot.formats.tsipras import read_superclasses
 from manyhot.predict.similar import Embedded, similar
 from manyhot.run import Run
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
 LARGEST = 120
 

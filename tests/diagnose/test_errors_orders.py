@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from manyhot import diagnose_errors
 from manyhot.tables import Predictions
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
 
 def test_models_whose_images_stand_in_another_order():

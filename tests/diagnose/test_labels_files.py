@@ -23,7 +23,7 @@ from manyhot.data.inputs import Reading
 from manyhot.diagnose.find_label_issues import LabelIssues
 from manyhot.errors import InputError
 from manyhot.run import Run
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
 
 @pytest.fixture(autouse=True)

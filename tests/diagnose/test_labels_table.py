@@ -10,7 +10,7 @@ from manyhot.diagnose.find_label_issues import ISSUES, LabelIssues
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.similar import Embedded, similar
 from manyhot.tables import Images, Predictions
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
 IDS = pa.array([f"{x}.jpg" for x in "abcdef"])
 LABEL = [0, 0, 1, 1, 2, 2]

@@ -18,7 +18,7 @@ from manyhot.diagnose.shortcuts import diagnose_shortcuts
 from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.predict.run import run as run_run
 from manyhot.run import Run
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
 SIZE = 24
 DOG, BALL, TREE = (230, 20, 20), (20, 230, 20), (20, 20, 230)

@@ -10,7 +10,7 @@ from scipy.special import log_softmax
 
 from manyhot import Predictions, calibrate, conformal, evaluate
 from manyhot.errors import InputError
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
 N, C = 800, 6
 

@@ -12,7 +12,7 @@ from manyhot.classes import class_list, from_keys
 from manyhot.data.inputs import Reading
 from manyhot.errors import MatchError
 from manyhot.tables import Images, Labels, Predictions
-from manyhot.tables.arrays import as_predictions
+from manyhot.tables.array_inputs import as_predictions
 
 RNG = np.random.default_rng(0)
 N, CLASSES = 40, ["boat", "car", "dog", "cat", "cow"]

@@ -11,7 +11,7 @@ from manyhot.classes import class_list
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError, MatchError, OrderError, UnknownNameError
 from manyhot.tables import Images, Labels, Predictions
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
 
 def message(make, kind):

@@ -21,7 +21,8 @@ from manyhot.formats.writing import PathLike, Progress, images_file
 from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
-from manyhot.tables.arrays import as_predictions, as_tables, single_labels
+from manyhot.tables.array_inputs import as_predictions, as_tables
+from manyhot.tables.arrays import single_labels
 from manyhot.tables.own_classes import JoinedClasses, join_classes
 from manyhot.tables.skipped_files import SkippedFiles
 

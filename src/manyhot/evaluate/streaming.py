@@ -16,7 +16,7 @@ from manyhot.evaluate.judge import depth_of
 from manyhot.evaluate.results import Evaluation
 from manyhot.registry import get
 from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part
-from manyhot.tables.arrays import labels_as_table, positions, prediction_of, read_label, read_model
+from manyhot.tables.array_inputs import labels_as_table, positions, prediction_of, read_label, read_model
 from manyhot.tables.result_tables import default_metrics
 
 DEPTH = 20

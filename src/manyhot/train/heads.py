@@ -18,7 +18,7 @@ from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.predict.weights import Head
 from manyhot.tables import FramePart, align_rows, read_frame_part
-from manyhot.tables.arrays import in_class_order
+from manyhot.tables.array_inputs import in_class_order
 
 PENALTIES = (1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 """Penalties to try, strongest first: each fit starts from the previous one."""

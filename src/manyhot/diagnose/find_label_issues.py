@@ -40,8 +40,8 @@ from manyhot.reassess.ensemble import ensemble_of
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, Predictions, read_frame_part
-from manyhot.tables.array_inputs import on_host
 from manyhot.tables.arrays import label_sets, single_labels
+from manyhot.tables.class_values import on_host
 
 ISSUES = {
     "doubtful-label": "the original label may be wrong",

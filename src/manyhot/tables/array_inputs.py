@@ -13,9 +13,10 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.core.array_types import Ints
-from manyhot.core.sets import NO_LABEL
+from manyhot.core.sets import NO, YES
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import (
+    STATES,
     FramePart,
     Labels,
     Predictions,
@@ -23,47 +24,61 @@ from manyhot.tables import (
     align_rows,
     read_frame_part,
 )
+from manyhot.tables.class_values import IdLists, has_texts, on_host, sets_of, with_ids
 from manyhot.tables.frames import BY_POSITION
+from manyhot.tables.own_classes import list_of_names, own_list
 
 
-def as_labels(labels: Any, *, n_classes: int, label: Any = None) -> Labels:
-    """Return a labels table from arrays or lists of label sets. The id of image i is ``i``.
+def as_labels(
+    labels: Any, *, n_classes: int = 0, label: Any = None, classes: ClassList | None = None
+) -> Labels:
+    """Return a labels table from arrays, lists or frames of label sets. The id of image i is ``i``.
 
     Parameters
     ----------
-    labels : Labels, sequence of sequences of int, bool array of shape (n, C), or int array of shape (n,)
-        Lists of valid classes, a multi-hot matrix, or one label per image, which is both its original label
-        and its label set (-1 for none). The index of a data frame or series contains the ids of images. The
-        columns of a data frame are classes.
+    labels : object
+        Label sets in one of these forms: one list of classes per image; a matrix of 0 and 1, shape (n, C); or
+        one label per image, which is both its original label and its label set, shape (n,). Classes are
+        integers or names. A matrix may be sparse or a tensor; -1 in it means unclear, and NaN not asked. In
+        one label per image, -1 or None means none. The index of a frame or series contains the ids of images.
+        The columns of a frame are classes.
     n_classes : int
-        Number of classes C.
-    label : array-like of int, shape (n,), optional
+        Number of classes C, if neither names nor a matrix determine it.
+    label : array-like of int or str, shape (n,), optional
         Original labels; None or -1 if there is none.
+    classes : ClassList, optional
+        The classes. By default, the names in frames and lists, sorted.
 
     Raises
     ------
     InputError
-        If `labels` does not have one of these forms.
+        If `labels` does not have one of these forms, or if a name is not in `classes`.
     MatchError
         If frames have different images.
     """
-    if isinstance(labels, Labels):
-        return labels
-    parts, class_hash = in_class_order(align_rows([read_frame_part(labels, "labels"), read_label(label)]))
-    return labels_as_table(parts[0], parts[1], n_classes, class_hash)
+    return (
+        labels
+        if isinstance(labels, Labels)
+        else as_tables(labels, {}, n_classes or None, label, classes=classes)[0]
+    )
 
 
 def as_predictions(
-    predictions: Any, *, n_classes: int = 0, ids: pa.Array | None = None, score_kind: str = "score"
+    predictions: Any,
+    *,
+    n_classes: int = 0,
+    ids: pa.Array | None = None,
+    score_kind: str = "score",
+    classes: ClassList | None = None,
 ) -> list[Predictions]:
     """Return predictions of one or several models as a list of tables.
 
     Parameters
     ----------
     predictions : Predictions, iterable of Predictions, array, or mapping of model names to arrays
-        Integer arrays of shape (n, k) are classes, best first. Float arrays of shape (n, C) are scores over
-        all classes. The index of a data frame contains the ids of images. Columns of scores are sorted in the
-        order of the first data frame.
+        Integers or names of shape (n, k) are classes, best first. Float arrays of shape (n, C) are scores
+        over all classes. The index of a data frame contains the ids of images. Columns of scores are sorted
+        in the order of the first data frame.
     n_classes : int
         Number of classes C; 0 if unknown.
     ids : pyarrow.Array of string, shape (n,), optional
@@ -71,17 +86,23 @@ def as_predictions(
         into this order.
     score_kind : str
         The kind of scores in arrays, as in `evaluate`.
+    classes : ClassList, optional
+        The classes. By default, the names of columns, in the order of the first data frame.
 
     Raises
     ------
+    InputError
+        If a name is not in `classes`.
     MatchError
         If data frames have different images or classes.
     """
     tables, parts = read_models(predictions)
     if ids is not None:
         _, *parts = align_rows([FramePart(None, "ids", ids), *parts])
-    parts, class_hash = in_class_order(parts)
-    return tables + [prediction_of(p, n_classes, score_kind, class_hash, ids) for p in parts]
+    parts, columns = in_class_order(parts, classes)
+    parts, own, _ = with_ids(parts, classes or columns)
+    size = len(own) if own is not None and own.is_complete else n_classes
+    return tables + [prediction_of(p, size, score_kind, own, ids) for p in parts]
 
 
 def as_tables(
@@ -97,19 +118,36 @@ def as_tables(
     if isinstance(labels, Labels):
         if label is not None:
             raise InputError("`label` is only for label sets in lists or arrays.", do="pass `images` instead")
-        classes = classes or class_list_of(labels.class_hash)
-        parts, class_hash = in_class_order(parts, classes)
-        _check_class_hash(parts, labels, class_hash, classes)
-        made = [prediction_of(p, labels.n_classes, score_kind, class_hash) for p in parts]
-        return labels, tables + made
-    classes = classes or next((c for t in tables if (c := class_list_of(t.class_hash))), None)
+        is_open = labels.assumed or (labels.class_list is not None and not labels.class_list.is_complete)
+        classes = classes or (None if is_open else labels.class_list or class_list_of(labels.class_hash))
+        parts, columns = in_class_order(parts, classes)
+        if not is_open:
+            _check_class_hash(parts, labels, columns, classes)
+        parts, own, _ = with_ids(parts, classes or columns)
+        size = 0 if is_open else labels.n_classes
+        return labels, tables + [prediction_of(p, size, score_kind, own) for p in parts]
+    classes = classes or next((c for t in tables if (c := t.class_list or class_list_of(t.class_hash))), None)
     parts = align_rows([read_frame_part(labels, "labels"), read_label(label), *parts])
-    parts, class_hash = in_class_order(parts, classes)
-    own, own_label, *parts = parts
-    sets = labels_as_table(own, own_label, n_classes or _n_classes(own, parts), class_hash)
-    made = [prediction_of(p, sets.n_classes, score_kind, class_hash) for p in parts]
-    _check_lengths(made if own.ids is not None else tables + made, sets)
-    return sets, tables + made
+    # What has no names refers to the order of the columns beside it.
+    all_named = (tables or len(parts) > 2) and all(map(_has_names, parts)) and all(map(_has_list, tables))
+    parts, columns = in_class_order(parts, classes, sort=bool(all_named))
+    (sets, own_label, *models), own, assumed = with_ids(parts, classes or columns)
+    complete = own if own is None or own.is_complete else None
+    size = n_classes or (len(complete) if complete else 0)
+    n_labels = size or (len(own) if own else 0) or _n_classes(sets, models)
+    table = replace(labels_as_table(sets, own_label, n_labels, own), assumed=assumed)
+    made = [prediction_of(p, size or (0 if own else n_labels), score_kind, complete) for p in models]
+    _check_lengths(made if sets.ids is not None else tables + made, table)
+    return table, tables + made
+
+
+def _has_names(part: FramePart) -> bool:
+    """Return whether classes are names, so that the order of columns does not matter."""
+    return part.values is None or part.names is not None or has_texts(part.values)
+
+
+def _has_list(table: Predictions) -> bool:
+    return bool(table.class_list or table.class_hash)
 
 
 def _check_lengths(models: Sequence[Predictions], labels: Labels) -> None:
@@ -125,10 +163,10 @@ def _check_lengths(models: Sequence[Predictions], labels: Labels) -> None:
 
 
 def _check_class_hash(
-    parts: Sequence[FramePart], labels: Labels, class_hash: str, classes: ClassList | None
+    parts: Sequence[FramePart], labels: Labels, columns: ClassList | None, classes: ClassList | None
 ) -> None:
     """Raise an error for columns in another order than a class list of which only the hash is known."""
-    if classes is None and labels.class_hash and class_hash not in ("", labels.class_hash):
+    if classes is None and columns is not None and labels.class_hash not in ("", columns.hash):
         part = next(p for p in parts if p.names)
         raise MatchError(
             "The columns are not the keys of the labels' class list in the same order.",
@@ -175,23 +213,43 @@ def read_label(label: Any) -> FramePart:
 
 
 def in_class_order(
-    parts: Sequence[FramePart], classes: ClassList | None = None
-) -> tuple[list[FramePart], str]:
-    """Return the parts with columns in the same order, and the hash of their names; empty without names."""
+    parts: Sequence[FramePart], classes: ClassList | None = None, *, sort: bool = False
+) -> tuple[list[FramePart], ClassList | None]:
+    """Return the parts with columns in the same order, and the class list of their names, if there are any.
+
+    The order is that of `classes`. Without these, it is that of the first part with names, or with `sort`
+    that of the names, so that results do not depend on the order of the columns.
+    """
+    own = classes
     if classes is None:
-        aligned, names = align_columns(parts)
-        return aligned, from_keys(names, "columns").hash if names else ""
+        parts, names = align_columns(parts)
+        if names is None:
+            return list(parts), None
+        own = list_of_columns(names) if sort else from_keys(names, "columns")
+    assert own is not None
 
     def key(name: str) -> str:
-        at = classes.find(name)
-        return name if at is None else classes.keys[at]
+        at = own.find(name)
+        return name if at is None else own.keys[at]
 
-    aligned, _ = align_columns(parts, classes.keys, of=f"the class list {classes.name}", key=key)
-    return aligned, classes.hash if any(p.names for p in parts) else ""
+    aligned, _ = align_columns(parts, own.keys, of=f"the class list {own.name}", key=key)
+    return aligned, own if any(p.names for p in parts) else None
+
+
+def list_of_columns(names: Sequence[str]) -> ClassList:
+    """Return the class list of columns: ImageNet-1k if these are all its classes, else the sorted names."""
+    imagenet, _ = list_of_names(names, "columns")
+    if len(names) == len(imagenet) and len({imagenet.find(name) for name in names}) == len(names):
+        return imagenet
+    return from_keys(sorted(names), "columns")
 
 
 def prediction_of(
-    part: FramePart, n_classes: int, score_kind: str, class_hash: str = "", ids: pa.Array | None = None
+    part: FramePart,
+    n_classes: int,
+    score_kind: str,
+    classes: ClassList | None = None,
+    ids: pa.Array | None = None,
 ) -> Predictions:
     """Return one model's predictions as a table, for the images `ids` or, by default, those of the part.
 
@@ -202,7 +260,7 @@ def prediction_of(
     """
     name = part.where
     try:
-        array = np.asarray(on_host(part.values))
+        array = np.asarray(part.values.padded() if isinstance(part.values, IdLists) else on_host(part.values))
     except ValueError as error:
         raise InputError(
             "Lists of predictions with different lengths do not form an array.",
@@ -219,54 +277,42 @@ def prediction_of(
             allowed="(n, k) integers: classes, best first; or (n, C) floats: scores over all classes",
         )
     ids = ids_of(part, len(array)) if ids is None else ids
+    key, own = (classes.hash, own_list(classes)) if classes is not None else ("", None)
     if array.dtype.kind == "f":
         scores = array.astype(np.float32) if array.dtype.itemsize > 4 else array
         n_classes = n_classes or array.shape[1]
         return Predictions(
-            ids, name, scores=scores, score_kind=score_kind, n_classes=n_classes, class_hash=class_hash
+            ids,
+            name,
+            scores=scores,
+            score_kind=score_kind,
+            n_classes=n_classes,
+            class_hash=key,
+            class_list=own,
         )
-    return Predictions(ids, name, _narrow(array), n_classes=n_classes, class_hash=class_hash)
+    return Predictions(ids, name, _narrow(array), n_classes=n_classes, class_hash=key, class_list=own)
 
 
-def labels_as_table(part: FramePart, label_part: FramePart, n_classes: int, class_hash: str = "") -> Labels:
+def labels_as_table(
+    part: FramePart, label_part: FramePart, n_classes: int, classes: ClassList | None = None
+) -> Labels:
     """Return label sets, and original labels if there are any, as a labels table."""
-    sets, single = _sets(part.values, n_classes)
-    label = single if label_part.values is None else np.asarray(on_host(label_part.values))
-    lengths = np.array([len(s) for s in sets], np.int32)
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    flat = _narrow(np.concatenate([np.empty(0, np.int64), *[np.asarray(s, np.int64) for s in sets]]))
+    sets = sets_of(on_host(part.values), n_classes)
+    label = sets.single if label_part.values is None else np.asarray(on_host(label_part.values))
+    n = len(sets.lengths)
+    offsets = np.concatenate([[0], np.cumsum(sets.lengths)]).astype(np.int32)
+    states = pa.DictionaryArray.from_arrays(pa.array(sets.state - NO), pa.array(STATES)).cast(pa.string())
     columns = {
-        "image_id": ids_of(part, len(sets)),
-        "usable": pa.array(np.ones(len(sets), bool)),
-        "classes": pa.ListArray.from_arrays(offsets, pa.array(flat)),
-        "state": pa.ListArray.from_arrays(offsets, pa.array(["yes"] * len(flat), pa.string())),
+        "image_id": ids_of(part, n),
+        "usable": pa.array(np.ones(n, bool)),
+        "classes": pa.ListArray.from_arrays(offsets, pa.array(_narrow(sets.flat))),
+        "state": pa.ListArray.from_arrays(offsets, states),
     }
     if label is not None:
-        columns["label"] = label_column(label, len(sets))
-    return Labels(pa.table(columns), n_classes, class_hash, name="labels")
-
-
-def _sets(labels: Any, n_classes: int) -> tuple[list[Any], npt.NDArray[np.int64] | None]:
-    """Return one list of classes per image, and the single labels if there is one per image."""
-    labels = on_host(labels)
-    if not hasattr(labels, "dtype"):
-        labels = list(labels)
-        if labels and all(np.ndim(s) == 1 or isinstance(s, set | frozenset) for s in labels):
-            return [sorted(s) if isinstance(s, set | frozenset) else s for s in labels], None
-    array = np.asarray(labels)
-    if (
-        array.ndim == 2
-        and array.shape[1] == n_classes
-        and (array.dtype == bool or np.isin(array, (0, 1)).all())
-    ):
-        return [np.flatnonzero(row) for row in array], None
-    if array.ndim == 1 and array.dtype.kind in "iu":
-        return [[c] if c != NO_LABEL else [] for c in array], array.astype(np.int64)
-    raise InputError(
-        "Labels are not lists of classes, a multi-hot matrix, or one class per image.",
-        got=f"shape {array.shape} of {array.dtype}",
-        allowed=f"n lists; (n, {n_classes}) of bool; or (n,) integers",
-    )
+        columns["label"] = label_column(label, n)
+    key, own = (classes.hash, own_list(classes)) if classes is not None else ("", None)
+    asked = bool((sets.state != YES).any())
+    return Labels(pa.table(columns), n_classes, key, asked, name="labels", class_list=own)
 
 
 def ids_of(part: FramePart, n: int) -> pa.Array:
@@ -287,17 +333,6 @@ def label_column(label: Any, n: int) -> pa.Array:
             "Original labels and label sets differ in length.", got=f"{len(column):,}", allowed=f"{n:,}"
         )
     return pc.if_else(pc.equal(column, -1), pa.scalar(None, pa.int32()), column)
-
-
-def on_host(values: Any) -> Any:
-    """Return a tensor on any device as an array, and anything else unchanged."""
-    if hasattr(values, "to_list"):  # a Series of Polars
-        return values.to_list()
-    if not hasattr(values, "detach"):
-        return values
-    tensor = values.detach().cpu()
-    # NumPy has no bfloat16, the type of tensors under autocast.
-    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()
 
 
 def _narrow(classes: Ints) -> npt.NDArray[np.int32]:

@@ -1,0 +1,234 @@
+"""Values that callers pass as classes: numbers, names, and matrices on any device, as arrays of class ids."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.classes import ClassList
+from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES
+from manyhot.errors import InputError
+from manyhot.tables import FramePart
+from manyhot.tables.own_classes import list_of_names
+
+
+@dataclass(frozen=True, eq=False)
+class SetArrays:
+    """Label sets as arrays.
+
+    Attributes
+    ----------
+    lengths : ndarray of int, shape (n,)
+        Number of classes listed for each image.
+    flat : ndarray of int64, shape (m,)
+        The classes, image by image.
+    state : ndarray of uint8, shape (m,)
+        The state of each class.
+    single : ndarray of int64, shape (n,), optional
+        The labels, if there is one per image.
+    """
+
+    lengths: npt.NDArray[np.int64]
+    flat: npt.NDArray[np.int64]
+    state: npt.NDArray[np.uint8]
+    single: npt.NDArray[np.int64] | None = None
+
+
+def sets_of(labels: Any, n_classes: int) -> SetArrays:
+    """Return label sets from lists of classes, a matrix of shape (n, C), or one class per image.
+
+    Raises
+    ------
+    InputError
+        If `labels` does not have one of these forms.
+    """
+    if is_sparse(labels):
+        return _of_sparse(labels, n_classes)
+    if not hasattr(labels, "dtype"):
+        labels = list(labels)
+        if labels and all(np.ndim(s) == 1 or isinstance(s, set | frozenset) for s in labels):
+            return _of_lists([sorted(s) if isinstance(s, set | frozenset) else s for s in labels])
+    array = _as_numbers(np.asarray(labels))
+    if array.ndim == 2 and array.shape[1] == n_classes and _is_indicator(array):
+        return _of_matrix(array)
+    if array.ndim == 1 and array.dtype.kind in "iu":
+        return replace(
+            _of_lists([[c] if c != NO_LABEL else [] for c in array]), single=array.astype(np.int64)
+        )
+    raise InputError(
+        "Labels are not lists of classes, a multi-hot matrix, or one class per image.",
+        got=f"shape {array.shape} of {array.dtype}",
+        allowed=f"n lists; (n, {n_classes}) of bool; or (n,) integers",
+    )
+
+
+def _of_lists(lists: Sequence[Any]) -> SetArrays:
+    lengths = np.array([len(s) for s in lists], np.int64)
+    flat = np.concatenate([np.empty(0, np.int64), *[np.asarray(s, np.int64) for s in lists]])
+    return SetArrays(lengths, flat, np.full(len(flat), YES, np.uint8))
+
+
+def _of_matrix(array: npt.NDArray[Any]) -> SetArrays:
+    """Return the positives of a matrix; all cells that were asked about, if -1 or NaN say which were not."""
+    if array.dtype != bool and ((array == -1) | (array != array)).any():
+        state = np.select([array == 1, array == 0, array == -1], [YES, NO, UNCLEAR], NOT_ASKED).astype(
+            np.uint8
+        )
+    else:
+        state = np.where(array == 1, YES, NOT_ASKED).astype(np.uint8)
+    rows, flat = np.nonzero(state)
+    return SetArrays(np.bincount(rows, minlength=len(array)), flat, state[rows, flat])
+
+
+def _of_sparse(matrix: Any, n_classes: int) -> SetArrays:
+    rows = matrix.tocsr(copy=True)
+    rows.sum_duplicates()
+    rows.eliminate_zeros()
+    if rows.shape[1] != n_classes or not (rows.data == 1).all():
+        raise InputError(
+            "The sparse matrix of labels does not contain only 0 and 1, with one column per class.",
+            got=f"shape {rows.shape} of {rows.dtype}",
+            allowed=f"(n, {n_classes}) of 0 and 1",
+        )
+    flat = rows.indices.astype(np.int64)
+    return SetArrays(np.diff(rows.indptr).astype(np.int64), flat, np.full(len(flat), YES, np.uint8))
+
+
+def is_sparse(values: Any) -> bool:
+    """Return whether values are a sparse matrix or array of SciPy."""
+    return hasattr(values, "tocsr")
+
+
+def _as_numbers(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return an array of Python objects as numbers, with NaN if missing; unchanged if it holds others."""
+    if array.dtype != object or array.ndim != 2:
+        return array
+    try:
+        return np.array([[_number(value) for value in row] for row in array], np.float64).reshape(array.shape)
+    except (TypeError, ValueError):
+        return array
+
+
+def _number(value: Any) -> float:
+    is_missing = value is None or type(value).__name__ == "NAType"  # pandas.NA is no number
+    return float("nan") if is_missing else float(value)
+
+
+def _is_indicator(array: npt.NDArray[Any]) -> bool:
+    if array.dtype == bool:
+        return True
+    if array.dtype.kind not in "iuf":
+        return False
+    return bool((np.isin(array, (0, 1, -1)) | (array != array)).all())
+
+
+def has_texts(values: Any) -> bool:
+    """Return whether values are names of classes, or lists of names."""
+    kind = getattr(getattr(values, "dtype", None), "kind", "")
+    if kind in ("b", "i", "u", "f", "U") or is_sparse(values) or hasattr(values, "detach"):
+        return kind == "U"
+    first = next((v for v in _listed(values) if v is not None and (isinstance(v, str) or np.size(v))), None)
+    if isinstance(first, set | frozenset):
+        first = next(iter(first), None)
+    elif first is not None and not isinstance(first, str) and np.ndim(first) == 1:
+        first = first[0]
+    return isinstance(first, str)
+
+
+def _listed(values: Any) -> Iterator[Any]:
+    return iter(values if hasattr(values, "__iter__") else ())
+
+
+def with_ids(
+    parts: Sequence[FramePart], classes: ClassList | None
+) -> tuple[list[FramePart], ClassList | None, bool]:
+    """Return the parts with class ids in place of names, their class list, and whether it is only assumed.
+
+    Parameters
+    ----------
+    parts : sequence of FramePart
+    classes : ClassList, optional
+        The class list. By default, that of the names, as in `list_of_names`.
+
+    Raises
+    ------
+    InputError
+        If a name is not in `classes`.
+    """
+    named = [p for p in parts if p.values is not None and p.names is None and has_texts(p.values)]
+    if not named:
+        return list(parts), classes, False
+    texts = {name for p in named for name in _names(p.values)}
+    own, assumed = (classes, False) if classes is not None else list_of_names(texts, "labels")
+    ids = {name: own.find(name) for name in texts}
+    for part in named:
+        _check_names(part, ids, own)
+    return (
+        [replace(p, values=_ids(p.values, ids)) if p in named else p for p in parts],
+        own,
+        assumed,
+    )
+
+
+def _check_names(part: FramePart, ids: Mapping[str, int | None], classes: ClassList) -> None:
+    absent = next((name for name in _names(part.values) if ids[name] is None), None)
+    if absent is not None:
+        raise InputError(
+            "A class is not in the class list.",
+            where=part.where,
+            got=absent,
+            allowed=f"a key or name of the {len(classes):,} classes of {classes.name}",
+            do="pass the list of all classes as `classes`",
+        )
+
+
+def _names(values: Any) -> Iterator[str]:
+    for value in values:
+        yield from filter(None, map(_name, [value] if value is None or isinstance(value, str) else value))
+
+
+def _name(value: Any) -> str:
+    """Return a name without surrounding spaces; empty for a missing value, such as NaN."""
+    return value.strip() if isinstance(value, str) else ""
+
+
+class IdLists(list[list[int]]):
+    """One list of class ids per row, from names."""
+
+    def padded(self) -> npt.NDArray[np.int64]:
+        """Return the lists as a matrix, with short lists padded with -1."""
+        matrix = np.full((len(self), max(map(len, self), default=1) or 1), NO_LABEL, np.int64)
+        for row, values in zip(matrix, self, strict=True):
+            row[: len(values)] = values
+        return matrix
+
+
+def _ids(values: Any, ids: Mapping[str, int | None]) -> npt.NDArray[np.int64] | IdLists:
+    """Return one id per row, -1 for none, or one list of ids per row."""
+
+    def one(name: str) -> int:
+        return NO_LABEL if (at := ids.get(name)) is None else at
+
+    rows = list(values)
+    if all(value is None or isinstance(value, str | float) for value in rows):
+        return np.array([one(_name(value)) for value in rows], np.int64)
+    listed = ([] if row is None or isinstance(row, float) else row for row in rows)
+    return IdLists([one(name) for name in map(_name, row) if name] for row in listed)
+
+
+def on_host(values: Any) -> Any:
+    """Return a tensor on any device as an array, and columns as lists; anything else is unchanged."""
+    for name in ("to_list", "to_pylist"):  # a Series of Polars, a column of Arrow
+        if hasattr(values, name):
+            return getattr(values, name)()
+    if hasattr(values, "__dlpack__") and not hasattr(values, "__array__"):
+        return np.from_dlpack(values)
+    if not hasattr(values, "detach"):
+        return values
+    tensor = values.detach().cpu()
+    # NumPy has no bfloat16, the type of tensors under autocast.
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy()

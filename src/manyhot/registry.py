@@ -52,6 +52,8 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.tsipras",
         "manyhot.formats.array_files",
         "manyhot.formats.timm_files",
+        "manyhot.formats.label_lists",
+        "manyhot.formats.indicator",
         "manyhot.formats.tabular",
         "manyhot.formats.class_lists",
         "manyhot.formats.vote_files",

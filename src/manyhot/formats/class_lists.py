@@ -17,7 +17,14 @@ def _matches(path: Path) -> bool:
     return path.suffix.lower() == ".txt" or "key" in column_names(path)
 
 
-@register("format", "class-list", holds="classes", suffixes=(".txt", ".csv", ".parquet"), matches=_matches)
+@register(
+    "format",
+    "class-list",
+    holds="classes",
+    suffixes=(".txt", ".csv", ".tsv", ".parquet"),
+    matches=_matches,
+    needs="key and, for names, name",
+)
 def read_class_list(path: Path) -> ClassList:
     """A class list: a text file with one key per line, or a table with ``key``.
 

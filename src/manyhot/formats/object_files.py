@@ -18,6 +18,7 @@ from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
 from manyhot.formats.reading import FOLDER, head, load_json, reading
 from manyhot.formats.tabular import (
+    TABLE_SUFFIXES,
     class_indices,
     column_names,
     declared,
@@ -39,7 +40,14 @@ def _matches_table(path: Path) -> bool:
     return declared(path) == "objects" or {"image_id", *_BOX} <= set(column_names(path))
 
 
-@register("format", "objects-table", holds="objects", suffixes=(".parquet", ".csv"), matches=_matches_table)
+@register(
+    "format",
+    "objects-table",
+    holds="objects",
+    suffixes=TABLE_SUFFIXES,
+    matches=_matches_table,
+    needs="image_id, class or class_id, x1, y1, x2 and y2",
+)
 def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
     """A table with ``image_id``, ``class`` or ``class_id``, and a box in fractions of width and height.
 

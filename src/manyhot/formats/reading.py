@@ -84,8 +84,14 @@ def incomplete(path: Path, error: Exception) -> InputError:
     return InputError(what, where=path, got=got, do="make or fetch it again")
 
 
-def read_parquet(path: Path) -> pa.Table:
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a foreign Parquet file. Texts and names are checked, because polars aborts on broken ones.
+
+    Parameters
+    ----------
+    path : Path
+    columns : sequence of str, optional
+        The columns to read; by default, all.
 
     Raises
     ------
@@ -93,7 +99,7 @@ def read_parquet(path: Path) -> pa.Table:
         If the file is truncated or damaged.
     """
     with reading(path):
-        table = pq.ParquetFile(path).read()
+        table = pq.ParquetFile(path).read(columns=columns)
         table.validate(full=True)
         for kind in table.schema.types:
             _check_names(kind)

@@ -48,6 +48,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.shankar",
         "manyhot.formats.chen",
         "manyhot.formats.hugging_face",
+        "manyhot.formats.annotations",
         "manyhot.formats.image_folder",
         "manyhot.formats.tsipras",
         "manyhot.formats.array_files",

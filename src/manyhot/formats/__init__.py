@@ -389,13 +389,13 @@ def _entry_of(format: str, holds: str, path: Path) -> registry.Entry:
 
 def _unreadable(path: Path, holds: str) -> InputError:
     other = detect(path)
-    do = f"pass it as {other.about['holds']}" if other else None
     if other:
-        got = f"{other.about['holds']} ({other.name})"
+        got, do = f"{other.about['holds']} ({other.name})", f"pass it as {other.about['holds']}"
     elif path.is_dir():
-        got = "a folder of no known format"
+        got, do = "a folder of no known format", None
     else:
-        got = f"no known format with suffix {path.suffix or 'none'!r}{_columns(path)}"
+        columns, do = _columns(path, holds)
+        got = f"no known format with suffix {path.suffix or 'none'!r}{columns}"
     return InputError(
         f"The {'folder' if path.is_dir() else 'file'} does not hold {holds}.",
         where=path,
@@ -405,13 +405,18 @@ def _unreadable(path: Path, holds: str) -> InputError:
     )
 
 
-def _columns(path: Path) -> str:
-    """Return the columns of a table of unknown format, for a message."""
+def _columns(path: Path, holds: str) -> tuple[str, str | None]:
+    """Return the columns of a table of unknown format and what to do, for a message."""
+    from manyhot.formats.headers import id_column
     from manyhot.formats.indicator import describe_columns
+    from manyhot.formats.tabular import TABLE_SUFFIXES, column_names
 
-    names = describe_columns(path) if path.suffix.lower() in (".csv", ".tsv", ".parquet") else []
-    shown = [n if n.isprintable() else repr(n) for n in names[:8]]
-    return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}" if names else ""
+    if path.suffix.lower() not in TABLE_SUFFIXES or not (names := column_names(path)):
+        return "", None
+    shown = [n if n.isprintable() else repr(n) for n in describe_columns(path)[:8]]
+    is_absent = id_column(names) is None and "image_id" in _needs(path, holds)
+    do = "rename the column with the names of the images to image_id" if is_absent else None
+    return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
 
 
 def _needs(path: Path, holds: str) -> str:
@@ -422,8 +427,8 @@ def _needs(path: Path, holds: str) -> str:
     if not same:
         return "; ".join(_described(holds))
     others = [s for s in _suffixes(holds) if s != suffix]
-    needs = [f"{e.about['needs']} ({e.name})" if "needs" in e.about else e.name for e in same]
-    return "; ".join([*needs, *([f"files of another kind: {', '.join(others)}"] if others else [])])
+    needs = [f"{e.name}: {e.about['needs']}" if "needs" in e.about else e.name for e in same]
+    return "; ".join([*needs, *([f"other suffixes: {', '.join(others)}"] if others else [])])
 
 
 def _formats() -> list[registry.Entry]:

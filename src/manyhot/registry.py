@@ -43,6 +43,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.real",
         "manyhot.formats.imagenetv2",
         "manyhot.formats.fiftyone",
+        "manyhot.formats.fiftyone_samples",
         "manyhot.formats.label_studio_export",
         "manyhot.formats.label_studio_tasks",
         "manyhot.formats.shankar",

@@ -16,7 +16,6 @@ from manyhot.classes import ClassList, from_keys
 from manyhot.core.sets import NO, NOT_ASKED
 from manyhot.errors import InputError
 from manyhot.formats.headers import fold_name
-from manyhot.formats.indicator import state_columns
 from manyhot.formats.object_files import (
     categories_of_coco,
     entries_of_coco,
@@ -29,7 +28,7 @@ from manyhot.formats.object_files import (
     read_annotations,
 )
 from manyhot.formats.own_classes import ids_of_values
-from manyhot.formats.reading import FOLDER, base_names, constant, cut_for_message, ragged
+from manyhot.formats.reading import FOLDER, base_names, constant, cut_for_message, ragged, state_columns
 from manyhot.formats.tabular import TABLE_SUFFIXES, column_names, read_frame
 from manyhot.parameters import check_share
 from manyhot.registry import register

@@ -18,15 +18,15 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Floats
-from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
+from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR
 from manyhot.errors import InputError
 from manyhot.formats.headers import ID_COLUMNS, ID_NEEDS, fold_name, id_column, is_metadata, label_column
 from manyhot.formats.own_classes import ClassIds, ids_of_columns, lookup_in
-from manyhot.formats.reading import base_names, cut_for_message, ragged
+from manyhot.formats.reading import base_names, cut_for_message, state_columns, states_of_values
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
-from manyhot.tables import STATES, Images, Labels, Predictions
+from manyhot.tables import Images, Labels, Predictions
 
 _MEANINGS = {"unclear": UNCLEAR, "not asked": NOT_ASKED, "no": NO}
 
@@ -247,8 +247,7 @@ def read_indicator(
         _check_states(column, path)
     state = np.full((len(image_id), own.n_classes), NOT_ASKED, np.uint8)
     for i, column in zip(at, chosen, strict=True):
-        is_one = [column.values == value for value in (1, 0, -1)]
-        state[:, i] = np.select(is_one, [YES, NO, _MEANINGS[minus_one]], _MEANINGS[empty])
+        state[:, i] = states_of_values(column.values, _MEANINGS[minus_one], _MEANINGS[empty])
     _check_minus_one(state, chosen, path)
     return Labels(
         pa.table({"image_id": image_id, "usable": np.ones(len(image_id), bool), **state_columns(state)}),
@@ -277,20 +276,6 @@ def _read_columns(path: Path, prefix: str = "") -> tuple[list[_ValueColumn], pa.
 
 def _several(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(map(cut_for_message, names[:most])) + (", …" if len(names) > most else "")
-
-
-def state_columns(state: npt.NDArray[np.uint8]) -> dict[str, pa.Array]:
-    """Return the columns ``classes`` and ``state`` of a matrix of states, shape (n, C).
-
-    Classes that were not asked about are left out.
-    """
-    image, class_id = np.nonzero(state != NOT_ASKED)
-    lengths = np.bincount(image, minlength=len(state))
-    codes = pa.DictionaryArray.from_arrays(pa.array(state[image, class_id] - NO, pa.int8()), list(STATES))
-    return {
-        "classes": ragged(lengths, pa.array(class_id, pa.int32())),
-        "state": ragged(lengths, codes.cast(pa.string())),
-    }
 
 
 def _label_columns(columns: Sequence[_ValueColumn], prefix: str, path: Path) -> list[_ValueColumn]:

@@ -75,7 +75,12 @@ class NamedLabels:
 
 
 def labels_of_names(
-    named: NamedLabels, classes: ClassList | None, path: Path, *, p: pa.Array | None = None
+    named: NamedLabels,
+    classes: ClassList | None,
+    path: Path,
+    *,
+    p: pa.Array | None = None,
+    declared: ClassList | None = None,
 ) -> Labels:
     """Return the label sets of named classes, with the class list of the file if it is its own.
 
@@ -86,6 +91,8 @@ def labels_of_names(
     path : Path
     p : pyarrow.Array of float32, shape (m,), optional
         The probability of each name.
+    declared : ClassList, optional
+        The classes that the file lists.
 
     Raises
     ------
@@ -96,7 +103,7 @@ def labels_of_names(
     """
     encoded = named.names.dictionary_encode()
     texts = encoded.dictionary.to_pylist()
-    found = ids_of_values(texts, classes, path)
+    found = ids_of_values(texts, classes or declared, path)
     ids = np.array([found.ids[text] for text in texts], np.int32)
     flat = ids[encoded.indices.to_numpy()] if len(texts) else np.empty(0, np.int32)
     columns = {
@@ -115,7 +122,7 @@ def labels_of_names(
         found.class_hash,
         asked_known=False,
         name=path.stem,
-        class_list=found.class_list,
+        class_list=(declared if classes is None else None) or found.class_list,
     )
 
 

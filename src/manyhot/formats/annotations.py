@@ -15,6 +15,7 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, from_keys
 from manyhot.core.sets import NO, NOT_ASKED
 from manyhot.errors import InputError
+from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.headers import fold_name
 from manyhot.formats.object_files import (
     categories_of_coco,
@@ -27,7 +28,6 @@ from manyhot.formats.object_files import (
     objects_of_voc,
     read_annotations,
 )
-from manyhot.formats.own_classes import ids_of_values
 from manyhot.formats.reading import FOLDER, base_names, constant, cut_for_message, ragged, state_columns
 from manyhot.formats.tabular import TABLE_SUFFIXES, column_names, read_frame
 from manyhot.parameters import check_share

@@ -22,8 +22,8 @@ from manyhot.classes import ClassList, from_keys
 from manyhot.core.array_types import Floats32, Ints
 from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
+from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.label_lists import NamedLabels, labels_of_names
-from manyhot.formats.own_classes import ids_of_values
 from manyhot.formats.reading import FOLDER, base_names, cut_for_message, head, load_json
 from manyhot.formats.writing import Saved
 from manyhot.parameters import check_share

@@ -20,8 +20,8 @@ from manyhot.classes import ClassList
 from manyhot.core.array_types import Floats
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR
 from manyhot.errors import InputError
+from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
 from manyhot.formats.headers import ID_COLUMNS, ID_NEEDS, fold_name, id_column, is_metadata, label_column
-from manyhot.formats.own_classes import ClassIds, ids_of_columns, lookup_in
 from manyhot.formats.reading import base_names, cut_for_message, state_columns, states_of_values
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
 from manyhot.parameters import check_one_of

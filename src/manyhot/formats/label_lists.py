@@ -16,6 +16,7 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, class_list
 from manyhot.core.array_types import Bools
 from manyhot.errors import InputError
+from manyhot.formats.class_names import ids_of_values, lookup_in
 from manyhot.formats.headers import (
     ID_COLUMNS,
     ID_NEEDS,
@@ -26,7 +27,6 @@ from manyhot.formats.headers import (
     is_plural,
     label_column,
 )
-from manyhot.formats.own_classes import ids_of_values, lookup_in
 from manyhot.formats.reading import base_names, constant, cut_for_message, head, load_json, parse_json, ragged
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
 from manyhot.parameters import is_whole
@@ -123,6 +123,7 @@ def labels_of_names(
         asked_known=False,
         name=path.stem,
         class_list=(declared if classes is None else None) or found.class_list,
+        assumed=found.assumed,
     )
 
 

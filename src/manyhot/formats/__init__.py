@@ -1,8 +1,10 @@
 """Reading and writing files of other tools, one module per format.
 
 A format is a registered reader with three properties: what it `holds` (one of `HOLDS`), the `suffixes` of its
-files, with `FOLDER` for folders, and a function `matches`, which decides whether a file has the format. A
-fourth is optional: `absent`, files that are not available, with the reason.
+files, with `FOLDER` for folders, and a function `matches`, which decides whether a file has the format. Three
+more are optional: `absent`, files that are not available, with the reason; `needs`, the columns or content
+that a message asks for; and `explicit`, a function that decides about a file that the caller passes as what
+the format holds although no format matches it.
 """
 
 from __future__ import annotations
@@ -273,14 +275,19 @@ def read_classes(name_or_path: PathLike) -> ClassList:
     return classes
 
 
-def detect(path: PathLike, holds: Iterable[str] = HOLDS) -> registry.Entry | None:
-    """Return the first format that reads one of `holds` and matches a file or folder; None if none does."""
+def detect(
+    path: PathLike, holds: Iterable[str] = HOLDS, *, property: str = "matches"
+) -> registry.Entry | None:
+    """Return the first format that reads one of `holds` and matches a file or folder; None if none does.
+
+    `property` is the property of formats that decides: `matches`, or `explicit` for a file whose content the
+    caller states.
+    """
     path = Path(path)
     suffix = FOLDER if path.is_dir() else path.suffix.lower()
-    for name in registry.names("format"):
-        entry = registry.get("format", name)
+    for entry in _formats():
         fits = entry.about["holds"] in holds and suffix in entry.about["suffixes"]
-        if fits and entry.about["matches"](path):
+        if fits and property in entry.about and entry.about[property](path):
             return entry
     return None
 
@@ -314,7 +321,10 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
     path = Path(path)
     with reading(path):
         _check_there(path, holds)
-        entry = detect(path, (holds,)) if format is None else _entry_of(format, holds, path)
+        if format is None:
+            entry = detect(path, (holds,)) or detect(path, (holds,), property="explicit")
+        else:
+            entry = _entry_of(format, holds, path)
         if entry is None:
             if path.suffix.lower() in (".csv", ".tsv") and not path.stat().st_size:
                 raise InputError("The file is empty.", where=path, do="make or fetch it again")
@@ -352,8 +362,7 @@ def _check_there(path: Path, holds: str) -> None:
         raise InputError("This is a folder, not a file.", where=path)
     if path.exists():
         return
-    entries = [registry.get("format", name) for name in registry.names("format")]
-    why = [e.about["absent"][path.name] for e in entries if path.name in e.about.get("absent", ())]
+    why = [e.about["absent"][path.name] for e in _formats() if path.name in e.about.get("absent", ())]
     raise InputError("The file does not exist.", where=path, got=why[0] if why else None)
 
 
@@ -378,40 +387,59 @@ def _entry_of(format: str, holds: str, path: Path) -> registry.Entry:
     return entry
 
 
-def _columns(path: Path) -> str:
-    """Return the columns of a table of unknown format, for a message."""
-    from manyhot.formats.tabular import column_names
-
-    names = column_names(path) if path.suffix.lower() in (".csv", ".tsv", ".parquet") else []
-    shown = [n if n.isprintable() else repr(n) for n in names[:8]]
-    return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}" if names else ""
-
-
 def _unreadable(path: Path, holds: str) -> InputError:
     other = detect(path)
     if other:
-        got, do = (
-            f"{other.about['holds']} ({other.name})",
-            f"pass it as {other.about['holds']}",
-        )
+        got, do = f"{other.about['holds']} ({other.name})", f"pass it as {other.about['holds']}"
     elif path.is_dir():
         got, do = "a folder of no known format", None
     else:
-        got, do = f"no known format with suffix {path.suffix or 'none'!r}{_columns(path)}", None
+        columns, do = _columns(path, holds)
+        got = f"no known format with suffix {path.suffix or 'none'!r}{columns}"
     return InputError(
         f"The {'folder' if path.is_dir() else 'file'} does not hold {holds}.",
         where=path,
         got=got,
-        allowed="; ".join(_described(holds)),
+        allowed=_needs(path, holds),
         do=do,
     )
 
 
+def _columns(path: Path, holds: str) -> tuple[str, str | None]:
+    """Return the columns of a table of unknown format and what to do, for a message."""
+    from manyhot.formats.headers import id_column
+    from manyhot.formats.indicator import describe_columns
+    from manyhot.formats.tabular import TABLE_SUFFIXES, column_names
+
+    if path.suffix.lower() not in TABLE_SUFFIXES or not (names := column_names(path)):
+        return "", None
+    shown = [n if n.isprintable() else repr(n) for n in describe_columns(path)[:8]]
+    is_absent = id_column(names) is None and "image_id" in _needs(path, holds)
+    do = "rename the column with the names of the images to image_id" if is_absent else None
+    return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
+
+
+def _needs(path: Path, holds: str) -> str:
+    """Return what a file with the suffix of `path` must contain, for each format, and the other suffixes."""
+    suffix = FOLDER if path.is_dir() else path.suffix.lower()
+    entries = [e for e in _formats() if e.about["holds"] == holds]
+    same = [e for e in entries if suffix in e.about["suffixes"]]
+    if not same:
+        return "; ".join(_described(holds))
+    others = [s for s in _suffixes(holds) if s != suffix]
+    needs = [f"{e.name}: {e.about['needs']}" if "needs" in e.about else e.name for e in same]
+    return "; ".join([*needs, *([f"other suffixes: {', '.join(others)}"] if others else [])])
+
+
+def _formats() -> list[registry.Entry]:
+    return [registry.get("format", name) for name in registry.names("format")]
+
+
 def _described(holds: str) -> list[str]:
-    entries = [registry.get("format", name) for name in registry.names("format")]
-    return sorted(f"{e.name} ({' '.join(e.about['suffixes'])})" for e in entries if e.about["holds"] == holds)
+    return sorted(
+        f"{e.name} ({' '.join(e.about['suffixes'])})" for e in _formats() if e.about["holds"] == holds
+    )
 
 
 def _suffixes(holds: str) -> list[str]:
-    entries = [registry.get("format", name) for name in registry.names("format")]
-    return sorted({s for e in entries if e.about["holds"] == holds for s in e.about["suffixes"]})
+    return sorted({s for e in _formats() if e.about["holds"] == holds for s in e.about["suffixes"]})

@@ -1,4 +1,4 @@
-"""NumPy files of predictions: ``.npy`` and ``.npz``. Pickles inside are never executed."""
+"""NumPy files of predictions and labels: ``.npy`` and ``.npz``. Pickles inside are never executed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import tokenize
 import warnings
 import zipfile
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manyhot.classes import ClassList
+from manyhot.classes import ClassList, from_keys
+from manyhot.core.sets import NO
 from manyhot.errors import InputError
-from manyhot.formats.reading import broken, incomplete
+from manyhot.formats.reading import broken, incomplete, state_columns, states_of_values
 from manyhot.registry import register
-from manyhot.tables import Images, Predictions
+from manyhot.tables import Images, Labels, Predictions
 
 RANKS = ("classes", "indices", "topk", "top_k", "preds", "predictions")
 SCORES = {
@@ -28,6 +30,8 @@ SCORES = {
     "scores": "score",
 }
 ID_ARRAYS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
+LABELS = ("labels", "y", "y_true")
+CLASS_ARRAYS = ("classes", "class_names", "classes_")
 """Names of arrays in an ``.npz`` file and their meaning."""
 
 
@@ -54,7 +58,12 @@ def members(path: Path) -> frozenset[str]:
 
 def _npz_matches(path: Path) -> bool:
     # ReaL's files of raters' answers and scores are also archives of a tensor.
-    return not members(path) >= {"tensor", "info"}
+    names = members(path)
+    return not names >= {"tensor", "info"} and not (names & set(LABELS) and not names & set(SCORES))
+
+
+def _npz_holds_labels(path: Path) -> bool:
+    return bool(members(path) & set(LABELS))
 
 
 @register("format", "npy", holds="predictions", suffixes=(".npy",), matches=_always)
@@ -77,6 +86,84 @@ def read_npz(
     If there is only one array, it may have any name. Instead of ``image_id``, `rows` can be passed.
     """
     return _predictions(path, load_array(path), classes, rows, scores)
+
+
+@register("format", "npz-labels", holds="labels", suffixes=(".npz",), matches=_npz_holds_labels)
+def read_npz_labels(path: Path, *, classes: ClassList | None) -> Labels:
+    """A matrix of 0 and 1, ``labels`` or ``y``, and the arrays ``image_id`` of its rows and ``classes``.
+
+    Such a matrix is the output of scikit-learn's ``MultiLabelBinarizer``, and ``classes`` its ``classes_``.
+    -1 is *unclear*, and NaN is *not asked*.
+    """
+    arrays = load_array(path)
+    name = next(n for n in LABELS if n in arrays)
+    ids, values = _ids(path, arrays, None), arrays[name]
+    is_matrix = values.ndim == 2 and values.dtype.kind in "biuf"
+    if not is_matrix or not np.isin(values[values == values], (0, 1, -1)).all():  # NaN differs from itself
+        raise InputError(
+            "The array is not a matrix of 0 and 1.",
+            where=f"{path}, array {name}",
+            got=f"shape {values.shape} of {values.dtype}",
+            allowed="(n, C) of 0, 1 and -1",
+        )
+    _check_rows(path, len(values), len(ids))
+    own, at = _column_classes(path, arrays, values.shape[1], classes)
+    state = states_of_values(values[:, at])
+    columns = {"image_id": ids, "usable": np.ones(len(ids), bool), **state_columns(state)}
+    return Labels(
+        pa.table(columns),
+        state.shape[1],
+        own.hash if own else "",
+        asked_known=bool((state == NO).any()),
+        name=path.stem,
+        class_list=own if classes is None else None,
+    )
+
+
+def _column_classes(
+    path: Path, arrays: Mapping[str, npt.NDArray[Any]], n: int, classes: ClassList | None
+) -> tuple[ClassList | None, npt.NDArray[np.int64]]:
+    """Return the classes of the columns of a matrix, and the column of each class.
+
+    The class list is `classes`, otherwise that of the file, in the order of its columns.
+    """
+    names = next((a.ravel().tolist() for m, a in arrays.items() if _names_classes(m, a)), None)
+    if names is None:
+        _check_number(path, n, classes)
+        return classes, np.arange(n)
+    if len(names) != n:
+        raise InputError(
+            "The array of classes does not name the columns.",
+            where=path,
+            got=f"{len(names):,} names",
+            allowed=f"{n:,}",
+        )
+    if classes is None:
+        return from_keys(names, path.name), np.arange(n)
+    column = {classes.find(name): i for i, name in enumerate(names)}
+    absent = [key for i, key in enumerate(classes.keys) if i not in column]
+    if absent or len(names) != len(classes):
+        raise InputError(
+            "The columns are not the classes of the class list.",
+            where=path,
+            got=f"no column {absent[0]!r}" if absent else f"{len(names):,} columns",
+            allowed=f"one column for each of the {len(classes):,} classes",
+        )
+    return classes, np.array([column[i] for i in range(len(classes))])
+
+
+def _names_classes(name: str, array: npt.NDArray[Any]) -> bool:
+    return name in CLASS_ARRAYS and array.dtype.kind == "U"
+
+
+def _check_number(path: Path, n: int, classes: ClassList | None) -> None:
+    if classes is not None and n != len(classes):
+        raise InputError(
+            "The matrix and the class list have different numbers of classes.",
+            where=path,
+            got=f"{n:,} columns",
+            allowed=f"{len(classes):,}",
+        )
 
 
 def load_array(path: Path) -> dict[str, npt.NDArray[Any]]:
@@ -136,6 +223,10 @@ def _predictions(
     _check_rows(path, len(array), len(ids))
     if array.dtype.kind == "f":
         kind = scores or SCORES.get(name, "score")
+        if any(map(_names_classes, arrays.keys(), arrays.values())):
+            own, at = _column_classes(path, arrays, array.shape[1], classes)
+            found = _dense(path, ids, array[:, at], kind, own)
+            return found if classes else replace(found, class_list=own)
         return _dense(path, ids, array, kind, classes)
     return Predictions(
         ids,

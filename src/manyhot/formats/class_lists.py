@@ -12,12 +12,23 @@ from manyhot.errors import InputError
 from manyhot.formats.tabular import column_names, read_frame
 from manyhot.registry import register
 
+_OPEN_IMAGES = {"LabelName": "key", "DisplayName": "name"}
+"""Columns of Open Images' class descriptions."""
+
 
 def _matches(path: Path) -> bool:
-    return path.suffix.lower() == ".txt" or "key" in column_names(path)
+    names = column_names(path)
+    return path.suffix.lower() == ".txt" or "key" in names or set(_OPEN_IMAGES) <= set(names)
 
 
-@register("format", "class-list", holds="classes", suffixes=(".txt", ".csv", ".parquet"), matches=_matches)
+@register(
+    "format",
+    "class-list",
+    holds="classes",
+    suffixes=(".txt", ".csv", ".tsv", ".parquet"),
+    matches=_matches,
+    needs="key and, for names, name",
+)
 def read_class_list(path: Path) -> ClassList:
     """A class list: a text file with one key per line, or a table with ``key``.
 
@@ -28,7 +39,7 @@ def read_class_list(path: Path) -> ClassList:
     if path.suffix.lower() == ".txt":
         lines = path.read_text(encoding="utf-8-sig").splitlines()
         return from_keys([line.strip() for line in lines if line.strip()], name=path.stem)
-    frame = read_frame(path)
+    frame = read_frame(path).rename(_OPEN_IMAGES, strict=False)
     if frame["key"].null_count():
         raise InputError("A class has no key.", where=f"{path}, row {frame['key'].is_null().arg_true()[0]}")
     if "class_id" in frame.columns and frame["class_id"].to_list() != list(range(len(frame))):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,9 +16,10 @@ import pyarrow as pa
 from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, from_keys
-from manyhot.errors import InputError
+from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import FOLDER, head, load_json, reading
 from manyhot.formats.tabular import (
+    TABLE_SUFFIXES,
     class_indices,
     column_names,
     declared,
@@ -39,7 +41,14 @@ def _matches_table(path: Path) -> bool:
     return declared(path) == "objects" or {"image_id", *_BOX} <= set(column_names(path))
 
 
-@register("format", "objects-table", holds="objects", suffixes=(".parquet", ".csv"), matches=_matches_table)
+@register(
+    "format",
+    "objects-table",
+    holds="objects",
+    suffixes=TABLE_SUFFIXES,
+    matches=_matches_table,
+    needs="image_id, class or class_id, x1, y1, x2 and y2",
+)
 def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
     """A table with ``image_id``, ``class`` or ``class_id``, and a box in fractions of width and height.
 
@@ -159,7 +168,8 @@ def _table(path: Path) -> dict[str, bytes | Path]:
 _PARTS = ("images", "annotations", "categories")
 
 
-def _matches_coco(path: Path) -> bool:
+def matches_coco(path: Path) -> bool:
+    """Return whether a JSON file begins like COCO's instances."""
     start = head(path)
     return (
         start.startswith("{")
@@ -167,12 +177,23 @@ def _matches_coco(path: Path) -> bool:
     )
 
 
-@register("format", "coco-instances", holds="objects", suffixes=(".json",), matches=_matches_coco)
+@register("format", "coco-instances", holds="objects", suffixes=(".json",), matches=matches_coco)
 def read_coco(path: Path, *, classes: ClassList | None) -> Objects:
     """COCO's ``instances_….json`` with boxes, polygons and crowds. A class is named after its category.
 
     In COCO, only crowds have masks in run-length encoding. For other objects with such masks, the box is
     used.
+    """
+    return objects_of_coco(load_coco(path), classes, path)
+
+
+def load_coco(path: Path) -> dict[str, Any]:
+    """Return the content of a file in COCO's format.
+
+    Raises
+    ------
+    InputError
+        If it has no lists of images, annotations and categories.
     """
     content = load_json(path)
     if not isinstance(content, dict) or not all(isinstance(content.get(p), list) for p in _PARTS):
@@ -182,17 +203,43 @@ def read_coco(path: Path, *, classes: ClassList | None) -> Objects:
             got=", ".join(content) if isinstance(content, dict) else type(content).__name__,
             allowed=f"an object with the lists {', '.join(_PARTS)}",
         )
-    try:
+    return content
+
+
+def objects_of_coco(content: dict[str, Any], classes: ClassList | None, path: Path) -> Objects:
+    """Return the objects in a file in COCO's format.
+
+    Raises
+    ------
+    InputError
+        If an entry does not have COCO's format.
+    """
+    with entries_of_coco(path):
         return _objects(content, classes, path)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+
+
+@contextmanager
+def entries_of_coco(path: Path) -> Iterator[None]:
+    """Turn the exceptions for an entry without a key or of another type into an `InputError`."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        if isinstance(error, ManyhotError):
+            raise
         raise InputError(
             "An entry is not in COCO's format.", where=path, got=f"{type(error).__name__}: {error}"
         ) from error
 
 
-def _objects(content: dict[str, Any], classes: ClassList | None, path: Path) -> Objects:
+def categories_of_coco(content: dict[str, Any], path: Path) -> ClassList:
+    """Return the categories of COCO's format as a class list, sorted by their numbers."""
     categories = sorted(content["categories"], key=lambda c: int(c["id"]))
-    own = classes or from_keys([str(c["name"]) for c in categories], path.stem)
+    return from_keys([str(c["name"]) for c in categories], path.stem)
+
+
+def _objects(content: dict[str, Any], classes: ClassList | None, path: Path) -> Objects:
+    categories = content["categories"]
+    own = classes or categories_of_coco(content, path)
     number = {int(c["id"]): own.index(str(c["name"])) for c in categories}
     images = {int(i["id"]): i for i in content["images"]}
     rows = [_row(a, images[int(a["image_id"])], number) for a in content["annotations"]]
@@ -209,8 +256,19 @@ def _row(about: dict[str, Any], image: dict[str, Any], number: dict[int, int]) -
     box = (np.array([left, top, left + width, top + height]) / np.tile(size, 2)).tolist()
     outlines = about.get("segmentation")
     polygons = [_fractions(p, size) for p in outlines] if isinstance(outlines, list) and outlines else None
-    name = PurePosixPath(str(image["file_name"])).name
-    return (name, number[int(about["category_id"])], *box, bool(about.get("iscrowd")), polygons)
+    return (
+        image_of_coco(image),
+        number[int(about["category_id"])],
+        *box,
+        bool(about.get("iscrowd")),
+        polygons,
+    )
+
+
+def image_of_coco(image: dict[str, Any]) -> str:
+    """Return the name of an image, which LVIS gives only at the end of an address."""
+    name = image["file_name"] if "file_name" in image else image["coco_url"]
+    return PurePosixPath(str(name)).name
 
 
 def _fractions(outline: list[float], size: np.ndarray[Any, Any]) -> list[float]:
@@ -229,18 +287,33 @@ _LARGEST = 1 << 20
 BoxRow = tuple[str, str, float, float, float, float, bool]
 
 
-def _matches_voc(path: Path) -> bool:
+def matches_voc(path: Path) -> bool:
+    """Return whether a folder has a folder ``Annotations``, as PASCAL VOC's."""
     return path.is_dir() and (path / "Annotations").is_dir()
 
 
-@register("format", "voc-folder", holds="objects", suffixes=(FOLDER,), matches=_matches_voc)
+@register("format", "voc-folder", holds="objects", suffixes=(FOLDER,), matches=matches_voc)
 def read_voc(path: Path, *, classes: ClassList | None) -> Objects:
     """A folder with ``Annotations/*.xml`` and optionally ``SegmentationClass/*.png``.
 
     Difficult objects are ignored. In VOC's boxes, pixels are numbered from 1, and both ends are included.
     """
-    files = sorted((path / "Annotations").glob("*.xml"))
-    rows = [row for file in files for row in _read(file)]
+    return objects_of_voc([row for _, rows in read_annotations(path) for row in rows], classes, path)
+
+
+def read_annotations(path: Path) -> list[tuple[str, list[BoxRow]]]:
+    """Return the name of each image in a folder of VOC, and its objects.
+
+    Raises
+    ------
+    InputError
+        If an annotation does not have VOC's format.
+    """
+    return [_read(file) for file in sorted((path / "Annotations").glob("*.xml"))]
+
+
+def objects_of_voc(rows: list[BoxRow], classes: ClassList | None, path: Path) -> Objects:
+    """Return objects of VOC; their class list is VOC's if all their classes are in it."""
     keys = {row[1] for row in rows}
     own = classes or from_keys(VOC if keys <= set(VOC) else sorted(keys), path.name)
     columns = list(zip(*rows, strict=True)) or [()] * 7
@@ -256,7 +329,7 @@ def read_voc(path: Path, *, classes: ClassList | None) -> Objects:
     return objects_of_table(pa.table(arrays), own, path, semantic=semantic if own.keys == VOC else {})
 
 
-def _read(file: Path) -> list[BoxRow]:
+def _read(file: Path) -> tuple[str, list[BoxRow]]:
     try:
         if file.stat().st_size > _LARGEST:
             raise ValueError(f"{file.stat().st_size:,} bytes")
@@ -266,7 +339,7 @@ def _read(file: Path) -> list[BoxRow]:
         root = ElementTree.fromstring(text)  # noqa: S314
         width, height = (float(root.findtext(f"size/{side}", "")) for side in ("width", "height"))
         name = Path(root.findtext("filename", f"{file.stem}.jpg").replace("\\", "/")).name
-        return [_voc_row(o, name, width, height) for o in root.iter("object")]
+        return name, [_voc_row(o, name, width, height) for o in root.iter("object")]
     except (ElementTree.ParseError, ValueError, ZeroDivisionError) as error:
         raise InputError("The annotation is not in VOC's format.", where=file, got=error) from error
 

@@ -23,8 +23,9 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
-from manyhot.tables import one_chunk
+from manyhot.tables import STATES, one_chunk
 
 _KINDS = {".parquet": "Parquet", ".npy": "NumPy", ".npz": "NumPy"}
 
@@ -84,8 +85,14 @@ def incomplete(path: Path, error: Exception) -> InputError:
     return InputError(what, where=path, got=got, do="make or fetch it again")
 
 
-def read_parquet(path: Path) -> pa.Table:
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Read a foreign Parquet file. Texts and names are checked, because polars aborts on broken ones.
+
+    Parameters
+    ----------
+    path : Path
+    columns : sequence of str, optional
+        The columns to read; by default, all.
 
     Raises
     ------
@@ -93,7 +100,7 @@ def read_parquet(path: Path) -> pa.Table:
         If the file is truncated or damaged.
     """
     with reading(path):
-        table = pq.ParquetFile(path).read()
+        table = pq.ParquetFile(path).read(columns=columns)
         table.validate(full=True)
         for kind in table.schema.types:
             _check_names(kind)
@@ -209,6 +216,30 @@ def class_id_column(values: pa.Array, where: str, n_classes: int, *, gaps: bool 
 
 def _no_classes(where: str, got: str, allowed: str) -> InputError:
     return InputError("These are not classes.", where=where, got=got, allowed=allowed)
+
+
+def states_of_values(
+    values: npt.NDArray[Any], minus_one: int = UNCLEAR, empty: int = NOT_ASKED
+) -> npt.NDArray[np.uint8]:
+    """Return the states *yes* for 1, *no* for 0, `minus_one` for -1, and `empty` for anything else."""
+    states: npt.NDArray[np.uint8] = np.select(
+        [values == 1, values == 0, values == -1], [YES, NO, minus_one], empty
+    ).astype(np.uint8)
+    return states
+
+
+def state_columns(state: npt.NDArray[np.uint8]) -> dict[str, pa.Array]:
+    """Return the columns ``classes`` and ``state`` of a matrix of states, shape (n, C).
+
+    Classes that were not asked about are left out.
+    """
+    image, class_id = np.nonzero(state != NOT_ASKED)
+    lengths = np.bincount(image, minlength=len(state))
+    codes = pa.DictionaryArray.from_arrays(pa.array(state[image, class_id] - NO, pa.int8()), list(STATES))
+    return {
+        "classes": ragged(lengths, pa.array(class_id, pa.int32())),
+        "state": ragged(lengths, codes.cast(pa.string())),
+    }
 
 
 def constant(value: str | bool | int | None, n: int, kind: pa.DataType) -> pa.Array:

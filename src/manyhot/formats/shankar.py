@@ -56,6 +56,7 @@ def _matches_tfds_multilabel(path: Path) -> bool:
     holds="labels",
     suffixes=(".json", ".parquet"),
     matches=_matches_tfds_multilabel,
+    needs="file_name and correct_multi_labels, wrong_multi_labels, unclear_multi_labels",
 )
 def read_tfds_multilabel(path: Path, *, classes: ClassList | None, images: str = "validation") -> Labels:
     """Shankar et al.'s ``human_accuracy_v3.0.0.json``, or rows of TFDS's ``imagenet2012_multilabel``.

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
+from manyhot.formats.headers import ID_COLUMNS, check_width, fold_name, raw_header, separator_of
 from manyhot.formats.reading import FOLDER, cut_for_message, read_parquet, reading
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -49,7 +50,9 @@ _LIST_COLUMNS = {
     "scores": pl.Float32,
 }
 
-_NAMES = ("image_id", "key", "model", "rater_id", "expert_id", "page_id", "task", "worker")
+TABLE_SUFFIXES = (".parquet", ".csv", ".tsv")
+
+_NAMES = (*ID_COLUMNS, "key", "model", "rater_id", "expert_id", "page_id", "task", "worker")
 """Columns of names, even if these look like numbers: 007 is not 7."""
 
 
@@ -60,15 +63,9 @@ def column_names(path: Path) -> list[str]:
             return list(pq.read_schema(path).names)
         if path.suffix.lower() == ".txt":
             return ["image_id"]
-        return [c.strip() for c in _raw_header(path)]
+        return [c.strip() for c in raw_header(path)]
     except (pa.ArrowException, OSError, UnicodeDecodeError):
         return []
-
-
-def _raw_header(path: Path) -> list[str]:
-    # Like polars: a file with the line ends of old Macs is one line, and therefore an error.
-    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
-        return [c.strip('"') for c in file.readline().rstrip("\r\n").split(",")]
 
 
 def declared(path: Path) -> str:
@@ -86,12 +83,12 @@ def _matches(table: str) -> Callable[[Path], bool]:
         if path.is_dir():
             return (path / f"{table}.parquet").is_file()
         own = declared(path)
-        return own == table if own else table in _guess(column_names(path))
+        return own == table if own else table in possible_tables(column_names(path))
 
     return matches
 
 
-def _guess(columns: Sequence[str]) -> tuple[str, ...]:
+def possible_tables(columns: Sequence[str]) -> tuple[str, ...]:
     """Return which tables a file with these columns may be."""
     names = set(columns)
     if names >= {"model", "metric", "value", "n"}:
@@ -110,7 +107,14 @@ def _guess(columns: Sequence[str]) -> tuple[str, ...]:
     return ("images",)
 
 
-@register("format", "labels-table", holds="labels", suffixes=(".parquet", ".csv"), matches=_matches("labels"))
+@register(
+    "format",
+    "labels-table",
+    holds="labels",
+    suffixes=TABLE_SUFFIXES,
+    matches=_matches("labels"),
+    needs="image_id and classes, or image_id, class_id and state",
+)
 def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
     """A labels table with lists, one row per image, or in long form: ``image_id,class_id,state``.
 
@@ -137,8 +141,9 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
     "format",
     "predictions-table",
     holds="predictions",
-    suffixes=(".parquet", ".csv"),
+    suffixes=TABLE_SUFFIXES,
     matches=_matches("predictions"),
+    needs="image_id and classes or scores, or image_id, class_id and rank or score",
 )
 def read_predictions_table(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
@@ -164,8 +169,9 @@ def read_predictions_table(
     "format",
     "images-table",
     holds="images",
-    suffixes=(".parquet", ".csv", ".txt"),
+    suffixes=(*TABLE_SUFFIXES, ".txt"),
     matches=_matches("images"),
+    needs="image_id and, for original labels, label",
 )
 def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     """An images table with ``image_id`` and optionally ``label``, or a text file with one id per line."""
@@ -183,8 +189,9 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     "format",
     "results-table",
     holds="results",
-    suffixes=(".parquet", ".csv", FOLDER),
+    suffixes=(*TABLE_SUFFIXES, FOLDER),
     matches=_matches("results"),
+    needs="model, metric, value and n",
 )
 def read_results_table(path: Path, *, dataset: str | None = None) -> Results:
     """A results table written by ``manyhot evaluate``, or its folder with pairs, samples and models.
@@ -229,8 +236,9 @@ def read_findings_table(path: Path) -> pa.Table:
     "format",
     "proposals-table",
     holds="proposals",
-    suffixes=(".parquet", ".csv"),
+    suffixes=TABLE_SUFFIXES,
     matches=_matches("proposals"),
+    needs="image_id, class_id and n_models",
 )
 def read_proposals_table(path: Path, *, classes: ClassList | None) -> pa.Table:
     """A proposals table, with one image and class to ask about per row."""
@@ -292,12 +300,12 @@ def _long(frame: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
     return frame
 
 
-def read_frame(path: Path) -> pl.DataFrame:
-    """Read any table without checking its columns."""
+def read_frame(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
+    """Read any table without checking its columns; from Parquet, only `columns` if there are any."""
     _check_packed(path)
     try:
         if path.suffix.lower() == ".parquet":
-            frame = pl.from_arrow(read_parquet(path))
+            frame = pl.from_arrow(read_parquet(path, columns))
             assert isinstance(frame, pl.DataFrame)
             _check_columns(frame, path)
             return frame
@@ -306,8 +314,16 @@ def read_frame(path: Path) -> pl.DataFrame:
             return pl.DataFrame(
                 {"image_id": [line for line in lines if line]}, schema={"image_id": pl.String}
             )
-        names = {c: pl.String for c in _raw_header(path) if c.strip() in _NAMES}
-        frame = pl.read_csv(path, infer_schema_length=None, encoding="utf8", schema_overrides=names)
+        header = raw_header(path)
+        check_width(header, path)
+        names = {c: pl.String for c in header if fold_name(c) in _NAMES}
+        frame = pl.read_csv(
+            path,
+            separator=separator_of(path),
+            infer_schema_length=None,
+            encoding="utf8",
+            schema_overrides=names,
+        )
         _check_columns(frame, path)
         return frame.rename({c: c.strip() for c in frame.columns})
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:

@@ -55,6 +55,7 @@ def _matches_timm_inference(path: Path) -> bool:
     holds="predictions",
     suffixes=(".csv", ".json", ".parquet"),
     matches=_matches_timm_inference,
+    needs="filename and prob or logit",
 )
 def read_timm_inference(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
@@ -309,7 +310,14 @@ def _matches_timm_results(path: Path) -> bool:
     return {"model", "top1", "top1_err"} <= set(column_names(path))
 
 
-@register("format", "timm-results", holds="results", suffixes=(".csv",), matches=_matches_timm_results)
+@register(
+    "format",
+    "timm-results",
+    holds="results",
+    suffixes=(".csv",),
+    matches=_matches_timm_results,
+    needs="model, top1 and top1_err",
+)
 def read_timm_results(path: Path, *, dataset: str | None = None) -> Results:
     """Results of timm (``results-*.csv``): top-1 and top-5 accuracy of a model at an image size, in percent.
 

@@ -13,6 +13,7 @@ from manyhot.errors import InputError
 from manyhot.formats.class_lists import read_class_list
 from manyhot.formats.reading import FOLDER, cut_for_message, reading
 from manyhot.formats.tabular import (
+    TABLE_SUFFIXES,
     class_indices,
     column_names,
     declared,
@@ -45,8 +46,9 @@ _GOLDEN = {"image_id", "class_id", "expert_id", "answer"}
     "format",
     "votes-table",
     holds="votes",
-    suffixes=(".parquet", ".csv", FOLDER),
+    suffixes=(*TABLE_SUFFIXES, FOLDER),
     matches=_matches("votes", _VOTES),
+    needs="image_id, class_id, rater_id and answer",
 )
 def read_votes_table(path: Path, *, classes: ClassList | None) -> Votes:
     """A votes table with one answer per row, or a campaign folder with ``votes.parquet``."""
@@ -61,8 +63,9 @@ def read_votes_table(path: Path, *, classes: ClassList | None) -> Votes:
     "format",
     "golden-table",
     holds="golden",
-    suffixes=(".parquet", ".csv", FOLDER),
+    suffixes=(*TABLE_SUFFIXES, FOLDER),
     matches=_matches("golden", _GOLDEN),
+    needs="image_id, class_id, expert_id and answer",
 )
 def read_golden_table(path: Path, *, classes: ClassList | None) -> Golden:
     """A golden table with one expert's answer per row, or a campaign folder with ``golden.parquet``."""
@@ -76,8 +79,9 @@ def read_golden_table(path: Path, *, classes: ClassList | None) -> Golden:
     "format",
     "crowd-kit",
     holds="votes",
-    suffixes=(".csv", ".parquet"),
+    suffixes=TABLE_SUFFIXES,
     matches=_matches("crowd-kit", set(_CROWD_KIT)),
+    needs="task, worker and label",
 )
 def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":") -> Votes:
     """crowd-kit's columns ``task``, ``worker`` and ``label``. A task is an image id, a colon and a class.

@@ -1,0 +1,262 @@
+"""Annotations as label sets: COCO's JSON, PASCAL VOC's folders, and Open Images' tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy import typing as npt
+
+from manyhot.classes import ClassList, from_keys
+from manyhot.core.sets import NO, NOT_ASKED
+from manyhot.errors import InputError
+from manyhot.formats.class_names import ids_of_values
+from manyhot.formats.headers import fold_name
+from manyhot.formats.object_files import (
+    categories_of_coco,
+    entries_of_coco,
+    image_of_coco,
+    load_coco,
+    matches_coco,
+    matches_voc,
+    objects_of_coco,
+    objects_of_voc,
+    read_annotations,
+)
+from manyhot.formats.reading import FOLDER, base_names, constant, cut_for_message, ragged, state_columns
+from manyhot.formats.tabular import TABLE_SUFFIXES, column_names, read_frame
+from manyhot.parameters import check_share
+from manyhot.registry import register
+from manyhot.tables import Labels, Objects
+from manyhot.tables.arrays import states_of_objects
+from manyhot.tables.frames import check_unique
+
+_NEGATIVE = "neg_category_ids"
+
+
+@register("format", "coco-labels", holds="labels", suffixes=(".json",), matches=matches_coco)
+def read_coco_labels(path: Path, *, classes: ClassList | None) -> Labels:
+    """COCO's ``instances_….json`` as label sets: the classes with an object in the image.
+
+    Annotators of COCO looked for all categories, so a category without an object has the state *no*. A
+    category of which all objects are crowds is *unclear*. Images without objects have empty label sets. In
+    LVIS, only categories that an image lists under ``neg_category_ids`` have the state *no*. The class ids
+    are in the order of the categories' numbers.
+
+    References
+    ----------
+    Lin et al. 2014, arXiv 1405.0312 (COCO); Gupta et al. 2019, arXiv 1908.03195 (LVIS).
+    """
+    content = load_coco(path)
+    with entries_of_coco(path):
+        own = classes or categories_of_coco(content, path)
+        names = [image_of_coco(image) for image in content["images"]]
+        # Outlines are not needed, and take most of the time.
+        boxes = [{k: v for k, v in a.items() if k != "segmentation"} for a in content["annotations"]]
+    check_unique(pa.array(names, pa.string()), str(path))
+    with entries_of_coco(path):
+        verified = _verified(content, own)
+    objects = objects_of_coco(content | {"annotations": boxes}, own, path)
+    return _labels(objects, names, own, verified, path.stem, is_own=classes is None)
+
+
+def _verified(content: dict[str, Any], classes: ClassList) -> npt.NDArray[np.uint8]:
+    """Return the states without objects, shape (n, C)."""
+    images = content["images"]
+    is_partial = any(_NEGATIVE in image for image in images)
+    state = np.full((len(images), len(classes)), NOT_ASKED if is_partial else NO, np.uint8)
+    if is_partial:
+        number = {int(c["id"]): classes.index(str(c["name"])) for c in content["categories"]}
+        for row, image in enumerate(images):
+            state[row, [number[int(i)] for i in image.get(_NEGATIVE, ())]] = NO
+    return state
+
+
+@register("format", "voc-labels", holds="labels", suffixes=(FOLDER,), matches=matches_voc)
+def read_voc_labels(path: Path, *, classes: ClassList | None) -> Labels:
+    """PASCAL VOC's folder with ``Annotations/*.xml`` as label sets: the classes with an object in the image.
+
+    Annotators of VOC looked for all classes, so a class without an object has the state *no*. A class of
+    which all objects are difficult is *unclear*, as VOC leaves it out of the evaluation. The class list is as
+    in `read_voc`.
+
+    References
+    ----------
+    Everingham et al. 2010, The PASCAL Visual Object Classes Challenge, IJCV 88.
+    """
+    annotations = read_annotations(path)
+    objects = objects_of_voc([row for _, rows in annotations for row in rows], classes, path)
+    own = classes or from_keys(objects.keys, path.resolve().name)
+    names = [name for name, _ in annotations]
+    check_unique(pa.array(names, pa.string()), str(path))
+    verified = np.full((len(names), len(own)), NO, np.uint8)
+    return _labels(objects, names, own, verified, path.resolve().name, is_own=classes is None)
+
+
+def _labels(
+    objects: Objects,
+    names: Sequence[str],
+    classes: ClassList,
+    verified: npt.NDArray[np.uint8],
+    name: str,
+    *,
+    is_own: bool,
+) -> Labels:
+    """Return label sets of all images, also of those without objects.
+
+    Parameters
+    ----------
+    objects : Objects
+    names : sequence of str, length n
+        The images.
+    classes : ClassList
+    verified : ndarray of uint8, shape (n, C)
+        The states of classes without objects.
+    name : str
+    is_own : bool
+        Whether `classes` is the class list of the file.
+    """
+    seen = states_of_objects(objects, classes)
+    row = {image: i for i, image in enumerate(names)}
+    rows = [row[image] for image in seen.image_id.to_pylist()]
+    state = verified.copy()
+    state[rows] = np.where(seen.state == NO, state[rows], seen.state)
+    columns = {"image_id": pa.array(names, pa.string()), "usable": constant(True, len(names), pa.bool_())}
+    return Labels(
+        pa.table(columns | state_columns(state)),
+        len(classes),
+        classes.hash,
+        asked_known=True,
+        name=name,
+        class_list=classes if is_own else None,
+    )
+
+
+_OPEN_IMAGES = {"imageid": "image_id", "labelname": "name", "confidence": "p", "source": "source"}
+
+_MACHINE = "machine"
+
+
+def _matches_open_images(path: Path) -> bool:
+    return {"imageid", "labelname"} <= {fold_name(name) for name in column_names(path)}
+
+
+@register(
+    "format",
+    "open-images",
+    holds="labels",
+    suffixes=TABLE_SUFFIXES,
+    matches=_matches_open_images,
+    needs="ImageID, LabelName and Confidence",
+)
+def read_open_images(
+    path: Path, *, classes: ClassList | None, threshold: float = 0.5, suffix: str = ""
+) -> Labels:
+    """Image labels or boxes of Open Images: one image and one class per row, with a confidence.
+
+    A confidence of 1 from a human verification is *yes*, 0 is *no*. If verifications differ, the class is
+    *unclear*. A class that no rater verified is *yes* if a machine gives it at least the confidence
+    `threshold`, and otherwise *not asked*. The confidence is read as `p`. Each row of a table of boxes is a
+    *yes*. `rated` is false for an image with rows of machines only.
+
+    Parameters
+    ----------
+    threshold : float
+        Confidence from which a class has the state *yes*.
+    suffix : str
+        Suffix to add to the ids of images, which have none, as in ``open-images(suffix='.jpg')``.
+
+    References
+    ----------
+    Kuznetsova et al. 2020, arXiv 1811.00982.
+    """
+    check_share(
+        threshold,
+        "The threshold is not a probability.",
+        zero=True,
+        where=path,
+        got=repr(threshold),
+        allowed="0 to 1",
+    )
+    pairs = _verifications(_open_images(path), threshold)
+    found = ids_of_values(pairs["name"].unique().to_list(), classes, path)
+    images = pairs.group_by("image_id", maintain_order=True).agg(
+        n=pl.col("state").is_not_null().sum(), rated=pl.col("is_human").any()
+    )
+    pairs = pairs.filter(pl.col("state").is_not_null())
+    lengths = images["n"].to_numpy().astype(np.int64)
+    flat = pairs["name"].replace_strict(found.ids, return_dtype=pl.Int32)
+    ids = base_names(pl.Series(images["image_id"]).to_arrow(), path)
+    table = {
+        "image_id": pc.binary_join_element_wise(ids, suffix, ""),
+        "rated": images["rated"].to_arrow(),
+        "usable": constant(True, len(images), pa.bool_()),
+        "classes": ragged(lengths, flat.to_arrow()),
+        "state": ragged(lengths, pairs["state"].to_arrow().cast(pa.string())),
+        "p": ragged(lengths, pairs["p"].cast(pl.Float32).to_arrow()),
+        "method": constant("Open Images", len(images), pa.string()),
+    }
+    return Labels(
+        pa.table(table),
+        found.n_classes,
+        found.class_hash,
+        asked_known=True,
+        name=path.stem,
+        class_list=found.class_list,
+    )
+
+
+def _open_images(path: Path) -> pl.DataFrame:
+    """Return the columns ``image_id``, ``name``, ``p`` and ``source`` of a table."""
+    columns = [name for name in column_names(path) if fold_name(name) in _OPEN_IMAGES]
+    frame = read_frame(path, columns)
+    frame = frame.select(pl.col(name).alias(_OPEN_IMAGES[fold_name(name)]) for name in columns)
+    if "p" not in frame.columns:
+        frame = frame.with_columns(p=pl.lit(1.0))
+    if "source" not in frame.columns:
+        frame = frame.with_columns(source=pl.lit(""))
+    frame = frame.with_columns(
+        pl.col("image_id", "name", "source").cast(pl.String), p=pl.col("p").cast(pl.Float64, strict=False)
+    )
+    for name in ("image_id", "name"):
+        if frame[name].null_count():
+            row = frame[name].is_null().arg_true()[0]
+            what = "image" if name == "image_id" else "class"
+            raise InputError(f"A row has no {what}.", where=f"{path}, row {row}")
+    strange = frame.filter(~pl.col("p").is_between(0, 1) | pl.col("p").is_null() | pl.col("p").is_nan())
+    if len(strange):
+        raise InputError(
+            "This is not a confidence.",
+            where=f"{path}, image {cut_for_message(strange['image_id'][0])}",
+            got=strange["p"][0],
+            allowed="0 to 1",
+        )
+    return frame
+
+
+def _verifications(frame: pl.DataFrame, threshold: float) -> pl.DataFrame:
+    """Return one row per image and class, image by image, with ``state``, ``p`` and ``is_human``."""
+    frame = frame.with_columns(is_human=pl.col("source").fill_null("") != _MACHINE)
+    frame = frame.with_columns(has_human=pl.col("is_human").any().over("image_id", "name"))
+    frame = frame.filter(pl.col("is_human") == pl.col("has_human"))
+    pairs = frame.group_by("image_id", "name", maintain_order=True).agg(
+        pl.col("is_human").first(),
+        pl.col("p").mean(),
+        low=pl.col("p").min() >= threshold,
+        high=pl.col("p").max() >= threshold,
+    )
+    state = (
+        pl.when("low")
+        .then(pl.lit("yes"))
+        .when("high")
+        .then(pl.lit("unclear"))
+        .when("is_human")
+        .then(pl.lit("no"))
+    )
+    first = pl.int_range(pl.len()).min().over("image_id")
+    return pairs.with_columns(state=state, first=first).sort("first", maintain_order=True)

@@ -1,0 +1,115 @@
+"""The class ids of names of classes in the columns and rows of a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.errors import InputError
+from manyhot.formats.reading import as_numbers, cut_for_message, descriptions
+from manyhot.tables.own_classes import list_of_names, own_list
+
+Lookup = Callable[[str], int | None]
+
+
+@dataclass(frozen=True)
+class ClassIds:
+    """The class id of each name in a file, and the class list to which the ids refer.
+
+    Attributes
+    ----------
+    ids : Mapping of str to int
+    n_classes : int
+    class_hash : str
+        The hash of the class list; empty if unknown.
+    class_list : ClassList, optional
+        The class list of the file itself; None if the ids refer to another one.
+    assumed : bool
+        Whether the class list is ImageNet-1k only by default, as in `Labels`.
+    """
+
+    ids: Mapping[str, int]
+    n_classes: int
+    class_hash: str
+    class_list: ClassList | None = None
+    assumed: bool = False
+
+
+def ids_of_list(own: ClassList) -> ClassIds:
+    """Return the ids of the keys of a class list."""
+    return ClassIds({key: i for i, key in enumerate(own.keys)}, len(own), own.hash, own_list(own))
+
+
+def ids_of_columns(names: Sequence[str], path: Path) -> ClassIds:
+    """Return the ids of classes that the columns of a table name completely.
+
+    The classes are sorted by name, or by number if all names are numbers. If the names are those of all
+    classes of ImageNet-1k, the class list is ImageNet-1k.
+
+    Raises
+    ------
+    InputError
+        If a name occurs twice.
+    """
+    imagenet = class_list()
+    if len(names) == len(imagenet):
+        at = [imagenet.find(name) for name in names]
+        if None not in at and len(set(at)) == len(imagenet):
+            ids = {name: i for name, i in zip(names, at, strict=True) if i is not None}
+            return ClassIds(ids, len(imagenet), imagenet.hash)
+    return ids_of_list(from_keys(sorted(names, key=int if as_numbers(names) else str), path.stem))
+
+
+def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path) -> ClassIds:
+    """Return the ids of the names that occur in the rows of a file.
+
+    Without `classes`, the class list is ImageNet-1k if all names are its keys, names or descriptions, and
+    otherwise consists of the names in the file, sorted. If all names are numbers, these are class ids, and
+    the class list is unknown.
+
+    Raises
+    ------
+    InputError
+        If a name is not in `classes`.
+    """
+    imagenet = class_list()
+    if classes is not None:
+        lookup = lookup_in(classes)
+        ids = {name: _required(name, lookup, classes, path) for name in names}
+        return ClassIds(ids, len(classes), classes.hash)
+    if as_numbers(list(names)) is not None:
+        return ClassIds({name: int(name) for name in names}, len(imagenet), "", assumed=True)
+    lookup = lookup_in(imagenet)
+    ids = {name: at for name in names if (at := lookup(name)) is not None}
+    if len(ids) == len(names):
+        return ClassIds(ids, len(imagenet), imagenet.hash, assumed=not set(names) <= set(imagenet.keys))
+    return ids_of_list(list_of_names(names, path.stem)[0])
+
+
+def lookup_in(classes: ClassList) -> Lookup:
+    """Return a function that looks up a key, a name, a description or an id of a class; None if unknown."""
+    described = descriptions(classes)
+
+    def lookup(name: str) -> int | None:
+        at = classes.find(name)
+        if at is None and len(ids := described.get(name, ())) == 1:
+            at = min(ids)
+        if at is None and as_numbers([name]) and int(name) < len(classes):
+            at = int(name)
+        return at
+
+    return lookup
+
+
+def _required(name: str, lookup: Lookup, classes: ClassList, path: Path) -> int:
+    at = lookup(name)
+    if at is None:
+        raise InputError(
+            "A class is not in the class list.",
+            where=path,
+            got=cut_for_message(name if name.isprintable() else repr(name)),
+            allowed=f"0 to {len(classes) - 1}, or a key or name of {classes.name}",
+        )
+    return at

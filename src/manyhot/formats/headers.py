@@ -1,0 +1,142 @@
+"""Headers of foreign tables: their separator, and which columns contain names of images and classes."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from manyhot.errors import InputError
+
+ID_COLUMNS = (
+    "image_id",
+    "filename",
+    "file_name",
+    "fname",
+    "file",
+    "filepath",
+    "path",
+    "image",
+    "image_path",
+    "image_name",
+    "image_index",
+    "imageid",
+    "img",
+    "id",
+    "unnamed:_0",
+    "",
+)
+"""Columns with the names of images, by preference; the last two are the index of pandas."""
+
+LABEL_COLUMNS = (
+    "labels",
+    "tags",
+    "classes",
+    "categories",
+    "finding_labels",
+    "label",
+    "tag",
+    "class",
+    "category",
+    "class_name",
+    "label_name",
+)
+"""Columns with the names of classes, by preference. Those that end in s may contain several names."""
+
+ID_NEEDS = "image_id, filename, path or id"
+LABEL_NEEDS = "labels, tags, classes or label"
+"""What a message asks for; the reference lists all names."""
+
+METADATA_COLUMNS = (
+    "age",
+    "sex",
+    "gender",
+    "split",
+    "fold",
+    "index",
+    "is_train",
+    "is_valid",
+    "is_val",
+    "is_test",
+    "width",
+    "height",
+)
+"""Columns that are not classes although they may contain 0 and 1."""
+
+_LONGEST = 1 << 26
+"""Maximum length of a header in characters; a million columns take 10 MB."""
+
+
+def fold_name(column: str) -> str:
+    """Return the name of a column in lower case, with underscores instead of spaces, hyphens and dots."""
+    return re.sub(r"[\s.\-]+", "_", column.strip()).casefold()
+
+
+def id_column(columns: Iterable[str]) -> str | None:
+    """Return the column with the names of images; None if there is none."""
+    return _first(columns, ID_COLUMNS)
+
+
+def label_column(columns: Iterable[str]) -> str | None:
+    """Return the column with the names of classes; None if there is none."""
+    return _first(columns, LABEL_COLUMNS)
+
+
+def _first(columns: Iterable[str], names: Sequence[str]) -> str | None:
+    by_name: dict[str, str] = {}
+    for column in columns:
+        by_name.setdefault(fold_name(column), column)
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
+def is_plural(column: str) -> bool:
+    """Return whether the name of a column is a plural, such as ``tags``."""
+    return column.strip().endswith(("s", "S")) and fold_name(column) != "class"
+
+
+def is_metadata(column: str) -> bool:
+    """Return whether a column describes the image although it may contain 0 and 1."""
+    return fold_name(column) in (*METADATA_COLUMNS, *ID_COLUMNS)
+
+
+MOST_COLUMNS = 200_000
+"""Maximum number of columns in a text table. polars reads 100,000 in 0.4 s, a million in 6 s and 2 GB."""
+
+
+def check_width(header: Sequence[str], path: Path) -> None:
+    """Raise an error for a text table with too many columns."""
+    if len(header) > MOST_COLUMNS:
+        raise InputError(
+            "The table has too many columns.",
+            where=path,
+            got=f"{len(header):,}",
+            allowed=f"up to {MOST_COLUMNS:,}",
+            do="check the separator, or use Parquet",
+        )
+
+
+def raw_header(path: Path) -> list[str]:
+    """Return the columns of a text table; none if the header cannot be read."""
+    line = _first_line(path)
+    try:
+        return next(csv.reader([line], delimiter=_separator(line, path)), []) or [""]
+    except csv.Error:  # a field of more than 128 kB
+        return [c.strip('"') for c in line.split(_separator(line, path))]
+
+
+def separator_of(path: Path) -> str:
+    """Return the separator of a text table: the most frequent in its header of comma, semicolon and tab."""
+    return _separator(_first_line(path), path)
+
+
+def _first_line(path: Path) -> str:
+    # Like polars: a file with the line ends of old Macs is one line, and therefore an error.
+    with path.open(encoding="utf-8-sig", errors="replace", newline="\n") as file:
+        return file.readline(_LONGEST).rstrip("\r\n")
+
+
+def _separator(line: str, path: Path) -> str:
+    bare = re.sub(r'"[^"]*"', "", line)
+    first = "\t" if path.suffix.lower() == ".tsv" else ","
+    return max((first, ",", ";", "\t"), key=bare.count)

@@ -1,0 +1,443 @@
+"""Tables with one column per class: 0 and 1 are label sets, fractions are scores.
+
+The columns name the classes. Columns with other content, such as a patient's age, are not classes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy import typing as npt
+
+from manyhot.classes import ClassList
+from manyhot.core.array_types import Floats
+from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR
+from manyhot.errors import InputError
+from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
+from manyhot.formats.headers import ID_COLUMNS, ID_NEEDS, fold_name, id_column, is_metadata, label_column
+from manyhot.formats.reading import base_names, cut_for_message, state_columns, states_of_values
+from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
+from manyhot.parameters import check_one_of
+from manyhot.registry import register
+from manyhot.tables import Images, Labels, Predictions
+
+_MEANINGS = {"unclear": UNCLEAR, "not asked": NOT_ASKED, "no": NO}
+
+_CELL = "1, 0, -1 or nothing"
+
+_TEXTS = {"true": 1.0, "false": 0.0} | dict.fromkeys(("", "nan", "na", "n/a", "null", "none"), np.nan)
+"""Texts in the cells of a class, in lower case; other cells must be numbers."""
+
+_PREFIXES = ("label_", "labels_", "class_", "classes_", "tag_", "tags_", "category_", "target_", "y_")
+"""Prefixes that pandas.get_dummies puts before the classes; removed if all classes have the same."""
+
+_ALMOST = 0.9
+"""Share of zeros and ones from which a column with other content may be a class with mistakes."""
+
+_OTHER_TABLES = frozenset(
+    (
+        *("class_id", "rater_id", "expert_id", "worker", "n_models", "answer", "score", "rank"),
+        *("x1", "xmin", "bbox", "labelname"),
+    )
+)
+"""Columns of votes, predictions and objects."""
+
+_SUFFIXES = (".csv", ".tsv", ".parquet")
+
+
+@dataclass(frozen=True)
+class _ValueColumn:
+    """A column of a table.
+
+    Attributes
+    ----------
+    name : str
+    values : ndarray of float64, shape (n,)
+        NaN in empty cells; without elements if the column does not contain numbers.
+    is_whole, is_text : bool
+        Whether the file contains whole numbers or flags, or no numbers.
+    """
+
+    name: str
+    values: Floats
+    is_whole: bool = False
+    is_text: bool = False
+
+    @property
+    def holds_states(self) -> bool:
+        """Whether all cells are 0, 1, -1 or empty, and not all are empty."""
+        return not self.is_empty and not len(self.strange)
+
+    @property
+    def holds_scores(self) -> bool:
+        """Whether the cells are numbers, but neither 0, 1, -1 and empty nor whole numbers such as an age."""
+        return not self.is_whole and len(self.strange) > 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no number."""
+        return bool(np.isnan(self.values).all())
+
+    @property
+    def strange(self) -> Floats:
+        """The values other than 0, 1 and -1."""
+        return self.values[~(np.isnan(self.values) | np.isin(self.values, (0, 1, -1)))]
+
+
+def _value_columns(frame: pl.DataFrame) -> list[_ValueColumn]:
+    """Return the columns apart from the names of images and the index of pandas."""
+    skipped = {id_column(frame.columns), *(c for c in frame.columns if fold_name(c) in ID_COLUMNS[-2:])}
+    return [_value_column(column) for column in frame.get_columns() if column.name not in skipped]
+
+
+def _value_column(column: pl.Series) -> _ValueColumn:
+    values = _numbers(column)
+    if values is None:
+        return _ValueColumn(column.name, np.empty(0), is_text=True)
+    is_whole = column.dtype.is_integer() or column.dtype == pl.Boolean
+    return _ValueColumn(column.name, values, is_whole)
+
+
+def _numbers(column: pl.Series) -> Floats | None:
+    """Return a column as numbers; None if it contains other texts, lists or times."""
+    if column.dtype in (pl.Categorical, pl.Enum):
+        column = column.cast(pl.String)
+    kind = column.dtype
+    if kind == pl.String:
+        texts = column.unique()
+        folded = texts.str.strip_chars().str.to_lowercase()
+        parsed = folded.cast(pl.Float64, strict=False)
+        values = [_TEXTS.get(t or "", n) for t, n in zip(folded.to_list(), parsed.to_list(), strict=True)]
+        if None in values:
+            return None
+        column = column.replace_strict(texts, values, return_dtype=pl.Float64)
+    elif not (kind.is_numeric() or kind in (pl.Boolean, pl.Null)):
+        return None
+    array: Floats = column.cast(pl.Float64).fill_null(np.nan).to_numpy()
+    return array
+
+
+def describe_columns(path: Path) -> list[str]:
+    """Return the columns of a table with their content, for a message."""
+    try:
+        columns = {c.name: _value_column(c) for c in _read_frame(path).get_columns()}
+    except InputError:
+        columns = {}
+    return [f"{n} ({_content(columns[n])})" if n in columns else n for n in column_names(path)]
+
+
+def _content(column: _ValueColumn) -> str:
+    if column.is_text:
+        return "text"
+    if column.holds_states:
+        return "0 and 1" if np.nanmin(column.values) >= 0 else "0, 1 and -1"
+    return "empty" if column.is_empty else "whole numbers" if column.is_whole else "numbers"
+
+
+def _candidates(path: Path) -> list[_ValueColumn]:
+    """Return the columns that may be classes; none if the table has another format."""
+    names = column_names(path)
+    folded = {fold_name(name) for name in names}
+    if declared(path) or id_column(names) is None or label_column(names) or folded & _OTHER_TABLES:
+        return []
+    if set(possible_tables(names)) - {"images"}:
+        return []
+    return [c for c in _value_columns(_read_frame(path)) if not is_metadata(c.name)]
+
+
+def _read_frame(path: Path) -> pl.DataFrame:
+    """Read the columns that may be classes or names of images."""
+    header = column_names(path)
+    name, n = Counter(header).most_common(1)[0] if header else ("", 0)
+    if n > 1:
+        raise InputError(
+            "The table has two columns with the same name.",
+            where=path,
+            got=cut_for_message(repr(name)),
+            do="drop or rename one of them",
+        )
+    if path.suffix.lower() != ".parquet":
+        return read_frame(path)
+    nested = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
+    return read_frame(path, [f.name for f in pq.read_schema(path) if not any(is_(f.type) for is_ in nested)])
+
+
+def _holds_labels(path: Path) -> bool:
+    try:
+        columns = _candidates(path)
+    except InputError:
+        return True  # The reader reports what is wrong.
+    # A column of metadata may contain fractions, and all scores of a rare class may be 0.
+    return sum(c.holds_states for c in columns) > sum(c.holds_scores for c in columns)
+
+
+def _holds_scores(path: Path) -> bool:
+    try:
+        columns = _candidates(path)
+    except InputError:
+        return False
+    n_scores = sum(c.holds_scores for c in columns)
+    return len(columns) > 1 and n_scores > 0 and n_scores >= sum(c.holds_states for c in columns)
+
+
+def _may_hold_scores(path: Path) -> bool:
+    """Return whether a table that is passed as predictions has columns of scores; 0 and 1 are scores, too."""
+    try:
+        columns = _candidates(path)
+    except InputError:
+        return False
+    return any(c.holds_scores or (c.holds_states and (c.values >= 0).all()) for c in columns)
+
+
+@register(
+    "format",
+    "indicator",
+    holds="labels",
+    suffixes=_SUFFIXES,
+    matches=_holds_labels,
+    needs=f"{ID_NEEDS}, and one column of 0 and 1 per class",
+)
+def read_indicator(
+    path: Path,
+    *,
+    classes: ClassList | None,
+    minus_one: str = "unclear",
+    empty: str = "not asked",
+    prefix: str = "",
+) -> Labels:
+    """One column of 0 and 1 per class, as in Kaggle's and CheXpert's tables and from pandas.get_dummies.
+
+    A cell is 1 or true (*yes*), 0 or false (*no*), -1, or empty. All columns that contain nothing else are
+    classes, except those of metadata, such as *age*, *sex* and *split*. With a class list, only its classes
+    are read. Without one, the classes are the columns, sorted by name.
+
+    Parameters
+    ----------
+    minus_one : {"unclear", "not asked", "no"}
+        Meaning of -1, as in ``indicator(minus_one='no')``. In CheXpert, -1 means uncertain.
+    empty : {"not asked", "no", "unclear"}
+        Meaning of an empty cell. In CheXpert, the report does not mention the class.
+    prefix : str
+        Beginning of the names of the columns of classes, which is removed, as in
+        ``indicator(prefix='label_')``.
+
+    References
+    ----------
+    Irvin et al. 2019, arXiv 1901.07031 (CheXpert).
+    """
+    for name, value in (("minus_one", minus_one), ("empty", empty)):
+        check_one_of(value, _MEANINGS, f"The option {name!r} is not a state.", where=path)
+    columns, image_id = _read_columns(path, prefix)
+    if classes is None:
+        chosen = _label_columns(columns, prefix, path)
+        names = _without_prefix([c.name for c in chosen], prefix)
+        own = ids_of_columns(names, path)
+        at = [own.ids[name] for name in names]
+    else:
+        chosen, at = _columns_of_classes(columns, classes, path)
+        own = ClassIds({}, len(classes), classes.hash)
+    for column in chosen:
+        _check_states(column, path)
+    state = np.full((len(image_id), own.n_classes), NOT_ASKED, np.uint8)
+    for i, column in zip(at, chosen, strict=True):
+        state[:, i] = states_of_values(column.values, _MEANINGS[minus_one], _MEANINGS[empty])
+    _check_minus_one(state, chosen, path)
+    return Labels(
+        pa.table({"image_id": image_id, "usable": np.ones(len(image_id), bool), **state_columns(state)}),
+        own.n_classes,
+        own.class_hash,
+        asked_known=bool((state == NO).any()),
+        name=path.stem,
+        class_list=own.class_list,
+    )
+
+
+def _read_columns(path: Path, prefix: str = "") -> tuple[list[_ValueColumn], pa.Array]:
+    """Return the columns of a table whose names begin with `prefix`, and its image ids."""
+    frame = _read_frame(path)
+    ids = id_column(frame.columns)
+    if ids is None:
+        raise InputError(
+            "The table has no column of image names.",
+            where=path,
+            got=_several(describe_columns(path)),
+            allowed=ID_NEEDS,
+        )
+    columns = [c for c in _value_columns(frame) if c.name.startswith(prefix)]
+    return columns, base_names(frame[ids].cast(pl.String).to_arrow(), f"{path}, column {ids}")
+
+
+def _several(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(map(cut_for_message, names[:most])) + (", …" if len(names) > most else "")
+
+
+def _label_columns(columns: Sequence[_ValueColumn], prefix: str, path: Path) -> list[_ValueColumn]:
+    """Return the columns that are classes, without a class list."""
+    columns = [c for c in columns if prefix or not is_metadata(c.name)]
+    chosen = [c for c in columns if c.holds_states]
+    scores = [c.name for c in columns if c.holds_scores]
+    if not chosen:
+        raise InputError(
+            "No column contains only 0 and 1.",
+            where=path,
+            got=_several(describe_columns(path)),
+            allowed=f"one column per class with {_CELL}",
+        )
+    if scores:
+        raise InputError(
+            "The table contains columns of 0 and 1 and of fractions, so its classes are unclear.",
+            where=path,
+            got=f"0 and 1 in {_several([c.name for c in chosen], 3)}; fractions in {_several(scores, 3)}",
+            do="pass the class list as `classes`, or the file as predictions if these are scores",
+        )
+    for column in columns:
+        if not column.is_empty and len(column.strange) <= (1 - _ALMOST) * len(column.values):
+            _check_states(column, path)
+    return chosen
+
+
+def _without_prefix(names: Sequence[str], prefix: str = "") -> list[str]:
+    """Return the names of columns without a prefix that all have."""
+    for one in (prefix,) if prefix else _PREFIXES:
+        if all(name.startswith(one) and name != one for name in names) and (prefix or len(names) > 1):
+            return [name.removeprefix(one) for name in names]
+    return list(names)
+
+
+def _columns_of_classes(
+    columns: Sequence[_ValueColumn], classes: ClassList, path: Path
+) -> tuple[list[_ValueColumn], list[int]]:
+    """Return the columns of the classes of a list, and the class of each."""
+    lookup = lookup_in(classes)
+    by_class: dict[int, _ValueColumn] = {}
+    for column in columns:
+        bare = next((column.name.removeprefix(p) for p in _PREFIXES if column.name.startswith(p)), "")
+        at = lookup(column.name)
+        at = lookup(bare) if at is None and bare else at
+        if at is None:
+            continue
+        if at in by_class:
+            raise InputError(
+                "A class has more than one column.",
+                where=path,
+                got=_several([by_class[at].name, column.name]),
+                do="drop or rename one of them",
+            )
+        if column.is_text:
+            raise InputError(
+                "The column of a class does not contain numbers.",
+                where=f"{path}, column {cut_for_message(column.name)}",
+                allowed=_CELL,
+            )
+        by_class[at] = column
+    if not by_class:
+        raise InputError(
+            "No column is a class of the class list.",
+            where=path,
+            got=f"columns {_several([c.name for c in columns])}",
+            allowed=f"keys and names of {classes.name}, such as {_several(classes.keys, 3)}",
+        )
+    return list(by_class.values()), list(by_class)
+
+
+def _check_states(column: _ValueColumn, path: Path) -> None:
+    if len(column.strange):
+        raise InputError(
+            "The column of a class contains values other than 0 and 1.",
+            where=f"{path}, column {cut_for_message(column.name)}",
+            got=f"{column.strange[0]:g} in {len(column.strange):,} of {len(column.values):,} cells",
+            allowed=_CELL,
+            do="correct them, or pass a class list without this column as `classes`",
+        )
+
+
+def _check_minus_one(state: npt.NDArray[np.uint8], columns: Sequence[_ValueColumn], path: Path) -> None:
+    """Raise an error if all classes that are not yes would be unclear, as in CelebA, where -1 means no."""
+    has_others = any(((column.values == 0) | np.isnan(column.values)).any() for column in columns)
+    if not has_others and (state == UNCLEAR).any():
+        raise InputError(
+            "The table contains 1 and -1 but no 0, so -1 may mean no.",
+            where=path,
+            do="pass the meaning of -1: format=\"indicator(minus_one='no')\"",
+        )
+
+
+@register(
+    "format",
+    "score-columns",
+    holds="predictions",
+    suffixes=_SUFFIXES,
+    matches=_holds_scores,
+    explicit=_may_hold_scores,
+    needs=f"{ID_NEEDS}, and one column of scores per class",
+)
+def read_score_columns(
+    path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
+) -> Predictions:
+    """One column of scores per class. The columns name the classes; the model is named after the file.
+
+    A table that contains only 0 and 1 is read only if it is passed as predictions.
+    """
+    columns, image_id = _read_columns(path)
+    if classes is None:
+        chosen = _score_columns(columns, path)
+        names = _without_prefix([c.name for c in chosen])
+        own = ids_of_columns(names, path)
+        at = [own.ids[name] for name in names]
+    else:
+        chosen, at = _columns_of_classes(columns, classes, path)
+        _check_all(at, classes, path)
+        own = ClassIds({}, len(classes), classes.hash)
+    values = np.empty((len(image_id), own.n_classes), np.float32)
+    with np.errstate(over="ignore"):
+        for i, column in zip(at, chosen, strict=True):
+            values[:, i] = column.values
+    return Predictions(
+        image_id,
+        path.stem,
+        scores=values,
+        score_kind=scores or "score",
+        n_classes=own.n_classes,
+        class_hash=own.class_hash,
+        source=str(path),
+        class_list=own.class_list,
+    )
+
+
+def _score_columns(columns: Sequence[_ValueColumn], path: Path) -> list[_ValueColumn]:
+    """Return the columns of scores, without a class list."""
+    chosen = [c for c in columns if not c.is_text and not is_metadata(c.name)]
+    if not chosen:
+        raise InputError(
+            "No column contains scores.",
+            where=path,
+            got=_several(describe_columns(path)),
+            allowed="one column of numbers per class",
+        )
+    whole = [c.name for c in chosen if c.is_whole and not c.holds_states]
+    if whole and len(whole) < len(chosen):
+        raise InputError(
+            "The table contains columns of fractions and of whole numbers, so its classes are unclear.",
+            where=path,
+            got=f"whole numbers in {_several(whole, 3)}",
+            do="drop the columns that are not scores, or pass the class list as `classes`",
+        )
+    return chosen
+
+
+def _check_all(at: Sequence[int], classes: ClassList, path: Path) -> None:
+    absent = sorted(set(range(len(classes))) - set(at))
+    if absent:
+        raise InputError(
+            "A class has no column of scores.",
+            where=path,
+            got=f"none for {len(absent):,} of {len(classes):,} classes, such as {classes.keys[absent[0]]}",
+            allowed="a column for each class of the list",
+        )

@@ -1,0 +1,396 @@
+"""Label sets as the names of the classes of each image: a column of a table, JSON, and JSON lines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.classes import ClassList, class_list
+from manyhot.core.array_types import Bools
+from manyhot.errors import InputError
+from manyhot.formats.class_names import ids_of_values, lookup_in
+from manyhot.formats.headers import (
+    ID_COLUMNS,
+    ID_NEEDS,
+    LABEL_COLUMNS,
+    LABEL_NEEDS,
+    fold_name,
+    id_column,
+    is_plural,
+    label_column,
+)
+from manyhot.formats.reading import base_names, constant, cut_for_message, head, load_json, parse_json, ragged
+from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
+from manyhot.parameters import is_whole
+from manyhot.registry import register
+from manyhot.tables import Labels
+from manyhot.tables.frames import check_unique
+
+SEPARATORS = ("|", ";", ",")
+"""Separators of names in a cell, by preference. Without one, spaces separate the names in a column whose name
+ends in s."""
+
+_OTHER_TABLES = frozenset(
+    (
+        *("class_id", "rater_id", "expert_id", "worker", "n_models", "answer", "state"),
+        *("score", "scores", "prob", "probability", "confidence", "logit", "rank"),
+        *("ignore", "difficult", "crowd", "iscrowd"),
+    )
+)
+"""Columns of votes, predictions, and objects."""
+
+_ITEM = re.compile(r"'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|([^\s,;|'\"][^,;|'\"]*)")
+"""An item of a list that is written as text, as by pandas."""
+
+
+@dataclass(frozen=True)
+class NamedLabels:
+    """The names of the classes of each image.
+
+    Attributes
+    ----------
+    image_id : pyarrow.Array of string, shape (n,)
+    lengths : ndarray of int64, shape (n,)
+        Number of names of each image.
+    names : pyarrow.Array of string, shape (m,)
+        The names, image by image.
+    usable : ndarray of bool, shape (n,)
+    is_single : bool
+        Whether the names are those of a single label per image.
+    """
+
+    image_id: pa.Array
+    lengths: npt.NDArray[np.int64]
+    names: pa.Array
+    usable: Bools
+    is_single: bool = False
+
+
+def labels_of_names(
+    named: NamedLabels,
+    classes: ClassList | None,
+    path: Path,
+    *,
+    p: pa.Array | None = None,
+    declared: ClassList | None = None,
+) -> Labels:
+    """Return the label sets of named classes, with the class list of the file if it is its own.
+
+    Parameters
+    ----------
+    named : NamedLabels
+    classes : ClassList, optional
+    path : Path
+    p : pyarrow.Array of float32, shape (m,), optional
+        The probability of each name.
+    declared : ClassList, optional
+        The classes that the file lists.
+
+    Raises
+    ------
+    InputError
+        If a name is not in `classes`.
+    MatchError
+        If an image is listed twice.
+    """
+    encoded = named.names.dictionary_encode()
+    texts = encoded.dictionary.to_pylist()
+    found = ids_of_values(texts, classes or declared, path)
+    ids = np.array([found.ids[text] for text in texts], np.int32)
+    flat = ids[encoded.indices.to_numpy()] if len(texts) else np.empty(0, np.int32)
+    columns = {
+        "image_id": named.image_id,
+        "usable": pa.array(named.usable),
+        "classes": ragged(named.lengths, pa.array(flat)),
+        "state": ragged(named.lengths, constant("yes", len(flat), pa.string())),
+    }
+    if p is not None:
+        columns["p"] = ragged(named.lengths, p)
+    if named.is_single and (named.lengths == 1).all():
+        columns["label"] = pa.array(flat)
+    return Labels(
+        pa.table(columns),
+        found.n_classes,
+        found.class_hash,
+        asked_known=False,
+        name=path.stem,
+        class_list=(declared if classes is None else None) or found.class_list,
+        assumed=found.assumed,
+    )
+
+
+def _matches(path: Path) -> bool:
+    if path.suffix.lower() in (".json", ".jsonl"):
+        return _matches_json(head(path))
+    names = column_names(path)
+    folded = {fold_name(name) for name in names}
+    ids, label = id_column(names), label_column(names)
+    if declared(path) or ids is None or label is None or folded & _OTHER_TABLES:
+        return False
+    if set(possible_tables(names)) - {"images"}:
+        return False
+    # An images table, which has original labels, unless an image has several.
+    return (ids, label) != ("image_id", "label") or _has_several(path)
+
+
+def _has_several(path: Path) -> bool:
+    try:
+        frame = read_frame(path, ["image_id", "label"])
+    except InputError:
+        return False  # the reader of images reports it
+    label = frame["label"]
+    if isinstance(label.dtype, pl.List):
+        return True
+    split = label.dtype == pl.String and label.str.contains(r"[|;,]").any()
+    return bool(split or frame["image_id"].is_duplicated().any())
+
+
+@register(
+    "format",
+    "label-lists",
+    holds="labels",
+    suffixes=(".csv", ".tsv", ".parquet", ".json", ".jsonl"),
+    matches=_matches,
+    needs=f"{ID_NEEDS}, and {LABEL_NEEDS}",
+)
+def read_label_lists(path: Path, *, classes: ClassList | None, separator: str = "") -> Labels:
+    """Names of the classes of each image: a column of names, JSON of names by image, or JSON lines.
+
+    The names in a cell are separated by bars, semicolons, commas or spaces. A table with one name per row may
+    have several rows per image. Without a class list, the classes are the names in the file.
+
+    Parameters
+    ----------
+    separator : str
+        The separator of the names in a cell, as in ``label-lists(separator=' ')``. By default, the first of
+        ``| ; ,`` that a cell contains. Without one, spaces separate names if the name of the column ends in
+        s, as in ``tags``.
+    """
+    if path.suffix.lower() in (".json", ".jsonl"):
+        return labels_of_names(_named_in_json(path), classes, path)
+    return labels_of_names(_named_in_table(path, classes, separator), classes, path)
+
+
+def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> NamedLabels:
+    names = column_names(path)
+    ids, label = id_column(names), label_column(names)
+    if ids is None or label is None:
+        raise InputError(
+            f"The table has no column of {'image' if ids is None else 'class'} names.",
+            where=path,
+            got=", ".join(names[:8]),
+            allowed=f"{ID_NEEDS}, and {LABEL_NEEDS}",
+        )
+    frame = read_frame(path, [ids, label])
+    image_id = base_names(frame[ids].cast(pl.String).to_arrow(), f"{path}, column {ids}")
+    values = frame[label]
+    usable = np.ones(len(frame), bool)
+    if isinstance(values.dtype, pl.List):
+        usable = values.is_not_null().to_numpy()
+        lengths = values.list.len().fill_null(0).to_numpy().astype(np.int64)
+        flat = _texts(values.explode(empty_as_null=False, keep_nulls=False), f"{path}, column {label}")
+        return NamedLabels(image_id, lengths, flat, usable)
+    cells = _texts(values, f"{path}, column {label}").fill_null("")
+    split = _splitter(label, cells.unique().to_pylist(), classes, separator)
+    lengths, flat = _split_cells(cells, split)
+    named = NamedLabels(image_id, lengths, flat, usable, not is_plural(label))
+    return _grouped(named) if (lengths <= 1).all() else named
+
+
+def _texts(values: pl.Series, where: str) -> pa.Array:
+    """Return names or numbers of classes as texts."""
+    if values.dtype.is_float():
+        whole = values.cast(pl.Int64, strict=False)
+        if (whole.cast(pl.Float64) != values).any() or (whole.is_null() & values.is_not_null()).any():
+            raise InputError(
+                "These are not classes.", where=where, got=values.dtype, allowed="names or whole numbers"
+            )
+        values = whole
+    if not (values.dtype.is_integer() or values.dtype in (pl.String, pl.Categorical, pl.Enum, pl.Null)):
+        raise InputError(
+            "These are not classes.", where=where, got=values.dtype, allowed="names or whole numbers"
+        )
+    return values.cast(pl.String).to_arrow().cast(pa.string())
+
+
+Splitter = Callable[[str], Sequence[str]]
+
+
+def _splitter(column: str, cells: Sequence[str], classes: ClassList | None, separator: str) -> Splitter:
+    """Return a function that divides a cell into names."""
+    if separator:
+        return lambda cell: cell.split(separator)
+    plain = [cell for cell in cells if not cell.startswith("[")]
+    lookup = lookup_in(classes or class_list())
+    if all(lookup(cell) is not None for cell in plain if cell.strip()):
+        return lambda cell: [cell]  # such as 'great white shark, white shark'
+    if chosen := next((s for s in SEPARATORS if any(s in cell for cell in plain)), None):
+        return lambda cell: cell.split(chosen)
+    numbers = all(re.fullmatch(r"[\d\s]*", cell) for cell in plain)
+    if numbers or is_plural(column):
+        return str.split
+    return lambda cell: [cell]
+
+
+def _split_cells(cells: pa.Array, split: Splitter) -> tuple[npt.NDArray[np.int64], pa.Array]:
+    """Return the number of names of each cell, and the names. A name that a cell repeats counts once."""
+    encoded = cells.dictionary_encode()
+    items = [list(_items(cell, split)) for cell in encoded.dictionary.to_pylist()]
+    n_items = np.array([len(names) for names in items], np.int64)
+    starts = np.concatenate([[0], np.cumsum(n_items)]).astype(np.int64)
+    cell = encoded.indices.to_numpy()
+    lengths = n_items[cell]
+    ends = np.cumsum(lengths)
+    at = np.arange(ends[-1] if len(ends) else 0) - np.repeat(ends - lengths, lengths)
+    flat = pa.array([name for names in items for name in names], pa.string())
+    return lengths, flat.take(pa.array(np.repeat(starts[cell], lengths) + at))
+
+
+def _items(cell: str, split: Splitter) -> Iterable[str]:
+    text = cell.strip()
+    if text.startswith("[") and text.endswith("]"):
+        parts = [next(filter(None, item.groups()), "") for item in _ITEM.finditer(text[1:-1])]
+    else:
+        parts = list(split(text))
+    return dict.fromkeys(name for part in parts if (name := part.strip()))
+
+
+def _grouped(named: NamedLabels) -> NamedLabels:
+    """Return the names of a table in which an image has one row per name, with each image once."""
+    encoded = named.image_id.dictionary_encode()
+    if len(encoded.dictionary) == len(named.image_id) or encoded.null_count:
+        return named
+    texts = named.names.dictionary_encode()
+    image = encoded.indices.to_numpy()[named.lengths == 1].astype(np.int64)
+    n = len(encoded.dictionary)
+    _, first = np.unique(image * max(1, len(texts.dictionary)) + texts.indices.to_numpy(), return_index=True)
+    order = np.sort(first)
+    order = order[np.argsort(image[order], kind="stable")]
+    return replace(
+        named,
+        image_id=encoded.dictionary,
+        lengths=np.bincount(image[order], minlength=n).astype(np.int64),
+        names=named.names.take(pa.array(order)),
+        usable=np.ones(n, bool),
+        is_single=False,
+    )
+
+
+_ENTRY = re.compile(r'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(\[\s*("|\]|-?\d)|")')
+"""The beginning of an object of names by image."""
+
+_KEY = re.compile(r'"((?:[^"\\]|\\.)*)"\s*:')
+
+_OTHER_KEYS = frozenset(
+    (
+        "annotations",
+        "predictions",
+        "completed_by",
+        "annotation_id",
+        "data",
+        "samples",
+        "index",
+        "prob",
+        "logit",
+    )
+)
+
+
+def _matches_json(start: str) -> bool:
+    if re.match(r"\[?\s*\{", start) is None:
+        return False
+    keys = {fold_name(key) for key in _KEY.findall(start)}
+    if keys & set(ID_COLUMNS) and keys & set(LABEL_COLUMNS):
+        return not keys & _OTHER_KEYS
+    return _ENTRY.match(start) is not None
+
+
+def _named_in_json(path: Path) -> NamedLabels:
+    rows = list(_rows(path))
+    sets = [_names(value, where) for _, value, where in rows]
+    image_id = base_names(pa.array([image for image, _, _ in rows], pa.string()), path)
+    check_unique(image_id, str(path))
+    return NamedLabels(
+        image_id,
+        np.array([len(names or ()) for names in sets], np.int64),
+        pa.array([name for names in sets for name in names or ()], pa.string()),
+        np.array([names is not None for names in sets], bool),
+    )
+
+
+def _rows(path: Path) -> Iterator[tuple[str, Any, str]]:
+    """Yield the name, the classes and the place of each image of a file."""
+    if path.suffix.lower() == ".jsonl" or _is_lines(head(path)):
+        lines = enumerate(path.read_text(encoding="utf-8-sig").splitlines(), 1)
+        for number, line in lines:
+            if line.strip():
+                where = f"{path}, line {number}"
+                yield (*_entry(parse_json(line, where), where), where)
+        return
+    content = load_json(path)
+    if isinstance(content, dict) and not {id_column(content), label_column(content)} <= set(content):
+        yield from (
+            (image, value, f"{path}, image {cut_for_message(image)}") for image, value in content.items()
+        )
+        return
+    for i, entry in enumerate(_entries(content, path)):
+        where = f"{path}, entry {i}"
+        yield (*_entry(entry, where), where)
+
+
+def _entries(content: Any, path: Path) -> list[Any]:
+    """Return the entries of a list, of a single object, or of an object with a list per column."""
+    if isinstance(content, list):
+        return content
+    ids, label = id_column(content), label_column(content)
+    columns = [content.get(ids), content.get(label)]
+    if not all(isinstance(column, list) for column in columns) or isinstance(content[ids], str):
+        return [content]
+    if len(columns[0]) != len(columns[1]):
+        raise InputError(
+            "The lists of images and classes differ in length.",
+            where=path,
+            got=f"{len(columns[0]):,} and {len(columns[1]):,}",
+        )
+    return [{ids: image, label: value} for image, value in zip(*columns, strict=True)]
+
+
+def _is_lines(start: str) -> bool:
+    return start.startswith("{") and re.search(r"\}\s*\n\s*\{", start) is not None and "[{" not in start[:2]
+
+
+def _entry(entry: Any, where: str) -> tuple[str, Any]:
+    keys = list(entry) if isinstance(entry, dict) else []
+    ids, label = id_column(keys), label_column(keys)
+    if ids is None or label is None or not isinstance(entry[ids], str | int):
+        raise InputError(
+            "The entry does not contain the name and the classes of an image.",
+            where=where,
+            got=cut_for_message(", ".join(keys) if keys else repr(entry)),
+            allowed='an object such as {"image": "a.jpg", "labels": ["cat"]}',
+        )
+    return str(entry[ids]), entry[label]
+
+
+def _names(value: Any, where: str) -> list[str] | None:
+    """Return the names of an image; None if it has no list of names."""
+    if value is None:
+        return None
+    names = value if isinstance(value, list) else [value]
+    for name in names:
+        if not (isinstance(name, str) or is_whole(name)):
+            raise InputError(
+                "This is not a class.",
+                where=where,
+                got=cut_for_message(repr(name)),
+                allowed="a name or a whole number",
+            )
+    return [str(name) for name in names]

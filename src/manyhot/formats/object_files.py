@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -16,7 +17,7 @@ from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
-from manyhot.formats.reading import FOLDER, head, load_json, reading
+from manyhot.formats.reading import FOLDER, head, load_json, reading, short_ids, with_image_ids
 from manyhot.formats.tabular import (
     class_indices,
     column_names,
@@ -61,14 +62,16 @@ def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
     ids = class_indices(frame[column].cast(pl.String), own_classes, path)
     names = [c for c in _IGNORE if c in frame.columns]
     marks = [pl.col(c).cast(pl.Boolean).fill_null(False) for c in names]
-    image = pl.col("image_id").cast(pl.String)
     frame = frame.with_columns(
-        image if own else image.str.replace(r"^.*[/\\]", ""),  # manyhot's own ids have no folders
+        pl.col("image_id").cast(pl.String),
         class_id=ids,
         ignore=pl.any_horizontal(marks) if marks else pl.lit(False),
         **{c: pl.col(c).cast(pl.Float32) for c in _BOX},
     )
-    return objects_of_table(frame.to_arrow(), own_classes, path)
+    table = frame.to_arrow()
+    # Objects are joined with the images of a source, which are named in the same way.
+    table = table if own else with_image_ids(table, partial(short_ids, where=path))
+    return objects_of_table(table, own_classes, path)
 
 
 def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
@@ -123,7 +126,7 @@ def with_masks(objects: Objects, path: Path) -> Objects:
 
 
 def masks_of(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
-    """Return the masks of images, from a folder of PNGs named after the images, or from a table.
+    """Return the masks of images, from a folder of PNGs named as the images are, or from a table.
 
     Raises
     ------
@@ -137,8 +140,11 @@ def masks_of(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
 
 
 def _folder(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
-    files = {p.stem: p for p in sorted(path.iterdir()) if p.suffix.lower() == ".png"}
-    return {i: files[stem] for i in images if (stem := Path(i).stem) in files}
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() == ".png")
+    names = [p.relative_to(path).with_suffix("").as_posix() for p in found]
+    files = dict(zip(names, found, strict=True))
+    stems = {i: i.rpartition(".")[0] or i for i in images}
+    return {i: files[stem] for i, stem in stems.items() if stem in files}
 
 
 def _table(path: Path) -> dict[str, bytes | Path]:
@@ -194,13 +200,16 @@ def _objects(content: dict[str, Any], classes: ClassList | None, path: Path) -> 
     categories = sorted(content["categories"], key=lambda c: int(c["id"]))
     own = classes or from_keys([str(c["name"]) for c in categories], path.stem)
     number = {int(c["id"]): own.index(str(c["name"])) for c in categories}
-    images = {int(i["id"]): i for i in content["images"]}
+    names = short_ids(
+        pa.array([str(i["file_name"]) for i in content["images"]], pa.string()), path
+    ).to_pylist()
+    images = {int(i["id"]): i | {"file_name": name} for i, name in zip(content["images"], names, strict=True)}
     rows = [_row(a, images[int(a["image_id"])], number) for a in content["annotations"]]
-    names = ("image_id", "class_id", "x1", "y1", "x2", "y2", "ignore", "polygons")
+    columns_of_row = ("image_id", "class_id", "x1", "y1", "x2", "y2", "ignore", "polygons")
     types = (pa.string(), pa.int32(), *[pa.float32()] * 4, pa.bool_(), pa.list_(pa.list_(pa.float32())))
-    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    columns = list(zip(*rows, strict=True)) or [()] * len(types)
     arrays = [pa.array(list(c), t) for c, t in zip(columns, types, strict=True)]
-    return objects_of_table(pa.table(arrays, names=list(names)), own, path)
+    return objects_of_table(pa.table(arrays, names=list(columns_of_row)), own, path)
 
 
 def _row(about: dict[str, Any], image: dict[str, Any], number: dict[int, int]) -> tuple[Any, ...]:
@@ -209,8 +218,7 @@ def _row(about: dict[str, Any], image: dict[str, Any], number: dict[int, int]) -
     box = (np.array([left, top, left + width, top + height]) / np.tile(size, 2)).tolist()
     outlines = about.get("segmentation")
     polygons = [_fractions(p, size) for p in outlines] if isinstance(outlines, list) and outlines else None
-    name = PurePosixPath(str(image["file_name"])).name
-    return (name, number[int(about["category_id"])], *box, bool(about.get("iscrowd")), polygons)
+    return (image["file_name"], number[int(about["category_id"])], *box, bool(about.get("iscrowd")), polygons)
 
 
 def _fractions(outline: list[float], size: np.ndarray[Any, Any]) -> list[float]:

@@ -19,6 +19,7 @@ from manyhot.classes import ClassList, from_keys
 from manyhot.core.array_types import Bools, Floats
 from manyhot.errors import InputError, MatchError
 from manyhot.tables.frames import check_range, check_unique, one_chunk
+from manyhot.tables.image_ids import AUTO, ids_like
 from manyhot.tables.schemas import check, metadata, metadata_number, write
 
 
@@ -74,17 +75,28 @@ class Labels:
 
         return pl.from_arrow(self.table)
 
-    def with_labels(self, images: Images) -> Labels:
+    def with_labels(self, images: Images, match: str = AUTO) -> Labels:
         """Return the labels with missing original labels filled in from an images table.
+
+        Parameters
+        ----------
+        images : Images
+        match : str
+            How ids are matched; see `manyhot.tables.image_ids.match_ids`.
 
         Raises
         ------
         InputError
             If an image has another original label in the images table.
+        MatchError
+            If ids are written differently and are ambiguous; see `manyhot.tables.image_ids.match_ids`.
         """
         if images.label is None:
             return self
-        at = pc.index_in(self.image_id, images.image_id)
+        name = self.name or "the labels"
+        other = images.name or "images"
+        like = ids_like(images.image_id, self.image_id, name=other, other_name=name, match=match)
+        at = pc.index_in(self.image_id, like.ids)
         theirs = pc.take(images.label, at)
         if "label" in self.table.column_names:
             own = one_chunk(self.table["label"])
@@ -131,6 +143,11 @@ class Images:
     def image_id(self) -> pa.Array:
         """The ids, one per image."""
         return one_chunk(self.table["image_id"])
+
+    def with_ids(self, ids: pa.Array) -> Images:
+        """Return the images with other ids, shape (n,)."""
+        column = self.table.column_names.index("image_id")
+        return replace(self, table=self.table.set_column(column, "image_id", ids))
 
     @cached_property
     def label(self) -> pa.Array | None:

@@ -22,7 +22,8 @@ from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
 from manyhot.tables.arrays import as_predictions, as_tables, single_labels
-from manyhot.tables.image_ids import AUTO, check_match, ids_like
+from manyhot.tables.image_ids import AUTO, check_match
+from manyhot.tables.labels import with_ids_like
 from manyhot.tables.own_classes import JoinedClasses, join_classes
 from manyhot.tables.skipped_files import SkippedFiles
 
@@ -183,10 +184,8 @@ def _matched(source: Source, match: str) -> Source:
     name, misfits = table.name or "the labels", source.misfits
     images = source.images
     if images is not None and images is not table:
-        like = ids_like(images.image_id, table.image_id, name=images.name or "images", other_name=name, match=match)
-        if like.n:
-            misfits.matched[images.name or "images"] = like
-            images = images.with_ids(like.ids)
+        images, like = with_ids_like(images, table.image_id, other_name=name, match=match)
+        misfits.add_matched(name, images.name or "images", like)
     models = partial(misfits.matching, ids=table.image_id, name=name, match=match)
     return replace(source, images=images, models=lambda: models(source.models()))
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from manyhot.classes import ClassList, from_keys
 from manyhot.core.array_types import Bools, Floats
 from manyhot.errors import InputError, MatchError
 from manyhot.tables.frames import check_range, check_unique, one_chunk
-from manyhot.tables.image_ids import AUTO, ids_like
+from manyhot.tables.image_ids import AUTO, Renamed, ids_like
 from manyhot.tables.schemas import check, metadata, metadata_number, write
 
 
@@ -94,9 +94,8 @@ class Labels:
         if images.label is None:
             return self
         name = self.name or "the labels"
-        other = images.name or "images"
-        like = ids_like(images.image_id, self.image_id, name=other, other_name=name, match=match)
-        at = pc.index_in(self.image_id, like.ids)
+        images, _ = with_ids_like(images, self.image_id, other_name=name, match=match)
+        at = pc.index_in(self.image_id, images.image_id)
         theirs = pc.take(images.label, at)
         if "label" in self.table.column_names:
             own = one_chunk(self.table["label"])
@@ -144,11 +143,6 @@ class Images:
         """The ids, one per image."""
         return one_chunk(self.table["image_id"])
 
-    def with_ids(self, ids: pa.Array) -> Images:
-        """Return the images with other ids, shape (n,)."""
-        column = self.table.column_names.index("image_id")
-        return replace(self, table=self.table.set_column(column, "image_id", ids))
-
     @cached_property
     def label(self) -> pa.Array | None:
         """The original labels; None if the table has none."""
@@ -159,6 +153,35 @@ class Images:
         import polars as pl
 
         return pl.from_arrow(self.table)
+
+
+_HasIds = TypeVar("_HasIds", Labels, Images)
+
+
+def with_ids_like(
+    table: _HasIds, ids: pa.Array, *, other_name: str, match: str = AUTO
+) -> tuple[_HasIds, Renamed]:
+    """Return label sets or images with the ids that another table gives to the same images.
+
+    Parameters
+    ----------
+    table : Labels or Images
+    ids : pyarrow.Array of string
+        The ids of the other table.
+    other_name, match : str
+        As in `manyhot.tables.image_ids.ids_like`.
+
+    Raises
+    ------
+    InputError
+        As in `manyhot.tables.image_ids.match_ids`.
+    """
+    name = table.name or ("the labels" if isinstance(table, Labels) else "the images")
+    like = ids_like(table.image_id, ids, name=name, other_name=other_name, match=match)
+    if not like.n:
+        return table, like
+    column = table.table.column_names.index("image_id")
+    return replace(table, table=table.table.set_column(column, "image_id", like.ids)), like
 
 
 def write_labels(

@@ -31,14 +31,14 @@ class SkippedFiles:
         The reason for each skipped file, in order of occurrence.
     remarks : list of str
         What was assumed when the files were read.
-    matched : dict of str to Renamed
-        The ids of each model or table that writes the ids of the data set differently.
+    matched : dict of tuple of str to Renamed
+        By the names of a data set and of a table or model whose ids are written differently.
     """
 
     n_files: int = 1
     errors: dict[str, InputError] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
-    matched: dict[str, Renamed] = field(default_factory=dict)
+    matched: dict[tuple[str, str], Renamed] = field(default_factory=dict)
     _noted: int = 0
     _noted_matched: int = 0
 
@@ -93,8 +93,7 @@ class SkippedFiles:
                     self.skip(model.source or model.model, error)
                     continue
                 last = model.image_id, like
-            if last[1].n:
-                self.matched.setdefault(model.model, last[1])
+            self.add_matched(name, model.model, last[1])
             yield replace(model, image_id=last[1].ids) if last[1].n else model
 
     def left(self, files: Iterable[Path]) -> list[Path]:
@@ -111,7 +110,12 @@ class SkippedFiles:
         """Return the models whose ids differ since the last call: name, number of ids, text of the note."""
         since = list(self.matched.items())[self._noted_matched :]
         self._noted_matched += len(since)
-        return [(name, like.n, like.text) for name, like in since]
+        return [(name, like.n, like.text) for (_, name), like in since]
+
+    def add_matched(self, dataset: str, name: str, like: Renamed) -> None:
+        """Note that a table or a model writes ids of a data set differently, if it does."""
+        if like.n:
+            self.matched.setdefault((dataset, name), like)
 
     def notes(self, dataset: str = "") -> list[str]:
         """Return the new remarks, and the results of `new_matched` and `new`, as notes of a data set."""

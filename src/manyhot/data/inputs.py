@@ -23,6 +23,8 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
 from manyhot.tables.array_inputs import as_predictions, as_tables
 from manyhot.tables.arrays import single_labels
+from manyhot.tables.image_ids import AUTO, check_match
+from manyhot.tables.labels import with_ids_like
 from manyhot.tables.own_classes import JoinedClasses, join_classes
 from manyhot.tables.skipped_files import SkippedFiles
 
@@ -53,6 +55,10 @@ class Reading(Flattened):
         Name of the data set in the tables. By default, the data set's own name.
     trust_order
         Trust the order of rows and classes and do not check it.
+    match
+        How ids of images are matched if files write them differently: auto, exact, path (one is the end of
+        the other), name (without folders), stem (without extension), case, several joined by +, or a leading
+        folder to remove, such as val/.
     label
         Original labels, one per image, for label sets that are arrays or lists; -1 if there is none.
     n_classes
@@ -66,6 +72,7 @@ class Reading(Flattened):
     classes: PathLike | ClassList | None = None
     dataset: str = ""
     trust_order: bool = False
+    match: str = AUTO
     label: Annotated[Any, PythonOnly()] = None
     n_classes: Annotated[int, PythonOnly()] = 0
     score_kind: Annotated[str, PythonOnly()] = "score"
@@ -100,8 +107,17 @@ def open_inputs(
     Raises
     ------
     ManyhotError
-        If `labels` has an unsupported form, if a file cannot be read, or if there are no predictions.
+        If `labels` has an unsupported form, if a file cannot be read, if there are no predictions, or if ids
+        are ambiguous.
     """
+    check_match(reading.match)
+    for source in _opened(labels, predictions, models, reading, run):
+        yield _matched(source, reading.match)
+
+
+def _opened(
+    labels: LabelsLike, predictions: PredictionsLike, models: Sequence[str], reading: Reading, run: Run
+) -> Iterator[Source]:
     given = [predictions] if isinstance(predictions, str | os.PathLike) else predictions
     in_files = isinstance(given, list | tuple) and all(isinstance(p, str | os.PathLike) for p in given)
     if isinstance(labels, str | os.PathLike) and in_files:
@@ -111,7 +127,9 @@ def open_inputs(
             if isinstance(p, str | os.PathLike)
         ]
         inputs = {p.name: sha256(p) for p in paths if p.is_file()}
-        asked = Asked(given, models, reading.rows, reading.images, reading.classes, run.on_progress)
+        asked = Asked(
+            given, models, reading.rows, reading.images, reading.classes, run.on_progress, reading.match
+        )
         for part in sources(labels, asked):
             part.inputs.update(inputs)
             yield over_one_list(replace(part, name=reading.dataset or part.name))
@@ -144,8 +162,9 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
     ManyhotError
         If `labels` has an unsupported form, or if a file cannot be read.
     """
+    check_match(reading.match)
     if not isinstance(labels, str | os.PathLike):
-        yield over_one_list(_in_memory(labels, {}, reading))
+        yield _matched(over_one_list(_in_memory(labels, {}, reading)), reading.match)
         return
     benchmark, dataset = benchmark_named(labels), data_set(labels)
     if benchmark or dataset:
@@ -153,7 +172,23 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
         found = [_published(d, asked) for d in (benchmark.datasets if benchmark else [dataset]) if d]
     else:
         found = [over_one_list(_labels_alone(Path(labels), reading))]
-    yield from (replace(source, name=reading.dataset or source.name) for source in found)
+    for source in found:
+        yield _matched(replace(source, name=reading.dataset or source.name), reading.match)
+
+
+def _matched(source: Source, match: str) -> Source:
+    """Return a data set whose images and predictions have the ids of its labels: later joins are exact."""
+    tables = (source.images, source.labels) if source.campaign else (source.labels, source.images)
+    table = next((t for t in tables if t is not None), None)
+    if table is None:
+        return source
+    name, misfits = table.name or "the labels", source.misfits
+    images = source.images
+    if images is not None and images is not table:
+        images, like = with_ids_like(images, table.image_id, other_name=name, match=match)
+        misfits.add_matched(name, images.name or "images", like)
+    models = partial(misfits.matching, ids=table.image_id, name=name, match=match)
+    return replace(source, images=images, models=lambda: models(source.models()))
 
 
 def _labels_alone(path: Path, reading: Reading) -> Source:
@@ -251,6 +286,7 @@ class Asked:
     images: PathLike | Images | None = None
     classes: PathLike | ClassList | None = None
     progress: Progress | None = None
+    match: str = AUTO
 
     def fits(self, model: str) -> bool:
         """Return whether a model is selected."""
@@ -456,7 +492,7 @@ def _files(path: Path, asked: Asked) -> Source:
     labels = None
     if table == sets or (table == path and detect(path, ("labels",)) is not None):
         labels = read_labels(table, classes=classes)
-        labels = labels if rows is None else labels.with_labels(rows)
+        labels = labels if rows is None else labels.with_labels(rows, asked.match)
     named = asked.images or shown or (table if labels is None else None)
     inputs = {table.name: sha256(table)} if table.is_file() else {}
     models, n, misfits = _own(prediction_files(given), rows, classes, asked, inputs)

@@ -33,6 +33,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.predict.network import Network
 from manyhot.tables import Images, Labels, Objects, one_chunk
 from manyhot.tables.arrays import States, label_sets, states_of_labels, states_of_objects
+from manyhot.tables.image_ids import ids_like
 from manyhot.tables.predictions import list_matrix
 
 _WEASELS = ("n02441942", "n02442845", "n02443114", "n02443484")
@@ -256,10 +257,19 @@ class ErrorEvidence:
         return count_together(label_sets(together))
 
     def _listed(self, ids: Collection[str]) -> npt.NDArray[np.bool_]:
-        listed = pc.is_in(self.labels.image_id, pa.array(list(ids), pa.string()))
+        distinct = pa.array(list(dict.fromkeys(ids)), pa.string())
+        listed = pc.is_in(self.labels.image_id, self._like(distinct, self.labels.image_id, "the list"))
         if not pc.any(listed).as_py():
             self.notes.append(f"none of the {len(ids):,} images listed as non-prototypical is in the labels")
         return np.asarray(listed.to_numpy(zero_copy_only=False), bool)
+
+    def _like(self, ids: pa.Array, others: pa.Array, name: str) -> pa.Array:
+        """Return ids as the labels or the images write them, and note how they were matched."""
+        like = ids_like(ids, others, name=name, other_name=self.labels.name or "the labels")
+        note = f"{name}: {like.text}"
+        if like.n and note not in self.notes:
+            self.notes.append(note)
+        return like.ids
 
     def neighbours(self, similar: pa.Table, images: Images | None) -> NeighbourLabels | None:
         """Return labels of similar images and the rarity of images; None if no similar image has a label."""
@@ -271,7 +281,9 @@ class ErrorEvidence:
                 do="search again with --among any",
             )
         ids, label = (self.labels.image_id, self.sets.label) if images is None else _labels_of(images)
-        rows = pc.index_in(self.labels.image_id, one_chunk(similar["image_id"]))
+        name = "the similar images"
+        own = self._like(one_chunk(similar["image_id"]), self.labels.image_id, name)
+        rows = pc.index_in(self.labels.image_id, own)
         there = np.flatnonzero(rows.is_valid().to_numpy(zero_copy_only=False))
         if not len(there):
             raise MatchError(
@@ -280,7 +292,9 @@ class ErrorEvidence:
                 allowed=f"ids such as {self.labels.image_id[0]}",
             )
         lists = one_chunk(similar["neighbours"]).take(rows.drop_null())
-        at = pc.fill_null(pc.index_in(lists.flatten(), ids), NOTHING).to_numpy()
+        near_ids = lists.flatten().dictionary_encode()
+        near_ids = self._like(near_ids.dictionary, ids, name).take(near_ids.indices)
+        at = pc.fill_null(pc.index_in(near_ids, ids), NOTHING).to_numpy()
         flat = np.where(at == NOTHING, NOTHING, label[at])
         near = list_matrix(pa.ListArray.from_arrays(_offsets(lists), pa.array(flat)), NOTHING)
         best = list_matrix(one_chunk(similar["similarity"]).take(rows.drop_null()), np.nan)

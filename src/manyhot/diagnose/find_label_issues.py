@@ -42,6 +42,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, Predictions, read_frame_part
 from manyhot.tables.arrays import label_sets, single_labels
 from manyhot.tables.class_values import on_host
+from manyhot.tables.labels import with_ids_like
 
 ISSUES = {
     "doubtful-label": "the original label may be wrong",
@@ -298,7 +299,7 @@ def find_label_issues(
     for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
         votes = None if only_original else source.labels
         if confirmed_labels is not None:
-            votes = _read(confirmed_labels, source)
+            votes = _read(confirmed_labels, source, reading.match)
         part = _find(source, votes, _Neighbours(similar, neighbours), thresholds, reading.n_classes, run)
         parts.append(part)
         inputs |= source.inputs
@@ -315,8 +316,16 @@ def _is_one_label_an_image(labels: object) -> bool:
     return len(values) > 0 and isinstance(values[0], numbers.Integral)
 
 
-def _read(labels: PathLike | Labels, source: Source) -> Labels:
-    return labels if isinstance(labels, Labels) else read_labels(labels, classes=source.classes)
+def _read(labels: PathLike | Labels, source: Source, match: str) -> Labels:
+    """Return confirmed labels, with the ids of the data set."""
+    confirmed = labels if isinstance(labels, Labels) else read_labels(labels, classes=source.classes)
+    table = source.images if source.labels is None else source.labels
+    if table is None:
+        return confirmed
+    name = source.name or "the images"
+    confirmed, like = with_ids_like(confirmed, table.image_id, other_name=name, match=match)
+    source.misfits.add_matched(name, confirmed.name or "confirmed labels", like)
+    return confirmed
 
 
 @dataclass(frozen=True, eq=False)
@@ -420,7 +429,9 @@ def _near(
     labels = single_labels(images, n_classes)
     evidence = ErrorEvidence(labels, label_sets(labels), None)
     nearest = evidence.neighbours(similar, searched)
-    alone = _alone(images, searched or images)
+    if searched is not None:
+        searched, _ = with_ids_like(searched, images.image_id, other_name="the images")
+    alone = _alone(images, images if searched is None else searched)
     n = int(np.count_nonzero(alone))
     if nearest is None or not n:
         return None if nearest is None else nearest.classes, alone, evidence.notes

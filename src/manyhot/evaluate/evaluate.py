@@ -39,6 +39,7 @@ from manyhot.parameters import RESAMPLES, AtLeast, Between, OptionName, Resample
 from manyhot.run import QUIET, Run
 from manyhot.tables import Predictions
 from manyhot.tables.arrays import at_threshold
+from manyhot.tables.image_ids import AUTO, match_ids
 from manyhot.tables.result_tables import ORIGINAL_LABELS, accuracies
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
@@ -81,12 +82,15 @@ class Entrants:
         The user's own models with predictions for images of any of these data sets.
     misfits : SkippedFiles
         Skipped files of the user's own models.
+    match : str
+        How ids are matched.
     """
 
     benchmark: Benchmark
     sets: list[Fetched]
     own: list[Predictions]
     misfits: SkippedFiles
+    match: str = AUTO
 
     @classmethod
     def open(
@@ -107,7 +111,7 @@ class Entrants:
         own = tables + list(misfits.reading(files, partial(read_predictions, rows=reading.rows)))
         asked = Asked(models=models)
         sets = [d.fetch(run.on_progress) for d in benchmark.datasets]
-        fitting = fitting_models(own, partial(_check_own, sets=sets), misfits)
+        fitting = fitting_models(own, partial(_check_own, sets=sets, match=reading.match), misfits)
         own = [p for p, _ in fitting if asked.fits(p.model)]
         published = {path.stem for fetched in sets for path in fetched.files}
         # One's own resnet50 is another than the published one.
@@ -115,11 +119,16 @@ class Entrants:
         chosen = [replace(f, files=tuple(p for p in f.files if asked.fits(p.stem))) for f in sets]
         if models:
             asked.check_some([*own, *(p for f in chosen for p in f.files)], sorted(published))
-        return cls(benchmark, chosen, own, misfits)
+        return cls(benchmark, chosen, own, misfits, reading.match)
 
     def entering(self, fetched: Fetched) -> list[Predictions]:
         """Return the user's own models with predictions for images of a data set."""
-        return [p for p in self.own if fetched.covers(p)]
+        return self._covering(self.own, fetched)
+
+    def _covering(self, models: Sequence[Predictions], fetched: Fetched) -> list[Predictions]:
+        """Return the models with predictions for images of a data set, with its ids."""
+        matching = self.misfits.matching(models, fetched.labels.image_id, fetched.name, self.match)
+        return [p for p in matching if fetched.covers(p)]
 
     def judged_in(self, results: pa.Table) -> list[Predictions]:
         """Return the user's own models that have results.
@@ -141,7 +150,13 @@ class Entrants:
         everywhere = [p for p in own if p.source not in self.misfits.errors]
         for fetched in self.sets:
             if fetched.about.thresholds:
-                yield fetched, [*fetched.published, *(p for p in everywhere if fetched.covers(p))]
+                yield (
+                    fetched,
+                    [
+                        *fetched.published,
+                        *self._covering(everywhere, fetched),
+                    ],
+                )
 
     def sources(self) -> list[dict[str, Any]]:
         """Return the titles, licences, citations and notes of the published data."""
@@ -173,8 +188,12 @@ def benchmark_sources(entrants: Entrants) -> Iterator[Source]:
         )
 
 
-def _check_own(predictions: Predictions, sets: Sequence[Fetched]) -> None:
-    if not any(fetched.covers(predictions) for fetched in sets):
+def _check_own(predictions: Predictions, sets: Sequence[Fetched], match: str) -> None:
+    ids, name = predictions.image_id, predictions.model
+    matchings = (
+        match_ids(f.labels.image_id, ids, left_name=f.name, right_name=name, match=match) for f in sets
+    )
+    if not any(map(len, matchings)):
         raise MatchError(
             f"{predictions.model} has no predictions for images of the benchmark's data sets.",
             where=predictions.source,
@@ -339,6 +358,7 @@ def _judged(
         images=None if published else source.images,
         rows=None if published else reading.rows,
         classes=classes,
+        match=reading.match,
         files=tuple(path for name, path in files.items() if name not in source.misfits.errors),
         source=rights_of(published) if published else {},
     )

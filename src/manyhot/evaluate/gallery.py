@@ -6,9 +6,8 @@ Photographs are read where predict found them: files, members of archives, rows 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -29,7 +28,7 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats import read_findings, read_predictions
+from manyhot.formats import read_findings
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import Shown
 from manyhot.predict.similar import Embedded, embedded_in, similar
@@ -37,6 +36,7 @@ from manyhot.predict.sources import open_source
 from manyhot.result import Result
 from manyhot.run import QUIET, Progress, Run
 from manyhot.tables import Images, Labels, Predictions, align, check_class_list
+from manyhot.tables.image_ids import ids_like
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ def report_gallery(
     *,
     labels: Labels,
     files: Sequence[Path],
-    rows: Images | None,
+    models: Callable[[], Iterator[Predictions]],
     classes: ClassList | None,
     dataset: str,
     call: str = "",
@@ -185,8 +185,9 @@ def report_gallery(
     files : sequence of Path
         Files of predictions. If there are embeddings next to the predictions of a model, they are used to
         find similar images.
-    rows, classes
-        As in `manyhot.formats.read_predictions`.
+    models : callable
+        Yields the predictions in `files`, with the ids of the labels.
+    classes : ClassList, optional
     dataset : str
         Name of the data set in the results.
 
@@ -198,7 +199,6 @@ def report_gallery(
         Pillow is not installed.
     """
     misfits = SkippedFiles(len(files))
-    models = partial(misfits.reading, files, partial(read_predictions, rows=rows, classes=classes))
     source = Source(dataset, labels, images, classes, models, len(files), {}, misfits)
     shown = _with_label(images, labels)
     beside = next(filter(None, map(embedded_in, dict.fromkeys(f.parent for f in files))), None)
@@ -318,6 +318,8 @@ def _similar(
     """Return the nearest images of each class that any model predicts; None without any original label."""
     from manyhot.report.gallery import SIMILAR
 
+    like = ids_like(beside.image_id, shown.image_id, name=beside.name or "embeddings", other_name="images")
+    beside = replace(beside, predictions=replace(beside.predictions, image_id=like.ids))
     at = pc.index_in(beside.image_id, shown.image_id)
     rows = np.flatnonzero(at.is_valid().to_numpy(zero_copy_only=False))
     if shown.label is None or not len(rows):

@@ -123,9 +123,9 @@ def judge_models(
     if progress:
         progress(n + 1, "intervals and pairs")
     remarks = [Note(judge.dataset, "", "classes", 0, text) for text in misfits.new_remarks()]
-    return evaluation.with_notes(
-        [*remarks, *(Note(judge.dataset, name, "skipped", 0, text) for name, text in misfits.new())]
-    )
+    matched = [Note(judge.dataset, name, "matched", n, text) for name, n, text in misfits.new_matched()]
+    skipped = [Note(judge.dataset, name, "skipped", 0, text) for name, text in misfits.new()]
+    return evaluation.with_notes([*remarks, *matched, *skipped])
 
 
 @dataclass

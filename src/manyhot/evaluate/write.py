@@ -6,8 +6,9 @@ import itertools
 import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,10 @@ from manyhot.evaluate.ranks import narrow, rank_models
 from manyhot.formats import read_images, read_predictions
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.run import Run
-from manyhot.tables import Images, Labels, Results
+from manyhot.tables import Images, Labels, Predictions, Results
+from manyhot.tables.image_ids import AUTO
+from manyhot.tables.labels import with_ids_like
+from manyhot.tables.skipped_files import SkippedFiles
 
 if TYPE_CHECKING:
     from manyhot.evaluate.report.report_tables import ReportTables
@@ -54,6 +58,8 @@ class JudgedData:
     classes : ClassList, optional
     files : tuple of Path
         Files of the models' predictions; empty if predictions were not read from files.
+    match : str
+        How ids are matched.
     source : Mapping of str to str
         Licence, citation and home page of published labels.
     """
@@ -64,7 +70,16 @@ class JudgedData:
     rows: PathLike | None = None
     classes: ClassList | None = None
     files: tuple[Path, ...] = ()
+    match: str = AUTO
     source: Mapping[str, str] = field(default_factory=dict)
+
+    def models(self) -> Iterator[Predictions]:
+        """Yield the predictions in `files`, with the ids of the labels."""
+        rows = None if self.rows is None else read_images(self.rows, classes=self.classes)
+        skipped = SkippedFiles(len(self.files))
+        read = partial(read_predictions, rows=rows, classes=self.classes)
+        ids, name = self.labels.image_id, self.labels.name or "the labels"
+        return skipped.matching(skipped.reading(self.files, read), ids, name, self.match)
 
     def describe(self) -> Description:
         """Count labels, set sizes, pairs of classes and rejected original labels."""
@@ -91,8 +106,7 @@ def page_pictures(judged: JudgedData) -> Pictures | None:
         return None
     load_pillow()
     photographs = find_photographs(images.table["uri"].to_pylist())
-    rows = None if judged.rows is None else read_images(judged.rows, classes=judged.classes)
-    models = [read_predictions(file, rows=rows, classes=judged.classes) for file in judged.files]
+    models = list(judged.models())
     return make_pictures(images, judged.labels, models, judged.classes, photographs=photographs)
 
 
@@ -134,7 +148,7 @@ def write_report_gallery(
             report,
             labels=judged.labels,
             files=judged.files,
-            rows=None if judged.rows is None else read_images(judged.rows, classes=judged.classes),
+            models=judged.models,
             classes=judged.classes,
             dataset=judged.name,
             call=run.call,
@@ -158,6 +172,7 @@ def _photographed(judged: JudgedData) -> Images | None:
     known = next((t for t in itertools.chain(report_tables, read) if "uri" in t.table.column_names), None)
     if known is None:
         return None
+    known, _ = with_ids_like(known, judged.labels.image_id, other_name="the labels", match=judged.match)
     table = known.table.filter(pc.is_in(known.image_id, judged.labels.image_id))
     return Images(table, known.name) if len(table) else None
 

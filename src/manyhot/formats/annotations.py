@@ -28,7 +28,7 @@ from manyhot.formats.object_files import (
     objects_of_voc,
     read_annotations,
 )
-from manyhot.formats.reading import FOLDER, base_names, constant, cut_for_message, ragged, state_columns
+from manyhot.formats.reading import FOLDER, constant, cut_for_message, ragged, short_ids, state_columns
 from manyhot.formats.tabular import TABLE_SUFFIXES, column_names, read_frame
 from manyhot.parameters import check_share
 from manyhot.registry import register
@@ -191,7 +191,7 @@ def read_open_images(
     pairs = pairs.filter(pl.col("state").is_not_null())
     lengths = images["n"].to_numpy().astype(np.int64)
     flat = pairs["name"].replace_strict(found.ids, return_dtype=pl.Int32)
-    ids = base_names(pl.Series(images["image_id"]).to_arrow(), path)
+    ids = short_ids(pl.Series(images["image_id"]).to_arrow(), path)
     table = {
         "image_id": pc.binary_join_element_wise(ids, suffix, ""),
         "rated": images["rated"].to_arrow(),

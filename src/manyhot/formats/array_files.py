@@ -20,6 +20,7 @@ from manyhot.errors import InputError
 from manyhot.formats.reading import broken, incomplete, state_columns, states_of_values
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables.image_ids import normal_ids
 
 RANKS = ("classes", "indices", "topk", "top_k", "preds", "predictions")
 SCORES = {
@@ -278,7 +279,7 @@ def _main_array(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> tuple[str
 def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None) -> pa.Array:
     own = [a for name, a in arrays.items() if name in ID_ARRAYS and a.dtype.kind in "USiu"]
     if own:
-        return pa.array([_base_name(path, name) for name in own[0].ravel().tolist()], pa.string())
+        return normal_ids(pa.array([_text(path, name) for name in own[0].ravel().tolist()], pa.string()))
     if rows is None:
         raise InputError(
             "The file does not contain the image of each row.",
@@ -288,12 +289,11 @@ def _ids(path: Path, arrays: Mapping[str, npt.NDArray[Any]], rows: Images | None
     return rows.image_id
 
 
-def _base_name(path: Path, name: str | bytes | int) -> str:
+def _text(path: Path, name: str | bytes | int) -> str:
     try:
-        text = name.decode("utf-8") if isinstance(name, bytes) else str(name)
+        return name.decode("utf-8") if isinstance(name, bytes) else str(name)
     except UnicodeDecodeError as error:
         raise InputError("An image id is not UTF-8.", where=path, got=repr(name)) from error
-    return text.replace("\\", "/").rpartition("/")[2]
 
 
 def _check_rows(path: Path, n_rows: int, n_ids: int) -> None:

@@ -16,13 +16,14 @@ from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
 from manyhot.formats.reading import (
-    base_names,
     classes_of_names,
     constant,
     cut_for_message,
     head,
+    image_ids,
     load_json,
     ragged,
+    short_ids,
 )
 from manyhot.formats.writing import (
     Saved,
@@ -128,8 +129,10 @@ def _target(one: Any, names: list[str], where: str) -> tuple[str, float]:
 
 
 def _ids(keys: list[str], suffix: str, path: Path) -> pa.Array:
-    full = [key if Path(key).is_absolute() else f"{key}{suffix}" for key in keys]
-    return base_names(pa.array(full, pa.string()), path)
+    are_absolute = [Path(key).is_absolute() for key in keys]
+    full = [key if whole else f"{key}{suffix}" for key, whole in zip(keys, are_absolute, strict=True)]
+    read = short_ids if any(are_absolute) else image_ids
+    return read(pa.array(full, pa.string()), path)
 
 
 @register("writer", "fiftyone", holds=("labels",), suffixes=(".json",), keeps=("unusable images", "p"))

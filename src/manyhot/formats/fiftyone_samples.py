@@ -24,7 +24,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import write_text
 from manyhot.formats.class_names import ids_of_values
 from manyhot.formats.label_lists import NamedLabels, labels_of_names
-from manyhot.formats.reading import FOLDER, base_names, cut_for_message, head, load_json
+from manyhot.formats.reading import FOLDER, cut_for_message, head, load_json, short_ids
 from manyhot.formats.writing import Saved
 from manyhot.parameters import check_share
 from manyhot.registry import register
@@ -175,7 +175,7 @@ def _read(path: Path) -> _Samples:
         name: None for sample in samples for name, value in sample.items() if _type_of(value) is not None
     }
     return _Samples(
-        base_names(pa.array([sample["filepath"] for sample in samples], pa.string()), path),
+        short_ids(pa.array([sample["filepath"] for sample in samples], pa.string()), path),
         {name: [sample.get(name) for sample in samples] for name in names},
         about if isinstance(about, dict) else {},
     )
@@ -292,7 +292,7 @@ def write_fiftyone_tags(
             do="pass them: --to \"fiftyone-samples(samples='export/samples.json')\"",
         )
     content = _content(Path(samples))
-    ids = base_names(pa.array([s["filepath"] for s in content["samples"]], pa.string()), samples)
+    ids = short_ids(pa.array([s["filepath"] for s in content["samples"]], pa.string()), samples)
     kinds = _kinds(findings)
     absent = kinds.keys() - set(ids.to_pylist())
     if absent == kinds.keys():

@@ -22,7 +22,6 @@ from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.formats.reading import (
     FOLDER,
-    base_names,
     class_id_column,
     class_lists,
     classes_of_names,
@@ -30,6 +29,7 @@ from manyhot.formats.reading import (
     load_json,
     parse_json,
     ragged,
+    short_ids,
 )
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names, usable, with_state
 from manyhot.registry import register
@@ -291,7 +291,7 @@ def _named(table: pa.Table, column: str, is_image: bool, columns: Sequence[str],
             do=f"add a column {ID_FEATURES[0]}",
         )
     ids = pc.replace_substring_regex(
-        base_names(one_chunk(names), f"{path}, column {column}"),
+        short_ids(one_chunk(names), f"{path}, column {column}"),
         r"^(ILSVRC2012_val_\d{8}|n\d{8}_\d+)_n\d{8}(\.\w+)$",
         r"\1\2",
     )

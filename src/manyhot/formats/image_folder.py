@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import FOLDER, as_numbers, constant, ragged
 from manyhot.registry import register
 from manyhot.tables import Labels
+from manyhot.tables.image_ids import first_unique
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm")
 """Suffixes of images, in lower or upper case."""
@@ -42,7 +43,7 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     """
     names = _class_folders(path)
     above = (os.path.realpath(path),)
-    by_folder = [sorted(_images(os.path.join(path, name), above)) for name in names]  # noqa: PTH118
+    by_folder = [sorted(_images(os.path.join(path, name), "", above)) for name in names]  # noqa: PTH118
     for name in (*names, *(image for images in by_folder for image in images)):
         _check_utf8(name, path)
     _check_no_splits(path, [name for name, images in zip(names, by_folder, strict=True) if images])
@@ -57,7 +58,7 @@ def read_image_folder(path: Path, *, classes: ClassList | None) -> Labels:
     n = len(label)
     table = pa.table(
         {
-            "image_id": pa.array([image for images in by_folder for image in images], pa.string()),
+            "image_id": pa.array(_ids(names, by_folder), pa.string()),
             "label": pa.array(label),
             "usable": constant(True, n, pa.bool_()),
             "classes": ragged(np.ones(n, np.int64), pa.array(label)),
@@ -78,8 +79,17 @@ def _class_folders(path: Path) -> list[str]:
     return [name for _, name in sorted(zip(counted, names, strict=True))]
 
 
-def _images(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Yield the names of the images in a folder and below it; `above` are the real paths of its parents."""
+def _ids(names: list[str], by_folder: list[list[str]]) -> Sequence[str]:
+    """Return the ids of images from their folders and the paths in them."""
+    paths = [f"{name}/{image}" for name, images in zip(names, by_folder, strict=True) for image in images]
+    return first_unique([path.rpartition("/")[2] for path in paths], paths)
+
+
+def _images(folder: str, inside: str = "", above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Yield the paths of the images in a folder and below it, after the folders `inside`.
+
+    `above` are the real paths of its parents.
+    """
     here = os.path.realpath(folder)
     if here in above:
         raise InputError(
@@ -94,11 +104,11 @@ def _images(folder: str, above: tuple[str, ...] = ()) -> Iterator[str]:
             if entry.name.startswith("."):
                 continue
             if entry.name.lower().endswith(SUFFIXES):
-                yield entry.name
+                yield inside + entry.name
             elif entry.is_dir():
-                below.append(entry.path)
+                below.append(entry)
     for each in below:
-        yield from _images(each, (*above, here))
+        yield from _images(each.path, f"{inside}{each.name}/", (*above, here))
 
 
 def _check_utf8(name: str, path: Path) -> None:

@@ -22,7 +22,7 @@ from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
 from manyhot.formats.headers import ID_COLUMNS, ID_NEEDS, fold_name, id_column, is_metadata, label_column
-from manyhot.formats.reading import base_names, cut_for_message, state_columns, states_of_values
+from manyhot.formats.reading import cut_for_message, image_ids, state_columns, states_of_values
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -271,7 +271,7 @@ def _read_columns(path: Path, prefix: str = "") -> tuple[list[_ValueColumn], pa.
             allowed=ID_NEEDS,
         )
     columns = [c for c in _value_columns(frame) if c.name.startswith(prefix)]
-    return columns, base_names(frame[ids].cast(pl.String).to_arrow(), f"{path}, column {ids}")
+    return columns, image_ids(frame[ids].cast(pl.String).to_arrow(), f"{path}, column {ids}")
 
 
 def _several(names: Sequence[str], most: int = 8) -> str:

@@ -27,7 +27,7 @@ from manyhot.formats.headers import (
     is_plural,
     label_column,
 )
-from manyhot.formats.reading import base_names, constant, cut_for_message, head, load_json, parse_json, ragged
+from manyhot.formats.reading import constant, cut_for_message, head, image_ids, load_json, parse_json, ragged
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
 from manyhot.parameters import is_whole
 from manyhot.registry import register
@@ -190,7 +190,7 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
             allowed=f"{ID_NEEDS}, and {LABEL_NEEDS}",
         )
     frame = read_frame(path, [ids, label])
-    image_id = base_names(frame[ids].cast(pl.String).to_arrow(), f"{path}, column {ids}")
+    image_id = image_ids(frame[ids].cast(pl.String).to_arrow(), f"{path}, column {ids}")
     values = frame[label]
     usable = np.ones(len(frame), bool)
     if isinstance(values.dtype, pl.List):
@@ -316,7 +316,7 @@ def _matches_json(start: str) -> bool:
 def _named_in_json(path: Path) -> NamedLabels:
     rows = list(_rows(path))
     sets = [_names(value, where) for _, value, where in rows]
-    image_id = base_names(pa.array([image for image, _, _ in rows], pa.string()), path)
+    image_id = image_ids(pa.array([image for image, _, _ in rows], pa.string()), path)
     check_unique(image_id, str(path))
     return NamedLabels(
         image_id,

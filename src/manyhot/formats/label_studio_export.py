@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.formats.reading import cut_for_message, head, load_json
+from manyhot.formats.reading import cut_for_message, head, load_json, with_image_ids
 from manyhot.parameters import is_number, is_whole
 from manyhot.registry import register
 from manyhot.tables import Golden, Votes, golden_from_table, schema, votes_from_table
@@ -168,7 +168,7 @@ def _answers(path: Path, layout: _Layout, *, golden: bool) -> tuple[pa.Table, tu
     _check_chosen(rows, other, path, layout)
     filled = [n for n in _COLUMNS if any(value is not None for value in rows[n])]
     table = pa.table({n: pa.array(rows[n], schema("votes").field(n).type) for n in filled})
-    return table, tuple(f"{n:,} annotations ({what})" for what, n in left_out.items() if n)
+    return with_image_ids(table), tuple(f"{n:,} annotations ({what})" for what, n in left_out.items() if n)
 
 
 def _annotations(path: Path, layout: _Layout) -> Iterator[_Annotation]:
@@ -234,10 +234,10 @@ def _image(task: Mapping[str, Any], layout: _Layout, where: str) -> str:
             allowed=f"a text in the field 'image_id' or {layout.image!r}",
             do="pass the name of the field: --format \"label-studio(image='…')\"",
         )
-    name = text if "image_id" in data else _name(text, where)
-    if not (base := re.sub(r"^.*[/\\]", "", name)):
+    name = text if "image_id" in data else _name(text, where).lstrip("/\\")
+    if not name or name[-1] in "/\\":
         raise InputError("The task has no image.", where=where, got=cut_for_message(repr(text)))
-    return base
+    return name
 
 
 def _name(address: str, where: str) -> str:

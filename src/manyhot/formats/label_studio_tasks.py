@@ -302,8 +302,8 @@ def _check_pairs(table: pa.Table, n: int, path: Path) -> None:
 
 
 def _task(page: _Page, prefix: str, choice: Mapping[str, dict[str, str]]) -> dict[str, Any]:
-    # In a query, everything must be quoted; in a path, the name has no folders.
-    address = prefix + quote(page.image, safe="")
+    # Slashes are allowed in a path and in a query.
+    address = prefix + quote(page.image, safe="/")
     data = {"image": address, "image_id": page.image, "classes": [choice[name] for name in page.asked]}
     task: dict[str, Any] = {"data": data}
     if page.annotations:

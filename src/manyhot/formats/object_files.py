@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 from xml.etree import ElementTree
@@ -17,7 +18,7 @@ from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats.reading import FOLDER, head, load_json, reading
+from manyhot.formats.reading import FOLDER, head, load_json, reading, short_ids, with_image_ids
 from manyhot.formats.tabular import (
     TABLE_SUFFIXES,
     class_indices,
@@ -70,14 +71,16 @@ def read_objects_table(path: Path, *, classes: ClassList | None) -> Objects:
     ids = class_indices(frame[column].cast(pl.String), own_classes, path)
     names = [c for c in _IGNORE if c in frame.columns]
     marks = [pl.col(c).cast(pl.Boolean).fill_null(False) for c in names]
-    image = pl.col("image_id").cast(pl.String)
     frame = frame.with_columns(
-        image if own else image.str.replace(r"^.*[/\\]", ""),  # manyhot's own ids have no folders
+        pl.col("image_id").cast(pl.String),
         class_id=ids,
         ignore=pl.any_horizontal(marks) if marks else pl.lit(False),
         **{c: pl.col(c).cast(pl.Float32) for c in _BOX},
     )
-    return objects_of_table(frame.to_arrow(), own_classes, path)
+    table = frame.to_arrow()
+    # Objects are joined with the images of a source, which are named in the same way.
+    table = table if own else with_image_ids(table, partial(short_ids, where=path))
+    return objects_of_table(table, own_classes, path)
 
 
 def _classes(frame: pl.DataFrame, path: Path) -> ClassList:
@@ -132,7 +135,7 @@ def with_masks(objects: Objects, path: Path) -> Objects:
 
 
 def masks_of(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
-    """Return the masks of images, from a folder of PNGs named after the images, or from a table.
+    """Return the masks of images, from a folder of PNGs named as the images are, or from a table.
 
     Raises
     ------
@@ -146,8 +149,11 @@ def masks_of(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
 
 
 def _folder(path: Path, images: Iterable[str]) -> dict[str, bytes | Path]:
-    files = {p.stem: p for p in sorted(path.iterdir()) if p.suffix.lower() == ".png"}
-    return {i: files[stem] for i in images if (stem := Path(i).stem) in files}
+    found = sorted(p for p in path.rglob("*") if p.suffix.lower() == ".png")
+    names = [p.relative_to(path).with_suffix("").as_posix() for p in found]
+    files = dict(zip(names, found, strict=True))
+    stems = {i: i.rpartition(".")[0] or i for i in images}
+    return {i: files[stem] for i, stem in stems.items() if stem in files}
 
 
 def _table(path: Path) -> dict[str, bytes | Path]:
@@ -241,13 +247,14 @@ def _objects(content: dict[str, Any], classes: ClassList | None, path: Path) -> 
     categories = content["categories"]
     own = classes or categories_of_coco(content, path)
     number = {int(c["id"]): own.index(str(c["name"])) for c in categories}
-    images = {int(i["id"]): i for i in content["images"]}
+    names = short_ids(pa.array([image_of_coco(i) for i in content["images"]], pa.string()), path).to_pylist()
+    images = {int(i["id"]): i | {"file_name": name} for i, name in zip(content["images"], names, strict=True)}
     rows = [_row(a, images[int(a["image_id"])], number) for a in content["annotations"]]
-    names = ("image_id", "class_id", "x1", "y1", "x2", "y2", "ignore", "polygons")
+    columns_of_row = ("image_id", "class_id", "x1", "y1", "x2", "y2", "ignore", "polygons")
     types = (pa.string(), pa.int32(), *[pa.float32()] * 4, pa.bool_(), pa.list_(pa.list_(pa.float32())))
-    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    columns = list(zip(*rows, strict=True)) or [()] * len(types)
     arrays = [pa.array(list(c), t) for c, t in zip(columns, types, strict=True)]
-    return objects_of_table(pa.table(arrays, names=list(names)), own, path)
+    return objects_of_table(pa.table(arrays, names=list(columns_of_row)), own, path)
 
 
 def _row(about: dict[str, Any], image: dict[str, Any], number: dict[int, int]) -> tuple[Any, ...]:
@@ -257,7 +264,7 @@ def _row(about: dict[str, Any], image: dict[str, Any], number: dict[int, int]) -
     outlines = about.get("segmentation")
     polygons = [_fractions(p, size) for p in outlines] if isinstance(outlines, list) and outlines else None
     return (
-        image_of_coco(image),
+        image["file_name"],
         number[int(about["category_id"])],
         *box,
         bool(about.get("iscrowd")),
@@ -267,8 +274,7 @@ def _row(about: dict[str, Any], image: dict[str, Any], number: dict[int, int]) -
 
 def image_of_coco(image: dict[str, Any]) -> str:
     """Return the name of an image, which LVIS gives only at the end of an address."""
-    name = image["file_name"] if "file_name" in image else image["coco_url"]
-    return PurePosixPath(str(name)).name
+    return str(image["file_name"]) if "file_name" in image else PurePosixPath(str(image["coco_url"])).name
 
 
 def _fractions(outline: list[float], size: np.ndarray[Any, Any]) -> list[float]:

@@ -26,6 +26,7 @@ from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError, ManyhotError
 from manyhot.tables import STATES, one_chunk
+from manyhot.tables.image_ids import normal_ids
 
 _KINDS = {".parquet": "Parquet", ".npy": "NumPy", ".npz": "NumPy"}
 
@@ -148,8 +149,8 @@ def ragged(lengths: npt.ArrayLike, values: pa.Array) -> pa.ListArray:
     return pa.ListArray.from_arrays(offsets, values)
 
 
-def base_names(names: pa.Array, where: object) -> pa.Array:
-    """Return names without their folders.
+def image_ids(names: pa.Array, where: object) -> pa.Array:
+    """Return the names of images as ids: as they are written, with folders and with slashes.
 
     Raises
     ------
@@ -166,7 +167,39 @@ def base_names(names: pa.Array, where: object) -> pa.Array:
             got=f"{names.type} ({str(error).partition(chr(10))[0]})",
             allowed="text in UTF-8",
         ) from error
-    return pc.replace_substring_regex(texts, r"^.*[/\\]", "")
+    return normal_ids(texts)
+
+
+def base_names(names: pa.Array, where: object) -> pa.Array:
+    """Return names without their folders, for formats of published data sets that are joined by base names.
+
+    Raises
+    ------
+    InputError
+        As in `image_ids`.
+    """
+    return pc.replace_substring_regex(image_ids(names, where), r"^.*/", "")
+
+
+def short_ids(names: pa.Array, where: object) -> pa.Array:
+    """Return the base names of images if no two images share one, otherwise their paths.
+
+    An image may have several rows. The images of folders and archives are named in the same way when they are
+    predicted.
+
+    Raises
+    ------
+    InputError
+        As in `image_ids`.
+    """
+    paths, short = image_ids(names, where), base_names(names, where)
+    return short if len(pc.unique(short)) == len(pc.unique(paths)) else paths
+
+
+def with_image_ids(table: pa.Table, ids: Callable[[pa.Array], pa.Array] = normal_ids) -> pa.Table:
+    """Return a table with the texts in its column ``image_id`` as ids."""
+    ids = ids(one_chunk(table["image_id"]))
+    return table.set_column(table.column_names.index("image_id"), "image_id", ids)
 
 
 def class_lists(

@@ -23,7 +23,7 @@ from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
 from manyhot.formats.headers import ID_COLUMNS, check_width, fold_name, raw_header, separator_of
-from manyhot.formats.reading import FOLDER, cut_for_message, read_parquet, reading
+from manyhot.formats.reading import FOLDER, cut_for_message, read_parquet, reading, with_image_ids
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import (
@@ -181,8 +181,8 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     if "label" in frame.columns and frame["label"].dtype == pl.String:
         classes, _ = _named_list(frame.select("label"), classes, path.stem)
         frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
-    frame = frame.with_columns(pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", ""))
-    return Images(frame.to_arrow(), name=path.stem, class_list=classes and own_list(classes))
+    table = _arrow(frame, "images")
+    return Images(table, name=path.stem, class_list=classes and own_list(classes))
 
 
 @register(
@@ -498,8 +498,9 @@ def _within_int32(digits: str) -> int:
 
 
 def _arrow(frame: pl.DataFrame, table: str) -> pa.Table:
-    ids = pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", "")
-    return with_small_offsets(frame.with_columns(ids).to_arrow())
+    return with_image_ids(
+        with_small_offsets(frame.with_columns(pl.col("image_id").cast(pl.String)).to_arrow())
+    )
 
 
 def with_small_offsets(table: pa.Table) -> pa.Table:

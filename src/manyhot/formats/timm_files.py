@@ -22,7 +22,7 @@ from manyhot.classes import ClassList, class_list, family_of, pretraining_of
 from manyhot.core.array_types import Floats, Floats32
 from manyhot.core.resampling import wilson_interval
 from manyhot.errors import InputError, ManyhotError
-from manyhot.formats.reading import base_names, descriptions, head, load_json, parse_json, read_parquet
+from manyhot.formats.reading import descriptions, head, load_json, parse_json, read_parquet, short_ids
 from manyhot.formats.tabular import column_names, read_frame
 from manyhot.registry import register
 from manyhot.tables import Images, Predictions, Results, schema
@@ -81,7 +81,7 @@ def read_timm_inference(
     if ids is None:
         _check_dense(values, len(own), path)
     return Predictions(
-        base_names(frame["filename"].to_arrow(), f"{path}, column filename"),
+        short_ids(frame["filename"].to_arrow(), f"{path}, column filename"),
         path.stem,
         ids,
         values,

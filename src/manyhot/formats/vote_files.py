@@ -11,7 +11,7 @@ import pyarrow as pa
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats.class_lists import read_class_list
-from manyhot.formats.reading import FOLDER, cut_for_message, reading
+from manyhot.formats.reading import FOLDER, cut_for_message, reading, with_image_ids
 from manyhot.formats.tabular import (
     TABLE_SUFFIXES,
     class_indices,
@@ -133,8 +133,8 @@ def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.T
         frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path))
     _check_ids(frame, path)
     texts = [c for c in ("rater_id", "expert_id", "answer") if c in frame.columns]
-    ids = pl.col("image_id").cast(pl.String).str.replace(r"^.*[/\\]", "")
-    return with_small_offsets(frame.with_columns(ids, *(pl.col(c).cast(pl.String) for c in texts)).to_arrow())
+    frame = frame.with_columns(pl.col(c).cast(pl.String) for c in ("image_id", *texts))
+    return with_image_ids(with_small_offsets(frame.to_arrow()))
 
 
 def _check_ids(frame: pl.DataFrame, path: Path) -> None:

@@ -24,6 +24,7 @@ from manyhot.predict.run import TOP_CLASSES, PredictSettings, choose_for, column
 from manyhot.predict.scoring import Keep, Scored, score_parts, select_scores
 from manyhot.predict.sources import ImagesLike, LabelLookup, open_source
 from manyhot.tables import Images, Predictions
+from manyhot.tables.image_ids import first_unique, normal_ids
 
 
 @dataclass(frozen=True)
@@ -311,7 +312,7 @@ def _label_numbers(values: Any) -> list[int | None] | None:
 
 
 def _texts(values: Any) -> list[str] | None:
-    return None if values is None else [PurePath(str(v)).name for v in values]
+    return None if values is None else normal_ids(pa.array(map(str, values), pa.string())).to_pylist()
 
 
 def _logits(out: Any, n: int) -> np.ndarray[Any, Any]:
@@ -340,11 +341,15 @@ def _named(own: list[str] | None, ids: list[str] | None, at: int, n: int) -> lis
 
 
 def _file_names(loader: Any) -> list[str] | None:
-    """Return the base names of the files of an ImageFolder that is read in order."""
-    files = getattr(getattr(loader, "dataset", None), "samples", None)
+    """Return the ids of the files of an ImageFolder that is read in order: base names if these are unique."""
+    dataset = getattr(loader, "dataset", None)
+    files = getattr(dataset, "samples", None)
     if not files or not _is_in_order(loader):
         return None
-    return [PurePath(str(file[0])).name for file in files]
+    paths = [PurePath(str(file[0])) for file in files]
+    root = PurePath(str(getattr(dataset, "root", "")))
+    inside = [(p.relative_to(root) if p.is_relative_to(root) else p).as_posix() for p in paths]
+    return list(first_unique([p.name for p in paths], inside))
 
 
 def _is_in_order(loader: Any) -> bool:

@@ -359,6 +359,7 @@ def aggregate(
         raters_table(asked, answers, experts, result),
         _curve_table(measured),
         notes=(
+            *source.notes,
             *_fit_notes(answers, result, entry.name, chosen),
             *_golden_notes(asked, result, experts, source.golden, entry, searched=searched),
             *_decision_notes(asked.refined, refined),

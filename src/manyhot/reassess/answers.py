@@ -29,6 +29,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown, is_whole
 from manyhot.run import QUIET, Run
 from manyhot.tables import Golden, Images, Votes, find_questions, golden_from_table, votes_from_table
+from manyhot.tables.labels import with_ids_like
 
 VotesLike = Annotated[Any, Shown("VOTES")]
 """Votes as a table or a frame, or their location: a file, a campaign, or ``imagenet-real``."""
@@ -102,6 +103,8 @@ class VotesSource:
         The name of the labels.
     original_classes : str
         The classes for which the original label counts as a rater; all classes if empty.
+    notes : tuple of str
+        How the images were matched with the votes, if their ids differ.
     """
 
     votes: Votes
@@ -112,6 +115,7 @@ class VotesSource:
     folder: Path | None = None
     name: str = ""
     original_classes: str = ""
+    notes: tuple[str, ...] = ()
 
     def proposals(self) -> Path | None:
         """Return the proposals of the campaign, if there are any."""
@@ -180,14 +184,20 @@ def open_votes(
     paths = (folder / "votes.parquet" if folder else votes, golden, images, classes)
     files = [Path(p) for p in paths if isinstance(p, str | os.PathLike)]
     listed = read_classes(classes) if isinstance(classes, str | os.PathLike) else classes
+    read, notes = _votes(votes, listed, format), tuple[str, ...]()
+    shown = None if images is None else _images(images, listed)
+    if shown is not None:
+        shown, like = with_ids_like(shown, read.images, other_name=read.name or "the votes")
+        notes = (f"{shown.name or 'images'}: {like.text}",) if like.n else ()
     return VotesSource(
-        _votes(votes, listed, format),
+        read,
         None if golden is None else _golden(golden, listed),
-        None if images is None else _images(images, listed),
+        shown,
         listed if isinstance(listed, ClassList) else None,
         {file.name: sha256(file) for file in files if file.is_file()},
         folder,
         folder.resolve().name if folder and (folder / tables.DESCRIPTION).is_file() else "",
+        notes=notes,
     )
 
 

@@ -28,6 +28,7 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Predictions
 from manyhot.tables.frames import check_range
+from manyhot.tables.image_ids import ids_like
 
 _PART = ".part"
 """What the name of a folder that is not complete ends with; a killed run may leave one."""
@@ -53,8 +54,8 @@ class InitialCampaign(Result):
     status: CampaignStatus
 
     def to_json(self) -> dict[str, Any]:
-        """Return the status."""
-        return self.status.to_json()
+        """Return the status, and notes if there are any."""
+        return self.status.to_json() | ({"notes": self.notes} if self.notes else {})
 
     def lines(self) -> Iterator[str]:
         """Yield whether the campaign was created, and its status."""
@@ -130,7 +131,7 @@ def init_campaign(
         home.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_PART, dir=home))
         try:
-            _fill(replace(campaign, folder=part), sources, listed)
+            notes = _fill(replace(campaign, folder=part), sources, listed)
             _settle(part, target)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -138,7 +139,7 @@ def init_campaign(
         if isinstance(error, OutputError):
             raise
         raise write_refused(target, error) from error
-    return InitialCampaign(campaign, True, campaign_status(target), written=(target,))
+    return InitialCampaign(campaign, True, campaign_status(target), notes=notes, written=(target,))
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,8 @@ def _check_images(images: Images, classes: ClassList) -> None:
         check_range(label, rows, images.image_id, len(classes), images.name)
 
 
-def _fill(campaign: Campaign, sources: _Inputs, classes: ClassList) -> None:
+def _fill(campaign: Campaign, sources: _Inputs, classes: ClassList) -> tuple[str, ...]:
+    """Write the files of a campaign, and return notes on predictions whose ids are written differently."""
     call, inputs = campaign.call, campaign.inputs
     about = {"classes": classes.hash, "n_classes": str(len(classes))}
     tables.write(_class_table(classes), campaign.path("classes"), "classes", call=call, inputs=inputs)
@@ -271,25 +273,36 @@ def _fill(campaign: Campaign, sources: _Inputs, classes: ClassList) -> None:
         sources.images.table, campaign.path("images"), "images", call=call, inputs=inputs, about=about
     )
     campaign.path("predictions").mkdir()
-    written: dict[str, str] = {}
-    for predictions, source in sources.predictions:
-        _check_predictions(predictions, sources.images, classes, written)
+    written, notes = dict[str, str](), list[str]()
+    for read, source in sources.predictions:
+        _check_predictions(read, classes, written)
+        predictions, note = _of_campaign(read, sources.images)
+        notes += [note] if note else []
         target = campaign.path("predictions") / tables.predictions_file_name(predictions.model)
-        if source is not None and file_metadata(source).get("classes") == classes.hash:
+        is_same = predictions is read and source is not None
+        if is_same and source and file_metadata(source).get("classes") == classes.hash:
             shutil.copyfile(source, target)  # with all its metadata
             continue
         whole = replace(predictions, n_classes=len(classes), class_hash=classes.hash)
         inputs = {source.name: sha256(source)} if source is not None else {}
         tables.write_predictions(replace(whole, inputs=inputs), target, call=call)
     campaign.write()
+    return tuple(notes)
 
 
-def _check_predictions(
-    predictions: Predictions, images: Images, classes: ClassList, written: dict[str, str]
-) -> None:
+def _of_campaign(predictions: Predictions, images: Images) -> tuple[Predictions, str]:
+    """Return predictions with the ids of a campaign, and a note if they were written differently."""
+    name, other = predictions.source or predictions.model, "the campaign"
+    like = ids_like(predictions.image_id, images.image_id, name=name, other_name=other)
+    tables.align(images.image_id, like.ids, left_name=other, right_name=name)
+    if not like.n:
+        return predictions, ""
+    return replace(predictions, image_id=like.ids), f"{predictions.model}: {like.text}"
+
+
+def _check_predictions(predictions: Predictions, classes: ClassList, written: dict[str, str]) -> None:
     model, source = predictions.model, predictions.source
     tables.check_class_list(predictions, len(classes), classes.hash, "the campaign")
-    tables.align(images.image_id, predictions.image_id, left_name="the campaign", right_name=source or model)
     if model in written:
         raise InputError(
             f"There are two sets of predictions of {model}.",

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from manyhot.core.array_types import Ints
 from manyhot.errors import InputError, MatchError
+from manyhot.tables.image_ids import nearest_way
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,8 @@ def align(left: pa.Array, right: pa.Array, *, left_name: str, right_name: str) -
             f"No images are in both {left_name} and {right_name}.",
             got=f"ids such as {examples(right)}",
             allowed=f"ids such as {examples(left)}",
-            do="pass the file with the images of each row, or labels of the same data set",
+            do=nearest_way(left, right)
+            or "pass the file with the images of each row, or labels of the same data set",
         )
     matched = at.drop_null().to_numpy().astype(np.int64)
     return Alignment(rows, matched, len(left) - len(rows), len(right) - len(rows))
@@ -87,7 +89,7 @@ def check_unique(ids: pa.Array, where: str) -> None:
     raise MatchError(
         "An image is listed more than once.",
         where=where,
-        got=f"{len(twice):,} ids, such as {examples(twice.field('values'))}",
+        got=f"{len(twice):,} id{'s' if len(twice) > 1 else ''}, such as {examples(twice.field('values'))}",
         allowed="each image_id once",
         do="retain one row per image",
     )

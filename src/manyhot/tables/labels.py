@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from manyhot.classes import ClassList, from_keys
 from manyhot.core.array_types import Bools, Floats
 from manyhot.errors import InputError, MatchError
 from manyhot.tables.frames import check_range, check_unique, one_chunk
+from manyhot.tables.image_ids import AUTO, Renamed, ids_like
 from manyhot.tables.schemas import check, metadata, metadata_number, write
 
 
@@ -74,16 +75,26 @@ class Labels:
 
         return pl.from_arrow(self.table)
 
-    def with_labels(self, images: Images) -> Labels:
+    def with_labels(self, images: Images, match: str = AUTO) -> Labels:
         """Return the labels with missing original labels filled in from an images table.
+
+        Parameters
+        ----------
+        images : Images
+        match : str
+            How ids are matched; see `manyhot.tables.image_ids.match_ids`.
 
         Raises
         ------
         InputError
             If an image has another original label in the images table.
+        MatchError
+            If ids are written differently and are ambiguous; see `manyhot.tables.image_ids.match_ids`.
         """
         if images.label is None:
             return self
+        name = self.name or "the labels"
+        images, _ = with_ids_like(images, self.image_id, other_name=name, match=match)
         at = pc.index_in(self.image_id, images.image_id)
         theirs = pc.take(images.label, at)
         if "label" in self.table.column_names:
@@ -142,6 +153,35 @@ class Images:
         import polars as pl
 
         return pl.from_arrow(self.table)
+
+
+_HasIds = TypeVar("_HasIds", Labels, Images)
+
+
+def with_ids_like(
+    table: _HasIds, ids: pa.Array, *, other_name: str, match: str = AUTO
+) -> tuple[_HasIds, Renamed]:
+    """Return label sets or images with the ids that another table gives to the same images.
+
+    Parameters
+    ----------
+    table : Labels or Images
+    ids : pyarrow.Array of string
+        The ids of the other table.
+    other_name, match : str
+        As in `manyhot.tables.image_ids.ids_like`.
+
+    Raises
+    ------
+    InputError
+        As in `manyhot.tables.image_ids.match_ids`.
+    """
+    name = table.name or ("the labels" if isinstance(table, Labels) else "the images")
+    like = ids_like(table.image_id, ids, name=name, other_name=other_name, match=match)
+    if not like.n:
+        return table, like
+    column = table.table.column_names.index("image_id")
+    return replace(table, table=table.table.set_column(column, "image_id", like.ids)), like
 
 
 def write_labels(

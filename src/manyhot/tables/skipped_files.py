@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import pyarrow as pa
+
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Predictions
+from manyhot.tables.image_ids import AUTO, Renamed, ids_like
 
 _Fitted = TypeVar("_Fitted")
 
@@ -28,12 +31,16 @@ class SkippedFiles:
         The reason for each skipped file, in order of occurrence.
     remarks : list of str
         What was assumed when the files were read.
+    matched : dict of tuple of str to Renamed
+        By the names of a data set and of a table or model whose ids are written differently.
     """
 
     n_files: int = 1
     errors: dict[str, InputError] = field(default_factory=dict)
     remarks: list[str] = field(default_factory=list)
+    matched: dict[tuple[str, str], Renamed] = field(default_factory=dict)
     _noted: int = 0
+    _noted_matched: int = 0
 
     def skip(self, name: str, error: InputError) -> None:
         """Skip a file, or raise the error if it is the only one."""
@@ -67,6 +74,28 @@ class SkippedFiles:
             yield predictions
         self.check_left(n)
 
+    def matching(
+        self, models: Iterable[Predictions], ids: pa.Array, name: str, match: str = AUTO
+    ) -> Iterator[Predictions]:
+        """Yield predictions with the ids that a data set, called `name`, gives to the same images.
+
+        Raises
+        ------
+        InputError
+            As in `manyhot.tables.image_ids.match_ids`, if there is only one file.
+        """
+        last: tuple[pa.Array, Renamed] | None = None
+        for model in models:
+            if last is None or not last[0].equals(model.image_id):
+                try:
+                    like = ids_like(model.image_id, ids, name=model.model, other_name=name, match=match)
+                except InputError as error:
+                    self.skip(model.source or model.model, error)
+                    continue
+                last = model.image_id, like
+            self.add_matched(name, model.model, last[1])
+            yield replace(model, image_id=last[1].ids) if last[1].n else model
+
     def left(self, files: Iterable[Path]) -> list[Path]:
         """Return the files that are not skipped."""
         return [file for file in files if str(file) not in self.errors]
@@ -77,9 +106,21 @@ class SkippedFiles:
         self._noted += len(since)
         return [(name, f"skipped: {error.in_a_line(name)}") for name, error in since]
 
+    def new_matched(self) -> list[tuple[str, int, str]]:
+        """Return the models whose ids differ since the last call: name, number of ids, text of the note."""
+        since = list(self.matched.items())[self._noted_matched :]
+        self._noted_matched += len(since)
+        return [(name, like.n, like.text) for (_, name), like in since]
+
+    def add_matched(self, dataset: str, name: str, like: Renamed) -> None:
+        """Note that a table or a model writes ids of a data set differently, if it does."""
+        if like.n:
+            self.matched.setdefault((dataset, name), like)
+
     def notes(self, dataset: str = "") -> list[str]:
-        """Return the new remarks and the result of `new` as notes of a data set."""
-        new = [*(("", text) for text in self.new_remarks()), *self.new()]
+        """Return the new remarks, and the results of `new_matched` and `new`, as notes of a data set."""
+        matched = ((name, text) for name, _, text in self.new_matched())
+        new = [*(("", text) for text in self.new_remarks()), *matched, *self.new()]
         return [": ".join(filter(None, (dataset, name, text))) for name, text in new]
 
     def new_remarks(self) -> list[str]:

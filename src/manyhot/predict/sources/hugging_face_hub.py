@@ -168,8 +168,11 @@ def open_saved(where: str, labels: Mapping[str, str] | None = None) -> ImageSour
     features = features_in(_json(f"{folder}/dataset_info.json", {})) or features_of(first.schema.metadata)
     columns = _settled(find_columns(first.schema, features, where), first)
     if not is_remote(where):
-        blocks = [block for file in files for block in _blocks(file, columns)]
-        return source_of(where, blocks, bool(columns.label), labels)
+
+        def blocks(own: Columns) -> list[RowBlock]:
+            return [block for file in files for block in _blocks(file, own)]
+
+        return source_of(where, columns, blocks, labels, strict=bool(columns.label))
     parts = tuple(
         ArrowStream(name, file, columns, version_of(file))
         for name, file in zip(part_names(len(files)), files, strict=True)
@@ -206,8 +209,11 @@ def open_hub(where: str, labels: Mapping[str, str] | None = None) -> ImageSource
     dataset = dataset.select_columns(columns.all())
     columns = _settled(columns, dataset[:1000])
     stem = name.rstrip("/").rpartition("/")[2] + (f"-{re.sub(r'[^A-Za-z0-9]+', '-', split)}" if split else "")
-    blocks = list(_hub_blocks(dataset, columns, where, stem))
-    return source_of(where, blocks, bool(columns.label), labels)
+
+    def blocks(own: Columns) -> list[RowBlock]:
+        return list(_hub_blocks(dataset, own, where, stem))
+
+    return source_of(where, columns, blocks, labels, strict=bool(columns.label))
 
 
 def _blocks(file: str, columns: Columns) -> Iterator[RowBlock]:

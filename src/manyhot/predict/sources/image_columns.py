@@ -25,6 +25,7 @@ from manyhot.predict.sources.source import (
     reader_of,
     short_hash,
 )
+from manyhot.tables.image_ids import normal_ids
 
 IMAGE_COLUMNS = ("image", "img", "jpeg", "jpg", "png", "bytes", "content")
 IMAGE_ID_COLUMNS = ("image_id", "file_name", "filename", "path", "id", "__key__")
@@ -54,6 +55,8 @@ class Columns:
         Empty without labels.
     names : tuple of str
         The classes that numeric labels refer to. Empty if the numbers are the labels.
+    whole : bool
+        Whether ids are whole paths, because base names are not unique.
     """
 
     image: str
@@ -62,6 +65,7 @@ class Columns:
     by_path: bool
     label: str
     names: tuple[str, ...]
+    whole: bool = False
 
     def without_bytes(self) -> list[str]:
         """Return the columns to read for ids and labels."""
@@ -201,18 +205,39 @@ class RowBlock:
 
 
 def source_of(
-    where: str, blocks: Sequence[RowBlock], strict: bool, labels: Mapping[str, str] | None
+    where: str,
+    columns: Columns,
+    blocks_of: Callable[[Columns], Sequence[RowBlock]],
+    labels: Mapping[str, str] | None,
+    *,
+    strict: bool,
 ) -> ImageSource:
     """Return the source of some rows.
+
+    Parameters
+    ----------
+    where : str
+        For messages.
+    columns : Columns
+    blocks_of : callable
+        Returns the rows as parts. It is called again if the base names of images are not unique.
+    labels : Mapping of str to str, optional
+        Label of each image by id.
+    strict : bool
+        See `ImageSource`.
 
     Raises
     ------
     InputError
         If there are no rows, if two images have the same id, or if none of the labels belongs to an image.
     """
+    blocks = blocks_of(columns)
     if not blocks:
         raise InputError("The table has no rows.", where=where)
     ids = [name for block in blocks for name in block.ids]
+    if len(set(ids)) < len(ids):
+        blocks = blocks_of(replace(columns, whole=True))
+        ids = [name for block in blocks for name in block.ids]
     places = functools.partial(_place_of, blocks)
     check_ids(ids, where, places, do=f"add a column {IMAGE_ID_COLUMNS[0]}, or predict the files one by one")
     parts = tuple(
@@ -316,10 +341,11 @@ def _ids(table: pa.RecordBatch | pa.Table, columns: Columns, place: RowPosition)
                 where=f"{place.file}#{place.first + i}",
                 got=f"no value in column {columns.id or columns.image + '.path'}",
             )
-    texts = (str(name) for name in found)
-    return (
-        list(texts) if columns.id in _AS_THEY_ARE else [base_name(name.replace("\\", "/")) for name in texts]
-    )
+    texts = [str(name) for name in found]
+    if columns.id in _AS_THEY_ARE:
+        return texts
+    paths: list[str] = normal_ids(pa.array(texts, pa.string())).to_pylist()
+    return paths if columns.whole else [base_name(path) for path in paths]
 
 
 def _labels(table: pa.RecordBatch | pa.Table, columns: Columns, place: RowPosition) -> list[Label]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
 
+import pyarrow as pa
+
 from manyhot.errors import InputError
 from manyhot.predict.sources.image_labels import ListedImage, base_name, with_labels
 from manyhot.predict.sources.remote import fetch_bytes, is_remote, unquoted, walk_remote
@@ -21,6 +23,7 @@ from manyhot.predict.sources.source import (
     part_ranges,
     short_hash,
 )
+from manyhot.tables.image_ids import first_unique, normal_ids
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,8 @@ class Files:
         Label of each image; by default the name of its folder.
     mark : str
         A text that differs if the known sizes of the files differ.
+    ids : tuple of str, optional
+        Id of each image; by default its base name.
     """
 
     name: str
@@ -45,6 +50,7 @@ class Files:
     paths: tuple[str, ...]
     labels: tuple[str | None, ...] | None = None
     mark: str = ""
+    ids: tuple[str, ...] | None = None
 
     @property
     def n(self) -> int:
@@ -56,7 +62,8 @@ class Files:
         for i, path in enumerate(self.paths):
             uri = f"{self.root.rstrip('/')}/{path}" if self.root else path
             label = self.labels[i] if self.labels else folder_label(path, self.root)
-            yield Item(base_name(uri), uri, label), functools.partial(fetch_bytes, uri, self.root)
+            image_id = self.ids[i] if self.ids else base_name(uri)
+            yield Item(image_id, uri, label), functools.partial(fetch_bytes, uri, self.root)
 
     def key(self) -> str:
         """Return a key that identifies the images of this part."""
@@ -104,8 +111,8 @@ def open_image_folder(
     Raises
     ------
     InputError
-        If the folder does not exist or contains no image, if two images have the same base name, if a name is
-        not UTF-8, or if none of the labels belongs to an image.
+        If the folder does not exist or contains no image, if a name is not UTF-8, or if none of the labels
+        belongs to an image.
     """
     root = folder.rstrip("/") or "/"
     found = list_files(folder) if files is None else files
@@ -114,12 +121,19 @@ def open_image_folder(
         raise _no_images(folder, found)
     images.sort(key=_order(images))
     _check_text(images, folder)
-    ids = [base_name(unquoted(path, root)) for path in images]
+    names = [base_name(unquoted(path, root)) for path in images]
+    ids = first_unique(names, [unquoted(path, root) for path in images])
     check_ids(ids, folder, images.__getitem__)
     here = "" if root == "." else root
     cuts = list(part_ranges(len(images)))
     parts = tuple(
-        Files(name, here, own := tuple(images[start:end]), mark=short_hash(str(found[path]) for path in own))
+        Files(
+            name,
+            here,
+            own := tuple(images[start:end]),
+            mark=short_hash(str(found[path]) for path in own),
+            ids=None if ids is names else tuple(ids[start:end]),
+        )
         for name, start, end in cuts
     )
     return with_labels(ImageSource(folder, parts), labels, [ids[start:end] for _, start, end in cuts])
@@ -142,19 +156,22 @@ def open_list(
     Raises
     ------
     InputError
-        If the list is empty, if two images have the same base name, or if none of the labels belongs to an
-        image.
+        If the list is empty, if it names an image twice, or if none of the labels belongs to an image.
     """
     if not entries:
         raise InputError("The list names no images.", where=where)
     base = where.replace(os.sep, "/").rpartition("/")
     paths = [_whole(path, base[0] + base[1]) for path, _ in entries]
-    ids = [base_name(path) for path in paths]
+    names = [base_name(path) for path in paths]
+    ids = first_unique(names, normal_ids(pa.array([path for path, _ in entries], pa.string())).to_pylist())
     check_ids(ids, where, paths.__getitem__)
     given = [label for _, label in entries]
     labelled = any(label is not None for label in given)
     cuts = list(part_ranges(len(paths)))
-    parts = tuple(Files(name, "", tuple(paths[a:b]), tuple(given[a:b])) for name, a, b in cuts)
+    parts = tuple(
+        Files(name, "", tuple(paths[a:b]), tuple(given[a:b]), ids=None if ids is names else tuple(ids[a:b]))
+        for name, a, b in cuts
+    )
     return with_labels(ImageSource(where, parts, strict=labelled), labels, [ids[a:b] for _, a, b in cuts])
 
 

@@ -10,10 +10,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 
+import pyarrow as pa
+
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.predict.sources.remote import fetch_bytes, first_line, is_remote, unquoted, without_query
 from manyhot.predict.sources.source import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart, short_hash
+from manyhot.tables.image_ids import ids_like
 
 _ID_COLUMNS = ("image_id", "file_name", "filename", "file", "path", "image", "uri", "url", "id", "__key__")
 _LABEL_COLUMNS = ("wnid", "label", "class", "cls", "fine_label", "key", "class_id", "target")
@@ -60,8 +63,8 @@ def read_table(where: str | os.PathLike[str]) -> list[ListedImage]:
 def read_image_labels(where: str | os.PathLike[str]) -> dict[str, str]:
     """Return the labels in a table by image id.
 
-    The ids are in the column ``image_id`` or, if there is none, are the base names of the paths in another
-    column.
+    The ids are in the column ``image_id``. If there is none, they are the base names of the paths in another
+    column, or the paths if two of them have the same base name.
 
     Raises
     ------
@@ -69,15 +72,17 @@ def read_image_labels(where: str | os.PathLike[str]) -> dict[str, str]:
         As in `read_table`, and if the table has no labels or two different labels for an image.
     """
     rows, are_ids = _table(where)
+    names = {path: path if are_ids else base_name(path) for path, _ in rows}
+    is_unique = len(set(names.values())) == len(names)
     found: dict[str, str] = {}
     for path, label in rows:
-        name = path if are_ids else base_name(path)
+        name = names[path] if is_unique else path
         if label is not None and found.setdefault(name, label) != label:
             raise InputError(
                 "An image has two labels.",
                 where=where,
                 got=f"{name}: {found[name]} and {label}",
-                allowed="one label for each base name",
+                allowed="one label for each image",
             )
     if not found:
         raise InputError(
@@ -146,6 +151,8 @@ def with_labels(
     if ids is None:
         mark = short_hash(f"{image} {label}" for image, label in sorted(labels.items()))
         return replace(source, parts=tuple(Labelled(p, labels, mark) for p in source.parts), strict=True)
+    if not any(name in labels for names in ids for name in names):
+        labels = _by_path(labels, ids)
     own = [{name: labels[name] for name in names if name in labels} for names in ids]
     if not any(own):
         raise _none_of(labels, ids, source.uri)
@@ -154,6 +161,14 @@ def with_labels(
         for part, found in zip(source.parts, own, strict=True)
     )
     return replace(source, parts=parts, strict=True)
+
+
+def _by_path(labels: Mapping[str, str], ids: Sequence[Sequence[str]]) -> Mapping[str, str]:
+    """Return the labels by the ids of a source whose folders begin elsewhere."""
+    theirs = pa.array([name for names in ids for name in names], pa.string())
+    own = pa.array(labels, pa.string())
+    like = ids_like(own, theirs, name="the labels", other_name="the images", match="path")
+    return dict(zip(like.ids.to_pylist(), labels.values(), strict=True))
 
 
 def _none_of(labels: Mapping[str, str], ids: Sequence[Sequence[str]], where: str) -> InputError:

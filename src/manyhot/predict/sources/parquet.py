@@ -149,8 +149,11 @@ def open_parquet(
     found = expand(where) if files is None else list(files)
     columns = _columns(found[0])
     if not is_remote(found[0]):
-        blocks = [block for path in found for block in _blocks(path, columns)]
-        return source_of(where, blocks, bool(columns.label), labels)
+
+        def blocks(own: Columns) -> list[RowBlock]:
+            return [block for path in found for block in _blocks(path, own)]
+
+        return source_of(where, columns, blocks, labels, strict=bool(columns.label))
     # Ids of a remote file are read with its images: separately, they would take a request per row group.
     cuts = [piece for path in found for piece in _cuts(path, columns, version_of(path))]
     if not cuts:

@@ -39,7 +39,7 @@ class Item:
     Attributes
     ----------
     image_id : str
-        The base name with extension.
+        The base name with extension; with folders if two images of the source have the same base name.
     uri : str
         Its path or address.
     label : str or int, optional
@@ -183,10 +183,10 @@ def check_ids(
         raise InputError("The source names an image twice.", where=where, got=place(one))
     more = len(ids) - len(set(ids)) - 1
     raise InputError(
-        "Two images have the same base name.",
+        "Two images have the same id.",
         where=where,
         got=f"{place(one)} and {place(other)}" + (f", and {more:,} more such pairs" if more else ""),
-        allowed="unique base names, which are the ids of images in all tables",
+        allowed="unique ids",
         do=do,
     )
 

@@ -42,6 +42,7 @@ from manyhot.predict.sources.source import (
     short_hash,
     too_large,
 )
+from manyhot.tables.image_ids import first_unique
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 """Suffixes of archives."""
@@ -95,6 +96,8 @@ class TarSlice:
     offsets, sizes : array of int
         Offset and size of each image in the archive, in bytes.
     labels : tuple of str or None
+    ids : tuple of str, optional
+        Id of each image; by default its base name.
     """
 
     name: str
@@ -103,6 +106,7 @@ class TarSlice:
     offsets: array[int]
     sizes: array[int]
     labels: tuple[str | None, ...]
+    ids: tuple[str, ...] | None = None
 
     @property
     def n(self) -> int:
@@ -112,8 +116,9 @@ class TarSlice:
     def items(self) -> Iterator[tuple[Item, ImageReader]]:
         """Yield each image with a function that reads it."""
         rows = zip(self.paths, self.labels, self.offsets, self.sizes, strict=True)
-        for path, label, offset, size in rows:
-            yield _item(self.archive, path, label), self._opener(offset, size)
+        for i, (path, label, offset, size) in enumerate(rows):
+            image_id = self.ids[i] if self.ids else base_name(path)
+            yield Item(image_id, f"{self.archive}/{path}", label), self._opener(offset, size)
 
     def _opener(self, offset: int, size: int) -> ImageReader:
         if reason := _unread(offset, size):
@@ -154,7 +159,7 @@ class TarStream:
             reason = _unread(image.offset, image.size)
             data = image.data or b""
             yield (
-                _item(self.archive, image.path, image.label),
+                Item(base_name(image.path), f"{self.archive}/{image.path}", image.label),
                 failing_reader(reason) if reason else reader_of(data),
             )
 
@@ -184,8 +189,7 @@ def open_tars(
     Raises
     ------
     InputError
-        If an archive does not exist, is truncated or damaged, or contains no image, or if two images have the
-        same base name.
+        If an archive does not exist, is truncated or damaged, or contains no image.
     """
     found = expand(where) if shards is None else list(shards)
     if all(path.lower().endswith(".tar") and not is_remote(path) for path in found):
@@ -205,17 +209,23 @@ def _indexed(where: str, shards: Sequence[str], labels: Mapping[str, str] | None
     if not any(found for _, found in images):
         raise _no_images(where)
     places = [(path, image.path) for path, found in images for image in found]
-    check_ids([base_name(inner) for _, inner in places], where, lambda i: "/".join(places[i]))
+    names = [base_name(inner) for _, inner in places]
+    # Shards may name their images alike: 000.tar/1.jpg and 001.tar/1.jpg.
+    in_shards = [f"{path.rpartition('/')[2]}/{inner}" for path, inner in places]
+    every = first_unique(names, [inner for _, inner in places], in_shards)
+    check_ids(every, where, lambda i: "/".join(places[i]))
     slices = [(path, found[a:b]) for path, found in images for _, a, b in part_ranges(len(found))]
+    following = iter(every)
+    ids = [list(itertools.islice(following, len(found))) for _, found in slices]
     parts: list[SourcePart] = [
-        _slice(name, path, found) for name, (path, found) in zip(part_names(len(slices)), slices, strict=True)
+        _slice(name, path, found, None if every is names else tuple(own))
+        for name, (path, found), own in zip(part_names(len(slices)), slices, ids, strict=True)
     ]
     labelled = any(image.labelled for _, found in images for image in found)
-    ids = [[base_name(image.path) for image in found] for _, found in slices]
     return with_labels(ImageSource(where, tuple(parts), strict=labelled), labels, ids)
 
 
-def _slice(name: str, path: str, images: Sequence[_Image]) -> TarSlice:
+def _slice(name: str, path: str, images: Sequence[_Image], ids: tuple[str, ...] | None) -> TarSlice:
     return TarSlice(
         name,
         path,
@@ -223,11 +233,8 @@ def _slice(name: str, path: str, images: Sequence[_Image]) -> TarSlice:
         array("q", [image.offset for image in images]),
         array("q", [image.size for image in images]),
         tuple(image.label for image in images),
+        ids,
     )
-
-
-def _item(archive: str, path: str, label: str | None) -> Item:
-    return Item(base_name(path), f"{archive}/{path}", label)
 
 
 def _unread(offset: int, size: int) -> str:

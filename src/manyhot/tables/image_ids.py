@@ -1,0 +1,333 @@
+"""Ids of images: how they are written, and how those of two files correspond if they are written differently.
+
+An id is a name, with folders if its file names folders. Two files may write the ids of the same images with
+other leading folders, with another extension or in other letter case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from manyhot.errors import InputError, MatchError
+
+AUTO, EXACT = "auto", "exact"
+_PATH, _NAME, _STEM, _CASE, _UNICODE = "path", "name", "stem", "case", "unicode"
+_IGNORED = {
+    _PATH: "leading folders",
+    _NAME: "folders",
+    _STEM: "extensions",
+    _CASE: "letter case",
+    _UNICODE: "Unicode forms",
+}
+"""What each way ignores. Without folders, an id is its last part; without leading folders, one id is the end
+of the other, from one of its folders on."""
+
+_LADDER = tuple(way for count in (1, 2, 3) for way in combinations((_PATH, _STEM, _CASE), count))
+"""What ``auto`` tries, in this order. It never ignores folders in which ids differ: ``train/1.jpg`` and
+``val/1.jpg`` are two images."""
+
+FEW = 0.1
+"""Other ways are tried if less than this share of the smaller file's ids are in the other file."""
+
+MOST = 0.5
+"""A way is taken if it matches at least this share of the smaller file's ids."""
+
+_EXTENSION = r"([^/])\.[A-Za-z][A-Za-z0-9]{1,4}$"
+_DEPTH = 100
+"""Folders that are removed at most; the paths of file systems have fewer."""
+
+Rows = npt.NDArray[np.int64]
+
+
+def normal_ids(names: pa.Array) -> pa.Array:
+    """Return names as ids: with slashes, and without ``./``, ``/./`` and double slashes."""
+    ids = pc.replace_substring(names, "\\", "/")
+    for pattern, by in ((r"^(\./+)+", ""), (r"/(\./+)+", "/"), (r"([^:/])/{2,}", r"\1/")):
+        ids = pc.replace_substring_regex(ids, pattern, by)
+    return ids
+
+
+def first_unique(*levels: Sequence[str]) -> Sequence[str]:
+    """Return the first of several lists of ids in which no id occurs twice; the last if there is none.
+
+    The images of a folder are named by their base names, as in published label sets, or by their paths if two
+    images have the same base name.
+    """
+    return next((ids for ids in levels if len(set(ids)) == len(ids)), levels[-1])
+
+
+def check_match(match: str) -> None:
+    """Raise an error for an unknown way to match ids."""
+    ways = match.split("+")
+    known = match in (AUTO, EXACT) or "/" in match
+    if not known and not (set(ways) <= {_PATH, _NAME, _STEM, _CASE} and len(set(ways)) == len(ways)):
+        raise InputError(
+            "This is no way to match ids.",
+            where="`match`",
+            got=match or "nothing",
+            allowed=f"{AUTO}, {EXACT}; {_PATH}, {_NAME}, {_STEM}, {_CASE}, or several of them joined by +; "
+            "or a leading folder to remove, such as val/",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Matching:
+    """Which ids of two files are the same images.
+
+    Attributes
+    ----------
+    left, right : ndarray of int64, shape (m,)
+        Id ``left[i]`` of one file and id ``right[i]`` of the other are the same image. `left` ascends.
+    ignored : tuple of str
+        What differs: empty if ids are equal.
+    """
+
+    left: Rows
+    right: Rows
+    ignored: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return min(len(np.unique(self.left)), len(np.unique(self.right)))
+
+    @property
+    def is_one_to_one(self) -> bool:
+        """Whether no id is matched with two others."""
+        return len(self) == len(self.left)
+
+    def differing(self, left: pa.Array, right: pa.Array) -> Rows:
+        """Return the positions of the pairs of ids that are not equal."""
+        if not self.ignored:
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(pc.not_equal(left.take(pa.array(self.left)), right.take(pa.array(self.right))))
+
+    def describe(self, left: pa.Array, right: pa.Array) -> str:
+        """Return how many ids differ and in what, with an example; empty if none differs."""
+        differ = self.differing(left, right)
+        if not len(differ):
+            return ""
+        one, other = left[int(self.left[differ[0]])], right[int(self.right[differ[0]])]
+        return (
+            f"{_counted(len(differ), 'image')} matched without regard to {_ignored(self.ignored)}, "
+            f"such as {other} with {one}"
+        )
+
+
+def match_ids(
+    left: pa.Array, right: pa.Array, *, left_name: str, right_name: str, match: str = AUTO
+) -> Matching:
+    """Match two columns of unique ids of images.
+
+    With ``auto``, ids must be equal if at least a tenth of the smaller column is in the other. Otherwise,
+    leading folders, extensions and letter case are ignored, alone and together, and the first way is taken
+    that matches at least half of the smaller column.
+
+    Parameters
+    ----------
+    left, right : pyarrow.Array of string
+    left_name, right_name : str
+        What messages call them.
+    match : str
+        ``auto``; ``exact``; what to ignore: ``path`` (one id is the end of the other), ``name`` (all
+        folders), ``stem`` (extensions), ``case``, or several of them joined by ``+``; or a folder such as
+        ``val/``, which is removed from the ids that begin with it. Other ids of that file are not matched.
+
+    Raises
+    ------
+    InputError
+        If `match` is unknown.
+    MatchError
+        If two ids of a file match the same id of the other.
+    """
+    exact = Matching(*_as_pairs(_positions(left, right)))
+    if match == EXACT or (match == AUTO and len(exact) == min(len(left), len(right))):
+        return exact
+    check_match(match)
+    names = (left_name, right_name)
+    if "/" in match:
+        return _below(left, right, match, names)
+    if match != AUTO:
+        found = _matched(left, right, tuple(match.split("+")))
+        if not found.is_one_to_one:
+            raise _ambiguous(found, left, right, names)
+        return found
+    return _first_way(left, right, exact, names)
+
+
+@dataclass(frozen=True, eq=False)
+class Renamed:
+    """Ids of a file, each replaced by that of the same image in another file.
+
+    Attributes
+    ----------
+    ids : pyarrow.Array of string, shape (n,)
+        Ids without a match are unchanged.
+    n : int
+        Number of replaced ids.
+    text : str
+        How they were matched, with an example; empty if all matched ids are equal.
+    """
+
+    ids: pa.Array
+    n: int = 0
+    text: str = ""
+
+
+def ids_like(ids: pa.Array, others: pa.Array, *, name: str, other_name: str, match: str = AUTO) -> Renamed:
+    """Return ids in the form in which another file writes them.
+
+    Raises
+    ------
+    InputError
+        As in `match_ids`.
+    """
+    if ids.equals(others):
+        return Renamed(ids)
+    found = match_ids(others, ids, left_name=other_name, right_name=name, match=match)
+    if not (n := len(found.differing(others, ids))):
+        return Renamed(ids)
+    at = np.arange(len(ids))
+    at[found.right] = len(ids) + found.left
+    return Renamed(pa.concat_arrays([ids, others]).take(pa.array(at)), n, found.describe(others, ids))
+
+
+def nearest_way(left: pa.Array, right: pa.Array) -> str:
+    """Return advice to match ids in the way that matches most of them; empty if none matches any."""
+    ways = [(_NAME,), *_LADDER, *((_NAME, *way) for way in _LADDER if _PATH not in way)]
+    found = [(one, way) for way in ways if (one := _matched(left, right, way)).is_one_to_one and len(one)]
+    if not found:
+        return ""
+    best, way = max(found, key=lambda one: (len(one[0]), -len(one[1])))
+    return f"if these are the same images, pass `match`={'+'.join(way)}: {best.describe(left, right)}"
+
+
+def _first_way(left: pa.Array, right: pa.Array, exact: Matching, names: tuple[str, str]) -> Matching:
+    """Return what ``auto`` does with ids that are not all equal."""
+    least = min(len(left), len(right))
+    same = _matched(left, right, (_UNICODE,))
+    if same.is_one_to_one and len(same) > len(exact):
+        exact = same
+    if len(exact) >= FEW * least:
+        return exact
+    ambiguous = None
+    for way in _LADDER:
+        found = _matched(left, right, way)
+        if len(found) < max(1, MOST * least):
+            continue
+        if found.is_one_to_one:
+            return found
+        ambiguous = ambiguous or found
+    if ambiguous is not None and not len(exact):
+        raise _ambiguous(ambiguous, left, right, names)
+    return exact
+
+
+def _matched(left: pa.Array, right: pa.Array, ways: tuple[str, ...]) -> Matching:
+    """Return the pairs of ids that are equal if something is ignored. They may be ambiguous."""
+    found = _pairs(_keys(left, ways), _keys(right, ways), by_end=_PATH in ways)
+    return Matching(found.left, found.right, ways)
+
+
+def _below(left: pa.Array, right: pa.Array, folder: str, names: tuple[str, str]) -> Matching:
+    """Match ids after a leading folder is removed on each side on which it occurs."""
+    folder = normal_ids(pa.array([folder.rstrip("/\\") + "/"]))[0].as_py()
+    rows, keys = [], []
+    for ids in (left, right):
+        inside = np.flatnonzero(pc.starts_with(ids, folder))
+        rows.append(inside if len(inside) else np.arange(len(ids)))
+        chosen = ids.take(pa.array(rows[-1]))
+        keys.append(pc.utf8_slice_codeunits(chosen, len(folder)) if len(inside) else chosen)
+    found = match_ids(keys[0], keys[1], left_name=names[0], right_name=names[1])
+    ignored = tuple(dict.fromkeys((_PATH, *found.ignored)))
+    return Matching(rows[0][found.left], rows[1][found.right], ignored)
+
+
+def _keys(ids: pa.Array, ways: tuple[str, ...]) -> pa.Array:
+    if not pc.all(pc.string_is_ascii(ids)).as_py():
+        ids = pc.utf8_normalize(ids, "NFC")
+    if _NAME in ways:
+        ids = pc.replace_substring_regex(ids, r"^.*/(.)", r"\1")
+    if _STEM in ways:
+        ids = pc.replace_substring_regex(ids, _EXTENSION, r"\1")
+    return pc.utf8_lower(ids) if _CASE in ways else ids
+
+
+def _pairs(left: pa.Array, right: pa.Array, *, by_end: bool = False) -> Matching:
+    """Return all pairs of equal keys, or of keys of which one is the end of the other.
+
+    Equal keys come first. Each other key is matched with its longest end that is left on the other side.
+    """
+    own, theirs = _positions(left, right), _positions(right, left)
+    found = [_as_pairs(own), _as_pairs(theirs)[::-1]]
+    if by_end:
+        rest = [np.flatnonzero(at < 0) for at in (own, theirs)]
+        keys = [side.take(pa.array(rows)) for side, rows in zip((left, right), rest, strict=True)]
+        for a, b in _by_end(keys[0], keys[1]):
+            found.append((rest[0][a], rest[1][b]))
+        for b, a in _by_end(keys[1], keys[0]):
+            found.append((rest[0][a], rest[1][b]))
+    width = max(len(right), 1)
+    pairs = np.unique(np.concatenate([a * width + b for a, b in found]))
+    return Matching(pairs // width, pairs % width)
+
+
+def _by_end(longer: pa.Array, shorter: pa.Array) -> Iterator[tuple[Rows, Rows]]:
+    """Yield the rows of ids, and those of their longest ends among others, folder by folder."""
+    rows, keys = np.arange(len(longer)), longer
+    for _ in range(_DEPTH if len(shorter) else 0):
+        nested = np.flatnonzero(pc.match_substring(keys, "/"))
+        if not len(nested):
+            return
+        rows, keys = rows[nested], keys.take(pa.array(nested))
+        keys = pc.replace_substring_regex(keys, r"^[^/]*/", "", max_replacements=1)
+        at = _positions(keys, shorter)
+        yield rows[at >= 0], at[at >= 0]
+        rows, keys = rows[at < 0], keys.filter(pa.array(at < 0))
+
+
+def _positions(own: pa.Array, others: pa.Array) -> Rows:
+    """Return the first row of each key among others; -1 if it is not there."""
+    found: Rows = pc.fill_null(pc.index_in(own, others), -1).to_numpy().astype(np.int64)
+    return found
+
+
+def _as_pairs(at: Rows) -> tuple[Rows, Rows]:
+    rows = np.flatnonzero(at >= 0)
+    return rows, at[rows]
+
+
+def _ambiguous(found: Matching, left: pa.Array, right: pa.Array, names: tuple[str, str]) -> MatchError:
+    """Return the error for ids that match several others, with an example."""
+    sides = [
+        (found.right, right, found.left, left, *names[::-1]),
+        (found.left, left, found.right, right, *names),
+    ]
+    one, ids, other, of, many_name, one_name = max(sides, key=lambda side: np.bincount(side[2]).max())
+    counts = np.bincount(other)
+    at = int(np.argmax(counts > 1))
+    examples = [str(ids[int(row)]) for row in one[other == at][:2]]
+    more = int(np.count_nonzero(counts > 1)) - 1
+    ends = [e.removesuffix(str(of[at])) for e in examples]
+    folder = next((e for e, whole in zip(ends, examples, strict=True) if e != whole and e.endswith("/")), "")
+    settle = f"pass the leading folder to remove, such as `match`={folder}" if folder else ""
+    return MatchError(
+        f"Images of {many_name} are not told apart by the ids of {one_name}.",
+        got=f"{' and '.join(examples)} for {of[at]}" + (f", and {more:,} more such ids" if more else ""),
+        allowed=f"ids that differ in more than {_ignored(found.ignored)}",
+        do=" or ".join(filter(None, ("write the folders in both", settle, f"`match`={EXACT}"))),
+    )
+
+
+def _ignored(ways: Sequence[str]) -> str:
+    words = [_IGNORED[way] for way in ways]
+    return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun} is" if n == 1 else f"{n:,} {noun}s are"

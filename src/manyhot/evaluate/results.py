@@ -35,6 +35,7 @@ from manyhot.evaluate.write import (
     write_report_gallery,
 )
 from manyhot.formats.writing import PathLike
+from manyhot.registry import canonical
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Results, schema
@@ -177,7 +178,7 @@ class Evaluation(Result):
     def value(
         self, metric: str, *, model: str | None = None, dataset: str | None = None, slice: str = "all"
     ) -> float:
-        """Return one number.
+        """Return one number, by the name of its metric or another name of it, such as ``mAP``.
 
         Raises
         ------
@@ -186,7 +187,7 @@ class Evaluation(Result):
         """
         import polars as pl
 
-        asked = {"metric": metric, "slice": slice, "model": model, "dataset": dataset}
+        asked = {"metric": canonical("metric", metric), "slice": slice, "model": model, "dataset": dataset}
         rows = self.to_polars().filter(pl.col(c) == v for c, v in asked.items() if v is not None)
         if len(rows) != 1:
             names = {

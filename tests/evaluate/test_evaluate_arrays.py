@@ -171,8 +171,8 @@ def test_what_scores_are_is_said_and_not_guessed():
     )
     assert told.value("brier") == pytest.approx(expected, abs=1e-6)
     assert message(lambda: evaluate(sets, logits, metrics=["brier"], reading=Reading(label=label))) == (
-        "brier cannot be computed: the predictions are scores of unknown kind, without the probability of the "
-        "top class.\n"
+        "brier cannot be computed: the predictions are scores of unknown kind, without the probability of "
+        "the top class.\n"
         "  where:   model\n"
         "  do:      declare their kind with `scores`"
     )

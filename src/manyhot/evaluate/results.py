@@ -17,7 +17,7 @@ from numpy import typing as npt
 
 from manyhot.core.comparison import PairTable
 from manyhot.errors import InputError, MissingExtraError
-from manyhot.evaluate.compare import Comparison, compare
+from manyhot.evaluate.comparison import Comparison, compare_results
 from manyhot.evaluate.outputs import (
     clear_gallery,
     clear_report,
@@ -25,6 +25,7 @@ from manyhot.evaluate.outputs import (
     write_own_classes,
     write_tables,
 )
+from manyhot.evaluate.pairwise import noise_lines
 from manyhot.evaluate.terminal import change_lines, headline_lines
 from manyhot.evaluate.write import (
     PICTURES,
@@ -223,11 +224,13 @@ class Evaluation(Result):
     @cached_property
     def comparison(self) -> Comparison:
         """The comparison of models between data sets, and between metrics of each data set."""
-        return compare(self, seed=int(self.metadata.get("seed", 0)))
+        return compare_results(self, seed=int(self.metadata.get("seed", 0)))
 
     def lines(self) -> Iterator[str]:
         """Yield the best models of each data set, the user's own models with ranks, and the mean drops."""
-        yield from headline_lines(self.as_results(), self.own)
+        results = self.as_results()
+        yield from headline_lines(results, self.own)
+        yield from noise_lines(results)
         yield from change_lines(self.comparison.drops.to_pylist())
         yield from self._page_notes
 

@@ -21,6 +21,7 @@ from manyhot import cli, registry
 from manyhot import errors as _errors
 from manyhot.data import catalog
 from manyhot.tables import TABLES, Column
+from manyhot.tables.result_tables import default_metrics
 from manyhot.train.recipe import Recipe
 
 _DESCRIBED = "`manyhot describe` and `manyhot evaluate`"
@@ -186,6 +187,24 @@ def metrics() -> str:
         for e in (registry.get("metric", name) for name in registry.names("metric"))
     ]
     return _grid(("metric", "better", "options"), rows)
+
+
+def multi_label_metrics() -> str:
+    """Return the metrics that multi-label data get by default."""
+    return ", ".join(_linked(name) for name in default_metrics(dense=True, labelled=False))
+
+
+def other_names() -> str:
+    """Return a table of the other names of metrics; those of several metrics are ambiguous."""
+    of: dict[str, list[str]] = {}
+    for entry in (registry.get("metric", name) for name in registry.names("metric")):
+        for other in entry.also:
+            of.setdefault(other, []).append(_linked(entry.name))
+    rows = [
+        (f"`{other}`", names[0] if len(names) == 1 else f"refused: ambiguous between {', '.join(names)}")
+        for other, names in of.items()
+    ]
+    return _grid(("name", "metric"), rows)
 
 
 def losses() -> str:

@@ -50,10 +50,47 @@ def test_a_name_is_taken_once():
 
 
 def test_near_misses():
-    text = message(UnknownNameError, lambda: get("metric", "top-1"))
-    assert text.splitlines()[0] == "There is no metric 'top-1'."
+    text = message(UnknownNameError, lambda: get("metric", "topp1"))
+    assert text.splitlines()[0] == "There is no metric 'topp1'."
     assert text.splitlines()[1].startswith("  allowed: top1, top5, real1, ")
     assert text.splitlines()[2].startswith("  do:      did you mean 'top1'")
+
+
+@pytest.mark.parametrize(
+    ("typed", "registered"),
+    [
+        ("mAP", "map_macro"),
+        ("map", "map_macro"),
+        ("MAP(masked=True)", "map_macro(masked=True)"),
+        ("hamming_loss", "hamming"),
+        ("exact_match", "subset_accuracy"),
+        ("F1-macro", "f1_macro"),
+        ("f1 macro(threshold=0.3)", "f1_macro(threshold=0.3)"),
+        ("Precision@1", "precision@1"),
+        ("top-1", "top1"),
+    ],
+)
+def test_other_names(typed, registered):
+    assert get("metric", typed).name == registered
+    assert registry.canonical("metric", typed) == registered
+
+
+def test_a_name_of_several_entries_is_ambiguous():
+    assert message(UnknownNameError, lambda: get("metric", "f1")) == (
+        "The metric 'f1' is ambiguous.\n  do:      did you mean 'f1@k' or 'f1_micro' or 'f1_macro'?"
+    )
+    assert message(UnknownNameError, lambda: get("metric", "Accuracy")) == (
+        "The metric 'Accuracy' is ambiguous.\n  do:      did you mean 'top1' or 'real1' or 'subset_accuracy'?"
+    )
+    assert registry.canonical("metric", "f1") == "f1"
+
+
+def test_near_misses_include_other_names():
+    text = message(UnknownNameError, lambda: get("metric", "acuracy"))
+    assert text.splitlines()[2] == "  do:      did you mean 'top1' or 'real1' or 'subset_accuracy'?"
+    text = message(UnknownNameError, lambda: get("metric", "haming_los"))
+    assert text.splitlines()[2].startswith("  do:      did you mean 'hamming'")
+    assert registry.canonical("metric", "nothing") == "nothing"
 
 
 def test_unknown_option():

@@ -38,8 +38,8 @@ from manyhot.diagnose.shortcuts import diagnose_shortcuts as diagnose_shortcuts
 from manyhot.diagnose.shortcuts_result import Shortcuts as Shortcuts
 from manyhot.diagnose.sorted_errors import SortedErrors as SortedErrors
 from manyhot.errors import ManyhotError as ManyhotError
-from manyhot.evaluate.compare import Comparison as Comparison
 from manyhot.evaluate.compare import compare as compare
+from manyhot.evaluate.comparison import Comparison as Comparison
 from manyhot.evaluate.confidence import Conformal as Conformal
 from manyhot.evaluate.confidence import calibrate as calibrate
 from manyhot.evaluate.confidence import conformal as conformal

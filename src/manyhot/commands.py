@@ -103,7 +103,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "compare": Command(
         "Evaluate",
-        "Compare models between data sets and metrics: drops, fits and rankings.",
+        "Compare models on the same images, or results between data sets and metrics.",
         "manyhot.evaluate.compare:compare",
     ),
     "leaderboard": Command(

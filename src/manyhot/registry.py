@@ -22,7 +22,7 @@ import importlib
 import importlib.metadata
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
@@ -114,12 +114,15 @@ class Entry:
         The plain function with bound options.
     about : Mapping[str, Any]
         Metadata that was passed to `register`, such as ``better="higher"``.
+    also : tuple of str
+        Other names of the entry.
     """
 
     kind: str
     name: str
     function: Callable[..., Any]
     about: Mapping[str, Any] = field(default_factory=dict)
+    also: tuple[str, ...] = ()
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Call the function."""
@@ -141,8 +144,20 @@ class Entry:
         return inspect.getdoc(inspect.unwrap(_innermost(self.function))) or ""
 
 
-def register(kind: str, name: str, **about: Any) -> Callable[[_Function], _Function]:
+def register(
+    kind: str, name: str, *, also: Sequence[str] = (), **about: Any
+) -> Callable[[_Function], _Function]:
     """Register the decorated function under `name`, and return it unchanged.
+
+    Parameters
+    ----------
+    kind, name : str
+    also : sequence of str
+        Other names that people use, such as ``mAP``. Case does not matter, nor does a hyphen or a space for
+        an underscore. A name that several entries declare is ambiguous: it is an error that lists these
+        entries.
+    **about
+        Metadata, such as ``better="higher"``.
 
     Raises
     ------
@@ -159,7 +174,7 @@ def register(kind: str, name: str, **about: Any) -> Callable[[_Function], _Funct
                 where=" and ".join(_origin(taken.function)[:1] + _origin(function)[:1]),
                 do="choose another name for one of them",
             )
-        _entries[kind, name] = Entry(kind, name, function, about)
+        _entries[kind, name] = Entry(kind, name, function, about, tuple(also))
         return function
 
     return decorate
@@ -187,10 +202,9 @@ def get(kind: str, spec: str) -> Entry:
     load_kind(kind)
     if not isinstance(spec, str):
         raise _unknown(kind, str(spec))
-    name, options = _parse(kind, spec)
-    entry = _entries.get((kind, name))
-    if entry is None:
-        raise _unknown(kind, name)
+    typed, options = _parse(kind, spec)
+    entry = _find(kind, typed)
+    name = entry.name
     allowed = _options(entry.function)
     unknown = sorted(set(options) - set(allowed))
     if unknown:
@@ -202,7 +216,51 @@ def get(kind: str, spec: str) -> Entry:
     _check_values(entry, options, spec)
     if not options:
         return entry
-    return replace(entry, name=spec.strip(), function=functools.partial(entry.function, **options))
+    bound = functools.partial(entry.function, **options)
+    return replace(entry, name=_call_string(name, typed, spec), function=bound)
+
+
+def canonical(kind: str, spec: str) -> str:
+    """Return a call string with the registered name for another name; `spec` itself if there is none."""
+    typed, _ = _parse(kind, spec)
+    try:
+        return _call_string(_find(kind, typed).name, typed, spec)
+    except UnknownNameError:
+        return spec
+
+
+def _call_string(name: str, typed: str, spec: str) -> str:
+    """Return a call string under the registered name."""
+    spec = spec.strip()
+    at = spec.rpartition("@")[2] if typed.endswith("@k") and "(" not in spec else ""
+    return name.removesuffix("k") + at if at else name + spec.removeprefix(typed)
+
+
+def _find(kind: str, typed: str) -> Entry:
+    """Return the entry of this name, or of this other name.
+
+    Raises
+    ------
+    UnknownNameError
+        If there is no such name, or if it is another name of several entries.
+    """
+    load_kind(kind)
+    if (kind, typed) in _entries:
+        return _entries[kind, typed]
+    key, listed = _plain(typed), [_entries[kind, name] for name in names(kind)]
+    same = [e for e in listed if _plain(e.name) == key] or [e for e in listed if key in map(_plain, e.also)]
+    if len(same) == 1:
+        return same[0]
+    if same:
+        raise UnknownNameError(
+            f"The {kind} {typed!r} is ambiguous.",
+            do=f"did you mean {' or '.join(repr(entry.name) for entry in same)}?",
+        )
+    raise _unknown(kind, typed)
+
+
+def _plain(name: str) -> str:
+    return name.casefold().replace("-", "_").replace(" ", "_")
 
 
 def options_of(entry: Entry) -> list[str]:
@@ -256,7 +314,12 @@ def _parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
 
 def _unknown(kind: str, name: str) -> UnknownNameError:
     registered = names(kind)
-    near = difflib.get_close_matches(name, registered, n=3, cutoff=0.6)
+    of: dict[str, list[str]] = {}
+    for entry in (_entries[kind, r] for r in registered):
+        for key in {_plain(entry.name), *map(_plain, entry.also)}:
+            of.setdefault(key, []).append(entry.name)
+    close = difflib.get_close_matches(_plain(name), of, n=3, cutoff=0.6)
+    near = list(dict.fromkeys(r for key in close for r in of[key]))[:3]
     return UnknownNameError(
         f"There is no {kind} {name!r}.",
         allowed=", ".join(registered) or f"none: no {kind} is registered",

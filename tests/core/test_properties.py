@@ -5,7 +5,13 @@ import pytest
 from manyhot.registry import get, names, options_of
 from manyhot.testing import check_metric
 
-OPTIONS = {"threshold": "threshold=1.0", "k": "k=3", "bins": "bins=7", "coverage": "coverage=0.6"}
+OPTIONS = {
+    "threshold": "threshold=0.2",
+    "link": "link='sigmoid'",
+    "k": "k=3",
+    "bins": "bins=7",
+    "coverage": "coverage=0.6",
+}
 
 
 def specs():

@@ -1,4 +1,6 @@
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -7,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy.special import expit, softmax
 from sklearn.metrics import accuracy_score, f1_score, hamming_loss, jaccard_score
 
 from manyhot.core.estimates import Estimate, Ratio
@@ -95,7 +98,7 @@ def problems(draw: st.DrawFn) -> Problem:
 
 
 def value(name: str, case: Case, weights: Array | None = None, *, masked: bool = False) -> float:
-    return METRICS[name](case, threshold=0.25, masked=masked).value(weights)
+    return METRICS[name](case, threshold=0.25, link="identity", masked=masked).value(weights)
 
 
 def same(a: float, b: float) -> bool:
@@ -128,7 +131,7 @@ def test_equals_scikit_learn(
     # Jaccard leaves out images where both sets are empty; scikit-learn warns of those without weight, too.
     keep = ((yes | said).any(1) & (weights > 0)) if name == "jaccard" else np.ones(700, bool)
     expected = reference(yes[keep], said[keep], sample_weight=weights[keep], **options)
-    estimate = METRICS[name](case_of(np.where(yes, YES, NOT_ASKED), scores), threshold=0.7)
+    estimate = METRICS[name](case_of(np.where(yes, YES, NOT_ASKED), scores), threshold=0.7, link="identity")
     assert estimate.value(weights if weighted else None) == pytest.approx(expected, abs=1e-12)
 
 
@@ -138,7 +141,7 @@ def test_equals_scikit_learn(
 @settings(max_examples=40)
 def test_equals_brute_force(name: str, masked: bool, problem: Problem) -> None:
     state, scores, usable, weights = problem
-    estimate = METRICS[name](case_of(state, scores, usable), threshold=0.25, masked=masked)
+    estimate = METRICS[name](case_of(state, scores, usable), threshold=0.25, link="identity", masked=masked)
     once = (state, scores, usable, np.ones(len(usable)))
     assert same(estimate.value(None), brute_force(name, once, 0.25, masked))
     assert same(estimate.value(weights), brute_force(name, problem, 0.25, masked))
@@ -169,7 +172,7 @@ def test_order_of_images_and_classes_does_not_count(
 @few
 def test_weights_are_repetition_removal_and_have_no_scale(name: str, masked: bool, problem: Problem) -> None:
     state, scores, usable, weights = problem
-    estimate = METRICS[name](case_of(state, scores, usable), threshold=0.25, masked=masked)
+    estimate = METRICS[name](case_of(state, scores, usable), threshold=0.25, link="identity", masked=masked)
     again, kept = np.repeat(np.arange(len(weights)), weights), weights > 0
     repeated = value(name, case_of(state[again], scores[again], usable[again]), masked=masked)
     removed = value(name, case_of(state[kept], scores[kept], usable[kept]), masked=masked)
@@ -202,7 +205,7 @@ def test_perfect_scores_give_the_best_value(name: str, masked: bool, problem: Pr
 def test_by_hand() -> None:
     state = np.array([[YES, NO, NO], [NO, NO, NO], [YES, YES, NO]], np.uint8)
     case = case_of(state, np.array([[9, 9, 0], [0, 0, 0], [9, 0, 0]], np.float32))
-    at = {name: metric(case, threshold=1) for name, metric in METRICS.items()}
+    at = {name: metric(case, threshold=1, link="identity") for name, metric in METRICS.items()}
     assert at["subset_accuracy"].value(None) == 1 / 3  # the empty set is predicted rightly
     assert at["jaccard"].value(None) == (1 / 2 + 1 / 2) / 2
     assert at["jaccard"].scored.tolist() == [True, False, True]
@@ -216,12 +219,14 @@ def test_by_hand() -> None:
 @each_metric
 def test_the_threshold_has_the_precision_of_the_scores(name: str, dtype: npt.DTypeLike) -> None:
     case = case_of(np.array([[YES, NO]]), np.array([[0.7, 0.1]], dtype))
-    assert METRICS[name](case, threshold=0.7).value(None) == (0.0 if name == "hamming" else 1.0)
+    assert METRICS[name](case, threshold=0.7, link="identity").value(None) == (
+        0.0 if name == "hamming" else 1.0
+    )
 
 
 def test_a_threshold_beyond_float16_predicts_nothing() -> None:
     case = case_of(np.array([[NO, NO]]), np.array([[6e4, -6e4]], np.float16))
-    assert subset_accuracy(case, threshold=1e6).value(None) == 1
+    assert subset_accuracy(case, threshold=1e6, link="identity").value(None) == 1
 
 
 @each_metric
@@ -260,7 +265,7 @@ def test_a_threshold_that_is_no_number(name: str, threshold: Any) -> None:
     assert str(error.value) == (
         "The threshold is not a number.\n"
         f"  got:     {threshold!r}\n"
-        "  allowed: a number on the scale of the scores, such as 0.5 for probabilities or 0.0 for logits"
+        "  allowed: a probability, 0 to 1, also for logits; with link='identity' a score as it is stored"
     )
 
 
@@ -269,8 +274,30 @@ def test_registered(name: str) -> None:
     entry = get("metric", f"{name}(threshold=0.5)")
     assert entry.about["better"] == ("lower" if name == "hamming" else "higher")
     assert entry.about["needs"] == "scores"
-    assert not entry.about.get("default")  # it needs a threshold
-    assert options_of(entry) == ["threshold", "masked"]
+    assert options_of(entry) == ["threshold", "link", "masked"]
     assert entry.summary
-    case = case_of(np.array([[YES, NO]]), np.array([[0.5, 0.4]], np.float32))
+    case = replace(case_of(np.array([[YES, NO]]), np.array([[0.5, 0.4]], np.float32)), kind="probability")
     assert entry(case).value(None) == (0.0 if name == "hamming" else 1.0)
+
+
+@each_metric
+@pytest.mark.parametrize("link", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_a_threshold_on_logits_is_one_on_their_probabilities(
+    name: str, link: str, dtype: npt.DTypeLike
+) -> None:
+    rng = np.random.default_rng(5)
+    state = rng.choice([YES, NO], (700, 4), p=[0.4, 0.6])
+    logits = rng.normal(0, 2, (700, 4)).astype(dtype)
+    p = (expit if link == "sigmoid" else functools.partial(softmax, axis=1))(logits.astype(np.float64))
+    of_logits = METRICS[name](replace(case_of(state, logits), kind="logit"), threshold=0.3, link=link)
+    of_p = METRICS[name](replace(case_of(state, p), kind="probability"), threshold=0.3)
+    assert same(of_logits.value(None), of_p.value(None))
+
+
+@each_metric
+@pytest.mark.parametrize("kind", ["cosine", "score", "none"])
+def test_without_a_known_link_a_threshold_on_probabilities_is_undefined(name: str, kind: str) -> None:
+    case = replace(case_of(np.array([[YES, NO]]), np.array([[0.5, 0.4]], np.float32)), kind=kind)
+    assert np.isnan(METRICS[name](case).value(None))
+    assert np.isfinite(METRICS[name](case, link="identity").value(None))

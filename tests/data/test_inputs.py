@@ -2,8 +2,10 @@
 
 import numpy as np
 import pyarrow as pa
+import pytest
 
 from manyhot.data.inputs import Reading, open_inputs
+from manyhot.errors import InputError
 from manyhot.tables import Predictions, write, write_labels, write_predictions
 from manyhot.tables.array_inputs import as_labels
 
@@ -11,7 +13,7 @@ SETS, LABEL = [[0, 1], [2]], [0, 2]
 
 
 def test_arrays_with_labels_and_a_kind_of_scores():
-    (source,) = open_inputs(SETS, np.eye(3)[:2], reading=Reading(label=LABEL, score_kind="probability"))
+    (source,) = open_inputs(SETS, np.eye(3)[:2], reading=Reading(label=LABEL, scores="probability"))
     assert source.sets().table["label"].to_pylist() == LABEL
     assert [m.score_kind for m in source.models()] == ["probability"]
     (source,) = open_inputs(SETS, np.array([[0], [1]]), reading=Reading(n_classes=7))
@@ -46,3 +48,40 @@ def test_label_sets_in_memory_and_models_in_files(tmp_path):
     assert set(source.inputs) == {"net.parquet"}
     (source,) = open_inputs(labels, {"a": np.eye(3)[:2], "b": np.eye(3)[:2]}, models=["b"])
     assert [m.model for m in source.models()] == ["b"]
+
+
+def test_the_kind_of_scores_of_a_file(tmp_path):
+    np.save(tmp_path / "net.npy", np.eye(3, dtype=np.float32)[:2])
+    (tmp_path / "rows.txt").write_text("0\n1\n")
+    (tmp_path / "classes.txt").write_text("a\nb\nc\n")
+    write_labels(as_labels(SETS, n_classes=3), tmp_path / "labels.parquet")
+    files = {"rows": tmp_path / "rows.txt", "classes": tmp_path / "classes.txt"}
+    for labels in (tmp_path / "labels.parquet", as_labels(SETS, n_classes=3)):
+        for kind in ("cosine", "none", None):
+            reading = Reading(**files, scores=kind)
+            (source,) = open_inputs(labels, tmp_path / "net.npy", reading=reading)
+            assert [m.score_kind for m in source.models()] == [kind or "score"]
+
+
+def test_a_file_that_declares_another_kind_of_scores(tmp_path):
+    scores = np.eye(3, dtype=np.float32)[:2]
+    logits = Predictions(pa.array(["0", "1"]), "net", scores=scores, score_kind="logit", n_classes=3)
+    write_predictions(logits, tmp_path / "net.parquet")
+    labels = as_labels(SETS, n_classes=3)
+    (source,) = open_inputs(labels, tmp_path / "net.parquet", reading=Reading(scores="logit"))
+    assert [m.score_kind for m in source.models()] == ["logit"]
+    (source,) = open_inputs(labels, tmp_path / "net.parquet", reading=Reading(scores="probability"))
+    with pytest.raises(InputError) as error:
+        list(source.models())
+    assert str(error.value) == (
+        "The predictions declare another kind of scores.\n"
+        f"  where:   {tmp_path / 'net.parquet'}\n"
+        "  got:     probability\n"
+        "  allowed: logit\n"
+        "  do:      leave out `scores`, which is for files that do not declare it"
+    )
+
+
+def test_the_former_name_of_the_kind_of_scores():
+    with pytest.warns(FutureWarning, match="score_kind is called scores now"):
+        assert Reading(score_kind="logit") == Reading(scores="logit")

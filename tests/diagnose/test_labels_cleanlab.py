@@ -22,7 +22,7 @@ def test_the_order_is_that_of_cleanlab(require, seed):
     p /= p.sum(1, keepdims=True)
     # Of all images by self-confidence; of those that confident learning suspects which, and in which order.
     quality = get_label_quality_scores(label, p, method="self_confidence")
-    reading = manyhot.Reading(score_kind="probability")
+    reading = manyhot.Reading(scores="probability")
     every = manyhot.find_label_issues(label, p, min_doubtful=0, reading=reading).of_kind("doubtful-label")
     at = np.array(every["image_id"].to_pylist(), int)
     assert len(at) == n

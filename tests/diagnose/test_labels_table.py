@@ -194,10 +194,10 @@ def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():
 
 
 def test_arrays_are_enough():
-    found = manyhot.find_label_issues(LABEL, {"net": P}, reading=Reading(score_kind="probability"))
+    found = manyhot.find_label_issues(LABEL, {"net": P}, reading=Reading(scores="probability"))
     assert found.of_kind("doubtful-label")["image_id"].to_pylist() == ["1"]
     assert manyhot.find_label_issues(LABEL, P).notes[0].startswith("model has no probabilities")
-    some = manyhot.find_label_issues([0, -1, 1, 1, 2, 2], P, reading=Reading(score_kind="probability"))
+    some = manyhot.find_label_issues([0, -1, 1, 1, 2, 2], P, reading=Reading(scores="probability"))
     assert (some.n, some.n_skipped) == (5, 1)
 
 
@@ -253,10 +253,10 @@ def test_bad_input(images):
         "  do:      pass an images table with --images FILE"
     )
     assert message(
-        InputError, lambda: manyhot.find_label_issues(LABEL, P, reading=Reading(score_kind="odds"))
+        InputError, lambda: manyhot.find_label_issues(LABEL, P, reading=Reading(scores="odds"))
     ) == (
         "There is no such kind of scores.\n"
         "  where:   model\n"
         "  got:     odds\n"
-        "  allowed: logit, probability, score, none"
+        "  allowed: logit, probability, cosine, none, score"
     )

@@ -17,7 +17,7 @@ def judged():
     p = np.array([[0.9, 0.1]] * 10 + [[0.6, 0.4]] * 2 + [[0.9, 0.1]] * 2, np.float32)
     ranks = np.zeros((14, 1), int)
     bad = np.full((14, 2), 3.0, np.float32)
-    reading = Reading(label=label, trust_order=True, n_classes=2, score_kind="probability")
+    reading = Reading(label=label, trust_order=True, n_classes=2, scores="probability")
     good = evaluate(sets, {"sure": p, "ranks": ranks}, resamples=0, reading=reading)
     return good, evaluate(sets, {"bad": bad}, resamples=0, reading=reading)
 
@@ -56,7 +56,7 @@ def test_a_curve_has_a_hundred_points_and_ends_at_all_images():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(1000, 5)).astype(np.float32)
     label = rng.integers(0, 5, 1000)
-    judged = evaluate(label, logits, resamples=0, reading=Reading(score_kind="logit", trust_order=True))
+    judged = evaluate(label, logits, resamples=0, reading=Reading(scores="logit", trust_order=True))
     found = rows(judged.confidence["risk_coverage"], event="label")
     assert [r["n"] for r in found] == list(range(10, 1001, 10))
     confidence = np.exp(logits).max(1) / np.exp(logits).sum(1)

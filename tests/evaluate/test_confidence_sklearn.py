@@ -29,7 +29,7 @@ def test_against_scikit_learn(given, suffix):
     names = [f"{n}{suffix}" for n in ("brier", "error_auroc", "ece")]
     names += ["nll_mass", "nll_best"] if suffix else ["nll"]
     # One label an image: both events are the same.
-    found = evaluate(label, logits, metrics=names, resamples=0, reading=Reading(score_kind="logit"))
+    found = evaluate(label, logits, metrics=names, resamples=0, reading=Reading(scores="logit"))
     confidence = p.max(1)
     assert found.value(names[0]) == pytest.approx(brier_score_loss(right, confidence), abs=1e-6)
     assert found.value(names[1]) == pytest.approx(roc_auc_score(right, confidence), abs=1e-6)

@@ -167,11 +167,14 @@ def test_what_scores_are_is_said_and_not_guessed():
     p = 1 / (1 + np.exp(-logits[:, 0].astype(float)))
     expected = ((p[0] - 1) ** 2 + p[1] ** 2) / 2
     told = evaluate(
-        sets, logits, metrics=["brier"], resamples=0, reading=Reading(label=label, score_kind="logit")
+        sets, logits, metrics=["brier"], resamples=0, reading=Reading(label=label, scores="logit")
     )
     assert told.value("brier") == pytest.approx(expected, abs=1e-6)
-    assert np.isnan(
-        evaluate(sets, logits, metrics=["brier"], resamples=0, reading=Reading(label=label)).value("brier")
+    assert message(lambda: evaluate(sets, logits, metrics=["brier"], reading=Reading(label=label))) == (
+        "brier cannot be computed: the predictions are scores of unknown kind, without the probability of "
+        "the top class.\n"
+        "  where:   model\n"
+        "  do:      declare their kind with `scores`"
     )
     evaluator = Evaluator(n_classes=2, metrics=["brier"], score_kind="logit")
     evaluator.update(logits[:1], sets[:1], label[:1])
@@ -179,26 +182,24 @@ def test_what_scores_are_is_said_and_not_guessed():
     assert evaluator.compute().value("brier") == pytest.approx(expected, abs=1e-6)
     softmax = np.stack([p, 1 - p], axis=1).astype(np.float32)
     told = evaluate(
-        sets, softmax, metrics=["brier"], resamples=0, reading=Reading(label=label, score_kind="probability")
+        sets, softmax, metrics=["brier"], resamples=0, reading=Reading(label=label, scores="probability")
     )
     assert told.value("brier") == pytest.approx(expected, abs=1e-6)
     assert message(
-        lambda: evaluate(
-            sets, logits, metrics=["brier"], reading=Reading(label=label, score_kind="probability")
-        )
+        lambda: evaluate(sets, logits, metrics=["brier"], reading=Reading(label=label, scores="probability"))
     ).startswith("A probability is not between 0 and 1.\n  where:   model, image 0\n  got:     2\n")
-    assert message(lambda: evaluate(sets, logits, reading=Reading(label=label, score_kind="logits"))) == (
+    assert message(lambda: evaluate(sets, logits, reading=Reading(label=label, scores="logits"))) == (
         "There is no such kind of scores.\n"
         "  where:   model\n"
         "  got:     logits\n"
-        "  allowed: logit, probability, score, none"
+        "  allowed: logit, probability, cosine, none, score"
     )
 
 
 def test_errors_of_arrays_above_a_confidence():
     logits = np.array([[0.0, 3.0], [0.0, 1.0]], np.float32)  # 95 and 73 %
     found = diagnose_errors(
-        [[0], [0]], logits, min_confidence=0.9, reading=Reading(label=[0, 0], score_kind="logit")
+        [[0], [0]], logits, min_confidence=0.9, reading=Reading(label=[0, 0], scores="logit")
     )
     assert found.table["image_id"].to_pylist() == ["0"]
     assert found.table["confidence"].to_pylist() == pytest.approx([1 / (1 + np.exp(-3.0))], abs=1e-6)

@@ -189,7 +189,7 @@ def test_batches_of_frames():
 
 def test_label_issues_of_series_and_frames():
     def issues(label, scores):
-        found = find_label_issues(label, scores, reading=Reading(score_kind="probability")).of_kind(
+        found = find_label_issues(label, scores, reading=Reading(scores="probability")).of_kind(
             "doubtful-label"
         )
         return {(r["image_id"], r["class_a"]): r["score"] for r in found.to_pylist()}

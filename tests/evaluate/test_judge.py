@@ -4,7 +4,10 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from pyarrow import compute as pc
+from scipy.special import softmax
 from scipy.stats import binomtest
+from sklearn.metrics import f1_score
 
 from manyhot import evaluate, read_images, read_labels, read_predictions
 from manyhot.classes import class_list
@@ -221,11 +224,11 @@ def test_precision_looks_as_deep_as_it_is_asked_to():
 
 
 def test_a_metric_without_its_option():
-    made = lambda: evaluate(small_labels(), [model(["0.jpg"])], metrics=["jaccard"])  # noqa: E731
+    made = lambda: evaluate(small_labels(), [model(["0.jpg"])], metrics=["accuracy_at_coverage"])  # noqa: E731
     assert message(made, InputError) == (
-        "The metric 'jaccard' needs its option 'threshold'.\n"
-        "  got:     jaccard\n"
-        "  do:      such as jaccard(threshold=0.5)"
+        "The metric 'accuracy_at_coverage' needs its option 'coverage'.\n"
+        "  got:     accuracy_at_coverage\n"
+        "  do:      such as accuracy_at_coverage(coverage=0.5)"
     )
 
 
@@ -363,15 +366,102 @@ def test_samples_are_what_intervals_are_made_of(judged):
 
 def test_without_original_labels_top1_is_undefined():
     labels = small_labels(label=pa.nulls(3, pa.int32()))
-    found = evaluate(labels, [model(["0.jpg", "1.jpg"])], resamples=10)
+    found = evaluate(labels, [model(["0.jpg", "1.jpg"])], metrics=["top1"], resamples=10)
     top = row(found, metric="top1", slice="all")
     assert (np.isnan(top["value"]), top["lo"], top["n"], top["n_skipped"]) == (True, None, 0, 2)
 
 
-def test_dense_metrics_on_ranks_are_undefined():
-    found = evaluate(small_labels(), [model(["0.jpg"])], metrics=["map_macro", "jaccard(threshold=0.5)"])
-    assert found.to_polars()["value"].is_nan().all()
-    assert (found.to_polars()["n"] == 0).all()
+def test_without_original_labels_only_metrics_of_label_sets_are_computed():
+    labels = small_labels(label=pa.nulls(3, pa.int32()))
+    found = evaluate(labels, [model(["0.jpg", "1.jpg"])], resamples=0)
+    metrics = set(found.results["metric"].to_pylist())
+    assert {"real1", "variable_topk", "asma"} <= metrics
+    assert not metrics & {"top1", "top5", "mla", "valid_errors"}
+
+
+@pytest.mark.parametrize("metric", ["map_macro", "jaccard(threshold=0.5)"])
+def test_dense_metrics_cannot_be_computed_from_ranks(metric):
+    made = lambda: evaluate(small_labels(), [model(["0.jpg"])], metrics=["real1", metric])  # noqa: E731
+    needs = "scores over all classes" if metric == "map_macro" else "probabilities or logits of all classes"
+    assert message(made, InputError) == (
+        f"{metric} cannot be computed: the predictions are ranks, without {needs}.\n  where:   m"
+    )
+
+
+def test_metrics_of_unknown_scores_are_refused():
+    labels, models = scored_models()
+    made = lambda: evaluate(labels, [models["scores"]], metrics=["ece", "top1"], resamples=0)  # noqa: E731
+    assert message(made, InputError) == (
+        "ece cannot be computed: the predictions are scores of unknown kind, without the probability of the "
+        "top class.\n"
+        "  where:   scores\n"
+        "  do:      declare their kind with `scores`"
+    )
+    cosines = replace(models["scores"], score_kind="cosine")
+    made = lambda: evaluate(labels, [cosines], metrics=["f1_macro"], resamples=0)  # noqa: E731
+    assert message(made, InputError) == (
+        "f1_macro cannot be computed: the predictions are cosines, without probabilities or logits of all "
+        "classes.\n"
+        "  where:   scores\n"
+        "  do:      use link='identity' for a threshold on the scores as they are stored"
+    )
+    raw = evaluate(labels, [cosines], metrics=["f1_macro(threshold=0.1, link='identity')"], resamples=0)
+    assert 0 < raw.results["value"][0].as_py() < 1
+
+
+def multi_label(kind="logit", n=60, c=6):
+    """Return label sets without original labels, as a matrix, and scores that are worth something."""
+    rng = np.random.default_rng(4)
+    scores = 2 * rng.normal(size=(n, c))
+    return (scores + rng.normal(size=(n, c)) > 1).astype(int), scores, Reading(scores=kind)
+
+
+def test_multi_label_data_get_the_metrics_of_multi_label_classification():
+    y, scores, reading = multi_label()
+    found = evaluate(y, scores, resamples=0, reading=reading)
+    metrics = ["map_macro", "map_micro", "map_image", "lrap", "f1_micro", "f1_macro"]
+    assert found.summary().columns == ["dataset", "model", *metrics]
+    reference = f1_score(y, scores > 0, average="macro", zero_division=np.nan)
+    assert found.value("f1_macro") == pytest.approx(reference)
+    assert found.notes == (
+        "labels, model: f1_micro, f1_macro: the probability of a class is the sigmoid of its logit",
+    )
+    softmaxed = evaluate(y, scores, metrics=["f1_macro(link='softmax')"], resamples=0, reading=reading)
+    reference = f1_score(y, softmax(scores, axis=1) >= 0.5, average="macro", zero_division=np.nan)
+    assert softmaxed.results["value"][0].as_py() == pytest.approx(reference)
+
+
+def test_metrics_that_need_a_declared_kind_are_skipped_by_default():
+    y, scores, _ = multi_label()
+    found = evaluate(y, scores, resamples=0)
+    assert found.summary().columns[2:] == ["map_macro", "map_micro", "map_image", "lrap"]
+    assert found.notes == (
+        "labels, model: f1_micro, f1_macro skipped: the predictions are scores of unknown kind, without "
+        "probabilities or logits of all classes; declare their kind with --scores",
+    )
+
+
+def test_a_confidence_of_logits_without_original_labels_says_that_it_is_a_softmax():
+    y, scores, reading = multi_label()
+    found = evaluate(y, scores, metrics=["ece_set"], resamples=0, reading=reading)
+    assert found.notes == ("labels, model: ece_set: the probability of a class is the softmax of its logit",)
+
+
+def test_a_masked_metric_needs_answers():
+    y, scores, _ = multi_label()
+    made = lambda: evaluate(y, scores, metrics=["map_macro(masked=True)"], resamples=0)  # noqa: E731
+    assert message(made, InputError) == (
+        "map_macro(masked=True) cannot be computed: the labels do not record which classes were answered "
+        "no.\n"
+        "  where:   model"
+    )
+
+
+def test_a_value_is_looked_up_by_another_name_of_its_metric():
+    y, scores, reading = multi_label()
+    found = evaluate(y, scores, metrics=["mAP", "map_macro"], resamples=0, reading=reading)
+    assert found.value("mAP") == found.value("map_macro")
+    assert len(found.results.filter(pc.equal(found.results["slice"], "all"))) == 1
 
 
 def test_dense_models_get_dense_metrics_and_intervals_on_request():
@@ -405,7 +495,10 @@ def test_evaluate_takes_lists_and_arrays():
     scores = np.array([[0.1, 0.7, 0.2], [0.5, 0.1, 0.4]])
     for labels in ([[1, 2], [2]], np.array([[False, True, True], [False, False, True]])):
         assert (
-            evaluate(labels, {"a": scores}, resamples=0, reading=Reading(n_classes=3)).value("real1") == 0.5
+            evaluate(
+                labels, {"a": scores}, metrics=["real1"], resamples=0, reading=Reading(n_classes=3)
+            ).value("real1")
+            == 0.5
         )
     assert evaluate(np.array([1, 0]), scores, resamples=0).value("top1") == 1.0
 
@@ -461,24 +554,24 @@ def test_confidence_of_a_list_is_that_of_dense_scores():
 
 def test_without_confidence_a_note_says_what_is_missing():
     labels, models = scored_models()
-    asked = [models[name] for name in ("list", "logits alone", "ranks", "scores")]
-    judged = evaluate(labels, asked, metrics=["ece", "brier_set", "nll", "top1"], resamples=0)
-    needs = "undefined without the probability of the top class"
-    alone = "they are lists of logits without logsumexp"
-    called = "their scores are declared as neither logits nor probabilities"
-    every = "undefined without probabilities or logits of all classes"
+    judged = evaluate(labels, models.values(), metrics=["ece", "brier_set", "nll", "top1"], resamples=0)
+    lack = "without the probability of the top class"
+    alone = "the predictions are lists of logits without logsumexp"
+    unknown = "the predictions are scores of unknown kind"
+    every = "without probabilities or logits of all classes"
+    declare = "declare their kind with --scores"
     assert [(n.model, n.kind, n.text) for n in judged.model_notes] == [
-        ("list", "needs_probabilities", f"nll: {every} (they are lists of top classes)"),
-        ("logits alone", "needs_confidence", f"ece, brier_set: {needs} ({alone})"),
-        ("logits alone", "needs_probabilities", f"nll: {every} ({alone})"),
-        ("ranks", "needs_confidence", f"ece, brier_set: {needs} (they are ranks)"),
-        ("ranks", "needs_probabilities", f"nll: {every} (they are ranks)"),
-        ("scores", "needs_confidence", f"ece, brier_set: {needs} ({called})"),
-        ("scores", "needs_probabilities", f"nll: {every} ({called})"),
+        ("list", "needs_probabilities", f"nll skipped: the predictions are lists of top classes, {every}"),
+        ("logits alone", "needs_confidence", f"ece, brier_set skipped: {alone}, {lack}"),
+        ("logits alone", "needs_probabilities", f"nll skipped: {alone}, {every}"),
+        ("ranks", "needs_confidence", f"ece, brier_set skipped: the predictions are ranks, {lack}"),
+        ("ranks", "needs_probabilities", f"nll skipped: the predictions are ranks, {every}"),
+        ("scores", "needs_confidence", f"ece, brier_set skipped: {unknown}, {lack}; {declare}"),
+        ("scores", "needs_probabilities", f"nll skipped: {unknown}, {every}; {declare}"),
     ]
-    found = row(judged, model="ranks", metric="ece", slice="all")
-    assert np.isnan(found["value"])
-    assert (found["n"], found["n_skipped"]) == (0, len(labels))
+    assert set(judged.results.filter(pc.equal(judged.results["metric"], "nll"))["model"].to_pylist()) == {
+        "dense"
+    }
 
 
 def test_a_bad_probability_is_told_with_its_file_and_image():

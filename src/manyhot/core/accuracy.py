@@ -22,6 +22,7 @@ SIZE_GROUPS = 4
 @register(
     "metric",
     "top1",
+    also=("accuracy", "top_1"),
     better="higher",
     label="Top-1",
     short="Top-1, original labels",
@@ -43,6 +44,7 @@ def top1(case: Case) -> Estimate:
 @register(
     "metric",
     "top5",
+    also=("top_5",),
     better="higher",
     label="Top-5",
     short="Top-5, original labels",
@@ -58,6 +60,7 @@ def top5(case: Case) -> Estimate:
 @register(
     "metric",
     "real1",
+    also=("accuracy", "real"),
     better="higher",
     label="ReaL",
     short="ReaL, label sets",
@@ -281,7 +284,7 @@ def recall_at_k(case: Case, *, k: int) -> Estimate:
     return mean_over(hits / case.labels.divisor, scored)
 
 
-@register("metric", "f1@k", better="higher", label="F1@k", default="f1@5")
+@register("metric", "f1@k", also=("f1", "f1_score"), better="higher", label="F1@k", default="f1@5")
 def f1_at_k(case: Case, *, k: int) -> Estimate:
     """Harmonic mean of an image's precision and recall at k, averaged over images.
 

@@ -28,7 +28,9 @@ from manyhot.registry import register
 _Event = Callable[[Case], Outcomes | None]
 
 
-@register("metric", "ece", better="lower", label="ECE", needs="confidence")
+@register(
+    "metric", "ece", also=("expected_calibration_error",), better="lower", label="ECE", needs="confidence"
+)
 def ece(case: Case, *, bins: int = BINS) -> Estimate:
     """Expected calibration error: mean gap between confidence and top-1 accuracy in bins of equal width.
 
@@ -165,7 +167,9 @@ def mce_set(case: Case, *, bins: int = BINS) -> Estimate:
     return _binned(case, against_set, Outcomes.equal_width, bins, Bins.largest_gap)
 
 
-@register("metric", "brier", better="lower", label="Brier", needs="confidence", unit="")
+@register(
+    "metric", "brier", also=("brier_score",), better="lower", label="Brier", needs="confidence", unit=""
+)
 def brier(case: Case) -> Estimate:
     """Brier score of the top class: mean squared difference between confidence and correctness (1 or 0).
 
@@ -183,7 +187,9 @@ def brier_set(case: Case) -> Estimate:
     return _squared(case, against_set(case))
 
 
-@register("metric", "nll", better="lower", label="NLL", needs="probabilities", unit="nats")
+@register(
+    "metric", "nll", also=("log_loss",), better="lower", label="NLL", needs="probabilities", unit="nats"
+)
 def nll(case: Case) -> Estimate:
     """Negative log-likelihood of the original label, in nats.
 

@@ -42,7 +42,16 @@ Weigh = Callable[[Floats], Floats]
 _Group = Literal["class", "image", "all"]
 
 
-@register("metric", "map_macro", better="higher", label="mAP (macro)", needs="scores", default=True)
+@register(
+    "metric",
+    "map_macro",
+    also=("mAP", "average_precision", "mean_average_precision"),
+    multi_label=True,
+    better="higher",
+    label="mAP (macro)",
+    needs="scores",
+    default=True,
+)
 def map_macro(case: Case, *, masked: bool = False) -> Estimate:
     """Average precision of each class over the images, averaged over the classes.
 
@@ -76,7 +85,15 @@ def map_macro(case: Case, *, masked: bool = False) -> Estimate:
     return _pooled_precision(standing, lambda w: weigh(walks(), w))
 
 
-@register("metric", "map_micro", better="higher", label="mAP (micro)", needs="scores", default=True)
+@register(
+    "metric",
+    "map_micro",
+    multi_label=True,
+    better="higher",
+    label="mAP (micro)",
+    needs="scores",
+    default=True,
+)
 def map_micro(case: Case, *, masked: bool = False) -> Estimate:
     """Average precision over one ranking of all (image, class) pairs.
 
@@ -107,7 +124,15 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
     return _pooled_precision(standing, lambda w: _weigh_places(standing, places(), w))
 
 
-@register("metric", "map_image", better="higher", label="mAP (images)", needs="scores", default=True)
+@register(
+    "metric",
+    "map_image",
+    multi_label=True,
+    better="higher",
+    label="mAP (images)",
+    needs="scores",
+    default=True,
+)
 def map_image(case: Case, *, masked: bool = False) -> Estimate:
     """Average precision of each image over the classes, averaged over the images.
 
@@ -139,7 +164,16 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
     return mean_over(_image_precision(standing), standing.positives > 0)
 
 
-@register("metric", "lrap", better="higher", label="LRAP", needs="scores", default=True)
+@register(
+    "metric",
+    "lrap",
+    also=("label_ranking_average_precision",),
+    multi_label=True,
+    better="higher",
+    label="LRAP",
+    needs="scores",
+    default=True,
+)
 def lrap(case: Case, *, masked: bool = False) -> Estimate:
     """Label ranking average precision: mean share of valid classes among those at or above a valid class.
 
@@ -170,7 +204,14 @@ def lrap(case: Case, *, masked: bool = False) -> Estimate:
 
 
 @register(
-    "metric", "coverage", better="lower", label="Coverage error", needs="scores", unit="classes", default=True
+    "metric",
+    "coverage",
+    also=("coverage_error",),
+    better="lower",
+    label="Coverage error",
+    needs="scores",
+    unit="classes",
+    default=True,
 )
 def coverage(case: Case) -> Estimate:
     """Mean number of top classes that are needed to include the whole label set.
@@ -198,7 +239,15 @@ def coverage(case: Case) -> Estimate:
     return mean_over(deepest, standing.positives > 0)
 
 
-@register("metric", "ranking_loss", better="lower", label="Ranking loss", needs="scores", default=True)
+@register(
+    "metric",
+    "ranking_loss",
+    also=("label_ranking_loss",),
+    better="lower",
+    label="Ranking loss",
+    needs="scores",
+    default=True,
+)
 def ranking_loss(case: Case, *, masked: bool = False) -> Estimate:
     """Share of the pairs of a valid and an invalid class that are ranked wrongly, averaged over images.
 

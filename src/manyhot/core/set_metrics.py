@@ -1,7 +1,8 @@
 """Metrics of predicted sets: the classes of an image whose score is at least a threshold.
 
-`threshold` is on the scale of the stored scores, whether logits or probabilities. It is rounded to their
-precision, so that a stored 0.7 reaches a threshold of 0.7.
+`threshold` is a probability, also for logits, which `link` turns into probabilities; see
+`manyhot.core.score_threshold`. The metrics are undefined if it is unknown how scores become probabilities,
+unless the threshold is on the scores as they are stored (``link="identity"``).
 
 Usable images with an empty label set count: all predicted classes are wrong. As in `manyhot.core.ranking`,
 all classes that are not in the label set are negatives, unless `masked` ignores unclear classes and classes
@@ -12,8 +13,6 @@ undefined if a source does not record no answers.
 from __future__ import annotations
 
 import functools
-import math
-import numbers
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -23,22 +22,35 @@ from manyhot.core.answered_cells import AnsweredCells, answered_cells, comparabl
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights, mean_over, undefined
 from manyhot.core.ranking import ROWS
+from manyhot.core.score_threshold import least_of, least_score
 from manyhot.core.sets import Case
-from manyhot.errors import InputError
 from manyhot.registry import register
 
 _Places = tuple[Ints, Ints]
 """The images and the classes of some cells."""
 
 
-@register("metric", "subset_accuracy", better="higher", label="Subset accuracy", needs="scores")
-def subset_accuracy(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
+@register(
+    "metric",
+    "subset_accuracy",
+    also=("accuracy", "exact_match", "exact_match_ratio"),
+    better="higher",
+    label="Subset accuracy",
+    needs="scores",
+    each_class=True,
+)
+def subset_accuracy(
+    case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False
+) -> Estimate:
     """Share of images whose predicted set equals the label set.
 
     Parameters
     ----------
     threshold : float
-        Minimum score of a predicted class.
+        Minimum probability of a predicted class.
+    link : {"auto", "sigmoid", "softmax", "identity"}
+        How logits become probabilities: ``auto`` is the softmax if images have an original label, and
+        sigmoids if they have only label sets. With ``identity``, `threshold` is on the scores as stored.
     masked : bool
         Ignore unclear cells and cells that no rater was asked about.
 
@@ -50,20 +62,28 @@ def subset_accuracy(case: Case, *, threshold: float, masked: bool = False) -> Es
     -----
     An empty predicted set equals an empty label set.
     """
-    counts = _counts(case, threshold, masked=masked)
+    counts = _counts(case, threshold, link, masked=masked)
     if counts is None:
         return undefined(len(case.labels))
     equal = (counts.hits == counts.predicted) & (counts.hits == counts.positives)
     return mean_over(equal, counts.cells > 0)
 
 
-@register("metric", "jaccard", better="higher", label="Jaccard", needs="scores")
-def jaccard(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
+@register(
+    "metric",
+    "jaccard",
+    also=("jaccard_index", "jaccard_score"),
+    better="higher",
+    label="Jaccard",
+    needs="scores",
+    each_class=True,
+)
+def jaccard(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
     """Intersection over union of the predicted set and the label set, averaged over images.
 
     Parameters
     ----------
-    threshold, masked
+    threshold, link, masked
         As in `subset_accuracy`.
 
     References
@@ -74,40 +94,57 @@ def jaccard(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
     -----
     Deviation: images are skipped if both sets are empty, whereas scikit-learn counts them as `zero_division`.
     """
-    counts = _counts(case, threshold, masked=masked)
+    counts = _counts(case, threshold, link, masked=masked)
     if counts is None:
         return undefined(len(case.labels))
     union = counts.predicted + counts.positives - counts.hits
     return mean_over(counts.hits / np.maximum(union, 1), union > 0)
 
 
-@register("metric", "hamming", better="lower", label="Hamming loss", needs="scores")
-def hamming(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
+@register(
+    "metric",
+    "hamming",
+    also=("hamming_loss",),
+    better="lower",
+    label="Hamming loss",
+    needs="scores",
+    each_class=True,
+)
+def hamming(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
     """Hamming loss: share of the (image, class) pairs of all images that are predicted wrongly.
 
     Parameters
     ----------
-    threshold, masked
+    threshold, link, masked
         As in `subset_accuracy`.
 
     References
     ----------
     ``sklearn.metrics.hamming_loss``.
     """
-    counts = _counts(case, threshold, masked=masked)
+    counts = _counts(case, threshold, link, masked=masked)
     if counts is None:
         return undefined(len(case.labels))
     wrong = counts.predicted + counts.positives - 2 * counts.hits
     return Ratio(wrong.astype(np.float64), counts.cells.astype(np.float64), counts.cells > 0)
 
 
-@register("metric", "f1_micro", better="higher", label="F1 (micro)", needs="scores")
-def f1_micro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
+@register(
+    "metric",
+    "f1_micro",
+    also=("f1", "f1_score"),
+    multi_label=True,
+    better="higher",
+    label="F1 (micro)",
+    needs="scores",
+    each_class=True,
+)
+def f1_micro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
     """F1 score over all (image, class) pairs: 2 TP / (2 TP + FP + FN).
 
     Parameters
     ----------
-    threshold, masked
+    threshold, link, masked
         As in `subset_accuracy`.
 
     References
@@ -119,20 +156,29 @@ def f1_micro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
     Deviation: NaN if nothing is predicted and nothing is positive, whereas scikit-learn returns
     `zero_division`.
     """
-    counts = _counts(case, threshold, masked=masked)
+    counts = _counts(case, threshold, link, masked=masked)
     if counts is None:
         return undefined(len(case.labels))
     either = counts.predicted + counts.positives
     return Ratio((2 * counts.hits).astype(np.float64), either.astype(np.float64), counts.cells > 0)
 
 
-@register("metric", "f1_macro", better="higher", label="F1 (macro)", needs="scores")
-def f1_macro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
+@register(
+    "metric",
+    "f1_macro",
+    also=("f1", "f1_score"),
+    multi_label=True,
+    better="higher",
+    label="F1 (macro)",
+    needs="scores",
+    each_class=True,
+)
+def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: bool = False) -> Estimate:
     """F1 score of each class over the images, 2 TP / (2 TP + FP + FN), averaged over the classes.
 
     Parameters
     ----------
-    threshold, masked
+    threshold, link, masked
         As in `subset_accuracy`.
 
     References
@@ -148,10 +194,11 @@ def f1_macro(case: Case, *, threshold: float, masked: bool = False) -> Estimate:
 
     All predicted cells are stored, with 4 bytes per cell for up to 65,536 images and classes.
     """
-    if _unknown(case, masked):
+    least = _least(case, threshold, link, masked=masked)
+    if least is None:
         return undefined(len(case.labels))
-    answered, least = answered_cells(case), _least(case, threshold)
-    reached = answered.score >= least
+    answered = answered_cells(case)
+    reached = answered.score >= least_of(least, answered.image)
     hit, positive = _where(answered, answered.yes & reached), _where(answered, answered.yes)
     predicted = [_where(answered, reached)] if masked else _predicted_cells(case, least)
 
@@ -180,12 +227,13 @@ class _Counts:
     cells: Ints
 
 
-def _counts(case: Case, threshold: float, *, masked: bool) -> _Counts | None:
+def _counts(case: Case, threshold: float, link: str, *, masked: bool) -> _Counts | None:
     """Return the counts of each image; None if the metric is undefined."""
-    if _unknown(case, masked):
+    least = _least(case, threshold, link, masked=masked)
+    if least is None:
         return None
-    answered, least = answered_cells(case), _least(case, threshold)
-    reached = answered.score >= least
+    answered = answered_cells(case)
+    reached = answered.score >= least_of(least, answered.image)
     count = functools.partial(np.bincount, minlength=len(case.labels))
     return _Counts(
         hits=count(answered.image[answered.yes & reached]),
@@ -195,8 +243,10 @@ def _counts(case: Case, threshold: float, *, masked: bool) -> _Counts | None:
     )
 
 
-def _unknown(case: Case, masked: bool) -> bool:
-    return case.scores is None or (masked and not case.labels.asked_known)
+def _least(case: Case, threshold: float, link: str, *, masked: bool) -> AnyFloats | None:
+    """Return the least score of a predicted class; None if the metric is undefined."""
+    least = least_score(case, threshold, link)
+    return None if masked and not case.labels.asked_known else least
 
 
 def _cells(case: Case, answered: AnsweredCells, masked: bool) -> Ints:
@@ -206,23 +256,12 @@ def _cells(case: Case, answered: AnsweredCells, masked: bool) -> Ints:
     return case.labels.usable * case.labels.n_classes
 
 
-def _least(case: Case, threshold: float) -> AnyFloats:
-    """Return the threshold in the precision of the scores."""
-    if not isinstance(threshold, numbers.Real) or math.isnan(threshold):
-        raise InputError(
-            "The threshold is not a number.",
-            got=repr(threshold),
-            allowed="a number on the scale of the scores, such as 0.5 for probabilities or 0.0 for logits",
-        )
-    with np.errstate(over="ignore"):  # a threshold above all float16 correctly becomes inf
-        return np.asarray(threshold).astype(scores_of(case).dtype)
-
-
 def _blocks(case: Case, least: AnyFloats) -> Iterator[tuple[int, Bools]]:
     """Yield the first image of each block and the predicted cells, none of them of unusable images."""
     scores, usable = scores_of(case), case.labels.usable
     for start in range(0, len(scores), ROWS):
-        reached = comparable(scores[start : start + ROWS]) >= comparable(least)
+        of_rows = np.atleast_1d(comparable(least_of(least, slice(start, start + ROWS))))[:, None]
+        reached = comparable(scores[start : start + ROWS]) >= of_rows
         reached[~usable[start : start + ROWS]] = False
         yield start, reached
 

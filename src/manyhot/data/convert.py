@@ -84,7 +84,7 @@ def convert(
     *,
     rows: Annotated[PathLike | None, Shown("FILE")] = None,
     classes: Annotated[PathLike | None, Shown("FILE")] = None,
-    scores: str | None = None,
+    scores: tables.ScoreKind | None = None,
     format: str | None = None,
     to: str | None = None,
     long: bool = False,
@@ -107,7 +107,8 @@ def convert(
         imagenet-a or imagenet-r. By default, that of the campaign in whose folder the source or the target
         is.
     scores
-        Kind of the scores: logit, probability or score.
+        Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
+        rank classes).
     format
         Format of the source, or a call string such as 'chen(threshold=0.9)'. By default, it is detected.
     to

@@ -6,6 +6,7 @@ import difflib
 import fnmatch
 import itertools
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +21,7 @@ from manyhot.formats import detect, prediction_files, read_classes, read_images,
 from manyhot.formats.writing import PathLike, Progress, images_file
 from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
-from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions
+from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, ScoreKind
 from manyhot.tables.array_inputs import as_predictions, as_tables
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.image_ids import AUTO, check_match
@@ -63,8 +64,11 @@ class Reading(Flattened):
         Original labels, one per image, for label sets that are arrays or lists; -1 if there is none.
     n_classes
         Number of classes, for labels and scores that do not determine it.
+    scores
+        Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
+        rank classes).
     score_kind
-        Kind of scores in arrays: probability, logit, or score (only ranks classes).
+        The former name of `scores`.
     """
 
     rows: PathLike | None = None
@@ -75,7 +79,19 @@ class Reading(Flattened):
     match: str = AUTO
     label: Annotated[Any, PythonOnly()] = None
     n_classes: Annotated[int, PythonOnly()] = 0
-    score_kind: Annotated[str, PythonOnly()] = "score"
+    scores: ScoreKind | None = None
+    score_kind: Annotated[str, PythonOnly()] = ""
+
+    def __post_init__(self) -> None:
+        if self.score_kind:
+            warnings.warn("score_kind is called scores now", FutureWarning, stacklevel=3)
+            object.__setattr__(self, "scores", self.score_kind)
+            object.__setattr__(self, "score_kind", "")
+
+    @property
+    def kind_of_arrays(self) -> str:
+        """The kind of scores in arrays, which cannot declare it themselves."""
+        return self.scores or "score"
 
 
 READING = Reading()
@@ -128,13 +144,20 @@ def _opened(
         ]
         inputs = {p.name: sha256(p) for p in paths if p.is_file()}
         asked = Asked(
-            given, models, reading.rows, reading.images, reading.classes, run.on_progress, reading.match
+            given,
+            models,
+            reading.rows,
+            reading.images,
+            reading.classes,
+            run.on_progress,
+            reading.match,
+            reading.scores,
         )
         for part in sources(labels, asked):
             part.inputs.update(inputs)
             yield over_one_list(replace(part, name=reading.dataset or part.name))
         return
-    asked = Asked(models=models)
+    asked = Asked(models=models, scores=reading.scores)
     if in_files and given:
         source = _in_memory(labels, {}, reading)
         rows = read_images(reading.rows, classes=source.classes) if reading.rows else None
@@ -217,14 +240,14 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     if isinstance(labels, Images):
         labels, images = None, labels
         if not are_tables:
-            kind = reading.score_kind
+            kind = reading.kind_of_arrays
             models = as_predictions(models, n_classes=n_classes, ids=images.image_id, score_kind=kind)
     else:
         if isinstance(labels, str | os.PathLike):
             labels = read_labels(labels, classes=classes)
         if not (isinstance(labels, Labels) and are_tables and reading.label is None):
             labels, models = as_tables(
-                labels, predictions, n_classes or None, reading.label, reading.score_kind, classes
+                labels, predictions, n_classes or None, reading.label, reading.kind_of_arrays, classes
             )
     table = images if labels is None else labels
     name = reading.dataset or (table.name if table is not None else "") or "labels"
@@ -287,6 +310,7 @@ class Asked:
     classes: PathLike | ClassList | None = None
     progress: Progress | None = None
     match: str = AUTO
+    scores: ScoreKind | None = None
 
     def fits(self, model: str) -> bool:
         """Return whether a model is selected."""
@@ -520,7 +544,7 @@ def _own(
 
     def read() -> Iterator[Predictions]:
         names, fitting = [], []
-        one = partial(read_predictions, rows=rows, classes=classes)
+        one = partial(read_predictions, rows=rows, classes=classes, scores=asked.scores)
         for found in misfits.reading(files, one):
             names.append(found.model)
             if asked.fits(found.model):

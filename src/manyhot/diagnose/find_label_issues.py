@@ -282,7 +282,7 @@ def find_label_issues(
     --------
     >>> import numpy as np
     >>> p = np.array([[0.9, 0.1], [0.2, 0.8], [0.95, 0.05]])
-    >>> issues = find_label_issues([0, 1, 1], p, reading=Reading(score_kind="probability"))
+    >>> issues = find_label_issues([0, 1, 1], p, reading=Reading(scores="probability"))
     >>> issues.of_kind("doubtful-label")["image_id"].to_pylist()
     ['2']
     """

@@ -20,7 +20,7 @@ from manyhot.data.inputs import READING, ModelPatterns, PredictionsLike, Reading
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.diagnose.places import COMPARED_METRICS, MULTI, SINGLE, Place, loss_rows, places_of
 from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.compare import REFERENCES, join
+from manyhot.evaluate.comparison import REFERENCES, join
 from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
 from manyhot.formats import detect

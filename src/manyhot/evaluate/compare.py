@@ -1,217 +1,85 @@
-"""Comparisons of results: drops of models between data sets and metrics, fitted lines and rankings.
-
-Also joins several results into one, to compare models between them.
-"""
+"""Compare models: two or more on label sets, or results between data sets and metrics."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot import tables
-from manyhot.classes import family_of
+from manyhot.classes import class_list_of
 from manyhot.command import command
-from manyhot.core.comparison import holm
-from manyhot.data.benchmarks import ResultsLike, flattened, open_results, open_thresholds
-from manyhot.errors import InputError, MatchError
-from manyhot.evaluate.drops import END, Comparer
-from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
-from manyhot.evaluate.ranks import sensitivity
-from manyhot.evaluate.terminal import apart_lines, drop_lines, fit_lines, order_lines, sensitivity_lines
-from manyhot.files import sha256
+from manyhot.data.benchmarks import ResultsLike
+from manyhot.data.inputs import READING, LabelsLike, Reading, Source, open_inputs
+from manyhot.errors import InputError, MatchError, UsageError
+from manyhot.evaluate.comparison import Comparison, compare_results
+from manyhot.evaluate.judge import Resampling, judge_models
+from manyhot.evaluate.pairwise import check_two, is_worse, markdown
+from manyhot.evaluate.results import Evaluation
+from manyhot.files import atomic_write
+from manyhot.formats import detect
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.parameters import Between, PythonOnly, Resamples, Seed, Shown, check_draws
-from manyhot.result import Result
+from manyhot.parameters import AtLeast, Between, OptionName, PythonOnly, Resamples, Seed, Shown
 from manyhot.run import QUIET, Run
-from manyhot.tables import End, Results, one_chunk
-from manyhot.tables.result_tables import LABEL_SETS, accuracies, headline
-
-REFERENCES = {"imagenet-a": "imagenet-val-a-classes", "imagenet-r": "imagenet-val-r-classes"}
-"""Data sets of some of ImageNet's classes, and its images of the same classes, to compare them with."""
-
-_KEPT = ("metrics", "own", "notes", "classes", "resamples", "seed", "compared", "sources")
-"""What the metadata of compared results keeps of theirs."""
-
-_DESCRIBED = ("datasets", "set_sizes", "class_pairs", "rejected")
-"""Tables of label sets in a folder of results."""
-
-
-@dataclass(frozen=True, eq=False)
-class Comparison(Result):
-    """Models compared between data sets and metrics.
-
-    Attributes
-    ----------
-    results : Results
-        All compared results, with the family, size and pretraining of the models.
-    drops, fits, ranks, swaps, sensitivity : pyarrow.Table
-        The tables with these names; see `manyhot.tables.TABLES` for their columns.
-    thresholds : Results, optional
-        Results on label sets at other thresholds.
-    described : Mapping of str to pyarrow.Table
-        Tables that describe the label sets, if the folders of results contain them.
-    sources : tuple of Path
-        Files and folders that were read; `write` does not overwrite them.
-    notes, metadata, inputs
-        As in `Result`.
-    """
-
-    NAMES = ("results", "pairs", "samples", "thresholds")
-
-    results: Results
-    drops: pa.Table
-    fits: pa.Table
-    ranks: pa.Table
-    swaps: pa.Table
-    sensitivity: pa.Table
-    thresholds: Results | None = None
-    described: Mapping[str, pa.Table] = field(default_factory=dict)
-    sources: tuple[Path, ...] = ()
-
-    def __repr__(self) -> str:
-        ends = self.ranks.num_rows
-        return f"Comparison({ends} comparisons of {len(self.results.table['model'].unique())} models)"
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The tables of comparisons by name."""
-        return {name: getattr(self, name) for name in ("drops", "fits", "ranks", "swaps", "sensitivity")}
-
-    @property
-    def mean_drops(self) -> list[dict[str, Any]]:
-        """The rows of `drops` that are means over models."""
-        return [row for row in self.drops.to_pylist() if row["model"] is None]
-
-    def lines(self) -> Iterator[str]:
-        """Yield the mean drops, the slopes and the rankings."""
-        yield from drop_lines(self.mean_drops)
-        yield from apart_lines(self.results, self.ranks)
-        yield ""
-        yield from fit_lines([r for r in self.fits.to_pylist() if r["scale"] == "plain"])
-        yield ""
-        yield from order_lines(self.ranks.to_pylist())
-        yield from sensitivity_lines(self.sensitivity.to_pylist())
-        yield "To draw figures from these tables: manyhot report FOLDER"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the rows of the tables; for drops, the means over models."""
-        rows = {name: getattr(self, name).to_pylist() for name in ("fits", "ranks", "sensitivity")}
-        return {**rows, "drops": self.mean_drops, "notes": self.notes}
-
-    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the compared results and the tables into a folder, and return the paths.
-
-        Raises
-        ------
-        InputError
-            If nothing was compared, or an input file would be overwritten. In both cases nothing is written.
-        OutputError
-            If a file cannot be written. Each file is written completely or not at all.
-        """
-        check_apart(self.sources, out, self.NAMES)
-        if not self.ranks.num_rows:
-            raise InputError(
-                "There is nothing to compare.",
-                where=self.results.name,
-                got=f"data sets {', '.join(self.results.datasets)}",
-                allowed="two data sets with a metric and at least two models in common, or one data set "
-                "with top1 and a metric of label sets",
-            )
-        written = write_numbers(
-            self.results,
-            out,
-            call=run.call,
-            inputs=self.inputs,
-            about={k: v for k, v in self.results.about.items() if k in _KEPT},
-            thresholds=None if self.thresholds is None else self.thresholds.table,
-        )
-        made = self.tables | {"models": self.results.models} | dict(self.described)
-        clear_report(out)
-        clear_gallery(out)
-        results = self.results.table
-        return [*written, *write_tables(made, out, call=run.call, inputs=self.inputs, results=results)]
-
-    def mean_drop(
-        self,
-        metric: str,
-        *,
-        x: str | None = None,
-        y: str | None = None,
-        slice_x: str = "all",
-        slice_y: str = "all",
-    ) -> tuple[float, float | None, float | None]:
-        """Return the mean drop over models under a metric, with its interval over images.
-
-        Parameters
-        ----------
-        metric : str
-        x, y : str, optional
-            Names of the data sets, needed if several comparisons match.
-        slice_x, slice_y : str
-            Names of the slices, such as ``annotation=*`` and ``n_objects>=2``.
-
-        Raises
-        ------
-        InputError
-            If none or several comparisons match.
-        """
-        import polars as pl
-
-        asked = {"metric_x": metric, "metric_y": metric, "dataset_x": x, "dataset_y": y}
-        asked |= {"slice_x": slice_x, "slice_y": slice_y}
-        rows = pl.DataFrame(pl.from_arrow(self.drops)).filter(pl.col("model").is_null())
-        rows = rows.filter(pl.col("metric_x") == pl.col("metric_y"))
-        matching = rows.filter(pl.col(c) == v for c, v in asked.items() if v is not None)
-        if len(matching) != 1:
-            known = (f"{r['metric_x']} {_place(r, 'x')} → {_place(r, 'y')}" for r in rows.to_dicts())
-            raise InputError(
-                f"{len(matching) or 'No'} comparisons match.",
-                got=", ".join(f"{c}={v}" for c, v in asked.items() if v is not None),
-                allowed="; ".join(sorted(set(known))) or "none: no two places were compared",
-            )
-        row = matching.row(0, named=True)
-        return row["drop"], row["lo"], row["hi"]
-
-
-def _place(row: Mapping[str, Any], side: str) -> str:
-    chosen = row[f"slice_{side}"]
-    return str(row[f"dataset_{side}"]) + ("" if chosen == "all" else f" [{chosen}]")
+from manyhot.tables import End, Labels, Predictions
 
 
 @command(
     "compare",
     out="comparison",
-    examples=("manyhot compare timm-results --out timm", "manyhot compare results-a results-b"),
+    examples=(
+        "manyhot compare old.npy new.npy --labels labels.csv --rows rows.txt",
+        "manyhot compare timm-results --out timm",
+        "manyhot compare results-a results-b",
+    ),
 )
 def compare(
     *results: ResultsLike,
+    labels: Annotated[LabelsLike | None, Shown("DATASET")] = None,
+    metrics: Annotated[Sequence[str] | None, Shown("METRIC"), OptionName("--metric")] = None,
+    fail_if_worse: Annotated[float, AtLeast(0)] | None = None,
+    summary: Annotated[PathLike | None, Shown("FILE")] = None,
     without: Annotated[Sequence[str], Shown("NAME")] = (),
     families: Annotated[PathLike | Mapping[str, str] | None, Shown("FILE")] = None,
     best_from: Annotated[float, Between(0, 1, "()")] = 0.85,
     resamples: Resamples = 2000,
     seed: Seed = 0,
     ends: Annotated[Sequence[tuple[End, End]], PythonOnly()] = (),
+    reading: Reading = READING,
     run: Run = QUIET,
 ) -> Comparison:
-    """Compare models between data sets and metrics: drops, fits and rankings.
+    """Compare models on the same images, or results between data sets and metrics.
 
-    Every other data set is compared with the first, under each accuracy that both have. Within each data set,
-    top1 is compared with the headline metrics on label sets. The command manyhot report draws the tables.
+    With --labels, the arguments are predictions. Two models are compared under each metric, with the
+    difference of the second to the first, its interval and p; of more models, those within noise of the best
+    are listed. Only images that all models predict are used.
+
+    Without --labels, the arguments are results. Every other data set is compared with the first, under each
+    accuracy that both have. Within each data set, top1 is compared with the headline metrics on label sets,
+    and models are compared if pairs of them were tested. The command manyhot report draws the tables.
 
     Parameters
     ----------
     *results
         Results to compare: folders written by manyhot evaluate, results as Parquet or CSV, CSV files of timm,
         or timm-results; in Python also tables and evaluations. The first data set is the one that the others
-        are compared with.
+        are compared with. With labels, predictions: files or folders; in Python also tables, arrays, or a
+        mapping of names to these.
+    labels
+        Label sets to evaluate the models on, in any form that evaluate takes.
+    metrics
+        Name of a metric, as for evaluate. The first is the one that decides, unless it is real1.
+    fail_if_worse
+        Exit with code 7 if the second of two models is worse than the first by more than this: if the whole
+        95 % interval of its loss is above it. In points of the metric that decides, or in its unit.
+    summary
+        File to write with the comparison of the models as Markdown, for a pull request.
     without
         Patterns of names of models to leave out, such as 'fv_*'; by default the models that the benchmark
         leaves out.
@@ -222,11 +90,13 @@ def compare(
         Minimum value, between 0 and 1, for a model to count as one of the best. A second line is fitted to
         these models.
     resamples
-        Number of bootstrap resamples of families of models; 0 for no intervals.
+        Number of bootstrap resamples of families of models, and with labels of images; 0 for no intervals.
     seed
         Seed of the bootstrap.
     ends
         Further pairs of places to compare, each place as (dataset, metric, slice).
+    reading
+        How labels and predictions are read.
     run
         Progress of downloads, and the command line for the metadata.
 
@@ -237,10 +107,13 @@ def compare(
     Raises
     ------
     InputError
-        If there are no results, a pattern matches no model, or an option is out of range.
+        If there are no results, a pattern matches no model, or an option is out of range; with labels, as in
+        `manyhot.evaluate`, and if there are fewer than two models.
+    UsageError
+        If predictions are passed without labels, or `fail_if_worse` without two models.
     MatchError
-        If two of the results contain the same values, one of `ends` is in none of them, or `families`
-        contains none of their models.
+        If two of the results contain the same values, one of `ends` is in none of them, `families` contains
+        none of their models, or no image is predicted by all models.
     ManyhotError
         If results cannot be read or downloaded.
 
@@ -249,187 +122,187 @@ def compare(
     For results of a benchmark, the comparisons that the benchmark defines are added. A comparison needs at
     least two models with a value at both places. imagenet-a and imagenet-r are compared with ImageNet's
     images of the same classes, if models were evaluated on these.
+
+    Examples
+    --------
+    >>> labels = [[0], [1, 2], [2], [1]] * 25
+    >>> old, new = [[0, 1], [0, 1], [2, 0], [0, 1]] * 25, [[0, 1], [2, 1], [2, 0], [0, 1]] * 25
+    >>> found = compare({"old": old, "new": new}, labels=labels, reading=Reading(n_classes=3))
+    >>> print(found.answers[0])
+    new is better than old by 25.00 points of real1 (17.00 to 34.00, n 100).
     """
-    check_draws(resamples, seed)
-    parts = open_results(results, run)
-    own_ends, own_without = _of_benchmarks(parts)
-    left_out = without or own_without
-    together = join([part.without(left_out) for part in parts])
-    if not len(together):
-        raise InputError("No model is left to compare.", got=", ".join(left_out) or None)
-    if left_out:
-        together = replace(together, pairs=_adjusted(together.pairs))
-    comparer = Comparer(together, _family(together, families), best_from, resamples, seed)
-    for x, y in dict.fromkeys([*_shifts(together), *_within(together), *own_ends, *ends]):
-        comparer.add(x, y)
-    paths = [Path(r) for r in flattened(results) if isinstance(r, str | os.PathLike)]
-    thresholds = open_thresholds(results)
-    others = None if thresholds is None else thresholds.without(left_out)
-    return Comparison(
-        replace(together, models=_with_families(together, comparer.family)),
-        **comparer.tables(),
-        sensitivity=sensitivity(together, others, comparer.family, resamples, seed),
-        thresholds=thresholds,
-        described=_described(paths),
-        sources=tuple(paths),
-        inputs=dict(_hash(path) for path in paths if path.exists()),
-    )
-
-
-def _adjusted(pairs: pa.Table) -> pa.Table:
-    """Return the pairs with Holm's correction repeated over the pairs that are left."""
-    if not len(pairs):
-        return pairs
-    ends = [list(map(str, e)) for e in zip(*(pairs[c].to_pylist() for c in END), strict=True)]
-    _, family = np.unique(np.array(ends), axis=0, return_inverse=True)
-    p = pc.fill_null(pairs["p"], np.nan).to_numpy()
-    adjusted = np.full(len(p), np.nan)
-    for i in range(int(family.max()) + 1):
-        adjusted[family.ravel() == i] = holm(p[family.ravel() == i])
-    at = pairs.column_names.index("p_adjusted")
-    return pairs.set_column(at, "p_adjusted", pa.array(adjusted, pa.float64(), from_pandas=True))
-
-
-def _shifts(results: Results) -> list[tuple[End, End]]:
-    have, datasets = results.values_at, results.datasets
-    own = {y: x for y, x in REFERENCES.items() if x in datasets and y in datasets}
-    pairs = [(own.get(d, datasets[0]), d) for d in datasets[1:] if d not in own.values()]
-    found = (((x, m, "all"), (y, m, "all")) for m in accuracies() for x, y in pairs)
-    return [(x, y) for x, y in found if x in have and y in have]
-
-
-def _within(results: Results) -> list[tuple[End, End]]:
-    have = results.values_at
-    metrics = [m for m in accuracies(LABEL_SETS) if m in headline()]
-    found = (((d, "top1", "all"), (d, m, "all")) for d in results.datasets for m in metrics)
-    return [(x, y) for x, y in found if x in have and y in have]
-
-
-def _of_benchmarks(parts: Sequence[Results]) -> tuple[list[tuple[End, End]], list[str]]:
-    """Return the further comparisons that benchmarks define, and the models that they leave out."""
-    asked = [json.loads(part.about["compared"]) for part in parts if "compared" in part.about]
-    ends = [(tuple(x), tuple(y)) for one in asked for x, y in one["ends"]]
-    return ends, [pattern for one in asked for pattern in one["without"]]
-
-
-def _family(results: Results, families: PathLike | Mapping[str, str] | None) -> Callable[[str], str]:
-    """Return what gives the family of a model: `families`, else the models table, else its name."""
-    own = families if isinstance(families, Mapping) else _read_families(families)
-    models = results.table["model"].unique().to_pylist()
-    if own and not set(own) & set(models):
-        raise MatchError(
-            "None of the models is in the table of families.",
-            got=f"models such as {next(iter(own))}",
-            allowed=f"models such as {models[0]}",
+    options: dict[str, Any] = {"best_from": best_from, "resamples": resamples, "seed": seed, "ends": ends}
+    options |= {"without": without, "families": families}
+    if labels is None:
+        _check_results(results, metrics, reading)
+        found = compare_results(results, **options, run=run)
+    else:
+        evaluation = _evaluated(labels, results, metrics, Resampling(resamples, seed), reading, run)
+        found = replace(
+            compare_results(evaluation, **options, run=run),
+            notes=evaluation.notes,
+            inputs=evaluation.inputs,
+            sources=tuple(Path(p) for p in _listed(results) if isinstance(p, str | os.PathLike)),
         )
-    table = results.models
-    columns = (table[c].to_pylist() for c in ("model", "family") if "family" in table.column_names)
-    listed_families = {model: family for model, family in zip(*columns, strict=True) if family}
-    return lambda model: own.get(model) or listed_families.get(model) or family_of(model)
+    if fail_if_worse is not None:
+        worse = [is_worse(difference, fail_if_worse) for difference in check_two(found.results)]
+        found = replace(found, margin=fail_if_worse, is_worse=any(worse))
+    return found if summary is None else _with_summary(found, Path(summary))
 
 
-def _read_families(path: PathLike | None) -> dict[str, str]:
-    import polars as pl
-
-    if path is None:
-        return {}
-    try:
-        frame = pl.read_csv(Path(path), infer_schema=False)
-        twice = frame["model"].filter(frame["model"].is_duplicated())
-        if len(twice):
-            raise InputError(
-                "A model is listed with two families.", where=path, got=twice[0], allowed="one row per model"
-            )
-        return dict(frame.select("model", "family").iter_rows())
-    except FileNotFoundError as error:
-        raise InputError("The file does not exist.", where=path) from error
-    except (pl.exceptions.PolarsError, ValueError) as error:
-        raise InputError(
-            "The file is not a table of families.",
-            where=path,
-            got=str(error).partition("\n")[0],
-            allowed="a CSV file with the columns model and family",
-        ) from error
+def _with_summary(found: Comparison, path: Path) -> Comparison:
+    """Write the Markdown of a comparison."""
+    check_apart(found.sources, path)
+    with atomic_write(path) as part:
+        part.write_text(markdown(found.results, found.margin, found.notes), encoding="utf-8")
+    return replace(found, written=(path,))
 
 
-def _with_families(results: Results, family: Callable[[str], str]) -> pa.Table:
-    """Return the models table with a row and a family for every model."""
-    table, models = results.models, results.table["model"].unique().to_pylist()
-    at = pc.index_in(pa.array(models, pa.string()), one_chunk(table["model"]))
-    columns = {c: table[c].take(at) for c in table.column_names if c not in ("model", "family")}
-    families = pa.array([family(m) for m in models], pa.string())
-    return pa.table({"model": pa.array(models, pa.string()), "family": families, **columns})
+def _check_results(results: Sequence[Any], metrics: object, reading: Reading) -> None:
+    """Raise an error for predictions, or for options of predictions, without labels to evaluate them on."""
+    paths = [p for p in _listed(results) if isinstance(p, str | os.PathLike)]
+    file = next((p for p in paths if Path(p).is_file() and detect(p, ("predictions",))), None)
+    has_results = file is not None and detect(file, ("results",)) is not None
+    if file is not None and not has_results:
+        raise UsageError(
+            "These are predictions, not results.", where=file, do="pass label sets for them with `labels`"
+        )
+    if metrics is not None or reading != READING:
+        raise UsageError(
+            "Options of predictions need label sets.",
+            got="`metrics`" if metrics is not None else "how files are read",
+            do="pass `labels`, or leave the options out",
+        )
 
 
-def _described(folders: Sequence[Path]) -> dict[str, pa.Table]:
-    """Return the tables of label sets in folders of results."""
-    read = {
-        name: [tables.read(p, name) for f in folders if (p := f / f"{name}.parquet").is_file()]
-        for name in _DESCRIBED
-    }
-    return {
-        name: pa.concat_tables([p.replace_schema_metadata() for p in parts])
-        for name, parts in read.items()
-        if parts
-    }
+def _listed(predictions: Sequence[Any]) -> Sequence[Any]:
+    """Return the arguments of a call; a single list is its items."""
+    alone = predictions[0] if len(predictions) == 1 else None
+    return alone if isinstance(alone, list | tuple) else predictions
 
 
-def _hash(path: Path) -> tuple[str, str]:
-    file = path / "results.parquet" if path.is_dir() else path
-    return (f"{path.name}/{file.name}" if path.is_dir() else path.name), sha256(file)
+def _as_predictions(predictions: Sequence[Any]) -> Any:
+    """Return predictions in a form that `open_inputs` takes; the names of arrays are A, B and so on."""
+    listed = _listed(predictions)
+    if len(listed) == 1 and not isinstance(listed[0], str | os.PathLike):
+        return listed[0]
+    if all(isinstance(p, str | os.PathLike) for p in listed) or any(
+        isinstance(p, Predictions) for p in listed
+    ):
+        return list(listed)
+    return dict(zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", listed, strict=False))
 
 
-def join(results: Sequence[Results]) -> Results:
-    """Join several results into one.
+def _evaluated(
+    labels: LabelsLike,
+    predictions: Sequence[Any],
+    metrics: Sequence[str] | None,
+    resampling: Resampling,
+    reading: Reading,
+    run: Run,
+) -> Evaluation:
+    """Evaluate models on the images that all of them predict."""
+    parts = []
+    for source in open_inputs(labels, _as_predictions(predictions), reading=reading, run=run):
+        source.misfits.n_files = 1  # one that cannot be read is an error: it was named to be compared
+        shared = SharedImages.of(source)
+        evaluation = judge_models(
+            shared.labels,
+            shared.models(),
+            metrics=metrics,
+            images=source.images,
+            classes=source.classes or class_list_of(shared.labels.class_hash),
+            resampling=resampling,
+            trust_order=reading.trust_order,
+            dataset=source.name,
+            misfits=source.misfits,
+        )
+        notes = (*shared.notes(), *evaluation.notes)
+        stored = {**evaluation.metadata, "notes": json.dumps([asdict(n) for n in evaluation.model_notes])}
+        parts.append(replace(evaluation, notes=notes, inputs=dict(source.inputs), metadata=stored))
+    if len(parts) == 1:
+        return parts[0]
+    return replace(Evaluation.concat(parts), notes=tuple(n for part in parts for n in part.notes))
 
-    Raises
-    ------
-    InputError
-        If there are none.
-    MatchError
-        If two of the results contain the same values.
+
+@dataclass(frozen=True, eq=False)
+class SharedImages:
+    """Models, and the label sets of the images that all of them predict.
+
+    Attributes
+    ----------
+    source : Source
+    labels : Labels
+    names : tuple of str
+        The models' names; of files with the same name, with their folders.
+    counts : tuple of int
+        How many of the labelled images each model predicts.
     """
-    if not results:
-        raise InputError("There are no results to compare.", do="pass at least one result")
-    _check_apart(results)
-    first = results[0]
-    if len(results) == 1:
-        return first
-    models = pa.concat_tables([p.models for p in results], promote_options="default")
-    joined = {k: pa.concat_tables([getattr(p, k) for p in results]) for k in ("pairs", "samples")}
-    table = pa.concat_tables([p.table.replace_schema_metadata() for p in results])
-    about = {f"manyhot.{k}": v for k, v in (first.about | _joined_about(results)).items()}
-    name = " and ".join(dict.fromkeys(p.name for p in results if p.name))
-    return Results(table.replace_schema_metadata(about), models=_once(models), name=name, **joined)
+
+    source: Source
+    labels: Labels
+    names: tuple[str, ...]
+    counts: tuple[int, ...]
+
+    @classmethod
+    def of(cls, source: Source) -> SharedImages:
+        """Find the images that all models predict.
+
+        Raises
+        ------
+        InputError
+            If there are fewer than two models.
+        MatchError
+            If no labelled image is predicted by all models.
+        """
+        labels, models = source.sets(), list[tuple[str, str]]()
+        shared, counts = pa.array([True] * len(labels), pa.bool_()), []
+        for model in source.models():
+            predicted = pc.is_in(labels.image_id, value_set=model.image_id)
+            models.append((model.model, model.source))
+            counts.append(pc.sum(predicted).as_py() or 0)
+            shared = pc.and_(shared, predicted)
+        names = _distinct(models)
+        if len(models) < 2:
+            raise InputError(
+                "A comparison needs two models or more.", got=", ".join(names) or "none", where=source.name
+            )
+        if not pc.any(shared).as_py():
+            raise MatchError(
+                "No labelled image is predicted by all models.",
+                where=source.name,
+                got=", ".join(f"{m}: {n:,} of {len(labels):,}" for m, n in zip(names, counts, strict=True)),
+            )
+        # A model that lacks the same images as all others is told by the notes of the evaluation.
+        same = len(set(counts)) == 1 and pc.sum(shared).as_py() == counts[0]
+        chosen = labels if same else replace(labels, table=labels.table.filter(shared))
+        return cls(source, chosen, tuple(names), tuple(counts))
+
+    def models(self) -> Iterator[Predictions]:
+        """Yield the models under distinct names."""
+        for name, model in zip(self.names, self.source.models(), strict=True):
+            yield replace(model, model=name)
+
+    def notes(self) -> Iterator[str]:
+        """Yield a note if some models predict images that others do not."""
+        if len(self.labels) != len(self.source.sets()):
+            each = ", ".join(f"{m} {n:,}" for m, n in zip(self.names, self.counts, strict=True))
+            yield (
+                f"{self.source.name}: compared on the {len(self.labels):,} labelled images that all models "
+                f"predict (of those, each predicts: {each})"
+            )
 
 
-def _joined_about(results: Sequence[Results]) -> dict[str, str]:
-    """Return the metrics, notes and own models of all results."""
-    metrics = {k: v for p in reversed(results) for k, v in json.loads(p.about.get("metrics", "{}")).items()}
-    notes, own = (
-        [e for p in results for e in json.loads(p.about.get(kind, "[]"))] for kind in ("notes", "own")
-    )
-    about = {"metrics": metrics, "notes": notes, "own": list(dict.fromkeys(own))}
-    return {name: json.dumps(value) for name, value in about.items()}
-
-
-def _check_apart(results: Sequence[Results]) -> None:
-    seen: dict[End, str] = {}
-    for part in results:
-        for end in part.values_at:
-            if end in seen:
-                raise MatchError(
-                    "Two results contain values of the same data set, metric and slice.",
-                    where=f"{seen[end]} and {part.name}",
-                    got=", ".join(end),
-                    allowed="each value in only one of the results",
-                    do="compare them separately, or evaluate one data set under another name with --dataset "
-                    "NAME",
-                )
-            seen[end] = part.name
-
-
-def _once(models: pa.Table) -> pa.Table:
-    """Return the first row of each model."""
-    names = one_chunk(models["model"])
-    return models.take(pa.array(np.sort(np.unique(np.asarray(names, str), return_index=True)[1])))
+def _distinct(models: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the names of models with different names, those of equal names with their folders."""
+    listed = list(models)
+    names = [name for name, _ in listed]
+    for depth in itertools.count(1):
+        if len(set(names)) == len(names) or depth > 8:
+            return names
+        twice = {name for name in names if names.count(name) > 1}
+        names = [
+            "/".join([*Path(file).parts[-depth - 1 : -1], own]) if name in twice and file else name
+            for name, (own, file) in zip(names, listed, strict=True)
+        ]
+    raise AssertionError  # for the type checker

@@ -108,7 +108,8 @@ class Entrants:
         paths = [p for p in listed if not isinstance(p, Predictions)]
         files = prediction_files(paths) if paths else []
         misfits = SkippedFiles(len(files))
-        own = tables + list(misfits.reading(files, partial(read_predictions, rows=reading.rows)))
+        read = partial(read_predictions, rows=reading.rows, scores=reading.scores)
+        own = tables + list(misfits.reading(files, read))
         asked = Asked(models=models)
         sets = [d.fetch(run.on_progress) for d in benchmark.datasets]
         fitting = fitting_models(own, partial(_check_own, sets=sets, match=reading.match), misfits)

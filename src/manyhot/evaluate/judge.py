@@ -17,13 +17,14 @@ from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.evaluate.columns import ImageValues, Sampler
 from manyhot.evaluate.confidence import Pictured
+from manyhot.evaluate.requirements import default_entries, depth_of, entries_of, link_notes, unmet
 from manyhot.evaluate.results import Evaluation, Note, Number
-from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slices, unmet
+from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slices
 from manyhot.parameters import RESAMPLES, check_draws
-from manyhot.registry import Entry, get, missing_options
+from manyhot.registry import Entry
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.result_tables import default_metrics, describe_metric
+from manyhot.tables.result_tables import describe_metric
 from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 _BATCH = 64
@@ -109,8 +110,7 @@ def judge_models(
             classes=classes or class_list_of(labels.class_hash),
             requested=[slices] if isinstance(slices, str) else slices,
         ),
-        requested=_metrics(default_metrics(dense=False) if metrics is None else metrics),
-        dense=_metrics(default_metrics(dense=True)) if metrics is None else [],
+        requested=None if metrics is None else entries_of(metrics),
         resampling=resampling,
         trust_order=trust_order,
     )
@@ -138,10 +138,8 @@ class Judge:
         The same images, row for row.
     dataset : str
     slices : Slices
-    requested : list of Entry
-        Metrics of all models.
-    dense : list of Entry
-        Additional metrics for models with scores over all classes.
+    requested : list of Entry, optional
+        Metrics of all models; by default, those of `default_entries` for each model.
     resampling : Resampling
     trust_order : bool
     """
@@ -150,13 +148,13 @@ class Judge:
     sets: LabelSets
     dataset: str
     slices: Slices
-    requested: list[Entry]
-    dense: list[Entry]
+    requested: list[Entry] | None
     resampling: Resampling
     trust_order: bool
     _rows: list[Number] = field(default_factory=list)
     _notes: list[Note] = field(default_factory=list)
     _last: tuple[pa.Array, Alignment, LabelSets] | None = None
+    _skipped: dict[str, InputError] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._bootstrap = Bootstrap(self.slices.masks, self.resampling.resamples, self.resampling.seed)
@@ -173,7 +171,7 @@ class Judge:
         """
         check_same_classes(self.labels, predictions)
         alignment, sets = self._align(predictions)
-        depth = max(depth_of(self.requested), int(sets.size.max(initial=1)))
+        depth = max(depth_of(self.requested or ()), int(sets.size.max(initial=1)))
         case = case_of(sets, predictions, alignment, depth)
         if not self.trust_order:
             check_order(case, predictions, alignment)
@@ -182,9 +180,11 @@ class Judge:
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
         """Evaluate one model that was matched to the labels."""
         self._note_unmatched(predictions.model, alignment)
-        for kind, n, text in unmet(self.requested, case, predictions):
-            self._notes.append(Note(self.dataset, predictions.model, kind, n, text))
-        for metric in self.requested + (self.dense if case.scores is not None else []):
+        metrics = default_entries(case) if self.requested is None else self.requested
+        metrics = self._without_unmet(metrics, case, predictions)
+        for text in link_notes(metrics, case):
+            self._notes.append(Note(self.dataset, predictions.model, "link", len(case.labels), text))
+        for metric in metrics:
             self._rows += self._judge(predictions.model, metric, metric(case), alignment.left)
         wrong = self._pictured.add(predictions.model, case)
         if wrong:
@@ -194,13 +194,14 @@ class Judge:
 
     def finish(self) -> Evaluation:
         """Return the results of all models added, with intervals and pairs."""
-        if not self._rows:
+        if not self._rows and not self._skipped:
             raise InputError(
                 "There are no predictions to evaluate.", do="pass predictions of at least one model"
             )
+        self._check_complete()
         self._add_intervals()
         values = {(n.model, n.metric, n.slice): n.value for n in self._rows}
-        metrics = {m.name: describe_metric(m.name) for m in self.requested + self.dense}
+        metrics = {name: describe_metric(name) for name in dict.fromkeys(r.metric for r in self._rows)}
         about = {
             "metrics": json.dumps(metrics),
             "resamples": str(self.resampling.resamples),
@@ -211,6 +212,31 @@ class Judge:
         samples = self._sampler.samples(self.dataset)
         evaluation = Evaluation.of(self._rows, pairs, samples, self._notes, about)
         return replace(evaluation, confidence=self._pictured.tables())
+
+    def _without_unmet(self, metrics: Sequence[Entry], case: Case, predictions: Predictions) -> list[Entry]:
+        """Return the metrics that can be computed for a model, and note the others."""
+        skipped = set[str]()
+        for lack in unmet(metrics, case, predictions):
+            skipped.update(lack.names)
+            note = Note(self.dataset, predictions.model, lack.kind, len(lack.names), lack.note)
+            self._notes.append(note)
+            error = lack.error(predictions.source or predictions.model)
+            self._skipped |= {name: error for name in lack.names if name not in self._skipped}
+        return [metric for metric in metrics if metric.name not in skipped]
+
+    def _check_complete(self) -> None:
+        """Raise an error if no model has a requested metric; leave out defaults that count no image.
+
+        Without original labels, the metrics that need them count none.
+        """
+        if self.requested is not None:
+            found = {row.metric for row in self._rows}
+            for metric in self.requested:
+                if metric.name not in found:
+                    raise self._skipped[metric.name]
+        elif not self.sets.labelled.any():
+            counted = {row.metric for row in self._rows if row.n}
+            self._rows = [row for row in self._rows if row.metric in counted]
 
     def _align(self, predictions: Predictions) -> tuple[Alignment, LabelSets]:
         # Models of one data set usually list the same images in the same order.
@@ -267,27 +293,3 @@ class Judge:
             ends = intervals.get((number.model, number.metric, number.slice))
             if ends and number.n and not np.isnan(ends).any():
                 self._rows[i] = replace(number, lo=ends[0], hi=ends[1])
-
-
-def _metrics(specs: Sequence[str]) -> list[Entry]:
-    if not specs:
-        raise InputError("No metric is selected.", do="leave out `metrics` to use the default metrics")
-    listed = [specs] if isinstance(specs, str) else specs
-    entries = list({spec.strip(): get("metric", spec) for spec in listed}.values())
-    for entry in entries:
-        needed = missing_options(entry)
-        if needed:
-            example = (
-                f"{entry.name.removesuffix('k')}5" if needed == ["k"] else f"{entry.name}({needed[0]}=0.5)"
-            )
-            raise InputError(
-                f"The metric {entry.name!r} needs its option {needed[0]!r}.",
-                got=entry.name,
-                do=f"such as {example}",
-            )
-    return entries
-
-
-def depth_of(metrics: Sequence[Entry]) -> int:
-    """Return the number of top classes that the metrics need, regardless of the size of the label sets."""
-    return max([5, *(int(getattr(m.function, "keywords", {}).get("k", 0)) for m in metrics)])

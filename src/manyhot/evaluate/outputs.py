@@ -107,6 +107,7 @@ def write_numbers(
     for name, table in (("pairs", results.pairs), ("samples", results.samples)):
         path = Path(out) / f"{name}.parquet"
         written.append(tables.write(table, path, name, call=call, inputs=inputs, about=digest))
+    written.append(write_csv(results.pairs, Path(out) / "pairs.csv"))
     path = Path(out) / "thresholds.parquet"
     if thresholds is None:
         path.unlink(missing_ok=True)

@@ -17,7 +17,7 @@ from numpy import typing as npt
 
 from manyhot.core.comparison import PairTable
 from manyhot.errors import InputError, MissingExtraError
-from manyhot.evaluate.compare import Comparison, compare
+from manyhot.evaluate.comparison import Comparison, compare_results
 from manyhot.evaluate.outputs import (
     clear_gallery,
     clear_report,
@@ -25,6 +25,7 @@ from manyhot.evaluate.outputs import (
     write_own_classes,
     write_tables,
 )
+from manyhot.evaluate.pairwise import noise_lines
 from manyhot.evaluate.terminal import change_lines, headline_lines
 from manyhot.evaluate.write import (
     PICTURES,
@@ -35,6 +36,7 @@ from manyhot.evaluate.write import (
     write_report_gallery,
 )
 from manyhot.formats.writing import PathLike
+from manyhot.registry import canonical
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Results, schema
@@ -177,7 +179,7 @@ class Evaluation(Result):
     def value(
         self, metric: str, *, model: str | None = None, dataset: str | None = None, slice: str = "all"
     ) -> float:
-        """Return one number.
+        """Return one number, by the name of its metric or another name of it, such as ``mAP``.
 
         Raises
         ------
@@ -186,7 +188,7 @@ class Evaluation(Result):
         """
         import polars as pl
 
-        asked = {"metric": metric, "slice": slice, "model": model, "dataset": dataset}
+        asked = {"metric": canonical("metric", metric), "slice": slice, "model": model, "dataset": dataset}
         rows = self.to_polars().filter(pl.col(c) == v for c, v in asked.items() if v is not None)
         if len(rows) != 1:
             names = {
@@ -222,11 +224,13 @@ class Evaluation(Result):
     @cached_property
     def comparison(self) -> Comparison:
         """The comparison of models between data sets, and between metrics of each data set."""
-        return compare(self, seed=int(self.metadata.get("seed", 0)))
+        return compare_results(self, seed=int(self.metadata.get("seed", 0)))
 
     def lines(self) -> Iterator[str]:
         """Yield the best models of each data set, the user's own models with ranks, and the mean drops."""
-        yield from headline_lines(self.as_results(), self.own)
+        results = self.as_results()
+        yield from headline_lines(results, self.own)
+        yield from noise_lines(results)
         yield from change_lines(self.comparison.drops.to_pylist())
         yield from self._page_notes
 

@@ -6,7 +6,7 @@ Also predictions with the label sets of their images, the input of metrics, and 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,7 +19,6 @@ from manyhot.core.order_check import explain_order
 from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
 from manyhot.data.inputs import Source
 from manyhot.errors import InputError, OrderError
-from manyhot.registry import Entry
 from manyhot.run import QUIET, Run
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes, one_chunk
 from manyhot.tables.arrays import label_sets
@@ -211,14 +210,6 @@ def _equal(column: str, value: str, values: pa.Array) -> dict[str, npt.NDArray[n
     }
 
 
-NEEDS = {
-    "scores": "scores over all classes",
-    "confidence": "the probability of the top class",
-    "probabilities": "probabilities or logits of all classes",
-}
-"""What a metric may need beside ranks, as `needs` at its registration, and how a note says so."""
-
-
 def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, depth: int) -> Case:
     """Return predictions and label sets of aligned images, with the top `depth` classes of dense scores."""
     in_order = len(alignment.right) == len(predictions) and ascends(alignment.right)
@@ -240,32 +231,6 @@ def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, dep
     if listed is not None and not in_order:
         listed = listed[alignment.right]
     return Case(sets, top, None, kind, listed, name)
-
-
-def _kind_of_scores(predictions: Predictions) -> str:
-    """Return in words what scores there are."""
-    if predictions.scores is None:
-        return "they are ranks"
-    if predictions.score_kind not in ("logit", "probability"):
-        return "their scores are declared as neither logits nor probabilities"
-    if predictions.is_dense:
-        return "they are dense"
-    known = predictions.score_kind == "probability" or predictions.logsumexp is not None
-    return "they are lists of top classes" if known else "they are lists of logits without logsumexp"
-
-
-def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Iterator[tuple[str, int, str]]:
-    """Yield kind, number of metrics and text of a note for each requirement that is not met."""
-    has = {
-        "scores": case.scores is not None,
-        "confidence": case.listed is not None or case.has_probabilities,
-        "probabilities": case.has_probabilities,
-    }
-    for need, text in NEEDS.items():
-        names = [m.name for m in metrics if m.about.get("needs") == need and not has[need]]
-        if names:
-            said = f"{', '.join(names)}: undefined without {text} ({_kind_of_scores(predictions)})"
-            yield f"needs_{need}", len(names), said
 
 
 def ascends(rows: npt.NDArray[np.int64]) -> bool:

@@ -12,7 +12,7 @@ from numpy import typing as npt
 from manyhot.core.sets import top_k
 from manyhot.errors import InputError
 from manyhot.evaluate.evaluate import evaluate
-from manyhot.evaluate.judge import depth_of
+from manyhot.evaluate.requirements import depth_of
 from manyhot.evaluate.results import Evaluation
 from manyhot.registry import get
 from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part

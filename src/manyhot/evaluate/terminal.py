@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -14,17 +14,29 @@ from manyhot.tables import Results, Row
 from manyhot.tables.result_tables import headline
 
 
+def shown_metrics(results: Results) -> list[str]:
+    """Return the metrics that a terminal shows: all up to seven, otherwise the headline metrics."""
+    every = list(dict.fromkeys(results.table["metric"].to_pylist()))
+    usual = [m for m in headline() if m in every]
+    return every if len(every) <= 7 else usual if len(usual) > 1 else every[:7]
+
+
+def leading_metric(results: Results, dataset: str) -> str:
+    """Return the metric by which models are ranked: real1, or else the first that the data set has."""
+    shown = shown_metrics(results)
+    by = ("real1", *shown) if "real1" in shown else shown
+    own = (metric for name, metric, slice in results.values_at if (name, slice) == (dataset, "all"))
+    return next(str(m) for m in (*by, *own) if results.values_at.get((dataset, m, "all")))
+
+
 def headline_lines(results: Results, own: Collection[str] = (), most: int = 15) -> Iterator[str]:
     """Yield the best models of each data set, and the user's own models with their ranks."""
     about = json.loads(results.about["metrics"])
-    every = list(dict.fromkeys(results.table["metric"].to_pylist()))
-    usual = [m for m in headline() if m in every]
-    shown = every if len(every) <= 7 else usual if len(usual) > 1 else every[:7]
-    by = "real1" if "real1" in shown else shown[0]
+    shown = shown_metrics(results)
     has_intervals = False
     for dataset in results.datasets:
         columns = {m: results.values_at.get((dataset, m, "all"), {}) for m in shown}
-        at = next(m for m in (by, *shown) if columns[m])
+        at = leading_metric(results, dataset)
         groups = image_groups(results, (dataset, at, "all"))
         alone = [model for group in groups if len(group) == 1 < len(groups) for model in group]
         for group in [*(g for g in groups if g[0] not in alone), *([alone] if alone else [])]:
@@ -99,6 +111,17 @@ def _figure(number: Any, unit: str) -> str:
     return f"{value} ±{scale * max(number.value - number.lo, number.hi - number.value):.2f}"
 
 
+def blocks(*parts: Iterable[str]) -> Iterator[str]:
+    """Yield the lines of each part, with an empty line between parts that have any."""
+    is_first = True
+    for part in parts:
+        lines = list(part)
+        if lines and not is_first:
+            yield ""
+        yield from lines
+        is_first = is_first and not lines
+
+
 def change_lines(drops: Sequence[Row]) -> Iterator[str]:
     """Yield mean drops between data sets and slices; metrics of one data set are already shown."""
     changed = [
@@ -141,7 +164,6 @@ def sensitivity_lines(rows: Sequence[Row]) -> Iterator[str]:
     """Yield the drops under each analysis, to show how much depends on the protocol of the label sets."""
     if not rows:
         return
-    yield ""
     cells = [
         (
             r["metric"],
@@ -202,7 +224,8 @@ def fit_lines(fits: Sequence[Row]) -> Iterator[str]:
         )
         for r in fits
     ]
-    yield from table_lines(("x", "y", "models", "slope", "95 % over families", "R²", "n"), rows)
+    if rows:
+        yield from table_lines(("x", "y", "models", "slope", "95 % over families", "R²", "n"), rows)
 
 
 def order_lines(ranks: Sequence[Row]) -> Iterator[str]:
@@ -216,7 +239,8 @@ def order_lines(ranks: Sequence[Row]) -> Iterator[str]:
         )
         for r in ranks
     ]
-    yield from table_lines(("x", "y", "Kendall's tau", "pairs in another order", "beyond noise"), rows)
+    if rows:
+        yield from table_lines(("x", "y", "Kendall's tau", "pairs in another order", "beyond noise"), rows)
 
 
 def _number(value: float | None) -> str:

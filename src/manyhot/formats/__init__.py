@@ -99,7 +99,7 @@ def read_predictions(
         The image of each row, for files that contain only arrays.
     classes : ClassList, optional
         The class list of the predictions. The default is as in `read_labels`.
-    scores : {"logit", "probability", "score"}, optional
+    scores : {"logit", "probability", "cosine", "none"}, optional
         The kind of scores, if the file does not declare it.
     format : str, optional
         A registered format. By default, it is detected from the file.
@@ -107,13 +107,14 @@ def read_predictions(
     Raises
     ------
     InputError
-        As in `read_labels`, and if a file contains only arrays and `rows` is missing.
+        As in `read_labels`, if a file contains only arrays and `rows` is missing, and if the file declares
+        another kind of scores.
     """
     if rows is not None and not isinstance(rows, Images):
         rows = read_images(rows, classes=classes)
     predictions = _read(path, "predictions", format, classes=classes, rows=rows, scores=scores)
     assert isinstance(predictions, Predictions)
-    return _with_list(predictions, classes)
+    return _with_list(predictions if scores is None else predictions.declared(scores), classes)
 
 
 def _with_list(table: _Table, classes: ClassList | None) -> _Table:

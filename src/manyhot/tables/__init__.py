@@ -22,6 +22,7 @@ from manyhot.tables.labels import Images, Labels, Objects, labels_from_table, wr
 from manyhot.tables.predictions import (
     SCORE_KINDS,
     Predictions,
+    ScoreKind,
     check_class_list,
     check_same_classes,
     list_matrix,
@@ -83,6 +84,7 @@ __all__ = [
     "Results",
     "Row",
     "RowDict",
+    "ScoreKind",
     "Votes",
     "align",
     "align_columns",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,11 @@ from manyhot.tables.frames import check_range, check_unique, one_chunk
 from manyhot.tables.labels import Labels, class_list_from_metadata, keys_in_metadata
 from manyhot.tables.schemas import metadata, write
 
-SCORE_KINDS = ("logit", "probability", "score", "none")
-"""Kinds of predicted scores. ``score`` only ranks classes."""
+ScoreKind = Literal["logit", "probability", "cosine", "none"]
+"""Kinds of predicted scores. ``none`` only ranks classes."""
+
+SCORE_KINDS = (*get_args(ScoreKind), "score")
+"""The kinds, and ``score`` for scores of which nobody declared the kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,26 @@ class Predictions:
     def is_dense(self) -> bool:
         """Whether `scores` covers all classes."""
         return self.classes is None
+
+    def declared(self, kind: str) -> Predictions:
+        """Return the predictions with the kind of their scores; ranks as they are.
+
+        Raises
+        ------
+        InputError
+            If the file declares another kind.
+        """
+        if self.scores is None or self.score_kind == kind:
+            return self
+        if self.score_kind not in ("score", "none"):
+            raise InputError(
+                "The predictions declare another kind of scores.",
+                where=self.source or self.model,
+                got=kind,
+                allowed=self.score_kind,
+                do="leave out `scores`, which is for files that do not declare it",
+            )
+        return replace(self, score_kind=kind)
 
     def confidence(self) -> Floats32 | None:
         """Return the softmax probability of each entry of `scores`, with the same shape; None if unknown.

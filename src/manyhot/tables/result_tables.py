@@ -247,8 +247,19 @@ def registered_metric(name: str) -> registry.Entry | None:
     return registry.get("metric", base) if base in registry.names("metric") else None
 
 
-def default_metrics(*, dense: bool) -> list[str]:
-    """Return the metrics that are computed by default, for ranks or for scores over all classes."""
+def default_metrics(*, dense: bool, labelled: bool = True) -> list[str]:
+    """Return the metrics that are computed by default, for ranks or for scores over all classes.
+
+    Parameters
+    ----------
+    dense : bool
+        Whether to return those of scores over all classes.
+    labelled : bool
+        Whether images have original labels. If not, the metrics of scores are those of multi-label
+        classification.
+    """
+    if dense and not labelled:
+        return [e.name for e in _entries() if e.about.get("multi_label")]
     entries = ((e.about.get("default"), e) for e in _entries() if (e.about.get("needs") == "scores") == dense)
     return [default if isinstance(default, str) else e.name for default, e in entries if default]
 

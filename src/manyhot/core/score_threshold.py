@@ -1,0 +1,103 @@
+"""The least score of a predicted class, from a threshold on its probability.
+
+A threshold on probabilities is one on scores through the inverse of the function that turns scores into
+probabilities, the *link*. It is the logit for the sigmoids of classes that do not exclude one another, and
+the logarithm plus the logsumexp of the image for the softmax of classes that do.
+"""
+
+from __future__ import annotations
+
+import math
+import numbers
+
+import numpy as np
+from scipy.special import logit
+
+from manyhot.core.answered_cells import scores_of
+from manyhot.core.array_types import AnyFloats, Ints
+from manyhot.core.sets import Case
+from manyhot.errors import InputError
+from manyhot.parameters import check_one_of
+
+LINKS = ("auto", "sigmoid", "softmax", "identity")
+"""How logits become probabilities; ``identity`` for a threshold on the scores as they are stored."""
+
+
+def link_of(case: Case, link: str = "auto") -> str:
+    """Return which of `LINKS` turns the scores of a case into probabilities; empty if this is unknown.
+
+    Parameters
+    ----------
+    case : Case
+    link : str
+        One of `LINKS`. It applies to logits, because other scores leave no choice. With ``auto``, logits have
+        a softmax if images have an original label, and sigmoids if they have only label sets.
+
+    Raises
+    ------
+    InputError
+        If `link` is not one of `LINKS`.
+    """
+    check_one_of(link, LINKS, "There is no such link between scores and probabilities.")
+    if case.scores is None or (link != "identity" and not case.has_probabilities):
+        return ""
+    if link != "auto" and case.kind == "logit":
+        return link
+    if case.kind != "logit":
+        return "identity"
+    return "softmax" if case.labels.labelled.any() else "sigmoid"
+
+
+def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats | None:
+    """Return the score from which a class is predicted, in the precision of the scores.
+
+    Parameters
+    ----------
+    case : Case
+    threshold : float
+        A probability; with the link ``identity``, a score.
+    link : str
+        As in `link_of`.
+
+    Returns
+    -------
+    ndarray of float, shape () or (n,), or None
+        One number, or with a softmax one per image. None if it is unknown how scores become probabilities.
+
+    Raises
+    ------
+    InputError
+        If the threshold is not a number or not a probability, or as in `link_of`.
+
+    Notes
+    -----
+    The threshold is rounded as the scores are, so that a stored 0.7 reaches a threshold of 0.7.
+    """
+    _check(threshold, is_probability=link != "identity")
+    found, dtype = link_of(case, link), scores_of(case).dtype if case.scores is not None else None
+    if not found:
+        return None
+    # A score above all float16 correctly becomes infinite.
+    with np.errstate(over="ignore", divide="ignore"):
+        if found == "sigmoid":
+            return np.asarray(logit(float(threshold))).astype(dtype)
+        if found == "softmax":
+            return np.asarray((np.log(threshold) + case.log_total).astype(np.float32))
+        return np.asarray(threshold).astype(dtype)
+
+
+def least_of(least: AnyFloats, images: Ints | slice) -> AnyFloats:
+    """Return the least score of each of the images, or the one of all."""
+    return least[images] if least.ndim else least
+
+
+def _check(threshold: float, *, is_probability: bool) -> None:
+    """Raise an error if a threshold is not a number, or not a probability."""
+    is_number = isinstance(threshold, numbers.Real) and not math.isnan(threshold)
+    if is_number and (not is_probability or 0 <= threshold <= 1):
+        return
+    raise InputError(
+        "The threshold is not a probability." if is_number else "The threshold is not a number.",
+        got=threshold if is_number else repr(threshold),
+        allowed="a probability, 0 to 1, also for logits; with link='identity' a score as it is stored",
+    )

@@ -1,0 +1,425 @@
+"""Comparisons of results: of models, and their drops, fitted lines and rankings between data sets.
+
+Also joins several results into one, to compare models between them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot import tables
+from manyhot.classes import family_of
+from manyhot.core.comparison import holm
+from manyhot.data.benchmarks import ResultsLike, flattened, open_results, open_thresholds
+from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.drops import END, Comparer
+from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
+from manyhot.evaluate.pairwise import check_two, differences, noise_lines, pair_lines, verdict_line
+from manyhot.evaluate.ranks import sensitivity
+from manyhot.evaluate.terminal import (
+    apart_lines,
+    blocks,
+    drop_lines,
+    fit_lines,
+    order_lines,
+    sensitivity_lines,
+)
+from manyhot.files import sha256
+from manyhot.formats.writing import PathLike, check_apart
+from manyhot.parameters import check_draws
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import End, Results, one_chunk
+from manyhot.tables.result_tables import LABEL_SETS, accuracies, headline
+
+REFERENCES = {"imagenet-a": "imagenet-val-a-classes", "imagenet-r": "imagenet-val-r-classes"}
+"""Data sets of some of ImageNet's classes, and its images of the same classes, to compare them with."""
+
+_KEPT = ("metrics", "own", "notes", "classes", "resamples", "seed", "compared", "sources")
+"""What the metadata of compared results keeps of theirs."""
+
+WORSE = 7
+"""Exit code of a comparison in which the second model is worse by more than the margin."""
+
+_DESCRIBED = ("datasets", "set_sizes", "class_pairs", "rejected")
+"""Tables of label sets in a folder of results."""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison(Result):
+    """Models compared between data sets and metrics.
+
+    Attributes
+    ----------
+    results : Results
+        All compared results, with the family, size and pretraining of the models.
+    drops, fits, ranks, swaps, sensitivity : pyarrow.Table
+        The tables with these names; see `manyhot.tables.TABLES` for their columns.
+    thresholds : Results, optional
+        Results on label sets at other thresholds.
+    described : Mapping of str to pyarrow.Table
+        Tables that describe the label sets, if the folders of results contain them.
+    sources : tuple of Path
+        Files and folders that were read; `write` does not overwrite them.
+    margin : float, optional
+        The margin by which the second of two models must not be worse, if one was passed.
+    is_worse : bool
+        Whether it is worse by more than this margin.
+    notes, metadata, inputs
+        As in `Result`.
+    """
+
+    NAMES = ("results", "pairs", "samples", "thresholds")
+
+    results: Results
+    drops: pa.Table
+    fits: pa.Table
+    ranks: pa.Table
+    swaps: pa.Table
+    sensitivity: pa.Table
+    thresholds: Results | None = None
+    described: Mapping[str, pa.Table] = field(default_factory=dict)
+    sources: tuple[Path, ...] = ()
+    margin: float | None = None
+    is_worse: bool = False
+
+    def __repr__(self) -> str:
+        ends = self.ranks.num_rows
+        return f"Comparison({ends} comparisons of {len(self.results.table['model'].unique())} models)"
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The tables of comparisons by name."""
+        return {name: getattr(self, name) for name in ("drops", "fits", "ranks", "swaps", "sensitivity")}
+
+    @property
+    def mean_drops(self) -> list[dict[str, Any]]:
+        """The rows of `drops` that are means over models."""
+        return [row for row in self.drops.to_pylist() if row["model"] is None]
+
+    @property
+    def answers(self) -> list[str]:
+        """Which of two models is better, or which are within noise of the best, for each data set."""
+        return list(noise_lines(self.results))
+
+    @property
+    def exit_code(self) -> int:  # type: ignore[override]
+        """7 if the second model is worse by more than the margin, else 0."""
+        return WORSE if self.is_worse else 0
+
+    @property
+    def _has_several_models(self) -> bool:
+        """Whether a data set has two models, which can be compared."""
+        return any(len(models) > 1 for models in self.results.values_at.values())
+
+    @property
+    def _is_pair(self) -> bool:
+        """Whether there are two models on one data set, for which lines and rankings say nothing."""
+        return len(self.results.datasets) == 1 and len(self.results.table["model"].unique()) == 2
+
+    def lines(self) -> Iterator[str]:
+        """Yield the comparison of models, then the mean drops, the slopes and the rankings."""
+        margin = self.margin
+        verdicts = [] if margin is None else [verdict_line(d, margin) for d in check_two(self.results)]
+        answered = [*pair_lines(self.results), *verdicts]
+        if self._is_pair:
+            yield from answered
+            return
+        drops = [*drop_lines(self.mean_drops), *apart_lines(self.results, self.ranks)]
+        fits = fit_lines([r for r in self.fits.to_pylist() if r["scale"] == "plain"])
+        orders, tried = order_lines(self.ranks.to_pylist()), sensitivity_lines(self.sensitivity.to_pylist())
+        yield from blocks(answered, drops, fits, orders, tried)
+        yield "To draw figures from these tables: manyhot report FOLDER"
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the rows of the tables; for drops, the means over models."""
+        rows = {name: getattr(self, name).to_pylist() for name in ("fits", "ranks", "sensitivity")}
+        found = [d.to_json() for name in self.results.datasets for d in differences(self.results, name)]
+        judged = {} if self.margin is None else {"fail_if_worse": self.margin, "is_worse": self.is_worse}
+        made = {"differences": found, "answers": self.answers, **judged}
+        return {**made, **rows, "drops": self.mean_drops, "notes": self.notes}
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the compared results and the tables into a folder, and return the paths.
+
+        Raises
+        ------
+        InputError
+            If nothing was compared, or an input file would be overwritten. In both cases nothing is written.
+        OutputError
+            If a file cannot be written. Each file is written completely or not at all.
+        """
+        check_apart(self.sources, out, self.NAMES)
+        if not self.ranks.num_rows and not self._has_several_models:
+            raise InputError(
+                "There is nothing to compare.",
+                where=self.results.name,
+                got=f"data sets {', '.join(self.results.datasets)}",
+                allowed="two models on one data set, or two data sets with a metric and two models in common",
+            )
+        written = write_numbers(
+            self.results,
+            out,
+            call=run.call,
+            inputs=self.inputs,
+            about={k: v for k, v in self.results.about.items() if k in _KEPT},
+            thresholds=None if self.thresholds is None else self.thresholds.table,
+        )
+        made = self.tables | {"models": self.results.models} | dict(self.described)
+        clear_report(out)
+        clear_gallery(out)
+        results = self.results.table
+        written += write_tables(made, out, call=run.call, inputs=self.inputs, results=results)
+        return [*written, *self.written]
+
+    def mean_drop(
+        self,
+        metric: str,
+        *,
+        x: str | None = None,
+        y: str | None = None,
+        slice_x: str = "all",
+        slice_y: str = "all",
+    ) -> tuple[float, float | None, float | None]:
+        """Return the mean drop over models under a metric, with its interval over images.
+
+        Parameters
+        ----------
+        metric : str
+        x, y : str, optional
+            Names of the data sets, needed if several comparisons match.
+        slice_x, slice_y : str
+            Names of the slices, such as ``annotation=*`` and ``n_objects>=2``.
+
+        Raises
+        ------
+        InputError
+            If none or several comparisons match.
+        """
+        import polars as pl
+
+        asked = {"metric_x": metric, "metric_y": metric, "dataset_x": x, "dataset_y": y}
+        asked |= {"slice_x": slice_x, "slice_y": slice_y}
+        rows = pl.DataFrame(pl.from_arrow(self.drops)).filter(pl.col("model").is_null())
+        rows = rows.filter(pl.col("metric_x") == pl.col("metric_y"))
+        matching = rows.filter(pl.col(c) == v for c, v in asked.items() if v is not None)
+        if len(matching) != 1:
+            known = (f"{r['metric_x']} {_place(r, 'x')} → {_place(r, 'y')}" for r in rows.to_dicts())
+            raise InputError(
+                f"{len(matching) or 'No'} comparisons match.",
+                got=", ".join(f"{c}={v}" for c, v in asked.items() if v is not None),
+                allowed="; ".join(sorted(set(known))) or "none: no two places were compared",
+            )
+        row = matching.row(0, named=True)
+        return row["drop"], row["lo"], row["hi"]
+
+
+def _place(row: Mapping[str, Any], side: str) -> str:
+    chosen = row[f"slice_{side}"]
+    return str(row[f"dataset_{side}"]) + ("" if chosen == "all" else f" [{chosen}]")
+
+
+def compare_results(
+    results: ResultsLike,
+    *,
+    without: Sequence[str] = (),
+    families: PathLike | Mapping[str, str] | None = None,
+    best_from: float = 0.85,
+    resamples: int = 2000,
+    seed: int = 0,
+    ends: Sequence[tuple[End, End]] = (),
+    run: Run = QUIET,
+) -> Comparison:
+    """Compare models between data sets and metrics; parameters and errors are those of `manyhot.compare`."""
+    check_draws(resamples, seed)
+    parts = open_results(results, run)
+    own_ends, own_without = _of_benchmarks(parts)
+    left_out = without or own_without
+    together = join([part.without(left_out) for part in parts])
+    if not len(together):
+        raise InputError("No model is left to compare.", got=", ".join(left_out) or None)
+    if left_out:
+        together = replace(together, pairs=_adjusted(together.pairs))
+    comparer = Comparer(together, _family(together, families), best_from, resamples, seed)
+    for x, y in dict.fromkeys([*_shifts(together), *_within(together), *own_ends, *ends]):
+        comparer.add(x, y)
+    paths = [Path(r) for r in flattened(results) if isinstance(r, str | os.PathLike)]
+    thresholds = open_thresholds(results)
+    others = None if thresholds is None else thresholds.without(left_out)
+    return Comparison(
+        replace(together, models=_with_families(together, comparer.family)),
+        **comparer.tables(),
+        sensitivity=sensitivity(together, others, comparer.family, resamples, seed),
+        thresholds=thresholds,
+        described=_described(paths),
+        sources=tuple(paths),
+        inputs=dict(_hash(path) for path in paths if path.exists()),
+    )
+
+
+def _adjusted(pairs: pa.Table) -> pa.Table:
+    """Return the pairs with Holm's correction repeated over the pairs that are left."""
+    if not len(pairs):
+        return pairs
+    ends = [list(map(str, e)) for e in zip(*(pairs[c].to_pylist() for c in END), strict=True)]
+    _, family = np.unique(np.array(ends), axis=0, return_inverse=True)
+    p = pc.fill_null(pairs["p"], np.nan).to_numpy()
+    adjusted = np.full(len(p), np.nan)
+    for i in range(int(family.max()) + 1):
+        adjusted[family.ravel() == i] = holm(p[family.ravel() == i])
+    at = pairs.column_names.index("p_adjusted")
+    return pairs.set_column(at, "p_adjusted", pa.array(adjusted, pa.float64(), from_pandas=True))
+
+
+def _shifts(results: Results) -> list[tuple[End, End]]:
+    have, datasets = results.values_at, results.datasets
+    own = {y: x for y, x in REFERENCES.items() if x in datasets and y in datasets}
+    pairs = [(own.get(d, datasets[0]), d) for d in datasets[1:] if d not in own.values()]
+    found = (((x, m, "all"), (y, m, "all")) for m in accuracies() for x, y in pairs)
+    return [(x, y) for x, y in found if x in have and y in have]
+
+
+def _within(results: Results) -> list[tuple[End, End]]:
+    have = results.values_at
+    metrics = [m for m in accuracies(LABEL_SETS) if m in headline()]
+    found = (((d, "top1", "all"), (d, m, "all")) for d in results.datasets for m in metrics)
+    return [(x, y) for x, y in found if x in have and y in have]
+
+
+def _of_benchmarks(parts: Sequence[Results]) -> tuple[list[tuple[End, End]], list[str]]:
+    """Return the further comparisons that benchmarks define, and the models that they leave out."""
+    asked = [json.loads(part.about["compared"]) for part in parts if "compared" in part.about]
+    ends = [(tuple(x), tuple(y)) for one in asked for x, y in one["ends"]]
+    return ends, [pattern for one in asked for pattern in one["without"]]
+
+
+def _family(results: Results, families: PathLike | Mapping[str, str] | None) -> Callable[[str], str]:
+    """Return what gives the family of a model: `families`, else the models table, else its name."""
+    own = families if isinstance(families, Mapping) else _read_families(families)
+    models = results.table["model"].unique().to_pylist()
+    if own and not set(own) & set(models):
+        raise MatchError(
+            "None of the models is in the table of families.",
+            got=f"models such as {next(iter(own))}",
+            allowed=f"models such as {models[0]}",
+        )
+    table = results.models
+    columns = (table[c].to_pylist() for c in ("model", "family") if "family" in table.column_names)
+    listed_families = {model: family for model, family in zip(*columns, strict=True) if family}
+    return lambda model: own.get(model) or listed_families.get(model) or family_of(model)
+
+
+def _read_families(path: PathLike | None) -> dict[str, str]:
+    import polars as pl
+
+    if path is None:
+        return {}
+    try:
+        frame = pl.read_csv(Path(path), infer_schema=False)
+        twice = frame["model"].filter(frame["model"].is_duplicated())
+        if len(twice):
+            raise InputError(
+                "A model is listed with two families.", where=path, got=twice[0], allowed="one row per model"
+            )
+        return dict(frame.select("model", "family").iter_rows())
+    except FileNotFoundError as error:
+        raise InputError("The file does not exist.", where=path) from error
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        raise InputError(
+            "The file is not a table of families.",
+            where=path,
+            got=str(error).partition("\n")[0],
+            allowed="a CSV file with the columns model and family",
+        ) from error
+
+
+def _with_families(results: Results, family: Callable[[str], str]) -> pa.Table:
+    """Return the models table with a row and a family for every model."""
+    table, models = results.models, results.table["model"].unique().to_pylist()
+    at = pc.index_in(pa.array(models, pa.string()), one_chunk(table["model"]))
+    columns = {c: table[c].take(at) for c in table.column_names if c not in ("model", "family")}
+    families = pa.array([family(m) for m in models], pa.string())
+    return pa.table({"model": pa.array(models, pa.string()), "family": families, **columns})
+
+
+def _described(folders: Sequence[Path]) -> dict[str, pa.Table]:
+    """Return the tables of label sets in folders of results."""
+    read = {
+        name: [tables.read(p, name) for f in folders if (p := f / f"{name}.parquet").is_file()]
+        for name in _DESCRIBED
+    }
+    return {
+        name: pa.concat_tables([p.replace_schema_metadata() for p in parts])
+        for name, parts in read.items()
+        if parts
+    }
+
+
+def _hash(path: Path) -> tuple[str, str]:
+    file = path / "results.parquet" if path.is_dir() else path
+    return (f"{path.name}/{file.name}" if path.is_dir() else path.name), sha256(file)
+
+
+def join(results: Sequence[Results]) -> Results:
+    """Join several results into one.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    MatchError
+        If two of the results contain the same values.
+    """
+    if not results:
+        raise InputError("There are no results to compare.", do="pass at least one result")
+    _check_apart(results)
+    first = results[0]
+    if len(results) == 1:
+        return first
+    models = pa.concat_tables([p.models for p in results], promote_options="default")
+    joined = {k: pa.concat_tables([getattr(p, k) for p in results]) for k in ("pairs", "samples")}
+    table = pa.concat_tables([p.table.replace_schema_metadata() for p in results])
+    about = {f"manyhot.{k}": v for k, v in (first.about | _joined_about(results)).items()}
+    name = " and ".join(dict.fromkeys(p.name for p in results if p.name))
+    return Results(table.replace_schema_metadata(about), models=_once(models), name=name, **joined)
+
+
+def _joined_about(results: Sequence[Results]) -> dict[str, str]:
+    """Return the metrics, notes and own models of all results."""
+    metrics = {k: v for p in reversed(results) for k, v in json.loads(p.about.get("metrics", "{}")).items()}
+    notes, own = (
+        [e for p in results for e in json.loads(p.about.get(kind, "[]"))] for kind in ("notes", "own")
+    )
+    about = {"metrics": metrics, "notes": notes, "own": list(dict.fromkeys(own))}
+    return {name: json.dumps(value) for name, value in about.items()}
+
+
+def _check_apart(results: Sequence[Results]) -> None:
+    seen: dict[End, str] = {}
+    for part in results:
+        for end in part.values_at:
+            if end in seen:
+                raise MatchError(
+                    "Two results contain values of the same data set, metric and slice.",
+                    where=f"{seen[end]} and {part.name}",
+                    got=", ".join(end),
+                    allowed="each value in only one of the results",
+                    do="compare models on one data set from their predictions, with `labels`; or evaluate one "
+                    "data set under another name with `dataset`",
+                )
+            seen[end] = part.name
+
+
+def _once(models: pa.Table) -> pa.Table:
+    """Return the first row of each model."""
+    names = one_chunk(models["model"])
+    return models.take(pa.array(np.sort(np.unique(np.asarray(names, str), return_index=True)[1])))

@@ -1,0 +1,414 @@
+"""Is one model better than another? Paired differences, the sentence that answers, and its Markdown.
+
+A difference is shown if its 95 % interval excludes 0. The interval is over images, from resamples that both
+models share, so that it is narrower than the intervals of the two values suggest.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from pyarrow import compute as pc
+
+from manyhot.console import table_lines
+from manyhot.core.comparison import holm
+from manyhot.errors import InputError, UsageError, printable
+from manyhot.evaluate.ranks import image_groups
+from manyhot.evaluate.terminal import blocks, leading_metric, shown_metrics
+from manyhot.report.text import Metric, metrics_of
+from manyhot.tables import ModelValue, Results
+
+NOISE = 0.05
+"""Minimum p, after Holm's correction, for a model to be within noise of the best."""
+
+_MOST = 15
+"""Models that a table of differences to the best lists."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The value of a model minus that of a reference, on the same images.
+
+    Attributes
+    ----------
+    dataset : str
+    metric : Metric
+    reference, model : str
+    values : tuple of ModelValue
+        The values of the reference and of the model.
+    difference : float
+    lo, hi, p : float, optional
+        The 95 % interval over images and the two-sided p; None if there are no resamples.
+    n : int
+        Number of images that count for both.
+    same_images : bool
+        Whether both models were evaluated on the same images. If not, there is no difference.
+    """
+
+    dataset: str
+    metric: Metric
+    reference: str
+    model: str
+    values: tuple[ModelValue, ModelValue]
+    difference: float
+    lo: float | None
+    hi: float | None
+    p: float | None
+    n: int
+    same_images: bool = True
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The interval of the difference; None if there is none."""
+        return None if self.lo is None or self.hi is None else (self.lo, self.hi)
+
+    @property
+    def loss(self) -> tuple[float, float] | None:
+        """The interval of how much worse the model is, in points or in the unit of the metric."""
+        if self.interval is None:
+            return None
+        ends = [self.metric.draw(end) for end in self.interval]
+        return (ends[0], ends[1]) if self.metric.lower_is_better else (-ends[1], -ends[0])
+
+    def to_json(self) -> dict[str, Any]:
+        """Return names and numbers, with undefined ones as null."""
+        a, b = (value.value for value in self.values)
+        row = {"dataset": self.dataset, "metric": self.metric.name, "model_a": self.reference}
+        row |= {"model_b": self.model}
+        numbers = {"a": a, "b": b, "difference": self.difference, "lo": self.lo, "hi": self.hi, "p": self.p}
+        return {**row, **{k: None if v != v else v for k, v in numbers.items()}, "n": self.n}
+
+
+def differences(results: Results, dataset: str) -> list[Difference]:
+    """Return the differences of the second model to the first, one for each metric that is shown.
+
+    The list is empty unless there are two models.
+    """
+    models = _models(results, dataset)
+    if len(models) != 2:
+        return []
+    ends = [(dataset, metric, "all") for metric in shown_metrics(results)]
+    shared = [end for end in ends if set(models) <= set(results.values_at.get(end, {}))]
+    return [
+        _difference(
+            results, _pairs_at(results, end), end[:2], *models, same=_same_images(results, end, models)
+        )
+        for end in shared
+    ]
+
+
+def to_best(results: Results, dataset: str) -> tuple[str, list[Difference]]:
+    """Return the best model by the leading metric, and the differences of the others to it, the best first.
+
+    Only models that were evaluated on the same images as the best are among them. Each p is adjusted by
+    Holm's method for the number of these comparisons.
+
+    Notes
+    -----
+    Comparisons with the best of the sample are those of Hsu 1984, doi 10.1214/aos/1176346797, here with
+    Holm's correction instead of a common critical value.
+    """
+    metric = leading_metric(results, dataset)
+    end = (dataset, metric, "all")
+    sign = 1 if metrics_of(results.table)(metric).lower_is_better else -1
+    group = max(image_groups(results, end), key=len)
+    values = {m: v.value for m in group if not math.isnan((v := results.values_at[end][m]).value)}
+    ranked = sorted(values, key=lambda m: sign * values[m])
+    if not ranked:
+        return "", []
+    best, *others = ranked
+    pairs = _pairs_at(results, end)
+    found = [_difference(results, pairs, (dataset, metric), best, model) for model in others]
+    adjusted = holm(np.array([math.nan if d.p is None else d.p for d in found]))
+    return best, [
+        replace(d, p=None if math.isnan(p) else float(p)) for d, p in zip(found, adjusted, strict=True)
+    ]
+
+
+def _models(results: Results, dataset: str) -> list[str]:
+    rows = results.table.filter(pc.equal(results.table["dataset"], dataset))
+    models: list[str] = rows["model"].unique().to_pylist()
+    return models
+
+
+def _difference(
+    results: Results,
+    pairs: Mapping[frozenset[str], Mapping[str, Any]],
+    at: tuple[str, str],
+    reference: str,
+    model: str,
+    *,
+    same: bool = True,
+) -> Difference:
+    """Return the difference of two models under a metric on a data set."""
+    dataset, metric = at
+    values = results.values_at[dataset, metric, "all"]
+    a, b = values[reference], values[model]
+    row = pairs.get(frozenset((reference, model)), {})
+    lo, hi, p = (_defined(row.get(name)) for name in ("lo", "hi", "p"))
+    if row and row["model_a"] == reference and lo is not None and hi is not None:  # the table has a minus b
+        lo, hi = -hi, -lo
+    difference = b.value - a.value if same else math.nan
+    n = int(row.get("n", min(a.n, b.n)))
+    return Difference(
+        dataset, metrics_of(results.table)(metric), reference, model, (a, b), difference, lo, hi, p, n, same
+    )
+
+
+def _same_images(results: Results, end: tuple[str, str, str], models: Sequence[str]) -> bool:
+    return any(set(models) <= set(group) for group in image_groups(results, end))
+
+
+def _defined(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def _pairs_at(results: Results, end: tuple[str, str, str]) -> Mapping[frozenset[str], Mapping[str, Any]]:
+    """Return the rows of the pairs table at an end, by the two models."""
+    table = results.pairs
+    for column, name in zip(("dataset", "metric", "slice"), end, strict=True):
+        table = table.filter(pc.equal(table[column], name))
+    return {frozenset((row["model_a"], row["model_b"])): row for row in table.to_pylist()}
+
+
+# Sentences.
+
+
+def answer(found: Difference) -> str:
+    """Return one sentence that says which model is better, by how much, and how certain this is."""
+    a, b, metric, n = found.reference, found.model, found.metric, f"n {found.n:,}"
+    if not found.same_images:
+        images = " and ".join(f"{value.n:,}" for value in found.values)
+        return f"{a} and {b} were evaluated on different images ({images}) and are not compared."
+    if math.isnan(found.difference):
+        return f"{b} and {a} are not compared: {metric.name} is undefined ({n})."
+    if found.loss is None:
+        return f"{b} has {_signed(found)} of {metric.name} compared with {a}, without an interval ({n})."
+    lo, hi = found.loss
+    if lo <= 0 <= hi:
+        span = _span(metric, *(metric.draw(end) for end in found.interval or ()))
+        size = f"{_signed(found)} of {metric.name} ({span}, {n})"
+        return f"No difference between {a} and {b} can be shown: {size}."
+    ends = (lo, hi) if lo > 0 else (-hi, -lo)
+    size = _number(metric, abs(metric.draw(found.difference)))
+    word = "worse" if lo > 0 else "better"
+    return f"{b} is {word} than {a} by {size} of {metric.name} ({_span(metric, *ends)}, {n})."
+
+
+def noise_line(best: str, found: Sequence[Difference]) -> str:
+    """Return one sentence on which models are within noise of the best; empty if no pair was tested."""
+    tested = [d for d in found if d.p is not None]
+    if len(tested) < 2:
+        return ""
+    metric, n = found[0].metric.name, len(tested)
+    near = [d.model for d in tested if d.p is not None and d.p >= NOISE]
+    how = f"paired differences of {metric}, {n} comparisons, Holm's correction"
+    if not near:
+        return f"{best} is better than all others beyond noise ({how})."
+    more = f" and {len(near) - 8} more" if len(near) > 8 else ""
+    return f"Within noise of the best, {best}: {', '.join(near[:8])}{more} ({how})."
+
+
+def verdict_line(found: Difference, margin: float) -> str:
+    """Return one sentence on whether the model is worse than the reference by more than a margin."""
+    loss = _loss(found)
+    size, span = _number(found.metric, margin), _span(found.metric, *loss)
+    if loss[0] > margin:
+        return f"Failed: {found.model} loses more than {size} of {found.metric.name} ({span})."
+    if loss[1] <= margin:
+        return f"Passed: {found.model} does not lose more than {size} of {found.metric.name} ({span})."
+    return f"Passed: a loss of more than {size} of {found.metric.name} is not shown, but possible ({span})."
+
+
+def is_worse(found: Difference, margin: float) -> bool:
+    """Return whether the whole interval of the model's loss is above a margin.
+
+    Parameters
+    ----------
+    found : Difference
+    margin : float
+        In points, or in the unit of a metric that is not a share.
+
+    Raises
+    ------
+    InputError
+        If the difference has no interval.
+    """
+    return _loss(found)[0] > margin
+
+
+def _loss(found: Difference) -> tuple[float, float]:
+    if found.loss is None:
+        raise InputError(
+            f"Whether {found.model} is worse than {found.reference} cannot be decided: the difference of "
+            f"{found.metric.name} has no interval.",
+            got=answer(found),
+            do="evaluate both models on the same images with `resamples` above 0",
+        )
+    return found.loss
+
+
+def check_two(results: Results) -> list[Difference]:
+    """Return the difference of the leading metric on each data set.
+
+    Raises
+    ------
+    UsageError
+        If a data set has another number of models than two.
+    """
+    found = []
+    for dataset in results.datasets:
+        models = _models(results, dataset)
+        if len(models) != 2:
+            raise UsageError(
+                "`fail_if_worse` needs two models: the reference, and the model that may be worse.",
+                where=dataset,
+                got=f"{len(models):,}: {', '.join(models[:5])}",
+            )
+        leading = leading_metric(results, dataset)
+        found.append(next(d for d in differences(results, dataset) if d.metric.name == leading))
+    return found
+
+
+# Tables.
+
+
+def _cells(found: Difference) -> tuple[str, ...]:
+    """Return the values of both models and the difference with its interval, p and n."""
+    metric, span = found.metric, found.interval
+    return (
+        *(_value(metric, value.value) for value in found.values),
+        _difference_cell(found),
+        "–" if span is None else _span(metric, *map(metric.draw, span)),
+        _p(found.p),
+        f"{found.n:,}" if found.same_images else " / ".join(f"{value.n:,}" for value in found.values),
+    )
+
+
+def _difference_cell(found: Difference) -> str:
+    if math.isnan(found.difference):
+        return "–"
+    return f"{found.metric.draw(found.difference):+.{_decimals(found.metric)}f}"
+
+
+def two_lines(found: Sequence[Difference]) -> Iterator[str]:
+    """Yield the table of two models and the sentence that answers."""
+    first = found[0]
+    yield f"{first.dataset}: {first.model} compared with {first.reference}"
+    head = ("metric", first.reference, first.model, "difference", "95 %", "p", "n")
+    yield from table_lines(head, [(d.metric.name, *_cells(d)) for d in found])
+    yield answer(_leading(found))
+
+
+def _leading(found: Sequence[Difference]) -> Difference:
+    names = [d.metric.name for d in found]
+    return found[names.index("real1") if "real1" in names else 0]
+
+
+def best_lines(results: Results, dataset: str) -> Iterator[str]:
+    """Yield the differences of all models to the best, and which of them are within noise."""
+    best, found = to_best(results, dataset)
+    line = noise_line(best, found)
+    if not line:
+        return
+    metric = found[0].metric.name
+    yield f"{dataset}: differences to the best by {metric}, {best}"
+    first = (best, _cells(found[0])[0], *["–"] * 3, f"{found[0].values[0].n:,}")
+    rows = [first, *((d.model, *_cells(d)[1:]) for d in found[: _MOST - 1])]
+    yield from table_lines(("model", metric, "difference", "95 %", "p (Holm)", "n"), rows)
+    yield line
+
+
+def pair_lines(results: Results) -> Iterator[str]:
+    """Yield the comparison of two models, or of all models with the best, for each data set.
+
+    Models of several data sets are only compared if pairs of them were tested.
+    """
+    yield from blocks(*(_lines_on(results, dataset) for dataset in results.datasets))
+
+
+def _lines_on(results: Results, dataset: str) -> Iterator[str]:
+    found = differences(results, dataset)
+    if found and (len(results.datasets) == 1 or any(d.p is not None for d in found)):
+        return two_lines(found)
+    return best_lines(results, dataset)
+
+
+def noise_lines(results: Results) -> Iterator[str]:
+    """Yield which of two models is better, or which are within noise of the best, where pairs were tested."""
+    several = len(results.datasets) > 1
+    for dataset in results.datasets:
+        found = differences(results, dataset)
+        tested = bool(found) and _leading(found).loss is not None
+        line = answer(_leading(found)) if tested else noise_line(*to_best(results, dataset))
+        if line:
+            yield f"{dataset}: {line}" if several else line
+
+
+def markdown(results: Results, margin: float | None, notes: Sequence[str] = ()) -> str:
+    """Return the comparison of two models as Markdown, for the summary of a pull request.
+
+    Parameters
+    ----------
+    results : Results
+    margin : float, optional
+        The margin of `is_worse`; None for no verdict.
+    notes : sequence of str
+        Remarks below the table.
+    """
+    lines: list[str] = []
+    for dataset in results.datasets:
+        found = differences(results, dataset)
+        if not found:
+            line = noise_line(*to_best(results, dataset))
+            lines += [f"### {_escaped(dataset)}", "", _escaped(line) or "No models were compared.", ""]
+            continue
+        leading = _leading(found)
+        lines += [f"### {_escaped(dataset)}: {_escaped(answer(leading))}", ""]
+        lines += [_escaped(verdict_line(leading, margin)), ""] if margin is not None else []
+        head = ("metric", leading.reference, leading.model, "difference", "95 %", "p", "n")
+        lines += [_row(head), f"| --- |{' ---: |' * 6}"]
+        lines += [_row((d.metric.name, *_cells(d))) for d in found]
+        lines.append("")
+    return "\n".join([*lines, *(f"Note: {_escaped(note)}." for note in notes)]).rstrip() + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_escaped, cells))} |"
+
+
+def _escaped(text: str) -> str:
+    """Return a text that Markdown and HTML show as it is; names may come from anywhere."""
+    return re.sub(r"([\\`*\[\]|<>&~])", r"\\\1", printable(text))
+
+
+def _decimals(metric: Metric) -> int:
+    return 2 if metric.percent else 4
+
+
+def _number(metric: Metric, size: float) -> str:
+    return f"{size:.{_decimals(metric)}f}" + (" points" if metric.percent else "")
+
+
+def _signed(found: Difference) -> str:
+    metric = found.metric
+    return f"{metric.draw(found.difference):+.{_decimals(metric)}f}" + (" points" if metric.percent else "")
+
+
+def _span(metric: Metric, lo: float, hi: float) -> str:
+    return f"{lo:.{_decimals(metric)}f} to {hi:.{_decimals(metric)}f}"
+
+
+def _value(metric: Metric, value: float) -> str:
+    return metric.text(value, _decimals(metric)) + ("%" if metric.percent and math.isfinite(value) else "")
+
+
+def _p(p: float | None) -> str:
+    if p is None:
+        return "–"
+    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"

@@ -1,0 +1,169 @@
+"""What metrics need of predictions and labels: which are computed by default, and which cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from manyhot.core.score_threshold import link_of
+from manyhot.core.sets import Case
+from manyhot.errors import InputError
+from manyhot.registry import Entry, get, missing_options, options_of
+from manyhot.tables import Predictions
+from manyhot.tables.result_tables import default_metrics
+
+NEEDS = {
+    "scores": "scores over all classes",
+    "confidence": "the probability of the top class",
+    "probabilities": "probabilities or logits of all classes",
+}
+"""What a metric may need beside ranks, as `needs` at its registration, and how a note says so."""
+
+
+def _kind_of_scores(predictions: Predictions) -> str:
+    """Return what the predictions are, in words."""
+    if predictions.scores is None:
+        return "ranks"
+    if predictions.score_kind not in ("logit", "probability"):
+        return {"score": "scores of unknown kind", "cosine": "cosines"}.get(
+            predictions.score_kind, "scores that only rank classes"
+        )
+    if predictions.is_dense:
+        return "dense scores"
+    known = predictions.score_kind == "probability" or predictions.logsumexp is not None
+    return "lists of top classes" if known else "lists of logits without logsumexp"
+
+
+@dataclass(frozen=True)
+class Unmet:
+    """Metrics that cannot be computed for a model, and why.
+
+    Attributes
+    ----------
+    kind : str
+        The kind of the note.
+    names : tuple of str
+        The metrics.
+    why : str
+        The reason, as a clause.
+    do : str
+        What to do about it; empty if nothing helps.
+    """
+
+    kind: str
+    names: tuple[str, ...]
+    why: str
+    do: str = ""
+
+    @property
+    def note(self) -> str:
+        """The text of a note for results in which other models have these metrics."""
+        do = f"; {self.do.replace('`scores`', '--scores')}" if self.do else ""
+        return f"{', '.join(self.names)} skipped: {self.why}{do}"
+
+    def error(self, where: str) -> InputError:
+        """Return the error for results that would lack these metrics altogether."""
+        names = f"{', '.join(self.names)} cannot be computed"
+        return InputError(f"{names}: {self.why}.", where=where, do=self.do or None)
+
+
+def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Iterator[Unmet]:
+    """Yield the metrics that cannot be computed, by what they lack."""
+    has = {
+        "scores": case.scores is not None,
+        "confidence": case.listed is not None or case.has_probabilities,
+        "probabilities": case.has_probabilities,
+    }
+    kind = _kind_of_scores(predictions)
+    do = "declare their kind with `scores`" if kind == "scores of unknown kind" else ""
+    if kind == "cosines" or "only rank" in kind:
+        do = "use link='identity' for a threshold on the scores as they are stored"
+    needs = [(m, _need(m)) for m in metrics]
+    for need, text in NEEDS.items():
+        names = tuple(m.name for m, own in needs if own == need and not has[need])
+        if names:
+            has_link = any(m.name in names and _has_link(m) for m in metrics)
+            shown = do if has_link or "unknown" in kind else ""
+            yield Unmet(f"needs_{need}", names, f"the predictions are {kind}, without {text}", shown)
+    if not case.labels.asked_known:
+        names = tuple(m.name for m, own in needs if _option(m, "masked") and has.get(own or "", True))
+        if names:
+            yield Unmet("needs_answers", names, "the labels do not record which classes were answered no")
+
+
+def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
+    """Yield how logits became probabilities, where this depends on the data."""
+    if case.kind != "logit":
+        return
+    thresholds = [m for m in metrics if _has_link(m) and _need(m) == "probabilities"]
+    by_link: dict[str, list[str]] = {}
+    for metric in thresholds:
+        by_link.setdefault(link_of(case, _option(metric, "link") or "auto"), []).append(metric.name)
+    if not case.labels.labelled.any():
+        needs = ("confidence", "probabilities")
+        names = [m.name for m in metrics if m not in thresholds and _need(m) in needs]
+        by_link["softmax"] = by_link.get("softmax", []) + names
+    for link, names in by_link.items():
+        if names:
+            yield f"{', '.join(names)}: the probability of a class is the {link} of its logit"
+
+
+def _need(metric: Entry) -> str | None:
+    """Return which of `NEEDS` a metric has: one of probabilities for a threshold on probabilities."""
+    is_on_scores = _option(metric, "link") == "identity"
+    return "probabilities" if _has_link(metric) and not is_on_scores else metric.about.get("needs")
+
+
+def _has_link(metric: Entry) -> bool:
+    return "link" in options_of(metric)
+
+
+def _option(metric: Entry, name: str) -> Any:
+    """Return the value of an option in a call string; None if it is not set."""
+    return getattr(metric.function, "keywords", {}).get(name)
+
+
+def entries_of(specs: Sequence[str]) -> list[Entry]:
+    """Return the metrics of names and call strings, each once.
+
+    Raises
+    ------
+    InputError
+        If there are none, or if a metric lacks an option that has no default.
+    UnknownNameError
+        If a metric is not registered.
+    """
+    if not specs:
+        raise InputError("No metric is selected.", do="leave out `metrics` to use the default metrics")
+    listed = [specs] if isinstance(specs, str) else specs
+    entries = list({(entry := get("metric", spec)).name: entry for spec in listed}.values())
+    for entry in entries:
+        needed = missing_options(entry)
+        if needed:
+            example = (
+                f"{entry.name.removesuffix('k')}5" if needed == ["k"] else f"{entry.name}({needed[0]}=0.5)"
+            )
+            raise InputError(
+                f"The metric {entry.name!r} needs its option {needed[0]!r}.",
+                got=entry.name,
+                do=f"such as {example}",
+            )
+    return entries
+
+
+def depth_of(metrics: Sequence[Entry]) -> int:
+    """Return the number of top classes that the metrics need, regardless of the size of the label sets."""
+    return max([5, *(int(_option(m, "k") or 0) for m in metrics)])
+
+
+def default_entries(case: Case) -> list[Entry]:
+    """Return the metrics that are computed by default.
+
+    Dense scores of images without original labels get the metrics of multi-label classification. In all
+    other cases, the metrics of ranks are computed, and those of scores for dense scores.
+    """
+    dense = case.scores is not None
+    if dense and not case.labels.labelled.any():
+        return entries_of(default_metrics(dense=True, labelled=False))
+    return entries_of(default_metrics(dense=False) + (default_metrics(dense=True) if dense else []))

@@ -1,0 +1,287 @@
+"""Two and more models on label sets: differences, sentences, verdicts and Markdown."""
+
+import json
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pytest
+from scipy.stats import norm
+
+from forking import commands
+from manyhot import Predictions, Reading, compare, evaluate
+from manyhot.errors import InputError, MatchError, UsageError
+from manyhot.evaluate.pairwise import differences, markdown, noise_line, to_best
+from manyhot.tables import write_labels, write_predictions
+from manyhot.tables.arrays import as_labels
+
+N, C = 400, 6
+
+
+def right_on(rng, share):
+    """Return predictions whose best class is 0 on about this share of images."""
+    best = np.where(rng.random(N) < share, 0, 1)
+    return np.stack([best, 1 - best], axis=1)
+
+
+@pytest.fixture(scope="module")
+def models():
+    rng = np.random.default_rng(8)
+    return {"old": right_on(rng, 0.5), "new": right_on(rng, 0.7), "other": right_on(rng, 0.68)}
+
+
+SETS = [[0]] * N
+READING = Reading(n_classes=C, trust_order=True, dataset="mine")
+
+
+def compared(models, *names, **options):
+    return compare({n: models[n] for n in names}, labels=SETS, metrics=["real1"], reading=READING, **options)
+
+
+def test_the_difference_of_two_models_is_that_of_a_paired_test(models):
+    (found,) = differences(compared(models, "old", "new").results, "mine")
+    change = (models["new"][:, 0] == 0).astype(float) - (models["old"][:, 0] == 0)
+    error = change.std() / np.sqrt(N)
+    assert found.difference == pytest.approx(change.mean())
+    assert found.p == pytest.approx(2 * norm.sf(change.mean() / error))
+    assert found.interval == pytest.approx(
+        (change.mean() - 1.96 * error, change.mean() + 1.96 * error), abs=4e-3
+    )
+    assert (found.reference, found.model, found.n) == ("old", "new", N)
+
+
+def test_the_sentence_names_the_better_model(models):
+    made = compared(models, "old", "new")
+    (found,) = differences(made.results, "mine")
+    lo, hi = (100 * end for end in found.interval)
+    size = f"{100 * found.difference:.2f} points of real1 ({lo:.2f} to {hi:.2f}, n 400)"
+    assert made.answers == [f"new is better than old by {size}."]
+    assert compared(models, "new", "old").answers == [f"old is worse than new by {size}."]
+    assert next(made.lines()) == "mine: new compared with old"
+    assert list(made.lines())[-1] == made.answers[0]
+    assert "slope" not in str(made)
+
+
+def test_without_a_difference_the_sentence_says_that_none_can_be_shown(models):
+    (answer,) = compared(models, "new", "other").answers
+    assert answer.startswith("No difference between new and other can be shown: ")
+    assert answer.endswith("n 400).")
+
+
+def test_a_lower_value_is_better_for_a_loss():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, (N, C))
+    good, bad = y + rng.normal(0, 0.3, (N, C)), y + rng.normal(0, 2, (N, C))
+    made = compare(good, bad, labels=y, metrics=["ranking_loss"], reading=Reading(trust_order=True))
+    assert made.answers[0].startswith("B is worse than A by ")
+    assert next(iter(differences(made.results, "labels"))).difference > 0
+    assert compare(
+        good, bad, labels=y, metrics=["ranking_loss"], fail_if_worse=1, reading=Reading(trust_order=True)
+    ).exit_code
+
+
+@pytest.mark.parametrize(
+    ("names", "margin", "code", "verdict"),
+    [
+        (("new", "old"), 5, 7, "Failed: old loses more than 5.00 points of real1 ("),
+        (
+            ("new", "old"),
+            20,
+            0,
+            "Passed: a loss of more than 20.00 points of real1 is not shown, but possible (",
+        ),
+        (("old", "new"), 0, 0, "Passed: new does not lose more than 0.00 points of real1 (-"),
+    ],
+)
+def test_a_model_is_worse_if_its_whole_interval_is(models, names, margin, code, verdict):
+    made = compared(models, *names, fail_if_worse=margin)
+    assert made.exit_code == code
+    assert list(made.lines())[-1].startswith(verdict)
+    (found,) = differences(made.results, "mine")
+    assert (code == 7) == (found.loss[0] > margin)
+
+
+def test_without_an_interval_it_is_not_decided(models):
+    with pytest.raises(InputError) as error:
+        compared(models, "new", "old", fail_if_worse=1, resamples=0)
+    assert str(error.value).splitlines()[0] == (
+        "Whether old is worse than new cannot be decided: the difference of real1 has no interval."
+    )
+    assert error.value.details["do"] == "evaluate both models on the same images with `resamples` above 0"
+
+
+def test_a_verdict_needs_two_models(models):
+    with pytest.raises(UsageError) as error:
+        compared(models, "old", "new", "other", fail_if_worse=1)
+    assert str(error.value) == (
+        "`fail_if_worse` needs two models: the reference, and the model that may be worse.\n"
+        "  where:   mine\n"
+        "  got:     3: old, new, other"
+    )
+
+
+def test_models_within_noise_of_the_best(models):
+    made = compared(models, "old", "new", "other")
+    best, found = to_best(made.results, "mine")
+    assert best == "new"
+    right = {name: (m[:, 0] == 0).astype(float) for name, m in models.items()}
+    p = {}
+    for name in ("other", "old"):
+        change = right[name] - right["new"]
+        p[name] = 2 * norm.sf(abs(change.mean()) / (change.std() / np.sqrt(N)))
+    # Holm by hand: twice the smaller, then the larger, which must not be smaller than that.
+    assert {d.model: d.p for d in found} == pytest.approx(
+        {"old": 2 * p["old"], "other": max(2 * p["old"], p["other"])}
+    )
+    line = noise_line(best, found)
+    assert line == (
+        "Within noise of the best, new: other "
+        "(paired differences of real1, 2 comparisons, Holm's correction)."
+    )
+    assert line in list(made.lines())
+    assert line in list(evaluate(SETS, models, metrics=["real1"], resamples=2000, reading=READING).lines())
+
+
+def test_a_best_model_beyond_noise():
+    rng = np.random.default_rng(3)
+    models = {f"m{share}": right_on(rng, share) for share in (0.3, 0.5, 0.9)}
+    (line,) = compared(models, *models).answers
+    assert line.startswith("m0.9 is better than all others beyond noise (")
+
+
+def test_only_images_that_all_models_predict_count(tmp_path):
+    ids = [f"{i}.jpg" for i in range(40)]
+    labels = as_labels([[0]] * 40, n_classes=3)
+    labels = labels.__class__(labels.table.set_column(0, "image_id", pa.array(ids)), 3, name="mine")
+    top = np.zeros((40, 1), int)
+    part = [
+        Predictions(pa.array(ids[i:j]), m, top[i:j], n_classes=3) for m, i, j in (("a", 0, 30), ("b", 10, 40))
+    ]
+    made = compare(part, labels=labels, metrics=["real1"], reading=Reading(trust_order=True))
+    assert made.results.values_at["mine", "real1", "all"]["a"].n == 20
+    assert made.notes[0] == (
+        "mine: compared on the 20 labelled images that all models predict "
+        "(of those, each predicts: a 30, b 30)"
+    )
+    with pytest.raises(MatchError) as error:
+        compare([part[0], Predictions(pa.array(ids[30:]), "c", top[:10], n_classes=3)], labels=labels)
+    assert str(error.value) == (
+        "No labelled image is predicted by all models.\n  where:   mine\n  got:     a: 30 of 40, c: 10 of 40"
+    )
+
+
+def test_one_model_is_no_comparison(models):
+    with pytest.raises(InputError) as error:
+        compared(models, "old")
+    assert str(error.value) == ("A comparison needs two models or more.\n  where:   mine\n  got:     old")
+
+
+def test_results_of_other_images_are_not_compared():
+    ids = [f"{i}.jpg" for i in range(40)]
+    labels = as_labels([[0]] * 40, n_classes=3)
+    labels = labels.__class__(labels.table.set_column(0, "image_id", pa.array(ids)), 3, name="mine")
+    top = np.zeros((40, 1), int)
+    part = [
+        Predictions(pa.array(ids[i:j]), m, top[i:j], n_classes=3) for m, i, j in (("a", 0, 30), ("b", 10, 40))
+    ]
+    made = compare(evaluate(labels, part, metrics=["real1"], resamples=10, reading=Reading(trust_order=True)))
+    assert (
+        list(made.lines())[-1]
+        == "a and b were evaluated on different images (30 and 30) and are not compared."
+    )
+    assert made.results.pairs.num_rows == 0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, models):
+    """Write label sets, and the predictions of two models under the same name in two folders."""
+    folder = tmp_path_factory.mktemp("models")
+    ids = pa.array([f"{i:03}.jpg" for i in range(N)])
+    labels = as_labels(SETS, n_classes=C)
+    labels = labels.__class__(labels.table.set_column(0, "image_id", ids), C, name="mine")
+    write_labels(labels, folder / "labels.parquet")
+    for name in ("old", "new"):
+        (folder / name).mkdir()
+        net = Predictions(ids, "net", models[name], n_classes=C)
+        write_predictions(net, folder / name / "net.parquet")
+    return folder
+
+
+def test_files_of_one_name_are_told_apart_by_their_folders(folder):
+    done = commands.run(
+        *("compare", "new/net.parquet", "old/net.parquet", "--labels", "labels.parquet", "--trust-order"),
+        *("--metric", "real1", "--fail-if-worse", 5, "--summary", "pr.md", "--out", "out"),
+        cwd=folder,
+        code=7,
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0] == "mine: old/net compared with new/net"
+    assert lines[3].startswith("old/net is worse than new/net by ")
+    assert lines[4].startswith("Failed: old/net loses more than 5.00 points of real1 (")
+    text = (folder / "pr.md").read_text()
+    assert text.startswith(f"### mine: {lines[3]}\n\n{lines[4]}\n\n| metric | new/net | old/net |")
+    pairs = pl.read_csv(folder / "out" / "pairs.csv")
+    assert pairs.select("model_a", "model_b", "n").rows() == [("new/net", "old/net", N)]
+    stored = pl.read_parquet(folder / "out" / "pairs.parquet")
+    assert stored["difference"].to_list() == pytest.approx(pairs["difference"].to_list())
+
+
+def test_a_comparison_as_json(folder):
+    done = commands.run(
+        *("compare", "new/net.parquet", "old/net.parquet", "--labels", "labels.parquet", "--trust-order"),
+        *("--metric", "real1", "--json", "--out", "json"),
+        cwd=folder,
+    )
+    found = json.loads(done.stdout)
+    (row,) = found["differences"]
+    assert row["difference"] == pytest.approx(row["b"] - row["a"])
+    assert row["lo"] < row["difference"] < row["hi"]
+    assert (row["metric"], row["model_a"], row["n"]) == ("real1", "new/net", N)
+    assert found["answers"][0].startswith("old/net is worse")
+
+
+def test_a_folder_of_a_comparison_can_be_drawn_and_compared_again(folder, models):
+    made = compare(
+        folder / "new" / "net.parquet",
+        folder / "old" / "net.parquet",
+        labels=folder / "labels.parquet",
+        reading=Reading(trust_order=True),
+    )
+    made.write(folder / "again")
+    assert compare(folder / "again").answers == made.answers
+    commands.run("report", "again", cwd=folder)
+
+
+def test_predictions_without_labels(folder):
+    with pytest.raises(UsageError) as error:
+        compare(folder / "new" / "net.parquet", folder / "old" / "net.parquet")
+    assert str(error.value) == (
+        "These are predictions, not results.\n"
+        f"  where:   {folder / 'new' / 'net.parquet'}\n"
+        "  do:      pass label sets for them with `labels`"
+    )
+    with pytest.raises(UsageError) as error:
+        compare("timm-results", metrics=["real1"])
+    assert str(error.value) == (
+        "Options of predictions need label sets.\n"
+        "  got:     `metrics`\n"
+        "  do:      pass `labels`, or leave the options out"
+    )
+
+
+def test_a_file_that_cannot_be_read_is_an_error(folder):
+    (folder / "broken.npy").write_bytes(b"no array")
+    with pytest.raises(InputError) as error:
+        compare(folder / "broken.npy", folder / "new" / "net.parquet", labels=folder / "labels.parquet")
+    assert error.value.details["where"] == (folder / "broken.npy")
+
+
+def test_names_in_markdown_are_shown_as_they_are(models):
+    hostile = {"a|b": models["old"], "<img src=x>\n# c": models["new"]}
+    with pytest.raises(InputError):  # a line break in a name
+        compare(hostile, labels=SETS, reading=READING)
+    hostile = {"a|b": models["old"], "<img src=x>": models["new"]}
+    made = compare(hostile, labels=SETS, metrics=["real1"], reading=READING)
+    text = markdown(made.results, None)
+    assert r"| metric | a\|b | \<img src=x\> | difference | 95 % | p | n |" in text
+    assert "<img" not in text.replace(r"\<img", "")

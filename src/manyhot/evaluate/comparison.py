@@ -413,7 +413,7 @@ def _check_apart(results: Sequence[Results]) -> None:
                     where=f"{seen[end]} and {part.name}",
                     got=", ".join(end),
                     allowed="each value in only one of the results",
-                    do="compare models on one data set from their predictions, with `labels`; or evaluate one "
+                    do="compare models from their predictions, with `labels`; or evaluate one "
                     "data set under another name with `dataset`",
                 )
             seen[end] = part.name

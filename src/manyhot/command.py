@@ -12,7 +12,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Real
 from types import MappingProxyType
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, ParamSpec, Protocol, TypeVar, overload
 
 from manyhot.errors import InputError
 from manyhot.parameters import AtLeast, Between, Flattened, InCampaign, PythonOnly, is_number, is_whole
@@ -21,6 +21,22 @@ from manyhot.run import Run
 
 P = ParamSpec("P")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Verb(Protocol[P, R_co]):
+    """A function that also takes the fields of its `Flattened` parameter, such as `classes`, as keywords."""
+
+    __name__: str
+
+    @overload
+    def __call__(self, *args: P.args, **options: P.kwargs) -> R_co: ...
+
+    @overload
+    def __call__(self, *args: Any, classes: object, **options: Any) -> R_co: ...
+
+    @overload
+    def __call__(self, *args: Any, scores: object, **options: Any) -> R_co: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +57,7 @@ def command(
     out: str | InCampaign | None = None,
     moved: Mapping[str, str] = MappingProxyType({}),
     streams: bool = False,
-) -> Callable[[Callable[P, R]], Callable[P, R]]:
+) -> Callable[[Callable[P, R]], Verb[P, R]]:
     """Declare a public function that is a command, too.
 
     Parameters
@@ -60,18 +76,43 @@ def command(
         while the command runs, and text output does not show `Result.lines` at the end.
     """
 
-    def declare(function: Callable[P, R]) -> Callable[P, R]:
+    def declare(function: Callable[P, R]) -> Verb[P, R]:
         @functools.wraps(function)
         def checked(*args: P.args, **options: P.kwargs) -> R:
-            _check_ranges(function, args, options)
-            return function(*args, **options)
+            together = _gathered(function, options)
+            _check_ranges(function, args, together)
+            return function(*args, **together)
 
         checked.declaration = Declaration(  # type: ignore[attr-defined]
             name, tuple(examples), out, moved, streams
         )
-        return register("command", name)(checked)
+        return typing.cast(Verb[P, R], register("command", name)(checked))
 
     return declare
+
+
+def _flattened(function: Callable[..., Any]) -> tuple[str, type[Flattened] | None]:
+    """Return the name and the class of the `Flattened` parameter of a function, if it has one."""
+    for name, hint in hints_of(function).items():
+        if isinstance(hint, type) and issubclass(hint, Flattened):
+            return name, hint
+    return "", None
+
+
+def _gathered(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments in which fields of the `Flattened` parameter are gathered in it.
+
+    ``evaluate(labels, x, classes=names)`` means ``evaluate(labels, x, reading=Reading(classes=names))``.
+    """
+    given = set(options) - set(inspect.signature(function).parameters)
+    name, kind = _flattened(function) if given else ("", None)
+    fields = {f.name for f in dataclasses.fields(kind)} if kind is not None else set()  # type: ignore[arg-type]
+    if not given & fields:
+        return dict(options)
+    rest = {key: value for key, value in options.items() if key not in fields}
+    chosen = {key: options[key] for key in options if key in fields}
+    begin = rest.get(name, inspect.signature(function).parameters[name].default)
+    return {**rest, name: dataclasses.replace(begin, **chosen)}
 
 
 def _check_ranges(function: Callable[..., Any], args: Sequence[Any], options: Mapping[str, Any]) -> None:

@@ -19,8 +19,9 @@ Each message states what is wrong, where, the invalid value, what is allowed, an
 from __future__ import annotations
 
 import functools
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 
 class ManyhotError(Exception):
@@ -66,9 +67,16 @@ class ManyhotError(Exception):
 
     def renamed(self, names: Mapping[str, str]) -> ManyhotError:
         """Return the error with renamed parameters, which are in backticks in all parts of the message."""
-        parts = {key: _renamed(value, names) for key, value in self.details.items()}
-        what = str(_renamed(self.what, names))
-        if (what, parts) == (self.what, self.details):
+        return self._with(lambda text: _renamed(text, names))
+
+    def with_text(self, old: str, new: str) -> ManyhotError:
+        """Return the error with a text, such as the path of a temporary file, replaced in all its parts."""
+        return self._with(lambda part: part.replace(old, new) if isinstance(part, str) else part)
+
+    def _with(self, change: Callable[[object], object]) -> ManyhotError:
+        details = {k: str(v) if isinstance(v, os.PathLike) else v for k, v in self.details.items()}
+        parts, what = {key: change(value) for key, value in details.items()}, str(change(self.what))
+        if (what, parts) == (self.what, details):
             return self
         return type(self)(what, **parts)  # type: ignore[arg-type]
 

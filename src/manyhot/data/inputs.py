@@ -13,8 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from manyhot.classes import ClassList, class_list
+from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, benchmark_named, data_set
+from manyhot.data.table_inputs import labels_of_table, read_tables
 from manyhot.errors import InputError, UsageError
 from manyhot.files import sha256
 from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
@@ -25,8 +26,8 @@ from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, S
 from manyhot.tables.array_inputs import as_predictions, as_tables
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.image_ids import AUTO, check_match
-from manyhot.tables.labels import with_ids_like
-from manyhot.tables.own_classes import JoinedClasses, join_classes
+from manyhot.tables.labels import sorted_by_id, with_ids_like
+from manyhot.tables.own_classes import JoinedClasses, join_classes, own_list
 from manyhot.tables.skipped_files import SkippedFiles
 
 LabelsLike = Annotated[Any, Shown("DATASET")]
@@ -37,6 +38,10 @@ PredictionsLike = Annotated[Any, Shown("FILE"), Repeated()]
 
 ModelPatterns = Annotated[Sequence[str], Shown("NAME")]
 """Patterns of names, such as ``resnet*``."""
+
+
+ClassesLike = Annotated[PathLike | ClassList | Sequence[str], Shown("FILE")]
+"""A class list: its file, its keys, or the name of a built-in list."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Reading(Flattened):
         Images table with original labels.
     classes
         Class list: a file with one key per line, a table with the columns key and name, or imagenet1k,
-        imagenet-a or imagenet-r.
+        imagenet-a or imagenet-r. In Python, also a list of names. By default, the names in the files.
     dataset
         Name of the data set in the tables. By default, the data set's own name.
     trust_order
@@ -73,7 +78,7 @@ class Reading(Flattened):
 
     rows: PathLike | None = None
     images: PathLike | Images | None = None
-    classes: PathLike | ClassList | None = None
+    classes: ClassesLike | None = None
     dataset: str = ""
     trust_order: bool = False
     match: str = AUTO
@@ -230,30 +235,33 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
 
 def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     """Return a data set whose labels or predictions are in memory."""
-    classes = _class_list(reading.classes)
+    classes, kind = _class_list(reading.classes), reading.kind_of_arrays
     n_classes = reading.n_classes or (len(classes) if classes else 0)
-    models = [predictions] if isinstance(predictions, Predictions) else predictions
-    are_tables = isinstance(models, Iterator) or (
-        isinstance(models, list | tuple) and all(isinstance(p, Predictions) for p in models)
-    )
-    images = _images(reading.images, classes)
+    images, ids = _images(reading.images, classes), None
+    models = read_tables(predictions, classes, kind)
+    if isinstance(labels, str | os.PathLike):
+        labels = read_labels(labels, classes=classes)
+    elif (read := labels_of_table(labels, classes)) is not None:
+        # The rows of arrays beside a frame are its rows.
+        ids = read.image_id if len(read) == len(labels) else None
+        labels = read
     if isinstance(labels, Images):
         labels, images = None, labels
-        if not are_tables:
-            kind = reading.kind_of_arrays
+        if not _are_tables(models):
             models = as_predictions(models, n_classes=n_classes, ids=images.image_id, score_kind=kind)
-    else:
-        if isinstance(labels, str | os.PathLike):
-            labels = read_labels(labels, classes=classes)
-        if not (isinstance(labels, Labels) and are_tables and reading.label is None):
-            labels, models = as_tables(
-                labels, predictions, n_classes or None, reading.label, reading.kind_of_arrays, classes
-            )
+    elif not (isinstance(labels, Labels) and _are_tables(models) and reading.label is None):
+        labels, models = as_tables(labels, models, n_classes or None, reading.label, kind, classes, ids)
     table = images if labels is None else labels
     name = reading.dataset or (table.name if table is not None else "") or "labels"
     n = len(models) if isinstance(models, list) else 0
     again = _first_again(models) if isinstance(models, Iterator) else lambda: iter(models)
     return Source(name, labels, images, classes, again, n, {})
+
+
+def _are_tables(models: Any) -> bool:
+    if isinstance(models, Iterator):
+        return True
+    return isinstance(models, list | tuple) and all(isinstance(p, Predictions) for p in models)
 
 
 def _first_again(models: Iterator[Predictions]) -> Callable[[], Iterator[Predictions]]:
@@ -282,10 +290,15 @@ def over_one_list(source: Source) -> Source:
     if joined is None:
         return source
     source.misfits.remarks.extend(joined.notes)
+    labels = labels and joined.of_labels(labels)
+    images = images and joined.of_images(images)
+    if joined.classes is not None and own_list(joined.classes) is not None and source.campaign is None:
+        # The same numbers to the last digit, whatever the order of the rows.
+        labels, images = labels and sorted_by_id(labels), images and sorted_by_id(images)
     return replace(
         source,
-        labels=labels and joined.of_labels(labels),
-        images=images and joined.of_images(images),
+        labels=labels,
+        images=images,
         classes=joined.classes,
         models=lambda: map(joined.of_predictions, source.models()),
     )
@@ -295,8 +308,12 @@ def _images(images: PathLike | Images | None, classes: ClassList | None) -> Imag
     return images if isinstance(images, Images | None) else read_images(images_file(images), classes=classes)
 
 
-def _class_list(classes: PathLike | ClassList | None) -> ClassList | None:
-    return classes if isinstance(classes, ClassList | None) else read_classes(classes)
+def _class_list(classes: ClassesLike | None) -> ClassList | None:
+    if isinstance(classes, ClassList | None):
+        return classes
+    if isinstance(classes, str | os.PathLike):
+        return read_classes(classes)
+    return from_keys([str(key) for key in classes])
 
 
 @dataclass(frozen=True)
@@ -307,7 +324,7 @@ class Asked:
     models: Sequence[str] = ()
     rows: PathLike | None = None
     images: PathLike | Images | None = None
-    classes: PathLike | ClassList | None = None
+    classes: ClassesLike | None = None
     progress: Progress | None = None
     match: str = AUTO
     scores: ScoreKind | None = None

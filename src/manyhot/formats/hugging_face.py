@@ -34,6 +34,7 @@ from manyhot.formats.reading import (
 from manyhot.formats.writing import Saved, classes_of_table, lost_keys, unique_names, usable, with_state
 from manyhot.registry import register
 from manyhot.tables import Labels, one_chunk
+from manyhot.tables.own_classes import own_list
 
 ID_FEATURES = ("image_id", "file_name", "filename", "path")
 """Columns with the names of images, by preference; without them, the paths of an image column are the
@@ -110,7 +111,14 @@ def read_hf_labels(path: Path, *, classes: ClassList | None, column: str = "", s
     }
     if single:
         columns["label"] = _original(_singles(table, single, path), position)
-    return Labels(pa.table(columns), len(own), own.hash, asked_known=False, name=path.resolve().stem)
+    return Labels(
+        pa.table(columns),
+        len(own),
+        own.hash,
+        asked_known=False,
+        name=path.resolve().stem,
+        class_list=own_list(own),
+    )
 
 
 def _splits(path: Path) -> dict[str, list[tuple[Path, int]]]:

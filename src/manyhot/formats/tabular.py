@@ -126,7 +126,7 @@ def read_labels_table(path: Path, *, classes: ClassList | None) -> Labels:
         return labels_from_table(read_own(path, "labels"), name=name, n_classes=n_classes, class_hash=key)
     frame = read_frame(path)
     table = _labels_long(frame) if "class_id" in frame.columns else _with_lists(frame, "labels")
-    classes, assumed = _named_list(table, classes, name)
+    classes, assumed = named_list(table, classes, name)
     table = _indexed(table, classes, path)
     if "usable" not in table.columns:
         table = table.with_columns(usable=pl.lit(True))
@@ -149,13 +149,14 @@ def read_predictions_table(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None
 ) -> Predictions:
     """A predictions table with lists, one row per image, or in long form: ``class_id`` and rank or score."""
-    if path.suffix.lower() == ".parquet" and (declared(path) or "classes" not in column_names(path)):
+    own = path.suffix.lower() == ".parquet" and not {"classes", "class_id"} & set(column_names(path))
+    if own or declared(path):
         return predictions_from_table(read_own(path, "predictions"), model=path.stem, source=str(path))
     frame = read_frame(path)
     table = (
         _predictions_long(frame, path) if "class_id" in frame.columns else _with_lists(frame, "predictions")
     )
-    classes, _ = _named_list(table, classes, path.stem)
+    classes, _ = named_list(table, classes, path.stem)
     arrow = _of_numbers(_arrow(_indexed(table, classes, path), "predictions"), path)
     about = {b"manyhot.scores": (scores or "score").encode()} if "scores" in arrow.column_names else {}
     if classes is not None:
@@ -179,7 +180,7 @@ def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
         return Images(read_own(path, "images"), name=path.stem)
     frame = read_frame(path)
     if "label" in frame.columns and frame["label"].dtype == pl.String:
-        classes, _ = _named_list(frame.select("label"), classes, path.stem)
+        classes, _ = named_list(frame.select("label"), classes, path.stem)
         frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
     table = _arrow(frame, "images")
     return Images(table, name=path.stem, class_list=classes and own_list(classes))
@@ -439,7 +440,7 @@ def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pl.D
     return frame
 
 
-def _named_list(frame: pl.DataFrame, classes: ClassList | None, where: str) -> tuple[ClassList | None, bool]:
+def named_list(frame: pl.DataFrame, classes: ClassList | None, where: str) -> tuple[ClassList | None, bool]:
     """Return the class list of a table, and whether it is only assumed, as `list_of_names` does.
 
     The list is `classes`, if given. It is None if classes are numbers.

@@ -17,6 +17,7 @@ from manyhot.formats.tabular import (
     class_indices,
     column_names,
     declared,
+    named_list,
     read_frame,
     read_own,
     size_and_hash,
@@ -24,6 +25,7 @@ from manyhot.formats.tabular import (
 )
 from manyhot.registry import register
 from manyhot.tables import ANSWERS, Golden, Votes, golden_from_table, votes_from_table
+from manyhot.tables.labels import class_list_metadata
 
 _CROWD_KIT = {"task": "question", "worker": "rater_id", "label": "answer"}
 
@@ -105,7 +107,7 @@ def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":
         )
     frame = frame.with_columns(image_id=image, class_id=class_name).select(*sorted(_VOTES))
     n_classes, key = size_and_hash(classes)
-    table = _indexed(frame, classes, path)
+    table = indexed_answers(frame, classes, path)
     return votes_from_table(table, name=path.stem, n_classes=n_classes, class_hash=key)
 
 
@@ -123,18 +125,24 @@ def _of_campaign(path: Path, table: str, classes: ClassList | None) -> tuple[Pat
 def _table(path: Path, name: str, classes: ClassList | None) -> pa.Table:
     if declared(path):
         return read_own(path, name)
-    return _indexed(read_frame(path), classes, path)
+    return indexed_answers(read_frame(path), classes, path)
 
 
-def _indexed(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.Table:
-    """Return the table of a foreign file, with classes as numbers, and ids and answers as texts."""
+def indexed_answers(frame: pl.DataFrame, classes: ClassList | None, path: Path) -> pa.Table:
+    """Return the answers in a foreign table, with classes as numbers, and ids and answers as texts.
+
+    The metadata contain the class list of names.
+    """
     _check_answers(frame, path)
+    about = {}
     if frame["class_id"].dtype == pl.String:
+        classes, _ = named_list(frame.select("class_id"), classes, path.stem)
         frame = frame.with_columns(class_id=class_indices(frame["class_id"], classes, path))
+        about = {} if classes is None else class_list_metadata(classes)
     _check_ids(frame, path)
     texts = [c for c in ("rater_id", "expert_id", "answer") if c in frame.columns]
     frame = frame.with_columns(pl.col(c).cast(pl.String) for c in ("image_id", *texts))
-    return with_image_ids(with_small_offsets(frame.to_arrow()))
+    return with_image_ids(with_small_offsets(frame.to_arrow())).replace_schema_metadata(about)
 
 
 def _check_ids(frame: pl.DataFrame, path: Path) -> None:

@@ -25,6 +25,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_golden, read_images, read_votes
 from manyhot.formats.tabular import declared
+from manyhot.formats.vote_files import indexed_answers
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown, is_whole
 from manyhot.run import QUIET, Run
@@ -185,6 +186,7 @@ def open_votes(
     files = [Path(p) for p in paths if isinstance(p, str | os.PathLike)]
     listed = read_classes(classes) if isinstance(classes, str | os.PathLike) else classes
     read, notes = _votes(votes, listed, format), tuple[str, ...]()
+    listed = read.class_list if listed is None else listed
     shown = None if images is None else _images(images, listed)
     if shown is not None:
         shown, like = with_ids_like(shown, read.images, other_name=read.name or "the votes")
@@ -255,7 +257,7 @@ def _votes(votes: VotesLike, classes: ClassList | int | None, format: str | None
         return votes
     if isinstance(votes, str | os.PathLike):
         return read_votes(votes, classes=_numbered(votes, "votes", classes), format=format)
-    table = as_arrow(votes, "votes")
+    table = _with_ids(as_arrow(votes, "votes"), "votes", classes)
     n, key = _class_count(table, classes)
     return votes_from_table(table, name="votes", n_classes=n, class_hash=key)
 
@@ -265,7 +267,7 @@ def _golden(golden: TableLike, classes: ClassList | int | None) -> Golden:
         return golden
     if isinstance(golden, str | os.PathLike):
         return read_golden(golden, classes=_numbered(golden, "golden", classes))
-    table = as_arrow(golden, "golden")
+    table = _with_ids(as_arrow(golden, "golden"), "golden", classes)
     n, key = _class_count(table, classes)
     return golden_from_table(table, name="golden", n_classes=n, class_hash=key)
 
@@ -297,6 +299,14 @@ def _numbered(path: PathLike, table: str, classes: ClassList | int | None) -> Cl
     if classes == len(class_list()) or declared(file):
         return None
     return from_keys([str(i) for i in range(classes)], "classes by number")
+
+
+def _with_ids(table: pa.Table, name: str, classes: ClassList | int | None) -> pa.Table:
+    """Return a table with ids of classes in place of names."""
+    if "class_id" not in table.column_names or not pa.types.is_string(table["class_id"].type):
+        return table
+    listed = classes if isinstance(classes, ClassList) else None
+    return indexed_answers(pl.DataFrame(table), listed, Path(name))
 
 
 def _class_count(table: pa.Table, classes: ClassList | int | None) -> tuple[int, str]:

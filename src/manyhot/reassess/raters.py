@@ -327,7 +327,14 @@ def labels_of_votes(
     }
     lengths = np.bincount(row, minlength=len(ids)) + np.bincount(alone, minlength=len(ids))
     table = _table(ids, label, rated, rated | (original != SILENT), lengths, lists, order, method)
-    return Labels(table, votes.n_classes, votes.class_hash, asked_known=True, name=name)
+    return Labels(
+        table,
+        votes.n_classes,
+        votes.class_hash,
+        asked_known=True,
+        name=name,
+        class_list=votes.class_list,
+    )
 
 
 def _table(

@@ -112,8 +112,12 @@ def as_tables(
     label: Any,
     score_kind: str = "score",
     classes: ClassList | None = None,
+    ids: pa.Array | None = None,
 ) -> tuple[Labels, list[Predictions]]:
-    """Return labels and predictions as tables; arrays are matched by position, frames by ids and names."""
+    """Return labels and predictions as tables; arrays are matched by position, frames by ids and names.
+
+    `ids` are the images of the rows of arrays, if `labels` is a table.
+    """
     tables, parts = read_models(predictions)
     if isinstance(labels, Labels):
         if label is not None:
@@ -125,7 +129,8 @@ def as_tables(
             _check_class_hash(parts, labels, columns, classes)
         parts, own, _ = with_ids(parts, classes or columns)
         size = 0 if is_open else labels.n_classes
-        return labels, tables + [prediction_of(p, size, score_kind, own) for p in parts]
+        made = [prediction_of(p, size, score_kind, own, ids if p.ids is None else None) for p in parts]
+        return labels, tables + made
     classes = classes or next((c for t in tables if (c := t.class_list or class_list_of(t.class_hash))), None)
     parts = align_rows([read_frame_part(labels, "labels"), read_label(label), *parts])
     # What has no names refers to the order of the columns beside it.

@@ -15,12 +15,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from manyhot.classes import ClassList, from_keys
+from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.core.array_types import Bools, Floats
 from manyhot.errors import InputError, MatchError
 from manyhot.tables.frames import check_range, check_unique, one_chunk
 from manyhot.tables.image_ids import AUTO, Renamed, ids_like
 from manyhot.tables.schemas import check, metadata, metadata_number, write
+
+_Table = TypeVar("_Table", "Labels", "Images")
 
 
 @dataclass(frozen=True, eq=False)
@@ -184,6 +186,12 @@ def with_ids_like(
     return replace(table, table=table.table.set_column(column, "image_id", like.ids)), like
 
 
+def sorted_by_id(table: _Table) -> _Table:
+    """Return label sets or images with their rows in the order of their ids."""
+    order = pc.sort_indices(table.image_id)
+    return replace(table, table=table.table.take(order))
+
+
 def write_labels(
     labels: Labels, path: str | os.PathLike[str], *, call: str = "", inputs: Mapping[str, str] | None = None
 ) -> Path:
@@ -208,6 +216,13 @@ def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_h
 def keys_in_metadata(classes: ClassList | None) -> dict[str, str]:
     """Return the metadata that hold the keys of an own class list."""
     return {"keys": json.dumps(classes.keys, ensure_ascii=False)} if classes else {}
+
+
+def class_list_metadata(classes: ClassList) -> dict[str, str]:
+    """Return the metadata of a table over a class list, with the prefix of manyhot's metadata."""
+    own = None if class_list_of(classes.hash) else classes
+    about = {"n_classes": str(len(classes)), "classes": classes.hash, **keys_in_metadata(own)}
+    return {f"manyhot.{key}": value for key, value in about.items()}
 
 
 def class_list_from_metadata(about: Mapping[str, str], name: str) -> ClassList | None:

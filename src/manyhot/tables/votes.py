@@ -13,11 +13,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manyhot.classes import ClassList
 from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Bools
 from manyhot.errors import MatchError
 from manyhot.tables.frames import check_range, examples, one_chunk
-from manyhot.tables.labels import Images, class_list_in_metadata
+from manyhot.tables.labels import Images, class_list_from_metadata, class_list_in_metadata, keys_in_metadata
 from manyhot.tables.schemas import check, metadata, write
 
 _REQUIRED = ("image_id", "class_id", "rater_id", "answer")
@@ -70,6 +71,8 @@ class Votes:
     refined : Refined, optional
         Decisions on questions with disagreement. They do not count as votes, because they were made with
         knowledge of the votes.
+    class_list : ClassList, optional
+        The classes that the file itself names, as in `Labels`.
     """
 
     image_id: pa.Array
@@ -84,6 +87,7 @@ class Votes:
     more: pa.Table | None = None
     left_out: tuple[str, ...] = ()
     refined: Refined | None = None
+    class_list: ClassList | None = None
 
     def __post_init__(self) -> None:
         rows = np.arange(len(self.class_id))
@@ -139,11 +143,13 @@ class Votes:
         if self.refined is None:
             return self
         whole = _encode(self.to_table(), "rater_id", self.name, self.n_classes, self.class_hash)
-        return _last_answers(replace(whole, left_out=self.left_out), "rater")
+        whole = replace(whole, left_out=self.left_out, class_list=self.class_list)
+        return _last_answers(whole, "rater")
 
     def about(self) -> dict[str, str]:
         """Return the metadata of the file."""
-        return {"n_classes": str(self.n_classes), "classes": self.class_hash, "name": self.name}
+        about = {"n_classes": str(self.n_classes), "classes": self.class_hash, "name": self.name}
+        return about | keys_in_metadata(self.class_list)
 
     def check_known(self, images: Images) -> None:
         """Check that the images of votes are in an images table with the same class list.
@@ -215,6 +221,7 @@ def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_ha
     own_name = metadata(table).get("name") or name
     lists = class_list_in_metadata(table, n_classes, class_hash, name)
     votes = _encode(check(table, "votes", where=name), "rater_id", own_name, *lists)
+    votes = replace(votes, class_list=class_list_from_metadata(metadata(table), name))
     return _last_answers(_without_decisions(votes), "rater")
 
 

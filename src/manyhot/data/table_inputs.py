@@ -1,0 +1,112 @@
+"""Frames and data sets in memory that are tables of images, with columns as in files: read as files are."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from pyarrow import parquet as pq
+
+from manyhot.classes import ClassList
+from manyhot.errors import InputError
+from manyhot.formats import read_labels, read_predictions
+from manyhot.formats.headers import id_column, label_column
+from manyhot.tables import Labels, Predictions
+
+_Table = TypeVar("_Table", Labels, Predictions)
+
+_OF_PREDICTIONS = ("score", "scores", "rank")
+"""Columns that mark a table of predictions."""
+
+
+def labels_of_table(labels: Any, classes: ClassList | None) -> Labels | None:
+    """Return label sets from a frame with the columns of a file of labels; None for anything else.
+
+    Such a frame has a column with the ids of the images, and one with classes: names, numbers or lists of
+    these. A data set of Hugging Face with class labels is such a table, too.
+
+    Raises
+    ------
+    InputError
+        As `read_labels` does.
+    """
+    table = _arrow_table(labels, label_column)
+    if table is None:
+        return None
+    return _through_file(table, "labels", lambda path: read_labels(path, classes=classes))
+
+
+def read_tables(predictions: Any, classes: ClassList | None, scores: str) -> Any:
+    """Return predictions as a list of tables if they are frames with the columns of a file of predictions.
+
+    Such a frame has a column with the ids of the images, one with classes, and one with scores or ranks. One
+    table of predictions is a list of one, too. Anything else is unchanged.
+
+    Raises
+    ------
+    InputError
+        As `read_predictions` does.
+    """
+    if isinstance(predictions, Predictions):
+        return [predictions]
+    named = predictions if isinstance(predictions, Mapping) else {"model": predictions}
+    tables = [_predictions_of_table(name, values, classes, scores) for name, values in named.items()]
+    read = [table for table in tables if table is not None]
+    return read if read and len(read) == len(tables) else predictions
+
+
+def _predictions_of_table(
+    model: str, values: Any, classes: ClassList | None, scores: str
+) -> Predictions | None:
+    table = _arrow_table(values, lambda names: next((c for c in _OF_PREDICTIONS if c in names), None))
+    if table is None:
+        return None
+    return _through_file(table, model, lambda path: read_predictions(path, classes=classes, scores=scores))
+
+
+def _arrow_table(values: Any, marker: Callable[[Sequence[str]], str | None]) -> pa.Table | None:
+    """Return a frame as a table if it has a column of ids and the column that marks its kind."""
+    if hasattr(values, "with_format") and hasattr(values, "features"):
+        return _of_hugging_face(values)
+    columns = getattr(values, "column_names", None)  # Arrow's `columns` are arrays
+    columns = getattr(values, "columns", None) if columns is None else columns
+    if columns is None or callable(columns) or not all(isinstance(c, str) for c in columns):
+        return None
+    names = list(columns)
+    if marker(names) is None or not (id_column(names) or _has_ids_as_index(values)):
+        return None
+    if hasattr(values, "reset_index"):
+        frame = values if id_column(names) else values.rename_axis("image_id").reset_index()
+        return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
+    return values if isinstance(values, pa.Table) else pa.table(values)
+
+
+def _has_ids_as_index(values: Any) -> bool:
+    index = getattr(values, "index", None)
+    labels = index.tolist() if index is not None and hasattr(index, "tolist") else []
+    return labels != list(range(len(labels)))
+
+
+def _of_hugging_face(dataset: Any) -> pa.Table:
+    """Return a data set of Hugging Face with its features, without the bytes of images."""
+    kept = [name for name, feature in dataset.features.items() if type(feature).__name__ != "Image"]
+    table = dataset.select_columns(kept).with_format("arrow")[:]
+    if id_column(kept) is None:
+        ids = pa.array(range(len(table))).cast(pa.string())
+        metadata = table.schema.metadata
+        table = table.append_column("image_id", ids).replace_schema_metadata(metadata)
+    return table
+
+
+def _through_file(table: pa.Table, name: str, read: Callable[[Path], _Table]) -> _Table:
+    """Read a table as the file that holds it, so that frames and files have one set of rules."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"{name.replace('/', '--')}.parquet"
+        pq.write_table(table, path)
+        try:
+            return read(path)
+        except InputError as error:
+            raise error.with_text(str(path), name) from error

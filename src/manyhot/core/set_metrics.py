@@ -21,9 +21,9 @@ import numpy as np
 from manyhot.core.answered_cells import AnsweredCells, answered_cells, comparable, scores_of
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights, mean_over, undefined
-from manyhot.core.ranking import ROWS
 from manyhot.core.score_threshold import least_of, least_score
 from manyhot.core.sets import Case
+from manyhot.core.standing import ROWS
 from manyhot.registry import register
 
 _Places = tuple[Ints, Ints]

@@ -8,8 +8,8 @@ from __future__ import annotations
 from manyhot.core.curve_metrics import AUROC, mean_over_groups
 from manyhot.core.estimates import Estimate, undefined
 from manyhot.core.ranked_cells import rank_cells
+from manyhot.core.ranked_positives import Group, rank_positives
 from manyhot.core.sets import Case
-from manyhot.core.standing import Group, standing
 from manyhot.registry import register
 
 
@@ -58,7 +58,7 @@ def auroc_micro(case: Case, *, masked: bool = False) -> Estimate:
 
 
 def _auroc(case: Case, by: Group, masked: bool) -> Estimate:
-    ranked = standing(case, by, masked=masked)
+    ranked = rank_positives(case, by, masked=masked)
     if ranked is None:
         return undefined(len(case.labels))
     return mean_over_groups(AUROC, lambda: rank_cells(case, ranked), ranked.cells > 0)

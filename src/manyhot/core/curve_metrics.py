@@ -24,8 +24,8 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import Floats
 from manyhot.core.estimates import Pooled, Weights
-from manyhot.core.ranked_cells import CellChanges, Curve, RankedCells
-from manyhot.core.resampling import FEWEST_POSITIVES, effective_positives, jackknife_error
+from manyhot.core.ranked_cells import CellChanges, RankedCells, RankingCurve
+from manyhot.core.resampling import doubt_of, jackknife_error
 
 RECALLS = np.arange(11) / 10
 """The recalls of the 11-point average precision."""
@@ -49,11 +49,11 @@ class CurveMetric:
         Whether the metric is undefined without negatives.
     """
 
-    value: Callable[[Curve], float]
-    changes: Callable[[Curve], CellChanges]
+    value: Callable[[RankingCurve], float]
+    changes: Callable[[RankingCurve], CellChanges]
     needs_negatives: bool = False
 
-    def estimate(self, curve: Curve) -> tuple[float, float, float]:
+    def estimate(self, curve: RankingCurve) -> tuple[float, float, float]:
         """Return the value of a curve, its standard error over images, and the degrees of freedom."""
         changes, negatives = self.changes(curve), curve.weight.copy()
         negatives[1::2] -= curve.gain
@@ -123,17 +123,11 @@ def _doubt(metric: CurveMetric, cells: RankedCells, inside: Weights | None) -> s
     counts = np.array(
         [min(c.positives, c.negatives) if metric.needs_negatives else c.positives for c in curves]
     )
-    counts = counts[counts > 0]
-    if effective_positives(counts) >= FEWEST_POSITIVES:
-        return ""
-    few = np.count_nonzero(counts < FEWEST_POSITIVES)
     cases = "positives or negatives" if metric.needs_negatives else "positives"
-    if len(curves) == 1:
-        return f"there are fewer than {FEWEST_POSITIVES} {cases}"
-    return f"too few {cases} ({few:,} of {len(counts):,} classes have fewer than {FEWEST_POSITIVES})"
+    return doubt_of(counts[counts > 0], cases, classes=len(curves) > 1)
 
 
-def _nothing(curve: Curve) -> CellChanges:
+def _nothing(curve: RankingCurve) -> CellChanges:
     return CellChanges(np.zeros(len(curve.weight)), np.zeros(len(curve.gain)))
 
 
@@ -151,7 +145,7 @@ def _at_or_below(values: Floats) -> Floats:
     return np.asarray(np.cumsum(values[::-1])[::-1])
 
 
-def _precision_value(curve: Curve) -> float:
+def _precision_value(curve: RankingCurve) -> float:
     total = curve.positives
     if not total > 0:
         return float("nan")
@@ -163,7 +157,7 @@ def _ratio(hits: Floats, depth: Floats) -> Floats:
     return np.divide(hits, depth, out=np.zeros(len(hits)), where=depth > 0)
 
 
-def _precision_changes(curve: Curve) -> CellChanges:
+def _precision_changes(curve: RankingCurve) -> CellChanges:
     """Return the changes of average precision.
 
     Without a negative, cells at and below it have one cell fewer above them; without a positive, also one
@@ -184,7 +178,7 @@ def _precision_changes(curve: Curve) -> CellChanges:
 AVERAGE_PRECISION = CurveMetric(_precision_value, _precision_changes)
 
 
-def _interpolated_value(curve: Curve) -> float:
+def _interpolated_value(curve: RankingCurve) -> float:
     """Return the mean over 11 recalls of the highest precision at this recall or a higher one."""
     hits, precision, _ = _steps(curve)
     if not len(hits):
@@ -193,7 +187,7 @@ def _interpolated_value(curve: Curve) -> float:
     return float(best[_first_at(hits, hits[-1])].mean())
 
 
-def _steps(curve: Curve) -> tuple[Floats, Floats, Floats]:
+def _steps(curve: RankingCurve) -> tuple[Floats, Floats, Floats]:
     """Return hits, precision and depth where recall increases."""
     some = curve.gain > 0
     hits, depth = curve.hits[some], curve.depth[some]
@@ -205,7 +199,7 @@ def _first_at(hits: Floats, positives: float) -> npt.NDArray[np.intp]:
     return np.searchsorted(hits, RECALLS * positives - _ROUNDING * max(positives, 0.0))
 
 
-def _interpolated_changes(curve: Curve) -> CellChanges:
+def _interpolated_changes(curve: RankingCurve) -> CellChanges:
     hits, precision, depth = _steps(curve)
     size, fewer = len(hits), np.maximum(depth - 1, 1)
     value = _interpolated_value(curve)
@@ -241,27 +235,27 @@ def _best_without(
 INTERPOLATED_PRECISION = CurveMetric(_interpolated_value, _interpolated_changes)
 
 
-def _auroc_value(curve: Curve) -> float:
+def _auroc_value(curve: RankingCurve) -> float:
     p, n = curve.positives, curve.negatives
     if not (p > 0 and n > 0):
         return float("nan")
     return float(_others(curve) @ _positives_above(curve) / (p * n))
 
 
-def _others(curve: Curve) -> Floats:
+def _others(curve: RankingCurve) -> Floats:
     """Return the weight of the negatives of each run."""
     others = curve.weight.copy()
     others[1::2] -= curve.gain
     return np.maximum(others, 0.0)
 
 
-def _positives_above(curve: Curve) -> Floats:
+def _positives_above(curve: RankingCurve) -> Floats:
     """Return the weight of the positives above each run, and half of those tied with it."""
     above = np.append(0.0, curve.hits)
     return np.append(np.stack([above[:-1], above[:-1] + curve.gain / 2], axis=1).ravel(), above[-1])
 
 
-def _auroc_changes(curve: Curve) -> CellChanges:
+def _auroc_changes(curve: RankingCurve) -> CellChanges:
     others, above, p, n = _others(curve), _positives_above(curve), curve.positives, curve.negatives
     right = others @ above
     below = (n - np.cumsum(others) + others / 2)[1::2]

@@ -20,12 +20,12 @@ from numpy import typing as npt
 from manyhot.core.answered_cells import comparable, scores_of
 from manyhot.core.array_types import AnyFloats, Floats, Ints
 from manyhot.core.estimates import Weights
+from manyhot.core.ranked_positives import ROWS, RankedPositives, class_columns
 from manyhot.core.sets import Case
-from manyhot.core.standing import ROWS, Standing, columns
 
 
 @dataclass(frozen=True)
-class Curve:
+class RankingCurve:
     """The weights of a group's cells by run, from the highest score down.
 
     Attributes
@@ -79,20 +79,20 @@ class CellChanges:
 class RankedCells(Protocol):
     """The ranked cells of one or several groups."""
 
-    def curves(self, weights: Weights | None) -> list[Curve]:
+    def curves(self, weights: Weights | None) -> list[RankingCurve]:
         """Return the curve of each group under weights of the images."""
 
     def sum_by_image(self, changes: Sequence[CellChanges]) -> Floats:
         """Return the sum of the changes over the cells of each image, shape (n,)."""
 
 
-def rank_cells(case: Case, standing: Standing) -> RankedCells:
-    """Rank the cells of the groups of `standing`, which are classes or all cells."""
-    if standing.asked is not None:
-        return Walks(len(case.labels), None, [*_walks_asked(standing)])
-    if standing.by == "all":
-        return _rank_all(case, standing)
-    return Walks(len(case.labels), standing.cells > 0, [*_walks_in_class(case, standing)])
+def rank_cells(case: Case, positives: RankedPositives) -> RankedCells:
+    """Rank the cells of the groups of `positives`, which are classes or all cells."""
+    if positives.asked is not None:
+        return Walks(len(case.labels), None, [*_walks_asked(positives)])
+    if positives.by == "all":
+        return _rank_all(case, positives)
+    return Walks(len(case.labels), positives.cells > 0, [*_walks_in_class(case, positives)])
 
 
 @dataclass(frozen=True)
@@ -142,17 +142,17 @@ class Walks:
     others: npt.NDArray[np.bool_] | None
     walks: list[Walk]
 
-    def curves(self, weights: Weights | None) -> list[Curve]:
+    def curves(self, weights: Weights | None) -> list[RankingCurve]:
         """Return the curve of each group under weights of the images."""
         w = np.ones(self.n) if weights is None else np.asarray(weights, np.float64)
         every = 0.0 if self.others is None else float(w[self.others].sum())
         return [self._curve(walk, w, every) for walk in self.walks]
 
-    def _curve(self, walk: Walk, w: Floats, every: float) -> Curve:
+    def _curve(self, walk: Walk, w: Floats, every: float) -> RankingCurve:
         weight = walk.sums(w)
         if self.others is not None:
             weight[-1] = max(every - weight.sum(), 0.0)
-        return Curve(weight, _gain(walk.place, w.take(walk.positive_images), len(weight) // 2))
+        return RankingCurve(weight, _gain(walk.place, w.take(walk.positive_images), len(weight) // 2))
 
     def sum_by_image(self, changes: Sequence[CellChanges]) -> Floats:
         """Return the sum of the changes over the cells of each image, shape (n,)."""
@@ -187,7 +187,7 @@ class Places:
     positive_images: Ints
     place: Ints
 
-    def curves(self, weights: Weights | None) -> list[Curve]:
+    def curves(self, weights: Weights | None) -> list[RankingCurve]:
         """Return the only curve under weights of the images."""
         w = np.ones(len(self.run)) if weights is None else np.asarray(weights, np.float64)
         w = np.where(self.usable, w, 0.0)
@@ -195,7 +195,7 @@ class Places:
         for start, block in self._blocks():
             repeated = np.repeat(w[start : start + len(block)], block.shape[1])
             weight += np.bincount(block.ravel(), repeated, minlength=self.n_runs)
-        return [Curve(weight, _gain(self.place, w.take(self.positive_images), self.n_runs // 2))]
+        return [RankingCurve(weight, _gain(self.place, w.take(self.positive_images), self.n_runs // 2))]
 
     def sum_by_image(self, changes: Sequence[CellChanges]) -> Floats:
         """Return the sum of the changes over the cells of each image, shape (n,)."""
@@ -230,29 +230,29 @@ def _walk(images: Ints, score: AnyFloats, positive_images: Ints, positive_score:
     return Walk(images, np.diff(edges), positive_images, place)
 
 
-def _walks_asked(standing: Standing) -> Iterator[Walk]:
-    assert standing.asked is not None  # for the type checker
-    group, image, score = standing.asked
-    for part in _parts(standing.group):
-        start, stop = np.searchsorted(group, standing.group[part.start] + np.arange(2))
-        yield _walk(image[start:stop], score[start:stop], standing.image[part], standing.score[part])
+def _walks_asked(positives: RankedPositives) -> Iterator[Walk]:
+    assert positives.asked is not None  # for the type checker
+    group, image, score = positives.asked
+    for part in _parts(positives.group):
+        start, stop = np.searchsorted(group, positives.group[part.start] + np.arange(2))
+        yield _walk(image[start:stop], score[start:stop], positives.image[part], positives.score[part])
 
 
-def _walks_in_class(case: Case, standing: Standing) -> Iterator[Walk]:
+def _walks_in_class(case: Case, positives: RankedPositives) -> Iterator[Walk]:
     small = np.min_scalar_type(len(case.labels) - 1)
-    for part, column in columns(case, standing.group):
-        images = np.flatnonzero((column >= standing.score[part][-1]) & case.labels.usable)
+    for part, column in class_columns(case, positives.group):
+        images = np.flatnonzero((column >= positives.score[part][-1]) & case.labels.usable)
         score = column[images]
         best_first = np.argsort(score)[::-1]
         yield _walk(
-            images[best_first].astype(small), score[best_first], standing.image[part], standing.score[part]
+            images[best_first].astype(small), score[best_first], positives.image[part], positives.score[part]
         )
 
 
-def _rank_all(case: Case, standing: Standing) -> Places:
+def _rank_all(case: Case, positives: RankedPositives) -> Places:
     """Find the run of each cell, by a search among the distinct scores and what follows each of them."""
     scores = scores_of(case)
-    distinct, place = np.unique(standing.score, return_inverse=True)
+    distinct, place = np.unique(positives.score, return_inverse=True)
     finite = distinct[distinct < np.inf]
     # Runs are counted from the lowest here; nothing follows an infinite score.
     edges = np.stack([finite, np.nextafter(finite, np.inf, dtype=finite.dtype)], axis=1).ravel()
@@ -262,4 +262,4 @@ def _rank_all(case: Case, standing: Standing) -> Places:
     for start in range(0, len(scores), ROWS):
         block = np.searchsorted(edges, comparable(scores[start : start + ROWS]), side="right")
         run[start : start + ROWS] = n_runs - 1 - block
-    return Places(run, standing.cells > 0, n_runs, standing.image, len(distinct) - 1 - place)
+    return Places(run, positives.cells > 0, n_runs, positives.image, len(distinct) - 1 - place)

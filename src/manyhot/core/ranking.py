@@ -29,9 +29,9 @@ from manyhot.core.curve_metrics import (
 )
 from manyhot.core.estimates import Estimate, mean_over, undefined
 from manyhot.core.ranked_cells import rank_cells
+from manyhot.core.ranked_positives import Group, RankedPositives, rank_positives
 from manyhot.core.resampling import FEWEST_POSITIVES, jackknife_ends
 from manyhot.core.sets import Case
-from manyhot.core.standing import Group, Standing, standing
 from manyhot.registry import register
 
 
@@ -127,7 +127,7 @@ def map_11point(case: Case, *, masked: bool = False) -> Estimate:
     Deviation: VOC's code breaks ties by the order of the images. Here, cells of equal score are reached at
     once, as in `map_macro`.
     """
-    ranked = standing(case, "class", masked=masked)
+    ranked = rank_positives(case, "class", masked=masked)
     if ranked is None:
         return undefined(len(case.labels))
     return mean_over_groups(INTERPOLATED_PRECISION, lambda: rank_cells(case, ranked), ranked.cells > 0)
@@ -167,7 +167,7 @@ def map_image(case: Case, *, masked: bool = False) -> Estimate:
     here, but breaks ties by an unstable sort, so its value depends on the platform if there are ties. Without
     ties, the two values are equal.
     """
-    ranked = standing(case, "image", masked=masked)
+    ranked = rank_positives(case, "image", masked=masked)
     if ranked is None:
         return undefined(len(case.labels))
     return mean_over(_image_precision(ranked), ranked.positives > 0)
@@ -204,7 +204,7 @@ def lrap(case: Case, *, masked: bool = False) -> Estimate:
 
     Deviation: scikit-learn counts images without positives or without negatives as 1.
     """
-    ranked = standing(case, "image", masked=masked)
+    ranked = rank_positives(case, "image", masked=masked)
     if ranked is None:
         return undefined(len(case.labels))
     return mean_over(_image_precision(ranked), (ranked.positives > 0) & (ranked.positives < ranked.cells))
@@ -238,7 +238,7 @@ def coverage(case: Case) -> Estimate:
 
     Deviation: scikit-learn counts an image without positives as 0.
     """
-    ranked = standing(case, "image")
+    ranked = rank_positives(case, "image")
     if ranked is None:
         return undefined(len(case.labels))
     deepest = np.zeros(len(case.labels))
@@ -274,7 +274,7 @@ def ranking_loss(case: Case, *, masked: bool = False) -> Estimate:
     -----
     Deviation: scikit-learn counts images without positives or without negatives as 0.
     """
-    ranked = standing(case, "image", masked=masked)
+    ranked = rank_positives(case, "image", masked=masked)
     if ranked is None:
         return undefined(len(case.labels))
     wrong = np.bincount(ranked.image, ranked.depth - ranked.hits, minlength=len(case.labels))
@@ -321,7 +321,7 @@ def class_precision(case: Case, masked: bool = False) -> ClassPrecision:
     in 93 to 98 % of the data sets.
     """
     c = case.labels.n_classes
-    ranked = standing(case, "class", masked=masked)
+    ranked = rank_positives(case, "class", masked=masked)
     found = ClassPrecision(np.full(c, np.nan), np.zeros(c, np.int64), *np.full((3, c), np.nan))
     if ranked is None:
         return found
@@ -335,7 +335,7 @@ def class_precision(case: Case, masked: bool = False) -> ClassPrecision:
 
 def _precision(case: Case, by: Group, masked: bool) -> Estimate:
     """Return the average precision of each group, averaged over the groups."""
-    ranked = standing(case, by, masked=masked)
+    ranked = rank_positives(case, by, masked=masked)
     if ranked is None:
         return undefined(len(case.labels))
     return mean_over_groups(
@@ -346,11 +346,11 @@ def _precision(case: Case, by: Group, masked: bool) -> Estimate:
     )
 
 
-def _mean_precision(ranked: Standing) -> float:
+def _mean_precision(ranked: RankedPositives) -> float:
     total, sums = np.bincount(ranked.group), np.bincount(ranked.group, ranked.hits / ranked.depth)
     return float(np.mean(sums[total > 0] / total[total > 0]))
 
 
-def _image_precision(ranked: Standing) -> Floats:
+def _image_precision(ranked: RankedPositives) -> Floats:
     total = np.bincount(ranked.image, ranked.hits / ranked.depth, minlength=len(ranked.positives))
     return total / np.maximum(ranked.positives, 1)

@@ -302,6 +302,26 @@ def effective_positives(positives: Floats) -> float:
     return float(spread.sum() ** 2 / (spread**3).sum())
 
 
+def doubt_of(positives: Floats, cases: str = "positives", *, classes: bool = True) -> str:
+    """Return why a value has no interval, from the positives of each class; empty if it has one.
+
+    Parameters
+    ----------
+    positives : ndarray of float64, shape (C,)
+        The number of positives of each class that has some.
+    cases : str
+        What is counted.
+    classes : bool
+        Whether these are classes, and not all cells together.
+    """
+    if effective_positives(positives) >= FEWEST_POSITIVES:
+        return ""
+    few = np.count_nonzero(positives < FEWEST_POSITIVES)
+    if not classes or len(positives) < 2:
+        return f"there are fewer than {FEWEST_POSITIVES} {cases}"
+    return f"too few {cases} ({few:,} of {len(positives):,} classes have fewer than {FEWEST_POSITIVES})"
+
+
 def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[float, float]:
     """Return the standard error of a value from its changes if each image is left out.
 

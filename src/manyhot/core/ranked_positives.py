@@ -29,7 +29,7 @@ Group = Literal["class", "image", "all"]
 
 
 @dataclass(frozen=True)
-class Standing:
+class RankedPositives:
     """The positives, by group and with descending scores, and the numbers of cells at or above them.
 
     Attributes
@@ -69,7 +69,7 @@ class Standing:
         return _at_or_above(self.group, self.score)
 
 
-def standing(case: Case, by: Group, *, masked: bool = False) -> Standing | None:
+def rank_positives(case: Case, by: Group, *, masked: bool = False) -> RankedPositives | None:
     """Rank the positives within each class, each image, or all cells; None if the metric is undefined."""
     labels = case.labels
     if case.scores is None or (masked and not labels.asked_known):
@@ -82,7 +82,7 @@ def standing(case: Case, by: Group, *, masked: bool = False) -> Standing | None:
     answered, group = answered[order], group[order]
     positive, own_group = answered[answered.yes], group[answered.yes]
     find = {"class": _depth_in_class, "image": _depth_in_image, "all": _depth_in_all}[by]
-    return Standing(
+    return RankedPositives(
         by,
         own_group,
         positive.image,
@@ -100,7 +100,7 @@ def standing(case: Case, by: Group, *, masked: bool = False) -> Standing | None:
     )
 
 
-def columns(case: Case, classes: Ints) -> Iterator[tuple[slice, AnyFloats]]:
+def class_columns(case: Case, classes: Ints) -> Iterator[tuple[slice, AnyFloats]]:
     """Yield the slice of each class in the ascending `classes`, and its scores.
 
     The scores, shape (n,), are contiguous, and are overwritten by later ones.
@@ -118,7 +118,7 @@ def columns(case: Case, classes: Ints) -> Iterator[tuple[slice, AnyFloats]]:
 
 
 def _at_or_above(group: Ints, score: AnyFloats) -> npt.NDArray[np.intp]:
-    """Return the number of cells in the group of each cell with at least its score; sorted as `_Standing`."""
+    """Return the number of cells in the group of each with at least its score; sorted as `RankedPositives`."""
     new_group = np.append(True, group[1:] != group[:-1])
     new_score = new_group | np.append(True, score[1:] != score[:-1])
     start: npt.NDArray[np.intp] = np.flatnonzero(new_group)[np.cumsum(new_group) - 1]
@@ -141,7 +141,7 @@ def _depth_in_class(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]
     # Cells below the lowest positive of a class never count: with informative scores, a quarter remains to be
     # sorted (0.23 s, not 1.0 s), and finding the few positives among these is fast.
     depth = np.empty(len(positive.score), np.intp)
-    for part, column in columns(case, positive.classes):
+    for part, column in class_columns(case, positive.classes):
         score = positive.score[part]
         above = np.compress((column >= score[-1]) & case.labels.usable, column)
         above.sort()

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import stats
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from manyhot.core.estimates import Pooled
-from manyhot.core.resampling import jackknife_interval
+from manyhot.core.jackknife import jackknife_interval
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.registry import get
 
@@ -135,21 +134,6 @@ def test_of_one_class_the_variance_of_auroc_is_that_of_delong() -> None:
     delong = higher.mean(1).var(ddof=1) / 150 + higher.mean(0).var(ddof=1) / 250
     changes = estimate.left_out(None)
     assert 399 / 400 * ((changes - changes.mean()) ** 2).sum() == pytest.approx(delong, rel=0.01)
-
-
-def test_the_interval_is_that_of_students_t_on_the_logit_scale() -> None:
-    changes = np.random.default_rng(4).normal(0, 0.002, 60)
-    error = np.sqrt(59 * changes.var())
-    moments = (changes - changes.mean()) ** 2
-    df = 2 * moments.sum() ** 2 / (moments**2).sum()
-    half = stats.t.ppf(0.975, df) * error / (0.8 * 0.2)
-    expected = 1 / (1 + np.exp(-(np.log(4) + np.array([-half, half]))))
-    assert jackknife_interval(0.8, changes) == pytest.approx(expected)
-    plain = stats.t.ppf(0.975, df) * error
-    assert jackknife_interval(5.0, changes, share=False) == pytest.approx((5 - plain, 5 + plain))
-    assert np.isnan(jackknife_interval(1.0, np.zeros(60))).all()
-    assert np.isnan(jackknife_interval(0.8, np.zeros(60))).all()
-    assert np.isnan(jackknife_interval(0.8, np.zeros(1))).all()
 
 
 @pytest.mark.parametrize("spec", ["map_macro", "f1_macro(threshold=0.25)"])

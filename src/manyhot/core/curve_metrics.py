@@ -24,8 +24,8 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import Floats
 from manyhot.core.estimates import Pooled, Weights
+from manyhot.core.jackknife import doubt_of, jackknife_error
 from manyhot.core.ranked_cells import CellChanges, RankedCells, RankingCurve
-from manyhot.core.resampling import doubt_of, jackknife_error
 
 RECALLS = np.arange(11) / 10
 """The recalls of the 11-point average precision."""

@@ -66,7 +66,7 @@ class Pooled:
     left_out : callable, optional
         Returns by how much the value changes if each image is left out, shape (n,), under weights of 0 and 1,
         or None. With it, the metric has an interval by the jackknife
-        (`manyhot.core.resampling.jackknife_interval`), and models are compared in pairs. It may be correct to
+        (`manyhot.core.jackknife.jackknife_interval`), and models are compared in pairs. It may be correct to
         first order only.
     doubt : callable, optional
         Returns, under the same weights, why the metric has no interval by `left_out`; empty if it has one.

@@ -118,7 +118,7 @@ def class_columns(case: Case, classes: Ints) -> Iterator[tuple[slice, AnyFloats]
 
 
 def _at_or_above(group: Ints, score: AnyFloats) -> npt.NDArray[np.intp]:
-    """Return the number of cells in the group of each with at least its score; sorted as `RankedPositives`."""
+    """Return the number of cells in the group of each cell with at least its score, sorted by both."""
     new_group = np.append(True, group[1:] != group[:-1])
     new_score = new_group | np.append(True, score[1:] != score[:-1])
     start: npt.NDArray[np.intp] = np.flatnonzero(new_group)[np.cumsum(new_group) - 1]

@@ -28,9 +28,9 @@ from manyhot.core.curve_metrics import (
     mean_over_groups,
 )
 from manyhot.core.estimates import Estimate, mean_over, undefined
+from manyhot.core.jackknife import FEWEST_POSITIVES, jackknife_ends
 from manyhot.core.ranked_cells import rank_cells
 from manyhot.core.ranked_positives import Group, RankedPositives, rank_positives
-from manyhot.core.resampling import FEWEST_POSITIVES, jackknife_ends
 from manyhot.core.sets import Case
 from manyhot.registry import register
 
@@ -295,7 +295,7 @@ class ClassPrecision:
     error : ndarray of float64, shape (C,)
         Standard error over images, by the jackknife; NaN with fewer than two positives.
     lo, hi : ndarray of float64, shape (C,)
-        Ends of the 95 % interval; NaN with fewer than `manyhot.core.resampling.FEWEST_POSITIVES` positives,
+        Ends of the 95 % interval; NaN with fewer than `manyhot.core.jackknife.FEWEST_POSITIVES` positives,
         and if leaving out images does not change the value.
     """
 

@@ -35,6 +35,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     "metric": (
         "manyhot.core.accuracy",
         "manyhot.core.ranking",
+        "manyhot.core.auroc",
         "manyhot.core.set_metrics",
         "manyhot.core.confidence_metrics",
         "manyhot.core.confidence_metrics",

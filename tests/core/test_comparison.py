@@ -8,9 +8,11 @@ from manyhot.core.comparison import (
     Families,
     above_line,
     compare_orders,
+    compare_pairs,
     difference_interval,
     fit_line,
     from_scale,
+    jackknife_errors,
     percentile_ends,
     to_scale,
 )
@@ -162,3 +164,27 @@ def test_the_interval_of_nothing_is_nan():
     assert np.isnan(percentile_ends(np.empty(0))).all()
     values = RNG.random(50)
     assert percentile_ends(values) == tuple(float(e[0]) for e in percentile_interval(values[None]))
+
+
+def test_jackknife_errors_are_those_of_the_differences():
+    changes = np.random.default_rng(0).normal(1, 0.01, (4, 9000)).astype(np.float32)
+    changes[1] = changes[0]
+    errors = jackknife_errors(changes)
+    for a in range(4):
+        for b in range(4):
+            difference = changes[a].astype(float) - changes[b]
+            assert errors[a, b] == pytest.approx(np.sqrt(8999 * difference.var()), abs=1e-9)
+
+
+def test_pairs_by_errors_have_the_interval_and_the_p_of_the_normal_distribution():
+    values = np.array([0.5, 0.6, 0.6, 0.8])
+    errors = np.full((4, 4), 0.05)
+    errors[3] = errors[:, 3] = np.nan
+    table = compare_pairs(values, errors=errors)
+    assert table.difference == pytest.approx([-0.1, -0.1, -0.3, 0, -0.2, -0.2])
+    known = np.array([0, 1, 3])
+    assert table.lo[known] == pytest.approx(table.difference[known] - norm.ppf(0.975) * 0.05)
+    assert table.hi[known] == pytest.approx(table.difference[known] + norm.ppf(0.975) * 0.05)
+    assert table.p[known] == pytest.approx([2 * norm.sf(2), 2 * norm.sf(2), 1])
+    assert table.p_adjusted[known] == pytest.approx([6 * norm.sf(2), 6 * norm.sf(2), 1])
+    assert np.isnan([table.lo, table.hi, table.p, table.p_adjusted])[:, [2, 4, 5]].all()

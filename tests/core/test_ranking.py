@@ -15,7 +15,16 @@ from sklearn.metrics import (
 )
 
 from manyhot.core.estimates import Estimate, Ratio
-from manyhot.core.ranking import coverage, lrap, map_image, map_macro, map_micro, ranking_loss
+from manyhot.core.ranking import (
+    class_precision,
+    coverage,
+    lrap,
+    map_11point,
+    map_image,
+    map_macro,
+    map_micro,
+    ranking_loss,
+)
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.registry import get, options_of
@@ -23,7 +32,7 @@ from manyhot.registry import get, options_of
 Array = npt.NDArray[Any]
 Problem = tuple[Array, Array, Array, Array]
 METRICS: dict[str, Callable[..., Estimate]] = {
-    f.__name__: f for f in (map_macro, map_micro, map_image, lrap, coverage, ranking_loss)
+    f.__name__: f for f in (map_macro, map_11point, map_micro, map_image, lrap, coverage, ranking_loss)
 }
 MASKABLE = [name for name in METRICS if name != "coverage"]
 VARIANTS = [(name, {}) for name in METRICS] + [(name, {"masked": True}) for name in MASKABLE]
@@ -62,6 +71,18 @@ def average_precision(yes: Array, score: Array, weight: Array) -> float:
     return float(result)
 
 
+def interpolated_precision(yes: Array, score: Array, weight: Array) -> float:
+    """Average, over 11 recalls, the highest precision at this recall or more; NaN without a positive."""
+    total = weight[yes].sum()
+    if not total > 0:
+        return np.nan
+    reached = [score >= s for s in set(score[yes & (weight > 0)].tolist())]
+    points = [(weight[r & yes].sum() / total, weight[r & yes].sum() / weight[r].sum()) for r in reached]
+    return float(
+        np.mean([max(p for recall, p in points if recall >= tenth / 10 - 1e-9) for tenth in range(11)])
+    )
+
+
 def of_image(name: str, yes: Array, score: Array) -> float:
     """Return the metric of one image by loops over its classes in account; NaN where undefined."""
     good, bad = score[yes], score[~yes]
@@ -81,9 +102,10 @@ def brute_force(
 ) -> float:
     yes, scores, w = state == YES, scores.astype(np.float64), weights * usable
     account = (state == YES) | (state == NO) if masked else np.ones(state.shape, bool)
-    if name == "map_macro":
+    if name in ("map_macro", "map_11point"):
+        of_class = average_precision if name == "map_macro" else interpolated_precision
         columns = zip(account.T, yes.T, scores.T, strict=True)
-        values = np.array([average_precision(y[a], s[a], w[a]) for a, y, s in columns])
+        values = np.array([of_class(y[a], s[a], w[a]) for a, y, s in columns])
         return float(np.mean(values[~np.isnan(values)])) if not np.isnan(values).all() else np.nan
     if name == "map_micro":
         return average_precision(yes[account], scores[account], np.repeat(w, state.shape[1])[account.ravel()])
@@ -383,3 +405,44 @@ def test_registered(name: str) -> None:
     assert entry.about.get("unit", "share") == ("classes" if name == "coverage" else "share")
     assert options_of(entry) == ([] if name == "coverage" else ["masked"])
     assert entry.summary
+
+
+class TestClassPrecision:
+    @pytest.mark.parametrize("masked", [False, True])
+    def test_values_are_those_of_scikit_learn(self, masked: bool) -> None:
+        case, yes, scores, _ = large(8, np.float32)
+        state = np.where(yes, YES, np.random.default_rng(0).choice([NOT_ASKED, NO], yes.shape))
+        precision = class_precision(case_of(state, scores) if masked else case, masked)
+        counts = (state != NOT_ASKED) | (not masked)
+        for c in range(40):
+            cells = counts[:, c]
+            expected = average_precision_score(yes[cells, c], scores[cells, c])
+            assert precision.value[c] == pytest.approx(expected, abs=1e-12)
+        assert (precision.n_positives == yes.sum(0)).all()
+
+    def test_errors_are_those_of_the_plain_jackknife(self) -> None:
+        rng = np.random.default_rng(0)
+        yes = rng.random((50, 4)) < 0.3
+        scores = (rng.normal(size=yes.shape) + yes).round(1).astype(np.float32)
+        precision = class_precision(case_of(np.where(yes, YES, NO), scores))
+        for c in range(4):
+            rest = [np.arange(50) != i for i in range(50)]
+            values = np.array([average_precision_score(yes[r, c], scores[r, c]) for r in rest])
+            assert precision.error[c] == pytest.approx(
+                np.sqrt(49 / 50 * ((values - values.mean()) ** 2).sum())
+            )
+
+    def test_few_positives_have_no_interval_and_none_no_value(self) -> None:
+        yes = np.arange(200)[:, None] < np.array([0, 1, 29, 30])
+        scores = np.random.default_rng(0).normal(size=yes.shape) + yes
+        precision = class_precision(case_of(np.where(yes, YES, NO), scores.astype(np.float32)))
+        assert np.isnan(precision.value).tolist() == [True, False, False, False]
+        assert np.isnan(precision.error).tolist() == [True, True, False, False]
+        assert np.isnan(precision.lo).tolist() == np.isnan(precision.hi).tolist() == [True, True, True, False]
+        assert 0 < precision.lo[3] < precision.value[3] < precision.hi[3] < 1
+
+    def test_without_scores_nothing_is_defined(self) -> None:
+        case = case_of(np.full((3, 2), YES), np.zeros((3, 2), np.float32))
+        precision = class_precision(Case(case.labels, case.top))
+        assert np.isnan([precision.value, precision.error, precision.lo, precision.hi]).all()
+        assert precision.n_positives.tolist() == [0, 0]

@@ -6,8 +6,6 @@ evaluated: because models of one family are not independent, intervals over mode
 
 Differences of all pairs of models come with p-values adjusted for multiple testing.
 
-Differences of all pairs of models come with p-values adjusted for multiple testing.
-
 References
 ----------
 Cameron, Gelbach & Miller 2008, doi 10.1162/rest.90.3.414, for resampling clusters. With few families, such
@@ -23,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit, ndtr, ndtri
 
-from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.resampling import LEVEL, percentile_interval
 
 FEWEST_FAMILIES = 5
@@ -31,6 +29,9 @@ FEWEST_FAMILIES = 5
 
 _MOST = 10_000_000
 """Maximum number of pairs of models in all resamples of an interval of tau."""
+
+_IMAGES_AT_ONCE = 4096
+"""Images per block of a product: 5 MB of float64 of 67 models twice."""
 
 NO_INTERVAL = (float("nan"), float("nan"))
 """The ends of an undefined interval."""
@@ -301,23 +302,24 @@ class PairTable:
 
 def compare_pairs(
     values: Floats,
-    samples: AnyFloats,
+    samples: AnyFloats | None = None,
     *,
     group: Ints | None = None,
     errors: Floats | None = None,
 ) -> PairTable:
-    """Compare all pairs of models by their values on the same resamples.
+    """Compare all pairs of models by their values on the same resamples, or by errors of the differences.
 
     Parameters
     ----------
     values : ndarray of float64, shape (M,)
-    samples : ndarray of float, shape (M, R)
-        Row m holds the resampled values of model m.
+    samples : ndarray of float, shape (M, R), optional
+        Row m holds the resampled values of model m. Without them, `errors` are needed, and intervals are
+        those of the normal distribution.
     group : ndarray of int, shape (M,), optional
         Models of different groups count different images, so their pairs are NaN.
     errors : ndarray of float64, shape (M, M), optional
-        Standard errors of the differences, for example from `paired_errors`. By default, they are estimated
-        from the resamples.
+        Standard errors of the differences, for example from `paired_errors` or `jackknife_errors`. By
+        default, they are estimated from the resamples. NaN gives no interval and no p.
 
     Notes
     -----
@@ -328,18 +330,56 @@ def compare_pairs(
     """
     a, b = np.triu_indices(len(values), 1)
     diff = values[a] - values[b]
-    lo, hi = np.empty_like(diff), np.empty_like(diff)
-    for start, stop in _pair_blocks(len(values)):
-        lo[start:stop], hi[start:stop] = percentile_interval(samples[a[start:stop]] - samples[b[start:stop]])
+    if errors is None:
+        assert samples is not None  # for the type checker
+        errors = _sampled_errors(samples)
+    se = errors[a, b]
+    lo, hi = _difference_ends(diff, se) if samples is None else _sampled_ends(samples, a, b)
     with np.errstate(invalid="ignore", divide="ignore"):
-        se = _sampled_errors(samples)[a, b] if errors is None else errors[a, b]
         p = np.where(diff == 0, 1.0, 2 * ndtr(-np.abs(diff) / se))
     # A standard error of 0 means that there are too few images, not that the difference is certain.
-    p = np.where(np.isnan(diff) | ((se == 0) & (diff != 0)), np.nan, p)
+    p = np.where(np.isnan(diff) | ((se == 0) & (diff != 0)) | (np.isnan(se) & (samples is None)), np.nan, p)
     if group is not None:
         apart = group[a] != group[b]
         diff, lo, hi, p = (np.where(apart, np.nan, values) for values in (diff, lo, hi, p))
     return PairTable(a, b, diff, lo, hi, p, holm(p))
+
+
+def _difference_ends(difference: Floats, errors: Floats) -> tuple[Floats, Floats]:
+    half = ndtri((1 + LEVEL) / 2) * errors
+    return difference - half, difference + half
+
+
+def _sampled_ends(
+    samples: AnyFloats, a: npt.NDArray[np.intp], b: npt.NDArray[np.intp]
+) -> tuple[Floats, Floats]:
+    lo, hi = np.empty(len(a)), np.empty(len(a))
+    for start, stop in _pair_blocks(len(samples)):
+        lo[start:stop], hi[start:stop] = percentile_interval(samples[a[start:stop]] - samples[b[start:stop]])
+    return lo, hi
+
+
+def jackknife_errors(changes: Floats32) -> Floats:
+    """Return the standard errors of the differences of M values on the same n images, shape (M, M).
+
+    Parameters
+    ----------
+    changes : ndarray of float32, shape (M, n)
+        For each model, what leaving out each image changes; a row of NaN if the model has no interval.
+
+    Notes
+    -----
+    Without an image, the difference changes by the difference of the changes, so that what both models have
+    in common cancels out.
+    """
+    n, products = changes.shape[1], np.zeros((len(changes),) * 2)
+    means = changes.mean(axis=1, dtype=np.float64)
+    for start in range(0, n, _IMAGES_AT_ONCE):
+        block = changes[:, start : start + _IMAGES_AT_ONCE] - means[:, None]  # float64, against cancellation
+        products += block @ block.T
+    spread = np.diag(products)
+    squares = np.maximum(spread[:, None] + spread[None] - 2 * products, 0)
+    return np.asarray(np.sqrt(squares * (n - 1) / n))
 
 
 def paired_errors(right: npt.NDArray[np.uint8], n: int) -> Floats:

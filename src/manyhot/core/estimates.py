@@ -63,10 +63,19 @@ class Pooled:
         Returns the metric's value under weights of shape (n,), or None.
     scored : ndarray of bool, shape (n,)
         False if the image is skipped.
+    left_out : callable, optional
+        Returns by how much the value changes if each image is left out, shape (n,), under weights of 0 and 1,
+        or None. With it, the metric has an interval by the jackknife
+        (`manyhot.core.jackknife.jackknife_interval`), and models are compared in pairs. It may be correct to
+        first order only.
+    doubt : callable, optional
+        Returns, under the same weights, why the metric has no interval by `left_out`; empty if it has one.
     """
 
     value: Callable[[Weights | None], float]
     scored: Bools
+    left_out: Callable[[Weights | None], Floats] | None = None
+    doubt: Callable[[Weights | None], str] = lambda _: ""
 
 
 Estimate = Ratio | Pooled

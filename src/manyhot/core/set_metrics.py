@@ -21,7 +21,8 @@ import numpy as np
 from manyhot.core.answered_cells import AnsweredCells, answered_cells, comparable, scores_of
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights, mean_over, undefined
-from manyhot.core.ranking import ROWS
+from manyhot.core.jackknife import doubt_of
+from manyhot.core.ranked_positives import ROWS
 from manyhot.core.score_threshold import least_of, least_score
 from manyhot.core.sets import Case
 from manyhot.registry import register
@@ -202,13 +203,69 @@ def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
     hit, positive = _where(answered, answered.yes & reached), _where(answered, answered.yes)
     predicted = [_where(answered, reached)] if masked else _predicted_cells(case, least)
 
-    def value(weights: Weights | None = None) -> float:
-        w = np.ones(len(case.labels)) if weights is None else np.asarray(weights, np.float64)
-        hits, either = (_by_class(case, places, w) for places in ([hit], [positive, *predicted]))
+    cells = _PredictedCells(case, hit, positive, predicted)
+    return Pooled(cells.value, _cells(case, answered, masked) > 0, cells.left_out, cells.doubt)
+
+
+@dataclass(frozen=True)
+class _PredictedCells:
+    """The predicted cells and the positives, by which macro F1 is computed.
+
+    Attributes
+    ----------
+    case : Case
+    hit, positive : tuple of two ndarrays of int
+        The images and the classes of the predicted positives, and of all positives.
+    predicted : list of such tuples
+        All predicted cells.
+    """
+
+    case: Case
+    hit: _Places
+    positive: _Places
+    predicted: list[_Places]
+
+    def value(self, weights: Weights | None = None) -> float:
+        """Return the mean F1 score of the classes with a predicted or positive cell."""
+        hits, either = self._counts(weights)
         counts = either > 0
         return float(np.mean(2 * hits[counts] / either[counts])) if counts.any() else float("nan")
 
-    return Pooled(value, _cells(case, answered, masked) > 0)
+    def left_out(self, inside: Weights | None) -> Floats:
+        """Return the change of the value if each image is left out, shape (n,)."""
+        hits, either = self._counts(inside)
+        values = 2 * hits / np.maximum(either, 1)
+        # Without a cell that is either predicted or positive, and without one that is both; a class without
+        # cells left loses its value.
+        one = 2 * hits / np.maximum(either - 1, 1) - values
+        both = np.where(either > 2, 2 * (hits - 1) / np.maximum(either - 2, 1), 0) - values
+        change = self._by_image(one, both)
+        left = np.count_nonzero(either > 0) - self._by_image(either == 1, (either == 2) & (hits == 1))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.asarray((values.sum() + change) / left - self.value(inside))
+
+    def doubt(self, inside: Weights | None) -> str:
+        """Return why the value has no interval; empty if it has one."""
+        positives = _by_class(self.case, [self.positive], self._weights(inside))
+        return doubt_of(positives[positives > 0])
+
+    def _weights(self, weights: Weights | None) -> Floats:
+        return np.ones(len(self.case.labels)) if weights is None else np.asarray(weights, np.float64)
+
+    def _counts(self, weights: Weights | None) -> tuple[Floats, Floats]:
+        """Return the weights of the hits, and of the positives and the predicted cells, of each class."""
+        w = self._weights(weights)
+        return _by_class(self.case, [self.hit], w), _by_class(self.case, [self.positive, *self.predicted], w)
+
+    def _by_image(self, one: Floats | Bools, both: Floats | Bools) -> Floats:
+        """Sum over the cells of each image what the cells of each class add."""
+        one, both = one.astype(np.float64), both.astype(np.float64)
+        total = np.zeros(len(self.case.labels))
+        for (image, classes), values in [(self.hit, both - 2 * one)] + [
+            (cells, one) for cells in (self.positive, *self.predicted)
+        ]:
+            total += np.bincount(image, values.take(classes), minlength=len(total))
+        return total
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.core.comparison import compare_pairs, paired_errors
+from manyhot.core.comparison import compare_pairs, jackknife_errors, paired_errors
 from manyhot.core.estimates import Ratio
 from manyhot.core.resampling import Bootstrap, Cells, percentile_interval, wilson_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
@@ -178,6 +178,7 @@ class Sampler:
         self._waiting: list[ImageValues] = []
         self._samples: dict[Key, npt.NDArray[np.float32]] = {}
         self._bits: dict[tuple[str, str], npt.NDArray[np.uint8]] = {}
+        self._changes: dict[tuple[str, str], npt.NDArray[np.float32]] = {}
         self._scored: dict[tuple[str, str], bytes] = {}
         self._masks: dict[bytes, npt.NDArray[np.bool_]] = {}
 
@@ -188,13 +189,38 @@ class Sampler:
 
     def add(self, column: ImageValues) -> None:
         """Add a metric of a model, to be resampled together with others."""
-        key = hashlib.blake2b(np.packbits(column.scored).tobytes(), digest_size=16).digest()
-        self._masks.setdefault(key, column.scored)
-        self._scored[column.metric, column.model] = key
+        self._add_scored(column.model, column.metric, column.scored)
         if column.scored.any() and not column.by_wilson:
             self._waiting.append(column)
         if column.is_share:
             self._bits[column.metric, column.model] = np.packbits(column.num)
+
+    def add_changes(
+        self,
+        model: str,
+        metric: str,
+        changes: npt.NDArray[np.float64],
+        rows: npt.NDArray[np.int64],
+    ) -> None:
+        """Add a metric of a model that is compared by the jackknife.
+
+        Parameters
+        ----------
+        model, metric : str
+        changes : ndarray of float64, shape (m,)
+            What leaving out each scored image changes; NaN if the metric has no interval.
+        rows : ndarray of int64, shape (m,)
+            The rows of these images in the labels table.
+        """
+        scored = np.bincount(rows, minlength=self._slices.masks.shape[1]) > 0
+        self._add_scored(model, metric, scored)
+        # In the order of the labels, which is the same for all models.
+        self._changes[metric, model] = changes[np.argsort(rows, kind="stable")].astype(np.float32)
+
+    def _add_scored(self, model: str, metric: str, scored: npt.NDArray[np.bool_]) -> None:
+        key = hashlib.blake2b(np.packbits(scored).tobytes(), digest_size=16).digest()
+        self._masks.setdefault(key, scored)
+        self._scored[metric, model] = key
 
     def intervals(self) -> dict[Key, tuple[float, float]]:
         """Resample the metrics added since the last call, and return intervals by model, metric and slice."""
@@ -255,18 +281,34 @@ class Sampler:
             The value of each model, metric and slice, in the order of the models.
         """
         judged = dict.fromkeys(model for model, *_ in values)
-        for metric in dict.fromkeys(metric for _, metric, _ in self._samples):
-            models = [model for model in judged if (model, metric, ALL) in self._samples]
+        sampled = (metric for _, metric, _ in self._samples)
+        for metric in dict.fromkeys([*sampled, *(metric for metric, _ in self._changes)]):
+            models = [m for m in judged if self._is_compared(metric, m)]
             # Where all models count other images, such as their own errors, no two can be compared.
             if len({self._scored[metric, m] for m in models}) == len(models):
                 continue
-            table = compare_pairs(
-                np.array([values[m, metric, ALL] for m in models]),
-                np.stack([self._samples[m, metric, ALL] for m in models]),
-                group=np.unique([self._scored[metric, m] for m in models], return_inverse=True)[1],
-                errors=self._errors(metric, models),
-            )
+            group = np.unique([self._scored[metric, m] for m in models], return_inverse=True)[1]
+            point = np.array([values[m, metric, ALL] for m in models])
+            if (metric, models[0]) in self._changes:
+                table = compare_pairs(point, group=group, errors=self._change_errors(metric, models, group))
+            else:
+                samples = np.stack([self._samples[m, metric, ALL] for m in models])
+                table = compare_pairs(point, samples, group=group, errors=self._errors(metric, models))
             yield pair_rows(dataset, metric, ALL, models, table, self._n_shared(metric, models))
+
+    def _is_compared(self, metric: str, model: str) -> bool:
+        return (model, metric, ALL) in self._samples or (metric, model) in self._changes
+
+    def _change_errors(
+        self, metric: str, models: Sequence[str], group: npt.NDArray[np.integer]
+    ) -> npt.NDArray[np.float64]:
+        """Return the standard errors of differences; NaN between models that count different images."""
+        errors = np.full((len(models), len(models)), np.nan)
+        for number in np.unique(group):
+            inside = np.flatnonzero(group == number)
+            changes = np.stack([self._changes[metric, m] for m in np.array(models)[inside].tolist()])
+            errors[np.ix_(inside, inside)] = jackknife_errors(changes)
+        return errors
 
     def _errors(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.float64] | None:
         """Return the standard errors of differences, of a share of the same images; None of other metrics."""

@@ -12,6 +12,7 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.core.estimates import Estimate, Pooled
+from manyhot.core.jackknife import jackknife_interval
 from manyhot.core.resampling import Bootstrap, centred_interval, draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
@@ -29,6 +30,9 @@ from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 _BATCH = 64
 """Models resampled together: 180 MB of numerators for 50,000 images and the rank metrics."""
+
+UNVARYING = "leaving out images does not change the value"
+"""Why a metric has no interval, for example if all predictions are right."""
 
 
 @dataclass(frozen=True)
@@ -153,6 +157,7 @@ class Judge:
     trust_order: bool
     _rows: list[Number] = field(default_factory=list)
     _notes: list[Note] = field(default_factory=list)
+    _doubts: dict[str, list[str]] = field(default_factory=dict)
     _last: tuple[pa.Array, Alignment, LabelSets] | None = None
     _skipped: dict[str, InputError] = field(default_factory=dict)
 
@@ -186,6 +191,7 @@ class Judge:
             self._notes.append(Note(self.dataset, predictions.model, "link", len(case.labels), text))
         for metric in metrics:
             self._rows += self._judge(predictions.model, metric, metric(case), alignment.left)
+        self._note_doubts(predictions.model, len(case.labels))
         wrong = self._pictured.add(predictions.model, case)
         if wrong:
             self._notes.append(Note(self.dataset, predictions.model, "confidence", len(case.labels), wrong))
@@ -274,17 +280,42 @@ class Judge:
     def _pooled(
         self, model: str, metric: Entry, estimate: Pooled, rows: npt.NDArray[np.int64]
     ) -> Iterator[Number]:
-        r = self.resampling.map_resamples
+        r, share = self.resampling.map_resamples, metric.about.get("unit", "share") == "share"
         for name, mask in zip(self.slices.names, self.slices.masks, strict=True):
             inside = mask[rows]
-            n = int(np.count_nonzero(estimate.scored & inside))
+            scored = estimate.scored & inside
+            n = int(np.count_nonzero(scored))
             value = estimate.value(inside) if n else float("nan")
-            lo, hi = None, None
+            changes, reason = self._left_out(estimate, inside, value)
+            ends = jackknife_interval(value, changes, share=share)
+            if name == ALL and len(changes):
+                self._sampler.add_changes(model, metric.name, changes, rows[scored])
+                if np.isnan(ends[0]):
+                    self._doubts.setdefault(reason or UNVARYING, []).append(metric.name)
             if name == ALL and r:
                 counts = draw_counts(len(rows), r, np.random.default_rng(self.resampling.seed))
-                lo, hi = centred_interval(np.array([estimate.value(c) for c in counts]), value)
+                ends = centred_interval(np.array([estimate.value(c) for c in counts]), value)
+            lo, hi = (None, None) if np.isnan(ends[0]) else ends
             skipped = int(np.count_nonzero(inside)) - n
             yield Number(self.dataset, model, metric.name, name, value, lo, hi, n, skipped)
+
+    def _left_out(
+        self, estimate: Pooled, inside: npt.NDArray[np.bool_], value: float
+    ) -> tuple[npt.NDArray[np.float64], str]:
+        """Return what leaving out each scored image changes; NaN and why, or empty, without interval."""
+        if not self.resampling.resamples or estimate.left_out is None or np.isnan(value):
+            return np.empty(0), ""
+        scored, reason = estimate.scored & inside, estimate.doubt(inside)
+        if reason:
+            return np.full(np.count_nonzero(scored), np.nan), reason
+        return estimate.left_out(inside)[scored], ""
+
+    def _note_doubts(self, model: str, n: int) -> None:
+        """Note why metrics have no interval."""
+        for reason, metrics in self._doubts.items():
+            text = f"no interval of {', '.join(metrics)}: {reason}"
+            self._notes.append(Note(self.dataset, model, "no_interval", n, text))
+        self._doubts.clear()
 
     def _add_intervals(self) -> None:
         """Draw the intervals of the models added since the last time."""

@@ -99,10 +99,11 @@ def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
     """Check the common properties of metrics; raise an AssertionError that names a violated property.
 
     The order of images and the numbering of classes do not matter. A weight is equivalent to repetition, and
-    a weight of 0 to removal. Scaling all weights changes nothing, unless the metric is registered as
-    `depends_on_n`. Inputs are not changed. Undefined values are NaN with an n of 0. No value is better than
-    that of perfect predictions, which have independent scores per class if the metric is registered as
-    `each_class`.
+    a weight of 0 to removal. What leaving out each image changes, if the metric gives it for its interval, is
+    the change of the value, if only to first order. Scaling all weights changes nothing, unless the metric is
+    registered as `depends_on_n`. Inputs are not changed. Undefined values are NaN with an n of 0. No value is
+    better than that of perfect predictions, which have independent scores per class if the metric is
+    registered as `each_class`.
 
     Parameters
     ----------
@@ -121,6 +122,7 @@ def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
     )
     _check_scored(entry, case, estimate)
     _check_weights(entry, case, estimate, rng)
+    _check_left_out(entry, estimate, rng)
     _check_permutations(entry, case, estimate, rng)
     _check_best(entry, case, estimate, rng)
     _check_undefined(entry, case, rng)
@@ -151,6 +153,20 @@ def _check_weights(entry: Entry, case: Case, estimate: Estimate, rng: np.random.
         f"{entry.name}: zero weights are not removal",
     )
     _same(estimate.value(estimate.scored), estimate.value(None), f"{entry.name}: skipped images count")
+
+
+def _check_left_out(entry: Entry, estimate: Estimate, rng: np.random.Generator) -> None:
+    if not isinstance(estimate, Pooled) or estimate.left_out is None:
+        return
+    n = len(estimate.scored)
+    inside = rng.random(n) < 0.8
+    counts = np.flatnonzero(inside & estimate.scored)
+    value = estimate.value(inside)
+    changes = [estimate.value(inside & (np.arange(n) != i)) - value for i in counts]
+    error = np.linalg.norm(estimate.left_out(inside)[counts] - changes)
+    assert error < 0.2 * np.linalg.norm(changes), (
+        f"{entry.name}: `left_out` is not what leaving out images changes"
+    )
 
 
 def _check_permutations(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:

@@ -1,0 +1,268 @@
+"""Average precision and AUROC of a ranking, their means over classes, and what leaving out an image changes.
+
+A mean over classes loses an image exactly: one cell of each class. A ranking of all cells loses all cells of
+an image at once; the changes for its cells are added up, which is correct to first order.
+
+An image that holds the only positive of a class takes the class out of the mean. That counts, too: the class
+might as well have been missing.
+
+References
+----------
+Quenouille 1956, doi 10.2307/2332914, and Efron and Stein 1981, doi 10.1214/aos/1176345462, for the jackknife;
+DeLong, DeLong and Clarke-Pearson 1988, doi 10.2307/2531595, whose structural components of AUROC are these
+changes, up to a factor P / (P - 1) for positives and N / (N - 1) for negatives.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.array_types import Floats
+from manyhot.core.estimates import Pooled, Weights
+from manyhot.core.jackknife import doubt_of, jackknife_error
+from manyhot.core.ranked_cells import CellChanges, RankedCells, RankingCurve
+
+RECALLS = np.arange(11) / 10
+"""The recalls of the 11-point average precision."""
+
+_ROUNDING = 1e-9
+"""Tolerance of a recall, as a share of the positives."""
+
+
+@dataclass(frozen=True)
+class CurveMetric:
+    """A metric of a ranking.
+
+    Attributes
+    ----------
+    value : callable
+        Returns the metric of a curve; NaN if undefined.
+    changes : callable
+        Returns how it changes if one cell is left out. The weights of cells are 0 or 1, and the value is
+        defined. NaN if the metric is undefined without the cell.
+    needs_negatives : bool
+        Whether the metric is undefined without negatives.
+    """
+
+    value: Callable[[RankingCurve], float]
+    changes: Callable[[RankingCurve], CellChanges]
+    needs_negatives: bool = False
+
+    def estimate(self, curve: RankingCurve) -> tuple[float, float, float]:
+        """Return the value of a curve, its standard error over images, and the degrees of freedom."""
+        changes, negatives = self.changes(curve), curve.weight.copy()
+        negatives[1::2] -= curve.gain
+        error, df = jackknife_error(
+            np.append(changes.negative, changes.positive), np.append(negatives, curve.gain)
+        )
+        return self.value(curve), error, df
+
+
+def mean_over_groups(
+    metric: CurveMetric,
+    rank: Callable[[], RankedCells],
+    scored: npt.NDArray[np.bool_],
+    plain: Callable[[], float] | None = None,
+) -> Pooled:
+    """Return the mean of a metric over the groups in which it is defined, as an estimate.
+
+    Parameters
+    ----------
+    metric : CurveMetric
+    rank : callable
+        Returns the ranked cells.
+    scored : ndarray of bool, shape (n,)
+    plain : callable, optional
+        Returns the value over all images in a faster way.
+    """
+    cells = functools.cache(rank)
+
+    def value(weights: Weights | None = None) -> float:
+        if weights is None and plain is not None:
+            return plain()
+        values = np.array([metric.value(curve) for curve in cells().curves(weights)])
+        return _mean(values)
+
+    return Pooled(
+        value,
+        scored,
+        left_out=lambda inside: _left_out(metric, cells(), inside),
+        doubt=lambda inside: _doubt(metric, cells(), inside),
+    )
+
+
+def _mean(values: Floats) -> float:
+    defined = ~np.isnan(values)
+    return float(values[defined].mean()) if defined.any() else float("nan")
+
+
+def _left_out(metric: CurveMetric, cells: RankedCells, inside: Weights | None) -> Floats:
+    """Return the change of the mean over groups if each image is left out."""
+    curves = cells.curves(inside)
+    values = np.array([metric.value(curve) for curve in curves])
+    changes = [_nothing(c) if np.isnan(v) else metric.changes(c) for c, v in zip(curves, values, strict=True)]
+    n_groups = np.count_nonzero(~np.isnan(values))
+    filled = [_filled(change, -v) for change, v in zip(changes, values, strict=True)]
+    change = cells.sum_by_image(filled)
+    left = np.full(len(change), float(n_groups))
+    if any(np.isnan(c.positive).any() or np.isnan(c.negative).any() for c in changes):
+        left -= cells.sum_by_image([_vanishing(c) for c in changes])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = _mean(values)
+        return np.asarray((n_groups * mean + change) / left - mean)
+
+
+def _doubt(metric: CurveMetric, cells: RankedCells, inside: Weights | None) -> str:
+    """Return why the mean over groups has no interval; empty if it has one."""
+    curves = cells.curves(inside)
+    counts = np.array(
+        [min(c.positives, c.negatives) if metric.needs_negatives else c.positives for c in curves]
+    )
+    cases = "positives or negatives" if metric.needs_negatives else "positives"
+    return doubt_of(counts[counts > 0], cases, classes=len(curves) > 1)
+
+
+def _nothing(curve: RankingCurve) -> CellChanges:
+    return CellChanges(np.zeros(len(curve.weight)), np.zeros(len(curve.gain)))
+
+
+def _filled(change: CellChanges, without: float) -> CellChanges:
+    """Return the changes of the sum over groups, which loses the whole value of a group that vanishes."""
+    return CellChanges(*(np.where(np.isnan(a), without, a) for a in (change.negative, change.positive)))
+
+
+def _vanishing(change: CellChanges) -> CellChanges:
+    return CellChanges(*(np.isnan(a).astype(np.float64) for a in (change.negative, change.positive)))
+
+
+def _at_or_below(values: Floats) -> Floats:
+    """Return the sum over this and all later places."""
+    return np.asarray(np.cumsum(values[::-1])[::-1])
+
+
+def _precision_value(curve: RankingCurve) -> float:
+    total = curve.positives
+    if not total > 0:
+        return float("nan")
+    return float(curve.gain @ _ratio(curve.hits, curve.depth) / total)
+
+
+def _ratio(hits: Floats, depth: Floats) -> Floats:
+    """Return precision; 0 where nothing counts."""
+    return np.divide(hits, depth, out=np.zeros(len(hits)), where=depth > 0)
+
+
+def _precision_changes(curve: RankingCurve) -> CellChanges:
+    """Return the changes of average precision.
+
+    Without a negative, cells at and below it have one cell fewer above them; without a positive, also one
+    positive fewer.
+    """
+    gain, hits, depth, p = curve.gain, curve.hits, curve.depth, curve.positives
+    fewer = np.maximum(depth - 1, 1)
+    old = gain * _ratio(hits, depth)
+    negative = _at_or_below(gain * hits / fewer - old) / p
+    with np.errstate(invalid="ignore", divide="ignore"):
+        moved = _at_or_below(gain * (hits - 1) / fewer - old) - (hits - 1) / fewer
+        positive = (old.sum() + moved) / (p - 1) - old.sum() / p
+    if p <= 1:
+        positive = np.full(len(gain), np.nan)
+    return CellChanges(np.append(np.repeat(negative, 2), 0.0), positive)
+
+
+AVERAGE_PRECISION = CurveMetric(_precision_value, _precision_changes)
+
+
+def _interpolated_value(curve: RankingCurve) -> float:
+    """Return the mean over 11 recalls of the highest precision at this recall or a higher one."""
+    hits, precision, _ = _steps(curve)
+    if not len(hits):
+        return float("nan")
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(best[_first_at(hits, hits[-1])].mean())
+
+
+def _steps(curve: RankingCurve) -> tuple[Floats, Floats, Floats]:
+    """Return hits, precision and depth where recall increases."""
+    some = curve.gain > 0
+    hits, depth = curve.hits[some], curve.depth[some]
+    return hits, hits / depth, depth
+
+
+def _first_at(hits: Floats, positives: float) -> npt.NDArray[np.intp]:
+    """Return the first place at which each recall of so many positives is reached, shape (11,)."""
+    return np.searchsorted(hits, RECALLS * positives - _ROUNDING * max(positives, 0.0))
+
+
+def _interpolated_changes(curve: RankingCurve) -> CellChanges:
+    hits, precision, depth = _steps(curve)
+    size, fewer = len(hits), np.maximum(depth - 1, 1)
+    value = _interpolated_value(curve)
+    start = _first_at(hits, hits[-1])
+    negative = _best_without(precision, hits / fewer, start, start) - value
+    if hits[-1] <= 1:
+        positive = np.full(size, np.nan)
+    else:
+        start, later = (_first_at(h, hits[-1] - 1) for h in (hits, hits - 1))
+        positive = _best_without(precision, (hits - 1) / fewer, start, later)[:size] - value
+    # Places without positives under the weights: their cells are those of the next place with some.
+    at = np.searchsorted(np.flatnonzero(curve.gain > 0), np.arange(len(curve.gain)))
+    return CellChanges(np.append(np.repeat(negative[at], 2), 0.0), positive[np.minimum(at, size - 1)])
+
+
+def _best_without(
+    precision: Floats, moved: Floats, start: npt.NDArray[np.intp], later: npt.NDArray[np.intp]
+) -> Floats:
+    """Return the value if a cell at each place, or below all places, is left out, shape (K + 1,).
+
+    Places above the cell have the same `precision` as before, and places at and below it have `moved`. Each
+    recall is reached at its `start`, or `later` if the start is at or below the cell.
+    """
+    size, place = len(precision), np.arange(len(precision) + 1)
+    rest = np.append(np.maximum.accumulate(moved[::-1])[::-1], -np.inf)
+    total = np.zeros(size + 1)
+    for first, then in zip(start, later, strict=True):
+        above = np.append(np.full(first + 1, -np.inf), np.maximum.accumulate(precision[first:]))
+        total += np.where(place > first, np.maximum(above, rest), rest[then])
+    return total / len(start)
+
+
+INTERPOLATED_PRECISION = CurveMetric(_interpolated_value, _interpolated_changes)
+
+
+def _auroc_value(curve: RankingCurve) -> float:
+    p, n = curve.positives, curve.negatives
+    if not (p > 0 and n > 0):
+        return float("nan")
+    return float(_others(curve) @ _positives_above(curve) / (p * n))
+
+
+def _others(curve: RankingCurve) -> Floats:
+    """Return the weight of the negatives of each run."""
+    others = curve.weight.copy()
+    others[1::2] -= curve.gain
+    return np.maximum(others, 0.0)
+
+
+def _positives_above(curve: RankingCurve) -> Floats:
+    """Return the weight of the positives above each run, and half of those tied with it."""
+    above = np.append(0.0, curve.hits)
+    return np.append(np.stack([above[:-1], above[:-1] + curve.gain / 2], axis=1).ravel(), above[-1])
+
+
+def _auroc_changes(curve: RankingCurve) -> CellChanges:
+    others, above, p, n = _others(curve), _positives_above(curve), curve.positives, curve.negatives
+    right = others @ above
+    below = (n - np.cumsum(others) + others / 2)[1::2]
+    nothing = np.nan
+    negative = (right - above) / (p * (n - 1)) if n > 1 else np.full(len(above), nothing)
+    positive = (right - below) / ((p - 1) * n) if p > 1 else np.full(len(below), nothing)
+    return CellChanges(negative - right / (p * n), positive - right / (p * n))
+
+
+AUROC = CurveMetric(_auroc_value, _auroc_changes, needs_negatives=True)

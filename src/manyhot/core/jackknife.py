@@ -1,0 +1,129 @@
+"""The jackknife: intervals of metrics that are no ratios of sums, from what leaving out each image changes.
+
+One pass over the scores gives all changes, so that an interval of macro average precision costs little more
+than the value, and the changes of two models on the same images give the interval of their difference. For
+classes with few positives, the jackknife is on the safe side, where the influence function, which is the
+change by an infinitesimal weight, is too narrow: with 100 images of 20 classes, intervals of macro average
+precision by the latter hold the expected value in 87 % of the data sets instead of 95 %.
+
+References
+----------
+Efron and Stein 1981, doi 10.1214/aos/1176345462.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit, logit, stdtrit
+
+from manyhot.core.array_types import Floats
+from manyhot.core.resampling import LEVEL
+
+FEWEST_POSITIVES = 30
+"""Minimum number of effective positives for an interval by the jackknife."""
+
+_LEAST_EFFECT = 3
+"""Number of positives that a class is taken to have at least, in `effective_positives`."""
+
+
+def effective_positives(positives: Floats) -> float:
+    """Return the number of positives of one class with a value that is as uncertain as a mean over classes.
+
+    Parameters
+    ----------
+    positives : ndarray of float64, shape (C,)
+        The number of positives of each class that has some.
+
+    Notes
+    -----
+    If the value of a class with P positives has a variance proportional to 1 / P, which is estimated with P
+    degrees of freedom, Satterthwaite's approximation (doi 10.2307/3002019) gives the mean over classes
+    ``(sum 1/P)**2 / sum 1/P**3`` of them. That is P for one class and C P for C equal ones, but hardly more
+    than the positives of a rare class if it is the only one. A class with one or two positives counts as one
+    with three, as the jackknife overestimates its variance.
+    """
+    if not len(positives):
+        return 0.0
+    spread = 1 / np.maximum(positives, _LEAST_EFFECT)
+    return float(spread.sum() ** 2 / (spread**3).sum())
+
+
+def doubt_of(positives: Floats, cases: str = "positives", *, classes: bool = True) -> str:
+    """Return why a value has no interval, from the positives of each class; empty if it has one.
+
+    Parameters
+    ----------
+    positives : ndarray of float64, shape (C,)
+        The number of positives of each class that has some.
+    cases : str
+        What is counted.
+    classes : bool
+        Whether these are classes, and not all cells together.
+    """
+    if effective_positives(positives) >= FEWEST_POSITIVES:
+        return ""
+    few = np.count_nonzero(positives < FEWEST_POSITIVES)
+    if not classes or len(positives) < 2:
+        return f"there are fewer than {FEWEST_POSITIVES} {cases}"
+    return f"too few {cases} ({few:,} of {len(positives):,} classes have fewer than {FEWEST_POSITIVES})"
+
+
+def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[float, float]:
+    """Return the standard error of a value from its changes if each image is left out.
+
+    Parameters
+    ----------
+    changes : ndarray of float64, shape (n,)
+    counts : ndarray of float64, shape (n,), optional
+        How many images have each change; by default one.
+
+    Returns
+    -------
+    error : float
+        NaN with fewer than two images.
+    df : float
+        Degrees of freedom: twice the inverse of the relative variance of the estimated variance. If a few
+        images, such as the positives of a rare class, cause most of the variance, there are few.
+
+    """
+    weights = np.ones(len(changes)) if counts is None else counts
+    n = float(weights.sum())
+    if n < 2:
+        return float("nan"), float("nan")
+    some = weights > 0
+    changes, weights = changes[some], weights[some]
+    squares = (changes - weights @ changes / n) ** 2
+    total = float(weights @ squares)
+    fourth = float(weights @ squares**2)
+    return float(np.sqrt(total * (n - 1) / n)), 2 * total**2 / fourth if fourth > 0 else float("nan")
+
+
+def jackknife_ends(value: float, error: float, df: float, *, share: bool = True) -> tuple[float, float]:
+    """Return the interval of a value from its standard error; NaN if the error is 0 or undefined.
+
+    Parameters
+    ----------
+    value, error, df : float
+        As `jackknife_error` returns them.
+    share : bool
+        Whether the metric is a share. If so, the interval is symmetric on the logit scale, so that it stays
+        within 0 and 1.
+
+    Notes
+    -----
+    The quantile is that of Student's t with `df` degrees of freedom. With the normal distribution, intervals
+    of macro average precision over rare classes hold the expected value in 1 to 2 % fewer data sets.
+    """
+    if not (error > 0 and np.isfinite(value)) or (share and not 0 < value < 1):
+        return float("nan"), float("nan")
+    half = float(stdtrit(df, (1 + LEVEL) / 2)) * error
+    if not share:
+        return value - half, value + half
+    half /= value * (1 - value)
+    lo, hi = expit(logit(value) + np.array([-half, half]))
+    return float(lo), float(hi)
+
+
+def jackknife_interval(value: float, changes: Floats, *, share: bool = True) -> tuple[float, float]:
+    """Return the interval of a value from its changes if each image is left out; see `jackknife_ends`."""
+    return jackknife_ends(value, *jackknife_error(changes), share=share)

@@ -1,0 +1,162 @@
+"""The positives of each class, of each image or of all cells, ranked by score.
+
+A positive is a class with state yes of a usable image. All other classes of the image are negatives, unless
+a mask restricts the cells to those that raters answered with yes or no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.answered_cells import AnsweredCells, answered_cells, comparable, scores_of
+from manyhot.core.array_types import AnyFloats, Ints
+from manyhot.core.sets import Case
+
+ROWS = 256
+"""Images per block: 1 MB of float32 scores of 1,000 classes fits the second-level cache."""
+
+CLASSES_AT_ONCE = 16
+"""Classes copied at once: 16 float32 fill a cache line."""
+
+Group = Literal["class", "image", "all"]
+"""What is ranked together: the cells of a class, of an image, or all cells."""
+
+
+@dataclass(frozen=True)
+class RankedPositives:
+    """The positives, by group and with descending scores, and the numbers of cells at or above them.
+
+    Attributes
+    ----------
+    by : {"class", "image", "all"}
+        What is ranked together.
+    group, image : ndarray of int, shape (m,)
+        The group and the image of each positive.
+    score : ndarray of float, shape (m,)
+        The score of each positive.
+    count_depth : callable
+        Returns `depth`, the number of cells in the group of each positive with at least its score.
+    positives, cells : ndarray of int, shape (n,)
+        The number of positives, and of cells, of each image.
+    asked : tuple of two ndarrays of int and one of float, shape (asked cells,), or None
+        The group, the image and the score of each cell, by group and with descending scores; None without a
+        mask.
+    """
+
+    by: Group
+    group: Ints
+    image: Ints
+    score: AnyFloats
+    count_depth: Callable[[], Ints]
+    positives: Ints
+    cells: Ints
+    asked: tuple[Ints, Ints, AnyFloats] | None
+
+    @cached_property
+    def depth(self) -> Ints:
+        """The number of cells in the group of each positive with at least its score, shape (m,)."""
+        return self.count_depth()
+
+    @cached_property
+    def hits(self) -> Ints:
+        """The number of positives in the group of each positive with at least its score, shape (m,)."""
+        return _at_or_above(self.group, self.score)
+
+
+def rank_positives(case: Case, by: Group, *, masked: bool = False) -> RankedPositives | None:
+    """Rank the positives within each class, each image, or all cells; None if the metric is undefined."""
+    labels = case.labels
+    if case.scores is None or (masked and not labels.asked_known):
+        return None
+    answered = answered_cells(case)
+    if not answered.yes.any():
+        return None
+    group = {"class": answered.classes, "image": answered.image, "all": np.zeros_like(answered.image)}[by]
+    order = np.lexsort((-answered.score, group))
+    answered, group = answered[order], group[order]
+    positive, own_group = answered[answered.yes], group[answered.yes]
+    find = {"class": _depth_in_class, "image": _depth_in_image, "all": _depth_in_all}[by]
+    return RankedPositives(
+        by,
+        own_group,
+        positive.image,
+        positive.score,
+        count_depth=(
+            (lambda: _at_or_above(group, answered.score)[answered.yes])
+            if masked
+            else (lambda: find(case, positive))
+        ),
+        positives=np.bincount(positive.image, minlength=len(labels)),
+        cells=(
+            np.bincount(answered.image, minlength=len(labels)) if masked else labels.usable * labels.n_classes
+        ),
+        asked=(group, answered.image, answered.score) if masked else None,
+    )
+
+
+def class_columns(case: Case, classes: Ints) -> Iterator[tuple[slice, AnyFloats]]:
+    """Yield the slice of each class in the ascending `classes`, and its scores.
+
+    The scores, shape (n,), are contiguous, and are overwritten by later ones.
+    """
+    scores = scores_of(case)
+    copy = np.empty((CLASSES_AT_ONCE, len(scores)), np.result_type(scores.dtype, np.float32))
+    edges = np.searchsorted(classes, np.arange(case.labels.n_classes + 1))
+    for first in range(0, case.labels.n_classes, CLASSES_AT_ONCE):
+        last = min(first + CLASSES_AT_ONCE, case.labels.n_classes)
+        for start in range(0, len(scores), ROWS):  # in tiles: three times as fast as one strided copy
+            copy[: last - first, start : start + ROWS] = scores[start : start + ROWS, first:last].T
+        for c in range(first, last):
+            if edges[c] < edges[c + 1]:
+                yield slice(edges[c], edges[c + 1]), copy[c - first]
+
+
+def _at_or_above(group: Ints, score: AnyFloats) -> npt.NDArray[np.intp]:
+    """Return the number of cells in the group of each cell with at least its score, sorted by both."""
+    new_group = np.append(True, group[1:] != group[:-1])
+    new_score = new_group | np.append(True, score[1:] != score[:-1])
+    start: npt.NDArray[np.intp] = np.flatnonzero(new_group)[np.cumsum(new_group) - 1]
+    end: npt.NDArray[np.intp] = np.append(np.flatnonzero(new_score)[1:], len(score))[np.cumsum(new_score) - 1]
+    return end - start
+
+
+def _depth_in_image(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
+    # Summing bools into the smallest type that can hold the count is twice as fast as into int64.
+    depth = np.empty(len(positive.score), np.intp)
+    count = np.min_scalar_type(case.labels.n_classes)
+    for start in range(0, len(depth), ROWS):
+        part = slice(start, start + ROWS)
+        row = comparable(scores_of(case).take(positive.image[part], axis=0))
+        depth[part] = (row >= positive.score[part, None]).sum(axis=1, dtype=count)
+    return depth
+
+
+def _depth_in_class(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
+    # Cells below the lowest positive of a class never count: with informative scores, a quarter remains to be
+    # sorted (0.23 s, not 1.0 s), and finding the few positives among these is fast.
+    depth = np.empty(len(positive.score), np.intp)
+    for part, column in class_columns(case, positive.classes):
+        score = positive.score[part]
+        above = np.compress((column >= score[-1]) & case.labels.usable, column)
+        above.sort()
+        depth[part] = len(above) - np.searchsorted(above, score)
+    return depth
+
+
+def _depth_in_all(case: Case, positive: AnsweredCells) -> npt.NDArray[np.intp]:
+    # Sorting 256 rows at once and searching all positives in them limits the memory to two blocks.
+    scores, usable = scores_of(case), case.labels.usable
+    distinct, place = np.unique(positive.score, return_inverse=True)
+    depth = np.zeros(len(distinct), np.intp)
+    for start in range(0, len(scores), ROWS):
+        block = comparable(scores[start : start + ROWS][usable[start : start + ROWS]]).ravel()
+        above = np.compress(block >= distinct[0], block)
+        above.sort()
+        depth += len(above) - np.searchsorted(above, distinct)
+    return depth[place]

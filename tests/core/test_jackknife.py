@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from manyhot.core.jackknife import effective_positives, jackknife_error, jackknife_interval
+
+
+def test_the_interval_is_that_of_students_t_on_the_logit_scale() -> None:
+    changes = np.random.default_rng(4).normal(0, 0.002, 60)
+    error = np.sqrt(59 * changes.var())
+    moments = (changes - changes.mean()) ** 2
+    df = 2 * moments.sum() ** 2 / (moments**2).sum()
+    half = stats.t.ppf(0.975, df) * error / (0.8 * 0.2)
+    expected = 1 / (1 + np.exp(-(np.log(4) + np.array([-half, half]))))
+    assert jackknife_interval(0.8, changes) == pytest.approx(expected)
+    plain = stats.t.ppf(0.975, df) * error
+    assert jackknife_interval(5.0, changes, share=False) == pytest.approx((5 - plain, 5 + plain))
+    assert np.isnan(jackknife_interval(1.0, np.zeros(60))).all()
+    assert np.isnan(jackknife_interval(0.8, np.zeros(60))).all()
+    assert np.isnan(jackknife_interval(0.8, np.zeros(1))).all()
+
+
+def test_the_error_of_a_mean_is_that_of_scipy() -> None:
+    """Without a value, the mean of n moves by (mean - value) / (n - 1)."""
+    values = np.random.default_rng(5).normal(size=40)
+    error, df = jackknife_error((values.mean() - values) / 39)
+    assert error == pytest.approx(stats.sem(values))
+    assert df == pytest.approx(80 / (stats.kurtosis(values, fisher=False)))
+
+
+def test_counts_are_repetitions() -> None:
+    changes, counts = np.array([0.3, -0.1, 0.0, 9.0]), np.array([3, 5, 2, 0])
+    expected = jackknife_error(np.repeat(changes, counts))
+    assert jackknife_error(changes, counts.astype(float)) == pytest.approx(expected)
+
+
+def test_effective_positives() -> None:
+    assert effective_positives(np.array([17.0])) == pytest.approx(17)
+    assert effective_positives(np.full(4, 5.0)) == pytest.approx(20)
+    assert effective_positives(np.array([4.0, 1e6, 1e6])) == pytest.approx(4, rel=1e-4)
+    assert effective_positives(np.array([1.0, 2.0, 3.0])) == pytest.approx(9)
+    assert effective_positives(np.array([])) == 0

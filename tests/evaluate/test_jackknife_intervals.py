@@ -1,0 +1,174 @@
+"""Intervals and pairs of metrics that are no means over images: mAP, AUROC and macro F1."""
+
+import json
+from functools import cache
+
+import numpy as np
+import polars as pl
+import pytest
+from scipy.stats import norm
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+
+from manyhot import evaluate
+from manyhot.evaluate.slices import ALL
+from manyhot.tables import Predictions
+from manyhot.tables.arrays import as_labels
+
+N, C = 240, 3
+REFERENCES = {
+    "map_macro": average_precision_score,
+    "auroc_macro": roc_auc_score,
+    "f1_macro(threshold=0.5)": lambda yes, scores: f1_score(yes, scores >= 0.5, average="macro"),
+}
+MICRO = {
+    "map_micro": lambda yes, scores: average_precision_score(yes.ravel(), scores.ravel()),
+    "auroc_micro": lambda yes, scores: roc_auc_score(yes.ravel(), scores.ravel()),
+}
+EVERY = [*REFERENCES, *MICRO, "map_11point"]
+
+
+@cache
+def data(n=N, share=0.3):
+    """Return label sets, and the scores of two models that agree in part."""
+    rng = np.random.default_rng(0)
+    yes, common = rng.random((n, C)) < share, rng.normal(size=(n, C))
+    models = {
+        name: (common + rng.normal(size=(n, C)) + gain * yes).astype(np.float32)
+        for name, gain in (("a", 1.5), ("b", 1.2))
+    }
+    return yes, models
+
+
+@cache
+def judged(**options):
+    yes, models = data()
+    return evaluate(yes, models, metrics=EVERY, resamples=20, **options)
+
+
+def numbers(evaluation, slice=ALL):
+    rows = evaluation.to_polars().filter(slice=slice).to_dicts()
+    return {(r["metric"], r["model"]): r for r in rows}
+
+
+def without_each(reference, yes, scores):
+    return np.array([reference(np.delete(yes, i, 0), np.delete(scores, i, 0)) for i in range(len(yes))])
+
+
+@pytest.mark.parametrize("metric", EVERY)
+def test_each_has_an_interval_and_its_models_are_compared(metric):
+    for model in "ab":
+        found = numbers(judged())[metric, model]
+        assert 0 < found["lo"] < found["value"] < found["hi"] < 1
+        assert found["n"] == N
+    (pair,) = pl.from_arrow(judged().pairs).filter(metric=metric).to_dicts()
+    values = [numbers(judged())[metric, model]["value"] for model in "ab"]
+    assert pair["difference"] == pytest.approx(values[0] - values[1])
+    assert (pair["lo"] + pair["hi"]) / 2 == pytest.approx(pair["difference"])
+    error = (pair["hi"] - pair["lo"]) / (2 * norm.ppf(0.975))
+    assert pair["p"] == pair["p_adjusted"] == pytest.approx(2 * norm.sf(abs(pair["difference"]) / error))
+    assert pair["n"] == N
+    assert not judged().notes
+
+
+@pytest.mark.parametrize("metric", [*REFERENCES, *MICRO])
+def test_a_pair_is_that_of_the_plain_jackknife(metric):
+    yes, models = data()
+    reference = (REFERENCES | MICRO)[metric]
+    values = without_each(reference, yes, models["a"]) - without_each(reference, yes, models["b"])
+    half = norm.ppf(0.975) * np.sqrt((N - 1) * values.var())
+    (pair,) = pl.from_arrow(judged().pairs).filter(metric=metric).to_dicts()
+    assert (pair["hi"] - pair["lo"]) / 2 == pytest.approx(half, rel=0.03 if metric in MICRO else 1e-4)
+
+
+def test_a_slice_is_the_data_set_of_its_images():
+    yes, models = data()
+    one = yes.sum(1) == 1
+    alone = evaluate(yes[one], {m: s[one] for m, s in models.items()}, metrics=EVERY, resamples=20)
+    sliced = numbers(judged(), "n_labels=1")
+    for key, found in numbers(alone).items():
+        assert found["n"] == one.sum()
+        for column in ("value", "lo", "hi"):
+            assert sliced[key][column] == pytest.approx(found[column], abs=1e-9)
+
+
+def test_images_in_another_order_are_paired_alike():
+    yes, models = data()
+    moved = np.random.default_rng(1).permutation(N)
+    ids = np.array([f"{i:03}" for i in range(N)])
+    frames = {
+        "a": pl.DataFrame(models["a"], schema=["x", "y", "z"]).with_columns(image_id=ids),
+        "b": pl.DataFrame(models["b"][moved], schema=["x", "y", "z"]).with_columns(image_id=ids[moved]),
+    }
+    labels = pl.DataFrame(yes, schema=["x", "y", "z"]).with_columns(image_id=ids)
+    found = pl.from_arrow(evaluate(labels, frames, metrics=EVERY, resamples=20).pairs)
+    expected = pl.from_arrow(judged().pairs)
+    assert found["metric"].to_list() == expected["metric"].to_list()
+    for column in ("difference", "lo", "hi", "p"):
+        np.testing.assert_allclose(found[column], expected[column], rtol=1e-5)
+
+
+def test_models_on_other_images_are_not_compared():
+    yes, models = data()
+    labels = as_labels([np.flatnonzero(row) for row in yes], n_classes=C)
+    kept = {"a": N, "b": 200, "a again": N}
+    frames = [
+        Predictions(labels.image_id[:n], m, scores=models[m[0]][:n], n_classes=C) for m, n in kept.items()
+    ]
+    found = evaluate(labels, frames, metrics=["map_macro"], resamples=20)
+    pairs = {
+        (r["model_a"], r["model_b"]): (r["difference"], r["p"]) for r in pl.from_arrow(found.pairs).to_dicts()
+    }
+    assert np.isnan([pairs["a", "b"], pairs["b", "a again"]]).all()
+    assert pairs["a", "a again"] == (0, 1)
+
+
+def test_too_few_positives_have_no_interval_and_no_p_for_a_reason(tmp_path):
+    yes, models = data()
+    few = {m: s[:25] for m, s in models.items()}
+    found = evaluate(yes[:25], few, metrics=["map_macro", "auroc_macro", "map_micro", "lrap"], resamples=20)
+    rows = numbers(found)
+    assert [rows[m, "a"]["lo"] for m in ("map_macro", "auroc_macro", "map_micro")] == [None] * 3
+    assert rows["lrap", "a"]["lo"] is not None
+    pairs = pl.from_arrow(found.pairs).filter(metric="map_macro").to_dicts()
+    assert [np.isnan(pairs[0][c]) for c in ("difference", "lo", "hi", "p")] == [False, True, True, True]
+    texts = (
+        "no interval of map_macro: too few positives (3 of 3 classes have fewer than 30)",
+        "no interval of auroc_macro: too few positives or negatives (3 of 3 classes have fewer than 30)",
+        "no interval of map_micro: there are fewer than 30 positives",
+    )
+    counts = yes[:25].sum(0)
+    assert (1 / counts).sum() ** 2 / (1 / counts**3).sum() < 30
+    assert counts.sum() < 30
+    assert [n.text for n in found.model_notes if n.model == "a"] == list(texts)
+    assert {(n.kind, n.n) for n in found.model_notes} == {("no_interval", 25)}
+    assert found.notes == tuple(f"labels, 2 models: {text}" for text in texts)
+    assert [n["text"] for n in found.to_json()["notes"][:3]] == list(texts)
+    found.write(tmp_path)
+    metadata = pl.read_parquet_metadata(tmp_path / "results.parquet")
+    assert [n["text"] for n in json.loads(metadata["manyhot.notes"])][:3] == list(texts)
+
+
+def test_perfect_predictions_have_no_interval_for_a_reason():
+    yes, _ = data()
+    found = evaluate(yes, {"right": yes.astype(np.float32)}, metrics=["map_macro", "map_micro"], resamples=20)
+    assert [r["lo"] for r in numbers(found).values()] == [None, None]
+    (note,) = found.model_notes
+    assert note.text == "no interval of map_macro, map_micro: leaving out images does not change the value"
+
+
+def test_on_request_intervals_are_by_the_bootstrap():
+    """The interval over all images is then that of resamples, and pairs are as they were."""
+    boot = judged(map_resamples=200)
+    assert pl.from_arrow(boot.pairs).equals(pl.from_arrow(judged().pairs))
+    for key, found in numbers(boot).items():
+        other = numbers(judged())[key]
+        assert found["value"] == other["value"]
+        assert found["lo"] != other["lo"]
+        assert found["hi"] - found["lo"] == pytest.approx(other["hi"] - other["lo"], rel=0.35)
+
+
+def test_without_resamples_there_are_no_intervals():
+    yes, models = data()
+    found = evaluate(yes, models, metrics=EVERY, resamples=0)
+    assert found.to_polars()["lo"].is_null().all()
+    assert found.pairs.num_rows == 0

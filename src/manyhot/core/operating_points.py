@@ -361,7 +361,7 @@ def _choose(hits: Ints, depth: Ints, goal: Goal, at: float) -> npt.NDArray[np.in
 
 
 @dataclass(frozen=True)
-class Curve:
+class ClassCurve:
     """Points of a curve of one class.
 
     Attributes
@@ -378,7 +378,7 @@ class Curve:
 
 def class_curves(
     case: Case, classes: Ints, *, masked: bool = False, most: int = MOST_POINTS
-) -> Iterator[tuple[int, Curve, Curve]]:
+) -> Iterator[tuple[int, ClassCurve, ClassCurve]]:
     """Yield classes with positives and negatives, each with its precision-recall curve and its ROC curve.
 
     Parameters
@@ -415,29 +415,29 @@ def class_curves(
             yield class_id, _thin(_precision_recall_curve(counts, n_positives), most), _thin(roc, most)
 
 
-def _precision_recall_curve(counts: _Counts, n_positives: int) -> Curve:
+def _precision_recall_curve(counts: _Counts, n_positives: int) -> ClassCurve:
     _, hits, depth = counts.totals
     precision = hits / depth
-    return Curve(
+    return ClassCurve(
         np.append(0.0, hits / n_positives),
         np.append(precision[0], precision),
         np.append(np.nan, counts.score.astype(np.float64)),
     )
 
 
-def _roc_curve(counts: _Counts, n_positives: int, n_negatives: int) -> Curve:
+def _roc_curve(counts: _Counts, n_positives: int, n_negatives: int) -> ClassCurve:
     equal, hits, _ = counts.totals
     x = np.column_stack(counts.wrong).ravel() / n_negatives
     y = np.column_stack([hits - equal, hits]).ravel() / n_positives
     score = counts.score.astype(np.float64)
     threshold = np.column_stack([np.full(len(score), np.nan), score]).ravel()
     ends = [np.concatenate([[a], v, [b]]) for a, v, b in ((0, x, 1), (0, y, 1), (np.nan, threshold, np.nan))]
-    return Curve(*ends)
+    return ClassCurve(*ends)
 
 
-def _thin(curve: Curve, most: int) -> Curve:
+def _thin(curve: ClassCurve, most: int) -> ClassCurve:
     length = np.cumsum(np.abs(np.diff(curve.x, prepend=0)) + np.abs(np.diff(curve.y, prepend=curve.y[0])))
     if len(length) <= most:
         return curve
     chosen = np.unique(np.searchsorted(length, np.linspace(0, length[-1], most)))
-    return Curve(curve.x[chosen], curve.y[chosen], curve.threshold[chosen])
+    return ClassCurve(curve.x[chosen], curve.y[chosen], curve.threshold[chosen])

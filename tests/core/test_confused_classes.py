@@ -48,9 +48,9 @@ def test_counts_are_those_of_a_loop_over_images(seed, dtype, masked, goal):
     assert {*rows} == {*pairs}
     assert len(rows) == len(pairs) > 100
     assert [pairs[row] for row in rows] == found.n.tolist()
-    assert [lost[row] for row in rows] == found.n_missed.tolist()
+    assert [lost[row] for row in rows] == found.n_instead.tolist()
     assert [wrong_on[c] for c in range(state.shape[1])] == found.n_wrong.tolist()
-    order = [(-m, -n) for m, n in zip(found.n_missed, found.n, strict=True)]
+    order = [(-m, -n) for m, n in zip(found.n_instead, found.n, strict=True)]
     assert order == sorted(order)
 
 
@@ -62,7 +62,7 @@ def test_the_largest_counts_are_returned():
     classes = (every.predicted >= 0) & (every.present >= 0)
     kept = (few.predicted >= 0) & (few.present >= 0)
     assert 5 <= kept.sum() <= 10
-    for name in ("n", "n_missed"):
+    for name in ("n", "n_instead"):
         largest = np.sort(getattr(every, name)[classes])[::-1][:5]
         assert np.sort(getattr(few, name)[kept])[::-1][:5].tolist() == largest.tolist()
     assert ((few.predicted < 0).sum(), (few.present < 0).sum()) == (5, 0)
@@ -82,7 +82,7 @@ def test_by_hand():
     for values in (points.threshold, points.fold_threshold):
         values[:] = 0.5
     found = confused_classes(case, points)
-    rows = zip(found.predicted, found.present, found.n, found.n_missed, strict=True)
+    rows = zip(found.predicted, found.present, found.n, found.n_instead, strict=True)
     assert [*map(tuple, rows)] == [
         (sofa, chair, 2, 2),
         (NOTHING, chair, 1, 1),

@@ -15,7 +15,7 @@ from manyhot.core.operating_points import OperatingPoints
 from manyhot.core.ranked_positives import class_columns
 from manyhot.core.sets import Case
 
-MOST_CONFUSIONS = 100
+MOST_CONFUSIONS = 400
 """Maximum number of pairs of classes in each ranking of `confused_classes`."""
 
 NOTHING = -1
@@ -32,7 +32,7 @@ class Confusions:
         The class that is predicted but not valid, and a class that is valid; `NOTHING` if there is none.
     n : ndarray of int64, shape (m,)
         Number of images with both.
-    n_missed : ndarray of int64, shape (m,)
+    n_instead : ndarray of int64, shape (m,)
         Number of these images on which `present` is not predicted.
     n_wrong : ndarray of int64, shape (C,)
         Number of images on which each class is predicted but not valid.
@@ -41,7 +41,7 @@ class Confusions:
     predicted: npt.NDArray[np.int64]
     present: npt.NDArray[np.int64]
     n: npt.NDArray[np.int64]
-    n_missed: npt.NDArray[np.int64]
+    n_instead: npt.NDArray[np.int64]
     n_wrong: npt.NDArray[np.int64]
 
 
@@ -51,7 +51,7 @@ def confused_classes(case: Case, points: OperatingPoints, *, most: int = MOST_CO
     An image with several labels does not tell which wrong prediction replaces which missed class. So a pair
     counts an image if one class is predicted wrongly on it and the other is valid. If the valid class is
     predicted, too, the wrong prediction is an addition to it (`n`); if it is missed, the wrong prediction may
-    be a replacement (`n_missed`, a part of `n`). A missed class on an image without any wrong prediction has
+    be a replacement (`n_instead`, a part of `n`). A missed class on an image without any wrong prediction has
     the predicted class `NOTHING`, and a wrong prediction on an image with an empty label set has the present
     class `NOTHING`.
 
@@ -63,7 +63,7 @@ def confused_classes(case: Case, points: OperatingPoints, *, most: int = MOST_CO
         Thresholds; each image is judged at the thresholds of its fold. Classes without a threshold are never
         predicted, and count as present, but not as missed.
     most : int
-        Maximum number of pairs with the largest `n_missed`, of pairs with the largest `n`, and of either
+        Maximum number of pairs with the largest `n_instead`, of pairs with the largest `n`, and of either
         kind of pair with `NOTHING`.
 
     References
@@ -74,7 +74,7 @@ def confused_classes(case: Case, points: OperatingPoints, *, most: int = MOST_CO
     Notes
     -----
     Deviation: if an image has both missed classes and wrong predictions, MLCM counts only pairs of these
-    (`n_missed`), and pairs with predicted valid classes only on images without missed classes. `n` counts
+    (`n_instead`), and pairs with predicted valid classes only on images without missed classes. `n` counts
     these pairs on all images.
     """
     answered = answered_cells(case)
@@ -87,9 +87,9 @@ def confused_classes(case: Case, points: OperatingPoints, *, most: int = MOST_CO
     empty = np.flatnonzero(case.labels.size == 0)
     pairs = [np.empty((4, 0))]
     for class_id, wrong in _wrong_by_class(case, points, answered):
-        n, n_missed = present @ wrong, lost @ wrong
-        other = np.union1d(_largest(n, most), _largest(n_missed, most))
-        pairs.append(np.stack([np.full(len(other), class_id), other, n[other], n_missed[other]]))
+        n, n_instead = present @ wrong, lost @ wrong
+        other = np.union1d(_largest(n, most), _largest(n_instead, most))
+        pairs.append(np.stack([np.full(len(other), class_id), other, n[other], n_instead[other]]))
         wrong_on_image += wrong
         n_wrong[class_id] = wrong.sum()
         n_alone[class_id] = wrong[empty].sum()
@@ -140,5 +140,5 @@ def _joined(pairs: Floats, n_only_missed: Floats, n_alone: Floats, n_wrong: Floa
         axis=1,
     ).astype(np.int64)
     rows = rows[:, np.lexsort((rows[1], rows[0], -rows[2], -rows[3]))]
-    predicted, present, n, n_missed = rows
-    return Confusions(predicted, present, n, n_missed, n_wrong.astype(np.int64))
+    predicted, present, n, n_instead = rows
+    return Confusions(predicted, present, n, n_instead, n_wrong.astype(np.int64))

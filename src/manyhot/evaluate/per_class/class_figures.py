@@ -1,0 +1,299 @@
+"""Figures of classes: average precision with prevalence, curves of the worst classes, and confusions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import altair as alt
+import pyarrow as pa
+
+from manyhot.evaluate.per_class.class_tables import best_first, mean_ap, of_models, worst_first
+from manyhot.evaluate.report.figures.bars import strips
+from manyhot.evaluate.report.figures.panel import Panel, compose, data, ink, slug, text_of
+from manyhot.evaluate.report.figures.scatter import Side
+from manyhot.report.chapter import Tables, percent
+from manyhot.report.figure import Figure
+from manyhot.report.text import counted, title_of
+from manyhot.tables import Row
+
+DRAWN_CLASSES = 25
+"""Classes with a row in the figure of average precision, those with the lowest."""
+
+MATRIX = 10
+"""Maximum number of rows and of columns of the confusion matrix."""
+
+_CELL = (46, 26)
+_CURVE = 210
+"""Width and height of the panel of a curve: three in a row, or one on a phone."""
+
+Models = Mapping[tuple[str, str], Sequence[Row]]
+
+
+def draw_classes(named: Tables) -> tuple[Figure, ...]:
+    """Return the figures of each data set, for the model with the highest mean average precision."""
+    if "class_results" not in named:
+        return ()
+    results, pairs, curves = (
+        of_models(named[name]) if name in named else {}
+        for name in ("class_results", "confusions", "class_curves")
+    )
+    drawn = list[Figure]()
+    for dataset in dict.fromkeys(name for name, _ in results):
+        best = next(best_first(results, dataset))
+        key = (dataset, best)
+        if not mean_ap(results[key])[1]:
+            continue
+        drawn.append(_average_precision(dataset, best, results))
+        drawn += _curves(dataset, best, results[key], curves.get(key, ()))
+        drawn += _matrix(dataset, best, pairs.get(key, ()))
+    return tuple(drawn)
+
+
+def _average_precision(dataset: str, best: str, results: Models) -> Figure:
+    name = f"class-ap-{slug(dataset)}"
+    every = [r for r in worst_first(results[dataset, best]) if not math.isnan(r["ap"])]
+    rows = every[:DRAWN_CLASSES]
+    place = {r["class_id"]: r["name"] for r in rows}
+    others = [
+        (model, r)
+        for (of, model), found in results.items()
+        if of == dataset and model != best
+        for r in found
+        if r["class_id"] in place and not math.isnan(r["ap"])
+    ]
+    models = {
+        "model": [m for m, _ in others],
+        "label": [place[r["class_id"]] for _, r in others],
+        "x": [100 * r["ap"] for _, r in others],
+    }
+    middles = {
+        "label": [r["name"] for r in rows],
+        "x": [100 * r["ap"] for r in rows],
+        **{end: [_percent(r[f"ap_{end}"]) for r in rows] for end in ("lo", "hi")},
+        "text": [f"{r['n_positives']:,}" for r in rows],
+        "prevalence": [100 * _prevalence(r) for r in rows],
+    }
+    x = Side(["Average precision (%)"], (0, 100))
+    tips = [
+        ("Class", "label"),
+        ("AP", "x", "1", " %", "lo", "hi"),
+        ("Share of images", "prevalence", "1", " %"),
+    ]
+    panel = _with_prevalence(
+        strips(name, models, middles, x, tips=[*tips, ("Images", "text")], width=400), name, x
+    )
+    which = f"the {len(rows)} of {len(every):,} classes with the lowest" if len(every) > len(rows) else "the"
+    rest = (
+        f" Thin blue marks are the other {counted(len({m for m, _ in others}), 'model')}." if others else ""
+    )
+    with_ends = any(r["ap_lo"] is not None for r in rows)
+    worst = rows[0]
+    return Figure(
+        name,
+        "classes",
+        dataset,
+        f"Average precision of classes, {best}, {title_of(dataset)}",
+        f"Black dots show {which} average precision"
+        + (", with 95 % intervals over images" if with_ends else "")
+        + ". Red marks show the share of images with the class, which is about the average precision of a "
+        f"ranking at random. Numbers at the right count images with the class.{rest}",
+        f"The lowest average precision is that of {worst['name']}, {percent(worst['ap'], 1)} with "
+        f"{counted(worst['n_positives'], 'image')}; the mean over {len(every):,} classes is "
+        f"{percent(mean_ap(every)[0], 1)}.",
+        compose([panel]),
+        pa.Table.from_pylist(rows),
+    )
+
+
+def _with_prevalence(panel: Panel, name: str, x: Side) -> Panel:
+    """Return a panel of strips with a mark at the prevalence of each class."""
+    rows: Any = alt.Chart(data(f"{name}-middle"))
+    labels = list(panel.sheets[f"{name}-middle"]["label"])
+    y = alt.Y(field="label", type="nominal", sort=labels, title=None)
+    mark = rows.mark_tick(height={"band": 0.6}, thickness=2, color=ink("own"), opacity=1)
+    return replace(panel, layers=[*panel.layers, mark.encode(x.channel(alt.X, "prevalence"), y)])
+
+
+def _prevalence(r: Row) -> float:
+    return float(r["n_positives"] / (r["n_positives"] + r["n_negatives"]))
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None or math.isnan(value) else 100 * value
+
+
+def _curves(dataset: str, model: str, results: Sequence[Row], curves: Sequence[Row]) -> Iterator[Figure]:
+    """Yield the precision-recall curves and the ROC curves of the worst classes."""
+    by_class = {r["class_id"]: r for r in results}
+    ids = list(dict.fromkeys(r["class_id"] for r in curves))
+    for kind, (title, caption, panel) in _KINDS.items():
+        own = [r for r in curves if r["curve"] == kind]
+        panels = [
+            panel(f"{kind}-{slug(dataset)}-{c}", by_class[c], [r for r in own if r["class_id"] == c])
+            for c in ids
+        ]
+        if panels:
+            names = ", ".join(by_class[c]["name"] for c in ids)
+            yield Figure(
+                f"{kind}-{slug(dataset)}",
+                "classes",
+                dataset,
+                f"{title} of the worst classes, {model}, {title_of(dataset)}",
+                caption,
+                f"{title} of {names}.",
+                compose(panels),
+                pa.Table.from_pylist(own),
+            )
+
+
+def _precision_recall(name: str, r: Row, curve: Sequence[Row]) -> Panel:
+    point = {"x": [_percent(r["recall"])], "y": [_percent(r["precision"])]}
+    level = 100 * _prevalence(r)
+    chance = {"x": [0.0, 100.0], "y": [level, level]}
+    return _curve_panel(name, r, curve, ("Recall (%)", "Precision (%)"), point, chance, step=True)
+
+
+def _roc(name: str, r: Row, curve: Sequence[Row]) -> Panel:
+    wrong = (r["n_predicted"] - r["n_right"]) / max(r["n_negatives"], 1)
+    point = {"x": [_percent(wrong)], "y": [_percent(r["recall"])]}
+    chance = {"x": [0.0, 100.0], "y": [0.0, 100.0]}
+    return _curve_panel(name, r, curve, ("False positive rate (%)", "Recall (%)"), point, chance, step=False)
+
+
+def _curve_panel(
+    name: str,
+    r: Row,
+    curve: Sequence[Row],
+    titles: tuple[str, str],
+    point: Mapping[str, Sequence[Any]],
+    chance: Mapping[str, Sequence[Any]],
+    *,
+    step: bool,
+) -> Panel:
+    x, y = (Side([title], (0, 100)) for title in titles)
+    channels = (x.channel(alt.X, "x"), y.channel(alt.Y, "y"))
+    sheet = {"x": [100 * p["x"] for p in curve], "y": [100 * p["y"] for p in curve]}
+    line: Any = alt.Chart(data(name))
+    dot: Any = alt.Chart(data(f"{name}-point"))
+    level: Any = alt.Chart(data(f"{name}-chance"))
+    # A precision holds from the recall of the point before.
+    shape = {"interpolate": "step-before"} if step else {}
+    layers = [
+        level.mark_line(strokeDash=[4, 4], color=ink("axis"), strokeWidth=1).encode(*channels),
+        line.mark_line(color=ink("mark"), strokeWidth=1.75, **shape).encode(*channels),
+        dot.mark_point(size=70, color=ink("own"), filled=True, opacity=1).encode(*channels),
+    ]
+    value = f"AP {percent(r['ap'], 1)}" if step else f"AUROC {percent(r['auroc'], 1)}"
+    title = {"text": r["name"], "subtitle": f"{counted(r['n_positives'], 'image')}, {value}"}
+    sheets = {name: sheet, f"{name}-point": point, f"{name}-chance": chance}
+    tips = [(t.removesuffix(" (%)"), end, "1", " %") for t, end in zip(titles, "xy", strict=True)]
+    return Panel(layers, sheets, _CURVE, _CURVE, title, tips)
+
+
+_KINDS = {
+    "precision-recall": (
+        "Precision and recall",
+        "Precision at each recall, for thresholds from the highest score down. The area under the steps is "
+        "the average precision. The dot shows precision and recall by cross-fitting at the thresholds of the "
+        "table, and the dashed line the share of images with the class, which is the precision of a ranking "
+        "at random.",
+        _precision_recall,
+    ),
+    "roc": (
+        "ROC curves",
+        "Share of the images with the class (recall) and without it (false positive rate) on which it is "
+        "predicted, for all thresholds. The dot shows both by cross-fitting at the thresholds of the table; "
+        "the dashed line is a ranking at random.",
+        _roc,
+    ),
+}
+
+
+def _matrix(dataset: str, model: str, pairs: Sequence[Row]) -> Iterator[Figure]:
+    """Yield the confusion matrix of the classes that are missed most often with another predicted instead."""
+    instead = [r for r in pairs if r["n_instead"] and None not in (r["predicted"], r["present"])]
+    if not instead:
+        return
+    columns = _heaviest(instead, "predicted")
+    rows = _heaviest([r for r in instead if r["predicted"] in columns], "present")
+    cells = [r for r in instead if r["predicted"] in columns and r["present"] in rows]
+    nothing = [r for r in pairs if r["predicted"] is None and r["present"] in rows]
+    first = instead[0]
+    name = f"class-confusions-{slug(dataset)}"
+    yield Figure(
+        name,
+        "classes",
+        dataset,
+        f"What is predicted instead of missed classes, {model}, {title_of(dataset)}",
+        "Each cell counts the images on which the class of the row is present but not predicted, and the "
+        "class of the column is predicted wrongly. An image with several missed or wrong classes counts in "
+        "several cells. The first column counts images on which nothing is predicted wrongly. At most "
+        f"{MATRIX} classes are shown, those with the largest counts.",
+        f"Most often, {first['predicted_name']} is predicted and {first['present_name']} is missed, on "
+        f"{counted(first['n_instead'], 'image')}.",
+        compose([_heat(name, [*nothing, *cells], rows, columns)]),
+        pa.Table.from_pylist([*nothing, *cells]),
+    )
+
+
+def _heaviest(pairs: Sequence[Row], end: str) -> dict[int, str]:
+    """Return the classes at one end of the pairs with the largest counts, and their names."""
+    total: dict[int, int] = {}
+    for r in pairs:
+        total[r[end]] = total.get(r[end], 0) + r["n_instead"]
+    chosen = sorted(total, key=lambda c: (-total[c], c))[:MATRIX]
+    names = {r[end]: str(r[f"{end}_name"]) for r in pairs}
+    return {c: names[c] for c in chosen}
+
+
+def _heat(name: str, cells: Sequence[Row], rows: Mapping[int, str], columns: Mapping[int, str]) -> Panel:
+    nothing = "nothing"
+    sheet = {
+        "present": [r["present_name"] for r in cells],
+        "predicted": [r["predicted_name"] or nothing for r in cells],
+        "n": [r["n_instead"] for r in cells],
+        "text": [f"{r['n_instead']:,}" for r in cells],
+        "missed": [r["n_missed"] for r in cells],
+    }
+    names = [nothing, *columns.values()]
+    plain: dict[str, Any] = {"grid": False, "domain": False, "labelColor": ink("ink")}
+    base: Any = alt.Chart(data(name)).encode(
+        alt.X(
+            field="predicted",
+            type="nominal",
+            sort=names,
+            title="Predicted instead",
+            axis=alt.Axis(labelAngle=-40, orient="top", labelLimit=110, **plain),
+        ),
+        alt.Y(
+            field="present",
+            type="nominal",
+            sort=[*rows.values()],
+            title="Present, but missed",
+            axis=alt.Axis(labelLimit=130, **plain),
+        ),
+    )
+    most = max(r["n_instead"] for r in cells if r["predicted"] is not None)
+    steps = [most * i / 6 for i in range(1, 6)]
+    shade = alt.Scale(type="threshold", domain=steps, range=[ink(f"heat{i}") for i in range(6)])
+    others = base.transform_filter({"field": "predicted", "oneOf": names[1:]})
+    on = alt.condition(
+        f"datum.n >= {steps[3]} && datum.predicted !== '{nothing}'",
+        alt.value(ink("on-dark")),
+        alt.value(ink("on-light")),
+    )
+    layers = [
+        others.mark_rect(stroke=ink("paper")).encode(alt.Color("n:Q", scale=shade, legend=None)),
+        base.mark_text().encode(text_of("text"), color=on),
+    ]
+    tips = [
+        ("Present, but missed", "present"),
+        ("Predicted instead", "predicted"),
+        ("Images", "n", "0", ""),
+        ("Missed in all", "missed", "0", ""),
+    ]
+    width, height = _CELL
+    return Panel(layers, {name: sheet}, width * len(names), height * len(rows), "", tips)

@@ -35,6 +35,7 @@ from manyhot.parameters import AtLeast, OptionName, Probability, Seed
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Tables
 from manyhot.report.figure import Figure
+from manyhot.report.page import Anchors
 from manyhot.run import QUIET, Run
 
 
@@ -223,5 +224,5 @@ def classes_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
         from manyhot.evaluate.per_class.class_figures import draw_classes
 
         figures += draw_classes(named)
-    lead, tables = chapter_lead(named), chapter_listings(named)
+    lead, tables = chapter_lead(named), chapter_listings(named, Anchors())
     return Chapter("classes", "Classes", "Classes, the worst first", lead, tuple(figures), tables)

@@ -10,7 +10,7 @@ from typing import Any
 import altair as alt
 import pyarrow as pa
 
-from manyhot.evaluate.per_class.class_tables import best_first, mean_ap, of_models, worst_first
+from manyhot.evaluate.per_class.class_tables import CURVE_KINDS, best_first, mean_ap, of_models, worst_first
 from manyhot.evaluate.report.figures.bars import strips
 from manyhot.evaluate.report.figures.panel import Panel, compose, data, ink, slug, text_of
 from manyhot.evaluate.report.figures.scatter import Side
@@ -22,12 +22,12 @@ from manyhot.tables import Row
 DRAWN_CLASSES = 25
 """Classes with a row in the figure of average precision, those with the lowest."""
 
-MATRIX = 10
+MATRIX = 8
 """Maximum number of rows and of columns of the confusion matrix."""
 
-_CELL = (46, 26)
-_CURVE = 210
-"""Width and height of the panel of a curve: three in a row, or one on a phone."""
+_CELL = (42, 26)
+_CURVE = 180
+"""Width and height of the panel of a curve: four in a row, or one on a phone."""
 
 Models = Mapping[tuple[str, str], Sequence[Row]]
 
@@ -128,25 +128,34 @@ def _percent(value: float | None) -> float | None:
 def _curves(dataset: str, model: str, results: Sequence[Row], curves: Sequence[Row]) -> Iterator[Figure]:
     """Yield the precision-recall curves and the ROC curves of the worst classes."""
     by_class = {r["class_id"]: r for r in results}
-    ids = list(dict.fromkeys(r["class_id"] for r in curves))
-    for kind, (title, caption, panel) in _KINDS.items():
-        own = [r for r in curves if r["curve"] == kind]
-        panels = [
-            panel(f"{kind}-{slug(dataset)}-{c}", by_class[c], [r for r in own if r["class_id"] == c])
-            for c in ids
-        ]
-        if panels:
-            names = ", ".join(by_class[c]["name"] for c in ids)
-            yield Figure(
-                f"{kind}-{slug(dataset)}",
-                "classes",
-                dataset,
-                f"{title} of the worst classes, {model}, {title_of(dataset)}",
-                caption,
-                f"{title} of {names}.",
-                compose(panels),
-                pa.Table.from_pylist(own),
-            )
+    drawn = {r["class_id"] for r in curves}
+    ids = [r["class_id"] for r in worst_first(results) if r["class_id"] in drawn]
+    if not ids:
+        return
+    name = f"class-curves-{slug(dataset)}"
+    panels = [
+        panel(
+            f"{name}-{kind}-{c}", by_class[c], [r for r in curves if (r["class_id"], r["curve"]) == (c, kind)]
+        )
+        for kind, panel in zip(CURVE_KINDS, (_precision_recall, _roc), strict=True)
+        for c in ids
+    ]
+    yield Figure(
+        name,
+        "classes",
+        dataset,
+        f"Precision-recall and ROC curves of the worst classes, {model}, {title_of(dataset)}",
+        "Precision-recall curves show the precision at each recall, for all thresholds. The area under the "
+        "steps is the average precision, and the dashed line is the share of images with the class, which is "
+        "the precision of a ranking at random. ROC curves show on which share of the images with the class "
+        "(recall) and without it (false positive rate) it is predicted. Dots are precision, recall and false "
+        "positive rate by cross-fitting, as in the table, so they may be off the curve.",
+        "The worst classes that have a threshold: "
+        + ", ".join(f"{by_class[c]['name']} (AP {percent(by_class[c]['ap'], 1)})" for c in ids)
+        + ".",
+        compose(panels, columns=len(ids)),
+        pa.Table.from_pylist(list(curves)),
+    )
 
 
 def _precision_recall(name: str, r: Row, curve: Sequence[Row]) -> Panel:
@@ -193,25 +202,6 @@ def _curve_panel(
     return Panel(layers, sheets, _CURVE, _CURVE, title, tips)
 
 
-_KINDS = {
-    "precision-recall": (
-        "Precision and recall",
-        "Precision at each recall, for thresholds from the highest score down. The area under the steps is "
-        "the average precision. The dot shows precision and recall by cross-fitting at the thresholds of the "
-        "table, and the dashed line the share of images with the class, which is the precision of a ranking "
-        "at random.",
-        _precision_recall,
-    ),
-    "roc": (
-        "ROC curves",
-        "Share of the images with the class (recall) and without it (false positive rate) on which it is "
-        "predicted, for all thresholds. The dot shows both by cross-fitting at the thresholds of the table; "
-        "the dashed line is a ranking at random.",
-        _roc,
-    ),
-}
-
-
 def _matrix(dataset: str, model: str, pairs: Sequence[Row]) -> Iterator[Figure]:
     """Yield the confusion matrix of the classes that are missed most often with another predicted instead."""
     instead = [r for r in pairs if r["n_instead"] and None not in (r["predicted"], r["present"])]
@@ -221,7 +211,7 @@ def _matrix(dataset: str, model: str, pairs: Sequence[Row]) -> Iterator[Figure]:
     rows = _heaviest([r for r in instead if r["predicted"] in columns], "present")
     cells = [r for r in instead if r["predicted"] in columns and r["present"] in rows]
     nothing = [r for r in pairs if r["predicted"] is None and r["present"] in rows]
-    first = instead[0]
+    first = max(instead, key=lambda r: r["n_instead"])
     name = f"class-confusions-{slug(dataset)}"
     yield Figure(
         name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 
@@ -13,6 +13,7 @@ from manyhot.console import table_lines
 from manyhot.evaluate.per_class.class_tables import best_first, mean_ap, of_models, worst_first
 from manyhot.report.chapter import Tables, listing, percent, with_ends
 from manyhot.report.listings import ColumnHead, Listing
+from manyhot.report.page import Anchors
 from manyhot.report.text import counted, title_of
 from manyhot.tables import Row
 
@@ -25,10 +26,10 @@ MOST_MODELS = 3
 _GOALS = {"f1": "the largest F1", "precision": "a precision of {}", "recall": "a recall of {}"}
 
 _WHY = {
-    "no positives": "the class is valid on no image",
-    "no negatives": "the class is valid on all images",
-    "too few positives": "there are fewer images with the class than folds, or all are in one fold",
-    "not reached": "no threshold reaches the precision",
+    "no positives": "on no image",
+    "no negatives": "on all images",
+    "too few positives": "on too few images",
+    "not reached": "never precise enough",
 }
 
 
@@ -61,7 +62,7 @@ def _unasked(results: pa.Table) -> Iterator[str]:
         )
 
 
-def chapter_listings(named: Tables) -> tuple[Listing, ...]:
+def chapter_listings(named: Tables, anchors: Anchors) -> tuple[Listing, ...]:
     """Return the tables of classes and of confusions, for the best models of each data set."""
     models, found = of_models(named["class_results"]), list[Listing]()
     pairs = of_models(named["confusions"]) if "confusions" in named else {}
@@ -69,34 +70,37 @@ def chapter_listings(named: Tables) -> tuple[Listing, ...]:
         order = list(best_first(models, dataset))
         for place, model in enumerate(order[:MOST_MODELS]):
             rest = len(order) - MOST_MODELS if place == MOST_MODELS - 1 else 0
-            found += _of_model(dataset, model, models[dataset, model], pairs, folded=place > 0, rest=rest)
+            key, confused = (dataset, model), pairs.get((dataset, model), ())
+            found += _of_model(key, models[key], confused, anchors, folded=place > 0, rest=rest)
     return tuple(found)
 
 
 def _of_model(
-    dataset: str,
-    model: str,
+    key: tuple[str, str],
     rows: Sequence[Row],
-    pairs: Mapping[tuple[str, str], Sequence[Row]],
+    pairs: Sequence[Row],
+    anchors: Anchors,
     *,
     folded: bool,
     rest: int,
 ) -> Iterator[Listing]:
+    dataset, model = key
     of = f"{model}, {title_of(dataset)}"
     value, n = mean_ap(rows)
     note = f"Mean AP: {percent(value, 1)} over {n:,} classes."
     note += f" {counted(rest, 'more model')} in class_results.csv." if rest > 0 else ""
-    anchor = f"classes-{dataset}-{model}"
+    anchor = anchors("classes", dataset, model)
     yield listing(anchor, f"Classes, {of}", _HEADS, worst_first(rows), _cells, note=note, folded=folded)
-    if pairs.get((dataset, model)):
+    confused = [r for r in pairs if None not in (r["predicted"], r["present"])]
+    if confused:
         yield listing(
-            f"confusions-{dataset}-{model}",
+            anchors("confusions", dataset, model),
             f"What is predicted wrongly next to what is present, {of}",
             _PAIR_HEADS,
-            pairs[dataset, model],
+            confused,
             _pair_cells,
-            note="Images on which the present class is missed come first: on these, the wrong prediction may "
-            "replace it. On the others, both are predicted.",
+            note="On images on which the present class is missed, the wrong prediction may replace it; on "
+            "the others, both are predicted.",
             folded=True,
         )
 
@@ -110,7 +114,7 @@ _HEADS = (
     ColumnHead("Precision"),
     ColumnHead("Recall"),
     ColumnHead("F1"),
-    ColumnHead("Undefined because", number=False),
+    ColumnHead("Why undefined", number=False),
 )
 
 
@@ -138,8 +142,8 @@ _PAIR_HEADS = (
 
 def _pair_cells(r: Row) -> tuple[str, ...]:
     return (
-        r["predicted_name"] or "nothing",
-        r["present_name"] or "nothing",
+        r["predicted_name"],
+        r["present_name"],
         *("" if r[name] is None else f"{r[name]:,}" for name in ("n", "n_instead", "n_wrong", "n_missed")),
     )
 
@@ -157,7 +161,9 @@ def terminal_lines(class_results: pa.Table) -> Iterator[str]:
         yield from table_lines(head, [_printed(r) for r in shown])
         reasons = Counter(r["reason"] for r in rows if r["reason"])
         if reasons:
-            yield "undefined: " + "; ".join(f"{k:,} ({_WHY[reason]})" for reason, k in reasons.items())
+            yield "classes with undefined numbers: " + "; ".join(
+                f"{k:,} {_WHY[r]}" for r, k in reasons.items()
+            )
         yield ""
 
 

@@ -26,7 +26,7 @@ from manyhot.core.sets import NOT_ASKED, YES, Case
 from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, declare_table, interval
 
-CURVES = 6
+CURVES = 4
 """Number of classes with curves, those with the lowest average precision."""
 
 CURVE_KINDS = ("precision-recall", "roc")

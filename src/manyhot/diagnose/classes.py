@@ -45,7 +45,7 @@ class ClassResults(DiagnosisResult):
 
     Attributes
     ----------
-    class_results, confusions, class_curves : pyarrow.Table
+    class_results, class_confusions, class_curves : pyarrow.Table
         The tables with these names; see `manyhot.tables.TABLES`.
     notes, metadata, inputs
         As in `Result`.
@@ -54,7 +54,7 @@ class ClassResults(DiagnosisResult):
     NAMES = CLASS_TABLES
 
     class_results: pa.Table
-    confusions: pa.Table
+    class_confusions: pa.Table
     class_curves: pa.Table
 
     def thresholds(self, *, model: str | None = None, dataset: str | None = None) -> Floats:

@@ -38,7 +38,7 @@ def draw_classes(named: Tables) -> tuple[Figure, ...]:
         return ()
     results, pairs, curves = (
         of_models(named[name]) if name in named else {}
-        for name in ("class_results", "confusions", "class_curves")
+        for name in ("class_results", "class_confusions", "class_curves")
     )
     drawn = list[Figure]()
     for dataset in dict.fromkeys(name for name, _ in results):

@@ -65,7 +65,7 @@ def _unasked(results: pa.Table) -> Iterator[str]:
 def chapter_listings(named: Tables, anchors: Anchors) -> tuple[Listing, ...]:
     """Return the tables of classes and of confusions, for the best models of each data set."""
     models, found = of_models(named["class_results"]), list[Listing]()
-    pairs = of_models(named["confusions"]) if "confusions" in named else {}
+    pairs = of_models(named["class_confusions"]) if "class_confusions" in named else {}
     for dataset in dict.fromkeys(name for name, _ in models):
         order = list(best_first(models, dataset))
         for place, model in enumerate(order[:MOST_MODELS]):
@@ -94,7 +94,7 @@ def _of_model(
     confused = [r for r in pairs if None not in (r["predicted"], r["present"])]
     if confused:
         yield listing(
-            anchors("confusions", dataset, model),
+            anchors("class_confusions", dataset, model),
             f"What is predicted wrongly next to what is present, {of}",
             _PAIR_HEADS,
             confused,

@@ -75,7 +75,7 @@ declare_table(
 )
 
 declare_table(
-    "confusions",
+    "class_confusions",
     (
         TEXT("dataset", "the data set"),
         TEXT("model", "the model"),
@@ -104,7 +104,7 @@ declare_table(
     ),
 )
 
-CLASS_TABLES = ("class_results", "confusions", "class_curves")
+CLASS_TABLES = ("class_results", "class_confusions", "class_curves")
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class ClassTables:
             return False
         made = {
             "class_results": self._results(case, points),
-            "confusions": self._confusions(case, points),
+            "class_confusions": self._confusions(case, points),
             "class_curves": self._curves(case, points),
         }
         of = {"dataset": self.dataset, "model": model}

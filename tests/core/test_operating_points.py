@@ -225,7 +225,8 @@ def test_the_same_seed_gives_the_same_folds():
     [
         (
             {"goal": "recall"},
-            "The recall to reach is not a share.\n  got:     nothing\n  allowed: above 0, up to 1",
+            "The recall that a threshold must reach is missing.\n  allowed: above 0, up to 1\n"
+            "  do:      pass `at`, such as 0.9",
         ),
         (
             {"goal": "precision", "at": 90},
@@ -234,7 +235,7 @@ def test_the_same_seed_gives_the_same_folds():
         (
             {"at": 0.5},
             "The largest F1 has no precision or recall to reach.\n  got:     0.5\n"
-            "  do:      leave out `at`, or choose the goal precision or recall",
+            "  do:      leave out `at`, or set `goal` to precision or recall",
         ),
         (
             {"goal": "accuracy"},

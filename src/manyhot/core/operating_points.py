@@ -188,10 +188,16 @@ def check_goal(goal: str, at: float | None) -> None:
             raise InputError(
                 "The largest F1 has no precision or recall to reach.",
                 got=f"{at:g}",
-                do="leave out `at`, or choose the goal precision or recall",
+                do="leave out `at`, or set `goal` to precision or recall",
             )
+    elif at is None:
+        raise InputError(
+            f"The {goal} that a threshold must reach is missing.",
+            allowed="above 0, up to 1",
+            do="pass `at`, such as 0.9",
+        )
     else:
-        check_share(at, f"The {goal} to reach is not a share.", got="nothing" if at is None else at)
+        check_share(at, f"The {goal} to reach is not a share.")
 
 
 def _draw_folds(usable: Bools, n_folds: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:

@@ -122,7 +122,7 @@ def _cells(r: Row) -> tuple[str, ...]:
     return (
         r["name"],
         f"{r['n_positives']:,} of {r['n_positives'] + r['n_negatives']:,}",
-        with_ends(r["ap"], r["ap_lo"], r["ap_hi"]),
+        with_ends(r["ap"], r["ap_lo"], r["ap_hi"], 1),
         percent(r["auroc"], 1),
         "" if math.isnan(r["threshold"]) else f"{r['threshold']:.3g}",
         *(with_ends(r[name], r[f"{name}_lo"], r[f"{name}_hi"]) for name in ("precision", "recall", "f1")),
@@ -170,11 +170,17 @@ def terminal_lines(class_results: pa.Table) -> Iterator[str]:
 def _printed(r: Row) -> tuple[str, ...]:
     threshold = "" if math.isnan(r["threshold"]) else f"{r['threshold']:.3g}"
     shares = (_share(r[name], r[f"{name}_lo"], r[f"{name}_hi"]) for name in ("precision", "recall", "f1"))
-    return (r["name"], f"{r['n_positives']:,}", _share(r["ap"], r["ap_lo"], r["ap_hi"]), threshold, *shares)
+    return (
+        r["name"],
+        f"{r['n_positives']:,}",
+        _share(r["ap"], r["ap_lo"], r["ap_hi"], 1),
+        threshold,
+        *shares,
+    )
 
 
-def _share(value: float, lo: float | None, hi: float | None) -> str:
+def _share(value: float, lo: float | None, hi: float | None, decimals: int = 0) -> str:
     if math.isnan(value):
         return "-"
-    ends = "" if lo is None or hi is None else f" ({100 * lo:.0f} to {100 * hi:.0f})"
-    return f"{value:.0%}{ends}"
+    ends = "" if lo is None or hi is None else f" ({100 * lo:.{decimals}f} to {100 * hi:.{decimals}f})"
+    return f"{value:.{decimals}%}{ends}"

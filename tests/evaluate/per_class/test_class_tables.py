@@ -7,6 +7,8 @@ import pytest
 from sklearn.metrics import average_precision_score, f1_score, precision_score, recall_score, roc_auc_score
 
 from manyhot.classes import from_keys
+from manyhot.core.jackknife import FEWEST_POSITIVES
+from manyhot.core.ranking import class_precision
 from manyhot.core.sets import YES, Case, LabelSets
 from manyhot.evaluate.per_class.class_tables import (
     CLASS_TABLES,
@@ -50,11 +52,14 @@ def test_values_are_those_of_scikit_learn(drawn):
     state, scores, case = drawn
     rows = tables_of(case)["class_results"].to_pylist()
     assert [r["name"] for r in rows] == [r["key"] for r in rows] == NAMES
+    precision = class_precision(case)
     for r in rows[:-1]:
         yes, own = state[:, r["class_id"]] == YES, scores[:, r["class_id"]].astype(float)
         assert (r["n_positives"], r["n_negatives"]) == (yes.sum(), (~yes).sum())
         assert r["ap"] == pytest.approx(average_precision_score(yes, own))
         assert r["auroc"] == pytest.approx(roc_auc_score(yes, own))
+        ends = (precision.lo[r["class_id"]], precision.hi[r["class_id"]])
+        assert (r["ap_lo"], r["ap_hi"]) == (ends if yes.sum() >= FEWEST_POSITIVES else (None, None))
         if r["reason"] is None:
             # At the threshold of all images, which was chosen on them, F1 is at least as large.
             assert f1_score(yes, own >= r["threshold"]) >= r["f1"] - 0.05

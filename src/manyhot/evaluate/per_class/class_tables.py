@@ -22,6 +22,7 @@ from manyhot.core.operating_points import (
     class_curves,
     operating_points,
 )
+from manyhot.core.ranking import class_precision
 from manyhot.core.sets import NOT_ASKED, YES, Case
 from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, declare_table, interval
@@ -173,6 +174,7 @@ class ClassTables:
         return {name: pa.concat_tables([part[name] for part in self._parts]) for name in CLASS_TABLES}
 
     def _results(self, case: Case, points: OperatingPoints) -> dict[str, Any]:
+        precision = class_precision(case, masked=points.masked)
         return {
             "class_id": np.arange(self.n_classes),
             "key": self._keys,
@@ -180,7 +182,7 @@ class ClassTables:
             "n_positives": points.n_positives,
             "n_negatives": points.n_negatives,
             "n_unasked": _n_unasked(case, points) if case.labels.asked_known else None,
-            "ap": points.ap,
+            **_with_ends("ap", (points.ap, precision.lo, precision.hi)),
             "auroc": points.auroc,
             "threshold": points.threshold,
             **_with_ends("precision", points.precision()),

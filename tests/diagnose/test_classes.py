@@ -130,7 +130,7 @@ def test_models_without_scores_are_left_out(files):
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
     assert {r["model"] for r in found["class_results"]} == {"net"}
-    assert "left out, because they have no scores of all classes: top" in found["notes"]
+    assert "left out, because there are no scores of all classes: top" in found["notes"]
     alone = run(predictions="top.npy")
     assert str(alone.exception) == (
         "No model has scores of all classes.\n  got:     top\n  allowed: scores of all classes\n"
@@ -187,7 +187,8 @@ def test_evaluate_writes_the_same_where_there_are_no_original_labels(files):
     found = evaluate("labels.csv", ["net.npy", "top.npy"], resamples=0, reading=reading)
     own = diagnose_classes("labels.csv", "net.npy", reading=reading)
     for name, table in own.tables.items():
-        assert str(found.classes[name].to_pylist()) == str(table.to_pylist())  # with NaN
+        assert str(found.per_class[name].to_pylist()) == str(table.to_pylist())  # with NaN
+    assert evaluate("labels.csv", "net.npy", metrics=["map_macro"], reading=reading).per_class == {}
     found.write("out")
     written = tables.read("out/class_results.parquet", "class_results")
     assert str(written.to_pylist()) == str(own.class_results.to_pylist())
@@ -199,7 +200,7 @@ def test_evaluate_writes_the_same_where_there_are_no_original_labels(files):
     labels = pl.DataFrame({"image_id": [f"{i}.jpg" for i in range(N)], "label": [i % 3 for i in range(N)]})
     labels.with_columns(classes=pl.concat_list("label")).write_parquet("originals.parquet")
     again = evaluate("originals.parquet", "net.npy", resamples=0, reading=reading)
-    assert again.classes == {}
+    assert again.per_class == {}
     again.write("out")
     assert not Path("out/class_results.parquet").exists()
     assert '<section id="classes"' not in Path("out/report/index.html").read_text(encoding="utf-8")

@@ -36,6 +36,7 @@ from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Tables
 from manyhot.report.figure import Figure
 from manyhot.report.page import Anchors
+from manyhot.report.text import listed
 from manyhot.run import QUIET, Run
 
 
@@ -182,12 +183,13 @@ def diagnose_classes(
     if not parts:
         raise InputError(
             "No model has scores of all classes.",
-            got=", ".join(skipped[:5]) or "no predictions",
+            got=listed(skipped, 5) or "no predictions",
             allowed="scores of all classes",
             do="pass files with a score for each class, such as .npy of shape (images, classes)",
         )
     if skipped:
-        notes.append(f"left out, because they have no scores of all classes: {', '.join(skipped)}")
+        names = listed(skipped, 5)
+        notes.append(f"left out, because there are no scores of all classes: {names}")
     made = {name: pa.concat_tables([part[name] for part in parts]) for name in CLASS_TABLES}
     metadata = {"goal": goal, "folds": str(folds), "seed": str(seed), "masked": json.dumps(masked)}
     metadata |= {} if at is None else {"at": str(at)}

@@ -122,7 +122,7 @@ def judge_models(
         requested=None if metrics is None else entries_of(metrics),
         resampling=resampling,
         trust_order=trust_order,
-        classes=ClassTables(dataset, sets.n_classes, classes) if per_class else None,
+        per_class=ClassTables(dataset, sets.n_classes, classes) if per_class else None,
     )
     misfits, n = misfits or SkippedFiles(), 0
     for n, (model, fitted) in enumerate(fitting_models(predictions, judge.fit, misfits), 1):
@@ -152,7 +152,7 @@ class Judge:
         Metrics of all models; by default, those of `default_entries` for each model.
     resampling : Resampling
     trust_order : bool
-    classes : ClassTables, optional
+    per_class : ClassTables, optional
         Collects the results of each class, if there are no original labels.
     """
 
@@ -163,7 +163,7 @@ class Judge:
     requested: list[Entry] | None
     resampling: Resampling
     trust_order: bool
-    classes: ClassTables | None = None
+    per_class: ClassTables | None = None
     _rows: list[Number] = field(default_factory=list)
     _notes: list[Note] = field(default_factory=list)
     _doubts: dict[str, list[str]] = field(default_factory=dict)
@@ -201,8 +201,8 @@ class Judge:
         for metric in metrics:
             self._rows += self._judge(predictions.model, metric, metric(case), alignment.left)
         self._note_doubts(predictions.model, len(case.labels))
-        if self.classes is not None and not self.sets.labelled.any():
-            self.classes.add(predictions.model, case)
+        if self.per_class is not None and not self.sets.labelled.any():
+            self.per_class.add(predictions.model, case)
         wrong = self._pictured.add(predictions.model, case)
         if wrong:
             self._notes.append(Note(self.dataset, predictions.model, "confidence", len(case.labels), wrong))
@@ -228,8 +228,8 @@ class Judge:
         pairs = [*self._sampler.pairs(self.dataset, values)]
         samples = self._sampler.samples(self.dataset)
         evaluation = Evaluation.of(self._rows, pairs, samples, self._notes, about)
-        classes = {} if self.classes is None else self.classes.tables()
-        return replace(evaluation, confidence=self._pictured.tables(), classes=classes)
+        per_class = {} if self.per_class is None else self.per_class.tables()
+        return replace(evaluation, confidence=self._pictured.tables(), per_class=per_class)
 
     def _without_unmet(self, metrics: Sequence[Entry], case: Case, predictions: Predictions) -> list[Entry]:
         """Return the metrics that can be computed for a model, and note the others."""

@@ -10,9 +10,10 @@ from typing import Any
 import altair as alt
 import pyarrow as pa
 
+from manyhot.core.jackknife import FEWEST_POSITIVES
 from manyhot.evaluate.per_class.class_tables import CURVE_KINDS, best_first, mean_ap, of_models, worst_first
 from manyhot.evaluate.report.figures.bars import strips
-from manyhot.evaluate.report.figures.panel import Panel, compose, data, ink, slug, text_of
+from manyhot.evaluate.report.figures.panel import Panel, Sheet, compose, data, ink, slug, text_of
 from manyhot.evaluate.report.figures.scatter import Side
 from manyhot.report.chapter import Tables, percent
 from manyhot.report.figure import Figure
@@ -56,56 +57,63 @@ def _average_precision(dataset: str, best: str, results: Models) -> Figure:
     name = f"class-ap-{slug(dataset)}"
     every = [r for r in worst_first(results[dataset, best]) if not math.isnan(r["ap"])]
     rows = every[:DRAWN_CLASSES]
-    place = {r["class_id"]: r["name"] for r in rows}
-    others = [
-        (model, r)
-        for (of, model), found in results.items()
-        if of == dataset and model != best
-        for r in found
-        if r["class_id"] in place and not math.isnan(r["ap"])
-    ]
-    models = {
-        "model": [m for m, _ in others],
-        "label": [place[r["class_id"]] for _, r in others],
-        "x": [100 * r["ap"] for _, r in others],
-    }
-    middles = {
-        "label": [r["name"] for r in rows],
-        "x": [100 * r["ap"] for r in rows],
-        **{end: [_percent(r[f"ap_{end}"]) for r in rows] for end in ("lo", "hi")},
-        "text": [f"{r['n_positives']:,}" for r in rows],
-        "prevalence": [100 * _prevalence(r) for r in rows],
-    }
+    models, middles = _other_models(dataset, best, results, rows), _strips(rows)
     x = Side(["Average precision (%)"], (0, 100))
-    tips = [
-        ("Class", "label"),
-        ("AP", "x", "1", " %", "lo", "hi"),
-        ("Share of images", "prevalence", "1", " %"),
-    ]
-    panel = _with_prevalence(
-        strips(name, models, middles, x, tips=[*tips, ("Images", "text")], width=400), name, x
-    )
+    panel = strips(name, models, middles, x, tips=_STRIP_TIPS, width=400)
     which = f"the {len(rows)} of {len(every):,} classes with the lowest" if len(every) > len(rows) else "the"
-    rest = (
-        f" Thin blue marks are the other {counted(len({m for m, _ in others}), 'model')}." if others else ""
-    )
-    with_ends = any(r["ap_lo"] is not None for r in rows)
+    n_others = len(set(models["model"]))
+    rest = f" Thin blue marks are the other {counted(n_others, 'model')}." if n_others else ""
     worst = rows[0]
     return Figure(
         name,
         "classes",
         dataset,
         f"Average precision of classes, {best}, {title_of(dataset)}",
-        f"Black dots show {which} average precision"
-        + (", with 95 % intervals over images" if with_ends else "")
-        + ". Red marks show the share of images with the class, which is about the average precision of a "
-        f"ranking at random. Numbers at the right count images with the class.{rest}",
+        f"Black dots show {which} average precision. Bars are 95 % intervals over images, for classes on "
+        f"{FEWEST_POSITIVES} images or more. Red marks show the share of images with the class, which is "
+        "about the average precision of a ranking at random. Numbers at the right count images with the "
+        f"class.{rest}",
         f"The lowest average precision is that of {worst['name']}, {percent(worst['ap'], 1)} with "
         f"{counted(worst['n_positives'], 'image')}; the mean over {len(every):,} classes is "
         f"{percent(mean_ap(every)[0], 1)}.",
-        compose([panel]),
+        compose([_with_prevalence(panel, name, x)]),
         pa.Table.from_pylist(rows),
     )
+
+
+_STRIP_TIPS = (
+    ("Class", "label"),
+    ("AP", "x", "1", " %", "lo", "hi"),
+    ("Share of images", "prevalence", "1", " %"),
+    ("Images", "text"),
+)
+
+
+def _strips(rows: Sequence[Row]) -> Sheet:
+    """Return the rows of the best model."""
+    return {
+        "label": [r["name"] for r in rows],
+        "x": [100 * r["ap"] for r in rows],
+        **{end: [_percent(r[f"ap_{end}"]) for r in rows] for end in ("lo", "hi")},
+        "text": [f"{r['n_positives']:,}" for r in rows],
+        "prevalence": [100 * _prevalence(r) for r in rows],
+    }
+
+
+def _other_models(dataset: str, best: str, results: Models, rows: Sequence[Row]) -> Sheet:
+    """Return the average precision of the other models, for the classes of these rows."""
+    names = {r["class_id"]: r["name"] for r in rows}
+    others = [
+        (model, r)
+        for (of, model), found in results.items()
+        for r in (found if of == dataset and model != best else ())
+        if r["class_id"] in names and not math.isnan(r["ap"])
+    ]
+    return {
+        "model": [model for model, _ in others],
+        "label": [names[r["class_id"]] for _, r in others],
+        "x": [100 * r["ap"] for _, r in others],
+    }
 
 
 def _with_prevalence(panel: Panel, name: str, x: Side) -> Panel:
@@ -240,50 +248,43 @@ def _heaviest(pairs: Sequence[Row], end: str) -> dict[int, str]:
 
 
 def _heat(name: str, cells: Sequence[Row], rows: Mapping[int, str], columns: Mapping[int, str]) -> Panel:
-    nothing = "nothing"
     sheet = {
         "present": [r["present_name"] for r in cells],
-        "predicted": [r["predicted_name"] or nothing for r in cells],
+        "predicted": [r["predicted_name"] or _NOTHING for r in cells],
         "n": [r["n_instead"] for r in cells],
         "text": [f"{r['n_instead']:,}" for r in cells],
         "missed": [r["n_missed"] for r in cells],
     }
-    names = [nothing, *columns.values()]
-    plain: dict[str, Any] = {"grid": False, "domain": False, "labelColor": ink("ink")}
+    names = [_NOTHING, *columns.values()]
     base: Any = alt.Chart(data(name)).encode(
-        alt.X(
-            field="predicted",
-            type="nominal",
-            sort=names,
-            title="Predicted instead",
-            axis=alt.Axis(labelAngle=-40, orient="top", labelLimit=110, **plain),
-        ),
-        alt.Y(
-            field="present",
-            type="nominal",
-            sort=[*rows.values()],
-            title="Present, but missed",
-            axis=alt.Axis(labelLimit=130, **plain),
-        ),
+        _names("predicted", names, "Predicted instead", alt.X, labelAngle=-40, orient="top", labelLimit=110),
+        _names("present", [*rows.values()], "Present, but missed", alt.Y, labelLimit=130),
     )
     most = max(r["n_instead"] for r in cells if r["predicted"] is not None)
     steps = [most * i / 6 for i in range(1, 6)]
     shade = alt.Scale(type="threshold", domain=steps, range=[ink(f"heat{i}") for i in range(6)])
     others = base.transform_filter({"field": "predicted", "oneOf": names[1:]})
-    on = alt.condition(
-        f"datum.n >= {steps[3]} && datum.predicted !== '{nothing}'",
-        alt.value(ink("on-dark")),
-        alt.value(ink("on-light")),
-    )
+    dark = f"datum.n >= {steps[3]} && datum.predicted !== '{_NOTHING}'"
+    on = alt.condition(dark, alt.value(ink("on-dark")), alt.value(ink("on-light")))
     layers = [
         others.mark_rect(stroke=ink("paper")).encode(alt.Color("n:Q", scale=shade, legend=None)),
         base.mark_text().encode(text_of("text"), color=on),
     ]
-    tips = [
-        ("Present, but missed", "present"),
-        ("Predicted instead", "predicted"),
-        ("Images", "n", "0", ""),
-        ("Missed in all", "missed", "0", ""),
-    ]
     width, height = _CELL
-    return Panel(layers, {name: sheet}, width * len(names), height * len(rows), "", tips)
+    return Panel(layers, {name: sheet}, width * len(names), height * len(rows), "", _MATRIX_TIPS)
+
+
+_NOTHING = "nothing"
+
+_MATRIX_TIPS = (
+    ("Present, but missed", "present"),
+    ("Predicted instead", "predicted"),
+    ("Images", "n", "0", ""),
+    ("Missed in all", "missed", "0", ""),
+)
+
+
+def _names(field: str, names: Sequence[str], title: str, kind: Any, **options: Any) -> Any:
+    """Return the encoding of names of classes on an axis."""
+    axis = alt.Axis(grid=False, domain=False, labelColor=ink("ink"), **options)
+    return kind(field=field, type="nominal", sort=list(names), title=title, axis=axis)

@@ -86,6 +86,18 @@ ROWS = {
         "a share of images, the most confident first, for one event",
         "`manyhot evaluate`",
     ),
+    "class_results": (
+        "a class of a model",
+        "`manyhot diagnose classes`, and `manyhot evaluate` if there are no original labels",
+    ),
+    "class_confusions": (
+        "a class that is predicted wrongly and a class that is present on the same images, of a model",
+        "`manyhot diagnose classes`, and `manyhot evaluate` if there are no original labels",
+    ),
+    "class_curves": (
+        "a point of a curve of a class and a model",
+        "`manyhot diagnose classes`, and `manyhot evaluate` if there are no original labels",
+    ),
     "calibration": (
         "a value for a model, original or recalibrated",
         "`manyhot diagnose calibration`",

@@ -413,6 +413,7 @@ def test_outputs_are_found():
     assert {page for page, _ in SHOWN} == {
         "evaluation",
         "comparison",
+        "operating-points",
         "aggregation",
         "agreement",
         "next-questions",
@@ -430,7 +431,15 @@ def test_outputs_are_found():
     }
 
 
-WRITING = ("evaluation", "calibration", "patchml", "corruptions", "explanations", "shortcuts")
+WRITING = (
+    "evaluation",
+    "operating-points",
+    "calibration",
+    "patchml",
+    "corruptions",
+    "explanations",
+    "shortcuts",
+)
 """Pages whose commands read what a block of Python writes: the data of the page, or a block above them."""
 
 

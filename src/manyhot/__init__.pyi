@@ -16,6 +16,8 @@ from manyhot.data.registered import list_proposers as list_proposers
 from manyhot.diagnose.attribution import attribute as attribute
 from manyhot.diagnose.calibration import Calibration as Calibration
 from manyhot.diagnose.calibration import diagnose_calibration as diagnose_calibration
+from manyhot.diagnose.classes import ClassResults as ClassResults
+from manyhot.diagnose.classes import diagnose_classes as diagnose_classes
 from manyhot.diagnose.companions import Companions as Companions
 from manyhot.diagnose.companions import diagnose_companions as diagnose_companions
 from manyhot.diagnose.corruption_losses import Corruptions as Corruptions

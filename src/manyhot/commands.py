@@ -146,6 +146,11 @@ COMMANDS: dict[str, Command] = {
         "Rank doubtful labels, missing labels, and pairs of classes that may be the same class.",
         "manyhot.diagnose.find_label_issues:find_label_issues",
     ),
+    "diagnose classes": Command(
+        "Diagnose",
+        "Evaluate each class: its average precision, the best threshold, and the classes it is confused with.",
+        "manyhot.diagnose.classes:diagnose_classes",
+    ),
     "diagnose calibration": Command(
         "Diagnose",
         "Measure how confidence matches accuracy, before and after recalibration.",

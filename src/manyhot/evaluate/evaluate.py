@@ -350,6 +350,7 @@ def _judged(
         trust_order=reading.trust_order,
         dataset=source.name,
         misfits=source.misfits,
+        per_class=metrics is None,
         progress=_progress(source.name, source.n, run),
     )
     skipped = {Path(name).name for name in source.misfits.errors}

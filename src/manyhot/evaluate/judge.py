@@ -18,6 +18,7 @@ from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.evaluate.columns import ImageValues, Sampler
 from manyhot.evaluate.confidence import Pictured
+from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.requirements import default_entries, depth_of, entries_of, link_notes, unmet
 from manyhot.evaluate.results import Evaluation, Note, Number
 from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slices
@@ -62,6 +63,7 @@ def judge_models(
     trust_order: bool = False,
     dataset: str = "",
     misfits: SkippedFiles | None = None,
+    per_class: bool = False,
     progress: Callable[[int, str], None] | None = None,
 ) -> Evaluation:
     """Evaluate models on the label sets of one data set.
@@ -88,6 +90,8 @@ def judge_models(
     misfits : SkippedFiles, optional
         Collects models that do not match, which are skipped with a note. If None, the first such model raises
         an error.
+    per_class : bool
+        Whether to evaluate each class of models with scores of all classes, if there are no original labels.
     progress : callable, optional
         Function that is called with the number of completed models and the name of the last, and once more at
         the end.
@@ -103,20 +107,22 @@ def judge_models(
     """
     labels = labels if images is None else labels.with_labels(images)
     sets = label_sets(labels)
+    dataset, classes = dataset or labels.name, classes or class_list_of(labels.class_hash)
     judge = Judge(
         labels,
         sets,
-        dataset or labels.name,
+        dataset,
         make_slices(
             labels,
             sets,
             images=images,
-            classes=classes or class_list_of(labels.class_hash),
+            classes=classes,
             requested=[slices] if isinstance(slices, str) else slices,
         ),
         requested=None if metrics is None else entries_of(metrics),
         resampling=resampling,
         trust_order=trust_order,
+        per_class=ClassTables(dataset, sets.n_classes, classes) if per_class else None,
     )
     misfits, n = misfits or SkippedFiles(), 0
     for n, (model, fitted) in enumerate(fitting_models(predictions, judge.fit, misfits), 1):
@@ -146,6 +152,8 @@ class Judge:
         Metrics of all models; by default, those of `default_entries` for each model.
     resampling : Resampling
     trust_order : bool
+    per_class : ClassTables, optional
+        Collects the results of each class, if there are no original labels.
     """
 
     labels: Labels
@@ -155,6 +163,7 @@ class Judge:
     requested: list[Entry] | None
     resampling: Resampling
     trust_order: bool
+    per_class: ClassTables | None = None
     _rows: list[Number] = field(default_factory=list)
     _notes: list[Note] = field(default_factory=list)
     _doubts: dict[str, list[str]] = field(default_factory=dict)
@@ -192,6 +201,8 @@ class Judge:
         for metric in metrics:
             self._rows += self._judge(predictions.model, metric, metric(case), alignment.left)
         self._note_doubts(predictions.model, len(case.labels))
+        if self.per_class is not None and not self.sets.labelled.any():
+            self.per_class.add(predictions.model, case)
         wrong = self._pictured.add(predictions.model, case)
         if wrong:
             self._notes.append(Note(self.dataset, predictions.model, "confidence", len(case.labels), wrong))
@@ -217,7 +228,8 @@ class Judge:
         pairs = [*self._sampler.pairs(self.dataset, values)]
         samples = self._sampler.samples(self.dataset)
         evaluation = Evaluation.of(self._rows, pairs, samples, self._notes, about)
-        return replace(evaluation, confidence=self._pictured.tables())
+        per_class = {} if self.per_class is None else self.per_class.tables()
+        return replace(evaluation, confidence=self._pictured.tables(), per_class=per_class)
 
     def _without_unmet(self, metrics: Sequence[Entry], case: Case, predictions: Predictions) -> list[Entry]:
         """Return the metrics that can be computed for a model, and note the others."""

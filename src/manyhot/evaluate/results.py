@@ -80,6 +80,9 @@ class Evaluation(Result):
         Caveats about the results of models. `notes` are the same caveats, grouped.
     confidence : Mapping of str to pyarrow.Table
         The tables ``reliability`` and ``risk_coverage``; empty if no model has confidences.
+    per_class : Mapping of str to pyarrow.Table
+        The tables ``class_results``, ``class_confusions`` and ``class_curves``; empty if there are original
+        labels, if metrics were selected, or if no model has scores of all classes.
     thresholds : Evaluation, optional
         Results on label sets at other probability thresholds, which `comparison` uses.
     own : tuple of str
@@ -103,6 +106,7 @@ class Evaluation(Result):
     samples: pa.Table
     model_notes: tuple[Note, ...] = ()
     confidence: Mapping[str, pa.Table] = field(default_factory=dict)
+    per_class: Mapping[str, pa.Table] = field(default_factory=dict)
     thresholds: Evaluation | None = None
     own: tuple[str, ...] = ()
     judged: tuple[JudgedData, ...] = ()
@@ -131,15 +135,12 @@ class Evaluation(Result):
     @classmethod
     def concat(cls, parts: Sequence[Evaluation]) -> Evaluation:
         """Join the evaluations of several data sets."""
-        confidence = {
-            name: pa.concat_tables([p.confidence[name] for p in parts if name in p.confidence])
-            for name in dict.fromkeys(name for p in parts for name in p.confidence)
-        }
         return cls(
             pa.concat_tables([p.results for p in parts]),
             pa.concat_tables([p.pairs for p in parts]),
             pa.concat_tables([p.samples for p in parts]),
-            confidence=confidence,
+            confidence=_concat([p.confidence for p in parts]),
+            per_class=_concat([p.per_class for p in parts]),
             judged=tuple(j for p in parts for j in p.judged),
             metadata={**parts[0].metadata, "metrics": json.dumps(_metrics_of(parts))},
             inputs={name: digest for p in parts for name, digest in p.inputs.items()},
@@ -272,6 +273,7 @@ class Evaluation(Result):
         comparison = self.comparison
         made = {name: pa.concat_tables(parts) for name, parts in _described(self.judged)}
         made |= comparison.tables | {"models": comparison.results.models} | dict(self.confidence)
+        made |= self.per_class
         written += write_tables(made, out, call=run.call, inputs=self.inputs, results=self.results)
         written += write_own_classes([j.classes for j in self.judged], out)
         clear_report(out)
@@ -293,6 +295,12 @@ class Evaluation(Result):
         if not gallery:
             clear_gallery(out)
         return [*write_pictures(pictures, out / PICTURES), *gallery]
+
+
+def _concat(parts: Sequence[Mapping[str, pa.Table]]) -> dict[str, pa.Table]:
+    """Join tables by name."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: pa.concat_tables([part[name] for part in parts if name in part]) for name in names}
 
 
 def _described(judged: Sequence[JudgedData]) -> Iterator[tuple[str, list[pa.Table]]]:

@@ -46,6 +46,7 @@ RESERVED = (
     "overview",
     "labels",
     "models",
+    "classes",
     "groups",
     "shift",
     "saturation",

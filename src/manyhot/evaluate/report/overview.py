@@ -42,6 +42,7 @@ _MOST = 3
 TITLES = {
     "labels": ("Labels", "Labels"),
     "models": ("Models", "Models"),
+    "classes": ("Classes", "Classes, the worst first"),
     "trust": ("Confidence", "Can its confidence be trusted?"),
     "groups": ("Groups", "Groups of images"),
     "shift": ("Shift", "Shift between data sets"),

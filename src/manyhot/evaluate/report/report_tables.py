@@ -10,6 +10,7 @@ from functools import cached_property
 import pyarrow as pa
 
 from manyhot import tables
+from manyhot.evaluate.per_class.class_tables import CLASS_TABLES
 
 MADE = (
     "drops",
@@ -23,6 +24,7 @@ MADE = (
     "rejected",
     "reliability",
     "risk_coverage",
+    *CLASS_TABLES,
 )
 """Tables beside the results that a run makes; those of an earlier run in the same folder are removed."""
 

@@ -9,6 +9,7 @@ from statistics import median
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings
 from manyhot.evaluate.report.datasets import DataSet
 from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
 from manyhot.evaluate.report.report_tables import ReportTables
@@ -75,6 +76,7 @@ def build_sections(
         "groups": _groups(tables, datasets, shared),
         "shift": _shift(tables, shared),
         "models": ((), "", _seen(shared)),
+        "classes": _classes(tables, shared),
         "trust": ((), "", _confident(shared)),
         "saturation": _saturation(tables, shared),
         "ranks": _ranks(tables, shared),
@@ -97,6 +99,12 @@ _SAID = {
 }
 
 _Part = tuple[tuple[str, ...], str, tuple[Listing, ...]]
+
+
+def _classes(tables: ReportTables, shared: Shared) -> _Part:
+    if not tables["class_results"].num_rows:
+        return (), "", ()
+    return chapter_lead(tables.beside), "", chapter_listings(tables.beside, shared.anchors)
 
 
 def _labels(tables: ReportTables, shared: Shared) -> _Part:

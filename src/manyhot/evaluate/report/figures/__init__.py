@@ -30,6 +30,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: st
         import altair as alt
     except ImportError as error:
         raise MissingExtraError("Figures need Altair.", do='pip install "manyhot[report]"') from error
+    from manyhot.evaluate.per_class.class_figures import draw_classes
     from manyhot.evaluate.report.figures.curves import draw_saturation, draw_trust
     from manyhot.evaluate.report.figures.label_sets import draw_groups, draw_labels
     from manyhot.evaluate.report.figures.panel import Frames
@@ -42,6 +43,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: st
         sections = (
             draw_labels,
             draw_models,
+            lambda frames: draw_classes(frames.tables.beside),
             draw_trust,
             draw_groups,
             draw_shift,

@@ -1,0 +1,230 @@
+"""Which classes a model predicts worst, at which thresholds, and with which classes it confuses them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import pyarrow as pa
+
+from manyhot.classes import class_list_of
+from manyhot.command import command
+from manyhot.core.array_types import Floats
+from manyhot.core.operating_points import FOLDS, Goal, check_goal
+from manyhot.data.inputs import (
+    READING,
+    LabelsLike,
+    ModelPatterns,
+    PredictionsLike,
+    Reading,
+    Source,
+    open_inputs,
+)
+from manyhot.diagnose.page import DiagnosisResult
+from manyhot.errors import InputError
+from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines
+from manyhot.evaluate.per_class.class_tables import CLASS_TABLES, CURVES, ClassTables, PointSettings
+from manyhot.evaluate.slices import labels_of, model_cases
+from manyhot.formats.tabular import write_csv
+from manyhot.formats.writing import PathLike
+from manyhot.parameters import AtLeast, OptionName, Probability, Seed
+from manyhot.registry import register
+from manyhot.report.chapter import Chapter, Tables
+from manyhot.report.figure import Figure
+from manyhot.report.page import Anchors
+from manyhot.report.text import listed
+from manyhot.run import QUIET, Run
+
+
+@dataclass(frozen=True, eq=False)
+class ClassResults(DiagnosisResult):
+    """Results of each class: average precision, a threshold, and what it gives; and which are confused.
+
+    Attributes
+    ----------
+    class_results, class_confusions, class_curves : pyarrow.Table
+        The tables with these names; see `manyhot.tables.TABLES`.
+    notes, metadata, inputs
+        As in `Result`.
+    """
+
+    NAMES = CLASS_TABLES
+
+    class_results: pa.Table
+    class_confusions: pa.Table
+    class_curves: pa.Table
+
+    def thresholds(self, *, model: str | None = None, dataset: str | None = None) -> Floats:
+        """Return the threshold of each class, shape (C,); NaN for classes without one.
+
+        ``scores >= found.thresholds()`` are the predicted classes of scores of shape (n, C).
+
+        Parameters
+        ----------
+        model, dataset : str, optional
+            Names, which are needed if there are several.
+
+        Raises
+        ------
+        InputError
+            If none or several models match.
+        """
+        import polars as pl
+
+        rows = pl.DataFrame(pl.from_arrow(self.class_results.select(["dataset", "model", "threshold"])))
+        for name, value in (("dataset", dataset), ("model", model)):
+            rows = rows if value is None else rows.filter(pl.col(name) == value)
+        matching = rows.select("dataset", "model").unique(maintain_order=True).rows()
+        if len(matching) != 1:
+            everyone = dict.fromkeys(
+                zip(*self.class_results.select(["dataset", "model"]).to_pydict().values(), strict=True)
+            )
+            raise InputError(
+                f"{len(matching) or 'No'} models match.",
+                got=", ".join(v for v in (dataset, model) if v) or None,
+                allowed="; ".join(f"{d}: {m}" for d, m in everyone),
+                do="name the model and the data set",
+            )
+        return np.asarray(rows["threshold"].to_numpy(), np.float64)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the classes with the lowest average precision of each model."""
+        yield from terminal_lines(self.class_results.replace_schema_metadata(self._about()))
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the tables, ``thresholds.csv``, and the page of the folder; see `Result.write`."""
+        chosen = self.class_results.select(["dataset", "model", "class_id", "key", "threshold"])
+        chosen = chosen.rename_columns(["dataset", "model", "class_id", "class", "threshold"])
+        return [*super().write(out, run=run), write_csv(chosen, Path(out) / "thresholds.csv")]
+
+    def _about(self) -> dict[str, str]:
+        return {f"manyhot.{key}": value for key, value in self.metadata.items()}
+
+
+@command(
+    "diagnose classes",
+    out="classes",
+    examples=(
+        "manyhot diagnose classes labels.csv --predictions scores.csv",
+        "manyhot diagnose classes campaign --for recall --at 0.9 --masked",
+    ),
+)
+def diagnose_classes(
+    labels: LabelsLike,
+    predictions: PredictionsLike = (),
+    *,
+    models: ModelPatterns = (),
+    goal: Annotated[Goal, OptionName("--for")] = "f1",
+    at: Probability | None = None,
+    folds: Annotated[int, AtLeast(2)] = FOLDS,
+    masked: bool = False,
+    curves: Annotated[int, AtLeast(0)] = CURVES,
+    seed: Seed = 0,
+    reading: Reading = READING,
+    run: Run = QUIET,
+) -> ClassResults:
+    """Evaluate each class: its average precision, the best threshold, and the classes it is confused with.
+
+    Thresholds are chosen on all images. Precision, recall and F1 are computed by cross-fitting: the images
+    are split into folds, and each fold is evaluated at the threshold that was chosen on the other folds.
+
+    Parameters
+    ----------
+    labels
+        Label sets in any format, a campaign, a folder written by predict, or the name of a benchmark, such as
+        imagenet, or of one of its data sets.
+    predictions
+        Files or folders of predictions, used instead of the published predictions or those of the campaign.
+        Models without scores of all classes are skipped.
+    models
+        Patterns of names of models to include, such as 'resnet*'.
+    goal
+        What a threshold is chosen for: the largest F1; the largest recall with a precision of at least --at;
+        or the largest precision with a recall of at least --at, at the highest threshold.
+    at
+        The precision or recall that a threshold must reach.
+    folds
+        Number of folds. A class on fewer images has no threshold.
+    masked
+        Ignore classes that are unclear on an image or that no rater was asked about. By default, they count
+        as not valid.
+    curves
+        Number of classes with precision-recall and ROC curves, those with the lowest average precision.
+    seed
+        Seed of the split into folds.
+    reading
+        How files are read.
+    run
+        Command line of the call, and callback for its progress.
+
+    Returns
+    -------
+    ClassResults
+
+    Raises
+    ------
+    InputError
+        If no model has scores of all classes, the label sets do not record no answers although `masked` is
+        set, or an option is out of range.
+    MatchError, OrderError
+        As in `manyhot.evaluate`.
+    """
+    check_goal(goal, at)
+    settings = PointSettings(goal, at, folds, seed, masked, curves)
+    parts, notes, inputs, skipped = list[dict[str, pa.Table]](), list[str](), dict[str, str](), list[str]()
+    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
+        parts += _judged(source, settings, skipped, reading, run)
+        notes += source.misfits.notes(source.name)
+        inputs |= source.inputs
+    if not parts:
+        raise InputError(
+            "No model has scores of all classes.",
+            got=listed(skipped, 5) or "no predictions",
+            allowed="scores of all classes",
+            do="pass files with a score for each class, such as .npy of shape (images, classes)",
+        )
+    if skipped:
+        names = listed(skipped, 5)
+        notes.append(f"left out, because there are no scores of all classes: {names}")
+    made = {name: pa.concat_tables([part[name] for part in parts]) for name in CLASS_TABLES}
+    metadata = {"goal": goal, "folds": str(folds), "seed": str(seed), "masked": json.dumps(masked)}
+    metadata |= {} if at is None else {"at": str(at)}
+    return ClassResults(**made, notes=tuple(dict.fromkeys(notes)), metadata=metadata, inputs=inputs)
+
+
+def _judged(
+    source: Source, settings: PointSettings, skipped: list[str], reading: Reading, run: Run
+) -> list[dict[str, pa.Table]]:
+    """Return the tables of a data set; add the models that were left out to `skipped`."""
+    labels = labels_of(source)
+    if settings.masked and not labels.asked_known:
+        raise InputError(
+            "Only valid classes are recorded, so nothing is known to be not valid.",
+            where=source.name,
+            do="leave out `masked` to count all other classes as not valid",
+        )
+    classes = source.classes or class_list_of(labels.class_hash)
+    found = ClassTables(source.name, labels.n_classes, classes, settings)
+    for model in model_cases(source, trust_order=reading.trust_order, run=run):
+        if not found.add(model.model, model.case):
+            skipped.append(model.model)
+    made = found.tables()
+    return [made] if made else []
+
+
+@register("chapter", "class_results", tables=CLASS_TABLES)
+def classes_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
+    """Return the chapter about classes, or None if there is no table ``class_results``."""
+    if "class_results" not in named or not named["class_results"].num_rows:
+        return None
+    figures = list[Figure]()
+    if draw:
+        from manyhot.evaluate.per_class.class_figures import draw_classes
+
+        figures += draw_classes(named)
+    lead, tables = chapter_lead(named), chapter_listings(named, Anchors())
+    return Chapter("classes", "Classes", "Classes, the worst first", lead, tuple(figures), tables)

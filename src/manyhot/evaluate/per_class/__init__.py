@@ -1,0 +1,1 @@
+"""Results of each class: average precision, operating points, curves and confusions."""

@@ -1,0 +1,186 @@
+"""Results of classes as text: the lead and the tables of the chapter, and the lines of a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import pyarrow as pa
+
+from manyhot import tables
+from manyhot.console import table_lines
+from manyhot.evaluate.per_class.class_tables import best_first, mean_ap, of_models, worst_first
+from manyhot.report.chapter import Tables, listing, percent, with_ends
+from manyhot.report.listings import ColumnHead, Listing
+from manyhot.report.page import Anchors
+from manyhot.report.text import counted, title_of
+from manyhot.tables import Row
+
+PRINTED = 10
+"""Classes that the terminal shows for a model."""
+
+MOST_MODELS = 3
+"""Models of a data set whose classes a page lists; the tables have all."""
+
+_GOALS = {"f1": "the largest F1", "precision": "a precision of {}", "recall": "a recall of {}"}
+
+_WHY = {
+    "no positives": "on no image",
+    "no negatives": "on all images",
+    "too few positives": "on too few images",
+    "not reached": "never precise enough",
+}
+
+
+def goal_text(table: pa.Table) -> str:
+    """Return what the thresholds of a table ``class_results`` were chosen for."""
+    about = tables.metadata(table)
+    return _GOALS[about.get("goal", "f1")].format(percent(float(about.get("at", "nan"))))
+
+
+def chapter_lead(named: Tables) -> tuple[str, ...]:
+    """Return the introductory paragraphs of the chapter."""
+    results = named["class_results"]
+    lead = (
+        "Classes with the lowest average precision (AP) come first. A ranking at random has an AP that is "
+        "about the share of images with the class, so the AP of rare classes is lower and, with few images, "
+        "less certain. The threshold of a class is the one with "
+        f"{goal_text(results)}. Precision, recall and F1 are computed by cross-fitting: the images are split "
+        "into folds, and each fold is evaluated at the threshold chosen on the other folds."
+    )
+    return (lead, *_unasked(results))
+
+
+def _unasked(results: pa.Table) -> Iterator[str]:
+    rows = [r for r in results.to_pylist() if r["n_unasked"]]
+    if rows:
+        unasked, negatives = (sum(r[name] for r in rows) for name in ("n_unasked", "n_negatives"))
+        yield (
+            f"Raters were not asked about {percent(unasked / negatives)} of the (image, class) pairs that "
+            "count as negatives here, so some of these classes may be valid."
+        )
+
+
+def chapter_listings(named: Tables, anchors: Anchors) -> tuple[Listing, ...]:
+    """Return the tables of classes and of confusions, for the best models of each data set."""
+    models, found = of_models(named["class_results"]), list[Listing]()
+    pairs = of_models(named["class_confusions"]) if "class_confusions" in named else {}
+    for dataset in dict.fromkeys(name for name, _ in models):
+        order = list(best_first(models, dataset))
+        for place, model in enumerate(order[:MOST_MODELS]):
+            rest = len(order) - MOST_MODELS if place == MOST_MODELS - 1 else 0
+            key, confused = (dataset, model), pairs.get((dataset, model), ())
+            found += _of_model(key, models[key], confused, anchors, folded=place > 0, rest=rest)
+    return tuple(found)
+
+
+def _of_model(
+    key: tuple[str, str],
+    rows: Sequence[Row],
+    pairs: Sequence[Row],
+    anchors: Anchors,
+    *,
+    folded: bool,
+    rest: int,
+) -> Iterator[Listing]:
+    dataset, model = key
+    of = f"{model}, {title_of(dataset)}"
+    value, n = mean_ap(rows)
+    note = f"Mean AP: {percent(value, 1)} over {n:,} classes."
+    note += f" {counted(rest, 'more model')} in class_results.csv." if rest > 0 else ""
+    anchor = anchors("classes", dataset, model)
+    yield listing(anchor, f"Classes, {of}", _HEADS, worst_first(rows), _cells, note=note, folded=folded)
+    confused = [r for r in pairs if None not in (r["predicted"], r["present"])]
+    if confused:
+        yield listing(
+            anchors("class_confusions", dataset, model),
+            f"What is predicted wrongly next to what is present, {of}",
+            _PAIR_HEADS,
+            confused,
+            _pair_cells,
+            note="On images on which the present class is missed, the wrong prediction may replace it; on "
+            "the others, both are predicted.",
+            folded=True,
+        )
+
+
+_HEADS = (
+    ColumnHead("Class", number=False),
+    ColumnHead("Images with it"),
+    ColumnHead("AP"),
+    ColumnHead("AUROC"),
+    ColumnHead("Threshold", title="Chosen on all images, on the scale of the scores"),
+    ColumnHead("Precision"),
+    ColumnHead("Recall"),
+    ColumnHead("F1"),
+    ColumnHead("Why undefined", number=False),
+)
+
+
+def _cells(r: Row) -> tuple[str, ...]:
+    return (
+        r["name"],
+        f"{r['n_positives']:,} of {r['n_positives'] + r['n_negatives']:,}",
+        with_ends(r["ap"], r["ap_lo"], r["ap_hi"], 1),
+        percent(r["auroc"], 1),
+        "" if math.isnan(r["threshold"]) else f"{r['threshold']:.3g}",
+        *(with_ends(r[name], r[f"{name}_lo"], r[f"{name}_hi"]) for name in ("precision", "recall", "f1")),
+        _WHY.get(r["reason"], ""),
+    )
+
+
+_PAIR_HEADS = (
+    ColumnHead("Predicted wrongly", number=False),
+    ColumnHead("Present", number=False),
+    ColumnHead("Images with both"),
+    ColumnHead("Present is missed", title="Images on which the present class is not predicted"),
+    ColumnHead("Wrong in all", title="Images on which the first class is predicted wrongly"),
+    ColumnHead("Missed in all", title="Images on which the second class is missed"),
+)
+
+
+def _pair_cells(r: Row) -> tuple[str, ...]:
+    return (
+        r["predicted_name"],
+        r["present_name"],
+        *("" if r[name] is None else f"{r[name]:,}" for name in ("n", "n_instead", "n_wrong", "n_missed")),
+    )
+
+
+def terminal_lines(class_results: pa.Table) -> Iterator[str]:
+    """Yield the classes with the lowest average precision of each model."""
+    goal = goal_text(class_results)
+    for (dataset, model), rows in of_models(class_results).items():
+        value, n = mean_ap(rows)
+        classes = "1 class" if n == 1 else f"{n:,} classes"
+        yield f"{dataset}, {model}: mean AP {value:.1%} over {classes}"
+        yield f"thresholds for {goal}, by cross-fitting"
+        head = ("class", "images", "AP", "threshold", "precision", "recall", "F1")
+        shown = [r for r in worst_first(rows) if r["n_positives"]][:PRINTED]
+        yield from table_lines(head, [_printed(r) for r in shown])
+        reasons = Counter(r["reason"] for r in rows if r["reason"])
+        if reasons:
+            yield "classes with undefined numbers: " + "; ".join(
+                f"{k:,} {_WHY[r]}" for r, k in reasons.items()
+            )
+        yield ""
+
+
+def _printed(r: Row) -> tuple[str, ...]:
+    threshold = "" if math.isnan(r["threshold"]) else f"{r['threshold']:.3g}"
+    shares = (_share(r[name], r[f"{name}_lo"], r[f"{name}_hi"]) for name in ("precision", "recall", "f1"))
+    return (
+        r["name"],
+        f"{r['n_positives']:,}",
+        _share(r["ap"], r["ap_lo"], r["ap_hi"], 1),
+        threshold,
+        *shares,
+    )
+
+
+def _share(value: float, lo: float | None, hi: float | None, decimals: int = 0) -> str:
+    if math.isnan(value):
+        return "-"
+    ends = "" if lo is None or hi is None else f" ({100 * lo:.{decimals}f} to {100 * hi:.{decimals}f})"
+    return f"{value:.{decimals}%}{ends}"

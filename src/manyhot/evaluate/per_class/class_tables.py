@@ -1,0 +1,288 @@
+"""The tables of classes: from one model's scores to rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.classes import ClassList
+from manyhot.core.array_types import Floats
+from manyhot.core.confused_classes import NOTHING, confused_classes
+from manyhot.core.operating_points import (
+    FOLDS,
+    REASONS,
+    Goal,
+    OperatingPoints,
+    class_curves,
+    operating_points,
+)
+from manyhot.core.ranking import class_precision
+from manyhot.core.sets import NOT_ASKED, YES, Case
+from manyhot.tables import Row, schema
+from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, declare_table, interval
+
+CURVES = 4
+"""Number of classes with curves, those with the lowest average precision."""
+
+CURVE_KINDS = ("precision-recall", "roc")
+
+declare_table(
+    "class_results",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        INT("class_id", "the class"),
+        TEXT("key", "key of the class"),
+        TEXT("name", "name of the class"),
+        COUNT("n_positives", "number of images on which the class is valid"),
+        COUNT("n_negatives", "number of images that count as images without the class"),
+        COUNT.nullable(
+            "n_unasked",
+            "number of these on which no rater was asked about the class; null if the label sets do not "
+            "record no answers",
+        ),
+        *interval("ap", "average precision; NaN if undefined", value=REAL),
+        REAL("auroc", "area under the ROC curve; NaN if undefined"),
+        REAL("threshold", "lowest score at which the class is predicted, on the scale of the scores"),
+        *interval(
+            "precision",
+            "share of predicted images on which the class is valid, with the threshold of each fold chosen "
+            "on the other folds",
+            f"{ITS} (Wilson)",
+            value=REAL,
+        ),
+        *interval(
+            "recall",
+            "share of images with the class on which it is predicted, at the same thresholds",
+            f"{ITS} (Wilson)",
+            value=REAL,
+        ),
+        *interval(
+            "f1",
+            "harmonic mean of precision and recall",
+            f"{ITS} (Wilson's interval of F*, transformed)",
+            value=REAL,
+        ),
+        COUNT("n_predicted", "number of images on which the class is predicted, at the same thresholds"),
+        COUNT("n_right", "number of these on which it is valid"),
+        TEXT.nullable("reason", "why numbers are undefined; null if all are defined", values=REASONS),
+    ),
+)
+
+declare_table(
+    "class_confusions",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        INT.nullable("predicted", "a class that is predicted but not valid; null if there is none"),
+        INT.nullable("present", "a class that is valid on the same image; null if there is none"),
+        TEXT.nullable("predicted_name", "name of predicted"),
+        TEXT.nullable("present_name", "name of present"),
+        COUNT("n", "number of images with both"),
+        COUNT("n_instead", "number of these on which present is not predicted"),
+        COUNT.nullable("n_wrong", "number of images on which predicted is predicted but not valid"),
+        COUNT.nullable("n_missed", "number of images on which present is valid but not predicted"),
+    ),
+)
+
+declare_table(
+    "class_curves",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        INT("class_id", "the class"),
+        TEXT("name", "name of the class"),
+        TEXT("curve", "the curve", values=CURVE_KINDS),
+        REAL("x", "recall of a precision-recall curve, and false positive rate of a ROC curve"),
+        REAL("y", "precision of a precision-recall curve, and recall of a ROC curve"),
+        REAL.nullable("threshold", "the threshold of the point; null for points between thresholds"),
+    ),
+)
+
+CLASS_TABLES = ("class_results", "class_confusions", "class_curves")
+
+
+@dataclass(frozen=True)
+class PointSettings:
+    """How operating points are chosen; see `manyhot.core.operating_points.operating_points`.
+
+    `curves` is the number of classes with curves.
+    """
+
+    goal: Goal = "f1"
+    at: float | None = None
+    n_folds: int = FOLDS
+    seed: int = 0
+    masked: bool = False
+    curves: int = CURVES
+
+
+@dataclass
+class ClassTables:
+    """The tables of `CLASS_TABLES` of one data set, collected model by model.
+
+    Parameters
+    ----------
+    dataset : str
+    n_classes : int
+    classes : ClassList, optional
+        Keys and names; by default, the class ids.
+    settings : PointSettings
+    """
+
+    dataset: str
+    n_classes: int
+    classes: ClassList | None = None
+    settings: PointSettings = field(default_factory=PointSettings)
+    _parts: list[dict[str, pa.Table]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        ids = [str(c) for c in range(self.n_classes)]
+        self._keys = np.array(self.classes.keys if self.classes else ids, object)
+        self._names = np.array(self.classes.names if self.classes else ids, object)
+
+    def add(self, model: str, case: Case) -> bool:
+        """Add a model and return whether it could be added.
+
+        Models without dense scores cannot; nor can any model if the settings are `masked` and the label sets
+        do not record no answers.
+        """
+        s = self.settings
+        rng = np.random.default_rng(s.seed)
+        points = operating_points(case, goal=s.goal, at=s.at, n_folds=s.n_folds, rng=rng, masked=s.masked)
+        if points is None:
+            return False
+        made = {
+            "class_results": self._results(case, points),
+            "class_confusions": self._confusions(case, points),
+            "class_curves": self._curves(case, points),
+        }
+        of = {"dataset": self.dataset, "model": model}
+        self._parts.append({name: _table(name, of | columns) for name, columns in made.items()})
+        return True
+
+    def tables(self) -> dict[str, pa.Table]:
+        """Return the tables by name; empty if no model was added."""
+        if not self._parts:
+            return {}
+        return {name: pa.concat_tables([part[name] for part in self._parts]) for name in CLASS_TABLES}
+
+    def _results(self, case: Case, points: OperatingPoints) -> dict[str, Any]:
+        precision = class_precision(case, masked=points.masked)
+        return {
+            "class_id": np.arange(self.n_classes),
+            "key": self._keys,
+            "name": self._names,
+            "n_positives": points.n_positives,
+            "n_negatives": points.n_negatives,
+            "n_unasked": _n_unasked(case, points) if case.labels.asked_known else None,
+            **_with_ends("ap", (points.ap, precision.lo, precision.hi)),
+            "auroc": points.auroc,
+            "threshold": points.threshold,
+            **_with_ends("precision", points.precision()),
+            **_with_ends("recall", points.recall()),
+            **_with_ends("f1", points.f1()),
+            "n_predicted": points.n_predicted,
+            "n_right": points.n_right,
+            "reason": [None if r < 0 else REASONS[r] for r in points.reason],
+        }
+
+    def _confusions(self, case: Case, points: OperatingPoints) -> dict[str, Any]:
+        found = confused_classes(case, points)
+        missed = np.where(np.isnan(points.threshold), NOTHING, points.n_positives - points.n_right)
+        return {
+            "predicted": _or_null(found.predicted),
+            "present": _or_null(found.present),
+            "predicted_name": [self._names[c] if c >= 0 else None for c in found.predicted],
+            "present_name": [self._names[c] if c >= 0 else None for c in found.present],
+            "n": found.n,
+            "n_instead": found.n_instead,
+            "n_wrong": _or_null(np.where(found.predicted < 0, NOTHING, found.n_wrong[found.predicted])),
+            "n_missed": _or_null(np.where(found.present < 0, NOTHING, missed[found.present])),
+        }
+
+    def _curves(self, case: Case, points: OperatingPoints) -> dict[str, Any]:
+        worst = points.fitted[np.argsort(points.ap[points.fitted], kind="stable")][: self.settings.curves]
+        parts = [
+            (class_id, kind, curve)
+            for class_id, *curves in class_curves(case, worst, masked=self.settings.masked)
+            for kind, curve in zip(CURVE_KINDS, curves, strict=True)
+        ]
+        lengths = [len(curve.x) for *_, curve in parts]
+        class_id = np.repeat(np.array([c for c, *_ in parts], np.int32), lengths)
+        threshold = np.concatenate([np.empty(0), *(curve.threshold for *_, curve in parts)])
+        return {
+            "class_id": class_id,
+            "name": self._names[class_id],
+            "curve": np.repeat(np.array([kind for _, kind, _ in parts], object), lengths),
+            "x": np.concatenate([np.empty(0), *(curve.x for *_, curve in parts)]),
+            "y": np.concatenate([np.empty(0), *(curve.y for *_, curve in parts)]),
+            "threshold": pa.array(threshold, mask=np.isnan(threshold)),
+        }
+
+
+def _n_unasked(case: Case, points: OperatingPoints) -> npt.NDArray[np.int64]:
+    """Return on how many images that count as negatives no rater was asked about each class."""
+    if points.masked:
+        return np.zeros_like(points.n_negatives)
+    sets = case.labels
+    other = sets.usable[sets.rows] & (sets.state != YES) & (sets.state != NOT_ASKED)
+    return points.n_negatives - np.bincount(sets.classes[other], minlength=sets.n_classes)
+
+
+def _with_ends(name: str, values: tuple[Floats, Floats, Floats]) -> dict[str, Any]:
+    value, lo, hi = values
+    return {
+        name: value,
+        f"{name}_lo": pa.array(lo, mask=np.isnan(lo)),
+        f"{name}_hi": pa.array(hi, mask=np.isnan(hi)),
+    }
+
+
+def _or_null(ids: npt.NDArray[np.int64]) -> pa.Array:
+    return pa.array(ids, mask=ids < 0)
+
+
+def _table(name: str, columns: Mapping[str, Any]) -> pa.Table:
+    n = len(next(v for v in columns.values() if v is not None and not isinstance(v, str)))
+
+    def column(of: pa.Field) -> pa.Array:
+        value = columns.get(of.name)
+        alone = value is None or isinstance(value, str)
+        return pa.repeat(pa.scalar(value, of.type), n) if alone else pa.array(value).cast(of.type)
+
+    wanted = schema(name)
+    return pa.table([column(of) for of in wanted], schema=wanted)
+
+
+def of_models(table: pa.Table) -> dict[tuple[str, str], list[Row]]:
+    """Return the rows of each data set and model, in the order of the table."""
+    parts: dict[tuple[str, str], list[Row]] = {}
+    for row in table.to_pylist():
+        parts.setdefault((row["dataset"], row["model"]), []).append(row)
+    return parts
+
+
+def worst_first(rows: Sequence[Row]) -> list[Row]:
+    """Return classes by average precision, the lowest first, and those without any positive last."""
+    return sorted(
+        rows, key=lambda r: (r["ap"] != r["ap"], r["ap"] if r["ap"] == r["ap"] else 0, r["class_id"])
+    )
+
+
+def mean_ap(rows: Sequence[Row]) -> tuple[float, int]:
+    """Return the mean average precision over the classes that have one, and their number."""
+    values = [r["ap"] for r in rows if not math.isnan(r["ap"])]
+    return (float(np.mean(values)) if values else float("nan")), len(values)
+
+
+def best_first(models: Mapping[tuple[str, str], Sequence[Row]], dataset: str) -> Iterator[str]:
+    """Yield the models of a data set by mean average precision, the highest first."""
+    values = {model: mean_ap(rows)[0] for (name, model), rows in models.items() if name == dataset}
+    yield from sorted(values, key=lambda model: (-np.nan_to_num(values[model], nan=-1.0), model))

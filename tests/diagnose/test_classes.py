@@ -1,0 +1,206 @@
+"""The command from arrays and files to a page: what it prints, writes, leaves out and refuses."""
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.metrics import average_precision_score
+from typer.testing import CliRunner
+
+from manyhot import Reading, cli, diagnose_classes, evaluate, tables
+from manyhot.diagnose.page import report_folder
+from manyhot.errors import InputError
+
+N, C = 300, 4
+CLASSES = ["cat", "dog", "chair", "parrot"]
+
+
+@pytest.fixture
+def arrays():
+    """A matrix of label sets, of which the last class is on no image, and scores."""
+    rng = np.random.default_rng(0)
+    valid = rng.random((N, C)) < [0.4, 0.2, 0.05, 0]
+    return valid, (rng.normal(size=(N, C)) + 2 * valid).astype(np.float32)
+
+
+@pytest.fixture
+def files(arrays, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    valid, scores = arrays
+    ids = [f"{i}.jpg" for i in range(N)]
+    state = np.where(valid, "yes", "no").ravel()
+    rows = {"image_id": np.repeat(ids, C), "class_id": CLASSES * N, "state": state}
+    pl.DataFrame(rows).write_csv("labels.csv")
+    np.save("net.npy", scores)
+    np.save("top.npy", np.argsort(-scores, axis=1)[:, :2])
+    Path("rows.txt").write_text("\n".join(ids))
+    Path("classes.txt").write_text("\n".join(CLASSES))
+
+
+def run(*words, predictions="net.npy"):
+    given = ["labels.csv", "--predictions", predictions, "--rows", "rows.txt", "--classes", "classes.txt"]
+    return CliRunner().invoke(cli.app, ["diagnose", "classes", *given, *words])
+
+
+def test_the_command_prints_the_worst_classes_and_writes_files(files, arrays):
+    done = run("--out", "out")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    valid, scores = arrays
+    values = [average_precision_score(valid[:, c], scores[:, c]) for c in range(3)]
+    assert lines[0] == f"labels, net: mean AP {np.mean(values):.1%} over 3 classes"
+    assert lines[1] == "thresholds for the largest F1, by cross-fitting"
+    assert lines[2].split() == ["class", "images", "AP", "threshold", "precision", "recall", "F1"]
+    assert [line.split()[0] for line in lines[3:6]] == [CLASSES[c] for c in np.argsort(values)]
+    assert lines[3].split()[1] == str(valid[:, np.argmin(values)].sum())
+    assert lines[6] == "classes with undefined numbers: 1 on no image"
+    names = ("class_results", "class_confusions", "class_curves")
+    written = [f"wrote out/{name}.{suffix}" for name in names for suffix in ("parquet", "csv")]
+    assert lines[8:] == [*written, "wrote out/report/index.html", "wrote out/thresholds.csv"]
+    about = tables.metadata(tables.read("out/class_results.parquet", "class_results"))
+    said = {key: about[key] for key in ("goal", "folds", "masked", "seed")}
+    assert said == {"goal": "f1", "folds": "5", "masked": "false", "seed": "0"}
+    assert set(json.loads(about["inputs"])) == {"labels.csv", "net.npy", "rows.txt", "classes.txt"}
+    first = Path("out/class_confusions.parquet").read_bytes()
+    assert run("--out", "out").exit_code == 0
+    assert Path("out/class_confusions.parquet").read_bytes() == first
+
+
+def test_thresholds_can_be_loaded(files, arrays):
+    found = diagnose_classes("labels.csv", "net.npy", reading=Reading(rows="rows.txt", classes="classes.txt"))
+    found.write("out")
+    with Path("out/thresholds.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == CLASSES
+    thresholds = np.array([float(row["threshold"]) for row in rows])
+    assert np.array_equal(thresholds, found.thresholds(), equal_nan=True)
+    assert np.isnan(thresholds).tolist() == [False, False, False, True]
+    predicted = arrays[1] >= thresholds
+    assert predicted[:, :3].any(axis=0).all()
+    assert not predicted[:, 3].any()
+
+
+def test_arrays_give_the_same(files, arrays):
+    reading = Reading(rows="rows.txt", classes="classes.txt")
+    by_files = diagnose_classes("labels.csv", "net.npy", reading=reading).class_results.to_pydict()
+    by_arrays = diagnose_classes(*arrays).class_results.to_pydict()
+    for name in ("ap", "threshold", "f1", "n_predicted", "n_right"):
+        assert by_arrays[name][:3] == by_files[name][:3]
+    assert by_arrays["name"] == ["0", "1", "2", "3"]
+    assert by_files["n_unasked"] == [0] * 4
+    assert by_arrays["n_unasked"] == [None] * 4  # only valid classes are recorded
+
+
+def test_goals_on_the_command_line(files):
+    done = run("--for", "recall", "--at", "0.9", "--json", "--folds", "3", "--curves", "1")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    fitted = [r for r in found["class_results"] if r["threshold"] is not None]
+    assert len(fitted) == 3
+    assert len({r["class_id"] for r in found["class_curves"]}) == 1
+    text = run("--for", "recall", "--at", "0.9").stdout
+    assert "thresholds for a recall of 90 %, by cross-fitting" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("--for", "precision"),
+            "The precision that a threshold must reach is missing.\n"
+            "  allowed: above 0, up to 1\n  do:      pass --at, such as 0.9",
+        ),
+        (
+            ("--at", "0.5"),
+            "The largest F1 has no precision or recall to reach.\n  got:     0.5\n"
+            "  do:      leave out --at, or set --for to precision or recall",
+        ),
+    ],
+)
+def test_goals_that_do_not_fit(files, words, message):
+    assert str(run(*words).exception) == message
+
+
+def test_models_without_scores_are_left_out(files):
+    done = run("--predictions", "top.npy", "--json")
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    assert {r["model"] for r in found["class_results"]} == {"net"}
+    assert "left out, because there are no scores of all classes: top" in found["notes"]
+    alone = run(predictions="top.npy")
+    assert str(alone.exception) == (
+        "No model has scores of all classes.\n  got:     top\n  allowed: scores of all classes\n"
+        "  do:      pass files with a score for each class, such as .npy of shape (images, classes)"
+    )
+
+
+def test_masked_needs_recorded_answers(files, arrays):
+    with pytest.raises(InputError) as error:
+        diagnose_classes(*arrays, masked=True)
+    assert str(error.value) == (
+        "Only valid classes are recorded, so nothing is known to be not valid.\n  where:   labels\n"
+        "  do:      leave out `masked` to count all other classes as not valid"
+    )
+    assert run("--masked").exit_code == 0
+
+
+def test_which_model_the_thresholds_are_of(arrays):
+    valid, scores = arrays
+    found = diagnose_classes(valid, {"a": scores, "b": -scores})
+    assert (found.thresholds(model="a")[:3] != found.thresholds(model="b", dataset="labels")[:3]).all()
+    with pytest.raises(InputError) as error:
+        found.thresholds()
+    assert str(error.value) == (
+        "2 models match.\n  allowed: labels: a; labels: b\n  do:      name the model and the data set"
+    )
+    with pytest.raises(InputError, match=r"^No models match\.\n  got:     c\n"):
+        found.thresholds(model="c")
+
+
+def test_the_page_has_the_chapter(files):
+    pytest.importorskip("altair")
+    assert run("--out", "out").exit_code == 0
+    page = Path("out/report/index.html").read_text(encoding="utf-8")
+    titles = re.findall(r"<h[23] [^>]*>(?:<a [^>]*>)?([^<]+)", page)
+    assert [title.strip() for title in titles] == [
+        "Classes, the worst first",
+        "Average precision of classes, net, labels",
+        "Precision-recall and ROC curves of the worst classes, net, labels",
+        "What is predicted instead of missed classes, net, labels",
+        "Classes, net, labels",
+        "What is predicted wrongly next to what is present, net, labels",
+        "Method",
+    ]
+    assert "The threshold of a class is the one with the largest F1." in page
+    assert "on no image" in page
+    first = Path("out/report/index.html").read_bytes()
+    report_folder("out")
+    assert Path("out/report/index.html").read_bytes() == first
+
+
+def test_evaluate_writes_the_same_where_there_are_no_original_labels(files):
+    reading = Reading(rows="rows.txt", classes="classes.txt")
+    found = evaluate("labels.csv", ["net.npy", "top.npy"], resamples=0, reading=reading)
+    own = diagnose_classes("labels.csv", "net.npy", reading=reading)
+    for name, table in own.tables.items():
+        assert str(found.per_class[name].to_pylist()) == str(table.to_pylist())  # with NaN
+    assert evaluate("labels.csv", "net.npy", metrics=["map_macro"], reading=reading).per_class == {}
+    found.write("out")
+    written = tables.read("out/class_results.parquet", "class_results")
+    assert str(written.to_pylist()) == str(own.class_results.to_pylist())
+    assert pl.read_csv("out/class_confusions.csv").height == own.class_confusions.num_rows
+    page = Path("out/report/index.html").read_text(encoding="utf-8")
+    assert '<section id="classes"' in page
+    assert "Average precision of classes, net, labels" in page
+    # Original labels, in the same folder: the tables of the run before are removed.
+    labels = pl.DataFrame({"image_id": [f"{i}.jpg" for i in range(N)], "label": [i % 3 for i in range(N)]})
+    labels.with_columns(classes=pl.concat_list("label")).write_parquet("originals.parquet")
+    again = evaluate("originals.parquet", "net.npy", resamples=0, reading=reading)
+    assert again.per_class == {}
+    again.write("out")
+    assert not Path("out/class_results.parquet").exists()
+    assert '<section id="classes"' not in Path("out/report/index.html").read_text(encoding="utf-8")

@@ -13,7 +13,7 @@ from manyhot import Predictions, Reading, compare, evaluate
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.pairwise import differences, markdown, noise_line, to_best
 from manyhot.tables import write_labels, write_predictions
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
 N, C = 400, 6
 

@@ -46,24 +46,26 @@ def evaluate(folder, *more):
 def test_models_of_the_same_images_share_a_row_of_n(folder):
     assert evaluate(folder, "--resamples", 0) == [
         "mine: 2 models, best 2 by real1",
-        "   model     top1   real1",
-        "   images      20      16",
-        "1  good    75.00%  93.75%",
-        "2  bad     25.00%  31.25%",
+        "   model      top1   real1",
+        "   images       20      16",
+        "   skipped       0       4",
+        "1  good     75.00%  93.75%",
+        "2  bad      25.00%  31.25%",
     ]
 
 
 def test_intervals_to_the_farther_end(folder):
     lines = evaluate(folder, "--resamples", 100)
     frame = pl.read_csv(folder / "out" / "results.csv").filter(slice="all")
-    for line, model in zip(lines[3:5], ("good", "bad"), strict=True):
+    for line, model in zip(lines[4:6], ("good", "bad"), strict=True):
         cells = []
         for metric in ("top1", "real1"):
             (row,) = frame.filter(model=model, metric=metric).to_dicts()
             half = max(row["value"] - row["lo"], row["hi"] - row["value"])
             cells.append(f"{row['value']:.2%} ±{100 * half:.2f}")
         assert line.endswith("  ".join(cell.rjust(len("75.00% ±20.00")) for cell in cells)), lines
-    assert lines[5] == "±: to the farther end of the 95 % interval"
+    assert lines[6].startswith("good is better than bad by ")
+    assert lines[7] == "±: to the farther end of the 95 % interval"
 
 
 @pytest.mark.parametrize("resamples", [0, 50])
@@ -71,29 +73,31 @@ def test_a_model_of_fewer_images_is_not_ranked_among_the_others(folder, resample
     predict(folder / "models", "lucky", range(4), 4)
     lines = [" ".join(line.split()) for line in evaluate(folder, "--resamples", resamples)]
     assert lines[0] == "mine: 2 models, best 2 by real1"
-    assert [line.split()[:2] for line in lines[3:5]] == [["1", "good"], ["2", "bad"]]
-    assert lines[5:8] == [
-        "mine, not ranked: 1 model, evaluated on other images",
+    assert [line.split()[:2] for line in lines[4:6]] == [["1", "good"], ["2", "bad"]]
+    assert lines[6:9] == [
+        "mine, not ranked: 1 model, evaluated on other images; "
+        "16 of 20 labelled images have no prediction and were left out",
         "model top1 real1",
         "images 4 4",
     ]
-    assert lines[8].startswith("lucky 100.00%")
-    assert len(lines) == 9 + bool(resamples)
+    assert lines[9].startswith("lucky 100.00%")
+    assert len(lines) == 10 + bool(resamples)
 
 
 def test_as_many_images_are_not_the_same_ones(folder):
     predict(folder / "models", "lucky", range(4), 4)
     predict(folder / "models", "late", range(10, 14), 3)
     lines = [" ".join(line.split()) for line in evaluate(folder, "--resamples", 50)]
-    assert lines[5] == "mine, not ranked: 2 models, each evaluated on other images"
-    assert [line.split()[0] for line in lines[7:10]] == ["images", "late", "lucky"]
+    assert lines[6] == "mine, not ranked: 2 models, each evaluated on other images"
+    assert [line.split()[0] for line in lines[8:11]] == ["images", "late", "lucky"]
 
 
 def test_two_models_of_other_images_are_ranked_among_themselves(folder):
     predict(folder / "models", "one", range(4), 3)
     predict(folder / "models", "two", range(4), 4)
-    assert evaluate(folder, "--resamples", 0)[5:] == [
-        "mine: 2 models, best 2 by real1, evaluated on other images and ranked separately",
+    assert evaluate(folder, "--resamples", 0)[6:] == [
+        "mine: 2 models, best 2 by real1, evaluated on other images and ranked separately; "
+        "16 of 20 labelled images have no prediction and were left out",
         "   model      top1    real1",
         "   images        4        4",
         "1  two     100.00%  100.00%",
@@ -105,12 +109,26 @@ def test_models_of_which_no_two_saw_the_same_images(folder):
     predict(folder / "models", "bad", range(19), 5)
     assert evaluate(folder, "--resamples", 0) == [
         "mine, not ranked: 2 models, each evaluated on other images",
-        "  model     top1   real1",
-        "  images      20      16",
-        "  good    75.00%  93.75%",
-        "  images      19      16",
-        "  bad     26.32%  31.25%",
+        "  model      top1   real1",
+        "  images       20      16",
+        "  skipped       0       4",
+        "  good     75.00%  93.75%",
+        "  images       19      16",
+        "  skipped       0       3",
+        "  bad      26.32%  31.25%",
     ]
+
+
+def test_the_share_of_misses_that_nobody_was_asked_about_stands_above_the_models(folder):
+    rows = "".join(f"{i},{c},{state}\n" for i in IDS[:4] for c, state in (("a", "yes"), ("b", "no")))
+    (folder / "labels.csv").write_text("image_id,class_id,state\n" + rows)
+    predict(folder / "models", "good", range(4), 1)
+    lines = [
+        " ".join(line.split()) for line in evaluate(folder, "--resamples", 0, "--metric", "real1_unasked")
+    ]
+    values = pl.read_csv(folder / "out" / "results.csv").filter(metric="real1_unasked", slice="all")
+    shares = sorted(round(100 * v) for v in values["value"] if v == v)
+    assert f"unasked misses – {shares[0]}–{shares[-1]}% –" in lines
 
 
 def results(rows):

@@ -23,7 +23,7 @@ from manyhot.data.benchmarks import ResultsLike, flattened, open_results, open_t
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.drops import END, Comparer
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
-from manyhot.evaluate.pairwise import check_two, differences, noise_lines, pair_lines, verdict_line
+from manyhot.evaluate.pairwise import answers, check_two, differences, pair_lines, verdict_line
 from manyhot.evaluate.ranks import sensitivity
 from manyhot.evaluate.terminal import (
     apart_lines,
@@ -109,7 +109,7 @@ class Comparison(Result):
     @property
     def answers(self) -> list[str]:
         """Which of two models is better, or which are within noise of the best, for each data set."""
-        return list(noise_lines(self.results))
+        return list(answers(self.results).values())
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]

@@ -339,15 +339,14 @@ def _lines_on(results: Results, dataset: str) -> Iterator[str]:
     return best_lines(results, dataset)
 
 
-def noise_lines(results: Results) -> Iterator[str]:
-    """Yield which of two models is better, or which are within noise of the best, where pairs were tested."""
-    several = len(results.datasets) > 1
+def answers(results: Results) -> dict[str, str]:
+    """Return which model is better, or which are within noise, for each data set with tested pairs."""
+    found = {}
     for dataset in results.datasets:
-        found = differences(results, dataset)
-        tested = bool(found) and _leading(found).loss is not None
-        line = answer(_leading(found)) if tested else noise_line(*to_best(results, dataset))
-        if line:
-            yield f"{dataset}: {line}" if several else line
+        two = differences(results, dataset)
+        tested = bool(two) and _leading(two).loss is not None
+        found[dataset] = answer(_leading(two)) if tested else noise_line(*to_best(results, dataset))
+    return {dataset: line for dataset, line in found.items() if line}
 
 
 def markdown(results: Results, margin: float | None, notes: Sequence[str] = ()) -> str:
@@ -411,4 +410,4 @@ def _value(metric: Metric, value: float) -> str:
 def _p(p: float | None) -> str:
     if p is None:
         return "–"
-    return f"{p:.3f}" if p >= 0.001 else f"{p:.1e}"
+    return f"{p:.3f}" if p >= 0.001 else "<0.001"

@@ -25,7 +25,7 @@ from manyhot.evaluate.outputs import (
     write_own_classes,
     write_tables,
 )
-from manyhot.evaluate.pairwise import noise_lines
+from manyhot.evaluate.pairwise import answers
 from manyhot.evaluate.terminal import change_lines, headline_lines
 from manyhot.evaluate.write import (
     PICTURES,
@@ -230,8 +230,8 @@ class Evaluation(Result):
     def lines(self) -> Iterator[str]:
         """Yield the best models of each data set, the user's own models with ranks, and the mean drops."""
         results = self.as_results()
-        yield from headline_lines(results, self.own)
-        yield from noise_lines(results)
+        unmatched = {(n.dataset, n.model): n.text for n in self.model_notes if n.kind.endswith("_unmatched")}
+        yield from headline_lines(results, self.own, below=answers(results), unmatched=unmatched)
         yield from change_lines(self.comparison.drops.to_pylist())
         yield from self._page_notes
 

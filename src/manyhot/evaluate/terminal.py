@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
+from pyarrow import compute as pc
 
 from manyhot.console import table_lines
 from manyhot.evaluate.ranks import PROTOCOL_WARNING, image_groups
-from manyhot.tables import Results, Row
+from manyhot.tables import ModelValue, Results, Row
 from manyhot.tables.result_tables import headline
 
 
@@ -29,23 +31,47 @@ def leading_metric(results: Results, dataset: str) -> str:
     return next(str(m) for m in (*by, *own) if results.values_at.get((dataset, m, "all")))
 
 
-def headline_lines(results: Results, own: Collection[str] = (), most: int = 15) -> Iterator[str]:
-    """Yield the best models of each data set, and the user's own models with their ranks."""
+def headline_lines(
+    results: Results,
+    own: Collection[str] = (),
+    most: int = 15,
+    *,
+    below: Mapping[str, str] = MappingProxyType({}),
+    unmatched: Mapping[tuple[str, str], str] = MappingProxyType({}),
+) -> Iterator[str]:
+    """Yield the best models of each data set, and the user's own models with their ranks.
+
+    Parameters
+    ----------
+    results : Results
+    own : collection of str
+        The user's own models.
+    most : int
+        Number of models to show.
+    below : Mapping of str to str
+        A sentence to print below the models of a data set.
+    unmatched : Mapping
+        By data set and model, how many images have no prediction or no label.
+    """
     about = json.loads(results.about["metrics"])
-    shown = shown_metrics(results)
+    shown, skipped = shown_metrics(results), _skipped(results)
     has_intervals = False
     for dataset in results.datasets:
         columns = {m: results.values_at.get((dataset, m, "all"), {}) for m in shown}
+        unasked = {m: results.values_at.get((dataset, f"{m}_unasked", "all"), {}) for m in shown}
         at = leading_metric(results, dataset)
         groups = image_groups(results, (dataset, at, "all"))
         alone = [model for group in groups if len(group) == 1 < len(groups) for model in group]
         for group in [*(g for g in groups if g[0] not in alone), *([alone] if alone else [])]:
             is_ranked = group is not alone
             best = _best(group, columns[at], about[at]["better"], most, own, is_ranked)
-            yield _title(dataset, len(group), min(most, len(group)), at, is_ranked, group is groups[0])
-            rows = _rows(best, columns, about)
+            title = _title(dataset, len(group), min(most, len(group)), at, is_ranked, group is groups[0])
+            lacking = unmatched.get((dataset, group[0])) if is_ranked or len(group) == 1 else None
+            yield f"{title}; {lacking}" if lacking else title
+            rows = _rows(best, columns, about, unasked, {m: skipped.get((dataset, m), {}) for m in shown})
             yield from table_lines(("", "model", *shown), rows)
             has_intervals |= any("±" in cell for row in rows for cell in row)
+        yield from [below[dataset]] if dataset in below else []
     if has_intervals:
         yield "±: to the farther end of the 95 % interval"
 
@@ -81,23 +107,65 @@ def _title(dataset: str, n: int, shown: int, by: str, is_ranked: bool, is_first:
 
 def _rows(
     ranked: Sequence[tuple[str, str]],
-    columns: Mapping[str, Mapping[str, Any]],
+    columns: Mapping[str, Mapping[str, ModelValue]],
     about: Mapping[str, Mapping[str, str]],
+    unasked: Mapping[str, Mapping[str, ModelValue]],
+    skipped: Mapping[str, Mapping[str, int]],
 ) -> list[tuple[str, ...]]:
-    """Return one row per model, below a row with the numbers of images, repeated where these change."""
-    blocks: list[tuple[dict[str, int], list[tuple[str, ...]]]] = []
+    """Return one row per model, below rows with the numbers of images, repeated where these change."""
+    parts: list[list[tuple[str, str]]] = []
+    images: dict[str, int] = {}
     for rank, model in ranked:
-        values = {m: column[model] for m, column in columns.items() if model in column}
-        images = {m: number.n for m, number in values.items()}
-        if not blocks or any(blocks[-1][0].get(m, n) != n for m, n in images.items()):
-            blocks.append(({}, []))
-        blocks[-1][0].update(images)
-        figures = (_figure(values.get(m), about[m]["unit"]) for m in columns)
-        blocks[-1][1].append((rank, model, *figures))
-    heads = [
-        ("", "images", *(f"{images[m]:,}" if m in images else "–" for m in columns)) for images, _ in blocks
+        of_model = {m: column[model].n for m, column in columns.items() if model in column}
+        if not parts or any(images.get(m, n) != n for m, n in of_model.items()):
+            parts.append([])
+            images = {}
+        images |= of_model
+        parts[-1].append((rank, model))
+    return [
+        row
+        for part in parts
+        for row in (
+            *_image_rows([model for _, model in part], columns, unasked, skipped),
+            *((r, m, *(_figure(columns[c].get(m), about[c]["unit"]) for c in columns)) for r, m in part),
+        )
     ]
-    return [row for head, (_, rows) in zip(heads, blocks, strict=True) for row in (head, *rows)]
+
+
+def _image_rows(
+    models: Sequence[str],
+    columns: Mapping[str, Mapping[str, ModelValue]],
+    unasked: Mapping[str, Mapping[str, ModelValue]],
+    skipped: Mapping[str, Mapping[str, int]],
+) -> Iterator[tuple[str, ...]]:
+    """Yield the number of images, of skipped images, and the share of misses that nobody was asked about."""
+    values = [[column[m] for m in models if m in column] for column in columns.values()]
+    yield ("", "images", *(f"{found[0].n:,}" if found else "–" for found in values))
+    counts = [next((of[m] for m in models if m in of), 0) for of in skipped.values()]
+    if any(counts):
+        yield ("", "skipped", *(f"{n:,}" for n in counts))
+    shares = [
+        [s.value for m in models if m in of and (s := of[m]).value == s.value] for of in unasked.values()
+    ]
+    if any(shares):
+        yield ("", "unasked misses", *(_extent(found) for found in shares))
+
+
+def _skipped(results: Results) -> dict[tuple[str, str], dict[str, int]]:
+    """Return how many images of each model are skipped, by data set and metric."""
+    table = results.table.filter(pc.equal(results.table["slice"], "all"))
+    found: dict[tuple[str, str], dict[str, int]] = {}
+    for row in table.select(["dataset", "metric", "model", "n_skipped"]).to_pylist():
+        found.setdefault((row["dataset"], row["metric"]), {})[row["model"]] = row["n_skipped"] or 0
+    return found
+
+
+def _extent(shares: Sequence[float]) -> str:
+    """Return shares as text: from the least to the greatest."""
+    if not shares:
+        return "–"
+    low, high = (f"{100 * end:.0f}" for end in (min(shares), max(shares)))
+    return f"{low}%" if low == high else f"{low}–{high}%"
 
 
 def _figure(number: Any, unit: str) -> str:

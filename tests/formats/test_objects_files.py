@@ -16,7 +16,7 @@ from manyhot.tables import Objects, write_objects
 
 CLASSES = from_keys(("cat", "dog", "sofa"))
 ROWS = {
-    "image_id": ["x/a.jpg", "a.jpg", "b.jpg"],
+    "image_id": ["x/a.jpg", "x/a.jpg", "b.jpg"],
     "class": ["dog", "sofa", "dog"],
     "x1": [0.0, 0.25, 0.5],
     "y1": [0.0, 0.5, 0.5],
@@ -54,6 +54,24 @@ def test_a_table_and_our_own(tmp_path):
     assert (told(again), again.keys) == (EXPECTED, ("dog", "sofa"))
     over = read_objects(tmp_path / "objects.parquet", classes=CLASSES)
     assert (told(over), over.class_id.tolist()) == (EXPECTED, [1, 2, 1])
+
+
+def test_two_images_of_one_name(tmp_path):
+    """Their ids are paths, as in the predictions of their folder, and their masks are found by path."""
+    names = ["x/a.jpg", "y/a.jpg", "y/b.jpg"]
+    objects = read_objects(parquet(tmp_path / "o.parquet", ROWS | {"image_id": names}))
+    assert [row[0] for row in told(objects)] == names
+    for name in ("x/a", "y/b", "a"):
+        (tmp_path / "masks" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "masks" / f"{name}.png").write_bytes(png([[0]]))
+    found = read_objects(tmp_path / "o.parquet", masks=tmp_path / "masks").semantic
+    assert {i: p.relative_to(tmp_path).as_posix() for i, p in found.items()} == {
+        "x/a.jpg": "masks/x/a.png",
+        "y/b.jpg": "masks/y/b.png",
+    }
+    content = COCO | {"images": [i | {"file_name": f"{i['id']}/a.jpg"} for i in COCO["images"]]}
+    (tmp_path / "c.json").write_text(json.dumps(content))
+    assert {row[0] for row in told(read_objects(tmp_path / "c.json"))} == {"7/a.jpg", "9/a.jpg"}
 
 
 def test_numbers_tell_the_order_of_the_classes(tmp_path):

@@ -10,7 +10,6 @@ import pytest
 
 from manyhot import read_images, read_labels, read_predictions
 from manyhot.classes import class_list, from_keys
-from manyhot.errors import MatchError
 from manyhot.formats import detect
 
 
@@ -84,12 +83,14 @@ def test_folders_over_a_class_list(tmp_path, message):
     )
 
 
-def test_one_name_in_two_folders(tmp_path, message):
-    tree(tmp_path, n01440764=["a.jpg"], n01443537=["a.jpg"])
-    assert message(lambda: read_labels(tmp_path), MatchError) == (
-        f"An image is listed more than once.\n  where:   {tmp_path.name}\n  got:     1 ids, such as a.jpg\n"
-        "  allowed: each image_id once\n  do:      retain one row per image"
-    )
+def test_one_name_in_two_folders(tmp_path):
+    """Base names are ids where they are unique; otherwise, paths are."""
+    tree(tmp_path, n01440764=["a.jpg"], n01443537=["a.jpg", "deep/b.jpg"])
+    assert read_labels(tmp_path).image_id.to_pylist() == [
+        "n01440764/a.jpg",
+        "n01443537/a.jpg",
+        "n01443537/deep/b.jpg",
+    ]
 
 
 def test_folder_of_no_kind(tmp_path, message):

@@ -359,7 +359,7 @@ def test_one_image_under_two_paths(tmp_path, message):
     path = tmp_path / "vit3b_mistakes.json"
     path.write_text(json.dumps({"a.JPEG": MISTAKE, "x/a.JPEG": MISTAKE}))
     assert message(lambda: read_findings(path)) == (
-        f"An image is listed more than once.\n  where:   {path}\n  got:     1 ids, such as a.JPEG\n"
+        f"An image is listed more than once.\n  where:   {path}\n  got:     1 id, such as a.JPEG\n"
         "  allowed: each image_id once\n  do:      retain one row per image"
     )
 

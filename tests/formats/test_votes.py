@@ -42,7 +42,7 @@ def test_one_table_in_every_form(tmp_path):
     assert rows(read_votes(tmp_path)) == EXPECTED  # a campaign folder
     pq.write_table(pa.table(ROWS), tmp_path / "foreign.parquet")
     assert rows(read_votes(tmp_path / "foreign.parquet")) == EXPECTED
-    tasks = {"task": ["x/a.jpg:3", "a.jpg:tench", "b.jpg:n01484850", "a.jpg:3"]}
+    tasks = {"task": ["./a.jpg:3", "a.jpg:tench", "b.jpg:n01484850", "a.jpg:3"]}
     kit = as_csv(tmp_path / "kit.csv", tasks | {"worker": ROWS["rater_id"], "label": ROWS["answer"]})
     assert rows(read_votes(kit)) == sorted(
         [

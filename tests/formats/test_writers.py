@@ -386,7 +386,7 @@ def test_fiftyones_single_labels_names_and_no_confidence(tmp_path):
     path = tmp_path / "f.json"
     path.write_text('{"classes": null, "labels": {"x/a": "dog", "b": {"label": "cat"}, "c": ["cat", "dog"]}}')
     back = read_labels(path)
-    assert sets_of(back) == {"a": [0], "b": [1], "c": [1, 0]}
+    assert sets_of(back) == {"x/a": [0], "b": [1], "c": [1, 0]}
     assert "p" not in back.table.column_names
 
 
@@ -430,7 +430,7 @@ HEAD = '{"classes": ["cat", "dog"], "labels": '
             "This is not a confidence.\n  where:   {path}, image a\n  got:     1.5\n  allowed: 0 to 1",
         ),
         (HEAD + '{"a": [0], "a": [1]}}', "The JSON holds a key twice."),
-        (HEAD + '{"x/a": [0], "y/a": [1]}}', "An image is listed more than once."),
+        (HEAD + '{"x/a": [0], "./x/a": [1]}}', "An image is listed more than once."),
         (HEAD + '{"a": [0, "cat"]}}', "An image lists a class twice."),
         (
             '{"classes": ["cat", "cat"], "labels": {}}',

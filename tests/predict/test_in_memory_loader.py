@@ -57,7 +57,7 @@ def test_labels_count_in_the_class_list(images):
 def test_ids_in_the_batches():
     batches = [{"image": torch.eye(3).view(3, 3, 1, 1), "image_id": ["a/x.jpg", "y.jpg", "z.jpg"]}]
     said = mh.predict_loader(MeanColour(), batches, classes=CLASSES, top=1)
-    assert said.predictions.image_id.to_pylist() == ["x.jpg", "y.jpg", "z.jpg"]
+    assert said.predictions.image_id.to_pylist() == ["a/x.jpg", "y.jpg", "z.jpg"]
     assert said.predictions.classes.tolist() == [[0], [1], [2]]
     triples = [(torch.eye(3).view(3, 3, 1, 1), torch.tensor([0, 1, 2]), ["x", "y", "z"])]
     assert mh.predict_loader(MeanColour(), triples, classes=CLASSES).images.label.to_pylist() == [0, 1, 2]

@@ -62,7 +62,7 @@ def test_duplicate_ids():
     assert message(MatchError, lambda: labels(image_id=["a", "a"])) == (
         "An image is listed more than once.\n"
         "  where:   L\n"
-        "  got:     1 ids, such as a\n"
+        "  got:     1 id, such as a\n"
         "  allowed: each image_id once\n"
         "  do:      retain one row per image"
     )

@@ -32,6 +32,7 @@ from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.run import run as predict_source
 from manyhot.predict.sources import open_source
+from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.predict.sources.source import ImageSource, alter_images
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions
@@ -130,8 +131,9 @@ def diagnose_corruptions(
     sets = _sets_file(labels)
     # A CSV that is neither label sets nor images holds the label of each image, as manyhot predict reads it.
     opened = open_source(source, labels=labels if sets is None else None)
-    judging = _JudgingLabels.read(sets, images, over)
+    judging, matched = _JudgingLabels.read(sets, images, over).matched(opened)
     taken, notes = judging.take(_listed(opened), limit, seed)
+    notes = (*matched, *notes)
     copies = [replace(c, only=taken) for c in copies]
     top = None if dense else PredictSettings.top
     settings = PredictSettings(top, engine, workers=workers, batch=batch, classes=class_list)
@@ -200,6 +202,13 @@ class _JudgingLabels:
             return cls(_single(labels, classes), True, classes)
         read = read_labels(labels, classes=classes)
         return cls(read.with_labels(read_images(images)) if images else read, False, classes)
+
+    def matched(self, source: ImageSource) -> tuple[_JudgingLabels, tuple[str, ...]]:
+        """Return the labels with the ids of a source, and a note if they were different."""
+        if self.labels is None:
+            return self, ()
+        labels, like = labels_of_source(self.labels, source)
+        return replace(self, labels=labels), (like.text,) if like.n else ()
 
     def take(
         self, listed: Sequence[str], limit: int | None, seed: int

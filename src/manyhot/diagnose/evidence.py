@@ -31,6 +31,8 @@ from manyhot.formats import detect, read_findings, read_images, read_labels, rea
 from manyhot.formats.tsipras import read_superclasses
 from manyhot.formats.writing import PathLike
 from manyhot.predict.network import Network
+from manyhot.predict.sources import ImageSource
+from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.tables import Images, Labels, Objects, one_chunk
 from manyhot.tables.arrays import States, label_sets, states_of_labels, states_of_objects
 from manyhot.tables.image_ids import ids_like
@@ -330,6 +332,7 @@ class ImageFacts:
     network: Network
     states: States | None
     objects: Objects | None
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(
@@ -339,8 +342,9 @@ class ImageFacts:
         objects: PathLike | None,
         masks: PathLike | None,
         labels: PathLike | None,
+        source: ImageSource,
     ) -> ImageFacts:
-        """Read objects, masks and label sets.
+        """Read objects, masks and label sets of the images of a source.
 
         Raises
         ------
@@ -358,9 +362,11 @@ class ImageFacts:
         found = None if objects is None else read_objects(objects, classes=class_list, masks=masks)
         classes = class_list or (network.classes if found is None else from_keys(found.keys, found.name))
         states = None if found is None else states_of_objects(found, classes)
+        notes: tuple[str, ...] = ()
         if labels is not None:
-            states = states_of_labels(read_labels(labels, classes=classes), classes)
-        facts = cls(network, states, found)
+            sets, like = labels_of_source(read_labels(labels, classes=classes), source)
+            states, notes = states_of_labels(sets, classes), (like.text,) if like.n else ()
+        facts = cls(network, states, found, notes)
         if states is not None and not facts.common:
             raise MatchError(
                 "The model has none of the classes.",

@@ -142,11 +142,11 @@ def explain(
     class_list = None if classes is None else read_classes(classes)
     network = find_model(model, class_list)
     explainers = _explainers(network, method, layer, batch)
-    facts = ImageFacts.read(network, class_list, objects, masks, labels)
+    facts = ImageFacts.read(network, class_list, objects, masks, labels, source := open_source(images))
     choice = Choice(tuple(class_of(network, name) for name in class_), frozenset(ids), limit, top)
     sanity = Sanity(explainers, check, run)
     output = _Output(out, pictures, arrays)
-    job = _Job(open_source(images), network, explainers, facts, choice, output, sanity, run)
+    job = _Job(source, network, explainers, facts, choice, output, sanity, run)
     rows = list(job.rows(_name(images)))
     if not rows:
         raise job.none_explained(images)
@@ -374,6 +374,7 @@ class _Job:
     def notes(self) -> Iterator[str]:
         """Yield notes about the model and about the numbers of skipped images and objects."""
         yield from self.network.notes
+        yield from self.facts.notes
         reasons = Counter(row["reason"] for row in self.skipped)
         yield from (f"{n:,} images cannot be read: {why}" for why, n in reasons.most_common())
         missing = sorted(self.choice.ids - self.explained - {row["image_id"] for row in self.skipped})

@@ -29,7 +29,8 @@ from manyhot.parameters import RESAMPLES, Address, Count, Probability, Resamples
 from manyhot.predict.models import find_model
 from manyhot.predict.network import Network
 from manyhot.predict.run import PredictSettings
-from manyhot.predict.sources import open_source
+from manyhot.predict.sources import ImageSource, open_source
+from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.run import QUIET, Run
 from manyhot.tables import Objects, Predictions
 from manyhot.tables.arrays import States, states_of_labels, states_of_objects
@@ -120,12 +121,11 @@ def diagnose_shortcuts(
     class_list = None if classes is None else read_classes(classes)
     found = read_objects(objects, classes=class_list, masks=masks)
     known = class_list or from_keys(found.keys, found.name)
-    states = _states(found, labels, known)
+    source = open_source(images)
+    states, matched = _states(found, labels, known, source)
     only = named_pairs(pair, known)
     network = find_model(model, class_list)
-    remover = ObjectRemover(
-        open_source(images), network, found, out, PredictSettings(None, engine), fills, seed, run
-    )
+    remover = ObjectRemover(source, network, found, out, PredictSettings(None, engine), fills, seed, run)
 
     def testable_pairs(states: States) -> list[Pair]:
         removable = found.class_id.tolist()
@@ -147,7 +147,7 @@ def diagnose_shortcuts(
         min_images=min_images,
         resamples=resamples,
         seed=seed,
-        notes=remover.notes(states, before),
+        notes=(*matched, *remover.notes(states, before)),
         run=run,
     )
     forget_pictures(out, "shortcut_examples", ("before", "after", "control"), EXAMPLES_FOLDER)
@@ -197,10 +197,14 @@ def _check_outside(source: PathLike, out: Path) -> None:
         )
 
 
-def _states(objects: Objects, labels: PathLike | None, classes: ClassList) -> States:
+def _states(
+    objects: Objects, labels: PathLike | None, classes: ClassList, source: ImageSource
+) -> tuple[States, tuple[str, ...]]:
+    """Return the label sets, and a note if their ids differ from those of the source."""
     if labels is None:
-        return states_of_objects(objects, classes)
-    return states_of_labels(read_labels(labels, classes=classes), classes)
+        return states_of_objects(objects, classes), ()
+    sets, like = labels_of_source(read_labels(labels, classes=classes), source)
+    return states_of_labels(sets, classes), (like.text,) if like.n else ()
 
 
 def _check_any(pairs: Sequence[Pair], min_images: int, network: Network) -> None:

@@ -151,13 +151,7 @@ class Entrants:
         everywhere = [p for p in own if p.source not in self.misfits.errors]
         for fetched in self.sets:
             if fetched.about.thresholds:
-                yield (
-                    fetched,
-                    [
-                        *fetched.published,
-                        *self._covering(everywhere, fetched),
-                    ],
-                )
+                yield fetched, [*fetched.published, *self._covering(everywhere, fetched)]
 
     def sources(self) -> list[dict[str, Any]]:
         """Return the titles, licences, citations and notes of the published data."""

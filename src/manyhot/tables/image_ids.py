@@ -278,17 +278,23 @@ def _pairs(left: pa.Array, right: pa.Array, *, by_end: bool = False) -> Matching
 
 
 def _by_end(longer: pa.Array, shorter: pa.Array) -> Iterator[tuple[Rows, Rows]]:
-    """Yield the rows of ids, and those of their longest ends among others, folder by folder."""
+    """Yield the rows of keys, and those of their longest ends among others, folder by folder."""
     rows, keys = np.arange(len(longer)), longer
+    row_of = np.full(len(shorter), -1)
     for _ in range(_DEPTH if len(shorter) else 0):
         nested = np.flatnonzero(pc.match_substring(keys, "/"))
         if not len(nested):
-            return
+            break
         rows, keys = rows[nested], keys.take(pa.array(nested))
         keys = pc.replace_substring_regex(keys, r"^[^/]*/", "", max_replacements=1)
         at = _positions(keys, shorter)
+        row_of[at[at >= 0]] = rows[at >= 0]
         yield rows[at >= 0], at[at >= 0]
         rows, keys = rows[at < 0], keys.filter(pa.array(at < 0))
+    # Without their extensions, two of the others may be equal; only the first has been matched.
+    first = _positions(shorter, shorter)
+    again = np.flatnonzero((first != np.arange(len(shorter))) & (row_of[first] >= 0))
+    yield row_of[first[again]], again
 
 
 def _positions(own: pa.Array, others: pa.Array) -> Rows:

@@ -23,6 +23,7 @@ from manyhot.formats import read_classes, read_labels
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import NO_SETTINGS, Address, AtLeast, OptionName, Settings, Shown
 from manyhot.predict.sources import ImagesLike, open_source
+from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.predict.sources.source import ImageSource
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
@@ -137,8 +138,9 @@ def train(
     check_apart([images, labels, val, val_labels], out)
     plan = _recipe(recipe, settings)
     class_list = classes if isinstance(classes, ClassList | None) else read_classes(classes)
-    found = read_labels(labels, classes=class_list)
-    sets, names, source = label_sets(found), _classes(found, class_list), open_source(images)
+    source = open_source(images)
+    found, matched = labels_of_source(read_labels(labels, classes=class_list), source)
+    sets, names = label_sets(found), _classes(found, class_list)
     ends = loss_of(plan.named_loss).about["ends"]
     rows, notes = selected(sets, plan, ends)
     taught = _local_teacher(plan, found, names, ends)
@@ -157,6 +159,7 @@ def train(
     }
     if plan.maps:
         identity["maps"] = sha256(plan.maps)
+    validation, matched_val = _validation(val or images, val_labels, class_list, found)
     job = TrainingJob(
         data=order,
         labels=sets,
@@ -164,13 +167,13 @@ def train(
         recipe=plan,
         out=out,
         ids=found.image_id.to_pylist(),
-        validation=_validation(val or images, val_labels, class_list, found),
+        validation=validation,
         identity=identity,
         taught=taught,
         features=None if features is None else Path(features),
         save_every=save_every,
         run=run,
-        notes=[*notes, *missing],
+        notes=[*filter(None, (matched.text, matched_val)), *notes, *missing],
     )
     network = fit(job)
     log = network.with_name("log.csv")
@@ -234,10 +237,10 @@ def _earlier_order(out: Path) -> str:
 
 def _validation(
     source: PathLike, labels: PathLike | None, classes: ClassList | None, trained: Labels
-) -> Validation | None:
-    """Return the images to evaluate on."""
+) -> tuple[Validation | None, str]:
+    """Return the images to evaluate on, and how their labels were matched if ids differ."""
     if labels is None:
-        return None
+        return None, ""
     from manyhot.train.batches import collect_images, memory_share
     from manyhot.train.order import Everything
     from manyhot.train.trained_part import Validation
@@ -252,10 +255,12 @@ def _validation(
             allowed=other,
             do="use the same class list for both",
         )
+    images = open_source(source)
+    found, matched = labels_of_source(found, images)
     wanted = {name: row for row, name in enumerate(found.image_id.to_pylist())}
-    order = collect_images(open_source(source), wanted, "all", 1, memory_share() // 4)
+    order = collect_images(images, wanted, "all", 1, memory_share() // 4)
     assert isinstance(order, Everything)
-    return Validation(order.openers, label_sets(found).take(np.array(order.rows)), order.key)
+    return Validation(order.openers, label_sets(found).take(np.array(order.rows)), order.key), matched.text
 
 
 def selected(labels: LabelSets, recipe: Recipe, ends: str) -> tuple[npt.NDArray[np.int64], list[str]]:

@@ -1,4 +1,5 @@
 import os
+import pickle
 
 import pytest
 
@@ -82,15 +83,25 @@ def test_a_link_to_a_folder_above_is_not_followed(tmp_path):
 
 
 def test_two_images_of_one_name(tmp_path):
-    with pytest.raises(InputError) as error:
-        open_image_folder(str(touch(tmp_path, "a/x.jpg", "b/x.jpg", "c/x.jpg")))
-    assert str(error.value) == (
-        "Two images have the same base name.\n"
-        f"  where:   {tmp_path}\n"
-        "  got:     a/x.jpg and b/x.jpg, and 1 more such pairs\n"
-        "  allowed: unique base names, which are the ids of images in all tables\n"
-        "  do:      rename one of them, or predict the folders one by one"
-    )
+    """Then the ids of all images of the folder are their paths; the parts can be pickled with them."""
+    touch(tmp_path, "a/x.jpg", "b/x.jpg", "c/y.jpg", "z.jpg")
+    source = pickle.loads(pickle.dumps(open_image_folder(str(tmp_path))))
+    assert ids(source) == ["a/x.jpg", "b/x.jpg", "c/y.jpg", "z.jpg"]
+    (tmp_path / "b" / "x.jpg").unlink()
+    assert ids(open_image_folder(str(tmp_path))) == ["z.jpg", "x.jpg", "y.jpg"]
+
+
+def test_labels_of_images_of_one_name(tmp_path):
+    touch(tmp_path / "photos", "a/x.jpg", "b/x.jpg", "b/y.jpg")
+    table = tmp_path / "labels.csv"
+    for start in ("", "./", "photos/", str(tmp_path / "photos") + "/"):
+        table.write_text(f"path,label\n{start}a/x.jpg,cat\n{start}b/x.jpg,dog\n")
+        source = open_source(tmp_path / "photos", labels=table)
+        assert [(i.image_id, i.label) for part in source.parts for i, _ in part.items()] == [
+            ("a/x.jpg", "cat"),
+            ("b/x.jpg", "dog"),
+            ("b/y.jpg", None),
+        ]
 
 
 def test_no_images(tmp_path):
@@ -233,11 +244,11 @@ def test_a_list_in_the_folder_of_the_process(tmp_path, monkeypatch):
         ("", "The list names no images.\n  where:   {}"),
         ("a.jpg\na.jpg\n", "The source names an image twice.\n  where:   {}\n  got:     {folder}/a.jpg"),
         (
-            "a/x.jpg\nb/x.jpg\n",
-            "Two images have the same base name.\n"
+            "a/x.jpg\nb/x.jpg\n./a/x.jpg\n",
+            "Two images have the same id.\n"
             "  where:   {}\n"
-            "  got:     {folder}/a/x.jpg and {folder}/b/x.jpg\n"
-            "  allowed: unique base names, which are the ids of images in all tables\n"
+            "  got:     {folder}/a/x.jpg and {folder}/./a/x.jpg\n"
+            "  allowed: unique ids\n"
             "  do:      rename one of them, or predict the folders one by one",
         ),
     ],
@@ -249,6 +260,11 @@ def test_lists_that_are_refused(tmp_path, text, message):
     with pytest.raises(InputError) as error:
         open_source(path)
     assert str(error.value) == message.format(path, folder=tmp_path)
+
+
+def test_a_list_with_two_images_of_one_name(tmp_path):
+    (tmp_path / "list.txt").write_text("a/x.jpg\n.\\b\\x.jpg\ny.jpg\n")
+    assert ids(open_source(tmp_path / "list.txt")) == ["a/x.jpg", "b/x.jpg", "y.jpg"]
 
 
 def test_an_image_that_vanished_is_one_image(tmp_path):

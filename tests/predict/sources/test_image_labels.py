@@ -101,18 +101,20 @@ def test_lines_end_with_line_feeds_and_carriage_returns_alone(tmp_path):
 
 
 def test_labels_of_images(tmp_path):
-    text = "path,label\nval/a.jpg,7\nval/b.jpg,\na.jpg,7\n"
+    text = "path,label\nval/a.jpg,7\nval/b.jpg,\n./val/a.jpg,7\n"
     assert read_image_labels(table(tmp_path, text)) == {"a.jpg": "7"}
+    text = "path,label\nval/a.jpg,7\na.jpg,8\n"
+    assert read_image_labels(table(tmp_path, text)) == {"val/a.jpg": "7", "a.jpg": "8"}
     assert read_image_labels(table(tmp_path, "image_id,label\nval/a.jpg,7\n")) == {"val/a.jpg": "7"}
 
 
 def test_two_labels_of_an_image(tmp_path):
-    path = table(tmp_path, "path,label\nval/a.jpg,7\ntrain/a.jpg,8\n")
+    path = table(tmp_path, "path,label\nval/a.jpg,7\nval//a.jpg,8\n")
     assert refusal(read_image_labels, path) == (
         "An image has two labels.\n"
         f"  where:   {path}\n"
         "  got:     a.jpg: 7 and 8\n"
-        "  allowed: one label for each base name"
+        "  allowed: one label for each image"
     )
 
 

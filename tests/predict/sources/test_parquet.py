@@ -196,13 +196,19 @@ def test_an_image_without_id(tmp_path, value):
     )
 
 
+def test_two_images_of_one_name(tmp_path):
+    path = write(tmp_path / "x.parquet", image=[b"1", b"2", b"3"], path=["a/x.jpg", "b.jpg", "b\\x.jpg"])
+    items = [item for part in open_source(path).parts for item, _ in part.items()]
+    assert [item.image_id for item in items] == ["a/x.jpg", "b.jpg", "b/x.jpg"]
+
+
 def test_two_images_of_one_id(tmp_path):
-    path = write(tmp_path / "x.parquet", image=[b"1", b"2", b"3"], path=["a/x.jpg", "b.jpg", "b/x.jpg"])
+    path = write(tmp_path / "x.parquet", image=[b"1", b"2", b"3"], path=["a/x.jpg", "b.jpg", "./a/x.jpg"])
     assert refusal(path) == (
-        "Two images have the same base name.\n"
+        "Two images have the same id.\n"
         f"  where:   {path}\n"
         f"  got:     {path}#0 and {path}#2\n"
-        "  allowed: unique base names, which are the ids of images in all tables\n"
+        "  allowed: unique ids\n"
         "  do:      add a column image_id, or predict the files one by one"
     )
 

@@ -3,6 +3,7 @@ import gzip
 import importlib.util
 import lzma
 import os
+import pickle
 import shutil
 import tarfile
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from manyhot.errors import InputError
 from manyhot.predict.sources import SourceLostError, open_source
+from manyhot.predict.sources.tar import open_tars
 from source_kinds import SHARED, add, expected, listed, webdataset, write_tar
 
 EXTENSIONS = ".jpg, .jpeg, .png, .webp, .bmp, .gif, .tif, .tiff, .ppm, .pgm"
@@ -310,13 +312,21 @@ def test_a_shard_that_is_not_there(tmp_path):
 def test_two_shards_with_the_same_name(tmp_path):
     for i in range(2):
         write_tar(tmp_path / f"{i}.tar", [("a.jpg", b"1"), (f"b{i}.jpg", b"2")])
-    assert refusal(f"{tmp_path}/*.tar") == (
-        "Two images have the same base name.\n"
-        f"  where:   {tmp_path}/*.tar\n"
-        f"  got:     {tmp_path}/0.tar/a.jpg and {tmp_path}/1.tar/a.jpg\n"
-        "  allowed: unique base names, which are the ids of images in all tables\n"
-        "  do:      rename one of them, or predict the folders one by one"
-    )
+    source = pickle.loads(pickle.dumps(open_tars(f"{tmp_path}/*.tar")))
+    items = [item for part in source.parts for item, _ in part.items()]
+    assert [i.image_id for i in items] == ["0.tar/a.jpg", "0.tar/b0.jpg", "1.tar/a.jpg", "1.tar/b1.jpg"]
+
+
+def test_two_folders_with_the_same_name(tmp_path):
+    """Read as a stream, the archive is known only at the end, and the base names are ids."""
+    path = write_tar(tmp_path / "x.tar", [("a/1.jpg", b"1"), ("b/1.jpg", b"2"), ("b/2.jpg", b"3")])
+    (tmp_path / "x.tar.gz").write_bytes(gzip.compress(path.read_bytes()))
+    read = [
+        [(i.image_id, r()) for part in open_tars(str(tmp_path / name)).parts for i, r in part.items()]
+        for name in ("x.tar", "x.tar.gz")
+    ]
+    assert read[0] == [("a/1.jpg", b"1"), ("b/1.jpg", b"2"), ("b/2.jpg", b"3")]
+    assert read[1] == [("1.jpg", b"1"), ("1.jpg", b"2"), ("2.jpg", b"3")]
 
 
 def test_labels_apart_from_their_images(tmp_path):

@@ -16,7 +16,7 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.predict.sources.remote import fetch_bytes, first_line, is_remote, unquoted, without_query
 from manyhot.predict.sources.source import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart, short_hash
-from manyhot.tables.image_ids import ids_like
+from manyhot.tables.image_ids import ids_like, normal_ids
 
 _ID_COLUMNS = ("image_id", "file_name", "filename", "file", "path", "image", "uri", "url", "id", "__key__")
 _LABEL_COLUMNS = ("wnid", "label", "class", "cls", "fine_label", "key", "class_id", "target")
@@ -72,10 +72,12 @@ def read_image_labels(where: str | os.PathLike[str]) -> dict[str, str]:
         As in `read_table`, and if the table has no labels or two different labels for an image.
     """
     rows, are_ids = _table(where)
-    names = {path: path if are_ids else base_name(path) for path, _ in rows}
+    listed = [path for path, _ in rows]
+    paths: list[str] = listed if are_ids else normal_ids(pa.array(listed, pa.string())).to_pylist()
+    names = {path: path if are_ids else base_name(path) for path in paths}
     is_unique = len(set(names.values())) == len(names)
     found: dict[str, str] = {}
-    for path, label in rows:
+    for path, (_, label) in zip(paths, rows, strict=True):
         name = names[path] if is_unique else path
         if label is not None and found.setdefault(name, label) != label:
             raise InputError(

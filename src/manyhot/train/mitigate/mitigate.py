@@ -26,6 +26,7 @@ from manyhot.parameters import RESAMPLES, AtLeast, OptionName, Resamples, Seed, 
 from manyhot.predict.models import find_model, is_published
 from manyhot.predict.run import PredictSettings
 from manyhot.predict.sources import ImagesLike, open_source
+from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.predict.weights import Head, with_backbone, write_head
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Row, Tables, listing, rows_of, with_ends
@@ -235,11 +236,15 @@ def mitigate(
     given = classes if isinstance(classes, ClassList | None) else read_classes(classes)
     found = read_objects(objects, classes=given, masks=masks)
     class_list = given or from_keys(found.keys, found.name)
+    source, matched = open_source(images), ""
     given_labels = None if labels is None else read_labels(labels, classes=class_list)
+    if given_labels is not None:
+        given_labels, like = labels_of_source(given_labels, source)
+        matched = like.text
     states, label = states_and_labels(found, given_labels, class_list)
     asked = named_pairs(pairs, class_list)
     backbone = FeatureExtractor(
-        source=open_source(images),
+        source=source,
         network=find_model(model, given),
         objects=found,
         out=out,
@@ -266,7 +271,7 @@ def mitigate(
     paths = [Path(f) for f in files if isinstance(f, str | os.PathLike)]
     result = Mitigation(
         pa.Table.from_pylist(rows, schema=schema("mitigation")),
-        notes=(*_notes(features, states), *notes, *_how_to_use(model, heads)),
+        notes=(*filter(None, [matched]), *_notes(features, states), *notes, *_how_to_use(model, heads)),
         metadata={"seed": str(seed)},
         inputs={path.name: sha256(path) for path in paths if path.is_file()},
     )

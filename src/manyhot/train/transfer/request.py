@@ -18,6 +18,7 @@ from manyhot.formats import read_classes, read_labels, read_objects
 from manyhot.formats.writing import PathLike
 from manyhot.predict.models import find_backbone
 from manyhot.predict.network import Network
+from manyhot.predict.sources.label_ids import labels_of_source
 from manyhot.predict.sources.source import ImageSource, select_images
 from manyhot.run import Run
 from manyhot.tables import Labels, Objects, write_labels
@@ -170,6 +171,15 @@ class TransferInputs:
             masks=None if masks is None else Path(masks),
             class_file=classes,
         )
+
+    def matched(self, request: TransferRequest) -> TransferInputs:
+        """Return the inputs with the ids of the source in the labels, and note it if they were different."""
+        if self.labels is None:
+            return self
+        labels, like = labels_of_source(self.labels, request.source)
+        if like.n:
+            request.note("matched", like.n, like.text)
+        return replace(self, labels=labels)
 
     def states(self) -> tuple[States, npt.NDArray[np.integer]]:
         """Return label sets and original labels."""

@@ -171,6 +171,7 @@ def transfer(
         train_backbone=train_backbone,
     )
     data = TransferInputs.read(method, labels=labels, objects=objects, masks=masks, classes=classes)
+    data = data.matched(request)
     paths = [Path(f) for f in files if isinstance(f, str | os.PathLike)]
     inputs = {path.name: sha256(path) for path in paths if path.is_file()}
     result = replace(_transferred(request, data), inputs=inputs)

@@ -1,0 +1,34 @@
+"""Label sets with the ids of the images of a source."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from manyhot.predict.sources.source import ImageSource
+from manyhot.tables import Labels, count_shared
+from manyhot.tables.image_ids import FEW, Renamed
+from manyhot.tables.labels import with_ids_like
+
+
+def labels_of_source(labels: Labels, source: ImageSource) -> tuple[Labels, Renamed]:
+    """Return label sets with the ids that a source gives to its images, and how these were matched.
+
+    The ids of streams, such as remote archives, are not known before reading. Those of the label sets must be
+    equal to them.
+
+    Raises
+    ------
+    MatchError
+        If several images match one label set; see `manyhot.tables.image_ids.match_ids`.
+    """
+    if source.n is None:
+        return labels, Renamed(labels.image_id)
+    first = _ids(source, 1)
+    if count_shared(first, labels.image_id) >= FEW * max(len(first), 1):
+        return labels, Renamed(labels.image_id)  # without listing a million images
+    return with_ids_like(labels, _ids(source, len(source.parts)), other_name="the images")
+
+
+def _ids(source: ImageSource, parts: int) -> pa.Array:
+    listed = (item.image_id for part in source.parts[:parts] for item, _ in part.items())
+    return pa.array(listed, pa.string())

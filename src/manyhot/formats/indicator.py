@@ -21,7 +21,14 @@ from manyhot.core.array_types import Floats
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
-from manyhot.formats.headers import ID_COLUMNS, ID_NEEDS, fold_name, id_column, is_metadata, label_column
+from manyhot.formats.headers import (
+    ID_NEEDS,
+    IMAGE_COLUMNS,
+    class_name_column,
+    fold_name,
+    image_column,
+    is_metadata,
+)
 from manyhot.formats.reading import cut_for_message, image_ids, state_columns, states_of_values
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
 from manyhot.parameters import check_one_of
@@ -82,7 +89,7 @@ class _ValueColumn:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no number."""
+        """Whether no cell contains a number."""
         return bool(np.isnan(self.values).all())
 
     @property
@@ -93,19 +100,19 @@ class _ValueColumn:
 
 def _value_columns(frame: pl.DataFrame) -> list[_ValueColumn]:
     """Return the columns apart from the names of images and the index of pandas."""
-    skipped = {id_column(frame.columns), *(c for c in frame.columns if fold_name(c) in ID_COLUMNS[-2:])}
+    skipped = {image_column(frame.columns), *(c for c in frame.columns if fold_name(c) in IMAGE_COLUMNS[-2:])}
     return [_value_column(column) for column in frame.get_columns() if column.name not in skipped]
 
 
 def _value_column(column: pl.Series) -> _ValueColumn:
-    values = _numbers(column)
+    values = _as_floats(column)
     if values is None:
         return _ValueColumn(column.name, np.empty(0), is_text=True)
     is_whole = column.dtype.is_integer() or column.dtype == pl.Boolean
     return _ValueColumn(column.name, values, is_whole)
 
 
-def _numbers(column: pl.Series) -> Floats | None:
+def _as_floats(column: pl.Series) -> Floats | None:
     """Return a column as numbers; None if it contains other texts, lists or times."""
     if column.dtype in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)
@@ -145,7 +152,7 @@ def _candidates(path: Path) -> list[_ValueColumn]:
     """Return the columns that may be classes; none if the table has another format."""
     names = column_names(path)
     folded = {fold_name(name) for name in names}
-    if declared(path) or id_column(names) is None or label_column(names) or folded & _OTHER_TABLES:
+    if declared(path) or image_column(names) is None or class_name_column(names) or folded & _OTHER_TABLES:
         return []
     if set(possible_tables(names)) - {"images"}:
         return []
@@ -262,7 +269,7 @@ def read_indicator(
 def _read_columns(path: Path, prefix: str = "") -> tuple[list[_ValueColumn], pa.Array]:
     """Return the columns of a table whose names begin with `prefix`, and its image ids."""
     frame = _read_frame(path)
-    ids = id_column(frame.columns)
+    ids = image_column(frame.columns)
     if ids is None:
         raise InputError(
             "The table has no column of image names.",

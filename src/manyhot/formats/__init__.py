@@ -411,14 +411,14 @@ def _unreadable(path: Path, holds: str) -> InputError:
 
 def _columns(path: Path, holds: str) -> tuple[str, str | None]:
     """Return the columns of a table of unknown format and what to do, for a message."""
-    from manyhot.formats.headers import image_column
+    from manyhot.formats.headers import image_name_column
     from manyhot.formats.indicator import describe_columns
     from manyhot.formats.tabular import TABLE_SUFFIXES, column_names
 
     if path.suffix.lower() not in TABLE_SUFFIXES or not (names := column_names(path)):
         return "", None
     shown = [n if n.isprintable() else repr(n) for n in describe_columns(path)[:8]]
-    is_absent = image_column(names) is None and "image_id" in _needs(path, holds)
+    is_absent = image_name_column(names) is None and "image_id" in _needs(path, holds)
     do = "rename the column with the names of the images to image_id" if is_absent else None
     return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
 

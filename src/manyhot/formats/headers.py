@@ -9,7 +9,7 @@ from pathlib import Path
 
 from manyhot.errors import InputError
 
-IMAGE_COLUMNS = (
+IMAGE_NAME_COLUMNS = (
     "image_id",
     "filename",
     "file_name",
@@ -73,9 +73,9 @@ def fold_name(column: str) -> str:
     return re.sub(r"[\s.\-]+", "_", column.strip()).casefold()
 
 
-def image_column(columns: Iterable[str]) -> str | None:
+def image_name_column(columns: Iterable[str]) -> str | None:
     """Return the column with the names of images; None if there is none."""
-    return _first(columns, IMAGE_COLUMNS)
+    return _first(columns, IMAGE_NAME_COLUMNS)
 
 
 def class_name_column(columns: Iterable[str]) -> str | None:
@@ -97,7 +97,7 @@ def is_plural(column: str) -> bool:
 
 def is_metadata(column: str) -> bool:
     """Return whether a column describes the image although it may contain 0 and 1."""
-    return fold_name(column) in (*METADATA_COLUMNS, *IMAGE_COLUMNS)
+    return fold_name(column) in (*METADATA_COLUMNS, *IMAGE_NAME_COLUMNS)
 
 
 MOST_COLUMNS = 200_000

@@ -23,10 +23,10 @@ from manyhot.errors import InputError
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
 from manyhot.formats.headers import (
     ID_NEEDS,
-    IMAGE_COLUMNS,
+    IMAGE_NAME_COLUMNS,
     class_name_column,
     fold_name,
-    image_column,
+    image_name_column,
     is_metadata,
 )
 from manyhot.formats.reading import cut_for_message, image_ids, state_columns, states_of_values
@@ -100,7 +100,10 @@ class _ValueColumn:
 
 def _value_columns(frame: pl.DataFrame) -> list[_ValueColumn]:
     """Return the columns apart from the names of images and the index of pandas."""
-    skipped = {image_column(frame.columns), *(c for c in frame.columns if fold_name(c) in IMAGE_COLUMNS[-2:])}
+    skipped = {
+        image_name_column(frame.columns),
+        *(c for c in frame.columns if fold_name(c) in IMAGE_NAME_COLUMNS[-2:]),
+    }
     return [_value_column(column) for column in frame.get_columns() if column.name not in skipped]
 
 
@@ -152,7 +155,12 @@ def _candidates(path: Path) -> list[_ValueColumn]:
     """Return the columns that may be classes; none if the table has another format."""
     names = column_names(path)
     folded = {fold_name(name) for name in names}
-    if declared(path) or image_column(names) is None or class_name_column(names) or folded & _OTHER_TABLES:
+    if (
+        declared(path)
+        or image_name_column(names) is None
+        or class_name_column(names)
+        or folded & _OTHER_TABLES
+    ):
         return []
     if set(possible_tables(names)) - {"images"}:
         return []
@@ -269,7 +277,7 @@ def read_indicator(
 def _read_columns(path: Path, prefix: str = "") -> tuple[list[_ValueColumn], pa.Array]:
     """Return the columns of a table whose names begin with `prefix`, and its image ids."""
     frame = _read_frame(path)
-    ids = image_column(frame.columns)
+    ids = image_name_column(frame.columns)
     if ids is None:
         raise InputError(
             "The table has no column of image names.",

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.headers import IMAGE_COLUMNS, check_width, fold_name, raw_header, separator_of
+from manyhot.formats.headers import IMAGE_NAME_COLUMNS, check_width, fold_name, raw_header, separator_of
 from manyhot.formats.reading import FOLDER, cut_for_message, read_parquet, reading, with_image_ids
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -52,7 +52,7 @@ _LIST_COLUMNS = {
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv")
 
-_NAMES = (*IMAGE_COLUMNS, "key", "model", "rater_id", "expert_id", "page_id", "task", "worker")
+_NAMES = (*IMAGE_NAME_COLUMNS, "key", "model", "rater_id", "expert_id", "page_id", "task", "worker")
 """Columns of names, even if these look like numbers: 007 is not 7."""
 
 

@@ -48,6 +48,9 @@ _PREFIXES = ("label_", "labels_", "class_", "classes_", "tag_", "tags_", "catego
 _ALMOST = 0.9
 """Share of zeros and ones from which a column with other content may be a class with mistakes."""
 
+_SAMPLE = 1000
+"""Number of rows that are read to recognise a table; its reader checks all rows."""
+
 _OTHER_TABLES = frozenset(
     (
         *("class_id", "rater_id", "expert_id", "worker", "n_models", "answer", "score", "rank"),
@@ -100,10 +103,8 @@ class _ValueColumn:
 
 def _value_columns(frame: pl.DataFrame) -> list[_ValueColumn]:
     """Return the columns apart from the names of images and the index of pandas."""
-    skipped = {
-        image_name_column(frame.columns),
-        *(c for c in frame.columns if fold_name(c) in IMAGE_NAME_COLUMNS[-2:]),
-    }
+    index = [c for c in frame.columns if fold_name(c) in IMAGE_NAME_COLUMNS[-2:]]
+    skipped = {image_name_column(frame.columns), *index}
     return [_value_column(column) for column in frame.get_columns() if column.name not in skipped]
 
 
@@ -164,10 +165,11 @@ def _candidates(path: Path) -> list[_ValueColumn]:
         return []
     if set(possible_tables(names)) - {"images"}:
         return []
-    return [c for c in _value_columns(_read_frame(path)) if not is_metadata(c.name)]
+    frame = _read_frame(path, most_rows=_SAMPLE)
+    return [c for c in _value_columns(frame) if not is_metadata(c.name)]
 
 
-def _read_frame(path: Path) -> pl.DataFrame:
+def _read_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame:
     """Read the columns that may be classes or names of images."""
     header = column_names(path)
     name, n = Counter(header).most_common(1)[0] if header else ("", 0)
@@ -179,7 +181,7 @@ def _read_frame(path: Path) -> pl.DataFrame:
             do="drop or rename one of them",
         )
     if path.suffix.lower() != ".parquet":
-        return read_frame(path)
+        return read_frame(path, most_rows=most_rows)
     nested = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
     return read_frame(path, [f.name for f in pq.read_schema(path) if not any(is_(f.type) for is_ in nested)])
 

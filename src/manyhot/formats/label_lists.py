@@ -336,12 +336,10 @@ def _rows(path: Path) -> Iterator[tuple[str, Any, str]]:
                 yield (*_entry(parse_json(line, where), where), where)
         return
     content = load_json(path)
-    if isinstance(content, dict) and not {image_name_column(content), class_name_column(content)} <= set(
-        content
-    ):
-        yield from (
-            (image, value, f"{path}, image {cut_for_message(image)}") for image, value in content.items()
-        )
+    keys = content if isinstance(content, dict) else ()
+    if keys and None in (image_name_column(keys), class_name_column(keys)):
+        for image, value in content.items():
+            yield image, value, f"{path}, image {cut_for_message(image)}"
         return
     for i, entry in enumerate(_entries(content, path)):
         where = f"{path}, entry {i}"

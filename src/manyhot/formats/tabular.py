@@ -300,8 +300,19 @@ def _long(frame: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
     return frame
 
 
-def read_frame(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Read any table without checking its columns; from Parquet, only `columns` if there are any."""
+def read_frame(
+    path: Path, columns: Sequence[str] | None = None, *, most_rows: int | None = None
+) -> pl.DataFrame:
+    """Read any table without checking its columns.
+
+    Parameters
+    ----------
+    path : Path
+    columns : sequence of str, optional
+        The columns to read from Parquet; by default, all.
+    most_rows : int, optional
+        Maximum number of rows to read from text; by default, all.
+    """
     _check_packed(path)
     try:
         if path.suffix.lower() == ".parquet":
@@ -323,6 +334,7 @@ def read_frame(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame
             infer_schema_length=None,
             encoding="utf8",
             schema_overrides=names,
+            n_rows=most_rows,
         )
         _check_columns(frame, path)
         return frame.rename({c: c.strip() for c in frame.columns})

@@ -19,9 +19,18 @@ from manyhot.formats.tabular import write_csv
 from manyhot.tables import Images, Predictions
 
 LABEL_FORMATS = (
-    "chen (.tsv .txt); fiftyone (.json); hf-labels (folder .parquet); image-folder (folder); "
-    "labels-table (.parquet .csv); multilabelfy (.json); real (.json); real-scores (.npz); "
-    "tfds-multilabel (.json .parquet); tsipras-main (.pkl)"
+    "chen (.tsv .txt); coco-labels (.json); fiftyone (.json); fiftyone-samples (.json folder); "
+    "hf-labels (folder .parquet); image-folder (folder); indicator (.csv .tsv .parquet); "
+    "label-lists (.csv .tsv .parquet .json .jsonl); labels-table (.parquet .csv .tsv); multilabelfy (.json); "
+    "npz-labels (.npz); open-images (.parquet .csv .tsv); real (.json); real-scores (.npz); "
+    "tfds-multilabel (.json .parquet); tsipras-main (.pkl); voc-labels (folder)"
+)
+LABEL_COLUMNS = (
+    "open-images: ImageID, LabelName and Confidence; "
+    "label-lists: image_id, filename, path or id, and labels, tags, classes or label; "
+    "indicator: image_id, filename, path or id, and one column of 0 and 1 per class; "
+    "labels-table: image_id and classes, or image_id, class_id and state; "
+    "other suffixes: .json, .jsonl, .npz, .parquet, .pkl, .tsv, .txt, folder"
 )
 
 
@@ -344,8 +353,8 @@ def test_file_of_another_kind(tmp_path):
     assert text == (
         "The file does not hold labels.\n"
         f"  where:   {path}\n"
-        "  got:     images (images-table)\n"
-        f"  allowed: {LABEL_FORMATS}\n"
+        "  got:     images (images-table), and the columns image_id (text), label (0 and 1)\n"
+        f"  allowed: {LABEL_COLUMNS}\n"
         "  do:      pass it as images"
     )
 
@@ -387,7 +396,7 @@ def test_folders_are_searched_and_other_tables_passed_over(tmp_path, rows):
 def test_folder_without_predictions(tmp_path):
     assert message(lambda: prediction_files([tmp_path])) == (
         f"The folder holds no predictions.\n  where:   {tmp_path}\n"
-        "  allowed: .csv, .json, .npy, .npz, .parquet"
+        "  allowed: .csv, .json, .npy, .npz, .parquet, .tsv"
     )
 
 

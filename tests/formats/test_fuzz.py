@@ -138,7 +138,45 @@ COCO = {
 }
 
 
+CLASSIFICATIONS = {
+    "_cls": "Classifications",
+    "classifications": [{"_cls": "Classification", "label": "cat", "confidence": 0.5, "tags": []}],
+}
+SAMPLES = [{"_id": {"$oid": "1"}, "filepath": "data/a.jpg", "tags": [], "ground_truth": CLASSIFICATIONS}]
+
+
 FILES = {
+    "indicator.csv": (read_labels, text("filename,Age,cat,caf\u00e9\na,31,1,-1\nb,7,,0\n")),
+    "indicator.tsv": (read_labels, text('\ufeff"file name"\t"cat"\t"dog"\r\n"a;b"\tTrue\tfalse\r\n')),
+    "indicator.parquet": (
+        read_labels,
+        parquet({"path": IDS, "cat": [1.0, 0, -1], "dog": [True, None, False]}),
+    ),
+    "scores.csv": (read_predictions, text("image_id;cat;dog\na;0.25;1e-3\nb;1;0\n")),
+    "scores.parquet": (read_predictions, parquet({"image_id": IDS, "cat": [0.5, 1, 2], "dog": [0.25, 1, 2]})),
+    "lists.csv": (read_labels, text("image,tags,split\na.jpg,cat;caf\u00e9,x\nb.jpg,,y\n")),
+    "one each.csv": (read_labels, text("file,label\na.jpg,cat\na.jpg,dog\nb.jpg,\n")),
+    "lists.parquet": (read_labels, parquet({"image": IDS, "labels": [["cat", "dog"], [], None]})),
+    "by image.json": (read_labels, as_json({"a.jpg": ["cat", "caf\u00e9"], "b.jpg": [], "c.jpg": [1]})),
+    "entries.json": (
+        read_labels,
+        as_json([{"image": "a.jpg", "labels": ["cat"]}, {"image": 2, "labels": None}]),
+    ),
+    "metadata.jsonl": (
+        read_labels,
+        text('{"file_name": "a.jpg", "labels": ["cat"]}\n{"file_name": "b.jpg", "labels": "dog"}\n'),
+    ),
+    "coco.json": (read_labels, as_json(COCO)),
+    "open images.csv": (
+        read_labels,
+        text("ImageID,Source,LabelName,Confidence\na,verification,/m/1,1\na,machine,/m/2,0.7\n"),
+    ),
+    "samples.json": (read_labels, as_json({"samples": SAMPLES})),
+    "predicted samples.json": (read_predictions, as_json({"samples": SAMPLES})),
+    "matrix.npz": (
+        read_labels,
+        lambda path: np.savez(path, y=np.eye(3), ids=np.array(IDS), classes=np.array(["x", "y", "z"])),
+    ),
     "fiftyone.json": (
         read_labels,
         as_json({"classes": ["x", "y"], "labels": {"a": [{"label": 0, "confidence": 0.5}], "b": None}}),
@@ -297,17 +335,26 @@ def test_broken_annotations_of_voc(tmp_path):
     size = "<size><width>4</width><height>3</height></size>"
     path = tmp_path / "Annotations" / "a.xml"
     path.write_text(f"<annotation>{size}{inside}</annotation>", encoding="utf-8")
-    assert len(read_objects(tmp_path)) == 1
+    assert len(read_objects(tmp_path)) == len(read_labels(tmp_path)) == 1
     for content in broken(path.read_bytes(), "a.xml"):
         path.write_bytes(content)
         try_to_read(read_objects, tmp_path)
+        try_to_read(read_labels, tmp_path)
 
 
 def test_every_format_is_broken(tmp_path):
     """The files above are of all formats, and fine until they are changed."""
     from manyhot import registry
 
-    found = {"hf-labels", "image-folder", "real-scores", "tsipras", "tsipras-main", "voc-folder"}
+    found = {
+        "hf-labels",
+        "image-folder",
+        "real-scores",
+        "tsipras",
+        "tsipras-main",
+        "voc-folder",
+        "voc-labels",
+    }
     for name, (read, make) in FILES.items():
         path = tmp_path / name
         make(path)

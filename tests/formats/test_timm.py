@@ -194,7 +194,7 @@ def test_broken_files(tmp_path, message, text):
 def test_a_list_of_labels_is_no_output_of_timm(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("filename,label\na.jpg,tench\n")
-    assert detect(path) is None
+    assert detect(path).name == "label-lists"
 
 
 NO_CLASS = "This is not a class.\n  where:   {}, column index\n  got:     {}\n  allowed: 0 to 999"

@@ -279,7 +279,7 @@ def test_golden_files_are_not_taken_for_votes(tmp_path):
         read_votes(as_csv(tmp_path / "g.csv", columns))
     assert str(error.value) == (
         f"The file does not hold votes.\n  where:   {tmp_path}/g.csv\n  got:     golden (golden-table)\n"
-        "  allowed: crowd-kit (.csv .parquet); label-studio (.json); real-votes (.npz); "
-        "votes-table (.parquet .csv folder)\n"
+        "  allowed: votes-table: image_id, class_id, rater_id and answer; "
+        "crowd-kit: task, worker and label; other suffixes: .json, .npz, .parquet, .tsv, folder\n"
         "  do:      pass it as golden"
     )

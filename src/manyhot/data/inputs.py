@@ -534,13 +534,15 @@ def _files(path: Path, asked: Asked) -> Source:
     if table == sets or (table == path and detect(path, ("labels",)) is not None):
         labels = read_labels(table, classes=classes)
         labels = labels if rows is None else labels.with_labels(rows, asked.match)
-    named = asked.images or shown or (table if labels is None else None)
+    images = _images(asked.images or shown or (table if labels is None else None), classes)
+    if labels is None and path.is_file() and images is not None and images.label is None:
+        read_labels(path)  # raises an error that names the columns of label sets
     inputs = {table.name: sha256(table)} if table.is_file() else {}
     models, n, misfits = _own(prediction_files(given), rows, classes, asked, inputs)
     return Source(
         (labels.name if labels else "") or path.resolve().stem,
         labels,
-        _images(named, classes),
+        images,
         classes,
         models,
         n,

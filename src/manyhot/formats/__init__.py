@@ -391,7 +391,10 @@ def _entry_of(format: str, holds: str, path: Path) -> registry.Entry:
 def _unreadable(path: Path, holds: str) -> InputError:
     other = detect(path)
     if other:
-        got, do = f"{other.about['holds']} ({other.name})", f"pass it as {other.about['holds']}"
+        columns = _columns(path, holds)[0] if other.about["holds"] == "images" else ""
+        got = f"{other.about['holds']} ({other.name}){columns}"
+        # Images without original labels are a table in which the columns of labels were not recognised.
+        do = None if columns and " label (" not in columns else f"pass it as {other.about['holds']}"
     elif path.is_dir():
         got, do = "a folder of no known format", None
     else:
@@ -408,14 +411,14 @@ def _unreadable(path: Path, holds: str) -> InputError:
 
 def _columns(path: Path, holds: str) -> tuple[str, str | None]:
     """Return the columns of a table of unknown format and what to do, for a message."""
-    from manyhot.formats.headers import id_column
+    from manyhot.formats.headers import image_name_column
     from manyhot.formats.indicator import describe_columns
     from manyhot.formats.tabular import TABLE_SUFFIXES, column_names
 
     if path.suffix.lower() not in TABLE_SUFFIXES or not (names := column_names(path)):
         return "", None
     shown = [n if n.isprintable() else repr(n) for n in describe_columns(path)[:8]]
-    is_absent = id_column(names) is None and "image_id" in _needs(path, holds)
+    is_absent = image_name_column(names) is None and "image_id" in _needs(path, holds)
     do = "rename the column with the names of the images to image_id" if is_absent else None
     return f", and the columns {', '.join(shown)}{', …' if len(names) > 8 else ''}", do
 

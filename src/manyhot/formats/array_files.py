@@ -31,7 +31,7 @@ SCORES = {
     "scores": "score",
 }
 ID_ARRAYS = ("image_id", "image_ids", "ids", "filenames", "files", "names")
-LABELS = ("labels", "y", "y_true")
+LABEL_ARRAYS = ("labels", "y", "y_true")
 CLASS_ARRAYS = ("classes", "class_names", "classes_")
 """Names of arrays in an ``.npz`` file and their meaning."""
 
@@ -60,11 +60,11 @@ def members(path: Path) -> frozenset[str]:
 def _npz_matches(path: Path) -> bool:
     # ReaL's files of raters' answers and scores are also archives of a tensor.
     names = members(path)
-    return not names >= {"tensor", "info"} and not (names & set(LABELS) and not names & set(SCORES))
+    return not names >= {"tensor", "info"} and not (names & set(LABEL_ARRAYS) and not names & set(SCORES))
 
 
 def _npz_holds_labels(path: Path) -> bool:
-    return bool(members(path) & set(LABELS))
+    return bool(members(path) & set(LABEL_ARRAYS))
 
 
 @register("format", "npy", holds="predictions", suffixes=(".npy",), matches=_always)
@@ -97,7 +97,7 @@ def read_npz_labels(path: Path, *, classes: ClassList | None) -> Labels:
     -1 is *unclear*, and NaN is *not asked*.
     """
     arrays = load_array(path)
-    name = next(n for n in LABELS if n in arrays)
+    name = next(n for n in LABEL_ARRAYS if n in arrays)
     ids, values = _ids(path, arrays, None), arrays[name]
     is_matrix = values.ndim == 2 and values.dtype.kind in "biuf"
     if not is_matrix or not np.isin(values[values == values], (0, 1, -1)).all():  # NaN differs from itself

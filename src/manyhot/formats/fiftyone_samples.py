@@ -100,7 +100,7 @@ def read_fiftyone_samples(path: Path, *, classes: ClassList | None, field: str =
     return labels_of_names(named, classes, path, p=known, declared=_declared_classes(samples, name, path))
 
 
-@register("format", "fiftyone-predictions", holds="predictions", suffixes=(".json", FOLDER), matches=_matches)
+@register("format", "fiftyone-predictions", holds="predictions", suffixes=(".json",), matches=_matches)
 def read_fiftyone_predictions(
     path: Path, *, classes: ClassList | None, rows: Images | None, scores: str | None, field: str = ""
 ) -> Predictions:

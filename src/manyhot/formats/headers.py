@@ -9,7 +9,7 @@ from pathlib import Path
 
 from manyhot.errors import InputError
 
-ID_COLUMNS = (
+IMAGE_NAME_COLUMNS = (
     "image_id",
     "filename",
     "file_name",
@@ -29,7 +29,7 @@ ID_COLUMNS = (
 )
 """Columns with the names of images, by preference; the last two are the index of pandas."""
 
-LABEL_COLUMNS = (
+CLASS_NAME_COLUMNS = (
     "labels",
     "tags",
     "classes",
@@ -73,14 +73,14 @@ def fold_name(column: str) -> str:
     return re.sub(r"[\s.\-]+", "_", column.strip()).casefold()
 
 
-def id_column(columns: Iterable[str]) -> str | None:
+def image_name_column(columns: Iterable[str]) -> str | None:
     """Return the column with the names of images; None if there is none."""
-    return _first(columns, ID_COLUMNS)
+    return _first(columns, IMAGE_NAME_COLUMNS)
 
 
-def label_column(columns: Iterable[str]) -> str | None:
+def class_name_column(columns: Iterable[str]) -> str | None:
     """Return the column with the names of classes; None if there is none."""
-    return _first(columns, LABEL_COLUMNS)
+    return _first(columns, CLASS_NAME_COLUMNS)
 
 
 def _first(columns: Iterable[str], names: Sequence[str]) -> str | None:
@@ -97,7 +97,7 @@ def is_plural(column: str) -> bool:
 
 def is_metadata(column: str) -> bool:
     """Return whether a column describes the image although it may contain 0 and 1."""
-    return fold_name(column) in (*METADATA_COLUMNS, *ID_COLUMNS)
+    return fold_name(column) in (*METADATA_COLUMNS, *IMAGE_NAME_COLUMNS)
 
 
 MOST_COLUMNS = 200_000

@@ -66,7 +66,10 @@ def image_id(name: str) -> str:
 
 
 def _matches_multilabelfy(path: Path) -> bool:
-    return re.match(r'\{\s*"[^"]*\.\w+"\s*:\s*\[\s*("\d+("|$)|\])', head(path)) is not None
+    # Lists of names have another format.
+    image = r'"[^"]*\.\w+"\s*:\s*\[\s*'
+    empty = rf"(?:{image}\]\s*(?:,\s*)?)"
+    return re.match(rf'\{{\s*(?:{empty}*{image}"\d+(?:"|$)|{empty}+(?:\}}|$))', head(path)) is not None
 
 
 @register("format", "multilabelfy", holds="labels", suffixes=(".json",), matches=_matches_multilabelfy)

@@ -21,7 +21,14 @@ from manyhot.core.array_types import Floats
 from manyhot.core.sets import NO, NOT_ASKED, UNCLEAR
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ClassIds, ids_of_columns, lookup_in
-from manyhot.formats.headers import ID_COLUMNS, ID_NEEDS, fold_name, id_column, is_metadata, label_column
+from manyhot.formats.headers import (
+    ID_NEEDS,
+    IMAGE_NAME_COLUMNS,
+    class_name_column,
+    fold_name,
+    image_name_column,
+    is_metadata,
+)
 from manyhot.formats.reading import cut_for_message, image_ids, state_columns, states_of_values
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
 from manyhot.parameters import check_one_of
@@ -40,6 +47,9 @@ _PREFIXES = ("label_", "labels_", "class_", "classes_", "tag_", "tags_", "catego
 
 _ALMOST = 0.9
 """Share of zeros and ones from which a column with other content may be a class with mistakes."""
+
+_SAMPLE = 1000
+"""Number of rows that are read to recognise a table; its reader checks all rows."""
 
 _OTHER_TABLES = frozenset(
     (
@@ -82,7 +92,7 @@ class _ValueColumn:
 
     @property
     def is_empty(self) -> bool:
-        """Whether there is no number."""
+        """Whether no cell contains a number."""
         return bool(np.isnan(self.values).all())
 
     @property
@@ -93,19 +103,20 @@ class _ValueColumn:
 
 def _value_columns(frame: pl.DataFrame) -> list[_ValueColumn]:
     """Return the columns apart from the names of images and the index of pandas."""
-    skipped = {id_column(frame.columns), *(c for c in frame.columns if fold_name(c) in ID_COLUMNS[-2:])}
+    index = [c for c in frame.columns if fold_name(c) in IMAGE_NAME_COLUMNS[-2:]]
+    skipped = {image_name_column(frame.columns), *index}
     return [_value_column(column) for column in frame.get_columns() if column.name not in skipped]
 
 
 def _value_column(column: pl.Series) -> _ValueColumn:
-    values = _numbers(column)
+    values = _as_floats(column)
     if values is None:
         return _ValueColumn(column.name, np.empty(0), is_text=True)
     is_whole = column.dtype.is_integer() or column.dtype == pl.Boolean
     return _ValueColumn(column.name, values, is_whole)
 
 
-def _numbers(column: pl.Series) -> Floats | None:
+def _as_floats(column: pl.Series) -> Floats | None:
     """Return a column as numbers; None if it contains other texts, lists or times."""
     if column.dtype in (pl.Categorical, pl.Enum):
         column = column.cast(pl.String)
@@ -145,14 +156,20 @@ def _candidates(path: Path) -> list[_ValueColumn]:
     """Return the columns that may be classes; none if the table has another format."""
     names = column_names(path)
     folded = {fold_name(name) for name in names}
-    if declared(path) or id_column(names) is None or label_column(names) or folded & _OTHER_TABLES:
+    if (
+        declared(path)
+        or image_name_column(names) is None
+        or class_name_column(names)
+        or folded & _OTHER_TABLES
+    ):
         return []
     if set(possible_tables(names)) - {"images"}:
         return []
-    return [c for c in _value_columns(_read_frame(path)) if not is_metadata(c.name)]
+    frame = _read_frame(path, most_rows=_SAMPLE)
+    return [c for c in _value_columns(frame) if not is_metadata(c.name)]
 
 
-def _read_frame(path: Path) -> pl.DataFrame:
+def _read_frame(path: Path, *, most_rows: int | None = None) -> pl.DataFrame:
     """Read the columns that may be classes or names of images."""
     header = column_names(path)
     name, n = Counter(header).most_common(1)[0] if header else ("", 0)
@@ -164,7 +181,7 @@ def _read_frame(path: Path) -> pl.DataFrame:
             do="drop or rename one of them",
         )
     if path.suffix.lower() != ".parquet":
-        return read_frame(path)
+        return read_frame(path, most_rows=most_rows)
     nested = (pa.types.is_nested, pa.types.is_binary, pa.types.is_large_binary)
     return read_frame(path, [f.name for f in pq.read_schema(path) if not any(is_(f.type) for is_ in nested)])
 
@@ -262,7 +279,7 @@ def read_indicator(
 def _read_columns(path: Path, prefix: str = "") -> tuple[list[_ValueColumn], pa.Array]:
     """Return the columns of a table whose names begin with `prefix`, and its image ids."""
     frame = _read_frame(path)
-    ids = id_column(frame.columns)
+    ids = image_name_column(frame.columns)
     if ids is None:
         raise InputError(
             "The table has no column of image names.",

@@ -18,14 +18,14 @@ from manyhot.core.array_types import Bools
 from manyhot.errors import InputError
 from manyhot.formats.class_names import ids_of_values, lookup_in
 from manyhot.formats.headers import (
-    ID_COLUMNS,
+    CLASS_NAME_COLUMNS,
     ID_NEEDS,
-    LABEL_COLUMNS,
+    IMAGE_NAME_COLUMNS,
     LABEL_NEEDS,
+    class_name_column,
     fold_name,
-    id_column,
+    image_name_column,
     is_plural,
-    label_column,
 )
 from manyhot.formats.reading import constant, cut_for_message, head, image_ids, load_json, parse_json, ragged
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
@@ -132,7 +132,7 @@ def _matches(path: Path) -> bool:
         return _matches_json(head(path))
     names = column_names(path)
     folded = {fold_name(name) for name in names}
-    ids, label = id_column(names), label_column(names)
+    ids, label = image_name_column(names), class_name_column(names)
     if declared(path) or ids is None or label is None or folded & _OTHER_TABLES:
         return False
     if set(possible_tables(names)) - {"images"}:
@@ -181,7 +181,7 @@ def read_label_lists(path: Path, *, classes: ClassList | None, separator: str = 
 
 def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> NamedLabels:
     names = column_names(path)
-    ids, label = id_column(names), label_column(names)
+    ids, label = image_name_column(names), class_name_column(names)
     if ids is None or label is None:
         raise InputError(
             f"The table has no column of {'image' if ids is None else 'class'} names.",
@@ -308,7 +308,7 @@ def _matches_json(start: str) -> bool:
     if re.match(r"\[?\s*\{", start) is None:
         return False
     keys = {fold_name(key) for key in _KEY.findall(start)}
-    if keys & set(ID_COLUMNS) and keys & set(LABEL_COLUMNS):
+    if keys & set(IMAGE_NAME_COLUMNS) and keys & set(CLASS_NAME_COLUMNS):
         return not keys & _OTHER_KEYS
     return _ENTRY.match(start) is not None
 
@@ -336,10 +336,10 @@ def _rows(path: Path) -> Iterator[tuple[str, Any, str]]:
                 yield (*_entry(parse_json(line, where), where), where)
         return
     content = load_json(path)
-    if isinstance(content, dict) and not {id_column(content), label_column(content)} <= set(content):
-        yield from (
-            (image, value, f"{path}, image {cut_for_message(image)}") for image, value in content.items()
-        )
+    keys = content if isinstance(content, dict) else ()
+    if keys and None in (image_name_column(keys), class_name_column(keys)):
+        for image, value in content.items():
+            yield image, value, f"{path}, image {cut_for_message(image)}"
         return
     for i, entry in enumerate(_entries(content, path)):
         where = f"{path}, entry {i}"
@@ -350,7 +350,7 @@ def _entries(content: Any, path: Path) -> list[Any]:
     """Return the entries of a list, of a single object, or of an object with a list per column."""
     if isinstance(content, list):
         return content
-    ids, label = id_column(content), label_column(content)
+    ids, label = image_name_column(content), class_name_column(content)
     columns = [content.get(ids), content.get(label)]
     if not all(isinstance(column, list) for column in columns) or isinstance(content[ids], str):
         return [content]
@@ -369,7 +369,7 @@ def _is_lines(start: str) -> bool:
 
 def _entry(entry: Any, where: str) -> tuple[str, Any]:
     keys = list(entry) if isinstance(entry, dict) else []
-    ids, label = id_column(keys), label_column(keys)
+    ids, label = image_name_column(keys), class_name_column(keys)
     if ids is None or label is None or not isinstance(entry[ids], str | int):
         raise InputError(
             "The entry does not contain the name and the classes of an image.",

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.headers import ID_COLUMNS, check_width, fold_name, raw_header, separator_of
+from manyhot.formats.headers import IMAGE_NAME_COLUMNS, check_width, fold_name, raw_header, separator_of
 from manyhot.formats.reading import FOLDER, cut_for_message, read_parquet, reading, with_image_ids
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -52,7 +52,7 @@ _LIST_COLUMNS = {
 
 TABLE_SUFFIXES = (".parquet", ".csv", ".tsv")
 
-_NAMES = (*ID_COLUMNS, "key", "model", "rater_id", "expert_id", "page_id", "task", "worker")
+_NAMES = (*IMAGE_NAME_COLUMNS, "key", "model", "rater_id", "expert_id", "page_id", "task", "worker")
 """Columns of names, even if these look like numbers: 007 is not 7."""
 
 
@@ -301,8 +301,19 @@ def _long(frame: pl.DataFrame, lists: list[str]) -> pl.DataFrame:
     return frame
 
 
-def read_frame(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame:
-    """Read any table without checking its columns; from Parquet, only `columns` if there are any."""
+def read_frame(
+    path: Path, columns: Sequence[str] | None = None, *, most_rows: int | None = None
+) -> pl.DataFrame:
+    """Read any table without checking its columns.
+
+    Parameters
+    ----------
+    path : Path
+    columns : sequence of str, optional
+        The columns to read from Parquet; by default, all.
+    most_rows : int, optional
+        Maximum number of rows to read from text; by default, all.
+    """
     _check_packed(path)
     try:
         if path.suffix.lower() == ".parquet":
@@ -324,6 +335,7 @@ def read_frame(path: Path, columns: Sequence[str] | None = None) -> pl.DataFrame
             infer_schema_length=None,
             encoding="utf8",
             schema_overrides=names,
+            n_rows=most_rows,
         )
         _check_columns(frame, path)
         return frame.rename({c: c.strip() for c in frame.columns})

@@ -1,0 +1,203 @@
+"""COCO, VOC and Open Images as label sets, with what their annotators looked for."""
+
+import json
+
+import pytest
+
+from manyhot import read_labels
+from manyhot.classes import from_keys
+from manyhot.formats import read_classes, read_objects
+
+KEYS = ("dog", "cat", "sofa")
+"""The categories of COCO below, by number."""
+
+
+def states(labels, keys=None):
+    keys = keys or labels.class_list.keys
+    rows = labels.table.select(["image_id", "classes", "state"]).to_pylist()
+    return {r["image_id"]: {keys[c]: s for c, s in zip(r["classes"], r["state"], strict=True)} for r in rows}
+
+
+def annotation(image, category, crowd=0, box=(0, 0, 5, 5)):
+    return {
+        "image_id": image,
+        "category_id": category,
+        "bbox": list(box),
+        "iscrowd": crowd,
+        "segmentation": [],
+    }
+
+
+COCO = {
+    "info": {},
+    "images": [
+        {"id": 7, "file_name": "a.jpg", "width": 10, "height": 10},
+        {"id": 8, "file_name": "b.jpg", "width": 10, "height": 10},
+        {"id": 9, "file_name": "c.jpg", "width": 10, "height": 10},
+    ],
+    "categories": [{"id": 63, "name": "sofa"}, {"id": 18, "name": "dog"}, {"id": 21, "name": "cat"}],
+    "annotations": [
+        annotation(7, 18),
+        annotation(7, 18, crowd=1),
+        annotation(7, 63, crowd=1),
+        annotation(9, 21, box=(20, 20, 5, 5)),
+    ],
+}
+
+
+def write(tmp_path, content):
+    path = tmp_path / "instances_val.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_coco(tmp_path):
+    labels = read_labels(write(tmp_path, COCO))
+    assert labels.class_list.keys == KEYS
+    assert (labels.asked_known, labels.n_classes, labels.class_hash) == (True, 3, labels.class_list.hash)
+    assert states(labels) == {
+        "a.jpg": {"dog": "yes", "cat": "no", "sofa": "unclear"},  # the only sofas are a crowd
+        "b.jpg": {"dog": "no", "cat": "no", "sofa": "no"},
+        "c.jpg": {"dog": "no", "cat": "unclear", "sofa": "no"},  # the cat is outside of the image
+    }
+    assert read_objects(tmp_path / "instances_val.json").keys == KEYS
+    own = from_keys(("cat", "horse", "dog", "sofa"))
+    over = read_labels(tmp_path / "instances_val.json", classes=own)
+    assert over.class_hash == own.hash
+    assert states(over, own.keys)["b.jpg"] == dict.fromkeys(own.keys, "no")
+
+
+def test_lvis(tmp_path):
+    """Gupta et al. 2019: only some categories of an image are verified to be absent."""
+    images = [
+        {"id": 7, "coco_url": "http://x/val2017/a.jpg", "width": 10, "height": 10, "neg_category_ids": [63]},
+        {"id": 9, "coco_url": "http://x/val2017/b.jpg", "width": 10, "height": 10, "neg_category_ids": []},
+    ]
+    content = COCO | {"images": images, "annotations": [annotation(7, 18)]}
+    assert states(read_labels(write(tmp_path, content))) == {
+        "a.jpg": {"dog": "yes", "sofa": "no"},
+        "b.jpg": {},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            {"images": [{"id": 7}]},
+            "An entry is not in COCO's format.\n  where:   {}\n  got:     KeyError: 'coco_url'",
+        ),
+        ({"images": ["a.jpg"]}, "An entry is not in COCO's format.\n  where:   {}\n  got:     TypeError"),
+        ({"annotations": [7]}, "An entry is not in COCO's format.\n  where:   {}\n  got:     AttributeError"),
+        ({"images": COCO["images"] * 2}, "An image is listed more than once.\n  where:   {}"),
+        (
+            {"categories": COCO["categories"] * 2},
+            "The class list contains a key twice.\n  where:   instances_val",
+        ),
+    ],
+)
+def test_broken_coco(tmp_path, message, change, said):
+    path = write(tmp_path, COCO | change)
+    assert message(lambda: read_labels(path)).startswith(said.format(path))
+
+
+def voc_file(folder, name, objects):
+    inside = "".join(
+        f"<object><name>{key}</name><difficult>{hard}</difficult><bndbox><xmin>1</xmin><ymin>1</ymin>"
+        "<xmax>5</xmax><ymax>5</ymax></bndbox></object>"
+        for key, hard in objects
+    )
+    text = f"<annotation><filename>{name}</filename><size><width>9</width><height>9</height></size>{inside}"
+    (folder / "Annotations" / f"{name[:-4]}.xml").write_text(f"{text}</annotation>")
+
+
+def test_voc(tmp_path):
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "JPEGImages").mkdir()
+    (tmp_path / "JPEGImages" / "a.jpg").write_text("")  # a folder of images is not one of classes
+    voc_file(tmp_path, "a.jpg", [("dog", 0), ("dog", 1), ("sofa", 1)])
+    voc_file(tmp_path, "b.jpg", [])
+    labels = read_labels(tmp_path)
+    assert (labels.n_classes, labels.asked_known, labels.class_list.keys[:2]) == (
+        20,
+        True,
+        ("aeroplane", "bicycle"),
+    )
+    found = states(labels)
+    assert found["b.jpg"] == dict.fromkeys(labels.class_list.keys, "no")
+    assert {key: state for key, state in found["a.jpg"].items() if state != "no"} == {
+        "dog": "yes",
+        "sofa": "unclear",
+    }
+
+
+OPEN_IMAGES = """\
+ImageID,Source,LabelName,Confidence
+000b,verification,/m/dog,1
+000a,verification,/m/cat,0
+000b,verification,/m/cat,0
+000a,machine,/m/cat,0.9
+000c,machine,/m/dog,0.3
+000c,machine,/m/cat,0.7
+000d,verification,/m/dog,1
+000d,crowdsource-verification,/m/dog,0
+"""
+
+
+def test_open_images(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text(OPEN_IMAGES)
+    labels = read_labels(path)
+    assert states(labels) == {
+        "000b": {"/m/dog": "yes", "/m/cat": "no"},
+        "000a": {"/m/cat": "no"},  # a verification replaces the machine's label
+        "000c": {"/m/cat": "yes"},  # and a machine's doubt is not a verification
+        "000d": {"/m/dog": "unclear"},
+    }
+    assert labels.asked_known
+    assert labels.table["rated"].to_pylist() == [True, True, False, True]
+    assert not labels.class_list.is_complete
+    strict = read_labels(path, format="open-images(threshold=0.8, suffix='.jpg')")
+    assert states(strict)["000c.jpg"] == {}
+
+
+def test_boxes_of_open_images(tmp_path):
+    path = tmp_path / "boxes.csv"
+    path.write_text(
+        "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsOccluded\n"
+        "000a,xclick,/m/dog,1,0.1,0.2,0.1,0.2,0\n000a,xclick,/m/dog,1,0.3,0.4,0.1,0.2,0\n"
+    )
+    labels = read_labels(path)
+    assert (states(labels), labels.asked_known) == ({"000a": {"/m/dog": "yes"}}, True)
+
+
+def test_class_descriptions_of_open_images(tmp_path):
+    (tmp_path / "classes.csv").write_text("LabelName,DisplayName\n/m/dog,Dog\n/m/cat,Cat\n")
+    classes = read_classes(tmp_path / "classes.csv")
+    assert (classes.keys, classes.names) == (("/m/dog", "/m/cat"), ("Dog", "Cat"))
+    (tmp_path / "labels.csv").write_text(OPEN_IMAGES)
+    assert read_labels(tmp_path / "labels.csv", classes=classes).class_hash == classes.hash
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            "a,x,/m/dog,1.5",
+            "This is not a confidence.\n  where:   {}, image a\n  got:     1.5\n  allowed: 0 to 1",
+        ),
+        (
+            "a,x,/m/dog,nan",
+            "This is not a confidence.\n  where:   {}, image a\n  got:     nan\n  allowed: 0 to 1",
+        ),
+        ("a,x,,1", "A row has no class.\n  where:   {}, row 0"),
+        (",x,/m/dog,1", "A row has no image.\n  where:   {}, row 0"),
+    ],
+)
+def test_broken_tables_of_open_images(tmp_path, message, row, said):
+    path = tmp_path / "l.csv"
+    path.write_text(f"ImageID,Source,LabelName,Confidence\n{row}\n")
+    assert message(lambda: read_labels(path)) == said.format(path)
+    assert message(lambda: read_labels(path, format="open-images(threshold=2.0)")) == (
+        f"The threshold is not a probability.\n  where:   {path}\n  got:     2.0\n  allowed: 0 to 1"
+    )

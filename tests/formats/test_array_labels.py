@@ -1,0 +1,87 @@
+"""Matrices of 0 and 1 and of scores in ``.npz`` files, with the names of their columns."""
+
+import numpy as np
+import pytest
+from sklearn.preprocessing import MultiLabelBinarizer
+
+from manyhot import read_labels, read_predictions
+from manyhot.classes import from_keys
+from manyhot.formats import detect
+
+IDS = np.array(["a.jpg", "b.jpg"])
+SETS = [("dog", "cat"), ("horse",)]
+
+
+@pytest.mark.parametrize("name", ["labels", "y", "y_true"])
+@pytest.mark.parametrize("kind", [bool, int, np.float32])
+def test_output_of_scikit_learn(tmp_path, name, kind):
+    binarizer = MultiLabelBinarizer(classes=["horse", "dog", "cat"])
+    matrix = binarizer.fit_transform(SETS).astype(kind)
+    path = tmp_path / "l.npz"
+    np.savez(path, **{name: matrix}, classes=binarizer.classes_.astype(str), ids=IDS)
+    labels = read_labels(path)
+    assert detect(path).name == "npz-labels"
+    assert labels.class_list.keys == ("horse", "dog", "cat")  # as they are in the file
+    assert labels.table["state"].to_pylist() == [["no", "yes", "yes"], ["yes", "no", "no"]]
+    assert labels.asked_known
+    own = from_keys(("cat", "dog", "horse"))
+    assert read_labels(path, classes=own).table["state"].to_pylist() == [
+        ["yes", "yes", "no"],
+        ["no", "no", "yes"],
+    ]
+
+
+def test_states(tmp_path):
+    np.savez(tmp_path / "l.npz", y=np.array([[1, -1], [0, np.nan]]), ids=IDS)
+    labels = read_labels(tmp_path / "l.npz")
+    assert labels.table["classes"].to_pylist() == [[0, 1], [0]]
+    assert labels.table["state"].to_pylist() == [["yes", "unclear"], ["no"]]
+    assert (labels.n_classes, labels.class_hash, labels.class_list) == (2, "", None)
+
+
+def test_scores_with_names(tmp_path):
+    path = tmp_path / "m.npz"
+    np.savez(
+        path, labels=np.eye(2), probabilities=np.array([[0.25, 1], [0.5, 0]]), ids=IDS, classes=["dog", "cat"]
+    )
+    found = read_predictions(path)  # labels in the same file are not scores
+    assert (found.class_list.keys, found.scores.tolist()) == (("dog", "cat"), [[0.25, 1], [0.5, 0]])
+    own = from_keys(("cat", "dog"))
+    over = read_predictions(path, classes=own)
+    assert (over.class_hash, over.scores.tolist()) == (own.hash, [[1, 0.25], [0, 0.5]])
+    assert len(read_labels(path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "classes", "said"),
+    [
+        (
+            {"y": np.array([[0.5, 1], [0, 0]])},
+            None,
+            "The array is not a matrix of 0 and 1.\n  where:   {}, array y\n"
+            "  got:     shape (2, 2) of float64\n  allowed: (n, C) of 0, 1 and -1",
+        ),
+        (
+            {"y": np.eye(2, dtype=int), "classes": np.array(["cat"])},
+            None,
+            "The array of classes does not name the columns.\n  where:   {}\n"
+            "  got:     1 names\n  allowed: 2",
+        ),
+        (
+            {"y": np.eye(2, dtype=int), "classes": np.array(["cat", "dog"])},
+            ("cat", "horse"),
+            "The columns are not the classes of the class list.\n  where:   {}\n"
+            "  got:     no column 'horse'\n  allowed: one column for each of the 2 classes",
+        ),
+        (
+            {"y": np.eye(2, dtype=int)},
+            ("cat", "horse", "dog"),
+            "The matrix and the class list have different numbers of classes.\n  where:   {}\n"
+            "  got:     2 columns\n  allowed: 3",
+        ),
+    ],
+)
+def test_matrices_that_are_refused(tmp_path, message, arrays, classes, said):
+    path = tmp_path / "l.npz"
+    np.savez(path, ids=IDS, **arrays)
+    assert message(lambda: read_labels(path, classes=classes and from_keys(classes))) == said.format(path)

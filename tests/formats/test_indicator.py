@@ -1,0 +1,331 @@
+"""One column per class: 0 and 1 are labels, fractions are scores, and other columns are neither."""
+
+import csv
+
+import numpy as np
+import pandas as pd
+import polars as pl
+import pytest
+from sklearn.preprocessing import MultiLabelBinarizer
+
+from manyhot import read_labels, read_predictions
+from manyhot.classes import class_list, from_keys
+from manyhot.formats import detect, prediction_files
+
+IDS = ["a.jpg", "b.jpg", "c.jpg"]
+SETS = [{"dog"}, set(), {"cat", "great white shark"}]
+NAMES = ["cat", "dog", "great white shark"]
+MATRIX = np.array([[0, 1, 0], [0, 0, 0], [1, 0, 1]])
+"""The states of SETS in the order of NAMES."""
+
+
+def frame(**more):
+    columns = dict(zip(NAMES, MATRIX.T, strict=True))
+    # In another order than the sorted names.
+    return pd.DataFrame({"filename": IDS} | more | {name: columns[name] for name in reversed(NAMES)})
+
+
+def sets(labels, state="yes"):
+    keys = (labels.class_list or class_list()).keys
+    rows = zip(labels.table["classes"].to_pylist(), labels.table["state"].to_pylist(), strict=True)
+    return [{keys[c] for c, s in zip(classes, states, strict=True) if s == state} for classes, states in rows]
+
+
+def write(path, table, **options):
+    if path.suffix == ".parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, index=False, **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv", "parquet"])
+@pytest.mark.parametrize("kind", [int, float, bool])
+def test_label_sets(tmp_path, suffix, kind):
+    table = frame().astype(dict.fromkeys(NAMES, kind))
+    labels = read_labels(write(tmp_path / f"l.{suffix}", table, **({"sep": "\t"} if suffix == "tsv" else {})))
+    assert labels.image_id.to_pylist() == IDS
+    assert labels.class_list.keys == tuple(NAMES)  # sorted by name
+    assert labels.class_list.is_complete
+    assert (labels.n_classes, labels.class_hash) == (3, labels.class_list.hash)
+    assert sets(labels) == SETS
+    assert sets(labels, "no") == [set(NAMES) - s for s in SETS]
+    assert labels.asked_known
+
+
+def test_as_scikit_learn_and_pandas(tmp_path):
+    binarizer = MultiLabelBinarizer()
+    table = pd.DataFrame(binarizer.fit_transform(SETS), columns=binarizer.classes_, index=IDS)
+    labels = read_labels(write(tmp_path / "a.csv", table.rename_axis("image_id").reset_index()))
+    assert (labels.class_list.keys, sets(labels)) == (tuple(binarizer.classes_), SETS)
+    table.to_csv(tmp_path / "index.csv")  # the first column has no name
+    assert read_labels(tmp_path / "index.csv").image_id.to_pylist() == IDS
+    one = pd.DataFrame({"image_id": IDS, "label": ["dog", "cat", "dog"]})
+    labels = read_labels(write(tmp_path / "d.csv", pd.get_dummies(one, columns=["label"])))
+    assert (labels.class_list.keys, sets(labels)) == (("cat", "dog"), [{"dog"}, {"cat"}, {"dog"}])
+
+
+def test_only_common_prefixes_are_removed(tmp_path):
+    text = "image_id,label_cat,label_dog,split_train,split_test\na,1,0,1,0\nb,0,1,0,1\n"
+    (tmp_path / "d.csv").write_text(text)
+    assert read_labels(tmp_path / "d.csv").class_list.keys == (
+        "label_cat",
+        "label_dog",
+        "split_test",
+        "split_train",
+    )
+    labels = read_labels(tmp_path / "d.csv", format="indicator(prefix='label_')")
+    assert (labels.class_list.keys, sets(labels)) == (("cat", "dog"), [{"cat"}, {"dog"}])
+    classes = from_keys(("dog", "cat"))
+    labels = read_labels(tmp_path / "d.csv", classes=classes)
+    assert (labels.class_hash, sets(labels)) == (classes.hash, [{"cat"}, {"dog"}])
+
+
+CHEXPERT = """\
+Path,Sex,Age,Frontal/Lateral,AP/PA,No Finding,Cardiomegaly,Lung Lesion,Edema
+valid/patient1/study1/view1_frontal.jpg,Female,68,Frontal,AP,1.0,0.0,,-1.0
+valid/patient2/study1/view1_lateral.jpg,Male,1,Lateral,,,1.0,,
+"""
+
+
+def test_chexpert(tmp_path):
+    """Irvin et al. 2019: 1 is positive, 0 negative, -1 uncertain, and empty is not mentioned."""
+    (tmp_path / "train.csv").write_text(CHEXPERT)
+    labels = read_labels(tmp_path / "train.csv")
+    # A class that no report mentions cannot be told from a column of notes.
+    assert labels.class_list.keys == ("Cardiomegaly", "Edema", "No Finding")
+    assert sets(labels) == [{"No Finding"}, {"Cardiomegaly"}]
+    assert sets(labels, "no") == [{"Cardiomegaly"}, set()]
+    assert sets(labels, "unclear") == [{"Edema"}, set()]
+    assert labels.asked_known
+    findings = from_keys(("No Finding", "Cardiomegaly", "Lung Lesion", "Edema"))
+    labels = read_labels(
+        tmp_path / "train.csv", classes=findings, format="indicator(minus_one='not asked', empty='no')"
+    )
+    assert labels.table["classes"].to_pylist() == [[0, 1, 2], [0, 1, 2, 3]]
+    assert labels.table["state"].to_pylist() == [["yes", "no", "no"], ["no", "yes", "no", "no"]]
+
+
+def test_tables_without_zeros_do_not_record_what_was_asked(tmp_path):
+    (tmp_path / "l.csv").write_text("image,cat,dog\na,1,\nb,,1\n")
+    labels = read_labels(tmp_path / "l.csv")
+    assert (sets(labels), labels.asked_known) == ([{"cat"}, {"dog"}], False)
+
+
+def test_minus_one_that_may_mean_no(tmp_path, message):
+    """CelebA writes -1 for no; read as unclear, no class would have a negative."""
+    path = tmp_path / "celeba.csv"
+    path.write_text("image_id,Smiling,Young\n1.jpg,1,-1\n2.jpg,-1,1\n")
+    assert message(lambda: read_labels(path)) == (
+        "The table contains 1 and -1 but no 0, so -1 may mean no.\n"
+        f"  where:   {path}\n"
+        "  do:      pass the meaning of -1: format=\"indicator(minus_one='no')\""
+    )
+    labels = read_labels(path, format="indicator(minus_one='no')")
+    assert (sets(labels), sets(labels, "no")) == ([{"Smiling"}, {"Young"}], [{"Young"}, {"Smiling"}])
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+@pytest.mark.parametrize("quoting", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_separators_quotes_and_marks(tmp_path, separator, quoting, end, encoding):
+    path = tmp_path / "l.csv"
+    with path.open("w", newline="", encoding=encoding) as file:
+        writer = csv.writer(file, delimiter=separator, quoting=quoting, lineterminator=end)
+        writer.writerows([["filename", "caf\u00e9, bar; pub", "dog"], ["a;b,c.jpg", 1, 0], ["007", 0, 1]])
+    labels = read_labels(path)
+    assert labels.class_list.keys == ("caf\u00e9, bar; pub", "dog")
+    assert (labels.image_id.to_pylist(), sets(labels)) == (
+        ["a;b,c.jpg", "007"],
+        [{"caf\u00e9, bar; pub"}, {"dog"}],
+    )
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_metadata_are_no_classes(tmp_path, suffix):
+    more = {"Age": [1, 0, 1], "sex": ["f", "m", None], "bytes": [10, 20, 5], "is_valid": [True, False, False]}
+    labels = read_labels(write(tmp_path / f"l.{suffix}", frame(**more)))
+    assert labels.class_list.keys == tuple(NAMES)
+    # With a class list, only its classes count, whatever else has 0 and 1.
+    classes = from_keys(("dog", "is_valid"))
+    labels = read_labels(tmp_path / f"l.{suffix}", classes=classes)
+    assert labels.table["classes"].to_pylist() == [[0, 1]] * 3
+    assert labels.table["state"].to_pylist() == [["yes", "yes"], ["no", "no"], ["no", "no"]]
+
+
+def test_numbers_as_names_and_names_of_imagenet(tmp_path):
+    (tmp_path / "n.csv").write_text("image_id,0,10,2\na,1,0,1\nb,0,1,0\n")
+    assert read_labels(tmp_path / "n.csv").class_list.keys == ("0", "2", "10")
+    imagenet = class_list()
+    keys = list(reversed(imagenet.keys))
+    columns = {"image_id": ["a", "b"]} | {key: [int(key == "n01440764"), 0] for key in keys}
+    pl.DataFrame(columns).write_csv(tmp_path / "i.csv")
+    labels = read_labels(tmp_path / "i.csv")
+    assert (labels.class_hash, labels.class_list, sets(labels)[0]) == (imagenet.hash, None, {"n01440764"})
+
+
+def test_columns_that_leave_it_open(tmp_path, message):
+    path = tmp_path / "l.csv"
+    rows = "".join(f"{i}.jpg,{i % 2},{3 if i == 7 else i % 2}\n" for i in range(20))
+    path.write_text(f"image_id,cat,dog\n{rows}")
+    refused = (
+        "The column of a class contains values other than 0 and 1.\n"
+        f"  where:   {path}, column dog\n"
+        "  got:     3 in 1 of 20 cells\n"
+        "  allowed: 1, 0, -1 or nothing\n"
+        "  do:      correct them, or pass a class list without this column as `classes`"
+    )
+    assert message(lambda: read_labels(path)) == refused
+    assert message(lambda: read_labels(path, classes=from_keys(("dog",)))) == refused
+    assert len(read_labels(path, classes=from_keys(("cat",)))) == 20
+    path.write_text("image_id,cat,dog,weight\na,1,0,0.5\nb,0,1,2.5\n")
+    assert message(lambda: read_labels(path)) == (
+        "The table contains columns of 0 and 1 and of fractions, so its classes are unclear.\n"
+        f"  where:   {path}\n"
+        "  got:     0 and 1 in cat, dog; fractions in weight\n"
+        "  do:      pass the class list as `classes`, or the file as predictions if these are scores"
+    )
+    path.write_text("image_id,cat,dog\na,x,0\nb,y,1\n")
+    assert message(lambda: read_labels(path, classes=from_keys(("cat", "dog")))) == (
+        "The column of a class does not contain numbers.\n"
+        f"  where:   {path}, column cat\n"
+        "  allowed: 1, 0, -1 or nothing"
+    )
+    assert message(lambda: read_labels(path, classes=from_keys(("horse",), "mine"))) == (
+        "No column is a class of the class list.\n"
+        f"  where:   {path}\n"
+        "  got:     columns cat, dog\n"
+        "  allowed: keys and names of mine, such as horse"
+    )
+    path.write_text("image_id,cat,Cat\na,1,0\n")
+    assert message(lambda: read_labels(path, classes=from_keys(("cat",)))) == (
+        f"A class has more than one column.\n  where:   {path}\n  got:     cat, Cat\n"
+        "  do:      drop or rename one of them"
+    )
+    path.write_text("image_id,cat,cat\na,1,0\n")
+    assert message(lambda: read_labels(path)) == (
+        f"The table has two columns with the same name.\n  where:   {path}\n  got:     'cat'\n"
+        "  do:      drop or rename one of them"
+    )
+    path.write_text("image_id,cat\na,1\na,0\n")
+    assert "An image is listed more than once." in message(lambda: read_labels(path))
+    assert message(lambda: read_labels(path, format="indicator(empty='maybe')")) == (
+        f"The option 'empty' is not a state.\n  where:   {path}\n  got:     maybe\n"
+        "  allowed: unclear, not asked, no"
+    )
+
+
+def test_a_table_without_images_says_what_it_contains(tmp_path, message):
+    path = tmp_path / "l.csv"
+    path.write_text("title,cat,size,note\na,1,30,\nb,0,20,\n")
+    assert message(lambda: read_labels(path)) == (
+        "The file does not hold labels.\n"
+        f"  where:   {path}\n"
+        "  got:     no known format with suffix '.csv', and the columns title (text), cat (0 and 1), "
+        "size (whole numbers), note (empty)\n"
+        "  allowed: open-images: ImageID, LabelName and Confidence; "
+        "label-lists: image_id, filename, path or id, and labels, tags, classes or label; "
+        "indicator: image_id, filename, path or id, and one column of 0 and 1 per class; "
+        "labels-table: image_id and classes, or image_id, class_id and state; "
+        "other suffixes: .json, .jsonl, .npz, .parquet, .pkl, .tsv, .txt, folder\n"
+        "  do:      rename the column with the names of the images to image_id"
+    )
+
+
+SCORES = np.array([[0.25, 0.75, 1], [0, 1, 0.5], [0.125, 1e-3, 0]], np.float32)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_scores(tmp_path, suffix):
+    table = pd.DataFrame(SCORES[:, ::-1], columns=NAMES[::-1])
+    table.insert(0, "image", IDS)
+    path = write(tmp_path / f"resnet.{suffix}", table)
+    assert detect(path).name == "score-columns"
+    found = read_predictions(path, scores="probability")
+    assert (found.model, found.score_kind, found.n_classes) == ("resnet", "probability", 3)
+    assert (found.class_list.keys, found.class_list.is_complete) == (tuple(NAMES), True)
+    assert found.scores.tolist() == SCORES.tolist()
+    over = read_predictions(path, classes=from_keys(("great white shark", "dog", "cat")))
+    assert over.scores.tolist() == SCORES[:, ::-1].tolist()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_labels_and_scores_are_never_confused(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    n, c = int(rng.integers(1, 30)), int(rng.integers(2, 8))
+    values = rng.random((n, c)) if seed % 2 else rng.integers(0, 2, (n, c)).astype(float)
+    if seed % 2:
+        values[:, rng.random(c) < 0.4] = 0  # classes that a model never predicts
+        values[0, 0] = 0.5
+    table = pd.DataFrame(values.round(3), columns=[f"c{i}" for i in range(c)])
+    table.insert(0, "image_id", [f"{i}.jpg" for i in range(n)])
+    path = write(tmp_path / "t.csv", table)
+    assert read_predictions(path).scores.shape == (n, c)
+    if seed % 2 == 0:
+        assert detect(path).about["holds"] == "labels"
+        with pytest.raises(ValueError, match="holds no predictions"):
+            prediction_files([tmp_path])
+    elif ((values == 0) | (values == 1)).all(axis=0).sum() <= c / 2:
+        assert detect(path).about["holds"] == "predictions"
+        with pytest.raises(ValueError, match="does not hold labels"):
+            read_labels(path)
+    else:
+        with pytest.raises(ValueError, match="of 0 and 1 and of fractions"):
+            read_labels(path)
+
+
+def test_a_folder_of_predictions_has_no_labels(tmp_path):
+    (tmp_path / "labels.csv").write_text("image_id,cat,dog\na,1,0\n")
+    (tmp_path / "m.csv").write_text("image_id,cat,dog\na,0.5,0\n")
+    assert [p.name for p in prediction_files([tmp_path])] == ["m.csv"]
+    assert read_predictions(tmp_path / "labels.csv").scores.tolist() == [[1, 0]]  # as it was asked for
+
+
+def test_scores_that_leave_it_open(tmp_path, message):
+    path = tmp_path / "m.csv"
+    path.write_text("image_id,cat,dog,patient\na,0.5,0.25,17\nb,0.5,1,18\n")
+    assert message(lambda: read_predictions(path)) == (
+        "The table contains columns of fractions and of whole numbers, so its classes are unclear.\n"
+        f"  where:   {path}\n"
+        "  got:     whole numbers in patient\n"
+        "  do:      drop the columns that are not scores, or pass the class list as `classes`"
+    )
+    assert read_predictions(path, classes=from_keys(("cat", "dog"))).scores.shape == (2, 2)
+    assert message(lambda: read_predictions(path, classes=from_keys(("cat", "dog", "horse")))) == (
+        "A class has no column of scores.\n"
+        f"  where:   {path}\n"
+        "  got:     none for 1 of 3 classes, such as horse\n"
+        "  allowed: a column for each class of the list"
+    )
+    path.write_text("image_id,cat,dog\na,0.5,0.25\nb,,1\n")
+    assert message(lambda: read_predictions(path)) == (
+        "Scores are not a number (NaN).\n"
+        f"  where:   {path}, image b\n"
+        "  got:     1 of 4\n"
+        "  allowed: finite numbers\n"
+        "  do:      predict these images again; half precision overflows to NaN in some models"
+    )
+    path.write_text("image_id,cat\na,x\n")
+    assert message(lambda: read_predictions(path, format="score-columns")) == (
+        f"No column contains scores.\n  where:   {path}\n  got:     image_id (text), cat (text)\n"
+        "  allowed: one column of numbers per class"
+    )
+
+
+def test_very_wide_tables(tmp_path, message):
+    path = tmp_path / "w.csv"
+    names = ",".join(f"c{i}" for i in range(5000))
+    path.write_text(f"image_id,{names}\na{',1' * 5000}\n")
+    assert read_labels(path).n_classes == 5000
+    path.write_text(f"image_id{',c' * 200_000}\na{',1' * 200_000}\n")
+    assert message(lambda: read_labels(path)) == (
+        "The table has two columns with the same name.\n"
+        f"  where:   {path}\n  got:     'c'\n  do:      drop or rename one of them"
+    )
+    path.write_text("image_id," + ",".join(map(str, range(200_001))) + "\n")
+    assert message(lambda: read_labels(path)) == (
+        "The table has too many columns.\n"
+        f"  where:   {path}\n  got:     200,002\n  allowed: up to 200,000\n"
+        "  do:      check the separator, or use Parquet"
+    )

@@ -1,0 +1,256 @@
+"""Names of classes in a column of a table, in JSON and in JSON lines."""
+
+import csv
+import json
+
+import pandas as pd
+import pytest
+from sklearn.preprocessing import MultiLabelBinarizer
+
+from manyhot import read_images, read_labels
+from manyhot.classes import class_list, from_keys
+from manyhot.errors import MatchError
+from manyhot.formats import detect
+from manyhot.tables.arrays import label_sets
+
+IDS = ["a.jpg", "b.jpg", "c.jpg"]
+SETS = [["dog", "cat"], [], ["polar bear", "cat"]]
+NAMES = ("cat", "dog", "polar bear")
+
+
+def sets(labels):
+    keys = (labels.class_list or class_list()).keys
+    return [{keys[c] for c in classes} for classes in labels.table["classes"].to_pylist()]
+
+
+def matrix(labels):
+    """Return the label sets as scikit-learn's binarizer does."""
+    both = label_sets(labels)
+    table = [[0] * labels.n_classes for _ in range(len(labels))]
+    for row, column in zip(both.rows, both.classes, strict=True):
+        table[row][column] = 1
+    return table
+
+
+def check(labels, expected=SETS):
+    binarizer = MultiLabelBinarizer().fit(expected)
+    assert labels.image_id.to_pylist() == IDS
+    assert labels.class_list.keys == tuple(binarizer.classes_)
+    assert not labels.class_list.is_complete  # other classes may occur on no image
+    assert matrix(labels) == binarizer.transform(expected).tolist()
+    assert not labels.asked_known
+
+
+@pytest.mark.parametrize("separator", [";", ",", "|", "; ", ", "])
+@pytest.mark.parametrize(
+    "header",
+    [
+        ("image", "labels"),
+        ("filename", "label"),
+        ("file_name", "tags"),
+        ("Image Index", "Finding Labels"),
+        ("PATH", "Classes"),
+        ("image_id", "label"),
+        ("id", "classes"),
+    ],
+)
+def test_names_in_a_cell(tmp_path, header, separator):
+    with (tmp_path / "l.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow([*header, "note"])
+        writer.writerows([i, separator.join(s), "x"] for i, s in zip(IDS, SETS, strict=True))
+    check(read_labels(tmp_path / "l.csv"))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "tsv"])
+@pytest.mark.parametrize("separator", [",", ";", "\t"])
+def test_separators_of_tables(tmp_path, separator, suffix):
+    path = tmp_path / f"l.{suffix}"
+    frame = pd.DataFrame({"image": IDS, "labels": ["|".join(s) for s in SETS]})
+    frame.to_csv(path, index=False, sep=separator, encoding="utf-8-sig", lineterminator="\r\n")
+    check(read_labels(path))
+
+
+@pytest.mark.parametrize("written", [str, lambda s: str(s).replace("', '", "' '"), json.dumps])
+def test_lists_that_are_written_as_text(tmp_path, written):
+    frame = pd.DataFrame({"image": IDS, "labels": [written(s) for s in SETS]})
+    frame.to_csv(tmp_path / "l.csv", index=False)
+    check(read_labels(tmp_path / "l.csv"))
+
+
+def test_planet(tmp_path):
+    """Kaggle's Planet has tags separated by spaces, of images without suffix."""
+    (tmp_path / "l.csv").write_text("image_name,tags\ntrain_0,haze primary\ntrain_1,clear primary water\n")
+    labels = read_labels(tmp_path / "l.csv")
+    assert labels.image_id.to_pylist() == ["train_0", "train_1"]
+    assert sets(labels) == [{"haze", "primary"}, {"clear", "primary", "water"}]
+
+
+def test_one_name_per_row(tmp_path):
+    (tmp_path / "l.csv").write_text(
+        "image,label\nb.jpg,polar bear\na.jpg,cat\nb.jpg,cat\nc.jpg,\nb.jpg,cat\n"
+    )
+    labels = read_labels(tmp_path / "l.csv")
+    assert labels.image_id.to_pylist() == ["b.jpg", "a.jpg", "c.jpg"]
+    assert sets(labels) == [{"polar bear", "cat"}, {"cat"}, set()]
+    assert "label" not in labels.table.column_names
+    (tmp_path / "l.csv").write_text("image,label\nb.jpg,polar bear\na.jpg,cat\n")
+    labels = read_labels(tmp_path / "l.csv")
+    # The only label of each image is also its original label, as in folders of images.
+    assert (labels.table["label"].to_pylist(), sets(labels)) == ([1, 0], [{"polar bear"}, {"cat"}])
+
+
+def test_images_with_original_labels_are_no_lists(tmp_path):
+    path = tmp_path / "l.csv"
+    path.write_text("image_id,label,split\na.jpg,cat,x\nb.jpg,dog,y\n")
+    assert detect(path).name == "images-table"
+    assert len(read_images(path)) == 2
+    path.write_text("image_id,label,split\na.jpg,cat,x\na.jpg,dog,y\n")
+    assert sets(read_labels(path)) == [{"cat", "dog"}]
+
+
+@pytest.mark.parametrize(
+    "cell",
+    ["great white shark, white shark, man-eater, man-eating shark, Carcharodon carcharias", "n01484850"],
+)
+def test_names_of_imagenet(tmp_path, cell):
+    (tmp_path / "l.csv").write_text(f'image,label\na.jpg,"{cell}"\nb.jpg,n01440764\n')
+    labels = read_labels(tmp_path / "l.csv")
+    assert labels.table["classes"].to_pylist() == [[2], [0]]
+    assert (labels.n_classes, labels.class_hash, labels.class_list) == (1000, class_list().hash, None)
+    assert labels.assumed == cell.startswith("great")
+
+
+def test_classes_that_are_passed(tmp_path, message):
+    classes = from_keys(("dog", "polar bear", "cat", "horse"), "mine")
+    path = tmp_path / "l.csv"
+    path.write_text("image,labels\na.jpg,polar bear\nb.jpg,Dog\n")
+    labels = read_labels(path, classes=classes)  # whole cells are names, so spaces do not separate
+    assert (labels.table["classes"].to_pylist(), labels.class_hash) == ([[1], [0]], classes.hash)
+    path.write_text("image,labels\na.jpg,0 2\nb.jpg,3\n")
+    assert read_labels(path, classes=classes).table["classes"].to_pylist() == [[0, 2], [3]]
+    assert read_labels(path).assumed
+    path.write_text("image,labels\na.jpg,cow\n")
+    assert message(lambda: read_labels(path, classes=classes)) == (
+        f"A class is not in the class list.\n  where:   {path}\n  got:     cow\n"
+        "  allowed: 0 to 3, or a key or name of mine"
+    )
+
+
+def test_a_separator_that_is_passed(tmp_path):
+    (tmp_path / "l.csv").write_text("image,labels\na.jpg,great dane/cat\nb.jpg,dog\n")
+    labels = read_labels(tmp_path / "l.csv", format="label-lists(separator='/')")
+    assert sets(labels) == [{"great dane", "cat"}, {"dog"}]
+
+
+@pytest.mark.parametrize("kind", [list, ";".join])
+def test_parquet(tmp_path, kind):
+    frame = pd.DataFrame({"file_name": [f"val/{i}" for i in IDS], "labels": list(map(kind, SETS))})
+    frame.to_parquet(tmp_path / "l.parquet")
+    labels = read_labels(tmp_path / "l.parquet")
+    assert [i.rpartition("/")[2] for i in labels.image_id.to_pylist()] == IDS
+    assert matrix(labels) == MultiLabelBinarizer().fit_transform(SETS).tolist()
+
+
+def as_lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+ROWS = [{"file_name": i, "labels": s} for i, s in zip(IDS, SETS, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("l.json", json.dumps(dict(zip(IDS, SETS, strict=True)))),
+        ("l.json", json.dumps(dict(zip(IDS, SETS, strict=True)), indent=1)),
+        ("l.json", json.dumps(ROWS)),
+        ("l.json", json.dumps({"image": IDS, "labels": SETS})),
+        ("l.json", as_lines(ROWS)),
+        ("l.jsonl", as_lines(ROWS)),
+        ("l.jsonl", as_lines({"Image": r["file_name"], "id": 7, "tags": r["labels"]} for r in ROWS)),
+    ],
+)
+def test_json(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    check(read_labels(tmp_path / name))
+
+
+def test_values_in_json(tmp_path):
+    path = tmp_path / "l.jsonl"
+    path.write_text(as_lines([{"image": "a", "labels": None}, {"image": "b", "labels": "brown dog"}]))
+    labels = read_labels(path)
+    assert (labels.table["usable"].to_pylist(), sets(labels)) == ([False, True], [set(), {"brown dog"}])
+    path = tmp_path / "l.json"
+    path.write_text('{"a.jpg": [0, 3], "b.jpg": []}')
+    classes = from_keys((*NAMES, "horse"))
+    assert read_labels(path, classes=classes).table["classes"].to_pylist() == [[0, 3], []]
+    path.write_text('{"a.jpg": [], "b.jpg": ["cat"]}')  # the first list says nothing
+    assert sets(read_labels(path)) == [set(), {"cat"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        (
+            "l.csv",
+            "image,labels\na.jpg,cat;dog\na.jpg,cow\n",
+            "An image is listed more than once.\n  where:   {stem}\n  got:     1 id{s}, such as a.jpg\n"
+            "  allowed: each image_id once\n  do:      retain one row per image",
+        ),
+        (
+            "l.jsonl",
+            '{"image": "a", "labels": ["x"]}\n{"image": "b"}\n',
+            "The entry does not contain the name and the classes of an image.\n  where:   {path}, line 2\n"
+            '  got:     image\n  allowed: an object such as {{"image": "a.jpg", "labels": ["cat"]}}',
+        ),
+        (
+            "l.jsonl",
+            '{"image": "a", "labels": [["x"]]}\n',
+            "This is not a class.\n  where:   {path}, line 1\n  got:     ['x']\n"
+            "  allowed: a name or a whole number",
+        ),
+        (
+            "l.json",
+            '{"a.jpg": ["x"], "b.jpg": [true]}',
+            "This is not a class.\n  where:   {path}, image b.jpg\n  got:     True\n"
+            "  allowed: a name or a whole number",
+        ),
+        (
+            "l.json",
+            '{"image": ["a"], "labels": [["x"], ["y"]]}',
+            "The lists of images and classes differ in length.\n  where:   {path}\n  got:     1 and 2",
+        ),
+        (
+            "l.json",
+            '{"a.jpg": [0, 1, 0, 0]}',
+            "An image lists a class twice.\n  where:   {stem}, image a.jpg\n  got:     class 0",
+        ),
+    ],
+)
+def test_lists_that_are_refused(tmp_path, message, name, text, said):
+    path = tmp_path / name
+    path.write_text(text)
+    got = message(lambda: read_labels(path))
+    expected = said.format(path=path, stem=path.stem, s="s" if "1 ids" in got else "")
+    assert got == expected
+
+
+def test_an_image_that_json_lists_twice(tmp_path, message):
+    path = tmp_path / "l.jsonl"
+    path.write_text('{"image": "a", "labels": []}\n' * 2)
+    assert "An image is listed more than once." in message(lambda: read_labels(path), MatchError)
+
+
+def test_fractions_are_no_classes(tmp_path, message):
+    path = tmp_path / "l.csv"
+    path.write_text("image,labels\na,1.5\nb,2\n")
+    assert message(lambda: read_labels(path)) == (
+        f"These are not classes.\n  where:   {path}, column labels\n  got:     Float64\n"
+        "  allowed: names or whole numbers"
+    )
+    path.write_text("image,note\na,x\n")
+    assert message(lambda: read_labels(path, format="label-lists")) == (
+        f"The table has no column of class names.\n  where:   {path}\n  got:     image, note\n"
+        "  allowed: image_id, filename, path or id, and labels, tags, classes or label"
+    )

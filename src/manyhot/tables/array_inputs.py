@@ -124,7 +124,8 @@ def as_tables(
             raise InputError("`label` is only for label sets in lists or arrays.", do="pass `images` instead")
         is_open = labels.assumed or (labels.class_list is not None and not labels.class_list.is_complete)
         classes = classes or (None if is_open else labels.class_list or class_list_of(labels.class_hash))
-        parts, columns = in_class_order(parts, classes)
+        all_named = labels.class_list is not None and all(map(_has_names, parts))
+        parts, columns = in_class_order(parts, classes, sort=all_named)
         if not is_open:
             _check_class_hash(parts, labels, columns, classes)
         parts, own, _ = with_ids(parts, classes or columns)

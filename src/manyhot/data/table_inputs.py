@@ -13,7 +13,7 @@ from pyarrow import parquet as pq
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.formats import read_labels, read_predictions
-from manyhot.formats.headers import id_column, label_column
+from manyhot.formats.headers import class_name_column, image_name_column
 from manyhot.tables import Labels, Predictions
 
 _Table = TypeVar("_Table", Labels, Predictions)
@@ -33,7 +33,7 @@ def labels_of_table(labels: Any, classes: ClassList | None) -> Labels | None:
     InputError
         As `read_labels` does.
     """
-    table = _arrow_table(labels, label_column)
+    table = _arrow_table(labels, class_name_column)
     if table is None:
         return None
     return _through_file(table, "labels", lambda path: read_labels(path, classes=classes))
@@ -76,10 +76,10 @@ def _arrow_table(values: Any, marker: Callable[[Sequence[str]], str | None]) -> 
     if columns is None or callable(columns) or not all(isinstance(c, str) for c in columns):
         return None
     names = list(columns)
-    if marker(names) is None or not (id_column(names) or _has_ids_as_index(values)):
+    if marker(names) is None or not (image_name_column(names) or _has_ids_as_index(values)):
         return None
     if hasattr(values, "reset_index"):
-        frame = values if id_column(names) else values.rename_axis("image_id").reset_index()
+        frame = values if image_name_column(names) else values.rename_axis("image_id").reset_index()
         return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
     return values if isinstance(values, pa.Table) else pa.table(values)
 
@@ -94,7 +94,7 @@ def _of_hugging_face(dataset: Any) -> pa.Table:
     """Return a data set of Hugging Face with its features, without the bytes of images."""
     kept = [name for name, feature in dataset.features.items() if type(feature).__name__ != "Image"]
     table = dataset.select_columns(kept).with_format("arrow")[:]
-    if id_column(kept) is None:
+    if image_name_column(kept) is None:
         ids = pa.array(range(len(table))).cast(pa.string())
         metadata = table.schema.metadata
         table = table.append_column("image_id", ids).replace_schema_metadata(metadata)

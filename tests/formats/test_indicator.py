@@ -45,7 +45,7 @@ def test_label_sets(tmp_path, suffix, kind):
     table = frame().astype(dict.fromkeys(NAMES, kind))
     labels = read_labels(write(tmp_path / f"l.{suffix}", table, **({"sep": "\t"} if suffix == "tsv" else {})))
     assert labels.image_id.to_pylist() == IDS
-    assert labels.class_list.keys == tuple(NAMES)  # sorted by name
+    assert labels.class_list.keys == tuple(reversed(NAMES))  # as the columns
     assert labels.class_list.is_complete
     assert (labels.n_classes, labels.class_hash) == (3, labels.class_list.hash)
     assert sets(labels) == SETS

@@ -51,19 +51,35 @@ def test_names_are_joined_whatever_their_case():
     own = classes_seen(["Dog", "traffic light"])
     theirs = from_keys(["traffic_light", "dog"])
     joined = join_classes(labels([[0], [1]], own), None, scores([[1, 2]], theirs))
-    assert joined.classes is theirs
-    assert names_of(joined.of_labels(labels([[0], [1]], own)), theirs) == [["dog"], ["traffic_light"]]
+    assert joined.classes.keys == ("dog", "traffic_light")
+    assert names_of(joined.of_labels(labels([[0], [1]], own)), joined.classes) == [["dog"], ["traffic_light"]]
 
 
-def test_columns_without_names_are_in_the_sorted_order_which_is_noted():
+def test_columns_without_names_are_in_the_sorted_order_of_seen_names_which_is_noted():
     joined = join_classes(labels([[0], [1]], classes_seen(["dog", "car"])), None, scores([[1, 2]]))
     assert joined.classes.keys == ("car", "dog")
-    assert joined.notes == ("the classes of net are taken in the sorted order of their names: car, dog",)
+    assert joined.note_on(scores([[1, 2]])) == (
+        "classes that are only numbered are taken in the sorted order of their names: car, dog"
+    )
+    assert joined.note_on(scores([[1, 2]], from_keys(["car", "dog"]))) == ""
+
+
+def test_columns_without_names_are_in_the_order_of_a_complete_list_beside_a_model_with_names():
+    own = from_keys(["dog", "car"])
+    joined = join_classes(labels([[0], [1]], own), None, scores([[1, 2]], from_keys(["car", "dog"])))
+    assert joined.classes.keys == ("car", "dog")
+    assert joined.of_predictions(scores([[1, 2]])).scores.tolist() == [[2, 1]]
+    top = Predictions(IDS, "net", np.array([[0, 1], [1, -1]]))
+    assert joined.of_predictions(top).classes.tolist() == [[1, 0], [0, -1]]
+    assert joined.note_on(top) == (
+        "classes that are only numbered are taken in the order of the labels' classes: dog, car"
+    )
 
 
 def test_as_many_columns_as_names_are_needed():
+    joined = join_classes(labels([[0], [1]], classes_seen(["dog", "car"])), None, scores([[1, 2, 3]]))
     with pytest.raises(MatchError) as error:
-        join_classes(labels([[0], [1]], classes_seen(["dog", "car"])), None, scores([[1, 2, 3]]))
+        joined.of_predictions(scores([[1, 2, 3]]))
     assert str(error.value) == (
         "net has more columns than the labels have classes, and its columns have no names.\n"
         "  got:     3 columns\n"

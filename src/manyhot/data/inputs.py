@@ -289,7 +289,6 @@ def over_one_list(source: Source) -> Source:
         joined = join_classes(labels, images, next(source.models(), None) if is_open else None)
     if joined is None:
         return source
-    source.misfits.remarks.extend(joined.notes)
     labels = labels and joined.of_labels(labels)
     images = images and joined.of_images(images)
     if joined.classes is not None and own_list(joined.classes) is not None and source.campaign is None:
@@ -300,8 +299,20 @@ def over_one_list(source: Source) -> Source:
         labels=labels,
         images=images,
         classes=joined.classes,
-        models=lambda: map(joined.of_predictions, source.models()),
+        models=lambda: _joined(source, joined),
     )
+
+
+def _joined(source: Source, joined: JoinedClasses) -> Iterator[Predictions]:
+    for model in source.models():
+        if (note := joined.note_on(model)) and note not in source.misfits.remarks:
+            source.misfits.remarks.append(note)
+        try:
+            named = joined.of_predictions(model)
+        except InputError as error:
+            source.misfits.skip(model.source or model.model, error)
+            continue
+        yield named
 
 
 def _images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:

@@ -45,8 +45,8 @@ def ids_of_list(own: ClassList) -> ClassIds:
 def ids_of_columns(names: Sequence[str], path: Path) -> ClassIds:
     """Return the ids of classes that the columns of a table name completely.
 
-    The classes are sorted by name, or by number if all names are numbers. If the names are those of all
-    classes of ImageNet-1k, the class list is ImageNet-1k.
+    The classes are in the order of the columns, as those of an array beside the table usually are. If the
+    names are those of all classes of ImageNet-1k, the class list is ImageNet-1k.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def ids_of_columns(names: Sequence[str], path: Path) -> ClassIds:
         if None not in at and len(set(at)) == len(imagenet):
             ids = {name: i for name, i in zip(names, at, strict=True) if i is not None}
             return ClassIds(ids, len(imagenet), imagenet.hash)
-    return ids_of_list(from_keys(sorted(names, key=int if as_numbers(names) else str), path.stem))
+    return ids_of_list(from_keys(names, path.stem))
 
 
 def ids_of_values(names: Collection[str], classes: ClassList | None, path: Path) -> ClassIds:

@@ -15,6 +15,7 @@ from manyhot.errors import MatchError
 from manyhot.tables.frames import one_chunk
 from manyhot.tables.labels import Images, Labels
 from manyhot.tables.predictions import Predictions
+from manyhot.tables.schemas import metadata
 
 _EXAMPLES = 3
 """Names in a message."""
@@ -47,13 +48,13 @@ class JoinedClasses:
     n_classes : int
     classes : ClassList, optional
         None if only the number of classes is known.
-    notes : tuple of str
-        What was assumed.
+    columns : ClassList, optional
+        The classes of columns that have no names, in their order; `classes` by default.
     """
 
     n_classes: int
     classes: ClassList | None = None
-    notes: tuple[str, ...] = ()
+    columns: ClassList | None = None
 
     @property
     def _hash(self) -> str:
@@ -106,6 +107,8 @@ class JoinedClasses:
             If the model has no scores for a class, or predicts classes that are not in the list.
         """
         own = _list_of(predictions)
+        if own is None and self.columns is not None:
+            own, predictions = self.columns, self._in_columns(predictions, self.columns)
         if self.classes is None or own is None or own.hash == self._hash:
             return predictions if predictions.n_classes else replace(predictions, n_classes=self.n_classes)
         at = self._positions(own, predictions)
@@ -123,6 +126,27 @@ class JoinedClasses:
             n_classes=self.n_classes,
             class_hash=self._hash,
             class_list=self._own,
+        )
+
+    def note_on(self, predictions: Predictions) -> str:
+        """Return what is assumed of a model whose columns have no names; empty for others."""
+        if self.columns is None or _list_of(predictions) is not None:
+            return ""
+        order = "order of the labels' classes" if self.columns.is_complete else "sorted order of their names"
+        return f"classes that are only numbered are taken in the {order}: {_some(self.columns.keys)}"
+
+    def _in_columns(self, model: Predictions, columns: ClassList) -> Predictions:
+        """Return predictions without names over the classes of the columns."""
+        width = 0 if model.scores is None or not model.is_dense else model.scores.shape[1]
+        if width in (0, len(columns)):
+            return replace(model, n_classes=len(columns))
+        raise MatchError(
+            f"{model.model} has {'more' if width > len(columns) else 'fewer'} columns than the labels have "
+            "classes, and its columns have no names.",
+            where=model.source or None,
+            got=f"{width:,} columns",
+            allowed=f"{len(columns):,}, one for each of {_some(columns.keys)}",
+            do="pass the classes in the order of the columns as `classes`",
         )
 
     def _positions(
@@ -161,7 +185,8 @@ def join_classes(
 ) -> JoinedClasses | None:
     """Return the class list that labels, images and predictions have in common; None if all declare it.
 
-    Lists are joined by name, so that the order of columns does not matter. ImageNet-1k is assumed only for
+    Lists are joined by name and sorted, so that the order of columns does not matter; a list that is stored
+    in a file of manyhot keeps its order. ImageNet-1k is assumed only for
     names and numbers of its classes, and only if the predictions do not say otherwise.
 
     Parameters
@@ -170,10 +195,6 @@ def join_classes(
     first : Predictions, optional
         The first model.
 
-    Raises
-    ------
-    MatchError
-        If the number of columns of scores without names differs from the number of classes that are named.
     """
     lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
     model = _list_of(first) if first is not None else None
@@ -187,7 +208,8 @@ def join_classes(
     elif not lists:
         declared = class_list_of(labels.class_hash) if labels is not None else None
         return JoinedClasses(len(declared), declared) if declared else None
-    return _of_names(lists, model, width, first)
+    keep = any("keys" in metadata(t.table) for t in (labels, images) if t is not None)
+    return _of_names(lists, model, width, keep)
 
 
 def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
@@ -203,31 +225,19 @@ def _of_numbers(labels: Labels, model: ClassList | None, width: int) -> JoinedCl
     return JoinedClasses(width) if width not in (0, labels.n_classes) else None
 
 
-def _of_names(
-    lists: Sequence[ClassList], model: ClassList | None, width: int, first: Predictions | None
-) -> JoinedClasses:
+def _of_names(lists: Sequence[ClassList], model: ClassList | None, width: int, keep: bool) -> JoinedClasses:
     own = lists[0]
     for other in lists[1:]:
         own = _union(own, other)
-    if model is not None:
-        both = _union(own, model)
-        return JoinedClasses(len(both), both)
+    both = own if model is None else _union(own, model)
     imagenet = class_list()
-    if width == len(imagenet) != len(own) and all(imagenet.find(key) is not None for key in own.keys):
+    fits_imagenet = model is None and width == len(imagenet) != len(own)
+    if fits_imagenet and all(imagenet.find(key) is not None for key in own.keys):
         return JoinedClasses(len(imagenet), imagenet)
-    if first is not None and width not in (0, len(own)):
-        raise MatchError(
-            f"{first.model} has {'more' if width > len(own) else 'fewer'} columns than the labels have "
-            "classes, and its columns have no names.",
-            where=first.source or None,
-            got=f"{width:,} columns",
-            allowed=f"{len(own):,}, one for each of {_some(own.keys)}",
-            do="pass the classes in the order of the columns as `classes`",
-        )
-    if first is None or own.is_complete:
-        return JoinedClasses(len(own), own)
-    order = f"the classes of {first.model} are taken in the sorted order of their names: {_some(own.keys)}"
-    return JoinedClasses(len(own), replace(own, is_complete=True), (order,))
+    if model is not None and not keep and own_list(both) is not None:
+        # The same numbers to the last digit, whatever the order of the columns.
+        both = replace(classes_seen(both.keys, both.name), is_complete=True)
+    return JoinedClasses(len(both), both, own)
 
 
 def _union(a: ClassList, b: ClassList) -> ClassList:

@@ -413,6 +413,7 @@ def test_outputs_are_found():
     assert {page for page, _ in SHOWN} == {
         "evaluation",
         "comparison",
+        "own-data",
         "operating-points",
         "aggregation",
         "agreement",
@@ -432,6 +433,7 @@ def test_outputs_are_found():
 
 
 WRITING = (
+    "own-data",
     "evaluation",
     "operating-points",
     "calibration",

@@ -77,7 +77,8 @@ def test_thresholds_can_be_loaded(files, arrays):
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == CLASSES
     thresholds = np.array([float(row["threshold"]) for row in rows])
-    assert np.array_equal(thresholds, found.thresholds(), equal_nan=True)
+    assert list(found.thresholds()) == CLASSES
+    assert np.array_equal(thresholds, [*found.thresholds().values()], equal_nan=True)
     assert np.isnan(thresholds).tolist() == [False, False, False, True]
     predicted = arrays[1] >= thresholds
     assert predicted[:, :3].any(axis=0).all()
@@ -151,11 +152,13 @@ def test_masked_needs_recorded_answers(files, arrays):
 def test_which_model_the_thresholds_are_of(arrays):
     valid, scores = arrays
     found = diagnose_classes(valid, {"a": scores, "b": -scores})
-    assert (found.thresholds(model="a")[:3] != found.thresholds(model="b", dataset="labels")[:3]).all()
+    a, b = found.thresholds(model="a"), found.thresholds(model="b", dataset="labels")
+    assert list(a) == list(b) == ["0", "1", "2", "3"]
+    assert a != b
     with pytest.raises(InputError) as error:
         found.thresholds()
     assert str(error.value) == (
-        "2 models match.\n  allowed: labels: a; labels: b\n  do:      name the model and the data set"
+        "2 models match.\n  allowed: a on labels; b on labels\n  do:      name the model and the data set"
     )
     with pytest.raises(InputError, match=r"^No models match\.\n  got:     c\n"):
         found.thresholds(model="c")

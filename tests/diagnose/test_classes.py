@@ -31,7 +31,7 @@ def arrays():
 def files(arrays, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     valid, scores = arrays
-    ids = [f"{i}.jpg" for i in range(N)]
+    ids = [f"{i:03}.jpg" for i in range(N)]
     state = np.where(valid, "yes", "no").ravel()
     rows = {"image_id": np.repeat(ids, C), "class_id": CLASSES * N, "state": state}
     pl.DataFrame(rows).write_csv("labels.csv")
@@ -200,7 +200,7 @@ def test_evaluate_writes_the_same_where_there_are_no_original_labels(files):
     assert '<section id="classes"' in page
     assert "Average precision of classes, net, labels" in page
     # Original labels, in the same folder: the tables of the run before are removed.
-    labels = pl.DataFrame({"image_id": [f"{i}.jpg" for i in range(N)], "label": [i % 3 for i in range(N)]})
+    labels = pl.DataFrame({"image_id": [f"{i:03}.jpg" for i in range(N)], "label": [i % 3 for i in range(N)]})
     labels.with_columns(classes=pl.concat_list("label")).write_parquet("originals.parquet")
     again = evaluate("originals.parquet", "net.npy", resamples=0, reading=reading)
     assert again.per_class == {}

@@ -31,7 +31,7 @@ def arrays():
 def files(arrays, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     valid, scores = arrays
-    ids = [f"{i}.jpg" for i in range(N)]
+    ids = [f"{i:03}.jpg" for i in range(N)]
     state = np.where(valid, "yes", "no").ravel()
     rows = {"image_id": np.repeat(ids, C), "class_id": CLASSES * N, "state": state}
     pl.DataFrame(rows).write_csv("labels.csv")
@@ -77,7 +77,8 @@ def test_thresholds_can_be_loaded(files, arrays):
         rows = list(csv.DictReader(file))
     assert [row["class"] for row in rows] == CLASSES
     thresholds = np.array([float(row["threshold"]) for row in rows])
-    assert np.array_equal(thresholds, found.thresholds(), equal_nan=True)
+    assert list(found.thresholds()) == CLASSES
+    assert np.array_equal(thresholds, [*found.thresholds().values()], equal_nan=True)
     assert np.isnan(thresholds).tolist() == [False, False, False, True]
     predicted = arrays[1] >= thresholds
     assert predicted[:, :3].any(axis=0).all()
@@ -151,11 +152,13 @@ def test_masked_needs_recorded_answers(files, arrays):
 def test_which_model_the_thresholds_are_of(arrays):
     valid, scores = arrays
     found = diagnose_classes(valid, {"a": scores, "b": -scores})
-    assert (found.thresholds(model="a")[:3] != found.thresholds(model="b", dataset="labels")[:3]).all()
+    a, b = found.thresholds(model="a"), found.thresholds(model="b", dataset="labels")
+    assert list(a) == list(b) == ["0", "1", "2", "3"]
+    assert a != b
     with pytest.raises(InputError) as error:
         found.thresholds()
     assert str(error.value) == (
-        "2 models match.\n  allowed: labels: a; labels: b\n  do:      name the model and the data set"
+        "2 models match.\n  allowed: a on labels; b on labels\n  do:      name the model and the data set"
     )
     with pytest.raises(InputError, match=r"^No models match\.\n  got:     c\n"):
         found.thresholds(model="c")
@@ -197,7 +200,7 @@ def test_evaluate_writes_the_same_where_there_are_no_original_labels(files):
     assert '<section id="classes"' in page
     assert "Average precision of classes, net, labels" in page
     # Original labels, in the same folder: the tables of the run before are removed.
-    labels = pl.DataFrame({"image_id": [f"{i}.jpg" for i in range(N)], "label": [i % 3 for i in range(N)]})
+    labels = pl.DataFrame({"image_id": [f"{i:03}.jpg" for i in range(N)], "label": [i % 3 for i in range(N)]})
     labels.with_columns(classes=pl.concat_list("label")).write_parquet("originals.parquet")
     again = evaluate("originals.parquet", "net.npy", resamples=0, reading=reading)
     assert again.per_class == {}

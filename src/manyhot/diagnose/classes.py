@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import numpy as np
 import pyarrow as pa
 
 from manyhot.classes import class_list_of
 from manyhot.command import command
-from manyhot.core.array_types import Floats
 from manyhot.core.operating_points import FOLDS, Goal, check_goal
 from manyhot.data.inputs import (
     READING,
@@ -27,7 +25,13 @@ from manyhot.data.inputs import (
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines
-from manyhot.evaluate.per_class.class_tables import CLASS_TABLES, CURVES, ClassTables, PointSettings
+from manyhot.evaluate.per_class.class_tables import (
+    CLASS_TABLES,
+    CURVES,
+    ClassTables,
+    PointSettings,
+    of_models,
+)
 from manyhot.evaluate.slices import labels_of, model_cases
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike
@@ -58,10 +62,10 @@ class ClassResults(DiagnosisResult):
     class_confusions: pa.Table
     class_curves: pa.Table
 
-    def thresholds(self, *, model: str | None = None, dataset: str | None = None) -> Floats:
-        """Return the threshold of each class, shape (C,); NaN for classes without one.
+    def thresholds(self, *, model: str | None = None, dataset: str | None = None) -> dict[str, float]:
+        """Return the threshold of each class by its key, in the order of the class list; NaN if undefined.
 
-        ``scores >= found.thresholds()`` are the predicted classes of scores of shape (n, C).
+        A class is predicted on an image if its score, as float32, is at least the threshold.
 
         Parameters
         ----------
@@ -73,23 +77,16 @@ class ClassResults(DiagnosisResult):
         InputError
             If none or several models match.
         """
-        import polars as pl
-
-        rows = pl.DataFrame(pl.from_arrow(self.class_results.select(["dataset", "model", "threshold"])))
-        for name, value in (("dataset", dataset), ("model", model)):
-            rows = rows if value is None else rows.filter(pl.col(name) == value)
-        matching = rows.select("dataset", "model").unique(maintain_order=True).rows()
+        models = of_models(self.class_results)
+        matching = [key for key in models if dataset in (None, key[0]) and model in (None, key[1])]
         if len(matching) != 1:
-            everyone = dict.fromkeys(
-                zip(*self.class_results.select(["dataset", "model"]).to_pydict().values(), strict=True)
-            )
             raise InputError(
                 f"{len(matching) or 'No'} models match.",
                 got=", ".join(v for v in (dataset, model) if v) or None,
-                allowed="; ".join(f"{d}: {m}" for d, m in everyone),
+                allowed="; ".join(f"{name} on {of}" for of, name in models),
                 do="name the model and the data set",
             )
-        return np.asarray(rows["threshold"].to_numpy(), np.float64)
+        return {row["key"]: row["threshold"] for row in models[matching[0]]}
 
     def lines(self) -> Iterator[str]:
         """Yield the classes with the lowest average precision of each model."""

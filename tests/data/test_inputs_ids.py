@@ -73,12 +73,12 @@ WAYS = {
     "{upper}": "letter case",
     "data/{stem}.png": "leading folders and extensions",
     "DATA/{upper}": "leading folders and letter case",
-    "x/{lower}.png": "leading folders, extensions and letter case",
+    "x/{upperstem}.png": "leading folders, extensions and letter case",
 }
 
 
 def written(form):
-    return [form.format(n, stem=n[:-5], upper=n.upper(), lower=n[:-5].lower()) for n in NAMES]
+    return [form.format(n, stem=n[:-5], upper=n.upper(), upperstem=n[:-5].upper()) for n in NAMES]
 
 
 @pytest.mark.parametrize("form", WAYS)
@@ -110,7 +110,7 @@ def test_ambiguous_and_contrary_ids_are_refused(tmp_path):
         judged([f"{i}.JPEG" for i in range(N)])
     assert str(error.value) == (
         "Images of labels are not told apart by the ids of m.\n"
-        "  got:     a/0.JPEG and b/0.JPEG for 0.JPEG, and 19 more such ids\n"
+        "  got:     a/13.JPEG and b/13.JPEG for 13.JPEG, and 19 more such ids\n"
         "  allowed: ids that differ in more than leading folders\n"
         "  do:      write the folders in both or pass the leading folder to remove, such as `match`=a/ or "
         "`match`=exact"
@@ -188,7 +188,7 @@ def test_diagnoses_find_what_they_find_with_equal_ids():
             for folder in ("same", "other")
         )
         for name in same.NAMES:
-            assert repr(other.tables()[name].to_pylist()) == repr(same.tables()[name].to_pylist())
+            assert repr(other.tables[name].to_pylist()) == repr(same.tables[name].to_pylist())
         assert any("matched without regard to leading folders and extensions" in n for n in other.notes)
 
 

@@ -82,16 +82,16 @@ def by_hand(left, right, way):
 
 
 def overlap(left, right, way):
-    """Return how many ids of the smaller side of the matching take part, ambiguous or not."""
+    """Return how many ids of a side take part, ambiguous or not."""
     a, b = [key(n, way) for n in left], [key(n, way) for n in right]
     if "path" not in way:
-        return min(sum(x in b for x in a), sum(y in a for y in b))
+        return max(sum(x in b for x in a), sum(y in a for y in b))
     rest_a, rest_b = {x for x in a if x not in b}, {y for y in b if y not in a}
     ended_a = {next((e for e in ends(x) if e in rest_b), None) for x in rest_a} - {None}
     ended_b = {next((e for e in ends(y) if e in rest_a), None) for y in rest_b} - {None}
     in_a = [x for x in a if x in b or x in ended_b or any(e in rest_b for e in ends(x))]
     in_b = [y for y in b if y in a or y in ended_a or any(e in rest_a for e in ends(y))]
-    return min(len(in_a), len(in_b))
+    return max(len(in_a), len(in_b))
 
 
 def auto_by_hand(left, right):
@@ -228,6 +228,15 @@ def test_splits_are_not_matched_unless_asked():
         "such as val/cat/1.jpg with train/cat/1.jpg"
     )
     assert nearest_way(column(["a"]), column(["b"])) == ""
+
+
+def test_a_leading_folder_is_proposed_where_names_are_ambiguous():
+    left, right = ["x/train/a/1.jpg", "x/train/b/1.jpg"], ["y/val/a/1.jpg", "y/val/b/1.jpg"]
+    assert nearest_way(column(left), column(right)) == (
+        "if these are the same images, pass `match`=x/train/: 2 images are matched without regard to leading "
+        "folders, such as y/val/a/1.jpg with x/train/a/1.jpg"
+    )
+    assert pairs(left, right, "x/train/") == set(zip(left, right, strict=True))
 
 
 def test_few_matches_are_no_match():

@@ -407,8 +407,12 @@ def _probability(scores: Map, class_id: int, kind: str) -> float:
     return float(np.exp(exact[class_id] - exact.max()) / np.exp(exact - exact.max()).sum())
 
 
+_LONGEST_NAME = 200
+"""Characters of an id in the name of a file; file systems allow 255 bytes."""
+
+
 def _file_name(text: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", text)
+    return re.sub(r"[^\w.-]+", "-", text.replace("/", "--"))[-_LONGEST_NAME:]
 
 
 def _some(names: Sequence[str]) -> str:

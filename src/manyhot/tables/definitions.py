@@ -100,7 +100,7 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXTS.optional("hypernyms", "path to the root of the hierarchy, nearest first"),
     ),
     "images": (
-        TEXT("image_id", "base name with extension"),
+        TEXT("image_id", "name of the file with extension, and with folders if there are any"),
         TEXT.optional("uri", "address of the image"),
         INT.optional("label", "the original single label; null if there is none"),
         INT.optional("width", "width in pixels"),

@@ -6,9 +6,10 @@ other leading folders, with another extension or in other letter case.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,7 @@ _IGNORED = {
 """What each way ignores. Without folders, an id is its last part; without leading folders, one id is the end
 of the other, from one of its folders on."""
 
-_LADDER = tuple(way for count in (1, 2, 3) for way in combinations((_PATH, _STEM, _CASE), count))
+_LADDER = tuple(way for count in (1, 2, 3) for way in itertools.combinations((_PATH, _STEM, _CASE), count))
 """What ``auto`` tries, in this order. It never ignores folders in which ids differ: ``train/1.jpg`` and
 ``val/1.jpg`` are two images."""
 
@@ -94,12 +95,12 @@ class Matching:
     ignored: tuple[str, ...] = ()
 
     def __len__(self) -> int:
-        return min(len(np.unique(self.left)), len(np.unique(self.right)))
+        return max(len(np.unique(self.left)), len(np.unique(self.right)))
 
     @property
     def is_one_to_one(self) -> bool:
         """Whether no id is matched with two others."""
-        return len(self) == len(self.left)
+        return len(np.unique(self.left)) == len(np.unique(self.right)) == len(self.left)
 
     def differing(self, left: pa.Array, right: pa.Array) -> Rows:
         """Return the positions of the pairs of ids that are not equal."""
@@ -200,11 +201,23 @@ def ids_like(ids: pa.Array, others: pa.Array, *, name: str, other_name: str, mat
 def nearest_way(left: pa.Array, right: pa.Array) -> str:
     """Return advice to match ids in the way that matches most of them; empty if none matches any."""
     ways = [(_NAME,), *_LADDER, *((_NAME, *way) for way in _LADDER if _PATH not in way)]
-    found = [(one, way) for way in ways if (one := _matched(left, right, way)).is_one_to_one and len(one)]
+    found = [("+".join(way), _matched(left, right, way)) for way in ways]
+    for folder in filter(None, map(_common_folder, (left, right))):
+        with contextlib.suppress(MatchError):
+            found.append((folder, _below(left, right, folder, ("", ""))))
+    found = [(way, one) for way, one in found if one.is_one_to_one and len(one)]
     if not found:
         return ""
-    best, way = max(found, key=lambda one: (len(one[0]), -len(one[1])))
-    return f"if these are the same images, pass `match`={'+'.join(way)}: {best.describe(left, right)}"
+    way, best = max(found, key=lambda one: len(one[1]))
+    return f"if these are the same images, pass `match`={way}: {best.describe(left, right)}"
+
+
+def _common_folder(ids: pa.Array) -> str:
+    """Return the folders with which all ids begin."""
+    ends = pc.min_max(ids).values()
+    folders = [str(end).split("/")[:-1] for end in ends]
+    same = list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(*folders, strict=False)))
+    return "".join(f"{name}/" for name, _ in same)
 
 
 def _first_way(left: pa.Array, right: pa.Array, exact: Matching, names: tuple[str, str]) -> Matching:

@@ -239,7 +239,7 @@ def broken(**changes):
     """Write labels of other images, of a class that no image to fit on shows, or none."""
     table = pl.read_parquet("labels.parquet")
     for name, frame in {
-        "others.parquet": table.with_columns(pl.col("image_id").str.replace(".png", ".jpg")),
+        "others.parquet": table.with_columns(pl.col("image_id").str.replace(".png", "-x.png")),
         "unlabelled.parquet": table.with_columns(pl.lit(None, pl.Int32).alias("label")),
         "one-sided.parquet": table.filter((pl.col("label") == 0) | pl.Series(TEST)),
     }.items():
@@ -317,7 +317,7 @@ CASES = [
         "None of the images has labels, objects or masks.\n"
         "  where:   photos\n"
         "  got:     images such as 00.png\n"
-        "  allowed: labels of images such as 00.jpg\n"
+        "  allowed: labels of images such as 00-x.png\n"
         "  do:      check that both belong to the same data set",
     ),
     (

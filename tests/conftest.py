@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import math
 import os
 import shutil
+import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
@@ -104,6 +106,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take the longest."""
     place = {HERE / name: i for i, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
+@pytest.fixture(autouse=True)
+def _without_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Print no progress on a busy machine, on which a command may take ten seconds."""
+    if events := sys.modules.get("manyhot.cli.events"):
+        monkeypatch.setattr(events, "LINE_EVERY_S", math.inf)
 
 
 @pytest.fixture(scope="session")

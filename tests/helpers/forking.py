@@ -13,6 +13,7 @@ import contextlib
 import gc
 import importlib
 import json
+import math
 import os
 import select
 import signal
@@ -198,6 +199,8 @@ if __name__ == "__main__":
     if renderer := sys.modules.get("vl_convert"):
         for name in drawings.DRAWERS:
             setattr(renderer, name, drawings.kept(getattr(renderer, name)))
+    if events := sys.modules.get("manyhot.cli.events"):
+        events.LINE_EVERY_S = math.inf  # no progress, however busy the machine is
     gc.collect()
     gc.freeze()  # what is shared stays so, and no fork collects it when it ends
     # Not within a function: ends as a script does, whatever it raises.

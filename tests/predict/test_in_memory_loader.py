@@ -74,7 +74,8 @@ def test_ids_that_are_given():
     assert str(error.value) == (
         "The ids of the images are unknown.\n"
         "  allowed: ids=…, batches of (images, labels, ids), or an ImageFolder that is not shuffled\n"
-        "  do:      pass the ids, without which predictions cannot be joined with labels"
+        "  do:      pass the ids, by which predictions are joined with labels, "
+        'or ids="number" to count them'
     )
     with pytest.raises(InputError) as error:
         mh.predict_loader(MeanColour(), loader, classes=CLASSES, ids=["a", "b"])
@@ -82,6 +83,28 @@ def test_ids_that_are_given():
     with pytest.raises(InputError) as error:
         mh.predict_loader(MeanColour(), loader, classes=CLASSES, ids=list("abcd"))
     assert str(error.value) == "There are more ids than images.\n  got:     4\n  allowed: 3"
+
+
+def test_images_are_numbered_on_request(images):
+    data = TensorDataset(torch.eye(3).view(3, 3, 1, 1), torch.tensor([0, 1, 2]))
+    for loader in (DataLoader(data, batch_size=2), [(torch.eye(3).view(3, 3, 1, 1), torch.arange(3), "abc")]):
+        said = mh.predict_loader(MeanColour(), loader, classes=CLASSES, ids="number", top=1)
+        assert said.predictions.image_id.to_pylist() == said.images.image_id.to_pylist() == ["0", "1", "2"]
+        assert (said.images.label.to_pylist(), said.notes) == ([0, 1, 2], ())
+        sets = mh.as_labels([[0], [1], [0]], n_classes=3)
+        found = mh.evaluate(sets, [said.predictions], metrics=["real1"], resamples=0)
+        assert found.value("real1") == pytest.approx(2 / 3)
+    shuffled = mh.predict_loader(
+        MeanColour(), DataLoader(images, shuffle=True), classes=CLASSES, ids="number"
+    )
+    assert shuffled.notes == (
+        "the loader may shuffle, so that numbers are positions in this run, not in the data set",
+    )
+    with pytest.raises(InputError) as error:
+        mh.predict_loader(MeanColour(), DataLoader(data), classes=CLASSES, ids="numbers")
+    assert str(error.value) == (
+        'A single text is not a list of ids.\n  got:     numbers\n  allowed: a list of ids, or "number"'
+    )
 
 
 def test_a_shuffled_loader_has_no_ids(images):

@@ -206,3 +206,41 @@ def test_inputs_stay_as_they_are():
     before = [array.copy() for array in arrays]
     next_questions(votes, golden=experts, budget=5)
     assert all(np.array_equal(a, b) for a, b in zip(before, arrays, strict=True))
+
+
+def careless(seed=1):
+    """Three raters who answer 66 questions at random, of which 30 are golden."""
+    rng = np.random.default_rng(seed)
+    truth = rng.choice(["no", "yes"], 66, p=[0.65, 0.35])
+    said = rng.choice(["no", "maybe", "yes"], (66, 3), p=[0.6, 0.1, 0.3])
+    votes = [(f"{q}.jpg", 0, "abc"[r], said[q, r]) for q in range(66) for r in range(3)]
+    experts = [(f"{q}.jpg", 0, "e", truth[q]) for q in range(30)]
+    return votes_from_table(table(votes), name="votes", n_classes=10), golden_from_table(
+        table(experts, "expert_id"), name="golden", n_classes=10
+    )
+
+
+def test_careless_raters_settle_nothing_and_that_is_said():
+    votes, experts = careless()
+    found = next_questions(votes, golden=experts, budget=100)
+    done = aggregate(votes, experts, method="golden-bayes", resamples=0)
+    assert (found.n_settled, found.n_open) == (66, 0)
+    assert found.n_uncertain == np.count_nonzero((done.p > 0.2) & (done.p < 0.8)) > 30
+    # Informedness by hand: the chance that yes is answered more readily under yes than under no, and less.
+    matrix = np.average(done.result.matrices, axis=0)
+    value = sum(matrix[1, a] * matrix[0, b] * np.sign(a - b) for a in range(3) for b in range(3))
+    assert found.notes == (
+        "an average answer hardly depends on whether the class is present "
+        f"(informedness {value:.2f}, estimated from 90 answers to golden questions), so more answers of this "
+        "quality decide little, and questions count as settled although their states may be wrong; "
+        "see manyhot agreement",
+    )
+    uncertain = f"{found.n_uncertain} are uncertain nevertheless"
+    assert f"settled     66  are unlikely to change (--settled); {uncertain}" in list(found.lines())
+    by_one = next_questions(votes, golden=experts, budget=1, rater="b")
+    assert by_one.notes[0].startswith("an answer of b hardly depends")
+
+
+def test_careful_raters_are_not_suspected():
+    found = ask(budget=100)
+    assert (found.n_uncertain, found.notes) == (0, ())

@@ -24,22 +24,29 @@ EVERY_S = 1.0
 FOR_THE_LOG = ("step", "failures")
 """Events whose lines go to stderr: the answer of a study is apart from its log."""
 
-LINE_EVERY_S = 60.0
-"""Seconds between two lines of progress away from a terminal, as in the log of a scheduler."""
+LINE_EVERY_S = 10.0
+"""Seconds between two lines of progress away from a terminal, as in the log of a scheduler, at first.
+
+From 100 s on, the time between two lines is a tenth of the time so far, up to `SLOWEST` times as long as at
+first: ten hours give 600 lines.
+"""
+
+SLOWEST = 6
 
 
 @contextlib.contextmanager
 def show_run(as_json: bool, *, streams: bool = False) -> Iterator[tuple[OnProgress | None, OnEvent | None]]:
     """Yield the callbacks that show the progress and the events of a call.
 
-    On a terminal, progress is shown as bars, and notable events as lines above them. Elsewhere, the progress
-    of predictions is printed once per minute. With ``--json``, each event is printed as a line if the command
+    On a terminal, progress is shown as bars, and notable events as lines above them. Elsewhere, progress is
+    printed to stderr as a line now and then. With ``--json``, each event is printed as a line if the command
     streams its events.
     """
     if as_json and streams:
         yield None, _Lines()
     elif not sys.stderr.isatty():
-        yield None, None if as_json else _Log()
+        log = _Log()
+        yield log.progress, None if as_json else log
     else:
         with _live() as bars:
             shown = _Bars(bars)
@@ -87,17 +94,37 @@ def _plain(value: Any) -> Any:
 
 
 class _Log:
-    """Events as lines of text, few enough for a log."""
+    """Progress and events as lines of text, few enough for a log."""
 
     def __init__(self) -> None:
-        self.last = time.monotonic()
+        self.start = self.last = time.monotonic()
+        self.starts: dict[str, tuple[float, int]] = {}
 
     def __call__(self, kind: str, values: dict[str, Any]) -> None:
-        if kind == "progress" and time.monotonic() - self.last >= LINE_EVERY_S:
-            self.last = time.monotonic()
+        if kind == "progress" and self._is_due(time.monotonic()):
             say(_progress(values), err=True)
         for line in _lines(kind, values):
             say(line, err=kind in FOR_THE_LOG)
+
+    def progress(self, what: str, done: int, of: int) -> None:
+        """Print how much of something is done, and the time left at the pace so far."""
+        now = time.monotonic()
+        start, first = self.starts.setdefault(what, (now, done))
+        if done < of and self._is_due(now):
+            share = f"{what}: {done:,} of {of:,}"
+            left = (now - start) * (of - done) / (done - first) if done > first else None
+            say(share if left is None else f"{share}, {_time(left)} left", err=True)
+
+    def _is_due(self, now: float) -> bool:
+        wait = LINE_EVERY_S * min(SLOWEST, max(1.0, (now - self.start) / 100))
+        if now - self.last < wait:
+            return False
+        self.last = now
+        return True
+
+
+def _time(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 def _lines(kind: str, values: dict[str, Any]) -> Iterator[str]:
@@ -131,7 +158,7 @@ def _step(values: dict[str, Any]) -> str:
     if values["kind"] == "again":
         return f"{step} is done again, because these changed: {values['reason']}"
     left = values["left"]
-    more = "" if left is None else f", {datetime.timedelta(seconds=round(left))} left"
+    more = "" if left is None else f", {_time(left)} left"
     return f"{step} in {values['seconds']:.1f} s{more}"
 
 
@@ -139,7 +166,7 @@ def _progress(values: dict[str, Any]) -> str:
     of = "" if values["of"] is None else f" of {values['of']:,}"
     text = f"{values['model']}: {values['images']:,}{of} images, {values['images_per_second']:,.0f}/s"
     left = values["seconds_left"]
-    return text if left is None else f"{text}, {datetime.timedelta(seconds=round(left))} left"
+    return text if left is None else f"{text}, {_time(left)} left"
 
 
 class _Bars:

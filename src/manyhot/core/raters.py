@@ -101,11 +101,9 @@ class Quality:
         Somers 1962, doi 10.2307/2090408. The interval is that of Obuchowski 1997, doi 10.2307/2533958. It
         extends DeLong et al. 1988 to clustered data, here with images as clusters.
         """
-        under_no, under_yes = (
-            _share(c, c.sum(1, keepdims=True)) for c in (self.counts[:, 0], self.counts[:, 1])
-        )
-        above, below = _net_share_below(under_no), -_net_share_below(under_yes)
-        value = (above * under_yes).sum(1)
+        shares = _share(self.counts, self.counts.sum(2, keepdims=True))
+        above, below = _net_share_below(shares[:, 0]), -_net_share_below(shares[:, 1])
+        value = informedness_of(shares)
         with np.errstate(invalid="ignore", divide="ignore"):
             error = np.sqrt(self._variance(above - value[:, None], below - value[:, None]))
         return value, value - Z * error, value + Z * error
@@ -226,6 +224,17 @@ def _interval(samples: Floats) -> tuple[float, float]:
         return float("nan"), float("nan")
     lo, hi = percentile_interval(samples[None])
     return float(lo[0]), float(hi[0])
+
+
+def informedness_of(quality: Floats) -> Floats:
+    """Return how well answers separate the two truths, as in `Quality.informedness`, shape (R,).
+
+    Parameters
+    ----------
+    quality : ndarray of float64, shape (R, 2, 3)
+        Probability of each answer of a rater if the truth is no, and if it is yes.
+    """
+    return np.asarray((_net_share_below(quality[:, 0]) * quality[:, 1]).sum(1))
 
 
 def _net_share_below(shares: Floats) -> Floats:

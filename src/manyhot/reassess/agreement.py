@@ -121,7 +121,7 @@ class Agreement(Result):
         return {name: rows[name] for name in ("agreement", "raters", "notes")}
 
     def lines(self) -> Iterator[str]:
-        """Yield the measures, the answers to golden questions, and the best and worst raters."""
+        """Yield the measures, the answers to golden questions, and the raters."""
         head = ("measure", "value", "95 % interval", "n", "left out")
         measures = self.agreement.to_pylist()
         cells = [

@@ -32,6 +32,7 @@ from manyhot.core.next_questions import (
     flip_probability,
 )
 from manyhot.core.next_questions import settled as _is_settled
+from manyhot.core.raters import SPAMMER, informedness_of
 from manyhot.errors import InputError, MatchError, UnknownNameError
 from manyhot.files import sha256
 from manyhot.formats import read_proposals
@@ -44,11 +45,12 @@ from manyhot.reassess.answers import (
     VotesLike,
     answers_of,
     as_arrow,
+    golden_of,
     open_votes,
 )
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import STATES, Votes, check, one_chunk, schema
+from manyhot.tables import STATES, Golden, Votes, check, one_chunk, schema
 from manyhot.tables.definitions import INT, REAL, TEXT, declare_table
 
 WITH_GOLDEN = "golden-bayes"
@@ -84,6 +86,9 @@ class NextQuestions(Result):
         decided, or were answered by this rater.
     n_settled : int
         Number of questions that are not full, but whose state is unlikely to change with further answers.
+    n_uncertain : int
+        Number of settled questions whose probability is between 1 - threshold and the threshold. Further
+        answers of average raters would not decide them.
     n_open : int
         Number of questions that are neither full nor settled. The questions in the table are taken from
         these.
@@ -101,6 +106,7 @@ class NextQuestions(Result):
     n_questions: int
     n_full: int
     n_settled: int
+    n_uncertain: int
     n_open: int
     changes: float
     max_answers: int
@@ -111,6 +117,7 @@ class NextQuestions(Result):
             "questions": self.n_questions,
             "full": self.n_full,
             "settled": self.n_settled,
+            "uncertain": self.n_uncertain,
             "open": self.n_open,
             "asked": len(self.questions),
             "changes": self.changes,
@@ -119,11 +126,12 @@ class NextQuestions(Result):
     def lines(self) -> Iterator[str]:
         """Yield how many questions are full, settled, open and asked next."""
         full = f"are not asked again, for example after {self.max_answers} answers (--max-answers)"
+        uncertain = f"; {self.n_uncertain:,} are uncertain nevertheless" if self.n_uncertain else ""
         yield from fact_lines(
             [
                 ("questions", f"{self.n_questions:,}", ""),
                 ("full", f"{self.n_full:,}", full),
-                ("settled", f"{self.n_settled:,}", "are unlikely to change (--settled)"),
+                ("settled", f"{self.n_settled:,}", f"are unlikely to change (--settled){uncertain}"),
                 ("open", f"{self.n_open:,}", f"of which {self.changes:,.1f} are expected to change"),
                 ("asked next", f"{len(self.questions):,}", "one answer each (--budget)"),
             ]
@@ -240,6 +248,7 @@ def next_questions(
         free[asked.refined.question] = False  # somebody decided
     is_settled = _is_settled(odds, matrix, left, threshold=aggregated.threshold, at_most=settled)
     unsettled = free & ~is_settled
+    uncertain = np.abs(aggregated.p - 0.5) < abs(aggregated.threshold - 0.5)
     score = _scores(by, odds, matrix, left, aggregated.threshold, counts)
     chosen = choose_questions(score, budget, unsettled)
     return NextQuestions(
@@ -247,11 +256,28 @@ def next_questions(
         asked.n_questions,
         int(np.count_nonzero(~free)),
         int(np.count_nonzero(free & is_settled)),
+        int(np.count_nonzero(free & is_settled & uncertain)),
         int(np.count_nonzero(unsettled)),
         _changes(odds[unsettled], matrix, left[unsettled], aggregated.threshold),
         max_answers,
+        notes=tuple(_notes(matrix, rater, aggregated.method, source.golden, asked)),
         metadata={"method": aggregated.method, "by": by},
         inputs=inputs,
+    )
+
+
+def _notes(matrix: Floats, rater: str, method: str, golden: Golden | None, asked: Votes) -> Iterator[str]:
+    """Yield that answers carry no information. Then no question is open, and all count as settled."""
+    informedness = float(informedness_of(matrix[None])[0])
+    if informedness >= SPAMMER:
+        return
+    source = ""
+    if method == WITH_GOLDEN and golden is not None:
+        source = f", estimated from {len(golden_of(golden, asked).answers):,} answers to golden questions"
+    yield (
+        f"{f'an answer of {rater}' if rater else 'an average answer'} hardly depends on whether the class is "
+        f"present (informedness {informedness:.2f}{source}), so more answers of this quality decide little, "
+        "and questions count as settled although their states may be wrong; see manyhot agreement"
     )
 
 

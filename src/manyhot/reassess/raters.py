@@ -213,21 +213,36 @@ def _or_null(values: Floats) -> pa.Array:
 # What a terminal shows.
 
 
-def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = 5) -> list[str]:
-    """Return the raters with the least and the most informative answers, with their measures.
+SHOWN_RATERS = 20
+"""Maximum number of raters on a terminal: the least and the most informative ones."""
 
-    If some raters answered golden questions of both kinds (true answer yes and true answer no), only these
-    raters are shown, because their quality is measured directly.
+
+def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = SHOWN_RATERS) -> Iterator[str]:
+    """Yield the raters by ascending informedness, with their measures; those without informedness last.
+
+    Among more than `most` raters, those measured on golden questions are shown if there are any.
     """
-    on_golden = [r for r in raters if r["golden_yes"] and r["golden"] > r["golden_yes"]] or raters
-    ranked = sorted((r for r in on_golden if r["informedness"] is not None), key=lambda r: r["informedness"])
-    shown = ranked if len(ranked) <= 2 * most else [*ranked[:most], None, *ranked[-most:]]
-    rows = [("…",) * 9 if r is None else _cells(r) for r in shown]
+    ranked = sorted((r for r in raters if r["informedness"] is not None), key=lambda r: r["informedness"])
+    shown: list[Mapping[str, Any] | None] = [*ranked, *(r for r in raters if r["informedness"] is None)]
+    if len(shown) > most:
+        ranked = [r for r in ranked if _is_on_golden(r)] or ranked
+        shown = [*ranked] if len(ranked) <= most else [*ranked[: most // 2], None, *ranked[-(most // 2) :]]
     shares = ("like others", "golden (yes)", "accuracy", "sensitivity", "specificity")
-    head = ("rater", "votes", *shares, "informedness", "flags")
+    head = ("rater", "votes", *shares, "informedness", "measured on", "flags")
+    rows = [("…",) * len(head) if r is None else _cells(r) for r in shown]
     # Without golden answers some columns are empty, and mostly nobody is flagged.
     used = [i for i in range(len(head)) if any(row[i] not in ("", "–", "…") for row in rows)]
-    return table_lines(tuple(head[i] for i in used), [tuple(row[i] for i in used) for row in rows])
+    if len({row[-2] for row in rows} - {"…", "–"}) == 1:
+        used.remove(len(head) - 2)
+    yield from table_lines(tuple(head[i] for i in used), [tuple(row[i] for i in used) for row in rows])
+    if len(raters) > most:
+        n = f"{sum(r is not None for r in shown)} of {len(raters):,}"
+        yield f"{n} raters are shown: the least and the most informative ones; --out writes all"
+
+
+def _is_on_golden(r: Mapping[str, Any]) -> bool:
+    """Return whether a rater's informedness is measured on golden questions; see `_informedness`."""
+    return bool(r["golden_yes"] and r["golden"] > r["golden_yes"])
 
 
 def _cells(r: Mapping[str, Any]) -> tuple[str, ...]:
@@ -238,6 +253,7 @@ def _cells(r: Mapping[str, Any]) -> tuple[str, ...]:
         f"{r['golden']:,} ({r['golden_yes']:,})" if r["golden"] else "–",
         *(share_text(r[name]) for name in ("golden_accuracy", "golden_sensitivity", "golden_specificity")),
         _with_interval(r["informedness"], r["informedness_lo"], r["informedness_hi"]),
+        "–" if r["informedness"] is None else "golden answers" if _is_on_golden(r) else "other raters",
         ", ".join(r["flags"]),
     )
 

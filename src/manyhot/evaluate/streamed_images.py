@@ -1,0 +1,301 @@
+"""The images of an `Evaluator`: their labels as a table, and what the model predicted as an array."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot.errors import InputError, MatchError
+from manyhot.tables import Labels, one_chunk
+from manyhot.tables.class_values import on_host
+
+_TYPES = {
+    "image_id": pa.string(),
+    "label": pa.int32(),
+    "usable": pa.bool_(),
+    "classes": pa.list_(pa.int32()),
+    "state": pa.list_(pa.string()),
+    "p": pa.list_(pa.float32()),
+}
+"""Columns of the labels; `image_id` and `p` may be absent."""
+
+
+@dataclass
+class StreamedImages:
+    """Images in batches, in the order in which they were added.
+
+    Attributes
+    ----------
+    tables : list of pyarrow.Table
+        Ids if there are any, original labels and label sets, one table per batch.
+    predicted : list of ndarray, shape (b, k) of int or (b, C) of float
+        The best classes or the scores of the same images.
+    names : tuple of str, optional
+        The classes if batches were frames.
+    asked_known : bool
+        As in `Labels`, of all batches.
+    merged : bool
+        Whether the batches are those of several evaluators, whose order is arbitrary.
+    """
+
+    tables: list[pa.Table] = field(default_factory=list)
+    predicted: list[npt.NDArray[Any]] = field(default_factory=list)
+    names: tuple[str, ...] | None = None
+    asked_known: bool = True
+    merged: bool = False
+
+    @classmethod
+    def of(
+        cls,
+        labels: Labels,
+        predicted: npt.NDArray[Any],
+        ids: pa.Array | None,
+        names: tuple[str, ...] | None,
+    ) -> StreamedImages:
+        """Return a batch."""
+        if ids is not None and len(ids) != len(labels):
+            raise InputError(
+                "Images and their ids differ in number.",
+                got=f"{len(ids):,} ids",
+                allowed=f"{len(labels):,}, one for each image of the batch",
+            )
+        own = labels.table
+        columns = {} if ids is None else {"image_id": ids}
+        columns["label"] = own["label"] if "label" in own.column_names else pa.nulls(len(own))
+        columns |= {
+            name: own[name] for name in ("usable", "classes", "state", "p") if name in own.column_names
+        }
+        table = pa.table(columns).cast(pa.schema([(name, _TYPES[name]) for name in columns]))
+        return cls([table], [predicted], names, labels.asked_known)
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether images have ids. Otherwise each row is an image of its own."""
+        return bool(self.tables) and "image_id" in self.tables[0].column_names
+
+    def add(self, other: StreamedImages, where: str) -> None:
+        """Add the batches of another object, which stands for `where` in messages.
+
+        Raises
+        ------
+        InputError
+            If only one of the two has ids, or only one has scores over all classes.
+        MatchError
+            If the classes of columns differ.
+        """
+        if other.tables and self.tables:
+            self._check(other, where)
+        self.tables += other.tables
+        self.predicted += other.predicted
+        self.names = self.names or other.names
+        self.asked_known &= other.asked_known
+
+    def _check(self, other: StreamedImages, where: str) -> None:
+        if self.has_ids != other.has_ids:
+            raise InputError(
+                "Some images have ids, and others do not.",
+                where=where,
+                got="ids" if other.has_ids else "no ids",
+                allowed="ids, as in earlier batches" if self.has_ids else "no ids, as in earlier batches",
+                do="pass `ids` with all batches or with none",
+            )
+        kinds = [part.predicted[0].dtype.kind == "f" for part in (self, other)]
+        if kinds[0] != kinds[1]:
+            raise InputError(
+                "Some predictions are scores, and others are classes.",
+                where=where,
+                got="scores" if kinds[1] else "classes, best first",
+                allowed="scores" if kinds[0] else "classes, best first",
+                do="pass scores over all classes with all batches",
+            )
+        if None not in (self.names, other.names) and self.names != other.names:
+            raise MatchError(
+                "The columns are not the classes.",
+                where=where,
+                got=_beginning(other.names),
+                allowed=_beginning(self.names),
+                do="give the frames of all batches the same columns in the same order",
+            )
+
+    def joined(self) -> StreamedImages:
+        """Return the images as one batch. Ranks are cut to the length of the shortest ones."""
+        if len(self.tables) == 1:
+            return self
+        width = min(p.shape[1] for p in self.predicted)
+        table = pa.concat_tables(self.tables, promote_options="default").combine_chunks()
+        table = table.select([name for name in _TYPES if name in table.column_names])
+        predicted = np.concatenate([p[:, :width] for p in self.predicted])
+        return replace(self, tables=[table], predicted=[predicted])
+
+    def numbered(self) -> StreamedImages:
+        """Return the images as one batch without ids, which may repeat."""
+        images = self.joined()
+        names = [name for name in images.tables[0].column_names if name != "image_id"]
+        return replace(images, tables=[images.tables[0].select(names)])
+
+    def distinct(self) -> tuple[StreamedImages, int, int]:
+        """Return the images in an order that does not depend on merging, each id once.
+
+        Returns
+        -------
+        StreamedImages
+            By id. Without ids, merged images are ordered by their contents, and others are unchanged.
+        int
+            Number of rows left out because an earlier one has the same id.
+        int
+            Number of images that occur with different predictions, of which one is used.
+
+        Raises
+        ------
+        MatchError
+            If an id occurs with different labels.
+        """
+        images = self.joined()
+        if not (self.has_ids or self.merged):
+            return images, 0, 0
+        table, predicted = images.tables[0], images.predicted[0]
+        code = np.zeros(len(table), np.int64)
+        if self.has_ids:
+            code = pc.rank(one_chunk(table["image_id"]), tiebreaker="dense").to_numpy().astype(np.int64)
+        repeated = np.bincount(code)[code] > 1
+        digests = np.zeros((len(table), 2), np.uint64)
+        digests[repeated] = _digests(table.filter(pa.array(repeated)), predicted[repeated])
+        order = np.lexsort((digests[:, 1], digests[:, 0], code))
+        if not self.has_ids:
+            return images._taken(order), 0, 0
+        again = np.concatenate([[False], code[order][1:] == code[order][:-1]])
+        labels_differ, predictions_differ = (
+            again & np.concatenate([[False], digests[order][1:, i] != digests[order][:-1, i]]) for i in (0, 1)
+        )
+        if labels_differ.any():
+            raise _differing(table["image_id"].take(pa.array(order[labels_differ])))
+        n_differing = len(np.unique(code[order][predictions_differ]))
+        return images._taken(order[~again]), int(again.sum()), n_differing
+
+    def _taken(self, rows: npt.NDArray[np.intp]) -> StreamedImages:
+        table, predicted = self.tables[0], self.predicted[0]
+        return replace(self, tables=[table.take(pa.array(rows))], predicted=[predicted[rows]])
+
+    def to_bytes(self) -> bytes | None:
+        """Return the images as an Arrow stream: the columns of the labels, and ``predicted``.
+
+        Without images, return None: PyTorch does not load empty bytes with ``weights_only=True``.
+        """
+        if not self.tables:
+            return None
+        images = self.joined()
+        table, predicted = images.tables[0], images.predicted[0]
+        flat = pa.array(np.ascontiguousarray(predicted).ravel())
+        rows = pa.FixedSizeListArray.from_arrays(flat, predicted.shape[1])
+        about = {
+            "n": len(table),
+            "names": self.names,
+            "asked_known": self.asked_known,
+            "merged": self.merged,
+        }
+        table = table.append_column("predicted", rows).replace_schema_metadata({"images": json.dumps(about)})
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        return bytes(sink.getvalue())
+
+    @classmethod
+    def from_bytes(cls, data: bytes | None) -> StreamedImages:
+        """Return the images of streams, one after another, which may have classes out of range.
+
+        Raises
+        ------
+        InputError
+            If a stream is damaged, or streams do not fit together, as in `add`.
+        """
+        images, at = cls(), 0
+        if data is None:
+            return images
+        if not isinstance(data, bytes):
+            raise _damaged(type(data).__name__)
+        while at < len(data):
+            try:
+                source = pa.BufferReader(memoryview(data)[at:])
+                table = pa.ipc.open_stream(source).read_all().combine_chunks()
+                table.validate(full=True)
+                batch = cls._read(table)
+            except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+                raise _damaged(str(error)) from error
+            images.add(batch, "the state")
+            images.merged |= batch.merged
+            at += source.tell()
+        return images
+
+    @classmethod
+    def _read(cls, table: pa.Table) -> StreamedImages:
+        about = json.loads(table.schema.metadata[b"images"])
+        if about["n"] != len(table):
+            raise ValueError(f"{len(table):,} of {about['n']:,} images")
+        predicted = _predicted(table["predicted"])
+        labels = table.drop_columns("predicted").replace_schema_metadata(None)
+        expected = pa.schema([(name, _TYPES[name]) for name in labels.column_names])
+        if labels.schema != expected or not {*_TYPES} - {"image_id", "p"} <= {*labels.column_names}:
+            raise TypeError(", ".join(f"{f.name}: {f.type}" for f in labels.schema))
+        names = None if about["names"] is None else tuple(map(str, about["names"]))
+        return cls([labels], [predicted], names, bool(about["asked_known"]), bool(about["merged"]))
+
+
+def read_ids(ids: Any) -> pa.Array:
+    """Return ids of images, texts or numbers, as texts."""
+    values = on_host(ids)
+    values = values.tolist() if hasattr(values, "tolist") else list(values)
+    return pa.array(map(str, values), pa.string())
+
+
+def _predicted(column: pa.ChunkedArray) -> npt.NDArray[Any]:
+    values = one_chunk(column)
+    if not pa.types.is_fixed_size_list(values.type):
+        raise TypeError(f"predicted is {values.type}")
+    flat = values.flatten().to_numpy(zero_copy_only=True)
+    return np.asarray(flat.reshape(len(values), values.type.list_size))
+
+
+def _digests(table: pa.Table, predicted: npt.NDArray[Any]) -> npt.NDArray[np.uint64]:
+    """Return a number for the labels of each image and one for its predictions, shape (n, 2)."""
+    columns = [table[name].to_pylist() for name in ("label", "usable", "classes", "state")]
+    p = table["p"].to_pylist() if "p" in table.column_names else [None] * len(table)
+    labels = (
+        repr((label, usable, sorted(zip(classes, states, more or classes, strict=True))))
+        for label, usable, classes, states, more in zip(*columns, p, strict=True)
+    )
+    rows = (row.tobytes() for row in np.ascontiguousarray(predicted))
+    pairs = [(_digest(text.encode()), _digest(row)) for text, row in zip(labels, rows, strict=True)]
+    return np.array(pairs, np.uint64).reshape(-1, 2)
+
+
+def _digest(data: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
+
+
+def _beginning(names: Sequence[str] | None) -> str:
+    names = names or ()
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _differing(ids: pa.ChunkedArray) -> MatchError:
+    examples = ", ".join(ids.unique()[:2].to_pylist())
+    return MatchError(
+        "An image was added with different labels.",
+        got=f"{len(ids.unique()):,} such images, for example {examples}",
+        allowed="the same labels whenever an id is added",
+        do="check that ids are unique in the data set",
+    )
+
+
+def _damaged(reason: str) -> InputError:
+    return InputError(
+        "The state of an evaluator is damaged.", got=reason, do="pass what Evaluator.state_dict() returned"
+    )

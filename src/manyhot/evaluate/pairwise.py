@@ -75,6 +75,19 @@ class Difference:
         ends = [self.metric.draw(end) for end in self.interval]
         return (ends[0], ends[1]) if self.metric.lower_is_better else (-ends[1], -ends[0])
 
+    def swapped(self) -> Difference:
+        """Return the difference of the reference to the model."""
+        ends = (None, None) if self.interval is None else (-self.interval[1], -self.interval[0])
+        return replace(
+            self,
+            reference=self.model,
+            model=self.reference,
+            values=self.values[::-1],
+            difference=-self.difference,
+            lo=ends[0],
+            hi=ends[1],
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Return names and numbers, with undefined ones as null."""
         a, b = (value.value for value in self.values)
@@ -339,13 +352,23 @@ def _lines_on(results: Results, dataset: str) -> Iterator[str]:
     return best_lines(results, dataset)
 
 
-def answers(results: Results) -> dict[str, str]:
-    """Return which model is better, or which are within noise, for each data set with tested pairs."""
+def answers(results: Results, *, best_first: bool = False) -> dict[str, str]:
+    """Return which model is better, or which are within noise, for each data set with tested pairs.
+
+    Parameters
+    ----------
+    results : Results
+    best_first : bool
+        Whether to name the better of two models first, instead of comparing the second with the first.
+    """
     found = {}
     for dataset in results.datasets:
         two = differences(results, dataset)
-        tested = bool(two) and _leading(two).loss is not None
-        found[dataset] = answer(_leading(two)) if tested else noise_line(*to_best(results, dataset))
+        leading = _leading(two) if two else None
+        if leading is None or leading.loss is None:
+            found[dataset] = noise_line(*to_best(results, dataset))
+        else:
+            found[dataset] = answer(leading.swapped() if best_first and leading.loss[0] > 0 else leading)
     return {dataset: line for dataset, line in found.items() if line}
 
 

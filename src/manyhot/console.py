@@ -12,7 +12,7 @@ from typing import Any
 from manyhot.errors import printable
 from manyhot.run import Progress
 
-_NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?%?( ±[\d.]+)?|[–…]?")
+_NUMBER = re.compile(r"[-+<]?\d[\d,]*(\.\d+)?%?( ±[\d.]+)?|\d+–\d+%|[–…]?")
 
 
 def say(text: str, *, err: bool = False) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from manyhot.errors import printable
 
-_NUMBER = re.compile(r"[-+]?\d[\d,]*(\.\d+)?%?( ±[\d.]+)?|[–…]?")
+_NUMBER = re.compile(r"[-+<]?\d[\d,]*(\.\d+)?%?( ±[\d.]+)?|\d+–\d+%|[–…]?")
 
 
 def say(text: str, *, err: bool = False) -> None:

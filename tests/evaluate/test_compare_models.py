@@ -1,6 +1,10 @@
 """Two and more models on label sets: differences, sentences, verdicts and Markdown."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -285,3 +289,31 @@ def test_names_in_markdown_are_shown_as_they_are(models):
     text = markdown(made.results, None)
     assert r"| metric | a\|b | \<img src=x\> | difference | 95 % | p | n |" in text
     assert "<img" not in text.replace(r"\<img", "")
+
+
+WORKFLOW = Path(__file__).parents[2] / "examples" / "github-actions" / "compare-models.yml"
+
+
+@pytest.mark.parametrize(("candidate", "code"), [("old", 7), ("new", 0)])
+def test_the_example_workflow_runs(tmp_path, models, candidate, code):
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load(WORKFLOW.read_text())
+    steps = {s["name"]: s for s in workflow["jobs"]["compare"]["steps"] if "name" in s}
+    np.save(tmp_path / "baseline.npy", models["new"])
+    np.save(tmp_path / "candidate.npy", models[candidate])
+    ids = [f"{i}.jpg" for i in range(N)]
+    (tmp_path / "images.txt").write_text("".join(f"{i}\n" for i in ids))
+    (tmp_path / "classes.txt").write_text("".join(f"class{c}\n" for c in range(C)))
+    (tmp_path / "labels.csv").write_text("image_id,classes\n" + "".join(f"{i},class0\n" for i in ids))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "manyhot").write_text(f'#!/bin/sh\nexec {sys.executable} -m manyhot "$@"\n')
+    (tmp_path / "bin" / "manyhot").chmod(0o755)
+    path = os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]])
+    env = {**os.environ, "PATH": path, "GITHUB_STEP_SUMMARY": str(tmp_path / "summary.md")}
+    for name, expected in (("Compare", code), ("Show the comparison in the pull request's checks", 0)):
+        run = subprocess.run(["bash", "-e", "-c", steps[name]["run"]], cwd=tmp_path, env=env)
+        assert run.returncode == expected
+    text = (tmp_path / "summary.md").read_text()
+    verdict = "Failed: candidate loses more" if code else "Passed: candidate does not lose more"
+    assert verdict in text
+    assert "| metric | baseline | candidate |" in text

@@ -25,8 +25,8 @@ def main() -> None:
     """Run the command line and exit with its code.
 
     Codes: 0 on success; 1 for a bug; 2 for wrong usage or an unknown name; 3 for invalid input; 4 if an extra
-    is not installed; 5 if data could not be downloaded; 6 if a result could not be written; and 130 if the
-    run was interrupted.
+    is not installed; 5 if data could not be downloaded; 6 if a result could not be written; 7 if a compared
+    model is worse by more than a margin; and 130 if the run was interrupted.
     """
     if "" in sys.argv[1:]:
         # A variable of the shell that is not set; a folder called nothing would be the current one.

@@ -150,12 +150,12 @@ def compare(
     return found if summary is None else _with_summary(found, Path(summary))
 
 
-def _with_summary(found: Comparison, path: Path) -> Comparison:
+def _with_summary(comparison: Comparison, path: Path) -> Comparison:
     """Write the Markdown of a comparison."""
-    check_apart(found.sources, path)
+    check_apart(comparison.sources, path)
     with atomic_write(path) as part:
-        part.write_text(markdown(found.results, found.margin, found.notes), encoding="utf-8")
-    return replace(found, written=(path,))
+        part.write_text(markdown(comparison.results, comparison.margin, comparison.notes), encoding="utf-8")
+    return replace(comparison, written=(path,))
 
 
 def _check_results(results: Sequence[Any], metrics: object, reading: Reading) -> None:

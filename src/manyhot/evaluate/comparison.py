@@ -23,15 +23,15 @@ from manyhot.data.benchmarks import ResultsLike, flattened, open_results, open_t
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.drops import END, Comparer
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
-from manyhot.evaluate.pairwise import answers, check_two, differences, pair_lines, verdict_line
+from manyhot.evaluate.pairwise import check_two, conclusions, differences, pair_lines, verdict_line
 from manyhot.evaluate.ranks import sensitivity
 from manyhot.evaluate.terminal import (
     apart_lines,
-    blocks,
     drop_lines,
     fit_lines,
     order_lines,
     sensitivity_lines,
+    spaced,
 )
 from manyhot.files import sha256
 from manyhot.formats.writing import PathLike, check_apart
@@ -109,7 +109,7 @@ class Comparison(Result):
     @property
     def answers(self) -> list[str]:
         """Which of two models is better, or which are within noise of the best, for each data set."""
-        return list(answers(self.results).values())
+        return list(conclusions(self.results).values())
 
     @property
     def exit_code(self) -> int:  # type: ignore[override]
@@ -137,7 +137,7 @@ class Comparison(Result):
         drops = [*drop_lines(self.mean_drops), *apart_lines(self.results, self.ranks)]
         fits = fit_lines([r for r in self.fits.to_pylist() if r["scale"] == "plain"])
         orders, tried = order_lines(self.ranks.to_pylist()), sensitivity_lines(self.sensitivity.to_pylist())
-        yield from blocks(answered, drops, fits, orders, tried)
+        yield from spaced(answered, drops, fits, orders, tried)
         yield "To draw figures from these tables: manyhot report FOLDER"
 
     def to_json(self) -> dict[str, Any]:

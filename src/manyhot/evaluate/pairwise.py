@@ -19,7 +19,7 @@ from manyhot.console import table_lines
 from manyhot.core.comparison import holm
 from manyhot.errors import InputError, UsageError, printable
 from manyhot.evaluate.ranks import image_groups
-from manyhot.evaluate.terminal import blocks, leading_metric, shown_metrics
+from manyhot.evaluate.terminal import leading_metric, shown_metrics, spaced
 from manyhot.report.text import Metric, metrics_of
 from manyhot.tables import ModelValue, Results
 
@@ -74,6 +74,19 @@ class Difference:
             return None
         ends = [self.metric.draw(end) for end in self.interval]
         return (ends[0], ends[1]) if self.metric.lower_is_better else (-ends[1], -ends[0])
+
+    def swapped(self) -> Difference:
+        """Return the difference of the reference to the model."""
+        ends = (None, None) if self.interval is None else (-self.interval[1], -self.interval[0])
+        return replace(
+            self,
+            reference=self.model,
+            model=self.reference,
+            values=self.values[::-1],
+            difference=-self.difference,
+            lo=ends[0],
+            hi=ends[1],
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return names and numbers, with undefined ones as null."""
@@ -179,33 +192,33 @@ def _pairs_at(results: Results, end: tuple[str, str, str]) -> Mapping[frozenset[
 # Sentences.
 
 
-def answer(found: Difference) -> str:
+def answer(pair: Difference) -> str:
     """Return one sentence that says which model is better, by how much, and how certain this is."""
-    a, b, metric, n = found.reference, found.model, found.metric, f"n {found.n:,}"
-    if not found.same_images:
-        images = " and ".join(f"{value.n:,}" for value in found.values)
+    a, b, metric, n = pair.reference, pair.model, pair.metric, f"n {pair.n:,}"
+    if not pair.same_images:
+        images = " and ".join(f"{value.n:,}" for value in pair.values)
         return f"{a} and {b} were evaluated on different images ({images}) and are not compared."
-    if math.isnan(found.difference):
+    if math.isnan(pair.difference):
         return f"{b} and {a} are not compared: {metric.name} is undefined ({n})."
-    if found.loss is None:
-        return f"{b} has {_signed(found)} of {metric.name} compared with {a}, without an interval ({n})."
-    lo, hi = found.loss
+    if pair.loss is None:
+        return f"{b} has {_signed(pair)} of {metric.name} compared with {a}, without an interval ({n})."
+    lo, hi = pair.loss
     if lo <= 0 <= hi:
-        span = _span(metric, *(metric.draw(end) for end in found.interval or ()))
-        size = f"{_signed(found)} of {metric.name} ({span}, {n})"
+        span = _span(metric, *(metric.draw(end) for end in pair.interval or ()))
+        size = f"{_signed(pair)} of {metric.name} ({span}, {n})"
         return f"No difference between {a} and {b} can be shown: {size}."
     ends = (lo, hi) if lo > 0 else (-hi, -lo)
-    size = _number(metric, abs(metric.draw(found.difference)))
+    size = _number(metric, abs(metric.draw(pair.difference)))
     word = "worse" if lo > 0 else "better"
     return f"{b} is {word} than {a} by {size} of {metric.name} ({_span(metric, *ends)}, {n})."
 
 
-def noise_line(best: str, found: Sequence[Difference]) -> str:
+def noise_line(best: str, pairs: Sequence[Difference]) -> str:
     """Return one sentence on which models are within noise of the best; empty if no pair was tested."""
-    tested = [d for d in found if d.p is not None]
+    tested = [d for d in pairs if d.p is not None]
     if len(tested) < 2:
         return ""
-    metric, n = found[0].metric.name, len(tested)
+    metric, n = pairs[0].metric.name, len(tested)
     near = [d.model for d in tested if d.p is not None and d.p >= NOISE]
     how = f"paired differences of {metric}, {n} comparisons, Holm's correction"
     if not near:
@@ -214,23 +227,23 @@ def noise_line(best: str, found: Sequence[Difference]) -> str:
     return f"Within noise of the best, {best}: {', '.join(near[:8])}{more} ({how})."
 
 
-def verdict_line(found: Difference, margin: float) -> str:
+def verdict_line(pair: Difference, margin: float) -> str:
     """Return one sentence on whether the model is worse than the reference by more than a margin."""
-    loss = _loss(found)
-    size, span = _number(found.metric, margin), _span(found.metric, *loss)
+    loss = _loss(pair)
+    size, span = _number(pair.metric, margin), _span(pair.metric, *loss)
     if loss[0] > margin:
-        return f"Failed: {found.model} loses more than {size} of {found.metric.name} ({span})."
+        return f"Failed: {pair.model} loses more than {size} of {pair.metric.name} ({span})."
     if loss[1] <= margin:
-        return f"Passed: {found.model} does not lose more than {size} of {found.metric.name} ({span})."
-    return f"Passed: a loss of more than {size} of {found.metric.name} is not shown, but possible ({span})."
+        return f"Passed: {pair.model} does not lose more than {size} of {pair.metric.name} ({span})."
+    return f"Passed: a loss of more than {size} of {pair.metric.name} is not shown, but possible ({span})."
 
 
-def is_worse(found: Difference, margin: float) -> bool:
+def is_worse(pair: Difference, margin: float) -> bool:
     """Return whether the whole interval of the model's loss is above a margin.
 
     Parameters
     ----------
-    found : Difference
+    pair : Difference
     margin : float
         In points, or in the unit of a metric that is not a share.
 
@@ -239,18 +252,18 @@ def is_worse(found: Difference, margin: float) -> bool:
     InputError
         If the difference has no interval.
     """
-    return _loss(found)[0] > margin
+    return _loss(pair)[0] > margin
 
 
-def _loss(found: Difference) -> tuple[float, float]:
-    if found.loss is None:
+def _loss(pair: Difference) -> tuple[float, float]:
+    if pair.loss is None:
         raise InputError(
-            f"Whether {found.model} is worse than {found.reference} cannot be decided: the difference of "
-            f"{found.metric.name} has no interval.",
-            got=answer(found),
+            f"Whether {pair.model} is worse than {pair.reference} cannot be decided: the difference of "
+            f"{pair.metric.name} has no interval.",
+            got=answer(pair),
             do="evaluate both models on the same images with `resamples` above 0",
         )
-    return found.loss
+    return pair.loss
 
 
 def check_two(results: Results) -> list[Difference]:
@@ -278,36 +291,36 @@ def check_two(results: Results) -> list[Difference]:
 # Tables.
 
 
-def _cells(found: Difference) -> tuple[str, ...]:
+def _cells(pair: Difference) -> tuple[str, ...]:
     """Return the values of both models and the difference with its interval, p and n."""
-    metric, span = found.metric, found.interval
+    metric, span = pair.metric, pair.interval
     return (
-        *(_value(metric, value.value) for value in found.values),
-        _difference_cell(found),
+        *(_value(metric, value.value) for value in pair.values),
+        _difference_cell(pair),
         "–" if span is None else _span(metric, *map(metric.draw, span)),
-        _p(found.p),
-        f"{found.n:,}" if found.same_images else " / ".join(f"{value.n:,}" for value in found.values),
+        _p(pair.p),
+        f"{pair.n:,}" if pair.same_images else " / ".join(f"{value.n:,}" for value in pair.values),
     )
 
 
-def _difference_cell(found: Difference) -> str:
-    if math.isnan(found.difference):
+def _difference_cell(pair: Difference) -> str:
+    if math.isnan(pair.difference):
         return "–"
-    return f"{found.metric.draw(found.difference):+.{_decimals(found.metric)}f}"
+    return f"{pair.metric.draw(pair.difference):+.{_decimals(pair.metric)}f}"
 
 
-def two_lines(found: Sequence[Difference]) -> Iterator[str]:
+def two_lines(pairs: Sequence[Difference]) -> Iterator[str]:
     """Yield the table of two models and the sentence that answers."""
-    first = found[0]
+    first = pairs[0]
     yield f"{first.dataset}: {first.model} compared with {first.reference}"
     head = ("metric", first.reference, first.model, "difference", "95 %", "p", "n")
-    yield from table_lines(head, [(d.metric.name, *_cells(d)) for d in found])
-    yield answer(_leading(found))
+    yield from table_lines(head, [(d.metric.name, *_cells(d)) for d in pairs])
+    yield answer(_leading(pairs))
 
 
-def _leading(found: Sequence[Difference]) -> Difference:
-    names = [d.metric.name for d in found]
-    return found[names.index("real1") if "real1" in names else 0]
+def _leading(pairs: Sequence[Difference]) -> Difference:
+    names = [d.metric.name for d in pairs]
+    return pairs[names.index("real1") if "real1" in names else 0]
 
 
 def best_lines(results: Results, dataset: str) -> Iterator[str]:
@@ -329,7 +342,7 @@ def pair_lines(results: Results) -> Iterator[str]:
 
     Models of several data sets are only compared if pairs of them were tested.
     """
-    yield from blocks(*(_lines_on(results, dataset) for dataset in results.datasets))
+    yield from spaced(*(_lines_on(results, dataset) for dataset in results.datasets))
 
 
 def _lines_on(results: Results, dataset: str) -> Iterator[str]:
@@ -339,13 +352,23 @@ def _lines_on(results: Results, dataset: str) -> Iterator[str]:
     return best_lines(results, dataset)
 
 
-def answers(results: Results) -> dict[str, str]:
-    """Return which model is better, or which are within noise, for each data set with tested pairs."""
+def conclusions(results: Results, *, best_first: bool = False) -> dict[str, str]:
+    """Return which model is better, or which are within noise, for each data set with tested pairs.
+
+    Parameters
+    ----------
+    results : Results
+    best_first : bool
+        Whether to name the better of two models first, instead of comparing the second with the first.
+    """
     found = {}
     for dataset in results.datasets:
         two = differences(results, dataset)
-        tested = bool(two) and _leading(two).loss is not None
-        found[dataset] = answer(_leading(two)) if tested else noise_line(*to_best(results, dataset))
+        leading = _leading(two) if two else None
+        if leading is None or leading.loss is None:
+            found[dataset] = noise_line(*to_best(results, dataset))
+        else:
+            found[dataset] = answer(leading.swapped() if best_first and leading.loss[0] > 0 else leading)
     return {dataset: line for dataset, line in found.items() if line}
 
 
@@ -394,9 +417,9 @@ def _number(metric: Metric, size: float) -> str:
     return f"{size:.{_decimals(metric)}f}" + (" points" if metric.percent else "")
 
 
-def _signed(found: Difference) -> str:
-    metric = found.metric
-    return f"{metric.draw(found.difference):+.{_decimals(metric)}f}" + (" points" if metric.percent else "")
+def _signed(pair: Difference) -> str:
+    metric = pair.metric
+    return f"{metric.draw(pair.difference):+.{_decimals(metric)}f}" + (" points" if metric.percent else "")
 
 
 def _span(metric: Metric, lo: float, hi: float) -> str:

@@ -25,7 +25,7 @@ from manyhot.evaluate.outputs import (
     write_own_classes,
     write_tables,
 )
-from manyhot.evaluate.pairwise import answers
+from manyhot.evaluate.pairwise import conclusions
 from manyhot.evaluate.terminal import change_lines, headline_lines
 from manyhot.evaluate.write import (
     PICTURES,
@@ -231,7 +231,9 @@ class Evaluation(Result):
         """Yield the best models of each data set, the user's own models with ranks, and the mean drops."""
         results = self.as_results()
         unmatched = {(n.dataset, n.model): n.text for n in self.model_notes if n.kind.endswith("_unmatched")}
-        yield from headline_lines(results, self.own, below=answers(results), unmatched=unmatched)
+        yield from headline_lines(
+            results, self.own, below=conclusions(results, best_first=True), unmatched=unmatched
+        )
         yield from change_lines(self.comparison.drops.to_pylist())
         yield from self._page_notes
 

@@ -179,7 +179,7 @@ def _figure(number: Any, unit: str) -> str:
     return f"{value} ±{scale * max(number.value - number.lo, number.hi - number.value):.2f}"
 
 
-def blocks(*parts: Iterable[str]) -> Iterator[str]:
+def spaced(*parts: Iterable[str]) -> Iterator[str]:
     """Yield the lines of each part, with an empty line between parts that have any."""
     is_first = True
     for part in parts:

@@ -172,7 +172,7 @@ class Description(Result):
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the tables, and their figures if the extra ``report`` is installed; see `Result.write`."""
         written = write_tables(self.tables, out, call=run.call, inputs=self.inputs)
-        return [*written, *save_label_figures(self.tables, out, run.call)]
+        return [*written, *save_label_figures(self.tables, out)]
 
 
 @command(

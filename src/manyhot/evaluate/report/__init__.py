@@ -148,6 +148,7 @@ def build_report(
     about = tables.about
     named = metrics_of(tables.results)
     datasets = build_datasets(tables.results, tables["pairs"], highlight, anchors)
+    found = findings(tables, datasets, named, gallery)
     shared = Shared(named, frozenset(highlight), anchors, gallery)
     return Report(
         title,
@@ -155,9 +156,9 @@ def build_report(
         about.get("version", ""),
         about.get("schema", ""),
         json.loads(about.get("inputs", "{}")),
-        findings(tables, datasets, named, gallery),
+        found,
         datasets,
-        build_sections(tables, datasets, figures, shared),
+        build_sections(tables, datasets, figures, shared, is_cautioned=any(f.caution for f in found)),
         _grouped(notes),
         pictures,
         gallery,
@@ -217,7 +218,7 @@ def write_report(
     OutputError
         If the file cannot be written.
     """
-    figures, page, undrawn = _figures(tables, highlight, call or tables.about.get("call", ""))
+    figures, page, undrawn = _figures(tables, highlight)
     report = build_report(
         tables,
         notes=notes,
@@ -236,12 +237,10 @@ def write_report(
     return path
 
 
-def _figures(
-    tables: ReportTables, own: Collection[str], command: str
-) -> tuple[tuple[Figure, ...], FigurePage | None, str]:
+def _figures(tables: ReportTables, own: Collection[str]) -> tuple[tuple[Figure, ...], FigurePage | None, str]:
     """Return the figures, what the page needs for them, or why there are none."""
     try:
-        figures = draw_figures(tables, own=own, command=command)
+        figures = draw_figures(tables, own=own)
         return figures, prepare(figures), ""
     except MissingExtraError as error:
         return (), None, f"{error.what} {error.details['do']}"
@@ -331,12 +330,16 @@ def _choices(datasets: Sequence[DataSet]) -> list[MetricColumn]:
     return sorted(found.values(), key=lambda c: reading_order(c.metric.name))
 
 
-def _metrics(datasets: Sequence[DataSet]) -> list[tuple[Metric, list[tuple[str, str, str]]]]:
-    described = []
+_Described = list[tuple[Metric, list[tuple[str, str, str]]]]
+
+
+def _metrics(datasets: Sequence[DataSet]) -> dict[str, _Described]:
+    """Return the definitions of the metrics that are visible by default, and of the others."""
+    described: dict[str, _Described] = {"shown": [], "others": []}
     for choice in _choices(datasets):
         own = [(d.name, c) for d in datasets if (c := d.column(choice.metric.name)) is not None]
         counts = [
             (name, count_range(v.n for v in c.values if v and v.finite), _skipped(c)) for name, c in own
         ]
-        described.append((choice.metric, counts))
+        described["shown" if choice.shown else "others"].append((choice.metric, counts))
     return described

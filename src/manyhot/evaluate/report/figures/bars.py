@@ -37,7 +37,7 @@ ROW = 30
 """Height of a category."""
 
 
-ABOVE = 36
+ABOVE = 32
 """The same with its name above what is drawn, where names are long."""
 
 
@@ -69,7 +69,7 @@ def columns(name: str, sheet: Sheet, *, x_title: str, top: float, title: str, ti
         base.mark_bar(width={"band": 0.72}),
         base.mark_text(dy=-8, baseline="bottom", fontSize=13).encode(text_of("text")),
     ]
-    return Panel(layers, {name: sheet}, max(48 * len(sheet["label"]), 220), 200, title, tips)
+    return Panel(layers, {name: sheet}, max(40 * len(sheet["label"]), 220), 200, title, tips)
 
 
 def bars(
@@ -84,7 +84,7 @@ def bars(
     base: Any = alt.Chart(data(name)).encode(
         rows, alt.X(field="value", type="quantitative", title=x_title, scale=scale, axis=axis)
     )
-    half = 9
+    half = 8
     layers = [
         base.mark_bar(size=12, yOffset=half),
         base.mark_text(dx=6, dy=half, align="left").encode(text_of("text")),

@@ -56,6 +56,8 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
         (pl.col("dataset") == dataset) & pl.col("metric").is_in(_METRICS) & pl.col("slice").is_in(list(SIZES))
     )
     used = [m for m in _METRICS if rows.filter(pl.col("metric") == m)["slice"].n_unique() > 1]
+    # Two data sets stand side by side; the third metric of each is in the table.
+    used = used[:2] if len(frames.datasets) > 1 else used
     if not used:
         return None
     y_values = shown(column(rows, "value", 100))
@@ -95,6 +97,8 @@ def _sizes(rows: pl.DataFrame, metric: str, y_values: list[float], own: tuple[st
         x_title="Labels in the set, and number of images",
         own=own,
         tips=[("Labels and images", "step"), (axis(metric).removesuffix(" (%)"), "y", "2", " %", "lo", "hi")],
+        width=210,
+        height=240,
     )
 
 
@@ -243,7 +247,7 @@ _MOST = 6
 """Label sets of so many labels or more are counted together."""
 
 
-PAIRS = 15
+PAIRS = 8
 _PAIR = ("name_a", "name_b", "images", "images_a", "images_b")
 
 
@@ -349,7 +353,7 @@ def _pairs_panel(i: int, name: str, rows: pl.DataFrame) -> Panel:
     ]
     top = 1.25 * max(column(rows, "images"))
     title = "Images on which both are valid"
-    return bars(f"pairs-{i}", sheet, x_title=title, top=top, title=title_of(name), tips=tips)
+    return bars(f"pairs-{i}", sheet, x_title=title, top=top, title=title_of(name), tips=tips, width=245)
 
 
 def _set_sizes(rows: pl.DataFrame) -> pl.DataFrame:

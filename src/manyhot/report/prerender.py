@@ -34,6 +34,9 @@ ROW = 1200
 BESIDE = 900
 """Maximum width of a figure that has its caption at its side if it is alone in its row."""
 
+NARROWEST = 380
+"""Minimum width of a figure with its caption."""
+
 BETWEEN, APART = 28, 40
 """Space between the panels of a figure, and between figures; as in ``figures.css``."""
 
@@ -129,7 +132,7 @@ def _rows(figures: Iterable[Figure]) -> list[list[tuple[Figure, float]]]:
 def _width(figure: Figure) -> float:
     columns, widths = figure.spec["columns"], [_size(panel)[0] for panel in draw_panels(figure)]
     rows = (widths[i : i + columns] for i in range(0, len(widths), columns))
-    return max(sum(row) + BETWEEN * (len(row) - 1) for row in rows)
+    return max(NARROWEST, *(sum(row) + BETWEEN * (len(row) - 1) for row in rows))
 
 
 def style() -> str:

@@ -105,7 +105,10 @@ def findings(
     gallery : GalleryLink, optional
         Beside the report.
     """
-    slopes = _saturation(tables["fits"], named)
+    slopes = _saturation(tables["fits"], named) if tables.has_trends else []
+    orders = _ranks(tables["ranks"], named) if tables.has_trends else []
+    # The verdict on two models comes first, and says which is best.
+    ranked = datasets if tables.has_trends else [data for data in datasets if len(data.models) != 2]
     # Over all models a slope says little: what saturates are the best.
     among_best = pc.any(pc.not_equal(tables["fits"]["models"], "all")).as_py()
     found = [
@@ -113,9 +116,9 @@ def findings(
         *_shift(tables, named),
         *(slopes if among_best else ()),
         *_errors(datasets, gallery),
-        *_ranks(tables["ranks"], named),
+        *orders,
         *(() if among_best else slopes),
-        *(finding for data in datasets for finding in _best(data)),
+        *(finding for data in ranked for finding in _best(data)),
     ]
     return tuple(found[:_MOST])
 

@@ -39,6 +39,10 @@ MOST_PAIRS = 10
 MOST_SIZES = 8
 
 
+COMPARED = ("shift", "saturation", "ranks")
+"""The parts that compare data sets and metrics, with which the page of a comparison begins."""
+
+
 @dataclass(frozen=True, eq=False)
 class Section:
     """A part of the report.
@@ -73,14 +77,15 @@ def build_sections(
     shared: Shared,
     *,
     is_cautioned: bool = False,
+    is_comparison: bool = False,
 ) -> tuple[Section, ...]:
     """Return the parts for which the tables have data.
 
     The caution about protocols stands once, in the first part that needs it, unless the page has given it
-    before (`is_cautioned`).
+    before (`is_cautioned`). The page of a comparison (`is_comparison`) begins with what is compared.
     """
     text = {
-        "labels": _labels(tables, shared),
+        "labels": _labels(tables, shared, are_pairs_drawn=any(f.name == "class-pairs" for f in figures)),
         "groups": _groups(tables, datasets, shared),
         "shift": _shift(tables, shared),
         "models": ((), "", _seen(shared)),
@@ -89,7 +94,9 @@ def build_sections(
     if tables.has_trends:
         text |= {"saturation": _saturation(tables, shared), "ranks": _ranks(tables, shared)}
     sections = []
-    for anchor, (short, title) in TITLES.items():
+    order = sorted(TITLES, key=lambda anchor: is_comparison and anchor not in COMPARED)
+    for anchor in order:
+        short, title = TITLES[anchor]
         lead, warning, listings = text.get(anchor, ((), "", ()))
         own = tuple(f for f in figures if f.section == anchor)
         sections.append(Section(anchor, short, title, lead, warning, listings, own))
@@ -122,10 +129,10 @@ _SAID = {
 _Part = tuple[tuple[str, ...], str, tuple[Listing, ...]]
 
 
-def _labels(tables: ReportTables, shared: Shared) -> _Part:
+def _labels(tables: ReportTables, shared: Shared, *, are_pairs_drawn: bool) -> _Part:
     cards = tables["datasets"].to_pylist()
     listings = [*_cards(cards, shared), *_sizes(tables["set_sizes"], shared)]
-    listings += _class_pairs(tables["class_pairs"], shared)
+    listings += [] if are_pairs_drawn else _class_pairs(tables["class_pairs"], shared)
     listings += _rejected(tables["rejected"], shared)
     return tuple(_asked(card) for card in cards), "", tuple(listings)
 

@@ -61,7 +61,7 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
     if not used:
         return None
     y_values = shown(column(rows, "value", 100))
-    panels = [_sizes(rows.filter(pl.col("metric") == m), m, y_values, frames.own) for m in used]
+    panels = [_sizes(frames, rows.filter(pl.col("metric") == m), m, y_values) for m in used]
     said = [
         f"{axis(m).removesuffix(' (%)')}: {_medians_said(rows.filter(pl.col('metric') == m))}" for m in used
     ]
@@ -70,8 +70,9 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
         "groups",
         dataset,
         f"Accuracy by number of labels of an image, {title_of(dataset)}",
-        "Each thin line is a model, and the bold line connects the medians of all models. The number of "
-        "images is below each number of labels."
+        "Each thin line is a model"
+        + (", and the bold line connects the medians of all models" * frames.tables.has_trends)
+        + ". The number of images is below each number of labels."
         + own_said(frames.own, "The bars of your own models are 95 % intervals.")
         + beyond_said(panels),
         f"Medians over models from one label to four or more. {' '.join(said)}",
@@ -80,10 +81,12 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
     )
 
 
-def _sizes(rows: pl.DataFrame, metric: str, y_values: list[float], own: tuple[str, ...]) -> Panel:
+def _sizes(frames: Frames, rows: pl.DataFrame, metric: str, y_values: list[float]) -> Panel:
     steps = _steps(rows, SIZES)
     sheet = _sheet(rows, steps)
-    middles = _medians(rows)
+    # One or two models are named, and have no median.
+    few = () if frames.tables.has_trends else tuple(dict.fromkeys(sheet["model"]))
+    middles = {} if few else _medians(rows)
     return lines(
         metric,
         sheet,
@@ -95,7 +98,8 @@ def _sizes(rows: pl.DataFrame, metric: str, y_values: list[float], own: tuple[st
         list(steps.values()),
         plain_side([axis(metric)], y_values),
         x_title="Labels in the set, and number of images",
-        own=own,
+        own=frames.own,
+        few=few,
         tips=[("Labels and images", "step"), (axis(metric).removesuffix(" (%)"), "y", "2", " %", "lo", "hi")],
         width=210,
         height=240,

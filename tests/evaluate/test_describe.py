@@ -50,7 +50,7 @@ def test_a_data_card_by_hand(labels):
         "multi": 2,
         "labelled": 5,
         "rejected": 2,  # image 1, and image 2 of which nothing is valid
-        "original_valid": 0.75,  # images 0, 3 and 5, but not 1; nothing is valid on image 2, and 4 has no label
+        "original_valid": 0.75,  # images 0, 3 and 5, but not 1
         "original_valid_n": 4,
         "method": "votes",
         "licence": "CC0",
@@ -110,7 +110,8 @@ def test_no_original_labels_have_no_share_that_is_valid():
 
 def test_original_labels_of_empty_sets_have_no_share_that_is_valid(labels):
     unclear = labels.table.slice(4, 1).set_column(1, "label", pa.array([2], pa.int32()))
-    (line,) = [e for e in describe(Labels(unclear, 5, name="mine")).lines() if e.startswith("original label v")]
+    found = describe(Labels(unclear, 5, name="mine")).lines()
+    (line,) = [line for line in found if line.startswith("original label valid")]
     assert line == "original label valid      –  of 0 images with any"
 
 

@@ -19,6 +19,7 @@ from manyhot.evaluate.report.figures.panel import (
     halo,
     ink,
     short,
+    shortened,
     signed,
     slug,
     text_of,
@@ -193,13 +194,13 @@ def draw_companions(rows: Sequence[Row]) -> list[Figure]:
     if not drawn:
         return []
     shares = [f"{percent(r['recall_with'])} with, {percent(r['recall_without'])} without" for r in drawn]
-    labels = [f"{r['main_name']} with {r['companion_name']}" for r in drawn]
+    labels = [shortened(f"{r['main_name']} with {r['companion_name']}", 40) for r in drawn]
     middle = _middles(drawn, labels, "difference", shares)
     axis = "Recall with the companion minus recall without it (points)"
     side = plain_side([axis], [0.0, *_ends_of(middle)], percent=False)
     tips = [("", "label"), ("Difference", "x", "1", " points", "inner_lo", "inner_hi"), ("Recall", "text")]
     empty: Sheet = {"model": [], "label": [], "x": []}
-    panel = strips("companions", empty, middle, side, tips=tips, width=560, zero=True, above=True)
+    panel = strips("companions", empty, middle, side, tips=tips, width=440, zero=True, above=True)
     rest = f" The first {DRAWN_PAIRS} of {len(rows):,} pairs are drawn." if len(rows) > DRAWN_PAIRS else ""
     return [
         Figure(

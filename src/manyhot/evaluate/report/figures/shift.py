@@ -35,6 +35,7 @@ from manyhot.evaluate.report.figures.scatter import (
     slope_said,
     typical,
 )
+from manyhot.evaluate.report.overview import PROTOCOLS
 from manyhot.report.figure import Figure
 from manyhot.report.text import counted, listed, title_of
 from manyhot.tables.result_tables import reading_order
@@ -373,7 +374,7 @@ def sensitivity_figure(frames: Frames, x: str, y: str) -> Figure | None:
         "data set is weighted, images with each number of labels have the same share as in the other data "
         "set. The numbers at the right are the shares of images with two or more labels, among images with a "
         "label, in the first and in the second data set. The dashed line is the loss as published.",
-        " ".join(_analyses_said(group) for group in found),
+        f"{' '.join(_analyses_said(group) for group in found)} {PROTOCOLS}",
         compose([panel]),
         rows.select(
             "metric", "analysis", "threshold", "drop", "lo_models", "hi_models", "multi_x", "multi_y"

@@ -22,8 +22,8 @@ def small():
     chosen = (
         "set-sizes",
         "models-val",
-        "shift-val-v2",
         "set-size-accuracy-val",
+        "shift-val-v2",
         "drops-val-v2",
         "rank-changes",
     )
@@ -199,7 +199,7 @@ def named_on_marks(page, name):
 def test_pinned_models_are_named_below_each_figure_and_numbered_on_their_marks(view):
     view.evaluate(PINS % json.dumps(["gamma", "not here", "delta"]))
     said = ["1 gamma", "2 not here (not in this figure)", "3 delta"]
-    numbers = {"set-size-accuracy-val": 3, "drops-val-v2": 3, "rank-changes": 6}
+    numbers = {"set-size-accuracy-val": 2, "drops-val-v2": 3, "rank-changes": 6}
     for name, n in numbers.items():
         written = named_on_marks(view, name)
         awaken(view, name)

@@ -1,7 +1,7 @@
-"""Print how much each extra installs: ``python tools/install_sizes.py [EXTRAS …]``, such as ``report models,web``.
+"""Print how much each extra installs: ``python tools/install_sizes.py [EXTRAS …]``, such as ``models,web``.
 
-Each row is a new virtual environment in a temporary folder, with pip itself. Without arguments, the core and every
-extra alone are measured, which downloads several gigabytes.
+Each row is a new virtual environment in a temporary folder, with pip itself. Without arguments, the core and
+every extra alone are measured, which downloads several gigabytes.
 """
 
 from __future__ import annotations

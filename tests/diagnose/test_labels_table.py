@@ -83,6 +83,8 @@ def test_each_kind(images):
         "n_together",
         "n_a",
         "n_b",
+        "name_a",
+        "name_b",
     ]
     assert repr(found) == "LabelIssues(1 doubtful-label, 2 missing-label, 0 merge-classes; 6 images)"
     assert (found.n, found.n_skipped, found.notes, found.models, found.kinds) == (

@@ -2,6 +2,7 @@
 
 import pyarrow as pa
 import pytest
+from scipy.stats import binomtest
 
 from manyhot import describe, read_images, read_labels
 from manyhot.classes import from_keys
@@ -34,6 +35,8 @@ def labels():
 
 def test_a_data_card_by_hand(labels):
     (card,) = describe_tables(labels, licence="CC0").datasets.to_pylist()
+    ends = binomtest(3, 4).proportion_ci(method="wilson")
+    assert (card.pop("original_valid_lo"), card.pop("original_valid_hi")) == pytest.approx(ends)
     assert card == {
         "dataset": "mine",
         "images": 6,
@@ -47,6 +50,8 @@ def test_a_data_card_by_hand(labels):
         "multi": 2,
         "labelled": 5,
         "rejected": 2,  # image 1, and image 2 of which nothing is valid
+        "original_valid": 0.75,  # images 0, 3 and 5, but not 1
+        "original_valid_n": 4,
         "method": "votes",
         "licence": "CC0",
         "citation": None,
@@ -91,6 +96,23 @@ def test_published_counts_of_real(published):
     kept = labels.table.select(["label", "classes"]).to_pylist()
     assert card["rejected"] == sum(r["label"] not in r["classes"] for r in kept)
     assert found.rejected.num_rows == card["rejected"]
+    # The ReaL accuracy of the original labels themselves, Beyer et al. 2020.
+    assert round(card["original_valid"], 5) == 0.90023
+    assert card["original_valid_n"] == 50_000 - 3_163
+
+
+def test_no_original_labels_have_no_share_that_is_valid():
+    found = describe([[0, 1], [2]], classes=from_keys("abc"), dataset="arrays")
+    assert found.to_json()["datasets"][0]["original_valid"] is None
+    assert found.datasets["original_valid_n"].to_pylist() == [0]
+    assert "original label" not in str(found)
+
+
+def test_original_labels_of_empty_sets_have_no_share_that_is_valid(labels):
+    unclear = labels.table.slice(4, 1).set_column(1, "label", pa.array([2], pa.int32()))
+    found = describe(Labels(unclear, 5, name="mine")).lines()
+    (line,) = [line for line in found if line.startswith("original label valid")]
+    assert line == "original label valid      –  of 0 images with any"
 
 
 def test_published_counts_of_multilabelfy(published):

@@ -216,13 +216,13 @@ def page_of(figures, beside=False):
     """Return a page that holds nothing but figures, under the policy of a report."""
     page = prepare(figures)
     environment = Environment(loader=PackageLoader("manyhot.report"), autoescape=True)
-    macro = environment.get_template("figure.html").module.figure
+    macro = environment.get_template("figure.html").module.figures_of
     digest = base64.b64encode(hashlib.sha256(page.script.encode()).digest()).decode()
     policy = (
         "default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'"
     )
-    body = "".join(str(macro(f, page.drawn[f.name], beside, lone=f.name in page.lone)) for f in figures)
+    body = str(macro(figures, page.drawn, beside, 4))
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Figures</title>'
         f'<meta http-equiv="Content-Security-Policy" content="{policy}">'

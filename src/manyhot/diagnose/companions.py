@@ -30,10 +30,12 @@ from manyhot.data.inputs import (
 )
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
+from manyhot.evaluate.drops import BEYOND_NOISE
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.parameters import AtLeast, Count, Probability, Was
 from manyhot.registry import register
 from manyhot.report.chapter import Chapter, Tables, in_points, listing, percent, rows_of
+from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead
 from manyhot.report.text import counted, title_of
 from manyhot.run import QUIET, Run
@@ -466,6 +468,7 @@ def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         ColumnHead("p adjusted"),
     )
     lead = (
+        *_companion_answers(means),
         "The table shows how often models find a class in images in which its companion is also valid, and "
         "in images in which it is not. A difference does not prove that a model uses the companion, "
         "because images "
@@ -473,7 +476,29 @@ def companions_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | Non
         *_without_comparison(named["companions"], len(tested)),
     )
     table = listing("recall-by-companion", "Recall by companion", heads, means, _companion)
-    return Chapter("companions", "Companions", "Whose recall depends on what", lead, (), (table,))
+    figures = tuple(_draw_companions(means)) if draw else ()
+    return Chapter("companions", "Companions", "Whose recall depends on what", lead, figures, (table,))
+
+
+def _companion_answers(means: Sequence[Row]) -> list[str]:
+    """Return in how many pairs recall depends on the companion, and in which most."""
+    if not means:
+        return []
+    signs = [r["difference"] > 0 for r in means if r["p_adjusted"] < BEYOND_NOISE]
+    first = means[0]
+    return [
+        f"In {len(means):,} tested pairs of classes, the class is found more often with its companion in "
+        f"{sum(signs):,} and less often in {len(signs) - sum(signs):,} (adjusted p below {BEYOND_NOISE}). "
+        f"The clearest difference: {first['main_name']} is found in {percent(first['recall_with'])} of "
+        f"{first['n_with']:,} images with {first['companion_name']}, and in "
+        f"{percent(first['recall_without'])} of {first['n_without']:,} without it."
+    ]
+
+
+def _draw_companions(means: Sequence[Row]) -> list[Figure]:
+    from manyhot.diagnose.figures import draw_companions
+
+    return draw_companions(means)
 
 
 def _without_comparison(table: pa.Table, n_tested: int) -> tuple[str, ...]:

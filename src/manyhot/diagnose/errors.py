@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Literal
 
@@ -34,6 +34,7 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.diagnose.evidence import ErrorEvidence, EvidenceFiles
+from manyhot.diagnose.first_findings import with_names
 from manyhot.diagnose.sorted_errors import ModelErrors, SortedErrors
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import case_of, check_order
@@ -170,14 +171,16 @@ def _sort_source(source: Source, settings: _Settings, files: EvidenceFiles, run:
     """Return the errors of all models of a data set."""
     labels = source.sets() if source.images is None else source.sets().with_labels(source.images)
     sets = label_sets(labels)
-    evidence = ErrorEvidence(labels, sets, source.classes or class_list_of(labels.class_hash))
+    classes = source.classes or class_list_of(labels.class_hash)
+    evidence = ErrorEvidence(labels, sets, classes)
     context, missing = evidence.context(files, source)
     sorter = _Sorter(labels, sets, context, settings, source.name)
     for done, (model, fitted) in enumerate(fitting_models(source.models(), sorter.fit, source.misfits), 1):
         sorter.add(model, *fitted)
         if run.on_progress:
             run.on_progress(f"sorting errors on {source.name}", done, source.n)
-    return sorter.finish(missing, [*evidence.notes, *source.misfits.notes(source.name)])
+    errors = sorter.finish(missing, [*evidence.notes, *source.misfits.notes(source.name)])
+    return replace(errors, table=with_names(errors.table, classes), sources=(source,))
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import altair as alt
 import pyarrow as pa
 
 from manyhot.diagnose.pixels.removal import FILL_NAMES
-from manyhot.evaluate.report.figures.bars import LABELS
+from manyhot.evaluate.report.figures.bars import LABELS, strips
 from manyhot.evaluate.report.figures.panel import (
     Panel,
     Sheet,
@@ -18,12 +18,14 @@ from manyhot.evaluate.report.figures.panel import (
     data,
     halo,
     ink,
+    short,
+    shortened,
     signed,
     slug,
     text_of,
 )
-from manyhot.evaluate.report.figures.scatter import Side
-from manyhot.report.chapter import testable
+from manyhot.evaluate.report.figures.scatter import Side, plain_side, typical
+from manyhot.report.chapter import in_points, percent, testable
 from manyhot.report.figure import Figure
 from manyhot.report.text import counted, title_of
 from manyhot.tables import Row
@@ -131,6 +133,88 @@ def _pairs(name: str, sheet: Sheet, threshold: float) -> Panel:
 def _rule(base: Any, x: Side, lo: str, hi: str, hue: str, dy: int) -> Any:
     rule = base.mark_rule(strokeWidth=1.5, color=ink(hue), opacity=0.7, yOffset=dy, y2Offset=dy)
     return rule.encode(x.channel(alt.X, lo), alt.X2(hi))
+
+
+def draw_losses(losses: Sequence[Row]) -> list[Figure]:
+    """Plot the points that models lose by each metric, for each pair of data sets."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in losses:
+        if row["kind"] is None and row["base"] != row["dataset"]:
+            found.setdefault((row["base"], row["dataset"]), []).append(row)
+    return [_lost(base, dataset, rows) for (base, dataset), rows in found.items()]
+
+
+def _lost(base: str, dataset: str, rows: Sequence[Row]) -> Figure:
+    """Plot the mean loss by metric with its interval, on top of the losses of the models."""
+    means = [r for r in rows if r["model"] is None]
+    each = [r for r in rows if r["model"] is not None] if means else []
+    drawn = sorted(means or rows, key=lambda r: (r["metric"] != "top1", r["metric"] != "real1", r["metric"]))
+    text = [in_points(r["loss"], r["lo"], r["hi"], 1) for r in drawn]
+    middle = _middles(drawn, [_by(r) for r in drawn], "loss", text)
+    models: Sheet = {
+        "model": [r["model"] for r in each],
+        "label": [short(r["metric"]) for r in each],
+        "x": [100 * r["loss"] for r in each],
+    }
+    side = plain_side(["Points lost"], [0.0, *typical(models["x"]), *_ends_of(middle)], percent=False)
+    tips = [("By", "label"), ("Points lost", "x", "2", "")]
+    name = f"losses-{slug(base)}-{slug(dataset)}"
+    panel = strips(name, models, middle, side, tips=tips, width=430, zero=True, above=True)
+    dots = "Each faint tick is a model, and the dot is the mean" if each else "The dot is the loss"
+    return Figure(
+        name,
+        "corruptions",
+        dataset,
+        f"Accuracy lost from {title_of(base)} to {title_of(dataset)}",
+        f"{dots}, in percentage points, with its 95 % interval over images. If the loss is smaller under "
+        "label sets than under original labels, part of it is due to missing labels.",
+        "; ".join(f"{label}: {t} points" for label, t in zip(middle["label"], text, strict=True)),
+        compose([panel]),
+        pa.Table.from_pylist(list(rows)),
+    )
+
+
+def _by(r: Row) -> str:
+    return short(r["metric"]) + (f", {r['model']}" if r["model"] else "")
+
+
+def _middles(rows: Sequence[Row], labels: Sequence[str], value: str, text: Sequence[str]) -> Sheet:
+    """Return dots with thick bars for `strips`."""
+    bars = {"x": value, "inner_lo": "lo", "inner_hi": "hi"}
+    return {"label": labels, "text": text, **{to: _percent(rows, of) for to, of in bars.items()}}
+
+
+def _ends_of(middle: Sheet) -> list[float]:
+    return [v for name in ("x", "inner_lo", "inner_hi") for v in middle[name] if v is not None and v == v]
+
+
+def draw_companions(rows: Sequence[Row]) -> list[Figure]:
+    """Plot how recall differs between images with a companion and images without it, first pairs first."""
+    drawn = list(rows[:DRAWN_PAIRS])
+    if not drawn:
+        return []
+    shares = [f"{percent(r['recall_with'])} with, {percent(r['recall_without'])} without" for r in drawn]
+    labels = [shortened(f"{r['main_name']} with {r['companion_name']}", 40) for r in drawn]
+    middle = _middles(drawn, labels, "difference", shares)
+    axis = "Recall with the companion minus recall without it (points)"
+    side = plain_side([axis], [0.0, *_ends_of(middle)], percent=False)
+    tips = [("", "label"), ("Difference", "x", "1", " points", "inner_lo", "inner_hi"), ("Recall", "text")]
+    empty: Sheet = {"model": [], "label": [], "x": []}
+    panel = strips("companions", empty, middle, side, tips=tips, width=440, zero=True, above=True)
+    rest = f" The first {DRAWN_PAIRS} of {len(rows):,} pairs are drawn." if len(rows) > DRAWN_PAIRS else ""
+    return [
+        Figure(
+            "companions-recall",
+            "companions",
+            "",
+            "How recall differs with a companion",
+            "A dot left of zero is a class that is found less often when its companion is also in the image. "
+            f"Bars are 95 % intervals.{rest}",
+            f"First: {middle['label'][0]}, recall {shares[0]}.",
+            compose([panel]),
+            pa.Table.from_pylist(drawn),
+        )
+    ]
 
 
 def draw_corruptions(losses: pa.Table) -> list[Figure]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
+from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.ensembles import Ensemble
@@ -30,6 +31,14 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.diagnose.evidence import ErrorEvidence
+from manyhot.diagnose.first_findings import (
+    FIRST,
+    class_name,
+    finding_lines,
+    first_findings,
+    with_names,
+    write_first_gallery,
+)
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import read_labels
@@ -39,7 +48,7 @@ from manyhot.predict.similar import similar_images
 from manyhot.reassess.ensemble import ensemble_of
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import Images, Labels, Predictions, read_frame_part
+from manyhot.tables import Images, Labels, Predictions, Row, read_frame_part
 from manyhot.tables.arrays import label_sets, single_labels
 from manyhot.tables.class_values import on_host
 from manyhot.tables.labels import with_ids_like
@@ -87,6 +96,10 @@ class LabelIssues(Result):
     models : tuple of str
     n, n_skipped : int
         Number of images with an original label and evidence about it, and number of other images.
+    sources : tuple of Source
+        The data sets, whose photographs the gallery shows.
+    hints : list of str
+        What `write` could not do, and how to get it.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -97,6 +110,8 @@ class LabelIssues(Result):
     models: tuple[str, ...]
     n: int
     n_skipped: int
+    sources: tuple[Source, ...] = field(default=(), repr=False)
+    hints: list[str] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -142,11 +157,24 @@ class LabelIssues(Result):
         return pl.DataFrame(self.table)
 
     def lines(self) -> Iterator[str]:
-        """Yield the number of issues of each kind."""
+        """Yield the number of issues of each kind, the first issues, and the classes to merge."""
         yield f"{self.n:,} labelled images, {len(self.models):,} model{'' if len(self.models) == 1 else 's'}"
         rows = [(kind, f"{self.count(kind):,}", meaning) for kind, meaning in ISSUES.items()]
         yield from table_lines(("issue", "number", ""), rows)
         yield ""
+        yield from finding_lines(self.first, self.table, "score", "suggested")
+        if merges := self.of_kind(MERGES).slice(0, FIRST).to_pylist():
+            yield ""
+            named = ([class_name(r, end) for end in ("class_a", "class_b")] for r in merges)
+            cells = [(*names, f"{r['score']:.2f}") for names, r in zip(named, merges, strict=True)]
+            yield from table_lines(("classes that may be one", "", "score"), cells)
+        yield from self.hints
+        yield ""
+
+    @property
+    def first(self) -> list[Row]:
+        """The first ten issues of images, those of the highest score first."""
+        return first_findings(self.table, "score")
 
     def to_json(self) -> dict[str, Any]:
         """Return the count of each kind, which ``--json`` prints; the findings are in the table."""
@@ -155,12 +183,18 @@ class LabelIssues(Result):
             "models": self.models,
             "n": self.n,
             "n_skipped": self.n_skipped,
+            "first": self.first,
             "notes": self.notes,
         }
 
-    @classmethod
-    def _paths(cls, out: PathLike, name: str) -> tuple[Path, ...]:
-        return super()._paths(out, name)[:1]  # into a folder Parquet alone: there can be millions of rows
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the issues and, if `out` is a folder and there are photographs, a gallery of the first."""
+        written = super().write(out, run=run)
+        if self.is_file(out):
+            return written
+        gallery, hint = write_first_gallery(self.sources, self.first, self.table, Path(out) / "gallery", run)
+        self.hints[:] = [hint] if hint else []
+        return [*written, *gallery]
 
     @classmethod
     def concat(cls, parts: Sequence[LabelIssues], inputs: Mapping[str, str]) -> LabelIssues:
@@ -174,6 +208,7 @@ class LabelIssues(Result):
             models,
             sum(p.n for p in parts),
             sum(p.n_skipped for p in parts),
+            sources=tuple(source for p in parts for source in p.sources),
             notes=tuple(f"{name}: {note}" if name else note for name, p in named for note in p.notes),
             metadata={"models": "\n".join(models)},
             inputs=inputs,
@@ -377,7 +412,12 @@ def _find(
         _merge_rows(merges),
     ]
     table = pa.concat_tables([_filled(columns, source.name) for columns in rows]).combine_chunks()
-    return LabelIssues(table, ensemble.names, issues.n, issues.n_skipped, notes=tuple(notes))
+    table = with_names(
+        table, source.classes or class_list_of(next((p.class_hash for p in predictions if p.class_hash), ""))
+    )
+    return LabelIssues(
+        table, ensemble.names, issues.n, issues.n_skipped, sources=(source,), notes=tuple(notes)
+    )
 
 
 def _ensemble(

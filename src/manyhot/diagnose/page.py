@@ -30,11 +30,11 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Run
 
 
-def write_diagnosis_page(folder: Path) -> Path:
+def write_diagnosis_page(folder: Path, title: str = "") -> Path:
     """Write ``report/index.html`` with all diagnoses that have tables in a folder, and return its path.
 
     Pictures are embedded in the page. If the extra ``report`` is not installed, the page has no figures and
-    explains why.
+    explains why. The title is, by default, that of the chapter, or lists the chapters.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def write_diagnosis_page(folder: Path) -> Path:
     page = prepare(figures) if figures else None
     about = [tables.metadata(table) for table in found.values()]
     diagnosis = Diagnosis(
-        "Diagnosis",
+        title or _title(chapters),
         tuple(dict.fromkeys(a["call"] for a in about if a.get("call"))),
         next((a["version"] for a in about if a.get("version")), ""),
         chapters,
@@ -59,6 +59,12 @@ def write_diagnosis_page(folder: Path) -> Path:
     path = folder / "report" / "index.html"
     write_text(path, render_diagnosis(diagnosis, page))
     return path
+
+
+def _title(chapters: Sequence[Chapter]) -> str:
+    if len(chapters) == 1:
+        return chapters[0].title
+    return ": ".join(filter(None, ("Diagnosis", ", ".join(c.short.lower() for c in chapters))))
 
 
 def _build(named: Mapping[str, pa.Table], folder: Path) -> tuple[tuple[Chapter, ...], str]:
@@ -115,7 +121,7 @@ def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = 
     folder
         A folder written by evaluate, compare or a diagnosis.
     title
-        Title of the report; by default 'Models evaluated on label sets'.
+        Title of the report; by default, what the page is about.
 
     Returns
     -------
@@ -132,7 +138,7 @@ def report_folder(folder: Annotated[PathLike, Shown("FOLDER")], *, title: str = 
     from manyhot.report.chapter import has_diagnosis
 
     if not (Path(folder) / "results.parquet").exists() and has_diagnosis(Path(folder)):
-        return DrawnReport(written=(write_diagnosis(folder),))
+        return DrawnReport(written=(write_diagnosis(folder, title),))
     found = read_tables(folder)
     check_no_file(Path(folder) / "report")
     clear_report(folder)
@@ -168,7 +174,7 @@ def forget_pictures(out: Path, name: str, columns: Sequence[str], folder: str) -
                     file.unlink(missing_ok=True)
 
 
-def write_diagnosis(out: PathLike) -> Path:
+def write_diagnosis(out: PathLike, title: str = "") -> Path:
     """Draw the page of all diagnoses in a folder, and return its path.
 
     Raises
@@ -179,7 +185,7 @@ def write_diagnosis(out: PathLike) -> Path:
         If the page cannot be written.
     """
     check_no_file(Path(out) / "report")
-    return write_diagnosis_page(Path(out))
+    return write_diagnosis_page(Path(out), title)
 
 
 def build_chapters(named: Mapping[str, pa.Table], folder: Path, draw: bool) -> tuple[Chapter, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import pyarrow as pa
 
 from manyhot.console import table_lines
 from manyhot.core.error_kinds import shares
+from manyhot.data.inputs import Source
+from manyhot.diagnose.first_findings import finding_lines, first_findings, write_first_gallery
 from manyhot.errors import InputError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
+from manyhot.tables import Row
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ class SortedErrors(Result):
     table : pyarrow.Table
         The table ``findings``, with the columns `kind`, `image_id`, `class_a` (the class that determined the
         kind; null if none did), `class_b` (the predicted class), `label`, `state`, `n_labels`, `dataset`,
-        `model` and `confidence`.
+        `model`, `confidence`, and the names of the classes, `name_a`, `name_b` and `label_name`.
     models : tuple of ModelErrors
     rules : tuple of str
         The rules in the order in which they were applied.
@@ -73,6 +76,10 @@ class SortedErrors(Result):
         What counts as an error.
     min_confidence : float or None
         Only errors with a confidence above this value were sorted.
+    sources : tuple of Source
+        The data sets, whose photographs the gallery shows.
+    hints : list of str
+        What `write` could not do, and how to get it.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -85,6 +92,8 @@ class SortedErrors(Result):
     skipped_rules: dict[str, str]
     event: str
     min_confidence: float | None
+    sources: tuple[Source, ...] = field(default=(), repr=False)
+    hints: list[str] = field(default_factory=list, repr=False)
 
     def __len__(self) -> int:
         return int(self.table.num_rows)
@@ -124,7 +133,7 @@ class SortedErrors(Result):
         return pl.DataFrame(self.table)
 
     def lines(self) -> Iterator[str]:
-        """Yield the share of each kind, one line per model, and the rules that were skipped."""
+        """Yield the share of each kind, the rules that were skipped, and the errors of most confidence."""
         above = () if self.min_confidence is None else (f"above {self.min_confidence:g}",)
         against = "the original label" if self.event == "label" else "the label set"
         for dataset in dict.fromkeys(m.dataset for m in self.models):
@@ -133,6 +142,16 @@ class SortedErrors(Result):
             yield from table_lines(("model", "images", "errors", *above, *self.kinds), rows)
             yield ""
         yield from (f"rule {rule} skipped: {why}" for rule, why in self.skipped_rules.items())
+        if self.skipped_rules:
+            yield ""
+        yield from finding_lines(self.first, self.table, "confidence", "predicted")
+        yield from self.hints
+        yield ""
+
+    @property
+    def first(self) -> list[Row]:
+        """The first ten errors, those of the highest confidence first."""
+        return first_findings(self.table, "confidence")
 
     def _cells(self, model: ModelErrors) -> tuple[str, ...]:
         sorted_errors = [] if self.min_confidence is None else [f"{model.n_sorted:,}"]
@@ -148,20 +167,22 @@ class SortedErrors(Result):
             "rules": self.rules,
             "models": [{key: getattr(m, key) for key in keys} for m in self.models],
             "skipped_rules": self.skipped_rules,
+            "first": self.first,
             "notes": self.notes,
         }
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the findings and, next to them, the number of errors of each kind for each model.
 
-        If `out` is a folder, findings are written only as Parquet, because there are often millions of rows.
+        If `out` is a folder and there are photographs, write a gallery of the first findings, too.
         """
         written = super().write(out, run=run)
-        return [*written, write_csv(counts_table(self), _counts_path(written[0]))]
-
-    @classmethod
-    def _paths(cls, out: PathLike, name: str) -> tuple[Path, ...]:
-        return super()._paths(out, name)[:1]
+        written.append(write_csv(counts_table(self), _counts_path(written[0])))
+        if self.is_file(out):
+            return written
+        gallery, hint = write_first_gallery(self.sources, self.first, self.table, Path(out) / "gallery", run)
+        self.hints[:] = [hint] if hint else []
+        return [*written, *gallery]
 
     @classmethod
     def check_out(cls, out: PathLike, sources: Iterable[object]) -> None:
@@ -190,6 +211,7 @@ class SortedErrors(Result):
             first.event,
             first.min_confidence,
             notes=tuple(f"{name}{note}" for name, p in named for note in p.notes),
+            sources=tuple(source for p in parts for source in p.sources),
             metadata=metadata,
             inputs=inputs,
         )

@@ -15,6 +15,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines, table_lines
+from manyhot.core.resampling import wilson_interval
 from manyhot.core.sets import UNCLEAR, YES, LabelSets, pairs_within
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BenchmarkData
@@ -28,7 +29,7 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Images, Labels, one_chunk, schema
 from manyhot.tables.arrays import label_sets
-from manyhot.tables.definitions import COUNT, INT, INTS, REAL, TEXT, TEXTS, declare_table
+from manyhot.tables.definitions import COUNT, INT, INTS, ITS, REAL, TEXT, TEXTS, bounds, declare_table
 
 LISTED_PAIRS = 200
 """Pairs of classes that are listed, the most frequent first."""
@@ -70,6 +71,13 @@ declare_table(
             "number of images with an original label that is not valid, including images without any valid "
             "class",
         ),
+        REAL.optional(
+            "original_valid",
+            "share of the original labels that are valid, among usable images with an original label and at "
+            "least one valid class",
+        ),
+        *bounds("original_valid_lo", "original_valid_hi", f"{ITS} (Wilson)", column=REAL.optional),
+        COUNT.optional("original_valid_n", "number of images behind original_valid"),
         TEXT.nullable("method", "how the label sets were made"),
         TEXT.optional("licence", "licence of the labels, from the catalogue"),
         TEXT.optional("citation", "publication to cite, from the catalogue"),
@@ -141,8 +149,9 @@ class Description(Result):
         return cls(*tables, inputs=inputs or {})
 
     def to_json(self) -> dict[str, Any]:
-        """Return the rows of all tables except `rejected`, which has one row per image."""
-        return {name: table.to_pylist() for name, table in self.tables.items() if name != "rejected"}
+        """Return the rows of all tables except `rejected`, which has one row per image; NaN is null."""
+        rows = super().to_json()
+        return {name: rows[name] for name in self.NAMES if name != "rejected"}
 
     def lines(self) -> Iterator[str]:
         """Yield the sizes of label sets and the most frequent pairs of classes of each data set."""
@@ -163,7 +172,7 @@ class Description(Result):
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the tables, and their figures if the extra ``report`` is installed; see `Result.write`."""
         written = write_tables(self.tables, out, call=run.call, inputs=self.inputs)
-        return [*written, *save_label_figures(self.tables, out, run.call)]
+        return [*written, *save_label_figures(self.tables, out)]
 
 
 @command(
@@ -288,7 +297,26 @@ def _card(name: str, labels: Labels, sets: LabelSets) -> dict[str, Any]:
         "multi": int(np.count_nonzero(size > 1)),
         "labelled": int(np.count_nonzero(sets.labelled)),
         "rejected": int(np.count_nonzero(_lost(sets))),
+        **_original_valid(sets),
         "method": _methods(labels),
+    }
+
+
+def _original_valid(sets: LabelSets) -> dict[str, float | int]:
+    """Return the share of original labels that are valid, where any class is: ReaL's accuracy of the labels.
+
+    References
+    ----------
+    Beyer et al. 2020, arXiv:2006.07159: images with an empty set are skipped.
+    """
+    judged = sets.labelled & (sets.size > 0)
+    n, valid = int(np.count_nonzero(judged)), int(np.count_nonzero(judged & ~_lost(sets)))
+    lo, hi = wilson_interval(valid, n)
+    return {
+        "original_valid": valid / n if n else float("nan"),
+        "original_valid_lo": float(lo),
+        "original_valid_hi": float(hi),
+        "original_valid_n": n,
     }
 
 
@@ -386,6 +414,16 @@ def rights_of(dataset: BenchmarkData) -> dict[str, str]:
     return {"licence": entry.licence, "citation": entry.citation, "home": entry.home}
 
 
+def _valid_cells(card: dict[str, Any]) -> tuple[str, str]:
+    """Return how many original labels are valid, and among which images, with the share and its interval."""
+    n = card["original_valid_n"]
+    among = f"of {n:,} images with any"
+    if not n:
+        return "–", among
+    share, lo, hi = (card[f"original_valid{end}"] for end in ("", "_lo", "_hi"))
+    return f"{round(share * n):,}", f"{among} ({share:.2%}, 95 % interval {lo:.2%} to {hi:.2%})"
+
+
 def _card_lines(card: dict[str, Any]) -> Iterator[str]:
     """Yield the counts of a data set as a terminal shows them."""
     sets = card["images"] - card["unusable"] - card["empty"]
@@ -397,6 +435,7 @@ def _card_lines(card: dict[str, Any]) -> Iterator[str]:
         share = card["rejected"] / card["labelled"]
         total = f"of {card['labelled']:,} ({share:.1%})"
         facts.append(("original label not valid", f"{card['rejected']:,}", total))
+        facts.append(("original label valid", *_valid_cells(card)))
     if card["rated"] is not None:
         facts.append(("checked by raters", f"{card['rated']:,}", ""))
     yield from fact_lines(facts)

@@ -5,8 +5,9 @@ Photographs are read where predict found them: files, members of archives, rows 
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
@@ -207,6 +208,53 @@ def report_gallery(
     return _written(replace(gallery, report=REPORT), report / "gallery", progress)
 
 
+def photographed(source: Source) -> bool:
+    """Return whether a data set has a table with the places of its photographs."""
+    return source.images is not None and "uri" in source.images.table.column_names
+
+
+def write_gallery_of(
+    source: Source,
+    image_ids: Sequence[str],
+    out: Path,
+    *,
+    models: Collection[str] = (),
+    most: int,
+    findings: pa.Table | None = None,
+    run: Run = QUIET,
+) -> list[Path]:
+    """Write a gallery of some images of a data set, in the order of their ids.
+
+    Parameters
+    ----------
+    source : Source
+    image_ids : sequence of str
+    out : Path
+        Folder of the gallery. An earlier gallery there is replaced.
+    models : collection of str
+        Names of the models to show; by default the first `most`.
+    most : int
+        Maximum number of models.
+    findings : pyarrow.Table, optional
+        The table ``findings`` with the kinds of errors.
+    run : Run
+
+    Raises
+    ------
+    InputError
+        If no photograph can be shown, or a model has no predictions for these images.
+    MissingExtraError
+        If Pillow is not installed.
+    """
+    every = _images_of(source, source.name)
+    at = pc.index_in(pa.array(image_ids, pa.string()), every.image_id).drop_null()
+    images = Images(every.table.take(at), every.name)
+    named = (model for model in source.models() if not models or model.model in models)
+    chosen = _chosen(source.labels, itertools.islice(named, len(models) or most), images, SkippedFiles())
+    gallery = _gallery(source, images, chosen, None, findings, run.call, None)
+    return _written(gallery, out, None)
+
+
 REPORT = "../index.html"
 """Where the report lies, as seen from a gallery in its folder."""
 
@@ -251,7 +299,7 @@ def _written(gallery: Gallery, out: Path, progress: Progress | None) -> list[Pat
 
 def _images_of(source: Source, labels: LabelsLike) -> Images:
     """Return the images to show, with their original labels."""
-    if source.images is None or "uri" not in source.images.table.column_names:
+    if source.images is None or not photographed(source):
         raise InputError(
             "The locations of the photographs are unknown.",
             where=labels if isinstance(labels, str | os.PathLike) else None,

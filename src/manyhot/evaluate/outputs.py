@@ -115,7 +115,7 @@ def write_numbers(
     return [*written, tables.write(thresholds, path, "results", call=call, inputs=inputs)]
 
 
-def save_label_figures(made: Mapping[str, pa.Table], out: PathLike, call: str) -> list[Path]:
+def save_label_figures(made: Mapping[str, pa.Table], out: PathLike) -> list[Path]:
     """Save the figures of label sets in ``figures/``, if the extra ``report`` is installed."""
     from manyhot.evaluate.report.figures import draw_figures
     from manyhot.evaluate.report.report_tables import ReportTables
@@ -123,6 +123,6 @@ def save_label_figures(made: Mapping[str, pa.Table], out: PathLike, call: str) -
 
     found = ReportTables(tables.schema("results").empty_table(), made)
     try:
-        return save_figures(draw_figures(found, command=call), Path(out) / "figures")
+        return save_figures(draw_figures(found), Path(out) / "figures")
     except MissingExtraError:
         return []

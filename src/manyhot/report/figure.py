@@ -47,8 +47,6 @@ class Figure:
         are the CSS variables of `manyhot.report.figure`.
     data : pyarrow.Table
         The drawn numbers, in the units of their tables.
-    command : str
-        The command that reproduces the figure; empty if unknown.
     """
 
     name: str
@@ -59,7 +57,6 @@ class Figure:
     alt: str
     spec: Mapping[str, Any]
     data: pa.Table
-    command: str = ""
 
     @property
     def panels(self) -> tuple[Spec, ...]:

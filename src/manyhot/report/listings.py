@@ -126,11 +126,14 @@ def picked(table: pa.Table, models: Collection[str] = ()) -> list[Row]:
     return rows
 
 
-def list_drops(rows: Sequence[Row], shared: Shared, *, title: str, section: str) -> Listing:
+def list_drops(
+    rows: Sequence[Row], shared: Shared, *, title: str, section: str, folded: bool = False
+) -> Listing:
     """Return the drops of a metric between two places: the mean over models, then the user's own models."""
     anchor = shared.anchors(section, "drops", _places(rows[0]))
     ordered = sorted(rows, key=lambda r: (reading_order(r["metric_x"]), pair_of_images(r), r["model"] or ""))
-    return Listing(anchor, title, *without_empty(_DROPS, [_drop(r, shared, anchor) for r in ordered]))
+    heads, entries = without_empty(_DROPS, [_drop(r, shared, anchor) for r in ordered])
+    return Listing(anchor, title, heads, entries, folded=folded)
 
 
 _DROPS = (
@@ -225,7 +228,9 @@ def _which(models: str, x: Metric) -> str:
 def list_ranks(rows: Sequence[Row], shared: Shared) -> Listing:
     """Return how well two rankings of the models agree."""
     heads, entries = without_empty(_RANKS, [_rank(r, shared) for r in rows])
-    return Listing(shared.anchors("ranks", "orders"), "Agreement of the rankings", heads, entries)
+    return Listing(
+        shared.anchors("ranks", "orders"), "Agreement of the rankings", heads, entries, folded=True
+    )
 
 
 _RANKS = (
@@ -290,15 +295,14 @@ def list_swaps(rows: Sequence[Row], shared: Shared, *, title: str, most: int) ->
     )
     left = len(ordered) - len(entries)
     more = f"{left:,} more in swaps.csv." if left else ""
-    return Listing(
-        shared.anchors("ranks", "swaps", shared.pair(first), _places(first)), title, heads, entries, "", more
-    )
+    anchor = shared.anchors("ranks", "swaps", shared.pair(first), _places(first))
+    return Listing(anchor, title, heads, entries, "", more, folded=True)
 
 
-def list_sensitivity(rows: Sequence[Row], shared: Shared, *, title: str, warning: str) -> Listing:
+def list_sensitivity(rows: Sequence[Row], shared: Shared, *, title: str) -> Listing:
     """Return how a drop changes if the label sets at one place are made similar to those at the other."""
     heads, entries = without_empty(_SENSITIVITY, [_changed(r, shared) for r in rows])
-    note = f"First: {title_of(rows[0]['dataset_x'])}; second: {title_of(rows[0]['dataset_y'])}. {warning}"
+    note = f"First: {title_of(rows[0]['dataset_x'])}; second: {title_of(rows[0]['dataset_y'])}."
     anchor = shared.anchors("shift", "sensitivity", _places(rows[0]))
     return Listing(anchor, title, heads, entries, note, folded=True)
 

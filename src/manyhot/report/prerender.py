@@ -7,7 +7,7 @@ import hashlib
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -28,17 +28,23 @@ DATA_ID = "figure-data"
 """Id of the element that holds the data."""
 
 
-HALF = 540
-"""Maximum width of a figure with one panel that takes half the page's width."""
+ROW = 1200
+"""Width of a page in which figures stand side by side as far as they fit."""
+
+BESIDE = 900
+"""Maximum width of a figure that has its caption at its side if it is alone in its row."""
+
+NARROWEST = 380
+"""Minimum width of a figure with its caption."""
+
+BETWEEN, APART = 28, 40
+"""Space between the panels of a figure, and between figures; as in ``figures.css``."""
 
 PHONE = 490
 """Maximum width of a panel that shrinks to fit a phone; wider panels are scrolled."""
 
 PICTURE = 1600
 """Width of a PNG in pixels."""
-
-GAP = 28
-"""Space between the panels of a file."""
 
 _UNDRAWN = re.compile(r"\\\\|\\u00[01][0-9a-f]|\\u007f|\\u202[89]|\\uffff|\\ufffe|\\[bf]")
 """Escapes in JSON of characters that neither an SVG nor the renderer's script may contain, and of a
@@ -47,30 +53,45 @@ backslash."""
 _drawn: WeakKeyDictionary[Figure, tuple[str, ...]] = WeakKeyDictionary()
 
 
+@dataclass(frozen=True)
+class DrawnFigure:
+    """A figure in a page.
+
+    Attributes
+    ----------
+    svg : Markup
+        The panels as inline SVG.
+    width : float
+        Width in pixels.
+    lone : bool
+        Whether it is alone in its row, so that its caption has room at its side.
+    """
+
+    svg: Markup
+    width: float
+    lone: bool
+
+
 @dataclass(frozen=True, eq=False)
 class FigurePage:
     """The figures of a page.
 
     Attributes
     ----------
-    drawn : Mapping of str to Markup
-        The panels of each figure as inline SVG, by the name of the figure. The macro ``figure`` of
-        figure.html uses them.
+    drawn : Mapping of str to DrawnFigure
+        What the macro ``figure`` of figure.html uses, by the name of the figure.
     data : Markup
         JSON for ``<script type="application/json" id="figure-data">``.
     script : str
         An inline script, which does not evaluate strings as code. The policy of the page must contain its
         hash.
     style : str
-    lone : frozenset of str
-        Names of small figures that are alone in their row. Their captions are placed next to them.
     """
 
-    drawn: Mapping[str, Markup]
+    drawn: Mapping[str, DrawnFigure]
     data: Markup
     script: str
     style: str
-    lone: frozenset[str]
 
 
 def prepare(figures: Sequence[Figure]) -> FigurePage:
@@ -81,29 +102,37 @@ def prepare(figures: Sequence[Figure]) -> FigurePage:
     MissingExtraError
         If vl-convert is not installed.
     """
-    return FigurePage(
-        draw_inline(figures), _data(figures), _script() if figures else "", style(), _lone(figures)
-    )
+    return FigurePage(draw_inline(figures), _data(figures), _script() if figures else "", style())
 
 
-def draw_inline(figures: Sequence[Figure]) -> dict[str, Markup]:
+def draw_inline(figures: Sequence[Figure]) -> dict[str, DrawnFigure]:
     """Return each figure's panels as inline SVG, by name, for a page without scripts."""
-    return {figure.name: _inline(figure) for figure in figures}
+    rows = (row for _, run in groupby(figures, lambda figure: figure.section) for row in _rows(run))
+    return {
+        figure.name: DrawnFigure(_inline(figure), width, len(row) == 1 and width <= BESIDE)
+        for row in rows
+        for figure, width in row
+    }
 
 
-def _lone(figures: Sequence[Figure]) -> frozenset[str]:
-    """Return the small figures without a neighbour, such as the last of three in a row."""
-    alone: list[str] = []
-    for (_, small), run in groupby(figures, lambda figure: (figure.section, _small(figure))):
-        names = [figure.name for figure in run]
-        if small and len(names) % 2:
-            alone.append(names[-1])
-    return frozenset(alone)
+def _rows(figures: Iterable[Figure]) -> list[list[tuple[Figure, float]]]:
+    """Return the figures of a section with their widths, as rows that a page has room for."""
+    rows: list[list[tuple[Figure, float]]] = []
+    left = 0.0
+    for figure in figures:
+        width = _width(figure)
+        if width > left:
+            rows.append([])
+            left = ROW
+        rows[-1].append((figure, width))
+        left -= width + APART
+    return rows
 
 
-def _small(figure: Figure) -> bool:
-    panels = draw_panels(figure)
-    return len(panels) == 1 and _size(panels[0])[0] <= HALF
+def _width(figure: Figure) -> float:
+    columns, widths = figure.spec["columns"], [_size(panel)[0] for panel in draw_panels(figure)]
+    rows = (widths[i : i + columns] for i in range(0, len(widths), columns))
+    return max(NARROWEST, *(sum(row) + BETWEEN * (len(row) - 1) for row in rows))
 
 
 def style() -> str:
@@ -145,9 +174,9 @@ def draw_whole(figure: Figure) -> str:
         x = 0.0
         for panel, width in row:
             parts.append(f'<g transform="translate({x:g},{y:g})">{_inside(panel)}</g>')
-            x += width + GAP
-        y += max(h for _, h in sizes[start : start + columns]) + GAP
-    width, height = sum(widths) + GAP * (len(widths) - 1), y - GAP
+            x += width + BETWEEN
+        y += max(h for _, h in sizes[start : start + columns]) + BETWEEN
+    width, height = sum(widths) + BETWEEN * (len(widths) - 1), y - BETWEEN
     box = f'width="{width:g}" height="{height:g}" viewBox="0 0 {width:g} {height:g}"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {box} fill="none">{"".join(parts)}</svg>'
 
@@ -182,9 +211,8 @@ def _inline(figure: Figure) -> Markup:
         # One text alternative a figure: further panels would only repeat it.
         told = f'role="img" aria-label="{label}"' if i == 0 else 'aria-hidden="true"'
         width = _size(drawn)[0]
-        small = " small" if _small(figure) else ""
         svg = svg.replace("<svg", f"<svg {told}", 1)
-        parts.append(f'<div class="panel{small}"{_scrolled(figure, i, width)}>{svg}</div>')
+        parts.append(f'<div class="panel"{_scrolled(figure, i, width)}>{svg}</div>')
     return Markup("".join(parts))  # noqa: S704  drawn by us, texts escaped
 
 

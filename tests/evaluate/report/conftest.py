@@ -66,7 +66,7 @@ def drawn():
     pytest.importorskip("vl_convert")
     results, pairs = small_tables()
     tables = ReportTables(results, {"pairs": pairs, **compared()})
-    figures = draw_figures(tables, own=["my/model"], command="manyhot report results")
+    figures = draw_figures(tables, own=["my/model"])
     report = build_report(tables, highlight=["my/model"], title=TITLE, figures=figures)
     return render(report, prepare(figures))
 

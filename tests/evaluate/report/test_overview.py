@@ -213,7 +213,7 @@ def test_data_sets_are_called_what_people_call_them():
 def test_a_model_may_be_counted_at_each_image_size(names, said):
     rows = [number("val", m, "top1", "all", 0.5, 100) for m in names]
     rows.append(number("v2", "only here", "top1", "all", 0.5, 100))
-    assert build_report(ReportTables(results_table(rows), {})).rows == said
+    assert build_report(ReportTables(results_table(rows), {})).lead == f"{said} evaluated"
 
 
 def test_the_share_of_errors_that_are_none():
@@ -265,11 +265,83 @@ def test_the_best_of_equals_and_the_only_one():
 
 def test_the_best_where_less_is_better():
     rows = [
-        number("val", f"m{i}", "ranking_loss", "all", v, 100, half=None) for i, v in enumerate((0.3, 0.1))
+        number("val", f"m{i}", "ranking_loss", "all", v, 100, half=None)
+        for i, v in enumerate((0.3, 0.1, 0.2))
     ]
     assert first("best", results=results_table(rows))[1].startswith(
-        "m1 is best of 2 models by Ranking loss on val: 10.0 %"
+        "m1 is best of 3 models by Ranking loss on val: 10.0 %"
     )
+
+
+def two(a, b, *, metric="top1", pairs=None, call=""):
+    rows = [number("val", m, metric, "all", v, 100) for m, v in (("a", a), ("b", b))]
+    tables = {} if pairs is None else {"pairs": pairs}
+    return build_report(ReportTables(results_table(rows), tables), call=call)
+
+
+def pair(a, b, difference, p):
+    row = {"dataset": "val", "metric": "top1", "slice": "all", "model_a": a, "model_b": b, "n": 100}
+    ends = {
+        "difference": difference,
+        "lo": difference - 0.05,
+        "hi": difference + 0.05,
+        "p": p,
+        "p_adjusted": p,
+    }
+    return rows_of("pairs", row | ends)
+
+
+def test_of_two_models_the_better_comes_first():
+    (verdict,) = two(0.6, 0.7, pairs=pair("a", "b", -0.1, 0.0004)).verdicts
+    assert verdict.sentence == (
+        "b is better than a by Top-1 on val: 70.0 % against 60.0 %, a difference of 10.0 points (95 % "
+        "interval 5.0 to 15.0, p = 0.0004, n 100)."
+    )
+    assert [head.text for head in verdict.table.heads] == [
+        *("Metric", "b", "a", "Difference", "95 % interval", "p", "n")
+    ]
+    assert [row.cells for row in verdict.table.rows] == [
+        ("Top-1", "70.0 %", "60.0 %", "+10.0", "5.0 to 15.0", "0.0004", "100")
+    ]
+
+
+def test_two_models_that_do_not_differ_beyond_noise():
+    (verdict,) = two(0.7, 0.68, pairs=pair("a", "b", 0.02, 0.43)).verdicts
+    assert verdict.sentence == (
+        "By Top-1 on val, a and b do not differ beyond noise: 70.0 % against 68.0 %, a difference of 2.0 "
+        "points (95 % interval −3.0 to 7.0, p = 0.43, n 100)."
+    )
+    (verdict,) = two(0.7, 0.68).verdicts
+    assert verdict.sentence == (
+        "By Top-1 on val, a has 70.0 % and b 68.0 % (n 100). Whether they differ beyond noise was not tested."
+    )
+    assert verdict.table.rows[0].cells[3:] == ("–", "–", "–", "100")
+
+
+def test_two_models_have_no_ranks():
+    rows = [number("val", m, "top1", "all", v, 100) for m, v in (("a", 0.7), ("b", 0.6))]
+    report = build_report(ReportTables(results_table(rows), {"ranks": rows_of("ranks", rank(1.0, 0))}))
+    assert report.title == "a and b"
+    assert report.findings == ()
+    assert [s.anchor for s in report.sections] == ["models"]
+
+
+def test_one_of_two_models_without_a_value_is_no_comparison():
+    report = two(0.7, math.nan)
+    assert report.verdicts == ()
+    assert [f.kind for f in report.findings] == ["best"]
+
+
+def test_a_comparison_has_its_own_title_and_begins_with_what_is_compared():
+    rows = [number(d, m, "top1", "all", 0.5, 100) for d in ("val", "v2") for m in "abc"]
+    tables = ReportTables(results_table(rows), {"drops": rows_of("drops", drop(0.1))})
+    report = build_report(tables, call="manyhot compare results --out out")
+    assert report.title == "How accuracy changes between data sets"
+    assert report.lead == "The results of 3 models compared"
+    assert [s.anchor for s in report.sections] == ["shift", "models"]
+    report = build_report(tables, call="manyhot evaluate imagenet")
+    assert report.title == "Models evaluated on label sets"
+    assert [s.anchor for s in report.sections] == ["models", "shift"]
 
 
 def test_nothing_is_defined():

@@ -237,6 +237,7 @@ def test_copies_a_table_of_models(view):
 
 def test_copies_a_table_of_comparisons(view):
     table = "#shift-drops-val-v2"
+    view.locator(f"{table} summary").click()
     lines = copied(view, table, "LaTeX").splitlines()
     assert lines[:2] == [r"\begin{tabular}{llrrrrrrr}", r"\toprule"]
     assert lines[2].startswith(
@@ -268,11 +269,23 @@ def test_fits_a_phone(visit, small, width):
 
 def test_a_table_that_is_cut_at_the_right_says_so(visit, small):
     page = visit(small, viewport={"width": 390, "height": 844})
-    box = page.locator("#shift-drops-val-v2 .box")
+    box = page.locator("#data-val .box")
     box.scroll_into_view_if_needed()
-    page.locator("#shift-drops-val-v2 .box.cut").wait_for()
+    page.locator("#data-val .box.cut").wait_for()
     box.evaluate("box => box.scrollTo(box.scrollWidth, 0)")
-    page.locator("#shift-drops-val-v2 .box:not(.cut)").wait_for()
+    page.locator("#data-val .box:not(.cut)").wait_for()
+
+
+def test_other_tables_are_not_cut_on_a_phone(visit, small):
+    """Each row is a block whose cells name their columns."""
+    page = visit(small, viewport={"width": 390, "height": 844})
+    page.evaluate("for (const d of document.querySelectorAll('details.listing')) d.open = true")
+    cut = page.locator(".listing .box").evaluate_all(
+        "boxes => boxes.filter(b => b.scrollWidth > b.clientWidth).map(b => b.parentElement.id)"
+    )
+    assert cut == []
+    cell = page.locator("#shift-drops-val-v2 tbody td").nth(1)
+    assert cell.evaluate("cell => getComputedStyle(cell, '::before').content") == '"From" " "'
 
 
 def test_tables_with_many_columns_fit_a_screen(visit, small):

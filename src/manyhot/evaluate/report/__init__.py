@@ -31,6 +31,7 @@ from manyhot.evaluate.report.figures import draw_figures
 from manyhot.evaluate.report.overview import Finding, findings
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.evaluate.report.sections import Section, build_sections
+from manyhot.evaluate.report.verdicts import Verdict, verdicts
 from manyhot.files import write_text
 from manyhot.report.export import save_figures
 from manyhot.report.figure import Figure
@@ -76,6 +77,10 @@ class Report:
     title, call, version, schema : str
     inputs : Mapping of str to str
         The hash of each input file.
+    lead : str
+        The first sentence, up to the names of the data sets.
+    verdicts : tuple of Verdict
+        If there are two models: which of them is better.
     findings : tuple of Finding
     datasets : tuple of DataSet
     sections : tuple of Section
@@ -94,6 +99,8 @@ class Report:
     version: str
     schema: str
     inputs: Mapping[str, str]
+    lead: str
+    verdicts: tuple[Verdict, ...]
     findings: tuple[Finding, ...]
     datasets: tuple[DataSet, ...]
     sections: tuple[Section, ...]
@@ -102,16 +109,6 @@ class Report:
     gallery: GalleryLink | None
     sources: Sequence[Mapping[str, Any]]
     undrawn: str
-
-    @property
-    def rows(self) -> str:
-        """The number of models as text. A model at an image size, such as ``vit@224``, counts as a model."""
-        largest = max(self.datasets, key=lambda d: len(d.models))
-        names = [model.name for model in largest.models]
-        if names and all(re.search(r"@\d+$", name) for name in names):
-            models = {name.rpartition("@")[0] for name in names}
-            return f"{counted(len(names), 'model')}, counted at each image size ({len(models):,} otherwise),"
-        return counted(len(names), "model")
 
     @property
     def n_models(self) -> int:
@@ -143,28 +140,64 @@ def build_report(
     InputError
         If the tables are empty or contain a value twice, or a model to highlight is in none of them.
     """
+    is_comparison = (call or tables.about.get("call", "")).startswith("manyhot compare")
     anchors = Anchors()
     for name in (*RESERVED, *(figure.name for figure in figures)):
         anchors(name)
     about = tables.about
     named = metrics_of(tables.results)
     datasets = build_datasets(tables.results, tables["pairs"], highlight, anchors)
+    found = findings(tables, datasets, named, gallery)
     shared = Shared(named, frozenset(highlight), anchors, gallery)
     return Report(
-        title,
+        title or _title(datasets, is_comparison=is_comparison),
         call or about.get("call", ""),
         about.get("version", ""),
         about.get("schema", ""),
         json.loads(about.get("inputs", "{}")),
-        findings(tables, datasets, named, gallery),
+        _lead(datasets, is_comparison=is_comparison),
+        verdicts(tables, datasets, anchors),
+        found,
         datasets,
-        build_sections(tables, datasets, figures, shared),
+        build_sections(
+            tables,
+            datasets,
+            figures,
+            shared,
+            is_cautioned=any(f.caution for f in found),
+            is_comparison=is_comparison,
+        ),
         _grouped(notes),
         pictures,
         gallery,
         json.loads(about.get("sources", "[]")),
         undrawn,
     )
+
+
+def _title(datasets: Sequence[DataSet], *, is_comparison: bool) -> str:
+    """Return a title that says which page it is: of two models, of several data sets, or of many models."""
+    names = {model.name for data in datasets for model in data.models}
+    if len(names) == 2:
+        return " and ".join(model.name for model in datasets[0].models)
+    if not is_comparison:
+        return TITLE
+    return "How accuracy changes between data sets" if len(datasets) > 1 else "How models rank"
+
+
+def _lead(datasets: Sequence[DataSet], *, is_comparison: bool) -> str:
+    models = _models(datasets)
+    return f"The results of {models} compared" if is_comparison else f"{models} evaluated"
+
+
+def _models(datasets: Sequence[DataSet]) -> str:
+    """Return the number of models. A model at an image size, such as ``vit@224``, counts as a model."""
+    largest = max(datasets, key=lambda d: len(d.models))
+    names = [model.name for model in largest.models]
+    if names and all(re.search(r"@\d+$", name) for name in names):
+        models = {name.rpartition("@")[0] for name in names}
+        return f"{counted(len(names), 'model')}, counted at each image size ({len(models):,} otherwise),"
+    return counted(len(names), "model")
 
 
 def _grouped(notes: Iterable[Mapping[str, object]]) -> tuple[NoteGroup, ...]:
@@ -184,7 +217,7 @@ def write_report(
     notes: Sequence[Mapping[str, object]] = (),
     pictures: Pictures | None = None,
     highlight: Collection[str] = (),
-    title: str = TITLE,
+    title: str = "",
     call: str = "",
     beside: bool = False,
 ) -> Path:
@@ -205,6 +238,7 @@ def write_report(
     highlight : collection of str
         The user's own models, which are highlighted everywhere.
     title : str
+        By default, what the page is about.
     call : str
         The command to show; by default the command in the metadata.
     beside : bool
@@ -218,7 +252,7 @@ def write_report(
     OutputError
         If the file cannot be written.
     """
-    figures, page, undrawn = _figures(tables, highlight, call or tables.about.get("call", ""))
+    figures, page, undrawn = _figures(tables, highlight)
     report = build_report(
         tables,
         notes=notes,
@@ -237,12 +271,10 @@ def write_report(
     return path
 
 
-def _figures(
-    tables: ReportTables, own: Collection[str], command: str
-) -> tuple[tuple[Figure, ...], FigurePage | None, str]:
+def _figures(tables: ReportTables, own: Collection[str]) -> tuple[tuple[Figure, ...], FigurePage | None, str]:
     """Return the figures, what the page needs for them, or why there are none."""
     try:
-        figures = draw_figures(tables, own=own, command=command)
+        figures = draw_figures(tables, own=own)
         return figures, prepare(figures), ""
     except MissingExtraError as error:
         return (), None, f"{error.what} {error.details['do']}"
@@ -332,12 +364,16 @@ def _choices(datasets: Sequence[DataSet]) -> list[MetricColumn]:
     return sorted(found.values(), key=lambda c: reading_order(c.metric.name))
 
 
-def _metrics(datasets: Sequence[DataSet]) -> list[tuple[Metric, list[tuple[str, str, str]]]]:
-    described = []
+_Described = list[tuple[Metric, list[tuple[str, str, str]]]]
+
+
+def _metrics(datasets: Sequence[DataSet]) -> dict[str, _Described]:
+    """Return the definitions of the metrics that are visible by default, and of the others."""
+    described: dict[str, _Described] = {"shown": [], "others": []}
     for choice in _choices(datasets):
         own = [(d.name, c) for d in datasets if (c := d.column(choice.metric.name)) is not None]
         counts = [
             (name, count_range(v.n for v in c.values if v and v.finite), _skipped(c)) for name, c in own
         ]
-        described.append((choice.metric, counts))
+        described["shown" if choice.shown else "others"].append((choice.metric, counts))
     return described

@@ -106,7 +106,10 @@ def findings(
     gallery : GalleryLink, optional
         Beside the report.
     """
-    slopes = _saturation(tables["fits"], named)
+    slopes = _saturation(tables["fits"], named) if tables.has_trends else []
+    orders = _ranks(tables["ranks"], named) if tables.has_trends else []
+    # The verdict on two models comes first, and says which is best.
+    ranked = datasets if tables.has_trends else [data for data in datasets if not _has_verdict(data)]
     # Over all models a slope says little: what saturates are the best.
     among_best = pc.any(pc.not_equal(tables["fits"]["models"], "all")).as_py()
     found = [
@@ -114,11 +117,16 @@ def findings(
         *_shift(tables, named),
         *(slopes if among_best else ()),
         *_errors(datasets, gallery),
-        *_ranks(tables["ranks"], named),
+        *orders,
         *(() if among_best else slopes),
-        *(finding for data in datasets for finding in _best(data)),
+        *(finding for data in ranked for finding in _best(data)),
     ]
     return tuple(found[:_MOST])
+
+
+def _has_verdict(data: DataSet) -> bool:
+    column = data.column(data.primary.name)
+    return column is not None and len(_defined(column, data)) == len(data.models) == 2
 
 
 def _part(anchor: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pyarrow as pa
+from pyarrow import compute as pc
 
 from manyhot import tables
 from manyhot.evaluate.per_class.class_tables import CLASS_TABLES
@@ -31,6 +32,10 @@ MADE = (
 
 BESIDE = ("pairs", "models", *MADE)
 """Tables that lie beside the results, each in a file of its name; those that are absent are empty here."""
+
+
+FEWEST_MODELS = 3
+"""Models from which on lines through models, their ranks and their kinds say anything."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +62,11 @@ class ReportTables:
         if name == "results":
             return self.results
         return self.beside[name] if name in self.beside else tables.schema(name).empty_table()
+
+    @cached_property
+    def has_trends(self) -> bool:
+        """Whether there are models enough for what compares many: fitted lines, ranks, kinds of models."""
+        return len(pc.unique(self.results["model"])) >= FEWEST_MODELS
 
     @cached_property
     def about(self) -> dict[str, str]:

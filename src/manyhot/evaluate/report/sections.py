@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 
 import pyarrow as pa
@@ -40,6 +40,10 @@ MOST_PAIRS = 10
 MOST_SIZES = 8
 
 
+COMPARED = ("shift", "saturation", "ranks")
+"""The parts that compare data sets and metrics, with which the page of a comparison begins."""
+
+
 @dataclass(frozen=True, eq=False)
 class Section:
     """A part of the report.
@@ -68,25 +72,51 @@ class Section:
 
 
 def build_sections(
-    tables: ReportTables, datasets: Sequence[DataSet], figures: Sequence[Figure], shared: Shared
+    tables: ReportTables,
+    datasets: Sequence[DataSet],
+    figures: Sequence[Figure],
+    shared: Shared,
+    *,
+    is_cautioned: bool = False,
+    is_comparison: bool = False,
 ) -> tuple[Section, ...]:
-    """Return the parts for which the tables have data."""
+    """Return the parts for which the tables have data.
+
+    The caution about protocols stands once, in the first part that needs it, unless the page has given it
+    before (`is_cautioned`). The page of a comparison (`is_comparison`) begins with what is compared.
+    """
     text = {
-        "labels": _labels(tables, shared),
+        "labels": _labels(tables, shared, are_pairs_drawn=any(f.name == "class-pairs" for f in figures)),
         "groups": _groups(tables, datasets, shared),
         "shift": _shift(tables, shared),
         "models": ((), "", _seen(shared)),
         "classes": _classes(tables, shared),
         "trust": ((), "", _confident(shared)),
-        "saturation": _saturation(tables, shared),
-        "ranks": _ranks(tables, shared),
     }
+    if tables.has_trends:
+        text |= {"saturation": _saturation(tables, shared), "ranks": _ranks(tables, shared)}
     sections = []
-    for anchor, (short, title) in TITLES.items():
+    order = sorted(TITLES, key=lambda anchor: is_comparison and anchor not in COMPARED)
+    for anchor in order:
+        short, title = TITLES[anchor]
         lead, warning, listings = text.get(anchor, ((), "", ()))
         own = tuple(f for f in figures if f.section == anchor)
         sections.append(Section(anchor, short, title, lead, warning, listings, own))
-    return tuple(section for section in sections if section)
+    shown = tuple(section for section in sections if section)
+    needing = set() if is_cautioned else _mixing_protocols(tables)
+    first = next((section for section in shown if section.anchor in needing), None)
+    return tuple(replace(s, warning=PROTOCOLS) if s is first else s for s in shown)
+
+
+def _mixing_protocols(tables: ReportTables) -> set[str]:
+    """Return the parts that show label sets of several data sets, which may be of different protocols."""
+    names = {n for t in ("datasets", "set_sizes") for n in pc.unique(tables[t]["dataset"]).to_pylist()}
+    compared = (tables[t] for t in ("drops", "fits"))
+    across = (t.filter(pc.not_equal(t["dataset_x"], t["dataset_y"])) for t in compared)
+    judged = {m for t in across for m in pc.unique(t["metric_y"]).to_pylist()}
+    judged |= set(pc.unique(tables["sensitivity"]["metric"]).to_pylist())
+    needing = {"labels"} if len(names) > 1 else set()
+    return needing | ({"shift"} if judged & set(accuracies(LABEL_SETS)) else set())
 
 
 _SAID = {
@@ -107,13 +137,12 @@ def _classes(tables: ReportTables, shared: Shared) -> _Part:
     return chapter_lead(tables.beside), "", chapter_listings(tables.beside, shared.anchors)
 
 
-def _labels(tables: ReportTables, shared: Shared) -> _Part:
+def _labels(tables: ReportTables, shared: Shared, *, are_pairs_drawn: bool) -> _Part:
     cards = tables["datasets"].to_pylist()
     listings = [*_cards(cards, shared), *_sizes(tables["set_sizes"], shared)]
-    listings += _class_pairs(tables["class_pairs"], shared)
+    listings += [] if are_pairs_drawn else _class_pairs(tables["class_pairs"], shared)
     listings += _rejected(tables["rejected"], shared)
-    names = {row["dataset"] for row in cards} | set(pc.unique(tables["set_sizes"]["dataset"]).to_pylist())
-    return tuple(_asked(card) for card in cards), PROTOCOLS if len(names) > 1 else "", tuple(listings)
+    return tuple(_asked(card) for card in cards), "", tuple(listings)
 
 
 def _asked(card: Row) -> str:
@@ -162,13 +191,22 @@ def _cards(cards: Sequence[Row], shared: Shared) -> list[Listing]:
             "Images on which the original label is not valid",
             *(f"{c['rejected']:,} of {c['labelled']:,}" for c in cards),
         ),
+        ("Original labels that are valid, on images with any valid class", *map(_original_valid, cards)),
         ("How the label sets were made", *(c["method"] or "not recorded" for c in cards)),
         ("Licence", *(c["licence"] or "" for c in cards)),
         ("Cite", *(c["citation"] or "" for c in cards)),
         ("From", *(c["home"] or "" for c in cards)),
     )
     entries = tuple(ListingRow(tuple(cell or "–" for cell in row)) for row in rows if any(row[1:]))
-    return [Listing(shared.anchors("labels", "card"), "Data card", heads, entries)]
+    return [Listing(shared.anchors("labels", "card"), "Data card", heads, entries, folded=True)]
+
+
+def _original_valid(card: Row) -> str:
+    """Return the share of original labels that are valid; tables of earlier versions lack it."""
+    if not card.get("original_valid_n"):
+        return ""
+    share, lo, hi = (100 * card[f"original_valid{end}"] for end in ("", "_lo", "_hi"))
+    return f"{share:.2f} % ({lo:.2f} to {hi:.2f}) of {card['original_valid_n']:,}"
 
 
 def _or_unknown(count: int | None) -> str:
@@ -358,7 +396,7 @@ def _shift(tables: ReportTables, shared: Shared) -> _Part:
     drops = [r for r in picked(tables["drops"], shared.own) if r["dataset_x"] != r["dataset_y"]]
     fits = [r for r in tables["fits"].to_pylist() if r["dataset_x"] != r["dataset_y"]]
     listings = [
-        list_drops(rows, shared, title=f"Drops, {name}", section="shift")
+        list_drops(rows, shared, title=f"Drops, {name}", section="shift", folded=True)
         for name, rows in group_by_dataset(drops).items()
     ]
     listings += [
@@ -367,13 +405,10 @@ def _shift(tables: ReportTables, shared: Shared) -> _Part:
     ]
     sensitivity = group_by_dataset(tables["sensitivity"].to_pylist())
     listings += [
-        list_sensitivity(rows, shared, title=f"What set sizes do to the drop, {name}", warning=PROTOCOLS)
+        list_sensitivity(rows, shared, title=f"What set sizes do to the drop, {name}")
         for name, rows in sensitivity.items()
     ]
-    judged = {r["metric_y"] for r in (*drops, *fits)} | {
-        r["metric"] for rows in sensitivity.values() for r in rows
-    }
-    return (), PROTOCOLS if judged & set(accuracies(LABEL_SETS)) else "", tuple(listings)
+    return (), "", tuple(listings)
 
 
 def _saturation(tables: ReportTables, shared: Shared) -> _Part:
@@ -383,7 +418,7 @@ def _saturation(tables: ReportTables, shared: Shared) -> _Part:
         if r["dataset_x"] == r["dataset_y"] and (r["metric_x"], r["slice_x"]) != (r["metric_y"], r["slice_y"])
     ]
     listings = [
-        list_fits(rows, shared, title=f"Lines through the models, {name}", section="saturation")
+        list_fits(rows, shared, title=f"Lines through the models, {name}", section="saturation", folded=True)
         for name, rows in group_by_dataset(fits).items()
     ]
     return (), "", tuple(listings)

@@ -23,19 +23,20 @@ vl_convert = pytest.importorskip("vl_convert")
 from manyhot.evaluate.report.figures import draw_figures  # noqa: E402
 from manyhot.evaluate.report.figures.bars import strips  # noqa: E402
 from manyhot.evaluate.report.figures.panel import Panel, compose, line_said  # noqa: E402
+from manyhot.evaluate.report.figures.point_names import NAME_SIZE  # noqa: E402
 from manyhot.evaluate.report.figures.scatter import plain_side, probit_side, scatter, shown, shown_both  # noqa: E402
 from manyhot.report import prerender  # noqa: E402
 from manyhot.report.export import save_figures  # noqa: E402
 from manyhot.report.figure import SECTIONS  # noqa: E402
 from manyhot.report.prerender import draw_panels, draw_whole, prepare  # noqa: E402
-from manyhot.report.svg import lean  # noqa: E402
+from manyhot.report.svg import lean, width  # noqa: E402
 
 OWN = ("beta",)
 
 
 @pytest.fixture(scope="module")
 def figures():
-    return draw_figures(given.everything(), own=OWN, command="manyhot report results")
+    return draw_figures(given.everything(), own=OWN)
 
 
 @pytest.fixture(scope="module")
@@ -61,20 +62,17 @@ def test_all_are_there_in_reading_order(figures):
     assert [f.name for f in figures] == [
         "set-sizes",
         "class-pairs",
-        "models-val",
-        "models-v2",
         "set-size-accuracy-val",
         "objects-val",
         "set-size-accuracy-v2",
         "objects-v2",
-        "shift-val-v2-probit",
         "shift-val-v2",
         "drops-val-v2",
         "robustness-val-v2",
         "sensitivity-val-v2",
         "saturation-val",
-        "label-errors-val",
         "saturation-v2",
+        "label-errors-val",
         "label-errors-v2",
         "parameters-val",
         "kinds-val",
@@ -91,7 +89,6 @@ def test_every_figure_is_valid_and_told_in_words(figures):
         assert figure.title
         assert len(figure.caption) > 60
         assert len(figure.alt) > 10
-        assert figure.command == "manyhot report results"
         assert figure.data.num_rows
 
 
@@ -112,8 +109,12 @@ def test_named_points_stay_readable_while_others_are_set_off(by_name):
     assert not any("busy" in json.dumps(mark.get("opacity", "")) for mark in names)
 
 
-def test_small_figures_without_another_beside_them_are_known(page):
-    assert page.lone == {"objects-v2", "drops-val-v2"}
+def test_figures_that_are_alone_in_their_row_are_known(page):
+    """What has room beside it has no caption at its side; what is wider than 900 pixels, neither."""
+    alone = {name for name, drawn in page.drawn.items() if drawn.lone}
+    assert {"objects-val", "sensitivity-val-v2", "rank-agreement"} <= alone
+    assert not {"set-sizes", "drops-val-v2", "label-errors-val"} & alone
+    assert page.drawn["set-sizes"].width + page.drawn["class-pairs"].width < 1200, "they stand side by side"
 
 
 def test_axes_are_titled_in_words_with_units(by_name):
@@ -121,7 +122,11 @@ def test_axes_are_titled_in_words_with_units(by_name):
         text = json.dumps(by_name[name].spec["concat"])
         return {part.split('"')[0] for part in text.split('"title": "')[1:]}
 
-    assert titles("models-val") == {
+    assert titles("label-errors-val") == {
+        "Top-1 accuracy, original labels (%)",
+        "Errors that are in the label set (%)",
+    }
+    assert titles("saturation-val") == {
         "Top-1 accuracy, original labels (%)",
         "ReaL accuracy: top class in the label set (%)",
     }
@@ -140,7 +145,7 @@ def test_set_sizes_are_the_tables(by_name):
 
 def test_most_frequent_pairs(by_name):
     found = rows(by_name["class-pairs"], "pairs-0")
-    assert len(found) == 15
+    assert len(found) == 8
     assert found[0] == {
         "label": "class 0 + other 0",
         "value": 100,
@@ -150,23 +155,59 @@ def test_most_frequent_pairs(by_name):
     }
 
 
-def test_scatter_is_the_results(by_name):
-    found = row(by_name["models-val"], "models", model="beta")
+@pytest.fixture(scope="module")
+def unfitted():
+    """Return the figures of models through which no line was fitted."""
+    drawn = draw_figures(given.everything(fits=schema("fits").empty_table()), own=OWN)
+    return {figure.name: figure for figure in drawn}
+
+
+def test_scatter_is_the_results(unfitted):
+    found = row(unfitted["models-val"], "models", model="beta")
     assert (found["x"], found["y"]) == (68.7, 76.7)
     assert (found["x_lo"], found["x_hi"], found["y_lo"], found["y_hi"]) == (67.7, 69.7, 75.7, 77.7)
-    assert by_name["models-val"].alt.startswith("5 of 5 models have a higher accuracy under label sets")
+    assert unfitted["models-val"].alt.startswith("5 of 5 models have a higher accuracy under label sets")
+
+
+def test_points_are_drawn_once(by_name, unfitted):
+    """Where a line is fitted, the figure with the line has the same points."""
+    assert {"models-val", "models-v2"} <= set(unfitted)
+    assert not {"models-val", "models-v2"} & set(by_name)
+    assert {"saturation-val", "saturation-v2"} <= set(by_name)
+
+
+def test_two_models_have_no_lines_ranks_or_kinds():
+    two = given.MODELS[:2]
+    drawn = draw_figures(given.everything(results=given.results(two), drops=given.drops(two)))
+    sections = {figure.section for figure in drawn}
+    assert sections == {"labels", "groups", "shift"}
+    names = {figure.name for figure in drawn}
+    assert not {name for name in names if name.startswith(("shift-", "robustness-"))}
+    (sizes,) = [f for f in drawn if f.name == "set-size-accuracy-val"]
+    assert {r["model"] for r in rows(sizes, "top1-own")} == set(two), "both are named"
+    assert "top1-middle" not in sizes.spec["datasets"], "two models have no median"
+
+
+def test_names_of_models_are_no_kinds():
+    """Families of one model each are file names."""
+    alone = given.models().set_column(
+        given.models().column_names.index("family"), "family", pa.array(given.MODELS, pa.string())
+    )
+    drawn = {f.name: f for f in draw_figures(given.everything(models=alone))}
+    titles = [panel["title"] for panel in drawn["kinds-val"].spec["concat"]]
+    assert titles == ["By the data seen before ImageNet", "By image size (pixels a side)"]
 
 
 def test_own_models_are_set_off(by_name):
-    for name in ("models-val", "shift-val-v2", "set-size-accuracy-val", "rank-changes", "kinds-val"):
+    for name in ("saturation-val", "shift-val-v2", "set-size-accuracy-val", "rank-changes", "kinds-val"):
         params = {p["name"]: p["value"] for p in by_name[name].spec["params"]}
         assert params["own"] == {"beta": 1}
-    assert [r["model"] for r in rows(by_name["models-val"], "models-own")] == ["beta"]
+    assert [r["model"] for r in rows(by_name["saturation-val"], "saturation-0-own")] == ["beta"]
 
 
 def test_accuracy_by_set_size(by_name):
     figure = by_name["set-size-accuracy-val"]
-    assert len(figure.spec["concat"]) == 3
+    assert len(figure.spec["concat"]) == 2, "two data sets stand side by side"
     assert row(figure, "top1", model="alpha", step="1|250")["y"] == 65.0
     assert row(figure, "top1", model="alpha", step="4 or more|250")["y"] == 50.0
     assert row(figure, "top1-middle", step="1|250")["y"] == pytest.approx(62.4), "the median of five"
@@ -183,8 +224,25 @@ def test_several_objects(by_name):
     assert "mean 10.0 points" in json.dumps(rows(figure, "object-drops-fit-0"))
 
 
-def test_shift_draws_points_fit_and_equals(by_name):
-    figure = by_name["shift-val-v2"]
+def shift_on(scale, **r2):
+    """Return the figure of shift where lines on the scales explain these shares of the variance."""
+    fits = given.fits().to_pylist()
+    for fit in fits:
+        fit["r2"] = r2.get(fit["scale"], fit["r2"])
+    table = pa.Table.from_pylist(fits, schema=schema("fits"))
+    (figure,) = [f for f in draw_figures(given.everything(fits=table), own=OWN) if f.section == "shift"][:1]
+    assert set(figure.data["scale"].to_pylist()) == {scale}
+    return figure
+
+
+def test_shift_is_drawn_on_the_axes_on_which_it_is_straight():
+    assert "inverse of the normal distribution" not in shift_on("plain", plain=0.999, probit=0.9).caption
+    assert "inverse of the normal distribution" in shift_on("probit", plain=0.9, probit=0.999).caption
+    shift_on("probit", plain=0.9, probit=0.9)
+
+
+def test_shift_draws_points_fit_and_equals():
+    figure = shift_on("plain", plain=0.999)
     assert [p["title"]["subtitle"] for p in figure.spec["concat"]] == ["Slope 0.90 (0.85 to 0.95)"] * 3
     found = row(figure, "plain-top1", model="alpha")
     assert (found["x"], found["y"], found["x_lo"], found["y_hi"]) == (70.0, 60.0, 69.0, 61.0)
@@ -195,7 +253,7 @@ def test_shift_draws_points_fit_and_equals(by_name):
 
 
 def test_probit_axes_have_ticks_in_percent(by_name):
-    figure = by_name["shift-val-v2-probit"]
+    figure = by_name["shift-val-v2"]
     found = row(figure, "probit-top1", model="alpha")
     assert found["x"] == pytest.approx(0.5244, abs=1e-4), "the normal quantile of 0.7"
     assert found["p_x"] == 70.0
@@ -222,8 +280,8 @@ def test_robustness_names_the_extremes(by_name):
     figure = by_name["robustness-val-v2"]
     found = {r["model"]: r for r in rows(figure, "above-top1")}
     assert found["alpha"]["y"] == -0.1
-    named = rows(figure, "above-top1-extremes")
-    assert [(r["model"], r["up"]) for r in named] == [(given.MODELS[-1], True), ("alpha", False)]
+    named = [r["model"] for r in rows(figure, "above-top1-names")]
+    assert named[:2] == [given.MODELS[-1], "alpha"]
     assert "alpha lowest with −0.1" in figure.alt
 
 
@@ -235,11 +293,12 @@ def test_what_is_named_is_on_the_axes_and_inside_the_panel():
     }
     x, y = plain_side(["x"], sheet["x"]), plain_side(["y"], [-11.0, 11.0], percent=False)
     ends = (sheet["model"][0], sheet["model"][-1])
-    panel = scatter("s", sheet, x, y, title="", tips=[], extremes=ends)
+    panel = scatter("s", sheet, x, y, title="", tips=[], first=ends)
     assert panel.beyond == ()
-    for place, text in zip(*(panel.sheets["s-extremes"][c] for c in ("x", "text")), strict=True):
+    assert [*panel.sheets["s-names"]["model"]][:2] == [*ends]
+    for place, text in zip(*(panel.sheets["s-names"][c] for c in ("x", "text")), strict=True):
         assert len(text) <= 36
-        half = 0.5 * 6.4 * len(text) / panel.width * (x.domain[1] - x.domain[0])
+        half = 0.5 * width(text, NAME_SIZE) / panel.width * (x.domain[1] - x.domain[0])
         assert x.domain[0] <= place - half + 1e-9
         assert place + half <= x.domain[1] + 1e-9
 
@@ -247,7 +306,7 @@ def test_what_is_named_is_on_the_axes_and_inside_the_panel():
 def test_a_few_far_models_are_cut_off_only_where_they_squeeze_the_others():
     near = [70.0 + i for i in range(20)]
     assert shown([20.0, *near]) == near, "20 of 70 points of the axis"
-    assert shown([40.0, *near]) == [40.0, *near]
+    assert shown([60.0, *near]) == [60.0, *near]
     sheet = {"x": [20.0, *near], "y": [75.0, *near]}
     assert shown_both(sheet) == (near, near)
 
@@ -260,26 +319,11 @@ def test_a_line_says_whom_it_is_fitted_to_beyond_the_axes():
     }
 
 
-def test_a_curve_is_not_drawn_as_a_line():
-    tables = given.everything()
-    fits = tables["fits"].to_pylist()
-    for row in fits:
-        if row["scale"] == "plain" and row["metric_x"] == "top1":
-            row["r2"] = 0.5
-    bent = pa.Table.from_pylist(fits, schema=tables["fits"].schema)
-    drawn = draw_figures(ReportTables(tables.results, {**tables.beside, "fits": bent}))
-    shifts = [f for f in drawn if f.name.startswith("shift")]
-    panels = {f.name: [p["title"]["text"] for p in f.spec["concat"]] for f in shifts}
-    assert "Top-1 accuracy, original labels" in panels["shift-val-v2-probit"]
-    assert "Top-1 accuracy, original labels" not in panels["shift-val-v2"]
-
-
 def test_sensitivity_warns_and_stands_on_one_axis(by_name, tmp_path):
     figure = by_name["sensitivity-val-v2"]
     save_figures([figure], tmp_path)
-    # Drawn, not only specified: a subtitle without a title is dropped in silence.
     drawn = (tmp_path / "sensitivity-val-v2.svg").read_text()
-    assert "Set sizes found under different protocols are not the same quantity." in drawn
+    assert "Set sizes found under different protocols are not the same quantity" in drawn, "outside of a page"
     found = rows(figure, "sensitivity")
     assert [r["x"] for r in found[:3]] == [10.0, 8.0, 6.0]
     assert (found[0]["first"], found[0]["second"]) == ("10.0", "20 % and 40 %")
@@ -296,7 +340,7 @@ def test_odd_letters_in_names_can_be_drawn(odd):
     page = prepare(found)
     for figure in found:
         ET.fromstring(draw_whole(figure))
-    assert "one" in page.drawn["models-val"]
+    assert "one" in page.drawn["models-val"].svg
 
 
 def test_saturation_has_a_panel_a_fit(by_name):
@@ -369,7 +413,8 @@ def test_an_absent_table_gives_no_figure(name):
     before = {f.name for f in draw_figures(tables)}
     without = ReportTables(tables.results, {k: t for k, t in tables.beside.items() if k != name})
     after = {f.name for f in draw_figures(without)}
-    assert after < before or name == "drops"
+    # Without a fitted line, the same points are drawn without it.
+    assert after - {"models-val", "models-v2"} < before or name == "drops"
 
 
 def test_no_results_give_no_figures():
@@ -402,12 +447,12 @@ def test_drawings_are_well_formed_and_need_nothing_else(figures, page):
         assert "http" not in text
         assert "NaN" not in text
     assert "http" not in page.data
-    ids = [part.split('"')[0] for drawn in page.drawn.values() for part in drawn.split(' id="')[1:]]
+    ids = [part.split('"')[0] for drawn in page.drawn.values() for part in drawn.svg.split(' id="')[1:]]
     assert len(ids) == len(set(ids))
 
 
 def test_hostile_names_stay_text(page):
-    assert "<b>" not in "".join(page.drawn.values())
+    assert "<b>" not in "".join(drawn.svg for drawn in page.drawn.values())
     assert "<" not in page.data
 
 
@@ -473,7 +518,8 @@ from manyhot.report.prerender import prepare
 from manyhot.report.export import save_figures
 figures = draw_figures(given.everything(), own=["beta", "alpha"])
 page = prepare(figures)
-digest = hashlib.sha256("".join([page.data, page.style, page.script, *page.drawn.values()]).encode())
+drawn = [figure.svg for figure in page.drawn.values()]
+digest = hashlib.sha256("".join([page.data, page.style, page.script, *drawn]).encode())
 chosen = [f for f in figures if f.name in ("shift-val-v2", "rank-changes")]
 for path in save_figures(chosen, pathlib.Path(sys.argv[2])):
     digest.update(path.read_bytes())
@@ -516,7 +562,7 @@ def test_the_renderer_is_kept(tmp_path, monkeypatch, left):
 def test_many_models_make_a_small_page():
     figures = draw_figures(given.many())
     page = prepare(figures)
-    drawn = sum(map(len, page.drawn.values()))
+    drawn = sum(len(figure.svg) for figure in page.drawn.values())
     n_panels = sum(len(f.spec["concat"]) for f in figures)
     assert drawn < 50_000 * n_panels
     assert drawn < 1_500_000
@@ -532,5 +578,5 @@ def test_figures_are_made_from_files_alike(tmp_path, figures):
     for name, table in {"results": given_tables.results, **given_tables.beside}.items():
         io.write(table, tmp_path / f"{name}.parquet", name)
     assert pq.read_table(tmp_path / "drops.parquet").num_rows
-    again = draw_figures(read_tables(tmp_path), own=OWN, command="manyhot report results")
+    again = draw_figures(read_tables(tmp_path), own=OWN)
     assert [f.spec for f in again] == [f.spec for f in figures]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from manyhot.errors import MissingExtraError
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.figure import Figure
 
 
-def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: str = "") -> tuple[Figure, ...]:
+def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Figure, ...]:
     """Return every figure for which the tables have data, in reading order.
 
     Parameters
@@ -18,8 +17,6 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: st
     tables : ReportTables
     own : collection of str
         The user's own models, which are highlighted.
-    command : str
-        The command that made the report, which is shown below each figure.
 
     Raises
     ------
@@ -39,6 +36,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: st
     from manyhot.evaluate.report.figures.shift import draw_shift
 
     frames = Frames(tables, sorted(own))
+    of_many = (draw_saturation, draw_ranks) if tables.has_trends else ()
     with alt.utils.schemapi.debug_mode(False):
         sections = (
             draw_labels,
@@ -47,8 +45,6 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = (), command: st
             draw_trust,
             draw_groups,
             draw_shift,
-            draw_saturation,
-            draw_ranks,
+            *of_many,
         )
-        drawn = [figure for draw in sections for figure in draw(frames)]
-    return tuple(replace(figure, command=command) for figure in drawn)
+        return tuple(figure for draw in sections for figure in draw(frames))

@@ -37,7 +37,7 @@ ROW = 30
 """Height of a category."""
 
 
-ABOVE = 36
+ABOVE = 32
 """The same with its name above what is drawn, where names are long."""
 
 
@@ -69,7 +69,7 @@ def columns(name: str, sheet: Sheet, *, x_title: str, top: float, title: str, ti
         base.mark_bar(width={"band": 0.72}),
         base.mark_text(dy=-8, baseline="bottom", fontSize=13).encode(text_of("text")),
     ]
-    return Panel(layers, {name: sheet}, max(48 * len(sheet["label"]), 220), 200, title, tips)
+    return Panel(layers, {name: sheet}, max(40 * len(sheet["label"]), 220), 200, title, tips)
 
 
 def bars(
@@ -84,7 +84,7 @@ def bars(
     base: Any = alt.Chart(data(name)).encode(
         rows, alt.X(field="value", type="quantitative", title=x_title, scale=scale, axis=axis)
     )
-    half = 9
+    half = 8
     layers = [
         base.mark_bar(size=12, yOffset=half),
         base.mark_text(dx=6, dy=half, align="left").encode(text_of("text")),
@@ -282,6 +282,7 @@ def lines(
     *,
     x_title: str | Sequence[str] | None,
     own: Sequence[str] = (),
+    few: Sequence[str] = (),
     title: str = "",
     tips: Sequence[Tip] = (),
     width: int = 270,
@@ -303,9 +304,12 @@ def lines(
     x_title
     own : sequence of str
         The user's own models, which are named at the right.
+    few : sequence of str
+        All models, if there are so few that all are named.
     title, tips, width, height
     """
-    if own:
+    named = {**dict.fromkeys(few), **dict.fromkeys(own)}
+    if named:
         # What the names beside the lines take, so that three panels still fit a page.
         width -= LINE_BESIDE - 10
     x = alt.X(
@@ -323,9 +327,9 @@ def lines(
         sheets[f"{name}-middle"] = middle
         layers += _middle_of_line(f"{name}-middle", x, y)
     layers += _on_top(name, x, y, intervals="lo" in models)
-    sheets[f"{name}-own"] = _ends(models, own, steps[-1], 14 * (y.domain[1] - y.domain[0]) / height)
+    sheets[f"{name}-own"] = _ends(models, list(named), steps[-1], 14 * (y.domain[1] - y.domain[0]) / height)
     layers.append(_own_names(f"{name}-own", x, y))
-    layers += _badges(name, x, y, steps, left=bool(own))
+    layers += _badges(name, x, y, steps, left=bool(named))
     if middle.get("y"):
         layers.append(_numbers_on_lines(f"{name}-middle", x, y))
     return Panel(layers, sheets, width, height, title, tips, beyond)
@@ -354,10 +358,9 @@ def _ends(models: Sheet, own: Sequence[str], last: str, apart: float) -> Sheet:
 
 
 def _own_names(name: str, x: Any, y: Side) -> Any:
-    text: Any = alt.Chart(data(name)).mark_text(
-        align="left", dx=LINE_BESIDE - 2, fontWeight="bold", color=ink("own"), **halo()
-    )
-    return text.encode(x, y.channel(alt.Y, "y"), text_of("model"))
+    text: Any = alt.Chart(data(name)).mark_text(align="left", dx=LINE_BESIDE - 2, fontWeight="bold", **halo())
+    colour: Any = alt.condition(OWN, alt.value(ink("own")), alt.value(ink("ink")))
+    return text.encode(x, y.channel(alt.Y, "y"), text_of("model"), color=colour)
 
 
 def _models(name: str, x: Any, y: Side, models: Sheet) -> list[Any]:

@@ -72,7 +72,8 @@ def draw_saturation(frames: Frames) -> list[Figure]:
     """Return the figures of the section."""
     drawn: list[Figure | None] = []
     for dataset in frames.datasets:
-        drawn += [real_by_top1(frames, dataset), label_errors(frames, dataset)]
+        drawn.append(real_by_top1(frames, dataset))
+    drawn += [label_errors(frames, dataset) for dataset in frames.datasets]
     for dataset in frames.datasets[:1]:
         drawn += [by_parameters(frames, dataset), by_groups(frames, dataset)]
     return [figure for figure in drawn if figure is not None]
@@ -109,10 +110,9 @@ def real_by_top1(frames: Frames, dataset: str) -> Figure | None:
         "saturation",
         dataset,
         f"What a point of top-1 accuracy is worth on label sets, {title_of(dataset)}",
-        "Each point is a model. The slope of the line, which is fitted by least squares, is the number of "
-        "points of ReaL accuracy that correspond to one point of top-1 accuracy, with its 95 % interval "
-        "over families of models. If the slope is below one, part of a gain on original labels is not a "
-        "gain on label sets." + beyond_said(panels),
+        "Each point is a model. The slope of the least-squares line, with its 95 % interval over families of "
+        "models, is the gain in ReaL accuracy for a point of top-1 accuracy. Below one, part of a gain on "
+        "original labels is not a gain on label sets." + beyond_said(panels),
         f"Points of ReaL accuracy per point of top-1 accuracy. {said}.",
         compose(panels, frames.own),
         _with_lines(both.drop("x_n", "y_n"), found).to_arrow(),
@@ -181,16 +181,14 @@ def label_errors(frames: Frames, dataset: str) -> Figure | None:
             ("Errors in the label set", "y", "1", " %", "y_lo", "y_hi"),
         ],
         own=frames.own,
-        width=400,
     )
     return Figure(
         f"label-errors-{slug(dataset)}",
         "saturation",
         dataset,
         f"How many of the remaining errors are errors of the labels, {title_of(dataset)}",
-        "The figure shows the share of top-1 errors in which the top class is in the label set, so that "
-        "the label, not the model, is wrong or incomplete. "
-        f"{points_said(both.height, 'the 95 % intervals')}" + beyond_said([panel]),
+        f"{points_said(both.height, 'the 95 % intervals')} In these top-1 errors, the top class is in the "
+        "label set: the label, not the model, is wrong or incomplete." + beyond_said([panel]),
         f"Among the errors of {best['model']}, the most accurate model ({100 * best['x']:.1f} %), "
         f"{100 * best['y']:.1f} % are in the label set.",
         compose([panel], frames.own),
@@ -224,7 +222,6 @@ def by_parameters(frames: Frames, dataset: str) -> Figure | None:
         title="",
         tips=[("Parameters", "x", "1", " million"), (short(metric), "y", "2", " %", "y_lo", "y_hi")],
         own=frames.own,
-        width=400,
     )
     return Figure(
         f"parameters-{slug(dataset)}",
@@ -247,7 +244,8 @@ def by_groups(frames: Frames, dataset: str) -> Figure | None:
     for name, title in _GROUPS.items():
         known = rows.filter(pl.col(name).is_not_null()) if name in rows.columns else rows.clear()
         known = known.filter(pl.col(name).cast(pl.String) != "")
-        if known[name].n_unique() > 1:
+        # Groups of one model each are names of models, not kinds.
+        if 1 < known[name].n_unique() <= known.height / 2:
             panels.append(_grouped(known, name, title, metric))
     if not panels:
         return None
@@ -257,18 +255,26 @@ def by_groups(frames: Frames, dataset: str) -> Figure | None:
         dataset,
         f"Accuracy by kind of model, {title_of(dataset)}",
         "Each faint tick is a model. The dot and the number at the right are the median of the group, and "
-        f"the number of models is in brackets. At most the {MOST_GROUPS} largest groups are shown. Groups "
-        "differ in more than their name, so the figure shows correlation, not causation."
-        + beyond_said(panels),
+        f"the number of models is in brackets.{_groups_left_out(panels)} Groups differ in more than their "
+        "name: this is correlation, not causation." + beyond_said(panels),
         f"Median {short(metric)}. {' '.join(map(_medians_said, panels))}",
         compose(panels, frames.own),
         rows.select("model", *(g for g in _GROUPS if g in rows.columns), "value", "lo", "hi").to_arrow(),
     )
 
 
+def _groups_left_out(panels: list[Panel]) -> str:
+    most = max(len(sheet["label"]) for panel in panels for sheet in _middles(panel))
+    return f" At most the {MOST_GROUPS} largest groups are shown." if most == MOST_GROUPS else ""
+
+
+def _middles(panel: Panel) -> list[Sheet]:
+    return [sheet for name, sheet in panel.sheets.items() if name.endswith("-middle")]
+
+
 def _medians_said(panel: Panel) -> str:
     """Return the medians of the first group and the last."""
-    middles = next(sheet for name, sheet in panel.sheets.items() if name.endswith("-middle"))
+    (middles,) = _middles(panel)
     (first, *_, last) = zip(middles["label"], middles["text"], strict=True)
     return f"{panel.title}: {first[0]} {first[1]} % down to {last[0]} {last[1]} %."
 

@@ -56,10 +56,12 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
         (pl.col("dataset") == dataset) & pl.col("metric").is_in(_METRICS) & pl.col("slice").is_in(list(SIZES))
     )
     used = [m for m in _METRICS if rows.filter(pl.col("metric") == m)["slice"].n_unique() > 1]
+    # Two data sets stand side by side; the third metric of each is in the table.
+    used = used[:2] if len(frames.datasets) > 1 else used
     if not used:
         return None
     y_values = shown(column(rows, "value", 100))
-    panels = [_sizes(rows.filter(pl.col("metric") == m), m, y_values, frames.own) for m in used]
+    panels = [_sizes(frames, rows.filter(pl.col("metric") == m), m, y_values) for m in used]
     said = [
         f"{axis(m).removesuffix(' (%)')}: {_medians_said(rows.filter(pl.col('metric') == m))}" for m in used
     ]
@@ -68,8 +70,9 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
         "groups",
         dataset,
         f"Accuracy by number of labels of an image, {title_of(dataset)}",
-        "Each thin line is a model, and the bold line connects the medians of all models. The number of "
-        "images is below each number of labels."
+        "Each thin line is a model"
+        + (", and the bold line connects the medians of all models" * frames.tables.has_trends)
+        + ". The number of images is below each number of labels."
         + own_said(frames.own, "The bars of your own models are 95 % intervals.")
         + beyond_said(panels),
         f"Medians over models from one label to four or more. {' '.join(said)}",
@@ -78,10 +81,12 @@ def by_set_size(frames: Frames, dataset: str) -> Figure | None:
     )
 
 
-def _sizes(rows: pl.DataFrame, metric: str, y_values: list[float], own: tuple[str, ...]) -> Panel:
+def _sizes(frames: Frames, rows: pl.DataFrame, metric: str, y_values: list[float]) -> Panel:
     steps = _steps(rows, SIZES)
     sheet = _sheet(rows, steps)
-    middles = _medians(rows)
+    # One or two models are named, and have no median.
+    few = () if frames.tables.has_trends else tuple(dict.fromkeys(sheet["model"]))
+    middles = {} if few else _medians(rows)
     return lines(
         metric,
         sheet,
@@ -93,8 +98,11 @@ def _sizes(rows: pl.DataFrame, metric: str, y_values: list[float], own: tuple[st
         list(steps.values()),
         plain_side([axis(metric)], y_values),
         x_title="Labels in the set, and number of images",
-        own=own,
+        own=frames.own,
+        few=few,
         tips=[("Labels and images", "step"), (axis(metric).removesuffix(" (%)"), "y", "2", " %", "lo", "hi")],
+        width=210,
+        height=240,
     )
 
 
@@ -243,7 +251,7 @@ _MOST = 6
 """Label sets of so many labels or more are counted together."""
 
 
-PAIRS = 15
+PAIRS = 8
 _PAIR = ("name_a", "name_b", "images", "images_a", "images_b")
 
 
@@ -349,7 +357,7 @@ def _pairs_panel(i: int, name: str, rows: pl.DataFrame) -> Panel:
     ]
     top = 1.25 * max(column(rows, "images"))
     title = "Images on which both are valid"
-    return bars(f"pairs-{i}", sheet, x_title=title, top=top, title=title_of(name), tips=tips)
+    return bars(f"pairs-{i}", sheet, x_title=title, top=top, title=title_of(name), tips=tips, width=245)
 
 
 def _set_sizes(rows: pl.DataFrame) -> pl.DataFrame:

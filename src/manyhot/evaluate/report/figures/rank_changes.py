@@ -40,6 +40,10 @@ _MOST = 80
 
 
 BEST = 40
+ORDERS = 10
+"""Pairs of rankings of a list; all are in the table."""
+
+
 COLUMNS = 10
 """Metrics and data sets of a bump chart."""
 
@@ -78,7 +82,7 @@ def order_agreement(frames: Frames) -> Figure | None:
     ]
     columns = list(dict.fromkeys(end for pair in ends for end in pair))
     dense = len(columns) > 2 and rows.height >= DENSE * len(columns) * (len(columns) - 1) / 2
-    panel = _square(rows, ends, columns) if dense else _list(rows, ends)
+    panel = _square(rows, ends, columns) if dense else _list(rows[:ORDERS], ends[:ORDERS])
     least = rows.sort("tau").row(0, named=True)
     return Figure(
         "rank-agreement",
@@ -87,11 +91,15 @@ def order_agreement(frames: Frames) -> Figure | None:
         "How similar the orders of the models are",
         "Kendall's tau compares two orders of the same models. It is 1 if all pairs of models are in the "
         "same order in both, and 0 if as many pairs are reversed as not."
-        + ("" if dense else _bars_said(rows)),
+        + ("" if dense else _bars_said(rows) + _orders_left_out(rows.height)),
         f"Least similar: {_named(least)}, tau {least['tau']:.2f}. {_swaps_said(least)}",
         compose([panel]),
         rows.to_arrow(),
     )
+
+
+def _orders_left_out(n: int) -> str:
+    return f" {ORDERS} of {n:,} pairs of orders are drawn; all are in the table." if n > ORDERS else ""
 
 
 def _bars_said(rows: pl.DataFrame) -> str:
@@ -148,7 +156,7 @@ def _list(rows: pl.DataFrame, ends: list[tuple[Column, Column]]) -> Panel:
     side = plain_side(["Kendall's tau: 1 is the same order"], [*lows, 1.0], percent=False)
     tips = [("", "label"), ("Kendall's tau", "x", "3", "", "inner_lo", "inner_hi"), ("", "swaps")]
     empty: dict[str, list[Any]] = {"model": [], "label": [], "x": []}
-    return strips("agreement", empty, middle, side, tips=tips, width=640, above=True)
+    return strips("agreement", empty, middle, side, tips=tips, width=560, above=True)
 
 
 def _square(rows: pl.DataFrame, ends: list[tuple[Column, Column]], columns: list[Column]) -> Panel:
@@ -258,7 +266,7 @@ def _bumps(
     places: dict[str, list[int]], shown: list[str], named: dict[str, str], columns: list[Column]
 ) -> Panel:
     last = max(max(places[m]) for m in shown)
-    width, height = max(360, 84 * (len(columns) - 1)), max(260, min(9 * last, 640))
+    width, height = max(360, 84 * (len(columns) - 1)), max(260, min(7 * last, 400))
     sheet: dict[str, list[Any]] = {
         "model": [m for m in shown for _ in columns],
         "step": [f"{_brief(m)}, {title_of(d)}" for d, m in columns] * len(shown),

@@ -6,12 +6,15 @@ Models on one data set: accuracy on original labels against accuracy on label se
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Any
 
 import altair as alt
+import numpy as np
+from scipy.spatial import KDTree
 
 from manyhot.evaluate.report.figures.panel import (
     CROSSES,
@@ -34,15 +37,15 @@ from manyhot.evaluate.report.figures.panel import (
     plain,
     points_said,
     short,
-    shortened,
     slug,
     spread,
     text_of,
 )
+from manyhot.evaluate.report.figures.point_names import NAME_SIZE, Place, place_names
 from manyhot.report.figure import Axis, Figure, fences
 from manyhot.report.text import counted, title_of
 
-SQUEEZED = 1 / 3
+SQUEEZED = 1 / 2
 """Share of an axis that most models have at least; a few far ones that would leave less are cut off."""
 
 
@@ -50,16 +53,8 @@ ROOM = 0.05
 """Length that an axis has beyond what it must show."""
 
 
-_SIDE = 300
-"""Width and height of a panel: three of them, or one on a phone."""
-
-
-_LONGEST = 36
-"""Letters of a name inside a panel."""
-
-
-LETTER = 6.4
-"""Width of a letter of a name, in pixels."""
+_WIDTH, _HEIGHT = 300, 260
+"""Size of a panel: three of them, or one on a phone."""
 
 
 PROBIT_TICKS = (
@@ -113,6 +108,17 @@ class Side:
     labels: str = ""
     axis: Mapping[str, Any] = field(default_factory=dict)
     log: bool = False
+
+    def at(self, value: float, length: float) -> float:
+        """Return where a value is on an axis of this length."""
+        lo, hi, v = (math.log(e) if self.log else e for e in (*self.domain, value))
+        return (v - lo) / (hi - lo) * length
+
+    def value(self, at: float, length: float) -> float:
+        """Return the value at a place of an axis of this length."""
+        lo, hi = (math.log(e) if self.log else e for e in self.domain)
+        v = lo + at / length * (hi - lo)
+        return math.exp(v) if self.log else v
 
     def channel(self, kind: Any, name: str) -> Any:
         """Return the encoding of a field on this axis."""
@@ -208,9 +214,9 @@ def scatter(
     equal: bool = False,
     lines: Sequence[Line] = (),
     own: Sequence[str] = (),
-    extremes: Sequence[str] = (),
-    width: int = _SIDE,
-    height: int = _SIDE,
+    first: Sequence[str] = (),
+    width: int = _WIDTH,
+    height: int = _HEIGHT,
 ) -> Panel:
     """Return a panel of models as points.
 
@@ -228,9 +234,10 @@ def scatter(
     lines : sequence of Line
         Fitted lines.
     own : sequence of str
-        Models that are named.
-    extremes : sequence of str
-        Other models that are named, of which the first is the highest and the last is the lowest.
+        The user's own models, all of which are named.
+    first : sequence of str
+        Models that are named first. By default these are the ends of both axes; others are named as far as
+        there is room.
     width, height : int
     """
     sheet = plain(sheet, *(f"{p}{v}_{end}" for p in ("", "p_") for v in "xy" for end in ("lo", "hi")))
@@ -261,9 +268,10 @@ def scatter(
     apart = 14 * (y.domain[1] - y.domain[0]) / height
     sheets[f"{name}-own"] = _own_places(sheet, own, apart)
     layers += _named(_rows(name, rows_shown).encode(*channels), f"{name}-own", sum(x.domain) / 2)
-    if extremes:
-        sheets[f"{name}-extremes"] = _extremes(sheet, extremes, x.domain, width)
-        layers += _extreme_names(f"{name}-extremes", channels)
+    names = _names(sheet, x, y, (width, height), drawn, first=first, own=own)
+    if names["model"]:
+        sheets[f"{name}-names"] = names
+        layers.append(_names_of_points(f"{name}-names", channels))
     return Panel(layers, sheets, width, height, title, tips, beyond)
 
 
@@ -299,29 +307,60 @@ def _crosses(name: str, x: Side, y: Side, sheet: Sheet, rows_shown: str) -> list
     return layers
 
 
-def _extremes(
-    sheet: Sheet, extremes: Sequence[str], x: tuple[float, float], width: int
-) -> dict[str, list[Any]]:
-    """Return where the names of the extremes stand: as near to their points as the panel has room."""
-    places = dict(zip(sheet["model"], zip(sheet["x"], sheet["y"], strict=True), strict=True))
-    found: dict[str, list[Any]] = {"model": [], "x": [], "y": [], "text": [], "up": []}
-    for name in extremes:
-        text = shortened(name, _LONGEST)
-        half = 0.5 * LETTER * len(text) / width * (x[1] - x[0])
-        at = min(max(places[name][0], x[0] + half), x[1] - half)
-        row = (name, at, places[name][1], text, name == extremes[0])
-        for values, value in zip(found.values(), row, strict=True):
-            values.append(value)
-    return found
+def _names(
+    sheet: Sheet,
+    x: Side,
+    y: Side,
+    size: tuple[int, int],
+    drawn: Sequence[tuple[str, Line, Any]],
+    *,
+    first: Sequence[str],
+    own: Sequence[str],
+) -> Sheet:
+    """Return the names that stand beside points, and where."""
+    width, height = size
+    points: dict[str, Place] = {}
+    for model, a, b in zip(sheet["model"], sheet["x"], sheet["y"], strict=True):
+        if x.domain[0] <= a <= x.domain[1] and y.domain[0] <= b <= y.domain[1]:
+            points[model] = (x.at(a, width), height - y.at(b, height))
+    others = {m: place for m, place in points.items() if m not in own}
+    lines = [place for _, line, _ in drawn for place in _along(line, x, y, size)]
+    order = dict.fromkeys([*(m for m in first if m in others), *_by_distance(others)])
+    placed = place_names(
+        points, order, lines, size, own={m: place for m, place in points.items() if m in own}
+    )
+    return {
+        "model": list(placed),
+        "x": [x.value(place[0], width) for _, place in placed.values()],
+        "y": [y.value(height - place[1], height) for _, place in placed.values()],
+        "text": [text for text, _ in placed.values()],
+    }
 
 
-def _extreme_names(name: str, channels: tuple[Any, Any]) -> list[Any]:
+def _along(line: Line, x: Side, y: Side, size: tuple[int, int]) -> list[Place]:
+    """Return places along a line, so near to one another that no name fits between them."""
+    ends = _ends(line, x.domain, y.domain)
+    if ends is None:
+        return []
+    (a, b), (c, d) = zip(ends["x"], ends["y"], strict=True)
+    start, stop = ((x.at(u, size[0]), size[1] - y.at(v, size[1])) for u, v in ((a, b), (c, d)))
+    steps = [i / 60 for i in range(61)]
+    return [(start[0] + s * (stop[0] - start[0]), start[1] + s * (stop[1] - start[1])) for s in steps]
+
+
+def _by_distance(points: Mapping[str, Place]) -> list[str]:
+    """Return the names: the best, the worst, and then those farthest from their nearest neighbours."""
+    if len(points) < 2:
+        return list(points)
+    names, places = list(points), np.array(list(points.values()))
+    ends = [names[int(places[:, 0].argmax())], names[int(places[:, 0].argmin())]]
+    apart, _ = KDTree(places).query(places, k=2)
+    return [*ends, *(names[i] for i in np.argsort(-apart[:, 1], kind="stable"))]
+
+
+def _names_of_points(name: str, channels: tuple[Any, Any]) -> Any:
     base: Any = alt.Chart(data(name)).encode(*channels, text_of("text"))
-    look = {"color": ink("muted"), **halo()}
-    kinds = (("datum.up", -12), ("!datum.up", 13))
-    return [
-        base.transform_filter(f"{which} && !own[datum.model]").mark_text(dy=dy, **look) for which, dy in kinds
-    ]
+    return base.mark_text(color=ink("muted"), fontSize=NAME_SIZE, baseline="middle", **halo())
 
 
 def _named(base: Any, names: str, middle: float) -> list[Any]:
@@ -376,7 +415,11 @@ def _ends(line: Line, x: tuple[float, float], y: tuple[float, float]) -> Sheet |
 
 def draw_models(frames: Frames) -> list[Figure]:
     """Return the figures of the section."""
-    drawn = (top1_against_real(frames, dataset) for dataset in frames.datasets)
+    if not frames.tables.has_trends:
+        return []
+    # Where a line is fitted, the figure of saturation shows the same points.
+    fitted = {d for d in frames.datasets if frames.fit((d, "top1"), (d, "real1"), "plain", "all")}
+    drawn = (top1_against_real(frames, dataset) for dataset in frames.datasets if dataset not in fitted)
     return [figure for figure in drawn if figure is not None]
 
 

@@ -35,16 +35,17 @@ from manyhot.evaluate.report.figures.scatter import (
     slope_said,
     typical,
 )
+from manyhot.evaluate.report.overview import PROTOCOLS
 from manyhot.report.figure import Figure
 from manyhot.report.text import counted, listed, title_of
 from manyhot.tables.result_tables import reading_order
 
-PANELS = 6
-"""Metrics of one figure; further ones are in the tables."""
+METRICS = 6
+"""Metrics of the figure of mean drops; further ones are in the tables."""
 
 
-BENT = 0.97
-"""Share of the variance that a straight line on plain axes explains at least; a curve is not drawn as one."""
+PANELS = 3
+"""Metrics of a figure with one panel for each."""
 
 
 ANALYSIS_TITLES = {
@@ -60,8 +61,6 @@ ANALYSIS_TITLES = {
 _LINE = ("scale", "slope", "slope_lo", "slope_hi", "intercept", "intercept_lo", "intercept_hi")
 """Columns of a fitted line in the data of a figure."""
 
-
-PROTOCOL_NOTE = "Set sizes found under different protocols are not the same quantity."
 
 SHIFT = (
     "On the dashed line, both accuracies are equal. The solid line is fitted to all models by least "
@@ -81,10 +80,9 @@ def draw_shift(frames: Frames) -> list[Figure]:
     for x, y in _pairs(frames):
         rows = _rows(frames, x, y)
         drawn += [
-            accuracy_figure(frames, rows, x, y, scale="probit"),
-            accuracy_figure(frames, rows, x, y),
+            accuracy_figure(frames, rows, x, y) if frames.tables.has_trends else None,
             mean_drops(frames, rows, x, y),
-            robustness_figure(frames, rows, x, y),
+            robustness_figure(frames, rows, x, y) if frames.tables.has_trends else None,
             sensitivity_figure(frames, x, y),
         ]
     return [figure for figure in drawn if figure is not None]
@@ -109,38 +107,42 @@ def _rows(frames: Frames, x: str, y: str) -> pl.DataFrame:
 
 
 def _metrics(rows: pl.DataFrame) -> list[str]:
-    return sorted(rows["metric_x"].unique().to_list(), key=reading_order)[:PANELS]
+    return sorted(rows["metric_x"].unique().to_list(), key=reading_order)[:METRICS]
 
 
-def accuracy_figure(
-    frames: Frames, rows: pl.DataFrame, x: str, y: str, scale: str = "plain"
-) -> Figure | None:
+def accuracy_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Figure | None:
     """Plot accuracy on the second data set against that on the first, with one panel per metric.
 
-    Plain axes are used only for metrics for which the points lie on a straight line.
+    The axes are those on which the points come closest to straight lines.
     """
     each = rows.filter(pl.col("model").is_not_null())
     used = _metrics(each)[:PANELS]
-    fits = {m: _fit(frames, x, y, m, scale) for m in used}
-    if scale == "plain":
-        used = [m for m in used if not _bent(fits[m])]
-    used = used[: 3 if scale == "probit" else PANELS]
-    fits = {m: fits[m] for m in used}
     if not used:
         return None
+    scale, fits = _straightest(frames, x, y, used)
     n = each["model"].n_unique()
     panels = [_accuracy(frames, each, x, y, m, scale, fits[m]) for m in used]
-    on, why = (", on plain axes", "") if scale == "plain" else ("", f" {PROBIT}")
+    lines = f" {SHIFT}" if any(fits.values()) else " On the dashed line, both accuracies are equal."
     return Figure(
-        f"shift-{slug(x)}-{slug(y)}" + ("" if scale == "plain" else f"-{scale}"),
+        f"shift-{slug(x)}-{slug(y)}",
         "shift",
         "",
-        f"Accuracy on {title_of(y)} against accuracy on {title_of(x)}{on}",
-        f"{points_said(n, 'the 95 % intervals over images')} {SHIFT}{why}{beyond_said(panels)}",
+        f"Accuracy on {title_of(y)} against accuracy on {title_of(x)}",
+        f"{points_said(n, 'the 95 % intervals over images')}{lines}"
+        f"{f' {PROBIT}' if scale == 'probit' else ''}{beyond_said(panels)}",
         f"{counted(n, 'model')}. {_fits_said(fits)}".strip(),
         compose(panels, frames.own),
         _drawn_numbers(frames, x, y, fits),
     )
+
+
+def _straightest(
+    frames: Frames, x: str, y: str, used: Sequence[str]
+) -> tuple[str, dict[str, dict[str, Any] | None]]:
+    """Return the scale of the axes on which lines explain most, probit among equals, with its lines."""
+    fits = {scale: {m: _fit(frames, x, y, m, scale) for m in used} for scale in ("probit", "plain")}
+    best = max(fits, key=lambda scale: sum((fit or {}).get("r2") or 0.0 for fit in fits[scale].values()))
+    return best, fits[best]
 
 
 def _drawn_numbers(frames: Frames, x: str, y: str, fits: dict[str, dict[str, Any] | None]) -> pa.Table:
@@ -152,10 +154,6 @@ def _drawn_numbers(frames: Frames, x: str, y: str, fits: dict[str, dict[str, Any
             frames.both((x, metric), (y, metric)).select(pl.lit(metric).alias("metric"), pl.all(), *line)
         )
     return pl.concat(parts, how="vertical_relaxed").to_arrow()
-
-
-def _bent(fit: dict[str, Any] | None) -> bool:
-    return fit is not None and fit["r2"] is not None and fit["r2"] < BENT
 
 
 def _table(rows: pl.DataFrame, used: Sequence[str], *columns: str) -> pa.Table:
@@ -295,7 +293,7 @@ def robustness_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Fig
     each = rows.filter(pl.col("model").is_not_null() & pl.col("above_fit").is_not_null())
     if each.is_empty():
         return None
-    used = _metrics(each)[:3]
+    used = _metrics(each)[:2]
     rows_of = {m: each.filter(pl.col("metric_x") == m).sort("model") for m in used}
     panels = [_above(own, m, x, frames.own) for m, own in rows_of.items()]
     return Figure(
@@ -305,8 +303,8 @@ def robustness_figure(frames: Frames, rows: pl.DataFrame, x: str, y: str) -> Fig
         f"Which models do better on {title_of(y)} than their accuracy on {title_of(x)} predicts",
         "Effective robustness is the accuracy on the second data set minus the value that a line fitted on "
         "logit axes predicts from the accuracy on the first data set, in percentage points. Each point is a "
-        "model. A model above zero is more robust than models of its accuracy usually are. The highest and "
-        "the lowest model are named." + beyond_said(panels),
+        "model. A model above zero is more robust than models of its accuracy usually are."
+        + beyond_said(panels),
         " ".join(_extremes_said(own, m) for m, own in rows_of.items()),
         compose(panels, frames.own),
         _table(each, used, "value_x", "above_fit", "n_x", "n_y"),
@@ -337,7 +335,8 @@ def _above(rows: pl.DataFrame, metric: str, x: str, own: tuple[str, ...]) -> Pan
         tips=[(f"On {title_of(x)}", "x", "2", " %"), ("Points above the fit", "y", "2", "")],
         lines=[Line(0.0, 0.0)],
         own=own,
-        extremes=_extremes(rows),
+        first=_extremes(rows),
+        width=250,
         height=240,
     )
 
@@ -353,7 +352,7 @@ def sensitivity_figure(frames: Frames, x: str, y: str) -> Figure | None:
     rows = frames["sensitivity"].filter((pl.col("dataset_x") == x) & (pl.col("dataset_y") == y))
     if rows.is_empty():
         return None
-    used = sorted(rows["metric"].unique().to_list(), key=reading_order)[:3]
+    used = sorted(rows["metric"].unique().to_list(), key=reading_order)[:2]
     rows = rows.filter(pl.col("metric").is_in(used))
     found = [_analyses(rows.filter(pl.col("metric") == m), m) for m in used]
     values = [v for name in ("drop", "lo_models", "hi_models") for v in column(rows, name, 100)]
@@ -361,7 +360,7 @@ def sensitivity_figure(frames: Frames, x: str, y: str) -> Figure | None:
         "sensitivity",
         found,
         plain_side([f"Points lost from {title_of(x)} to {title_of(y)}"], [0.0, *values], percent=False),
-        title={"text": PROTOCOL_NOTE, "fontWeight": "normal"},
+        title="",
         heads=("Points lost", "Two or more labels"),
         tips=[("", "label"), ("Points lost", "x", "2", "", "lo", "hi"), ("Two or more labels", "second")],
     )
@@ -375,7 +374,7 @@ def sensitivity_figure(frames: Frames, x: str, y: str) -> Figure | None:
         "data set is weighted, images with each number of labels have the same share as in the other data "
         "set. The numbers at the right are the shares of images with two or more labels, among images with a "
         "label, in the first and in the second data set. The dashed line is the loss as published.",
-        " ".join(_analyses_said(group) for group in found),
+        f"{' '.join(_analyses_said(group) for group in found)} {PROTOCOLS}",
         compose([panel]),
         rows.select(
             "metric", "analysis", "threshold", "drop", "lo_models", "hi_models", "multi_x", "multi_y"

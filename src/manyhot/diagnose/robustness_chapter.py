@@ -1,0 +1,186 @@
+"""The chapter about accuracy lost on other data and under corruption."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from manyhot.registry import register
+from manyhot.report.chapter import (
+    Chapter,
+    Tables,
+    in_points,
+    listing,
+    rows_of,
+    with_ends,
+)
+from manyhot.report.figure import Figure
+from manyhot.report.listings import ColumnHead, Listing
+from manyhot.report.text import counted, listed, metric, title_of
+from manyhot.tables import Row
+
+Destination = tuple[str, str, str | None]
+"""Where accuracy is lost: the base, the data set and, if it is corrupted, the kind."""
+
+
+@register("chapter", "corruptions", tables=("robustness", "losses", "corruption_errors"))
+def robustness_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
+    """Return the chapter about losses between data sets, or None if there is no table ``losses``."""
+    losses = rows_of(named, "losses")
+    if not losses:
+        return None
+    whole = [r for r in losses if r["severity"] is None]
+    made = _losses(whole)
+    errors = rows_of(named, "corruption_errors")
+    if errors:
+        made.append(_errors(errors))
+    is_corrupted = any(r["kind"] is not None for r in losses)
+    is_elsewhere = any(r["base"] != r["dataset"] for r in losses)
+    places = (("on other data", is_elsewhere), ("under corruption", is_corrupted))
+    where = [text for text, is_measured in places if is_measured]
+    return Chapter(
+        "corruptions",
+        "Robustness",
+        f"Accuracy lost {listed(where, 2)}".rstrip(),
+        (*_answers(whole), _MEANING),
+        tuple(_draw(named, losses)) if draw else (),
+        tuple(made),
+    )
+
+
+_MEANING = (
+    "If accuracy is lost only under original labels, models predict another valid class instead, and the "
+    "loss is due to missing labels, provided that both label sets were made in the same way."
+)
+
+MOST_ANSWERS = 4
+"""Destinations with a sentence; the others are in the table."""
+
+
+def _answers(rows: Sequence[Row]) -> list[str]:
+    """Return what is lost at each destination, in a sentence each."""
+    answers = []
+    for of_one in _by_destination(_means(rows)).values():
+        first, *others = sorted(of_one, key=lambda r: r["metric"] != "top1")
+        text = f"From {title_of(first['base'])} to {_destination(first)}, {_who(first)} lost {_lost(first)}"
+        known = [r for r in others if r["share"] is not None and r["share"] == r["share"]]
+        if first["metric"] == "top1" and known:
+            row = known[0]
+            share = with_ends(row["share"], row["share_lo"], row["share_hi"])
+            text += f", and {_lost(row)}: {share} of the loss of {_label('top1')} is due to missing labels"
+        answers.append(f"{text}.")
+    return answers[:MOST_ANSWERS]
+
+
+def _means(rows: Sequence[Row]) -> list[Row]:
+    """Return the means over models, or the rows of the only model."""
+    means = [r for r in rows if r["model"] is None]
+    return means or list(rows)
+
+
+def _by_destination(rows: Iterable[Row]) -> dict[Destination, list[Row]]:
+    found: dict[Destination, list[Row]] = {}
+    for r in rows:
+        found.setdefault((r["base"], r["dataset"], r["kind"]), []).append(r)
+    return found
+
+
+def _label(name: str) -> str:
+    return metric(name).label
+
+
+def _who(r: Row) -> str:
+    return str(r["model"] or f"{counted(r['n_models'], 'model')} on average")
+
+
+def _lost(r: Row) -> str:
+    return f"{in_points(r['loss'], r['lo'], r['hi'], 1)} points by {_label(r['metric'])}"
+
+
+def _losses(rows: Sequence[Row]) -> list[Listing]:
+    """Return the losses: the means over models, and those of the models folded below them."""
+    means = [r for r in rows if r["model"] is None]
+    models = [r for r in rows if r["model"] is not None]
+    if not means or not models:
+        return [_wide("losses", "Losses", rows)] if rows else []
+    by_model = _wide("losses-of-models", "Losses by model", models, folded=True)
+    return [_wide("losses", "Losses", means), by_model]
+
+
+def _wide(anchor: str, title: str, rows: Sequence[Row], *, folded: bool = False) -> Listing:
+    """Return a table with one row for each destination and model, and columns for each metric."""
+    metrics = sorted({r["metric"] for r in rows}, key=lambda m: (m != "top1", m != "real1", m))
+    by_model: dict[tuple[Destination, str | None], dict[str, Row]] = {}
+    for r in rows:
+        by_model.setdefault(((r["base"], r["dataset"], r["kind"]), r["model"]), {})[r["metric"]] = r
+    title_of_share = "1 minus the ratio of this loss to the loss of top-1"
+    heads = (
+        ColumnHead("From", number=False),
+        ColumnHead("To", number=False),
+        ColumnHead("Model", number=False),
+        *(ColumnHead(f"Lost by {_label(m)}, points") for m in metrics),
+        *(ColumnHead(f"Missing labels, {_label(m)}", title=title_of_share) for m in metrics if m != "top1"),
+        ColumnHead("Images"),
+    )
+
+    def cells(by_metric: Mapping[str, Row]) -> tuple[str, ...]:
+        first = next(iter(by_metric.values()))
+        counts = dict.fromkeys(f"{r['n']:,}" for r in by_metric.values())
+        return (
+            title_of(first["base"]),
+            _destination(first),
+            first["model"] or f"mean of {first['n_models']:,}",
+            *(_points(by_metric.get(m)) for m in metrics),
+            *(_share(by_metric.get(m)) for m in metrics if m != "top1"),
+            " and ".join(counts),
+        )
+
+    return listing(anchor, title, heads, list(by_model.values()), cells, folded=folded)
+
+
+def _points(r: Row | None) -> str:
+    return "" if r is None else in_points(r["loss"], r["lo"], r["hi"], 1)
+
+
+def _share(r: Row | None) -> str:
+    return "" if r is None else with_ends(r["share"], r["share_lo"], r["share_hi"])
+
+
+def _destination(r: Row) -> str:
+    name = title_of(r["dataset"])
+    if r["kind"] is not None:
+        return f"{name}, {r['kind'].replace('_', ' ')}"
+    return f"{name}, all kinds" if r["base"] == r["dataset"] else name
+
+
+def _errors(rows: Sequence[Row]) -> Listing:
+    heads = (
+        ColumnHead("Kind", number=False),
+        ColumnHead("Model", number=False),
+        ColumnHead("Metric", number=False),
+        ColumnHead("Mean error"),
+        ColumnHead(
+            "Corruption error",
+            title="Error divided by the error of the baseline; the mean over kinds is the mCE",
+        ),
+        ColumnHead("Relative"),
+    )
+    ordered = sorted(rows, key=lambda r: (r["kind"] is not None, r["kind"] or ""))
+    return listing("corruption-errors", "Corruption errors", heads, ordered, _error)
+
+
+def _error(r: Row) -> tuple[str, ...]:
+    return (
+        (r["kind"] or "mean of all").replace("_", " "),
+        r["model"],
+        r["metric"],
+        with_ends(r["error"], r["error_lo"], r["error_hi"], 1),
+        with_ends(r["ce"], r["ce_lo"], r["ce_hi"], 1),
+        with_ends(r["relative"], r["relative_lo"], r["relative_hi"], 1),
+    )
+
+
+def _draw(named: Tables, losses: Sequence[Row]) -> list[Figure]:
+    from manyhot.diagnose.figures import draw_corruptions, draw_losses
+
+    return [*draw_losses([r for r in losses if r["severity"] is None]), *draw_corruptions(named["losses"])]

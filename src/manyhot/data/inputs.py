@@ -446,7 +446,9 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
 
 def _nothing_called(name: PathLike) -> InputError:
     published = list(dict.fromkeys([*BENCHMARKS, *(d.name for b in BENCHMARKS.values() for d in b.datasets)]))
-    near = difflib.get_close_matches(str(name), published, n=1)
+    folder = Path(name).parent
+    beside = [str(p) for p in sorted(folder.iterdir())] if folder.is_dir() else []
+    near = difflib.get_close_matches(str(name), [*published, *beside], n=1)
     return InputError(
         "There is no such data set, campaign or file.",
         got=name,
@@ -542,7 +544,7 @@ def _files(path: Path, asked: Asked) -> Source:
         raise UsageError("There are no predictions.", where=path, do="pass predictions: --predictions FILE")
     rows = read_images(asked.rows, classes=classes) if asked.rows else None
     labels = None
-    if table == sets or (table == path and detect(path, ("labels",)) is not None):
+    if table == sets or (table == path and not _holds_images_alone(path)):
         labels = read_labels(table, classes=classes)
         labels = labels if rows is None else labels.with_labels(rows, asked.match)
     images = _images(asked.images or shown or (table if labels is None else None), classes)
@@ -560,6 +562,11 @@ def _files(path: Path, asked: Asked) -> Source:
         inputs,
         misfits,
     )
+
+
+def _holds_images_alone(path: Path) -> bool:
+    """Return whether a file holds images; not where it holds neither, so that the error is about labels."""
+    return detect(path, ("labels",)) is None and detect(path, ("images",)) is not None
 
 
 def _own(

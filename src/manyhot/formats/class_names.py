@@ -111,5 +111,6 @@ def _required(name: str, lookup: Lookup, classes: ClassList, path: Path) -> int:
             where=path,
             got=cut_for_message(name if name.isprintable() else repr(name)),
             allowed=f"0 to {len(classes) - 1}, or a key or name of {classes.name}",
+            do="pass the list of all classes as `classes`",
         )
     return at

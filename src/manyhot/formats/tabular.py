@@ -496,6 +496,7 @@ def class_indices(values: pl.Series, classes: ClassList | None, path: Path) -> p
                 where=path,
                 got=value if value.isprintable() and len(value) <= 80 else cut_for_message(repr(value)),
                 allowed=f"0 to {len(classes) - 1}, or a key or name of {classes.name}",
+                do="pass the list of all classes as `classes`",
             ) from error
     return values.replace_strict(table, default=None, return_dtype=pl.Int32)
 

@@ -34,8 +34,8 @@ METRICS = (
     "map_11point",
     "auroc_macro",
     "auroc_micro",
-    "f1_macro(threshold=1.0)",
-    "f1_micro(threshold=1.0)",
+    "f1_macro(threshold=1.0, link='identity')",
+    "f1_micro(threshold=1.0, link='identity')",
     "lrap",
 )
 RESAMPLES = 1000

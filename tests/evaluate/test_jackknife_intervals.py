@@ -1,6 +1,5 @@
 """Intervals and pairs of metrics that are no means over images: mAP, AUROC and macro F1."""
 
-import json
 from functools import cache
 
 import numpy as np
@@ -12,13 +11,15 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from manyhot import evaluate
 from manyhot.evaluate.slices import ALL
 from manyhot.tables import Predictions
-from manyhot.tables.arrays import as_labels
+from manyhot.tables.array_inputs import as_labels
 
-N, C = 240, 3
+N, C = 160, 3
 REFERENCES = {
     "map_macro": average_precision_score,
     "auroc_macro": roc_auc_score,
-    "f1_macro(threshold=0.5)": lambda yes, scores: f1_score(yes, scores >= 0.5, average="macro"),
+    "f1_macro(threshold=0.5, link='identity')": lambda yes, scores: f1_score(
+        yes, scores >= 0.5, average="macro"
+    ),
 }
 MICRO = {
     "map_micro": lambda yes, scores: average_precision_score(yes.ravel(), scores.ravel()),
@@ -110,7 +111,7 @@ def test_images_in_another_order_are_paired_alike():
 def test_models_on_other_images_are_not_compared():
     yes, models = data()
     labels = as_labels([np.flatnonzero(row) for row in yes], n_classes=C)
-    kept = {"a": N, "b": 200, "a again": N}
+    kept = {"a": N, "b": 120, "a again": N}
     frames = [
         Predictions(labels.image_id[:n], m, scores=models[m[0]][:n], n_classes=C) for m, n in kept.items()
     ]
@@ -122,7 +123,7 @@ def test_models_on_other_images_are_not_compared():
     assert pairs["a", "a again"] == (0, 1)
 
 
-def test_too_few_positives_have_no_interval_and_no_p_for_a_reason(tmp_path):
+def test_too_few_positives_have_no_interval_and_no_p_for_a_reason():
     yes, models = data()
     few = {m: s[:25] for m, s in models.items()}
     found = evaluate(yes[:25], few, metrics=["map_macro", "auroc_macro", "map_micro", "lrap"], resamples=20)
@@ -143,9 +144,6 @@ def test_too_few_positives_have_no_interval_and_no_p_for_a_reason(tmp_path):
     assert {(n.kind, n.n) for n in found.model_notes} == {("no_interval", 25)}
     assert found.notes == tuple(f"labels, 2 models: {text}" for text in texts)
     assert [n["text"] for n in found.to_json()["notes"][:3]] == list(texts)
-    found.write(tmp_path)
-    metadata = pl.read_parquet_metadata(tmp_path / "results.parquet")
-    assert [n["text"] for n in json.loads(metadata["manyhot.notes"])][:3] == list(texts)
 
 
 def test_perfect_predictions_have_no_interval_for_a_reason():

@@ -13,7 +13,14 @@ from manyhot.core.sets import Case
 from manyhot.registry import register
 
 
-@register("metric", "auroc_macro", better="higher", label="AUROC (macro)", needs="scores", default=True)
+@register(
+    "metric",
+    "auroc_macro",
+    also=("auroc", "roc_auc", "roc_auc_score"),
+    better="higher",
+    label="AUROC (macro)",
+    needs="scores",
+)
 def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
     """Area under the ROC curve of each class over the images, averaged over the classes.
 
@@ -39,7 +46,7 @@ def auroc_macro(case: Case, *, masked: bool = False) -> Estimate:
     return _auroc(case, "class", masked)
 
 
-@register("metric", "auroc_micro", better="higher", label="AUROC (micro)", needs="scores", default=True)
+@register("metric", "auroc_micro", better="higher", label="AUROC (micro)", needs="scores")
 def auroc_micro(case: Case, *, masked: bool = False) -> Estimate:
     """Area under the ROC curve of one ranking of all (image, class) pairs.
 

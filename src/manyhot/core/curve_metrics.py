@@ -55,10 +55,9 @@ class CurveMetric:
 
     def estimate(self, curve: RankingCurve) -> tuple[float, float, float]:
         """Return the value of a curve, its standard error over images, and the degrees of freedom."""
-        changes, negatives = self.changes(curve), curve.weight.copy()
-        negatives[1::2] -= curve.gain
+        changes = self.changes(curve)
         error, df = jackknife_error(
-            np.append(changes.negative, changes.positive), np.append(negatives, curve.gain)
+            np.append(changes.negative, changes.positive), np.append(curve.others, curve.gain)
         )
         return self.value(curve), error, df
 
@@ -239,14 +238,7 @@ def _auroc_value(curve: RankingCurve) -> float:
     p, n = curve.positives, curve.negatives
     if not (p > 0 and n > 0):
         return float("nan")
-    return float(_others(curve) @ _positives_above(curve) / (p * n))
-
-
-def _others(curve: RankingCurve) -> Floats:
-    """Return the weight of the negatives of each run."""
-    others = curve.weight.copy()
-    others[1::2] -= curve.gain
-    return np.maximum(others, 0.0)
+    return float(curve.others @ _positives_above(curve) / (p * n))
 
 
 def _positives_above(curve: RankingCurve) -> Floats:
@@ -256,7 +248,7 @@ def _positives_above(curve: RankingCurve) -> Floats:
 
 
 def _auroc_changes(curve: RankingCurve) -> CellChanges:
-    others, above, p, n = _others(curve), _positives_above(curve), curve.positives, curve.negatives
+    others, above, p, n = curve.others, _positives_above(curve), curve.positives, curve.negatives
     right = others @ above
     below = (n - np.cumsum(others) + others / 2)[1::2]
     nothing = np.nan

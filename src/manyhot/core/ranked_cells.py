@@ -23,6 +23,9 @@ from manyhot.core.estimates import Weights
 from manyhot.core.ranked_positives import ROWS, RankedPositives, class_columns
 from manyhot.core.sets import Case
 
+_ROUNDING = 1e-12
+"""Share of the weight of a group that is taken for a rounding error."""
+
 
 @dataclass(frozen=True)
 class RankingCurve:
@@ -54,10 +57,19 @@ class RankingCurve:
         """The weight of all positives."""
         return float(self.gain.sum())
 
+    @cached_property
+    def others(self) -> Floats:
+        """The weight of the negatives of each run, shape (2 K + 1,)."""
+        others = self.weight.copy()
+        others[1::2] -= self.gain
+        # What rounding leaves of fractional weights is not a negative.
+        others[others < _ROUNDING * self.weight.sum()] = 0
+        return others
+
     @property
     def negatives(self) -> float:
         """The weight of all negatives."""
-        return float(self.weight.sum() - self.gain.sum())
+        return float(self.others.sum())
 
 
 @dataclass(frozen=True)

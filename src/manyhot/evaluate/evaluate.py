@@ -245,12 +245,13 @@ def evaluate(
         Additional subsets of images: class=KEY, or class for all classes; or by columns of the images table:
         COLUMN for all its values, COLUMN=VALUE, 'COLUMN>=NUMBER', or COLUMN=* for images with a value.
     resamples
-        Number of bootstrap resamples; 0 for no intervals and no pairs.
+        Number of bootstrap resamples; 0 for no intervals and no pairs, also of metrics without resamples.
     seed
         Seed of the bootstrap.
     map_resamples
-        Number of bootstrap resamples, at most 200, for mAP, macro F1 and calibration, which are not means
-        over images; 0 for no intervals of these metrics.
+        Number of bootstrap resamples, at most 200, for metrics of calibration, which have no other interval;
+        0 for none. mAP, AUROC and macro F1 then have an interval by the bootstrap, too, instead of the
+        jackknife.
     gallery
         Maximum number of images for a gallery in the report, if photographs are available; 0 for no gallery.
         The default is 1000.

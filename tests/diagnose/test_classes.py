@@ -179,7 +179,7 @@ def test_the_page_has_the_chapter(files):
         "Method",
     ]
     assert "The threshold of a class is the one with the largest F1." in page
-    assert "on no image" in page
+    assert "none, on no image" in page
     first = Path("out/report/index.html").read_bytes()
     report_folder("out")
     assert Path("out/report/index.html").read_bytes() == first

@@ -12,7 +12,7 @@ from manyhot import tables
 from manyhot.console import table_lines
 from manyhot.evaluate.per_class.class_tables import best_first, mean_ap, of_models, worst_first
 from manyhot.report.chapter import Tables, listing, percent, with_ends
-from manyhot.report.listings import ColumnHead, Listing
+from manyhot.report.listings import NONE, ColumnHead, Listing
 from manyhot.report.page import Anchors
 from manyhot.report.text import counted, title_of
 from manyhot.tables import Row
@@ -114,20 +114,19 @@ _HEADS = (
     ColumnHead("Precision"),
     ColumnHead("Recall"),
     ColumnHead("F1"),
-    ColumnHead("Why undefined", number=False),
 )
 
 
 def _cells(r: Row) -> tuple[str, ...]:
-    return (
+    cells = (
         r["name"],
         f"{r['n_positives']:,} of {r['n_positives'] + r['n_negatives']:,}",
         with_ends(r["ap"], r["ap_lo"], r["ap_hi"], 1),
         percent(r["auroc"], 1),
-        "" if math.isnan(r["threshold"]) else f"{r['threshold']:.3g}",
+        f"none, {_WHY[r['reason']]}" if math.isnan(r["threshold"]) else f"{r['threshold']:.3g}",
         *(with_ends(r[name], r[f"{name}_lo"], r[f"{name}_hi"]) for name in ("precision", "recall", "f1")),
-        _WHY.get(r["reason"], ""),
     )
+    return tuple(cell or NONE for cell in cells)
 
 
 _PAIR_HEADS = (
@@ -144,7 +143,7 @@ def _pair_cells(r: Row) -> tuple[str, ...]:
     return (
         r["predicted_name"],
         r["present_name"],
-        *("" if r[name] is None else f"{r[name]:,}" for name in ("n", "n_instead", "n_wrong", "n_missed")),
+        *(NONE if r[name] is None else f"{r[name]:,}" for name in ("n", "n_instead", "n_wrong", "n_missed")),
     )
 
 

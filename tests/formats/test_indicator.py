@@ -275,6 +275,19 @@ def test_labels_and_scores_are_never_confused(tmp_path, seed):
             read_labels(path)
 
 
+def test_fractions_in_later_rows(tmp_path, message):
+    """A file is recognised by its first rows, but its reader checks all of them."""
+    path = tmp_path / "t.csv"
+    rows = "".join(f"{i}.jpg,{i % 2},1\n" for i in range(3000))
+    path.write_text(f"image_id,cat,dog\n{rows}x.jpg,0.5,0.25\n")
+    assert message(lambda: read_labels(path)) == (
+        f"No column contains only 0 and 1.\n  where:   {path}\n"
+        "  got:     image_id (text), cat (numbers), dog (numbers)\n"
+        "  allowed: one column per class with 1, 0, -1 or nothing"
+    )
+    assert read_predictions(path).scores[-1].tolist() == [0.5, 0.25]
+
+
 def test_a_folder_of_predictions_has_no_labels(tmp_path):
     (tmp_path / "labels.csv").write_text("image_id,cat,dog\na,1,0\n")
     (tmp_path / "m.csv").write_text("image_id,cat,dog\na,0.5,0\n")

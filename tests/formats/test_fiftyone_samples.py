@@ -143,8 +143,8 @@ def test_findings_become_tags(tmp_path):
     assert [s.pop("tags") for s in after] == [["val", "doubtful-label", "missing-label"], ["val"], ["val"]]
     assert [{k: v for k, v in s.items() if k != "tags"} for s in before] == after
     assert done.notes == (
-        "tagged.json does not contain findings on 1 images that are not among the samples, "
-        "findings on classes, and the evidence of findings",
+        "tagged.json does not contain findings on 1 image without a sample, findings on classes, "
+        "the evidence of findings",
     )
     assert read_labels(tmp_path / "tagged.json").table.equals(read_labels(path).table)
 

@@ -21,7 +21,7 @@ MATRIX = np.array([[0, 1, 0], [0, 0, 0], [1, 0, 1]])
 
 def frame(**more):
     columns = dict(zip(NAMES, MATRIX.T, strict=True))
-    # In another order than the sorted names.
+    # Classes are in the order of the columns, which differs from the sorted names.
     return pd.DataFrame({"filename": IDS} | more | {name: columns[name] for name in reversed(NAMES)})
 
 
@@ -45,7 +45,7 @@ def test_label_sets(tmp_path, suffix, kind):
     table = frame().astype(dict.fromkeys(NAMES, kind))
     labels = read_labels(write(tmp_path / f"l.{suffix}", table, **({"sep": "\t"} if suffix == "tsv" else {})))
     assert labels.image_id.to_pylist() == IDS
-    assert labels.class_list.keys == tuple(reversed(NAMES))  # as the columns
+    assert labels.class_list.keys == tuple(reversed(NAMES))
     assert labels.class_list.is_complete
     assert (labels.n_classes, labels.class_hash) == (3, labels.class_list.hash)
     assert sets(labels) == SETS
@@ -71,8 +71,8 @@ def test_only_common_prefixes_are_removed(tmp_path):
     assert read_labels(tmp_path / "d.csv").class_list.keys == (
         "label_cat",
         "label_dog",
-        "split_test",
         "split_train",
+        "split_test",
     )
     labels = read_labels(tmp_path / "d.csv", format="indicator(prefix='label_')")
     assert (labels.class_list.keys, sets(labels)) == (("cat", "dog"), [{"cat"}, {"dog"}])
@@ -93,7 +93,7 @@ def test_chexpert(tmp_path):
     (tmp_path / "train.csv").write_text(CHEXPERT)
     labels = read_labels(tmp_path / "train.csv")
     # A class that no report mentions cannot be told from a column of notes.
-    assert labels.class_list.keys == ("Cardiomegaly", "Edema", "No Finding")
+    assert labels.class_list.keys == ("No Finding", "Cardiomegaly", "Edema")
     assert sets(labels) == [{"No Finding"}, {"Cardiomegaly"}]
     assert sets(labels, "no") == [{"Cardiomegaly"}, set()]
     assert sets(labels, "unclear") == [{"Edema"}, set()]
@@ -146,7 +146,7 @@ def test_separators_quotes_and_marks(tmp_path, separator, quoting, end, encoding
 def test_metadata_are_no_classes(tmp_path, suffix):
     more = {"Age": [1, 0, 1], "sex": ["f", "m", None], "bytes": [10, 20, 5], "is_valid": [True, False, False]}
     labels = read_labels(write(tmp_path / f"l.{suffix}", frame(**more)))
-    assert labels.class_list.keys == tuple(NAMES)
+    assert labels.class_list.keys == tuple(reversed(NAMES))
     # With a class list, only its classes count, whatever else has 0 and 1.
     classes = from_keys(("dog", "is_valid"))
     labels = read_labels(tmp_path / f"l.{suffix}", classes=classes)
@@ -156,7 +156,7 @@ def test_metadata_are_no_classes(tmp_path, suffix):
 
 def test_numbers_as_names_and_names_of_imagenet(tmp_path):
     (tmp_path / "n.csv").write_text("image_id,0,10,2\na,1,0,1\nb,0,1,0\n")
-    assert read_labels(tmp_path / "n.csv").class_list.keys == ("0", "2", "10")
+    assert read_labels(tmp_path / "n.csv").class_list.keys == ("0", "10", "2")
     imagenet = class_list()
     keys = list(reversed(imagenet.keys))
     columns = {"image_id": ["a", "b"]} | {key: [int(key == "n01440764"), 0] for key in keys}
@@ -244,10 +244,10 @@ def test_scores(tmp_path, suffix):
     assert detect(path).name == "score-columns"
     found = read_predictions(path, scores="probability")
     assert (found.model, found.score_kind, found.n_classes) == ("resnet", "probability", 3)
-    assert (found.class_list.keys, found.class_list.is_complete) == (tuple(NAMES), True)
-    assert found.scores.tolist() == SCORES.tolist()
-    over = read_predictions(path, classes=from_keys(("great white shark", "dog", "cat")))
-    assert over.scores.tolist() == SCORES[:, ::-1].tolist()
+    assert (found.class_list.keys, found.class_list.is_complete) == (tuple(reversed(NAMES)), True)
+    assert found.scores.tolist() == SCORES[:, ::-1].tolist()
+    over = read_predictions(path, classes=from_keys(NAMES))
+    assert over.scores.tolist() == SCORES.tolist()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -273,6 +273,19 @@ def test_labels_and_scores_are_never_confused(tmp_path, seed):
     else:
         with pytest.raises(ValueError, match="of 0 and 1 and of fractions"):
             read_labels(path)
+
+
+def test_fractions_in_later_rows(tmp_path, message):
+    """A file is recognised by its first rows, but its reader checks all of them."""
+    path = tmp_path / "t.csv"
+    rows = "".join(f"{i}.jpg,{i % 2},1\n" for i in range(3000))
+    path.write_text(f"image_id,cat,dog\n{rows}x.jpg,0.5,0.25\n")
+    assert message(lambda: read_labels(path)) == (
+        f"No column contains only 0 and 1.\n  where:   {path}\n"
+        "  got:     image_id (text), cat (numbers), dog (numbers)\n"
+        "  allowed: one column per class with 1, 0, -1 or nothing"
+    )
+    assert read_predictions(path).scores[-1].tolist() == [0.5, 0.25]
 
 
 def test_a_folder_of_predictions_has_no_labels(tmp_path):

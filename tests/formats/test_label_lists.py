@@ -4,6 +4,8 @@ import csv
 import json
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from sklearn.preprocessing import MultiLabelBinarizer
 
@@ -150,6 +152,12 @@ def test_parquet(tmp_path, kind):
     labels = read_labels(tmp_path / "l.parquet")
     assert [i.rpartition("/")[2] for i in labels.image_id.to_pylist()] == IDS
     assert matrix(labels) == MultiLabelBinarizer().fit_transform(SETS).tolist()
+
+
+def test_image_columns_of_hugging_face(tmp_path):
+    images = [{"bytes": b"x" * 9, "path": name} for name in IDS]
+    pq.write_table(pa.table({"image": images, "labels": SETS}), tmp_path / "l.parquet")
+    check(read_labels(tmp_path / "l.parquet"))
 
 
 def as_lines(rows):

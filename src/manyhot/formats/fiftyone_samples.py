@@ -306,8 +306,13 @@ def write_fiftyone_tags(
         tags = sample.get("tags") if isinstance(sample.get("tags"), list) else []
         sample["tags"] = list(dict.fromkeys([*tags, *kinds.get(image, ())]))
     write_text(path, json.dumps(content, ensure_ascii=False))
-    lost = [f"findings on {len(absent):,} images that are not among the samples"] if absent else []
-    return Saved((path,), (*lost, "findings on classes, and the evidence of findings"))
+    n_tagged = sum(map(len, kinds.values()))
+    lost = {
+        f"findings on {len(absent):,} image{'s' if len(absent) > 1 else ''} without a sample": absent,
+        "findings on classes": n_tagged < len(findings),
+        "the evidence of findings": True,
+    }
+    return Saved((path,), tuple(text for text, is_lost in lost.items() if is_lost))
 
 
 def _kinds(findings: pa.Table) -> dict[str, list[str]]:

@@ -233,7 +233,7 @@ def read_indicator(
 
     A cell is 1 or true (*yes*), 0 or false (*no*), -1, or empty. All columns that contain nothing else are
     classes, except those of metadata, such as *age*, *sex* and *split*. With a class list, only its classes
-    are read. Without one, the classes are the columns, sorted by name.
+    are read. Without one, the classes are the columns, in their order.
 
     Parameters
     ----------

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list
@@ -189,8 +190,11 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
             got=", ".join(names[:8]),
             allowed=f"{ID_NEEDS}, and {LABEL_NEEDS}",
         )
-    frame = read_frame(path, [ids, label])
-    image_id = image_ids(frame[ids].cast(pl.String).to_arrow(), f"{path}, column {ids}")
+    is_image = path.suffix.lower() == ".parquet" and _has_path(pq.read_schema(path).field(ids).type)
+    # Only the path is read from an image column of Hugging Face.
+    frame = read_frame(path, [f"{ids}.path" if is_image else ids, label])
+    image_names = frame[ids].struct.field("path") if is_image else frame[ids]
+    image_id = image_ids(image_names.cast(pl.String).to_arrow(), f"{path}, column {ids}")
     values = frame[label]
     usable = np.ones(len(frame), bool)
     if isinstance(values.dtype, pl.List):
@@ -203,6 +207,10 @@ def _named_in_table(path: Path, classes: ClassList | None, separator: str) -> Na
     lengths, flat = _split_cells(cells, split)
     named = NamedLabels(image_id, lengths, flat, usable, not is_plural(label))
     return _grouped(named) if (lengths <= 1).all() else named
+
+
+def _has_path(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_struct(kind)) and kind.get_field_index("path") >= 0
 
 
 def _texts(values: pl.Series, where: str) -> pa.Array:

@@ -41,6 +41,7 @@ MATCHED_SHARE = 0.5
 """A way is taken if it matches at least this share of the smaller file's ids."""
 
 _EXTENSION = r"([^/])\.[A-Za-z][A-Za-z0-9]{1,4}$"
+_NORMAL = ((r"^(\./+)+", ""), (r"/(\./+)+", "/"), (r"([^:/])/{2,}", r"\1/"), (r"(?s)^.*/$", ""))
 _DEPTH = 100
 """Folders that are removed at most; the paths of file systems have fewer."""
 
@@ -48,9 +49,12 @@ Rows = npt.NDArray[np.int64]
 
 
 def normal_ids(names: pa.Array) -> pa.Array:
-    """Return names as ids: with slashes, and without ``./``, ``/./`` and double slashes."""
+    """Return names as ids: with slashes, and without ``./``, ``/./`` and double slashes.
+
+    The name of a folder, which ends in a slash, names no image. It becomes an empty id, which tables refuse.
+    """
     ids = pc.replace_substring(names, "\\", "/")
-    for pattern, by in ((r"^(\./+)+", ""), (r"/(\./+)+", "/"), (r"([^:/])/{2,}", r"\1/")):
+    for pattern, by in _NORMAL:
         ids = pc.replace_substring_regex(ids, pattern, by)
     return ids
 

@@ -253,7 +253,7 @@ def _matched(left: pa.Array, right: pa.Array, ways: tuple[str, ...]) -> Matching
 
 def _below(left: pa.Array, right: pa.Array, folder: str, names: tuple[str, str]) -> Matching:
     """Match ids after a leading folder is removed on each side on which it occurs."""
-    folder = normal_ids(pa.array([folder.rstrip("/\\") + "/"]))[0].as_py()
+    folder = normal_ids(pa.array([folder.rstrip("/\\") + "/x"]))[0].as_py().removesuffix("x")
     rows, keys = [], []
     for ids in (left, right):
         inside = np.flatnonzero(pc.starts_with(ids, folder))

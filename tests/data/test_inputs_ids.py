@@ -125,7 +125,7 @@ def test_ambiguous_and_contrary_ids_are_refused(tmp_path):
         cli.app,
         ["evaluate", "val.csv", "--predictions", "m.parquet", "--classes", "classes.txt", "--out", "r"],
     )
-    assert "pass --match=val/" in result.output
+    assert "pass --match=val/" in str(result.exception)
     assert numbers(judged(written("train/{}"), "val/", "val.csv")) == numbers(judged(NAMES))
 
 

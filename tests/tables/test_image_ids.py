@@ -307,6 +307,10 @@ def test_normal_ids():
     ]
 
 
+def test_a_folder_is_no_image():
+    assert normal_ids(column(["dir/", "a\\", "/", ".//", "a/\n/"])).to_pylist() == [""] * 5
+
+
 def test_first_unique():
     assert first_unique(["1", "2"], ["a/1", "b/2"]) == ["1", "2"]
     assert first_unique(["1", "1"], ["a/1", "b/1"]) == ["a/1", "b/1"]

@@ -34,13 +34,14 @@ _LADDER = tuple(way for count in (1, 2, 3) for way in itertools.combinations((_P
 """What ``auto`` tries, in this order. It never ignores folders in which ids differ: ``train/1.jpg`` and
 ``val/1.jpg`` are two images."""
 
-FEW = 0.1
+EXACT_SHARE = 0.1
 """Other ways are tried if less than this share of the smaller file's ids are in the other file."""
 
-MOST = 0.5
+MATCHED_SHARE = 0.5
 """A way is taken if it matches at least this share of the smaller file's ids."""
 
 _EXTENSION = r"([^/])\.[A-Za-z][A-Za-z0-9]{1,4}$"
+_NORMAL = ((r"^(\./+)+", ""), (r"/(\./+)+", "/"), (r"([^:/])/{2,}", r"\1/"), (r"(?s)^.*/$", ""))
 _DEPTH = 100
 """Folders that are removed at most; the paths of file systems have fewer."""
 
@@ -48,9 +49,12 @@ Rows = npt.NDArray[np.int64]
 
 
 def normal_ids(names: pa.Array) -> pa.Array:
-    """Return names as ids: with slashes, and without ``./``, ``/./`` and double slashes."""
+    """Return names as ids: with slashes, and without ``./``, ``/./`` and double slashes.
+
+    The name of a folder, which ends in a slash, names no image. It becomes an empty id, which tables refuse.
+    """
     ids = pc.replace_substring(names, "\\", "/")
-    for pattern, by in ((r"^(\./+)+", ""), (r"/(\./+)+", "/"), (r"([^:/])/{2,}", r"\1/")):
+    for pattern, by in _NORMAL:
         ids = pc.replace_substring_regex(ids, pattern, by)
     return ids
 
@@ -226,12 +230,12 @@ def _first_way(left: pa.Array, right: pa.Array, exact: Matching, names: tuple[st
     same = _matched(left, right, (_UNICODE,))
     if same.is_one_to_one and len(same) > len(exact):
         exact = same
-    if len(exact) >= FEW * least:
+    if len(exact) >= EXACT_SHARE * least:
         return exact
     ambiguous = None
     for way in _LADDER:
         found = _matched(left, right, way)
-        if len(found) < max(1, MOST * least):
+        if len(found) < max(1, MATCHED_SHARE * least):
             continue
         if found.is_one_to_one:
             return found
@@ -249,7 +253,7 @@ def _matched(left: pa.Array, right: pa.Array, ways: tuple[str, ...]) -> Matching
 
 def _below(left: pa.Array, right: pa.Array, folder: str, names: tuple[str, str]) -> Matching:
     """Match ids after a leading folder is removed on each side on which it occurs."""
-    folder = normal_ids(pa.array([folder.rstrip("/\\") + "/"]))[0].as_py()
+    folder = normal_ids(pa.array([folder.rstrip("/\\") + "/x"]))[0].as_py().removesuffix("x")
     rows, keys = [], []
     for ids in (left, right):
         inside = np.flatnonzero(pc.starts_with(ids, folder))
@@ -321,11 +325,11 @@ def _as_pairs(at: Rows) -> tuple[Rows, Rows]:
     return rows, at[rows]
 
 
-def _ambiguous(found: Matching, left: pa.Array, right: pa.Array, names: tuple[str, str]) -> MatchError:
+def _ambiguous(matching: Matching, left: pa.Array, right: pa.Array, names: tuple[str, str]) -> MatchError:
     """Return the error for ids that match several others, with an example."""
     sides = [
-        (found.right, right, found.left, left, *names[::-1]),
-        (found.left, left, found.right, right, *names),
+        (matching.right, right, matching.left, left, *names[::-1]),
+        (matching.left, left, matching.right, right, *names),
     ]
     one, ids, other, of, many_name, one_name = max(sides, key=lambda side: np.bincount(side[2]).max())
     counts = np.bincount(other)
@@ -338,7 +342,7 @@ def _ambiguous(found: Matching, left: pa.Array, right: pa.Array, names: tuple[st
     return MatchError(
         f"Images of {many_name} are not told apart by the ids of {one_name}.",
         got=f"{' and '.join(examples)} for {of[at]}" + (f", and {more:,} more such ids" if more else ""),
-        allowed=f"ids that differ in more than {_ignored(found.ignored)}",
+        allowed=f"ids that differ in more than {_ignored(matching.ignored)}",
         do=" or ".join(filter(None, ("write the folders in both", settle, f"`match`={EXACT}"))),
     )
 

@@ -47,7 +47,9 @@ def test_the_report_of_two_models_is_short_and_begins_with_the_answer(two_models
     assert width == 1400
     assert height <= 3000
     answer = page.locator("main p").first.inner_text()
-    assert re.match(r"mlp is better than linear by \w+ on labels: [\d.]+ % against [\d.]+ %", answer)
+    assert re.match(
+        r"mlp is better than linear by [\d.]+ points of \w+ \([\d.]+ to [\d.]+, n 400\)\.", answer
+    )
     assert page.locator("#saturation, #ranks").count() == 0
     assert "families" not in page.locator("main").inner_text()
     phone = opened(two_models, 390)

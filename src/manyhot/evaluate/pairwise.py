@@ -291,8 +291,8 @@ def check_two(results: Results) -> list[Difference]:
 # Tables.
 
 
-def _cells(pair: Difference) -> tuple[str, ...]:
-    """Return the values of both models and the difference with its interval, p and n."""
+def cells(pair: Difference) -> tuple[str, ...]:
+    """Return the values of both models and the difference with its interval, p and n, as text."""
     metric, span = pair.metric, pair.interval
     return (
         *(_value(metric, value.value) for value in pair.values),
@@ -314,11 +314,12 @@ def two_lines(pairs: Sequence[Difference]) -> Iterator[str]:
     first = pairs[0]
     yield f"{first.dataset}: {first.model} compared with {first.reference}"
     head = ("metric", first.reference, first.model, "difference", "95 %", "p", "n")
-    yield from table_lines(head, [(d.metric.name, *_cells(d)) for d in pairs])
-    yield answer(_leading(pairs))
+    yield from table_lines(head, [(d.metric.name, *cells(d)) for d in pairs])
+    yield answer(leading_of(pairs))
 
 
-def _leading(pairs: Sequence[Difference]) -> Difference:
+def leading_of(pairs: Sequence[Difference]) -> Difference:
+    """Return the difference of the leading metric of two models."""
     names = [d.metric.name for d in pairs]
     return pairs[names.index("real1") if "real1" in names else 0]
 
@@ -331,8 +332,8 @@ def best_lines(results: Results, dataset: str) -> Iterator[str]:
         return
     metric = found[0].metric.name
     yield f"{dataset}: differences to the best by {metric}, {best}"
-    first = (best, _cells(found[0])[0], *["–"] * 3, f"{found[0].values[0].n:,}")
-    rows = [first, *((d.model, *_cells(d)[1:]) for d in found[: _MOST - 1])]
+    first = (best, cells(found[0])[0], *["–"] * 3, f"{found[0].values[0].n:,}")
+    rows = [first, *((d.model, *cells(d)[1:]) for d in found[: _MOST - 1])]
     yield from table_lines(("model", metric, "difference", "95 %", "p (Holm)", "n"), rows)
     yield line
 
@@ -364,7 +365,7 @@ def conclusions(results: Results, *, best_first: bool = False) -> dict[str, str]
     found = {}
     for dataset in results.datasets:
         two = differences(results, dataset)
-        leading = _leading(two) if two else None
+        leading = leading_of(two) if two else None
         if leading is None or leading.loss is None:
             found[dataset] = noise_line(*to_best(results, dataset))
         else:
@@ -390,12 +391,12 @@ def markdown(results: Results, margin: float | None, notes: Sequence[str] = ()) 
             line = noise_line(*to_best(results, dataset))
             lines += [f"### {_escaped(dataset)}", "", _escaped(line) or "No models were compared.", ""]
             continue
-        leading = _leading(found)
+        leading = leading_of(found)
         lines += [f"### {_escaped(dataset)}: {_escaped(answer(leading))}", ""]
         lines += [_escaped(verdict_line(leading, margin)), ""] if margin is not None else []
         head = ("metric", leading.reference, leading.model, "difference", "95 %", "p", "n")
         lines += [_row(head), f"| --- |{' ---: |' * 6}"]
-        lines += [_row((d.metric.name, *_cells(d))) for d in found]
+        lines += [_row((d.metric.name, *cells(d))) for d in found]
         lines.append("")
     return "\n".join([*lines, *(f"Note: {_escaped(note)}." for note in notes)]).rstrip() + "\n"
 

@@ -292,30 +292,25 @@ def pair(a, b, difference, p):
 
 
 def test_of_two_models_the_better_comes_first():
+    """The sentence is that of the terminal; see tests/evaluate/test_compare_models.py."""
     (verdict,) = two(0.6, 0.7, pairs=pair("a", "b", -0.1, 0.0004)).verdicts
-    assert verdict.sentence == (
-        "b is better than a by Top-1 on val: 70.0 % against 60.0 %, a difference of 10.0 points (95 % "
-        "interval 5.0 to 15.0, p = 0.0004, n 100)."
-    )
-    assert [head.text for head in verdict.table.heads] == [
-        *("Metric", "b", "a", "Difference", "95 % interval", "p", "n")
-    ]
-    assert [row.cells for row in verdict.table.rows] == [
-        ("Top-1", "70.0 %", "60.0 %", "+10.0", "5.0 to 15.0", "0.0004", "100")
-    ]
+    assert verdict.sentence == "b is better than a by 10.00 points of top1 (5.00 to 15.00, n 100)."
+    heads = ["Metric", "a", "b", "Difference", "95 % interval", "p", "n"]
+    assert [head.text for head in verdict.table.heads] == heads
+    cells = ("Top-1", "60.00%", "70.00%", "+10.00", "5.00 to 15.00", "<0.001", "100")
+    assert [row.cells for row in verdict.table.rows] == [cells]
+    (verdict,) = two(0.7, 0.6, pairs=pair("a", "b", 0.1, 0.0004)).verdicts
+    assert verdict.sentence == "a is better than b by 10.00 points of top1 (5.00 to 15.00, n 100)."
+    assert verdict.table.rows[0].cells[1:4] == ("60.00%", "70.00%", "+10.00")
 
 
 def test_two_models_that_do_not_differ_beyond_noise():
     (verdict,) = two(0.7, 0.68, pairs=pair("a", "b", 0.02, 0.43)).verdicts
-    assert verdict.sentence == (
-        "By Top-1 on val, a and b do not differ beyond noise: 70.0 % against 68.0 %, a difference of 2.0 "
-        "points (95 % interval −3.0 to 7.0, p = 0.43, n 100)."
-    )
+    assert verdict.sentence.startswith("No difference between a and b can be shown: ")
+    assert verdict.table.rows[0].cells[3:] == ("−2.00", "−7.00 to 3.00", "0.430", "100")
     (verdict,) = two(0.7, 0.68).verdicts
-    assert verdict.sentence == (
-        "By Top-1 on val, a has 70.0 % and b 68.0 % (n 100). Whether they differ beyond noise was not tested."
-    )
-    assert verdict.table.rows[0].cells[3:] == ("–", "–", "–", "100")
+    assert verdict.sentence == "b has -2.00 points of top1 compared with a, without an interval (n 100)."
+    assert verdict.table.rows[0].cells[3:] == ("−2.00", "–", "–", "100")
 
 
 def test_two_models_have_no_ranks():

@@ -266,7 +266,7 @@ def _bumps(
     places: dict[str, list[int]], shown: list[str], named: dict[str, str], columns: list[Column]
 ) -> Panel:
     last = max(max(places[m]) for m in shown)
-    width, height = max(360, 84 * (len(columns) - 1)), max(260, min(7 * last, 400))
+    width, height = max(360, 84 * (len(columns) - 1)), max(260, min(7 * last, 360))
     sheet: dict[str, list[Any]] = {
         "model": [m for m in shown for _ in columns],
         "step": [f"{_brief(m)}, {title_of(d)}" for d, m in columns] * len(shown),

@@ -1,0 +1,87 @@
+"""How tall pages are, and that nothing is cut off: measured in a browser."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from manyhot import evaluate
+from manyhot.data.inputs import Reading
+from manyhot.evaluate.report.overview import PROTOCOLS
+from page_sizes import cut, opener, size
+
+pytest.importorskip("vl_convert")
+
+
+@pytest.fixture
+def opened(chromium):
+    with opener(chromium) as opened:
+        yield opened
+
+
+@pytest.fixture
+def two_models(tmp_path, monkeypatch):
+    """Write the report of two models on label sets of five classes, and return its page."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    classes = ("cat", "dog", "cup", "car", "bus")
+    valid = rng.random((400, 5)) < 0.3
+    valid[np.arange(400), rng.integers(0, 5, 400)] = True
+    for name, noise in (("linear", 1.3), ("mlp", 0.9)):
+        scores = valid + noise * rng.normal(size=valid.shape)
+        np.save(f"{name}.npy", (1 / (1 + np.exp(-scores))).astype(np.float32))
+    Path("classes.txt").write_text("\n".join(classes))
+    Path("rows.txt").write_text("\n".join(f"i{i}" for i in range(400)))
+    sets = [[c for c, there in zip(classes, row, strict=True) if there] for row in valid]
+    lines = [f"i{i},{names[0]},{' '.join(names)}" for i, names in enumerate(sets)]
+    Path("labels.csv").write_text("\n".join(["image_id,label,classes", *lines]))
+    reading = Reading(rows="rows.txt", classes="classes.txt")
+    evaluate("labels.csv", ["linear.npy", "mlp.npy"], reading=reading).write("out")
+    return Path("out/report/index.html")
+
+
+def test_the_report_of_two_models_is_short_and_begins_with_the_answer(two_models, opened):
+    page = opened(two_models, 1400)
+    width, height = size(page)
+    assert width == 1400
+    assert height <= 3000
+    answer = page.locator("main p").first.inner_text()
+    assert re.match(
+        r"mlp is better than linear by [\d.]+ points of \w+ \([\d.]+ to [\d.]+, n 400\)\.", answer
+    )
+    assert page.locator("#saturation, #ranks").count() == 0
+    assert "families" not in page.locator("main").inner_text()
+    phone = opened(two_models, 390)
+    assert size(phone)[0] == 390
+    assert cut(phone) == []
+
+
+@pytest.fixture(scope="module")
+def imagenet(mirror, tmp_path_factory):
+    """Write the report of the published models, and return its page."""
+    out = tmp_path_factory.mktemp("imagenet")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MANYHOT_MIRROR", str(mirror))
+        evaluate("imagenet").write(out)
+    return out / "report" / "index.html"
+
+
+@pytest.mark.slow
+def test_the_report_of_imagenet_is_short(imagenet, opened):
+    page = opened(imagenet, 1400)
+    assert size(page)[1] <= 9000
+    assert page.locator("main").inner_text().count(PROTOCOLS) == 1
+    shift = page.locator("#shift .fig-title").all_inner_texts()
+    assert sum(title.startswith("Accuracy on ImageNetV2 against") for title in shift) == 1
+    phone = opened(imagenet, 390)
+    assert size(phone)[0] == 390
+    assert cut(phone) == []
+
+
+@pytest.mark.slow
+def test_print_shows_folded_tables_and_names_of_points(imagenet, opened):
+    page = opened(imagenet, 718, media="print")
+    assert page.locator("#labels-card tbody").bounding_box()["height"] > 50
+    named = page.locator("#label-errors-imagenet-val svg text", has_text="pnasnet_large_tf")
+    assert named.count() == 1

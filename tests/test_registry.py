@@ -68,6 +68,7 @@ def test_near_misses():
         ("f1 macro(threshold=0.3)", "f1_macro(threshold=0.3)"),
         ("Precision@1", "precision@1"),
         ("top-1", "top1"),
+        ("AUC", "auroc_macro"),
     ],
 )
 def test_other_names(typed, registered):

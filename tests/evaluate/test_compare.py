@@ -287,8 +287,8 @@ def test_the_same_numbers_twice_are_refused():
         "  where:   a.csv and a.csv\n"
         "  got:     a, top1, all\n"
         "  allowed: each value in only one of the results\n"
-        "  do:      compare models on one data set from their predictions, with `labels`; or evaluate one "
-        "data set under another name with `dataset`"
+        "  do:      compare models from their predictions, with `labels`; or evaluate one data set under "
+        "another name with `dataset`"
     )
 
 

@@ -264,6 +264,14 @@ def test_predictions_without_labels(folder):
         f"  where:   {folder / 'new' / 'net.parquet'}\n"
         "  do:      pass label sets for them with `labels`"
     )
+    for passed in (np.eye(3), {"a": np.eye(3)}):
+        with pytest.raises(UsageError) as error:
+            compare(passed, np.eye(3))
+        assert str(error.value) == (
+            "These are predictions, not results.\n"
+            f"  where:   {type(passed).__name__}\n"
+            "  do:      pass label sets for them with `labels`"
+        )
     with pytest.raises(UsageError) as error:
         compare("timm-results", metrics=["real1"])
     assert str(error.value) == (

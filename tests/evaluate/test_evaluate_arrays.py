@@ -176,7 +176,7 @@ def test_what_scores_are_is_said_and_not_guessed():
         "  where:   model\n"
         "  do:      declare their kind with `scores`"
     )
-    evaluator = Evaluator(n_classes=2, metrics=["brier"], score_kind="logit")
+    evaluator = Evaluator(n_classes=2, metrics=["brier"], scores="logit")
     evaluator.update(logits[:1], sets[:1], label[:1])
     evaluator.update(logits[1:], sets[1:], label[1:])
     assert evaluator.compute().value("brier") == pytest.approx(expected, abs=1e-6)

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from manyhot import cli, tables
 from manyhot.classes import class_list
 from manyhot.errors import InputError, ManyhotError, MatchError, OutputError
-from manyhot.formats import read_golden
+from manyhot.formats import read_golden, read_predictions
 from manyhot.reassess.init import init_campaign
 from manyhot.reassess.propose import propose
 from manyhot.reassess.status import campaign_status
@@ -58,6 +58,13 @@ def error_of(work, *arguments, kind=InputError, **more):
     with pytest.raises(kind) as error:
         work(*arguments, **more)
     return str(error.value)
+
+
+def test_the_kind_of_scores_of_files_that_do_not_declare_it(photos):
+    np.save("net.npy", np.zeros((4, 5), np.float32))
+    Path("rows.txt").write_text("\n".join(IDS) + "\n")
+    make(predictions=["net.npy"], rows="rows.txt", scores="cosine")
+    assert read_predictions("camp/predictions/net.parquet").score_kind == "cosine"
 
 
 def test_a_campaign_holds_the_tables(photos):

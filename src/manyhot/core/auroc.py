@@ -16,7 +16,7 @@ from manyhot.registry import register
 @register(
     "metric",
     "auroc_macro",
-    also=("auroc", "roc_auc", "roc_auc_score"),
+    also=("auroc", "auc", "roc_auc", "roc_auc_score"),
     better="higher",
     label="AUROC (macro)",
     needs="scores",

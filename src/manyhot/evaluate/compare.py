@@ -15,7 +15,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import class_list_of
 from manyhot.command import command
-from manyhot.data.benchmarks import ResultsLike
+from manyhot.data.benchmarks import HasResults, ResultsLike, flattened
 from manyhot.data.inputs import READING, LabelsLike, Reading, Source, open_inputs
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.comparison import Comparison, compare_results
@@ -27,7 +27,7 @@ from manyhot.formats import detect
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import AtLeast, Between, OptionName, PythonOnly, Resamples, Seed, Shown
 from manyhot.run import QUIET, Run
-from manyhot.tables import End, Labels, Predictions
+from manyhot.tables import End, Labels, Predictions, Results
 
 
 @command(
@@ -160,19 +160,25 @@ def _with_summary(comparison: Comparison, path: Path) -> Comparison:
 
 def _check_results(results: Sequence[Any], metrics: object, reading: Reading) -> None:
     """Raise an error for predictions, or for options of predictions, without labels to evaluate them on."""
-    paths = [p for p in _listed(results) if isinstance(p, str | os.PathLike)]
-    file = next((p for p in paths if Path(p).is_file() and detect(p, ("predictions",))), None)
-    has_results = file is not None and detect(file, ("results",)) is not None
-    if file is not None and not has_results:
-        raise UsageError(
-            "These are predictions, not results.", where=file, do="pass label sets for them with `labels`"
-        )
+    for passed in flattened(results):
+        if not _holds_results(passed):
+            where = passed if isinstance(passed, str | os.PathLike) else type(passed).__name__
+            do = "pass label sets for them with `labels`"
+            raise UsageError("These are predictions, not results.", where=where, do=do)
     if metrics is not None or reading != READING:
         raise UsageError(
             "Options of predictions need label sets.",
             got="`metrics`" if metrics is not None else "how files are read",
             do="pass `labels`, or leave the options out",
         )
+
+
+def _holds_results(passed: object) -> bool:
+    """Return whether an argument may be results: neither a file of predictions nor arrays."""
+    if not isinstance(passed, str | os.PathLike):
+        return isinstance(passed, Results | HasResults | pa.Table)
+    is_predictions = Path(passed).is_file() and detect(passed, ("predictions",)) is not None
+    return not is_predictions or detect(passed, ("results",)) is not None
 
 
 def _listed(predictions: Sequence[Any]) -> Sequence[Any]:
@@ -202,10 +208,14 @@ def _evaluated(
     run: Run,
 ) -> Evaluation:
     """Evaluate models on the images that all of them predict."""
-    parts = []
+    parts, errors = list[Evaluation](), list[MatchError]()
     for source in open_inputs(labels, _as_predictions(predictions), reading=reading, run=run):
         source.misfits.n_files = 1  # one that cannot be read is an error: it was named to be compared
-        shared = SharedImages.of(source)
+        try:
+            shared = SharedImages.of(source)
+        except MatchError as error:  # of a benchmark's data sets, models may predict only one
+            errors.append(error)
+            continue
         evaluation = judge_models(
             shared.labels,
             shared.models(),
@@ -220,6 +230,8 @@ def _evaluated(
         notes = (*shared.notes(), *evaluation.notes)
         stored = {**evaluation.metadata, "notes": json.dumps([asdict(n) for n in evaluation.model_notes])}
         parts.append(replace(evaluation, notes=notes, inputs=dict(source.inputs), metadata=stored))
+    if not parts:
+        raise errors[0]
     if len(parts) == 1:
         return parts[0]
     return replace(Evaluation.concat(parts), notes=tuple(n for part in parts for n in part.notes))

@@ -132,10 +132,10 @@ def to_best(results: Results, dataset: str) -> tuple[str, list[Difference]]:
     group = max(image_groups(results, end), key=len)
     values = {m: v.value for m in group if not math.isnan((v := results.values_at[end][m]).value)}
     ranked = sorted(values, key=lambda m: sign * values[m])
-    if not ranked:
+    pairs = _pairs_at(results, end)
+    if not (ranked and pairs):  # published results have no pairs, but up to 1,556 models
         return "", []
     best, *others = ranked
-    pairs = _pairs_at(results, end)
     found = [_difference(results, pairs, (dataset, metric), best, model) for model in others]
     adjusted = holm(np.array([math.nan if d.p is None else d.p for d in found]))
     return best, [

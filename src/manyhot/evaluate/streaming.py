@@ -10,6 +10,7 @@ from typing import Any
 from numpy import typing as npt
 
 from manyhot.core.sets import top_k
+from manyhot.data.inputs import Reading
 from manyhot.errors import InputError
 from manyhot.evaluate.evaluate import evaluate
 from manyhot.evaluate.requirements import depth_of
@@ -17,7 +18,15 @@ from manyhot.evaluate.results import Evaluation, Note
 from manyhot.evaluate.streamed_images import StreamedImages, read_ids
 from manyhot.extras import required
 from manyhot.registry import get
-from manyhot.tables import FramePart, Labels, Predictions, align_columns, align_rows, read_frame_part
+from manyhot.tables import (
+    FramePart,
+    Labels,
+    Predictions,
+    ScoreKind,
+    align_columns,
+    align_rows,
+    read_frame_part,
+)
 from manyhot.tables.array_inputs import labels_as_table, positions, prediction_of, read_label, read_model
 from manyhot.tables.result_tables import default_metrics
 
@@ -43,8 +52,10 @@ class Evaluator:
         Number of bootstrap resamples in `compute`; 0 for no intervals.
     model : str
         Its name in the results.
+    scores : {"logit", "probability", "cosine", "none"}, optional
+        The kind of scores, as in `Reading`.
     score_kind : str
-        The kind of scores, as in `evaluate`.
+        The former name of `scores`.
 
     Examples
     --------
@@ -62,13 +73,15 @@ class Evaluator:
         metrics: Sequence[str] | None = None,
         resamples: int = 0,
         model: str = "model",
-        score_kind: str = "score",
+        scores: ScoreKind | None = None,
+        score_kind: str = "",
     ) -> None:
         self.n_classes = n_classes
         self.metrics = list(default_metrics(dense=False) if metrics is None else metrics)
         self.resamples = resamples
         self.model = model
-        self.score_kind = score_kind
+        reading = Reading(scores=scores, score_kind=score_kind)
+        self.score_kind = reading.kind_of_arrays
         entries = [get("metric", m) for m in self.metrics]
         self._dense = any(e.about.get("needs") for e in entries)
         self._depth = max(DEPTH, depth_of(entries))

@@ -26,7 +26,7 @@ from manyhot.parameters import Shown
 from manyhot.reassess.status import CampaignStatus, campaign_status, file_metadata
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import Campaign, Images, Predictions
+from manyhot.tables import Campaign, Images, Predictions, ScoreKind
 from manyhot.tables.frames import check_range
 from manyhot.tables.image_ids import ids_like
 
@@ -79,6 +79,7 @@ def init_campaign(
     classes: Annotated[PathLike | None, Shown("FILE")] = None,
     predictions: Annotated[Sequence[PathLike], Shown("FILE")] = (),
     rows: Annotated[PathLike | None, Shown("FILE")] = None,
+    scores: ScoreKind | None = None,
     run: Run = QUIET,
 ) -> InitialCampaign:
     """Create a campaign: a folder with the images, classes and predictions that all further steps use.
@@ -101,6 +102,9 @@ def init_campaign(
         Files and folders of predictions, or a benchmark data set. Several values are allowed.
     rows
         Image of each row of array files: a data-set JSON, CSV or Parquet file, or a list of ids.
+    scores
+        Kind of the scores, if the files do not declare it: logit, probability, cosine, or none (they only
+        rank classes).
     run
         Command line of the call, which is stored in the description of the campaign.
 
@@ -118,7 +122,7 @@ def init_campaign(
         If the folder cannot be written.
     """
     target, listed = Path(folder), _class_list(classes, images, predictions)
-    sources = _Inputs.of(images, predictions, rows, listed)
+    sources = _Inputs.of(images, predictions, rows, listed, scores)
     inputs = sources.inputs | (
         {f"classes/{Path(classes).name}": sha256(classes)} if classes and Path(classes).is_file() else {}
     )
@@ -152,7 +156,12 @@ class _Inputs:
 
     @classmethod
     def of(
-        cls, images: PathLike, predictions: Sequence[PathLike], rows: PathLike | None, classes: ClassList
+        cls,
+        images: PathLike,
+        predictions: Sequence[PathLike],
+        rows: PathLike | None,
+        classes: ClassList,
+        scores: ScoreKind | None,
     ) -> _Inputs:
         own: list[tuple[Predictions, Path | None]] = []
         table, inputs = _read_images(images, classes)
@@ -163,7 +172,8 @@ class _Inputs:
                 inputs |= fetched.inputs
                 continue
             for path in prediction_files([place]):
-                own.append((read_predictions(path, rows=order, classes=classes), path))
+                read = read_predictions(path, rows=order, classes=classes, scores=scores)
+                own.append((read, path))
                 inputs[f"predictions/{path.name}"] = sha256(path)
         return cls(table, tuple(own), inputs)
 

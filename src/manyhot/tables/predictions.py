@@ -89,12 +89,14 @@ class Predictions:
     def declared(self, kind: str) -> Predictions:
         """Return the predictions with the kind of their scores; ranks as they are.
 
+        The kind ``score`` declares nothing.
+
         Raises
         ------
         InputError
             If the file declares another kind.
         """
-        if self.scores is None or self.score_kind == kind:
+        if self.scores is None or kind in (self.score_kind, "score"):
             return self
         if self.score_kind not in ("score", "none"):
             raise InputError(

@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
 import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from manyhot.classes import ClassList, class_list, from_keys
-from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, benchmark_named, data_set
+from manyhot.data.benchmarks import benchmark_named, data_set
+from manyhot.data.source import (
+    Asked,
+    ClassesLike,
+    Source,
+    no_such_data,
+    open_class_list,
+    open_images,
+    own_models,
+    published_source,
+    sources,
+)
 from manyhot.data.table_inputs import labels_of_table, read_tables
-from manyhot.errors import InputError, UsageError
+from manyhot.errors import InputError
 from manyhot.files import sha256
-from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
-from manyhot.formats.writing import PathLike, Progress, images_file
+from manyhot.formats import prediction_files, read_images, read_labels
+from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, ScoreKind
 from manyhot.tables.array_inputs import as_predictions, as_tables
-from manyhot.tables.arrays import single_labels
 from manyhot.tables.image_ids import AUTO, check_match
 from manyhot.tables.labels import sorted_by_id, with_ids_like
 from manyhot.tables.own_classes import JoinedClasses, join_classes, own_list
-from manyhot.tables.skipped_files import SkippedFiles
 
 LabelsLike = Annotated[Any, Shown("DATASET")]
 """Label sets as a table, a frame or arrays; or where they are: a file, a campaign, a benchmark."""
@@ -38,10 +44,6 @@ PredictionsLike = Annotated[Any, Shown("FILE"), Repeated()]
 
 ModelPatterns = Annotated[Sequence[str], Shown("NAME")]
 """Patterns of names, such as ``resnet*``."""
-
-
-ClassesLike = Annotated[PathLike | ClassList | Sequence[str], Shown("FILE")]
-"""A class list: its file, its keys, or the name of a built-in list."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ def _opened(
     if in_files and given:
         source = _in_memory(labels, {}, reading)
         rows = read_images(reading.rows, classes=source.classes) if reading.rows else None
-        read, n, misfits = _own(prediction_files(given), rows, source.classes, asked, source.inputs)
+        read, n, misfits = own_models(prediction_files(given), rows, source.classes, asked, source.inputs)
         yield over_one_list(replace(source, models=read, n=n, misfits=misfits))
         return
     source = _in_memory(labels, given, reading)
@@ -197,7 +199,7 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
     benchmark, dataset = benchmark_named(labels), data_set(labels)
     if benchmark or dataset:
         asked = Asked(images=reading.images, progress=run.on_progress)
-        found = [_published(d, asked) for d in (benchmark.datasets if benchmark else [dataset]) if d]
+        found = [published_source(d, asked) for d in (benchmark.datasets if benchmark else [dataset]) if d]
     else:
         found = [over_one_list(_labels_alone(Path(labels), reading))]
     for source in found:
@@ -222,12 +224,12 @@ def _matched(source: Source, match: str) -> Source:
 def _labels_alone(path: Path, reading: Reading) -> Source:
     """Return the label sets of a file or a campaign."""
     if not path.exists():
-        raise _nothing_called(path)
+        raise no_such_data(path)
     campaign = Campaign.read(path) if (path / DESCRIPTION).is_file() else None
     file = campaign.path("labels") if campaign else path
-    classes = _class_list(reading.classes or (campaign.path("classes") if campaign else None))
+    classes = open_class_list(reading.classes or (campaign.path("classes") if campaign else None))
     labels = read_labels(file, classes=classes) if file.exists() else None
-    images = _images(reading.images or (campaign.path("images") if campaign else None), classes)
+    images = open_images(reading.images or (campaign.path("images") if campaign else None), classes)
     inputs = {file.name: sha256(file)} if file.is_file() else {}
     name = path.resolve().name if campaign else (labels.name if labels else "") or path.resolve().stem
     return Source(name, labels, images, classes, lambda: iter(()), 0, inputs, campaign=campaign)
@@ -235,9 +237,9 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
 
 def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     """Return a data set whose labels or predictions are in memory."""
-    classes, kind = _class_list(reading.classes), reading.kind_of_arrays
+    classes, kind = open_class_list(reading.classes), reading.kind_of_arrays
     n_classes = reading.n_classes or (len(classes) if classes else 0)
-    images, ids = _images(reading.images, classes), None
+    images, ids = open_images(reading.images, classes), None
     models = read_tables(predictions, classes, kind)
     if isinstance(labels, str | os.PathLike):
         labels = read_labels(labels, classes=classes)
@@ -313,282 +315,3 @@ def _joined(source: Source, joined: JoinedClasses) -> Iterator[Predictions]:
             source.misfits.skip(model.source or model.model, error)
             continue
         yield named
-
-
-def _images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:
-    return images if isinstance(images, Images | None) else read_images(images_file(images), classes=classes)
-
-
-def _class_list(classes: ClassesLike | None) -> ClassList | None:
-    if isinstance(classes, ClassList | None):
-        return classes
-    if isinstance(classes, str | os.PathLike):
-        return read_classes(classes)
-    return from_keys([str(key) for key in classes])
-
-
-@dataclass(frozen=True)
-class Asked:
-    """The arguments of a call other than the data set: files, and patterns of model names."""
-
-    predictions: Sequence[PathLike] = ()
-    models: Sequence[str] = ()
-    rows: PathLike | None = None
-    images: PathLike | Images | None = None
-    classes: ClassesLike | None = None
-    progress: Progress | None = None
-    match: str = AUTO
-    scores: ScoreKind | None = None
-
-    def fits(self, model: str) -> bool:
-        """Return whether a model is selected."""
-        return not self.models or any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
-
-    def check_some(self, files: Sequence[object], names: Sequence[str]) -> None:
-        """Raise an error if no model matches the patterns."""
-        if not files:
-            near = difflib.get_close_matches(self.models[0], names, n=1)
-            raise InputError(
-                "No model has such a name.",
-                got=" or ".join(self.models),
-                allowed=", ".join(names),
-                do=f"did you mean {near[0]!r}?" if near else None,
-            )
-
-
-@dataclass(frozen=True, eq=False)
-class Source:
-    """One data set, and the models that predict it.
-
-    Attributes
-    ----------
-    name : str
-    labels : Labels, optional
-        Label sets; None if there are none.
-    images : Images, optional
-        Original labels; None if only `labels` can contain them.
-    classes : ClassList, optional
-    models : callable
-        Yields the predictions, one model at a time.
-    n : int
-        Maximum number of models. It may be lower, because the names of the user's own models are known only
-        after reading.
-    inputs : dict of str to str
-        The sha256 of each file, by file name. The hashes for the user's own models are added when these are
-        read.
-    misfits : Misfits
-        Files of the user's own models that are skipped.
-    published : DataSet, optional
-        Where it is one.
-    campaign : Campaign, optional
-        Where it is one.
-    """
-
-    name: str
-    labels: Labels | None
-    images: Images | None
-    classes: ClassList | None
-    models: Callable[[], Iterator[Predictions]]
-    n: int
-    inputs: dict[str, str]
-    misfits: SkippedFiles = field(default_factory=SkippedFiles)
-    published: BenchmarkData | None = None
-    campaign: Campaign | None = None
-
-    def sets(self) -> Labels:
-        """Return the label sets. For a folder or an images table, these are only the original labels.
-
-        Raises
-        ------
-        InputError
-            If the data set is a campaign without label sets, or if the number of classes is unknown.
-        """
-        if self.labels is not None:
-            return self.labels
-        if self.campaign is not None:
-            raise InputError(
-                "The campaign has no label sets yet.",
-                where=self.campaign.folder,
-                do=f"make them from its votes: manyhot aggregate {self.campaign.folder}",
-            )
-        assert self.images is not None
-        images = Images(self.images.table, self.name)
-        return original_alone(images, self.classes, lambda: next(self.models()))
-
-
-def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
-    """Yield the data sets that a call names.
-
-    Parameters
-    ----------
-    source : path-like
-        A benchmark or one of its data sets; a campaign; a folder written by ``manyhot predict``; label sets
-        or an images table, in any format.
-    asked : Asked
-
-    Raises
-    ------
-    ManyhotError
-        If `source` has an unsupported form, if a file cannot be read, or if there are no predictions.
-    """
-    path = Path(source)
-    if (benchmark := benchmark_named(source)) is not None:
-        yield from (_published(d, asked) for d in benchmark.datasets)
-    elif (found := data_set(source)) is not None:
-        yield _published(found, asked)
-    elif (path / DESCRIPTION).is_file():
-        yield _campaign(Campaign.read(path), asked)
-    elif path.exists():
-        yield _files(path, asked)
-    else:
-        raise _nothing_called(source)
-
-
-def _nothing_called(name: PathLike) -> InputError:
-    published = list(dict.fromkeys([*BENCHMARKS, *(d.name for b in BENCHMARKS.values() for d in b.datasets)]))
-    folder = Path(name).parent
-    beside = [str(p) for p in sorted(folder.iterdir())] if folder.is_dir() else []
-    near = difflib.get_close_matches(str(name), [*published, *beside], n=1)
-    return InputError(
-        "There is no such data set, campaign or file.",
-        got=name,
-        allowed=f"{', '.join(published)}; the folder of a campaign or of predictions; label sets or images "
-        "in a file",
-        do=f"did you mean {near[0]!r}?" if near else None,
-    )
-
-
-def original_alone(images: Images, classes: ClassList | None, first: Callable[[], Predictions]) -> Labels:
-    """Return the original labels of images as label sets without ratings.
-
-    Parameters
-    ----------
-    images : Images
-    classes : ClassList, optional
-    first : callable
-        Returns predictions, which determine the number of classes if there is no class list.
-
-    Raises
-    ------
-    InputError
-        If the number of classes is unknown, and as in `manyhot.tables.arrays.single_labels`.
-    """
-    if classes is not None:
-        return single_labels(images, len(classes), classes.hash)
-    predicted = first()
-    if not predicted.n_classes:
-        raise InputError(
-            "The number of classes is not known.",
-            where=images.name or None,
-            do="pass the class list as `classes`",
-        )
-    return single_labels(images, predicted.n_classes, predicted.class_hash)
-
-
-def _published(dataset: BenchmarkData, asked: Asked) -> Source:
-    fetched = dataset.fetch(asked.progress)
-    inputs = dict(fetched.inputs)
-    if asked.predictions:
-        rows = read_images(asked.rows) if asked.rows else fetched.rows
-        models, n, misfits = _own(prediction_files(asked.predictions), rows, class_list(), asked, inputs)
-    else:
-        files = [f for f in fetched.files if asked.fits(f.stem)]
-        asked.check_some(files, [f.stem for f in fetched.files])
-        models, n, misfits = (lambda: map(fetched.read, files)), len(files), SkippedFiles()
-    images = _images(asked.images, class_list()) or fetched.images
-    return Source(dataset.name, fetched.labels, images, class_list(), models, n, inputs, misfits, dataset)
-
-
-def _campaign(campaign: Campaign, asked: Asked) -> Source:
-    classes = _class_list(asked.classes or campaign.path("classes"))
-    labels, images = campaign.path("labels"), campaign.path("images")
-    inputs = {f.name: sha256(f) for f in (labels, images) if f.is_file()}
-    own = campaign.path("predictions")
-    if not asked.predictions and own.is_dir() and not any(own.glob("*.parquet")):
-        raise InputError(
-            "The campaign holds no predictions.",
-            where=own,
-            allowed="one table of predictions per model, as manyhot predict writes them",
-            do=f"predict its images: manyhot predict IMAGES --model NAME --out {own}",
-        )
-    files = prediction_files(asked.predictions or [own])
-    rows = read_images(asked.rows, classes=classes) if asked.rows else None
-    models, n, misfits = _own(files, rows, classes, asked, inputs)
-    return Source(
-        campaign.folder.resolve().name,
-        read_labels(labels, classes=classes) if labels.is_file() else None,
-        _images(asked.images or images, classes),
-        classes,
-        models,
-        n,
-        inputs,
-        misfits,
-        campaign=campaign,
-    )
-
-
-def _files(path: Path, asked: Asked) -> Source:
-    classes = _class_list(asked.classes)
-    # A folder with label sets is judged on them, never in silence on the original labels beside them.
-    sets, table = path / "labels.parquet", images_file(path)
-    shown = table if table != path else None
-    table = sets if sets.is_file() else table
-    given = asked.predictions or ([path] if table != path else [])
-    if not given and path.is_file() and detect(path, ("predictions",)) is not None:
-        raise InputError(
-            "These are predictions without a data set to evaluate them on.",
-            where=path,
-            do="pass the folder written by manyhot predict, or label sets and --predictions FILE",
-        )
-    if not given:
-        raise UsageError("There are no predictions.", where=path, do="pass predictions: --predictions FILE")
-    rows = read_images(asked.rows, classes=classes) if asked.rows else None
-    labels = None
-    if table == sets or (table == path and not _holds_images_alone(path)):
-        labels = read_labels(table, classes=classes)
-        labels = labels if rows is None else labels.with_labels(rows, asked.match)
-    images = _images(asked.images or shown or (table if labels is None else None), classes)
-    if labels is None and path.is_file() and images is not None and images.label is None:
-        read_labels(path)  # raises an error that names the columns of label sets
-    inputs = {table.name: sha256(table)} if table.is_file() else {}
-    models, n, misfits = _own(prediction_files(given), rows, classes, asked, inputs)
-    return Source(
-        (labels.name if labels else "") or path.resolve().stem,
-        labels,
-        images,
-        classes,
-        models,
-        n,
-        inputs,
-        misfits,
-    )
-
-
-def _holds_images_alone(path: Path) -> bool:
-    """Return whether a file holds images; not where it holds neither, so that the error is about labels."""
-    return detect(path, ("labels",)) is None and detect(path, ("images",)) is not None
-
-
-def _own(
-    files: Sequence[Path],
-    rows: Images | None,
-    classes: ClassList | None,
-    asked: Asked,
-    inputs: dict[str, str],
-) -> tuple[Callable[[], Iterator[Predictions]], int, SkippedFiles]:
-    """Return a reader of the user's models that fit, the number of files, and what is skipped."""
-    misfits = SkippedFiles(len(files))
-
-    def read() -> Iterator[Predictions]:
-        names, fitting = [], []
-        one = partial(read_predictions, rows=rows, classes=classes, scores=asked.scores)
-        for found in misfits.reading(files, one):
-            names.append(found.model)
-            if asked.fits(found.model):
-                file = Path(found.source)
-                fitting.append(file)
-                inputs[file.name] = inputs.get(file.name) or sha256(file)
-                yield found
-        asked.check_some(fitting, names)
-
-    return read, len(files), misfits

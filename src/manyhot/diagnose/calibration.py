@@ -21,9 +21,9 @@ from manyhot.data.inputs import (
     ModelPatterns,
     PredictionsLike,
     Reading,
-    Source,
     open_inputs,
 )
+from manyhot.data.source import Source
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import (
     FITTED_TO,

@@ -19,9 +19,9 @@ from manyhot.data.inputs import (
     ModelPatterns,
     PredictionsLike,
     Reading,
-    Source,
     open_inputs,
 )
+from manyhot.data.source import Source
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines

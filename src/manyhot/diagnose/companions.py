@@ -25,9 +25,9 @@ from manyhot.data.inputs import (
     ModelPatterns,
     PredictionsLike,
     Reading,
-    Source,
     open_inputs,
 )
+from manyhot.data.source import Source
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.drops import BEYOND_NOISE

@@ -30,9 +30,9 @@ from manyhot.data.inputs import (
     ModelPatterns,
     PredictionsLike,
     Reading,
-    Source,
     open_inputs,
 )
+from manyhot.data.source import Source
 from manyhot.diagnose.evidence import ErrorEvidence, EvidenceFiles
 from manyhot.diagnose.first_findings import with_names
 from manyhot.diagnose.sorted_errors import ModelErrors, SortedErrors

@@ -27,9 +27,9 @@ from manyhot.data.inputs import (
     ModelPatterns,
     PredictionsLike,
     Reading,
-    Source,
     open_inputs,
 )
+from manyhot.data.source import Source
 from manyhot.diagnose.evidence import ErrorEvidence
 from manyhot.diagnose.first_findings import (
     FIRST,

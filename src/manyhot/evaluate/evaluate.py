@@ -19,14 +19,13 @@ from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS, Benchmark, Fetched, benchmark_named, data_set
 from manyhot.data.inputs import (
     READING,
-    Asked,
     LabelsLike,
     ModelPatterns,
     PredictionsLike,
     Reading,
-    Source,
     open_inputs,
 )
+from manyhot.data.source import Asked, Source
 from manyhot.errors import MatchError, UnknownNameError, UsageError
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import Resampling, judge_models

@@ -25,9 +25,9 @@ from manyhot.data.inputs import (
     ModelPatterns,
     PredictionsLike,
     Reading,
-    Source,
     open_inputs,
 )
+from manyhot.data.source import Source
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats import read_findings
 from manyhot.formats.writing import PathLike, check_apart

@@ -34,9 +34,9 @@ from manyhot.data.inputs import (
     ModelPatterns,
     PredictionsLike,
     Reading,
-    Source,
     open_inputs,
 )
+from manyhot.data.source import Source
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import labels_of
 from manyhot.formats.writing import PathLike, check_apart, check_place

@@ -27,9 +27,9 @@ from manyhot.data.inputs import (
     ModelPatterns,
     PredictionsLike,
     Reading,
-    Source,
     open_inputs,
 )
+from manyhot.data.source import Source
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import detect, read_golden, read_labels

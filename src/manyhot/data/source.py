@@ -1,0 +1,312 @@
+"""Data sets that a call names: benchmarks, campaigns, folders and files, each with its models."""
+
+from __future__ import annotations
+
+import difflib
+import fnmatch
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+from manyhot.classes import ClassList, class_list, from_keys
+from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, benchmark_named, data_set
+from manyhot.errors import InputError, UsageError
+from manyhot.files import sha256
+from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
+from manyhot.formats.writing import PathLike, Progress, images_file
+from manyhot.parameters import Shown
+from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, ScoreKind
+from manyhot.tables.arrays import single_labels
+from manyhot.tables.image_ids import AUTO
+from manyhot.tables.skipped_files import SkippedFiles
+
+ClassesLike = Annotated[PathLike | ClassList | Sequence[str], Shown("FILE")]
+"""A class list: its file, its keys, or the name of a built-in list."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The arguments of a call other than the data set: files, and patterns of model names."""
+
+    predictions: Sequence[PathLike] = ()
+    models: Sequence[str] = ()
+    rows: PathLike | None = None
+    images: PathLike | Images | None = None
+    classes: ClassesLike | None = None
+    progress: Progress | None = None
+    match: str = AUTO
+    scores: ScoreKind | None = None
+
+    def fits(self, model: str) -> bool:
+        """Return whether a model is selected."""
+        return not self.models or any(fnmatch.fnmatchcase(model, pattern) for pattern in self.models)
+
+    def check_some(self, files: Sequence[object], names: Sequence[str]) -> None:
+        """Raise an error if no model matches the patterns."""
+        if not files:
+            near = difflib.get_close_matches(self.models[0], names, n=1)
+            raise InputError(
+                "No model has such a name.",
+                got=" or ".join(self.models),
+                allowed=", ".join(names),
+                do=f"did you mean {near[0]!r}?" if near else None,
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """One data set, and the models that predict it.
+
+    Attributes
+    ----------
+    name : str
+    labels : Labels, optional
+        Label sets; None if there are none.
+    images : Images, optional
+        Original labels; None if only `labels` can contain them.
+    classes : ClassList, optional
+    models : callable
+        Yields the predictions, one model at a time.
+    n : int
+        Maximum number of models. It may be lower, because the names of the user's own models are known only
+        after reading.
+    inputs : dict of str to str
+        The sha256 of each file, by file name. The hashes for the user's own models are added when these are
+        read.
+    misfits : Misfits
+        Files of the user's own models that are skipped.
+    published : DataSet, optional
+        Where it is one.
+    campaign : Campaign, optional
+        Where it is one.
+    """
+
+    name: str
+    labels: Labels | None
+    images: Images | None
+    classes: ClassList | None
+    models: Callable[[], Iterator[Predictions]]
+    n: int
+    inputs: dict[str, str]
+    misfits: SkippedFiles = field(default_factory=SkippedFiles)
+    published: BenchmarkData | None = None
+    campaign: Campaign | None = None
+
+    def sets(self) -> Labels:
+        """Return the label sets. For a folder or an images table, these are only the original labels.
+
+        Raises
+        ------
+        InputError
+            If the data set is a campaign without label sets, or if the number of classes is unknown.
+        """
+        if self.labels is not None:
+            return self.labels
+        if self.campaign is not None:
+            raise InputError(
+                "The campaign has no label sets yet.",
+                where=self.campaign.folder,
+                do=f"make them from its votes: manyhot aggregate {self.campaign.folder}",
+            )
+        assert self.images is not None
+        images = Images(self.images.table, self.name)
+        return original_alone(images, self.classes, lambda: next(self.models()))
+
+
+def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
+    """Yield the data sets that a call names.
+
+    Parameters
+    ----------
+    source : path-like
+        A benchmark or one of its data sets; a campaign; a folder written by ``manyhot predict``; label sets
+        or an images table, in any format.
+    asked : Asked
+
+    Raises
+    ------
+    ManyhotError
+        If `source` has an unsupported form, if a file cannot be read, or if there are no predictions.
+    """
+    path = Path(source)
+    if (benchmark := benchmark_named(source)) is not None:
+        yield from (published_source(d, asked) for d in benchmark.datasets)
+    elif (found := data_set(source)) is not None:
+        yield published_source(found, asked)
+    elif (path / DESCRIPTION).is_file():
+        yield _campaign(Campaign.read(path), asked)
+    elif path.exists():
+        yield _files(path, asked)
+    else:
+        raise no_such_data(source)
+
+
+def no_such_data(name: PathLike) -> InputError:
+    """Return the error for a name of no data set, campaign or file."""
+    published = list(dict.fromkeys([*BENCHMARKS, *(d.name for b in BENCHMARKS.values() for d in b.datasets)]))
+    folder = Path(name).parent
+    beside = [str(p) for p in sorted(folder.iterdir())] if folder.is_dir() else []
+    near = difflib.get_close_matches(str(name), [*published, *beside], n=1)
+    return InputError(
+        "There is no such data set, campaign or file.",
+        got=name,
+        allowed=f"{', '.join(published)}; the folder of a campaign or of predictions; label sets or images "
+        "in a file",
+        do=f"did you mean {near[0]!r}?" if near else None,
+    )
+
+
+def original_alone(images: Images, classes: ClassList | None, first: Callable[[], Predictions]) -> Labels:
+    """Return the original labels of images as label sets without ratings.
+
+    Parameters
+    ----------
+    images : Images
+    classes : ClassList, optional
+    first : callable
+        Returns predictions, which determine the number of classes if there is no class list.
+
+    Raises
+    ------
+    InputError
+        If the number of classes is unknown, and as in `manyhot.tables.arrays.single_labels`.
+    """
+    if classes is not None:
+        return single_labels(images, len(classes), classes.hash)
+    predicted = first()
+    if not predicted.n_classes:
+        raise InputError(
+            "The number of classes is not known.",
+            where=images.name or None,
+            do="pass the class list as `classes`",
+        )
+    return single_labels(images, predicted.n_classes, predicted.class_hash)
+
+
+def published_source(dataset: BenchmarkData, asked: Asked) -> Source:
+    """Return a published data set with its models, or with the user's own."""
+    fetched = dataset.fetch(asked.progress)
+    inputs = dict(fetched.inputs)
+    if asked.predictions:
+        rows = read_images(asked.rows) if asked.rows else fetched.rows
+        models, n, misfits = own_models(
+            prediction_files(asked.predictions), rows, class_list(), asked, inputs
+        )
+    else:
+        files = [f for f in fetched.files if asked.fits(f.stem)]
+        asked.check_some(files, [f.stem for f in fetched.files])
+        models, n, misfits = (lambda: map(fetched.read, files)), len(files), SkippedFiles()
+    images = open_images(asked.images, class_list()) or fetched.images
+    return Source(dataset.name, fetched.labels, images, class_list(), models, n, inputs, misfits, dataset)
+
+
+def _campaign(campaign: Campaign, asked: Asked) -> Source:
+    classes = open_class_list(asked.classes or campaign.path("classes"))
+    labels, images = campaign.path("labels"), campaign.path("images")
+    inputs = {f.name: sha256(f) for f in (labels, images) if f.is_file()}
+    own = campaign.path("predictions")
+    if not asked.predictions and own.is_dir() and not any(own.glob("*.parquet")):
+        raise InputError(
+            "The campaign holds no predictions.",
+            where=own,
+            allowed="one table of predictions per model, as manyhot predict writes them",
+            do=f"predict its images: manyhot predict IMAGES --model NAME --out {own}",
+        )
+    files = prediction_files(asked.predictions or [own])
+    rows = read_images(asked.rows, classes=classes) if asked.rows else None
+    models, n, misfits = own_models(files, rows, classes, asked, inputs)
+    return Source(
+        campaign.folder.resolve().name,
+        read_labels(labels, classes=classes) if labels.is_file() else None,
+        open_images(asked.images or images, classes),
+        classes,
+        models,
+        n,
+        inputs,
+        misfits,
+        campaign=campaign,
+    )
+
+
+def _files(path: Path, asked: Asked) -> Source:
+    classes = open_class_list(asked.classes)
+    # A folder with label sets is judged on them, never in silence on the original labels beside them.
+    sets, table = path / "labels.parquet", images_file(path)
+    shown = table if table != path else None
+    table = sets if sets.is_file() else table
+    given = asked.predictions or ([path] if table != path else [])
+    if not given and path.is_file() and detect(path, ("predictions",)) is not None:
+        raise InputError(
+            "These are predictions without a data set to evaluate them on.",
+            where=path,
+            do="pass the folder written by manyhot predict, or label sets and --predictions FILE",
+        )
+    if not given:
+        raise UsageError("There are no predictions.", where=path, do="pass predictions: --predictions FILE")
+    rows = read_images(asked.rows, classes=classes) if asked.rows else None
+    labels = None
+    if table == sets or (table == path and not _holds_images_alone(path)):
+        labels = read_labels(table, classes=classes)
+        labels = labels if rows is None else labels.with_labels(rows, asked.match)
+    images = open_images(asked.images or shown or (table if labels is None else None), classes)
+    if labels is None and path.is_file() and images is not None and images.label is None:
+        read_labels(path)  # raises an error that names the columns of label sets
+    inputs = {table.name: sha256(table)} if table.is_file() else {}
+    models, n, misfits = own_models(prediction_files(given), rows, classes, asked, inputs)
+    return Source(
+        (labels.name if labels else "") or path.resolve().stem,
+        labels,
+        images,
+        classes,
+        models,
+        n,
+        inputs,
+        misfits,
+    )
+
+
+def _holds_images_alone(path: Path) -> bool:
+    """Return whether a file holds images; not where it holds neither, so that the error is about labels."""
+    return detect(path, ("labels",)) is None and detect(path, ("images",)) is not None
+
+
+def own_models(
+    files: Sequence[Path],
+    rows: Images | None,
+    classes: ClassList | None,
+    asked: Asked,
+    inputs: dict[str, str],
+) -> tuple[Callable[[], Iterator[Predictions]], int, SkippedFiles]:
+    """Return a reader of the user's models that fit, the number of files, and what is skipped."""
+    misfits = SkippedFiles(len(files))
+
+    def read() -> Iterator[Predictions]:
+        names, fitting = [], []
+        one = partial(read_predictions, rows=rows, classes=classes, scores=asked.scores)
+        for found in misfits.reading(files, one):
+            names.append(found.model)
+            if asked.fits(found.model):
+                file = Path(found.source)
+                fitting.append(file)
+                inputs[file.name] = inputs.get(file.name) or sha256(file)
+                yield found
+        asked.check_some(fitting, names)
+
+    return read, len(files), misfits
+
+
+def open_images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:
+    """Return an images table, which may be read or in a file."""
+    return images if isinstance(images, Images | None) else read_images(images_file(images), classes=classes)
+
+
+def open_class_list(classes: ClassesLike | None) -> ClassList | None:
+    """Return a class list, which may be read, in a file, built in, or a list of names."""
+    if isinstance(classes, ClassList | None):
+        return classes
+    if isinstance(classes, str | os.PathLike):
+        return read_classes(classes)
+    return from_keys([str(key) for key in classes])

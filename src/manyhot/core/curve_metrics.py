@@ -16,6 +16,7 @@ changes, up to a factor P / (P - 1) for positives and N / (N - 1) for negatives.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -96,8 +97,9 @@ def mean_over_groups(
 
 
 def _mean(values: Floats) -> float:
-    defined = ~np.isnan(values)
-    return float(values[defined].mean()) if defined.any() else float("nan")
+    """Return the mean of the defined values, whose last digit does not depend on their order."""
+    defined = values[~np.isnan(values)]
+    return math.fsum(defined) / len(defined) if len(defined) else float("nan")
 
 
 def _left_out(metric: CurveMetric, cells: RankedCells, inside: Weights | None) -> Floats:
@@ -148,7 +150,7 @@ def _precision_value(curve: RankingCurve) -> float:
     total = curve.positives
     if not total > 0:
         return float("nan")
-    return float(curve.gain @ _ratio(curve.hits, curve.depth) / total)
+    return float((curve.gain * _ratio(curve.hits, curve.depth)).sum() / total)
 
 
 def _ratio(hits: Floats, depth: Floats) -> Floats:
@@ -238,7 +240,7 @@ def _auroc_value(curve: RankingCurve) -> float:
     p, n = curve.positives, curve.negatives
     if not (p > 0 and n > 0):
         return float("nan")
-    return float(curve.others @ _positives_above(curve) / (p * n))
+    return float((curve.others * _positives_above(curve)).sum() / (p * n))
 
 
 def _positives_above(curve: RankingCurve) -> Floats:

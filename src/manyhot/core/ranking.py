@@ -318,8 +318,8 @@ def class_precision(case: Case, masked: bool = False) -> ClassPrecision:
 
     Notes
     -----
-    With 30 positives, the intervals contain the expected value in 93 to 98 % of simulated data sets
-    (``benchmarks/coverage.py --classes 1``); with 10, in 88 to 98 %.
+    With 30 to 50 positives, intervals contain the expected value in 92 to 98 % of simulated data sets
+    (``benchmarks/coverage.py --classes 1``); with 10, they would in 88 to 98 %.
     """
     c = case.labels.n_classes
     ranked = rank_positives(case, "class", masked=masked)

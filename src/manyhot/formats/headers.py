@@ -1,4 +1,4 @@
-"""Headers of foreign tables: their separator, and which columns contain names of images and classes."""
+"""Headers of foreign tables: their separator, which columns contain names, and what Arrow cannot hold."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import csv
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from manyhot.errors import InputError
+
+if TYPE_CHECKING:
+    import polars as pl
 
 IMAGE_NAME_COLUMNS = (
     "image_id",
@@ -140,3 +144,37 @@ def _separator(line: str, path: Path) -> str:
     bare = re.sub(r'"[^"]*"', "", line)
     first = "\t" if path.suffix.lower() == ".tsv" else ","
     return max((first, ",", ";", "\t"), key=bare.count)
+
+
+_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x9c", b"\x78\xda")
+"""First bytes of gzip, zstd and zlib."""
+
+
+def check_packed(path: Path) -> None:
+    """Raise an error for compressed files, which polars would decompress: 40 kB of zeros make 40 MB."""
+    with path.open("rb") as file:
+        start = file.read(4)
+    if start.startswith(_PACKED):
+        raise InputError(
+            "The file is compressed; it was not read.",
+            where=path,
+            do="decompress it first, for example with gunzip",
+        )
+
+
+def check_columns(frame: pl.DataFrame, path: Path) -> None:
+    """Raise an error for content that Arrow cannot hold: numbers of 39 digits, and NUL in a name."""
+    import polars as pl  # takes 90 ms, which predicting does not need
+
+    for column, kind in frame.schema.items():
+        if "\0" in column:
+            raise InputError("The name of a column holds a NUL.", where=path, got=repr(column))
+        if kind not in (pl.Int128, pl.UInt128):
+            continue
+        values = frame[column]
+        raise InputError(
+            "A number is too large.",
+            where=f"{path}, column {column.strip()}",
+            got=values.filter(~values.is_between(-(2**63), 2**63 - 1))[0],
+            allowed="whole numbers of 64 bits",
+        )

@@ -22,7 +22,15 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
-from manyhot.formats.headers import IMAGE_NAME_COLUMNS, check_width, fold_name, raw_header, separator_of
+from manyhot.formats.headers import (
+    IMAGE_NAME_COLUMNS,
+    check_columns,
+    check_packed,
+    check_width,
+    fold_name,
+    raw_header,
+    separator_of,
+)
 from manyhot.formats.reading import FOLDER, cut_for_message, read_parquet, reading, with_image_ids
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -314,12 +322,12 @@ def read_frame(
     most_rows : int, optional
         Maximum number of rows to read from text; by default, all.
     """
-    _check_packed(path)
+    check_packed(path)
     try:
         if path.suffix.lower() == ".parquet":
             frame = pl.from_arrow(read_parquet(path, columns))
             assert isinstance(frame, pl.DataFrame)
-            _check_columns(frame, path)
+            check_columns(frame, path)
             return frame
         if path.suffix.lower() == ".txt":
             lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
@@ -337,44 +345,12 @@ def read_frame(
             schema_overrides=names,
             n_rows=most_rows,
         )
-        _check_columns(frame, path)
+        check_columns(frame, path)
         return frame.rename({c: c.strip() for c in frame.columns})
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise InputError(
             "The file cannot be read as a table.", where=path, got=str(error).partition("\n")[0]
         ) from error
-
-
-_PACKED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x9c", b"\x78\xda")
-"""First bytes of gzip, zstd and zlib."""
-
-
-def _check_packed(path: Path) -> None:
-    """Raise an error for compressed files, which polars would decompress: 40 kB of zeros make 40 MB."""
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start.startswith(_PACKED):
-        raise InputError(
-            "The file is compressed; it was not read.",
-            where=path,
-            do="decompress it first, for example with gunzip",
-        )
-
-
-def _check_columns(frame: pl.DataFrame, path: Path) -> None:
-    """Raise an error for content that Arrow cannot hold: numbers of 39 digits, and NUL in a name."""
-    for column, kind in frame.schema.items():
-        if "\0" in column:
-            raise InputError("The name of a column holds a NUL.", where=path, got=repr(column))
-        if kind not in (pl.Int128, pl.UInt128):
-            continue
-        values = frame[column]
-        raise InputError(
-            "A number is too large.",
-            where=f"{path}, column {column.strip()}",
-            got=values.filter(~values.is_between(-(2**63), 2**63 - 1))[0],
-            allowed="whole numbers of 64 bits",
-        )
 
 
 def _with_lists(frame: pl.DataFrame, table: str) -> pl.DataFrame:

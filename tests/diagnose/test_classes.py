@@ -172,8 +172,8 @@ def test_the_page_has_the_chapter(files):
     assert [title.strip() for title in titles] == [
         "Classes, the worst first",
         "Average precision of classes, net, labels",
-        "Precision-recall and ROC curves of the worst classes, net, labels",
         "What is predicted instead of missed classes, net, labels",
+        "Precision-recall and ROC curves of the worst classes, net, labels",
         "Classes, net, labels",
         "What is predicted wrongly next to what is present, net, labels",
         "Method",

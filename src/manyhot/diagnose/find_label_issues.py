@@ -32,10 +32,10 @@ from manyhot.data.inputs import (
 from manyhot.data.source import Source
 from manyhot.diagnose.evidence import ErrorEvidence
 from manyhot.diagnose.first_findings import (
-    FIRST,
-    class_name,
+    FIRST_FINDINGS,
     finding_lines,
     first_findings,
+    name_of_class,
     with_names,
     write_first_gallery,
 )
@@ -163,12 +163,12 @@ class LabelIssues(Result):
         yield from table_lines(("issue", "number", ""), rows)
         yield ""
         yield from finding_lines(self.first, self.table, "score", "suggested")
-        if merges := self.of_kind(MERGES).slice(0, FIRST).to_pylist():
+        yield from self.hints
+        if merges := self.of_kind(MERGES).slice(0, FIRST_FINDINGS).to_pylist():
             yield ""
-            named = ([class_name(r, end) for end in ("class_a", "class_b")] for r in merges)
+            named = ([name_of_class(r, end) for end in ("class_a", "class_b")] for r in merges)
             cells = [(*names, f"{r['score']:.2f}") for names, r in zip(named, merges, strict=True)]
             yield from table_lines(("classes that may be one", "", "score"), cells)
-        yield from self.hints
         yield ""
 
     @property

@@ -17,22 +17,22 @@ from manyhot.evaluate.write import error_in_a_line
 from manyhot.run import Run
 from manyhot.tables import Row
 
-FIRST = 10
+FIRST_FINDINGS = 10
 """Findings that are printed, and whose images the gallery shows."""
 
 
-MODELS = 5
+GALLERY_MODELS = 5
 """Models that the gallery shows if findings are those of all models."""
 
 
-NAMES = {"label": "label_name", "class_a": "name_a", "class_b": "name_b"}
+NAME_COLUMNS = {"label": "label_name", "class_a": "name_a", "class_b": "name_b"}
 """Columns with class ids, and the columns with their names."""
 
 
 def with_names(findings: pa.Table, classes: ClassList | None) -> pa.Table:
     """Return the findings with the names of their classes; null where no class list is known."""
     names = pa.array(classes.names if classes else (), pa.string())
-    for column, name in NAMES.items():
+    for column, name in NAME_COLUMNS.items():
         if column in findings.column_names:
             ids = findings[column] if classes else pa.nulls(len(findings), pa.int32())
             findings = findings.append_column(name, pc.take(names, ids))
@@ -43,7 +43,7 @@ def first_findings(findings: pa.Table, score: str) -> list[Row]:
     """Return the first findings on images, the highest score first; findings without one keep their order."""
     on_images = findings.filter(pc.is_valid(findings["image_id"]))
     order = pc.sort_indices(on_images, sort_keys=[(score, "descending")])
-    rows: list[Row] = on_images.take(order[:FIRST]).to_pylist()
+    rows: list[Row] = on_images.take(order[:FIRST_FINDINGS]).to_pylist()
     return rows
 
 
@@ -71,8 +71,8 @@ def finding_lines(rows: Sequence[Row], findings: pa.Table, score: str, other: st
     cells = [
         (
             r["image_id"],
-            class_name(r, label),
-            class_name(r, "class_b"),
+            name_of_class(r, label),
+            name_of_class(r, "class_b"),
             r["kind"],
             *(str(r[c]) for c in sorted(several)),
             *(("–" if r[score] is None else f"{r[score]:.2f}",) if has_scores else ()),
@@ -82,10 +82,10 @@ def finding_lines(rows: Sequence[Row], findings: pa.Table, score: str, other: st
     yield from table_lines(heads, cells)
 
 
-def class_name(row: Row, column: str) -> str:
+def name_of_class(row: Row, column: str) -> str:
     """Return the name of a class, its id if it has none."""
     class_id = row[column]
-    return row[NAMES[column]] or ("–" if class_id is None else str(class_id))
+    return row[NAME_COLUMNS[column]] or ("–" if class_id is None else str(class_id))
 
 
 def write_first_gallery(
@@ -118,7 +118,7 @@ def write_first_gallery(
     shown = findings.filter(pc.is_in(findings["image_id"], pa.array(ids, pa.string())))
     try:
         return write_gallery_of(
-            source, ids, out, models=models, most=MODELS, findings=shown if models else None, run=run
+            source, ids, out, models=models, most=GALLERY_MODELS, findings=shown if models else None, run=run
         ), ""
     except ManyhotError as error:
         return [], f"there is no gallery of these images. {error_in_a_line(error)}"

@@ -28,10 +28,10 @@ DATA_ID = "figure-data"
 """Id of the element that holds the data."""
 
 
-ROW = 1200
+PAGE_ROW = 1200
 """Width of a page in which figures stand side by side as far as they fit."""
 
-BESIDE = 900
+CAPTION_BESIDE = 900
 """Maximum width of a figure that has its caption at its side if it is alone in its row."""
 
 NARROWEST = 380
@@ -109,7 +109,7 @@ def draw_inline(figures: Sequence[Figure]) -> dict[str, DrawnFigure]:
     """Return each figure's panels as inline SVG, by name, for a page without scripts."""
     rows = (row for _, run in groupby(figures, lambda figure: figure.section) for row in _rows(run))
     return {
-        figure.name: DrawnFigure(_inline(figure), width, len(row) == 1 and width <= BESIDE)
+        figure.name: DrawnFigure(_inline(figure), width, len(row) == 1 and width <= CAPTION_BESIDE)
         for row in rows
         for figure, width in row
     }
@@ -123,7 +123,7 @@ def _rows(figures: Iterable[Figure]) -> list[list[tuple[Figure, float]]]:
         width = _width(figure)
         if width > left:
             rows.append([])
-            left = ROW
+            left = PAGE_ROW
         rows[-1].append((figure, width))
         left -= width + APART
     return rows

@@ -42,7 +42,7 @@ def figures(tables):
 
 
 def test_figures_are_valid_and_described(figures):
-    assert list(figures) == ["class-ap-my-data", "class-curves-my-data", "class-confusions-my-data"]
+    assert list(figures) == ["class-ap-my-data", "class-confusions-my-data", "class-curves-my-data"]
     for figure in figures.values():
         alt.ConcatChart.validate(dict(figure.spec))
         assert "net/0, my data" in figure.title

@@ -293,22 +293,22 @@ def pair(a, b, difference, p):
 
 def test_of_two_models_the_better_comes_first():
     """The sentence is that of the terminal; see tests/evaluate/test_compare_models.py."""
-    (verdict,) = two(0.6, 0.7, pairs=pair("a", "b", -0.1, 0.0004)).verdicts
+    (verdict,) = two(0.6, 0.7, pairs=pair("a", "b", -0.1, 0.0004)).two_models
     assert verdict.sentence == "b is better than a by 10.00 points of top1 (5.00 to 15.00, n 100)."
     heads = ["Metric", "a", "b", "Difference", "95 % interval", "p", "n"]
     assert [head.text for head in verdict.table.heads] == heads
     cells = ("Top-1", "60.00%", "70.00%", "+10.00", "5.00 to 15.00", "<0.001", "100")
     assert [row.cells for row in verdict.table.rows] == [cells]
-    (verdict,) = two(0.7, 0.6, pairs=pair("a", "b", 0.1, 0.0004)).verdicts
+    (verdict,) = two(0.7, 0.6, pairs=pair("a", "b", 0.1, 0.0004)).two_models
     assert verdict.sentence == "a is better than b by 10.00 points of top1 (5.00 to 15.00, n 100)."
     assert verdict.table.rows[0].cells[1:4] == ("60.00%", "70.00%", "+10.00")
 
 
 def test_two_models_that_do_not_differ_beyond_noise():
-    (verdict,) = two(0.7, 0.68, pairs=pair("a", "b", 0.02, 0.43)).verdicts
+    (verdict,) = two(0.7, 0.68, pairs=pair("a", "b", 0.02, 0.43)).two_models
     assert verdict.sentence.startswith("No difference between a and b can be shown: ")
     assert verdict.table.rows[0].cells[3:] == ("−2.00", "−7.00 to 3.00", "0.430", "100")
-    (verdict,) = two(0.7, 0.68).verdicts
+    (verdict,) = two(0.7, 0.68).two_models
     assert verdict.sentence == "b has -2.00 points of top1 compared with a, without an interval (n 100)."
     assert verdict.table.rows[0].cells[3:] == ("−2.00", "–", "–", "100")
 
@@ -323,7 +323,7 @@ def test_two_models_have_no_ranks():
 
 def test_one_of_two_models_without_a_value_is_no_comparison():
     report = two(0.7, math.nan)
-    assert report.verdicts == ()
+    assert report.two_models == ()
     assert [f.kind for f in report.findings] == ["best"]
 
 

@@ -48,8 +48,9 @@ def draw_classes(named: Tables) -> tuple[Figure, ...]:
         if not mean_ap(results[key])[1]:
             continue
         drawn.append(_average_precision(dataset, best, results))
-        drawn += _curves(dataset, best, results[key], curves.get(key, ()))
+        # The matrix has room beside the strips.
         drawn += _matrix(dataset, best, pairs.get(key, ()))
+        drawn += _curves(dataset, best, results[key], curves.get(key, ()))
     return tuple(drawn)
 
 

@@ -31,7 +31,7 @@ from manyhot.evaluate.report.figures import draw_figures
 from manyhot.evaluate.report.overview import Finding, findings
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.evaluate.report.sections import Section, build_sections
-from manyhot.evaluate.report.verdicts import Verdict, verdicts
+from manyhot.evaluate.report.two_models import TwoModels, compare_two
 from manyhot.files import write_text
 from manyhot.report.export import save_figures
 from manyhot.report.figure import Figure
@@ -79,7 +79,7 @@ class Report:
         The hash of each input file.
     lead : str
         The first sentence, up to the names of the data sets.
-    verdicts : tuple of Verdict
+    two_models : tuple of TwoModels
         If there are two models: which of them is better.
     findings : tuple of Finding
     datasets : tuple of DataSet
@@ -100,7 +100,7 @@ class Report:
     schema: str
     inputs: Mapping[str, str]
     lead: str
-    verdicts: tuple[Verdict, ...]
+    two_models: tuple[TwoModels, ...]
     findings: tuple[Finding, ...]
     datasets: tuple[DataSet, ...]
     sections: tuple[Section, ...]
@@ -156,7 +156,7 @@ def build_report(
         about.get("schema", ""),
         json.loads(about.get("inputs", "{}")),
         _lead(datasets, is_comparison=is_comparison),
-        verdicts(tables, datasets, anchors),
+        compare_two(tables, datasets, anchors),
         found,
         datasets,
         build_sections(

@@ -34,18 +34,18 @@ _GAPS = (8.0, 13.0)
 """Distances of a name from its point that are tried, in pixels."""
 
 
-Place = tuple[float, float]
+PanelPoint = tuple[float, float]
 """A position in pixels, from the left and from the top."""
 
 
 def place_names(
-    points: Mapping[str, Place],
+    points: Mapping[str, PanelPoint],
     order: Iterable[str],
-    lines: Sequence[Place],
+    lines: Sequence[PanelPoint],
     size: tuple[float, float],
     *,
-    own: Mapping[str, Place] | None = None,
-) -> dict[str, tuple[str, Place]]:
+    own: Mapping[str, PanelPoint] | None = None,
+) -> dict[str, tuple[str, PanelPoint]]:
     """Return the texts of names and their middles, greedily in an order, as far as there is room.
 
     Parameters
@@ -63,7 +63,7 @@ def place_names(
     """
     taken = np.array([*points.values(), *lines], float).reshape(-1, 2)
     boxes = [_beside_own(name, place, size) for name, place in (own or {}).items()]
-    placed: dict[str, tuple[str, Place]] = {}
+    placed: dict[str, tuple[str, PanelPoint]] = {}
     for name in order:
         if len(placed) == MOST_NAMES:
             break
@@ -86,7 +86,7 @@ Box = tuple[float, float, float, float]
 """Left, top, right and bottom."""
 
 
-def _candidates(point: Place, half: Place) -> Iterator[Place]:
+def _candidates(point: PanelPoint, half: PanelPoint) -> Iterator[PanelPoint]:
     (x, y), (w, h) = point, half
     for gap in _GAPS:
         yield from ((x + gap + w, y), (x - gap - w, y), (x, y - gap - h), (x, y + gap + h))
@@ -94,12 +94,12 @@ def _candidates(point: Place, half: Place) -> Iterator[Place]:
         yield from ((x + a * (near + w), y + b * (near + h)) for a in (1, -1) for b in (1, -1))
 
 
-def _box(middle: Place, half: Place) -> Box:
+def _box(middle: PanelPoint, half: PanelPoint) -> Box:
     (x, y), (w, h) = middle, half
     return x - w, y - h, x + w, y + h
 
 
-def _beside_own(name: str, place: Place, size: tuple[float, float]) -> Box:
+def _beside_own(name: str, place: PanelPoint, size: tuple[float, float]) -> Box:
     wide = 12 / NAME_SIZE * _wide(name, bold=True) + 8
     right = place[0] <= size[0] / 2
     middle = place[0] + (wide / 2 if right else -wide / 2)

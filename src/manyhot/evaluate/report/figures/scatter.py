@@ -41,7 +41,7 @@ from manyhot.evaluate.report.figures.panel import (
     spread,
     text_of,
 )
-from manyhot.evaluate.report.figures.point_names import NAME_SIZE, Place, place_names
+from manyhot.evaluate.report.figures.point_names import NAME_SIZE, PanelPoint, place_names
 from manyhot.report.figure import Axis, Figure, fences
 from manyhot.report.text import counted, title_of
 
@@ -319,7 +319,7 @@ def _names(
 ) -> Sheet:
     """Return the names that stand beside points, and where."""
     width, height = size
-    points: dict[str, Place] = {}
+    points: dict[str, PanelPoint] = {}
     for model, a, b in zip(sheet["model"], sheet["x"], sheet["y"], strict=True):
         if x.domain[0] <= a <= x.domain[1] and y.domain[0] <= b <= y.domain[1]:
             points[model] = (x.at(a, width), height - y.at(b, height))
@@ -337,7 +337,7 @@ def _names(
     }
 
 
-def _along(line: Line, x: Side, y: Side, size: tuple[int, int]) -> list[Place]:
+def _along(line: Line, x: Side, y: Side, size: tuple[int, int]) -> list[PanelPoint]:
     """Return places along a line, so near to one another that no name fits between them."""
     ends = _ends(line, x.domain, y.domain)
     if ends is None:
@@ -348,7 +348,7 @@ def _along(line: Line, x: Side, y: Side, size: tuple[int, int]) -> list[Place]:
     return [(start[0] + s * (stop[0] - start[0]), start[1] + s * (stop[1] - start[1])) for s in steps]
 
 
-def _by_distance(points: Mapping[str, Place]) -> list[str]:
+def _by_distance(points: Mapping[str, PanelPoint]) -> list[str]:
     """Return the names: the best, the worst, and then those farthest from their nearest neighbours."""
     if len(points) < 2:
         return list(points)

@@ -16,15 +16,15 @@ from manyhot.tables import Results
 
 
 @dataclass(frozen=True, eq=False)
-class Verdict:
+class TwoModels:
     """Which of two models is better on a data set: in a sentence, and by metric."""
 
     sentence: str
     table: Listing
 
 
-def verdicts(tables: ReportTables, datasets: Sequence[DataSet], anchors: Anchors) -> tuple[Verdict, ...]:
-    """Return the verdict on each data set; none if there are more models than two."""
+def compare_two(tables: ReportTables, datasets: Sequence[DataSet], anchors: Anchors) -> tuple[TwoModels, ...]:
+    """Return which of two models is better on each data set; nothing if there are more models than two."""
     if any(len(data.models) > 2 for data in datasets):
         return ()
     results = Results(tables.results, tables["pairs"])
@@ -36,7 +36,7 @@ def _is_defined(pair: Difference) -> bool:
     return not pair.same_images or not math.isnan(pair.difference)
 
 
-def _verdict(pairs: Sequence[Difference], anchors: Anchors) -> Verdict:
+def _verdict(pairs: Sequence[Difference], anchors: Anchors) -> TwoModels:
     """Return the sentence that names the better model first, and the table in the same order."""
     loss = leading_of(pairs).loss
     if loss is not None and loss[0] > 0:
@@ -55,4 +55,6 @@ def _verdict(pairs: Sequence[Difference], anchors: Anchors) -> Verdict:
         ListingRow((pair.metric.label, *(cell.replace("-", "−") for cell in cells(pair)))) for pair in pairs
     )
     title = f"{first.model} compared with {first.reference}, {title_of(first.dataset)}"
-    return Verdict(answer(leading_of(pairs)), Listing(anchors("verdict", first.dataset), title, heads, rows))
+    return TwoModels(
+        answer(leading_of(pairs)), Listing(anchors("verdict", first.dataset), title, heads, rows)
+    )

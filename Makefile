@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. Both make .venv; `make demo` takes 15 seconds once it exists.
+# Two commands do everything: `make demo` and `make test`. Both make .venv; the demo takes 20 CPU seconds once it exists.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin

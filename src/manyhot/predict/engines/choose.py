@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +23,10 @@ TRIAL_S = 1.0
 PAYS_S = {"openvino": 6.0, "onnx": 60.0, "compile": 600.0}
 """Seconds of work from which it is worth trying an engine. OpenVINO takes 3 to build and time and is twice as
 fast as PyTorch; ONNX Runtime takes 6 and is rarely faster than OpenVINO; compiling takes a minute."""
+
+
+TOO_FEW = "too few images to make up for its start-up time"
+"""Why an engine is not tried."""
 
 
 LOGIT_TOLERANCE = 1e-3
@@ -115,14 +120,33 @@ def choose_engine(
 
     if network.forward is not None:
         return _single(made(name), images, None)
-    reference, seconds = None, NAN
+    if name == "auto" and (short := _short(made, network, images, n, precision)):
+        return short
+    reference = None
     if network.module is not None:
-        begun = time.perf_counter()
         reference = np.concatenate(_outputs(made("torch", EnginePrecision.f32), images))
-        seconds = (time.perf_counter() - begun) / len(images)
     if name != "auto":
         return _single(made(name), images, reference)
-    return _fastest(made, network, images, reference, n, seconds)
+    return _fastest(made, network, images, reference, n)
+
+
+def _short(
+    made: Callable[[str], Engine], network: Network, images: Bytes, n: int | None, precision: EnginePrecision
+) -> EngineChoice | None:
+    """Return PyTorch, after one batch, if it is done before another engine pays; None otherwise.
+
+    To time it for a second and to compare it with itself would take longer than the work.
+    """
+    if network.module is None or n is None or precision is not EnginePrecision.f32:
+        return None
+    engine, others = made("torch"), [name for name in _candidates(network) if name != "torch"]
+    begun = time.perf_counter()
+    engine(images[: engine.batch])
+    seconds = (time.perf_counter() - begun) / len(images[: engine.batch])
+    if n * seconds >= min((PAYS_S[name] for name in others), default=math.inf):
+        return None
+    trials = [Trial(name, NAN, None, None, 0.0, TOO_FEW) for name in others]
+    return EngineChoice(engine, (Trial("torch", 1 / seconds, 0.0, 0.0, 0.0), *trials))
 
 
 def _single(engine: Engine, images: Bytes, reference: Float32Array | None) -> EngineChoice:
@@ -136,24 +160,16 @@ def _fastest(
     images: Bytes,
     reference: Float32Array | None,
     n: int | None,
-    seconds: float,
 ) -> EngineChoice:
     trials: list[Trial] = []
     engines: dict[str, Engine] = {}
     candidates = _candidates(network)
-    # Where PyTorch is done before another engine pays, timing it takes longer than its work.
-    pays = min((PAYS_S[name] for name in candidates[1:]), default=0.0)
-    is_short = n is not None and n * seconds < pays
     for name in candidates:
         rate = max((trial.rate for trial in trials if trial.engine in engines), default=NAN)
         if n is not None and n / rate < PAYS_S.get(name, 0.0):
-            trials.append(
-                Trial(name, NAN, None, None, 0.0, "too few images to make up for its start-up time")
-            )
+            trials.append(Trial(name, NAN, None, None, 0.0, TOO_FEW))
             continue
-        must = not engines and name == candidates[-1]
-        given = 1 / seconds if is_short and not trials else None
-        engine, trial = _tried(made, name, images, reference, must, given)
+        engine, trial = _tried(made, name, images, reference, must=not engines and name == candidates[-1])
         trials.append(trial)
         if engine is not None:
             engines[name] = engine
@@ -165,19 +181,14 @@ def _fastest(
 
 
 def _tried(
-    made: Callable[[str], Engine],
-    name: str,
-    images: Bytes,
-    reference: Float32Array | None,
-    must: bool,
-    rate: float | None,
+    made: Callable[[str], Engine], name: str, images: Bytes, reference: Float32Array | None, must: bool
 ) -> tuple[Engine | None, Trial]:
-    """Return an engine and its trial, timed unless its rate is given; no engine if it gives other answers."""
+    """Return an engine and its trial; no engine if it cannot run, or gives other answers."""
     begun = time.perf_counter()
     try:
         engine = made(name)
         trial = _compared(engine, images, reference, time.perf_counter() - begun)
-        trial = replace(trial, rate=_rate(engine, images) if rate is None else rate)
+        trial = replace(trial, rate=_rate(engine, images))
     except MemoryError:
         raise
     except Exception as error:

@@ -109,10 +109,11 @@ def test_ambiguous_and_contrary_ids_are_refused(tmp_path):
     with pytest.raises(MatchError) as error:
         judged([f"{i}.JPEG" for i in range(N)])
     assert str(error.value) == (
-        "Images of labels are not told apart by the ids of m.\n"
+        "An id of m matches several ids of labels.\n"
         "  got:     a/13.JPEG and b/13.JPEG for 13.JPEG, and 19 more such ids\n"
         "  allowed: ids that differ in more than leading folders\n"
-        "  do:      write the folders in both or pass the leading folder to remove, such as `match`=a/ or "
+        "  do:      write the ids in both with the folders that tell images apart or pass the leading "
+        "folder to remove, such as `match`=a/ or "
         "`match`=exact"
     )
     with pytest.raises(MatchError) as error:
@@ -153,7 +154,7 @@ def test_an_ambiguous_model_of_several_is_skipped():
     found = evaluate("labels.csv", ["models"], reading=Reading(classes="classes.txt"))
     assert set(found.results["model"].to_pylist()) == {"good"}
     assert [n.kind for n in found.model_notes] == ["matched", "skipped"]
-    assert "are not told apart by the ids of bad" in found.notes[-1]
+    assert "An id of bad matches several ids of labels" in found.notes[-1]
 
 
 def test_models_can_be_read_twice_and_are_noted_once():

@@ -278,6 +278,20 @@ def benchmark(monkeypatch):
     dense("elsewhere", 4, n_classes=len(known), ids=[f"y{i}" for i in IDS])
 
 
+def test_own_models_whose_ids_are_written_differently(benchmark):
+    """Each data set of a benchmark notes how its own images were matched."""
+    known = class_list()
+    expected = evaluate("small", files("a", "c"), metrics=["top1"], resamples=0)
+    dense("a", 0, n_classes=len(known), ids=[f"v/{i.removesuffix('png')}jpg" for i in IDS])
+    dense("c", 2, n_classes=len(known), ids=[f"w/x{i}" for i in IDS])
+    found = evaluate("small", files("a", "c"), metrics=["top1"], resamples=0)
+    assert repr(found.results.to_pylist()) == repr(expected.results.to_pylist())
+    matched = [(n.dataset, n.model, n.n) for n in found.model_notes if n.kind == "matched"]
+    assert matched == [("one", "a", N), ("two", "c", N)]
+    with pytest.raises(MatchError):
+        evaluate("small", files("a"), metrics=["top1"], reading=Reading(match="exact"))
+
+
 def test_own_models_of_a_benchmark(benchmark):
     given = files("a", "broken", "b", "elsewhere", "order", "c")
     found = evaluate("small", given, metrics=["top1"], resamples=0)

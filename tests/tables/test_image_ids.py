@@ -151,13 +151,13 @@ def check_against_each_with_each(rng):
     for how in ("path", "name", "stem", "case", "name+stem", "path+case", "path+stem+case", "name+stem+case"):
         expected = by_hand(left, right, how.split("+"))
         if expected is None:
-            assert refusal(left, right, how).startswith("Images of ")
+            assert refusal(left, right, how).startswith("An id of ")
         else:
             assert pairs(left, right, how) == expected
     assert pairs(left, right, "exact") == {(x, x) for x in left if x in right}
     expected = auto_by_hand(left, right)
     if expected == "refused":
-        assert "are not told apart" in refusal(left, right)
+        assert "matches several ids of" in refusal(left, right)
     else:
         assert pairs(left, right) == expected
 
@@ -248,24 +248,25 @@ def test_few_matches_are_no_match():
 
 def test_ambiguous_ids_are_refused():
     assert refusal(["1.jpg", "2.jpg"], ["val/1.jpg", "train/1.jpg", "train/2.jpg"]) == (
-        "Images of resnet are not told apart by the ids of labels.\n"
+        "An id of labels matches several ids of resnet.\n"
         "  got:     val/1.jpg and train/1.jpg for 1.jpg\n"
         "  allowed: ids that differ in more than leading folders\n"
-        "  do:      write the folders in both or pass the leading folder to remove, such as `match`=val/ "
+        "  do:      write the ids in both with the folders that tell images apart or pass the leading "
+        "folder to remove, such as `match`=val/ "
         "or `match`=exact"
     )
     assert refusal(["a/1.jpg", "b/1.jpg", "c/2.jpg", "d/2.jpg"], ["1", "2"], "name+stem") == (
-        "Images of labels are not told apart by the ids of resnet.\n"
+        "An id of resnet matches several ids of labels.\n"
         "  got:     a/1.jpg and b/1.jpg for 1, and 1 more such ids\n"
         "  allowed: ids that differ in more than folders and extensions\n"
-        "  do:      write the folders in both or `match`=exact"
+        "  do:      write the ids in both with the folders that tell images apart or `match`=exact"
     )
 
 
 def test_a_leading_folder_settles_it():
     labels = ["cat/1.jpg", "dog/1.jpg"]
     images = ["train/cat/1.jpg", "train/dog/1.jpg", "val/cat/1.jpg", "val/dog/1.jpg"]
-    assert "are not told apart" in refusal(labels, images)
+    assert "matches several ids of" in refusal(labels, images)
     expected = {("cat/1.jpg", "val/cat/1.jpg"), ("dog/1.jpg", "val/dog/1.jpg")}
     for folder in ("val/", "val//", "./val/"):
         assert pairs(labels, images, folder) == expected

@@ -30,6 +30,7 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown, is_whole
 from manyhot.run import QUIET, Run
 from manyhot.tables import Golden, Images, Votes, find_questions, golden_from_table, votes_from_table
+from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
 
 VotesLike = Annotated[Any, Shown("VOTES")]
@@ -189,7 +190,8 @@ def open_votes(
     listed = read.class_list if listed is None else listed
     shown = None if images is None else _images(images, listed)
     if shown is not None:
-        shown, like = with_ids_like(shown, read.images, other_name=read.name or "the votes")
+        with without_option():
+            shown, like = with_ids_like(shown, read.images, other_name=read.name or "the votes")
         notes = (f"{shown.name or 'images'}: {like.text}",) if like.n else ()
     return VotesSource(
         read,

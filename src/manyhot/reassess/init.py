@@ -28,7 +28,7 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Campaign, Images, Predictions, ScoreKind
 from manyhot.tables.frames import check_range
-from manyhot.tables.image_ids import ids_like
+from manyhot.tables.image_ids import AUTO, check_match, ids_like
 
 _PART = ".part"
 """What the name of a folder that is not complete ends with; a killed run may leave one."""
@@ -80,6 +80,7 @@ def init_campaign(
     predictions: Annotated[Sequence[PathLike], Shown("FILE")] = (),
     rows: Annotated[PathLike | None, Shown("FILE")] = None,
     scores: ScoreKind | None = None,
+    match: str = AUTO,
     run: Run = QUIET,
 ) -> InitialCampaign:
     """Create a campaign: a folder with the images, classes and predictions that all further steps use.
@@ -105,6 +106,10 @@ def init_campaign(
     scores
         Kind of the scores, if the files do not declare it: logit, probability, cosine, or none (they only
         rank classes).
+    match
+        How ids of images and predictions are matched if they differ: auto, exact, path (one is the end of the
+        other), name (without folders), stem (without extension), case, several joined by +, or a leading
+        folder to remove, such as val/.
     run
         Command line of the call, which is stored in the description of the campaign.
 
@@ -121,6 +126,7 @@ def init_campaign(
     OutputError
         If the folder cannot be written.
     """
+    check_match(match)
     target, listed = Path(folder), _class_list(classes, images, predictions)
     sources = _Inputs.of(images, predictions, rows, listed, scores)
     inputs = sources.inputs | (
@@ -135,7 +141,7 @@ def init_campaign(
         home.mkdir(parents=True, exist_ok=True)
         part = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=_PART, dir=home))
         try:
-            notes = _fill(replace(campaign, folder=part), sources, listed)
+            notes = _fill(replace(campaign, folder=part), sources, listed, match)
             _settle(part, target)
         finally:
             shutil.rmtree(part, ignore_errors=True)
@@ -274,7 +280,7 @@ def _check_images(images: Images, classes: ClassList) -> None:
         check_range(label, rows, images.image_id, len(classes), images.name)
 
 
-def _fill(campaign: Campaign, sources: _Inputs, classes: ClassList) -> tuple[str, ...]:
+def _fill(campaign: Campaign, sources: _Inputs, classes: ClassList, match: str) -> tuple[str, ...]:
     """Write the files of a campaign, and return notes on predictions whose ids are written differently."""
     call, inputs = campaign.call, campaign.inputs
     about = {"classes": classes.hash, "n_classes": str(len(classes))}
@@ -286,7 +292,7 @@ def _fill(campaign: Campaign, sources: _Inputs, classes: ClassList) -> tuple[str
     written, notes = dict[str, str](), list[str]()
     for read, source in sources.predictions:
         _check_predictions(read, classes, written)
-        predictions, note = _of_campaign(read, sources.images)
+        predictions, note = _of_campaign(read, sources.images, match)
         notes += [note] if note else []
         target = campaign.path("predictions") / tables.predictions_file_name(predictions.model)
         is_same = predictions is read and source is not None
@@ -300,10 +306,10 @@ def _fill(campaign: Campaign, sources: _Inputs, classes: ClassList) -> tuple[str
     return tuple(notes)
 
 
-def _of_campaign(predictions: Predictions, images: Images) -> tuple[Predictions, str]:
+def _of_campaign(predictions: Predictions, images: Images, match: str) -> tuple[Predictions, str]:
     """Return predictions with the ids of a campaign, and a note if they were written differently."""
     name, other = predictions.source or predictions.model, "the campaign"
-    like = ids_like(predictions.image_id, images.image_id, name=name, other_name=other)
+    like = ids_like(predictions.image_id, images.image_id, name=name, other_name=other, match=match)
     tables.align(images.image_id, like.ids, left_name=other, right_name=name)
     if not like.n:
         return predictions, ""

@@ -41,6 +41,7 @@ MATCHED_SHARE = 0.5
 """A way is taken if it matches at least this share of the smaller file's ids."""
 
 _EXTENSION = r"([^/])\.[A-Za-z][A-Za-z0-9]{1,4}$"
+_DO = "write the ids in both with the folders that tell images apart"
 _NORMAL = ((r"^(\./+)+", ""), (r"/(\./+)+", "/"), (r"([^:/])/{2,}", r"\1/"), (r"(?s)^.*/$", ""))
 _DEPTH = 100
 """Folders that are removed at most; the paths of file systems have fewer."""
@@ -202,6 +203,15 @@ def ids_like(ids: pa.Array, others: pa.Array, *, name: str, other_name: str, mat
     return Renamed(pa.concat_arrays([ids, others]).take(pa.array(at)), n, found.describe(others, ids))
 
 
+@contextlib.contextmanager
+def without_option() -> Iterator[None]:
+    """Name no option in errors for ambiguous ids, in functions that have none."""
+    try:
+        yield
+    except MatchError as error:
+        raise MatchError(error.what, **{**error.details, "do": _DO}) from error  # type: ignore[arg-type]
+
+
 def nearest_way(left: pa.Array, right: pa.Array) -> str:
     """Return advice to match ids in the way that matches most of them; empty if none matches any."""
     ways = [(_NAME,), *_LADDER, *((_NAME, *way) for way in _LADDER if _PATH not in way)]
@@ -340,10 +350,10 @@ def _ambiguous(matching: Matching, left: pa.Array, right: pa.Array, names: tuple
     folder = next((e for e, whole in zip(ends, examples, strict=True) if e != whole and e.endswith("/")), "")
     settle = f"pass the leading folder to remove, such as `match`={folder}" if folder else ""
     return MatchError(
-        f"Images of {many_name} are not told apart by the ids of {one_name}.",
+        f"An id of {one_name} matches several ids of {many_name}.",
         got=f"{' and '.join(examples)} for {of[at]}" + (f", and {more:,} more such ids" if more else ""),
         allowed=f"ids that differ in more than {_ignored(matching.ignored)}",
-        do=" or ".join(filter(None, ("write the folders in both", settle, f"`match`={EXACT}"))),
+        do=" or ".join(filter(None, (_DO, settle, f"`match`={EXACT}"))),
     )
 
 

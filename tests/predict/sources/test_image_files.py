@@ -88,7 +88,7 @@ def test_two_images_of_one_name(tmp_path):
     source = pickle.loads(pickle.dumps(open_image_folder(str(tmp_path))))
     assert ids(source) == ["a/x.jpg", "b/x.jpg", "c/y.jpg", "z.jpg"]
     (tmp_path / "b" / "x.jpg").unlink()
-    assert ids(open_image_folder(str(tmp_path))) == ["z.jpg", "x.jpg", "y.jpg"]
+    assert ids(open_image_folder(str(tmp_path))) == ["x.jpg", "y.jpg", "z.jpg"]
 
 
 def test_labels_of_images_of_one_name(tmp_path):

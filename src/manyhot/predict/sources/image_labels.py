@@ -16,7 +16,7 @@ from manyhot.classes import ClassList
 from manyhot.errors import InputError
 from manyhot.predict.sources.remote import fetch_bytes, first_line, is_remote, unquoted, without_query
 from manyhot.predict.sources.source import EXTENSIONS, ImageReader, ImageSource, Item, SourcePart, short_hash
-from manyhot.tables.image_ids import ids_like, normal_ids
+from manyhot.tables.image_ids import ids_like, normal_ids, without_option
 
 _ID_COLUMNS = ("image_id", "file_name", "filename", "file", "path", "image", "uri", "url", "id", "__key__")
 _LABEL_COLUMNS = ("wnid", "label", "class", "cls", "fine_label", "key", "class_id", "target")
@@ -169,7 +169,8 @@ def _by_path(labels: Mapping[str, str], ids: Sequence[Sequence[str]]) -> Mapping
     """Return the labels by the ids of a source whose folders begin elsewhere."""
     theirs = pa.array([name for names in ids for name in names], pa.string())
     own = pa.array(labels, pa.string())
-    like = ids_like(own, theirs, name="the labels", other_name="the images", match="path")
+    with without_option():
+        like = ids_like(own, theirs, name="the labels", other_name="the source", match="path")
     return dict(zip(like.ids.to_pylist(), labels.values(), strict=True))
 
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 
 from manyhot.predict.sources.source import ImageSource
 from manyhot.tables import Labels, count_shared
-from manyhot.tables.image_ids import EXACT_SHARE, Renamed
+from manyhot.tables.image_ids import EXACT_SHARE, Renamed, without_option
 from manyhot.tables.labels import with_ids_like
 
 
@@ -26,7 +26,8 @@ def labels_of_source(labels: Labels, source: ImageSource) -> tuple[Labels, Renam
     first = _ids(source, 1)
     if count_shared(first, labels.image_id) >= EXACT_SHARE * max(len(first), 1):
         return labels, Renamed(labels.image_id)  # without listing a million images
-    return with_ids_like(labels, _ids(source, len(source.parts)), other_name="the images")
+    with without_option():
+        return with_ids_like(labels, _ids(source, len(source.parts)), other_name="the source")
 
 
 def _ids(source: ImageSource, parts: int) -> pa.Array:

@@ -135,7 +135,8 @@ def test_classes_that_are_passed(tmp_path, message):
     path.write_text("image,labels\na.jpg,cow\n")
     assert message(lambda: read_labels(path, classes=classes)) == (
         f"A class is not in the class list.\n  where:   {path}\n  got:     cow\n"
-        "  allowed: 0 to 3, or a key or name of mine"
+        "  allowed: 0 to 3, or a key or name of mine\n"
+        "  do:      pass the list of all classes as `classes`"
     )
 
 

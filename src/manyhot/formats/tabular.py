@@ -340,7 +340,7 @@ def read_frame(
         frame = pl.read_csv(
             path,
             separator=separator_of(path),
-            infer_schema_length=None,
+            infer_schema_length=most_rows,
             encoding="utf8",
             schema_overrides=names,
             n_rows=most_rows,

@@ -18,8 +18,8 @@ common.quiet()
 import polars as pl  # noqa: E402
 
 from manyhot import diagnose_companions, read_labels, read_predictions  # noqa: E402
+from manyhot.data.data_sets import Asked, sources  # noqa: E402
 from manyhot.data.inputs import Reading  # noqa: E402
-from manyhot.data.source import Asked, sources  # noqa: E402
 from manyhot.formats import read_classes  # noqa: E402
 
 WAYS = (

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from manyhot.data.benchmarks import benchmark_named, data_set
-from manyhot.data.source import (
+from manyhot.data.data_sets import (
     Asked,
-    ClassesLike,
+    ClassNamesLike,
     Source,
     no_such_data,
     open_class_list,
@@ -23,7 +23,7 @@ from manyhot.data.source import (
     published_source,
     sources,
 )
-from manyhot.data.table_inputs import labels_of_table, read_tables
+from manyhot.data.table_inputs import labels_of_table, tables_of_frames
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import prediction_files, read_images, read_labels
@@ -80,7 +80,7 @@ class Reading(Flattened):
 
     rows: PathLike | None = None
     images: PathLike | Images | None = None
-    classes: ClassesLike | None = None
+    classes: ClassNamesLike | None = None
     dataset: str = ""
     trust_order: bool = False
     match: str = AUTO
@@ -240,7 +240,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     classes, kind = open_class_list(reading.classes), reading.kind_of_arrays
     n_classes = reading.n_classes or (len(classes) if classes else 0)
     images, ids = open_images(reading.images, classes), None
-    models = read_tables(predictions, classes, kind)
+    models = tables_of_frames(predictions, classes, kind)
     if isinstance(labels, str | os.PathLike):
         labels = read_labels(labels, classes=classes)
     elif (read := labels_of_table(labels, classes)) is not None:

@@ -39,7 +39,7 @@ def labels_of_table(labels: Any, classes: ClassList | None) -> Labels | None:
     return _through_file(table, "labels", lambda path: read_labels(path, classes=classes))
 
 
-def read_tables(predictions: Any, classes: ClassList | None, scores: str) -> Any:
+def tables_of_frames(predictions: Any, classes: ClassList | None, scores: str) -> Any:
     """Return predictions as a list of tables if they are frames with the columns of a file of predictions.
 
     Such a frame has a column with the ids of the images, one with classes, and one with scores or ranks. One

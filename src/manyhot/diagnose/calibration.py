@@ -15,6 +15,7 @@ from manyhot.console import counts, table_lines
 from manyhot.core.calibration import RANGE, check_softmax
 from manyhot.core.conformal import COVERS, check_alpha
 from manyhot.core.sets import Case
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -23,7 +24,6 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.data.source import Source
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import (
     FITTED_TO,

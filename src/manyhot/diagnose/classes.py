@@ -13,6 +13,7 @@ import pyarrow as pa
 from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.core.operating_points import FOLDS, Goal, check_goal
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -21,7 +22,6 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.data.source import Source
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings, terminal_lines

@@ -19,6 +19,7 @@ from manyhot.console import table_lines
 from manyhot.core.array_types import Bools, Floats
 from manyhot.core.comparison import holm
 from manyhot.core.cooccurrence import ClassPairs, CompanionImages, difference_of_means, permutation_p
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -27,7 +28,6 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.data.source import Source
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.drops import BEYOND_NOISE

@@ -24,6 +24,7 @@ from manyhot.core.error_kinds import (
     sort_errors,
 )
 from manyhot.core.sets import NO_LABEL, Case, LabelSets
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -32,7 +33,6 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.data.source import Source
 from manyhot.diagnose.evidence import ErrorEvidence, EvidenceFiles
 from manyhot.diagnose.first_findings import with_names
 from manyhot.diagnose.sorted_errors import ModelErrors, SortedErrors

@@ -24,7 +24,7 @@ from manyhot.core.error_kinds import (
 )
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.data import catalog
-from manyhot.data.source import Source
+from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import detect, read_findings, read_images, read_labels, read_objects

@@ -21,6 +21,7 @@ from manyhot.console import table_lines
 from manyhot.core.ensembles import Ensemble
 from manyhot.core.label_issues import Issues, Merges, find_issues, find_merges, uses_probabilities
 from manyhot.core.sets import NO_LABEL
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -29,7 +30,6 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.data.source import Source
 from manyhot.diagnose.evidence import ErrorEvidence
 from manyhot.diagnose.first_findings import (
     FIRST_FINDINGS,

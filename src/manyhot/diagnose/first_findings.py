@@ -10,7 +10,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
 from manyhot.console import table_lines
-from manyhot.data.source import Source
+from manyhot.data.data_sets import Source
 from manyhot.errors import ManyhotError
 from manyhot.evaluate.gallery import photographed, write_gallery_of
 from manyhot.evaluate.write import error_in_a_line

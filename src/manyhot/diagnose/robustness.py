@@ -16,8 +16,8 @@ from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.sets import NO_LABEL
 from manyhot.data.benchmarks import PUBLISHED, read_source
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, ModelPatterns, PredictionsLike, Reading, open_inputs
-from manyhot.data.source import Source
 from manyhot.diagnose.page import DiagnosisResult
 from manyhot.diagnose.places import COMPARED_METRICS, MULTI, SINGLE, Place, loss_rows, places_of
 from manyhot.errors import InputError, MatchError

@@ -16,8 +16,8 @@ from pyarrow import compute as pc
 from manyhot.classes import class_list_of
 from manyhot.command import command
 from manyhot.data.benchmarks import HasResults, ResultsLike, flattened
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
-from manyhot.data.source import Source
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.comparison import Comparison, compare_results
 from manyhot.evaluate.judge import Resampling, judge_models

@@ -19,8 +19,8 @@ from manyhot.core.resampling import wilson_interval
 from manyhot.core.sets import UNCLEAR, YES, LabelSets, pairs_within
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BenchmarkData
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import LabelsLike, Reading, open_labels
-from manyhot.data.source import Source
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.outputs import save_label_figures, write_tables
 from manyhot.evaluate.slices import labels_of

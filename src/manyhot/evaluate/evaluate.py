@@ -17,6 +17,7 @@ from manyhot.classes import class_list, class_list_of
 from manyhot.command import command
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BENCHMARKS, Benchmark, Fetched, benchmark_named, data_set
+from manyhot.data.data_sets import Asked, Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -25,7 +26,6 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.data.source import Asked, Source
 from manyhot.errors import MatchError, UnknownNameError, UsageError
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import Resampling, judge_models

@@ -19,6 +19,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -27,7 +28,6 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.data.source import Source
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats import read_findings
 from manyhot.formats.writing import PathLike, check_apart

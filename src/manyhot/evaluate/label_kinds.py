@@ -28,6 +28,7 @@ from manyhot.core.label_kinds import (
 )
 from manyhot.core.sets import NO_LABEL, top_k
 from manyhot.data.benchmarks import BENCHMARKS
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -36,7 +37,6 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.data.source import Source
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import labels_of
 from manyhot.formats.writing import PathLike, check_apart, check_place

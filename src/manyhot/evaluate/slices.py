@@ -17,7 +17,7 @@ from pyarrow import compute as pc
 from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList
 from manyhot.core.order_check import explain_order
 from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
-from manyhot.data.source import Source
+from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, OrderError
 from manyhot.run import QUIET, Run
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes, one_chunk

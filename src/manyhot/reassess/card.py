@@ -17,8 +17,8 @@ from pyarrow import compute as pc
 from pyarrow import parquet as pq
 
 from manyhot.command import command
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import LabelsLike, Reading, open_labels
-from manyhot.data.source import Source
 from manyhot.errors import InputError, printable
 from manyhot.evaluate.describe import Description, describe_source
 from manyhot.files import sha256, write_text

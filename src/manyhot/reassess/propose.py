@@ -21,6 +21,7 @@ from manyhot.console import fact_lines
 from manyhot.core.proposals import Coverage, Proposed, apply_rule, count_coverage, held_out
 from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.data.benchmarks import data_set
+from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
     LabelsLike,
@@ -29,7 +30,6 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
-from manyhot.data.source import Source
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import detect, read_golden, read_labels

@@ -23,7 +23,7 @@ from manyhot.tables.arrays import single_labels
 from manyhot.tables.image_ids import AUTO
 from manyhot.tables.skipped_files import SkippedFiles
 
-ClassesLike = Annotated[PathLike | ClassList | Sequence[str], Shown("FILE")]
+ClassNamesLike = Annotated[PathLike | ClassList | Sequence[str], Shown("FILE")]
 """A class list: its file, its keys, or the name of a built-in list."""
 
 
@@ -35,7 +35,7 @@ class Asked:
     models: Sequence[str] = ()
     rows: PathLike | None = None
     images: PathLike | Images | None = None
-    classes: ClassesLike | None = None
+    classes: ClassNamesLike | None = None
     progress: Progress | None = None
     match: str = AUTO
     scores: ScoreKind | None = None
@@ -303,7 +303,7 @@ def open_images(images: PathLike | Images | None, classes: ClassList | None) -> 
     return images if isinstance(images, Images | None) else read_images(images_file(images), classes=classes)
 
 
-def open_class_list(classes: ClassesLike | None) -> ClassList | None:
+def open_class_list(classes: ClassNamesLike | None) -> ClassList | None:
     """Return a class list, which may be read, in a file, built in, or a list of names."""
     if isinstance(classes, ClassList | None):
         return classes

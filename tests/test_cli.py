@@ -72,14 +72,17 @@ def test_predictions_may_come_one_by_one(run, small):
 
 
 def test_json(run, small):
-    done = run(*ARGUMENTS, "--predictions", "two.npy", "--metric", "top1", "--metric", "lrap", "--json")
+    np.save(small / "dense.npy", np.eye(10, dtype=np.float32)[[0, 2, 9, 3]])
+    metrics = ("--metric", "top1", "--metric", "lrap")
+    done = run(*ARGUMENTS, "--predictions", "two.npy", "dense.npy", *metrics, "--json")
     told = json.loads(done.stdout)
-    assert [(r["metric"], r["value"], r["n"]) for r in told["results"]] == [
-        ("top1", 0.25, 4),
-        ("lrap", None, 0),
+    assert [(r["model"], r["metric"], r["n"]) for r in told["results"]] == [
+        ("two", "top1", 4),
+        ("dense", "top1", 4),
+        ("dense", "lrap", 3),
     ]
-    assert [n["text"] for n in told["notes"]] == [
-        "lrap: undefined without scores over all classes (they are ranks)"
+    assert [(n["model"], n["text"]) for n in told["notes"]] == [
+        ("two", "lrap skipped: the predictions are ranks, without scores over all classes")
     ]
     assert "out/report/index.html" in [p.replace("\\", "/") for p in told["written"]]
 

@@ -260,7 +260,7 @@ def test_archive_without_arrays(tmp_path, rows):
     path = tmp_path / "m.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("readme.txt", "nothing")
-    assert "array of predictions is ambiguous" in message(lambda: read_predictions(path, rows=rows))
+    assert "The file holds no array of numbers" in message(lambda: read_predictions(path, rows=rows))
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -314,7 +314,8 @@ def test_unknown_class_name(tmp_path):
         "A class is not in the class list.\n"
         f"  where:   {path}\n"
         "  got:     tenhc\n"
-        "  allowed: 0 to 999, or a key or name of imagenet1k"
+        "  allowed: 0 to 999, or a key or name of imagenet1k\n"
+        "  do:      pass the list of all classes as `classes`"
     )
 
 

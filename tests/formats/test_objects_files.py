@@ -190,7 +190,8 @@ def test_bad_input(tmp_path, voc):
         "A class is not in the class list.\n"
         f"  where:   {path}\n"
         "  got:     sofa\n"
-        "  allowed: 0 to 0, or a key or name of mine"
+        "  allowed: 0 to 0, or a key or name of mine\n"
+        "  do:      pass the list of all classes as `classes`"
     )
     masks = parquet(tmp_path / "m.parquet", {"image_id": ["z.jpg"], "mask": [png([[0]])]})
     assert error(path, masks=masks) == (

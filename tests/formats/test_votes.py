@@ -7,7 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from manyhot import read_golden, read_votes, write_golden, write_votes
-from manyhot.classes import from_keys
+from manyhot.classes import class_list, from_keys
 from manyhot.errors import InputError, ManyhotError, MatchError
 from manyhot.tables import Images, find_questions, votes_from_table
 
@@ -183,9 +183,12 @@ BAD = {
         "  do:      check the class list of the file",
     ),
     "a class that nobody knows": (
-        lambda p: read_votes(as_csv(p / "v.csv", ROWS | {"class_id": ["3", "unicorn", "3", "3"]})),
+        lambda p: read_votes(
+            as_csv(p / "v.csv", ROWS | {"class_id": ["3", "unicorn", "3", "3"]}), classes=class_list()
+        ),
         "A class is not in the class list.\n  where:   {folder}/v.csv\n  got:     unicorn\n"
-        "  allowed: 0 to 999, or a key or name of imagenet1k",
+        "  allowed: 0 to 999, or a key or name of imagenet1k\n"
+        "  do:      pass the list of all classes as `classes`",
     ),
     "a rater twice": (
         lambda p: votes_from_table(table(), name="v", n_classes=5),

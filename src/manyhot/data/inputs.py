@@ -173,7 +173,7 @@ def _opened(
         return
     source = _in_memory(labels, given, reading)
     fitting = replace(source, models=lambda: (m for m in source.models() if asked.fits(m.model)))
-    yield over_one_list(fitting)
+    yield over_one_list(fitting, in_memory=True)
 
 
 def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QUIET) -> Iterator[Source]:
@@ -194,7 +194,7 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
     """
     check_match(reading.match)
     if not isinstance(labels, str | os.PathLike):
-        yield _matched(over_one_list(_in_memory(labels, {}, reading)), reading.match)
+        yield _matched(over_one_list(_in_memory(labels, {}, reading), in_memory=True), reading.match)
         return
     benchmark, dataset = benchmark_named(labels), data_set(labels)
     if benchmark or dataset:
@@ -272,7 +272,7 @@ def _first_again(models: Iterator[Predictions]) -> Callable[[], Iterator[Predict
     return lambda: itertools.chain(first, models)
 
 
-def over_one_list(source: Source) -> Source:
+def over_one_list(source: Source, *, in_memory: bool = False) -> Source:
     """Return a data set whose labels, images and models have one class list, joined by name.
 
     Raises
@@ -288,7 +288,9 @@ def over_one_list(source: Source) -> Source:
     else:
         is_open = labels is not None and (labels.assumed or labels.class_list is not None)
         is_open = is_open or (images is not None and images.class_list is not None)
-        joined = join_classes(labels, images, next(source.models(), None) if is_open else None)
+        peek = partial(next, source.models(), None) if in_memory else partial(_first_with_classes, source)
+        first = peek() if is_open else None
+        joined = join_classes(labels, images, first, sort=not in_memory)
     if joined is None:
         return source
     labels = labels and joined.of_labels(labels)
@@ -303,6 +305,15 @@ def over_one_list(source: Source) -> Source:
         classes=joined.classes,
         models=lambda: _joined(source, joined),
     )
+
+
+def _first_with_classes(source: Source) -> Predictions | None:
+    """Return the first model that determines the number of classes; if none does, the first."""
+    models = source.models()
+    first = next(models, None)
+    if first is None or first.n_classes:
+        return first
+    return next((model for model in models if model.n_classes), first)
 
 
 def _joined(source: Source, joined: JoinedClasses) -> Iterator[Predictions]:

@@ -181,7 +181,7 @@ class JoinedClasses:
 
 
 def join_classes(
-    labels: Labels | None, images: Images | None, first: Predictions | None
+    labels: Labels | None, images: Images | None, first: Predictions | None, *, sort: bool = True
 ) -> JoinedClasses | None:
     """Return the class list that labels, images and predictions have in common; None if all declare it.
 
@@ -209,6 +209,7 @@ def join_classes(
         declared = class_list_of(labels.class_hash) if labels is not None else None
         return JoinedClasses(len(declared), declared) if declared else None
     keep = any("keys" in metadata(t.table) for t in (labels, images) if t is not None)
+    keep = keep or not (sort or any(model is None or t.hash != model.hash for t in lists))
     return _of_names(lists, model, width, keep)
 
 

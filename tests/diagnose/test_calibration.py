@@ -131,8 +131,8 @@ def test_lists_tell_what_they_do_not_have(model):
         else:
             assert row["n"] > 0
     assert found.notes[:2] == (
-        "net: nll, nll_mass: undefined without probabilities or logits of all classes (they are lists of "
-        "top classes)",
+        "net: nll, nll_mass undefined: the predictions are lists of top classes, without probabilities or "
+        "logits of all classes",
         "net: no vector (labels), no vector (sets): scaling needs logits or probabilities of all classes "
         "(lists of top classes)",
     )

@@ -1,6 +1,7 @@
 """Corrupted copies from images to files: predicted, resumed after a kill, judged, and told."""
 
 import dataclasses
+import importlib
 import json
 import os
 import re
@@ -243,7 +244,7 @@ def test_original_labels_alone():
     )
     again, _ = diagnose(labels="labels.csv", out="by CSV")
     assert again.losses.drop_columns(["base", "dataset"]) == found.losses.drop_columns(["base", "dataset"])
-    assert set(again.losses["dataset"].to_pylist()) == {"images"}
+    assert set(again.losses["dataset"].to_pylist()) == {"labels"}
 
 
 def test_labels_as_the_source_tells_them():
@@ -354,7 +355,7 @@ def test_json():
 
 
 def test_progress_is_a_line_where_nobody_watches(monkeypatch):
-    monkeypatch.setattr(sys.modules["manyhot.cli.events"], "LINE_EVERY_S", 0.0)
+    monkeypatch.setattr(importlib.import_module("manyhot.cli.events"), "LINE_EVERY_S", 0.0)
     done = run("--kind", "fog")
     told = [line for line in done.stderr.splitlines() if line.startswith("tint: ")]
     assert re.fullmatch(r"tint: 24 of 24 images, [\d,]+/s, 0:00:00 left", told[-1])

@@ -151,7 +151,7 @@ def test_an_evaluator_without_batches_adds_nothing():
     [
         ({"n_classes": 6}, "n_classes", "6", "5"),
         ({"metrics": ["real1", "mla"]}, "metrics", "real1, mla", "real1"),
-        ({"score_kind": "logit"}, "score_kind", "logit", "score"),
+        ({"scores": "logit"}, "scores", "logit", "score"),
     ],
 )
 def test_settings_must_agree(settings, where, got, allowed):
@@ -161,7 +161,7 @@ def test_settings_must_agree(settings, where, got, allowed):
         f"  where:   {where}\n"
         f"  got:     {got}\n"
         f"  allowed: {allowed}\n"
-        "  do:      create all evaluators with the same n_classes, metrics and score_kind"
+        "  do:      create all evaluators with the same n_classes, metrics and scores"
     )
     assert message(lambda: one + other) == (
         f"Evaluators with different settings cannot be merged.\n{expected}"
@@ -294,7 +294,7 @@ def test_loading_replaces_the_images_and_the_loaded_go_on():
 
 def test_states_that_are_none():
     good = made(range(5)).state_dict()
-    own = "version, n_classes, metrics, score_kind, images"
+    own = "version, n_classes, metrics, scores, images"
     for state, got in (
         (7, "int"),
         ({}, ""),

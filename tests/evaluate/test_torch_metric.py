@@ -26,7 +26,7 @@ def torch():
 @pytest.fixture
 def made(torch):
     def make(metrics=METRICS, **options):
-        return Evaluator(n_classes=C, metrics=metrics, score_kind="logit").as_torch_metric(**options)
+        return Evaluator(n_classes=C, metrics=metrics, scores="logit").as_torch_metric(**options)
 
     return make
 

@@ -265,6 +265,7 @@ class _Judge:
             self._versions(parts, about, refused),
             metrics=_metrics(parts.rest, refused),
             resampling=Resampling(self.resamples, self.seed, min(self.resamples, MOST_RESAMPLES)),
+            keep_undefined=True,
             trust_order=self.reading.trust_order,
             dataset=self.dataset,
         )

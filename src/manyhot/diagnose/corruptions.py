@@ -201,7 +201,7 @@ class _JudgingLabels:
         if detect(labels, ("labels",)) is None:
             return cls(_single(labels, classes), True, classes)
         read = read_labels(labels, classes=classes)
-        return cls(read.with_labels(read_images(images)) if images else read, False, classes)
+        return cls(read.with_labels(read_images(images)) if images else read, read.are_original, classes)
 
     def matched(self, source: ImageSource) -> tuple[_JudgingLabels, tuple[str, ...]]:
         """Return the labels with the ids of a source, and a note if they were different."""

@@ -333,6 +333,7 @@ def judge_place(
         resampling=Resampling(resamples, seed, min(resamples, MAP_RESAMPLES)),
         trust_order=trust_order,
         dataset=dataset,
+        keep_undefined=True,
         misfits=misfits,
         progress=progress,
     )

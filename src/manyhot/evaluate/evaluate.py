@@ -320,7 +320,7 @@ def _judged(
 ) -> Evaluation:
     """Judge the models of one data set."""
     labels, files = source.sets(), dict[str, Path]()
-    if source.labels is None and metrics is None:
+    if labels.are_original and metrics is None:
         # On original labels alone, metrics of label sets would say the same again.
         metrics = accuracies(ORIGINAL_LABELS)
     classes = source.classes or class_list_of(labels.class_hash)

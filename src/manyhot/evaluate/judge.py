@@ -64,6 +64,7 @@ def judge_models(
     dataset: str = "",
     misfits: SkippedFiles | None = None,
     per_class: bool = False,
+    keep_undefined: bool = False,
     progress: Callable[[int, str], None] | None = None,
 ) -> Evaluation:
     """Evaluate models on the label sets of one data set.
@@ -92,6 +93,8 @@ def judge_models(
         an error.
     per_class : bool
         Whether to evaluate each class of models with scores of all classes, if there are no original labels.
+    keep_undefined : bool
+        Whether a metric that cannot be computed for a model has an undefined value instead of no value.
     progress : callable, optional
         Function that is called with the number of completed models and the name of the last, and once more at
         the end.
@@ -122,6 +125,7 @@ def judge_models(
         requested=None if metrics is None else entries_of(metrics),
         resampling=resampling,
         trust_order=trust_order,
+        keep_undefined=keep_undefined,
         per_class=ClassTables(dataset, sets.n_classes, classes) if per_class else None,
     )
     misfits, n = misfits or SkippedFiles(), 0
@@ -152,6 +156,7 @@ class Judge:
         Metrics of all models; by default, those of `default_entries` for each model.
     resampling : Resampling
     trust_order : bool
+    keep_undefined : bool
     per_class : ClassTables, optional
         Collects the results of each class, if there are no original labels.
     """
@@ -163,6 +168,7 @@ class Judge:
     requested: list[Entry] | None
     resampling: Resampling
     trust_order: bool
+    keep_undefined: bool = False
     per_class: ClassTables | None = None
     _rows: list[Number] = field(default_factory=list)
     _notes: list[Note] = field(default_factory=list)
@@ -236,10 +242,13 @@ class Judge:
         skipped = set[str]()
         for lack in unmet(metrics, case, predictions):
             skipped.update(lack.names)
-            note = Note(self.dataset, predictions.model, lack.kind, len(lack.names), lack.note)
+            text = lack.note(undefined=self.keep_undefined)
+            note = Note(self.dataset, predictions.model, lack.kind, len(lack.names), text)
             self._notes.append(note)
             error = lack.error(predictions.source or predictions.model)
             self._skipped |= {name: error for name in lack.names if name not in self._skipped}
+        if self.keep_undefined:
+            return list(metrics)
         return [metric for metric in metrics if metric.name not in skipped]
 
     def _check_complete(self) -> None:

@@ -56,11 +56,10 @@ class Unmet:
     why: str
     do: str = ""
 
-    @property
-    def note(self) -> str:
-        """The text of a note for results in which other models have these metrics."""
+    def note(self, *, undefined: bool = False) -> str:
+        """Return the text of a note for results in which the metrics are skipped, or undefined."""
         do = f"; {self.do.replace('`scores`', '--scores')}" if self.do else ""
-        return f"{', '.join(self.names)} skipped: {self.why}{do}"
+        return f"{', '.join(self.names)} {'undefined' if undefined else 'skipped'}: {self.why}{do}"
 
     def error(self, where: str) -> InputError:
         """Return the error for results that would lack these metrics altogether."""

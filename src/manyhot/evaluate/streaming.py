@@ -81,7 +81,7 @@ class Evaluator:
         self.resamples = resamples
         self.model = model
         reading = Reading(scores=scores, score_kind=score_kind)
-        self.score_kind = reading.kind_of_arrays
+        self.scores = reading.kind_of_arrays
         entries = [get("metric", m) for m in self.metrics]
         self._dense = any(e.about.get("needs") for e in entries)
         self._depth = max(DEPTH, depth_of(entries))
@@ -120,7 +120,7 @@ class Evaluator:
         parts, names = align_columns(parts, self._images.names, of="earlier batches")
         # Ids may repeat within a batch, while those of a table may not.
         batch = labels if is_table else labels_as_table(replace(parts[0], ids=None), parts[1], self.n_classes)
-        predicted = prediction_of(parts[2], self.n_classes, self.score_kind, ids=batch.image_id)
+        predicted = prediction_of(parts[2], self.n_classes, self.scores, ids=batch.image_id)
         self._images.add(StreamedImages.of(batch, self._to_keep(predicted), image_id, names), "this batch")
 
     def compute(self) -> Evaluation:
@@ -154,7 +154,7 @@ class Evaluator:
         Parameters
         ----------
         *others : Evaluator
-            Evaluators with the same `n_classes`, `metrics` and `score_kind`. They are not changed.
+            Evaluators with the same `n_classes`, `metrics` and `scores`. They are not changed.
 
         Raises
         ------
@@ -194,7 +194,7 @@ class Evaluator:
         Returns
         -------
         dict
-            ``version``, ``n_classes``, ``metrics``, ``score_kind``, and ``images``: an Arrow stream with one
+            ``version``, ``n_classes``, ``metrics``, ``scores``, and ``images``: an Arrow stream with one
             row per image, or None without images.
         """
         return {"version": STATE_VERSION, **self._settings(), "images": self._images.to_bytes()}
@@ -266,7 +266,7 @@ class Evaluator:
         return TorchMetric(self, **options)
 
     def _settings(self) -> dict[str, Any]:
-        return {"n_classes": self.n_classes, "metrics": list(self.metrics), "score_kind": self.score_kind}
+        return {"n_classes": self.n_classes, "metrics": list(self.metrics), "scores": self.scores}
 
     def _check_settings(self, theirs: Mapping[str, Any], message: str) -> None:
         for name, value in self._settings().items():
@@ -276,7 +276,7 @@ class Evaluator:
                     where=name,
                     got=_text(theirs[name]),
                     allowed=_text(value),
-                    do="create all evaluators with the same n_classes, metrics and score_kind",
+                    do="create all evaluators with the same n_classes, metrics and scores",
                 )
 
     def _tables(self, images: StreamedImages) -> tuple[Labels, Predictions]:
@@ -285,7 +285,7 @@ class Evaluator:
             table = table.add_column(0, "image_id", positions(0, len(table)))
         labels = Labels(table, self.n_classes, asked_known=images.asked_known, name="labels")
         part = FramePart(predicted, self.model)
-        return labels, prediction_of(part, self.n_classes, self.score_kind, ids=labels.image_id)
+        return labels, prediction_of(part, self.n_classes, self.scores, ids=labels.image_id)
 
     def _notes(self, n_repeated: int, n_differing: int) -> Iterator[Note]:
         if n_repeated:

@@ -116,7 +116,7 @@ def labels_of_names(
     if p is not None:
         columns["p"] = ragged(named.lengths, p)
     if named.is_single and (named.lengths == 1).all():
-        columns["label"] = pa.array(flat)
+        columns |= {"label": pa.array(flat), "rated": constant(False, len(flat), pa.bool_())}
     return Labels(
         pa.table(columns),
         found.n_classes,

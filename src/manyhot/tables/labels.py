@@ -71,6 +71,12 @@ class Labels:
         """The ids, one per image."""
         return one_chunk(self.table["image_id"])
 
+    @property
+    def are_original(self) -> bool:
+        """Whether the label sets are only the original labels, so that nobody rated an image."""
+        columns = self.table.column_names
+        return "label" in columns and "rated" in columns and not pc.any(self.table["rated"]).as_py()
+
     def to_polars(self) -> Any:
         """Return the table as a polars.DataFrame."""
         import polars as pl

@@ -187,7 +187,7 @@ def test_another_table_of_that_name_beside_predictions_does_not_either(home):
     assert evaluated()[0] == (
         "the report has no gallery: "
         "The file does not hold images: pred/images.parquet; no known format with suffix '.parquet', and the "
-        "columns uri, jpeg"
+        "columns uri (text), jpeg; rename the column with the names of the images to image_id"
     )
     assert "ReaL" in page()
 

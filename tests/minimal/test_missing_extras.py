@@ -90,6 +90,7 @@ COMMANDS = {
     "diagnose robustness": ("l.csv m.csv --predictions p.parquet", None),
     "diagnose corruptions": ("photos --model timm/resnet18 --corruption fog", "diagnose"),
     "diagnose companions": ("l.csv --predictions p.parquet", None),
+    "diagnose classes": ("l.csv --predictions p.parquet", None),
 }
 """How each command is run, and the extra that it names; None where the minimal install will do."""
 

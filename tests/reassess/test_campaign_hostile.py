@@ -176,7 +176,8 @@ def test_golden_answers_that_are_a_folder_are_not_passed_over(camp):
     assert error_of(mh.aggregate, camp) == (
         "The folder does not hold golden.\n  where:   camp/golden.parquet\n"
         "  got:     a folder of no known format\n"
-        "  allowed: golden-table (.parquet .csv folder); label-studio-golden (.json); real-golden (.npz)"
+        "  allowed: golden-table: image_id, class_id, expert_id and answer; "
+        "other suffixes: .csv, .json, .npz, .parquet, .tsv"
     )
 
 
@@ -303,7 +304,9 @@ def test_names_that_are_not_utf_8(camp):
 
 HEAD = "image_id,class_id,rater_id,answer\n"
 UNKNOWN = "A class is not in the class list.\n  where:   v.csv\n  got:     "
-KNOWN = "\n  allowed: 0 to 4, or a key or name of classes"
+KNOWN = (
+    "\n  allowed: 0 to 4, or a key or name of classes\n  do:      pass the list of all classes as `classes`"
+)
 EMPTY = "The column '{}' of the votes table contains an empty value.\n  where:   v, row 0\n  got:     "
 
 

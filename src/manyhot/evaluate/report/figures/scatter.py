@@ -112,7 +112,7 @@ class Side:
     def at(self, value: float, length: float) -> float:
         """Return where a value is on an axis of this length."""
         lo, hi, v = (math.log(e) if self.log else e for e in (*self.domain, value))
-        return (v - lo) / (hi - lo) * length
+        return (v - lo) / (hi - lo) * length if hi > lo else length / 2  # all models have one value
 
     def value(self, at: float, length: float) -> float:
         """Return the value at a place of an axis of this length."""

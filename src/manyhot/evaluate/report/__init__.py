@@ -203,7 +203,8 @@ def _models(datasets: Sequence[DataSet]) -> str:
 def _grouped(notes: Iterable[Mapping[str, object]]) -> tuple[NoteGroup, ...]:
     models: dict[tuple[str, str], list[str]] = {}
     for note in notes:
-        models.setdefault((str(note["dataset"]), str(note["text"])), []).append(str(note["model"]))
+        who = models.setdefault((str(note["dataset"]), str(note["text"])), [])
+        who += filter(None, [str(note["model"])])  # none if it concerns the labels
     return tuple(NoteGroup(dataset, text, tuple(who)) for (dataset, text), who in models.items())
 
 

@@ -86,6 +86,10 @@ ROWS = {
         "a share of images, the most confident first, for one event",
         "`manyhot evaluate`",
     ),
+    "class_differences": (
+        "a class, with the average precision of two models and its difference",
+        "`manyhot compare A B --labels L`, for scores over all classes",
+    ),
     "class_results": (
         "a class of a model",
         "`manyhot diagnose classes`, and `manyhot evaluate` if there are no original labels",

@@ -16,6 +16,7 @@ from sklearn.metrics import (
 
 from manyhot.core.estimates import Estimate, Ratio
 from manyhot.core.ranking import (
+    class_differences,
     class_precision,
     coverage,
     lrap,
@@ -446,3 +447,33 @@ class TestClassPrecision:
         precision = class_precision(Case(case.labels, case.top))
         assert np.isnan([precision.value, precision.error, precision.lo, precision.hi]).all()
         assert precision.n_positives.tolist() == [0, 0]
+
+
+class TestClassDifferences:
+    def test_they_are_those_of_the_plain_paired_jackknife(self) -> None:
+        rng = np.random.default_rng(1)
+        yes = rng.random((80, 3)) < 0.5
+        scores = [(rng.normal(size=yes.shape) + shift * yes).astype(np.float32) for shift in (0.5, 1.0)]
+        state = np.where(yes, YES, NO)
+        found = class_differences(*(case_of(state, s) for s in scores))
+        for c in range(3):
+            values = [average_precision_score(yes[:, c], s[:, c]) for s in scores]
+            assert found.values[:, c] == pytest.approx(values, abs=1e-12)
+            rest = [np.arange(80) != i for i in range(80)]
+            one, two = (np.array([average_precision_score(yes[r, c], s[r, c]) for r in rest]) for s in scores)
+            change = two - one
+            error = np.sqrt(79 / 80 * ((change - change.mean()) ** 2).sum())
+            half = (found.hi[c] - found.lo[c]) / 2
+            # The quantile of Student's t is somewhat larger than that of the normal distribution.
+            assert 1.96 * error <= half <= 2.6 * error
+            assert (found.hi[c] + found.lo[c]) / 2 == pytest.approx(values[1] - values[0])
+            assert (found.p[c] < 0.05) == (found.lo[c] > 0 or found.hi[c] < 0)
+        assert found.n_positives.tolist() == yes.sum(0).tolist()
+
+    def test_few_positives_and_equal_models_are_not_tested(self) -> None:
+        yes = np.arange(200)[:, None] < np.array([0, 29, 60])
+        scores = (np.random.default_rng(0).normal(size=yes.shape) + yes).astype(np.float32)
+        case = case_of(np.where(yes, YES, NO), scores)
+        found = class_differences(case, case_of(np.where(yes, YES, NO), scores + yes))
+        assert np.isnan(found.p).tolist() == [True, True, False]
+        assert np.isnan(class_differences(case, case).p).all()

@@ -325,3 +325,30 @@ def test_the_example_workflow_runs(tmp_path, models, candidate, code):
     verdict = "Failed: candidate loses more" if code else "Passed: candidate does not lose more"
     assert verdict in text
     assert "| metric | baseline | candidate |" in text
+
+
+def test_two_models_are_compared_on_each_class(tmp_path):
+    rng = np.random.default_rng(0)
+    hot = rng.random((300, 3)) < [0.4, 0.4, 0.02]
+    weak = rng.normal(size=hot.shape) + hot
+    strong = weak + hot * [2.0, 0.0, 2.0]
+    found = compare({"weak": weak, "strong": strong}, labels=hot, classes=["cat", "dog", "owl"])
+    rows = {row["key"]: row for row in found.classes.to_pylist()}
+    assert rows["cat"]["difference_lo"] > 0
+    assert rows["owl"]["difference_lo"] is None
+    assert rows["dog"]["difference"] == 0
+    lines = list(found.lines())
+    assert lines[-2:] == [
+        "strong is better on cat.",
+        "2 classes were not tested (fewer than 30 images, or no difference).",
+    ]
+    assert (found.write(tmp_path), (tmp_path / "class_differences.csv").exists())[1]
+
+
+def test_predictions_and_results_of_predicting_are_named_by_the_caller():
+    class Result:
+        predictions = Predictions(pa.array(["0", "1"]), "net", scores=np.eye(2, dtype=np.float32))
+
+    better = Predictions(pa.array(["0", "1"]), "net", scores=np.eye(2, dtype=np.float32)[::-1])
+    found = compare({"old": Result(), "new": better}, labels=[[1], [0]], reading=Reading(n_classes=2))
+    assert found.results.table["model"].unique().to_pylist() == ["old", "new"]

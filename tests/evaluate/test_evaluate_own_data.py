@@ -147,7 +147,7 @@ def test_the_columns_of_scores_without_names_are_in_the_sorted_order_which_is_no
     found = mh.evaluate(NAMES, SCORES, metrics=["map_macro"], resamples=0)
     assert found.value("map_macro") == pytest.approx(EXPECTED["map_macro"][0], abs=1e-12)
     assert found.notes == (
-        "labels: classes that are only numbered are taken in the sorted order of their names: "
+        "labels: without names, the classes of scores are taken in the sorted order of their names: "
         "boat, car, cat, … (5 names)",
     )
 

@@ -91,7 +91,7 @@ def mean_over_groups(
     return Pooled(
         value,
         scored,
-        left_out=lambda inside: _left_out(metric, cells(), inside),
+        left_out=lambda inside: left_out(metric, cells(), inside),
         doubt=lambda inside: _doubt(metric, cells(), inside),
     )
 
@@ -102,7 +102,7 @@ def _mean(values: Floats) -> float:
     return math.fsum(defined) / len(defined) if len(defined) else float("nan")
 
 
-def _left_out(metric: CurveMetric, cells: RankedCells, inside: Weights | None) -> Floats:
+def left_out(metric: CurveMetric, cells: RankedCells, inside: Weights | None) -> Floats:
     """Return the change of the mean over groups if each image is left out."""
     curves = cells.curves(inside)
     values = np.array([metric.value(curve) for curve in curves])

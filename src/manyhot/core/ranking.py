@@ -16,20 +16,23 @@ Times below are for 50,000 × 1,000 float32 scores on one core (``benchmarks/den
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy import typing as npt
+from scipy.special import stdtr
 
 from manyhot.core.array_types import Floats
 from manyhot.core.curve_metrics import (
     AVERAGE_PRECISION,
     INTERPOLATED_PRECISION,
+    left_out,
     mean_over_groups,
 )
 from manyhot.core.estimates import Estimate, mean_over, undefined
-from manyhot.core.jackknife import FEWEST_POSITIVES, jackknife_ends
-from manyhot.core.ranked_cells import rank_cells
+from manyhot.core.jackknife import FEWEST_POSITIVES, jackknife_ends, jackknife_error
+from manyhot.core.ranked_cells import Walks, rank_cells
 from manyhot.core.ranked_positives import Group, RankedPositives, rank_positives
 from manyhot.core.sets import Case
 from manyhot.registry import register
@@ -332,6 +335,66 @@ def class_precision(case: Case, masked: bool = False) -> ClassPrecision:
         if curve.positives >= FEWEST_POSITIVES:
             found.lo[c], found.hi[c] = jackknife_ends(value, error, df)
     return found
+
+
+@dataclass(frozen=True, eq=False)
+class ClassDifferences:
+    """The differences of two models' average precision, by class; each array has shape (C,).
+
+    Attributes
+    ----------
+    values : ndarray of float64, shape (2, C)
+        The average precision of both models; NaN without positives.
+    n_positives : ndarray of int
+    lo, hi, p : ndarray of float64
+        The interval of the second value minus the first, and the two-sided p; NaN for classes with fewer than
+        `FEWEST_POSITIVES` positives.
+    """
+
+    values: Floats
+    n_positives: npt.NDArray[np.int64]
+    lo: Floats
+    hi: Floats
+    p: Floats
+
+
+def class_differences(first: Case, second: Case) -> ClassDifferences:
+    """Compare the average precision of each class between two models on the same images.
+
+    Parameters
+    ----------
+    first, second : Case
+        The scores of two models for the same images.
+
+    Notes
+    -----
+    The standard error is that of the jackknife of the difference, so that images that are difficult for both
+    models cancel; `p` is that of Student's t.
+    """
+    c = first.labels.n_classes
+    found = ClassDifferences(np.full((2, c), np.nan), np.zeros(c, np.int64), *np.full((3, c), np.nan))
+    pairs = zip(_changes_by_class(first), _changes_by_class(second), strict=True)
+    for (i, value, n, changes), (_, other, _, others) in pairs:
+        found.values[:, i], found.n_positives[i] = (value, other), n
+        error, df = jackknife_error(others - changes)
+        if n >= FEWEST_POSITIVES and error > 0:
+            found.lo[i], found.hi[i] = jackknife_ends(other - value, error, df, share=False)
+            found.p[i] = 2 * stdtr(df, -abs(other - value) / error)
+    return found
+
+
+def _changes_by_class(case: Case) -> Iterator[tuple[int, float, int, Floats]]:
+    """Yield each class, its average precision and positives, and the changes if each image is left out."""
+    ranked = rank_positives(case, "class")
+    if ranked is None:
+        return
+    walks = rank_cells(case, ranked)
+    assert isinstance(walks, Walks)
+    for i, walk in zip(np.unique(ranked.group), walks.walks, strict=True):
+        one = replace(walks, walks=[walk])
+        (curve,) = one.curves(None)
+        changes = left_out(AVERAGE_PRECISION, one, None)
+        yield int(i), AVERAGE_PRECISION.value(curve), int(curve.positives), changes
 
 
 def _precision(case: Case, by: Group, masked: bool) -> Estimate:

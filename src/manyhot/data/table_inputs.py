@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -50,12 +51,26 @@ def tables_of_frames(predictions: Any, classes: ClassList | None, scores: str) -
     InputError
         As `read_predictions` does.
     """
-    if isinstance(predictions, Predictions):
-        return [predictions]
+    if (alone := _predicted(predictions)) is not None:
+        return [alone]
+    if isinstance(predictions, list | tuple) and any(_predicted(p) is not None for p in predictions):
+        return [found if (found := _predicted(p)) is not None else p for p in predictions]
     named = predictions if isinstance(predictions, Mapping) else {"model": predictions}
-    tables = [_predictions_of_table(name, values, classes, scores) for name, values in named.items()]
+    tables = [_named_table(name, values, classes, scores) for name, values in named.items()]
     read = [table for table in tables if table is not None]
     return read if read and len(read) == len(tables) else predictions
+
+
+def _predicted(values: Any) -> Predictions | None:
+    """Return predictions, or those in the result of a function that predicts; None for anything else."""
+    found = getattr(values, "predictions", values)
+    return found if isinstance(found, Predictions) else None
+
+
+def _named_table(name: str, values: Any, classes: ClassList | None, scores: str) -> Predictions | None:
+    if (found := _predicted(values)) is not None:
+        return replace(found, model=name)
+    return _predictions_of_table(name, values, classes, scores)
 
 
 def _predictions_of_table(

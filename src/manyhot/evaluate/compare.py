@@ -13,16 +13,18 @@ from typing import Annotated, Any
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.classes import class_list_of
+from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.data.benchmarks import HasResults, ResultsLike, flattened
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
 from manyhot.errors import InputError, MatchError, UsageError
+from manyhot.evaluate.class_differences import difference_table
 from manyhot.evaluate.comparison import Comparison, compare_results
 from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.pairwise import check_two, is_worse, markdown
 from manyhot.evaluate.results import Evaluation
+from manyhot.evaluate.slices import model_cases
 from manyhot.files import atomic_write
 from manyhot.formats import detect
 from manyhot.formats.writing import PathLike, check_apart
@@ -143,6 +145,7 @@ def compare(
             compare_results(evaluation, **options, run=run),
             notes=evaluation.notes,
             inputs=evaluation.inputs,
+            classes=evaluation.per_class.get("class_differences"),
             sources=tuple(Path(p) for p in _listed(results) if isinstance(p, str | os.PathLike)),
         )
     if fail_if_worse is not None:
@@ -228,6 +231,9 @@ def _evaluated(
             dataset=source.name,
             misfits=source.misfits,
         )
+        if metrics is None:
+            classes = source.classes or class_list_of(shared.labels.class_hash)
+            evaluation = replace(evaluation, per_class=_by_class(shared, classes, reading))
         notes = (*shared.notes(), *evaluation.notes)
         stored = {**evaluation.metadata, "notes": json.dumps([asdict(n) for n in evaluation.model_notes])}
         parts.append(replace(evaluation, notes=notes, inputs=dict(source.inputs), metadata=stored))
@@ -236,6 +242,18 @@ def _evaluated(
     if len(parts) == 1:
         return parts[0]
     return replace(Evaluation.concat(parts), notes=tuple(n for part in parts for n in part.notes))
+
+
+def _by_class(shared: SharedImages, classes: ClassList | None, reading: Reading) -> dict[str, pa.Table]:
+    """Return the differences of two models by class; nothing for other numbers of models, or for ranks."""
+    if len(shared.names) != 2:
+        return {}
+    source = replace(shared.source, labels=shared.labels, images=None, models=shared.models)
+    first, second = (m.case for m in model_cases(source, trust_order=True))
+    if first.scores is None or second.scores is None:
+        return {}
+    names = (shared.names[0], shared.names[1])
+    return {"class_differences": difference_table(source.name, names, (first, second), classes)}
 
 
 @dataclass(frozen=True, eq=False)

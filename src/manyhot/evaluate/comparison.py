@@ -21,6 +21,7 @@ from manyhot.classes import family_of
 from manyhot.core.comparison import holm
 from manyhot.data.benchmarks import ResultsLike, flattened, open_results, open_thresholds
 from manyhot.errors import InputError, MatchError
+from manyhot.evaluate.class_differences import class_lines
 from manyhot.evaluate.drops import END, Comparer
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
 from manyhot.evaluate.pairwise import check_two, conclusions, differences, pair_lines, verdict_line
@@ -74,6 +75,8 @@ class Comparison(Result):
         The margin by which the second of two models must not be worse, if one was passed.
     is_worse : bool
         Whether it is worse by more than this margin.
+    classes : pyarrow.Table, optional
+        The table ``class_differences``, for two models with scores over all classes.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -91,6 +94,7 @@ class Comparison(Result):
     sources: tuple[Path, ...] = ()
     margin: float | None = None
     is_worse: bool = False
+    classes: pa.Table | None = None
 
     def __repr__(self) -> str:
         ends = self.ranks.num_rows
@@ -130,7 +134,8 @@ class Comparison(Result):
         """Yield the comparison of models, then the mean drops, the slopes and the rankings."""
         margin = self.margin
         verdicts = [] if margin is None else [verdict_line(d, margin) for d in check_two(self.results)]
-        answered = [*pair_lines(self.results), *verdicts]
+        by_class = [] if self.classes is None else class_lines(self.classes)
+        answered = [*pair_lines(self.results), *verdicts, *by_class]
         if self._is_pair:
             yield from answered
             return
@@ -175,6 +180,7 @@ class Comparison(Result):
             thresholds=None if self.thresholds is None else self.thresholds.table,
         )
         made = self.tables | {"models": self.results.models} | dict(self.described)
+        made |= {} if self.classes is None else {"class_differences": self.classes}
         clear_report(out)
         clear_gallery(out)
         results = self.results.table

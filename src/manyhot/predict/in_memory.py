@@ -25,6 +25,7 @@ from manyhot.predict.scoring import Keep, Scored, score_parts, select_scores
 from manyhot.predict.sources import ImagesLike, LabelLookup, open_source
 from manyhot.tables import Images, Predictions
 from manyhot.tables.image_ids import first_unique, normal_ids
+from manyhot.tables.own_classes import own_list
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def predict_loader(
     loader: Any,
     *,
     top: int | None = 20,
-    classes: ClassList | None = None,
+    classes: ClassList | Sequence[str] | None = None,
     ids: Sequence[str] | Literal["number"] | None = None,
     progress: Callable[[int, int | None], None] | None = None,
 ) -> Predicted:
@@ -208,8 +209,9 @@ def predict_loader(
         Yields tensors, (images, labels), (images, labels, ids), or mappings with ``image``, ``label`` and
         ``image_id``.
     top : int, optional
-    classes : ClassList, optional
-        The class list. The default is ImageNet-1k if there are 1,000 logits.
+        Number of top classes to keep. None keeps the scores of all classes, which mAP and F1 need.
+    classes : ClassList or sequence of str, optional
+        The classes of the logits, in their order. The default is ImageNet-1k if there are 1,000 logits.
     ids : sequence of str or "number", optional
         Ids of the images in order; ``"number"`` numbers them from 0. By default, they are taken from the
         batches or, if the loader does not shuffle, from the file names of its data set.
@@ -231,6 +233,8 @@ def predict_loader(
         )
     if isinstance(ids, str) and ids != "number":
         raise InputError("A single text is not a list of ids.", got=ids, allowed='a list of ids, or "number"')
+    if classes is not None and not isinstance(classes, ClassList):
+        classes = from_keys([str(name) for name in classes])
     expected = _file_names(loader) if ids is None else list(ids)
     class_names = _class_names(loader)
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
@@ -267,6 +271,7 @@ def predict_loader(
         "logit",
         len(network.classes),
         network.classes.hash,
+        class_list=own_list(network.classes),
     )
     is_arbitrary = ids == "number" and hasattr(loader, "dataset") and not _is_in_order(loader)
     notes = ("the loader may shuffle, so that numbers are positions in this run, not in the data set",)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
-from manyhot.classes import ClassList, class_list_of, from_keys
+from manyhot.classes import ClassList, class_list, class_list_of, from_keys
 from manyhot.core.array_types import Ints
 from manyhot.core.sets import NO, YES
 from manyhot.errors import InputError, MatchError
@@ -26,7 +26,7 @@ from manyhot.tables import (
 )
 from manyhot.tables.class_values import IdLists, has_texts, on_host, sets_of, with_ids
 from manyhot.tables.frames import BY_POSITION
-from manyhot.tables.own_classes import list_of_names, own_list
+from manyhot.tables.own_classes import own_list
 
 
 def as_labels(
@@ -244,8 +244,8 @@ def in_class_order(
 
 def list_of_columns(names: Sequence[str]) -> ClassList:
     """Return the class list of columns: ImageNet-1k if these are all its classes, else the sorted names."""
-    imagenet, _ = list_of_names(names, "columns")
-    if len(names) == len(imagenet) and len({imagenet.find(name) for name in names}) == len(names):
+    imagenet = class_list()
+    if {imagenet.find(name) for name in names} == set(range(len(imagenet))) and len(names) == len(imagenet):
         return imagenet
     return from_keys(sorted(names), "columns")
 

@@ -25,6 +25,7 @@ MADE = (
     "rejected",
     "reliability",
     "risk_coverage",
+    "class_differences",
     *CLASS_TABLES,
 )
 """Tables beside the results that a run makes; those of an earlier run in the same folder are removed."""

@@ -73,9 +73,16 @@ class Labels:
 
     @property
     def are_original(self) -> bool:
-        """Whether the label sets are only the original labels, so that nobody rated an image."""
+        """Whether the label sets are only the original labels, and nobody rated an image."""
         columns = self.table.column_names
-        return "label" in columns and "rated" in columns and not pc.any(self.table["rated"]).as_py()
+        if "label" not in columns or "rated" not in columns or pc.any(self.table["rated"]).as_py():
+            return False
+        flat = pc.list_flatten(self.table["classes"]).cast(pa.int32())
+        lengths, label = pc.list_value_length(self.table["classes"]), self.table["label"]
+        has_label = pc.cast(label.is_valid(), pa.int32())
+        return bool(pc.all(pc.equal(lengths, has_label)).as_py()) and flat.equals(
+            label.drop_null().cast(pa.int32())
+        )
 
     def to_polars(self) -> Any:
         """Return the table as a polars.DataFrame."""

@@ -311,9 +311,9 @@ def _first_with_classes(source: Source) -> Predictions | None:
     """Return the first model that determines the number of classes; if none does, the first."""
     models = source.models()
     first = next(models, None)
-    if first is None or first.n_classes:
+    if first is None or not first.assumed:
         return first
-    return next((model for model in models if model.n_classes), first)
+    return next((model for model in models if not model.assumed), first)
 
 
 def _joined(source: Source, joined: JoinedClasses) -> Iterator[Predictions]:

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from manyhot.classes import ClassList, from_keys
+from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.core.sets import NO
 from manyhot.errors import InputError
 from manyhot.formats.reading import broken, incomplete, state_columns, states_of_values
@@ -234,9 +234,10 @@ def _predictions(
         path.stem,
         _as_int32(array),
         score_kind="none",
-        n_classes=len(classes) if classes else 0,
+        n_classes=len(classes or class_list()),
         class_hash=classes.hash if classes else "",
         source=str(path),
+        assumed=classes is None,
     )
 
 

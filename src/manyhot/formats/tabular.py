@@ -167,11 +167,11 @@ def read_predictions_table(
     classes, _ = named_list(table, classes, path.stem)
     arrow = _of_numbers(_arrow(_indexed(table, classes, path), "predictions"), path)
     about = {b"manyhot.scores": (scores or "score").encode()} if "scores" in arrow.column_names else {}
-    if classes is not None:
-        about |= {b"manyhot.n_classes": b"%d" % len(classes), b"manyhot.classes": classes.hash.encode()}
+    n_classes, key = size_and_hash(classes)
+    about |= {b"manyhot.n_classes": b"%d" % n_classes, b"manyhot.classes": key.encode()}
     arrow = arrow.replace_schema_metadata(about)
     predictions = predictions_from_table(arrow, model=path.stem, source=str(path))
-    return replace(predictions, class_list=classes and own_list(classes))
+    return replace(predictions, class_list=classes and own_list(classes), assumed=classes is None)
 
 
 @register(

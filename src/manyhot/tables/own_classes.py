@@ -110,7 +110,9 @@ class JoinedClasses:
         if own is None and self.columns is not None:
             own, predictions = self.columns, self._in_columns(predictions, self.columns)
         if self.classes is None or own is None or own.hash == self._hash:
-            return predictions if predictions.n_classes else replace(predictions, n_classes=self.n_classes)
+            if predictions.n_classes and not predictions.assumed:
+                return predictions
+            return replace(predictions, n_classes=self.n_classes, assumed=False)
         at = self._positions(own, predictions)
         assert at is not None
         classes, scores = predictions.classes, predictions.scores
@@ -139,7 +141,7 @@ class JoinedClasses:
         """Return predictions without names over the classes of the columns."""
         width = 0 if model.scores is None or not model.is_dense else model.scores.shape[1]
         if width in (0, len(columns)):
-            return replace(model, n_classes=len(columns))
+            return replace(model, n_classes=len(columns), assumed=False)
         raise MatchError(
             f"{model.model} has {'more' if width > len(columns) else 'fewer'} columns than the labels have "
             "classes, and its columns have no names.",
@@ -198,7 +200,7 @@ def join_classes(
     """
     lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
     model = _list_of(first) if first is not None else None
-    width = first.n_classes if first is not None else 0
+    width = 0 if first is None or first.assumed else first.n_classes
     if not lists and labels is not None and labels.assumed:
         if not labels.class_hash:
             return _of_numbers(labels, model, width)

@@ -53,6 +53,8 @@ class Predictions:
         The sha256 of other files of the predictions, by file name.
     class_list : ClassList, optional
         The classes that the file itself names, as in `Labels`.
+    assumed : bool
+        Whether the number of classes is that of ImageNet-1k only by default, as in `Labels`.
     """
 
     image_id: pa.Array
@@ -66,6 +68,7 @@ class Predictions:
     source: str = ""
     inputs: Mapping[str, str] = field(default_factory=dict)
     class_list: ClassList | None = None
+    assumed: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.image_id, pa.ChunkedArray):  # a column of a table

@@ -254,3 +254,17 @@ def test_votes_on_classes_by_name(tmp_path):
     assert mh.read_labels(path).class_list.keys == ("car", "dog")
     scores = pd.DataFrame([[0.9, 0.1], [0.2, 0.7]], ["a.jpg", "b.jpg"], ["dog", "car"])
     assert mh.evaluate(path, scores, metrics=["real1"], resamples=0).value("real1") == 1
+
+
+def test_the_rows_of_an_array_are_never_matched_with_ids_that_look_like_their_numbers():
+    ids = [f"{i}.jpg" for i in ROWS]
+    labels = mh.as_labels(pd.DataFrame(HOT[ROWS], ids, CLASSES))
+    assert message(lambda: mh.evaluate(labels, SCORES[ROWS]), MatchError) == (
+        "The rows of an array have no image ids, but the labels have.\n"
+        "  where:   model, compared with labels\n"
+        "  got:     60 rows\n"
+        "  allowed: ids such as 0.jpg, 1.jpg\n"
+        "  do:      pass a frame with these ids as its index, or labels as an array in the same order"
+    )
+    found = mh.evaluate(labels, pd.DataFrame(SCORES, [f"{i}.jpg" for i in range(N)], CLASSES), resamples=0)
+    assert found.value("map_macro") == pytest.approx(EXPECTED["map_macro"][0], abs=1e-12)

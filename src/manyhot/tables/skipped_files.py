@@ -10,7 +10,9 @@ from typing import TypeVar
 import pyarrow as pa
 
 from manyhot.errors import InputError, MatchError
-from manyhot.tables import Predictions
+from manyhot.tables import Predictions, count_shared
+from manyhot.tables.array_inputs import positions
+from manyhot.tables.frames import examples
 from manyhot.tables.image_ids import AUTO, Renamed, ids_like
 
 _Fitted = TypeVar("_Fitted")
@@ -88,6 +90,8 @@ class SkippedFiles:
         for model in models:
             if last is None or not last[0].equals(model.image_id):
                 try:
+                    if match == AUTO:
+                        _check_named(model, ids, name)
                     like = ids_like(model.image_id, ids, name=model.model, other_name=name, match=match)
                 except InputError as error:
                     self.skip(model.source or model.model, error)
@@ -127,6 +131,19 @@ class SkippedFiles:
         """Return the remarks since the last call."""
         remarks, self.remarks = self.remarks, []
         return remarks
+
+
+def _check_named(model: Predictions, ids: pa.Array, name: str) -> None:
+    """Raise an error for an array beside a table with ids: row 5 is not the image ``5.jpg``."""
+    n = len(model)
+    if not model.source and model.image_id.equals(positions(0, n)) and not count_shared(ids, model.image_id):
+        raise MatchError(
+            "The rows of an array have no image ids, but the labels have.",
+            where=f"{model.model}, compared with {name}",
+            got=f"{n:,} rows",
+            allowed=f"ids such as {examples(ids)}",
+            do="pass a frame with these ids as its index, or labels as an array in the same order",
+        )
 
 
 def fitting_models(

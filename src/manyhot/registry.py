@@ -38,7 +38,6 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.core.auroc",
         "manyhot.core.set_metrics",
         "manyhot.core.confidence_metrics",
-        "manyhot.core.confidence_metrics",
     ),
     "format": (
         "manyhot.formats.real",
@@ -71,13 +70,10 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.predict.adapters.function",
         "manyhot.predict.adapters.trained",
     ),
-    "aggregator": ("manyhot.core.aggregation", "manyhot.core.aggregation"),
+    "aggregator": ("manyhot.core.aggregation",),
     "proposer": ("manyhot.core.proposals", "manyhot.core.confident_learning"),
     "rule": ("manyhot.core.error_kinds",),
-    "loss": (
-        "manyhot.train.losses.partial",
-        "manyhot.train.losses.partial",
-    ),
+    "loss": ("manyhot.train.losses.partial",),
     "chapter": (
         "manyhot.diagnose.shortcuts_result",
         "manyhot.diagnose.explanations",
@@ -190,6 +186,12 @@ def names(kind: str) -> list[str]:
     return [entry.name for entry in entries]
 
 
+def is_registered(kind: str, name: str) -> bool:
+    """Whether something is registered under this very name, without options."""
+    load_kind(kind)
+    return (kind, name) in _entries
+
+
 def get(kind: str, spec: str) -> Entry:
     """Return the entry of a call string: ``name``, ``name@5`` or ``name(option=literal)``.
 
@@ -272,16 +274,15 @@ def options_of(entry: Entry) -> list[str]:
 def missing_options(entry: Entry) -> list[str]:
     """Return the names of options that have no default and are not set."""
     bound = getattr(entry.function, "keywords", {})
-    parameters = inspect.signature(_innermost(entry.function)).parameters.values()
     return [
         p.name
-        for p in parameters
+        for p in _parameters(_innermost(entry.function)).values()
         if p.kind is p.KEYWORD_ONLY and p.default is p.empty and p.name not in bound
     ]
 
 
 def _check_values(entry: Entry, options: Mapping[str, Any], spec: str) -> None:
-    parameters = inspect.signature(_innermost(entry.function)).parameters
+    parameters = _parameters(_innermost(entry.function))
     for name, value in options.items():
         if isinstance(parameters[name].default, bool) and not isinstance(value, bool):
             raise InputError(
@@ -360,5 +361,10 @@ def _origin(function: Callable[..., Any]) -> tuple[str, str]:
 
 
 def _options(function: Callable[..., Any]) -> list[str]:
-    parameters = inspect.signature(_innermost(function)).parameters.values()
-    return [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    return [p.name for p in _parameters(_innermost(function)).values() if p.kind is p.KEYWORD_ONLY]
+
+
+@functools.cache
+def _parameters(function: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    # A report looks up some thousand names.
+    return inspect.signature(function).parameters

@@ -8,6 +8,8 @@ uniform. With dense scores of all C classes, nothing remains, and the temperatur
 
 *Recalibration of dense scores.* Logits are scaled, or confidences are mapped by isotonic regression, fitted
 to single labels or to label sets.
+
+`scipy.optimize` is imported where something is fitted: it takes longer than the rest of this file's imports.
 """
 
 from __future__ import annotations
@@ -18,7 +20,6 @@ from functools import cached_property
 
 import numpy as np
 from numpy import typing as npt
-from scipy.optimize import brentq, isotonic_regression, minimize
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.sets import NO_LABEL, YES, Case, LabelSets
@@ -122,6 +123,8 @@ def sloping_root(slope: Callable[[float], float], low: float, high: float) -> fl
         return low
     if slope(high) <= 0:
         return high
+    from scipy.optimize import brentq
+
     return float(brentq(slope, low, high, xtol=1e-6))
 
 
@@ -309,6 +312,8 @@ def fit_vector(case: Case, fit_labels: FitLabels, *, iterations: int = 200) -> S
             gradient[:c] += (1 / z) @ p
         return total / n, gradient / n
 
+    from scipy.optimize import minimize
+
     optimum = minimize(
         loss,
         np.concatenate([start.weight, start.bias]),
@@ -351,6 +356,8 @@ def fit_isotonic(confidence: Floats, right: Bools) -> Isotonic:
     """
     if not len(confidence):
         raise InputError("No image has labels to fit to.", got="no image", allowed="images that count")
+    from scipy.optimize import isotonic_regression
+
     x, at = np.unique(confidence, return_inverse=True)
     n = np.bincount(at)
     fitted = isotonic_regression(np.bincount(at, right) / n, weights=n)

@@ -244,7 +244,7 @@ def describe_metric(name: str) -> dict[str, str]:
 def registered_metric(name: str) -> registry.Entry | None:
     """Return the metric for a name in results, without its options; None if it is not registered."""
     base = _family(name)[0]
-    return registry.get("metric", base) if base in registry.names("metric") else None
+    return registry.get("metric", base) if registry.is_registered("metric", base) else None
 
 
 def default_metrics(*, dense: bool, labelled: bool = True) -> list[str]:

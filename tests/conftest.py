@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import math
 import os
 import shutil
@@ -91,6 +92,8 @@ def pytest_configure(config: pytest.Config) -> None:
         for name in ("MANYHOT_CACHE", drawings.FOLDER):
             os.environ[name] = folder = tempfile.mkdtemp(prefix="manyhot-cache-")
             config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
+    # Otherwise what libraries log would be in the output that tests read.
+    logging.getLogger().addHandler(logging.NullHandler())
     # How long an example takes is a matter of what else the machine does.
     hypothesis.settings.register_profile("patient", deadline=None)
     hypothesis.settings.load_profile("patient")
@@ -113,6 +116,23 @@ def _without_progress(monkeypatch: pytest.MonkeyPatch) -> None:
     """Print no progress on a busy machine, on which a command may take ten seconds."""
     if events := sys.modules.get("manyhot.cli.events"):
         monkeypatch.setattr(events, "LINE_EVERY_S", math.inf)
+
+
+@pytest.fixture
+def log_records() -> Iterator[list[logging.LogRecord]]:
+    """Collect what any logger emits; pytest's own plug-in for it, which is off, costs every test a millisecond."""
+    records: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = records.append  # type: ignore[method-assign]
+    named = [x for x in logging.Logger.manager.loggerDict.values() if isinstance(x, logging.Logger)]
+    loggers = [logging.getLogger(), *(logger for logger in named if not logger.propagate)]
+    level = loggers[0].level
+    for logger in loggers:
+        logger.addHandler(handler)
+    yield records
+    for logger in loggers:
+        logger.removeHandler(handler)
+    loggers[0].setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -44,18 +44,6 @@ ORDER = (
 
 PLACE = {room: i for i, rooms in enumerate(ORDER) for room in ([rooms] if isinstance(rooms, str) else rooms)}
 FOREIGN_IN_CORE = {"numpy", "scipy"}
-HEAVY = {
-    "torch",
-    "torchvision",
-    "timm",
-    "fastapi",
-    "altair",
-    "vl_convert",
-    "PIL",
-    "ray",
-    "openvino",
-    "onnxruntime",
-}
 
 
 @functools.cache

@@ -32,8 +32,6 @@ MAX_BYTES = 1 << 28
 Photographs = Iterable[tuple[int, Opener]]
 """The position of each image and its opener, in the order in which reading is fast."""
 
-_SQUARE = 1 << 20
-
 
 def load_pillow() -> Any:
     """Return the package PIL.

@@ -287,23 +287,23 @@ def test_passwords_of_databases_are_told_nowhere(tmp_path, monkeypatch):
     assert raised.value.__suppress_context__
 
 
-def test_logs_hold_no_secrets(store, app, monkeypatch, caplog):
+def test_logs_hold_no_secrets(store, app, monkeypatch, log_records):
     token = store.invite("ann")
 
     def fail(*_):
         raise RuntimeError("broken")
 
     client = TestClient(app, raise_server_exceptions=False)
-    with caplog.at_level(logging.DEBUG):
-        client.post(f"/join/{token}")
-        session = next(iter(client.cookies.values()))
-        monkeypatch.setattr(store, "queue", fail)
-        csrf = re.search(r'name="csrf" content="(\w+)"', client.get("/").text)[1]
-        assert client.post("/api/queue", json={}, headers={"x-csrf": csrf}).status_code == 500
-        client.post("/owner/login", data={"name": "boss", "password": "s3cr3t horse"})
+    logging.getLogger().setLevel(logging.DEBUG)
+    client.post(f"/join/{token}")
+    session = next(iter(client.cookies.values()))
+    monkeypatch.setattr(store, "queue", fail)
+    csrf = re.search(r'name="csrf" content="(\w+)"', client.get("/").text)[1]
+    assert client.post("/api/queue", json={}, headers={"x-csrf": csrf}).status_code == 500
+    client.post("/owner/login", data={"name": "boss", "password": "s3cr3t horse"})
     told = "\n".join(
         record.getMessage() + str(record.exc_info or "")
-        for record in caplog.records
+        for record in log_records
         if not record.name.startswith("httpx")  # of the client of this test
     )
     for secret in (token, session, csrf, "s3cr3t"):

@@ -75,7 +75,7 @@ def goes(request):
     gc.collect()
 
 
-def test_a_reset_is_told_as_the_databases_trouble(goes, caplog):
+def test_a_reset_is_told_as_the_databases_trouble(goes, log_records):
     database = Database(goes)
     for use in (database.write, database.read, database.read_together):
         with pytest.raises(OutputError, match="The database is not available") as raised:
@@ -84,7 +84,7 @@ def test_a_reset_is_told_as_the_databases_trouble(goes, caplog):
     with pytest.raises(OutputError, match="The database cannot be opened"):
         database.upgrade()
     database.close()
-    assert not caplog.records  # no traceback on the owner's terminal
+    assert not log_records  # no traceback on the owner's terminal
 
 
 def test_started_anew_between_two_changes_nobody_notices(server):

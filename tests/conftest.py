@@ -120,7 +120,7 @@ def _without_progress(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def log_records() -> Iterator[list[logging.LogRecord]]:
-    """Collect what any logger emits; pytest's own plug-in for it, which is off, costs every test a millisecond."""
+    """Collect what any logger emits. pytest's own plug-in for it is off: it costs each test a millisecond."""
     records: list[logging.LogRecord] = []
     handler = logging.Handler()
     handler.emit = records.append  # type: ignore[method-assign]

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy import typing as npt
-from scipy.special import expit
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.softmax import blocks, checked, log_totals
@@ -318,6 +317,8 @@ class Case:
     @cached_property
     def independent(self) -> Case:
         """The case with the sigmoids of logits as probabilities, which need not add up to 1."""
+        from scipy.special import expit  # predicting, which needs cases, does without SciPy
+
         assert self.scores is not None  # for the type checker
         # Confidences are compared in float32, so half of the memory loses nothing.
         return replace(self, scores=expit(self.scores, dtype=np.float32), kind="probability")

@@ -372,3 +372,26 @@ def test_predictions_and_results_of_predicting_are_named_by_the_caller():
     better = Predictions(pa.array(["0", "1"]), "net", scores=np.eye(2, dtype=np.float32)[::-1])
     found = compare({"old": Result(), "new": better}, labels=[[1], [0]], reading=Reading(n_classes=2))
     assert found.results.table["model"].unique().to_pylist() == ["old", "new"]
+
+
+def test_results_of_two_calls_say_which_command_compares_their_models(folder):
+    for name in ("old", "new"):
+        commands.run(
+            *("evaluate", "labels.parquet", "--predictions", f"{name}/net.parquet"),
+            *("--metric", "real1", "--trust-order", "--out", f"results-{name}"),
+            cwd=folder,
+        )
+        commands.run(
+            *("evaluate", "labels.parquet", "--predictions", f"{name}/net.parquet"),
+            *("--metric", "real1", "--seed", 3, "--out", f"seed-{name}"),
+            cwd=folder,
+        )
+    with pytest.raises(MatchError) as error:
+        compare(folder / "seed-old", folder / "seed-new")
+    assert str(error.value).endswith(
+        "  do:      compare the models from their predictions: manyhot compare old/net.parquet "
+        "new/net.parquet --labels labels.parquet --metric real1 --seed 3"
+    )
+    with pytest.raises(MatchError) as error:
+        compare(folder / "results-old", folder / "results-new")
+    assert "compare models from their predictions, with `labels`" in str(error.value)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from manyhot.data.benchmarks import BENCHMARKS, benchmark_named, data_set, is_published, same_name_note
+from manyhot.data.benchmarks import BENCHMARKS, benchmark_named, data_set, is_published_name, same_name_note
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -31,5 +31,5 @@ def test_a_published_name_wins_over_a_folder_and_says_so(tmp_path, monkeypatch):
         "imagenet is the published data set; to read the file or folder of this name, pass ./imagenet"
     )
     for path in ("./imagenet", Path("imagenet")):
-        assert (is_published(path), same_name_note(path)) == (False, "")
-    assert is_published("imagenet-val")
+        assert (is_published_name(path), same_name_note(path)) == (False, "")
+    assert is_published_name("imagenet-val")

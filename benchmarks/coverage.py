@@ -111,7 +111,7 @@ def simulate(design, n, simulations, seed):
         rng = np.random.default_rng([seed, n, number])
         for name, two in estimates(design, n, rng).items():
             values, ends = by_jackknife(two) if isinstance(two[0], Pooled) else by_bootstrap(two, number)
-            found[name][0].append([*values, values[0] - values[1]])
+            found[name][0].append([*values, values[1] - values[0]])
             found[name][1].append(ends)
     return {name: (np.array(values), np.array(ends)) for name, (values, ends) in found.items()}
 

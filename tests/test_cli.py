@@ -12,6 +12,9 @@ import polars as pl
 import pytest
 
 from forking import commands
+from manyhot.cli import build
+from manyhot.command import parameters_of
+from manyhot.evaluate.evaluate import evaluate
 from manyhot.tables import Predictions, write_predictions
 
 
@@ -345,3 +348,15 @@ def test_names_do_not_command_the_terminal(run):
         assert "\nwrote all.txt" not in shown
     shown = run("agreement", "v.parquet").stdout
     assert all(name in shown for name in ("\\x1b[2Jann", "bob\\r\\nwrote all.txt", "\\u202eeve", "c\\x07y"))
+
+
+def test_a_published_name_is_no_folder_that_out_would_overwrite(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet").mkdir()
+    parameters = list(parameters_of(evaluate))
+
+    def read(labels):
+        return [*build._places(parameters, {"labels": labels, "predictions": ["imagenet"]})]
+
+    assert read("imagenet").count("imagenet") == 1  # the folder of predictions
+    assert read("./imagenet").count("./imagenet") == 1

@@ -181,7 +181,7 @@ def test_pairs_by_errors_have_the_interval_and_the_p_of_the_normal_distribution(
     errors = np.full((4, 4), 0.05)
     errors[3] = errors[:, 3] = np.nan
     table = compare_pairs(values, errors=errors)
-    assert table.difference == pytest.approx([-0.1, -0.1, -0.3, 0, -0.2, -0.2])
+    assert table.difference == pytest.approx([0.1, 0.1, 0.3, 0, 0.2, 0.2])
     known = np.array([0, 1, 3])
     assert table.lo[known] == pytest.approx(table.difference[known] - norm.ppf(0.975) * 0.05)
     assert table.hi[known] == pytest.approx(table.difference[known] + norm.ppf(0.975) * 0.05)

@@ -209,7 +209,7 @@ def test_pairs_are_paired():
         (1, 3),
         (2, 3),
     ]
-    np.testing.assert_allclose(pairs.difference, values[pairs.a] - values[pairs.b])
+    np.testing.assert_allclose(pairs.difference, values[pairs.b] - values[pairs.a])
     # McNemar's variance of a paired difference is the independent reference of the standard error.
     d = models[:, 0] - models[:, 1]
     assert (pairs.hi[0] - pairs.lo[0]) / (2 * 1.96) == pytest.approx(d.std() / np.sqrt(2000), rel=0.1)

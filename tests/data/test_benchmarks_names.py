@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from manyhot.data.benchmarks import BENCHMARKS, benchmark_named, data_set
+from manyhot.data.benchmarks import BENCHMARKS, benchmark_named, data_set, is_published_name, same_name_note
 
 
 @pytest.mark.parametrize("exists", [False, True])
@@ -20,3 +20,16 @@ def test_names_and_paths(tmp_path, monkeypatch, exists):
     # As the command line passes it, where only a file or a name is taken.
     assert (benchmark_named(Path("imagenet")) is None) is exists
     assert (data_set(Path("imagenet-val")) is None) is exists
+
+
+def test_a_published_name_wins_over_a_folder_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert same_name_note("imagenet") == ""
+    (tmp_path / "imagenet").mkdir()
+    (tmp_path / "imagenet" / "results.parquet").touch()
+    assert same_name_note("imagenet") == (
+        "imagenet is the published data set; to read the file or folder of this name, pass ./imagenet"
+    )
+    for path in ("./imagenet", Path("imagenet")):
+        assert (is_published_name(path), same_name_note(path)) == (False, "")
+    assert is_published_name("imagenet-val")

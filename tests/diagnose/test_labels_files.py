@@ -183,7 +183,8 @@ def test_bad_input(own):
         "The label sets have no original labels.\n"
         "  where:   sets\n"
         "  allowed: a column label\n"
-        "  do:      pass an images table with --images FILE"
+        "  do:      add the column, or pass a table with the original label of each image as `images`; label "
+        "sets alone are not checked, but manyhot diagnose classes shows which classes are confused"
     )
     assert not Path("label-issues.parquet").exists()
     given = {"predictions": ["run"], "images": "run/images.parquet"}

@@ -252,7 +252,8 @@ def test_bad_input(images):
         "The label sets have no original labels.\n"
         "  where:   labels\n"
         "  allowed: a column label\n"
-        "  do:      pass an images table with --images FILE"
+        "  do:      add the column, or pass a table with the original label of each image as `images`; label "
+        "sets alone are not checked, but manyhot diagnose classes shows which classes are confused"
     )
     assert message(
         InputError, lambda: manyhot.find_label_issues(LABEL, P, reading=Reading(scores="odds"))

@@ -10,6 +10,7 @@ import manyhot as mh
 from manyhot import tables
 from manyhot.core.comparison import difference_interval
 from manyhot.core.resampling import draw_counts
+from manyhot.diagnose import robustness
 from manyhot.diagnose.corruption_losses import judge_corruptions
 from manyhot.diagnose.robustness import diagnose_robustness, judge_place, judged_alike
 from manyhot.errors import InputError, MatchError
@@ -378,3 +379,11 @@ def test_images_that_no_copy_has_are_told():
         f"{name}: 10 of 30 labelled images have no prediction and were left out" for name in "ab"
     )
     assert {r["n"] for r in found.robustness.to_pylist()} == {20}
+
+
+def test_a_published_name_wins_over_a_folder_of_results(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "imagenet").mkdir()
+    (tmp_path / "imagenet" / "results.parquet").touch()
+    assert robustness._holds_results("./imagenet")
+    assert not robustness._holds_results("imagenet")

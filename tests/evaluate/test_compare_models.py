@@ -4,12 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from pyarrow import compute as pc
 from scipy.stats import norm
 
 from forking import commands
@@ -226,6 +228,11 @@ def test_files_of_one_name_are_told_apart_by_their_folders(folder):
     assert text.startswith(f"### mine: {lines[3]}\n\n{lines[4]}\n\n| metric | new/net | old/net |")
     pairs = pl.read_csv(folder / "out" / "pairs.csv")
     assert pairs.select("model_a", "model_b", "n").rows() == [("new/net", "old/net", N)]
+    # As on the terminal: old is worse than new, the first model.
+    assert pairs["difference"][0] < 0 > pairs["hi"][0]
+    values = pl.read_csv(folder / "out" / "results.csv").filter(pl.col("slice") == "all")
+    new, old = (values.filter(model=m, metric="real1")["value"][0] for m in ("new/net", "old/net"))
+    assert pairs["difference"][0] == pytest.approx(old - new)
     stored = pl.read_parquet(folder / "out" / "pairs.parquet")
     assert stored["difference"].to_list() == pytest.approx(pairs["difference"].to_list())
 
@@ -242,6 +249,19 @@ def test_a_comparison_as_json(folder):
     assert row["lo"] < row["difference"] < row["hi"]
     assert (row["metric"], row["model_a"], row["n"]) == ("real1", "new/net", N)
     assert found["answers"][0].startswith("old/net is worse")
+
+
+def test_pairs_of_earlier_versions_are_a_minus_b(models):
+    made = compared(models, "old", "new")
+    (now,) = differences(made.results, "mine")
+    pairs, at = made.results.pairs, made.results.pairs.column_names.index
+    assert pairs["difference"].to_pylist() == pytest.approx([now.difference])
+    then = pairs
+    for new, old in {"difference": "difference", "lo": "hi", "hi": "lo"}.items():
+        then = then.set_column(at(new), new, pc.negate(pairs[old]))
+    for table in (then, then.rename_columns({"model_a": "model_b", "model_b": "model_a"})):
+        (found,) = differences(replace(made.results, pairs=table), "mine")
+        assert (found.difference, found.lo, found.hi, found.p) == (now.difference, now.lo, now.hi, now.p)
 
 
 def test_a_folder_of_a_comparison_can_be_drawn_and_compared_again(folder, models):
@@ -352,3 +372,26 @@ def test_predictions_and_results_of_predicting_are_named_by_the_caller():
     better = Predictions(pa.array(["0", "1"]), "net", scores=np.eye(2, dtype=np.float32)[::-1])
     found = compare({"old": Result(), "new": better}, labels=[[1], [0]], reading=Reading(n_classes=2))
     assert found.results.table["model"].unique().to_pylist() == ["old", "new"]
+
+
+def test_results_of_two_calls_say_which_command_compares_their_models(folder):
+    for name in ("old", "new"):
+        commands.run(
+            *("evaluate", "labels.parquet", "--predictions", f"{name}/net.parquet"),
+            *("--metric", "real1", "--trust-order", "--out", f"results-{name}"),
+            cwd=folder,
+        )
+        commands.run(
+            *("evaluate", "labels.parquet", "--predictions", f"{name}/net.parquet"),
+            *("--metric", "real1", "--seed", 3, "--out", f"seed-{name}"),
+            cwd=folder,
+        )
+    with pytest.raises(MatchError) as error:
+        compare(folder / "seed-old", folder / "seed-new")
+    assert str(error.value).endswith(
+        "  do:      compare the models from their predictions: manyhot compare old/net.parquet "
+        "new/net.parquet --labels labels.parquet --metric real1 --seed 3"
+    )
+    with pytest.raises(MatchError) as error:
+        compare(folder / "results-old", folder / "results-new")
+    assert "compare models from their predictions, with `labels`" in str(error.value)

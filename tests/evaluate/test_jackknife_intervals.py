@@ -63,7 +63,7 @@ def test_each_has_an_interval_and_its_models_are_compared(metric):
         assert found["n"] == N
     (pair,) = pl.from_arrow(judged().pairs).filter(metric=metric).to_dicts()
     values = [numbers(judged())[metric, model]["value"] for model in "ab"]
-    assert pair["difference"] == pytest.approx(values[0] - values[1])
+    assert pair["difference"] == pytest.approx(values[1] - values[0])
     assert (pair["lo"] + pair["hi"]) / 2 == pytest.approx(pair["difference"])
     error = (pair["hi"] - pair["lo"]) / (2 * norm.ppf(0.975))
     assert pair["p"] == pair["p_adjusted"] == pytest.approx(2 * norm.sf(abs(pair["difference"]) / error))

@@ -5,9 +5,9 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from pyarrow import compute as pc
-from scipy.special import softmax
+from scipy.special import expit, softmax
 from scipy.stats import binomtest
-from sklearn.metrics import f1_score
+from sklearn.metrics import brier_score_loss, f1_score
 
 from manyhot import evaluate, read_images, read_labels, read_predictions
 from manyhot.classes import class_list
@@ -441,10 +441,49 @@ def test_metrics_that_need_a_declared_kind_are_skipped_by_default():
     )
 
 
-def test_a_confidence_of_logits_without_original_labels_says_that_it_is_a_softmax():
+def test_a_confidence_of_logits_without_original_labels_is_a_sigmoid():
     y, scores, reading = multi_label()
-    found = evaluate(y, scores, metrics=["ece_set"], resamples=0, reading=reading)
-    assert found.notes == ("labels, model: ece_set: the probability of a class is the softmax of its logit",)
+    found = evaluate(y, scores, metrics=["brier_set"], resamples=0, reading=reading)
+    best, rows = scores.argmax(axis=1), np.flatnonzero(y.any(axis=1))
+    reference = brier_score_loss(y[rows, best[rows]], expit(scores[rows, best[rows]]))
+    assert found.value("brier_set") == pytest.approx(reference)
+    assert found.notes == (
+        "labels, model: brier_set: the probability of a class is the sigmoid of its logit",
+    )
+
+
+@pytest.mark.parametrize("metric", ["ece_set", "mce_set", "classwise_ece_set", "aurc_set", "error_auroc_set"])
+def test_confidences_of_logits_of_independent_classes_are_those_of_their_probabilities(metric):
+    y, scores, reading = multi_label()
+    found = evaluate(y, scores, metrics=[metric], resamples=0, reading=reading)
+    probability = evaluate(y, expit(scores), metrics=[metric], resamples=0, scores="probability")
+    assert found.value(metric) == pytest.approx(probability.value(metric), abs=1e-6)
+
+
+def test_a_confidence_of_logits_with_original_labels_remains_a_softmax():
+    y, scores, reading = multi_label()
+    label = np.where(y.any(axis=1), y.argmax(axis=1), -1)
+    found = evaluate(y, scores, metrics=["brier_set"], resamples=0, reading=replace(reading, label=label))
+    best, rows = scores.argmax(axis=1), np.flatnonzero(y.any(axis=1))
+    p = softmax(scores, axis=1)[rows, best[rows]]
+    assert found.value("brier_set") == pytest.approx(brier_score_loss(y[rows, best[rows]], p))
+    assert found.notes == ()
+
+
+def test_a_likelihood_of_logits_without_original_labels_is_refused():
+    y, scores, reading = multi_label()
+    made = lambda: evaluate(y, scores, metrics=["nll_mass"], resamples=0, reading=reading)  # noqa: E731
+    assert message(made, InputError) == (
+        "nll_mass cannot be computed: without original labels, the probability of a class is the sigmoid of "
+        "its logit, and the probabilities of an image do not add up to 1.\n"
+        "  where:   model\n"
+        "  do:      if the classes exclude one another, pass original labels or probabilities that add up "
+        "to 1"
+    )
+    p = softmax(scores.astype(np.float64), axis=1)
+    known = evaluate(y, p, metrics=["nll_mass"], resamples=0, scores="probability").value("nll_mass")
+    rows = np.flatnonzero(y.any(axis=1))
+    assert known == pytest.approx(-np.log((p * y).sum(axis=1)[rows]).mean(), abs=1e-5)
 
 
 def test_a_masked_metric_needs_answers():

@@ -161,7 +161,7 @@ def test_settings_must_agree(settings, where, got, allowed):
         f"  where:   {where}\n"
         f"  got:     {got}\n"
         f"  allowed: {allowed}\n"
-        "  do:      create all evaluators with the same n_classes, metrics and scores"
+        "  do:      create all evaluators with the same classes, metrics and scores"
     )
     assert message(lambda: one + other) == (
         f"Evaluators with different settings cannot be merged.\n{expected}"
@@ -217,7 +217,7 @@ def test_columns_of_merged_frames_must_agree():
         "  where:   evaluator 1\n"
         "  got:     b, a, c\n"
         "  allowed: a, b, c\n"
-        "  do:      give the frames of all batches the same columns in the same order"
+        "  do:      give the frames of all batches the same columns in the same order, or pass `classes`"
     )
 
 
@@ -294,7 +294,7 @@ def test_loading_replaces_the_images_and_the_loaded_go_on():
 
 def test_states_that_are_none():
     good = made(range(5)).state_dict()
-    own = "version, n_classes, metrics, scores, images"
+    own = "version, n_classes, classes, metrics, scores, images"
     for state, got in (
         (7, "int"),
         ({}, ""),

@@ -144,3 +144,19 @@ def test_without_torchmetrics(monkeypatch):
         "A metric of torchmetrics needs torchmetrics, which cannot be imported.\n  got: "
     )
     assert str(error.value).endswith("\n  do:      pip install torchmetrics")
+
+
+def test_one_of_the_metrics_is_a_scalar(made, batches):
+    evaluator = Evaluator(n_classes=C, metrics=METRICS, scores="logit")
+    metric = evaluator.as_torch_metric("mAP")  # another name of map_macro
+    for batch in batches:
+        metric.update(*batch)
+    assert metric.compute().item() == expected()["map_macro"]
+    with pytest.raises(InputError) as error:
+        evaluator.as_torch_metric("lrap")
+    assert str(error.value) == (
+        "The evaluator does not compute this metric.\n"
+        "  got:     lrap\n"
+        "  allowed: real1, variable_topk, map_macro\n"
+        "  do:      create the evaluator with it among `metrics`"
+    )

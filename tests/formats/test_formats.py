@@ -544,3 +544,18 @@ def test_a_file_without_rows(tmp_path):
     path = tmp_path / "l.csv"
     path.write_text("image_id,label,classes\n")
     assert message(lambda: read_labels(path)) == f"The file has no rows.\n  where:   {path}"
+
+
+def test_a_misspelt_file_suggests_the_nearest_name_beside_it(tmp_path):
+    (tmp_path / "large.npy").touch()
+    (tmp_path / "rows.txt").touch()
+    for read in (lambda p: prediction_files([p]), read_predictions):
+        with pytest.raises(InputError) as error:
+            read(tmp_path / "larg.npy")
+        assert str(error.value) == (
+            f"The file does not exist.\n  where:   {tmp_path / 'larg.npy'}\n"
+            f"  do:      did you mean '{tmp_path / 'large.npy'}'?"
+        )
+    with pytest.raises(InputError) as error:
+        prediction_files([tmp_path / "x" / "large.npy"])
+    assert str(error.value) == f"The file does not exist.\n  where:   {tmp_path / 'x' / 'large.npy'}"

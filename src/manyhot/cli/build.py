@@ -272,7 +272,21 @@ def _places(parameters: Sequence[Parameter], values: Mapping[str, Any]) -> Itera
     for parameter in parameters:
         value = values.get(parameter.name)
         if not _is_text(parameter.hint):
-            yield from value if isinstance(value, list) else [value]
+            listed = value if isinstance(value, list) else [value]
+            yield from (v for v in listed if not (_names_data(parameter) and _is_published_name(v)))
+
+
+def _names_data(parameter: Parameter) -> bool:
+    return any(isinstance(m, Shown) and m.name == "DATASET" for m in metadata_of(parameter.hint))
+
+
+def _is_published_name(value: object) -> bool:
+    """Return whether a name of published data is also that of a file, which is then not read."""
+    if not (isinstance(value, str) and Path(value).exists()):
+        return False
+    from manyhot.data.benchmarks import is_published_name  # not at the start of each command
+
+    return is_published_name(value)
 
 
 def _is_text(hint: Any) -> bool:

@@ -289,7 +289,7 @@ def _resampled_taus(x: AnyFloats, y: AnyFloats) -> Floats:
 
 @dataclass(frozen=True)
 class PairTable:
-    """All pairs of M models with a < b; each array has shape (M (M - 1) / 2,)."""
+    """All pairs of M models with a < b; each array has shape (M (M - 1) / 2,). `difference` is b minus a."""
 
     a: npt.NDArray[np.intp]
     b: npt.NDArray[np.intp]
@@ -329,7 +329,7 @@ def compare_pairs(
     pairs, Holm's factor raises this above 1, so that no difference would be significant.
     """
     a, b = np.triu_indices(len(values), 1)
-    diff = values[a] - values[b]
+    diff = values[b] - values[a]
     if errors is None:
         assert samples is not None  # for the type checker
         errors = _sampled_errors(samples)
@@ -355,7 +355,7 @@ def _sampled_ends(
 ) -> tuple[Floats, Floats]:
     lo, hi = np.empty(len(a)), np.empty(len(a))
     for start, stop in _pair_blocks(len(samples)):
-        lo[start:stop], hi[start:stop] = percentile_interval(samples[a[start:stop]] - samples[b[start:stop]])
+        lo[start:stop], hi[start:stop] = percentile_interval(samples[b[start:stop]] - samples[a[start:stop]])
     return lo, hi
 
 

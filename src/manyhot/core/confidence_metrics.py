@@ -188,7 +188,14 @@ def brier_set(case: Case) -> Estimate:
 
 
 @register(
-    "metric", "nll", also=("log_loss",), better="lower", label="NLL", needs="probabilities", unit="nats"
+    "metric",
+    "nll",
+    also=("log_loss",),
+    better="lower",
+    label="NLL",
+    needs="probabilities",
+    exclusive=True,
+    unit="nats",
 )
 def nll(case: Case) -> Estimate:
     """Negative log-likelihood of the original label, in nats.
@@ -217,7 +224,13 @@ def nll(case: Case) -> Estimate:
 
 
 @register(
-    "metric", "nll_mass", better="lower", label="NLL (mass of the set)", needs="probabilities", unit="nats"
+    "metric",
+    "nll_mass",
+    better="lower",
+    label="NLL (mass of the set)",
+    needs="probabilities",
+    exclusive=True,
+    unit="nats",
 )
 def nll_mass(case: Case) -> Estimate:
     """Negative logarithm of the total probability of the label set, in nats.
@@ -231,7 +244,13 @@ def nll_mass(case: Case) -> Estimate:
 
 
 @register(
-    "metric", "nll_best", better="lower", label="NLL (best of the set)", needs="probabilities", unit="nats"
+    "metric",
+    "nll_best",
+    better="lower",
+    label="NLL (best of the set)",
+    needs="probabilities",
+    exclusive=True,
+    unit="nats",
 )
 def nll_best(case: Case) -> Estimate:
     """Negative log-likelihood of the most probable class of the label set, in nats.

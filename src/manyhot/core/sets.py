@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -313,6 +313,15 @@ class Case:
     def has_probabilities(self) -> bool:
         """Whether the probabilities of all classes are known."""
         return self.scores is not None and self.kind in ("logit", "probability")
+
+    @cached_property
+    def independent(self) -> Case:
+        """The case with the sigmoids of logits as probabilities, which need not add up to 1."""
+        from scipy.special import expit  # predicting, which needs cases, does without SciPy
+
+        assert self.scores is not None  # for the type checker
+        # Confidences are compared in float32, so half of the memory loses nothing.
+        return replace(self, scores=expit(self.scores, dtype=np.float32), kind="probability")
 
     @cached_property
     def confidence(self) -> Floats | None:

@@ -155,6 +155,18 @@ def data_set(name: PathLike) -> BenchmarkData | None:
     return datasets.get(str(name)) if _is_name(name) else None
 
 
+def is_published_name(name: object) -> bool:
+    """Return whether this is the name of a benchmark or of one of its data sets, and not a path."""
+    return isinstance(name, str) and (benchmark_named(name) or data_set(name)) is not None
+
+
+def same_name_note(name: object) -> str:
+    """Return a note on a published name that a file or folder has, too; empty if there is none."""
+    if not (isinstance(name, str) and is_published_name(name) and Path(name).exists()):
+        return ""
+    return f"{name} is the published data set; to read the file or folder of this name, pass ./{name}"
+
+
 def _is_name(name: PathLike) -> bool:
     return isinstance(name, str) or not Path(name).exists()
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from manyhot.data.benchmarks import benchmark_named, data_set
+from manyhot.data.benchmarks import benchmark_named, data_set, same_name_note
 from manyhot.data.data_sets import (
     Asked,
     ClassNamesLike,
@@ -160,8 +160,10 @@ def _opened(
             reading.match,
             reading.scores,
         )
-        for part in sources(labels, asked):
+        for number, part in enumerate(sources(labels, asked)):
             part.inputs.update(inputs)
+            if number == 0 and (note := same_name_note(labels)):
+                part.misfits.remarks.append(note)
             yield over_one_list(replace(part, name=reading.dataset or part.name))
         return
     asked = Asked(models=models, scores=reading.scores)

@@ -545,6 +545,7 @@ def _images_of(source: Source) -> Images:
             "The label sets have no original labels.",
             where=labels.name or None,
             allowed="a column label",
-            do="pass an images table with --images FILE",
+            do="add the column, or pass a table with the original label of each image as `images`; label "
+            "sets alone are not checked, but manyhot diagnose classes shows which classes are confused",
         )
     return Images(labels.table.select(["image_id", "label"]), labels.name)

@@ -15,7 +15,7 @@ from manyhot import tables
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.sets import NO_LABEL
-from manyhot.data.benchmarks import PUBLISHED, read_source
+from manyhot.data.benchmarks import PUBLISHED, is_published_name, read_source, same_name_note
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, ModelPatterns, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
@@ -283,6 +283,7 @@ def diagnose_robustness(
         elif _holds_results(dataset):
             results += read_source(dataset, run)
         else:
+            notes += filter(None, [same_name_note(dataset)])
             for source in open_inputs(dataset, predictions, models=models, reading=reading, run=run):
                 judged, more = _judge_source(source, resamples, seed, reading.trust_order, run)
                 results.append(judged)
@@ -425,7 +426,7 @@ def _protocols(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _holds_results(source: object) -> bool:
-    if not isinstance(source, str | os.PathLike):
+    if not isinstance(source, str | os.PathLike) or is_published_name(source):
         return False
     path = Path(source)
     if str(source) in PUBLISHED or (path / "results.parquet").is_file():

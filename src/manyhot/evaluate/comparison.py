@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -410,19 +411,50 @@ def _joined_about(results: Sequence[Results]) -> dict[str, str]:
 
 
 def _check_apart(results: Sequence[Results]) -> None:
-    seen: dict[End, str] = {}
+    seen: dict[End, Results] = {}
     for part in results:
         for end in part.values_at:
             if end in seen:
+                again = _one_call(seen[end], part)
                 raise MatchError(
                     "Two results contain values of the same data set, metric and slice.",
-                    where=f"{seen[end]} and {part.name}",
+                    where=f"{seen[end].name} and {part.name}",
                     got=", ".join(end),
                     allowed="each value in only one of the results",
-                    do="compare models from their predictions, with `labels`; or evaluate one "
+                    do=f"compare the models from their predictions: {again}"
+                    if again
+                    else "compare models from their predictions, with `labels`; or evaluate one "
                     "data set under another name with `dataset`",
                 )
-            seen[end] = part.name
+            seen[end] = part
+
+
+_SHARED_OPTIONS = (
+    *("--rows", "--images", "--classes", "--dataset", "--match", "--scores"),
+    *("--metric", "--resamples", "--seed"),
+)
+"""Options with a value that evaluate and compare both have."""
+
+
+def _one_call(one: Results, other: Results) -> str:
+    """Return the command that compares models which were evaluated in two calls; empty if it is not known."""
+    first, second = (_read_call(part.about.get("call", "")) for part in (one, other))
+    if first is None or second is None or first[1:] != second[1:] or first[0] == second[0]:
+        return ""
+    files, labels, options = [*first[0], *second[0]], first[1], first[2]
+    return shlex.join(["manyhot", "compare", *files, "--labels", labels, *options])
+
+
+def _read_call(call: str) -> tuple[list[str], str, list[str]] | None:
+    """Return the predictions, the labels and the options of a call of evaluate that compare has, too."""
+    tokens = shlex.split(call)
+    pairs = list(zip(tokens[3::2], tokens[4::2], strict=False))
+    known = {"--predictions", "--out", *_SHARED_OPTIONS}
+    if tokens[:2] != ["manyhot", "evaluate"] or len(tokens) % 2 == 0 or {name for name, _ in pairs} - known:
+        return None
+    files = [value for name, value in pairs if name == "--predictions"]
+    options = [text for pair in pairs if pair[0] in _SHARED_OPTIONS for text in pair]
+    return (files, tokens[2], options) if files else None
 
 
 def _once(models: pa.Table) -> pa.Table:

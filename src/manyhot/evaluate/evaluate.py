@@ -16,7 +16,14 @@ import pyarrow as pa
 from manyhot.classes import class_list, class_list_of
 from manyhot.command import command
 from manyhot.data import catalog
-from manyhot.data.benchmarks import BENCHMARKS, Benchmark, Fetched, benchmark_named, data_set
+from manyhot.data.benchmarks import (
+    BENCHMARKS,
+    Benchmark,
+    Fetched,
+    benchmark_named,
+    data_set,
+    same_name_note,
+)
 from manyhot.data.data_sets import Asked, Source
 from manyhot.data.inputs import (
     READING,
@@ -303,6 +310,8 @@ def evaluate(
         if entrants is None
         else benchmark_sources(entrants)
     )
+    if entrants is not None and (note := same_name_note(labels)):
+        entrants.misfits.remarks.append(note)
     resampling = Resampling(resamples, seed, map_resamples)
     metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics
     parts = [_judged(source, metrics, slices, resampling, reading, run) for source in sources]

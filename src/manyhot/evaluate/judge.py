@@ -19,7 +19,7 @@ from manyhot.errors import InputError
 from manyhot.evaluate.columns import ImageValues, Sampler
 from manyhot.evaluate.confidence import Pictured
 from manyhot.evaluate.per_class.class_tables import ClassTables
-from manyhot.evaluate.requirements import default_entries, depth_of, entries_of, link_notes, unmet
+from manyhot.evaluate.requirements import case_for, default_entries, depth_of, entries_of, link_notes, unmet
 from manyhot.evaluate.results import Evaluation, Note, Number
 from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slices
 from manyhot.parameters import RESAMPLES, check_draws
@@ -205,7 +205,9 @@ class Judge:
         for text in link_notes(metrics, case):
             self._notes.append(Note(self.dataset, predictions.model, "link", len(case.labels), text))
         for metric in metrics:
-            self._rows += self._judge(predictions.model, metric, metric(case), alignment.left)
+            self._rows += self._judge(
+                predictions.model, metric, metric(case_for(metric, case)), alignment.left
+            )
         self._note_doubts(predictions.model, len(case.labels))
         if self.per_class is not None and not self.sets.labelled.any():
             self.per_class.add(predictions.model, case)

@@ -164,13 +164,22 @@ def _difference(
     a, b = values[reference], values[model]
     row = pairs.get(frozenset((reference, model)), {})
     lo, hi, p = (_defined(row.get(name)) for name in ("lo", "hi", "p"))
-    if row and row["model_a"] == reference and lo is not None and hi is not None:  # the table has a minus b
-        lo, hi = -hi, -lo
     difference = b.value - a.value if same else math.nan
+    if row and lo is not None and hi is not None and _is_reversed(row, reference, difference):
+        lo, hi = -hi, -lo
     n = int(row.get("n", min(a.n, b.n)))
     return Difference(
         dataset, metrics_of(results.table)(metric), reference, model, (a, b), difference, lo, hi, p, n, same
     )
+
+
+def _is_reversed(row: Mapping[str, Any], reference: str, difference: float) -> bool:
+    """Return whether a row of pairs has the difference of the reference to the model.
+
+    The sign decides and not the order of the models, because earlier files contain model_a minus model_b.
+    """
+    product = row["difference"] * difference
+    return bool(product < 0 or (product == 0 and row["model_a"] != reference))
 
 
 def _same_images(results: Results, end: tuple[str, str, str], models: Sequence[str]) -> bool:

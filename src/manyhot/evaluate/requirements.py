@@ -85,10 +85,30 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
             has_link = any(m.name in names and _has_link(m) for m in metrics)
             shown = do if has_link or "unknown" in kind else ""
             yield Unmet(f"needs_{need}", names, f"the predictions are {kind}, without {text}", shown)
+    if has["probabilities"] and link_of(case) == "sigmoid":
+        names = tuple(m.name for m in metrics if m.about.get("exclusive"))
+        if names:
+            yield Unmet("needs_exclusive", names, _INDEPENDENT, _IF_EXCLUSIVE)
     if not case.labels.asked_known:
         names = tuple(m.name for m, own in needs if _option(m, "masked") and has.get(own or "", True))
         if names:
             yield Unmet("needs_answers", names, "the labels do not record which classes were answered no")
+
+
+_INDEPENDENT = (
+    "without original labels, the probability of a class is the sigmoid of its logit, and the probabilities "
+    "of an image do not add up to 1"
+)
+_IF_EXCLUSIVE = "if the classes exclude one another, pass original labels or probabilities that add up to 1"
+
+
+def case_for(metric: Entry, case: Case) -> Case:
+    """Return the case with the probabilities that a metric needs, which may be those of independent classes.
+
+    A metric with the option `link` chooses for itself.
+    """
+    is_confidence = metric.about.get("needs") in ("confidence", "probabilities") and not _has_link(metric)
+    return case.independent if is_confidence and case.kind == "logit" and link_of(case) == "sigmoid" else case
 
 
 def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
@@ -102,7 +122,7 @@ def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
     if not case.labels.labelled.any():
         needs = ("confidence", "probabilities")
         names = [m.name for m in metrics if m not in thresholds and _need(m) in needs]
-        by_link["softmax"] = by_link.get("softmax", []) + names
+        by_link["sigmoid"] = by_link.get("sigmoid", []) + names
     for link, names in by_link.items():
         if names:
             yield f"{', '.join(names)}: the probability of a class is the {link} of its logit"

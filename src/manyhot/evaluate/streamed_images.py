@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +12,7 @@ import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
+from manyhot.classes import ClassList, from_json, to_json
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Labels, one_chunk
 from manyhot.tables.class_values import on_host
@@ -38,8 +38,10 @@ class StreamedImages:
         Ids if there are any, original labels and label sets, one table per batch.
     predicted : list of ndarray, shape (b, k) of int or (b, C) of float
         The best classes or the scores of the same images.
-    names : tuple of str, optional
-        The classes if batches were frames.
+    classes : ClassList, optional
+        The classes if batches name them: frames, and tables with a class list.
+    class_hash : str
+        The hash of the class list, which may be that of the evaluator; empty if classes are numbers.
     asked_known : bool
         As in `Labels`, of all batches.
     merged : bool
@@ -48,18 +50,13 @@ class StreamedImages:
 
     tables: list[pa.Table] = field(default_factory=list)
     predicted: list[npt.NDArray[Any]] = field(default_factory=list)
-    names: tuple[str, ...] | None = None
+    classes: ClassList | None = None
+    class_hash: str = ""
     asked_known: bool = True
     merged: bool = False
 
     @classmethod
-    def of(
-        cls,
-        labels: Labels,
-        predicted: npt.NDArray[Any],
-        ids: pa.Array | None,
-        names: tuple[str, ...] | None,
-    ) -> StreamedImages:
+    def of(cls, labels: Labels, predicted: npt.NDArray[Any], ids: pa.Array | None) -> StreamedImages:
         """Return a batch."""
         if ids is not None and len(ids) != len(labels):
             raise InputError(
@@ -74,7 +71,12 @@ class StreamedImages:
             name: own[name] for name in ("usable", "classes", "state", "p") if name in own.column_names
         }
         table = pa.table(columns).cast(pa.schema([(name, _TYPES[name]) for name in columns]))
-        return cls([table], [predicted], names, labels.asked_known)
+        return cls([table], [predicted], asked_known=labels.asked_known)
+
+    def over(self, classes: ClassList | None, *, is_own: bool) -> StreamedImages:
+        """Return the images with their class list, of which only the hash is kept if it is not their own."""
+        class_hash = "" if classes is None else classes.hash
+        return replace(self, classes=classes if is_own else None, class_hash=class_hash)
 
     @property
     def has_ids(self) -> bool:
@@ -95,7 +97,8 @@ class StreamedImages:
             self._check(other, where)
         self.tables += other.tables
         self.predicted += other.predicted
-        self.names = self.names or other.names
+        self.classes = self.classes or other.classes
+        self.class_hash = self.class_hash or other.class_hash
         self.asked_known &= other.asked_known
 
     def _check(self, other: StreamedImages, where: str) -> None:
@@ -116,13 +119,13 @@ class StreamedImages:
                 allowed="scores" if kinds[0] else "classes, best first",
                 do="pass scores over all classes with all batches",
             )
-        if None not in (self.names, other.names) and self.names != other.names:
+        if "" not in (self.class_hash, other.class_hash) and self.class_hash != other.class_hash:
             raise MatchError(
                 "The columns are not the classes.",
                 where=where,
-                got=_beginning(other.names),
-                allowed=_beginning(self.names),
-                do="give the frames of all batches the same columns in the same order",
+                got=some_names(other.classes) or f"class list {other.class_hash}",
+                allowed=some_names(self.classes) or f"class list {self.class_hash}",
+                do="give the frames of all batches the same columns in the same order, or pass `classes`",
             )
 
     def joined(self) -> StreamedImages:
@@ -197,7 +200,8 @@ class StreamedImages:
         rows = pa.FixedSizeListArray.from_arrays(flat, predicted.shape[1])
         about = {
             "n": len(table),
-            "names": self.names,
+            "classes": self.classes and to_json(self.classes),
+            "class_hash": self.class_hash,
             "asked_known": self.asked_known,
             "merged": self.merged,
         }
@@ -227,7 +231,7 @@ class StreamedImages:
                 table = pa.ipc.open_stream(source).read_all().combine_chunks()
                 table.validate(full=True)
                 batch = cls._read(table)
-            except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, InputError) as error:
                 raise _damaged(str(error)) from error
             images.add(batch, "the state")
             images.merged |= batch.merged
@@ -244,8 +248,9 @@ class StreamedImages:
         expected = pa.schema([(name, _TYPES[name]) for name in labels.column_names])
         if labels.schema != expected or not {*_TYPES} - {"image_id", "p"} <= {*labels.column_names}:
             raise TypeError(", ".join(f"{f.name}: {f.type}" for f in labels.schema))
-        names = None if about["names"] is None else tuple(map(str, about["names"]))
-        return cls([labels], [predicted], names, bool(about["asked_known"]), bool(about["merged"]))
+        classes = None if about["classes"] is None else from_json(about["classes"])
+        flags = bool(about["asked_known"]), bool(about["merged"])
+        return cls([labels], [predicted], classes, str(about["class_hash"]), *flags)
 
 
 def read_ids(ids: Any) -> pa.Array:
@@ -280,9 +285,10 @@ def _digest(data: bytes) -> int:
     return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "little")
 
 
-def _beginning(names: Sequence[str] | None) -> str:
-    names = names or ()
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+def some_names(classes: ClassList | None) -> str:
+    """Return the first classes, for a message; empty without a list."""
+    keys = classes.keys if classes else ()
+    return ", ".join(keys[:5]) + (", …" if len(keys) > 5 else "")
 
 
 def _differing(ids: pa.ChunkedArray) -> MatchError:

@@ -9,25 +9,29 @@ from typing import Any
 
 from numpy import typing as npt
 
+from manyhot.classes import ClassList, class_list_of
 from manyhot.core.sets import top_k
+from manyhot.data.data_sets import ClassNamesLike, open_class_list
 from manyhot.data.inputs import Reading
+from manyhot.data.table_inputs import labels_of_table
 from manyhot.errors import InputError
 from manyhot.evaluate.evaluate import evaluate
 from manyhot.evaluate.requirements import depth_of
 from manyhot.evaluate.results import Evaluation, Note
-from manyhot.evaluate.streamed_images import StreamedImages, read_ids
+from manyhot.evaluate.streamed_images import StreamedImages, read_ids, some_names
 from manyhot.extras import required
 from manyhot.registry import get
-from manyhot.tables import (
-    FramePart,
-    Labels,
-    Predictions,
-    ScoreKind,
-    align_columns,
-    align_rows,
-    read_frame_part,
+from manyhot.tables import FramePart, Labels, Predictions, ScoreKind, align_rows, read_frame_part
+from manyhot.tables.array_inputs import (
+    in_class_order,
+    labels_as_table,
+    positions,
+    prediction_of,
+    read_label,
+    read_model,
 )
-from manyhot.tables.array_inputs import labels_as_table, positions, prediction_of, read_label, read_model
+from manyhot.tables.class_values import with_ids
+from manyhot.tables.own_classes import JoinedClasses, own_list
 from manyhot.tables.result_tables import default_metrics
 
 DEPTH = 20
@@ -44,7 +48,13 @@ class Evaluator:
 
     Parameters
     ----------
+    classes : path, ClassList or sequence of str, optional
+        The class list, as in `evaluate`: names in the order of the columns of scores, a file, or the name of
+        a built-in list. Labels and ranks in batches can then be names, and columns of frames and class lists
+        of tables are joined to it by name.
     n_classes : int
+        Number of classes, if there is no `classes`. The first table of labels with a class list, or the first
+        frame, then names the classes.
     metrics : sequence of str, optional
         Names or call strings of metrics; by default all rank metrics. Scores over all classes are kept only
         if a metric needs them. Otherwise only the top `DEPTH` classes per image are kept.
@@ -57,6 +67,11 @@ class Evaluator:
     score_kind : str
         The former name of `scores`.
 
+    Raises
+    ------
+    InputError
+        If there is neither `classes` nor `n_classes`, or if they differ.
+
     Examples
     --------
     >>> import numpy as np
@@ -64,19 +79,25 @@ class Evaluator:
     >>> evaluator.update(np.array([[0.1, 0.7, 0.2], [0.5, 0.1, 0.4]]), [[1, 2], [2]])
     >>> evaluator.compute().value("real1")
     0.5
+    >>> evaluator = Evaluator(classes=["cat", "cow", "dog"], metrics=["real1"])
+    >>> evaluator.update(np.array([[0.1, 0.7, 0.2], [0.5, 0.1, 0.4]]), [["cow", "dog"], ["dog"]])
+    >>> evaluator.compute().value("real1")
+    0.5
     """
 
     def __init__(
         self,
         *,
-        n_classes: int,
+        classes: ClassNamesLike | None = None,
+        n_classes: int = 0,
         metrics: Sequence[str] | None = None,
         resamples: int = 0,
         model: str = "model",
         scores: ScoreKind | None = None,
         score_kind: str = "",
     ) -> None:
-        self.n_classes = n_classes
+        self.classes = open_class_list(classes)
+        self.n_classes = _size(self.classes, n_classes)
         self.metrics = list(default_metrics(dense=False) if metrics is None else metrics)
         self.resamples = resamples
         self.model = model
@@ -100,7 +121,7 @@ class Evaluator:
             Scores over all classes, or classes with the best first. Frames are matched as in `evaluate`, and
             the names of columns also apply to later batches.
         labels, label
-            As in `as_labels`.
+            As in `as_labels`; or a frame with a row per image and a column with lists of names.
         ids : sequence of str or int, shape (b,), optional
             Ids of the images, for all batches or for none. An image that is added more than once, for example
             because a distributed sampler pads the data set, counts once. Without ids, every row is an image
@@ -109,19 +130,23 @@ class Evaluator:
         Raises
         ------
         InputError
-            If the batch is malformed. In this case it is not added.
+            If the batch is malformed, or if a name is not in the class list. In this case it is not added.
+        MatchError
+            If the classes of a table or the columns of a frame are not those of the evaluator.
         """
+        labels, listed = self._read_table(labels)
         is_table = isinstance(labels, Labels)
         own = FramePart(None, "labels", labels.image_id) if is_table else read_frame_part(labels, "labels")
         parts = [own, read_label(label), read_model(self.model, predictions)]
         image_id = None if ids is None else read_ids(ids)
         order = [] if image_id is None else [FramePart(None, "ids", image_id)]
         parts = align_rows([*order, *parts])[len(order) :]
-        parts, names = align_columns(parts, self._images.names, of="earlier batches")
+        parts, listed = self._with_classes(parts, listed)
         # Ids may repeat within a batch, while those of a table may not.
         batch = labels if is_table else labels_as_table(replace(parts[0], ids=None), parts[1], self.n_classes)
         predicted = prediction_of(parts[2], self.n_classes, self.scores, ids=batch.image_id)
-        self._images.add(StreamedImages.of(batch, self._to_keep(predicted), image_id, names), "this batch")
+        images = StreamedImages.of(batch, self._to_keep(predicted), image_id)
+        self._images.add(images.over(listed, is_own=self.classes is None), "this batch")
 
     def compute(self) -> Evaluation:
         """Return the results over all batches so far.
@@ -154,14 +179,14 @@ class Evaluator:
         Parameters
         ----------
         *others : Evaluator
-            Evaluators with the same `n_classes`, `metrics` and `scores`. They are not changed.
+            Evaluators with the same `classes` or `n_classes`, `metrics` and `scores`. They are not changed.
 
         Raises
         ------
         InputError
             If the settings differ, or only one of two evaluators has ids. In this case nothing is added.
         MatchError
-            If the columns of their frames differ.
+            If the class lists of their tables or the columns of their frames differ.
 
         Examples
         --------
@@ -194,8 +219,8 @@ class Evaluator:
         Returns
         -------
         dict
-            ``version``, ``n_classes``, ``metrics``, ``scores``, and ``images``: an Arrow stream with one
-            row per image, or None without images.
+            ``version``, ``n_classes``, ``classes`` (keys, or None), ``metrics``, ``scores``, and ``images``:
+            an Arrow stream with one row per image, or None without images.
         """
         return {"version": STATE_VERSION, **self._settings(), "images": self._images.to_bytes()}
 
@@ -228,20 +253,24 @@ class Evaluator:
             )
         self._check_settings(state, "The state is that of an evaluator with different settings.")
         images = StreamedImages.from_bytes(state["images"])
+        self._check_list(images)
         if images.tables:
             self._tables(images.numbered())  # checks the ranges of classes
         self._images = images
 
-    def as_torch_metric(self, **options: Any) -> Any:
+    def as_torch_metric(self, metric: str | None = None, **options: Any) -> Any:
         """Return a metric of torchmetrics with the settings of this evaluator, for Lightning.
 
-        It can be logged with ``self.log_dict(metric.compute())``, be part of a ``MetricCollection``, and be
-        moved and saved with a module. Its `update` is that of the evaluator. Its `compute` returns a dict of
-        scalars over the images of all processes, and its attribute `evaluation` is the `Evaluation` of the
-        last `compute`, with the number of images behind each value.
+        It can be part of a ``MetricCollection``, and be moved and saved with a module. Its `update` is that
+        of the evaluator. Its `compute` returns a dict of scalars over the images of all processes, or one
+        scalar if `metric` is given. Its attribute `evaluation` is the `Evaluation` of the last `compute`,
+        with the number of images behind each value.
 
         Parameters
         ----------
+        metric : str, optional
+            One of `metrics`, which `compute` returns. Lightning then logs the metric itself and resets it
+            after each epoch: ``self.log("mAP", metric)``.
         **options
             Options of ``torchmetrics.Metric``, such as ``dist_sync_on_step``.
 
@@ -251,22 +280,81 @@ class Evaluator:
 
         Raises
         ------
+        InputError
+            If `metric` is not one of `metrics`.
+        UnknownNameError
+            If `metric` is not registered.
         MissingExtraError
             If torchmetrics is not installed.
 
         Examples
         --------
-        >>> metric = Evaluator(n_classes=3, metrics=["real1"]).as_torch_metric()  # doctest: +SKIP
-        >>> metric.update(logits, multi_hot)  # doctest: +SKIP
-        >>> self.log_dict(metric.compute())  # doctest: +SKIP
+        >>> evaluator = Evaluator(n_classes=3, metrics=["map_macro", "lrap"])
+        >>> judge = evaluator.as_torch_metric("map_macro")  # doctest: +SKIP
+        >>> judge.update(logits, multi_hot)  # doctest: +SKIP
+        >>> self.log("mAP", judge)  # doctest: +SKIP
         """
         required("torchmetrics", "A metric of torchmetrics", "torchmetrics")
         from manyhot.evaluate.torch_metric import TorchMetric
 
-        return TorchMetric(self, **options)
+        return TorchMetric(self, None if metric is None else self._own_metric(metric), **options)
+
+    def _own_metric(self, spec: str) -> str:
+        name, own = get("metric", spec).name, [get("metric", m).name for m in self.metrics]
+        if name not in own:
+            raise InputError(
+                "The evaluator does not compute this metric.",
+                got=name,
+                allowed=", ".join(own),
+                do="create the evaluator with it among `metrics`",
+            )
+        return name
+
+    def _read_table(self, labels: Any) -> tuple[Any, ClassList | None]:
+        """Return labels, those with a class list over the list of the evaluator, and this list if known."""
+        classes = self.classes or self._images.classes
+        if not isinstance(labels, Labels):
+            read = labels_of_table(labels, classes) if hasattr(labels, "columns") else None
+            if read is None or len(read) != len(labels):
+                return labels, classes
+            labels = read
+        own = None if labels.assumed else labels.class_list or class_list_of(labels.class_hash)
+        if own is None or (classes is not None and own.hash == classes.hash):
+            return labels, classes
+        if classes is not None:
+            return JoinedClasses(len(classes), classes).of_labels(labels), classes
+        if len(own) != self.n_classes:
+            raise InputError(
+                "The labels and the evaluator have different numbers of classes.",
+                where=labels.name or "labels",
+                got=f"{len(own):,}: {some_names(own)}",
+                allowed=f"{self.n_classes:,}",
+                do="create the evaluator with `classes`, the list of all classes",
+            )
+        return labels, own
+
+    def _with_classes(
+        self, parts: Sequence[FramePart], classes: ClassList | None
+    ) -> tuple[list[FramePart], ClassList | None]:
+        """Return parts over the class list, with ids in place of names, and this list if known."""
+        of = f"the class list {self.classes.name}" if self.classes else "earlier batches"
+        ordered, columns = in_class_order(parts, classes, of=of)
+        named, own, _ = with_ids(ordered, classes or columns)
+        if own is not None and classes is None and columns is None:
+            raise InputError(
+                "The classes are names, and the evaluator has no class list.",
+                got=some_names(own),
+                do="create the evaluator with `classes`, the list of all classes",
+            )
+        return named, classes or columns
 
     def _settings(self) -> dict[str, Any]:
-        return {"n_classes": self.n_classes, "metrics": list(self.metrics), "scores": self.scores}
+        return {
+            "n_classes": self.n_classes,
+            "classes": None if self.classes is None else list(self.classes.keys),
+            "metrics": list(self.metrics),
+            "scores": self.scores,
+        }
 
     def _check_settings(self, theirs: Mapping[str, Any], message: str) -> None:
         for name, value in self._settings().items():
@@ -276,16 +364,34 @@ class Evaluator:
                     where=name,
                     got=_text(theirs[name]),
                     allowed=_text(value),
-                    do="create all evaluators with the same n_classes, metrics and scores",
+                    do="create all evaluators with the same classes, metrics and scores",
                 )
+
+    def _check_list(self, images: StreamedImages) -> None:
+        own = self.classes or images.classes
+        if images.tables and images.class_hash != (own.hash if own else ""):
+            raise InputError(
+                "The images of the state are over another class list than the evaluator.",
+                got=f"class list {images.class_hash}" if images.class_hash else "no class list",
+                allowed=f"class list {own.hash}: {some_names(own)}" if own else "no class list",
+                do="create all evaluators with the same classes, metrics and scores",
+            )
 
     def _tables(self, images: StreamedImages) -> tuple[Labels, Predictions]:
         (table,), (predicted,) = images.tables, images.predicted
         if not images.has_ids:
             table = table.add_column(0, "image_id", positions(0, len(table)))
-        labels = Labels(table, self.n_classes, asked_known=images.asked_known, name="labels")
+        own = self.classes or images.classes
+        labels = Labels(
+            table,
+            self.n_classes,
+            own.hash if own else "",
+            images.asked_known,
+            name="labels",
+            class_list=own and own_list(own),
+        )
         part = FramePart(predicted, self.model)
-        return labels, prediction_of(part, self.n_classes, self.scores, ids=labels.image_id)
+        return labels, prediction_of(part, self.n_classes, self.scores, own, labels.image_id)
 
     def _notes(self, n_repeated: int, n_differing: int) -> Iterator[Note]:
         if n_repeated:
@@ -302,5 +408,21 @@ class Evaluator:
         return predicted.scores if self._dense else top_k(predicted.scores, self._depth)
 
 
+def _size(classes: ClassList | None, n_classes: int) -> int:
+    """Return the number of classes."""
+    if classes is None and not n_classes:
+        raise InputError("The number of classes is unknown.", do="pass `classes` or `n_classes`")
+    if classes is not None and n_classes not in (0, len(classes)):
+        raise InputError(
+            "The class list does not have `n_classes` classes.",
+            where=classes.name,
+            got=f"{len(classes):,} classes",
+            allowed=f"{n_classes:,}",
+            do="leave out `n_classes`",
+        )
+    return n_classes if classes is None else len(classes)
+
+
 def _text(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    shown = value if isinstance(value, list) else [value]
+    return ", ".join(map(str, shown[:10])) + (", …" if len(shown) > 10 else "")

@@ -43,6 +43,8 @@ class TorchMetric(Metric):
     ----------
     evaluator : Evaluator
         Its settings are used; its images are not.
+    metric : str, optional
+        The name of the metric whose value `compute` returns; by default, all of them.
     **options
         Options of ``torchmetrics.Metric``, such as ``dist_sync_on_step``.
 
@@ -59,8 +61,9 @@ class TorchMetric(Metric):
 
     batches: list[torch.Tensor] | torch.Tensor
 
-    def __init__(self, evaluator: BatchEvaluator, **options: Any) -> None:
+    def __init__(self, evaluator: BatchEvaluator, metric: str | None = None, **options: Any) -> None:
         super().__init__(**options)
+        self._metric = metric
         self._settings = copy.copy(evaluator)
         self._settings.reset()
         self.evaluation: Evaluation | None = None
@@ -86,8 +89,8 @@ class TorchMetric(Metric):
         assert isinstance(self.batches, list)
         self.batches.append(torch.from_numpy(data).to(self.device))
 
-    def compute(self) -> dict[str, torch.Tensor]:
-        """Return the value of each metric over the images of all processes.
+    def compute(self) -> dict[str, torch.Tensor] | torch.Tensor:
+        """Return the value of the metric, or a dict with that of each, over the images of all processes.
 
         Raises
         ------
@@ -107,7 +110,8 @@ class TorchMetric(Metric):
         # Apple's GPUs have no 64-bit floats.
         dtype = torch.float32 if self.device.type == "mps" else torch.float64
         values = torch.tensor(rows["value"].to_pylist(), dtype=dtype, device=self.device)
-        return dict(zip(rows["metric"].to_pylist(), values.unbind(), strict=True))
+        named = dict(zip(rows["metric"].to_pylist(), values.unbind(), strict=True))
+        return named if self._metric is None else named[self._metric]
 
     def sync(self, *arguments: Any, **options: Any) -> None:
         """Gather the batches of all processes, also if a process has none."""

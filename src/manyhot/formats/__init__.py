@@ -9,6 +9,7 @@ the format holds although no format matches it.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -304,7 +305,7 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
     files: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
-            raise InputError("The file does not exist.", where=path)
+            raise InputError("The file does not exist.", where=path, do=_near(path))
         if not path.is_dir():
             files.append(path)
             continue
@@ -364,7 +365,17 @@ def _check_there(path: Path, holds: str) -> None:
     if path.exists():
         return
     why = [e.about["absent"][path.name] for e in _formats() if path.name in e.about.get("absent", ())]
-    raise InputError("The file does not exist.", where=path, got=why[0] if why else None)
+    raise InputError("The file does not exist.", where=path, got=why[0] if why else None, do=_near(path))
+
+
+def _near(path: Path) -> str | None:
+    """Return which file or folder beside a path that does not exist may be meant."""
+    if not path.parent.is_dir():
+        return None
+    with reading(path.parent):
+        beside = sorted(p.name for p in path.parent.iterdir() if is_utf8(p))
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    return f"did you mean {str(path.parent / near[0])!r}?" if near else None
 
 
 def _entry_of(format: str, holds: str, path: Path) -> registry.Entry:

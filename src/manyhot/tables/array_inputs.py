@@ -219,12 +219,13 @@ def read_label(label: Any) -> FramePart:
 
 
 def in_class_order(
-    parts: Sequence[FramePart], classes: ClassList | None = None, *, sort: bool = False
+    parts: Sequence[FramePart], classes: ClassList | None = None, *, sort: bool = False, of: str = ""
 ) -> tuple[list[FramePart], ClassList | None]:
     """Return the parts with columns in the same order, and the class list of their names, if there are any.
 
     The order is that of `classes`. Without these, it is that of the first part with names, or with `sort`
-    that of the names, so that results do not depend on the order of the columns.
+    that of the names, so that results do not depend on the order of the columns. Messages call the classes
+    `of`.
     """
     own = classes
     if classes is None:
@@ -238,7 +239,7 @@ def in_class_order(
         at = own.find(name)
         return name if at is None else own.keys[at]
 
-    aligned, _ = align_columns(parts, own.keys, of=f"the class list {own.name}", key=key)
+    aligned, _ = align_columns(parts, own.keys, of=of or f"the class list {own.name}", key=key)
     return aligned, own if any(p.names for p in parts) else None
 
 

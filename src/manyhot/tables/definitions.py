@@ -176,9 +176,9 @@ _declared: dict[str, tuple[Column, ...]] = {
         TEXT("dataset", "the data set"),
         TEXT("metric", "a registered name, with its options"),
         TEXT("slice", "the slice of images"),
-        TEXT("model_a", "one model"),
+        TEXT("model_a", "one model, the first of the two in the order in which they were passed"),
         TEXT("model_b", "the other model"),
-        REAL("difference", "value of model_a minus value of model_b"),
+        REAL("difference", "value of model_b minus value of model_a"),
         *bounds("lo", "hi", "the 95 % interval of difference"),
         REAL.nullable("p", "two-sided p-value for a difference of 0"),
         REAL.nullable(

@@ -11,6 +11,7 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, class_list_of, classes_seen
+from manyhot.core.array_types import Ints
 from manyhot.errors import MatchError
 from manyhot.tables.frames import one_chunk
 from manyhot.tables.labels import Images, Labels
@@ -69,8 +70,8 @@ class JoinedClasses:
 
         Raises
         ------
-        InputError
-            If a class id is out of range.
+        MatchError
+            If an image has a class that is not in the list.
         """
         own = _list_of(labels)
         if own is None and labels.class_hash not in ("", self._hash):
@@ -78,6 +79,7 @@ class JoinedClasses:
         table, at = labels.table, self._positions(own)
         if at is not None:
             lists = one_chunk(table["classes"])
+            self._check_listed(at, lists.flatten().to_numpy(), labels)
             flat = pa.array(at[lists.flatten().to_numpy()], pa.int32())
             position = table.column_names.index("classes")
             offsets = pc.subtract(lists.offsets, lists.offsets[0])
@@ -168,6 +170,18 @@ class JoinedClasses:
                 do="pass the list of all classes as `classes`, or leave these out of the predictions",
             )
         return np.array([-1 if i is None else i for i in at], np.int32)
+
+    def _check_listed(self, at: Ints, flat: Ints, labels: Labels) -> None:
+        own = _list_of(labels)
+        absent = np.unique(flat[at[flat] < 0])
+        if own is not None and self.classes is not None and len(absent):
+            raise MatchError(
+                "The labels have classes that are not in the class list.",
+                where=labels.name or None,
+                got=_some([own.keys[i] for i in absent]),
+                allowed=f"the {len(self.classes):,} classes of {self.classes.name}",
+                do="pass the list of all classes as `classes`",
+            )
 
     def _check_covered(self, at: npt.NDArray[np.int32], model: Predictions) -> None:
         assert self.classes is not None

@@ -195,7 +195,7 @@ def test_models_are_compared_by_the_same_resamples_in_one_call_or_in_several():
     np.testing.assert_array_equal(samples(alone, "knn/top1"), together[0])
     pair = both.pairs.to_pylist()[0]
     values = {r["model"]: r["value"] for r in both.results.to_pylist() if r["metric"] == "knn/top1"}
-    assert pair["difference"] == pytest.approx(values["a"] - values["b"])
+    assert pair["difference"] == pytest.approx(values["b"] - values["a"])
     maps = judged("vit", "segmentation", ["trained:vit.safetensors"], **MASKS, settings=QUICK)
     assert maps.notes[0] == "trained/vit: maps of blocks.5 (stride 16), 48 pixels"
 

@@ -339,7 +339,7 @@ class TransferResult(Result):
         yield from table_lines(("", *models, "images"), table)
         for pair in self.pairs.to_pylist():
             diff = f"{100 * pair['difference']:+.1f} ({100 * pair['lo']:+.1f} to {100 * pair['hi']:+.1f})"
-            yield f"{pair['metric']}: {pair['model_a']} minus {pair['model_b']}: {diff} points"
+            yield f"{pair['metric']}: {pair['model_b']} minus {pair['model_a']}: {diff} points"
 
     def to_json(self) -> dict[str, Any]:
         """Return the rows of results and pairs, and the notes."""

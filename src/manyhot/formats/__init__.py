@@ -293,6 +293,11 @@ def detect(
     return None
 
 
+def holds_images_alone(path: PathLike) -> bool:
+    """Return whether a file holds images; not where it holds neither, so that the error is about labels."""
+    return detect(path, ("labels",)) is None and detect(path, ("images",)) is not None
+
+
 def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
     """Return the files in `paths`. A folder is replaced by the prediction files that it contains.
 

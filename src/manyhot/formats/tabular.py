@@ -184,14 +184,28 @@ def read_predictions_table(
 )
 def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     """An images table with ``image_id`` and optionally ``label``, or a text file with one id per line."""
-    if path.suffix.lower() == ".parquet":
+    if path.suffix.lower() == ".parquet" and not _has_texts(path, "label"):
         return Images(read_own(path, "images"), name=path.stem)
     frame = read_frame(path)
+    if "label" in frame.columns and isinstance(frame["label"].dtype, pl.Categorical | pl.Enum):
+        frame = frame.with_columns(pl.col("label").cast(pl.String))
     if "label" in frame.columns and frame["label"].dtype == pl.String:
         classes, _ = named_list(frame.select("label"), classes, path.stem)
         frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
     table = _arrow(frame, "images")
     return Images(table, name=path.stem, class_list=classes and own_list(classes))
+
+
+def _has_texts(path: Path, column: str) -> bool:
+    """Return whether a column of a Parquet file contains texts, such as names of classes."""
+    with reading(path):
+        schema = pq.read_schema(path)
+    kind = schema.field(column).type if column in schema.names else pa.null()
+    return str(kind.value_type if pa.types.is_dictionary(kind) else kind) in (
+        "string",
+        "large_string",
+        "string_view",
+    )
 
 
 @register(

@@ -252,7 +252,7 @@ def test_bad_input(images):
         "The label sets have no original labels.\n"
         "  where:   labels\n"
         "  allowed: a column label\n"
-        "  do:      pass an images table with --images FILE"
+        "  do:      pass an images table with `images`"
     )
     assert message(
         InputError, lambda: manyhot.find_label_issues(LABEL, P, reading=Reading(scores="odds"))

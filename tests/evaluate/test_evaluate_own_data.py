@@ -3,14 +3,19 @@
 tests/data/test_inputs_forms.py compares all forms.
 """
 
+import json
+
 import numpy as np
 import pandas as pd
 import polars as pl
+import pyarrow.parquet as pq
 import pytest
 from scipy import sparse
 from sklearn.metrics import average_precision_score, f1_score, label_ranking_average_precision_score
+from typer.testing import CliRunner
 
 import manyhot as mh
+from manyhot import cli
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MatchError
 from manyhot.formats import read_classes
@@ -175,3 +180,22 @@ def test_the_rows_of_an_array_are_never_matched_with_ids_that_look_like_their_nu
     )
     found = mh.evaluate(labels, pd.DataFrame(SCORES, [f"{i}.jpg" for i in range(N)], CLASSES), resamples=0)
     assert found.value("map_macro") == pytest.approx(EXPECTED["map_macro"][0], abs=1e-12)
+
+
+def test_notes_name_the_argument_in_python_and_the_option_on_the_terminal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    LABELS.astype(int).to_csv("labels.csv", index_label="image_id")
+    np.save("model.npy", SCORES)
+    (tmp_path / "rows.txt").write_text("\n".join(IDS))
+    found = mh.evaluate("labels.csv", "model.npy", rows="rows.txt", resamples=0)
+    assert any("declare their kind with `scores`" in note for note in found.notes)
+    words = ["labels.csv", "--predictions", "model.npy", "--rows", "rows.txt", "--out", "out"]
+    done = CliRunner().invoke(cli.app, ["evaluate", *words, "--resamples", "0"])
+    assert done.exit_code == 0, done.output
+    assert "declare their kind with --scores" in done.stderr
+    assert "`scores`" not in done.output
+    assert all("`scores`" not in note["text"] for note in json.loads(stored_notes("out/results.parquet")))
+
+
+def stored_notes(path):
+    return pq.read_schema(path).metadata[b"manyhot.notes"]

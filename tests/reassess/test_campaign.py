@@ -117,7 +117,7 @@ def test_a_class_list_that_nothing_names(photos):
         "The class list is unknown.\n  where:   photos.csv\n"
         "  got:     no file that names a built-in class list\n"
         "  allowed: a file with one key per line, or imagenet1k, imagenet-a, imagenet-r\n"
-        "  do:      pass it with --classes"
+        "  do:      pass it with `classes`"
     )
     assert error_of(make, classes=None, images="none.csv").startswith("The file does not exist.")
     assert not Path("camp").exists()
@@ -527,7 +527,7 @@ def test_images_without_original_labels(photos):
         "The images have no original labels.\n"
         "  where:   the campaign\n"
         "  allowed: an images table with the column 'label', since the original label is always asked about\n"
-        "  do:      add the column, or predict with --labels"
+        "  do:      add the column, or predict with `labels`"
     )
 
 

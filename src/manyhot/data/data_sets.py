@@ -250,10 +250,10 @@ def _files(path: Path, asked: Asked) -> Source:
         raise InputError(
             "These are predictions without a data set to evaluate them on.",
             where=path,
-            do="pass the folder written by manyhot predict, or label sets and --predictions FILE",
+            do="pass the folder written by manyhot predict, or label sets and `predictions`",
         )
     if not given:
-        raise UsageError("There are no predictions.", where=path, do="pass predictions: --predictions FILE")
+        raise UsageError("There are no predictions.", where=path, do="pass them with `predictions`")
     rows = read_images(asked.rows, classes=classes) if asked.rows else None
     labels = None
     if table == sets or (table == path and not holds_images_alone(path)):

@@ -535,6 +535,6 @@ def _images_of(source: Source) -> Images:
             "The label sets have no original labels.",
             where=labels.name or None,
             allowed="a column label",
-            do="pass an images table with --images FILE",
+            do="pass an images table with `images`",
         )
     return Images(labels.table.select(["image_id", "label"]), labels.name)

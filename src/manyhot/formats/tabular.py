@@ -22,7 +22,9 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
+from manyhot.formats.decimal_commas import with_decimal_points
 from manyhot.formats.headers import (
+    CLASS_NAME_COLUMNS,
     IMAGE_NAME_COLUMNS,
     check_columns,
     check_packed,
@@ -351,15 +353,20 @@ def read_frame(
         header = raw_header(path)
         check_width(header, path)
         names = {c: pl.String for c in header if fold_name(c) in _NAMES}
+        separator = separator_of(path)
         frame = pl.read_csv(
             path,
-            separator=separator_of(path),
+            separator=separator,
             infer_schema_length=most_rows,
             encoding="utf8",
             schema_overrides=names,
             n_rows=most_rows,
         )
         check_columns(frame, path)
+        if separator != ",":
+            lists = (*CLASS_NAME_COLUMNS, *_LIST_COLUMNS)
+            skip = [*names, *(c for c in header if fold_name(c) in lists)]
+            frame = with_decimal_points(frame, path, skip, is_sample=most_rows is not None)
         return frame.rename({c: c.strip() for c in frame.columns})
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise InputError(

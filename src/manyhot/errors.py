@@ -67,7 +67,7 @@ class ManyhotError(Exception):
 
     def renamed(self, names: Mapping[str, str]) -> ManyhotError:
         """Return the error with renamed parameters, which are in backticks in all parts of the message."""
-        return self._with(lambda text: with_names(text, names) if isinstance(text, str) else text)
+        return self._with(lambda text: rename_parameters(text, names) if isinstance(text, str) else text)
 
     def with_text(self, old: str, new: str) -> ManyhotError:
         """Return the error with a text, such as the path of a temporary file, replaced in all its parts."""
@@ -86,7 +86,7 @@ class ManyhotError(Exception):
         return again, (self.what,), self.__dict__
 
 
-def with_names(text: str, names: Mapping[str, str]) -> str:
+def rename_parameters(text: str, names: Mapping[str, str]) -> str:
     """Return a message or a note with other names of the parameters, which are in backticks."""
     return re.sub(r"`(\w+)`", lambda found: names.get(found[1], found[0]), text)
 

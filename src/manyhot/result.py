@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.errors import InputError, with_names
+from manyhot.errors import InputError, rename_parameters
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.run import QUIET, Run
 
@@ -124,7 +124,7 @@ class Result:
 
     def renamed(self, names: Mapping[str, str]) -> Self:
         """Return the result with other names of the parameters in its notes, which are in backticks."""
-        return replace(self, notes=tuple(with_names(note, names) for note in self.notes))
+        return replace(self, notes=tuple(rename_parameters(note, names) for note in self.notes))
 
     def __str__(self) -> str:
         """Return what a terminal shows, and the notes."""

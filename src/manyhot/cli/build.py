@@ -22,7 +22,7 @@ from manyhot import console
 from manyhot.cli.events import show_run
 from manyhot.cli.help import ManyValues, typer_command
 from manyhot.command import Declaration, Parameter, hints_of, metadata_of, parameters_of, summary_of
-from manyhot.errors import ManyhotError, with_names
+from manyhot.errors import ManyhotError, rename_parameters
 from manyhot.formats.writing import in_campaign
 from manyhot.parameters import (
     Address,
@@ -307,9 +307,9 @@ def _show(
         return
     if not streamed:
         for line in result.lines():
-            console.say(with_names(line, options))
+            console.say(rename_parameters(line, options))
         for note in result.notes:
-            console.say(f"Note: {with_names(note, options)}.", err=True)
+            console.say(f"Note: {rename_parameters(note, options)}.", err=True)
     for line in console.written_lines(written):
         console.say(line)
     if written and result.DRAWS:

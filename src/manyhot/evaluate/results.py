@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.core.comparison import PairTable
-from manyhot.errors import InputError, MissingExtraError, with_names
+from manyhot.errors import InputError, MissingExtraError, rename_parameters
 from manyhot.evaluate.comparison import Comparison, compare_results
 from manyhot.evaluate.outputs import (
     clear_gallery,
@@ -148,7 +148,9 @@ class Evaluation(Result):
 
     def renamed(self, names: Mapping[str, str]) -> Evaluation:
         """Return the evaluation with other names of the parameters in its notes; see `Result.renamed`."""
-        model_notes = tuple(replace(note, text=with_names(note.text, names)) for note in self.model_notes)
+        model_notes = tuple(
+            replace(note, text=rename_parameters(note.text, names)) for note in self.model_notes
+        )
         return replace(super().renamed(names), model_notes=model_notes)
 
     def with_notes(self, notes: Sequence[Note]) -> Evaluation:

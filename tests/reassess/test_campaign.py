@@ -500,16 +500,14 @@ def test_proposals_that_people_answer_stay(photos):
     propose("camp").write("camp")
     shutil.copy("camp/proposals.parquet", "camp/votes.parquet")
     done = CliRunner().invoke(cli.app, ["propose", "camp"])
-    assert (
-        str(done.exception)
-        == error_of(propose("camp").write, "camp")
-        == (
-            "Raters are already answering these proposals.\n"
-            "  where:   camp/proposals.parquet\n"
-            "  got:     votes.parquet next to it\n"
-            "  do:      write the new proposals to another file with --out"
-        )
+    message = (
+        "Raters are already answering these proposals.\n"
+        "  where:   camp/proposals.parquet\n"
+        "  got:     votes.parquet next to it\n"
+        "  do:      write the new proposals to another file with "
     )
+    assert str(done.exception) == f"{message}--out"
+    assert error_of(propose("camp").write, "camp") == f"{message}`out`"
     assert propose("camp").write("more.parquet") == [Path("more.parquet")]
 
 

@@ -91,6 +91,16 @@ def command(
     return declare
 
 
+def takes_fields(function: Callable[P, R]) -> Verb[P, R]:
+    """Let a public function that is no command take the fields of its `Flattened` parameter as keywords."""
+
+    @functools.wraps(function)
+    def together(*args: P.args, **options: P.kwargs) -> R:
+        return function(*args, **_gathered(function, options))
+
+    return typing.cast(Verb[P, R], together)
+
+
 def _flattened(function: Callable[..., Any]) -> tuple[str, type[Flattened] | None]:
     """Return the name and the class of the `Flattened` parameter of a function, if it has one."""
     for name, hint in hints_of(function).items():

@@ -67,7 +67,7 @@ class ManyhotError(Exception):
 
     def renamed(self, names: Mapping[str, str]) -> ManyhotError:
         """Return the error with renamed parameters, which are in backticks in all parts of the message."""
-        return self._with(lambda text: _renamed(text, names))
+        return self._with(lambda text: rename_parameters(text, names) if isinstance(text, str) else text)
 
     def with_text(self, old: str, new: str) -> ManyhotError:
         """Return the error with a text, such as the path of a temporary file, replaced in all its parts."""
@@ -86,10 +86,9 @@ class ManyhotError(Exception):
         return again, (self.what,), self.__dict__
 
 
-def _renamed(value: object, names: Mapping[str, str]) -> object:
-    if not isinstance(value, str):
-        return value
-    return re.sub(r"`(\w+)`", lambda found: names.get(found[1], found[0]), value)
+def rename_parameters(text: str, names: Mapping[str, str]) -> str:
+    """Return a message or a note with other names of the parameters, which are in backticks."""
+    return re.sub(r"`(\w+)`", lambda found: names.get(found[1], found[0]), text)
 
 
 _LONGEST = 2000

@@ -102,7 +102,7 @@ def write_refused(path: Path, error: OSError) -> OutputError:
         if full
         else f"Cannot write the file: {error.strerror or error}.",
         where=path,
-        do="free some space or choose another --out" if full else "choose a folder with write permission",
+        do="free some space or choose another `out`" if full else "choose a folder with write permission",
     )
 
 
@@ -133,5 +133,5 @@ def alone(out: Path, patience: float = 0) -> Iterator[None]:
         raise OutputError(
             "Another run is using this folder.",
             where=out,
-            do="wait until it ends, or choose another --out",
+            do="wait until it ends, or choose another `out`",
         ) from None

@@ -7,14 +7,14 @@ import json
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.errors import InputError
+from manyhot.errors import InputError, rename_parameters
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.run import QUIET, Run
 
@@ -121,6 +121,10 @@ class Result:
         check_apart(sources_of(sources, cls.NAMES), out, cls.NAMES)
         for name in cls.NAMES:
             check_place(cls._paths(out, name)[0], name)
+
+    def renamed(self, names: Mapping[str, str]) -> Self:
+        """Return the result with other names of the parameters in its notes, which are in backticks."""
+        return replace(self, notes=tuple(rename_parameters(note, names) for note in self.notes))
 
     def __str__(self) -> str:
         """Return what a terminal shows, and the notes."""

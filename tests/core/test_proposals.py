@@ -252,7 +252,7 @@ def test_nothing_known():
         "The rule real-search needs known label sets.\n"
         "  got:     none\n"
         "  allowed: label sets or golden answers of some of the images\n"
-        "  do:      pass them with --known"
+        "  do:      pass them with `known_labels`"
     )
     assert error_of("mean-probability", ensemble()) == (
         "The rule mean-probability needs known label sets.\n"

@@ -228,7 +228,7 @@ def test_names_of_another_list_are_not_written(files, campaign):
     key = CLASSES.hash
     assert message(lambda: convert("alone/p.parquet", "t.json", to="label-studio")) == (
         "The names of the classes are unknown.\n  where:   t.json\n"
-        f"  got:     class list {key} of 3 classes\n  do:      pass the class list: --classes"
+        f"  got:     class list {key} of 3 classes\n  do:      pass the class list as `classes`"
     )
 
 

@@ -220,7 +220,7 @@ def test_the_whole_note():
     assert note == (
         "labels: models/order.parquet: skipped: The predictions of order do not match the labels in the "
         "present order; the likely cause is predicted classes given as indices that start at 1 (got: top-1 "
-        "accuracy 0.0100; do: pass the row order or class order of the file, or --trust-order if the "
+        "accuracy 0.0100; do: pass the row order or class order of the file, or `trust_order` if the "
         "present order is correct)"
     )
 
@@ -307,7 +307,7 @@ def test_own_models_of_a_benchmark(benchmark):
     assert skipped["models/elsewhere.parquet"] == (
         "skipped: elsewhere has no predictions for images of the benchmark's data sets (got: ids such as "
         "y000.png; "
-        "allowed: 000.png (one) or x000.png (two); do: pass the row order with --rows, or predict one of "
+        "allowed: 000.png (one) or x000.png (two); do: pass the row order with `rows`, or predict one of "
         "these data sets)"
     )
     for alone, kind in (("broken", InputError), ("elsewhere", MatchError), ("order", OrderError)):

@@ -193,7 +193,7 @@ def test_a_network_of_patches_has_no_grid_near_its_end():
         "none.\n"
         "  where:   vit\n"
         "  got:     49 layers with weights after the last such layer\n"
-        "  do:      choose another method with --method, or a layer with --layer"
+        "  do:      choose another method with `method`, or a layer with `layer`"
     )
     assert Explainer(net, layer="patch_embed.proj").grid == "patch_embed.proj"
     assert refused(InputError, network(*linear())) == (
@@ -201,7 +201,7 @@ def test_a_network_of_patches_has_no_grid_near_its_end():
         "none.\n"
         "  where:   small\n"
         "  got:     no grid at all\n"
-        "  do:      choose another method with --method, or a layer with --layer"
+        "  do:      choose another method with `method`, or a layer with `layer`"
     )
 
 
@@ -253,14 +253,14 @@ class Failing(nn.Module):
             "The batch does not fit into memory.\n"
             "  where:   small\n"
             "  got:     3 images at once: can't allocate memory: you tried to allocate 9 bytes.\n"
-            "  do:      set a smaller batch with --batch",
+            "  do:      set a smaller batch with `batch`",
         ),
         (
             "a view is modified in place",
             "The method gradcam cannot explain this network.\n"
             "  where:   small\n"
             "  got:     a view is modified in place\n"
-            "  do:      choose another method with --method, or another layer with --layer",
+            "  do:      choose another method with `method`, or another layer with `layer`",
         ),
     ],
 )

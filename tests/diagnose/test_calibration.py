@@ -200,7 +200,8 @@ def test_few_images(model):
     few = np.arange(1, 7)
     some = replace(net, image_id=net.image_id.take(pa.array(few)), scores=net.scores[few])
     found = diagnose_calibration(labels, [some], methods=["isotonic"], resamples=0)
-    assert found.notes[0] == (
+    assert found.notes[0] == "net: 594 of 600 images have no prediction and were left out"
+    assert found.notes[1] == (
         "net, prediction sets (cover label): each set contains all classes, because an alpha of 0.1 needs "
         "at least 9 images to fit on, and there are only 3"
     )
@@ -299,3 +300,10 @@ def test_calibration_of_events_that_are_not_of_the_same_images():
         "as it is  80.0%    –    –      –",
         "",
     ]
+
+
+def test_images_without_a_prediction_are_counted(model):
+    labels, net = model
+    some = replace(net, image_id=net.image_id[:500], scores=net.scores[:500])
+    notes = diagnose_calibration(labels, [some], methods=["temperature"], resamples=0).notes
+    assert "net: 100 of 600 images have no prediction and were left out" in notes

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import pytest
 from sklearn.metrics import average_precision_score
 from typer.testing import CliRunner
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 from manyhot import Reading, cli, diagnose_classes, evaluate, tables
 from manyhot.diagnose.page import report_folder
 from manyhot.errors import InputError
+from manyhot.tables import Labels, Predictions
 
 N, C = 300, 4
 CLASSES = ["cat", "dog", "chair", "parrot"]
@@ -207,3 +209,18 @@ def test_evaluate_writes_the_same_where_there_are_no_original_labels(files):
     again.write("out")
     assert not Path("out/class_results.parquet").exists()
     assert '<section id="classes"' not in Path("out/report/index.html").read_text(encoding="utf-8")
+
+
+def test_folds_do_not_depend_on_the_order_of_images(arrays):
+    valid, scores = arrays
+    ids = pa.array([f"{i:03}.jpg" for i in range(N)])
+    order = np.random.default_rng(1).permutation(N)
+
+    def thresholds(rows):
+        lists = pa.array([np.flatnonzero(row).tolist() for row in valid[rows]], pa.list_(pa.int32()))
+        states = pa.array([["yes"] * len(row) for row in lists], pa.list_(pa.string()))
+        columns = {"image_id": ids.take(rows), "usable": [True] * N, "classes": lists, "state": states}
+        model = Predictions(ids, "net", scores=scores, n_classes=C)
+        return diagnose_classes(Labels(pa.table(columns), C), [model]).class_results
+
+    assert repr(thresholds(order).to_pydict()) == repr(thresholds(np.arange(N)).to_pydict())

@@ -129,10 +129,10 @@ def test_sigmoids_find_what_is_probable():
     with pytest.raises(InputError) as error:
         diagnose_companions(labels, ranks, probability=0.5)
     assert str(error.value) == (
-        "No model has probabilities of all classes, which --probability needs.\n"
+        "No model has probabilities of all classes, which `probability` needs.\n"
         "  got:     ranks\n"
         "  allowed: probabilities or logits of all classes\n"
-        "  do:      leave out --probability to use the top k classes"
+        "  do:      leave out `probability` to use the top k classes"
     )
 
 
@@ -189,12 +189,12 @@ def test_what_cannot_be_asked():
     assert refused(labels, given, labelled=True) == (
         "The images have no original labels.\n"
         "  where:   labels\n"
-        "  do:      pass a table with the column 'label' with --images FILE, or leave out --labelled"
+        "  do:      pass a table with the column 'label' with `images`, or leave out `labelled`"
     )
     assert refused(labels, []) == (
-        "No model has probabilities of all classes, which --probability needs.\n"
+        "No model has probabilities of all classes, which `probability` needs.\n"
         "  got:     no predictions\n"
         "  allowed: probabilities or logits of all classes\n"
-        "  do:      leave out --probability to use the top k classes"
+        "  do:      leave out `probability` to use the top k classes"
     )
     assert refused(labels, [given, given], k=1).startswith("Two models have the same name.")

@@ -301,7 +301,7 @@ def test_a_folder_of_predictions_has_original_labels_alone(own):
         "The images have no original labels.\n"
         "  where:   run\n"
         "  allowed: an images table with the column 'label'\n"
-        "  do:      add the column, or predict with --labels"
+        "  do:      add the column, or predict with `labels`"
     )
 
 
@@ -364,13 +364,12 @@ def test_bad_files(own):
         return message(InputError, lambda: sort(*given, **options))
 
     assert run("labels.parquet") == (
-        "There are no predictions.\n  where:   labels.parquet\n"
-        "  do:      pass predictions: --predictions FILE"
+        "There are no predictions.\n  where:   labels.parquet\n  do:      pass them with `predictions`"
     )
     assert run("net.parquet") == (
         "These are predictions without a data set to evaluate them on.\n"
         "  where:   net.parquet\n"
-        "  do:      pass the folder written by manyhot predict, or label sets and --predictions FILE"
+        "  do:      pass the folder written by manyhot predict, or label sets and `predictions`"
     )
     assert run("nowhere") == (
         "There is no such data set, campaign or file.\n"

@@ -228,7 +228,7 @@ def test_classes_and_images_can_be_chosen():
     ]
     found, _ = explained(class_=["blue"], objects=None, ids=["green.png", "gone.png", "torn.png"])
     assert [(r["image_id"], r["rank"]) for r in found.maps.to_pylist()] == [("green.png", 2)]
-    assert found.notes[1] == "1 of the images named with --id are not explained: gone.png"
+    assert found.notes[1] == "1 of the images named with `ids` are not explained: gone.png"
     found, _ = explained(limit=1)
     assert found.maps["image_id"].unique().to_pylist() == ["both.png"]
 
@@ -297,7 +297,7 @@ def test_what_is_refused():
     )
     assert refused(InputError, masks="masks") == (
         "Masks can only be used with objects.\n  got:     masks\n  do:      also pass the objects with "
-        "--objects FILE"
+        "`objects`"
     )
     assert refused(InputError, top=-1) == "`top` is out of range.\n  got:     -1\n  allowed: 0 or more"
     assert refused(InputError, method=()) == (
@@ -309,7 +309,7 @@ def test_what_is_refused():
     assert refused(InputError, ids=["gone.png"]) == (
         "No image could be explained.\n"
         "  where:   photos\n"
-        "  do:      check --id, --class, --limit and the label sets"
+        "  do:      check `ids`, `class_`, `limit` and the label sets"
     )
     assert refused(InputError, ids=["torn.png"]) == (
         "No image could be explained.\n  where:   photos\n  got:     1 images: not an image of a known format"

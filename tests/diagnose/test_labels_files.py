@@ -156,8 +156,7 @@ def test_bad_input(own):
         "imagenet-val-main; the folder of a campaign or of predictions; label sets or images in a file"
     )
     assert run("labels.parquet") == (
-        "There are no predictions.\n  where:   labels.parquet\n"
-        "  do:      pass predictions: --predictions FILE"
+        "There are no predictions.\n  where:   labels.parquet\n  do:      pass them with `predictions`"
     )
     assert run("labels.parquet", "labels.parquet", predictions=["run"]) == (
         "The output would overwrite an input.\n"

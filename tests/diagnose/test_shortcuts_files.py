@@ -438,7 +438,7 @@ def test_what_is_refused():
         "The output folder is inside the folder of images.\n"
         "  where:   photos/shortcuts\n"
         "  got:     images in photos\n"
-        "  do:      choose an --out outside this folder"
+        "  do:      choose an `out` outside this folder"
     )
     assert refused(min_images=0) == "`min_images` is out of range.\n  got:     0\n  allowed: 1 or more"
     assert (

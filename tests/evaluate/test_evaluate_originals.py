@@ -64,7 +64,7 @@ def test_images_without_labels():
         "The images have no original labels.\n"
         "  where:   photos\n"
         "  allowed: an images table with the column 'label'\n"
-        "  do:      add the column, or predict with --labels"
+        "  do:      add the column, or predict with `labels`"
     )
 
 

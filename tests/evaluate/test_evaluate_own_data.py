@@ -1,17 +1,21 @@
-"""The same data in every form that callers have give the same numbers, to the last digit."""
+"""Data in memory: their numbers are those of scikit-learn, and what is refused.
 
-import datasets
+tests/data/test_inputs_forms.py compares all forms.
+"""
+
+import json
+
 import numpy as np
 import pandas as pd
 import polars as pl
-import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-import torch
 from scipy import sparse
 from sklearn.metrics import average_precision_score, f1_score, label_ranking_average_precision_score
-from sklearn.preprocessing import MultiLabelBinarizer
+from typer.testing import CliRunner
 
 import manyhot as mh
+from manyhot import cli
 from manyhot.classes import from_keys
 from manyhot.errors import InputError, MatchError
 from manyhot.formats import read_classes
@@ -27,26 +31,6 @@ ROWS, COLUMNS = RNG.permutation(N), RNG.permutation(5)
 
 LABELS = pd.DataFrame(HOT, index=IDS, columns=CLASSES)
 FRAME = pd.DataFrame(SCORES, index=IDS, columns=CLASSES)
-
-
-class Exported:
-    """An array that has nothing but DLPack, as some frameworks give it."""
-
-    def __init__(self, array):
-        self.array = array
-        self.shape, self.ndim, self.dtype = array.shape, array.ndim, array.dtype
-
-    def __dlpack__(self, **options):
-        return self.array.__dlpack__(**options)
-
-    def __dlpack_device__(self):
-        return self.array.__dlpack_device__()
-
-    def __len__(self):
-        return len(self.array)
-
-    def __getitem__(self, index):
-        return self.array[index]
 
 
 def judged(labels, predictions, **options):
@@ -69,78 +53,6 @@ def test_the_values_are_those_of_scikit_learn():
         ],
         abs=1e-10,
     )
-
-
-def long(names=NAMES, ids=IDS):
-    pairs = [(i, name) for i, row in zip(ids, names, strict=True) for name in row or [None]]
-    return pd.DataFrame(pairs, columns=["image_id", "label"])
-
-
-def hugging_face():
-    feature = datasets.Sequence(datasets.ClassLabel(names=CLASSES[::-1]))
-    features = datasets.Features({"image_id": datasets.Value("string"), "labels": feature})
-    ids = [[4 - CLASSES.index(name) for name in row] for row in NAMES]
-    return datasets.Dataset.from_dict({"image_id": IDS.tolist(), "labels": ids}, features=features)
-
-
-WITH_IDS = {
-    "pandas": lambda: LABELS,
-    "rows and columns shuffled": lambda: LABELS.iloc[ROWS, COLUMNS],
-    "0 and 1": lambda: LABELS.astype(int).iloc[:, COLUMNS],
-    "nullable": lambda: LABELS.astype("boolean"),
-    "a column of ids": lambda: LABELS.iloc[ROWS].reset_index(names="image_id"),
-    "polars": lambda: pl.from_pandas(LABELS.iloc[ROWS, COLUMNS].reset_index(names="image_id")),
-    "arrow": lambda: pa.Table.from_pandas(LABELS.reset_index(names="image_id"), preserve_index=False),
-    "a series of names": lambda: pd.Series(NAMES, IDS).iloc[ROWS],
-    "a wide table": lambda: pd.DataFrame({"image_id": IDS, "labels": NAMES}).iloc[ROWS],
-    "a wide table of texts": lambda: pd.DataFrame({"filename": IDS, "tags": [";".join(n) for n in NAMES]}),
-    "a long table": lambda: long().sample(frac=1, random_state=0),
-    "a long table of polars": lambda: pl.from_pandas(long()),
-    "Hugging Face": hugging_face,
-}
-
-
-@pytest.mark.parametrize("make", WITH_IDS.values(), ids=WITH_IDS)
-def test_labels_with_ids(make):
-    assert judged(make(), FRAME.iloc[ROWS[::-1], COLUMNS]) == EXPECTED
-
-
-POSITIONAL = {
-    "bool": lambda: HOT,
-    "int": lambda: HOT.astype(int),
-    "float": lambda: HOT.astype(float),
-    "torch": lambda: torch.from_numpy(HOT),
-    "csr": lambda: sparse.csr_matrix(HOT),
-    "coo array": lambda: sparse.coo_array(HOT.astype(np.int8)),
-    "dlpack": lambda: Exported(HOT.astype(np.int8)),
-    "lists of numbers": lambda: [np.flatnonzero(row).tolist() for row in HOT],
-    "lists of arrays": lambda: [np.flatnonzero(row) for row in HOT],
-    "lists of names": lambda: NAMES,
-    "sets of names": lambda: [set(row) for row in NAMES],
-    "binarised": lambda: MultiLabelBinarizer(sparse_output=True).fit_transform(NAMES),
-}
-
-
-@pytest.mark.parametrize("make", POSITIONAL.values(), ids=POSITIONAL)
-def test_labels_without_ids(make):
-    whole = judged(HOT, SCORES, classes=CLASSES)
-    assert judged(make(), SCORES, classes=CLASSES) == whole
-    assert [v[0] for v in whole.values()] == pytest.approx([v[0] for v in EXPECTED.values()], abs=1e-12)
-
-
-SCORED = {
-    "double": lambda: SCORES.astype(np.float64),
-    "torch": lambda: torch.from_numpy(SCORES),
-    "dlpack": lambda: Exported(SCORES),
-    "rows": lambda: [list(map(float, row)) for row in SCORES],
-    "a named model": lambda: {"net": SCORES},
-    "frame": lambda: pd.DataFrame(SCORES, columns=CLASSES),
-}
-
-
-@pytest.mark.parametrize("make", SCORED.values(), ids=SCORED)
-def test_scores_without_ids(make):
-    assert judged(HOT, make(), classes=CLASSES) == judged(HOT, SCORES, classes=CLASSES)
 
 
 def test_the_columns_of_scores_without_names_are_in_the_sorted_order_which_is_noted():
@@ -268,3 +180,22 @@ def test_the_rows_of_an_array_are_never_matched_with_ids_that_look_like_their_nu
     )
     found = mh.evaluate(labels, pd.DataFrame(SCORES, [f"{i}.jpg" for i in range(N)], CLASSES), resamples=0)
     assert found.value("map_macro") == pytest.approx(EXPECTED["map_macro"][0], abs=1e-12)
+
+
+def test_notes_name_the_argument_in_python_and_the_option_on_the_terminal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    LABELS.astype(int).to_csv("labels.csv", index_label="image_id")
+    np.save("model.npy", SCORES)
+    (tmp_path / "rows.txt").write_text("\n".join(IDS))
+    found = mh.evaluate("labels.csv", "model.npy", rows="rows.txt", resamples=0)
+    assert any("declare their kind with `scores`" in note for note in found.notes)
+    words = ["labels.csv", "--predictions", "model.npy", "--rows", "rows.txt", "--out", "out"]
+    done = CliRunner().invoke(cli.app, ["evaluate", *words, "--resamples", "0"])
+    assert done.exit_code == 0, done.output
+    assert "declare their kind with --scores" in done.stderr
+    assert "`scores`" not in done.output
+    assert all("`scores`" not in note["text"] for note in json.loads(stored_notes("out/results.parquet")))
+
+
+def stored_notes(path):
+    return pq.read_schema(path).metadata[b"manyhot.notes"]

@@ -173,14 +173,14 @@ def test_label_sets_alone(predicted, tmp_path):
     with pytest.raises(InputError) as error:
         gallery_of(sets, tmp_path / "out")
     assert str(error.value) == (
-        f"There are no predictions.\n  where:   {sets}\n  do:      pass predictions: --predictions FILE"
+        f"There are no predictions.\n  where:   {sets}\n  do:      pass them with `predictions`"
     )
     with pytest.raises(InputError) as error:
         gallery_of(sets, tmp_path / "out", predictions=[predicted])
     assert str(error.value) == (
         f"The locations of the photographs are unknown.\n  where:   {sets}\n"
         "  allowed: an images table with the columns image_id and uri\n"
-        "  do:      pass such a table with --images FILE"
+        "  do:      pass such a table with `images`"
     )
 
 

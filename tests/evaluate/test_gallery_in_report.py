@@ -151,7 +151,7 @@ def test_one_that_is_asked_for_needs_photographs(home):
     Path("pred/images.parquet").unlink()
     assert evaluated(gallery=5)[0] == (
         "the report has no gallery: no images table contains the locations of photographs; pass a table "
-        "with the column uri with --images FILE"
+        "with the column uri with `images`"
     )
 
 
@@ -176,7 +176,7 @@ def test_photographs_that_were_moved_do_not_spoil_an_evaluation(home):
     assert evaluated()[0] == (
         "the report has no gallery: "
         f"None of the 6 photographs can be shown: {Path('0.jpg').resolve()}; the file does not exist; "
-        "pass their current addresses with --images FILE, an images table with the columns image_id and uri"
+        "pass their current addresses with `images`, an images table with the columns image_id and uri"
     )
     assert "ReaL" in page()
     assert not Path("results/report/gallery").exists()

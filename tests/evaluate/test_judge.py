@@ -116,7 +116,7 @@ def test_wrong_row_order_is_refused(published_val, published):
         "present order; the likely cause is rows sorted by class, read in the order of file names.\n"
         f"  where:   {model.source}\n"
         "  got:     top-1 accuracy 0.0011\n"
-        "  do:      pass the row order or class order of the file, or --trust-order if the present order "
+        "  do:      pass the row order or class order of the file, or `trust_order` if the present order "
         "is correct"
     )
 
@@ -276,7 +276,7 @@ def test_unknown_slice():
     assert message(made, InputError) == (
         "There is no slice 'camera'.\n"
         "  allowed: class, class=KEY\n"
-        "  do:      pass an images table with the column 'camera' with --images"
+        "  do:      pass an images table with the column 'camera' with `images`"
     )
 
 
@@ -437,7 +437,7 @@ def test_metrics_that_need_a_declared_kind_are_skipped_by_default():
     assert found.summary().columns[2:] == ["map_macro", "map_micro", "map_image", "lrap"]
     assert found.notes == (
         "labels, model: f1_micro, f1_macro skipped: the predictions are scores of unknown kind, without "
-        "probabilities or logits of all classes; declare their kind with --scores",
+        "probabilities or logits of all classes; declare their kind with `scores`",
     )
 
 
@@ -598,7 +598,7 @@ def test_without_confidence_a_note_says_what_is_missing():
     alone = "the predictions are lists of logits without logsumexp"
     unknown = "the predictions are scores of unknown kind"
     every = "without probabilities or logits of all classes"
-    declare = "declare their kind with --scores"
+    declare = "declare their kind with `scores`"
     assert [(n.model, n.kind, n.text) for n in judged.model_notes] == [
         ("list", "needs_probabilities", f"nll skipped: the predictions are lists of top classes, {every}"),
         ("logits alone", "needs_confidence", f"ece, brier_set skipped: {alone}, {lack}"),

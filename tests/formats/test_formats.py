@@ -170,7 +170,7 @@ def test_array_without_row_order(tmp_path):
     assert message(lambda: read_predictions(path)) == (
         "The file does not contain the image of each row.\n"
         f"  where:   {path}\n"
-        "  do:      pass the row order with --rows: a data-set JSON, a CSV with image_id, or a list of ids"
+        "  do:      pass the row order with `rows`: a data-set JSON, a CSV with image_id, or a list of ids"
     )
 
 

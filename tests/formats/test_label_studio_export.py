@@ -230,19 +230,19 @@ BROKEN = {
         put("result", [result("classes", "cow")]),
         f"A choice is not a class.\n  where:   {ONE}\n  got:     'cow'\n"
         "  allowed: the keys and names of the 4 classes of four\n"
-        "  do:      pass the class list of the project: --classes",
+        "  do:      pass the class list of the project as `classes`",
     ),
     "unknown class shown": (
         in_data("classes", [{"value": "cow"}]),
         "A choice is not a class.\n  where:   {path}, task 1\n  got:     'cow'\n"
         "  allowed: the keys and names of the 4 classes of four\n"
-        "  do:      pass the class list of the project: --classes",
+        "  do:      pass the class list of the project as `classes`",
     ),
     "a choice that is no text": (
         put("result", [result("classes", ["cat"])]),
         f"A choice is not a class.\n  where:   {ONE}\n  got:     ['cat']\n"
         "  allowed: the keys and names of the 4 classes of four\n"
-        "  do:      pass the class list of the project: --classes",
+        "  do:      pass the class list of the project as `classes`",
     ),
     "not shown": (
         put("result", [result("classes", "pot")]),
@@ -520,7 +520,7 @@ def test_wrong_proposals(proposals, tmp_path, message):
 
     assert wrong(proposals.set_column(1, "class_id", pa.array([0, 1000, 1], pa.int32()))) == (
         f"A class is out of range.\n  where:   {path}, image a.jpg\n  got:     1000\n  allowed: 0 to 3\n"
-        "  do:      pass the class list of the proposals: --classes"
+        "  do:      pass the class list of the proposals as `classes`"
     )
     assert wrong(pa.concat_tables([proposals, proposals])) == (
         f"A class is proposed twice.\n  where:   {path}, image a.jpg\n  got:     class 0"
@@ -714,7 +714,7 @@ def test_names_are_not_those_of_another_list(proposals, tmp_path, message):
     told = proposals.replace_schema_metadata({"manyhot.classes": CLASSES.hash, "manyhot.n_classes": "4"})
     assert message(lambda: save(told, tmp_path / "t.json", "label-studio", holds="proposals")) == (
         "The names of the classes are unknown.\n  where:   t.json\n"
-        f"  got:     class list {CLASSES.hash} of 4 classes\n  do:      pass the class list: --classes"
+        f"  got:     class list {CLASSES.hash} of 4 classes\n  do:      pass the class list as `classes`"
     )
     other = from_keys(["a", "b", "c", "d"], "other")
     for found, holds in ((told, "proposals"), (votes_of([("a.jpg", 0, "7", "yes")]), "votes")):
@@ -727,6 +727,6 @@ def test_names_are_not_those_of_another_list(proposals, tmp_path, message):
             f"  where:   {'t.json' if holds == 'proposals' else 'mine'}\n"
             f"  got:     other: 4 classes, hash {other.hash}\n"
             f"  allowed: 4 classes, hash {CLASSES.hash}\n"
-            f"  do:      pass the class list of the {holds}: --classes"
+            f"  do:      pass the class list of the {holds} as `classes`"
         )
     assert not list(tmp_path.iterdir())

@@ -182,7 +182,7 @@ def test_real_json_over_other_classes(labels, tmp_path, message):
         "  where:   mine\n"
         f"  got:     imagenet1k: 1,000 classes, hash {class_list().hash}\n"
         f"  allowed: 5 classes, hash {CLASSES.hash}\n"
-        "  do:      pass the class list of the labels: --classes"
+        "  do:      pass the class list of the labels as `classes`"
     )
     path = tmp_path / "real.json"
     assert message(lambda: save(labels, path, "real", classes=CLASSES)) == (
@@ -227,7 +227,7 @@ def test_names_that_nobody_knows(labels, tmp_path, message, to):
         "The names of the classes are unknown.\n"
         "  where:   mine\n"
         f"  got:     class list {CLASSES.hash} of 5 classes\n"
-        "  do:      pass the class list: --classes"
+        "  do:      pass the class list as `classes`"
     )
     assert not list(tmp_path.iterdir())
 

@@ -240,7 +240,7 @@ def test_a_folder_of_another_run(few, tint, tmp_path, settings, what, got, allow
         f"  where:   {part}\n"
         f"  got:     {got}\n"
         + (f"  allowed: {allowed}\n" if allowed is not None else "")
-        + "  do:      choose another --out, or delete these files"
+        + "  do:      choose another `out`, or delete these files"
     )
 
 
@@ -272,7 +272,7 @@ def test_a_source_that_changed(few, tint, tmp_path):
     assert str(error.value) == (
         "The folder holds a table of other images, or of the same images with other labels.\n"
         f"  where:   {out / 'images.parquet'}\n"
-        "  do:      choose another --out"
+        "  do:      choose another `out`"
     )
 
 
@@ -293,7 +293,7 @@ def test_a_table_of_images_that_is_not_ours(few, tint, tmp_path):
     assert str(error.value) == (
         "The folder holds a file that manyhot did not write.\n"
         f"  where:   {tmp_path / 'skipped.csv'}\n"
-        "  do:      choose another --out"
+        "  do:      choose another `out`"
     )
     assert before
 
@@ -309,7 +309,7 @@ def test_labels_in_two_class_lists(folder, tint, tmp_path):
         f"  where:   {tmp_path / 'out' / 'images.parquet'}\n"
         f"  got:     that of other: {other.classes.hash}\n"
         f"  allowed: {COLOURS.hash}\n"
-        "  do:      pass the same --classes for both models, or choose another --out"
+        "  do:      pass the same --classes for both models, or choose another `out`"
     )
 
 
@@ -325,7 +325,7 @@ def test_output_among_the_tables_of_the_source(few, tint, tmp_path):
             "The output folder is inside the folder of the image tables.\n"
             f"  where:   {out}\n"
             f"  got:     the Parquet files in {source} as the source\n"
-            "  do:      choose an --out outside that folder"
+            "  do:      choose an `out` outside that folder"
         )
     run(open_source(tables / "a.parquet"), tint, tables, PredictSettings())  # which alone is read
     assert (tables / "tint.parquet").exists()
@@ -405,7 +405,7 @@ def test_a_full_disk(few, tint, tmp_path, monkeypatch):
     assert str(error.value) == (
         "The disk is full; this file was not written.\n"
         f"  where:   {out / '.parts' / 'tint' / '00001.parquet'}\n"
-        "  do:      free some space or choose another --out"
+        "  do:      free some space or choose another `out`"
     )
     assert [p.name for p in out.rglob("*") if p.is_file()] == ["00000.parquet"]
     monkeypatch.setattr(pq, "write_table", write)

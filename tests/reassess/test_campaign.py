@@ -117,7 +117,7 @@ def test_a_class_list_that_nothing_names(photos):
         "The class list is unknown.\n  where:   photos.csv\n"
         "  got:     no file that names a built-in class list\n"
         "  allowed: a file with one key per line, or imagenet1k, imagenet-a, imagenet-r\n"
-        "  do:      pass it with --classes"
+        "  do:      pass it with `classes`"
     )
     assert error_of(make, classes=None, images="none.csv").startswith("The file does not exist.")
     assert not Path("camp").exists()
@@ -500,16 +500,14 @@ def test_proposals_that_people_answer_stay(photos):
     propose("camp").write("camp")
     shutil.copy("camp/proposals.parquet", "camp/votes.parquet")
     done = CliRunner().invoke(cli.app, ["propose", "camp"])
-    assert (
-        str(done.exception)
-        == error_of(propose("camp").write, "camp")
-        == (
-            "Raters are already answering these proposals.\n"
-            "  where:   camp/proposals.parquet\n"
-            "  got:     votes.parquet next to it\n"
-            "  do:      write the new proposals to another file with --out"
-        )
+    message = (
+        "Raters are already answering these proposals.\n"
+        "  where:   camp/proposals.parquet\n"
+        "  got:     votes.parquet next to it\n"
+        "  do:      write the new proposals to another file with "
     )
+    assert str(done.exception) == f"{message}--out"
+    assert error_of(propose("camp").write, "camp") == f"{message}`out`"
     assert propose("camp").write("more.parquet") == [Path("more.parquet")]
 
 
@@ -527,7 +525,7 @@ def test_images_without_original_labels(photos):
         "The images have no original labels.\n"
         "  where:   the campaign\n"
         "  allowed: an images table with the column 'label', since the original label is always asked about\n"
-        "  do:      add the column, or predict with --labels"
+        "  do:      add the column, or predict with `labels`"
     )
 
 

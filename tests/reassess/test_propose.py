@@ -179,7 +179,7 @@ def test_no_original_labels(label):
         "The images have no original labels.\n"
         "  where:   photos\n"
         "  allowed: an images table with the column 'label', since the original label is always asked about\n"
-        "  do:      add the column, or predict with --labels"
+        "  do:      add the column, or predict with `labels`"
     )
 
 

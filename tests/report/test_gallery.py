@@ -275,7 +275,7 @@ def test_a_full_disk_leaves_the_earlier_gallery_whole(gallery, folder, tmp_path,
         write_gallery(replace(gallery, title="other"), out)
     assert str(error.value) == (
         f"The disk is full; this file was not written.\n  where:   {out / 'index.html'}\n"
-        "  do:      free some space or choose another --out"
+        "  do:      free some space or choose another `out`"
     )
     assert digests(out) == digests(folder)
     assert not list(out.glob(".*"))
@@ -303,7 +303,7 @@ def test_another_folder_is_left_alone(gallery, tmp_path, own):
         write_gallery(gallery, tmp_path)
     assert str(error.value) == (
         f"The folder holds something other than a gallery.\n  where:   {tmp_path}\n"
-        f"  got:     {own.partition('/')[0]}\n  do:      choose another folder with --out"
+        f"  got:     {own.partition('/')[0]}\n  do:      choose another folder with `out`"
     )
     assert mine.read_bytes() == b"mine"
 
@@ -327,7 +327,7 @@ def test_photographs_that_were_moved(gallery, tmp_path):
     assert str(error.value) == (
         "None of the 12 photographs can be shown.\n  where:   gone/plain.jpg\n"
         "  got:     the file does not exist\n"
-        "  do:      pass their current addresses with --images FILE, an images table with the columns "
+        "  do:      pass their current addresses with `images`, an images table with the columns "
         "image_id and uri"
     )
     assert not (tmp_path / "g").exists()

@@ -72,7 +72,7 @@ def test_smoke_runs_are_small_have_two_seeds_and_a_folder_of_their_own(given, tr
         given(study())
     assert str(error.value) == (
         f"The folder holds studies in smoke runs.\n  where:   {tmp_path / 'out'}\n"
-        "  do:      choose another folder with --out"
+        "  do:      choose another folder with `out`"
     )
 
 
@@ -85,7 +85,7 @@ def test_two_studies_at_once_share_a_folder_and_no_data_set(given, trainer, tmp_
         assert str(error.value) == (
             "Another run is using this folder.\n"
             f"  where:   {tmp_path / 'out/runs/voc'}\n"
-            "  do:      wait until it ends, or choose another --out"
+            "  do:      wait until it ends, or choose another `out`"
         )
         assert trainer.calls == []
         given(study(), only=["cifar"])
@@ -108,7 +108,7 @@ def test_a_folder_of_something_else_is_refused(given, trainer, tmp_path):
         given(study())
     assert str(error.value) == (
         f"The folder holds other files.\n  where:   {tmp_path / 'out'}\n"
-        "  do:      choose another folder with --out"
+        "  do:      choose another folder with `out`"
     )
 
 

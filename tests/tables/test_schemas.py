@@ -147,7 +147,7 @@ def test_full_disk_leaves_what_was_there(tmp_path):
     assert str(error.value) == (
         "The disk is full; this file was not written.\n"
         f"  where:   {target}\n"
-        "  do:      free some space or choose another --out"
+        "  do:      free some space or choose another `out`"
     )
     assert target.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["results.csv"]

@@ -246,7 +246,7 @@ def test_damaged_checkpoints(train, tmp_path, monkeypatch):
         "No checkpoint of the run can be read.\n"
         f"  where:   {last.parent}\n"
         "  got:     damaged files\n"
-        "  do:      delete the folder to start again, or choose another --out"
+        "  do:      delete the folder to start again, or choose another `out`"
     )
     before.write_bytes(kept)
     _, told = train(epochs=3)
@@ -264,7 +264,7 @@ def test_another_run_in_the_folder(train, tmp_path):
         f"  where:   {tmp_path / 'out' / 'run.json'}\n"
         "  got:     0.001\n"
         "  allowed: 0.5\n"
-        "  do:      choose another --out, or delete the folder"
+        "  do:      choose another `out`, or delete the folder"
     )
 
 
@@ -274,7 +274,7 @@ def test_two_runs_at_once(train, tmp_path):
         assert message(OutputError, train) == (
             "Another run is using this folder.\n"
             f"  where:   {tmp_path / 'out'}\n"
-            "  do:      wait until it ends, or choose another --out"
+            "  do:      wait until it ends, or choose another `out`"
         )
 
 
@@ -286,7 +286,7 @@ def test_a_full_disk(train, tmp_path, monkeypatch):
     assert message(OutputError, train, save_every=0) == (
         "The disk is full; this file was not written.\n"
         f"  where:   {tmp_path / 'out' / 'checkpoints' / 'last.pt'}\n"
-        "  do:      free some space or choose another --out"
+        "  do:      free some space or choose another `out`"
     )
 
 

@@ -13,6 +13,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
 import typer
@@ -21,7 +22,7 @@ from manyhot import console
 from manyhot.cli.events import show_run
 from manyhot.cli.help import ManyValues, typer_command
 from manyhot.command import Declaration, Parameter, hints_of, metadata_of, parameters_of, summary_of
-from manyhot.errors import ManyhotError
+from manyhot.errors import ManyhotError, rename_parameters
 from manyhot.formats.writing import in_campaign
 from manyhot.parameters import (
     Address,
@@ -169,6 +170,8 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
         _take_former(values, former)
         several = [value for p in parameters if p.several for value in values.pop(p.name)]
         arguments = _arguments(function, [p for p in parameters if not p.several], values)
+        options = {p.name: p.name.upper() if _is_argument(p) else _option(p) for p in parameters}
+        options.setdefault("out", "--out")
         if out is None and writes and isinstance(about.out, InCampaign):
             out = in_campaign(arguments[about.out.argument], about.out.file)
         try:
@@ -177,11 +180,11 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
             with show_run(as_json, streams=about.streams) as (on_progress, on_event):
                 run = Run(call(), on_progress, on_event)
                 result = function(*several, **arguments, **({"run": run} if takes_run else {}))
+                result = result.renamed(options)
                 written = result.written if out is None else result.write(out, run=run)
         except ManyhotError as error:
-            options = {p.name: p.name.upper() if _is_argument(p) else _option(p) for p in parameters}
             raise error.renamed(options) from error.__cause__
-        _show(result, written, as_json, streamed=about.streams)
+        _show(result, written, as_json, options, streamed=about.streams)
         if result.exit_code:
             raise typer.Exit(result.exit_code)
 
@@ -300,7 +303,14 @@ def _is_text(hint: Any) -> bool:
     return hint is str or (bool(parts) and all(_is_text(part) for part in parts))
 
 
-def _show(result: Result, written: Sequence[Path], as_json: bool, *, streamed: bool = False) -> None:
+def _show(
+    result: Result,
+    written: Sequence[Path],
+    as_json: bool,
+    options: Mapping[str, str] = MappingProxyType({}),
+    *,
+    streamed: bool = False,
+) -> None:
     """Print a result; one whose events were shown as they came leaves the files to say."""
     if as_json:
         if not streamed:
@@ -311,9 +321,9 @@ def _show(result: Result, written: Sequence[Path], as_json: bool, *, streamed: b
         return
     if not streamed:
         for line in result.lines():
-            console.say(line)
+            console.say(rename_parameters(line, options))
         for note in result.notes:
-            console.say(f"Note: {note}.", err=True)
+            console.say(f"Note: {rename_parameters(note, options)}.", err=True)
     for line in console.written_lines(written):
         console.say(line)
     if written and result.DRAWS:

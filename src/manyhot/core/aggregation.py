@@ -507,7 +507,7 @@ def _checked(golden: GoldenAnswers | None) -> GoldenAnswers:
         raise InputError(
             "This method needs golden answers: answers of experts to questions that raters also answered.",
             got="none" if golden is None or not len(golden) else f"{len(golden):,}, which no rater answered",
-            do="pass golden answers with --golden, or use dawid-skene, which needs no golden answers",
+            do="pass golden answers with `golden`, or use dawid-skene, which needs no golden answers",
         )
     n_yes = int(np.count_nonzero(golden.truth()))
     if n_yes in (0, len(golden)):

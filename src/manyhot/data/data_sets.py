@@ -15,7 +15,15 @@ from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, benchmark_named, data_set
 from manyhot.errors import InputError, UsageError
 from manyhot.files import sha256
-from manyhot.formats import detect, prediction_files, read_classes, read_images, read_labels, read_predictions
+from manyhot.formats import (
+    detect,
+    holds_images_alone,
+    prediction_files,
+    read_classes,
+    read_images,
+    read_labels,
+    read_predictions,
+)
 from manyhot.formats.writing import PathLike, Progress, images_file
 from manyhot.parameters import Shown
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, ScoreKind
@@ -242,13 +250,13 @@ def _files(path: Path, asked: Asked) -> Source:
         raise InputError(
             "These are predictions without a data set to evaluate them on.",
             where=path,
-            do="pass the folder written by manyhot predict, or label sets and --predictions FILE",
+            do="pass the folder written by manyhot predict, or label sets and `predictions`",
         )
     if not given:
-        raise UsageError("There are no predictions.", where=path, do="pass predictions: --predictions FILE")
+        raise UsageError("There are no predictions.", where=path, do="pass them with `predictions`")
     rows = read_images(asked.rows, classes=classes) if asked.rows else None
     labels = None
-    if table == sets or (table == path and not _holds_images_alone(path)):
+    if table == sets or (table == path and not holds_images_alone(path)):
         labels = read_labels(table, classes=classes)
         labels = labels if rows is None else labels.with_labels(rows, asked.match)
     images = open_images(asked.images or shown or (table if labels is None else None), classes)
@@ -266,11 +274,6 @@ def _files(path: Path, asked: Asked) -> Source:
         inputs,
         misfits,
     )
-
-
-def _holds_images_alone(path: Path) -> bool:
-    """Return whether a file holds images; not where it holds neither, so that the error is about labels."""
-    return detect(path, ("labels",)) is None and detect(path, ("images",)) is not None
 
 
 def own_models(

@@ -26,7 +26,7 @@ from manyhot.data.data_sets import (
 from manyhot.data.table_inputs import labels_of_table, tables_of_frames
 from manyhot.errors import InputError
 from manyhot.files import sha256
-from manyhot.formats import prediction_files, read_images, read_labels
+from manyhot.formats import holds_images_alone, prediction_files, read_images, read_labels
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
@@ -196,14 +196,15 @@ def open_labels(labels: LabelsLike, *, reading: Reading = READING, run: Run = QU
     """
     check_match(reading.match)
     if not isinstance(labels, str | os.PathLike):
-        yield _matched(over_one_list(_in_memory(labels, {}, reading), in_memory=True), reading.match)
+        in_memory = over_one_list(_in_memory(labels, {}, reading), in_memory=True, alone=True)
+        yield _matched(in_memory, reading.match)
         return
     benchmark, dataset = benchmark_named(labels), data_set(labels)
     if benchmark or dataset:
         asked = Asked(images=reading.images, progress=run.on_progress)
         found = [published_source(d, asked) for d in (benchmark.datasets if benchmark else [dataset]) if d]
     else:
-        found = [over_one_list(_labels_alone(Path(labels), reading))]
+        found = [over_one_list(_labels_alone(Path(labels), reading), alone=True)]
     for source in found:
         yield _matched(replace(source, name=reading.dataset or source.name), reading.match)
 
@@ -230,8 +231,12 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
     campaign = Campaign.read(path) if (path / DESCRIPTION).is_file() else None
     file = campaign.path("labels") if campaign else path
     classes = open_class_list(reading.classes or (campaign.path("classes") if campaign else None))
-    labels = read_labels(file, classes=classes) if file.exists() else None
-    images = open_images(reading.images or (campaign.path("images") if campaign else None), classes)
+    is_images = file.is_file() and holds_images_alone(file)
+    labels = read_labels(file, classes=classes) if file.exists() and not is_images else None
+    own = campaign.path("images") if campaign else file if is_images else None
+    images = open_images(reading.images or own, classes)
+    if is_images and (images is None or images.label is None):
+        read_labels(file)  # raises an error that names the columns of label sets
     inputs = {file.name: sha256(file)} if file.is_file() else {}
     name = path.resolve().name if campaign else (labels.name if labels else "") or path.resolve().stem
     return Source(name, labels, images, classes, lambda: iter(()), 0, inputs, campaign=campaign)
@@ -250,7 +255,7 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
         ids = read.image_id if len(read) == len(labels) else None
         labels = read
     if isinstance(labels, Images):
-        labels, images = None, labels
+        labels, images = None, images or labels
         if not _are_tables(models):
             models = as_predictions(models, n_classes=n_classes, ids=images.image_id, score_kind=kind)
     elif not (isinstance(labels, Labels) and _are_tables(models) and reading.label is None):
@@ -274,8 +279,10 @@ def _first_again(models: Iterator[Predictions]) -> Callable[[], Iterator[Predict
     return lambda: itertools.chain(first, models)
 
 
-def over_one_list(source: Source, *, in_memory: bool = False) -> Source:
+def over_one_list(source: Source, *, in_memory: bool = False, alone: bool = False) -> Source:
     """Return a data set whose labels, images and models have one class list, joined by name.
+
+    `alone` is whether a call needs only label sets.
 
     Raises
     ------
@@ -292,7 +299,7 @@ def over_one_list(source: Source, *, in_memory: bool = False) -> Source:
         is_open = is_open or (images is not None and images.class_list is not None)
         peek = partial(next, source.models(), None) if in_memory else partial(_first_with_classes, source)
         first = peek() if is_open else None
-        joined = join_classes(labels, images, first, sort=not in_memory)
+        joined = join_classes(labels, images, first, sort=alone or not in_memory, alone=alone)
     if joined is None:
         return source
     labels = labels and joined.of_labels(labels)

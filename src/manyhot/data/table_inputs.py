@@ -13,21 +13,22 @@ from pyarrow import parquet as pq
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
-from manyhot.formats import read_labels, read_predictions
+from manyhot.formats import holds_images_alone, read_images, read_labels, read_predictions
 from manyhot.formats.headers import class_name_column, image_name_column
-from manyhot.tables import Labels, Predictions
+from manyhot.tables import Images, Labels, Predictions
 
-_Table = TypeVar("_Table", Labels, Predictions)
+_Table = TypeVar("_Table", Labels | Images, Predictions)
 
 _OF_PREDICTIONS = ("score", "scores", "rank")
 """Columns that mark a table of predictions."""
 
 
-def labels_of_table(labels: Any, classes: ClassList | None) -> Labels | None:
+def labels_of_table(labels: Any, classes: ClassList | None) -> Labels | Images | None:
     """Return label sets from a frame with the columns of a file of labels; None for anything else.
 
     Such a frame has a column with the ids of the images, and one with classes: names, numbers or lists of
-    these. A data set of Hugging Face with class labels is such a table, too.
+    these. A data set of Hugging Face with class labels is such a table, too. Images with original labels are
+    an images table.
 
     Raises
     ------
@@ -37,7 +38,12 @@ def labels_of_table(labels: Any, classes: ClassList | None) -> Labels | None:
     table = _arrow_table(labels, class_name_column)
     if table is None:
         return None
-    return _through_file(table, "labels", lambda path: read_labels(path, classes=classes))
+
+    def read(path: Path) -> Labels | Images:
+        read = read_images if holds_images_alone(path) else read_labels
+        return read(path, classes=classes)
+
+    return _through_file(table, "labels", read)
 
 
 def tables_of_frames(predictions: Any, classes: ClassList | None, scores: str) -> Any:
@@ -90,13 +96,15 @@ def _arrow_table(values: Any, marker: Callable[[Sequence[str]], str | None]) -> 
     columns = getattr(values, "columns", None) if columns is None else columns
     if columns is None or callable(columns) or not all(isinstance(c, str) for c in columns):
         return None
+    from manyhot.formats.tabular import with_small_offsets  # brings polars, which predicting does not need
+
     names = list(columns)
     if marker(names) is None or not (image_name_column(names) or _has_ids_as_index(values)):
         return None
     if hasattr(values, "reset_index"):
         frame = values if image_name_column(names) else values.rename_axis("image_id").reset_index()
         return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
-    return values if isinstance(values, pa.Table) else pa.table(values)
+    return values if isinstance(values, pa.Table) else with_small_offsets(pa.table(values))
 
 
 def _has_ids_as_index(values: Any) -> bool:

@@ -210,7 +210,7 @@ class Explainer:
                 "there is none.",
                 where=self.network.name,
                 got=f"{after} layers with weights after the last such layer" if grids else "no grid at all",
-                do="choose another method with --method, or a layer with --layer",
+                do="choose another method with `method`, or a layer with `layer`",
             )
         return list(grids)[-1]
 
@@ -309,13 +309,13 @@ class Explainer:
                     "The batch does not fit into memory.",
                     where=self.network.name,
                     got=f"{n} images at once: {error_line(error)}",
-                    do="set a smaller batch with --batch",
+                    do="set a smaller batch with `batch`",
                 ) from error
             raise InputError(
                 f"The method {self.method} cannot explain this network.",
                 where=" ".join([self.network.name, self.layer]).strip(),
                 got=error_line(error),
-                do="choose another method with --method, or another layer with --layer",
+                do="choose another method with `method`, or another layer with `layer`",
             ) from error
 
 

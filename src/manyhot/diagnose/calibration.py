@@ -258,6 +258,12 @@ class _Judge:
         if parts.rest.confidence is None:
             self._without.append(model.model)
             return
+        absent = len(self.labels) - len(parts.fitted.labels) - len(parts.rest.labels)
+        if absent:
+            self._notes.append(
+                f"{model.model}: {absent:,} of {len(self.labels):,} images have no prediction and were "
+                "left out"
+            )
         about: dict[str, Row] = {}
         refused: dict[str, list[str]] = {}
         judged = judge_models(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import pyarrow as pa
+from pyarrow import compute as pc
 
 from manyhot.classes import class_list_of
 from manyhot.command import command
@@ -42,6 +43,7 @@ from manyhot.report.figure import Figure
 from manyhot.report.page import Anchors
 from manyhot.report.text import listed
 from manyhot.run import QUIET, Run
+from manyhot.tables import Labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +154,7 @@ def diagnose_classes(
     curves
         Number of classes with precision-recall and ROC curves, those with the lowest average precision.
     seed
-        Seed of the split into folds.
+        Seed of the split into folds, which does not depend on the order of the images.
     reading
         How files are read.
     run
@@ -197,7 +199,9 @@ def _judged(
     source: Source, settings: PointSettings, skipped: list[str], reading: Reading, run: Run
 ) -> list[dict[str, pa.Table]]:
     """Return the tables of a data set; add the models that were left out to `skipped`."""
-    labels = labels_of(source)
+    # Folds are drawn by position: in the order of ids, they do not depend on the order of the rows.
+    labels = _in_order_of_ids(labels_of(source))
+    source = replace(source, labels=labels, images=None)
     if settings.masked and not labels.asked_known:
         raise InputError(
             "Only valid classes are recorded, so nothing is known to be not valid.",
@@ -211,6 +215,13 @@ def _judged(
             skipped.append(model.model)
     made = found.tables()
     return [made] if made else []
+
+
+def _in_order_of_ids(labels: Labels) -> Labels:
+    """Return the labels by the length of their ids, then by these, so that 10 comes after 9, as in arrays."""
+    keys = pa.table({"length": pc.utf8_length(labels.image_id), "id": labels.image_id})
+    order = pc.sort_indices(keys, sort_keys=[("length", "ascending"), ("id", "ascending")])
+    return replace(labels, table=labels.table.take(order))
 
 
 @register("chapter", "class_results", tables=CLASS_TABLES)

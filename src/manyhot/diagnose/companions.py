@@ -259,7 +259,7 @@ class _Judge:
             raise InputError(
                 "The images have no original labels.",
                 where=self.labels.name or None,
-                do="pass a table with the column 'label' with --images FILE, or leave out --labelled",
+                do="pass a table with the column 'label' with `images`, or leave out `labelled`",
             )
         self.together = ClassPairs.of(self.sets)
         self.pairs = _ordered(self.together, self.names)
@@ -294,10 +294,10 @@ class _Judge:
     def finish(self) -> Companions:
         if not self.models:
             raise InputError(
-                "No model has probabilities of all classes, which --probability needs.",
+                "No model has probabilities of all classes, which `probability` needs.",
                 got=", ".join(self._without[:5]) or "no predictions",
                 allowed="probabilities or logits of all classes",
-                do="leave out --probability to use the top k classes",
+                do="leave out `probability` to use the top k classes",
             )
         mean = _measured(self.beside, self._found / len(self.models), self._complete, self.tested)
         about = {"model": None, "n_models": len(self.models)}

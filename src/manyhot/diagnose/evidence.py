@@ -357,7 +357,7 @@ class ImageFacts:
             raise InputError(
                 "Masks can only be used with objects.",
                 got=masks,
-                do="also pass the objects with --objects FILE",
+                do="also pass the objects with `objects`",
             )
         found = None if objects is None else read_objects(objects, classes=class_list, masks=masks)
         classes = class_list or (network.classes if found is None else from_keys(found.keys, found.name))

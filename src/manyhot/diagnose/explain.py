@@ -368,7 +368,7 @@ class _Job:
             "No image could be explained.",
             where=source,
             got="; ".join(f"{n:,} images: {why}" for why, n in reasons.most_common(3)) or None,
-            do="check --id, --class, --limit and the label sets" if not reasons else None,
+            do="check `ids`, `class_`, `limit` and the label sets" if not reasons else None,
         )
 
     def notes(self) -> Iterator[str]:
@@ -379,7 +379,7 @@ class _Job:
         yield from (f"{n:,} images cannot be read: {why}" for why, n in reasons.most_common())
         missing = sorted(self.choice.ids - self.explained - {row["image_id"] for row in self.skipped})
         if missing:
-            yield f"{len(missing):,} of the images named with --id are not explained: {_some(missing)}"
+            yield f"{len(missing):,} of the images named with `ids` are not explained: {_some(missing)}"
         if self.facts.states is not None:
             keys = self.facts.states.classes.keys
             unknown = [k for i, k in enumerate(keys) if i not in self.facts.common]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,9 +47,8 @@ from manyhot.predict.similar import similar_images
 from manyhot.reassess.ensemble import ensemble_of
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
-from manyhot.tables import Images, Labels, Predictions, Row, read_frame_part
+from manyhot.tables import Images, Labels, Predictions, Row
 from manyhot.tables.arrays import label_sets, single_labels
-from manyhot.tables.class_values import on_host
 from manyhot.tables.labels import with_ids_like
 
 ISSUES = {
@@ -329,10 +327,10 @@ def find_label_issues(
     if similar is None:
         nearest = similar_images(embeddings, index, embeddings_model, run.on_progress)
         similar, neighbours = nearest.get("similar"), nearest.get("neighbours", neighbours)
-    only_original = no_confirmed_labels or _is_one_label_an_image(labels)
     parts, inputs = [], dict[str, str]()
     for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
-        votes = None if only_original else source.labels
+        is_original = source.labels is not None and source.labels.are_original
+        votes = None if no_confirmed_labels or is_original else source.labels
         if confirmed_labels is not None:
             votes = _read(confirmed_labels, source, reading.match)
         part = _find(source, votes, _Neighbours(similar, neighbours), thresholds, reading.n_classes, run)
@@ -341,14 +339,6 @@ def find_label_issues(
     if isinstance(confirmed_labels, str | os.PathLike) and Path(confirmed_labels).is_file():
         inputs[Path(confirmed_labels).name] = sha256(confirmed_labels)
     return LabelIssues.concat(parts, inputs)
-
-
-def _is_one_label_an_image(labels: object) -> bool:
-    """Return whether labels in memory are original labels alone, which are no answers of people."""
-    if isinstance(labels, str | os.PathLike | Labels | Images):
-        return False
-    values = on_host(read_frame_part(labels, "labels").values)
-    return len(values) > 0 and isinstance(values[0], numbers.Integral)
 
 
 def _read(labels: PathLike | Labels, source: Source, match: str) -> Labels:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -15,7 +15,7 @@ from manyhot import tables
 from manyhot.command import command
 from manyhot.console import table_lines
 from manyhot.core.sets import NO_LABEL
-from manyhot.data.benchmarks import PUBLISHED, is_published_name, read_source, same_name_note
+from manyhot.data.benchmarks import PUBLISHED, HasResults, is_published_name, read_source, same_name_note
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, ModelPatterns, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
@@ -24,6 +24,7 @@ from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.comparison import REFERENCES, join
 from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.results import Evaluation
+from manyhot.evaluate.slices import labels_of
 from manyhot.formats import detect
 from manyhot.parameters import RESAMPLES, Resamples, Seed, Shown
 from manyhot.run import QUIET, Run
@@ -235,6 +236,9 @@ def diagnose_robustness(
     datasets
         Data sets to compare: names of benchmarks, such as imagenet, or of their data sets; label sets, images
         tables or campaigns; or results (folders written by evaluate, or timm-results).
+
+        In Python, also evaluations, or a mapping of names to label sets in any form that `manyhot.evaluate`
+        takes, each alone or in a tuple with its predictions.
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign.
         Each data set uses the predictions for its images.
@@ -276,15 +280,13 @@ def diagnose_robustness(
     results: list[Results] = []
     notes: list[str] = []
     inputs: dict[str, str] = {}
-    listed = [datasets] if isinstance(datasets, str | os.PathLike | Results | Labels) else datasets
-    for dataset in listed:
-        if isinstance(dataset, Results):
-            results.append(dataset)
-        elif _holds_results(dataset):
+    for name, dataset, predicted in _each(datasets, predictions):
+        if _holds_results(dataset):
             results += read_source(dataset, run)
         else:
+            own = replace(reading, dataset=name) if name else reading
             notes += filter(None, [same_name_note(dataset)])
-            for source in open_inputs(dataset, predictions, models=models, reading=reading, run=run):
+            for source in open_inputs(dataset, predicted, models=models, reading=own, run=run):
                 judged, more = _judge_source(source, resamples, seed, reading.trust_order, run)
                 results.append(judged)
                 notes += more
@@ -425,7 +427,19 @@ def _protocols(rows: Sequence[Row]) -> Iterator[str]:
     yield text
 
 
+def _each(datasets: Any, predictions: PredictionsLike) -> Iterator[tuple[str, Any, PredictionsLike]]:
+    """Yield the name of each data set, if it has one, the data set, and the predictions to use."""
+    if isinstance(datasets, Mapping):
+        for name, value in datasets.items():
+            yield (name, *value) if isinstance(value, tuple) else (name, value, predictions)
+        return
+    is_one = isinstance(datasets, str | os.PathLike | Results | Labels)
+    yield from (("", dataset, predictions) for dataset in ([datasets] if is_one else datasets))
+
+
 def _holds_results(source: object) -> bool:
+    if isinstance(source, Results | HasResults):
+        return True
     if not isinstance(source, str | os.PathLike) or is_published_name(source):
         return False
     path = Path(source)
@@ -440,7 +454,7 @@ def _judge_source(
     """Return the results of a data set, and notes."""
     single = source.labels is None
     # A campaign without label sets still has original labels.
-    labels = replace(source, campaign=None).sets() if single else source.sets()
+    labels = replace(source, campaign=None).sets() if single else labels_of(source)
     alike, notes = (labels, ()) if single else judged_alike(labels)
     judged = judge_place(
         alike,
@@ -468,7 +482,7 @@ def _covering(source: Source, labels: Labels) -> Iterator[Predictions]:
         raise InputError(
             f"There are no predictions for the images of {source.name}.",
             got=f"images such as {labels.image_id[0]}",
-            do="pass predictions for them with --predictions FILE",
+            do="pass predictions for them with `predictions`",
         )
 
 

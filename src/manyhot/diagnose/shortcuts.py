@@ -193,7 +193,7 @@ def _check_outside(source: PathLike, out: Path) -> None:
             "The output folder is inside the folder of images.",
             where=out,
             got=f"images in {source}",
-            do="choose an --out outside this folder",
+            do="choose an `out` outside this folder",
         )
 
 

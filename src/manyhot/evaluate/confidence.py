@@ -5,6 +5,7 @@ Also the data of reliability diagrams and risk-coverage curves.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -13,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
+from manyhot.command import takes_fields
 from manyhot.core.calibration import (
     FitLabels,
     Tail,
@@ -28,8 +30,9 @@ from manyhot.core.conformal import check_listed, countable, fit_threshold, predi
 from manyhot.core.reliability import BINS, Outcomes, against_label, against_set
 from manyhot.core.resampling import wilson_interval
 from manyhot.core.sets import Case, LabelSets
+from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError
-from manyhot.evaluate.slices import case_of
+from manyhot.evaluate.slices import case_of, labels_of
 from manyhot.tables import Labels, Predictions, align, check_same_classes, schema
 from manyhot.tables.arrays import label_sets
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
@@ -105,24 +108,28 @@ class Conformal:
     share_empty: float
 
 
+@takes_fields
 def calibrate(
-    labels: Labels,
-    predictions: Predictions,
+    labels: LabelsLike,
+    predictions: PredictionsLike,
     *,
     method: str = "temperature",
     to: str = "sets",
     fit: float = 0.5,
     seed: int = 0,
+    reading: Reading = READING,
 ) -> Predictions:
     """Recalibrate a model on some images and return its predictions for the others.
 
     Parameters
     ----------
-    labels : Labels
-    predictions : Predictions
-        ``vector`` needs logits or probabilities of all classes. For ``temperature``, probabilities of the top
-        classes suffice; the remaining probability is spread evenly over the other classes. For ``isotonic``,
-        the probability of the top class suffices.
+    labels : object
+        Label sets of one data set, in any form that `manyhot.evaluate` takes.
+    predictions : object
+        Predictions of one model, in any form that `manyhot.evaluate` takes. ``vector`` needs logits or
+        probabilities of all classes. For ``temperature``, probabilities of the top classes suffice; the
+        remaining probability is spread evenly over the other classes. For ``isotonic``, the probability of
+        the top class suffices.
     method : str
         ``temperature`` has one parameter, and ``vector`` has two parameters per class. ``isotonic`` is a
         non-decreasing function of the confidence, and its predictions contain only the top class.
@@ -133,6 +140,8 @@ def calibrate(
         Share of images to fit on, between 0 and 1, both excluded.
     seed : int
         Seed of the choice of images to fit on.
+    reading : Reading
+        How the data are read. Its fields, such as `classes` and `scores`, can be passed as keywords.
 
     Returns
     -------
@@ -142,12 +151,44 @@ def calibrate(
     Raises
     ------
     InputError
-        If the method needs other scores than the predictions have, or no image to fit on has labels.
+        If the method needs other scores than the predictions have, no image to fit on has labels, or there
+        are several data sets or models.
     MatchError
         If labels and predictions share no image, or are over different class lists.
     """
     check_method(method, to)
-    return split(labels, predictions, fit=fit, seed=seed).recalibrated(method, to)[0]
+    sets, model = _only_model(labels, predictions, reading)
+    return split(sets, model, fit=fit, seed=seed).recalibrated(method, to)[0]
+
+
+def _only_model(
+    labels: LabelsLike, predictions: PredictionsLike, reading: Reading
+) -> tuple[Labels, Predictions]:
+    """Return the label sets and the model that a call passes.
+
+    Raises
+    ------
+    InputError
+        If there are several data sets or models, or as in `open_inputs`.
+    """
+    if isinstance(labels, Labels) and isinstance(predictions, Predictions):
+        return labels, predictions
+    pairs = (
+        (source, model)
+        for source in open_inputs(labels, predictions, reading=reading)
+        for model in source.models()
+    )
+    found = list(itertools.islice(pairs, 2))
+    if len(found) != 1:
+        names = ", ".join(f"{model.model} on {source.name}" for source, model in found)
+        raise InputError(
+            "Calibration and prediction sets are those of one model on one data set.",
+            got=names or "no predictions",
+            allowed="one model",
+            do="pass one model, or calibrate several with diagnose_calibration" if found else None,
+        )
+    (source, model), *_ = found
+    return labels_of(source), model
 
 
 def check_method(method: str, to: str = FITTED_TO[0]) -> None:
@@ -228,44 +269,49 @@ def split(labels: Labels, predictions: Predictions, *, fit: float, seed: int) ->
     return Split(fitted, rest, _rows_of(predictions, rows[~chosen]))
 
 
+@takes_fields
 def conformal(
-    labels: Labels,
-    predictions: Predictions,
+    labels: LabelsLike,
+    predictions: PredictionsLike,
     *,
     cover: str = "one",
     alpha: float = 0.1,
     fit: float = 0.5,
     seed: int = 0,
+    reading: Reading = READING,
 ) -> Conformal:
     """Choose split-conformal prediction sets on some images, and measure their coverage on the others.
 
     Parameters
     ----------
-    labels : Labels
-    predictions : Predictions
-        Predictions with probabilities of all classes, or of sufficiently many top classes.
+    labels : object
+        Label sets of one data set, in any form that `manyhot.evaluate` takes.
+    predictions : object
+        Predictions of one model, in any form that `manyhot.evaluate` takes, with probabilities of all classes
+        or of sufficiently many top classes.
     cover : str
         What a set must contain: the original ``label``, ``one`` class of the label set, or ``all`` of its
         classes.
     alpha : float
         Share of images whose prediction set may lack what it should contain.
-    fit, seed
+    fit, seed, reading
         As in `calibrate`.
 
     Raises
     ------
     InputError
-        If there are no probabilities or labels, or prediction sets could contain classes that the predictions
-        do not list.
+        If there are no probabilities or labels, prediction sets could contain classes that the predictions
+        do not list, or there are several data sets or models.
     MatchError
         As in `calibrate`.
     """
-    case, _ = _matched(labels, predictions)
+    sets, model = _only_model(labels, predictions, reading)
+    case, _ = _matched(sets, model)
     if case.listed is None and not case.has_probabilities:
         raise InputError(
             "Prediction sets need probabilities.",
-            where=predictions.source or predictions.model,
-            got="ranks" if predictions.scores is None else f"scores of kind {predictions.score_kind}",
+            where=model.source or model.model,
+            got="ranks" if model.scores is None else f"scores of kind {model.score_kind}",
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
         )
     chosen = _chosen(len(case.labels), fit, seed)
@@ -280,7 +326,7 @@ def conformal(
     n, hits = len(rest), int(found.covered.sum())
     lo, hi = (float(end[0]) for end in wilson_interval([hits], [n]))
     return Conformal(
-        predictions.model,
+        model.model,
         cover,
         alpha,
         threshold,

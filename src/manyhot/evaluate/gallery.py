@@ -304,7 +304,7 @@ def _images_of(source: Source, labels: LabelsLike) -> Images:
             "The locations of the photographs are unknown.",
             where=labels if isinstance(labels, str | os.PathLike) else None,
             allowed="an images table with the columns image_id and uri",
-            do="pass such a table with --images FILE",
+            do="pass such a table with `images`",
         )
     return _with_label(source.images, source.labels)
 

@@ -58,7 +58,7 @@ class Unmet:
 
     def note(self, *, undefined: bool = False) -> str:
         """Return the text of a note for results in which the metrics are skipped, or undefined."""
-        do = f"; {self.do.replace('`scores`', '--scores')}" if self.do else ""
+        do = f"; {self.do}" if self.do else ""
         return f"{', '.join(self.names)} {'undefined' if undefined else 'skipped'}: {self.why}{do}"
 
     def error(self, where: str) -> InputError:

@@ -16,7 +16,7 @@ import pyarrow as pa
 from numpy import typing as npt
 
 from manyhot.core.comparison import PairTable
-from manyhot.errors import InputError, MissingExtraError
+from manyhot.errors import InputError, MissingExtraError, rename_parameters
 from manyhot.evaluate.comparison import Comparison, compare_results
 from manyhot.evaluate.outputs import (
     clear_gallery,
@@ -145,6 +145,13 @@ class Evaluation(Result):
             metadata={**parts[0].metadata, "metrics": json.dumps(_metrics_of(parts))},
             inputs={name: digest for p in parts for name, digest in p.inputs.items()},
         ).with_notes([note for p in parts for note in p.model_notes])
+
+    def renamed(self, names: Mapping[str, str]) -> Evaluation:
+        """Return the evaluation with other names of the parameters in its notes; see `Result.renamed`."""
+        model_notes = tuple(
+            replace(note, text=rename_parameters(note.text, names)) for note in self.model_notes
+        )
+        return replace(super().renamed(names), model_notes=model_notes)
 
     def with_notes(self, notes: Sequence[Note]) -> Evaluation:
         """Return the evaluation with further notes on models."""

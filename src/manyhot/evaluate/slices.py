@@ -133,7 +133,7 @@ def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[i
     if (sets.label == NO_LABEL).all():
         raise InputError(
             "Slices by class need original labels, and there are none.",
-            do="pass original labels with --rows or --images",
+            do="pass original labels with `rows` or `images`",
         )
     if not value:
         return [int(c) for c in np.unique(sets.label[sets.label != NO_LABEL])]
@@ -144,7 +144,7 @@ def _class_ids(value: str, sets: LabelSets, classes: ClassList | None) -> list[i
             "This is not a class.",
             got=value,
             allowed=f"0 to {sets.n_classes - 1}",
-            do="pass the class list with --classes to use keys and names",
+            do="pass the class list with `classes` to use keys and names",
         )
     return [int(value)]
 
@@ -163,7 +163,7 @@ def _column(spec: str, labels: Labels, images: Images | None) -> dict[str, npt.N
         raise InputError(
             f"There is no slice {spec!r}.",
             allowed=", ".join(["class", "class=KEY", *names]),
-            do=None if images else f"pass an images table with the column {column!r} with --images",
+            do=None if images else f"pass an images table with the column {column!r} with `images`",
         )
     rows = pc.index_in(labels.image_id, images.image_id)
     values = one_chunk(pa.chunked_array([pc.take(one_chunk(images.table[column]), rows)]))
@@ -276,7 +276,7 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
             f"likely cause is {found}.",
             where=predictions.source or None,
             got=f"top-1 accuracy {_share_right(case):.4f}",
-            do="pass the row order or class order of the file, or --trust-order if the present order is "
+            do="pass the row order or class order of the file, or `trust_order` if the present order is "
             "correct",
         )
 

@@ -134,7 +134,7 @@ def write_report_gallery(
         if shown is None:
             absent = (
                 "no images table contains the locations of photographs; pass a table with the column uri "
-                "with --images FILE"
+                "with `images`"
             )
             return [], absent if limit else ""
         if len(shown) > most:

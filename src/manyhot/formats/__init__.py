@@ -22,6 +22,7 @@ from manyhot import registry
 from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import is_utf8
+from manyhot.formats.headers import check_encoding
 from manyhot.formats.reading import FOLDER, check_whole, reading
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
 from manyhot.tables.own_classes import own_list
@@ -294,6 +295,11 @@ def detect(
     return None
 
 
+def holds_images_alone(path: PathLike) -> bool:
+    """Return whether a file holds images; not where it holds neither, so that the error is about labels."""
+    return detect(path, ("labels",)) is None and detect(path, ("images",)) is not None
+
+
 def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
     """Return the files in `paths`. A folder is replaced by the prediction files that it contains.
 
@@ -363,6 +369,7 @@ def _check_there(path: Path, holds: str) -> None:
     if path.is_dir() and FOLDER not in _suffixes(holds):
         raise InputError("This is a folder, not a file.", where=path)
     if path.exists():
+        check_encoding(path)
         return
     why = [e.about["absent"][path.name] for e in _formats() if path.name in e.about.get("absent", ())]
     raise InputError("The file does not exist.", where=path, got=why[0] if why else None, do=_near(path))

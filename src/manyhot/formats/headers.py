@@ -162,6 +162,25 @@ def check_packed(path: Path) -> None:
         )
 
 
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
+"""First bytes of texts in UTF-16, or of UTF-32, which no spreadsheet writes."""
+
+
+def check_encoding(path: Path) -> None:
+    """Raise an error for a text in UTF-16, as Excel's "Unicode Text" is."""
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        start = file.read(2)
+    if start in _UTF16:
+        raise InputError(
+            "The file is in UTF-16; it was not read.",
+            where=path,
+            allowed="text in UTF-8",
+            do="save it as UTF-8, for example as 'CSV UTF-8' in Excel, or with iconv -f UTF-16 -t UTF-8",
+        )
+
+
 def check_columns(frame: pl.DataFrame, path: Path) -> None:
     """Raise an error for content that Arrow cannot hold: numbers of 39 digits, and NUL in a name."""
     import polars as pl  # takes 90 ms, which predicting does not need

@@ -284,7 +284,7 @@ def _class(text: object, layout: _Layout, class_of: dict[str, int], where: str) 
             where=where,
             got=cut_for_message(repr(text)),
             allowed=f"the keys and names of the {len(layout.classes):,} classes of {layout.classes.name}",
-            do="pass the class list of the project: --classes",
+            do="pass the class list of the project as `classes`",
         )
     class_of[str(text)] = class_id
     return class_id

@@ -294,7 +294,7 @@ def _check_pairs(table: pa.Table, n: int, path: Path) -> None:
                 where=f"{path}, image {image}",
                 got=c,
                 allowed=f"0 to {n - 1}",
-                do="pass the class list of the proposals: --classes",
+                do="pass the class list of the proposals as `classes`",
             )
         if (image, c) in seen:
             raise InputError("A class is proposed twice.", where=f"{path}, image {image}", got=f"class {c}")

@@ -22,7 +22,9 @@ import pyarrow.parquet as pq
 from manyhot.classes import ClassList, class_list
 from manyhot.errors import InputError
 from manyhot.files import atomic_write
+from manyhot.formats.decimal_commas import with_decimal_points
 from manyhot.formats.headers import (
+    CLASS_NAME_COLUMNS,
     IMAGE_NAME_COLUMNS,
     check_columns,
     check_packed,
@@ -184,14 +186,28 @@ def read_predictions_table(
 )
 def read_images_table(path: Path, *, classes: ClassList | None) -> Images:
     """An images table with ``image_id`` and optionally ``label``, or a text file with one id per line."""
-    if path.suffix.lower() == ".parquet":
+    if path.suffix.lower() == ".parquet" and not _has_texts(path, "label"):
         return Images(read_own(path, "images"), name=path.stem)
     frame = read_frame(path)
+    if "label" in frame.columns and isinstance(frame["label"].dtype, pl.Categorical | pl.Enum):
+        frame = frame.with_columns(pl.col("label").cast(pl.String))
     if "label" in frame.columns and frame["label"].dtype == pl.String:
         classes, _ = named_list(frame.select("label"), classes, path.stem)
         frame = frame.with_columns(label=class_indices(frame["label"], classes, path))
     table = _arrow(frame, "images")
     return Images(table, name=path.stem, class_list=classes and own_list(classes))
+
+
+def _has_texts(path: Path, column: str) -> bool:
+    """Return whether a column of a Parquet file contains texts, such as names of classes."""
+    with reading(path):
+        schema = pq.read_schema(path)
+    kind = schema.field(column).type if column in schema.names else pa.null()
+    return str(kind.value_type if pa.types.is_dictionary(kind) else kind) in (
+        "string",
+        "large_string",
+        "string_view",
+    )
 
 
 @register(
@@ -337,15 +353,20 @@ def read_frame(
         header = raw_header(path)
         check_width(header, path)
         names = {c: pl.String for c in header if fold_name(c) in _NAMES}
+        separator = separator_of(path)
         frame = pl.read_csv(
             path,
-            separator=separator_of(path),
+            separator=separator,
             infer_schema_length=most_rows,
             encoding="utf8",
             schema_overrides=names,
             n_rows=most_rows,
         )
         check_columns(frame, path)
+        if separator != ",":
+            lists = (*CLASS_NAME_COLUMNS, *_LIST_COLUMNS)
+            skip = [*names, *(c for c in header if fold_name(c) in lists)]
+            frame = with_decimal_points(frame, path, skip, is_sample=most_rows is not None)
         return frame.rename({c: c.strip() for c in frame.columns})
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         raise InputError(

@@ -162,7 +162,7 @@ def class_list_for(what: str, n: int, key: str, classes: ClassList | None, name:
             "The names of the classes are unknown.",
             where=where,
             got=f"class list {key or 'unknown'} of {n:,} classes",
-            do="pass the class list: --classes",
+            do="pass the class list as `classes`",
         )
     if len(own) != n or key not in ("", own.hash):
         raise MatchError(
@@ -170,7 +170,7 @@ def class_list_for(what: str, n: int, key: str, classes: ClassList | None, name:
             where=where,
             got=f"{own.name}: {len(own):,} classes, hash {own.hash}",
             allowed=f"{n:,} classes, hash {key or 'unknown'}",
-            do=f"pass the class list of the {what}: --classes",
+            do=f"pass the class list of the {what} as `classes`",
         )
     return own
 

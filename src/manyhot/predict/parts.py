@@ -79,7 +79,7 @@ class Identity:
                 where=path,
                 got=recorded.get(what, "not recorded"),
                 allowed=own[what],
-                do="choose another --out, or delete these files",
+                do="choose another `out`, or delete these files",
             )
 
 
@@ -307,7 +307,7 @@ def check_output_folder(out: Path, identity: Identity) -> None:
             raise MatchError(
                 "The folder holds a table of other images, or of the same images with other labels.",
                 where=path,
-                do="choose another --out",
+                do="choose another `out`",
             )
         if "label" in schema.names and about.get("classes") != identity.classes:
             raise MatchError(
@@ -315,12 +315,12 @@ def check_output_folder(out: Path, identity: Identity) -> None:
                 where=path,
                 got=f"that of {identity.model}: {identity.classes}",
                 allowed=about.get("classes"),
-                do="pass the same --classes for both models, or choose another --out",
+                do="pass the same --classes for both models, or choose another `out`",
             )
     path = out / SKIPPED
     if path.exists() and path.read_bytes()[:99].split(b"\n")[0] != ",".join(_SKIPPED).encode():
         raise MatchError(
-            "The folder holds a file that manyhot did not write.", where=path, do="choose another --out"
+            "The folder holds a file that manyhot did not write.", where=path, do="choose another `out`"
         )
 
 

@@ -344,7 +344,7 @@ def _check_apart(source: ImageSource, out: Path) -> None:
             "The output folder is inside the folder of the image tables.",
             where=out,
             got=f"the Parquet files in {source.uri} as the source",
-            do="choose an --out outside that folder",
+            do="choose an `out` outside that folder",
         )
 
 

@@ -101,7 +101,7 @@ def _original_labels(images: Images, n_classes: int) -> npt.NDArray[np.int32]:
             "The images have no original labels.",
             where=images.name or None,
             allowed="an images table with the column 'label', since the original label is always asked about",
-            do="add the column, or predict with --labels",
+            do="add the column, or predict with `labels`",
         )
     filled = pc.fill_null(label, NO_LABEL).to_numpy(zero_copy_only=False).astype(np.int32)
     if filled.max() >= n_classes or filled.min() < NO_LABEL:

@@ -202,7 +202,7 @@ def _class_list(classes: PathLike | None, images: PathLike, predictions: Sequenc
         where=str(images),
         got="no file that names a built-in class list",
         allowed=f"a file with one key per line, or {', '.join(BUILT_IN_CLASSES)}",
-        do="pass it with --classes",
+        do="pass it with `classes`",
     )
 
 

@@ -201,11 +201,11 @@ class Proposals(Result):
         if fitted:
             yield f"on the images of the search: {', '.join(f'{k} {v:.1%}' for k, v in fitted.items())}"
         if not len(self):
-            yield "no image has questions; to ask about all images, pass --leave-out nothing"
+            yield "no image has questions; to ask about all images, set `leave_out` to nothing"
         if self.expected is None:
             yield (
                 "recall and precision are unknown; to estimate them, pass label sets of some images with "
-                "--known-labels"
+                "`known_labels`"
             )
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
@@ -224,7 +224,7 @@ class Proposals(Result):
                 "Raters are already answering these proposals.",
                 where=target,
                 got="votes.parquet next to it",
-                do="write the new proposals to another file with --out",
+                do="write the new proposals to another file with `out`",
             )
 
 

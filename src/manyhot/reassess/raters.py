@@ -237,7 +237,7 @@ def rater_lines(raters: Sequence[Mapping[str, Any]], most: int = SHOWN_RATERS) -
     yield from table_lines(tuple(head[i] for i in used), [tuple(row[i] for i in used) for row in rows])
     if len(raters) > most:
         n = f"{sum(r is not None for r in shown)} of {len(raters):,}"
-        yield f"{n} raters are shown: the least and the most informative ones; --out writes all"
+        yield f"{n} raters are shown: the least and the most informative ones; `out` writes all"
 
 
 def _is_on_golden(r: Mapping[str, Any]) -> bool:

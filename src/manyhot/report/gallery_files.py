@@ -105,7 +105,7 @@ def _check_place(out: Path) -> None:
             "The folder holds something other than a gallery.",
             where=out,
             got=sorted(names)[0],
-            do="choose another folder with --out",
+            do="choose another folder with `out`",
         )
 
 
@@ -211,7 +211,7 @@ def _check_any(gallery: Gallery, shown: Sequence[_Shown]) -> None:
             where=gallery.shots[0].uri,
             got=shown[0],
             do=(
-                "pass their current addresses with --images FILE, an images table with the columns image_id "
+                "pass their current addresses with `images`, an images table with the columns image_id "
                 "and uri"
             ),
         )

@@ -391,11 +391,11 @@ def _mark(out: Path, smoke: bool) -> None:
         if json.loads(mark.read_text(encoding="utf-8"))["smoke"] != smoke:
             kind = "full size" if smoke else "smoke runs"
             raise MatchError(
-                f"The folder holds studies in {kind}.", where=out, do="choose another folder with --out"
+                f"The folder holds studies in {kind}.", where=out, do="choose another folder with `out`"
             )
         return
     if any(path.name != ".lock" for path in out.iterdir()):
-        raise MatchError("The folder holds other files.", where=out, do="choose another folder with --out")
+        raise MatchError("The folder holds other files.", where=out, do="choose another folder with `out`")
     write_text(mark, json.dumps({"smoke": smoke}) + "\n")
 
 

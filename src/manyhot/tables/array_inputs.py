@@ -317,6 +317,8 @@ def labels_as_table(
     }
     if label is not None:
         columns["label"] = label_column(label, n)
+    if label_part.values is None and label is not None:
+        columns["rated"] = pa.repeat(False, n)  # as in a file with one label per image
     key, own = (classes.hash, own_list(classes)) if classes is not None else ("", None)
     asked = bool((sets.state != YES).any())
     return Labels(pa.table(columns), n_classes, key, asked, name="labels", class_list=own)

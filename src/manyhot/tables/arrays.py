@@ -78,7 +78,7 @@ def single_labels(images: Images, n_classes: int, class_hash: str = "") -> Label
             "The images have no original labels.",
             where=images.name or None,
             allowed="an images table with the column 'label'",
-            do="add the column, or predict with --labels",
+            do="add the column, or predict with `labels`",
         )
     there = images.label.is_valid().to_numpy(zero_copy_only=False)
     offsets = pa.array(np.concatenate([[0], np.cumsum(there)]), pa.int32())

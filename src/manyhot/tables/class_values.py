@@ -188,7 +188,8 @@ def _check_names(part: FramePart, ids: Mapping[str, int | None], classes: ClassL
 
 def _names(values: Any) -> Iterator[str]:
     for value in values:
-        yield from filter(None, map(_name, [value] if value is None or isinstance(value, str) else value))
+        is_one = value is None or isinstance(value, str | float)  # NaN is a missing value
+        yield from filter(None, map(_name, [value] if is_one else value))
 
 
 def _name(value: Any) -> str:

@@ -197,7 +197,12 @@ class JoinedClasses:
 
 
 def join_classes(
-    labels: Labels | None, images: Images | None, first: Predictions | None, *, sort: bool = True
+    labels: Labels | None,
+    images: Images | None,
+    first: Predictions | None,
+    *,
+    sort: bool = True,
+    alone: bool = False,
 ) -> JoinedClasses | None:
     """Return the class list that labels, images and predictions have in common; None if all declare it.
 
@@ -210,7 +215,10 @@ def join_classes(
     labels, images : Labels, Images, optional
     first : Predictions, optional
         The first model.
-
+    sort : bool
+        Whether names are sorted if the model has the same names in another order.
+    alone : bool
+        Whether there are no predictions, and so no columns without names that refer to the order of names.
     """
     lists = [t.class_list for t in (labels, images) if t is not None and t.class_list is not None]
     model = _list_of(first) if first is not None else None
@@ -226,7 +234,7 @@ def join_classes(
         return JoinedClasses(len(declared), declared) if declared else None
     keep = any("keys" in metadata(t.table) for t in (labels, images) if t is not None)
     keep = keep or not (sort or any(model is None or t.hash != model.hash for t in lists))
-    return _of_names(lists, model, width, keep)
+    return _of_names(lists, model, width, sort=(model is not None or alone) and not keep)
 
 
 def find_class(own: ClassList, i: int, target: ClassList) -> int | None:
@@ -242,7 +250,9 @@ def _of_numbers(labels: Labels, model: ClassList | None, width: int) -> JoinedCl
     return JoinedClasses(width) if width not in (0, labels.n_classes) else None
 
 
-def _of_names(lists: Sequence[ClassList], model: ClassList | None, width: int, keep: bool) -> JoinedClasses:
+def _of_names(
+    lists: Sequence[ClassList], model: ClassList | None, width: int, *, sort: bool
+) -> JoinedClasses:
     own = lists[0]
     for other in lists[1:]:
         own = _union(own, other)
@@ -251,9 +261,10 @@ def _of_names(lists: Sequence[ClassList], model: ClassList | None, width: int, k
     fits_imagenet = model is None and width == len(imagenet) != len(own)
     if fits_imagenet and all(imagenet.find(key) is not None for key in own.keys):
         return JoinedClasses(len(imagenet), imagenet)
-    if model is not None and not keep and own_list(both) is not None:
+    if sort and own_list(both) is not None:
         # The same numbers to the last digit, whatever the order of the columns.
-        both = replace(classes_seen(both.keys, both.name), is_complete=True)
+        is_complete = model is not None or both.is_complete
+        both = replace(classes_seen(both.keys, both.name), is_complete=is_complete)
     return JoinedClasses(len(both), both, own)
 
 

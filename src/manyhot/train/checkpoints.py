@@ -99,7 +99,7 @@ class Checkpoints:
                 "No checkpoint of the run can be read.",
                 where=self.out / CHECKPOINTS,
                 got="damaged files",
-                do="delete the folder to start again, or choose another --out",
+                do="delete the folder to start again, or choose another `out`",
             )
         return None, ""
 
@@ -139,7 +139,7 @@ def check_identity(out: Path, identity: Mapping[str, Any]) -> None:
                 where=path,
                 got=found.get(name, "nothing known"),
                 allowed=value,
-                do="choose another --out, or delete the folder",
+                do="choose another `out`, or delete the folder",
             )
 
 

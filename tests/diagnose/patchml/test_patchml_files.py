@@ -365,13 +365,13 @@ def test_another_folder_is_not_touched():
         "The folder contains something other than composed images.\n"
         "  where:   other\n"
         "  got:     thesis.txt\n"
-        "  do:      choose another --out"
+        "  do:      choose another `out`"
     )
     assert refused("photos").startswith("The output would overwrite an input.")
     Path("file").write_text("")
     assert refused("file") == (
         "There is a file with the name of the output folder.\n  where:   file\n  do: "
-        "     move the file, or choose another --out"
+        "     move the file, or choose another `out`"
     )
 
 
@@ -386,7 +386,7 @@ def test_a_full_disk_leaves_the_earlier_pictures(monkeypatch):
     assert refused(seed=3) == (
         "The disk is full; this file was not written.\n"
         "  where:   out/patchml.json\n"
-        "  do:      free some space or choose another --out"
+        "  do:      free some space or choose another `out`"
     )
     assert files_of("out") == before
     assert refused("new").startswith("The disk is full")

@@ -183,7 +183,7 @@ def check_folder(out: Path) -> None:
         raise OutputError(
             "There is a file with the name of the output folder.",
             where=out,
-            do="move the file, or choose another --out",
+            do="move the file, or choose another `out`",
         )
     found = [p.name for p in out.iterdir() if not p.name.startswith(_UNFINISHED)] if out.is_dir() else []
     strange = sorted(set(found) - {*PARTS, COMPLETE})
@@ -192,7 +192,7 @@ def check_folder(out: Path) -> None:
             "The folder contains something other than composed images.",
             where=out,
             got=(strange or sorted(found))[0],
-            do="choose another --out",
+            do="choose another `out`",
         )
 
 

@@ -62,8 +62,9 @@ def _average_precision(dataset: str, best: str, results: Models) -> Figure:
     x = Side(["Average precision (%)"], (0, 100))
     panel = strips(name, models, middles, x, tips=_STRIP_TIPS, width=400)
     which = f"the {len(rows)} of {len(every):,} classes with the lowest" if len(every) > len(rows) else "the"
-    n_others = len(set(models["model"]))
-    rest = f" Thin blue marks are the other {counted(n_others, 'model')}." if n_others else ""
+    others = list(dict.fromkeys(models["model"]))
+    of_whom = f"of {others[0]}" if len(others) == 1 else f"of the other {len(others):,} models"
+    rest = f" Thin blue marks are those {of_whom}." if others else ""
     worst = rows[0]
     return Figure(
         name,

@@ -83,20 +83,22 @@ def build_sections(
     """Return the parts for which the tables have data.
 
     The caution about protocols stands once, in the first part that needs it, unless the page has given it
-    before (`is_cautioned`). The page of a comparison (`is_comparison`) begins with what is compared.
+    before (`is_cautioned`). The page of a comparison (`is_comparison`) begins with what is compared, and a
+    page about classes with these.
     """
     text = {
         "labels": _labels(tables, shared, are_pairs_drawn=any(f.name == "class-pairs" for f in figures)),
         "groups": _groups(tables, datasets, shared),
         "shift": _shift(tables, shared),
         "models": ((), "", _seen(shared)),
-        "classes": _classes(tables, shared),
+        "classes": _classes(tables, shared, is_drawn=any(f.section == "classes" for f in figures)),
         "trust": ((), "", _confident(shared)),
     }
     if tables.has_trends:
         text |= {"saturation": _saturation(tables, shared), "ranks": _ranks(tables, shared)}
     sections = []
-    order = sorted(TITLES, key=lambda anchor: is_comparison and anchor not in COMPARED)
+    first_parts = (*(COMPARED if is_comparison else ()), *(("classes",) if tables.is_by_class else ()))
+    order = sorted(TITLES, key=lambda anchor: anchor not in first_parts)
     for anchor in order:
         short, title = TITLES[anchor]
         lead, warning, listings = text.get(anchor, ((), "", ()))
@@ -131,10 +133,10 @@ _SAID = {
 _Part = tuple[tuple[str, ...], str, tuple[Listing, ...]]
 
 
-def _classes(tables: ReportTables, shared: Shared) -> _Part:
+def _classes(tables: ReportTables, shared: Shared, *, is_drawn: bool) -> _Part:
     if not tables["class_results"].num_rows:
         return (), "", ()
-    return chapter_lead(tables.beside), "", chapter_listings(tables.beside, shared.anchors)
+    return chapter_lead(tables.beside), "", chapter_listings(tables.beside, shared.anchors, folded=is_drawn)
 
 
 def _labels(tables: ReportTables, shared: Shared, *, are_pairs_drawn: bool) -> _Part:
@@ -148,8 +150,10 @@ def _labels(tables: ReportTables, shared: Shared, *, are_pairs_drawn: bool) -> _
 def _asked(card: Row) -> str:
     """Return what people were asked on a data set, as far as its source says."""
     name, images = title_of(card["dataset"]), counted(card["images"], "image")
+    asked = f"were asked about {card['asked'] or 0:,} (image, class) pairs"
     if card["rated"] is None:
         rated = f"{images}; the source does not record which of them raters checked"
+        asked = f"it has answers about {card['asked'] or 0:,} (image, class) pairs"
     elif card["rated"] == card["images"]:
         rated = f"raters checked all {images}"
     else:
@@ -163,9 +167,8 @@ def _asked(card: Row) -> str:
     unasked = card["labels"] - card["confirmed"]
     are = "is" if unasked == 1 else "are"
     rest = f" Another {counted(unasked, 'label')} {are} on images that no rater has seen."
-    return (
-        f"{name}: {rated}, and were asked about {card['asked']:,} (image, class) pairs, of which "
-        f"{card['confirmed']:,} are valid." + (rest if unasked else "")
+    return f"{name}: {rated}, and {asked}, of which {card['confirmed']:,} are valid." + (
+        rest if unasked else ""
     )
 
 

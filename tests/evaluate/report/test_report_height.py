@@ -1,10 +1,12 @@
 """How tall pages are, and that nothing is cut off: measured in a browser."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from manyhot import evaluate
 from manyhot.data.inputs import Reading
@@ -54,7 +56,12 @@ def own_classes(tmp_path, monkeypatch):
     sets = made(("cat", "dog", "cup", "car", "bus", "boat"))
     lines = [f"i{i},{' '.join(names)}" for i, names in enumerate(sets)]
     Path("labels.csv").write_text("\n".join(["image_id,classes", *lines]))
-    evaluate("labels.csv", ["linear.npy", "mlp.npy"], reading=READING).write("out")
+    for i in range(400):
+        Image.new("RGB", (40, 30), (i % 256, 90, 90)).save(f"{i}.jpg")
+    uris = [f"i{i},{tmp_path / str(i)}.jpg" for i in range(400)]
+    Path("images.csv").write_text("\n".join(["image_id,uri", *uris]))
+    reading = replace(READING, images="images.csv")
+    evaluate("labels.csv", ["linear.npy", "mlp.npy"], gallery=0, reading=reading).write("out")
     return Path("out/report/index.html")
 
 
@@ -89,6 +96,9 @@ def test_the_report_of_two_models_on_own_classes_is_short(own_classes, opened):
     boxes = [figures.nth(i).bounding_box() for i in range(figures.count())]
     assert len(boxes) == 2
     assert boxes[0]["y"] == boxes[1]["y"], "side by side"
+    # Three classes, each with four photographs of two kinds, of which all are decoded.
+    sizes = page.locator("#photographs img:visible").evaluate_all("all => all.map(img => img.naturalWidth)")
+    assert sizes == [40] * 24
     phone = opened(own_classes, 390)
     assert size(phone)[0] == 390
     assert cut(phone) == []

@@ -33,6 +33,7 @@ from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.evaluate.report.sections import Section, build_sections
 from manyhot.evaluate.report.two_models import TwoModels, compare_two
 from manyhot.files import write_text
+from manyhot.report.chapter import Album
 from manyhot.report.export import save_figures
 from manyhot.report.figure import Figure
 from manyhot.report.gallery_files import GalleryLink, read_gallery_link
@@ -126,6 +127,7 @@ def build_report(
     *,
     notes: Sequence[Mapping[str, object]] = (),
     pictures: Pictures | None = None,
+    albums: Sequence[Album] = (),
     gallery: GalleryLink | None = None,
     highlight: Collection[str] = (),
     title: str = "",
@@ -164,6 +166,7 @@ def build_report(
             datasets,
             figures,
             shared,
+            albums=albums,
             is_cautioned=any(f.caution for f in found),
             is_comparison=is_comparison,
         ),
@@ -217,6 +220,7 @@ def write_report(
     *,
     notes: Sequence[Mapping[str, object]] = (),
     pictures: Pictures | None = None,
+    albums: Sequence[Album] = (),
     highlight: Collection[str] = (),
     title: str = "",
     call: str = "",
@@ -236,6 +240,8 @@ def write_report(
         Notes on models, each with ``dataset``, ``model``, ``kind``, ``n`` and ``text``.
     pictures : Pictures, optional
         From `make_pictures`.
+    albums : sequence of Album
+        Photographs of the worst classes, from `class_albums`.
     highlight : collection of str
         The user's own models, which are highlighted everywhere.
     title : str
@@ -258,6 +264,7 @@ def write_report(
         tables,
         notes=notes,
         pictures=pictures,
+        albums=albums,
         gallery=read_gallery_link(Path(out)),
         highlight=highlight,
         title=title,

@@ -13,6 +13,7 @@ from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_list
 from manyhot.evaluate.report.datasets import DataSet
 from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
 from manyhot.evaluate.report.report_tables import ReportTables
+from manyhot.report.chapter import Album
 from manyhot.report.figure import Figure
 from manyhot.report.gallery import LARGEST
 from manyhot.report.gallery_files import CONFIDENT
@@ -56,6 +57,8 @@ class Section:
     listings : tuple of Listing
     figures : tuple of Figure
         Figures of the part. In the part `Models`, figures about one data set are shown with this data set.
+    albums : tuple of Album
+        Photographs of classes.
     """
 
     anchor: str
@@ -65,6 +68,7 @@ class Section:
     warning: str = ""
     listings: tuple[Listing, ...] = ()
     figures: tuple[Figure, ...] = field(default=())
+    albums: tuple[Album, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is anything to show; its models alone make the part of that name."""
@@ -77,6 +81,7 @@ def build_sections(
     figures: Sequence[Figure],
     shared: Shared,
     *,
+    albums: Sequence[Album] = (),
     is_cautioned: bool = False,
     is_comparison: bool = False,
 ) -> tuple[Section, ...]:
@@ -103,7 +108,8 @@ def build_sections(
         short, title = TITLES[anchor]
         lead, warning, listings = text.get(anchor, ((), "", ()))
         own = tuple(f for f in figures if f.section == anchor)
-        sections.append(Section(anchor, short, title, lead, warning, listings, own))
+        pictured = tuple(albums) if anchor == "classes" else ()
+        sections.append(Section(anchor, short, title, lead, warning, listings, own, pictured))
     shown = tuple(section for section in sections if section)
     needing = set() if is_cautioned else _mixing_protocols(tables)
     first = next((section for section in shown if section.anchor in needing), None)

@@ -42,7 +42,7 @@ from manyhot.report.page import Anchors, asset, environment, policy
 from manyhot.report.pictures import TOP, Pictures
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare
 from manyhot.report.text import Metric, count_range, counted, metrics_of
-from manyhot.tables.result_tables import reading_order
+from manyhot.tables.result_tables import INTERVALS, reading_order
 
 RESERVED = (
     "overview",
@@ -301,6 +301,7 @@ def render(report: Report, figures: FigurePage | None = None, *, beside: bool = 
             sets=drawn,
             choices=_choices(report.datasets),
             metrics=_metrics(report.datasets),
+            intervals=_intervals(report.datasets),
             data=_data(drawn),
             figures=figures if alive else None,
             figures_id=DATA_ID,
@@ -370,6 +371,15 @@ def _choices(datasets: Sequence[DataSet]) -> list[MetricColumn]:
         if column.metric.name not in found or column.shown:
             found[column.metric.name] = column
     return sorted(found.values(), key=lambda c: reading_order(c.metric.name))
+
+
+def _intervals(datasets: Sequence[DataSet]) -> list[tuple[str, list[str]]]:
+    """Return the methods of intervals with the metrics that have them, visible ones first."""
+    found: dict[str, list[str]] = {}
+    for choice in sorted(_choices(datasets), key=lambda c: not c.shown):
+        if choice.metric.interval:
+            found.setdefault(choice.metric.interval, []).append(choice.metric.label)
+    return [(INTERVALS[method], labels) for method, labels in found.items()]
 
 
 _Described = list[tuple[Metric, list[tuple[str, str, str]]]]

@@ -372,8 +372,8 @@ def test_the_page_says_on_which_classes_and_how_intervals_are_computed(tmp_path)
         "strong is better on cat. 2 classes were not tested (fewer than 30 images, or no difference)."
     )
     made = page.one("section", id="made").text
-    assert "Those of mAP (macro), mAP (micro) and F1 (macro) are computed by the jackknife" in made
-    assert "Those of mAP (images), LRAP and F1 (micro) are percentiles of a bootstrap" in made
+    assert "Those of mAP (macro) and mAP (micro) are computed by the jackknife" in made
+    assert "Those of mAP (images) and LRAP are percentiles of a bootstrap" in made
 
 
 def test_predictions_and_results_of_predicting_are_named_by_the_caller():

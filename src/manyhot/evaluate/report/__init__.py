@@ -60,6 +60,10 @@ RESERVED = (
 """Anchors of the parts, which nothing else may take."""
 
 
+MOST_OPEN = 4
+"""Data sets up to which the models of all are shown; if there are more, those after the first are folded."""
+
+
 @dataclass(frozen=True)
 class NoteGroup:
     """A note, and the models of a data set to which it applies."""
@@ -310,6 +314,7 @@ def render(report: Report, figures: FigurePage | None = None, *, beside: bool = 
             css=Markup(css),  # noqa: S704  our own files, and no template
             js=Markup(js),  # noqa: S704
             top=TOP,
+            most_open=MOST_OPEN,
         )
     )
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manyhot import evaluate
+from manyhot import compare, evaluate
 from manyhot.data.inputs import Reading
 from manyhot.evaluate.report.overview import PROTOCOLS
+from manyhot.evaluate.write import write_page
 from page_sizes import cut, opener, size
 
 pytest.importorskip("vl_convert")
@@ -123,6 +124,17 @@ def test_the_report_of_imagenet_is_short(imagenet, opened):
     assert sum(title.startswith("Accuracy on ImageNetV2 against") for title in shift) == 1
     phone = opened(imagenet, 390)
     assert size(phone)[0] == 390
+    assert cut(phone) == []
+
+
+@pytest.mark.slow
+def test_the_report_of_published_results_is_of_reasonable_height(mirror, monkeypatch, tmp_path, opened):
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    compare("timm-results").write(tmp_path)
+    path = write_page(tmp_path, beside=False)
+    assert size(opened(path, 1400))[1] <= 9000
+    phone = opened(path, 390)
+    assert phone.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert cut(phone) == []
 
 

@@ -100,6 +100,10 @@ def test_the_report_of_two_models_on_own_classes_is_short(own_classes, opened):
     # Three classes, each with four photographs of two kinds, of which all are decoded.
     sizes = page.locator("#photographs img:visible").evaluate_all("all => all.map(img => img.naturalWidth)")
     assert sizes == [40] * 24
+    groups = page.locator("#groups > p").first.inner_text()
+    ends = r"[\d.]+ % on images with .+ \(n \d+\) to [\d.]+ % on images with .+ \(n \d+\)\."
+    among = r"Among groups of 30 images or more, mAP \(macro\) of mlp on labels ranges from "
+    assert re.fullmatch(among + ends, groups)
     phone = opened(own_classes, 390)
     assert size(phone)[0] == 390
     assert cut(phone) == []

@@ -9,6 +9,7 @@ from statistics import median
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.core.jackknife import FEWEST_POSITIVES
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings
 from manyhot.evaluate.report.datasets import DataSet
 from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
@@ -32,7 +33,7 @@ from manyhot.report.listings import (
     picked,
     span,
 )
-from manyhot.report.text import count_range, counted, slice_label, title_of
+from manyhot.report.text import count_range, counted, images_of, slice_label, title_of
 from manyhot.tables import Row
 from manyhot.tables.result_tables import LABEL_SETS, accuracies
 
@@ -93,7 +94,7 @@ def build_sections(
     """
     text = {
         "labels": _labels(tables, shared, are_pairs_drawn=any(f.name == "class-pairs" for f in figures)),
-        "groups": _groups(tables, datasets, shared),
+        "groups": _groups(tables, datasets, shared, is_drawn=any(f.section == "groups" for f in figures)),
         "shift": _shift(tables, shared),
         "models": ((), "", _seen(shared)),
         "classes": _classes(tables, shared, is_drawn=any(f.section == "classes" for f in figures)),
@@ -348,7 +349,7 @@ def _by_dataset(table: pa.Table) -> dict[str, list[Row]]:
     return found
 
 
-def _groups(tables: ReportTables, datasets: Sequence[DataSet], shared: Shared) -> _Part:
+def _groups(tables: ReportTables, datasets: Sequence[DataSet], shared: Shared, *, is_drawn: bool) -> _Part:
     drops = [
         r
         for r in picked(tables["drops"], shared.own)
@@ -361,7 +362,29 @@ def _groups(tables: ReportTables, datasets: Sequence[DataSet], shared: Shared) -
     results = tables["results"]
     sliced = results.filter(pc.not_equal(results["slice"], "all"))
     listings += filter(None, (_group(data, sliced, shared) for data in datasets))
-    return (), "", tuple(listings)
+    lead = () if is_drawn else tuple(_range_of(data, sliced) for data in datasets)
+    return tuple(filter(None, lead)), "", tuple(listings)
+
+
+def _range_of(data: DataSet, sliced: pa.Table) -> str:
+    """Return on which groups of images the first model is worst and best; empty for fewer than two."""
+    m, model = data.primary, data.models[0].name
+    ends = (("dataset", data.name), ("metric", m.name), ("model", model))
+    own = (r for r in sliced.to_pylist() if all(r[k] == v for k, v in ends))
+    rows = [r for r in own if r["value"] == r["value"] and r["n"] >= FEWEST_POSITIVES]
+    if len(rows) < 2:
+        return ""
+    low, high = (pick(rows, key=lambda r: r["value"]) for pick in (min, max))
+    column = data.column(m.name)
+    decimals = column.decimals if column else 1
+    said = [
+        f"{m.text(r['value'], decimals)}{m.unit} on {images_of(r['slice'])} (n {r['n']:,})"
+        for r in (low, high)
+    ]
+    among = (
+        f"Among groups of {FEWEST_POSITIVES} images or more, {m.label} of {model} on {title_of(data.name)}"
+    )
+    return f"{among} ranges from {said[0]} to {said[1]}."
 
 
 def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:

@@ -13,13 +13,16 @@ import pyarrow as pa
 import pytest
 from pyarrow import compute as pc
 from scipy.stats import norm
+from sklearn.metrics import average_precision_score
 
 from forking import commands
 from manyhot import Predictions, Reading, compare, evaluate
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.pairwise import differences, markdown, noise_line, to_best
+from manyhot.evaluate.write import write_page
 from manyhot.tables import write_labels, write_predictions
 from manyhot.tables.array_inputs import as_labels
+from report_pages import parse
 
 N, C = 400, 6
 
@@ -363,6 +366,34 @@ def test_two_models_are_compared_on_each_class(tmp_path):
         "2 classes were not tested (fewer than 30 images, or no difference).",
     ]
     assert (found.write(tmp_path), (tmp_path / "class_differences.csv").exists())[1]
+
+
+def test_the_page_says_on_which_classes_and_how_intervals_are_computed(tmp_path):
+    rng = np.random.default_rng(0)
+    hot = rng.random((300, 3)) < [0.4, 0.4, 0.3]
+    weak = (rng.normal(size=hot.shape) + hot).astype(np.float32)
+    strong = (weak + hot * [2.0, 0.0, 0.0]).astype(np.float32)
+    # The better model comes first, in whatever order they are passed.
+    models = {"strong": strong, "weak": weak}
+    found = compare(models, labels=hot, classes=["cat", "dog", "owl"], metrics=None)
+    found.write(tmp_path)
+    page = parse(write_page(tmp_path, beside=False).read_text(encoding="utf-8"))
+    by_metric, by_class = page.one("div", "verdict").all("table")
+    assert by_metric.one("thead").text == "Metric weak strong Difference 95 % interval p n"
+    assert by_class.one("thead").text == "Class Images weak strong Difference 95 % interval p"
+    (row,) = by_class.one("tbody").all("tr")
+    n = hot[:, 0].sum()
+    values = [average_precision_score(hot[:, 0], model[:, 0]) for model in (weak, strong)]
+    cells = [cell.text for cell in (row.one("th"), *row.all("td"))]
+    gain = 100 * (values[1] - values[0])
+    assert cells[:5] == ["cat", f"{n}", f"{values[0]:.1%}", f"{values[1]:.1%}", f"+{gain:.2f}"]
+    note = page.one("div", "verdict").all("p", "about")[-1].text
+    assert note == (
+        "strong is better on cat. 2 classes were not tested (fewer than 30 images, or no difference)."
+    )
+    made = page.one("section", id="made").text
+    assert "Those of mAP (macro) and mAP (micro) are computed by the jackknife" in made
+    assert "Those of mAP (images) and LRAP are percentiles of a bootstrap" in made
 
 
 def test_predictions_and_results_of_predicting_are_named_by_the_caller():

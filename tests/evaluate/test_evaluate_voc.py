@@ -13,6 +13,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score
 
 import manyhot as mh
+from page_sizes import cut, opener, size
 from skipping import missing
 from source_kinds import SHARED
 
@@ -143,3 +144,20 @@ def test_map_is_that_of_scikit_learn(voc):
     labels, scores = voc
     value = judged(labels, scores)["map_macro"][0]
     assert value == pytest.approx(average_precision_score(labels.to_numpy(), scores.to_numpy()), abs=1e-10)
+
+
+@pytest.mark.slow
+def test_the_report_of_two_models_is_short(voc, chromium, tmp_path):
+    pytest.importorskip("vl_convert")
+    labels, scores = voc
+    blurred = (scores + RNG.normal(scale=0.2, size=scores.shape)).clip(0, 1).astype(np.float32)
+    models = {"head": scores, "blurred": blurred}
+    mh.evaluate(labels, models, scores="probability").write(tmp_path)
+    page = tmp_path / "report" / "index.html"
+    with opener(chromium) as opened:
+        wide, phone = opened(page, 1400), opened(page, 390)
+        assert size(wide)[1] <= 3000
+        answer = wide.locator("main p").first.inner_text()
+        assert answer.startswith("head is better than blurred by ")
+        assert size(phone)[0] == 390
+        assert cut(phone) == []

@@ -1,5 +1,6 @@
 """Intervals and pairs of metrics that are no means over images: mAP, AUROC and macro F1."""
 
+import json
 from functools import cache
 
 import numpy as np
@@ -163,6 +164,21 @@ def test_on_request_intervals_are_by_the_bootstrap():
         assert found["value"] == other["value"]
         assert found["lo"] != other["lo"]
         assert found["hi"] - found["lo"] == pytest.approx(other["hi"] - other["lo"], rel=0.35)
+
+
+def methods(evaluation):
+    return {name: m.get("interval") for name, m in json.loads(evaluation.metadata["metrics"]).items()}
+
+
+def test_results_record_how_each_interval_is_computed():
+    yes, models = data()
+    assert set(methods(judged()).values()) == {"jackknife"}
+    assert set(methods(judged(map_resamples=3)).values()) == {"resampled"}
+    both = evaluate(yes, models, metrics=["lrap", "map_macro", "ece"], scores="logit", resamples=20)
+    assert methods(both) == {"lrap": "bootstrap", "map_macro": "jackknife", "ece": None}
+    wilson = evaluate([[0], [1]], [[1, 0], [0, 1]], metrics=["real1_unasked"], classes=["a", "b"])
+    assert methods(wilson) == {"real1_unasked": "wilson"}
+    assert set(methods(evaluate(yes, models, metrics=EVERY, resamples=0)).values()) == {None}
 
 
 def test_without_resamples_there_are_no_intervals():

@@ -37,4 +37,4 @@ def cut(page):
     """Return the tables whose right edge can only be reached by scrolling."""
     page.evaluate("for (const d of document.querySelectorAll('details')) d.open = true")
     wider = "boxes => boxes.filter(b => b.scrollWidth > b.clientWidth + 1).map(b => b.parentElement.id)"
-    return page.locator(".listing .box").evaluate_all(wider)
+    return page.locator(".listing .box:has(> .plain)").evaluate_all(wider)

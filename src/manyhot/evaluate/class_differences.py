@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -73,21 +74,76 @@ def difference_table(
     return pa.table(columns).cast(schema("class_differences"))
 
 
+@dataclass(frozen=True, eq=False)
+class ClassVerdict:
+    """On which classes one of two models is better.
+
+    Attributes
+    ----------
+    tested : tuple of Row
+        The classes with an interval, lowest p first.
+    sentence, untested : str
+        The classes on which the models differ, and how many were not tested; empty for none.
+    """
+
+    tested: tuple[Row, ...]
+    sentence: str
+    untested: str
+
+
+def class_verdict(table: pa.Table, reference: str = "") -> ClassVerdict | None:
+    """Return on which classes two models differ; None if no class is on any image.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The table ``class_differences`` of one data set.
+    reference : str
+        The model to which the other is compared; by default that of the table.
+    """
+    rows = [row for row in table.to_pylist() if row["n_positives"]]
+    if not rows:
+        return None
+    if reference and rows[0]["reference"] != reference:
+        rows = [_swapped(row) for row in rows]
+    tested = sorted((r for r in rows if r["p"] == r["p"]), key=lambda r: (r["p"], -abs(r["difference"])))
+    return ClassVerdict(tuple(tested), _verdict(tested), _untested(len(rows) - len(tested)))
+
+
+def _swapped(row: Row) -> Row:
+    names = {"reference": row["model"], "model": row["reference"]}
+    values = {"ap_reference": row["ap_model"], "ap_model": row["ap_reference"]}
+    lo, hi = (None if row[f"difference_{e}"] is None else -row[f"difference_{e}"] for e in ("hi", "lo"))
+    return {
+        **row,
+        **names,
+        **values,
+        "difference": -row["difference"],
+        "difference_lo": lo,
+        "difference_hi": hi,
+    }
+
+
+HEADS = ("difference", "95 %", "p (Holm)")
+"""Columns after those of the class, its images and both models."""
+
+
 def class_lines(table: pa.Table) -> Iterator[str]:
     """Yield the classes on which two models differ, and how many were not tested."""
-    rows = [row for row in table.to_pylist() if row["n_positives"]]
-    tested = sorted((r for r in rows if r["p"] == r["p"]), key=lambda r: (r["p"], -abs(r["difference"])))
-    if not rows:
+    found = class_verdict(table)
+    if found is None:
         return
     yield ""
-    yield f"classes by p, of {len(tested):,} with an interval:" if tested else "no class was tested"
-    head = ("class", "images", rows[0]["reference"], rows[0]["model"], "difference", "95 %", "p (Holm)")
-    if tested:
-        yield from table_lines(head, [_cells(row) for row in tested[:MOST_CLASSES]])
-    yield from filter(None, (_verdict(tested), _untested(len(rows) - len(tested))))
+    n = len(found.tested)
+    yield f"classes by p, of {n:,} with an interval:" if n else "no class was tested"
+    if n:
+        head = ("class", "images", found.tested[0]["reference"], found.tested[0]["model"], *HEADS)
+        yield from table_lines(head, [class_cells(row) for row in found.tested[:MOST_CLASSES]])
+    yield from filter(None, (found.sentence, found.untested))
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def class_cells(row: Row) -> tuple[str, ...]:
+    """Return the cells of a class that was tested."""
     return (
         row["key"],
         f"{row['n_positives']:,}",

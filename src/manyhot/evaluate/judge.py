@@ -175,6 +175,7 @@ class Judge:
     _doubts: dict[str, list[str]] = field(default_factory=dict)
     _last: tuple[pa.Array, Alignment, LabelSets] | None = None
     _skipped: dict[str, InputError] = field(default_factory=dict)
+    _intervals: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._bootstrap = Bootstrap(self.slices.masks, self.resampling.resamples, self.resampling.seed)
@@ -226,7 +227,11 @@ class Judge:
         self._check_complete()
         self._add_intervals()
         values = {(n.model, n.metric, n.slice): n.value for n in self._rows}
-        metrics = {name: describe_metric(name) for name in dict.fromkeys(r.metric for r in self._rows)}
+        metrics = {
+            name: describe_metric(name)
+            | ({"interval": method} if (method := self._intervals.get(name)) else {})
+            for name in dict.fromkeys(r.metric for r in self._rows)
+        }
         about = {
             "metrics": json.dumps(metrics),
             "resamples": str(self.resampling.resamples),
@@ -297,6 +302,7 @@ class Judge:
         by_wilson = bool(self.resampling.resamples) and metric.about.get("interval") == "wilson"
         column = ImageValues.spread(model, metric.name, estimate, rows, len(self.sets), by_wilson)
         if self.resampling.resamples:
+            self._intervals[metric.name] = "wilson" if by_wilson else "bootstrap"
             self._sampler.add(column)
         return column.in_slices(self.dataset, self.slices, self._bootstrap.cells, self.sets, rows)
 
@@ -318,6 +324,9 @@ class Judge:
             if name == ALL and r:
                 counts = draw_counts(len(rows), r, np.random.default_rng(self.resampling.seed))
                 ends = centred_interval(np.array([estimate.value(c) for c in counts]), value)
+                self._intervals[metric.name] = "resampled"
+            elif not np.isnan(ends[0]):
+                self._intervals.setdefault(metric.name, "jackknife")
             lo, hi = (None, None) if np.isnan(ends[0]) else ends
             skipped = int(np.count_nonzero(inside)) - n
             yield Number(self.dataset, model, metric.name, name, value, lo, hi, n, skipped)

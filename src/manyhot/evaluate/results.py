@@ -28,10 +28,12 @@ from manyhot.evaluate.outputs import (
 from manyhot.evaluate.pairwise import conclusions
 from manyhot.evaluate.terminal import change_lines, headline_lines
 from manyhot.evaluate.write import (
+    CLASS_PICTURES,
     PICTURES,
     JudgedData,
     error_in_a_line,
     page_pictures,
+    write_class_pictures,
     write_page,
     write_report_gallery,
 )
@@ -293,17 +295,20 @@ class Evaluation(Result):
         from manyhot.report.pictures import write_pictures
 
         self._page_notes.clear()
-        pictures, gallery = None, list[Path]()
+        pictures, pictured, gallery = None, list[Path](), list[Path]()
         for judged in self.judged if len(self.judged) == 1 else ():
             try:
                 pictures = page_pictures(judged)
+                pictured = write_class_pictures(judged, self.per_class, out)
             except MissingExtraError as error:
                 self._page_notes.append(f"the report has no pictures: {error_in_a_line(error)}")
             gallery, lacking = write_report_gallery(judged, out / "report", self.gallery, run)
             self._page_notes.extend([f"the report has no gallery: {lacking}"] if lacking else [])
         if not gallery:
             clear_gallery(out)
-        return [*write_pictures(pictures, out / PICTURES), *gallery]
+        if not pictured:
+            (out / CLASS_PICTURES).unlink(missing_ok=True)
+        return [*write_pictures(pictures, out / PICTURES), *pictured, *gallery]
 
 
 def _concat(parts: Sequence[Mapping[str, pa.Table]]) -> dict[str, pa.Table]:

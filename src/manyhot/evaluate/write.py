@@ -16,9 +16,11 @@ import pyarrow as pa
 from pyarrow import compute as pc
 
 from manyhot.classes import ClassList
+from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.evaluate.describe import Description, describe_tables
 from manyhot.evaluate.ranks import narrow, rank_models
+from manyhot.evaluate.slices import model_cases
 from manyhot.formats import read_images, read_predictions
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.run import Run
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
     from manyhot.report.pictures import Pictures
 
 
-PICTURES = "pictures.json"
-"""Photographs of a run, so that its report can be drawn again."""
+PICTURES, CLASS_PICTURES = "pictures.json", "class_pictures.json"
+"""Photographs of a run and of its worst classes, so that its report can be drawn again."""
 
 
 MAX_PICTURES = 200
@@ -110,6 +112,32 @@ def page_pictures(judged: JudgedData) -> Pictures | None:
     return make_pictures(images, judged.labels, models, judged.classes, photographs=photographs)
 
 
+def write_class_pictures(judged: JudgedData, per_class: Mapping[str, pa.Table], out: Path) -> list[Path]:
+    """Write the photographs of the worst classes of the best model; nothing without photographs.
+
+    Raises
+    ------
+    MissingExtraError
+        If Pillow is not installed.
+    """
+    from manyhot.evaluate.per_class.class_photographs import class_albums, write_albums
+    from manyhot.evaluate.per_class.class_tables import best_first, of_models
+
+    try:
+        images = _photographed(judged) if judged.files and "class_results" in per_class else None
+    except InputError:  # the gallery, which needs the same table, gives the reason
+        images = None
+    if images is None:
+        return []
+    models = of_models(per_class["class_results"])
+    best = next(best_first(models, judged.name))
+    source = Source(judged.name, judged.labels, None, judged.classes, judged.models, len(judged.files), {})
+    found = next(m for m in model_cases(source, trust_order=True) if m.model == best)
+    ids = judged.labels.image_id.take(pa.array(found.rows)).to_pylist()
+    albums = class_albums(images, found.case, ids, models[judged.name, best])
+    return write_albums(albums, out / CLASS_PICTURES)
+
+
 def write_report_gallery(
     judged: JudgedData, report: Path, limit: int | None, run: Run
 ) -> tuple[list[Path], str]:
@@ -179,6 +207,7 @@ def _photographed(judged: JudgedData) -> Images | None:
 
 def write_page(folder: PathLike, *, beside: bool, title: str = "") -> Path:
     """Draw the report of the tables in a folder, and return the path of its page."""
+    from manyhot.evaluate.per_class.class_photographs import read_albums
     from manyhot.evaluate.report import write_report
     from manyhot.evaluate.report.report_tables import read_tables
     from manyhot.report.pictures import read_pictures
@@ -190,6 +219,7 @@ def write_page(folder: PathLike, *, beside: bool, title: str = "") -> Path:
         report_tables,
         notes=json.loads(report_tables.about.get("notes", "[]")),
         pictures=read_pictures(Path(folder) / PICTURES),
+        albums=read_albums(Path(folder) / CLASS_PICTURES),
         highlight=json.loads(report_tables.about.get("own", "[]")),
         call=_commands(report_tables.about.get("call", "")),
         beside=beside,

@@ -47,6 +47,8 @@ class Figure:
         are the CSS variables of `manyhot.report.figure`.
     data : pyarrow.Table
         The drawn numbers, in the units of their tables.
+    folded : bool
+        Whether a page shows only its title at first.
     """
 
     name: str
@@ -57,6 +59,7 @@ class Figure:
     alt: str
     spec: Mapping[str, Any]
     data: pa.Table
+    folded: bool = False
 
     @property
     def panels(self) -> tuple[Spec, ...]:

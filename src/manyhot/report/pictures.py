@@ -251,7 +251,7 @@ def make_pictures(
         seen = (
             Seen(p.model, _guesses(of[i], rows[i], classes)) for p, of in zip(predictions, best, strict=True)
         )
-        pictures.append(_picture(image_id, _thumbnail(pillow, read[i]), rows[i], tuple(seen), classes))
+        pictures.append(_picture(image_id, thumbnail(pillow, read[i]), rows[i], tuple(seen), classes))
     return Pictures(tuple(pictures))
 
 
@@ -371,11 +371,12 @@ def _guesses(
     )
 
 
-def _thumbnail(pillow: Any, read: Opener) -> tuple[Thumbnail | None, str]:
+def thumbnail(pillow: Any, read: Opener, side: int = MAX_SIDE) -> tuple[Thumbnail | None, str]:
+    """Return a photograph whose long side has at most `side` pixels, or None and the reason."""
     with warnings.catch_warnings():
         # Pillow warns of odd metadata and of large images; both can be shown.
         warnings.simplefilter("ignore")
-        small, reason = decoded(pillow, read, MAX_SIDE)
+        small, reason = decoded(pillow, read, side)
     if small is None:
         return None, reason
     buffer = io.BytesIO()

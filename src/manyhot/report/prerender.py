@@ -107,7 +107,9 @@ def prepare(figures: Sequence[Figure]) -> FigurePage:
 
 def draw_inline(figures: Sequence[Figure]) -> dict[str, DrawnFigure]:
     """Return each figure's panels as inline SVG, by name, for a page without scripts."""
-    rows = (row for _, run in groupby(figures, lambda figure: figure.section) for row in _rows(run))
+    open_ones = (figure for figure in figures if not figure.folded)
+    rows = [row for _, run in groupby(open_ones, lambda figure: figure.section) for row in _rows(run)]
+    rows += [[(figure, _width(figure))] for figure in figures if figure.folded]
     return {
         figure.name: DrawnFigure(_inline(figure), width, len(row) == 1 and width <= CAPTION_BESIDE)
         for row in rows

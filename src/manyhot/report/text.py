@@ -31,6 +31,8 @@ class Metric:
         The short label in figures, and the label of an axis without the unit.
     judged_on : str
         What an accuracy is judged on: ``original labels`` or ``label sets``. Empty for other metrics.
+    interval : str
+        How its intervals are computed, a key of `INTERVALS`. Empty if the results do not record it.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Metric:
     short: str = ""
     axis: str = ""
     judged_on: str = ""
+    interval: str = ""
 
     @property
     def unit(self) -> str:
@@ -68,9 +71,10 @@ def metric(name: str, metadata: Mapping[str, Mapping[str, str]] | None = None) -
     name : str
     metadata : Mapping, optional
         ``label``, ``definition``, ``better`` and ``unit`` of metrics that are not registered, from the
-        results' metadata.
+        results' metadata; and ``interval`` of all metrics.
     """
-    about = describe_metric(name) or (metadata or {}).get(name, {})
+    recorded = (metadata or {}).get(name, {})
+    about = describe_metric(name) or recorded
     entry = registered_metric(name)
     in_figures = entry.about if entry is not None and entry.name == name else {}
     label = about.get("label", name)
@@ -83,6 +87,7 @@ def metric(name: str, metadata: Mapping[str, Mapping[str, str]] | None = None) -
         in_figures.get("short", label),
         in_figures.get("axis", label),
         in_figures.get("judged_on", ""),
+        recorded.get("interval", ""),
     )
 
 

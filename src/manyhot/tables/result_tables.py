@@ -219,6 +219,15 @@ ORIGINAL_LABELS, LABEL_SETS = "original labels", "label sets"
 """The labels to which accuracies refer."""
 
 
+INTERVALS = {
+    "bootstrap": "percentiles of a bootstrap over images, with the same resamples for all models",
+    "jackknife": "computed by the jackknife over images",
+    "resampled": "computed by a bootstrap over images around the value; p-values, if any, by the jackknife",
+    "wilson": "Wilson's intervals, without p-values",
+}
+"""How intervals over images are computed. The metadata of results name the method of each metric."""
+
+
 def describe_metric(name: str) -> dict[str, str]:
     """Return ``label``, ``definition``, ``better`` and ``unit`` of a metric; empty if it is not registered.
 

@@ -1,14 +1,17 @@
 """How tall pages are, and that nothing is cut off: measured in a browser."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from manyhot import evaluate
+from manyhot import compare, evaluate
 from manyhot.data.inputs import Reading
 from manyhot.evaluate.report.overview import PROTOCOLS
+from manyhot.evaluate.write import write_page
 from page_sizes import cut, opener, size
 
 pytest.importorskip("vl_convert")
@@ -20,24 +23,46 @@ def opened(chromium):
         yield opened
 
 
-@pytest.fixture
-def two_models(tmp_path, monkeypatch):
-    """Write the report of two models on label sets of five classes, and return its page."""
-    monkeypatch.chdir(tmp_path)
-    rng = np.random.default_rng(0)
-    classes = ("cat", "dog", "cup", "car", "bus")
-    valid = rng.random((400, 5)) < 0.3
-    valid[np.arange(400), rng.integers(0, 5, 400)] = True
+def made(classes):
+    """Write label sets, and the scores of two models; return the label sets as names."""
+    rng, n = np.random.default_rng(0), len(classes)
+    valid = rng.random((400, n)) < 0.3
+    valid[np.arange(400), rng.integers(0, n, 400)] = True
     for name, noise in (("linear", 1.3), ("mlp", 0.9)):
         scores = valid + noise * rng.normal(size=valid.shape)
         np.save(f"{name}.npy", (1 / (1 + np.exp(-scores))).astype(np.float32))
     Path("classes.txt").write_text("\n".join(classes))
     Path("rows.txt").write_text("\n".join(f"i{i}" for i in range(400)))
-    sets = [[c for c, there in zip(classes, row, strict=True) if there] for row in valid]
+    return [[c for c, there in zip(classes, row, strict=True) if there] for row in valid]
+
+
+READING = Reading(rows="rows.txt", classes="classes.txt")
+
+
+@pytest.fixture
+def two_models(tmp_path, monkeypatch):
+    """Write the report of two models on label sets of five classes, and return its page."""
+    monkeypatch.chdir(tmp_path)
+    sets = made(("cat", "dog", "cup", "car", "bus"))
     lines = [f"i{i},{names[0]},{' '.join(names)}" for i, names in enumerate(sets)]
     Path("labels.csv").write_text("\n".join(["image_id,label,classes", *lines]))
-    reading = Reading(rows="rows.txt", classes="classes.txt")
-    evaluate("labels.csv", ["linear.npy", "mlp.npy"], reading=reading).write("out")
+    evaluate("labels.csv", ["linear.npy", "mlp.npy"], reading=READING).write("out")
+    return Path("out/report/index.html")
+
+
+@pytest.fixture
+def own_classes(tmp_path, monkeypatch):
+    """Write the report of two models on six classes without original labels, and return its page."""
+    monkeypatch.chdir(tmp_path)
+    sets = made(("cat", "dog", "cup", "car", "bus", "boat"))
+    lines = [f"i{i},{' '.join(names)}" for i, names in enumerate(sets)]
+    Path("labels.csv").write_text("\n".join(["image_id,classes", *lines]))
+    for i in range(400):
+        Image.new("RGB", (40, 30), (i % 256, 90, 90)).save(f"{i}.jpg")
+    uris = [f"i{i},{tmp_path / str(i)}.jpg" for i in range(400)]
+    Path("images.csv").write_text("\n".join(["image_id,uri", *uris]))
+    reading = replace(READING, images="images.csv")
+    evaluate("labels.csv", ["linear.npy", "mlp.npy"], gallery=0, reading=reading).write("out")
     return Path("out/report/index.html")
 
 
@@ -53,6 +78,33 @@ def test_the_report_of_two_models_is_short_and_begins_with_the_answer(two_models
     assert page.locator("#saturation, #ranks").count() == 0
     assert "families" not in page.locator("main").inner_text()
     phone = opened(two_models, 390)
+    assert size(phone)[0] == 390
+    assert cut(phone) == []
+
+
+@pytest.mark.slow
+def test_the_report_of_two_models_on_own_classes_is_short(own_classes, opened):
+    page = opened(own_classes, 1400)
+    assert size(page)[1] <= 3000
+    answer = page.locator("main p").first.inner_text()
+    assert answer.startswith("mlp is better than linear by ")
+    # The classes come next: which are predicted badly, and what is predicted instead.
+    assert page.locator("main > section").evaluate_all("parts => parts.map(part => part.id)")[:2] == [
+        "overview",
+        "classes",
+    ]
+    figures = page.locator("#classes .fig:visible")
+    boxes = [figures.nth(i).bounding_box() for i in range(figures.count())]
+    assert len(boxes) == 2
+    assert boxes[0]["y"] == boxes[1]["y"], "side by side"
+    # Three classes, each with four photographs of two kinds, of which all are decoded.
+    sizes = page.locator("#photographs img:visible").evaluate_all("all => all.map(img => img.naturalWidth)")
+    assert sizes == [40] * 24
+    groups = page.locator("#groups > p").first.inner_text()
+    ends = r"[\d.]+ % on images with .+ \(n \d+\) to [\d.]+ % on images with .+ \(n \d+\)\."
+    among = r"Among groups of 30 images or more, mAP \(macro\) of mlp on labels ranges from "
+    assert re.fullmatch(among + ends, groups)
+    phone = opened(own_classes, 390)
     assert size(phone)[0] == 390
     assert cut(phone) == []
 
@@ -76,6 +128,17 @@ def test_the_report_of_imagenet_is_short(imagenet, opened):
     assert sum(title.startswith("Accuracy on ImageNetV2 against") for title in shift) == 1
     phone = opened(imagenet, 390)
     assert size(phone)[0] == 390
+    assert cut(phone) == []
+
+
+@pytest.mark.slow
+def test_the_report_of_published_results_is_of_reasonable_height(mirror, monkeypatch, tmp_path, opened):
+    monkeypatch.setenv("MANYHOT_MIRROR", str(mirror))
+    compare("timm-results").write(tmp_path)
+    path = write_page(tmp_path, beside=False)
+    assert size(opened(path, 1400))[1] <= 9000
+    phone = opened(path, 390)
+    assert phone.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
     assert cut(phone) == []
 
 

@@ -27,6 +27,7 @@ MATRIX = 8
 """Maximum number of rows and of columns of the confusion matrix."""
 
 _CELL = (42, 26)
+_ROW = 22
 _CURVE = 180
 """Width and height of the panel of a curve: four in a row, or one on a phone."""
 
@@ -60,20 +61,20 @@ def _average_precision(dataset: str, best: str, results: Models) -> Figure:
     rows = every[:DRAWN_CLASSES]
     models, middles = _other_models(dataset, best, results, rows), _strips(rows)
     x = Side(["Average precision (%)"], (0, 100))
-    panel = strips(name, models, middles, x, tips=_STRIP_TIPS, width=400)
+    panel = strips(name, models, middles, x, tips=_STRIP_TIPS, width=400, row=_ROW)
     which = f"the {len(rows)} of {len(every):,} classes with the lowest" if len(every) > len(rows) else "the"
-    n_others = len(set(models["model"]))
-    rest = f" Thin blue marks are the other {counted(n_others, 'model')}." if n_others else ""
+    others = list(dict.fromkeys(models["model"]))
+    of_whom = f"of {others[0]}" if len(others) == 1 else f"of the other {len(others):,} models"
+    rest = f" Thin blue marks are those {of_whom}." if others else ""
     worst = rows[0]
     return Figure(
         name,
         "classes",
         dataset,
         f"Average precision of classes, {best}, {title_of(dataset)}",
-        f"Black dots show {which} average precision. Bars are 95 % intervals over images, for classes on "
-        f"{FEWEST_POSITIVES} images or more. Red marks show the share of images with the class, which is "
-        "about the average precision of a ranking at random. Numbers at the right count images with the "
-        f"class.{rest}",
+        f"Black dots show {which} average precision, with 95 % intervals over images for classes on "
+        f"{FEWEST_POSITIVES} images or more. Red marks show the share of images with the class, about what a "
+        f"ranking at random reaches; its images are counted at the right.{rest}",
         f"The lowest average precision is that of {worst['name']}, {percent(worst['ap'], 1)} with "
         f"{counted(worst['n_positives'], 'image')}; the mean over {len(every):,} classes is "
         f"{percent(mean_ap(every)[0], 1)}.",

@@ -45,11 +45,17 @@ def chapter_lead(named: Tables) -> tuple[str, ...]:
     lead = (
         "Classes with the lowest average precision (AP) come first. A ranking at random has an AP that is "
         "about the share of images with the class, so the AP of rare classes is lower and, with few images, "
-        "less certain. The threshold of a class is the one with "
-        f"{goal_text(results)}. Precision, recall and F1 are computed by cross-fitting: the images are split "
-        "into folds, and each fold is evaluated at the threshold chosen on the other folds."
+        "less certain."
     )
     return (lead, *_unasked(results))
+
+
+def _points_note(results: pa.Table) -> str:
+    return (
+        f" The threshold of a class is the one with {goal_text(results)}. Precision, recall and F1 are "
+        "computed by cross-fitting: the images are split into folds, and each fold is evaluated at the "
+        "threshold chosen on the other folds."
+    )
 
 
 def _unasked(results: pa.Table) -> Iterator[str]:
@@ -62,8 +68,12 @@ def _unasked(results: pa.Table) -> Iterator[str]:
         )
 
 
-def chapter_listings(named: Tables, anchors: Anchors) -> tuple[Listing, ...]:
-    """Return the tables of classes and of confusions, for the best models of each data set."""
+def chapter_listings(named: Tables, anchors: Anchors, *, folded: bool = False) -> tuple[Listing, ...]:
+    """Return the tables of classes and of confusions, for the best models of each data set.
+
+    The classes of the best model are not folded, unless `folded`.
+    """
+    points = _points_note(named["class_results"])
     models, found = of_models(named["class_results"]), list[Listing]()
     pairs = of_models(named["class_confusions"]) if "class_confusions" in named else {}
     for dataset in dict.fromkeys(name for name, _ in models):
@@ -71,7 +81,9 @@ def chapter_listings(named: Tables, anchors: Anchors) -> tuple[Listing, ...]:
         for place, model in enumerate(order[:MOST_MODELS]):
             rest = len(order) - MOST_MODELS if place == MOST_MODELS - 1 else 0
             key, confused = (dataset, model), pairs.get((dataset, model), ())
-            found += _of_model(key, models[key], confused, anchors, folded=place > 0, rest=rest)
+            more = f" {counted(rest, 'more model')} in class_results.csv." if rest > 0 else ""
+            note = more if place else points
+            found += _of_model(key, models[key], confused, anchors, folded=folded or place > 0, note=note)
     return tuple(found)
 
 
@@ -82,13 +94,12 @@ def _of_model(
     anchors: Anchors,
     *,
     folded: bool,
-    rest: int,
+    note: str,
 ) -> Iterator[Listing]:
     dataset, model = key
     of = f"{model}, {title_of(dataset)}"
     value, n = mean_ap(rows)
-    note = f"Mean AP: {percent(value, 1)} over {n:,} classes."
-    note += f" {counted(rest, 'more model')} in class_results.csv." if rest > 0 else ""
+    note = f"Mean AP: {percent(value, 1)} over {n:,} classes.{note}"
     anchor = anchors("classes", dataset, model)
     yield listing(anchor, f"Classes, {of}", _HEADS, worst_first(rows), _cells, note=note, folded=folded)
     confused = [r for r in pairs if None not in (r["predicted"], r["present"])]

@@ -33,6 +33,7 @@ from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.evaluate.report.sections import Section, build_sections
 from manyhot.evaluate.report.two_models import TwoModels, compare_two
 from manyhot.files import write_text
+from manyhot.report.chapter import Album
 from manyhot.report.export import save_figures
 from manyhot.report.figure import Figure
 from manyhot.report.gallery_files import GalleryLink, read_gallery_link
@@ -41,7 +42,7 @@ from manyhot.report.page import Anchors, asset, environment, policy
 from manyhot.report.pictures import TOP, Pictures
 from manyhot.report.prerender import DATA_ID, FigurePage, prepare
 from manyhot.report.text import Metric, count_range, counted, metrics_of
-from manyhot.tables.result_tables import reading_order
+from manyhot.tables.result_tables import INTERVALS, reading_order
 
 RESERVED = (
     "overview",
@@ -57,6 +58,10 @@ RESERVED = (
     "notes",
 )
 """Anchors of the parts, which nothing else may take."""
+
+
+MOST_OPEN = 4
+"""Data sets up to which the models of all are shown; if there are more, those after the first are folded."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +131,7 @@ def build_report(
     *,
     notes: Sequence[Mapping[str, object]] = (),
     pictures: Pictures | None = None,
+    albums: Sequence[Album] = (),
     gallery: GalleryLink | None = None,
     highlight: Collection[str] = (),
     title: str = "",
@@ -164,6 +170,7 @@ def build_report(
             datasets,
             figures,
             shared,
+            albums=albums,
             is_cautioned=any(f.caution for f in found),
             is_comparison=is_comparison,
         ),
@@ -217,6 +224,7 @@ def write_report(
     *,
     notes: Sequence[Mapping[str, object]] = (),
     pictures: Pictures | None = None,
+    albums: Sequence[Album] = (),
     highlight: Collection[str] = (),
     title: str = "",
     call: str = "",
@@ -236,6 +244,8 @@ def write_report(
         Notes on models, each with ``dataset``, ``model``, ``kind``, ``n`` and ``text``.
     pictures : Pictures, optional
         From `make_pictures`.
+    albums : sequence of Album
+        Photographs of the worst classes, from `class_albums`.
     highlight : collection of str
         The user's own models, which are highlighted everywhere.
     title : str
@@ -258,6 +268,7 @@ def write_report(
         tables,
         notes=notes,
         pictures=pictures,
+        albums=albums,
         gallery=read_gallery_link(Path(out)),
         highlight=highlight,
         title=title,
@@ -294,6 +305,7 @@ def render(report: Report, figures: FigurePage | None = None, *, beside: bool = 
             sets=drawn,
             choices=_choices(report.datasets),
             metrics=_metrics(report.datasets),
+            intervals=_intervals(report.datasets),
             data=_data(drawn),
             figures=figures if alive else None,
             figures_id=DATA_ID,
@@ -302,6 +314,7 @@ def render(report: Report, figures: FigurePage | None = None, *, beside: bool = 
             css=Markup(css),  # noqa: S704  our own files, and no template
             js=Markup(js),  # noqa: S704
             top=TOP,
+            most_open=MOST_OPEN,
         )
     )
 
@@ -363,6 +376,15 @@ def _choices(datasets: Sequence[DataSet]) -> list[MetricColumn]:
         if column.metric.name not in found or column.shown:
             found[column.metric.name] = column
     return sorted(found.values(), key=lambda c: reading_order(c.metric.name))
+
+
+def _intervals(datasets: Sequence[DataSet]) -> list[tuple[str, list[str]]]:
+    """Return the methods of intervals with the metrics that have them, visible ones first."""
+    found: dict[str, list[str]] = {}
+    for choice in sorted(_choices(datasets), key=lambda c: not c.shown):
+        if choice.metric.interval:
+            found.setdefault(choice.metric.interval, []).append(choice.metric.label)
+    return [(INTERVALS[method], labels) for method, labels in found.items()]
 
 
 _Described = list[tuple[Metric, list[tuple[str, str, str]]]]

@@ -70,6 +70,11 @@ class ReportTables:
         return len(pc.unique(self.results["model"])) >= FEWEST_MODELS
 
     @cached_property
+    def is_by_class(self) -> bool:
+        """Whether the page is about the classes of one or two models, before the data and the method."""
+        return not self.has_trends and self["class_results"].num_rows > 0
+
+    @cached_property
     def about(self) -> dict[str, str]:
         """The metadata of the results table."""
         return tables.metadata(self.results)

@@ -9,10 +9,12 @@ from statistics import median
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.core.jackknife import FEWEST_POSITIVES
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings
 from manyhot.evaluate.report.datasets import DataSet
 from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
 from manyhot.evaluate.report.report_tables import ReportTables
+from manyhot.report.chapter import Album
 from manyhot.report.figure import Figure
 from manyhot.report.gallery import LARGEST
 from manyhot.report.gallery_files import CONFIDENT
@@ -31,7 +33,7 @@ from manyhot.report.listings import (
     picked,
     span,
 )
-from manyhot.report.text import count_range, counted, slice_label, title_of
+from manyhot.report.text import count_range, counted, images_of, slice_label, title_of
 from manyhot.tables import Row
 from manyhot.tables.result_tables import LABEL_SETS, accuracies
 
@@ -56,6 +58,8 @@ class Section:
     listings : tuple of Listing
     figures : tuple of Figure
         Figures of the part. In the part `Models`, figures about one data set are shown with this data set.
+    albums : tuple of Album
+        Photographs of classes.
     """
 
     anchor: str
@@ -65,6 +69,7 @@ class Section:
     warning: str = ""
     listings: tuple[Listing, ...] = ()
     figures: tuple[Figure, ...] = field(default=())
+    albums: tuple[Album, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is anything to show; its models alone make the part of that name."""
@@ -77,31 +82,35 @@ def build_sections(
     figures: Sequence[Figure],
     shared: Shared,
     *,
+    albums: Sequence[Album] = (),
     is_cautioned: bool = False,
     is_comparison: bool = False,
 ) -> tuple[Section, ...]:
     """Return the parts for which the tables have data.
 
     The caution about protocols stands once, in the first part that needs it, unless the page has given it
-    before (`is_cautioned`). The page of a comparison (`is_comparison`) begins with what is compared.
+    before (`is_cautioned`). The page of a comparison (`is_comparison`) begins with what is compared, and a
+    page about classes with these.
     """
     text = {
         "labels": _labels(tables, shared, are_pairs_drawn=any(f.name == "class-pairs" for f in figures)),
-        "groups": _groups(tables, datasets, shared),
+        "groups": _groups(tables, datasets, shared, is_drawn=any(f.section == "groups" for f in figures)),
         "shift": _shift(tables, shared),
         "models": ((), "", _seen(shared)),
-        "classes": _classes(tables, shared),
+        "classes": _classes(tables, shared, is_drawn=any(f.section == "classes" for f in figures)),
         "trust": ((), "", _confident(shared)),
     }
     if tables.has_trends:
         text |= {"saturation": _saturation(tables, shared), "ranks": _ranks(tables, shared)}
     sections = []
-    order = sorted(TITLES, key=lambda anchor: is_comparison and anchor not in COMPARED)
+    first_parts = (*(COMPARED if is_comparison else ()), *(("classes",) if tables.is_by_class else ()))
+    order = sorted(TITLES, key=lambda anchor: anchor not in first_parts)
     for anchor in order:
         short, title = TITLES[anchor]
         lead, warning, listings = text.get(anchor, ((), "", ()))
         own = tuple(f for f in figures if f.section == anchor)
-        sections.append(Section(anchor, short, title, lead, warning, listings, own))
+        pictured = tuple(albums) if anchor == "classes" else ()
+        sections.append(Section(anchor, short, title, lead, warning, listings, own, pictured))
     shown = tuple(section for section in sections if section)
     needing = set() if is_cautioned else _mixing_protocols(tables)
     first = next((section for section in shown if section.anchor in needing), None)
@@ -131,10 +140,10 @@ _SAID = {
 _Part = tuple[tuple[str, ...], str, tuple[Listing, ...]]
 
 
-def _classes(tables: ReportTables, shared: Shared) -> _Part:
+def _classes(tables: ReportTables, shared: Shared, *, is_drawn: bool) -> _Part:
     if not tables["class_results"].num_rows:
         return (), "", ()
-    return chapter_lead(tables.beside), "", chapter_listings(tables.beside, shared.anchors)
+    return chapter_lead(tables.beside), "", chapter_listings(tables.beside, shared.anchors, folded=is_drawn)
 
 
 def _labels(tables: ReportTables, shared: Shared, *, are_pairs_drawn: bool) -> _Part:
@@ -148,8 +157,10 @@ def _labels(tables: ReportTables, shared: Shared, *, are_pairs_drawn: bool) -> _
 def _asked(card: Row) -> str:
     """Return what people were asked on a data set, as far as its source says."""
     name, images = title_of(card["dataset"]), counted(card["images"], "image")
+    asked = f"were asked about {card['asked'] or 0:,} (image, class) pairs"
     if card["rated"] is None:
         rated = f"{images}; the source does not record which of them raters checked"
+        asked = f"it has answers about {card['asked'] or 0:,} (image, class) pairs"
     elif card["rated"] == card["images"]:
         rated = f"raters checked all {images}"
     else:
@@ -163,9 +174,8 @@ def _asked(card: Row) -> str:
     unasked = card["labels"] - card["confirmed"]
     are = "is" if unasked == 1 else "are"
     rest = f" Another {counted(unasked, 'label')} {are} on images that no rater has seen."
-    return (
-        f"{name}: {rated}, and were asked about {card['asked']:,} (image, class) pairs, of which "
-        f"{card['confirmed']:,} are valid." + (rest if unasked else "")
+    return f"{name}: {rated}, and {asked}, of which {card['confirmed']:,} are valid." + (
+        rest if unasked else ""
     )
 
 
@@ -339,7 +349,7 @@ def _by_dataset(table: pa.Table) -> dict[str, list[Row]]:
     return found
 
 
-def _groups(tables: ReportTables, datasets: Sequence[DataSet], shared: Shared) -> _Part:
+def _groups(tables: ReportTables, datasets: Sequence[DataSet], shared: Shared, *, is_drawn: bool) -> _Part:
     drops = [
         r
         for r in picked(tables["drops"], shared.own)
@@ -352,7 +362,29 @@ def _groups(tables: ReportTables, datasets: Sequence[DataSet], shared: Shared) -
     results = tables["results"]
     sliced = results.filter(pc.not_equal(results["slice"], "all"))
     listings += filter(None, (_group(data, sliced, shared) for data in datasets))
-    return (), "", tuple(listings)
+    lead = () if is_drawn else tuple(_range_of(data, sliced) for data in datasets)
+    return tuple(filter(None, lead)), "", tuple(listings)
+
+
+def _range_of(data: DataSet, sliced: pa.Table) -> str:
+    """Return on which groups of images the first model is worst and best; empty for fewer than two."""
+    m, model = data.primary, data.models[0].name
+    ends = (("dataset", data.name), ("metric", m.name), ("model", model))
+    own = (r for r in sliced.to_pylist() if all(r[k] == v for k, v in ends))
+    rows = [r for r in own if r["value"] == r["value"] and r["n"] >= FEWEST_POSITIVES]
+    if len(rows) < 2:
+        return ""
+    low, high = (pick(rows, key=lambda r: r["value"]) for pick in (min, max))
+    column = data.column(m.name)
+    decimals = column.decimals if column else 1
+    said = [
+        f"{m.text(r['value'], decimals)}{m.unit} on {images_of(r['slice'])} (n {r['n']:,})"
+        for r in (low, high)
+    ]
+    among = (
+        f"Among groups of {FEWEST_POSITIVES} images or more, {m.label} of {model} on {title_of(data.name)}"
+    )
+    return f"{among} ranges from {said[0]} to {said[1]}."
 
 
 def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import replace
 
 from manyhot.errors import MissingExtraError
 from manyhot.evaluate.report.report_tables import ReportTables
@@ -47,4 +48,10 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
             draw_shift,
             *of_many,
         )
-        return tuple(figure for draw in sections for figure in draw(frames))
+        drawn = tuple(figure for draw in sections for figure in draw(frames))
+    return tuple(replace(f, folded=_is_secondary(f, tables)) for f in drawn)
+
+
+def _is_secondary(figure: Figure, tables: ReportTables) -> bool:
+    """Return whether a figure is folded: curves of classes, and label sets where classes come first."""
+    return figure.name.startswith("class-curves") or (tables.is_by_class and figure.section == "labels")

@@ -110,6 +110,7 @@ def strips(
     width: int = 300,
     zero: bool = False,
     above: bool = False,
+    row: int = ROW,
 ) -> Panel:
     """Return one strip per category, with faint models and their bold mean or median.
 
@@ -128,6 +129,8 @@ def strips(
         Draw a line at zero.
     above : bool
         Whether to write the names of categories above the marks instead of at the left.
+    row : int
+        Height of a row whose name is at the left.
     """
     y = _rows(middles["label"], above=above)
     models, beyond = _inside(plain(models, "lo", "hi"), x.domain)
@@ -148,7 +151,7 @@ def strips(
         layers.append(text.encode(y, at(width), text_of("text")))
     if models.get("model"):
         layers += badges(alt.Chart(data(name)).encode(x.channel(alt.X, "x"), y), dy=dy)
-    height = (ABOVE if above else ROW) * len(set(middles["label"]))
+    height = (ABOVE if above else row) * len(set(middles["label"]))
     return Panel(layers, sheets, width, height, title, tips, beyond)
 
 

@@ -170,8 +170,16 @@ def test_array_without_row_order(tmp_path):
     assert message(lambda: read_predictions(path)) == (
         "The file does not contain the image of each row.\n"
         f"  where:   {path}\n"
-        "  do:      pass the row order with `rows`: a data-set JSON, a CSV with image_id, or a list of ids"
+        "  do:      pass the row order with `rows`: a list of ids, a CSV with image_id, the label sets if "
+        "they are in the same order, or a data-set JSON"
     )
+
+
+def test_label_sets_give_the_order_of_rows(tmp_path):
+    ids, path, labels = ["c.jpg", "a.jpg", "b.jpg"], tmp_path / "m.npy", tmp_path / "labels.csv"
+    np.save(path, np.eye(3, 2, dtype=np.float32))
+    labels.write_text("image,cat,dog\n" + "".join(f"{name},{i % 2},1\n" for i, name in enumerate(ids)))
+    assert read_predictions(path, rows=labels, scores="logit").image_id.to_pylist() == ids
 
 
 def test_array_with_another_number_of_rows(tmp_path, rows):

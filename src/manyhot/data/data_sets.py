@@ -23,6 +23,7 @@ from manyhot.formats import (
     read_images,
     read_labels,
     read_predictions,
+    read_rows,
 )
 from manyhot.formats.writing import PathLike, Progress, images_file
 from manyhot.parameters import Shown
@@ -199,7 +200,7 @@ def published_source(dataset: BenchmarkData, asked: Asked) -> Source:
     fetched = dataset.fetch(asked.progress)
     inputs = dict(fetched.inputs)
     if asked.predictions:
-        rows = read_images(asked.rows) if asked.rows else fetched.rows
+        rows = read_rows(asked.rows) if asked.rows else fetched.rows
         models, n, misfits = own_models(
             prediction_files(asked.predictions), rows, class_list(), asked, inputs
         )
@@ -224,7 +225,7 @@ def _campaign(campaign: Campaign, asked: Asked) -> Source:
             do=f"predict its images: manyhot predict IMAGES --model NAME --out {own}",
         )
     files = prediction_files(asked.predictions or [own])
-    rows = read_images(asked.rows, classes=classes) if asked.rows else None
+    rows = read_rows(asked.rows, classes=classes) if asked.rows else None
     models, n, misfits = own_models(files, rows, classes, asked, inputs)
     return Source(
         campaign.folder.resolve().name,
@@ -254,7 +255,7 @@ def _files(path: Path, asked: Asked) -> Source:
         )
     if not given:
         raise UsageError("There are no predictions.", where=path, do="pass them with `predictions`")
-    rows = read_images(asked.rows, classes=classes) if asked.rows else None
+    rows = read_rows(asked.rows, classes=classes) if asked.rows else None
     labels = None
     if table == sets or (table == path and not holds_images_alone(path)):
         labels = read_labels(table, classes=classes)

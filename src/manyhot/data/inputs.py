@@ -26,7 +26,7 @@ from manyhot.data.data_sets import (
 from manyhot.data.table_inputs import labels_of_table, tables_of_frames
 from manyhot.errors import InputError
 from manyhot.files import sha256
-from manyhot.formats import holds_images_alone, prediction_files, read_images, read_labels
+from manyhot.formats import holds_images_alone, prediction_files, read_labels, read_rows
 from manyhot.formats.writing import PathLike, images_file
 from manyhot.parameters import Flattened, PythonOnly, Repeated, Shown
 from manyhot.run import QUIET, Run
@@ -53,7 +53,8 @@ class Reading(Flattened):
     Attributes
     ----------
     rows
-        File with the image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
+        File with the image of each row of array files: a list of ids, CSV, Parquet, data-set JSON, or the
+        label sets if they are in the same order.
     images
         Images table with original labels.
     classes
@@ -169,7 +170,7 @@ def _opened(
     asked = Asked(models=models, scores=reading.scores)
     if in_files and given:
         source = _in_memory(labels, {}, reading)
-        rows = read_images(reading.rows, classes=source.classes) if reading.rows else None
+        rows = read_rows(reading.rows, classes=source.classes) if reading.rows else None
         read, n, misfits = own_models(prediction_files(given), rows, source.classes, asked, source.inputs)
         yield over_one_list(replace(source, models=read, n=n, misfits=misfits))
         return

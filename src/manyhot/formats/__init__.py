@@ -113,10 +113,24 @@ def read_predictions(
         another kind of scores.
     """
     if rows is not None and not isinstance(rows, Images):
-        rows = read_images(rows, classes=classes)
+        rows = read_rows(rows, classes=classes)
     predictions = _read(path, "predictions", format, classes=classes, rows=rows, scores=scores)
     assert isinstance(predictions, Predictions)
     return _with_list(predictions if scores is None else predictions.declared(scores), classes)
+
+
+def read_rows(path: PathLike, *, classes: ClassList | None = None) -> Images:
+    """Read the images of the rows of an array: images, or label sets whose rows are in the same order.
+
+    Raises
+    ------
+    InputError
+        As in `read_labels`.
+    """
+    if detect(path, ("images",)) is None and detect(path, ("labels",)) is not None:
+        labels = _read(path, "labels", None, classes=classes)
+        return Images(labels.table.select(["image_id"]), labels.name)
+    return read_images(path, classes=classes)
 
 
 def _with_list(table: _Table, classes: ClassList | None) -> _Table:

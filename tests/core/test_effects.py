@@ -4,7 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from manyhot.core.effects import Effect, SeedValues, effect_of, verdict_of
+from manyhot.core.effects import (
+    Effect,
+    SeedValues,
+    Variance,
+    contradict,
+    effect_of,
+    heterogeneity,
+    images_variance,
+    verdict_of,
+)
 
 
 def normal(*shape, seed=0):
@@ -97,20 +106,86 @@ def test_what_cannot_be_compared_is_refused():
         effect_of(cells)
 
 
+def effect(lo, hi, **given):
+    values = {
+        "value": (lo + hi) / 2,
+        "lo": lo,
+        "hi": hi,
+        "p": 1,
+        "d": 0,
+        "wins": 0,
+        "error_images": 0,
+        "df": 4,
+    }
+    return Effect(**{**values, "error_seeds": 1, "n_seeds": 3, "n_cells": 1, **given})
+
+
+LITTLE = ", perhaps by less than matters"
+
+
 @pytest.mark.parametrize(
     ("lo", "hi", "said"),
     [
         (-0.4, 0.5, "same"),
         (0.1, 0.5, "same"),
-        (0.1, 0.6, "better"),
-        (-0.6, -0.1, "worse"),
+        (0.1, 0.6, "better" + LITTLE),
+        (0.5, 0.6, "better"),
+        (-0.6, -0.1, "worse" + LITTLE),
+        (-0.7, -0.5, "worse"),
         (-0.1, 0.6, "undecided"),
         (0.0, 0.6, "undecided"),
         (np.nan, np.nan, "undecided"),
     ],
 )
 def test_verdicts_by_the_rule(lo, hi, said):
-    assert verdict_of(Effect(0, lo, hi, 1, 0, 0, 0, 0, 1, 3, 1), 0.5) == said
+    assert verdict_of(effect(lo, hi), 0.5) == said
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.049, "better"), (0.05, "undecided"), (np.nan, "undecided")])
+def test_the_adjusted_p_decides(p, said):
+    assert verdict_of(effect(0.6, 0.9), 0.5, p) == said
+    assert verdict_of(effect(-0.2, 0.2), 0.5, p) == "same"
+
+
+@pytest.mark.parametrize(
+    ("cells", "said"),
+    [
+        # Intervals on both sides of 0, though Q is small.
+        ([(0.1, 9), (-9, -0.1)], True),
+        # Q: four cells with a variance of 1.
+        ([(4, 6), (3, 5), (-1.5, 0.5), (4, 6)], True),
+        # The same Q, with all values on one side.
+        ([(14, 16), (13, 15), (8.5, 10.5), (14, 16)], False),
+        ([(-1, 2), (-2, 1)], False),
+        ([(0.1, 9)], False),
+        ([], False),
+    ],
+)
+def test_cells_that_contradict_each_other(cells, said):
+    effects = [effect(lo, hi, df=1e9) for lo, hi in cells]
+    assert contradict(effects) == said
+    assert verdict_of(effect(0.6, 0.9), 0.5, 0.01, effects) == ("goes both ways" if said else "better")
+
+
+def test_heterogeneity_takes_the_variances_over_seeds_and_images():
+    replicates = np.tile(normal(2000), (3, 1))
+    cells = [SeedValues(normal(3, seed=1), replicates), SeedValues(normal(3, seed=2) + 4, 2 * replicates)]
+    q, p = heterogeneity([effect_of([cell]) for cell in cells])
+    v = [c.values.var(ddof=1) / 3 + c.replicates[0].var(ddof=1) for c in cells]
+    assert q == pytest.approx((cells[1].values.mean() - cells[0].values.mean()) ** 2 / sum(v))
+    assert 0 < p < 1
+    assert np.isnan(heterogeneity([])).all()
+
+
+def test_the_variance_over_images_may_come_from_a_table():
+    cells = [SeedValues(normal(3, seed=k), normal(3, 40, seed=9 + k), f"{k}") for k in range(2)]
+    whole, images = effect_of(cells), images_variance(cells)
+    again = effect_of([SeedValues(cell.values) for cell in cells], images)
+    assert vars(again) == pytest.approx(vars(whole))
+    total = [cell.replicates.mean(0).var(ddof=1) / 4 for cell in cells]
+    assert images == pytest.approx((sum(total), sum(total) ** 2 / sum(v**2 / 39 for v in total)))
+    assert np.isnan(images_variance([SeedValues(np.zeros(2))]).df)
+    assert effect_of(cells, Variance(0.0, np.nan)).error_images == 0
 
 
 def crossed(rng, seeds, images, resamples):

@@ -19,13 +19,23 @@ import numpy as np
 from scipy.special import gammaln, stdtr, stdtrit
 
 from manyhot.core.array_types import Floats
+from manyhot.core.heterogeneity import Heterogeneity, cochran_q
 from manyhot.core.resampling import LEVEL
 
 FEWEST_SEEDS = 2
 """Minimum number of seeds of a cell for an interval."""
 
-_NOTHING = 1e-12
-"""Maximum standard error that is due to rounding."""
+ALPHA = round(1 - LEVEL, 10)
+"""An effect is decided if its adjusted p-value is smaller."""
+
+BETTER, WORSE, SAME, UNDECIDED = "better", "worse", "same", "undecided"
+BOTH_WAYS = "goes both ways"
+
+PERHAPS_LITTLE = ", perhaps by less than matters"
+"""What a verdict ends in if the interval excludes 0, but not differences smaller than the margin."""
+
+ROUNDING = 1e-12
+"""Maximum standard error or difference that is due to rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,13 +96,22 @@ class Effect:
     n_cells: int
 
 
-def effect_of(cells: Sequence[SeedValues]) -> Effect:
+class Variance(NamedTuple):
+    """A variance of a mean, with its degrees of freedom."""
+
+    variance: float
+    df: float
+
+
+def effect_of(cells: Sequence[SeedValues], over_images: Variance | None = None) -> Effect:
     """Return the mean over cells with its interval over seeds and images.
 
     Parameters
     ----------
     cells : sequence of SeedValues
         One or more cells, each with one or more seeds.
+    over_images : Variance, optional
+        Variance over images of the mean over cells; by default, `images_variance` of their replicates.
 
     Raises
     ------
@@ -124,11 +143,9 @@ def effect_of(cells: Sequence[SeedValues]) -> Effect:
     if not cells:
         raise ValueError("there is no cell")
     value = float(np.mean([cell.values.mean() for cell in cells]))
-    over_seeds, over_images = _over_seeds(cells), _over_images(cells)
-    parts = [*over_seeds, *over_images]
-    total = sum(part.variance for part in parts)
-    total = total if total > _NOTHING**2 else np.nan
-    df = _freedom(parts, total)
+    over_seeds = seed_variances(cells)
+    over_images = images_variance(cells) if over_images is None else over_images
+    total, df = sum_of((*over_seeds, over_images))
     half = float(stdtrit(df, (1 + LEVEL) / 2)) * np.sqrt(total)
     seeds = np.concatenate([cell.values for cell in cells])
     return Effect(
@@ -139,28 +156,31 @@ def effect_of(cells: Sequence[SeedValues]) -> Effect:
         _standardised(value, cells),
         float(np.mean(np.where(seeds == 0, 0.5, seeds > 0))),
         float(np.sqrt(sum(part.variance for part in over_seeds))),
-        float(np.sqrt(sum(part.variance for part in over_images))),
+        float(np.sqrt(over_images.variance)),
         df,
         len(seeds),
         len(cells),
     )
 
 
-class _Part(NamedTuple):
-    variance: float
-    df: float
-
-
-def _over_seeds(cells: Sequence[SeedValues]) -> list[_Part]:
+def seed_variances(cells: Sequence[SeedValues]) -> list[Variance]:
+    """Return the variance over seeds that each cell adds to that of the mean over cells."""
     k = len(cells)
     return [
-        _Part(float(cell.values.var(ddof=1)) / (k * k * n) if n >= FEWEST_SEEDS else np.nan, n - 1)
+        Variance(float(cell.values.var(ddof=1)) / (k * k * n) if n >= FEWEST_SEEDS else np.nan, n - 1)
         for cell in cells
         for n in [len(cell.values)]
     ]
 
 
-def _over_images(cells: Sequence[SeedValues]) -> list[_Part]:
+def images_variance(cells: Sequence[SeedValues]) -> Variance:
+    """Return the variance over images of the mean over cells; 0 if no cell has replicates.
+
+    Raises
+    ------
+    ValueError
+        If cells with the same images have different numbers of resamples.
+    """
     sums: dict[str, Floats] = {}
     for cell in cells:
         if cell.replicates is None:
@@ -171,18 +191,21 @@ def _over_images(cells: Sequence[SeedValues]) -> list[_Part]:
             raise ValueError(f"{len(total)} and {len(means)} resamples of the images of {cell.images}")
         sums[cell.images] = total + means
     finite = [total[np.isfinite(total)] for total in sums.values()]
-    return [
-        _Part(float(total.var(ddof=1)) / len(cells) ** 2 if len(total) > 1 else np.nan, len(total) - 1)
+    parts = [
+        Variance(float(total.var(ddof=1)) / len(cells) ** 2 if len(total) > 1 else np.nan, len(total) - 1)
         for total in finite
     ]
+    summed = sum(part.variance for part in parts)
+    return Variance(0.0, np.nan) if summed <= ROUNDING**2 else Variance(summed, sum_of(parts).df)
 
 
-def _freedom(parts: Sequence[_Part], total: float) -> float:
-    """Return Satterthwaite's degrees of freedom."""
-    if np.isnan(total):
-        return float("nan")
-    shares = (part.variance / total for part in parts)
-    return 1 / sum(share**2 / part.df for share, part in zip(shares, parts, strict=True))
+def sum_of(parts: Sequence[Variance]) -> Variance:
+    """Return the sum of variances, with Satterthwaite's degrees of freedom; NaN if it is 0."""
+    total = sum(part.variance for part in parts)
+    if not total > ROUNDING**2:
+        return Variance(np.nan, np.nan)
+    shares = [(part.variance / total, part.df) for part in parts]
+    return Variance(total, 1 / sum(share**2 / df for share, df in shares if share))
 
 
 def _standardised(value: float, cells: Sequence[SeedValues]) -> float:
@@ -195,7 +218,31 @@ def _standardised(value: float, cells: Sequence[SeedValues]) -> float:
     return float(value / np.sqrt(inner / df) * hedges)
 
 
-def verdict_of(effect: Effect, margin: float) -> str:
+def heterogeneity(effects: Sequence[Effect]) -> Heterogeneity:
+    """Return Cochran's Q over the effects of single cells.
+
+    Cells are treated as independent. Cells of the same images are not, which makes Q too small rather than
+    too large as long as they vary in the same direction.
+    """
+    columns = [(e.value, e.error_seeds**2 + e.error_images**2, e.df) for e in effects]
+    values, variances, df = np.array(columns, dtype=float).reshape(-1, 3).T
+    return cochran_q(values, variances, df)
+
+
+def contradict(effects: Sequence[Effect]) -> bool:
+    """Return whether the effects of single cells contradict each other.
+
+    They do if one interval lies above 0 and another below 0, or if Cochran's Q has a p-value below 0.05 and
+    there are values on both sides of 0.
+    """
+    above, below = any(e.lo > 0 for e in effects), any(e.hi < 0 for e in effects)
+    both_signs = any(e.value > ROUNDING for e in effects) and any(e.value < -ROUNDING for e in effects)
+    return (above and below) or (both_signs and heterogeneity(effects).p < ALPHA)
+
+
+def verdict_of(
+    effect: Effect, margin: float, p_adjusted: float | None = None, cells: Sequence[Effect] = ()
+) -> str:
     """Return the verdict on an effect for a margin that was fixed in advance; values above 0 are better.
 
     Parameters
@@ -203,20 +250,29 @@ def verdict_of(effect: Effect, margin: float) -> str:
     effect : Effect
     margin : float
         The smallest difference that matters.
+    p_adjusted : float, optional
+        The p-value of the effect, adjusted for the number of claims. By default, the interval decides alone.
+    cells : sequence of Effect
+        The effects of the single cells of which `effect` is the mean.
 
     Returns
     -------
     str
-        The first of these that applies: ``same`` (the interval is between -margin and margin), ``better`` (it
-        is above 0), ``worse`` (it is below 0) or ``undecided``.
+        The first of these that applies: ``goes both ways`` (the cells `contradict` each other), ``same`` (the
+        interval is between -margin and margin), ``better`` (it is above 0, and the adjusted p-value is below
+        0.05), ``worse`` (it is below 0, likewise) or ``undecided``. ``better`` and ``worse`` end in
+        `PERHAPS_LITTLE` if the interval contains differences smaller than the margin.
 
     References
     ----------
     ``same`` is equivalence by two one-sided tests (Schuirmann 1987, doi 10.1007/BF01068419), here at 2.5 %
     each.
     """
+    if contradict(cells):
+        return BOTH_WAYS
     if -margin <= effect.lo and effect.hi <= margin:
-        return "same"
-    if effect.lo > 0:
-        return "better"
-    return "worse" if effect.hi < 0 else "undecided"
+        return SAME
+    side = BETTER if effect.lo > 0 else WORSE if effect.hi < 0 else ""
+    if not side or not (p_adjusted is None or p_adjusted < ALPHA):
+        return UNDECIDED
+    return side if min(abs(effect.lo), abs(effect.hi)) >= margin else side + PERHAPS_LITTLE

@@ -1,15 +1,17 @@
 """How often 95 % intervals over seeds and images hold the truth: python benchmarks/effects.py.
 
 Seeds, images and both together each add their chance to a difference that is 0. `effect_of` against two usual
-bootstraps: percentiles over seeds and images at once, and over images alone.
+bootstraps: percentiles over seeds and images at once, and over images alone. Then, how often Cochran's Q
+finds that four equal cells differ, by χ² and by Welch's approximation.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from scipy import stats
 
-from manyhot.core.effects import SeedValues, effect_of
+from manyhot.core.effects import SeedValues, effect_of, heterogeneity
 
 STUDIES = 2000
 IMAGES = 200
@@ -65,6 +67,17 @@ def coverage(n: int, pairs: int, spread: tuple[float, float]) -> Floats:
     return held / STUDIES
 
 
+def alarms(n: int, pairs: int, spread: tuple[float, float]) -> Floats:
+    """Return how often Q has p < 0.05 where all pairs have the same true difference: by χ², and by Welch."""
+    rng = np.random.default_rng([n, pairs, round(1000 * spread[0])])
+    drawn = rng.multinomial(IMAGES, np.full(IMAGES, 1 / IMAGES), size=RESAMPLES).astype(float)
+    found = np.zeros(2)
+    for _ in range(STUDIES):
+        q, p = heterogeneity([effect_of([cell]) for cell in study(rng, n, pairs, spread, drawn)])
+        found += [stats.chi2(pairs - 1).sf(q) < 0.05, p < 0.05]
+    return found / STUDIES
+
+
 if __name__ == "__main__":
     print("chance is in  pairs  seeds  effect_of  bootstrap  images alone")
     for name, spread in SPREADS.items():
@@ -72,3 +85,8 @@ if __name__ == "__main__":
             for n in SEEDS:
                 ours, both, images = coverage(n, pairs, spread)
                 print(f"{name:>12} {pairs:>6} {n:>6} {ours:>10.1%} {both:>10.1%} {images:>13.1%}", flush=True)
+    print("chance is in  pairs  seeds  Q by chi2  Q by Welch")
+    for name, spread in SPREADS.items():
+        for n in SEEDS[1:]:
+            chi2, welch = alarms(n, PAIRS[-1], spread)
+            print(f"{name:>12} {PAIRS[-1]:>6} {n:>6} {chi2:>10.1%} {welch:>11.1%}", flush=True)

@@ -151,6 +151,10 @@ ROWS = {
     "runs": ("a value of a run of a study", "`manyhot study`"),
     "means": ("a value of an arm, averaged over seeds", "`manyhot study`"),
     "effects": ("a claim of a study, over all pairs of data set and network or for one", "`manyhot study`"),
+    "differences": (
+        "the difference of a claim, with its variances over seeds and over images, over all pairs or for one",
+        "`manyhot study`",
+    ),
     "findings": (
         "a finding on an image or on a pair of classes",
         "`manyhot diagnose errors`, `manyhot diagnose labels`",
@@ -390,33 +394,51 @@ def _catalogue_section(entry: catalog.CatalogEntry) -> Iterator[str]:
 
 
 def _answer_section(name: str) -> Iterator[str]:
-    """Yield a study's claims over all pairs of data set and network, and at how many the sign is the same."""
+    """Yield a study's claims: the verdict, the difference over all pairs, and that of each pair."""
     effects = _csv(ANSWERS / name / "effects.csv")
     earlier = {row["claim"]: row for row in _csv(ANSWERS / "earlier.csv") if row["study"] == name}
     rows = []
     for effect in effects:
         if not effect["sentence"]:
             continue
-        same = [e for e in effects if e["claim"] == effect["claim"] and e["dataset"] and e["effect"]]
-        sign = float(effect["effect"]) > 0
-        agree = sum((float(e["effect"]) > 0) == sign for e in same)
-        before = earlier[effect["claim"]]
-        moved = "" if before["verdict"] == effect["verdict"] else f", **{before['verdict']}**"
-        said = effect["sentence"].partition(" (")[0].rstrip(".") + "."
-        p = float(effect["p_adjusted"])
+        pairs = [e for e in effects if e["claim"] == effect["claim"] and e["dataset"]]
+        before = earlier.get(effect["claim"])
         rows.append(
             (
-                said,
+                effect["sentence"].partition(" (")[0].rstrip(".") + ".",
                 _difference(effect),
-                _difference(before) + moved,
-                f"{agree} of {len(same)}" if same else "",
-                f"{p:.2g}" if p >= 0.001 else "< 0.001",
+                ", ".join(
+                    _bold(_points(e["effect"]), _side(e, effect["margin"]) in ("above", "below"))
+                    for e in pairs
+                ),
+                "–" if before is None else _earlier(before, effect),
+                _small(effect["p_adjusted"]),
+                _small(effect["q_p"]),
             )
         )
     yield from (f"### {name.capitalize()}", "", f"`studies/{name}.py`, `studies/answers/{name}`", "")
-    heads = ("verdict", "difference in points, above 0 is better (95 % interval)", "in the earlier run")
-    yield _grid((*heads, "same sign", "p"), rows)
+    heads = ("verdict", "difference in points (95 % interval)", "each pair", "earlier run", "p", "p of Q")
+    yield _grid(heads, rows)
     yield ""
+
+
+def _earlier(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    margin = now["margin"]
+    return _bold(_difference(before), _side(before, margin) != _side(now, margin))
+
+
+def _side(row: Mapping[str, str], margin: str) -> str:
+    """Return what an interval shows by itself."""
+    lo, hi, m = float(row["lo"]), float(row["hi"]), float(margin)
+    return "inside" if -m <= lo and hi <= m else "above" if lo > 0 else "below" if hi < 0 else "open"
+
+
+def _bold(text: str, bold: bool) -> str:
+    return f"**{text}**" if bold else text
+
+
+def _small(p: str) -> str:
+    return f"{float(p):.2g}" if float(p) >= 0.001 else "< 0.001"
 
 
 def _csv(path: Path) -> list[dict[str, str]]:

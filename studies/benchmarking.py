@@ -9,7 +9,7 @@ Time: about two hours on two cores (Intel Xeon) for the grid and the measures of
 
 Result: top1 ranks networks otherwise than real1, more often than by chance. top1 ranks networks otherwise
 than map_macro, more often than by chance. Undecided: share of pairs in the order of transfer by real1 against
-share of pairs in the order of transfer by top1. Undecided: share of pairs in the order of transfer by
+share of pairs in the order of transfer by top1. Goes both ways: share of pairs in the order of transfer by
 map_macro against share of pairs in the order of transfer by top1.
 """
 

@@ -9,9 +9,9 @@ Time: about two hours on two cores (Intel Xeon) for the grid and the measures of
 
 Result: Calibration by label ranks networks otherwise than by label set, more often than by chance. Undecided:
 share of pairs of uncertainty scores in another order by label set against share of pairs in another order on
-other images, in single. Undecided: sets against single in calibration error by label set. True label sets
-give better orders of confidence, by label sets, than single labels. True label sets give better confidences
-for telling unknown classes than single labels.
+other images, in single. Goes both ways: sets against single in calibration error by label set. True label
+sets give better orders of confidence, by label sets, than single labels, perhaps by less than matters. True
+label sets give better confidences for telling unknown classes than single labels.
 """
 
 from grid import GRID, LIMITS, NOT_RUN, RANKINGS, claim

@@ -38,6 +38,7 @@ CIFAR_SETS = StudyDataSet(
     "many as ImageNetV2's images have labels, the label being that of the largest. In training images nine "
     "horses of ten are beside a ship, in test images half. 4,000 to train on, 500 and 1,000 held out.",
     _make_cifar_sets,
+    planted=("recall_gap", "hallucination_gap", "ap", "ap_balanced"),
 )
 
 __all__ = ["CIFAR_SETS", "VOC9"]

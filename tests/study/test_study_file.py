@@ -36,6 +36,18 @@ def test_a_study_is_read_with_its_opening_and_what_lies_beside_it(tmp_path, monk
     }
 
 
+def test_planted_and_natural_data_are_not_averaged():
+    voc, cifar = study().grid.data_sets
+    data_sets = (voc, dataclasses.replace(cifar, planted=("map",)))
+    assert refused(check_study, study(data_sets=data_sets), "toy.py") == (
+        "The claim 'sets' averages planted and natural data.\n  where:   toy.py\n"
+        "  got:     planted in cifar, natural in voc\n"
+        "  allowed: one claim for each, with `data_sets`"
+    )
+    each = tuple(claim(name=name, data_sets=(name,)) for name in ("voc", "cifar"))
+    check_study(study(data_sets=data_sets, claims=each))
+
+
 def test_files_that_hold_no_study(tmp_path):
     path = tmp_path / "toy.py"
     assert refused(read_study, path) == f"The file does not exist.\n  where:   {path}"

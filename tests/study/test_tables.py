@@ -11,12 +11,15 @@ from scipy import stats
 
 import toys
 from manyhot import tables
+from manyhot.core.comparison import holm
 from manyhot.report import text as drawn
 from manyhot.report.prerender import PHONE, draw_panels
 from manyhot.study import Measurement, RunMeasure, StudyMetric
+from manyhot.study.claims import effects_table
 from manyhot.study.effect_figures import draw_effects, draw_seeds
 from manyhot.study.study import keep_answer
-from manyhot.study.verdicts import difference, evidence, format_value, p_value
+from manyhot.study.tables import values_of
+from manyhot.study.verdicts import difference, evidence, fixed_sentence, format_value, p_value
 from toys import claim, study
 
 POINTS, PLAIN = StudyMetric("map", "mAP", percent=True), StudyMetric("nll", "NLL", "lower")
@@ -88,22 +91,107 @@ def test_claims_on_two_metrics_and_on_a_number(given, trainer):
     assert "better in 0 of 2 data sets" in answer.sentences[2]
 
 
+LITTLE = ", perhaps by less than matters"
+
+
+def rows_of(mean, *single, **given):
+    """Return the row over all pairs, and one of each pair."""
+    row = {"lo": 0.0, "hi": 0.2, "error_seeds": 0.1, "p_adjusted": None, "q": None, "q_p": None}
+    row |= {"value": 0.5, "value_against": 0.4, "effect": 0.1, **given}
+    return [{**row, "verdict": v, "effect": 0.1 * (-1) ** i} for i, v in enumerate((mean, *single))]
+
+
 @pytest.mark.parametrize(
-    ("mean", "single", "told"),
+    ("single", "told"),
     [
-        ("worse", ("undecided", "better", "worse"), ", each by itself: 1 better, 1 worse"),
-        ("better", ("undecided", "worse"), ", each by itself: 0 better, 1 worse"),
-        ("undecided", ("better", "worse", "worse"), ", each by itself: 1 better, 2 worse"),
-        ("undecided", ("better", "better"), ""),
-        ("worse", ("worse", "undecided"), ""),
-        ("same", ("better", "same"), ""),
+        (("undecided", "better", "worse"), "1 of 3 {} (−10.0, +10.0, −10.0), {}: 1 better, 1 worse"),
+        (("undecided", "worse" + LITTLE), "1 of 2 {} (−10.0, +10.0), {}: 0 better, 1 worse"),
+        (("better" + LITTLE, "better"), "1 of 2 {} (−10.0, +10.0), {}: 2 better, 0 worse"),
     ],
 )
-def test_places_that_contradict_each_other_are_told(mean, single, told):
-    row = {"effect": 0.1, "lo": 0.0, "hi": 0.2, "error_seeds": 0.1, "p_adjusted": None}
-    rows = [{**row, "verdict": v, "value": 0.5, "value_against": 0.4} for v in (mean, *single)]
-    said = evidence(claim(), rows, {"map": POINTS}, 1)
-    assert said.endswith(f"better in {len(single)} of {len(single)} pairs of data set and network{told}")
+def test_every_pair_is_told_with_what_it_decides_by_itself(single, told):
+    said = evidence(claim(), rows_of("undecided", *single), {"map": POINTS}, 1)
+    told = told.format("pairs of data set and network", "each by itself")
+    assert said.endswith(f"; better in {told}")
+
+
+def test_pairs_that_differ_are_told():
+    rows = rows_of("better", "better", "undecided", q=7.25, q_p=0.012)
+    assert evidence(claim(), rows, {"map": POINTS}, 1).endswith(
+        "1 better, 0 worse; these differ (Cochran's Q 7.2, p = 0.012)"
+    )
+    assert "Cochran" not in evidence(
+        claim(), rows_of("better", "better", "same", q=1.0, q_p=0.3), {"map": POINTS}, 1
+    )
+
+
+def test_what_holms_correction_leaves_undecided_is_marked():
+    def told(lo, main=True):
+        rows = rows_of("undecided", "undecided", lo=lo, p_adjusted=0.07)
+        return evidence(claim(main=main), rows, {"map": POINTS}, 4).rpartition("; ")[2]
+
+    mark = ", which leaves undecided what the interval alone would decide"
+    assert told(-0.1) == "p = 0.07, adjusted for 4 main claims"
+    assert told(0.01) == "p = 0.07, adjusted for 4 main claims" + mark
+    assert told(0.01, main=False) == "p = 0.07, adjusted for 4 claims" + mark
+
+
+@pytest.mark.parametrize(
+    ("verdict", "said"),
+    [
+        ("better", "Sets help."),
+        ("worse" + LITTLE, "Sets harm, perhaps by less than matters."),
+        ("same", "Sets make no difference."),
+        ("goes both ways", "Goes both ways: sets against label in mAP."),
+        ("undecided", "Undecided: sets against label in mAP."),
+        ("not run", "Not run: sets against label in mAP."),
+    ],
+)
+def test_the_sentence_of_each_verdict(verdict, said):
+    assert fixed_sentence(claim(), {"verdict": verdict}, {"map": POINTS}) == said
+
+
+def test_main_claims_are_adjusted_among_themselves(given, trainer):
+    """Holm's p: of a main claim over the main claims, of a further one over all."""
+    claims = [claim(name=f"{i}", main=i < 2, than=0.49 + i / 200, against="") for i in range(4)]
+    answer, _ = given(study(claims=tuple(claims)))
+    rows = [r for r in answer.effects.to_pylist() if r["dataset"] is None]
+    p = [r["p"] for r in rows]
+    assert [r["p_adjusted"] for r in rows[:2]] == pytest.approx(list(holm(np.array(p[:2]))))
+    assert [r["p_adjusted"] for r in rows[2:]] == pytest.approx(list(holm(np.array(p))[2:]))
+    assert "adjusted for 2 main claims" in answer.sentences[0]
+    assert "adjusted for 4 claims" in answer.sentences[3]
+
+
+def test_effects_can_be_recomputed_from_the_values_and_the_table_of_variances(given, trainer):
+    """Without a resample: all that they need is in `runs` and `differences`."""
+    half = claim(name="half", arm="label", against="", than=0.5, margin=0.02)
+    toy = study(claims=(claim(), half, claim(name="across", metric="share", arm="all", against="", than=0.5)))
+    answer, _ = given(toy)
+    differences, runs = (
+        tables.read(answer.written[0].parent / f"{n}.parquet", n) for n in ("differences", "runs")
+    )
+    again = effects_table(toy, values_of(runs), differences)
+    assert again.equals(answer.effects)
+    rows = differences.to_pylist()
+    assert [r["variance_images"] is None for r in rows] == [r["claim"] == "across" for r in rows]
+    effects = {(r["claim"], r["dataset"]): r for r in answer.effects.to_pylist()}
+    for row in rows:
+        effect = effects[row["claim"], row["dataset"]]
+        assert row["difference"] == pytest.approx(effect["effect"])
+        assert row["variance_seeds"] == pytest.approx(effect["error_seeds"] ** 2)
+        assert (row["variance_images"] or 0) == pytest.approx(effect["error_images"] ** 2)
+        # Two data sets of 50 resamples each, whose variances are alike: of their mean, the sum of 49 and 49.
+        if row["claim"] == "half":
+            assert row["df_images"] == pytest.approx(49 if row["dataset"] else 98, rel=0.1)
+
+
+def test_a_variance_over_images_that_is_undefined_gives_no_interval(given, trainer):
+    def take(run):
+        return [Measurement("map", toys.take(run)[0].value, 40, replicates=np.full(9, np.nan))]
+
+    answer, _ = given(study(measures=(RunMeasure("judged", "", take, (toys.METRIC,)),), claims=(claim(),)))
+    assert [r["lo"] for r in answer.effects.to_pylist()] == [None] * 3
 
 
 def test_what_a_verdict_is_called(given, trainer):
@@ -154,6 +242,7 @@ def test_numbers_in_words():
         "0.000",
     ]
     assert [difference(POINTS, 0.012), difference(PLAIN, -0.0123)] == ["+1.2 points", "−0.012"]
+    assert [difference(POINTS, 1e-17), difference(POINTS, 0.0)] == ["0.0 points", "0.0 points"]
     assert [p_value(0.01234), p_value(0.0002)] == ["= 0.012", "< 0.001"]
 
 
@@ -175,7 +264,7 @@ def test_the_page_tells_what_the_tables_hold_and_is_the_same_each_time(given, tr
         "Seeds: 0, 1, 2.",
         "It is a toy.",
         "With 3 seeds, intervals are rough",
-        "The rule, fixed beforehand.",
+        "The rule. Differences are taken at equal seeds",
         "manyhot study toy.py --out out",
     ):
         assert told in said
@@ -212,9 +301,9 @@ def test_names_cannot_bend_the_page(given, trainer):
 def test_an_answer_is_kept_as_csv_and_page(given, trainer, tmp_path):
     answer, _ = given(study())
     kept = keep_answer(answer, tmp_path / "out", tmp_path / "answers")
-    assert [p.name for p in kept] == ["runs.csv", "means.csv", "effects.csv", "index.html"]
+    assert [p.name for p in kept] == ["runs.csv", "means.csv", "effects.csv", "differences.csv", "index.html"]
     assert kept[0].parent == tmp_path / "answers/toy"
     rows = list(csv.DictReader(kept[2].read_text().splitlines()))
     assert [r["sentence"] for r in rows if r["sentence"]] == answer.sentences
     assert [float(r["effect"]) for r in rows] == answer.effects["effect"].to_pylist()
-    assert kept[3].read_bytes() == answer.page.read_bytes()
+    assert kept[4].read_bytes() == answer.page.read_bytes()

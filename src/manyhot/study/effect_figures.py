@@ -10,6 +10,7 @@ from typing import Any
 import altair as alt
 import pyarrow as pa
 
+from manyhot.core.effects import PERHAPS_LITTLE, SAME
 from manyhot.evaluate.report.figures.panel import (
     Panel,
     Sheet,
@@ -56,7 +57,7 @@ _TITLE = 31
 """Characters of a line above it; twice as many in the wider panel of effects."""
 
 
-_VERDICTS = {"same": "no difference", "not run": "not run"}
+_VERDICTS = {SAME: "no difference"}
 
 
 def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figure]:
@@ -77,7 +78,8 @@ def draw_effects(effects: pa.Table, metrics: Mapping[str, Metric]) -> list[Figur
             "",
             "Effects of all claims",
             "Marks show differences at equal seeds. To the right of zero, the first side is better. Orange "
-            "marks show the mean over all pairs of data set and network, on which the verdict is based. "
+            "marks show the mean over all pairs of data set and network, on which the verdict is based "
+            "unless pairs contradict each other. "
             "Blue marks show each pair. Bars are 95 % intervals over seeds and images. The grey band is the "
             "margin, which was fixed beforehand.",
             f"{counted(len(pooled), 'claim')}: {told}.",
@@ -94,7 +96,9 @@ def _compared(row: EffectRow, metrics: Mapping[str, Metric]) -> str:
 
 
 def _verdict(row: EffectRow) -> str:
-    return _VERDICTS.get(row["verdict"], str(row["verdict"]))
+    """Return the verdict in as few words as fit beside a claim."""
+    side = str(row["verdict"]).removesuffix(PERHAPS_LITTLE)
+    return _VERDICTS.get(side, side) + (", perhaps little" if side != row["verdict"] else "")
 
 
 def _forest(name: str, metrics: Mapping[str, Metric], rows: Sequence[EffectRow]) -> Panel:

@@ -11,6 +11,7 @@ import pyarrow as pa
 from markupsafe import Markup
 
 from manyhot._version import __version__
+from manyhot.core.effects import BETTER, BOTH_WAYS, PERHAPS_LITTLE, SAME, UNDECIDED, WORSE
 from manyhot.files import write_text
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
@@ -20,11 +21,26 @@ from manyhot.report.text import Metric, counted, listed
 from manyhot.study.plan import ALL, BETTER_WORSE, Across, Claim, Study, StudyMetric, StudyRun
 from manyhot.study.runner import TRAINING, BuildRecord, Undone
 from manyhot.study.study_file import Opening, study_metrics
-from manyhot.study.verdicts import RULE, EffectRow, about, evidence, fixed_sentence, format_value, p_value
+from manyhot.study.verdicts import (
+    NOT_RUN,
+    RULE,
+    EffectRow,
+    about,
+    adjusted_with,
+    evidence,
+    fixed_sentence,
+    format_value,
+    p_value,
+)
 
 Made = Mapping[str, pa.Table]
 
-_VERDICT_NAMES = {"same": "No difference", "undecided": "Undecided", "not run": "Not run"}
+_VERDICT_NAMES = {
+    SAME: "No difference",
+    BOTH_WAYS: "Goes both ways",
+    UNDECIDED: "Undecided",
+    NOT_RUN: "Not run",
+}
 
 _FEW_SEEDS = 5
 """Number of seeds below which the page notes that intervals are rough."""
@@ -95,18 +111,20 @@ def _page_verdicts(
     for claim in study.claims:
         rows = [r for r in effects if r["claim"] == claim.name]
         kind = rows[0]["verdict"]
-        told = evidence(claim, rows, metrics, len(study.claims))
+        told = evidence(claim, rows, metrics, len(adjusted_with(claim, study.claims)))
         text = fixed_sentence(claim, rows[0], metrics).removeprefix(f"{_word(claim, kind)}: ")
         text = text[0].upper() + text[1:]
-        tone = (
-            "told" if kind not in _VERDICT_NAMES and claim.called != BETTER_WORSE else kind.replace(" ", "-")
-        )
+        tone = kind.removesuffix(PERHAPS_LITTLE).replace(" ", "-")
+        if kind not in _VERDICT_NAMES and claim.called != BETTER_WORSE:
+            tone = "told"
         found.append((PageVerdict(tone, _word(claim, kind), text, told and f"({told})"), claim.main))
     return found
 
 
 def _word(claim: Claim, verdict: str) -> str:
-    return _VERDICT_NAMES.get(verdict) or dict(zip(("better", "worse"), claim.called, strict=True))[verdict]
+    """Return the name of a verdict, without what the sentence says anyway."""
+    side = verdict.removesuffix(PERHAPS_LITTLE)
+    return _VERDICT_NAMES.get(side) or dict(zip((BETTER, WORSE), claim.called, strict=True))[side]
 
 
 def _compute(study: Study, runs: Sequence[StudyRun]) -> str:
@@ -152,9 +170,10 @@ _HEADS = (
     ("better by", True, "with its 95 % interval"),
     ("margin", True, "the smallest difference that matters"),
     ("p", True, "two-sided"),
-    ("adjusted p", True, "Holm, over the claims of the study"),
+    ("adjusted p", True, "Holm, over the main claims of the study, or for a further claim over all"),
     ("d", True, "effect in standard deviations over seeds, with Hedges' correction"),
     ("wins", True, "share of seeds at which the first side is better"),
+    ("p of Q", True, "whether pairs differ"),
     ("verdict", False, "by the rule"),
 )
 
@@ -166,9 +185,10 @@ def _effects(study: Study, effects: Sequence[EffectRow], metrics: Mapping[str, S
     ]
     note = (
         "The first row of a claim shows the mean over all pairs of data set and network; the rows below "
-        "show each pair. The adjusted p has Holm's correction over the claims. The effect size d is in "
-        "standard deviations of the paired difference over seeds (Cohen's d with Hedges' correction). Wins "
-        "are the share of seeds at which the first side is better."
+        "show each pair. The adjusted p has Holm's correction over the main claims, or for a further claim "
+        "over all. The effect size d is in standard deviations of the paired difference over seeds (Cohen's "
+        "d with Hedges' correction). Wins are the share of seeds at which the first side is better. A small "
+        "p of Cochran's Q means that pairs differ by more than seeds and images explain."
     )
     heads = tuple(ColumnHead(*head) for head in _HEADS)
     return Listing("effects-table", "Effects in numbers", heads, tuple(rows), note, folded=True)
@@ -187,8 +207,14 @@ def _effect_cells(claim: Claim, row: EffectRow, metrics: Mapping[str, StudyMetri
         _p(row["p_adjusted"]),
         "" if row["d"] is None else f"{row['d']:.2f}".replace("-", "−"),
         "" if row["wins"] is None else f"{100 * row['wins']:.0f} %",
-        _word(claim, row["verdict"]).lower(),
+        _p(row["q_p"]),
+        _verdict_cell(claim, row["verdict"]),
     )
+
+
+def _verdict_cell(claim: Claim, verdict: str) -> str:
+    little = PERHAPS_LITTLE if verdict.endswith(PERHAPS_LITTLE) else ""
+    return _word(claim, verdict).lower() + little
 
 
 def _p(p: float | None) -> str:

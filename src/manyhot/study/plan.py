@@ -86,6 +86,9 @@ class StudyDataSet:
         Settings of the recipe for this data set.
     version : int
         Version of `make`. If it changes, the data set and its results are made again.
+    planted : tuple of str
+        Metrics of what was planted in the images of this data set, such as a companion. No claim averages
+        them with the same metrics of a data set in which nothing was planted.
     """
 
     name: str
@@ -93,6 +96,7 @@ class StudyDataSet:
     make: Callable[[Path, bool], None]
     settings: Mapping[str, Any] = field(default_factory=dict)
     version: int = 1
+    planted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -251,8 +255,8 @@ class Claim:
 
     The difference is taken between `arm` and `against` in `metric` at equal seeds, or between `metric` and
     `than` in one run. It is signed so that values above 0 are better, and averaged over seeds, then over
-    pairs of data set and network. With its interval [lo, hi] and the margin m, the verdict is the first that
-    holds: ``same`` (−m ≤ lo and hi ≤ m), ``better`` (lo > 0), ``worse`` (hi < 0), ``undecided``.
+    pairs of data set and network. The verdict follows from the differences of the pairs, the interval of
+    their mean, the margin and the adjusted p-value (`manyhot.core.effects.verdict_of`).
 
     Attributes
     ----------
@@ -263,8 +267,8 @@ class Claim:
     margin : float
         The smallest difference that matters, in the metric's unit.
     better, worse, same : str
-        A sentence for each verdict, to which the values are appended. The sentence for ``undecided`` is
-        generated.
+        A sentence for each verdict, to which the values are appended. The sentences for ``undecided`` and
+        ``goes both ways`` are generated.
     against : str
         Another arm.
     than : str or float, optional
@@ -273,7 +277,8 @@ class Claim:
         By default all.
     slice : str
     main : bool
-        Whether the claim's verdict belongs to the short answer.
+        Whether the claim's verdict belongs to the short answer. p-values of main claims are adjusted over the
+        main claims, others over all claims.
     called : (str, str)
         Names of the verdicts better and worse on the page. Two rankings, for example, are not better or
         worse, but more alike or different.

@@ -19,12 +19,13 @@ from manyhot.formats.writing import PathLike
 from manyhot.parameters import AtLeast, OptionName, Positional, Repeated, Shown
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
+from manyhot.study.claims import differences_table, effects_table
 from manyhot.study.plan import Study, StudyRun, chosen_runs, open_study_folder, runs_of, with_seeds
 from manyhot.study.runner import Runner, StepEvent, Undone, run_name
 from manyhot.study.study_file import Opening, read_opening, read_study
-from manyhot.study.tables import collect_measurements, effects_table, means_table, runs_table
+from manyhot.study.tables import collect_measurements, means_table, runs_table
 
-_TABLES = ("runs", "means", "effects")
+_TABLES = ("runs", "means", "effects", "differences")
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,10 +228,12 @@ def _answered(
         runner.on_step(StepEvent("failed", one.what, one.step, reason=one.reason))
     failed = [*runner.undone, *failed]
     undone = [*failed, *_left_out(every, runs)]
+    differences = differences_table(study, measurements)
     made = {
         "runs": runs_table(measurements),
         "means": means_table(study, measurements),
-        "effects": effects_table(study, measurements),
+        "effects": effects_table(study, measurements, differences),
+        "differences": differences,
     }
     written = _write(made, out / "results" / study.name, run.call)
     from manyhot.study.page import write_study_page

@@ -230,10 +230,24 @@ def _claim_problems(claim: Claim, study: Study) -> Iterator[Problem]:
         yield from _unknown(f"{of} names an arm that does not exist.", [claim.against], arms[:-1])
     if isinstance(claim.than, str):
         yield from _unknown(f"{of} names a metric that is not measured.", [claim.than], list(metrics))
+    yield from _planted_and_natural(claim, study)
     if not claim.margin > 0:
         yield f"{of} needs a margin above 0.", claim.margin, None
     if (claim.arm == ALL) != (claim.metric in _across(study)):
         yield f"{of} must use the arm 'all' if its metric is measured across runs.", claim.arm, None
+
+
+def _planted_and_natural(claim: Claim, study: Study) -> Iterator[Problem]:
+    """Yield a problem if a claim averages what was planted in some data sets and is natural in others."""
+    own = [d for d in study.grid.data_sets if not claim.data_sets or d.name in claim.data_sets]
+    planted = [d.name for d in own if {claim.metric, claim.than} & set(d.planted)]
+    natural = [d.name for d in own if d.name not in planted]
+    if planted and natural:
+        yield (
+            f"The claim {claim.name!r} averages planted and natural data.",
+            f"planted in {', '.join(planted)}, natural in {', '.join(natural)}",
+            "one claim for each, with `data_sets`",
+        )
 
 
 def _across(study: Study) -> set[str]:

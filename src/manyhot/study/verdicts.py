@@ -6,21 +6,45 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from manyhot.core.effects import ALPHA, BETTER, BOTH_WAYS, PERHAPS_LITTLE, ROUNDING, SAME, UNDECIDED, WORSE
 from manyhot.study.plan import ALL, Claim, StudyMetric
 
 RULE = (
     "Differences are taken at equal seeds, signed so that values above 0 are better, and averaged over "
     "seeds, then over pairs of data set and network. The 95 % interval is over seeds and, if a measure "
-    "resamples images, over images. The verdict is the first of these that holds: no difference larger "
-    "than the margin (the interval lies between −margin and margin), better (the interval lies above 0), "
-    "worse (the interval lies below 0), or undecided. The p-values are reported in addition and do not "
-    "affect the verdict."
+    "resamples images, over images. The verdict is the first of these that holds: goes both ways (the "
+    "interval of one pair lies above 0 and that of another below 0; or pairs have differences on both sides "
+    "of 0 and Cochran's Q has p < 0.05), no difference larger than the margin (the interval lies between "
+    "−margin and margin), better (the interval lies above 0, and the p-value with Holm's correction is below "
+    "0.05), worse (the interval lies below 0, likewise), or undecided. Better and worse are followed by "
+    "“perhaps by less than matters” if the interval contains differences smaller than the margin. Holm's "
+    "correction is over the main claims of the study; for a further claim, over all claims."
 )
 """The rule for verdicts, for the page and the docs."""
 
 
 EffectRow = Mapping[str, Any]
 """A row of the table ``effects``, or of another."""
+
+
+NOT_RUN = "not run"
+
+CLAIM_VERDICTS = (
+    BETTER,
+    BETTER + PERHAPS_LITTLE,
+    WORSE,
+    WORSE + PERHAPS_LITTLE,
+    SAME,
+    BOTH_WAYS,
+    UNDECIDED,
+    NOT_RUN,
+)
+"""All verdicts, as in the table ``effects``."""
+
+
+def adjusted_with(claim: Claim, claims: Sequence[Claim]) -> list[Claim]:
+    """Return the claims over which the p-value of a claim is adjusted: the main claims, or all."""
+    return [one for one in claims if one.main or not claim.main]
 
 
 def sentence(
@@ -34,10 +58,12 @@ def sentence(
 
 def fixed_sentence(claim: Claim, row: EffectRow, metrics: Mapping[str, StudyMetric]) -> str:
     """Return the sentence written beforehand for the verdict of a row."""
-    fixed = {"better": claim.better, "worse": claim.worse, "same": claim.same}
-    if row["verdict"] == "not run":
-        return f"Not run: {about(claim, metrics)}."
-    return fixed.get(row["verdict"], f"Undecided: {about(claim, metrics)}.")
+    side = row["verdict"].removesuffix(PERHAPS_LITTLE)
+    fixed = {BETTER: claim.better, WORSE: claim.worse, SAME: claim.same}
+    if side not in fixed:
+        return f"{side.capitalize()}: {about(claim, metrics)}."
+    little = PERHAPS_LITTLE if side != row["verdict"] else ""
+    return f"{fixed[side].rstrip('.')}{little}."
 
 
 def evidence(
@@ -54,43 +80,50 @@ def evidence(
     metrics : Mapping
         Metrics by name.
     n_claims : int
-        Number of claims of the study.
+        Number of claims over which the p-value is adjusted.
     """
     metric, (row, *single) = metrics[claim.metric], rows
-    if row["verdict"] == "not run":
+    if row["verdict"] == NOT_RUN:
         return ""
     told = [f"{_sides(claim, row, metrics)}: {measured(metric, row)}"]
-    if row["verdict"] in ("same", "undecided"):
+    if row["verdict"] in (SAME, UNDECIDED) or row["verdict"].endswith(PERHAPS_LITTLE):
         told.append(f"margin {difference(metric, claim.margin).lstrip('+')}")
     if len(single) > 1:
-        where = "pairs of data set and network" if claim.arm != ALL else "data sets"
-        better = sum(r["effect"] > 0 for r in single)
-        told.append(
-            f"{claim.called[0].lower()} in {better} of {len(single)} {where}"
-            f"{_contradicted(claim, row, single)}"
-        )
+        told.append(_pairs(claim, metric, single))
+        if row["q_p"] is not None and row["q_p"] < ALPHA:
+            told.append(f"these differ (Cochran's Q {row['q']:.1f}, p {p_value(row['q_p'])})")
     if n_claims > 1 and row["p_adjusted"] is not None:
-        told.append(f"p {p_value(row['p_adjusted'])}, adjusted for {n_claims} claims")
+        main = "main " if claim.main else ""
+        told.append(f"p {p_value(row['p_adjusted'])}, adjusted for {n_claims} {main}claims{_marked(row)}")
     return "; ".join(told)
 
 
-def _contradicted(claim: Claim, row: EffectRow, single: Sequence[EffectRow]) -> str:
-    """Return the verdicts of single pairs, if they contradict each other or that of the mean."""
-    verdicts = [r["verdict"] for r in single]
-    if not {"better", "worse"} <= {row["verdict"], *verdicts}:
-        return ""
-    first, second = (
-        f"{verdicts.count(verdict)} {word.lower()}"
-        for verdict, word in zip(("better", "worse"), claim.called, strict=True)
+def _pairs(claim: Claim, metric: StudyMetric, single: Sequence[EffectRow]) -> str:
+    """Return at how many pairs a claim holds, at how many it is decided, and the difference at each."""
+    where = "pairs of data set and network" if claim.arm != ALL else "data sets"
+    better = sum(r["effect"] > ROUNDING for r in single)
+    sign = 1 if metric.better == "higher" else -1
+    each = ", ".join(difference(metric, sign * r["effect"]).removesuffix(" points") for r in single)
+    decided = ", ".join(
+        f"{sum(r['verdict'].removesuffix(PERHAPS_LITTLE) == verdict for r in single)} {word.lower()}"
+        for verdict, word in zip((BETTER, WORSE), claim.called, strict=True)
     )
-    return f", each by itself: {first}, {second}"
+    first = claim.called[0].lower()
+    return f"{first} in {better} of {len(single)} {where} ({each}), each by itself: {decided}"
+
+
+def _marked(row: EffectRow) -> str:
+    """Return a mark if the interval excludes 0, but the adjusted p-value does not decide."""
+    if row["verdict"] != UNDECIDED or row["lo"] is None or row["lo"] <= 0 <= row["hi"]:
+        return ""
+    return ", which leaves undecided what the interval alone would decide"
 
 
 def _sides(claim: Claim, row: EffectRow, metrics: Mapping[str, StudyMetric]) -> str:
     """Return the means of both sides, such as ``mAP 63.1 against 62.0``."""
     metric = metrics[claim.metric]
     one, other = (format_value(metric, row[side]) for side in ("value", "value_against"))
-    if row["verdict"] == "undecided":  # whose sentence names the metric already
+    if row["verdict"] in (UNDECIDED, BOTH_WAYS):  # whose sentence names the metric already
         return f"{one} against {other}"
     than = f"{metrics[claim.than].label} " if isinstance(claim.than, str) else ""
     return f"{metric.label} {one} against {than}{other}"
@@ -124,8 +157,9 @@ def measured(metric: StudyMetric, row: EffectRow) -> str:
 def difference(metric: StudyMetric, value: float) -> str:
     """Return ``+1.2 points`` or ``+0.012``."""
     unit = " points" if metric.percent else ""
-    sign = "+" if value > 0 else ""
-    return f"{sign}{format_value(metric, value)}{unit}"
+    text = format_value(metric, value)
+    sign = "+" if value > 0 and text.strip("0.") else ""
+    return f"{sign}{text}{unit}"
 
 
 def format_value(metric: StudyMetric, value: float) -> str:

@@ -1,0 +1,284 @@
+"""The claims of a study: the differences that they are about, their variances, and the effects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from manyhot import tables
+from manyhot.core.comparison import holm
+from manyhot.core.effects import (
+    Effect,
+    SeedValues,
+    Variance,
+    effect_of,
+    heterogeneity,
+    images_variance,
+    seed_variances,
+    sum_of,
+    verdict_of,
+)
+from manyhot.study.plan import ALL, Claim, Measurement, Study
+from manyhot.study.study_file import study_metrics
+from manyhot.study.tables import Measurements, Place, cell_of, or_null
+from manyhot.study.verdicts import CLAIM_VERDICTS, NOT_RUN, adjusted_with, sentence
+from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, declare_table
+
+_OF_CLAIM = (
+    TEXT("claim", "the claim"),
+    TEXT.nullable("dataset", "the data set; null for the mean over all pairs"),
+    TEXT.nullable("network", "the network; null for the mean over all pairs"),
+)
+"""The difference of a claim, over all pairs of data set and network or for one."""
+
+declare_table(
+    "differences",
+    (
+        *_OF_CLAIM,
+        REAL("difference", "mean difference, above 0 if the arm is better"),
+        REAL.nullable("variance_seeds", "variance of this mean over seeds; null for a single seed"),
+        REAL.nullable("df_seeds", "degrees of freedom of this variance"),
+        COUNT("n_seeds", "number of differences at equal seeds"),
+        REAL.nullable(
+            "variance_images", "variance of this mean over images; null without resamples, NaN if undefined"
+        ),
+        REAL.nullable("df_images", "degrees of freedom of this variance"),
+        COUNT("n", "number of images, the minimum over seeds and pairs"),
+    ),
+)
+
+declare_table(
+    "effects",
+    (
+        *_OF_CLAIM,
+        TEXT("metric", "what was measured"),
+        TEXT("slice", "which images"),
+        TEXT("arm", "the arm"),
+        TEXT("against", "the other arm, metric or number"),
+        REAL.nullable("value", "mean of the arm over the common seeds, then over pairs"),
+        REAL.nullable("value_against", "the same mean for the other side"),
+        REAL.nullable("effect", "difference of the two means, above 0 if the arm is better; null if not run"),
+        REAL.nullable("lo", "lower end of the 95 % interval over seeds and images"),
+        REAL.nullable("hi", "upper end of the 95 % interval"),
+        REAL.nullable("p", "two-sided p-value of no effect"),
+        REAL.nullable(
+            "p_adjusted",
+            "p-value with Holm's correction over the main claims of the study, or for a further claim over "
+            "all; null for single pairs",
+        ),
+        REAL.nullable("q", "Cochran's Q over the pairs; null for single pairs"),
+        REAL.nullable("q_p", "p-value of Q, by Welch's approximation; small if pairs differ"),
+        REAL.nullable("d", "effect in standard deviations over seeds, with Hedges' correction"),
+        REAL.nullable("wins", "share of seeds at which the arm is better; a tie counts one half"),
+        REAL.nullable("error_seeds", "standard error over seeds"),
+        REAL.nullable("error_images", "standard error over images, 0 without resamples"),
+        REAL.nullable("df", "degrees of freedom of the interval"),
+        COUNT("n_seeds", "number of differences at equal seeds"),
+        COUNT("n_pairs", "number of pairs of data set and network that are averaged"),
+        REAL("margin", "the smallest difference that matters, fixed beforehand"),
+        FLAG("main", "whether the claim is a main claim of the study"),
+        TEXT("verdict", "by the rule", values=CLAIM_VERDICTS),
+        TEXT.nullable("sentence", "the verdict in words; null for single pairs"),
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PairedValues:
+    """A claim for one data set and network: the values of both sides at their common seeds.
+
+    Attributes
+    ----------
+    place : (str, str)
+    one, other : list of Measured
+    sign : int
+        -1 if lower is better.
+    """
+
+    place: Place
+    one: list[Measurement]
+    other: list[Measurement]
+    sign: int
+
+    @property
+    def cell(self) -> SeedValues:
+        """The differences, above 0 if the arm is better."""
+        a, b = cell_of(self.one, self.place[0]), cell_of(self.other, self.place[0])
+        replicates = None
+        if a.replicates is not None:
+            # A constant has no images.
+            there = b.values[:, None] if b.replicates is None else b.replicates
+            replicates = self.sign * (a.replicates - there)
+        return SeedValues(self.sign * (a.values - b.values), replicates, self.place[0])
+
+
+def paired_values(claim: Claim, study: Study, measurements: Measurements) -> list[PairedValues]:
+    """Return the values of a claim for each data set and network for which both sides were measured."""
+    sign = 1 if study_metrics(study)[claim.metric].better == "higher" else -1
+    found = []
+    for place in claim_places(claim, study):
+        one = measurements.by_seed(place, claim.arm, claim.metric, claim.slice)
+        other = _other(claim, place, one, measurements)
+        seeds = [seed for seed in one if seed in other]
+        if seeds:
+            found.append(PairedValues(place, [one[s] for s in seeds], [other[s] for s in seeds], sign))
+    return found
+
+
+def _other(
+    claim: Claim, place: Place, one: Mapping[int, Measurement], measurements: Measurements
+) -> dict[int, Measurement]:
+    if claim.against:
+        return measurements.by_seed(place, claim.against, claim.metric, claim.slice)
+    if isinstance(claim.than, str):
+        return measurements.by_seed(place, claim.arm, claim.than, claim.slice)
+    return {seed: Measurement(claim.metric, float(claim.than or 0.0), m.n) for seed, m in one.items()}
+
+
+def claim_places(claim: Claim, study: Study) -> list[Place]:
+    """Return the pairs of data set and network of a claim."""
+    grid = study.grid
+    data_sets = claim.data_sets or tuple(d.name for d in grid.data_sets)
+    networks = claim.networks or tuple(n.name for n in grid.networks)
+    if claim.arm == ALL:
+        networks = (ALL,)
+    return [(d, n) for d in data_sets for n in networks if (d, n) not in grid.without]
+
+
+def differences_table(study: Study, measurements: Measurements) -> pa.Table:
+    """Return the difference of each claim with its variances, over all pairs and for each pair.
+
+    From this table and the values of ``runs``, `effects_table` can be recomputed without resamples.
+    """
+    made = []
+    for claim in study.claims:
+        own = paired_values(claim, study, measurements)
+        made += [_difference(claim, pairs, place) for pairs, place in _rows_of(own)]
+    return pa.Table.from_pylist(made, tables.schema("differences"))
+
+
+def _rows_of(own: list[PairedValues]) -> list[tuple[list[PairedValues], tuple[str | None, str | None]]]:
+    """Return all pairs, then each pair, each with its data set and network."""
+    whole: list[tuple[list[PairedValues], tuple[str | None, str | None]]] = [(own, (None, None))]
+    return whole * bool(own) + [([pair], pair.place) for pair in own]
+
+
+def _difference(
+    claim: Claim, pairs: Sequence[PairedValues], place: tuple[str | None, str | None]
+) -> dict[str, Any]:
+    cells = [pair.cell for pair in pairs]
+    over_seeds, over_images = sum_of(seed_variances(cells)), images_variance(cells)
+    resampled = any(cell.replicates is not None for cell in cells)
+    return {
+        "claim": claim.name,
+        "dataset": place[0],
+        "network": place[1],
+        "difference": float(np.mean([cell.values.mean() for cell in cells])),
+        "variance_seeds": or_null(sum(v.variance for v in seed_variances(cells))),
+        "df_seeds": or_null(over_seeds.df),
+        "n_seeds": sum(len(cell.values) for cell in cells),
+        "variance_images": over_images.variance if resampled else None,
+        "df_images": or_null(over_images.df),
+        "n": min(m.n for pair in pairs for m in (*pair.one, *pair.other)),
+    }
+
+
+def effects_table(study: Study, measurements: Measurements, differences: pa.Table) -> pa.Table:
+    """Return the effect of each claim, over all pairs of data set and network and for each pair.
+
+    Parameters
+    ----------
+    study : Study
+    measurements : Measurements
+        The values; their resamples are not used.
+    differences : pyarrow.Table
+        Table ``differences``, of which the variances over images are used.
+    """
+    images = {
+        (row["claim"], row["dataset"], row["network"]): _over_images(row) for row in differences.to_pylist()
+    }
+    compared = {claim.name: paired_values(claim, study, measurements) for claim in study.claims}
+    pooled = {
+        name: effect_of([pair.cell for pair in own], images[name, None, None])
+        for name, own in compared.items()
+        if own
+    }
+    adjusted = _adjusted(study, pooled)
+    made: list[dict[str, Any]] = []
+    for claim in study.claims:
+        own = compared[claim.name]
+        single = [effect_of([pair.cell], images[claim.name, *pair.place]) for pair in own]
+        rows = [_effect(claim, [pair], effect) for pair, effect in zip(own, single, strict=True)]
+        row = _effect(claim, own, pooled.get(claim.name), adjusted[claim.name], single)
+        n_claims = len(adjusted_with(claim, study.claims))
+        row["sentence"] = sentence(claim, [row, *rows], study_metrics(study), n_claims)
+        made += [row, *rows]
+    return pa.Table.from_pylist(made, tables.schema("effects"))
+
+
+def _over_images(row: Mapping[str, Any]) -> Variance:
+    """Return the variance over images of a row; without resamples, it is 0."""
+    variance, df = row["variance_images"], row["df_images"]
+    return Variance(0.0, math.nan) if variance is None else Variance(variance, math.nan if df is None else df)
+
+
+def _adjusted(study: Study, pooled: Mapping[str, Effect]) -> dict[str, float]:
+    """Return the p-value of each claim with Holm's correction over the claims of `adjusted_with`."""
+    found = {}
+    for claim in study.claims:
+        family = [one.name for one in adjusted_with(claim, study.claims)]
+        p = holm(np.array([pooled[name].p if name in pooled else np.nan for name in family]))
+        found[claim.name] = float(p[family.index(claim.name)])
+    return found
+
+
+def _effect(
+    claim: Claim,
+    at: Sequence[PairedValues],
+    effect: Effect | None,
+    adjusted: float | None = None,
+    single: Sequence[Effect] = (),
+) -> dict[str, Any]:
+    """Return a row of the table; with an adjusted p, the one over all pairs, of which `single` has each."""
+    pooled = adjusted is not None
+    row: dict[str, Any] = {
+        "claim": claim.name,
+        "dataset": None if pooled else at[0].place[0],
+        "network": None if pooled else at[0].place[1],
+        "metric": claim.metric,
+        "slice": claim.slice,
+        "arm": claim.arm,
+        "against": claim.against or str(claim.than),
+        "n_seeds": 0,
+        "n_pairs": len(at),
+        "margin": claim.margin,
+        "main": claim.main,
+        "verdict": NOT_RUN,
+        "q": None,
+        "q_p": None,
+    }
+    if effect is None:
+        return row
+    names = ("lo", "hi", "p", "d", "wins", "error_seeds", "error_images", "df")
+    q, q_p = heterogeneity(single)
+    return {
+        **row,
+        "value": _mean([c.one for c in at]),
+        "value_against": _mean([c.other for c in at]),
+        "effect": effect.value,
+        **{name: or_null(getattr(effect, name)) for name in names},
+        "p_adjusted": or_null(adjusted) if adjusted is not None else None,
+        "q": or_null(q),
+        "q_p": or_null(q_p),
+        "n_seeds": effect.n_seeds,
+        "verdict": verdict_of(effect, claim.margin, adjusted, single),
+    }
+
+
+def _mean(sides: Sequence[Sequence[Measurement]]) -> float:
+    return float(np.mean([np.mean([m.value for m in side]) for side in sides]))

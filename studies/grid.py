@@ -27,7 +27,7 @@ LIMITS = (
     "The label is the class of the largest object. ImageNet's were not chosen so.",
     "Margins and sentences were fixed beforehand, but the rule for verdicts was made stricter after the "
     "runs: before, an interval that excluded 0 decided alone, pairs that contradicted each other were "
-    "averaged, and so were natural and planted companions.",
+    "averaged, and so were natural and planted companions, whose claims were divided afterwards.",
 )
 
 NOT_RUN = (

@@ -194,6 +194,14 @@ def test_a_variance_over_images_that_is_undefined_gives_no_interval(given, train
     assert [r["lo"] for r in answer.effects.to_pylist()] == [None] * 3
 
 
+def test_a_verdict_that_may_be_smaller_than_the_margin_is_marked_in_its_name(given, trainer):
+    answer, _ = given(study(claims=(claim(margin=0.046),)))
+    assert answer.effects["verdict"][0].as_py() == "better" + LITTLE
+    page = answer.page.read_text()
+    assert re.findall(r'class="verdict (\S+)"><b>([^<]+)', page) == [("better", "Better, perhaps little")]
+    assert "Sets help, perhaps by less than matters. " in re.sub("<[^>]+>", "", page)
+
+
 def test_what_a_verdict_is_called(given, trainer):
     ranked = claim(
         name="across", metric="share", arm="all", against="", than=0.5, called=("More alike", "Different")

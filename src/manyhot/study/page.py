@@ -122,9 +122,10 @@ def _page_verdicts(
 
 
 def _word(claim: Claim, verdict: str) -> str:
-    """Return the name of a verdict, without what the sentence says anyway."""
+    """Return the name of a verdict."""
     side = verdict.removesuffix(PERHAPS_LITTLE)
-    return _VERDICT_NAMES.get(side) or dict(zip((BETTER, WORSE), claim.called, strict=True))[side]
+    name = _VERDICT_NAMES.get(side) or dict(zip((BETTER, WORSE), claim.called, strict=True))[side]
+    return name if side == verdict else f"{name}, perhaps little"
 
 
 def _compute(study: Study, runs: Sequence[StudyRun]) -> str:
@@ -208,13 +209,8 @@ def _effect_cells(claim: Claim, row: EffectRow, metrics: Mapping[str, StudyMetri
         "" if row["d"] is None else f"{row['d']:.2f}".replace("-", "−"),
         "" if row["wins"] is None else f"{100 * row['wins']:.0f} %",
         _p(row["q_p"]),
-        _verdict_cell(claim, row["verdict"]),
+        _word(claim, row["verdict"]).lower(),
     )
-
-
-def _verdict_cell(claim: Claim, verdict: str) -> str:
-    little = PERHAPS_LITTLE if verdict.endswith(PERHAPS_LITTLE) else ""
-    return _word(claim, verdict).lower() + little
 
 
 def _p(p: float | None) -> str:

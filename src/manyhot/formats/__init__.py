@@ -395,7 +395,8 @@ def _near(path: Path) -> str | None:
         return None
     with reading(path.parent):
         beside = sorted(p.name for p in path.parent.iterdir() if is_utf8(p))
-    near = difflib.get_close_matches(path.name, beside, n=1)
+    # A link that leads nowhere is itself among them.
+    near = difflib.get_close_matches(path.name, [name for name in beside if name != path.name], n=1)
     return f"did you mean {str(path.parent / near[0])!r}?" if near else None
 
 

@@ -70,7 +70,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.predict.adapters.function",
         "manyhot.predict.adapters.trained",
     ),
-    "aggregator": ("manyhot.core.aggregation",),
+    "aggregator": ("manyhot.core.aggregation", "manyhot.core.dawid_skene"),
     "proposer": ("manyhot.core.proposals", "manyhot.core.confident_learning"),
     "rule": ("manyhot.core.error_kinds",),
     "loss": ("manyhot.train.losses.partial",),

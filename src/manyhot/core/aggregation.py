@@ -1,23 +1,20 @@
 """Aggregation: from the answers of several raters to the probability that a class is in an image.
 
-An aggregator is a function of answers and golden questions that returns an `Aggregate`. This module contains those
-that count answers or learn from golden questions; those that learn from the answers alone are in
-`manyhot.core.dawid_skene`. The probability from which a class counts as valid is chosen on a
+An aggregator is a function of answers and golden questions that returns an `Aggregate`. This module
+contains those that count answers or learn from golden questions; those that learn from the answers alone
+are in `manyhot.core.dawid_skene`. The probability from which a class counts as valid is chosen on a
 `manyhot.core.threshold_curve.Curve`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from numpy import typing as npt
-from scipy.sparse import csr_array
 
-from manyhot.core.answers import MAYBE, N_ANSWERS, NO, SILENT, YES, Answers, GoldenAnswers
-from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.answers import MAYBE, N_ANSWERS, SILENT, YES, Answers, GoldenAnswers
+from manyhot.core.array_types import Bools, Floats
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 from manyhot.registry import register

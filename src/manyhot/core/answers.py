@@ -41,8 +41,8 @@ class Answers:
         1 if the original label is the question's class, 0 if it is another class, and `SILENT` if the image
         has no original label. It is not a vote.
     group : ndarray of int, shape (Q,), optional
-        The class of each question, counted from 0, so that the share of questions with the truth yes may differ
-        between classes.
+        The class of each question, counted from 0, so that the share of questions with the truth yes may
+        differ between classes.
 
     Raises
     ------

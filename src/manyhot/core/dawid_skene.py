@@ -1,8 +1,9 @@
 """Aggregators that learn how good each rater is from the answers alone: Dawid and Skene's model and one-coin.
 
-A rater has one confusion matrix for all classes, because with 1,000 classes no rater answers enough questions about
-each. Matrices are drawn towards that of all raters, and the share of questions with the truth yes in each class towards
-that in all classes, as strongly as the answers say (`manyhot.core.rater_prior`).
+A rater has one confusion matrix for all classes, because with 1,000 classes no rater answers enough
+questions about each. Matrices are drawn towards that of all raters, and the share of questions with the
+truth yes in each class towards that in all classes, as strongly as the answers say
+(`manyhot.core.rater_prior`).
 """
 
 from __future__ import annotations
@@ -11,18 +12,27 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
-from manyhot.core.aggregation import TINY, Aggregate
-from manyhot.core.answers import MAYBE, N_ANSWERS, NO, YES, Answers, GoldenAnswers
-from manyhot.core.array_types import Bools, Floats
-from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
-from manyhot.core.rater_prior import shrunk_rows
+from manyhot.core.aggregation import Aggregate
+from manyhot.core.answers import Answers, GoldenAnswers
+from manyhot.core.array_types import Floats
+from manyhot.core.rater_models import RaterModel
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 
-_RIGHT, _WRONG = 4.0, 1.0
-"""Prior counts in each cell of the pooled matrix: raters together are better than chance."""
+MOST_COMPARED = 50_000
+"""Number of questions on which `auto` compares models; more would change nothing but the time."""
+
+CANDIDATES: dict[str, Callable[[Answers], RaterModel]] = {
+    "dawid-skene(hard=True)": lambda answers: RaterModel.dawid_skene(answers, hard=True),
+    "one-coin": RaterModel.one_coin,
+}
+"""The models of which `auto` is the mean, by the call strings of their aggregators."""
+
+NEGLIGIBLE = 0.01
+"""`auto` leaves out a model with a smaller weight."""
 
 
 @register("aggregator", "dawid-skene", threshold=0.8)
@@ -45,13 +55,14 @@ def dawid_skene(
         probability under both. ``answers``: there is one truth for each answer, as in Dawid and Skene, and
         `p` is the probability of yes.
     hard : bool
-        Whether some questions are too hard, so that answers to them do not depend on the truth. Without it, the
-        disagreement of raters on such questions makes raters look worse on all others.
+        Whether some questions are too hard, so that answers to them do not depend on the truth. Without it,
+        the disagreement of raters on such questions makes raters look worse on all others. Only with two
+        truths.
     smoothing : float, optional
-        Number of answers, distributed like those of all raters, that are added for each rater and truth, so that a
-        rater with few answers is treated as an average rater. By default, the number is estimated from how much
-        raters differ, and a rater may be unlike all others. 0 gives Dawid and Skene's own algorithm, in which an
-        answer that a rater never gave has probability 0.
+        Number of answers, distributed like those of all raters, that are added for each rater and truth, so
+        that a rater with few answers is treated as an average rater. By default, the number is estimated from
+        how much raters differ, and a rater may be unlike all others. 0 gives Dawid and Skene's own algorithm,
+        in which an answer that a rater never gave has probability 0.
     iterations : int
         Maximum number of iterations.
     tolerance : float
@@ -69,27 +80,13 @@ def dawid_skene(
     empirical prior.
     """
     check_one_of(truth, ("binary", "answers"), "There is no such truth.")
+    if hard and truth != "binary":
+        raise InputError(
+            "Hard questions need two truths.", got=f"hard=True and truth={truth!r}", allowed="truth='binary'"
+        )
     _check_options(answers, smoothing, iterations)
-    start = answers.counts().astype(np.float64)
-    if truth == "binary":
-        start = start[:, [NO, YES]] + start[:, [MAYBE]] / 2
-    symbol = answers.rater.astype(np.int64) * N_ANSWERS + answers.answer
-    overall = answers.of_raters().sum(0) + 1.0
-    if hard:
-        start = _with_hard(start)
-
-    def estimate(counts: Floats) -> Floats:
-        rows = counts.reshape(answers.n_raters, N_ANSWERS, -1).transpose(0, 2, 1)
-        if not hard:
-            return _matrices(rows, smoothing)
-        matrices = _matrices(rows[:, :-1], smoothing)
-        anyhow = np.broadcast_to(overall / overall.sum(), (answers.n_raters, 1, N_ANSWERS))
-        return np.concatenate([matrices, anyhow], 1)
-
-    fit = _fitted(
-        answers, symbol, answers.n_raters * N_ANSWERS, start, estimate, smoothing, iterations, tolerance
-    )
-    return _without_hard(fit) if hard else _aggregate(fit)
+    model = RaterModel.dawid_skene(answers, truth=truth, hard=hard)
+    return model.aggregate(model.fit(smoothing, iterations, tolerance))
 
 
 @register("aggregator", "one-coin", threshold=0.8)
@@ -107,8 +104,8 @@ def one_coin(
     Parameters
     ----------
     maybe : {"own", "no", "yes"}
-        ``own``: a maybe is an answer of its own, with the same probability under both truths. Otherwise, it is
-        counted as a no or a yes.
+        ``own``: a maybe is an answer of its own, with the same probability under both truths. Otherwise, it
+        is counted as a no or a yes.
     smoothing, iterations, tolerance
         As in `dawid_skene`; `smoothing` is the number of answers added for each rater.
 
@@ -119,107 +116,8 @@ def one_coin(
     """
     check_one_of(maybe, ("own", "no", "yes"), "There is no such reading of maybe.")
     _check_options(answers, smoothing, iterations)
-    answer, n_answers = answers.answer.astype(np.int64), N_ANSWERS
-    if maybe != "own":
-        answer, n_answers = (answer >= (YES if maybe == "no" else MAYBE)).astype(np.int64), 2
-    shape = (answers.n_questions, n_answers)
-    counts = np.bincount(
-        answers.question * np.int64(n_answers) + answer, minlength=shape[0] * shape[1]
-    ).reshape(shape)
-    start = counts[:, [0, -1]] + (counts[:, [MAYBE]] / 2 if n_answers == N_ANSWERS else 0.0)
-
-    def estimate(counts: Floats) -> Floats:
-        rows = counts.reshape(answers.n_raters, n_answers, 2).transpose(0, 2, 1)
-        # Answers to questions with the truth yes, in reverse order, are answers to questions with the truth no.
-        tied = _matrices((rows[:, :1] + rows[:, 1:, ::-1]), smoothing)
-        return np.concatenate([tied, tied[..., ::-1]], 1)
-
-    symbol = answers.rater.astype(np.int64) * n_answers + answer
-    size = answers.n_raters * n_answers
-    return _aggregate(_fitted(answers, symbol, size, start, estimate, smoothing, iterations, tolerance))
-
-
-def _fitted(
-    answers: Answers,
-    symbol: np.ndarray,
-    n_symbols: int,
-    start: Floats,
-    estimate: Callable[[Floats], Floats],
-    smoothing: float | None,
-    iterations: int,
-    tolerance: float,
-) -> Fit:
-    group = None if smoothing == 0 else answers.group
-    return maximise(
-        Patterns.of(answers.question, symbol, answers.n_questions, n_symbols, group),
-        start,
-        estimate,
-        added=float(smoothing != 0),
-        iterations=iterations,
-        tolerance=tolerance,
-        accelerate=smoothing is None,
-    )
-
-
-def _aggregate(fit: Fit) -> Aggregate:
-    return Aggregate(
-        fit.posterior[-1], fit.matrices, fit.prior, fit.iterations, fit.converged, fit.log_likelihood
-    )
-
-
-def _matrices(counts: Floats, smoothing: float | None) -> Floats:
-    """Return matrices (R, K, A) from expected counts of the same shape."""
-    n_truths, n_answers = counts.shape[1:]
-    pooled = counts.sum(0) + _before_any(n_truths, n_answers)
-    pooled /= pooled.sum(1, keepdims=True)
-    if smoothing is None:
-        return shrunk_rows(
-            counts, pooled, pooled[:, ::-1] if n_truths < n_answers or n_answers == 2 else None
-        )
-    rows = counts + smoothing * pooled
-    total = rows.sum(2, keepdims=True)
-    return np.where(total > 0, rows / np.maximum(total, TINY), 1 / n_answers)
-
-
-def _before_any(n_truths: int, n_answers: int) -> Floats:
-    """Return the prior counts of the pooled matrix, shape (K, A), in which right answers are more likely."""
-    cells = np.full((n_truths, n_answers), _WRONG)
-    right = np.linspace(0, n_answers - 1, n_truths).astype(int)
-    cells[np.arange(n_truths), right] = _RIGHT
-    return cells
-
-
-def _with_hard(start: Floats) -> Floats:
-    """Return initial posteriors with one more truth: the question is hard."""
-    share = start / np.maximum(start.sum(1, keepdims=True), TINY)
-    hard = 0.5 * (1 - np.abs(share[:, -1] - share[:, 0]))
-    return np.concatenate([share * (1 - hard[:, None]), hard[:, None]], 1)
-
-
-def _without_hard(fit: Fit) -> Aggregate:
-    """Return the result with hard questions as likely yes as others."""
-    prior = fit.prior[:-1] / fit.prior[:-1].sum()
-    p = fit.posterior[-2] + fit.posterior[-1] * prior[-1]
-    return Aggregate(p, fit.matrices[:, :-1], prior, fit.iterations, fit.converged, fit.log_likelihood)
-
-
-def _check_options(answers: Answers, smoothing: float | None, iterations: int) -> None:
-    if not len(answers):
-        raise InputError("There are no votes.")
-    if smoothing is not None and not smoothing >= 0:
-        raise InputError("Smoothing is negative or not a number.", got=smoothing, allowed="0 or more")
-    if iterations < 1:
-        raise InputError("There are no iterations.", got=iterations, allowed="1 or more")
-
-
-FOLDS = 5
-"""Parts of the answers that are held out in turn to choose a method."""
-
-MOST_HELD_OUT = 20_000
-"""Number of questions on which methods are compared; more would change nothing but the time."""
-
-_NEGLIGIBLE = 1e-3
-"""A model with a smaller weight is left out."""
+    model = RaterModel.one_coin(answers, maybe=maybe)
+    return model.aggregate(model.fit(smoothing, iterations, tolerance))
 
 
 @register("aggregator", "auto", threshold=0.8)
@@ -229,19 +127,18 @@ def auto(
     *,
     iterations: int = 1000,
     tolerance: float = 1e-7,
-    seed: int = 0,
 ) -> Aggregate:
-    """Mean of Dawid-Skene with hard questions and one-coin, weighted by how well they predict held-out answers.
+    """Mean of Dawid-Skene with hard questions and one-coin, weighted by how well they predict answers.
 
-    With many answers, the weight of one of the two is 1. One-coin needs fewer answers, but it does not understand
-    raters who miss many classes and seldom see too many, and Dawid-Skene does.
+    One-coin needs fewer answers, but it does not understand raters who miss many classes and seldom see too
+    many; Dawid-Skene does. The weights are those with which the mean of both predictions fits best to
+    answers that neither model has seen. With more than 50,000 questions, models are compared on evenly
+    spaced ones.
 
     Parameters
     ----------
     iterations, tolerance
         As in `dawid_skene`.
-    seed : int
-        Seed of the parts into which the answers are divided.
 
     Raises
     ------
@@ -250,78 +147,75 @@ def auto(
 
     References
     ----------
-    The weights are pseudo-Bayesian, from cross-validation: Yao et al. 2018, doi 10.1214/17-BA1091, equation 8
-    without the bootstrap.
+    Yao et al. 2018, doi 10.1214/17-BA1091, equation 2 (stacking of predictive distributions), with one answer
+    added for each model, so that few answers do not decide.
     """
     _check_options(answers, None, iterations)
-    models: dict[str, Callable[..., Aggregate]] = {"dawid-skene(hard=True)": _hard, "one-coin": one_coin}
-    fits = np.array([_held_out(answers, model, seed) for model in models.values()])
-    weights = np.exp(fits - fits.max())
-    weights /= weights.sum()
-    weights[weights < _NEGLIGIBLE] = 0
-    weights /= weights.sum()
-    found = [
-        (weight, model(answers, iterations=iterations, tolerance=tolerance))
-        for weight, model in zip(weights, models.values(), strict=True)
-        if weight
-    ]
+    compared = _spaced(answers)
+    models = {name: model(compared) for name, model in CANDIDATES.items()}
+    fits = {name: model.fit(None, iterations, tolerance) for name, model in models.items()}
+    share = _share_of_first(*(models[name].held_out(fit) for name, fit in fits.items()))
+    weights = dict(zip(models, (share, 1 - share), strict=True))
+    results = []
+    for name, weight in weights.items():
+        model, fit = models[name], fits[name]
+        if weight and compared is not answers:
+            model = CANDIDATES[name](answers)
+            fit = model.fit(None, iterations, tolerance)
+        if weight:
+            results.append((weight, model.aggregate(fit)))
+    return _mean(results, weights)
+
+
+def _share_of_first(first: Floats, second: Floats) -> float:
+    """Return the weight of the first of two models, from the log-likelihoods of held-out answers."""
+
+    def loss(w: float) -> float:
+        mean = np.logaddexp(first + np.log(w), second + np.log1p(-w))
+        return -float(mean.sum() + np.log(w) + np.log1p(-w))
+
+    w = float(minimize_scalar(loss, bounds=(1e-6, 1 - 1e-6), method="bounded").x)
+    return 0.0 if w < NEGLIGIBLE else 1.0 if w > 1 - NEGLIGIBLE else w
+
+
+def _mean(results: list[tuple[float, Aggregate]], weights: dict[str, float]) -> Aggregate:
+    """Return the weighted mean of results."""
+
+    def mean(name: str) -> Floats:
+        return np.asarray(sum(w * np.asarray(getattr(result, name)) for w, result in results))
+
     return Aggregate(
-        _mean([(w, each.p) for w, each in found]),
-        _mean([(w, each.matrices) for w, each in found]),
-        _mean([(w, each.prior) for w, each in found]),
-        max(each.iterations for _, each in found),
-        all(each.converged for _, each in found),
-        float(sum(w * each.log_likelihood for w, each in found)),
-        weights=dict(zip(models, weights.tolist(), strict=True)),
+        mean("p"),
+        mean("matrices"),
+        mean("prior"),
+        max(result.iterations for _, result in results),
+        all(result.converged for _, result in results),
+        float(mean("log_likelihood")),
+        weights=weights,
     )
 
 
-def _hard(answers: Answers, *, iterations: int = 1000, tolerance: float = 1e-7) -> Aggregate:
-    return dawid_skene(answers, hard=True, iterations=iterations, tolerance=tolerance)
-
-
-def _mean(values: list[tuple[float, Floats | None]]) -> Floats:
-    return np.sum([weight * np.asarray(value) for weight, value in values], axis=0)
-
-
-def _held_out(answers: Answers, model: Callable[..., Aggregate], seed: int) -> float:
-    """Return the log-likelihood of answers that were held out, in parts, by a model that was fitted to the rest."""
-    rng = np.random.default_rng(seed)
-    answers = _some_questions(answers, rng)
-    part = rng.integers(0, FOLDS, len(answers))
-    total = 0.0
-    for i in range(FOLDS):
-        inside = part != i
-        if not inside.any() or inside.all():
-            continue
-        fit = model(_subset(answers, inside), tolerance=1e-5)
-        assert fit.matrices is not None
-        out = ~inside
-        p = fit.p[answers.question[out]]
-        likelihood = fit.matrices[answers.rater[out], :, answers.answer[out]]
-        total += float(np.log((1 - p) * likelihood[:, 0] + p * likelihood[:, 1]).sum())
-    return total
-
-
-def _some_questions(answers: Answers, rng: np.random.Generator) -> Answers:
-    """Return the answers to at most `MOST_HELD_OUT` questions."""
-    if answers.n_questions <= MOST_HELD_OUT:
+def _spaced(answers: Answers) -> Answers:
+    """Return the answers to at most `MOST_COMPARED` questions."""
+    if answers.n_questions <= MOST_COMPARED:
         return answers
-    chosen = np.zeros(answers.n_questions, bool)
-    chosen[rng.choice(answers.n_questions, MOST_HELD_OUT, replace=False)] = True
-    inside = chosen[answers.question]
-    number = np.cumsum(chosen) - 1
-    return Answers(
-        number[answers.question[inside]],
-        answers.rater[inside],
-        answers.answer[inside],
-        MOST_HELD_OUT,
-        answers.n_raters,
-        group=None if answers.group is None else answers.group[chosen],
-    )
-
-
-def _subset(answers: Answers, inside: Bools) -> Answers:
+    step = -(-answers.n_questions // MOST_COMPARED)
+    inside = answers.question % step == 0
     return replace(
-        answers, question=answers.question[inside], rater=answers.rater[inside], answer=answers.answer[inside]
+        answers,
+        question=answers.question[inside] // step,
+        rater=answers.rater[inside],
+        answer=answers.answer[inside],
+        n_questions=-(-answers.n_questions // step),
+        original=None,
+        group=None if answers.group is None else answers.group[::step],
     )
+
+
+def _check_options(answers: Answers, smoothing: float | None, iterations: int) -> None:
+    if not len(answers):
+        raise InputError("There are no votes.")
+    if smoothing is not None and not smoothing >= 0:
+        raise InputError("Smoothing is negative or not a number.", got=smoothing, allowed="0 or more")
+    if iterations < 1:
+        raise InputError("There are no iterations.", got=iterations, allowed="1 or more")

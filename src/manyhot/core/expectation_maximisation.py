@@ -1,15 +1,16 @@
 """Expectation maximisation over votes: from the answers to each question to the probability of each truth.
 
-The answers are symbols: a symbol is an answer of a rater. Given matrices with the probability of each symbol
-under each truth, the posterior of a question is a product over its symbols; given posteriors, the expected count
-of each symbol under each truth is a sum over questions. Both are sparse matrix products. How matrices are
-estimated from the counts is up to the caller (`manyhot.core.rater_prior`).
+The answers are symbols: a symbol is an answer of a rater. Given matrices with the probability of each
+symbol under each truth, the posterior of a question is a product over its symbols; given posteriors, the
+expected count of each symbol under each truth is a sum over questions. Both are sparse matrix products. How
+matrices are estimated from the counts is up to the caller (`manyhot.core.rater_prior`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy import typing as npt
@@ -129,8 +130,8 @@ def _same_votes(
     """Return the first question of each pattern, the pattern of each question, and the patterns' sizes.
 
     A pattern is identified by the sum of random 64-bit numbers, one per symbol and one per group. The
-    probability that two of a million patterns have the same sum is below 3e-8. The numbers are the same in each
-    call. If few questions are alike, each is its own pattern.
+    probability that two of a million patterns have the same sum is below 3e-8. The numbers are the same in
+    each call. If few questions are alike, each is its own pattern.
     """
     numbers = np.random.default_rng(0).integers(0, 2**64, n_symbols + n_groups, np.uint64)
     sums = numbers[n_symbols:][group]
@@ -151,7 +152,7 @@ def _same_votes(
 
 def maximise(
     patterns: Patterns,
-    start: Floats,
+    start: npt.NDArray[np.floating[Any]],
     estimate: Callable[[Floats], Floats],
     *,
     added: float,
@@ -164,7 +165,7 @@ def maximise(
     Parameters
     ----------
     patterns : Patterns
-    start : ndarray of float64, shape (Q, K)
+    start : ndarray of float, shape (Q, K)
         Initial posteriors, up to a factor per row.
     estimate : callable
         Returns the matrices, shape (R, K, A), from the expected counts of each symbol, shape (R * A, K).
@@ -191,7 +192,7 @@ def maximise(
     for at, votes in patterns.blocks():
         total += votes.T @ weight[at]
     posterior = _first_of(patterns, start)
-    of_group = np.bincount(patterns.group, weight, patterns.n_groups)
+    of_group = np.asarray(np.bincount(patterns.group, weight, patterns.n_groups), np.float64)
     before, converged, done = -np.inf, False, 0
     state = _expected(patterns, posterior, weight, total, of_group)
     course, usual = [state], state
@@ -232,7 +233,7 @@ def _extrapolated(course: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     return found[0], found[1]
 
 
-def _first_of(patterns: Patterns, start: Floats) -> Floats:
+def _first_of(patterns: Patterns, start: npt.NDArray[np.floating[Any]]) -> Floats:
     """Return the initial posteriors of all truths but the first, shape (K - 1, P)."""
     first = np.empty((start.shape[1], len(patterns.weight)))
     first[:, patterns.pattern] = start.T

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 import manyhot as mh
 from manyhot import cli, tables
-from manyhot.core.aggregation import dawid_skene
+from manyhot.core.dawid_skene import dawid_skene
 from manyhot.data import catalog
 from manyhot.data.convert import convert
 from manyhot.errors import InputError, MatchError, UnknownNameError

@@ -13,11 +13,12 @@ from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
+from scipy.special import expit
 
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import Answers, GoldenAnswers
 from manyhot.core.array_types import Floats
-from manyhot.core.rater_models import RaterModel
+from manyhot.core.rater_models import RaterModel, chance
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -30,6 +31,15 @@ CANDIDATES: dict[str, Callable[[Answers], RaterModel]] = {
     "one-coin": RaterModel.one_coin,
 }
 """The models of which `auto` is the mean, by the call strings of their aggregators."""
+
+CHANCE = "chance"
+"""Name of the model in which answers do not depend on the truth."""
+
+EVIDENCE = 10.0
+"""How many times as probable as by chance held-out answers must be for a weight of chance of one half.
+
+This is strong evidence on the scale of Jeffreys (Kass & Raftery 1995, doi 10.1080/01621459.1995.10476572).
+"""
 
 NEGLIGIBLE = 0.01
 """`auto` leaves out a model with a smaller weight."""
@@ -130,10 +140,12 @@ def auto(
 ) -> Aggregate:
     """Mean of Dawid-Skene with hard questions and one-coin, weighted by how well they predict answers.
 
-    One-coin needs fewer answers, but it does not understand raters who miss many classes and seldom see too
-    many; Dawid-Skene does. The weights are those with which the mean of both predictions fits best to
-    answers that neither model has seen. With more than 50,000 questions, models are compared on evenly
-    spaced ones.
+    The default method. One-coin needs fewer answers, but it does not understand raters who miss many classes
+    and seldom see too many; Dawid-Skene does. Models are compared on answers that they have not seen. With
+    more than 50,000 questions, they are compared on evenly spaced ones.
+
+    If the mean does not predict such answers better than the model in which answers do not depend on the
+    truth, called chance, the answers cannot decide, and probabilities are drawn towards 0.5.
 
     Parameters
     ----------
@@ -147,15 +159,21 @@ def auto(
 
     References
     ----------
-    Yao et al. 2018, doi 10.1214/17-BA1091, equation 2 (stacking of predictive distributions), with one answer
-    added for each model, so that few answers do not decide.
+    Yao et al. 2018, doi 10.1214/17-BA1091. The weight of a model is the mean of its weights by equations 2 and
+    8: stacking of predictive distributions, with one answer added for each model, which hedges where both are
+    wrong; and pseudo-Bayesian averaging without the bootstrap, which decides as soon as the answers do. The
+    weight of chance is that of equation 8, with prior odds of `EVIDENCE`.
     """
     _check_options(answers, None, iterations)
     compared = _spaced(answers)
     models = {name: model(compared) for name, model in CANDIDATES.items()}
     fits = {name: model.fit(None, iterations, tolerance) for name, model in models.items()}
-    share = _share_of_first(*(models[name].held_out(fit) for name, fit in fits.items()))
+    held_out = [models[name].held_out(fit) for name, fit in fits.items()]
+    questions = answers.n_questions / compared.n_questions  # that each question stands for
+    share = _share_of_first(*held_out, questions)
     weights = dict(zip(models, (share, 1 - share), strict=True))
+    by_chance, at_chance = chance(compared)
+    gain = questions * float((_mixed(*held_out, share) - at_chance).sum())
     results = []
     for name, weight in weights.items():
         model, fit = models[name], fits[name]
@@ -164,21 +182,28 @@ def auto(
             fit = model.fit(None, iterations, tolerance)
         if weight:
             results.append((weight, model.aggregate(fit)))
-    return _mean(results, weights)
+    return _with_chance(_mean(results), weights, by_chance, float(expit(np.log(EVIDENCE) - gain)))
 
 
-def _share_of_first(first: Floats, second: Floats) -> float:
+def _share_of_first(first: Floats, second: Floats, questions: float = 1.0) -> float:
     """Return the weight of the first of two models, from the log-likelihoods of held-out answers."""
 
     def loss(w: float) -> float:
-        mean = np.logaddexp(first + np.log(w), second + np.log1p(-w))
-        return -float(mean.sum() + np.log(w) + np.log1p(-w))
+        return -float(_mixed(first, second, w).sum() + np.log(w) + np.log1p(-w))
 
-    w = float(minimize_scalar(loss, bounds=(1e-6, 1 - 1e-6), method="bounded").x)
+    stacked = float(minimize_scalar(loss, bounds=(1e-6, 1 - 1e-6), method="bounded").x)
+    averaged = float(expit(questions * (first - second).sum()))
+    w = (stacked + averaged) / 2
     return 0.0 if w < NEGLIGIBLE else 1.0 if w > 1 - NEGLIGIBLE else w
 
 
-def _mean(results: list[tuple[float, Aggregate]], weights: dict[str, float]) -> Aggregate:
+def _mixed(first: Floats, second: Floats, share: float) -> Floats:
+    """Return the log-likelihoods under the mean of two models."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(np.logaddexp(first + np.log(share), second + np.log1p(-share)))
+
+
+def _mean(results: list[tuple[float, Aggregate]]) -> Aggregate:
     """Return the weighted mean of results."""
 
     def mean(name: str) -> Floats:
@@ -191,7 +216,19 @@ def _mean(results: list[tuple[float, Aggregate]], weights: dict[str, float]) -> 
         max(result.iterations for _, result in results),
         all(result.converged for _, result in results),
         float(mean("log_likelihood")),
-        weights=weights,
+    )
+
+
+def _with_chance(result: Aggregate, weights: dict[str, float], by_chance: Floats, weight: float) -> Aggregate:
+    """Return a result in which answers may, with this probability, not depend on the truth."""
+    assert result.matrices is not None
+    assert result.prior is not None
+    return replace(
+        result,
+        p=result.p + weight * (0.5 - result.p),
+        matrices=result.matrices + weight * (by_chance[:, None] - result.matrices),
+        prior=result.prior + weight * (0.5 - result.prior),
+        weights={name: w * (1 - weight) for name, w in weights.items()} | {CHANCE: weight},
     )
 
 

@@ -149,6 +149,24 @@ class RaterModel:
         return np.concatenate([matrices, anyhow], 1)
 
 
+def chance(answers: Answers) -> tuple[Floats, Floats]:
+    """Return the model in which answers do not depend on the truth.
+
+    Returns
+    -------
+    matrices : ndarray of float64, shape (R, 3)
+        Probability of each answer of each rater.
+    held_out : ndarray of float64, shape (m,)
+        The log-likelihood of each vote, as if the model had been fitted without it.
+    """
+    counts = answers.of_raters()[:, None].astype(np.float64)
+    pooled = counts.sum(0) + 1
+    prior = RaterPrior.of(counts, pooled / pooled.sum())
+    answer, certain = answers.answer.astype(np.intp)[None], np.ones((1, len(answers)))
+    held_out = prior.without(counts, answers.rater, np.zeros(1, np.intp), answer, certain)
+    return prior.matrices(counts)[:, 0], np.log(held_out[0])
+
+
 def _halved(counts: Ints) -> npt.NDArray[np.float32]:
     """Return the numbers of no and yes answers to each question, with a maybe as half of each."""
     start: npt.NDArray[np.float32] = counts[:, [NO, YES]].astype(np.float32)

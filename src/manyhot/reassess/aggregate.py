@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -38,8 +38,8 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Golden, Labels, Refined, Votes, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, declare_table, interval
 
-METHOD = "dawid-skene"
-"""The default method: it needs no golden answers."""
+METHOD = "auto"
+"""The default method: it needs no golden answers, and no choice of a model of raters."""
 
 Decisions = Literal["decides", "counts", "ignored"]
 """How decisions on disagreements affect the label sets."""
@@ -143,6 +143,9 @@ class Aggregated(Result):
             ends = interval_text(row[f"{name}_lo"], row[f"{name}_hi"])
             facts.append((name, decimal_text(row[name]), golden if ends == "–" else f"{ends}, {golden}"))
         yield from fact_lines(facts)
+        if self.result.weights is not None:
+            weights = _weights_text(self.result.weights)
+            yield f"{self.method}: {weights}, by the likelihood of held-out answers"
         yield from flag_lines(self.raters.to_pylist())
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
@@ -210,6 +213,12 @@ def _course(result: Aggregate) -> str:
     return f"{how} after {result.iterations:,} iterations, log-likelihood {result.log_likelihood:,.1f}"
 
 
+def _weights_text(weights: Mapping[str, float]) -> str:
+    """Return models and their weights, best first."""
+    best_first = sorted((m for m in weights if weights[m] >= 0.005), key=lambda model: -weights[model])
+    return ", ".join(f"{model} {weights[model]:.2f}" for model in best_first)
+
+
 def _parsed(value: str) -> Any:
     try:
         return json.loads(value)
@@ -245,7 +254,7 @@ def aggregate(
 ) -> Aggregated:
     """Combine raters' answers into label sets.
 
-    Methods: majority, yes-share, dawid-skene, one-coin, golden-bayes.
+    Methods: auto, majority, yes-share, dawid-skene, one-coin, golden-bayes.
 
     Parameters
     ----------
@@ -380,6 +389,8 @@ def _about(result: Aggregate, method: str, threshold: float, unclear_from: float
         "log_likelihood": None if np.isnan(result.log_likelihood) else result.log_likelihood,
         "prior": None if result.prior is None else result.prior.tolist(),
     }
+    if result.weights is not None:
+        values["weights"] = result.weights
     return {key: v if isinstance(v, str) else json.dumps(v) for key, v in values.items()}
 
 

@@ -35,10 +35,13 @@ CANDIDATES: dict[str, Callable[[Answers], RaterModel]] = {
 CHANCE = "chance"
 """Name of the model in which answers do not depend on the truth."""
 
-EVIDENCE = 10.0
-"""How many times as probable as by chance held-out answers must be for a weight of chance of one half.
+USELESS, EVIDENCE, PER_ANSWER = 1 / 100, 10.0, 1 / 20
+"""Odds that answers do not depend on the truth: before any can be compared, at most, and the rise of their
+logarithm with each answer to a question that has another one.
 
-This is strong evidence on the scale of Jeffreys (Kass & Raftery 1995, doi 10.1080/01621459.1995.10476572).
+Useful answers raise it as well, but lower it by more: with an informedness of 0.6, the second answer to a
+question is 0.05 nats more probable than by chance. The highest odds require strong evidence on the scale of
+Jeffreys (Kass & Raftery 1995, doi 10.1080/01621459.1995.10476572).
 """
 
 NEGLIGIBLE = 0.01
@@ -159,10 +162,10 @@ def auto(
 
     References
     ----------
-    Yao et al. 2018, doi 10.1214/17-BA1091. The weight of a model is the mean of its weights by equations 2 and
-    8: stacking of predictive distributions, with one answer added for each model, which hedges where both are
-    wrong; and pseudo-Bayesian averaging without the bootstrap, which decides as soon as the answers do. The
-    weight of chance is that of equation 8, with prior odds of `EVIDENCE`.
+    Yao et al. 2018, doi 10.1214/17-BA1091. The weight of a model is the mean of its weights by equations 2
+    and 8: stacking of predictive distributions, with one answer added for each model, which hedges where
+    both are wrong; and pseudo-Bayesian averaging without the bootstrap, which decides as soon as the
+    answers do. The weight of chance is that of equation 8, with the prior odds of `USELESS` to `EVIDENCE`.
     """
     _check_options(answers, None, iterations)
     compared = _spaced(answers)
@@ -182,7 +185,7 @@ def auto(
             fit = model.fit(None, iterations, tolerance)
         if weight:
             results.append((weight, model.aggregate(fit)))
-    return _with_chance(_mean(results), weights, by_chance, float(expit(np.log(EVIDENCE) - gain)))
+    return _with_chance(_mean(results), weights, by_chance, float(expit(_log_odds(answers) - gain)))
 
 
 def _share_of_first(first: Floats, second: Floats, questions: float = 1.0) -> float:
@@ -219,6 +222,12 @@ def _mean(results: list[tuple[float, Aggregate]]) -> Aggregate:
     )
 
 
+def _log_odds(answers: Answers) -> float:
+    """Return the logarithm of the prior odds that answers do not depend on the truth."""
+    comparable = len(answers) - len(np.unique(answers.question))
+    return float(min(np.log(USELESS) + PER_ANSWER * comparable, np.log(EVIDENCE)))
+
+
 def _with_chance(result: Aggregate, weights: dict[str, float], by_chance: Floats, weight: float) -> Aggregate:
     """Return a result in which answers may, with this probability, not depend on the truth."""
     assert result.matrices is not None
@@ -252,7 +261,7 @@ def _spaced(answers: Answers) -> Answers:
 def _check_options(answers: Answers, smoothing: float | None, iterations: int) -> None:
     if not len(answers):
         raise InputError("There are no votes.")
-    if smoothing is not None and not smoothing >= 0:
+    if smoothing is not None and not 0 <= smoothing < np.inf:
         raise InputError("Smoothing is negative or not a number.", got=smoothing, allowed="0 or more")
     if iterations < 1:
         raise InputError("There are no iterations.", got=iterations, allowed="1 or more")

@@ -139,9 +139,7 @@ class NextQuestions(Result):
                 ("asked next", f"{len(self.questions):,}", "one answer each (--budget)"),
             ]
         )
-        if not self.n_open and self.n_uncertain:
-            yield "no question is open; ask other raters, or golden questions: see manyhot agreement"
-        elif not self.n_open:
+        if not self.n_open:
             change = f"--max-answers {self.max_answers + 3}" if self.n_full else "a lower --settled"
             yield f"no question is open; to ask on: {change}"
 

@@ -167,7 +167,7 @@ def compute(names: list[str], draws: int, file: Path) -> None:
                 ours = method in OURS
                 p = get("aggregator", method)(answers).p if ours else of_crowd_kit(method, answers)
                 value = quality(p, truth)
-            except (AttributeError, ImportError, ValueError):
+            except (AttributeError, ImportError, KeyError, ValueError):
                 value = None
             with file.open("a", encoding="utf-8") as out:
                 out.write(json.dumps([name, seed, method, value]) + "\n")

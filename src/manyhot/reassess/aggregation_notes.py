@@ -57,8 +57,8 @@ def _missing(votes: Votes, answers: Answers, result: Aggregate, method: str) -> 
     if _chance(result) >= _MANY:
         yield (
             "raters agree on the same questions hardly more often than by chance, so their answers cannot "
-            f"decide, and p is drawn towards 0.5 (weight of chance {_chance(result):.2f}): ask other raters, or add "
-            "golden questions and use golden-bayes"
+            f"decide, and p is drawn towards 0.5 (weight of chance {_chance(result):.2f}): ask other raters, "
+            "or add golden questions and use golden-bayes"
         )
     yield from _alike(votes, answers)
 

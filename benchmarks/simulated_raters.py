@@ -1,6 +1,6 @@
 """Aggregation of simulated votes in thirteen regimes: manyhot beside crowd-kit (group bench).
 
-    python benchmarks/simulated_raters.py [--draws 40] [--regimes clean,hard] [--cells FILE]
+    python benchmarks/simulated_raters.py [--draws 40] [--regimes "clean,hard items"] [--cells FILE]
 
 A regime is a kind of raters and questions, with 400 questions, five votes each, and 30 raters unless it
 says otherwise. All methods get the same draws. A cell is a method in a draw of a regime; each finished cell
@@ -96,7 +96,7 @@ REGIMES = {
     "maybe 30 %": Regime(maybe=0.3),
     "one vote a rater": Regime(raters=2000),
     "long tail of activity": Regime(long_tail=True),
-    "20 questions, 5 raters": Regime(questions=20, raters=5),
+    "20 questions by 5 raters": Regime(questions=20, raters=5),
 }
 
 
@@ -181,7 +181,7 @@ def show(names: list[str], file: Path) -> None:
             values[regime, method][seed] = value
     means = {key: np.mean(list(of_draws.values()), 0) for key, of_draws in values.items()}
     methods = [m for m in (*OURS, *THEIRS, *SLOW, *SLOWEST) if any(method == m for _, method in means)]
-    print(f"{'regime':23}draws  {'best of the others':44}{'majority':>13}{'auto':>14}  behind the best")
+    print(f"{'regime':25}draws  {'best of the others':44}{'majority':>13}{'auto':>14}  behind the best")
     for regime in names:
         row = {m: means[regime, m] for m in methods if (regime, m) in means}
         print(line_of(regime, row, values))
@@ -209,7 +209,7 @@ def line_of(regime: str, row: dict[str, np.ndarray], values: dict) -> str:
     ours = "".join(f"{row[m][0]:>8.3f}/{row[m][1]:.3f}" for m in ("majority", "auto"))
     n = len(values[regime, "auto"])
     verdict = f"{behind[0]:+.3f}/{behind[1]:+.3f} {'holds' if holds else 'FAILS'}"
-    return f"{regime:23}{n:>5}  {best:44}{ours}  {verdict}"
+    return f"{regime:25}{n:>5}  {best:44}{ours}  {verdict}"
 
 
 def main(names: list[str], draws: int, file: Path) -> None:

@@ -242,11 +242,12 @@ def test_careless_raters_settle_nothing_and_that_is_said():
 
 
 def test_without_golden_answers_careless_raters_settle_nothing():
-    votes, _ = careless()
-    found = next_questions(votes, budget=100)
-    assert found.n_settled == 0
-    assert found.n_uncertain > 50
-    assert found.notes[0].startswith("an average answer hardly depends on whether the class is present")
+    # In two of the ten draws, three raters agree more often than by chance, by chance.
+    found = [next_questions(careless(seed)[0], budget=100) for seed in range(10)]
+    undecided = [each for each in found if not each.n_settled and each.n_uncertain > 60]
+    assert len(undecided) >= 8
+    note = "an average answer hardly depends on whether the class is present"
+    assert all(each.notes[0].startswith(note) for each in undecided)
 
 
 def test_careful_raters_are_not_suspected():

@@ -171,12 +171,12 @@ def auto(
     compared = _spaced(answers)
     models = {name: model(compared) for name, model in CANDIDATES.items()}
     fits = {name: model.fit(None, iterations, tolerance) for name, model in models.items()}
-    held_out = [models[name].held_out(fit) for name, fit in fits.items()]
+    first, second = (models[name].held_out(fit) for name, fit in fits.items())
     questions = answers.n_questions / compared.n_questions  # that each question stands for
-    share = _share_of_first(*held_out, questions)
+    share = _share_of_first(first, second, questions)
     weights = dict(zip(models, (share, 1 - share), strict=True))
     by_chance, at_chance = chance(compared)
-    gain = questions * float((_mixed(*held_out, share) - at_chance).sum())
+    gain = questions * float((_mixed(first, second, share) - at_chance).sum())
     results = []
     for name, weight in weights.items():
         model, fit = models[name], fits[name]

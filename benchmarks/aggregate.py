@@ -50,7 +50,7 @@ def votes_of(times: int) -> Any:
 
 
 def prepare_manyhot(times: int) -> Callable[[], Any]:
-    from manyhot.core.aggregation import dawid_skene
+    from manyhot.core.dawid_skene import dawid_skene
 
     answers = votes_of(times)
     options = {"truth": "answers", "smoothing": 0.0, "iterations": ITERATIONS, "tolerance": -1.0}

@@ -152,35 +152,11 @@ def said_of(rows):
 
 
 FEW = ["ny yn", "yyynn", "ynnyn", "yyyyy", "ynnnn"]
-UNIFORM = "dawid-skene(smoothing=1, towards='uniform')"
-TOO_FEW = "there may be too few answers to learn from; majority takes answers at face value"
-AGAINST = (
-    f"{UNIFORM} decides against all raters on 1 of the 1 questions on which they agree: the raters may be "
-    "bad, or there may be too few answers to learn from; majority takes answers at face value"
-)
 
 
 @pytest.mark.parametrize(
     ("rows", "method", "notes"),
     [
-        (
-            FEW,
-            UNIFORM,
-            (
-                f"{UNIFORM} estimates that yes is true for none of 5 questions, but raters answered yes "
-                f"to 5: {TOO_FEW}",
-                AGAINST,
-            ),
-        ),
-        (
-            [row.translate(str.maketrans("yn", "ny")) for row in FEW],
-            UNIFORM,
-            (
-                f"{UNIFORM} estimates that no is true for none of 5 questions, but raters answered no "
-                f"to 5: {TOO_FEW}",
-                AGAINST,
-            ),
-        ),
         (FEW, "dawid-skene", ()),
         (FEW, "one-coin", ()),
         # Nobody says yes: that none is found is no surprise.

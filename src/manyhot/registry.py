@@ -70,7 +70,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.predict.adapters.function",
         "manyhot.predict.adapters.trained",
     ),
-    "aggregator": ("manyhot.core.aggregation",),
+    "aggregator": ("manyhot.core.aggregation", "manyhot.core.dawid_skene"),
     "proposer": ("manyhot.core.proposals", "manyhot.core.confident_learning"),
     "rule": ("manyhot.core.error_kinds",),
     "loss": ("manyhot.train.losses.partial",),
@@ -290,7 +290,8 @@ def _check_values(entry: Entry, options: Mapping[str, Any], spec: str) -> None:
             )
         if isinstance(parameters[name].default, str) and not isinstance(value, str):
             raise InputError(f"The option {name!r} needs a text.", got=spec, allowed=f"{name}='…'")
-        if is_number(parameters[name].default) and not is_number(value):
+        optional = parameters[name].annotation == "float | None" and value is not None
+        if (is_number(parameters[name].default) or optional) and not is_number(value):
             raise InputError(f"The option {name!r} needs a number.", got=spec, allowed=f"{name}=1")
         if type(parameters[name].default) is int and type(value) is not int:
             raise InputError(f"The option {name!r} needs an integer.", got=spec, allowed=f"{name}=1")

@@ -372,7 +372,7 @@ def test_the_way_of_a_campaign(photos):
     )
     three = {"image_id": ["b.jpg"] * 3, "class_id": pa.array([1] * 3, pa.int32()), "answer": ["yes"] * 3}
     tables.write(pa.table(three | {"rater_id": ["r", "s", "t"]}), "camp/votes.parquet", "votes")
-    assert told()[2] == "manyhot aggregate camp --method dawid-skene --out camp/labels.parquet"
+    assert told()[2] == "manyhot aggregate camp --method auto --out camp/labels.parquet"
     tables.write(pa.table(votes | {"rater_id": ["r", "r"]}), "camp/votes.parquet", "votes")
     tables.write(pa.table(votes | {"expert_id": ["e", "e"]}), "camp/golden.parquet", "golden")
     assert told()[2] == "manyhot aggregate camp --method golden-bayes --out camp/labels.parquet"

@@ -83,9 +83,9 @@ def test_command_line(campaign):
     }  # fmt: skip
 
 
-def test_without_golden_answers_dawid_skene_tells_the_raters(campaign):
+def test_without_golden_answers_auto_learns_from_the_votes(campaign):
     (campaign / "golden.parquet").unlink()
-    assert next_questions(campaign, budget=5).metadata["method"] == "dawid-skene"
+    assert next_questions(campaign, budget=5).metadata["method"] == "auto"
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,9 @@ class Answers:
     original : ndarray of int8, shape (Q,), optional
         1 if the original label is the question's class, 0 if it is another class, and `SILENT` if the image
         has no original label. It is not a vote.
+    group : ndarray of int, shape (Q,), optional
+        The class of each question, counted from 0, so that the share of questions with the truth yes may
+        differ between classes.
 
     Raises
     ------
@@ -53,6 +56,7 @@ class Answers:
     n_questions: int
     n_raters: int
     original: npt.NDArray[np.int8] | None = None
+    group: Ints | None = None
 
     def __post_init__(self) -> None:
         sizes = [len(self.question), len(self.rater), len(self.answer)]

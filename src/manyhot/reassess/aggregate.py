@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,12 +16,13 @@ from manyhot import registry, tables
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.aggregation import Aggregate
-from manyhot.core.answers import NO, YES, Answers, GoldenAnswers
+from manyhot.core.answers import GoldenAnswers
 from manyhot.core.threshold_curve import Curve, curve
 from manyhot.errors import InputError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, InCampaign, Probability, Resamples, Seed, Share, Was, check_one_of
+from manyhot.reassess.aggregation_notes import Decisions, decision_notes, fit_notes, golden_notes
 from manyhot.reassess.answers import (
     ClassesLike,
     OriginalClasses,
@@ -35,14 +36,11 @@ from manyhot.reassess.answers import (
 from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, labels_of_votes, raters_table
 from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
-from manyhot.tables import Golden, Labels, Refined, Votes, schema
+from manyhot.tables import Labels, Votes, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, declare_table, interval
 
-METHOD = "dawid-skene"
-"""The default method: it needs no golden answers."""
-
-Decisions = Literal["decides", "counts", "ignored"]
-"""How decisions on disagreements affect the label sets."""
+METHOD = "auto"
+"""The default method: it needs no golden answers, and no choice of a model of raters."""
 
 declare_table(
     "curve",
@@ -143,6 +141,9 @@ class Aggregated(Result):
             ends = interval_text(row[f"{name}_lo"], row[f"{name}_hi"])
             facts.append((name, decimal_text(row[name]), golden if ends == "–" else f"{ends}, {golden}"))
         yield from fact_lines(facts)
+        if self.result.weights is not None:
+            weights = _weights_text(self.result.weights)
+            yield f"{self.method}: {weights}, by the likelihood of held-out answers"
         yield from flag_lines(self.raters.to_pylist())
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
@@ -210,6 +211,12 @@ def _course(result: Aggregate) -> str:
     return f"{how} after {result.iterations:,} iterations, log-likelihood {result.log_likelihood:,.1f}"
 
 
+def _weights_text(weights: Mapping[str, float]) -> str:
+    """Return models and their weights, best first."""
+    best_first = sorted((m for m in weights if weights[m] >= 0.005), key=lambda model: -weights[model])
+    return ", ".join(f"{model} {weights[model]:.2f}" for model in best_first)
+
+
 def _parsed(value: str) -> Any:
     try:
         return json.loads(value)
@@ -245,7 +252,7 @@ def aggregate(
 ) -> Aggregated:
     """Combine raters' answers into label sets.
 
-    Methods: majority, yes-share, dawid-skene, one-coin, golden-bayes.
+    Methods: auto, majority, yes-share, dawid-skene, one-coin, golden-bayes.
 
     Parameters
     ----------
@@ -360,9 +367,9 @@ def aggregate(
         _curve_table(measured),
         notes=(
             *source.notes,
-            *_fit_notes(answers, result, entry.name, chosen),
-            *_golden_notes(asked, result, experts, source.golden, entry, searched=searched),
-            *_decision_notes(asked.refined, refined),
+            *fit_notes(asked, answers, result, entry.name, chosen),
+            *golden_notes(asked, result, experts, source.golden, entry, searched=searched),
+            *decision_notes(asked.refined, refined),
         ),
         metadata=_about(result, entry.name, chosen, unclear) | ({"proposer": proposer} if proposer else {}),
         inputs=source.inputs,
@@ -380,6 +387,8 @@ def _about(result: Aggregate, method: str, threshold: float, unclear_from: float
         "log_likelihood": None if np.isnan(result.log_likelihood) else result.log_likelihood,
         "prior": None if result.prior is None else result.prior.tolist(),
     }
+    if result.weights is not None:
+        values["weights"] = result.weights
     return {key: v if isinstance(v, str) else json.dumps(v) for key, v in values.items()}
 
 
@@ -434,80 +443,3 @@ def _curve_table(measured: Curve | None) -> pa.Table:
         {name: np.full(n, v, np.int64) if name in whole else v for name, v in columns.items()},
         schema=schema("curve"),
     )
-
-
-def _decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
-    if refined is not None:
-        decided = "their state and their p come from the decision, not from the method"
-        effect = "these decisions are ignored" if how == "ignored" else decided
-        yield f"{len(refined):,} questions on which raters disagreed were decided; {effect}"
-
-
-def _fit_notes(answers: Answers, result: Aggregate, method: str, threshold: float) -> Iterator[str]:
-    """Yield notes on cases in which the fitted quality of raters contradicts their answers."""
-    if not result.iterations or len(np.unique(answers.rater)) == 1:
-        return
-    counts = answers.counts()
-    n_answers = counts.sum(1)
-    if n_answers.max() == 1:
-        yield (
-            f"no question was answered by two raters, so {method} cannot compare raters, and its estimates "
-            "mean little; majority takes answers at face value"
-        )
-    p = result.p[n_answers > 0]
-    for answer, word, chance in ((YES, "yes", p), (NO, "no", 1 - p)):
-        n = int(np.count_nonzero(counts[:, answer]))
-        if chance.sum() < 0.5 and n:  # less than one question in all
-            yield (
-                f"{method} estimates that {word} is true for none of {len(p):,} questions, but raters "
-                f"answered {word} to {n:,}: there may be too few answers to learn from; majority takes "
-                "answers at face value"
-            )
-    alike = (n_answers > 1) & (counts.max(1) == n_answers)
-    against = (counts[:, YES] > 0) & (result.p < threshold) | (counts[:, NO] > 0) & (result.p >= threshold)
-    n_against = int(np.count_nonzero(alike & against))
-    if n_against:
-        yield (
-            f"{method} decides against all raters on {n_against:,} of the {np.count_nonzero(alike):,} "
-            "questions on which they agree: the raters may be bad, or there may be too few answers to "
-            "learn from; majority takes answers at face value"
-        )
-
-
-def _golden_notes(
-    votes: Votes,
-    result: Aggregate,
-    experts: GoldenAnswers | None,
-    golden: Golden | None,
-    entry: registry.Entry,
-    *,
-    searched: bool,
-) -> Iterator[str]:
-    if not result.converged:
-        yield f"stopped after {result.iterations:,} iterations, before it converged"
-    if len(np.unique(votes.rater)) == 1:
-        alone = "there is only one rater, so the answers cannot be compared with those of others"
-        if result.iterations:  # raters cannot be compared
-            alone += (
-                ", and the method cannot estimate the quality of the rater; majority takes answers at "
-                "face value"
-            )
-        yield alone
-    if experts is None or golden is None:
-        return
-    if (experts.asked < 0).all():
-        yield "there are no votes on golden questions, so precision and recall are unknown"
-        return
-    unasked = int(np.count_nonzero(experts.truth() & (experts.asked < 0)))
-    if unasked:
-        yield f"{unasked:,} golden questions with the true answer yes have no votes; recall leaves them out"
-    if searched:
-        yield (
-            "the threshold was chosen on the golden questions on which precision and recall are measured; "
-            "expect slightly lower values on other questions"
-        )
-    if entry.about.get("needs") == "golden" and golden.raters is None:
-        yield (
-            "precision and recall are measured on golden questions to which the raters' confusion matrices "
-            "were fitted"
-        )

@@ -415,7 +415,16 @@ def answers_of(
         The classes for which the original label counts as a rater; by default, all.
     """
     original = None if images is None else _original(votes, images, original_classes)
-    return Answers(votes.question, votes.rater, votes.answer, votes.n_questions, votes.n_raters, original)
+    classes, group = np.unique(votes.class_id, return_inverse=True)
+    return Answers(
+        votes.question,
+        votes.rater,
+        votes.answer,
+        votes.n_questions,
+        votes.n_raters,
+        original,
+        group if len(classes) > 1 else None,
+    )
 
 
 def golden_of(golden: Golden, votes: Votes, images: Images | None = None) -> GoldenAnswers:

@@ -87,11 +87,11 @@ class NextQuestions(Result):
     n_settled : int
         Number of questions that are not full, but whose state is unlikely to change with further answers.
     n_uncertain : int
-        Number of settled questions whose probability is between 1 - threshold and the threshold. Further
-        answers of average raters would not decide them.
+        Number of questions whose state is just as unlikely to change, although their probability is between
+        1 - threshold and the threshold. They are not settled, but further answers of this quality would not
+        decide them.
     n_open : int
-        Number of questions that are neither full nor settled. The questions in the table are taken from
-        these.
+        Number of the remaining questions. The questions in the table are taken from these.
     changes : float
         Expected number of open questions whose state would change if they got all remaining answers.
     max_answers : int
@@ -126,12 +126,15 @@ class NextQuestions(Result):
     def lines(self) -> Iterator[str]:
         """Yield how many questions are full, settled, open and asked next."""
         full = f"are not asked again, for example after {self.max_answers} answers (--max-answers)"
-        uncertain = f"; {self.n_uncertain:,} are uncertain nevertheless" if self.n_uncertain else ""
+        undecided = (
+            "have a probability in the middle, and more answers of this quality would not change it much"
+        )
         yield from fact_lines(
             [
                 ("questions", f"{self.n_questions:,}", ""),
                 ("full", f"{self.n_full:,}", full),
-                ("settled", f"{self.n_settled:,}", f"are unlikely to change (--settled){uncertain}"),
+                ("settled", f"{self.n_settled:,}", "are unlikely to change (--settled)"),
+                *([("undecided", f"{self.n_uncertain:,}", undecided)] if self.n_uncertain else []),
                 ("open", f"{self.n_open:,}", f"of which {self.changes:,.1f} are expected to change"),
                 ("asked next", f"{len(self.questions):,}", "one answer each (--budget)"),
             ]
@@ -199,8 +202,8 @@ def next_questions(
         Format of the votes: a name, or a call string such as "crowd-kit(separator='|')". By default, the
         format is detected.
     method
-        An aggregator that learns how raters answer: golden-bayes, dawid-skene or one-coin. By default,
-        golden-bayes if there are golden answers, and otherwise dawid-skene.
+        An aggregator that learns how raters answer: golden-bayes, auto, dawid-skene or one-coin. By default,
+        golden-bayes if there are golden answers, and otherwise auto.
     threshold
         Minimum probability of a valid class; 0.8 by default.
     original_classes
@@ -248,15 +251,15 @@ def next_questions(
         free[asked.refined.question] = False  # somebody decided
     is_settled = _is_settled(odds, matrix, left, threshold=aggregated.threshold, at_most=settled)
     unsettled = free & ~is_settled
-    uncertain = np.abs(aggregated.p - 0.5) < abs(aggregated.threshold - 0.5)
+    uncertain = is_settled & (np.abs(aggregated.p - 0.5) < abs(aggregated.threshold - 0.5))
     score = _scores(by, odds, matrix, left, aggregated.threshold, counts)
     chosen = choose_questions(score, budget, unsettled)
     return NextQuestions(
         _table(aggregated, chosen, score, counts.sum(1)),
         asked.n_questions,
         int(np.count_nonzero(~free)),
-        int(np.count_nonzero(free & is_settled)),
-        int(np.count_nonzero(free & is_settled & uncertain)),
+        int(np.count_nonzero(free & is_settled & ~uncertain)),
+        int(np.count_nonzero(free & uncertain)),
         int(np.count_nonzero(unsettled)),
         _changes(odds[unsettled], matrix, left[unsettled], aggregated.threshold),
         max_answers,
@@ -267,7 +270,7 @@ def next_questions(
 
 
 def _notes(matrix: Floats, rater: str, method: str, golden: Golden | None, asked: Votes) -> Iterator[str]:
-    """Yield that answers carry no information. Then no question is open, and all count as settled."""
+    """Yield that answers carry no information. Then no question is open, and few are settled."""
     informedness = float(informedness_of(matrix[None])[0])
     if informedness >= SPAMMER:
         return
@@ -277,7 +280,7 @@ def _notes(matrix: Floats, rater: str, method: str, golden: Golden | None, asked
     yield (
         f"{f'an answer of {rater}' if rater else 'an average answer'} hardly depends on whether the class is "
         f"present (informedness {informedness:.2f}{source}), so more answers of this quality decide little, "
-        "and questions count as settled although their states may be wrong; see manyhot agreement"
+        "and states that count as settled may be wrong; see manyhot agreement"
     )
 
 
@@ -313,7 +316,7 @@ def _matrix(aggregated: Aggregated, rater: str) -> Floats:
         raise InputError(
             "This method does not estimate how raters answer when a class is present and when it is absent.",
             got=aggregated.method,
-            allowed="golden-bayes, dawid-skene, one-coin",
+            allowed="golden-bayes, auto, dawid-skene, one-coin",
         )
     votes = aggregated.votes
     if rater:

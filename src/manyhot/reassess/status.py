@@ -20,6 +20,7 @@ from manyhot.formats import detect
 from manyhot.formats.reading import check_whole
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import Shown
+from manyhot.reassess.aggregate import METHOD
 from manyhot.reassess.app.server import DATABASE, DatabaseAddress, database_option, web_extra
 from manyhot.reassess.app.vote_count import count_votes, count_votes_at
 from manyhot.result import Result
@@ -215,7 +216,7 @@ def _method(campaign: Campaign) -> str:
     if "round" in votes.column_names:  # decisions are no independent answers
         votes = votes.filter(pc.equal(pc.fill_null(votes["round"], 0), 0))
     raters = pc.unique(votes["rater_id"]) if "rater_id" in votes.column_names else []
-    return "dawid-skene" if len(raters) >= _ENOUGH_RATERS else "majority"
+    return METHOD if len(raters) >= _ENOUGH_RATERS else "majority"
 
 
 def _answers_to_export(campaign: Campaign, votes: Stage, database: str | None) -> int:

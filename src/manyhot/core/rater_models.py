@@ -1,0 +1,199 @@
+"""Models of raters: how the answers of a rater depend on the truth, and how they are fitted to votes.
+
+There are two models, with one row of probabilities for each truth (Dawid and Skene), or with one for both
+(one-coin). Both are fitted by expectation maximisation under the prior of `manyhot.core.rater_prior`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.aggregation import TINY, Aggregate
+from manyhot.core.answers import MAYBE, N_ANSWERS, NO, YES, Answers
+from manyhot.core.array_types import Floats, Ints
+from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
+from manyhot.core.rater_prior import RaterPrior
+
+_RIGHT, _WRONG = 4.0, 1.0
+"""Prior counts in each cell of the pooled matrix: raters together are better than chance."""
+
+
+@dataclass(frozen=True, eq=False)
+class RaterModel:
+    """A model of raters, with the votes to which it is fitted.
+
+    Attributes
+    ----------
+    answers : Answers
+    answer : ndarray of int, shape (m,)
+        The code of each vote, from 0 to A - 1, if the model reads maybe as another answer.
+    start : ndarray of float, shape (Q, T)
+        Initial posteriors of T truths, up to a factor per question.
+    n_answers : int
+        A.
+    tied : bool
+        Whether the row of a rater under the truth no is that under yes, in reverse order.
+    hard : ndarray of float64, shape (A,), optional
+        Probability of each answer to a hard question, by any rater. The last truth is then that a question
+        is hard.
+    """
+
+    answers: Answers
+    answer: Ints
+    start: npt.NDArray[np.floating]
+    n_answers: int = N_ANSWERS
+    tied: bool = False
+    hard: Floats | None = None
+
+    @classmethod
+    def dawid_skene(cls, answers: Answers, *, truth: str = "binary", hard: bool = False) -> RaterModel:
+        """Return the model with one row for each truth; the options are those of the aggregator."""
+        counts = answers.counts()
+        start = counts.astype(np.float32) if truth == "answers" else _halved(counts)
+        if not hard:
+            return cls(answers, answers.answer, start)
+        overall = counts.sum(0) + 1.0
+        return cls(answers, answers.answer, _with_hard(start), hard=overall / overall.sum())
+
+    @classmethod
+    def one_coin(cls, answers: Answers, *, maybe: str = "own") -> RaterModel:
+        """Return the model with one row for both truths; the option is that of the aggregator."""
+        counts = answers.counts()
+        if maybe == "own":
+            return cls(answers, answers.answer, _halved(counts), tied=True)
+        yes = YES if maybe == "no" else MAYBE
+        start = np.stack([counts[:, :yes].sum(1), counts[:, yes:].sum(1)], 1).astype(np.float32)
+        return cls(answers, (answers.answer >= yes).astype(np.int8), start, 2, tied=True)
+
+    def fit(self, smoothing: float | None = None, iterations: int = 1000, tolerance: float = 1e-7) -> Fit:
+        """Fit the model; the options are those of the aggregators."""
+        size = self.answers.n_raters * self.n_answers
+        symbol = self.answers.rater.astype(np.int32) * self.n_answers + self.answer.astype(np.int32)
+        group = None if smoothing == 0 else self.answers.group
+        return maximise(
+            Patterns.of(self.answers.question, symbol, self.answers.n_questions, size, group),
+            self.start,
+            lambda counts: self._matrices(counts, smoothing),
+            added=float(smoothing != 0),
+            iterations=iterations,
+            tolerance=tolerance,
+            accelerate=smoothing is None,
+        )
+
+    def aggregate(self, fit: Fit) -> Aggregate:
+        """Return a fit as the result of an aggregator. Hard questions are as likely yes as others."""
+        p, prior, matrices = fit.posterior[-1], fit.prior, fit.matrices
+        if self.hard is not None:
+            prior, matrices = prior[:-1] / prior[:-1].sum(), matrices[:, :-1]
+            p = fit.posterior[-2] + fit.posterior[-1] * prior[-1]
+        return Aggregate(p, matrices, prior, fit.iterations, fit.converged, fit.log_likelihood)
+
+    def held_out(self, fit: Fit) -> Floats:
+        """Return the log-likelihood of each vote, shape (m,), as if the model had been fitted without it.
+
+        The answer is taken out of the posterior of its question and out of the counts of its rater. What it
+        contributed to the posteriors of other questions remains, so that no further fit is needed.
+
+        References
+        ----------
+        Vehtari et al. 2016, Bayesian leave-one-out cross-validation approximations for Gaussian latent
+        variable models, JMLR 17(103), which approximates the distribution without an observation in the
+        same way.
+        """
+        rater, answer = self.answers.rater, self.answer.astype(np.intp)
+        posterior = fit.posterior[:, self.answers.question]
+        likelihood = np.maximum(fit.matrices[rater, :, answer].T, TINY)
+        before = posterior / likelihood
+        before /= before.sum(0)
+        counts = self._rows(self._counts(posterior))
+        n_truths = len(posterior) - (self.hard is not None)
+        mirrored = self.n_answers - 1 - answer
+        likelihood[:n_truths] = RaterPrior.of(counts, *_pooled(counts)).without(
+            counts,
+            rater,
+            np.zeros(n_truths, np.intp) if self.tied else np.arange(n_truths),
+            np.stack([answer, mirrored]) if self.tied else np.tile(answer, (n_truths, 1)),
+            posterior[:n_truths],
+        )
+        return np.asarray(np.log((before * likelihood).sum(0)))
+
+    def _counts(self, posterior: Floats) -> Floats:
+        """Return the expected counts of each rater's answers under each truth, shape (R * A, T)."""
+        size = self.answers.n_raters * self.n_answers
+        symbol = self.answers.rater.astype(np.int64) * self.n_answers + self.answer
+        return np.stack([np.bincount(symbol, each, size) for each in posterior], 1)
+
+    def _rows(self, counts: Floats) -> Floats:
+        """Return the counts in each row of the raters' matrices that is estimated, shape (R, K, A)."""
+        rows = counts.reshape(self.answers.n_raters, self.n_answers, -1).transpose(0, 2, 1)
+        if self.tied:
+            return rows[:, :1] + rows[:, 1:, ::-1]
+        return rows if self.hard is None else rows[:, :-1]
+
+    def _matrices(self, counts: Floats, smoothing: float | None) -> Floats:
+        """Return the matrices, shape (R, T, A), from expected counts, shape (R * A, T)."""
+        rows = self._rows(counts)
+        pooled, opposite = _pooled(rows)
+        if smoothing is None:
+            matrices = RaterPrior.of(rows, pooled, opposite).matrices(rows)
+        else:
+            matrices = _smoothed(rows, smoothing * pooled)
+        if self.tied:
+            return np.concatenate([matrices, matrices[..., ::-1]], 1)
+        if self.hard is None:
+            return matrices
+        anyhow = np.broadcast_to(self.hard, (len(matrices), 1, self.n_answers))
+        return np.concatenate([matrices, anyhow], 1)
+
+
+def chance(answers: Answers) -> tuple[Floats, Floats]:
+    """Return the model in which answers do not depend on the truth.
+
+    Returns
+    -------
+    matrices : ndarray of float64, shape (R, 3)
+        Probability of each answer of each rater.
+    held_out : ndarray of float64, shape (m,)
+        The log-likelihood of each vote, as if the model had been fitted without it.
+    """
+    counts = answers.of_raters()[:, None].astype(np.float64)
+    pooled = counts.sum(0) + 1
+    prior = RaterPrior.of(counts, pooled / pooled.sum())
+    answer, certain = answers.answer.astype(np.intp)[None], np.ones((1, len(answers)))
+    held_out = prior.without(counts, answers.rater, np.zeros(1, np.intp), answer, certain)
+    return prior.matrices(counts)[:, 0], np.log(held_out[0])
+
+
+def _halved(counts: Ints) -> npt.NDArray[np.float32]:
+    """Return the numbers of no and yes answers to each question, with a maybe as half of each."""
+    start: npt.NDArray[np.float32] = counts[:, [NO, YES]].astype(np.float32)
+    start += counts[:, [MAYBE]].astype(np.float32) / 2
+    return start
+
+
+def _with_hard(start: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return initial posteriors with one more truth: the question is hard."""
+    share = start / np.maximum(start.sum(1, keepdims=True), np.float32(0.5))
+    hard = (1 - np.abs(share[:, -1] - share[:, 0])) / 2
+    share *= 1 - hard[:, None]
+    return np.concatenate([share, hard[:, None]], 1)
+
+
+def _pooled(rows: Floats) -> tuple[Floats, Floats | None]:
+    """Return the matrix of all raters, shape (K, A), and, if there is one, that of the opposite."""
+    n_truths, n_answers = rows.shape[1:]
+    cells = np.full((n_truths, n_answers), _WRONG)
+    cells[np.arange(n_truths), np.linspace(0, n_answers - 1, n_truths).astype(int)] = _RIGHT
+    pooled = rows.sum(0) + cells
+    pooled /= pooled.sum(1, keepdims=True)
+    return pooled, pooled[:, ::-1] if n_truths < n_answers else None
+
+
+def _smoothed(rows: Floats, added: Floats) -> Floats:
+    """Return matrices, shape (R, K, A), from expected counts and the counts added to each rater's."""
+    counts = rows + added
+    total = counts.sum(2, keepdims=True)
+    return np.asarray(np.where(total > 0, counts / np.maximum(total, TINY), 1 / rows.shape[-1]))

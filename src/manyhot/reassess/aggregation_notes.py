@@ -1,0 +1,148 @@
+"""Notes on aggregated votes: what is missing, what contradicts the answers, golden questions, decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+
+from manyhot import registry
+from manyhot.core.aggregation import Aggregate
+from manyhot.core.answers import NO, YES, Answers, GoldenAnswers
+from manyhot.core.dawid_skene import CHANCE
+from manyhot.tables import Golden, Refined, Votes
+
+Decisions = Literal["decides", "counts", "ignored"]
+"""How decisions on disagreements affect the label sets."""
+
+_MANY, _FEWEST = 0.2, 10
+"""Weight of chance, and number of equal answers of a rater, from which a note is due."""
+
+
+def decision_notes(refined: Refined | None, how: Decisions) -> Iterator[str]:
+    """Yield what became of decisions on disagreements."""
+    if refined is not None:
+        decided = "their state and their p come from the decision, not from the method"
+        effect = "these decisions are ignored" if how == "ignored" else decided
+        yield f"{len(refined):,} questions on which raters disagreed were decided; {effect}"
+
+
+def fit_notes(
+    votes: Votes, answers: Answers, result: Aggregate, method: str, threshold: float
+) -> Iterator[str]:
+    """Yield what is missing to learn from the answers, and where a fit contradicts them."""
+    if not result.iterations or len(np.unique(answers.rater)) == 1:
+        return
+    yield from _missing(votes, answers, result, method)
+    if _chance(result) < _MANY:
+        yield from _contradictions(answers, result, method, threshold)
+
+
+def _chance(result: Aggregate) -> float:
+    return (result.weights or {}).get(CHANCE, 0.0)
+
+
+def _missing(votes: Votes, answers: Answers, result: Aggregate, method: str) -> Iterator[str]:
+    """Yield why the quality of raters cannot be learnt from their answers."""
+    counts = answers.counts()
+    n_answers = counts.sum(1)
+    shared = n_answers > 1
+    n_shared = int(np.count_nonzero(shared))
+    if n_shared and (counts.max(1) == n_answers)[shared].all():
+        yield (
+            f"raters agree on all {n_shared:,} questions that two or more answered, so {method} cannot learn "
+            "how often they err, and p is too close to 0 or 1 if they err together"
+        )
+    if _chance(result) >= _MANY:
+        yield (
+            "raters agree on the same questions hardly more often than by chance, so their answers cannot "
+            f"decide, and p is drawn towards 0.5 (weight of chance {_chance(result):.2f}): ask other raters, "
+            "or add golden questions and use golden-bayes"
+        )
+    yield from _alike(votes, answers)
+
+
+def _alike(votes: Votes, answers: Answers) -> Iterator[str]:
+    """Yield which raters always give the same answer."""
+    counts = answers.of_raters()
+    alike = (counts.max(1) == counts.sum(1)) & (counts.sum(1) >= _FEWEST)
+    if alike.any() and not alike.all():
+        names = [str(votes.rater_id[int(r)].as_py()) for r in np.flatnonzero(alike)]
+        listed = ", ".join(names[:10]) + (f" and {len(names) - 10:,} more" if len(names) > 10 else "")
+        yield (
+            f"some raters gave the same answer to all of their questions, at least {_FEWEST}, so "
+            f"their answers say little: {listed}"
+        )
+
+
+def _contradictions(answers: Answers, result: Aggregate, method: str, threshold: float) -> Iterator[str]:
+    """Yield in which cases the fitted quality of raters contradicts their answers."""
+    counts = answers.counts()
+    n_answers = counts.sum(1)
+    if n_answers.max() == 1:
+        yield (
+            f"no question was answered by two raters, so {method} cannot compare raters, and its estimates "
+            "mean little; majority takes answers at face value"
+        )
+    p = result.p[n_answers > 0]
+    for answer, word, chance in ((YES, "yes", p), (NO, "no", 1 - p)):
+        n = int(np.count_nonzero(counts[:, answer]))
+        if chance.sum() < 0.5 and n:  # less than one question in all
+            yield (
+                f"{method} estimates that {word} is true for none of {len(p):,} questions, but raters "
+                f"answered {word} to {n:,}: there may be too few answers to learn from; majority takes "
+                "answers at face value"
+            )
+    alike = (n_answers > 1) & (counts.max(1) == n_answers)
+    against = (counts[:, YES] > 0) & (result.p < threshold) | (counts[:, NO] > 0) & (result.p >= threshold)
+    n_against = int(np.count_nonzero(alike & against))
+    if n_against:
+        yield (
+            f"{method} decides against all raters on {n_against:,} of the {np.count_nonzero(alike):,} "
+            "questions on which they agree: the raters may be bad, or there may be too few answers to "
+            "learn from; majority takes answers at face value"
+        )
+
+
+def golden_notes(
+    votes: Votes,
+    result: Aggregate,
+    experts: GoldenAnswers | None,
+    golden: Golden | None,
+    entry: registry.Entry,
+    *,
+    searched: bool,
+) -> Iterator[str]:
+    """Yield what is missing for a fit, or to measure precision and recall on golden questions."""
+    if not result.converged:
+        yield f"stopped after {result.iterations:,} iterations, before it converged"
+    if len(np.unique(votes.rater)) == 1:
+        alone = "there is only one rater, so the answers cannot be compared with those of others"
+        if result.iterations:  # raters cannot be compared
+            alone += (
+                ", and the method cannot estimate the quality of the rater; majority takes answers at "
+                "face value"
+            )
+        yield alone
+    if experts is None or golden is None:
+        return
+    if (experts.asked < 0).all():
+        yield "there are no votes on golden questions, so precision and recall are unknown"
+        return
+    tied = int(np.count_nonzero(2 * experts.yes == experts.experts))
+    if tied:
+        yield f"experts are equally divided on {tied:,} golden questions, whose true answer counts as no"
+    unasked = int(np.count_nonzero(experts.truth() & (experts.asked < 0)))
+    if unasked:
+        yield f"{unasked:,} golden questions with the true answer yes have no votes; recall leaves them out"
+    if searched:
+        yield (
+            "the threshold was chosen on the golden questions on which precision and recall are measured; "
+            "expect slightly lower values on other questions"
+        )
+    if entry.about.get("needs") == "golden" and golden.raters is None:
+        yield (
+            "precision and recall are measured on golden questions to which the raters' confusion matrices "
+            "were fitted"
+        )

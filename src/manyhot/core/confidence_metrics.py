@@ -27,6 +27,11 @@ from manyhot.registry import register
 
 _Event = Callable[[Case], Outcomes | None]
 
+NOT_RESAMPLED = "chance increases a calibration error, and each resample increases it further"
+"""Why calibration errors have no interval. Corrections of this bias fail where the error is small: with 200
+to 2,000 images of a calibrated model, intervals from ``2 * value - samples`` contain the error of infinitely
+many images in 41 to 51 % of data sets (``docs/explanation/intervals.md``)."""
+
 
 @register(
     "metric", "ece", also=("expected_calibration_error",), better="lower", label="ECE", needs="confidence"
@@ -379,14 +384,16 @@ def _binned(
     measure: Callable[[Bins], float],
 ) -> Estimate:
     check_bins(bins)
-    return _pooled(case, event(case), lambda outcomes, w: measure(split(outcomes, w, bins)))
+    return _pooled(case, event(case), lambda outcomes, w: measure(split(outcomes, w, bins)), NOT_RESAMPLED)
 
 
 def _of_order(case: Case, event: _Event, measure: Callable[[Ranked], float]) -> Estimate:
     return _pooled(case, event(case), lambda outcomes, w: measure(outcomes.ranked(w)))
 
 
-def _pooled(case: Case, outcomes: Outcomes | None, measure: Callable[[Outcomes, Floats], float]) -> Estimate:
+def _pooled(
+    case: Case, outcomes: Outcomes | None, measure: Callable[[Outcomes, Floats], float], biased: str = ""
+) -> Estimate:
     if outcomes is None:
         return undefined(len(case.labels))
     scored = np.zeros(len(case.labels), bool)
@@ -396,7 +403,7 @@ def _pooled(case: Case, outcomes: Outcomes | None, measure: Callable[[Outcomes, 
         w = outcomes.weigh(weights)
         return measure(outcomes, w) if w.any() else float("nan")
 
-    return Pooled(value, scored)
+    return Pooled(value, scored, biased=biased)
 
 
 def _squared(case: Case, outcomes: Outcomes | None) -> Estimate:
@@ -517,7 +524,7 @@ def _by_class(
         gap -= np.bincount(right_at, w[image], minlength=bins * c)
         return float(np.abs(gap).sum() / (w.sum() * c))
 
-    return Pooled(value, scored)
+    return Pooled(value, scored, biased=NOT_RESAMPLED)
 
 
 def _bin_of(p: Floats, bins: int) -> npt.NDArray[np.intp]:

@@ -17,7 +17,7 @@ from manyhot.parameters import check_share
 MAX_THRESHOLDS = 1000
 """Maximum number of thresholds of a curve, apart from those passed to it; more are thinned by rank."""
 
-FOLDS = 10
+GOLDEN_PARTS = 10
 """Parts of the golden images, each of which is evaluated at a threshold chosen on the others."""
 
 _CHUNK = 200
@@ -175,7 +175,7 @@ def cross_fit(
     choose: Callable[[Curve], float],
     *,
     rng: np.random.Generator,
-    folds: int = FOLDS,
+    folds: int = GOLDEN_PARTS,
 ) -> CrossFitted:
     """Return precision and recall of the rule by which a threshold is chosen.
 

@@ -17,7 +17,7 @@ from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import NO, YES, Answers, GoldenAnswers
-from manyhot.core.threshold_curve import FOLDS, Curve, cross_fit, curve
+from manyhot.core.threshold_curve import GOLDEN_PARTS, Curve, cross_fit, curve
 from manyhot.errors import InputError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
@@ -445,7 +445,7 @@ def _cross_fitted(
         rng=np.random.default_rng(seed),
     )
     chosen = "the threshold was chosen on the golden questions on which precision and recall are measured"
-    if found.n_images < 2 * FOLDS:
+    if found.n_images < 2 * GOLDEN_PARTS:
         return f"{chosen}; expect lower values on other questions"
     values = (
         f"{name} {decimal_text(value)} ({interval_text(lo, hi)})"

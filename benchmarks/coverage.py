@@ -1,7 +1,10 @@
-"""How often 95 % intervals of mAP, AUROC, F1 and LRAP contain the expected value, for one model and for two.
+"""How often 95 % intervals contain the expected value: of metrics, of pairs of models, and over families.
 
     python benchmarks/coverage.py [--images 100 500 2000] [--simulations 2000] [--seed 0] [--classes 20]
-        [--rarest 0.01] [--commonest 0.3] [--separation 1.5]
+        [--rarest 0.01] [--commonest 0.3] [--separation 1.5] [--out FILE] [--families]
+
+With `--out`, each cell is a line that is appended to the file when it is done; a later call continues there.
+`--families` shows intervals over families of models instead: of a mean and a slope.
 
 Data: images of 20 classes, whose prevalences fall geometrically from 30 % to 1 %. Labels of an image are
 correlated, and so are the scores of two models on an image: half of the variance of a score's noise is
@@ -23,7 +26,9 @@ deviations of the values).
 from __future__ import annotations
 
 import argparse
+import functools
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from scipy.special import ndtri
@@ -37,6 +42,8 @@ METRICS = (
     "f1_macro(threshold=1.0, link='identity')",
     "f1_micro(threshold=1.0, link='identity')",
     "lrap",
+    "real1",
+    "brier_set",
 )
 RESAMPLES = 1000
 
@@ -64,14 +71,17 @@ class Design:
         return yes, scores
 
 
-def estimates(design, n, rng):
-    """Return the estimates of all metrics of both models."""
+def estimates(design, n, rng, names=METRICS):
+    """Return the estimates of metrics of both models."""
     from manyhot.core.sets import Case, LabelSets
     from manyhot.registry import get
 
     yes, scores = design.draw(n, rng)
     labels = LabelSets.from_lists([np.flatnonzero(row) for row in yes], design.classes)
-    return {name: [get("metric", name)(Case.from_scores(labels, s, k=1)) for s in scores] for name in METRICS}
+    return {
+        name: [get("metric", name)(Case.from_scores(labels, s, k=1, kind="logit")) for s in scores]
+        for name in names
+    }
 
 
 def by_jackknife(two):
@@ -102,18 +112,17 @@ def by_bootstrap(two, seed):
     return values, np.array([*np.stack(percentile_interval(samples), axis=1), (pair.lo[0], pair.hi[0])])
 
 
-def simulate(design, n, simulations, seed):
-    """Return values, shape (simulations, 3), and ends, shape (simulations, 3, 2), of each metric."""
+def simulate(design, n, simulations, seed, name):
+    """Return values, shape (simulations, 3), and ends, shape (simulations, 3, 2), of a metric."""
     from manyhot.core.estimates import Pooled
 
-    found = {name: ([], []) for name in METRICS}
+    found = []
     for number in range(simulations):
-        rng = np.random.default_rng([seed, n, number])
-        for name, two in estimates(design, n, rng).items():
-            values, ends = by_jackknife(two) if isinstance(two[0], Pooled) else by_bootstrap(two, number)
-            found[name][0].append([*values, values[1] - values[0]])
-            found[name][1].append(ends)
-    return {name: (np.array(values), np.array(ends)) for name, (values, ends) in found.items()}
+        two = estimates(design, n, np.random.default_rng([seed, n, number]), (name,))[name]
+        values, ends = by_jackknife(two) if isinstance(two[0], Pooled) else by_bootstrap(two, number)
+        found.append(([*values, values[1] - values[0]], ends))
+    values, ends = zip(*found, strict=True)
+    return np.array(values), np.array(ends)
 
 
 def row(name, n, values, ends, limit):
@@ -129,6 +138,64 @@ def row(name, n, values, ends, limit):
     )
 
 
+SIZES = {5: (12, 6, 4, 2, 1), 10: (21, 12, 9, 6, 5, 4, 4, 3, 2, 1), 20: (21, 12, 9, 6, 5, 4, 4, 3, 2, 1) * 2}
+"""Families of different sizes; those of ten are like the 67 published networks."""
+
+
+def family_coverage(sizes, simulations, seed):
+    """Return how often the intervals of mean and slope over families contain the true values."""
+    from manyhot.core.comparison import Families, fit_line
+
+    families = Families.of([str(f) for f, size in enumerate(sizes) for _ in range(size)])
+    rng, held = np.random.default_rng([seed, *sizes]), np.zeros(2)
+    for _ in range(simulations):
+        common = rng.standard_normal((2, len(sizes)))[:, families.index]
+        own = rng.standard_normal(common.shape)
+        x = 0.7 + 0.02 * (common[0] + own[0])
+        y = 0.9 * x + 0.02 * (common[1] + own[1])
+        ends = families.mean_interval(y - 0.9 * x), fit_line(x, y, families).slope_interval
+        held += [lo <= true <= hi for (lo, hi), true in zip(ends, (0, 0.9), strict=True)]
+    return held / simulations
+
+
+def family_rows(simulations, seed):
+    """Yield the key and the row of each number of families, of equal and of different sizes."""
+    for n, uneven in SIZES.items():
+        for name, sizes in (("equal", (6,) * n), ("different", uneven)):
+            yield (
+                f"families {simulations} {seed} {n} {name}",
+                lambda sizes=sizes, n=n, name=name: (
+                    f"{n:>8}{name:>11}"
+                    + "".join(f"{100 * held:>9.1f} %" for held in family_coverage(sizes, simulations, seed))
+                ),
+            )
+
+
+def show(cells, out):
+    """Print each cell; read it from `out` if an earlier call wrote it there, and append it otherwise."""
+    lines = Path(out).read_text(encoding="utf-8").splitlines() if out and Path(out).is_file() else []
+    done = dict(line.split("\t", 1) for line in lines)
+    for key, make in cells:
+        if key not in done:
+            done[key] = make()
+            if out:
+                with Path(out).open("a", encoding="utf-8") as file:
+                    file.write(f"{key}\t{done[key]}\n")
+        print(done[key], flush=True)
+
+
+def metric_rows(options, design, limits):
+    """Yield the key and the row of each number of images and metric."""
+    for n in options.images:
+        for name in METRICS:
+            yield (
+                f"{design} {options.simulations} {options.seed} {n} {name}",
+                lambda n=n, name=name: row(
+                    name, n, *simulate(design, n, options.simulations, options.seed, name), limits()[name]
+                ),
+            )
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -140,12 +207,22 @@ def main():
     parser.add_argument("--rarest", type=float, default=0.01, help="prevalence of the rarest class")
     parser.add_argument("--commonest", type=float, default=0.3)
     parser.add_argument("--separation", type=float, default=1.5, help="of the first model")
+    parser.add_argument("--out", help="file to which each cell is appended, and from which a call continues")
+    parser.add_argument("--families", action="store_true", help="intervals over families of models")
     options = parser.parse_args()
+    if options.families:
+        print(
+            f"{'families':>8}{'sizes':>11}{'mean':>11}{'slope':>11}   {options.simulations:,} sets of models"
+        )
+        show(family_rows(options.simulations, options.seed), options.out)
+        return
     design = Design(options.classes, options.rarest, options.commonest, options.separation)
-    limits = {
-        name: two[0].value(None)
-        for name, two in estimates(design, 100_000, np.random.default_rng(options.seed)).items()
-    }
+
+    @functools.cache
+    def limits():
+        two = estimates(design, 100_000, np.random.default_rng(options.seed)).items()
+        return {name: first.value(None) for name, (first, _) in two}
+
     print(f"{design}, {options.simulations:,} data sets, seed {options.seed}")
     error = 100 * np.sqrt(0.95 * 0.05 / options.simulations)
     print(f"coverage of 95 % intervals (standard error {error:.1f} points), and width beside the exact one")
@@ -153,9 +230,7 @@ def main():
         f"{'metric':<12}{'images':>7}{'mean':>8}{'limit':>7}{'none':>7}"
         f"{'model 1':>11}{'model 2':>11}{'pair':>11}{'width 1':>9}{'2':>5}{'pair':>7}"
     )
-    for n in options.images:
-        for name, (values, ends) in simulate(design, n, options.simulations, options.seed).items():
-            print(row(name, n, values, ends, limits[name]), flush=True)
+    show(metric_rows(options, design, limits), options.out)
 
 
 if __name__ == "__main__":

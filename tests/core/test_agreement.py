@@ -5,6 +5,7 @@ import itertools
 import krippendorff
 import numpy as np
 import pytest
+from scipy.stats import binom, ttest_1samp
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from manyhot.core.agreement import SET_MEASURES, VOTE_MEASURES, measure_answers, measure_sets
@@ -41,7 +42,7 @@ def random_matrix(seed, raters=6, questions=60, gaps=0.3):
 
 def measured(answers, image=None, **options):
     image = np.arange(answers.n_questions) if image is None else image
-    found = measure_answers(answers, image, rng=rng(), **{"resamples": 0, **options})
+    found = measure_answers(answers, image, **{"intervals": False, **options})
     return {m.name: m for m in found}
 
 
@@ -72,7 +73,7 @@ def test_fleiss_kappa_by_hand():
 def test_intervals_are_over_images():
     matrix = random_matrix(7, questions=400, gaps=0)
     image = np.arange(400) // 4
-    found = measured(answers_of_matrix(matrix), image, resamples=1000)
+    found = measured(answers_of_matrix(matrix), image, intervals=True)
     drawn = np.random.default_rng(5)
     alphas = []
     for _ in range(200):
@@ -84,6 +85,34 @@ def test_intervals_are_over_images():
     assert found["alpha_nominal"].hi == pytest.approx(hi, abs=0.015)
     for m in found.values():
         assert m.lo < m.value < m.hi
+
+
+def test_the_interval_of_pairwise_agreement_is_students_over_images():
+    """With as many answers to each question, pairwise agreement is a mean over images."""
+    matrix = random_matrix(7, questions=40, gaps=0)
+    found = measured(answers_of_matrix(matrix), intervals=True)["pairwise"]
+    raters = len(matrix)
+    pairs = [(a, b) for a in range(raters) for b in range(a)]
+    same = np.mean([matrix[a] == matrix[b] for a, b in pairs], axis=0)
+    assert (found.lo, found.hi) == pytest.approx(tuple(ttest_1samp(same, 0).confidence_interval(0.95)))
+    few = measured(answers_of_matrix(matrix[:, :9]), intervals=True)["pairwise"]
+    assert np.isnan([few.lo, few.hi]).all()
+
+
+@pytest.mark.parametrize("n", [10, 67])
+def test_intervals_of_few_images_hold(n):
+    """400 data sets of three questions an image and six raters, by the binomial's bound of 99.9 %."""
+    generator, held = np.random.default_rng(n), np.zeros(4)
+
+    def found(n):
+        hard = np.repeat(generator.beta(1, 2, n), 3)
+        said = (generator.random((6, 3 * n)) < np.clip(hard + 0.2 * generator.normal(size=3 * n), 0, 1)) * 2
+        return measured(answers_of_matrix(said), np.repeat(np.arange(n), 3), intervals=True)
+
+    true = {name: m.value for name, m in found(100_000).items()}
+    for _ in range(400):
+        held += [m.lo <= true[name] <= m.hi for name, m in found(n).items()]
+    assert (held >= binom.ppf(0.001, 400, 0.935)).all()
 
 
 def jaccard(a, b):
@@ -132,7 +161,7 @@ def test_alpha_of_label_sets_against_loops(seed):
     merged = [list(sets.values()) for sets in sheets.values()]
     question, rater, answer = map(np.array, zip(*rows, strict=True))
     answers = Answers(question, rater, answer.astype(np.int8), len(image), 4)
-    found = measure_sets(answers, np.array(image), np.array(class_id), resamples=0, rng=rng())
+    found = measure_sets(answers, np.array(image), np.array(class_id), intervals=False)
     for m, similarity in zip(found, (jaccard, masi), strict=True):
         assert m.value == pytest.approx(slow_alpha(merged, similarity), abs=1e-12)
         assert m.n == sum(len(u) > 1 for u in merged)
@@ -143,8 +172,8 @@ def test_alpha_of_label_sets_against_loops(seed):
 def test_one_rater_only_is_nan_with_n_0():
     answers = Answers(np.arange(4), np.zeros(4, int), np.array([0, 2, 1, 2], np.int8), 4, 1)
     image = np.array([0, 0, 1, 2])
-    sets = measure_sets(answers, image, np.arange(4), resamples=10, rng=rng())
-    for m in [*measure_answers(answers, image, resamples=10, rng=rng()), *sets]:
+    sets = measure_sets(answers, image, np.arange(4))
+    for m in [*measure_answers(answers, image), *sets]:
         assert np.isnan([m.value, m.lo, m.hi]).all()
         assert m.n == 0
     assert sets[0].n_skipped == 3

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau, linregress, norm
+from scipy.stats import binom, kendalltau, linregress, norm, t, ttest_1samp
 
 from manyhot.core.comparison import (
     Families,
@@ -25,18 +25,24 @@ Y = 0.9 * X - 0.1 + RNG.normal(0, 0.02, M)
 NAMES = [f"family {i % 6}" for i in range(M)]
 
 
+UNEVEN = [f"family {max(i - 20, 0) // 2}" for i in range(M)]
+"""One family of 22 models and four of two."""
+
+
 @pytest.fixture
 def families():
-    return Families.draw(NAMES, 400, np.random.default_rng(1))
+    return Families.of(NAMES)
 
 
-def redrawn(families, statistic):
-    """Apply a statistic to the models of each resample of the families, written out one by one."""
-    values = []
-    for counts in families.counts:
-        rows = np.repeat(np.arange(M), counts[families.index].astype(int))
-        values.append(statistic(X[rows], Y[rows]))
-    return np.array(values)
+def jackknifed(names, statistic, value, df):
+    """Return Student's interval from a statistic that is computed again without each family, one by one."""
+    names, errors = np.array(names), []
+    for family in dict.fromkeys(names):
+        rest = names != family
+        errors.append(statistic(X[rest], Y[rest]) - value)
+    n = len(errors)
+    half = t.ppf(0.975, df) * np.sqrt((n - 1) / n * np.square(errors).sum())
+    return pytest.approx((value - half, value + half), rel=1e-6)
 
 
 @pytest.mark.parametrize("scale", ["plain", "logit", "probit"])
@@ -56,35 +62,56 @@ def test_scales_are_those_of_the_literature():
         np.testing.assert_allclose(from_scale(to_scale(X, scale), scale), X)
 
 
-def test_families_are_drawn_whole_and_as_often_as_there_are(families):
-    assert families.counts.shape == (400, 6)
-    assert (families.counts.sum(1) == 6).all()
-    np.testing.assert_allclose(families.sums(np.ones(M)), 30)
-    assert families.counts.var(0).mean() == pytest.approx(1 - 1 / 6, rel=0.15)
-
-
-def test_the_interval_of_a_slope_is_that_of_redrawn_families(families):
+@pytest.mark.parametrize(("names", "df"), [(NAMES, 5), (UNEVEN, 900 / (22**2 + 4 * 4) - 1)])
+def test_intervals_are_those_of_leaving_out_each_family(names, df):
+    families = Families.of(names)
     line = fit_line(X, Y, families)
-    slopes = redrawn(families, lambda x, y: linregress(x, y).slope)
-    intercepts = redrawn(families, lambda x, y: linregress(x, y).intercept)
-    np.testing.assert_allclose(line.slope_interval, np.quantile(slopes, [0.025, 0.975]), rtol=1e-6)
-    np.testing.assert_allclose(line.intercept_interval, np.quantile(intercepts, [0.025, 0.975]), rtol=1e-6)
+    slope, intercept = (
+        jackknifed(names, lambda x, y, name=name: getattr(linregress(x, y), name), value, df)
+        for name, value in (("slope", line.slope), ("intercept", line.intercept))
+    )
+    assert (line.slope_interval, line.intercept_interval) == (slope, intercept)
+    mean = jackknifed(names, lambda x, y: (x - y).mean(), (X - Y).mean(), df)
+    assert families.mean_interval(X - Y) == mean
+    tau = kendalltau(X, Y).statistic
+    lo, hi = jackknifed(names, lambda x, y: kendalltau(x, y).statistic, tau, df).expected
+    assert compare_orders(X, Y, families).models == pytest.approx((max(lo, -1), min(hi, 1)))
 
 
-def test_the_interval_of_a_mean_is_that_of_redrawn_families(families):
-    means = redrawn(families, lambda x, y: (x - y).mean())
-    np.testing.assert_allclose(families.mean_interval(X - Y), np.quantile(means, [0.025, 0.975]), rtol=1e-6)
+def test_of_equal_families_the_mean_has_students_interval_of_their_means():
+    means = np.array([(X - Y)[np.array(NAMES) == name].mean() for name in dict.fromkeys(NAMES)])
+    expected = ttest_1samp(means, 0).confidence_interval(0.95)
+    assert Families.of(NAMES).mean_interval(X - Y) == pytest.approx(tuple(expected))
 
 
 def test_copies_of_a_model_add_nothing():
-    """Ten copies of each model are no more evidence than one, where families are what is drawn."""
-    once = Families.draw([f"f{i}" for i in range(M)], 2000, np.random.default_rng(1))
-    copied = Families.draw([f"f{i}" for i in range(M) for _ in range(10)], 2000, np.random.default_rng(1))
+    """Ten copies of each model are no more evidence than one, where families are left out whole."""
+    once = Families.of([f"f{i}" for i in range(M)])
+    copied = Families.of([f"f{i}" for i in range(M) for _ in range(10)])
     np.testing.assert_allclose(once.mean_interval(X), copied.mean_interval(np.repeat(X, 10)))
 
 
+SIZES = {5: (12, 6, 4, 2, 1), 10: (21, 12, 9, 6, 5, 4, 4, 3, 2, 1), 20: (21, 12, 9, 6, 5, 4, 4, 3, 2, 1) * 2}
+
+
+@pytest.mark.parametrize("n", SIZES)
+@pytest.mark.parametrize("uneven", [False, True])
+def test_intervals_over_families_hold(n, uneven):
+    """400 sets of models whose families differ: at least 93.5 %, by the binomial's bound of 99.9 %."""
+    rng, sizes = np.random.default_rng(n), SIZES[n] if uneven else (5,) * n
+    families = Families.of([str(f) for f, size in enumerate(sizes) for _ in range(size)])
+    held = np.zeros((400, 2), bool)
+    for row in held:
+        common, own = rng.standard_normal((2, n))[:, families.index], rng.standard_normal((2, sum(sizes)))
+        x = 0.7 + 0.02 * (common[0] + own[0])
+        y = 0.9 * x + 0.02 * (common[1] + own[1])
+        ends = families.mean_interval(y - 0.9 * x), fit_line(x, y, families).slope_interval
+        row[:] = [lo <= true <= hi for (lo, hi), true in zip(ends, (0, 0.9), strict=True)]
+    assert (held.sum(0) >= binom.ppf(0.001, len(held), 0.935)).all()
+
+
 def test_one_family_has_no_interval():
-    alone = Families.draw(["resnet"] * M, 100, np.random.default_rng(1))
+    alone = Families.of(["resnet"] * M)
     line = fit_line(X, Y, alone)
     assert np.isnan([*line.slope_interval, *line.intercept_interval, *alone.mean_interval(X)]).all()
     assert line.slope == pytest.approx(linregress(X, Y).slope)
@@ -100,7 +127,7 @@ def test_models_without_a_place_on_the_scale_are_left_out(families):
 
 @pytest.mark.parametrize("n", [0, 1])
 def test_too_few_models_have_no_line(n):
-    line = fit_line(X[:n], Y[:n], Families.draw(NAMES[:n], 10, np.random.default_rng(1)))
+    line = fit_line(X[:n], Y[:n], Families.of(NAMES[:n]))
     assert np.isnan([line.slope, line.intercept, line.r2]).all()
     assert line.n == n
 
@@ -124,18 +151,6 @@ def test_tau_is_scipys(families, digits):
     assert order.tau == pytest.approx(kendalltau(x, y).statistic)
     swapped = sum((x[a] - x[b]) * (y[a] - y[b]) < 0 for a in range(M) for b in range(a))
     assert (order.n_pairs, order.n_swapped) == (M * (M - 1) // 2, swapped)
-
-
-def test_the_interval_of_tau_over_families_redraws_them(families):
-    expected = []
-    for counts in families.counts:
-        weight = counts[families.index]
-        pairs = [(a, b) for a in range(M) for b in range(a)]
-        signs = np.array([np.sign((X[a] - X[b]) * (Y[a] - Y[b])) for a, b in pairs])
-        weights = np.array([weight[a] * weight[b] for a, b in pairs])
-        expected.append((signs @ weights) / weights.sum())
-    order = compare_orders(X, Y, families)
-    np.testing.assert_allclose(order.models, np.quantile(expected, [0.025, 0.975]), rtol=1e-6)
 
 
 def test_the_interval_of_tau_over_images_is_as_wide_as_its_resamples(families):

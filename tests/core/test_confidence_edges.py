@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from confidence_cases import OURS, two_classes
+from manyhot.core.reliability import Outcomes
 from manyhot.core.sets import Case, LabelSets
 from manyhot.registry import get
 
@@ -36,3 +37,14 @@ def test_what_is_ruled_out_on_an_image_that_does_not_count_is_no_error(name):
     labels = LabelSets.from_lists([[0], [1]], 2, label=[0, 1], usable=np.array([True, False]))
     case = Case.from_scores(labels, np.array([[1, 0], [0, -np.inf]], np.float32), kind="logit")
     assert get("metric", name)(case).value(None) == pytest.approx(np.log1p(np.exp(-1)))
+
+
+@pytest.mark.parametrize("bins", [10, 15, 20])
+def test_stored_edges_are_in_the_bin_that_starts_with_them(bins):
+    """In float64, a float32 of 0.9 is below 0.9: each edge would be averaged with the edge below it."""
+    confidence = (np.arange(1, bins) / bins).astype(np.float32)
+    right = np.arange(1, bins) % 2 == 0
+    outcomes = Outcomes(np.arange(bins - 1), confidence.astype(np.float64), right)
+    found = outcomes.equal_width(np.ones(bins - 1), bins)
+    assert found.weight.tolist() == [0, *[1] * (bins - 1)]
+    assert found.mean_gap() == pytest.approx(np.abs(confidence - right).mean())

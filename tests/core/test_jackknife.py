@@ -2,7 +2,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from manyhot.core.jackknife import effective_positives, jackknife_error, jackknife_interval
+from manyhot.core.jackknife import (
+    effective_positives,
+    jackknife_error,
+    jackknife_interval,
+    resampled_interval,
+)
 
 
 def test_the_interval_is_that_of_students_t_on_the_logit_scale() -> None:
@@ -40,3 +45,15 @@ def test_effective_positives() -> None:
     assert effective_positives(np.array([4.0, 1e6, 1e6])) == pytest.approx(4, rel=1e-4)
     assert effective_positives(np.array([1.0, 2.0, 3.0])) == pytest.approx(9)
     assert effective_positives(np.array([])) == 0
+
+
+def test_few_resamples_give_students_interval_of_their_deviation_on_the_logit_scale():
+    samples = np.array([0.6, 0.7, 0.8, np.nan])
+    half = stats.t.ppf(0.975, 2) * 0.1 / (0.7 * 0.3)
+    expected = 1 / (1 + np.exp(-(np.log(7 / 3) + np.array([-half, half]))))
+    assert resampled_interval(0.7, samples) == pytest.approx(tuple(expected))
+    assert resampled_interval(0.7, samples, share=False) == pytest.approx(
+        (0.7 - stats.t.ppf(0.975, 2) * 0.1, 0.7 + stats.t.ppf(0.975, 2) * 0.1)
+    )
+    assert np.isnan(resampled_interval(0.7, samples[:1])).all()
+    assert np.isnan(resampled_interval(0.7, np.full(9, 0.7))).all()

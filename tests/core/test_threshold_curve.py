@@ -2,9 +2,10 @@
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 from sklearn.metrics import precision_recall_curve
 
-from manyhot.core.threshold_curve import MAX_THRESHOLDS, curve
+from manyhot.core.threshold_curve import MAX_THRESHOLDS, cross_fit, curve
 from manyhot.errors import InputError
 
 
@@ -114,3 +115,42 @@ def test_no_golden_question_at_all():
     nothing = np.empty(0)
     found = made(nothing, nothing.astype(bool), nothing.astype(int), resamples=10)
     assert (len(found.threshold), found.n_questions, found.at(0.5)) == (0, 0, None)
+
+
+def test_cross_fitted_values_are_those_of_thresholds_chosen_on_other_images(data):
+    p, truth, image = data
+    found = cross_fit(p, truth, image, lambda c: c.for_precision(0.8), rng=np.random.default_rng(3), folds=60)
+    above = np.zeros(300, bool)
+    for i in range(60):  # one image a fold, so that the order of the images does not matter
+        rest = image != i
+        precision, _, threshold = precision_recall_curve(truth[rest], p[rest])
+        above[~rest] = p[~rest] >= threshold[precision[:-1] >= 0.8].min()
+    assert found.precision[0] == pytest.approx(truth[above].mean())
+    assert found.recall[0] == pytest.approx(above[truth].mean())
+    assert 0 <= found.precision[1] < found.precision[0] < found.precision[2] <= 1
+    assert found.n_images == 60
+
+
+@pytest.mark.parametrize("n", [40, 155])
+def test_cross_fitted_intervals_hold(n):
+    """200 data sets of seven questions an image, by the binomial's bound of 99.9 %."""
+    rng = np.random.default_rng(n)
+
+    def drawn(n):
+        truth, image = rng.random(7 * n) < 0.22, np.repeat(np.arange(n), 7)
+        noise = 1.2 * rng.standard_normal(7 * n) + 0.5 * rng.standard_normal(n)[image]
+        return 1 / (1 + np.exp(-np.where(truth, 1.2, -2.0) - noise)), truth, image
+
+    p, truth, _ = drawn(30_000)
+    held, used = np.zeros(2), 0
+    for _ in range(200):
+        sample = drawn(n)
+        try:
+            threshold = made(*sample).for_precision(0.9)
+        except InputError:
+            continue
+        found = cross_fit(*sample, lambda c: c.for_precision(0.9), rng=rng)
+        true = truth[p >= threshold].mean(), (p[truth] >= threshold).mean()
+        held += [lo <= t <= hi for (_, lo, hi), t in zip((found.precision, found.recall), true, strict=True)]
+        used += 1
+    assert (held >= binom.ppf(0.001, used, 0.935)).all()

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from scipy.stats import kendalltau, linregress
+from scipy.stats import kendalltau, linregress, ttest_1samp
 
 from manyhot import compare, read_results
 from manyhot.errors import InputError, MatchError
@@ -149,10 +149,9 @@ def test_families_may_be_given():
     parts = [results("a", values=x, models=models), results("b", values=y, models=models)]
     assert mean(compare(parts))["lo_models"] is None
     row = mean(compare(parts, families={m: m for m in models}))
-    # Each its own family: nearly the interval of a mean of twelve.
-    assert row["hi_models"] - row["lo_models"] == pytest.approx(
-        2 * 1.96 * np.std(x - y) / np.sqrt(12), rel=0.1
-    )
+    # Each its own family: Student's interval of a mean of twelve.
+    expected = ttest_1samp(x - y, 0).confidence_interval(0.95)
+    assert (row["lo_models"], row["hi_models"]) == pytest.approx(tuple(expected))
 
 
 def test_intervals_over_images_of_one_data_set_are_paired():

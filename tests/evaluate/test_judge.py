@@ -550,6 +550,11 @@ def test_class_list_is_known_by_its_hash():
 
 
 UNCERTAIN = ("ece", "ece_set", "brier", "aurc_set")
+CALIBRATION = tuple(
+    f"{name}{end}"
+    for name in ("ece", "ece_mass", "ece_debiased", "mce", "classwise_ece")
+    for end in ("", "_set")
+)
 
 
 def scored_models(seed=0, n=60, c=12):
@@ -586,9 +591,19 @@ def test_confidence_of_a_list_is_that_of_dense_scores():
         dense = judged.value(metric, model="dense")
         assert 0 < dense < 1
         assert judged.value(metric, model="list") == pytest.approx(dense, abs=1e-5)
-    assert not judged.notes
     rows = [r for r in judged.results.to_pylist() if r["slice"] == "all"]
-    assert all(r["lo"] < r["value"] + 0.1 and r["hi"] > r["lo"] for r in rows)
+    some = [r for r in rows if r["metric"] not in CALIBRATION]
+    assert all(r["lo"] < r["value"] + 0.1 and r["hi"] > r["lo"] for r in some)
+
+
+def test_calibration_errors_have_no_interval_and_a_note_says_why():
+    labels, models = scored_models()
+    judged = evaluate(labels, [models["dense"]], metrics=CALIBRATION, resamples=20, map_resamples=10)
+    assert {r["lo"] for r in judged.results.to_pylist()} == {None}
+    assert [note.text for note in judged.model_notes if note.kind == "no_interval"] == [
+        f"no interval of {', '.join(CALIBRATION)}: chance increases a calibration error, and each resample "
+        "increases it further"
+    ]
 
 
 def test_without_confidence_a_note_says_what_is_missing():

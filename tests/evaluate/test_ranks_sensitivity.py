@@ -31,7 +31,7 @@ def table(names, metric="real1"):
 
 
 def analyse(results, thresholds=None):
-    rows = sensitivity(results, thresholds, lambda m: m, 500, 0).to_pylist()
+    rows = sensitivity(results, thresholds, lambda m: m).to_pylist()
     return {(r["analysis"], r["threshold"]): r for r in rows}
 
 

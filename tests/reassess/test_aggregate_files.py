@@ -223,7 +223,7 @@ def test_tables_of_any_library_and_files(campaign):
     assert done.threshold == pytest.approx(2 / 3)
     assert done.notes[-1] == (
         "the threshold was chosen on the golden questions on which precision and recall are measured; "
-        "expect slightly lower values on other questions"
+        "expect lower values on other questions"
     )
     assert (
         len(done.notes) == len(mh.aggregate(pa.table(VOTES), pa.table(GOLDEN), method="yes-share").notes) + 1

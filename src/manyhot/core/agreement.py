@@ -1,6 +1,6 @@
 """Agreement of raters: pairwise agreement, Fleiss' kappa, and Krippendorff's alpha of answers and label sets.
 
-Each measure is a function of sums over images, so that one resampling of images gives all intervals.
+Each measure is a function of sums over images, so that leaving out each image gives all intervals.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from scipy.sparse import csr_array
+from scipy.special import stdtrit
 
 from manyhot.core.answers import N_ANSWERS, YES, Answers
 from manyhot.core.array_types import Floats, Ints
-from manyhot.core.resampling import draw_counts, percentile_interval
+from manyhot.core.resampling import LEVEL
 
 VOTE_MEASURES = ("pairwise", "fleiss_kappa", "alpha_nominal", "alpha_ordinal")
 SET_MEASURES = ("alpha_jaccard", "alpha_masi")
@@ -22,8 +23,8 @@ SET_MEASURES = ("alpha_jaccard", "alpha_masi")
 _ROWS = 2000
 """Number of label sets per block of comparisons."""
 
-_DRAWN = 125
-"""Resamples per block: 12 MB for 24,889 images."""
+FEWEST_IMAGES = 10
+"""Minimum number of images for an interval; it was not tested with fewer."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,7 @@ class VoteMeasure:
     n_skipped: int
 
 
-def measure_answers(
-    answers: Answers, image: Ints, *, resamples: int, rng: np.random.Generator
-) -> list[VoteMeasure]:
+def measure_answers(answers: Answers, image: Ints, *, intervals: bool = True) -> list[VoteMeasure]:
     """Return `VOTE_MEASURES` of the three answers.
 
     Parameters
@@ -58,12 +57,15 @@ def measure_answers(
     answers : Answers
     image : ndarray of int, shape (Q,)
         The image of each question.
-    resamples : int
-        Number of resamples of images. With 0, no intervals are computed.
-    rng : numpy.random.Generator
+    intervals : bool
+        Whether to compute intervals.
 
     Notes
     -----
+    Intervals are by the jackknife over images, with Student's t of n - 1 degrees of freedom for n images. In
+    simulations, they contain the true value in 94.6 to 95.8 % for 10 to 500 images, where percentiles of
+    resampled images contain it in 90 to 92 % for 10 to 67.
+
     ``pairwise`` is the share of pairs of answers to one question that are equal. ``fleiss_kappa`` is the
     kappa of Fleiss 1971 (doi 10.1037/h0031619). It is averaged over questions, because the number of raters
     may differ between questions. The alphas are those of Krippendorff 2011 (Computing Krippendorff's
@@ -74,7 +76,7 @@ def measure_answers(
     several = total > 1
     sums = _by_image(_features(counts[several]), image[several])
     values = _of_sums(sums.sum(0)[None])[:, 0]
-    lo, hi = _intervals(sums, _of_sums, len(VOTE_MEASURES), resamples, rng)
+    lo, hi = _intervals(sums, _of_sums, values if intervals else np.full_like(values, np.nan))
     n, skipped = int(np.count_nonzero(several)), int(np.count_nonzero(total == 1))
     return [
         VoteMeasure(name, float(value), float(low), float(high), n, skipped)
@@ -126,8 +128,7 @@ def measure_sets(
     image: Ints,
     class_id: Ints,
     *,
-    resamples: int,
-    rng: np.random.Generator,
+    intervals: bool = True,
 ) -> list[VoteMeasure]:
     """Return `SET_MEASURES`: Krippendorff's alpha of the sets of classes to which raters answered yes.
 
@@ -139,7 +140,7 @@ def measure_sets(
     answers : Answers
     image, class_id : ndarray of int, shape (Q,)
         The image and the class of each question.
-    resamples, rng
+    intervals : bool
         As in `measure_answers`.
 
     Notes
@@ -160,7 +161,7 @@ def measure_sets(
         return alphas
 
     values = alpha(sums.sum(0)[None])[:, 0] if total else np.full(len(SET_MEASURES), np.nan)
-    lo, hi = _intervals(sums, alpha, len(SET_MEASURES), resamples, rng)
+    lo, hi = _intervals(sums, alpha, values if intervals else np.full_like(values, np.nan))
     return [
         VoteMeasure(name, float(value), float(low), float(high), len(n), sheets.n_skipped)
         for name, value, low, high in zip(SET_MEASURES, values, lo, hi, strict=True)
@@ -280,19 +281,12 @@ def _by_image(features: Floats, image: Ints) -> Floats:
     return np.stack(sums, 1)
 
 
-def _intervals(
-    sums: Floats,
-    measure: Callable[[Floats], Floats],
-    n_measures: int,
-    resamples: int,
-    rng: np.random.Generator,
-) -> tuple[Floats, Floats]:
+def _intervals(sums: Floats, measure: Callable[[Floats], Floats], values: Floats) -> tuple[Floats, Floats]:
+    """Return the ends of the jackknife's intervals, each of shape (M,); `sums` are those of n images."""
     n = len(sums)
-    if not resamples or not n:
-        return np.full(n_measures, np.nan), np.full(n_measures, np.nan)
-    exact = sums.astype(np.float32)
-    drawn = (
-        draw_counts(n, min(_DRAWN, resamples - done), rng).astype(np.float32) @ exact
-        for done in range(0, resamples, _DRAWN)
-    )
-    return percentile_interval(measure(np.concatenate(list(drawn)).astype(np.float64)))
+    if n < FEWEST_IMAGES:
+        return np.full_like(values, np.nan), np.full_like(values, np.nan)
+    without = measure(sums.sum(0) - sums)
+    error = np.sqrt((n - 1) / n * ((without - without.mean(1, keepdims=True)) ** 2).sum(1))
+    half = stdtrit(n - 1, (1 + LEVEL) / 2) * np.where(error > 0, error, np.nan)
+    return values - half, np.minimum(values + half, 1)

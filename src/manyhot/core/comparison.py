@@ -2,14 +2,9 @@
 
 Statements about models in general are uncertain in two ways. With other images, the values would differ:
 intervals over images come from resampled values (`manyhot.core.resampling`). Other models might have been
-evaluated: because models of one family are not independent, intervals over models resample whole families.
+evaluated: because models of one family are not independent, intervals over models leave out whole families.
 
 Differences of all pairs of models come with p-values adjusted for multiple testing.
-
-References
-----------
-Cameron, Gelbach & Miller 2008, doi 10.1162/rest.90.3.414, for resampling clusters. With few families, such
-intervals are too short.
 """
 
 from __future__ import annotations
@@ -19,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit, ndtr, ndtri
+from scipy.special import expit, logit, ndtr, ndtri, stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.resampling import LEVEL, percentile_interval
 
 FEWEST_FAMILIES = 5
-"""Minimum number of families for an interval; resampling two or three has little meaning."""
+"""Minimum number of families for an interval; two or three say little about others."""
 
 _MOST = 10_000_000
 """Maximum number of pairs of models in all resamples of an interval of tau."""
@@ -39,7 +34,7 @@ NO_INTERVAL = (float("nan"), float("nan"))
 
 @dataclass(frozen=True)
 class FittedLine:
-    """A least-squares line through M models, with percentile intervals over families.
+    """A least-squares line through M models, with intervals over families.
 
     Attributes
     ----------
@@ -103,54 +98,76 @@ def from_scale(values: npt.ArrayLike, scale: str) -> Floats:
 
 @dataclass(frozen=True)
 class Families:
-    """The family of each model, and resamples of the families.
+    """The family of each model, and intervals from leaving out each family.
 
     Attributes
     ----------
     index : ndarray of int, shape (M,)
         The family of each model, from 0.
-    counts : ndarray of float64, shape (R, F)
-        How often each family was drawn. There are no rows if there are fewer than `FEWEST_FAMILIES` families.
+
+    Notes
+    -----
+    The jackknife over families: with F families, and the statistic θ without family f as θ_f, the standard
+    error is ``sqrt((F - 1) / F * sum((θ_f - θ)**2))``, and the interval is that of Student's t. If families
+    are equally large, a mean has F - 1 degrees of freedom, and its interval is the usual one of the F means
+    of families. If a few large families decide the value, there are fewer: the inverse of the sum of squared
+    shares of the models, minus 1. ``benchmarks/coverage.py`` shows the coverage.
+
+    References
+    ----------
+    Cameron, Gelbach and Miller 2008, doi 10.1162/rest.90.3.414, on clusters; MacKinnon, Nielsen and Webb
+    2023, doi 10.1002/jae.2990, on the jackknife over clusters. The effective number is that of Kish 1965,
+    Survey Sampling.
     """
 
     index: npt.NDArray[np.intp]
-    counts: Floats
 
     @classmethod
-    def draw(cls, names: Sequence[str], resamples: int, rng: np.random.Generator) -> Families:
-        """Resample the families of M models, given by name, with replacement."""
-        unique, index = np.unique(np.asarray(names, str), return_inverse=True)
-        n = len(unique)
-        if n < FEWEST_FAMILIES:
-            return cls(index, np.empty((0, n)))
-        counts = np.zeros((resamples, n))
-        np.add.at(counts, (np.arange(resamples)[:, None], rng.integers(0, n, (resamples, n))), 1)
-        return cls(index, counts)
+    def of(cls, names: Sequence[str]) -> Families:
+        """Return the families of M models, given by name."""
+        return cls(np.unique(np.asarray(names, str), return_inverse=True)[1])
 
     def __len__(self) -> int:
-        return len(np.unique(self.index))
+        return int(self.index.max(initial=-1)) + 1
 
     def take(self, models: Bools) -> Families:
-        """Return the families of the selected models, without resamples if there are too few families."""
-        some = Families(self.index[models], self.counts)
-        return some if len(some) >= FEWEST_FAMILIES else Families(some.index, self.counts[:0])
+        """Return the families of the selected models."""
+        return Families(np.unique(self.index[models], return_inverse=True)[1])
 
-    def sums(self, values: Floats) -> Floats:
-        """Return the sum of `values` over the models of each resample, shape (R,)."""
-        sums: Floats = self.counts @ np.bincount(self.index, values, self.counts.shape[1])
-        return sums
+    @property
+    def df(self) -> float:
+        """Degrees of freedom: the effective number of families, minus 1."""
+        shares = np.bincount(self.index) / len(self.index)
+        return float(1 / (shares**2).sum() - 1)
 
-    def pair_sums(self, values: Floats) -> Floats:
-        """Return the sum of `values`, shape (M, M), over the pairs of models of each resample."""
-        member = np.zeros((len(self.index), self.counts.shape[1]))
-        member[np.arange(len(self.index)), self.index] = 1
-        sums: Floats = np.einsum("rf,rf->r", self.counts @ (member.T @ values @ member), self.counts)
-        return sums
+    def sums_without(self, values: Floats) -> Floats:
+        """Return the sums of `values`, shape (M,), over the models of all families but each, shape (F,)."""
+        own = np.bincount(self.index, values, len(self))
+        return np.asarray(own.sum() - own)
+
+    def pair_sums_without(self, values: Floats) -> Floats:
+        """Return the sums of symmetric `values`, shape (M, M), over pairs without each family, shape (F,)."""
+        member = np.eye(len(self))[self.index]
+        own = member.T @ values @ member
+        return np.asarray(own.sum() - 2 * own.sum(1) + np.diag(own))
+
+    def interval(self, value: float, without: Floats) -> tuple[float, float]:
+        """Return the interval of a statistic from its values without each family, shape (F,).
+
+        NaN if there are fewer than `FEWEST_FAMILIES` families, or the statistic is undefined without one.
+        """
+        n = len(self)
+        if n < FEWEST_FAMILIES:
+            return NO_INTERVAL
+        error = np.sqrt((n - 1) / n * ((without - value) ** 2).sum())
+        half = float(stdtrit(self.df, (1 + LEVEL) / 2) * error)
+        return value - half, value + half
 
     def mean_interval(self, values: Floats) -> tuple[float, float]:
         """Return the interval of the mean of `values`, shape (M,)."""
-        with np.errstate(invalid="ignore"):
-            return percentile_ends(self.sums(values) / self.sums(np.ones(len(values))))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            without = self.sums_without(values) / self.sums_without(np.ones(len(values)))
+        return self.interval(float(values.mean()), without)
 
 
 def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") -> FittedLine:
@@ -175,13 +192,14 @@ def fit_line(x: Floats, y: Floats, families: Families, *, scale: str = "plain") 
     if len(u) < 2:
         return FittedLine(*(float("nan"),) * 3, NO_INTERVAL, NO_INTERVAL, len(u), len(families))
     slope, intercept = (float(e) for e in _line(u, v, np.sum))
-    slopes, intercepts = _line(u, v, families.sums)
+    without = _line(u, v, families.sums_without)
     spread, residual = np.sum((v - v.mean()) ** 2), np.sum((v - intercept - slope * u) ** 2)
     # Values that differ only by rounding have no variance to explain.
     r2 = float(1 - residual / spread) if np.ptp(v) > 1e-9 else float("nan")
-    return FittedLine(
-        slope, intercept, r2, percentile_ends(slopes), percentile_ends(intercepts), len(u), len(families)
+    slope_ends, intercept_ends = (
+        families.interval(value, other) for value, other in zip((slope, intercept), without, strict=True)
     )
+    return FittedLine(slope, intercept, r2, slope_ends, intercept_ends, len(u), len(families))
 
 
 def above_line(x: Floats, y: Floats, line: FittedLine, scale: str) -> Floats:
@@ -222,13 +240,14 @@ def compare_orders(
     products = signs_x * signs_y
     parts = (products, np.abs(signs_x), np.abs(signs_y))
     tau = float(_tau(*(np.array([p.sum()]) for p in parts))[0])
-    redrawn = _tau(*(families.pair_sums(p) for p in parts))
+    lo, hi = families.interval(tau, _tau(*(families.pair_sums_without(p) for p in parts)))
+    models = (max(lo, -1.0), min(hi, 1.0)) if np.isfinite(lo) else NO_INTERVAL
     images = NO_INTERVAL
     if samples_x is not None and samples_y is not None and np.isfinite(tau):
         half = float(ndtri((1 + LEVEL) / 2) * np.nanstd(_resampled_taus(samples_x, samples_y)))
         images = (max(tau - half, -1.0), min(tau + half, 1.0))
     n_swapped = int(np.count_nonzero(products < 0)) // 2
-    return RankAgreement(tau, images, percentile_ends(redrawn), len(x) * (len(x) - 1) // 2, n_swapped)
+    return RankAgreement(tau, images, models, len(x) * (len(x) - 1) // 2, n_swapped)
 
 
 def difference_interval(x: Floats, y: Floats) -> tuple[Floats, Floats]:

@@ -70,12 +70,15 @@ class Pooled:
         first order only.
     doubt : callable, optional
         Returns, under the same weights, why the metric has no interval by `left_out`; empty if it has one.
+    biased : str, optional
+        Why resampled values give no interval; empty if they do.
     """
 
     value: Callable[[Weights | None], float]
     scored: Bools
     left_out: Callable[[Weights | None], Floats] | None = None
     doubt: Callable[[Weights | None], str] = lambda _: ""
+    biased: str = ""
 
 
 Estimate = Ratio | Pooled

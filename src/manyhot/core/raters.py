@@ -106,7 +106,7 @@ class Quality:
         value = informedness_of(shares)
         with np.errstate(invalid="ignore", divide="ignore"):
             error = np.sqrt(self._variance(above - value[:, None], below - value[:, None]))
-        return value, value - Z * error, value + Z * error
+        return value, np.maximum(value - Z * error, -1), np.minimum(value + Z * error, 1)
 
     def _variance(self, above: Floats, below: Floats) -> Floats:
         """Return the variance of informedness from the centred components of each answer."""

@@ -12,12 +12,25 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.estimates import Weights
 from manyhot.core.sets import Case
 
 BINS = 15
 """Default number of bins, as in Guo et al. 2017."""
+
+
+def bin_of(p: Floats, bins: int) -> npt.NDArray[np.intp]:
+    """Return the bin of equal width of each probability, compared in float32 as in torchmetrics.
+
+    A stored float32 of 0.9 is 0.89999998 in float64, which would be below the lower end of its bin.
+    """
+    return np.searchsorted(inner_edges(bins), p.astype(np.float32), side="right")
+
+
+def inner_edges(bins: int) -> Floats32:
+    """Return the edges between bins of equal width, shape (bins - 1,)."""
+    return (np.arange(1, bins) / bins).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -98,8 +111,7 @@ class Outcomes:
 
     def equal_width(self, w: Floats, bins: int) -> Bins:
         """Return bins of equal width, from k / B to (k + 1) / B. Only the last bin contains its upper end."""
-        at = np.minimum((self.confidence * bins).astype(np.intp), bins - 1)
-        return Bins.of(at, bins, w, w * self.confidence, w * self.right)
+        return Bins.of(bin_of(self.confidence, bins), bins, w, w * self.confidence, w * self.right)
 
     def equal_mass(self, w: Floats, bins: int) -> Bins:
         """Return bins of about equal weight. Equal confidences are put in the bin of their middle rank."""

@@ -279,7 +279,8 @@ class _Judge:
         self._rows += _metric_rows(judged, model.model, about)
         for cover in COVERS:
             self._cover(model, cover, refused)
-        said = [n.text for n in judged.model_notes if n.model == model.model and n.kind.startswith("needs")]
+        own = [n for n in judged.model_notes if n.model == model.model]
+        said = [n.text for n in own if n.kind.startswith("needs") or n.kind == "no_interval"]
         said += [f"no {', no '.join(what)}: {why}" for why, what in refused.items()]
         self._notes += [f"{model.model}: {text}" for text in said]
 

@@ -28,7 +28,16 @@ from manyhot.evaluate.slices import model_cases
 from manyhot.files import atomic_write
 from manyhot.formats import detect
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.parameters import AtLeast, Between, OptionName, PythonOnly, Resamples, Seed, Shown
+from manyhot.parameters import (
+    AtLeast,
+    Between,
+    OptionName,
+    PythonOnly,
+    Resamples,
+    Seed,
+    Shown,
+    check_draws,
+)
 from manyhot.run import QUIET, Run
 from manyhot.tables import End, Labels, Predictions, Results
 
@@ -93,7 +102,7 @@ def compare(
         Minimum value, between 0 and 1, for a model to count as one of the best. A second line is fitted to
         these models.
     resamples
-        Number of bootstrap resamples of families of models, and with labels of images; 0 for no intervals.
+        With labels, number of bootstrap resamples of images; 0 for no intervals over images.
     seed
         Seed of the bootstrap.
     ends
@@ -134,9 +143,10 @@ def compare(
     >>> print(found.answers[0])
     new is better than old by 25.00 points of real1 (17.00 to 34.00, n 100).
     """
-    options: dict[str, Any] = {"best_from": best_from, "resamples": resamples, "seed": seed, "ends": ends}
-    options |= {"without": without, "families": families}
+    options: dict[str, Any] = {"best_from": best_from, "ends": ends, "without": without}
+    options["families"] = families
     if labels is None:
+        check_draws(resamples, seed)
         _check_results(results, metrics, reading)
         found = compare_results(results, **options, run=run)
     else:

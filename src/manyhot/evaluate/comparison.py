@@ -37,7 +37,6 @@ from manyhot.evaluate.terminal import (
 )
 from manyhot.files import sha256
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.parameters import check_draws
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import End, Results, one_chunk
@@ -241,13 +240,10 @@ def compare_results(
     without: Sequence[str] = (),
     families: PathLike | Mapping[str, str] | None = None,
     best_from: float = 0.85,
-    resamples: int = 2000,
-    seed: int = 0,
     ends: Sequence[tuple[End, End]] = (),
     run: Run = QUIET,
 ) -> Comparison:
     """Compare models between data sets and metrics; parameters and errors are those of `manyhot.compare`."""
-    check_draws(resamples, seed)
     parts = open_results(results, run)
     own_ends, own_without = _of_benchmarks(parts)
     left_out = without or own_without
@@ -256,7 +252,7 @@ def compare_results(
         raise InputError("No model is left to compare.", got=", ".join(left_out) or None)
     if left_out:
         together = replace(together, pairs=_adjusted(together.pairs))
-    comparer = Comparer(together, _family(together, families), best_from, resamples, seed)
+    comparer = Comparer(together, _family(together, families), best_from)
     for x, y in dict.fromkeys([*_shifts(together), *_within(together), *own_ends, *ends]):
         comparer.add(x, y)
     paths = [Path(r) for r in flattened(results) if isinstance(r, str | os.PathLike)]
@@ -265,7 +261,7 @@ def compare_results(
     return Comparison(
         replace(together, models=_with_families(together, comparer.family)),
         **comparer.tables(),
-        sensitivity=sensitivity(together, others, comparer.family, resamples, seed),
+        sensitivity=sensitivity(together, others, comparer.family),
         thresholds=thresholds,
         described=_described(paths),
         sources=tuple(paths),

@@ -89,7 +89,9 @@ declare_table(
         *interval("intercept", "intercept", _FAMILIES, value=REAL),
         REAL.nullable("r2", "share of variance explained"),
         COUNT("n", "models"),
-        COUNT("n_families", "number of families of models, which are the units of the bootstrap"),
+        COUNT(
+            "n_families", "number of families of models, which are left out one at a time for the intervals"
+        ),
     ),
 )
 
@@ -139,15 +141,12 @@ class Comparer:
     results : Results
     family : callable
         Returns the family of a model.
-    best_from, resamples, seed
+    best_from
         As in `manyhot.compare`.
     """
 
-    def __init__(
-        self, results: Results, family: Callable[[str], str], best_from: float, resamples: int, seed: int
-    ) -> None:
-        self.results, self.family = results, family
-        self.best_from, self.resamples, self.seed = best_from, resamples, seed
+    def __init__(self, results: Results, family: Callable[[str], str], best_from: float) -> None:
+        self.results, self.family, self.best_from = results, family, best_from
         self._rows: dict[str, list[dict[str, Any]]] = {"drops": [], "fits": [], "ranks": []}
         self._swaps: list[pa.Table] = []
 
@@ -164,9 +163,7 @@ class Comparer:
         models = [m for m in at_x if m in at_y]
         if len(models) < 2:
             return
-        families = Families.draw(
-            [self.family(m) for m in models], self.resamples, np.random.default_rng(self.seed)
-        )
+        families = Families.of([self.family(m) for m in models])
         nx, ny = (np.array([at[m] for m in models], np.float64).T for at in (at_x, at_y))
         both = _Both(x, y, models, nx, ny, families, self._paired_samples(x, y, models))
         for scale in SCALES:

@@ -12,8 +12,8 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.core.estimates import Estimate, Pooled
-from manyhot.core.jackknife import jackknife_interval
-from manyhot.core.resampling import Bootstrap, centred_interval, draw_counts
+from manyhot.core.jackknife import jackknife_interval, resampled_interval
+from manyhot.core.resampling import Bootstrap, draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.evaluate.columns import ImageValues, Sampler
@@ -321,10 +321,14 @@ class Judge:
                 self._sampler.add_changes(model, metric.name, changes, rows[scored])
                 if np.isnan(ends[0]):
                     self._doubts.setdefault(reason or UNVARYING, []).append(metric.name)
-            if name == ALL and r:
+            if name == ALL and r and estimate.biased:
+                self._doubts.setdefault(estimate.biased, []).append(metric.name)
+            elif name == ALL and r:
                 counts = draw_counts(len(rows), r, np.random.default_rng(self.resampling.seed))
-                ends = centred_interval(np.array([estimate.value(c) for c in counts]), value)
+                ends = resampled_interval(value, np.array([estimate.value(c) for c in counts]), share=share)
                 self._intervals[metric.name] = "resampled"
+                if n and np.isnan(ends[0]) and not len(changes):
+                    self._doubts.setdefault(UNVARYING, []).append(metric.name)
             elif not np.isnan(ends[0]):
                 self._intervals.setdefault(metric.name, "jackknife")
             lo, hi = (None, None) if np.isnan(ends[0]) else ends

@@ -264,8 +264,6 @@ def sensitivity(
     results: Results,
     thresholds: Results | None,
     family: Callable[[str], str],
-    resamples: int,
-    seed: int,
 ) -> pa.Table:
     """Return the sensitivity table, which compares the first data set with each of the others.
 
@@ -277,8 +275,6 @@ def sensitivity(
         Results on the first data set under other thresholds, named ``NAME p>=THRESHOLD``.
     family : callable
         Returns the family of a model.
-    resamples, seed : int
-        Bootstrap of the families.
 
     Notes
     -----
@@ -297,9 +293,7 @@ def sensitivity(
             for row, models, drop in _analyses(values, first, y, metric):
                 if len(models) < FEWEST:  # one model is no comparison
                     continue
-                names = [family(m) for m in models]
-                families = Families.draw(names, resamples, np.random.default_rng(seed))
-                interval = families.mean_interval(drop)
+                interval = Families.of([family(m) for m in models]).mean_interval(drop)
                 ends = [float(e) if np.isfinite(e) else None for e in interval]
                 rows.append(row | {"lo_models": ends[0], "hi_models": ends[1]})
     return pa.Table.from_pylist(rows, schema=schema("sensitivity"))

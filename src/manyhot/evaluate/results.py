@@ -234,7 +234,7 @@ class Evaluation(Result):
     @cached_property
     def comparison(self) -> Comparison:
         """The comparison of models between data sets, and between metrics of each data set."""
-        return compare_results(self, seed=int(self.metadata.get("seed", 0)))
+        return compare_results(self)
 
     def lines(self) -> Iterator[str]:
         """Yield the best models of each data set, the user's own models with ranks, and the mean drops."""

@@ -17,7 +17,7 @@ from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import GoldenAnswers
-from manyhot.core.threshold_curve import Curve, curve
+from manyhot.core.threshold_curve import GOLDEN_PARTS, Curve, cross_fit, curve
 from manyhot.errors import InputError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
@@ -346,7 +346,7 @@ def aggregate(
     chosen = _threshold(min_precision, min_recall, measured, default)
     unclear = _unclear(unclear_from, chosen)
     proposer = source.proposer()
-    searched = min_precision is not None or min_recall is not None
+    crossed = _cross_fitted(result, experts, asked, min_precision, min_recall, seed)
     return Aggregated(
         labels_of_votes(
             asked,
@@ -368,7 +368,7 @@ def aggregate(
         notes=(
             *source.notes,
             *fit_notes(asked, answers, result, entry.name, chosen),
-            *golden_notes(asked, result, experts, source.golden, entry, searched=searched),
+            *golden_notes(asked, result, experts, source.golden, entry, crossed=crossed),
             *decision_notes(asked.refined, refined),
         ),
         metadata=_about(result, entry.name, chosen, unclear) | ({"proposer": proposer} if proposer else {}),
@@ -431,6 +431,39 @@ def _curve(
         rng=np.random.default_rng(seed),
         thresholds=[threshold],
     )
+
+
+def _cross_fitted(
+    result: Aggregate,
+    experts: GoldenAnswers | None,
+    votes: Votes,
+    precision: float | None,
+    recall: float | None,
+    seed: int,
+) -> str:
+    """Return how precise a threshold is that was chosen on golden questions; empty if none was."""
+    if experts is None or (precision is None and recall is None):
+        return ""
+    asked = experts.asked >= 0
+    at = experts.asked[asked]
+    found = cross_fit(
+        result.p[at],
+        experts.truth()[asked],
+        votes.image[at],
+        lambda part: part.for_recall(recall or 0.0) if precision is None else part.for_precision(precision),
+        rng=np.random.default_rng(seed),
+    )
+    chosen = "the threshold was chosen on the golden questions on which precision and recall are measured"
+    if found.n_images < 2 * GOLDEN_PARTS:
+        return f"{chosen}; expect lower values on other questions"
+    values = (
+        f"{name} {decimal_text(value)} ({interval_text(lo, hi)})"
+        for name, (value, lo, hi) in (("precision", found.precision), ("recall", found.recall))
+    )
+    how = (
+        f"if each tenth of the {found.n_images:,} golden images is judged by a threshold chosen on the others"
+    )
+    return f"{chosen}; expect {' and '.join(values)} on other questions, as {how}"
 
 
 def _curve_table(measured: Curve | None) -> pa.Table:

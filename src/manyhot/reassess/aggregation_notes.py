@@ -112,7 +112,7 @@ def golden_notes(
     golden: Golden | None,
     entry: registry.Entry,
     *,
-    searched: bool,
+    crossed: str,
 ) -> Iterator[str]:
     """Yield what is missing for a fit, or to measure precision and recall on golden questions."""
     if not result.converged:
@@ -136,11 +136,8 @@ def golden_notes(
     unasked = int(np.count_nonzero(experts.truth() & (experts.asked < 0)))
     if unasked:
         yield f"{unasked:,} golden questions with the true answer yes have no votes; recall leaves them out"
-    if searched:
-        yield (
-            "the threshold was chosen on the golden questions on which precision and recall are measured; "
-            "expect slightly lower values on other questions"
-        )
+    if crossed:
+        yield crossed
     if entry.about.get("needs") == "golden" and golden.raters is None:
         yield (
             "precision and recall are measured on golden questions to which the raters' confusion matrices "

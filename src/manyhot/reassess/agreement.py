@@ -206,8 +206,8 @@ def agreement(
     experts = None if source.golden is None else golden_of(source.golden, asked)
     rng = np.random.default_rng(seed)
     measures = [
-        *measure_answers(answers, asked.image, resamples=resamples, rng=rng),
-        *measure_sets(answers, asked.image, asked.class_id, resamples=resamples, rng=rng),
+        *measure_answers(answers, asked.image, intervals=resamples > 0),
+        *measure_sets(answers, asked.image, asked.class_id, intervals=resamples > 0),
         *([] if experts is None else quality.golden_measures(experts, resamples=resamples, rng=rng)),
     ]
     pairs = quality.rater_pairs(answers)

@@ -148,7 +148,7 @@ _DROPS = (
     ColumnHead("95 % over images"),
     ColumnHead(
         "95 % over families",
-        title="Bootstrap over families of models, because models of one family are correlated",
+        title="Jackknife over families of models, because models of one family are correlated",
     ),
     ColumnHead(
         "Above fit",
@@ -190,9 +190,9 @@ _FITS = (
     ColumnHead("Models", number=False),
     ColumnHead("Scale", number=False, title="Scale of both axes"),
     ColumnHead("Slope"),
-    ColumnHead("95 % of slope", title="Bootstrap over families of models"),
+    ColumnHead("95 % of slope", title="Jackknife over families of models"),
     ColumnHead("Intercept"),
-    ColumnHead("95 % of intercept", title="Bootstrap over families of models"),
+    ColumnHead("95 % of intercept", title="Jackknife over families of models"),
     ColumnHead("R²"),
     ColumnHead("n models"),
     ColumnHead("Families"),

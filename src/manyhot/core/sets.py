@@ -49,6 +49,8 @@ class LabelSets:
         ReaL's ``real.json``, which contain only the valid classes.
     p : ndarray of float32, shape (m,), optional
         Probability that each class is in the image; NaN if unknown.
+    exclusive : bool
+        Whether raters chose one class per image, so that `p` adds up to 1: the shares of their votes.
     """
 
     n_classes: int
@@ -59,6 +61,7 @@ class LabelSets:
     usable: Bools
     asked_known: bool = False
     p: Floats32 | None = None
+    exclusive: bool = False
 
     def __len__(self) -> int:
         return len(self.label)
@@ -265,7 +268,14 @@ class LabelSets:
             self.usable[images],
             self.asked_known,
             None if self.p is None else self.p[entries],
+            self.exclusive,
         )
+
+    def with_states(self, state: npt.NDArray[np.uint8]) -> LabelSets:
+        """Return the label sets of the same images and classes with other states, shape (m,)."""
+        changed = replace(self, state=state)
+        changed.__dict__["rows"] = self.rows  # the same for all draws of states
+        return changed
 
     def yes_matrix(self) -> Bools:
         """Return the label sets as a dense matrix, shape (n, C)."""

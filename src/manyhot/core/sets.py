@@ -11,7 +11,14 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
-from manyhot.core.softmax import blocks, checked, log_totals
+from manyhot.core.softmax import (
+    blocks,
+    check_possible,
+    check_sums,
+    checked,
+    log_probability,
+    log_totals,
+)
 from manyhot.errors import InputError
 
 NOT_ASKED, NO, UNCLEAR, YES = range(4)
@@ -363,6 +370,22 @@ class Case:
         if self.kind == "logit":
             p = np.exp(p - self.log_total[image].astype(np.float32))
         return np.asarray(p.astype(np.float64))
+
+    def log_probability_of(self, image: Ints, classes: Ints) -> Floats:
+        """Return the logarithms of the probabilities of (image, class) cells, shape (m,), of dense scores.
+
+        Raises
+        ------
+        InputError
+            If the probabilities of an image do not add up to 1, or a logit of a cell is minus infinity.
+        """
+        assert self.scores is not None  # for the type checker
+        scores = self.scores[image, classes]
+        if self.kind == "logit":
+            check_possible(scores, image, classes, self.name)
+            return np.asarray(scores.astype(np.float64) - self.log_total[image])
+        check_sums(self.scores, self.name)
+        return log_probability(scores)
 
     def probability_blocks(self) -> Iterator[tuple[int, AnyFloats]]:
         """Yield the first row and the probabilities of each block, shape (b, C), in a reused array."""

@@ -110,7 +110,6 @@ def _holds_counts(path: Path) -> bool:
     matches=_never,
     explicit=_holds_counts,
     numbers=_always,
-    needs="a matrix of 0 and 1, or of counts or shares of votes",
 )
 def read_npy_labels(
     path: Path,
@@ -176,7 +175,7 @@ def _labels_of_matrix(
             "The array is not a matrix of 0 and 1.",
             where=where,
             got=f"shape {values.shape} of {values.dtype}",
-            allowed="(n, C) of 0, 1 and -1, or of counts of votes",
+            allowed="(n, C) of 0, 1 and -1",
         )
     kind = values_kind(values, where, asked=label_values)
     _check_rows(path, len(values), len(ids))

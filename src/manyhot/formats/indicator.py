@@ -249,7 +249,7 @@ def _may_hold_scores(path: Path) -> bool:
     matches=_holds_labels,
     explicit=_holds_counts,
     numbers=_may_hold_numbers,
-    needs=f"{ID_NEEDS}, and one column of 0 and 1, or of counts or shares of votes, per class",
+    needs=f"{ID_NEEDS}, and one column of 0 and 1 per class",
 )
 def read_indicator(
     path: Path,

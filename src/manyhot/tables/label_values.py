@@ -18,8 +18,8 @@ from manyhot.tables.definitions import STATES
 LabelValues = Literal["states", "counts", "shares", "p"]
 """What the numbers in a matrix of labels are.
 
-``states``: 0, 1 and -1; ``counts``: how many raters chose each class; ``shares``: their shares, which add up to
-1; ``p``: the probability of each class, which need not.
+``states``: 0, 1 and -1; ``counts``: how many raters chose each class; ``shares``: their shares, which add up
+to 1; ``p``: the probability of each class, which need not.
 """
 
 LABEL_VALUES: tuple[str, ...] = get_args(LabelValues)

@@ -326,6 +326,13 @@ class Case:
         """Return a case from dense scores. Among equal scores, the lower class comes first."""
         return cls(labels, top_k(scores, k), scores, kind)
 
+    def with_labels(self, labels: LabelSets) -> Case:
+        """Return the case with other label sets of the same images."""
+        changed = replace(self, labels=labels)
+        computed = ("confidence", "log_total", "length", "has_probabilities")  # do not depend on labels
+        changed.__dict__.update({name: self.__dict__[name] for name in computed if name in self.__dict__})
+        return changed
+
     @cached_property
     def has_probabilities(self) -> bool:
         """Whether the probabilities of all classes are known."""

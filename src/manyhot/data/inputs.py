@@ -110,6 +110,11 @@ class Reading(Flattened):
 
 READING = Reading()
 
+_VOTED = (
+    "the labels are votes for one class per image: p is the share of the votes, and the label set is the "
+    "class with the most votes"
+)
+
 
 def open_inputs(
     labels: LabelsLike,
@@ -224,6 +229,8 @@ def _matched(source: Source, match: str) -> Source:
     if table is None:
         return source
     name, misfits = table.name or "the labels", source.misfits
+    if source.labels is not None and source.labels.exclusive and _VOTED not in misfits.remarks:
+        misfits.remarks.append(_VOTED)
     images = source.images
     if images is not None and images is not table:
         images, like = with_ids_like(images, table.image_id, other_name=name, match=match)

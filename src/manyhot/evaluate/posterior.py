@@ -48,6 +48,7 @@ declare_table(
         TEXT("metric", "a registered name, with its options"),
         TEXT("model_a", "one model, the first of the two in the order in which they were passed"),
         TEXT("model_b", "the other model"),
+        REAL("difference_fixed", "value of model_b minus that of model_a on the label sets as they are"),
         REAL("difference", "mean over the draws of the value of model_b minus that of model_a"),
         *bounds("lo", "hi", _BOTH),
         REAL("above", "share of draws of label sets and images in which model_b has the higher value"),
@@ -208,6 +209,7 @@ def _compare(a: _Samples, b: _Samples) -> dict[str, Any]:
     difference = float(defined.mean()) if len(defined) else float("nan")
     lo, hi = _ends(joint, difference, a.is_pooled)
     return {
+        "difference_fixed": b.fixed - a.fixed,
         "difference": difference,
         "lo": lo,
         "hi": hi,

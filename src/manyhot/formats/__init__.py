@@ -380,6 +380,8 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
                 got=f"label_values={options['label_values']}",
                 allowed="a table with one column of numbers per class, or an array",
             )
+        if options.get("label_values") is None:
+            options.pop("label_values", None)  # so that an option in a call string applies
         taken = options_of(entry)
         content = entry(path, **{n: v for n, v in options.items() if n not in _OPTIONAL or n in taken})
         _check_text(content)

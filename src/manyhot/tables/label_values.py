@@ -163,9 +163,7 @@ def _check_shares(values: Floats, ids: pa.Array, where: object) -> None:
 
 def _check_p(values: Floats, ids: pa.Array, where: object) -> None:
     wrong = ~((values >= 0) & (values <= 1)) & (values == values)
-    _refuse(
-        wrong, values, ids, where, "A probability is not between 0 and 1.", "0 to 1, or nothing if not asked"
-    )
+    _refuse(wrong, values, ids, where, "A probability is not between 0 and 1.", "0 to 1, or nothing")
 
 
 _CHECKS = {"counts": _check_counts, "shares": _check_shares, "p": _check_p}

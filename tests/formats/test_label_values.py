@@ -161,7 +161,7 @@ BAD = [
         [[0.5, 0.5], [0.9, 0.1]],
         None,
         "The labels are not a matrix of 0 and 1, and it is unclear what their numbers are.\n"
-        "  where:   labels\n  got:     0.5 and 3 more numbers other than 0, 1 and -1\n"
+        "  where:   labels\n  got:     4 numbers other than 0, 1 and -1, such as 0.5\n"
         "  allowed: 0, 1 and -1; or counts of votes\n"
         "  do:      pass what they are as `label_values`: counts, shares or p; pass scores as predictions",
     ),

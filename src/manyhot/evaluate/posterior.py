@@ -24,6 +24,9 @@ from manyhot.tables import schema
 from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table
 from manyhot.tables.result_tables import ORIGINAL_LABELS, describe_metric, headline
 
+_MOST_ENTRIES = 60_000_000
+"""Entries of all draws up to which the draws are stored (500 MB) instead of drawn again for each model."""
+
 _BOTH = "the 95 % interval over raters and images"
 
 declare_table(
@@ -85,6 +88,7 @@ class Posterior:
     resamples: int
     seed: int
     _values: dict[tuple[str, str], _Samples] = field(default_factory=dict)
+    _drawn: dict[int, LabelSets] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.sets.p is None or np.isnan(self.sets.p).all():
@@ -121,13 +125,22 @@ class Posterior:
         samples = {m.name: _Samples(m(cases[m.name]).value()) for m in judged}
         is_whole = len(rows) == len(self.sets) and bool((rows == np.arange(len(rows))).all())
         for draw in range(self.draws):
-            drawn = draw_sets(self.sets, np.random.default_rng([self.seed, draw]))
+            drawn = self._draw(draw)
             labels = drawn if is_whole else drawn.take(rows)
             counts = self._counts[draw :: self.draws]
             weights = (counts if is_whole else counts[:, rows]).astype(np.float64)
             for metric in judged:
                 samples[metric.name].add(metric(cases[metric.name].with_labels(labels)), weights)
         self._values |= {(name, model): of for name, of in samples.items()}
+
+    def _draw(self, draw: int) -> LabelSets:
+        """Return a draw, which is the same for all models."""
+        if draw in self._drawn:
+            return self._drawn[draw]
+        drawn = draw_sets(self.sets, np.random.default_rng([self.seed, draw]))
+        if self.draws * len(self.sets.classes) <= _MOST_ENTRIES:
+            self._drawn[draw] = drawn
+        return drawn
 
     def tables(self, pairs: pa.Table) -> dict[str, pa.Table]:
         """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` are those on the fixed sets."""

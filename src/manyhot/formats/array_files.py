@@ -110,6 +110,7 @@ def _holds_counts(path: Path) -> bool:
     matches=_never,
     explicit=_holds_counts,
     numbers=_always,
+    needs="a matrix of counts or shares of votes",
 )
 def read_npy_labels(
     path: Path,

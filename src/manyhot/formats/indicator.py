@@ -268,7 +268,8 @@ def read_indicator(
 
     The numbers may also be votes of raters who chose one class per image: counts, or with `label_values`
     their shares. The label set is then the class with the most votes, and the shares are the probabilities
-    ``p``. Whole numbers are counts if most classes have one above 1, or all images have equally many votes.
+    ``p``. Whole numbers are counts if all images have equally many votes, or at least ten; others may be
+    numbers of objects, so `label_values` must be passed.
 
     Parameters
     ----------

@@ -24,6 +24,9 @@ to 1; ``p``: the probability of each class, which need not.
 
 LABEL_VALUES: tuple[str, ...] = get_args(LabelValues)
 
+_MANY = 10
+"""Votes on an image from which whole numbers are certainly votes, and not numbers of objects."""
+
 _YES = 0.5
 """Probability from which a class is in the label set, if the matrix contains probabilities."""
 
@@ -46,9 +49,9 @@ def values_kind(values: npt.NDArray[Any], where: object, *, asked: str | None = 
 
     Notes
     -----
-    Whole numbers are counts if all images have the same number of votes; or if most classes have a number
-    above 1, and some image has equal numbers of two classes, unlike a list of top classes. Fractions may be
-    the scores of a model, so shares and probabilities must be declared.
+    Whole numbers are counts if all images have the same number of votes; or if each has at least ten or none,
+    and some image has equal numbers for two classes, unlike a list of top classes. Others may be numbers of
+    objects. Fractions may be the scores of a model, so shares and probabilities must be declared.
     """
     if asked is not None:
         check_one_of(asked, LABEL_VALUES, "The numbers of labels have no such meaning.", where=where)
@@ -62,7 +65,7 @@ def values_kind(values: npt.NDArray[Any], where: object, *, asked: str | None = 
     raise InputError(
         "The labels are not a matrix of 0 and 1, and it is unclear what their numbers are.",
         where=where,
-        got=f"{odd[0]:g} and {len(odd) - 1:,} more numbers other than 0, 1 and -1",
+        got=f"{len(odd):,} numbers other than 0, 1 and -1, such as {odd[0]:g}",
         allowed="0, 1 and -1; or counts of votes",
         do="pass what they are as `label_values`: counts, shares or p; pass scores as predictions",
     )
@@ -72,13 +75,13 @@ def are_counts(values: Floats) -> bool:
     """Return whether a matrix, shape (n, C), certainly contains counts of votes; see `values_kind`."""
     if not ((values >= 0) & (values == np.rint(values))).all():
         return False
-    several, total = np.count_nonzero(values.max(axis=0, initial=0) > 1), values.sum(axis=1)
-    if not several or values.shape[1] < 2:
+    total = values.sum(axis=1)
+    if values.shape[1] < 2 or not (values > 1).any():
         return False
     if len(total) > 1 and (total == total[0]).all():
         return True
     ranks = np.sort(values, axis=1)
-    return 2 * several > values.shape[1] and bool((ranks[:, 1:] == ranks[:, :-1]).any())
+    return bool((total[total > 0] >= _MANY).all() and (ranks[:, 1:] == ranks[:, :-1]).any())
 
 
 def columns_of_values(

@@ -62,7 +62,8 @@ def test_scores_with_names(tmp_path):
             "  where:   {}, array y\n"
             "  got:     1 numbers other than 0, 1 and -1, such as 0.5\n"
             "  allowed: 0, 1 and -1; or counts of votes\n"
-            "  do:      pass what they are as `label_values`: counts, shares or p; pass scores as predictions",
+            "  do:      pass what they are as `label_values`: counts, shares or p; "
+            "pass scores as predictions",
         ),
         (
             {"y": np.eye(2, dtype=int), "classes": np.array(["cat"])},

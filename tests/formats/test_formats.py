@@ -22,7 +22,8 @@ LABEL_FORMATS = (
     "chen (.tsv .txt); coco-labels (.json); fiftyone (.json); fiftyone-samples (.json folder); "
     "hf-labels (folder .parquet); image-folder (folder); indicator (.csv .tsv .parquet); "
     "label-lists (.csv .tsv .parquet .json .jsonl); labels-table (.parquet .csv .tsv); multilabelfy (.json); "
-    "npy-labels (.npy); npz-labels (.npz); open-images (.parquet .csv .tsv); real (.json); real-scores (.npz); "
+    "npy-labels (.npy); npz-labels (.npz); open-images (.parquet .csv .tsv); real (.json); "
+    "real-scores (.npz); "
     "tfds-multilabel (.json .parquet); tsipras-main (.pkl); voc-labels (folder)"
 )
 LABEL_COLUMNS = (

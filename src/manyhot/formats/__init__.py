@@ -365,7 +365,7 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
     with reading(path):
         _check_there(path, holds)
         if format is None:
-            entry = _detected(path, holds, numbers=options.get("label_values") is not None)
+            entry = _detected(path, holds, has_values=options.get("label_values") is not None)
         else:
             entry = _entry_of(format, holds, path)
         if entry is None:
@@ -390,9 +390,9 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
     return content
 
 
-def _detected(path: Path, holds: str, *, numbers: bool) -> registry.Entry | None:
-    """Return the format of a file; `numbers` is whether the caller says what its numbers are."""
-    properties = (*(("numbers",) if numbers else ()), "matches", "explicit")
+def _detected(path: Path, holds: str, *, has_values: bool) -> registry.Entry | None:
+    """Return the format of a file; `has_values` is whether the caller says what its numbers are."""
+    properties = (*(("numbers",) if has_values else ()), "matches", "explicit")
     return next((e for p in properties if (e := detect(path, (holds,), property=p))), None)
 
 

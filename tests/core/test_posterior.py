@@ -24,7 +24,7 @@ def test_classes_are_drawn_independently():
 
 def test_one_class_is_drawn_per_image():
     counts = np.array([[3, 1, 0, 0], [0, 0, 0, 0], [0, 0, 2, 2]])
-    sets = label_sets(as_labels(counts, n_classes=4))
+    sets = label_sets(as_labels(counts, n_classes=4, label_values="counts"))
     rng = np.random.default_rng(1)
     drawn = [draw_sets(sets, rng) for _ in range(2000)]
     assert {tuple(d.size.tolist()) for d in drawn} == {(1, 0, 1)}

@@ -34,10 +34,9 @@ def voted(seed=0, n=N, c=C):
     return counts, logits
 
 
-def case_of(counts, scores, kind="logit", **about):
-    return Case.from_scores(
-        label_sets(as_labels(counts, n_classes=counts.shape[1], **about)), scores, kind=kind
-    )
+def case_of(counts, scores, kind="logit", label_values="counts"):
+    labels = as_labels(counts, n_classes=counts.shape[1], label_values=label_values)
+    return Case.from_scores(label_sets(labels), scores, kind=kind)
 
 
 @pytest.fixture(scope="module")

@@ -86,6 +86,11 @@ ROWS = {
         "a share of images, the most confident first, for one event",
         "`manyhot evaluate`",
     ),
+    "posterior": (
+        "a metric of a model, on label sets drawn from their probabilities",
+        "`manyhot evaluate --posterior`",
+    ),
+    "posterior_pairs": ("two models and a metric, on the same draws", "`manyhot evaluate --posterior`"),
     "class_differences": (
         "a class, with the average precision of two models and its difference",
         "`manyhot compare A B --labels L`, for scores over all classes",

@@ -58,8 +58,12 @@ def test_scores_with_names(tmp_path):
         (
             {"y": np.array([[0.5, 1], [0, 0]])},
             None,
-            "The array is not a matrix of 0 and 1.\n  where:   {}, array y\n"
-            "  got:     shape (2, 2) of float64\n  allowed: (n, C) of 0, 1 and -1",
+            "The labels are not a matrix of 0 and 1, and it is unclear what their numbers are.\n"
+            "  where:   {}, array y\n"
+            "  got:     1 numbers other than 0, 1 and -1, such as 0.5\n"
+            "  allowed: 0, 1 and -1; or counts of votes\n"
+            "  do:      pass what they are as `label_values`: counts, shares or p; "
+            "pass scores as predictions",
         ),
         (
             {"y": np.eye(2, dtype=int), "classes": np.array(["cat"])},

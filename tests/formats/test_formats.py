@@ -22,7 +22,8 @@ LABEL_FORMATS = (
     "chen (.tsv .txt); coco-labels (.json); fiftyone (.json); fiftyone-samples (.json folder); "
     "hf-labels (folder .parquet); image-folder (folder); indicator (.csv .tsv .parquet); "
     "label-lists (.csv .tsv .parquet .json .jsonl); labels-table (.parquet .csv .tsv); multilabelfy (.json); "
-    "npz-labels (.npz); open-images (.parquet .csv .tsv); real (.json); real-scores (.npz); "
+    "npy-labels (.npy); npz-labels (.npz); open-images (.parquet .csv .tsv); real (.json); "
+    "real-scores (.npz); "
     "tfds-multilabel (.json .parquet); tsipras-main (.pkl); voc-labels (folder)"
 )
 LABEL_COLUMNS = (
@@ -30,7 +31,7 @@ LABEL_COLUMNS = (
     "label-lists: image_id, filename, path or id, and labels, tags, classes or label; "
     "indicator: image_id, filename, path or id, and one column of 0 and 1 per class; "
     "labels-table: image_id and classes, or image_id, class_id and state; "
-    "other suffixes: .json, .jsonl, .npz, .parquet, .pkl, .tsv, .txt, folder"
+    "other suffixes: .json, .jsonl, .npy, .npz, .parquet, .pkl, .tsv, .txt, folder"
 )
 
 

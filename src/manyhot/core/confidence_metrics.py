@@ -30,7 +30,6 @@ from manyhot.core.reliability import (
     inner_edges,
 )
 from manyhot.core.sets import YES, Case
-from manyhot.core.softmax import check_possible, check_sums, log_probability
 from manyhot.parameters import check_count, check_share
 from manyhot.registry import register
 
@@ -234,7 +233,7 @@ def nll(case: Case) -> Estimate:
     labels = case.labels
     image = np.flatnonzero(labels.labelled)
     loss = np.zeros(len(labels))
-    loss[image] = -_log_p(case, image, labels.label[image])
+    loss[image] = -case.log_probability_of(image, labels.label[image])
     return mean_over(loss, labels.labelled)
 
 
@@ -431,7 +430,7 @@ def _set_likelihood(case: Case, *, mass: bool) -> Estimate:
     labels = case.labels
     chosen = (labels.state == YES) & labels.scored[labels.rows]
     image = labels.rows[chosen]
-    log_p = _log_p(case, image, labels.classes[chosen])
+    log_p = case.log_probability_of(image, labels.classes[chosen])
     best = np.full(len(labels), -np.inf)
     np.maximum.at(best, image, log_p)
     if not mass:
@@ -440,18 +439,6 @@ def _set_likelihood(case: Case, *, mass: bool) -> Estimate:
     total = np.bincount(image, np.exp(log_p - best[image]), minlength=len(labels))
     loss = -(best + np.log(np.where(labels.scored, total, 1)))
     return mean_over(loss, labels.scored)
-
-
-def _log_p(case: Case, image: Ints, classes: Ints) -> Floats:
-    """Return the logarithms of the probabilities of some cells."""
-    assert case.scores is not None  # for the type checker
-    scores = case.scores[image, classes]
-    if case.kind == "logit":
-        log_p = scores.astype(np.float64) - case.log_total[image]
-        check_possible(scores, image, classes, case.name)
-        return np.asarray(log_p)
-    check_sums(case.scores, case.name)
-    return log_probability(scores)
 
 
 @register("metric", "classwise_ece", better="lower", label="Class-wise ECE", needs="probabilities")

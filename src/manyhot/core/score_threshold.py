@@ -31,7 +31,8 @@ def link_of(case: Case, link: str = "auto") -> str:
     case : Case
     link : str
         One of `LINKS`. It applies to logits, because other scores leave no choice. With ``auto``, logits have
-        a softmax if images have an original label, and sigmoids if they have only label sets.
+        a softmax if images have an original label or raters chose one class per image, and sigmoids if there
+        are only label sets.
 
     Raises
     ------
@@ -45,7 +46,7 @@ def link_of(case: Case, link: str = "auto") -> str:
         return link
     if case.kind != "logit":
         return "identity"
-    return "softmax" if case.labels.labelled.any() else "sigmoid"
+    return "softmax" if case.labels.exclusive or case.labels.labelled.any() else "sigmoid"
 
 
 def least_score(case: Case, threshold: float, link: str = "auto") -> AnyFloats | None:

@@ -11,7 +11,14 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
-from manyhot.core.softmax import blocks, checked, log_totals
+from manyhot.core.softmax import (
+    blocks,
+    check_possible,
+    check_sums,
+    checked,
+    log_probability,
+    log_totals,
+)
 from manyhot.errors import InputError
 
 NOT_ASKED, NO, UNCLEAR, YES = range(4)
@@ -49,6 +56,8 @@ class LabelSets:
         ReaL's ``real.json``, which contain only the valid classes.
     p : ndarray of float32, shape (m,), optional
         Probability that each class is in the image; NaN if unknown.
+    exclusive : bool
+        Whether raters chose one class per image, so that `p` adds up to 1: the shares of their votes.
     """
 
     n_classes: int
@@ -59,6 +68,7 @@ class LabelSets:
     usable: Bools
     asked_known: bool = False
     p: Floats32 | None = None
+    exclusive: bool = False
 
     def __len__(self) -> int:
         return len(self.label)
@@ -265,7 +275,14 @@ class LabelSets:
             self.usable[images],
             self.asked_known,
             None if self.p is None else self.p[entries],
+            self.exclusive,
         )
+
+    def with_states(self, state: npt.NDArray[np.uint8]) -> LabelSets:
+        """Return the label sets of the same images and classes with other states, shape (m,)."""
+        changed = replace(self, state=state)
+        changed.__dict__["rows"] = self.rows  # the same for all draws of states
+        return changed
 
     def yes_matrix(self) -> Bools:
         """Return the label sets as a dense matrix, shape (n, C)."""
@@ -308,6 +325,13 @@ class Case:
     def from_scores(cls, labels: LabelSets, scores: AnyFloats, *, k: int = 20, kind: str = "none") -> Case:
         """Return a case from dense scores. Among equal scores, the lower class comes first."""
         return cls(labels, top_k(scores, k), scores, kind)
+
+    def with_labels(self, labels: LabelSets) -> Case:
+        """Return the case with other label sets of the same images."""
+        changed = replace(self, labels=labels)
+        computed = ("confidence", "log_total", "length", "has_probabilities")  # do not depend on labels
+        changed.__dict__.update({name: self.__dict__[name] for name in computed if name in self.__dict__})
+        return changed
 
     @cached_property
     def has_probabilities(self) -> bool:
@@ -353,6 +377,22 @@ class Case:
         if self.kind == "logit":
             p = np.exp(p - self.log_total[image].astype(np.float32))
         return np.asarray(p.astype(np.float64))
+
+    def log_probability_of(self, image: Ints, classes: Ints) -> Floats:
+        """Return the logarithms of the probabilities of (image, class) cells, shape (m,), of dense scores.
+
+        Raises
+        ------
+        InputError
+            If the probabilities of an image do not add up to 1, or a logit of a cell is minus infinity.
+        """
+        assert self.scores is not None  # for the type checker
+        scores = self.scores[image, classes]
+        if self.kind == "logit":
+            check_possible(scores, image, classes, self.name)
+            return np.asarray(scores.astype(np.float64) - self.log_total[image])
+        check_sums(self.scores, self.name)
+        return log_probability(scores)
 
     def probability_blocks(self) -> Iterator[tuple[int, AnyFloats]]:
         """Yield the first row and the probabilities of each block, shape (b, C), in a reused array."""

@@ -30,6 +30,7 @@ from manyhot.parameters import Shown
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, ScoreKind
 from manyhot.tables.arrays import single_labels
 from manyhot.tables.image_ids import AUTO
+from manyhot.tables.label_values import LabelValues
 from manyhot.tables.skipped_files import SkippedFiles
 
 ClassNamesLike = Annotated[PathLike | ClassList | Sequence[str], Shown("FILE")]
@@ -48,6 +49,7 @@ class Asked:
     progress: Progress | None = None
     match: str = AUTO
     scores: ScoreKind | None = None
+    label_values: LabelValues | None = None
 
     def fits(self, model: str) -> bool:
         """Return whether a model is selected."""
@@ -258,7 +260,7 @@ def _files(path: Path, asked: Asked) -> Source:
     rows = read_rows(asked.rows, classes=classes) if asked.rows else None
     labels = None
     if table == sets or (table == path and not holds_images_alone(path)):
-        labels = read_labels(table, classes=classes)
+        labels = read_labels(table, classes=classes, rows=rows, label_values=asked.label_values)
         labels = labels if rows is None else labels.with_labels(rows, asked.match)
     images = open_images(asked.images or shown or (table if labels is None else None), classes)
     if labels is None and path.is_file() and images is not None and images.label is None:

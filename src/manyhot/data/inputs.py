@@ -33,6 +33,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import DESCRIPTION, Campaign, Images, Labels, Predictions, ScoreKind
 from manyhot.tables.array_inputs import as_predictions, as_tables
 from manyhot.tables.image_ids import AUTO, check_match
+from manyhot.tables.label_values import LabelValues
 from manyhot.tables.labels import sorted_by_id, with_ids_like
 from manyhot.tables.own_classes import JoinedClasses, join_classes, own_list
 
@@ -75,6 +76,10 @@ class Reading(Flattened):
     scores
         Kind of the scores, if the file does not declare it: logit, probability, cosine, or none (they only
         rank classes).
+    label_values
+        What the numbers in a table with one column per class, or in an array, of labels are, if the numbers
+        do not show it: states (0, 1 and -1), counts of votes, shares of votes, or p (probabilities of classes
+        that can be valid together).
     score_kind
         The former name of `scores`.
     """
@@ -88,6 +93,7 @@ class Reading(Flattened):
     label: Annotated[Any, PythonOnly()] = None
     n_classes: Annotated[int, PythonOnly()] = 0
     scores: ScoreKind | None = None
+    label_values: LabelValues | None = None
     score_kind: Annotated[str, PythonOnly()] = ""
 
     def __post_init__(self) -> None:
@@ -103,6 +109,11 @@ class Reading(Flattened):
 
 
 READING = Reading()
+
+_VOTED = (
+    "the labels are votes for one class per image: p is the share of the votes, and the label set is the "
+    "class with the most votes"
+)
 
 
 def open_inputs(
@@ -160,6 +171,7 @@ def _opened(
             run.on_progress,
             reading.match,
             reading.scores,
+            reading.label_values,
         )
         for number, part in enumerate(sources(labels, asked)):
             part.inputs.update(inputs)
@@ -217,6 +229,8 @@ def _matched(source: Source, match: str) -> Source:
     if table is None:
         return source
     name, misfits = table.name or "the labels", source.misfits
+    if source.labels is not None and source.labels.exclusive and _VOTED not in misfits.remarks:
+        misfits.remarks.append(_VOTED)
     images = source.images
     if images is not None and images is not table:
         images, like = with_ids_like(images, table.image_id, other_name=name, match=match)
@@ -233,7 +247,8 @@ def _labels_alone(path: Path, reading: Reading) -> Source:
     file = campaign.path("labels") if campaign else path
     classes = open_class_list(reading.classes or (campaign.path("classes") if campaign else None))
     is_images = file.is_file() and holds_images_alone(file)
-    labels = read_labels(file, classes=classes) if file.exists() and not is_images else None
+    read = partial(read_labels, classes=classes, rows=reading.rows, label_values=reading.label_values)
+    labels = read(file) if file.exists() and not is_images else None
     own = campaign.path("images") if campaign else file if is_images else None
     images = open_images(reading.images or own, classes)
     if is_images and (images is None or images.label is None):
@@ -250,7 +265,8 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
     images, ids = open_images(reading.images, classes), None
     models = tables_of_frames(predictions, classes, kind)
     if isinstance(labels, str | os.PathLike):
-        labels = read_labels(labels, classes=classes)
+        rows, values = reading.rows, reading.label_values
+        labels = read_labels(labels, classes=classes, rows=rows, label_values=values)
     elif (read := labels_of_table(labels, classes)) is not None:
         # The rows of arrays beside a frame are its rows.
         ids = read.image_id if len(read) == len(labels) else None
@@ -260,7 +276,8 @@ def _in_memory(labels: Any, predictions: Any, reading: Reading) -> Source:
         if not _are_tables(models):
             models = as_predictions(models, n_classes=n_classes, ids=images.image_id, score_kind=kind)
     elif not (isinstance(labels, Labels) and _are_tables(models) and reading.label is None):
-        labels, models = as_tables(labels, models, n_classes or None, reading.label, kind, classes, ids)
+        size, values = n_classes or None, reading.label_values
+        labels, models = as_tables(labels, models, size, reading.label, kind, classes, ids, values)
     table = images if labels is None else labels
     name = reading.dataset or (table.name if table is not None else "") or "labels"
     n = len(models) if isinstance(models, list) else 0

@@ -226,6 +226,7 @@ def evaluate(
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
     map_resamples: Annotated[int, Between(0, MAX_MAP_RESAMPLES)] = 0,
+    posterior: Annotated[int, AtLeast(0)] = 0,
     gallery: Annotated[int, AtLeast(0)] | None = None,
     reading: Reading = READING,
     run: Run = QUIET,
@@ -258,6 +259,9 @@ def evaluate(
         Number of bootstrap resamples, at most 200, for metrics of calibration, which have no other interval;
         0 for none. mAP, AUROC and macro F1 then have an interval by the bootstrap, too, instead of the
         jackknife.
+    posterior
+        Number of draws of label sets from the probabilities of the labels, such as 200, for intervals over
+        raters and images; 0 for none.
     gallery
         Maximum number of images for a gallery in the report, if photographs are available; 0 for no gallery.
         The default is 1000.
@@ -312,7 +316,7 @@ def evaluate(
     )
     if entrants is not None and (note := same_name_note(labels)):
         entrants.misfits.remarks.append(note)
-    resampling = Resampling(resamples, seed, map_resamples)
+    resampling = Resampling(resamples, seed, map_resamples, posterior)
     metrics = benchmark.metrics if metrics is None and benchmark is not None else metrics
     parts = [_judged(source, metrics, slices, resampling, reading, run) for source in sources]
     evaluation = replace(Evaluation.concat(parts) if len(parts) > 1 else parts[0], gallery=gallery)

@@ -19,6 +19,7 @@ from manyhot.errors import InputError
 from manyhot.evaluate.columns import ImageValues, Sampler
 from manyhot.evaluate.confidence import Pictured
 from manyhot.evaluate.per_class.class_tables import ClassTables
+from manyhot.evaluate.posterior import Posterior
 from manyhot.evaluate.requirements import case_for, default_entries, depth_of, entries_of, link_notes, unmet
 from manyhot.evaluate.results import Evaluation, Note, Number
 from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slices
@@ -43,6 +44,7 @@ class Resampling:
     resamples: int = RESAMPLES
     seed: int = 0
     map_resamples: int = 0
+    posterior: int = 0
 
     def __post_init__(self) -> None:
         check_draws(self.resamples, self.seed)
@@ -181,6 +183,9 @@ class Judge:
         self._bootstrap = Bootstrap(self.slices.masks, self.resampling.resamples, self.resampling.seed)
         self._sampler = Sampler(self.slices, self._bootstrap)
         self._pictured = Pictured(self.dataset)
+        options = self.resampling
+        draws, resamples = options.posterior, max(options.resamples, options.posterior)
+        self._posterior = draws and Posterior(self.dataset, self.sets, draws, resamples, options.seed)
 
     def fit(self, predictions: Predictions) -> tuple[Case, Alignment]:
         """Match a model to the labels.
@@ -193,6 +198,7 @@ class Judge:
         check_same_classes(self.labels, predictions)
         alignment, sets = self._align(predictions)
         depth = max(depth_of(self.requested or ()), int(sets.size.max(initial=1)))
+        depth = max(depth, self._posterior.depth) if self._posterior else depth
         case = case_of(sets, predictions, alignment, depth)
         if not self.trust_order:
             check_order(case, predictions, alignment)
@@ -209,6 +215,8 @@ class Judge:
             self._rows += self._judge(
                 predictions.model, metric, metric(case_for(metric, case)), alignment.left
             )
+        if self._posterior:
+            self._posterior.add(predictions.model, case, metrics, alignment.left)
         self._note_doubts(predictions.model, len(case.labels))
         if self.per_class is not None and not self.sets.labelled.any():
             self.per_class.add(predictions.model, case)
@@ -242,7 +250,9 @@ class Judge:
         samples = self._sampler.samples(self.dataset)
         evaluation = Evaluation.of(self._rows, pairs, samples, self._notes, about)
         per_class = {} if self.per_class is None else self.per_class.tables()
-        return replace(evaluation, confidence=self._pictured.tables(), per_class=per_class)
+        posterior = self._posterior.tables(evaluation.pairs) if self._posterior else {}
+        confidence = self._pictured.tables()
+        return replace(evaluation, confidence=confidence, per_class=per_class, posterior=posterior)
 
     def _without_unmet(self, metrics: Sequence[Entry], case: Case, predictions: Predictions) -> list[Entry]:
         """Return the metrics that can be computed for a model, and note the others."""

@@ -6,12 +6,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from manyhot.core.score_threshold import link_of
 from manyhot.core.sets import Case
+from manyhot.core.softmax import ROWS, SLACK
 from manyhot.errors import InputError
 from manyhot.registry import Entry, get, missing_options, options_of
 from manyhot.tables import Predictions
-from manyhot.tables.result_tables import default_metrics
+from manyhot.tables.result_tables import default_metrics, vote_metrics
 
 NEEDS = {
     "scores": "scores over all classes",
@@ -89,6 +92,11 @@ def unmet(metrics: Sequence[Entry], case: Case, predictions: Predictions) -> Ite
         names = tuple(m.name for m in metrics if m.about.get("exclusive"))
         if names:
             yield Unmet("needs_exclusive", names, _INDEPENDENT, _IF_EXCLUSIVE)
+    if case.labels.p is None:
+        names = tuple(m.name for m, own in needs if m.about.get("votes") and has.get(own or "", True))
+        if names:
+            why = "the labels have no shares of votes or probabilities (column p)"
+            yield Unmet("needs_votes", names, why, "pass counts of votes, or labels from manyhot aggregate")
     if not case.labels.asked_known:
         names = tuple(m.name for m, own in needs if _option(m, "masked") and has.get(own or "", True))
         if names:
@@ -119,7 +127,7 @@ def link_notes(metrics: Sequence[Entry], case: Case) -> Iterator[str]:
     by_link: dict[str, list[str]] = {}
     for metric in thresholds:
         by_link.setdefault(link_of(case, _option(metric, "link") or "auto"), []).append(metric.name)
-    if not case.labels.labelled.any():
+    if not (case.labels.exclusive or case.labels.labelled.any()):
         needs = ("confidence", "probabilities")
         names = [m.name for m in metrics if m not in thresholds and _need(m) in needs]
         by_link["sigmoid"] = by_link.get("sigmoid", []) + names
@@ -180,9 +188,20 @@ def default_entries(case: Case) -> list[Entry]:
     """Return the metrics that are computed by default.
 
     Dense scores of images without original labels get the metrics of multi-label classification. In all
-    other cases, the metrics of ranks are computed, and those of scores for dense scores.
+    other cases, the metrics of ranks are computed, and those of scores for dense scores. If raters chose one
+    class per image, probabilities are also compared with the shares of their votes.
     """
-    dense = case.scores is not None
-    if dense and not case.labels.labelled.any():
+    dense, labels = case.scores is not None, case.labels
+    if dense and not (labels.exclusive or labels.labelled.any()):
         return entries_of(default_metrics(dense=True, labelled=False))
-    return entries_of(default_metrics(dense=False) + (default_metrics(dense=True) if dense else []))
+    votes = vote_metrics() if labels.exclusive and _add_up(case) else []
+    return entries_of(default_metrics(dense=False) + (default_metrics(dense=True) if dense else []) + votes)
+
+
+def _add_up(case: Case) -> bool:
+    """Return whether there are probabilities that add up to 1, as far as the first images show."""
+    if case.kind == "logit" or not case.has_probabilities:
+        return case.has_probabilities
+    assert case.scores is not None  # for the type checker
+    first = case.scores[:ROWS].sum(axis=1, dtype=np.float64)
+    return bool((np.abs(first - 1) <= SLACK).all())

@@ -26,6 +26,7 @@ from manyhot.evaluate.outputs import (
     write_tables,
 )
 from manyhot.evaluate.pairwise import conclusions
+from manyhot.evaluate.posterior import posterior_lines
 from manyhot.evaluate.terminal import change_lines, headline_lines
 from manyhot.evaluate.write import (
     CLASS_PICTURES,
@@ -85,6 +86,8 @@ class Evaluation(Result):
     per_class : Mapping of str to pyarrow.Table
         The tables ``class_results``, ``class_confusions`` and ``class_curves``; empty if there are original
         labels, if metrics were selected, or if no model has scores of all classes.
+    posterior : Mapping of str to pyarrow.Table
+        The tables ``posterior`` and ``posterior_pairs``; empty unless label sets were drawn.
     thresholds : Evaluation, optional
         Results on label sets at other probability thresholds, which `comparison` uses.
     own : tuple of str
@@ -109,6 +112,7 @@ class Evaluation(Result):
     model_notes: tuple[Note, ...] = ()
     confidence: Mapping[str, pa.Table] = field(default_factory=dict)
     per_class: Mapping[str, pa.Table] = field(default_factory=dict)
+    posterior: Mapping[str, pa.Table] = field(default_factory=dict)
     thresholds: Evaluation | None = None
     own: tuple[str, ...] = ()
     judged: tuple[JudgedData, ...] = ()
@@ -143,6 +147,7 @@ class Evaluation(Result):
             pa.concat_tables([p.samples for p in parts]),
             confidence=_concat([p.confidence for p in parts]),
             per_class=_concat([p.per_class for p in parts]),
+            posterior=_concat([p.posterior for p in parts]),
             judged=tuple(j for p in parts for j in p.judged),
             metadata={**parts[0].metadata, "metrics": json.dumps(_metrics_of(parts))},
             inputs={name: digest for p in parts for name, digest in p.inputs.items()},
@@ -243,6 +248,7 @@ class Evaluation(Result):
         yield from headline_lines(
             results, self.own, below=conclusions(results, best_first=True), unmatched=unmatched
         )
+        yield from posterior_lines(self.posterior)
         yield from change_lines(self.comparison.drops.to_pylist())
         yield from self._page_notes
 
@@ -284,7 +290,7 @@ class Evaluation(Result):
         comparison = self.comparison
         made = {name: pa.concat_tables(parts) for name, parts in _described(self.judged)}
         made |= comparison.tables | {"models": comparison.results.models} | dict(self.confidence)
-        made |= self.per_class
+        made |= {**self.per_class, **self.posterior}
         written += write_tables(made, out, call=run.call, inputs=self.inputs, results=self.results)
         written += write_own_classes([j.classes for j in self.judged], out)
         clear_report(out)

@@ -1,10 +1,11 @@
 """Reading and writing files of other tools, one module per format.
 
 A format is a registered reader with three properties: what it `holds` (one of `HOLDS`), the `suffixes` of its
-files, with `FOLDER` for folders, and a function `matches`, which decides whether a file has the format. Three
+files, with `FOLDER` for folders, and a function `matches`, which decides whether a file has the format. Four
 more are optional: `absent`, files that are not available, with the reason; `needs`, the columns or content
-that a message asks for; and `explicit`, a function that decides about a file that the caller passes as what
-the format holds although no format matches it.
+that a message asks for; `explicit`, a function that decides about a file that the caller passes as what the
+format holds although no format matches it; and `numbers`, one that decides if the caller also says what the
+numbers in the file are.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ from manyhot.errors import InputError
 from manyhot.files import is_utf8
 from manyhot.formats.headers import check_encoding
 from manyhot.formats.reading import FOLDER, check_whole, reading
+from manyhot.registry import options_of
 from manyhot.tables import Golden, Images, Labels, Objects, Predictions, Results, Votes
+from manyhot.tables.label_values import LabelValues
 from manyhot.tables.own_classes import own_list
 
 HOLDS = (
@@ -42,10 +45,20 @@ HOLDS = (
 
 _Table = TypeVar("_Table", Labels, Predictions)
 
+_OPTIONAL = ("rows", "label_values")
+"""Options that only some readers of a kind of file have."""
+
 PathLike = str | os.PathLike[str]
 
 
-def read_labels(path: PathLike, *, classes: ClassList | None = None, format: str | None = None) -> Labels:
+def read_labels(
+    path: PathLike,
+    *,
+    classes: ClassList | None = None,
+    format: str | None = None,
+    rows: Images | PathLike | None = None,
+    label_values: LabelValues | None = None,
+) -> Labels:
     """Read label sets from any registered format.
 
     Parameters
@@ -59,6 +72,12 @@ def read_labels(path: PathLike, *, classes: ClassList | None = None, format: str
     format : str, optional
         A registered format, possibly with options, such as ``chen(threshold=0.9)``. By default, it is
         detected from the file.
+    rows : Images or path-like, optional
+        The image of each row, for files that contain only an array.
+    label_values : {"states", "counts", "shares", "p"}, optional
+        What the numbers in a table with one column per class, or in an array, are: states (0, 1 and -1),
+        counts of votes, shares of votes, or probabilities of classes. By default, states and counts are
+        recognised.
 
     Raises
     ------
@@ -66,7 +85,9 @@ def read_labels(path: PathLike, *, classes: ClassList | None = None, format: str
         If the file is missing or truncated, if its format is unknown, or if its content does not fit the
         labels table.
     """
-    labels = _read(path, "labels", format, classes=classes)
+    if rows is not None and not isinstance(rows, Images):
+        rows = read_images(rows, classes=classes)
+    labels = _read(path, "labels", format, classes=classes, rows=rows, label_values=label_values)
     assert isinstance(labels, Labels)
     return _with_list(labels, classes)
 
@@ -297,8 +318,8 @@ def detect(
 ) -> registry.Entry | None:
     """Return the first format that reads one of `holds` and matches a file or folder; None if none does.
 
-    `property` is the property of formats that decides: `matches`, or `explicit` for a file whose content the
-    caller states.
+    `property` is the property of formats that decides: `matches`, or `explicit` or `numbers` for a file whose
+    content the caller states.
     """
     path = Path(path)
     suffix = FOLDER if path.is_dir() else path.suffix.lower()
@@ -344,7 +365,7 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
     with reading(path):
         _check_there(path, holds)
         if format is None:
-            entry = detect(path, (holds,)) or detect(path, (holds,), property="explicit")
+            entry = _detected(path, holds, has_values=options.get("label_values") is not None)
         else:
             entry = _entry_of(format, holds, path)
         if entry is None:
@@ -352,11 +373,27 @@ def _read(path: PathLike, holds: str, format: str | None, **options: Any) -> Any
                 raise InputError("The file is empty.", where=path, do="make or fetch it again")
             check_whole(path)
             raise _unreadable(path, holds)
-        content = entry(path, **options)
+        if options.get("label_values") and "label_values" not in options_of(entry):
+            raise InputError(
+                f"The format {entry.name!r} has no `label_values`.",
+                where=path,
+                got=f"label_values={options['label_values']}",
+                allowed="a table with one column of numbers per class, or an array",
+            )
+        if options.get("label_values") is None:
+            options.pop("label_values", None)  # so that an option in a call string applies
+        taken = options_of(entry)
+        content = entry(path, **{n: v for n, v in options.items() if n not in _OPTIONAL or n in taken})
         _check_text(content)
     if not len(content):
         raise InputError("The file has no rows.", where=path)
     return content
+
+
+def _detected(path: Path, holds: str, *, has_values: bool) -> registry.Entry | None:
+    """Return the format of a file; `has_values` is whether the caller says what its numbers are."""
+    properties = (*(("numbers",) if has_values else ()), "matches", "explicit")
+    return next((e for p in properties if (e := detect(path, (holds,), property=p))), None)
 
 
 def _check_text(content: Any) -> None:

@@ -21,6 +21,7 @@ from manyhot.formats.reading import broken, incomplete, state_columns, states_of
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.image_ids import normal_ids
+from manyhot.tables.label_values import are_counts, columns_of_values, values_kind
 
 RANKS = ("classes", "indices", "topk", "top_k", "preds", "predictions")
 SCORES = {
@@ -89,35 +90,110 @@ def read_npz(
     return _predictions(path, load_array(path), classes, rows, scores)
 
 
+def _never(_: Path) -> bool:
+    return False
+
+
+def _holds_counts(path: Path) -> bool:
+    try:
+        values = load_array(path)[""]
+    except InputError:
+        return False
+    return values.ndim == 2 and values.dtype.kind in "iuf" and are_counts(values.astype(np.float64))
+
+
+@register(
+    "format",
+    "npy-labels",
+    holds="labels",
+    suffixes=(".npy",),
+    matches=_never,
+    explicit=_holds_counts,
+    numbers=_always,
+    needs="a matrix of counts or shares of votes",
+)
+def read_npy_labels(
+    path: Path,
+    *,
+    classes: ClassList | None,
+    rows: Images | None = None,
+    label_values: str | None = None,
+) -> Labels:
+    """A matrix with one row per image and one column per class: 0 and 1, or votes as in `indicator`.
+
+    Row i belongs to the image in row i of `rows`; without it, the ids are the positions of the rows. The file
+    is read only if it is passed as labels, and it contains counts or `label_values` is passed. CIFAR-10H's
+    ``cifar10h-counts.npy`` is such a file.
+
+    Parameters
+    ----------
+    label_values : {"states", "counts", "shares", "p"}, optional
+        As in `indicator`.
+    """
+    values = load_array(path)[""]
+    n = len(values) if values.ndim else 0
+    ids = rows.image_id if rows is not None else pa.array(np.arange(n)).cast(pa.string())
+    return _labels_of_matrix(path, values, ids, {}, classes, label_values)
+
+
 @register("format", "npz-labels", holds="labels", suffixes=(".npz",), matches=_npz_holds_labels)
-def read_npz_labels(path: Path, *, classes: ClassList | None) -> Labels:
+def read_npz_labels(
+    path: Path,
+    *,
+    classes: ClassList | None,
+    rows: Images | None = None,
+    label_values: str | None = None,
+) -> Labels:
     """A matrix of 0 and 1, ``labels`` or ``y``, and the arrays ``image_id`` of its rows and ``classes``.
 
     Such a matrix is the output of scikit-learn's ``MultiLabelBinarizer``, and ``classes`` its ``classes_``.
-    -1 is *unclear*, and NaN is *not asked*.
+    -1 is *unclear*, and NaN is *not asked*. The matrix may also contain votes, as in `indicator`.
+
+    Parameters
+    ----------
+    label_values : {"states", "counts", "shares", "p"}, optional
+        As in `indicator`.
     """
     arrays = load_array(path)
     name = next(n for n in LABEL_ARRAYS if n in arrays)
-    ids, values = _ids(path, arrays, None), arrays[name]
-    is_matrix = values.ndim == 2 and values.dtype.kind in "biuf"
-    if not is_matrix or not np.isin(values[values == values], (0, 1, -1)).all():  # NaN differs from itself
+    return _labels_of_matrix(
+        path, arrays[name], _ids(path, arrays, rows), arrays, classes, label_values, f", array {name}"
+    )
+
+
+def _labels_of_matrix(
+    path: Path,
+    values: npt.NDArray[Any],
+    ids: pa.Array,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    classes: ClassList | None,
+    label_values: str | None,
+    place: str = "",
+) -> Labels:
+    where = f"{path}{place}"
+    if values.ndim != 2 or values.dtype.kind not in "biuf":
         raise InputError(
             "The array is not a matrix of 0 and 1.",
-            where=f"{path}, array {name}",
+            where=where,
             got=f"shape {values.shape} of {values.dtype}",
             allowed="(n, C) of 0, 1 and -1",
         )
+    kind = values_kind(values, where, asked=label_values)
     _check_rows(path, len(values), len(ids))
     own, at = _column_classes(path, arrays, values.shape[1], classes)
-    state = states_of_values(values[:, at])
-    columns = {"image_id": ids, "usable": np.ones(len(ids), bool), **state_columns(state)}
+    if kind == "states":
+        state = states_of_values(values[:, at])
+        content, asked = state_columns(state), bool((state == NO).any())
+    else:
+        content, asked = columns_of_values(values[:, at], kind, ids, where), True
     return Labels(
-        pa.table(columns),
-        state.shape[1],
+        pa.table({"image_id": ids, "usable": np.ones(len(ids), bool), **content}),
+        len(at),
         own.hash if own else "",
-        asked_known=bool((state == NO).any()),
+        asked_known=asked,
         name=path.stem,
         class_list=own if classes is None else None,
+        exclusive=kind in ("counts", "shares"),
     )
 
 

@@ -34,6 +34,7 @@ from manyhot.formats.tabular import column_names, declared, possible_tables, rea
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
+from manyhot.tables.label_values import LABEL_VALUES, are_counts, columns_of_values
 
 _MEANINGS = {"unclear": UNCLEAR, "not asked": NOT_ASKED, "no": NO}
 
@@ -191,8 +192,35 @@ def _holds_labels(path: Path) -> bool:
         columns = _candidates(path)
     except InputError:
         return True  # The reader reports what is wrong.
+    if len(numbers := _number_columns(columns)) > 1 and are_counts(_matrix(numbers)):
+        return True
     # A column of metadata may contain fractions, and all scores of a rare class may be 0.
     return sum(c.holds_states for c in columns) > sum(c.holds_scores for c in columns)
+
+
+def _holds_counts(path: Path) -> bool:
+    """Return whether a table contains counts of votes."""
+    try:
+        columns = _number_columns(_candidates(path))
+    except InputError:
+        return False
+    return len(columns) > 1 and are_counts(_matrix(columns))
+
+
+def _may_hold_numbers(path: Path) -> bool:
+    """Return whether a table, of which the caller says what its numbers are, has columns of numbers."""
+    try:
+        return bool(_number_columns(_candidates(path)))
+    except InputError:
+        return True  # The reader reports what is wrong.
+
+
+def _number_columns(columns: Sequence[_ValueColumn]) -> list[_ValueColumn]:
+    return [c for c in columns if not c.is_text and not c.is_empty and not is_metadata(c.name)]
+
+
+def _matrix(columns: Sequence[_ValueColumn]) -> Floats:
+    return np.stack([c.values for c in columns], axis=1)
 
 
 def _holds_scores(path: Path) -> bool:
@@ -219,12 +247,15 @@ def _may_hold_scores(path: Path) -> bool:
     holds="labels",
     suffixes=_SUFFIXES,
     matches=_holds_labels,
+    explicit=_holds_counts,
+    numbers=_may_hold_numbers,
     needs=f"{ID_NEEDS}, and one column of 0 and 1 per class",
 )
 def read_indicator(
     path: Path,
     *,
     classes: ClassList | None,
+    label_values: str | None = None,
     minus_one: str = "unclear",
     empty: str = "not asked",
     prefix: str = "",
@@ -235,8 +266,16 @@ def read_indicator(
     classes, except those of metadata, such as *age*, *sex* and *split*. With a class list, only its classes
     are read. Without one, the classes are the columns, in their order.
 
+    The numbers may also be votes of raters who chose one class per image: counts, or with `label_values`
+    their shares. The label set is then the class with the most votes, and the shares are the probabilities
+    ``p``. Whole numbers are counts if all images have equally many votes, or at least ten; others may be
+    numbers of objects, so `label_values` must be passed.
+
     Parameters
     ----------
+    label_values : {"states", "counts", "shares", "p"}, optional
+        What the numbers are: 0, 1 and -1, counts or shares of votes, or probabilities of classes that can be
+        valid together. By default, states and counts are recognised.
     minus_one : {"unclear", "not asked", "no"}
         Meaning of -1, as in ``indicator(minus_one='no')``. In CheXpert, -1 means uncertain.
     empty : {"not asked", "no", "unclear"}
@@ -252,14 +291,23 @@ def read_indicator(
     for name, value in (("minus_one", minus_one), ("empty", empty)):
         check_one_of(value, _MEANINGS, f"The option {name!r} is not a state.", where=path)
     columns, image_id = _read_columns(path, prefix)
+    kind = label_values or ("counts" if _are_counts(columns, classes, path) else "states")
+    check_one_of(kind, LABEL_VALUES, "The numbers of labels have no such meaning.", where=path)
     if classes is None:
-        chosen = _label_columns(columns, prefix, path)
+        chosen = _label_columns(columns, prefix, path) if kind == "states" else _number_columns(columns)
         names = _without_prefix([c.name for c in chosen], prefix)
         own = ids_of_columns(names, path)
         at = [own.ids[name] for name in names]
     else:
         chosen, at = _columns_of_classes(columns, classes, path)
         own = ClassIds({}, len(classes), classes.hash)
+    if kind != "states":
+        values = np.full((len(image_id), own.n_classes), np.nan if kind == "p" else 0.0)
+        values[:, at] = _matrix(chosen)
+        voted = columns_of_values(values, kind, image_id, path)
+        table = pa.table({"image_id": image_id, "usable": np.ones(len(image_id), bool), **voted})
+        about = (own.n_classes, own.class_hash, True, path.stem, own.class_list)
+        return Labels(table, *about, exclusive=kind != "p")
     for column in chosen:
         _check_states(column, path)
     state = np.full((len(image_id), own.n_classes), NOT_ASKED, np.uint8)
@@ -274,6 +322,12 @@ def read_indicator(
         name=path.stem,
         class_list=own.class_list,
     )
+
+
+def _are_counts(columns: Sequence[_ValueColumn], classes: ClassList | None, path: Path) -> bool:
+    """Return whether the columns of classes certainly contain counts of votes."""
+    chosen = _number_columns(columns) if classes is None else _columns_of_classes(columns, classes, path)[0]
+    return len(chosen) > 1 and are_counts(_matrix(chosen))
 
 
 def _read_columns(path: Path, prefix: str = "") -> tuple[list[_ValueColumn], pa.Array]:

@@ -24,13 +24,19 @@ from manyhot.tables import (
     align_rows,
     read_frame_part,
 )
-from manyhot.tables.class_values import IdLists, has_texts, on_host, sets_of, with_ids
+from manyhot.tables.class_values import IdLists, has_texts, number_matrix, on_host, sets_of, with_ids
 from manyhot.tables.frames import BY_POSITION
+from manyhot.tables.label_values import LabelValues, columns_of_values, values_kind
 from manyhot.tables.own_classes import own_list
 
 
 def as_labels(
-    labels: Any, *, n_classes: int = 0, label: Any = None, classes: ClassList | None = None
+    labels: Any,
+    *,
+    n_classes: int = 0,
+    label: Any = None,
+    classes: ClassList | None = None,
+    label_values: LabelValues | None = None,
 ) -> Labels:
     """Return a labels table from arrays, lists or frames of label sets. The id of image i is ``i``.
 
@@ -41,13 +47,16 @@ def as_labels(
         one label per image, which is both its original label and its label set, shape (n,). Classes are
         integers or names. A matrix may be sparse or a tensor; -1 in it means unclear, and NaN not asked. In
         one label per image, -1 or None means none. The index of a frame or series contains the ids of images.
-        The columns of a frame are classes.
+        The columns of a frame are classes. A matrix may also contain counts or shares of votes.
     n_classes : int
         Number of classes C, if neither names nor a matrix determine it.
     label : array-like of int or str, shape (n,), optional
         Original labels; None or -1 if there is none.
     classes : ClassList, optional
         The classes. By default, the names in frames and lists, sorted.
+    label_values : {"states", "counts", "shares", "p"}, optional
+        What the numbers of a matrix are: states (0, 1 and -1), counts of votes, shares of votes, or
+        probabilities of classes. By default, states and counts are recognised.
 
     Raises
     ------
@@ -59,7 +68,7 @@ def as_labels(
     return (
         labels
         if isinstance(labels, Labels)
-        else as_tables(labels, {}, n_classes or None, label, classes=classes)[0]
+        else as_tables(labels, {}, n_classes or None, label, classes=classes, label_values=label_values)[0]
     )
 
 
@@ -113,6 +122,7 @@ def as_tables(
     score_kind: str = "score",
     classes: ClassList | None = None,
     ids: pa.Array | None = None,
+    label_values: str | None = None,
 ) -> tuple[Labels, list[Predictions]]:
     """Return labels and predictions as tables; arrays are matched by position, frames by ids and names.
 
@@ -141,7 +151,7 @@ def as_tables(
     complete = own if own is None or own.is_complete else None
     size = n_classes or (len(complete) if complete else 0)
     n_labels = size or (len(own) if own else 0) or _n_classes(sets, models)
-    table = replace(labels_as_table(sets, own_label, n_labels, own), assumed=assumed)
+    table = replace(labels_as_table(sets, own_label, n_labels, own, label_values), assumed=assumed)
     made = [prediction_of(p, size or (0 if own else n_labels), score_kind, complete) for p in models]
     _check_lengths(made if sets.ids is not None else tables + made, table)
     return table, tables + made
@@ -301,9 +311,15 @@ def prediction_of(
 
 
 def labels_as_table(
-    part: FramePart, label_part: FramePart, n_classes: int, classes: ClassList | None = None
+    part: FramePart,
+    label_part: FramePart,
+    n_classes: int,
+    classes: ClassList | None = None,
+    label_values: str | None = None,
 ) -> Labels:
     """Return label sets, and original labels if there are any, as a labels table."""
+    if (voted := _voted(part, label_part, n_classes, classes, label_values)) is not None:
+        return voted
     sets = sets_of(on_host(part.values), n_classes)
     label = sets.single if label_part.values is None else np.asarray(on_host(label_part.values))
     n = len(sets.lengths)
@@ -322,6 +338,33 @@ def labels_as_table(
     key, own = (classes.hash, own_list(classes)) if classes is not None else ("", None)
     asked = bool((sets.state != YES).any())
     return Labels(pa.table(columns), n_classes, key, asked, name="labels", class_list=own)
+
+
+def _voted(
+    part: FramePart, label_part: FramePart, n_classes: int, classes: ClassList | None, asked: str | None
+) -> Labels | None:
+    """Return labels from counts, shares or probabilities; None for label sets."""
+    matrix = number_matrix(part.values, n_classes)
+    where = part.where or "labels"
+    if asked not in (None, "states") and matrix is None:
+        raise InputError(
+            "Only a matrix of numbers with one column per class has `label_values`.",
+            where=where,
+            got=f"label_values={asked}",
+            allowed=f"shape (n, {n_classes})",
+        )
+    kind = "states" if matrix is None else values_kind(matrix, where, asked=asked)
+    if matrix is None or kind == "states":
+        return None
+    ids = ids_of(part, len(matrix))
+    columns = {"image_id": ids, "usable": pa.array(np.ones(len(matrix), bool))}
+    columns |= columns_of_values(matrix, kind, ids, where)
+    if label_part.values is not None:
+        columns["label"] = label_column(np.asarray(on_host(label_part.values)), len(matrix))
+    key, own = (classes.hash, own_list(classes)) if classes is not None else ("", None)
+    return Labels(
+        pa.table(columns), n_classes, key, True, name="labels", class_list=own, exclusive=kind != "p"
+    )
 
 
 def ids_of(part: FramePart, n: int) -> pa.Array:

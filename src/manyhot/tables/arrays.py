@@ -38,6 +38,7 @@ def label_sets(labels: Labels) -> LabelSets:
         labels.table["usable"].to_numpy(),
         labels.asked_known,
         probabilities(labels),
+        labels.exclusive,
     )
 
 

@@ -66,6 +66,16 @@ def sets_of(labels: Any, n_classes: int) -> SetArrays:
     )
 
 
+def number_matrix(labels: Any, n_classes: int) -> npt.NDArray[Any] | None:
+    """Return a dense matrix of numbers with one column per class, shape (n, C); None for anything else."""
+    labels = on_host(labels)
+    if is_sparse(labels) or not hasattr(labels, "dtype"):
+        return None
+    array = _as_numbers(np.asarray(labels))
+    is_numbers = array.ndim == 2 and array.shape[1] == n_classes and array.dtype.kind in "biuf"
+    return array if is_numbers else None
+
+
 def _of_lists(lists: Sequence[Any]) -> SetArrays:
     lengths = np.array([len(s) for s in lists], np.int64)
     flat = np.concatenate([np.empty(0, np.int64), *[np.asarray(s, np.int64) for s in lists]])

@@ -45,6 +45,9 @@ class Labels:
     assumed : bool
         Whether the classes are those of ImageNet-1k only by default: the file contains numbers, or names
         that ImageNet-1k also has.
+    exclusive : bool
+        Whether raters chose one class per image, so that the probabilities `p` of an image are the shares of
+        their votes and add up to 1.
     """
 
     table: pa.Table
@@ -54,6 +57,7 @@ class Labels:
     name: str = ""
     class_list: ClassList | None = None
     assumed: bool = False
+    exclusive: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", check(self.table, "labels", where=self.name or None))
@@ -128,6 +132,7 @@ class Labels:
             "classes": self.class_hash,
             "asked_known": str(self.asked_known).lower(),
             "name": self.name,
+            **({"exclusive": "true"} if self.exclusive else {}),
             **keys_in_metadata(self.class_list),
         }
 
@@ -223,6 +228,7 @@ def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_h
         about.get("asked_known", str("no" in states).lower()) == "true",
         about.get("name") or name,
         class_list_from_metadata(about, name),
+        exclusive=about.get("exclusive") == "true",
     )
 
 

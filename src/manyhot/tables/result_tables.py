@@ -273,6 +273,11 @@ def default_metrics(*, dense: bool, labelled: bool = True) -> list[str]:
     return [default if isinstance(default, str) else e.name for default, e in entries if default]
 
 
+def vote_metrics() -> list[str]:
+    """Return the metrics against shares of votes."""
+    return [e.name for e in _entries() if e.about.get("votes")]
+
+
 def headline() -> list[str]:
     """Return the metrics that are shown first and by default."""
     return [e.name for e in _entries() if e.about.get("headline")]

@@ -103,7 +103,7 @@ def check_metric(metric: str | Entry, *, seed: int = 0) -> None:
     the change of the value, if only to first order. Scaling all weights changes nothing, unless the metric is
     registered as `depends_on_n`. Inputs are not changed. Undefined values are NaN with an n of 0. No value is
     better than that of perfect predictions, which have independent scores per class if the metric is
-    registered as `each_class`.
+    registered as `each_class`, and are the probabilities of the labels if it is registered as `votes`.
 
     Parameters
     ----------
@@ -187,7 +187,8 @@ def _check_permutations(entry: Entry, case: Case, estimate: Estimate, rng: np.ra
 
 
 def _check_best(entry: Entry, case: Case, estimate: Estimate, rng: np.random.Generator) -> None:
-    perfect = perfect_case(rng, each_class=entry.about.get("each_class", False))
+    votes, each_class = entry.about.get("votes", False), entry.about.get("each_class", False)
+    perfect = voted_case(rng) if votes else perfect_case(rng, each_class=each_class)
     best, value = entry(perfect).value(None), estimate.value(None)
     if np.isnan(best):
         return  # A share of misses: with perfect predictions there is none.
@@ -217,6 +218,14 @@ def _check_undefined(entry: Entry, case: Case, rng: np.random.Generator) -> None
     assert np.isnan(value) or entry.about.get("needs") == "scores", (
         f"{entry.name} has a value without any label"
     )
+
+
+def voted_case(rng: np.random.Generator) -> Case:
+    """Return a case in which the predicted probabilities are those of the labels."""
+    labels = random_case(rng).labels
+    scores = np.zeros((len(labels), labels.n_classes), np.float32)
+    scores[labels.rows, labels.classes] = labels.p
+    return Case.from_scores(labels, scores, kind="probability")
 
 
 def _take(case: Case, images: npt.NDArray[np.integer]) -> Case:

@@ -1,0 +1,258 @@
+"""Metrics under the posterior of the label sets: values, intervals over raters and images, pairs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.core.array_types import Floats
+from manyhot.core.estimates import Pooled
+from manyhot.core.posterior import draw_sets, share_above, weighted_values
+from manyhot.core.resampling import centred_interval, draw_counts, percentile_interval
+from manyhot.core.sets import Case, LabelSets
+from manyhot.errors import InputError
+from manyhot.evaluate.requirements import case_for
+from manyhot.evaluate.slices import ALL
+from manyhot.registry import Entry
+from manyhot.tables import schema
+from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table
+from manyhot.tables.result_tables import ORIGINAL_LABELS, describe_metric, headline
+
+_MOST_ENTRIES = 60_000_000
+"""Entries of all draws up to which the draws are stored (500 MB) instead of drawn again for each model."""
+
+_BOTH = "the 95 % interval over raters and images"
+
+declare_table(
+    "posterior",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT("metric", "a registered name, with its options"),
+        REAL("fixed", "value on the label sets as they are"),
+        REAL("value", "mean over the draws of label sets; NaN if undefined"),
+        *bounds("lo", "hi", _BOTH),
+        *bounds("lo_raters", "hi_raters", "the 95 % interval over raters alone, on these images"),
+        COUNT("draws", "number of draws of label sets"),
+        COUNT("n", "number of images that count, averaged over the draws"),
+    ),
+)
+
+declare_table(
+    "posterior_pairs",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("metric", "a registered name, with its options"),
+        TEXT("model_a", "one model, the first of the two in the order in which they were passed"),
+        TEXT("model_b", "the other model"),
+        REAL("difference_fixed", "value of model_b minus that of model_a on the label sets as they are"),
+        REAL("difference", "mean over the draws of the value of model_b minus that of model_a"),
+        *bounds("lo", "hi", _BOTH),
+        REAL("above", "share of draws of label sets and images in which model_b has the higher value"),
+        REAL("above_raters", "the same over draws of label sets alone"),
+        FLAG.nullable(
+            "decided_fixed",
+            "whether the interval of the pair on the label sets as they are excludes 0; null without one",
+        ),
+        FLAG("decided", "whether lo and hi exclude 0"),
+    ),
+)
+
+
+@dataclass
+class Posterior:
+    """Draws of label sets, on which models are evaluated one by one.
+
+    Parameters
+    ----------
+    dataset : str
+    sets : LabelSets
+        The label sets of all labelled images, with probabilities.
+    draws : int
+        Number of draws S.
+    resamples : int
+        Number of resamples of the images R. Resample r is evaluated on draw ``r % S``, so that the values
+        vary over raters and images together. Metrics that are no ratios have S of them.
+    seed : int
+    """
+
+    dataset: str
+    sets: LabelSets
+    draws: int
+    resamples: int
+    seed: int
+    _values: dict[tuple[str, str], _Samples] = field(default_factory=dict)
+    _drawn: dict[int, LabelSets] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.sets.p is None or np.isnan(self.sets.p).all():
+            raise InputError(
+                "The labels have no probabilities from which label sets can be drawn.",
+                where=self.dataset or None,
+                allowed="labels with the column p, from votes or counts of votes",
+                do="leave out `posterior`, or aggregate the votes: manyhot aggregate DATASET",
+            )
+        n = len(self.sets)
+        self._counts = draw_counts(n, self.resamples, np.random.default_rng([self.seed, n]))
+
+    @property
+    def depth(self) -> int:
+        """The size of the largest label set that can be drawn."""
+        assert self.sets.p is not None
+        possible = np.bincount(self.sets.rows[~(self.sets.p == 0)], minlength=1)
+        return 1 if self.sets.exclusive else int(possible.max())
+
+    def add(self, model: str, case: Case, metrics: Sequence[Entry], rows: npt.NDArray[np.int64]) -> None:
+        """Evaluate a model on all draws.
+
+        Parameters
+        ----------
+        model : str
+        case : Case
+        metrics : sequence of Entry
+            Metrics of original labels or of shares of votes are left out.
+        rows : ndarray of int64, shape (n,)
+            The rows of the images of the case in the label sets.
+        """
+        judged = [m for m in metrics if _depends_on_sets(m)]
+        cases = {m.name: case_for(m, case) for m in judged}
+        samples = {m.name: _Samples(m(cases[m.name]).value()) for m in judged}
+        is_whole = len(rows) == len(self.sets) and bool((rows == np.arange(len(rows))).all())
+        for draw in range(self.draws):
+            drawn = self._draw(draw)
+            labels = drawn if is_whole else drawn.take(rows)
+            counts = self._counts[draw :: self.draws]
+            weights = (counts if is_whole else counts[:, rows]).astype(np.float64)
+            for metric in judged:
+                samples[metric.name].add(metric(cases[metric.name].with_labels(labels)), weights)
+        self._values |= {(name, model): of for name, of in samples.items()}
+
+    def _draw(self, draw: int) -> LabelSets:
+        """Return a draw, which is the same for all models."""
+        if draw in self._drawn:
+            return self._drawn[draw]
+        drawn = draw_sets(self.sets, np.random.default_rng([self.seed, draw]))
+        if self.draws * len(self.sets.classes) <= _MOST_ENTRIES:
+            self._drawn[draw] = drawn
+        return drawn
+
+    def tables(self, pairs: pa.Table) -> dict[str, pa.Table]:
+        """Return the tables ``posterior`` and ``posterior_pairs``; `pairs` are those on the fixed sets."""
+        rows = [
+            {"dataset": self.dataset, "model": model, "metric": metric, **samples.row()}
+            for (metric, model), samples in self._values.items()
+        ]
+        compared = list(self._pairs(_fixed(pairs)))
+        return {
+            "posterior": pa.Table.from_pylist(rows, schema=schema("posterior")),
+            "posterior_pairs": pa.Table.from_pylist(compared, schema=schema("posterior_pairs")),
+        }
+
+    def _pairs(self, fixed: Mapping[tuple[str, str, str], bool]) -> Iterator[dict[str, Any]]:
+        for metric in dict.fromkeys(metric for metric, _ in self._values):
+            models = [model for name, model in self._values if name == metric]
+            for a, b in itertools.combinations(models, 2):
+                pair = _compare(self._values[metric, a], self._values[metric, b])
+                names = {"dataset": self.dataset, "metric": metric, "model_a": a, "model_b": b}
+                yield {**names, **pair, "decided_fixed": fixed.get((metric, a, b))}
+
+
+@dataclass
+class _Samples:
+    """The values of a metric of a model: on the fixed sets, on each draw, and on resamples of each draw."""
+
+    fixed: float
+    is_pooled: bool = False
+    raters: list[float] = field(default_factory=list)
+    both: list[Floats] = field(default_factory=list)
+    n: list[int] = field(default_factory=list)
+
+    def add(self, estimate: Any, weights: Floats) -> None:
+        """Add the values on one draw, of all images and under the weights of resamples, shape (r, n)."""
+        self.is_pooled = isinstance(estimate, Pooled)
+        self.raters.append(estimate.value())
+        self.both.append(weighted_values(estimate, weights[:1] if self.is_pooled else weights))
+        self.n.append(int(np.count_nonzero(estimate.scored)))
+
+    @property
+    def joint(self) -> Floats:
+        """The values under draws and resamples together."""
+        return np.concatenate(self.both)
+
+    @property
+    def value(self) -> float:
+        """The mean over the draws in which the metric is defined."""
+        defined = np.array(self.raters)[~np.isnan(self.raters)]
+        return float(defined.mean()) if len(defined) else float("nan")
+
+    def row(self) -> dict[str, Any]:
+        """Return the columns of the table ``posterior``."""
+        lo, hi = _ends(self.joint, self.value, self.is_pooled)
+        lo_raters, hi_raters = _ends(np.array(self.raters), self.value, False)
+        ends = {"lo": lo, "hi": hi, "lo_raters": lo_raters, "hi_raters": hi_raters}
+        counts = {"draws": len(self.raters), "n": round(float(np.mean(self.n)))}
+        return {"fixed": self.fixed, "value": self.value, **ends, **counts}
+
+
+def _depends_on_sets(metric: Entry) -> bool:
+    about = metric.about
+    return not about.get("votes") and about.get("judged_on") != ORIGINAL_LABELS
+
+
+def _ends(samples: Floats, value: float, is_pooled: bool) -> tuple[float | None, float | None]:
+    """Return the ends of an interval; None without one. Resampling moves a metric that is no ratio."""
+    if not len(samples) or np.isnan(samples).all():
+        return None, None
+    if is_pooled:
+        return centred_interval(samples, value)
+    lo, hi = percentile_interval(samples[None])
+    return float(lo[0]), float(hi[0])
+
+
+def _compare(a: _Samples, b: _Samples) -> dict[str, Any]:
+    """Return the columns of a pair that describe the difference b - a."""
+    joint, raters = b.joint - a.joint, np.array(b.raters) - np.array(a.raters)
+    defined = raters[~np.isnan(raters)]
+    difference = float(defined.mean()) if len(defined) else float("nan")
+    lo, hi = _ends(joint, difference, a.is_pooled)
+    return {
+        "difference_fixed": b.fixed - a.fixed,
+        "difference": difference,
+        "lo": lo,
+        "hi": hi,
+        "above": share_above(a.joint, b.joint),
+        "above_raters": share_above(np.array(a.raters), np.array(b.raters)),
+        "decided": lo is not None and hi is not None and (lo > 0 or hi < 0),
+    }
+
+
+def _fixed(pairs: pa.Table) -> dict[tuple[str, str, str], bool]:
+    """Return whether the interval of each pair excludes 0, by metric and models; none without interval."""
+    columns = (pairs[name].to_pylist() for name in ("metric", "model_a", "model_b", "slice", "lo", "hi"))
+    return {
+        (metric, a, b): bool(lo > 0 or hi < 0)
+        for metric, a, b, name, lo, hi in zip(*columns, strict=True)
+        if name == ALL and lo is not None and hi is not None and lo == lo
+    }
+
+
+def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
+    """Yield, for each data set and each of the headline metrics, how many pairs raters leave decided."""
+    pairs = tables["posterior_pairs"].to_pylist() if tables else []
+    for dataset, metric in dict.fromkeys((p["dataset"], p["metric"]) for p in pairs):
+        if metric not in headline():
+            continue
+        rows = [p for p in pairs if (p["dataset"], p["metric"]) == (dataset, metric)]
+        fixed = [p for p in rows if p["decided_fixed"]]
+        both = sum(p["decided"] for p in fixed)
+        label = describe_metric(metric).get("label", metric)
+        yield (
+            f"{dataset}, {label}: of {len(rows):,} pairs of models, {len(fixed):,} are decided on the label "
+            f"sets as they are, and {both:,} of these under the posterior of the label sets"
+        )

@@ -1,0 +1,188 @@
+"""Matrices of labels with more than 0 and 1: counts of votes, shares of votes, and probabilities."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.core.array_types import Bools, Floats
+from manyhot.core.sets import NO, YES
+from manyhot.core.softmax import SLACK
+from manyhot.errors import InputError
+from manyhot.parameters import check_one_of
+from manyhot.tables.definitions import STATES
+
+LabelValues = Literal["states", "counts", "shares", "p"]
+"""What the numbers in a matrix of labels are.
+
+``states``: 0, 1 and -1; ``counts``: how many raters chose each class; ``shares``: their shares, which add up
+to 1; ``p``: the probability of each class, which need not.
+"""
+
+LABEL_VALUES: tuple[str, ...] = get_args(LabelValues)
+
+_MANY = 10
+"""Votes on an image from which whole numbers are certainly votes, and not numbers of objects."""
+
+_YES = 0.5
+"""Probability from which a class is in the label set, if the matrix contains probabilities."""
+
+
+def values_kind(values: npt.NDArray[Any], where: object, *, asked: str | None = None) -> str:
+    """Return which of `LABEL_VALUES` a matrix of shape (n, C) contains.
+
+    Parameters
+    ----------
+    values : ndarray of bool, int or float, shape (n, C)
+    where : object
+        The place of the matrix, for messages.
+    asked : str, optional
+        What the caller says that it contains, which is not checked here.
+
+    Raises
+    ------
+    InputError
+        If this is ambiguous, or if `asked` is not one of `LABEL_VALUES`.
+
+    Notes
+    -----
+    Whole numbers are counts if all images have the same number of votes; or if each has at least ten or none,
+    and some image has equal numbers for two classes, unlike a list of top classes. Others may be numbers of
+    objects. Fractions may be the scores of a model, so shares and probabilities must be declared.
+    """
+    if asked is not None:
+        check_one_of(asked, LABEL_VALUES, "The numbers of labels have no such meaning.", where=where)
+        return asked
+    numbers = values[values == values].astype(np.float64)  # NaN differs from itself
+    if np.isin(numbers, (0, 1, -1)).all():
+        return "states"
+    if are_counts(values.astype(np.float64)):
+        return "counts"
+    odd = numbers[~np.isin(numbers, (0, 1, -1))]
+    raise InputError(
+        "The labels are not a matrix of 0 and 1, and it is unclear what their numbers are.",
+        where=where,
+        got=f"{len(odd):,} numbers other than 0, 1 and -1, such as {odd[0]:g}",
+        allowed="0, 1 and -1; or counts of votes",
+        do="pass what they are as `label_values`: counts, shares or p; pass scores as predictions",
+    )
+
+
+def are_counts(values: Floats) -> bool:
+    """Return whether a matrix, shape (n, C), certainly contains counts of votes; see `values_kind`."""
+    if not ((values >= 0) & (values == np.rint(values))).all():
+        return False
+    total = values.sum(axis=1)
+    if values.shape[1] < 2 or not (values > 1).any():
+        return False
+    if len(total) > 1 and (total == total[0]).all():
+        return True
+    ranks = np.sort(values, axis=1)
+    return bool((total[total > 0] >= _MANY).all() and (ranks[:, 1:] == ranks[:, :-1]).any())
+
+
+def columns_of_values(
+    values: npt.NDArray[Any], kind: str, ids: pa.Array, where: object
+) -> dict[str, pa.Array]:
+    """Return the columns ``classes``, ``state``, ``p`` and ``n_votes`` of counts, shares or probabilities.
+
+    The label set of counts and shares is the class with the most votes; of several with equally many, it is
+    all. That of probabilities is the classes with a probability of at least one half.
+
+    Parameters
+    ----------
+    values : ndarray of int or float, shape (n, C)
+    kind : str
+        ``counts``, ``shares`` or ``p``.
+    ids : pyarrow.Array of string, shape (n,)
+        The images, for messages.
+    where : object
+        The place of the matrix, for messages.
+
+    Raises
+    ------
+    InputError
+        If counts are negative, fractional or missing, if shares do not add up to 1, or if a number is not a
+        probability.
+    """
+    numbers = values.astype(np.float64)
+    _CHECKS[kind](numbers, ids, where)
+    total = numbers.sum(axis=1, keepdims=True)
+    if kind == "p":
+        p, there = numbers, numbers == numbers
+        valid = p >= _YES
+    else:
+        p = np.divide(numbers, total, out=np.zeros_like(numbers), where=total > 0)
+        there = np.broadcast_to(total > 0, p.shape)
+        valid = there & (numbers == numbers.max(axis=1, keepdims=True))
+    columns = _lists(p, valid, there)
+    if kind == "counts":
+        n_votes = np.broadcast_to(total, p.shape)[there].astype(np.int64)
+        columns["n_votes"] = pa.ListArray.from_arrays(
+            columns["classes"].offsets, pa.array(n_votes, pa.int32())
+        )
+    return columns
+
+
+def _lists(p: Floats, valid: Bools, there: Bools) -> dict[str, pa.Array]:
+    image, class_id = np.nonzero(there)
+    offsets = pa.array(np.concatenate([[0], np.cumsum(there.sum(axis=1))]).astype(np.int32))
+    codes = np.where(valid[image, class_id], YES, NO).astype(np.int8) - NO
+    states = pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(STATES)).cast(pa.string())
+    flat = {
+        "classes": pa.array(class_id, pa.int32()),
+        "state": states,
+        "p": pa.array(p[image, class_id].astype(np.float32)),
+    }
+    return {name: pa.ListArray.from_arrays(offsets, column) for name, column in flat.items()}
+
+
+def _add_up(values: Floats) -> Bools:
+    return np.asarray(np.abs(values.sum(axis=1) - 1) <= SLACK)
+
+
+def _check_counts(values: Floats, ids: pa.Array, where: object) -> None:
+    wrong = ~((values >= 0) & (values == np.rint(values)) & np.isfinite(values) & (values < 2**31))
+    _refuse(wrong, values, ids, where, "A count of votes is not a whole number of at least 0.", "0, 1, 2, …")
+
+
+def _check_shares(values: Floats, ids: pa.Array, where: object) -> None:
+    wrong = ~((values >= 0) & (values <= 1 + SLACK))
+    _refuse(wrong, values, ids, where, "A share of the votes is not between 0 and 1.", "0 to 1")
+    off = ~_add_up(values)
+    if off.any():
+        row = int(np.argmax(off))
+        raise InputError(
+            "The shares of an image do not add up to 1.",
+            where=_place(where, ids, row),
+            got=f"{values[row].sum():g}; {np.count_nonzero(off):,} of {len(off):,} images are affected",
+            allowed=f"1 ± {SLACK}",
+            do="if several classes can be valid together, pass `label_values` as p",
+        )
+
+
+def _check_p(values: Floats, ids: pa.Array, where: object) -> None:
+    wrong = ~((values >= 0) & (values <= 1)) & (values == values)
+    _refuse(wrong, values, ids, where, "A probability is not between 0 and 1.", "0 to 1, or nothing")
+
+
+_CHECKS = {"counts": _check_counts, "shares": _check_shares, "p": _check_p}
+
+
+def _refuse(wrong: Bools, values: Floats, ids: pa.Array, where: object, what: str, allowed: str) -> None:
+    if wrong.any():
+        row, column = (int(i) for i in np.argwhere(wrong)[0])
+        number = values[row, column]
+        raise InputError(
+            what,
+            where=f"{_place(where, ids, row)}, class {column}",
+            got=f"{'nothing' if np.isnan(number) else f'{number:g}'}; {np.count_nonzero(wrong):,} such cells",
+            allowed=allowed,
+        )
+
+
+def _place(where: object, ids: pa.Array, row: int) -> str:
+    return f"{where}, image {ids[row]}"

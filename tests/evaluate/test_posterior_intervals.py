@@ -1,0 +1,82 @@
+"""Results under the posterior of the label sets, compared with exact expectations."""
+
+import numpy as np
+import pytest
+
+from manyhot import evaluate
+from manyhot.data.inputs import Reading
+from manyhot.errors import InputError
+
+N = 500
+
+
+def data(seed=0):
+    rng = np.random.default_rng(seed)
+    p = rng.beta(0.3, 0.3, (N, 4))
+    good = (p + rng.normal(0, 0.2, p.shape)).astype(np.float32)
+    bad = rng.normal(size=p.shape).astype(np.float32)
+    return p, {"good": good, "bad": bad, "again": good}
+
+
+@pytest.fixture(scope="module")
+def judged():
+    p, models = data()
+    reading = Reading(label_values="p")
+    metrics = ["precision@1", "real1", "map_macro"]
+    return evaluate(p, models, metrics=metrics, posterior=200, resamples=600, reading=reading)
+
+
+def rows(evaluation, table, **where):
+    found = evaluation.posterior[table].to_pylist()
+    return [r for r in found if all(r[k] == v for k, v in where.items())]
+
+
+def test_the_value_is_the_expectation(judged):
+    p, models = data()
+    best = models["good"].argmax(1)
+    # Given that the drawn set is not empty; the classes are independent.
+    empty = np.prod(1 - p, axis=1)
+    expected = p[np.arange(N), best].sum() / (1 - empty).sum()
+    (row,) = rows(judged, "posterior", model="good", metric="real1")
+    assert row["value"] == pytest.approx(expected, abs=0.003)
+    assert row["fixed"] == judged.value("real1", model="good")
+    assert (row["draws"], row["n"]) == (200, pytest.approx((1 - empty).sum(), abs=3))
+
+
+def test_intervals_contain_one_another(judged):
+    for row in rows(judged, "posterior"):
+        assert row["lo"] < row["value"] < row["hi"]
+        if row["metric"] == "real1":
+            assert row["hi"] - row["lo"] > row["hi_raters"] - row["lo_raters"] > 0
+    (row,) = rows(judged, "posterior", model="good", metric="real1")
+    p, models = data()
+    best = p[np.arange(N), models["good"].argmax(1)]
+    spread = np.sqrt((best * (1 - best)).sum()) / N
+    assert (row["hi_raters"] - row["lo_raters"]) / 3.92 == pytest.approx(spread, rel=0.25)
+
+
+def test_orders_of_models(judged):
+    (row,) = rows(judged, "posterior_pairs", model_a="good", model_b="bad", metric="real1")
+    assert (row["above"], row["above_raters"]) == (0, 0)
+    assert row["decided"]
+    assert row["decided_fixed"]
+    assert row["lo"] < row["difference"] < row["hi"] < 0
+    (row,) = rows(judged, "posterior_pairs", model_a="good", model_b="again", metric="real1")
+    assert (row["above"], row["difference"], row["decided"]) == (0.5, 0, False)
+    assert any("of 3 pairs of models, 2 are decided" in line for line in judged.lines())
+
+
+def test_labels_without_probabilities():
+    with pytest.raises(InputError) as error:
+        evaluate([[0], [1]], np.eye(2, dtype=np.float32), posterior=5)
+    assert str(error.value) == (
+        "The labels have no probabilities from which label sets can be drawn.\n"
+        "  where:   labels\n"
+        "  allowed: labels with the column p, from votes or counts of votes\n"
+        "  do:      leave out `posterior`, or aggregate the votes: manyhot aggregate DATASET"
+    )
+
+
+def test_tables_are_written(judged, tmp_path):
+    names = {path.name for path in judged.write(tmp_path)}
+    assert {"posterior.parquet", "posterior_pairs.parquet"} <= names

@@ -1,0 +1,194 @@
+"""Labels that are counts of votes, shares of votes or probabilities, in files and in memory."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from manyhot import evaluate, read_labels
+from manyhot.classes import from_keys
+from manyhot.data.inputs import Reading, open_labels
+from manyhot.errors import InputError
+from manyhot.tables.array_inputs import as_labels
+from manyhot.tables.labels import write_labels
+
+NAMES = ["cat", "dog", "fox"]
+COUNTS = np.array([[3, 1, 0], [0, 2, 2], [4, 0, 0]])
+SHARES = COUNTS / COUNTS.sum(1, keepdims=True)
+IDS = ["a.jpg", "b.jpg", "c.jpg"]
+
+
+def write(path, values):
+    frame = pd.DataFrame({"image_id": IDS} | dict(zip(NAMES, values.T, strict=True)))
+    frame.to_parquet(path) if path.suffix == ".parquet" else frame.to_csv(path, index=False)
+    return path
+
+
+def check(labels, p, n_votes=None):
+    assert labels.exclusive
+    assert labels.asked_known
+    table = labels.table
+    assert table["classes"].to_pylist() == [[0, 1, 2]] * 3
+    assert np.array(table["p"].to_pylist()) == pytest.approx(p)
+    assert table["state"].to_pylist() == [["yes", "no", "no"], ["no", "yes", "yes"], ["yes", "no", "no"]]
+    assert ("n_votes" in table.column_names) == (n_votes is not None)
+    if n_votes is not None:
+        assert table["n_votes"].to_pylist() == n_votes
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_columns_of_counts(tmp_path, suffix):
+    labels = read_labels(write(tmp_path / f"l.{suffix}", COUNTS))
+    check(labels, SHARES, [[4] * 3] * 3)
+    assert labels.class_list.keys == tuple(NAMES)
+    assert labels.image_id.to_pylist() == IDS
+
+
+def test_columns_of_shares_must_be_declared(tmp_path):
+    path = write(tmp_path / "l.csv", SHARES)
+    check(read_labels(path, label_values="shares"), SHARES)
+    check(read_labels(path, format="indicator(label_values='shares')"), SHARES)
+    with pytest.raises(InputError, match=r"got: +predictions \(score-columns\)"):
+        read_labels(path)
+    labels = read_labels(path, label_values="p")
+    assert not labels.exclusive
+    assert labels.table["state"].to_pylist()[1] == ["no", "yes", "yes"]
+
+
+def test_arrays_in_files(tmp_path):
+    np.save(tmp_path / "l.npy", COUNTS)
+    labels = read_labels(tmp_path / "l.npy")
+    check(labels, SHARES, [[4] * 3] * 3)
+    assert labels.image_id.to_pylist() == ["0", "1", "2"]
+    (tmp_path / "rows.txt").write_text("\n".join(IDS))
+    assert read_labels(tmp_path / "l.npy", rows=tmp_path / "rows.txt").image_id.to_pylist() == IDS
+    np.savez(tmp_path / "l.npz", y=COUNTS, image_id=IDS, classes=NAMES)
+    check(read_labels(tmp_path / "l.npz"), SHARES, [[4] * 3] * 3)
+    np.save(tmp_path / "ranks.npy", np.array([[5, 3, 1], [2, 9, 4]]))
+    with pytest.raises(InputError, match="does not hold labels"):
+        read_labels(tmp_path / "ranks.npy")
+
+
+def test_arrays_and_frames_in_memory():
+    check(as_labels(COUNTS), SHARES, [[4] * 3] * 3)
+    frame = pd.DataFrame(COUNTS, index=IDS, columns=NAMES)
+    labels = as_labels(frame)
+    check(labels, SHARES, [[4] * 3] * 3)
+    assert labels.image_id.to_pylist() == IDS
+    check(as_labels(SHARES, label_values="shares"), SHARES)
+
+
+def test_images_without_votes():
+    labels = as_labels(np.array([[3, 0], [0, 0], [3, 3]]), label_values="counts")
+    assert labels.table["classes"].to_pylist() == [[0, 1], [], [0, 1]]
+
+
+def test_states_are_still_states(tmp_path):
+    path = write(tmp_path / "l.csv", np.array([[1, 0, 0], [0, 1, 1], [7, 0, 0]]))
+    with pytest.raises(InputError, match="contains values other than 0 and 1"):
+        read_labels(path, label_values="states", classes=from_keys(NAMES))
+    labels = read_labels(write(tmp_path / "m.csv", (COUNTS > 0).astype(int)))
+    assert not labels.exclusive
+    assert "p" not in labels.table.column_names
+    assert read_labels(tmp_path / "m.csv", label_values="counts").exclusive
+
+
+def test_a_written_table_stays_exclusive(tmp_path):
+    labels = as_labels(COUNTS)
+    check(read_labels(write_labels(labels, tmp_path / "l.parquet")), SHARES, [[4] * 3] * 3)
+    (source,) = open_labels(tmp_path / "l.parquet")
+    assert source.misfits.remarks == [
+        "the labels are votes for one class per image: p is the share of the votes, and the label set is the "
+        "class with the most votes"
+    ]
+
+
+def test_defaults_for_votes():
+    rng = np.random.default_rng(0)
+    counts, logits = rng.multinomial(9, [0.5, 0.3, 0.2], 40), rng.normal(size=(40, 3)).astype(np.float32)
+    result = evaluate(counts, logits, resamples=0, reading=Reading(scores="logit"))
+    metrics = set(result.results["metric"].to_pylist())
+    votes = {"cross_entropy_votes", "kl_votes", "brier_votes", "tv_votes", "entropy_correlation", "ece_votes"}
+    assert {"real1", *votes} <= metrics
+    assert "f1_macro" not in metrics
+    sets = evaluate((counts > 2).astype(int), logits, resamples=0, reading=Reading(scores="logit"))
+    assert not votes & set(sets.results["metric"].to_pylist())
+    with pytest.raises(InputError) as error:
+        evaluate((counts > 2).astype(int), logits, metrics=["kl_votes"], reading=Reading(scores="logit"))
+    assert str(error.value) == (
+        "kl_votes cannot be computed: the labels have no shares of votes or probabilities (column p).\n"
+        "  where:   model\n"
+        "  do:      pass counts of votes, or labels from manyhot aggregate"
+    )
+
+
+COUNT = "A count of votes is not a whole number of at least 0.\n  where:   labels, image 0, class 1\n"
+BAD = [
+    (
+        [[3, -1], [2, 2]],
+        "counts",
+        f"{COUNT}  got:     -1; 1 such cells\n  allowed: 0, 1, 2, …",
+    ),
+    (
+        [[3, 1.5], [2, 2]],
+        "counts",
+        f"{COUNT}  got:     1.5; 1 such cells\n  allowed: 0, 1, 2, …",
+    ),
+    (
+        [[3, np.nan], [2, 2]],
+        "counts",
+        f"{COUNT}  got:     nothing; 1 such cells\n  allowed: 0, 1, 2, …",
+    ),
+    (
+        [[0.5, 0.5], [0.9, 0.3]],
+        "shares",
+        "The shares of an image do not add up to 1.\n  where:   labels, image 1\n"
+        "  got:     1.2; 1 of 2 images are affected\n  allowed: 1 ± 0.02\n"
+        "  do:      if several classes can be valid together, pass `label_values` as p",
+    ),
+    (
+        [[0.5, 0.5], [1.9, -0.9]],
+        "shares",
+        "A share of the votes is not between 0 and 1.\n  where:   labels, image 1, class 0\n"
+        "  got:     1.9; 2 such cells\n  allowed: 0 to 1",
+    ),
+    (
+        [[0.5, 2], [0.9, 0.3]],
+        "p",
+        "A probability is not between 0 and 1.\n  where:   labels, image 0, class 1\n"
+        "  got:     2; 1 such cells\n  allowed: 0 to 1, or nothing",
+    ),
+    (
+        [[0.5, 0.5], [0.9, 0.1]],
+        None,
+        "The labels are not a matrix of 0 and 1, and it is unclear what their numbers are.\n"
+        "  where:   labels\n  got:     4 numbers other than 0, 1 and -1, such as 0.5\n"
+        "  allowed: 0, 1 and -1; or counts of votes\n"
+        "  do:      pass what they are as `label_values`: counts, shares or p; pass scores as predictions",
+    ),
+    (
+        [[0.5, 0.5]],
+        "votes",
+        "The numbers of labels have no such meaning.\n  where:   labels\n  got:     votes\n"
+        "  allowed: states, counts, shares, p",
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "kind", "message"), BAD)
+def test_whole_messages(values, kind, message):
+    with pytest.raises(InputError) as error:
+        as_labels(np.array(values), label_values=kind)
+    assert str(error.value) == message
+
+
+def test_other_formats_have_no_values(tmp_path):
+    (tmp_path / "l.csv").write_text("image_id,label\na,cat\n")
+    with pytest.raises(InputError) as error:
+        read_labels(tmp_path / "l.csv", label_values="counts", format="label-lists")
+    assert str(error.value) == (
+        f"The format 'label-lists' has no `label_values`.\n  where:   {tmp_path / 'l.csv'}\n"
+        "  got:     label_values=counts\n"
+        "  allowed: a table with one column of numbers per class, or an array"
+    )
+    with pytest.raises(InputError, match="Only a matrix of numbers"):
+        as_labels([[0], [1]], n_classes=2, label_values="counts")

@@ -35,6 +35,8 @@ from manyhot.diagnose.patchml.patchml import PatchML as PatchML
 from manyhot.diagnose.patchml.patchml import patchml as patchml
 from manyhot.diagnose.robustness import Robustness as Robustness
 from manyhot.diagnose.robustness import diagnose_robustness as diagnose_robustness
+from manyhot.diagnose.sets import PreciseSets as PreciseSets
+from manyhot.diagnose.sets import diagnose_sets as diagnose_sets
 from manyhot.diagnose.shortcut_pairs import judge_shortcuts as judge_shortcuts
 from manyhot.diagnose.shortcuts import diagnose_shortcuts as diagnose_shortcuts
 from manyhot.diagnose.shortcuts_result import Shortcuts as Shortcuts

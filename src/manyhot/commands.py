@@ -156,6 +156,11 @@ COMMANDS: dict[str, Command] = {
         "Measure how confidence matches accuracy, before and after recalibration.",
         "manyhot.diagnose.calibration:diagnose_calibration",
     ),
+    "diagnose sets": Command(
+        "Diagnose",
+        "Choose prediction sets with a guaranteed precision, and measure them on other images.",
+        "manyhot.diagnose.sets:diagnose_sets",
+    ),
     "diagnose companions": Command(
         "Diagnose",
         "Measure which classes are valid together, and how recall of one depends on the presence of the other.",

@@ -28,6 +28,8 @@ from manyhot.diagnose.explain import explain as explain
 from manyhot.diagnose.explanations import Explanations as Explanations
 from manyhot.diagnose.find_label_issues import LabelIssues as LabelIssues
 from manyhot.diagnose.find_label_issues import find_label_issues as find_label_issues
+from manyhot.diagnose.ood import OutOfDistribution as OutOfDistribution
+from manyhot.diagnose.ood import diagnose_ood as diagnose_ood
 from manyhot.diagnose.page import DrawnReport as DrawnReport
 from manyhot.diagnose.page import report_folder as report_folder
 from manyhot.diagnose.patchml.folder import PatchSettings as PatchSettings

@@ -69,6 +69,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.predict.adapters.network_files",
         "manyhot.predict.adapters.function",
         "manyhot.predict.adapters.trained",
+        "manyhot.predict.adapters.dropout",
     ),
     "aggregator": ("manyhot.core.aggregation",),
     "proposer": ("manyhot.core.proposals", "manyhot.core.confident_learning"),

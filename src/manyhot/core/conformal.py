@@ -415,9 +415,9 @@ def fit_threshold_to_draws(
 
     References
     ----------
-    Stutz et al. 2023, Conformal prediction under ambiguous ground truth, TMLR, arXiv 2307.09302, Algorithm 1,
-    and for label sets their multi-label variant. One draw has the guarantee of split-conformal sets. Several
-    draws make the threshold less random; proven is then a coverage of 1 - 2 alpha, and measured is 1 - alpha.
+    Stutz et al. 2023, TMLR, arXiv 2307.09302, Algorithm 1, and for label sets its multi-label variant. One
+    draw has the guarantee of split-conformal sets. Several draws make the threshold less random; proven is
+    then a coverage of 1 - 2 alpha, and measured is 1 - alpha.
     """
     check_alpha(alpha)
     check_count(draws, "This is not a number of draws.", got=f"draws={draws}", allowed="1 or more")

@@ -213,11 +213,11 @@ class _Chooser:
             }
         )
 
-    def _why_none(self, found: Certified, n_fitted: int) -> str:
+    def _why_none(self, result: Certified, n_fitted: int) -> str:
         said = f"no threshold is certified for a precision of {self.precision:g} with {n_fitted:,} images"
-        if found.n_needed is None:
+        if result.n_needed is None:
             return f"{said}; more images would not help, because it is not reached at any threshold"
-        return f"{said}; about {found.n_needed:,} are needed at the measured precision"
+        return f"{said}; about {result.n_needed:,} are needed at the measured precision"
 
 
 def _measured(case: Case, chosen: Bools, threshold: float) -> Row:

@@ -123,7 +123,8 @@ def _layer(head: Head) -> Any:
     linear = torch.nn.Linear(head.weight.shape[1], len(head.classes))
     linear.load_state_dict({"weight": torch.from_numpy(head.weight), "bias": torch.from_numpy(head.bias)})
     last = [torch.nn.Sigmoid()] if head.loss == "sigmoid" else []
-    return torch.nn.Sequential(torch.nn.Flatten(1), linear, *last).eval()  # features may be maps
+    drops = [torch.nn.Dropout(head.dropout)] if head.dropout else []
+    return torch.nn.Sequential(torch.nn.Flatten(1), *drops, linear, *last).eval()  # features may be maps
 
 
 def _check(features: Any, head: Head, backbone: Network, where: object) -> None:

@@ -9,7 +9,7 @@ from sklearn.preprocessing import StandardScaler
 from manyhot.classes import from_keys
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError
-from manyhot.predict.adapters.trained import _layer
+from manyhot.predict.adapters.trained import head_layer
 from manyhot.predict.weights import read_head, write_head
 from manyhot.train.heads import MASKS, PENALTIES, fit_sigmoid, fit_softmax
 
@@ -228,10 +228,10 @@ def test_a_file_keeps_the_dropout_and_the_layer_has_it(data, tmp_path):
     head = fit_softmax(x, label, CLASSES, "b", penalty=1.0, dropout=0.25)
     again = read_head(write_head(head, tmp_path / "head.safetensors"))
     assert again.dropout == 0.25
-    layers = [m for m in _layer(again) if type(m).__name__ == "Dropout"]
+    layers = [m for m in head_layer(again) if type(m).__name__ == "Dropout"]
     assert [m.p for m in layers] == [0.25]
     plain = fit_softmax(x, label, CLASSES, "b", penalty=1.0)
-    assert not [m for m in _layer(plain) if type(m).__name__ == "Dropout"]
+    assert not [m for m in head_layer(plain) if type(m).__name__ == "Dropout"]
     with pytest.raises(InputError) as error:
         fit_softmax(x, label, CLASSES, "b", dropout=1.0)
     assert str(error.value) == (

@@ -99,7 +99,7 @@ class _Average:
         batch = torch.from_numpy(images).to(self.device)
         with torch.inference_mode():
             for number in range(self.passes):
-                with _masks(self.seed, number):
+                with pass_masks(self.seed, number):
                     scores = self.module(batch).double().flatten(1)
                 total = total + (scores.softmax(1) if self.kind == "logit" else scores)
         mean: Float32Array = (total / self.passes).cpu().numpy().astype(np.float32)
@@ -124,7 +124,7 @@ def switch_on(module: Any) -> int:
     return len(dropping)
 
 
-def _masks(seed: int, number: int) -> Any:
+def pass_masks(seed: int, number: int) -> Any:
     """Return a context in which dropout uses the masks of a pass, one for each call, for all images."""
     import torch
     from torch.nn import functional

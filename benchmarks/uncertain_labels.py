@@ -153,8 +153,9 @@ def photographs(path):
     """Write the photographs of VOC that are predicted."""
     images = pq.read_table(SHARED / "data" / "voc" / "images.parquet")
     split = np.array(images["split"].to_pylist())
-    chosen = [np.flatnonzero(split == "train")[:TRAINED], np.flatnonzero(split == "test")]
-    pq.write_table(images.take(np.sort(np.concatenate(chosen))), path)
+    train = np.random.default_rng(0).permutation(np.flatnonzero(split == "train"))[:TRAINED]
+    chosen = np.sort(np.concatenate([train, np.flatnonzero(split == "test")]))
+    pq.write_table(images.take(chosen), path)
 
 
 def voc(features):

@@ -112,6 +112,8 @@ ROWS = {
         "`manyhot diagnose calibration`",
     ),
     "prediction_sets": ("a model and what its prediction sets must cover", "`manyhot diagnose calibration`"),
+    "ood": ("a measure of a score of a model, for some out-of-distribution images", "`manyhot diagnose ood`"),
+    "precise_sets": ("a model and the precision of its prediction sets", "`manyhot diagnose sets`"),
     "robustness": (
         "a value for a model on a data set or a corrupted copy",
         "`manyhot diagnose robustness` and `manyhot diagnose corruptions`",

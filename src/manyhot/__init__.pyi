@@ -28,6 +28,8 @@ from manyhot.diagnose.explain import explain as explain
 from manyhot.diagnose.explanations import Explanations as Explanations
 from manyhot.diagnose.find_label_issues import LabelIssues as LabelIssues
 from manyhot.diagnose.find_label_issues import find_label_issues as find_label_issues
+from manyhot.diagnose.ood import OutOfDistribution as OutOfDistribution
+from manyhot.diagnose.ood import diagnose_ood as diagnose_ood
 from manyhot.diagnose.page import DrawnReport as DrawnReport
 from manyhot.diagnose.page import report_folder as report_folder
 from manyhot.diagnose.patchml.folder import PatchSettings as PatchSettings
@@ -35,6 +37,8 @@ from manyhot.diagnose.patchml.patchml import PatchML as PatchML
 from manyhot.diagnose.patchml.patchml import patchml as patchml
 from manyhot.diagnose.robustness import Robustness as Robustness
 from manyhot.diagnose.robustness import diagnose_robustness as diagnose_robustness
+from manyhot.diagnose.sets import PreciseSets as PreciseSets
+from manyhot.diagnose.sets import diagnose_sets as diagnose_sets
 from manyhot.diagnose.shortcut_pairs import judge_shortcuts as judge_shortcuts
 from manyhot.diagnose.shortcuts import diagnose_shortcuts as diagnose_shortcuts
 from manyhot.diagnose.shortcuts_result import Shortcuts as Shortcuts

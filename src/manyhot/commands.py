@@ -156,6 +156,16 @@ COMMANDS: dict[str, Command] = {
         "Measure how confidence matches accuracy, before and after recalibration.",
         "manyhot.diagnose.calibration:diagnose_calibration",
     ),
+    "diagnose sets": Command(
+        "Diagnose",
+        "Choose prediction sets with a guaranteed precision, and measure them on other images.",
+        "manyhot.diagnose.sets:diagnose_sets",
+    ),
+    "diagnose ood": Command(
+        "Diagnose",
+        "Measure how well confidence tells out-of-distribution images from images of the model's classes.",
+        "manyhot.diagnose.ood:diagnose_ood",
+    ),
     "diagnose companions": Command(
         "Diagnose",
         "Measure which classes are valid together, and how recall of one depends on the presence of the other.",

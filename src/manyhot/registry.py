@@ -70,6 +70,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.predict.adapters.network_files",
         "manyhot.predict.adapters.function",
         "manyhot.predict.adapters.trained",
+        "manyhot.predict.adapters.dropout",
     ),
     "aggregator": ("manyhot.core.aggregation", "manyhot.core.dawid_skene"),
     "proposer": ("manyhot.core.proposals", "manyhot.core.confident_learning"),

@@ -139,7 +139,7 @@ def test_too_few_images_give_all_classes():
 def test_what_is_no_question():
     case, _, _ = drawn(np.random.default_rng(3), 20)
     assert refused(lambda: countable(case, "some")) == (
-        "Prediction sets cannot cover this.\n  got:     some\n  allowed: label, one, all"
+        "Prediction sets cannot cover this.\n  got:     some\n  allowed: label, one, all, drawn, drawn_all"
     )
     assert refused(lambda: fit_threshold(case, np.arange(8), cover="one", alpha=1)) == (
         "Alpha is not a miscoverage rate.\n  got:     1\n  allowed: above 0, below 1"

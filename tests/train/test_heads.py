@@ -9,8 +9,9 @@ from sklearn.preprocessing import StandardScaler
 from manyhot.classes import from_keys
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES
 from manyhot.errors import InputError
+from manyhot.predict.adapters.trained import head_layer
 from manyhot.predict.weights import read_head, write_head
-from manyhot.train.heads import PENALTIES, fit_sigmoid, fit_softmax
+from manyhot.train.heads import MASKS, PENALTIES, fit_sigmoid, fit_softmax
 
 pytest.importorskip("torch")
 
@@ -205,4 +206,34 @@ def test_frames_are_matched_by_index_and_columns():
     np.testing.assert_array_equal(
         fit_softmax(frame, classes=classes, backbone="b", penalty=0.1, **series).weight,
         fit_softmax(features, label, classes, "b", weights=weights, penalty=0.1).weight,
+    )
+
+
+def test_dropout_is_a_regression_on_copies_with_dropped_features(data):
+    """scikit-learn fits the same head to the copies, whose masks are those of the fit."""
+    x, label, _ = data
+    x = np.abs(x)  # as after a ReLU
+    head = fit_softmax(x, label, CLASSES, "b", penalty=0.1, dropout=0.5)
+    kept = np.random.default_rng(0).random((MASKS * len(x), x.shape[1])) >= 0.5
+    copies = np.tile(x, (MASKS, 1)) * kept / 0.5
+    seen = (copies - copies.mean(0)) / copies.std(0)
+    fitted = LogisticRegression(C=1 / (0.1 * len(copies)), tol=1e-8, max_iter=5000)
+    expected = fitted.fit(seen, np.tile(label, MASKS)).predict_proba((x - copies.mean(0)) / copies.std(0))
+    assert head.probabilities(x) == pytest.approx(expected, abs=2e-3)
+    assert (head.dropout, head.n) == (0.5, len(x))
+
+
+def test_a_file_keeps_the_dropout_and_the_layer_has_it(data, tmp_path):
+    x, label, _ = data
+    head = fit_softmax(x, label, CLASSES, "b", penalty=1.0, dropout=0.25)
+    again = read_head(write_head(head, tmp_path / "head.safetensors"))
+    assert again.dropout == 0.25
+    layers = [m for m in head_layer(again) if type(m).__name__ == "Dropout"]
+    assert [m.p for m in layers] == [0.25]
+    plain = fit_softmax(x, label, CLASSES, "b", penalty=1.0)
+    assert not [m for m in head_layer(plain) if type(m).__name__ == "Dropout"]
+    with pytest.raises(InputError) as error:
+        fit_softmax(x, label, CLASSES, "b", dropout=1.0)
+    assert str(error.value) == (
+        "This is not a rate of dropout.\n  got:     1.0\n  allowed: 0 or more, below 1"
     )

@@ -13,7 +13,7 @@ import pyarrow as pa
 from manyhot.command import command
 from manyhot.console import counts, table_lines
 from manyhot.core.calibration import RANGE, check_softmax
-from manyhot.core.conformal import COVERS, check_alpha
+from manyhot.core.conformal import COVERS, DRAWN, check_alpha
 from manyhot.core.sets import Case
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
@@ -41,7 +41,7 @@ from manyhot.parameters import RESAMPLES, Resamples, Seed, Was
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, Row, schema
-from manyhot.tables.arrays import label_sets
+from manyhot.tables.arrays import label_sets, probabilities
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
 from manyhot.tables.skipped_files import fitting_models
 
@@ -90,8 +90,9 @@ declare_table(
         TEXT(
             "cover",
             "what a prediction set must contain: the original label, one class of the label set, or all "
-            "classes of the label set",
-            values=COVERS,
+            "classes of the label set; or a class, or all classes of a label set, drawn with the "
+            "probabilities of labels",
+            values=(*COVERS, *DRAWN),
         ),
         REAL("alpha", "permitted share of sets without the required classes; coverage should be 1 - alpha"),
         REAL(
@@ -101,7 +102,7 @@ declare_table(
         COUNT("n_fitted", "number of images on which the threshold was chosen"),
         COUNT("n", "number of held-out images, on which the following columns are measured"),
         REAL("coverage", "share of held-out images whose set contains the required classes"),
-        *bounds("lo", "hi", f"{ITS} (Wilson)", column=REAL),
+        *bounds("lo", "hi", f"{ITS} (Wilson; jackknife for drawn labels)", column=REAL),
         REAL("mean_size", "mean number of classes in a set"),
         REAL("share_empty", "share of sets without any class"),
     ),
@@ -277,7 +278,8 @@ class _Judge:
         )
         self._models.append(model.model)
         self._rows += _metric_rows(judged, model.model, about)
-        for cover in COVERS:
+        drawn = () if probabilities(self.labels) is None else DRAWN
+        for cover in (*COVERS, *drawn):
             self._cover(model, cover, refused)
         own = [n for n in judged.model_notes if n.model == model.model]
         said = [n.text for n in own if n.kind.startswith("needs") or n.kind == "no_interval"]
@@ -375,7 +377,14 @@ def _reason(error: InputError) -> str:
 
 
 _RIGHT = {"label": "the original label", "set": "in the label set"}
-_HELD = {"label": "the original label", "one": "one class of the label set", "all": "all of the label set"}
+_HELD = {
+    "label": "the original label",
+    "one": "one class of the label set",
+    "all": "all of the label set",
+} | {
+    "drawn": "a class drawn with p",
+    "drawn_all": "all of a drawn label set",
+}
 
 
 def _model_lines(dataset: str, model: str, rows: Sequence[Row]) -> Iterator[str]:

@@ -26,7 +26,16 @@ from manyhot.core.calibration import (
     mass_target,
     nothing_to_fit,
 )
-from manyhot.core.conformal import check_listed, countable, fit_threshold, predict_sets
+from manyhot.core.conformal import (
+    DRAWN,
+    DRAWS,
+    check_listed,
+    countable,
+    fit_threshold,
+    fit_threshold_to_draws,
+    predict_sets,
+)
+from manyhot.core.jackknife import jackknife_interval
 from manyhot.core.reliability import BINS, Outcomes, against_label, against_set
 from manyhot.core.resampling import wilson_interval
 from manyhot.core.sets import Case, LabelSets
@@ -40,6 +49,7 @@ from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_t
 Recalibration = Literal["temperature", "vector", "isotonic"]
 RECALIBRATIONS: tuple[Recalibration, ...] = get_args(Recalibration)
 FITTED_TO = ("labels", "sets")
+NO_PROBABILITIES = "Prediction sets need probabilities."
 EVENTS = ("label", "set")
 """What makes the top class right: being the original label, or in the label set."""
 
@@ -276,6 +286,7 @@ def conformal(
     *,
     cover: str = "one",
     alpha: float = 0.1,
+    draws: int = DRAWS,
     fit: float = 0.5,
     seed: int = 0,
     reading: Reading = READING,
@@ -291,9 +302,12 @@ def conformal(
         or of sufficiently many top classes.
     cover : str
         What a set must contain: the original ``label``, ``one`` class of the label set, or ``all`` of its
-        classes.
+        classes; or, of labels with probabilities, a class drawn with them as shares (``drawn``), or all
+        classes of a drawn label set (``drawn_all``).
     alpha : float
         Share of images whose prediction set may lack what it should contain.
+    draws : int
+        Labels drawn for each image to fit on, for ``drawn`` and ``drawn_all``.
     fit, seed, reading
         As in `calibrate`.
 
@@ -306,25 +320,24 @@ def conformal(
         As in `calibrate`.
     """
     sets, model = _only_model(labels, predictions, reading)
-    case, _ = _matched(sets, model)
-    if case.listed is None and not case.has_probabilities:
-        raise InputError(
-            "Prediction sets need probabilities.",
-            where=model.source or model.model,
-            got="ranks" if model.scores is None else f"scores of kind {model.score_kind}",
-            allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
-        )
-    chosen = _chosen(len(case.labels), fit, seed)
-    counts = countable(case, cover)
-    threshold = fit_threshold(case, np.flatnonzero(chosen), cover=cover, alpha=alpha)
+    case, chosen = split_for_sets(sets, model, fit=fit, seed=seed)
+    counts, fitted = countable(case, cover), np.flatnonzero(chosen)
+    if cover in DRAWN:
+        rng = np.random.default_rng([seed, draws])
+        threshold = fit_threshold_to_draws(case, fitted, cover=cover, alpha=alpha, draws=draws, rng=rng)
+    else:
+        threshold = fit_threshold(case, fitted, cover=cover, alpha=alpha)
     rest = np.flatnonzero(~chosen & counts)
     if not len(rest):
         raise InputError(
             "None of the held-out images has labels.", got="no image", allowed="images with labels"
         )
     found = predict_sets(case, rest, cover=cover, threshold=threshold)
-    n, hits = len(rest), int(found.covered.sum())
-    lo, hi = (float(end[0]) for end in wilson_interval([hits], [n]))
+    n, coverage = len(rest), float(found.covered.mean())
+    if cover in DRAWN:
+        lo, hi = mean_interval(found.covered.astype(np.float64))
+    else:
+        lo, hi = (float(end[0]) for end in wilson_interval([found.covered.sum()], [n]))
     return Conformal(
         model.model,
         cover,
@@ -332,12 +345,42 @@ def conformal(
         threshold,
         int(np.count_nonzero(chosen & counts)),
         n,
-        hits / n,
+        coverage,
         lo,
         hi,
         float(found.size.mean()),
         float(np.mean(found.size == 0)),
     )
+
+
+def split_for_sets(
+    labels: Labels, predictions: Predictions, *, fit: float, seed: int
+) -> tuple[Case, npt.NDArray[np.bool_]]:
+    """Return the images of a model with probabilities, and which of them to choose prediction sets on.
+
+    Raises
+    ------
+    InputError, MatchError
+        As in `conformal`.
+    """
+    case, _ = _matched(labels, predictions)
+    if case.listed is None and not case.has_probabilities:
+        raise InputError(
+            NO_PROBABILITIES,
+            where=predictions.source or predictions.model,
+            got="ranks" if predictions.scores is None else f"scores of kind {predictions.score_kind}",
+            allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
+        )
+    return case, _chosen(len(case.labels), fit, seed)
+
+
+def mean_interval(shares: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the interval of a mean of shares by the jackknife; Wilson's if all are equal."""
+    mean, n = float(shares.mean()), len(shares)
+    if not np.ptp(shares):
+        lo, hi = wilson_interval([mean * n], [n])
+        return float(lo[0]), float(hi[0])
+    return jackknife_interval(mean, (mean - shares) / max(n - 1, 1))
 
 
 def _matched(labels: Labels, predictions: Predictions) -> tuple[Case, npt.NDArray[np.int64]]:

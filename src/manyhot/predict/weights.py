@@ -53,6 +53,8 @@ class Head:
         Penalty on the weights during fitting; see `manyhot.train.heads.fit_softmax`.
     n : int
         Number of images on which the head was fitted.
+    dropout : float
+        Rate at which features were dropped in the fit.
 
     Raises
     ------
@@ -67,6 +69,7 @@ class Head:
     bias: Float32Array
     penalty: float
     n: int
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         if self.loss not in LOSSES:
@@ -78,6 +81,8 @@ class Head:
                 got=f"weight of shape {self.weight.shape}, bias of shape {self.bias.shape}",
                 allowed=f"({c}, D) and ({c},)",
             )
+        if not 0 <= self.dropout < 1:
+            raise InputError("A head has no such dropout.", got=self.dropout, allowed="0 or more, below 1")
         if not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
             raise InputError("A head holds values that are not finite.")
 
@@ -115,6 +120,7 @@ def write_head(head: Head, path: str | os.PathLike[str], *, call: str = "") -> P
         "loss": head.loss,
         "penalty": head.penalty,
         "n": head.n,
+        **({"dropout": head.dropout} if head.dropout else {}),
         "classes": to_json(head.classes),
         "version": __version__,
         "call": call,
@@ -136,7 +142,8 @@ def read_head(path: str | os.PathLike[str]) -> Head:
         about, arrays = _read(path, "A head", "numpy", _HEAD, ("weight", "bias"))
         _check(about, arrays)
         classes, penalty = from_json(about["classes"]), about["penalty"]
-        return Head(about["backbone"], classes, about["loss"], **arrays, penalty=penalty, n=about["n"])
+        more = {"penalty": penalty, "n": about["n"], "dropout": float(about.get("dropout", 0.0))}
+        return Head(about["backbone"], classes, about["loss"], **arrays, **more)
 
 
 def with_backbone(path: str | os.PathLike[str], backbone: str) -> str:

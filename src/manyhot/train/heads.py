@@ -16,6 +16,7 @@ from manyhot.classes import ClassList
 from manyhot.core.sets import NO, NO_LABEL, YES
 from manyhot.errors import InputError
 from manyhot.extras import required
+from manyhot.parameters import check_share
 from manyhot.predict.weights import Head
 from manyhot.tables import FramePart, align_rows, read_frame_part
 from manyhot.tables.array_inputs import in_class_order
@@ -28,6 +29,9 @@ HELD_OUT = 10
 
 NEVER = -100.0
 """The logit under a softmax of a class without images."""
+
+MASKS = 4
+"""Copies of each image, with other features dropped, that a head with dropout is fitted on."""
 
 _ROUNDS = 1000
 _GRADIENT = 1e-5
@@ -46,6 +50,7 @@ def fit_softmax(
     *,
     weights: npt.ArrayLike | None = None,
     penalty: float | None = None,
+    dropout: float = 0.0,
     start: Head | None = None,
 ) -> Head:
     """Fit a softmax over all classes to single labels.
@@ -68,6 +73,9 @@ def fit_softmax(
     penalty : float, optional
         Penalty on the weights. By default, the one of `PENALTIES` with the highest likelihood on every tenth
         image, which is held out.
+    dropout : float
+        Rate at which features are dropped in the fit, from 0 to below 1. In prediction, they are dropped
+        only by the model ``dropout:head:FILE``. The penalty is chosen without dropout.
     start : Head, optional
         Starting point of the fit, if a penalty is set. It makes the fit faster if little has changed, and
         does not change the result.
@@ -95,11 +103,11 @@ def fit_softmax(
             "A head needs images of at least two classes.", got=f"classes with images: {len(present)}"
         )
     begin = _Layer.of(start, present, x.shape[1])
-    fitted = _fit(x[use], targets.astype(np.int64), weight[use], begin, _cross_entropy, penalty)
+    fitted = _fit(x[use], targets.astype(np.int64), weight[use], begin, _cross_entropy, penalty, dropout)
     w = np.zeros((len(classes), x.shape[1]))
     b = np.full(len(classes), NEVER)
     w[present], b[present] = fitted.weight, fitted.bias
-    return _head(backbone, classes, "softmax", w, b, fitted.penalty, int(use.sum()))
+    return _head(backbone, classes, "softmax", w, b, fitted.penalty, int(use.sum()), dropout)
 
 
 def fit_sigmoid(
@@ -110,6 +118,7 @@ def fit_sigmoid(
     *,
     weights: npt.ArrayLike | None = None,
     penalty: float | None = None,
+    dropout: float = 0.0,
     start: Head | None = None,
 ) -> Head:
     """Fit a sigmoid for each class to label sets, which is one logistic regression per class.
@@ -128,7 +137,7 @@ def fit_sigmoid(
         A class that is always or never valid gets the same probability for all images. This probability is
         the share of images with the class, after adding half an image with the class and half an image
         without it.
-    backbone, weights, penalty, start
+    backbone, weights, penalty, dropout, start
         As in `fit_softmax`.
 
     Raises
@@ -156,15 +165,17 @@ def fit_sigmoid(
     known = states[:, fittable]
     targets = np.where(known == YES, 1, np.where(known == NO, 0, np.nan)).astype(np.float32)
     begin = _Layer.of(start, fittable, x.shape[1])
-    fitted = _fit(x, targets, weight, begin, _binary_cross_entropy, penalty)
+    fitted = _fit(x, targets, weight, begin, _binary_cross_entropy, penalty, dropout)
     w = np.zeros((len(classes), x.shape[1]))
     b = np.log((yes + 0.5) / (no + 0.5))
     w[fittable], b[fittable] = fitted.weight, fitted.bias
-    return _head(backbone, classes, "sigmoid", w, b, fitted.penalty, len(x))
+    return _head(backbone, classes, "sigmoid", w, b, fitted.penalty, len(x), dropout)
 
 
-def _head(backbone: str, classes: ClassList, loss: str, w: Array, b: Array, penalty: float, n: int) -> Head:
-    return Head(backbone, classes, loss, w.astype(np.float32), b.astype(np.float32), penalty, n)
+def _head(
+    backbone: str, classes: ClassList, loss: str, w: Array, b: Array, penalty: float, n: int, dropout: float
+) -> Head:
+    return Head(backbone, classes, loss, w.astype(np.float32), b.astype(np.float32), penalty, n, dropout)
 
 
 def _aligned(features: Any, target: FramePart, weights: Any, classes: ClassList) -> tuple[Any, Any, Any]:
@@ -204,8 +215,23 @@ class _Layer:
         return cls(head.weight[classes].astype(np.float64), head.bias[classes].astype(np.float64))
 
 
-def _fit(x: Array, targets: Array, weight: Array, begin: _Layer, loss: Loss, penalty: float | None) -> _Layer:
+def _fit(
+    x: Array,
+    targets: Array,
+    weight: Array,
+    begin: _Layer,
+    loss: Loss,
+    penalty: float | None,
+    dropout: float = 0.0,
+) -> _Layer:
     """Fit with a penalty, or with the best one, and return the layer for features as they are."""
+    check_share(dropout, "This is not a rate of dropout.", zero=True, one=False, allowed="0 or more, below 1")
+    if dropout:
+        begin = _fit(x, targets, weight, begin, loss, penalty)
+        penalty = begin.penalty
+        kept = np.random.default_rng(0).random((MASKS * len(x), x.shape[1])) >= dropout
+        x = np.tile(x, (MASKS, 1)) * kept / (1 - dropout)
+        targets, weight = np.concatenate([targets] * MASKS), np.tile(weight, MASKS)
     mean = np.average(x, axis=0, weights=weight)
     deviation = np.sqrt(np.average((x - mean) ** 2, axis=0, weights=weight))
     deviation[np.ptp(x, axis=0) == 0] = 1  # rounding turns 0 into 1e-16, which would be scaled up

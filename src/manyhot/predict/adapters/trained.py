@@ -86,7 +86,7 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
             got=backbone.name,
         )
     module = copy.deepcopy(backbone.module)
-    layer = _layer(head)
+    layer = head_layer(head)
     parent, _, last = backbone.head.rpartition(".")
     setattr(module.get_submodule(parent), last, layer)
     seen: list[Any] = []
@@ -117,13 +117,15 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
     )
 
 
-def _layer(head: Head) -> Any:
+def head_layer(head: Head) -> Any:
+    """Return a head as a module that maps features, or maps of one cell, to its scores."""
     import torch
 
     linear = torch.nn.Linear(head.weight.shape[1], len(head.classes))
     linear.load_state_dict({"weight": torch.from_numpy(head.weight), "bias": torch.from_numpy(head.bias)})
     last = [torch.nn.Sigmoid()] if head.loss == "sigmoid" else []
-    return torch.nn.Sequential(torch.nn.Flatten(1), linear, *last).eval()  # features may be maps
+    drops = [torch.nn.Dropout(head.dropout)] if head.dropout else []
+    return torch.nn.Sequential(torch.nn.Flatten(1), *drops, linear, *last).eval()  # features may be maps
 
 
 def _check(features: Any, head: Head, backbone: Network, where: object) -> None:

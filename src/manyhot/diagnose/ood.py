@@ -1,0 +1,276 @@
+"""How well models tell images of their classes from images of other classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from manyhot.command import command
+from manyhot.console import table_lines
+from manyhot.core.array_types import Bools, Floats
+from manyhot.core.ood import OOD_SCORES, Separation, auroc, confidence_scores, fpr_at_tpr
+from manyhot.core.sets import Case, LabelSets
+from manyhot.data.data_sets import Source
+from manyhot.data.inputs import (
+    READING,
+    LabelsLike,
+    ModelPatterns,
+    PredictionsLike,
+    Reading,
+    open_inputs,
+)
+from manyhot.errors import InputError
+from manyhot.evaluate.slices import model_cases
+from manyhot.parameters import Seed
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import Row, schema
+from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
+
+SLICES = ("all", "no class", "some class")
+"""Out-of-distribution images: all, those without a valid class, and those with one."""
+
+OOD_MEASURES = ("auroc", "fpr95")
+
+declare_table(
+    "ood",
+    (
+        TEXT("dataset", "the in-distribution data set"),
+        TEXT("ood_dataset", "the out-of-distribution data set"),
+        TEXT("model", "the model"),
+        TEXT(
+            "score",
+            "the probability of the top class, minus the entropy, or the log of the summed exponentials of "
+            "logits",
+            values=OOD_SCORES,
+        ),
+        TEXT(
+            "slice",
+            "which out-of-distribution images: all, those that show no class of the model according to their "
+            "label sets, or those that show some",
+            values=SLICES,
+        ),
+        TEXT(
+            "measure",
+            "the area under the ROC curve, or the share of out-of-distribution images that are accepted "
+            "where 95 % of in-distribution images are",
+            values=OOD_MEASURES,
+        ),
+        REAL("value", "its value; NaN if a kind of images is missing"),
+        *bounds("lo", "hi", f"{ITS}, NaN without one", column=REAL),
+        COUNT("n", "number of in-distribution images: those with a non-empty label set"),
+        COUNT("n_ood", "number of out-of-distribution images"),
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class OutOfDistribution(Result):
+    """How well models tell images of their classes from others.
+
+    Attributes
+    ----------
+    ood : pyarrow.Table
+        The table with this name; see `manyhot.tables.TABLES` for its columns.
+    notes, metadata, inputs
+        As in `Result`.
+    """
+
+    NAMES = ("ood",)
+
+    ood: pa.Table
+
+    def lines(self) -> Iterator[str]:
+        """Yield both measures of each score, with and without images that show a class of the model."""
+        pairs: dict[tuple[str, ...], dict[str, Row]] = {}
+        for row in self.ood.to_pylist():
+            pairs.setdefault((row["model"], row["score"], row["slice"]), {})[row["measure"]] = row
+        cells = [
+            (*key, *(_cell(of[measure]) for measure in OOD_MEASURES), f"{of['auroc']['n_ood']:,}")
+            for key, of in pairs.items()
+        ]
+        yield from table_lines(("model", "score", "other images", "AUROC", "FPR95", "images"), cells)
+        yield ""
+        n = ", ".join(sorted({f"{row['n']:,}" for row in self.ood.to_pylist()}))
+        yield f"in-distribution images: {n}"
+
+
+def _cell(row: Row) -> str:
+    if np.isnan(row["value"]):
+        return "–"
+    ends = "" if np.isnan(row["lo"]) else f" ({row['lo']:.3f} to {row['hi']:.3f})"
+    return f"{row['value']:.3f}{ends}"
+
+
+@command(
+    "diagnose ood",
+    out="ood",
+    examples=(
+        "manyhot diagnose ood voc/labels.parquet --predictions voc --ood coco.parquet --ood-predictions coco",
+    ),
+)
+def diagnose_ood(
+    labels: LabelsLike,
+    predictions: PredictionsLike = (),
+    *,
+    ood: LabelsLike,
+    ood_predictions: PredictionsLike = (),
+    models: ModelPatterns = (),
+    seed: Seed = 0,
+    reading: Reading = READING,
+    run: Run = QUIET,
+) -> OutOfDistribution:
+    """Measure how well confidence tells out-of-distribution images from images of the model's classes.
+
+    Label sets decide what counts. In-distribution images have a valid class. Out-of-distribution images may
+    also show a class of the model, for which confidence is no error: the measures are computed with and
+    without these images.
+
+    Parameters
+    ----------
+    labels
+        Label sets of the in-distribution images; or a campaign, a folder written by predict, or the name of a
+        data set.
+    predictions
+        Files or folders of predictions of the in-distribution images. Models without confidences are skipped.
+    ood
+        Label sets of the out-of-distribution images, over the classes of the model. A set is empty if the
+        image shows none of them.
+    ood_predictions
+        Files or folders of predictions of the out-of-distribution images, by the same models.
+    models
+        Patterns of names of models to include, such as 'resnet*'.
+    seed
+        Seed of the intervals of FPR95.
+    reading
+        How files are read.
+    run
+        Command line of the call, and callback for its progress.
+
+    Returns
+    -------
+    OutOfDistribution
+
+    Raises
+    ------
+    InputError
+        If no model with confidences predicts both kinds of images, or a file cannot be read.
+    MatchError, OrderError
+        As in `manyhot.evaluate`.
+    """
+    notes, inputs = list[str](), dict[str, str]()
+    inside, outside = (
+        [
+            (source.name, *scored)
+            for source in open_inputs(sets, files, models=models, reading=reading, run=run)
+            for scored in _scored(source, reading, notes, inputs, run)
+        ]
+        for sets, files in ((labels, predictions), (ood, ood_predictions))
+    )
+    rows = [
+        row
+        for dataset, model, scores, sets in inside
+        for other, same, ood_scores, ood_sets in outside
+        if model == same
+        for row in _rows((dataset, other, model), scores, sets, ood_scores, ood_sets, seed)
+    ]
+    if not rows:
+        raise InputError(
+            "No model with confidences predicts both kinds of images.",
+            got=f"{_names(inside)}; out-of-distribution: {_names(outside)}",
+            allowed="the same models, with probabilities or logits",
+        )
+    notes += _notes_on_sets(outside)
+    table = pa.Table.from_pylist(rows, schema=schema("ood"))
+    about = {"seed": str(seed)}
+    return OutOfDistribution(table, notes=tuple(dict.fromkeys(notes)), inputs=inputs, metadata=about)
+
+
+ScoredModel = tuple[str, str, dict[str, Floats], LabelSets]
+"""A data set, a model, its scores, and the label sets of the same images."""
+
+
+def _names(scored: list[ScoredModel]) -> str:
+    return ", ".join(model for _, model, *_ in scored[:5]) or "no model"
+
+
+def _scored(
+    source: Source, reading: Reading, notes: list[str], inputs: dict[str, str], run: Run
+) -> Iterator[tuple[str, dict[str, Floats], LabelSets]]:
+    """Yield the scores of each model of a data set, and the label sets of the images."""
+    for found in model_cases(source, trust_order=reading.trust_order, run=run):
+        if found.case.confidence is None:
+            notes.append(f"{found.model} was left out, because it has no confidences")
+            continue
+        yield found.model, _scores(found.case, found.model, notes), found.case.labels
+    notes += source.misfits.notes(source.name)
+    inputs |= source.inputs
+
+
+def _scores(case: Case, model: str, notes: list[str]) -> dict[str, Floats]:
+    """Return the scores that the predictions of a model have."""
+    dense = case.listed is None
+    possible = {"confidence": True, "entropy": dense, "energy": dense and case.kind == "logit"}
+    scores = {}
+    for score in OOD_SCORES:
+        try:
+            if possible[score]:
+                scores[score] = confidence_scores(case, score)
+                continue
+            why = "it needs logits of all classes" if score == "energy" else "it needs scores of all classes"
+        except InputError as error:
+            why = error.what[0].lower() + error.what[1:].rstrip(".")
+        notes.append(f"{model}: no {score}: {why}")
+    return scores
+
+
+def _slices(sets: LabelSets) -> dict[str, Bools]:
+    """Return which images belong to each of `SLICES`; an unclear class is neither some class nor none."""
+    return {
+        "all": sets.usable,
+        "no class": sets.usable & (sets.accepted == 0),
+        "some class": sets.scored,
+    }
+
+
+def _rows(
+    names: tuple[str, str, str],
+    scores: dict[str, Floats],
+    sets: LabelSets,
+    ood_scores: dict[str, Floats],
+    ood_sets: LabelSets,
+    seed: int,
+) -> Iterator[Row]:
+    for score in (s for s in scores if s in ood_scores):
+        inside = scores[score][sets.scored]
+        for part, chosen in _slices(ood_sets).items():
+            outside = ood_scores[score][chosen]
+            found: tuple[Separation, ...] = (
+                auroc(inside, outside),
+                fpr_at_tpr(inside, outside, np.random.default_rng(seed)),
+            )
+            for measure, value in zip(OOD_MEASURES, found, strict=True):
+                yield {
+                    **dict(zip(("dataset", "ood_dataset", "model"), names, strict=True)),
+                    **{"score": score, "slice": part, "measure": measure},
+                    **vars(value),
+                    **{"n": len(inside), "n_ood": len(outside)},
+                }
+
+
+def _notes_on_sets(outside: list[ScoredModel]) -> Iterator[str]:
+    """Yield what label sets do not tell about out-of-distribution images."""
+    for name, _, _, sets in outside:
+        unclear = int(np.count_nonzero(sets.usable & (sets.accepted > 0) & (sets.size == 0)))
+        if unclear:
+            yield f"{name}: {unclear:,} images show only unclear classes, and count in the slice all only"
+        asked = np.bincount(sets.rows, minlength=len(sets))
+        open_images = int(np.count_nonzero(_slices(sets)["no class"] & (asked < sets.n_classes)))
+        if open_images and sets.asked_known:
+            yield (
+                f"{name}: for {open_images:,} images that show no class, raters were not asked about all "
+                "classes"
+            )

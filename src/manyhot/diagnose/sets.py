@@ -1,0 +1,241 @@
+"""Prediction sets with a guaranteed precision, evaluated on images that were not used for choosing them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from manyhot.command import command
+from manyhot.console import table_lines
+from manyhot.core.array_types import Bools
+from manyhot.core.conformal import Certified, certify_precision, check_precision, count_in_sets
+from manyhot.core.sets import Case
+from manyhot.data.inputs import (
+    READING,
+    LabelsLike,
+    ModelPatterns,
+    PredictionsLike,
+    Reading,
+    open_inputs,
+)
+from manyhot.errors import InputError
+from manyhot.evaluate.confidence import NO_PROBABILITIES, mean_interval, split_for_sets
+from manyhot.evaluate.slices import labels_of
+from manyhot.parameters import Seed
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import Labels, Predictions, Row, schema
+from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table
+from manyhot.tables.skipped_files import fitting_models
+
+declare_table(
+    "precise_sets",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        REAL("precision", "the lowest expected share of valid classes in a prediction set that is permitted"),
+        REAL("delta", "permitted probability that the expected share is lower"),
+        REAL("threshold", "lowest probability of a class in a set; NaN if no threshold was certified"),
+        COUNT("n_fitted", "number of images with a label set on which the threshold was chosen"),
+        INT.nullable(
+            "n_needed",
+            "number of images that would certify a threshold at the measured precisions; null if one was "
+            "certified, or if the precision is too low at every threshold",
+        ),
+        COUNT("n", "number of held-out images with a label set and a prediction set that is not empty"),
+        COUNT("n_empty", "number of held-out images with a label set and an empty prediction set"),
+        REAL("measured", "mean share of valid classes in the n prediction sets; NaN if there are none"),
+        *bounds("lo", "hi", f"{ITS} (jackknife)", column=REAL),
+        REAL("recall", "mean share of valid classes that are in the prediction set, over all n + n_empty"),
+        REAL("mean_size", "mean number of classes in the n prediction sets"),
+    ),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class PreciseSets(Result):
+    """Prediction sets with a guaranteed precision.
+
+    Attributes
+    ----------
+    precise_sets : pyarrow.Table
+        The table with this name; see `manyhot.tables.TABLES` for its columns.
+    notes, metadata, inputs
+        As in `Result`.
+    """
+
+    NAMES = ("precise_sets",)
+
+    precise_sets: pa.Table
+
+    def lines(self) -> Iterator[str]:
+        """Yield the precision of each model's sets, on the images held out."""
+        rows = self.precise_sets.to_pylist()
+        heads = ("data", "model", "target", "threshold", "measured", "recall", "mean size", "sets", "empty")
+        yield from table_lines(heads, [_cells(row) for row in rows])
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    sets = f"{row['n']:,}", f"{row['n_empty']:,}"
+    if np.isnan(row["threshold"]):
+        return row["dataset"], row["model"], f"{row['precision']:.1%}", "none", "–", "–", "–", *sets
+    return (
+        row["dataset"],
+        row["model"],
+        f"{row['precision']:.1%}",
+        f"{row['threshold']:.3g}",
+        f"{row['measured']:.1%} ({row['lo']:.1%} to {row['hi']:.1%})" if row["n"] else "–",
+        f"{row['recall']:.1%}",
+        f"{row['mean_size']:.2f}" if row["n"] else "–",
+        *sets,
+    )
+
+
+@command(
+    "diagnose sets",
+    out="sets",
+    examples=("manyhot diagnose sets labels.parquet --predictions predictions --precision 0.9",),
+)
+def diagnose_sets(
+    labels: LabelsLike,
+    predictions: PredictionsLike = (),
+    *,
+    models: ModelPatterns = (),
+    precision: float = 0.9,
+    delta: float = 0.1,
+    fit: float = 0.5,
+    seed: Seed = 0,
+    reading: Reading = READING,
+    run: Run = QUIET,
+) -> PreciseSets:
+    """Choose prediction sets with a guaranteed precision, and measure them on other images.
+
+    A prediction set contains the classes whose probability is at least a threshold. The command chooses the
+    lowest threshold for which tests on some of the images guarantee that the expected share of valid classes
+    in a set is at least the precision. It measures the sets on the other images. The models must not have
+    been trained on these images.
+
+    Parameters
+    ----------
+    labels
+        Name of a data set, such as imagenet-val; or a campaign, a folder written by predict, or a file of
+        label sets.
+    predictions
+        Files or folders of predictions, used instead of those of the campaign or folder. Models without
+        probabilities are skipped.
+    models
+        Patterns of names of models to include, such as 'resnet*'.
+    precision
+        Lowest expected share of valid classes in a set; above 0, below 1.
+    delta
+        Permitted probability that the images to fit on mislead, so that the expected share is lower.
+    fit
+        Share of images to choose the threshold on; the sets are measured on the other images.
+    seed
+        Seed of the split.
+    reading
+        How files are read.
+    run
+        Command line of the call, and callback for its progress.
+
+    Returns
+    -------
+    PreciseSets
+
+    Raises
+    ------
+    InputError
+        If no model has probabilities, no image has labels, or an option is out of range.
+    MatchError, OrderError
+        As in `manyhot.evaluate`.
+    """
+    check_precision(precision, delta)
+    rows, notes, inputs = list[Row](), list[str](), dict[str, str]()
+    for source in open_inputs(labels, predictions, models=models, reading=reading, run=run):
+        chooser = _Chooser(labels_of(source), source.name, precision, delta, fit, seed, rows, notes)
+        for _ in fitting_models(source.models(), chooser.add, source.misfits):
+            pass
+        notes += source.misfits.notes(source.name)
+        inputs |= source.inputs
+    if not rows:
+        raise InputError(
+            "No model has probabilities to choose prediction sets by.",
+            got="; ".join(notes) or "no predictions",
+            allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
+            do="declare the kind of scores with manyhot convert --scores, or predict with scores",
+        )
+    table = pa.Table.from_pylist(rows, schema=schema("precise_sets"))
+    about = {"fit": json.dumps(fit), "seed": str(seed)}
+    return PreciseSets(table, notes=tuple(notes), metadata=about, inputs=inputs)
+
+
+@dataclass
+class _Chooser:
+    """Collects rows and notes, model by model; the settings are those of `diagnose_sets`."""
+
+    labels: Labels
+    dataset: str
+    precision: float
+    delta: float
+    fit: float
+    seed: int
+    rows: list[Row]
+    notes: list[str]
+
+    def add(self, model: Predictions) -> None:
+        try:
+            case, chosen = split_for_sets(self.labels, model, fit=self.fit, seed=self.seed)
+        except InputError as error:
+            if error.what != NO_PROBABILITIES:
+                raise
+            self.notes.append(f"{model.model} was left out, because it has no probabilities")
+            return
+        fitted = np.flatnonzero(chosen)
+        rng = np.random.default_rng([self.seed, len(fitted)])
+        found = certify_precision(case, fitted, precision=self.precision, delta=self.delta, rng=rng)
+        n_fitted = int(np.count_nonzero(case.labels.scored[fitted]))
+        if np.isnan(found.threshold):
+            self.notes.append(f"{model.model}: {self._why_none(found, n_fitted)}")
+        self.rows.append(
+            {
+                "dataset": self.dataset,
+                "model": model.model,
+                "precision": self.precision,
+                "delta": self.delta,
+                "threshold": found.threshold,
+                "n_fitted": n_fitted,
+                "n_needed": found.n_needed,
+                **_measured(case, ~chosen, found.threshold),
+            }
+        )
+
+    def _why_none(self, result: Certified, n_fitted: int) -> str:
+        said = f"no threshold is certified for a precision of {self.precision:g} with {n_fitted:,} images"
+        if result.n_needed is None:
+            return f"{said}; more images would not help, because it is not reached at any threshold"
+        return f"{said}; about {result.n_needed:,} are needed at the measured precision"
+
+
+def _measured(case: Case, chosen: Bools, threshold: float) -> Row:
+    """Return the columns that are measured on the chosen images."""
+    rows = np.flatnonzero(chosen & case.labels.scored)
+    if np.isnan(threshold) or not len(rows):
+        gaps = dict.fromkeys(("measured", "lo", "hi", "recall", "mean_size"), float("nan"))
+        return {"n": 0, "n_empty": len(rows), **gaps}
+    size, valid = (counts[rows, 0] for counts in count_in_sets(case, np.array([threshold])))
+    some = size > 0
+    shares = valid[some] / size[some]
+    lo, hi = mean_interval(shares) if len(shares) else (float("nan"), float("nan"))
+    return {
+        "n": int(some.sum()),
+        "n_empty": int((~some).sum()),
+        "measured": float(shares.mean()) if len(shares) else float("nan"),
+        "lo": lo,
+        "hi": hi,
+        "recall": float((valid / case.labels.size[rows]).mean()),
+        "mean_size": float(size[some].mean()) if len(shares) else float("nan"),
+    }

@@ -1,0 +1,156 @@
+"""Monte Carlo dropout: the mean probabilities of passes through a network with dropout switched on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from manyhot.classes import ClassList
+from manyhot.errors import InputError
+from manyhot.extras import required
+from manyhot.parameters import check_count
+from manyhot.predict.network import Bytes, Float32Array, Network, normalised
+from manyhot.registry import register
+
+PASSES = 20
+
+
+@register("model", "dropout", form="dropout:MODEL", classes="of the model")
+def dropout_network(
+    name: str, *, classes: ClassList | None = None, passes: int = PASSES, seed: int = 0
+) -> Network:
+    """Average the probabilities of a model over passes with dropout.
+
+    Layers of dropout drop units as in training; all other layers, such as batch norms and stochastic depth,
+    stay as in prediction. In each pass, all images have the same mask, so that predictions do not depend on
+    the batches.
+
+    Parameters
+    ----------
+    name : str
+        The model. Its own options are in brackets of their own: ``dropout:MODEL(size=96)(passes=50)``.
+    classes : ClassList, optional
+        As in `manyhot.predict.models.find_model`.
+    passes : int
+        Number of passes.
+    seed : int
+        Seed of the masks.
+
+    Raises
+    ------
+    InputError
+        If the model has no dropout, or returns neither logits nor probabilities, or an option is out of
+        range.
+    ManyhotError
+        As in `manyhot.predict.models.find_model`.
+
+    References
+    ----------
+    Gal and Ghahramani 2016, arXiv 1506.02142; Kirsch, van Amersfoort and Gal 2019, arXiv 1906.08158, for
+    masks that all images share.
+    """
+    from manyhot.predict.models import find_model
+
+    check_count(passes, "This is not a number of passes.", got=f"passes={passes}", allowed="1 or more")
+    check_count(seed, "This is not a seed.", least=0, got=f"seed={seed}", allowed="0 or more")
+    required("torch", "Dropout")
+    network = find_model(name, classes)
+    if network.score_kind not in ("logit", "probability"):
+        raise InputError(
+            "Passes with dropout are averaged as probabilities, which this model does not have.",
+            where=network.name,
+            got=f"scores of kind {network.score_kind}",
+            allowed="logits or probabilities",
+        )
+    average = _Average(network, passes, seed)
+    return Network(
+        f"dropout/{network.name}",
+        network.classes,
+        network.preprocessing,
+        forward=average,
+        score_kind="probability",
+        about={**network.about, "dropout": f"{passes} passes, seed {seed}"},
+        notes=network.notes,
+    )
+
+
+class _Average:
+    """Maps cropped images to mean probabilities."""
+
+    def __init__(self, network: Network, passes: int, seed: int) -> None:
+        from manyhot.predict.engines.torch import device
+
+        self.kind, self.passes, self.seed, self.device = network.score_kind, passes, seed, device()
+        if network.module is None or not switch_on(network.module):
+            raise InputError(
+                "This model has no dropout, so that all passes would be equal.",
+                where=network.name,
+                got="no module of PyTorch" if network.module is None else "no layer of dropout above 0",
+                allowed="a network with layers of dropout, such as one trained with drop=0.2",
+            )
+        self.module = normalised(network.module, network.preprocessing).to(self.device)
+        switch_on(network.module)  # building it has switched dropout off
+
+    def __call__(self, images: Bytes) -> Float32Array:
+        import torch
+
+        total: Any = 0.0
+        batch = torch.from_numpy(images).to(self.device)
+        with torch.inference_mode():
+            for number in range(self.passes):
+                with pass_masks(self.seed, number):
+                    scores = self.module(batch).double().flatten(1)
+                total = total + (scores.softmax(1) if self.kind == "logit" else scores)
+        mean: Float32Array = (total / self.passes).cpu().numpy().astype(np.float32)
+        return mean
+
+
+def switch_on(module: Any) -> int:
+    """Set training mode for the layers that drop units, and return their number.
+
+    These are layers of dropout with a rate above 0, and modules of timm and torchvision that call dropout
+    themselves with a rate called ``drop_rate``.
+    """
+    import torch
+
+    kinds = (torch.nn.Dropout, torch.nn.Dropout1d, torch.nn.Dropout2d, torch.nn.Dropout3d)
+    module.eval()
+    dropping = [m for m in module.modules() if isinstance(m, kinds) and m.p > 0]
+    calling = (m for m in module.modules() if isinstance(getattr(m, "drop_rate", None), float))
+    dropping += [m for m in calling if m.drop_rate > 0]
+    for layer in dropping:
+        layer.training = True  # of this module alone: its children may be batch norms
+    return len(dropping)
+
+
+def pass_masks(seed: int, number: int) -> Any:
+    """Return a context in which dropout uses the masks of a pass, one for each call, for all images."""
+    import torch
+    from torch.nn import functional
+    from torch.overrides import TorchFunctionMode
+
+    spatial = {functional.dropout1d: 1, functional.dropout2d: 2, functional.dropout3d: 3}
+
+    class Masks(TorchFunctionMode):
+        calls = 0
+
+        def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if function is not functional.dropout and function not in spatial:
+                return function(*args, **kwargs)
+            return self.dropped(spatial.get(function, 0), *args, **kwargs)
+
+        def dropped(
+            self, axes: int, input: Any, p: float = 0.5, training: bool = True, inplace: bool = False
+        ) -> Any:
+            if not training or not p:
+                return input
+            self.calls += 1
+            state = np.random.SeedSequence([seed, number, self.calls]).generate_state(1, np.uint64)[0]
+            dice = torch.Generator().manual_seed(int(state >> np.uint64(1)))
+            shape = [1, *input.shape[1 : input.ndim - axes], *[1] * axes]
+            kept = torch.rand(shape, generator=dice) >= p
+            return input * (kept.to(input.device, input.dtype) / max(1 - p, 1e-12))
+
+    return Masks()

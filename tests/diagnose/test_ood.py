@@ -1,0 +1,133 @@
+"""Out-of-distribution images with and without those that show a class of the model."""
+
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from scipy.special import expit, softmax
+from scipy.stats import entropy
+from sklearn.metrics import roc_auc_score
+
+from manyhot import Predictions, diagnose_ood, tables
+from manyhot.data.inputs import Reading
+from manyhot.errors import InputError
+from manyhot.tables import check
+from manyhot.tables.array_inputs import as_labels
+
+C = 5
+
+
+def predictions(labels, logits, model="net"):
+    return Predictions(labels.image_id, model, scores=logits, score_kind="logit", n_classes=C)
+
+
+@pytest.fixture(scope="module")
+def data():
+    """Return images of classes, five of them without, and others, of which every third shows a class."""
+    rng = np.random.default_rng(0)
+    sets = [[] if i < 5 else [int(rng.integers(C))] for i in range(120)]
+    logits = rng.normal(size=(120, C)) + 3 * np.eye(C)[[s[0] if s else 0 for s in sets]]
+    others = [[int(rng.integers(C))] if i % 3 == 0 else [] for i in range(150)]
+    theirs = rng.normal(size=(150, C)) + np.array([3 * np.eye(C)[s[0]] if s else np.zeros(C) for s in others])
+    labels = as_labels(sets, n_classes=C)
+    ood = as_labels(others, n_classes=C)
+    return labels, logits.astype(np.float32), ood, theirs.astype(np.float32)
+
+
+def value(table, **wanted):
+    (row,) = [r for r in table.to_pylist() if all(r[k] == v for k, v in wanted.items())]
+    return row
+
+
+def test_values_are_those_of_scikit_learn(data, tmp_path):
+    labels, logits, ood, theirs = data
+    found = diagnose_ood(
+        labels, [predictions(labels, logits)], ood=ood, ood_predictions=[predictions(ood, theirs)]
+    )
+    table = check(found.ood, "ood")
+    assert table.num_rows == 3 * 3 * 2
+    inside, shows = np.arange(120) >= 5, np.arange(150) % 3 == 0
+    p, q = (softmax(a.astype(float), axis=1) for a in (logits, theirs))
+    for score, ours, other in (
+        ("confidence", p.max(1), q.max(1)),
+        ("entropy", -entropy(p, axis=1), -entropy(q, axis=1)),
+        ("energy", np.log(np.exp(logits).sum(1)), np.log(np.exp(theirs).sum(1))),
+    ):
+        for part, chosen in (("all", shows | True), ("no class", ~shows), ("some class", shows)):
+            row = value(table, score=score, slice=part, measure="auroc")
+            kind = np.repeat([1, 0], [115, chosen.sum()])
+            expected = roc_auc_score(kind, np.concatenate([ours[inside], other[chosen]]))
+            assert row["value"] == pytest.approx(expected, abs=1e-3)
+            assert (row["n"], row["n_ood"]) == (115, chosen.sum())
+            assert row["lo"] < row["value"] < row["hi"]
+            fpr = value(table, score=score, slice=part, measure="fpr95")
+            threshold = np.sort(ours[inside])[5]  # 110 of 115 are accepted
+            assert fpr["value"] == pytest.approx((other[chosen] >= threshold).mean(), abs=0.021)
+    auc = [value(table, score="energy", slice=s, measure="auroc")["value"] for s in ("all", "no class")]
+    assert auc[0] < auc[1] - 0.1
+    (line,) = [
+        line for line in found.lines() if line.startswith("net") and "energy" in line and "all" in line
+    ]
+    assert line.split()[:4] == ["net", "energy", "all", f"{auc[0]:.3f}"]
+    assert list(found.lines())[-1] == "in-distribution images: 115"
+    assert tables.read(found.write(tmp_path / "ood")[0], "ood").equals(table)
+
+
+def test_what_the_scores_do_not_allow(data):
+    labels, logits, ood, theirs = data
+    p, q = (
+        replace(predictions(of, expit(scores)), score_kind="probability")
+        for of, scores in ((labels, logits), (ood, theirs))
+    )
+    found = diagnose_ood(labels, [p], ood=ood, ood_predictions=[q])
+    assert set(found.ood["score"].to_pylist()) == {"confidence"}
+    assert found.notes == (
+        "net: no entropy: the probabilities of an image do not add up to 1",
+        "net: no energy: it needs logits of all classes",
+    )
+
+
+def test_unclear_images_and_classes_that_were_not_asked_about(data):
+    labels, logits, _, _ = data
+    table = pa.table(
+        {
+            "image_id": ["a", "b", "c"],
+            "rated": [True] * 3,
+            "usable": [True] * 3,
+            "classes": pa.array([[0, 1], [1], []], pa.list_(pa.int32())),
+            "state": [["no", "unclear"], ["yes"], []],
+        }
+    )
+    ood = tables.Labels(table, C, asked_known=True)
+    other = Predictions(pa.array(["a", "b", "c"]), "net", scores=logits[:3], score_kind="logit", n_classes=C)
+    found = diagnose_ood(
+        labels,
+        [predictions(labels, logits)],
+        ood=ood,
+        ood_predictions=[other],
+        reading=Reading(dataset="made up"),
+    )
+    sizes = {row["slice"]: row["n_ood"] for row in found.ood.to_pylist()}
+    assert sizes == {"all": 3, "no class": 1, "some class": 1}
+    assert np.isnan(found.ood["lo"].to_numpy()).all()
+    assert found.notes == (
+        "made up: 1 images show only unclear classes, and count in the slice all only",
+        "made up: for 1 images that show no class, raters were not asked about all classes",
+    )
+
+
+def test_models_must_predict_both(data):
+    labels, logits, ood, theirs = data
+    with pytest.raises(InputError) as error:
+        diagnose_ood(
+            labels,
+            [predictions(labels, logits)],
+            ood=ood,
+            ood_predictions=[predictions(ood, theirs, "other")],
+        )
+    assert str(error.value) == (
+        "No model with confidences predicts both kinds of images.\n"
+        "  got:     net; out-of-distribution: other\n"
+        "  allowed: the same models, with probabilities or logits"
+    )

@@ -1,0 +1,95 @@
+"""Prediction sets with a guaranteed precision, from labels and predictions to a table."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from manyhot import Predictions, diagnose_sets, tables
+from manyhot.core.conformal import THRESHOLDS
+from manyhot.data.inputs import Reading
+from manyhot.errors import InputError
+from manyhot.tables import check
+from manyhot.tables.array_inputs import as_labels
+
+N, C = 1200, 5
+
+
+@pytest.fixture(scope="module")
+def model():
+    rng = np.random.default_rng(0)
+    logits = 4 * rng.normal(size=(N, C))
+    p = softmax(logits, axis=1)
+    label = np.array([rng.choice(C, p=row) for row in p])
+    sets = [[] if i % 10 == 0 else {y, int(rng.choice(C, p=p[i]))} for i, y in enumerate(label)]
+    labels = as_labels([sorted(s) for s in sets], n_classes=C, label=label)
+    return labels, Predictions(
+        labels.image_id, "net", scores=p.astype(np.float32), score_kind="probability", n_classes=C
+    )
+
+
+def test_held_out_images_are_measured(model):
+    labels, net = model
+    found = diagnose_sets(labels, [net], precision=0.85, seed=1, reading=Reading(dataset="made up"))
+    (row,) = check(found.precise_sets, "precise_sets").to_pylist()
+    assert found.notes == ()
+    assert row["threshold"] in THRESHOLDS
+    assert row["n_needed"] is None
+    chosen = np.zeros(N, bool)
+    chosen[np.random.default_rng(1).permutation(N)[: N // 2]] = True
+    sets = [labels.table["classes"][i].as_py() for i in range(N)]
+    rest = [i for i in np.flatnonzero(~chosen) if sets[i]]
+    assert row["n_fitted"] == sum(bool(sets[i]) for i in np.flatnonzero(chosen))
+    inside = [set(np.flatnonzero(net.scores[i] >= row["threshold"])) for i in rest]
+    shares = [len(s & set(sets[i])) / len(s) for s, i in zip(inside, rest, strict=True) if s]
+    assert (row["n"], row["n_empty"]) == (len(shares), len(rest) - len(shares))
+    assert row["measured"] == pytest.approx(np.mean(shares))
+    assert row["lo"] < row["measured"] < row["hi"]
+    # Between the normal interval's ends, whose error is that of a mean.
+    error = np.std(shares, ddof=1) / np.sqrt(len(shares))
+    assert (row["hi"] - row["lo"]) / 2 == pytest.approx(1.96 * error, rel=0.05)
+    recall = [len(s & set(sets[i])) / len(sets[i]) for s, i in zip(inside, rest, strict=True)]
+    assert row["recall"] == pytest.approx(np.mean(recall))
+    assert row["mean_size"] == pytest.approx(np.mean([len(s) for s in inside if s]))
+    assert next(iter(found.lines())).split() == [
+        *("data", "model", "target", "threshold", "measured", "recall", "mean", "size", "sets", "empty")
+    ]
+
+
+def test_no_threshold_is_never_an_empty_answer(model):
+    labels, net = model
+    found = diagnose_sets(labels, [net], precision=0.99, delta=0.01, fit=0.05)
+    (row,) = found.precise_sets.to_pylist()
+    assert np.isnan([row[k] for k in ("threshold", "measured", "lo", "hi", "recall", "mean_size")]).all()
+    assert row["n_needed"] is not None or row["n"] == 0
+    images = f"no threshold is certified for a precision of 0.99 with {row['n_fitted']} images"
+    assert found.notes == (f"net: {images}; about {row['n_needed']:,} are needed at the measured precision",)
+    assert list(found.lines())[-1].split()[3:7] == ["none", "–", "–", "–"]
+    wrong = replace(net, scores=np.tile(np.eye(C, dtype=np.float32)[0], (N, 1)))
+    found = diagnose_sets(labels, [wrong], precision=0.9)
+    (row,) = found.precise_sets.to_pylist()
+    images = f"no threshold is certified for a precision of 0.9 with {row['n_fitted']} images"
+    assert row["n_needed"] is None
+    assert found.notes == (
+        f"net: {images}; more images would not help, because it is not reached at any threshold",
+    )
+
+
+def test_ranks_are_left_out(model, tmp_path):
+    labels, net = model
+    top = np.argsort(-net.scores, axis=1)[:, :2].astype(np.int32)
+    ranks = Predictions(labels.image_id, "ranks", classes=top, n_classes=C)
+    found = diagnose_sets(labels, [ranks, net])
+    assert found.precise_sets["model"].to_pylist() == ["net"]
+    assert found.notes == ("ranks was left out, because it has no probabilities",)
+    written = found.write(tmp_path / "sets")
+    assert tables.read(written[0], "precise_sets").equals(found.precise_sets)
+    with pytest.raises(InputError) as error:
+        diagnose_sets(labels, [ranks])
+    assert str(error.value) == (
+        "No model has probabilities to choose prediction sets by.\n"
+        "  got:     ranks was left out, because it has no probabilities\n"
+        "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp\n"
+        "  do:      declare the kind of scores with manyhot convert --scores, or predict with scores"
+    )

@@ -103,9 +103,9 @@ def map_micro(case: Case, *, masked: bool = False) -> Estimate:
 
     Notes
     -----
-    Without `masked`, the first weighted evaluation and the first interval find the place of each cell among
-    the distinct scores of the positives (3 s), and store it in 2 bytes per cell, or 4 with more than 32,767
-    distinct scores. Later evaluations take 0.09 s, and intervals 0.15 s. An interval is by the changes of the
+    Without `masked`, the first evaluation finds the place of each cell among the distinct scores of the
+    positives (1 s), and stores it in 2 bytes per cell, or 4 with more than 32,767 distinct scores. Later
+    evaluations take 0.09 s, and intervals 0.15 s. An interval is by the changes of the
     cells of each image, added up.
     """
     return _precision(case, "all", masked)
@@ -435,7 +435,8 @@ def _precision(case: Case, by: Group, masked: bool) -> Estimate:
         AVERAGE_PRECISION,
         lambda: rank_cells(case, ranked),
         ranked.cells > 0,
-        plain=lambda: _mean_precision(ranked),
+        # The places of all cells, which an interval needs, take less time than sorting the cells above.
+        plain=None if by == "all" else lambda: _mean_precision(ranked),
     )
 
 

@@ -103,6 +103,10 @@ ROWS = {
         "a class that is predicted wrongly and a class that is present on the same images, of a model",
         "`manyhot diagnose classes`, and `manyhot evaluate` if there are no original labels",
     ),
+    "class_means": (
+        "a metric over all classes, of a model",
+        "`manyhot diagnose classes`, and `manyhot evaluate` if there are no original labels",
+    ),
     "class_curves": (
         "a point of a curve of a class and a model",
         "`manyhot diagnose classes`, and `manyhot evaluate` if there are no original labels",

@@ -12,13 +12,16 @@ from sklearn.metrics import (
     coverage_error,
     label_ranking_average_precision_score,
     label_ranking_loss,
+    roc_auc_score,
 )
 
 from manyhot.core.estimates import Estimate, Ratio
+from manyhot.core.jackknife import jackknife_interval
 from manyhot.core.ranking import (
     class_differences,
     class_precision,
     coverage,
+    curve_means,
     lrap,
     map_11point,
     map_image,
@@ -432,6 +435,29 @@ class TestClassPrecision:
             assert precision.error[c] == pytest.approx(
                 np.sqrt(49 / 50 * ((values - values.mean()) ** 2).sum())
             )
+
+    def test_intervals_of_auroc_are_those_of_the_plain_jackknife(self) -> None:
+        rng = np.random.default_rng(0)
+        yes = np.arange(80)[:, None] < [29, 40, 51]
+        scores = (rng.normal(size=yes.shape) + yes).round(1).astype(np.float32)
+        precision = class_precision(case_of(np.where(yes, YES, NO), scores))
+        rest = [np.arange(80) != i for i in range(80)]
+        value = roc_auc_score(yes[:, 1], scores[:, 1])
+        changes = [roc_auc_score(yes[r, 1], scores[r, 1]) - value for r in rest]
+        expected = jackknife_interval(value, np.array(changes))
+        assert (precision.auroc_lo[1], precision.auroc_hi[1]) == pytest.approx(expected)
+        assert np.isnan(precision.auroc_lo).tolist() == [True, False, True]  # too few positives, or negatives
+
+    @pytest.mark.parametrize("masked", [False, True])
+    def test_means_are_the_metrics(self, masked: bool) -> None:
+        _, yes, scores, _ = large(8, np.float32)
+        state = np.where(yes, YES, np.random.default_rng(0).choice([NOT_ASKED, NO], yes.shape))
+        case = case_of(state, scores)
+        for name, estimate in curve_means(case, masked=masked).items():
+            metric = get("metric", name).function(case, masked=masked)
+            assert estimate.value() == pytest.approx(metric.value(), abs=1e-12)
+            assert estimate.left_out(None) == pytest.approx(metric.left_out(None), abs=1e-12)
+        assert np.isnan([e.value() for e in curve_means(Case(case.labels, case.top)).values()]).all()
 
     def test_few_positives_have_no_interval_and_none_no_value(self) -> None:
         yes = np.arange(200)[:, None] < np.array([0, 1, 29, 30])

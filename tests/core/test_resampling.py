@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import binomtest, bootstrap
+from scipy.stats import binomtest, bootstrap, ttest_1samp
 
 from manyhot.core.comparison import compare_pairs, holm, paired_errors
 from manyhot.core.estimates import Ratio
@@ -11,6 +11,7 @@ from manyhot.core.resampling import (
     Cells,
     centred_interval,
     draw_counts,
+    mean_interval,
     percentile_interval,
     wilson_interval,
 )
@@ -168,6 +169,14 @@ def test_wilson_is_scipys(k_of_n):
     expected = binomtest(k, n).proportion_ci(0.95, method="wilson")
     np.testing.assert_allclose([lo, hi], [expected.low, expected.high], atol=1e-12)
     assert lo <= k / n <= hi
+
+
+def test_the_interval_of_a_mean_is_scipys():
+    values = np.random.default_rng(0).poisson(3, 40)
+    ends = ttest_1samp(values, 0).confidence_interval(0.95)
+    assert mean_interval(values) == pytest.approx((values.mean(), ends.low, ends.high))
+    for same in ([2, 2, 2], [2]):
+        assert mean_interval(same) == pytest.approx((2, np.nan, np.nan), nan_ok=True)
 
 
 def test_wilson_of_nothing_is_undefined():

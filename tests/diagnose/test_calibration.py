@@ -282,7 +282,17 @@ def test_calibration_of_events_that_are_not_of_the_same_images():
     row = {"dataset": "mine", "model": "net", "method": "none", "fitted_to": "", "n_fitted": 5}
     numbers = [("top1", 0.9, 0.85, 0.93, 40), ("ece", 0.1, 0.05, 0.2, 30), ("real1", 0.8, None, None, 40)]
     rows = [
-        row | {"metric": m, "value": v, "lo": lo, "hi": hi, "n": n, "n_skipped": 40 - n, "temperature": None}
+        row
+        | {
+            "metric": m,
+            "value": v,
+            "lo": lo,
+            "hi": hi,
+            "n": n,
+            "n_skipped": 40 - n,
+            "n_unmatched": 0,
+            "temperature": None,
+        }
         for m, v, lo, hi, n in numbers
     ]
     frame = pl.DataFrame(rows, schema_overrides={"temperature": pl.Float64}, infer_schema_length=None)
@@ -295,7 +305,7 @@ def test_calibration_of_events_that_are_not_of_the_same_images():
         "               right  ECE                  NLL  Brier  images",
         "as it is  90.0% ±5.0  0.100 (0.050–0.200)    –      –  40 / 30",
         "",
-        "right if the top class is in the label set: 40 images",
+        "right if the top class is in the label set: 40 of 40 images",
         "          right  ECE  NLL  Brier",
         "as it is  80.0%    –    –      –",
         "",

@@ -128,14 +128,16 @@ def test_the_command_prints_a_table_that_fits():
     lines = done.stdout.splitlines()
     assert max(map(len, lines)) <= 100
     assert lines[0] == "labels, net: fitted on 100 images, evaluated on 100 others"
-    assert "right if the top class is the original label: 100 images" in lines
-    assert "right if the top class is in the label set: 100 images" in lines
+    assert "right if the top class is the original label: 100 of 100 images" in lines
+    assert "right if the top class is in the label set: 100 of 100 images" in lines
     firsts = [line.split("  ")[0] for line in lines]
     for method in ("temperature (labels)", "vector (labels)", "isotonic (sets)", "as it is"):
         assert firsts.count(method) == 2
     table = tables.read("calibration/calibration.parquet", "calibration").to_pylist()
     by = {r["fitted_to"]: r["temperature"] for r in table if r["method"] == "temperature"}
-    assert f"temperatures: {by['labels']:.2f} (labels), {by['sets']:.2f} (sets)" in lines
+    assert (
+        f"temperatures: {by['labels']:.2f} (labels, 100 images), {by['sets']:.2f} (sets, 100 images)" in lines
+    )
     row = next(r for r in table if r["metric"] == "ece" and r["method"] == "none")
     assert f"{row['value']:.3f} ({row['lo']:.3f}–{row['hi']:.3f})" in done.stdout
     row = next(r for r in table if r["metric"] == "real1" and r["method"] == "none")

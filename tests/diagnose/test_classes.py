@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 from typer.testing import CliRunner
 
 from manyhot import Reading, cli, diagnose_classes, evaluate, tables
@@ -54,15 +54,22 @@ def test_the_command_prints_the_worst_classes_and_writes_files(files, arrays):
     lines = done.stdout.splitlines()
     valid, scores = arrays
     values = [average_precision_score(valid[:, c], scores[:, c]) for c in range(3)]
-    assert lines[0] == f"labels, net: mean AP {np.mean(values):.1%} over 3 classes"
-    assert lines[1] == "thresholds for the largest F1, by cross-fitting"
-    assert lines[2].split() == ["class", "images", "AP", "threshold", "precision", "recall", "F1"]
-    assert [line.split()[0] for line in lines[3:6]] == [CLASSES[c] for c in np.argsort(values)]
-    assert lines[3].split()[1] == str(valid[:, np.argmin(values)].sum())
-    assert lines[6] == "classes with undefined numbers: 1 on no image"
-    names = ("class_results", "class_confusions", "class_curves")
-    written = [f"wrote out/{name}.{suffix}" for name in names for suffix in ("parquet", "csv")]
-    assert lines[8:] == [*written, "wrote out/report/index.html", "wrote out/thresholds.csv"]
+    assert lines[0] == "labels, net: over 3 classes and 300 images"
+    macro, micro = ([roc_auc_score(valid[:, c], scores[:, c]) for c in range(3)], valid.ravel())
+    means = (np.mean(values), np.mean(macro), roc_auc_score(micro, scores.ravel()))
+    for line, label, value in zip((2, 4, 5), ("mAP", "AUROC", "AUROC"), means, strict=True):
+        assert lines[line].split()[0::2][:2] == [label, f"{value:.1%}"]
+    assert lines[3].startswith("mAP (11 points)")
+    assert lines[7] == "thresholds for the largest F1, by cross-fitting"
+    assert lines[8].split() == ["class", "images", "AP", "AUROC", "threshold", "precision", "recall", "F1"]
+    assert [line.split()[0] for line in lines[9:12]] == [CLASSES[c] for c in np.argsort(values)]
+    assert lines[9].split()[1] == str(valid[:, np.argmin(values)].sum())
+    assert lines[12] == "AP and AUROC have no interval on fewer than 30 images with the class"
+    assert lines[13] == "classes with undefined numbers: 1 on no image"
+    names = ("class_results", "class_confusions", "class_curves", "class_means")
+    written = {f"{name}.{suffix}" for name in names for suffix in ("parquet", "csv")} | {"thresholds.csv"}
+    assert lines[15:] == ["wrote 10 files to out", "report: out/report/index.html"]
+    assert {path.name for path in Path("out").iterdir()} == written | {"report"}
     about = tables.metadata(tables.read("out/class_results.parquet", "class_results"))
     said = {key: about[key] for key in ("goal", "folds", "masked", "seed")}
     assert said == {"goal": "f1", "folds": "5", "masked": "false", "seed": "0"}

@@ -59,6 +59,14 @@ def test_the_command_prints_and_writes():
     assert Path("out/companions.parquet").read_bytes() == first
 
 
+def test_images_without_a_prediction_are_counted():
+    net = read_predictions("net.parquet")
+    short = replace(net, image_id=net.image_id[:68], classes=net.classes[:68])
+    tables.write_predictions(short, "net.parquet")
+    lines = run().stdout.splitlines()
+    assert lines[1] == "left out: 2 of 70 images, because a model has no prediction for them"
+
+
 def test_options_and_json():
     done = run("--min-images", "20", "--labelled", "--unasked", "--json")
     assert done.exit_code == 0, done.output

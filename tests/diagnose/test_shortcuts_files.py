@@ -482,7 +482,8 @@ def test_the_command_prints_a_table_that_fits(require):
     )
     assert lines[5].split()[-5:] == ["lost", "control", "difference", "in", "points"]
     low = 30 / (30 + 1.959964**2)
-    assert lines[6].split()[:7] == ["dog", "ball", "grey", "30", "100.0%", "100.0%", f"({100 * low:.1f}"]
+    everything = ["100%", f"({100 * low:.0f}–100)"]
+    assert lines[6].split()[:8] == ["dog", "ball", "grey", "30", *everything, *everything]
     assert lines[6].endswith("shortcut")
     assert lines[-1] == "wrote shortcuts/report/index.html"
 

@@ -102,8 +102,9 @@ def test_coverage_is_measured_on_other_images(model, cover, as_list):
     assert (found.n_fitted, found.n) == (N // 2, N // 2)
     assert found.lo <= found.coverage <= found.hi
     assert found.lo < 0.8 < found.hi + 0.02
-    assert 0 < found.mean_size < C
-    assert 0 <= found.share_empty < 1
+    assert 0 < found.mean_size_lo < found.mean_size < found.mean_size_hi < C
+    assert 0 <= found.share_empty_lo <= found.share_empty <= found.share_empty_hi < 1
+    assert found.n_skipped == 0
     same = conformal(labels, net, cover=cover, alpha=0.2)
     assert asdict(same) == pytest.approx(asdict(found))
 

@@ -23,6 +23,9 @@ from manyhot.core.resampling import LEVEL
 FEWEST_POSITIVES = 30
 """Minimum number of effective positives for an interval by the jackknife."""
 
+UNVARYING = "leaving out images does not change the value"
+"""Why a value with enough positives has no interval."""
+
 _LEAST_EFFECT = 3
 """Number of positives that a class is taken to have at least, in `effective_positives`."""
 

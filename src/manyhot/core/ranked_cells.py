@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
@@ -261,6 +261,81 @@ def _walks_in_class(case: Case, positives: RankedPositives) -> Iterator[Walk]:
         )
 
 
+_BINS = 2**20
+"""Bins of an `EdgeTable`, whose 4 MB of counts stay in the cache."""
+
+
+@dataclass(frozen=True)
+class EdgeTable:
+    """Ascending edges, and for each bin of scores the number of edges below it.
+
+    Bins of equal width in the score, or in its bits, are monotone in the score, so that cells in a bin
+    without an edge need no search: a look-up takes a sixth of the time of a binary search.
+
+    Attributes
+    ----------
+    edges : ndarray of float, shape (E,)
+    by_bits : bool
+        Whether bins are of equal width in the bits of float32, which suits probabilities, or in the score.
+    lowest, scale : float
+        A score's bin is its distance to the lowest edge, times the scale.
+    table : ndarray of int32, shape (_BINS,)
+        Twice the number of edges in lower bins, and 1 more if the bin has edges.
+    """
+
+    edges: AnyFloats
+    by_bits: bool
+    lowest: float
+    scale: float
+    table: npt.NDArray[np.int32]
+
+    @classmethod
+    def of(cls, edges: AnyFloats) -> EdgeTable:
+        """Return the table of the scale on which the edges are more evenly spread."""
+        scales = (False, True) if edges.dtype == np.float32 else (False,)
+        made = [cls._on(edges, by_bits) for by_bits in scales]
+        return max(made, key=lambda table: int(np.count_nonzero(table.table & 1)))
+
+    @classmethod
+    def _on(cls, edges: AnyFloats, by_bits: bool) -> EdgeTable:
+        finite = _spread(edges[np.isfinite(edges)], by_bits)
+        lowest, highest = (float(finite[0]), float(finite[-1])) if len(finite) else (0.0, 0.0)
+        with np.errstate(over="ignore"):
+            width = highest - lowest
+        scale = (_BINS - 1) / width if 0 < width < np.inf else 0.0
+        scale = scale if scale < np.inf else 0.0
+        table = cls(edges, by_bits, lowest, scale, np.empty(0, np.int32))
+        counts = np.bincount(table._bins(edges), minlength=_BINS)
+        below = np.cumsum(counts) - counts
+        return replace(table, table=(2 * below + (counts > 0)).astype(np.int32))
+
+    def _bins(self, scores: AnyFloats) -> Ints:
+        # In float64, the distance of two float32 neither overflows nor merges different scores' order.
+        with np.errstate(over="ignore", invalid="ignore"):
+            place = _spread(scores, self.by_bits) - np.float64(self.lowest)
+            place *= self.scale
+        # Infinity times a scale of 0 is undefined: then, all cells are in the first bin.
+        if not self.scale:
+            return np.zeros(scores.shape, np.int32)
+        return np.clip(place, 0, _BINS - 1, out=place).astype(np.int32)
+
+    def n_at_or_below(self, scores: AnyFloats) -> Ints:
+        """Return how many edges are at or below each score, as ``np.searchsorted`` with ``side="right"``."""
+        found = self.table.take(self._bins(scores))
+        among = (found & 1).astype(bool)
+        found >>= 1
+        found[among] = np.searchsorted(self.edges, scores[among], side="right")
+        return found
+
+
+def _spread(scores: AnyFloats, by_bits: bool) -> Floats:
+    """Return a monotone function of scores: themselves, or the place among all numbers of float32."""
+    if not by_bits:
+        return scores.astype(np.float64)
+    bits = (scores + np.float32(0)).view(np.int32)  # the two zeros are equal
+    return (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(np.float64)
+
+
 def _rank_all(case: Case, positives: RankedPositives) -> Places:
     """Find the run of each cell, by a search among the distinct scores and what follows each of them."""
     scores = scores_of(case)
@@ -270,8 +345,8 @@ def _rank_all(case: Case, positives: RankedPositives) -> Places:
     edges = np.stack([finite, np.nextafter(finite, np.inf, dtype=finite.dtype)], axis=1).ravel()
     edges = np.append(edges, distinct[len(finite) :])
     n_runs = 2 * len(distinct) + 1
-    run = np.empty(scores.shape, np.min_scalar_type(n_runs - 1))
+    run, places = np.empty(scores.shape, np.min_scalar_type(n_runs - 1)), EdgeTable.of(edges)
     for start in range(0, len(scores), ROWS):
-        block = np.searchsorted(edges, comparable(scores[start : start + ROWS]), side="right")
+        block = places.n_at_or_below(comparable(scores[start : start + ROWS]))
         run[start : start + ROWS] = n_runs - 1 - block
     return Places(run, positives.cells > 0, n_runs, positives.image, len(distinct) - 1 - place)

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy import typing as npt
-from scipy.special import ndtri
+from scipy.special import ndtri, stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.estimates import Ratio
@@ -300,6 +300,17 @@ def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Floats]
         low, high = np.where(n > 0, centre - half, np.nan), np.where(n > 0, centre + half, np.nan)
     # At k = 0 and k = n, the ends are exactly 0 and 1, despite rounding.
     return np.where(k == 0, np.minimum(low, 0.0), low), np.where(k == n, np.maximum(high, 1.0), high)
+
+
+def mean_interval(values: npt.ArrayLike) -> tuple[float, float, float]:
+    """Return the mean of values with Student's interval, whose ends are NaN if all values are equal."""
+    values = np.asarray(values, np.float64)
+    n, mean = len(values), float(values.mean())
+    error = float(values.std(ddof=1)) / np.sqrt(n) if n > 1 else 0.0
+    if not error > 0:
+        return mean, float("nan"), float("nan")
+    half = float(stdtrit(n - 1, (1 + LEVEL) / 2)) * error
+    return mean, mean - half, mean + half
 
 
 def _ratios(

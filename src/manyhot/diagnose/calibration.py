@@ -42,7 +42,7 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, Row, schema
 from manyhot.tables.arrays import label_sets, probabilities
-from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
+from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table, interval
 from manyhot.tables.skipped_files import fitting_models
 
 MEASURES = {
@@ -79,6 +79,7 @@ declare_table(
         *bounds("lo", "hi", "its 95 % interval over these, null without one"),
         COUNT("n", "held-out images that the metric counts"),
         COUNT("n_skipped", "held-out images that it does not count"),
+        COUNT("n_unmatched", "images with labels of which the model has no prediction"),
     ),
 )
 
@@ -101,10 +102,16 @@ declare_table(
         ),
         COUNT("n_fitted", "number of images on which the threshold was chosen"),
         COUNT("n", "number of held-out images, on which the following columns are measured"),
+        COUNT("n_skipped", "number of held-out images without labels to cover"),
         REAL("coverage", "share of held-out images whose set contains the required classes"),
         *bounds("lo", "hi", f"{ITS} (Wilson; jackknife for drawn labels)", column=REAL),
-        REAL("mean_size", "mean number of classes in a set"),
-        REAL("share_empty", "share of sets without any class"),
+        *interval(
+            "mean_size",
+            "mean number of classes in a set",
+            f"{ITS} (Student's t); NaN if all sets are equally large",
+            value=REAL,
+        ),
+        *interval("share_empty", "share of sets without any class", f"{ITS} (Wilson)", value=REAL),
     ),
 )
 
@@ -277,7 +284,7 @@ class _Judge:
             dataset=self.dataset,
         )
         self._models.append(model.model)
-        self._rows += _metric_rows(judged, model.model, about)
+        self._rows += ({**row, "n_unmatched": absent} for row in _metric_rows(judged, model.model, about))
         drawn = () if probabilities(self.labels) is None else DRAWN
         for cover in (*COVERS, *drawn):
             self._cover(model, cover, refused)
@@ -390,7 +397,8 @@ _HELD = {
 def _model_lines(dataset: str, model: str, rows: Sequence[Row]) -> Iterator[str]:
     """Yield what a terminal shows of a model."""
     n, fitted = rows[0]["n"] + rows[0]["n_skipped"], max(r["n_fitted"] for r in rows)
-    yield f"{dataset}, {model}: fitted on {fitted:,} images, evaluated on {n:,} others"
+    without = f"; {absent:,} without a prediction" if (absent := rows[0]["n_unmatched"]) else ""
+    yield f"{dataset}, {model}: fitted on {fitted:,} images, evaluated on {n:,} others{without}"
     versions: dict[str, dict[str, Row]] = {}
     for row in rows:
         versions.setdefault(_called(row), {})[row["metric"]] = row
@@ -398,7 +406,7 @@ def _model_lines(dataset: str, model: str, rows: Sequence[Row]) -> Iterator[str]
         own = {name: [of[m] for m in metrics if _cell(of.get(m)) != "–"] for name, of in versions.items()}
         of_event = {row["n"] for of in own.values() for row in of}
         same = len(of_event) < 2
-        images = f": {counts(of_event) or 0} images" if same else ""
+        images = f": {counts(of_event) or 0} of {n:,} images" if same else ""
         yield ""
         yield f"right if the top class is {_RIGHT[event]}{images}"
         cells = [
@@ -411,9 +419,10 @@ def _model_lines(dataset: str, model: str, rows: Sequence[Row]) -> Iterator[str]
         ]
         yield from table_lines(("", "right", "ECE", "NLL", "Brier", *(() if same else ("images",))), cells)
     yield ""
-    told = {r["fitted_to"]: r["temperature"] for r in rows if r["temperature"] is not None}
-    if told:
-        yield f"temperatures: {', '.join(f'{value:.2f} ({to})' for to, value in told.items())}"
+    fits = {r["fitted_to"]: r for r in rows if r["temperature"] is not None}
+    if fits:
+        texts = (f"{r['temperature']:.2f} ({to}, {r['n_fitted']:,} images)" for to, r in fits.items())
+        yield f"temperatures: {', '.join(texts)}"
         yield ""
 
 
@@ -444,11 +453,19 @@ def _set_lines(rows: Sequence[Row]) -> Iterator[str]:
             _HELD[r["cover"]],
             f"{1 - r['alpha']:.1%}",
             f"{r['coverage']:.1%} ({r['lo']:.1%} to {r['hi']:.1%})",
-            f"{r['mean_size']:,.2f}",
-            f"{r['share_empty']:.1%}",
+            _size(r),
+            f"{r['share_empty']:.1%} ({100 * r['share_empty_lo']:.1f}–{100 * r['share_empty_hi']:.1f})",
             f"{r['n']:,}",
         )
         for r in rows
     ]
     yield from table_lines(("sets that hold", "target", "measured", "mean size", "empty", "images"), cells)
+    if skipped := max(r["n_skipped"] for r in rows):
+        yield f"up to {skipped:,} held-out images have no labels to cover"
     yield ""
+
+
+def _size(row: Row) -> str:
+    lo, hi = row["mean_size_lo"], row["mean_size_hi"]
+    ends = "" if lo is None or lo != lo else f" ({lo:,.2f}–{hi:,.2f})"
+    return f"{row['mean_size']:,.2f}{ends}"

@@ -52,7 +52,7 @@ class ClassResults(DiagnosisResult):
 
     Attributes
     ----------
-    class_results, class_confusions, class_curves : pyarrow.Table
+    class_results, class_confusions, class_curves, class_means : pyarrow.Table
         The tables with these names; see `manyhot.tables.TABLES`.
     notes, metadata, inputs
         As in `Result`.
@@ -63,6 +63,7 @@ class ClassResults(DiagnosisResult):
     class_results: pa.Table
     class_confusions: pa.Table
     class_curves: pa.Table
+    class_means: pa.Table
 
     def thresholds(self, *, model: str | None = None, dataset: str | None = None) -> dict[str, float]:
         """Return the threshold of each class by its key, in the order of the class list; NaN if undefined.
@@ -92,7 +93,7 @@ class ClassResults(DiagnosisResult):
 
     def lines(self) -> Iterator[str]:
         """Yield the classes with the lowest average precision of each model."""
-        yield from terminal_lines(self.class_results.replace_schema_metadata(self._about()))
+        yield from terminal_lines(self.class_results.replace_schema_metadata(self._about()), self.class_means)
 
     def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
         """Write the tables, ``thresholds.csv``, and the page of the folder; see `Result.write`."""
@@ -211,7 +212,7 @@ def _judged(
     classes = source.classes or class_list_of(labels.class_hash)
     found = ClassTables(source.name, labels.n_classes, classes, settings)
     for model in model_cases(source, trust_order=reading.trust_order, run=run):
-        if not found.add(model.model, model.case):
+        if not found.add(model.model, model.case, len(labels) - len(model.case.labels)):
             skipped.append(model.model)
     made = found.tables()
     return [made] if made else []

@@ -130,9 +130,10 @@ class Companions(DiagnosisResult):
 
     def lines(self) -> Iterator[str]:
         """Yield the number of pairs, and the pairs with the clearest differences."""
-        rows = self._means()
+        rows, unmatched = self._means(), json.loads(self.metadata.get("unmatched", "{}"))
         for dataset in dict.fromkeys(r["dataset"] for r in rows):
-            yield from _set_lines(dataset, [r for r in rows if r["dataset"] == dataset], self.min_images)
+            own = [r for r in rows if r["dataset"] == dataset]
+            yield from _set_lines(dataset, own, self.min_images, unmatched.get(dataset))
 
     def _means(self) -> list[Row]:
         return [r for r in self.table.to_pylist() if r["model"] is None]
@@ -227,6 +228,7 @@ def diagnose_companions(
     found_if = f"among the best {k}" if probability is None else f"probability >= {probability:g}"
     metadata = {"least": str(min_images), "found": found_if}
     metadata |= {"labelled": json.dumps(labelled), "unasked": json.dumps(unasked)}
+    metadata["unmatched"] = json.dumps({name: n for part in parts for name, n in part.metadata.items()})
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
     table = pa.concat_tables([part.table for part in parts])
     return Companions(table, min_images, notes=notes, metadata=metadata, inputs=inputs)
@@ -272,6 +274,7 @@ class _Judge:
         # Number of models that found each class of each image, and whether all of them predict the image.
         self._found = np.zeros(len(self.beside.rows))
         self._complete = np.ones(len(self.beside.rows), bool)
+        self._predicted = np.ones(len(self.sets), bool)
 
     def judged(self, source: Source, trust_order: bool, run: Run) -> Companions:
         """Return the recall of classes with and without companions, for all models of a data set."""
@@ -304,7 +307,9 @@ class _Judge:
         table = pa.concat_tables(
             [_table(p, self.dataset) for p in ({**self.pairs, **mean, **about}, *self._parts)]
         )
-        return Companions(table, self.min_images, notes=tuple(self._notes()))
+        absent = int(np.count_nonzero(~self._predicted))
+        metadata = {self.dataset: f"{absent:,} of {len(self.sets):,}"} if absent else {}
+        return Companions(table, self.min_images, notes=tuple(self._notes()), metadata=metadata)
 
     def _notes(self) -> Iterator[str]:
         if not self.sets.asked_known:
@@ -339,6 +344,7 @@ class _Judge:
         """Return which valid classes are found, or None without probabilities, and which have predictions."""
         case, place = model.case, np.full(len(self.sets), -1)
         place[model.rows] = np.arange(len(model.rows))
+        self._predicted &= place >= 0
         row = place[self.beside.rows]
         ranked = row >= 0
         if self.probability is None:
@@ -402,12 +408,14 @@ def _few(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + more
 
 
-def _set_lines(dataset: str, rows: list[Row], min_images: int) -> Iterator[str]:
-    """Yield the lines of a data set."""
+def _set_lines(dataset: str, rows: list[Row], min_images: int, unmatched: str | None) -> Iterator[str]:
+    """Yield the lines of a data set, of which `unmatched` images have no prediction of some model."""
     n_pairs, n_tested = len(rows) // 2, sum(r["both"] >= min_images for r in rows) // 2
     n_models, several = rows[0]["n_models"], "" if n_pairs == 1 else "s"
     judged = f"{dataset}, {n_models:,} model{'' if n_models == 1 else 's'}"
     yield (f"{judged}: {n_pairs:,} pair{several} of classes, {n_tested:,} on {min_images:,} images or more")
+    if unmatched:
+        yield f"left out: {unmatched} images, because a model has no prediction for them"
     testable = [r for r in rows if r["p_adjusted"] is not None]
     untestable = sum(r["both"] >= min_images for r in rows) - len(testable)
     sure = [r["difference"] > 0 for r in testable if r["p_adjusted"] < 0.05]

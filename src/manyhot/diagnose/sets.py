@@ -23,7 +23,7 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import InputError
-from manyhot.evaluate.confidence import NO_PROBABILITIES, mean_interval, split_for_sets
+from manyhot.evaluate.confidence import NO_PROBABILITIES, drawn_share, split_for_sets
 from manyhot.evaluate.slices import labels_of
 from manyhot.parameters import Seed
 from manyhot.result import Result
@@ -229,11 +229,11 @@ def _measured(case: Case, chosen: Bools, threshold: float) -> Row:
     size, valid = (counts[rows, 0] for counts in count_in_sets(case, np.array([threshold])))
     some = size > 0
     shares = valid[some] / size[some]
-    lo, hi = mean_interval(shares) if len(shares) else (float("nan"), float("nan"))
+    measured, lo, hi = drawn_share(shares) if len(shares) else (float("nan"),) * 3
     return {
         "n": int(some.sum()),
         "n_empty": int((~some).sum()),
-        "measured": float(shares.mean()) if len(shares) else float("nan"),
+        "measured": measured,
         "lo": lo,
         "hi": hi,
         "recall": float((valid / case.labels.size[rows]).mean()),

@@ -275,14 +275,20 @@ def _mean(value: float | None) -> str:
 
 
 def _cells(row: RowDict) -> tuple[str, ...]:
-    lo, lost, hi = (100 * row[k] for k in ("lost_lo", "lost", "lost_hi"))
     control, more = "–", "–"
     if row["control_lost"] is not None:
-        control = f"{row['control_lost']:.1%}"
+        among = "" if row["n_control"] == row["n"] else f" of {row['n_control']:,}"
+        control = f"{_share(row, 'control_lost')}{among}"
         more = f"{100 * row['excess']:+.1f} ({100 * row['lo']:+.1f} to {100 * row['hi']:+.1f})"
     names = (row["main_name"], row["companion_name"], row["fill"], f"{row['n']:,}")
     marked = {True: "shortcut", False: "", None: "not testable"}[row["shortcut"]]
-    return (*names, f"{row['flips']:.1%}", f"{lost:.1f}% ({lo:.1f} to {hi:.1f})", control, more, marked)
+    return (*names, _share(row, "flips"), _share(row, "lost"), control, more, marked)
+
+
+def _share(row: RowDict, name: str) -> str:
+    """Return a share with its interval, without decimals, so that a row fits the terminal."""
+    value, lo, hi = (100 * row[f"{name}{end}"] for end in ("", "_lo", "_hi"))
+    return f"{value:.0f}% ({lo:.0f}–{hi:.0f})"
 
 
 @register("chapter", "shortcuts", tables=("shortcuts", "shortcut_examples"))

@@ -37,7 +37,7 @@ from manyhot.core.conformal import (
 )
 from manyhot.core.jackknife import jackknife_interval
 from manyhot.core.reliability import BINS, Outcomes, against_label, against_set
-from manyhot.core.resampling import wilson_interval
+from manyhot.core.resampling import mean_interval, wilson_interval
 from manyhot.core.sets import Case, LabelSets
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError
@@ -97,12 +97,16 @@ class Conformal:
         set, or ``all`` of its classes.
     alpha, threshold : float
         Share of images whose set may lack what it should contain, and lowest probability of a class in a set.
-    n_fitted, n : int
-        Number of images used for fitting, and number of images used for evaluation.
+    n_fitted, n, n_skipped : int
+        Number of images used for fitting, number of images used for evaluation, and number of held-out images
+        without labels to cover.
     coverage, lo, hi : float
         Coverage on the images used for evaluation, with its 95 % Wilson interval.
-    mean_size, share_empty : float
-        Mean number of classes in a set, and the share of empty sets.
+    mean_size, mean_size_lo, mean_size_hi : float
+        Mean number of classes in a set, with its 95 % interval of Student's t; NaN if all sets are equally
+        large.
+    share_empty, share_empty_lo, share_empty_hi : float
+        Share of empty sets, with its 95 % Wilson interval.
     """
 
     model: str
@@ -111,11 +115,16 @@ class Conformal:
     threshold: float
     n_fitted: int
     n: int
+    n_skipped: int
     coverage: float
     lo: float
     hi: float
     mean_size: float
+    mean_size_lo: float
+    mean_size_hi: float
     share_empty: float
+    share_empty_lo: float
+    share_empty_hi: float
 
 
 @takes_fields
@@ -333,24 +342,34 @@ def conformal(
             "None of the held-out images has labels.", got="no image", allowed="images with labels"
         )
     found = predict_sets(case, rest, cover=cover, threshold=threshold)
-    n, coverage = len(rest), float(found.covered.mean())
-    if cover in DRAWN:
-        lo, hi = mean_interval(found.covered.astype(np.float64))
-    else:
-        lo, hi = (float(end[0]) for end in wilson_interval([found.covered.sum()], [n]))
     return Conformal(
         model.model,
         cover,
         alpha,
         threshold,
         int(np.count_nonzero(chosen & counts)),
-        n,
-        coverage,
-        lo,
-        hi,
-        float(found.size.mean()),
-        float(np.mean(found.size == 0)),
+        len(rest),
+        int(np.count_nonzero(~chosen)) - len(rest),
+        *(drawn_share if cover in DRAWN else _share)(found.covered),
+        *mean_interval(found.size),
+        *_share(found.size == 0),
     )
+
+
+def _share(hits: npt.NDArray[Any]) -> tuple[float, float, float]:
+    """Return the share of images with a hit, and the ends of its interval."""
+    k, n = int(hits.sum()), len(hits)
+    lo, hi = wilson_interval(k, n)
+    return k / n, float(lo), float(hi)
+
+
+def drawn_share(shares: npt.NDArray[Any]) -> tuple[float, float, float]:
+    """Return a mean of shares, and its interval by the jackknife; Wilson's if all are equal."""
+    mean, n = float(shares.mean()), len(shares)
+    if not np.ptp(shares):
+        lo, hi = wilson_interval([mean * n], [n])
+        return mean, float(lo[0]), float(hi[0])
+    return mean, *jackknife_interval(mean, (mean - shares) / max(n - 1, 1))
 
 
 def split_for_sets(
@@ -372,15 +391,6 @@ def split_for_sets(
             allowed="probabilities, logits of all classes, or lists of logits with logsumexp",
         )
     return case, _chosen(len(case.labels), fit, seed)
-
-
-def mean_interval(shares: npt.NDArray[np.float64]) -> tuple[float, float]:
-    """Return the interval of a mean of shares by the jackknife; Wilson's if all are equal."""
-    mean, n = float(shares.mean()), len(shares)
-    if not np.ptp(shares):
-        lo, hi = wilson_interval([mean * n], [n])
-        return float(lo[0]), float(hi[0])
-    return jackknife_interval(mean, (mean - shares) / max(n - 1, 1))
 
 
 def _matched(labels: Labels, predictions: Predictions) -> tuple[Case, npt.NDArray[np.int64]]:

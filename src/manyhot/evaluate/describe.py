@@ -425,16 +425,24 @@ def _valid_cells(card: dict[str, Any]) -> tuple[str, str]:
     return f"{round(share * n):,}", f"{among} ({share:.2%}, 95 % interval {lo:.2%} to {hi:.2%})"
 
 
+def _share_of(k: int, n: int, which: str = "") -> str:
+    """Return of how many images these are, with the share and its interval."""
+    if not n:
+        return f"of {n:,}{which}"
+    lo, hi = wilson_interval(k, n)
+    return f"of {n:,}{which} ({k / n:.1%}, 95 % interval {lo:.1%} to {hi:.1%})"
+
+
 def _card_lines(card: dict[str, Any]) -> Iterator[str]:
     """Yield the counts of a data set as a terminal shows them."""
     sets = card["images"] - card["unusable"] - card["empty"]
     yield f"{card['dataset']}: {card['images']:,} images, {card['labels']:,} labels"
-    share = card["multi"] / max(sets, 1)
-    facts = [("two or more labels", f"{card['multi']:,}", f"of {sets:,} images with any ({share:.1%})")]
-    facts.append(("no valid class", f"{card['empty']:,}", ""))
+    facts = [("two or more labels", f"{card['multi']:,}", _share_of(card["multi"], sets, " images with any"))]
+    facts.append(("no valid class", f"{card['empty']:,}", _share_of(card["empty"], sets + card["empty"])))
+    if card["unusable"]:
+        facts.append(("unusable", f"{card['unusable']:,}", f"of {card['images']:,}, left out of all shares"))
     if card["labelled"]:
-        share = card["rejected"] / card["labelled"]
-        total = f"of {card['labelled']:,} ({share:.1%})"
+        total = _share_of(card["rejected"], card["labelled"])
         facts.append(("original label not valid", f"{card['rejected']:,}", total))
         facts.append(("original label valid", *_valid_cells(card)))
     if card["rated"] is not None:

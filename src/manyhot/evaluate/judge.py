@@ -12,7 +12,7 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.core.estimates import Estimate, Pooled
-from manyhot.core.jackknife import jackknife_interval, resampled_interval
+from manyhot.core.jackknife import UNVARYING, jackknife_interval, resampled_interval
 from manyhot.core.resampling import Bootstrap, draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
@@ -32,9 +32,6 @@ from manyhot.tables.skipped_files import SkippedFiles, fitting_models
 
 _BATCH = 64
 """Models resampled together: 180 MB of numerators for 50,000 images and the rank metrics."""
-
-UNVARYING = "leaving out images does not change the value"
-"""Why a metric has no interval, for example if all predictions are right."""
 
 
 @dataclass(frozen=True)
@@ -219,7 +216,7 @@ class Judge:
             self._posterior.add(predictions.model, case, metrics, alignment.left)
         self._note_doubts(predictions.model, len(case.labels))
         if self.per_class is not None and not self.sets.labelled.any():
-            self.per_class.add(predictions.model, case)
+            self.per_class.add(predictions.model, case, len(self.sets) - len(case.labels))
         wrong = self._pictured.add(predictions.model, case)
         if wrong:
             self._notes.append(Note(self.dataset, predictions.model, "confidence", len(case.labels), wrong))

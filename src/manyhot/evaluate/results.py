@@ -84,8 +84,9 @@ class Evaluation(Result):
     confidence : Mapping of str to pyarrow.Table
         The tables ``reliability`` and ``risk_coverage``; empty if no model has confidences.
     per_class : Mapping of str to pyarrow.Table
-        The tables ``class_results``, ``class_confusions`` and ``class_curves``; empty if there are original
-        labels, if metrics were selected, or if no model has scores of all classes.
+        The tables ``class_results``, ``class_confusions``, ``class_curves`` and ``class_means``;
+        empty if there are original labels, if metrics were selected, or if no model has scores of all
+        classes.
     posterior : Mapping of str to pyarrow.Table
         The tables ``posterior`` and ``posterior_pairs``; empty unless label sets were drawn.
     thresholds : Evaluation, optional

@@ -40,9 +40,6 @@ NARROWEST = 380
 BETWEEN, APART = 28, 40
 """Space between the panels of a figure, and between figures; as in ``figures.css``."""
 
-PHONE = 490
-"""Maximum width of a panel that shrinks to fit a phone; wider panels are scrolled."""
-
 PICTURE = 1600
 """Width of a PNG in pixels."""
 
@@ -212,18 +209,9 @@ def _inline(figure: Figure) -> Markup:
         svg = drawn.replace(' xmlns="http://www.w3.org/2000/svg"', "", 1)
         # One text alternative a figure: further panels would only repeat it.
         told = f'role="img" aria-label="{label}"' if i == 0 else 'aria-hidden="true"'
-        width = _size(drawn)[0]
         svg = svg.replace("<svg", f"<svg {told}", 1)
-        parts.append(f'<div class="panel"{_scrolled(figure, i, width)}>{svg}</div>')
+        parts.append(f'<div class="panel" style="--w:{_size(drawn)[0]:g}px">{svg}</div>')
     return Markup("".join(parts))  # noqa: S704  drawn by us, texts escaped
-
-
-def _scrolled(figure: Figure, i: int, width: float) -> str:
-    """Return the attributes of a panel; a panel that phones scroll is focusable and has a label."""
-    place = f" {i + 1}" if len(figure.spec["concat"]) > 1 else ""
-    label = html.escape(f"{figure.title}{place}")
-    focus = f' tabindex="0" role="group" aria-label="{label}"' if width > PHONE else ""
-    return f' style="--w:{width:g}px"{focus}'
 
 
 def _data(figures: Sequence[Figure]) -> Markup:

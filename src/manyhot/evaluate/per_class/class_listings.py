@@ -10,11 +10,12 @@ import pyarrow as pa
 
 from manyhot import tables
 from manyhot.console import table_lines
+from manyhot.core.jackknife import FEWEST_POSITIVES
 from manyhot.evaluate.per_class.class_tables import best_first, mean_ap, of_models, worst_first
 from manyhot.report.chapter import Tables, listing, percent, with_ends
 from manyhot.report.listings import NONE, ColumnHead, Listing
 from manyhot.report.page import Anchors
-from manyhot.report.text import counted, title_of
+from manyhot.report.text import counted, metric, title_of
 from manyhot.tables import Row
 
 PRINTED = 10
@@ -75,15 +76,19 @@ def chapter_listings(named: Tables, anchors: Anchors, *, folded: bool = False) -
     """
     points = _points_note(named["class_results"])
     models, found = of_models(named["class_results"]), list[Listing]()
-    pairs = of_models(named["class_confusions"]) if "class_confusions" in named else {}
+    pairs, means = (
+        of_models(named[name]) if name in named else {} for name in ("class_confusions", "class_means")
+    )
     for dataset in dict.fromkeys(name for name, _ in models):
         order = list(best_first(models, dataset))
         for place, model in enumerate(order[:MOST_MODELS]):
             rest = len(order) - MOST_MODELS if place == MOST_MODELS - 1 else 0
-            key, confused = (dataset, model), pairs.get((dataset, model), ())
+            key = (dataset, model)
+            confused, mean = pairs.get(key, ()), means.get(key, ())
             more = f" {counted(rest, 'more model')} in class_results.csv." if rest > 0 else ""
             note = more if place else points
-            found += _of_model(key, models[key], confused, anchors, folded=folded or place > 0, note=note)
+            is_folded = folded or place > 0
+            found += _of_model(key, models[key], confused, mean, anchors, folded=is_folded, note=note)
     return tuple(found)
 
 
@@ -91,6 +96,7 @@ def _of_model(
     key: tuple[str, str],
     rows: Sequence[Row],
     pairs: Sequence[Row],
+    means: Sequence[Row],
     anchors: Anchors,
     *,
     folded: bool,
@@ -98,8 +104,7 @@ def _of_model(
 ) -> Iterator[Listing]:
     dataset, model = key
     of = f"{model}, {title_of(dataset)}"
-    value, n = mean_ap(rows)
-    note = f"Mean AP: {percent(value, 1)} over {n:,} classes.{note}"
+    note = f"{_means_note(rows, means)}{note}"
     anchor = anchors("classes", dataset, model)
     yield listing(anchor, f"Classes, {of}", _HEADS, worst_first(rows), _cells, note=note, folded=folded)
     confused = [r for r in pairs if None not in (r["predicted"], r["present"])]
@@ -114,6 +119,38 @@ def _of_model(
             "the others, both are predicted.",
             folded=True,
         )
+
+
+def _means_note(rows: Sequence[Row], means: Sequence[Row]) -> str:
+    """Return the metrics over classes as a sentence; the mean AP alone for tables of earlier versions."""
+    if not means:
+        value, n = mean_ap(rows)
+        return f"Mean AP: {percent(value, 1)} over {n:,} classes."
+    cells = "; ".join(f"{_label(r)} {_share(r['value'], r['value_lo'], r['value_hi'], 1)}" for r in means)
+    return f"{_over(means)}: {cells}.{_without_interval(means)}"
+
+
+def _label(mean: Row) -> str:
+    return metric(mean["metric"]).label
+
+
+def _over(means: Sequence[Row]) -> str:
+    """Return over how many classes and images metrics were computed."""
+    n_classes = [r["n_classes"] for r in means if r["metric"].endswith("_macro")]
+    n, n_skipped, n_unmatched = (means[0][name] for name in ("n", "n_skipped", "n_unmatched"))
+    images = counted(n, "image")
+    left_out = [f"{n_skipped:,} skipped"] if n_skipped else []
+    left_out += [f"{n_unmatched:,} without a prediction"] if n_unmatched else []
+    skipped = f" ({', '.join(left_out)})" if left_out else ""
+    return f"Over {'1 class' if max(n_classes) == 1 else f'{max(n_classes):,} classes'} and {images}{skipped}"
+
+
+def _without_interval(means: Sequence[Row]) -> str:
+    reasons: dict[str, list[str]] = {}
+    for r in means:
+        if r["no_interval"]:
+            reasons.setdefault(r["no_interval"], []).append(_label(r))
+    return "".join(f" No interval of {', '.join(names)}: {why}." for why, names in reasons.items())
 
 
 _HEADS = (
@@ -133,7 +170,7 @@ def _cells(r: Row) -> tuple[str, ...]:
         r["name"],
         f"{r['n_positives']:,} of {r['n_positives'] + r['n_negatives']:,}",
         with_ends(r["ap"], r["ap_lo"], r["ap_hi"], 1),
-        percent(r["auroc"], 1),
+        with_ends(r["auroc"], r["auroc_lo"], r["auroc_hi"], 1),
         f"none, {_WHY[r['reason']]}" if math.isnan(r["threshold"]) else f"{r['threshold']:.3g}",
         *(with_ends(r[name], r[f"{name}_lo"], r[f"{name}_hi"]) for name in ("precision", "recall", "f1")),
     )
@@ -158,17 +195,24 @@ def _pair_cells(r: Row) -> tuple[str, ...]:
     )
 
 
-def terminal_lines(class_results: pa.Table) -> Iterator[str]:
-    """Yield the classes with the lowest average precision of each model."""
+def terminal_lines(class_results: pa.Table, class_means: pa.Table) -> Iterator[str]:
+    """Yield the metrics over classes and the classes with the lowest average precision of each model."""
     goal = goal_text(class_results)
+    means = of_models(class_means)
     for (dataset, model), rows in of_models(class_results).items():
-        value, n = mean_ap(rows)
-        classes = "1 class" if n == 1 else f"{n:,} classes"
-        yield f"{dataset}, {model}: mean AP {value:.1%} over {classes}"
+        yield f"{dataset}, {model}: {_over(means[dataset, model]).lower()}"
+        cells = [
+            (_label(r), _share(r["value"], r["value_lo"], r["value_hi"], 1), r["no_interval"] or "")
+            for r in means[dataset, model]
+        ]
+        yield from table_lines(("metric", "value", ""), cells)
+        yield ""
         yield f"thresholds for {goal}, by cross-fitting"
-        head = ("class", "images", "AP", "threshold", "precision", "recall", "F1")
+        head = ("class", "images", "AP", "AUROC", "threshold", "precision", "recall", "F1")
         shown = [r for r in worst_first(rows) if r["n_positives"]][:PRINTED]
         yield from table_lines(head, [_printed(r) for r in shown])
+        if any(r["ap_lo"] is None for r in shown):
+            yield f"AP and AUROC have no interval on fewer than {FEWEST_POSITIVES} images with the class"
         reasons = Counter(r["reason"] for r in rows if r["reason"])
         if reasons:
             yield "classes with undefined numbers: " + "; ".join(
@@ -184,6 +228,7 @@ def _printed(r: Row) -> tuple[str, ...]:
         r["name"],
         f"{r['n_positives']:,}",
         _share(r["ap"], r["ap_lo"], r["ap_hi"], 1),
+        _share(r["auroc"], r["auroc_lo"], r["auroc_hi"], 1),
         threshold,
         *shares,
     )

@@ -14,6 +14,8 @@ from numpy import typing as npt
 from manyhot.classes import ClassList
 from manyhot.core.array_types import Floats
 from manyhot.core.confused_classes import NOTHING, confused_classes
+from manyhot.core.estimates import Estimate, Pooled
+from manyhot.core.jackknife import UNVARYING, jackknife_interval
 from manyhot.core.operating_points import (
     FOLDS,
     REASONS,
@@ -22,13 +24,16 @@ from manyhot.core.operating_points import (
     class_curves,
     operating_points,
 )
-from manyhot.core.ranking import class_precision
+from manyhot.core.ranking import class_precision, curve_means
 from manyhot.core.sets import NOT_ASKED, YES, Case
 from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, declare_table, interval
 
 CURVES = 4
 """Number of classes with curves, those with the lowest average precision."""
+
+CLASS_MEANS = ("map_macro", "map_11point", "auroc_macro", "auroc_micro")
+"""Metrics of rankings that are reported above the classes."""
 
 CURVE_KINDS = ("precision-recall", "roc")
 
@@ -48,7 +53,7 @@ declare_table(
             "record no answers",
         ),
         *interval("ap", "average precision; NaN if undefined", value=REAL),
-        REAL("auroc", "area under the ROC curve; NaN if undefined"),
+        *interval("auroc", "area under the ROC curve; NaN if undefined", value=REAL),
         REAL("threshold", "lowest score at which the class is predicted, on the scale of the scores"),
         *interval(
             "precision",
@@ -105,7 +110,23 @@ declare_table(
     ),
 )
 
-CLASS_TABLES = ("class_results", "class_confusions", "class_curves")
+declare_table(
+    "class_means",
+    (
+        TEXT("dataset", "the data set"),
+        TEXT("model", "the model"),
+        TEXT("metric", "a registered name", values=CLASS_MEANS),
+        *interval("value", "the value; NaN if undefined", f"{ITS} (jackknife)", value=REAL),
+        COUNT("n", "number of images that count"),
+        COUNT("n_skipped", "number of images that do not count"),
+        COUNT("n_unmatched", "number of images with labels of which the model has no prediction"),
+        COUNT("n_classes", "number of classes in the mean, and in the ranking of all classes"),
+        TEXT.nullable("no_interval", "why there is no interval; null if there is one"),
+    ),
+)
+
+CLASS_TABLES = ("class_results", "class_confusions", "class_curves", "class_means")
+"""The first has a row for each class, the last one for each metric over classes."""
 
 
 @dataclass(frozen=True)
@@ -147,8 +168,8 @@ class ClassTables:
         self._keys = np.array(self.classes.keys if self.classes else ids, object)
         self._names = np.array(self.classes.names if self.classes else ids, object)
 
-    def add(self, model: str, case: Case) -> bool:
-        """Add a model and return whether it could be added.
+    def add(self, model: str, case: Case, n_unmatched: int = 0) -> bool:
+        """Add a model, which has no prediction of `n_unmatched` images, and return whether it could be added.
 
         Models without dense scores cannot; nor can any model if the settings are `masked` and the label sets
         do not record no answers.
@@ -162,6 +183,7 @@ class ClassTables:
             "class_results": self._results(case, points),
             "class_confusions": self._confusions(case, points),
             "class_curves": self._curves(case, points),
+            "class_means": self._means(case, points, n_unmatched),
         }
         of = {"dataset": self.dataset, "model": model}
         self._parts.append({name: _table(name, of | columns) for name, columns in made.items()})
@@ -183,7 +205,7 @@ class ClassTables:
             "n_negatives": points.n_negatives,
             "n_unasked": _n_unasked(case, points) if case.labels.asked_known else None,
             **_with_ends("ap", (points.ap, precision.lo, precision.hi)),
-            "auroc": points.auroc,
+            **_with_ends("auroc", (points.auroc, precision.auroc_lo, precision.auroc_hi)),
             "threshold": points.threshold,
             **_with_ends("precision", points.precision()),
             **_with_ends("recall", points.recall()),
@@ -191,6 +213,22 @@ class ClassTables:
             "n_predicted": points.n_predicted,
             "n_right": points.n_right,
             "reason": [None if r < 0 else REASONS[r] for r in points.reason],
+        }
+
+    def _means(self, case: Case, points: OperatingPoints, n_unmatched: int) -> dict[str, Any]:
+        estimates = curve_means(case, masked=points.masked)
+        numbers = [_with_reason(estimates[name]) for name in CLASS_MEANS]
+        value, lo, hi, reason = zip(*numbers, strict=True)
+        n = np.array([np.count_nonzero(estimates[name].scored) for name in CLASS_MEANS])
+        has_ap, has_auroc = (int(np.count_nonzero(~np.isnan(v))) for v in (points.ap, points.auroc))
+        return {
+            "metric": list(CLASS_MEANS),
+            **_with_ends("value", (np.array(value), np.array(lo), np.array(hi))),
+            "n": n,
+            "n_skipped": len(case.labels) - n,
+            "n_unmatched": np.full(len(n), n_unmatched),
+            "n_classes": [has_ap, has_ap, has_auroc, self.n_classes],
+            "no_interval": list(reason),
         }
 
     def _confusions(self, case: Case, points: OperatingPoints) -> dict[str, Any]:
@@ -243,6 +281,18 @@ def _with_ends(name: str, values: tuple[Floats, Floats, Floats]) -> dict[str, An
         f"{name}_lo": pa.array(lo, mask=np.isnan(lo)),
         f"{name}_hi": pa.array(hi, mask=np.isnan(hi)),
     }
+
+
+def _with_reason(estimate: Estimate) -> tuple[float, float, float, str | None]:
+    """Return a value, both ends of its interval, and why it has none."""
+    value = estimate.value(None)
+    if not isinstance(estimate, Pooled) or estimate.left_out is None or math.isnan(value):
+        return value, math.nan, math.nan, "undefined"
+    reason = estimate.doubt(None)
+    if reason:
+        return value, math.nan, math.nan, reason
+    ends = jackknife_interval(value, estimate.left_out(None)[estimate.scored])
+    return value, *ends, UNVARYING if math.isnan(ends[0]) else None
 
 
 def _or_null(ids: npt.NDArray[np.int64]) -> pa.Array:

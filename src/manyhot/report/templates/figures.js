@@ -254,14 +254,6 @@
     for (const kind of ["pointerenter", "focusin"]) plot.addEventListener(kind, () => awaken(plot), { once: true });
   }
 
-  // Wide panels are scrolled on a phone; elsewhere they are no stop of the keyboard.
-  const scrolled = new ResizeObserver((entries) => {
-    for (const { target } of entries)
-      if (target.scrollWidth > target.clientWidth + 1) target.tabIndex = 0;
-      else target.removeAttribute("tabindex");
-  });
-  for (const panel of document.querySelectorAll(".fig .panel[tabindex]")) scrolled.observe(panel);
-
   // Nothing is drawn again before the reader moves: until then the page is complete as it stands.
   const queue = [];
   let working = false;

@@ -71,6 +71,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.predict.adapters.trained",
     ),
     "aggregator": ("manyhot.core.aggregation", "manyhot.core.dawid_skene"),
+    "choice-aggregator": ("manyhot.core.choices",),
     "proposer": ("manyhot.core.proposals", "manyhot.core.confident_learning"),
     "rule": ("manyhot.core.error_kinds",),
     "loss": ("manyhot.train.losses.partial",),

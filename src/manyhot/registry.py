@@ -59,6 +59,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.tabular",
         "manyhot.formats.class_lists",
         "manyhot.formats.vote_files",
+        "manyhot.formats.choice_files",
         "manyhot.formats.object_files",
     ),
     "model": (

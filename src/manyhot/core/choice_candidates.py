@@ -1,13 +1,14 @@
-"""Choices of one class of K, where a rater has an accuracy: the right class is one that a rater chose, or another.
+"""Choices of one class of K by raters with an accuracy: the right class is one that was chosen, or another.
 
-The probability of a wrong choice is the same for all wrong classes (one-coin), or it is that of all raters (a pooled
-matrix, of which only cells with choices are stored). All classes that no rater chose for an image are one
-candidate together, so that time and memory do not depend on K.
+The probability of a wrong choice is the same for all wrong classes (one-coin), or it is that of all raters (a
+pooled matrix, of which only cells with choices are stored). All classes that no rater chose for an image are
+one candidate together, so that time and memory do not depend on K.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy import typing as npt
@@ -73,9 +74,7 @@ def candidates_of(image: Ints, chosen: Ints, n_images: int, n_classes: int) -> C
     """Return the candidates of each image."""
     cells = image.astype(np.int64) * n_classes + chosen
     unique, own, n = np.unique(cells, return_inverse=True, return_counts=True)
-    return Candidates(
-        unique // n_classes, unique % n_classes, n.astype(np.float64), own, n_images, n_classes
-    )
+    return Candidates(unique // n_classes, unique % n_classes, n.astype(np.float64), own, n_images, n_classes)
 
 
 def fit_candidates(
@@ -98,15 +97,15 @@ def fit_candidates(
     before : ndarray of float64, shape (R, 2)
         Earlier right and wrong choices of each rater, which are added to those expected.
     first : ndarray of float64, shape (R, 2), optional
-        Right and wrong choices from which the first accuracies are computed; by default, those of the shares of
-        votes.
+        Right and wrong choices from which the first accuracies are computed; by default, those of the shares
+        of votes.
     smoothing, iterations, tolerance
         As in `manyhot.core.choices.dawid_skene`.
     pooled : bool
         Whether wrong choices have the distribution of all raters, given the right class.
     """
     errors = _Errors(of, smoothing) if pooled else None
-    n_votes = np.bincount(of.image, of.n, of.n_images)
+    n_votes = np.bincount(of.image, of.n, of.n_images).astype(np.float64)
     p, rest = of.n / n_votes[of.image], np.zeros(of.n_images)
     prior = np.full(of.n_classes, 1 / of.n_classes)
     last, converged, done, outside = -np.inf, False, 0, np.ones(of.n_images)
@@ -130,7 +129,7 @@ def _right_wrong(right: Floats, rater: Ints, n_raters: int) -> Floats:
 
 def _accuracies(counts: Floats, smoothing: float | None) -> Floats:
     """Return the probability that each rater is right, from expected numbers of right and wrong choices."""
-    pooled = counts.sum(0) + [_RIGHT, _WRONG]
+    pooled = counts.sum(0) + np.array([_RIGHT, _WRONG])
     pooled /= pooled.sum()
     if smoothing is None:
         return shrunk_rows(counts[:, None], pooled[None])[:, 0, 0]
@@ -182,7 +181,9 @@ def _posterior(
     np.maximum.at(most, of.image, scores)
     p, rest = np.exp(scores - most[of.image]), np.exp(rest - most)
     total = np.bincount(of.image, p, of.n_images) + rest
-    likelihood = float((most + all_wrong + np.log(total))[np.bincount(of.image, minlength=of.n_images) > 0].sum())
+    likelihood = float(
+        (most + all_wrong + np.log(total))[np.bincount(of.image, minlength=of.n_images) > 0].sum()
+    )
     return p / total[of.image], rest / total, likelihood
 
 
@@ -201,7 +202,7 @@ class _Errors:
         cells = of.class_id[self._truth] * of.n_classes + of.class_id[self._chosen]
         self._cells, self._cell = np.unique(cells, return_inverse=True)
 
-    def logs(self, p: Floats) -> tuple[Floats, Floats]:
+    def logs(self, p: Floats) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Return the log-probability of wrong choices if each candidate is right, and if none is."""
         of, k = self._of, self._of.n_classes
         wrong = np.bincount(of.class_id, of.n * (1 - p), k) + self._added / k
@@ -211,5 +212,8 @@ class _Errors:
         expected = share[column] / np.maximum(1 - share[row], TINY)
         matrix = (n + self._added * expected) / np.maximum(np.bincount(row, n, k) + self._added, TINY)[row]
         logs = np.log(np.maximum(matrix, TINY))[self._cell]
-        other = np.bincount(of.image, of.n * np.log(np.maximum(share, TINY))[of.class_id], of.n_images)
-        return np.bincount(self._truth, logs * of.n[self._chosen], len(of.n)), other
+        other: Floats = np.bincount(
+            of.image, of.n * np.log(np.maximum(share, TINY))[of.class_id], of.n_images
+        )
+        if_right: Floats = np.bincount(self._truth, logs * of.n[self._chosen], len(of.n))
+        return if_right, other

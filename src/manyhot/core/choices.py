@@ -1,7 +1,7 @@
 """Choices: each rater chose one of K classes for an image. The probability that each class is the right one.
 
-Aggregators of choices have the names of those of yes and no answers. `dawid_skene` estimates a K × K matrix for
-each rater where memory allows, and otherwise one matrix of all raters and one accuracy per rater
+Aggregators of choices have the names of those of yes and no answers. `dawid_skene` estimates a K × K matrix
+for each rater where memory allows, and otherwise one matrix of all raters and one accuracy per rater
 (`manyhot.core.choice_candidates`).
 """
 
@@ -16,7 +16,7 @@ from numpy import typing as npt
 from manyhot.core.aggregation import TINY
 from manyhot.core.answers import check_range
 from manyhot.core.array_types import Bools, Floats, Ints
-from manyhot.core.choice_candidates import Candidates, Fitted, candidates_of, fit_candidates
+from manyhot.core.choice_candidates import Candidates, candidates_of, fit_candidates
 from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
 from manyhot.core.rater_prior import shrunk_rows
 from manyhot.errors import InputError
@@ -35,7 +35,7 @@ MOST_POSTERIORS = 100_000_000
 MATRICES = ("auto", "each", "pooled")
 
 _RIGHT, _WRONG = 4.0, 1.0
-"""Answers in each row of the pooled matrix before any vote: right ones, and wrong ones over all other classes."""
+"""Choices in each row of the pooled matrix before any vote: of the right class, and of all others."""
 
 FOLDS = 5
 """Parts of the choices that are held out in turn to choose a method."""
@@ -119,13 +119,13 @@ class History:
     def matrices(self, n_raters: int, n_classes: int) -> Floats:
         """Return the numbers as matrices, shape (R, K, K)."""
         cells = (self.rater.astype(np.int64) * n_classes + self.truth) * n_classes + self.chosen
-        counts: Floats = np.bincount(cells, self.n, n_raters * n_classes**2)
+        counts = np.bincount(cells, self.n, n_raters * n_classes**2).astype(np.float64)
         return counts.reshape(n_raters, n_classes, n_classes)
 
     def right_wrong(self, n_raters: int) -> Floats:
         """Return how often each rater was right and wrong, shape (R, 2)."""
         cells = self.rater.astype(np.int64) * 2 + (self.truth != self.chosen)
-        counts: Floats = np.bincount(cells, self.n, n_raters * 2)
+        counts = np.bincount(cells, self.n, n_raters * 2).astype(np.float64)
         return counts.reshape(n_raters, 2)
 
 
@@ -150,6 +150,8 @@ class ChosenClasses:
     iterations : int
     converged : bool
     log_likelihood : float
+    weights : dict of str to float, optional
+        1 for the method that `auto` chose, 0 for others.
     """
 
     image: npt.NDArray[np.int64]
@@ -162,6 +164,7 @@ class ChosenClasses:
     iterations: int = 0
     converged: bool = True
     log_likelihood: float = float("nan")
+    weights: dict[str, float] | None = None
 
 
 @register("choice-aggregator", "majority", threshold=1.0, unclear_from=1e-9)
@@ -233,13 +236,13 @@ def dawid_skene(
     Parameters
     ----------
     matrices : {"auto", "each", "pooled"}
-        ``each``: each rater has a matrix of K × K cells. ``pooled``: a rater has an accuracy, and wrong choices
-        are distributed as those of all raters. ``auto``: ``each`` if the matrices have at most `MOST_CELLS`
-        cells, and the images at most `MOST_POSTERIORS` probabilities.
+        ``each``: each rater has a matrix of K × K cells. ``pooled``: a rater has an accuracy, and wrong
+        choices are distributed as those of all raters. ``auto``: ``each`` if the matrices have at most
+        `MOST_CELLS` cells, and the images at most `MOST_POSTERIORS` probabilities.
     smoothing : float, optional
-        Number of choices, distributed like those of all raters, that are added for each rater (and each class,
-        with ``each``). By default, the number is estimated from how much raters differ. 0 gives Dawid and
-        Skene's own algorithm, in which a choice that a rater never made has probability 0.
+        Number of choices, distributed like those of all raters, that are added for each rater (and each
+        class, with ``each``). By default, the number is estimated from how much raters differ. 0 gives Dawid
+        and Skene's own algorithm, in which a choice that a rater never made has probability 0.
     iterations : int
         Maximum number of iterations.
     tolerance : float
@@ -295,9 +298,9 @@ def auto(
     _check_options(choices, None, iterations, "auto")
     methods: tuple[Callable[..., ChosenClasses], ...] = (dawid_skene, one_coin)
     fits = [_held_out(choices, method, seed) for method in methods]
-    return methods[int(np.argmax(fits))](
-        choices, history, start, iterations=iterations, tolerance=tolerance
-    )
+    best = int(np.argmax(fits))
+    found = methods[best](choices, history, start, iterations=iterations, tolerance=tolerance)
+    return replace(found, weights={"dawid-skene": float(best == 0), "one-coin": float(best == 1)})
 
 
 def expected_choices(choices: Choices, result: ChosenClasses) -> History:
@@ -311,7 +314,8 @@ def expected_choices(choices: Choices, result: ChosenClasses) -> History:
     unique, number = np.unique(cells, return_inverse=True)
     of_raters, chosen = np.divmod(unique, k)
     rater, truth = np.divmod(of_raters, k)
-    return History(rater, truth, chosen, np.bincount(number, result.p[at], len(unique)))
+    n_expected: Floats = np.bincount(number, result.p[at], len(unique)).astype(np.float64)
+    return History(rater, truth, chosen, n_expected)
 
 
 def _of_matrices(
@@ -330,9 +334,14 @@ def _of_matrices(
         return _matrices(counts.reshape(n, k, k).transpose(0, 2, 1) + before, smoothing)
 
     first = start or history
-    posterior = _vote_counts(choices) if first is None else _evidence(choices, _matrices(first.matrices(n, k), smoothing))
+    posterior = (
+        _vote_counts(choices)
+        if first is None
+        else _evidence(choices, _matrices(first.matrices(n, k), smoothing))
+    )
+    symbol = choices.rater.astype(np.int64) * k + choices.chosen
     fit = maximise(
-        Patterns.of(choices.image, choices.rater.astype(np.int64) * k + choices.chosen, choices.n_images, n * k),
+        Patterns.of(choices.image, symbol, choices.n_images, n * k),
         posterior,
         estimate,
         added=float(smoothing != 0),
@@ -359,7 +368,8 @@ def _matrices(counts: Floats, smoothing: float | None) -> Floats:
 def _vote_counts(choices: Choices) -> Floats:
     k = choices.n_classes
     cells = choices.image.astype(np.int64) * k + choices.chosen
-    return np.bincount(cells, minlength=choices.n_images * k).astype(np.float64).reshape(-1, k)
+    counts: Floats = np.bincount(cells, minlength=choices.n_images * k).astype(np.float64)
+    return counts.reshape(-1, k)
 
 
 def _evidence(choices: Choices, matrices: Floats) -> Floats:
@@ -461,7 +471,8 @@ def _log_chance(kept: Choices, fit: ChosenClasses, out: Choices) -> float:
     A class that is not listed shares what is left of the probability with the others, by the prior.
     """
     k = kept.n_classes
-    assert fit.accuracy is not None and fit.prior is not None
+    assert fit.accuracy is not None
+    assert fit.prior is not None
     matrices = fit.matrices if fit.matrices is not None else _one_coin_matrices(fit.accuracy, k)
     p = np.zeros((kept.n_images, k))
     p[fit.image, fit.class_id] = fit.p
@@ -506,6 +517,3 @@ def _check_options(choices: Choices, smoothing: float | None, iterations: int, m
         raise InputError("Smoothing is negative or not a number.", got=smoothing, allowed="0 or more")
     if iterations < 1:
         raise InputError("There are no iterations.", got=iterations, allowed="1 or more")
-
-
-__all__ = ["Choices", "ChosenClasses", "Fitted", "History", "expected_choices"]

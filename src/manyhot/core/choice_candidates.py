@@ -8,7 +8,6 @@ one candidate together, so that time and memory do not depend on K.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy import typing as npt
@@ -202,7 +201,7 @@ class _Errors:
         cells = of.class_id[self._truth] * of.n_classes + of.class_id[self._chosen]
         self._cells, self._cell = np.unique(cells, return_inverse=True)
 
-    def logs(self, p: Floats) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    def logs(self, p: Floats) -> tuple[Floats, Floats]:
         """Return the log-probability of wrong choices if each candidate is right, and if none is."""
         of, k = self._of, self._of.n_classes
         wrong = np.bincount(of.class_id, of.n * (1 - p), k) + self._added / k
@@ -212,8 +211,7 @@ class _Errors:
         expected = share[column] / np.maximum(1 - share[row], TINY)
         matrix = (n + self._added * expected) / np.maximum(np.bincount(row, n, k) + self._added, TINY)[row]
         logs = np.log(np.maximum(matrix, TINY))[self._cell]
-        other: Floats = np.bincount(
-            of.image, of.n * np.log(np.maximum(share, TINY))[of.class_id], of.n_images
-        )
-        if_right: Floats = np.bincount(self._truth, logs * of.n[self._chosen], len(of.n))
-        return if_right, other
+        if_right = np.bincount(self._truth, logs * of.n[self._chosen], len(of.n))
+        of_chosen = np.log(np.maximum(share, TINY))[of.class_id]
+        other = np.bincount(of.image, of.n * of_chosen, of.n_images)
+        return if_right.astype(np.float64), other.astype(np.float64)

@@ -362,7 +362,7 @@ def _matrices(counts: Floats, smoothing: float | None) -> Floats:
         return shrunk_rows(counts, pooled)
     rows = counts + smoothing * pooled
     total = rows.sum(2, keepdims=True)
-    return np.where(total > 0, rows / np.maximum(total, TINY), 1 / k)
+    return np.asarray(np.where(total > 0, rows / np.maximum(total, TINY), 1 / k))
 
 
 def _vote_counts(choices: Choices) -> Floats:

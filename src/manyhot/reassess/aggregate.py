@@ -135,6 +135,9 @@ class Aggregated(Result):
         """Yield the numbers of votes and labels, precision and recall, and the flagged raters."""
         n, row = self._counts(), self._at_threshold()
         asked = f"of {n['raters']:,} raters on {n['questions']:,} questions about {n['rated']:,} images"
+        if self.votes.kind:
+            who = "unknown raters" if self.votes.kind == COUNTED else f"{n['raters']:,} raters"
+            asked = f"of {who} on {n['rated']:,} images, each for one class of {self.votes.n_classes:,}"
         with_any = n["images"] - n["empty"]
         on = f"on {with_any:,} of {n['images']:,} images, {n['multi']:,} with two or more"
         facts = [("votes", f"{n['votes']:,}", asked), ("labels", f"{n['labels']:,}", on)]
@@ -311,7 +314,7 @@ def aggregate(
         choices count as earlier ones of the same raters.
     start
         Labels or their table matrices of an earlier fit to some of these votes, in which raters chose one
-        class of all. The method starts from it, which takes fewer iterations.
+        class of all. The method starts from it; the result is that of a fit to all votes.
     resamples
         Number of bootstrap resamples of the images, for the intervals of precision and recall; 0 skips the
         intervals.
@@ -361,6 +364,8 @@ def aggregate(
             do="pass golden answers (`golden`) or a threshold",
         )
     check_choices(asked, history, start)
+    if asked.kind == COUNTED and method == METHOD:
+        method = "vote-share"  # nothing can be learnt about raters
     entry = registry.get("choice-aggregator" if asked.kind else "aggregator", method)
     chosen_classes: AggregatedChoices | None = None
     if asked.kind:

@@ -250,7 +250,7 @@ def test_cifar_10h(published):
     image = np.array(votes.images.to_pylist(), int)[votes.image[yes]]
     assert len(yes) == counts.sum()
     assert round(float((votes.class_id[yes] == truth[image]).mean()) * 100, 2) == 95.24
-    right = np.mean([truth[i] in best[i] for i in range(10_000)])
+    right = np.mean([truth[i] == min(best[i]) for i in range(10_000)])  # three ties
     assert round(float(right) * 100, 2) == 99.21
 
 

@@ -56,7 +56,7 @@ def by_loops(choices, iterations, tied):
     return p, float(likelihood.sum())
 
 
-@pytest.mark.parametrize("method, tied", [(dawid_skene, False), (one_coin, True)])
+@pytest.mark.parametrize(("method", "tied"), [(dawid_skene, False), (one_coin, True)])
 @pytest.mark.parametrize("seed", range(3))
 def test_without_smoothing_they_are_the_plain_algorithms(method, tied, seed):
     _, choices = draw(seed)

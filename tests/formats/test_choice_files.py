@@ -10,7 +10,7 @@ import pytest
 from manyhot import aggregate, read_votes, write_votes
 from manyhot.classes import from_keys
 from manyhot.errors import ManyhotError
-from manyhot.tables.votes import COUNTED, ONE_CLASS
+from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS
 
 CHOSEN = [("a", "x", "cat"), ("a", "y", "cat"), ("b", "x", "dog"), ("b", "y", "cat"), ("b", "z", "dog")]
 EXPECTED = [
@@ -66,7 +66,7 @@ def test_numbers_are_classes_or_counts(tmp_path):
     ]
     (tmp_path / "counts.csv").write_text("image_id,cat,dog\na,2,0\nb,1,2\n")
     counts = read_votes(tmp_path / "counts.csv", format="counts")
-    assert counts.kind == COUNTED
+    assert counts.kind == COUNTED_CLASS
     assert [(i, c, a) for i, c, _, a in rows(counts)].count(("b", "dog", "yes")) == 2
     (tmp_path / "shares.csv").write_text("image_id,cat,dog\na,1,0\nb,0.333333,0.666667\n")
     shares = read_votes(tmp_path / "shares.csv", format="counts(votes=3)")
@@ -97,7 +97,7 @@ def test_a_matrix_and_arrays(tmp_path):
     )
     assert rows(read_votes(tmp_path / "raters.npz")) == EXPECTED
     np.savez(tmp_path / "unknown.npz", **{f"random_label{i + 1}": chosen[:, i] for i in range(3)})
-    assert read_votes(tmp_path / "unknown.npz").kind == COUNTED
+    assert read_votes(tmp_path / "unknown.npz").kind == COUNTED_CLASS
 
 
 def test_sets_of_classes_are_answers(tmp_path):
@@ -123,24 +123,28 @@ CASES = {
     "choosing twice": (
         "task,worker,label\na,x,cat\na,x,dog\n",
         None,
-        "A rater chooses more than one class of an image.\n  where:   c, image a\n  got:     rater x: cat, dog\n"
+        "A rater chooses more than one class of an image.\n  where:   c, image a\n"
+        "  got:     rater x: cat, dog\n"
         "  allowed: one class per rater and image\n"
-        "  do:      remove the others, or, if raters chose sets of classes, use the format choices(several=True)",
+        "  do:      remove the others, or, "
+        "if raters chose sets of classes, use the format choices(several=True)",
     ),
     "the same vote twice": (
         "task,worker,label\na,x,cat\na,x,cat\n",
         None,
-        "A rater chooses more than one class of an image.\n  where:   c, image a\n  got:     rater x: cat, twice\n"
+        "A rater chooses more than one class of an image.\n  where:   c, image a\n"
+        "  got:     rater x: cat, twice\n"
         "  allowed: one class per rater and image\n"
-        "  do:      remove the others, or, if raters chose sets of classes, use the format choices(several=True)",
+        "  do:      remove the others, or, "
+        "if raters chose sets of classes, use the format choices(several=True)",
     ),
     "answers without a class": (
         "task,worker,label\na,x,yes\na,y,no\n",
         None,
         "A task does not name an image and a class.\n  where:   {path}\n  got:     a\n"
         "  allowed: an image id, ':' and a class, such as photo.jpg:65\n"
-        "  do:      pass the separator: --format \"crowd-kit(separator='|')\"; if labels are classes: --format "
-        "choices",
+        "  do:      pass the separator: --format \"crowd-kit(separator='|')\"; "
+        "if labels are classes: --format choices",
     ),
     "classes or counts": (
         "image_id,cat,dog\na,2,0\n",
@@ -179,7 +183,8 @@ CASES = {
     "a vote without a rater": (
         "task,worker,label\na,,cat\n",
         None,
-        "A vote has no rater.\n  where:   {path}\n  got:     1 of 1 rows\n  allowed: an image and a rater in each row",
+        "A vote has no rater.\n  where:   {path}\n  got:     1 of 1 rows\n"
+        "  allowed: an image and a rater in each row",
     ),
 }
 
@@ -206,7 +211,8 @@ def test_classes_that_are_not_in_the_list(tmp_path):
         read_votes(path, classes=from_keys(["cat", "owl"]))
     assert str(error.value) == (
         f"There are votes for classes that are not in the class list.\n  where:   {path}\n"
-        "  got:     7 in 1 of 2 votes\n  allowed: 0 to 1\n  do:      pass the list of all classes as `classes`"
+        "  got:     7 in 1 of 2 votes\n  allowed: 0 to 1\n"
+        "  do:      pass the list of all classes as `classes`"
     )
 
 
@@ -255,7 +261,7 @@ def test_cifar_10h(published):
 
 
 @pytest.mark.parametrize(
-    "name, confirmed", [("mnist", 15), ("cifar10", 54), ("cifar100", 585), ("caltech256", 458)]
+    ("name", "confirmed"), [("mnist", 15), ("cifar10", 54), ("cifar100", 585), ("caltech256", 458)]
 )
 def test_label_errors(name, confirmed, published, tmp_path):
     rows = json.loads(published(f"mturk/{name}_mturk.json").read_text())

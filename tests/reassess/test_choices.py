@@ -84,7 +84,7 @@ def test_one_rater_and_no_disagreement():
     assert 0.5 < min(max(p) for p in alone.labels.table["p"].to_pylist()) < 1
     assert any("there is only one rater" in note for note in alone.notes)
     agreed = pd.concat([frame.assign(worker=w) for w in "xyz"])
-    assert [r for r in mh.aggregate(agreed).labels.table["state"].to_pylist()] == [["yes"], ["yes"]]
+    assert mh.aggregate(agreed).labels.table["state"].to_pylist() == [["yes"], ["yes"]]
 
 
 def test_history_needs_choices():

@@ -14,7 +14,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.aggregation import TINY
-from manyhot.core.answers import check_range
+from manyhot.core.answers import check_numbers
 from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.choice_candidates import Candidates, candidates_of, fit_candidates
 from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
@@ -79,9 +79,9 @@ class Choices:
                 got=f"{sizes[0]:,} images, {sizes[1]:,} raters and {sizes[2]:,} classes",
                 allowed="three arrays of the same length",
             )
-        check_range("image", self.image, self.n_images)
-        check_range("rater", self.rater, self.n_raters)
-        check_range("class", self.chosen, self.n_classes)
+        check_numbers("image", self.image, self.n_images)
+        check_numbers("rater", self.rater, self.n_raters)
+        check_numbers("class", self.chosen, self.n_classes)
         cells = np.sort(self.image.astype(np.int64) * self.n_raters + self.rater)
         twice = np.flatnonzero(cells[1:] == cells[:-1])
         if len(twice):

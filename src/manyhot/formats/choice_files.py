@@ -23,11 +23,11 @@ from manyhot.parameters import check_one_of
 from manyhot.registry import register
 from manyhot.tables import Votes
 from manyhot.tables.choices import ChoiceColumns
-from manyhot.tables.votes import COUNTED, ONE_CLASS
+from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS
 
-IMAGE_COLUMNS = ("image_id", "task", "image", "item")
-RATER_COLUMNS = ("rater_id", "worker", "rater", "annotator", "worker_id", "annotator_id")
-CHOSEN_COLUMNS = ("class_id", "label", "class", "chosen")
+IMAGE_NAMES = ("image_id", "task", "image", "item")
+RATER_NAMES = ("rater_id", "worker", "rater", "annotator", "worker_id", "annotator_id")
+CHOSEN_NAMES = ("class_id", "label", "class", "chosen")
 """Names of the columns of choices, with one vote per row."""
 
 SHOWN = ("all", "chosen")
@@ -48,7 +48,7 @@ def choice_columns(columns: Iterable[str]) -> tuple[str, str, str] | None:
     by_name = {fold_name(c): c for c in columns}
     found = [
         next((by_name[n] for n in names if n in by_name), None)
-        for names in (IMAGE_COLUMNS, RATER_COLUMNS, CHOSEN_COLUMNS)
+        for names in (IMAGE_NAMES, RATER_NAMES, CHOSEN_NAMES)
     ]
     if None in found or "answer" in by_name:
         return None
@@ -277,7 +277,9 @@ def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Vot
     of_image = np.repeat(row, n)
     starts = np.concatenate([[0], np.cumsum(counts.sum(1))])
     number = np.arange(len(of_image)) - starts[of_image]
-    return _columns(np.array(ids, object)[of_image], number + 1, chosen, listed, path, COUNTED).to_votes()
+    return _columns(
+        np.array(ids, object)[of_image], number + 1, chosen, listed, path, COUNTED_CLASS
+    ).to_votes()
 
 
 def _matrix(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.float64]:
@@ -437,7 +439,7 @@ def _of_matrix(
     class_id = chosen[image, column].astype(np.int64)
     frame = pl.DataFrame({"class_id": class_id})
     listed = _class_list(frame["class_id"], classes, path)
-    kind = COUNTED if raters is None else ONE_CLASS
+    kind = COUNTED_CLASS if raters is None else ONE_CLASS
     return _columns(names[image], who, class_id, listed, path, kind).to_votes()
 
 

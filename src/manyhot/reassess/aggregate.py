@@ -16,7 +16,7 @@ from manyhot import registry, tables
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.aggregation import Aggregate
-from manyhot.core.answers import GoldenAnswers
+from manyhot.core.answers import YES, GoldenAnswers
 from manyhot.core.threshold_curve import Curve, curve
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.tabular import write_csv
@@ -39,7 +39,7 @@ from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, declare_table, interval
-from manyhot.tables.votes import COUNTED
+from manyhot.tables.votes import COUNTED_CLASS
 
 METHOD = "auto"
 """The default method: it needs no golden answers, and no choice of a model of raters."""
@@ -136,7 +136,7 @@ class Aggregated(Result):
         n, row = self._counts(), self._at_threshold()
         asked = f"of {n['raters']:,} raters on {n['questions']:,} questions about {n['rated']:,} images"
         if self.votes.kind:
-            who = "unknown raters" if self.votes.kind == COUNTED else f"{n['raters']:,} raters"
+            who = "unknown raters" if self.votes.kind == COUNTED_CLASS else f"{n['raters']:,} raters"
             asked = f"of {who} on {n['rated']:,} images, each for one class of {self.votes.n_classes:,}"
         with_any = n["images"] - n["empty"]
         on = f"on {with_any:,} of {n['images']:,} images, {n['multi']:,} with two or more"
@@ -364,7 +364,7 @@ def aggregate(
             do="pass golden answers (`golden`) or a threshold",
         )
     check_choices(asked, history, start)
-    if asked.kind == COUNTED and method == METHOD:
+    if asked.kind == COUNTED_CLASS and method == METHOD:
         method = "vote-share"  # nothing can be learnt about raters
     entry = registry.get("choice-aggregator" if asked.kind else "aggregator", method)
     chosen_classes: AggregatedChoices | None = None
@@ -402,7 +402,7 @@ def aggregate(
         chosen,
         unclear,
         schema("raters").empty_table()
-        if asked.kind == COUNTED
+        if asked.kind == COUNTED_CLASS
         else raters_table(asked, answers, experts, result),
         _curve_table(measured),
         None if chosen_classes is None else chosen_classes.matrices,

@@ -29,7 +29,7 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Votes, schema
 from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table
-from manyhot.tables.votes import COUNTED
+from manyhot.tables.votes import COUNTED_CLASS
 
 AGREEMENT_MEASURES = (
     "pairwise",
@@ -212,10 +212,11 @@ def agreement(
         *([] if experts is None else quality.golden_measures(experts, resamples=resamples, rng=rng)),
     ]
     # Numbers of votes are no raters, so nothing is said about them.
-    nobody = Answers(*np.zeros((2, 0), np.int64), np.zeros(0, np.int8), asked.n_questions, 0)
-    pairs = quality.rater_pairs(nobody if asked.kind == COUNTED else answers)
+    none = np.zeros(0, np.int64)
+    nobody = Answers(none, none, none.astype(np.int8), asked.n_questions, 0)
+    pairs = quality.rater_pairs(nobody if asked.kind == COUNTED_CLASS else answers)
     raters = schema("raters").empty_table()
-    if asked.kind != COUNTED:
+    if asked.kind != COUNTED_CLASS:
         raters = raters_table(asked, answers, experts, pairs=pairs)
     return Agreement(
         _measures_table(measures),

@@ -33,7 +33,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Golden, Images, Votes, find_questions, golden_from_table, votes_from_table
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
-from manyhot.tables.votes import COUNTED
+from manyhot.tables.votes import COUNTED_CLASS
 
 VotesLike = Annotated[Any, Shown("VOTES")]
 """Votes as a table or a frame, or their location: a file, a campaign, or ``imagenet-real``."""
@@ -280,7 +280,7 @@ def _kind_notes(votes: Votes) -> tuple[str, ...]:
     """Return what kind of votes were read, if raters chose one class of all."""
     if not votes.kind:
         return ()
-    who = "; it is unknown who gave a vote" if votes.kind == COUNTED else ""
+    who = "; it is unknown who gave a vote" if votes.kind == COUNTED_CLASS else ""
     return (f"these are choices: each vote is one of {votes.n_classes:,} classes{who}",)
 
 

@@ -74,22 +74,22 @@ def aggregate_choices(
     """
     choices = choices_of(votes)
     earlier = None if history is None else _history(history, votes, "history")
-    found = entry(choices, earlier, None if start is None else _history(start, votes, "start"))
-    whole = with_questions(votes, found.image, found.class_id)
-    cells = found.image * np.int64(votes.n_classes) + found.class_id
+    aggregated = entry(choices, earlier, None if start is None else _history(start, votes, "start"))
+    whole = with_questions(votes, aggregated.image, aggregated.class_id)
+    cells = aggregated.image * np.int64(votes.n_classes) + aggregated.class_id
     asked = whole.image * np.int64(votes.n_classes) + whole.class_id
     result = Aggregate(
-        found.p[np.searchsorted(cells, asked)],
-        _accuracies(found),
-        found.prior,
-        found.iterations,
-        found.converged,
-        found.log_likelihood,
-        weights=found.weights,
+        aggregated.p[np.searchsorted(cells, asked)],
+        _accuracies(aggregated),
+        aggregated.prior,
+        aggregated.iterations,
+        aggregated.converged,
+        aggregated.log_likelihood,
+        weights=aggregated.weights,
     )
     table = schema("matrices").empty_table()
     if choices.are_raters_known:
-        table = _table(_added(expected_choices(choices, found), earlier), votes)
+        table = _table(_added(expected_choices(choices, aggregated), earlier), votes)
     return AggregatedChoices(whole, result, table)
 
 
@@ -105,11 +105,11 @@ def check_choices(votes: Votes, history: TableLike, start: TableLike) -> None:
         )
 
 
-def _accuracies(found: ChosenClasses) -> Floats | None:
-    if found.accuracy is None:
+def _accuracies(aggregated: ChosenClasses) -> Floats | None:
+    if aggregated.accuracy is None:
         return None
-    matrices = np.full((len(found.accuracy), 2, 2), np.nan)
-    matrices[:, 1, 1] = found.accuracy
+    matrices = np.full((len(aggregated.accuracy), 2, 2), np.nan)
+    matrices[:, 1, 1] = aggregated.accuracy
     return matrices
 
 

@@ -18,7 +18,7 @@ from manyhot.core.array_types import Ints
 from manyhot.core.choices import Choices
 from manyhot.errors import InputError, MatchError
 from manyhot.tables.own_classes import own_list
-from manyhot.tables.votes import COUNTED, ONE_CLASS, Votes, numbered
+from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS, Votes, numbered
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +32,7 @@ class ChoiceColumns:
     classes : ClassList
     name : str
     kind : str
-        `ONE_CLASS`, or `COUNTED` if it is unknown who gave the votes.
+        `ONE_CLASS`, or `COUNTED_CLASS` if it is unknown who gave the votes.
     left_out : tuple of str
         Other content of the file.
     """
@@ -73,7 +73,7 @@ class ChoiceColumns:
         Raises
         ------
         InputError
-            If there are more than `MOST_ANSWERS` answers.
+            If there are more than `MOST_SHEET_ANSWERS` answers.
         """
         (images, image), (raters, rater) = numbered(self.image_id), numbered(self.rater_id)
         k = len(self.classes)
@@ -138,16 +138,16 @@ class ChoiceColumns:
         )
 
 
-MOST_ANSWERS = 50_000_000
+MOST_SHEET_ANSWERS = 50_000_000
 """Maximum number of answers to all classes; more need several GB."""
 
 
 def _check_size(n: int) -> None:
-    if n > MOST_ANSWERS:
+    if n > MOST_SHEET_ANSWERS:
         raise InputError(
             "There are too many answers, because each rater was asked about all classes.",
             got=f"{n:,} answers",
-            allowed=f"up to {MOST_ANSWERS:,}",
+            allowed=f"up to {MOST_SHEET_ANSWERS:,}",
             do="use choices(several=True, shown='chosen'): classes that a rater chose for the image",
         )
 
@@ -163,7 +163,7 @@ def choices_of(votes: Votes) -> Choices:
         len(votes.images),
         votes.n_raters,
         votes.n_classes,
-        votes.kind != COUNTED,
+        votes.kind != COUNTED_CLASS,
     )
 
 

@@ -27,10 +27,10 @@ _REQUIRED = ("image_id", "class_id", "rater_id", "answer")
 ONE_CLASS = "one class"
 """Each rater chose one class of all for an image: answers are one yes, and otherwise no."""
 
-COUNTED = "one class, counted"
+COUNTED_CLASS = "one class, counted"
 """The same, but it is unknown who gave a vote: the votes of each image are numbered in place of raters."""
 
-_KINDS = ("", ONE_CLASS, COUNTED)
+_KINDS = ("", ONE_CLASS, COUNTED_CLASS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +83,7 @@ class Votes:
     class_list : ClassList, optional
         The classes that the file itself names, as in `Labels`.
     kind : str
-        Empty if each question was asked by itself; `ONE_CLASS` or `COUNTED` if a rater chose one class of
+        Empty if each question was asked by itself; `ONE_CLASS` or `COUNTED_CLASS` if a rater chose one class of
         all.
         Answers no to classes that no rater chose for the image are then not stored.
     """

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 
 from manyhot.core import choices as methods
-from manyhot.core.choices import Choices, History, auto, dawid_skene, expected_choices, majority, one_coin
+from manyhot.core.choices import Choices, History, expected_choices
+from manyhot.core.choices import choice_auto as auto
+from manyhot.core.choices import choice_dawid_skene as dawid_skene
+from manyhot.core.choices import choice_majority as majority
+from manyhot.core.choices import choice_one_coin as one_coin
 from manyhot.errors import InputError
 from manyhot.registry import get, names
 

@@ -99,7 +99,7 @@ def fit_candidates(
         Right and wrong choices from which the first accuracies are computed; by default, those of the shares
         of votes.
     smoothing, iterations, tolerance
-        As in `manyhot.core.choices.dawid_skene`.
+        As in `manyhot.core.choices.choice_dawid_skene`.
     pooled : bool
         Whether wrong choices have the distribution of all raters, given the right class.
     """

@@ -1,6 +1,6 @@
 """Choices: each rater chose one of K classes for an image. The probability that each class is the right one.
 
-Aggregators of choices have the names of those of yes and no answers. `dawid_skene` estimates a K × K matrix
+Aggregators of choices have the names of those of yes and no answers. `choice_dawid_skene` estimates a K × K matrix
 for each rater where memory allows, and otherwise one matrix of all raters and one accuracy per rater
 (`manyhot.core.choice_candidates`).
 """
@@ -168,7 +168,9 @@ class ChosenClasses:
 
 
 @register("choice-aggregator", "majority", threshold=1.0, unclear_from=1e-9)
-def majority(choices: Choices, history: History | None = None, start: History | None = None) -> ChosenClasses:
+def choice_majority(
+    choices: Choices, history: History | None = None, start: History | None = None
+) -> ChosenClasses:
     """Majority vote: 1 for the class that most raters chose. Classes with equally many votes share the 1."""
     of = candidates_of(choices.image, choices.chosen, choices.n_images, choices.n_classes)
     most = np.zeros(choices.n_images)
@@ -188,7 +190,7 @@ def vote_share(
 
 
 @register("choice-aggregator", "one-coin", threshold=0.8)
-def one_coin(
+def choice_one_coin(
     choices: Choices,
     history: History | None = None,
     start: History | None = None,
@@ -202,12 +204,12 @@ def one_coin(
     Parameters
     ----------
     smoothing, iterations, tolerance
-        As in `dawid_skene`.
+        As in `choice_dawid_skene`.
 
     Raises
     ------
     InputError
-        As in `dawid_skene`.
+        As in `choice_dawid_skene`.
 
     References
     ----------
@@ -221,7 +223,7 @@ def one_coin(
 
 
 @register("choice-aggregator", "dawid-skene", threshold=0.8)
-def dawid_skene(
+def choice_dawid_skene(
     choices: Choices,
     history: History | None = None,
     start: History | None = None,
@@ -270,7 +272,7 @@ def dawid_skene(
 
 
 @register("choice-aggregator", "auto", threshold=0.8)
-def auto(
+def choice_auto(
     choices: Choices,
     history: History | None = None,
     start: History | None = None,
@@ -284,19 +286,19 @@ def auto(
     Parameters
     ----------
     iterations, tolerance
-        As in `dawid_skene`.
+        As in `choice_dawid_skene`.
     seed : int
         Seed of the parts into which the choices are divided.
 
     Raises
     ------
     InputError
-        As in `dawid_skene`.
+        As in `choice_dawid_skene`.
     """
     if not choices.are_raters_known:
         return vote_share(choices)
     _check_options(choices, None, iterations, "auto")
-    methods: tuple[Callable[..., ChosenClasses], ...] = (dawid_skene, one_coin)
+    methods: tuple[Callable[..., ChosenClasses], ...] = (choice_dawid_skene, choice_one_coin)
     fits = [_held_out(choices, method, seed) for method in methods]
     best = int(np.argmax(fits))
     found = methods[best](choices, history, start, iterations=iterations, tolerance=tolerance)
@@ -460,21 +462,21 @@ def _held_out(choices: Choices, method: Callable[..., ChosenClasses], seed: int)
         inside = part != i
         if not inside.any() or inside.all():
             continue
-        kept = _subset(choices, inside)
-        total += _log_chance(kept, method(kept, tolerance=1e-5), _subset(choices, ~inside))
+        seen = _subset(choices, inside)
+        total += _log_chance(seen, method(seen, tolerance=1e-5), _subset(choices, ~inside))
     return total
 
 
-def _log_chance(kept: Choices, fit: ChosenClasses, out: Choices) -> float:
+def _log_chance(seen: Choices, fit: ChosenClasses, out: Choices) -> float:
     """Return the log-likelihood of choices under a fit to others.
 
     A class that is not listed shares what is left of the probability with the others, by the prior.
     """
-    k = kept.n_classes
+    k = seen.n_classes
     assert fit.accuracy is not None
     assert fit.prior is not None
     matrices = fit.matrices if fit.matrices is not None else _one_coin_matrices(fit.accuracy, k)
-    p = np.zeros((kept.n_images, k))
+    p = np.zeros((seen.n_images, k))
     p[fit.image, fit.class_id] = fit.p
     rest = np.where(p > 0, 0, fit.prior)
     rest *= np.maximum(1 - p.sum(1), 0)[:, None] / np.maximum(rest.sum(1), TINY)[:, None]

@@ -83,8 +83,8 @@ class Votes:
     class_list : ClassList, optional
         The classes that the file itself names, as in `Labels`.
     kind : str
-        Empty if each question was asked by itself; `ONE_CLASS` or `COUNTED_CLASS` if a rater chose one class of
-        all.
+        Empty if each question was asked by itself; `ONE_CLASS` or `COUNTED_CLASS` if a rater chose one class
+        of all.
         Answers no to classes that no rater chose for the image are then not stored.
     """
 

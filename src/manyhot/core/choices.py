@@ -1,7 +1,7 @@
 """Choices: each rater chose one of K classes for an image. The probability that each class is the right one.
 
-Aggregators of choices have the names of those of yes and no answers. `choice_dawid_skene` estimates a K × K matrix
-for each rater where memory allows, and otherwise one matrix of all raters and one accuracy per rater
+Aggregators of choices have the names of those of yes and no answers. `choice_dawid_skene` estimates a K × K
+matrix for each rater where memory allows, and otherwise one matrix of all raters and one accuracy per rater
 (`manyhot.core.choice_candidates`).
 """
 

@@ -475,19 +475,17 @@ def _log_chance(seen: Choices, fit: ChosenClasses, out: Choices) -> float:
     k = seen.n_classes
     assert fit.accuracy is not None
     assert fit.prior is not None
-    matrices = fit.matrices if fit.matrices is not None else _one_coin_matrices(fit.accuracy, k)
     p = np.zeros((seen.n_images, k))
     p[fit.image, fit.class_id] = fit.p
     rest = np.where(p > 0, 0, fit.prior)
     rest *= np.maximum(1 - p.sum(1), 0)[:, None] / np.maximum(rest.sum(1), TINY)[:, None]
     p += rest
-    chance = np.einsum("mk,mk->m", p[out.image], matrices[out.rater, :, out.chosen])
+    if fit.matrices is None:  # wrong classes are alike, so that K × K cells are not needed
+        right, accuracy = p[out.image, out.chosen], fit.accuracy[out.rater]
+        chance = accuracy * right + (1 - accuracy) / max(k - 1, 1) * (1 - right)
+    else:
+        chance = np.einsum("mk,mk->m", p[out.image], fit.matrices[out.rater, :, out.chosen])
     return float(np.log(np.maximum(chance, TINY)).sum())
-
-
-def _one_coin_matrices(accuracy: Floats, k: int) -> Floats:
-    wrong = (1 - accuracy)[:, None, None] / max(k - 1, 1)
-    return np.asarray(np.where(np.eye(k, dtype=bool), accuracy[:, None, None], wrong))
 
 
 def _some_images(choices: Choices, rng: np.random.Generator) -> Choices:

@@ -49,6 +49,10 @@ ROWS = {
         "`manyhot agreement`",
     ),
     "agreement": ("a measure of agreement", "`manyhot agreement`"),
+    "matrices": (
+        "a rater, a right class and the class that the rater chose",
+        "`manyhot aggregate`, as `…-matrices.parquet` next to the labels, if raters chose one class of all",
+    ),
     "curve": (
         "a probability threshold",
         "`manyhot aggregate` with golden answers, as `…-curve.csv` next to the labels",

@@ -60,6 +60,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.tabular",
         "manyhot.formats.class_lists",
         "manyhot.formats.vote_files",
+        "manyhot.formats.choice_files",
         "manyhot.formats.object_files",
     ),
     "model": (
@@ -73,6 +74,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.predict.adapters.dropout",
     ),
     "aggregator": ("manyhot.core.aggregation", "manyhot.core.dawid_skene"),
+    "choice-aggregator": ("manyhot.core.choices",),
     "proposer": ("manyhot.core.proposals", "manyhot.core.confident_learning"),
     "rule": ("manyhot.core.error_kinds",),
     "loss": ("manyhot.train.losses.partial",),

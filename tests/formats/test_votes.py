@@ -220,11 +220,14 @@ BAD = {
         lambda p: read_votes(crowd_kit(p / "k.csv", "a.jpg")),
         "A task does not name an image and a class.\n  where:   {folder}/k.csv\n  got:     a.jpg\n"
         "  allowed: an image id, ':' and a class, such as photo.jpg:65\n"
-        "  do:      pass the separator: --format \"crowd-kit(separator='|')\"",
+        "  do:      pass the separator: --format \"crowd-kit(separator='|')\"; "
+        "if labels are classes: --format choices",
     ),
     "an answer of crowd-kit's": (
-        lambda p: read_votes(crowd_kit(p / "k.csv", "a.jpg:1", "cat")),
-        "This is not an answer.\n  where:   {folder}/k.csv\n  got:     'cat' in 1 of 1 rows\n"
+        lambda p: read_votes(
+            as_csv(p / "k.csv", {"task": ["a.jpg:1"] * 2, "worker": ["w", "v"], "label": ["yes", "cat"]})
+        ),
+        "This is not an answer.\n  where:   {folder}/k.csv\n  got:     'cat' in 1 of 2 rows\n"
         "  allowed: no, maybe, yes\n  do:      use these words; numbers are not interpreted",
     ),
     "no votes": (
@@ -283,6 +286,9 @@ def test_golden_files_are_not_taken_for_votes(tmp_path):
     assert str(error.value) == (
         f"The file does not hold votes.\n  where:   {tmp_path}/g.csv\n  got:     golden (golden-table)\n"
         "  allowed: votes-table: image_id, class_id, rater_id and answer; "
-        "crowd-kit: task, worker and label; other suffixes: .json, .npz, .parquet, .tsv, folder\n"
+        "crowd-kit: task, worker and label; "
+        "choices: image_id, rater_id and class_id, or task, worker and label; "
+        "rater-columns: image_id and one column per rater; counts: image_id and one column per class; "
+        "other suffixes: .json, .npy, .npz, .parquet, .tsv, .txt, folder\n"
         "  do:      pass it as golden"
     )

@@ -66,9 +66,9 @@ class Answers:
                 got=f"{sizes[0]:,} questions, {sizes[1]:,} raters and {sizes[2]:,} answers",
                 allowed="three arrays of the same length",
             )
-        _check_range("question", self.question, self.n_questions)
-        _check_range("rater", self.rater, self.n_raters)
-        _check_range("answer", self.answer, N_ANSWERS)
+        check_numbers("question", self.question, self.n_questions)
+        check_numbers("rater", self.rater, self.n_raters)
+        check_numbers("answer", self.answer, N_ANSWERS)
         if self.original is not None and len(self.original) != self.n_questions:
             raise InputError(
                 "The array `original` does not have one value per question.",
@@ -127,7 +127,8 @@ class GoldenAnswers:
         return truth
 
 
-def _check_range(what: str, values: Ints, n: int) -> None:
+def check_numbers(what: str, values: Ints, n: int) -> None:
+    """Raise an InputError if a number of votes is not one of 0 to n - 1."""
     if values.size and (values.min() < 0 or values.max() >= n):
         strange = values[(values < 0) | (values >= n)][0]
         raise InputError(f"The {what} of a vote does not exist.", got=int(strange), allowed=f"0 to {n - 1}")

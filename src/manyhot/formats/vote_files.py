@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.errors import InputError
+from manyhot.formats.choice_files import is_crowd_kit
 from manyhot.formats.class_lists import read_class_list
 from manyhot.formats.reading import FOLDER, cut_for_message, reading, with_image_ids
 from manyhot.formats.tabular import (
@@ -82,7 +83,7 @@ def read_golden_table(path: Path, *, classes: ClassList | None) -> Golden:
     "crowd-kit",
     holds="votes",
     suffixes=TABLE_SUFFIXES,
-    matches=_matches("crowd-kit", set(_CROWD_KIT)),
+    matches=is_crowd_kit,
     needs="task, worker and label",
 )
 def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":") -> Votes:
@@ -103,7 +104,8 @@ def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":
             where=path,
             got=question.filter(class_name.is_null() & question.is_not_null())[0],
             allowed=f"an image id, {separator!r} and a class, such as photo.jpg{separator}65",
-            do="pass the separator: --format \"crowd-kit(separator='|')\"",
+            do="pass the separator: --format \"crowd-kit(separator='|')\"; if labels are classes: --format "
+            "choices",
         )
     frame = frame.with_columns(image_id=image, class_id=class_name).select(*sorted(_VOTES))
     n_classes, key = size_and_hash(classes)

@@ -16,9 +16,9 @@ from manyhot import registry, tables
 from manyhot.command import command
 from manyhot.console import fact_lines
 from manyhot.core.aggregation import Aggregate
-from manyhot.core.answers import GoldenAnswers
+from manyhot.core.answers import YES, GoldenAnswers
 from manyhot.core.threshold_curve import GOLDEN_PARTS, Curve, cross_fit, curve
-from manyhot.errors import InputError
+from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, InCampaign, Probability, Resamples, Seed, Share, Was, check_one_of
@@ -33,11 +33,13 @@ from manyhot.reassess.answers import (
     golden_of,
     open_votes,
 )
+from manyhot.reassess.choices import AggregatedChoices, aggregate_choices, check_choices
 from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, labels_of_votes, raters_table
 from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, declare_table, interval
+from manyhot.tables.votes import COUNTED_CLASS
 
 METHOD = "auto"
 """The default method: it needs no golden answers, and no choice of a model of raters."""
@@ -89,6 +91,8 @@ class Aggregated(Result):
     curve : pyarrow.Table
         The table ``curve``, with precision and recall on golden questions. Empty if there are no golden
         answers.
+    matrices : pyarrow.Table, optional
+        The table ``matrices``, if raters chose one class of all.
     notes, metadata, inputs
         As in `Result`.
     """
@@ -107,11 +111,13 @@ class Aggregated(Result):
     unclear_from: float
     raters: pa.Table
     curve: pa.Table
+    matrices: pa.Table | None = None
 
     @property
     def tables(self) -> dict[str, pa.Table]:
         """The tables by name."""
-        return {"labels": self.labels.table, "raters": self.raters, "curve": self.curve}
+        more = {} if self.matrices is None else {"matrices": self.matrices}
+        return {"labels": self.labels.table, "raters": self.raters, "curve": self.curve, **more}
 
     @property
     def p(self) -> npt.NDArray[np.float64]:
@@ -129,6 +135,9 @@ class Aggregated(Result):
         """Yield the numbers of votes and labels, precision and recall, and the flagged raters."""
         n, row = self._counts(), self._at_threshold()
         asked = f"of {n['raters']:,} raters on {n['questions']:,} questions about {n['rated']:,} images"
+        if self.votes.kind:
+            who = "unknown raters" if self.votes.kind == COUNTED_CLASS else f"{n['raters']:,} raters"
+            asked = f"of {who} on {n['rated']:,} images, each for one class of {self.votes.n_classes:,}"
         with_any = n["images"] - n["empty"]
         on = f"on {with_any:,} of {n['images']:,} images, {n['multi']:,} with two or more"
         facts = [("votes", f"{n['votes']:,}", asked), ("labels", f"{n['labels']:,}", on)]
@@ -164,6 +173,12 @@ class Aggregated(Result):
             written.append(write_csv(pa.table(self.curve), files["curve.csv"]))
         else:
             files["curve.csv"].unlink(missing_ok=True)  # from an earlier run, with other labels
+        if self.matrices is not None and len(self.matrices):
+            written.append(
+                tables.write(self.matrices, files["matrices"], "matrices", call=call, inputs=inputs)
+            )
+        else:
+            files["matrices"].unlink(missing_ok=True)
         return written
 
     @classmethod
@@ -177,7 +192,7 @@ class Aggregated(Result):
     def _counts(self) -> dict[str, int]:
         sizes = [row.count("yes") for row in self.labels.table["state"].to_pylist()]
         return {
-            "votes": len(self.votes),
+            "votes": len(self.votes) if not self.votes.kind else int((self.votes.answer == YES).sum()),
             "raters": self.votes.n_raters,
             "questions": self.votes.n_questions,
             "rated": len(self.votes.images),
@@ -200,7 +215,12 @@ def _files(out: PathLike) -> dict[str, Path]:
     if path.suffix.lower() == ".csv":
         raise InputError("Cannot write this kind of file.", where=out, allowed="a .parquet file, or a folder")
     path = path if path.suffix.lower() == ".parquet" else path / "labels.parquet"
-    names = {"raters": "-raters.parquet", "raters.csv": "-raters.csv", "curve.csv": "-curve.csv"}
+    names = {
+        "matrices": "-matrices.parquet",
+        "raters": "-raters.parquet",
+        "raters.csv": "-raters.csv",
+        "curve.csv": "-curve.csv",
+    }
     return {"labels": path, **{key: path.with_name(path.stem + end) for key, end in names.items()}}
 
 
@@ -246,6 +266,8 @@ def aggregate(
     unclear_from: Share | None = None,
     original_classes: OriginalClasses = None,
     refined: Decisions = "decides",
+    history: TableLike = None,
+    start: TableLike = None,
     resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
     run: Run = QUIET,
@@ -287,6 +309,12 @@ def aggregate(
     refined
         How to use decisions on disagreements: a decision overrides the method, and maybe means unclear
         (decides); it counts as one more answer (counts); or it is ignored (ignored).
+    history
+        Labels or their table matrices from an earlier campaign in which raters chose one class of all. Its
+        choices count as earlier ones of the same raters.
+    start
+        Labels or their table matrices of an earlier fit to some of these votes, in which raters chose one
+        class of all. The method starts from it; the result is that of a fit to all votes.
     resamples
         Number of bootstrap resamples of the images, for the intervals of precision and recall; 0 skips the
         intervals.
@@ -318,7 +346,7 @@ def aggregate(
     >>> aggregate(votes, method="yes-share").p.round(2).tolist()
     [0.67]
     """
-    entry = registry.get("aggregator", method)
+    _check_method(method)
     check_one_of(refined, get_args(Decisions), "Decisions cannot be used like this.", where="`refined`")
     given = {"threshold": threshold, "min_precision": min_precision, "min_recall": min_recall}
     named = [name for name, value in given.items() if value is not None]
@@ -335,15 +363,25 @@ def aggregate(
             f"`{named[0]}` needs golden answers: the answers of experts to some of the questions.",
             do="pass golden answers (`golden`) or a threshold",
         )
+    check_choices(asked, history, start)
+    if asked.kind == COUNTED_CLASS and method == METHOD:
+        method = "vote-share"  # nothing can be learnt about raters
+    entry = registry.get("choice-aggregator" if asked.kind else "aggregator", method)
+    chosen_classes: AggregatedChoices | None = None
+    if asked.kind:
+        chosen_classes = aggregate_choices(asked, entry, history, start)
+        asked = chosen_classes.votes
     counting = source.original_classes or None if original_classes is None else original_classes
     answers = answers_of(
         asked, source.images, None if counting is None else class_ids(counting, asked.n_classes)
     )
     experts = None if source.golden is None else golden_of(source.golden, asked, source.images)
-    result = entry(answers, experts)
+    result = entry(answers, experts) if chosen_classes is None else chosen_classes.result
     default = float(entry.about["threshold"]) if threshold is None else threshold
     measured = None if experts is None else _curve(result, experts, asked, default, resamples, seed)
     chosen = _threshold(min_precision, min_recall, measured, default)
+    if unclear_from is None and not named:
+        unclear_from = entry.about.get("unclear_from")
     unclear = _unclear(unclear_from, chosen)
     proposer = source.proposer()
     crossed = _cross_fitted(result, experts, asked, min_precision, min_recall, seed)
@@ -363,8 +401,11 @@ def aggregate(
         entry.name,
         chosen,
         unclear,
-        raters_table(asked, answers, experts, result),
+        schema("raters").empty_table()
+        if asked.kind == COUNTED_CLASS
+        else raters_table(asked, answers, experts, result),
         _curve_table(measured),
+        None if chosen_classes is None else chosen_classes.matrices,
         notes=(
             *source.notes,
             *fit_notes(asked, answers, result, entry.name, chosen),
@@ -374,6 +415,17 @@ def aggregate(
         metadata=_about(result, entry.name, chosen, unclear) | ({"proposer": proposer} if proposer else {}),
         inputs=source.inputs,
     )
+
+
+def _check_method(method: str) -> None:
+    """Raise an error if there is no such method for any kind of votes, before votes are read."""
+    try:
+        registry.get("aggregator", method)
+    except ManyhotError:
+        try:
+            registry.get("choice-aggregator", method)
+        except ManyhotError:
+            registry.get("aggregator", method)  # its message lists the methods
 
 
 def _about(result: Aggregate, method: str, threshold: float, unclear_from: float) -> dict[str, str]:

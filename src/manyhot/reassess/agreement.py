@@ -29,6 +29,7 @@ from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Votes, schema
 from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table
+from manyhot.tables.votes import COUNTED_CLASS
 
 AGREEMENT_MEASURES = (
     "pairwise",
@@ -210,16 +211,29 @@ def agreement(
         *measure_sets(answers, asked.image, asked.class_id, intervals=resamples > 0),
         *([] if experts is None else quality.golden_measures(experts, resamples=resamples, rng=rng)),
     ]
-    pairs = quality.rater_pairs(answers)
-    raters = raters_table(asked, answers, experts, pairs=pairs)
+    # Numbers of votes are no raters, so nothing is said about them.
+    none = np.zeros(0, np.int64)
+    nobody = Answers(none, none, none.astype(np.int8), asked.n_questions, 0)
+    pairs = quality.rater_pairs(nobody if asked.kind == COUNTED_CLASS else answers)
+    raters = schema("raters").empty_table()
+    if asked.kind != COUNTED_CLASS:
+        raters = raters_table(asked, answers, experts, pairs=pairs)
     return Agreement(
         _measures_table(measures),
         raters,
         _pairs_table(pairs, asked),
         _confusion(experts, asked),
-        notes=tuple(_notes(answers, experts, raters)),
+        notes=(*source.notes, *_kind_notes(asked), *_notes(answers, experts, raters)),
         inputs=source.inputs,
     )
+
+
+def _kind_notes(votes: Votes) -> Iterator[str]:
+    if votes.kind:
+        yield (
+            "a rater who chose a class answered no to the others; measures count the classes that a rater "
+            "chose for the image, so agreement on all classes is higher"
+        )
 
 
 def _measures_table(measures: list[VoteMeasure]) -> pa.Table:

@@ -24,6 +24,7 @@ from manyhot.data import catalog
 from manyhot.errors import InputError, MatchError
 from manyhot.files import sha256
 from manyhot.formats import read_classes, read_golden, read_images, read_votes
+from manyhot.formats.choice_files import choice_columns, votes_of_frame
 from manyhot.formats.tabular import declared
 from manyhot.formats.vote_files import indexed_answers
 from manyhot.formats.writing import PathLike
@@ -32,6 +33,7 @@ from manyhot.run import QUIET, Run
 from manyhot.tables import Golden, Images, Votes, find_questions, golden_from_table, votes_from_table
 from manyhot.tables.image_ids import without_option
 from manyhot.tables.labels import with_ids_like
+from manyhot.tables.votes import COUNTED_CLASS
 
 VotesLike = Annotated[Any, Shown("VOTES")]
 """Votes as a table or a frame, or their location: a file, a campaign, or ``imagenet-real``."""
@@ -187,12 +189,13 @@ def open_votes(
     files = [Path(p) for p in paths if isinstance(p, str | os.PathLike)]
     listed = read_classes(classes) if isinstance(classes, str | os.PathLike) else classes
     read, notes = _votes(votes, listed, format), tuple[str, ...]()
+    notes += _kind_notes(read)
     listed = read.class_list if listed is None else listed
     shown = None if images is None else _images(images, listed)
     if shown is not None:
         with without_option():
             shown, like = with_ids_like(shown, read.images, other_name=read.name or "the votes")
-        notes = (f"{shown.name or 'images'}: {like.text}",) if like.n else ()
+        notes += (f"{shown.name or 'images'}: {like.text}",) if like.n else ()
     return VotesSource(
         read,
         None if golden is None else _golden(golden, listed),
@@ -259,9 +262,26 @@ def _votes(votes: VotesLike, classes: ClassList | int | None, format: str | None
         return votes
     if isinstance(votes, str | os.PathLike):
         return read_votes(votes, classes=_numbered(votes, "votes", classes), format=format)
-    table = _with_ids(as_arrow(votes, "votes"), "votes", classes)
+    table = as_arrow(votes, "votes")
+    if "answer" not in table.column_names and choice_columns(table.column_names):
+        frame = pl.DataFrame(table)
+        return votes_of_frame(frame, _listed(classes), Path("votes"))
+    table = _with_ids(table, "votes", classes)
     n, key = _class_count(table, classes)
     return votes_from_table(table, name="votes", n_classes=n, class_hash=key)
+
+
+def _listed(classes: ClassList | int | None) -> ClassList | None:
+    """Return a class list without names if only a number of classes is known."""
+    return classes if isinstance(classes, ClassList | None) else from_keys([str(i) for i in range(classes)])
+
+
+def _kind_notes(votes: Votes) -> tuple[str, ...]:
+    """Return what kind of votes were read, if raters chose one class of all."""
+    if not votes.kind:
+        return ()
+    who = "; it is unknown who gave a vote" if votes.kind == COUNTED_CLASS else ""
+    return (f"these are choices: each vote is one of {votes.n_classes:,} classes{who}",)
 
 
 def _golden(golden: TableLike, classes: ClassList | int | None) -> Golden:

@@ -17,11 +17,20 @@ from manyhot.classes import ClassList
 from manyhot.core.answers import ANSWERS
 from manyhot.core.array_types import Bools
 from manyhot.errors import MatchError
+from manyhot.parameters import check_one_of
 from manyhot.tables.frames import check_range, examples, one_chunk
 from manyhot.tables.labels import Images, class_list_from_metadata, class_list_in_metadata, keys_in_metadata
 from manyhot.tables.schemas import check, metadata, write
 
 _REQUIRED = ("image_id", "class_id", "rater_id", "answer")
+
+ONE_CLASS = "one class"
+"""Each rater chose one class of all for an image: answers are one yes, and otherwise no."""
+
+COUNTED_CLASS = "one class, counted"
+"""The same, but it is unknown who gave a vote: the votes of each image are numbered in place of raters."""
+
+_KINDS = ("", ONE_CLASS, COUNTED_CLASS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,6 +82,10 @@ class Votes:
         knowledge of the votes.
     class_list : ClassList, optional
         The classes that the file itself names, as in `Labels`.
+    kind : str
+        Empty if each question was asked by itself; `ONE_CLASS` or `COUNTED_CLASS` if a rater chose one class
+        of all.
+        Answers no to classes that no rater chose for the image are then not stored.
     """
 
     image_id: pa.Array
@@ -88,6 +101,7 @@ class Votes:
     left_out: tuple[str, ...] = ()
     refined: Refined | None = None
     class_list: ClassList | None = None
+    kind: str = ""
 
     def __post_init__(self) -> None:
         rows = np.arange(len(self.class_id))
@@ -143,13 +157,13 @@ class Votes:
         if self.refined is None:
             return self
         whole = _encode(self.to_table(), "rater_id", self.name, self.n_classes, self.class_hash)
-        whole = replace(whole, left_out=self.left_out, class_list=self.class_list)
+        whole = replace(whole, left_out=self.left_out, class_list=self.class_list, kind=self.kind)
         return _last_answers(whole, "rater")
 
     def about(self) -> dict[str, str]:
         """Return the metadata of the file."""
         about = {"n_classes": str(self.n_classes), "classes": self.class_hash, "name": self.name}
-        return about | keys_in_metadata(self.class_list)
+        return about | keys_in_metadata(self.class_list) | ({"kind": self.kind} if self.kind else {})
 
     def check_known(self, images: Images) -> None:
         """Check that the images of votes are in an images table with the same class list.
@@ -221,7 +235,9 @@ def votes_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_ha
     own_name = metadata(table).get("name") or name
     lists = class_list_in_metadata(table, n_classes, class_hash, name)
     votes = _encode(check(table, "votes", where=name), "rater_id", own_name, *lists)
-    votes = replace(votes, class_list=class_list_from_metadata(metadata(table), name))
+    kind = metadata(table).get("kind", "")
+    check_one_of(kind, _KINDS, "There is no such kind of votes.", where=name)
+    votes = replace(votes, class_list=class_list_from_metadata(metadata(table), name), kind=kind)
     return _last_answers(_without_decisions(votes), "rater")
 
 
@@ -267,8 +283,8 @@ def find_questions(asked: Votes, among: Votes) -> npt.NDArray[np.int64]:
 
 
 def _encode(table: pa.Table, who: str, name: str, n_classes: int, class_hash: str) -> Votes:
-    images, image = _numbered(table["image_id"])
-    raters, rater = _numbered(table[who])
+    images, image = numbered(table["image_id"])
+    raters, rater = numbered(table[who])
     class_id = one_chunk(table["class_id"]).to_numpy().astype(np.int64)
     check_range(class_id, np.arange(len(table)), one_chunk(table["image_id"]), n_classes, name)
     pairs = image * max(n_classes, 1) + class_id
@@ -316,7 +332,7 @@ def _without_decisions(votes: Votes) -> Votes:
     )
 
 
-def _numbered(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int64]]:
+def numbered(column: pa.ChunkedArray) -> tuple[pa.Array, npt.NDArray[np.int64]]:
     """Return the sorted distinct texts of a column, and the position of each row's text among them."""
     encoded = pc.dictionary_encode(one_chunk(column))
     order = pc.sort_indices(encoded.dictionary)

@@ -1,0 +1,519 @@
+"""Choices: each rater chose one of K classes for an image. The probability that each class is the right one.
+
+Aggregators of choices have the names of those of yes and no answers. `choice_dawid_skene` estimates a K × K
+matrix for each rater where memory allows, and otherwise one matrix of all raters and one accuracy per rater
+(`manyhot.core.choice_candidates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.aggregation import TINY
+from manyhot.core.answers import check_numbers
+from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.choice_candidates import Candidates, candidates_of, fit_candidates
+from manyhot.core.expectation_maximisation import Fit, Patterns, maximise
+from manyhot.core.rater_prior import shrunk_rows
+from manyhot.errors import InputError
+from manyhot.parameters import check_one_of
+from manyhot.registry import register
+
+SMALLEST = 0.005
+"""A class that no rater chose is listed if its probability is at least this."""
+
+MOST_CELLS = 5_000_000
+"""Number of cells of raters' matrices up to which each rater has a matrix."""
+
+MOST_POSTERIORS = 100_000_000
+"""Number of probabilities, images times classes, up to which each rater has a matrix."""
+
+MATRICES = ("auto", "each", "pooled")
+
+_RIGHT, _WRONG = 4.0, 1.0
+"""Choices in each row of the pooled matrix before any vote: of the right class, and of all others."""
+
+FOLDS = 5
+"""Parts of the choices that are held out in turn to choose a method."""
+
+MOST_HELD_OUT = 20_000
+"""Number of images on which methods are compared."""
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The classes that R raters chose for N images, one of K classes at a time.
+
+    Parameters
+    ----------
+    image, rater, chosen : ndarray of int, shape (m,)
+        The image, the rater and the chosen class of each of m votes.
+    n_images, n_raters, n_classes : int
+        N, R and K; images without votes and raters without votes are allowed.
+    are_raters_known : bool
+        False if each vote of an image was given a number instead of its rater.
+
+    Raises
+    ------
+    InputError
+        If the arrays differ in length or contain values out of range, or if a rater chooses two classes.
+    """
+
+    image: Ints
+    rater: Ints
+    chosen: Ints
+    n_images: int
+    n_raters: int
+    n_classes: int
+    are_raters_known: bool = True
+
+    def __post_init__(self) -> None:
+        sizes = [len(self.image), len(self.rater), len(self.chosen)]
+        if len(set(sizes)) > 1:
+            raise InputError(
+                "The arrays of votes differ in length.",
+                got=f"{sizes[0]:,} images, {sizes[1]:,} raters and {sizes[2]:,} classes",
+                allowed="three arrays of the same length",
+            )
+        check_numbers("image", self.image, self.n_images)
+        check_numbers("rater", self.rater, self.n_raters)
+        check_numbers("class", self.chosen, self.n_classes)
+        cells = np.sort(self.image.astype(np.int64) * self.n_raters + self.rater)
+        twice = np.flatnonzero(cells[1:] == cells[:-1])
+        if len(twice):
+            image, rater = divmod(int(cells[twice[0]]), self.n_raters)
+            raise InputError(
+                "A rater chooses more than one class of an image.",
+                got=f"rater {rater}, image {image}" + f" and {len(twice) - 1:,} more" * (len(twice) > 1),
+                allowed="one class per rater and image",
+            )
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def n_votes(self) -> npt.NDArray[np.int64]:
+        """Return the number of votes on each image, shape (N,)."""
+        return np.bincount(self.image, minlength=self.n_images)
+
+
+@dataclass(frozen=True)
+class History:
+    """What is expected of raters before they choose: their earlier choices.
+
+    Attributes
+    ----------
+    rater, truth, chosen : ndarray of int, shape (h,)
+    n : ndarray of float64, shape (h,)
+        Expected number of times that the rater chose the class `chosen` where the right class was `truth`.
+    """
+
+    rater: Ints
+    truth: Ints
+    chosen: Ints
+    n: Floats
+
+    def matrices(self, n_raters: int, n_classes: int) -> Floats:
+        """Return the numbers as matrices, shape (R, K, K)."""
+        cells = (self.rater.astype(np.int64) * n_classes + self.truth) * n_classes + self.chosen
+        counts = np.bincount(cells, self.n, n_raters * n_classes**2).astype(np.float64)
+        return counts.reshape(n_raters, n_classes, n_classes)
+
+    def right_wrong(self, n_raters: int) -> Floats:
+        """Return how often each rater was right and wrong, shape (R, 2)."""
+        cells = self.rater.astype(np.int64) * 2 + (self.truth != self.chosen)
+        counts = np.bincount(cells, self.n, n_raters * 2).astype(np.float64)
+        return counts.reshape(n_raters, 2)
+
+
+@dataclass(frozen=True)
+class ChosenClasses:
+    """The result of an aggregator of choices.
+
+    Attributes
+    ----------
+    image, class_id : ndarray of int, shape (c,)
+        Images and classes, sorted: each class that a rater chose, and others of at least `SMALLEST`.
+    p : ndarray of float64, shape (c,)
+        Probability that the class is the right one.
+    method : str
+        The method that was used, which `auto` chooses.
+    accuracy : ndarray of float64, shape (R,), optional
+        Probability that each rater chooses the right class.
+    matrices : ndarray of float64, shape (R, K, K), optional
+        Probability of each choice of each rater given the right class.
+    prior : ndarray of float64, shape (K,), optional
+        Probability of each class.
+    iterations : int
+    converged : bool
+    log_likelihood : float
+    weights : dict of str to float, optional
+        1 for the method that `auto` chose, 0 for others.
+    """
+
+    image: npt.NDArray[np.int64]
+    class_id: npt.NDArray[np.int64]
+    p: Floats
+    method: str
+    accuracy: Floats | None = None
+    matrices: Floats | None = None
+    prior: Floats | None = None
+    iterations: int = 0
+    converged: bool = True
+    log_likelihood: float = float("nan")
+    weights: dict[str, float] | None = None
+
+
+@register("choice-aggregator", "majority", threshold=1.0, unclear_from=1e-9)
+def choice_majority(
+    choices: Choices, history: History | None = None, start: History | None = None
+) -> ChosenClasses:
+    """Majority vote: 1 for the class that most raters chose. Classes with equally many votes share the 1."""
+    of = candidates_of(choices.image, choices.chosen, choices.n_images, choices.n_classes)
+    most = np.zeros(choices.n_images)
+    np.maximum.at(most, of.image, of.n)
+    best = of.n == most[of.image]
+    n_best = np.bincount(of.image, best, choices.n_images)
+    return ChosenClasses(of.image, of.class_id, best / n_best[of.image], "majority")
+
+
+@register("choice-aggregator", "vote-share", threshold=0.5)
+def vote_share(
+    choices: Choices, history: History | None = None, start: History | None = None
+) -> ChosenClasses:
+    """Share of an image's votes for each class."""
+    of = candidates_of(choices.image, choices.chosen, choices.n_images, choices.n_classes)
+    return ChosenClasses(of.image, of.class_id, of.n / choices.n_votes()[of.image], "vote-share")
+
+
+@register("choice-aggregator", "one-coin", threshold=0.8)
+def choice_one_coin(
+    choices: Choices,
+    history: History | None = None,
+    start: History | None = None,
+    *,
+    smoothing: float | None = None,
+    iterations: int = 1000,
+    tolerance: float = 1e-7,
+) -> ChosenClasses:
+    """One-coin model: a rater is right with a probability of her own, and otherwise chooses any other class.
+
+    Parameters
+    ----------
+    smoothing, iterations, tolerance
+        As in `choice_dawid_skene`.
+
+    Raises
+    ------
+    InputError
+        As in `choice_dawid_skene`.
+
+    References
+    ----------
+    Zhang et al. 2016, arXiv 1406.3824, section 2: the one-coin model.
+    """
+    _check_options(choices, smoothing, iterations, "one-coin")
+    of = candidates_of(choices.image, choices.chosen, choices.n_images, choices.n_classes)
+    return _of_candidates(
+        of, choices, history, start, smoothing, iterations, tolerance, pooled=False, name="one-coin"
+    )
+
+
+@register("choice-aggregator", "dawid-skene", threshold=0.8)
+def choice_dawid_skene(
+    choices: Choices,
+    history: History | None = None,
+    start: History | None = None,
+    *,
+    matrices: str = "auto",
+    smoothing: float | None = None,
+    iterations: int = 1000,
+    tolerance: float = 1e-7,
+) -> ChosenClasses:
+    """Dawid-Skene: right classes and raters' confusion matrices, estimated by expectation maximisation.
+
+    Parameters
+    ----------
+    matrices : {"auto", "each", "pooled"}
+        ``each``: each rater has a matrix of K × K cells. ``pooled``: a rater has an accuracy, and wrong
+        choices are distributed as those of all raters. ``auto``: ``each`` if the matrices have at most
+        `MOST_CELLS` cells, and the images at most `MOST_POSTERIORS` probabilities.
+    smoothing : float, optional
+        Number of choices, distributed like those of all raters, that are added for each rater (and each
+        class, with ``each``). By default, the number is estimated from how much raters differ. 0 gives Dawid
+        and Skene's own algorithm, in which a choice that a rater never made has probability 0.
+    iterations : int
+        Maximum number of iterations.
+    tolerance : float
+        Iterations stop when an iteration changes the log-likelihood by at most this much per vote.
+
+    Raises
+    ------
+    InputError
+        If an option is out of range, there are no votes, or it is unknown who gave them.
+
+    References
+    ----------
+    Dawid & Skene 1979, doi 10.2307/2346806. Deviations are the prior and the pooled matrix.
+    """
+    check_one_of(matrices, MATRICES, "There are no such matrices.")
+    _check_options(choices, smoothing, iterations, "dawid-skene")
+    n_cells = choices.n_raters * choices.n_classes**2
+    few = n_cells <= MOST_CELLS and choices.n_images * choices.n_classes <= MOST_POSTERIORS
+    if matrices == "each" or (matrices == "auto" and few):
+        return _of_matrices(choices, history, start, smoothing, iterations, tolerance)
+    of = candidates_of(choices.image, choices.chosen, choices.n_images, choices.n_classes)
+    return _of_candidates(
+        of, choices, history, start, smoothing, iterations, tolerance, pooled=True, name="dawid-skene"
+    )
+
+
+@register("choice-aggregator", "auto", threshold=0.8)
+def choice_auto(
+    choices: Choices,
+    history: History | None = None,
+    start: History | None = None,
+    *,
+    iterations: int = 1000,
+    tolerance: float = 1e-7,
+    seed: int = 0,
+) -> ChosenClasses:
+    """The one of one-coin and dawid-skene that predicts held-out choices better; vote-share without raters.
+
+    Parameters
+    ----------
+    iterations, tolerance
+        As in `choice_dawid_skene`.
+    seed : int
+        Seed of the parts into which the choices are divided.
+
+    Raises
+    ------
+    InputError
+        As in `choice_dawid_skene`.
+    """
+    if not choices.are_raters_known:
+        return vote_share(choices)
+    _check_options(choices, None, iterations, "auto")
+    methods: tuple[Callable[..., ChosenClasses], ...] = (choice_dawid_skene, choice_one_coin)
+    fits = [_held_out(choices, method, seed) for method in methods]
+    best = int(np.argmax(fits))
+    found = methods[best](choices, history, start, iterations=iterations, tolerance=tolerance)
+    return replace(found, weights={"dawid-skene": float(best == 0), "one-coin": float(best == 1)})
+
+
+def expected_choices(choices: Choices, result: ChosenClasses) -> History:
+    """Return how often each rater is expected to have chosen each class where each was right."""
+    starts = np.searchsorted(result.image, np.arange(choices.n_images + 1))
+    n = np.diff(starts)[choices.image]
+    vote = np.repeat(np.arange(len(choices)), n)
+    at = np.arange(len(vote)) + np.repeat(starts[choices.image] - np.cumsum(n) + n, n)
+    k = choices.n_classes
+    cells = (choices.rater[vote].astype(np.int64) * k + result.class_id[at]) * k + choices.chosen[vote]
+    unique, number = np.unique(cells, return_inverse=True)
+    of_raters, chosen = np.divmod(unique, k)
+    rater, truth = np.divmod(of_raters, k)
+    n_expected: Floats = np.bincount(number, result.p[at], len(unique)).astype(np.float64)
+    return History(rater, truth, chosen, n_expected)
+
+
+def _of_matrices(
+    choices: Choices,
+    history: History | None,
+    start: History | None,
+    smoothing: float | None,
+    iterations: int,
+    tolerance: float,
+) -> ChosenClasses:
+    """Return the result of Dawid-Skene with one matrix per rater."""
+    n, k = choices.n_raters, choices.n_classes
+    before = 0.0 if history is None else history.matrices(n, k)
+
+    def estimate(counts: Floats) -> Floats:
+        return _matrices(counts.reshape(n, k, k).transpose(0, 2, 1) + before, smoothing)
+
+    first = start or history
+    posterior = (
+        _vote_counts(choices)
+        if first is None
+        else _evidence(choices, _matrices(first.matrices(n, k), smoothing))
+    )
+    symbol = choices.rater.astype(np.int64) * k + choices.chosen
+    fit = maximise(
+        Patterns.of(choices.image, symbol, choices.n_images, n * k),
+        posterior,
+        estimate,
+        added=float(smoothing != 0),
+        iterations=iterations,
+        tolerance=tolerance,
+        accelerate=smoothing is None,
+    )
+    return _listed(choices, fit)
+
+
+def _matrices(counts: Floats, smoothing: float | None) -> Floats:
+    """Return matrices (R, K, K) from expected numbers of choices."""
+    k = counts.shape[1]
+    pooled = counts.sum(0) + _WRONG / max(k - 1, 1)
+    pooled[np.diag_indices(k)] += _RIGHT - _WRONG / max(k - 1, 1)
+    pooled /= pooled.sum(1, keepdims=True)
+    if smoothing is None:
+        return shrunk_rows(counts, pooled)
+    rows = counts + smoothing * pooled
+    total = rows.sum(2, keepdims=True)
+    return np.asarray(np.where(total > 0, rows / np.maximum(total, TINY), 1 / k))
+
+
+def _vote_counts(choices: Choices) -> Floats:
+    k = choices.n_classes
+    cells = choices.image.astype(np.int64) * k + choices.chosen
+    counts: Floats = np.bincount(cells, minlength=choices.n_images * k).astype(np.float64)
+    return counts.reshape(-1, k)
+
+
+def _evidence(choices: Choices, matrices: Floats) -> Floats:
+    """Return the probability of the choices on each image under each class, up to a factor, shape (N, K)."""
+    logs = np.log(np.maximum(matrices, TINY))
+    scores = np.stack(
+        [
+            np.bincount(choices.image, logs[choices.rater, truth, choices.chosen], choices.n_images)
+            for truth in range(choices.n_classes)
+        ],
+        1,
+    )
+    return np.asarray(np.exp(scores - scores.max(1, keepdims=True)))
+
+
+def _listed(choices: Choices, fit: Fit) -> ChosenClasses:
+    """Return the result with the classes that were chosen, and other likely ones."""
+    p = fit.posterior.T
+    listed = p >= SMALLEST
+    listed[choices.image, choices.chosen] = True
+    listed[choices.n_votes() == 0] = False
+    image, class_id = np.nonzero(listed)
+    right = np.einsum("rkk,k->r", fit.matrices, fit.prior)
+    return ChosenClasses(
+        image,
+        class_id,
+        p[image, class_id],
+        "dawid-skene",
+        right,
+        fit.matrices,
+        fit.prior,
+        fit.iterations,
+        fit.converged,
+        fit.log_likelihood,
+    )
+
+
+def _of_candidates(
+    of: Candidates,
+    choices: Choices,
+    history: History | None,
+    start: History | None,
+    smoothing: float | None,
+    iterations: int,
+    tolerance: float,
+    *,
+    pooled: bool,
+    name: str,
+) -> ChosenClasses:
+    """Return the result of a model with one accuracy per rater."""
+    n = choices.n_raters
+    before = np.zeros((n, 2)) if history is None else history.right_wrong(n)
+    first = start or history
+    fit = fit_candidates(
+        of,
+        choices.rater,
+        before=before,
+        first=None if first is None else first.right_wrong(n),
+        smoothing=smoothing,
+        iterations=iterations,
+        tolerance=tolerance,
+        pooled=pooled,
+    )
+    return ChosenClasses(
+        of.image,
+        of.class_id,
+        fit.p,
+        name,
+        fit.accuracy,
+        None,
+        fit.prior,
+        fit.iterations,
+        fit.converged,
+        fit.log_likelihood,
+    )
+
+
+def _held_out(choices: Choices, method: Callable[..., ChosenClasses], seed: int) -> float:
+    """Return the mean log-likelihood of choices that were held out, by a model that was fitted to the rest.
+
+    The right class of an image is unknown, so a held-out choice is predicted from the other choices.
+    """
+    rng = np.random.default_rng(seed)
+    choices = _some_images(choices, rng)
+    part = rng.integers(0, FOLDS, len(choices))
+    total = 0.0
+    for i in range(FOLDS):
+        inside = part != i
+        if not inside.any() or inside.all():
+            continue
+        seen = _subset(choices, inside)
+        total += _log_chance(seen, method(seen, tolerance=1e-5), _subset(choices, ~inside))
+    return total
+
+
+def _log_chance(seen: Choices, fit: ChosenClasses, out: Choices) -> float:
+    """Return the log-likelihood of choices under a fit to others.
+
+    A class that is not listed shares what is left of the probability with the others, by the prior.
+    """
+    k = seen.n_classes
+    assert fit.accuracy is not None
+    assert fit.prior is not None
+    p = np.zeros((seen.n_images, k))
+    p[fit.image, fit.class_id] = fit.p
+    rest = np.where(p > 0, 0, fit.prior)
+    rest *= np.maximum(1 - p.sum(1), 0)[:, None] / np.maximum(rest.sum(1), TINY)[:, None]
+    p += rest
+    if fit.matrices is None:  # wrong classes are alike, so that K × K cells are not needed
+        right, accuracy = p[out.image, out.chosen], fit.accuracy[out.rater]
+        chance = accuracy * right + (1 - accuracy) / max(k - 1, 1) * (1 - right)
+    else:
+        chance = np.einsum("mk,mk->m", p[out.image], fit.matrices[out.rater, :, out.chosen])
+    return float(np.log(np.maximum(chance, TINY)).sum())
+
+
+def _some_images(choices: Choices, rng: np.random.Generator) -> Choices:
+    if choices.n_images <= MOST_HELD_OUT:
+        return choices
+    drawn = np.zeros(choices.n_images, bool)
+    drawn[rng.choice(choices.n_images, MOST_HELD_OUT, replace=False)] = True
+    inside = drawn[choices.image]
+    some = _subset(choices, inside)
+    return replace(some, image=(np.cumsum(drawn) - 1)[some.image], n_images=MOST_HELD_OUT)
+
+
+def _subset(choices: Choices, inside: Bools) -> Choices:
+    return replace(
+        choices, image=choices.image[inside], rater=choices.rater[inside], chosen=choices.chosen[inside]
+    )
+
+
+def _check_options(choices: Choices, smoothing: float | None, iterations: int, method: str) -> None:
+    if not len(choices):
+        raise InputError("There are no votes.")
+    if not choices.are_raters_known:
+        raise InputError(
+            f"{method} learns how good each rater is, and it is unknown who gave these votes.",
+            got="counts of votes, or votes without raters",
+            do="use vote-share or majority, or pass votes with their raters",
+        )
+    if smoothing is not None and not smoothing >= 0:
+        raise InputError("Smoothing is negative or not a number.", got=smoothing, allowed="0 or more")
+    if iterations < 1:
+        raise InputError("There are no iterations.", got=iterations, allowed="1 or more")

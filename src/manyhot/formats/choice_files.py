@@ -1,0 +1,548 @@
+"""Votes in which a rater chose one class of all: crowd-kit's and peerannot's files, matrices and counts."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.classes import ClassList, class_list, classes_seen, from_keys
+from manyhot.core.answers import ANSWERS
+from manyhot.errors import InputError
+from manyhot.formats.array_files import load_array, members
+from manyhot.formats.headers import fold_name, image_name_column
+from manyhot.formats.reading import cut_for_message, head, load_json, with_image_ids
+from manyhot.formats.tabular import TABLE_SUFFIXES, class_indices, column_names, declared, read_frame
+from manyhot.parameters import check_one_of
+from manyhot.registry import register
+from manyhot.tables import Votes
+from manyhot.tables.choices import ChoiceColumns
+from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS
+
+IMAGE_NAMES = ("image_id", "task", "image", "item")
+RATER_NAMES = ("rater_id", "worker", "rater", "annotator", "worker_id", "annotator_id")
+CHOSEN_NAMES = ("class_id", "label", "class", "chosen")
+"""Names of the columns of choices, with one vote per row."""
+
+SHOWN = ("all", "chosen")
+
+_SAMPLE = 1_000
+"""Number of rows from which it is detected whether labels are answers or classes."""
+
+_TRUTHS = {*ANSWERS, "0", "1", "true", "false", "y", "n"}
+"""Labels that may be answers, for tasks that name an image and a class."""
+
+_RANDOM = re.compile(r"random(_label)?_?\d+")
+_ARRAYS = ("choices", "votes", "random")
+_SUMS = 1e-3
+
+
+def choice_columns(columns: Iterable[str]) -> tuple[str, str, str] | None:
+    """Return the columns of the image, the rater and the class; None if these are no choices."""
+    by_name = {fold_name(c): c for c in columns}
+    found = [
+        next((by_name[n] for n in names if n in by_name), None)
+        for names in (IMAGE_NAMES, RATER_NAMES, CHOSEN_NAMES)
+    ]
+    if None in found or "answer" in by_name:
+        return None
+    return str(found[0]), str(found[1]), str(found[2])
+
+
+def are_answers(frame: pl.DataFrame, task: str, label: str) -> bool:
+    """Return whether labels are answers to questions about an image and a class, rather than classes."""
+    labels = set(frame[label].cast(pl.String).drop_nulls().str.strip_chars().str.to_lowercase().unique())
+    if labels & set(ANSWERS):
+        return True
+    asks = frame[task].cast(pl.String).drop_nulls().str.contains(r".:.")
+    return bool(labels) and labels <= _TRUTHS and len(asks) > 0 and bool(asks.all())
+
+
+def _matches(path: Path) -> bool:
+    columns = None if declared(path) else choice_columns(column_names(path))
+    if columns is None:
+        return False
+    image, _, chosen = columns
+    return fold_name(image) != "task" or not are_answers(_some_rows(path), image, chosen)
+
+
+def is_crowd_kit(path: Path) -> bool:
+    """Return whether a file has crowd-kit's columns, with answers as labels."""
+    if declared(path) or not {"task", "worker", "label"} <= set(column_names(path)):
+        return False
+    return are_answers(_some_rows(path), "task", "label")
+
+
+def _some_rows(path: Path) -> pl.DataFrame:
+    """Return the first rows of a table; none if the file is damaged, as the reader reports."""
+    try:
+        return read_frame(path, most_rows=_SAMPLE).head(_SAMPLE)
+    except InputError:
+        return pl.DataFrame({"task": ["a:b"], "worker": ["x"], "label": ["no"]})
+
+
+@register(
+    "format",
+    "choices",
+    holds="votes",
+    suffixes=TABLE_SUFFIXES,
+    matches=_matches,
+    needs="image_id, rater_id and class_id, or task, worker and label",
+)
+def read_choices(
+    path: Path, *, classes: ClassList | None, several: bool = False, shown: str = "all"
+) -> Votes:
+    """A table with one chosen class per row: ``image_id,rater_id,class_id``, or crowd-kit's columns.
+
+    Parameters
+    ----------
+    several : bool
+        Whether raters chose sets of classes, one row for each class of a set. A row without a class is an
+        empty set. The votes are then answers yes and no.
+    shown : {"all", "chosen"}
+        For sets, the classes that raters were asked about: all, or those that a rater chose for the image.
+    """
+    return votes_of_frame(read_frame(path), classes, path, several=several, shown=shown)
+
+
+def votes_of_frame(
+    frame: pl.DataFrame, classes: ClassList | None, path: Path, *, several: bool = False, shown: str = "all"
+) -> Votes:
+    """Return votes from a frame with one chosen class per row.
+
+    Raises
+    ------
+    InputError
+        If a class is not in the list.
+    MatchError
+        If a rater chooses more than one class of an image.
+    """
+    check_one_of(shown, SHOWN, "There is no such set of shown classes.", where=path)
+    columns = choice_columns(frame.columns)
+    if columns is None:
+        raise InputError(
+            "The table holds no choices.",
+            where=path,
+            got=", ".join(frame.columns),
+            allowed="columns of images, raters and classes, such as image_id, rater_id and class_id",
+        )
+    names = dict(zip(columns, ("image_id", "rater_id", "class_id"), strict=True))
+    return _votes(frame.select(columns).rename(names), classes, path, several=several, shown=shown)
+
+
+@register(
+    "format",
+    "peerannot",
+    holds="votes",
+    suffixes=(".json",),
+    matches=lambda path: re.match(r'\{\s*"[^"]*"\s*:\s*\{\s*"[^"]*"\s*:\s*("|-?\d)', head(path)) is not None,
+)
+def read_peerannot(path: Path, *, classes: ClassList | None) -> Votes:
+    """Peerannot's ``answers.json``: for each image, the class that each rater chose."""
+    content = load_json(path)
+    rows = [
+        (str(image), str(rater), chosen)
+        for image, answers in _items(content, path)
+        for rater, chosen in _items(answers, path)
+    ]
+    odd = next((c for _, _, c in rows if not isinstance(c, int | str) or isinstance(c, bool)), None)
+    if odd is not None:
+        raise InputError(
+            "This is not a class.",
+            where=path,
+            got=cut_for_message(repr(odd)),
+            allowed='a number or a name for each rater, such as {"0": {"ann": 3}}',
+        )
+    image, rater, chosen = zip(*rows, strict=True) if rows else ((), (), ())
+    text = any(isinstance(c, str) for c in chosen)
+    column = pl.Series([str(c) if text else c for c in chosen], dtype=pl.String if text else pl.Int64)
+    frame = pl.DataFrame({"image_id": list(image), "rater_id": list(rater), "class_id": column})
+    return _votes(frame, classes, path)
+
+
+def _items(content: Any, path: Path) -> Iterable[tuple[str, Any]]:
+    if not isinstance(content, Mapping):
+        raise InputError(
+            "The file does not hold the answers of raters.",
+            where=path,
+            got=cut_for_message(repr(content)),
+            allowed='an object of images, each an object of raters, such as {"0": {"ann": 3}}',
+        )
+    return content.items()
+
+
+def _wide(path: Path) -> bool:
+    """Return whether a file may have one column per rater.
+
+    Raises
+    ------
+    InputError
+        If the columns hold numbers, which may be classes or counts.
+    """
+    if declared(path) or image_name_column(column_names(path)) is None or len(column_names(path)) < 3:
+        return False
+    frame = _some_rows(path)
+    others = [c for c in frame.columns if c != image_name_column(frame.columns)]
+    if not all(frame[c].dtype.is_numeric() or frame[c].dtype == pl.Null for c in others):
+        return all(frame[c].dtype in (pl.String, pl.Null) for c in others)
+    raise InputError(
+        "The numbers in this table may be classes, one column per rater, or counts, one column per class.",
+        where=path,
+        got=f"the columns {', '.join(frame.columns[:5])}{', …' if len(frame.columns) > 5 else ''}",
+        do="pass the format `rater-columns` or `counts` as `format`",
+    )
+
+
+@register(
+    "format",
+    "rater-columns",
+    holds="votes",
+    suffixes=TABLE_SUFFIXES,
+    matches=lambda _: False,
+    explicit=_wide,
+    needs="image_id and one column per rater",
+)
+def read_rater_columns(path: Path, *, classes: ClassList | None) -> Votes:
+    """A table with one row per image and one column per rater, which holds the class that the rater chose.
+
+    An empty cell, or -1 among numbers, is no answer.
+    """
+    frame = read_frame(path)
+    image = _image_column(frame, path)
+    long = frame.unpivot(index=image, variable_name="rater_id", value_name="class_id")
+    return _votes(_answered(long.rename({image: "image_id"})), classes, path)
+
+
+def _image_column(frame: pl.DataFrame, path: Path) -> str:
+    column = image_name_column(frame.columns)
+    if column is None or len(frame.columns) < 2:
+        raise InputError(
+            "The table does not name its images.",
+            where=path,
+            got=f"the columns {', '.join(frame.columns[:8])}",
+            allowed="a column image_id, and others",
+            do="rename the column with the names of the images to image_id",
+        )
+    return column
+
+
+def _answered(long: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows with an answer."""
+    long = long.filter(pl.col("class_id").is_not_null())
+    numeric = long["class_id"].dtype.is_numeric()
+    return long.filter(pl.col("class_id") != -1) if numeric else long.filter(pl.col("class_id") != "")
+
+
+@register(
+    "format",
+    "counts",
+    holds="votes",
+    suffixes=(*TABLE_SUFFIXES, ".npy"),
+    matches=lambda _: False,
+    explicit=lambda path: path.suffix.lower() == ".npy",
+    needs="image_id and one column per class",
+)
+def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Votes:
+    """Counts: one row per image and one column per class, which holds how many raters chose it.
+
+    In an array, the images are numbered from 0. It is unknown who gave the votes.
+
+    Parameters
+    ----------
+    votes : int
+        Number of votes on each image, if the columns are shares that sum to 1.
+    """
+    if path.suffix.lower() == ".npy":
+        counts = load_array(path)[""]
+        ids, keys = [str(i) for i in range(len(counts))], None
+        counts = _matrix(counts, path)
+    else:
+        frame = read_frame(path)
+        image = _image_column(frame, path)
+        keys = [c for c in frame.columns if c != image]
+        ids = frame[image].cast(pl.String).to_list()
+        counts = _matrix(frame.select(keys).to_numpy(), path)
+    counts = _whole(counts, votes, path)
+    listed = _list_of_columns(keys, counts.shape[1], classes, path)
+    at = np.arange(counts.shape[1]) if keys is None else _places(keys, listed, path)
+    row, column = np.nonzero(counts)
+    n = counts[row, column]
+    chosen = np.repeat(at[column], n)
+    of_image = np.repeat(row, n)
+    starts = np.concatenate([[0], np.cumsum(counts.sum(1))])
+    number = np.arange(len(of_image)) - starts[of_image]
+    return _columns(
+        np.array(ids, object)[of_image], number + 1, chosen, listed, path, COUNTED_CLASS
+    ).to_votes()
+
+
+def _matrix(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.float64]:
+    if values.ndim != 2 or values.dtype.kind not in "iuf":
+        raise InputError(
+            "These are not counts.",
+            where=path,
+            got=f"an array of shape {values.shape} and type {values.dtype}",
+            allowed="one number per image and class",
+        )
+    return values.astype(np.float64)
+
+
+def _whole(counts: npt.NDArray[np.float64], votes: int, path: Path) -> npt.NDArray[np.int64]:
+    """Return counts as whole numbers; shares are multiplied by the number of votes."""
+    if votes:
+        sums = counts.sum(1)
+        strange = ~(np.abs(sums - 1) <= _SUMS) | (counts < 0).any(1)
+        if strange.any():
+            row = int(np.argmax(strange))
+            raise InputError(
+                "The shares of an image do not sum to 1.",
+                where=f"{path}, row {row}",
+                got=f"{sums[row]:.6g} in {np.count_nonzero(strange):,} of {len(sums):,} rows",
+                allowed="shares of at least 0 that sum to 1",
+                do="omit `votes` if these are counts",
+            )
+        counts = counts * votes
+        _check_near_whole(counts, votes, path)
+        return np.rint(counts).astype(np.int64)
+    strange = ~((counts >= 0) & (counts == np.floor(counts)) & (counts < 2**31))
+    if strange.any():
+        row, column = np.argwhere(strange)[0]
+        shares = (np.abs(counts.sum(1) - 1) <= _SUMS).all()
+        raise InputError(
+            "This is not a count.",
+            where=f"{path}, row {row}, class {column}",
+            got=f"{counts[row, column]:g}" + " among numbers that sum to 1" * bool(shares),
+            allowed="whole numbers of at least 0",
+            do="if these are shares, pass the number of votes on an image: counts(votes=50)",
+        )
+    return counts.astype(np.int64)
+
+
+def _check_near_whole(counts: npt.NDArray[np.float64], votes: int, path: Path) -> None:
+    off = np.abs(counts - np.rint(counts))
+    if (off > 0.1).any():
+        row, column = np.argwhere(off > 0.1)[0]
+        raise InputError(
+            "A share is not that of a whole number of votes.",
+            where=f"{path}, row {row}, class {column}",
+            got=f"{counts[row, column] / votes:g}, which is {counts[row, column]:g} of {votes:,} votes",
+            allowed="multiples of 1 / votes",
+            do="pass the number of votes on an image as `votes`",
+        )
+
+
+def _list_of_columns(keys: list[str] | None, n: int, classes: ClassList | None, path: Path) -> ClassList:
+    if classes is None:
+        return from_keys(keys or [str(i) for i in range(n)], path.stem)
+    if keys is None and n != len(classes):
+        raise InputError(
+            "The array does not have one column per class.",
+            where=path,
+            got=f"{n:,} columns",
+            allowed=f"{len(classes):,}, the classes of {classes.name}",
+        )
+    return classes
+
+
+def _places(keys: list[str], classes: ClassList, path: Path) -> npt.NDArray[np.int64]:
+    return class_indices(pl.Series(keys), classes, path).to_numpy().astype(np.int64)
+
+
+@register(
+    "format",
+    "choice-arrays",
+    holds="votes",
+    suffixes=(".npz",),
+    matches=lambda path: bool(
+        {"choices", "random"} & members(path) or any(_RANDOM.fullmatch(m) for m in members(path))
+    ),
+)
+def read_choice_arrays(path: Path, *, classes: ClassList | None) -> Votes:
+    """An archive with the chosen classes of n images: ``choices`` of shape (n, v), or ``random_label1``, ….
+
+    -1 is no answer. ``raters``, of the same shape, names the raters; without it, it is unknown who gave the
+    votes, as in CIFAR-10N. ``image_id`` names the images, which are otherwise numbered from 0.
+    ``class_names`` is the class list.
+    """
+    arrays = load_array(path)
+    columns = sorted((n for n in arrays if _RANDOM.fullmatch(n)), key=lambda n: int(re.findall(r"\d+", n)[0]))
+    name = next((n for n in _ARRAYS if n in arrays), None)
+    chosen = np.stack([arrays[n] for n in columns], 1) if name is None else arrays[name]
+    raters = arrays.get("raters")
+    return _of_matrix(
+        chosen, raters, arrays.get("image_id"), _own_list(arrays, path) if classes is None else classes, path
+    )
+
+
+def _own_list(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> ClassList | None:
+    names = arrays.get("class_names")
+    return None if names is None else from_keys([str(n) for n in names], path.stem)
+
+
+@register(
+    "format",
+    "answer-matrix",
+    holds="votes",
+    suffixes=(".txt",),
+    matches=lambda path: re.match(r"\s*-?\d+([ \t]+-?\d+)+\s*(\n|$)", head(path)) is not None,
+)
+def read_answer_matrix(path: Path, *, classes: ClassList | None) -> Votes:
+    """A text of numbers with one row per image and one column per rater, -1 for no answer, as for LabelMe.
+
+    Images and raters are numbered from 0.
+    """
+    try:
+        chosen = np.loadtxt(path, dtype=np.int64, ndmin=2)
+    except ValueError as error:
+        raise InputError(
+            "The file is not a matrix of whole numbers.",
+            where=path,
+            got=str(error).partition("\n")[0],
+            allowed="one row per image, one column per rater, -1 for no answer",
+        ) from error
+    return _of_matrix(chosen, np.broadcast_to(np.arange(chosen.shape[1]), chosen.shape), None, classes, path)
+
+
+def _of_matrix(
+    chosen: npt.NDArray[Any],
+    raters: npt.NDArray[Any] | None,
+    ids: npt.NDArray[Any] | None,
+    classes: ClassList | None,
+    path: Path,
+) -> Votes:
+    """Return votes from a matrix with one row per image."""
+    wrong = chosen.ndim != 2 or chosen.dtype.kind not in "iu"
+    if (
+        wrong
+        or (raters is not None and raters.shape != chosen.shape)
+        or (ids is not None and len(ids) != len(chosen))
+    ):
+        shapes = [f"choices of shape {chosen.shape} and type {chosen.dtype}"]
+        shapes += [
+            f"{n} of shape {a.shape}" for n, a in (("raters", raters), ("image_id", ids)) if a is not None
+        ]
+        raise InputError(
+            "The arrays do not hold one class per image and rater.",
+            where=path,
+            got=", ".join(shapes),
+            allowed="whole numbers of shape (n, v); raters of the same shape; image_id of shape (n,)",
+        )
+    image, column = np.nonzero(chosen.astype(np.int64) >= 0)
+    names = np.arange(len(chosen)).astype(str) if ids is None else ids.astype(str)
+    who = column + 1 if raters is None else raters[image, column]
+    class_id = chosen[image, column].astype(np.int64)
+    frame = pl.DataFrame({"class_id": class_id})
+    listed = _class_list(frame["class_id"], classes, path)
+    kind = COUNTED_CLASS if raters is None else ONE_CLASS
+    return _columns(names[image], who, class_id, listed, path, kind).to_votes()
+
+
+def _votes(
+    frame: pl.DataFrame, classes: ClassList | None, path: Path, *, several: bool = False, shown: str = "all"
+) -> Votes:
+    """Return votes from the columns image_id, rater_id and class_id."""
+    for name in ("image_id", "rater_id"):
+        if frame[name].null_count():
+            raise InputError(
+                f"A vote has no {'image' if name == 'image_id' else 'rater'}.",
+                where=path,
+                got=f"{frame[name].null_count():,} of {len(frame):,} rows",
+                allowed="an image and a rater in each row",
+            )
+    if isinstance(frame["class_id"].dtype, pl.Categorical | pl.Enum):
+        frame = frame.with_columns(pl.col("class_id").cast(pl.String))
+    answered = frame if several else frame.filter(pl.col("class_id").is_not_null())
+    listed = _class_list(answered["class_id"], classes, path)
+    if answered["class_id"].dtype == pl.String:
+        answered = answered.with_columns(class_id=class_indices(answered["class_id"], listed, path))
+    class_id = answered["class_id"].fill_null(-1).to_numpy().astype(np.int64)
+    n_empty = len(frame) - len(answered)
+    columns = _columns(
+        answered["image_id"].cast(pl.String).to_numpy(),
+        answered["rater_id"].cast(pl.String).to_numpy(),
+        class_id,
+        listed,
+        path,
+        left_out=(f"{n_empty:,} rows without a class",) if n_empty else (),
+    )
+    return columns.to_sets(shown) if several else columns.to_votes()
+
+
+def _class_list(values: pl.Series, classes: ClassList | None, path: Path) -> ClassList:
+    """Return the class list of chosen classes, after checking that numbers are in it.
+
+    Without a list, numbers are classes from 0 to the highest, and names are those of ImageNet-1k if all are
+    keys of it.
+    """
+    if values.dtype in (pl.String, pl.Null):
+        distinct = {name for v in values.drop_nulls().unique().to_list() if (name := v.strip())}
+        if (
+            classes is None
+            and distinct
+            and all(n.isascii() and n.isdecimal() and len(n) < 7 for n in distinct)
+        ):
+            return from_keys([str(i) for i in range(max(map(int, distinct)) + 1)], path.stem)
+        if classes is None:
+            imagenet = class_list()
+            return (
+                imagenet if distinct and distinct <= set(imagenet.keys) else classes_seen(distinct, path.stem)
+            )
+        return classes
+    if not values.dtype.is_integer():
+        raise InputError(
+            "These are not classes.",
+            where=path,
+            got=f"a column of type {values.dtype}",
+            allowed="whole numbers or names",
+        )
+    most = len(classes) if classes is not None else 1_000_000
+    strange = values.filter((values < 0) | (values >= most))
+    if len(strange):
+        raise InputError(
+            "There are votes for classes that are not in the class list.",
+            where=path,
+            got=f"{strange[0]} in {len(strange):,} of {len(values):,} votes",
+            allowed=f"0 to {most - 1}",
+            do="pass the list of all classes as `classes`",
+        )
+    if classes is not None:
+        return classes
+    highest = values.max()
+    return from_keys([str(i) for i in range((0 if highest is None else int(str(highest))) + 1)], path.stem)
+
+
+def _list_of_names(names: set[str], path: Path) -> ClassList:
+    if names and all(re.fullmatch(r"[0-9]{1,6}", name) for name in names):
+        return from_keys([str(i) for i in range(max(map(int, names)) + 1)], path.stem)
+    imagenet = class_list()
+    return imagenet if names and names <= set(imagenet.keys) else classes_seen(names, path.stem)
+
+
+def _columns(
+    image: npt.NDArray[Any],
+    rater: npt.NDArray[Any],
+    class_id: npt.NDArray[np.int64],
+    classes: ClassList,
+    path: Path,
+    kind: str = ONE_CLASS,
+    left_out: tuple[str, ...] = (),
+) -> ChoiceColumns:
+    ids = pa.table(
+        {"image_id": pa.array(image.astype(str) if image.dtype.kind in "iu" else image, pa.string())}
+    )
+    who = rater.astype(str) if rater.dtype.kind in "iu" else rater
+    return ChoiceColumns(
+        with_image_ids(ids)["image_id"],
+        pa.chunked_array([pa.array(who, pa.string())]),
+        class_id,
+        classes,
+        path.stem,
+        kind,
+        left_out,
+    )

@@ -1,0 +1,213 @@
+"""Votes in which a rater chose one class of all, as answers yes and no, and back.
+
+A rater who chose a class answered yes to it, and no to every other class. The answers to classes that some
+rater chose for the image are stored; all others are no.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+from numpy import typing as npt
+
+from manyhot.classes import ClassList
+from manyhot.core.answers import NO, YES
+from manyhot.core.array_types import Ints
+from manyhot.core.choices import Choices
+from manyhot.errors import InputError, MatchError
+from manyhot.tables.own_classes import own_list
+from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS, Votes, numbered
+
+
+@dataclass(frozen=True, eq=False)
+class ChoiceColumns:
+    """One vote per row: an image, a rater and a class.
+
+    Attributes
+    ----------
+    image_id, rater_id : pyarrow.ChunkedArray of string, shape (m,)
+    class_id : ndarray of int, shape (m,)
+    classes : ClassList
+    name : str
+    kind : str
+        `ONE_CLASS`, or `COUNTED_CLASS` if it is unknown who gave the votes.
+    left_out : tuple of str
+        Other content of the file.
+    """
+
+    image_id: pa.ChunkedArray
+    rater_id: pa.ChunkedArray
+    class_id: Ints
+    classes: ClassList
+    name: str
+    kind: str = ONE_CLASS
+    left_out: tuple[str, ...] = ()
+
+    def to_votes(self) -> Votes:
+        """Return votes in which each rater chose one class per image.
+
+        Raises
+        ------
+        InputError
+            If a class is not in the list.
+        MatchError
+            If a rater chooses more than one class of an image.
+        """
+        (images, image), (raters, rater) = numbered(self.image_id), numbered(self.rater_id)
+        self._check_once(images, image, raters, rater)
+        pairs = np.unique(image * len(self.classes) + self.class_id)
+        return self._votes(
+            images, raters, *_answers(image, rater, self.class_id, pairs, len(self.classes)), pairs
+        )
+
+    def to_sets(self, shown: str = "all") -> Votes:
+        """Return yes and no answers of raters who may choose several classes per image.
+
+        Parameters
+        ----------
+        shown : {"all", "chosen"}
+            The classes that raters were asked about: all, or those that a rater chose for the image.
+
+        Raises
+        ------
+        InputError
+            If there are more than `MOST_SHEET_ANSWERS` answers.
+        """
+        (images, image), (raters, rater) = numbered(self.image_id), numbered(self.rater_id)
+        k = len(self.classes)
+        none = self.class_id < 0
+        chosen = np.where(none, 0, self.class_id)
+        yes = np.unique((image * len(raters) + rater)[~none] * k + chosen[~none])
+        seen = np.unique(image * len(raters) + rater)
+        if shown == "all":
+            pairs = (np.arange(len(images))[:, None] * k + np.arange(k)).ravel()
+            _check_size(len(seen) * k)
+        else:
+            pairs = np.unique((image * k + chosen)[~none])
+        seen_image, seen_rater = np.divmod(seen, len(raters))
+        question, vote = _questions(seen_image, pairs, k)
+        cell = seen[vote] * k + pairs[question] % k
+        at = np.minimum(np.searchsorted(yes, cell), max(len(yes) - 1, 0))
+        answer = np.where(yes[at] == cell if len(yes) else False, YES, NO).astype(np.int8)
+        order = np.lexsort((seen_rater[vote], question))
+        arrays = question[order], seen_rater[vote][order], answer[order]
+        return replace(self._votes(images, raters, *arrays, pairs), kind="")
+
+    def _votes(
+        self,
+        images: pa.Array,
+        raters: pa.Array,
+        question: Ints,
+        rater: Ints,
+        answer: npt.NDArray[np.int8],
+        pairs: Ints,
+    ) -> Votes:
+        image, class_id = np.divmod(pairs, len(self.classes))
+        return Votes(
+            images.take(pa.array(image)),
+            class_id.astype(np.int32),
+            raters,
+            question.astype(np.int32),
+            rater.astype(np.int32),
+            answer,
+            len(self.classes),
+            self.classes.hash,
+            self.name,
+            left_out=self.left_out,
+            class_list=own_list(self.classes),
+            kind=self.kind,
+        )
+
+    def _check_once(self, images: pa.Array, image: Ints, raters: pa.Array, rater: Ints) -> None:
+        cells = image * np.int64(len(raters)) + rater
+        ordered = np.sort(cells)
+        twice = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+        if not len(twice):
+            return
+        at, who = divmod(int(twice[0]), len(raters))
+        chosen = dict.fromkeys(self.classes.keys[c] for c in self.class_id[cells == twice[0]])
+        raise MatchError(
+            "A rater chooses more than one class of an image.",
+            where=f"{self.name or 'votes'}, image {images[at]}"
+            + (f", and {len(twice) - 1:,} more" if len(twice) > 1 else ""),
+            got=f"rater {raters[who]}: {', '.join(list(chosen)[:5])}" + ", twice" * (len(chosen) == 1),
+            allowed="one class per rater and image",
+            do="remove the others, or, if raters chose sets of classes, use the format choices(several=True)",
+        )
+
+
+MOST_SHEET_ANSWERS = 50_000_000
+"""Maximum number of answers to all classes; more need several GB."""
+
+
+def _check_size(n: int) -> None:
+    if n > MOST_SHEET_ANSWERS:
+        raise InputError(
+            "There are too many answers, because each rater was asked about all classes.",
+            got=f"{n:,} answers",
+            allowed=f"up to {MOST_SHEET_ANSWERS:,}",
+            do="use choices(several=True, shown='chosen'): classes that a rater chose for the image",
+        )
+
+
+def choices_of(votes: Votes) -> Choices:
+    """Return the classes that raters chose, as arrays, with images and raters numbered as in `votes`."""
+    yes = votes.answer == YES
+    question = votes.question[yes]
+    return Choices(
+        votes.image[question],
+        votes.rater[yes],
+        votes.class_id[question],
+        len(votes.images),
+        votes.n_raters,
+        votes.n_classes,
+        votes.kind != COUNTED_CLASS,
+    )
+
+
+def with_questions(votes: Votes, image: Ints, class_id: Ints) -> Votes:
+    """Return votes with more classes of images, to which all raters of the image answered no.
+
+    Parameters
+    ----------
+    votes : Votes
+        Votes in which each rater chose one class.
+    image, class_id : ndarray of int, shape (c,)
+        Positions in `votes.images`, and classes; those that raters chose may be among them.
+    """
+    k = np.int64(votes.n_classes)
+    own = votes.image * k + votes.class_id
+    pairs = np.union1d(own, image * k + class_id)
+    if len(pairs) == len(own):
+        return votes
+    choices = choices_of(votes)
+    question, rater, answer = _answers(choices.image, choices.rater, choices.chosen, pairs, votes.n_classes)
+    at, classes = np.divmod(pairs, k)
+    return replace(
+        votes,
+        image_id=votes.images.take(pa.array(at)),
+        class_id=classes.astype(np.int32),
+        question=question.astype(np.int32),
+        rater=rater.astype(np.int32),
+        answer=answer,
+    )
+
+
+def _answers(
+    image: Ints, rater: Ints, chosen: Ints, pairs: Ints, n_classes: int
+) -> tuple[Ints, Ints, npt.NDArray[np.int8]]:
+    """Return question, rater and answer of each rater of an image to each of its questions, sorted."""
+    question, vote = _questions(image, pairs, n_classes)
+    is_yes = pairs[question] % n_classes == chosen[vote]
+    order = np.lexsort((rater[vote], question))
+    return question[order], rater[vote][order], np.where(is_yes, YES, NO).astype(np.int8)[order]
+
+
+def _questions(image: Ints, pairs: Ints, n_classes: int) -> tuple[Ints, Ints]:
+    """Return each question of the image of each vote, and the vote."""
+    starts = np.searchsorted(pairs, np.arange(int(image.max(initial=-1)) + 2) * np.int64(n_classes))
+    n = np.diff(starts)[image]
+    vote = np.repeat(np.arange(len(image)), n)
+    return np.arange(len(vote)) + np.repeat(starts[image] - np.cumsum(n) + n, n), vote

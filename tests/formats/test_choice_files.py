@@ -1,0 +1,279 @@
+"""Choices of one class: every format, what is detected, and published votes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from manyhot import aggregate, read_votes, write_votes
+from manyhot.classes import from_keys
+from manyhot.errors import ManyhotError
+from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS
+
+CHOSEN = [("a", "x", "cat"), ("a", "y", "cat"), ("b", "x", "dog"), ("b", "y", "cat"), ("b", "z", "dog")]
+EXPECTED = [
+    ("a", "cat", "x", "yes"),
+    ("a", "cat", "y", "yes"),
+    ("b", "cat", "x", "no"),
+    ("b", "cat", "y", "yes"),
+    ("b", "cat", "z", "no"),
+    ("b", "dog", "x", "yes"),
+    ("b", "dog", "y", "no"),
+    ("b", "dog", "z", "yes"),
+]
+
+
+def rows(votes):
+    keys = votes.class_list.keys
+    table = votes.to_table().to_pylist()
+    return sorted((r["image_id"], keys[r["class_id"]], r["rater_id"], r["answer"]) for r in table)
+
+
+def long(path, columns=("task", "worker", "label"), chosen=CHOSEN):
+    pl.DataFrame(chosen, schema=list(columns), orient="row").write_csv(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [("task", "worker", "label"), ("image_id", "rater_id", "class_id"), ("image", "annotator", "class")],
+)
+def test_one_vote_per_row(columns, tmp_path):
+    votes = read_votes(long(tmp_path / "c.csv", columns))
+    assert rows(votes) == EXPECTED
+    assert (votes.kind, votes.n_classes, votes.n_raters) == (ONE_CLASS, 2, 3)
+    again = read_votes(write_votes(votes, tmp_path / "votes.parquet"))
+    assert (rows(again), again.kind) == (EXPECTED, ONE_CLASS)
+
+
+def test_peerannot_and_columns_of_raters(tmp_path):
+    answers = {}
+    for image, rater, chosen in CHOSEN:
+        answers.setdefault(image, {})[rater] = chosen
+    (tmp_path / "answers.json").write_text(json.dumps(answers))
+    assert rows(read_votes(tmp_path / "answers.json")) == EXPECTED
+    (tmp_path / "wide.csv").write_text("image_id,x,y,z\na,cat,cat,\nb,dog,cat,dog\n")
+    assert rows(read_votes(tmp_path / "wide.csv")) == EXPECTED
+
+
+def test_numbers_are_classes_or_counts(tmp_path):
+    (tmp_path / "wide.csv").write_text("image_id,x,y,z\na,0,0,-1\nb,1,0,1\n")
+    votes = read_votes(tmp_path / "wide.csv", format="rater-columns", classes=from_keys(["cat", "dog"]))
+    assert [(v["image_id"], v["class_id"], v["rater_id"]) for v in votes.to_table().to_pylist()] == [
+        (image, ["cat", "dog"].index(c), r) for image, c, r, _ in EXPECTED
+    ]
+    (tmp_path / "counts.csv").write_text("image_id,cat,dog\na,2,0\nb,1,2\n")
+    counts = read_votes(tmp_path / "counts.csv", format="counts")
+    assert counts.kind == COUNTED_CLASS
+    assert [(i, c, a) for i, c, _, a in rows(counts)].count(("b", "dog", "yes")) == 2
+    (tmp_path / "shares.csv").write_text("image_id,cat,dog\na,1,0\nb,0.333333,0.666667\n")
+    shares = read_votes(tmp_path / "shares.csv", format="counts(votes=3)")
+    assert np.bincount(shares.question[shares.answer == 2]).tolist() == [3, 1, 2]
+
+
+def test_a_matrix_and_arrays(tmp_path):
+    (tmp_path / "answers.txt").write_text("0 0 -1\n1 0 1\n")
+    labelme = read_votes(tmp_path / "answers.txt")
+    assert [
+        (r["image_id"], r["rater_id"], r["class_id"])
+        for r in labelme.to_table().to_pylist()
+        if r["answer"] == "yes"
+    ] == [
+        ("0", "0", 0),
+        ("0", "1", 0),
+        ("1", "1", 0),
+        ("1", "0", 1),
+        ("1", "2", 1),
+    ]
+    chosen = np.array([[0, 0, -1], [1, 0, 1]])
+    np.savez(
+        tmp_path / "raters.npz",
+        choices=chosen,
+        raters=np.tile(["x", "y", "z"], (2, 1)),
+        image_id=["a", "b"],
+        class_names=["cat", "dog"],
+    )
+    assert rows(read_votes(tmp_path / "raters.npz")) == EXPECTED
+    np.savez(tmp_path / "unknown.npz", **{f"random_label{i + 1}": chosen[:, i] for i in range(3)})
+    assert read_votes(tmp_path / "unknown.npz").kind == COUNTED_CLASS
+
+
+def test_sets_of_classes_are_answers(tmp_path):
+    chosen = [("a", "x", "cat"), ("a", "x", "dog"), ("a", "y", "dog"), ("b", "x", None), ("b", "y", "owl")]
+    path = long(tmp_path / "sets.csv", chosen=chosen)
+    votes = read_votes(path, format="choices(several=True)")
+    assert (votes.kind, len(votes)) == ("", 12)  # four sheets, each of three classes
+    yes = [r[:3] for r in rows(votes) if r[3] == "yes"]
+    assert yes == [("a", "cat", "x"), ("a", "dog", "x"), ("a", "dog", "y"), ("b", "owl", "y")]
+    few = read_votes(path, format="choices(several=True, shown='chosen')")
+    assert [r for r in rows(few) if r[0] == "b"] == [("b", "owl", "x", "no"), ("b", "owl", "y", "yes")]
+
+
+def test_answers_and_choices_are_told_apart(tmp_path):
+    asked = [("a.jpg:cat", "x", "yes"), ("a.jpg:dog", "x", "no")]
+    assert read_votes(long(tmp_path / "k.csv", chosen=asked)).kind == ""
+    assert read_votes(long(tmp_path / "u.csv", chosen=[("http://h/a.jpg", "x", "cat")])).kind == ONE_CLASS
+    yes = read_votes(long(tmp_path / "y.csv", chosen=[("a", "x", "yes"), ("a", "y", "no")]), format="choices")
+    assert (yes.kind, yes.class_list.keys) == (ONE_CLASS, ("no", "yes"))
+
+
+CASES = {
+    "choosing twice": (
+        "task,worker,label\na,x,cat\na,x,dog\n",
+        None,
+        "A rater chooses more than one class of an image.\n  where:   c, image a\n"
+        "  got:     rater x: cat, dog\n"
+        "  allowed: one class per rater and image\n"
+        "  do:      remove the others, or, "
+        "if raters chose sets of classes, use the format choices(several=True)",
+    ),
+    "the same vote twice": (
+        "task,worker,label\na,x,cat\na,x,cat\n",
+        None,
+        "A rater chooses more than one class of an image.\n  where:   c, image a\n"
+        "  got:     rater x: cat, twice\n"
+        "  allowed: one class per rater and image\n"
+        "  do:      remove the others, or, "
+        "if raters chose sets of classes, use the format choices(several=True)",
+    ),
+    "answers without a class": (
+        "task,worker,label\na,x,yes\na,y,no\n",
+        None,
+        "A task does not name an image and a class.\n  where:   {path}\n  got:     a\n"
+        "  allowed: an image id, ':' and a class, such as photo.jpg:65\n"
+        "  do:      pass the separator: --format \"crowd-kit(separator='|')\"; "
+        "if labels are classes: --format choices",
+    ),
+    "classes or counts": (
+        "image_id,cat,dog\na,2,0\n",
+        None,
+        "The numbers in this table may be classes, one column per rater, or counts, one column per class.\n"
+        "  where:   {path}\n  got:     the columns image_id, cat, dog\n"
+        "  do:      pass the format `rater-columns` or `counts` as `format`",
+    ),
+    "no counts": (
+        "image_id,cat,dog\na,2,0.5\n",
+        "counts",
+        "This is not a count.\n  where:   {path}, row 0, class 1\n  got:     0.5\n"
+        "  allowed: whole numbers of at least 0\n"
+        "  do:      if these are shares, pass the number of votes on an image: counts(votes=50)",
+    ),
+    "negative": (
+        "image_id,cat,dog\na,3,-1\n",
+        "counts",
+        "This is not a count.\n  where:   {path}, row 0, class 1\n  got:     -1\n"
+        "  allowed: whole numbers of at least 0\n"
+        "  do:      if these are shares, pass the number of votes on an image: counts(votes=50)",
+    ),
+    "shares that do not sum to 1": (
+        "image_id,cat,dog\na,0.5,0.5\nb,0.5,0.2\n",
+        "counts(votes=10)",
+        "The shares of an image do not sum to 1.\n  where:   {path}, row 1\n  got:     0.7 in 1 of 2 rows\n"
+        "  allowed: shares of at least 0 that sum to 1\n  do:      omit `votes` if these are counts",
+    ),
+    "shares of other numbers of votes": (
+        "image_id,cat,dog\na,0.5,0.5\n",
+        "counts(votes=3)",
+        "A share is not that of a whole number of votes.\n  where:   {path}, row 0, class 0\n"
+        "  got:     0.5, which is 1.5 of 3 votes\n  allowed: multiples of 1 / votes\n"
+        "  do:      pass the number of votes on an image as `votes`",
+    ),
+    "a vote without a rater": (
+        "task,worker,label\na,,cat\n",
+        None,
+        "A vote has no rater.\n  where:   {path}\n  got:     1 of 1 rows\n"
+        "  allowed: an image and a rater in each row",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_bad_input(case, tmp_path):
+    text, format, message = CASES[case]
+    path = tmp_path / "c.csv"
+    path.write_text(text)
+    with pytest.raises(ManyhotError) as error:
+        read_votes(path, format=format)
+    assert str(error.value) == message.format(path=path)
+
+
+def test_classes_that_are_not_in_the_list(tmp_path):
+    path = long(tmp_path / "c.csv")
+    with pytest.raises(ManyhotError) as error:
+        read_votes(path, classes=from_keys(["cat", "owl"]))
+    assert str(error.value).startswith(
+        f"A class is not in the class list.\n  where:   {path}\n  got:     dog\n"
+    )
+    path = long(tmp_path / "n.csv", chosen=[("a", "x", 0), ("a", "y", 7)])
+    with pytest.raises(ManyhotError) as error:
+        read_votes(path, classes=from_keys(["cat", "owl"]))
+    assert str(error.value) == (
+        f"There are votes for classes that are not in the class list.\n  where:   {path}\n"
+        "  got:     7 in 1 of 2 votes\n  allowed: 0 to 1\n"
+        "  do:      pass the list of all classes as `classes`"
+    )
+
+
+# Published votes.
+
+
+def best_of(votes, method="majority"):
+    """Return the classes with the highest p of each image, as sets by row number."""
+    table = aggregate(votes, method=method).labels.table
+    best = [
+        {c for c, p in zip(classes, ps, strict=True) if p == max(ps)}
+        for classes, ps in zip(table["classes"].to_pylist(), table["p"].to_pylist(), strict=True)
+    ]
+    return dict(zip(map(int, table["image_id"].to_pylist()), best, strict=True))
+
+
+SHARED = Path(__file__).parents[2].parent / "shared"
+
+
+def test_cifar_10n(require):
+    path = SHARED / "data" / "votes" / "cifar-10n.npz"
+    require(path.is_file(), f"{path}, CIFAR-10N")
+    with np.load(path) as file:
+        clean, aggre, random = file["clean"], file["aggre"], file["random"]
+    best = best_of(path)
+    ties = [i for i in range(50_000) if len(best[i]) > 1]
+    # Three different votes are a tie, in which the file's own choice is one of the three.
+    assert len(ties) == sum(len(set(row)) == 3 for row in random.tolist())
+    assert all(aggre[i] in best[i] for i in range(50_000))
+    decided = {i: next(iter(best[i])) if len(best[i]) == 1 else aggre[i] for i in range(50_000)}
+    wrong = np.mean([decided[i] != clean[i] for i in range(50_000)])
+    assert round(float(wrong) * 100, 2) == 9.01
+
+
+def test_cifar_10h(published):
+    path = published("data/cifar10h-counts.npy")
+    truth = np.load(published("original_test_labels/cifar10_test_set_original_labels.npy"))
+    counts, best, votes = np.load(path), best_of(path), read_votes(path)
+    assert all(best[i] == set(np.flatnonzero(counts[i] == counts[i].max())) for i in range(len(counts)))
+    yes = votes.question[votes.answer == 2]
+    image = np.array(votes.images.to_pylist(), int)[votes.image[yes]]
+    assert len(yes) == counts.sum()
+    assert round(float((votes.class_id[yes] == truth[image]).mean()) * 100, 2) == 95.24
+    right = np.mean([truth[i] == min(best[i]) for i in range(10_000)])  # three ties
+    assert round(float(right) * 100, 2) == 99.21
+
+
+@pytest.mark.parametrize(
+    ("name", "confirmed"), [("mnist", 15), ("cifar10", 54), ("cifar100", 585), ("caltech256", 458)]
+)
+def test_label_errors(name, confirmed, published, tmp_path):
+    rows = json.loads(published(f"mturk/{name}_mturk.json").read_text())
+    options = ("given", "guessed", "both", "neither")
+    lines = [f"{i}," + ",".join(str(r["mturk"].get(o, 0)) for o in options) for i, r in enumerate(rows)]
+    path = tmp_path / "counts.csv"
+    path.write_text("\n".join(["image_id," + ",".join(options), *lines]) + "\n")
+    shares = aggregate(path, format="counts", method="vote-share").labels.table
+    given = from_keys(options).index("given")
+    lists = (shares[name].to_pylist() for name in ("classes", "p", "n_votes"))
+    n_given = [
+        round(n[0] * dict(zip(classes, p, strict=True)).get(given, 0))
+        for classes, p, n in zip(*lists, strict=True)
+    ]
+    assert sum(n < 3 for n in n_given) == confirmed

@@ -194,7 +194,7 @@ def test_a_campaign_from_proposals_to_a_card(files, campaign):
         "| proposer | union |",
         "| method | majority |",
         "| threshold | 0.5 |",
-        "| pairwise | 1.0000 | 1.0000 to 1.0000 | 2 |",
+        "| pairwise | 1.0000 | none | 2 |",
     ):
         assert f"\n{line}\n" in card
 

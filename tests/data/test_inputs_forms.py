@@ -48,7 +48,7 @@ PREDICTED = [name for name in FUNCTIONS if name not in ("describe", "data_card")
 def test_the_functions_that_take_labels():
     """The functions of the issue are among them; a signature without its type would leave one untested."""
     assert {"evaluate", "compare", "calibrate", "conformal", "find_label_issues"} < set(FUNCTIONS)
-    assert len([name for name in FUNCTIONS if name.startswith("diagnose_")]) == 5
+    assert len([name for name in FUNCTIONS if name.startswith("diagnose_")]) == 7
 
 
 def call(name, labels, predictions, out, **options):
@@ -66,6 +66,8 @@ def call(name, labels, predictions, out, **options):
         models = (predictions, other) if in_files else ({"model": predictions, "other": other},)
         return function(*models, labels=labels, **given)
     predictions = predictions if in_files else {"model": predictions}
+    if name == "diagnose_ood":
+        return function(labels, predictions, ood=labels, ood_predictions=predictions, **given)
     if name == "diagnose_robustness":
         both = {"own": (labels, predictions), "again": (labels, predictions)}
         return function(both, **given)

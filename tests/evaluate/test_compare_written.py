@@ -226,9 +226,9 @@ def test_commands(two, tmp_path):
     (tmp_path / "labels.csv").write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
     assert manyhot("describe", "labels.csv", cwd=tmp_path).stdout.splitlines()[:6] == [
         "labels: 2 images, 3 labels",
-        "two or more labels        1  of 2 images with any (50.0%)",
-        "no valid class            0",
-        "original label not valid  0  of 2 (0.0%)",
+        "two or more labels        1  of 2 images with any (50.0%, 95 % interval 9.5% to 90.5%)",
+        "no valid class            0  of 2 (0.0%, 95 % interval 0.0% to 65.8%)",
+        "original label not valid  0  of 2 (0.0%, 95 % interval 0.0% to 65.8%)",
         "original label valid      2  of 2 images with any (100.00%, 95 % interval 34.24% to 100.00%)",
         "",
     ]

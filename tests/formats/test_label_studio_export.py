@@ -526,7 +526,7 @@ def test_wrong_proposals(proposals, tmp_path, message):
         f"A class is proposed twice.\n  where:   {path}, image a.jpg\n  got:     class 0"
     )
     assert wrong(proposals, "label-studio(checked='0.5')") == (
-        "The option 'checked' is not a score.\n  got:     '0.5'\n  allowed: a number"
+        "The option 'checked' needs a number.\n  got:     label-studio(checked='0.5')\n  allowed: checked=1"
     )
     assert wrong(proposals.slice(0, 0)) == f"No image has a class to ask about.\n  where:   {path}"
     assert not list(tmp_path.iterdir())

@@ -91,6 +91,8 @@ COMMANDS = {
     "diagnose corruptions": ("photos --model timm/resnet18 --corruption fog", "diagnose"),
     "diagnose companions": ("l.csv --predictions p.parquet", None),
     "diagnose classes": ("l.csv --predictions p.parquet", None),
+    "diagnose sets": ("l.csv --predictions p.parquet", None),
+    "diagnose ood": ("l.csv --predictions p.parquet --ood l.csv --ood-predictions p.parquet", None),
 }
 """How each command is run, and the extra that it names; None where the minimal install will do."""
 

@@ -389,8 +389,9 @@ class Case:
         assert self.scores is not None  # for the type checker
         scores = self.scores[image, classes]
         if self.kind == "logit":
+            log_p = scores.astype(np.float64) - self.log_total[image]
             check_possible(scores, image, classes, self.name)
-            return np.asarray(scores.astype(np.float64) - self.log_total[image])
+            return np.asarray(log_p)
         check_sums(self.scores, self.name)
         return log_probability(scores)
 

@@ -49,6 +49,6 @@ runner.machine = lambda: "a machine"
 page._write = lambda page, path, *_: path  # drawn by other tests
 os.fsync = lambda _: None
 kills = 0
-while kills < 200 and run(0 if len(sys.argv) > 2 else 20 + 13 * kills % 31):
+while kills < 200 and run(0 if len(sys.argv) > 2 else 30 + 13 * kills % 31):
     kills += 1
 print(json.dumps(kills))

@@ -48,7 +48,7 @@ def compared(models, *names, **options):
 
 
 def test_the_difference_of_two_models_is_that_of_a_paired_test(models):
-    (found,) = differences(compared(models, "old", "new").results, "mine")
+    (found,) = differences(compared(models, "old", "new", resamples=2000).results, "mine")
     change = (models["new"][:, 0] == 0).astype(float) - (models["old"][:, 0] == 0)
     error = change.std() / np.sqrt(N)
     assert found.difference == pytest.approx(change.mean())
@@ -148,7 +148,7 @@ def test_models_within_noise_of_the_best(models):
         "(paired differences of real1, 2 comparisons, Holm's correction)."
     )
     assert line in list(made.lines())
-    assert line in list(evaluate(SETS, models, metrics=["real1"], resamples=2000, reading=READING).lines())
+    assert line in list(evaluate(SETS, models, metrics=["real1"], reading=READING).lines())
 
 
 def test_a_best_model_beyond_noise():

@@ -29,6 +29,7 @@ from manyhot.files import atomic_write
 from manyhot.formats import detect
 from manyhot.formats.writing import PathLike, check_apart
 from manyhot.parameters import (
+    RESAMPLES,
     AtLeast,
     Between,
     OptionName,
@@ -60,7 +61,7 @@ def compare(
     without: Annotated[Sequence[str], Shown("NAME")] = (),
     families: Annotated[PathLike | Mapping[str, str] | None, Shown("FILE")] = None,
     best_from: Annotated[float, Between(0, 1, "()")] = 0.85,
-    resamples: Resamples = 2000,
+    resamples: Resamples = RESAMPLES,
     seed: Seed = 0,
     ends: Annotated[Sequence[tuple[End, End]], PythonOnly()] = (),
     reading: Reading = READING,

@@ -190,7 +190,8 @@ def test_images_asked_for_while_the_server_was_away_come_when_it_is_back(campaig
     ann.page.route("**/large*", first_alone)
     ann.page.get_by_role("button", name="Begin").click()
     ann.settle()
-    until(lambda: len(came) > 1)
+    # Handlers of routes run only while Playwright waits.
+    until(lambda: ann.page.wait_for_timeout(20) or len(came) > 1)
     ann.page.route("**/api/*", lambda route: route.abort())
     ann.press("1", "Enter")
     ann.page.get_by_text("The image cannot be shown.").wait_for()

@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -185,3 +186,74 @@ def test_tests_lie_where_their_modules_lie():
         if place.parts[0] not in ASIDE and not (SRC / place.parent).is_dir():
             lost.append(str(place))
     assert lost == []
+
+
+OPTION = re.compile(r"(?<![\w(-])--[a-z][a-z0-9-]*")
+COMMAND_LINE = re.compile(r"\b(?:manyhot|inference\.py|pip|ray start|tar|torchrun) [^;]*$")
+SPELLS_OPTIONS = {
+    "evaluate/comparison.py": "turns the command line of evaluate into one of compare",
+    "evaluate/write.py": "reads --out from the command line of a run",
+    "diagnose/first_findings.py": "adds an option to the command line of a run",
+    "reassess/app/server.py": "adds --database to a command line",
+    "reassess/backup.py": "lines of the terminal about manyhot annotate",
+    "reassess/annotate.py": "lines of the terminal about manyhot annotate",
+    "report/figure.py": "variables of CSS",
+    "report/prerender.py": "variables of CSS",
+    "formats/timm_files.py": "options of timm's scripts",
+}
+"""Files with texts that name an option, and why; all others name the parameter, in backticks."""
+
+
+def texts(path):
+    """Yield the line and the text of each string of a file that is not a docstring or a declaration."""
+    tree = ast.parse(path.read_text())
+    aside = set()
+    for node in ast.walk(tree):
+        called = getattr(node.func, "id", "") if isinstance(node, ast.Call) else ""
+        if called in ("OptionName", "Was", "command"):
+            aside |= {id(inner) for inner in ast.walk(node)}
+        elif isinstance(node, ast.Expr):  # a docstring
+            aside.add(id(node.value))
+        elif isinstance(node, ast.JoinedStr):
+            aside |= {id(part) for part in node.values}
+    for node in ast.walk(tree):
+        if id(node) in aside:
+            continue
+        if isinstance(node, ast.JoinedStr):
+            parts = (part.value if isinstance(part, ast.Constant) else "…" for part in node.values)
+            yield node.lineno, "".join(parts)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+def options_in(path):
+    """Yield the options that texts of a file name, and their lines, except in whole command lines."""
+    for line, text in texts(path):
+        for option in OPTION.finditer(text):
+            if not COMMAND_LINE.search(text[: option.start()]):
+                yield f"{line}: {option[0]}"
+
+
+def test_messages_name_the_parameter_which_the_command_line_shows_as_its_option():
+    """Messages say `min_images`, which the terminal shows as --min-images, or a whole command line."""
+    paths = {path: path.relative_to(SRC) for path in sorted(SRC.rglob("*.py"))}
+    named = {str(at): list(options_in(path)) for path, at in paths.items() if at.parts[0] != "cli"}
+    assert {at for at, options in named.items() if options} == SPELLS_OPTIONS.keys(), named
+
+
+@pytest.mark.parametrize(
+    ("code", "n"),
+    [
+        ("raise InputError('x', do='pass --classes')", 1),
+        ("raise InputError('x', do=f'lower --top to {k}')", 1),
+        ("raise InputError('x', where='--pair')", 1),
+        ("raise InputError('x', do='predict with manyhot predict --embeddings')", 0),
+        ("raise InputError('x', do='run manyhot status; pass --classes')", 1),
+        ("raise InputError('x', do='pass `classes`')", 0),
+        ("def f():\n    '''As with --model.'''", 0),
+    ],
+)
+def test_an_option_in_a_message_is_found(tmp_path, code, n):
+    path = tmp_path / "x.py"
+    path.write_text(code)
+    assert len(list(options_in(path))) == n

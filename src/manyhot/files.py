@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
 import hashlib
 import os
@@ -59,6 +60,28 @@ def is_utf8(path: str | os.PathLike[str]) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def near_paths(path: Path, n: int = 1) -> list[str]:
+    """Return up to `n` paths beside a missing one whose names are similar, the most similar first.
+
+    Names are compared without their suffixes and regardless of case: two CSV files are not similar because
+    both are CSV files.
+    """
+    try:
+        names = [other.name for other in path.parent.iterdir() if is_utf8(other) and other.name != path.name]
+    except OSError:
+        return []
+    names.sort(key=lambda name: (Path(name).suffix != path.suffix, name))
+    stems: dict[str, str] = {}
+    for name in names:
+        stems.setdefault(Path(name).stem.lower(), name)
+    near = difflib.get_close_matches(path.stem.lower(), stems, n=n, cutoff=_SIMILAR)
+    return [str(path.parent / stems[stem]) for stem in near]
+
+
+_SIMILAR = 0.7
+"""Minimum similarity of two names, by `difflib`: labels and lables have .83, nothere and votes .5."""
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

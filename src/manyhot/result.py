@@ -124,7 +124,11 @@ class Result:
 
     def renamed(self, names: Mapping[str, str]) -> Self:
         """Return the result with other names of the parameters in its notes, which are in backticks."""
-        return replace(self, notes=tuple(rename_parameters(note, names) for note in self.notes))
+        notes = tuple(rename_parameters(note, names) for note in self.notes)
+        stored = (
+            {"notes": rename_parameters(self.metadata["notes"], names)} if "notes" in self.metadata else {}
+        )
+        return replace(self, notes=notes, metadata={**self.metadata, **stored})
 
     def __str__(self) -> str:
         """Return what a terminal shows, and the notes."""

@@ -224,7 +224,7 @@ def test_lists_that_are_too_short():
         "The lists of one are too short.\n"
         "  got:     3 classes per image\n"
         "  allowed: 20 or more\n"
-        "  do:      predict again with --top 20, or lower k"
+        "  do:      predict again with manyhot predict --top 20, or lower `k`"
     )
 
 

@@ -134,7 +134,7 @@ def test_targets_that_are_refused(files):
     assert manyhot("convert", "labels.parquet", "x.xml", code=3).stderr == (
         "Error: Cannot write this kind of file.\n"
         "  where:   x.xml\n"
-        "  allowed: .parquet, .csv; with --to real, multilabelfy, fiftyone, fiftyone-samples, label-studio, "
+        "  allowed: .parquet, .csv; with --to: real, multilabelfy, fiftyone, fiftyone-samples, label-studio, "
         "label-studio-golden, hf-labels\n"
     )
     for long, to in ((True, "hf-labels"), (True, None)):

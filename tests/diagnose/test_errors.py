@@ -271,7 +271,7 @@ def test_similar_images_of_one_class_tell_nothing_of_others(labels):
         "The similar images were searched separately for each class.\n"
         "  got:     7 rows with a class\n"
         "  allowed: one row per image, with the nearest images of any class\n"
-        "  do:      search again with --among any"
+        "  do:      search again with manyhot similar --among any"
     )
 
 

@@ -414,7 +414,7 @@ def test_what_is_refused():
         "  got:     4 pairs: fewer than 31 images with both\n"
         "  allowed: at least 31 images that show both a main class that the model has and a companion with "
         "objects\n"
-        "  do:      --min-images 30 would test some"
+        "  do:      `min_images`=30 would test some"
     )
     assert refused(pair=["dog"]) == (
         "A pair must consist of two different classes.\n  got:     dog\n  allowed: MAIN:COMPANION, such as "

@@ -1,10 +1,12 @@
 """Comparing, describing, ranking and reporting from files, as commands do."""
 
 import json
+from pathlib import Path
 
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
+from typer.testing import CliRunner
 
 from forking import commands
 from manyhot import (
@@ -17,6 +19,7 @@ from manyhot import (
     read_results,
     report_folder,
 )
+from manyhot.cli import app
 from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.run import Run
 from manyhot.tables import metadata
@@ -364,6 +367,25 @@ def test_labels_of_one_name_are_not_merged(tmp_path):
         "  got:     labels\n"
         "  do:      describe them separately, or rename one"
     )
+
+
+def test_notes_of_a_page_name_the_option_of_the_command_that_made_it(tmp_path, monkeypatch):
+    """From Python they name the argument."""
+    monkeypatch.chdir(tmp_path)
+    states = ["1,0", "0,1", "1,1", "0,1"] * 8
+    rows = [f"{i}.jpg,{state}" for i, state in enumerate(states)]
+    for name in ("labels", "a", "b"):
+        digits = (
+            rows if name == "labels" else [f"{r[:-3]}{0.5 + i},{3.25 - i % 3}" for i, r in enumerate(rows)]
+        )
+        Path(f"{name}.csv").write_text("\n".join(["image_id,cat,dog", *digits]) + "\n")
+    note = "declare their kind with "
+    words = ["compare", "a.csv", "b.csv", "--labels", "labels.csv", "--out", "compared"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    compared(["a.csv", "b.csv"], "in-python", labels="labels.csv")
+    for folder, name in (("compared", "--scores"), ("in-python", "`scores`")):
+        report_folder(folder)
+        assert f"{note}{name}" in Path(folder, "report", "index.html").read_text()
 
 
 def test_one_path_is_not_its_letters(two):

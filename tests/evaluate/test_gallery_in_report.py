@@ -141,7 +141,7 @@ def test_more_photographs_than_asked_for_are_not_copied(home):
     assert done.exit_code == 0, done.output
     assert (
         "the report has no gallery: there are 6 photographs, which is more than 5; to make a gallery, "
-        "pass --gallery 6\n" in done.stdout
+        "pass --gallery=6\n" in done.stdout
     )
     assert not has_gallery()
     assert links(page()) == []

@@ -143,8 +143,8 @@ CASES = {
         None,
         "A task does not name an image and a class.\n  where:   {path}\n  got:     a\n"
         "  allowed: an image id, ':' and a class, such as photo.jpg:65\n"
-        "  do:      pass the separator: --format \"crowd-kit(separator='|')\"; "
-        "if labels are classes: --format choices",
+        "  do:      pass the separator in `format`: \"crowd-kit(separator='|')\"; "
+        "if labels are classes, pass `format`=choices",
     ),
     "classes or counts": (
         "image_id,cat,dog\na,2,0\n",

@@ -159,7 +159,7 @@ def test_tags_that_are_refused(tmp_path, message):
     )
     assert message(lambda: save(table, tmp_path / "t.json", "fiftyone-samples", holds="findings")) == (
         f"Tags are added to samples that FiftyOne exported.\n  where:   {tmp_path / 't.json'}\n"
-        "  do:      pass them: --to \"fiftyone-samples(samples='export/samples.json')\""
+        "  do:      pass them in `to`: \"fiftyone-samples(samples='export/samples.json')\""
     )
     (tmp_path / "l.json").write_text('{"samples": [{"path": 1}]}')
     assert message(lambda: read_labels(tmp_path / "l.json")) == (

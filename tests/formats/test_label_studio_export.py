@@ -257,7 +257,7 @@ BROKEN = {
         put("result", [result("quality", "good")]),
         f"A question of the project is unknown.\n  where:   {ONE}\n  got:     'quality'\n"
         "  allowed: 'classes' for yes, and 'maybe' for maybe\n"
-        "  do:      pass its meaning: --format \"label-studio(yes='…', maybe='…', skip='…')\"",
+        "  do:      pass its meaning in `format`: \"label-studio(yes='…', maybe='…', skip='…')\"",
     ),
     "no choices": (
         put("result", [{"from_name": "classes", "type": "rating", "value": {"rating": 3}}]),
@@ -328,7 +328,7 @@ BROKEN = {
         lambda content: content[0]["data"].pop("image"),
         "The task has no image.\n  where:   {path}, task 1\n  got:     classes\n"
         "  allowed: a text in the field 'image_id' or 'image'\n"
-        "  do:      pass the name of the field: --format \"label-studio(image='…')\"",
+        "  do:      pass the name of the field in `format`: \"label-studio(image='…')\"",
     ),
     "a folder for an image": (
         in_data("image", "https://example.org/"),
@@ -343,7 +343,7 @@ BROKEN = {
         "The classes that were shown are unknown, so a missing answer cannot count as no.\n"
         "  where:   {path}, task 1\n"
         "  got:     no list in the field 'classes' of the task's data\n  allowed: image\n"
-        "  do:      pass the name of the field, or declare that all classes were shown: --format "
+        "  do:      pass the name of the field, or declare that all classes were shown, in `format`: "
         "\"label-studio(asked='*')\"",
     ),
     "shown twice": (

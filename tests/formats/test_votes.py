@@ -220,8 +220,8 @@ BAD = {
         lambda p: read_votes(crowd_kit(p / "k.csv", "a.jpg")),
         "A task does not name an image and a class.\n  where:   {folder}/k.csv\n  got:     a.jpg\n"
         "  allowed: an image id, ':' and a class, such as photo.jpg:65\n"
-        "  do:      pass the separator: --format \"crowd-kit(separator='|')\"; "
-        "if labels are classes: --format choices",
+        "  do:      pass the separator in `format`: \"crowd-kit(separator='|')\"; "
+        "if labels are classes, pass `format`=choices",
     ),
     "an answer of crowd-kit's": (
         lambda p: read_votes(

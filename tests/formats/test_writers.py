@@ -203,7 +203,7 @@ def test_unknown_writer(labels, tmp_path, message):
 
 def test_a_table_that_the_format_does_not_hold(tmp_path, message):
     path, table = tmp_path / "x.json", pa.table({"image_id": ["a"]})
-    for holds, allowed in (("images", ".parquet or .csv, without --to"), ("votes", "label-studio")):
+    for holds, allowed in (("images", ".parquet or .csv, without `to`"), ("votes", "label-studio")):
         assert message(lambda h=holds: save(table, path, "real", holds=h)) == (
             f"The format 'real' does not hold {holds}.\n  where:   {path}\n  allowed: {holds} as {allowed}"
         )
@@ -402,7 +402,7 @@ def test_images_that_differ_in_their_suffix_alone(tmp_path, message):
         "Two images differ only in their suffix, which FiftyOne drops.\n"
         f"  where:   {path}\n"
         "  got:     a.jpg and a.png\n"
-        "  do:      pass their folder: --to \"fiftyone(folder='/data/images')\""
+        "  do:      pass their folder in `to`: \"fiftyone(folder='/data/images')\""
     )
     assert message(lambda: save(labels_of(table), path, "fiftyone(folder='data')", classes=CLASSES)) == (
         "The folder of the images is not an absolute path.\n  got:     data"

@@ -76,7 +76,7 @@ def test_labels_of_a_table(folder, tint, tmp_path):
         f"  where:   {folder}\n"
         "  got:     mauve\n"
         "  allowed: keys, names and numbers of the 4 classes of own classes\n"
-        "  do:      pass the class list of these labels: --classes"
+        "  do:      pass the class list of these labels as `classes`"
     )
 
 
@@ -139,7 +139,7 @@ def test_classes_that_the_model_does_not_know(folder, tint):
         "  where:   tint\n"
         "  got:     2 of 3 unknown, such as mauve\n"
         "  allowed: the 4 keys of own classes, such as red\n"
-        "  do:      choose a model that has them, or pass a class list without them: --classes"
+        "  do:      choose a model that has them, or pass a class list without them as `classes`"
     )
 
 
@@ -151,7 +151,7 @@ def test_scores_that_are_not_numbers(folder, tint):
         "The network returns NaN scores.\n"
         "  where:   tint\n"
         f"  got:     for {folder}/blue/b.png\n"
-        "  do:      use a higher --precision, or check the weights"
+        "  do:      use a higher `precision`, or check the weights"
     )
 
 
@@ -173,8 +173,8 @@ def test_a_model_that_runs_itself_has_no_other_engine(folder, tint):
     assert str(error.value) == (
         "This model runs its own code, without an engine.\n"
         "  where:   tint\n"
-        "  got:     --engine openvino\n"
-        "  allowed: scores only, with --engine auto"
+        "  got:     `engine`=openvino\n"
+        "  allowed: scores only, with `engine`=auto"
     )
 
 

@@ -309,7 +309,7 @@ def test_labels_in_two_class_lists(folder, tint, tmp_path):
         f"  where:   {tmp_path / 'out' / 'images.parquet'}\n"
         f"  got:     that of other: {other.classes.hash}\n"
         f"  allowed: {COLOURS.hash}\n"
-        "  do:      pass the same --classes for both models, or choose another `out`"
+        "  do:      pass the same `classes` for both models, or choose another `out`"
     )
 
 

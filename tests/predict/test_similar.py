@@ -184,7 +184,7 @@ ERRORS = {
         "  where:   folder\n"
         "  got:     timm/one: 3 rows\n"
         "  allowed: 4 rows, one per row of the predictions\n"
-        "  do:      predict these images again, with --embeddings",
+        "  do:      predict these images again with manyhot predict --embeddings",
     ),
     "no matrix": (
         lambda: Embedded(INDEX.predictions, INDEX.vectors.ravel()),
@@ -192,7 +192,7 @@ ERRORS = {
         "The number of embeddings differs from the number of predictions.\n"
         "  got:     timm/one: an array of shape (32,)\n"
         "  allowed: 4 rows, one per row of the predictions\n"
-        "  do:      predict these images again, with --embeddings",
+        "  do:      predict these images again with manyhot predict --embeddings",
     ),
     "model": (
         lambda: similar(INDEX, make(4, name="queries", model="timm/two")),
@@ -210,7 +210,7 @@ ERRORS = {
         "  where:   queries\n"
         "  got:     6 numbers per image\n"
         "  allowed: 8, as in folder\n"
-        "  do:      predict both with the same weights of the model, with --embeddings",
+        "  do:      predict both with the same weights of the model, with manyhot predict --embeddings",
     ),
     "no labels": (
         lambda: similar(UNLABELLED),
@@ -218,7 +218,7 @@ ERRORS = {
         "The images of the index have no labels.\n"
         "  where:   folder\n"
         "  allowed: a column label in images.parquet\n"
-        "  do:      predict again with --labels, or search among all images with --among any",
+        "  do:      predict again with manyhot predict --labels, or search among all images with `among`=any",
     ),
     "no labels of queries": (
         lambda: similar(INDEX, UNLABELLED, among="label"),
@@ -226,7 +226,7 @@ ERRORS = {
         "The images of the queries have no labels.\n"
         "  where:   folder\n"
         "  allowed: a column label in images.parquet\n"
-        "  do:      predict again with --labels, or search among all images with --among any",
+        "  do:      predict again with manyhot predict --labels, or search among all images with `among`=any",
     ),
     "class lists": (
         lambda: similar(INDEX, make(4, name="queries", class_hash="bbbb")),
@@ -235,7 +235,7 @@ ERRORS = {
         "  where:   queries\n"
         "  got:     class list bbbb\n"
         "  allowed: class list aaaa, as in folder\n"
-        "  do:      predict both with the same class list, or search among all images with --among any",
+        "  do:      predict both with the same class list, or search among all images with `among`=any",
     ),
 }
 

@@ -130,7 +130,7 @@ def test_no_embeddings(write):
         "The folder holds no embeddings.\n"
         "  where:   a\n"
         "  allowed: files in embeddings/ with the names of the predictions\n"
-        "  do:      predict these images again, with --embeddings"
+        "  do:      predict these images again with manyhot predict --embeddings"
     )
 
 
@@ -142,7 +142,7 @@ def test_several_models(write):
         "  where:   a\n"
         "  got:     timm/one, timm/two\n"
         "  allowed: one of them\n"
-        "  do:      choose one, such as --embeddings-model timm/one"
+        "  do:      choose one, such as `embeddings_model`=timm/one"
     )
 
 
@@ -156,7 +156,7 @@ def test_neighbours_by_one_of_several_models(write):
         "  where:   a\n"
         "  got:     timm/one, timm/two\n"
         "  allowed: one of them\n"
-        "  do:      choose one, such as --embeddings-model timm/one"
+        "  do:      choose one, such as `embeddings_model`=timm/one"
     )
     table, _ = neighbours_of("a", None, model="timm/two")
     assert table.equals(similar(two, neighbours=10, among="any").table)
@@ -174,7 +174,7 @@ def test_another_model(write):
         "The folder holds no embeddings of 'x'.\n"
         "  where:   a\n"
         "  allowed: timm/one\n"
-        "  do:      name one of these, or predict with this model and --embeddings"
+        "  do:      name one of these, or predict with this model: manyhot predict --embeddings"
     )
 
 
@@ -197,7 +197,7 @@ def test_lengths_differ(write):
         "  where:   a\n"
         "  got:     timm/one: 11 rows\n"
         "  allowed: 12 rows, one per row of the predictions\n"
-        "  do:      predict these images again, with --embeddings"
+        "  do:      predict these images again with manyhot predict --embeddings"
     )
 
 
@@ -209,7 +209,7 @@ def test_dimensions_differ(write):
         "  where:   b\n"
         "  got:     6 numbers per image\n"
         "  allowed: 8, as in a\n"
-        "  do:      predict both with the same weights of the model, with --embeddings"
+        "  do:      predict both with the same weights of the model, with manyhot predict --embeddings"
     )
 
 
@@ -223,7 +223,7 @@ def test_broken_embeddings(write, content):
         "The file is not a complete array of embeddings.",
         "  where:   a/embeddings/timm--one.npy",
     ]
-    assert lines[3:] == ["  do:      predict these images again, with --embeddings"]
+    assert lines[3:] == ["  do:      predict these images again with manyhot predict --embeddings"]
 
 
 def test_the_command(write):

@@ -144,7 +144,7 @@ def test_the_owner_hears_of_classes_without_examples(campaign, tmp_path):
         assert annotation.notes == (
             "3 of 3 classes asked about have fewer than two example images: raters see at most one and "
             "depend on names and definitions. To show more, move annotation.sqlite away and start again "
-            "with --examples TABLE, a table of other images with labels",
+            "with manyhot annotate --examples TABLE, a table of other images with labels",
         )
 
 
@@ -157,8 +157,8 @@ def test_other_examples_come_too_late(campaign):
     pq.write_table(others, "others.parquet")
     with open_annotation(campaign, examples="others.parquet") as annotation:
         assert annotation.notes == (
-            "--examples has no effect: annotation began with other examples. To use the new ones, export the "
-            "votes, move annotation.sqlite away and start again",
+            "the examples that were passed have no effect: annotation began with others. To use the new "
+            "ones, export the votes, move annotation.sqlite away and start again",
         )
         assert annotation.store.examples([0, 1, 2]) == before
 

@@ -71,7 +71,7 @@ def test_open_is_one_command(campaign, served):
         "Annotating camp at http://127.0.0.1:4321. Press Ctrl-C to stop; answers are stored.",
         "Note: 2 of 2 classes asked about have fewer than two example images: raters see at most one and "
         "depend on names and definitions. To show more, move annotation.sqlite away and start again with "
-        "--examples TABLE, a table of other images with labels.",
+        "manyhot annotate --examples TABLE, a table of other images with labels.",
         f"  {link}",
         "Stopped; all answers are stored. To continue, run the same command again. To use the answers:",
         "  manyhot export camp",

@@ -235,7 +235,7 @@ def test_careless_raters_settle_nothing_and_that_is_said():
         "quality decide little, and states that count as settled may be wrong; see manyhot agreement",
     )
     lines = list(found.lines())
-    assert f"settled     {found.n_settled}  are unlikely to change (--settled)" in lines
+    assert f"settled     {found.n_settled}  are unlikely to change (`settled`)" in lines
     assert any(line.startswith(f"undecided   {found.n_uncertain}  have a probability") for line in lines)
     by_one = next_questions(votes, golden=experts, budget=1, rater="b")
     assert by_one.notes[0].startswith("an answer of b hardly depends")

@@ -132,7 +132,7 @@ def test_real_votes(mirror, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "note"),
     [
-        (["--max-answers", "1"], "--max-answers 4"),
+        (["--max-answers", "1"], "--max-answers=4"),
         (["--max-answers", "9", "--settled", "0.99"], "a lower --settled"),
     ],
 )

@@ -127,7 +127,7 @@ def test_only_some_are_run_with_what_they_want(given, trainer):
         ("voc", "cleaned"),
     }
     assert answer.failed == 0
-    assert {u.reason for u in answer.undone} == {"not chosen (--only)"}
+    assert {u.reason for u in answer.undone} == {"not chosen"}
     assert answer.sentences[0] == "Not run: sets against label in mAP."
     with pytest.raises(InputError) as error:
         given(study(), only=["coco"])

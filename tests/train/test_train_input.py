@@ -346,7 +346,7 @@ def test_the_best_epoch_needs_images_to_judge_by(train):
     assert message(InputError, train, best="real1") == (
         "There are no validation labels by which to choose the best epoch.\n"
         "  got:     best 'real1'\n"
-        "  do:      pass --val-labels, or set `best` to '' to write the weights of the last epoch"
+        "  do:      pass `val_labels`, or set `best` to '' to write the weights of the last epoch"
     )
 
 

@@ -169,12 +169,12 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
         as_json, out = values.pop("as_json"), values.pop("out", None) if writes else None
         _take_former(values, former)
         several = [value for p in parameters if p.several for value in values.pop(p.name)]
-        arguments = _arguments(function, [p for p in parameters if not p.several], values)
         options = {p.name: p.name.upper() if _is_argument(p) else _option(p) for p in parameters}
         options.setdefault("out", "--out")
-        if out is None and writes and isinstance(about.out, InCampaign):
-            out = in_campaign(arguments[about.out.argument], about.out.file)
         try:
+            arguments = _arguments(function, [p for p in parameters if not p.several], values)
+            if out is None and writes and isinstance(about.out, InCampaign):
+                out = in_campaign(arguments[about.out.argument], about.out.file)
             if out is not None:
                 returned.check_out(out, [*several, *_places(parameters, values)])
             with show_run(as_json, streams=about.streams) as (on_progress, on_event):

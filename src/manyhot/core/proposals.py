@@ -338,7 +338,7 @@ def _check_depth(ensemble: Ensemble, models: Iterable[int], k: int) -> None:
                 f"The lists of {ensemble.names[m]} are too short.",
                 got=f"{depth} classes per image",
                 allowed=f"{k} or more",
-                do=f"predict again with --top {k}, or lower k",
+                do=f"predict again with manyhot predict --top {k}, or lower `k`",
             )
 
 

@@ -175,7 +175,7 @@ def _check_target(target: Path, to: str | None, long: bool) -> None:
         raise InputError(
             "Cannot write this kind of file.",
             where=target,
-            allowed=f".parquet, .csv; with --to {', '.join(names('writer'))}",
+            allowed=f".parquet, .csv; with `to`: {', '.join(names('writer'))}",
         )
     if long and (to is not None or suffix != ".csv"):
         raise InputError("Only CSV has a long form.", where=target, allowed="a target that ends in .csv")

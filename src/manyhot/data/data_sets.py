@@ -14,7 +14,7 @@ from typing import Annotated
 from manyhot.classes import ClassList, class_list, from_keys
 from manyhot.data.benchmarks import BENCHMARKS, BenchmarkData, benchmark_named, data_set
 from manyhot.errors import InputError, UsageError
-from manyhot.files import sha256
+from manyhot.files import near_paths, sha256
 from manyhot.formats import (
     detect,
     holds_images_alone,
@@ -158,9 +158,7 @@ def sources(source: PathLike, asked: Asked) -> Iterator[Source]:
 def no_such_data(name: PathLike) -> InputError:
     """Return the error for a name of no data set, campaign or file."""
     published = list(dict.fromkeys([*BENCHMARKS, *(d.name for b in BENCHMARKS.values() for d in b.datasets)]))
-    folder = Path(name).parent
-    beside = [str(p) for p in sorted(folder.iterdir())] if folder.is_dir() else []
-    near = difflib.get_close_matches(str(name), [*published, *beside], n=1)
+    near = difflib.get_close_matches(str(name), published, n=1) or near_paths(Path(name))
     return InputError(
         "There is no such data set, campaign or file.",
         got=name,

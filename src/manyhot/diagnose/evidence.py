@@ -280,7 +280,7 @@ class ErrorEvidence:
                 "The similar images were searched separately for each class.",
                 got=f"{len(similar) - similar['class_id'].null_count:,} rows with a class",
                 allowed="one row per image, with the nearest images of any class",
-                do="search again with --among any",
+                do="search again with manyhot similar --among any",
             )
         ids, label = (self.labels.image_id, self.sets.label) if images is None else _labels_of(images)
         name = "the similar images"

@@ -218,5 +218,5 @@ def _check_any(pairs: Sequence[Pair], min_images: int, network: Network) -> None
         got="; ".join(f"{n:,} pairs: {why}" for why, n in reasons.items()) or "no two classes in one image",
         allowed=f"at least {min_images:,} images that show both a main class that the model has and a "
         "companion with objects",
-        do=f"--min-images {most} would test some" if most else None,
+        do=f"`min_images`={most} would test some" if most else None,
     )

@@ -176,7 +176,7 @@ class Comparison(Result):
             out,
             call=run.call,
             inputs=self.inputs,
-            about={k: v for k, v in self.results.about.items() if k in _KEPT},
+            about={k: v for k, v in self.results.about.items() if k in _KEPT} | dict(self.metadata),
             thresholds=None if self.thresholds is None else self.thresholds.table,
         )
         made = self.tables | {"models": self.results.models} | dict(self.described)
@@ -265,6 +265,7 @@ def compare_results(
         thresholds=thresholds,
         described=_described(paths),
         sources=tuple(paths),
+        metadata={"notes": together.about.get("notes", "[]")},
         inputs=dict(_hash(path) for path in paths if path.exists()),
     )
 

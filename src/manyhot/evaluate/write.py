@@ -168,7 +168,7 @@ def write_report_gallery(
         if len(shown) > most:
             more = (
                 f"there are {len(shown):,} photographs, which is more than {most:,}; to make a gallery, pass "
-                f"--gallery {len(shown)}"
+                f"`gallery`={len(shown)}"
             )
             return [], more
         return report_gallery(

@@ -10,7 +10,6 @@ numbers in the file are.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable
 from dataclasses import replace
@@ -22,7 +21,7 @@ import pyarrow as pa
 from manyhot import registry
 from manyhot.classes import BUILT_IN_CLASSES, ClassList, class_list
 from manyhot.errors import InputError
-from manyhot.files import is_utf8
+from manyhot.files import is_utf8, near_paths
 from manyhot.formats.headers import check_encoding
 from manyhot.formats.reading import FOLDER, check_whole, reading
 from manyhot.registry import options_of
@@ -346,7 +345,7 @@ def prediction_files(paths: Iterable[PathLike]) -> list[Path]:
     files: list[Path] = []
     for path in map(Path, paths):
         if not path.exists():
-            raise InputError("The file does not exist.", where=path, do=_near(path))
+            raise _absent(path)
         if not path.is_dir():
             files.append(path)
             continue
@@ -423,18 +422,12 @@ def _check_there(path: Path, holds: str) -> None:
         check_encoding(path)
         return
     why = [e.about["absent"][path.name] for e in _formats() if path.name in e.about.get("absent", ())]
-    raise InputError("The file does not exist.", where=path, got=why[0] if why else None, do=_near(path))
+    raise _absent(path, why[0] if why else None)
 
 
-def _near(path: Path) -> str | None:
-    """Return which file or folder beside a path that does not exist may be meant."""
-    if not path.parent.is_dir():
-        return None
-    with reading(path.parent):
-        beside = sorted(p.name for p in path.parent.iterdir() if is_utf8(p))
-    # A link that leads nowhere is itself among them.
-    near = difflib.get_close_matches(path.name, [name for name in beside if name != path.name], n=1)
-    return f"did you mean {str(path.parent / near[0])!r}?" if near else None
+def _absent(path: Path, got: str | None = None) -> InputError:
+    do = next((f"did you mean {near!r}?" for near in near_paths(path)), None)
+    return InputError("The file does not exist.", where=path, got=got, do=do)
 
 
 def _entry_of(format: str, holds: str, path: Path) -> registry.Entry:

@@ -188,7 +188,7 @@ def _keys(ids: list[str], folder: str, path: Path) -> list[str]:
                 "Two images differ only in their suffix, which FiftyOne drops.",
                 where=path,
                 got=f"{first[key]} and {image}",
-                do="pass their folder: --to \"fiftyone(folder='/data/images')\"",
+                do="pass their folder in `to`: \"fiftyone(folder='/data/images')\"",
             )
         first[key] = image
     return list(first)

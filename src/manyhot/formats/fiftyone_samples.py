@@ -289,7 +289,7 @@ def write_fiftyone_tags(
         raise InputError(
             "Tags are added to samples that FiftyOne exported.",
             where=path,
-            do="pass them: --to \"fiftyone-samples(samples='export/samples.json')\"",
+            do="pass them in `to`: \"fiftyone-samples(samples='export/samples.json')\"",
         )
     content = _content(Path(samples))
     ids = short_ids(pa.array([s["filepath"] for s in content["samples"]], pa.string()), samples)

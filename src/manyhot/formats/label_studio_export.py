@@ -232,7 +232,7 @@ def _image(task: Mapping[str, Any], layout: _Layout, where: str) -> str:
             where=where,
             got=cut_for_message(", ".join(data)) or "no fields",
             allowed=f"a text in the field 'image_id' or {layout.image!r}",
-            do="pass the name of the field: --format \"label-studio(image='…')\"",
+            do="pass the name of the field in `format`: \"label-studio(image='…')\"",
         )
     name = text if "image_id" in data else _name(text, where).lstrip("/\\")
     if not name or name[-1] in "/\\":
@@ -264,7 +264,7 @@ def _asked(task: Mapping[str, Any], layout: _Layout, class_of: dict[str, int], w
             where=where,
             got=f"no list in the field {layout.asked!r} of the task's data",
             allowed=cut_for_message(", ".join(task["data"])) or None,
-            do="pass the name of the field, or declare that all classes were shown: --format "
+            do="pass the name of the field, or declare that all classes were shown, in `format`: "
             "\"label-studio(asked='*')\"",
         )
     texts = [one.get("value") if isinstance(one, dict) else one for one in offered]
@@ -324,7 +324,7 @@ def _chosen(annotation: _Annotation, layout: _Layout) -> dict[int, str]:
                 where=annotation.where,
                 got=cut_for_message(repr(question)),
                 allowed=f"{layout.yes!r} for yes, and {layout.maybe!r} for maybe",
-                do="pass its meaning: --format \"label-studio(yes='…', maybe='…', skip='…')\"",
+                do="pass its meaning in `format`: \"label-studio(yes='…', maybe='…', skip='…')\"",
             )
     return chosen
 

@@ -104,8 +104,8 @@ def read_crowd_kit(path: Path, *, classes: ClassList | None, separator: str = ":
             where=path,
             got=question.filter(class_name.is_null() & question.is_not_null())[0],
             allowed=f"an image id, {separator!r} and a class, such as photo.jpg{separator}65",
-            do="pass the separator: --format \"crowd-kit(separator='|')\"; if labels are classes: --format "
-            "choices",
+            do="pass the separator in `format`: \"crowd-kit(separator='|')\"; if labels are classes, pass "
+            "`format`=choices",
         )
     frame = frame.with_columns(image_id=image, class_id=class_name).select(*sorted(_VOTES))
     n_classes, key = size_and_hash(classes)

@@ -105,7 +105,7 @@ def save(
         raise InputError(
             f"The format {entry.name!r} does not hold {holds}.",
             where=path,
-            allowed=f"{holds} as {', '.join(_writers_of(holds)) or '.parquet or .csv, without --to'}",
+            allowed=f"{holds} as {', '.join(_writers_of(holds)) or '.parquet or .csv, without `to`'}",
         )
     _check_suffix(entry, path)
     saved = entry(content, path, classes)

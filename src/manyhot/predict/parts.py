@@ -315,7 +315,7 @@ def check_output_folder(out: Path, identity: Identity) -> None:
                 where=path,
                 got=f"that of {identity.model}: {identity.classes}",
                 allowed=about.get("classes"),
-                do="pass the same --classes for both models, or choose another `out`",
+                do="pass the same `classes` for both models, or choose another `out`",
             )
     path = out / SKIPPED
     if path.exists() and path.read_bytes()[:99].split(b"\n")[0] != ",".join(_SKIPPED).encode():

@@ -77,7 +77,7 @@ def columns_of(network: Network, classes: ClassList | None) -> np.ndarray[Any, A
     if missing:
         do = "choose a model that has them"
         if len(missing) < len(classes):
-            do += f", or pass a class list without {'it' if len(missing) == 1 else 'them'}: --classes"
+            do += f", or pass a class list without {'it' if len(missing) == 1 else 'them'} as `classes`"
         raise MatchError(
             "The model lacks some classes of the data set.",
             where=network.name,

@@ -286,7 +286,7 @@ def select_scores(
             "The network returns NaN scores.",
             where=network.name,
             got=f"for {names[int(np.isnan(scores).any(1).argmax())]}",
-            do="use a higher --precision, or check the weights",
+            do="use a higher `precision`, or check the weights",
         )
     total = _logsumexp(scores) if network.score_kind == "logit" else None
     if keep.top is None:

@@ -76,7 +76,7 @@ class Embedded:
                 where=self.name or None,
                 got=f"{self.predictions.model}: {_shape(self.vectors)}",
                 allowed=f"{len(self):,} rows, one per row of the predictions",
-                do="predict these images again, with --embeddings",
+                do="predict these images again with manyhot predict --embeddings",
             )
 
     def __len__(self) -> int:
@@ -316,7 +316,7 @@ def _check_same_model(index: Embedded, queries: Embedded) -> None:
             where=queries.name or None,
             got=f"{queries.vectors.shape[1]:,} numbers per image",
             allowed=f"{index.vectors.shape[1]:,}, as in {index.name or 'the index'}",
-            do="predict both with the same weights of the model, with --embeddings",
+            do="predict both with the same weights of the model, with manyhot predict --embeddings",
         )
 
 
@@ -327,7 +327,7 @@ def _check_labels(index: Embedded, queries: Embedded, labels: ClassIds, classes:
                 f"The images of the {what} have no labels.",
                 where=side.name or None,
                 allowed="a column label in images.parquet",
-                do="predict again with --labels, or search among all images with --among any",
+                do="predict again with manyhot predict --labels, or search among all images with `among`=any",
             )
     asked = queries.predictions.class_hash if classes == "predicted" else _label_hash(queries)
     own = _label_hash(index)
@@ -337,7 +337,7 @@ def _check_labels(index: Embedded, queries: Embedded, labels: ClassIds, classes:
             where=queries.name or None,
             got=f"class list {asked}",
             allowed=f"class list {own}, as in {index.name or 'the index'}",
-            do="predict both with the same class list, or search among all images with --among any",
+            do="predict both with the same class list, or search among all images with `among`=any",
         )
 
 
@@ -443,7 +443,7 @@ def _chosen(folder: Path, files: list[_Files], model: str) -> _Files:
             "The folder holds no embeddings.",
             where=folder,
             allowed=f"files in {EMBEDDINGS_FOLDER}/ with the names of the predictions",
-            do="predict these images again, with --embeddings",
+            do="predict these images again with manyhot predict --embeddings",
         )
     if not model and len(files) > 1:
         raise InputError(
@@ -451,7 +451,7 @@ def _chosen(folder: Path, files: list[_Files], model: str) -> _Files:
             where=folder,
             got=", ".join(names),
             allowed="one of them",
-            do=f"choose one, such as --embeddings-model {names[0]}",
+            do=f"choose one, such as `embeddings_model`={names[0]}",
         )
     fitting = [f for f in files if model in ("", f.model, f.predictions.stem)]
     if not fitting:
@@ -462,7 +462,7 @@ def _chosen(folder: Path, files: list[_Files], model: str) -> _Files:
             allowed=", ".join(names),
             do=f"did you mean {near[0]!r}?"
             if near
-            else "name one of these, or predict with this model and --embeddings",
+            else "name one of these, or predict with this model: manyhot predict --embeddings",
         )
     return fitting[0]
 
@@ -475,7 +475,7 @@ def _mapped(path: Path) -> npt.NDArray[Any]:
             "The file is not a complete array of embeddings.",
             where=path,
             got=str(error).partition("\n")[0],
-            do="predict these images again, with --embeddings",
+            do="predict these images again with manyhot predict --embeddings",
         ) from error
     return vectors
 

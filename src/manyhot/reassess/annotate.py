@@ -191,15 +191,15 @@ def _notes(campaign: Campaign, store: Store, *, too_late: bool) -> Iterator[str]
     again = f"move {DATABASE} away and start again"
     if too_late:
         yield (
-            "--examples has no effect: annotation began with other examples. To use the new ones, export "
-            f"the votes, {again}"
+            "the examples that were passed have no effect: annotation began with others. To use the new "
+            f"ones, export the votes, {again}"
         )
     asked, with_examples = store.count_examples()
     if with_examples * 2 < asked:
         yield (
             f"{asked - with_examples:,} of {asked:,} classes asked about have fewer than two example images: "
             f"raters see at most one and depend on names and definitions. To show more, {again} with "
-            "--examples TABLE, a table of other images with labels"
+            "manyhot annotate --examples TABLE, a table of other images with labels"
         )
 
 

@@ -125,7 +125,7 @@ class NextQuestions(Result):
 
     def lines(self) -> Iterator[str]:
         """Yield how many questions are full, settled, open and asked next."""
-        full = f"are not asked again, for example after {self.max_answers} answers (--max-answers)"
+        full = f"are not asked again, for example after {self.max_answers} answers (`max_answers`)"
         undecided = (
             "have a probability in the middle, and more answers of this quality would not change it much"
         )
@@ -133,14 +133,14 @@ class NextQuestions(Result):
             [
                 ("questions", f"{self.n_questions:,}", ""),
                 ("full", f"{self.n_full:,}", full),
-                ("settled", f"{self.n_settled:,}", "are unlikely to change (--settled)"),
+                ("settled", f"{self.n_settled:,}", "are unlikely to change (`settled`)"),
                 *([("undecided", f"{self.n_uncertain:,}", undecided)] if self.n_uncertain else []),
                 ("open", f"{self.n_open:,}", f"of which {self.changes:,.1f} are expected to change"),
-                ("asked next", f"{len(self.questions):,}", "one answer each (--budget)"),
+                ("asked next", f"{len(self.questions):,}", "one answer each (`budget`)"),
             ]
         )
         if not self.n_open:
-            change = f"--max-answers {self.max_answers + 3}" if self.n_full else "a lower --settled"
+            change = f"`max_answers`={self.max_answers + 3}" if self.n_full else "a lower `settled`"
             yield f"no question is open; to ask on: {change}"
 
 

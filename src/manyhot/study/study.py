@@ -244,9 +244,7 @@ def _answered(
 
 def _left_out(every: Sequence[StudyRun], runs: Sequence[StudyRun]) -> list[Undone]:
     there = {run_name(run) for run in runs}
-    return [
-        Undone(run_name(run), "run", "not chosen (--only)") for run in every if run_name(run) not in there
-    ]
+    return [Undone(run_name(run), "run", "not chosen") for run in every if run_name(run) not in there]
 
 
 def _write(made: dict[str, pa.Table], folder: Path, call: str) -> list[Path]:

@@ -310,7 +310,7 @@ def check_best(best: str, validation: Validation | None) -> None:
         raise InputError(
             "There are no validation labels by which to choose the best epoch.",
             got=f"best {best!r}",
-            do="pass --val-labels, or set `best` to '' to write the weights of the last epoch",
+            do="pass `val_labels`, or set `best` to '' to write the weights of the last epoch",
         )
 
 

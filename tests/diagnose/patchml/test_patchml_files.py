@@ -238,7 +238,7 @@ def test_classes_without_patches(photographs):
     assert refused("new") == (
         "The objects of an image must have different classes, but there are fewer classes than objects.\n"
         "  got:     2 classes, 4 objects\n"
-        "  do:      set --objects-per-image 1-2"
+        "  do:      set `objects_per_image`=1-2"
     )
     assert not Path("new").exists()
 
@@ -291,13 +291,13 @@ def test_what_has_no_room_is_an_error_that_ends():
             {"overlap": (0.2, 0.4)},
             "An overlap needs at least two objects per image.\n"
             "  got:     a minimum of 1\n"
-            "  do:      set --objects-per-image 2-4",
+            "  do:      set `objects_per_image`=2-4",
         ),
         (
             {"pairs": (("ant", "bee"),)},
             "A pair needs at least two objects per image.\n"
             "  got:     a minimum of 1\n"
-            "  do:      set --objects-per-image 2-4",
+            "  do:      set `objects_per_image`=2-4",
         ),
         (
             {"only": ("aunt",)},
@@ -353,7 +353,7 @@ def test_photographs_without_a_free_place(photographs):
     write_objects([*photographs, *(row(r["image_id"], 0, (0, 0, 1, 1), True) for r in photographs)])
     assert refused(background="crop") == (
         "No photograph can be used for the background.\n"
-        "  got:     --background crop\n"
+        "  got:     `background`=crop\n"
         "  do:      choose another background, such as grey"
     )
 
@@ -474,12 +474,12 @@ def test_the_command():
     [
         (
             ["--set", "scale=big"],
-            "This is not a range of numbers.\n  where:   scale\n  got:     big\n  allowed: 0.3-0.6, or 0.5",
+            "This is not a range of numbers.\n  where:   `scale`\n  got:     big\n  allowed: 0.3-0.6, or 0.5",
         ),
         (
             ["--objects-per-image", "1-2.5"],
             "This is not a range of numbers.\n"
-            "  where:   objects_per_image\n"
+            "  where:   --objects-per-image\n"
             "  got:     1-2.5\n"
             "  allowed: 1-4, or 2",
         ),

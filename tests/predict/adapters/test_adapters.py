@@ -246,7 +246,7 @@ def test_21k_that_lacks_a_class(photo):
         "The model lacks some classes of the data set.\n  where:   wide\n"
         "  got:     1 of 1,000 unknown, such as n04399382\n"
         "  allowed: the 21,841 keys of imagenet-22k, such as n00004475\n"
-        "  do:      choose a model that has them, or pass a class list without it: --classes"
+        "  do:      choose a model that has them, or pass a class list without it as `classes`"
     )
 
 

@@ -194,7 +194,7 @@ def test_features_that_nobody_knows(images):
     assert str(error.value) == (
         "The penultimate features of this model are unknown.\n"
         "  where:   own\n"
-        "  do:      predict without --embeddings"
+        "  do:      predict without `embeddings`"
     )
 
 

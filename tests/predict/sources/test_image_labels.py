@@ -175,5 +175,5 @@ def test_labels_that_are_no_class(label):
         "  where:   here\n"
         f"  got:     {label}\n"
         "  allowed: keys, names and numbers of the 1,000 classes of imagenet1k\n"
-        "  do:      pass the class list of these labels: --classes"
+        "  do:      pass the class list of these labels as `classes`"
     )

@@ -63,8 +63,8 @@ def test_foreign_names_are_not(app, host):
     answer = local(app).get("/", headers={"host": host})
     assert answer.status_code == 421
     assert (
-        answer.text
-        == "Misdirected Request. The app is not served under this host name; allow it with --allow-host NAME."
+        answer.text == "Misdirected Request. The app is not served under this host name; allow it with "
+        "manyhot annotate --allow-host NAME."
     )
 
 

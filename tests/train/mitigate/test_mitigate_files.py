@@ -167,7 +167,8 @@ def test_the_table_of_a_pair(treated):
     spec = f'head:{written[2]}(backbone="{MODEL}")'
     assert found.notes[-1] == (
         "head files may name only published weights as their backbone, and this backbone is not "
-        f"published, so pass it with the head wherever a model is needed, as in --model '{spec}'"
+        "published, so pass it with the head wherever a model is needed, as in manyhot predict --model "
+        f"'{spec}'"
     )
     assert find_model(spec).name == f"head/{written[2].stem}"
 
@@ -204,7 +205,7 @@ def test_without_original_labels(place):
     assert str(error.value) == (
         "There are too few images with both classes of a pair.\n  where:   red:square\n"
         "  got:     0 to fit on, 0 held out\n  allowed: at least 25 to fit on, 1 held out\n"
-        "  do:      remove the pair, or lower --min-images"
+        "  do:      remove the pair, or lower `min_images`"
     )
 
 

@@ -256,31 +256,31 @@ CASES = [
         "knn",
         {"labels": None},
         InputError,
-        "The method knn needs labels.\n  do:      pass them with --labels",
+        "The method knn needs labels.\n  do:      pass them as `labels`",
     ),
     (
         "multilabel",
         {"labels": None},
         InputError,
-        "The method multilabel needs labels or objects.\n  do:      pass --labels or --objects",
+        "The method multilabel needs labels or objects.\n  do:      pass `labels` or `objects`",
     ),
     (
         "detection",
         {},
         InputError,
-        "Detection needs objects.\n  do:      pass a table of boxes with --objects",
+        "Detection needs objects.\n  do:      pass a table of boxes as `objects`",
     ),
     (
         "segmentation",
         {},
         InputError,
-        "Segmentation needs masks.\n  do:      pass a folder of PNGs, or a table with mask_png, with --masks",
+        "Segmentation needs masks.\n  do:      pass a folder of PNGs, or a table with mask_png, as `masks`",
     ),
     (
         "segmentation",
         {"masks": "masks", "classes": None},
         InputError,
-        "The classes of the masks are unknown.\n  do:      pass --classes, or --objects",
+        "The classes of the masks are unknown.\n  do:      pass `classes` or `objects`",
     ),
     (
         "probe",
@@ -302,7 +302,7 @@ CASES = [
         "knn",
         {"model": []},
         InputError,
-        "No backbone was passed.\n  do:      pass at least one with --model",
+        "No backbone was passed.\n  do:      pass at least one as `model`",
     ),
     (
         "knn",
@@ -351,7 +351,7 @@ CASES = [
         "  where:   wild-masks: 00.png\n"
         "  got:     7\n"
         "  allowed: 0 for background, 1 to 2, 255 for void\n"
-        "  do:      pass the class list of the masks: --classes",
+        "  do:      pass the class list of the masks as `classes`",
     ),
     (
         "knn",

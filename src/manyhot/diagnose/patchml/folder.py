@@ -356,7 +356,7 @@ class PatchSettings(Flattened):
             raise InputError(
                 f"{what} at least two objects per image.",
                 got=f"a minimum of {self.n_objects[0]}",
-                do=f"set --objects-per-image 2-{max(2, self.n_objects[1])}",
+                do=f"set `objects_per_image`=2-{max(2, self.n_objects[1])}",
             )
 
 
@@ -415,7 +415,7 @@ def pair_of(text: str) -> tuple[str, str]:
     one, plus, other = text.partition("+")
     if not (one and plus and other and one != other):
         raise InputError(
-            "A pair must consist of two different classes.", where="--pair", got=text, allowed="horse+person"
+            "A pair must consist of two different classes.", where="`pairs`", got=text, allowed="horse+person"
         )
     return one, other
 
@@ -432,4 +432,4 @@ def _ends(value: str | float | tuple[float, float], name: str) -> tuple[float, f
 
 
 def _no_range(value: object, name: str, allowed: str) -> InputError:
-    return InputError("This is not a range of numbers.", where=name, got=value, allowed=allowed)
+    return InputError("This is not a range of numbers.", where=f"`{name}`", got=value, allowed=allowed)

@@ -79,7 +79,7 @@ class Material:
                 "The objects of an image must have different classes, but there are fewer classes than "
                 "objects.",
                 got=f"{most:,} classes, {s.n_objects[1]} objects",
-                do=f"set --objects-per-image {min(s.n_objects[0], most)}-{most}",
+                do=f"set `objects_per_image`={min(s.n_objects[0], most)}-{most}",
             )
         self._check_background()
 
@@ -268,7 +268,7 @@ class Material:
         if background in ("blur", "crop") and not self.backgrounds:
             raise InputError(
                 "No photograph can be used for the background.",
-                got=f"--background {background}",
+                got=f"`background`={background}",
                 do="choose another background, such as grey",
             )
         if background not in BACKGROUNDS and not background.startswith("#"):

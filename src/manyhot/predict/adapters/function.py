@@ -20,7 +20,12 @@ from manyhot.predict.weights import error_line
 from manyhot.registry import register
 
 
-@register("model", "python", form="python:MODULE:FUNCTION", classes="--classes, or ImageNet-1k for 1,000")
+@register(
+    "model",
+    "python",
+    form="python:MODULE:FUNCTION",
+    classes="the class list that is passed, or ImageNet-1k for 1,000",
+)
 def python_network(
     name: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
 ) -> Network:

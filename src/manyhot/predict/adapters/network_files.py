@@ -97,7 +97,9 @@ def _width_by_height(sides: tuple[int, int]) -> str:
 _FLOATS = ("tensor(float)", "tensor(float16)", "f32", "f16")
 
 
-@register("model", "onnx", form="onnx:FILE", classes="--classes, or ImageNet-1k for 1,000")
+@register(
+    "model", "onnx", form="onnx:FILE", classes="the class list that is passed, or ImageNet-1k for 1,000"
+)
 def onnx_network(
     path: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
 ) -> Network:
@@ -131,7 +133,12 @@ def onnx_network(
     return _network("onnx", path, inputs, out, classes, scores, preprocessing)
 
 
-@register("model", "openvino", form="openvino:FILE", classes="--classes, or ImageNet-1k for 1,000")
+@register(
+    "model",
+    "openvino",
+    form="openvino:FILE",
+    classes="the class list that is passed, or ImageNet-1k for 1,000",
+)
 def openvino_network(
     path: str, *, classes: ClassList | None = None, scores: str = "logit", preprocessing: Mapping[str, Any]
 ) -> Network:
@@ -237,7 +244,7 @@ def _classes(path: str, n: Any, classes: ClassList | None) -> ClassList:
         raise InputError(
             "The file does not record the number of classes.",
             where=path,
-            do="pass the class list: --classes FILE",
+            do="pass the class list as `classes`",
         )
     return of_outputs(n, Path(path).name)
 

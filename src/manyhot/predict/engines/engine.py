@@ -148,7 +148,7 @@ def build_engine(
         raise InputError(
             "The penultimate features of this model are unknown.",
             where=network.name,
-            do="predict without --embeddings",
+            do="predict without `embeddings`",
         )
     module = importlib.import_module(f"manyhot.predict.engines.{'torch' if name == 'compile' else name}")
     make = module.compile_engine if name == "compile" else getattr(module, f"{name}_engine")
@@ -185,7 +185,7 @@ def _own(network: Network, name: str, features: bool, batch: int | None) -> Engi
         raise InputError(
             "This model runs its own code, without an engine.",
             where=network.name,
-            got="--embeddings" if features else f"--engine {name}",
-            allowed="scores only, with --engine auto",
+            got="`embeddings`" if features else f"`engine`={name}",
+            allowed="scores only, with `engine`=auto",
         )
     return _Own(network, batch or 8)

@@ -30,7 +30,7 @@ def onnx_engine(
         )
     if network.file and Path(network.file).suffix != ".onnx":
         raise InputError(
-            "ONNX Runtime runs ONNX files only.", where=network.file, allowed="--engine openvino"
+            "ONNX Runtime runs ONNX files only.", where=network.file, allowed="`engine`=openvino"
         )
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1  # each worker runs a batch of its own

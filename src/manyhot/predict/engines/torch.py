@@ -59,7 +59,7 @@ def torch_engine(
         raise InputError(
             "PyTorch cannot run networks from ONNX or OpenVINO files.",
             where=network.name,
-            allowed="--engine onnx for ONNX files, --engine openvino for both",
+            allowed="`engine`=onnx for ONNX files, `engine`=openvino for both",
         )
     on = device()
     head = network.head if features else ""

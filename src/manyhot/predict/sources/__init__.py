@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 from manyhot.errors import InputError
+from manyhot.files import near_paths
 from manyhot.parameters import Address, Shown
 from manyhot.predict.sources.hugging_face_hub import PREFIX, is_saved, open_hub, open_saved
 from manyhot.predict.sources.image_files import Files, list_files, open_image_folder, open_list
@@ -140,8 +140,5 @@ def _check(path: Path) -> None:
 
 def _near(path: Path) -> str | None:
     """Return a question that suggests similar names."""
-    if path.parts and not path.parent.is_dir():
-        return None
-    here = sorted(entry.name for entry in path.parent.iterdir())
-    near = difflib.get_close_matches(path.name, here, n=3, cutoff=0.6)
-    return f"did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else None
+    near = near_paths(path, n=3)
+    return f"did you mean {' or '.join(near)}?" if near else None

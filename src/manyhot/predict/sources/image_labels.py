@@ -302,7 +302,7 @@ class LabelLookup:
                 got=label,
                 allowed=f"keys, names and numbers of the {len(self._classes):,} classes"
                 f" of {self._classes.name}",
-                do="pass the class list of these labels: --classes",
+                do="pass the class list of these labels as `classes`",
             )
         return None
 

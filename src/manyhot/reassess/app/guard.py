@@ -110,7 +110,9 @@ class Guard:
             )
         if not self._context.reach.admits(sent.get("host", "").lower()):
             raise RefusedError(
-                421, "The app is not served under this host name; allow it with --allow-host NAME."
+                421,
+                "The app is not served under this host name; allow it with manyhot annotate "
+                "--allow-host NAME.",
             )
         return sent
 

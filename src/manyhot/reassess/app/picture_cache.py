@@ -193,7 +193,9 @@ def _member(path: Path, uri: str) -> bytes:
                 file.seek(offset)
                 return _limited(file.read(min(size, MAX_FILE_BYTES + 1)), uri)
     raise InputError(
-        "The image does not exist.", where=uri, do="restore it, or start the app with --image-folder FOLDER"
+        "The image does not exist.",
+        where=uri,
+        do="restore it, or start the app with manyhot annotate --image-folder FOLDER",
     )
 
 

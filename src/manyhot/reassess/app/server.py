@@ -102,7 +102,7 @@ def _listen(host: str, port: int) -> socket.socket:
             "The server cannot listen on this address.",
             where=f"{host}:{port}",
             got=error.strerror or error,
-            do="choose another port with --port; 0 selects a free one",
+            do="choose another `port`; 0 selects a free one",
         ) from error
 
 

@@ -240,7 +240,7 @@ def states_and_labels(
             where=labels.name or None,
             got=f"{labels.n_classes:,} classes, class list {labels.class_hash or 'unknown'}",
             allowed=f"{len(classes):,} classes, class list {classes.hash}, as the objects",
-            do="pass the list of all classes with --classes, and use it for the labels, too",
+            do="pass the list of all classes as `classes`, and use it for the labels, too",
         )
     return states_of_labels(labels, classes), original_labels(labels)
 
@@ -357,7 +357,7 @@ class MitigationLabels(SplitLabels):
                     where=":".join(self.classes.names[c] for c in pair),
                     got=f"{fitted:,} to fit on, {judged:,} held out",
                     allowed=f"at least {min_images:,} to fit on, 1 held out",
-                    do="remove the pair, or lower --min-images",
+                    do="remove the pair, or lower `min_images`",
                 )
 
 

@@ -370,7 +370,8 @@ def _how_to_use(model: str, heads: Iterable[Path]) -> Iterator[str]:
         line = with_backbone(next(iter(heads)), model)
         yield (
             "head files may name only published weights as their backbone, and this backbone is not "
-            f"published, so pass it with the head wherever a model is needed, as in --model {line}"
+            "published, so pass it with the head wherever a model is needed, as in manyhot predict --model "
+            f"{line}"
         )
 
 

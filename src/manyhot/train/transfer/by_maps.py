@@ -210,7 +210,7 @@ class _Masks:
                 where=f"{self.where}: {name}",
                 got=most,
                 allowed=f"0 for background, 1 to {len(self.keys) - 1}, 255 for void",
-                do="pass the class list of the masks: --classes",
+                do="pass the class list of the masks as `classes`",
             )
         return mask
 

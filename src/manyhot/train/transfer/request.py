@@ -205,17 +205,17 @@ def _named_by(objects: Objects | None, labels: Labels | None) -> ClassList:
 
 def _check_inputs(method: str, labels: Any, objects: Any, masks: Any, classes: ClassList | None) -> None:
     if method == "detection" and objects is None:
-        raise InputError("Detection needs objects.", do="pass a table of boxes with --objects")
+        raise InputError("Detection needs objects.", do="pass a table of boxes as `objects`")
     if method == "segmentation" and masks is None:
         raise InputError(
-            "Segmentation needs masks.", do="pass a folder of PNGs, or a table with mask_png, with --masks"
+            "Segmentation needs masks.", do="pass a folder of PNGs, or a table with mask_png, as `masks`"
         )
     if method == "segmentation" and objects is None and classes is None:
-        raise InputError("The classes of the masks are unknown.", do="pass --classes, or --objects")
+        raise InputError("The classes of the masks are unknown.", do="pass `classes` or `objects`")
     if method == "multilabel" and labels is None and objects is None:
-        raise InputError("The method multilabel needs labels or objects.", do="pass --labels or --objects")
+        raise InputError("The method multilabel needs labels or objects.", do="pass `labels` or `objects`")
     if method in ("knn", "probe", "few-shot", "fine-tune") and labels is None:
-        raise InputError(f"The method {method} needs labels.", do="pass them with --labels")
+        raise InputError(f"The method {method} needs labels.", do="pass them as `labels`")
 
 
 def labelled_images(request: TransferRequest, image_ids: Sequence[str]) -> ImageSource:

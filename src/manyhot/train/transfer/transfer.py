@@ -184,7 +184,7 @@ def _models(model: str | Sequence[str] | Mapping[str, str]) -> Mapping[str, str]
         return model
     names = [model] if isinstance(model, str) else [*model]
     if not names:
-        raise InputError("No backbone was passed.", do="pass at least one with --model")
+        raise InputError("No backbone was passed.", do="pass at least one as `model`")
     if len(set(names)) < len(names):
         raise InputError("A backbone was passed twice.", got=", ".join(names))
     return dict.fromkeys(names, "")

@@ -23,6 +23,7 @@ from own_data import (
     IMAGES,
     LABELS,
     LABELS_WITH_IDS,
+    SAY_NO,
     SCORES,
     SCORES_WITH_IDS,
     SINGLE,
@@ -91,6 +92,14 @@ def numbers_of(result):
     }
 
 
+FILES = {"unasked": "indicators", "0 and 1": "indicators"}
+
+
+def kind_of(form):
+    """Return the kind of file with the same answers as a form of label sets."""
+    return "0 and 1" if form in SAY_NO else "lists"
+
+
 @pytest.fixture(scope="module")
 def results_of_files(tmp_path_factory):
     """Return a function that gives what a function makes of files."""
@@ -98,9 +107,9 @@ def results_of_files(tmp_path_factory):
     @functools.cache
     def get(name, kind="lists", *, numbered=False, with_images=True):
         data = own_data(numbered=numbered)
-        data = with_unasked(data) if kind == "indicators" else data
+        data = with_unasked(data) if kind == "unasked" else data
         data = data.labelled() if kind in ("one each", "images") else data
-        folder = write_files(data, tmp_path_factory.mktemp("files") / "own", labels=kind)
+        folder = write_files(data, tmp_path_factory.mktemp("files") / "own", labels=FILES.get(kind, kind))
         options = {"images": folder / "images.csv"} if with_images else {}
         found = call(name, folder / "labels.csv", folder / "model.csv", folder / "out-0", **options)
         return numbers_of(found), options
@@ -111,7 +120,7 @@ def results_of_files(tmp_path_factory):
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("form", LABELS_WITH_IDS)
 def test_labels_with_ids(name, form, results_of_files, tmp_path):
-    expected, options = results_of_files(name)
+    expected, options = results_of_files(name, kind_of(form))
     data = own_data()
     for labels in (data, data.shuffled()):
         made = call(name, LABELS_WITH_IDS[form](labels), data.frame, tmp_path / "out-1", **options)
@@ -121,7 +130,7 @@ def test_labels_with_ids(name, form, results_of_files, tmp_path):
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("form", LABELS)
 def test_labels_without_ids(name, form, results_of_files, tmp_path):
-    expected, options = results_of_files(name, numbered=True)
+    expected, options = results_of_files(name, kind_of(form), numbered=True)
     data = own_data()
     made = call(name, LABELS[form](data), data.scores, tmp_path / "out-1", classes=data.classes, **options)
     assert numbers_of(made) == expected
@@ -130,7 +139,7 @@ def test_labels_without_ids(name, form, results_of_files, tmp_path):
 @pytest.mark.parametrize("name", FUNCTIONS)
 @pytest.mark.parametrize("form", ASKED)
 def test_labels_with_classes_that_were_not_asked_about(name, form, results_of_files, tmp_path):
-    expected, options = results_of_files(name, "indicators")
+    expected, options = results_of_files(name, "unasked")
     data = with_unasked(own_data())
     for labels in (data, data.shuffled()):
         made = call(name, ASKED[form](labels), data.frame, tmp_path / "out-1", **options)
@@ -170,7 +179,7 @@ def test_one_label_per_image_without_ids(name, results_of_files, tmp_path):
 @pytest.mark.parametrize("name", PREDICTED)
 @pytest.mark.parametrize("form", SCORES_WITH_IDS)
 def test_scores_with_ids(name, form, results_of_files, tmp_path):
-    expected, options = results_of_files(name)
+    expected, options = results_of_files(name, "0 and 1")
     data = own_data()
     for scores in (data, data.shuffled()):
         made = call(

@@ -135,7 +135,7 @@ LABELS_WITH_IDS: dict[str, Form] = {
     "a long table of polars": lambda d: pl.from_pandas(_long(d)),
     "Hugging Face": _hugging_face,
 }
-"""Label sets of which only the valid classes are known."""
+"""Label sets without unclear classes."""
 
 LABELS: dict[str, Form] = {
     "bool": lambda d: d.hot.astype(bool),
@@ -152,6 +152,11 @@ LABELS: dict[str, Form] = {
     "binarised": lambda d: MultiLabelBinarizer(classes=d.classes, sparse_output=True).fit_transform(d.names),
 }
 """The same without ids, row by row."""
+
+SAY_NO = {"bool", "0 and 1", "nullable", "a column of ids", "polars", "arrow"} | {
+    *("int", "float", "torch", "csr", "coo array", "dlpack", "binarised")
+}
+"""Forms in which a 0 is the answer no; the others contain only the valid classes."""
 
 ASKED: dict[str, Form] = {
     "pandas": lambda d: d.labels,

@@ -123,7 +123,7 @@ class CompanionImages:
             Whether an image counts as being without a companion that no rater was asked about. This is always
             the case if the source does not record *no* answers.
         """
-        rest = rest or not sets.asked_known
+        rest = rest or not sets.asked_known or sets.complete
         usable = sets.usable[sets.rows]
         yes = np.flatnonzero(usable & (sets.state == YES))
         other = np.flatnonzero(usable & (sets.state == (UNCLEAR if rest else NO)))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy import typing as npt
-from scipy.sparse import coo_array
+from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 from manyhot.core.array_types import Bools, Floats, Ints
@@ -134,6 +134,8 @@ def share_together(
     images : ndarray of int64, shape (p,)
         Number of images with at least one of the two labels, at least 1.
     """
+    if sets.complete:
+        return _share_of_all(sets)
     asked = np.flatnonzero(sets.usable[sets.rows] & sets.asked_known)
     i, j = pairs_within(sets.rows[asked])
     i, j = asked[i], asked[j]
@@ -144,6 +146,17 @@ def share_together(
     images = np.bincount(at, minlength=len(pair))
     both = np.bincount(at, (yes_i & yes_j)[either], minlength=len(pair))
     return pair, both / np.maximum(images, 1), images
+
+
+def _share_of_all(sets: LabelSets) -> tuple[npt.NDArray[np.int64], Floats, npt.NDArray[np.int64]]:
+    """Return what `share_together` does if raters were asked about every class on every image."""
+    yes = (sets.state == YES) & sets.usable[sets.rows]
+    shape = (len(sets), sets.n_classes)
+    matrix = csr_array((np.ones(np.count_nonzero(yes)), (sets.rows[yes], sets.classes[yes])), shape=shape)
+    both = (matrix.T @ matrix).toarray()
+    images = np.diagonal(both)[:, None] + np.diagonal(both) - both
+    i, j = np.nonzero(np.triu(images, 1))
+    return i * sets.n_classes + j, both[i, j] / images[i, j], images[i, j].astype(np.int64)
 
 
 def near_synonyms(

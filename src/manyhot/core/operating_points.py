@@ -160,6 +160,7 @@ def operating_points(
     labels = case.labels
     if case.scores is None or (masked and not labels.asked_known):
         return None
+    masked = labels.leaves_out_cells(masked)
     points = _empty(labels, _draw_folds(labels.usable, n_folds, rng), n_folds, masked)
     answered = answered_cells(case)
     points.n_positives[:] = np.bincount(answered.classes[answered.yes], minlength=labels.n_classes)
@@ -410,6 +411,7 @@ def class_curves(
     positives and negatives are slanted, and the area under the curve is the AUROC.
     """
     answered = answered_cells(case)
+    masked = case.labels.leaves_out_cells(masked)
     answered = answered[np.isin(answered.classes, classes)]
     fold = np.where(case.labels.usable, 0, -1)
     for class_id, counts in _counts_by_class(case, answered, fold, 1, masked):

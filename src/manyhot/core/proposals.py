@@ -20,7 +20,7 @@ from numpy import typing as npt
 from manyhot.core.array_types import AnyFloats, Bools, Ints
 from manyhot.core.ensembles import Ensemble, Pairs, count_models
 from manyhot.core.real_search import ModelChoice, Proposing, search
-from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, YES, LabelSets
+from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, LabelSets
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of, check_share
 from manyhot.registry import register
@@ -178,8 +178,7 @@ def among(values: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]) -> Bools:
 
 def states(label_sets: LabelSets, keys: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Return the state of each pair, given by ascending keys; `NOT_ASKED` if unknown."""
-    # If a source does not record no answers, a class that is not listed may have the state no.
-    listed = np.full(len(keys), NOT_ASKED if label_sets.asked_known else NO, np.uint8)
+    listed = np.full(len(keys), label_sets.unlisted, np.uint8)
     theirs = label_sets.rows * label_sets.n_classes + label_sets.classes
     there = among(theirs, keys)
     listed[np.searchsorted(keys, theirs[there])] = label_sets.state[there]

@@ -74,6 +74,7 @@ def rank_positives(case: Case, by: Group, *, masked: bool = False) -> RankedPosi
     labels = case.labels
     if case.scores is None or (masked and not labels.asked_known):
         return None
+    masked = labels.leaves_out_cells(masked)
     answered = answered_cells(case)
     if not answered.yes.any():
         return None

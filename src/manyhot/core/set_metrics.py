@@ -198,6 +198,7 @@ def f1_macro(case: Case, *, threshold: float = 0.5, link: str = "auto", masked: 
     least = _least(case, threshold, link, masked=masked)
     if least is None:
         return undefined(len(case.labels))
+    masked = case.labels.leaves_out_cells(masked)
     answered = answered_cells(case)
     reached = answered.score >= least_of(least, answered.image)
     hit, positive = _where(answered, answered.yes & reached), _where(answered, answered.yes)
@@ -289,6 +290,7 @@ def _counts(case: Case, threshold: float, link: str, *, masked: bool) -> _Counts
     least = _least(case, threshold, link, masked=masked)
     if least is None:
         return None
+    masked = case.labels.leaves_out_cells(masked)
     answered = answered_cells(case)
     reached = answered.score >= least_of(least, answered.image)
     count = functools.partial(np.bincount, minlength=len(case.labels))

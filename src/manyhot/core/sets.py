@@ -58,6 +58,9 @@ class LabelSets:
         Probability that each class is in the image; NaN if unknown.
     exclusive : bool
         Whether raters chose one class per image, so that `p` adds up to 1: the shares of their votes.
+    complete : bool
+        Whether the state of each class that is not listed is `NO`, and no class is unclear: the label sets of
+        a full matrix of 0 and 1, whose zeros are not stored. `asked_known` is then true, too.
     """
 
     n_classes: int
@@ -69,6 +72,7 @@ class LabelSets:
     asked_known: bool = False
     p: Floats32 | None = None
     exclusive: bool = False
+    complete: bool = False
 
     def __len__(self) -> int:
         return len(self.label)
@@ -155,6 +159,15 @@ class LabelSets:
         classes, size = self.classes[yes], self.size[rows]
         return rows, [classes[start[size > j] + j] for j in range(1, int(size.max(initial=1)))]
 
+    @property
+    def unlisted(self) -> int:
+        """What a class that is not listed counts as: `NO` if the source lists only the valid classes."""
+        return NOT_ASKED if self.asked_known and not self.complete else NO
+
+    def leaves_out_cells(self, masked: bool) -> bool:
+        """Return whether a metric leaves out cells if it is `masked`; not if raters answered all of them."""
+        return masked and not self.complete
+
     def within_size(self, k: int) -> Bools:
         """Return whether each of k ranks is within the size of the label set, column-major, shape (n, k)."""
         return self._of_depth(k)[0]
@@ -232,6 +245,8 @@ class LabelSets:
         state = self._packed.ravel().take(index, mode="clip")
         state >>= ((classes & 3) << 1).astype(np.uint8)
         state &= 3
+        if self.complete:
+            np.maximum(state, NO, out=state)
         if classes.size and classes.min() < 0:
             state[classes < 0] = NOT_ASKED
         return state
@@ -276,6 +291,7 @@ class LabelSets:
             self.asked_known,
             None if self.p is None else self.p[entries],
             self.exclusive,
+            self.complete,
         )
 
     def with_states(self, state: npt.NDArray[np.uint8]) -> LabelSets:

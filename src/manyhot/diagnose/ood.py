@@ -269,7 +269,7 @@ def _notes_on_sets(outside: list[ScoredModel]) -> Iterator[str]:
             yield f"{name}: {unclear:,} images show only unclear classes, and count in the slice all only"
         asked = np.bincount(sets.rows, minlength=len(sets))
         open_images = int(np.count_nonzero(_slices(sets)["no class"] & (asked < sets.n_classes)))
-        if open_images and sets.asked_known:
+        if open_images and sets.asked_known and not sets.complete:
             yield (
                 f"{name}: for {open_images:,} images that show no class, raters were not asked about all "
                 "classes"

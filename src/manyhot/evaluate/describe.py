@@ -334,6 +334,8 @@ def _asked(labels: Labels, sets: LabelSets) -> tuple[int | None, int | None, int
     """
     if not sets.asked_known:
         return None, None, None
+    if sets.complete:
+        return sets.n_classes * len(sets), int(sets.size[sets.usable].sum()), 0
     asked = np.ones(len(sets.classes), bool)
     if _rated(labels) is not None:
         asked = one_chunk(labels.table["rated"]).to_numpy(zero_copy_only=False)[sets.rows]

@@ -42,7 +42,7 @@ class StreamedImages:
         The classes if batches name them: frames, and tables with a class list.
     class_hash : str
         The hash of the class list, which may be that of the evaluator; empty if classes are numbers.
-    asked_known : bool
+    asked_known, complete : bool
         As in `Labels`, of all batches.
     merged : bool
         Whether the batches are those of several evaluators, whose order is arbitrary.
@@ -54,6 +54,7 @@ class StreamedImages:
     class_hash: str = ""
     asked_known: bool = True
     merged: bool = False
+    complete: bool = True
 
     @classmethod
     def of(cls, labels: Labels, predicted: npt.NDArray[Any], ids: pa.Array | None) -> StreamedImages:
@@ -71,7 +72,7 @@ class StreamedImages:
             name: own[name] for name in ("usable", "classes", "state", "p") if name in own.column_names
         }
         table = pa.table(columns).cast(pa.schema([(name, _TYPES[name]) for name in columns]))
-        return cls([table], [predicted], asked_known=labels.asked_known)
+        return cls([table], [predicted], asked_known=labels.asked_known, complete=labels.complete)
 
     def over(self, classes: ClassList | None, *, is_own: bool) -> StreamedImages:
         """Return the images with their class list, of which only the hash is kept if it is not their own."""
@@ -95,11 +96,14 @@ class StreamedImages:
         """
         if other.tables and self.tables:
             self._check(other, where)
+            # A class that is not listed was answered no in complete batches, and not asked in others.
+            self.asked_known &= self.complete == other.complete
+        self.asked_known &= other.asked_known
+        self.complete &= other.complete
         self.tables += other.tables
         self.predicted += other.predicted
         self.classes = self.classes or other.classes
         self.class_hash = self.class_hash or other.class_hash
-        self.asked_known &= other.asked_known
 
     def _check(self, other: StreamedImages, where: str) -> None:
         if self.has_ids != other.has_ids:
@@ -204,6 +208,7 @@ class StreamedImages:
             "class_hash": self.class_hash,
             "asked_known": self.asked_known,
             "merged": self.merged,
+            "complete": self.complete,
         }
         table = table.append_column("predicted", rows).replace_schema_metadata({"images": json.dumps(about)})
         sink = pa.BufferOutputStream()
@@ -250,7 +255,8 @@ class StreamedImages:
             raise TypeError(", ".join(f"{f.name}: {f.type}" for f in labels.schema))
         classes = None if about["classes"] is None else from_json(about["classes"])
         flags = bool(about["asked_known"]), bool(about["merged"])
-        return cls([labels], [predicted], classes, str(about["class_hash"]), *flags)
+        complete = bool(about.get("complete", False))
+        return cls([labels], [predicted], classes, str(about["class_hash"]), *flags, complete)
 
 
 def read_ids(ids: Any) -> pa.Array:

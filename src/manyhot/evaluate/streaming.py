@@ -389,6 +389,7 @@ class Evaluator:
             images.asked_known,
             name="labels",
             class_list=own and own_list(own),
+            complete=images.complete,
         )
         part = FramePart(predicted, self.model)
         return labels, prediction_of(part, self.n_classes, self.scores, own, labels.image_id)

@@ -15,9 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from manyhot.classes import ClassList, class_list, from_keys
-from manyhot.core.sets import NO
 from manyhot.errors import InputError
-from manyhot.formats.reading import broken, incomplete, state_columns, states_of_values
+from manyhot.formats.reading import broken, incomplete, records_no, state_columns, states_of_values
 from manyhot.registry import register
 from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.image_ids import normal_ids
@@ -183,7 +182,7 @@ def _labels_of_matrix(
     own, at = _column_classes(path, arrays, values.shape[1], classes)
     if kind == "states":
         state = states_of_values(values[:, at])
-        content, asked = state_columns(state), bool((state == NO).any())
+        content, asked = state_columns(state), records_no(state)
     else:
         content, asked = columns_of_values(values[:, at], kind, ids, where), True
     return Labels(

@@ -29,7 +29,7 @@ from manyhot.formats.headers import (
     image_name_column,
     is_metadata,
 )
-from manyhot.formats.reading import cut_for_message, image_ids, state_columns, states_of_values
+from manyhot.formats.reading import cut_for_message, image_ids, records_no, state_columns, states_of_values
 from manyhot.formats.tabular import column_names, declared, possible_tables, read_frame
 from manyhot.parameters import check_one_of
 from manyhot.registry import register
@@ -318,7 +318,7 @@ def read_indicator(
         pa.table({"image_id": image_id, "usable": np.ones(len(image_id), bool), **state_columns(state)}),
         own.n_classes,
         own.class_hash,
-        asked_known=bool((state == NO).any()),
+        asked_known=records_no(state),
         name=path.stem,
         class_list=own.class_list,
     )

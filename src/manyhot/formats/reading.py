@@ -261,6 +261,11 @@ def states_of_values(
     return states
 
 
+def records_no(state: npt.NDArray[np.uint8]) -> bool:
+    """Return whether a matrix of states records the answers no: it contains one, or all cells are yes."""
+    return bool((state == NO).any() or (state == YES).all())
+
+
 def state_columns(state: npt.NDArray[np.uint8]) -> dict[str, pa.Array]:
     """Return the columns ``classes`` and ``state`` of a matrix of states, shape (n, C).
 

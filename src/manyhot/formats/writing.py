@@ -25,6 +25,7 @@ from manyhot.core.array_types import Floats32
 from manyhot.errors import InputError, MatchError
 from manyhot.formats.reading import FOLDER
 from manyhot.tables import DESCRIPTION, Golden, Labels, Votes, one_chunk
+from manyhot.tables.labels import with_zeros
 
 _T = TypeVar("_T")
 
@@ -108,6 +109,7 @@ def save(
             allowed=f"{holds} as {', '.join(_writers_of(holds)) or '.parquet or .csv, without `to`'}",
         )
     _check_suffix(entry, path)
+    content = with_zeros(content) if isinstance(content, Labels) else content
     saved = entry(content, path, classes)
     assert isinstance(saved, Saved)
     if not isinstance(content, Labels):

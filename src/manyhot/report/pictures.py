@@ -22,6 +22,7 @@ from manyhot.core.array_types import Ints
 from manyhot.errors import InputError, ManyhotError, MissingExtraError
 from manyhot.files import write_text
 from manyhot.tables import Images, Labels, Predictions, align
+from manyhot.tables.labels import with_zeros
 
 Opener = Callable[[], bytes]
 """Reads the bytes of a photograph, or raises an OSError with the reason."""
@@ -302,7 +303,7 @@ def label_rows(images: Images, labels: Labels) -> list[LabelRow]:
     matched = align(images.image_id, labels.image_id, left_name="the images", right_name=name)
     rows = [LabelRow(label) for label in image_column(images, "label")]
     otherwise = NOT_ASKED if labels.asked_known else UNRECORDED
-    table = labels.table.take(matched.right)
+    table = with_zeros(replace(labels, table=labels.table.take(matched.right))).table
     for i, row in zip(matched.left.tolist(), table.to_pylist(), strict=True):
         states = tuple(zip(row["classes"], row["state"], strict=True))
         label = row.get("label")

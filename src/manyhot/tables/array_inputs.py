@@ -13,7 +13,7 @@ from pyarrow import compute as pc
 
 from manyhot.classes import ClassList, class_list, class_list_of, from_keys
 from manyhot.core.array_types import Ints
-from manyhot.core.sets import NO, YES
+from manyhot.core.sets import NO
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import (
     STATES,
@@ -336,8 +336,15 @@ def labels_as_table(
     if label_part.values is None and label is not None:
         columns["rated"] = pa.repeat(False, n)  # as in a file with one label per image
     key, own = (classes.hash, own_list(classes)) if classes is not None else ("", None)
-    asked = bool((sets.state != YES).any())
-    return Labels(pa.table(columns), n_classes, key, asked, name="labels", class_list=own)
+    return Labels(
+        pa.table(columns),
+        n_classes,
+        key,
+        asked_known=sets.complete or bool((sets.state == NO).any()),
+        name="labels",
+        class_list=own,
+        complete=sets.complete,
+    )
 
 
 def _voted(

@@ -39,6 +39,7 @@ def label_sets(labels: Labels) -> LabelSets:
         labels.asked_known,
         probabilities(labels),
         labels.exclusive,
+        labels.complete,
     )
 
 
@@ -161,7 +162,7 @@ def states_of_labels(labels: Labels, classes: ClassList) -> States:
     its state is *no*. All states of unusable images are unknown.
     """
     sets = label_sets(labels)
-    state = np.full((len(sets), len(classes)), NOT_ASKED if sets.asked_known else NO, np.uint8)
+    state = np.full((len(sets), len(classes)), sets.unlisted, np.uint8)
     state[sets.rows, sets.classes] = sets.state
     state[~sets.usable] = NOT_ASKED
     return States(labels.image_id, state, classes)

@@ -30,12 +30,15 @@ class SetArrays:
         The state of each class.
     single : ndarray of int64, shape (n,), optional
         The labels, if there is one per image.
+    complete : bool
+        Whether the classes that are not listed are absent: the zeros of a full matrix.
     """
 
     lengths: npt.NDArray[np.int64]
     flat: npt.NDArray[np.int64]
     state: npt.NDArray[np.uint8]
     single: npt.NDArray[np.int64] | None = None
+    complete: bool = False
 
 
 def sets_of(labels: Any, n_classes: int) -> SetArrays:
@@ -83,15 +86,15 @@ def _of_lists(lists: Sequence[Any]) -> SetArrays:
 
 
 def _of_matrix(array: npt.NDArray[Any]) -> SetArrays:
-    """Return the positives of a matrix; all cells that were asked about, if -1 or NaN say which were not."""
+    """Return the positives of a matrix; all cells that were asked about, if it holds -1 or NaN."""
     if array.dtype != bool and ((array == -1) | (array != array)).any():
-        state = np.select([array == 1, array == 0, array == -1], [YES, NO, UNCLEAR], NOT_ASKED).astype(
-            np.uint8
-        )
-    else:
-        state = np.where(array == 1, YES, NOT_ASKED).astype(np.uint8)
-    rows, flat = np.nonzero(state)
-    return SetArrays(np.bincount(rows, minlength=len(array)), flat, state[rows, flat])
+        states = [array == 1, array == 0, array == -1], [YES, NO, UNCLEAR]
+        state = np.select(*states, NOT_ASKED).astype(np.uint8)
+        rows, flat = np.nonzero(state)
+        return SetArrays(np.bincount(rows, minlength=len(array)), flat, state[rows, flat])
+    rows, flat = np.nonzero(array)
+    lengths = np.bincount(rows, minlength=len(array))
+    return SetArrays(lengths, flat, np.full(len(flat), YES, np.uint8), complete=True)
 
 
 def _of_sparse(matrix: Any, n_classes: int) -> SetArrays:
@@ -105,7 +108,8 @@ def _of_sparse(matrix: Any, n_classes: int) -> SetArrays:
             allowed=f"(n, {n_classes}) of 0 and 1",
         )
     flat = rows.indices.astype(np.int64)
-    return SetArrays(np.diff(rows.indptr).astype(np.int64), flat, np.full(len(flat), YES, np.uint8))
+    lengths = np.diff(rows.indptr).astype(np.int64)
+    return SetArrays(lengths, flat, np.full(len(flat), YES, np.uint8), complete=True)
 
 
 def is_sparse(values: Any) -> bool:

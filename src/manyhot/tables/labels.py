@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from manyhot.classes import ClassList, class_list_of, from_keys
 from manyhot.core.array_types import Bools, Floats
 from manyhot.errors import InputError, MatchError
+from manyhot.tables.definitions import STATES
 from manyhot.tables.frames import check_range, check_unique, one_chunk
 from manyhot.tables.image_ids import AUTO, Renamed, ids_like
 from manyhot.tables.schemas import check, metadata, metadata_number, write
@@ -48,6 +49,9 @@ class Labels:
     exclusive : bool
         Whether raters chose one class per image, so that the probabilities `p` of an image are the shares of
         their votes and add up to 1.
+    complete : bool
+        Whether each class that is not listed was answered no, as in a matrix of 0 and 1 in memory. Its zeros
+        are not stored, since there are 50 million for 50,000 images and 1,000 classes. Files contain them.
     """
 
     table: pa.Table
@@ -58,6 +62,7 @@ class Labels:
     class_list: ClassList | None = None
     assumed: bool = False
     exclusive: bool = False
+    complete: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "table", check(self.table, "labels", where=self.name or None))
@@ -214,7 +219,30 @@ def write_labels(
     labels: Labels, path: str | os.PathLike[str], *, call: str = "", inputs: Mapping[str, str] | None = None
 ) -> Path:
     """Write label sets to a Parquet file."""
-    return write(labels.table, path, "labels", call=call, inputs=inputs, about=labels.about())
+    return write(with_zeros(labels).table, path, "labels", call=call, inputs=inputs, about=labels.about())
+
+
+def with_zeros(labels: Labels) -> Labels:
+    """Return complete label sets with a state for every class, as in a file; all others unchanged."""
+    if not labels.complete:
+        return labels
+    n, c = len(labels), labels.n_classes
+    lists = one_chunk(labels.table["classes"])
+    state = np.zeros((n, c), np.int8)
+    rows = np.repeat(np.arange(n), pc.list_value_length(lists).to_numpy(zero_copy_only=False))
+    codes = pc.index_in(one_chunk(labels.table["state"]).flatten(), pa.array(STATES))
+    state[rows, lists.flatten().to_numpy()] = codes.to_numpy(zero_copy_only=False)
+    offsets = pa.array(np.arange(n + 1, dtype=np.int32) * c)
+    columns = {
+        "classes": pa.ListArray.from_arrays(offsets, pa.array(np.tile(np.arange(c, dtype=np.int32), n))),
+        "state": pa.ListArray.from_arrays(
+            offsets, pa.DictionaryArray.from_arrays(state.ravel(), pa.array(STATES)).cast(pa.string())
+        ),
+    }
+    table = labels.table
+    for name, column in columns.items():
+        table = table.set_column(table.column_names.index(name), name, column)
+    return replace(labels, table=table, complete=False)
 
 
 def labels_from_table(table: pa.Table, *, name: str, n_classes: int = 0, class_hash: str = "") -> Labels:

@@ -189,14 +189,19 @@ def _of_sets(labels: LabelSets, ends: str, not_asked: str) -> Teacher:
         p = _shared(labels, yes)
         return _teacher(labels.n_classes, labels.indptr, labels.classes, p, np.ones_like(p), 1.0)
     known = (labels.state != UNCLEAR).astype(np.float32)
-    if not_asked == "mask" and not ((yes == 0) & (known == 1)).any():
+    if not_asked == "mask" and not labels.complete and not ((yes == 0) & (known == 1)).any():
         raise InputError(
             "If classes that were not asked about are masked, no image has an absent class.",
             got="label sets without a class in state no",
             do="count classes that were not asked about as absent: pass not_asked=no with `settings`",
         )
     return _teacher(
-        labels.n_classes, labels.indptr, labels.classes, yes, known, 1.0 if not_asked == "no" else 0.0
+        labels.n_classes,
+        labels.indptr,
+        labels.classes,
+        yes,
+        known,
+        1.0 if not_asked == "no" or labels.complete else 0.0,
     )
 
 

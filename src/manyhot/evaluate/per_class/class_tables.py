@@ -267,7 +267,7 @@ class ClassTables:
 
 def _n_unasked(case: Case, points: OperatingPoints) -> npt.NDArray[np.int64]:
     """Return on how many images that count as negatives no rater was asked about each class."""
-    if points.masked:
+    if points.masked or case.labels.complete:
         return np.zeros_like(points.n_negatives)
     sets = case.labels
     other = sets.usable[sets.rows] & (sets.state != YES) & (sets.state != NOT_ASKED)

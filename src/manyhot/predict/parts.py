@@ -404,24 +404,30 @@ def _images(paths: Sequence[Path], source: ImageSource) -> tuple[pa.Table, pa.Ta
     every = pa.concat_tables([read_part_file(path, columns) for path in paths])
     good = pc.equal(every["reason"], "")
     images, skipped = every.filter(good).drop(["reason"]), every.filter(pc.invert(good))
-    _check_once(every["image_id"], source.uri)
+    _check_once(every, source.uri)
     if not len(images):
         rows = skipped.select(["image_id", "uri", "reason"]).to_pylist()
         raise NoneLeftError.of(source.uri, rows)
     return images, skipped
 
 
-def _check_once(ids: pa.ChunkedArray, where: str) -> None:
+def _check_once(images: pa.Table, where: str) -> None:
+    """Raise an error if two images of a stream have the same id; other sources look earlier."""
+    ids = images["image_id"]
     if len(pc.unique(ids)) == len(ids):
         return
     counts = pc.value_counts(ids)
     twice = [row["values"] for row in counts.to_pylist() if row["counts"] > 1]
+    places = images["uri"].filter(pc.equal(ids, twice[0])).to_pylist()
+    more = f", and {len(twice) - 1:,} more names" if len(twice) > 1 else ""
     raise InputError(
         "Two images have the same base name.",
         where=where,
-        got=f"{twice[0]}" + (f", and {len(twice) - 1:,} more" if len(twice) > 1 else ""),
-        allowed="unique base names, which are the ids of images in all tables",
-        do="rename one of them, and predict them again",
+        got=f"{places[0]} and {places[1]}"
+        + (f", and {len(twice) - 1:,} more names" if len(twice) > 1 else ""),
+        allowed="unique base names, the ids of images in compressed or remote archives",
+        do="predict the archives one by one, each with its own `out`, or unpack them: images in folders "
+        "and in local .tar files are named by their paths",
     )
 
 

@@ -418,17 +418,17 @@ def test_two_shards_of_a_stream_that_name_an_image_alike(few, tint, tmp_path):
         with tarfile.open(tmp_path / shard, "w:gz") as tar:
             tar.add(few / "00000.jpg", "photo.jpg")
     with pytest.raises(InputError) as error:
-        run(opened(f"{tmp_path}/{{0..1}}.tar.gz"), tint, tmp_path / "out", PredictSettings())
+        run(open_source(f"{tmp_path}/{{0..1}}.tar.gz"), tint, tmp_path / "out", PredictSettings())
     assert str(error.value) == (
         "Two images have the same base name.\n"
         f"  where:   {tmp_path}/{{0..1}}.tar.gz\n"
         f"  got:     {tmp_path}/0.tar.gz/photo.jpg and {tmp_path}/1.tar.gz/photo.jpg\n"
         "  allowed: unique base names, the ids of images in compressed or remote archives\n"
-        "  do:      predict the archives one by one, each with its own `out`, or unpack them: images in folders "
-        "and in local .tar files are named by their paths"
+        "  do:      predict the archives one by one, each with its own `out`, or unpack them: images in "
+        "folders and in local .tar files are named by their paths"
     )
     for shard in ("0.tar.gz", "1.tar.gz"):
-        done = run(opened(tmp_path / shard), tint, tmp_path / shard[0], PredictSettings())
+        done = run(open_source(tmp_path / shard), tint, tmp_path / shard[0], PredictSettings())
         assert done.merged.n == 1
 
 
@@ -443,6 +443,6 @@ def test_two_of_one_name_are_found_in_the_end(few, tint, tmp_path):
         f"  where:   {few}\n"
         f"  got:     {few}/00000.jpg and {few}/00000.jpg\n"
         "  allowed: unique base names, the ids of images in compressed or remote archives\n"
-        "  do:      predict the archives one by one, each with its own `out`, or unpack them: images in folders "
-        "and in local .tar files are named by their paths"
+        "  do:      predict the archives one by one, each with its own `out`, or unpack them: images in "
+        "folders and in local .tar files are named by their paths"
     )

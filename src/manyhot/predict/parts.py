@@ -423,8 +423,7 @@ def _check_once(images: pa.Table, where: str) -> None:
     raise InputError(
         "Two images have the same base name.",
         where=where,
-        got=f"{places[0]} and {places[1]}"
-        + (f", and {len(twice) - 1:,} more names" if len(twice) > 1 else ""),
+        got=f"{places[0]} and {places[1]}{more}",
         allowed="unique base names, the ids of images in compressed or remote archives",
         do="predict the archives one by one, each with its own `out`, or unpack them: images in folders "
         "and in local .tar files are named by their paths",

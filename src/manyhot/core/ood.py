@@ -62,7 +62,11 @@ def confidence_scores(case: Case, score: str) -> Floats:
     if score == "energy":
         return case.log_total
     if case.uncertainty is not None:
-        return -getattr(case.uncertainty, score).astype(np.float64)
+        stored = {
+            "entropy": case.uncertainty.entropy,
+            "mutual_information": case.uncertainty.mutual_information,
+        }
+        return -stored[score].astype(np.float64)
     assert case.scores is not None  # for the type checker
     if case.kind == "probability":
         check_sums(case.scores, case.name)

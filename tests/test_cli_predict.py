@@ -352,7 +352,7 @@ def test_models_by_a_part_of_the_name(photos):
     assert manyhot("models", "no such*").stdout == (
         "0 models match 'no such*'. predict also accepts: timm/NAME, torchvision/NAME, "
         "open_clip/ARCH/PRETRAINED, onnx:FILE, openvino:FILE, python:MODULE:FUNCTION, "
-        "head:FILE, trained:FILE, dropout:MODEL\n"
+        "head:FILE, trained:FILE, dropout:MODEL, ensemble:MODEL,MODEL\n"
     )
 
 

@@ -72,6 +72,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.predict.adapters.function",
         "manyhot.predict.adapters.trained",
         "manyhot.predict.adapters.dropout",
+        "manyhot.predict.adapters.deep_ensemble",
     ),
     "aggregator": ("manyhot.core.aggregation", "manyhot.core.dawid_skene"),
     "choice-aggregator": ("manyhot.core.choices",),

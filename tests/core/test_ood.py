@@ -69,7 +69,8 @@ def test_scores_are_those_of_scipy():
     p = softmax(logits.astype(float), axis=1)
     case = Case.from_scores(labels, logits, kind="logit")
     expected = (p.max(1), -entropy(p, axis=1), logsumexp(logits.astype(float), axis=1))
-    for score, values in zip(OOD_SCORES, expected, strict=True):
+    single = [score for score in OOD_SCORES if score != "mutual_information"]
+    for score, values in zip(single, expected, strict=True):
         assert confidence_scores(case, score) == pytest.approx(values, abs=1e-5)
     same = Case.from_scores(labels, p.astype(np.float32), kind="probability")
     assert confidence_scores(same, "entropy") == pytest.approx(expected[1], abs=1e-5)

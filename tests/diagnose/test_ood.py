@@ -10,10 +10,12 @@ from scipy.stats import entropy
 from sklearn.metrics import roc_auc_score
 
 from manyhot import Predictions, diagnose_ood, tables
+from manyhot.core.uncertainty import Average, uncertainty_of
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError
 from manyhot.tables import check
 from manyhot.tables.array_inputs import as_labels
+from manyhot.tables.predictions import write_predictions
 
 C = 5
 
@@ -72,6 +74,59 @@ def test_values_are_those_of_scikit_learn(data, tmp_path):
     assert line.split()[:4] == ["net", "energy", "all", f"{auc[0]:.3f}"]
     assert list(found.lines())[-1] == "in-distribution images: 115"
     assert tables.read(found.write(tmp_path / "ood")[0], "ood").equals(table)
+
+
+def averaged(of, members, multilabel):
+    """Return the average of members with the images in another order, and its scores by brute force."""
+    p = expit(members) if multilabel else softmax(members, axis=2)
+    both = np.stack([p, 1 - p]) if multilabel else p[None]
+    mean = both.mean(1)
+    total = -(mean * np.log(mean)).sum((0, 2))
+    information = total + (both * np.log(both)).sum((0, 3)).mean(0)
+    average = Average.of(p, multilabel=multilabel)
+    rows = np.random.default_rng(1).permutation(len(of.image_id))
+    uncertainty = uncertainty_of(average.mean, average.mutual_information, multilabel=multilabel).take(rows)
+    whole = Predictions(
+        of.image_id.take(pa.array(rows)),
+        "five",
+        scores=average.mean[rows].astype(np.float32),
+        score_kind="probability",
+        n_classes=C,
+        uncertainty=uncertainty,
+    )
+    return whole, {"entropy": -total, "mutual_information": -information}
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+@pytest.mark.parametrize("top", [0, 2])
+def test_entropy_and_information_of_averages(data, multilabel, top, tmp_path):
+    labels, logits, ood, theirs = data
+    rng = np.random.default_rng(0)
+    noise = [rng.normal(size=(4, *scores.shape)) for scores in (logits, theirs)]
+    ours, own = averaged(labels, logits + noise[0], multilabel)
+    others, other = averaged(ood, theirs + 2 * noise[1], multilabel)
+    if top:
+        ours, others = (
+            replace(
+                p,
+                classes=(best := np.argsort(-p.scores, axis=1)[:, :top]),
+                scores=np.take_along_axis(p.scores, best, axis=1),
+                uncertainty=p.uncertainty.of_classes(best),
+            )
+            for p in (ours, others)
+        )
+    paths = [write_predictions(p, tmp_path / f"{i}.parquet") for i, p in enumerate((ours, others))]
+    found = diagnose_ood(labels, paths[0], ood=ood, ood_predictions=paths[1])
+    inside, shows = np.arange(120) >= 5, np.arange(150) % 3 == 0
+    assert set(found.ood["score"].to_pylist()) == {"confidence", "entropy", "mutual_information"}
+    for score in own:
+        for part, chosen in (("all", shows | True), ("no class", ~shows), ("some class", shows)):
+            row = value(found.ood, score=score, slice=part, measure="auroc")
+            kind = np.repeat([1, 0], [115, chosen.sum()])
+            expected = roc_auc_score(kind, np.concatenate([own[score][inside], other[score][chosen]]))
+            assert row["value"] == pytest.approx(expected, abs=1e-4)
+            assert (row["n"], row["n_ood"]) == (115, chosen.sum())
+    assert found.notes == ("five: no energy: it needs logits of all classes",)
 
 
 def test_what_the_scores_do_not_allow(data):

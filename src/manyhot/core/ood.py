@@ -14,8 +14,9 @@ from manyhot.core.resampling import LEVEL
 from manyhot.core.sets import Case
 from manyhot.core.softmax import check_sums
 
-OOD_SCORES = ("confidence", "entropy", "energy")
-"""The probability of the top class, minus the entropy, and the log of the summed exponentials of logits."""
+OOD_SCORES = ("confidence", "entropy", "mutual_information", "energy")
+"""The probability of the top class, minus the entropy, minus the mutual information of an average, and the
+log of the summed exponentials of logits."""
 
 TPR = 0.95
 """Share of in-distribution images that are accepted at the threshold of FPR95."""
@@ -38,8 +39,9 @@ def confidence_scores(case: Case, score: str) -> Floats:
     Parameters
     ----------
     case : Case
-        With confidences; for ``entropy`` with probabilities of all classes that add up to 1, and for
-        ``energy`` with logits of all classes.
+        With confidences; for ``mutual_information`` with the uncertainty of an average, for ``entropy`` with
+        the same, or with probabilities of all classes that add up to 1, and for ``energy`` with logits of all
+        classes.
     score : str
         One of `OOD_SCORES`.
 
@@ -51,13 +53,20 @@ def confidence_scores(case: Case, score: str) -> Floats:
     References
     ----------
     Hendrycks and Gimpel 2017, arXiv 1610.02136, for the confidence; Liu et al. 2020, arXiv 2010.03759, for
-    the energy at a temperature of 1, with the opposite sign.
+    the energy at a temperature of 1, with the opposite sign; Smith and Gal 2018, arXiv 1803.08533, for the
+    mutual information.
     """
     if score == "confidence":
         assert case.confidence is not None  # for the type checker
         return case.confidence
     if score == "energy":
         return case.log_total
+    if case.uncertainty is not None:
+        stored = {
+            "entropy": case.uncertainty.entropy,
+            "mutual_information": case.uncertainty.mutual_information,
+        }
+        return -stored[score].astype(np.float64)
     assert case.scores is not None  # for the type checker
     if case.kind == "probability":
         check_sums(case.scores, case.name)

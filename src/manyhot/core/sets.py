@@ -19,6 +19,7 @@ from manyhot.core.softmax import (
     log_probability,
     log_totals,
 )
+from manyhot.core.uncertainty import Uncertainty
 from manyhot.errors import InputError
 
 NOT_ASKED, NO, UNCLEAR, YES = range(4)
@@ -328,6 +329,8 @@ class Case:
         The probability of each class in `top`, used if there are no dense scores.
     name : callable
         Returns the name of the image in a row, for messages.
+    uncertainty : Uncertainty, optional
+        The uncertainty of the images, if the predictions are averages.
     """
 
     labels: LabelSets
@@ -336,6 +339,7 @@ class Case:
     kind: str = "none"
     listed: AnyFloats | None = None
     name: Callable[[int], str] = "row {}".format
+    uncertainty: Uncertainty | None = None
 
     @classmethod
     def from_scores(cls, labels: LabelSets, scores: AnyFloats, *, k: int = 20, kind: str = "none") -> Case:

@@ -43,8 +43,8 @@ declare_table(
         TEXT("model", "the model"),
         TEXT(
             "score",
-            "the probability of the top class, minus the entropy, or the log of the summed exponentials of "
-            "logits",
+            "the probability of the top class, minus the entropy, minus the mutual information of an "
+            "average, or the log of the summed exponentials of logits",
             values=OOD_SCORES,
         ),
         TEXT(
@@ -212,10 +212,12 @@ def _scored(
 
 def _scores(case: Case, model: str, notes: list[str]) -> dict[str, Floats]:
     """Return the scores that the predictions of a model have."""
-    dense = case.listed is None
-    possible = {"confidence": True, "entropy": dense, "energy": dense and case.kind == "logit"}
+    dense, averaged = case.listed is None, case.uncertainty is not None
+    possible = {"confidence": True, "entropy": dense or averaged, "energy": dense and case.kind == "logit"}
+    if averaged:  # a single model has none, so that nothing is missing
+        possible["mutual_information"] = True
     scores = {}
-    for score in OOD_SCORES:
+    for score in (s for s in OOD_SCORES if s in possible):
         try:
             if possible[score]:
                 scores[score] = confidence_scores(case, score)

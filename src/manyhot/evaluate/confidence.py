@@ -438,7 +438,8 @@ def _take(case: Case, rows: npt.NDArray[np.intp]) -> Case:
 def _rows_of(predictions: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:
     arrays = {name: getattr(predictions, name) for name in ("classes", "scores", "logsumexp")}
     kept = {name: a[rows] for name, a in arrays.items() if a is not None}
-    return replace(predictions, image_id=predictions.image_id.take(pa.array(rows)), **kept)
+    ids = predictions.image_id.take(pa.array(rows))
+    return replace(predictions, image_id=ids, uncertainty=None, **kept)
 
 
 def _cooled_lists(new: Predictions, fitted: Case, rest: Case, to: str) -> tuple[Predictions, float]:

@@ -374,7 +374,14 @@ def _similar(
         return None
     image_id = beside.image_id.take(pa.array(rows))
     predicted = _predicted(image_id, models)
-    asked = replace(beside.predictions, image_id=image_id, classes=predicted, scores=None, logsumexp=None)
+    asked = replace(
+        beside.predictions,
+        image_id=image_id,
+        classes=predicted,
+        scores=None,
+        logsumexp=None,
+        uncertainty=None,
+    )
     asked = replace(asked, score_kind="none")
     index = Embedded(asked, beside.vectors[rows], shown, beside.name)
     run = Run(on_progress=progress)
@@ -400,7 +407,7 @@ def _few(p: Predictions, shown: Images) -> Predictions:
             None if scores is None else scores[:, :SHOWN_CLASSES],
         )
     image_id = p.image_id.take(pa.array(rows))
-    return replace(p, image_id=image_id, classes=classes, scores=scores, logsumexp=total)
+    return replace(p, image_id=image_id, classes=classes, scores=scores, logsumexp=total, uncertainty=None)
 
 
 def _predicted(image_id: pa.Array, models: Sequence[Predictions]) -> np.ndarray:

@@ -218,11 +218,14 @@ def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, dep
         image = predictions.image_id[int(alignment.right[row])]
         return f"{predictions.source or predictions.model}, image {image}"
 
-    kind = predictions.score_kind
+    kind, uncertainty = predictions.score_kind, predictions.uncertainty
+    if uncertainty is not None and not in_order:
+        uncertainty = uncertainty.take(alignment.right)
     if predictions.is_dense:
         assert predictions.scores is not None
         scores = predictions.scores if in_order else predictions.scores[alignment.right]
-        return Case(sets, np.asfortranarray(top_k(scores, depth)), scores, kind, name=name)
+        best = np.asfortranarray(top_k(scores, depth))
+        return Case(sets, best, scores, kind, name=name, uncertainty=uncertainty)
     assert predictions.classes is not None
     # Rows of the transpose keep it column-major.
     top = predictions.classes if in_order else predictions.classes.T.take(alignment.right, axis=1).T
@@ -230,7 +233,7 @@ def case_of(sets: LabelSets, predictions: Predictions, alignment: Alignment, dep
     listed = predictions.confidence()
     if listed is not None and not in_order:
         listed = listed[alignment.right]
-    return Case(sets, top, None, kind, listed, name)
+    return Case(sets, top, None, kind, listed, name, uncertainty)
 
 
 def ascends(rows: npt.NDArray[np.int64]) -> bool:

@@ -26,6 +26,7 @@ from manyhot.predict.sources import ImagesLike, LabelLookup, open_source
 from manyhot.tables import Images, Predictions
 from manyhot.tables.image_ids import first_unique, normal_ids
 from manyhot.tables.own_classes import own_list
+from manyhot.tables.predictions import uncertainty_from_columns
 
 
 @dataclass(frozen=True)
@@ -165,6 +166,12 @@ def _predicted(
         network.score_kind,
         len(classes),
         classes.hash,
+        uncertainty=uncertainty_from_columns(
+            {
+                name: np.concatenate([part.uncertainty[name] for part in parts if part.uncertainty])
+                for name in dict.fromkeys(name for part in parts for name in part.uncertainty)
+            }
+        ),
     )
     return Predicted(predictions, images, skipped, joined("features"), trials, network.notes)
 

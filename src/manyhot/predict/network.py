@@ -7,7 +7,7 @@ accept bytes normalise within their graph.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.classes import ClassList
+from manyhot.core.array_types import AnyFloats
 from manyhot.errors import InputError
 
 if TYPE_CHECKING:
@@ -263,8 +264,13 @@ class Network:
     forward : callable, optional
         Maps cropped images, uint8 of shape (n, 3, height, width), to logits, for a model that runs its own
         code without an engine.
+    members : callable, optional
+        Yields the probabilities of each member of an average for cropped images; `forward` returns their
+        mean.
     score_kind : str
         The kind of the scores, such as ``logit``.
+    multilabel : bool
+        Whether several classes can be valid together, so that probabilities need not add up to 1.
     about : Mapping of str to str
         Further metadata of the predictions, such as the origin of the weights.
     notes : tuple of str
@@ -278,7 +284,9 @@ class Network:
     head: str = ""
     file: str = ""
     forward: Callable[[Bytes], npt.ArrayLike] | None = None
+    members: Callable[[Bytes], Iterable[AnyFloats]] | None = None
     score_kind: str = "logit"
+    multilabel: bool = False
     about: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

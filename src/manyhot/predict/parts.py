@@ -26,7 +26,7 @@ from manyhot.errors import InputError, MatchError, OutputError
 from manyhot.files import atomic_write, write_refused, write_text
 from manyhot.predict.scoring import Scored
 from manyhot.predict.sources import ImageSource, LabelLookup, SourcePart
-from manyhot.tables import metadata, predictions_file_name, read, write, write_stream
+from manyhot.tables import metadata, predictions_file_name, read, schema, write, write_stream
 
 PARTS_FOLDER = ".parts"
 """The folder of parts, beside the predictions until these are complete."""
@@ -217,6 +217,8 @@ def _table(scored: Scored, labels: LabelLookup) -> pa.Table:
     columns["scores"] = _lists(scored.scores).take(at)
     if scored.logsumexp is not None:
         columns["logsumexp"] = pa.array(scored.logsumexp, pa.float32()).take(at)
+    for name, values in scored.uncertainty.items():
+        columns[name] = (_lists(values) if values.ndim == 2 else pa.array(values)).take(at)
     if scored.features is not None:
         columns["features"] = _lists(scored.features).take(at)
     return pa.table(columns)
@@ -453,9 +455,7 @@ def _write_features(paths: Sequence[Path], target: Path, n: int) -> None:
 def _predicted(path: Path) -> pa.Table:
     table = read_part_file(path)
     table = table.filter(pc.equal(table["reason"], ""))
-    return table.select(
-        [c for c in ("image_id", "classes", "scores", "logsumexp") if c in table.column_names]
-    )
+    return table.select([c for c in schema("predictions").names if c in table.column_names])
 
 
 def _update_images(path: Path, images: pa.Table, identity: Identity, call: str) -> None:

@@ -7,7 +7,7 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,14 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.sets import top_k
+from manyhot.core.uncertainty import uncertainty_of
 from manyhot.errors import InputError
 from manyhot.predict.decode import decode
 from manyhot.predict.engines import Engine
 from manyhot.predict.engines.torch import threads_given_back
 from manyhot.predict.network import Float32Array, Network
 from manyhot.predict.sources import ImageReader, Item, SourceLostError, SourcePart
+from manyhot.tables.predictions import uncertainty_columns
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +63,8 @@ class Scored:
     classes : ndarray of int32, shape (n, k), optional
     scores : ndarray of float32, shape (n, k) or (n, C)
     logsumexp : ndarray of float32, shape (n,), optional
+    uncertainty : Mapping of str to ndarray
+        Columns of the predictions of an average of several models.
     features : ndarray of float16, shape (n, D), optional
     """
 
@@ -71,6 +75,7 @@ class Scored:
     classes: npt.NDArray[np.int32] | None
     scores: Float32Array
     logsumexp: Float32Array | None
+    uncertainty: Mapping[str, Float32Array]
     features: npt.NDArray[np.float16] | None
 
 
@@ -98,6 +103,7 @@ class _Batch:
     classes: npt.NDArray[np.int32] | None
     scores: Float32Array | None
     logsumexp: Float32Array | None
+    uncertainty: Mapping[str, Float32Array]
     features: npt.NDArray[np.float16] | None
 
 
@@ -249,11 +255,15 @@ def _scored(
         seconds.decode += time.perf_counter() - took
     items = [item for item, _ in images]
     if not pixels:
-        return _Batch(items, sizes, reasons, None, None, None, None)
+        return _Batch(items, sizes, reasons, None, None, None, {}, None)
     begun = time.perf_counter()
     logits, features = engine(np.stack(pixels))
     uris = [item.uri for item, reason in zip(items, reasons, strict=True) if not reason]
-    batch = _Batch(items, sizes, reasons, *select_scores(logits, network, keep, uris), _half(features))
+    kept = select_scores(logits, network, keep, uris)
+    uncertainty: dict[str, Float32Array] = {}
+    if network.members is not None and features is not None:
+        uncertainty, features = _uncertainty(logits, features, network, keep, kept[0]), None
+    batch = _Batch(items, sizes, reasons, *kept, uncertainty, _half(features))
     seconds.model += time.perf_counter() - begun
     return batch
 
@@ -295,6 +305,20 @@ def select_scores(
     return classes.astype(np.int32), np.take_along_axis(scores, classes, axis=1), total
 
 
+def _uncertainty(
+    mean: Float32Array,
+    information: Float32Array,
+    network: Network,
+    keep: Keep,
+    top: npt.NDArray[np.int32] | None,
+) -> dict[str, Float32Array]:
+    """Return the columns of the uncertainty of a batch, over the classes that are kept."""
+    if keep.columns is not None and network.multilabel:  # of exclusive classes, it is that of all
+        mean, information = mean[:, keep.columns], information[:, keep.columns]
+    found = uncertainty_of(mean, information, multilabel=network.multilabel)
+    return uncertainty_columns(found if top is None else found.of_classes(top))
+
+
 def _logsumexp(logits: Float32Array) -> Float32Array:
     exact = logits.astype(np.float64)
     best = exact.max(axis=1)
@@ -312,6 +336,7 @@ def _joined(part: SourcePart, batches: Sequence[_Batch]) -> Scored:
         return np.concatenate(found) if found else None
 
     scores = rows("scores")
+    names = dict.fromkeys(name for b in batches for name in b.uncertainty)
     return Scored(
         part,
         [item for b in batches for item in b.items],
@@ -320,5 +345,6 @@ def _joined(part: SourcePart, batches: Sequence[_Batch]) -> Scored:
         rows("classes"),
         np.empty((0, 0), np.float32) if scores is None else scores,
         rows("logsumexp"),
+        {name: np.concatenate([b.uncertainty[name] for b in batches if b.uncertainty]) for name in names},
         rows("features"),
     )

@@ -361,6 +361,7 @@ def _rows(p: Predictions, rows: npt.NDArray[np.int64]) -> Predictions:
         classes=None if p.classes is None else p.classes[rows],
         scores=None if p.scores is None else p.scores[rows],
         logsumexp=None if p.logsumexp is None else p.logsumexp[rows],
+        uncertainty=None,
     )
 
 

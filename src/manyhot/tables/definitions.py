@@ -116,6 +116,20 @@ _declared: dict[str, tuple[Column, ...]] = {
         FLOAT32.optional(
             "logsumexp", "logsumexp over the logits of all classes, which gives probabilities in top-k files"
         ),
+        FLOAT32.optional(
+            "entropy",
+            "of an average of several models: entropy of the mean probabilities of all classes, in nats; if "
+            "several classes can be valid together, the sum over the classes",
+        ),
+        FLOAT32.optional(
+            "mutual_information",
+            "of an average of several models: part of the entropy that is disagreement among the models, in "
+            "nats",
+        ),
+        FLOATS32.optional(
+            "class_mutual_information",
+            "the same for each of `scores`, if several classes can be valid together",
+        ),
     ),
     "proposals": (
         TEXT("image_id", "as in images"),

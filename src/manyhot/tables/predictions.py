@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from manyhot.classes import ClassList
 from manyhot.core.array_types import AnyFloats, Bools, Floats32, Ints
+from manyhot.core.uncertainty import Uncertainty
 from manyhot.errors import InputError, MatchError
 from manyhot.parameters import check_one_of
 from manyhot.tables.frames import check_range, check_unique, one_chunk
@@ -55,6 +56,8 @@ class Predictions:
         The classes that the file itself names, as in `Labels`.
     assumed : bool
         Whether the number of classes is that of ImageNet-1k only by default, as in `Labels`.
+    uncertainty : Uncertainty, optional
+        The uncertainty of averaged predictions, such as those of an ensemble.
     """
 
     image_id: pa.Array
@@ -69,6 +72,7 @@ class Predictions:
     inputs: Mapping[str, str] = field(default_factory=dict)
     class_list: ClassList | None = None
     assumed: bool = False
+    uncertainty: Uncertainty | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.image_id, pa.ChunkedArray):  # a column of a table
@@ -140,6 +144,10 @@ class Predictions:
             columns["scores"] = _list_column(self.scores, drop=drop)
         if self.logsumexp is not None:
             columns["logsumexp"] = pa.array(self.logsumexp, pa.float32())
+        if self.uncertainty is not None:
+            for name, values in uncertainty_columns(self.uncertainty).items():
+                drop = None if self.classes is None else self.classes < 0
+                columns[name] = _list_column(values, drop=drop) if values.ndim == 2 else pa.array(values)
         return pa.table(columns)
 
     def to_polars(self) -> Any:
@@ -231,7 +239,37 @@ def predictions_from_table(table: pa.Table, *, model: str, source: str = "") -> 
         about.get("classes", ""),
         source,
         class_list=class_list_from_metadata(about, source or model),
+        uncertainty=uncertainty_from_columns(
+            {
+                name: list_matrix(table[name], np.nan)
+                if name.startswith("class_")
+                else table[name].to_numpy()
+                for name, own in UNCERTAINTY_COLUMNS.items()
+                if name in table.column_names
+            }
+        ),
     )
+
+
+UNCERTAINTY_COLUMNS = {
+    "entropy": "entropy",
+    "mutual_information": "mutual_information",
+    "class_mutual_information": "by_class",
+}
+"""The columns of an uncertainty, and its attributes."""
+
+
+def uncertainty_columns(uncertainty: Uncertainty) -> dict[str, Floats32]:
+    """Return the columns of an uncertainty in the predictions table."""
+    every = {name: getattr(uncertainty, own) for name, own in UNCERTAINTY_COLUMNS.items()}
+    return {name: values for name, values in every.items() if values is not None}
+
+
+def uncertainty_from_columns(columns: Mapping[str, Floats32]) -> Uncertainty | None:
+    """Return the uncertainty of columns of the predictions table; None without entropy and information."""
+    if not {"entropy", "mutual_information"} <= columns.keys():
+        return None
+    return Uncertainty(**{UNCERTAINTY_COLUMNS[name]: values for name, values in columns.items()})
 
 
 def _check_no_null_items(table: pa.Table, where: str) -> None:
@@ -252,7 +290,7 @@ def _check_predictions(p: Predictions) -> None:
     if p.classes is None and p.scores is None:
         raise InputError("Predictions need classes, scores or both.", where=where)
     check_one_of(p.score_kind, SCORE_KINDS, "There is no such kind of scores.", where=where)
-    for name in ("classes", "scores", "logsumexp"):
+    for name in ("classes", "scores", "logsumexp", "uncertainty"):
         array = getattr(p, name)
         if array is not None and len(array) != len(p):
             raise InputError(
@@ -274,6 +312,15 @@ def _check_predictions(p: Predictions) -> None:
         )
     if p.scores is not None:
         _check_scores(p.scores, p.classes, p, where)
+    if p.uncertainty is not None and p.uncertainty.by_class is not None:
+        scores, by_class = getattr(p.scores, "shape", ()), p.uncertainty.by_class.shape
+        if scores != by_class:
+            raise InputError(
+                "The mutual information of classes and the scores differ in shape.",
+                where=where,
+                got=f"shape {by_class}",
+                allowed=f"shape {scores}",
+            )
 
 
 def _compact(classes: Ints) -> Ints:

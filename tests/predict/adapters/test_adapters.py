@@ -698,7 +698,7 @@ def test_a_name_without_its_family():
         "There is no model 'resnet50'.\n"
         "  allowed: efficientnet-lite0, efficientnet-lite1, efficientnet-lite2, squeezenet, timm/NAME, "
         "torchvision/NAME, open_clip/ARCH/PRETRAINED, onnx:FILE, openvino:FILE, python:MODULE:FUNCTION, "
-        "head:FILE, trained:FILE, dropout:MODEL\n"
+        "head:FILE, trained:FILE, dropout:MODEL, ensemble:MODEL,MODEL\n"
         "  do:      for a model of timm, use timm/resnet50; to search for a name, run manyhot "
         "models '*resnet50*'"
     )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from manyhot.classes import ClassList
+from manyhot.core.array_types import AnyFloats
+from manyhot.core.uncertainty import member_probabilities
 from manyhot.errors import InputError
 from manyhot.extras import required
 from manyhot.parameters import check_count
-from manyhot.predict.network import Bytes, Float32Array, Network, normalised
+from manyhot.predict.adapters.deep_ensemble import average_network, check_member
+from manyhot.predict.network import Bytes, Network, normalised
 from manyhot.registry import register
 
 PASSES = 20
@@ -18,7 +22,12 @@ PASSES = 20
 
 @register("model", "dropout", form="dropout:MODEL", classes="of the model")
 def dropout_network(
-    name: str, *, classes: ClassList | None = None, passes: int = PASSES, seed: int = 0
+    name: str,
+    *,
+    classes: ClassList | None = None,
+    passes: int = PASSES,
+    seed: int = 0,
+    multilabel: bool | None = None,
 ) -> Network:
     """Average the probabilities of a model over passes with dropout.
 
@@ -36,12 +45,14 @@ def dropout_network(
         Number of passes.
     seed : int
         Seed of the masks.
+    multilabel : bool, optional
+        As in `ensemble_network`.
 
     Raises
     ------
     InputError
-        If the model has no dropout, or returns neither logits nor probabilities, or an option is out of
-        range.
+        If the model has no dropout, returns neither logits nor probabilities or is an average itself, or if
+        an option is out of range.
     ManyhotError
         As in `manyhot.predict.models.find_model`.
 
@@ -56,54 +67,40 @@ def dropout_network(
     check_count(seed, "This is not a seed.", least=0, got=f"seed={seed}", allowed="0 or more")
     required("torch", "Dropout")
     network = find_model(name, classes)
-    if network.score_kind not in ("logit", "probability"):
+    check_member(network, "Passes with dropout")
+    is_multilabel = network.multilabel if multilabel is None else multilabel
+    members = _passes(network, passes, seed, is_multilabel)
+    about = {"dropout": f"{passes} passes, seed {seed}"}
+    return average_network(f"dropout/{network.name}", network, members, about, multilabel=is_multilabel)
+
+
+def _passes(
+    network: Network, passes: int, seed: int, multilabel: bool
+) -> Callable[[Bytes], Iterator[AnyFloats]]:
+    """Return a function that yields the probabilities of each pass for cropped images."""
+    import torch
+
+    from manyhot.predict.engines.torch import device
+
+    if network.module is None or not switch_on(network.module):
         raise InputError(
-            "Passes with dropout are averaged as probabilities, which this model does not have.",
+            "This model has no dropout, so that all passes would be equal.",
             where=network.name,
-            got=f"scores of kind {network.score_kind}",
-            allowed="logits or probabilities",
+            got="no module of PyTorch" if network.module is None else "no layer of dropout above 0",
+            allowed="a network with layers of dropout, such as one trained with drop=0.2",
         )
-    average = _Average(network, passes, seed)
-    return Network(
-        f"dropout/{network.name}",
-        network.classes,
-        network.preprocessing,
-        forward=average,
-        score_kind="probability",
-        about={**network.about, "dropout": f"{passes} passes, seed {seed}"},
-        notes=network.notes,
-    )
+    on = device()
+    module = normalised(network.module, network.preprocessing).to(on)
+    switch_on(network.module)  # building it has switched dropout off
 
+    def members(images: Bytes) -> Iterator[AnyFloats]:
+        batch = torch.from_numpy(images).to(on)
+        for number in range(passes):
+            with torch.inference_mode(), pass_masks(seed, number):
+                scores = module(batch).float().flatten(1).cpu().numpy()
+            yield member_probabilities(scores, network.score_kind, multilabel=multilabel, name=network.name)
 
-class _Average:
-    """Maps cropped images to mean probabilities."""
-
-    def __init__(self, network: Network, passes: int, seed: int) -> None:
-        from manyhot.predict.engines.torch import device
-
-        self.kind, self.passes, self.seed, self.device = network.score_kind, passes, seed, device()
-        if network.module is None or not switch_on(network.module):
-            raise InputError(
-                "This model has no dropout, so that all passes would be equal.",
-                where=network.name,
-                got="no module of PyTorch" if network.module is None else "no layer of dropout above 0",
-                allowed="a network with layers of dropout, such as one trained with drop=0.2",
-            )
-        self.module = normalised(network.module, network.preprocessing).to(self.device)
-        switch_on(network.module)  # building it has switched dropout off
-
-    def __call__(self, images: Bytes) -> Float32Array:
-        import torch
-
-        total: Any = 0.0
-        batch = torch.from_numpy(images).to(self.device)
-        with torch.inference_mode():
-            for number in range(self.passes):
-                with pass_masks(self.seed, number):
-                    scores = self.module(batch).double().flatten(1)
-                total = total + (scores.softmax(1) if self.kind == "logit" else scores)
-        mean: Float32Array = (total / self.passes).cpu().numpy().astype(np.float32)
-        return mean
+    return members
 
 
 def switch_on(module: Any) -> int:

@@ -113,6 +113,7 @@ def with_head(backbone: Network, head: Head, name: str, where: object = None) ->
         module.eval(),
         backbone.head,
         score_kind=kind,
+        multilabel=kind == "probability",
         about={"weights": backbone.about.get("weights", "")},
     )
 
@@ -170,6 +171,7 @@ def trained_network(path: str) -> Network:
         module.eval(),
         f"0.{head}" if head and kind == "probability" else head,
         score_kind=kind,
+        multilabel=kind == "probability",
         about={"weights": Path(path).name},
     )
 

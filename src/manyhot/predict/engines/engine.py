@@ -9,8 +9,8 @@ from enum import StrEnum
 from typing import Protocol
 
 import numpy as np
-from numpy import typing as npt
 
+from manyhot.core.uncertainty import Average
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
 from manyhot.predict.network import Bytes, Float32Array, Network
 
@@ -80,6 +80,8 @@ class Engine(Protocol):
 
     def __call__(self, images: Bytes) -> tuple[Float32Array, Float32Array | None]:
         """Return logits and, if requested at its construction, penultimate features.
+
+        For an average of members, the second array is their mutual information instead; see `Average`.
 
         Parameters
         ----------
@@ -169,7 +171,13 @@ class _Own:
 
     def __call__(self, images: Bytes) -> tuple[Float32Array, Float32Array | None]:
         assert self.network.forward is not None
-        scores: npt.NDArray[np.float32] = np.asarray(self.network.forward(images), np.float32)
+        information: Float32Array | None = None
+        if self.network.members is None:
+            scores: Float32Array = np.asarray(self.network.forward(images), np.float32)
+        else:
+            average = Average.of(self.network.members(images), multilabel=self.network.multilabel)
+            scores = average.mean.astype(np.float32)
+            information = average.mutual_information.astype(np.float32)
         if scores.shape != (len(images), len(self.network.classes)):
             raise InputError(
                 "The model does not return one score for each image and class.",
@@ -177,7 +185,7 @@ class _Own:
                 got=f"shape {scores.shape}",
                 allowed=f"shape {(len(images), len(self.network.classes))}",
             )
-        return scores, None
+        return scores, information
 
 
 def _own(network: Network, name: str, features: bool, batch: int | None) -> Engine:

@@ -12,9 +12,10 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
-from manyhot.core.confident_learning import suspected_errors
+from manyhot.core.confident_learning import cleanlab_classes
 from manyhot.core.ensembles import Ensemble, mean_probabilities
 from manyhot.core.error_kinds import count_together
+from manyhot.core.rater_weights import HALF, combined_evidence, rater_weights
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.core.softmax import SLACK, not_a_probability
 from manyhot.parameters import check_share
@@ -24,6 +25,9 @@ _Part = tuple[Ints, Ints, Floats, Floats, Floats]
 
 _POSSIBLE = 1e-11
 """Minimum probability of a missing label; `manyhot.core.calibration.Tail` has 1e-12 in place of 0."""
+
+_NEIGHBOURS = 0.25
+"""Weight of neighbours among ranked models: a difference of one vote changes the margin by 1/2 or more."""
 
 _CELLS = 2**21
 """Cells of a dense table per block, as in `manyhot.core.ensembles`."""
@@ -38,7 +42,7 @@ class Issues:
     image, class_id : ndarray of int64, shape (m,)
         The image, and the most probable other class (for a doubtful label) or the missing class.
     score : ndarray of float64, shape (m,)
-        The evidence from raters if they were asked, otherwise from models, otherwise from neighbours.
+        The evidence from models, or else from neighbours, combined with that from raters if they were asked.
     models, neighbours, people : ndarray of float64, shape (m,)
         The evidence from models, neighbours and raters, from 0 to 1; NaN if there is none.
     likely : ndarray of float64, shape (m,)
@@ -46,7 +50,8 @@ class Issues:
     n_models : ndarray of int64, shape (m,)
         Number of models with `class_id` as their top class.
     confident : ndarray of int64, shape (m,)
-        The class of the image according to confident learning. `NO_LABEL` if no label error is suspected.
+        The class of the image according to confident learning, as in cleanlab. `NO_LABEL` if no label error
+        is suspected.
     """
 
     image: Ints
@@ -139,7 +144,8 @@ def find_issues(
     alone : ndarray of bool, shape (n,), optional
         Images whose label no possible neighbour has, so that neighbours give no evidence about the label.
     doubtful, missing : float
-        Minimum score of each kind. Errors that confident learning suspects are listed whatever their score.
+        Minimum score of each kind; issues that raters confirm to this degree are listed, too. Errors that
+        confident learning suspects are listed whatever their score.
     name : callable
         Returns the name of the image in a row, for messages.
 
@@ -152,12 +158,14 @@ def find_issues(
     Notes
     -----
     Let q_j be the mean probability of class j over models or, for ranks, the share of models whose top class
-    is j. The evidence from models against a label y is 1 - q_y, that is, 1 minus cleanlab's self-confidence.
-    For a missing label j, it is q_j. The evidence from neighbours is computed in the same way, where q_j is
-    the share of neighbours with label j. Evidence from neighbours breaks ties in the evidence from models,
-    and replaces that evidence where it is missing. Remaining ties are broken by the probability of the most
-    probable other class. The evidence from raters is 1 if they rejected a doubtful label or accepted a
-    missing one, and 1/2 if the class is unclear. If the labels contain probabilities, these are used.
+    is j. The evidence from models against a label y is (1 + q_j - q_y) / 2 with the most probable other class
+    j, that is, 1 minus cleanlab's normalized margin, and at most 1 - q_y. For a missing label j, it is q_j.
+    Let r_j be the share of neighbours with label j. The evidence from neighbours is 1 - r_y against a label,
+    and r_j for a missing label. It is used where there are no models. For ranks, the neighbours count as a
+    quarter of a model, so that they order images for which models vote alike. The evidence from raters is 1 if they rejected a
+    doubtful label or accepted a missing one, and 1/2 if the class is unclear. If the labels contain
+    probabilities, these are used. `manyhot.core.rater_weights` describes how raters and models are combined.
+    Issues with the same score are in the order of the images.
 
     References
     ----------
@@ -178,15 +186,19 @@ def find_issues(
         block = _Block(start, ensemble.label[part], beliefs, near)
         has_evidence[part] = block.has_evidence
         doubts.append(block.doubts())
-        absent.append(block.missing(missing, _accepted_cells(ensemble, part)))
+        absent.append(block.missing(missing, _asked_cells(ensemble, part)))
+    n_ranked = 0 if uses_probabilities(ensemble) else len(ensemble.names)
     doubt, lack = (
-        _settled(ensemble, _joined(parts, confident), of) for of, parts in enumerate((doubts, absent))
+        _with_people(ensemble, _joined(parts, confident, n_ranked), of)
+        for of, parts in enumerate((doubts, absent))
     )
-    keep = (doubt.score >= doubtful) | ((doubt.confident != NO_LABEL) & ~(doubt.people <= 0.5))
+    keep = (doubt.score >= doubtful) | (doubt.people >= doubtful)
+    keep |= (doubt.confident != NO_LABEL) & ~(doubt.people <= 0.5)
+    keep_missing = (lack.score >= missing) & (lack.likely >= _POSSIBLE) | (lack.people >= max(missing, 0.5))
     n = int(np.count_nonzero(labelled & has_evidence))
     return IssueLists(
         _ranked(ensemble, doubt, keep),
-        _ranked(ensemble, lack, lack.score >= missing),
+        _ranked(ensemble, lack, keep_missing),
         n,
         len(ensemble) - n,
     )
@@ -278,14 +290,17 @@ class _Block:
         other = others.argmax(1)
         likely = others[np.arange(len(rows)), other]
         near = np.full(len(rows), np.nan) if self.near is None else 1 - self.near[rows, label]
-        return self.start + rows, other, likely, 1 - self.models[rows, label], near
+        rival = np.where(other == label, 0, self.models[rows, other])  # of a single class there is no other
+        doubt = 1 - self.models[rows, label]  # the smaller one only for sigmoids, which may all be high
+        models = np.minimum((doubt + rival) / 2, doubt)
+        return self.start + rows, other, likely, models, near
 
-    def missing(self, least: float, accepted: Ints) -> _Part:
-        """Return image, class, probability and evidence of missing labels, found by score or by raters."""
+    def missing(self, least: float, asked: Ints) -> _Part:
+        """Return image, class, probability and evidence of classes that are likely or were asked about."""
         likely = self._likely()
         labelled = np.flatnonzero(self.label != NO_LABEL)
         likely[labelled, self.label[labelled]] = -2.0
-        cells = np.union1d(np.flatnonzero(likely.ravel() >= max(least, _POSSIBLE)), accepted)
+        cells = np.union1d(np.flatnonzero(likely.ravel() >= max(least, _POSSIBLE)), asked)
         rows, classes = np.divmod(cells, likely.shape[1])
         near = np.full(len(cells), np.nan) if self.near is None else self.near[rows, classes]
         return self.start + rows, classes, likely[rows, classes], self.models[rows, classes], near
@@ -318,15 +333,14 @@ def _shares(neighbours: Ints, n_classes: int) -> Floats:
     return np.where(total > 0, count / np.maximum(total, 1), np.nan)
 
 
-def _accepted_cells(ensemble: Ensemble, part: slice) -> Ints:
-    """Return the cells of a block, each as one number, that are valid or unclear according to raters."""
+def _asked_cells(ensemble: Ensemble, part: slice) -> Ints:
+    """Return the cells of a block, each as one number, that raters were asked about, without the labels."""
     sets = ensemble.label_sets
     if sets is None:
         return np.empty(0, np.int64)
     block = sets.take(np.arange(part.start, min(part.stop, len(ensemble))))
-    accepted = (block.state >= UNCLEAR) & block.usable[block.rows]
-    accepted &= block.classes != ensemble.label[part][block.rows]
-    return np.asarray(block.rows[accepted] * ensemble.n_classes + block.classes[accepted], np.int64)
+    asked = block.usable[block.rows] & (block.classes != ensemble.label[part][block.rows])
+    return np.asarray(block.rows[asked] * ensemble.n_classes + block.classes[asked], np.int64)
 
 
 def _confident(ensemble: Ensemble) -> Ints:
@@ -340,47 +354,52 @@ def _confident(ensemble: Ensemble) -> Ints:
         finite &= np.isfinite(p).all(1)
     rows = np.flatnonzero(finite & (ensemble.label != NO_LABEL))
     if len(rows):
-        pairs = suspected_errors(ensemble.take(rows))
-        classes[rows[pairs.image]] = pairs.class_id
+        classes[rows] = cleanlab_classes(ensemble.take(rows))
     return classes
 
 
-def _joined(parts: list[_Part], confident: Ints) -> Issues:
+def _joined(parts: list[_Part], confident: Ints, n_ranked: int) -> Issues:
+    """Return issues by models and neighbours; `n_ranked` is the number of models if they have only ranks."""
     image, class_id, likely, models, near = (np.concatenate(column) for column in zip(*parts, strict=True))
-    score = np.where(np.isnan(models), near, models)
+    total = n_ranked + _NEIGHBOURS
+    voted = models if not n_ranked else (n_ranked * models + _NEIGHBOURS * near) / total
+    score = np.where(np.isnan(models), near, np.where(np.isnan(near), models, voted))
     nobody, none = np.full(len(image), np.nan), np.zeros(len(image), np.int64)
     return Issues(image, class_id, score, models, near, nobody, likely, none, confident[image])
 
 
-def _settled(ensemble: Ensemble, issues: Issues, missing: int) -> Issues:
-    """Replace the score by the evidence of raters, if they were asked."""
+def _with_people(ensemble: Ensemble, issues: Issues, missing: int) -> Issues:
+    """Combine the score with the evidence of raters, if they were asked."""
     sets = ensemble.label_sets
     if sets is None:
         return issues
     asked = issues.class_id if missing else ensemble.label[issues.image].astype(np.int64)
-    rows = sets.take(issues.image)
-    state = rows.state_of(asked[:, None])[:, 0]
-    p = rows.p_of(asked).astype(np.float64)
+    yes, n_votes = raters_evidence(sets.take(issues.image), asked)
+    people = yes if missing else 1 - yes
+    weight = rater_weights(people, n_votes, issues.score, asked, most=1.0 if missing else HALF)
+    return replace(issues, score=combined_evidence(people, issues.score, weight), people=people)
+
+
+def raters_evidence(rows: LabelSets, classes: Ints) -> tuple[Floats, Floats]:
+    """Return for one class of each image raters' evidence that it is valid, and the number of their answers.
+
+    Returns
+    -------
+    yes, n_votes : ndarray of float64, shape (n,)
+        The evidence is the probability of the class or, if it is unknown, 1 for yes, 1/2 for unclear and 0
+        for no. NaN if nobody was asked, or the number is unknown.
+    """
+    state = rows.state_of(classes[:, None])[:, 0]
+    p = rows.p_of(classes).astype(np.float64)
     yes = np.where(np.isnan(p), np.where(state == YES, 1.0, np.where(state == UNCLEAR, 0.5, 0.0)), p)
-    people = np.where((state > 0) & rows.usable, yes if missing else 1 - yes, np.nan)
-    score = np.where(np.isnan(people), issues.score, people)
-    return replace(issues, score=score, people=people)
+    asked = (state > 0) & rows.usable
+    return np.where(asked, yes, np.nan), rows.n_votes_of(classes).astype(np.float64)
 
 
 def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:
-    """Select issues by descending score; ties are broken by raters, neighbours and probability."""
+    """Select issues by descending score; equal scores are in the order of images and classes."""
     rows = np.flatnonzero(keep)
-    unasked = np.isnan(issues.people[rows])
-    near = np.nan_to_num(issues.neighbours[rows], nan=-1)
-    keys = (
-        issues.class_id[rows],
-        issues.image[rows],
-        -issues.likely[rows],
-        -near,
-        unasked,
-        -issues.score[rows],
-    )
-    rows = rows[np.lexsort(keys)]
+    rows = rows[np.lexsort((issues.class_id[rows], issues.image[rows], -issues.score[rows]))]
     image, class_id = issues.image[rows], issues.class_id[rows]
     best = sum((top[image, 0] == class_id).astype(np.int64) for top in ensemble.top)
     return Issues(

@@ -58,6 +58,8 @@ class LabelSets:
         Probability that each class is in the image; NaN if unknown.
     exclusive : bool
         Whether raters chose one class per image, so that `p` adds up to 1: the shares of their votes.
+    n_votes : ndarray of float32, shape (m,), optional
+        Number of answers about each class; NaN if unknown.
     """
 
     n_classes: int
@@ -69,6 +71,7 @@ class LabelSets:
     asked_known: bool = False
     p: Floats32 | None = None
     exclusive: bool = False
+    n_votes: Floats32 | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -244,15 +247,28 @@ class LabelSets:
         classes : ndarray of int, shape (n,)
             Negative entries are in no image.
         """
-        p = np.full(len(self), np.nan, np.float32)
-        if self.p is None or not len(self.p):
-            return p
+        return self._of(self.p, classes)
+
+    def n_votes_of(self, classes: Ints) -> Floats32:
+        """Return the number of answers about one class for each image; NaN if it is unknown.
+
+        Parameters
+        ----------
+        classes : ndarray of int, shape (n,)
+            Negative entries are in no image.
+        """
+        return self._of(self.n_votes, classes)
+
+    def _of(self, values: Floats32 | None, classes: Ints) -> Floats32:
+        found = np.full(len(self), np.nan, np.float32)
+        if values is None or not len(values):
+            return found
         pairs, entries = self._by_pair
         queries = np.arange(len(self)) * self.n_classes + classes
         at = np.searchsorted(pairs, queries)
         there = (pairs.take(at, mode="clip") == queries) & (classes >= 0)
-        p[there] = self.p[entries[at[there]]]
-        return p
+        found[there] = values[entries[at[there]]]
+        return found
 
     @cached_property
     def _by_pair(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
@@ -276,6 +292,7 @@ class LabelSets:
             self.asked_known,
             None if self.p is None else self.p[entries],
             self.exclusive,
+            None if self.n_votes is None else self.n_votes[entries],
         )
 
     def with_states(self, state: npt.NDArray[np.uint8]) -> LabelSets:

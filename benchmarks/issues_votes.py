@@ -1,8 +1,9 @@
 """Do raters' answers improve the order of doubtful labels? Judged by people who gave none of the answers.
 
-``python benchmarks/issues_votes.py`` prints the tables of ``label-issues.md``, in a minute. CIFAR-10: answers of
-CIFAR-10H, out-of-fold probabilities and verdicts of label-errors, all from ``mirror.zip``. ImageNet: ranks of
-67 models, answers of ReaL's raters, judged by other raters of ReaL or by the main objects of Tsipras et al.
+``python benchmarks/issues_votes.py`` prints the tables of ``label-issues.md``, in a minute. CIFAR-10: answers
+of CIFAR-10H, out-of-fold probabilities and verdicts of label-errors, all from ``mirror.zip``. ImageNet: ranks
+of 67 models, answers of ReaL's raters, judged by other raters of ReaL or by the main objects of Tsipras et
+al.
 """
 
 from __future__ import annotations

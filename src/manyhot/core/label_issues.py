@@ -157,33 +157,32 @@ def find_issues(
 
     Notes
     -----
-    Let q_j be the mean probability of class j over models or, for ranks, the share of models whose top class
-    is j. The evidence from models against a label y is (1 + q_j - q_y) / 2 with the most probable other class
-    j, that is, 1 minus cleanlab's normalized margin, and at most 1 - q_y. For a missing label j, it is q_j.
-    Let r_j be the share of neighbours with label j. The evidence from neighbours is 1 - r_y against a label,
-    and r_j for a missing label. It is used where there are no models. For ranks, the neighbours count as a
-    quarter of a model, so that they order images for which models vote alike. The evidence from raters is 1 if they rejected a
-    doubtful label or accepted a missing one, and 1/2 if the class is unclear. If the labels contain
-    probabilities, these are used. `manyhot.core.rater_weights` describes how raters and models are combined.
-    Issues with the same score are in the order of the images.
+    Let q_j be the mean probability of class j over models or, for ranks, the share of models whose top
+    class is j. The evidence from models against a label y is (1 + q_j - q_y) / 2 with the most probable
+    other class j, that is, 1 minus cleanlab's normalized margin, and at most 1 - q_y. For a missing label
+    j, it is q_j. Let r_j be the share of neighbours with label j. The evidence from neighbours is 1 - r_y
+    against a label, and r_j for a missing label. It is used where there are no models. For ranks, the
+    neighbours count as a quarter of a model, so that they order images for which models vote alike. The
+    evidence from raters is 1 if they rejected a doubtful label or accepted a missing one, and 1/2 if the
+    class is unclear. If the labels contain probabilities, these are used. `manyhot.core.rater_weights`
+    describes how raters and models are combined. Issues with the same score are in the order of the images.
 
     References
     ----------
     Northcutt, Jiang & Chuang 2021, doi 10.1613/jair.1.12125. Kuan & Mueller 2022, arXiv 2210.03920.
     """
-    _check_least(doubtful=doubtful, missing=missing)
-    ensemble = _cut(ensemble, name)
+    ensemble = checked_input(ensemble, name, doubtful=doubtful, missing=missing)
     confident = _confident(ensemble)
     labelled = ensemble.label != NO_LABEL
     has_evidence = np.zeros(len(ensemble), bool)
     doubts, absent = [], []
-    for start, beliefs in _beliefs(ensemble):
-        part = slice(start, start + len(beliefs))
+    for start, probability in beliefs(ensemble):
+        part = slice(start, start + len(probability))
         near = None if neighbours is None else _shares(neighbours[part], ensemble.n_classes)
         if near is not None and alone is not None:
             rows = np.flatnonzero(alone[part] & labelled[part])
             near[rows, ensemble.label[part][rows]] = np.nan
-        block = _Block(start, ensemble.label[part], beliefs, near)
+        block = _Block(start, ensemble.label[part], probability, near)
         has_evidence[part] = block.has_evidence
         doubts.append(block.doubts())
         absent.append(block.missing(missing, _asked_cells(ensemble, part)))
@@ -306,7 +305,7 @@ class _Block:
         return self.start + rows, classes, likely[rows, classes], self.models[rows, classes], near
 
 
-def _beliefs(ensemble: Ensemble) -> Iterator[tuple[int, Floats]]:
+def beliefs(ensemble: Ensemble) -> Iterator[tuple[int, Floats]]:
     """Yield the probability of each class by models, in blocks: mean probabilities, or shares of models."""
     if ensemble.names and uses_probabilities(ensemble):
         yield from mean_probabilities(ensemble, np.ones(len(ensemble.names)))
@@ -443,6 +442,12 @@ def _looked_up(keys: Ints, values: npt.NDArray[np.number], queries: Ints) -> Flo
         there = keys[at] == queries
         result[there] = values[at[there]]
     return result
+
+
+def checked_input(ensemble: Ensemble, name: Callable[[int], str], **least: float) -> Ensemble:
+    """Return the ensemble with probabilities of at most 1, after checking these and the minimum scores."""
+    _check_least(**least)
+    return _cut(ensemble, name)
 
 
 def _check_least(**least: float) -> None:

@@ -57,12 +57,12 @@ def rater_weights(
     -----
     The weight of n answers is n / (n + s), at most `most`, and `most` if their number is unknown. The
     strength s is the number of answers that models are worth. It is fitted by maximum likelihood: k of n
-    answers are beta-binomial with a = s μ and b = s (1 - μ), where μ is a logistic function of the evidence of models
-    with a slope of at least 0. This likelihood is the product of the probabilities of each answer given the
-    models and the answers before it; after k of n, the next one has the probability (k + s μ) / (n + s). The
-    strength of a pair is fitted on the other four of five folds, among pairs with at least two answers; if
-    there are fewer than 20 of them, it is `UNFITTED`. If answers are random, s is large and raters do not
-    count.
+    answers are beta-binomial with a = s μ and b = s (1 - μ), where μ is a logistic function of the evidence
+    of models with a slope of at least 0. This likelihood is the product of the probabilities of each answer
+    given the models and the answers before it; after k of n, the next one has the probability (k + s μ) /
+    (n + s). The strength of a pair is fitted on the other four of five folds, among pairs with at least two
+    answers; if there are fewer than 20 of them, it is `UNFITTED`. If answers are random, s is large and
+    raters do not count.
 
     References
     ----------

@@ -20,7 +20,7 @@ from manyhot import (
 )
 from manyhot.data import catalog
 from manyhot.data.inputs import Reading
-from manyhot.diagnose.find_label_issues import LabelIssues
+from manyhot.diagnose.label_issues_table import LabelIssues
 from manyhot.errors import InputError
 from manyhot.run import Run
 from manyhot.tables.array_inputs import as_labels
@@ -179,17 +179,29 @@ def test_bad_input(own):
         "  do:      leave one of them out"
     )
     tables.write_labels(tables.Labels(own.table.drop_columns(["label"]), 4, name="sets"), "sets.parquet")
-    assert run("sets.parquet", predictions=["run"]) == (
-        "The label sets have no original labels.\n"
-        "  where:   sets\n"
-        "  allowed: a column label\n"
-        "  do:      add the column, or pass a table with the original label of each image as `images`; label "
-        "sets alone are not checked, but manyhot diagnose classes shows which classes are confused"
-    )
     assert not Path("label-issues.parquet").exists()
     given = {"predictions": ["run"], "images": "run/images.parquet"}
     found, _ = find("sets.parquet", **given)
     assert found.of_kind("missing-label")["people"].to_pylist() == [1.0, None]
+
+
+def test_label_sets_alone(own):
+    tables.write_labels(tables.Labels(own.table.drop_columns(["label"]), 4, name="sets"), "sets.parquet")
+    found, written = find("sets.parquet", "out", predictions=["run/net.parquet"])
+    assert [p.name for p in written[:2]] == ["findings.parquet", "findings.csv"]
+    listed = found.table.select(["kind", "image_id", "class_a", "class_b"]).to_pylist()
+    assert [tuple(row.values()) for row in listed] == [
+        ("doubtful-label", "2", 0, None),
+        ("doubtful-label", "4", 1, None),
+        ("missing-label", "4", None, 0),
+    ]
+    done = CliRunner().invoke(
+        cli.app, ["diagnose", "labels", "sets.parquet", "--predictions", "run/net.parquet", "--out", "o"]
+    )
+    assert done.exit_code == 0, done.output
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["2", "0", "–", "doubtful-label", "0.90"] in lines
+    assert ["4", "–", "0", "missing-label", "0.70"] in lines
 
 
 def test_the_command(own):
@@ -198,7 +210,7 @@ def test_the_command(own):
     assert [line.split() for line in done.stdout.splitlines()] == [
         ["6", "labelled", "images,", "1", "model"],
         ["issue", "number"],
-        ["doubtful-label", "1", "the", "original", "label", "may", "be", "wrong"],
+        ["doubtful-label", "1", "a", "label", "may", "be", "wrong"],
         ["missing-label", "1", "another", "class", "may", "be", "there,", "too"],
         ["merge-classes", "0", "two", "classes", "may", "be", "one"],
         [],

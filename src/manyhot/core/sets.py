@@ -301,6 +301,19 @@ class LabelSets:
         changed.__dict__["rows"] = self.rows  # the same for all draws of states
         return changed
 
+    def with_p(self) -> LabelSets:
+        """Return the label sets with only the classes whose probability is known."""
+        keep = np.zeros(len(self.state), bool) if self.p is None else np.isfinite(self.p)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(self.rows[keep], minlength=len(self)))])
+        return replace(
+            self,
+            indptr=indptr.astype(np.int64),
+            classes=self.classes[keep],
+            state=self.state[keep],
+            p=None if self.p is None else self.p[keep],
+            n_votes=None if self.n_votes is None else self.n_votes[keep],
+        )
+
     def yes_matrix(self) -> Bools:
         """Return the label sets as a dense matrix, shape (n, C)."""
         dense = np.zeros((len(self), self.n_classes), bool)

@@ -83,6 +83,7 @@ class Doubts:
 
 def judged(score, wrong):
     """Return AUROC, average precision and the shares that are wrong among the first 100 and 500."""
+    score = np.round(score, 9)  # equal votes differ by rounding
     order = np.argsort(-score, kind="stable")
     first = [np.mean(wrong[order[:k]]) if len(wrong) >= k else np.nan for k in (100, 500)]
     return [roc_auc_score(wrong, score), average_precision_score(wrong, score), *first]
@@ -143,11 +144,11 @@ def imagenet():
     predictions = [p for _, p in common.models(rows)]
     ids, label = rows.image_id.to_pylist(), rows.label.to_numpy()
     row = {image: i for i, image in enumerate(ids)}
-    best = np.zeros((len(label), 1000), np.float32)
+    best = np.zeros((len(label), 1000))
     for p in predictions:
         order = [row[i] for i in p.image_id.to_pylist()]
-        best[order, p.classes[:, 0]] += 1 / len(predictions)
-    doubts = Doubts(ids, label, predictions, manyhot.Reading(n_classes=1000), best)
+        best[order, p.classes[:, 0]] += 1
+    doubts = Doubts(ids, label, predictions, manyhot.Reading(n_classes=1000), best / len(predictions))
     answers = real_answers(row, label)
     p = real_p(row, label)
     asked = answers[:, 0] >= 0

@@ -28,7 +28,7 @@ from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, LabelSets
 _Part = tuple[Ints, Ints, Floats, Bools, npt.NDArray[np.uint8]]
 """Row, class, probability, whether confident learning suspects the cell, and its state."""
 
-GIVEN = 0.5
+MINIMUM = 0.5
 """Minimum evidence of a wrong or missing class: each class is in the label set or not."""
 
 
@@ -36,8 +36,8 @@ def find_set_issues(
     ensemble: Ensemble,
     answers: LabelSets | None = None,
     *,
-    doubtful: float = GIVEN,
-    missing: float = GIVEN,
+    doubtful: float = MINIMUM,
+    missing: float = MINIMUM,
     name: Callable[[int], str] = "row {}".format,
 ) -> IssueLists:
     """Rank classes that are in a label set and may be wrong, and classes that may be missing from it.
@@ -119,13 +119,13 @@ def set_thresholds(ensemble: Ensemble) -> Floats:
     return np.maximum(limits, 2 * CLOSE)
 
 
-def suspected_cells(q: Floats, given: Bools, limits: Floats) -> Bools:
+def suspected_cells(q: Floats, in_set: Bools, limits: Floats) -> Bools:
     """Return which classes of a block cleanlab's confident learning suspects, each a question of yes or no.
 
     Parameters
     ----------
     q : ndarray of float64, shape (b, C)
-    given : ndarray of bool, shape (b, C)
+    in_set : ndarray of bool, shape (b, C)
         Whether each class is in the label set.
     limits : ndarray of float64, shape (2, C)
         As from `set_thresholds`.
@@ -137,10 +137,10 @@ def suspected_cells(q: Floats, given: Bools, limits: Floats) -> Bools:
     """
     says_no, says_yes = 1 - q >= limits[0] - CLOSE, q >= limits[1] - CLOSE
     guess = np.where(says_no & says_yes, q > 1 - q, says_yes)
-    own, other = np.where(given, q, 1 - q), np.where(given, 1 - q, q)
+    own, other = np.where(in_set, q, 1 - q), np.where(in_set, 1 - q, q)
     # Of equal answers, no comes first, so that yes needs more than the tolerance.
-    likeliest = np.where(given, own + CLOSE > other, own + CLOSE >= other)
-    suspected: Bools = (says_no | says_yes) & (guess != given) & ~likeliest
+    likeliest = np.where(in_set, own + CLOSE > other, own + CLOSE >= other)
+    suspected: Bools = (says_no | says_yes) & (guess != in_set) & ~likeliest
     return suspected
 
 
@@ -184,10 +184,10 @@ def _cells(
     asked: Bools | None,
 ) -> _Part:
     """Return the cells of a block that may be issues, by models or raters."""
-    given = state == YES
+    in_set = state == YES
     q = np.where(np.isfinite(q), q, 0)
-    suspected = np.zeros(q.shape, bool) if limits is None else suspected_cells(q, given, limits)
-    chosen = (np.where(given, 1 - q, q) >= least) | suspected
+    suspected = np.zeros(q.shape, bool) if limits is None else suspected_cells(q, in_set, limits)
+    chosen = (np.where(in_set, 1 - q, q) >= least) | suspected
     chosen = (chosen if asked is None else chosen | asked) & (state != UNCLEAR)
     row, class_id = np.nonzero(chosen)
     cells = row, class_id
@@ -198,15 +198,15 @@ def _issues(
     ensemble: Ensemble,
     answers: LabelSets | None,
     cells: tuple[Ints, Ints, Floats, Bools],
-    given: bool,
+    in_set: bool,
     least: float,
 ) -> Issues:
     row, class_id, q, suspected = cells
-    models = 1 - q if given else q
+    models = 1 - q if in_set else q
     people, n_votes = np.full(len(row), np.nan), np.full(len(row), np.nan)
     if answers is not None:
         yes, n_votes = raters_evidence(answers.take(row), class_id)
-        people = 1 - yes if given else yes
+        people = 1 - yes if in_set else yes
     score = combined_evidence(people, models, rater_weights(people, n_votes, models, class_id, most=HALF))
     keep = (score >= least) | (people >= max(least, 0.5)) | (suspected & ~(people <= 0.5))
     at = np.flatnonzero(keep)

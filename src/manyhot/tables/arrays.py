@@ -39,7 +39,7 @@ def label_sets(labels: Labels) -> LabelSets:
         labels.asked_known,
         probabilities(labels),
         labels.exclusive,
-        _numbers(labels, "n_votes"),
+        _class_values(labels, "n_votes"),
     )
 
 
@@ -48,10 +48,10 @@ def probabilities(labels: Labels) -> Floats32 | None:
 
     The value is NaN if an image, or one of its classes, has no probability.
     """
-    return _numbers(labels, "p")
+    return _class_values(labels, "p")
 
 
-def _numbers(labels: Labels, name: str) -> Floats32 | None:
+def _class_values(labels: Labels, name: str) -> Floats32 | None:
     """Return a column with a number for each class of each image, shape (m,); None if it does not exist."""
     if name not in labels.table.column_names:
         return None

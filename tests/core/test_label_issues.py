@@ -7,7 +7,9 @@ import pytest
 
 from made_up_models import ensemble
 from manyhot.core.ensembles import Ensemble
-from manyhot.core.label_issues import find_issues, find_merges
+from manyhot.core.label_issues import find_issues, ties_broken
+from manyhot.core.merge_classes import find_merges
+from manyhot.core.rater_weights import within_unit
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets, top_k
 from manyhot.errors import InputError
 
@@ -50,17 +52,8 @@ def test_scores_are_those_of_a_plain_loop(made, ranks, looks):
         others = [c for c in range(C) if c != label[i]]
         if label[i] != NO_LABEL:
             j = max(others, key=lambda c: mean[c])
-            doubts[i] = (j, (1 + mean[j] - mean[label[i]]) / 2)
+            doubts[i] = (j, 1 - mean[label[i]])
         absent |= {(i, c): mean[c] for c in others if mean[c] >= 0.05}
-    around = [[c for c in row if c != NO_LABEL] if looks else [] for row in near]
-    if ranks:  # of three models; neighbours count as a quarter of one
-        for i, (j, score) in doubts.items():
-            if around[i]:
-                share = 1 - around[i].count(label[i]) / len(around[i])
-                doubts[i] = (j, (3 * score + share / 4) / 3.25)
-        for (i, c), score in absent.items():
-            if around[i]:
-                absent[i, c] = (3 * score + around[i].count(c) / len(around[i]) / 4) / 3.25
     assert (found.n, found.n_skipped) == (len(doubts), N - len(doubts))
     rows = zip(found.doubtful.image, found.doubtful.class_id, found.doubtful.score, strict=True)
     ours = {int(i): (int(c), s) for i, c, s in rows}
@@ -74,18 +67,14 @@ def test_scores_are_those_of_a_plain_loop(made, ranks, looks):
     assert missing == pytest.approx(absent, abs=1e-6)
     for issues in (found.doubtful, found.missing):
         assert (np.diff(issues.score) <= 0).all()
+        around = [[c for c in near[i] if c != NO_LABEL] if looks else [] for i in issues.image]
         asked = issues.class_id if issues is found.missing else label[issues.image]
-        sides = [around[i] for i in issues.image]
-        share = [a.count(c) / len(a) if a else np.nan for a, c in zip(sides, asked, strict=True)]
+        share = [a.count(c) / len(a) if a else np.nan for a, c in zip(around, asked, strict=True)]
         share = np.array(share) if issues is found.missing else 1 - np.array(share)
         assert np.array_equal(issues.neighbours, share, equal_nan=True)
-        # Neighbours order what models of ranks find equal.
-        if ranks and looks:
-            by_models = {}
-            for value, near_by in zip(issues.models, share, strict=True):
-                if not np.isnan(near_by):
-                    by_models.setdefault(value, []).append(near_by)
-            assert all(shares == sorted(shares, reverse=True) for shares in by_models.values())
+        # Neighbours order what models find equal.
+        equal = np.diff(issues.models) == 0
+        assert (np.diff(np.nan_to_num(share, nan=-1))[equal] <= 0).all()
         best = [
             sum(int(p[i].argmax()) == c for p in given)
             for i, c in zip(issues.image, issues.class_id, strict=True)
@@ -124,9 +113,19 @@ def test_people_and_models_count_alike_where_answers_are_not_counted(made):
         pairs = zip(issues.image.tolist(), issues.class_id.tolist(), strict=True)
         return dict(zip(pairs, issues.score.tolist(), strict=True))
 
-    score, models = by_image(found.doubtful), by_image(alone.doubtful)
-    expected = {i: (1 + models[i]) / 2, j: models[j] / 2, k: (0.5 + models[k]) / 2}
-    assert score == pytest.approx(models | expected)
+    # The three labels that raters saw have the mean of people and of 1 minus the normalized margin.
+    score, likely = (
+        by_image(found.doubtful),
+        dict(zip(found.doubtful.image, found.doubtful.likely, strict=True)),
+    )
+    margin = {x: (value + likely[x]) / 2 for x, value in by_image(alone.doubtful).items()}
+    people = {i: 1, j: 0, k: 0.5}
+    assert [score[x] for x in people] == pytest.approx([(people[x] + margin[x]) / 2 for x in people])
+    # All others stay in their order, with the margins of all others.
+    order = [x for x in found.doubtful.image.tolist() if x not in people]
+    assert order == [x for x in alone.doubtful.image.tolist() if x not in people]
+    others = sorted((margin[x] for x in order), reverse=True)
+    assert [score[x] for x in order] == pytest.approx(within_unit(np.array(others)).tolist(), abs=1e-7)
     score, models = by_pair(found.missing), by_pair(alone.missing)
     people = {(i, other[0]): 1, (j, other[1]): 0, (k, other[2]): 0.5}
     assert score == pytest.approx(models | people)
@@ -278,7 +277,7 @@ def test_sigmoids_stay_what_they_are():
         missing=0,
     )
     doubts = dict(zip(found.doubtful.image.tolist(), found.doubtful.score.tolist(), strict=True))
-    assert doubts == pytest.approx({0: 0.1, 1: 0.45}, abs=1e-6)
+    assert doubts == pytest.approx({0: 0.1, 1: 0.7}, abs=1e-6)
     listed = zip(found.missing.image.tolist(), found.missing.class_id.tolist(), strict=True)
     missing = dict(zip(listed, found.missing.score.tolist(), strict=True))
     assert missing == pytest.approx({(0, 1): 0.95, (1, 0): 0.2, (0, 2): 0.1, (1, 1): 0.1}, abs=1e-6)
@@ -307,3 +306,24 @@ def test_the_score_orders_as_the_table_does(made, seed):
         order = np.lexsort((issues.class_id, issues.image, -issues.score))
         assert order.tolist() == list(range(len(issues)))
         assert ((issues.score >= 0) & (issues.score <= 1)).all()
+
+
+def test_ties_are_broken_in_the_last_digits():
+    rng = np.random.default_rng(0)
+    evidence = rng.integers(0, 4, 500) / 3
+    evidence[:7] = np.nan
+    first, second = rng.integers(0, 5, 500).astype(float), rng.integers(0, 5, 500).astype(float)
+    score = ties_broken(evidence, first, second)
+    np.testing.assert_allclose(score, evidence, rtol=0, atol=1e-13)
+    rows = np.arange(7, 500)
+    keys = list(zip(evidence, first, second, strict=True))
+    rank = {key: i for i, key in enumerate(sorted({keys[r] for r in rows}))}
+    ranks = np.array([rank[keys[r]] for r in rows])
+    assert np.array_equal(np.unique(score[rows], return_inverse=True)[1], ranks)
+    assert score[rows].min() == 0
+    assert score[rows].max() == 1
+    # Without ties, nothing moves; neighbouring floating-point numbers stay in order.
+    alone = rng.random(100)
+    assert ties_broken(alone, np.ones(100)).tolist() == alone.tolist()
+    near = np.array([0.5, np.nextafter(0.5, 1), 0.5, 0.5])
+    assert np.argsort(ties_broken(near, np.array([2.0, 0, 1, 3]))).tolist() == [2, 0, 3, 1]

@@ -11,11 +11,21 @@ from manyhot.core.rater_weights import (
     UNFITTED,
     _loss,
     combined_evidence,
-    fit_strength,
-    rater_weights,
+    corrected_evidence,
+    fit_answers,
+    rater_evidence,
+    within_unit,
 )
 
 M = 2_000
+
+
+def rater_weights(*columns, **options):
+    return rater_evidence(*columns, **options)[0]
+
+
+def fit_strength(people, n, models):
+    return np.exp(fit_answers(people, n, models)[2])
 
 
 def answers(strength, n=5, seed=0):
@@ -48,6 +58,7 @@ def test_the_strength_is_that_of_a_plain_fit():
 
     plain = minimize(loss, [0, 1, 1], method="Nelder-Mead", options={"maxiter": 2000, "xatol": 1e-6})
     assert fit_strength(people, n, models) == pytest.approx(np.exp(plain.x[2]), rel=0.01)
+    np.testing.assert_allclose(fit_answers(people, n, models)[:2], plain.x[:2], atol=0.02)
     assert fit_strength(people, n, models) == pytest.approx(3.0, rel=0.2)
 
 
@@ -97,3 +108,43 @@ def test_what_is_missing_is_left_out():
     assert np.isnan(score[2])
     assert score[3:5].tolist() == people[3:5].tolist()
     assert np.isfinite(weight).all()
+
+
+def test_the_expected_evidence_is_that_of_a_logistic_fit_out_of_fold():
+    """With one answer each, the likelihood is that of logistic regression, whatever the strength."""
+    people, _, models, group = answers(3.0)
+    people = (people > 0.3).astype(float)
+    for n in (np.ones(M), np.full(M, np.nan)):
+        _, expected = rater_evidence(people, n, models, group)
+        for f in range(5):
+            out = group % 5 == f
+            x, y = models[~out], people[~out]
+
+            def loss(t, x=x, y=y):
+                return np.mean(np.logaddexp(0, t[0] + t[1] * x) - y * (t[0] + t[1] * x))
+
+            t = minimize(loss, [0, 1]).x
+            np.testing.assert_allclose(expected[out], expit(t[0] + t[1] * models[out]), atol=2e-3)
+
+
+def test_answers_that_models_expect_change_nothing():
+    _, n, models, group = answers(3.0)
+    weight, expected = rater_evidence(answers(3.0)[0], n, models, group)
+    asked = np.arange(M) % 2 == 0
+    people = np.where(asked, expected, np.nan)
+    score = corrected_evidence(people, models, weight, expected)
+    np.testing.assert_allclose(score, within_unit(models))
+    more = corrected_evidence(np.where(asked, 1, np.nan), models, weight, expected)
+    less = corrected_evidence(np.where(asked, 0, np.nan), models, weight, expected)
+    assert (more[asked] > score[asked]).all()
+    assert (less[asked] < score[asked]).all()
+    assert more[~asked].tolist() == less[~asked].tolist() == score[~asked].tolist()
+
+
+def test_any_number_is_mapped_to_0_to_1_in_order():
+    values = np.linspace(-1, 2, 3001)
+    inside = within_unit(values)
+    assert (np.diff(inside) > 0).all()
+    assert ((inside > 0) & (inside < 1)).all()
+    middle = (values >= 0.01) & (values <= 0.99)
+    np.testing.assert_array_equal(inside[middle], values[middle])

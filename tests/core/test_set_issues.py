@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from made_up_models import C, ensemble
+from manyhot.core.rater_weights import rater_evidence
 from manyhot.core.set_issues import find_set_issues, image_quality, set_thresholds, suspected_cells
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets
 
@@ -136,6 +137,9 @@ def test_several_raters_count_as_far_as_they_know():
         assert np.isnan(one.people).all()
         people = yes[two.image, two.class_id]
         assert two.people == pytest.approx(1 - people if two is both.doubtful else people, abs=1e-6)
-        between = np.sort([two.people, two.models], axis=0)
-        assert ((two.score >= between[0] - 1e-9) & (two.score <= between[1] + 1e-9)).all()
+        five = np.full(len(two), 5.0)
+        weight, expected = rater_evidence(two.people, five, two.models, two.class_id)
+        plain = two.models + weight * (two.people - expected)
+        assert two.score == pytest.approx(np.clip(plain, 0, 1), abs=0.01)
+        assert (np.diff(plain) <= 1e-12).all()
         assert len(one) == len(two)

@@ -12,7 +12,7 @@ import manyhot
 def test_the_order_is_that_of_cleanlab(require, seed):
     require(importlib.util.find_spec("cleanlab"), "cleanlab, which `make test` installs")
     from cleanlab.filter import find_label_issues
-    from cleanlab.rank import get_label_quality_scores
+    from cleanlab.rank import get_label_quality_ensemble_scores, get_label_quality_scores
 
     n, c = 600, 10
     rng = np.random.default_rng(seed)
@@ -20,24 +20,26 @@ def test_the_order_is_that_of_cleanlab(require, seed):
     label = np.where(rng.random(n) < 0.85, truth, rng.integers(0, c, n))
     p = np.exp(rng.normal(size=(n, c)) + 3 * np.eye(c)[truth]).astype(np.float32)
     p /= p.sum(1, keepdims=True)
-    # Of all images by normalized margin; of those that confident learning suspects which, and in which order.
-    quality = get_label_quality_scores(label, p, method="normalized_margin")
+    # Of all images by self-confidence; of those that confident learning suspects which, and in which order.
+    quality = get_label_quality_scores(label, p, method="self_confidence")
     reading = manyhot.Reading(scores="probability")
     every = manyhot.find_label_issues(label, p, min_doubtful=0, reading=reading).of_kind("doubtful-label")
     at = np.array(every["image_id"].to_pylist(), int)
     assert len(at) == n
     np.testing.assert_allclose(every["score"].to_numpy(), 1 - quality[at], atol=1e-6)
     suspected = find_label_issues(
-        label, p, filter_by="confident_learning", return_indices_ranked_by="normalized_margin", n_jobs=1
+        label, p, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
     )
     rows = every.filter(every["confident_class"].is_valid())["image_id"].to_pylist()
     assert len(rows) > 20
     assert [int(i) for i in rows] == suspected.tolist()
-    # Of several models that of their mean probabilities.
+    # Of several models as cleanlab has it of several that weigh the same.
     q = np.exp(rng.normal(size=(n, c)) + 2 * np.eye(c)[truth]).astype(np.float32)
     q /= q.sum(1, keepdims=True)
     two = manyhot.find_label_issues(label, {"p": p, "q": q}, min_doubtful=0, reading=reading)
-    quality = get_label_quality_scores(label, (p + q) / 2, method="normalized_margin")
+    quality = get_label_quality_ensemble_scores(
+        label, [p, q], method="self_confidence", weight_ensemble_members_by="uniform", verbose=False
+    )
     rows = two.of_kind("doubtful-label")
     at = np.array(rows["image_id"].to_pylist(), int)
     np.testing.assert_allclose(rows["score"].to_numpy(), 1 - quality[at], atol=1e-6)

@@ -59,7 +59,7 @@ def test_each_kind(images):
     doubtful = found.of_kind("doubtful-label")
     names = ("image_id", "class_a", "class_b", "rank", "n_models", "confident_class", "dataset")
     assert told(doubtful, *names) == [("b.jpg", 0, 1, 1, 1, 1, "six")]
-    assert doubtful["score"][0].as_py() == pytest.approx((1 + 0.8 - 0.1) / 2)
+    assert doubtful["score"][0].as_py() == pytest.approx(0.9)
     assert doubtful["neighbours"].null_count == doubtful["people"].null_count == 1
     missing = found.of_kind("missing-label")
     assert told(missing, "image_id", "class_a", "class_b", "rank") == [("b.jpg", 0, 1, 1), ("d.jpg", 1, 2, 2)]
@@ -164,7 +164,7 @@ def test_similar_images_speak(images):
         .to_pylist()
     )
     assert row["neighbours"] == 1
-    assert row["score"] == row["models"] == pytest.approx(0.85)
+    assert row["score"] == row["models"] == pytest.approx(0.9)
 
 
 def test_neighbours_say_nothing_of_a_label_that_none_of_them_can_have():

@@ -14,8 +14,7 @@ from numpy import typing as npt
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
 from manyhot.core.confident_learning import cleanlab_classes
 from manyhot.core.ensembles import Ensemble, mean_probabilities
-from manyhot.core.error_kinds import count_together
-from manyhot.core.rater_weights import HALF, combined_evidence, rater_weights
+from manyhot.core.rater_weights import combined_evidence, corrected_evidence, rater_evidence
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.core.softmax import SLACK, not_a_probability
 from manyhot.parameters import check_share
@@ -25,9 +24,6 @@ _Part = tuple[Ints, Ints, Floats, Floats, Floats]
 
 _POSSIBLE = 1e-11
 """Minimum probability of a missing label; `manyhot.core.calibration.Tail` has 1e-12 in place of 0."""
-
-_NEIGHBOURS = 0.25
-"""Weight of neighbours among ranked models: a difference of one vote changes the margin by 1/2 or more."""
 
 _CELLS = 2**21
 """Cells of a dense table per block, as in `manyhot.core.ensembles`."""
@@ -86,38 +82,6 @@ class IssueLists:
     n_skipped: int
 
 
-@dataclass(frozen=True, eq=False)
-class Merges:
-    """Pairs of classes with ``a < b`` that may be duplicates, by descending score.
-
-    Attributes
-    ----------
-    a, b : ndarray of int64, shape (m,)
-    score : ndarray of float64, shape (m,)
-        The maximum of `together` and twice the minimum of `a_as_b` and `b_as_a`; at most 1.
-    together : ndarray of float64, shape (m,)
-        Share of the images with the more frequent label that have both labels. NaN if a label has no images.
-    a_as_b, b_as_a : ndarray of float64, shape (m,)
-        Among the images labelled with one class, the share that models predict as the other, averaged over
-        models. NaN if no image has the label.
-    n_together, n_a, n_b : ndarray of int64, shape (m,)
-        Number of images with both labels, number of images labelled a, and number of images labelled b.
-    """
-
-    a: Ints
-    b: Ints
-    score: Floats
-    together: Floats
-    a_as_b: Floats
-    b_as_a: Floats
-    n_together: Ints
-    n_a: Ints
-    n_b: Ints
-
-    def __len__(self) -> int:
-        return len(self.a)
-
-
 def uses_probabilities(ensemble: Ensemble) -> bool:
     """Return whether all models have probabilities. If not, only ranks are used, for all models."""
     return all(p is not None for p in ensemble.probabilities)
@@ -157,15 +121,19 @@ def find_issues(
 
     Notes
     -----
-    Let q_j be the mean probability of class j over models or, for ranks, the share of models whose top
-    class is j. The evidence from models against a label y is (1 + q_j - q_y) / 2 with the most probable
-    other class j, that is, 1 minus cleanlab's normalized margin, and at most 1 - q_y. For a missing label
-    j, it is q_j. Let r_j be the share of neighbours with label j. The evidence from neighbours is 1 - r_y
-    against a label, and r_j for a missing label. It is used where there are no models. For ranks, the
-    neighbours count as a quarter of a model, so that they order images for which models vote alike. The
-    evidence from raters is 1 if they rejected a doubtful label or accepted a missing one, and 1/2 if the
+    Let q_j be the mean probability of class j over models or, for ranks, the share of models whose top class
+    is j. The evidence from models against a label y is 1 - q_y, that is, 1 minus cleanlab's self-confidence.
+    For a missing label j, it is q_j. The evidence from neighbours is computed in the same way, where q_j is
+    the share of neighbours with label j, and replaces evidence from models where there is none. The score is
+    this evidence; neighbours, and then the probability of the most probable other class, break ties in its
+    last digits. Issues with the same score are in the order of the images.
+
+    The evidence from raters is 1 if they rejected a doubtful label or accepted a missing one, and 1/2 if the
     class is unclear. If the labels contain probabilities, these are used. `manyhot.core.rater_weights`
-    describes how raters and models are combined. Issues with the same score are in the order of the images.
+    describes how raters and models are combined. For a doubtful label, the models then count by
+    (1 + q_j - q_y) / 2 with the most probable other class j, at most 1 - q_y; this is 1 minus cleanlab's
+    normalized margin. Labels that nobody was asked about stay in the order of 1 - q_y, and get the margins in
+    this order, so that both kinds of labels are on one scale.
 
     References
     ----------
@@ -186,71 +154,18 @@ def find_issues(
         has_evidence[part] = block.has_evidence
         doubts.append(block.doubts())
         absent.append(block.missing(missing, _asked_cells(ensemble, part)))
-    n_ranked = 0 if uses_probabilities(ensemble) else len(ensemble.names)
-    doubt, lack = (
-        _with_people(ensemble, _joined(parts, confident, n_ranked), of)
-        for of, parts in enumerate((doubts, absent))
-    )
-    keep = (doubt.score >= doubtful) | (doubt.people >= doubtful)
+    doubt = _doubts_with_people(ensemble, _joined(doubts, confident))
+    lack = _missing_with_people(ensemble, _joined(absent, confident))
+    keep = (_strength(doubt) >= doubtful) | (doubt.people >= doubtful)
     keep |= (doubt.confident != NO_LABEL) & ~(doubt.people <= 0.5)
-    keep_missing = (lack.score >= missing) & (lack.likely >= _POSSIBLE) | (lack.people >= max(missing, 0.5))
+    possible = (_strength(lack) >= missing) & (lack.likely >= _POSSIBLE)
+    keep_missing = possible | (lack.people >= max(missing, 0.5))
     n = int(np.count_nonzero(labelled & has_evidence))
     return IssueLists(
         _ranked(ensemble, doubt, keep),
         _ranked(ensemble, lack, keep_missing),
         n,
         len(ensemble) - n,
-    )
-
-
-def find_merges(
-    ensemble: Ensemble, *, together: float = 0.7, confused: float = 0.2, images: int = 5
-) -> Merges:
-    """Find pairs of classes that should be merged.
-
-    Parameters
-    ----------
-    ensemble : Ensemble
-    together : float
-        Minimum share of the images of each class that have both labels.
-    confused : float
-        Minimum share of the images of each class that models predict as the other class. A model that guesses
-        between two names of one class has a share of one half.
-    images : int
-        Minimum number of images with both labels for `together`, and minimum number of images with each label
-        for `confused`.
-    """
-    _check_least(together=together, confused=confused)
-    c, label = ensemble.n_classes, ensemble.label
-    labelled = np.flatnonzero(label != NO_LABEL)
-    n_label = np.bincount(label[labelled], minlength=c)
-    keys, share = _confusions(ensemble, labelled, n_label)
-    both, count, n_yes = _co_labelled(ensemble.label_sets, c)
-    low, high = np.divmod(keys, c)
-    pairs = np.unique(np.concatenate([both, np.minimum(low, high) * c + np.maximum(low, high)]))
-    a, b = np.divmod(pairs, c)
-    forth, back = _looked_up(keys, share, a * c + b), _looked_up(keys, share, b * c + a)
-    n_both = _looked_up(both, count, pairs)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        overlap = np.where(
-            np.minimum(n_yes[a], n_yes[b]) > 0, n_both / np.maximum(n_yes[a], n_yes[b]), np.nan
-        )
-    forth, back = np.where(n_label[a] > 0, forth, np.nan), np.where(n_label[b] > 0, back, np.nan)
-    mixed = np.where(np.minimum(n_label[a], n_label[b]) >= images, np.minimum(forth, back), 0)
-    often = np.where(n_both >= images, np.nan_to_num(overlap), 0)
-    score = np.maximum(often, np.minimum(2 * mixed, 1))
-    keep = np.flatnonzero((often >= together) | (mixed >= confused))
-    keep = keep[np.lexsort((pairs[keep], -score[keep]))]
-    return Merges(
-        a[keep],
-        b[keep],
-        score[keep],
-        overlap[keep],
-        forth[keep],
-        back[keep],
-        n_both[keep].astype(np.int64),
-        n_label[a[keep]],
-        n_label[b[keep]],
     )
 
 
@@ -289,10 +204,7 @@ class _Block:
         other = others.argmax(1)
         likely = others[np.arange(len(rows)), other]
         near = np.full(len(rows), np.nan) if self.near is None else 1 - self.near[rows, label]
-        rival = np.where(other == label, 0, self.models[rows, other])  # of a single class there is no other
-        doubt = 1 - self.models[rows, label]  # the smaller one only for sigmoids, which may all be high
-        models = np.minimum((doubt + rival) / 2, doubt)
-        return self.start + rows, other, likely, models, near
+        return self.start + rows, other, likely, 1 - self.models[rows, label], near
 
     def missing(self, least: float, asked: Ints) -> _Part:
         """Return image, class, probability and evidence of classes that are likely or were asked about."""
@@ -357,26 +269,103 @@ def _confident(ensemble: Ensemble) -> Ints:
     return classes
 
 
-def _joined(parts: list[_Part], confident: Ints, n_ranked: int) -> Issues:
-    """Return issues by models and neighbours; `n_ranked` is the number of models if they have only ranks."""
+def _joined(parts: list[_Part], confident: Ints) -> Issues:
+    """Return issues by models and neighbours."""
     image, class_id, likely, models, near = (np.concatenate(column) for column in zip(*parts, strict=True))
-    total = n_ranked + _NEIGHBOURS
-    voted = models if not n_ranked else (n_ranked * models + _NEIGHBOURS * near) / total
-    score = np.where(np.isnan(models), near, np.where(np.isnan(near), models, voted))
+    score = ties_broken(_without_people(models, near), np.nan_to_num(near, nan=-1), likely)
     nobody, none = np.full(len(image), np.nan), np.zeros(len(image), np.int64)
     return Issues(image, class_id, score, models, near, nobody, likely, none, confident[image])
 
 
-def _with_people(ensemble: Ensemble, issues: Issues, missing: int) -> Issues:
+def ties_broken(evidence: Floats, *ties: Floats) -> Floats:
+    """Return the evidence with equal values moved apart in their last digits, in the order of further values.
+
+    Parameters
+    ----------
+    evidence : ndarray of float64, shape (m,)
+        From 0 to 1, or NaN.
+    *ties : ndarray of float64, shape (m,)
+        The first orders what is equal by the evidence, the second what is equal by the first, and so on. What
+        is equal by all of them stays equal.
+
+    Notes
+    -----
+    The k-th of several values is k - 1 floating-point numbers above the evidence; values that would exceed 1
+    are as far below it.
+    """
+    rows = np.flatnonzero(np.isfinite(evidence))
+    keys = [np.maximum(evidence[rows], 0), *(tie[rows] for tie in ties)]
+    order = np.lexsort(keys[::-1])
+    differs = np.zeros(len(rows), bool)
+    for key in keys:
+        differs[1:] |= np.diff(key[order]) != 0
+    step = np.cumsum(differs)
+    bits = keys[0][order].view(np.int64)  # of numbers that are not negative, these are in the same order
+    one = np.float64(1).view(np.int64)
+    raised = np.maximum.accumulate(bits - step) + step
+    score = np.full(len(evidence), np.nan)
+    score[rows[order]] = np.minimum(raised, one - step[-1:] + step).view(np.float64)
+    return score
+
+
+def _without_people(models: Floats, near: Floats) -> Floats:
+    return np.where(np.isnan(models), near, models)
+
+
+def _strength(issues: Issues) -> Floats:
+    """Return what a minimum score applies to: the evidence itself where nobody was asked."""
+    alone = _without_people(issues.models, issues.neighbours)
+    return np.where(np.isnan(issues.people), alone, issues.score)
+
+
+def _people(ensemble: Ensemble, issues: Issues, classes: Ints) -> tuple[Floats, Floats]:
+    """Return raters' evidence that classes are valid, and the number of answers; NaN if nobody was asked."""
+    if ensemble.label_sets is None:
+        return np.full(len(issues), np.nan), np.full(len(issues), np.nan)
+    return raters_evidence(ensemble.label_sets.take(issues.image), classes)
+
+
+def _missing_with_people(ensemble: Ensemble, issues: Issues) -> Issues:
     """Combine the score with the evidence of raters, if they were asked."""
-    sets = ensemble.label_sets
-    if sets is None:
+    people, n_votes = _people(ensemble, issues, issues.class_id)
+    evidence = _without_people(issues.models, issues.neighbours)
+    weight, _ = rater_evidence(people, n_votes, evidence, issues.class_id, most=1.0)
+    both = combined_evidence(people, evidence, weight)
+    return replace(issues, score=np.where(np.isnan(people), issues.score, both), people=people)
+
+
+def _doubts_with_people(ensemble: Ensemble, issues: Issues) -> Issues:
+    """Correct the margin by the evidence of raters, if they were asked about any label."""
+    label = ensemble.label[issues.image].astype(np.int64)
+    valid, n_votes = _people(ensemble, issues, label)
+    people = 1 - valid
+    if np.isnan(people).all():
         return issues
-    asked = issues.class_id if missing else ensemble.label[issues.image].astype(np.int64)
-    yes, n_votes = raters_evidence(sets.take(issues.image), asked)
-    people = yes if missing else 1 - yes
-    weight = rater_weights(people, n_votes, issues.score, asked, most=1.0 if missing else HALF)
-    return replace(issues, score=combined_evidence(people, issues.score, weight), people=people)
+    alone = _without_people(issues.models, issues.neighbours)
+    margin = np.minimum((alone + np.maximum(issues.likely, 0)) / 2, alone)
+    models = on_scale_of(margin, issues.score, np.isnan(people))
+    weight, expected = rater_evidence(people, n_votes, models, label)
+    return replace(issues, score=corrected_evidence(people, models, weight, expected), people=people)
+
+
+def on_scale_of(values: Floats, score: Floats, which: Bools) -> Floats:
+    """Return values in which those of some rows are exchanged among them, so that they order as a score does.
+
+    Rows with the same score get the mean of their values.
+
+    Parameters
+    ----------
+    values, score : ndarray of float64, shape (m,)
+    which : ndarray of bool, shape (m,)
+    """
+    rows = np.flatnonzero(which & np.isfinite(values))
+    if not len(rows):
+        return values
+    _, place, count = np.unique(score[rows], return_inverse=True, return_counts=True)
+    means = np.add.reduceat(np.sort(values[rows]), np.cumsum(count) - count) / count
+    moved = values.copy()
+    moved[rows] = ties_broken(means, np.arange(len(count), dtype=np.float64))[place]
+    return moved
 
 
 def raters_evidence(rows: LabelSets, classes: Ints) -> tuple[Floats, Floats]:
@@ -414,43 +403,20 @@ def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:
     )
 
 
-def _confusions(ensemble: Ensemble, labelled: Ints, n_label: Ints) -> tuple[Ints, Floats]:
-    """Return keys ``label * C + top class`` of wrong predictions, and their mean share of images."""
-    c, label = ensemble.n_classes, ensemble.label[labelled].astype(np.int64)
-    parts = []
-    for top in ensemble.top:
-        best = top[labelled, 0].astype(np.int64)
-        wrong = (best >= 0) & (best != label)
-        parts.append(label[wrong] * c + best[wrong])
-    keys, count = np.unique(np.concatenate([np.empty(0, np.int64), *parts]), return_counts=True)
-    return keys, count / n_label[keys // c] / max(len(parts), 1)
-
-
-def _co_labelled(sets: LabelSets | None, n_classes: int) -> tuple[Ints, Ints, Ints]:
-    """Return keys of pairs that are valid together, their numbers of images, and those of each class."""
-    if sets is None:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.zeros(n_classes, np.int64)
-    yes = (sets.state == YES) & sets.usable[sets.rows]
-    return *count_together(sets), np.bincount(sets.classes[yes], minlength=n_classes)
-
-
-def _looked_up(keys: Ints, values: npt.NDArray[np.number], queries: Ints) -> Floats:
-    """Return the value of each query among the ascending keys; 0 if it is not a key."""
-    result = np.zeros(len(queries))
-    if len(keys):
-        at = np.minimum(np.searchsorted(keys, queries), len(keys) - 1)
-        there = keys[at] == queries
-        result[there] = values[at[there]]
-    return result
-
-
 def checked_input(ensemble: Ensemble, name: Callable[[int], str], **least: float) -> Ensemble:
     """Return the ensemble with probabilities of at most 1, after checking these and the minimum scores."""
-    _check_least(**least)
+    check_least(**least)
     return _cut(ensemble, name)
 
 
-def _check_least(**least: float) -> None:
+def check_least(**least: float) -> None:
+    """Check minimum scores, each under the name of its parameter.
+
+    Raises
+    ------
+    InputError
+        If one is not between 0 and 1.
+    """
     for name, value in least.items():
         check_share(
             value,

@@ -22,7 +22,7 @@ from manyhot.core.label_issues import (
     raters_evidence,
     uses_probabilities,
 )
-from manyhot.core.rater_weights import HALF, combined_evidence, rater_weights
+from manyhot.core.rater_weights import corrected_evidence, rater_evidence
 from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, LabelSets
 
 _Part = tuple[Ints, Ints, Floats, Bools, npt.NDArray[np.uint8]]
@@ -207,7 +207,10 @@ def _issues(
     if answers is not None:
         yes, n_votes = raters_evidence(answers.take(row), class_id)
         people = 1 - yes if in_set else yes
-    score = combined_evidence(people, models, rater_weights(people, n_votes, models, class_id, most=HALF))
+    score = models
+    if not np.isnan(people).all():
+        weight, expected = rater_evidence(people, n_votes, models, class_id)
+        score = corrected_evidence(people, models, weight, expected)
     keep = (score >= least) | (people >= max(least, 0.5)) | (suspected & ~(people <= 0.5))
     at = np.flatnonzero(keep)
     at = at[np.lexsort((class_id[at], row[at], -score[at]))]

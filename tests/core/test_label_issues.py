@@ -7,7 +7,9 @@ import pytest
 
 from made_up_models import ensemble
 from manyhot.core.ensembles import Ensemble
-from manyhot.core.label_issues import find_issues, find_merges
+from manyhot.core.label_issues import find_issues, ties_broken
+from manyhot.core.merge_classes import find_merges
+from manyhot.core.rater_weights import within_unit
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES, LabelSets, top_k
 from manyhot.errors import InputError
 
@@ -71,7 +73,7 @@ def test_scores_are_those_of_a_plain_loop(made, ranks, looks):
         share = np.array(share) if issues is found.missing else 1 - np.array(share)
         assert np.array_equal(issues.neighbours, share, equal_nan=True)
         # Neighbours order what models find equal.
-        equal = np.diff(issues.score) == 0
+        equal = np.diff(issues.models) == 0
         assert (np.diff(np.nan_to_num(share, nan=-1))[equal] <= 0).all()
         best = [
             sum(int(p[i].argmax()) == c for p in given)
@@ -80,7 +82,7 @@ def test_scores_are_those_of_a_plain_loop(made, ranks, looks):
         assert issues.n_models.tolist() == best
 
 
-def test_people_decide_where_they_were_asked(made):
+def test_people_and_models_count_alike_where_answers_are_not_counted(made):
     _, _, label, given, _ = made
     i, j, k = (int(x) for x in np.flatnonzero(label != NO_LABEL)[:3])
     other = [(int(label[x]) + 1) % C for x in (i, j, k)]
@@ -102,11 +104,31 @@ def test_people_decide_where_they_were_asked(made):
         usable,
     )
     found = find_issues(ensemble(label, *given, known=known), doubtful=0.0, missing=0.0)
-    score = dict(zip(found.doubtful.image.tolist(), found.doubtful.score.tolist(), strict=True))
-    assert (score[i], score[j], score[k]) == (1, 0, 0.5)
-    pairs = zip(found.missing.image.tolist(), found.missing.class_id.tolist(), strict=True)
-    score = dict(zip(pairs, found.missing.score.tolist(), strict=True))
-    assert (score[i, other[0]], score[j, other[1]], score[k, other[2]]) == (1, 0, 0.5)
+    alone = find_issues(ensemble(label, *given), doubtful=0.0, missing=0.0)
+
+    def by_image(issues):
+        return dict(zip(issues.image.tolist(), issues.score.tolist(), strict=True))
+
+    def by_pair(issues):
+        pairs = zip(issues.image.tolist(), issues.class_id.tolist(), strict=True)
+        return dict(zip(pairs, issues.score.tolist(), strict=True))
+
+    # The three labels that raters saw have the mean of people and of 1 minus the normalized margin.
+    score, likely = (
+        by_image(found.doubtful),
+        dict(zip(found.doubtful.image, found.doubtful.likely, strict=True)),
+    )
+    margin = {x: (value + likely[x]) / 2 for x, value in by_image(alone.doubtful).items()}
+    people = {i: 1, j: 0, k: 0.5}
+    assert [score[x] for x in people] == pytest.approx([(people[x] + margin[x]) / 2 for x in people])
+    # All others stay in their order, with the margins of all others.
+    order = [x for x in found.doubtful.image.tolist() if x not in people]
+    assert order == [x for x in alone.doubtful.image.tolist() if x not in people]
+    others = sorted((margin[x] for x in order), reverse=True)
+    assert [score[x] for x in order] == pytest.approx(within_unit(np.array(others)).tolist(), abs=1e-7)
+    score, models = by_pair(found.missing), by_pair(alone.missing)
+    people = {(i, other[0]): 1, (j, other[1]): 0, (k, other[2]): 0.5}
+    assert score == pytest.approx(models | people)
     asked = np.isin(found.missing.image, [i, j, k]) & ~np.isnan(found.missing.people)
     assert np.count_nonzero(asked) == np.count_nonzero(~np.isnan(found.missing.people)) == 3
     # What people confirmed is listed no more, whatever confident learning thinks of it.
@@ -259,3 +281,49 @@ def test_sigmoids_stay_what_they_are():
     listed = zip(found.missing.image.tolist(), found.missing.class_id.tolist(), strict=True)
     missing = dict(zip(listed, found.missing.score.tolist(), strict=True))
     assert missing == pytest.approx({(0, 1): 0.95, (1, 0): 0.2, (0, 2): 0.1, (1, 1): 0.1}, abs=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_the_score_orders_as_the_table_does(made, seed):
+    _, _, label, given, near = made
+    rng = np.random.default_rng(seed)
+    rows, classes = np.nonzero(rng.random((N, C)) < 0.3)
+    p = rng.random(len(rows)).astype(np.float32).round(1)
+    known = LabelSets(
+        C,
+        np.searchsorted(rows, np.arange(N + 1)),
+        classes.astype(np.int32),
+        np.where(p > 0.5, YES, NO).astype(np.uint8),
+        label,
+        rng.random(N) < 0.7,
+        p=p,
+        n_votes=rng.integers(0, 6, len(rows)).astype(np.float32),
+    )
+    models = ensemble(label, *given, ranks=seed % 2 == 0, known=known if seed > 1 else None)
+    found = find_issues(models, near if seed % 3 else None, doubtful=0, missing=0)
+    for issues in (found.doubtful, found.missing):
+        assert len(issues) > 100
+        order = np.lexsort((issues.class_id, issues.image, -issues.score))
+        assert order.tolist() == list(range(len(issues)))
+        assert ((issues.score >= 0) & (issues.score <= 1)).all()
+
+
+def test_ties_are_broken_in_the_last_digits():
+    rng = np.random.default_rng(0)
+    evidence = rng.integers(0, 4, 500) / 3
+    evidence[:7] = np.nan
+    first, second = rng.integers(0, 5, 500).astype(float), rng.integers(0, 5, 500).astype(float)
+    score = ties_broken(evidence, first, second)
+    np.testing.assert_allclose(score, evidence, rtol=0, atol=1e-13)
+    rows = np.arange(7, 500)
+    keys = list(zip(evidence, first, second, strict=True))
+    rank = {key: i for i, key in enumerate(sorted({keys[r] for r in rows}))}
+    ranks = np.array([rank[keys[r]] for r in rows])
+    assert np.array_equal(np.unique(score[rows], return_inverse=True)[1], ranks)
+    assert score[rows].min() == 0
+    assert score[rows].max() == 1
+    # Without ties, nothing moves; neighbouring floating-point numbers stay in order.
+    alone = rng.random(100)
+    assert ties_broken(alone, np.ones(100)).tolist() == alone.tolist()
+    near = np.array([0.5, np.nextafter(0.5, 1), 0.5, 0.5])
+    assert np.argsort(ties_broken(near, np.array([2.0, 0, 1, 3]))).tolist() == [2, 0, 3, 1]

@@ -1,9 +1,11 @@
 """Label issues where people, classes or numbers are few."""
 
 import numpy as np
+import pytest
 
 from made_up_models import ensemble
-from manyhot.core.label_issues import find_issues, find_merges
+from manyhot.core.label_issues import find_issues
+from manyhot.core.merge_classes import find_merges
 from manyhot.core.sets import NO, YES, LabelSets
 
 
@@ -37,14 +39,17 @@ def test_what_was_said_of_an_image_that_is_left_out_does_not_count():
     assert found.doubtful.image.tolist() == [1, 0]
 
 
-def test_of_equal_scores_those_of_people_come_first():
-    label = [0, 0]
-    p = np.zeros((2, 7), np.float32)
-    p[0, 1] = 1  # nobody was asked, and the models are sure
-    p[1, 0] = 1  # people rejected the label
-    found = find_issues(ensemble(label, p, ranks=True, known=known(label, [[(5, NO)], [(0, NO)]])))
-    assert found.doubtful.score.tolist() == [1, 1]
-    assert found.doubtful.image.tolist() == [1, 0]
+def test_one_rater_does_not_outweigh_models_that_are_sure():
+    label = [0, 0, 0]
+    p = np.zeros((3, 7), np.float32)
+    p[0, 0] = 1  # people rejected the label, against the models
+    p[1, 1] = 1  # nobody was asked, and the models are sure
+    p[2, 1] = 1  # people rejected the label, too
+    answers = known(label, [[(0, NO)], [(5, NO)], [(0, NO)]])
+    found = find_issues(ensemble(label, p, ranks=True, known=answers))
+    assert found.doubtful.image.tolist() == [1, 2, 0]
+    # 1 is 0.995, since answers may move a score beyond 1.
+    assert found.doubtful.score.tolist() == pytest.approx([0.995, 0.995, 0.5])
 
 
 def test_classes_with_few_images_are_not_merged():
@@ -79,3 +84,10 @@ def test_accepted_classes_are_missing_whatever_models_think():
     label = [0]
     found = find_issues(ensemble(label, sure(0), known=known(label, [[(3, YES)]])), missing=0.9)
     assert (found.missing.class_id.tolist(), found.missing.score.tolist()) == ([3], [1])
+
+
+def test_what_raters_reject_is_listed_whatever_models_think():
+    found = find_issues(ensemble([0], sure(0), known=known([0], [[(0, NO)]])))
+    assert found.doubtful.score.tolist() == pytest.approx([(1 + (1 + 0.1 / 6 - 0.9) / 2) / 2])
+    quiet = find_issues(ensemble([0], sure(0, p=0.99), known=known([0], [[(0, NO)]])), doubtful=0.9)
+    assert quiet.doubtful.people.tolist() == [1]

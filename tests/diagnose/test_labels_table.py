@@ -6,7 +6,7 @@ import pytest
 
 import manyhot
 from manyhot.data.inputs import Reading
-from manyhot.diagnose.find_label_issues import ISSUES, LabelIssues
+from manyhot.diagnose.label_issues_table import ISSUES, LabelIssues
 from manyhot.errors import InputError, MatchError
 from manyhot.predict.similar import Embedded, similar
 from manyhot.tables import Images, Predictions
@@ -248,13 +248,6 @@ def test_bad_input(images):
         "  got:     wrong\n"
         "  allowed: doubtful-label, missing-label, merge-classes"
     )
-    assert message(InputError, lambda: manyhot.find_label_issues([[0, 1]] * 6, P)) == (
-        "The label sets have no original labels.\n"
-        "  where:   labels\n"
-        "  allowed: a column label\n"
-        "  do:      add the column, or pass a table with the original label of each image as `images`; label "
-        "sets alone are not checked, but manyhot diagnose classes shows which classes are confused"
-    )
     assert message(
         InputError, lambda: manyhot.find_label_issues(LABEL, P, reading=Reading(scores="odds"))
     ) == (
@@ -263,3 +256,65 @@ def test_bad_input(images):
         "  got:     odds\n"
         "  allowed: logit, probability, cosine, none, score"
     )
+
+
+SETS = [[0], [0], [1], [1, 2], [2], [0, 2]]
+SIGMOIDS = np.array(
+    [[0.9, 0.2, 0.1], [0.1, 0.8, 0.1], [0.0, 0.9, 0.1], [0.1, 0.7, 0.8], [0.1, 0.0, 0.9], [0.8, 0.7, 0.1]],
+    np.float32,
+)
+ONLY_SETS = (
+    "there are no original labels, so each class of the label sets is checked, with one minimum score for "
+    "wrong and for missing classes"
+)
+
+
+def test_label_sets_without_original_labels():
+    reading = Reading(scores="probability")
+    found = manyhot.find_label_issues(SETS, {"net": SIGMOIDS}, reading=reading)
+    names = ("image_id", "class_a", "class_b", "rank", "confident_class")
+    assert told(found.of_kind("doubtful-label"), *names) == [
+        ("1", 0, None, 1, None),
+        ("5", 2, None, 2, 2),
+    ]
+    assert found.of_kind("doubtful-label")["score"].to_pylist() == pytest.approx([0.9, 0.9])
+    assert told(found.of_kind("missing-label"), *names) == [("1", None, 1, 1, 1), ("5", None, 1, 2, None)]
+    assert found.of_kind("missing-label")["score"].to_pylist() == pytest.approx([0.8, 0.7])
+    assert found.of_kind("missing-label")["people"].null_count == 2
+    assert (found.n, found.n_skipped, found.notes) == (6, 0, (ONLY_SETS,))
+    matrix = np.zeros((6, 3), int)
+    for row, classes in enumerate(SETS):
+        matrix[row, classes] = 1
+    same = manyhot.find_label_issues(matrix, {"net": SIGMOIDS}, reading=reading)
+    assert told(same.table, "kind", *names) == told(found.table, "kind", *names)
+
+
+def test_label_sets_with_several_raters():
+    """The probability of a class and the number of answers count beside the models."""
+    p = [[1.0], [0.0], [1.0], [1.0, 0.6], [1.0], [1.0, 1.0]]
+    table = pa.table(
+        {
+            "image_id": IDS,
+            "rated": [True] * 6,
+            "usable": [True] * 6,
+            "classes": pa.array(SETS, pa.list_(pa.int32())),
+            "state": [["yes"] * len(s) for s in SETS],
+            "p": pa.array(p, pa.list_(pa.float32())),
+            "n_votes": pa.array([[4] * len(s) for s in SETS], pa.list_(pa.int32())),
+        }
+    )
+    labels = manyhot.Labels(table, 3, name="sets", asked_known=True)
+    found = find(labels, [dense(SIGMOIDS)], min_doubtful=0).of_kind("doubtful-label")
+    by = {(r["image_id"], r["class_a"]): r for r in found.to_pylist()}
+    # Four answers weigh as much as models, which are worth four if there are too few answers to fit it.
+    assert by["b.jpg", 0]["people"] == 1
+    assert by["b.jpg", 0]["score"] == pytest.approx((1 + 0.9) / 2)
+    assert by["f.jpg", 2]["score"] == pytest.approx((0 + 0.9) / 2)
+    alone = find(labels, [dense(SIGMOIDS)], min_doubtful=0, no_confirmed_labels=True)
+    assert alone.of_kind("doubtful-label")["people"].null_count == len(found)
+    reviewed = as_labels([[1], [1], [1], [1, 2], [2], [0, 1]], n_classes=3).table
+    reviewed = manyhot.Labels(reviewed.set_column(0, "image_id", IDS), 3, name="reviewed")
+    other = find(labels, [dense(SIGMOIDS)], confirmed_labels=reviewed)
+    (row,) = [r for r in other.of_kind("missing-label").to_pylist() if r["image_id"] == "f.jpg"]
+    assert (row["class_b"], row["people"]) == (1, 1)
+    assert row["score"] == pytest.approx((1 + 0.7) / 2)

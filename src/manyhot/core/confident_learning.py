@@ -79,20 +79,86 @@ def suspected_errors(ensemble: Ensemble) -> Pairs:
     ----------
     Northcutt, Jiang & Chuang 2021, Confident Learning, doi 10.1613/jair.1.12125, equations 1 and 2.
     """
-    label, ones = ensemble.label, np.ones(len(ensemble.names))
+    label = ensemble.label
     labelled = label != NO_LABEL
-    own = np.full(len(ensemble), np.nan)
-    for start, mean in mean_probabilities(ensemble, ones):
-        rows = np.flatnonzero(labelled[start : start + len(mean)])
-        own[start + rows] = mean[rows, label[start + rows]]
-    limits = class_thresholds(own[labelled], label[labelled], ensemble.n_classes)
+    own, limits = _label_thresholds(ensemble)
     likely, p = np.full(len(ensemble), NO_LABEL, np.int32), np.zeros(len(ensemble))
-    for start, mean in mean_probabilities(ensemble, ones):
+    for start, mean in mean_probabilities(ensemble, np.ones(len(ensemble.names))):
         best, value = confident_classes(mean, limits)
         likely[start : start + len(mean)], p[start : start + len(mean)] = best, value
     image = np.flatnonzero(labelled & (likely != NO_LABEL) & (likely != label))
     agreeing = sum((top[image, 0] == likely[image]).astype(np.int32) for top in ensemble.top)
     return Pairs(image, likely[image], p[image] - own[image], np.asarray(agreeing, np.int32))
+
+
+def cleanlab_classes(ensemble: Ensemble) -> npt.NDArray[np.int32]:
+    """Return the class of each image whose label cleanlab's ``filter_by="confident_learning"`` suspects.
+
+    Returns
+    -------
+    classes : ndarray of int32, shape (n,)
+        `NO_LABEL` if the label is not suspected, or there is none.
+
+    Raises
+    ------
+    InputError
+        If a model has no probabilities.
+
+    Notes
+    -----
+    These differ from `suspected_errors` in two ways. If several classes reach their thresholds, the most
+    probable class of all is taken, whether or not it reaches its own. Images whose label is the most probable
+    class, or within 1e-6 of it, are dropped.
+
+    References
+    ----------
+    cleanlab 2.9, ``cleanlab.filter.find_label_issues``, which adds the second step to Northcutt, Jiang &
+    Chuang 2021, doi 10.1613/jair.1.12125.
+    """
+    _, limits = _label_thresholds(ensemble)
+    limits = np.maximum(limits, 2 * CLOSE)
+    classes = np.full(len(ensemble), NO_LABEL, np.int32)
+    for start, mean in mean_probabilities(ensemble, np.ones(len(ensemble.names))):
+        part = slice(start, start + len(mean))
+        classes[part] = confident_not_given(mean, limits, ensemble.label[part])
+    return classes
+
+
+CLOSE = 1e-6
+"""Difference of probabilities that cleanlab takes for none."""
+
+
+def confident_not_given(probability: Floats, limits: Floats, label: Ints) -> npt.NDArray[np.int32]:
+    """Return the class that cleanlab's confident learning has in place of each label, or `NO_LABEL`.
+
+    Parameters
+    ----------
+    probability : ndarray of float64, shape (b, C)
+    limits : ndarray of float64, shape (C,)
+        Thresholds of the classes; inf for classes that no image has.
+    label : ndarray of int, shape (b,)
+        `NO_LABEL` if there is none.
+    """
+    reached = probability >= limits - CLOSE
+    several = reached.sum(1) > 1
+    guess = np.where(several, probability.argmax(1), reached.argmax(1))
+    rows = np.flatnonzero(label != NO_LABEL)
+    raised = probability[rows]
+    raised[np.arange(len(rows)), label[rows]] += CLOSE
+    is_likeliest = np.ones(len(label), bool)
+    is_likeliest[rows] = raised.argmax(1) == label[rows]
+    suspected = reached.any(1) & (guess != label) & ~is_likeliest
+    return np.where(suspected, guess, NO_LABEL).astype(np.int32)
+
+
+def _label_thresholds(ensemble: Ensemble) -> tuple[Floats, Floats]:
+    """Return the probability of each image's label, NaN without one, and each class's threshold."""
+    label, labelled = ensemble.label, ensemble.label != NO_LABEL
+    own = np.full(len(ensemble), np.nan)
+    for start, mean in mean_probabilities(ensemble, np.ones(len(ensemble.names))):
+        rows = np.flatnonzero(labelled[start : start + len(mean)])
+        own[start + rows] = mean[rows, label[start + rows]]
+    return own, class_thresholds(own[labelled], label[labelled], ensemble.n_classes)
 
 
 def class_thresholds(own: Floats, label: Ints, n_classes: int) -> Floats:

@@ -12,9 +12,9 @@ import numpy as np
 from numpy import typing as npt
 
 from manyhot.core.array_types import Bools, Floats, Floats32, Ints
-from manyhot.core.confident_learning import suspected_errors
+from manyhot.core.confident_learning import cleanlab_classes
 from manyhot.core.ensembles import Ensemble, mean_probabilities
-from manyhot.core.error_kinds import count_together
+from manyhot.core.rater_weights import combined_evidence, corrected_evidence, rater_evidence
 from manyhot.core.sets import NO_LABEL, UNCLEAR, YES, LabelSets
 from manyhot.core.softmax import SLACK, not_a_probability
 from manyhot.parameters import check_share
@@ -38,7 +38,7 @@ class Issues:
     image, class_id : ndarray of int64, shape (m,)
         The image, and the most probable other class (for a doubtful label) or the missing class.
     score : ndarray of float64, shape (m,)
-        The evidence from raters if they were asked, otherwise from models, otherwise from neighbours.
+        The evidence from models, or else from neighbours, combined with that from raters if they were asked.
     models, neighbours, people : ndarray of float64, shape (m,)
         The evidence from models, neighbours and raters, from 0 to 1; NaN if there is none.
     likely : ndarray of float64, shape (m,)
@@ -46,7 +46,8 @@ class Issues:
     n_models : ndarray of int64, shape (m,)
         Number of models with `class_id` as their top class.
     confident : ndarray of int64, shape (m,)
-        The class of the image according to confident learning. `NO_LABEL` if no label error is suspected.
+        The class of the image according to confident learning, as in cleanlab. `NO_LABEL` if no label error
+        is suspected.
     """
 
     image: Ints
@@ -81,38 +82,6 @@ class IssueLists:
     n_skipped: int
 
 
-@dataclass(frozen=True, eq=False)
-class Merges:
-    """Pairs of classes with ``a < b`` that may be duplicates, by descending score.
-
-    Attributes
-    ----------
-    a, b : ndarray of int64, shape (m,)
-    score : ndarray of float64, shape (m,)
-        The maximum of `together` and twice the minimum of `a_as_b` and `b_as_a`; at most 1.
-    together : ndarray of float64, shape (m,)
-        Share of the images with the more frequent label that have both labels. NaN if a label has no images.
-    a_as_b, b_as_a : ndarray of float64, shape (m,)
-        Among the images labelled with one class, the share that models predict as the other, averaged over
-        models. NaN if no image has the label.
-    n_together, n_a, n_b : ndarray of int64, shape (m,)
-        Number of images with both labels, number of images labelled a, and number of images labelled b.
-    """
-
-    a: Ints
-    b: Ints
-    score: Floats
-    together: Floats
-    a_as_b: Floats
-    b_as_a: Floats
-    n_together: Ints
-    n_a: Ints
-    n_b: Ints
-
-    def __len__(self) -> int:
-        return len(self.a)
-
-
 def uses_probabilities(ensemble: Ensemble) -> bool:
     """Return whether all models have probabilities. If not, only ranks are used, for all models."""
     return all(p is not None for p in ensemble.probabilities)
@@ -139,7 +108,8 @@ def find_issues(
     alone : ndarray of bool, shape (n,), optional
         Images whose label no possible neighbour has, so that neighbours give no evidence about the label.
     doubtful, missing : float
-        Minimum score of each kind. Errors that confident learning suspects are listed whatever their score.
+        Minimum score of each kind; issues that raters confirm to this degree are listed, too. Errors that
+        confident learning suspects are listed whatever their score.
     name : callable
         Returns the name of the image in a row, for messages.
 
@@ -154,92 +124,48 @@ def find_issues(
     Let q_j be the mean probability of class j over models or, for ranks, the share of models whose top class
     is j. The evidence from models against a label y is 1 - q_y, that is, 1 minus cleanlab's self-confidence.
     For a missing label j, it is q_j. The evidence from neighbours is computed in the same way, where q_j is
-    the share of neighbours with label j. Evidence from neighbours breaks ties in the evidence from models,
-    and replaces that evidence where it is missing. Remaining ties are broken by the probability of the most
-    probable other class. The evidence from raters is 1 if they rejected a doubtful label or accepted a
-    missing one, and 1/2 if the class is unclear. If the labels contain probabilities, these are used.
+    the share of neighbours with label j, and replaces evidence from models where there is none. The score is
+    this evidence; neighbours, and then the probability of the most probable other class, break ties in its
+    last digits. Issues with the same score are in the order of the images.
+
+    The evidence from raters is 1 if they rejected a doubtful label or accepted a missing one, and 1/2 if the
+    class is unclear. If the labels contain probabilities, these are used. `manyhot.core.rater_weights`
+    describes how raters and models are combined. For a doubtful label, the models then count by
+    (1 + q_j - q_y) / 2 with the most probable other class j, at most 1 - q_y; this is 1 minus cleanlab's
+    normalized margin. Labels that nobody was asked about stay in the order of 1 - q_y, and get the margins in
+    this order, so that both kinds of labels are on one scale.
 
     References
     ----------
     Northcutt, Jiang & Chuang 2021, doi 10.1613/jair.1.12125. Kuan & Mueller 2022, arXiv 2210.03920.
     """
-    _check_least(doubtful=doubtful, missing=missing)
-    ensemble = _cut(ensemble, name)
+    ensemble = checked_input(ensemble, name, doubtful=doubtful, missing=missing)
     confident = _confident(ensemble)
     labelled = ensemble.label != NO_LABEL
     has_evidence = np.zeros(len(ensemble), bool)
     doubts, absent = [], []
-    for start, beliefs in _beliefs(ensemble):
-        part = slice(start, start + len(beliefs))
+    for start, probability in beliefs(ensemble):
+        part = slice(start, start + len(probability))
         near = None if neighbours is None else _shares(neighbours[part], ensemble.n_classes)
         if near is not None and alone is not None:
             rows = np.flatnonzero(alone[part] & labelled[part])
             near[rows, ensemble.label[part][rows]] = np.nan
-        block = _Block(start, ensemble.label[part], beliefs, near)
+        block = _Block(start, ensemble.label[part], probability, near)
         has_evidence[part] = block.has_evidence
         doubts.append(block.doubts())
-        absent.append(block.missing(missing, _accepted_cells(ensemble, part)))
-    doubt, lack = (
-        _settled(ensemble, _joined(parts, confident), of) for of, parts in enumerate((doubts, absent))
-    )
-    keep = (doubt.score >= doubtful) | ((doubt.confident != NO_LABEL) & ~(doubt.people <= 0.5))
+        absent.append(block.missing(missing, _asked_cells(ensemble, part)))
+    doubt = _doubts_with_people(ensemble, _joined(doubts, confident))
+    lack = _missing_with_people(ensemble, _joined(absent, confident))
+    keep = (_strength(doubt) >= doubtful) | (doubt.people >= doubtful)
+    keep |= (doubt.confident != NO_LABEL) & ~(doubt.people <= 0.5)
+    possible = (_strength(lack) >= missing) & (lack.likely >= _POSSIBLE)
+    keep_missing = possible | (lack.people >= max(missing, 0.5))
     n = int(np.count_nonzero(labelled & has_evidence))
     return IssueLists(
         _ranked(ensemble, doubt, keep),
-        _ranked(ensemble, lack, lack.score >= missing),
+        _ranked(ensemble, lack, keep_missing),
         n,
         len(ensemble) - n,
-    )
-
-
-def find_merges(
-    ensemble: Ensemble, *, together: float = 0.7, confused: float = 0.2, images: int = 5
-) -> Merges:
-    """Find pairs of classes that should be merged.
-
-    Parameters
-    ----------
-    ensemble : Ensemble
-    together : float
-        Minimum share of the images of each class that have both labels.
-    confused : float
-        Minimum share of the images of each class that models predict as the other class. A model that guesses
-        between two names of one class has a share of one half.
-    images : int
-        Minimum number of images with both labels for `together`, and minimum number of images with each label
-        for `confused`.
-    """
-    _check_least(together=together, confused=confused)
-    c, label = ensemble.n_classes, ensemble.label
-    labelled = np.flatnonzero(label != NO_LABEL)
-    n_label = np.bincount(label[labelled], minlength=c)
-    keys, share = _confusions(ensemble, labelled, n_label)
-    both, count, n_yes = _co_labelled(ensemble.label_sets, c)
-    low, high = np.divmod(keys, c)
-    pairs = np.unique(np.concatenate([both, np.minimum(low, high) * c + np.maximum(low, high)]))
-    a, b = np.divmod(pairs, c)
-    forth, back = _looked_up(keys, share, a * c + b), _looked_up(keys, share, b * c + a)
-    n_both = _looked_up(both, count, pairs)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        overlap = np.where(
-            np.minimum(n_yes[a], n_yes[b]) > 0, n_both / np.maximum(n_yes[a], n_yes[b]), np.nan
-        )
-    forth, back = np.where(n_label[a] > 0, forth, np.nan), np.where(n_label[b] > 0, back, np.nan)
-    mixed = np.where(np.minimum(n_label[a], n_label[b]) >= images, np.minimum(forth, back), 0)
-    often = np.where(n_both >= images, np.nan_to_num(overlap), 0)
-    score = np.maximum(often, np.minimum(2 * mixed, 1))
-    keep = np.flatnonzero((often >= together) | (mixed >= confused))
-    keep = keep[np.lexsort((pairs[keep], -score[keep]))]
-    return Merges(
-        a[keep],
-        b[keep],
-        score[keep],
-        overlap[keep],
-        forth[keep],
-        back[keep],
-        n_both[keep].astype(np.int64),
-        n_label[a[keep]],
-        n_label[b[keep]],
     )
 
 
@@ -280,18 +206,18 @@ class _Block:
         near = np.full(len(rows), np.nan) if self.near is None else 1 - self.near[rows, label]
         return self.start + rows, other, likely, 1 - self.models[rows, label], near
 
-    def missing(self, least: float, accepted: Ints) -> _Part:
-        """Return image, class, probability and evidence of missing labels, found by score or by raters."""
+    def missing(self, least: float, asked: Ints) -> _Part:
+        """Return image, class, probability and evidence of classes that are likely or were asked about."""
         likely = self._likely()
         labelled = np.flatnonzero(self.label != NO_LABEL)
         likely[labelled, self.label[labelled]] = -2.0
-        cells = np.union1d(np.flatnonzero(likely.ravel() >= max(least, _POSSIBLE)), accepted)
+        cells = np.union1d(np.flatnonzero(likely.ravel() >= max(least, _POSSIBLE)), asked)
         rows, classes = np.divmod(cells, likely.shape[1])
         near = np.full(len(cells), np.nan) if self.near is None else self.near[rows, classes]
         return self.start + rows, classes, likely[rows, classes], self.models[rows, classes], near
 
 
-def _beliefs(ensemble: Ensemble) -> Iterator[tuple[int, Floats]]:
+def beliefs(ensemble: Ensemble) -> Iterator[tuple[int, Floats]]:
     """Yield the probability of each class by models, in blocks: mean probabilities, or shares of models."""
     if ensemble.names and uses_probabilities(ensemble):
         yield from mean_probabilities(ensemble, np.ones(len(ensemble.names)))
@@ -318,15 +244,14 @@ def _shares(neighbours: Ints, n_classes: int) -> Floats:
     return np.where(total > 0, count / np.maximum(total, 1), np.nan)
 
 
-def _accepted_cells(ensemble: Ensemble, part: slice) -> Ints:
-    """Return the cells of a block, each as one number, that are valid or unclear according to raters."""
+def _asked_cells(ensemble: Ensemble, part: slice) -> Ints:
+    """Return the cells of a block, each as one number, that raters were asked about, without the labels."""
     sets = ensemble.label_sets
     if sets is None:
         return np.empty(0, np.int64)
     block = sets.take(np.arange(part.start, min(part.stop, len(ensemble))))
-    accepted = (block.state >= UNCLEAR) & block.usable[block.rows]
-    accepted &= block.classes != ensemble.label[part][block.rows]
-    return np.asarray(block.rows[accepted] * ensemble.n_classes + block.classes[accepted], np.int64)
+    asked = block.usable[block.rows] & (block.classes != ensemble.label[part][block.rows])
+    return np.asarray(block.rows[asked] * ensemble.n_classes + block.classes[asked], np.int64)
 
 
 def _confident(ensemble: Ensemble) -> Ints:
@@ -340,47 +265,129 @@ def _confident(ensemble: Ensemble) -> Ints:
         finite &= np.isfinite(p).all(1)
     rows = np.flatnonzero(finite & (ensemble.label != NO_LABEL))
     if len(rows):
-        pairs = suspected_errors(ensemble.take(rows))
-        classes[rows[pairs.image]] = pairs.class_id
+        classes[rows] = cleanlab_classes(ensemble.take(rows))
     return classes
 
 
 def _joined(parts: list[_Part], confident: Ints) -> Issues:
+    """Return issues by models and neighbours."""
     image, class_id, likely, models, near = (np.concatenate(column) for column in zip(*parts, strict=True))
-    score = np.where(np.isnan(models), near, models)
+    score = ties_broken(_without_people(models, near), np.nan_to_num(near, nan=-1), likely)
     nobody, none = np.full(len(image), np.nan), np.zeros(len(image), np.int64)
     return Issues(image, class_id, score, models, near, nobody, likely, none, confident[image])
 
 
-def _settled(ensemble: Ensemble, issues: Issues, missing: int) -> Issues:
-    """Replace the score by the evidence of raters, if they were asked."""
-    sets = ensemble.label_sets
-    if sets is None:
+def ties_broken(evidence: Floats, *ties: Floats) -> Floats:
+    """Return the evidence with equal values moved apart in their last digits, in the order of further values.
+
+    Parameters
+    ----------
+    evidence : ndarray of float64, shape (m,)
+        From 0 to 1, or NaN.
+    *ties : ndarray of float64, shape (m,)
+        The first orders what is equal by the evidence, the second what is equal by the first, and so on. What
+        is equal by all of them stays equal.
+
+    Notes
+    -----
+    The k-th of several values is k - 1 floating-point numbers above the evidence; values that would exceed 1
+    are as far below it.
+    """
+    rows = np.flatnonzero(np.isfinite(evidence))
+    keys = [np.maximum(evidence[rows], 0), *(tie[rows] for tie in ties)]
+    order = np.lexsort(keys[::-1])
+    differs = np.zeros(len(rows), bool)
+    for key in keys:
+        differs[1:] |= np.diff(key[order]) != 0
+    step = np.cumsum(differs)
+    bits = keys[0][order].view(np.int64)  # of numbers that are not negative, these are in the same order
+    one = np.float64(1).view(np.int64)
+    raised = np.maximum.accumulate(bits - step) + step
+    score = np.full(len(evidence), np.nan)
+    score[rows[order]] = np.minimum(raised, one - step[-1:] + step).view(np.float64)
+    return score
+
+
+def _without_people(models: Floats, near: Floats) -> Floats:
+    return np.where(np.isnan(models), near, models)
+
+
+def _strength(issues: Issues) -> Floats:
+    """Return what a minimum score applies to: the evidence itself where nobody was asked."""
+    alone = _without_people(issues.models, issues.neighbours)
+    return np.where(np.isnan(issues.people), alone, issues.score)
+
+
+def _people(ensemble: Ensemble, issues: Issues, classes: Ints) -> tuple[Floats, Floats]:
+    """Return raters' evidence that classes are valid, and the number of answers; NaN if nobody was asked."""
+    if ensemble.label_sets is None:
+        return np.full(len(issues), np.nan), np.full(len(issues), np.nan)
+    return raters_evidence(ensemble.label_sets.take(issues.image), classes)
+
+
+def _missing_with_people(ensemble: Ensemble, issues: Issues) -> Issues:
+    """Combine the score with the evidence of raters, if they were asked."""
+    people, n_votes = _people(ensemble, issues, issues.class_id)
+    evidence = _without_people(issues.models, issues.neighbours)
+    weight, _ = rater_evidence(people, n_votes, evidence, issues.class_id, most=1.0)
+    both = combined_evidence(people, evidence, weight)
+    return replace(issues, score=np.where(np.isnan(people), issues.score, both), people=people)
+
+
+def _doubts_with_people(ensemble: Ensemble, issues: Issues) -> Issues:
+    """Correct the margin by the evidence of raters, if they were asked about any label."""
+    label = ensemble.label[issues.image].astype(np.int64)
+    valid, n_votes = _people(ensemble, issues, label)
+    people = 1 - valid
+    if np.isnan(people).all():
         return issues
-    asked = issues.class_id if missing else ensemble.label[issues.image].astype(np.int64)
-    rows = sets.take(issues.image)
-    state = rows.state_of(asked[:, None])[:, 0]
-    p = rows.p_of(asked).astype(np.float64)
+    alone = _without_people(issues.models, issues.neighbours)
+    margin = np.minimum((alone + np.maximum(issues.likely, 0)) / 2, alone)
+    models = on_scale_of(margin, issues.score, np.isnan(people))
+    weight, expected = rater_evidence(people, n_votes, models, label)
+    return replace(issues, score=corrected_evidence(people, models, weight, expected), people=people)
+
+
+def on_scale_of(values: Floats, score: Floats, which: Bools) -> Floats:
+    """Return values in which those of some rows are exchanged among them, so that they order as a score does.
+
+    Rows with the same score get the mean of their values.
+
+    Parameters
+    ----------
+    values, score : ndarray of float64, shape (m,)
+    which : ndarray of bool, shape (m,)
+    """
+    rows = np.flatnonzero(which & np.isfinite(values))
+    if not len(rows):
+        return values
+    _, place, count = np.unique(score[rows], return_inverse=True, return_counts=True)
+    means = np.add.reduceat(np.sort(values[rows]), np.cumsum(count) - count) / count
+    moved = values.copy()
+    moved[rows] = ties_broken(means, np.arange(len(count), dtype=np.float64))[place]
+    return moved
+
+
+def raters_evidence(rows: LabelSets, classes: Ints) -> tuple[Floats, Floats]:
+    """Return for one class of each image raters' evidence that it is valid, and the number of their answers.
+
+    Returns
+    -------
+    yes, n_votes : ndarray of float64, shape (n,)
+        The evidence is the probability of the class or, if it is unknown, 1 for yes, 1/2 for unclear and 0
+        for no. NaN if nobody was asked, or the number is unknown.
+    """
+    state = rows.state_of(classes[:, None])[:, 0]
+    p = rows.p_of(classes).astype(np.float64)
     yes = np.where(np.isnan(p), np.where(state == YES, 1.0, np.where(state == UNCLEAR, 0.5, 0.0)), p)
-    people = np.where((state > 0) & rows.usable, yes if missing else 1 - yes, np.nan)
-    score = np.where(np.isnan(people), issues.score, people)
-    return replace(issues, score=score, people=people)
+    asked = (state > 0) & rows.usable
+    return np.where(asked, yes, np.nan), rows.n_votes_of(classes).astype(np.float64)
 
 
 def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:
-    """Select issues by descending score; ties are broken by raters, neighbours and probability."""
+    """Select issues by descending score; equal scores are in the order of images and classes."""
     rows = np.flatnonzero(keep)
-    unasked = np.isnan(issues.people[rows])
-    near = np.nan_to_num(issues.neighbours[rows], nan=-1)
-    keys = (
-        issues.class_id[rows],
-        issues.image[rows],
-        -issues.likely[rows],
-        -near,
-        unasked,
-        -issues.score[rows],
-    )
-    rows = rows[np.lexsort(keys)]
+    rows = rows[np.lexsort((issues.class_id[rows], issues.image[rows], -issues.score[rows]))]
     image, class_id = issues.image[rows], issues.class_id[rows]
     best = sum((top[image, 0] == class_id).astype(np.int64) for top in ensemble.top)
     return Issues(
@@ -396,37 +403,20 @@ def _ranked(ensemble: Ensemble, issues: Issues, keep: Bools) -> Issues:
     )
 
 
-def _confusions(ensemble: Ensemble, labelled: Ints, n_label: Ints) -> tuple[Ints, Floats]:
-    """Return keys ``label * C + top class`` of wrong predictions, and their mean share of images."""
-    c, label = ensemble.n_classes, ensemble.label[labelled].astype(np.int64)
-    parts = []
-    for top in ensemble.top:
-        best = top[labelled, 0].astype(np.int64)
-        wrong = (best >= 0) & (best != label)
-        parts.append(label[wrong] * c + best[wrong])
-    keys, count = np.unique(np.concatenate([np.empty(0, np.int64), *parts]), return_counts=True)
-    return keys, count / n_label[keys // c] / max(len(parts), 1)
+def checked_input(ensemble: Ensemble, name: Callable[[int], str], **least: float) -> Ensemble:
+    """Return the ensemble with probabilities of at most 1, after checking these and the minimum scores."""
+    check_least(**least)
+    return _cut(ensemble, name)
 
 
-def _co_labelled(sets: LabelSets | None, n_classes: int) -> tuple[Ints, Ints, Ints]:
-    """Return keys of pairs that are valid together, their numbers of images, and those of each class."""
-    if sets is None:
-        return np.empty(0, np.int64), np.empty(0, np.int64), np.zeros(n_classes, np.int64)
-    yes = (sets.state == YES) & sets.usable[sets.rows]
-    return *count_together(sets), np.bincount(sets.classes[yes], minlength=n_classes)
+def check_least(**least: float) -> None:
+    """Check minimum scores, each under the name of its parameter.
 
-
-def _looked_up(keys: Ints, values: npt.NDArray[np.number], queries: Ints) -> Floats:
-    """Return the value of each query among the ascending keys; 0 if it is not a key."""
-    result = np.zeros(len(queries))
-    if len(keys):
-        at = np.minimum(np.searchsorted(keys, queries), len(keys) - 1)
-        there = keys[at] == queries
-        result[there] = values[at[there]]
-    return result
-
-
-def _check_least(**least: float) -> None:
+    Raises
+    ------
+    InputError
+        If one is not between 0 and 1.
+    """
     for name, value in least.items():
         check_share(
             value,

@@ -62,6 +62,8 @@ class LabelSets:
     complete : bool
         Whether the state of each class that is not listed is `NO`, and no class is unclear: the label sets of
         a full matrix of 0 and 1, whose zeros are not stored. `asked_known` is then true, too.
+    n_votes : ndarray of float32, shape (m,), optional
+        Number of answers about each class; NaN if unknown.
     """
 
     n_classes: int
@@ -74,6 +76,7 @@ class LabelSets:
     p: Floats32 | None = None
     exclusive: bool = False
     complete: bool = False
+    n_votes: Floats32 | None = None
 
     def __len__(self) -> int:
         return len(self.label)
@@ -260,15 +263,28 @@ class LabelSets:
         classes : ndarray of int, shape (n,)
             Negative entries are in no image.
         """
-        p = np.full(len(self), np.nan, np.float32)
-        if self.p is None or not len(self.p):
-            return p
+        return self._of(self.p, classes)
+
+    def n_votes_of(self, classes: Ints) -> Floats32:
+        """Return the number of answers about one class for each image; NaN if it is unknown.
+
+        Parameters
+        ----------
+        classes : ndarray of int, shape (n,)
+            Negative entries are in no image.
+        """
+        return self._of(self.n_votes, classes)
+
+    def _of(self, values: Floats32 | None, classes: Ints) -> Floats32:
+        found = np.full(len(self), np.nan, np.float32)
+        if values is None or not len(values):
+            return found
         pairs, entries = self._by_pair
         queries = np.arange(len(self)) * self.n_classes + classes
         at = np.searchsorted(pairs, queries)
         there = (pairs.take(at, mode="clip") == queries) & (classes >= 0)
-        p[there] = self.p[entries[at[there]]]
-        return p
+        found[there] = values[entries[at[there]]]
+        return found
 
     @cached_property
     def _by_pair(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.intp]]:
@@ -293,6 +309,7 @@ class LabelSets:
             None if self.p is None else self.p[entries],
             self.exclusive,
             self.complete,
+            None if self.n_votes is None else self.n_votes[entries],
         )
 
     def with_states(self, state: npt.NDArray[np.uint8]) -> LabelSets:
@@ -300,6 +317,19 @@ class LabelSets:
         changed = replace(self, state=state)
         changed.__dict__["rows"] = self.rows  # the same for all draws of states
         return changed
+
+    def with_p(self) -> LabelSets:
+        """Return the label sets with only the classes whose probability is known."""
+        keep = np.zeros(len(self.state), bool) if self.p is None else np.isfinite(self.p)
+        indptr = np.concatenate([[0], np.cumsum(np.bincount(self.rows[keep], minlength=len(self)))])
+        return replace(
+            self,
+            indptr=indptr.astype(np.int64),
+            classes=self.classes[keep],
+            state=self.state[keep],
+            p=None if self.p is None else self.p[keep],
+            n_votes=None if self.n_votes is None else self.n_votes[keep],
+        )
 
     def yes_matrix(self) -> Bools:
         """Return the label sets as a dense matrix, shape (n, C)."""

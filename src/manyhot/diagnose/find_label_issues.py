@@ -1,25 +1,25 @@
-"""Labels that are doubtful or missing, and classes that may be one."""
+"""Find labels that are doubtful or missing, and classes that may be one."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import class_list_of
 from manyhot.command import command
-from manyhot.console import table_lines
 from manyhot.core.ensembles import Ensemble
-from manyhot.core.label_issues import Issues, Merges, find_issues, find_merges, uses_probabilities
-from manyhot.core.sets import NO_LABEL
+from manyhot.core.label_issues import find_issues, uses_probabilities
+from manyhot.core.merge_classes import find_merges
+from manyhot.core.set_issues import find_set_issues
+from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
@@ -30,187 +30,18 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.diagnose.evidence import ErrorEvidence
-from manyhot.diagnose.first_findings import (
-    FIRST_FINDINGS,
-    finding_lines,
-    first_findings,
-    name_of_class,
-    with_names,
-    write_first_gallery,
-)
+from manyhot.diagnose.label_issues_table import LabelIssues, issues_table
 from manyhot.errors import InputError
 from manyhot.files import sha256
 from manyhot.formats import read_labels
 from manyhot.formats.writing import PathLike
 from manyhot.parameters import PythonOnly, Share, Shown, Was
 from manyhot.predict.similar import similar_images
-from manyhot.reassess.ensemble import ensemble_of
-from manyhot.result import Result
+from manyhot.reassess.ensemble import ensemble_of, known_sets
 from manyhot.run import QUIET, Run
-from manyhot.tables import Images, Labels, Predictions, Row
+from manyhot.tables import Images, Labels, Predictions
 from manyhot.tables.arrays import label_sets, single_labels
 from manyhot.tables.labels import with_ids_like
-
-ISSUES = {
-    "doubtful-label": "the original label may be wrong",
-    "missing-label": "another class may be there, too",
-    "merge-classes": "two classes may be one",
-}
-"""The kinds of label issues, and what they say."""
-
-DOUBTFUL, MISSING, MERGES = ISSUES
-
-_COLUMNS = (
-    ("kind", pa.string()),
-    ("image_id", pa.string()),
-    ("class_a", pa.int32()),
-    ("class_b", pa.int32()),
-    ("dataset", pa.string()),
-    ("rank", pa.int32()),
-    ("score", pa.float64()),
-    ("models", pa.float64()),
-    ("neighbours", pa.float64()),
-    ("people", pa.float64()),
-    ("n_models", pa.int32()),
-    ("confident_class", pa.int32()),
-    ("together", pa.float64()),
-    ("a_as_b", pa.float64()),
-    ("b_as_a", pa.float64()),
-    ("n_together", pa.int32()),
-    ("n_a", pa.int32()),
-    ("n_b", pa.int32()),
-)
-"""The columns of the findings; evidence is null where there is none."""
-
-
-@dataclass(frozen=True, eq=False)
-class LabelIssues(Result):
-    """Doubtful labels, missing labels and classes to merge.
-
-    Attributes
-    ----------
-    table : pyarrow.Table
-        The table ``findings``, sorted by score within each kind, highest first; see the page *Label issues*.
-    models : tuple of str
-    n, n_skipped : int
-        Number of images with an original label and evidence about it, and number of other images.
-    sources : tuple of Source
-        The data sets, whose photographs the gallery shows.
-    hints : list of str
-        What `write` could not do, and how to get it.
-    notes, metadata, inputs
-        As in `Result`.
-    """
-
-    NAMES = ("findings",)
-
-    table: pa.Table
-    models: tuple[str, ...]
-    n: int
-    n_skipped: int
-    sources: tuple[Source, ...] = field(default=(), repr=False)
-    hints: list[str] = field(default_factory=list, repr=False)
-
-    def __len__(self) -> int:
-        return int(self.table.num_rows)
-
-    def __repr__(self) -> str:
-        counts = ", ".join(f"{self.count(kind):,} {kind}" for kind in ISSUES)
-        return f"LabelIssues({counts}; {self.n:,} images)"
-
-    @property
-    def tables(self) -> dict[str, pa.Table]:
-        """The table by its name."""
-        return {"findings": self.table}
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of issues: doubtful-label, missing-label and merge-classes."""
-        return tuple(ISSUES)
-
-    def count(self, kind: str) -> int:
-        """Return the number of findings of a kind.
-
-        Raises
-        ------
-        InputError
-            If there is no such kind.
-        """
-        return len(self.of_kind(kind))
-
-    def of_kind(self, kind: str) -> pa.Table:
-        """Return the findings of a kind, highest score first.
-
-        Raises
-        ------
-        InputError
-            If there is no such kind.
-        """
-        if kind not in ISSUES:
-            raise InputError("There is no such kind of issue.", got=kind, allowed=", ".join(ISSUES))
-        return self.table.filter(pc.equal(self.table["kind"], kind))
-
-    def to_polars(self) -> pl.DataFrame:
-        """Return the findings as a polars.DataFrame."""
-        return pl.DataFrame(self.table)
-
-    def lines(self) -> Iterator[str]:
-        """Yield the number of issues of each kind, the first issues, and the classes to merge."""
-        yield f"{self.n:,} labelled images, {len(self.models):,} model{'' if len(self.models) == 1 else 's'}"
-        rows = [(kind, f"{self.count(kind):,}", meaning) for kind, meaning in ISSUES.items()]
-        yield from table_lines(("issue", "number", ""), rows)
-        yield ""
-        yield from finding_lines(self.first, self.table, "score", "suggested")
-        yield from self.hints
-        if merges := self.of_kind(MERGES).slice(0, FIRST_FINDINGS).to_pylist():
-            yield ""
-            named = ([name_of_class(r, end) for end in ("class_a", "class_b")] for r in merges)
-            cells = [(*names, f"{r['score']:.2f}") for names, r in zip(named, merges, strict=True)]
-            yield from table_lines(("classes that may be one", "", "score"), cells)
-        yield ""
-
-    @property
-    def first(self) -> list[Row]:
-        """The first ten issues of images, those of the highest score first."""
-        return first_findings(self.table, "score")
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the count of each kind, which ``--json`` prints; the findings are in the table."""
-        return {
-            "counts": {kind: self.count(kind) for kind in ISSUES},
-            "models": self.models,
-            "n": self.n,
-            "n_skipped": self.n_skipped,
-            "first": self.first,
-            "notes": self.notes,
-        }
-
-    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
-        """Write the issues and, if `out` is a folder and there are photographs, a gallery of the first."""
-        written = super().write(out, run=run)
-        if self.is_file(out):
-            return written
-        gallery, hint = write_first_gallery(self.sources, self.first, self.table, Path(out) / "gallery", run)
-        self.hints[:] = [hint] if hint else []
-        return [*written, *gallery]
-
-    @classmethod
-    def concat(cls, parts: Sequence[LabelIssues], inputs: Mapping[str, str]) -> LabelIssues:
-        """Join the issues of several data sets."""
-        several = len(parts) > 1
-        names = [p.table["dataset"][0].as_py() if several and len(p) else "" for p in parts]
-        named = zip(names, parts, strict=True)
-        models = tuple(dict.fromkeys(m for p in parts for m in p.models))
-        return cls(
-            pa.concat_tables([p.table for p in parts]),
-            models,
-            sum(p.n for p in parts),
-            sum(p.n_skipped for p in parts),
-            sources=tuple(source for p in parts for source in p.sources),
-            notes=tuple(f"{name}: {note}" if name else note for name, p in named for note in p.notes),
-            metadata={"models": "\n".join(models)},
-            inputs=inputs,
-        )
 
 
 @dataclass(frozen=True)
@@ -251,7 +82,7 @@ def find_label_issues(
     """Rank doubtful labels, missing labels, and pairs of classes that may be the same class.
 
     The evidence consists of predictions, similar images and raters' answers. The models must not have been
-    trained on these images.
+    trained on these images. Without original labels, each class of the label sets is checked.
 
     Parameters
     ----------
@@ -263,12 +94,12 @@ def find_label_issues(
     models
         Patterns of names of models to include, such as 'resnet*'.
     confirmed_labels
-        Label sets from raters, used instead of those of the data set. The answers of raters overrule other
-        evidence about a class.
+        Label sets from raters, used instead of those of the data set. Raters' answers are combined with the
+        evidence of models.
     no_confirmed_labels
         Ignore the raters' answers.
     min_doubtful
-        Minimum score of a doubtful label, from 0 to 1.
+        Minimum score of a doubtful label, from 0 to 1; without original labels, also of a missing label.
     min_missing
         Minimum score of a missing label, from 0 to 1.
     min_together
@@ -301,7 +132,7 @@ def find_label_issues(
     Raises
     ------
     InputError
-        If there are no predictions or no original labels, or scores do not match their declared kind.
+        If there are no predictions or no labels, or scores do not match their declared kind.
     MatchError
         If predictions are over another class list or are missing for some images, or none of the confirmed
         label sets belongs to these images.
@@ -310,6 +141,9 @@ def find_label_issues(
     -----
     A model that was trained on these images has learned their labels, including the wrong ones. This cannot
     be checked here.
+
+    Without original labels, the label sets are checked: a doubtful label is a class of a label set that may
+    be wrong, in ``class_a``, and a missing label a class that may be missing from it, in ``class_b``.
 
     Examples
     --------
@@ -375,7 +209,9 @@ def _find(
         predictions.append(model)
         if run.on_progress:
             run.on_progress(f"reading predictions on {source.name}", done, source.n)
-    images = _images_of(source)
+    images = original_images(source)
+    if images is None:
+        return _find_in_sets(source, predictions, votes, neighbours, thresholds, n_classes)
     ensemble = _ensemble(source, images, predictions, n_classes, votes)
     notes = [*source.misfits.notes(), *_notes(ensemble)]
     near, alone = None, None
@@ -396,15 +232,8 @@ def _find(
             f"{issues.n_skipped:,} of {len(ensemble):,} images have no original label or have non-finite "
             "scores, so no doubtful label is reported for them"
         )
-    rows = [
-        _image_rows(DOUBTFUL, images, ensemble, issues.doubtful),
-        _image_rows(MISSING, images, ensemble, issues.missing),
-        _merge_rows(merges),
-    ]
-    table = pa.concat_tables([_filled(columns, source.name) for columns in rows]).combine_chunks()
-    table = with_names(
-        table, source.classes or class_list_of(next((p.class_hash for p in predictions if p.class_hash), ""))
-    )
+    names = source.classes or class_list_of(_class_hash(predictions))
+    table = issues_table(source, images, ensemble.label, issues, merges, names)
     return LabelIssues(
         table, ensemble.names, issues.n, issues.n_skipped, sources=(source,), notes=tuple(notes)
     )
@@ -416,6 +245,8 @@ def _ensemble(
     predictions: Sequence[Predictions],
     n_classes: int,
     votes: Labels | None,
+    *,
+    labelled: bool = True,
 ) -> Ensemble:
     if not predictions:
         raise InputError(
@@ -427,8 +258,10 @@ def _ensemble(
     n_classes = n_classes or max(p.n_classes for p in predictions)
     if not n_classes:
         raise InputError("The number of classes is not known.", do="pass the class list")
-    class_hash = classes.hash if classes else next((p.class_hash for p in predictions if p.class_hash), "")
-    return _without_fillers(ensemble_of(images, predictions, n_classes, class_hash, votes, source.misfits))
+    class_hash = classes.hash if classes else _class_hash(predictions)
+    return _without_fillers(
+        ensemble_of(images, predictions, n_classes, class_hash, votes, source.misfits, labelled=labelled)
+    )
 
 
 def _notes(ensemble: Ensemble) -> list[str]:
@@ -479,63 +312,73 @@ def _alone(images: Images, searched: Images) -> npt.NDArray[np.bool_]:
     return alone
 
 
-def _image_rows(kind: str, images: Images, ensemble: Ensemble, issues: Issues) -> dict[str, pa.Array]:
-    label = ensemble.label[issues.image]
-    return {
-        "kind": pa.repeat(kind, len(issues)),
-        "image_id": images.image_id.take(pa.array(issues.image)),
-        "class_a": _classes(label),
-        "class_b": _classes(issues.class_id),
-        "rank": pa.array(np.arange(1, len(issues) + 1, dtype=np.int32)),
-        "score": _reals(issues.score),
-        "models": _reals(issues.models),
-        "neighbours": _reals(issues.neighbours),
-        "people": _reals(issues.people),
-        "n_models": pa.array(issues.n_models.astype(np.int32)),
-        "confident_class": _classes(issues.confident),
-    }
+def original_images(source: Source) -> Images | None:
+    """Return the images with their original labels; None if there are only label sets, which are checked."""
+    labels, images = source.labels, source.images
+    if images is None and labels is not None and "label" in labels.table.column_names:
+        images = Images(labels.table.select(["image_id", "label"]), labels.name)
+    column = None if images is None else images.label
+    if labels is not None and (column is None or column.null_count == len(column)):
+        return None
+    return images
 
 
-def _merge_rows(merges: Merges) -> dict[str, pa.Array]:
-    return {
-        "kind": pa.repeat(MERGES, len(merges)),
-        "class_a": _classes(merges.a),
-        "class_b": _classes(merges.b),
-        "rank": pa.array(np.arange(1, len(merges) + 1, dtype=np.int32)),
-        "score": _reals(merges.score),
-        "together": _reals(merges.together),
-        "a_as_b": _reals(merges.a_as_b),
-        "b_as_a": _reals(merges.b_as_a),
-        **{name: pa.array(getattr(merges, name).astype(np.int32)) for name in ("n_together", "n_a", "n_b")},
-    }
-
-
-def _filled(columns: dict[str, pa.Array], dataset: str) -> pa.Table:
-    n = len(columns["kind"])
-    columns["dataset"] = pa.repeat(pa.scalar(dataset, pa.string()), n)
-    arrays = [columns.get(name, pa.nulls(n, kind)).cast(kind) for name, kind in _COLUMNS]
-    return pa.table(arrays, names=[name for name, _ in _COLUMNS])
-
-
-def _classes(values: npt.NDArray[np.integer]) -> pa.Array:
-    return pa.array(values.astype(np.int32), mask=values == NO_LABEL)
-
-
-def _reals(values: npt.NDArray[np.float64]) -> pa.Array:
-    return pa.array(values, mask=np.isnan(values))
-
-
-def _images_of(source: Source) -> Images:
+def _find_in_sets(
+    source: Source,
+    predictions: Sequence[Predictions],
+    votes: Labels | None,
+    neighbours: _Neighbours,
+    thresholds: _Thresholds,
+    n_classes: int,
+) -> LabelIssues:
+    """Return wrong and missing classes of the label sets of a data set without original labels."""
+    assert source.labels is not None
     labels = source.labels
-    if source.images is not None or labels is None:
-        assert source.images is not None
-        return source.images
-    if "label" not in labels.table.column_names:
-        raise InputError(
-            "The label sets have no original labels.",
-            where=labels.name or None,
-            allowed="a column label",
-            do="add the column, or pass a table with the original label of each image as `images`; label "
-            "sets alone are not checked, but manyhot diagnose classes shows which classes are confused",
+    images = Images(labels.table.select(["image_id"]), labels.name)
+    unrated = [c for c in ("rated",) if c in labels.table.column_names]
+    given = replace(labels, table=labels.table.drop_columns(unrated))
+    ensemble = _ensemble(source, images, predictions, n_classes, given, labelled=False)
+    issues = find_set_issues(
+        ensemble,
+        _answers(images, ensemble, labels, votes),
+        doubtful=thresholds.doubtful,
+        missing=thresholds.doubtful,
+        name=lambda row: f"image {images.image_id[row]}",
+    )
+    merges = find_merges(ensemble, together=thresholds.together, confused=thresholds.confused)
+    notes = [*source.misfits.notes(), *_notes(ensemble), ONLY_SETS]
+    if neighbours.similar is not None:
+        notes.append("similar images are no evidence about label sets, so they are not used")
+    if issues.n_skipped:
+        notes.append(
+            f"{issues.n_skipped:,} of {len(ensemble):,} images are not usable or have non-finite scores, so "
+            "their label sets are not checked"
         )
-    return Images(labels.table.select(["image_id", "label"]), labels.name)
+    names = source.classes or class_list_of(_class_hash(predictions))
+    table = issues_table(source, images, None, issues, merges, names)
+    return LabelIssues(
+        table, ensemble.names, issues.n, issues.n_skipped, sources=(source,), notes=tuple(notes)
+    )
+
+
+ONLY_SETS = (
+    "there are no original labels, so each class of the label sets is checked, with one minimum score for "
+    "wrong and for missing classes"
+)
+"""The note on label sets that are checked."""
+
+
+def _answers(images: Images, ensemble: Ensemble, labels: Labels, votes: Labels | None) -> LabelSets | None:
+    """Return raters' answers about label sets: confirmed labels, or the probabilities of the sets."""
+    if votes is None:
+        return None
+    of_sets = votes is labels
+    rated = votes.table["rated"] if "rated" in votes.table.column_names else None
+    if of_sets and ("p" not in votes.table.column_names or (rated is not None and not pc.any(rated).as_py())):
+        return None
+    sets = known_sets(images, votes, ensemble.n_classes, votes.class_hash)
+    return sets.with_p() if of_sets else sets
+
+
+def _class_hash(predictions: Sequence[Predictions]) -> str:
+    return next((p.class_hash for p in predictions if p.class_hash), "")

@@ -29,6 +29,8 @@ def ensemble_of(
     class_hash: str,
     known_labels: Labels | None = None,
     misfits: SkippedFiles | None = None,
+    *,
+    labelled: bool = True,
 ) -> Ensemble:
     """Return the predictions of all models except skipped ones, with a row for each image.
 
@@ -45,6 +47,8 @@ def ensemble_of(
     misfits : SkippedFiles, optional
         Collects the models that do not match and are skipped. Without it, the first such model raises its
         error.
+    labelled : bool
+        False if images need no original labels; those that they have are ignored.
 
     Raises
     ------
@@ -54,11 +58,11 @@ def ensemble_of(
         Predictions have a different class list or lack images, or no label set belongs to these images.
     """
     _check_names(predictions)
-    label = _original_labels(images, n_classes)
+    label = _original_labels(images, n_classes) if labelled else np.full(len(images), NO_LABEL, np.int32)
     fitted = fitting_models(predictions, lambda p: _arrays(images, p, n_classes, class_hash), misfits)
     arrays = {p.model: columns for p, columns in fitted}
     top, scores, probabilities = (tuple(column) for column in zip(*arrays.values(), strict=True))
-    sets = None if known_labels is None else _known_sets(images, known_labels, n_classes, class_hash)
+    sets = None if known_labels is None else known_sets(images, known_labels, n_classes, class_hash)
     return Ensemble(n_classes, tuple(arrays), top, scores, probabilities, label, sets)
 
 
@@ -150,8 +154,14 @@ def _arrays(
     )
 
 
-def _known_sets(images: Images, labels: Labels, n_classes: int, class_hash: str) -> LabelSets:
-    """Return known label sets as a row for each image; an image without one is not usable."""
+def known_sets(images: Images, labels: Labels, n_classes: int, class_hash: str) -> LabelSets:
+    """Return known label sets as a row for each image; an image without one is not usable.
+
+    Raises
+    ------
+    MatchError
+        If the labels have a different class list, or none of the images was rated.
+    """
     name = labels.name or "the known label sets"
     other_hash = labels.class_hash and class_hash and labels.class_hash != class_hash
     if labels.n_classes != n_classes or other_hash:

@@ -40,6 +40,7 @@ def label_sets(labels: Labels) -> LabelSets:
         probabilities(labels),
         labels.exclusive,
         labels.complete,
+        _class_values(labels, "n_votes"),
     )
 
 
@@ -48,13 +49,18 @@ def probabilities(labels: Labels) -> Floats32 | None:
 
     The value is NaN if an image, or one of its classes, has no probability.
     """
-    if "p" not in labels.table.column_names:
+    return _class_values(labels, "p")
+
+
+def _class_values(labels: Labels, name: str) -> Floats32 | None:
+    """Return a column with a number for each class of each image, shape (m,); None if it does not exist."""
+    if name not in labels.table.column_names:
         return None
-    p = one_chunk(labels.table["p"])
+    column = one_chunk(labels.table[name])
     lengths = pc.list_value_length(labels.table["classes"]).to_numpy()
-    has_p = np.repeat(p.is_valid().to_numpy(zero_copy_only=False), lengths)
-    values = np.full(len(has_p), np.nan, np.float32)
-    values[has_p] = p.flatten().to_numpy(zero_copy_only=False)
+    there = np.repeat(column.is_valid().to_numpy(zero_copy_only=False), lengths)
+    values = np.full(len(there), np.nan, np.float32)
+    values[there] = column.flatten().to_numpy(zero_copy_only=False)
     return values
 
 

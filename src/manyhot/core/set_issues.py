@@ -1,0 +1,230 @@
+"""Label sets with wrong and missing classes, from models and raters, for images without an original label.
+
+Each class is a question of its own with the answers yes and no, as in cleanlab's multi-label functions. The
+label sets under test are those of `Ensemble.label_sets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy import typing as npt
+
+from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.confident_learning import CLOSE
+from manyhot.core.ensembles import Ensemble
+from manyhot.core.label_issues import (
+    IssueLists,
+    Issues,
+    beliefs,
+    checked_input,
+    raters_evidence,
+    uses_probabilities,
+)
+from manyhot.core.rater_weights import corrected_evidence, rater_evidence
+from manyhot.core.sets import NO, NO_LABEL, NOT_ASKED, UNCLEAR, YES, LabelSets
+
+_Part = tuple[Ints, Ints, Floats, Bools, npt.NDArray[np.uint8]]
+"""Row, class, probability, whether confident learning suspects the cell, and its state."""
+
+MINIMUM = 0.5
+"""Minimum evidence of a wrong or missing class: each class is in the label set or not."""
+
+
+def find_set_issues(
+    ensemble: Ensemble,
+    answers: LabelSets | None = None,
+    *,
+    doubtful: float = MINIMUM,
+    missing: float = MINIMUM,
+    name: Callable[[int], str] = "row {}".format,
+) -> IssueLists:
+    """Rank classes that are in a label set and may be wrong, and classes that may be missing from it.
+
+    Parameters
+    ----------
+    ensemble : Ensemble
+        Predictions on images that the models were not trained on, and the label sets under test, as
+        `label_sets`. Original labels are ignored.
+    answers : LabelSets, optional
+        Raters' answers about classes of the same images, which are evidence like that of models.
+    doubtful, missing : float
+        Minimum score of each kind; issues that raters confirm to this degree are listed, too. Errors that
+        confident learning suspects are listed whatever their score, unless raters contradict.
+    name : callable
+        Returns the name of the image in a row, for messages.
+
+    Returns
+    -------
+    IssueLists
+        In `doubtful`, `class_id` is the class of the label set. `confident` is the class where confident
+        learning suspects it. `n` is the number of images whose label sets count and that have predictions.
+
+    Raises
+    ------
+    InputError
+        If scores that are declared as probabilities are not probabilities, or if a minimum score is not
+        between 0 and 1.
+
+    Notes
+    -----
+    With the mean probability q of a class over models, the evidence of models is 1 - q against a class of the
+    label set, and q for another class. This is 1 minus cleanlab's score of the class by self-confidence.
+    Classes that nobody was asked about are not in the set; unclear classes are not checked.
+    `manyhot.core.rater_weights` describes how raters and models are combined.
+
+    References
+    ----------
+    Northcutt, Jiang & Chuang 2021, doi 10.1613/jair.1.12125. Thyagarajan et al. 2022, arXiv 2211.13895.
+    """
+    ensemble = checked_input(ensemble, name, doubtful=doubtful, missing=missing)
+    sets = ensemble.label_sets
+    assert sets is not None
+    limits = set_thresholds(ensemble) if uses_probabilities(ensemble) else None
+    n, parts = 0, list[_Part]()
+    for start, q in beliefs(ensemble):
+        rows = np.arange(start, start + len(q))
+        state = _states(sets.take(rows))
+        state[~(sets.usable[rows] & np.isfinite(q).all(1))] = UNCLEAR
+        n += int(np.count_nonzero((state != UNCLEAR).any(1)))
+        asked = None if answers is None else _states(answers.take(rows)) != NOT_ASKED
+        parts.append(_cells(start, q, state, limits, min(doubtful, missing), asked))
+    row, class_id, q, suspected, state = (np.concatenate(column) for column in zip(*parts, strict=True))
+    yes, no = state == YES, state != YES
+    kinds = [
+        _issues(ensemble, answers, (row[at], class_id[at], q[at], suspected[at]), at is yes, least)
+        for at, least in ((yes, doubtful), (no, missing))
+    ]
+    return IssueLists(kinds[0], kinds[1], n, len(ensemble) - n)
+
+
+def set_thresholds(ensemble: Ensemble) -> Floats:
+    """Return the thresholds of confident learning for no and yes of each class, shape (2, C).
+
+    They are the mean of 1 - q over images without the class, and that of q over images with it; inf if there
+    is no such image.
+    """
+    sets = ensemble.label_sets
+    assert sets is not None
+    total, count = np.zeros((2, ensemble.n_classes)), np.zeros((2, ensemble.n_classes))
+    for start, q in beliefs(ensemble):
+        rows = np.arange(start, start + len(q))
+        state = _states(sets.take(rows))
+        state[~(sets.usable[rows] & np.isfinite(q).all(1))] = UNCLEAR
+        for i, (cells, p) in enumerate((((state == NO) | (state == NOT_ASKED), 1 - q), (state == YES, q))):
+            total[i] += np.where(cells, p, 0).sum(0)
+            count[i] += cells.sum(0)
+    limits = np.where(count > 0, total / np.maximum(count, 1), np.inf)
+    return np.maximum(limits, 2 * CLOSE)
+
+
+def suspected_cells(q: Floats, in_set: Bools, limits: Floats) -> Bools:
+    """Return which classes of a block cleanlab's confident learning suspects, each a question of yes or no.
+
+    Parameters
+    ----------
+    q : ndarray of float64, shape (b, C)
+    in_set : ndarray of bool, shape (b, C)
+        Whether each class is in the label set.
+    limits : ndarray of float64, shape (2, C)
+        As from `set_thresholds`.
+
+    References
+    ----------
+    cleanlab 2.9, ``multilabel_classification.filter.find_multilabel_issues_per_class`` with
+    ``filter_by="confident_learning"``.
+    """
+    says_no, says_yes = 1 - q >= limits[0] - CLOSE, q >= limits[1] - CLOSE
+    guess = np.where(says_no & says_yes, q > 1 - q, says_yes)
+    own, other = np.where(in_set, q, 1 - q), np.where(in_set, 1 - q, q)
+    # Of equal answers, no comes first, so that yes needs more than the tolerance.
+    likeliest = np.where(in_set, own + CLOSE > other, own + CLOSE >= other)
+    suspected: Bools = (says_no | says_yes) & (guess != in_set) & ~likeliest
+    return suspected
+
+
+def image_quality(quality: Floats, alpha: float = 0.8) -> Floats:
+    """Return one score of each image's label set from the scores of its classes, shape (n,).
+
+    Parameters
+    ----------
+    quality : ndarray of float64, shape (n, C)
+        Self-confidence of each class: q if it is in the label set, otherwise 1 - q.
+    alpha : float
+        Weight of the next lower score.
+
+    Notes
+    -----
+    The exponential moving average of the scores in descending order, as in cleanlab, so that the worst class
+    weighs most.
+
+    References
+    ----------
+    Thyagarajan et al. 2022, arXiv 2211.13895.
+    """
+    ordered = -np.sort(-quality, axis=1)
+    weight = alpha * (1 - alpha) ** np.arange(quality.shape[1])[::-1]
+    weight[0] /= alpha
+    return np.asarray(ordered @ weight)
+
+
+def _states(sets: LabelSets) -> npt.NDArray[np.uint8]:
+    dense = np.full((len(sets), sets.n_classes), NOT_ASKED, np.uint8)
+    dense[sets.rows, sets.classes] = sets.state
+    return dense
+
+
+def _cells(
+    start: int,
+    q: Floats,
+    state: npt.NDArray[np.uint8],
+    limits: Floats | None,
+    least: float,
+    asked: Bools | None,
+) -> _Part:
+    """Return the cells of a block that may be issues, by models or raters."""
+    in_set = state == YES
+    q = np.where(np.isfinite(q), q, 0)
+    suspected = np.zeros(q.shape, bool) if limits is None else suspected_cells(q, in_set, limits)
+    chosen = (np.where(in_set, 1 - q, q) >= least) | suspected
+    chosen = (chosen if asked is None else chosen | asked) & (state != UNCLEAR)
+    row, class_id = np.nonzero(chosen)
+    cells = row, class_id
+    return start + row, class_id, q[cells], suspected[cells], state[cells]
+
+
+def _issues(
+    ensemble: Ensemble,
+    answers: LabelSets | None,
+    cells: tuple[Ints, Ints, Floats, Bools],
+    in_set: bool,
+    least: float,
+) -> Issues:
+    row, class_id, q, suspected = cells
+    models = 1 - q if in_set else q
+    people, n_votes = np.full(len(row), np.nan), np.full(len(row), np.nan)
+    if answers is not None:
+        yes, n_votes = raters_evidence(answers.take(row), class_id)
+        people = 1 - yes if in_set else yes
+    score = models
+    if not np.isnan(people).all():
+        weight, expected = rater_evidence(people, n_votes, models, class_id)
+        score = corrected_evidence(people, models, weight, expected)
+    keep = (score >= least) | (people >= max(least, 0.5)) | (suspected & ~(people <= 0.5))
+    at = np.flatnonzero(keep)
+    at = at[np.lexsort((class_id[at], row[at], -score[at]))]
+    best = sum(
+        ((top[row[at], 0] == class_id[at]).astype(np.int64) for top in ensemble.top), np.zeros(len(at))
+    )
+    return Issues(
+        row[at],
+        class_id[at],
+        score[at],
+        models[at],
+        np.full(len(at), np.nan),
+        people[at],
+        q[at],
+        np.asarray(best, np.int64),
+        np.where(suspected[at], class_id[at], NO_LABEL),
+    )

@@ -1,0 +1,269 @@
+"""The table of label issues: what it holds, what the terminal shows, and what is written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy import typing as npt
+from pyarrow import compute as pc
+
+from manyhot.classes import ClassList
+from manyhot.console import table_lines
+from manyhot.core.label_issues import IssueLists, Issues
+from manyhot.core.merge_classes import Merges
+from manyhot.core.sets import NO_LABEL
+from manyhot.data.data_sets import Source
+from manyhot.diagnose.first_findings import (
+    FIRST_FINDINGS,
+    finding_lines,
+    first_findings,
+    name_of_class,
+    with_names,
+    write_first_gallery,
+)
+from manyhot.errors import InputError
+from manyhot.formats.writing import PathLike
+from manyhot.result import Result
+from manyhot.run import QUIET, Run
+from manyhot.tables import Images, Row
+
+ISSUES = {
+    "doubtful-label": "a label may be wrong",
+    "missing-label": "another class may be there, too",
+    "merge-classes": "two classes may be one",
+}
+"""The kinds of label issues, and what they say."""
+
+DOUBTFUL, MISSING, MERGES = ISSUES
+
+_COLUMNS = (
+    ("kind", pa.string()),
+    ("image_id", pa.string()),
+    ("class_a", pa.int32()),
+    ("class_b", pa.int32()),
+    ("dataset", pa.string()),
+    ("rank", pa.int32()),
+    ("score", pa.float64()),
+    ("models", pa.float64()),
+    ("neighbours", pa.float64()),
+    ("people", pa.float64()),
+    ("n_models", pa.int32()),
+    ("confident_class", pa.int32()),
+    ("together", pa.float64()),
+    ("a_as_b", pa.float64()),
+    ("b_as_a", pa.float64()),
+    ("n_together", pa.int32()),
+    ("n_a", pa.int32()),
+    ("n_b", pa.int32()),
+)
+"""The columns of the findings; evidence is null where there is none."""
+
+
+@dataclass(frozen=True, eq=False)
+class LabelIssues(Result):
+    """Doubtful labels, missing labels and classes to merge.
+
+    Attributes
+    ----------
+    table : pyarrow.Table
+        The table ``findings``, sorted by score within each kind, highest first; see the page *Label issues*.
+    models : tuple of str
+    n, n_skipped : int
+        Number of images with an original label and evidence about it, and number of other images.
+    sources : tuple of Source
+        The data sets, whose photographs the gallery shows.
+    hints : list of str
+        What `write` could not do, and how to get it.
+    notes, metadata, inputs
+        As in `Result`.
+    """
+
+    NAMES = ("findings",)
+
+    table: pa.Table
+    models: tuple[str, ...]
+    n: int
+    n_skipped: int
+    sources: tuple[Source, ...] = field(default=(), repr=False)
+    hints: list[str] = field(default_factory=list, repr=False)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{self.count(kind):,} {kind}" for kind in ISSUES)
+        return f"LabelIssues({counts}; {self.n:,} images)"
+
+    @property
+    def tables(self) -> dict[str, pa.Table]:
+        """The table by its name."""
+        return {"findings": self.table}
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of issues: doubtful-label, missing-label and merge-classes."""
+        return tuple(ISSUES)
+
+    def count(self, kind: str) -> int:
+        """Return the number of findings of a kind.
+
+        Raises
+        ------
+        InputError
+            If there is no such kind.
+        """
+        return len(self.of_kind(kind))
+
+    def of_kind(self, kind: str) -> pa.Table:
+        """Return the findings of a kind, highest score first.
+
+        Raises
+        ------
+        InputError
+            If there is no such kind.
+        """
+        if kind not in ISSUES:
+            raise InputError("There is no such kind of issue.", got=kind, allowed=", ".join(ISSUES))
+        return self.table.filter(pc.equal(self.table["kind"], kind))
+
+    def to_polars(self) -> pl.DataFrame:
+        """Return the findings as a polars.DataFrame."""
+        return pl.DataFrame(self.table)
+
+    def lines(self) -> Iterator[str]:
+        """Yield the number of issues of each kind, the first issues, and the classes to merge."""
+        yield f"{self.n:,} labelled images, {len(self.models):,} model{'' if len(self.models) == 1 else 's'}"
+        rows = [(kind, f"{self.count(kind):,}", meaning) for kind, meaning in ISSUES.items()]
+        yield from table_lines(("issue", "number", ""), rows)
+        yield ""
+        yield from finding_lines(self.first, self.table, "score", "suggested")
+        yield from self.hints
+        if merges := self.of_kind(MERGES).slice(0, FIRST_FINDINGS).to_pylist():
+            yield ""
+            named = ([name_of_class(r, end) for end in ("class_a", "class_b")] for r in merges)
+            cells = [(*names, f"{r['score']:.2f}") for names, r in zip(named, merges, strict=True)]
+            yield from table_lines(("classes that may be one", "", "score"), cells)
+        yield ""
+
+    @property
+    def first(self) -> list[Row]:
+        """The first ten issues of images, those of the highest score first."""
+        return first_findings(self.table, "score")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the count of each kind, which ``--json`` prints; the findings are in the table."""
+        return {
+            "counts": {kind: self.count(kind) for kind in ISSUES},
+            "models": self.models,
+            "n": self.n,
+            "n_skipped": self.n_skipped,
+            "first": self.first,
+            "notes": self.notes,
+        }
+
+    def write(self, out: PathLike, *, run: Run = QUIET) -> list[Path]:
+        """Write the issues and, if `out` is a folder and there are photographs, a gallery of the first."""
+        written = super().write(out, run=run)
+        if self.is_file(out):
+            return written
+        gallery, hint = write_first_gallery(self.sources, self.first, self.table, Path(out) / "gallery", run)
+        self.hints[:] = [hint] if hint else []
+        return [*written, *gallery]
+
+    @classmethod
+    def concat(cls, parts: Sequence[LabelIssues], inputs: Mapping[str, str]) -> LabelIssues:
+        """Join the issues of several data sets."""
+        several = len(parts) > 1
+        names = [p.table["dataset"][0].as_py() if several and len(p) else "" for p in parts]
+        named = zip(names, parts, strict=True)
+        models = tuple(dict.fromkeys(m for p in parts for m in p.models))
+        return cls(
+            pa.concat_tables([p.table for p in parts]),
+            models,
+            sum(p.n for p in parts),
+            sum(p.n_skipped for p in parts),
+            sources=tuple(source for p in parts for source in p.sources),
+            notes=tuple(f"{name}: {note}" if name else note for name, p in named for note in p.notes),
+            metadata={"models": "\n".join(models)},
+            inputs=inputs,
+        )
+
+
+def issues_table(
+    source: Source,
+    images: Images,
+    label: npt.NDArray[np.int32] | None,
+    issues: IssueLists,
+    merges: Merges,
+    classes: ClassList | None,
+) -> pa.Table:
+    """Return all issues of a data set as the table ``findings``.
+
+    Parameters
+    ----------
+    label : ndarray of int32, shape (n,), or None
+        Original labels; None if label sets were checked.
+    """
+    lists = ((DOUBTFUL, issues.doubtful), (MISSING, issues.missing))
+    rows = [_image_rows(kind, images, label, of_kind) for kind, of_kind in lists]
+    table = pa.concat_tables([_filled(columns, source.name) for columns in (*rows, _merge_rows(merges))])
+    return with_names(table.combine_chunks(), classes)
+
+
+def _image_rows(
+    kind: str, images: Images, label: npt.NDArray[np.int32] | None, issues: Issues
+) -> dict[str, pa.Array]:
+    pair: list[npt.NDArray[np.integer[Any]]]
+    if label is None:  # each class of a label set is an issue of its own
+        nothing = np.full(len(issues), NO_LABEL, np.int64)
+        pair = [issues.class_id, nothing] if kind == DOUBTFUL else [nothing, issues.class_id]
+    else:
+        pair = [label[issues.image], issues.class_id]
+    return {
+        "kind": pa.repeat(kind, len(issues)),
+        "image_id": images.image_id.take(pa.array(issues.image)),
+        "class_a": _classes(pair[0]),
+        "class_b": _classes(pair[1]),
+        "rank": pa.array(np.arange(1, len(issues) + 1, dtype=np.int32)),
+        "score": _reals(issues.score),
+        "models": _reals(issues.models),
+        "neighbours": _reals(issues.neighbours),
+        "people": _reals(issues.people),
+        "n_models": pa.array(issues.n_models.astype(np.int32)),
+        "confident_class": _classes(issues.confident),
+    }
+
+
+def _merge_rows(merges: Merges) -> dict[str, pa.Array]:
+    return {
+        "kind": pa.repeat(MERGES, len(merges)),
+        "class_a": _classes(merges.a),
+        "class_b": _classes(merges.b),
+        "rank": pa.array(np.arange(1, len(merges) + 1, dtype=np.int32)),
+        "score": _reals(merges.score),
+        "together": _reals(merges.together),
+        "a_as_b": _reals(merges.a_as_b),
+        "b_as_a": _reals(merges.b_as_a),
+        **{name: pa.array(getattr(merges, name).astype(np.int32)) for name in ("n_together", "n_a", "n_b")},
+    }
+
+
+def _filled(columns: dict[str, pa.Array], dataset: str) -> pa.Table:
+    n = len(columns["kind"])
+    columns["dataset"] = pa.repeat(pa.scalar(dataset, pa.string()), n)
+    arrays = [columns.get(name, pa.nulls(n, kind)).cast(kind) for name, kind in _COLUMNS]
+    return pa.table(arrays, names=[name for name, _ in _COLUMNS])
+
+
+def _classes(values: npt.NDArray[np.integer]) -> pa.Array:
+    return pa.array(values.astype(np.int32), mask=values == NO_LABEL)
+
+
+def _reals(values: npt.NDArray[np.float64]) -> pa.Array:
+    return pa.array(values, mask=np.isnan(values))

@@ -11,8 +11,8 @@ from manyhot.core.resampling import (
     Cells,
     centred_interval,
     draw_counts,
-    mean_interval,
     percentile_interval,
+    student_interval,
     wilson_interval,
 )
 
@@ -174,9 +174,9 @@ def test_wilson_is_scipys(k_of_n):
 def test_the_interval_of_a_mean_is_scipys():
     values = np.random.default_rng(0).poisson(3, 40)
     ends = ttest_1samp(values, 0).confidence_interval(0.95)
-    assert mean_interval(values) == pytest.approx((values.mean(), ends.low, ends.high))
+    assert student_interval(values) == pytest.approx((values.mean(), ends.low, ends.high))
     for same in ([2, 2, 2], [2]):
-        assert mean_interval(same) == pytest.approx((2, np.nan, np.nan), nan_ok=True)
+        assert student_interval(same) == pytest.approx((2, np.nan, np.nan), nan_ok=True)
 
 
 def test_wilson_of_nothing_is_undefined():

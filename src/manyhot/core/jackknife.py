@@ -19,7 +19,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import expit, logit, stdtrit
 
-from manyhot.core.array_types import Floats
+from manyhot.core.array_types import AnyFloats, Floats
 from manyhot.core.resampling import LEVEL
 
 Scale = Literal["logit", "log", "plain"]
@@ -141,21 +141,27 @@ def jackknife_interval(value: float, changes: Floats, *, scale: Scale = "logit")
     return jackknife_ends(value, *jackknife_error(changes), scale=scale)
 
 
-def resampled_interval(value: float, samples: Floats, *, scale: Scale = "logit") -> tuple[float, float]:
-    """Return the interval of a value from few resamples; NaN if they do not vary. See `jackknife_ends`.
+def resampled_interval(
+    value: float, samples: AnyFloats, *, n: float = np.inf, scale: Scale = "logit"
+) -> tuple[float, float]:
+    """Return the interval of a value from few resamples or images; NaN if they do not vary.
 
-    Their standard deviation is the error: of 200 resamples, the quantiles that a percentile interval needs
-    are the fifth from either end, and their noise makes it too short.
+    See `jackknife_ends`. The standard deviation of the resamples is the error: of 200 resamples, the
+    quantiles that a percentile interval needs are the fifth from either end, and their noise makes it too
+    short. Those of few images are too short, too, as resamples of n images vary less by (n - 1) / n.
 
     Parameters
     ----------
     value : float
     samples : ndarray of float64, shape (R,)
         NaN is ignored.
+    n : float
+        Number of images or other units that were resampled; by default so many that it makes no difference.
     scale
         As in `jackknife_ends`.
     """
     some = samples[~np.isnan(samples)]
-    if len(some) < 2:
+    if len(some) < 2 or n < 2:
         return float("nan"), float("nan")
-    return jackknife_ends(value, float(some.std(ddof=1)), len(some) - 1, scale=scale)
+    error = float(some.std(ddof=1, dtype=np.float64)) / np.sqrt(1 - 1 / n)
+    return jackknife_ends(value, error, min(len(some), n) - 1, scale=scale)

@@ -13,11 +13,11 @@ from dataclasses import replace
 import numpy as np
 from scipy.special import ndtr, ndtri
 
-from manyhot.core.array_types import Bools, Floats, Ints
+from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.comparison import PairTable, holm
 from manyhot.core.estimates import Ratio
-from manyhot.core.jackknife import Scale, jackknife_interval
-from manyhot.core.resampling import LEVEL, Cells, wilson_interval
+from manyhot.core.jackknife import Scale, jackknife_interval, resampled_interval
+from manyhot.core.resampling import LEVEL, Cells, percentile_interval, wilson_interval
 
 FEWEST_IMAGES = 200
 """Minimum number of images for percentiles of resamples."""
@@ -71,6 +71,32 @@ def ratio_interval(
         return float(lo), float(hi)
     value = ratio.value(inside)
     return jackknife_interval(value, changes_without(ratio, inside), scale=scale)
+
+
+def sampled_interval(
+    value: float, samples: AnyFloats, n: int, *, scale: Scale = "plain"
+) -> tuple[float, float]:
+    """Return the interval of a value over n images from its values on resamples, NaN without interval.
+
+    Percentiles, but for fewer than `FEWEST_IMAGES` images the value and Student's t
+    (`manyhot.core.jackknife.resampled_interval`).
+
+    Parameters
+    ----------
+    value : float
+    samples : ndarray of float, shape (R,)
+        NaN is ignored.
+    n : int
+        Number of images.
+    scale
+        As in `manyhot.core.jackknife.jackknife_ends`.
+    """
+    if n < FEWEST_IMAGES:
+        return resampled_interval(value, samples, n=n, scale=scale)
+    if not len(samples) or np.isnan(samples).all():
+        return float("nan"), float("nan")
+    lo, hi = percentile_interval(samples[None])
+    return float(lo[0]), float(hi[0])
 
 
 def changes_without(ratio: Ratio, inside: Bools | None = None) -> Floats:

@@ -20,7 +20,6 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.cooccurrence import difference_of_shares
-from manyhot.core.ratio_intervals import sampled_interval
 from manyhot.core.resampling import draw_counts, wilson_interval
 from manyhot.core.sets import NO, YES
 
@@ -228,9 +227,7 @@ class Resampled:
         drawn = [both(counts) for counts in self._parts(inside)]
         samples = np.concatenate([np.empty((2, 0)), *drawn], axis=1)
         n = len(inside)
-        ends = [
-            sampled_interval(float(v), own, n, scale="logit") for v, own in zip(value, samples, strict=True)
-        ]
+        ends = [resampled_interval(float(v), own, n=n) for v, own in zip(value, samples, strict=True)]
         as_is, balanced = (Estimated(float(v), lo, hi, n) for v, (lo, hi) in zip(value, ends, strict=True))
         return PairPrecision(as_is, balanced)
 

@@ -29,6 +29,7 @@ from manyhot.core.companion_effects import (
     split_by_pair,
     weighted_average_precision,
 )
+from manyhot.core.jackknife import resampled_interval
 from manyhot.core.ratio_intervals import sampled_interval
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
 from manyhot.errors import InputError, MatchError
@@ -185,7 +186,7 @@ def _predicted(p: Floats, main: int, best: bool) -> Bools:
 
 
 def _share_ends(value: float, samples: Floats, n: int) -> tuple[float, float]:
-    return sampled_interval(value, samples, n, scale="logit")
+    return resampled_interval(value, samples, n=n)
 
 
 @dataclass

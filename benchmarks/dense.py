@@ -153,7 +153,7 @@ def pairs(folder: Path, name: str, models: int = 20) -> Call:
     rng = np.random.default_rng(0)
     noise = rng.normal(0, changes.std(), (models, len(changes)))
     every, values = (changes + noise).astype(np.float32), rng.normal(0.4, 0.01, models)
-    return lambda: float(np.nanmin(compare_pairs(values, errors=jackknife_errors(every)).p))
+    return lambda: float(np.nanmin(compare_pairs(values, errors=jackknife_errors(every)[0]).p))
 
 
 LIBRARIES = {

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binom, kendalltau, linregress, norm, t, ttest_1samp
+from scipy.stats import binom, kendalltau, kurtosis, linregress, norm, t, ttest_1samp
 
 from manyhot.core.comparison import (
     Families,
@@ -184,11 +184,13 @@ def test_the_interval_of_nothing_is_nan():
 def test_jackknife_errors_are_those_of_the_differences():
     changes = np.random.default_rng(0).normal(1, 0.01, (4, 9000)).astype(np.float32)
     changes[1] = changes[0]
-    errors = jackknife_errors(changes)
+    errors, df = jackknife_errors(changes)
     for a in range(4):
         for b in range(4):
             difference = changes[a].astype(float) - changes[b]
             assert errors[a, b] == pytest.approx(np.sqrt(8999 * difference.var()), abs=1e-9)
+            if errors[a, b] > 0:
+                assert df[a, b] == pytest.approx(2 * 9000 / (kurtosis(difference, fisher=False)), rel=1e-6)
 
 
 def test_pairs_by_errors_have_the_interval_and_the_p_of_the_normal_distribution():

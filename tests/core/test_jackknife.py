@@ -19,7 +19,7 @@ def test_the_interval_is_that_of_students_t_on_the_logit_scale() -> None:
     expected = 1 / (1 + np.exp(-(np.log(4) + np.array([-half, half]))))
     assert jackknife_interval(0.8, changes) == pytest.approx(expected)
     plain = stats.t.ppf(0.975, df) * error
-    assert jackknife_interval(5.0, changes, share=False) == pytest.approx((5 - plain, 5 + plain))
+    assert jackknife_interval(5.0, changes, scale="plain") == pytest.approx((5 - plain, 5 + plain))
     assert np.isnan(jackknife_interval(1.0, np.zeros(60))).all()
     assert np.isnan(jackknife_interval(0.8, np.zeros(60))).all()
     assert np.isnan(jackknife_interval(0.8, np.zeros(1))).all()
@@ -52,7 +52,7 @@ def test_few_resamples_give_students_interval_of_their_deviation_on_the_logit_sc
     half = stats.t.ppf(0.975, 2) * 0.1 / (0.7 * 0.3)
     expected = 1 / (1 + np.exp(-(np.log(7 / 3) + np.array([-half, half]))))
     assert resampled_interval(0.7, samples) == pytest.approx(tuple(expected))
-    assert resampled_interval(0.7, samples, share=False) == pytest.approx(
+    assert resampled_interval(0.7, samples, scale="plain") == pytest.approx(
         (0.7 - stats.t.ppf(0.975, 2) * 0.1, 0.7 + stats.t.ppf(0.975, 2) * 0.1)
     )
     assert np.isnan(resampled_interval(0.7, samples[:1])).all()

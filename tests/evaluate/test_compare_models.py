@@ -345,7 +345,8 @@ def test_the_example_workflow_runs(tmp_path, models, candidate, code):
         run = subprocess.run(["bash", "-e", "-c", steps[name]["run"]], cwd=tmp_path, env=env)
         assert run.returncode == expected
     text = (tmp_path / "summary.md").read_text()
-    verdict = "Failed: candidate loses more" if code else "Passed: candidate does not lose more"
+    # 400 images on which the models agree do not exclude a loss of 0.5 points.
+    verdict = "Failed: candidate loses more" if code else "Passed: a loss of more than 0.50 points"
     assert verdict in text
     assert "| metric | baseline | candidate |" in text
 

@@ -161,6 +161,12 @@ def test_partial_overlap_goes_on_and_is_recorded():
     assert [(n.model, n.kind, n.n, n.text) for n in found.model_notes] == [
         ("m", "predictions_unmatched", 1, "1 of 3 predicted images have no labels and were left out"),
         ("m", "labels_unmatched", 1, "1 of 3 labelled images have no prediction and were left out"),
+        (
+            "m",
+            "no_interval",
+            3,
+            "no interval of mla, variable_topk, asma: leaving out images does not change the value",
+        ),
     ]
 
 

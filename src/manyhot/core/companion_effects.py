@@ -20,7 +20,7 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.cooccurrence import difference_of_shares
-from manyhot.core.resampling import draw_counts, percentile_interval, wilson_interval
+from manyhot.core.resampling import draw_counts, wilson_interval
 from manyhot.core.sets import NO, YES
 
 BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER = range(4)
@@ -226,10 +226,9 @@ class Resampled:
         value = both(np.ones((1, len(inside))))[:, 0]
         drawn = [both(counts) for counts in self._parts(inside)]
         samples = np.concatenate([np.empty((2, 0)), *drawn], axis=1)
-        ends = percentile_interval(samples) if samples.size else np.full((2, 2), np.nan)
-        as_is, balanced = (
-            Estimated(float(value[i]), float(ends[0][i]), float(ends[1][i]), len(inside)) for i in range(2)
-        )
+        n = len(inside)
+        ends = [resampled_interval(float(v), own, n=n) for v, own in zip(value, samples, strict=True)]
+        as_is, balanced = (Estimated(float(v), lo, hi, n) for v, (lo, hi) in zip(value, ends, strict=True))
         return PairPrecision(as_is, balanced)
 
     def _parts(self, inside: npt.NDArray[np.intp]) -> Iterator[Floats32]:

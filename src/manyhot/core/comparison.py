@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, logit, ndtr, ndtri, stdtrit
+from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.resampling import LEVEL, percentile_interval
@@ -325,6 +325,7 @@ def compare_pairs(
     *,
     group: Ints | None = None,
     errors: Floats | None = None,
+    df: Floats | None = None,
 ) -> PairTable:
     """Compare all pairs of models by their values on the same resamples, or by errors of the differences.
 
@@ -333,16 +334,18 @@ def compare_pairs(
     values : ndarray of float64, shape (M,)
     samples : ndarray of float, shape (M, R), optional
         Row m holds the resampled values of model m. Without them, `errors` are needed, and intervals are
-        those of the normal distribution.
+        those of Student's t.
     group : ndarray of int, shape (M,), optional
         Models of different groups count different images, so their pairs are NaN.
     errors : ndarray of float64, shape (M, M), optional
         Standard errors of the differences, for example from `paired_errors` or `jackknife_errors`. By
         default, they are estimated from the resamples. NaN gives no interval and no p.
+    df : ndarray of float64, shape (M, M), optional
+        Degrees of freedom of `errors`; by default, the distribution is normal.
 
     Notes
     -----
-    `p` is two-sided, from the normal distribution of the difference divided by its standard error. A standard
+    `p` is two-sided, from the distribution of the difference divided by its standard error. A standard
     error from 1,000 resamples is accurate to 2 %, which changes a p of 0.0001 by a tenth or more, so exact
     errors are preferable. Counting resamples cannot give a p below 1 / (R + 1). For R = 1,000 and 2,211
     pairs, Holm's factor raises this above 1, so that no difference would be significant.
@@ -353,9 +356,10 @@ def compare_pairs(
         assert samples is not None  # for the type checker
         errors = _sampled_errors(samples)
     se = errors[a, b]
-    lo, hi = _difference_ends(diff, se) if samples is None else _sampled_ends(samples, a, b)
+    freedom = np.full(len(a), np.inf) if df is None else df[a, b]
+    lo, hi = _difference_ends(diff, se, freedom) if samples is None else _sampled_ends(samples, a, b)
     with np.errstate(invalid="ignore", divide="ignore"):
-        p = np.where(diff == 0, 1.0, 2 * ndtr(-np.abs(diff) / se))
+        p = np.where(diff == 0, 1.0, 2 * _lower_tail(-np.abs(diff) / se, freedom))
     # A standard error of 0 means that there are too few images, not that the difference is certain.
     p = np.where(np.isnan(diff) | ((se == 0) & (diff != 0)) | (np.isnan(se) & (samples is None)), np.nan, p)
     if group is not None:
@@ -364,9 +368,14 @@ def compare_pairs(
     return PairTable(a, b, diff, lo, hi, p, holm(p))
 
 
-def _difference_ends(difference: Floats, errors: Floats) -> tuple[Floats, Floats]:
-    half = ndtri((1 + LEVEL) / 2) * errors
+def _difference_ends(difference: Floats, errors: Floats, df: Floats) -> tuple[Floats, Floats]:
+    normal = float(ndtri((1 + LEVEL) / 2))
+    half = np.where(np.isinf(df), normal, stdtrit(df, (1 + LEVEL) / 2)) * errors
     return difference - half, difference + half
+
+
+def _lower_tail(z: Floats, df: Floats) -> Floats:
+    return np.asarray(np.where(np.isinf(df), ndtr(z), stdtr(df, z)))
 
 
 def _sampled_ends(
@@ -378,36 +387,61 @@ def _sampled_ends(
     return lo, hi
 
 
-def jackknife_errors(changes: Floats32) -> Floats:
-    """Return the standard errors of the differences of M values on the same n images, shape (M, M).
+def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
+    """Return the standard errors of the differences of M values on the same n images.
 
     Parameters
     ----------
     changes : ndarray of float32, shape (M, n)
         For each model, what leaving out each image changes; a row of NaN if the model has no interval.
 
+    Returns
+    -------
+    errors, df : ndarray of float64, shape (M, M)
+        The errors, and their degrees of freedom as in `manyhot.core.jackknife.jackknife_error`.
+
     Notes
     -----
     Without an image, the difference changes by the difference of the changes, so that what both models have
     in common cancels out.
     """
-    n, products = changes.shape[1], np.zeros((len(changes),) * 2)
+    n = changes.shape[1]
     means = changes.mean(axis=1, dtype=np.float64)
+    moments = np.zeros((3, len(changes), len(changes)))
     for start in range(0, n, _IMAGES_AT_ONCE):
         block = changes[:, start : start + _IMAGES_AT_ONCE] - means[:, None]  # float64, against cancellation
-        products += block @ block.T
-    spread = np.diag(products)
-    squares = np.maximum(spread[:, None] + spread[None] - 2 * products, 0)
-    return np.asarray(np.sqrt(squares * (n - 1) / n))
+        squares = block**2
+        moments += block @ block.T, (squares * block) @ block.T, squares @ squares.T
+    products, cubes, fourths = moments
+    spread, fourth = np.diag(products), np.diag(fourths)
+    total = np.maximum(spread[:, None] + spread[None] - 2 * products, 0)
+    # The sum of (a - b)⁴, which by rounding may be less than it can be with this sum of squares.
+    fourth = fourth[:, None] + fourth[None] + 6 * fourths - 4 * (cubes + cubes.T)
+    fourth = np.maximum(fourth, total**2 / n)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.sqrt(total * (n - 1) / n), np.where(total > 0, 2 * total**2 / fourth, 1.0)
 
 
-def paired_errors(right: npt.NDArray[np.uint8], n: int) -> Floats:
-    """Return the standard errors of the differences of M shares of the same n images, shape (M, M).
+def only_right(right: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
+    """Return on how many images only the first of two models is right, shape (M, M).
 
     Parameters
     ----------
     right : ndarray of uint8, shape (M, ceil(n / 8))
         For each model, one bit per image: 1 if the image is in the numerator of the model's share.
+    """
+    counts = np.bitwise_count(right).sum(1, dtype=np.int64)
+    both = np.array([np.bitwise_count(right & row).sum(1, dtype=np.int64) for row in right])
+    return np.asarray(counts[:, None] - both)
+
+
+def paired_errors(only: npt.NDArray[np.int64], n: int) -> Floats:
+    """Return the standard errors of the differences of M shares of the same n images, shape (M, M).
+
+    Parameters
+    ----------
+    only : ndarray of int64, shape (M, M)
+        As `only_right` returns it.
     n : int
 
     Notes
@@ -416,10 +450,7 @@ def paired_errors(right: npt.NDArray[np.uint8], n: int) -> Floats:
     is (b - c) / n. Its variance is ((b + c) / n - ((b - c) / n)²) / n, as in McNemar's test (doi
     10.1007/BF02295996).
     """
-    counts = np.bitwise_count(right).sum(1, dtype=np.int64)
-    both = np.array([np.bitwise_count(right & row).sum(1, dtype=np.int64) for row in right])
-    apart = counts[:, None] + counts[None] - 2 * both
-    difference = (counts[:, None] - counts[None]) / n
+    apart, difference = only + only.T, (only - only.T) / n
     return np.asarray(np.sqrt(np.maximum(apart / n - difference**2, 0) / n))
 
 

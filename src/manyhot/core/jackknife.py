@@ -14,11 +14,15 @@ Efron and Stein 1981, doi 10.1214/aos/1176345462.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from scipy.special import expit, logit, stdtrit
 
-from manyhot.core.array_types import Floats
+from manyhot.core.array_types import AnyFloats, Floats
 from manyhot.core.resampling import LEVEL
+
+Scale = Literal["logit", "log", "plain"]
 
 FEWEST_POSITIVES = 30
 """Minimum number of effective positives for an interval by the jackknife."""
@@ -102,52 +106,62 @@ def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[floa
     return float(np.sqrt(total * (n - 1) / n)), 2 * total**2 / fourth if fourth > 0 else float("nan")
 
 
-def jackknife_ends(value: float, error: float, df: float, *, share: bool = True) -> tuple[float, float]:
+def jackknife_ends(value: float, error: float, df: float, *, scale: Scale = "logit") -> tuple[float, float]:
     """Return the interval of a value from its standard error; NaN if the error is 0 or undefined.
 
     Parameters
     ----------
     value, error, df : float
         As `jackknife_error` returns them.
-    share : bool
-        Whether the metric is a share. If so, the interval is symmetric on the logit scale, so that it stays
-        within 0 and 1.
+    scale : {"logit", "log", "plain"}
+        The scale on which the interval is symmetric: logit for shares, so that it stays within 0 and 1; log
+        for values above 0, such as the cross-entropy, whose distribution is skewed; plain for differences.
 
     Notes
     -----
     The quantile is that of Student's t with `df` degrees of freedom. With the normal distribution, intervals
     of macro averages over rare classes contain the expected value in 1 to 2 % fewer data sets.
     """
-    if not (error > 0 and np.isfinite(value)) or (share and not 0 < value < 1):
+    most = {"logit": 1.0, "log": np.inf, "plain": np.inf}[scale]
+    if not (error > 0 and np.isfinite(value)) or (scale != "plain" and not 0 < value < most):
         return float("nan"), float("nan")
     half = float(stdtrit(df, (1 + LEVEL) / 2)) * error
-    if not share:
+    if scale == "plain":
         return value - half, value + half
+    if scale == "log":
+        factor = float(np.exp(half / value))
+        return value / factor, value * factor
     half /= value * (1 - value)
     lo, hi = expit(logit(value) + np.array([-half, half]))
     return float(lo), float(hi)
 
 
-def jackknife_interval(value: float, changes: Floats, *, share: bool = True) -> tuple[float, float]:
+def jackknife_interval(value: float, changes: Floats, *, scale: Scale = "logit") -> tuple[float, float]:
     """Return the interval of a value from its changes if each image is left out; see `jackknife_ends`."""
-    return jackknife_ends(value, *jackknife_error(changes), share=share)
+    return jackknife_ends(value, *jackknife_error(changes), scale=scale)
 
 
-def resampled_interval(value: float, samples: Floats, *, share: bool = True) -> tuple[float, float]:
-    """Return the interval of a value from few resamples; NaN if they do not vary. See `jackknife_ends`.
+def resampled_interval(
+    value: float, samples: AnyFloats, *, n: float = np.inf, scale: Scale = "logit"
+) -> tuple[float, float]:
+    """Return the interval of a value from few resamples or images; NaN if they do not vary.
 
-    Their standard deviation is the error: of 200 resamples, the quantiles that a percentile interval needs
-    are the fifth from either end, and their noise makes it too short.
+    See `jackknife_ends`. The standard deviation of the resamples is the error: of 200 resamples, the
+    quantiles that a percentile interval needs are the fifth from either end, and their noise makes it too
+    short. Those of few images are too short, too, as resamples of n images vary less by (n - 1) / n.
 
     Parameters
     ----------
     value : float
     samples : ndarray of float64, shape (R,)
         NaN is ignored.
-    share : bool
+    n : float
+        Number of images or other units that were resampled; by default so many that it makes no difference.
+    scale
         As in `jackknife_ends`.
     """
     some = samples[~np.isnan(samples)]
-    if len(some) < 2:
+    if len(some) < 2 or n < 2:
         return float("nan"), float("nan")
-    return jackknife_ends(value, float(some.std(ddof=1)), len(some) - 1, share=share)
+    error = float(some.std(ddof=1, dtype=np.float64)) / np.sqrt(1 - 1 / n)
+    return jackknife_ends(value, error, min(len(some), n) - 1, scale=scale)

@@ -407,7 +407,7 @@ def class_differences(first: Case, second: Case) -> ClassDifferences:
         found.values[:, i], found.n_positives[i] = (value, other), n
         error, df = jackknife_error(others - changes)
         if n >= FEWEST_POSITIVES and error > 0:
-            found.lo[i], found.hi[i] = jackknife_ends(other - value, error, df, share=False)
+            found.lo[i], found.hi[i] = jackknife_ends(other - value, error, df, scale="plain")
             found.p[i] = 2 * stdtr(df, -abs(other - value) / error)
     return found
 

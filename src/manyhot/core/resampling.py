@@ -302,7 +302,7 @@ def wilson_interval(k: npt.ArrayLike, n: npt.ArrayLike) -> tuple[Floats, Floats]
     return np.where(k == 0, np.minimum(low, 0.0), low), np.where(k == n, np.maximum(high, 1.0), high)
 
 
-def mean_interval(values: npt.ArrayLike) -> tuple[float, float, float]:
+def student_interval(values: npt.ArrayLike) -> tuple[float, float, float]:
     """Return the mean of values with Student's interval, whose ends are NaN if all values are equal."""
     values = np.asarray(values, np.float64)
     n, mean = len(values), float(values.mean())

@@ -218,7 +218,7 @@ def _jackknifed(num: Floats, den: Floats, logit: bool) -> tuple[float, float, fl
     with np.errstate(invalid="ignore", divide="ignore"):
         value = float(num.sum() / den.sum())
         error, _ = jackknife_error((num.sum() - num) / (den.sum() - den))
-    lo, hi = jackknife_ends(value, error, n - 1, share=logit)
+    lo, hi = jackknife_ends(value, error, n - 1, scale="logit" if logit else "plain")
     return value, float(np.maximum(lo, 0)), float(np.minimum(hi, 1))
 
 

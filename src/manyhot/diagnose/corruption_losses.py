@@ -10,8 +10,9 @@ import numpy as np
 from manyhot.classes import class_list, class_list_of
 from manyhot.console import table_lines
 from manyhot.core.array_types import Floats
+from manyhot.core.comparison import NO_INTERVAL
 from manyhot.core.corruption_errors import ALEXNET, ALEXNET_CLEAN, corruption_errors, relative_errors
-from manyhot.core.resampling import percentile_interval
+from manyhot.core.ratio_intervals import sampled_interval
 from manyhot.diagnose.places import SINGLE, Place, average, finite, loss_rows, places_of
 from manyhot.diagnose.robustness import (
     Robustness,
@@ -251,7 +252,7 @@ class _Corrupted:
             row |= {"n_kinds": 1 if kind else len(found), "n": score.n}
             row["n_severities"] = severities[kind] if kind else min(severities.values())
             for name, drawn in measures.items():
-                row |= _columns(name, drawn)
+                row |= _columns(name, drawn, score.n)
             yield row
 
     def _kind(self, kind: str, model: str, metric: str) -> dict[str, Floats]:
@@ -307,7 +308,13 @@ def _with_resamples(place: Place, metric: str, model: str) -> Floats:
     return value if drawn is None else np.concatenate([value, drawn[0]])
 
 
-def _columns(name: str, drawn: Floats) -> RowDict:
-    ends = percentile_interval(drawn[None, 1:]) if len(drawn) > 1 and np.isfinite(drawn[0]) else (None, None)
-    lo, hi = (None if end is None else finite(end[0]) for end in ends)
+def interval_of_draws(drawn: Floats, n: int) -> tuple[float, float]:
+    """Return the interval of a value over n images, the first of `drawn`, from the others, its resamples."""
+    if len(drawn) < 2 or not np.isfinite(drawn[0]):
+        return NO_INTERVAL
+    return sampled_interval(float(drawn[0]), drawn[1:], n)
+
+
+def _columns(name: str, drawn: Floats, n: int) -> RowDict:
+    lo, hi = (finite(end) for end in interval_of_draws(drawn, n))
     return {name: finite(drawn[0]), f"{name}_lo": lo, f"{name}_hi": hi}

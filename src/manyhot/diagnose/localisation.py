@@ -25,7 +25,8 @@ from manyhot.core.detection import (
     points_at,
     rank_correlation,
 )
-from manyhot.core.resampling import Bootstrap, percentile_interval
+from manyhot.core.ratio_intervals import sampled_interval
+from manyhot.core.resampling import Bootstrap
 from manyhot.diagnose.attribution import Explainer
 from manyhot.diagnose.explanations import MAP_MEASURES
 from manyhot.parameters import RESAMPLES
@@ -189,7 +190,9 @@ def mean_over_images(
     drawn = Bootstrap(np.ones((1, n), bool), resamples, seed).ratios(
         sums.astype(np.float32), counts[:, None].astype(np.float32), np.zeros(m, np.intp)
     )
-    return values.mean(0), *percentile_interval(drawn[0].T)
+    mean, n_images = values.mean(0), int(np.count_nonzero(counts))
+    ends = [sampled_interval(value, own, n_images) for value, own in zip(mean, drawn[0].T, strict=True)]
+    return mean, *np.array(ends).T
 
 
 def alike(one: HeatMap, other: HeatMap) -> float:

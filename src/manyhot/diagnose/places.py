@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from manyhot.core.array_types import Floats
-from manyhot.core.comparison import difference_interval
+from manyhot.core.comparison import NO_INTERVAL, difference_interval
 from manyhot.core.corruption_errors import missing_share
-from manyhot.core.resampling import percentile_interval
+from manyhot.core.ratio_intervals import sampled_interval
 from manyhot.tables import Results, RowDict, list_matrix
 
 SINGLE = "top1"
@@ -129,16 +129,10 @@ def average(places: Sequence[Place], kind: str | None) -> Place:
 
 
 def _mean_score(scores: Sequence[Score], samples: Floats | None) -> Score:
-    lo, hi = _ends(samples)
     n, skipped = min(s.n for s in scores), max(s.n_skipped for s in scores)
-    return Score(float(np.mean([s.value for s in scores])), lo, hi, n, skipped)
-
-
-def _ends(samples: Floats | None) -> tuple[float | None, float | None]:
-    if samples is None:
-        return None, None
-    lo, hi = percentile_interval(samples[None])
-    return finite(lo[0]), finite(hi[0])
+    value = float(np.mean([s.value for s in scores]))
+    ends = NO_INTERVAL if samples is None else sampled_interval(value, samples, n, scale="logit")
+    return Score(value, finite(ends[0]), finite(ends[1]), n, skipped)
 
 
 def finite(value: float | None) -> float | None:
@@ -166,9 +160,10 @@ class _Loss:
         x, y = (np.array([s[m][:3] for m in names], np.float64).reshape(-1, 3).T for s in (at, there))
         drawn = (p.matrix(metric, names) if names else None for p in (base, place))
         samples = _difference(*drawn, paired=paired)
-        lo, hi = difference_interval(x, y) if samples is None else percentile_interval(samples)
-        n = (min((s[m].n for m in names), default=0) for s in (at, there))
-        return cls(names, x[0] - y[0], samples, lo, hi, (next(n), next(n)))
+        n_x, n_y = (min((s[m].n for m in names), default=0) for s in (at, there))
+        loss = x[0] - y[0]
+        lo, hi = difference_interval(x, y) if samples is None else _ends(loss, samples, min(n_x, n_y))
+        return cls(names, loss, samples, lo, hi, (n_x, n_y))
 
     def mean(self) -> _Loss:
         """Return the loss of the mean over models, with an interval only if all models have resamples."""
@@ -177,7 +172,7 @@ class _Loss:
         if self.samples is None:
             return _Loss([""], value, None, nothing, nothing, self.n)
         samples = self.samples.mean(0, keepdims=True)
-        return _Loss([""], value, samples, *percentile_interval(samples), self.n)
+        return _Loss([""], value, samples, *_ends(value, samples, min(self.n)), self.n)
 
     def shares(self, single: _Loss) -> tuple[Floats, Floats, Floats]:
         """Return the share of the loss `single` that is due to missing labels."""
@@ -186,6 +181,12 @@ class _Loss:
         least = min(self.samples.shape[1], single.samples.shape[1])
         drawn = single.samples[:, :least], self.samples[:, :least]
         return missing_share(single.value, self.value, *drawn)
+
+
+def _ends(loss: Floats, samples: Floats, n: int) -> tuple[Floats, Floats]:
+    ends = [sampled_interval(value, drawn, n) for value, drawn in zip(loss.tolist(), samples, strict=True)]
+    lo, hi = np.array(ends).reshape(-1, 2).T
+    return lo, hi
 
 
 def _difference(x: Floats | None, y: Floats | None, *, paired: bool) -> Floats | None:

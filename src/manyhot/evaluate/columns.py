@@ -11,8 +11,10 @@ import numpy as np
 import pyarrow as pa
 from numpy import typing as npt
 
-from manyhot.core.comparison import compare_pairs, jackknife_errors, paired_errors
+from manyhot.core.comparison import PairTable, compare_pairs, jackknife_errors, only_right, paired_errors
 from manyhot.core.estimates import Ratio
+from manyhot.core.jackknife import Scale
+from manyhot.core.ratio_intervals import changes_without, have_percentiles, ratio_interval, with_few_apart
 from manyhot.core.resampling import Bootstrap, Cells, percentile_interval, wilson_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.evaluate.results import Number, pair_rows
@@ -28,7 +30,8 @@ class ImageValues:
     """The values of one metric of one model, for each image of the labels table.
 
     For a share of a set of images that differs between models, such as their errors, the interval is computed
-    `by_wilson`, because sharing resamples with other models would gain nothing.
+    `by_wilson`, because sharing resamples with other models would gain nothing. `scale` is that of other
+    intervals without resamples.
     """
 
     model: str
@@ -38,6 +41,7 @@ class ImageValues:
     scored: npt.NDArray[np.bool_]
     stratum: npt.NDArray[np.integer] | None
     by_wilson: bool = False
+    scale: Scale = "logit"
 
     @classmethod
     def spread(
@@ -48,22 +52,23 @@ class ImageValues:
         rows: npt.NDArray[np.int64],
         n: int,
         by_wilson: bool = False,
+        scale: Scale = "logit",
     ) -> ImageValues:
         """Spread an estimate on the aligned images over the rows of the labels table."""
         if len(rows) == n:
-            return cls(model, metric, e.num, e.den, e.scored, e.stratum, by_wilson)
+            return cls(model, metric, e.num, e.den, e.scored, e.stratum, by_wilson, scale)
         arrays = [e.num, e.den, e.scored] + ([] if e.stratum is None else [e.stratum])
         full: list[npt.NDArray[Any]] = [np.zeros(n, a.dtype) for a in arrays]
         for target, array in zip(full, arrays, strict=True):
             target[rows] = array
         stratum = full[3] if len(full) == 4 else None
-        return cls(model, metric, full[0], full[1], full[2], stratum, by_wilson)
+        return cls(model, metric, full[0], full[1], full[2], stratum, by_wilson, scale)
 
     def in_slices(
         self, dataset: str, slices: Slices, cells: Cells, sets: LabelSets, rows: npt.NDArray[np.int64]
     ) -> Iterable[Number]:
         """Yield the metric's value in every slice; `rows` are the aligned images."""
-        values = cells.value(Ratio(self.num, self.den, self.scored, self.stratum))
+        values = cells.value(self.ratio)
         n = cells.count(self.scored)
         ends = iter(_wilson_ends(values, n) if self.by_wilson else [(None, None)] * len(n))
         aligned = cells.count(np.bincount(rows, minlength=len(sets)) > 0)
@@ -73,6 +78,11 @@ class ImageValues:
             yield Number(dataset, self.model, self.metric, name, float(value), low, high, *counts)
         if slices.classes:
             yield from self._class_numbers(dataset, slices, sets, rows)
+
+    @property
+    def ratio(self) -> Ratio:
+        """The values as an estimate."""
+        return Ratio(self.num, self.den, self.scored, self.stratum)
 
     @property
     def is_share(self) -> bool:
@@ -93,7 +103,7 @@ class ImageValues:
     ) -> Iterable[Number]:
         label = np.where(sets.label == NO_LABEL, sets.n_classes, sets.label)
         c = sets.n_classes + 1
-        value = _means_by_class(Ratio(self.num, self.den, self.scored, self.stratum), label, c)
+        value = _means_by_class(self.ratio, label, c)
         n = np.bincount(label, self.scored, c)
         skipped = np.bincount(label[rows], minlength=c) - n
         lo = hi = np.full(c, np.nan)
@@ -187,13 +197,27 @@ class Sampler:
         """Number of models without intervals so far."""
         return len({c.model for c in self._waiting})
 
-    def add(self, column: ImageValues) -> None:
-        """Add a metric of a model, to be resampled together with others."""
+    def add(self, column: ImageValues) -> str:
+        """Add a metric of a model, to be resampled together with others.
+
+        Returns
+        -------
+        str
+            How the interval on all images is computed, a key of `INTERVALS`.
+        """
+        at = (column.metric, column.model)
         self._add_scored(column.model, column.metric, column.scored)
         if column.scored.any() and not column.by_wilson:
             self._waiting.append(column)
         if column.is_share:
-            self._bits[column.metric, column.model] = np.packbits(column.num)
+            self._bits[at] = np.packbits(column.num)
+        if column.by_wilson or have_percentiles(column.ratio, self._bootstrap.cells, column.scale)[0]:
+            return "wilson" if column.by_wilson else "bootstrap"
+        if column.is_share:
+            return "score"
+        if column.scored.any():
+            self._changes[at] = changes_without(column.ratio).astype(np.float32)
+        return "jackknife"
 
     def add_changes(
         self,
@@ -248,11 +272,15 @@ class Sampler:
         lo, hi = percentile_interval(by_column)
         intervals = {}
         for c, column in enumerate(columns):
+            percentiles = have_percentiles(column.ratio, self._bootstrap.cells, column.scale)
             for s, name in enumerate(self._slices.names):
                 key = (column.model, column.metric, name)
+                ends = (float(lo[s, c]), float(hi[s, c]))
+                if not percentiles[s]:
+                    ends = ratio_interval(column.ratio, self._slices.masks[s], scale=column.scale)
+                intervals[key] = ends
                 if name == ALL or (s >= self._slices.standing and column.metric in self._compared):
                     self._samples[key] = by_column[s, c].copy()
-                intervals[key] = (float(lo[s, c]), float(hi[s, c]))
         return intervals
 
     def samples(self, dataset: str) -> pa.Table:
@@ -289,11 +317,11 @@ class Sampler:
                 continue
             group = np.unique([self._scored[metric, m] for m in models], return_inverse=True)[1]
             point = np.array([values[m, metric, ALL] for m in models])
-            if (metric, models[0]) in self._changes:
-                table = compare_pairs(point, group=group, errors=self._change_errors(metric, models, group))
+            if all((metric, m) in self._changes for m in models):
+                errors, df = self._change_errors(metric, models, group)
+                table = compare_pairs(point, group=group, errors=errors, df=df)
             else:
-                samples = np.stack([self._samples[m, metric, ALL] for m in models])
-                table = compare_pairs(point, samples, group=group, errors=self._errors(metric, models))
+                table = self._sampled_pairs(metric, models, point, group)
             yield pair_rows(dataset, metric, ALL, models, table, self._n_shared(metric, models))
 
     def _is_compared(self, metric: str, model: str) -> bool:
@@ -302,21 +330,30 @@ class Sampler:
     def _change_errors(
         self, metric: str, models: Sequence[str], group: npt.NDArray[np.integer]
     ) -> npt.NDArray[np.float64]:
-        """Return the standard errors of differences; NaN between models that count different images."""
-        errors = np.full((len(models), len(models)), np.nan)
+        """Return standard errors of differences, and their df; NaN between models that count other images."""
+        found = np.full((2, len(models), len(models)), np.nan)
         for number in np.unique(group):
             inside = np.flatnonzero(group == number)
             changes = np.stack([self._changes[metric, m] for m in np.array(models)[inside].tolist()])
-            errors[np.ix_(inside, inside)] = jackknife_errors(changes)
-        return errors
+            found[:, inside[:, None], inside] = jackknife_errors(changes)
+        return found
 
-    def _errors(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.float64] | None:
-        """Return the standard errors of differences, of a share of the same images; None of other metrics."""
+    def _sampled_pairs(
+        self,
+        metric: str,
+        models: Sequence[str],
+        point: npt.NDArray[np.float64],
+        group: npt.NDArray[np.integer],
+    ) -> PairTable:
+        """Compare models by resamples; shares of the same images also by the images that tell them apart."""
+        samples = np.stack([self._samples[m, metric, ALL] for m in models])
         keys = {self._scored[metric, m] for m in models}
         if len(keys) > 1 or not all((metric, m) in self._bits for m in models):
-            return None
+            return compare_pairs(point, samples, group=group)
         n = int(np.count_nonzero(self._masks[keys.pop()]))
-        return paired_errors(np.stack([self._bits[metric, m] for m in models]), n)
+        only = only_right(np.stack([self._bits[metric, m] for m in models]))
+        table = compare_pairs(point, samples, group=group, errors=paired_errors(only, n))
+        return with_few_apart(table, only, n)
 
     def _n_shared(self, metric: str, models: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return how many images count for both models of each pair, shape (M, M)."""

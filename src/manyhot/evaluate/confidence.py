@@ -37,7 +37,7 @@ from manyhot.core.conformal import (
 )
 from manyhot.core.jackknife import jackknife_interval
 from manyhot.core.reliability import BINS, Outcomes, against_label, against_set
-from manyhot.core.resampling import mean_interval, wilson_interval
+from manyhot.core.resampling import student_interval, wilson_interval
 from manyhot.core.sets import Case, LabelSets
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError
@@ -351,7 +351,7 @@ def conformal(
         len(rest),
         int(np.count_nonzero(~chosen)) - len(rest),
         *(drawn_share if cover in DRAWN else _share)(found.covered),
-        *mean_interval(found.size),
+        *student_interval(found.size),
         *_share(found.size == 0),
     )
 

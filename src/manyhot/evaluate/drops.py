@@ -25,9 +25,8 @@ from manyhot.core.comparison import (
     compare_orders,
     difference_interval,
     fit_line,
-    percentile_ends,
 )
-from manyhot.core.resampling import percentile_interval
+from manyhot.core.ratio_intervals import sampled_interval
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import End, ModelValue, Results, list_matrix, schema
 from manyhot.tables.definitions import COUNT, FLAG, ITS, REAL, TEXT, bounds, declare_table, interval
@@ -264,7 +263,9 @@ class _Both:
         drop = x - y
         spread = None if self.samples is None else self.samples[0] - self.samples[1]
         above = above_line(x, y, fit_line(x, y, self.families, scale="logit"), "logit")
-        images = NO_INTERVAL if spread is None else percentile_ends(spread.mean(0))
+        images = NO_INTERVAL
+        if spread is not None:
+            images = sampled_interval(float(drop.mean()), spread.mean(0), int(min(nx.min(), ny.min())))
         mean = (x.mean(), y.mean(), drop.mean(), *images, *self.families.mean_interval(drop), None)
         rows: list[tuple[Any, ...]] = [(None, *map(_null, mean), int(nx.min()), int(ny.min()), len(x))]
         lo, hi = self._intervals(spread)
@@ -276,7 +277,10 @@ class _Both:
     def _intervals(self, spread: Floats | None) -> tuple[Floats, Floats]:
         """Return the interval of each model's drop over images, NaN where it is unknown."""
         if spread is not None:
-            return percentile_interval(spread)
+            drop, n = self.at_x[0] - self.at_y[0], np.minimum(self.at_x[3], self.at_y[3]).astype(int)
+            rows = zip(drop.tolist(), spread, n.tolist(), strict=True)
+            lo, hi = zip(*(sampled_interval(*row) for row in rows), strict=True)
+            return np.array(lo), np.array(hi)
         if self.x[0] == self.y[0]:
             nothing = np.full(len(self.models), np.nan)
             return nothing, nothing

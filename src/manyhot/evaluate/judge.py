@@ -12,7 +12,7 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list_of
 from manyhot.core.estimates import Estimate, Pooled
-from manyhot.core.jackknife import UNVARYING, jackknife_interval, resampled_interval
+from manyhot.core.jackknife import UNVARYING, Scale, jackknife_interval, resampled_interval
 from manyhot.core.resampling import Bootstrap, draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
@@ -307,23 +307,23 @@ class Judge:
         if isinstance(estimate, Pooled):
             return self._pooled(model, metric, estimate, rows)
         by_wilson = bool(self.resampling.resamples) and metric.about.get("interval") == "wilson"
-        column = ImageValues.spread(model, metric.name, estimate, rows, len(self.sets), by_wilson)
+        scale = _scale(metric, "log")
+        column = ImageValues.spread(model, metric.name, estimate, rows, len(self.sets), by_wilson, scale)
         if self.resampling.resamples:
-            self._intervals[metric.name] = "wilson" if by_wilson else "bootstrap"
-            self._sampler.add(column)
+            self._intervals[metric.name] = self._sampler.add(column)
         return column.in_slices(self.dataset, self.slices, self._bootstrap.cells, self.sets, rows)
 
     def _pooled(
         self, model: str, metric: Entry, estimate: Pooled, rows: npt.NDArray[np.int64]
     ) -> Iterator[Number]:
-        r, share = self.resampling.map_resamples, metric.about.get("unit", "share") == "share"
+        r, scale = self.resampling.map_resamples, _scale(metric, "plain")
         for name, mask in zip(self.slices.names, self.slices.masks, strict=True):
             inside = mask[rows]
             scored = estimate.scored & inside
             n = int(np.count_nonzero(scored))
             value = estimate.value(inside) if n else float("nan")
             changes, reason = self._left_out(estimate, inside, value)
-            ends = jackknife_interval(value, changes, share=share)
+            ends = jackknife_interval(value, changes, scale=scale)
             if name == ALL and len(changes):
                 self._sampler.add_changes(model, metric.name, changes, rows[scored])
                 if np.isnan(ends[0]):
@@ -332,7 +332,7 @@ class Judge:
                 self._doubts.setdefault(estimate.biased, []).append(metric.name)
             elif name == ALL and r:
                 counts = draw_counts(len(rows), r, np.random.default_rng(self.resampling.seed))
-                ends = resampled_interval(value, np.array([estimate.value(c) for c in counts]), share=share)
+                ends = resampled_interval(value, np.array([estimate.value(c) for c in counts]), scale=scale)
                 self._intervals[metric.name] = "resampled"
                 if n and np.isnan(ends[0]) and not len(changes):
                     self._doubts.setdefault(UNVARYING, []).append(metric.name)
@@ -362,8 +362,18 @@ class Judge:
 
     def _add_intervals(self) -> None:
         """Draw the intervals of the models added since the last time."""
-        intervals = self._sampler.intervals()
+        intervals, without = self._sampler.intervals(), dict[str, list[str]]()
         for i, number in enumerate(self._rows):
             ends = intervals.get((number.model, number.metric, number.slice))
             if ends and number.n and not np.isnan(ends).any():
                 self._rows[i] = replace(number, lo=ends[0], hi=ends[1])
+            elif ends and number.n and number.slice == ALL:
+                without.setdefault(number.model, []).append(number.metric)
+        for model, metrics in without.items():
+            self._doubts[UNVARYING] = metrics
+            self._note_doubts(model, len(self.labels))
+
+
+def _scale(metric: Entry, other: Scale) -> Scale:
+    """Return the scale of the intervals of a metric: logit of a share."""
+    return "logit" if metric.about.get("unit", "share") == "share" else other

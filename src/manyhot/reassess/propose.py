@@ -18,8 +18,11 @@ from manyhot import tables
 from manyhot.classes import ClassList
 from manyhot.command import command
 from manyhot.console import fact_lines
+from manyhot.core.array_types import Floats32
+from manyhot.core.estimates import Ratio
 from manyhot.core.proposals import Coverage, Proposed, apply_rule, count_coverage, held_out
-from manyhot.core.resampling import Bootstrap, percentile_interval
+from manyhot.core.ratio_intervals import FEWEST_IMAGES, ratio_interval, sampled_interval
+from manyhot.core.resampling import Bootstrap
 from manyhot.data.benchmarks import data_set
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
@@ -468,17 +471,27 @@ def _table(images: Images, proposed: Proposed, rule: str) -> pa.Table:
 def _expected(c: Coverage, rule: Entry, resamples: int, seed: int) -> Expected:
     num = np.stack([c.proposed, c.valid], axis=1).astype(np.float32)
     den = np.stack([c.labels, c.questions], axis=1).astype(np.float32)
-    low = high = np.full(2, np.nan)
+    samples = np.full((2, 0), np.nan)
     if resamples:
         everything = np.ones((1, len(num)), bool)
-        samples = Bootstrap(everything, resamples, seed).ratios(num, den, np.arange(2))
-        low, high = percentile_interval(samples[0].T)
-    with np.errstate(invalid="ignore"):
-        values = num.sum(0, dtype=np.float64) / den.sum(0, dtype=np.float64)
-    recall, precision = (ShareInterval(*map(float, row)) for row in zip(values, low, high, strict=True))
+        samples = Bootstrap(everything, resamples, seed).ratios(num, den, np.arange(2))[0].T
+    recall, precision = (
+        share_interval(of, among, drawn) for of, among, drawn in zip(num.T, den.T, samples, strict=True)
+    )
     labels, questions, unasked = (int(v.sum()) for v in (c.labels, c.questions, c.unasked))
     learns = bool(rule.about.get("learns"))
     return Expected(recall, precision, len(num), labels, questions, unasked, held_out=learns)
+
+
+def share_interval(num: Floats32, den: Floats32, samples: Floats32) -> ShareInterval:
+    """Return a ratio of sums with its interval, by resamples or, for few images, the jackknife."""
+    ratio = Ratio(num.astype(np.float64), den.astype(np.float64), den > 0)
+    value, n = ratio.value(), int(np.count_nonzero(den))
+    if not len(samples):
+        return ShareInterval(value, np.nan, np.nan)
+    if n < FEWEST_IMAGES:
+        return ShareInterval(value, *ratio_interval(ratio))
+    return ShareInterval(value, *sampled_interval(value, samples, n))
 
 
 def _metadata(made: Proposals, n_classes: int, class_hash: str) -> dict[str, str]:

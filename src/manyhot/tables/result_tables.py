@@ -222,6 +222,7 @@ ORIGINAL_LABELS, LABEL_SETS = "original labels", "label sets"
 INTERVALS = {
     "bootstrap": "percentiles of a bootstrap over images, with the same resamples for all models",
     "jackknife": "computed by the jackknife over images",
+    "score": "Wilson's, because there are few images, or few of them are right or wrong",
     "resampled": "computed by a bootstrap over images around the value; p-values, if any, by the jackknife",
     "wilson": "Wilson's intervals, without p-values",
 }

@@ -29,7 +29,8 @@ from manyhot.core.companion_effects import (
     split_by_pair,
     weighted_average_precision,
 )
-from manyhot.core.resampling import percentile_interval
+from manyhot.core.jackknife import resampled_interval
+from manyhot.core.ratio_intervals import sampled_interval
 from manyhot.core.sets import NO, NO_LABEL, UNCLEAR, YES
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import Labels, Objects, Row
@@ -62,7 +63,7 @@ class HeldOutMetric:
             found = paired_difference(self.hits, other.hits)
             return found.value, found.lo, found.hi
         value = self.estimated.value - other.estimated.value
-        return value, *_ends(self.samples - other.samples)
+        return value, *sampled_interval(value, self.samples - other.samples, self.estimated.n)
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +152,8 @@ class HeldOutImages:
 
             value = float(measure(np.ones((1, len(splits)), np.float32))[0])
             samples = self._chunked(measure)
-            metrics[name] = HeldOutMetric(Estimated(value, *_ends(samples), len(inside)), samples)
+            ends = _share_ends(value, samples, len(inside))
+            metrics[name] = HeldOutMetric(Estimated(value, *ends, len(inside)), samples)
         return metrics
 
     def _map(self, p: Floats) -> HeldOutMetric:
@@ -162,8 +164,8 @@ class HeldOutImages:
             samples.append(self._chunked(measure))
         if not values:
             return HeldOutMetric(Estimated(np.nan, np.nan, np.nan, 0), np.empty(0))
-        drawn = np.nanmean(samples, axis=0)
-        return HeldOutMetric(Estimated(float(np.mean(values)), *_ends(drawn), len(p)), drawn)
+        drawn, value = np.nanmean(samples, axis=0), float(np.mean(values))
+        return HeldOutMetric(Estimated(value, *_share_ends(value, drawn, len(p)), len(p)), drawn)
 
     def _precision_of(self, p: Floats, c: int) -> Callable[[Any], Floats]:
         known = np.flatnonzero(np.isin(self.state[:, c], (NO, YES)))
@@ -183,12 +185,8 @@ def _predicted(p: Floats, main: int, best: bool) -> Bools:
     return np.asarray(p.argmax(1) == main if best else p[:, main] >= _THRESHOLD)
 
 
-def _ends(samples: Floats) -> tuple[float, float]:
-    samples = samples[~np.isnan(samples)]
-    if not len(samples):
-        return np.nan, np.nan
-    lo, hi = percentile_interval(samples[None])
-    return float(lo[0]), float(hi[0])
+def _share_ends(value: float, samples: Floats, n: int) -> tuple[float, float]:
+    return resampled_interval(value, samples, n=n)
 
 
 @dataclass

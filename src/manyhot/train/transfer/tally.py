@@ -18,8 +18,10 @@ from manyhot.console import table_lines
 from manyhot.core.array_types import Floats
 from manyhot.core.comparison import compare_pairs
 from manyhot.core.detection import Boxes, box_average_precision, class_overlaps, match
-from manyhot.core.estimates import Estimate, Pooled, Ratio
-from manyhot.core.resampling import centred_interval, draw_counts, percentile_interval
+from manyhot.core.estimates import Estimate, Ratio
+from manyhot.core.jackknife import jackknife_interval, resampled_interval
+from manyhot.core.ratio_intervals import ratio_interval
+from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.errors import InputError
 from manyhot.evaluate.results import Note, Number, pair_rows
@@ -57,25 +59,23 @@ class ResampledMetric:
         Values in the resamples. Empty if none were drawn, or if the metric has no resamples.
     n : int
         Images that count.
-    centred : bool
-        Whether the resamples are biased, as for average precision over rare classes.
+    ends : tuple of float, optional
+        The interval by the jackknife, for metrics that have one; NaN if there is none. By default, it is the
+        value and Student's t, with the standard deviation of the samples as the error.
     """
 
     value: float
     samples: Floats
     n: int
-    centred: bool = False
+    ends: tuple[float, float] | None = None
 
     @property
     def interval(self) -> tuple[float | None, float | None]:
         """The ends of the 95 % interval, or None if there is no interval."""
-        samples = self.samples[~np.isnan(self.samples)]
-        if not len(samples) or np.isnan(self.value):
+        if not len(self.samples) or np.isnan(self.value):
             return None, None
-        if self.centred:
-            return centred_interval(samples, self.value)
-        lo, hi = percentile_interval(samples[None])
-        return float(lo[0]), float(hi[0])
+        lo, hi = resampled_interval(self.value, self.samples, n=self.n) if self.ends is None else self.ends
+        return (None, None) if np.isnan(lo) else (lo, hi)
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,9 +193,7 @@ class Draws:
             n = int(np.count_nonzero(estimate.scored))
             if n:
                 samples = self._replicates(estimate)
-                values[entry.name, ALL] = ResampledMetric(
-                    estimate.value(), samples, n, isinstance(estimate, Pooled)
-                )
+                values[entry.name, ALL] = ResampledMetric(estimate.value(), samples, n, _ends(estimate))
         return values
 
     def _replicates(self, estimate: Estimate) -> Floats:
@@ -242,6 +240,17 @@ class Draws:
             if not np.isnan(value):
                 metrics["iou", f"class={key}"] = ResampledMetric(float(value), own, self.n)
         return metrics
+
+
+def _ends(estimate: Estimate) -> tuple[float, float] | None:
+    """Return the interval of a metric without resamples; None if only resamples give one."""
+    if isinstance(estimate, Ratio):
+        return ratio_interval(estimate)
+    if estimate.left_out is None:
+        return None
+    if estimate.doubt(None):
+        return float("nan"), float("nan")
+    return jackknife_interval(estimate.value(None), estimate.left_out(None)[estimate.scored])
 
 
 def _mean(samples: Floats) -> Floats:

@@ -1,0 +1,669 @@
+"""What ``benchmarks/coverage.py`` simulates: for each kind of interval, data sets whose true value is fixed.
+
+A subject yields, for one simulated data set of n images, `Found` intervals. If `true` is None, the interval
+should contain the expectation of the value over data sets of this size, which is the mean over the simulated
+ones.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit, ndtr, ndtri, softmax
+
+SIZES = (20, 50, 100, 500, 2000)
+"""Numbers of images."""
+
+RESAMPLES = 1000
+"""Resamples of the bootstrap of ratios, as by default."""
+
+SLOW_RESAMPLES = 50
+"""Resamples of metrics that are evaluated again on each; users may have 200."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The interval of one simulated data set."""
+
+    key: str
+    value: float
+    lo: float
+    hi: float
+    true: float | None = None
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A kind of interval.
+
+    `columns` are the columns of tables that contain such intervals, named by their lower ends; `unit` is what
+    n counts.
+    """
+
+    name: str
+    draw: Callable[[int, np.random.Generator], Iterator[Found]]
+    columns: tuple[str, ...]
+    sizes: tuple[int, ...]
+    unit: str
+
+
+SUBJECTS: dict[str, Subject] = {}
+
+
+def subject(*columns, sizes=SIZES, unit="images"):
+    def add(draw):
+        SUBJECTS[draw.__name__] = Subject(draw.__name__, draw, columns, sizes, unit)
+        return draw
+
+    return add
+
+
+NOT_SIMULATED = {
+    "effects.lo": "benchmarks/effects.py simulates studies",
+    "means.lo": "benchmarks/effects.py simulates studies",
+    "posterior.lo": "over raters and images together: the truth is a distribution, given the votes",
+    "posterior.lo_raters": "over draws of the posterior, which has no frequency over data sets",
+    "posterior_pairs.lo": "as posterior.lo",
+}
+"""Columns of intervals without a subject, and the reason."""
+
+
+# Metrics.
+
+CLASSES = 8
+PREVALENCE = np.geomspace(0.3, 0.04, CLASSES)
+
+
+def labelled(n, rng):
+    """Return original labels, states of classes (n, C) as 0 no, 1 unclear, 2 yes, 3 not asked, and scores."""
+    tendency = 0.5 * rng.standard_normal((n, 1)) + np.sqrt(0.75) * rng.standard_normal((n, CLASSES))
+    yes = tendency < ndtri(PREVALENCE)
+    yes[np.arange(n), tendency.argmin(1)] |= rng.random(n) < 0.95
+    first = np.where(yes, tendency, np.inf).argmin(1)
+    label = np.where(rng.random(n) < 0.9, first, rng.integers(0, CLASSES, n)).astype(np.int32)
+    state = np.select([yes, rng.random(yes.shape) < 0.05, rng.random(yes.shape) < 0.4], [2, 1, 3], 0)
+    shared, image = rng.standard_normal(yes.shape), 0.3 * rng.standard_normal((n, 1))
+    scores = []
+    for gain in (2.0, 2.5):
+        noise = 0.7 * (shared + rng.standard_normal(yes.shape)) + image
+        # Confident, as networks are, and not calibrated.
+        scores.append(softmax(1.5 * (noise + gain * yes), axis=1).astype(np.float32))
+    return label, state, scores
+
+
+def tables_of(label, state, scores):
+    import pyarrow as pa
+
+    from manyhot.tables import Labels
+
+    n = len(label)
+    names = np.array(["no", "unclear", "yes"])
+    rows, classes = np.nonzero(state < 3)
+    offsets = np.append(0, np.cumsum(np.bincount(rows, minlength=n))).astype(np.int32)
+    ids = pa.array([f"{i:06}" for i in range(n)])
+    labels = Labels(
+        pa.table(
+            {
+                "image_id": ids,
+                "label": label,
+                "usable": [True] * n,
+                "classes": pa.ListArray.from_arrays(offsets, classes.astype(np.int32)),
+                "state": pa.ListArray.from_arrays(offsets, pa.array(names[state[rows, classes]])),
+            }
+        ),
+        CLASSES,
+        name="simulated",
+    )
+    return labels, predictions_of(ids, scores)
+
+
+def predictions_of(ids, scores):
+    from manyhot.tables import Predictions
+
+    names = "ab"[: len(scores)]
+    return [
+        Predictions(ids, name, scores=s, score_kind="probability")
+        for name, s in zip(names, scores, strict=True)
+    ]
+
+
+def judged(labels, predictions, metrics, seed, resamples=RESAMPLES, **options):
+    from manyhot.evaluate.judge import Resampling, judge_models
+
+    resampling = Resampling(resamples, seed, **options)
+    return judge_models(labels, predictions, metrics=list(metrics), resampling=resampling, trust_order=True)
+
+
+def intervals_of(evaluation, slice="all") -> Iterator[Found]:
+    """Yield the intervals of the first model and of the difference of both."""
+    nan = float("nan")
+    for r in evaluation.results.to_pylist():
+        if r["model"] == "a" and r["slice"] == slice and r["n"]:
+            lo, hi = (nan if r[e] is None else r[e] for e in ("lo", "hi"))
+            yield Found(r["metric"].partition("(")[0], r["value"], lo, hi)
+    for r in evaluation.pairs.to_pylist() if slice == "all" else ():
+        lo, hi = (nan if r[e] is None else r[e] for e in ("lo", "hi"))
+        yield Found(f"{r['metric'].partition('(')[0]}, pair", r["difference"], lo, hi)
+
+
+def call_of(name):
+    if name.startswith("accuracy_at_coverage"):
+        return f"{name}(coverage=0.5)"
+    return name.replace("@k", "@3")
+
+
+@functools.cache
+def metric_calls():
+    """Return the metrics of the registry in three groups: plain ones, those of votes, and resampled ones."""
+    from manyhot.core.estimates import Pooled
+    from manyhot.core.sets import Case
+    from manyhot.registry import get, names
+    from manyhot.tables.arrays import label_sets
+
+    labels, (one, _) = tables_of(*labelled(60, np.random.default_rng(0)))
+    case = Case.from_scores(label_sets(labels), one.scores, k=CLASSES, kind="probability")
+    groups = {"plain": [], "votes": [], "resampled": [], "none": []}
+    for name in names("metric"):
+        entry = get("metric", call_of(name))
+        if entry.about.get("votes"):
+            groups["votes"].append(name)
+            continue
+        estimate = entry(case)
+        slow = isinstance(estimate, Pooled) and estimate.left_out is None
+        group = ("none" if estimate.biased else "resampled") if slow else "plain"
+        groups[group].append(call_of(name))
+    return groups
+
+
+@subject("results.lo", "pairs.lo", "calibration.lo", "class_means.value_lo")
+def metrics(n, rng):
+    labels, predictions = tables_of(*labelled(n, rng))
+    yield from intervals_of(judged(labels, predictions, metric_calls()["plain"], int(rng.integers(2**31))))
+
+
+@subject("results.lo")
+def resampled_metrics(n, rng):
+    labels, predictions = tables_of(*labelled(n, rng))
+    options = {"resamples": 0, "map_resamples": SLOW_RESAMPLES}
+    yield from intervals_of(judged(labels, predictions[:1], metric_calls()["resampled"], 0, **options))
+
+
+@subject("results.lo", "pairs.lo")
+def metrics_of_votes(n, rng):
+    from manyhot.tables.array_inputs import as_labels
+
+    _, state, scores = labelled(n, rng)
+    p = softmax(2.0 * (state == 2) + rng.standard_normal(state.shape), axis=1)
+    counts = rng.multinomial(10, p)
+    labels = as_labels(counts, n_classes=CLASSES, label_values="counts")
+    predictions = predictions_of(labels.image_id, scores)
+    options = {"map_resamples": SLOW_RESAMPLES} if n <= 500 else {}
+    names = [m for m in metric_calls()["votes"] if m != "ece_votes" or options]
+    yield from intervals_of(judged(labels, predictions, names, int(rng.integers(2**31)), **options))
+
+
+@subject("results.lo", "reliability.lo", "datasets.original_valid_lo", "robustness.lo")
+def shares(n, rng):
+    from manyhot.core.resampling import wilson_interval
+
+    for p in (0.8, 0.97):
+        k = rng.binomial(n, p)
+        lo, hi = wilson_interval(k, n)
+        yield Found(f"Wilson, {p}", k / n, float(lo), float(hi), p)
+
+
+@subject("drops.lo", "losses.lo", "robustness.lo")
+def drops(n, rng):
+    """Yield drops within one data set, and between two of n images."""
+    from manyhot.evaluate.comparison import compare_results
+    from manyhot.tables import Results
+
+    found = []
+    for name in ("x", "y"):
+        label, state, scores = labelled(n, rng)
+        if name == "y":  # a harder data set
+            scores = [softmax(0.7 * np.log(s) + rng.gumbel(size=s.shape), axis=1) for s in scores]
+            scores = [s.astype(np.float32) for s in scores]
+        labels, predictions = tables_of(label, state, scores)
+        from dataclasses import replace
+
+        labels = replace(labels, name=name)
+        evaluation = judged(labels, predictions, ("top1", "real1", "mla"), 0)
+        found.append(Results(evaluation.results, evaluation.pairs, evaluation.samples, name=name))
+    nan = float("nan")
+    for r in compare_results(found).drops.to_pylist():
+        if r["model"] in ("a", None):
+            lo, hi = (nan if r[e] is None else r[e] for e in ("lo", "hi"))
+            place = "within" if r["dataset_x"] == r["dataset_y"] else "between"
+            if place == "within" and r["dataset_x"] == "y":
+                continue
+            what = f"{r['metric_x']} - {r['metric_y']}, {place}" + ("" if r["model"] else ", mean of models")
+            yield Found(what, r["drop"], lo, hi)
+
+
+def draws(n, resamples, rng):
+    """Return how often each of n images is in each resample, shape (resamples, n)."""
+    from manyhot.core.resampling import draw_counts
+
+    return draw_counts(n, resamples, rng).astype(np.float32)
+
+
+# Classes.
+
+
+@subject("class_results.ap_lo", "class_results.auroc_lo", "class_differences.difference_lo")
+def classes(n, rng):
+    from manyhot.core.ranking import class_differences, class_precision
+    from manyhot.core.sets import Case, LabelSets
+
+    yes = rng.random((n, 2)) < [0.3, 0.1]
+    shared = rng.standard_normal(yes.shape)
+    labels = LabelSets.from_lists([np.flatnonzero(row) for row in yes], 2)
+    cases = [
+        Case.from_scores(
+            labels, (shared + rng.standard_normal(yes.shape) + gain * yes).astype(np.float32), k=1
+        )
+        for gain in (1.5, 2.0)
+    ]
+    own, pair = class_precision(cases[0]), class_differences(*cases)
+    for c, share in enumerate(("30 %", "10 %")):
+        yield Found(f"AP, {share}", own.value[c], own.lo[c], own.hi[c])
+        area = float(ndtr(1.5 / 2))
+        yield Found(f"AUROC, {share}", area, own.auroc_lo[c], own.auroc_hi[c], area)
+        yield Found(f"AP, pair, {share}", pair.values[1, c] - pair.values[0, c], pair.lo[c], pair.hi[c])
+
+
+@subject("class_results.precision_lo", "class_results.recall_lo", "class_results.f1_lo")
+def operating_points(n, rng):
+    from manyhot.core.operating_points import operating_points as points_of
+    from manyhot.core.sets import Case, LabelSets
+
+    yes = rng.random((n, 1)) < 0.3
+    labels = LabelSets.from_lists([np.flatnonzero(row) for row in yes], 1)
+    scores = (rng.standard_normal(yes.shape) + 2 * yes).astype(np.float32)
+    found = points_of(Case.from_scores(labels, scores, k=1), goal="f1", at=None, n_folds=5, rng=rng)
+    # On other images, under the thresholds of the folds.
+    folds = found.fold_threshold[:, 0]
+    right, wrong = (
+        share * ndtr(mean - folds[~np.isnan(folds)]).sum() / 5 for share, mean in ((0.3, 2), (0.7, 0))
+    )
+    truths = right / (right + wrong), right / 0.3, 2 * right / (right + wrong + 0.3)
+    for name, true in zip(("precision", "recall", "f1"), truths, strict=True):
+        value, lo, hi = (float(v[0]) for v in getattr(found, name)())
+        yield Found(f"{name} at thresholds for F1", value, lo, hi, float(true))
+
+
+# Uncertainty.
+
+
+@functools.cache
+def _others(cover):
+    """Return, of 200,000 images, the thresholds that cover each, and all probabilities, both ascending."""
+    from manyhot.core.conformal import countable
+
+    label, state, scores = labelled(200_000, np.random.default_rng(7))
+    p, valid = scores[0], state == 2
+    case = _case(label, state, p)
+    inside = countable(case, cover)
+    needed = {
+        "label": p[np.arange(len(p)), label],
+        "one": np.where(valid, p, 0).max(1),
+        "all": np.where(valid, p, 1).min(1),
+    }
+    return np.sort(needed[cover][inside]), np.sort(p[inside].ravel())
+
+
+def _at_least(ascending, threshold):
+    return len(ascending) - np.searchsorted(ascending, np.float32(threshold))
+
+
+def _case(label, state, scores):
+    from manyhot.core.sets import Case
+    from manyhot.tables.arrays import label_sets
+
+    labels, _ = tables_of(label, state, [scores, scores])
+    return Case.from_scores(label_sets(labels), scores, k=CLASSES, kind="probability")
+
+
+@subject("prediction_sets.lo", "prediction_sets.mean_size_lo", "prediction_sets.share_empty_lo")
+def prediction_sets(n, rng):
+    """Yield coverage, size and share of empty sets on n images, given a threshold from 100 others."""
+    from manyhot.core.conformal import countable, fit_threshold, predict_sets
+    from manyhot.core.resampling import student_interval, wilson_interval
+
+    label, state, scores = labelled(n + 100, rng)
+    case = _case(label, state, scores[0])
+    for cover in ("label", "one", "all"):
+        threshold = fit_threshold(case, np.arange(100), cover=cover, alpha=0.1)
+        rest = np.flatnonzero(countable(case, cover) & (np.arange(n + 100) >= 100))
+        found = predict_sets(case, rest, cover=cover, threshold=threshold)
+        needed, every = _others(cover)
+        covered, size = (_at_least(values, threshold) / len(needed) for values in (needed, every))
+        lo, hi = wilson_interval(found.covered.sum(), len(rest))
+        yield Found(f"coverage of {cover}", 0, float(lo), float(hi), covered)
+        yield Found(f"mean size, {cover}", *student_interval(found.size), size)
+
+
+@subject("precise_sets.lo", "prediction_sets.lo")
+def shares_of_sets(n, rng):
+    """Yield the mean of shares of valid classes in sets, as of sets with a guaranteed precision."""
+    from manyhot.evaluate.confidence import drawn_share
+
+    x = np.array([0, 1 / 3, 0.5, 2 / 3, 1])[rng.choice(5, n, p=[0.02, 0.03, 0.1, 0.1, 0.75])]
+    yield Found("mean of shares", *drawn_share(x), 0.01 + 0.05 + 0.2 / 3 + 0.75)
+
+
+@subject("ood.lo")
+def ood(n, rng):
+    from manyhot.core.ood import auroc, fpr_at_tpr
+
+    for gain in (1.0, 3.0):
+        inside, outside = rng.standard_normal(n) + gain, rng.standard_normal(n)
+        found = auroc(inside, outside)
+        yield Found(f"AUROC, {ndtr(gain / 2**0.5):.2f}", found.value, found.lo, found.hi, ndtr(gain / 2**0.5))
+        found, true = fpr_at_tpr(inside, outside, rng), float(ndtr(-(gain - 1.6448536)))
+        yield Found(f"FPR at 95 % TPR, {true:.2f}", found.value, found.lo, found.hi, true)
+
+
+# Companions and shortcuts.
+
+
+@subject("companions.lift_lo", "companions.odds_ratio_lo", "companions.lo")
+def companions(n, rng):
+    from manyhot.core.cooccurrence import ClassPairs, difference_of_shares
+    from manyhot.core.sets import LabelSets
+
+    cell = rng.choice(4, n, p=[0.2, 0.2, 0.15, 0.45])
+    yes = np.stack([cell < 2, (cell == 0) | (cell == 2), cell == 3], 1)
+    pairs = ClassPairs.of(LabelSets.from_lists([np.flatnonzero(row) for row in yes], 3))
+    for name, found, true in (
+        ("lift", pairs.lift(), 0.2 / (0.4 * 0.35)),
+        ("odds ratio", pairs.odds_ratio(), 0.2 * 0.45 / (0.2 * 0.15)),
+    ):
+        value, lo, hi = (v[0] if len(v) else np.nan for v in found)
+        yield Found(name, value, lo, hi, true)
+    hits = np.where(cell < 2, rng.random(n) < np.where(cell == 0, 0.9, 0.7), False)
+    k, of = ([int(v[cell == c].sum()) for c in (0, 1)] for v in (hits, cell < 2))
+    value, lo, hi = difference_of_shares(np.array(k)[:, None], np.array(of)[:, None])
+    yield Found("recall with - without", value[0], lo[0], hi[0], 0.2)
+
+
+@subject(
+    "shortcuts.flips_lo",
+    "shortcuts.lost_lo",
+    "shortcuts.control_lo",
+    "shortcuts.control_lost_lo",
+    "shortcuts.lo",
+    "shortcuts.recall_gap_lo",
+    "shortcuts.hallucination_gap_lo",
+    "shortcuts.ap_lo",
+    "shortcuts.ap_balanced_lo",
+    "mitigation.lo",
+    "mitigation.change_lo",
+)
+def shortcuts(n, rng):
+    from manyhot.core.companion_effects import Resampled, gap, paired_difference, share_with_interval
+
+    both = rng.random(n)
+    one, other = both < 0.25, (both > 0.2) & (both < 0.3)
+    found = share_with_interval(one)
+    yield Found("share lost", found.value, found.lo, found.hi, 0.25)
+    found = paired_difference(one, other)
+    yield Found("lost minus control", found.value, found.lo, found.hi, 0.15)
+    splits = rng.choice(4, n, p=[0.25, 0.15, 0.2, 0.4]).astype(np.int8)
+    score = (rng.standard_normal(n) + 1.5 * (splits <= 1) + 0.5 * (splits == 0)).astype(np.float32)
+    found = gap(score > 1, splits, 0, 1)
+    yield Found("gap of recall", found.value, found.lo, found.hi, float(ndtr(1.0) - ndtr(0.5)))
+    if n <= 500:
+        precision = Resampled.of(n, SLOW_RESAMPLES * 4, int(rng.integers(2**31))).precision(score, splits)
+        for name, found in (("AP", precision.as_is), ("AP, balanced", precision.balanced)):
+            yield Found(name, found.value, found.lo, found.hi)
+
+
+@subject("localisation.lo", "localisation.excess_lo", "sanity.lo")
+def localisation(n, rng):
+    """Yield means over images, some with several rows."""
+    from manyhot.diagnose.localisation import mean_over_images
+
+    image = np.repeat(np.arange(n), rng.integers(1, 4, n))
+    values = expit(1 + rng.standard_normal(n)[image] + rng.standard_normal(len(image)))[:, None]
+    value, lo, hi = mean_over_images(values, image, RESAMPLES, 0)
+    yield Found("mean of shares over images", value[0], lo[0], hi[0])
+
+
+# Robustness.
+
+
+@subject("losses.share_lo")
+def missing_labels(n, rng):
+    """Yield the share of a loss that is due to missing labels, of two data sets of n images."""
+    from manyhot.core.corruption_errors import missing_share
+
+    shares = {"single": (0.8, 0.6), "multi": (0.9, 0.78)}
+    values, samples = {}, {}
+    uniform = [rng.random(n) for _ in range(2)]
+    counts = [draws(n, 500, rng) for _ in range(2)]
+    for name, ends in shares.items():
+        right = [u < p for u, p in zip(uniform, ends, strict=True)]
+        values[name] = right[0].mean() - right[1].mean()
+        samples[name] = (counts[0] @ right[0] - counts[1] @ right[1]) / n
+    found = missing_share(
+        [values["single"]], [values["multi"]], samples["single"][None], samples["multi"][None]
+    )
+    value, lo, hi = (float(v[0]) for v in found)
+    yield Found("share due to missing labels", value, lo, hi, 1 - 0.12 / 0.2)
+
+
+@subject("corruption_errors.error_lo", "corruption_errors.ce_lo", "corruption_errors.relative_lo")
+def corruptions(n, rng):
+    from manyhot.diagnose.corruption_losses import interval_of_draws
+
+    clean, wrong, base = rng.random(n) < 0.1, rng.random(n) < 0.4, 0.6
+    both = np.stack([clean, wrong], 1).astype(float)
+    both[:, 1] = np.maximum(both[:, 0], both[:, 1])
+    sums = np.concatenate([both.sum(0)[None], draws(n, RESAMPLES, rng) @ both]) / n
+    for name, drawn, true in (
+        ("error", sums[:, 1], 0.46),
+        ("corruption error", sums[:, 1] / base, 0.46 / base),
+        ("relative error", (sums[:, 1] - sums[:, 0]) / (base - 0.2), 0.36 / (base - 0.2)),
+    ):
+        lo, hi = interval_of_draws(drawn, n)
+        yield Found(name, drawn[0], lo, hi, true)
+
+
+# Models in general.
+
+
+@subject(
+    "drops.lo_models",
+    "fits.slope_lo",
+    "fits.intercept_lo",
+    "ranks.lo_models",
+    "sensitivity.lo_models",
+    sizes=(5, 10, 20),
+    unit="families",
+)
+def families(n, rng):
+    """Yield mean drop, line and tau over families of equal and of different sizes."""
+    from manyhot.core.comparison import Families, compare_orders, fit_line
+
+    for name, sizes in (("equal", (6,) * n), ("different", FAMILY_SIZES[n])):
+        of = Families.of([str(f) for f, size in enumerate(sizes) for _ in range(size)])
+        common = rng.standard_normal((2, len(sizes)))[:, of.index]
+        own = rng.standard_normal(common.shape)
+        x = 0.7 + 0.02 * (common[0] + own[0])
+        y = 0.9 * x + 0.02 * (common[1] + own[1])
+        line, order = fit_line(x, y, of), compare_orders(x, y, of)
+        yield Found(f"mean, {name}", 0, *of.mean_interval(y - 0.9 * x), 0.0)
+        yield Found(f"slope, {name}", line.slope, *line.slope_interval, 0.9)
+        yield Found(f"intercept, {name}", line.intercept, *line.intercept_interval, 0.0)
+        yield Found(f"tau, {name}", order.tau, *order.models)
+
+
+FAMILY_SIZES = {
+    5: (12, 6, 4, 2, 1),
+    10: (21, 12, 9, 6, 5, 4, 4, 3, 2, 1),
+    20: (21, 12, 9, 6, 5, 4, 4, 3, 2, 1) * 2,
+}
+"""Families of different sizes; those of ten are like the 67 published networks."""
+
+
+@subject("ranks.lo")
+def orders(n, rng):
+    """Yield tau over images, of ten models on two data sets of n images.
+
+    The expectation is lower than the tau of infinitely many images, 0.82: noise makes orders differ.
+    """
+    from manyhot.core.comparison import Families, compare_orders
+
+    p = np.linspace(0.6, 0.8, 10), np.linspace(0.5, 0.75, 10)[[1, 0, 2, 4, 3, 5, 6, 8, 7, 9]]
+    values, samples = [], []
+    for ends in p:
+        right = (rng.standard_normal((n, 1)) + rng.standard_normal((n, 10)) < 2**0.5 * ndtri(ends)).astype(
+            float
+        )
+        values.append(right.mean(0))
+        samples.append((draws(n, 200, rng) @ right / n).T)
+    order = compare_orders(*values, Families.of(list("abcdefghij")), *samples)
+    yield Found("tau over images", order.tau, *order.images)
+
+
+# Raters.
+
+
+@subject("agreement.lo", "raters.informedness_lo")
+def raters(n, rng):
+    """Yield agreement of six raters on three questions of each of n images, and their quality."""
+    from manyhot.core.agreement import measure_answers, measure_sets
+    from manyhot.core.answers import Answers, GoldenAnswers
+    from manyhot.core.raters import golden_measures, golden_quality
+
+    q, r = 3 * n, 6
+    image = np.repeat(np.arange(n), 3)
+    truth = rng.standard_normal(n)[image] + rng.standard_normal(q) > 0.5
+    ability = np.concatenate([[1.0], rng.normal(1.0, 0.3, r - 1)])
+    z = ability[:, None] * (2 * truth - 1) + rng.standard_normal((r, q)) + 0.5 * rng.standard_normal(q)
+    answer = np.select([z < -0.2, z < 0.3], [0, 1], 2).astype(np.int8)
+    rater, question = np.divmod(np.arange(r * q), q)
+    answers = Answers(question, rater, answer.ravel(), q, r)
+    for m in measure_answers(answers, image):
+        yield Found(m.name, m.value, m.lo, m.hi)
+    for m in measure_sets(answers, image, np.tile(np.arange(3), n)) if n <= 500 else ():
+        yield Found(m.name, m.value, m.lo, m.hi)
+    golden = GoldenAnswers(answers, np.where(truth, 3, 0), np.full(q, 3), np.arange(q), image)
+    value, lo, hi = (v[0] for v in golden_quality(golden).informedness())
+    yield Found("informedness", value, lo, hi)
+    for m in golden_measures(golden, resamples=500, rng=rng):
+        yield Found(m.name, m.value, m.lo, m.hi)
+
+
+def question_data(n, rng):
+    """Return p, truth and image of three questions of each of n images."""
+    image = np.repeat(np.arange(n), 3)
+    p = expit(1.5 * (0.7 * rng.standard_normal(n)[image] + rng.standard_normal(3 * n)) - 0.3)
+    return p, rng.random(3 * n) < expit(1.3 * np.log(p / (1 - p))), image
+
+
+@functools.cache
+def _questions():
+    """Return p of 900,000 questions, highest first, and how many of the first are valid."""
+    p, truth, _ = question_data(300_000, np.random.default_rng(11))
+    order = np.argsort(-p)
+    return -p[order], np.append(0, np.cumsum(truth[order]))
+
+
+@subject("curve.precision_lo", "curve.recall_lo")
+def golden(n, rng):
+    """Yield precision and recall at 0.8, and those of thresholds chosen on the golden questions."""
+    from manyhot.core.threshold_curve import cross_fit, curve
+    from manyhot.errors import InputError
+
+    p, truth, image = question_data(n, rng)
+    every, valid = _questions()
+
+    def real(threshold):
+        above = int(np.searchsorted(every, -threshold, side="right"))
+        return valid[above] / above, valid[above] / valid[-1]
+
+    found = curve(p, truth, image, resamples=200, rng=rng, thresholds=[0.8])
+    row, actual = found.at(0.8), real(0.8)
+    if row is not None:
+        for name, true in zip(("precision", "recall"), actual, strict=True):
+            lo, hi = (getattr(found, f"{name}_{end}")[row] for end in ("lo", "hi"))
+            yield Found(f"{name} at 0.8", getattr(found, name)[row], lo, hi, true)
+    choices = [(f"for precision {at}", at, "for_precision") for at in (0.8, 0.9, 0.95)]
+    choices += [(f"for recall {at}", at, "for_recall") for at in (0.8, 0.95)]
+    for what, at, method in choices:
+
+        def choose(c, method=method, at=at):
+            return getattr(c, method)(at)
+
+        try:
+            chosen = choose(curve(p, truth, image, resamples=0, rng=rng))
+        except InputError:
+            continue
+        crossed, actual = cross_fit(p, truth, image, choose, rng=rng), real(chosen)
+        for name, true in zip(("precision", "recall"), actual, strict=True):
+            yield Found(f"{name} of a threshold {what}", *getattr(crossed, name), true)
+
+
+@subject("proposals: recall and precision")
+def proposals(n, rng):
+    """Yield recall and precision of proposals."""
+    from manyhot.reassess.propose import share_interval
+
+    labels, asked = rng.integers(1, 4, n), rng.integers(2, 9, n)
+    hits = rng.binomial(labels, 0.95)
+    for name, num, den, true in (("recall", hits, labels, 0.95), ("precision", hits, asked, None)):
+        ratio = np.stack([num, den], 1).astype(np.float32)
+        samples = draws(n, RESAMPLES, rng) @ ratio
+        found = share_interval(*ratio.T, samples[:, 0] / samples[:, 1])
+        yield Found(f"{name} of proposals", found.value, found.lo, found.hi, true)
+
+
+# Transfer.
+
+
+@subject("results.lo", "pairs.lo")
+def transfer(n, rng):
+    from manyhot.core.sets import LabelSets
+    from manyhot.train.transfer.tally import Draws, TransferTally
+
+    if n > 500:
+        return
+    _, state, scores = labelled(n, rng)
+    sets = LabelSets.from_lists([np.flatnonzero(row) for row in state == 2], CLASSES)
+    drawn = Draws(n, 200, int(rng.integers(2**31)))
+    names = ["real1", "map_macro"]
+    tally = TransferTally("d", "knn", n, drawn)
+    tally.results |= {m: drawn.classified(sets, s, names) for m, s in zip("ab", scores, strict=True)}
+    counts = np.stack([overlap_counts(n, rng, quality) for quality in (1, 2)])
+    for name, own in zip("ab", counts, strict=True):
+        tally.results[name] = {
+            **tally.results[name],
+            **drawn.segmented(own, ["background", "thing", "other"]),
+        }
+    result = tally.finish([])
+    nan = float("nan")
+    for r in result.results.to_pylist():
+        if r["model"] == "a":
+            lo, hi = (nan if r[e] is None else r[e] for e in ("lo", "hi"))
+            yield Found(f"{r['metric']}, {r['slice']}", r["value"], lo, hi)
+    for r in result.pairs.to_pylist():
+        yield Found(f"{r['metric']}, pair", r["difference"], r["lo"], r["hi"])
+
+
+def overlap_counts(n, rng, quality):
+    """Return the pixels of each image by labelled class and predicted class, shape (n, 3, 3)."""
+    share = rng.dirichlet([6, 2, 1], n)
+    labelled = np.array([rng.multinomial(400, s) for s in share])
+    right = expit(quality + 0.5 * rng.standard_normal((n, 3)))
+    hit = rng.binomial(labelled, right)
+    counts = np.zeros((n, 3, 3), np.int64)
+    for c in range(3):
+        counts[:, c, c] = hit[:, c]
+        counts[:, c, (c + 1) % 3] = labelled[:, c] - hit[:, c]
+    return counts

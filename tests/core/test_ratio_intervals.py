@@ -1,0 +1,111 @@
+"""Intervals of ratios without resamples, against plain loops and SciPy."""
+
+import numpy as np
+import pytest
+from scipy.special import expit, logit
+from scipy.stats import binomtest, kurtosis, norm, t
+
+from manyhot.core.comparison import compare_pairs, only_right, paired_errors
+from manyhot.core.estimates import Ratio
+from manyhot.core.ratio_intervals import changes_without, have_percentiles, ratio_interval, with_few_apart
+from manyhot.core.resampling import Cells
+
+RNG = np.random.default_rng(0)
+
+
+def strata(n=60):
+    scored = RNG.random(n) < 0.9
+    den = np.where(scored, RNG.integers(0, 3, n), 0).astype(float)
+    return Ratio(den * RNG.random(n), den, scored, RNG.integers(0, 12, n))
+
+
+def without_each(ratio, inside):
+    """Return the value without each scored image, in a loop."""
+    kept = np.flatnonzero(ratio.scored & inside)
+    return np.array([ratio.value(inside & (np.arange(len(inside)) != i)) for i in kept])
+
+
+@pytest.mark.parametrize("plain", [False, True])
+def test_changes_are_those_of_leaving_out_each_image(plain):
+    for _ in range(20):
+        ratio, inside = strata(), RNG.random(60) < 0.8
+        if plain:
+            ratio = Ratio(ratio.num, ratio.den, ratio.scored)
+        expected = without_each(ratio, inside) - ratio.value(inside)
+        assert changes_without(ratio, inside) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_mean_over_strata_has_the_interval_of_the_jackknife():
+    ratio = strata()
+    without = without_each(ratio, np.ones(60, bool))
+    n, value = len(without), ratio.value()
+    error = np.sqrt((n - 1) * without.var())
+    half = t.ppf(0.975, 2 * n / kurtosis(without, fisher=False)) * error / (value * (1 - value))
+    assert ratio_interval(ratio) == pytest.approx(expit(logit(value) + np.array([-half, half])))
+
+
+def test_an_image_that_is_alone_takes_its_stratum_out_of_the_mean():
+    ones = np.ones(3, bool)
+    ratio = Ratio(np.array([True, False, False]), ones, ones, np.array([0, 1, 1]))
+    assert ratio.value() == 0.5
+    assert changes_without(ratio) == pytest.approx([-0.5, 0, 0])
+    assert np.isnan(changes_without(Ratio(ones[:1], ones[:1], ones[:1], np.array([4])))).all()
+
+
+def test_a_mean_above_0_has_an_interval_on_the_log_scale():
+    x, ones = RNG.gamma(0.5, 2, 40), np.ones(40, bool)
+    lo, hi = ratio_interval(Ratio(x, ones, ones), scale="log")
+    df = 2 * 40 / kurtosis(x, fisher=False)
+    half = t.ppf(0.975, df) * x.std(ddof=1) / np.sqrt(40) / x.mean()
+    assert np.log([lo, hi]) == pytest.approx(np.log(x.mean()) + np.array([-half, half]))
+
+
+def test_a_share_has_the_interval_of_wilson_even_if_all_are_right():
+    for right in (np.ones(12, bool), RNG.random(50) < 0.8):
+        n = len(right)
+        inside = np.arange(n) >= 2
+        expected = binomtest(int(right[2:].sum()), n - 2).proportion_ci(method="wilson")
+        found = ratio_interval(Ratio(right, np.ones(n, bool), np.ones(n, bool)), inside)
+        assert found == pytest.approx((expected.low, expected.high))
+
+
+def test_which_slices_have_percentiles():
+    n, half = 1000, np.arange(1000) < 150
+    right, ones = np.arange(n) < 970, np.ones(n, bool)
+    cells = Cells.of(np.stack([ones, half, ~half]))
+    assert have_percentiles(Ratio(right, ones, ones), cells).tolist() == [True, False, True]
+    assert not have_percentiles(Ratio(np.arange(n) < 971, ones, ones), cells).any()  # 29 are wrong
+    mean = Ratio(RNG.random(n), ones, ones)
+    assert have_percentiles(mean, cells).tolist() == [True, False, True]
+    assert not have_percentiles(mean, cells, "log").any()
+    assert not have_percentiles(Ratio(right, ones, ones, np.zeros(n, int)), cells).any()
+
+
+@pytest.mark.parametrize(("n", "apart"), [(150, 60), (5000, 12)])
+def test_pairs_that_few_images_tell_apart_are_of_wald_with_an_image_more_on_both_sides(n, apart):
+    right = np.zeros((2, n), bool)
+    right[:, : n // 2] = True
+    right[1, n // 2 : n // 2 + apart] = True
+    right[1, :3] = False
+    only = only_right(np.packbits(right, axis=1))
+    assert only.tolist() == [[0, 3], [apart, 0]]
+    samples = RNG.random((2, 50))
+    plain = compare_pairs(right.mean(1), samples, errors=paired_errors(only, n))
+    found = with_few_apart(plain, only, n)
+    # Wald's interval of n + 2 images, of which one more is right for one model, and one for the other.
+    change = np.append(right[1].astype(float) - right[0], [1, -1])
+    half = 1.959964 * change.std() / np.sqrt(n + 2)
+    assert (found.lo[0], found.hi[0]) == pytest.approx((change.mean() - half, change.mean() + half))
+    assert (
+        found.p[0] == found.p_adjusted[0] == pytest.approx(2 * norm.sf(abs(change.mean()) / half * 1.959964))
+    )
+    assert found.difference == plain.difference
+
+
+def test_pairs_that_many_images_tell_apart_stay():
+    right = RNG.random((3, 500)) < [[0.5], [0.6], [0.7]]
+    only = only_right(np.packbits(right, axis=1))
+    plain = compare_pairs(right.mean(1), RNG.random((3, 50)), errors=paired_errors(only, 500))
+    found = with_few_apart(plain, only, 500)
+    for name in ("lo", "hi", "p", "p_adjusted"):
+        assert (getattr(found, name) == getattr(plain, name)).all()

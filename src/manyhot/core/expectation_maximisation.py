@@ -199,10 +199,11 @@ def maximise(
     for at, votes in patterns.blocks:
         total += votes.T @ weight[at]
     of_group = np.asarray(np.bincount(patterns.group, weight, patterns.n_groups), np.float64)
+    everything = np.empty((n_truths, len(patterns.weight)))
+    posterior = everything[1:]  # that of the first truth is the rest
     if guess is None:
-        posterior = _first_of(patterns, start)
+        _begin(patterns, start, everything)
     else:
-        posterior = np.empty((n_truths - 1, len(patterns.weight)))
         shares = np.broadcast_to(guess.prior, (patterns.n_groups, n_truths))
         _posteriors(patterns, guess.matrices, shares, posterior, weight, total, of_group)
     before, converged, done = -np.inf, False, 0
@@ -223,10 +224,10 @@ def maximise(
         if accelerate and len(course) == 3:
             state = _extrapolated(course)
             course = [state]
-    everything = np.empty((n_truths, len(patterns.weight)))
-    everything[1:] = posterior
     everything[0] = np.maximum(1 - posterior.sum(0), 0)
-    return Fit(everything[:, patterns.pattern], matrices, prior, done, converged, before)
+    alone = len(patterns.weight) == len(patterns.pattern)
+    each = everything if alone else everything[:, patterns.pattern]
+    return Fit(each, matrices, prior, done, converged, before)
 
 
 def _extrapolated(course: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
@@ -245,13 +246,12 @@ def _extrapolated(course: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     return found[0], found[1]
 
 
-def _first_of(patterns: Patterns, start: npt.NDArray[np.floating[Any]]) -> Floats:
-    """Return the initial posteriors of all truths but the first, shape (K - 1, P)."""
-    first = np.empty((start.shape[1], len(patterns.weight)))
-    first[:, patterns.pattern] = start.T
-    total = first.sum(0)
-    posterior: Floats = np.where(total > 0, first / np.maximum(total, TINY), 1 / start.shape[1])[1:]
-    return np.ascontiguousarray(posterior)
+def _begin(patterns: Patterns, start: npt.NDArray[np.floating[Any]], posterior: Floats) -> None:
+    """Compute the initial posteriors of all truths, shape (K, P), in place."""
+    posterior[:, patterns.pattern] = start.T
+    total = posterior.sum(0)
+    posterior /= np.maximum(total, TINY)
+    posterior[:, total == 0] = 1 / len(posterior)
 
 
 def _expected(

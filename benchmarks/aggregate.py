@@ -1,12 +1,15 @@
 """Votes: manyhot beside crowd-kit on ReaL's 924,810 votes, reading raters.npz, and all of agreement.
 
-    python benchmarks/aggregate.py [--repeat 3]
+    python benchmarks/aggregate.py [--repeat 3] [--millions 2,20,100]
 
 Each line is a fresh process with one thread; seconds are medians of CPU seconds, and MB the peak of resident
 memory less what was there before, votes included. Dawid-Skene has a truth for each answer, and 20 iterations
 in both; crowd-kit is made to do 20, for by default it stops after two. "apart" is the largest difference of
-two posteriors. "10x" are the same votes ten times, on other questions
-and by raters renumbered at random.
+two posteriors. "10x" are the same votes ten times, on other questions and by raters renumbered at random.
+
+With --millions, votes of 300 raters are simulated, five on each question. Each line is run once: the default
+method, `auto`; `dawid-skene`; and Dawid-Skene with choices of one class of ten. MB is then the peak of
+resident memory, with the votes.
 """
 
 from __future__ import annotations
@@ -107,7 +110,62 @@ def prepare_agreement(_: int) -> Callable[[], Any]:
     return lambda: np.asarray([agreement(votes, golden).value("fleiss_kappa")])
 
 
+RATERS, VOTES, CLASSES = 300, 5, 10
+
+
+def simulated(millions: int, classes: int = 2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return question, rater and class of votes: the truth with a probability of the rater, or another one.
+
+    With two classes, the second is that of three questions in ten, and raters are better at the first.
+    """
+    rng = np.random.default_rng(0)
+    n = millions * 1_000_000 // VOTES
+    if classes == 2:
+        truth = (rng.random(n) < 0.3).astype(np.int8)
+        right = np.stack([rng.uniform(0.8, 0.99, RATERS), rng.uniform(0.5, 0.9, RATERS)], 1).astype(
+            np.float32
+        )
+    else:
+        truth = rng.integers(0, classes, n, dtype=np.int8)
+        right = np.broadcast_to(rng.uniform(0.6, 0.95, (RATERS, 1)).astype(np.float32), (RATERS, classes))
+    first, step = rng.integers(0, RATERS, n), rng.integers(1, RATERS // VOTES, n)
+    rater = np.empty((n, VOTES), np.int32)
+    given = np.empty((n, VOTES), np.int8)
+    for i in range(VOTES):  # a column at a time needs less memory
+        rater[:, i] = (first + i * step) % RATERS
+        wrong = rng.random(n, np.float32) >= right[rater[:, i], truth]
+        given[:, i] = (truth + wrong * rng.integers(1, classes, n, dtype=np.int8)) % classes
+    return np.repeat(np.arange(n, dtype=np.int32), VOTES), rater.ravel(), given.ravel()
+
+
+def prepare_yes_no(millions: int, method: str) -> Callable[[], Any]:
+    from manyhot.core.answers import YES, Answers
+    from manyhot.registry import get
+
+    question, rater, given = simulated(millions)
+    given *= YES
+    aggregator = get("aggregator", method)
+    return lambda: aggregator(Answers(question, rater, given, int(question[-1]) + 1, RATERS)).p
+
+
+def prepare_choices(millions: int) -> Callable[[], Any]:
+    from manyhot.core.choices import Choices
+    from manyhot.registry import get
+
+    question, rater, given = simulated(millions, CLASSES)
+    aggregator, chosen = get("choice-aggregator", "dawid-skene"), given.astype(np.int32)
+    images = int(question[-1]) + 1
+    return lambda: aggregator(Choices(question, rater, chosen, images, RATERS, CLASSES)).p
+
+
+MOST_CHOICES = 20  # million; more would need more than 10 GB
+
+LARGE = {"auto": "yes or no", "dawid-skene": "yes or no", "choices": "one class of ten, dawid-skene"}
+
 PARTS = {
+    "auto": lambda millions: prepare_yes_no(millions, "auto"),
+    "dawid-skene": lambda millions: prepare_yes_no(millions, "dawid-skene"),
+    "choices": prepare_choices,
     "manyhot": prepare_manyhot,
     "crowd-kit": prepare_crowd_kit,
     "read": prepare_read,
@@ -146,7 +204,7 @@ def run_part(part: str, times: int, repeat: int, out: Path) -> None:
         if not i:
             added = peak() - before
     np.save(out, found)
-    print(json.dumps({"seconds": statistics.median(spent), "mb": added}))
+    print(json.dumps({"seconds": statistics.median(spent), "mb": added, "peak": before + added}))
 
 
 def measure(part: str, times: int, repeat: int, out: Path) -> dict[str, float]:
@@ -180,9 +238,23 @@ def main(repeat: int) -> None:
     print(f"apart: {np.abs(ours - theirs).max():.1e}")
 
 
+def large(sizes: list[int]) -> None:
+    """Print the time and memory of simulated votes."""
+    print(f"{'million votes':34}{'CPU s':>9}{'MB':>8}")
+    with tempfile.TemporaryDirectory() as folder:
+        for millions in sizes:
+            for part, votes in LARGE.items():
+                if part == "choices" and millions > MOST_CHOICES:
+                    continue
+                numbers = measure(part, millions, 1, Path(folder) / "p.npy")
+                name = f"{millions}, {votes}" + f", {part}" * (part != "choices")
+                print(f"{name:34}{numbers['seconds']:>9.2f}{numbers['peak']:>8.0f}", flush=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--millions", default="", help="sizes of simulated votes, instead of ReaL's")
     parser.add_argument("--part", choices=PARTS)
     parser.add_argument("--times", type=int, default=1)
     parser.add_argument("--to", type=Path)
@@ -190,5 +262,7 @@ if __name__ == "__main__":
     quiet()
     if arguments.part:
         run_part(arguments.part, arguments.times, arguments.repeat, arguments.to)
+    elif arguments.millions:
+        large([int(size) for size in arguments.millions.split(",")])
     else:
         main(arguments.repeat)

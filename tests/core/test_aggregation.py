@@ -8,6 +8,7 @@ import pytest
 from manyhot.core.aggregation import golden_bayes, golden_matrices, majority, yes_share
 from manyhot.core.answers import SILENT, Answers, GoldenAnswers
 from manyhot.core.dawid_skene import auto, dawid_skene, one_coin
+from manyhot.core.rater_models import RaterModel
 from manyhot.errors import InputError
 from manyhot.registry import get, names
 from manyhot.testing import check_aggregator, random_votes
@@ -213,6 +214,51 @@ def test_raters_who_miss_half_are_understood():
     ]
     found, counted = np.mean(scores, 0)
     assert found > counted + 0.05
+
+
+def test_one_coin_is_not_misled_by_raters_who_miss_half():
+    options = {"n": 400, "raters": 30, "votes": 5, "sensitivity": (0.35, 0.65), "specificity": (0.93, 0.995)}
+    for answers, truth in campaigns(**options, repeats=4):
+        found = one_coin(answers)
+        assert 0.15 < found.prior[1] < 0.45  # 0.3; by its own likelihood, it is below 0.1
+        assert quality(found.p, truth)[0] > quality(majority(answers).p, truth)[0] - 0.02
+        assert found.weights["one-coin"] < 0.2
+        assert found.weights["one-coin"] + found.weights["dawid-skene"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize("build", [RaterModel.one_coin, RaterModel.dawid_skene])
+def test_raters_judged_by_the_truths_of_their_own_fit_change_nothing(build):
+    answers, _, _ = random_votes(np.random.default_rng(6), n=200, skill=0.6)
+    model = build(answers)
+    fit = model.fit(tolerance=1e-13)
+    again = model.refit(fit.posterior)
+    assert again.posterior == pytest.approx(fit.posterior, abs=1e-5)
+    assert again.matrices == pytest.approx(fit.matrices, abs=1e-5)
+    assert again.prior == pytest.approx(fit.prior, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", [auto, one_coin])
+def test_models_that_are_compared_on_some_questions_are_fitted_to_all(method, monkeypatch):
+    answers, truth = next(campaigns(n=3_000, raters=30, votes=5))
+    exact = method(answers, tolerance=1e-12)
+    monkeypatch.setattr("manyhot.core.dawid_skene.MOST_COMPARED", 1_000)
+    found = method(answers, tolerance=1e-12)
+    assert found.weights == pytest.approx(exact.weights, abs=0.2)
+    assert found.p == pytest.approx(exact.p, abs=0.02)
+    assert quality(found.p, truth) == pytest.approx(quality(exact.p, truth), abs=0.002)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_a_fit_that_starts_from_one_to_fewer_questions_is_the_same_sooner(hard):
+    answers, _ = next(campaigns(n=2_000, raters=30, votes=5))
+    some = answers.question < 1_000
+    part = Answers(answers.question[some], answers.rater[some], answers.answer[some], 1_000, 30)
+    guess = RaterModel.dawid_skene(part, hard=hard).fit()
+    model = RaterModel.dawid_skene(answers, hard=hard)
+    without, found = (model.fit(tolerance=1e-11, guess=each) for each in (None, guess))
+    assert found.iterations < without.iterations
+    assert found.log_likelihood == pytest.approx(without.log_likelihood, abs=1e-3)
+    assert found.posterior == pytest.approx(without.posterior, abs=1e-3)
 
 
 @pytest.mark.parametrize("spec", ["dawid-skene", "dawid-skene(truth='answers', smoothing=0)", "one-coin"])

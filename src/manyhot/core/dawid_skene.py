@@ -8,8 +8,8 @@ truth yes in each class towards that in all classes, as strongly as the answers 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -18,6 +18,7 @@ from scipy.special import expit
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import Answers, GoldenAnswers
 from manyhot.core.array_types import Floats
+from manyhot.core.expectation_maximisation import Fit
 from manyhot.core.rater_models import RaterModel, chance
 from manyhot.errors import InputError
 from manyhot.parameters import check_one_of
@@ -26,7 +27,9 @@ from manyhot.registry import register
 MOST_COMPARED = 50_000
 """Number of questions on which `auto` compares models; more would change nothing but the time."""
 
-CANDIDATES: dict[str, Callable[[Answers], RaterModel]] = {
+_Build = Callable[[Answers], RaterModel]
+
+CANDIDATES: dict[str, _Build] = {
     "dawid-skene(hard=True)": lambda answers: RaterModel.dawid_skene(answers, hard=True),
     "one-coin": RaterModel.one_coin,
 }
@@ -114,13 +117,19 @@ def one_coin(
 ) -> Aggregate:
     """One-coin model: Dawid-Skene in which a rater's probability of being right does not depend on the truth.
 
+    Where raters miss a class more often than they see one too many, the likelihood of this model is highest
+    if nearly all truths are no. The accuracy of raters is therefore measured against the mean of the truths
+    that this model and Dawid-Skene estimate, weighted by how well each predicts answers that it has not seen,
+    as in `auto`.
+
     Parameters
     ----------
     maybe : {"own", "no", "yes"}
         ``own``: a maybe is an answer of its own, with the same probability under both truths. Otherwise, it
         is counted as a no or a yes.
     smoothing, iterations, tolerance
-        As in `dawid_skene`; `smoothing` is the number of answers added for each rater.
+        As in `dawid_skene`; `smoothing` is the number of answers added for each rater. With a number, this
+        model is fitted alone.
 
     Raises
     ------
@@ -130,7 +139,19 @@ def one_coin(
     check_one_of(maybe, ("own", "no", "yes"), "There is no such reading of maybe.")
     _check_options(answers, smoothing, iterations)
     model = RaterModel.one_coin(answers, maybe=maybe)
-    return model.aggregate(model.fit(smoothing, iterations, tolerance))
+    if smoothing is not None:
+        return model.aggregate(model.fit(smoothing, iterations, tolerance))
+    builds = [lambda some: RaterModel.one_coin(some, maybe=maybe)]
+    builds.append(lambda some: RaterModel.one_coin(some, maybe=maybe).untied())
+    pair = _Pair.of(answers, builds, iterations, tolerance)
+    fits = pair.fits()
+    result = model.aggregate(model.refit(np.asarray(sum(weight * fit.posterior for weight, _, fit in fits))))
+    return replace(
+        result,
+        iterations=max(fit.iterations for _, _, fit in fits),
+        converged=all(fit.converged for _, _, fit in fits),
+        weights={"one-coin": pair.share, "dawid-skene": 1 - pair.share},
+    )
 
 
 @register("aggregator", "auto", threshold=0.8)
@@ -168,24 +189,78 @@ def auto(
     answers do. The weight of chance is that of equation 8, with the prior odds of `USELESS` to `EVIDENCE`.
     """
     _check_options(answers, None, iterations)
-    compared = _spaced(answers)
-    models = {name: model(compared) for name, model in CANDIDATES.items()}
-    fits = {name: model.fit(None, iterations, tolerance) for name, model in models.items()}
-    first, second = (models[name].held_out(fit) for name, fit in fits.items())
-    questions = answers.n_questions / compared.n_questions  # that each question stands for
-    share = _share_of_first(first, second, questions)
-    weights = dict(zip(models, (share, 1 - share), strict=True))
-    by_chance, at_chance = chance(compared)
-    gain = questions * float((_mixed(first, second, share) - at_chance).sum())
-    results = []
-    for name, weight in weights.items():
-        model, fit = models[name], fits[name]
-        if weight and compared is not answers:
-            model = CANDIDATES[name](answers)
-            fit = model.fit(None, iterations, tolerance)
-        if weight:
-            results.append((weight, model.aggregate(fit)))
-    return _with_chance(_mean(results), weights, by_chance, float(expit(_log_odds(answers) - gain)))
+    pair = _Pair.of(answers, CANDIDATES.values(), iterations, tolerance)
+    by_chance, at_chance = chance(pair.compared)
+    gain = pair.questions * float((_mixed(*pair.held_out, pair.share) - at_chance).sum())
+    result = _mean([(weight, model.aggregate(fit)) for weight, model, fit in pair.fits()])
+    weights = dict(zip(CANDIDATES, (pair.share, 1 - pair.share), strict=True))
+    return _with_chance(result, weights, by_chance, float(expit(_log_odds(answers) - gain)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Pair:
+    """Two models, compared by the likelihood of held-out answers.
+
+    Attributes
+    ----------
+    answers, compared : Answers
+        All answers, and those to the questions on which the models are compared.
+    builds : tuple of callable
+        Return the models of answers.
+    compared_fits : tuple of (RaterModel, Fit)
+        The models of `compared`, fitted.
+    held_out : tuple of ndarray of float64
+        The log-likelihood of each answer of `compared`, as if it had not been seen.
+    share : float
+        The weight of the first model.
+    options : tuple of (int, float)
+        Maximum number of iterations, and tolerance.
+    """
+
+    answers: Answers
+    compared: Answers
+    builds: tuple[_Build, _Build]
+    compared_fits: tuple[tuple[RaterModel, Fit], tuple[RaterModel, Fit]]
+    held_out: tuple[Floats, Floats]
+    share: float
+    options: tuple[int, float]
+
+    @classmethod
+    def of(cls, answers: Answers, builds: Iterable[_Build], iterations: int, tolerance: float) -> _Pair:
+        """Fit and compare two models."""
+        compared = _spaced(answers)
+        first, second = builds
+        one, other = first(compared), second(compared)
+        fits = one.fit(None, iterations, tolerance), other.fit(None, iterations, tolerance)
+        held_out = one.held_out(fits[0]), other.held_out(fits[1])
+        share = _share_of_first(*held_out, answers.n_questions / compared.n_questions)
+        return cls(
+            answers,
+            compared,
+            (first, second),
+            ((one, fits[0]), (other, fits[1])),
+            held_out,
+            share,
+            (iterations, tolerance),
+        )
+
+    @property
+    def questions(self) -> float:
+        """Number of questions for which each compared one stands."""
+        return self.answers.n_questions / self.compared.n_questions
+
+    def fits(self) -> list[tuple[float, RaterModel, Fit]]:
+        """Return weight, model and fit to all answers of each model, but without those of no weight."""
+        found = []
+        for weight, build, fitted in zip(
+            (self.share, 1 - self.share), self.builds, self.compared_fits, strict=True
+        ):
+            if weight and self.compared is self.answers:
+                found.append((weight, *fitted))
+            elif weight:
+                model = build(self.answers)
+                found.append((weight, model, model.fit(None, *self.options, guess=fitted[1])))
+        return found
 
 
 def _share_of_first(first: Floats, second: Floats, questions: float = 1.0) -> float:

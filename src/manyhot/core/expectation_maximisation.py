@@ -8,8 +8,9 @@ matrices are estimated from the counts is up to the caller (`manyhot.core.rater_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -97,8 +98,10 @@ class Patterns:
             ends = starts
         return cls(symbols, ends, weight.astype(np.float64), groups[first], pattern, n_symbols, n_groups)
 
-    def blocks(self) -> Iterator[tuple[slice, csr_array]]:
-        """Yield patterns in blocks, so that an iteration needs less memory: (P, S) counts of symbols."""
+    @cached_property
+    def blocks(self) -> list[tuple[slice, csr_array]]:
+        """Patterns in blocks, so that an iteration needs less memory: (P, S) counts of symbols."""
+        blocks = []
         ones = np.ones(int(np.diff(self.ends[np.r_[0 : len(self.ends) : BLOCK, -1]]).max(initial=0)))
         for start in range(0, len(self.weight), BLOCK):
             at = slice(start, min(start + BLOCK, len(self.weight)))
@@ -108,7 +111,8 @@ class Patterns:
                 self.symbols[ends[0] : ends[-1]],
                 (ends - ends[0]).astype(np.int32),
             )
-            yield at, csr_array(parts, shape=(at.stop - at.start, self.n_symbols))
+            blocks.append((at, csr_array(parts, shape=(at.stop - at.start, self.n_symbols))))
+        return blocks
 
 
 def _by_question(question: Ints, symbol: Ints, n_symbols: int) -> npt.NDArray[np.int32]:
@@ -159,6 +163,7 @@ def maximise(
     iterations: int,
     tolerance: float,
     accelerate: bool = False,
+    guess: Fit | None = None,
 ) -> Fit:
     """Maximise the likelihood of the votes by expectation maximisation.
 
@@ -178,6 +183,8 @@ def maximise(
         Iterations stop when an iteration changes the log-likelihood by at most this much per vote.
     accelerate : bool
         Whether every third step is extrapolated. The result is the same, in fewer iterations.
+    guess : Fit, optional
+        A fit to some of the votes, from whose matrices and prior iterations start, instead of from `start`.
 
     References
     ----------
@@ -189,10 +196,16 @@ def maximise(
     n_votes = float(np.diff(patterns.ends) @ patterns.weight)
     n_truths = start.shape[1]
     total = np.zeros(patterns.n_symbols)
-    for at, votes in patterns.blocks():
+    for at, votes in patterns.blocks:
         total += votes.T @ weight[at]
-    posterior = _first_of(patterns, start)
     of_group = np.asarray(np.bincount(patterns.group, weight, patterns.n_groups), np.float64)
+    everything = np.empty((n_truths, len(patterns.weight)))
+    posterior = everything[1:]  # that of the first truth is the rest
+    if guess is None:
+        _begin(patterns, start, everything)
+    else:
+        shares = np.broadcast_to(guess.prior, (patterns.n_groups, n_truths))
+        _posteriors(patterns, guess.matrices, shares, posterior, weight, total, of_group)
     before, converged, done = -np.inf, False, 0
     state = _expected(patterns, posterior, weight, total, of_group)
     course, usual = [state], state
@@ -211,10 +224,10 @@ def maximise(
         if accelerate and len(course) == 3:
             state = _extrapolated(course)
             course = [state]
-    everything = np.empty((n_truths, len(patterns.weight)))
-    everything[1:] = posterior
     everything[0] = np.maximum(1 - posterior.sum(0), 0)
-    return Fit(everything[:, patterns.pattern], matrices, prior, done, converged, before)
+    alone = len(patterns.weight) == len(patterns.pattern)
+    each = everything if alone else everything[:, patterns.pattern]
+    return Fit(each, matrices, prior, done, converged, before)
 
 
 def _extrapolated(course: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
@@ -233,13 +246,12 @@ def _extrapolated(course: list[tuple[Floats, Floats]]) -> tuple[Floats, Floats]:
     return found[0], found[1]
 
 
-def _first_of(patterns: Patterns, start: npt.NDArray[np.floating[Any]]) -> Floats:
-    """Return the initial posteriors of all truths but the first, shape (K - 1, P)."""
-    first = np.empty((start.shape[1], len(patterns.weight)))
-    first[:, patterns.pattern] = start.T
-    total = first.sum(0)
-    posterior: Floats = np.where(total > 0, first / np.maximum(total, TINY), 1 / start.shape[1])[1:]
-    return np.ascontiguousarray(posterior)
+def _begin(patterns: Patterns, start: npt.NDArray[np.floating[Any]], posterior: Floats) -> None:
+    """Compute the initial posteriors of all truths, shape (K, P), in place."""
+    posterior[:, patterns.pattern] = start.T
+    total = posterior.sum(0)
+    posterior /= np.maximum(total, TINY)
+    posterior[:, total == 0] = 1 / len(posterior)
 
 
 def _expected(
@@ -248,7 +260,7 @@ def _expected(
     """Return the expected counts of symbols, shape (S, K), and of truths in each group, shape (G, K)."""
     n_truths = len(posterior) + 1
     counts, truths = np.zeros((patterns.n_symbols, n_truths)), np.zeros((patterns.n_groups, n_truths))
-    for at, votes in patterns.blocks():
+    for at, votes in patterns.blocks:
         weighted = posterior[:, at] * weight[at]
         counts[:, 1:] += _times(votes.T, weighted).T
         for k in range(1, n_truths):
@@ -274,7 +286,7 @@ def _posteriors(
     log_prior = np.log(np.maximum(shares, TINY))
     ratios, odds = logs[:, 1:] - logs[:, :1], log_prior[:, 1:] - log_prior[:, :1]
     likelihood = float(total @ logs[:, 0] + of_group @ log_prior[:, 0])
-    for at, votes in patterns.blocks():
+    for at, votes in patterns.blocks:
         scores = _times(votes, np.ascontiguousarray(ratios.T)) + odds[patterns.group[at]].T
         # The first truth has the score 0.
         most = np.maximum(scores.max(0), 0)

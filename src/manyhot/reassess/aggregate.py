@@ -152,6 +152,8 @@ class Aggregated(Result):
         yield from fact_lines(facts)
         if self.result.weights is not None:
             weights = _weights_text(self.result.weights)
+            if self.method.startswith("one-coin"):
+                weights = f"raters are judged by the truths of {weights}"
             yield f"{self.method}: {weights}, by the likelihood of held-out answers"
         yield from flag_lines(self.raters.to_pylist())
 

@@ -437,9 +437,9 @@ def localisation(n, rng):
 # Robustness.
 
 
-@subject("losses.share_lo")
+@subject("losses.share_lo", sizes=(100, 500, 2000))
 def missing_labels(n, rng):
-    """Yield the share of a loss that is due to missing labels, of two data sets of n images."""
+    """Yield the share of a loss that is due to missing labels; with fewer images, it is not computed."""
     from manyhot.core.corruption_errors import missing_share
 
     shares = {"single": (0.8, 0.6), "multi": (0.9, 0.78)}
@@ -536,7 +536,10 @@ def orders(n, rng):
 
 @subject("agreement.lo", "raters.informedness_lo")
 def raters(n, rng):
-    """Yield agreement of six raters on three questions of each of n images, and their quality."""
+    """Yield agreement of the same six raters on three questions of each of n images, and their quality.
+
+    The mean quality is that of six other raters each time: its interval is over raters, too.
+    """
     from manyhot.core.agreement import measure_answers, measure_sets
     from manyhot.core.answers import Answers, GoldenAnswers
     from manyhot.core.raters import golden_measures, golden_quality
@@ -544,19 +547,25 @@ def raters(n, rng):
     q, r = 3 * n, 6
     image = np.repeat(np.arange(n), 3)
     truth = rng.standard_normal(n)[image] + rng.standard_normal(q) > 0.5
-    ability = np.concatenate([[1.0], rng.normal(1.0, 0.3, r - 1)])
-    z = ability[:, None] * (2 * truth - 1) + rng.standard_normal((r, q)) + 0.5 * rng.standard_normal(q)
-    answer = np.select([z < -0.2, z < 0.3], [0, 1], 2).astype(np.int8)
     rater, question = np.divmod(np.arange(r * q), q)
-    answers = Answers(question, rater, answer.ravel(), q, r)
+
+    def answered(ability):
+        z = ability[:, None] * (2 * truth - 1) + rng.standard_normal((r, q)) + 0.5 * rng.standard_normal(q)
+        answer = np.select([z < -0.2, z < 0.3], [0, 1], 2).astype(np.int8)
+        return Answers(question, rater, answer.ravel(), q, r)
+
+    answers = answered(np.linspace(0.5, 1.5, r))
     for m in measure_answers(answers, image):
         yield Found(m.name, m.value, m.lo, m.hi)
     for m in measure_sets(answers, image, np.tile(np.arange(3), n)) if n <= 500 else ():
         yield Found(m.name, m.value, m.lo, m.hi)
-    golden = GoldenAnswers(answers, np.where(truth, 3, 0), np.full(q, 3), np.arange(q), image)
-    value, lo, hi = (v[0] for v in golden_quality(golden).informedness())
+
+    def golden_of(of):
+        return GoldenAnswers(of, np.where(truth, 3, 0), np.full(q, 3), np.arange(q), image)
+
+    value, lo, hi = (v[2] for v in golden_quality(golden_of(answers)).informedness())
     yield Found("informedness", value, lo, hi)
-    for m in golden_measures(golden, resamples=500, rng=rng):
+    for m in golden_measures(golden_of(answered(rng.normal(1.0, 0.3, r))), resamples=500, rng=rng):
         yield Found(m.name, m.value, m.lo, m.hi)
 
 

@@ -20,6 +20,7 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.cooccurrence import difference_of_shares
+from manyhot.core.jackknife import resampled_interval
 from manyhot.core.resampling import draw_counts, wilson_interval
 from manyhot.core.sets import NO, YES
 

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy import typing as npt
 from scipy.sparse import csr_array
-from scipy.special import ndtri
+from scipy.special import stdtrit
 
 from manyhot.core.agreement import VoteMeasure
 from manyhot.core.answers import N_ANSWERS, YES, Answers, GoldenAnswers
 from manyhot.core.array_types import Bools, Floats, Ints
-from manyhot.core.resampling import LEVEL, draw_counts, percentile_interval
-
-Z = float(ndtri((1 + LEVEL) / 2))
+from manyhot.core.jackknife import resampled_interval
+from manyhot.core.resampling import LEVEL, draw_counts
 
 SPAMMER, FEWEST_GOLDEN = 0.2, 10
 """Maximum informedness of a spammer, and minimum number of answers under each truth to judge a rater."""
@@ -99,22 +98,26 @@ class Quality:
         References
         ----------
         Somers 1962, doi 10.2307/2090408. The interval is that of Obuchowski 1997, doi 10.2307/2533958. It
-        extends DeLong et al. 1988 to clustered data, here with images as clusters.
+        extends DeLong et al. 1988 to clustered data, here with images as clusters. The quantile is that of
+        Student's t with n - 1 degrees of freedom, where n is the number of images with truths of one kind, of
+        yes or of no, whichever is smaller.
         """
         shares = _share(self.counts, self.counts.sum(2, keepdims=True))
         above, below = _net_share_below(shares[:, 0]), -_net_share_below(shares[:, 1])
         value = informedness_of(shares)
         with np.errstate(invalid="ignore", divide="ignore"):
-            error = np.sqrt(self._variance(above - value[:, None], below - value[:, None]))
-        return value, np.maximum(value - Z * error, -1), np.minimum(value + Z * error, 1)
+            variance, images = self._variance(above - value[:, None], below - value[:, None])
+            half = stdtrit(np.maximum(images - 1, 0), (1 + LEVEL) / 2) * np.sqrt(variance)
+        return value, np.maximum(value - half, -1), np.minimum(value + half, 1)
 
-    def _variance(self, above: Floats, below: Floats) -> Floats:
-        """Return the variance of informedness from the centred components of each answer."""
+    def _variance(self, above: Floats, below: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Return the variance of informedness from centred components of answers, and the fewest images."""
         n_yes = self.n_yes
         of_yes = (self.parts[:, 1] * above[self.rater]).sum(1) / n_yes[self.rater]
         of_no = (self.parts[:, 0] * below[self.rater]).sum(1) / (self.n - n_yes)[self.rater]
         has_no, has_yes = (self.parts.sum(2) > 0).T
         variance = np.zeros(len(self.counts))
+        of = [np.bincount(self.rater[there], minlength=len(variance)) for there in (has_no, has_yes)]
         for one, other, there in (
             (of_yes, of_yes, has_yes),
             (of_no, of_no, has_no),
@@ -122,7 +125,7 @@ class Quality:
         ):
             images = np.bincount(self.rater[there], minlength=len(variance))
             variance += np.bincount(self.rater, one * other, len(variance)) * images / (images - 1)
-        return np.maximum(variance, 0)
+        return np.maximum(variance, 0), np.minimum(*of)
 
     def spammers(self) -> Bools:
         """Return the raters whose answers are uninformative: the interval of informedness is below `SPAMMER`.
@@ -180,7 +183,9 @@ def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Gen
     Notes
     -----
     Raters and images are resampled independently, because both are samples. Other raters or other golden
-    images would give other means. Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122.
+    images would give other means. Owen 2007, The pigeonhole bootstrap, doi 10.1214/07-AOAS122. The interval
+    is that of Student's t, with one degree of freedom fewer than raters or images, whichever are fewer:
+    percentiles over six raters contain the expectation in 83 to 86 %.
     """
     quality, truth = golden_quality(golden), golden.truth()
     names, image = np.unique(golden.images, return_inverse=True)
@@ -201,12 +206,14 @@ def golden_measures(golden: GoldenAnswers, *, resamples: int, rng: np.random.Gen
         )
         defined = values[~np.isnan(values)]
         mean = float(defined.mean()) if len(defined) else float("nan")
-        lo, hi = _interval(_mean_of_drawn(_share(*sums), of_raters.T))
         n = len(defined)
+        drawn = _mean_of_drawn(_share(*sums), of_raters.T)
+        lo, hi = resampled_interval(mean, drawn, n=min(n, len(names)))
         measures.append(VoteMeasure(f"golden_{name}", mean, lo, hi, n, len(values) - n))
     no, all_ = (of_images @ np.bincount(image[rows], minlength=len(names)) for rows in (~truth, truth | True))
-    lo, hi = _interval(_share(no, all_))
-    return [*measures, VoteMeasure("always_no", always_no(golden), lo, hi, len(golden), 0)]
+    value = always_no(golden)
+    lo, hi = resampled_interval(value, _share(no, all_), n=len(names))
+    return [*measures, VoteMeasure("always_no", value, lo, hi, len(golden), 0)]
 
 
 def _drawn(n: int, resamples: int, rng: np.random.Generator) -> Floats:
@@ -217,13 +224,6 @@ def _mean_of_drawn(values: Floats, times: Floats) -> Floats:
     """Return the mean of values, shape (R, B), over raters with these counts, ignoring NaN."""
     defined = ~np.isnan(values)
     return _share((np.where(defined, values, 0) * times).sum(0), (defined * times).sum(0))
-
-
-def _interval(samples: Floats) -> tuple[float, float]:
-    if not len(samples):
-        return float("nan"), float("nan")
-    lo, hi = percentile_interval(samples[None])
-    return float(lo[0]), float(hi[0])
 
 
 def informedness_of(quality: Floats) -> Floats:

@@ -140,6 +140,10 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
 
 
+FEWEST_OF_SHARE = 100
+"""Minimum number of images for the share of a loss: with 20 to 50, intervals hold in 87 to 90 %."""
+
+
 @dataclass(frozen=True, eq=False)
 class _Loss:
     """What models lose under a metric; `samples` has shape (M, R), `lo` and `hi` have shape (M,)."""
@@ -176,7 +180,7 @@ class _Loss:
 
     def shares(self, single: _Loss) -> tuple[Floats, Floats, Floats]:
         """Return the share of the loss `single` that is due to missing labels."""
-        if self.samples is None or single.samples is None:
+        if self.samples is None or single.samples is None or min(*self.n, *single.n) < FEWEST_OF_SHARE:
             return (np.full(len(self.models), np.nan),) * 3
         least = min(self.samples.shape[1], single.samples.shape[1])
         drawn = single.samples[:, :least], self.samples[:, :least]

@@ -19,7 +19,7 @@ from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale, jackknife_interval, resampled_interval
 from manyhot.core.resampling import LEVEL, Cells, percentile_interval, wilson_interval
 
-FEWEST_IMAGES = 200
+IMAGES_FOR_PERCENTILES = 200
 """Minimum number of images for percentiles of resamples."""
 
 FEWEST_CASES = 30
@@ -29,13 +29,13 @@ FEWEST_CASES = 30
 def have_percentiles(ratio: Ratio, cells: Cells, scale: Scale = "logit") -> Bools:
     """Return for each slice whether percentiles of resamples are a good interval of a ratio, shape (S,).
 
-    They are not for means over strata, for few images (see `FEWEST_IMAGES` and `FEWEST_CASES`), and for
-    metrics on the log scale, such as the cross-entropy, whose values have a skewed distribution.
+    They are not for means over strata, for few images (see `IMAGES_FOR_PERCENTILES` and `FEWEST_CASES`),
+    and for metrics on the log scale, such as the cross-entropy, whose values have a skewed distribution.
     """
     if ratio.stratum is not None or scale == "log":
         return np.zeros(len(cells.member), bool)
     n = cells.count(ratio.scored)
-    enough = n >= FEWEST_IMAGES
+    enough = n >= IMAGES_FOR_PERCENTILES
     if _is_share(ratio):
         right = cells.count(ratio.num.astype(bool, copy=False))
         enough &= (right >= FEWEST_CASES) & (n - right >= FEWEST_CASES)
@@ -78,7 +78,7 @@ def sampled_interval(
 ) -> tuple[float, float]:
     """Return the interval of a value over n images from its values on resamples, NaN without interval.
 
-    Percentiles, but for fewer than `FEWEST_IMAGES` images the value and Student's t
+    Percentiles, but for fewer than `IMAGES_FOR_PERCENTILES` images the value and Student's t
     (`manyhot.core.jackknife.resampled_interval`).
 
     Parameters
@@ -91,7 +91,7 @@ def sampled_interval(
     scale
         As in `manyhot.core.jackknife.jackknife_ends`.
     """
-    if n < FEWEST_IMAGES:
+    if n < IMAGES_FOR_PERCENTILES:
         return resampled_interval(value, samples, n=n, scale=scale)
     if not len(samples) or np.isnan(samples).all():
         return float("nan"), float("nan")
@@ -143,8 +143,8 @@ def with_few_apart(pairs: PairTable, only: Ints, n: int) -> PairTable:
 
     Notes
     -----
-    If fewer than `FEWEST_CASES` images tell two models apart, or there are fewer than `FEWEST_IMAGES` images,
-    both are Wald's after one image is added to both counts. The interval of models that are right on the
+    If fewer than `FEWEST_CASES` images tell two models apart, or there are fewer than
+    `IMAGES_FOR_PERCENTILES` images, both are Wald's after one image is added to both counts. The interval of models that are right on the
     same images then has a width, too.
 
     References
@@ -156,7 +156,7 @@ def with_few_apart(pairs: PairTable, only: Ints, n: int) -> PairTable:
     difference = more - less
     error = np.sqrt((more + less - difference**2) / (n + 2))
     half = ndtri((1 + LEVEL) / 2) * error
-    few = ((first + second < FEWEST_CASES) | (n < FEWEST_IMAGES)) & ~np.isnan(pairs.difference)
+    few = ((first + second < FEWEST_CASES) | (n < IMAGES_FOR_PERCENTILES)) & ~np.isnan(pairs.difference)
     lo = np.where(few, np.maximum(difference - half, -1), pairs.lo)
     hi = np.where(few, np.minimum(difference + half, 1), pairs.hi)
     p = np.where(few, 2 * ndtr(-np.abs(difference) / error), pairs.p)

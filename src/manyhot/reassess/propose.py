@@ -21,7 +21,7 @@ from manyhot.console import fact_lines
 from manyhot.core.array_types import Floats32
 from manyhot.core.estimates import Ratio
 from manyhot.core.proposals import Coverage, Proposed, apply_rule, count_coverage, held_out
-from manyhot.core.ratio_intervals import FEWEST_IMAGES, ratio_interval, sampled_interval
+from manyhot.core.ratio_intervals import IMAGES_FOR_PERCENTILES, ratio_interval, sampled_interval
 from manyhot.core.resampling import Bootstrap
 from manyhot.data.benchmarks import data_set
 from manyhot.data.data_sets import Source
@@ -489,7 +489,7 @@ def share_interval(num: Floats32, den: Floats32, samples: Floats32) -> ShareInte
     value, n = ratio.value(), int(np.count_nonzero(den))
     if not len(samples):
         return ShareInterval(value, np.nan, np.nan)
-    if n < FEWEST_IMAGES:
+    if n < IMAGES_FOR_PERCENTILES:
         return ShareInterval(value, *ratio_interval(ratio))
     return ShareInterval(value, *sampled_interval(value, samples, n))
 

@@ -144,8 +144,8 @@ def with_few_apart(pairs: PairTable, only: Ints, n: int) -> PairTable:
     Notes
     -----
     If fewer than `FEWEST_CASES` images tell two models apart, or there are fewer than
-    `IMAGES_FOR_PERCENTILES` images, both are Wald's after one image is added to both counts. The interval of models that are right on the
-    same images then has a width, too.
+    `IMAGES_FOR_PERCENTILES` images, both are Wald's after one image is added to both counts. The interval of
+    models that are right on the same images then has a width, too.
 
     References
     ----------

@@ -494,12 +494,15 @@ def test_a_likelihood_of_logits_without_original_labels_is_refused():
 
 def test_a_masked_metric_needs_answers():
     y, scores, _ = multi_label()
-    made = lambda: evaluate(y, scores, metrics=["map_macro(masked=True)"], resamples=0)  # noqa: E731
+    sets = [np.flatnonzero(row).tolist() for row in y]
+    made = lambda: evaluate(sets, scores, metrics=["map_macro(masked=True)"], resamples=0)  # noqa: E731
     assert message(made, InputError) == (
         "map_macro(masked=True) cannot be computed: the labels do not record which classes were answered "
         "no.\n"
         "  where:   model"
     )
+    full = evaluate(y, scores, metrics=["map_macro(masked=True)", "map_macro"], resamples=0)
+    assert full.value("map_macro(masked=True)") == full.value("map_macro")
 
 
 def test_a_value_is_looked_up_by_another_name_of_its_metric():

@@ -28,7 +28,8 @@ def main() -> None:
         figure = page.locator(f"#{FIGURE}")
         figure.scroll_into_view_if_needed()
         # What only a reader at the page can use.
-        page.add_style_tag(content=".fig-more, .readout { display: none !important } .fig { padding: 12px }")
+        page.add_style_tag(content=".fig-more, .readout { display: none !important }")
+        page.add_style_tag(content=".fig { padding: 12px; box-sizing: content-box }")
         figure.screenshot(path=target)
         browser.close()
     # A drawing has few colours: a third of the size.

@@ -270,10 +270,13 @@ def test_follows_the_theme(visit, small, scheme):
 def test_fits_a_phone(visit, small):
     page = visit(small, **PHONE)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    wide = page.locator(".panel").evaluate_all(
-        "all => all.filter(p => p.scrollWidth > p.clientWidth + 1).map(p => p.closest('.fig').id)"
+    sizes = page.locator(".panel").evaluate_all(
+        "all => all.map(p => [p.clientWidth, p.scrollWidth, parseFloat(p.style.getPropertyValue('--w'))])"
     )
-    assert wide == []
+    assert sizes
+    for width, content, drawn in sizes:
+        assert content >= 0.8 * drawn - 1, "texts of 12 px have 9.6 at least"
+        assert content <= max(width, 0.8 * drawn) + 1, "only a drawing that would be smaller scrolls"
 
 
 def test_the_caption_of_a_lone_small_figure_stands_beside_it(view):

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from scipy.stats import binomtest
 from typer.testing import CliRunner
 
 from manyhot import cli, diagnose_companions, read_labels, read_predictions, tables
@@ -57,6 +58,20 @@ def test_the_command_prints_and_writes():
     first = Path("out/companions.parquet").read_bytes()
     assert run("--classes", "classes.txt", "--out", "out").exit_code == 0
     assert Path("out/companions.parquet").read_bytes() == first
+
+
+def test_recalls_have_intervals():
+    """Of 30 images with the companion, all are found, and of 40 without it, a half."""
+    assert run("--out", "out").exit_code == 0
+    (row,) = pl.read_parquet("out/companions.parquet").filter(main=0, companion=1, model="net").to_dicts()
+    for side, k, n in (("with", 30, 30), ("without", 20, 40)):
+        ends = binomtest(k, n).proportion_ci(method="wilson")
+        assert (row[f"recall_{side}_lo"], row[f"recall_{side}_hi"]) == pytest.approx((ends.low, ends.high))
+    (other,) = pl.read_parquet("out/companions.parquet").filter(main=1, companion=0, model="net").to_dicts()
+    assert (other["n_without"], other["recall_without_lo"]) == (0, None)
+    page = Path("out/report/index.html").read_text()
+    assert "100 % (89 to 100)" in page
+    assert "50 % (35 to 65)" in page
 
 
 def test_images_without_a_prediction_are_counted():

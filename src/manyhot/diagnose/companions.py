@@ -19,6 +19,7 @@ from manyhot.console import table_lines
 from manyhot.core.array_types import Bools, Floats
 from manyhot.core.comparison import holm
 from manyhot.core.cooccurrence import ClassPairs, CompanionImages, difference_of_means, permutation_p
+from manyhot.core.resampling import wilson_interval
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
@@ -34,7 +35,7 @@ from manyhot.evaluate.drops import BEYOND_NOISE
 from manyhot.evaluate.slices import ModelCase, labels_of, model_cases
 from manyhot.parameters import AtLeast, Count, Probability, Was
 from manyhot.registry import register
-from manyhot.report.chapter import Chapter, Tables, in_points, listing, percent, rows_of
+from manyhot.report.chapter import Chapter, Tables, in_points, listing, percent, rows_of, with_ends
 from manyhot.report.figure import Figure
 from manyhot.report.listings import ColumnHead
 from manyhot.report.text import counted, title_of
@@ -73,8 +74,13 @@ declare_table(
         ),
         TEXT.nullable("model", "the model; null for the mean over models"),
         COUNT("n_models", "number of models averaged; 1 for a single model"),
-        REAL("recall_with", "recall of main on images with both classes"),
-        REAL("recall_without", "recall of main on images with main but without the companion"),
+        *interval("recall_with", "recall of main on images with both classes", f"{ITS} (Wilson)", value=REAL),
+        *interval(
+            "recall_without",
+            "recall of main on images with main but without the companion",
+            f"{ITS} (Wilson)",
+            value=REAL,
+        ),
         REAL("difference", "recall_with minus recall_without; NaN if n_with or n_without is 0"),
         *bounds("lo", "hi", f"{ITS} over images", column=REAL),
         REAL("p", "probability of a difference at least as large if the companion did not matter"),
@@ -380,9 +386,17 @@ def _measured(beside: CompanionImages, values: Floats, complete: Bools, tested: 
     with np.errstate(invalid="ignore"):
         recall = sums / n
     adjusted = holm(np.where(tested, p, np.nan))
+    # A mean over models varies less than a share, so that its interval is too long rather than too short.
+    ends = [
+        pa.array(end, from_pandas=True) for end in np.stack(wilson_interval(sums, n), axis=1).reshape(4, -1)
+    ]
     columns = {
         "recall_with": recall[0],
+        "recall_with_lo": ends[0],
+        "recall_with_hi": ends[1],
         "recall_without": recall[1],
+        "recall_without_lo": ends[2],
+        "recall_without_hi": ends[3],
         "difference": value,
         "lo": lo,
         "hi": hi,
@@ -530,8 +544,7 @@ def _companion(r: Row) -> tuple[str, ...]:
         title_of(r["dataset"]),
         f"{r['both']:,}",
         f"{r['lift']:,.1f}",
-        percent(r["recall_with"]),
-        percent(r["recall_without"]),
+        *(with_ends(r[s], r.get(f"{s}_lo"), r.get(f"{s}_hi")) for s in ("recall_with", "recall_without")),
         in_points(r["difference"], r["lo"], r["hi"]),
         "" if p is None or p != p else ("<0.001" if p < 0.001 else f"{p:.3f}"),
     )

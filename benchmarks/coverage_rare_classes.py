@@ -1,207 +1,197 @@
-"""How often 95 % intervals contain the true value: of every interval that manyhot prints.
+"""How often 95 % intervals contain the expected value, with rare classes: of metrics, and pairs of models.
 
-    python benchmarks/coverage.py [--only metrics raters …] [--data-sets 2000] [--minutes 300] [--out FILE]
-        [--small] [--table FILE]
+    python benchmarks/coverage_rare_classes.py [--images 100 500 2000] [--simulations 2000] [--seed 0] [--classes 20]
+        [--rarest 0.01] [--commonest 0.3] [--separation 1.5] [--out FILE]
 
-Each subject of ``coverage_subjects.py`` is simulated at several sizes; a subject at a size is a cell. With
-`--out`, a cell is a line that is appended to the file when it is done, and a later call continues there. With
-`--minutes`, cells share that time: slow cells have fewer data sets than `--data-sets`, but at least a quarter
-of them, and the table says how many. `--table` writes the table of docs/explanation/intervals.md. `--small`
-is the version that is a test: few cells, with bounds from the binomial distribution.
+With `--out`, each cell is a line that is appended to the file when it is done; a later call continues there.
+``coverage.py`` covers every interval; this one has the classes with few positives that it lacks.
 
-What an interval should contain is the true value, if the simulation fixes it; otherwise the expectation of
-the value over data sets of this size, which is the mean over the simulated ones. The two differ where a value
-is biased: average precision of a class with few positives is biased upwards, as each positive counts among
-the cells at or above it. That bias says nothing about how the value would vary with other images.
+Data: images of 20 classes, whose prevalences fall geometrically from 30 % to 1 %. Labels of an image are
+correlated, and so are the scores of two models on an image: half of the variance of a score's noise is
+common to both. Positives of class c score higher by a separation of 0.8 to 2.2 noise units, of 1.1 to 2.5
+for the second model.
 
-Where there is no interval, for example for too few positives, the data set does not count; "none" is the
-share of these. An interval holds if it contains the true value in at least 93.5 % of the data sets, and the
-99 % interval of this share (Clopper and Pearson) is not wholly below 95 %. "width" is the mean width, divided
-by that of the exact normal interval (2 × 1.96 standard deviations of the values).
+The intervals are those of `manyhot evaluate`: the jackknife, or for ratios of sums over images the percentile
+bootstrap with 1,000 resamples. What they should contain is the expectation of the metric over data sets of
+this size, which is the mean over the simulated ones (error: 2 % of a standard error). It differs from the
+value on infinitely many images, in the column "limit": average precision of a class with few positives is
+biased upwards, as each positive counts among the cells at or above it. That bias says nothing about how the
+value would vary with other images, and cancels out in most differences of models.
+
+Where there is no interval, for too few positives, the data set does not count; "none" is the share of these.
+"width" is the mean width of an interval, divided by that of the exact normal interval (2 × 1.96 standard
+deviations of the values).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import time
-from collections import defaultdict
+import functools
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from coverage_subjects import NOT_SIMULATED, RESAMPLES, SLOW_RESAMPLES, SUBJECTS
-from scipy.stats import beta, binom
+from scipy.special import ndtri
 
-WANTED, NOMINAL = 0.935, 0.95
-FEWEST_INTERVALS = 0.1
-"""Minimum share of data sets with an interval for a row: those of fewer are the ones with a lucky draw."""
-
-
-def simulate(subject, n, data_sets, seed, seconds=float("inf"), least=0):
-    """Return the intervals of each key, shape (data sets, 4): value, lo, hi, true."""
-    found, start = defaultdict(list), time.process_time()
-    for number in range(data_sets):
-        if number >= least and time.process_time() - start > seconds:
-            break
-        # hash() of a text differs between processes.
-        stream = np.random.default_rng([seed, n, number, *subject.name.encode()])
-        for f in subject.draw(n, stream):
-            true = np.nan if f.true is None else f.true
-            found[f.key].append((f.value, f.lo, f.hi, true))
-    return {key: np.array(rows, np.float64) for key, rows in found.items()}
+METRICS = (
+    "map_macro",
+    "map_micro",
+    "map_11point",
+    "auroc_macro",
+    "auroc_micro",
+    "f1_macro(threshold=1.0, link='identity')",
+    "f1_micro(threshold=1.0, link='identity')",
+    "lrap",
+    "real1",
+    "brier_set",
+)
+RESAMPLES = 1000
 
 
-def summary(rows):
-    """Return how often the intervals contain the true value, with the counts."""
-    value, lo, hi, true = rows.T
-    expected = np.where(np.isnan(true), np.nanmean(value), true)
-    some = ~np.isnan(lo) & ~np.isnan(hi)
-    held = int(np.count_nonzero((lo <= expected) & (expected <= hi) & some))
-    n, spread = int(some.sum()), float(np.nanstd(value))
-    width = float((hi - lo)[some].mean() / (2 * 1.96 * spread)) if n and spread > 0 else None
-    return {"sets": len(rows), "intervals": n, "held": held, "width": width}
+@dataclass(frozen=True)
+class Design:
+    """The populations from which images are drawn."""
+
+    classes: int
+    rarest: float
+    commonest: float
+    separation: float
+
+    def draw(self, n, rng):
+        """Return the label sets of n images, and the scores of two models."""
+        prevalence = np.geomspace(self.commonest, self.rarest, self.classes)
+        spread = np.linspace(-0.7, 0.7, self.classes)[np.argsort(np.sin(7.3 * np.arange(self.classes)))]
+        common = 0.5 * rng.standard_normal((n, 1))
+        yes = common + np.sqrt(0.75) * rng.standard_normal((n, self.classes)) < ndtri(prevalence)
+        shared, image = rng.standard_normal(yes.shape), 0.3 * rng.standard_normal((n, 1))
+        scores = []
+        for further in (0, 0.3):
+            noise = 0.7 * (shared + rng.standard_normal(yes.shape)) + image
+            scores.append((noise + yes * (self.separation + further + spread)).astype(np.float32))
+        return yes, scores
 
 
-def limits(held, n):
-    """Return the 99 % interval of a share by Clopper and Pearson."""
+def estimates(design, n, rng, names=METRICS):
+    """Return the estimates of metrics of both models."""
+    from manyhot.core.sets import Case, LabelSets
+    from manyhot.registry import get
+
+    yes, scores = design.draw(n, rng)
+    labels = LabelSets.from_lists([np.flatnonzero(row) for row in yes], design.classes)
+    return {
+        name: [get("metric", name)(Case.from_scores(labels, s, k=1, kind="logit")) for s in scores]
+        for name in names
+    }
+
+
+def by_jackknife(two):
+    """Return values, ends of the intervals of two models and of their difference; NaN without interval."""
+    from manyhot.core.comparison import compare_pairs, jackknife_errors
+    from manyhot.core.jackknife import jackknife_interval
+
+    values = np.array([e.value(None) for e in two])
+    if two[0].doubt(None):
+        return values, np.full((3, 2), np.nan)
+    changes = [e.left_out(None) for e in two]
+    ends = [jackknife_interval(v, c) for v, c in zip(values, changes, strict=True)]
+    errors, df = jackknife_errors(np.array(changes, np.float32))
+    pair = compare_pairs(values, errors=errors, df=df)
+    return values, np.array([*ends, (pair.lo[0], pair.hi[0])])
+
+
+def by_bootstrap(two, seed):
+    from manyhot.core.comparison import compare_pairs
+    from manyhot.core.resampling import Bootstrap, percentile_interval
+
+    num, den = (
+        np.stack(a, axis=1).astype(np.float32) for a in zip(*[(e.num, e.den) for e in two], strict=True)
+    )
+    bootstrap = Bootstrap(np.ones((1, len(num)), bool), RESAMPLES, seed)
+    samples = np.ascontiguousarray(bootstrap.ratios(num, den, np.arange(2))[0].T)
+    values = np.array([e.value(None) for e in two])
+    pair = compare_pairs(values, samples)
+    return values, np.array([*np.stack(percentile_interval(samples), axis=1), (pair.lo[0], pair.hi[0])])
+
+
+def simulate(design, n, simulations, seed, name):
+    """Return values, shape (simulations, 3), and ends, shape (simulations, 3, 2), of a metric."""
+    from manyhot.core.estimates import Pooled
+
+    found = []
+    for number in range(simulations):
+        two = estimates(design, n, np.random.default_rng([seed, n, number]), (name,))[name]
+        values, ends = by_jackknife(two) if isinstance(two[0], Pooled) else by_bootstrap(two, number)
+        found.append(([*values, values[1] - values[0]], ends))
+    values, ends = zip(*found, strict=True)
+    return np.array(values), np.array(ends)
+
+
+def row(name, n, values, ends, limit):
+    expected, some = values.mean(0), ~np.isnan(ends[:, :, 0]).any(1)
+    holds, width = np.full((2, 3), np.nan)
+    if some.any():
+        holds = ((ends[..., 0] <= expected) & (expected <= ends[..., 1]))[some].mean(0)
+        width = np.diff(ends[some], axis=-1)[..., 0].mean(0) / (2 * 1.96 * values.std(0))
     return (
-        float(beta.ppf(0.005, held, n - held + 1)) if held else 0.0,
-        float(beta.ppf(0.995, held + 1, n - held)) if held < n else 1.0,
+        f"{name.partition('(')[0]:<12}{n:>7,}{expected[0]:>8.3f}{limit:>7.3f}{1 - some.mean():>7.1%}"
+        + "".join(f"{100 * h:>9.1f} %" for h in holds)
+        + "".join(f"{w:>7.2f}" for w in width)
     )
 
 
-def holds(row):
-    """Return whether the intervals of a row hold; None if too few data sets have one."""
-    n, held = row["intervals"], row["held"]
-    if n < FEWEST_INTERVALS * row["sets"]:
-        return None
-    return held >= WANTED * n and limits(held, n)[1] >= NOMINAL
-
-
-def cells(only):
-    for name, subject in SUBJECTS.items():
-        if not only or name in only:
-            for n in subject.sizes:
-                yield subject, n
-
-
-def run(options):
-    """Return the rows of all cells by subject, size and key; resume from the file of results."""
-    out = Path(options.out) if options.out else None
-    lines = out.read_text(encoding="utf-8").splitlines() if out and out.is_file() else []
-    done = {(r["subject"], r["n"], r["seed"]): r for r in map(json.loads, lines)}
-    every = list(cells(options.only))
-    left = sum((s.name, n, options.seed) not in done for s, n in every)
-    seconds = 60 * options.minutes
-    for subject, n in every:
-        at = (subject.name, n, options.seed)
-        if at not in done:
-            start = time.process_time()
-            least = min(options.data_sets, max(options.data_sets // 4, 1))
-            share = seconds / max(left, 1)
-            found = simulate(subject, n, options.data_sets, options.seed, share, least)
-            used = time.process_time() - start
-            seconds, left = max(seconds - used, 0), left - 1
-            rows = {key: summary(values) for key, values in found.items()}
-            done[at] = {"subject": at[0], "n": n, "seed": at[2], "seconds": round(used, 1), "rows": rows}
+def show(cells, out):
+    """Print each cell; read it from `out` if an earlier call wrote it there, and append it otherwise."""
+    lines = Path(out).read_text(encoding="utf-8").splitlines() if out and Path(out).is_file() else []
+    done = dict(line.split("\t", 1) for line in lines)
+    for key, make in cells:
+        if key not in done:
+            done[key] = make()
             if out:
-                with out.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(done[at]) + "\n")
-        show(done[at])
-    return [done[subject.name, n, options.seed] for subject, n in every]
+                with Path(out).open("a", encoding="utf-8") as file:
+                    file.write(f"{key}\t{done[key]}\n")
+        print(done[key], flush=True)
 
 
-def show(cell):
-    sets = max((r["sets"] for r in cell["rows"].values()), default=0)
-    unit = SUBJECTS[cell["subject"]].unit
-    print(f"{cell['subject']}, {cell['n']:,} {unit}: {sets:,} data sets, {cell['seconds']:.0f} s", flush=True)
-    for key, row in cell["rows"].items():
-        share, none = row["held"] / max(row["intervals"], 1), 1 - row["intervals"] / row["sets"]
-        mark = {True: "", False: "  DOES NOT HOLD", None: "  too few intervals"}[holds(row)]
-        width = "" if row["width"] is None else f"  width {row['width']:.2f}"
-        print(f"  {key:<44}{100 * share:>6.1f} %  none {100 * none:>5.1f} %{width}{mark}")
-
-
-def markdown(found):
-    """Return the table of the docs: a row for each interval, a column for each size."""
-    parts = []
-    by_subject = defaultdict(dict)
-    for cell in found:
-        by_subject[cell["subject"]][cell["n"]] = cell
-    for name, at in by_subject.items():
-        subject = SUBJECTS[name]
-        keys = dict.fromkeys(key for cell in at.values() for key in cell["rows"])
-        sets = [max((r["sets"] for r in cell["rows"].values()), default=0) for cell in at.values()]
-        parts += ["", f"| `{name}`, {subject.unit}: | " + " | ".join(f"{n:,}" for n in at) + " |"]
-        parts += ["| --- |" + " ---: |" * len(at)]
-        parts += ["| data sets | " + " | ".join(f"{s:,}" for s in sets) + " |"]
-        for key in keys:
-            cells_of = [_cell(cell["rows"].get(key)) for cell in at.values()]
-            parts.append(f"| {key} | " + " | ".join(cells_of) + " |")
-    return "\n".join(parts).strip() + "\n"
-
-
-def _cell(row):
-    if row is None or row["intervals"] < FEWEST_INTERVALS * row["sets"]:
-        return "none"
-    share = f"{100 * row['held'] / row['intervals']:.1f}"
-    return share if holds(row) else f"**{share}**"
-
-
-SMALL = {
-    "metrics": (60, 60),
-    "shares": (20, 400),
-    "drops": (40, 40),
-    "classes": (200, 60),
-    "ood": (60, 150),
-    "companions": (80, 150),
-    "families": (10, 200),
-    "raters": (30, 40),
-    "golden": (60, 60),
-    "prediction_sets": (60, 40),
-    "transfer": (60, 20),
-}
-"""Size and number of data sets of the cells of the small version."""
-
-
-def small(seed=0):
-    """Return what does not hold in a few small cells, as text: fewer intervals hold than would by chance.
-
-    An interval with a coverage of 93.5 % fails with a probability of 1e-5 a row.
-    """
-    failed = []
-    for name, (n, data_sets) in SMALL.items():
-        for key, rows in simulate(SUBJECTS[name], n, data_sets, seed).items():
-            row = summary(rows)
-            least = binom.ppf(1e-5, row["intervals"], WANTED)
-            if row["held"] < least:
-                failed.append(f"{name}, {key}: {row['held']} of {row['intervals']}, at least {least:.0f}")
-    return failed
+def metric_rows(options, design, limits):
+    """Yield the key and the row of each number of images and metric."""
+    for n in options.images:
+        for name in METRICS:
+            yield (
+                f"{design} {options.simulations} {options.seed} {n} {name}",
+                lambda n=n, name=name: row(
+                    name, n, *simulate(design, n, options.simulations, options.seed, name), limits()[name]
+                ),
+            )
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", choices=list(SUBJECTS), default=[])
-    parser.add_argument("--data-sets", type=int, default=2000)
-    parser.add_argument("--minutes", type=float, default=300, help="CPU minutes shared by all cells")
+    parser.add_argument("--images", type=int, nargs="+", default=[100, 500, 2000])
+    parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--classes", type=int, default=20)
+    parser.add_argument("--rarest", type=float, default=0.01, help="prevalence of the rarest class")
+    parser.add_argument("--commonest", type=float, default=0.3)
+    parser.add_argument("--separation", type=float, default=1.5, help="of the first model")
     parser.add_argument("--out", help="file to which each cell is appended, and from which a call continues")
-    parser.add_argument("--table", help="file to write the table of the docs to")
-    parser.add_argument("--small", action="store_true", help="few cells and data sets, as in the tests")
     options = parser.parse_args()
-    if options.small:
-        failed = small(options.seed)
-        print("\n".join(failed) or f"{len(SMALL)} cells hold")
-        raise SystemExit(bool(failed))
-    print(f"{RESAMPLES:,} resamples; {SLOW_RESAMPLES} of metrics that are evaluated again on each")
-    found = run(options)
-    if options.table:
-        Path(options.table).write_text(markdown(found), encoding="utf-8")
-    print("not simulated:")
-    for column, reason in NOT_SIMULATED.items():
-        print(f"  {column}: {reason}")
+    design = Design(options.classes, options.rarest, options.commonest, options.separation)
+
+    @functools.cache
+    def limits():
+        two = estimates(design, 100_000, np.random.default_rng(options.seed)).items()
+        return {name: first.value(None) for name, (first, _) in two}
+
+    print(f"{design}, {options.simulations:,} data sets, seed {options.seed}")
+    error = 100 * np.sqrt(0.95 * 0.05 / options.simulations)
+    print(f"coverage of 95 % intervals (standard error {error:.1f} points), and width beside the exact one")
+    print(
+        f"{'metric':<12}{'images':>7}{'mean':>8}{'limit':>7}{'none':>7}"
+        f"{'model 1':>11}{'model 2':>11}{'pair':>11}{'width 1':>9}{'2':>5}{'pair':>7}"
+    )
+    show(metric_rows(options, design, limits), options.out)
 
 
 if __name__ == "__main__":

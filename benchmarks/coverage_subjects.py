@@ -131,10 +131,24 @@ def predictions_of(ids, scores):
 
 
 def judged(labels, predictions, metrics, seed, resamples=RESAMPLES, **options):
-    from manyhot.evaluate.judge import Resampling, judge_models
+    """Return the evaluation of models on all images, as by evaluate, but without its slices."""
+    from manyhot.evaluate.judge import Judge, Resampling
+    from manyhot.evaluate.requirements import entries_of
+    from manyhot.evaluate.slices import Slices
+    from manyhot.tables.arrays import label_sets
 
-    resampling = Resampling(resamples, seed, **options)
-    return judge_models(labels, predictions, metrics=list(metrics), resampling=resampling, trust_order=True)
+    judge = Judge(
+        labels,
+        label_sets(labels),
+        labels.name,
+        Slices(("all",), np.ones((1, len(labels)), bool)),
+        requested=entries_of(list(metrics)),
+        resampling=Resampling(resamples, seed, **options),
+        trust_order=True,
+    )
+    for model in predictions:
+        judge.add(model, *judge.fit(model))
+    return judge.finish()
 
 
 def intervals_of(evaluation, slice="all") -> Iterator[Found]:
@@ -209,10 +223,12 @@ def metrics_of_votes(n, rng):
 def shares(n, rng):
     from manyhot.core.resampling import wilson_interval
 
-    for p in (0.8, 0.97):
+    # A range of shares: for a single one, the coverage oscillates with n, as counts are whole numbers.
+    for least, most in ((0.7, 0.9), (0.95, 0.99)):
+        p = rng.uniform(least, most)
         k = rng.binomial(n, p)
         lo, hi = wilson_interval(k, n)
-        yield Found(f"Wilson, {p}", k / n, float(lo), float(hi), p)
+        yield Found(f"Wilson, {least} to {most}", k / n, float(lo), float(hi), p)
 
 
 @subject("drops.lo", "losses.lo", "robustness.lo")

@@ -5,7 +5,8 @@ import itertools
 import krippendorff
 import numpy as np
 import pytest
-from scipy.stats import binom, ttest_1samp
+from scipy.special import expit, logit
+from scipy.stats import binom, t, ttest_1samp
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from manyhot.core.agreement import SET_MEASURES, VOTE_MEASURES, measure_answers, measure_sets
@@ -259,7 +260,8 @@ def test_interval_of_informedness_is_over_images():
             + i_no / (i_no - 1) * (sums[:, 1] ** 2).sum() / len(no) ** 2
             + 2 * i_all / (i_all - 1) * (sums[:, 0] * sums[:, 1]).sum() / (len(yes) * len(no))
         )
-        assert (hi - lo)[rater] / 2 == pytest.approx(1.959964 * np.sqrt(variance), rel=1e-6)
+        quantile = t.ppf(0.975, min(i_yes, i_no) - 1)
+        assert (hi - lo)[rater] / 2 == pytest.approx(quantile * np.sqrt(variance), rel=1e-6)
 
 
 def test_means_on_golden_questions_redraw_raters_and_images():
@@ -273,17 +275,22 @@ def test_means_on_golden_questions_redraw_raters_and_images():
     for _ in range(1500):
         columns = (generator.integers(0, 120, 120)[:, None] * 4 + np.arange(4)).ravel()
         raters = generator.integers(0, 12, 12)
-        t, r = there[raters][:, columns], right[raters][:, columns]
+        asked, r = there[raters][:, columns], right[raters][:, columns]
         kinds = (np.full(480, True), truth[columns], ~truth[columns])
-        drawn.append([*(((r & t)[:, k].sum(1) / t[:, k].sum(1)).mean() for k in kinds), kinds[2].mean()])
-    lo, hi = np.quantile(drawn, [0.025, 0.975], axis=0)
+        drawn.append(
+            [*(((r & asked)[:, k].sum(1) / asked[:, k].sum(1)).mean() for k in kinds), kinds[2].mean()]
+        )
+    quality = golden_quality(questions)
+    means = [quality.accuracy.mean(), quality.sensitivity.mean(), quality.specificity.mean(), (~truth).mean()]
+    # Student's t of 12 raters, or 120 images, on the logit scale.
+    n, means = np.array([12, 12, 12, 120]), np.array(means)
+    error = np.std(drawn, axis=0, ddof=1) * np.sqrt(n / (n - 1)) / (means * (1 - means))
+    lo, hi = (expit(logit(means) + sign * t.ppf(0.975, n - 1) * error) for sign in (-1, 1))
     names = ("golden_accuracy", "golden_sensitivity", "golden_specificity", "always_no")
     assert tuple(found) == names
     assert [found[n].lo for n in names] == pytest.approx(lo, abs=0.006)
     assert [found[n].hi for n in names] == pytest.approx(hi, abs=0.006)
     assert [found[n].n for n in names] == [12, 12, 12, 480]
-    quality = golden_quality(questions)
-    means = [quality.accuracy.mean(), quality.sensitivity.mean(), quality.specificity.mean(), (~truth).mean()]
     assert [found[n].value for n in names] == pytest.approx(means)
 
 

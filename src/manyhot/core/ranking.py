@@ -349,7 +349,7 @@ def class_precision(case: Case, masked: bool = False) -> ClassPrecision:
     Notes
     -----
     With 30 to 50 positives, intervals contain the expected value in 92 to 98 % of simulated data sets
-    (``benchmarks/coverage.py --classes 1``); with 10, they would in 88 to 98 %.
+    (``benchmarks/coverage_rare_classes.py --classes 1``); with 10, they would in 88 to 98 %.
     """
     c = case.labels.n_classes
     ranked = rank_positives(case, "class", masked=masked)

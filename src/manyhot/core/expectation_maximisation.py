@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy import typing as npt
-from scipy.sparse import csr_array
+from scipy.sparse import csc_array, csr_array
 
 from manyhot.core.aggregation import TINY
 from manyhot.core.array_types import Floats, Ints
@@ -26,6 +26,9 @@ BLOCK = 32_768
 
 ALIKE = 0.8
 """Questions with identical votes are merged if the number of patterns is at most this share of questions."""
+
+_FEW = 3
+"""Number of columns up to which their products with a sparse matrix are faster one by one."""
 
 _CHUNK = 1 << 20
 """Number of votes whose random numbers are summed at once."""
@@ -99,8 +102,8 @@ class Patterns:
         return cls(symbols, ends, weight.astype(np.float64), groups[first], pattern, n_symbols, n_groups)
 
     @cached_property
-    def blocks(self) -> list[tuple[slice, csr_array]]:
-        """Patterns in blocks, so that an iteration needs less memory: (P, S) counts of symbols."""
+    def blocks(self) -> list[tuple[slice, csr_array, csc_array]]:
+        """Patterns in blocks, so that an iteration needs less memory: counts of symbols, and transposed."""
         blocks = []
         ones = np.ones(int(np.diff(self.ends[np.r_[0 : len(self.ends) : BLOCK, -1]]).max(initial=0)))
         for start in range(0, len(self.weight), BLOCK):
@@ -111,7 +114,8 @@ class Patterns:
                 self.symbols[ends[0] : ends[-1]],
                 (ends - ends[0]).astype(np.int32),
             )
-            blocks.append((at, csr_array(parts, shape=(at.stop - at.start, self.n_symbols))))
+            votes = csr_array(parts, shape=(at.stop - at.start, self.n_symbols))
+            blocks.append((at, votes, votes.T))  # which take longer to make than to multiply
         return blocks
 
 
@@ -196,8 +200,8 @@ def maximise(
     n_votes = float(np.diff(patterns.ends) @ patterns.weight)
     n_truths = start.shape[1]
     total = np.zeros(patterns.n_symbols)
-    for at, votes in patterns.blocks:
-        total += votes.T @ weight[at]
+    for at, _, by_symbol in patterns.blocks:
+        total += by_symbol @ weight[at]
     of_group = np.asarray(np.bincount(patterns.group, weight, patterns.n_groups), np.float64)
     everything = np.empty((n_truths, len(patterns.weight)))
     posterior = everything[1:]  # that of the first truth is the rest
@@ -260,9 +264,9 @@ def _expected(
     """Return the expected counts of symbols, shape (S, K), and of truths in each group, shape (G, K)."""
     n_truths = len(posterior) + 1
     counts, truths = np.zeros((patterns.n_symbols, n_truths)), np.zeros((patterns.n_groups, n_truths))
-    for at, votes in patterns.blocks:
+    for at, _, by_symbol in patterns.blocks:
         weighted = posterior[:, at] * weight[at]
-        counts[:, 1:] += _times(votes.T, weighted).T
+        counts[:, 1:] += _times(by_symbol, weighted).T
         for k in range(1, n_truths):
             truths[:, k] += np.bincount(patterns.group[at], weighted[k - 1], patterns.n_groups)
     # What is not expected under the other truths is expected under the first.
@@ -286,22 +290,27 @@ def _posteriors(
     log_prior = np.log(np.maximum(shares, TINY))
     ratios, odds = logs[:, 1:] - logs[:, :1], log_prior[:, 1:] - log_prior[:, :1]
     likelihood = float(total @ logs[:, 0] + of_group @ log_prior[:, 0])
-    for at, votes in patterns.blocks:
-        scores = _times(votes, np.ascontiguousarray(ratios.T)) + odds[patterns.group[at]].T
+    for at, votes, _ in patterns.blocks:
+        scores = _times(votes, np.ascontiguousarray(ratios.T))
+        scores += odds.T if len(odds) == 1 else odds[patterns.group[at]].T
         # The first truth has the score 0.
-        most = np.maximum(scores.max(0), 0)
+        most = np.zeros(scores.shape[1])
+        for each in scores:  # a third of the time of a maximum over the short axis
+            np.maximum(most, each, out=most)
         found = np.exp(scores - most)
-        sums = found.sum(0) + np.exp(-most)
+        sums = np.exp(-most)
+        for each in found:
+            sums += each
         np.divide(found, sums, out=posterior[:, at])
         log_total = most + np.log(sums)
         likelihood += float(np.sum(log_total * weight[at]))  # a product of BLAS would start threads
     return likelihood
 
 
-def _times(votes: csr_array, columns: Floats) -> Floats:
+def _times(votes: csr_array | csc_array, columns: Floats) -> Floats:
     """Return the products of a sparse matrix, shape (a, b), with K columns, shape (K, b), as (K, a)."""
-    if len(columns) == 1:  # half the time
-        return np.asarray(votes @ columns[0])[None]
+    if len(columns) <= _FEW:
+        return np.stack([votes @ column for column in columns])
     return np.asarray((votes @ np.ascontiguousarray(columns.T)).T)
 
 

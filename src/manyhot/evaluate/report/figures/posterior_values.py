@@ -13,7 +13,7 @@ from manyhot.report.figure import Figure
 from manyhot.report.text import counted, metric, title_of
 from manyhot.tables import Row
 
-MOST_MODELS = 20
+DOTS = 20
 """Models that are drawn."""
 
 
@@ -30,7 +30,7 @@ def draw_posterior(frames: Frames) -> list[Figure]:
 def _figure(dataset: str, rows: Sequence[Row]) -> Figure:
     named = metric(rows[0]["metric"])
     best = sorted(rows, key=lambda r: r["value"], reverse=not named.lower_is_better)
-    drawn = best[:MOST_MODELS]
+    drawn = best[:DOTS]
     ends = {"x": "value", "lo": "lo", "hi": "hi", "inner_lo": "lo_raters", "inner_hi": "hi_raters"}
     middle: Sheet = {
         to: [None if r[of] is None else named.draw(r[of]) for r in drawn] for to, of in ends.items()
@@ -40,11 +40,7 @@ def _figure(dataset: str, rows: Sequence[Row]) -> Figure:
     name = f"posterior-{slug(dataset)}"
     tips = [("", "label"), (named.label, "x", "2", named.unit, "lo", "hi"), ("Images", "text")]
     axis = f"{named.axis or named.label}{' (%)' if named.percent else ''}"
-    rest = (
-        f" The first {counted(MOST_MODELS, 'model')} of {len(rows):,} are drawn."
-        if len(rows) > MOST_MODELS
-        else ""
-    )
+    rest = f" The first {counted(DOTS, 'model')} of {len(rows):,} are drawn." if len(rows) > DOTS else ""
     return Figure(
         name,
         "posterior",

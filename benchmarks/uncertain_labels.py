@@ -15,6 +15,11 @@ as out-of-distribution images. The features, which take a few minutes::
     manyhot predict voc.parquet --model efficientnet-lite0 --embeddings --out FEATURES/voc
     manyhot predict ../shared/data/coco/images.parquet --model efficientnet-lite0 --embeddings \
         --out FEATURES/coco
+
+The heads are written to FEATURES/heads, and pages to FEATURES/ood. Averages of any photographs::
+
+    manyhot predict PHOTOS --model 'ensemble:head:FEATURES/heads/one[1-5].safetensors' --out OUT
+    manyhot predict PHOTOS --model 'dropout:head:FEATURES/heads/dropping.safetensors(passes=50)' --out OUT
 """
 
 from __future__ import annotations
@@ -35,7 +40,9 @@ import pyarrow.parquet as pq  # noqa: E402
 import manyhot  # noqa: E402
 from manyhot.classes import from_keys  # noqa: E402
 from manyhot.core.conformal import expected_coverage  # noqa: E402
+from manyhot.core.ood import auroc, confidence_scores  # noqa: E402
 from manyhot.core.sets import NO, UNCLEAR, YES  # noqa: E402
+from manyhot.core.uncertainty import Average, uncertainty_of  # noqa: E402
 from manyhot.evaluate.confidence import split_for_sets  # noqa: E402
 
 SHARED = common.REPO.parent / "shared"
@@ -166,11 +173,12 @@ def voc(features):
     label = np.array([number[row["label_largest"]] for row in known], np.int32)
     train = np.array([row["split"] == "train" for row in known])
     state = states(known, lambda row: row["labels"], lambda row: row["difficult_labels"], number)
-    heads = fitted(x[train], label[train], classes)
+    heads = fitted(x[train], label[train], state[train], classes, features / "heads")
     labels = labels_of(ids[~train], label[~train], state[~train], classes, "voc")
     print(f"fitted on {train.sum():,} images, evaluated on {(~train).sum():,}")
-    models = [predicted(name, ids[~train], head(x[~train]), classes) for name, head in heads.items()]
+    models = [predicted(name, ids[~train], members(x[~train]), classes) for name, members in heads.items()]
     print_metrics(labels, models)
+    print_errors(labels, models)
     other_ids, y = embedded(features / "coco")
     others = by_id(SHARED / "data" / "coco" / "images.parquet", other_ids)
     shown = [[OF_COCO.get(name, name) for name in row["labels"]] for row in others]
@@ -178,9 +186,33 @@ def voc(features):
     for i, names in enumerate(shown):
         coco[i, [number[name] for name in names if name in number]] = YES
     ood = labels_of(other_ids, None, coco, classes, "coco")
-    theirs = [predicted(name, other_ids, head(y), classes) for name, head in heads.items()]
+    theirs = [predicted(name, other_ids, members(y), classes) for name, members in heads.items()]
     found = manyhot.diagnose_ood(labels, models, ood=ood, ood_predictions=theirs)
+    manyhot.diagnose_sets(labels, models, precision=0.9).write(features / "ood")
+    found.write(features / "ood")
     print("\n".join(found.lines()))
+
+
+def print_errors(labels, models):
+    """Print how well entropy and mutual information tell errors, by the label and by label sets."""
+    print("\nAUROC of errors\n| | score | by label | by label set |\n| --- | --- | --- | --- |")
+    for model in models:
+        case, _ = split_for_sets(labels, model, fit=0.5, seed=0)
+        right = case.labels.label == case.top[:, 0], case.hit[:, 0]
+        counts = [case.labels.labelled & case.labels.usable, case.labels.scored]
+        several, exclusive = case.uncertainty is not None, "sigmoid" not in model.model
+        possible = {"confidence": True, "entropy": several or exclusive, "mutual_information": several}
+        for score in (name for name, has in possible.items() if has):
+            sure = confidence_scores(case, score)
+            cells = [
+                auroc_cell(auroc(sure[n & r], sure[n & ~r]), n, r) for r, n in zip(right, counts, strict=True)
+            ]
+            print(f"| {model.model} | {score} | {' | '.join(cells)} |")
+
+
+def auroc_cell(found, counted, right):
+    wrong = int((counted & ~right).sum())
+    return f"{found.value:.3f} ({found.lo:.3f} to {found.hi:.3f}), {wrong:,} errors of {counted.sum():,}"
 
 
 def embedded(folder):
@@ -216,52 +248,66 @@ def labels_of(ids, label, state, classes, name):
     return manyhot.Labels(pa.table(table), len(classes), classes.hash, asked_known=True, name=name)
 
 
-def predicted(name, ids, p, classes):
+def predicted(name, ids, members, classes):
+    """Return the average of members, of which "sigmoid" in the name says that classes are independent."""
+    multilabel = "sigmoid" in name
+    average = Average.of(members, multilabel=multilabel)
+    found = uncertainty_of(average.mean, average.mutual_information, multilabel=multilabel)
     return manyhot.Predictions(
         pa.array(ids.tolist()),
         name,
-        scores=p.astype(np.float32),
+        scores=average.mean.astype(np.float32),
         score_kind="probability",
         n_classes=len(classes),
         class_hash=classes.hash,
+        uncertainty=found if len(members) > 1 else None,
     )
 
 
-def fitted(x, label, classes):
-    """Return functions from features to probabilities: one head, an ensemble, and one head with dropout."""
-    from manyhot.train.heads import fit_softmax
+def fitted(x, label, state, classes, folder):
+    """Return functions from features to the probabilities of members, and write all heads to a folder."""
+    from manyhot.predict.weights import write_head
+    from manyhot.train.heads import fit_sigmoid, fit_softmax
 
-    one = fit_softmax(x, label, classes, "efficientnet-lite0")
+    def of(heads):
+        return lambda y: [head.probabilities(y) for head in heads]
+
+    name = "efficientnet-lite0"
+    one, several = fit_softmax(x, label, classes, name), fit_sigmoid(x, state, classes, name)
     rng = np.random.default_rng(0)
-    members = []
-    for _ in range(MEMBERS):
-        weights = np.bincount(rng.integers(0, len(x), len(x)), minlength=len(x))
-        members.append(
-            fit_softmax(x, label, classes, "efficientnet-lite0", weights=weights, penalty=one.penalty)
-        )
-    dropping = fit_softmax(x, label, classes, "efficientnet-lite0", penalty=one.penalty, dropout=RATE)
+    draws = [np.bincount(rng.integers(0, len(x), len(x)), minlength=len(x)) for _ in range(MEMBERS)]
+    ones = [fit_softmax(x, label, classes, name, weights=w, penalty=one.penalty) for w in draws]
+    sets = [fit_sigmoid(x, state, classes, name, weights=w, penalty=several.penalty) for w in draws]
+    dropping = fit_softmax(x, label, classes, name, penalty=one.penalty, dropout=RATE)
+    files = {"one": one, "several": several, "dropping": dropping}
+    files |= {f"one{i}": head for i, head in enumerate(ones, 1)}
+    files |= {f"several{i}": head for i, head in enumerate(sets, 1)}
+    for stem, head in files.items():
+        write_head(head, folder / f"{stem}.safetensors")
     return {
-        "one head": one.probabilities,
-        f"ensemble of {MEMBERS} heads": lambda y: np.mean([m.probabilities(y) for m in members], axis=0),
-        "head fitted with dropout": dropping.probabilities,
+        "one head": of([one]),
+        f"ensemble of {MEMBERS} heads": of(ones),
+        "head fitted with dropout": of([dropping]),
         f"its {PASSES} passes with dropout": lambda y: passes(dropping, y),
+        "one sigmoid head": of([several]),
+        f"ensemble of {MEMBERS} sigmoid heads": of(sets),
     }
 
 
 def passes(head, features):
-    """Return the mean probabilities over passes, as ``dropout:head:FILE`` does, from features."""
+    """Return the probabilities of each pass, as ``dropout:head:FILE`` does, from features."""
     import torch
 
     from manyhot.predict.adapters.dropout import pass_masks, switch_on
     from manyhot.predict.adapters.trained import head_layer
 
-    layer, x, total = head_layer(head), torch.from_numpy(features.astype(np.float32)), 0.0
+    layer, x, found = head_layer(head), torch.from_numpy(features.astype(np.float32)), []
     switch_on(layer)
     with torch.inference_mode():
         for number in range(PASSES):
             with pass_masks(0, number):
-                total = total + layer(x).double().softmax(1).numpy()
-    return total / PASSES
+                found.append(layer(x).double().softmax(1).numpy())
+    return found
 
 
 def main() -> None:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
+from manyhot.core.accuracy import real1
 from manyhot.core.estimates import Ratio
 from manyhot.core.posterior import draw_sets, share_above, weighted_values
-from manyhot.core.sets import NO, UNCLEAR, YES, LabelSets
+from manyhot.core.sets import NO, UNCLEAR, YES, Case, LabelSets
 from manyhot.registry import get
 from manyhot.tables.array_inputs import as_labels
 from manyhot.tables.arrays import label_sets
@@ -80,3 +81,53 @@ def test_share_above():
     a, b = np.array([0.1, 0.5, 0.5, np.nan]), np.array([0.2, 0.4, 0.5, 1])
     assert share_above(a, b) == 0.5
     assert np.isnan(share_above(a[3:], b[3:]))
+
+
+def exact(p, best, exclusive):
+    """Return numerator and denominator of the expected accuracy, and the variance of the mean of one draw.
+
+    A drawn image counts if its set is not empty; given p, images are independent.
+    """
+    n = np.arange(len(p))
+    hit = p[n, best] / p.sum(1) if exclusive else p[n, best]
+    some = np.ones(len(p)) if exclusive else 1 - np.prod(1 - p, axis=1)
+    share = hit.sum() / some.sum()
+    # By the delta method; exact if all images count.
+    variance = (hit * (1 - share) ** 2 + (some - hit) * share**2 - (hit - share * some) ** 2).sum()
+    return hit.sum(), some.sum(), variance / some.sum() ** 2
+
+
+@pytest.mark.parametrize("kind", ["shares", "p"])
+def test_monte_carlo_means_agree_with_exact_expectations(kind):
+    rng = np.random.default_rng(5)
+    n, c, draws = 400, 5, 300
+    p = rng.dirichlet(np.full(c, 0.4), n) if kind == "shares" else rng.beta(0.3, 0.6, (n, c))
+    p = p.astype(np.float32).astype(float)
+    scores = (p + rng.normal(0, 0.3, p.shape)).astype(np.float32)
+    best = scores.argmax(1)
+    sets = label_sets(as_labels(p, n_classes=c, label_values=kind))
+    case = Case.from_scores(sets, scores)
+    hits, some, variance = exact(p, best, kind == "shares")
+    found = [real1(case.with_labels(draw_sets(sets, np.random.default_rng(s)))) for s in range(draws)]
+    values = np.array([estimate.value() for estimate in found])
+    assert values.mean() == pytest.approx(hits / some, abs=4 * np.sqrt(variance / draws))
+    assert values.std(ddof=1) == pytest.approx(np.sqrt(variance), rel=0.15)
+    # Numerator and denominator have exact expectations also where their ratio has none.
+    for part, mean in (("num", hits), ("den", some)):
+        sums = np.array([getattr(estimate, part).sum() for estimate in found], float)
+        assert sums.mean() == pytest.approx(mean, abs=4 * np.sqrt(n / 4 / draws) + 1e-3)
+
+
+@pytest.mark.parametrize("kind", ["shares", "p"])
+def test_shares_and_sizes_of_draws_have_exact_expectations(kind):
+    rng = np.random.default_rng(6)
+    n, c, draws = 300, 4, 400
+    p = rng.dirichlet(np.ones(c), n) if kind == "shares" else rng.beta(0.5, 0.5, (n, c))
+    sets = label_sets(as_labels(p, n_classes=c, label_values=kind))
+    drawn = [draw_sets(sets, np.random.default_rng(s)) for s in range(draws)]
+    size = np.mean([d.size for d in drawn], axis=0)
+    q = p / p.sum(1, keepdims=True) if kind == "shares" else p
+    spread = np.zeros(n) if kind == "shares" else (q * (1 - q)).sum(1)
+    assert (np.abs(size - q.sum(1)) <= 5 * np.sqrt(spread / draws) + 1e-6).all()
+    share = np.mean([np.bincount(d.classes[d.state == YES], minlength=c) / n for d in drawn], axis=0)
+    assert share == pytest.approx(q.mean(0), abs=5 * np.sqrt((q * (1 - q)).sum(0).max() / n**2 / draws))

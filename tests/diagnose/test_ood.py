@@ -186,3 +186,36 @@ def test_models_must_predict_both(data):
         "  got:     net; out-of-distribution: other\n"
         "  allowed: the same models, with probabilities or logits"
     )
+
+
+def test_the_chapter_says_the_best_value_first(data, tmp_path):
+    labels, logits, ood, theirs = data
+    found = diagnose_ood(
+        labels,
+        [predictions(labels, logits)],
+        ood=ood,
+        ood_predictions=[predictions(ood, theirs)],
+        reading=Reading(dataset="made up"),
+    )
+    assert [path.name for path in found.write(tmp_path)] == ["ood.parquet", "ood.csv", "index.html"]
+    page = (tmp_path / "report" / "index.html").read_text()
+    rows = [r for r in found.ood.to_pylist() if r["measure"] == "auroc"]
+    best = max((r for r in rows if r["slice"] == "no class"), key=lambda r: r["value"])
+    whole = value(found.ood, score=best["score"], slice="all", measure="auroc")
+    shown, more = (f"{r['value']:.3f} ({r['lo']:.3f} to {r['hi']:.3f})" for r in (best, whole))
+    assert (
+        f"The highest AUROC is {shown}, by the {best['score']} of net, for 100 images of made up that show "
+        f"no class of the model against 115 images of made up; with all 150, it is {more}."
+    ) in page
+    assert "How well scores separate out-of-distribution images" in page or "manyhot[report]" in page
+
+
+def test_a_chapter_without_values(data, tmp_path):
+    _, logits, _, _ = data
+    none = as_labels([[0]], n_classes=C)
+    other = Predictions(none.image_id, "net", scores=logits[:1], score_kind="logit", n_classes=C)
+    empty = as_labels([[] for _ in range(120)], n_classes=C)
+    found = diagnose_ood(empty, [predictions(empty, logits)], ood=none, ood_predictions=[other])
+    found.write(tmp_path)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "There are too few images of one kind for any value." in page

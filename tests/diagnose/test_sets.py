@@ -93,3 +93,30 @@ def test_ranks_are_left_out(model, tmp_path):
         "  allowed: probabilities, logits of all classes, or lists of logits with logsumexp\n"
         "  do:      declare the kind of scores with manyhot convert --scores, or predict with scores"
     )
+
+
+def test_the_chapter_says_the_precision_first(model, tmp_path):
+    labels, net = model
+    found = diagnose_sets(labels, [net], precision=0.85, seed=1, reading=Reading(dataset="made up"))
+    written = found.write(tmp_path)
+    assert [path.name for path in written] == ["precise_sets.parquet", "precise_sets.csv", "index.html"]
+    (row,) = found.precise_sets.to_pylist()
+    shown = f"{100 * row['measured']:.1f} % ({100 * row['lo']:.1f} to {100 * row['hi']:.1f})"
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert (
+        f"On made up, the mean share of valid classes in the prediction sets of net is {shown}; the target "
+        f"was 85 %. {row['n']:,} of {row['n'] + row['n_empty']:,} held-out images have a set that is not "
+        "empty."
+    ) in page
+    assert "Precision of prediction sets on held-out images" in page or "manyhot[report]" in page
+
+
+def test_the_chapter_of_models_without_a_threshold(model, tmp_path):
+    labels, net = model
+    pair = [net, replace(net, model="none", scores=net.scores * 0 + np.float32(0.2))]
+    diagnose_sets(labels, pair, precision=0.85).write(tmp_path)
+    page = (tmp_path / "report" / "index.html").read_text()
+    assert "A threshold is certified for 1 of 2 models; on held-out images, the sets of 1 have" in page
+    diagnose_sets(labels, pair[1:], precision=0.85).write(tmp_path / "none")
+    page = (tmp_path / "none" / "report" / "index.html").read_text()
+    assert "A threshold is certified for 0 of 1 models." in page

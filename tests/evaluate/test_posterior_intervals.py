@@ -1,11 +1,14 @@
 """Results under the posterior of the label sets, compared with exact expectations."""
 
+import re
+
 import numpy as np
 import pytest
 
 from manyhot import evaluate
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError
+from manyhot.evaluate.report.report_tables import read_tables
 
 N = 500
 
@@ -80,3 +83,35 @@ def test_labels_without_probabilities():
 def test_tables_are_written(judged, tmp_path):
     names = {path.name for path in judged.write(tmp_path)}
     assert {"posterior.parquet", "posterior_pairs.parquet"} <= names
+
+
+def test_the_report_has_a_part(judged, tmp_path):
+    judged.write(tmp_path)
+    page = (tmp_path / "report" / "index.html").read_text()
+    (row,) = rows(judged, "posterior", model="good", metric="real1")
+    shown, lo, hi, lo_raters, hi_raters, fixed = (
+        f"{100 * row[c]:.2f}" for c in ("value", "lo", "hi", "lo_raters", "hi_raters", "fixed")
+    )
+    assert "ReaL: of 3 pairs of models, 2 are decided on the label sets as they are, and 2 of these" in page
+    for cell in (f"{fixed} %", f"{shown} % ({lo} to {hi})", f"{lo_raters} to {hi_raters}"):
+        assert re.search(rf"<td[^>]*>{re.escape(cell)}</td>", page), cell
+    found = read_tables(tmp_path)
+    assert found["posterior"].equals(judged.posterior["posterior"])
+    # A later run without draws leaves none of an earlier one.
+    p, models = data()
+    evaluate(p, models, metrics=["real1"], reading=Reading(label_values="p")).write(tmp_path)
+    assert not (tmp_path / "posterior.parquet").exists()
+    assert "What raters leave open" not in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_the_part_about_one_model(tmp_path):
+    p, models = data()
+    reading = Reading(label_values="p", dataset="made up")
+    found = evaluate(p, {"good": models["good"]}, metrics=["real1"], posterior=20, reading=reading)
+    found.write(tmp_path)
+    (row,) = found.posterior["posterior"].to_pylist()
+    value, lo, hi, fixed = (f"{100 * row[c]:.2f}" for c in ("value", "lo", "hi", "fixed"))
+    assert (
+        f"made up: ReaL of good is {value} % ({lo} to {hi}) under the posterior of the label sets, and "
+        f"{fixed} % on the label sets as they are (n {row['n']:,})."
+    ) in (tmp_path / "report" / "index.html").read_text()

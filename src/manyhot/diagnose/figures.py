@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import altair as alt
 import pyarrow as pa
 
 from manyhot.diagnose.pixels.removal import FILL_NAMES
-from manyhot.evaluate.report.figures.bars import LABELS, strips
+from manyhot.evaluate.report.figures.bars import LABELS, dots, strips
 from manyhot.evaluate.report.figures.panel import (
     Panel,
     Sheet,
@@ -215,6 +215,95 @@ def draw_companions(rows: Sequence[Row]) -> list[Figure]:
             pa.Table.from_pylist(drawn),
         )
     ]
+
+
+def draw_precise_sets(rows: Sequence[Row]) -> list[Figure]:
+    """Plot the precision of prediction sets on held-out images, for each model."""
+    drawn = [r for r in rows if r["n"]][:DRAWN_PAIRS]
+    if not drawn:
+        return []
+    labels = _model_names(drawn)
+    middle = _middles(drawn, labels, "measured", [f"{r['n']:,} sets, {r['n_empty']:,} empty" for r in drawn])
+    targets = {r["precision"] for r in drawn}
+    line = 100 * targets.pop() if len(targets) == 1 else None
+    tips = [("", "label"), ("Precision", "x", "1", " %", "inner_lo", "inner_hi"), ("Images", "text")]
+    panel = dots("precise-sets", middle, axis="Valid classes in a prediction set (%)", line=line, tips=tips)
+    dashed = "" if line is None else f" The dashed line is the target, {line:g} %."
+    return [
+        Figure(
+            "precise-sets",
+            "precise-sets",
+            "",
+            "Precision of prediction sets on held-out images",
+            "A dot is the mean share of valid classes in the prediction sets that are not empty. Bars are "
+            f"95 % intervals over images.{dashed}{_rest(drawn, [r for r in rows if r['n']], 'model')}",
+            f"First: {labels[0]}, {100 * drawn[0]['measured']:.1f} % in {drawn[0]['n']:,} sets.",
+            compose([panel]),
+            pa.Table.from_pylist(drawn),
+        )
+    ]
+
+
+def draw_ood(rows: Sequence[Row], slices: Mapping[str, str]) -> list[Figure]:
+    """Plot the AUROC of each model and score, with a panel for each slice of out-of-distribution images.
+
+    `slices` maps the slices that are drawn to the titles of their panels.
+    """
+    known = [r for r in rows if r["measure"] == "auroc" and r["value"] == r["value"]]
+    panels, drawn = [], list[Row]()
+    ends = [r[c] for r in known if r["slice"] in slices for c in ("value", "lo", "hi") if r[c] == r[c]]
+    for part, title in slices.items():
+        own = [r for r in known if r["slice"] == part][:DRAWN_PAIRS]
+        if not own:
+            continue
+        labels = [f"{m}, {score_name(r['score'])}" for m, r in zip(_model_names(own), own, strict=True)]
+        bars = {"x": "value", "inner_lo": "lo", "inner_hi": "hi"}
+        middle: Sheet = {to: [None if r[of] != r[of] else r[of] for r in own] for to, of in bars.items()}
+        middle = {**middle, "label": labels, "text": [f"n {r['n_ood']:,}" for r in own]}
+        tips = [("", "label"), ("AUROC", "x", "3", "", "inner_lo", "inner_hi"), ("Images", "text")]
+        name = f"ood-{slug(part)}"
+        panels.append(
+            dots(name, middle, axis="AUROC", percent=False, also=ends, title=title, tips=tips, width=340)
+        )
+        drawn += own
+    if not panels:
+        return []
+    best = max(drawn, key=lambda r: float(r["value"]))
+    return [
+        Figure(
+            "ood-auroc",
+            "ood",
+            "",
+            "How well scores separate out-of-distribution images",
+            "A dot is the probability (AUROC) that an in-distribution image has a higher score than an "
+            "out-of-distribution image; 0.5 is chance. Bars are 95 % intervals over both kinds of images. "
+            f"Numbers at the right count out-of-distribution images; in distribution are {best['n']:,}."
+            f"{_rest(drawn, [r for r in known if r['slice'] in slices], 'value')}",
+            f"Highest: {best['model']} by {score_name(best['score'])}, {best['value']:.3f}.",
+            compose(panels, columns=2),
+            pa.Table.from_pylist(drawn),
+        )
+    ]
+
+
+def score_name(score: str) -> str:
+    """Return a score of `diagnose ood` in words."""
+    return score.replace("_", " ")
+
+
+def _model_names(rows: Sequence[Row]) -> list[str]:
+    """Return the models of rows, with the data sets if there are several."""
+    several = len({tuple(r[c] for c in ("dataset", "ood_dataset") if c in r) for r in rows}) > 1
+    return [
+        shortened(f"{r['model']}, {r.get('ood_dataset', r['dataset'])}" if several else r["model"], 40)
+        for r in rows
+    ]
+
+
+def _rest(drawn: Sequence[Row], rows: Sequence[Row], noun: str) -> str:
+    if len(drawn) == len(rows):
+        return ""
+    return f" The first {counted(len(drawn), noun)} of {len(rows):,} are drawn."
 
 
 def draw_corruptions(losses: pa.Table) -> list[Figure]:

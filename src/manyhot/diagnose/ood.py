@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -22,10 +23,15 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
+from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.slices import model_cases
 from manyhot.parameters import Seed
-from manyhot.result import Result
+from manyhot.registry import register
+from manyhot.report.chapter import Chapter, Tables, listing, rows_of
+from manyhot.report.figure import Figure
+from manyhot.report.listings import ColumnHead
+from manyhot.report.text import title_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, ITS, REAL, TEXT, bounds, declare_table
@@ -68,7 +74,7 @@ declare_table(
 
 
 @dataclass(frozen=True, eq=False)
-class OutOfDistribution(Result):
+class OutOfDistribution(DiagnosisResult):
     """How well models tell images of their classes from others.
 
     Attributes
@@ -85,17 +91,27 @@ class OutOfDistribution(Result):
 
     def lines(self) -> Iterator[str]:
         """Yield both measures of each score, with and without images that show a class of the model."""
-        pairs: dict[tuple[str, ...], dict[str, Row]] = {}
-        for row in self.ood.to_pylist():
-            pairs.setdefault((row["model"], row["score"], row["slice"]), {})[row["measure"]] = row
         cells = [
-            (*key, *(_cell(of[measure]) for measure in OOD_MEASURES), f"{of['auroc']['n_ood']:,}")
-            for key, of in pairs.items()
+            (
+                *(of["auroc"][name] for name in ("model", "score", "slice")),
+                *(_cell(of[measure]) for measure in OOD_MEASURES),
+                f"{of['auroc']['n_ood']:,}",
+            )
+            for of in _by_measure(self.ood.to_pylist())
         ]
         yield from table_lines(("model", "score", "other images", "AUROC", "FPR95", "images"), cells)
         yield ""
         n = ", ".join(sorted({f"{row['n']:,}" for row in self.ood.to_pylist()}))
         yield f"in-distribution images: {n}"
+
+
+def _by_measure(rows: list[Row]) -> list[dict[str, Row]]:
+    """Return the rows of each data set, model, score and slice, by measure."""
+    found: dict[tuple[str, ...], dict[str, Row]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in ("dataset", "ood_dataset", "model", "score", "slice"))
+        found.setdefault(key, {})[row["measure"]] = row
+    return list(found.values())
 
 
 def _cell(row: Row) -> str:
@@ -276,3 +292,69 @@ def _notes_on_sets(outside: list[ScoredModel]) -> Iterator[str]:
                 f"{name}: for {open_images:,} images that show no class, raters were not asked about all "
                 "classes"
             )
+
+
+@register("chapter", "ood")
+def ood_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
+    """Return the chapter about out-of-distribution images, or None if there is no table ``ood``."""
+    rows = rows_of(named, "ood")
+    if not rows:
+        return None
+    heads = (
+        ColumnHead("Model", number=False),
+        ColumnHead("Score", number=False),
+        ColumnHead("Other images", number=False, title="Which out-of-distribution images"),
+        ColumnHead("AUROC"),
+        ColumnHead("FPR95", title="Share of other images accepted where 95 % of in-distribution images are"),
+        ColumnHead("Images"),
+        ColumnHead("In distribution"),
+        ColumnHead("Data sets", number=False),
+    )
+    lead = (
+        *_separation_in_short(rows),
+        "Images that show a class of the model according to their label sets are no errors if the model is "
+        "confident of them. The values without them, no class, therefore are the answer; those of all images "
+        "are what a benchmark without label sets would print.",
+    )
+    table = listing("ood-by-score", "Separation by score", heads, _by_measure(rows), _listed)
+    figures = _draw(rows) if draw else ()
+    title = "Is the model less sure of classes that it does not have?"
+    return Chapter("ood", "Out of distribution", title, lead, figures, (table,))
+
+
+def _draw(rows: list[Row]) -> tuple[Figure, ...]:
+    from manyhot.diagnose.figures import draw_ood
+
+    return tuple(draw_ood(rows, {"no class": "Images without a class of the model", "all": "All images"}))
+
+
+def _separation_in_short(rows: list[Row]) -> Iterator[str]:
+    """Yield the best separation from images without a class, and the same from all others."""
+    known = [r for r in rows if r["measure"] == "auroc" and r["value"] == r["value"]]
+    part = next((p for p in ("no class", "all") if any(r["slice"] == p for r in known)), None)
+    if part is None:
+        yield "There are too few images of one kind for any value."
+        return
+    best = max((r for r in known if r["slice"] == part), key=lambda r: float(r["value"]))
+    same = ("dataset", "ood_dataset", "model", "score")
+    whole = next(r for r in known if r["slice"] == "all" and all(r[c] == best[c] for c in same))
+    which = " that show no class of the model" if part == "no class" else ""
+    more = f"; with all {whole['n_ood']:,}, it is {_cell(whole)}" if whole["n_ood"] > best["n_ood"] else ""
+    yield (
+        f"The highest AUROC is {_cell(best)}, by the {best['score'].replace('_', ' ')} of {best['model']}, "
+        f"for {best['n_ood']:,} images of {title_of(best['ood_dataset'])}{which} against {best['n']:,} "
+        f"images of {title_of(best['dataset'])}{more}."
+    )
+
+
+def _listed(of: Row) -> tuple[str, ...]:
+    row = of["auroc"]
+    return (
+        row["model"],
+        row["score"].replace("_", " "),
+        row["slice"],
+        *(_cell(of[measure]) for measure in OOD_MEASURES),
+        f"{row['n_ood']:,}",
+        f"{row['n']:,}",
+        f"{title_of(row['dataset'])} and {title_of(row['ood_dataset'])}",
+    )

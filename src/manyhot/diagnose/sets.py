@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -22,11 +23,16 @@ from manyhot.data.inputs import (
     Reading,
     open_inputs,
 )
+from manyhot.diagnose.page import DiagnosisResult
 from manyhot.errors import InputError
 from manyhot.evaluate.confidence import NO_PROBABILITIES, drawn_share, split_for_sets
 from manyhot.evaluate.slices import labels_of
 from manyhot.parameters import Seed
-from manyhot.result import Result
+from manyhot.registry import register
+from manyhot.report.chapter import Chapter, Tables, listing, percent, rows_of, with_ends
+from manyhot.report.figure import Figure
+from manyhot.report.listings import ColumnHead
+from manyhot.report.text import title_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Predictions, Row, schema
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, bounds, declare_table
@@ -57,7 +63,7 @@ declare_table(
 
 
 @dataclass(frozen=True, eq=False)
-class PreciseSets(Result):
+class PreciseSets(DiagnosisResult):
     """Prediction sets with a guaranteed precision.
 
     Attributes
@@ -239,3 +245,80 @@ def _measured(case: Case, chosen: Bools, threshold: float) -> Row:
         "recall": float((valid / case.labels.size[rows]).mean()),
         "mean_size": float(size[some].mean()) if len(shares) else float("nan"),
     }
+
+
+@register("chapter", "precise_sets")
+def precise_sets_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
+    """Return the chapter about prediction sets with a guaranteed precision, or None without their table."""
+    rows = rows_of(named, "precise_sets")
+    if not rows:
+        return None
+    heads = (
+        ColumnHead("Model", number=False),
+        ColumnHead("Data set", number=False),
+        ColumnHead("Target"),
+        ColumnHead("Threshold", title="Lowest probability of a class in a set"),
+        ColumnHead("Precision", title="Mean share of valid classes in the sets that are not empty"),
+        ColumnHead("Sets"),
+        ColumnHead("Empty"),
+        ColumnHead("Recall", title="Mean share of valid classes that are in the set, over all images"),
+        ColumnHead("Mean size"),
+        ColumnHead("Fitted on", title="Images on which the threshold was chosen"),
+    )
+    lead = (
+        _precision_in_short(rows),
+        "The threshold was chosen on other images, so that the expected precision is at least the target "
+        f"with a confidence of {percent(1 - rows[0]['delta'])}. Sets without a class do not count for the "
+        "precision, but for the recall.",
+    )
+    table = listing("precise-sets-by-model", "Prediction sets by model", heads, rows, _listed)
+    figures = _draw(rows) if draw else ()
+    title = "How many predicted classes are valid"
+    return Chapter("precise-sets", "Prediction sets", title, lead, figures, (table,))
+
+
+def _draw(rows: list[Row]) -> tuple[Figure, ...]:
+    from manyhot.diagnose.figures import draw_precise_sets
+
+    return tuple(draw_precise_sets(rows))
+
+
+def _precision_in_short(rows: list[Row]) -> str:
+    """Return what the first model's sets contain, or for how many models sets were certified."""
+    certified = [row for row in rows if row["n"]]
+    if len(rows) > 1 or not certified:
+        reached = sum(row["measured"] >= row["precision"] for row in certified)
+        text = f"A threshold is certified for {len(certified):,} of {len(rows):,} models"
+        if not certified:
+            return f"{text}."
+        low, high = (pick(certified, key=lambda r: float(r["measured"])) for pick in (min, max))
+        ends = " to ".join(
+            f"{percent(r['measured'], 1)} ({r['model']}, {r['n']:,} sets)" for r in (low, high)
+        )
+        return (
+            f"{text}; on held-out images, the sets of {reached:,} have at least the target precision, with "
+            f"values from {ends}."
+        )
+    row = certified[0]
+    return (
+        f"On {title_of(row['dataset'])}, the mean share of valid classes in the prediction sets of "
+        f"{row['model']} is {with_ends(row['measured'], row['lo'], row['hi'], 1)}; the target was "
+        f"{percent(row['precision'])}. {row['n']:,} of {row['n'] + row['n_empty']:,} held-out images have a "
+        "set that is not empty."
+    )
+
+
+def _listed(row: Row) -> tuple[str, ...]:
+    some = bool(row["n"])
+    return (
+        row["model"],
+        title_of(row["dataset"]),
+        percent(row["precision"], 1),
+        "none" if np.isnan(row["threshold"]) else f"{row['threshold']:.3g}",
+        with_ends(row["measured"], row["lo"], row["hi"], 1) if some else "–",
+        f"{row['n']:,}",
+        f"{row['n_empty']:,}",
+        percent(row["recall"], 1) or "–",
+        f"{row['mean_size']:.2f}" if some else "–",
+        f"{row['n_fitted']:,}",
+    )

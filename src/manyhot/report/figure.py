@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-SECTIONS = ("labels", "models", "classes", "trust", "groups", "shift", "saturation", "ranks")
+SECTIONS = ("labels", "models", "classes", "trust", "posterior", "groups", "shift", "saturation", "ranks")
 """Parts of a report that hold figures, in reading order."""
 
 

@@ -49,6 +49,7 @@ RESERVED = (
     "labels",
     "models",
     "classes",
+    "posterior",
     "groups",
     "shift",
     "saturation",

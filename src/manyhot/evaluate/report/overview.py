@@ -44,6 +44,7 @@ TITLES = {
     "models": ("Models", "Models"),
     "classes": ("Classes", "Classes, the worst first"),
     "trust": ("Confidence", "Can its confidence be trusted?"),
+    "posterior": ("Raters", "What raters leave open"),
     "groups": ("Groups", "Groups of images"),
     "shift": ("Shift", "Shift between data sets"),
     "saturation": ("Saturation", "Saturation"),

@@ -26,6 +26,8 @@ MADE = (
     "reliability",
     "risk_coverage",
     "class_differences",
+    "posterior",
+    "posterior_pairs",
     *CLASS_TABLES,
 )
 """Tables beside the results that a run makes; those of an earlier run in the same folder are removed."""

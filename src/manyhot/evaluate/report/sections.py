@@ -13,6 +13,7 @@ from manyhot.core.jackknife import FEWEST_POSITIVES
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings
 from manyhot.evaluate.report.datasets import DataSet
 from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
+from manyhot.evaluate.report.posterior_section import posterior_part
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.chapter import Album
 from manyhot.report.figure import Figure
@@ -99,6 +100,7 @@ def build_sections(
         "models": ((), "", _seen(shared)),
         "classes": _classes(tables, shared, is_drawn=any(f.section == "classes" for f in figures)),
         "trust": ((), "", _confident(shared)),
+        "posterior": posterior_part(tables, shared),
     }
     if tables.has_trends:
         text |= {"saturation": _saturation(tables, shared), "ranks": _ranks(tables, shared)}

@@ -32,6 +32,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
     from manyhot.evaluate.report.figures.curves import draw_saturation, draw_trust
     from manyhot.evaluate.report.figures.label_sets import draw_groups, draw_labels
     from manyhot.evaluate.report.figures.panel import Frames
+    from manyhot.evaluate.report.figures.posterior_values import draw_posterior
     from manyhot.evaluate.report.figures.rank_changes import draw_ranks
     from manyhot.evaluate.report.figures.scatter import draw_models
     from manyhot.evaluate.report.figures.shift import draw_shift
@@ -44,6 +45,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
             draw_models,
             lambda frames: draw_classes(frames.tables.beside),
             draw_trust,
+            draw_posterior,
             draw_groups,
             draw_shift,
             *of_many,

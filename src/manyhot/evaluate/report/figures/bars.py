@@ -6,7 +6,7 @@ One line per model over a few steps, such as sizes of label sets, and one line f
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import altair as alt
@@ -31,7 +31,7 @@ from manyhot.evaluate.report.figures.panel import (
     spread,
     text_of,
 )
-from manyhot.evaluate.report.figures.scatter import Side
+from manyhot.evaluate.report.figures.scatter import Side, plain_side
 
 ROW = 30
 """Height of a category."""
@@ -195,6 +195,50 @@ def _middle(name: str, x: Side, y: Any, middles: Sheet, dy: float) -> list[Any]:
     )
     layers.append(dot.encode(x.channel(alt.X, "x")))
     return layers
+
+
+def dots(
+    name: str,
+    middles: Sheet,
+    *,
+    axis: str,
+    percent: bool = True,
+    line: float | None = None,
+    also: Sequence[float] = (),
+    title: str = "",
+    tips: Sequence[Tip] = (),
+    width: int = 400,
+) -> Panel:
+    """Return a dot with one or two intervals for each category, whose name is above it.
+
+    Parameters
+    ----------
+    name : str
+        Name of its data.
+    middles : Sheet
+        As in `strips`.
+    axis : str
+        Title of the axis.
+    percent : bool
+        Whether values are in percent, so that the axis ends at 0 and 100.
+    line : float, optional
+        Reference value, drawn as a dashed line.
+    also : sequence of float
+        Further values that the axis contains, such as those of another panel.
+    title, tips, width
+    """
+    ends = (v for end in ("x", "lo", "hi", "inner_lo", "inner_hi") for v in middles.get(end, ()))
+    known = [*also, *(v for v in ends if v is not None and v == v)]
+    if line is not None:  # away from the edge, where names begin
+        known += [line, line - 0.06 * (max(known, default=line) - min(known, default=line))]
+    side = plain_side([axis], known, percent=percent)
+    nothing: Sheet = {"model": [], "label": [], "x": []}
+    panel = strips(name, nothing, middles, side, title=title, tips=tips, width=width, above=True)
+    if line is None:
+        return panel
+    rule: Any = alt.Chart(data(f"{name}-line")).mark_rule(strokeDash=[4, 4], color=ink("axis"))
+    layers = [rule.encode(side.channel(alt.X, "x")), *panel.layers]
+    return replace(panel, layers=layers, sheets={**panel.sheets, f"{name}-line": {"x": [line]}})
 
 
 @dataclass(frozen=True, eq=False)

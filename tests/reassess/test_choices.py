@@ -201,3 +201,19 @@ def test_shuffled_rows_change_no_digit():
         assert shuffled.labels.table.equals(result.labels.table)
         assert shuffled.matrices.equals(result.matrices)
         assert shuffled.result.weights == result.result.weights
+
+
+def test_agreement_counts_all_classes():
+    krippendorff = pytest.importorskip("krippendorff")
+    _, frame = campaign(80)
+    found = mh.agreement(frame, resamples=0)
+    wide = frame.assign(label=frame["label"].map({"cat": 0, "dog": 1, "owl": 2}))
+    data = wide.pivot(index="worker", columns="task", values="label").to_numpy(float)
+    expected = krippendorff.alpha(data, level_of_measurement="nominal", value_domain=[0, 1, 2])
+    for measure in ("alpha_nominal", "alpha_jaccard", "alpha_masi"):
+        assert found.value(measure) == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(found.value("alpha_ordinal"))
+    assert (
+        "agreement is that of the chosen classes, which have no order, so alpha_ordinal is undefined"
+        in found.notes
+    )

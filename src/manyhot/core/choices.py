@@ -345,11 +345,11 @@ def _of_matrices(
         return _matrices(counts.reshape(n, k, k).transpose(0, 2, 1) + before, smoothing)
 
     first = start or history
-    posterior = (
-        _vote_counts(choices)
-        if first is None
-        else _evidence(choices, _matrices(first.matrices(n, k), smoothing))
-    )
+    posterior = _vote_counts(choices)
+    if first is not None:
+        earlier = first.matrices(n, k)
+        shares = earlier.sum((0, 2)) + 1
+        posterior = _evidence(choices, _matrices(earlier, smoothing)) * (shares / shares.sum())
     symbol = choices.rater.astype(np.int64) * k + choices.chosen
     fit = maximise(
         Patterns.of(choices.image, symbol, choices.n_images, n * k),

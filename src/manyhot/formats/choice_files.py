@@ -38,7 +38,11 @@ _SAMPLE = 1_000
 _TRUTHS = {*ANSWERS, "0", "1", "true", "false", "y", "n"}
 """Labels that may be answers, for tasks that name an image and a class."""
 
+_PEERANNOT = re.compile(r'\{\s*("[^"]*"\s*:\s*\{\s*\}\s*,\s*)*"[^"]*"\s*:\s*\{\s*"[^"]*"\s*:\s*("|-?\d)')
+"""The first answer in a file of peerannot; images before it may have none."""
+
 _RANDOM = re.compile(r"random(_label)?_?\d+")
+_NUMBER = r"-?\d+(?:\.\d*)?(?:e[+-]?\d+)?"
 _ARRAYS = ("choices", "votes", "random")
 
 
@@ -140,7 +144,7 @@ def votes_of_frame(
     "peerannot",
     holds="votes",
     suffixes=(".json",),
-    matches=lambda path: re.match(r'\{\s*"[^"]*"\s*:\s*\{\s*"[^"]*"\s*:\s*("|-?\d)', head(path)) is not None,
+    matches=lambda path: _PEERANNOT.match(head(path)) is not None,
 )
 def read_peerannot(path: Path, *, classes: ClassList | None) -> Votes:
     """Peerannot's ``answers.json``: for each image, the class that each rater chose."""
@@ -281,15 +285,18 @@ def _own_list(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> ClassList |
     "answer-matrix",
     holds="votes",
     suffixes=(".txt",),
-    matches=lambda path: re.match(r"\s*-?\d+([ \t]+-?\d+)+\s*(\n|$)", head(path)) is not None,
+    matches=lambda path: re.match(rf"\s*{_NUMBER}([ \t]+{_NUMBER})+\s*(\n|$)", head(path)) is not None,
 )
 def read_answer_matrix(path: Path, *, classes: ClassList | None) -> Votes:
     """A text of numbers with one row per image and one column per rater, -1 for no answer, as for LabelMe.
 
-    Images and raters are numbered from 0.
+    Images and raters are numbered from 0. Numbers may be written as 1.0 or 1e+00, as by NumPy.
     """
     try:
-        chosen = np.loadtxt(path, dtype=np.int64, ndmin=2)
+        numbers = np.loadtxt(path, ndmin=2)
+        if (strange := numbers[numbers != np.rint(numbers)]).size:
+            raise ValueError(f"could not read {strange[0]:g} as a whole number")
+        chosen = numbers.astype(np.int64)
     except ValueError as error:
         raise InputError(
             "The file is not a matrix of whole numbers.",

@@ -2,6 +2,11 @@
 
 python benchmarks/choices.py --images 4000000 --classes 10 --raters 300 --votes 5 --method dawid-skene
 python benchmarks/choices.py --images 20000 --classes 10 --method dawid-skene --crowd-kit
+python benchmarks/choices.py --images 4000000 --classes 10 --raters 300 --votes 5 --method one-coin --update
+python benchmarks/choices.py --hard-questions
+
+--update fits 99 % of the votes, and then all of them from that fit. --hard-questions compares GLAD of
+crowd-kit with the methods for yes and no answers (one minute).
 """
 
 from __future__ import annotations
@@ -12,7 +17,8 @@ import time
 
 import numpy as np
 
-from manyhot.core.choices import Choices
+from manyhot.core.answers import NO, YES, Answers
+from manyhot.core.choices import Choices, ChosenClasses, expected_choices
 from manyhot.registry import get
 
 
@@ -28,14 +34,65 @@ def simulated(images: int, classes: int, raters: int, votes: int) -> tuple[np.nd
     return truth, Choices(image, rater, chosen, images, raters, classes)
 
 
+def update(choices: Choices, result: ChosenClasses, seconds: float, method: str) -> None:
+    """Print what a fit to 99 % of the votes saves for a fit to all of them."""
+    earlier = np.random.default_rng(1).random(len(choices)) < 0.99
+    columns = (choices.image[earlier], choices.rater[earlier], choices.chosen[earlier])
+    before = Choices(*columns, choices.n_images, choices.n_raters, choices.n_classes)
+    start = expected_choices(before, get("choice-aggregator", method)(before))
+    begun = time.process_time()
+    warm = get("choice-aggregator", method)(choices, None, start)
+    spent = time.process_time() - begun
+    print(
+        f"from a fit to {len(before):,} of them: {spent:.1f} s CPU and {warm.iterations} iterations, from "
+        f"scratch {seconds:.1f} s and {result.iterations}; largest difference of p "
+        f"{np.abs(warm.p - result.p).max() if len(warm.p) == len(result.p) else np.nan:.4f}"
+    )
+
+
+HARD_METHODS = ("majority", "one-coin", "dawid-skene", "dawid-skene(hard=True)", "auto")
+
+
+def hard_questions(draws: int = 5) -> None:
+    """Print accuracy and log loss on 400 yes/no questions, 40 % of them hard, as means over draws."""
+    import pandas as pd
+    from crowdkit.aggregation import GLAD
+
+    found: dict[str, list[tuple[float, float]]] = {}
+    for seed in range(draws):
+        rng = np.random.default_rng(seed)
+        truth, hard = rng.random(400) < 0.4, rng.random(400) < 0.4
+        skill = rng.uniform(0.65, 0.95, 30)
+        question = np.repeat(np.arange(400), 5)
+        rater = np.concatenate([rng.choice(30, 5, replace=False) for _ in range(400)])
+        right = rng.random(2_000) < np.where(hard[question], 0.55, skill[rater])
+        yes = truth[question] == right
+        answers = Answers(question, rater, np.where(yes, YES, NO).astype(np.int8), 400, 30)
+        p = {m: get("aggregator", m)(answers).p for m in HARD_METHODS}
+        frame = pd.DataFrame({"task": question, "worker": rater, "label": yes})
+        p["GLAD (crowd-kit)"] = GLAD(n_iter=100).fit_predict_proba(frame).sort_index()[True].to_numpy()
+        for name, value in p.items():
+            sure = np.clip(value, 1e-6, 1 - 1e-6)
+            loss = -np.mean(np.where(truth, np.log(sure), np.log(1 - sure)))
+            found.setdefault(name, []).append((np.mean((value > 0.5) == truth), loss))
+    print("| method | accuracy | log loss |\n| --- | --- | --- |")
+    for name, numbers in found.items():
+        accuracy, loss = np.mean(numbers, axis=0)
+        print(f"| {name} | {accuracy:.3f} | {loss:.3f} |")
+
+
 def main() -> None:
     """Print one line per method."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     for name, default in (("images", 20_000), ("classes", 1_000), ("raters", 100), ("votes", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--method", default="dawid-skene")
-    parser.add_argument("--crowd-kit", action="store_true")
+    for name in ("crowd-kit", "update", "hard-questions"):
+        parser.add_argument(f"--{name}", action="store_true")
     options = parser.parse_args()
+    if options.hard_questions:
+        hard_questions()
+        return
     truth, choices = simulated(options.images, options.classes, options.raters, options.votes)
     start = time.process_time()
     result = get("choice-aggregator", options.method)(choices)
@@ -49,6 +106,8 @@ def main() -> None:
         end="",
     )
     print(f"{result.iterations} iterations, accuracy {(best == truth).mean():.4f}")
+    if options.update:
+        update(choices, result, seconds, options.method)
     if options.crowd_kit:
         import pandas as pd
         from crowdkit.aggregation import DawidSkene

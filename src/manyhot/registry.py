@@ -61,6 +61,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.formats.class_lists",
         "manyhot.formats.vote_files",
         "manyhot.formats.choice_files",
+        "manyhot.formats.choice_counts",
         "manyhot.formats.object_files",
     ),
     "model": (
@@ -97,6 +98,9 @@ BUILT_IN["writer"] = BUILT_IN["format"]
 kind."""
 
 ENTRY_POINT_GROUP = "manyhot"
+
+_TITLES = {"choice-aggregator": "aggregator of class votes"}
+"""Kinds that messages name by more than their name."""
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 _entries: dict[tuple[str, str], Entry] = {}
@@ -217,7 +221,7 @@ def get(kind: str, spec: str) -> Entry:
     unknown = sorted(set(options) - set(allowed))
     if unknown:
         raise InputError(
-            f"The {kind} {name!r} has no option {unknown[0]!r}.",
+            f"The {_TITLES.get(kind, kind)} {name!r} has no option {unknown[0]!r}.",
             got=spec,
             allowed=", ".join(allowed) or "no options",
         )
@@ -321,7 +325,7 @@ def _parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
 
 
 def _unknown(kind: str, name: str) -> UnknownNameError:
-    registered = names(kind)
+    registered, title = names(kind), _TITLES.get(kind, kind)
     of: dict[str, list[str]] = {}
     for entry in (_entries[kind, r] for r in registered):
         for key in {_plain(entry.name), *map(_plain, entry.also)}:
@@ -329,8 +333,8 @@ def _unknown(kind: str, name: str) -> UnknownNameError:
     close = difflib.get_close_matches(_plain(name), of, n=3, cutoff=0.6)
     near = list(dict.fromkeys(r for key in close for r in of[key]))[:3]
     return UnknownNameError(
-        f"There is no {kind} {name!r}.",
-        allowed=", ".join(registered) or f"none: no {kind} is registered",
+        f"There is no {title} {name!r}.",
+        allowed=", ".join(registered) or f"none: no {title} is registered",
         do=f"did you mean {' or '.join(map(repr, near))}?" if near else None,
     )
 

@@ -9,7 +9,7 @@ import pytest
 
 from manyhot import aggregate, read_votes, write_votes
 from manyhot.classes import from_keys
-from manyhot.errors import ManyhotError
+from manyhot.errors import InputError, ManyhotError
 from manyhot.tables.votes import COUNTED_CLASS, ONE_CLASS
 
 CHOSEN = [("a", "x", "cat"), ("a", "y", "cat"), ("b", "x", "dog"), ("b", "y", "cat"), ("b", "z", "dog")]
@@ -56,6 +56,64 @@ def test_peerannot_and_columns_of_raters(tmp_path):
     assert rows(read_votes(tmp_path / "answers.json")) == EXPECTED
     (tmp_path / "wide.csv").write_text("image_id,x,y,z\na,cat,cat,\nb,dog,cat,dog\n")
     assert rows(read_votes(tmp_path / "wide.csv")) == EXPECTED
+
+
+def test_answers_as_peerannot_writes_them(tmp_path):
+    """Numbers as keys, an indent of 3, and images without answers, as its script for LabelMe writes them."""
+    answers = {0: {}, 1: {}, 2: {0: 1, 3: 0}, 3: {3: 1}, 4: {}}
+    (tmp_path / "answers.json").write_text(json.dumps(answers, ensure_ascii=False, indent=3))
+    votes = read_votes(tmp_path / "answers.json")
+    assert sorted(
+        (r["image_id"], r["rater_id"]) for r in votes.to_table().to_pylist() if r["answer"] == "yes"
+    ) == [
+        ("2", "0"),
+        ("2", "3"),
+        ("3", "3"),
+    ]
+    assert (votes.n_classes, votes.images.to_pylist()) == (2, ["2", "3"])
+
+
+@pytest.mark.parametrize("format", ["%d", "%.18e", "%.1f"])
+def test_a_matrix_as_labelme_publishes_it(tmp_path, format):
+    """1,000 images, 59 raters, 8 classes and -1 for no answer, as integers or as NumPy writes numbers."""
+    rng = np.random.default_rng(0)
+    matrix = np.full((1_000, 59), -1)
+    for row in matrix:
+        row[rng.choice(59, rng.integers(1, 4), replace=False)] = rng.integers(0, 8)
+    np.savetxt(tmp_path / "answers.txt", matrix, format)
+    votes = read_votes(tmp_path / "answers.txt")
+    assert (votes.n_classes, votes.n_raters, votes.kind) == (
+        8,
+        len(np.unique(np.nonzero(matrix >= 0)[1])),
+        ONE_CLASS,
+    )
+    yes = [r for r in votes.to_table().to_pylist() if r["answer"] == "yes"]
+    assert len(yes) == np.count_nonzero(matrix >= 0)
+    assert all(matrix[int(r["image_id"]), int(r["rater_id"])] == r["class_id"] for r in yes)
+
+
+def test_a_matrix_of_shares_is_refused(tmp_path):
+    (tmp_path / "answers.txt").write_text("0 1\n0.5 1\n")
+    with pytest.raises(InputError) as error:
+        read_votes(tmp_path / "answers.txt")
+    assert str(error.value) == (
+        f"The file is not a matrix of whole numbers.\n  where:   {tmp_path / 'answers.txt'}\n"
+        "  got:     could not read 0.5 as a whole number\n"
+        "  allowed: one row per image, one column per rater, -1 for no answer"
+    )
+
+
+def test_counts_of_too_many_votes(tmp_path):
+    path = tmp_path / "counts.csv"
+    path.write_text("image_id,cat,dog\na,2,0\nb,1000000,1\n")
+    with pytest.raises(InputError) as error:
+        read_votes(path, format="counts")
+    assert str(error.value) == (
+        f"The counts stand for too many votes.\n  where:   {path}\n"
+        "  got:     1,000,003 votes, 1,000,001 of them in row 1\n"
+        "  allowed: up to 50,000,000, and up to 1,000,000 on one image\n"
+        "  do:      check that these are counts; to evaluate against them, pass them as labels instead"
+    )
 
 
 def test_numbers_are_classes_or_counts(tmp_path):

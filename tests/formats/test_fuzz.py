@@ -4,6 +4,7 @@ import json
 import random
 import warnings
 import zipfile
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -145,6 +146,9 @@ CLASSIFICATIONS = {
 SAMPLES = [{"_id": {"$oid": "1"}, "filepath": "data/a.jpg", "tags": [], "ground_truth": CLASSIFICATIONS}]
 
 
+counts = partial(read_votes, format="counts")
+shares = partial(read_votes, format="counts(votes=4)")
+
 FILES = {
     "indicator.csv": (read_labels, text("filename,Age,cat,caf\u00e9\na,31,1,-1\nb,7,,0\n")),
     "indicator.tsv": (read_labels, text('\ufeff"file name"\t"cat"\t"dog"\r\n"a;b"\tTrue\tfalse\r\n')),
@@ -277,6 +281,11 @@ FILES = {
         lambda path: np.savez(path, choices=np.array([[0, 1, -1], [1, 1, 0]]), class_names=["x", "y"]),
     ),
     "answers.txt": (read_votes, text("0 1 -1\n1 1 0\n")),
+    "counts.csv": (counts, text("image_id,cat,caf\u00e9\na.jpg,2,0\nb.jpg,1,3\n")),
+    "counts.parquet": (counts, parquet({"image_id": IDS, "cat": [2, 0, 1], "dog": [0, 3, 2]})),
+    "counts.npy": (counts, lambda path: np.save(path, np.array([[2, 0], [1, 3]]))),
+    "shares.csv": (shares, text("image_id,cat,dog\na.jpg,0.5,0.5\nb.jpg,0.25,0.75\n")),
+    "shares.parquet": (shares, parquet({"image_id": IDS, "cat": [0.5, 0, 1], "dog": [0.5, 1.0, 0]})),
     "golden.csv": (read_golden, text("image_id,class_id,expert_id,answer\na,tench,x,yes\nb,1,7,no\n")),
     "golden.npz": (read_golden, real_votes),
     "classes.txt": (read_classes, text("cat\ndog\ncaf\u00e9\n")),

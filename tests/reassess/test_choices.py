@@ -4,8 +4,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from typer.testing import CliRunner
 
 import manyhot as mh
+from manyhot import cli
 from manyhot.errors import InputError
 
 
@@ -106,4 +108,112 @@ def test_history_of_other_raters():
         "No rater and class of the earlier campaign occurs among the votes.\n  where:   `history`\n"
         "  got:     raters such as zoe\n  allowed: raters such as ann, bob\n"
         "  do:      omit `history`, or give raters and classes the same names"
+    )
+
+
+@pytest.mark.parametrize("method", ["golden-bayes", "yes-share", "yes-share(maybe='half')"])
+def test_methods_for_answers(method):
+    _, frame = campaign(5)
+    with pytest.raises(InputError) as error:
+        mh.aggregate(frame, method=method)
+    assert str(error.value) == (
+        "This method is not for votes for one class of all.\n  where:   `method`\n"
+        f"  got:     {method}, which is for answers yes, maybe and no\n"
+        "  allowed: for votes for one class of all: majority, vote-share, one-coin, dawid-skene, auto\n"
+        "  do:      choose one of these methods"
+    )
+
+
+def test_methods_for_choices():
+    answers = pd.DataFrame({"image_id": ["a"], "class_id": [0], "rater_id": ["x"], "answer": ["yes"]})
+    with pytest.raises(InputError) as error:
+        mh.aggregate(answers, method="vote-share")
+    assert str(error.value) == (
+        "This method is not for answers yes, maybe and no.\n  where:   `method`\n"
+        "  got:     vote-share, which is for votes for one class of all\n"
+        "  allowed: for answers yes, maybe and no: majority, yes-share, golden-bayes, dawid-skene, one-coin, "
+        "auto\n"
+        "  do:      choose one of these methods"
+    )
+    _, frame = campaign(5)
+    with pytest.raises(InputError) as error:
+        mh.aggregate(frame, method="dawid-skene(hard=True)")
+    assert str(error.value) == (
+        "The aggregator of class votes 'dawid-skene' has no option 'hard'.\n"
+        "  got:     dawid-skene(hard=True)\n  allowed: matrices, smoothing, iterations, tolerance"
+    )
+
+
+REMARK = (
+    "the labels are an aggregation of votes for one class per image: p is the probability of each class, and "
+    "metrics against votes are metrics against p"
+)
+AGAINST_VOTES = ("cross_entropy_votes", "kl_votes", "brier_votes", "tv_votes")
+
+
+def reference(rows, q):
+    """Return the metrics against votes by plain loops over images; p is divided by its sum."""
+    sums = np.zeros(4)
+    for row, prediction in zip(rows, q, strict=True):
+        p = np.zeros(len(prediction))
+        p[row["classes"]] = row["p"]
+        p /= p.sum()
+        cross = -sum(a * np.log(b) for a, b in zip(p, prediction, strict=True) if a)
+        entropy = -sum(a * np.log(a) for a in p if a)
+        brier = sum(p[k] * np.sum((prediction - np.eye(len(p))[k]) ** 2) for k in range(len(p)))
+        sums += [cross, cross - entropy, brier, np.abs(p - prediction).sum() / 2]
+    return sums / len(rows)
+
+
+@pytest.mark.parametrize("method", ["vote-share", "dawid-skene", "one-coin", "auto"])
+def test_metrics_against_votes_work_on_the_result(tmp_path, monkeypatch, method):
+    """In Python and on the terminal, without saying that the labels are votes."""
+    monkeypatch.chdir(tmp_path)
+    _, frame = campaign(60)
+    keys, ids = ["cat", "dog", "owl"], [f"{i}.jpg" for i in range(60)]
+    q = np.random.default_rng(3).dirichlet([1, 1, 1], 60)
+    predictions = pd.DataFrame(q, ids, keys)
+    result = mh.aggregate(frame, method=method)
+    assert result.labels.exclusive
+    reading = mh.Reading(scores="probability")
+    found = mh.evaluate(result.labels, {"net": predictions}, resamples=0, reading=reading)
+    rows = {r["image_id"]: r for r in result.labels.table.to_pylist()}
+    expected = reference([rows[i] for i in ids], q)
+    assert [found.value(m) for m in AGAINST_VOTES] == pytest.approx(expected, rel=1e-5)
+    assert f"votes: {REMARK}" in found.notes
+    frame.to_csv("choices.csv", index=False)
+    predictions.rename_axis("image_id").to_csv("net.csv")
+    for words in (
+        ["aggregate", "choices.csv", "--method", method, "--out", "labels.parquet"],
+        ["evaluate", "labels.parquet", "--predictions", "net.csv", "--scores", "probability", "--out", "r"],
+    ):
+        done = CliRunner().invoke(cli.app, words)
+        assert done.exit_code == 0, done.output
+    stored = pd.read_csv("r/results.csv").query("slice == 'all'").set_index("metric")["value"]
+    assert [stored[m] for m in AGAINST_VOTES] == pytest.approx(expected, rel=1e-5)
+
+
+def test_shuffled_rows_change_no_digit():
+    _, frame = campaign(200)
+    result = mh.aggregate(frame)
+    for seed in range(3):
+        shuffled = mh.aggregate(frame.sample(frac=1, random_state=seed))
+        assert shuffled.labels.table.equals(result.labels.table)
+        assert shuffled.matrices.equals(result.matrices)
+        assert shuffled.result.weights == result.result.weights
+
+
+def test_agreement_counts_all_classes():
+    krippendorff = pytest.importorskip("krippendorff")
+    _, frame = campaign(80)
+    found = mh.agreement(frame, resamples=0)
+    wide = frame.assign(label=frame["label"].map({"cat": 0, "dog": 1, "owl": 2}))
+    data = wide.pivot(index="worker", columns="task", values="label").to_numpy(float)
+    expected = krippendorff.alpha(data, level_of_measurement="nominal", value_domain=[0, 1, 2])
+    for measure in ("alpha_nominal", "alpha_jaccard", "alpha_masi"):
+        assert found.value(measure) == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(found.value("alpha_ordinal"))
+    assert (
+        "agreement is that of the chosen classes, which have no order, so alpha_ordinal is undefined"
+        in found.notes
     )

@@ -283,10 +283,21 @@ def _by_image(features: Floats, image: Ints) -> Floats:
 
 def _intervals(sums: Floats, measure: Callable[[Floats], Floats], values: Floats) -> tuple[Floats, Floats]:
     """Return the ends of the jackknife's intervals, each of shape (M,); `sums` are those of n images."""
-    n = len(sums)
+    return jackknife_ends(values, measure(sums.sum(0) - sums))
+
+
+def jackknife_ends(values: Floats, without: Floats) -> tuple[Floats, Floats]:
+    """Return the ends of the jackknife's intervals, each of shape (M,); NaN below `FEWEST_IMAGES` images.
+
+    Parameters
+    ----------
+    values : ndarray of float64, shape (M,)
+    without : ndarray of float64, shape (M, n)
+        The values without each of n images.
+    """
+    n = without.shape[1]
     if n < FEWEST_IMAGES:
         return np.full_like(values, np.nan), np.full_like(values, np.nan)
-    without = measure(sums.sum(0) - sums)
     error = np.sqrt((n - 1) / n * ((without - without.mean(1, keepdims=True)) ** 2).sum(1))
     half = stdtrit(n - 1, (1 + LEVEL) / 2) * np.where(error > 0, error, np.nan)
     return values - half, np.minimum(values + half, 1)

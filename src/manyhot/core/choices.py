@@ -51,7 +51,8 @@ class Choices:
     Parameters
     ----------
     image, rater, chosen : ndarray of int, shape (m,)
-        The image, the rater and the chosen class of each of m votes.
+        The image, the rater and the chosen class of each of m votes. They are sorted by image, class and
+        rater, so that sums, and the parts that `choice_auto` holds out, do not depend on the order of votes.
     n_images, n_raters, n_classes : int
         N, R and K; images without votes and raters without votes are allowed.
     are_raters_known : bool
@@ -91,6 +92,14 @@ class Choices:
                 got=f"rater {rater}, image {image}" + f" and {len(twice) - 1:,} more" * (len(twice) > 1),
                 allowed="one class per rater and image",
             )
+        self._sort()
+
+    def _sort(self) -> None:
+        cells = (self.image.astype(np.int64) * self.n_classes + self.chosen) * self.n_raters + self.rater
+        if (cells[1:] < cells[:-1]).any():
+            order = np.argsort(cells)  # no two are equal
+            for name in ("image", "rater", "chosen"):
+                object.__setattr__(self, name, getattr(self, name)[order])
 
     def __len__(self) -> int:
         return len(self.chosen)
@@ -336,11 +345,11 @@ def _of_matrices(
         return _matrices(counts.reshape(n, k, k).transpose(0, 2, 1) + before, smoothing)
 
     first = start or history
-    posterior = (
-        _vote_counts(choices)
-        if first is None
-        else _evidence(choices, _matrices(first.matrices(n, k), smoothing))
-    )
+    posterior = _vote_counts(choices)
+    if first is not None:
+        earlier = first.matrices(n, k)
+        shares = earlier.sum((0, 2)) + 1
+        posterior = _evidence(choices, _matrices(earlier, smoothing)) * (shares / shares.sum())
     symbol = choices.rater.astype(np.int64) * k + choices.chosen
     fit = maximise(
         Patterns.of(choices.image, symbol, choices.n_images, n * k),

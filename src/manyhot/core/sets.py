@@ -58,7 +58,8 @@ class LabelSets:
     p : ndarray of float32, shape (m,), optional
         Probability that each class is in the image; NaN if unknown.
     exclusive : bool
-        Whether raters chose one class per image, so that `p` adds up to 1: the shares of their votes.
+        Whether raters chose one class per image, so that `p` adds up to 1: the shares of their votes, or an
+        estimate from them.
     complete : bool
         Whether the state of each class that is not listed is `NO`, and no class is unclear: the label sets of
         a full matrix of 0 and 1, whose zeros are not stored. `asked_known` is then true, too.

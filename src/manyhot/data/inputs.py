@@ -114,6 +114,10 @@ _VOTED = (
     "the labels are votes for one class per image: p is the share of the votes, and the label set is the "
     "class with the most votes"
 )
+_AGGREGATED = (
+    "the labels are an aggregation of votes for one class per image: p is the probability of each class, and "
+    "metrics against votes are metrics against p"
+)
 
 
 def open_inputs(
@@ -229,8 +233,9 @@ def _matched(source: Source, match: str) -> Source:
     if table is None:
         return source
     name, misfits = table.name or "the labels", source.misfits
-    if source.labels is not None and source.labels.exclusive and _VOTED not in misfits.remarks:
-        misfits.remarks.append(_VOTED)
+    if source.labels is not None and source.labels.exclusive:
+        remark = _AGGREGATED if "method" in source.labels.table.column_names else _VOTED
+        misfits.remarks += [remark] * (remark not in misfits.remarks)
     images = source.images
     if images is not None and images is not table:
         images, like = with_ids_like(images, table.image_id, other_name=name, match=match)

@@ -38,9 +38,12 @@ _SAMPLE = 1_000
 _TRUTHS = {*ANSWERS, "0", "1", "true", "false", "y", "n"}
 """Labels that may be answers, for tasks that name an image and a class."""
 
+_PEERANNOT = re.compile(r'\{\s*("[^"]*"\s*:\s*\{\s*\}\s*,\s*)*"[^"]*"\s*:\s*\{\s*"[^"]*"\s*:\s*("|-?\d)')
+"""The first answer in a file of peerannot; images before it may have none."""
+
 _RANDOM = re.compile(r"random(_label)?_?\d+")
+_NUMBER = r"-?\d+(?:\.\d*)?(?:e[+-]?\d+)?"
 _ARRAYS = ("choices", "votes", "random")
-_SUMS = 1e-3
 
 
 def choice_columns(columns: Iterable[str]) -> tuple[str, str, str] | None:
@@ -141,7 +144,7 @@ def votes_of_frame(
     "peerannot",
     holds="votes",
     suffixes=(".json",),
-    matches=lambda path: re.match(r'\{\s*"[^"]*"\s*:\s*\{\s*"[^"]*"\s*:\s*("|-?\d)', head(path)) is not None,
+    matches=lambda path: _PEERANNOT.match(head(path)) is not None,
 )
 def read_peerannot(path: Path, *, classes: ClassList | None) -> Votes:
     """Peerannot's ``answers.json``: for each image, the class that each rater chose."""
@@ -214,12 +217,19 @@ def read_rater_columns(path: Path, *, classes: ClassList | None) -> Votes:
     An empty cell, or -1 among numbers, is no answer.
     """
     frame = read_frame(path)
-    image = _image_column(frame, path)
+    image = image_column(frame, path)
     long = frame.unpivot(index=image, variable_name="rater_id", value_name="class_id")
     return _votes(_answered(long.rename({image: "image_id"})), classes, path)
 
 
-def _image_column(frame: pl.DataFrame, path: Path) -> str:
+def image_column(frame: pl.DataFrame, path: Path) -> str:
+    """Return the column with the names of the images.
+
+    Raises
+    ------
+    InputError
+        If there is none, or no other column.
+    """
     column = image_name_column(frame.columns)
     if column is None or len(frame.columns) < 2:
         raise InputError(
@@ -237,121 +247,6 @@ def _answered(long: pl.DataFrame) -> pl.DataFrame:
     long = long.filter(pl.col("class_id").is_not_null())
     numeric = long["class_id"].dtype.is_numeric()
     return long.filter(pl.col("class_id") != -1) if numeric else long.filter(pl.col("class_id") != "")
-
-
-@register(
-    "format",
-    "counts",
-    holds="votes",
-    suffixes=(*TABLE_SUFFIXES, ".npy"),
-    matches=lambda _: False,
-    explicit=lambda path: path.suffix.lower() == ".npy",
-    needs="image_id and one column per class",
-)
-def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Votes:
-    """Counts: one row per image and one column per class, which holds how many raters chose it.
-
-    In an array, the images are numbered from 0. It is unknown who gave the votes.
-
-    Parameters
-    ----------
-    votes : int
-        Number of votes on each image, if the columns are shares that sum to 1.
-    """
-    if path.suffix.lower() == ".npy":
-        counts = load_array(path)[""]
-        ids, keys = [str(i) for i in range(len(counts))], None
-        counts = _matrix(counts, path)
-    else:
-        frame = read_frame(path)
-        image = _image_column(frame, path)
-        keys = [c for c in frame.columns if c != image]
-        ids = frame[image].cast(pl.String).to_list()
-        counts = _matrix(frame.select(keys).to_numpy(), path)
-    counts = _whole(counts, votes, path)
-    listed = _list_of_columns(keys, counts.shape[1], classes, path)
-    at = np.arange(counts.shape[1]) if keys is None else _places(keys, listed, path)
-    row, column = np.nonzero(counts)
-    n = counts[row, column]
-    chosen = np.repeat(at[column], n)
-    of_image = np.repeat(row, n)
-    starts = np.concatenate([[0], np.cumsum(counts.sum(1))])
-    number = np.arange(len(of_image)) - starts[of_image]
-    return _columns(
-        np.array(ids, object)[of_image], number + 1, chosen, listed, path, COUNTED_CLASS
-    ).to_votes()
-
-
-def _matrix(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.float64]:
-    if values.ndim != 2 or values.dtype.kind not in "iuf":
-        raise InputError(
-            "These are not counts.",
-            where=path,
-            got=f"an array of shape {values.shape} and type {values.dtype}",
-            allowed="one number per image and class",
-        )
-    return values.astype(np.float64)
-
-
-def _whole(counts: npt.NDArray[np.float64], votes: int, path: Path) -> npt.NDArray[np.int64]:
-    """Return counts as whole numbers; shares are multiplied by the number of votes."""
-    if votes:
-        sums = counts.sum(1)
-        strange = ~(np.abs(sums - 1) <= _SUMS) | (counts < 0).any(1)
-        if strange.any():
-            row = int(np.argmax(strange))
-            raise InputError(
-                "The shares of an image do not sum to 1.",
-                where=f"{path}, row {row}",
-                got=f"{sums[row]:.6g} in {np.count_nonzero(strange):,} of {len(sums):,} rows",
-                allowed="shares of at least 0 that sum to 1",
-                do="omit `votes` if these are counts",
-            )
-        counts = counts * votes
-        _check_near_whole(counts, votes, path)
-        return np.rint(counts).astype(np.int64)
-    strange = ~((counts >= 0) & (counts == np.floor(counts)) & (counts < 2**31))
-    if strange.any():
-        row, column = np.argwhere(strange)[0]
-        shares = (np.abs(counts.sum(1) - 1) <= _SUMS).all()
-        raise InputError(
-            "This is not a count.",
-            where=f"{path}, row {row}, class {column}",
-            got=f"{counts[row, column]:g}" + " among numbers that sum to 1" * bool(shares),
-            allowed="whole numbers of at least 0",
-            do="if these are shares, pass the number of votes on an image: counts(votes=50)",
-        )
-    return counts.astype(np.int64)
-
-
-def _check_near_whole(counts: npt.NDArray[np.float64], votes: int, path: Path) -> None:
-    off = np.abs(counts - np.rint(counts))
-    if (off > 0.1).any():
-        row, column = np.argwhere(off > 0.1)[0]
-        raise InputError(
-            "A share is not that of a whole number of votes.",
-            where=f"{path}, row {row}, class {column}",
-            got=f"{counts[row, column] / votes:g}, which is {counts[row, column]:g} of {votes:,} votes",
-            allowed="multiples of 1 / votes",
-            do="pass the number of votes on an image as `votes`",
-        )
-
-
-def _list_of_columns(keys: list[str] | None, n: int, classes: ClassList | None, path: Path) -> ClassList:
-    if classes is None:
-        return from_keys(keys or [str(i) for i in range(n)], path.stem)
-    if keys is None and n != len(classes):
-        raise InputError(
-            "The array does not have one column per class.",
-            where=path,
-            got=f"{n:,} columns",
-            allowed=f"{len(classes):,}, the classes of {classes.name}",
-        )
-    return classes
-
-
-def _places(keys: list[str], classes: ClassList, path: Path) -> npt.NDArray[np.int64]:
-    return class_indices(pl.Series(keys), classes, path).to_numpy().astype(np.int64)
 
 
 @register(
@@ -390,15 +285,18 @@ def _own_list(arrays: Mapping[str, npt.NDArray[Any]], path: Path) -> ClassList |
     "answer-matrix",
     holds="votes",
     suffixes=(".txt",),
-    matches=lambda path: re.match(r"\s*-?\d+([ \t]+-?\d+)+\s*(\n|$)", head(path)) is not None,
+    matches=lambda path: re.match(rf"\s*{_NUMBER}([ \t]+{_NUMBER})+\s*(\n|$)", head(path)) is not None,
 )
 def read_answer_matrix(path: Path, *, classes: ClassList | None) -> Votes:
     """A text of numbers with one row per image and one column per rater, -1 for no answer, as for LabelMe.
 
-    Images and raters are numbered from 0.
+    Images and raters are numbered from 0. Numbers may be written as 1.0 or 1e+00, as by NumPy.
     """
     try:
-        chosen = np.loadtxt(path, dtype=np.int64, ndmin=2)
+        numbers = np.loadtxt(path, ndmin=2)
+        if (strange := numbers[numbers != np.rint(numbers)]).size:
+            raise ValueError(f"could not read {strange[0]:g} as a whole number")
+        chosen = numbers.astype(np.int64)
     except ValueError as error:
         raise InputError(
             "The file is not a matrix of whole numbers.",
@@ -440,7 +338,7 @@ def _of_matrix(
     frame = pl.DataFrame({"class_id": class_id})
     listed = _class_list(frame["class_id"], classes, path)
     kind = COUNTED_CLASS if raters is None else ONE_CLASS
-    return _columns(names[image], who, class_id, listed, path, kind).to_votes()
+    return columns_of_votes(names[image], who, class_id, listed, path, kind).to_votes()
 
 
 def _votes(
@@ -463,7 +361,7 @@ def _votes(
         answered = answered.with_columns(class_id=class_indices(answered["class_id"], listed, path))
     class_id = answered["class_id"].fill_null(-1).to_numpy().astype(np.int64)
     n_empty = len(frame) - len(answered)
-    columns = _columns(
+    columns = columns_of_votes(
         answered["image_id"].cast(pl.String).to_numpy(),
         answered["rater_id"].cast(pl.String).to_numpy(),
         class_id,
@@ -517,14 +415,7 @@ def _class_list(values: pl.Series, classes: ClassList | None, path: Path) -> Cla
     return from_keys([str(i) for i in range((0 if highest is None else int(str(highest))) + 1)], path.stem)
 
 
-def _list_of_names(names: set[str], path: Path) -> ClassList:
-    if names and all(re.fullmatch(r"[0-9]{1,6}", name) for name in names):
-        return from_keys([str(i) for i in range(max(map(int, names)) + 1)], path.stem)
-    imagenet = class_list()
-    return imagenet if names and names <= set(imagenet.keys) else classes_seen(names, path.stem)
-
-
-def _columns(
+def columns_of_votes(
     image: npt.NDArray[Any],
     rater: npt.NDArray[Any],
     class_id: npt.NDArray[np.int64],
@@ -533,6 +424,7 @@ def _columns(
     kind: str = ONE_CLASS,
     left_out: tuple[str, ...] = (),
 ) -> ChoiceColumns:
+    """Return choices with one row per vote; images and raters may be numbers."""
     ids = pa.table(
         {"image_id": pa.array(image.astype(str) if image.dtype.kind in "iu" else image, pa.string())}
     )

@@ -18,7 +18,7 @@ from manyhot.console import fact_lines
 from manyhot.core.aggregation import Aggregate
 from manyhot.core.answers import YES, GoldenAnswers
 from manyhot.core.threshold_curve import GOLDEN_PARTS, Curve, cross_fit, curve
-from manyhot.errors import InputError, ManyhotError
+from manyhot.errors import InputError, ManyhotError, UnknownNameError
 from manyhot.formats.tabular import write_csv
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.parameters import RESAMPLES, InCampaign, Probability, Resamples, Seed, Share, Was, check_one_of
@@ -368,7 +368,7 @@ def aggregate(
     check_choices(asked, history, start)
     if asked.kind == COUNTED_CLASS and method == METHOD:
         method = "vote-share"  # nothing can be learnt about raters
-    entry = registry.get("choice-aggregator" if asked.kind else "aggregator", method)
+    entry = _entry(method, asked)
     chosen_classes: AggregatedChoices | None = None
     if asked.kind:
         chosen_classes = aggregate_choices(asked, entry, history, start)
@@ -428,6 +428,37 @@ def _check_method(method: str) -> None:
             registry.get("choice-aggregator", method)
         except ManyhotError:
             registry.get("aggregator", method)  # its message lists the methods
+
+
+def _entry(method: str, votes: Votes) -> registry.Entry:
+    """Return the method for this kind of votes.
+
+    Raises
+    ------
+    InputError
+        If the method is only for the other kind of votes.
+    UnknownNameError
+        If there is no such method.
+    """
+    kind = "choice-aggregator" if votes.kind else "aggregator"
+    try:
+        return registry.get(kind, method)
+    except UnknownNameError:
+        (other,) = {"choice-aggregator", "aggregator"} - {kind}
+        try:
+            name = registry.get(other, method).name
+        except ManyhotError:
+            name = ""
+        if not name:
+            raise
+    asks = {"choice-aggregator": "votes for one class of all", "aggregator": "answers yes, maybe and no"}
+    raise InputError(
+        f"This method is not for {asks[kind]}.",
+        where="`method`",
+        got=f"{name}, which is for {asks[other]}",
+        allowed=f"for {asks[kind]}: {', '.join(registry.names(kind))}",
+        do="choose one of these methods",
+    )
 
 
 def _about(result: Aggregate, method: str, threshold: float, unclear_from: float) -> dict[str, str]:

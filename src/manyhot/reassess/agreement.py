@@ -15,6 +15,7 @@ from manyhot.console import table_lines
 from manyhot.core import raters as quality
 from manyhot.core.agreement import VoteMeasure, measure_answers, measure_sets
 from manyhot.core.answers import ANSWERS, Answers, GoldenAnswers
+from manyhot.core.choice_agreement import measure_choices
 from manyhot.parameters import RESAMPLES, Resamples, Seed, check_draws
 from manyhot.reassess.answers import ClassesLike, TableLike, VotesLike, answers_of, golden_of, open_votes
 from manyhot.reassess.raters import (
@@ -28,6 +29,7 @@ from manyhot.reassess.raters import (
 from manyhot.result import Result
 from manyhot.run import QUIET, Run
 from manyhot.tables import Votes, schema
+from manyhot.tables.choices import choices_of
 from manyhot.tables.definitions import COUNT, FLAG, REAL, TEXT, bounds, declare_table
 from manyhot.tables.votes import COUNTED_CLASS
 
@@ -207,7 +209,11 @@ def agreement(
     experts = None if source.golden is None else golden_of(source.golden, asked)
     rng = np.random.default_rng(seed)
     measures = [
-        *measure_answers(answers, asked.image, intervals=resamples > 0),
+        *(
+            measure_choices(choices_of(asked), intervals=resamples > 0)
+            if asked.kind
+            else measure_answers(answers, asked.image, intervals=resamples > 0)
+        ),
         *measure_sets(answers, asked.image, asked.class_id, intervals=resamples > 0),
         *([] if experts is None else quality.golden_measures(experts, resamples=resamples, rng=rng)),
     ]
@@ -230,10 +236,12 @@ def agreement(
 
 def _kind_notes(votes: Votes) -> Iterator[str]:
     if votes.kind:
-        yield (
-            "a rater who chose a class answered no to the others; measures count the classes that a rater "
-            "chose for the image, so agreement on all classes is higher"
-        )
+        yield "agreement is that of the chosen classes, which have no order, so alpha_ordinal is undefined"
+        if votes.kind != COUNTED_CLASS:
+            yield (
+                "in tables of raters, a rater who chose a class answered no to the other classes that raters "
+                "chose for the image"
+            )
 
 
 def _measures_table(measures: list[VoteMeasure]) -> pa.Table:

@@ -350,6 +350,7 @@ def labels_of_votes(
         asked_known=True,
         name=name,
         class_list=votes.class_list,
+        exclusive=bool(votes.kind),
     )
 
 

@@ -47,8 +47,9 @@ class Labels:
         Whether the classes are those of ImageNet-1k only by default: the file contains numbers, or names
         that ImageNet-1k also has.
     exclusive : bool
-        Whether raters chose one class per image, so that the probabilities `p` of an image are the shares of
-        their votes and add up to 1.
+        Whether raters chose one class per image, so that the probabilities `p` of an image add up to 1: they
+        are the shares of the votes, or what an aggregation estimates. What they lack to 1 is the probability
+        of all classes that are not listed.
     complete : bool
         Whether each class that is not listed was answered no, as in a matrix of 0 and 1 in memory. Its zeros
         are not stored, since there are 50 million for 50,000 images and 1,000 classes. Files contain them.

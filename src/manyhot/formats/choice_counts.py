@@ -1,0 +1,153 @@
+"""Counts of votes in which raters chose one class of all: a table or an array with one column per class."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy import typing as npt
+
+from manyhot.classes import ClassList, from_keys
+from manyhot.errors import InputError
+from manyhot.formats.array_files import load_array
+from manyhot.formats.choice_files import columns_of_votes, image_column
+from manyhot.formats.tabular import TABLE_SUFFIXES, class_indices, read_frame
+from manyhot.registry import register
+from manyhot.tables import Votes
+from manyhot.tables.votes import COUNTED_CLASS
+
+MOST_COUNTED, MOST_OF_IMAGE = 50_000_000, 1_000_000
+"""Maximum number of votes that counts stand for, of all images and of one; more need several GB."""
+
+_SUMS = 1e-3
+"""Difference to 1 up to which shares sum to 1: they are rounded."""
+
+
+@register(
+    "format",
+    "counts",
+    holds="votes",
+    suffixes=(*TABLE_SUFFIXES, ".npy"),
+    matches=lambda _: False,
+    explicit=lambda path: path.suffix.lower() == ".npy",
+    needs="image_id and one column per class",
+)
+def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Votes:
+    """Counts: one row per image and one column per class, which holds how many raters chose it.
+
+    In an array, the images are numbered from 0. It is unknown who gave the votes.
+
+    Parameters
+    ----------
+    votes : int
+        Number of votes on each image, if the columns are shares that sum to 1.
+    """
+    if path.suffix.lower() == ".npy":
+        counts = load_array(path)[""]
+        ids, keys = [str(i) for i in range(len(counts))], None
+        counts = _matrix(counts, path)
+    else:
+        frame = read_frame(path)
+        image = image_column(frame, path)
+        keys = [c for c in frame.columns if c != image]
+        ids = frame[image].cast(pl.String).to_list()
+        counts = _matrix(frame.select(keys).to_numpy(), path)
+    counts = _whole(counts, votes, path)
+    _check_total(counts, path)
+    listed = _list_of_columns(keys, counts.shape[1], classes, path)
+    at = np.arange(counts.shape[1]) if keys is None else _places(keys, listed, path)
+    row, column = np.nonzero(counts)
+    n = counts[row, column]
+    chosen = np.repeat(at[column], n)
+    of_image = np.repeat(row, n)
+    starts = np.concatenate([[0], np.cumsum(counts.sum(1))])
+    number = np.arange(len(of_image)) - starts[of_image]
+    return columns_of_votes(
+        np.array(ids, object)[of_image], number + 1, chosen, listed, path, COUNTED_CLASS
+    ).to_votes()
+
+
+def _matrix(values: npt.NDArray[Any], path: Path) -> npt.NDArray[np.float64]:
+    if values.ndim != 2 or values.dtype.kind not in "iuf":
+        raise InputError(
+            "These are not counts.",
+            where=path,
+            got=f"an array of shape {values.shape} and type {values.dtype}",
+            allowed="one number per image and class",
+        )
+    return values.astype(np.float64)
+
+
+def _whole(counts: npt.NDArray[np.float64], votes: int, path: Path) -> npt.NDArray[np.int64]:
+    """Return counts as whole numbers; shares are multiplied by the number of votes."""
+    if votes:
+        sums = counts.sum(1)
+        strange = ~(np.abs(sums - 1) <= _SUMS) | (counts < 0).any(1)
+        if strange.any():
+            row = int(np.argmax(strange))
+            raise InputError(
+                "The shares of an image do not sum to 1.",
+                where=f"{path}, row {row}",
+                got=f"{sums[row]:.6g} in {np.count_nonzero(strange):,} of {len(sums):,} rows",
+                allowed="shares of at least 0 that sum to 1",
+                do="omit `votes` if these are counts",
+            )
+        counts = counts * votes
+        _check_near_whole(counts, votes, path)
+        return np.rint(counts).astype(np.int64)
+    strange = ~((counts >= 0) & (counts == np.floor(counts)) & (counts < 2**31))
+    if strange.any():
+        row, column = np.argwhere(strange)[0]
+        shares = (np.abs(counts.sum(1) - 1) <= _SUMS).all()
+        raise InputError(
+            "This is not a count.",
+            where=f"{path}, row {row}, class {column}",
+            got=f"{counts[row, column]:g}" + " among numbers that sum to 1" * bool(shares),
+            allowed="whole numbers of at least 0",
+            do="if these are shares, pass the number of votes on an image: counts(votes=50)",
+        )
+    return counts.astype(np.int64)
+
+
+def _check_total(counts: npt.NDArray[np.int64], path: Path) -> None:
+    total, most = int(counts.sum()), int(counts.sum(1).max(initial=0))
+    if total > MOST_COUNTED or most > MOST_OF_IMAGE:
+        raise InputError(
+            "The counts stand for too many votes.",
+            where=path,
+            got=f"{total:,} votes, {most:,} of them in row {int(counts.sum(1).argmax())}",
+            allowed=f"up to {MOST_COUNTED:,}, and up to {MOST_OF_IMAGE:,} on one image",
+            do="check that these are counts; to evaluate against them, pass them as labels instead",
+        )
+
+
+def _check_near_whole(counts: npt.NDArray[np.float64], votes: int, path: Path) -> None:
+    off = np.abs(counts - np.rint(counts))
+    if (off > 0.1).any():
+        row, column = np.argwhere(off > 0.1)[0]
+        raise InputError(
+            "A share is not that of a whole number of votes.",
+            where=f"{path}, row {row}, class {column}",
+            got=f"{counts[row, column] / votes:g}, which is {counts[row, column]:g} of {votes:,} votes",
+            allowed="multiples of 1 / votes",
+            do="pass the number of votes on an image as `votes`",
+        )
+
+
+def _list_of_columns(keys: list[str] | None, n: int, classes: ClassList | None, path: Path) -> ClassList:
+    if classes is None:
+        return from_keys(keys or [str(i) for i in range(n)], path.stem)
+    if keys is None and n != len(classes):
+        raise InputError(
+            "The array does not have one column per class.",
+            where=path,
+            got=f"{n:,} columns",
+            allowed=f"{len(classes):,}, the classes of {classes.name}",
+        )
+    return classes
+
+
+def _places(keys: list[str], classes: ClassList, path: Path) -> npt.NDArray[np.int64]:
+    return class_indices(pl.Series(keys), classes, path).to_numpy().astype(np.int64)

@@ -1,7 +1,7 @@
 """How often 95 % intervals contain the expected value, with rare classes: of metrics, and pairs of models.
 
-    python benchmarks/coverage_rare_classes.py [--images 100 500 2000] [--simulations 2000] [--seed 0] [--classes 20]
-        [--rarest 0.01] [--commonest 0.3] [--separation 1.5] [--out FILE]
+    python benchmarks/coverage_rare_classes.py [--images 100 500 2000] [--simulations 2000] [--seed 0]
+        [--classes 20] [--rarest 0.01] [--commonest 0.3] [--separation 1.5] [--out FILE]
 
 With `--out`, each cell is a line that is appended to the file when it is done; a later call continues there.
 ``coverage.py`` covers every interval; this one has the classes with few positives that it lacks.

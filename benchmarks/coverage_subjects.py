@@ -453,7 +453,7 @@ def localisation(n, rng):
 # Robustness.
 
 
-@subject("losses.share_lo", sizes=(100, 500, 2000))
+@subject("losses.share_lo", sizes=(500, 2000))
 def missing_labels(n, rng):
     """Yield the share of a loss that is due to missing labels; with fewer images, it is not computed."""
     from manyhot.core.corruption_errors import missing_share

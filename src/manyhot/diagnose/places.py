@@ -140,8 +140,8 @@ def finite(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
 
 
-FEWEST_OF_SHARE = 100
-"""Minimum number of images for the share of a loss: with 20 to 50, intervals hold in 87 to 90 %."""
+FEWEST_OF_SHARE = 500
+"""Minimum number of images for the share of a loss: with 20 to 100, intervals hold in 87 to 92 %."""
 
 
 @dataclass(frozen=True, eq=False)

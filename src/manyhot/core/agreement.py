@@ -283,10 +283,10 @@ def _by_image(features: Floats, image: Ints) -> Floats:
 
 def _intervals(sums: Floats, measure: Callable[[Floats], Floats], values: Floats) -> tuple[Floats, Floats]:
     """Return the ends of the jackknife's intervals, each of shape (M,); `sums` are those of n images."""
-    return jackknife_ends(values, measure(sums.sum(0) - sums))
+    return agreement_ends(values, measure(sums.sum(0) - sums))
 
 
-def jackknife_ends(values: Floats, without: Floats) -> tuple[Floats, Floats]:
+def agreement_ends(values: Floats, without: Floats) -> tuple[Floats, Floats]:
     """Return the ends of the jackknife's intervals, each of shape (M,); NaN below `FEWEST_IMAGES` images.
 
     Parameters

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from manyhot.core.agreement import VOTE_MEASURES, VoteMeasure, jackknife_ends
+from manyhot.core.agreement import VOTE_MEASURES, VoteMeasure, agreement_ends
 from manyhot.core.array_types import Floats
 from manyhot.core.choice_candidates import candidates_of
 from manyhot.core.choices import Choices
@@ -44,7 +44,7 @@ def measure_choices(choices: Choices, *, intervals: bool = True) -> list[VoteMea
     values = _measures(sums)
     lo, hi = np.full_like(values, np.nan), np.full_like(values, np.nan)
     if intervals:
-        lo, hi = jackknife_ends(values, _measures(sums - np.column_stack([rows, squares])))
+        lo, hi = agreement_ends(values, _measures(sums - np.column_stack([rows, squares])))
     skipped = int(np.count_nonzero(n_votes == 1))
     return [
         VoteMeasure(name, float(value), float(low), float(high), len(total), skipped)

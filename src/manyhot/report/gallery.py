@@ -15,7 +15,7 @@ from manyhot.report.pictures import (
     LabelRow,
     best_classes,
     class_name,
-    image_column,
+    image_values,
     label_rows,
 )
 from manyhot.tables import Images, Labels, Predictions
@@ -167,7 +167,7 @@ def make_gallery(
     models = tuple(p.model for p in predictions)
     choose = _chooser(ids, rows, similar)
     kinds = _kinds(findings, models, ids)
-    uris = image_column(images, "uri")
+    uris = image_values(images, "uri")
     shots = []
     for i, (image_id, row) in enumerate(zip(ids, rows, strict=True)):
         seen = tuple(tuple(of[i]) for of in best)
@@ -211,7 +211,7 @@ def verdict(best: int | None, row: LabelRow) -> str:
 def _rows(images: Images, labels: Labels | None) -> list[LabelRow]:
     if labels is not None:
         return label_rows(images, labels)
-    return [LabelRow(label, (), "", UNRECORDED) for label in image_column(images, "label")]
+    return [LabelRow(label, (), "", UNRECORDED) for label in image_values(images, "label")]
 
 
 class _SimilarImages:

@@ -244,7 +244,7 @@ def make_pictures(
         If labels or a model share no image with `images`.
     """
     pillow = load_pillow()
-    read = dict(in_files(image_column(images, "uri")) if photographs is None else photographs)
+    read = dict(in_files(image_values(images, "uri")) if photographs is None else photographs)
     rows = label_rows(images, labels)
     best = [best_classes(images, p) for p in predictions]
     pictures = []
@@ -301,7 +301,7 @@ def label_rows(images: Images, labels: Labels) -> list[LabelRow]:
     """Return the labels of each image."""
     name = labels.name or "labels"
     matched = align(images.image_id, labels.image_id, left_name="the images", right_name=name)
-    rows = [LabelRow(label) for label in image_column(images, "label")]
+    rows = [LabelRow(label) for label in image_values(images, "label")]
     otherwise = NOT_ASKED if labels.asked_known else UNRECORDED
     table = with_zeros(replace(labels, table=labels.table.take(matched.right))).table
     for i, row in zip(matched.left.tolist(), table.to_pylist(), strict=True):
@@ -313,7 +313,7 @@ def label_rows(images: Images, labels: Labels) -> list[LabelRow]:
     return rows
 
 
-def image_column(images: Images, name: str) -> list[Any]:
+def image_values(images: Images, name: str) -> list[Any]:
     """Return a column of the images; if it is missing, every value is None."""
     present = name in images.table.column_names
     return images.table[name].to_pylist() if present else [None] * len(images)

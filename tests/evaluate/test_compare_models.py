@@ -168,15 +168,28 @@ def test_only_images_that_all_models_predict_count(tmp_path):
     ]
     made = compare(part, labels=labels, metrics=["real1"], reading=Reading(trust_order=True))
     assert made.results.values_at["mine", "real1", "all"]["a"].n == 20
-    assert made.notes[0] == (
-        "mine: compared on the 20 labelled images that all models predict "
-        "(of those, each predicts: a 30, b 30)"
+    assert made.notes == (
+        "mine: 20 of 40 labelled images are compared, those that all models predict "
+        "(10 have no prediction by a, 10 have no prediction by b)",
     )
     with pytest.raises(MatchError) as error:
         compare([part[0], Predictions(pa.array(ids[30:]), "c", top[:10], n_classes=3)], labels=labels)
     assert str(error.value) == (
         "No labelled image is predicted by all models.\n  where:   mine\n  got:     a: 30 of 40, c: 10 of 40"
     )
+
+
+def test_only_images_without_labels_are_counted_as_such():
+    labels = as_labels([[0]] * 20, n_classes=3)
+    top = np.zeros((40, 1), int)
+    part = [
+        Predictions(pa.array([str(i) for i in range(*ends)]), m, top[: ends[1] - ends[0]], n_classes=3)
+        for m, ends in (("a", (0, 15)), ("b", (10, 25)))
+    ]
+    notes = compare(part, labels=labels, metrics=["real1"], reading=Reading(trust_order=True)).notes
+    assert [note.partition(": ")[2] for note in notes[1:]] == [
+        "5 of 15 predicted images have no labels and were left out"
+    ]
 
 
 def test_one_model_is_no_comparison(models):

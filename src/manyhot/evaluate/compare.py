@@ -21,9 +21,9 @@ from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.class_differences import difference_table
 from manyhot.evaluate.comparison import Comparison, compare_results
-from manyhot.evaluate.judge import Resampling, judge_models
+from manyhot.evaluate.judge import Resampling, judge_models, unmatched_note
 from manyhot.evaluate.pairwise import check_two, is_worse, markdown
-from manyhot.evaluate.results import Evaluation
+from manyhot.evaluate.results import Evaluation, Note
 from manyhot.evaluate.slices import model_cases
 from manyhot.files import atomic_write
 from manyhot.formats import detect
@@ -242,6 +242,7 @@ def _evaluated(
             dataset=source.name,
             misfits=source.misfits,
         )
+        evaluation = replace(evaluation, model_notes=()).with_notes([*shared.counted(evaluation.model_notes)])
         if metrics is None:
             classes = source.classes or class_list_of(shared.labels.class_hash)
             evaluation = replace(evaluation, per_class=_by_class(shared, classes, reading))
@@ -327,12 +328,29 @@ class SharedImages:
 
     def notes(self) -> Iterator[str]:
         """Yield a note if some models predict images that others do not."""
-        if len(self.labels) != len(self.source.sets()):
-            each = ", ".join(f"{m} {n:,}" for m, n in zip(self.names, self.counts, strict=True))
+        n, n_labelled = len(self.labels), len(self.source.sets())
+        if n != n_labelled:
+            lacking = [
+                (m, n_labelled - c) for m, c in zip(self.names, self.counts, strict=True) if c < n_labelled
+            ]
+            each = ", ".join(f"{k:,} have no prediction by {m}" for m, k in lacking[:5])
+            more = f", and others none by {len(lacking) - 5} more models" if len(lacking) > 5 else ""
             yield (
-                f"{self.source.name}: compared on the {len(self.labels):,} labelled images that all models "
-                f"predict (of those, each predicts: {each})"
+                f"{self.source.name}: {n:,} of {n_labelled:,} labelled images are compared, those that all "
+                f"models predict ({each}{more})"
             )
+
+    def counted(self, notes: Iterable[Note]) -> Iterator[Note]:
+        """Yield the notes, counting images as without labels only if they have none.
+
+        Labels of images that some models do not predict were left out before the evaluation.
+        """
+        n, counts = len(self.labels), dict(zip(self.names, self.counts, strict=True))
+        for note in notes:
+            if note.kind != "predictions_unmatched":
+                yield note
+            elif unlabelled := note.n - (counts[note.model] - n):
+                yield unmatched_note(note.dataset, note.model, note.kind, unlabelled, counts[note.model])
 
 
 def _distinct(models: Iterable[tuple[str, str]]) -> list[str]:

@@ -141,6 +141,15 @@ def judge_models(
     return evaluation.with_notes([*remarks, *matched, *skipped])
 
 
+def unmatched_note(dataset: str, model: str, kind: str, n: int, matched: int) -> Note:
+    """Return the note on n images that only the predictions, or only the labels have."""
+    what = {
+        "predictions_unmatched": "predicted images have no labels",
+        "labels_unmatched": "labelled images have no prediction",
+    }[kind]
+    return Note(dataset, model, kind, n, f"{n:,} of {n + matched:,} {what} and were left out")
+
+
 @dataclass
 class Judge:
     """Judges models one by one.
@@ -293,13 +302,10 @@ class Judge:
 
     def _note_unmatched(self, model: str, alignment: Alignment) -> None:
         matched = len(alignment.right)
-        for kind, n, text in (
-            ("predictions_unmatched", alignment.right_only, "predicted images have no labels"),
-            ("labels_unmatched", alignment.left_only, "labelled images have no prediction"),
-        ):
-            if n:
-                text = f"{n:,} of {n + matched:,} {text} and were left out"
-                self._notes.append(Note(self.dataset, model, kind, n, text))
+        counts = {"predictions_unmatched": alignment.right_only, "labels_unmatched": alignment.left_only}
+        self._notes += [
+            unmatched_note(self.dataset, model, kind, n, matched) for kind, n in counts.items() if n
+        ]
 
     def _judge(
         self, model: str, metric: Entry, estimate: Estimate, rows: npt.NDArray[np.int64]

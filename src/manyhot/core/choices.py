@@ -387,7 +387,7 @@ def _vote_counts(choices: Choices) -> Floats:
 def _evidence(patterns: Patterns, matrices: Floats) -> Floats:
     """Return the probability of the choices on each image under each class, up to a factor, shape (N, K)."""
     logs = np.log(np.maximum(matrices, TINY)).transpose(0, 2, 1).reshape(patterns.n_symbols, -1)
-    scores = np.concatenate([votes @ logs for _, votes in patterns.blocks])
+    scores = np.concatenate([votes @ logs for _, votes, _ in patterns.blocks])
     return np.asarray(np.exp(scores - scores.max(1, keepdims=True))[patterns.pattern])
 
 

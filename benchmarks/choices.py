@@ -69,8 +69,8 @@ def hard_questions(draws: int = 5) -> None:
         yes = truth[question] == right
         answers = Answers(question, rater, np.where(yes, YES, NO).astype(np.int8), 400, 30)
         p = {m: get("aggregator", m)(answers).p for m in HARD_METHODS}
-        frame = pd.DataFrame({"task": question, "worker": rater, "label": yes})
-        p["GLAD (crowd-kit)"] = GLAD(n_iter=100).fit_predict_proba(frame).sort_index()[True].to_numpy()
+        frame = pd.DataFrame({"task": question, "worker": rater, "label": np.where(yes, "yes", "no")})
+        p["GLAD (crowd-kit)"] = GLAD(n_iter=100).fit_predict_proba(frame).sort_index()["yes"].to_numpy()
         for name, value in p.items():
             sure = np.clip(value, 1e-6, 1 - 1e-6)
             loss = -np.mean(np.where(truth, np.log(sure), np.log(1 - sure)))

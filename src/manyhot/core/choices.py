@@ -345,14 +345,15 @@ def _of_matrices(
         return _matrices(counts.reshape(n, k, k).transpose(0, 2, 1) + before, smoothing)
 
     first = start or history
+    symbol = choices.rater.astype(np.int64) * k + choices.chosen
+    patterns = Patterns.of(choices.image, symbol, choices.n_images, n * k)
     posterior = _vote_counts(choices)
     if first is not None:
         earlier = first.matrices(n, k)
         shares = earlier.sum((0, 2)) + 1
-        posterior = _evidence(choices, _matrices(earlier, smoothing)) * (shares / shares.sum())
-    symbol = choices.rater.astype(np.int64) * k + choices.chosen
+        posterior = _evidence(patterns, _matrices(earlier, smoothing)) * (shares / shares.sum())
     fit = maximise(
-        Patterns.of(choices.image, symbol, choices.n_images, n * k),
+        patterns,
         posterior,
         estimate,
         added=float(smoothing != 0),
@@ -383,17 +384,11 @@ def _vote_counts(choices: Choices) -> Floats:
     return counts.reshape(-1, k)
 
 
-def _evidence(choices: Choices, matrices: Floats) -> Floats:
+def _evidence(patterns: Patterns, matrices: Floats) -> Floats:
     """Return the probability of the choices on each image under each class, up to a factor, shape (N, K)."""
-    logs = np.log(np.maximum(matrices, TINY))
-    scores = np.stack(
-        [
-            np.bincount(choices.image, logs[choices.rater, truth, choices.chosen], choices.n_images)
-            for truth in range(choices.n_classes)
-        ],
-        1,
-    )
-    return np.asarray(np.exp(scores - scores.max(1, keepdims=True)))
+    logs = np.log(np.maximum(matrices, TINY)).transpose(0, 2, 1).reshape(patterns.n_symbols, -1)
+    scores = np.concatenate([votes @ logs for _, votes, _ in patterns.blocks])
+    return np.asarray(np.exp(scores - scores.max(1, keepdims=True))[patterns.pattern])
 
 
 def _listed(choices: Choices, fit: Fit) -> ChosenClasses:

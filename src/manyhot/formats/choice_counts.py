@@ -12,7 +12,7 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
 from manyhot.formats.array_files import load_array
-from manyhot.formats.choice_files import columns_of_votes, image_column
+from manyhot.formats.choice_files import column_of_images, columns_of_votes
 from manyhot.formats.tabular import TABLE_SUFFIXES, class_indices, read_frame
 from manyhot.registry import register
 from manyhot.tables import Votes
@@ -50,7 +50,7 @@ def read_counts(path: Path, *, classes: ClassList | None, votes: int = 0) -> Vot
         counts = _matrix(counts, path)
     else:
         frame = read_frame(path)
-        image = image_column(frame, path)
+        image = column_of_images(frame, path)
         keys = [c for c in frame.columns if c != image]
         ids = frame[image].cast(pl.String).to_list()
         counts = _matrix(frame.select(keys).to_numpy(), path)

@@ -217,12 +217,12 @@ def read_rater_columns(path: Path, *, classes: ClassList | None) -> Votes:
     An empty cell, or -1 among numbers, is no answer.
     """
     frame = read_frame(path)
-    image = image_column(frame, path)
+    image = column_of_images(frame, path)
     long = frame.unpivot(index=image, variable_name="rater_id", value_name="class_id")
     return _votes(_answered(long.rename({image: "image_id"})), classes, path)
 
 
-def image_column(frame: pl.DataFrame, path: Path) -> str:
+def column_of_images(frame: pl.DataFrame, path: Path) -> str:
     """Return the column with the names of the images.
 
     Raises

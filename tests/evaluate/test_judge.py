@@ -646,3 +646,55 @@ def test_a_bad_probability_is_told_with_its_file_and_image():
         evaluate(labels, [bad], metrics=["ece"], resamples=0, reading=Reading(trust_order=True))
     assert error.value.details["where"] == "bad.parquet, image 7"
     assert error.value.details["got"] == "5"
+
+
+def scores_of(classes, seed=0):
+    """Scores of 200 images, each of one class, that are related to the classes."""
+    rng = np.random.default_rng(seed)
+    return (rng.normal(size=(200, 4)) + 1.5 * np.eye(4)[classes]).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda s: s, None),
+        (
+            lambda s: s[::-1],
+            "the scores are no more related to the labels than in a random order of the images (mean "
+            "correlation {:.3f} over 4 classes): check the order of rows and classes",
+        ),
+        (
+            lambda s: np.where([False, True, False, False], 1, s),
+            "the scores of b are the same for all images",
+        ),
+        (
+            lambda s: 1 / (1 + np.exp(-s)),
+            "the scores are declared as logits, but all are between 0 and 1, as probabilities are",
+        ),
+    ],
+)
+def test_doubts_about_scores(change, text):
+    classes = np.random.default_rng(1).integers(0, 4, 200)
+    scores = change(scores_of(classes))
+    labels = [["abcd"[c]] for c in classes]
+    found = evaluate(labels, {"m": scores}, classes=list("abcd"), scores="logit", metrics=["map_macro"])
+    notes = [n.text for n in found.model_notes if n.kind == "scores"]
+    if text is not None:
+        each = [np.corrcoef(classes == c, scores[:, c])[0, 1] for c in range(4) if scores[:, c].std()]
+        text = text.format(np.mean(each))
+    assert notes == ([] if text is None else [text])
+
+
+def test_columns_of_scores_in_the_reverse_order():
+    classes = np.random.default_rng(1).integers(0, 4, 200)
+    scores = scores_of(classes)[:, ::-1]
+    each = [np.corrcoef(classes == c, scores[:, c])[0, 1] for c in range(4)]
+    with pytest.raises(OrderError) as error:
+        evaluate([["abcd"[c]] for c in classes], {"m": scores}, classes=list("abcd"), scores="logit")
+    assert str(error.value) == (
+        "The predictions of m do not match the labels in the present order; the likely cause is columns of "
+        "scores in the reverse order of the classes.\n"
+        f"  got:     a mean correlation of {np.mean(each):.3f} of scores and labels\n"
+        "  do:      pass the row order or class order of the file, or `trust_order` if the present order is "
+        "correct"
+    )

@@ -1,18 +1,21 @@
-"""Detection of predictions whose rows or classes are in another order than declared.
+"""Detection of predictions whose rows, classes or scores are not what is declared.
 
 Common errors are predictions in the class order of the ILSVRC devkit, folders ``0, 1, 10, …`` sorted as
 strings, indices that start at 1, and rows sorted by class that are read in file order. Each reduces accuracy
-to chance. `explain_order` recognises them, because undoing the error restores the accuracy.
+to chance. `explain_order` recognises them, because undoing the error restores the accuracy. For scores of all
+classes, `relate` compares their correlation with the labels to that of shuffled rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy import typing as npt
 
-from manyhot.core.array_types import Bools, Ints
+from manyhot.core.array_types import Bools, Floats32, Ints
+from manyhot.core.sets import YES, Case, LabelSets
 
 _SUSPICIOUS = 0.05
 """Accuracy below which orders are tried. The lowest of 67 published networks has 0.19 on ImageNetV2."""
@@ -97,3 +100,125 @@ def _mapped(meaning: Ints, classes: Ints) -> Ints:
 
 def _share(right: Bools, rows: Bools) -> float:
     return int(np.count_nonzero(right & rows)) / max(int(np.count_nonzero(rows)), 1)
+
+
+# Scores of all classes.
+
+_SAMPLE = 2_000
+"""Maximum number of images whose scores are looked at: enough to tell a weak model from chance."""
+
+_SHUFFLES = 99
+_FEWEST_POSITIVES = 5
+
+
+@dataclass(frozen=True)
+class Relation:
+    """How the scores of all classes are related to label sets.
+
+    Attributes
+    ----------
+    correlation : float
+        Mean over classes of the correlation of the scores of a class with its labels, 0 or 1.
+    by_chance : float
+        The highest of these means in 99 random orders of the rows.
+    n_classes : int
+        Number of these classes: those with five positives or more.
+    order : str or None
+        A wrong order of classes that explains a low correlation; it completes the sentence "the likely cause
+        is …".
+    """
+
+    correlation: float
+    by_chance: float
+    n_classes: int
+    order: str | None
+
+    @property
+    def is_chance(self) -> bool:
+        """Whether the correlation is no higher than in random orders of the rows."""
+        return self.correlation <= self.by_chance
+
+
+def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
+    """Return how the scores are related to the label sets; None for few images or classes.
+
+    Parameters
+    ----------
+    case : Case
+        With scores of all classes.
+    class_orders : Mapping of str to ndarray of int, shape (C,)
+        As in `explain_order`. The reverse order and the inverse of each order are tried as well.
+
+    Notes
+    -----
+    This is a permutation test of independence. An order explains a low correlation if with it, the
+    correlation is three times as high, and three times as high as the highest of the random orders.
+    """
+    sample = _sampled(case)
+    if sample is None:
+        return None
+    sets, scores = sample
+    positives = np.bincount(sets.classes[sets.state == YES], minlength=sets.n_classes)
+    tested = (positives >= _FEWEST_POSITIVES) & (positives < len(sets))
+    entry = (sets.state == YES) & tested[sets.classes]
+    if np.count_nonzero(tested) < 3:
+        return None
+    standard, row, column = _standard(scores), sets.rows[entry], sets.classes[entry]
+    share = positives[column] / len(sets)
+    weight = np.sqrt(share / (1 - share)) / positives[column] / np.count_nonzero(tested)
+
+    def mean(rows: Ints, columns: Ints) -> float:
+        return float(standard[rows, columns] @ weight)
+
+    rng = np.random.default_rng(0)
+    by_chance = max(mean(rng.permutation(len(sets))[row], column) for _ in range(_SHUFFLES))
+    own = mean(row, column)
+    trials = ((mean(row, place[column]), name) for name, place in _places(sets.n_classes, class_orders))
+    best, order = max(trials, default=(0.0, ""))
+    explains = best > 3 * max(own, by_chance, 0.0)
+    return Relation(own, by_chance, int(np.count_nonzero(tested)), order if explains else None)
+
+
+def constant_scores(case: Case) -> Ints:
+    """Return the classes that have the same score on all of 100 images or more."""
+    if case.scores is None or len(case.labels) < _FEW:
+        return np.zeros(0, np.intp)
+    first = case.scores[0]
+    candidates = np.flatnonzero((case.scores[:_FEW] == first).all(0))
+    return np.asarray(candidates[(case.scores[:, candidates] == first[candidates]).all(0)])
+
+
+def are_probabilities(case: Case) -> bool:
+    """Return whether scores that are declared as logits of 100 images or more are all between 0 and 1."""
+    if case.scores is None or case.kind != "logit" or len(case.labels) < _FEW:
+        return False
+    return all(
+        bool((block.min(initial=0) >= 0) & (block.max(initial=1) <= 1))
+        for block in (case.scores[:_FEW], case.scores)
+    )
+
+
+def _sampled(case: Case) -> tuple[LabelSets, Floats32] | None:
+    """Return the label sets and scores of a sample of the images; None if few, or if scores are infinite."""
+    labelled = np.flatnonzero(case.labels.size > 0)
+    if case.scores is None or len(labelled) < _FEW:
+        return None
+    if len(labelled) > _SAMPLE:
+        labelled = np.sort(np.random.default_rng(0).choice(labelled, _SAMPLE, replace=False))
+    scores = case.scores[labelled].astype(np.float32)
+    return (case.labels.take(labelled), scores) if np.isfinite(scores).all() else None
+
+
+def _standard(scores: Floats32) -> Floats32:
+    """Return scores with mean 0 and standard deviation 1 for each class; those that do not vary are 0."""
+    centred = scores - scores.mean(0)
+    spread = centred.std(0)
+    return np.asarray(centred / np.where(spread > 0, spread, np.inf), np.float32)
+
+
+def _places(n_classes: int, class_orders: Mapping[str, Ints]) -> Iterator[tuple[str, Ints]]:
+    """Yield wrong orders of the columns, with the column of each class."""
+    yield "columns of scores in the reverse order of the classes", np.arange(n_classes)[::-1]
+    for name, meaning in class_orders.items():
+        yield f"columns of scores given as {name}", np.argsort(meaning)
+        yield f"classes of labels given as {name}", meaning

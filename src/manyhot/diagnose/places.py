@@ -141,7 +141,7 @@ def finite(value: float | None) -> float | None:
 
 
 FEWEST_OF_SHARE = 500
-"""Minimum number of images for the share of a loss: with 20 to 100, intervals hold in 87 to 92 %."""
+"""Minimum number of images for an interval of the share of a loss: with 20 to 100, it holds in 87 to 92 %."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,12 +179,15 @@ class _Loss:
         return _Loss([""], value, samples, *_ends(value, samples, min(self.n)), self.n)
 
     def shares(self, single: _Loss) -> tuple[Floats, Floats, Floats]:
-        """Return the share of the loss `single` that is due to missing labels."""
-        if self.samples is None or single.samples is None or min(*self.n, *single.n) < FEWEST_OF_SHARE:
+        """Return the share of the loss `single` that is due to missing labels, with its interval."""
+        if self.samples is None or single.samples is None:
             return (np.full(len(self.models), np.nan),) * 3
         least = min(self.samples.shape[1], single.samples.shape[1])
         drawn = single.samples[:, :least], self.samples[:, :least]
-        return missing_share(single.value, self.value, *drawn)
+        share, lo, hi = missing_share(single.value, self.value, *drawn)
+        if min(*self.n, *single.n) < FEWEST_OF_SHARE:
+            lo = hi = np.full(len(share), np.nan)
+        return share, lo, hi
 
 
 def _ends(loss: Floats, samples: Floats, n: int) -> tuple[Floats, Floats]:

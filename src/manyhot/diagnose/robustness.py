@@ -19,7 +19,15 @@ from manyhot.data.benchmarks import PUBLISHED, HasResults, is_published_name, re
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, ModelPatterns, PredictionsLike, Reading, open_inputs
 from manyhot.diagnose.page import DiagnosisResult
-from manyhot.diagnose.places import COMPARED_METRICS, MULTI, SINGLE, Place, loss_rows, places_of
+from manyhot.diagnose.places import (
+    COMPARED_METRICS,
+    FEWEST_OF_SHARE,
+    MULTI,
+    SINGLE,
+    Place,
+    loss_rows,
+    places_of,
+)
 from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.comparison import REFERENCES, join
 from manyhot.evaluate.judge import Resampling, judge_models
@@ -417,6 +425,8 @@ def _protocols(rows: Sequence[Row]) -> Iterator[str]:
     shared = {(r["base"], r["dataset"]) for r in rows if r["metric"] in MULTI}
     if not shared:
         return
+    if any(r["share"] is not None and r["share_lo"] is None for r in rows):
+        yield f"shares have no interval with fewer than {FEWEST_OF_SHARE} images: it would be too short"
     text = (
         "shares due to missing labels assume that the label sets of both data sets were made in the same way"
     )

@@ -22,7 +22,7 @@ from manyhot.evaluate.per_class.class_tables import ClassTables
 from manyhot.evaluate.posterior import Posterior
 from manyhot.evaluate.requirements import case_for, default_entries, depth_of, entries_of, link_notes, unmet
 from manyhot.evaluate.results import Evaluation, Note, Number
-from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slices
+from manyhot.evaluate.slices import ALL, Slices, case_of, check_order, make_slices, score_doubts
 from manyhot.parameters import RESAMPLES, check_draws
 from manyhot.registry import Entry
 from manyhot.tables import Alignment, Images, Labels, Predictions, align, check_same_classes
@@ -213,6 +213,9 @@ class Judge:
     def add(self, predictions: Predictions, case: Case, alignment: Alignment) -> None:
         """Evaluate one model that was matched to the labels."""
         self._note_unmatched(predictions.model, alignment)
+        if not self.trust_order:
+            for text in score_doubts(case, self.labels.class_list or class_list_of(self.labels.class_hash)):
+                self._notes.append(Note(self.dataset, predictions.model, "scores", len(case.labels), text))
         metrics = default_entries(case) if self.requested is None else self.requested
         metrics = self._without_unmet(metrics, case, predictions)
         for text in link_notes(metrics, case):

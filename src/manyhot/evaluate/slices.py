@@ -15,7 +15,7 @@ from numpy import typing as npt
 from pyarrow import compute as pc
 
 from manyhot.classes import CLASS_ORDERS, SUPERCLASSES, ClassList
-from manyhot.core.order_check import explain_order
+from manyhot.core.order_check import are_probabilities, constant_scores, explain_order, relate
 from manyhot.core.sets import NO_LABEL, Case, LabelSets, top_k
 from manyhot.data.data_sets import Source
 from manyhot.errors import InputError, OrderError
@@ -263,7 +263,7 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
     ------
     OrderError
     """
-    orders = {name: order(case.labels.n_classes) for name, order in CLASS_ORDERS.items()}
+    orders = _class_orders(case)
     # Rows in the order of the predictions' file: a wrong row order is an order of that file.
     rows = slice(None) if ascends(alignment.right) else np.argsort(alignment.right, kind="stable")
     found = explain_order(
@@ -271,17 +271,45 @@ def check_order(case: Case, predictions: Predictions, alignment: Alignment) -> N
         _any_label(case.labels)[rows],
         n_classes=case.labels.n_classes,
         by_name=lambda: _by_name(predictions.image_id, np.sort(alignment.right)),
-        class_orders={name: order for name, order in orders.items() if order is not None},
+        class_orders=orders,
     )
+    got = f"top-1 accuracy {_share_right(case):.4f}"
+    relation = None if found else relate(case, orders)
+    if relation is not None and relation.order:
+        found = relation.order
+        got = f"a mean correlation of {relation.correlation:.3f} of scores and labels"
     if found:
         raise OrderError(
             f"The predictions of {predictions.model} do not match the labels in the present order; the "
             f"likely cause is {found}.",
             where=predictions.source or None,
-            got=f"top-1 accuracy {_share_right(case):.4f}",
+            got=got,
             do="pass the row order or class order of the file, or `trust_order` if the present order is "
             "correct",
         )
+
+
+def score_doubts(case: Case, classes: ClassList | None) -> Iterator[str]:
+    """Yield what is suspicious about scores of all classes, without being an error."""
+    relation = relate(case, {})
+    if relation is not None and relation.is_chance:
+        yield (
+            "the scores are no more related to the labels than in a random order of the images (mean "
+            f"correlation {relation.correlation:.3f} over {relation.n_classes:,} classes): check the order "
+            "of rows and classes"
+        )
+    constant = constant_scores(case)
+    if len(constant):
+        names = ", ".join(f"class {c}" if classes is None else classes.names[c] for c in constant[:5])
+        more = f" and {len(constant) - 5:,} more classes" if len(constant) > 5 else ""
+        yield f"the scores of {names}{more} are the same for all images"
+    if are_probabilities(case):
+        yield "the scores are declared as logits, but all are between 0 and 1, as probabilities are"
+
+
+def _class_orders(case: Case) -> dict[str, npt.NDArray[np.int32]]:
+    orders = {name: order(case.labels.n_classes) for name, order in CLASS_ORDERS.items()}
+    return {name: order for name, order in orders.items() if order is not None}
 
 
 def _any_label(sets: LabelSets) -> npt.NDArray[np.int32]:

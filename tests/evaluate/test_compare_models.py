@@ -63,10 +63,11 @@ def test_the_sentence_names_the_better_model(models):
     made = compared(models, "old", "new")
     (found,) = differences(made.results, "mine")
     lo, hi = (100 * end for end in found.interval)
-    size = f"{100 * found.difference:.2f} points of real1 ({lo:.2f} to {hi:.2f}, n 400)"
+    doubt = f"95 % interval {lo:.2f} to {hi:.2f}, p < 0.001, n 400"
+    size = f"{100 * found.difference:.2f} points of real1 ({doubt})"
     assert made.answers == [f"new is better than old by {size}."]
     assert compared(models, "new", "old").answers == [f"old is worse than new by {size}."]
-    assert next(made.lines()) == "mine: new compared with old"
+    assert next(made.lines()) == "mine: new compared with old (differences are new minus old)"
     assert list(made.lines())[-1] == made.answers[0]
     assert "slope" not in str(made)
 
@@ -237,11 +238,13 @@ def test_files_of_one_name_are_told_apart_by_their_folders(folder):
         code=7,
     )
     lines = done.stdout.splitlines()
-    assert lines[0] == "mine: old/net compared with new/net"
+    minus = "differences are old/net minus new/net"
+    assert lines[0] == f"mine: old/net compared with new/net ({minus})"
     assert lines[3].startswith("old/net is worse than new/net by ")
     assert lines[4].startswith("Failed: old/net loses more than 5.00 points of real1 (")
     text = (folder / "pr.md").read_text()
-    assert text.startswith(f"### mine: {lines[3]}\n\n{lines[4]}\n\n| metric | new/net | old/net |")
+    sentence = lines[3].replace("<", r"\<")
+    assert text.startswith(f"### mine: {sentence}\n\n{lines[4]}\n\n| metric | new/net | old/net |")
     pairs = pl.read_csv(folder / "out" / "pairs.csv")
     assert pairs.select("model_a", "model_b", "n").rows() == [("new/net", "old/net", N)]
     # As on the terminal: old is worse than new, the first model.
@@ -331,7 +334,8 @@ def test_names_in_markdown_are_shown_as_they_are(models):
     hostile = {"a|b": models["old"], "<img src=x>": models["new"]}
     made = compare(hostile, labels=SETS, metrics=["real1"], reading=READING)
     text = markdown(made.results, None)
-    assert r"| metric | a\|b | \<img src=x\> | difference | 95 % | p | n |" in text
+    minus = r"difference (\<img src=x\> − a\|b)"
+    assert rf"| metric | a\|b | \<img src=x\> | {minus} | 95 % | p | n |" in text
     assert "<img" not in text.replace(r"\<img", "")
 
 
@@ -375,11 +379,44 @@ def test_two_models_are_compared_on_each_class(tmp_path):
     assert rows["owl"]["difference_lo"] is None
     assert rows["dog"]["difference"] == 0
     lines = list(found.lines())
-    assert lines[-2:] == [
+    assert "average precision by class: intervals uncorrected, p corrected by Holm over 1 class" in lines
+    n, n_owl = hot[:, 1].sum(), hot[:, 2].sum()
+    assert [line.split()[:2] for line in lines[-7:-4]] == [
+        ["cat", f"{hot[:, 0].sum()}"],
+        ["dog", f"{n}"],
+        ["owl", f"{n_owl}"],
+    ]
+    assert [" ".join(line.split()[-3:]) for line in lines[-6:-4]] == ["not tested –"] * 2
+    assert lines[-4:] == [
         "strong is better on cat.",
-        "2 classes were not tested (fewer than 30 images, or no difference).",
+        "2 of 3 classes have the 30 images that a test needs. Not tested: owl.",
+        "Not tested, because leaving out images does not change the difference: dog.",
+        "strong has the higher AP on 2 of the 3 classes, weak on 0; equal on 1 (a count of all classes, "
+        "tested or not; it is no test).",
     ]
     assert (found.write(tmp_path), (tmp_path / "class_differences.csv").exists())[1]
+
+
+def test_of_many_classes_few_can_be_tested(tmp_path):
+    rng = np.random.default_rng(0)
+    hot = rng.random((300, 80)) < [0.4] * 3 + [0.02] * 76 + [0.0]
+    hot[0, :79] = True
+    a, b = rng.normal(size=(2, *hot.shape)) + hot
+    found = compare({"a": a, "b": b}, labels=hot)
+    of_a, of_b = (np.array([average_precision_score(hot[:, c], s[:, c]) for c in range(79)]) for s in (a, b))
+    few = sorted(range(3, 79), key=lambda c: -hot[:, c].sum())[:5]
+    no_difference, *lines = list(found.lines())[-5:]
+    assert no_difference == "No difference can be shown on any of the 3 classes tested."
+    assert lines == [
+        "Only 3 of 79 classes have the 30 images that a test needs. Not tested: "
+        f"{', '.join(map(str, few))} and 71 more.",
+        "1 class is on no image.",
+        f"b has the higher AP on {(of_b > of_a).sum()} of the 79 classes, a on {(of_a > of_b).sum()} "
+        "(a count of all classes, tested or not; it is no test).",
+        "All 79 classes are in class_differences.csv, once it is written.",
+    ]
+    found.write(tmp_path)
+    assert pl.read_csv(tmp_path / "class_differences.csv").filter(pl.col("n_positives") > 0).height == 79
 
 
 def test_the_page_says_on_which_classes_and_how_intervals_are_computed(tmp_path):
@@ -387,24 +424,33 @@ def test_the_page_says_on_which_classes_and_how_intervals_are_computed(tmp_path)
     hot = rng.random((300, 3)) < [0.4, 0.4, 0.3]
     weak = (rng.normal(size=hot.shape) + hot).astype(np.float32)
     strong = (weak + hot * [2.0, 0.0, 0.0]).astype(np.float32)
-    # The better model comes first, in whatever order they are passed.
+    # Everywhere on the page, differences are the second model minus the first, as on the terminal.
     models = {"strong": strong, "weak": weak}
     found = compare(models, labels=hot, classes=["cat", "dog", "owl"], metrics=None)
     found.write(tmp_path)
     page = parse(write_page(tmp_path, beside=False).read_text(encoding="utf-8"))
     by_metric, by_class = page.one("div", "verdict").all("table")
-    assert by_metric.one("thead").text == "Metric weak strong Difference 95 % interval p n"
-    assert by_class.one("thead").text == "Class Images weak strong Difference 95 % interval p"
-    (row,) = by_class.one("tbody").all("tr")
+    assert by_metric.one("thead").text == "Metric strong weak Difference 95 % interval p n"
+    assert by_class.one("thead").text == "Class Images strong weak Difference 95 % interval p (Holm)"
+    row, *untested = by_class.one("tbody").all("tr")
     n = hot[:, 0].sum()
-    values = [average_precision_score(hot[:, 0], model[:, 0]) for model in (weak, strong)]
+    values = [100 * average_precision_score(hot[:, 0], model[:, 0]) for model in (strong, weak)]
     cells = [cell.text for cell in (row.one("th"), *row.all("td"))]
-    gain = 100 * (values[1] - values[0])
-    assert cells[:5] == ["cat", f"{n}", f"{values[0]:.1%}", f"{values[1]:.1%}", f"+{gain:.2f}"]
+    loss = values[0] - values[1]
+    assert cells[:5] == ["cat", f"{n}", f"{values[0]:.2f} %", f"{values[1]:.2f} %", f"−{loss:.2f}"]
+    assert [row.all("td")[4].text for row in untested] == ["not tested"] * 2
     note = page.one("div", "verdict").all("p", "about")[-1].text
     assert note == (
-        "strong is better on cat. 2 classes were not tested (fewer than 30 images, or no difference)."
+        "Lowest p first; intervals uncorrected, p corrected by Holm over 1 class. strong is better on cat. "
+        "Not tested, because leaving out images does not change the difference: dog, owl. weak has the "
+        "higher AP on 0 of the 3 classes, strong on 1; equal on 2 (a count of all classes, tested or not; it is "
+        "no test)."
     )
+    assert page.one("h1").text == "strong and weak"
+    answer = page.one("div", "verdict").one("p", "answer").text
+    assert answer.startswith("weak is worse than strong by ")
+    assert "points of mAP (macro)" in answer
+    assert answer.replace("mAP (macro)", "map_macro") in found.lines()
     made = page.one("section", id="made").text
     assert "Those of mAP (macro) and mAP (micro) are computed by the jackknife" in made
     assert "Those of mAP (images) and LRAP are percentiles of a bootstrap" in made

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,10 @@ from manyhot.tables import Row, schema
 from manyhot.tables.definitions import COUNT, INT, ITS, REAL, TEXT, declare_table, interval
 
 MOST_CLASSES = 10
-"""Classes on the terminal."""
+"""Classes that were tested on the terminal and on a page."""
+
+MOST_UNTESTED = 5
+"""Classes that were not tested there, and their names in a sentence."""
 
 SIGNIFICANT = 0.05
 """Adjusted p below which the models differ on a class."""
@@ -80,48 +83,63 @@ class ClassVerdict:
 
     Attributes
     ----------
-    tested : tuple of Row
-        The classes with an interval, lowest p first.
-    sentence, untested : str
-        The classes on which the models differ, and how many were not tested; empty for none.
+    tested, untested : tuple of Row
+        The classes with an interval, lowest p first, and the others, those on the most images first.
+    sentences : tuple of str
+        The classes on which the models differ, what was tested, and on how many classes each model has the
+        higher average precision.
     """
 
     tested: tuple[Row, ...]
-    sentence: str
-    untested: str
+    untested: tuple[Row, ...]
+    sentences: tuple[str, ...]
+
+    @property
+    def shown(self) -> tuple[Row, ...]:
+        """The first classes, tested and not."""
+        return (*self.tested[:MOST_CLASSES], *self.untested[:MOST_UNTESTED])
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The first and the second model."""
+        row = (*self.tested, *self.untested)[0]
+        return row["reference"], row["model"]
+
+    @property
+    def more(self) -> str:
+        """Where all classes are; empty if all are shown."""
+        n = len(self.tested) + len(self.untested)
+        return f"All {n:,} classes are in class_differences.csv" if n > len(self.shown) else ""
+
+    @property
+    def method(self) -> str:
+        """What is corrected for the number of classes, and what is not."""
+        if not self.tested:
+            return ""
+        return f"intervals uncorrected, p corrected by Holm over {_counted(len(self.tested))}"
 
 
-def class_verdict(table: pa.Table, reference: str = "") -> ClassVerdict | None:
+def class_verdict(table: pa.Table) -> ClassVerdict | None:
     """Return on which classes two models differ; None if no class is on any image.
 
     Parameters
     ----------
     table : pyarrow.Table
         The table ``class_differences`` of one data set.
-    reference : str
-        The model to which the other is compared; by default that of the table.
     """
-    rows = [row for row in table.to_pylist() if row["n_positives"]]
-    if not rows:
+    rows = table.to_pylist()
+    judged = [row for row in rows if row["n_positives"]]
+    if not judged:
         return None
-    if reference and rows[0]["reference"] != reference:
-        rows = [_swapped(row) for row in rows]
-    tested = sorted((r for r in rows if r["p"] == r["p"]), key=lambda r: (r["p"], -abs(r["difference"])))
-    return ClassVerdict(tuple(tested), _verdict(tested), _untested(len(rows) - len(tested)))
+    tested = sorted((r for r in judged if is_tested(r)), key=lambda r: (r["p"], -abs(r["difference"])))
+    untested = sorted((r for r in judged if not is_tested(r)), key=lambda r: -r["n_positives"])
+    sentences = (_verdict(tested), *_coverage(untested, len(judged), len(rows) - len(judged)))
+    return ClassVerdict(tuple(tested), tuple(untested), (*filter(None, sentences), _balance(judged)))
 
 
-def _swapped(row: Row) -> Row:
-    names = {"reference": row["model"], "model": row["reference"]}
-    values = {"ap_reference": row["ap_model"], "ap_model": row["ap_reference"]}
-    lo, hi = (None if row[f"difference_{e}"] is None else -row[f"difference_{e}"] for e in ("hi", "lo"))
-    return {
-        **row,
-        **names,
-        **values,
-        "difference": -row["difference"],
-        "difference_lo": lo,
-        "difference_hi": hi,
-    }
+def is_tested(row: Row) -> bool:
+    """Return whether a class has a p."""
+    return bool(row["p"] == row["p"])
 
 
 HEADS = ("difference", "95 %", "p (Holm)")
@@ -129,49 +147,80 @@ HEADS = ("difference", "95 %", "p (Holm)")
 
 
 def class_lines(table: pa.Table) -> Iterator[str]:
-    """Yield the classes on which two models differ, and how many were not tested."""
+    """Yield the classes on which two models differ, which were not tested, and who is ahead on how many."""
     found = class_verdict(table)
     if found is None:
         return
     yield ""
-    n = len(found.tested)
-    yield f"classes by p, of {n:,} with an interval:" if n else "no class was tested"
-    if n:
-        head = ("class", "images", found.tested[0]["reference"], found.tested[0]["model"], *HEADS)
-        yield from table_lines(head, [class_cells(row) for row in found.tested[:MOST_CLASSES]])
-    yield from filter(None, (found.sentence, found.untested))
+    yield f"average precision by class{f': {found.method}' if found.method else ''}"
+    head = ("class", "images", *found.names, *HEADS)
+    yield from table_lines(head, [class_cells(row) for row in found.shown])
+    yield from found.sentences
+    yield from (f"{more}, once it is written." for more in filter(None, (found.more,)))
 
 
 def class_cells(row: Row) -> tuple[str, ...]:
-    """Return the cells of a class that was tested."""
-    return (
-        row["key"],
-        f"{row['n_positives']:,}",
-        f"{row['ap_reference']:.1%}",
-        f"{row['ap_model']:.1%}",
-        f"{100 * row['difference']:+.2f}",
-        f"{100 * row['difference_lo']:.2f} to {100 * row['difference_hi']:.2f}",
-        "<0.001" if row["p_adjusted"] < 0.001 else f"{row['p_adjusted']:.3f}",
-    )
+    """Return the cells of a class."""
+    values = (f"{row['ap_reference']:.2%}", f"{row['ap_model']:.2%}", f"{100 * row['difference']:+.2f}")
+    cells = (row["key"], f"{row['n_positives']:,}", *values)
+    if not is_tested(row):
+        return (*cells, "not tested", "–")
+    ends = f"{100 * row['difference_lo']:.2f} to {100 * row['difference_hi']:.2f}"
+    return (*cells, ends, "<0.001" if row["p_adjusted"] < 0.001 else f"{row['p_adjusted']:.3f}")
 
 
-def _verdict(tested: list[Row]) -> str:
+def _verdict(tested: Sequence[Row]) -> str:
     """Return on which of the tested classes one model is better."""
     if not tested:
         return ""
     apart = [row for row in tested if row["p_adjusted"] < SIGNIFICANT]
-    better = [row["key"] for row in apart if row["difference"] > 0]
-    worse = [row["key"] for row in apart if row["difference"] < 0]
+    ahead = [row["key"] for row in apart if row["difference"] > 0]
+    behind = [row["key"] for row in apart if row["difference"] < 0]
     model, reference = tested[0]["model"], tested[0]["reference"]
-    parts = [f"{m} is better on {_named(k)}" for m, k in ((model, better), (reference, worse)) if k]
-    return f"{'; '.join(parts) or f'no difference can be shown on any of {len(tested):,} classes'}."
+    each = ((model, ahead), (reference, behind))
+    parts = [f"{name} is better on {_named(keys, MOST_CLASSES)}" for name, keys in each if keys]
+    if parts:
+        return f"{'; '.join(parts)}."
+    which = "the class" if len(tested) == 1 else f"any of the {len(tested):,} classes"
+    return f"No difference can be shown on {which} tested."
 
 
-def _named(keys: list[str]) -> str:
-    shown = ", ".join(keys[:MOST_CLASSES])
-    return shown if len(keys) <= MOST_CLASSES else f"{shown} and {len(keys) - MOST_CLASSES:,} more"
+def _coverage(untested: Sequence[Row], n: int, n_absent: int) -> Iterator[str]:
+    """Yield how many classes were tested, and the others with the reason."""
+    few = [row["key"] for row in untested if row["n_positives"] < FEWEST_POSITIVES]
+    alike = [row["key"] for row in untested if row["n_positives"] >= FEWEST_POSITIVES]
+    enough = n - len(few)
+    if few:
+        only = "Only " if 2 * enough < n else ""
+        have = f"{only}{enough:,} of {_counted(n)} {'has' if enough == 1 else 'have'}"
+        have = have if enough else f"None of {_counted(n)} has"
+        yield (
+            f"{have} the {FEWEST_POSITIVES} images that a test needs. Not tested: "
+            f"{_named(few, MOST_UNTESTED)}."
+        )
+    if alike:
+        why = "leaving out images does not change the difference"
+        yield f"Not tested, because {why}: {_named(alike, MOST_UNTESTED)}."
+    if n_absent:
+        yield f"{_counted(n_absent)} {'is' if n_absent == 1 else 'are'} on no image."
 
 
-def _untested(n: int) -> str:
-    fewer = f"fewer than {FEWEST_POSITIVES} images, or no difference"
-    return f"{n:,} {'class was' if n == 1 else 'classes were'} not tested ({fewer})." if n else ""
+def _balance(rows: Sequence[Row]) -> str:
+    """Return on how many classes each model has the higher average precision."""
+    ahead = sum(row["difference"] > 0 for row in rows)
+    behind = sum(row["difference"] < 0 for row in rows)
+    model, reference = rows[0]["model"], rows[0]["reference"]
+    equal = len(rows) - ahead - behind
+    return (
+        f"{model} has the higher AP on {ahead:,} of the {_counted(len(rows))}, {reference} on {behind:,}"
+        f"{f'; equal on {equal:,}' if equal else ''} (a count of all classes, tested or not; it is no test)."
+    )
+
+
+def _counted(n: int) -> str:
+    return "1 class" if n == 1 else f"{n:,} classes"
+
+
+def _named(keys: Sequence[str], most: int) -> str:
+    shown = ", ".join(keys[:most])
+    return shown if len(keys) <= most else f"{shown} and {len(keys) - most:,} more"

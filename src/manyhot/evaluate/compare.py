@@ -142,7 +142,7 @@ def compare(
     >>> old, new = [[0, 1], [0, 1], [2, 0], [0, 1]] * 25, [[0, 1], [2, 1], [2, 0], [0, 1]] * 25
     >>> found = compare({"old": old, "new": new}, labels=labels, reading=Reading(n_classes=3))
     >>> print(found.answers[0])
-    new is better than old by 25.00 points of real1 (15.73 to 33.29, n 100).
+    new is better than old by 25.00 points of real1 (95 % interval 15.73 to 33.29, p < 0.001, n 100).
     """
     options: dict[str, Any] = {"best_from": best_from, "ends": ends, "without": without}
     options["families"] = families

@@ -184,7 +184,8 @@ class Comparison(Result):
         clear_report(out)
         clear_gallery(out)
         results = self.results.table
-        written += write_tables(made, out, call=run.call, inputs=self.inputs, results=results)
+        filled = {name: table for name, table in made.items() if table.num_rows}
+        written += write_tables(filled, out, call=run.call, inputs=self.inputs, results=results)
         return [*written, *self.written]
 
     def mean_drop(

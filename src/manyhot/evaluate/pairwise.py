@@ -75,19 +75,6 @@ class Difference:
         ends = [self.metric.draw(end) for end in self.interval]
         return (ends[0], ends[1]) if self.metric.lower_is_better else (-ends[1], -ends[0])
 
-    def swapped(self) -> Difference:
-        """Return the difference of the reference to the model."""
-        ends = (None, None) if self.interval is None else (-self.interval[1], -self.interval[0])
-        return replace(
-            self,
-            reference=self.model,
-            model=self.reference,
-            values=self.values[::-1],
-            difference=-self.difference,
-            lo=ends[0],
-            hi=ends[1],
-        )
-
     def to_json(self) -> dict[str, Any]:
         """Return names and numbers, with undefined ones as null."""
         a, b = (value.value for value in self.values)
@@ -201,25 +188,40 @@ def _pairs_at(results: Results, end: tuple[str, str, str]) -> Mapping[frozenset[
 # Sentences.
 
 
-def answer(pair: Difference) -> str:
-    """Return one sentence that says which model is better, by how much, and how certain this is."""
+def answer(pair: Difference, *, by_label: bool = False) -> str:
+    """Return one sentence that says which model is better, by how much, and how certain this is.
+
+    Parameters
+    ----------
+    pair : Difference
+    by_label : bool
+        Whether to call the metric by its label, as the tables of a page do, instead of its name.
+    """
     a, b, metric, n = pair.reference, pair.model, pair.metric, f"n {pair.n:,}"
+    name = metric.label if by_label else metric.name
     if not pair.same_images:
         images = " and ".join(f"{value.n:,}" for value in pair.values)
         return f"{a} and {b} were evaluated on different images ({images}) and are not compared."
     if math.isnan(pair.difference):
-        return f"{b} and {a} are not compared: {metric.name} is undefined ({n})."
+        return f"{b} and {a} are not compared: {name} is undefined ({n})."
     if pair.loss is None:
-        return f"{b} has {_signed(pair)} of {metric.name} compared with {a}, without an interval ({n})."
+        return f"{b} has {_signed(pair)} of {name} compared with {a}, without an interval ({n})."
     lo, hi = pair.loss
     if lo <= 0 <= hi:
-        span = _span(metric, *(metric.draw(end) for end in pair.interval or ()))
-        size = f"{_signed(pair)} of {metric.name} ({span}, {n})"
-        return f"No difference between {a} and {b} can be shown: {size}."
+        ends = tuple(metric.draw(end) for end in pair.interval or ())
+        return (
+            f"No difference between {a} and {b} can be shown: {_signed(pair)} of {name} {_doubt(pair, ends)}."
+        )
     ends = (lo, hi) if lo > 0 else (-hi, -lo)
     size = _number(metric, abs(metric.draw(pair.difference)))
     word = "worse" if lo > 0 else "better"
-    return f"{b} is {word} than {a} by {size} of {metric.name} ({_span(metric, *ends)}, {n})."
+    return f"{b} is {word} than {a} by {size} of {name} {_doubt(pair, ends)}."
+
+
+def _doubt(pair: Difference, ends: Sequence[float]) -> str:
+    """Return the interval, p and n of a difference in brackets."""
+    p = "" if pair.p is None else f"p {_p(pair.p).replace('<', '< ')}, "
+    return f"(95 % interval {_span(pair.metric, *ends)}, {p}n {pair.n:,})"
 
 
 def noise_line(best: str, pairs: Sequence[Difference]) -> str:
@@ -321,7 +323,8 @@ def _difference_cell(pair: Difference) -> str:
 def two_lines(pairs: Sequence[Difference]) -> Iterator[str]:
     """Yield the table of two models and the sentence that answers."""
     first = pairs[0]
-    yield f"{first.dataset}: {first.model} compared with {first.reference}"
+    minus = f"differences are {first.model} minus {first.reference}"
+    yield f"{first.dataset}: {first.model} compared with {first.reference} ({minus})"
     head = ("metric", first.reference, first.model, "difference", "95 %", "p", "n")
     yield from table_lines(head, [(d.metric.name, *cells(d)) for d in pairs])
     yield answer(leading_of(pairs))
@@ -362,15 +365,8 @@ def _lines_on(results: Results, dataset: str) -> Iterator[str]:
     return best_lines(results, dataset)
 
 
-def conclusions(results: Results, *, best_first: bool = False) -> dict[str, str]:
-    """Return which model is better, or which are within noise, for each data set with tested pairs.
-
-    Parameters
-    ----------
-    results : Results
-    best_first : bool
-        Whether to name the better of two models first, instead of comparing the second with the first.
-    """
+def conclusions(results: Results) -> dict[str, str]:
+    """Return which model is better, or which are within noise, for each data set with tested pairs."""
     found = {}
     for dataset in results.datasets:
         two = differences(results, dataset)
@@ -378,7 +374,7 @@ def conclusions(results: Results, *, best_first: bool = False) -> dict[str, str]
         if leading is None or leading.loss is None:
             found[dataset] = noise_line(*to_best(results, dataset))
         else:
-            found[dataset] = answer(leading.swapped() if best_first and leading.loss[0] > 0 else leading)
+            found[dataset] = answer(leading)
     return {dataset: line for dataset, line in found.items() if line}
 
 
@@ -403,7 +399,8 @@ def markdown(results: Results, margin: float | None, notes: Sequence[str] = ()) 
         leading = leading_of(found)
         lines += [f"### {_escaped(dataset)}: {_escaped(answer(leading))}", ""]
         lines += [_escaped(verdict_line(leading, margin)), ""] if margin is not None else []
-        head = ("metric", leading.reference, leading.model, "difference", "95 %", "p", "n")
+        minus = f"difference ({leading.model} − {leading.reference})"
+        head = ("metric", leading.reference, leading.model, minus, "95 %", "p", "n")
         lines += [_row(head), f"| --- |{' ---: |' * 6}"]
         lines += [_row((d.metric.name, *cells(d))) for d in found]
         lines.append("")

@@ -246,9 +246,7 @@ class Evaluation(Result):
         """Yield the best models of each data set, the user's own models with ranks, and the mean drops."""
         results = self.as_results()
         unmatched = {(n.dataset, n.model): n.text for n in self.model_notes if n.kind.endswith("_unmatched")}
-        yield from headline_lines(
-            results, self.own, below=conclusions(results, best_first=True), unmatched=unmatched
-        )
+        yield from headline_lines(results, self.own, below=conclusions(results), unmatched=unmatched)
         yield from posterior_lines(self.posterior)
         yield from change_lines(self.comparison.drops.to_pylist())
         yield from self._page_notes

@@ -291,17 +291,18 @@ def pair(a, b, difference, p):
     return rows_of("pairs", row | ends)
 
 
-def test_of_two_models_the_better_comes_first():
+def test_the_second_of_two_models_is_compared_with_the_first():
     """The sentence is that of the terminal; see tests/evaluate/test_compare_models.py."""
+    size = "10.00 points of Top-1 (95 % interval 5.00 to 15.00, p < 0.001, n 100)"
     (verdict,) = two(0.6, 0.7, pairs=pair("a", "b", -0.1, 0.0004)).two_models
-    assert verdict.sentence == "b is better than a by 10.00 points of top1 (5.00 to 15.00, n 100)."
+    assert verdict.sentence == f"b is better than a by {size}."
     heads = ["Metric", "a", "b", "Difference", "95 % interval", "p", "n"]
     assert [head.text for head in verdict.table.heads] == heads
-    cells = ("Top-1", "60.00%", "70.00%", "+10.00", "5.00 to 15.00", "<0.001", "100")
+    cells = ("Top-1", "60.00 %", "70.00 %", "+10.00", "5.00 to 15.00", "<0.001", "100")
     assert [row.cells for row in verdict.table.rows] == [cells]
     (verdict,) = two(0.7, 0.6, pairs=pair("a", "b", 0.1, 0.0004)).two_models
-    assert verdict.sentence == "a is better than b by 10.00 points of top1 (5.00 to 15.00, n 100)."
-    assert verdict.table.rows[0].cells[1:4] == ("60.00%", "70.00%", "+10.00")
+    assert verdict.sentence == f"b is worse than a by {size}."
+    assert verdict.table.rows[0].cells[1:4] == ("70.00 %", "60.00 %", "−10.00")
 
 
 def test_two_models_that_do_not_differ_beyond_noise():
@@ -309,7 +310,7 @@ def test_two_models_that_do_not_differ_beyond_noise():
     assert verdict.sentence.startswith("No difference between a and b can be shown: ")
     assert verdict.table.rows[0].cells[3:] == ("−2.00", "−7.00 to 3.00", "0.430", "100")
     (verdict,) = two(0.7, 0.68).two_models
-    assert verdict.sentence == "b has -2.00 points of top1 compared with a, without an interval (n 100)."
+    assert verdict.sentence == "b has -2.00 points of Top-1 compared with a, without an interval (n 100)."
     assert verdict.table.rows[0].cells[3:] == ("−2.00", "–", "–", "100")
 
 
@@ -317,6 +318,8 @@ def test_two_models_have_no_ranks():
     rows = [number("val", m, "top1", "all", v, 100) for m, v in (("a", 0.7), ("b", 0.6))]
     report = build_report(ReportTables(results_table(rows), {"ranks": rows_of("ranks", rank(1.0, 0))}))
     assert report.title == "a and b"
+    rows = [number("val", m, "top1", "all", v, 100) for m, v in (("b", 0.6), ("a", 0.7))]
+    assert build_report(ReportTables(results_table(rows), {})).title == "b and a", "as passed"
     assert report.findings == ()
     assert [s.anchor for s in report.sections] == ["models"]
 

@@ -73,7 +73,9 @@ def test_the_report_of_two_models_is_short_and_begins_with_the_answer(two_models
     assert height <= 3000
     answer = page.locator("main p").first.inner_text()
     assert re.match(
-        r"mlp is better than linear by [\d.]+ points of \w+ \([\d.]+ to [\d.]+, n 400\)\.", answer
+        r"mlp is better than linear by [\d.]+ points of \w+ "
+        r"\(95 % interval [\d.]+ to [\d.]+, p [<\d. ]+, n 400\)\.",
+        answer,
     )
     assert page.locator("#saturation, #ranks").count() == 0
     assert "families" not in page.locator("main").inner_text()
@@ -100,10 +102,8 @@ def test_the_report_of_two_models_on_own_classes_is_short(own_classes, opened):
     # Three classes, each with four photographs of two kinds, of which all are decoded.
     sizes = page.locator("#photographs img:visible").evaluate_all("all => all.map(img => img.naturalWidth)")
     assert sizes == [40] * 24
-    groups = page.locator("#groups > p").first.inner_text()
-    ends = r"[\d.]+ % on images with .+ \(n \d+\) to [\d.]+ % on images with .+ \(n \d+\)\."
-    among = r"Among groups of 30 images or more, mAP \(macro\) of mlp on labels ranges from "
-    assert re.fullmatch(among + ends, groups)
+    assert page.locator("#groups > p").count() == 0, "groups have other classes: mAP (macro) is not compared"
+    assert not page.locator(".find").is_visible(), "two models are found by looking"
     phone = opened(own_classes, 390)
     assert size(phone)[0] == 390
     assert cut(phone) == []

@@ -157,7 +157,7 @@ def build_report(
     found = findings(tables, datasets, named, gallery)
     shared = Shared(named, frozenset(highlight), anchors, gallery)
     return Report(
-        title or _title(datasets, is_comparison=is_comparison),
+        title or _title(tables, datasets, is_comparison=is_comparison),
         call or about.get("call", ""),
         about.get("version", ""),
         about.get("schema", ""),
@@ -183,11 +183,11 @@ def build_report(
     )
 
 
-def _title(datasets: Sequence[DataSet], *, is_comparison: bool) -> str:
+def _title(tables: ReportTables, datasets: Sequence[DataSet], *, is_comparison: bool) -> str:
     """Return a title that says which page it is: of two models, of several data sets, or of many models."""
-    names = {model.name for data in datasets for model in data.models}
+    names = tables.results["model"].unique().to_pylist()  # as passed, and not the best first
     if len(names) == 2:
-        return " and ".join(model.name for model in datasets[0].models)
+        return " and ".join(names)
     if not is_comparison:
         return TITLE
     return "How accuracy changes between data sets" if len(datasets) > 1 else "How models rank"

@@ -105,10 +105,13 @@ def build_sections(
     if tables.has_trends:
         text |= {"saturation": _saturation(tables, shared), "ranks": _ranks(tables, shared)}
     sections = []
-    first_parts = (*(COMPARED if is_comparison else ()), *(("classes",) if tables.is_by_class else ()))
+    is_by_class = tables.is_by_class or tables["class_differences"].num_rows
+    first_parts = (*(COMPARED if is_comparison else ()), *(("classes",) if is_by_class else ()))
     order = sorted(TITLES, key=lambda anchor: anchor not in first_parts)
     for anchor in order:
         short, title = TITLES[anchor]
+        if anchor == "classes" and not tables["class_results"].num_rows:
+            title = short  # differences of two models, which have their own order
         lead, warning, listings = text.get(anchor, ((), "", ()))
         own = tuple(f for f in figures if f.section == anchor)
         pictured = tuple(albums) if anchor == "classes" else ()
@@ -369,8 +372,14 @@ def _groups(tables: ReportTables, datasets: Sequence[DataSet], shared: Shared, *
 
 
 def _range_of(data: DataSet, sliced: pa.Table) -> str:
-    """Return on which groups of images the first model is worst and best; empty for fewer than two."""
+    """Return on which groups of images the first model is worst and best; empty for fewer than two.
+
+    A macro metric is a mean over the classes of a group, and these differ from group to group, as do their
+    shares of images; its values cannot be compared.
+    """
     m, model = data.primary, data.models[0].name
+    if m.name.endswith("_macro"):
+        return ""
     ends = (("dataset", data.name), ("metric", m.name), ("model", model))
     own = (r for r in sliced.to_pylist() if all(r[k] == v for k, v in ends))
     rows = [r for r in own if r["value"] == r["value"] and r["n"] >= FEWEST_POSITIVES]

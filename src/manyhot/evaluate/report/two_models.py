@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.evaluate.class_differences import MOST_CLASSES, class_cells, class_verdict
+from manyhot.evaluate.class_differences import class_cells, class_verdict
 from manyhot.evaluate.pairwise import Difference, answer, cells, differences, leading_of
 from manyhot.evaluate.report.datasets import DataSet
 from manyhot.evaluate.report.report_tables import ReportTables
@@ -44,10 +44,7 @@ def _is_defined(pair: Difference) -> bool:
 
 
 def _verdict(pairs: Sequence[Difference], by_class: pa.Table, anchors: Anchors) -> TwoModels:
-    """Return the sentence that names the better model first, and the table in the same order."""
-    loss = leading_of(pairs).loss
-    if loss is not None and loss[0] > 0:
-        pairs = [pair.swapped() for pair in pairs]
+    """Return the sentence, and the tables by metric and by class: all of the second model minus the first."""
     first = pairs[0]
     heads = (
         ColumnHead("Metric", number=False),
@@ -58,34 +55,37 @@ def _verdict(pairs: Sequence[Difference], by_class: pa.Table, anchors: Anchors) 
         ColumnHead("p", title="Two-sided, for the paired difference"),
         ColumnHead("n"),
     )
-    rows = tuple(
-        ListingRow((pair.metric.label, *(cell.replace("-", "−") for cell in cells(pair)))) for pair in pairs
-    )
+    rows = tuple(ListingRow((pair.metric.label, *_typeset(cells(pair)))) for pair in pairs)
     title = f"{first.model} compared with {first.reference}, {title_of(first.dataset)}"
-    table = Listing(anchors("verdict", first.dataset), title, heads, rows)
-    return TwoModels(answer(leading_of(pairs)), table, _by_class(by_class, first, anchors))
+    note = f"Differences are {first.model} minus {first.reference}, in points if the metric is a share."
+    table = Listing(anchors("verdict", first.dataset), title, heads, rows, note)
+    return TwoModels(answer(leading_of(pairs), by_label=True), table, _by_class(by_class, first, anchors))
+
+
+def _typeset(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return the cells of a terminal as a page shows them."""
+    return tuple(re.sub(r"(?<=\d)%", " %", text.replace("-", "−")) for text in texts)
 
 
 def _by_class(table: pa.Table, first: Difference, anchors: Anchors) -> Listing | None:
-    """Return the classes on which the models differ most clearly; None if no class was tested."""
-    found = class_verdict(table.filter(pc.equal(table["dataset"], first.dataset)), first.reference)
-    if found is None or not found.tested:
+    """Return the classes on which the models differ most clearly; None if no class is on an image."""
+    found = class_verdict(table.filter(pc.equal(table["dataset"], first.dataset)))
+    if found is None:
         return None
+    reference, model = found.names
     heads = (
         ColumnHead("Class", number=False),
         ColumnHead("Images"),
-        ColumnHead(first.reference, title="Average precision"),
-        ColumnHead(first.model, title="Average precision"),
-        ColumnHead("Difference", title="In percentage points"),
-        ColumnHead("95 % interval", title="By the jackknife over images"),
-        ColumnHead("p", title="Two-sided, by Holm's method over the classes that were tested"),
+        ColumnHead(reference, title="Average precision"),
+        ColumnHead(model, title="Average precision"),
+        ColumnHead("Difference", title=f"{model} minus {reference}, in percentage points"),
+        ColumnHead("95 % interval", title="By the jackknife over images, not corrected"),
+        ColumnHead("p (Holm)", title="Two-sided, by Holm's method over the classes that were tested"),
     )
-    shown = found.tested[:MOST_CLASSES]
-    rows = tuple(ListingRow(tuple(c.replace("-", "−") for c in class_cells(row))) for row in shown)
-    rest = len(found.tested) - len(shown)
-    more = f"{rest:,} more in class_differences.csv." if rest else ""
-    # A name of a model keeps its letters.
-    sentence = re.sub("^no difference can", "No difference can", found.sentence)
-    note = f"{sentence} {found.untested}".strip()
-    title = "Average precision by class, lowest p first"
+    # The name of a class keeps its letters.
+    rows = tuple(ListingRow((key, *_typeset(rest))) for key, *rest in map(class_cells, found.shown))
+    order = f"Lowest p first; {found.method}. " if found.tested else ""
+    note = f"{order}{' '.join(found.sentences)}"
+    more = f"{found.more}." if found.more else ""
+    title = "Average precision by class"
     return Listing(anchors("verdict-classes", first.dataset), title, heads, rows, note, more)

@@ -219,7 +219,8 @@
     document.dispatchEvent(new CustomEvent("manyhot:find", { detail: words.join(" ") }));
   };
   byId("filter").addEventListener("input", (event) => filter(event.target.value));
-  document.querySelector(".find").hidden = false;
+  // Few models are found by looking.
+  document.querySelector(".find").hidden = data().names.length < 5;
 
   // Columns.
   const menu = byId("menu");

@@ -29,6 +29,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
     except ImportError as error:
         raise MissingExtraError("Figures need Altair.", do='pip install "manyhot[report]"') from error
     from manyhot.evaluate.per_class.class_figures import draw_classes
+    from manyhot.evaluate.report.figures.class_differences import draw_class_differences
     from manyhot.evaluate.report.figures.curves import draw_saturation, draw_trust
     from manyhot.evaluate.report.figures.label_sets import draw_groups, draw_labels
     from manyhot.evaluate.report.figures.panel import Frames
@@ -44,6 +45,7 @@ def draw_figures(tables: ReportTables, *, own: Collection[str] = ()) -> tuple[Fi
             draw_labels,
             draw_models,
             lambda frames: draw_classes(frames.tables.beside),
+            draw_class_differences,
             draw_trust,
             draw_posterior,
             draw_groups,

@@ -391,8 +391,8 @@ def test_two_models_are_compared_on_each_class(tmp_path):
         "strong is better on cat.",
         "2 of 3 classes have the 30 images that a test needs. Not tested: owl.",
         "Not tested, because leaving out images does not change the difference: dog.",
-        "strong has the higher AP on 2 of the 3 classes, weak on 0; equal on 1 (a count of all classes, "
-        "tested or not; it is no test).",
+        "strong has the higher AP on 2 of the 3 classes, weak on 0; equal on 1 (a count, "
+        "untested classes included, not a test).",
     ]
     assert (found.write(tmp_path), (tmp_path / "class_differences.csv").exists())[1]
 
@@ -412,7 +412,7 @@ def test_of_many_classes_few_can_be_tested(tmp_path):
         f"{', '.join(map(str, few))} and 71 more.",
         "1 class is on no image.",
         f"b has the higher AP on {(of_b > of_a).sum()} of the 79 classes, a on {(of_a > of_b).sum()} "
-        "(a count of all classes, tested or not; it is no test).",
+        "(a count, untested classes included, not a test).",
         "All 79 classes are in class_differences.csv, once it is written.",
     ]
     found.write(tmp_path)
@@ -443,8 +443,8 @@ def test_the_page_says_on_which_classes_and_how_intervals_are_computed(tmp_path)
     assert note == (
         "Lowest p first; intervals uncorrected, p corrected by Holm over 1 class. strong is better on cat. "
         "Not tested, because leaving out images does not change the difference: dog, owl. weak has the "
-        "higher AP on 0 of the 3 classes, strong on 1; equal on 2 (a count of all classes, tested or not; it is "
-        "no test)."
+        "higher AP on 0 of the 3 classes, strong on 1; equal on 2 (a count, untested classes included, "
+        "not a test)."
     )
     assert page.one("h1").text == "strong and weak"
     answer = page.one("div", "verdict").one("p", "answer").text

@@ -211,9 +211,10 @@ def _balance(rows: Sequence[Row]) -> str:
     behind = sum(row["difference"] < 0 for row in rows)
     model, reference = rows[0]["model"], rows[0]["reference"]
     equal = len(rows) - ahead - behind
+    included = "" if all(map(is_tested, rows)) else ", untested classes included"
     return (
         f"{model} has the higher AP on {ahead:,} of the {_counted(len(rows))}, {reference} on {behind:,}"
-        f"{f'; equal on {equal:,}' if equal else ''} (a count of all classes, tested or not; it is no test)."
+        f"{f'; equal on {equal:,}' if equal else ''} (a count{included}, not a test)."
     )
 
 

@@ -19,10 +19,11 @@ from manyhot.report.figure import Figure
 from manyhot.report.text import counted, title_of, with_minus
 from manyhot.tables import Row
 
-DRAWN_CLASSES = 20
+DRAWN_DIFFERENCES = 20
 """Classes with a row in the figure, those with the largest differences."""
 
-_ROW = 22
+_WIDTH, _ROW = 240, 22
+"""Width of the panel, which fits on a phone with the names of classes, and height of a row."""
 
 _TIPS = (("Class", "label"), ("Difference", "value", "2", " points", "lo", "hi"), ("Images", "text"))
 
@@ -36,17 +37,17 @@ def draw_class_differences(frames: Frames) -> Iterator[Figure]:
             yield _figure(dataset, found)
 
 
-def _figure(dataset: str, found: ClassVerdict) -> Figure:
-    name, (reference, model) = f"class-differences-{slug(dataset)}", found.names
-    tested = sorted(found.tested, key=lambda r: -abs(r["difference"]))[:DRAWN_CLASSES]
+def _figure(dataset: str, verdict: ClassVerdict) -> Figure:
+    name, (reference, model) = f"class-differences-{slug(dataset)}", verdict.names
+    tested = sorted(verdict.tested, key=lambda r: -abs(r["difference"]))[:DRAWN_DIFFERENCES]
     minus = f"{model} − {reference}"
     ends = [100 * r[f"difference{end}"] for r in tested for end in ("", "_lo", "_hi")]
     x = plain_side(["Difference of average precision (points)"], [0.0, *ends], percent=False)
-    untested = _with_room(found.untested, x, DRAWN_CLASSES - len(tested))
+    untested = _with_room(verdict.untested, x, DRAWN_DIFFERENCES - len(tested))
     rows = sorted([*tested, *untested], key=lambda r: -r["difference"])
-    n = len(found.tested)
+    n = len(verdict.tested)
     which = f"the {len(tested)} of {n:,} classes with the largest" if n > len(tested) else "the"
-    grey = f" Grey points are classes on fewer than {FEWEST_POSITIVES} images." if untested else ""
+    grey = " Grey circles are classes that were not tested." if untested else ""
     largest = tested[0]
     return Figure(
         name,
@@ -91,7 +92,7 @@ def _sheet(rows: Sequence[Row], tested: Sequence[Row]) -> Sheet:
 def _with_untested(name: str, sheet: Sheet, x: Side) -> Panel:
     """Return the panel of dots with intervals, and a grey point for each class that was not tested."""
     nothing: Sheet = {"model": [], "label": [], "x": []}
-    panel = strips(name, nothing, sheet, x, tips=_TIPS, width=400, row=_ROW, zero=True)
+    panel = strips(name, nothing, sheet, x, tips=_TIPS, width=_WIDTH, row=_ROW, zero=True)
     y = alt.Y(field="label", type="nominal", sort=list(sheet["label"]), title=None)
     points: Any = alt.Chart(data(f"{name}-middle")).transform_filter("isValid(datum.grey)")
     grey = points.mark_point(size=60, color=ink("faint"), filled=False, opacity=1)

@@ -415,7 +415,7 @@ def test_n_that_differs_between_models_is_a_range(write):
     rows = [number("val", "a", "top1", "all", 0.5, 8), number("val", "b", "top1", "all", 0.6, 50_000)]
     page = parse(write(results_table(rows)))
     assert page.one("th", data_k="top1").text.endswith("n 8–50,000")
-    assert page.all("p", "about")[0].text.startswith("2 models, 8–50,000 images.")
+    assert page.all("p", "about")[1].text.startswith("2 models, 8–50,000 images.")
 
 
 def test_many_models_leave_columns_to_the_csv(write, monkeypatch):

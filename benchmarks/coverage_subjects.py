@@ -62,6 +62,8 @@ def subject(*columns, sizes=SIZES, unit="images"):
 
 
 NOT_SIMULATED = {
+    "companions.recall_with_lo": "Wilson's interval of a share of images, as the shares in metrics",
+    "companions.recall_without_lo": "Wilson's interval of a share of images, as the shares in metrics",
     "effects.lo": "benchmarks/effects.py simulates studies",
     "means.lo": "benchmarks/effects.py simulates studies",
     "posterior.lo": "over raters and images together: the truth is a distribution, given the votes",

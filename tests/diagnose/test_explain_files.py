@@ -147,8 +147,8 @@ def test_the_means_over_maps():
     assert (pointing["value"], pointing["by_chance"], pointing["centre"]) == (1, 1 / 16, 1 / 3)
     assert (pointing["n"], pointing["n_images"], pointing["n_skipped"]) == (3, 2, 1)
     assert pointing["excess"] == pytest.approx(2 / 3)
-    assert (pointing["lo"], pointing["hi"]) == (1, 1)
-    assert pointing["excess_lo"] == 0  # only the image whose square is in the middle is drawn
+    assert (pointing["lo"], pointing["hi"]) == (None, None)  # all maps are right, so nothing varies
+    assert (pointing["excess_lo"], pointing["excess_hi"]) == (-1, 1)  # of two images
     by_class = [name for name, metric in rows if metric == "pointing"]
     assert by_class == ["all", "difficult", "class=red", "class=green", "class=blue"]
     assert [rows[name, "pointing"]["n"] for name in by_class] == [3, 2, 1, 1, 1]
@@ -333,7 +333,7 @@ def test_the_command_prints_what_it_found():
     assert lines[2] == "objects: 3 maps, 1 not measured"
     cells = lines[4].split()
     assert cells[:6] == ["gradcam", "highest", "point", "on", "the", "object"]
-    assert " ".join(cells[6:]) == "1.000 (1.000 to 1.000) 0.062 0.333 +0.667 (+0.000 to +1.000) 3"
+    assert " ".join(cells[6:]) == "1.000 0.062 0.333 +0.667 (-1.000 to +1.000) 3"
     assert "difficult objects: small, and not alone: 2 maps" in lines
     red = "gradcam  red       1  1.000 (1.000 to 1.000)   0.062   0.000  0.000 (0.000 to 0.000)"
     assert red in [line.rstrip() for line in lines]

@@ -379,7 +379,8 @@ def test_every_format_is_broken(tmp_path):
         make(path)
         if name not in ("scores.npz", "image_info.pkl", "annotations_classify_task.pkl"):
             read(path, **({"rows": ROWS} if read is read_predictions else {}))
-            holds = (read.__name__.removeprefix("read_"),)
+            reader = read.func if isinstance(read, partial) else read
+            holds = (reader.__name__.removeprefix("read_"),)
             found.add((detect(path, holds) or detect(path, holds, property="explicit")).name)
     assert zipfile.is_zipfile(tmp_path / "scores.npz")
     assert found == set(registry.names("format"))

@@ -170,6 +170,7 @@ def mean_over_images(
     Parameters
     ----------
     values : ndarray of float, shape (r, m)
+        Between -1 and 1.
     image : ndarray of int, shape (r,)
     resamples, seed : int
 
@@ -192,7 +193,7 @@ def mean_over_images(
     )
     mean, n_images = values.mean(0), int(np.count_nonzero(counts))
     ends = [sampled_interval(value, own, n_images) for value, own in zip(mean, drawn[0].T, strict=True)]
-    return mean, *np.array(ends).T
+    return mean, *np.clip(np.array(ends).T, -1, 1)  # of few images, they may be outside
 
 
 def alike(one: HeatMap, other: HeatMap) -> float:

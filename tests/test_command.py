@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -16,6 +16,7 @@ import pytest
 import typer.testing
 from typer.testing import CliRunner
 
+import manyhot as mh
 from manyhot import cli, command, registry
 from manyhot.cli.application import group
 from manyhot.cli.build import _show, build
@@ -43,11 +44,15 @@ from scripts import load
 TOOL = Path(__file__).parents[1] / "tools" / "index_commands.py"
 
 
+def takes_reading(function):
+    return inspect.isfunction(function) and mh.Reading in command.hints_of(function).values()
+
+
 def declared():
     return [name for name in COMMANDS if not COMMANDS[name].address.startswith("manyhot.cli.")]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class How(Flattened):
     """How.
 
@@ -496,3 +501,35 @@ def test_the_name_of_a_data_set_is_no_file_that_is_read(tmp_path, monkeypatch):
     words = ["evaluate", "labels.csv", "--predictions", "net.csv", "--dataset", "mine", "--out", "mine"]
     done = CliRunner().invoke(cli.app, words)
     assert done.exit_code == 0, done.output
+
+
+def test_help_shows_plain_types_and_the_fields_of_a_flattened_parameter(add):
+    signature = inspect.signature(add)
+    assert str(signature).partition(", run")[0].replace(f"{__name__}.", "") == (
+        "(first: float, others: tuple[float, ...] = (), *, times: int = 1, share: float = 1.0, "
+        "sign: Literal['plus', 'minus'] = 'plus', how: How = How(), rows: str | None = None, "
+        "loud: bool = False, array: object = None"
+    )
+    assert add.__annotations__ == {p.name: p.annotation for p in signature.parameters.values()} | {
+        "return": Sum
+    }
+    assert (
+        "how\n    See `How`.\n    The fields of `how` can also be passed as keywords:\n"
+        "rows\n    The rows.\nloud\n    Whether to shout.\narray\n    What a command line cannot name.\nrun\n"
+    ) in inspect.getdoc(add)
+    assert add(1, rows="x").how == How(rows="x")
+    assert repr(How(loud=True)) == "How(loud=True)"
+
+
+@pytest.mark.parametrize("name", [n for n in mh.__all__ if takes_reading(getattr(mh, n))])
+def test_public_functions_document_what_they_take_as_keywords(name):
+    """One entry for each parameter, those of `Reading` among them; its former name is not shown."""
+    function = getattr(mh, name)
+    parameters = inspect.signature(function).parameters
+    names = {f.name for f in fields(mh.Reading)} - {"score_kind"}
+    assert names <= set(parameters)
+    assert {n.lstrip("*") for n in command.words_of(function)} == set(parameters)
+    assert "Annotated" not in str(inspect.signature(function))
+    for field in names:
+        own = command.words_of(inspect.unwrap(function))
+        assert command.words_of(function)[field] == own.get(field, command.words_of(mh.Reading)[field])

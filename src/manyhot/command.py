@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import itertools
 import math
 import re
 import types
@@ -86,6 +87,7 @@ def command(
         checked.declaration = Declaration(  # type: ignore[attr-defined]
             name, tuple(examples), out, moved, streams
         )
+        _show_fields(checked, function)
         return typing.cast(Verb[P, R], register("command", name)(checked))
 
     return declare
@@ -98,7 +100,55 @@ def takes_fields(function: Callable[P, R]) -> Verb[P, R]:
     def together(*args: P.args, **options: P.kwargs) -> R:
         return function(*args, **_gathered(function, options))
 
+    _show_fields(together, function)
     return typing.cast(Verb[P, R], together)
+
+
+def _show_fields(shown: Callable[..., Any], function: Callable[..., Any]) -> None:
+    """Give a function that `help` shows plain types and the fields of its `Flattened` parameter.
+
+    Ranges and placeholders are for the command line. The fields follow the parameter, as do their entries in
+    the docstring, which are those of the class.
+    """
+    name, kind = _flattened(function)
+    types_of, own = typing.get_type_hints(function), inspect.signature(function).parameters
+    parameters, fields = [], []
+    for parameter in own.values():
+        parameters.append(parameter.replace(annotation=types_of[parameter.name]))
+        if kind is not None and parameter.name == name:
+            inner = typing.get_type_hints(kind)
+            fields = [f for f in _public_fields(kind) if f.name not in own]
+            parameters += [
+                inspect.Parameter(f.name, parameter.KEYWORD_ONLY, default=f.default, annotation=inner[f.name])
+                for f in fields
+            ]
+    returned = types_of["return"]
+    shown.__signature__ = inspect.Signature(parameters, return_annotation=returned)  # type: ignore[attr-defined]
+    shown.__annotations__ = {p.name: p.annotation for p in parameters} | {"return": returned}
+    if kind is not None:
+        shown.__doc__ = _with_entries(inspect.getdoc(function) or "", name, kind, [f.name for f in fields])
+
+
+def _public_fields(kind: type[Flattened]) -> list[dataclasses.Field[Any]]:
+    """Return the fields of a `Flattened` class that its repr shows: all but former names."""
+    return [f for f in dataclasses.fields(kind) if f.repr]  # type: ignore[arg-type]
+
+
+def _with_entries(text: str, name: str, kind: type[Flattened], fields: Sequence[str]) -> str:
+    """Return a docstring with the entries of fields, which are those of their class, below that of `name`."""
+    lines, own = text.splitlines(), (inspect.getdoc(kind) or "").splitlines()
+    end = _entry(lines, name).stop
+    entries = [line for field in fields for line in own[_entry(own, field)]]
+    hint = f"    The fields of `{name}` can also be passed as keywords:"
+    return "\n".join([*lines[:end], hint, *entries, *lines[end:]])
+
+
+def _entry(lines: Sequence[str], name: str) -> slice:
+    """Return the lines of the entry of a name in a numpydoc docstring, without empty lines at its end."""
+    pattern = re.compile(rf"(\w+, )*{re.escape(name)}(, \w+)*( : .*)?")
+    start = next(i for i, line in enumerate(lines) if pattern.fullmatch(line))
+    is_indented = (line.startswith(" ") for line in lines[start + 1 :])
+    return slice(start, start + 1 + sum(1 for _ in itertools.takewhile(bool, is_indented)))
 
 
 def _flattened(function: Callable[..., Any]) -> tuple[str, type[Flattened] | None]:
@@ -232,6 +282,7 @@ class Parameter:
 
 def parameters_of(function: Callable[..., Any]) -> Iterator[Parameter]:
     """Yield the parameters of a function's command; each field of a `Flattened` parameter is one of them."""
+    function = inspect.unwrap(function)
     words, hints = words_of(function), hints_of(function)
     for name, parameter in inspect.signature(function).parameters.items():
         hint = hints[name]

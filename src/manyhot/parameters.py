@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Annotated, Any, TypeGuard
@@ -130,7 +130,16 @@ RESAMPLES = 1000
 
 
 class Flattened:
-    """Base class of frozen dataclasses with fields that are separate options on the command line."""
+    """Base class of frozen dataclasses with fields that are separate options on the command line.
+
+    Functions take the fields as keywords, too. Former names are fields with ``repr=False``.
+    """
+
+    def __repr__(self) -> str:
+        """Show the fields that are not at their default, for this is the default value in signatures."""
+        shown = (f for f in fields(self) if f.repr)  # type: ignore[arg-type]
+        changed = (f"{f.name}={v!r}" for f in shown if (v := getattr(self, f.name)) is not f.default)
+        return f"{type(self).__name__}({', '.join(changed)})"
 
 
 def is_whole(value: object) -> TypeGuard[int]:

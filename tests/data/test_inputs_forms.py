@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import manyhot as mh
@@ -206,3 +207,17 @@ def test_classes_as_names_a_path_and_a_class_list(name, results_of_files, tmp_pa
     for classes in (tuple(data.classes), np.array(data.classes), path, str(path), read_classes(path)):
         made = call(name, data.names, data.scores, tmp_path / "out-1", classes=classes, **options)
         assert numbers_of(made) == expected
+
+
+def test_a_class_that_is_called_like_a_column_of_ids():
+    """Scores and booleans are no ids, and a frame with an index has ids already."""
+    data = own_data()
+    names = ["path", *data.classes[1:]]
+    for index in (None, data.ids):
+        labels = pd.DataFrame(data.hot.astype(bool), index, names)
+        scores = pd.DataFrame(data.scores, index, names)
+        found = mh.evaluate(labels, scores, metrics=["map_macro"], scores="probability", resamples=0)
+        expected = mh.evaluate(
+            data.hot, data.scores, metrics=["map_macro"], scores="probability", resamples=0
+        )
+        assert found.value("map_macro") == expected.value("map_macro")

@@ -192,7 +192,7 @@ def test_what_scores_are_is_said_and_not_guessed():
         "There is no such kind of scores.\n"
         "  where:   model\n"
         "  got:     logits\n"
-        "  allowed: logit, probability, cosine, none, score"
+        "  allowed: logit, probability, cosine, none"
     )
 
 

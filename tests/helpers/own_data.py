@@ -101,8 +101,8 @@ def with_unasked(data: OwnData) -> OwnData:
     return replace(data, hot=hot)
 
 
-def _column(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.reset_index(names="image_id")
+def _column(frame: pd.DataFrame, name: str = "image_id") -> pd.DataFrame:
+    return frame.reset_index(names=name)
 
 
 def _long(data: OwnData) -> pd.DataFrame:
@@ -124,7 +124,9 @@ LABELS_WITH_IDS: dict[str, Form] = {
     "0 and 1": lambda d: d.labels.astype(int),
     "nullable": lambda d: d.labels.astype("boolean"),
     "a column of ids": lambda d: _column(d.labels),
+    "a column of file names": lambda d: _column(d.labels.astype(int), "file_name"),
     "polars": lambda d: pl.from_pandas(_column(d.labels.astype(bool))),
+    "polars with file names": lambda d: pl.from_pandas(_column(d.labels.astype(int), "filename")),
     "arrow": lambda d: pa.Table.from_pandas(_column(d.labels), preserve_index=False),
     "a series of names": lambda d: pd.Series(d.names, d.ids),
     "a wide table": lambda d: pd.DataFrame({"image_id": d.ids, "labels": d.names}),
@@ -154,7 +156,8 @@ LABELS: dict[str, Form] = {
 """The same without ids, row by row."""
 
 SAY_NO = {"bool", "0 and 1", "nullable", "a column of ids", "polars", "arrow"} | {
-    *("int", "float", "torch", "csr", "coo array", "dlpack", "binarised")
+    *("a column of file names", "polars with file names"),
+    *("int", "float", "torch", "csr", "coo array", "dlpack", "binarised"),
 }
 """Forms in which a 0 is the answer no; the others contain only the valid classes."""
 
@@ -185,7 +188,9 @@ SCORES_WITH_IDS: dict[str, Form] = {
     "pandas": lambda d: d.frame,
     "double": lambda d: d.frame.astype(float),
     "a column of ids": lambda d: _column(d.frame),
+    "a column of file names": lambda d: _column(d.frame, "Image"),
     "polars": lambda d: pl.from_pandas(_column(d.frame)),
+    "polars with file names": lambda d: pl.from_pandas(_column(d.frame, "filename")),
     "arrow": lambda d: pa.Table.from_pandas(_column(d.frame), preserve_index=False),
 }
 

@@ -6,7 +6,7 @@ import itertools
 import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -47,7 +47,7 @@ ModelPatterns = Annotated[Sequence[str], Shown("NAME")]
 """Patterns of names, such as ``resnet*``."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Reading(Flattened):
     """How foreign data are read.
 
@@ -94,7 +94,7 @@ class Reading(Flattened):
     n_classes: Annotated[int, PythonOnly()] = 0
     scores: ScoreKind | None = None
     label_values: LabelValues | None = None
-    score_kind: Annotated[str, PythonOnly()] = ""
+    score_kind: Annotated[str, PythonOnly()] = field(default="", repr=False)
 
     def __post_init__(self) -> None:
         if self.score_kind:

@@ -291,8 +291,8 @@ def evaluate(
     In Python, `labels` can also be a table, a list of classes per image, a multi-hot matrix or frame of shape
     (n, C), or one class per image, of shape (n,). `predictions` can also be tables, arrays or frames, or a
     mapping of model names to these. Integers of shape (n, k) are classes with the best first, and floats of
-    shape (n, C) are scores. Frames are matched by their index or a column image_id, and by the names of their
-    columns. Arrays are matched by position.
+    shape (n, C) are scores. Frames are matched by their index or a column of ids, which is named as in files,
+    and by the names of their columns. Arrays are matched by position.
 
     Examples
     --------

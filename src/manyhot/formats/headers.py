@@ -9,29 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from manyhot.errors import InputError
+from manyhot.tables.image_columns import IMAGE_NAME_COLUMNS as IMAGE_NAME_COLUMNS
+from manyhot.tables.image_columns import first_column
+from manyhot.tables.image_columns import fold_name as fold_name
+from manyhot.tables.image_columns import image_name_column as image_name_column
 
 if TYPE_CHECKING:
     import polars as pl
-
-IMAGE_NAME_COLUMNS = (
-    "image_id",
-    "filename",
-    "file_name",
-    "fname",
-    "file",
-    "filepath",
-    "path",
-    "image",
-    "image_path",
-    "image_name",
-    "image_index",
-    "imageid",
-    "img",
-    "id",
-    "unnamed:_0",
-    "",
-)
-"""Columns with the names of images, by preference; the last two are the index of pandas."""
 
 CLASS_NAME_COLUMNS = (
     "labels",
@@ -72,26 +56,9 @@ _LONGEST = 1 << 26
 """Maximum length of a header in characters; a million columns take 10 MB."""
 
 
-def fold_name(column: str) -> str:
-    """Return the name of a column in lower case, with underscores instead of spaces, hyphens and dots."""
-    return re.sub(r"[\s.\-]+", "_", column.strip()).casefold()
-
-
-def image_name_column(columns: Iterable[str]) -> str | None:
-    """Return the column with the names of images; None if there is none."""
-    return _first(columns, IMAGE_NAME_COLUMNS)
-
-
 def class_name_column(columns: Iterable[str]) -> str | None:
     """Return the column with the names of classes; None if there is none."""
-    return _first(columns, CLASS_NAME_COLUMNS)
-
-
-def _first(columns: Iterable[str], names: Sequence[str]) -> str | None:
-    by_name: dict[str, str] = {}
-    for column in columns:
-        by_name.setdefault(fold_name(column), column)
-    return next((by_name[name] for name in names if name in by_name), None)
+    return first_column(columns, CLASS_NAME_COLUMNS)
 
 
 def is_plural(column: str) -> bool:

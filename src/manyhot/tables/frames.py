@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 
 from manyhot.core.array_types import Ints
 from manyhot.errors import InputError, MatchError
+from manyhot.tables.image_columns import image_name_column
 from manyhot.tables.image_ids import nearest_way
 
 
@@ -150,9 +151,9 @@ class FramePart:
 def read_frame_part(values: Any, where: str) -> FramePart:
     """Read the values, ids and names of a data frame or series. Other values are not changed.
 
-    Ids are read from a column ``image_id`` or from the index of pandas, unless the index is 0 to n - 1 in
-    order. Columns that are named after all numbers from 0, as in a data frame made from an array, are sorted
-    by number.
+    Ids are read from a column ``image_id``, from the index of pandas, or, if the index is 0 to n - 1 in order
+    or there is none, from a column with another name that files may use, such as ``filename``. Columns that
+    are named after all numbers from 0, as in a data frame made from an array, are sorted by number.
 
     Raises
     ------
@@ -166,10 +167,10 @@ def read_frame_part(values: Any, where: str) -> FramePart:
         if index is None or not hasattr(values, "to_list"):
             return FramePart(values, where)
         return _with_index(FramePart(values.to_list(), where), index.tolist())
-    column = None
-    if "image_id" in columns:
-        column = np.asarray(values["image_id"]).tolist()
-        columns = [c for c in columns if c != "image_id"]
+    column, name = None, _id_column(values, columns, index)
+    if name is not None:
+        column = np.asarray(values[name]).tolist()
+        columns = [c for c in columns if c != name]
         values = values.select(columns) if callable(getattr(values, "select", None)) else values[columns]
     array, names = _numbered(_array(values), tuple(map(str, columns)))
     part = FramePart(array, where, names=names)
@@ -292,6 +293,19 @@ def _columns(values: Any) -> list[Any] | None:
     return list(columns) if readable and columns is not None and not callable(columns) else None
 
 
+def _id_column(values: Any, columns: Sequence[Any], index: Any) -> Any:
+    """Return the column with the ids of images; None if there is none, or if the index contains the ids."""
+    if "image_id" in columns or (index is not None and not _is_numbered(index.tolist())):
+        return "image_id" if "image_id" in columns else None
+    name = image_name_column(c for c in columns if isinstance(c, str))
+    # A class may be called path or image: its scores and its booleans are no ids.
+    return None if name is None or np.asarray(values[name]).dtype.kind in "fb" else name
+
+
+def _is_numbered(index: list[Any]) -> bool:
+    return index == list(range(len(index)))
+
+
 def _array(values: Any) -> npt.NDArray[Any]:
     if hasattr(values, "to_numpy"):
         return np.asarray(values.to_numpy())
@@ -299,7 +313,7 @@ def _array(values: Any) -> npt.NDArray[Any]:
 
 
 def _with_index(part: FramePart, index: list[Any]) -> FramePart:
-    if index == list(range(len(index))):
+    if _is_numbered(index):
         return replace(part, numbered=True)
     return replace(part, ids=_ids(index, part.where))
 

@@ -289,7 +289,8 @@ def _check_predictions(p: Predictions) -> None:
         )
     if p.classes is None and p.scores is None:
         raise InputError("Predictions need classes, scores or both.", where=where)
-    check_one_of(p.score_kind, SCORE_KINDS, "There is no such kind of scores.", where=where)
+    if p.score_kind not in SCORE_KINDS:
+        check_one_of(p.score_kind, get_args(ScoreKind), "There is no such kind of scores.", where=where)
     for name in ("classes", "scores", "logsumexp", "uncertainty"):
         array = getattr(p, name)
         if array is not None and len(array) != len(p):

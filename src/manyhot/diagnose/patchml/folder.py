@@ -239,7 +239,7 @@ RangeLike = Annotated[str | tuple[float, float], Shown("RANGE")]
 """The least and the most, such as ``0.3-0.6``; or one number."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class PatchSettings(Flattened):
     """Settings of the composition of images.
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import pyarrow as pa
 
 from manyhot import tables
-from manyhot.errors import InputError, rename_parameters
+from manyhot.errors import InputError, MissingExtraError, rename_parameters
 from manyhot.formats.writing import PathLike, check_apart, check_place
 from manyhot.run import QUIET, Run
 
@@ -140,6 +140,20 @@ class Result:
 
 _ANOTHER_KIND = re.compile(r"\.(?!parquet$|csv$)[a-z]{2,8}", re.IGNORECASE)
 """The ending of a file that is neither Parquet nor CSV."""
+
+
+def as_pandas(table: pa.Table) -> Any:
+    """Return a table as a pandas.DataFrame.
+
+    Raises
+    ------
+    MissingExtraError
+        If pandas is not installed.
+    """
+    try:
+        return table.to_pandas()
+    except ImportError as error:
+        raise MissingExtraError("This needs pandas.", do='pip install "manyhot[pandas]"') from error
 
 
 def sources_of(sources: Iterable[object], made: Collection[str] = ()) -> list[object]:

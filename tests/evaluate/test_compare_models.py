@@ -72,6 +72,24 @@ def test_the_sentence_names_the_better_model(models):
     assert "slope" not in str(made)
 
 
+def test_frames_of_two_models_have_a_row_for_each_metric(models):
+    made = compare({n: models[n] for n in ("old", "new")}, labels=SETS, reading=READING)
+    rows = made.to_polars().to_dicts()
+    assert rows == made.to_json()["differences"] == made.to_pandas().to_dict("records")
+    assert [row["metric"] for row in rows] == [line.split()[0] for line in made.lines()][2:-1]
+    change = (models["new"][:, 0] == 0).mean() - (models["old"][:, 0] == 0).mean()
+    (row,) = (row for row in rows if row["metric"] == "real1")
+    assert (row["model_a"], row["model_b"], row["n"]) == ("old", "new", N)
+    assert row["difference"] == pytest.approx(change) == pytest.approx(row["b"] - row["a"])
+
+
+def test_frames_of_several_models_have_the_differences_to_the_best(models):
+    made = compared(models, *models)
+    best, others = to_best(made.results, "mine")
+    assert made.to_polars()["p"].to_list() == [d.p for d in others]
+    assert made.to_polars()["model_a"].to_list() == [best] * 2 == ["new"] * 2
+
+
 def test_without_a_difference_the_sentence_says_that_none_can_be_shown(models):
     (answer,) = compared(models, "new", "other").answers
     assert answer.startswith("No difference between new and other can be shown: ")

@@ -1,4 +1,7 @@
+import re
+
 import numpy as np
+import pandas as pd
 import pytest
 
 from manyhot import Evaluator, diagnose_errors, evaluate
@@ -108,6 +111,18 @@ def test_notebook_shows_the_values():
     shown = evaluate(SETS, {"<b>": SCORES}, metrics=["real1"], resamples=0)._repr_html_()
     assert "real1" in shown
     assert "<b>" not in shown.replace("<b>", "", 0) or "&lt;b&gt;" in shown
+
+
+def test_a_notebook_shows_the_blocks_that_a_terminal_prints():
+    """Models of other images are apart, each with its n, above the same notes."""
+    frame = pd.DataFrame(np.eye(4, dtype=np.float32), list("abcd"), list("wxyz"))
+    models = {"all": frame, "some": frame.iloc[:3], "few": frame.iloc[1:3]}
+    labels = pd.DataFrame({"image_id": list("abcd"), "tags": [[name] for name in "wxyz"]})
+    found = evaluate(labels, models, metrics=["map_image"], resamples=0, reading=Reading(scores="none"))
+    shown = found._repr_html_()
+    text = re.sub(r"<[^>]+>", " ", shown)
+    assert text.split() == " ".join(str(found).replace("Note: ", "").split()).replace("out.", "out").split()
+    assert re.findall(r"images</td><td[^>]*>(\d)", shown) == ["4", "3", "2"]
 
 
 def test_what_does_not_fit_32_bits_does_not_wrap_around():

@@ -25,7 +25,14 @@ from manyhot.errors import InputError, MatchError
 from manyhot.evaluate.class_differences import class_lines
 from manyhot.evaluate.drops import END, Comparer
 from manyhot.evaluate.outputs import clear_gallery, clear_report, write_numbers, write_tables
-from manyhot.evaluate.pairwise import check_two, conclusions, differences, pair_lines, verdict_line
+from manyhot.evaluate.pairwise import (
+    check_two,
+    conclusions,
+    differences,
+    pair_lines,
+    shown_differences,
+    verdict_line,
+)
 from manyhot.evaluate.ranks import sensitivity
 from manyhot.evaluate.terminal import (
     apart_lines,
@@ -37,7 +44,7 @@ from manyhot.evaluate.terminal import (
 )
 from manyhot.files import sha256
 from manyhot.formats.writing import PathLike, check_apart
-from manyhot.result import Result
+from manyhot.result import Result, as_pandas
 from manyhot.run import QUIET, Run
 from manyhot.tables import End, Results, one_chunk
 from manyhot.tables.result_tables import LABEL_SETS, accuracies, headline
@@ -47,6 +54,13 @@ REFERENCES = {"imagenet-a": "imagenet-val-a-classes", "imagenet-r": "imagenet-va
 
 _KEPT = ("metrics", "own", "notes", "classes", "resamples", "seed", "compared", "sources")
 """What the metadata of compared results keeps of theirs."""
+
+_TEXTS = ("dataset", "metric", "model_a", "model_b")
+_NUMBERS = ("a", "b", "difference", "lo", "hi", "p")
+DIFFERENCES = pa.schema(
+    [*((c, pa.string()) for c in _TEXTS), *((c, pa.float64()) for c in _NUMBERS), ("n", pa.int64())]
+)
+"""Columns of the printed differences of models."""
 
 WORSE = 7
 """Exit code of a comparison in which the second model is worse by more than the margin."""
@@ -104,6 +118,31 @@ class Comparison(Result):
     def tables(self) -> dict[str, pa.Table]:
         """The tables of comparisons by name."""
         return {name: getattr(self, name) for name in ("drops", "fits", "ranks", "swaps", "sensitivity")}
+
+    def to_polars(self) -> Any:
+        """Return the printed comparison of models as a polars.DataFrame, with one row per pair and metric.
+
+        The columns are those of ``differences`` in `to_json`: `difference` is the value of model_b minus that
+        of model_a, with its 95 % interval (lo, hi), p and n. With more than two models, each is compared with
+        the best, and p is adjusted by Holm's method. The differences of classes are the table `classes`.
+        """
+        import polars as pl
+
+        return pl.from_arrow(self._differences)
+
+    def to_pandas(self) -> Any:
+        """Return the printed comparison of models as a pandas.DataFrame; see `to_polars`.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed.
+        """
+        return as_pandas(self._differences)
+
+    @property
+    def _differences(self) -> pa.Table:
+        return pa.Table.from_pylist([d.to_json() for d in shown_differences(self.results)], DIFFERENCES)
 
     @property
     def mean_drops(self) -> list[dict[str, Any]]:

@@ -359,10 +359,23 @@ def pair_lines(results: Results) -> Iterator[str]:
 
 
 def _lines_on(results: Results, dataset: str) -> Iterator[str]:
-    found = differences(results, dataset)
-    if found and (len(results.datasets) == 1 or any(d.p is not None for d in found)):
-        return two_lines(found)
-    return best_lines(results, dataset)
+    two = _two(results, dataset)
+    return two_lines(two) if two else best_lines(results, dataset)
+
+
+def _two(results: Results, dataset: str) -> list[Difference]:
+    """Return the differences of two models; of several data sets, only if pairs of models were tested."""
+    two = differences(results, dataset)
+    return two if len(results.datasets) == 1 or any(d.p is not None for d in two) else []
+
+
+def shown_differences(results: Results) -> list[Difference]:
+    """Return the differences whose tables are printed: of two models under each metric, or to the best."""
+    rows = list[Difference]()
+    for dataset in results.datasets:
+        two = _two(results, dataset)
+        rows += two or to_best(results, dataset)[1]
+    return rows
 
 
 def conclusions(results: Results) -> dict[str, str]:

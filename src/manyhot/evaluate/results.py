@@ -27,7 +27,15 @@ from manyhot.evaluate.outputs import (
 )
 from manyhot.evaluate.pairwise import conclusions
 from manyhot.evaluate.posterior import posterior_lines
-from manyhot.evaluate.terminal import change_lines, headline_lines
+from manyhot.evaluate.terminal import (
+    FARTHER_END,
+    Block,
+    block_html,
+    change_lines,
+    has_interval,
+    headline_blocks,
+    headline_lines,
+)
 from manyhot.evaluate.write import (
     CLASS_PICTURES,
     PICTURES,
@@ -40,7 +48,7 @@ from manyhot.evaluate.write import (
 )
 from manyhot.formats.writing import PathLike
 from manyhot.registry import canonical
-from manyhot.result import Result
+from manyhot.result import Result, as_pandas
 from manyhot.run import QUIET, Run
 from manyhot.tables import Results, schema
 
@@ -187,10 +195,7 @@ class Evaluation(Result):
         MissingExtraError
             If pandas is not installed.
         """
-        try:
-            return self.results.to_pandas()
-        except ImportError as error:
-            raise MissingExtraError("This needs pandas.", do='pip install "manyhot[pandas]"') from error
+        return as_pandas(self.results)
 
     def value(
         self, metric: str, *, model: str | None = None, dataset: str | None = None, slice: str = "all"
@@ -225,12 +230,19 @@ class Evaluation(Result):
         wide = self.to_polars().filter(pl.col("slice") == "all")
         return wide.pivot(on="metric", index=["dataset", "model"], values="value", maintain_order=True)
 
+    @property
+    def _blocks(self) -> list[Block]:
+        """The models of each data set, in blocks that were evaluated on the same images."""
+        unmatched = {(n.dataset, n.model): n.text for n in self.model_notes if n.kind.endswith("_unmatched")}
+        return list(headline_blocks(self.as_results(), self.own, unmatched=unmatched))
+
     def _repr_html_(self) -> str:
-        notes = "".join(
-            f"<li>{html.escape(f'{_place(n.dataset, n.model)}: {n.text}')}</li>"
-            for n in self.model_notes[:10]
-        )
-        return f"{self.summary()._repr_html_()}<ul>{notes}</ul>"
+        blocks = self._blocks
+        below = [*conclusions(self.as_results()).values()]
+        below += [FARTHER_END] if any(map(has_interval, blocks)) else []
+        paragraphs = "".join(f"<p>{html.escape(line)}</p>" for line in below)
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in self.notes)
+        return f"{''.join(map(block_html, blocks))}{paragraphs}<ul>{notes}</ul>"
 
     def as_results(self, name: str = "") -> Results:
         """Return the results in the form that comparisons read; messages refer to the results by `name`."""
@@ -244,9 +256,7 @@ class Evaluation(Result):
 
     def lines(self) -> Iterator[str]:
         """Yield the best models of each data set, the user's own models with ranks, and the mean drops."""
-        results = self.as_results()
-        unmatched = {(n.dataset, n.model): n.text for n in self.model_notes if n.kind.endswith("_unmatched")}
-        yield from headline_lines(results, self.own, below=conclusions(results), unmatched=unmatched)
+        yield from headline_lines(self._blocks, conclusions(self.as_results()))
         yield from posterior_lines(self.posterior)
         yield from change_lines(self.comparison.drops.to_pylist())
         yield from self._page_notes

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
+import itertools
 import json
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -31,14 +34,31 @@ def leading_metric(results: Results, dataset: str) -> str:
     return next(str(m) for m in (*by, *own) if results.values_at.get((dataset, m, "all")))
 
 
-def headline_lines(
+@dataclass(frozen=True)
+class Block:
+    """Models of a data set that were evaluated on the same images; or one by one, not ranked.
+
+    Attributes
+    ----------
+    dataset, title : str
+    head : tuple of str
+    rows : sequence of tuple of str
+        The numbers of images, and the values of each model.
+    """
+
+    dataset: str
+    title: str
+    head: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def headline_blocks(
     results: Results,
     own: Collection[str] = (),
     most: int = 15,
     *,
-    below: Mapping[str, str] = MappingProxyType({}),
     unmatched: Mapping[tuple[str, str], str] = MappingProxyType({}),
-) -> Iterator[str]:
+) -> Iterator[Block]:
     """Yield the best models of each data set, and the user's own models with their ranks.
 
     Parameters
@@ -48,14 +68,11 @@ def headline_lines(
         The user's own models.
     most : int
         Number of models to show.
-    below : Mapping of str to str
-        A sentence to print below the models of a data set.
     unmatched : Mapping
         By data set and model, how many images have no prediction or no label.
     """
     about = json.loads(results.about["metrics"])
     shown, skipped = shown_metrics(results), _skipped(results)
-    has_intervals = False
     for dataset in results.datasets:
         columns = {m: results.values_at.get((dataset, m, "all"), {}) for m in shown}
         unasked = {m: results.values_at.get((dataset, f"{m}_unasked", "all"), {}) for m in shown}
@@ -67,13 +84,41 @@ def headline_lines(
             best = _best(group, columns[at], about[at]["better"], most, own, is_ranked)
             title = _title(dataset, len(group), min(most, len(group)), at, is_ranked, group is groups[0])
             lacking = unmatched.get((dataset, group[0])) if is_ranked or len(group) == 1 else None
-            yield f"{title}; {lacking}" if lacking else title
             rows = _rows(best, columns, about, unasked, {m: skipped.get((dataset, m), {}) for m in shown})
-            yield from table_lines(("", "model", *shown), rows)
-            has_intervals |= any("±" in cell for row in rows for cell in row)
+            yield Block(dataset, f"{title}; {lacking}" if lacking else title, ("", "model", *shown), rows)
+
+
+FARTHER_END = "±: to the farther end of the 95 % interval"
+"""What ± means in a row of a block."""
+
+
+def headline_lines(blocks: Iterable[Block], below: Mapping[str, str] = MappingProxyType({})) -> Iterator[str]:
+    """Yield the lines of blocks; `below` is a sentence to print below the models of a data set."""
+    has_intervals = False
+    for dataset, of_dataset in itertools.groupby(blocks, key=lambda block: block.dataset):
+        for block in of_dataset:
+            yield block.title
+            yield from table_lines(block.head, block.rows)
+            has_intervals |= has_interval(block)
         yield from [below[dataset]] if dataset in below else []
     if has_intervals:
-        yield "±: to the farther end of the 95 % interval"
+        yield FARTHER_END
+
+
+def has_interval(block: Block) -> bool:
+    """Return whether a value of a block has an interval."""
+    return any("±" in cell for row in block.rows for cell in row)
+
+
+def block_html(block: Block) -> str:
+    """Return a block as HTML, for a notebook."""
+    parts = [("th", block.head), *(("td", row) for row in block.rows)]
+    cells = (
+        "".join(f'<{tag} style="text-align: left">{html.escape(cell)}</{tag}>' for cell in row)
+        for tag, row in parts
+    )
+    rows = "".join(f"<tr>{row}</tr>" for row in cells)
+    return f"<p>{html.escape(block.title)}</p><table>{rows}</table>"
 
 
 def _best(

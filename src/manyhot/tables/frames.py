@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from manyhot.core.array_types import Ints
 from manyhot.errors import InputError, MatchError
-from manyhot.tables.image_columns import image_name_column
+from manyhot.tables.id_columns import image_name_column
 from manyhot.tables.image_ids import nearest_way
 
 

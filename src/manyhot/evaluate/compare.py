@@ -73,21 +73,22 @@ def compare(
     difference of the second to the first, its interval and p; of more models, those within noise of the best
     are listed. Only images that all models predict are used.
 
-    Without --labels, the arguments are results. Every other data set is compared with the first, under each
-    accuracy that both have. Within each data set, top1 is compared with the headline metrics on label sets,
-    and models are compared if pairs of them were tested. The command manyhot report draws the tables.
+    Without --labels, the arguments are results. The first data set is the reference: from it to each other
+    data set, the drop of every accuracy that was computed on both is shown. Within each data set, top1 is
+    compared with the headline metrics on label sets, and models are compared if pairs of them were tested.
+    The command manyhot report draws the tables.
 
     Parameters
     ----------
     *results
         Results to compare: folders written by manyhot evaluate, results as Parquet or CSV, CSV files of timm,
-        or timm-results; in Python also tables and evaluations. The first data set is the one that the others
-        are compared with. With labels, predictions: files or folders; in Python also tables, arrays, or a
-        mapping of names to these.
+        or timm-results; in Python also tables and evaluations. With labels, predictions: files or folders; in
+        Python also tables, arrays, or a mapping of names to these.
     labels
         Label sets to evaluate the models on, in any form that evaluate takes.
     metrics
-        Name of a metric, as for evaluate. The first is the one that decides, unless it is real1.
+        Name of a metric, as for evaluate. If real1 is among the metrics, it decides which model is
+        better; otherwise, the first metric decides.
     fail_if_worse
         Exit with code 7 if the second of two models is worse than the first by more than this: if the whole
         95 % interval of its loss is above it. In points of the metric that decides, or in its unit.

@@ -9,6 +9,7 @@ import polars as pl
 
 from manyhot.classes import ClassList, from_keys
 from manyhot.errors import InputError
+from manyhot.formats.object_files import categories_of_coco, entries_of_coco, load_coco, matches_coco
 from manyhot.formats.tabular import column_names, read_frame
 from manyhot.registry import register
 
@@ -59,6 +60,37 @@ def read_class_list(path: Path) -> ClassList:
         _definitions(frame),
         _several(frame, "hypernyms"),
     )
+
+
+@register(
+    "format",
+    "coco-categories",
+    holds="classes",
+    suffixes=(".json",),
+    matches=matches_coco,
+    needs="images, annotations and categories",
+)
+def read_coco_categories(path: Path) -> ClassList:
+    """The names of the categories in COCO's ``instances_….json``, in their order.
+
+    Raises
+    ------
+    InputError
+        If the categories are not sorted by number, so that their order is ambiguous.
+    """
+    content = load_coco(path)
+    with entries_of_coco(path):
+        classes = categories_of_coco(content, path)
+        listed = [str(category["name"]) for category in content["categories"]]
+    if listed != list(classes.keys):
+        raise InputError(
+            "The categories are not in the order of their numbers.",
+            where=path,
+            got=", ".join(listed[:3]),
+            allowed=", ".join(classes.keys[:3]),
+            do="pass a file with one name per line, in the order of the classes of the model",
+        )
+    return classes
 
 
 def _definitions(frame: pl.DataFrame) -> tuple[str, ...]:

@@ -204,7 +204,19 @@ def _split(spec: str) -> tuple[str, dict[str, Any]]:
     for i in (i for i, character in enumerate(spec) if character == "("):
         with contextlib.suppress(SyntaxError, ValueError):
             return spec[:i], _options(spec[i:])
-    raise InputError("The options of the model cannot be read.", got=spec, allowed="NAME(option=literal, …)")
+    unquoted = _unquoted(spec)
+    raise InputError(
+        "The options of the model cannot be read.",
+        got=f"{', '.join(unquoted)} in {spec}" if unquoted else spec,
+        allowed="NAME(option=literal, …)",
+        do="write texts in quotes, such as {}='{}'".format(*unquoted[0].split("=")) if unquoted else None,
+    )
+
+
+def _unquoted(spec: str) -> list[str]:
+    """Return the options whose value is a bare word, such as ``mode=squash``."""
+    words = re.findall(r"(\w+)\s*=\s*([A-Za-z_]\w*)(?=\s*[,)])", spec)
+    return [f"{name}={word}" for name, word in words if word not in ("True", "False", "None")]
 
 
 def _options(brackets: str) -> dict[str, Any]:

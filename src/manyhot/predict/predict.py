@@ -87,9 +87,11 @@ def predict(
     out
         Folder to write to. It is created if it does not exist.
     labels
-        CSV file with the original label of each image.
+        CSV file with one original label for each image. Label sets, such as those of COCO, are passed to
+        evaluate instead.
     classes
-        Class list of the data set, if it differs from that of the model.
+        Class list of the data set, if it differs from that of the model; also a JSON file of COCO, for its
+        categories.
     top
         Number of top classes to keep, 20 by default.
     dense

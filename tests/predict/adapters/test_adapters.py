@@ -559,6 +559,7 @@ def module_of_ones_own(tmp_path, monkeypatch):
         "def two():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.GRU(12288, 7))\n"
         "def fixed():\n    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12288, 7))\n"
         "def dropping():\n    return torch.nn.Sequential(fixed(), torch.nn.Dropout(0.9)).train()\n"
+        "def load(name):\n    return net()\n"
     )
     monkeypatch.chdir(tmp_path)
     yield
@@ -672,6 +673,18 @@ def test_a_network_of_timm_knows_its_preprocessing():
             "python:mine:net(size)",
             "The options of the model cannot be read.\n  got:     python:mine:net(size)\n"
             "  allowed: NAME(option=literal, …)",
+        ),
+        (
+            "python:mine:net(size=96, mode=squash)",
+            "The options of the model cannot be read.\n"
+            "  got:     mode=squash in python:mine:net(size=96, mode=squash)\n"
+            "  allowed: NAME(option=literal, …)\n  do:      write texts in quotes, such as mode='squash'",
+        ),
+        (
+            "python:mine:load",
+            "The function is called without arguments, but it needs some.\n  where:   python:mine:load\n"
+            "  got:     name\n"
+            "  do:      name a function without arguments, such as def large(): return load('large')",
         ),
         ("timm/", "The name of the model is incomplete.\n  got:     timm/\n  allowed: timm/NAME"),
     ],

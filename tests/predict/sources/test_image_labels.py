@@ -19,6 +19,17 @@ def refusal(read, path):
     return str(error.value)
 
 
+def test_annotations_of_coco_are_no_labels_of_predict(tmp_path):
+    (path := tmp_path / "instances.json").write_text('{"images": [], "annotations": [], "categories": []}')
+    assert refusal(read_image_labels, path) == (
+        "The table has no labels.\n"
+        f"  where:   {path}\n"
+        "  allowed: a column wnid, label, class, cls, fine_label, key, class_id, target\n"
+        "  do:      pass one label for each image; label sets, such as COCO's, are for manyhot evaluate, and "
+        "their categories can be passed as `classes`"
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "rows"),
     [

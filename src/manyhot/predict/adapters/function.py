@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -133,12 +134,31 @@ def _called(name: str) -> Any:
         raise (missing_extra(error) or there_is_none) from error
     except Exception as error:
         raise _failed("The module", f"python:{name}", error) from error
+    _check_no_arguments(found, f"python:{name}")
     try:
         return found()
     except ManyhotError:
         raise
     except Exception as error:
         raise _failed("The function", f"python:{name}", error) from error
+
+
+def _check_no_arguments(function: Any, where: str) -> None:
+    """Raise an error for a function that needs arguments, which no name of a model passes."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # not callable, or without a signature: the call will tell
+        return
+    needed = [
+        p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if needed:
+        raise InputError(
+            "The function is called without arguments, but it needs some.",
+            where=where,
+            got=", ".join(needed),
+            do="name a function without arguments, such as def large(): return load('large')",
+        )
 
 
 def _failed(what: str, where: str, error: Exception) -> ManyhotError:

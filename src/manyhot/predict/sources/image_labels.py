@@ -87,8 +87,15 @@ def read_image_labels(where: str | os.PathLike[str]) -> dict[str, str]:
                 allowed="one label for each image",
             )
     if not found:
+        is_json = PurePosixPath(without_query(os.fspath(where))).suffix.lower() == ".json"
         raise InputError(
-            "The table has no labels.", where=where, allowed="a column " + ", ".join(_LABEL_COLUMNS)
+            "The table has no labels.",
+            where=where,
+            allowed="a column " + ", ".join(_LABEL_COLUMNS),
+            do="pass one label for each image; label sets, such as COCO's, are for manyhot evaluate, and "
+            "their categories can be passed as `classes`"
+            if is_json
+            else None,
         )
     return found
 

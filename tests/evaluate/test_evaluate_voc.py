@@ -158,6 +158,6 @@ def test_the_report_of_two_models_is_short(voc, chromium, tmp_path):
         wide, phone = opened(page, 1400), opened(page, 390)
         assert size(wide)[1] <= 3000
         answer = wide.locator("main p").first.inner_text()
-        assert answer.startswith("head is better than blurred by ")
+        assert answer.startswith("blurred is worse than head by ")
         assert size(phone)[0] == 390
         assert cut(phone) == []

@@ -149,8 +149,9 @@ def test_models_without_scores_are_left_out(files):
 
 
 def test_masked_needs_recorded_answers(files, arrays):
+    valid, scores = arrays
     with pytest.raises(InputError) as error:
-        diagnose_classes(*arrays, masked=True)
+        diagnose_classes([np.flatnonzero(row).tolist() for row in valid], scores, masked=True)
     assert str(error.value) == (
         "Only valid classes are recorded, so nothing is known to be not valid.\n  where:   labels\n"
         "  do:      leave out `masked` to count all other classes as not valid"

@@ -240,10 +240,10 @@ def test_orders_in_the_docs(imagenet):
         )
         pairs = f"{row['n_swapped']} of {row['n_pairs']:,}"
         assert said == [f"{row['tau']:.3f}", pairs, str(row["n_beyond_noise"])], (x, y)
-    swap = imagenet("swaps").filter(metric_y="mla", beyond_noise=True).row(0, named=True)
+    swap = imagenet("swaps").filter(metric_y="asma", beyond_noise=True).row(0, named=True)
     assert (
         f"{swap['model_a']} is {100 * swap['difference_x']:.2f} points above {swap['model_b']} under `top1`, "
-        f"and {-100 * swap['difference_y']:.2f} points below it under `mla`"
+        f"and {-100 * swap['difference_y']:.2f} points below it under `asma`"
     ) in " ".join(PAGE.split())
 
 

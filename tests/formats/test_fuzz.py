@@ -289,6 +289,7 @@ FILES = {
     "golden.csv": (read_golden, text("image_id,class_id,expert_id,answer\na,tench,x,yes\nb,1,7,no\n")),
     "golden.npz": (read_golden, real_votes),
     "classes.txt": (read_classes, text("cat\ndog\ncaf\u00e9\n")),
+    "categories.json": (read_classes, as_json(COCO)),
     "classes.csv": (read_classes, text("class_id,key,name\n0,n1,cat\n1,n2,dog\n")),
     "classes.parquet": (read_classes, parquet({"class_id": [0, 1], "key": ["n1", "n2"]})),
 }

@@ -1,4 +1,4 @@
-"""What ``benchmarks/coverage.py`` simulates: for each kind of interval, data sets whose true value is fixed.
+"""What ``benchmarks/interval_coverage.py`` simulates: data sets whose true value is fixed.
 
 A subject yields, for one simulated data set of n images, `Found` intervals. If `true` is None, the interval
 should contain the expectation of the value over data sets of this size, which is the mean over the simulated

@@ -111,7 +111,7 @@ class Families:
     error is ``sqrt((F - 1) / F * sum((θ_f - θ)**2))``, and the interval is that of Student's t. If families
     are equally large, a mean has F - 1 degrees of freedom, and its interval is the usual one of the F means
     of families. If a few large families decide the value, there are fewer: the inverse of the sum of squared
-    shares of the models, minus 1. ``benchmarks/coverage.py`` shows the coverage.
+    shares of the models, minus 1. ``benchmarks/interval_coverage.py`` shows the coverage.
 
     References
     ----------

@@ -3,9 +3,9 @@
 One pass over the scores gives all changes, so that an interval of macro average precision costs little more
 than the value, and the changes of two models on the same images give the interval of their difference. For
 classes with few positives, the jackknife is on the safe side. The influence function, which is the change by
-an infinitesimal weight, is not: with 100 images of 20 classes as in ``benchmarks/coverage.py``, its intervals
-of macro average precision contain the expected value in 86 % of the data sets, and those of the jackknife in
-98 %.
+an infinitesimal weight, is not: with 100 images of 20 classes as in ``benchmarks/interval_coverage.py``, its
+intervals of macro average precision contain the expected value in 86 % of the data sets, and those of the
+jackknife in 98 %.
 
 References
 ----------

@@ -3,7 +3,7 @@
 Percentiles of resamples are too short for few images, and for means over strata, in which some strata have
 few images: with 20 images, they contain the expected value of ``mla`` in 87 % of simulated data sets. The
 jackknife with Student's t contains it in 95 to 97 %. Shares have Wilson's interval, which exists even if all
-predictions are right. ``benchmarks/coverage.py`` shows the coverage.
+predictions are right. ``benchmarks/interval_coverage.py`` shows the coverage.
 """
 
 from __future__ import annotations

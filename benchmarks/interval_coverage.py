@@ -1,7 +1,7 @@
 """How often 95 % intervals contain the true value: of every interval that manyhot prints.
 
-    python benchmarks/coverage.py [--only metrics raters …] [--data-sets 2000] [--least 500] [--minutes 300]
-        [--out FILE] [--table FILE] [--small]
+    python benchmarks/interval_coverage.py [--only metrics raters …] [--data-sets 2000] [--least 500]
+        [--minutes 300] [--out FILE] [--table FILE] [--small]
 
 Each subject of ``coverage_subjects.py`` is simulated at several sizes; a subject at a size is a cell. With
 `--out`, a cell is a line that is appended to the file when it is done, and a later call continues there. With

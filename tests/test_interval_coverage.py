@@ -11,7 +11,7 @@ from manyhot.registry import names
 from manyhot.tables import TABLES
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-coverage, subjects = import_module("coverage"), import_module("coverage_subjects")
+coverage, subjects = import_module("interval_coverage"), import_module("coverage_subjects")
 
 
 def lower_ends():

@@ -97,7 +97,7 @@ def scored(hot, scores, kind="logit"):
     indptr = np.concatenate([[0], np.cumsum(hot.sum(1))])
     classes = np.nonzero(hot)[1].astype(np.int32)
     none = np.full(len(hot), NO_LABEL, np.int32)
-    sets = LabelSets(K, indptr, classes, np.full(len(classes), YES), none, np.ones(len(hot), bool))
+    sets = LabelSets(hot.shape[1], indptr, classes, np.full(len(classes), YES), none, np.ones(len(hot), bool))
     return Case.from_scores(sets, scores, k=1, kind=kind)
 
 
@@ -139,6 +139,19 @@ def test_classes_of_labels_in_a_wrong_order(weak):
     wrong = np.zeros_like(hot)
     wrong[:, np.argsort(orders()[name])] = hot
     assert relate(scored(wrong, scores), orders()).order == f"classes of labels given as {name}"
+
+
+@pytest.mark.parametrize("n_classes", [3, 4, 5, 20])
+def test_negated_scores_are_no_wrong_order(n_classes):
+    rng = np.random.default_rng(n_classes)
+    hot = np.eye(n_classes, dtype=bool)[rng.integers(0, n_classes, 1000)]
+    scores = rng.normal(size=hot.shape) + 3 * hot
+    found = {name: make(n_classes) for name, make in CLASS_ORDERS.items()}
+    known = {name: order for name, order in found.items() if order is not None}
+    negated = relate(scored(hot, -scores.astype(np.float32)), known)
+    assert (negated.order, negated.is_chance) == (None, True)
+    reverse = relate(scored(hot, scores[:, ::-1].astype(np.float32)), known)
+    assert reverse.order == "columns of scores in the reverse order of the classes"
 
 
 def test_too_little_to_relate(weak):

@@ -152,7 +152,9 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
     Notes
     -----
     This is a permutation test of independence. An order explains a low correlation if with it, the
-    correlation is three times as high, and three times as high as the highest of the random orders.
+    correlation is three times as high, and three times as high as the highest of the random orders. If there
+    is one class per image, negated scores are correlated with all other classes, in any wrong order: an order
+    must therefore be twice as far above 0 as the scores are below.
     """
     sample = _sampled(case)
     if sample is None:
@@ -175,7 +177,7 @@ def relate(case: Case, class_orders: Mapping[str, Ints]) -> Relation | None:
     own = mean(row, column)
     trials = ((mean(row, place[column]), name) for name, place in _places(sets.n_classes, class_orders))
     best, order = max(trials, default=(0.0, ""))
-    explains = best > 3 * max(own, by_chance, 0.0)
+    explains = best > max(3 * own, 3 * by_chance, -2 * own)
     return Relation(own, by_chance, int(np.count_nonzero(tested)), order if explains else None)
 
 

@@ -152,7 +152,7 @@ class HeldOutImages:
 
             value = float(measure(np.ones((1, len(splits)), np.float32))[0])
             samples = self._chunked(measure)
-            ends = _share_ends(value, samples, len(inside))
+            ends = resampled_interval(value, samples, n=len(inside))
             metrics[name] = HeldOutMetric(Estimated(value, *ends, len(inside)), samples)
         return metrics
 
@@ -165,7 +165,8 @@ class HeldOutImages:
         if not values:
             return HeldOutMetric(Estimated(np.nan, np.nan, np.nan, 0), np.empty(0))
         drawn, value = np.nanmean(samples, axis=0), float(np.mean(values))
-        return HeldOutMetric(Estimated(value, *_share_ends(value, drawn, len(p)), len(p)), drawn)
+        ends = resampled_interval(value, drawn, n=len(p))
+        return HeldOutMetric(Estimated(value, *ends, len(p)), drawn)
 
     def _precision_of(self, p: Floats, c: int) -> Callable[[Any], Floats]:
         known = np.flatnonzero(np.isin(self.state[:, c], (NO, YES)))
@@ -183,10 +184,6 @@ class HeldOutImages:
 
 def _predicted(p: Floats, main: int, best: bool) -> Bools:
     return np.asarray(p.argmax(1) == main if best else p[:, main] >= _THRESHOLD)
-
-
-def _share_ends(value: float, samples: Floats, n: int) -> tuple[float, float]:
-    return resampled_interval(value, samples, n=n)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import expit, ndtr, ndtri, softmax
@@ -173,23 +173,20 @@ def call_of(name):
 
 @functools.cache
 def metric_calls():
-    """Return the metrics of the registry in three groups: plain ones, those of votes, and resampled ones."""
+    """Return the metrics of the registry in three groups: of label sets, of votes, and without interval."""
     from manyhot.core.estimates import Pooled
-    from manyhot.core.sets import Case
     from manyhot.registry import get, names
-    from manyhot.tables.arrays import label_sets
 
-    labels, (one, _) = tables_of(*labelled(60, np.random.default_rng(0)))
-    case = Case.from_scores(label_sets(labels), one.scores, k=CLASSES, kind="probability")
-    groups = {"plain": [], "votes": [], "resampled": [], "none": []}
+    label, state, scores = labelled(60, np.random.default_rng(0))
+    case = _case(label, state, scores[0])
+    groups = {"sets": [], "votes": [], "none": []}
     for name in names("metric"):
         entry = get("metric", call_of(name))
-        if entry.about.get("votes"):
-            groups["votes"].append(name)
-            continue
         estimate = entry(case)
-        slow = isinstance(estimate, Pooled) and estimate.left_out is None
-        group = ("none" if estimate.biased else "resampled") if slow else "plain"
+        if entry.about.get("votes"):
+            group = "none" if name == "ece_votes" else "votes"
+        else:
+            group = "none" if isinstance(estimate, Pooled) and estimate.biased else "sets"
         groups[group].append(call_of(name))
     return groups
 
@@ -197,14 +194,15 @@ def metric_calls():
 @subject("results.lo", "pairs.lo", "calibration.lo", "class_means.value_lo")
 def metrics(n, rng):
     labels, predictions = tables_of(*labelled(n, rng))
-    yield from intervals_of(judged(labels, predictions, metric_calls()["plain"], int(rng.integers(2**31))))
+    yield from intervals_of(judged(labels, predictions, metric_calls()["sets"], int(rng.integers(2**31))))
 
 
 @subject("results.lo")
 def resampled_metrics(n, rng):
+    """Yield intervals of metrics that are evaluated again on each resample, as with ``--map-resamples``."""
     labels, predictions = tables_of(*labelled(n, rng))
     options = {"resamples": 0, "map_resamples": SLOW_RESAMPLES}
-    yield from intervals_of(judged(labels, predictions[:1], metric_calls()["resampled"], 0, **options))
+    yield from intervals_of(judged(labels, predictions[:1], ("map_macro", "error_auroc"), 0, **options))
 
 
 @subject("results.lo", "pairs.lo")
@@ -216,21 +214,19 @@ def metrics_of_votes(n, rng):
     counts = rng.multinomial(10, p)
     labels = as_labels(counts, n_classes=CLASSES, label_values="counts")
     predictions = predictions_of(labels.image_id, scores)
-    options = {"map_resamples": SLOW_RESAMPLES} if n <= 500 else {}
-    names = [m for m in metric_calls()["votes"] if m != "ece_votes" or options]
-    yield from intervals_of(judged(labels, predictions, names, int(rng.integers(2**31)), **options))
+    yield from intervals_of(judged(labels, predictions, metric_calls()["votes"], int(rng.integers(2**31))))
 
 
 @subject("results.lo", "reliability.lo", "datasets.original_valid_lo", "robustness.lo")
 def shares(n, rng):
-    from manyhot.core.resampling import wilson_interval
+    from manyhot.core.resampling import proportion_interval
 
     # A range of shares: for a single one, the coverage oscillates with n, as counts are whole numbers.
     for least, most in ((0.7, 0.9), (0.95, 0.99)):
         p = rng.uniform(least, most)
         k = rng.binomial(n, p)
-        lo, hi = wilson_interval(k, n)
-        yield Found(f"Wilson, {least} to {most}", k / n, float(lo), float(hi), p)
+        lo, hi = proportion_interval(k, n)
+        yield Found(f"share, {least} to {most}", k / n, float(lo), float(hi), p)
 
 
 @subject("drops.lo", "losses.lo", "robustness.lo")
@@ -246,8 +242,6 @@ def drops(n, rng):
             scores = [softmax(0.7 * np.log(s) + rng.gumbel(size=s.shape), axis=1) for s in scores]
             scores = [s.astype(np.float32) for s in scores]
         labels, predictions = tables_of(label, state, scores)
-        from dataclasses import replace
-
         labels = replace(labels, name=name)
         evaluation = judged(labels, predictions, ("top1", "real1", "mla"), 0)
         found.append(Results(evaluation.results, evaluation.pairs, evaluation.samples, name=name))
@@ -350,7 +344,7 @@ def _case(label, state, scores):
 def prediction_sets(n, rng):
     """Yield coverage, size and share of empty sets on n images, given a threshold from 100 others."""
     from manyhot.core.conformal import countable, fit_threshold, predict_sets
-    from manyhot.core.resampling import student_interval, wilson_interval
+    from manyhot.core.resampling import proportion_interval, student_interval
 
     label, state, scores = labelled(n + 100, rng)
     case = _case(label, state, scores[0])
@@ -360,7 +354,7 @@ def prediction_sets(n, rng):
         found = predict_sets(case, rest, cover=cover, threshold=threshold)
         needed, every = _others(cover)
         covered, size = (_at_least(values, threshold) / len(needed) for values in (needed, every))
-        lo, hi = wilson_interval(found.covered.sum(), len(rest))
+        lo, hi = proportion_interval(found.covered.sum(), len(rest))
         yield Found(f"coverage of {cover}", 0, float(lo), float(hi), covered)
         yield Found(f"mean size, {cover}", *student_interval(found.size), size)
 
@@ -425,12 +419,13 @@ def companions(n, rng):
 def shortcuts(n, rng):
     from manyhot.core.companion_effects import Resampled, gap, paired_difference, share_with_interval
 
-    both = rng.random(n)
-    one, other = both < 0.25, (both > 0.2) & (both < 0.3)
+    # A range of shares, as in `shares`.
+    lost, both = rng.uniform(0.15, 0.35), rng.random(n)
+    one, other = both < lost, (both > lost - 0.05) & (both < lost + 0.05)
     found = share_with_interval(one)
-    yield Found("share lost", found.value, found.lo, found.hi, 0.25)
+    yield Found("share lost", found.value, found.lo, found.hi, lost)
     found = paired_difference(one, other)
-    yield Found("lost minus control", found.value, found.lo, found.hi, 0.15)
+    yield Found("lost minus control", found.value, found.lo, found.hi, lost - 0.1)
     splits = rng.choice(4, n, p=[0.25, 0.15, 0.2, 0.4]).astype(np.int8)
     score = (rng.standard_normal(n) + 1.5 * (splits <= 1) + 0.5 * (splits == 0)).astype(np.float32)
     found = gap(score > 1, splits, 0, 1)
@@ -545,7 +540,7 @@ def orders(n, rng):
         )
         values.append(right.mean(0))
         samples.append((draws(n, 200, rng) @ right / n).T)
-    order = compare_orders(*values, Families.of(list("abcdefghij")), *samples)
+    order = compare_orders(*values, Families.of(list("abcdefghij")), *samples, n=n)
     yield Found("tau over images", order.tau, *order.images)
 
 
@@ -615,26 +610,20 @@ def golden(n, rng):
         above = int(np.searchsorted(every, -threshold, side="right"))
         return valid[above] / above, valid[above] / valid[-1]
 
-    found = curve(p, truth, image, resamples=200, rng=rng, thresholds=[0.8])
+    found = curve(p, truth, image, thresholds=[0.8])
     row, actual = found.at(0.8), real(0.8)
     if row is not None:
         for name, true in zip(("precision", "recall"), actual, strict=True):
             lo, hi = (getattr(found, f"{name}_{end}")[row] for end in ("lo", "hi"))
             yield Found(f"{name} at 0.8", getattr(found, name)[row], lo, hi, true)
-    choices = [(f"for precision {at}", at, "for_precision") for at in (0.8, 0.9, 0.95)]
-    choices += [(f"for recall {at}", at, "for_recall") for at in (0.8, 0.95)]
-    for what, at, method in choices:
-
-        def choose(c, method=method, at=at):
-            return getattr(c, method)(at)
-
+    for goal, least in (*(("precision", at) for at in (0.8, 0.9, 0.95)), ("recall", 0.8), ("recall", 0.95)):
         try:
-            chosen = choose(curve(p, truth, image, resamples=0, rng=rng))
+            chosen = (found.for_precision if goal == "precision" else found.for_recall)(least)
         except InputError:
             continue
-        crossed, actual = cross_fit(p, truth, image, choose, rng=rng), real(chosen)
+        crossed, actual = cross_fit(p, truth, image, goal, least, resamples=50, rng=rng), real(chosen)
         for name, true in zip(("precision", "recall"), actual, strict=True):
-            yield Found(f"{name} of a threshold {what}", *getattr(crossed, name), true)
+            yield Found(f"{name} of a threshold for {goal} {least}", *getattr(crossed, name), true)
 
 
 @subject("proposals: recall and precision")
@@ -654,10 +643,10 @@ def proposals(n, rng):
 # Transfer.
 
 
-@subject("results.lo", "pairs.lo")
+@subject("results.lo", "pairs.lo", sizes=(20, 50, 100, 500))
 def transfer(n, rng):
     from manyhot.core.sets import LabelSets
-    from manyhot.train.transfer.tally import Draws, TransferTally
+    from manyhot.train.transfer.tally import Draws, TransferTally, mean_of_draws
 
     if n > 500:
         return
@@ -673,6 +662,12 @@ def transfer(n, rng):
             **tally.results[name],
             **drawn.segmented(own, ["background", "thing", "other"]),
         }
+    # Four draws of fitting images, of which each moves the scores.
+    moved = rng.standard_normal((2, 4, 1, CLASSES))
+    for name, own, moves in zip("ab", scores, moved, strict=True):
+        of = [drawn.classified(sets, own * np.exp(0.3 * m), ["real1"])["real1", "all"] for m in moves]
+        of = mean_of_draws([replace(d, ends=None) for d in of], 0)
+        tally.results[name] = {**tally.results[name], ("real1(shots=5)", "all"): of}
     result = tally.finish([])
     nan = float("nan")
     for r in result.results.to_pylist():
@@ -684,13 +679,10 @@ def transfer(n, rng):
 
 
 def overlap_counts(n, rng, quality):
-    """Return the pixels of each image by labelled class and predicted class, shape (n, 3, 3)."""
+    """Return the pixels of each image in both masks, labelled and predicted, by class; shape (n, 3, 3)."""
     share = rng.dirichlet([6, 2, 1], n)
     labelled = np.array([rng.multinomial(400, s) for s in share])
     right = expit(quality + 0.5 * rng.standard_normal((n, 3)))
     hit = rng.binomial(labelled, right)
-    counts = np.zeros((n, 3, 3), np.int64)
-    for c in range(3):
-        counts[:, c, c] = hit[:, c]
-        counts[:, c, (c + 1) % 3] = labelled[:, c] - hit[:, c]
-    return counts
+    # Missed pixels are predicted as the next class.
+    return np.stack([hit, labelled, hit + np.roll(labelled - hit, 1, axis=1)], axis=1)

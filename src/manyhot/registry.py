@@ -38,6 +38,7 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
         "manyhot.core.auroc",
         "manyhot.core.set_metrics",
         "manyhot.core.confidence_metrics",
+        "manyhot.core.selective_prediction",
         "manyhot.core.distributions",
     ),
     "format": (

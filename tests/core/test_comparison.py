@@ -158,7 +158,10 @@ def test_the_interval_of_tau_over_images_is_as_wide_as_its_resamples(families):
     samples_y = Y[:, None] + RNG.normal(0, 0.01, (M, 300))
     taus = [kendalltau(samples_x[:, r], samples_y[:, r]).statistic for r in range(300)]
     order = compare_orders(X, Y, families, samples_x, samples_y)
-    half = norm.ppf(0.975) * np.std(taus)
+    half = t.ppf(0.975, 299) * np.std(taus, ddof=1)
+    assert order.images == (pytest.approx(order.tau - half), pytest.approx(min(order.tau + half, 1)))
+    half = t.ppf(0.975, 14) * np.std(taus, ddof=1) * np.sqrt(15 / 14)
+    order = compare_orders(X, Y, families, samples_x, samples_y, n=15)
     assert order.images == (pytest.approx(order.tau - half), pytest.approx(min(order.tau + half, 1)))
 
 

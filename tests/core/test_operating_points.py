@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import norm
 from sklearn.metrics import (
     auc,
     average_precision_score,
@@ -13,7 +13,9 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from manyhot.core.operating_points import GOALS, REASONS, class_curves, operating_points
+import manyhot.core.operating_points as module
+from manyhot.core.class_curves import class_curves
+from manyhot.core.operating_points import GOALS, REASONS, operating_points
 from manyhot.core.sets import NO, YES, Case, LabelSets
 from manyhot.errors import InputError
 from scored_states import case_of, draw
@@ -130,18 +132,67 @@ def test_the_threshold_of_all_images_is_the_best_of_scikit_learns_curve():
             assert recall[at["precision"]] == recall[reached].max()
 
 
-def test_intervals_are_those_of_proportions():
+def wilson(right, n):
+    """Return Wilson's interval, for any counts: the roots of (p - x)² = z² x (1 - x) / n."""
+    z2, p = norm.ppf(0.975) ** 2, right / n
+    return np.sort(np.roots([1 + z2 / n, -2 * p - z2 / n, p**2]).real)
+
+
+def test_intervals_are_those_of_proportions_with_a_design_effect():
     points = points_of(case_of(*draw(5)[:2]))
     assert len(points.fitted) > 10
+    assert points.effect.min() >= 1
     for c in points.fitted:
-        right, predicted, positives = points.n_right[c], points.n_predicted[c], points.n_positives[c]
-        for (value, lo, hi), n in ((points.precision(), predicted), (points.recall(), positives)):
-            ends = binomtest(right, n).proportion_ci(method="wilson")
-            assert (value[c], lo[c], hi[c]) == pytest.approx((right / n, ends.low, ends.high))
+        right, n = points.n_right[c], np.array([points.n_predicted[c], points.n_positives[c], 0])
+        n[2] = n[0] + n[1] - right
+        for share, of, effect in zip(
+            (points.precision(), points.recall()), n, points.effect[:2, c], strict=False
+        ):
+            value, lo, hi = (end[c] for end in share)
+            assert value == pytest.approx(right / of)
+            assert (lo, hi) == pytest.approx(wilson(right / effect, of / effect), abs=1e-9)
         value, lo, hi = (end[c] for end in points.f1())
-        ends = binomtest(right, positives + predicted - right).proportion_ci(method="wilson")
-        assert (lo / (2 - lo), hi / (2 - hi)) == pytest.approx((ends.low, ends.high))
-        assert value == pytest.approx(2 * right / (positives + predicted))
+        ends = wilson(right / points.effect[2, c], n[2] / points.effect[2, c])
+        assert (lo / (2 - lo), hi / (2 - hi)) == pytest.approx(ends, abs=1e-9)
+        assert value == pytest.approx(2 * right / (n[0] + n[1]))
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_the_design_effect_is_that_of_resampled_images(goal, monkeypatch):
+    """Images are resampled one by one within their folds, and thresholds chosen by a loop."""
+    monkeypatch.setattr(module, "RESAMPLES", 4000)
+    rng = np.random.default_rng(3)
+    yes = np.arange(60) < 24
+    scores = np.round(rng.standard_normal(60) + 1.5 * yes, 1)
+    points = points_of(case_of(np.where(yes, YES, NO)[:, None], scores[:, None].astype(np.float32)), goal)
+    differences = []
+    for _ in range(1000):
+        folds = [np.flatnonzero(points.fold == f) for f in range(4)]
+        drawn = [np.repeat(images, rng.poisson(1, len(images))) for images in folds]
+        right = predicted = under_right = under_predicted = 0
+        for f in range(4):
+            others = np.concatenate(drawn[:f] + drawn[f + 1 :])
+            threshold = chosen_by_loop(yes[others], scores[others], goal, AT[goal])
+            if threshold is None:
+                continue
+            own = scores[drawn[f]] >= threshold
+            right, predicted = right + np.sum(own & yes[drawn[f]]), predicted + own.sum()
+            under_right += np.sum((scores >= threshold) & yes)
+            under_predicted += np.sum(scores >= threshold)
+        positives = sum(yes[d].sum() for d in drawn)
+        differences.append(
+            [
+                right / max(predicted, 1) - under_right / max(under_predicted, 1),
+                right / positives - under_right / 96,
+                right / (positives + predicted - right)
+                - under_right / (4 * 24 + under_predicted - under_right),
+            ]
+        )
+    right, predicted = points.n_right[0], points.n_predicted[0]
+    n = np.array([predicted, 24, 24 + predicted - right])
+    p = right / n
+    expected = np.maximum(np.var(differences, axis=0) / (p * (1 - p) / n), 1)
+    np.testing.assert_allclose(points.effect[:, 0], expected, rtol=0.2)
 
 
 def test_the_interval_of_f1_covers_it():
@@ -155,6 +206,7 @@ def test_the_interval_of_f1_covers_it():
     for name, values in (("n_right", right), ("n_positives", either), ("n_predicted", right)):
         object.__setattr__(points, name, values)
     object.__setattr__(points, "threshold", np.zeros(len(right)))
+    object.__setattr__(points, "effect", np.ones((3, len(right))))
     _, lo, hi = points.f1()
     assert np.mean((lo <= truth) & (truth <= hi)) == pytest.approx(0.95, abs=0.015)
 

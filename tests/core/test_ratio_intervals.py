@@ -7,7 +7,13 @@ from scipy.stats import binomtest, kurtosis, norm, t
 
 from manyhot.core.comparison import compare_pairs, only_right, paired_errors
 from manyhot.core.estimates import Ratio
-from manyhot.core.ratio_intervals import changes_without, have_percentiles, ratio_interval, with_few_apart
+from manyhot.core.ratio_intervals import (
+    changes_without,
+    have_percentiles,
+    ratio_interval,
+    with_few_apart,
+    with_none_apart,
+)
 from manyhot.core.resampling import Cells
 
 RNG = np.random.default_rng(0)
@@ -100,6 +106,20 @@ def test_pairs_that_few_images_tell_apart_are_of_wald_with_an_image_more_on_both
         found.p[0] == found.p_adjusted[0] == pytest.approx(2 * norm.sf(abs(change.mean()) / half * 1.959964))
     )
     assert found.difference == plain.difference
+
+
+def test_no_image_tells_models_apart():
+    """Then there is the interval of shares: one more image on both sides of 38 equal ones."""
+    values = np.array([0.5, 0.5, 0.5, 0.7])
+    errors, df = np.zeros((4, 4)), np.full((4, 4), 5.0)
+    errors[2:] = errors[:, 2:] = 0.02
+    plain = compare_pairs(values, errors=errors, df=df)
+    found = with_none_apart(plain, np.full((4, 4), 38))
+    half = 1.959964 * np.append(np.zeros(38), [1, -1]).std() / np.sqrt(40)
+    assert (found.lo[0], found.hi[0], found.p[0]) == pytest.approx((-half, half, 1))
+    assert (found.lo[1:] == plain.lo[1:]).all()
+    assert (found.hi[1:] == plain.hi[1:]).all()
+    assert (found.p[1:] == plain.p[1:]).all()
 
 
 def test_pairs_that_many_images_tell_apart_stay():

@@ -7,9 +7,10 @@ import pytest
 from scipy import sparse
 
 from manyhot import Evaluator, evaluate, registry
+from manyhot.core.class_curves import class_curves
 from manyhot.core.cooccurrence import CompanionImages
 from manyhot.core.label_kinds import share_together
-from manyhot.core.operating_points import class_curves, operating_points
+from manyhot.core.operating_points import operating_points
 from manyhot.core.proposals import states
 from manyhot.core.sets import NO, NOT_ASKED, YES, Case
 from manyhot.errors import InputError

@@ -21,7 +21,7 @@ from numpy import typing as npt
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
 from manyhot.core.cooccurrence import difference_of_shares
 from manyhot.core.jackknife import resampled_interval
-from manyhot.core.resampling import draw_counts, wilson_interval
+from manyhot.core.resampling import draw_counts, proportion_interval, wilson_interval
 from manyhot.core.sets import NO, YES
 
 BOTH, MAIN_ONLY, COMPANION_ONLY, NEITHER = range(4)
@@ -71,7 +71,7 @@ def split_by_pair(main: Ints, companion: Ints) -> npt.NDArray[np.int8]:
 
 def share_with_interval(hits: Bools) -> Estimated:
     """Return a share with Wilson's interval."""
-    lo, hi = wilson_interval(hits.sum(), len(hits))
+    lo, hi = proportion_interval(hits.sum(), len(hits))
     if not len(hits):
         return Estimated(np.nan, np.nan, np.nan, 0)
     return Estimated(float(hits.mean()), max(0.0, float(lo)), min(1.0, float(hi)), len(hits))

@@ -17,6 +17,7 @@ import numpy.typing as npt
 from scipy.special import expit, logit, ndtr, ndtri, stdtr, stdtrit
 
 from manyhot.core.array_types import AnyFloats, Bools, Floats, Floats32, Ints
+from manyhot.core.jackknife import resampled_interval
 from manyhot.core.resampling import LEVEL, percentile_interval
 
 FEWEST_FAMILIES = 5
@@ -219,6 +220,8 @@ def compare_orders(
     families: Families,
     samples_x: AnyFloats | None = None,
     samples_y: AnyFloats | None = None,
+    *,
+    n: float = np.inf,
 ) -> RankAgreement:
     """Compare two rankings of M models.
 
@@ -229,12 +232,14 @@ def compare_orders(
         The families of the M models.
     samples_x, samples_y : ndarray of float, shape (M, R), optional
         Resampled values, for the interval over images.
+    n : float
+        Number of images that were resampled; by default so many that it makes no difference.
 
     Notes
     -----
     Resampling adds noise to values that are already noisy, so the tau of resampled values is too low, and a
-    percentile interval may not contain the value. The interval over images is therefore the value plus or
-    minus 1.96 standard deviations of the resamples, clipped to [-1, 1].
+    percentile interval may not contain the value. The interval over images is therefore that of
+    `manyhot.core.jackknife.resampled_interval`, clipped to [-1, 1].
     """
     signs_x, signs_y = (np.sign(np.subtract.outer(v, v)) for v in (x, y))
     products = signs_x * signs_y
@@ -244,8 +249,9 @@ def compare_orders(
     models = (max(lo, -1.0), min(hi, 1.0)) if np.isfinite(lo) else NO_INTERVAL
     images = NO_INTERVAL
     if samples_x is not None and samples_y is not None and np.isfinite(tau):
-        half = float(ndtri((1 + LEVEL) / 2) * np.nanstd(_resampled_taus(samples_x, samples_y)))
-        images = (max(tau - half, -1.0), min(tau + half, 1.0))
+        taus = _resampled_taus(samples_x, samples_y)
+        lo, hi = resampled_interval(tau, taus, n=n, scale="plain")
+        images = (max(lo, -1.0), min(hi, 1.0)) if np.isfinite(lo) else NO_INTERVAL
     n_swapped = int(np.count_nonzero(products < 0)) // 2
     return RankAgreement(tau, images, models, len(x) * (len(x) - 1) // 2, n_swapped)
 
@@ -419,7 +425,9 @@ def jackknife_errors(changes: Floats32) -> tuple[Floats, Floats]:
     fourth = fourth[:, None] + fourth[None] + 6 * fourths - 4 * (cubes + cubes.T)
     fourth = np.maximum(fourth, total**2 / n)
     with np.errstate(invalid="ignore", divide="ignore"):
-        return np.sqrt(total * (n - 1) / n), np.where(total > 0, 2 * total**2 / fourth, 1.0)
+        return np.sqrt(total * (n - 1) / n), np.where(
+            total > 0, np.minimum(2 * total**2 / fourth, n - 1), 1.0
+        )
 
 
 def only_right(right: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""Metrics of confidence: calibration, likelihood and ranking of errors, against labels or label sets.
+"""Metrics of confidence: calibration and likelihood, against labels or label sets.
 
 The *confidence* is the probability of the top class. A prediction is *right* if that class is the original
 label or, for metrics ending in ``_set``, if it is in the label set. The former count the images of `top1`,
@@ -21,24 +21,19 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Weights, mean_over, undefined
 from manyhot.core.reliability import (
     BINS,
+    NOT_RESAMPLED,
     Bins,
     Outcomes,
-    Ranked,
     against_label,
     against_set,
     bin_of,
     inner_edges,
 )
 from manyhot.core.sets import YES, Case
-from manyhot.parameters import check_count, check_share
+from manyhot.parameters import check_count
 from manyhot.registry import register
 
 _Event = Callable[[Case], Outcomes | None]
-
-NOT_RESAMPLED = "chance increases a calibration error, and each resample increases it further"
-"""Why calibration errors have no interval. Corrections of this bias fail where the error is small: with 200
-to 2,000 images of a calibrated model, intervals from ``2 * value - samples`` contain the error of infinitely
-many images in 41 to 51 % of data sets (``docs/explanation/intervals.md``)."""
 
 
 @register(
@@ -276,93 +271,6 @@ def nll_best(case: Case) -> Estimate:
     return _set_likelihood(case, mass=False)
 
 
-@register("metric", "aurc", better="lower", label="AURC", needs="confidence")
-def aurc(case: Case) -> Estimate:
-    """Area under the risk-coverage curve: mean error rate over all coverages, most confident images first.
-
-    References
-    ----------
-    Geifman, Uziel and El-Yaniv 2019, Bias-Reduced Uncertainty Estimation, arXiv 1805.08206, section 3.
-    """
-    return _of_order(case, against_label, Ranked.aurc)
-
-
-@register("metric", "aurc_set", better="lower", label="AURC (set)", needs="confidence")
-def aurc_set(case: Case) -> Estimate:
-    """Area under the risk-coverage curve against label sets."""
-    return _of_order(case, against_set, Ranked.aurc)
-
-
-@register("metric", "eaurc", better="lower", label="Excess AURC", needs="confidence")
-def eaurc(case: Case) -> Estimate:
-    """Excess AURC: AURC minus the AURC of an ideal ranking, in which all errors have the lowest confidence.
-
-    References
-    ----------
-    Geifman, Uziel and El-Yaniv 2019, arXiv 1805.08206, section 3: with an error rate of r, the ideal ranking
-    has an AURC of r + (1 - r) ln(1 - r).
-    """
-    return _of_order(case, against_label, Ranked.excess_aurc)
-
-
-@register("metric", "eaurc_set", better="lower", label="Excess AURC (set)", needs="confidence")
-def eaurc_set(case: Case) -> Estimate:
-    """Excess AURC against label sets."""
-    return _of_order(case, against_set, Ranked.excess_aurc)
-
-
-@register("metric", "accuracy_at_coverage", better="higher", label="Accuracy at coverage", needs="confidence")
-def accuracy_at_coverage(case: Case, *, coverage: float) -> Estimate:
-    """Top-1 accuracy on the most confident images, which are a fixed share of all images (the coverage).
-
-    Parameters
-    ----------
-    coverage : float
-        Share of images, above 0 and at most 1. Images of equal confidence at the boundary count fractionally.
-    """
-    check_coverage(coverage)
-    return _of_order(case, against_label, lambda ranked: ranked.accuracy_at(coverage))
-
-
-@register(
-    "metric",
-    "accuracy_at_coverage_set",
-    better="higher",
-    label="Accuracy at coverage (set)",
-    needs="confidence",
-)
-def accuracy_at_coverage_set(case: Case, *, coverage: float) -> Estimate:
-    """Accuracy against label sets on the most confident images, which are a fixed share of all images.
-
-    Parameters
-    ----------
-    coverage : float
-        As in `accuracy_at_coverage`.
-    """
-    check_coverage(coverage)
-    return _of_order(case, against_set, lambda ranked: ranked.accuracy_at(coverage))
-
-
-@register("metric", "error_auroc", better="higher", label="AUROC of errors", needs="confidence")
-def error_auroc(case: Case) -> Estimate:
-    """AUROC of error detection: probability that a right prediction has higher confidence than a wrong one.
-
-    It is undefined (NaN) if all predictions are right, or all are wrong.
-
-    References
-    ----------
-    Hendrycks and Gimpel 2017, A Baseline for Detecting Misclassified Examples, arXiv 1610.02136;
-    ``sklearn.metrics.roc_auc_score``.
-    """
-    return _of_order(case, against_label, Ranked.auroc)
-
-
-@register("metric", "error_auroc_set", better="higher", label="AUROC of errors (set)", needs="confidence")
-def error_auroc_set(case: Case) -> Estimate:
-    """AUROC of error detection against label sets."""
-    return _of_order(case, against_set, Ranked.auroc)
-
-
 def check_bins(bins: int) -> None:
     """Check a number of bins.
 
@@ -374,17 +282,6 @@ def check_bins(bins: int) -> None:
     check_count(bins, "This is not a number of bins.", got=f"bins={bins}", allowed="1 or more; 15 is usual")
 
 
-def check_coverage(coverage: float) -> None:
-    """Check a coverage.
-
-    Raises
-    ------
-    InputError
-        If `coverage` is not above 0 and at most 1.
-    """
-    check_share(coverage, "Coverage is not a share of the images.", got=f"coverage={coverage!r}")
-
-
 def _binned(
     case: Case,
     event: _Event,
@@ -393,26 +290,15 @@ def _binned(
     measure: Callable[[Bins], float],
 ) -> Estimate:
     check_bins(bins)
-    return _pooled(case, event(case), lambda outcomes, w: measure(split(outcomes, w, bins)), NOT_RESAMPLED)
-
-
-def _of_order(case: Case, event: _Event, measure: Callable[[Ranked], float]) -> Estimate:
-    return _pooled(case, event(case), lambda outcomes, w: measure(outcomes.ranked(w)))
-
-
-def _pooled(
-    case: Case, outcomes: Outcomes | None, measure: Callable[[Outcomes, Floats], float], biased: str = ""
-) -> Estimate:
+    outcomes = event(case)
     if outcomes is None:
         return undefined(len(case.labels))
-    scored = np.zeros(len(case.labels), bool)
-    scored[outcomes.image] = True
 
     def value(weights: Weights | None = None) -> float:
         w = outcomes.weigh(weights)
-        return measure(outcomes, w) if w.any() else float("nan")
+        return measure(split(outcomes, w, bins)) if w.any() else float("nan")
 
-    return Pooled(value, scored, biased=biased)
+    return Pooled(value, outcomes.among(len(case.labels)), biased=NOT_RESAMPLED)
 
 
 def _squared(case: Case, outcomes: Outcomes | None) -> Estimate:

@@ -25,7 +25,7 @@ from numpy import typing as npt
 
 from manyhot.core.array_types import Floats
 from manyhot.core.estimates import Pooled, Weights
-from manyhot.core.jackknife import doubt_of, jackknife_error
+from manyhot.core.jackknife import FEWEST_POSITIVES, doubt_of, jackknife_error
 from manyhot.core.ranked_cells import CellChanges, RankedCells, RankingCurve
 
 RECALLS = np.arange(11) / 10
@@ -92,8 +92,14 @@ def mean_over_groups(
         value,
         scored,
         left_out=lambda inside: left_out(metric, cells(), inside),
-        doubt=lambda inside: _doubt(metric, cells(), inside),
+        doubt=lambda inside: _doubt(metric, cells(), inside) or _few_images(scored, inside),
     )
+
+
+def _few_images(scored: npt.NDArray[np.bool_], inside: Weights | None) -> str:
+    """Return why too few images have no interval: the positives of one image are no independent cases."""
+    n = np.count_nonzero(scored if inside is None else scored & (np.asarray(inside, np.float64) > 0))
+    return f"there are fewer than {FEWEST_POSITIVES} images" if n < FEWEST_POSITIVES else ""
 
 
 def _mean(values: Floats) -> float:

@@ -18,7 +18,7 @@ from scipy.special import entr
 
 from manyhot.core.array_types import Bools, Floats, Ints
 from manyhot.core.estimates import Estimate, Pooled, Ratio, Weights, mean_over, undefined
-from manyhot.core.reliability import BINS, Bins
+from manyhot.core.reliability import BINS, NOT_RESAMPLED, Bins
 from manyhot.core.sets import Case
 from manyhot.core.softmax import check_sums
 from manyhot.parameters import check_count
@@ -196,6 +196,7 @@ def tv_votes(case: Case) -> Estimate:
     needs="probabilities",
     votes=True,
     unit="",
+    interval="correlation",
 )
 def entropy_correlation(case: Case) -> Estimate:
     """Pearson correlation, over images, of the entropy of the prediction and the entropy of the votes.
@@ -263,7 +264,7 @@ def ece_votes(case: Case, *, bins: int = BINS) -> Estimate:
             return float("nan")
         return Bins.of(at, bins, w, w * confidence, w * share).mean_gap()
 
-    return Pooled(value, scored)
+    return Pooled(value, scored, biased=NOT_RESAMPLED)
 
 
 def _cross_entropy(case: Case, truth: _Truth) -> Floats:

@@ -22,7 +22,7 @@ from scipy.special import expit, logit, stdtrit
 from manyhot.core.array_types import AnyFloats, Floats
 from manyhot.core.resampling import LEVEL
 
-Scale = Literal["logit", "log", "plain"]
+Scale = Literal["logit", "log", "plain", "correlation"]
 
 FEWEST_POSITIVES = 30
 """Minimum number of effective positives for an interval by the jackknife."""
@@ -90,8 +90,8 @@ def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[floa
     error : float
         NaN with fewer than two images.
     df : float
-        Degrees of freedom: twice the inverse of the relative variance of the estimated variance. If a few
-        images, such as the positives of a rare class, cause most of the variance, there are few.
+        Degrees of freedom: twice the inverse of the relative variance of the estimated variance, up to n - 1.
+        If a few images, such as the positives of a rare class, cause most of the variance, there are few.
 
     """
     weights = np.ones(len(changes)) if counts is None else counts
@@ -103,7 +103,8 @@ def jackknife_error(changes: Floats, counts: Floats | None = None) -> tuple[floa
     squares = (changes - weights @ changes / n) ** 2
     total = float(weights @ squares)
     fourth = float(weights @ squares**2)
-    return float(np.sqrt(total * (n - 1) / n)), 2 * total**2 / fourth if fourth > 0 else float("nan")
+    df = min(2 * total**2 / fourth, n - 1) if fourth > 0 else float("nan")
+    return float(np.sqrt(total * (n - 1) / n)), df
 
 
 def jackknife_ends(value: float, error: float, df: float, *, scale: Scale = "logit") -> tuple[float, float]:
@@ -113,15 +114,20 @@ def jackknife_ends(value: float, error: float, df: float, *, scale: Scale = "log
     ----------
     value, error, df : float
         As `jackknife_error` returns them.
-    scale : {"logit", "log", "plain"}
+    scale : {"logit", "log", "plain", "correlation"}
         The scale on which the interval is symmetric: logit for shares, so that it stays within 0 and 1; log
-        for values above 0, such as the cross-entropy, whose distribution is skewed; plain for differences.
+        for values above 0, such as the cross-entropy, whose distribution is skewed; plain for differences;
+        Fisher's z for correlations, which stay within -1 and 1.
 
     Notes
     -----
     The quantile is that of Student's t with `df` degrees of freedom. With the normal distribution, intervals
     of macro averages over rare classes contain the expected value in 1 to 2 % fewer data sets.
     """
+    if scale == "correlation":
+        # Fisher's z, doi 10.2307/2331838, is half the logit of (r + 1) / 2.
+        lo, hi = jackknife_ends((value + 1) / 2, error / 2, df)
+        return 2 * lo - 1, 2 * hi - 1
     most = {"logit": 1.0, "log": np.inf, "plain": np.inf}[scale]
     if not (error > 0 and np.isfinite(value)) or (scale != "plain" and not 0 < value < most):
         return float("nan"), float("nan")

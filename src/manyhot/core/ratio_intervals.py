@@ -17,13 +17,17 @@ from manyhot.core.array_types import AnyFloats, Bools, Floats, Ints
 from manyhot.core.comparison import PairTable, holm
 from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale, jackknife_interval, resampled_interval
-from manyhot.core.resampling import LEVEL, Cells, percentile_interval, wilson_interval
+from manyhot.core.resampling import LEVEL, Cells, percentile_interval, proportion_interval
 
 IMAGES_FOR_PERCENTILES = 200
 """Minimum number of images for percentiles of resamples."""
 
 FEWEST_CASES = 30
-"""Minimum number of images on which a share is right, and on which it is wrong, for percentiles."""
+"""Minimum number of images on which a share is right, and on which it is wrong, for percentiles, and of
+images for intervals on the log scale."""
+
+FEW_IMAGES = f"there are fewer than {FEWEST_CASES} images"
+"""Why a mean above 0 that is not a share has no interval."""
 
 
 def have_percentiles(ratio: Ratio, cells: Cells, scale: Scale = "logit") -> Bools:
@@ -63,12 +67,18 @@ def ratio_interval(
     -----
     Wilson's interval for a share of images, and otherwise the jackknife with Student's t
     (`manyhot.core.jackknife.jackknife_ends`). Without variation, for example because all images of all
-    strata are right, the jackknife gives none.
+    strata are right, the jackknife gives none. On the log scale, for skewed values such as the cross-entropy,
+    there is none with fewer than `FEWEST_CASES` images.
     """
     if _is_share(ratio):
         den = ratio.den > 0 if inside is None else (ratio.den > 0) & inside
-        lo, hi = wilson_interval(np.count_nonzero(ratio.num[den]), np.count_nonzero(den))
+        lo, hi = proportion_interval(np.count_nonzero(ratio.num[den]), np.count_nonzero(den))
         return float(lo), float(hi)
+    if (
+        scale == "log"
+        and np.count_nonzero(ratio.scored if inside is None else ratio.scored & inside) < FEWEST_CASES
+    ):
+        return float("nan"), float("nan")
     value = ratio.value(inside)
     return jackknife_interval(value, changes_without(ratio, inside), scale=scale)
 
@@ -152,12 +162,36 @@ def with_few_apart(pairs: PairTable, only: Ints, n: int) -> PairTable:
     Bonett and Price 2012, doi 10.3102/1076998611411915.
     """
     first, second = only[pairs.a, pairs.b], only[pairs.b, pairs.a]
+    few = (first + second < FEWEST_CASES) | (n < IMAGES_FOR_PERCENTILES)
+    return _with_one_more_each(pairs, few, first, second, np.full(len(few), n))
+
+
+def with_none_apart(pairs: PairTable, n: Ints) -> PairTable:
+    """Return pairs of values between 0 and 1, with an interval around 0 where no image tells models apart.
+
+    Parameters
+    ----------
+    pairs : PairTable
+    n : ndarray of int, shape (M, M)
+        Number of images on which two models are compared.
+
+    Notes
+    -----
+    Without it, few images on which two models happen to agree would exclude any difference. It is that of
+    shares, see `with_few_apart`: as if one image had the largest difference, and one the opposite of it.
+    """
+    none = (pairs.lo == pairs.hi) & (pairs.difference == 0)
+    zeros = np.zeros(len(none), np.intp)
+    return _with_one_more_each(pairs, none, zeros, zeros, n[pairs.a, pairs.b])
+
+
+def _with_one_more_each(pairs: PairTable, where: Bools, first: Ints, second: Ints, n: Ints) -> PairTable:
     more, less = (second + 1) / (n + 2), (first + 1) / (n + 2)
     difference = more - less
     error = np.sqrt((more + less - difference**2) / (n + 2))
     half = ndtri((1 + LEVEL) / 2) * error
-    few = ((first + second < FEWEST_CASES) | (n < IMAGES_FOR_PERCENTILES)) & ~np.isnan(pairs.difference)
-    lo = np.where(few, np.maximum(difference - half, -1), pairs.lo)
-    hi = np.where(few, np.minimum(difference + half, 1), pairs.hi)
-    p = np.where(few, 2 * ndtr(-np.abs(difference) / error), pairs.p)
+    where = where & ~np.isnan(pairs.difference)
+    lo = np.where(where, np.maximum(difference - half, -1), pairs.lo)
+    hi = np.where(where, np.minimum(difference + half, 1), pairs.hi)
+    p = np.where(where, 2 * ndtr(-np.abs(difference) / error), pairs.p)
     return replace(pairs, lo=lo, hi=hi, p=p, p_adjusted=holm(p))

@@ -19,7 +19,7 @@ from manyhot.console import table_lines
 from manyhot.core.array_types import Bools, Floats
 from manyhot.core.comparison import holm
 from manyhot.core.cooccurrence import ClassPairs, CompanionImages, difference_of_means, permutation_p
-from manyhot.core.resampling import wilson_interval
+from manyhot.core.resampling import proportion_interval
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import (
     READING,
@@ -388,7 +388,8 @@ def _measured(beside: CompanionImages, values: Floats, complete: Bools, tested: 
     adjusted = holm(np.where(tested, p, np.nan))
     # A mean over models varies less than a share, so that its interval is too long rather than too short.
     ends = [
-        pa.array(end, from_pandas=True) for end in np.stack(wilson_interval(sums, n), axis=1).reshape(4, -1)
+        pa.array(end, from_pandas=True)
+        for end in np.stack(proportion_interval(sums, n), axis=1).reshape(4, -1)
     ]
     columns = {
         "recall_with": recall[0],

@@ -25,8 +25,9 @@ from manyhot.core.detection import (
     points_at,
     rank_correlation,
 )
-from manyhot.core.ratio_intervals import sampled_interval
-from manyhot.core.resampling import Bootstrap
+from manyhot.core.estimates import Ratio
+from manyhot.core.ratio_intervals import IMAGES_FOR_PERCENTILES, ratio_interval
+from manyhot.core.resampling import Bootstrap, percentile_interval
 from manyhot.diagnose.attribution import Explainer
 from manyhot.diagnose.explanations import MAP_MEASURES
 from manyhot.parameters import RESAMPLES
@@ -165,7 +166,10 @@ def _mean_of(rows: Sequence[RowDict], metric: str, resamples: int, seed: int) ->
 def mean_over_images(
     values: Floats, image: npt.NDArray[np.integer], resamples: int, seed: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Return means of columns and their intervals, resampling images with all of their rows.
+    """Return means of columns and their intervals over images, each with all of its rows.
+
+    With fewer than `manyhot.core.ratio_intervals.IMAGES_FOR_PERCENTILES` images, the intervals are by the
+    jackknife, and otherwise percentiles of resamples.
 
     Parameters
     ----------
@@ -188,12 +192,15 @@ def mean_over_images(
     counts = np.bincount(image, minlength=n)
     if not resamples:
         return values.mean(0), np.full(m, np.nan), np.full(m, np.nan)
-    drawn = Bootstrap(np.ones((1, n), bool), resamples, seed).ratios(
-        sums.astype(np.float32), counts[:, None].astype(np.float32), np.zeros(m, np.intp)
-    )
-    mean, n_images = values.mean(0), int(np.count_nonzero(counts))
-    ends = [sampled_interval(value, own, n_images) for value, own in zip(mean, drawn[0].T, strict=True)]
-    return mean, *np.clip(np.array(ends).T, -1, 1)  # of few images, they may be outside
+    if np.count_nonzero(counts) < IMAGES_FOR_PERCENTILES:
+        ratios = [Ratio(column, counts.astype(np.float64), counts > 0) for column in sums.T]
+        lo, hi = np.array([ratio_interval(ratio, scale="plain") for ratio in ratios]).T
+    else:
+        drawn = Bootstrap(np.ones((1, n), bool), resamples, seed).ratios(
+            sums.astype(np.float32), counts[:, None].astype(np.float32), np.zeros(m, np.intp)
+        )
+        lo, hi = percentile_interval(drawn[0].T)
+    return values.mean(0), np.clip(lo, -1, 1), np.clip(hi, -1, 1)  # of few images, they may be outside
 
 
 def alike(one: HeatMap, other: HeatMap) -> float:

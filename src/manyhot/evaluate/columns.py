@@ -14,12 +14,18 @@ from numpy import typing as npt
 from manyhot.core.comparison import PairTable, compare_pairs, jackknife_errors, only_right, paired_errors
 from manyhot.core.estimates import Ratio
 from manyhot.core.jackknife import Scale
-from manyhot.core.ratio_intervals import changes_without, have_percentiles, ratio_interval, with_few_apart
-from manyhot.core.resampling import Bootstrap, Cells, percentile_interval, wilson_interval
+from manyhot.core.ratio_intervals import (
+    changes_without,
+    have_percentiles,
+    ratio_interval,
+    with_few_apart,
+    with_none_apart,
+)
+from manyhot.core.resampling import Bootstrap, Cells, percentile_interval, proportion_interval
 from manyhot.core.sets import NO_LABEL, LabelSets
 from manyhot.evaluate.results import Number, pair_rows
 from manyhot.evaluate.slices import ALL, Slices
-from manyhot.tables.result_tables import accuracies
+from manyhot.tables.result_tables import accuracies, describe_metric
 
 FEW_STRATA = 8
 """Strata up to which each is resampled on its own: set sizes, not classes."""
@@ -108,7 +114,7 @@ class ImageValues:
         skipped = np.bincount(label[rows], minlength=c) - n
         lo = hi = np.full(c, np.nan)
         if self.num.dtype == bool and self.stratum_is_class(label):
-            lo, hi = wilson_interval(np.bincount(label, self.num, c), np.bincount(label, self.den, c))
+            lo, hi = proportion_interval(np.bincount(label, self.num, c), np.bincount(label, self.den, c))
         for i, name in zip(slices.classes, slices.class_names, strict=True):
             low, high = (float(e) if np.isfinite(e) else None for e in (lo[i], hi[i]))
             counts = (int(n[i]), int(skipped[i]))
@@ -118,7 +124,7 @@ class ImageValues:
 def _wilson_ends(
     values: npt.NDArray[np.float64], n: npt.NDArray[np.int64]
 ) -> list[tuple[float | None, float | None]]:
-    lo, hi = wilson_interval(values * n, n)
+    lo, hi = proportion_interval(values * n, n)
     known = n > 0
     return [(float(a), float(b)) if k else (None, None) for a, b, k in zip(lo, hi, known, strict=True)]
 
@@ -322,7 +328,10 @@ class Sampler:
                 table = compare_pairs(point, group=group, errors=errors, df=df)
             else:
                 table = self._sampled_pairs(metric, models, point, group)
-            yield pair_rows(dataset, metric, ALL, models, table, self._n_shared(metric, models))
+            n = self._n_shared(metric, models)
+            if describe_metric(metric).get("unit") == "share":
+                table = with_none_apart(table, n)
+            yield pair_rows(dataset, metric, ALL, models, table, n)
 
     def _is_compared(self, metric: str, model: str) -> bool:
         return (model, metric, ALL) in self._samples or (metric, model) in self._changes

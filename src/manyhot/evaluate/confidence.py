@@ -37,7 +37,7 @@ from manyhot.core.conformal import (
 )
 from manyhot.core.jackknife import jackknife_interval
 from manyhot.core.reliability import BINS, Outcomes, against_label, against_set
-from manyhot.core.resampling import student_interval, wilson_interval
+from manyhot.core.resampling import proportion_interval, student_interval
 from manyhot.core.sets import Case, LabelSets
 from manyhot.data.inputs import READING, LabelsLike, PredictionsLike, Reading, open_inputs
 from manyhot.errors import InputError
@@ -359,7 +359,7 @@ def conformal(
 def _share(hits: npt.NDArray[Any]) -> tuple[float, float, float]:
     """Return the share of images with a hit, and the ends of its interval."""
     k, n = int(hits.sum()), len(hits)
-    lo, hi = wilson_interval(k, n)
+    lo, hi = proportion_interval(k, n)
     return k / n, float(lo), float(hi)
 
 
@@ -367,7 +367,7 @@ def drawn_share(shares: npt.NDArray[Any]) -> tuple[float, float, float]:
     """Return a mean of shares, and its interval by the jackknife; Wilson's if all are equal."""
     mean, n = float(shares.mean()), len(shares)
     if not np.ptp(shares):
-        lo, hi = wilson_interval([mean * n], [n])
+        lo, hi = proportion_interval([mean * n], [n])
         return mean, float(lo[0]), float(hi[0])
     return mean, *jackknife_interval(mean, (mean - shares) / max(n - 1, 1))
 
@@ -505,7 +505,7 @@ def reliability_rows(dataset: str, model: str, events: Mapping[str, Outcomes]) -
         weights = np.ones(len(outcomes.image))
         for bins in (1, BINS):
             found = outcomes.equal_width(weights, bins)
-            lo, hi = wilson_interval(found.right, found.weight)
+            lo, hi = proportion_interval(found.right, found.weight)
             for b in np.flatnonzero(found.weight):
                 yield {
                     "dataset": dataset,

@@ -15,7 +15,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.console import fact_lines, table_lines
-from manyhot.core.resampling import wilson_interval
+from manyhot.core.resampling import proportion_interval
 from manyhot.core.sets import UNCLEAR, YES, LabelSets, pairs_within
 from manyhot.data import catalog
 from manyhot.data.benchmarks import BenchmarkData
@@ -312,7 +312,7 @@ def _original_valid(sets: LabelSets) -> dict[str, float | int]:
     """
     judged = sets.labelled & (sets.size > 0)
     n, valid = int(np.count_nonzero(judged)), int(np.count_nonzero(judged & ~_lost(sets)))
-    lo, hi = wilson_interval(valid, n)
+    lo, hi = proportion_interval(valid, n)
     return {
         "original_valid": valid / n if n else float("nan"),
         "original_valid_lo": float(lo),
@@ -431,7 +431,7 @@ def _share_of(k: int, n: int, which: str = "") -> str:
     """Return of how many images these are, with the share and its interval."""
     if not n:
         return f"of {n:,}{which}"
-    lo, hi = wilson_interval(k, n)
+    lo, hi = proportion_interval(k, n)
     return f"of {n:,}{which} ({k / n:.1%}, 95 % interval {lo:.1%} to {hi:.1%})"
 
 

@@ -26,7 +26,7 @@ from manyhot.core.comparison import (
     difference_interval,
     fit_line,
 )
-from manyhot.core.ratio_intervals import sampled_interval
+from manyhot.core.ratio_intervals import FEWEST_CASES, sampled_interval
 from manyhot.errors import InputError, MatchError
 from manyhot.tables import End, ModelValue, Results, list_matrix, schema
 from manyhot.tables.definitions import COUNT, FLAG, ITS, REAL, TEXT, bounds, declare_table, interval
@@ -265,7 +265,7 @@ class _Both:
         above = above_line(x, y, fit_line(x, y, self.families, scale="logit"), "logit")
         images = NO_INTERVAL
         if spread is not None:
-            images = sampled_interval(float(drop.mean()), spread.mean(0), int(min(nx.min(), ny.min())))
+            images = _over_images(float(drop.mean()), spread.mean(0), int(min(nx.min(), ny.min())))
         mean = (x.mean(), y.mean(), drop.mean(), *images, *self.families.mean_interval(drop), None)
         rows: list[tuple[Any, ...]] = [(None, *map(_null, mean), int(nx.min()), int(ny.min()), len(x))]
         lo, hi = self._intervals(spread)
@@ -279,7 +279,7 @@ class _Both:
         if spread is not None:
             drop, n = self.at_x[0] - self.at_y[0], np.minimum(self.at_x[3], self.at_y[3]).astype(int)
             rows = zip(drop.tolist(), spread, n.tolist(), strict=True)
-            lo, hi = zip(*(sampled_interval(*row) for row in rows), strict=True)
+            lo, hi = zip(*(_over_images(*row) for row in rows), strict=True)
             return np.array(lo), np.array(hi)
         if self.x[0] == self.y[0]:
             nothing = np.full(len(self.models), np.nan)
@@ -288,7 +288,8 @@ class _Both:
 
     def order(self, swaps: pa.Table | None) -> dict[str, Any]:
         """Return the row of the ranks table."""
-        order = compare_orders(self.at_x[0], self.at_y[0], self.families, *(self.samples or (None, None)))
+        samples, n = self.samples or (None, None), min(self.at_x[3].min(), self.at_y[3].min())
+        order = compare_orders(self.at_x[0], self.at_y[0], self.families, *samples, n=n)
         return self.ends | {
             "tau": _null(order.tau),
             "lo": _null(order.images[0]),
@@ -314,6 +315,11 @@ class _Both:
         columns |= {name: pa.array(p, from_pandas=True) for name, p in (("p_x", p_x), ("p_y", p_y))}
         columns["beyond_noise"] = (p_x < BEYOND_NOISE) & (p_y < BEYOND_NOISE)
         return pa.table(columns, schema=schema("swaps"))
+
+
+def _over_images(drop: float, samples: Floats, n: int) -> tuple[float, float]:
+    """Return the interval over n images of a drop from its resamples, NaN for too few images."""
+    return NO_INTERVAL if n < FEWEST_CASES else sampled_interval(drop, samples, n)
 
 
 _DROP = (

@@ -256,9 +256,8 @@ def evaluate(
     seed
         Seed of the bootstrap.
     map_resamples
-        Number of bootstrap resamples, at most 200, for metrics of calibration, which have no other interval;
-        0 for none. mAP, AUROC and macro F1 then have an interval by the bootstrap, too, instead of the
-        jackknife.
+        Number of bootstrap resamples, at most 200, for metrics that are evaluated again on each, such as mAP,
+        AUROC and AURC; their intervals are then by the bootstrap instead of the jackknife. 0 for none.
     posterior
         Number of draws of label sets from the probabilities of the labels, such as 200, for intervals over
         raters and images; 0 for none.

@@ -13,6 +13,7 @@ from numpy import typing as npt
 from manyhot.classes import ClassList, class_list_of
 from manyhot.core.estimates import Estimate, Pooled
 from manyhot.core.jackknife import UNVARYING, Scale, jackknife_interval, resampled_interval
+from manyhot.core.ratio_intervals import FEW_IMAGES, FEWEST_CASES
 from manyhot.core.resampling import Bootstrap, draw_counts
 from manyhot.core.sets import Case, LabelSets
 from manyhot.errors import InputError
@@ -341,7 +342,8 @@ class Judge:
                 self._doubts.setdefault(estimate.biased, []).append(metric.name)
             elif name == ALL and r:
                 counts = draw_counts(len(rows), r, np.random.default_rng(self.resampling.seed))
-                ends = resampled_interval(value, np.array([estimate.value(c) for c in counts]), scale=scale)
+                drawn = np.array([estimate.value(c) for c in counts])
+                ends = resampled_interval(value, drawn, n=n, scale=scale)
                 self._intervals[metric.name] = "resampled"
                 if n and np.isnan(ends[0]) and not len(changes):
                     self._doubts.setdefault(UNVARYING, []).append(metric.name)
@@ -371,18 +373,22 @@ class Judge:
 
     def _add_intervals(self) -> None:
         """Draw the intervals of the models added since the last time."""
-        intervals, without = self._sampler.intervals(), dict[str, list[str]]()
+        intervals, without = self._sampler.intervals(), dict[str, dict[str, list[str]]]()
         for i, number in enumerate(self._rows):
             ends = intervals.get((number.model, number.metric, number.slice))
             if ends and number.n and not np.isnan(ends).any():
                 self._rows[i] = replace(number, lo=ends[0], hi=ends[1])
             elif ends and number.n and number.slice == ALL:
-                without.setdefault(number.model, []).append(number.metric)
-        for model, metrics in without.items():
-            self._doubts[UNVARYING] = metrics
+                skewed = number.n < FEWEST_CASES and describe_metric(number.metric).get("unit") != "share"
+                reasons = without.setdefault(number.model, {})
+                reasons.setdefault(FEW_IMAGES if skewed else UNVARYING, []).append(number.metric)
+        for model, reasons in without.items():
+            self._doubts |= reasons
             self._note_doubts(model, len(self.labels))
 
 
 def _scale(metric: Entry, other: Scale) -> Scale:
     """Return the scale of the intervals of a metric: logit of a share."""
+    if metric.about.get("interval") == "correlation":
+        return "correlation"
     return "logit" if metric.about.get("unit", "share") == "share" else other

@@ -20,7 +20,7 @@ from numpy import typing as npt
 
 from manyhot.classes import ClassList, class_list, family_of, pretraining_of
 from manyhot.core.array_types import Floats, Floats32
-from manyhot.core.resampling import wilson_interval
+from manyhot.core.resampling import proportion_interval
 from manyhot.errors import InputError, ManyhotError
 from manyhot.formats.reading import descriptions, head, load_json, parse_json, read_parquet, short_ids
 from manyhot.formats.tabular import column_names, read_frame
@@ -447,7 +447,7 @@ def _not_percent(row: dict[str, object], column: str, path: Path, fractions: boo
 def _result_numbers(frame: pl.DataFrame, column: str, metric: str, of: _Set) -> pa.Table:
     value = np.round(frame[column].to_numpy() / 100, 6)
     # Three decimals of a percentage determine the count of up to 100,000 images.
-    lo, hi = wilson_interval(np.rint(value * of.n), of.n)
+    lo, hi = proportion_interval(np.rint(value * of.n), of.n)
     n = len(frame)
     columns = {
         "dataset": [of.dataset] * n,

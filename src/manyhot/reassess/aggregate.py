@@ -34,7 +34,14 @@ from manyhot.reassess.answers import (
     open_votes,
 )
 from manyhot.reassess.choices import AggregatedChoices, aggregate_choices, check_choices
-from manyhot.reassess.raters import decimal_text, flag_lines, interval_text, labels_of_votes, raters_table
+from manyhot.reassess.raters import (
+    decimal_text,
+    flag_lines,
+    interval_text,
+    labels_of_votes,
+    raters_table,
+    value_with_interval,
+)
 from manyhot.result import Result, sources_of
 from manyhot.run import QUIET, Run
 from manyhot.tables import Labels, Votes, schema
@@ -318,10 +325,10 @@ def aggregate(
         Labels or their table matrices of an earlier fit to some of these votes, in which raters chose one
         class of all. The method starts from it; the result is that of a fit to all votes.
     resamples
-        Number of bootstrap resamples of the images, for the intervals of precision and recall; 0 skips the
-        intervals.
+        Number of resamples of the golden images, for the intervals of precision and recall at a threshold
+        that is chosen on them, of which at most 200 are used; 0 skips all intervals.
     seed
-        Seed of the bootstrap.
+        Seed of the resamples, and of the parts of the golden images.
     run
         Command line of the call, and callback for its progress.
 
@@ -380,13 +387,13 @@ def aggregate(
     experts = None if source.golden is None else golden_of(source.golden, asked, source.images)
     result = entry(answers, experts) if chosen_classes is None else chosen_classes.result
     default = float(entry.about["threshold"]) if threshold is None else threshold
-    measured = None if experts is None else _curve(result, experts, asked, default, resamples, seed)
+    measured = None if experts is None else _curve(result, experts, asked, default, resamples)
     chosen = _threshold(min_precision, min_recall, measured, default)
     if unclear_from is None and not named:
         unclear_from = entry.about.get("unclear_from")
     unclear = _unclear(unclear_from, chosen)
     proposer = source.proposer()
-    crossed = _cross_fitted(result, experts, asked, min_precision, min_recall, seed)
+    crossed = _cross_fitted(result, experts, asked, min_precision, min_recall, resamples, seed)
     return Aggregated(
         labels_of_votes(
             asked,
@@ -504,7 +511,7 @@ def _unclear(unclear_from: float | None, threshold: float) -> float:
 
 
 def _curve(
-    result: Aggregate, experts: GoldenAnswers, votes: Votes, threshold: float, resamples: int, seed: int
+    result: Aggregate, experts: GoldenAnswers, votes: Votes, threshold: float, resamples: int
 ) -> Curve:
     asked = experts.asked >= 0
     at = experts.asked[asked]
@@ -512,8 +519,7 @@ def _curve(
         result.p[at],
         experts.truth()[asked],
         votes.image[at],
-        resamples=resamples,
-        rng=np.random.default_rng(seed),
+        intervals=resamples > 0,
         thresholds=[threshold],
     )
 
@@ -524,6 +530,7 @@ def _cross_fitted(
     votes: Votes,
     precision: float | None,
     recall: float | None,
+    resamples: int,
     seed: int,
 ) -> str:
     """Return how precise a threshold is that was chosen on golden questions; empty if none was."""
@@ -535,14 +542,16 @@ def _cross_fitted(
         result.p[at],
         experts.truth()[asked],
         votes.image[at],
-        lambda part: part.for_recall(recall or 0.0) if precision is None else part.for_precision(precision),
+        "recall" if precision is None else "precision",
+        (recall or 0.0) if precision is None else precision,
+        resamples=resamples,
         rng=np.random.default_rng(seed),
     )
     chosen = "the threshold was chosen on the golden questions on which precision and recall are measured"
     if found.n_images < 2 * GOLDEN_PARTS:
         return f"{chosen}; expect lower values on other questions"
     values = (
-        f"{name} {decimal_text(value)} ({interval_text(lo, hi)})"
+        f"{name} {value_with_interval(value, lo, hi)}"
         for name, (value, lo, hi) in (("precision", found.precision), ("recall", found.recall))
     )
     how = (

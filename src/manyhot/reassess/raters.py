@@ -252,7 +252,7 @@ def _cells(r: Mapping[str, Any]) -> tuple[str, ...]:
         share_text(r["agreement"]) + (f" of {r['others']:,}" if r["agreement"] is not None else ""),
         f"{r['golden']:,} ({r['golden_yes']:,})" if r["golden"] else "–",
         *(share_text(r[name]) for name in ("golden_accuracy", "golden_sensitivity", "golden_specificity")),
-        _with_interval(r["informedness"], r["informedness_lo"], r["informedness_hi"]),
+        value_with_interval(r["informedness"], r["informedness_lo"], r["informedness_hi"]),
         "–" if r["informedness"] is None else "golden answers" if _is_on_golden(r) else "other raters",
         ", ".join(r["flags"]),
     )
@@ -282,7 +282,8 @@ def interval_text(lo: float | None, hi: float | None) -> str:
     return "–" if lo is None or hi is None or lo != lo else f"{lo:.4f} to {hi:.4f}"
 
 
-def _with_interval(value: float | None, lo: float | None, hi: float | None) -> str:
+def value_with_interval(value: float | None, lo: float | None, hi: float | None) -> str:
+    """Return a value and, in parentheses, its interval if there is one."""
     ends = interval_text(lo, hi)
     return decimal_text(value) if ends == "–" else f"{decimal_text(value)} ({ends})"
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from manyhot.core.array_types import Floats
 from manyhot.core.comparison import compare_pairs
 from manyhot.core.detection import Boxes, box_average_precision, class_overlaps, match
 from manyhot.core.estimates import Estimate, Ratio
-from manyhot.core.jackknife import jackknife_interval, resampled_interval
-from manyhot.core.ratio_intervals import ratio_interval
+from manyhot.core.jackknife import jackknife_ends, jackknife_interval
+from manyhot.core.ratio_intervals import ratio_interval, with_none_apart
 from manyhot.core.resampling import draw_counts
 from manyhot.core.sets import NO_LABEL, NOT_ASKED, YES, Case, LabelSets
 from manyhot.errors import InputError
@@ -62,19 +63,23 @@ class ResampledMetric:
     ends : tuple of float, optional
         The interval by the jackknife, for metrics that have one; NaN if there is none. By default, it is the
         value and Student's t, with the standard deviation of the samples as the error.
+    draws : ndarray of float, shape (k,)
+        The value of each of several draws of fitting images, of which `value` is the mean; otherwise empty.
     """
 
     value: float
     samples: Floats
     n: int
     ends: tuple[float, float] | None = None
+    draws: Floats = field(default_factory=lambda: np.empty(0))
 
     @property
     def interval(self) -> tuple[float | None, float | None]:
         """The ends of the 95 % interval, or None if there is no interval."""
         if not len(self.samples) or np.isnan(self.value):
             return None, None
-        lo, hi = resampled_interval(self.value, self.samples, n=self.n) if self.ends is None else self.ends
+        ends = jackknife_ends(self.value, *_error(self.samples, self.draws, self.n))
+        lo, hi = ends if self.ends is None else self.ends
         return (None, None) if np.isnan(lo) else (lo, hi)
 
 
@@ -270,10 +275,30 @@ def mean_of_draws(draws: Sequence[ResampledMetric], seed: int) -> ResampledMetri
     seed : int
         Seed of the resampled draws, the same for all models.
     """
-    samples = np.stack([d.samples for d in draws])
+    samples, values = np.stack([d.samples for d in draws]), np.array([d.value for d in draws])
     k, r = samples.shape
-    weights = draw_counts(k, r, np.random.default_rng([seed, k])).T / k
-    return ResampledMetric(float(np.mean([d.value for d in draws])), (samples * weights).sum(0), draws[0].n)
+    counts = draw_counts(k, r, np.random.default_rng([seed, k])).T.astype(np.float64)
+    # Resamples of k draws vary less than draws by (k - 1) / k.
+    weights = (1 + (counts - 1) * np.sqrt(k / (k - 1))) / k
+    return ResampledMetric(float(values.mean()), (samples * weights).sum(0), draws[0].n, draws=values)
+
+
+def _error(samples: Floats, draws: Floats, n: int) -> tuple[float, float]:
+    """Return the standard error of a value over n images and k draws, and its degrees of freedom.
+
+    References
+    ----------
+    Satterthwaite 1946, doi 10.2307/3002019.
+    """
+    samples, k = samples[~np.isnan(samples)], len(draws)
+    if len(samples) < 2 or n < 2:
+        return float("nan"), float("nan")
+    total = float(samples.var(ddof=1)) / (1 - 1 / n)
+    between = float(draws.var(ddof=1)) / k if k > 1 else 0.0
+    total = max(total, between)
+    spread = (total - between) ** 2 / (n - 1) + between**2 / max(k - 1, 1)
+    df = total**2 / spread if spread > 0 else n - 1
+    return float(np.sqrt(total)), min(df, len(samples) - 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -438,10 +463,13 @@ class TransferTally:
         results = self._sampled(metric)
         if len(results) < 2:
             return None
-        table = compare_pairs(
-            np.array([x.value for x in results.values()]), np.stack([x.samples for x in results.values()])
-        )
-        shared = np.full((len(results),) * 2, next(iter(results.values())).n)
+        of = list(results.values())
+        errors, df = np.full((2, len(of), len(of)), np.nan)
+        for a, b in combinations(range(len(of)), 2):
+            errors[a, b], df[a, b] = _error(of[b].samples - of[a].samples, of[b].draws - of[a].draws, of[a].n)
+        table = compare_pairs(np.array([x.value for x in of]), errors=errors, df=df)
+        shared = np.full(errors.shape, of[0].n)
+        table = with_none_apart(table, shared)
         return pair_rows(self.dataset, self._named(metric), ALL, list(results), table, shared)
 
     def _samples(self) -> pa.Table:

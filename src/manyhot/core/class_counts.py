@@ -1,0 +1,126 @@
+"""Counts of each class at the scores of its positives, from which thresholds and curves follow.
+
+Positives and negatives are those of `manyhot.core.ranking`: all classes that are not in the label set of a
+usable image are negatives, unless `masked` ignores unclear classes and classes that raters were not asked
+about (*not asked is not no*).
+
+Only scores of positives matter: between two of them, a lower threshold adds nothing but errors. So a class
+needs two counts for each of its distinct positive scores and each fold, the positives and the cells with at
+least this score. For 50,000 × 1,000 float32 scores with 1.3 labels per image and 5 folds, that takes 0.6 s on
+one core.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from manyhot.core.answered_cells import AnsweredCells
+from manyhot.core.array_types import AnyFloats, Ints
+from manyhot.core.ranked_positives import class_columns
+from manyhot.core.sets import Case
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Counts of a class at its J distinct scores of positives, highest first, in each of K folds.
+
+    Attributes
+    ----------
+    score : ndarray of float, shape (J,)
+    hits, depth : ndarray of int, shape (K, J)
+        Number of positives, and of cells, with at least this score.
+    above : ndarray of int, shape (J,)
+        Number of cells with a higher score.
+    """
+
+    score: AnyFloats
+    hits: Ints
+    depth: Ints
+    above: Ints
+
+    @cached_property
+    def totals(self) -> tuple[Ints, Ints, Ints]:
+        """Positives at each score, positives with at least this score, and cells with at least this score."""
+        hits = self.hits.sum(axis=0)
+        return np.diff(hits, prepend=0), hits, self.depth.sum(axis=0)
+
+    @cached_property
+    def wrong(self) -> tuple[Ints, Ints]:
+        """Negatives with a higher score, and negatives with at least this score, shape (J,)."""
+        equal, hits, depth = self.totals
+        return self.above - (hits - equal), depth - hits
+
+    def average_precision(self) -> float:
+        """Return the sum over positives of the precision at their scores."""
+        equal, hits, depth = self.totals
+        return float(equal @ (hits / depth))
+
+    def lost_pairs(self) -> float:
+        """Return the number of pairs of a positive and a negative in wrong order; a tie counts half."""
+        higher, at_least = self.wrong
+        return float(self.totals[0] @ (higher + at_least)) / 2
+
+
+def counts_by_class(
+    case: Case, answered: AnsweredCells, fold: Ints, n_folds: int, masked: bool
+) -> Iterator[tuple[int, ClassCounts]]:
+    """Yield each class with positives, and its counts."""
+    in_fold = fold[answered.image]
+    order = np.lexsort((in_fold, answered.classes))
+    answered, in_fold = answered[order], in_fold[order]
+    positive, positive_fold = answered[answered.yes], in_fold[answered.yes]
+    if masked:
+        cells = _cells_asked(answered, in_fold, positive, n_folds)
+    else:
+        cells = _cells(case, fold, positive, n_folds)
+    for part, scores, edges in cells:
+        counts = _count(scores, edges, positive.score[part], positive_fold[part])
+        yield int(positive.classes[part.start]), counts
+
+
+_Cells = tuple[slice, AnyFloats, Ints]
+"""The positives of a class as a slice, the scores of its cells by fold, and the edges of the folds."""
+
+
+def _cells(case: Case, fold: Ints, positive: AnsweredCells, n_folds: int) -> Iterator[_Cells]:
+    usable = np.flatnonzero(case.labels.usable)
+    by_fold = usable[np.argsort(fold[usable], kind="stable")]
+    edges = _edges(fold[usable], n_folds)
+    for part, column in class_columns(case, positive.classes):
+        yield part, column.take(by_fold), edges
+
+
+def _cells_asked(
+    answered: AnsweredCells, in_fold: Ints, positive: AnsweredCells, n_folds: int
+) -> Iterator[_Cells]:
+    for class_id in np.unique(positive.classes):
+        own = _slice_of(answered.classes, class_id)
+        yield _slice_of(positive.classes, class_id), answered.score[own], _edges(in_fold[own], n_folds)
+
+
+def _slice_of(ascending: Ints, value: int) -> slice:
+    return slice(*np.searchsorted(ascending, [value, value + 1]).tolist())
+
+
+def _edges(fold: Ints, n_folds: int) -> Ints:
+    edges: Ints = np.append(0, np.cumsum(np.bincount(fold, minlength=n_folds)))
+    return edges
+
+
+def _count(scores: AnyFloats, edges: Ints, positive: AnyFloats, positive_fold: Ints) -> ClassCounts:
+    score, place = np.unique(positive, return_inverse=True)
+    n_folds, n = len(edges) - 1, len(score)
+    hits = np.bincount(positive_fold * n + place, minlength=n_folds * n).reshape(n_folds, n)
+    depth, above = np.empty((n_folds, n), np.int64), np.zeros(n, np.int64)
+    for f in range(n_folds):
+        cells = scores[edges[f] : edges[f + 1]]
+        # Lower cells never count, and with informative scores they are most.
+        cells = np.compress(cells >= score[0], cells)
+        cells.sort()
+        depth[f] = len(cells) - np.searchsorted(cells, score)
+        above += len(cells) - np.searchsorted(cells, score, side="right")
+    return ClassCounts(score[::-1], hits[:, ::-1].cumsum(axis=1), depth[:, ::-1], above[::-1])

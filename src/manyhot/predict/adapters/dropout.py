@@ -110,7 +110,7 @@ def _parts(network: Network, on: str) -> tuple[Callable[[Any], Any], Callable[[A
     For a head with the only dropout of a network, this is the backbone; otherwise, the images themselves.
     """
     module: Any = network.module
-    layer = module.get_submodule(network.head) if network.backbone else None
+    layer: Any = module.get_submodule(network.head) if network.backbone else None
     alone = layer is not None and switch_on(module) == switch_on(layer)
     whole = normalised(module, network.preprocessing, network.head if alone else "").to(on)
     switch_on(module)  # building it has switched dropout off

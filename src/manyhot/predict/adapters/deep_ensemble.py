@@ -175,19 +175,19 @@ def _members(networks: Sequence[Network], multilabel: bool) -> Callable[[Bytes],
     kinds = [(network.score_kind, network.name) for network in networks]
 
     def members(images: Bytes) -> Iterator[AnyFloats]:
-        features: Features = {}
+        features: BackboneFeatures = {}
         for scorer, (kind, name) in zip(scorers, kinds, strict=True):
             yield member_probabilities(scorer(images, features), kind, multilabel=multilabel, name=name)
 
     return members
 
 
-Features = dict[Hashable, list[Float32Array]]
+BackboneFeatures = dict[Hashable, list[Float32Array]]
 """The features of images by backbone, in the batches in which the backbone computed them."""
 
 
-Scorer = Callable[[Bytes, Features], Float32Array]
-"""Returns the scores of a member. Features that are missing are computed and added."""
+Scorer = Callable[[Bytes, BackboneFeatures], Float32Array]
+"""Returns the scores of a member. BackboneFeatures that are missing are computed and added."""
 
 
 def _scorers(networks: Sequence[Network]) -> Iterator[Scorer]:
@@ -223,7 +223,7 @@ def _on_backbone(key: Hashable, engine: Engine, network: Network) -> Scorer:
     assert network.module is not None
     layer, on = network.module.get_submodule(network.head).to(device()), device()
 
-    def scores(images: Bytes, features: Features) -> Float32Array:
+    def scores(images: Bytes, features: BackboneFeatures) -> Float32Array:
         if key not in features:
             parts = (engine(part)[1] for part in _batches(images, engine))
             features[key] = [part for part in parts if part is not None]

@@ -66,7 +66,7 @@ def test_orders_of_models(judged):
     assert row["lo"] < row["difference"] < row["hi"] < 0
     (row,) = rows(judged, "posterior_pairs", model_a="good", model_b="again", metric="real1")
     assert (row["above"], row["difference"], row["decided"]) == (0.5, 0, False)
-    assert any("of 3 pairs of models, 2 are decided" in line for line in judged.lines())
+    assert any("decided pairs of models: 2 of 3 on the label sets" in line for line in judged.lines())
 
 
 def test_labels_without_probabilities():
@@ -92,7 +92,7 @@ def test_the_report_has_a_part(judged, tmp_path):
     shown, lo, hi, lo_raters, hi_raters, fixed = (
         f"{100 * row[c]:.2f}" for c in ("value", "lo", "hi", "lo_raters", "hi_raters", "fixed")
     )
-    assert "ReaL: of 3 pairs of models, 2 are decided on the label sets as they are, and 2 of these" in page
+    assert "ReaL, decided pairs of models: 2 of 3 on the label sets as they are, and 2 of these" in page
     for cell in (f"{fixed} %", f"{shown} % ({lo} to {hi})", f"{lo_raters} to {hi_raters}"):
         assert re.search(rf"<td[^>]*>{re.escape(cell)}</td>", page), cell
     found = read_tables(tmp_path)

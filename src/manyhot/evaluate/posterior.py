@@ -253,6 +253,6 @@ def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
         both = sum(p["decided"] for p in fixed)
         label = describe_metric(metric).get("label", metric)
         yield (
-            f"{dataset}, {label}: of {len(rows):,} pairs of models, {len(fixed):,} are decided on the label "
-            f"sets as they are, and {both:,} of these under the posterior of the label sets"
+            f"{dataset}, {label}, decided pairs of models: {len(fixed):,} of {len(rows):,} on the label sets "
+            f"as they are, and {both:,} of these under the posterior of the label sets as well"
         )

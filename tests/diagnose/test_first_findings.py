@@ -83,6 +83,17 @@ def test_without_photographs_the_command_for_a_gallery_is_printed(own, command):
 
 
 @pytest.mark.parametrize("command", ["errors", "labels"])
+def test_a_table_of_images_without_places_is_not_asked_for_again(own, command):
+    pl.read_csv("images.csv").drop("uri").write_csv("placeless.csv")
+    options = ["--no-confirmed-labels", "--min-missing", "1"] if command == "labels" else []
+    rest = first_of(run(command, "--images", "placeless.csv", "--out", "diag", *options), own)
+    assert " ".join(rest[0]) == (
+        "there is no gallery of these images, because the table of images has no column uri with the places "
+        "of the photographs; images.parquet of manyhot predict has it"
+    )
+
+
+@pytest.mark.parametrize("command", ["errors", "labels"])
 @pytest.mark.parametrize("name", ["one.parquet", "one.csv"])
 def test_a_name_of_a_file_is_that_file(own, command, name):
     before = {p.name for p in Path().iterdir()}

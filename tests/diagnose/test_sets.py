@@ -114,9 +114,17 @@ def test_the_chapter_says_the_precision_first(model, tmp_path):
 def test_the_chapter_of_models_without_a_threshold(model, tmp_path):
     labels, net = model
     pair = [net, replace(net, model="none", scores=net.scores * 0 + np.float32(0.2))]
-    diagnose_sets(labels, pair, precision=0.85).write(tmp_path)
+    found = diagnose_sets(labels, pair, precision=0.85)
+    found.write(tmp_path)
     page = (tmp_path / "report" / "index.html").read_text()
-    assert "A threshold is certified for 1 of 2 models; on held-out images, the sets of 1 have" in page
+    (row,) = [r for r in found.precise_sets.to_pylist() if r["n"]]
+    one = f"{100 * row['measured']:.1f} % (net, {row['n']:,} sets)"
+    start = "A threshold is certified for {} of 2 models. On held-out images, the measured precision "
+    assert f"{start.format(1)}is {one}." in page
+    twins = [net, replace(net, model="twin")]
+    diagnose_sets(labels, twins, precision=0.85).write(tmp_path / "twins")
+    page = (tmp_path / "twins" / "report" / "index.html").read_text()
+    assert f"{start.format(2)}ranges from {one} to {one}, and is at least the target for 2 models." in page
     diagnose_sets(labels, pair[1:], precision=0.85).write(tmp_path / "none")
     page = (tmp_path / "none" / "report" / "index.html").read_text()
     assert "A threshold is certified for 0 of 1 models." in page

@@ -507,7 +507,7 @@ def test_the_command_tells_of_what_is_not_testable(own):
     told = json.loads(run("--min-images", "10", "--resamples", "0", "--json").stdout)
     assert [told["summary"][0][k] for k in ("shortcuts", "not_testable", "not_testable_lost")] == [0, 1, 1.0]
     page = Path("shortcuts/report/index.html").read_text(encoding="utf-8")
-    assert "Pairs of classes tested: 2. Pairs beyond both the threshold and the control: 0. 1 pair " in page
+    assert "Shortcuts: 0 of 2 tested pairs of classes. The clearest loss: without " in page
     assert (
         "1 pair with a loss of 100 % is not testable, because there is no room for controls to compare with."
         in page

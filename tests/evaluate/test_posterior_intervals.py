@@ -3,11 +3,13 @@
 import re
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from manyhot import evaluate
 from manyhot.data.inputs import Reading
 from manyhot.errors import InputError
+from manyhot.evaluate.posterior import posterior_lines
 from manyhot.evaluate.report.report_tables import read_tables
 
 N = 500
@@ -66,7 +68,19 @@ def test_orders_of_models(judged):
     assert row["lo"] < row["difference"] < row["hi"] < 0
     (row,) = rows(judged, "posterior_pairs", model_a="good", model_b="again", metric="real1")
     assert (row["above"], row["difference"], row["decided"]) == (0.5, 0, False)
-    assert any("of 3 pairs of models, 2 are decided" in line for line in judged.lines())
+    (line,) = [line for line in judged.lines() if "pairs of models decided by ReaL" in line]
+    assert ": 2 of 3 on the label sets as they are, and 2 of these under the posterior" in line
+
+
+def test_metrics_with_the_same_pairs_share_a_line_and_undefined_ones_have_none():
+    pair = {"dataset": "d", "decided": True, "decided_fixed": True, "difference": 0.1}
+    rows = [pair | {"metric": metric} for metric in ("real1", "variable_topk", "mla")]
+    rows[2]["difference"] = float("nan")
+    lines = list(posterior_lines({"posterior_pairs": pa.Table.from_pylist(rows)}))
+    assert lines == [
+        "d, pairs of models decided by ReaL, Variable top-k: 1 of 1 on the label sets as they are, and 1 of "
+        "these under the posterior of the label sets as well"
+    ]
 
 
 def test_labels_without_probabilities():
@@ -92,7 +106,8 @@ def test_the_report_has_a_part(judged, tmp_path):
     shown, lo, hi, lo_raters, hi_raters, fixed = (
         f"{100 * row[c]:.2f}" for c in ("value", "lo", "hi", "lo_raters", "hi_raters", "fixed")
     )
-    assert "ReaL: of 3 pairs of models, 2 are decided on the label sets as they are, and 2 of these" in page
+    assert ", pairs of models decided by ReaL" in page
+    assert ": 2 of 3 on the label sets as they are, and 2 of these" in page
     for cell in (f"{fixed} %", f"{shown} % ({lo} to {hi})", f"{lo_raters} to {hi_raters}"):
         assert re.search(rf"<td[^>]*>{re.escape(cell)}</td>", page), cell
     found = read_tables(tmp_path)

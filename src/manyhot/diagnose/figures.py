@@ -103,7 +103,7 @@ def _pairs(name: str, sheet: Sheet, threshold: float) -> Panel:
     base: Any = alt.Chart(data(name)).encode(y)
     line: Any = alt.Chart(data(f"{name}-threshold"))
     up, down = -5, 5
-    width = 400
+    width = 260  # which fits on a phone, with the names of two classes
     layers = [
         line.mark_rule(strokeDash=[4, 4], color=ink("axis")).encode(x.channel(alt.X, "x")),
         _rule(base, x, "c_lo", "c_hi", "mark", down),

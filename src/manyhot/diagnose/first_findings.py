@@ -88,6 +88,12 @@ def name_of_class(row: Row, column: str) -> str:
     return row[NAME_COLUMNS[column]] or ("–" if class_id is None else str(class_id))
 
 
+NO_PLACES = (
+    "there is no gallery of these images, because the table of images has no column uri with the places of "
+    "the photographs; images.parquet of manyhot predict has it"
+)
+
+
 def write_first_gallery(
     sources: Sequence[Source], rows: Sequence[Row], findings: pa.Table, out: Path, run: Run
 ) -> tuple[list[Path], str]:
@@ -111,6 +117,8 @@ def write_first_gallery(
         return [], "a gallery of these images needs a call with one data set"
     (source,) = sources
     if not photographed(source):
+        if "--images" in run.call.split():
+            return [], NO_PLACES
         call = f": {run.call} --images FILE" if run.call else " as `images`"
         return [], f"for a gallery of these images, pass a table with their photographs{call}"
     ids = list(dict.fromkeys(row["image_id"] for row in rows))

@@ -312,9 +312,9 @@ def ood_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None:
     )
     lead = (
         *_separation_in_short(rows),
-        "Images that show a class of the model according to their label sets are no errors if the model is "
-        "confident of them. The values without them, no class, therefore are the answer; those of all images "
-        "are what a benchmark without label sets would print.",
+        "Some out-of-distribution images may show a class of the model according to their label sets, and "
+        "confidence in them is not an error. The rows “no class” leave these images out. The rows “all” are "
+        "those that a benchmark without label sets would report.",
     )
     table = listing("ood-by-score", "Separation by score", heads, _by_measure(rows), _listed)
     figures = _draw(rows) if draw else ()

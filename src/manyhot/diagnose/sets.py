@@ -268,8 +268,8 @@ def precise_sets_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | N
     lead = (
         _precision_in_short(rows),
         "The threshold was chosen on other images, so that the expected precision is at least the target "
-        f"with a confidence of {percent(1 - rows[0]['delta'])}. Sets without a class do not count for the "
-        "precision, but for the recall.",
+        f"with a confidence of {percent(1 - rows[0]['delta'])}. Empty sets count for the recall, but not "
+        "for the precision.",
     )
     table = listing("precise-sets-by-model", "Prediction sets by model", heads, rows, _listed)
     figures = _draw(rows) if draw else ()
@@ -292,13 +292,11 @@ def _precision_in_short(rows: list[Row]) -> str:
         if not certified:
             return f"{text}."
         low, high = (pick(certified, key=lambda r: float(r["measured"])) for pick in (min, max))
-        ends = " to ".join(
-            f"{percent(r['measured'], 1)} ({r['model']}, {r['n']:,} sets)" for r in (low, high)
-        )
-        return (
-            f"{text}; on held-out images, the sets of {reached:,} have at least the target precision, with "
-            f"values from {ends}."
-        )
+        least, most = (f"{percent(r['measured'], 1)} ({r['model']}, {r['n']:,} sets)" for r in (low, high))
+        measured = f"{text}. On held-out images, the measured precision"
+        if len(certified) == 1:
+            return f"{measured} is {least}."
+        return f"{measured} ranges from {least} to {most}, and is at least the target for {reached:,} models."
     row = certified[0]
     return (
         f"On {title_of(row['dataset'])}, the mean share of valid classes in the prediction sets of "

@@ -302,12 +302,12 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
     n = n_pairs(r for r in tested if r["shortcut"])
     untestable = _untestable_pairs([r for r in altered if not testable(r)])
     lead = (
-        "A model relies on a shortcut if it no longer recognises a class when another class, its "
-        "companion, is removed from the image. Any change to an image flips some predictions. What "
-        "counts is how many more predictions are lost than if a region of the same shape is filled "
-        "elsewhere.",
-        f"Pairs of classes tested: {n_pairs(tested):,}. Pairs beyond both the threshold and the control: "
-        f"{n:,}.{untestable}",
+        f"Shortcuts: {n:,} of {counted(n_pairs(tested), 'tested pair')} of classes."
+        f"{_clearest(tested)}{untestable}",
+        "A pair is a shortcut if, without the second class, the first is no longer predicted on at least "
+        f"{percent(_threshold(named['shortcuts']))} of the images, and on more of them than in the control "
+        "(95 % interval of the difference above 0). In the control, a region of the same shape is filled "
+        "elsewhere, because any change to an image flips some predictions.",
     )
     return Chapter(
         "shortcuts",
@@ -318,6 +318,23 @@ def shortcuts_chapter(named: Tables, folder: Path, draw: bool) -> Chapter | None
         tuple(_flip_tables(rows)),
         tuple(_albums(rows_of(named, "shortcut_examples"), folder)),
     )
+
+
+def _clearest(tested: Sequence[Row]) -> str:
+    """Return the pair with the clearest loss beyond the control; rows are sorted by it."""
+    if not tested:
+        return ""
+    r = tested[0]
+    shares = (with_ends(r[name], r[f"{name}_lo"], r[f"{name}_hi"]) for name in ("lost", "control_lost"))
+    lost, control = shares
+    return (
+        f" The clearest loss: without {r['companion_name']}, {r['main_name']} is no longer predicted on "
+        f"{lost} of {counted(r['n'], 'image')}, and in the control on {control} of {r['n_control']:,}."
+    )
+
+
+def _threshold(table: pa.Table) -> float:
+    return float(tables.metadata(table).get("threshold", MIN_LOST))
 
 
 def _untestable_pairs(rows: Sequence[Row]) -> str:
@@ -338,7 +355,7 @@ _FLIPS = (
     ColumnHead("By", number=False),
     ColumnHead("Images"),
     ColumnHead(
-        "Flip", title="Share of images on which the prediction of the class changes without the companion"
+        "Flipped", title="Share of images on which the prediction of the class changes without the companion"
     ),
     ColumnHead(
         "Lost", title="Share of images on which the class is no longer predicted without the companion"
@@ -346,9 +363,12 @@ _FLIPS = (
     ColumnHead(
         "Control",
         title="Share of images on which the class is no longer predicted if a region of "
-        "the same shape is filled elsewhere",
+        "the same shape is filled elsewhere, and the number of images with room for it if it is another",
     ),
-    ColumnHead("More, points", title="Share lost minus share lost in the control"),
+    ColumnHead(
+        "Difference, points",
+        title="Share lost minus share lost in the control, on the images with room for a control",
+    ),
     ColumnHead("Recall gap, points", title="Recall with the companion minus recall without it"),
     ColumnHead(
         "Hallucination gap, points",
@@ -390,13 +410,20 @@ def _flip(r: Row) -> tuple[str, ...]:
         f"{r['n']:,}",
         percent(r["flips"]),
         with_ends(r["lost"], r["lost_lo"], r["lost_hi"]),
-        with_ends(r["control_lost"], r["control_lost_lo"], r["control_lost_hi"]),
+        _control(r),
         in_points(r["excess"], r["lo"], r["hi"]),
         *gaps,
         percent(r["ap"], 1),
         percent(r["ap_balanced"], 1),
         "yes" if r["shortcut"] else "" if testable(r) else "not testable",
     )
+
+
+def _control(r: Row) -> str:
+    """Return the share lost in the control, with the number of controls if not all images have one."""
+    share = with_ends(r["control_lost"], r["control_lost_lo"], r["control_lost_hi"])
+    every = r["control_lost"] is None or r["n_control"] == r["n"]
+    return share if every else f"{share} of {r['n_control']:,}"
 
 
 def _skip(r: Row) -> tuple[str, ...]:
@@ -411,11 +438,9 @@ def _albums(rows: Sequence[Row], folder: Path) -> list[Album]:
     albums = []
     for i, ((main, companion, fill), own) in enumerate(list(pairs.items())[:MAX_PAIRS]):
         flipped = sum(r["flipped"] for r in own)
-        images = counted(len(own), "image")
-        text = (
-            f"The companion is replaced by {FILL_NAMES[fill]}. The prediction flips on {flipped} of "
-            f"these {images}. The images with a flip are shown first."
-        )
+        shown = f"{flipped:,} of {counted(len(own), 'image')} shown"
+        first = ", which come first" if flipped < len(own) else ""
+        text = f"The companion is replaced by {FILL_NAMES[fill]}. The prediction flips on {shown}{first}."
         strips = tuple(_triple(r, folder) for r in own)
         albums.append(Album(f"pair-{i + 1}", f"{main} without {companion}", text, strips))
     return albums
@@ -439,4 +464,4 @@ def _triple(r: Row, folder: Path) -> Strip:
 def _draw_shortcuts(table: pa.Table) -> list[Figure]:
     from manyhot.diagnose.figures import draw_shortcuts
 
-    return draw_shortcuts(table, float(tables.metadata(table).get("threshold", MIN_LOST)))
+    return draw_shortcuts(table, _threshold(table))

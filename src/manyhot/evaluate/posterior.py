@@ -243,16 +243,17 @@ def _fixed(pairs: pa.Table) -> dict[tuple[str, str, str], bool]:
 
 
 def posterior_lines(tables: Mapping[str, pa.Table]) -> Iterator[str]:
-    """Yield, for each data set and each of the headline metrics, how many pairs raters leave decided."""
+    """Yield, for each data set, how many pairs raters leave decided by the headline metrics."""
     pairs = tables["posterior_pairs"].to_pylist() if tables else []
-    for dataset, metric in dict.fromkeys((p["dataset"], p["metric"]) for p in pairs):
-        if metric not in headline():
-            continue
-        rows = [p for p in pairs if (p["dataset"], p["metric"]) == (dataset, metric)]
+    known = [p for p in pairs if p["metric"] in headline() and p["difference"] == p["difference"]]
+    labels: dict[tuple[str, int, int, int], list[str]] = {}
+    for dataset, metric in dict.fromkeys((p["dataset"], p["metric"]) for p in known):
+        rows = [p for p in known if (p["dataset"], p["metric"]) == (dataset, metric)]
         fixed = [p for p in rows if p["decided_fixed"]]
-        both = sum(p["decided"] for p in fixed)
-        label = describe_metric(metric).get("label", metric)
+        counts = dataset, len(rows), len(fixed), sum(p["decided"] for p in fixed)
+        labels.setdefault(counts, []).append(describe_metric(metric).get("label", metric))
+    for (dataset, n, n_fixed, n_both), names in labels.items():
         yield (
-            f"{dataset}, {label}: of {len(rows):,} pairs of models, {len(fixed):,} are decided on the label "
-            f"sets as they are, and {both:,} of these under the posterior of the label sets"
+            f"{dataset}, pairs of models decided by {', '.join(names)}: {n_fixed:,} of {n:,} on the label "
+            f"sets as they are, and {n_both:,} of these under the posterior of the label sets as well"
         )

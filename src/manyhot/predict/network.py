@@ -259,6 +259,9 @@ class Network:
         Maps normalised images, float32 of shape (n, 3, height, width), to logits of shape (n, C).
     head : str
         Path of the layer of `module` that takes the penultimate features. Empty if unknown.
+    backbone : str
+        Name and weights of the backbone if the layer `head` is a head of manyhot. Networks with the same
+        backbone and preprocessing have the same penultimate features.
     file : str
         An ONNX or OpenVINO file, which is run without conversion.
     forward : callable, optional
@@ -282,6 +285,7 @@ class Network:
     preprocessing: Preprocessing = field(default_factory=Preprocessing)
     module: nn.Module | None = None
     head: str = ""
+    backbone: str = ""
     file: str = ""
     forward: Callable[[Bytes], npt.ArrayLike] | None = None
     members: Callable[[Bytes], Iterable[AnyFloats]] | None = None

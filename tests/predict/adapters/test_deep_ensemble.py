@@ -17,10 +17,11 @@ from manyhot.classes import from_keys  # noqa: E402
 from manyhot.core.sets import NO, YES  # noqa: E402
 from manyhot.errors import InputError  # noqa: E402
 from manyhot.predict.adapters.deep_ensemble import ensemble_network  # noqa: E402
-from manyhot.predict.adapters.dropout import dropout_network  # noqa: E402
+from manyhot.predict.adapters.dropout import dropout_network, pass_masks, switch_on  # noqa: E402
+from manyhot.predict.engines import build_engine  # noqa: E402
 from manyhot.predict.models import find_model  # noqa: E402
-from manyhot.predict.network import Network, Preprocessing  # noqa: E402
-from manyhot.predict.weights import write_head  # noqa: E402
+from manyhot.predict.network import Network, Preprocessing, normalised  # noqa: E402
+from manyhot.predict.weights import Head, write_head  # noqa: E402
 from manyhot.train.heads import fit_sigmoid, fit_softmax  # noqa: E402
 
 pytestmark = pytest.mark.usefixtures("quick_trials")
@@ -60,6 +61,28 @@ def d1(): return net(0, True, 0.5)
 def backbone():
     made = net(0, False)
     return Network("bones", CLASSES, made.preprocessing, made.module, "2")
+
+
+class Counted(torch.nn.Module):
+    calls = 0
+
+    def __init__(self, seed, drop):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conv, self.drop = torch.nn.Conv2d(3, 32, 3), torch.nn.Dropout(drop)
+        self.linear = torch.nn.Linear(32, 4)
+
+    def forward(self, x):
+        Counted.calls += 1
+        return self.linear(self.drop(self.conv(x).relu()).mean((2, 3)))
+
+
+def counted(seed=0, drop=0.0):
+    return Network("counted", CLASSES, Preprocessing((4, 4), (4, 4)), Counted(seed, drop).eval(), "linear")
+
+
+def counted2(): return counted(2)
+def dropping(): return counted(0, 0.3)
 """
 
 
@@ -215,6 +238,78 @@ def test_heads_in_files_that_match_a_pattern(photos, tmp_path):
     assert refused(lambda: find_model(f"ensemble:{nothing}")) == (
         f"No file of a model matches the pattern.\n  got:     {nothing}\n  allowed: a pattern of files"
     )
+
+
+@pytest.fixture
+def heads(photos, tmp_path):
+    """Return the names of heads on a backbone that counts its calls, the counter, and pixels."""
+    from members_of_tests import Counted
+
+    def made(backbone="counted", kind="softmax", dropout=0.0, n=3):
+        rng, specs = np.random.default_rng(0), []
+        for i in range(n):
+            weight, bias = (rng.normal(size=shape).astype(np.float32) for shape in ((C, 32), (C,)))
+            head = Head("counted", CLASSES, kind, weight, bias, 1.0, 60, dropout)
+            path = write_head(head, tmp_path / f"{backbone}-{kind}{i}.safetensors")
+            specs.append(f"head:{path}(backbone='python:members_of_tests:{backbone}')")
+        return specs
+
+    pixels = np.random.default_rng(1).integers(0, 256, (11, 3, *SIZE), np.uint8)
+    return made, Counted, pixels
+
+
+def member_by_member(specs, pixels):
+    """Return the probabilities of each model, which runs all of its own network in batches of four."""
+    for name in specs:
+        found = find_model(name)
+        engine = build_engine("torch", found, workers=1)
+        scores = np.concatenate([engine(pixels[i : i + 4])[0] for i in range(0, len(pixels), 4)])
+        exact = scores.astype(np.float64)
+        yield softmax(exact, axis=1) if found.score_kind == "logit" else exact
+
+
+@pytest.mark.parametrize("kind", ["softmax", "sigmoid"])
+def test_heads_on_one_backbone_run_it_once(heads, kind):
+    """Equal to the last digit, in the order of the names, although one member has another backbone."""
+    made, counted, pixels = heads
+    one, two, three = made(kind=kind)
+    names = [one, *made("counted2", kind, n=1), two, three]
+    found = find_model(f"ensemble:{','.join(names)}()")
+    counted.calls = 0
+    members = [p.tolist() for p in found.members(pixels)]
+    assert counted.calls == 2 * 3  # backbones, and batches of at most four images
+    expected = list(member_by_member(names, pixels))
+    assert members == [p.tolist() for p in expected]
+    assert found.forward(pixels).tolist() == (sum(expected) / len(names)).astype(np.float32).tolist()
+
+
+def test_backbones_of_other_weights_or_preprocessing_are_not_shared(heads, build):
+    made, counted, pixels = heads
+    first, second = (find_model(name) for name in made(n=2))
+    other = replace(second, name="other", preprocessing=Preprocessing(SIZE, SIZE, mean=(0.1, 0.2, 0.3)))
+    names = made(n=1) + made("counted2", n=1)
+    for found in (find_model(f"ensemble:{','.join(names)}()"), build(first, other)):
+        counted.calls = 0
+        a, b = found.members(pixels)
+        assert counted.calls == 2 * 3
+        assert (a != b).all()
+
+
+@pytest.mark.parametrize(("backbone", "n_calls"), [("counted", 1), ("dropping", 7)])
+def test_passes_of_a_head_run_the_backbone_once_unless_it_drops_units(heads, backbone, n_calls):
+    made, counted, pixels = heads
+    (name,) = made(backbone, dropout=0.5, n=1)
+    found = find_model(f"dropout:{name}(passes=7, seed=3)")
+    counted.calls = 0
+    passes = list(found.members(pixels))
+    assert counted.calls == n_calls
+    alone = find_model(name)
+    module = normalised(alone.module, alone.preprocessing)
+    assert switch_on(alone.module) == (1 if backbone == "counted" else 2)
+    for number, p in enumerate(passes):
+        with torch.inference_mode(), pass_masks(3, number):
+            logits = module(torch.from_numpy(pixels)).double().numpy()
+        assert p.tolist() == softmax(logits, axis=1).tolist()
 
 
 @pytest.fixture

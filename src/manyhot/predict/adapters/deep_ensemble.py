@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,15 +68,8 @@ def ensemble_network(
     for network in networks:
         check_member(network, "Models of an ensemble")
         _check_alike(network, first)
-    engines = [_engine(network) for network in networks]
     is_multilabel = first.multilabel if multilabel is None else multilabel
-
-    def members(images: Bytes) -> Iterator[AnyFloats]:
-        for network, engine in zip(networks, engines, strict=True):
-            yield member_probabilities(
-                _scores(engine, images), network.score_kind, multilabel=is_multilabel, name=network.name
-            )
-
+    members = _members(networks, is_multilabel)
     digest = hashlib.sha256("".join(_weights(n) for n in networks).encode()).hexdigest()[:16]
     about = {"weights": f"{len(networks)} models {digest}"}
     own = name or f"{first.name}+{len(networks) - 1}"
@@ -175,15 +169,72 @@ def _kind(network: Network) -> str:
     return "several classes valid together" if network.multilabel else "one valid class"
 
 
-def _engine(network: Network) -> Engine:
+def _members(networks: Sequence[Network], multilabel: bool) -> Callable[[Bytes], Iterator[AnyFloats]]:
+    """Return a function that yields the probabilities of each network for cropped images."""
+    scorers = [*_scorers(networks)]
+    kinds = [(network.score_kind, network.name) for network in networks]
+
+    def members(images: Bytes) -> Iterator[AnyFloats]:
+        features: BackboneFeatures = {}
+        for scorer, (kind, name) in zip(scorers, kinds, strict=True):
+            yield member_probabilities(scorer(images, features), kind, multilabel=multilabel, name=name)
+
+    return members
+
+
+BackboneFeatures = dict[Hashable, list[Float32Array]]
+"""The features of images by backbone, in the batches in which the backbone computed them."""
+
+
+Scorer = Callable[[Bytes, BackboneFeatures], Float32Array]
+"""Returns the scores of a member. BackboneFeatures that are missing are computed and added."""
+
+
+def _scorers(networks: Sequence[Network]) -> Iterator[Scorer]:
+    """Yield a function for each network; heads on the same backbone run it once for each image."""
+    engines: dict[Hashable, Engine] = {}
+    n_heads = Counter((network.backbone, network.preprocessing) for network in networks if network.backbone)
+    for network in networks:
+        key = network.backbone, network.preprocessing
+        if n_heads[key] < 2:
+            yield _alone(_engine(network))
+            continue
+        if key not in engines:
+            engines[key] = _engine(network, features=True)
+        yield _on_backbone(key, engines[key], network)
+
+
+def _engine(network: Network, *, features: bool = False) -> Engine:
     """Return PyTorch, or an engine of files; models are called one after the other, with all cores."""
     engine = "torch" if not network.file else "openvino" if installed("openvino") else "onnx"
-    return build_engine(engine, network, workers=1)
+    return build_engine(engine, network, features=features, workers=1)
 
 
-def _scores(engine: Engine, images: Bytes) -> Float32Array:
-    parts = [engine(images[i : i + engine.batch])[0] for i in range(0, len(images), engine.batch)]
-    return np.concatenate(parts)
+def _alone(engine: Engine) -> Scorer:
+    return lambda images, _: np.concatenate([engine(part)[0] for part in _batches(images, engine)])
+
+
+def _on_backbone(key: Hashable, engine: Engine, network: Network) -> Scorer:
+    """Return the scores of a head on the features of a backbone that an engine computes."""
+    import torch
+
+    from manyhot.predict.engines.torch import device
+
+    assert network.module is not None
+    layer, on = network.module.get_submodule(network.head).to(device()), device()
+
+    def scores(images: Bytes, features: BackboneFeatures) -> Float32Array:
+        if key not in features:
+            parts = (engine(part)[1] for part in _batches(images, engine))
+            features[key] = [part for part in parts if part is not None]
+        with torch.inference_mode():
+            return np.concatenate([layer(torch.from_numpy(x).to(on)).cpu().numpy() for x in features[key]])
+
+    return scores
+
+
+def _batches(images: Bytes, engine: Engine) -> Iterator[Bytes]:
+    return (images[i : i + engine.batch] for i in range(0, len(images), engine.batch))
 
 
 def _weights(network: Network) -> str:

@@ -90,17 +90,33 @@ def _passes(
             allowed="a network with layers of dropout, such as one trained with drop=0.2",
         )
     on = device()
-    module = normalised(network.module, network.preprocessing).to(on)
-    switch_on(network.module)  # building it has switched dropout off
+    before, after = _parts(network, on)
 
     def members(images: Bytes) -> Iterator[AnyFloats]:
         batch = torch.from_numpy(images).to(on)
+        with torch.inference_mode(), pass_masks(seed, 0):
+            same = before(batch)
         for number in range(passes):
             with torch.inference_mode(), pass_masks(seed, number):
-                scores = module(batch).float().flatten(1).cpu().numpy()
+                scores = after(same).float().flatten(1).cpu().numpy()
             yield member_probabilities(scores, network.score_kind, multilabel=multilabel, name=network.name)
 
     return members
+
+
+def _parts(network: Network, on: str) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+    """Return a function for what is equal in all passes, and the rest of the network.
+
+    For a head with the only dropout of a network, this is the backbone; otherwise, the images themselves.
+    """
+    module: Any = network.module
+    layer: Any = module.get_submodule(network.head) if network.backbone else None
+    alone = layer is not None and switch_on(module) == switch_on(layer)
+    whole = normalised(module, network.preprocessing, network.head if alone else "").to(on)
+    switch_on(module)  # building it has switched dropout off
+    if not alone:
+        return lambda images: images, whole
+    return lambda images: whole(images)[1], layer
 
 
 def switch_on(module: Any) -> int:

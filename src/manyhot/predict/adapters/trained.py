@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def head_network(path: str, *, backbone: str = "") -> Network:
             allowed=", ".join(published_names()),
             do=f"if you trust this backbone, pass it explicitly: {with_backbone(path, name)}",
         )
-    return with_head(network, head, f"head/{Path(path).stem}", path)
+    made = with_head(network, head, f"head/{Path(path).stem}", path)
+    return replace(made, backbone=f"{name} {network.about['weights']}")
 
 
 def with_head(backbone: Network, head: Head, name: str, where: object = None) -> Network:

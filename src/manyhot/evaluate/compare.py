@@ -69,11 +69,11 @@ def compare(
 ) -> Comparison:
     """Compare models on the same images, or results between data sets and metrics.
 
-    With --labels, the arguments are predictions. Two models are compared under each metric, with the
+    With `labels`, the arguments are predictions. Two models are compared under each metric, with the
     difference of the second to the first, its interval and p; of more models, those within noise of the best
     are listed. Only images that all models predict are used.
 
-    Without --labels, the arguments are results. The first data set is the reference: from it to each other
+    Without `labels`, the arguments are results. The first data set is the reference: from it to each other
     data set, the drop of every accuracy that was computed on both is shown. Within each data set, top1 is
     compared with the headline metrics on label sets, and models are compared if pairs of them were tested.
     The command manyhot report draws the tables.
@@ -82,8 +82,8 @@ def compare(
     ----------
     *results
         Results to compare: folders written by manyhot evaluate, results as Parquet or CSV, CSV files of timm,
-        or timm-results; in Python also tables and evaluations. With labels, predictions: files or folders; in
-        Python also tables, arrays, or a mapping of names to these.
+        or timm-results; in Python also tables and evaluations. With `labels`, predictions: files or folders;
+        in Python also tables, arrays, or a mapping of names to these.
     labels
         Label sets to evaluate the models on, in any form that evaluate takes.
     metrics
@@ -104,7 +104,7 @@ def compare(
         Minimum value, between 0 and 1, for a model to count as one of the best. A second line is fitted to
         these models.
     resamples
-        With labels, number of bootstrap resamples of images; 0 for no intervals over images.
+        With `labels`, number of bootstrap resamples of images; 0 for no intervals over images.
     seed
         Seed of the bootstrap.
     ends

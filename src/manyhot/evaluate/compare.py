@@ -19,6 +19,7 @@ from manyhot.data.benchmarks import HasResults, ResultsLike, flattened
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
 from manyhot.errors import InputError, MatchError, UsageError
+from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.class_differences import difference_table
 from manyhot.evaluate.comparison import Comparison, compare_results
 from manyhot.evaluate.judge import Resampling, judge_models, unmatched_note
@@ -243,7 +244,9 @@ def _evaluated(
             dataset=source.name,
             misfits=source.misfits,
         )
-        evaluation = replace(evaluation, model_notes=()).with_notes([*shared.counted(evaluation.model_notes)])
+        chance = chance_notes(evaluation, shared.labels, source.name)
+        counted = shared.counted(evaluation.model_notes)
+        evaluation = replace(evaluation, model_notes=()).with_notes([*counted, *chance])
         if metrics is None:
             classes = source.classes or class_list_of(shared.labels.class_hash)
             evaluation = replace(evaluation, per_class=_by_class(shared, classes, reading))

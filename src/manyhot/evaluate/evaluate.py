@@ -34,6 +34,7 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import MatchError, UnknownNameError, UsageError
+from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.ranks import ANALYSED_METRICS
@@ -373,6 +374,8 @@ def _judged(
         source=rights_of(published) if published else {},
     )
     inputs = {name: digest for name, digest in source.inputs.items() if name not in skipped}
+    if published is None:
+        evaluation = evaluation.with_notes([*chance_notes(evaluation, labels, source.name)])
     return replace(evaluation, judged=(judged,), inputs=inputs)
 
 

@@ -2,6 +2,8 @@
 
 import ast
 import functools
+import importlib
+import inspect
 import re
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import manyhot
+from manyhot.commands import COMMANDS
 
 SRC = Path(manyhot.__file__).parent
 TESTS = Path(__file__).parent
@@ -239,6 +242,41 @@ def test_messages_name_the_parameter_which_the_command_line_shows_as_its_option(
     paths = {path: path.relative_to(SRC) for path in sorted(SRC.rglob("*.py"))}
     named = {str(at): list(options_in(path)) for path, at in paths.items() if at.parts[0] != "cli"}
     assert {at for at, options in named.items() if options} == SPELLS_OPTIONS.keys(), named
+
+
+def documented():
+    """Yield what help() shows: each public function and class, its methods, and each command's function."""
+    yield from ((name, getattr(manyhot, name)) for name in manyhot.__all__)
+    classes = [(name, found) for name in manyhot.__all__ if isinstance(found := getattr(manyhot, name), type)]
+    yield from ((f"{n}.{name}", m) for n, c in classes for name, m in vars(c).items() if name[0] != "_")
+    for name, entry in COMMANDS.items():
+        module, _, function = entry.address.partition(":")
+        yield name, getattr(importlib.import_module(module), function)
+
+
+def options_in_words(text):
+    """Return the options in a docstring, except in whole command lines, which end with their sentence."""
+    sentences = re.split(r"[.;:]\s|\n\s*\n", text)
+    found = ((sentence, option) for sentence in sentences for option in OPTION.finditer(sentence))
+    return [option[0] for sentence, option in found if not COMMAND_LINE.search(sentence[: option.start()])]
+
+
+def test_docstrings_name_the_parameter_which_help_of_the_command_shows_as_its_option():
+    named = {name: options_in_words(inspect.getdoc(found) or "") for name, found in documented()}
+    assert {name: options for name, options in named.items() if options} == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "n"),
+    [
+        ("With --labels, the arguments\nare predictions.", 1),
+        ("Written by manyhot predict. By default the folder of --embeddings.", 1),
+        ("Written by manyhot predict --embeddings.", 0),
+        ("With `labels`, predictions.", 0),
+    ],
+)
+def test_an_option_in_a_docstring_is_found(text, n):
+    assert len(options_in_words(text)) == n
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,16 @@ def test_one_model_twice_is_one(photos):
     assert "already" not in done.stdout
 
 
+def test_predictions_hold_the_keys_of_own_classes(photos):
+    """So that nothing is assumed of their order where they are evaluated."""
+    manyhot("predict", "photos", "--model", "python:mine:model", "--out", "out", "--dense")
+    (path,) = [p for p in (photos / "out").glob("*.parquet") if p.name != "images.parquet"]
+    assert json.loads(pq.read_schema(path).metadata[b"manyhot.keys"]) == ["red", "green", "blue"]
+    (photos / "labels.csv").write_text("image_id,labels\n00.png,red\n01.png,blue;green\n02.png,green\n")
+    done = manyhot("evaluate", "labels.csv", "--predictions", "out", "--metric", "lrap", "--out", "results")
+    assert "without names" not in done.stderr
+
+
 def test_the_classes_of_imagenet_a_by_name(photos):
     """Scores of the 200 classes, by key, and logsumexp over them alone; reference: NumPy on all scores."""
     from manyhot.classes import class_list

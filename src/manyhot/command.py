@@ -236,9 +236,12 @@ def words_of(documented: object) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """Return the first paragraph of a text; what follows is for callers from Python."""
+    """Return the first paragraph of a text; what follows is for callers from Python.
+
+    Parameters keep their backticks, by which the command line finds them.
+    """
     text = re.split(r"\n\s*\n", text.strip())[0]
-    return " ".join(text.replace("``", "").replace("`", "").split())
+    return " ".join(text.replace("``", "").split())
 
 
 def summary_of(function: Callable[..., Any]) -> str:

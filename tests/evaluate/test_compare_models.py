@@ -111,14 +111,14 @@ def test_a_lower_value_is_better_for_a_loss():
 @pytest.mark.parametrize(
     ("names", "margin", "code", "verdict"),
     [
-        (("new", "old"), 5, 7, "Failed: old loses more than 5.00 points of real1 ("),
+        (("new", "old"), 5, 7, "Failed: old loses more than 5.00 points of real1 (95 % interval "),
         (
             ("new", "old"),
             20,
             0,
-            "Passed: a loss of more than 20.00 points of real1 is not shown, but possible (",
+            "Passed: a loss of more than 20.00 points of real1 is not shown, but possible (95 % interval ",
         ),
-        (("old", "new"), 0, 0, "Passed: new does not lose more than 0.00 points of real1 (-"),
+        (("old", "new"), 0, 0, "Passed: new does not lose more than 0.00 points of real1 (95 % interval -"),
     ],
 )
 def test_a_model_is_worse_if_its_whole_interval_is(models, names, margin, code, verdict):
@@ -259,7 +259,7 @@ def test_files_of_one_name_are_told_apart_by_their_folders(folder):
     minus = "differences are old/net minus new/net"
     assert lines[0] == f"mine: old/net compared with new/net ({minus})"
     assert lines[3].startswith("old/net is worse than new/net by ")
-    assert lines[4].startswith("Failed: old/net loses more than 5.00 points of real1 (")
+    assert lines[4].startswith("Failed: old/net loses more than 5.00 points of real1 (95 % interval ")
     text = (folder / "pr.md").read_text()
     sentence = lines[3].replace("<", r"\<")
     assert text.startswith(f"### mine: {sentence}\n\n{lines[4]}\n\n| metric | new/net | old/net |")
@@ -414,10 +414,10 @@ def test_two_models_are_compared_on_each_class(tmp_path):
     ]
     # Tables without rows, such as ranks and fits of two models, are not written, and those of an earlier run
     # are removed; the page is drawn without them.
-    (tmp_path / "drops.csv").touch()
-    (tmp_path / "drops.parquet").touch()
+    for name in ("drops.csv", "drops.parquet", "samples.parquet"):
+        (tmp_path / name).touch()
     written = found.write(tmp_path)
-    tables = {"class_differences", "models", "pairs", "results", "samples"}
+    tables = {"class_differences", "models", "pairs", "results"}
     assert {path.stem for path in written} == {path.stem for path in tmp_path.iterdir()} == tables
     assert write_page(tmp_path, beside=False).exists()
     assert compare(tmp_path).answers == found.answers

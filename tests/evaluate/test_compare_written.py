@@ -186,7 +186,8 @@ def test_figures_of_labels_alone(tmp_path):
     labels.write_text("image_id,label,classes\na.jpg,0,0 1\nb.jpg,1,1\n")
     written = describe(labels).write(tmp_path / "out")
     names = {p.relative_to(tmp_path / "out").as_posix() for p in written}
-    assert {"set_sizes.csv", "rejected.parquet", "figures/set-sizes.svg", "figures/set-sizes.png"} <= names
+    assert {"set_sizes.csv", "set_sizes.parquet", "figures/set-sizes.svg", "figures/set-sizes.png"} <= names
+    assert not {"rejected.csv", "rejected.parquet"} & names  # without rows: every original label is valid
     drawn = pl.read_csv(tmp_path / "out" / "figures" / "set-sizes.csv")
     assert dict(drawn.select("size", "images").iter_rows()) == {0: 0, 1: 1, 2: 1}
 

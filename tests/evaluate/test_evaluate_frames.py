@@ -210,16 +210,43 @@ def test_label_issues_of_series_and_frames():
     )
 
 
-def test_other_images_are_refused():
-    assert message(lambda: evaluate(LABELS, {"net": FRAME.iloc[2:].rename({IDS[5]: "new.jpg"})})) == (
-        "Two frames have different images.\n"
-        "  where:   net, compared with labels\n"
-        "  got:     1 id not in labels, such as new.jpg; "
-        f"3 ids of labels missing, such as {IDS[0]}, {IDS[1]}\n"
-        "  allowed: the 40 ids of labels, in any order\n"
-        "  do:      select the common rows of all frames, such as labels.loc[scores.index]; "
-        "arrays, for example from .to_numpy(), are matched by position"
+FORMS = {
+    "index": lambda frame: frame,
+    "column": lambda frame: frame.rename_axis("image_id").reset_index(),
+    "polars": lambda frame: pl.from_pandas(FORMS["column"](frame)),
+    "arrow": lambda frame: FORMS["polars"](frame).to_arrow(),
+}
+"""A frame with ids, in each form."""
+
+
+@pytest.mark.parametrize("of_labels", [*FORMS, "lists"])
+@pytest.mark.parametrize("of_scores", FORMS)
+def test_images_that_only_one_frame_has_are_left_out_and_counted(of_labels, of_scores):
+    """In whatever form labels and scores come: the common rows, selected by hand, give the same numbers."""
+    lists = pl.DataFrame({"image_id": IDS, "classes": [[CLASSES[c] for c in np.flatnonzero(r)] for r in HOT]})
+    labels = lists if of_labels == "lists" else FORMS[of_labels](LABELS)
+    scores = FRAME.iloc[ROWS].drop(IDS[:3]).rename({IDS[5]: "new.jpg"})
+    found = evaluate(labels, {"net": FORMS[of_scores](scores)}, metrics=["map_macro", "lrap"], resamples=0)
+    common = [i for i in range(N) if i not in (0, 1, 2, 5)]
+    by_hand = evaluate(HOT[common], SCORES[common], metrics=["map_macro", "lrap"], resamples=0)
+    assert found.value("map_macro") == by_hand.value("map_macro")
+    assert found.value("lrap") == pytest.approx(by_hand.value("lrap"), abs=1e-15)
+    assert found.notes[:2] == (
+        "labels, net: 1 of 37 predicted images have no labels and were left out",
+        "labels, net: 4 of 40 labelled images have no prediction and were left out",
     )
+
+
+def test_frames_without_a_common_image_are_refused():
+    assert message(lambda: evaluate(LABELS, {"net": FRAME.rename(lambda name: f"x{name}")})) == (
+        "No images are in both labels and net.\n"
+        "  got:     ids such as x11.jpg, x27.jpg\n"
+        "  allowed: ids such as 00.jpg, 01.jpg\n"
+        "  do:      pass the file with the images of each row, or labels of the same data set"
+    )
+
+
+def test_other_original_labels_are_refused():
     assert message(
         lambda: evaluate(LABELS, SCORES, reading=Reading(label=pd.Series(LABEL, IDS).iloc[1:]))
     ).startswith(

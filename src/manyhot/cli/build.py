@@ -80,10 +80,10 @@ def _kind(parameter: Parameter) -> tuple[Any, bool]:
     return kind, repeated or parameter.several or any(isinstance(m, Repeated) for m in metadata)
 
 
-def _declared(parameter: Parameter) -> inspect.Parameter:
-    """Return the parameter as Typer reads it."""
+def _declared(parameter: Parameter, options: Mapping[str, str]) -> inspect.Parameter:
+    """Return the parameter as Typer reads it; its text names others by their `options`."""
     kind, repeated = _kind(parameter)
-    more: dict[str, Any] = {"help": _help(parameter)}
+    more: dict[str, Any] = {"help": _on_terminal(_help(parameter), options)}
     for metadata in metadata_of(parameter.hint):
         more |= _limits(metadata)
     if not (isinstance(kind, type) and issubclass(kind, bool | StrEnum)):
@@ -135,6 +135,11 @@ def _parameter(name: str, hint: Any, info: Any, default: Any = inspect.Parameter
     return inspect.Parameter(name, kind, default=default, annotation=Annotated[hint, info])
 
 
+def _on_terminal(text: str, options: Mapping[str, str]) -> str:
+    """Return a text of a docstring with the parameters of a command as its options."""
+    return rename_parameters(text, options).replace("`", "")
+
+
 def _help(parameter: Parameter) -> str:
     ranges = [str(m) for m in metadata_of(parameter.hint) if isinstance(m, AtLeast | Between)]
     text = parameter.text.removesuffix(".") + f"; {ranges[0]}." if ranges else parameter.text
@@ -160,6 +165,8 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
     parameters = list(parameters_of(function))
     returned = hints_of(function)["return"]
     former = _former(parameters)
+    options = {p.name: p.name.upper() if _is_argument(p) else _option(p) for p in parameters}
+    options.setdefault("out", "--out")
     takes_run = Run in hints_of(function).values()
     # A verb that works in a folder takes it itself; other results are written when they are there.
     own_folder = any(parameter.name == "out" for parameter in parameters)
@@ -169,8 +176,6 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
         as_json, out = values.pop("as_json"), values.pop("out", None) if writes else None
         _take_former(values, former)
         several = [value for p in parameters if p.several for value in values.pop(p.name)]
-        options = {p.name: p.name.upper() if _is_argument(p) else _option(p) for p in parameters}
-        options.setdefault("out", "--out")
         try:
             arguments = _arguments(function, [p for p in parameters if not p.several], values)
             if out is None and writes and isinstance(about.out, InCampaign):
@@ -191,10 +196,10 @@ def build(name: str, function: Callable[..., Any]) -> ManyValues:
     more = [_hidden(name, *was) for name, was in former.items()]
     more += [_out(about.out, returned)] if writes else []
     more += [_json(about.streams)]
-    signature = inspect.Signature([*(_declared(p) for p in parameters), *more])
+    signature = inspect.Signature([*(_declared(p, options) for p in parameters), *more])
     callback.__signature__ = signature  # type: ignore[attr-defined]
     callback.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
-    text = "\n\n".join(filter(None, [summary_of(function), _examples(about.examples)]))
+    text = "\n\n".join(filter(None, [_on_terminal(summary_of(function), options), _examples(about.examples)]))
     made = typer_command(name.rpartition(" ")[2], callback, help=text)
     made.moved = about.moved
     shown: Any

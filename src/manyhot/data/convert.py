@@ -99,7 +99,7 @@ def convert(
     source
         File or folder with labels, predictions, images, results, proposals or votes, in any format.
     target
-        File to write (.parquet or .csv). With --to, a file or folder in that format.
+        File to write (.parquet or .csv). With `to`, a file or folder in that format.
     rows
         File with the image of each row of array files: data-set JSON, CSV, Parquet, or a list of ids.
     classes

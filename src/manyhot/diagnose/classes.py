@@ -143,8 +143,8 @@ def diagnose_classes(
     models
         Patterns of names of models to include, such as 'resnet*'.
     goal
-        What a threshold is chosen for: the largest F1; the largest recall with a precision of at least --at;
-        or the largest precision with a recall of at least --at, at the highest threshold.
+        What a threshold is chosen for: the largest F1; the largest recall with a precision of at least `at`;
+        or the largest precision with a recall of at least `at`, at the highest threshold.
     at
         The precision or recall that a threshold must reach.
     folds

@@ -113,10 +113,10 @@ def diagnose_errors(
     non_prototypical
         Table of findings, or images that raters called unusual views of their class.
     embeddings
-        Folder with embeddings of the images, written by predict --embeddings.
+        Folder with embeddings of the images, written by manyhot predict --embeddings.
     index
         Folder with embeddings of labelled images, written in the same way, in which to search for similar
-        images; by default the folder of --embeddings.
+        images; by default the folder of `embeddings`.
     embeddings_model
         Name of the model to take embeddings from, if the folder has embeddings of several models.
     similar

@@ -108,10 +108,10 @@ def find_label_issues(
         Minimum share of the images of each class that are predicted as the other class, for two classes to be
         merged.
     embeddings
-        Folder with embeddings of the images, written by predict --embeddings.
+        Folder with embeddings of the images, written by manyhot predict --embeddings.
     index
         Folder with embeddings of labelled images, written in the same way, in which to search for similar
-        images; by default the folder of --embeddings.
+        images; by default the folder of `embeddings`.
     embeddings_model
         Name of the model to take embeddings from, if the folder has embeddings of several models.
     similar

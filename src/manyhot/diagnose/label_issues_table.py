@@ -157,7 +157,7 @@ class LabelIssues(Result):
         return first_findings(self.table, "score")
 
     def to_json(self) -> dict[str, Any]:
-        """Return the count of each kind, which ``--json`` prints; the findings are in the table."""
+        """Return the count of each kind, as manyhot diagnose labels --json; the findings are in the table."""
         return {
             "counts": {kind: self.count(kind) for kind in ISSUES},
             "models": self.models,

@@ -254,7 +254,7 @@ class Shortcuts(DiagnosisResult):
         return f"{one['fill']}: {one['pairs']:,} pairs, {flips}, {lost}; {marked}"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the pairs and their summary, which ``--json`` prints; examples are left out."""
+        """Return pairs and summary without examples, as manyhot diagnose shortcuts --json."""
         rows = super().to_json()
         return {"shortcuts": rows["shortcuts"], "summary": self.summary, "notes": self.notes}
 

@@ -159,7 +159,7 @@ class SortedErrors(Result):
         return (model.model, f"{model.n:,}", f"{model.n_errors:,}", *sorted_errors, *percent)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the counts per model, which ``--json`` prints; the findings are in the table."""
+        """Return the counts per model, as manyhot diagnose errors --json; the findings are in the table."""
         keys = ("dataset", "model", "n", "n_skipped", "n_errors", "n_sorted", "counts")
         return {
             "event": self.event,

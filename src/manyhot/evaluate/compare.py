@@ -19,6 +19,7 @@ from manyhot.data.benchmarks import HasResults, ResultsLike, flattened
 from manyhot.data.data_sets import Source
 from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
 from manyhot.errors import InputError, MatchError, UsageError
+from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.class_differences import difference_table
 from manyhot.evaluate.comparison import Comparison, compare_results
 from manyhot.evaluate.judge import Resampling, judge_models, unmatched_note
@@ -69,11 +70,11 @@ def compare(
 ) -> Comparison:
     """Compare models on the same images, or results between data sets and metrics.
 
-    With --labels, the arguments are predictions. Two models are compared under each metric, with the
+    With `labels`, the arguments are predictions. Two models are compared under each metric, with the
     difference of the second to the first, its interval and p; of more models, those within noise of the best
     are listed. Only images that all models predict are used.
 
-    Without --labels, the arguments are results. The first data set is the reference: from it to each other
+    Without `labels`, the arguments are results. The first data set is the reference: from it to each other
     data set, the drop of every accuracy that was computed on both is shown. Within each data set, top1 is
     compared with the headline metrics on label sets, and models are compared if pairs of them were tested.
     The command manyhot report draws the tables.
@@ -82,8 +83,8 @@ def compare(
     ----------
     *results
         Results to compare: folders written by manyhot evaluate, results as Parquet or CSV, CSV files of timm,
-        or timm-results; in Python also tables and evaluations. With labels, predictions: files or folders; in
-        Python also tables, arrays, or a mapping of names to these.
+        or timm-results; in Python also tables and evaluations. With `labels`, predictions: files or folders;
+        in Python also tables, arrays, or a mapping of names to these.
     labels
         Label sets to evaluate the models on, in any form that evaluate takes.
     metrics
@@ -104,7 +105,7 @@ def compare(
         Minimum value, between 0 and 1, for a model to count as one of the best. A second line is fitted to
         these models.
     resamples
-        With labels, number of bootstrap resamples of images; 0 for no intervals over images.
+        With `labels`, number of bootstrap resamples of images; 0 for no intervals over images.
     seed
         Seed of the bootstrap.
     ends
@@ -243,7 +244,9 @@ def _evaluated(
             dataset=source.name,
             misfits=source.misfits,
         )
-        evaluation = replace(evaluation, model_notes=()).with_notes([*shared.counted(evaluation.model_notes)])
+        chance = chance_notes(evaluation, shared.labels, source.name)
+        counted = shared.counted(evaluation.model_notes)
+        evaluation = replace(evaluation, model_notes=()).with_notes([*counted, *chance])
         if metrics is None:
             classes = source.classes or class_list_of(shared.labels.class_hash)
             evaluation = replace(evaluation, per_class=_by_class(shared, classes, reading))

@@ -223,8 +223,7 @@ class Comparison(Result):
         clear_report(out)
         clear_gallery(out)
         results = self.results.table
-        filled = {name: table for name, table in made.items() if table.num_rows}
-        written += write_tables(filled, out, call=run.call, inputs=self.inputs, results=results)
+        written += write_tables(made, out, call=run.call, inputs=self.inputs, results=results)
         return [*written, *self.written]
 
     def mean_drop(

@@ -34,6 +34,7 @@ from manyhot.data.inputs import (
     open_inputs,
 )
 from manyhot.errors import MatchError, UnknownNameError, UsageError
+from manyhot.evaluate.chance import chance_notes
 from manyhot.evaluate.describe import rights_of
 from manyhot.evaluate.judge import Resampling, judge_models
 from manyhot.evaluate.ranks import ANALYSED_METRICS
@@ -279,7 +280,7 @@ def evaluate(
         If there are no predictions, a file cannot be read, or an option is out of range.
     MatchError
         If labels and a model share no image or are over different class lists, if frames have different
-        images or classes, or if your own models have no predictions for any data set of the benchmark.
+        classes, or if your own models have no predictions for any data set of the benchmark.
     OrderError
         If rows or classes seem to be in a different order than declared.
     UnknownNameError
@@ -291,7 +292,8 @@ def evaluate(
     (n, C), or one class per image, of shape (n,). `predictions` can also be tables, arrays or frames, or a
     mapping of model names to these. Integers of shape (n, k) are classes with the best first, and floats of
     shape (n, C) are scores. Frames are matched by their index or a column of ids, which is named as in files,
-    and by the names of their columns. Arrays are matched by position.
+    and by the names of their columns; images that only one of them has are counted in a note. Arrays are
+    matched by position.
 
     Examples
     --------
@@ -371,6 +373,8 @@ def _judged(
         source=rights_of(published) if published else {},
     )
     inputs = {name: digest for name, digest in source.inputs.items() if name not in skipped}
+    if published is None:
+        evaluation = evaluation.with_notes([*chance_notes(evaluation, labels, source.name)])
     return replace(evaluation, judged=(judged,), inputs=inputs)
 
 

@@ -101,7 +101,7 @@ def build_gallery(
     ----------
     labels
         Name of a data set, such as imagenet-val; or a campaign, a folder written by predict, or a file of
-        label sets. The photographs are those of the images table, or of --images, which is a table with the
+        label sets. The photographs are those of the images table, or of `images`, which is a table with the
         column uri or a folder written by predict.
     predictions
         Files or folders of predictions, used instead of the published predictions or those of the campaign or
@@ -109,8 +109,8 @@ def build_gallery(
     models
         Patterns of names of models to include, such as 'resnet*'.
     embeddings
-        Folder with embeddings of the same images, written by predict --embeddings, in which to search for
-        similar images; by default the folder of the predictions.
+        Folder with embeddings of the same images, written by manyhot predict --embeddings, in which to search
+        for similar images; by default the folder of the predictions.
     findings
         The table findings written by diagnose errors, for filtering images by kind of error.
     title

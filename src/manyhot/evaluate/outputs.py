@@ -28,7 +28,7 @@ def write_tables(
     inputs: Mapping[str, str],
     results: pa.Table | None = None,
 ) -> list[Path]:
-    """Write tables as Parquet and CSV, and remove tables of an earlier run that are not written again.
+    """Write tables that have rows as Parquet and CSV, and remove other tables of an earlier run.
 
     If `results` is given, each table stores a hash of them, so that tables of different runs in one folder
     are detected.
@@ -37,18 +37,24 @@ def write_tables(
     from manyhot.report.export import to_csv
 
     run = {} if results is None else {"results": tables.results_digest(results)}
+    filled = {name: table for name, table in made.items() if table.num_rows}
     written = []
-    for name, table in made.items():
+    for name, table in filled.items():
         path = Path(out) / f"{name}.parquet"
         written.append(tables.write(table, path, name, call=call, inputs=inputs, about=run))
         path = Path(out) / f"{name}.csv"
         with atomic_write(path) as part:
             part.write_text(to_csv(table), encoding="utf-8", newline="\n")
         written.append(path)
-    for name in set(MADE) - set(made):
+    _remove(out, set(MADE) - set(filled))
+    return written
+
+
+def _remove(out: PathLike, names: Iterable[str]) -> None:
+    """Remove tables of an earlier run."""
+    for name in names:
         for suffix in ("parquet", "csv"):
             (Path(out) / f"{name}.{suffix}").unlink(missing_ok=True)
-    return written
 
 
 def write_own_classes(lists: Iterable[ClassList | None], out: PathLike) -> list[Path]:
@@ -89,7 +95,7 @@ def write_numbers(
     about: Mapping[str, str],
     thresholds: pa.Table | None = None,
 ) -> list[Path]:
-    """Write results, pairs and samples, and remove the results at thresholds of an earlier run.
+    """Write results, and pairs and samples if there are any; remove those of an earlier run.
 
     Parameters
     ----------
@@ -104,10 +110,14 @@ def write_numbers(
     written = [tables.write(results.table, path, "results", call=call, inputs=inputs, about=about)]
     written.append(write_csv(results.table, path.with_suffix(".csv")))
     digest = {"results": tables.results_digest(results.table)}
-    for name, table in (("pairs", results.pairs), ("samples", results.samples)):
+    beside = {"pairs": results.pairs, "samples": results.samples}
+    filled = {name: table for name, table in beside.items() if table.num_rows}
+    for name, table in filled.items():
         path = Path(out) / f"{name}.parquet"
         written.append(tables.write(table, path, name, call=call, inputs=inputs, about=digest))
-    written.append(write_csv(results.pairs, Path(out) / "pairs.csv"))
+    if "pairs" in filled:
+        written.append(write_csv(results.pairs, Path(out) / "pairs.csv"))
+    _remove(out, set(beside) - set(filled))
     path = Path(out) / "thresholds.parquet"
     if thresholds is None:
         path.unlink(missing_ok=True)

@@ -241,7 +241,7 @@ def noise_line(best: str, pairs: Sequence[Difference]) -> str:
 def verdict_line(pair: Difference, margin: float) -> str:
     """Return one sentence on whether the model is worse than the reference by more than a margin."""
     loss = _loss(pair)
-    size, span = _number(pair.metric, margin), _span(pair.metric, *loss)
+    size, span = _number(pair.metric, margin), f"95 % interval {_span(pair.metric, *loss)}"
     if loss[0] > margin:
         return f"Failed: {pair.model} loses more than {size} of {pair.metric.name} ({span})."
     if loss[1] <= margin:

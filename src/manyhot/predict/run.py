@@ -34,6 +34,8 @@ from manyhot.predict.sources.image_labels import Labelled
 from manyhot.predict.sources.parquet import ParquetRows
 from manyhot.predict.sources.remote import is_remote
 from manyhot.run import OnEvent
+from manyhot.tables.labels import keys_in_metadata
+from manyhot.tables.own_classes import own_list
 
 SAMPLE = 32
 """Images that engines are compared on."""
@@ -414,6 +416,7 @@ def _about(network: Network, classes: ClassList, identity: Identity) -> dict[str
         "scores": network.score_kind,
         "n_classes": str(len(classes)),
         "classes": classes.hash,
+        **keys_in_metadata(own_list(classes)),
         "engine": identity.engine,
         "precision": identity.precision,
         **{key: network.about[key] for key in ("preprocessing_assumed",) if key in network.about},

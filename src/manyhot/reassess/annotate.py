@@ -325,7 +325,7 @@ def annotate(
     open_
         Run in single-user mode, without accounts and with one rater, and open the browser.
     raters
-        Number of raters per question; 5 by default, 1 with --open.
+        Number of raters per question; 5 by default, 1 with `open_`.
     per_page
         Maximum number of classes per page; cannot be changed once annotation has begun.
     qualify

@@ -91,8 +91,8 @@ def as_predictions(
     n_classes : int
         Number of classes C; 0 if unknown.
     ids : pyarrow.Array of string, shape (n,), optional
-        The image of each row. By default, the id of image i is ``i``. Data frames with an index are sorted
-        into this order.
+        The image of each row. By default, the id of image i is ``i``. Data frames of the same images are
+        sorted into this order.
     score_kind : str
         The kind of scores in arrays, as in `evaluate`.
     classes : ClassList, optional
@@ -103,15 +103,15 @@ def as_predictions(
     InputError
         If a name is not in `classes`.
     MatchError
-        If data frames have different images or classes.
+        If data frames have different classes.
     """
     tables, parts = read_models(predictions)
     if ids is not None:
-        _, *parts = align_rows([FramePart(None, "ids", ids), *parts])
+        _, *parts = align_models([FramePart(None, "ids", ids)], parts)
     parts, columns = in_class_order(parts, classes)
     parts, own, _ = with_ids(parts, classes or columns)
     size = len(own) if own is not None and own.is_complete else n_classes
-    return tables + [prediction_of(p, size, score_kind, own, ids) for p in parts]
+    return tables + [prediction_of(p, size, score_kind, own, ids if p.ids is None else None) for p in parts]
 
 
 def as_tables(
@@ -143,7 +143,7 @@ def as_tables(
         made = [prediction_of(p, size, score_kind, own, ids if p.ids is None else None) for p in parts]
         return labels, tables + made
     classes = classes or next((c for t in tables if (c := t.class_list or class_list_of(t.class_hash))), None)
-    parts = align_rows([read_frame_part(labels, "labels"), read_label(label), *parts])
+    parts = align_models([read_frame_part(labels, "labels"), read_label(label)], parts)
     # What has no names refers to the order of the columns beside it.
     all_named = (tables or len(parts) > 2) and all(map(_has_names, parts)) and all(map(_has_list, tables))
     parts, columns = in_class_order(parts, classes, sort=bool(all_named))
@@ -153,8 +153,25 @@ def as_tables(
     n_labels = size or (len(own) if own else 0) or _n_classes(sets, models)
     table = replace(labels_as_table(sets, own_label, n_labels, own, label_values), assumed=assumed)
     made = [prediction_of(p, size or (0 if own else n_labels), score_kind, complete) for p in models]
-    _check_lengths(made if sets.ids is not None else tables + made, table)
+    by_position = [m for m, part in zip(made, models, strict=True) if part.ids is None]
+    _check_lengths(by_position if sets.ids is not None else tables + by_position, table)
     return table, tables + made
+
+
+def align_models(labels: Sequence[FramePart], models: Sequence[FramePart]) -> list[FramePart]:
+    """Sort the rows of labels and models into one order; models of other images retain their own.
+
+    They are joined by id later, as files are, with a note that counts the images which only one of them has.
+    """
+    ids = labels[0].ids
+    apart = [m for m in models if None not in (ids, m.ids) and not _has_images(m.ids, ids)]
+    aligned = iter(align_rows([*labels, *(m for m in models if m not in apart)]))
+    return [*(next(aligned) for _ in labels), *(m if m in apart else next(aligned) for m in models)]
+
+
+def _has_images(own: pa.Array, ids: pa.Array) -> bool:
+    """Return whether rows are of the same images, in any order."""
+    return len(own) == len(ids) and not pc.index_in(ids, own).null_count
 
 
 def _has_names(part: FramePart) -> bool:

@@ -224,6 +224,17 @@ def test_groups_show_the_median_and_the_range(page):
     assert rows[-1][:3] == ["superclass organism", "10", "80.0"]
 
 
+def test_macro_metrics_are_not_shown_by_group(write):
+    """A macro metric is a mean over the classes of a group, and these differ from group to group."""
+    page = parse(write(results_table(some_rows(metrics=("map_macro", "map_image")))))
+    head, *groups = texts(page, "groups-val")
+    assert head == ["Images", "n", "mAP (images) %"]
+    assert groups[0][0] == "one label"
+    text = page.one("section", id="groups").text
+    assert "mAP (macro) is left out, because the classes of the groups differ." in text
+    assert "Among groups of 30 images or more, mAP (images) of " in text
+
+
 def test_what_was_not_made_is_left_out(write):
     page = parse(write(results_table(some_rows())))
     assert [a["href"] for a in page.one("nav").all("a")] == ["#overview", "#models", "#groups", "#made"]

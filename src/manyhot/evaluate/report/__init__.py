@@ -16,6 +16,7 @@ from typing import Any
 from markupsafe import Markup
 
 from manyhot.errors import MissingExtraError
+from manyhot.evaluate.chance import CHANCE
 from manyhot.evaluate.report.datasets import (
     Cell,
     DataSet,
@@ -156,6 +157,7 @@ def build_report(
     datasets = build_datasets(tables.results, tables["pairs"], highlight, anchors)
     found = findings(tables, datasets, named, gallery)
     shared = Shared(named, frozenset(highlight), anchors, gallery)
+    two_models = compare_two(tables, datasets, anchors)
     return Report(
         title or _title(tables, datasets, is_comparison=is_comparison),
         call or about.get("call", ""),
@@ -163,7 +165,7 @@ def build_report(
         about.get("schema", ""),
         json.loads(about.get("inputs", "{}")),
         _lead(datasets, is_comparison=is_comparison),
-        compare_two(tables, datasets, anchors),
+        two_models,
         found,
         datasets,
         build_sections(
@@ -175,7 +177,7 @@ def build_report(
             is_cautioned=any(f.caution for f in found),
             is_comparison=is_comparison,
         ),
-        _grouped(notes),
+        _grouped(note for note in notes if not (two_models and note["kind"] == CHANCE)),
         pictures,
         gallery,
         json.loads(about.get("sources", "[]")),

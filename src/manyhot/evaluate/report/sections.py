@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import median
 
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.core.jackknife import FEWEST_POSITIVES
 from manyhot.evaluate.per_class.class_listings import chapter_lead, chapter_listings
 from manyhot.evaluate.report.datasets import DataSet
+from manyhot.evaluate.report.groups_section import groups_part
 from manyhot.evaluate.report.overview import PROTOCOLS, TITLES
 from manyhot.evaluate.report.posterior_section import posterior_part
 from manyhot.evaluate.report.report_tables import ReportTables
@@ -32,9 +31,8 @@ from manyhot.report.listings import (
     list_sensitivity,
     list_swaps,
     picked,
-    span,
 )
-from manyhot.report.text import count_range, counted, images_of, slice_label, title_of
+from manyhot.report.text import counted, slice_label, title_of
 from manyhot.tables import Row
 from manyhot.tables.result_tables import LABEL_SETS, accuracies
 
@@ -95,7 +93,7 @@ def build_sections(
     """
     text = {
         "labels": _labels(tables, shared, are_pairs_drawn=any(f.name == "class-pairs" for f in figures)),
-        "groups": _groups(tables, datasets, shared, is_drawn=any(f.section == "groups" for f in figures)),
+        "groups": groups_part(tables, datasets, shared, is_drawn=any(f.section == "groups" for f in figures)),
         "shift": _shift(tables, shared),
         "models": ((), "", _seen(shared)),
         "classes": _classes(tables, shared, is_drawn=any(f.section == "classes" for f in figures)),
@@ -352,87 +350,6 @@ def _by_dataset(table: pa.Table) -> dict[str, list[Row]]:
     for row in table.to_pylist():
         found.setdefault(row["dataset"], []).append(row)
     return found
-
-
-def _groups(tables: ReportTables, datasets: Sequence[DataSet], shared: Shared, *, is_drawn: bool) -> _Part:
-    drops = [
-        r
-        for r in picked(tables["drops"], shared.own)
-        if r["dataset_x"] == r["dataset_y"] and r["slice_x"] != r["slice_y"]
-    ]
-    listings = [
-        list_drops(rows, shared, title=f"From some images to others, {name}", section="groups")
-        for name, rows in group_by_dataset(drops).items()
-    ]
-    results = tables["results"]
-    sliced = results.filter(pc.not_equal(results["slice"], "all"))
-    listings += filter(None, (_group(data, sliced, shared) for data in datasets))
-    lead = () if is_drawn else tuple(_range_of(data, sliced) for data in datasets)
-    return tuple(filter(None, lead)), "", tuple(listings)
-
-
-def _range_of(data: DataSet, sliced: pa.Table) -> str:
-    """Return on which groups of images the first model is worst and best; empty for fewer than two.
-
-    A macro metric is a mean over the classes of a group, and these differ from group to group, as do their
-    shares of images; its values cannot be compared.
-    """
-    m, model = data.primary, data.models[0].name
-    if m.name.endswith("_macro"):
-        return ""
-    ends = (("dataset", data.name), ("metric", m.name), ("model", model))
-    own = (r for r in sliced.to_pylist() if all(r[k] == v for k, v in ends))
-    rows = [r for r in own if r["value"] == r["value"] and r["n"] >= FEWEST_POSITIVES]
-    if len(rows) < 2:
-        return ""
-    low, high = (pick(rows, key=lambda r: r["value"]) for pick in (min, max))
-    column = data.column(m.name)
-    decimals = column.decimals if column else 1
-    said = [
-        f"{m.text(r['value'], decimals)}{m.unit} on {images_of(r['slice'])} (n {r['n']:,})"
-        for r in (low, high)
-    ]
-    among = (
-        f"Among groups of {FEWEST_POSITIVES} images or more, {m.label} of {model} on {title_of(data.name)}"
-    )
-    return f"{among} ranges from {said[0]} to {said[1]}."
-
-
-def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:
-    """Return the values of all models by group: the median, and the range in brackets."""
-    columns = [c for c in data.columns if c.shown]
-    where = pc.and_(
-        pc.equal(sliced["dataset"], data.name),
-        pc.is_in(sliced["metric"], pa.array([c.metric.name for c in columns], pa.string())),
-    )
-    rows = sliced.filter(where)
-    found: dict[str, dict[str, list[tuple[float, int]]]] = {}
-    names = (rows[c].to_pylist() for c in ("slice", "metric", "value", "n"))
-    for group, name, value, n in zip(*names, strict=True):
-        if value == value:
-            found.setdefault(group, {}).setdefault(name, []).append((value, n))
-    if not found:
-        return None
-    entries = []
-    for group, by_metric in found.items():
-        cells = [slice_label(group), count_range(n for values in by_metric.values() for _, n in values)]
-        for c in columns:
-            values = [value for value, _ in by_metric.get(c.metric.name, ())]
-            middle = c.metric.text(median(values), c.decimals) if values else "–"
-            cells.append(f"{middle} ({span(values, c.metric, 1)})" if len(values) > 1 else middle)
-        entries.append(ListingRow(tuple(cells)))
-    heads = (
-        ColumnHead("Images", number=False),
-        ColumnHead("n"),
-        *(ColumnHead(f"{c.metric.label}{c.metric.unit}", title=c.metric.definition) for c in columns),
-    )
-    note = (
-        "Values are medians over models, with the lowest and the highest value in brackets."
-        if len(data.models) > 1
-        else ""
-    )
-    title = f"By group of images, {title_of(data.name)}"
-    return Listing(shared.anchors("groups", data.name), title, heads, tuple(entries), note, folded=True)
 
 
 def _shift(tables: ReportTables, shared: Shared) -> _Part:

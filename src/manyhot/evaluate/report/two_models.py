@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 from pyarrow import compute as pc
 
+from manyhot.evaluate.chance import CHANCE, RANKINGS
 from manyhot.evaluate.class_differences import class_cells, class_verdict
 from manyhot.evaluate.pairwise import Difference, answer, cells, differences, leading_of
 from manyhot.evaluate.report.datasets import DataSet
 from manyhot.evaluate.report.report_tables import ReportTables
 from manyhot.report.listings import ColumnHead, Listing, ListingRow
 from manyhot.report.page import Anchors
-from manyhot.report.text import title_of
+from manyhot.report.text import metrics_of, title_of
 from manyhot.tables import Results
 
 
@@ -36,14 +38,26 @@ def compare_two(tables: ReportTables, datasets: Sequence[DataSet], anchors: Anch
     results = Results(tables.results, tables["pairs"])
     found = (differences(results, data.name) for data in datasets if len(data.models) == 2)
     defined = [pairs for pairs in found if pairs and _is_defined(leading_of(pairs))]
-    return tuple(_verdict(pairs, tables["class_differences"], anchors) for pairs in defined)
+    notes = json.loads(tables.about.get("notes", "[]"))
+    chance = {n["dataset"]: _labelled(n["text"], results) for n in notes if n["kind"] == CHANCE}
+    return tuple(_verdict(pairs, tables["class_differences"], chance, anchors) for pairs in defined)
+
+
+def _labelled(text: str, results: Results) -> str:
+    """Return a note as a sentence with the labels of its metrics."""
+    named = metrics_of(results.table)
+    for metric in RANKINGS:
+        text = re.sub(rf"\b{metric}\b", named(metric).label, text)
+    return f" {text[0].upper()}{text[1:].replace('%', ' %')}."
 
 
 def _is_defined(pair: Difference) -> bool:
     return not pair.same_images or not math.isnan(pair.difference)
 
 
-def _verdict(pairs: Sequence[Difference], by_class: pa.Table, anchors: Anchors) -> TwoModels:
+def _verdict(
+    pairs: Sequence[Difference], by_class: pa.Table, chance: Mapping[str, str], anchors: Anchors
+) -> TwoModels:
     """Return the sentence, and the tables by metric and by class: all of the second model minus the first."""
     first = pairs[0]
     heads = (
@@ -58,6 +72,7 @@ def _verdict(pairs: Sequence[Difference], by_class: pa.Table, anchors: Anchors) 
     rows = tuple(ListingRow((pair.metric.label, *_typeset(cells(pair)))) for pair in pairs)
     title = f"{first.model} compared with {first.reference}, {title_of(first.dataset)}"
     note = f"Differences are {first.model} minus {first.reference}, in points if the metric is a share."
+    note += chance.get(first.dataset, "")
     table = Listing(anchors("verdict", first.dataset), title, heads, rows, note)
     return TwoModels(answer(leading_of(pairs), by_label=True), table, _by_class(by_class, first, anchors))
 

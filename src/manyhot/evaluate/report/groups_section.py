@@ -1,0 +1,127 @@
+"""The part of a report about groups of images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+import pyarrow as pa
+from pyarrow import compute as pc
+
+from manyhot.core.jackknife import FEWEST_POSITIVES
+from manyhot.evaluate.report.datasets import DataSet
+from manyhot.evaluate.report.report_tables import ReportTables
+from manyhot.report.listings import (
+    ColumnHead,
+    Listing,
+    ListingRow,
+    Shared,
+    group_by_dataset,
+    list_drops,
+    picked,
+    span,
+)
+from manyhot.report.text import Metric, count_range, images_of, listed, slice_label, title_of
+
+
+def groups_part(
+    tables: ReportTables, datasets: Sequence[DataSet], shared: Shared, *, is_drawn: bool
+) -> tuple[tuple[str, ...], str, tuple[Listing, ...]]:
+    """Return the lead, the warning and the tables of the part."""
+    drops = [
+        r
+        for r in picked(tables["drops"], shared.own)
+        if r["dataset_x"] == r["dataset_y"] and r["slice_x"] != r["slice_y"]
+    ]
+    listings = [
+        list_drops(rows, shared, title=f"From some images to others, {name}", section="groups")
+        for name, rows in group_by_dataset(drops).items()
+    ]
+    results = tables["results"]
+    sliced = results.filter(pc.not_equal(results["slice"], "all"))
+    listings += filter(None, (_group(data, sliced, shared) for data in datasets))
+    lead = () if is_drawn else tuple(_range_of(data, sliced) for data in datasets)
+    return tuple(filter(None, lead)), "", tuple(listings)
+
+
+def _range_of(data: DataSet, sliced: pa.Table) -> str:
+    """Return on which groups of images the first model is worst and best; empty for fewer than two.
+
+    If the metric that decides cannot be compared between groups, it is the mean average precision of images.
+    """
+    columns = (data.column(name) for name in (data.primary.name, "map_image"))
+    m = next((c.metric for c in columns if c is not None and _is_comparable(c.metric)), None)
+    if m is None:
+        return ""
+    model = data.models[0].name
+    ends = (("dataset", data.name), ("metric", m.name), ("model", model))
+    own = (r for r in sliced.to_pylist() if all(r[k] == v for k, v in ends))
+    rows = [r for r in own if r["value"] == r["value"] and r["n"] >= FEWEST_POSITIVES]
+    if len(rows) < 2:
+        return ""
+    low, high = (pick(rows, key=lambda r: r["value"]) for pick in (min, max))
+    column = data.column(m.name)
+    decimals = column.decimals if column else 1
+    said = [
+        f"{m.text(r['value'], decimals)}{m.unit} on {images_of(r['slice'])} (n {r['n']:,})"
+        for r in (low, high)
+    ]
+    among = (
+        f"Among groups of {FEWEST_POSITIVES} images or more, {m.label} of {model} on {title_of(data.name)}"
+    )
+    return f"{among} ranges from {said[0]} to {said[1]}."
+
+
+def _is_comparable(m: Metric) -> bool:
+    """Return whether values of a metric can be compared between groups of images.
+
+    A macro metric is a mean over the classes of a group, and these differ from group to group, as do their
+    shares of images.
+    """
+    return not m.name.endswith("_macro")
+
+
+def _group(data: DataSet, sliced: pa.Table, shared: Shared) -> Listing | None:
+    """Return the values of all models by group: the median, and the range in brackets."""
+    shown = [c for c in data.columns if c.shown]
+    columns = [c for c in shown if _is_comparable(c.metric)]
+    where = pc.and_(
+        pc.equal(sliced["dataset"], data.name),
+        pc.is_in(sliced["metric"], pa.array([c.metric.name for c in columns], pa.string())),
+    )
+    rows = sliced.filter(where)
+    found: dict[str, dict[str, list[tuple[float, int]]]] = {}
+    names = (rows[c].to_pylist() for c in ("slice", "metric", "value", "n"))
+    for group, name, value, n in zip(*names, strict=True):
+        if value == value:
+            found.setdefault(group, {}).setdefault(name, []).append((value, n))
+    if not found:
+        return None
+    entries = []
+    for group, by_metric in found.items():
+        cells = [slice_label(group), count_range(n for values in by_metric.values() for _, n in values)]
+        for c in columns:
+            values = [value for value, _ in by_metric.get(c.metric.name, ())]
+            middle = c.metric.text(median(values), c.decimals) if values else "–"
+            cells.append(f"{middle} ({span(values, c.metric, 1)})" if len(values) > 1 else middle)
+        entries.append(ListingRow(tuple(cells)))
+    heads = (
+        ColumnHead("Images", number=False),
+        ColumnHead("n"),
+        *(ColumnHead(f"{c.metric.label}{c.metric.unit}", title=c.metric.definition) for c in columns),
+    )
+    note = (
+        "Values are medians over models, with the lowest and the highest value in brackets."
+        if len(data.models) > 1
+        else ""
+    )
+    note = " ".join(filter(None, (note, _left_out([c.metric for c in shown if c not in columns]))))
+    title = f"By group of images, {title_of(data.name)}"
+    return Listing(shared.anchors("groups", data.name), title, heads, tuple(entries), note, folded=True)
+
+
+def _left_out(metrics: Sequence[Metric]) -> str:
+    """Return which metrics the table lacks, and why."""
+    names = listed([m.label for m in metrics], len(metrics))
+    verb = "is" if len(metrics) == 1 else "are"
+    return f"{names} {verb} left out, because the classes of the groups differ." if metrics else ""

@@ -117,10 +117,12 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the files that take the longest."""
+    """Begin with the files that take the longest: those of which slow tests run, then those listed."""
     place = {HERE / name: i for i, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: place.get(item.path, len(place)))
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: (item.path not in slow, place.get(item.path, len(place))))
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 STUDY := $(BIN)/manyhot study studies/transfer.py studies/uncertainty.py studies/benchmarking.py studies/robustness.py --out study
 
-.PHONY: demo demo-report demo-campaign test test-slow imagenet study lint docs bench clean
+.PHONY: demo demo-report demo-campaign test test-slow test-all imagenet study lint docs bench clean
 
 demo: $(DEMO)
 	$(BIN)/python examples/demo/collect.py --out demo
@@ -29,12 +29,18 @@ demo-campaign:
 	test -f demo/campaign/campaign.json || $(BIN)/manyhot init demo/campaign --images demo/predictions --predictions demo/predictions
 	test -f demo/campaign/proposals.parquet || $(BIN)/manyhot propose demo/campaign --rule 'union(threshold=0.05)' --leave-out nothing
 
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: $(STAMP)
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 # What takes long by itself: clusters, killed servers and runs, whole published data sets.
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m slow --durations 20
+	$(PYTEST) -m slow --durations 20
+
+# Both at once: what is long begins first, and the rest fills the cores until it ends.
+test-all: $(STAMP)
+	$(PYTEST) -m "" --durations 20
 
 imagenet: $(STAMP)
 	$(BIN)/manyhot evaluate imagenet --out imagenet

@@ -30,6 +30,10 @@ def programs() -> Path | None:
     return None if found is None else Path(found).resolve().parent
 
 
+VOLATILE = ("fsync=off", "synchronous_commit=off", "full_page_writes=off")
+"""Settings of a server whose data nobody needs when it has gone: it waits for no disk."""
+
+
 class Server:
     """A PostgreSQL server on loopback.
 
@@ -93,6 +97,6 @@ def running(*options: str) -> Iterator[Server]:
 
 
 if __name__ == "__main__":
-    with running("fsync=off") as started:
+    with running(*VOLATILE) as started:
         done = subprocess.run(sys.argv[1:], env={**os.environ, "MANYHOT_POSTGRES": started.url})
     sys.exit(done.returncode)

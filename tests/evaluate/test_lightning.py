@@ -8,7 +8,6 @@ import pytest
 
 import manyhot as mh
 
-pl = pytest.importorskip("pytorch_lightning")
 torch = pytest.importorskip("torch")
 
 # Lightning warns of few workers, few batches and of what it uses of PyTorch.
@@ -38,20 +37,30 @@ def modules():
     return namespace["Classifier"], namespace["Judged"]
 
 
-class Noting(pl.Callback):
-    """Notes what is logged after each validation, and what `evaluate` gives for the scores at that time."""
+@pytest.fixture(autouse=True, scope="module")
+def lightning():
+    """Import Lightning here: it takes two seconds in each process that collects this file."""
+    return pytest.importorskip("pytorch_lightning")
 
-    def __init__(self, metrics):
-        self.metrics, self.logged, self.expected = metrics, [], []
 
-    def on_validation_end(self, trainer, module):
-        if trainer.sanity_checking:
-            return
-        with torch.no_grad():
-            scores = module.network(torch.tensor(INPUTS)).numpy()
-        found = mh.evaluate(HOT, scores, classes=NAMES, scores="logit", metrics=self.metrics, resamples=0)
-        self.expected.append([found.value(metric) for metric in self.metrics])
-        self.logged.append({name: value.item() for name, value in trainer.callback_metrics.items()})
+def noting(metrics):
+    """Return what notes the logged values of each validation, and those of `evaluate` for the same scores."""
+    from pytorch_lightning import Callback
+
+    class Noting(Callback):
+        def __init__(self):
+            self.logged, self.expected = [], []
+
+        def on_validation_end(self, trainer, module):
+            if trainer.sanity_checking:
+                return
+            with torch.no_grad():
+                scores = module.network(torch.tensor(INPUTS)).numpy()
+            found = mh.evaluate(HOT, scores, classes=NAMES, scores="logit", metrics=metrics, resamples=0)
+            self.expected.append([found.value(metric) for metric in metrics])
+            self.logged.append({name: value.item() for name, value in trainer.callback_metrics.items()})
+
+    return Noting()
 
 
 def loader(*more, **options):
@@ -60,14 +69,16 @@ def loader(*more, **options):
 
 
 def trainer(callback, folder, **options):
+    from pytorch_lightning import Trainer
+
     quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
     quiet |= {"enable_model_summary": False, "default_root_dir": folder, "callbacks": [callback]}
-    return pl.Trainer(accelerator="cpu", devices=1, max_epochs=2, **quiet, **options)
+    return Trainer(accelerator="cpu", devices=1, max_epochs=2, **quiet, **options)
 
 
 def test_a_logged_metric_is_that_of_evaluate_in_each_epoch(tmp_path):
     torch.manual_seed(0)
-    module, noted = modules()[0](NAMES), Noting(["map_macro"])
+    module, noted = modules()[0](NAMES), noting(["map_macro"])
     fitting = trainer(noted, tmp_path, num_sanity_val_steps=2)
     fitting.fit(module, loader(shuffle=True), loader())
     assert [logged["mAP"] for logged in noted.logged] == [
@@ -84,7 +95,7 @@ def test_a_logged_metric_is_that_of_evaluate_in_each_epoch(tmp_path):
 def test_a_dict_of_all_metrics_is_that_of_evaluate(tmp_path):
     torch.manual_seed(0)
     metrics = ["real1", "variable_topk", "map_macro"]
-    module, noted = modules()[1](NAMES), Noting(metrics)
+    module, noted = modules()[1](NAMES), noting(metrics)
     validating = loader(torch.arange(N))
     fitting = trainer(noted, tmp_path)
     fitting.fit(module, loader(), validating)
@@ -110,6 +121,6 @@ def test_several_metrics_are_logged_by_name(tmp_path):
                 judge.update(self.network(inputs), label_sets)
             self.log_dict(dict(self.judges))
 
-    module, noted = Several(NAMES), Noting(metrics)
+    module, noted = Several(NAMES), noting(metrics)
     trainer(noted, tmp_path).validate(module, loader(), verbose=False)
     assert [noted.logged[0][m] for m in metrics] == pytest.approx(noted.expected[0], abs=1e-12)

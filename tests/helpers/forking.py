@@ -194,6 +194,7 @@ def _become(script: str, argv: Sequence[str], cwd: str, env: Mapping[str, str], 
 
 
 if __name__ == "__main__":
+    gc.disable()  # a fifth of the time of imports, and nothing to collect
     for module in sys.argv[1:]:
         importlib.import_module(module)
     if renderer := sys.modules.get("vl_convert"):
@@ -203,5 +204,6 @@ if __name__ == "__main__":
         events.LINE_EVERY_S = math.inf  # no progress, however busy the machine is
     gc.collect()
     gc.freeze()  # what is shared stays so, and no fork collects it when it ends
+    gc.enable()
     # Not within a function: ends as a script does, whatever it raises.
     exec(compile(serve(), "<script>", "exec"), {"__name__": "__main__"})

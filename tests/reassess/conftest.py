@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,38 +39,96 @@ def postgres():
     tool = load(TOOL)
     if tool.programs() is None:
         missing("PostgreSQL: its programs, or MANYHOT_POSTGRES=postgresql://USER@HOST/NAME")
-    with tool.running("fsync=off") as server:
+    with tool.running(*tool.VOLATILE) as server:
         yield server.url
 
 
-@pytest.fixture
-def new_postgres(postgres):
-    """Yield a function that makes an empty database and returns its address."""
-    engine = sa.create_engine(
-        sa.make_url(postgres).set(drivername="postgresql+pg8000"), isolation_level="AUTOCOMMIT"
-    )
+@pytest.fixture(scope="session")
+def administration(postgres):
+    """Yield an engine that creates and drops databases; its connection serves all tests."""
+    address = sa.make_url(postgres).set(drivername="postgresql+pg8000")
+    engine = sa.create_engine(address, isolation_level="AUTOCOMMIT")
+    yield engine
+    engine.dispose()
+
+
+@contextlib.contextmanager
+def new_databases(engine):
+    """Yield a function that makes a database, empty or like another, and returns its name; drop them all."""
     made = []
 
-    def make():
+    def make(template="template1"):
         name = f"test_{os.getpid()}_{next(_numbers)}"
         with engine.connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
+            connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {template}"))
         made.append(name)
-        return sa.make_url(postgres).set(database=name).render_as_string(hide_password=False)
+        return name
 
     yield make
     with engine.connect() as connection:
         for name in made:
             connection.execute(sa.text(f"DROP DATABASE {name} WITH (FORCE)"))
-    engine.dispose()
+
+
+def address(postgres, name):
+    """Return the address of a database of a server."""
+    return sa.make_url(postgres).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture
+def new_postgres(postgres, administration):
+    """Yield a function that makes an empty database and returns its address."""
+    with new_databases(administration) as make:
+        yield lambda: address(postgres, make())
+
+
+def create_tables(url):
+    """Create the tables as the app does."""
+    created = database.Database(url)
+    created.upgrade()
+    created.close()
+
+
+@pytest.fixture(scope="session")
+def postgres_with_tables(postgres, administration):
+    """Yield the name of a database that has the tables and nothing else."""
+    with new_databases(administration) as make:
+        name = make()
+        create_tables(address(postgres, name))
+        yield name
+
+
+@pytest.fixture(scope="session")
+def sqlite_with_tables(tmp_path_factory):
+    """Return the path of a database that has the tables and nothing else."""
+    path = tmp_path_factory.mktemp("tables") / "annotation.sqlite"
+    create_tables(f"sqlite:///{path}")
+    return path
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
+def empty_url(request, tmp_path):
     """Return the address of an empty database of each kind."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'annotation.sqlite'}"
     return request.getfixturevalue("new_postgres")()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request, tmp_path):
+    """Yield the address of a database of each kind that has the tables.
+
+    To create them takes 110 ms in PostgreSQL and 30 ms in SQLite, which are copied here.
+    """
+    if request.param == "sqlite":
+        path = shutil.copy(request.getfixturevalue("sqlite_with_tables"), tmp_path / "annotation.sqlite")
+        yield f"sqlite:///{path}"
+        return
+    postgres, engine, template = map(
+        request.getfixturevalue, ("postgres", "administration", "postgres_with_tables")
+    )
+    with new_databases(engine) as make:
+        yield address(postgres, make(template))
 
 
 @pytest.fixture

@@ -12,9 +12,13 @@ from manyhot.diagnose.pixels import corruptions
 from manyhot.diagnose.pixels.corruptions import CLEAN, KINDS, SEVERITIES, corruption, crop
 from manyhot.errors import InputError, MissingExtraError, UnknownNameError
 
-imagecorruptions = pytest.importorskip("imagecorruptions")
-
 ALL = [(kind, severity) for kind in KINDS for severity in SEVERITIES]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def imagecorruptions():
+    """Import the library here: it takes two seconds in each process that collects this file."""
+    return pytest.importorskip("imagecorruptions")
 
 
 def picture(height=224, width=224, seed=0):
@@ -27,12 +31,14 @@ def picture(height=224, width=224, seed=0):
 
 def alone(pixels, kind, severity, seed):
     """Corrupt by the library as it is."""
+    import imagecorruptions
+
     np.random.seed(seed)  # noqa: NPY002 (the library draws from it)
     options = {"seed": seed} if kind in ("impulse_noise", "glass_blur") else {}
     return imagecorruptions.corrupt(pixels, corruption_name=kind, severity=severity, **options)
 
 
-def test_kinds_are_those_of_the_library():
+def test_kinds_are_those_of_the_library(imagecorruptions):
     assert list(KINDS) == imagecorruptions.get_corruption_names()
 
 

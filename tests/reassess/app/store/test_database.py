@@ -22,8 +22,8 @@ from stores import answer, filled, rater
 
 
 @pytest.fixture
-def database(url):
-    opened = Database(url)
+def database(empty_url):
+    opened = Database(empty_url)
     opened.upgrade()
     yield opened
     opened.close()
@@ -157,7 +157,7 @@ def test_what_ends_a_thread_ends_no_waiting(database):
     assert kept(database, "next") == [1]
 
 
-def test_closing_makes_what_waits_and_refuses_more(database, url):
+def test_closing_makes_what_waits_and_refuses_more(database, empty_url):
     change = lambda c: time.sleep(0.2) or put_value(c, "slow", 1)  # noqa: E731
     slow = threading.Thread(target=lambda: database.write(change))
     slow.start()
@@ -168,7 +168,7 @@ def test_closing_makes_what_waits_and_refuses_more(database, url):
         database.write(keep("late"))
     with pytest.raises(OutputError, match="The database is closed: the app is shutting down"):
         kept(database, "slow")
-    again = Database(url)
+    again = Database(empty_url)
     assert kept(again, "slow", "late") == [1, None]
     again.close()
 
@@ -345,12 +345,12 @@ def test_the_check_of_migrations_can_fail(database):
     assert database.read(lambda c: compare_metadata(MigrationContext.configure(c), schema.metadata))
 
 
-def test_going_back_leaves_nothing(url):
+def test_going_back_leaves_nothing(empty_url):
     from alembic import command
 
     from manyhot.reassess.app.store import schema
 
-    engine = engines.writer(url)
+    engine = engines.writer(empty_url)
     schema.upgrade_tables(engine)
     config = schema._config()
     with engine.connect() as connection, connection.begin():
@@ -377,15 +377,15 @@ def test_a_database_of_a_later_version_is_refused(url):
     database.close()
 
 
-def test_a_database_of_something_else_is_left_alone(url):
-    engine = engines.writer(url)
+def test_a_database_of_something_else_is_left_alone(empty_url):
+    engine = engines.writer(empty_url)
     with engine.begin() as connection:
         connection.execute(sa.text("CREATE TABLE images (id INTEGER)"))
     with pytest.raises(InputError) as raised:
-        Store(url)
+        Store(empty_url)
     assert str(raised.value) == (
         "The database holds tables of another program.\n"
-        f"  where:   {url}\n"
+        f"  where:   {empty_url}\n"
         "  got:     images\n"
         "  do:      use a separate database for this campaign"
     )
@@ -393,11 +393,11 @@ def test_a_database_of_something_else_is_left_alone(url):
     engine.dispose()
 
 
-def test_two_processes_that_start_at_once_migrate_once(url):
+def test_two_processes_that_start_at_once_migrate_once(empty_url):
     start = "import sys; from manyhot.reassess.app.store import Store; Store(sys.argv[1]).close()"
-    running = [subprocess.Popen([sys.executable, "-c", start, url]) for _ in range(3)]
+    running = [subprocess.Popen([sys.executable, "-c", start, empty_url]) for _ in range(3)]
     assert [process.wait(60) for process in running] == [0, 0, 0]
-    database = Database(url)
+    database = Database(empty_url)
     assert database.read(lambda c: c.scalar(sa.text("SELECT version_num FROM alembic_version"))) == "0001"
     database.close()
 

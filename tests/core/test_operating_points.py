@@ -160,7 +160,7 @@ def test_intervals_are_those_of_proportions_with_a_design_effect():
 @pytest.mark.parametrize("goal", GOALS)
 def test_the_design_effect_is_that_of_resampled_images(goal, monkeypatch):
     """Images are resampled one by one within their folds, and thresholds chosen by a loop."""
-    monkeypatch.setattr(module, "RESAMPLES", 4000)
+    monkeypatch.setattr(module, "EFFECT_RESAMPLES", 4000)
     rng = np.random.default_rng(3)
     yes = np.arange(60) < 24
     scores = np.round(rng.standard_normal(60) + 1.5 * yes, 1)

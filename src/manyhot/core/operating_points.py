@@ -38,7 +38,7 @@ Without positives, all are. Without negatives, the area under the ROC curve is. 
 many positives as folds, of which no fold may contain all; and a precision may be above that of any threshold.
 """
 
-RESAMPLES = 50
+EFFECT_RESAMPLES = 50
 """Resamples from which it follows how much the choice of thresholds adds to the variance."""
 
 
@@ -297,7 +297,7 @@ def _design_effects(
     from those of the images it is drawn from, at its thresholds.
     """
     at_score = (np.diff(n, axis=1, prepend=0) for n in (counts.hits, counts.depth - counts.hits))
-    hits, wrong = (rng.poisson(n, (RESAMPLES, *n.shape)).cumsum(axis=2) for n in at_score)
+    hits, wrong = (rng.poisson(n, (EFFECT_RESAMPLES, *n.shape)).cumsum(axis=2) for n in at_score)
     positives = hits[..., -1].sum(axis=1)
     # Without positives in the other folds, there is no threshold.
     some = (positives[:, None] > hits[..., -1]).all(axis=1)

@@ -6,9 +6,14 @@ import numpy as np
 from numpy import typing as npt
 from scipy.special import digamma
 
+from manyhot.core.array_types import Floats
 from manyhot.core.sets import YES, LabelSets
 
-Floats = npt.NDArray[np.float64]
+CHANCE = "chance"
+"""The kind of notes with expected values."""
+
+RANKING_METRICS = ("map_macro", "map_micro", "map_image", "lrap")
+"""The metrics that have an expected value: means of average precision."""
 
 
 def random_average_precision(n_positives: npt.ArrayLike, n: int) -> Floats:

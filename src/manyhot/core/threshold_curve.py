@@ -21,8 +21,8 @@ MAX_THRESHOLDS = 1000
 GOLDEN_PARTS = 10
 """Parts of the golden images, each of which is evaluated at a threshold chosen on the others."""
 
-Goal = Literal["precision", "recall"]
-GOALS: tuple[Goal, ...] = get_args(Goal)
+GoldenGoal = Literal["precision", "recall"]
+GOLDEN_GOALS: tuple[GoldenGoal, ...] = get_args(GoldenGoal)
 """What a threshold is chosen for."""
 
 _CHUNK = 200
@@ -228,7 +228,7 @@ def cross_fit(
     p: Floats,
     truth: Bools,
     image: Ints,
-    goal: Goal,
+    goal: GoldenGoal,
     least: float,
     *,
     resamples: int,
@@ -277,8 +277,8 @@ def cross_fit(
         variance = errors.var(axis=1, ddof=1) if errors.shape[1] > 1 else np.full(2, np.nan)
         alike = [own @ own / max(own.sum(), 1) for own in (above[:, 0], yes)]
         ends = np.stack(_effective_wilson(np.repeat(k, 2), of[:, 0], variance, np.full(2, n), alike), 1)
-        if of[GOALS.index(goal), 0] * (1 - least) < FEWEST_ERRORS:
-            ends[GOALS.index(goal)] = np.nan
+        if of[GOLDEN_GOALS.index(goal), 0] * (1 - least) < FEWEST_ERRORS:
+            ends[GOLDEN_GOALS.index(goal)] = np.nan
     with np.errstate(invalid="ignore", divide="ignore"):
         values = k[0] / of[:, 0]
     precision, recall = ((float(v), float(lo), float(hi)) for v, (lo, hi) in zip(values, ends, strict=True))
@@ -302,7 +302,7 @@ class _Questions:
     yes: Floats32
     fold: Ints
     folds: int
-    goal: Goal
+    goal: GoldenGoal
     least: float
 
     def cross_fitted(self, weights: Floats32) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:

@@ -6,22 +6,18 @@ from collections.abc import Iterator
 
 from pyarrow import compute as pc
 
-from manyhot.core.random_ranking import random_values
+from manyhot.core.random_ranking import CHANCE, RANKING_METRICS, random_values
 from manyhot.evaluate.results import Evaluation, Note
 from manyhot.tables import Labels
 from manyhot.tables.arrays import label_sets
-
-CHANCE = "chance"
-"""The kind of these notes."""
-
-RANKINGS = ("map_macro", "map_micro", "map_image", "lrap")
-"""The metrics that have an expected value: means of average precision."""
 
 
 def chance_notes(evaluation: Evaluation, labels: Labels, dataset: str) -> Iterator[Note]:
     """Yield a note with the expected values, if all models were evaluated on all images with label sets."""
     table = evaluation.results.filter(pc.equal(evaluation.results["slice"], "all"))
-    images = {m: table.filter(pc.equal(table["metric"], m))["n"].unique().to_pylist() for m in RANKINGS}
+    images = {
+        m: table.filter(pc.equal(table["metric"], m))["n"].unique().to_pylist() for m in RANKING_METRICS
+    }
     expected = random_values(label_sets(labels)) if any(images.values()) else {}
     shown = {m: value for m, (value, n) in expected.items() if images[m] == [n]}
     if shown:

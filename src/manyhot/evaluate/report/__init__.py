@@ -15,8 +15,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from manyhot.core.random_ranking import CHANCE
 from manyhot.errors import MissingExtraError
-from manyhot.evaluate.chance import CHANCE
 from manyhot.evaluate.report.datasets import (
     Cell,
     DataSet,

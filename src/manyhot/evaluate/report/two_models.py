@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 from pyarrow import compute as pc
 
-from manyhot.evaluate.chance import CHANCE, RANKINGS
+from manyhot.core.random_ranking import CHANCE, RANKING_METRICS
 from manyhot.evaluate.class_differences import class_cells, class_verdict
 from manyhot.evaluate.pairwise import Difference, answer, cells, differences, leading_of
 from manyhot.evaluate.report.datasets import DataSet
@@ -46,7 +46,7 @@ def compare_two(tables: ReportTables, datasets: Sequence[DataSet], anchors: Anch
 def _labelled(text: str, results: Results) -> str:
     """Return a note as a sentence with the labels of its metrics."""
     named = metrics_of(results.table)
-    for metric in RANKINGS:
+    for metric in RANKING_METRICS:
         text = re.sub(rf"\b{metric}\b", named(metric).label, text)
     return f" {text[0].upper()}{text[1:].replace('%', ' %')}."
 

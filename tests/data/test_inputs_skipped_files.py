@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+import manyhot as mh
 from manyhot import (
     Predictions,
     build_gallery,
@@ -348,3 +349,18 @@ def test_commands_print_what_was_skipped():
         done = CliRunner().invoke(cli.app, words, env={"COLUMNS": "100"})
         assert done.exit_code == 0, done.output
         assert "broken.parquet: skipped: The file is not a complete Parquet file (got: " in done.stderr, words
+
+
+def test_folders_tell_files_apart_that_are_called_alike(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    scores = np.random.default_rng(0).random((40, 3)).astype(np.float32)
+    yes = scores > 0.6
+    for folder in ("old", "new"):
+        Path(folder).mkdir()
+        np.save(f"{folder}/scores.npy", scores)
+    found = mh.evaluate(
+        yes, ["old/scores.npy", "new/scores.npy"], metrics=["map_micro"], scores="probability"
+    )
+    assert set(found.results["model"].to_pylist()) == {"old/scores", "new/scores"}
+    found = mh.evaluate(yes, ["old/scores.npy"], metrics=["map_micro"], scores="probability")
+    assert set(found.results["model"].to_pylist()) == {"scores"}

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
+import itertools
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -286,11 +287,15 @@ def own_models(
 ) -> tuple[Callable[[], Iterator[Predictions]], int, SkippedFiles]:
     """Return a reader of the user's models that fit, the number of files, and what is skipped."""
     misfits = SkippedFiles(len(files))
+    # Of files that are called alike, the folders tell the models apart, unless their metadata name them.
+    default_names = dict(zip(map(str, files), distinct_names((f.stem, str(f)) for f in files), strict=True))
 
     def read() -> Iterator[Predictions]:
         names, fitting = [], []
         one = partial(read_predictions, rows=rows, classes=classes, scores=asked.scores)
         for found in misfits.reading(files, one):
+            if found.model == Path(found.source).stem:
+                found = replace(found, model=default_names.get(found.source, found.model))
             names.append(found.model)
             if asked.fits(found.model):
                 file = Path(found.source)
@@ -300,6 +305,21 @@ def own_models(
         asked.check_some(fitting, names)
 
     return read, len(files), misfits
+
+
+def distinct_names(models: Iterable[tuple[str, str]]) -> list[str]:
+    """Return the names of models with different names, those of equal names with their folders."""
+    listed = list(models)
+    names = [name for name, _ in listed]
+    for depth in itertools.count(1):
+        if len(set(names)) == len(names) or depth > 8:
+            return names
+        twice = {name for name in names if names.count(name) > 1}
+        names = [
+            "/".join([*Path(file).parts[-depth - 1 : -1], own]) if name in twice and file else name
+            for name, (own, file) in zip(names, listed, strict=True)
+        ]
+    raise AssertionError  # for the type checker
 
 
 def open_images(images: PathLike | Images | None, classes: ClassList | None) -> Images | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,7 +15,7 @@ from pyarrow import compute as pc
 from manyhot.classes import ClassList, class_list_of
 from manyhot.command import command
 from manyhot.data.benchmarks import HasResults, ResultsLike, flattened
-from manyhot.data.data_sets import Source
+from manyhot.data.data_sets import Source, distinct_names
 from manyhot.data.inputs import READING, LabelsLike, Reading, open_inputs
 from manyhot.errors import InputError, MatchError, UsageError
 from manyhot.evaluate.chance import chance_notes
@@ -309,7 +308,7 @@ class SharedImages:
             models.append((model.model, model.source))
             counts.append(pc.sum(predicted).as_py() or 0)
             shared = pc.and_(shared, predicted)
-        names = _distinct(models)
+        names = distinct_names(models)
         if len(models) < 2:
             raise InputError(
                 "A comparison needs two models or more.", got=", ".join(names) or "none", where=source.name
@@ -355,18 +354,3 @@ class SharedImages:
                 yield note
             elif unlabelled := note.n - (counts[note.model] - n):
                 yield unmatched_note(note.dataset, note.model, note.kind, unlabelled, counts[note.model])
-
-
-def _distinct(models: Iterable[tuple[str, str]]) -> list[str]:
-    """Return the names of models with different names, those of equal names with their folders."""
-    listed = list(models)
-    names = [name for name, _ in listed]
-    for depth in itertools.count(1):
-        if len(set(names)) == len(names) or depth > 8:
-            return names
-        twice = {name for name in names if names.count(name) > 1}
-        names = [
-            "/".join([*Path(file).parts[-depth - 1 : -1], own]) if name in twice and file else name
-            for name, (own, file) in zip(names, listed, strict=True)
-        ]
-    raise AssertionError  # for the type checker

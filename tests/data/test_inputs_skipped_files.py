@@ -351,16 +351,15 @@ def test_commands_print_what_was_skipped():
         assert "broken.parquet: skipped: The file is not a complete Parquet file (got: " in done.stderr, words
 
 
-def test_folders_tell_files_apart_that_are_called_alike(tmp_path, monkeypatch):
+@pytest.mark.parametrize("names", [["scores"], ["old/scores", "new/scores"]])
+def test_folders_tell_files_apart_that_are_called_alike(tmp_path, monkeypatch, names):
     monkeypatch.chdir(tmp_path)
     scores = np.random.default_rng(0).random((40, 3)).astype(np.float32)
-    yes = scores > 0.6
-    for folder in ("old", "new"):
-        Path(folder).mkdir()
-        np.save(f"{folder}/scores.npy", scores)
-    found = mh.evaluate(
-        yes, ["old/scores.npy", "new/scores.npy"], metrics=["map_micro"], scores="probability"
-    )
-    assert set(found.results["model"].to_pylist()) == {"old/scores", "new/scores"}
-    found = mh.evaluate(yes, ["old/scores.npy"], metrics=["map_micro"], scores="probability")
-    assert set(found.results["model"].to_pylist()) == {"scores"}
+    ids = [f"{i}.jpg" for i in range(40)]
+    labels = pl.DataFrame({"image_id": ids} | {c: scores[:, i] > 0.6 for i, c in enumerate("abc")})
+    for name in names:
+        Path(name).parent.mkdir(exist_ok=True)
+        np.save(f"{name}.npy", scores)
+    files = [f"{name}.npy" for name in names]
+    found = mh.evaluate(labels, files, rows=ids, metrics=["map_micro"], scores="probability")
+    assert sorted(set(found.results["model"].to_pylist())) == sorted(names)

@@ -360,6 +360,7 @@ def test_folders_tell_files_apart_that_are_called_alike(tmp_path, monkeypatch, n
     for name in names:
         Path(name).parent.mkdir(exist_ok=True)
         np.save(f"{name}.npy", scores)
+    Path("rows.txt").write_text("\n".join(ids))
     files = [f"{name}.npy" for name in names]
-    found = mh.evaluate(labels, files, rows=ids, metrics=["map_micro"], scores="probability")
+    found = mh.evaluate(labels, files, rows="rows.txt", metrics=["map_micro"], scores="probability")
     assert sorted(set(found.results["model"].to_pylist())) == sorted(names)
